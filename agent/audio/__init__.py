@@ -1,0 +1,1 @@
+"""Sound without threads: formats, stores, containers, decoders, devices."""

@@ -1,0 +1,1 @@
+"""The configuration: YAML in, frozen dataclasses out, every mistake at once."""

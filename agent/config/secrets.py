@@ -1,0 +1,65 @@
+"""Keys: where they come from, and that they never show."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agent.errors import ConfigError
+
+SYSTEM_CREDENTIALS = Path("/etc/voice-agent/credentials")
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A key that is looked up when it is needed and never shown: from a systemd credential, a file, the environment,
+    or the configuration itself. Exactly one of the four is set."""
+
+    credential: str | None = None
+    file: str | None = None
+    env: str | None = None
+    value: str | None = field(default=None, repr=False)
+
+    def reveal(self) -> str | None:
+        """The key without the white space around it, or ``None`` where there is none. Call it at the last moment.
+
+        Raises ``ConfigError`` where a file is named that cannot be read, or where the key holds a control character
+        (it would end an HTTP header early).
+        """
+        found = self._look_up()
+        found = found.strip() if found else None
+        if found and any(ord(letter) < 32 or ord(letter) == 127 for letter in found):
+            raise ConfigError(f"the key from {self.origin} holds a line break or control character: put one line into it")
+        return found or None
+
+    @property
+    def origin(self) -> str:
+        """Where the key is looked for, in words; safe to print."""
+        if self.credential is not None:
+            return f"the credential {self.credential!r}"
+        if self.file is not None:
+            return f"the file {self.file}"
+        if self.env is not None:
+            return f"the environment variable {self.env}"
+        return "the configuration"
+
+    def _look_up(self) -> str | None:
+        if self.credential is not None:
+            directory = os.environ.get("CREDENTIALS_DIRECTORY")
+            for place in (Path(directory) if directory else None, SYSTEM_CREDENTIALS):
+                if place is not None:
+                    try:
+                        return (place / self.credential).read_text("utf-8")
+                    except (FileNotFoundError, NotADirectoryError, PermissionError):
+                        continue  # a credential that is not there is no mistake: a local service needs none
+            return None
+        if self.file is not None:
+            try:
+                return Path(self.file).read_text("utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not text"
+                raise ConfigError(f"the key file {self.file} cannot be read: {reason}") from error
+        if self.env is not None:
+            return os.environ.get(self.env)
+        return self.value
