@@ -16,16 +16,23 @@ def key(default: Any, about: str, **more: Any) -> Any:
     """One key of the configuration: its default, one line for users, and its bounds or choices."""
     metadata = {"about": about, **more}
     if isinstance(default, list | dict) or callable(default):
-        return field(default_factory=default if callable(default) else lambda: type(default)(default), metadata=metadata)
+        made = default if callable(default) else lambda: type(default)(default)
+        return field(default_factory=made, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Microphone:
     device: str = key("default", "default | an ALSA name | part of a card's name | file:PATH.wav | none")
-    frame_seconds: float = key(0.1, "how much sound one message to the transcription service carries", low=0.1, high=1.0)
-    pre_roll_seconds: float = key(0.5, "what was heard before speech was noticed and is sent with it", low=0.0, high=5.0)
-    outage_seconds: float = key(30.0, "how much speech is kept while the transcription service is away", low=1.0, high=600.0)
+    frame_seconds: float = key(
+        0.1, "how much sound one message to the transcription service carries", low=0.1, high=1.0
+    )
+    pre_roll_seconds: float = key(
+        0.5, "what was heard before speech was noticed and is sent with it", low=0.0, high=5.0
+    )
+    outage_seconds: float = key(
+        30.0, "how much speech is kept while the transcription service is away", low=1.0, high=600.0
+    )
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,9 @@ class Speaker:
     period_seconds: float = key(0.02, "one write to the card", low=0.005, high=0.2)
     buffer_seconds: float = key(0.1, "how much sound the card itself holds", low=0.02, high=2.0)
     prebuffer_seconds: float = key(0.1, "how much of an utterance must be there before it starts", low=0.0, high=5.0)
-    wake_seconds: float = key(0.0, "silence played first, for a card that swallows the first syllable", low=0.0, high=5.0)
+    wake_seconds: float = key(
+        0.0, "silence played first, for a card that swallows the first syllable", low=0.0, high=5.0
+    )
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,9 @@ class Conversation:
     listen_while_speaking: bool = key(False, "keep the microphone open while the device speaks (needs echo cancelling)")
     silence_seconds: float = key(0.7, "how long a pause ends a turn", low=0.2, high=5.0)
     turn_seconds: float = key(30.0, "the longest turn; then it is ended as if a pause had come", low=2.0, high=600.0)
-    vad: str = key("auto", "auto | energy | webrtc: how speech is told from noise", choices=("auto", "energy", "webrtc"))
+    vad: str = key(
+        "auto", "auto | energy | webrtc: how speech is told from noise", choices=("auto", "energy", "webrtc")
+    )
     answer_timeout_seconds: float = key(20.0, "how long the first word of an answer may take", low=1.0, high=600.0)
 
 
@@ -78,7 +89,9 @@ class PlayAI:
     user_id: str = key("", "user id, sent as X-User-Id")
     model: str = key("Play3.0-mini", "which of the addresses is used")
     voice: str = key("", "voice id or URL")
-    output_format: str = key("wav", "encoding of the sound", choices=("mp3", "wav", "raw", "pcm", "mulaw", "ogg", "flac"))
+    output_format: str = key(
+        "wav", "encoding of the sound", choices=("mp3", "wav", "raw", "pcm", "mulaw", "ogg", "flac")
+    )
     sample_rate: int = key(24000, "Hz", low=8000, high=48000)
     speed: float = key(1.0, "speed of the voice", low=0.5, high=2.0)
     temperature: float | None = key(None, "randomness; null: not sent", low=0.0, high=1.0)
@@ -126,7 +139,11 @@ class Fish:
     api_key: Secret = key(lambda: Secret(credential="fish"), "key")
     model: str = key("speech-1.5", "model, sent as a header")
     format: str = key("wav", "encoding of the sound", choices=("opus", "mp3", "wav", "pcm"))
-    sample_rate: int | None = key(None, "Hz; null: the service's own (44100, opus 48000)", choices=(8000, 16000, 24000, 32000, 44100, 48000, None))
+    sample_rate: int | None = key(
+        None,
+        "Hz; null: the service's own (44100, opus 48000)",
+        choices=(8000, 16000, 24000, 32000, 44100, 48000, None),
+    )
     latency: str = key("normal", "normal | balanced | low", choices=("normal", "balanced", "low"))
     temperature: float = key(0.7, "randomness", low=0.0, high=1.0)
     top_p: float = key(0.7, "diversity", low=0.0, high=1.0)
@@ -177,7 +194,9 @@ class OpenAI:
     base_url: str = key("https://api.openai.com/v1", "base URL of any compatible service")
     api_key: Secret = key(lambda: Secret(credential="openai"), "key, where the service wants one")
     model: str = key("gpt-4o-mini", "model")
-    system: str = key("You are a voice assistant. Answer in one or two short spoken sentences, without markup.", "instructions")
+    system: str = key(
+        "You are a voice assistant. Answer in one or two short spoken sentences, without markup.", "instructions"
+    )
     history_turns: int = key(6, "how many turns are remembered", low=0, high=100)
     max_tokens: int | None = key(None, "longest answer; null: the service's own", low=1, high=100000)
 

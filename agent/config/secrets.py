@@ -30,7 +30,9 @@ class Secret:
         found = self._look_up()
         found = found.strip() if found else None
         if found and any(ord(letter) < 32 or ord(letter) == 127 for letter in found):
-            raise ConfigError(f"the key from {self.origin} holds a line break or control character: put one line into it")
+            raise ConfigError(
+                f"the key from {self.origin} holds a line break or control character: put one line into it"
+            )
         return found or None
 
     @property
