@@ -1,0 +1,194 @@
+"""The frame queue: sound on its way from the microphone to the network."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+from agent.audio.format import SPEECH, Format
+
+
+class FrameQueue:
+    """Frames on their way from the microphone to one listener. When full, the oldest frame is forgotten and counted:
+    late speech is worth less than the present. Iteration ends when the queue is closed and empty.
+
+    One thread puts, one listens (``take``, ``get``, iteration); ``open``, ``shut``, ``clear`` and ``close`` are for every
+    thread. A new queue is open. While it is shut, frames are kept aside, never more than cover ``pre_roll_seconds``, and
+    ``open()`` hands these over first, so that the first syllable survives; what falls off meanwhile is no loss and is not
+    counted. What waited when the queue was shut still waits. ``put == taken + forgotten + held`` as long as it is never
+    shut or cleared. A listener that has used ``fileno()`` calls ``release()`` when it ends.
+    """
+
+    def __init__(self, capacity_seconds: float, format: Format = SPEECH, pre_roll_seconds: float = 0.0) -> None:
+        self.format = format
+        self._capacity = format.bytes_of(capacity_seconds)
+        self._pre_roll = format.bytes_of(pre_roll_seconds)
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[int, bytes]] = deque()  # each with its place: bytes since the first frame
+        self._aside: deque[tuple[int, bytes]] = deque()
+        self._waiting_bytes = self._aside_bytes = self._place = 0
+        self._forgotten = self._forgotten_bytes = 0
+        self._lost: tuple[int, int] | None = None
+        self._shut = self._closed = self._released = False
+        self._fd = -1
+
+    # --- the microphone's side
+
+    def put(self, frame: bytes) -> None:
+        """Takes one frame, never blocks. After ``close()`` it is dropped. An empty frame is none."""
+        with self._changed:
+            if self._closed or not frame:
+                return
+            if self._shut:
+                self._aside.append((self._place, frame))
+                self._aside_bytes += len(frame)
+                self._trim_aside()
+            else:
+                self._admit(self._place, frame)
+                self._announce()
+            self._place += len(frame)
+
+    def close(self) -> None:
+        """The end of the stream: the listener gets what waits, then the end. Safe twice."""
+        with self._changed:
+            self._closed = True
+            self._aside.clear()
+            self._aside_bytes = 0
+            self._announce()
+
+    # --- the listener's side
+
+    def take(self, max_frames: int) -> list[bytes]:
+        """Up to ``max_frames`` frames that wait, oldest first, without blocking; empty when none does."""
+        with self._changed:
+            return [self._pop() for _ in range(min(max_frames, len(self._waiting)))]
+
+    def get(self, timeout_seconds: float | None) -> bytes | None:
+        """The oldest frame; ``None`` when none came in time, or the queue is closed and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed, timeout_seconds)
+            return self._pop() if self._waiting else None
+
+    def __iter__(self) -> Iterator[bytes]:
+        while (frame := self.get(None)) is not None:
+            yield frame
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while a frame waits or the queue is closed, for ``select``; -1 once released."""
+        with self._changed:
+            if self._fd < 0 and not self._released:
+                self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+                if self._waiting or self._closed:
+                    os.eventfd_write(self._fd, 1)
+            return self._fd
+
+    def release(self) -> None:
+        """Gives the descriptor back, and closes the queue: nobody listens any more. Safe twice."""
+        self.close()
+        with self._changed:
+            self._released = True
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+    def lost(self) -> tuple[float, float] | None:
+        """What was forgotten since this was last asked: where it began, in seconds of sound since the first frame, and
+        how many seconds it was; ``None`` where nothing was."""
+        with self._changed:
+            if self._lost is None:
+                return None
+            (start, size), self._lost = self._lost, None
+            return self.format.seconds_of(start), self.format.seconds_of(size)
+
+    # --- everybody's side
+
+    def open(self) -> None:
+        """Frames reach the listener from now on, after those that were kept aside. Safe when it is open."""
+        with self._changed:
+            self._shut = False
+            for place, frame in self._aside:
+                self._admit(place, frame)
+            self._aside.clear()
+            self._aside_bytes = 0
+            if self._waiting:
+                self._announce()
+
+    def shut(self) -> None:
+        """From now on frames are only kept aside, as a pre-roll. Safe when it is shut."""
+        with self._changed:
+            self._shut = True
+
+    def clear(self) -> int:
+        """Drops every frame, waiting or kept aside, on somebody's wish: not counted as forgotten. Returns how many."""
+        with self._changed:
+            dropped = len(self._waiting) + len(self._aside)
+            self._waiting.clear()
+            self._aside.clear()
+            self._waiting_bytes = self._aside_bytes = 0
+            self._quieten()
+            return dropped
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close()`` was called; frames may still wait."""
+        with self._changed:
+            return self._closed
+
+    @property
+    def held(self) -> int:
+        """How many frames wait for the listener."""
+        with self._changed:
+            return len(self._waiting)
+
+    @property
+    def forgotten(self) -> int:
+        """How many frames were forgotten because the queue was full; only grows."""
+        with self._changed:
+            return self._forgotten
+
+    @property
+    def forgotten_seconds(self) -> float:
+        """How much sound was forgotten because the queue was full, in seconds; only grows."""
+        with self._changed:
+            return self.format.seconds_of(self._forgotten_bytes)
+
+    # --- inside, with the lock held
+
+    def _admit(self, place: int, frame: bytes) -> None:
+        self._waiting.append((place, frame))
+        self._waiting_bytes += len(frame)
+        # The newest frame stays even where it alone is more than the capacity: the present is what counts.
+        while self._waiting_bytes > self._capacity and len(self._waiting) > 1:
+            oldest, forgotten = self._waiting.popleft()
+            self._waiting_bytes -= len(forgotten)
+            self._forgotten += 1
+            self._forgotten_bytes += len(forgotten)
+            start, size = self._lost or (oldest, 0)
+            self._lost = start, size + len(forgotten)
+
+    def _trim_aside(self) -> None:
+        # A frame that reaches into the pre-roll is kept whole, so at least the pre-roll is there, never a little less.
+        while self._aside and self._aside_bytes - len(self._aside[0][1]) >= self._pre_roll:
+            self._aside_bytes -= len(self._aside.popleft()[1])
+
+    def _pop(self) -> bytes:
+        _, frame = self._waiting.popleft()
+        self._waiting_bytes -= len(frame)
+        if not self._waiting:
+            self._quieten()
+        return frame
+
+    def _announce(self) -> None:
+        self._changed.notify_all()
+        if self._fd >= 0:
+            os.eventfd_write(self._fd, 1)
+
+    def _quieten(self) -> None:
+        # Only what was announced is taken back: a closed queue stays readable, so that its end is seen.
+        if self._fd >= 0 and not self._closed:
+            try:
+                os.eventfd_read(self._fd)
+            except BlockingIOError:
+                return  # nothing had been announced
