@@ -271,7 +271,7 @@ class Server:
         self.voice, self.speed = request.voice, request.speed
         self.temperature, self.language = request.temperature, request.language
         self._open.append(request.request_id)
-        name = None if request.request_id is None else str(request.request_id)
+        name = None if request.request_id is None else clean(str(request.request_id))
         return [Text(request.text, name), Flush(name)]
 
     def send(self, event: Event) -> list[Message]:

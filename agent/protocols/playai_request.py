@@ -70,7 +70,8 @@ def read_request(message: Message) -> Request | Refusal:
     rate = fields.get("sample_rate")
     language = fields.get("language")
     if text is None:
-        return _refuse(message, request_id, f"text or a list of texts in the field text, not {kind(fields.get('text'))}")
+        found = kind(fields.get("text"))
+        return _refuse(message, request_id, f"text or a list of texts in the field text, not {found}")
     if not isinstance(voice, str):
         return _refuse(message, request_id, f"text in the field voice, not {kind(voice)}")
     if not isinstance(output_format, str) or output_format not in FORMATS:
