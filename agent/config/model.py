@@ -1,7 +1,8 @@
 """The shape of the configuration: frozen dataclasses whose defaults are the only defaults there are, and they run.
 
 A field's ``metadata`` holds what the checker and the JSON Schema need: ``about`` (one line for users), ``low`` and
-``high`` (inclusive bounds), ``choices``. A field of type ``Secret`` never shows its value.
+``high`` (inclusive bounds), ``choices``, ``least`` (how many items a list needs). A field of type ``Secret`` never
+shows its value.
 """
 
 from __future__ import annotations
@@ -163,6 +164,7 @@ class Synthesis:
     services: tuple[str, ...] = key(
         ("local",), "tried in this order until one gives its first sound",
         choices=("neuphonic", "playai", "vachana", "fish", "local"),
+        least=1,
     )
     neuphonic: Neuphonic = key(Neuphonic, "the service Neuphonic")
     playai: PlayAI = key(PlayAI, "the service PlayAI")
@@ -221,6 +223,7 @@ class Responder:
     fallback: str = key("Sorry, I did not understand that.", "the answer where no rule matches; empty: none")
     openai: OpenAI = key(OpenAI, "a chat service")
     webhook: Webhook = key(Webhook, "a program on the network")
+    allow_plaintext: bool = key(False, "allow http:// to a host that is neither this one nor on a private network")
     command: Command = key(Command, "a program on this machine")
 
 

@@ -24,14 +24,15 @@ class Secret:
     def reveal(self) -> str | None:
         """The key without the white space around it, or ``None`` where there is none. Call it at the last moment.
 
-        Raises ``ConfigError`` where a file is named that cannot be read, or where the key holds a control character
-        (it would end an HTTP header early).
+        Raises ``ConfigError`` where a file is named that cannot be read, or where the key holds a character that
+        no HTTP header may carry (a line break would end the header early).
         """
         found = self._look_up()
         found = found.strip() if found else None
-        if found and any(ord(letter) < 32 or ord(letter) == 127 for letter in found):
+        if found and not (found.isascii() and found.isprintable()):
             raise ConfigError(
-                f"the key from {self.origin} holds a line break or control character: put one line into it"
+                f"the key from {self.origin} holds a line break, a control character or a letter outside ASCII:"
+                " put one line with the key alone into it"
             )
         return found or None
 
@@ -48,20 +49,31 @@ class Secret:
 
     def _look_up(self) -> str | None:
         if self.credential is not None:
-            directory = os.environ.get("CREDENTIALS_DIRECTORY")
-            for place in (Path(directory) if directory else None, SYSTEM_CREDENTIALS):
-                if place is not None:
-                    try:
-                        return (place / self.credential).read_text("utf-8")
-                    except (FileNotFoundError, NotADirectoryError, PermissionError):
-                        continue  # a credential that is not there is no mistake: a local service needs none
-            return None
+            return self._look_up_credential(self.credential)
         if self.file is not None:
             try:
-                return Path(self.file).read_text("utf-8")
+                return _read(Path(self.file))
             except (OSError, UnicodeDecodeError) as error:
                 reason = error.strerror if isinstance(error, OSError) else "it is not text"
                 raise ConfigError(f"the key file {self.file} cannot be read: {reason}") from error
         if self.env is not None:
             return os.environ.get(self.env)
         return self.value
+
+    def _look_up_credential(self, name: str) -> str | None:
+        directory = os.environ.get("CREDENTIALS_DIRECTORY")
+        for place in (Path(directory) if directory else None, SYSTEM_CREDENTIALS):
+            if place is not None:
+                try:
+                    return _read(place / name)
+                except (FileNotFoundError, NotADirectoryError, PermissionError):
+                    continue  # a credential that is not there is no mistake: a local service needs none
+                except (OSError, UnicodeDecodeError) as error:
+                    reason = error.strerror if isinstance(error, OSError) else "it is not text"
+                    raise ConfigError(f"the credential {place / name} cannot be read: {reason}") from error
+        return None
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(65536).decode("utf-8")

@@ -1,0 +1,92 @@
+"""``VOICE_AGENT_SECTION__KEY``: the environment variables that outrank the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Environment
+from typing import Any
+
+from agent.config.checker import Checker, Sparse, merge
+from agent.config.mistakes import Mistake, nearest
+from agent.config.shape import Shape, shapes
+from agent.config.tree import Scalar, Tree, read_tree
+
+PREFIX = "VOICE_AGENT_"
+
+
+def variable(path: str) -> str:
+    """The name of the variable that sets a dotted key."""
+    return PREFIX + path.upper().replace(".", "__")
+
+
+def read_environment(checker: Checker, root: Any, environ: Environment[str, str], spared: frozenset[str]) -> Sparse:
+    """What the variables give, checked like the file; a value is written as in YAML, lists and sections in brackets.
+
+    ``spared`` are variables of that prefix that hold a secret the configuration asks for by their name.
+    """
+    given: Sparse = {}
+    names = sorted(name for name in environ if name.startswith(PREFIX) and name not in spared)
+    for name in sorted(names, key=lambda name: name.count("__")):  # a section first, so that a key of it outranks it
+        found = _find(root, name)
+        if found is None:
+            meant = nearest(name, list(_all_variables(root)))
+            what = f"unknown variable, expected {PREFIX}SECTION__KEY with a key of the configuration"
+            checker.mistakes.append(Mistake(name, "", what, meant))
+            continue
+        path, shape = found
+        tree = _parse(checker, name, environ[name], shape)
+        if tree is None:
+            continue
+        place: Sparse = {}
+        checker.value(place, path[-1], shape, tree, ".".join(path))
+        for section in reversed(path[:-1]):
+            place = {section: place}
+        given = merge(given, place)
+    return given
+
+
+def _parse(checker: Checker, name: str, text: str, shape: Shape) -> Tree | None:
+    text = text.encode("utf-8", "replace").decode("utf-8")  # bytes that are no text come as half characters
+    if shape.kind in ("text", "secret") and _bare(text):
+        null = shape.optional and text in ("", "null", "~")
+        return Scalar(name, text, "null" if null else "str", plain=null)
+    tree, mistakes = read_tree(text, name, lines=False)
+    checker.mistakes.extend(mistakes)
+    if mistakes:
+        return None
+    if isinstance(tree, Scalar) and tree.plain and tree.commented:
+        checker.mistakes.append(Mistake(name, "", "a # begins a comment and cuts the value off: put it in quotes"))
+        return None
+    return tree if tree is not None else Scalar(name, "", "null", True)
+
+
+def _bare(text: str) -> bool:
+    """Whether a text can be taken as it stands: a shell has seen to the quotes already."""
+    return not text.lstrip().startswith(('"', "'", "{", "["))
+
+
+def _find(root: Any, name: str) -> tuple[list[str], Shape] | None:
+    cls, path = root, []
+    parts = name[len(PREFIX) :].split("__")
+    for depth, part in enumerate(parts):
+        known = shapes(cls) if cls is not None else {}
+        if part != part.upper() or part.lower() not in known:
+            return None
+        shape = known[part.lower()]
+        path.append(part.lower())
+        cls = shape.cls if shape.kind == "section" else None
+        if depth == len(parts) - 1:
+            return path, shape
+    return None
+
+
+def _all_variables(root: Any) -> list[str]:
+    found = []
+    sections = [("", root)]
+    while sections:
+        path, cls = sections.pop()
+        for key, shape in shapes(cls).items():
+            dotted = f"{path}.{key}" if path else key
+            found.append(variable(dotted))
+            if shape.kind == "section":
+                sections.append((dotted, shape.cls))
+    return found

@@ -1,0 +1,66 @@
+"""What each key of the configuration may hold, read off the dataclasses of the model."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent.config.secrets import Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """One key. ``kind``: ``section``, ``sections`` (a list of them), ``texts`` (a list of texts), ``secret``, ``text``,
+    ``whole`` (number), ``number``, ``truth``, or ``text or truth``. ``cls``: the dataclass of a section.
+    ``optional``: null is allowed and means something."""
+
+    kind: str
+    optional: bool
+    cls: Any
+    default: Any
+    metadata: Mapping[str, Any]
+
+    @property
+    def about(self) -> str:
+        return str(self.metadata.get("about", ""))
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        return tuple(choice for choice in self.metadata.get("choices", ()) if choice is not None)
+
+
+_KINDS = {str: "text", int: "whole", float: "number", bool: "truth", Secret: "secret"}
+
+
+def shapes(cls: Any) -> dict[str, Shape]:
+    """The keys of a section, in the order in which they are documented."""
+    hints = typing.get_type_hints(cls)
+    found = {}
+    for entry in dataclasses.fields(cls):
+        kind, optional, inner = _kind(hints[entry.name])
+        made = entry.default_factory
+        default = entry.default if made is dataclasses.MISSING else made()
+        found[entry.name] = Shape(kind, optional, inner, default, entry.metadata)
+    return found
+
+
+def _kind(hint: Any) -> tuple[str, bool, Any]:
+    if hint in _KINDS:
+        return _KINDS[hint], False, None
+    if dataclasses.is_dataclass(hint):
+        return "section", False, hint
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple and len(inner) == 2 and inner[1] is ...:
+        return ("texts", False, None) if inner[0] is str else ("sections", False, inner[0])
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        rest = [part for part in inner if part is not types.NoneType]
+        if set(rest) == {str, bool}:
+            return "text or truth", len(rest) < len(inner), None
+        if len(rest) == 1:
+            kind, _, cls = _kind(rest[0])
+            return kind, True, cls
+    raise TypeError(f"the model has a key of a type nobody knows how to check: {hint}")
