@@ -14,11 +14,12 @@ class FrameQueue:
     """Frames on their way from the microphone to one listener. When full, the oldest frame is forgotten and counted:
     late speech is worth less than the present. Iteration ends when the queue is closed and empty.
 
-    One thread puts, one listens (``take``, ``get``, iteration); ``open``, ``shut``, ``clear`` and ``close`` are for every
-    thread. A new queue is open. While it is shut, frames are kept aside, never more than cover ``pre_roll_seconds``, and
-    ``open()`` hands these over first, so that the first syllable survives; what falls off meanwhile is no loss and is not
-    counted. What waited when the queue was shut still waits. ``put == taken + forgotten + held`` as long as it is never
-    shut or cleared. A listener that has used ``fileno()`` calls ``release()`` when it ends.
+    One thread puts, one listens (``take``, ``get``, iteration); ``open``, ``shut``, ``clear`` and ``close`` are for
+    every thread. A new queue is open. While it is shut, frames are kept aside, no more than it takes to cover
+    ``pre_roll_seconds``, and ``open()`` hands these over first, so that the first syllable survives; what falls off
+    meanwhile is no loss and is not counted. What waited when the queue was shut still waits. As long as it is never
+    shut or cleared, every frame that was put was taken, or forgotten, or is held. A listener that has used ``fileno()``
+    calls ``release()`` when it ends.
     """
 
     def __init__(self, capacity_seconds: float, format: Format = SPEECH, pre_roll_seconds: float = 0.0) -> None:
@@ -76,7 +77,7 @@ class FrameQueue:
             yield frame
 
     def fileno(self) -> int:
-        """A descriptor that is readable while a frame waits or the queue is closed, for ``select``; -1 once released."""
+        """A descriptor for ``select``, readable while a frame waits or the queue is closed; -1 once released."""
         with self._changed:
             if self._fd < 0 and not self._released:
                 self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

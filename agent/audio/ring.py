@@ -61,10 +61,11 @@ class _Sound:
 class RingBuffer:
     """Sound on its way from the network to the sound card. When full the writer waits: late sound is worth waiting for.
 
-    One thread writes (``begin``, ``write``, ``end``), one thread reads (``read``, ``wait_filled``); ``clear``, ``close``
-    and the counters are for every thread. Utterances are read in the order in which they were begun, each whole before
-    the next, so a writer ends one before it fills the ring with another. ``written``, ``played`` and ``cut`` count bytes
-    and only grow; ``written == played + cut + held`` at every moment, so "played to here" is a comparison.
+    One thread writes (``begin``, ``write``, ``end``), one thread reads (``read``, ``wait_filled``); ``clear``,
+    ``close`` and the counters are for every thread. Utterances are read in the order in which they were begun, each
+    whole before the next, so a writer ends one before it fills the ring with another. ``written``, ``played`` and
+    ``cut`` count bytes and only grow, so "played to here" is a comparison; what was written was played, or cut, or is
+    held.
 
     After ``clear()`` has returned, no byte that was written before it is ever read.
     """
@@ -151,9 +152,9 @@ class RingBuffer:
                 self._changed.wait(deadline.remaining())
 
     def wait_filled(self, nbytes: int, timeout_seconds: float | None) -> bool:
-        """Waits until ``nbytes`` of the utterance being read are there, or as much as there will be; False if not in time.
+        """Waits until ``nbytes`` of the utterance being read are there, or all there will be; False if not in time.
 
-        As much as there will be: the utterance is complete or was cut, the ring is full, or nothing is being read.
+        All there will be: the utterance is complete or was cut, the ring is full, or nothing is being read.
         """
         with self._changed:
             return self._changed.wait_for(lambda: self._filled(nbytes), timeout_seconds)
