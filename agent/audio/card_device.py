@@ -1,0 +1,149 @@
+"""The microphone and the speaker on a sound card: what the card does, converted from and to what the daemon wants."""
+
+from __future__ import annotations
+
+import time
+
+from agent.audio.convert import Resampler, to_mono, to_stereo
+from agent.audio.format import SPEECH, Format
+from agent.audio.pyaudio_device import Card, open_card
+from agent.errors import DeviceError
+
+_LONGEST_PERIOD_SECONDS = 0.1
+
+
+class CardSource:
+    """16 kHz mono from a sound card, whatever the card itself does. Opened, read and closed by one thread.
+
+    ``lost_frames``: samples (at 16 kHz) that the card dropped because nobody read in time.
+    """
+
+    def __init__(self, name: str, frame_seconds: float) -> None:
+        self.frame_bytes = SPEECH.bytes_of(frame_seconds)
+        # A period as long as the frame, but for very long frames: the buffer is two periods, and what does not fit
+        # into it while Python is busy elsewhere is lost.
+        self._card = open_card(name, False, SPEECH, min(frame_seconds, _LONGEST_PERIOD_SECONDS))
+        self.format = self._card.format
+        self._resampler = Resampler(self.format.rate, SPEECH.rate)
+        self._waiting = bytearray()
+        self._loss = LossMeter(self.format.rate, tolerance_frames=self._card.period_frames)
+        self._card.start()
+
+    @property
+    def lost_frames(self) -> int:
+        return round(self._loss.lost_frames * SPEECH.rate / self.format.rate)
+
+    def read(self) -> bytes:
+        """The next frame, in real time; ``DeviceError`` with ``lost`` when the card is gone."""
+        while len(self._waiting) < self.frame_bytes:
+            period = self._card.read()
+            self._loss.count(len(period) // self.format.frame_bytes, self._card.available(), time.monotonic())
+            self._waiting += self._resampler.feed(to_mono(period, self.format.channels))
+        frame = bytes(self._waiting[: self.frame_bytes])
+        del self._waiting[: self.frame_bytes]
+        return frame
+
+    def close(self) -> None:
+        self._card.close()
+
+
+class LossMeter:
+    """Frames that a card recorded and nobody read: PyAudio does not tell, so the clock has to.
+
+    ``count`` takes the frames just read, those that wait in the card, and the moment. What the clock says should have
+    come, and did not, is lost once it exceeds the tolerance; a card whose clock is a little off is followed, at up to
+    one part in a hundred, so that its drift is no loss.
+    """
+
+    def __init__(self, rate: int, tolerance_frames: int) -> None:
+        self.lost_frames = 0
+        self._rate, self._tolerance = rate, tolerance_frames
+        self._came = 0
+        self._began: float | None = None
+        self._behind = 0.0  # by how many frames the card is behind the clock when all is well
+        self._last = 0.0
+
+    def count(self, read: int, waiting: int, now: float) -> None:
+        self._came += read
+        if self._began is None:
+            self._began = self._last = now
+            self._behind = -float(self._came + waiting)
+            return
+        behind = (now - self._began) * self._rate - (self._came + waiting)
+        slack = (now - self._last) * self._rate / 100
+        self._last = now
+        if behind - self._behind > self._tolerance:
+            self.lost_frames += round(behind - self._behind)
+            self._behind = behind
+        else:
+            self._behind += max(-slack, min(slack, behind - self._behind))
+
+
+class CardSink:
+    """A sound card as the speaker: takes ``format``, whatever the card itself does. One thread owns it.
+
+    ``underruns`` counts how often the card ran empty between two writes of one utterance.
+    """
+
+    def __init__(self, name: str, format: Format, period_seconds: float, buffer_seconds: float) -> None:
+        if format.channels > 2:
+            raise DeviceError(f"sound with {format.channels} channels cannot be played: mono and stereo can")
+        self.format = format
+        self.underruns = 0
+        self._card: Card = open_card(name, True, format, period_seconds, buffer_seconds)
+        self.card_format = self._card.format
+        self._resampler = self._new_resampler()
+        self._waiting = bytearray()
+        self._playing = False
+
+    def write(self, pcm: bytes) -> None:
+        """Plays whole frames, at the card's pace: returns when the last of them is in the card's buffer."""
+        self._put(self._for_card(self._resampler.feed(pcm)))
+
+    def drain(self) -> None:
+        """Returns when all has been heard to its last sample; the card is then at rest.
+
+        PortAudio never drains: stopping a stream throws away what the card still holds, and a card does not even begin
+        before a whole period is there. So silence is written until it has pushed everything real out.
+        """
+        self._put(self._for_card(self._resampler.finish()))
+        if self._playing:
+            silence = self._card.buffer_frames + 2 * self._card.period_frames
+            self._put(bytes(silence * self.card_format.frame_bytes))
+        self.drop()
+
+    def drop(self) -> None:
+        """Silent at once: what the card still holds is not heard."""
+        self._waiting.clear()
+        self._resampler = self._new_resampler()
+        if self._playing:
+            self._playing = False
+            self._card.stop()
+
+    def close(self) -> None:
+        self._card.close()
+
+    def _put(self, pcm: bytes) -> None:
+        self._waiting += pcm
+        frame = self.card_format.frame_bytes
+        whole = len(self._waiting) // frame * frame
+        if not whole:
+            return
+        if not self._playing:
+            self._card.start()
+        elif self._card.available() >= self._card.buffer_frames:
+            self.underruns += 1
+        self._playing = True
+        period = self._card.period_frames * frame
+        for start in range(0, whole, period):
+            self._card.write(bytes(self._waiting[start : min(start + period, whole)]))
+        del self._waiting[:whole]
+
+    def _for_card(self, pcm: bytes) -> bytes:
+        channels, card = self.format.channels, self.card_format.channels
+        if channels == card:
+            return pcm
+        return to_mono(pcm, channels) if card == 1 else to_stereo(pcm)
+
+    def _new_resampler(self) -> Resampler:
+        return Resampler(self.format.rate, self.card_format.rate, self.format.channels)

@@ -1,0 +1,107 @@
+"""Where sound comes from and goes to, by name: a sound card, ``file:PATH``, or ``none``.
+
+A name is ``default``, an ALSA name taken as it is written (``plughw:CARD=Device,DEV=0``), or part of a card's name; never
+a number, because numbers change at boot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from agent.audio.file_device import FileSource, PacedSink, SilentSource
+from agent.audio.format import Format
+
+_FILE = "file:"
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A sound card's device. ``line`` is what to write into the configuration, below ``microphone`` or ``speaker``.
+
+    ``inputs`` and ``outputs`` are the most channels of each direction, 0 where there is none; ``rates`` in Hz.
+    """
+
+    name: str
+    alsa_name: str
+    inputs: int
+    outputs: int
+    rates: tuple[int, ...]
+    line: str
+
+
+class Source(Protocol):
+    """A microphone: 16 kHz mono s16le, frame by frame, in real time.
+
+    One thread opens, reads and closes it. ``lost_frames`` counts samples that were recorded and never read.
+    """
+
+    @property
+    def lost_frames(self) -> int: ...
+
+    def read(self) -> bytes:
+        """The next frame. Blocks in real time; ``DeviceError`` with ``lost`` when the card is gone."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Sink(Protocol):
+    """A speaker: takes s16le of ``format``, at the pace of what it is played on. One thread opens, uses and closes it.
+
+    ``underruns`` counts how often it ran empty in the middle of an utterance. Every method but ``close`` raises
+    ``DeviceError`` with ``lost`` when the card is gone.
+    """
+
+    format: Format
+    underruns: int
+
+    def write(self, pcm: bytes) -> None:
+        """Takes sound; waits while the buffer is full."""
+        ...
+
+    def drain(self) -> None:
+        """Returns when everything written has been heard, to its last sample."""
+        ...
+
+    def drop(self) -> None:
+        """Silent at once; what has not been heard never will be."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_source(name: str, frame_seconds: float) -> Source:
+    """Opens the microphone ``name``; ``DeviceError`` or ``AudioError`` in one sentence where that cannot be done."""
+    if name == "none":
+        return SilentSource(frame_seconds)
+    if name.startswith(_FILE):
+        return FileSource(Path(name.removeprefix(_FILE)), frame_seconds)
+    from agent.audio.card_device import CardSource
+
+    return CardSource(name, frame_seconds)
+
+
+def open_sink(name: str, format: Format, period_seconds: float, buffer_seconds: float) -> Sink:
+    """Opens the speaker ``name`` for sound of ``format``, with about ``buffer_seconds`` between write and ear.
+
+    ``file:PATH`` replaces the file at PATH, when it is closed.
+    """
+    if name == "none":
+        return PacedSink(format, buffer_seconds)
+    if name.startswith(_FILE):
+        return PacedSink(format, buffer_seconds, Path(name.removeprefix(_FILE)))
+    from agent.audio.card_device import CardSink
+
+    return CardSink(name, format, period_seconds, buffer_seconds)
+
+
+def list_devices() -> list[Device]:
+    """The devices there are, ``default`` first; empty where there is no sound. ``DeviceError`` without PortAudio."""
+    from agent.audio.pyaudio_device import list_cards
+
+    return [
+        Device(name, alsa_name, inputs, outputs, rates, f"device: {alsa_name}")
+        for name, alsa_name, inputs, outputs, rates in list_cards()
+    ]

@@ -1,0 +1,149 @@
+"""Sources and sinks without a sound card, in real time all the same: ``file:PATH`` and ``none``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.audio.convert import Resampler, to_mono
+from agent.audio.decode import decoder
+from agent.audio.format import SPEECH, Format
+from agent.audio.wav import WavWriter
+from agent.errors import AudioError
+
+_READ_BYTES = 1 << 16
+
+
+class SilentSource:
+    """A microphone that hears nothing, in real time: one frame of silence each time ``read()`` is called and due.
+
+    A reader that comes late gets at once what it missed, so nothing is ever lost. ``close()`` may come from any thread
+    and ends a ``read()`` that waits.
+    """
+
+    lost_frames = 0
+
+    def __init__(self, frame_seconds: float) -> None:
+        self.frame_bytes = SPEECH.bytes_of(frame_seconds)
+        self._began: float | None = None
+        self._frames = 0
+        self._closed = threading.Event()
+
+    def read(self) -> bytes:
+        """The next frame, when its last sample is due."""
+        if self._began is None:
+            self._began = time.monotonic()
+        self._frames += 1
+        due = self._began + self._frames * SPEECH.seconds_of(self.frame_bytes)
+        self._closed.wait(max(0.0, due - time.monotonic()))
+        return self._sound().ljust(self.frame_bytes, b"\0")
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _sound(self) -> bytes:
+        return b""
+
+
+class FileSource(SilentSource):
+    """A WAV file as the microphone: played once, in real time, converted to 16 kHz mono; then silence.
+
+    ``ended`` tells that the last frame given was beyond the end of the file. A file that is no WAV is an ``AudioError``
+    when it is opened.
+    """
+
+    def __init__(self, path: Path, frame_seconds: float) -> None:
+        super().__init__(frame_seconds)
+        self.ended = False
+        self._waiting = bytearray()
+        self._pieces = _speech(path)
+        self._waiting += next(self._pieces, b"")
+
+    def _sound(self) -> bytes:
+        while len(self._waiting) < self.frame_bytes:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self.ended = not self._waiting
+                break
+            self._waiting += piece
+        frame = bytes(self._waiting[: self.frame_bytes])
+        del self._waiting[: self.frame_bytes]
+        return frame
+
+
+def _speech(path: Path) -> Iterator[bytes]:
+    """The sound of a WAV file as 16 kHz mono, piece by piece: an hour of it need not fit into memory."""
+    reader = decoder("wav", "s16le", SPEECH.rate, 1)
+    resampler: Resampler | None = None
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_READ_BYTES):
+                pcm = reader.feed(chunk)
+                if reader.format is not None and pcm:
+                    resampler = resampler or Resampler(reader.format.rate, SPEECH.rate)
+                    yield resampler.feed(to_mono(pcm, reader.format.channels))
+            pcm = reader.finish()
+    except OSError as error:
+        raise AudioError(f"the file {path} cannot be read: {error.strerror}") from error
+    except AudioError as error:
+        raise AudioError(f"the file {path} cannot be played: {error}") from error
+    if resampler is not None and reader.format is not None:
+        yield resampler.feed(to_mono(pcm, reader.format.channels)) + resampler.finish()
+
+
+class PacedSink:
+    """A speaker without a card: takes sound at the pace of real time, and records it where ``path`` names a file.
+
+    It holds ``buffer_seconds`` as a card does: ``write()`` waits while it is full, ``drain()`` waits until all is
+    "heard", ``drop()`` forgets what has not been heard, and the file has exactly what has been heard. Pauses between
+    utterances are not recorded. ``close()`` makes the file complete.
+    """
+
+    def __init__(self, format: Format, buffer_seconds: float, path: Path | None = None) -> None:
+        self.format = format
+        self.underruns = 0
+        self._buffer_seconds = buffer_seconds
+        self._writer = None if path is None else WavWriter(path, format)
+        self._held = bytearray()  # written, not heard yet
+        self._heard_until = 0.0  # the moment up to which the held sound has been taken off
+        self._closed = threading.Event()
+
+    def write(self, pcm: bytes) -> None:
+        """Takes whole frames; returns when no more than ``buffer_seconds`` of them are still to be heard."""
+        if not self._held:
+            self._heard_until = time.monotonic()
+        self._held += pcm
+        self._wait(self._buffer_seconds)
+
+    def drain(self) -> None:
+        """Returns when everything written has been heard."""
+        self._wait(0.0)
+
+    def drop(self) -> None:
+        """Silent at once: what has not been heard is forgotten."""
+        self._hear()
+        self._held.clear()
+
+    def close(self) -> None:
+        """Ends the recording with what has been heard; twice is safe."""
+        self._closed.set()
+        self.drop()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def _wait(self, rest_seconds: float) -> None:
+        self._hear()
+        while (ahead := self.format.seconds_of(len(self._held)) - rest_seconds) > 0 and not self._closed.is_set():
+            self._closed.wait(ahead)
+            self._hear()
+
+    def _hear(self) -> None:
+        now = time.monotonic()
+        heard = min(len(self._held), self.format.bytes_of(now - self._heard_until))
+        self._heard_until += self.format.seconds_of(heard)
+        if self._writer is not None and heard:
+            self._writer.write(bytes(self._held[:heard]))
+        del self._held[:heard]
