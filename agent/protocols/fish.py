@@ -5,27 +5,14 @@ Source: Fish Audio's WebSocket document, and what its own packages were seen to 
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import urlsplit
 
 import msgpack
 
-from agent.protocols.events import (
-    Audio,
-    Encoding,
-    End,
-    Event,
-    Failure,
-    Flush,
-    Handshake,
-    Log,
-    Message,
-    Text,
-)
+from agent.protocols.events import Audio, Encoding, End, Event, Failure, Flush, Handshake, Log, Message, Text
 from agent.protocols.excerpt import clean, excerpt
 from agent.protocols.fish_request import Request, encoding_of, mistake_in, read_request
-from agent.protocols.upgrade import header
+from agent.protocols.upgrade import header, read_target, same_key
 
 SERVICE = "fish"
 
@@ -117,9 +104,9 @@ class Client:
         self._url = url
         self._api_key = api_key
         self._model = model
-        self._begin: dict[str, object] = {"event": "start", "request": request}
-        if debug:
-            self._begin["debug"] = True
+        self._begin = pack({"event": "start", "request": request, **({"debug": True} if debug else {})})
+        if len(self._begin) > _MESSAGE_BYTES:
+            raise ValueError(f"fish wants references of less than {_MESSAGE_BYTES // (1024 * 1024)} MiB in all")
         self._started = False
         self._last = ""  # the last letter of the passage that is being written
         self._stopped = False
@@ -197,7 +184,7 @@ class Client:
         if self._started:
             return []
         self._started = True
-        return [pack(self._begin)]
+        return [self._begin]
 
     def _finish(self, fields: Mapping[str, object]) -> Event:
         reason = fields.get("reason")
@@ -255,16 +242,15 @@ class Server:
 
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
         """404 for another path, 401 without the key."""
-        if urlsplit(path[:2048]).path != PATH:
+        target = read_target(path)
+        if target is None or target[0] != PATH:
             return Failure(SERVICE, "an upgrade on another path", PATH, permanent=True, status=404)
         scheme, _, key = (header(headers, "Authorization") or "").partition(" ")
-        if self._api_key is not None:
-            given = key.strip().encode("utf-8", "replace")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._api_key.encode("utf-8", "replace")):
-                return Failure(
-                    SERVICE, "an upgrade without a key that is known", "Authorization: Bearer KEY",
-                    permanent=True, status=401,
-                )
+        if self._api_key is not None and (scheme.lower() != "bearer" or not same_key(key.strip(), self._api_key)):
+            return Failure(
+                SERVICE, "an upgrade without a key that is known", "Authorization: Bearer KEY",
+                permanent=True, status=401,
+            )
         self.model = (header(headers, "model") or "speech-1.5")[:100]
         return None
 

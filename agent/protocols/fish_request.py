@@ -1,4 +1,4 @@
-"""What may stand in the ``request`` of a Fish Audio ``start``, for the half that writes it and the half that reads it."""
+"""What may stand in the ``request`` of a Fish Audio ``start``, for the half that writes and the half that reads."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def mistake_in(request: Mapping[str, object]) -> str | None:
     if not isinstance(name, str) or name not in RATES:
         return f"a format out of {', '.join(RATES)}"
     rate = _value(request, "sample_rate", RATES[name][-1])
-    if isinstance(rate, bool) or rate not in RATES[name]:
+    if not isinstance(rate, int) or rate not in RATES[name]:
         return f"a sample_rate for {name} out of {', '.join(map(str, RATES[name]))}"
     if _value(request, "latency", "normal") not in LATENCIES:
         return f"a latency out of {', '.join(LATENCIES)}"

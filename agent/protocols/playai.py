@@ -14,7 +14,7 @@ from dataclasses import replace
 from urllib.parse import parse_qsl, urlsplit
 
 from agent.protocols.events import Audio, Encoding, End, Event, Failure, Flush, Handshake, Message, Text
-from agent.protocols.excerpt import clean, excerpt, parse_json
+from agent.protocols.excerpt import clean, excerpt, parse_json, status_of
 from agent.protocols.playai_authorization import (
     AUTHORIZATION_PATHS,
     MODEL_PATHS,
@@ -43,6 +43,7 @@ __all__ = [
 # An address and a connection last an hour; a standby is renewed while there is time left to speak a passage.
 _SILENT_SECONDS = 3300.0
 _STALL_SECONDS = 10.0
+_AT_ONCE_SECONDS = 0.05
 _OPEN_REQUESTS = 64
 _PERMANENT_STATUSES = (402, 404, 422)  # not 401 and 403: in the middle of a session they mean a token grown old
 _EXPECTED = "start, binary sound and end of each request, in order"
@@ -52,8 +53,8 @@ class Client:
     """Speaks over one granted address: text is collected until its ``Flush``, then sent as one request.
 
     A passage of nothing but white space is not sent, and no ``Flush`` comes back for it. ``End`` sends no mark of its
-    own, only what text is left; if nothing is open then, ``quiet_seconds`` is 0 and ``quiet()`` gives the ``End`` at
-    once. ``url``: the address as granted; it goes out as it is and never shows. ``request_ids`` gives an id that is
+    own, only what text is left; if nothing is open then, ``quiet_seconds`` is next to nothing and ``quiet()`` gives the
+    ``End``. ``url``: the address as granted; it goes out as it is and never shows. ``request_ids`` gives an id that is
     new with every call. Raises ``ValueError`` for a value out of its range.
     """
 
@@ -101,12 +102,12 @@ class Client:
 
     @property
     def quiet_seconds(self) -> float | None:
-        """10 s while a request is open; 0 when all has come and only the ``End`` is left to give."""
+        """10 s while a request is open; next to nothing when all has come and only the ``End`` is left to give."""
         if self._over:
             return None
         if self._open:
             return _STALL_SECONDS
-        return 0.0 if self._ending else None
+        return _AT_ONCE_SECONDS if self._ending else None
 
     def handshake(self) -> Handshake:
         """The granted address, as it is; it needs no header."""
@@ -194,13 +195,12 @@ class Client:
         ended: list[Event] = [Flush(self._open.popleft())]
         return ended + (self._finish() if self._ending and not self._open else [])
 
-    def _error(self, message: str, answer: Mapping[str, object]) -> Failure:
-        status = answer.get("status", answer.get("code"))
-        known = status if isinstance(status, int) and 100 <= status <= 599 else None
+    def _error(self, message: str, answer: dict[str, object]) -> Failure:
+        status = status_of(answer)
         asked = answer.get("retry_after", answer.get("retry_after_seconds"))
         patience = min(float(asked), 86400.0) if isinstance(asked, int | float) and 0 <= asked < 1e9 else None
-        failure = self._fatal(self._quote(message), _EXPECTED, known)
-        return replace(failure, permanent=known in _PERMANENT_STATUSES, retry_after_seconds=patience)
+        failure = self._fatal(self._quote(message), _EXPECTED, status)
+        return replace(failure, permanent=status in _PERMANENT_STATUSES, retry_after_seconds=patience)
 
     def _finish(self) -> list[Event]:
         self._over = True

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from agent.protocols.events import Failure, HttpRequest
 from agent.protocols.excerpt import excerpt, parse_json
-from agent.protocols.upgrade import header, read_target
+from agent.protocols.upgrade import header, read_target, same_key
 
 SERVICE = "playai"
 
@@ -290,12 +290,8 @@ class AuthorizationServer:
     def _knows(self, headers: Mapping[str, str]) -> bool:
         scheme, _, key = (header(headers, "Authorization") or "").partition(" ")
         user = header(headers, "X-User-Id") or ""
-        key_fits = self._api_key is None or (scheme.lower() == "bearer" and _same(key.strip(), self._api_key))
-        return key_fits and (self._user_id is None or _same(user.strip(), self._user_id))
-
-
-def _same(given: str, wanted: str) -> bool:
-    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode("utf-8", "replace"))
+        key_fits = self._api_key is None or (scheme.lower() == "bearer" and same_key(key.strip(), self._api_key))
+        return key_fits and (self._user_id is None or same_key(user.strip(), self._user_id))
 
 
 def _answer(status: int, body: Mapping[str, object]) -> tuple[int, dict[str, str], bytes]:
