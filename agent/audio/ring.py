@@ -175,6 +175,11 @@ class RingBuffer:
 
     # --- everybody's side
 
+    def valid(self, ticket: int) -> bool:
+        """Whether that utterance is still to be heard: begun, not cut, and its ``Finished`` not read yet."""
+        with self._changed:
+            return any(sound.ticket == ticket for sound in self._sounds)
+
     def clear(self, by: str) -> list[Cut]:
         """Drops everything unread, of all utterances; ``by`` says who wanted it. Wakes the writer and the reader.
 

@@ -246,6 +246,20 @@ def test_complete_and_buffered_speak_of_the_utterance_being_read() -> None:
     assert (ring.buffered, ring.complete) == (0, False)
 
 
+def test_a_ticket_is_valid_until_its_utterance_is_finished_or_cut() -> None:
+    ring = RingBuffer(64)
+    one, two = ring.begin("one", MONO), ring.begin("two", MONO)
+    ring.write(one, b"abcd")
+    ring.end(one)
+    for _ in range(2):
+        ring.read(100, 0)
+    assert ring.valid(one)  # ended and wholly read, but its end is not
+    assert ring.read(100, 0) == Finished("one")
+    assert (ring.valid(one), ring.valid(two), ring.valid(99)) == (False, True, False)
+    ring.clear("button")
+    assert not ring.valid(two)
+
+
 def test_a_closed_ring_gives_what_is_left_and_then_its_end() -> None:
     ring = RingBuffer(64)
     one = ring.begin("one", MONO)
