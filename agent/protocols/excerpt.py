@@ -91,6 +91,20 @@ def clean(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
+def status_of(found: dict[str, object]) -> int | None:
+    """The HTTP status that an error object names in ``status``, ``status_code`` or ``code``, if it names one."""
+    for name in ("status", "status_code", "code"):
+        value = found.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599:
+            return value
+    return None
+
+
+def is_permanent(status: int | None) -> bool:
+    """Whether asking again changes nothing: a refused key, an empty account, a request that cannot be."""
+    return status in (400, 401, 402, 403, 404, 422)
+
+
 def kind(value: object) -> str:
     """What JSON calls the type of ``value``, for a message a user reads."""
     if value is None:

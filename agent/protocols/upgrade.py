@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -9,11 +10,14 @@ _FIELDS = 100
 
 
 def header(headers: Mapping[str, str], name: str) -> str | None:
-    """The header ``name``, whatever the case of the names in ``headers``; ``None`` where there is none."""
+    """The header ``name``, whatever the case of the names in ``headers``; ``None`` where there is none, or several."""
     wanted = name.lower()
-    for found, value in headers.items():
+    for found in headers:
         if found.lower() == wanted:
-            return value
+            try:
+                return headers[found]
+            except LookupError:  # a mapping of HTTP headers may refuse to choose between two of the same name
+                return None
     return None
 
 
@@ -32,3 +36,8 @@ def read_target(target: str) -> tuple[str, dict[str, str]] | None:
         return parts.path, dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=_FIELDS))
     except ValueError:
         return None
+
+
+def same_key(given: str | None, wanted: str) -> bool:
+    """Whether ``given`` is the key ``wanted``; how long it takes to find out tells nothing about the key."""
+    return given is not None and hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode("utf-8"))
