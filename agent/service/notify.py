@@ -1,0 +1,118 @@
+"""The service's word to systemd: ready, how it is, still alive, stopping. Without systemd every word goes nowhere."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+
+from agent.safe import safe
+
+_STATUS_LIMIT = 200
+_PATIENCE_SECONDS = 1.0
+
+
+class Service:
+    """Tells systemd what the service does. Any thread may call anything, and nothing here ever raises: a supervisor
+    that has gone is no reason to fall silent.
+
+    ``environ`` is what systemd gave: ``NOTIFY_SOCKET``, ``WATCHDOG_USEC``, ``WATCHDOG_PID`` (man sd_notify,
+    sd_watchdog_enabled).
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._address = environ.get("NOTIFY_SOCKET", "")
+        self._watchdog = _watchdog_seconds(environ)
+        self._status: str | None = None
+
+    @property
+    def watchdog_seconds(self) -> float | None:
+        """How long systemd waits for a ``pet()`` before it kills; ``None`` where it does not watch this process. Pet at
+        least twice in that time."""
+        return self._watchdog
+
+    def ready(self, status: str) -> bool:
+        """The configuration is valid and the threads are up; also said when a reload is through."""
+        self._status = _line(status)
+        return self._tell("READY=1", f"STATUS={self._status}")
+
+    def status(self, text: str) -> bool:
+        """How things are, in words for a person. The same words again are not sent again."""
+        line = _line(text)
+        if line == self._status:
+            return True
+        self._status = line
+        return self._tell(f"STATUS={line}")
+
+    def reloading(self) -> bool:
+        """The configuration is being read again; ``ready`` must follow."""
+        # systemd compares this with the moment it sent its signal, on the same clock.
+        return self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
+    def stopping(self) -> bool:
+        """The end has begun: the first thing said after SIGTERM."""
+        return self._tell("STOPPING=1")
+
+    def pet(self) -> bool:
+        """Every worker moves. Say it only then: a keep-alive from a thread of its own would hide a deadlock."""
+        return self._tell("WATCHDOG=1")
+
+    def extend(self, seconds: float) -> bool:
+        """Starting, reloading or stopping takes at most so much longer, counted from now."""
+        return self._tell(f"EXTEND_TIMEOUT_USEC={max(1, int(seconds * 1_000_000))}")
+
+    def _tell(self, *lines: str) -> bool:
+        """Whether the message was handed over."""
+        if not self._address:
+            return False
+        message = "\n".join(lines)
+        try:
+            library = _library() if self._address == os.environ.get("NOTIFY_SOCKET") else None
+            if library is not None:
+                return library(message)
+            return _send(self._address, message)
+        except OSError:
+            return False
+
+
+def for_children(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a program that the daemon starts: it must not speak to systemd in the daemon's name, nor know
+    where the keys are."""
+    ours = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "LISTEN_PID")
+    return {name: value for name, value in environ.items() if name not in ours and not name.endswith("__API_KEY")}
+
+
+def _library() -> Callable[[str], bool] | None:
+    """systemd's own client where it is installed: it also knows sockets that the datagram below does not (vsock)."""
+    try:
+        # The folder systemd/ beside the sources is found instead where the package is not installed; it has no daemon.
+        from systemd import daemon  # type: ignore[attr-defined]
+    except ImportError:
+        return None
+    return lambda message: bool(daemon.notify(message))
+
+
+def _send(address: str, message: str) -> bool:
+    if address[0] not in "/@" or len(address) < 2:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        sock.settimeout(_PATIENCE_SECONDS)
+        # An abstract socket is written with @ and begins with a zero byte.
+        sock.connect("\0" + address[1:] if address[0] == "@" else address)
+        sock.sendall(message.encode("utf-8"))
+    return True
+
+
+def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
+    microseconds = environ.get("WATCHDOG_USEC", "")
+    if not (microseconds.isascii() and microseconds.isdigit()) or len(microseconds) > 18 or int(microseconds) == 0:
+        return None
+    # The variables are inherited: a child must not believe that it is watched.
+    if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return None
+    return int(microseconds) / 1_000_000
+
+
+def _line(text: str) -> str:
+    return safe(text, _STATUS_LIMIT)
