@@ -1,0 +1,1 @@
+"""Who answers: one module for each kind of responder, and the function that makes the one that is configured."""

@@ -1,0 +1,268 @@
+"""One JSON POST whose answer is read as it comes, in a short-lived thread so that nobody waits for a socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import queue
+import socket
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from agent.config.addresses import travels_open, what_is_wrong
+from agent.errors import ConfigError, ServiceError
+from agent.protocols.excerpt import excerpt
+from agent.responders.answers import SLICE_SECONDS
+from agent.threads import Deadline
+
+CONNECT_SECONDS = 5.0
+ANSWER_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Head:
+    """The status and headers (lower-case names) of an answer that is no error."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    @property
+    def kind(self) -> str:
+        """The content type without its parameters, in lower case."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+@dataclass(frozen=True)
+class _End:
+    error: ServiceError | None
+
+
+def post(
+    service: str, url: str, payload: Mapping[str, object], *, key: str | None, accept: str, timeout_seconds: float
+) -> Generator[Head | bytes | None, None, None]:
+    """Sends ``payload`` and gives a ``Head``, then the body in chunks; ``None`` at least every ``SLICE_SECONDS`` while
+    nothing has come. Closing it closes the connection.
+
+    The key goes into ``Authorization: Bearer`` and is never shown; it is not sent without encryption out of the house.
+    Redirects are not followed, proxies and ``.netrc`` of the environment not used, compression not offered, the answer
+    is bounded (1 MiB). Raises ``ConfigError`` for an address that cannot be used and ``ServiceError`` for a status
+    other than 2xx, and where nothing or not all of it has come within ``timeout_seconds``.
+    """
+    if wrong := what_is_wrong(url, ("http", "https")):
+        raise ConfigError(f"responder.{service}: {wrong}")
+    if key is not None and travels_open(url):
+        raise ConfigError(f"responder.{service}: the key would travel without encryption: use an https:// address")
+    if key is not None and not key.isascii():
+        raise ConfigError(f"responder.{service}: the key holds a character that no key has: copy it again")
+    deadline = Deadline(timeout_seconds)
+    headers = {"Content-Type": "application/json", "Accept": accept, "Accept-Encoding": "identity"}
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key}"
+    call = _Call(service, url, json.dumps(payload).encode("ascii"), headers, key, timeout_seconds)
+    # A daemon thread: a look-up of a name cannot be interrupted, and the process must not wait for it.
+    threading.Thread(target=call.run, name=f"{service}-post", daemon=True).start()
+    try:
+        while True:
+            try:
+                got = call.got.get(timeout=SLICE_SECONDS)
+            except queue.Empty:
+                if deadline.over:
+                    raise ServiceError(service, f"no complete answer within {timeout_seconds:g} s") from None
+                yield None
+                continue
+            if isinstance(got, _End):
+                if got.error is not None:
+                    raise got.error
+                return
+            yield got
+            if deadline.over:  # a slow drip is no reason to listen for ever
+                raise ServiceError(service, f"no complete answer within {timeout_seconds:g} s")
+    finally:
+        call.hang_up()
+
+
+class _Call:
+    """What the short-lived thread does: it alone reads, writes and closes. ``hang_up`` only wakes it."""
+
+    def __init__(
+        self, service: str, url: str, body: bytes, headers: dict[str, str], key: str | None, timeout_seconds: float
+    ) -> None:
+        self.got: queue.SimpleQueue[Head | bytes | _End] = queue.SimpleQueue()
+        self._service, self._url, self._body, self._headers = service, url, body, headers
+        self._key = key
+        self._timeout = timeout_seconds
+        self._lock = threading.Lock()
+        self._line: socket.socket | None = None
+        self._over = False
+
+    def hang_up(self) -> None:
+        with self._lock:
+            self._over = True
+            if self._line is not None:
+                self._shut(self._line)
+
+    def run(self) -> None:
+        import requests  # 56 ms and 18 MB that only those pay who ask over HTTP
+        from urllib3.exceptions import HTTPError
+
+        error: ServiceError | None = None
+        try:
+            self._exchange()
+        except ServiceError as refused:
+            error = refused
+        except (requests.RequestException, HTTPError, http.client.HTTPException, OSError, ValueError) as failure:
+            error = ServiceError(self._service, self._sentence(failure))
+        finally:
+            with self._lock:
+                if self._line is not None:
+                    self._line.close()
+                    self._line = None
+            self.got.put(_End(error))
+
+    def _exchange(self) -> None:
+        import requests
+
+        with requests.Session() as session:
+            session.trust_env = False
+            adapter = requests.adapters.HTTPAdapter()
+            self._watch(adapter)
+            session.mount("http://", adapter)
+            session.mount("https://", adapter)
+            with session.post(
+                self._url,
+                data=self._body,
+                headers=self._headers,
+                timeout=(min(CONNECT_SECONDS, self._timeout), self._timeout),
+                stream=True,
+                allow_redirects=False,
+                verify=os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True,
+            ) as response:
+                head = Head(response.status_code, {name.lower(): value for name, value in response.headers.items()})
+                if not 200 <= head.status < 300:
+                    beginning = b"" if head.status in (401, 403) else next(_chunks(response.raw), b"")
+                    raise self._refusal(head, beginning)
+                if head.headers.get("content-encoding", "identity").lower() != "identity":
+                    raise ServiceError(self._service, "the answer is compressed, which was not asked for")
+                self.got.put(head)
+                self._body_of(response.raw, head)
+
+    def _body_of(self, raw: Any, head: Head) -> None:
+        total = 0
+        for chunk in _chunks(raw):
+            total += len(chunk)
+            if total > ANSWER_BYTES:
+                raise ServiceError(self._service, f"the answer is longer than {ANSWER_BYTES // 1024} KiB")
+            if self._over:
+                return
+            self.got.put(chunk)
+        announced = head.headers.get("content-length", "")
+        if announced.isdecimal() and total < int(announced):
+            raise ServiceError(self._service, "the connection broke before the answer was complete")
+
+    def _watch(self, adapter: Any) -> None:
+        """Lets every connection the adapter makes be hung up on, while its first answer is awaited too."""
+        from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+        from urllib3.connection import HTTPConnection, HTTPSConnection
+
+        opened = self._opened
+
+        class Plain(HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                opened(self.sock)
+
+        class Encrypted(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                opened(self.sock)
+
+        class PlainPool(HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class EncryptedPool(HTTPSConnectionPool):
+            ConnectionCls = Encrypted
+
+        adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": EncryptedPool}
+
+    def _opened(self, connection: Any) -> None:
+        # A descriptor of our own: the other one may be closed and given to somebody else by the time we hang up.
+        line = socket.socket(fileno=os.dup(connection.fileno()))
+        with self._lock:
+            if self._line is not None:
+                self._line.close()
+            self._line = line
+            if self._over:
+                self._shut(line)
+
+    @staticmethod
+    def _shut(line: socket.socket) -> None:
+        try:
+            line.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # the other side was quicker
+
+    def _refusal(self, head: Head, beginning: bytes) -> ServiceError:
+        said = excerpt(beginning.decode("utf-8", "replace"), self._key) if beginning else "nothing"
+        status, permanent, wait = head.status, False, None
+        if status in (401, 403):
+            permanent = True
+            what = "the key is refused" if self._key is not None else "a key is wanted"
+            message = f"{what} ({status}): put a valid one under responder.{self._service}.api_key"
+        elif status == 404:
+            permanent = True
+            message = f"there is nothing at this address, or no such model (404): {said}"
+        elif status == 429:
+            wait = _seconds(head.headers.get("retry-after"))
+            message = "too many requests, or the credit is used up (429)" + (f": wait {wait:g} s" if wait else "")
+        elif 300 <= status < 400:
+            permanent = True
+            message = f"it sends us elsewhere ({status}), which is not followed: configure the final address"
+        elif status >= 500:
+            wait = _seconds(head.headers.get("retry-after"))
+            message = f"it has an internal failure ({status}); it said {said}"
+        else:
+            message = f"it refuses what was asked ({status}); it said {said}"
+        return ServiceError(
+            self._service, message, permanent=permanent, retry_after_seconds=wait, status=status
+        )
+
+    def _sentence(self, failure: Exception) -> str:
+        """Why no answer came. The library's own words are left out: they quote addresses with all that is in them."""
+        import requests
+        from urllib3.exceptions import ReadTimeoutError
+
+        parts = urlsplit(self._url)
+        where = f"{parts.hostname}:{parts.port or {'http': 80, 'https': 443}[parts.scheme]}"
+        if isinstance(failure, requests.exceptions.SSLError):
+            return f"no safe connection to {where}: its certificate or its encryption is not to be trusted"
+        if isinstance(failure, requests.exceptions.ConnectTimeout):
+            return f"{where} does not take the connection: is the address right and the network up?"
+        if isinstance(failure, requests.exceptions.Timeout | ReadTimeoutError | TimeoutError):
+            return f"no complete answer within {self._timeout:g} s"
+        if isinstance(failure, requests.exceptions.ConnectionError) and self._line is None:
+            return f"{where} cannot be reached: is the address right and the service running?"
+        return f"the connection to {where} broke before the answer was complete"
+
+
+def _chunks(raw: Any) -> Iterator[bytes]:
+    """The body as it arrives, not decoded."""
+    if hasattr(raw, "read1"):
+        while chunk := raw.read1(_CHUNK_BYTES, decode_content=False):
+            yield chunk
+    elif getattr(raw, "chunked", False):  # urllib3 1.26, as in Debian 12
+        yield from raw.stream(_CHUNK_BYTES, decode_content=False)
+    else:
+        # There reading more than one byte waits until all of them are there.
+        while chunk := raw.read(1, decode_content=False):
+            yield chunk
+
+
+def _seconds(value: str | None) -> float | None:
+    """Retry-After in seconds, at most an hour; a date is not understood."""
+    value = (value or "").strip()
+    return min(float(value), 3600.0) if value.isdecimal() and len(value) < 10 else None
