@@ -14,8 +14,9 @@ _PRIVATE = (
     "fc00::/7",
     "fe80::/10",
 )
-# Names that by their own standards never leave the house: RFC 6761, RFC 6762, RFC 8375, and ICANN's "internal".
-_PRIVATE_NAMES = (".localhost", ".local", ".home.arpa", ".internal")
+# Names that never leave the house: RFC 6761, RFC 6762, RFC 8375, ICANN's "internal", and what home routers hand out.
+# Whoever connects judges the address itself once more.
+_PRIVATE_NAMES = (".localhost", ".local", ".home.arpa", ".internal", ".lan", ".home", ".fritz.box")
 _KEY_NAMES = frozenset({"api_key", "apikey", "api-key", "key", "token", "jwt_token", "access_token", "xi-api-key"})
 
 

@@ -39,7 +39,7 @@ class Microphone:
 @dataclass(frozen=True)
 class Speaker:
     device: str = key("default", "as for the microphone; file:PATH.wav records")
-    volume: int = key(100, "percent", low=0, high=100)
+    volume: int = key(100, "loudness in percent", low=0, high=100)
     period_seconds: float = key(0.02, "one write to the card", low=0.005, high=0.2)
     buffer_seconds: float = key(0.1, "how much sound the card itself holds", low=0.02, high=2.0)
     prebuffer_seconds: float = key(0.1, "how much of an utterance must be there before it starts", low=0.0, high=5.0)
@@ -75,25 +75,25 @@ class Transcription:
 
 @dataclass(frozen=True)
 class Neuphonic:
-    url: str = key("wss://eu-west-1.api.neuphonic.com/speak/en", "address; its last part is the language")
-    api_key: Secret = key(lambda: Secret(credential="neuphonic"), "key")
+    url: str = key("wss://eu-west-1.api.neuphonic.com/speak/en", "its address; the last part is the language")
+    api_key: Secret = key(lambda: Secret(credential="neuphonic"), "its key")
     speed: float = key(1.0, "speed of the voice", low=0.7, high=2.5)
     temperature: float | None = key(0.5, "randomness of the voice; null: not sent", low=0.0, high=1.0)
-    sampling_rate: int = key(22050, "Hz", choices=(8000, 16000, 22050, 24000, 32000, 44100, 48000))
+    sampling_rate: int = key(22050, "samples a second, in Hz", choices=(8000, 16000, 22050, 24000, 32000, 44100, 48000))
     voice: str = key("", "voice id; empty: the language's own")
 
 
 @dataclass(frozen=True)
 class PlayAI:
     auth_url: str = key("https://api.play.ai/api/v1/tts/websocket-auth", "where a WebSocket address is asked for")
-    api_key: Secret = key(lambda: Secret(credential="playai"), "key")
+    api_key: Secret = key(lambda: Secret(credential="playai"), "its key")
     user_id: str = key("", "user id, sent as X-User-Id")
     model: str = key("Play3.0-mini", "which of the addresses is used")
     voice: str = key("", "voice id or URL")
     output_format: str = key(
         "wav", "encoding of the sound", choices=("mp3", "wav", "raw", "pcm", "mulaw", "ogg", "flac")
     )
-    sample_rate: int = key(24000, "Hz", low=8000, high=48000)
+    sample_rate: int = key(24000, "samples a second, in Hz", low=8000, high=48000)
     speed: float = key(1.0, "speed of the voice", low=0.5, high=2.0)
     temperature: float | None = key(None, "randomness; null: not sent", low=0.0, high=1.0)
 
@@ -104,20 +104,20 @@ def _vachana_audio() -> VachanaAudio:
 
 @dataclass(frozen=True)
 class VachanaAudio:
-    sample_rate: int = key(44100, "Hz", choices=(8000, 16000, 22050, 24000, 44100, 48000))
-    num_channels: int = key(1, "channels", choices=(1, 2))
+    sample_rate: int = key(44100, "samples a second, in Hz", choices=(8000, 16000, 22050, 24000, 44100, 48000))
+    num_channels: int = key(1, "how many channels", choices=(1, 2))
     sample_width: int = key(2, "bytes of a sample", choices=(1, 2))
-    encoding: str = key("linear_pcm", "encoding", choices=("linear_pcm", "oggopus", "pcm_mulaw", "pcm_alaw"))
-    container: str = key("wav", "container", choices=("raw", "wav", "mp3", "ogg", "mulaw", "alaw"))
+    encoding: str = key("linear_pcm", "encoding of the samples", choices=("linear_pcm", "oggopus", "pcm_mulaw", "pcm_alaw"))
+    container: str = key("wav", "what the samples come wrapped in", choices=("raw", "wav", "mp3", "ogg", "mulaw", "alaw"))
 
 
 @dataclass(frozen=True)
 class Vachana:
-    url: str = key("wss://api.vachana.ai/api/v1/tts", "address")
-    api_key: Secret = key(lambda: Secret(credential="vachana"), "key")
-    voice: str = key("Sia", "voice")
-    language: str = key("IND-IN", "language")
-    model: str = key("vachana-voice-v1", "model")
+    url: str = key("wss://api.vachana.ai/api/v1/tts", "its address")
+    api_key: Secret = key(lambda: Secret(credential="vachana"), "its key")
+    voice: str = key("Sia", "name of the voice")
+    language: str = key("IND-IN", "language of the text")
+    model: str = key("vachana-voice-v1", "which of its models speaks")
     speed: float | None = key(None, "speed of the voice; null: not sent", low=0.5, high=2.0)
     audio_config: VachanaAudio = key(_vachana_audio, "the sound that is asked for")
 
@@ -125,7 +125,7 @@ class Vachana:
 @dataclass(frozen=True)
 class FishProsody:
     speed: float = key(1.0, "speed of the voice", low=0.5, high=2.0)
-    volume: float = key(0.0, "dB", low=-20.0, high=20.0)
+    volume: float = key(0.0, "louder or softer, in dB", low=-20.0, high=20.0)
 
 
 @dataclass(frozen=True)
@@ -136,8 +136,8 @@ class FishReference:
 
 @dataclass(frozen=True)
 class Fish:
-    url: str = key("wss://api.fish.audio/v1/tts/live", "address")
-    api_key: Secret = key(lambda: Secret(credential="fish"), "key")
+    url: str = key("wss://api.fish.audio/v1/tts/live", "its address")
+    api_key: Secret = key(lambda: Secret(credential="fish"), "its key")
     model: str = key("speech-1.5", "model, sent as a header")
     format: str = key("wav", "encoding of the sound", choices=("opus", "mp3", "wav", "pcm"))
     sample_rate: int | None = key(
@@ -195,9 +195,9 @@ def _rules() -> tuple[Rule, ...]:
 class OpenAI:
     base_url: str = key("https://api.openai.com/v1", "base URL of any compatible service")
     api_key: Secret = key(lambda: Secret(credential="openai"), "key, where the service wants one")
-    model: str = key("gpt-4o-mini", "model")
+    model: str = key("gpt-4o-mini", "which of its models answers")
     system: str = key(
-        "You are a voice assistant. Answer in one or two short spoken sentences, without markup.", "instructions"
+        "You are a voice assistant. Answer in one or two short spoken sentences, without markup.", "what it is told before the first turn"
     )
     history_turns: int = key(6, "how many turns are remembered", low=0, high=100)
     max_tokens: int | None = key(None, "longest answer; null: the service's own", low=1, high=100000)
