@@ -107,8 +107,12 @@ class VachanaAudio:
     sample_rate: int = key(44100, "samples a second, in Hz", choices=(8000, 16000, 22050, 24000, 44100, 48000))
     num_channels: int = key(1, "how many channels", choices=(1, 2))
     sample_width: int = key(2, "bytes of a sample", choices=(1, 2))
-    encoding: str = key("linear_pcm", "encoding of the samples", choices=("linear_pcm", "oggopus", "pcm_mulaw", "pcm_alaw"))
-    container: str = key("wav", "what the samples come wrapped in", choices=("raw", "wav", "mp3", "ogg", "mulaw", "alaw"))
+    encoding: str = key(
+        "linear_pcm", "encoding of the samples", choices=("linear_pcm", "oggopus", "pcm_mulaw", "pcm_alaw")
+    )
+    container: str = key(
+        "wav", "what the samples come wrapped in", choices=("raw", "wav", "mp3", "ogg", "mulaw", "alaw")
+    )
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,8 @@ class OpenAI:
     api_key: Secret = key(lambda: Secret(credential="openai"), "key, where the service wants one")
     model: str = key("gpt-4o-mini", "which of its models answers")
     system: str = key(
-        "You are a voice assistant. Answer in one or two short spoken sentences, without markup.", "what it is told before the first turn"
+        "You are a voice assistant. Answer in one or two short spoken sentences, without markup.",
+        "what it is told before the first turn",
     )
     history_turns: int = key(6, "how many turns are remembered", low=0, high=100)
     max_tokens: int | None = key(None, "longest answer; null: the service's own", low=1, high=100000)
