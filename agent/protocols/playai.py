@@ -11,7 +11,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from agent.protocols.events import Audio, Encoding, End, Event, Failure, Flush, Handshake, Message, Text
 from agent.protocols.excerpt import clean, excerpt, parse_json, status_of
@@ -83,8 +83,9 @@ class Client:
             raise ValueError(f"playai's temperature must be 0 to 1, not {temperature!r}")
         self.encoding = encoding_of(output_format, sample_rate)
         self._url = url
-        # An echoed address must not reach a log: its token is what is blotted out.
-        self._secrets = [value for _, value in parse_qsl(urlsplit(url).query) if len(value) >= 8]
+        # An echoed address must not reach a log: its token is blotted out, as it is written and as it is meant.
+        written = (field.partition("=")[2] for field in urlsplit(url).query.split("&"))
+        self._secrets = [form for value in written if len(value) >= 8 for form in (value, unquote(value))]
         self._options: dict[str, object] = {"voice": clean(voice), "output_format": output_format, "speed": speed}
         if temperature is not None:
             self._options["temperature"] = temperature
@@ -159,7 +160,8 @@ class Client:
 
     def closed(self, code: int, reason: str = "") -> list[Event]:
         """A close before the end of what was asked for cuts it short, however politely it is done."""
-        if self._over or not (self._open or self._pieces or self._ending):
+        unsent = any(piece.strip() for piece in self._pieces)
+        if self._over or not (self._open or unsent or self._ending):
             return []
         if not self._open and self._ending:
             return self._finish()

@@ -66,7 +66,7 @@ def read_request(message: Message) -> Request | Refusal:
         return _refuse(message, None, f"a request_id of at most {_ID_CHARACTERS} characters")
     text = _text(fields.get("text"))
     voice = fields.get("voice")
-    output_format = fields.get("output_format") or "mp3"
+    output_format = "mp3" if fields.get("output_format") is None else fields["output_format"]
     rate = fields.get("sample_rate")
     language = fields.get("language")
     if text is None:
