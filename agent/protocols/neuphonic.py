@@ -14,7 +14,16 @@ from collections import deque
 from collections.abc import Callable, Mapping
 
 from agent.protocols.events import Audio, Encoding, End, Event, Failure, Flush, Handshake, Message, Text
-from agent.protocols.excerpt import clean, decode_base64, excerpt, is_permanent, kind, parse_json, status_of
+from agent.protocols.excerpt import (
+    MESSAGE_BYTES,
+    clean,
+    decode_base64,
+    excerpt,
+    is_permanent,
+    kind,
+    parse_json,
+    status_of,
+)
 from agent.protocols.neuphonic_stop import STOP, StopFinder, StopGuard
 from agent.protocols.neuphonic_wish import Wish
 from agent.protocols.upgrade import header, read_target, same_key, with_query
@@ -24,6 +33,9 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _TEXT_CHARACTERS = 16000
 _PASSAGES = 1000
 _AT_ONCE_SECONDS = 0.05
+_QUIET_SECONDS = 2.5
+_FIRST_SOUND_SECONDS = 10.0
+_DOUBT_SECONDS = 5.0
 
 
 class Client:
@@ -113,7 +125,10 @@ class Client:
             return [self._refuse(message, f"a JSON object with data.audio ({found})")]
         data = found.get("data")
         if found.get("type") == "error" or (data is None and found.get("error")):
+            if self._over:
+                return []
             self._over = True
+            self.quiet_seconds = None
             status = status_of(found)
             came = f"the error {excerpt(message, self._key)}"
             return [Failure(SERVICE, came, "sound", permanent=is_permanent(status), status=status)]
@@ -167,14 +182,13 @@ class Client:
 
     def _passage_ended(self) -> list[Event]:
         events: list[Event] = []
-        echo = not self._sound_since_stop and self._stopped > 0
-        self._sound_since_stop = False
-        if self._stopped < self._asked and not self._over:
-            if echo:
+        if self._stopped < self._asked:
+            if self._stopped and not self._sound_since_stop:
                 self._doubtful += 1
             else:
                 self._stopped += 1
                 events.append(Flush())
+            self._sound_since_stop = False
         if self._end_sent and self._stopped >= self._asked:
             events += self._end()
         return events
@@ -187,10 +201,10 @@ class Client:
             # Everything had come before the End was sent, so no message will ever bring it.
             self.quiet_seconds = _AT_ONCE_SECONDS
         elif self._stopped + self._doubtful >= self._asked:
-            self.quiet_seconds = 2.5
+            self.quiet_seconds = _DOUBT_SECONDS
         elif not self._flags and self._any_sound:
             # Sound of the last passage may take long to begin; once it flows, it pauses only at its end.
-            self.quiet_seconds = 2.5 if self._sound_since_asked else 10.0
+            self.quiet_seconds = _QUIET_SECONDS if self._sound_since_asked else _FIRST_SOUND_SECONDS
 
     def _end(self) -> list[Event]:
         self.quiet_seconds = None
@@ -237,10 +251,10 @@ class Server:
         if root != "/speak" or not _LANGUAGE.fullmatch(language):
             return self._deny(excerpt(place), "the path /speak/<language>", 404)
         if self._key and not same_key(header(headers, "x-api-key") or said.get("api_key"), self._key):
-            return self._deny("no key, or a wrong one,", "its key in the header x-api-key", 403)
+            return self._deny("no key or a wrong key", "its key in the header x-api-key", 403)
         wish = Wish(said)
         if wish.mistake is not None:
-            return self._deny("a wish that cannot be met,", wish.mistake, 400)
+            return self._deny("a query that is out of range", wish.mistake, 400)
         self.encoding, self.speed = wish.encoding, wish.speed
         self.temperature = wish.temperature
         self.language = said.get("lang_code") or said.get("language_id") or language
@@ -259,7 +273,7 @@ class Server:
             text, context = clean(said), None
             if isinstance(found.get("context_id"), str):
                 context = str(found["context_id"])[:200]
-        elif message.lstrip().startswith("{") or "MiB" in found:
+        elif message.lstrip().startswith("{") or len(message) > MESSAGE_BYTES:
             return [Failure(SERVICE, excerpt(message), f"JSON or bare text ({found})", fatal=False)]
         events: list[Event] = []
         if context != self._context and (held := self._finder.finish()):

@@ -124,6 +124,8 @@ class Client:
     def _told(self, message: str, found: dict[str, object]) -> list[Event]:
         what = found.get("type")
         if what == "error":
+            if self._over:
+                return []
             self._over = True
             status = status_of(found)
             came = f"the error {excerpt(message, self._key)}"
@@ -208,7 +210,7 @@ class Server:
             return Failure(SERVICE, excerpt(place), f"the path {PATH}", permanent=True, status=404)
         if self._key and not same_key(header(headers, "X-API-Key-ID"), self._key):
             expected = "its key in the header X-API-Key-ID"
-            return Failure(SERVICE, "no key, or a wrong one,", expected, permanent=True, status=401)
+            return Failure(SERVICE, "no key or a wrong key", expected, permanent=True, status=401)
         return None
 
     def receive(self, message: Message) -> list[Event]:
