@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from agent.errors import AudioError
 
 SAMPLE_BYTES = 2
-HIGHEST_RATE = 384_000
+LOWEST_RATE, HIGHEST_RATE = 1000, 384_000
 MOST_CHANNELS = 8
 
 
@@ -23,10 +23,10 @@ class Format:
     channels: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate <= HIGHEST_RATE or not 0 < self.channels <= MOST_CHANNELS:
+        if not LOWEST_RATE <= self.rate <= HIGHEST_RATE or not 0 < self.channels <= MOST_CHANNELS:
             raise AudioError(
                 f"sound of {self.rate} Hz with {self.channels} channels cannot be handled: "
-                f"use at most {HIGHEST_RATE} Hz and 1 to {MOST_CHANNELS} channels"
+                f"use {LOWEST_RATE} to {HIGHEST_RATE} Hz and 1 to {MOST_CHANNELS} channels"
             )
 
     @property
