@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from agent.config import model
+from agent.errors import ServiceError
+from agent.events import Died, Ended, Event, Reply, ReplyEnded
+from agent.responder import LONGEST_ANSWER, Responder
+from agent.responders.answers import Answers, Pieces
+from agent.responders.command import Command
+from agent.responders.echo import Echo
+from agent.threads import Deadline
+
+
+class Scripted:
+    """Answers that wait for the test: each piece is given when the test puts it, an exception is raised."""
+
+    def __init__(self) -> None:
+        self.pieces: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()
+        self.asked = threading.Event()
+        self.broken_off = threading.Event()
+        self.closed = 0
+
+    def answer(self, text: str, turn: int) -> Pieces:
+        self.asked.set()
+        try:
+            yield from self._pieces()
+        except GeneratorExit:
+            self.broken_off.set()
+            raise
+
+    def _pieces(self) -> Generator[str, None, None]:
+        while True:
+            try:
+                piece = self.pieces.get(timeout=0.05)
+            except queue.Empty:
+                yield ""
+                continue
+            if piece is None:
+                return
+            if isinstance(piece, BaseException):
+                raise piece
+            yield piece
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Inbox:
+    def __init__(self) -> None:
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.put = self._events.put
+
+    def next(self) -> Event:
+        return self._events.get(timeout=20)
+
+    def rest(self) -> list[Event]:
+        found = []
+        while not self._events.empty():
+            found.append(self._events.get())
+        return found
+
+
+@contextmanager
+def running(answers: Answers) -> Iterator[tuple[Responder, Inbox]]:
+    inbox = Inbox()
+    responder = Responder(answers, inbox.put)
+    responder.start()
+    try:
+        yield responder, inbox
+    finally:
+        responder.abort()
+        assert responder.join(Deadline(10))
+
+
+def test_every_question_gets_its_pieces_and_one_end() -> None:
+    with running(Echo()) as (responder, inbox):
+        responder.ask(1, "One. Two.")
+        responder.ask(2, "Three")
+        assert [inbox.next() for _ in range(5)] == [
+            Reply(1, "One."), Reply(1, "Two."), ReplyEnded(1), Reply(2, "Three"), ReplyEnded(2),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "   \n\t"])
+def test_nothing_heard_is_nothing_asked(text: str) -> None:
+    answers = Scripted()
+    with running(answers) as (responder, inbox):
+        responder.ask(1, text)
+        assert inbox.next() == ReplyEnded(1)
+        assert not answers.asked.is_set()
+
+
+def test_a_foreseen_error_ends_the_answer_with_its_sentence_and_the_next_is_answered() -> None:
+    answers = Scripted()
+    with running(answers) as (responder, inbox):
+        responder.ask(1, "x")
+        answers.pieces.put("Half.")
+        answers.pieces.put(ServiceError("openai", "it broke off"))
+        assert [inbox.next(), inbox.next()] == [Reply(1, "Half."), ReplyEnded(1, "openai: it broke off")]
+        responder.ask(2, "y")
+        answers.pieces.put(None)
+        assert inbox.next() == ReplyEnded(2)
+
+
+def test_an_error_that_nobody_foresaw_ends_the_thread_and_is_told() -> None:
+    answers = Scripted()
+    with running(answers) as (responder, inbox):
+        responder.ask(1, "x")
+        answers.pieces.put(ZeroDivisionError())
+        died = inbox.next()
+        assert isinstance(died, Died) and died.worker == "responder"
+    assert answers.closed == 1
+
+
+def test_a_cancelled_turn_is_silent_from_then_on_and_still_ends_once() -> None:
+    answers = Scripted()
+    with running(answers) as (responder, inbox):
+        responder.ask(1, "x")
+        answers.pieces.put("Heard.")
+        assert inbox.next() == Reply(1, "Heard.")
+        responder.cancel(1)
+        answers.pieces.put("Not heard.")
+        assert inbox.next() == ReplyEnded(1)
+        assert answers.broken_off.wait(5)
+        assert inbox.rest() == []
+
+
+def test_a_turn_that_is_cancelled_while_it_waits_is_never_asked() -> None:
+    answers = Scripted()
+    with running(answers) as (responder, inbox):
+        responder.ask(1, "x")
+        responder.ask(2, "y")
+        responder.cancel(2)
+        assert answers.asked.wait(5)
+        answers.asked.clear()
+        answers.pieces.put(None)
+        assert [inbox.next(), inbox.next()] == [ReplyEnded(1), ReplyEnded(2)]
+        assert not answers.asked.is_set()
+
+
+def test_cancelling_what_has_ended_or_was_never_asked_changes_nothing() -> None:
+    with running(Echo()) as (responder, inbox):
+        responder.cancel(1)
+        responder.ask(1, "One")
+        assert [inbox.next(), inbox.next()] == [Reply(1, "One"), ReplyEnded(1)]
+        responder.cancel(1)
+        responder.ask(2, "Two")
+        assert [inbox.next(), inbox.next()] == [Reply(2, "Two"), ReplyEnded(2)]
+
+
+def test_stop_lets_what_was_asked_be_answered() -> None:
+    answers = Scripted()
+    with running(answers) as (responder, inbox):
+        responder.ask(1, "x")
+        responder.ask(2, "y")
+        responder.stop()
+        responder.stop()
+        for piece in ("One", None, "Two", None):
+            answers.pieces.put(piece)
+        assert [inbox.next() for _ in range(5)] == [
+            Reply(1, "One"), ReplyEnded(1), Reply(2, "Two"), ReplyEnded(2), Ended("responder"),
+        ]  # fmt: skip
+        assert responder.join(Deadline(10))
+        responder.ask(3, "too late")
+        late = inbox.next()
+        assert isinstance(late, ReplyEnded) and late.turn == 3 and late.error
+    assert answers.closed == 1
+
+
+def test_abort_breaks_off_and_every_question_still_ends_once() -> None:
+    answers = Scripted()
+    with running(answers) as (responder, inbox):
+        responder.ask(1, "x")
+        responder.ask(2, "y")
+        assert answers.asked.wait(5)
+        responder.abort()
+        responder.abort()
+        assert responder.join(Deadline(10))
+        ended = inbox.rest()
+    assert [event.turn for event in ended if isinstance(event, ReplyEnded) and event.error] == [1, 2]
+    assert ended[-1] == Ended("responder")
+
+
+def test_a_hanging_program_is_ended_by_a_cancel_within_a_second_or_so() -> None:
+    with running(Command(model.Command(("sleep", "60")), 60.0)) as (responder, inbox):
+        responder.ask(1, "x")
+        responder.cancel(1)
+        began = time.monotonic()
+        assert inbox.next() == ReplyEnded(1)
+        assert time.monotonic() - began < 3
+
+
+def test_it_goes_round_its_loop_while_a_slow_answer_is_awaited() -> None:
+    answers = Scripted()
+    with running(answers) as (responder, _):
+        responder.ask(1, "x")
+        assert answers.asked.wait(5)
+        deadline = Deadline(10)
+        before = responder.rounds
+        while responder.rounds < before + 3 and not deadline.over:
+            assert not answers.broken_off.wait(0.02)
+        assert responder.rounds >= before + 3
+
+
+def test_control_characters_are_not_spoken() -> None:
+    with running(Echo()) as (responder, inbox):
+        responder.ask(1, "\x1b]0;fake\x07\0 a\tb \x9b")
+        assert inbox.next() == Reply(1, "]0;fake a b ")
+
+
+def test_an_endless_answer_is_cut_off() -> None:
+    program = f"print('word ' * {LONGEST_ANSWER})"
+    command = Command(model.Command((sys.executable, "-c", program), 1_048_576), 20.0)
+    with running(command) as (responder, inbox):
+        responder.ask(1, "x")
+        length = 0
+        while isinstance(event := inbox.next(), Reply):
+            length += len(event.text)
+        assert length <= LONGEST_ANSWER
+        assert isinstance(event, ReplyEnded) and event.error is not None and "65536 characters" in event.error
