@@ -61,9 +61,8 @@ def cards(proc: Path = PROC) -> list[CardPcm]:
         match = _PCM.match(line)
         if match and int(match["card"]) in known:
             card, name = known[int(match["card"])]
-            streams = match["streams"]
-            pcm = CardPcm(int(match["card"]), card, int(match["device"]), name, "capture" in streams, "playback" in streams)
-            found.append(pcm)
+            source, sink = "capture" in match["streams"], "playback" in match["streams"]
+            found.append(CardPcm(int(match["card"]), card, int(match["device"]), name, source, sink))
     return found
 
 
@@ -75,10 +74,10 @@ def _lines(path: Path) -> list[str]:
 
 
 def alias(slot: str, name: str | None) -> None:
-    """Makes ``slot`` stand for the ALSA name ``name``, or for ALSA's ``null`` device. The caller holds PortAudio's lock.
+    """Makes ``slot`` stand for the ALSA name ``name``, or for ALSA's ``null`` device.
 
-    To be called before every initialisation of PortAudio and before every open: ALSA forgets it when PortAudio ends and
-    when a file of its configuration changes.
+    The caller holds PortAudio's lock. To be called before every initialisation of PortAudio and before every open:
+    ALSA forgets it when PortAudio ends and when a file of its configuration changes.
     """
     if name is not None and not (0 < len(name) <= 200 and name.isprintable()):
         raise DeviceError(f"{name[:200]!r} is no name of a sound device: see `voice-agent devices`")

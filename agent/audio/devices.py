@@ -1,7 +1,7 @@
 """Where sound comes from and goes to, by name: a sound card, ``file:PATH``, or ``none``.
 
-A name is ``default``, an ALSA name taken as it is written (``plughw:CARD=Device,DEV=0``), or part of a card's name; never
-a number, because numbers change at boot.
+A name is ``default``, an ALSA name taken as it is written (``plughw:CARD=Device,DEV=0``), or part of a card's name;
+never a number, because numbers change at boot.
 """
 
 from __future__ import annotations

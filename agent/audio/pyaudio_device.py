@@ -138,7 +138,7 @@ class Card:
 def open_card(name: str, output: bool, wanted: Format, period_seconds: float, buffer_seconds: float = 0.0) -> Card:
     """Opens the card called ``name`` in the first format of the ladder that it takes, ``wanted`` first.
 
-    Ladder: the wanted rate, then 48000, 44100, 16000 Hz; of each the wanted channels, then the other of mono and stereo.
+    Ladder: the wanted rate, then 48000, 44100, 16000 Hz; of each the wanted channels, then mono, then stereo.
     ``buffer_seconds``: how much a sink should hold; its period is made longer until it does.
     """
     with _portaudio, quiet() as chatter:
@@ -213,7 +213,8 @@ def _targets(name: str, output: bool, library: pyaudio.PyAudio) -> list[str]:
         raise DeviceError(
             f"{name!r} is no name of a sound device, and numbers change at boot: use a name from `voice-agent devices`"
         )
-    named = [n for _, n, inputs, outputs in _listed(library) if (outputs if output else inputs) and not _HARDWARE.search(n)]
+    sides = ((n, outputs if output else inputs) for _, n, inputs, outputs in _listed(library))
+    named = [n for n, channels in sides if channels and not _HARDWARE.search(n)]
     if name == "default" or ":" in name or name in named:
         return [name]
     named = [n for n in named if not _NO_DEVICES.match(n)]
