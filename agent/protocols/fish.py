@@ -21,6 +21,7 @@ PATH = "/v1/tts/live"
 _MESSAGE_BYTES = 32 * 1024 * 1024  # the service's own limit of a frame
 _ENTRIES = 4096
 _LOG_CHARACTERS = 2000
+_SECRET_CHARACTERS = 4  # blotting out every "k" would hide the log, not the key
 _SILENT_SECONDS = 240.0
 # The service may be busy for more than 20 s with a long passage, without a sign of life.
 _FINISH_SECONDS = 30.0
@@ -206,7 +207,8 @@ class Client:
         return Failure(SERVICE, excerpt(message, self._api_key), expected, fatal=False)
 
     def _blotted(self, text: str) -> str:
-        return text.replace(self._api_key, "***") if self._api_key else text
+        known = self._api_key or ""
+        return text.replace(known, "***") if len(known) >= _SECRET_CHARACTERS else text
 
 
 class Server:

@@ -252,7 +252,9 @@ class Server:
         target = read_target(path)
         models = {where: model for model, where in MODEL_PATHS.items()}
         if target is None or target[0] not in models:
-            return Failure(SERVICE, "an upgrade on another path", "an address of its authorisation", status=404)
+            return Failure(
+                SERVICE, "an upgrade on another path", "an address of its authorisation", permanent=True, status=404
+            )
         if self._tokens is not None and not self._tokens.accepts(target[1].get("fal_jwt_token", "")):
             return Failure(
                 SERVICE, "an upgrade without a token that is still good", "fal_jwt_token in the query",

@@ -159,6 +159,15 @@ def test_a_key_that_cannot_be_sent_is_not_shown() -> None:
     assert KEY not in str(caught.value)
 
 
+def test_a_connection_takes_any_number_of_passages_and_a_standby_is_renewed() -> None:
+    assert not client().one_passage and client().silent_seconds == 240
+
+
+def test_a_log_is_not_blotted_out_for_a_key_of_one_letter() -> None:
+    codec = Client(URL, "k")
+    assert codec.receive(pack({"event": "log", "message": "ok"})) == [Log("ok")]
+
+
 def test_silence_means_nothing_until_the_text_has_been_ended() -> None:
     codec = speaking()
     assert codec.quiet_seconds is None and codec.quiet() == []
@@ -185,7 +194,8 @@ def test_finish_with_another_reason_is_a_failure_too(reason: object) -> None:
 
 def test_finish_before_stop_is_not_an_end_for_text_would_be_missing() -> None:
     codec = speaking()
-    assert is_fatal(codec.receive(FINISH))
+    events = codec.receive(FINISH)
+    assert is_fatal(events) and "before it was told to stop" in str(events[0])
     assert codec.send(End()) == [] and codec.closed(1000) == []
 
 
@@ -286,6 +296,8 @@ def test_a_log_goes_to_whoever_asked_for_it() -> None:
     codec = Server()
     codec.receive(pack({"event": "start", "request": {"text": ""}, "debug": True}))
     assert codec.send(Log("Log message")) == [LOG]
+    assert started(debug=True).send(Log("Log message")) == [LOG] and started().send(Log("Log message")) == []
+    assert Server().send(Log("Log message")) == []
 
 
 def test_a_failure_is_finish_with_an_error_once() -> None:
@@ -311,6 +323,7 @@ def test_the_packages_start_is_taken_with_all_its_fields() -> None:
     )
     assert codec.encoding == Encoding("raw", 44100)
     assert codec.request is not None and codec.request.references == (Reference(b"RIFF", "said"),)
+    assert "RIFF" not in repr(codec.request)
 
 
 def test_a_sparse_start_gets_the_services_own_choices() -> None:
@@ -366,7 +379,7 @@ def test_a_client_that_goes_without_stop_has_said_all_it_will() -> None:
 def test_the_handshake_wants_the_path_and_the_key(path: str, headers: dict[str, str], status: int | None) -> None:
     codec = Server(KEY)
     failure = codec.handshake(path, headers)
-    assert (failure.status if failure else None) == status
+    assert (failure.status if failure else None) == status and (failure is None or failure.permanent)
     assert KEY not in repr(failure)
     if status is None:
         assert codec.model == headers.get("model", "speech-1.5")

@@ -342,7 +342,7 @@ def test_the_handshake_wants_a_path_of_the_service_and_a_good_token() -> None:
     assert dialog.handshake("/playht-fal/playht-tts-ldm/stream", {}) is None and dialog.model == "PlayDialog"
     for path, status in ((PATH, 401), (f"{PATH}?fal_jwt_token=x{token}", 401), ("/speak/en", 404), ("//[", 404)):
         failure = Server(tokens).handshake(path, {})
-        assert failure is not None and failure.status == status and token not in repr(failure)
+        assert failure is not None and failure.permanent and failure.status == status and token not in repr(failure)
     now[0] += 3600
     assert Server(tokens).handshake(f"{PATH}?fal_jwt_token={token}", {}) is not None
 
@@ -364,6 +364,16 @@ def test_a_bad_request_is_told_so_and_the_next_is_taken(fields: dict[str, object
     assert json.loads(codec.send(Flush())[0]) == {"type": "start", "request_id": "first"}
 
 
+@pytest.mark.parametrize(("speed", "temperature", "rate"), [(0.5, 0, 8000), (2, 2, 48000), (1, 1, 24000)])
+def test_both_ends_of_every_range_are_in_it(speed: float, temperature: float, rate: int) -> None:
+    codec = Server()
+    fields = {"text": "x", "voice": "v", "speed": speed, "temperature": temperature, "sample_rate": rate}
+    assert codec.receive(json.dumps(fields)) == [Text("x"), Flush()]
+    assert (codec.speed, codec.temperature, codec.encoding.sample_rate) == (speed, temperature, rate)
+    if temperature <= 1:
+        assert client(speed=speed, temperature=temperature, sample_rate=rate).encoding.sample_rate == rate
+
+
 @pytest.mark.parametrize("message", [
     b"", b"\x00", "", "{", "[]", '{"text":"x","voice":"v","request_id":true}', "{}",
     '{"text":"x","voice":"v","request_id":"' + "x" * 300 + '"}',
@@ -380,7 +390,8 @@ def test_the_server_does_not_queue_without_end() -> None:
     codec = Server()
     events = [codec.receive('{"text":"x","voice":"v"}') for _ in range(100)]
     refused = [event for answer in events for event in answer if isinstance(event, Failure)]
-    assert len(refused) == 36 and refused[0].status == 429
+    assert len(refused) == 36 and refused[0].status == 429 and not refused[0].fatal
+    assert codec.send(refused[0]) and codec.send(Flush())
 
 
 def test_a_fatal_failure_is_told_with_the_id_of_the_request_being_spoken() -> None:
