@@ -39,7 +39,10 @@ class Checker:
         given: Sparse = {}
         for name, (where, value) in tree.entries.items():
             if name in known:
-                self.value(given, name, known[name], value, f"{path}.{name}" if path else name)
+                dotted = f"{path}.{name}" if path else name
+                self.value(given, name, known[name], value, dotted)
+                if known[name].kind == "section":
+                    self.origins[dotted] = where  # not that of its first key
             elif name != "<<":  # refused as a merge key already
                 self._unknown(name, where, path, known)
         return given
@@ -128,7 +131,7 @@ class Checker:
         self.mistakes.append(Mistake(where, _short(dotted), what, meant))
 
     def _elsewhere(self, name: str) -> str | None:
-        """The one place in the configuration that has a key of this name, dotted."""
+        """The one place in the configuration that has a key of this name, dotted; of several the outermost."""
         found: list[str] = []
         sections = [("", self._root)]
         while sections:
@@ -139,7 +142,9 @@ class Checker:
                     found.append(dotted)
                 if shape.kind == "section":
                     sections.append((dotted, shape.cls))
-        return found[0] if len(found) == 1 else None
+        found.sort(key=lambda dotted: dotted.count("."))
+        depths = [dotted.count(".") for dotted in found[:2]]
+        return found[0] if found and (len(found) == 1 or depths[0] < depths[1]) else None
 
     def _wrong(self, where: str, path: str, what: str, known: dict[str, Shape]) -> None:
         self.spoiled.add(path)

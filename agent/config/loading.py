@@ -12,7 +12,7 @@ from agent.config.checker import Checker, build, merge
 from agent.config.environment import PREFIX, read_environment
 from agent.config.mistakes import Mistake, Mistakes
 from agent.config.model import Config
-from agent.config.rules import Finding, findings, warnings
+from agent.config.rules import CAUSES, Finding, findings, warnings
 from agent.config.secrets import Secret
 from agent.config.tree import SIZE_LIMIT, read_tree
 
@@ -113,9 +113,9 @@ def _asked_for_by_name(given: dict[str, object]) -> frozenset[str]:
 
 
 def _placed(finding: Finding, origins: Mapping[str, str], path: Path | None) -> Mistake:
-    """The finding with the place of the key, or of the innermost section around it that was given."""
+    """The finding with the place of the key, or of the key that brought it up, or of the innermost section around."""
     key, what, meant = finding
-    around = key
+    around = key if key in origins else CAUSES.get(key, key)
     while around:
         if around in origins:
             return Mistake(origins[around], key, what, meant)

@@ -17,6 +17,23 @@ from agent.config.model import Config, Fish, PlayAI, Responder, Rule, VachanaAud
 Finding = tuple[str, str, str | None]
 """The dotted key, what is wrong with it and what was expected, and what may have been meant."""
 
+CAUSES = {
+    "conversation.silence_seconds": "conversation.turn_seconds",
+    "responder.command.argv": "responder.kind",
+    "responder.openai.model": "responder.kind",
+    "responder.webhook.url": "responder.kind",
+    "server.model_path": "server.recognition",
+    "server.script": "server.recognition",
+    "speaker.buffer_seconds": "speaker.period_seconds",
+    "synthesis.fish.sample_rate": "synthesis.fish.format",
+    "synthesis.playai.sample_rate": "synthesis.playai.output_format",
+    "synthesis.playai.user_id": "synthesis.services",
+    "synthesis.vachana.audio_config.container": "synthesis.vachana.audio_config.encoding",
+    "synthesis.vachana.audio_config.sample_rate": "synthesis.vachana.audio_config.encoding",
+    "synthesis.vachana.audio_config.sample_width": "synthesis.vachana.audio_config.encoding",
+}
+"""Where a key has its default, the line of the other key that makes this default impossible."""
+
 _WEB_SOCKET = ("wss", "ws")
 _HTTP = ("https", "http")
 

@@ -142,7 +142,9 @@ class _Builder:
         if event.tag is not None or event.anchor is not None:
             self._refuse_marks(event)
         if len(self._open) >= DEPTH_LIMIT:
-            self._wrong(event, f"nested deeper than {DEPTH_LIMIT} levels, which no configuration needs")
+            what = f"nested deeper than {DEPTH_LIMIT} levels, which no configuration needs"
+            self.mistakes.append(Mistake(where, self._path().partition("[")[0], what))
+            self.root = None
             return False
         tree: Sequence | Mapping = Sequence(where) if isinstance(event, yaml.SequenceStartEvent) else Mapping(where)
         if self._awaits_name():
