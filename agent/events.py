@@ -34,7 +34,9 @@ class SpeechBegan:
 
 @dataclass(frozen=True, slots=True)
 class SpeechEnded:
-    """Whoever spoke has been silent long enough: the turn is over, its transcript will follow."""
+    """Whoever spoke has been silent long enough, since ``ago_seconds``: the turn is over, its transcript follows."""
+
+    ago_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,6 @@ class DeviceBack:
     """A sound device is in use again, after ``seconds``."""
 
     which: str
-    name: str
     seconds: float
 
 

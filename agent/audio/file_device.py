@@ -58,7 +58,7 @@ class FileSource(SilentSource):
         super().__init__(frame_seconds)
         self.ended = False
         self._waiting = bytearray()
-        self._pieces = _speech(path)
+        self._pieces = speech_of(path)
         self._waiting += next(self._pieces, b"")
 
     def _sound(self) -> bytes:
@@ -73,7 +73,7 @@ class FileSource(SilentSource):
         return frame
 
 
-def _speech(path: Path) -> Iterator[bytes]:
+def speech_of(path: Path) -> Iterator[bytes]:
     """The sound of a WAV file as 16 kHz mono, piece by piece: an hour of it need not fit into memory."""
     reader = decoder("wav", "s16le", SPEECH.rate, 1)
     resampler: Resampler | None = None

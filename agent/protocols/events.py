@@ -152,10 +152,11 @@ class Client(Protocol):
 
     service: str
     encoding: Encoding
-    quiet_seconds: float | None
     silent_seconds: float | None
     one_passage: bool
 
+    @property
+    def quiet_seconds(self) -> float | None: ...
     def handshake(self) -> Handshake: ...
     def send(self, event: Event) -> list[Message]: ...
     def receive(self, message: Message) -> list[Event]: ...
@@ -164,7 +165,7 @@ class Client(Protocol):
 
 
 class Server(Protocol):
-    """The shape of every server codec. ``handshake`` answers ``None`` to accept, or a ``Failure`` with an HTTP status."""
+    """The shape of every server codec. ``handshake`` answers ``None`` to accept, or a ``Failure`` with a status."""
 
     service: str
     encoding: Encoding

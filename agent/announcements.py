@@ -1,0 +1,37 @@
+"""What is waiting to be said: utterances by priority, and within a priority in the order they came."""
+
+from __future__ import annotations
+
+import heapq
+
+from agent.events import Utterance
+
+
+class Announcements:
+    """A bounded waiting line. ``add`` tells whether there was room; a full line refuses the newcomer, whatever its
+    priority, because everything in it has already been accepted and must end in a recorded state."""
+
+    def __init__(self, limit: int = 100) -> None:
+        self._limit = limit
+        self._line: list[tuple[int, int, Utterance]] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return len(self._line)
+
+    def add(self, utterance: Utterance) -> bool:
+        if len(self._line) >= self._limit:
+            return False
+        self._count += 1
+        heapq.heappush(self._line, (-utterance.priority, self._count, utterance))
+        return True
+
+    def next(self) -> Utterance | None:
+        """The one that is to be said now, taken out of the line; ``None`` when nothing waits."""
+        return heapq.heappop(self._line)[2] if self._line else None
+
+    def clear(self) -> list[Utterance]:
+        """Empties the line and gives back what was in it, in the order it would have been said."""
+        waiting = [entry[2] for entry in sorted(self._line, key=lambda entry: entry[:2])]
+        self._line.clear()
+        return waiting

@@ -1,0 +1,157 @@
+"""From the configuration to the parts of the daemon, connected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from agent.audio.devices import Sink, open_sink, open_source
+from agent.audio.format import Format
+from agent.audio.frames import FrameQueue
+from agent.audio.ring import RingBuffer
+from agent.audio.vad import detector
+from agent.config.model import Config
+from agent.events import Event
+from agent.local_server import LocalServer
+from agent.microphone import Microphone
+from agent.recognizer import Frames, Recognizer
+from agent.responder import Responder
+from agent.responders.factory import make_responder
+from agent.services import LocalUrl, SpeechService, TranscriptionService
+from agent.speaker import Speaker
+from agent.standby import Standby
+from agent.supervisor import Supervisor
+from agent.synthesizer import Synthesizer
+from agent.threads import Worker
+from agent.turns import Ears, Everything, Turns
+
+RING_BYTES = 16 * 1024 * 1024
+"""Three minutes of the highest rate a service sends. A service sends faster than it is played, and a socket that is
+not read looks dead to it; only what has come takes memory."""
+
+FRAMES_SECONDS = 2.0
+"""Between the microphone and ears that judge every frame; they only wait while the machine is overloaded."""
+
+
+@dataclass
+class Parts:
+    """The stages of one daemon. What the mode does not need is not there."""
+
+    supervisor: Supervisor
+    ring: RingBuffer
+    microphone: Microphone | None = None
+    recognizer: Recognizer | None = None
+    responder: Responder | None = None
+    synthesizer: Synthesizer | None = None
+    speaker: Speaker | None = None
+
+
+def assemble(config: Config, report: Callable[[Event], None], local: LocalServer | None) -> Parts:
+    """The parts for ``config.conversation.mode``. Nothing runs yet. Raises ``ConfigError``."""
+    mode = config.conversation.mode
+    parts = Parts(Supervisor([]), RingBuffer(RING_BYTES))
+    if mode != "announce":
+        frames = FrameQueue(config.microphone.outage_seconds if mode == "captions" else FRAMES_SECONDS)
+        parts.microphone = make_microphone(config, frames, report)
+        parts.recognizer = make_recognizer(config, frames, make_ears(config), report, local)
+    if mode == "assistant":
+        parts.responder = Responder(make_responder(config.responder), report)
+    if mode != "captions":
+        parts.synthesizer = make_synthesizer(config, parts.ring, report, local)
+        parts.speaker = make_speaker(config, parts.ring, report)
+    stages: list[Worker | None] = [
+        parts.microphone,
+        parts.recognizer,
+        parts.responder,
+        parts.synthesizer,
+        parts.speaker,
+    ]
+    parts.supervisor = Supervisor([stage for stage in stages if stage is not None])
+    return parts
+
+
+def make_microphone(config: Config, frames: FrameQueue, report: Callable[[Event], None]) -> Microphone:
+    settings = config.microphone
+    return Microphone(frames, lambda: open_source(settings.device, settings.frame_seconds), report)
+
+
+def make_ears(config: Config) -> Ears:
+    settings = config.conversation
+    if settings.mode == "captions":
+        return Everything()
+    return Turns(
+        detector(settings.vad).speech,
+        silence_seconds=settings.silence_seconds,
+        turn_seconds=settings.turn_seconds,
+        pre_roll_seconds=config.microphone.pre_roll_seconds,
+    )
+
+
+def make_recognizer(
+    config: Config, frames: Frames, ears: Ears, report: Callable[[Event], None], local: LocalServer | None
+) -> Recognizer:
+    # Only an address of the local server's own is known better by the server itself: it may have taken any free port.
+    at_home = local is not None and points_at(config.transcription.url, config)
+    service = TranscriptionService(config.transcription, own_url(config, local) if at_home else None)
+    return Recognizer(
+        frames,
+        ears,
+        Standby(service.name, service.open),
+        report,
+        captions=ears.patient,
+        outage_seconds=config.microphone.outage_seconds,
+    )
+
+
+def make_synthesizer(
+    config: Config, ring: RingBuffer, report: Callable[[Event], None], local: LocalServer | None
+) -> Synthesizer:
+    url = own_url(config, local)
+    services = [SpeechService(name, config.synthesis, url) for name in config.synthesis.services]
+    return Synthesizer(
+        ring,
+        [Standby(service.name, service.open) for service in services],
+        report,
+        first_audio_seconds=config.synthesis.first_audio_seconds,
+    )
+
+
+def make_speaker(config: Config, ring: RingBuffer, report: Callable[[Event], None]) -> Speaker:
+    settings = config.speaker
+
+    def open(format: Format) -> Sink:
+        return open_sink(settings.device, format, settings.period_seconds, settings.buffer_seconds)
+
+    return Speaker(
+        ring,
+        open,
+        report,
+        period_seconds=settings.period_seconds,
+        prebuffer_seconds=settings.prebuffer_seconds,
+        volume=settings.volume,
+    )
+
+
+def own_url(config: Config, local: LocalServer | None) -> LocalUrl:
+    """Where the local server is, for whoever asks in a dialling thread."""
+    if local is not None:
+        return local.url
+    url = f"ws://{config.server.host}:{config.server.port}"
+    return lambda deadline: url
+
+
+def needs_server(config: Config) -> bool:
+    """Whether the daemon starts a local speech server of its own."""
+    if isinstance(config.server.start, bool):
+        return config.server.start
+    mode = config.conversation.mode
+    speaks = mode != "captions" and "local" in config.synthesis.services and config.synthesis.local.url is None
+    return speaks or (mode != "announce" and points_at(config.transcription.url, config))
+
+
+def points_at(url: str, config: Config) -> bool:
+    """Whether an address is that of the local server that is configured."""
+    parts = urlsplit(url)
+    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname
+    return (host, parts.port) == (config.server.host, config.server.port)

@@ -1,0 +1,156 @@
+"""The command line: what is asked for, and the exit code that says how it went."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from agent import __version__
+from agent.config import Config, load
+from agent.errors import AgentError
+from agent.safe import safe
+from agent.service import set_up_logging
+
+SERVICES = ("local", "neuphonic", "playai", "vachana", "fish")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command. 0 done; 2 usage; 69 a service could not be reached; 70 internal failure; 78 configuration."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if given[:1] == ["server"]:
+            return _server(given[1:])
+        options = _parser().parse_args(given)
+        run: Callable[[argparse.Namespace], int] = options.run
+        return run(options)
+    except AgentError as error:
+        for line in str(error).splitlines():
+            print(f"voice-agent: {safe(line)}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever reads our output has had enough; nothing may be written to it at the exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="voice-agent", description="A voice daemon: it listens, asks, and speaks.")
+    parser.add_argument("--version", action="version", version=f"voice-agent {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    run = _command(commands, "run", _run, "the daemon, in the foreground")
+    _with_config(run)
+
+    say = _command(commands, "say", _say, "speak a text, or stdin as it comes")
+    _with_config(say)
+    say.add_argument("--service", choices=SERVICES, help="the speech service (default: as configured)")
+    say.add_argument("--output", metavar="F.wav|-", help="write the sound there, as fast as it comes")
+    say.add_argument("text", nargs="+", metavar="TEXT", help="what to say, or - for stdin")
+
+    transcribe = _command(commands, "transcribe", _transcribe, "a file, stdin or the microphone as text")
+    _with_config(transcribe)
+    _with_json(transcribe)
+    transcribe.add_argument("source", nargs="?", metavar="F.wav|-", help="a WAV file, or - for raw 16 kHz mono s16le")
+
+    demo = _command(commands, "demo", _demo, "one whole turn on the local server, with a timeline")
+    _with_config(demo)
+    _with_json(demo)
+    demo.add_argument("--service", choices=SERVICES, default="local", help="the wire protocol that is spoken")
+    demo.add_argument("--question", help="what is asked")
+    demo.add_argument("--output", metavar="F.wav", help="write the reply there instead of playing it")
+
+    commands.add_parser("server", help="the local speech server (server --help tells more)")
+
+    devices = _command(commands, "devices", _devices, "the sound cards there are, and the line to write for each")
+    _with_json(devices)
+
+    config = _command(commands, "config", _config, "check, show, or describe the configuration")
+    _with_config(config)
+    _with_json(config)
+    config.add_argument("what", choices=("check", "show", "schema"))
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    about: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _with_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="F", help="configuration (default: /etc/voice-agent/config.yaml, if there)")
+
+
+def _with_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def _loaded(options: argparse.Namespace) -> Config:
+    config = load(options.config, os.environ)
+    set_up_logging(config.logging.level, os.environ)
+    return config
+
+
+# Each command is imported only when it is asked for: a kiosk's daemon has no use for a demonstration.
+
+
+def _run(options: argparse.Namespace) -> int:
+    from agent.commands.run import run
+
+    return run(_loaded(options))
+
+
+def _say(options: argparse.Namespace) -> int:
+    from agent.commands.say import say
+
+    return say(_loaded(options), options.text, service=options.service, output=options.output)
+
+
+def _transcribe(options: argparse.Namespace) -> int:
+    from agent.commands.transcribe import transcribe
+
+    return transcribe(_loaded(options), options.source, as_json=options.json)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from agent.commands.demo import QUESTION, demo
+
+    question = options.question or QUESTION
+    return demo(
+        _loaded(options), service=options.service, question=question, output=options.output, as_json=options.json
+    )
+
+
+def _server(arguments: list[str]) -> int:
+    from agent.server.main import main as serve
+
+    return serve(arguments)
+
+
+def _devices(options: argparse.Namespace) -> int:
+    from agent.commands.devices import devices
+
+    return devices(as_json=options.json)
+
+
+def _config(options: argparse.Namespace) -> int:
+    from agent.config import command
+
+    if options.what == "check":
+        return command.check(options.config, as_json=options.json)
+    if options.what == "show":
+        return command.show(options.config, as_json=options.json)
+    return command.schema()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

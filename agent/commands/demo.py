@@ -1,0 +1,179 @@
+"""``voice-agent demo``: one whole turn on the local server, with a timeline."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from agent.audio.devices import open_sink
+from agent.audio.format import Format
+from agent.commands.say import record
+from agent.commands.timeline import Timeline
+from agent.config.model import Config
+from agent.conversation import Record
+from agent.daemon import Daemon
+from agent.errors import AgentError, AudioError, DeviceError, ServiceError
+from agent.events import Event, Heard, Partial, Reply, ServiceDown, Stop
+from agent.local_server import LocalServer
+from agent.safe import safe
+from agent.service import Service
+from agent.services import redirected
+from agent.threads import Deadline
+
+QUESTION = "What time is it?"
+REPLY_FILE = "demo-reply.wav"
+TURN_SECONDS = 90.0
+START_SECONDS = 60.0
+
+
+def demo(
+    config: Config, *, service: str, question: str = QUESTION, output: str | None = None, as_json: bool = False
+) -> int:
+    """Asks ``question`` aloud and has it answered over the wire protocol of ``service``."""
+    say = _Teller(sys.stderr if as_json else sys.stdout)
+    server = LocalServer(replace(config.server, host="127.0.0.1", port=0, recognition=_engine(config, say)))
+    say("starting the local speech server")
+    server.start()
+    try:
+        with tempfile.TemporaryDirectory(prefix="voice-agent-demo-") as directory:
+            url = server.url(Deadline(START_SECONDS))
+            asked = Path(directory) / "question.wav"
+            say(f"recording the question with the local voice: {question!r}")
+            record(replace(config, synthesis=replace(config.synthesis, services=("local",))), server, question, asked)
+            speaker, wav = _speaker(config, output, say)
+            turn = _Turn(config, server, _towards(config, service, url, asked, speaker), say)
+            turn.run()
+    finally:
+        server.stop()
+    return _tell(turn, service, question, wav, as_json, say)
+
+
+class _Teller:
+    """Says what is being done while it is done."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __call__(self, line: str) -> None:
+        print(line, file=self._stream, flush=True)
+
+
+def _engine(config: Config, say: Callable[[str], None]) -> str:
+    return config.server.recognition
+
+
+def _speaker(config: Config, output: str | None, say: Callable[[str], None]) -> tuple[str, str | None]:
+    """The speaker that is used, and the WAV file if it is one: where there is no sound card, the reply is recorded."""
+    if output is not None:
+        return f"file:{output}", output
+    device = config.speaker.device
+    try:
+        open_sink(device, Format(22050), config.speaker.period_seconds, config.speaker.buffer_seconds).close()
+    except (DeviceError, AudioError) as error:
+        say(f"no sound card to play on ({error}): the reply is written to {REPLY_FILE}")
+        return f"file:{REPLY_FILE}", REPLY_FILE
+    return device, device.removeprefix("file:") if device.startswith("file:") else None
+
+
+def _towards(config: Config, service: str, url: str, question: Path, speaker: str) -> Config:
+    """The configuration for one turn: the question as the microphone, all services at the local server's ``url``."""
+    synthesis = replace(
+        config.synthesis,
+        services=(service,),
+        **{service: replace(getattr(config.synthesis, service), **redirected(service, url))},
+    )
+    return replace(
+        config,
+        microphone=replace(config.microphone, device=f"file:{question}"),
+        speaker=replace(config.speaker, device=speaker),
+        conversation=replace(config.conversation, mode="assistant"),
+        transcription=replace(config.transcription, url=f"{url}/", export_url=None),
+        synthesis=synthesis,
+    )
+
+
+@dataclass
+class _Turn:
+    """One turn of a whole daemon, watched."""
+
+    config: Config
+    server: LocalServer
+    aim: Config
+    say: Callable[[str], None]
+    timeline: Timeline = field(default_factory=Timeline)
+    transcript: str = ""
+    reply: list[str] = field(default_factory=list)
+    failure: AgentError | None = None
+    ended: bool = False
+
+    def run(self) -> None:
+        self.say("asking it, and listening to ourselves")
+        self._daemon = Daemon(self.aim, Service({}), watch=self._see, local=self.server)
+        patience = threading.Timer(TURN_SECONDS, self._daemon.inbox.put, [Stop(f"no answer within {TURN_SECONDS:g} s")])
+        patience.start()
+        try:
+            self._daemon.run()
+        finally:
+            patience.cancel()
+        if self.failure is not None:
+            raise self.failure
+        if not self.ended:
+            raise ServiceError("demo", f"the turn did not end within {TURN_SECONDS:g} s")
+
+    def _see(self, event: Event | Record) -> None:
+        self.timeline.see(event)
+        match event:
+            case Partial(text):
+                self.say(f"  partial: {safe(text)}")
+            case Heard(text):
+                self.transcript = text
+                if text:
+                    self.say(f"  heard:   {safe(text)}")
+                else:
+                    self._fail(ServiceError("transcription", "the question was not understood"))
+            case Reply(text=text):
+                self.reply.append(text)
+                self.say(f"  reply:   {safe(text)}")
+            case ServiceDown(service, reason):
+                self._fail(ServiceError(service, reason.removeprefix(f"{service}: ")))
+            case Record(state=state, why=why):
+                self.ended = True
+                if state == "played":
+                    self._daemon.inbox.put(Stop("the end of the demonstration"))
+                else:
+                    self._fail(ServiceError("synthesis", f"the reply was {state}: {why}"))
+
+    def _fail(self, error: AgentError) -> None:
+        self.failure = self.failure or error
+        self._daemon.inbox.put(Stop("a failure"))
+
+
+def _tell(turn: _Turn, service: str, question: str, wav: str | None, as_json: bool, say: Callable[[str], None]) -> int:
+    reply = " ".join(turn.reply)
+    if as_json:
+        facts = {
+            "service": service,
+            "question": question,
+            "transcript": turn.transcript,
+            "reply": reply,
+            "wav": wav,
+            "timeline": {name.replace(" ", "_"): seconds for name, seconds in turn.timeline.moments.items()},
+        }
+        print(json.dumps(facts, ensure_ascii=False), flush=True)
+        return 0
+    say("")
+    say(f"  question    {question}")
+    say(f"  transcript  {safe(turn.transcript)}")
+    say(f"  reply       {safe(reply)}")
+    say(f"  spoken by   {service}" + (f", written to {wav}" if wav else ""))
+    say("")
+    say("seconds after the end of speech:")
+    for line in turn.timeline.lines():
+        say(line)
+    return 0

@@ -1,0 +1,83 @@
+"""A WAV file or stream in the place of the speaker: as fast as the sound comes, and whole or not at all."""
+
+from __future__ import annotations
+
+import sys
+from typing import BinaryIO
+
+from agent.audio.devices import Sink
+from agent.audio.format import Format
+from agent.audio.wav import WavWriter, wav_header
+
+
+class Recording:
+    """Where ``say --output`` puts the sound. A file is there whole or not at all; a stream (``-``) begins with a header
+    that leaves the length open. ``empty``: no sound has come."""
+
+    def __init__(self, output: str) -> None:
+        self._output = output
+        self._sink: _FileSink | _StreamSink | None = None
+
+    def open(self, format: Format) -> Sink:
+        if self._output == "-":
+            self._sink = _StreamSink(format, sys.stdout.buffer)
+        else:
+            self._sink = _FileSink(format, self._output)
+        return self._sink
+
+    @property
+    def empty(self) -> bool:
+        return self._sink is None
+
+    def end(self, *, whole: bool) -> None:
+        """Completes the file, or takes it away where not all of it has come."""
+        if isinstance(self._sink, _FileSink):
+            self._sink.end(whole=whole)
+
+
+class _FileSink:
+    underruns = 0
+
+    def __init__(self, format: Format, path: str) -> None:
+        self.format = format
+        self._writer = WavWriter(path, format)
+
+    def write(self, pcm: bytes) -> None:
+        self._writer.write(pcm)
+
+    def drain(self) -> None:
+        """A file has everything at once."""
+
+    def drop(self) -> None:
+        """What is in the file has been said."""
+
+    def close(self) -> None:
+        """The file is completed by ``end``, once it is known whether all of it has come."""
+
+    def end(self, *, whole: bool) -> None:
+        if whole:
+            self._writer.close()
+        else:
+            self._writer.abandon()
+
+
+class _StreamSink:
+    underruns = 0
+
+    def __init__(self, format: Format, stream: BinaryIO) -> None:
+        self.format = format
+        self._stream = stream
+        stream.write(wav_header(format, None))
+
+    def write(self, pcm: bytes) -> None:
+        self._stream.write(pcm)
+        self._stream.flush()
+
+    def drain(self) -> None:
+        self._stream.flush()
+
+    def drop(self) -> None:
+        """What has been written cannot be taken back."""
+
+    def close(self) -> None:
+        self._stream.flush()

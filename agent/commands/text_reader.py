@@ -1,0 +1,72 @@
+"""Text from stdin as it is written, on its way to the synthesizer."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import select
+import sys
+import threading
+from collections.abc import Callable
+
+from agent.errors import AgentError, UsageError
+from agent.events import Event, Spoken, Utterance
+from agent.synthesizer import Synthesizer
+
+
+class TextReader(threading.Thread):
+    """Reads stdin as it comes and hands it to the synthesizer: the first words begin the utterance, the end of the file
+    completes it. Where no words come, or what comes is no text, ``error`` says so, and ``Spoken`` is reported for an
+    utterance that never began. ``stop`` ends the reading at once; safe after its end."""
+
+    def __init__(
+        self, synthesizer: Synthesizer, utterance: str, longest: int, report: Callable[[Event], None]
+    ) -> None:
+        super().__init__(name="stdin")
+        self.begun = False
+        self.error: AgentError | None = None
+        self._synthesizer, self._utterance, self._longest = synthesizer, utterance, longest
+        self._report = report
+        self._wake, self._stopped = os.pipe()
+
+    def run(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")("strict")
+        stdin = sys.stdin.fileno()
+        total = 0
+        try:
+            while True:
+                ready = select.select([stdin, self._wake], [], [])[0]
+                if self._wake in ready:
+                    break
+                chunk = os.read(stdin, 65536)
+                text = decoder.decode(chunk, final=not chunk)
+                total += len(text)
+                if total > self._longest:
+                    raise UsageError(f"more than {self._longest} characters came on stdin: what came first was said")
+                self._hand_on(text)
+                if not chunk:
+                    break
+        except UnicodeDecodeError as error:
+            self.error = UsageError(
+                f"stdin is not UTF-8 after {total} characters ({error.reason}): what came before was said; convert it"
+            )
+        except UsageError as error:
+            self.error = error
+        if self.begun:
+            self._synthesizer.complete(self._utterance)
+        else:
+            self.error = self.error or UsageError("there is nothing to say: stdin held no words")
+            self._report(Spoken(self._utterance, 0.0))
+
+    def _hand_on(self, text: str) -> None:
+        if not self.begun and text.strip():
+            self.begun = True
+            self._synthesizer.begin(Utterance(self._utterance, None, source="say"))
+        if self.begun and text:
+            self._synthesizer.say(self._utterance, text)
+
+    def stop(self) -> None:
+        os.write(self._stopped, b".")
+        self.join()
+        os.close(self._wake)
+        os.close(self._stopped)

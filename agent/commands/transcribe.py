@@ -1,0 +1,128 @@
+"""``voice-agent transcribe``: a file, stdin or the microphone, as text."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+from agent.assembly import make_microphone, make_recognizer
+from agent.audio.frames import FrameQueue
+from agent.commands.inputs import FileFrames, StdinFrames
+from agent.commands.servers import local_server
+from agent.config.model import Config
+from agent.errors import AgentError, ServiceError
+from agent.events import DeviceLost, Died, Event, Gap, Heard, Partial, ServiceDown, Stop
+from agent.exports import fetch_export
+from agent.local_server import LocalServer
+from agent.recognizer import Frames
+from agent.safe import safe
+from agent.supervisor import Supervisor
+from agent.threads import Deadline, Worker
+from agent.turns import Everything
+
+
+def transcribe(config: Config, source: str | None, *, as_json: bool = False) -> int:
+    """Transcribes ``source`` (a WAV file, ``-`` for raw stdin, ``None``: the microphone) until it or the user ends."""
+    config = replace(config, conversation=replace(config.conversation, mode="captions"))
+    frames = _frames(config, source)
+    with local_server(config) as local:
+        return _Transcribing(config, frames, local, source, as_json).run()
+
+
+def _frames(config: Config, source: str | None) -> Frames:
+    if source is None:
+        return FrameQueue(config.microphone.outage_seconds)
+    if source == "-":
+        return StdinFrames(config.microphone.frame_seconds)
+    return FileFrames(Path(source), config.microphone.frame_seconds)
+
+
+class _Transcribing:
+    def __init__(
+        self, config: Config, frames: Frames, local: LocalServer | None, source: str | None, as_json: bool
+    ) -> None:
+        self._config, self._source, self._as_json = config, source, as_json
+        self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._recognizer = make_recognizer(config, frames, Everything(), self._inbox.put, local)
+        workers: list[Worker] = [self._recognizer]
+        if isinstance(frames, FrameQueue):
+            workers.insert(0, make_microphone(config, frames, self._inbox.put))
+        self._supervisor = Supervisor(workers)
+        self._error: AgentError | None = None
+        self._heard_anything = False
+
+    def run(self) -> int:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._stop)
+        self._supervisor.start()
+        ended = False
+        while not ended and self._error is None:
+            try:
+                ended = self._handle(self._inbox.get(timeout=0.5))
+            except queue.Empty:
+                ended = not self._recognizer.alive
+        stuck = self._supervisor.stop(Deadline(self._config.shutdown_seconds), self._tend, lambda: None)
+        if stuck:
+            os._exit(AgentError.exit_code)
+        if self._error is not None:
+            raise self._error
+        return 0
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second one leaves at once
+        self._inbox.put(Stop(signal.Signals(number).name))
+
+    def _tend(self) -> None:
+        while True:
+            try:
+                self._handle(self._inbox.get_nowait())
+            except queue.Empty:
+                return
+
+    def _handle(self, event: Event) -> bool:
+        """Prints what there is to print; tells whether that was the end."""
+        match event:
+            case Partial(text):
+                print(f"... {safe(text)}", file=sys.stderr, flush=True)
+            case Heard():
+                self._heard_anything = True
+                self._print(event)
+            case Gap(start, seconds, reason):
+                print(f"{seconds:.2f} s of sound are missing from {start:.1f} s on: {reason}", file=sys.stderr)
+            case ServiceDown(service, reason, permanent):
+                if permanent or not self._heard_anything:
+                    self._error = ServiceError(service, reason.removeprefix(f"{service}: "), permanent=permanent)
+                else:
+                    print(reason, file=sys.stderr)
+            case DeviceLost(reason=reason):
+                self._error = AgentError(reason)
+            case Died(worker, error):
+                self._error = error if isinstance(error, AgentError) else AgentError(f"the {worker} died: {error!r}")
+            case Stop():
+                return True
+        return not self._recognizer.alive and self._inbox.empty()
+
+    def _print(self, heard: Heard) -> None:
+        if heard.text:
+            if self._as_json:
+                words = [
+                    {"word": word, "start": start, "end": end, "conf": confidence}
+                    for word, start, end, confidence in heard.words
+                ]
+                print(json.dumps({"text": heard.text, "result": words}, ensure_ascii=False), flush=True)
+            else:
+                print(safe(heard.text), flush=True)
+        if heard.export_id and self._config.transcription.export_url:
+            self._fetch(heard.export_id)
+
+    def _fetch(self, export_id: str) -> None:
+        given = self._config.transcription.export_directory
+        beside = Path() if self._source is None or self._source == "-" else Path(self._source).parent
+        for path in fetch_export(self._config.transcription, export_id, Path(given) if given else beside):
+            print(f"export: {path}", file=sys.stderr)

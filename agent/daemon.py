@@ -1,0 +1,267 @@
+"""The inbox loop: everything that happens goes through the conversation, and what that decides is done."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import queue
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from types import FrameType
+from typing import TextIO
+
+from agent.assembly import Parts, assemble, needs_server
+from agent.condition import Condition
+from agent.config.model import Config
+from agent.conversation import (
+    Action,
+    Ask,
+    Conversation,
+    Finish,
+    Forget,
+    Listen,
+    Record,
+    Say,
+    Silence,
+    Speak,
+)
+from agent.events import (
+    Cancelled,
+    DeviceBack,
+    DeviceLost,
+    Died,
+    Event,
+    Gap,
+    Heard,
+    Hush,
+    Reload,
+    ServiceDown,
+    ServiceUp,
+    Spoken,
+    Stop,
+)
+from agent.local_server import LocalServer
+from agent.safe import safe
+from agent.service import Service, dump_stacks
+from agent.threads import Deadline
+
+log = logging.getLogger(__name__)
+
+ROUND_SECONDS = 1.0
+LOCAL_SERVER_SHARE = 3.0
+
+
+class Daemon:
+    """One voice-agent, from its start to its end in good order.
+
+    ``run`` returns the exit code: 0 after a ``Stop``, 70 after a worker died. ``watch`` is shown every event before it
+    is handled and every record (a demonstration, a control socket). ``local`` is a local server that runs already
+    and belongs to somebody else. ``captions`` is where finals go in captions mode.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        service: Service,
+        *,
+        watch: Callable[[Event | Record], None] = lambda event: None,
+        local: LocalServer | None = None,
+        captions: TextIO | None = None,
+    ) -> None:
+        self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._config, self._service, self._watch = config, service, watch
+        self._captions = captions
+        self._own_server = LocalServer(config.server) if local is None and needs_server(config) else None
+        self._local = local or self._own_server
+        mode = config.conversation.mode
+        run = format(time.time_ns() // 1_000_000, "x")  # ids that are never used twice, also after a restart
+        self._conversation = Conversation(
+            mode=mode,
+            listen_while_speaking=config.conversation.listen_while_speaking,
+            id_of=lambda turn: f"{run}-reply-{turn}",
+        )
+        self._condition = Condition(mode)
+        self._parts: Parts = assemble(config, self.inbox.put, self._local)
+        self._said: str | None = None
+
+    def run(self) -> int:
+        self._catch_signals()
+        if self._own_server is not None:
+            self._own_server.start()
+        self._parts.supervisor.start()
+        self._service.ready(self._condition.line(self._conversation.state))
+        log.info("ready: %s", self._condition.line(self._conversation.state))
+        code = 0
+        by = ""
+        while not by:
+            event = self._next()
+            if isinstance(event, Stop):
+                by = event.by
+            elif isinstance(event, Died):
+                self._mourn(event)
+                by, code = f"the death of the {event.worker}", 70
+            elif event is not None:
+                self.handle(event)
+            self._pet()
+        return self._end(by) or code
+
+    def handle(self, event: Event) -> None:
+        """What one event leads to. Runs on the main thread only."""
+        self._watch(event)
+        self._note(event)
+        for action in self._conversation.handle(event):
+            self._do(action)
+        self._tell()
+
+    # --- what comes in
+
+    def _next(self) -> Event | None:
+        try:
+            return self.inbox.get(timeout=ROUND_SECONDS)
+        except queue.Empty:
+            return None
+
+    def _catch_signals(self) -> None:
+        # A SimpleQueue is the only queue that a signal handler may put into.
+        count = itertools.count()
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            if next(count):
+                os._exit(128 + number)
+            self.inbox.put(Stop(signal.Signals(number).name))
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGUSR1, lambda number, frame: self.inbox.put(Hush("SIGUSR1")))
+        signal.signal(signal.SIGHUP, lambda number, frame: self.inbox.put(Reload()))
+
+    def _note(self, event: Event) -> None:
+        self._condition.note(event)
+        transcripts = self._config.logging.transcripts
+        match event:
+            case Heard(text) if text:
+                log.info("heard: %s", safe(text, 500) if transcripts else f"{len(text.split())} words")
+                if self._captions is not None and self._config.conversation.mode == "captions":
+                    print(safe(text), file=self._captions, flush=True)
+            case Gap(start, seconds, reason):
+                log.warning("%.2f s of sound are missing from %.1f s on: %s", seconds, start, reason)
+            case ServiceDown(_, reason, permanent):
+                log.log(logging.ERROR if permanent else logging.WARNING, "%s", reason)
+            case ServiceUp(service, tries):
+                log.info("%s is back, after %d tries", service, tries)
+            case DeviceLost(which, reason):
+                log.warning("no %s: %s", which, reason)
+            case DeviceBack(which, seconds):
+                log.info("the %s is back after %.1f s", which, seconds)
+            case Spoken(underruns=underruns, silence_seconds=silence) if underruns:
+                log.warning("the sound came too late %d times; %.2f s of silence were put in", underruns, silence)
+            case Reload():
+                log.warning("the configuration is read again only at a restart")
+
+    # --- what goes out
+
+    def _do(self, action: Action) -> None:
+        parts = self._parts
+        match action:
+            case Ask(turn, text):
+                assert parts.responder is not None
+                parts.responder.ask(turn, text)
+            case Forget(turn):
+                assert parts.responder is not None
+                parts.responder.cancel(turn)
+            case Speak(utterance):
+                if parts.synthesizer is None:
+                    self.inbox.put(Cancelled(utterance.id, "the mode, which only listens"))
+                else:
+                    parts.synthesizer.begin(utterance)
+            case Say(utterance, text):
+                assert parts.synthesizer is not None
+                parts.synthesizer.say(utterance, text)
+            case Finish(utterance):
+                assert parts.synthesizer is not None
+                parts.synthesizer.complete(utterance)
+            case Silence(by):
+                if parts.synthesizer is not None:
+                    parts.synthesizer.hush(by)
+            case Listen(open):
+                if parts.recognizer is not None:
+                    parts.recognizer.listen(open)
+            case Record():
+                self._record(action)
+
+    def _record(self, record: Record) -> None:
+        utterance = record.utterance
+        level = logging.WARNING if record.state == "failed" else logging.INFO
+        log.log(
+            level,
+            "%s: %s%s, %.1f s",
+            utterance.id,
+            record.state,
+            f" ({safe(record.why, 300)})" if record.why else "",
+            record.seconds,
+            extra={"turn": utterance.turn, "utterance": utterance.id},
+        )
+        self._watch(record)
+
+    def _tell(self) -> None:
+        line = self._condition.line(self._conversation.state)
+        if line != self._said:
+            self._said = line
+            self._service.status(line)
+
+    def _pet(self) -> None:
+        stuck = self._parts.supervisor.stuck()
+        if not stuck:
+            self._service.pet()
+            return
+        log.error("stuck: %s; waiting for the watchdog", ", ".join(stuck))
+        dump_stacks(sys.stderr)
+
+    @staticmethod
+    def _mourn(event: Died) -> None:
+        log.error("the %s died of %s", event.worker, "".join(traceback.format_exception(event.error)))
+
+    # --- the end
+
+    def _end(self, by: str) -> int:
+        """Everything ends by end-of-stream, within ``shutdown_seconds``; returns 70 where something could not."""
+        log.info("ending: %s", by)
+        self._service.stopping()
+        deadline = Deadline(self._config.shutdown_seconds - (LOCAL_SERVER_SHARE if self._own_server else 0.0))
+        if self._parts.responder is not None:
+            self._parts.responder.abort()  # an answer that has not come yet will not be said any more
+        stuck = self._parts.supervisor.stop(deadline, self._tend, self._cut)
+        for action in self._conversation.leave(by):
+            self._do(action)
+        if self._own_server is not None:
+            self._own_server.stop()
+        if stuck:
+            log.error("could not be ended: %s", ", ".join(stuck))
+            dump_stacks(sys.stderr)
+            logging.shutdown()
+            os._exit(70)
+        log.info("ended")
+        return 0
+
+    def _cut(self) -> None:
+        self._parts.ring.clear("shutdown")
+
+    def _tend(self) -> None:
+        """While the workers flow out, what they report is still taken: the last transcript, how utterances ended."""
+        while True:
+            try:
+                event = self.inbox.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(event, Died):
+                self._mourn(event)
+                continue
+            self._watch(event)
+            self._note(event)
+            for action in self._conversation.handle(event):
+                if isinstance(action, Record | Say | Finish):
+                    self._do(action)

@@ -1,0 +1,116 @@
+"""The daemon's own speech server: a child process, started when something is ``local``, kept alive, ended last."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+
+from agent.config.model import Server
+from agent.errors import ServiceError
+from agent.threads import Backoff, Deadline
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 3.0
+HEALTHY_SECONDS = 30.0
+
+
+class LocalServer:
+    """A local speech server of one's own.
+
+    ``start`` returns at once; ``url`` waits until it accepts. When it dies it is started again, after a pause that
+    grows. It ends with this process, whatever happens to that. ``stop`` lets it finish what it is saying.
+    """
+
+    def __init__(self, settings: Server) -> None:
+        self._settings = settings
+        self._changed = threading.Condition()
+        self._address: tuple[str, int] | None = None
+        self._process: subprocess.Popen[str] | None = None
+        self._reason = "it has not been started"
+        self._stopping = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="local server")
+
+    def start(self) -> None:
+        self._reason = "it did not start in time"
+        self._keeper.start()
+
+    def url(self, deadline: Deadline) -> str:
+        """Where it listens, as ``ws://HOST:PORT``. Blocks until it does; raises ``ServiceError`` where it does not."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._address or self._stopping.is_set(), deadline.remaining()):
+                raise ServiceError("local", f"the local speech server cannot be used: {self._reason}")
+            if self._address is None:
+                raise ServiceError("local", "the local speech server is ending")
+            host, port = self._address
+            return f"ws://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def stop(self) -> None:
+        """Safe twice, and before ``start``."""
+        self._stopping.set()
+        with self._changed:
+            self._changed.notify_all()
+            process = self._process
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                log.warning("the local speech server did not end in time and was killed")
+                process.kill()
+        if self._keeper.ident is not None:
+            self._keeper.join()
+
+    def _keep(self) -> None:
+        backoff = Backoff(first_seconds=0.5, cap_seconds=30.0)
+        while not self._stopping.is_set():
+            lived = Deadline(HEALTHY_SECONDS)
+            code = self._run()
+            if self._stopping.is_set():
+                return
+            self._reason = f"it ended with code {code}"
+            log.warning("the local speech server ended with code %s and is started again", code)
+            if lived.over:
+                backoff.healthy()
+            self._stopping.wait(backoff.next_seconds(at_least_seconds=0.2))
+
+    def _run(self) -> int:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agent.server", "--with-parent", *_arguments(self._settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            # Ctrl-C is for the daemon, which still needs the server to end in good order.
+            start_new_session=True,
+        )
+        with self._changed:
+            self._process = process
+        assert process.stdin is not None and process.stdout is not None
+        with process.stdin, process.stdout:
+            if self._stopping.is_set():
+                process.terminate()
+            for line in process.stdout:
+                if line.startswith("listening on "):
+                    host, _, port = line.removeprefix("listening on ").strip().rpartition(":")
+                    self._listens(host.strip("[]"), int(port))
+            code = process.wait()
+        with self._changed:
+            self._address = self._process = None
+        return code
+
+    def _listens(self, host: str, port: int) -> None:
+        with self._changed:
+            self._address = (host, port)
+            self._changed.notify_all()
+
+
+def _arguments(settings: Server) -> list[str]:
+    arguments = ["--host", settings.host, "--port", str(settings.port)]
+    arguments += ["--speech", settings.speech, "--recognition", settings.recognition]
+    if settings.model_path:
+        arguments += ["--model-path", settings.model_path]
+    if settings.script:
+        arguments += ["--script", settings.script]
+    return arguments

@@ -1,0 +1,339 @@
+"""The thread that owns the transcription socket: frames out, transcripts in."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agent.audio.format import SPEECH
+from agent.audio.frames import FrameQueue
+from agent.connection import Connection, HasFileno, wait
+from agent.events import Event, Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechBegan, SpeechEnded
+from agent.farewells import Farewells, part
+from agent.protocols.events import Audio, End, Failure, Log, Transcript
+from agent.safe import safe
+from agent.standby import Standby
+from agent.threads import Deadline, Mailbox, Worker
+from agent.turns import Began, Ears, Over, Said
+
+log = logging.getLogger(__name__)
+
+ROUND_SECONDS = 1.0
+AHEAD_BYTES = 64000
+"""How much may wait in a connection before the next frame is taken: two seconds of speech."""
+
+ANSWER_SECONDS = 30.0
+"""How long the last transcript may take after the end mark; a slow server on a small machine needs that much."""
+
+MOST_LOSSES = 3
+"""A stretch that has cost so many connections is given up: it may be what breaks them."""
+
+
+class Frames(Protocol):
+    """Where frames come from: the frame queue, or something that is read no faster than it can be sent."""
+
+    @property
+    def held(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
+    def fileno(self) -> int: ...
+    def take(self, max_frames: int) -> list[bytes]: ...
+    def lost(self) -> tuple[float, float] | None: ...
+    def close(self) -> None: ...
+    def release(self) -> None: ...
+
+
+@dataclass
+class _Stretch:
+    """One stretch of speech, from the first frame to its transcript."""
+
+    frames: FrameQueue
+    sent: FrameQueue  # what a new connection would have to be told again
+    finals: list[Transcript] = field(default_factory=list)
+    kept: list[Transcript] = field(default_factory=list)  # what a lost connection had given, should no other come
+    losses: int = 0
+    partial: str = ""
+    over: bool = False
+    ended: bool = False  # the end mark has been given to the connection
+    export_id: str | None = None
+
+
+class Recognizer(Worker):
+    """Sends what ``ears`` find worth sending and reports what the service understood.
+
+    Every stretch of speech gives one ``Heard``, also where nothing was understood; with ``captions`` every final
+    transcript is a ``Heard`` of its own. Frames wait, up to ``outage_seconds``, while the service is away; what a lost
+    connection has not answered is sent again, and what is lost for good is reported as a ``Gap``. It ends when the
+    frames end, after the last transcript, with the service's end mark sent.
+    """
+
+    patience_seconds = 10.0
+
+    def __init__(
+        self,
+        frames: Frames,
+        ears: Ears,
+        standby: Standby,
+        report: Callable[[Event], None],
+        *,
+        captions: bool = False,
+        outage_seconds: float = 30.0,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        super().__init__("recognizer", report)
+        self._frames, self._ears, self._standby = frames, ears, standby
+        self._captions = captions
+        self._outage_seconds, self._answer_seconds = outage_seconds, answer_seconds
+        self._mailbox: Mailbox[str] = Mailbox()
+        self._stretches: deque[_Stretch] = deque()
+        self._connection: Connection | None = None
+        self._farewells = Farewells()
+        self._answer_by = Deadline(None)
+        self._away_since: float | None = None
+        self._tries = 0
+        self._aborted = False
+        self._deaf = False
+
+    # --- from any thread
+
+    def listen(self, open: bool) -> None:
+        """Opens or shuts the ear. While it is shut frames are passed over, and an unfinished stretch ends."""
+        self._mailbox.put("open" if open else "shut")
+
+    def stop(self) -> None:
+        """The frames end by themselves: their queue is closed by the microphone."""
+        self._frames.close()
+
+    def abort(self) -> None:
+        self._frames.close()
+        self._mailbox.put("abort")
+
+    # --- the thread
+
+    def run(self) -> None:
+        try:
+            while not self._over():
+                self.beat()
+                others: list[HasFileno] = [self._mailbox, self._standby, *([self._frames] if self._hungry() else [])]
+                wait(self._connection, others, self._patience())
+                for letter in self._mailbox.take():
+                    self._read(letter)
+                self._standby.tend()
+                self._hear()
+                self._pump()
+                self._advance()
+        finally:
+            self._leave()
+
+    def _over(self) -> bool:
+        if self._aborted:
+            return True
+        return self._frames.closed and not self._frames.held and not self._stretches
+
+    def _hungry(self) -> bool:
+        """Whether frames are to be taken: always by ears that judge them, else only as fast as they can be sent."""
+        if self._frames.closed and not self._frames.held:
+            return False
+        if not self._ears.patient or not self._stretches:
+            return True
+        connected = self._connection is not None and self._connection.unsent < AHEAD_BYTES
+        return connected and not self._stretches[0].frames.held
+
+    def _patience(self) -> float:
+        waits = [ROUND_SECONDS, self._standby.next_timeout(), self._answer_by.remaining()]
+        if self._connection is not None and self._connection.pending:
+            return 0.0
+        return min(each for each in waits if each is not None)
+
+    def _read(self, letter: str) -> None:
+        if letter == "abort":
+            self._aborted = True
+        else:
+            self._deaf = letter == "shut"
+            if self._deaf:
+                self._mark(self._ears.forget())
+
+    # --- frames in
+
+    def _hear(self) -> None:
+        while self._hungry() and (taken := self._frames.take(4)):
+            for frame in taken:
+                if not self._deaf:
+                    self._mark(self._ears.hear(frame))
+            if self._ears.patient:
+                self._advance()
+        lost = self._frames.lost()
+        if lost is not None:
+            self.report(Gap(*lost, "the frames could not be sent in time"))
+        if self._frames.closed and not self._frames.held and self._stretches and not self._stretches[-1].over:
+            self._mark([*self._ears.forget()] or [Over(0.0)])
+
+    def _mark(self, marks: list[Began | Said | Over]) -> None:
+        for mark in marks:
+            match mark:
+                case Began():
+                    self._stretches.append(_Stretch(FrameQueue(self._outage_seconds), FrameQueue(self._outage_seconds)))
+                    if not self._ears.patient:
+                        self.report(SpeechBegan())
+                case Said(frame):
+                    self._stretches[-1].frames.put(frame)
+                case Over(ago_seconds):
+                    self._stretches[-1].over = True
+                    if not self._ears.patient:
+                        self.report(SpeechEnded(ago_seconds))
+
+    # --- the stretch at hand, on one connection
+
+    def _advance(self) -> None:
+        while self._stretches:
+            stretch = self._stretches[0]
+            if self._connection is None and not self._connect(stretch):
+                return
+            connection = self._connection
+            if connection is None:
+                continue
+            while connection.unsent < AHEAD_BYTES and (frames := stretch.frames.take(1)):
+                stretch.sent.put(frames[0])
+                connection.send(Audio(frames[0]))
+            if stretch.over and not stretch.frames.held and not stretch.ended:
+                stretch.ended = True
+                self._answer_by = Deadline(self._answer_seconds)
+                connection.send(End())
+            return
+
+    def _connect(self, stretch: _Stretch) -> bool:
+        """Whether there is something to go on with at once: a connection, or the next stretch after a lost one."""
+        connection = self._standby.take()
+        if connection is not None:
+            if self._away_since is not None:
+                self.report(ServiceUp(self._standby.service, self._tries))
+                self._away_since, self._tries = None, 0
+            self._connection = connection
+            # What the lost connection never answered is sent again, before what has come since.
+            stretch.ended = False
+            for frame in stretch.sent.take(stretch.sent.held):
+                stretch.sent.put(frame)
+                connection.send(Audio(frame))
+            return True
+        if self._away_since is None and self._standby.error is not None:
+            self._away_since = time.monotonic()
+            self.report(ServiceDown(self._standby.service, str(self._standby.error), self._standby.error.permanent))
+        if self._gives_up(stretch):
+            self._close(stretch, lost=True)
+            return True
+        return False
+
+    def _gives_up(self, stretch: _Stretch) -> bool:
+        if not stretch.over or self._away_since is None:
+            return False
+        permanent = self._standby.error is not None and self._standby.error.permanent
+        long_away = time.monotonic() - self._away_since > self._outage_seconds
+        return permanent or long_away or stretch.losses > MOST_LOSSES
+
+    def _pump(self) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        for event in connection.pump():
+            self._take(event)
+        if self._connection is connection and self._stretches:
+            if connection.ended:
+                self._lose(connection.close_reason)
+            elif self._answer_by.over:
+                for event in connection.codec.quiet():
+                    self._take(event)
+                if self._connection is connection:
+                    self._close(self._stretches[0])
+
+    def _take(self, event: object) -> None:
+        stretch = self._stretches[0] if self._stretches else None
+        match event:
+            case Transcript(text, final=False) if stretch:
+                stretch.partial = text
+                self.report(Partial(self._so_far(stretch)))
+            case Transcript(final=True) if stretch:
+                self._final(stretch, event)
+            case End(export_id) if stretch:
+                stretch.export_id = export_id
+                self._close(stretch)
+            case Failure(fatal=True):
+                self._lose(f"it sent {event.came}; expected {event.expected}", permanent=event.permanent)
+            case Failure():
+                log.warning("%s: %s; expected %s", self._standby.service, event.came, event.expected)
+            case Log(message):
+                log.info("%s says: %s", self._standby.service, safe(message, 200))
+
+    def _final(self, stretch: _Stretch, final: Transcript) -> None:
+        stretch.partial = ""
+        stretch.losses = 0
+        if self._captions:
+            stretch.sent.clear()
+            self._heard([final])
+        else:
+            stretch.finals.append(final)
+
+    def _so_far(self, stretch: _Stretch) -> str:
+        finals = [] if self._captions else [final.text for final in stretch.finals]
+        return " ".join(text for text in [*finals, stretch.partial] if text)
+
+    def _heard(self, finals: list[Transcript], export_id: str | None = None) -> None:
+        text = " ".join(final.text for final in finals if final.text)
+        words = tuple(
+            (word.word, word.start_seconds, word.end_seconds, word.confidence)
+            for final in finals
+            for word in final.words
+        )
+        self.report(Heard(text, words, export_id))
+
+    def _close(self, stretch: _Stretch, *, lost: bool = False) -> None:
+        """The stretch has its transcript, or will never have one; the next gets a connection of its own."""
+        if lost and (seconds := self._unanswered(stretch)):
+            self.report(Gap(0.0, seconds, f"{self._standby.service} could not be reached"))
+        if stretch.partial:
+            self._final(stretch, Transcript(stretch.partial, final=True))  # the last partial counts
+        if not self._captions:
+            self._heard(stretch.finals or stretch.kept, stretch.export_id)
+        elif stretch.export_id:
+            self._heard([], stretch.export_id)
+        self._stretches.popleft()
+        self._answer_by = Deadline(None)
+        self._hang_up()
+
+    @staticmethod
+    def _unanswered(stretch: _Stretch) -> float:
+        frames = [*stretch.sent.take(stretch.sent.held), *stretch.frames.take(stretch.frames.held)]
+        return SPEECH.seconds_of(sum(map(len, frames)))
+
+    def _lose(self, reason: str, *, permanent: bool = False) -> None:
+        """The connection is gone and the stretch is not answered: it begins again on the next one."""
+        self._tries += 1
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            self.report(ServiceDown(self._standby.service, reason, permanent))
+        if self._stretches:
+            # A turn is transcribed anew as a whole; captions have already been given out and are only continued.
+            stretch = self._stretches[0]
+            stretch.losses += 1
+            stretch.kept, stretch.finals = stretch.finals or stretch.kept, []
+        self._answer_by = Deadline(None)
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._farewells.take(connection)
+
+    def _leave(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            part(connection, 1.0)
+        while self._stretches:
+            self._close(self._stretches[0], lost=True)
+        self._standby.close()
+        self._frames.release()
+        self._mailbox.close()
+        self._farewells.join(Deadline(2.0))

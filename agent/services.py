@@ -1,0 +1,278 @@
+"""From the configuration to a connection: which codec a service speaks, with which key, at which address."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from agent.addresses import is_near
+from agent.config.model import Synthesis, Transcription
+from agent.config.secrets import Secret
+from agent.connection import Connection, connect
+from agent.errors import ConfigError, ServiceError
+from agent.protocols import fish, neuphonic, playai, transcription, vachana
+from agent.protocols.events import Client, Failure
+from agent.threads import Deadline
+
+GRANT_MARGIN_SECONDS = 300.0
+"""A granted address is not used in its last minutes: what begins on it must be able to end on it."""
+
+AUTHORISATION_BYTES = 1 << 20
+
+
+LocalUrl = Callable[[Deadline], str]
+"""Where the local speech server listens; may wait for it to do so, and raises ``ServiceError`` where it does not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """How a service that says nothing is told from one that is gone; ``ping_seconds`` ``None``: not at all."""
+
+    ping_seconds: float | None = 5.0
+    pong_seconds: float = 4.5
+
+
+PULSES = {
+    # Both have been seen to leave pings unanswered while they compute.
+    "fish": Pulse(ping_seconds=30.0, pong_seconds=60.0),
+    "transcription": Pulse(ping_seconds=10.0, pong_seconds=30.0),
+}
+
+
+class SpeechService:
+    """One speech service as the configuration describes it. ``open`` blocks and belongs into a dialling thread."""
+
+    def __init__(self, name: str, synthesis: Synthesis, local_url: LocalUrl) -> None:
+        if name not in MAKERS:
+            raise ConfigError(f"there is no speech service {name!r}; there are {', '.join(MAKERS)}")
+        self.name = name
+        self._allow_plaintext = synthesis.allow_plaintext
+        self._make = MAKERS[name](synthesis, local_url)
+
+    def open(self, deadline: Deadline) -> Connection:
+        """A connection that is ready for the first text. Raises ``ServiceError``, or ``ConfigError`` for a bad key."""
+        codec = self._make(deadline)
+        codec.service = self.name
+        return _connect(codec, deadline, self._allow_plaintext)
+
+    def __repr__(self) -> str:
+        return f"SpeechService({self.name!r})"
+
+
+class TranscriptionService:
+    """The transcription service as the configuration describes it, or the local one where ``local_url`` is given."""
+
+    name = transcription.SERVICE
+
+    def __init__(self, settings: Transcription, local_url: LocalUrl | None = None) -> None:
+        self._settings, self._local_url = settings, local_url
+
+    def open(self, deadline: Deadline) -> Connection:
+        """A connection that is ready for the first frame. Raises ``ServiceError``, or ``ConfigError`` for a bad key."""
+        url = self._local_url(deadline) if self._local_url else self._settings.url
+        codec = transcription.Client(url, _key(self.name, self._settings.api_key, url, needed=False))
+        return _connect(codec, deadline, self._settings.allow_plaintext)
+
+
+def missing_key(name: str, synthesis: Synthesis) -> str | None:
+    """Why a service cannot work for want of a key, in a sentence; ``None`` where it can."""
+    if name == "local":
+        return None
+    settings = getattr(synthesis, name)
+    url = settings.auth_url if name == "playai" else settings.url
+    try:
+        _key(name, settings.api_key, url, needed=True)
+    except (ConfigError, ServiceError) as error:
+        return str(error)
+    return None
+
+
+Maker = Callable[[Deadline], Client]
+
+
+def _connect(codec: Client, deadline: Deadline, allow_plaintext: bool) -> Connection:
+    pulse = PULSES.get(codec.service, Pulse())
+    return connect(
+        codec,
+        deadline,
+        allow_plaintext=allow_plaintext,
+        ping_seconds=pulse.ping_seconds,
+        pong_seconds=pulse.pong_seconds,
+    )
+
+
+def _key(name: str, secret: Secret, url: str, *, needed: bool) -> str | None:
+    key = secret.reveal()
+    host = urlsplit(url).hostname or ""
+    if key is None and needed and host != "localhost" and not is_near(host):
+        raise ServiceError(name, f"no key: put it into {secret.origin}", permanent=True)
+    return key
+
+
+def _neuphonic(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
+    settings = synthesis.neuphonic
+
+    def make(deadline: Deadline) -> Client:
+        return neuphonic.Client(
+            url=settings.url,
+            api_key=_key("neuphonic", settings.api_key, settings.url, needed=True),
+            speed=settings.speed,
+            temperature=settings.temperature,
+            sampling_rate=settings.sampling_rate,
+            voice=settings.voice,
+        )
+
+    return make
+
+
+def _local(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
+    def make(deadline: Deadline) -> Client:
+        base = urlsplit(synthesis.local.url or local_url(deadline))
+        # The local server speaks all five protocols; this one streams both ways and says where each passage ends.
+        path = base.path if base.path.strip("/") else f"/speak/{synthesis.local.voice}"
+        url = base._replace(path=path).geturl()
+        return neuphonic.Client(url=url, api_key=None, temperature=None, sampling_rate=22050)
+
+    return make
+
+
+def _vachana(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
+    settings = synthesis.vachana
+
+    def make(deadline: Deadline) -> Client:
+        return vachana.Client(
+            url=settings.url,
+            api_key=_key("vachana", settings.api_key, settings.url, needed=True),
+            voice=settings.voice,
+            language=settings.language,
+            model=settings.model,
+            speed=settings.speed,
+            audio_config=asdict(settings.audio_config),
+        )
+
+    return make
+
+
+def _fish(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
+    settings = synthesis.fish
+
+    def make(deadline: Deadline) -> Client:
+        return fish.Client(
+            url=settings.url,
+            api_key=_key("fish", settings.api_key, settings.url, needed=True),
+            model=settings.model,
+            format=settings.format,
+            sample_rate=settings.sample_rate,
+            latency=settings.latency,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            prosody=asdict(settings.prosody),
+            reference_id=settings.reference_id,
+            references=[{"audio": _recording(each.audio), "text": each.text} for each in settings.references],
+        )
+
+    return make
+
+
+def _recording(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"the reference recording {path} cannot be read: {error.strerror}") from error
+
+
+def _playai(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
+    settings = synthesis.playai
+    grants = _Grants()
+
+    def make(deadline: Deadline) -> Client:
+        key = _key("playai", settings.api_key, settings.auth_url, needed=True)
+        authorization = playai.Authorization(settings.auth_url, key, settings.user_id, settings.model)
+        return playai.Client(
+            url=grants.url(authorization, deadline),
+            voice=settings.voice,
+            output_format=settings.output_format,
+            sample_rate=settings.sample_rate,
+            speed=settings.speed,
+            temperature=settings.temperature,
+        )
+
+    return make
+
+
+class _Grants:
+    """PlayAI's granted address, asked for again before it expires. Dialling threads may ask at the same time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._grant: playai.Grant | None = None
+
+    def url(self, authorization: playai.Authorization, deadline: Deadline) -> str:
+        with self._lock:
+            if self._grant is None or self._expired(self._grant):
+                self._grant = _authorise(authorization, deadline)
+            return self._grant.url
+
+    @staticmethod
+    def _expired(grant: playai.Grant) -> bool:
+        return grant.expires_at is not None and time.time() > grant.expires_at - GRANT_MARGIN_SECONDS
+
+
+def _authorise(authorization: playai.Authorization, deadline: Deadline) -> playai.Grant:
+    import requests  # 56 ms and 18 MB that only users of PlayAI pay for
+
+    request = authorization.request()
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy and no .netrc from the environment: the key goes to this host only
+        try:
+            response = session.request(
+                request.method,
+                request.url,
+                headers=dict(request.headers),
+                data=b"",
+                timeout=deadline.remaining(),
+                allow_redirects=False,
+                stream=True,
+            )
+            body = response.raw.read(AUTHORISATION_BYTES, decode_content=True)
+        except (requests.RequestException, OSError) as error:
+            host = urlsplit(request.url).hostname
+            raise ServiceError("playai", f"{host} did not answer the authorisation ({type(error).__name__})") from error
+        answer = authorization.receive(response.status_code, dict(response.headers), body)
+    if isinstance(answer, Failure):
+        raise ServiceError(
+            "playai",
+            f"the authorisation answered {answer.came}; expected {answer.expected}",
+            permanent=answer.permanent,
+            retry_after_seconds=answer.retry_after_seconds,
+            status=answer.status,
+        )
+    return answer
+
+
+MAKERS: dict[str, Callable[[Synthesis, LocalUrl], Maker]] = {
+    "neuphonic": _neuphonic,
+    "playai": _playai,
+    "vachana": _vachana,
+    "fish": _fish,
+    "local": _local,
+}
+
+
+def redirected(name: str, local_url: str) -> dict[str, Any]:
+    """The keys that make a service's own protocol end at the local server, for a demonstration without a key."""
+    base = urlsplit(local_url)
+    http = base._replace(scheme="http").geturl().rstrip("/")
+    socket = base.geturl().rstrip("/")
+    return {
+        "neuphonic": {"url": f"{socket}/speak/en"},
+        "playai": {"auth_url": f"{http}/api/v1/tts/websocket-auth"},
+        "vachana": {"url": f"{socket}/api/v1/tts"},
+        "fish": {"url": f"{socket}/v1/tts/live"},
+        "local": {"url": socket},
+    }[name]

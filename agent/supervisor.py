@@ -1,0 +1,72 @@
+"""Owns the workers: starts them in order, watches their heartbeats, and ends them by end-of-stream, then by force."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.threads import Deadline, Worker
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Pulse:
+    rounds: int
+    moved_at: float
+
+
+class Supervisor:
+    """Workers in pipeline order, the first being the one that the stream enters by.
+
+    ``start()`` starts the last first, so that nobody writes before somebody reads. ``stuck()`` names the workers whose
+    counter has not moved within their patience. ``stop(deadline, tend)`` ends the input of each and joins them in
+    pipeline order, calling ``tend`` meanwhile so that what they still report is dealt with; who has not ended within
+    the deadline's first part is aborted. It returns the names of those that could not be ended at all.
+    """
+
+    def __init__(self, workers: list[Worker]) -> None:
+        self.workers = workers
+        self._pulses: dict[str, _Pulse] = {}
+
+    def start(self) -> None:
+        for worker in reversed(self.workers):
+            worker.start()
+            self._pulses[worker.name] = _Pulse(worker.rounds, time.monotonic())
+
+    def stuck(self) -> list[str]:
+        now = time.monotonic()
+        names = []
+        for worker in self.workers:
+            pulse = self._pulses[worker.name]
+            if worker.rounds != pulse.rounds or not worker.alive:
+                pulse.rounds, pulse.moved_at = worker.rounds, now
+            elif now - pulse.moved_at > worker.patience_seconds:
+                names.append(worker.name)
+        return names
+
+    def stop(self, deadline: Deadline, tend: Callable[[], None], cut: Callable[[], None]) -> list[str]:
+        """``cut`` is called when the gentle part of the deadline is over, before the stragglers are aborted."""
+        remaining = deadline.remaining() or 0.0
+        for worker in self.workers:
+            worker.stop()
+        self._join(Deadline(remaining * 0.6), tend)
+        if self._alive():
+            log.info("cutting short: %s", ", ".join(self._alive()))
+            cut()
+            for worker in self.workers:
+                if worker.alive:
+                    worker.abort()
+        self._join(Deadline(max(0.2, (deadline.remaining() or 0.0) - 0.2)), tend)
+        return self._alive()
+
+    def _alive(self) -> list[str]:
+        return [worker.name for worker in self.workers if worker.alive]
+
+    def _join(self, deadline: Deadline, tend: Callable[[], None]) -> None:
+        for worker in self.workers:
+            while not worker.join(deadline.within(0.05)) and not deadline.over:
+                tend()
+        tend()

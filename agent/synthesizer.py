@@ -1,0 +1,313 @@
+"""The thread that owns the speech socket: text out, sound into the ring."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.audio.ring import RingBuffer
+from agent.connection import HasFileno, wait
+from agent.errors import AudioError
+from agent.events import AudioArrived, Cancelled, Event, ServiceDown, ServiceUp, Spoken, Unspoken, Utterance
+from agent.farewells import Farewells, part
+from agent.passages import Passages
+from agent.speech import SpeechSession
+from agent.standby import Standby
+from agent.threads import Deadline, Mailbox, Worker
+
+log = logging.getLogger(__name__)
+
+ROUND_SECONDS = 1.0
+"""The longest the loop waits for anything: the heartbeat must go on while nothing happens."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Begin:
+    utterance: Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    utterance: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Complete:
+    utterance: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Hush:
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    gently: bool
+
+
+Letter = _Begin | _Piece | _Complete | _Hush | _End
+
+
+@dataclass
+class _Job:
+    """One utterance on its way: all its passages so far, for they are needed again if a service fails."""
+
+    utterance: Utterance
+    services: list[Standby]
+    text: Passages = field(default_factory=Passages)
+    passages: list[str] = field(default_factory=list)
+    complete: bool = False
+    done: int = 0  # passages that the service at hand has been given and has answered
+    ticket: int | None = None
+    sounded: bool = False
+    patience: Deadline = field(default_factory=lambda: Deadline(None))
+    failures: list[str] = field(default_factory=list)
+
+
+class Synthesizer(Worker):
+    """Speaks utterances in the order they come, each through the first service that gives a sound.
+
+    ``begin``, ``say``, ``complete`` and ``hush`` may be called from any thread. Every utterance that was begun ends in
+    one event: ``Spoken``, ``Cancelled`` or ``Unspoken``, which the speaker gives where sound has reached the ring, and
+    this thread where none has. An utterance that fails before its first sound goes to the next service; one that
+    fails after it is not begun again. ``stop()`` lets the utterance under way flow out; both endings give every open
+    session its end mark.
+    """
+
+    def __init__(
+        self,
+        ring: RingBuffer,
+        services: list[Standby],
+        report: Callable[[Event], None],
+        *,
+        first_audio_seconds: float = 10.0,
+    ) -> None:
+        super().__init__("synthesizer", report)
+        self._ring, self._services = ring, services
+        self._first_audio_seconds = first_audio_seconds
+        self._mailbox: Mailbox[Letter] = Mailbox()
+        self._jobs: deque[_Job] = deque()
+        self._session: SpeechSession | None = None
+        self._down: dict[str, int] = {}
+        self._ending: _End | None = None
+        self._farewells = Farewells()
+
+    # --- from any thread
+
+    def begin(self, utterance: Utterance) -> None:
+        self._mailbox.put(_Begin(utterance))
+
+    def say(self, utterance: str, text: str) -> None:
+        self._mailbox.put(_Piece(utterance, text))
+
+    def complete(self, utterance: str) -> None:
+        self._mailbox.put(_Complete(utterance))
+
+    def hush(self, by: str) -> None:
+        """Drops what is being said and what waits. The ring is emptied at once, in the caller's thread."""
+        self._ring.clear(by)
+        self._mailbox.put(_Hush(by))
+
+    def stop(self) -> None:
+        self._mailbox.put(_End(gently=True))
+
+    def abort(self) -> None:
+        self._ring.clear("shutdown")
+        self._mailbox.put(_End(gently=False))
+
+    # --- the thread
+
+    def run(self) -> None:
+        try:
+            while not self._over():
+                self.beat()
+                connection = self._session.connection if self._session else None
+                others: list[HasFileno] = [self._mailbox, *self._services]
+                wait(connection, others, self._patience())
+                for letter in self._mailbox.take():
+                    self._read(letter)
+                for standby in self._services:
+                    standby.tend()
+                self._pump()
+                self._advance()
+        finally:
+            self._leave()
+
+    def _over(self) -> bool:
+        if self._ending is None:
+            return False
+        return not self._ending.gently or not self._jobs
+
+    def _patience(self) -> float:
+        waits = [ROUND_SECONDS, *(standby.next_timeout() for standby in self._services)]
+        if self._jobs:
+            waits.append(self._jobs[0].patience.remaining())
+        if self._session:
+            waits.append(self._session.next_timeout())
+            if self._session.connection.pending:
+                return 0.0
+        return min(each for each in waits if each is not None)
+
+    def _read(self, letter: Letter) -> None:
+        match letter:
+            case _Begin(utterance):
+                self._line_up(utterance)
+            case _Piece(utterance, text):
+                for job in self._jobs:
+                    if job.utterance.id == utterance and not job.complete:
+                        job.passages += job.text.feed(text)
+            case _Complete(utterance):
+                for job in self._jobs:
+                    if job.utterance.id == utterance:
+                        self._complete(job)
+            case _Hush(by):
+                self._drop(by)
+            case _End(gently):
+                self._ending = letter
+                for job in self._jobs:
+                    self._complete(job)
+                if not gently:
+                    self._drop("shutdown")
+
+    def _line_up(self, utterance: Utterance) -> None:
+        if self._ending is not None:
+            self.report(Cancelled(utterance.id, "shutdown"))
+            return
+        job = _Job(utterance, list(self._services))
+        if utterance.text is not None:
+            job.passages = Passages.of(utterance.text)
+            job.complete = True
+        self._jobs.append(job)
+
+    @staticmethod
+    def _complete(job: _Job) -> None:
+        if not job.complete:
+            job.passages += job.text.rest()
+            job.complete = True
+
+    def _drop(self, by: str) -> None:
+        if self._session:
+            self._hang_up()
+        self._ring.clear(by)
+        for job in self._jobs:
+            if job.ticket is None:
+                self.report(Cancelled(job.utterance.id, by))
+        self._jobs.clear()
+
+    # --- one utterance, one service, one session at a time
+
+    def _advance(self) -> None:
+        while self._jobs:
+            job = self._jobs[0]
+            if self._session is not None:
+                self._session.speak(job.passages[job.done + self._session.asked :], complete=job.complete)
+                return
+            if job.done < len(job.passages):
+                if not self._connect(job):
+                    return
+            elif job.complete:
+                self._finish(job)
+            else:
+                job.patience = Deadline(None)
+                return
+
+    def _connect(self, job: _Job) -> bool:
+        """Whether there is something to go on with at once: a session, or the next service after a failed one."""
+        if not job.services:
+            self._fail(job)
+            return True
+        standby = job.services[0]
+        connection = standby.take()
+        if connection is not None:
+            if standby.service in self._down:
+                self.report(ServiceUp(standby.service, self._down.pop(standby.service)))
+            self._session = SpeechSession(connection, self._first_audio_seconds)
+            job.patience = Deadline(None)
+            return True
+        if standby.error is not None:
+            self._blame(job, str(standby.error), permanent=standby.error.permanent)
+            return True
+        if job.patience.remaining() is None:
+            job.patience = Deadline(self._first_audio_seconds)
+        if job.patience.over:
+            self._blame(job, f"{standby.service}: no connection within {self._first_audio_seconds:g} s")
+            return True
+        return False
+
+    def _pump(self) -> None:
+        session, job = self._session, self._jobs[0] if self._jobs else None
+        if session is None or job is None:
+            return
+        try:
+            for pcm in session.pump():
+                self._sound(job, session, pcm)
+        except AudioError as error:
+            session.failure = f"{session.connection.service}: {error}"
+        if self._session is not session:
+            return  # it was cut while its sound waited for room in the ring
+        if session.failure is not None:
+            self._hang_up()
+            self._blame(job, session.failure, permanent=session.permanent)
+        elif session.ended:
+            job.done += session.asked
+            self._hang_up()
+            if session.asked and not job.sounded:
+                self._blame(job, f"{session.connection.service}: it ended without a sound")
+
+    def _sound(self, job: _Job, session: SpeechSession, pcm: bytes) -> None:
+        if job.ticket is None and session.format is not None:
+            job.ticket = self._ring.begin(job.utterance.id, session.format)
+            job.sounded = True
+            self.report(AudioArrived(job.utterance.id, session.connection.service))
+        self.beat()
+        if job.ticket is not None and not self._ring.write(job.ticket, pcm) and self._session is session:
+            # Cleared: the ring has told the speaker, and the letter that says by whom is on its way.
+            self._hang_up()
+            if job in self._jobs:
+                self._jobs.remove(job)
+
+    def _blame(self, job: _Job, reason: str, *, permanent: bool = False) -> None:
+        service = job.services.pop(0).service if job.services else ""
+        self._down[service] = self._down.get(service, 0) + 1
+        if self._down[service] == 1:
+            self.report(ServiceDown(service, reason, permanent))
+        job.failures.append(reason)
+        job.done = 0
+        job.patience = Deadline(None)
+        if job.sounded:
+            job.services.clear()  # what has been heard is not begun again
+
+    def _fail(self, job: _Job) -> None:
+        self._jobs.popleft()
+        reason = "; ".join(job.failures) or "there is no speech service"
+        if job.ticket is not None:
+            self._ring.end(job.ticket, error=reason)
+        else:
+            self.report(Unspoken(job.utterance.id, reason))
+
+    def _finish(self, job: _Job) -> None:
+        self._jobs.popleft()
+        if job.ticket is not None:
+            self._ring.end(job.ticket)
+        else:
+            self.report(Spoken(job.utterance.id, 0.0))  # there was nothing to say
+
+    def _hang_up(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._farewells.take(session.connection)
+
+    def _leave(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            part(session.connection, 1.0)
+        self._drop("shutdown")
+        self._ring.close()
+        for standby in self._services:
+            standby.close()
+        self._mailbox.close()
+        self._farewells.join(Deadline(2.0))
