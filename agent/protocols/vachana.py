@@ -95,7 +95,7 @@ class Client:
 
     def receive(self, message: Message) -> list[Event]:
         if isinstance(message, bytes):
-            events = self._heard(message, message, None)
+            events = self._heard(message, message)
         else:
             found = parse_json(message)
             if isinstance(found, str):
@@ -141,8 +141,7 @@ class Client:
             if isinstance(sound, str):
                 events.append(self._refuse(message, f"base64 in data.audio ({sound})"))
             else:
-                request_id = found.get("request_id")
-                events += self._heard(message, sound, request_id if isinstance(request_id, str) else None)
+                events += self._heard(message, sound)
         elif what == "audio":
             events.append(self._refuse(message, "base64 in data.audio"))
         if what == "complete" and self._complete < self._asked and not self._over:
@@ -153,13 +152,13 @@ class Client:
                 events += self._end()
         return events
 
-    def _heard(self, message: Message, sound: bytes, request_id: str | None) -> list[Event]:
+    def _heard(self, message: Message, sound: bytes) -> list[Event]:
         if not sound:
             return []
         if self._over:
             return [self._refuse(message, "nothing more after the last passage")]
         self._sound = True
-        return [Audio(sound, request_id=request_id)]
+        return [Audio(sound)]
 
     def _set_quiet(self) -> None:
         self.quiet_seconds = None
