@@ -29,8 +29,9 @@ def is_private_host(host: str) -> bool:
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        digits = host.replace(".", "").replace("x", "").isdigit()  # 2130706433 and 0x7f are addresses to a resolver
-        return bool(host) and not digits and ("." not in host or host.endswith(_PRIVATE_NAMES))
+        number = host[:1].isdigit() and all(letter in "0123456789abcdefx." for letter in host)
+        # 134744072 and 0x08080808 are addresses to a resolver, though not to us.
+        return bool(host) and not number and ("." not in host or host.endswith(_PRIVATE_NAMES))
     mapped = getattr(address, "ipv4_mapped", None)
     address = mapped or address
     return any(address in network for network in map(ipaddress.ip_network, _PRIVATE))

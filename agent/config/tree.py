@@ -149,6 +149,7 @@ class _Builder:
         tree: Sequence | Mapping = Sequence(where) if isinstance(event, yaml.SequenceStartEvent) else Mapping(where)
         if self._awaits_name():
             self._wrong(event, "a list or section cannot be the name of a key, expected a word")
+            self.root = None
             return False
         path = self._path()
         self._place(tree)

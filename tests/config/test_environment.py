@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import pytest
+
+from agent.config import Config, Mistakes, load
+from agent.config.environment import variable
+
+
+def told(environ: dict[str, str]) -> list[str]:
+    with pytest.raises(Mistakes) as caught:
+        load(None, environ)
+    return str(caught.value).splitlines()
+
+
+def test_a_variable_outranks_the_default() -> None:
+    config = load(
+        None,
+        {
+            "VOICE_AGENT_SHUTDOWN_SECONDS": "3",
+            "VOICE_AGENT_SPEAKER__VOLUME": "70",
+            "VOICE_AGENT_SYNTHESIS__SERVICES": "[neuphonic, local]",
+            "VOICE_AGENT_SYNTHESIS__NEUPHONIC__SPEED": "1.5",
+            "VOICE_AGENT_SYNTHESIS__FISH__PROSODY__VOLUME": "-3",
+            "VOICE_AGENT_SYNTHESIS__NEUPHONIC__TEMPERATURE": "null",
+            "VOICE_AGENT_SERVER__START": "false",
+            "VOICE_AGENT_TRANSCRIPTION__API_KEY": "{env: STT_KEY}",
+            "VOICE_AGENT_RESPONDER__RULES": "[{pattern: moo, reply: Moo.}]",
+        },
+    )
+    assert config.shutdown_seconds == 3.0
+    assert config.speaker.volume == 70
+    assert config.synthesis.services == ("neuphonic", "local")
+    assert config.synthesis.neuphonic.speed == 1.5
+    assert config.synthesis.neuphonic.temperature is None
+    assert config.synthesis.fish.prosody.volume == -3.0
+    assert config.server.start is False
+    assert config.transcription.api_key.env == "STT_KEY"
+    assert [rule.reply for rule in config.responder.rules] == ["Moo."]
+
+
+def test_a_text_is_taken_as_it_stands() -> None:
+    config = load(
+        None,
+        {
+            "VOICE_AGENT_SYNTHESIS__NEUPHONIC__VOICE": "no",
+            "VOICE_AGENT_SYNTHESIS__VACHANA__VOICE": "1:30",
+            "VOICE_AGENT_RESPONDER__FALLBACK": "Sorry: I # did not *understand*",
+            "VOICE_AGENT_RESPONDER__OPENAI__SYSTEM": "'in quotes'",
+            "VOICE_AGENT_TRANSCRIPTION__EXPORT_URL": "",
+            "VOICE_AGENT_MICROPHONE__DEVICE": "USB: PnP",
+        },
+    )
+    assert config.synthesis.neuphonic.voice == "no"
+    assert config.synthesis.vachana.voice == "1:30"
+    assert config.responder.fallback == "Sorry: I # did not *understand*"
+    assert config.responder.openai.system == "in quotes"
+    assert config.transcription.export_url is None
+    assert config.microphone.device == "USB: PnP"
+
+
+def test_a_key_of_a_section_outranks_the_section() -> None:
+    environ = {
+        "VOICE_AGENT_SYNTHESIS__FISH__PROSODY__SPEED": "1.5",
+        "VOICE_AGENT_SYNTHESIS": "{fish: {latency: low, prosody: {speed: 0.5, volume: 2}}}",
+    }
+    fish = load(None, environ).synthesis.fish
+    assert (fish.latency, fish.prosody.speed, fish.prosody.volume) == ("low", 1.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("SPEEKER__VOLUME", "3", "unknown variable"),
+        ("SPEAKER_VOLUME", "3", '(did you mean "VOICE_AGENT_SPEAKER__VOLUME"?)'),
+        ("speaker__volume", "3", "unknown variable"),
+        ("", "3", "unknown variable"),
+        ("SPEAKER__VOLUME__LEFT", "3", "unknown variable"),
+        ("SPEAKER__VOLUME", "", "speaker.volume: the value is missing"),
+        ("SPEAKER__VOLUME", "loud", 'speaker.volume: "loud" is not a number, expected a whole number from 0 to 100'),
+        ("SPEAKER__VOLUME", "70 # percent", "cuts the value off"),
+        ("SPEAKER__VOLUME", "[", "this is not YAML"),
+        ("SPEAKER__VOLUME", "*x", "alias"),
+        ("SPEAKER__VOLUME", "1" * 70000, "64 KiB"),
+        ("SPEAKER__DEVICE", "a\x1b[2Jb", "control character"),
+        ("SYNTHESIS__SERVICES", "fish,local", "synthesis.services: a single value stands here, expected a list: write"),
+        ("TRANSCRIPTION__URL", "ws://stt.example.com", "transcription.url: ws:// to stt.example.com"),
+        ("LOGGING__TRANSCRIPTS", "1", "logging.transcripts"),
+    ],
+)
+def test_a_mistake_in_a_variable_names_the_variable(name: str, value: str, line: str) -> None:
+    found = told({f"VOICE_AGENT_{name}": value})
+    assert len(found) == 1, found
+    assert found[0].startswith(f"VOICE_AGENT_{name}: ")
+    assert line in found[0]
+
+
+def test_a_key_in_a_variable_is_used_and_never_told() -> None:
+    config = load(None, {"VOICE_AGENT_TRANSCRIPTION__API_KEY": "0123456 # 89"})
+    assert config.transcription.api_key.reveal() == "0123456 # 89"
+    assert "0123456" not in repr(config)
+    assert "very-secret" not in told({"VOICE_AGENT_TRANSCRIPTION__API_KEY": "very-secret\n"*2})[0]
+    assert "very-secret" not in told({"VOICE_AGENT_TRANSCRIPTION__API_KEY": "[very-secret]"})[0]
+
+
+def test_a_variable_that_a_key_is_looked_up_in_may_begin_like_ours(tmp_path: object) -> None:
+    environ = {"VOICE_AGENT_TRANSCRIPTION__API_KEY": "{env: VOICE_AGENT_STT}", "VOICE_AGENT_STT": "k"}
+    assert told(environ)[0].startswith("VOICE_AGENT_STT: unknown variable")
+    from pathlib import Path
+
+    path = Path(str(tmp_path)) / "config.yaml"
+    path.write_text("transcription: {api_key: {env: VOICE_AGENT_STT}}\n")
+    assert load(path, {"VOICE_AGENT_STT": "k"}).transcription.api_key.env == "VOICE_AGENT_STT"
+
+
+def test_other_variables_are_left_alone() -> None:
+    assert load(None, {"VOICE_AGENTS": "x", "PATH": "/", "MY_VOICE_AGENT_X": ""}) == Config()
+
+
+def test_the_name_of_a_variable_is_made_of_the_key() -> None:
+    assert variable("synthesis.neuphonic.speed") == "VOICE_AGENT_SYNTHESIS__NEUPHONIC__SPEED"
+    assert variable("shutdown_seconds") == "VOICE_AGENT_SHUTDOWN_SECONDS"
