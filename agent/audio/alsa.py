@@ -23,6 +23,7 @@ from agent.errors import DeviceError
 PROC = Path("/proc/asound")
 SOURCE_SLOT = "voice_agent_source"
 SINK_SLOT = "voice_agent_sink"
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _CARD = re.compile(r"^ *(?P<number>\d+) \[(?P<id>[^\]]*)\]: (?P<driver>.*?) - (?P<name>.*)$")
 _PCM = re.compile(r"^(?P<card>\d+)-(?P<device>\d+): (?P<id>.*?) : (?P<name>.*?) :(?P<streams>.*)$")
 
@@ -95,6 +96,17 @@ def alias(slot: str, name: str | None) -> None:
         raise DeviceError(f"ALSA does not take the name {name!r}: see `voice-agent devices`")
 
 
+def defined(name: str) -> bool:
+    """Whether ALSA's configuration has a PCM of that very name. The caller holds PortAudio's lock."""
+    if not _NAME.fullmatch(name):
+        return False
+    library = _library()
+    library.snd_config_update()
+    found = ctypes.c_void_p()
+    top = ctypes.c_void_p.in_dll(library, "snd_config")
+    return int(library.snd_config_search(top, f"pcm.{name}".encode(), ctypes.byref(found))) >= 0
+
+
 def _library() -> ctypes.CDLL:
     # Loading it again gives the copy that PortAudio is linked with, so both see one configuration.
     try:
@@ -103,5 +115,6 @@ def _library() -> ctypes.CDLL:
         raise DeviceError("ALSA's library is missing: install the package libasound2") from error
     library.snd_input_buffer_open.argtypes = [ctypes.POINTER(ctypes.c_void_p), ctypes.c_char_p, ctypes.c_ssize_t]
     library.snd_config_load.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    library.snd_config_search.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_void_p)]
     library.snd_input_close.argtypes = [ctypes.c_void_p]
     return library

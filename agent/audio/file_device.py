@@ -79,6 +79,11 @@ def speech_of(path: Path) -> Iterator[bytes]:
     resampler: Resampler | None = None
     try:
         with path.open("rb") as file:
+            # A service may leave the header out; a file without one is something else.
+            start = file.read(12)
+            if start[:4] != b"RIFF" or start[8:] != b"WAVE":
+                raise AudioError("because it is no WAV file")
+            reader.feed(start)
             while chunk := file.read(_READ_BYTES):
                 pcm = reader.feed(chunk)
                 if reader.format is not None and pcm:
@@ -88,7 +93,7 @@ def speech_of(path: Path) -> Iterator[bytes]:
     except OSError as error:
         raise AudioError(f"the file {path} cannot be read: {error.strerror}") from error
     except AudioError as error:
-        raise AudioError(f"the file {path} cannot be played: {error}") from error
+        raise AudioError(f"the file {path} cannot be played, {error}: make it a WAV of 16-bit PCM") from error
     if resampler is not None and reader.format is not None:
         yield resampler.feed(to_mono(pcm, reader.format.channels)) + resampler.finish()
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from agent.audio.alsa import SINK_SLOT, SOURCE_SLOT, alias, cards
+from agent.audio.alsa import SINK_SLOT, SOURCE_SLOT, alias, cards, defined
 from agent.audio.format import Format
 from agent.audio.quiet import Chatter, quiet
 from agent.errors import DeviceError
@@ -213,11 +213,10 @@ def _targets(name: str, output: bool, library: pyaudio.PyAudio) -> list[str]:
         raise DeviceError(
             f"{name!r} is no name of a sound device, and numbers change at boot: use a name from `voice-agent devices`"
         )
-    sides = ((n, outputs if output else inputs) for _, n, inputs, outputs in _listed(library))
-    named = [n for n, channels in sides if channels and not _HARDWARE.search(n)]
-    if name == "default" or ":" in name or name in named:
+    if ":" in name or defined(name):
         return [name]
-    named = [n for n in named if not _NO_DEVICES.match(n)]
+    sides = ((n, outputs if output else inputs) for _, n, inputs, outputs in _listed(library))
+    named = [n for n, channels in sides if channels and not (_HARDWARE.search(n) or _NO_DEVICES.match(n))]
     part = name.casefold()
     present = [card for card in cards() if (card.sink if output else card.source)]
     found = [card for card in present if part in f"{card.card} {card.name}".casefold()]

@@ -1,0 +1,151 @@
+"""Sources and sinks without a card: real time, and exact."""
+
+from __future__ import annotations
+
+import array
+import random
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.audio.devices import open_sink, open_source
+from agent.audio.file_device import FileSource, PacedSink
+from agent.audio.format import SPEECH, Format
+from agent.audio.wav import read_wav, wav_header
+from agent.errors import AudioError
+
+
+def noise(seconds: float, format: Format) -> bytes:
+    return random.Random(3).randbytes(format.bytes_of(seconds))
+
+
+def write_wav(path: Path, pcm: bytes, format: Format) -> Path:
+    path.write_bytes(wav_header(format, len(pcm)) + pcm)
+    return path
+
+
+def test_a_file_is_played_once_in_real_time_and_then_is_silence(tmp_path: Path) -> None:
+    said = noise(0.25, SPEECH)
+    source = open_source(f"file:{write_wav(tmp_path / 'q.wav', said, SPEECH)}", 0.1)
+    assert isinstance(source, FileSource)
+    began = time.monotonic()
+    got = b"".join(source.read() for _ in range(3))
+    assert not source.ended
+    got += source.read()
+    assert source.ended
+    assert 0.39 < time.monotonic() - began < 0.8
+    assert got == said.ljust(SPEECH.bytes_of(0.4), b"\0")
+    assert source.lost_frames == 0
+    source.close()
+
+
+def test_a_file_in_another_format_is_heard_as_speech(tmp_path: Path) -> None:
+    stereo = array.array("h", [1000, 1000] * 44100).tobytes()
+    source = open_source(f"file:{write_wav(tmp_path / 'q.wav', stereo, Format(44100, 2))}", 0.5)
+    frames = [source.read(), source.read()]
+    source.close()
+    assert [len(frame) for frame in frames] == [16000, 16000]
+    middle = array.array("h", frames[0])[1000:]
+    assert all(990 <= sample <= 1010 for sample in middle)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"This is a letter, not a sound.", "is no WAV file"),
+        (b"ID3\x04" + bytes(100), "is no WAV file"),
+        (b"", "is no WAV file"),
+        (wav_header(SPEECH, 0)[:20] + b"\x03\0" + wav_header(SPEECH, 0)[22:], "floating point"),
+    ],
+)
+def test_a_file_that_is_no_wav_is_refused_when_it_is_opened(tmp_path: Path, content: bytes, says: str) -> None:
+    (tmp_path / "q.wav").write_bytes(content)
+    with pytest.raises(AudioError, match=says):
+        open_source(f"file:{tmp_path / 'q.wav'}", 0.1)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="missing.wav cannot be read: No such file"):
+        open_source(f"file:{tmp_path / 'missing.wav'}", 0.1)
+
+
+def test_no_microphone_is_silence_in_real_time() -> None:
+    source = open_source("none", 0.1)
+    began = time.monotonic()
+    assert [source.read() for _ in range(3)] == [bytes(3200)] * 3
+    assert 0.29 < time.monotonic() - began < 0.6
+    source.close()
+
+
+def test_a_late_reader_gets_every_frame_at_once() -> None:
+    source = open_source("none", 0.1)
+    source.read()
+    threading.Event().wait(0.35)
+    began = time.monotonic()
+    for _ in range(3):
+        source.read()
+    assert time.monotonic() - began < 0.08
+    source.close()
+
+
+def test_close_ends_a_read_that_waits() -> None:
+    source = open_source("none", 30.0)
+    timer = threading.Timer(0.1, source.close)
+    timer.start()
+    began = time.monotonic()
+    source.read()
+    assert time.monotonic() - began < 5.0
+    timer.join()
+
+
+def test_what_is_heard_is_recorded_to_the_sample(tmp_path: Path) -> None:
+    format = Format(24000)
+    path = tmp_path / "reply.wav"
+    sink = open_sink(f"file:{path}", format, 0.02, 0.1)
+    sound = noise(0.3, format)
+    began = time.monotonic()
+    for start in range(0, len(sound), 960):
+        sink.write(sound[start : start + 960])
+    assert 0.18 < time.monotonic() - began < 0.5, "all but the buffer has been heard"
+    sink.drain()
+    assert 0.29 < time.monotonic() - began < 0.7
+    sink.write(sound)
+    sink.drain()
+    assert not path.exists(), "a recording appears when it is complete"
+    sink.close()
+    sink.close()
+    assert read_wav(path) == (format, sound + sound)
+
+
+def test_what_was_dropped_is_not_in_the_recording(tmp_path: Path) -> None:
+    format = Format(24000)
+    sink = open_sink(f"file:{tmp_path / 'reply.wav'}", format, 0.02, 0.5)
+    sound = noise(0.6, format)
+    sink.write(sound)
+    sink.drop()
+    sink.write(b"\x01\x02" * 100)
+    sink.drain()
+    sink.close()
+    _, recorded = read_wav(tmp_path / "reply.wav")
+    kept = recorded[:-200]
+    assert recorded[-200:] == b"\x01\x02" * 100
+    assert sound.startswith(kept) and format.bytes_of(0.09) < len(kept) < format.bytes_of(0.4)
+
+
+def test_no_speaker_swallows_in_real_time() -> None:
+    format = Format(16000)
+    sink = open_sink("none", format, 0.02, 0.05)
+    assert isinstance(sink, PacedSink) and sink.format == format
+    began = time.monotonic()
+    sink.write(bytes(format.bytes_of(0.3)))
+    assert 0.24 < time.monotonic() - began < 0.6
+    sink.drop()
+    sink.drain()
+    sink.close()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AudioError, match="nowhere"):
+        open_sink(f"file:{tmp_path / 'nowhere' / 'reply.wav'}", SPEECH, 0.02, 0.1)
