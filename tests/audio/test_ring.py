@@ -195,6 +195,16 @@ def test_a_sample_that_came_in_two_halves_is_read_whole() -> None:
     assert ring.read(3, 0) == b"LLRR"  # never less than one sample of every channel
 
 
+def test_no_read_ends_in_the_middle_of_a_sample_whatever_size_is_asked_for() -> None:
+    ring = RingBuffer(64)
+    ticket = ring.begin("one", STEREO)
+    ring.read(4, 0)
+    ring.write(ticket, bytes(range(12)))
+    assert ring.read(7, 0) == bytes(range(4))
+    ring.end(ticket)
+    assert ring.read(7, 0) == bytes(range(4, 8))
+
+
 def test_a_fragment_at_the_end_of_an_utterance_is_not_lost() -> None:
     ring = RingBuffer(64)
     ticket = ring.begin("one", STEREO)
