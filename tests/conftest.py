@@ -1,0 +1,20 @@
+"""What holds for every test: the machine it runs on does not matter."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# How long one example takes says more about the machine than about the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Configuration and keys of whoever runs the tests are not there, and no service manager is told anything."""
+    for name in os.environ:
+        if name.startswith("VOICE_AGENT_") or name in ("CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC"):
+            monkeypatch.delenv(name)
