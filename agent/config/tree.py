@@ -39,13 +39,15 @@ class Scalar:
 
 @dataclass(slots=True)
 class Sequence:
+    """A list."""
+
     where: str
     items: list[Tree] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Mapping:
-    """``entries``: name to (where the name stands, value)."""
+    """A section. ``entries``: name to (where the name stands, value)."""
 
     where: str
     entries: dict[str, tuple[str, Tree]] = field(default_factory=dict)
