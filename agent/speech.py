@@ -33,7 +33,8 @@ class SpeechSession:
         self.failure: str | None = None
         self.permanent = False
         self._codec: Client = connection.codec
-        self._answered = 0
+        self._owed = False  # whether nothing has come since a passage was given
+        self._complete = False
         self._refused = 0
         self._decoder: Decoder | None = None
         self._patience = first_audio_seconds
@@ -54,12 +55,15 @@ class SpeechSession:
         for passage in passages:
             if self.full:
                 return
-            if self.asked == self._answered:
+            if not self._awaiting:
                 self._heard_at = time.monotonic()  # it had nothing to say until now
             self.connection.send(Text(passage))
             self.connection.send(Flush())
             self.asked += 1
-        if complete or self.full:
+            self._owed = True
+        if (complete or self.full) and not self._complete:
+            self._complete = True
+            self._heard_at = time.monotonic()
             self.connection.send(End())
 
     def pump(self) -> Iterator[bytes]:
@@ -90,7 +94,9 @@ class SpeechSession:
 
     @property
     def _awaiting(self) -> bool:
-        return self.asked > self._answered
+        # Not every service says where a passage ends. While text is still to come, silence after some sound may be
+        # just that; after the last of it, or before any sound, it is the service that owes something.
+        return self._owed or self._complete
 
     def _stall_seconds(self) -> float:
         # A codec that knows what silence means says so; its word outranks the general patience.
@@ -103,6 +109,7 @@ class SpeechSession:
     def _take(self, event: Event) -> Iterator[bytes]:
         match event:
             case Audio(data, sample_rate):
+                self._owed = False
                 if self._decoder is None:
                     encoding = self._codec.encoding
                     rate = sample_rate or encoding.sample_rate
@@ -111,11 +118,10 @@ class SpeechSession:
                 if pcm:
                     yield pcm
             case Flush():
-                self._answered += 1
+                self._owed = False
             case End():
                 if self._decoder is not None and (rest := self._decoder.finish()):
                     yield rest
-                self._answered = self.asked
                 self.ended = True
             case Failure(fatal=True):
                 self._fail(f"it sent {event.came}; expected {event.expected}", permanent=event.permanent)

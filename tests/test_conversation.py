@@ -1,0 +1,177 @@
+"""Who may speak now: every rule of the table, and that each accepted utterance ends in exactly one record."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.conversation import Action, Ask, Conversation, Finish, Forget, Listen, Record, Say, Silence, Speak, State
+from agent.events import (
+    Announce,
+    Cancelled,
+    Event,
+    Heard,
+    Hush,
+    Reply,
+    ReplyEnded,
+    SpeechBegan,
+    SpeechEnded,
+    Spoken,
+    Unspoken,
+    Utterance,
+)
+
+
+def talk(conversation: Conversation, *events: Event) -> list[Action]:
+    return [action for event in events for action in conversation.handle(event)]
+
+
+def test_a_turn_goes_from_the_first_word_heard_to_the_last_word_said() -> None:
+    conversation = Conversation()
+    assert talk(conversation, SpeechBegan()) == []
+    assert conversation.state is State.LISTENING
+    assert talk(conversation, SpeechEnded(0.7)) == []
+    assert conversation.state is State.THINKING
+    assert talk(conversation, Heard("what time is it")) == [Ask(1, "what time is it")]
+    utterance = Utterance("reply-1", None, turn=1)
+    assert talk(conversation, Reply(1, "It is")) == [Listen(False), Speak(utterance), Say("reply-1", "It is")]
+    assert talk(conversation, Reply(1, " noon.")) == [Say("reply-1", " noon.")]
+    assert talk(conversation, ReplyEnded(1)) == [Finish("reply-1")]
+    assert conversation.state is State.SPEAKING
+    assert talk(conversation, Spoken("reply-1", 1.5)) == [Record(utterance, "played", "", 1.5), Listen(True)]
+    assert conversation.state is State.IDLE and not conversation.busy
+
+
+def test_nothing_understood_asks_nobody() -> None:
+    conversation = Conversation()
+    assert talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("")) == []
+    assert conversation.state is State.IDLE
+
+
+def test_an_answer_without_a_word_ends_the_turn() -> None:
+    conversation = Conversation()
+    talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("silence"))
+    assert talk(conversation, ReplyEnded(1)) == []
+    assert conversation.state is State.IDLE
+
+
+def test_a_slammed_door_does_not_cost_the_answer() -> None:
+    conversation = Conversation()
+    talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("what time is it"))
+    assert talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("")) == []
+    assert Say("reply-1", "Noon.") in talk(conversation, Reply(1, "Noon."))
+
+
+def test_a_second_question_takes_the_place_of_the_first() -> None:
+    conversation = Conversation()
+    talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("what time is it"))
+    assert talk(conversation, Heard("no, what day is it")) == [Forget(1), Ask(2, "no, what day is it")]
+    assert talk(conversation, Reply(1, "Noon."), ReplyEnded(1)) == []
+    assert Say("reply-2", "Monday.") in talk(conversation, Reply(2, "Monday."))
+
+
+def test_the_answer_is_not_heard_as_a_question() -> None:
+    conversation = Conversation()
+    talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("hello"), Reply(1, "Hello."))
+    assert talk(conversation, SpeechBegan()) == []
+    assert conversation.state is State.SPEAKING
+
+
+def test_with_an_open_ear_somebody_who_speaks_silences_the_device() -> None:
+    conversation = Conversation(listen_while_speaking=True)
+    talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("hello"))
+    assert talk(conversation, Reply(1, "Hello.")) == [Speak(Utterance("reply-1", None, turn=1)), Say("reply-1", "Hello.")]
+    assert talk(conversation, SpeechBegan()) == [Forget(1), Silence("somebody spoke")]
+    assert conversation.state is State.LISTENING
+    [record] = talk(conversation, Cancelled("reply-1", "somebody spoke", 0.4))
+    assert record == Record(Utterance("reply-1", None, turn=1), "cancelled", "by somebody spoke", 0.4)
+    assert conversation.state is State.LISTENING
+    assert talk(conversation, SpeechEnded(0.7), Heard("stop")) == [Ask(2, "stop")]
+
+
+def test_announcements_wait_for_their_turn_and_the_important_comes_first() -> None:
+    conversation = Conversation(mode="announce")
+    first, second, urgent = (
+        Utterance("a", "one", source="control"),
+        Utterance("b", "two", source="control"),
+        Utterance("c", "fire", source="control", priority=9),
+    )
+    assert talk(conversation, Announce(first)) == [Listen(False), Speak(first)]
+    assert talk(conversation, Announce(second), Announce(urgent)) == []
+    assert talk(conversation, Spoken("a", 1.0)) == [Record(first, "played", "", 1.0), Listen(False), Speak(urgent)]
+    assert talk(conversation, Unspoken("c", "no service")) == [
+        Record(urgent, "failed", "no service", 0.0),
+        Listen(False),
+        Speak(second),
+    ]
+    assert talk(conversation, Spoken("b", 1.0)) == [Record(second, "played", "", 1.0), Listen(True)]
+
+
+def test_hush_cuts_what_is_said_and_forgets_what_waits() -> None:
+    conversation = Conversation(mode="announce")
+    first, second = Utterance("a", "one"), Utterance("b", "two")
+    talk(conversation, Announce(first), Announce(second))
+    assert talk(conversation, Hush("a button")) == [
+        Silence("a button"),
+        Record(second, "cancelled", "by a button"),
+    ]
+    assert talk(conversation, Cancelled("a", "a button", 0.2)) == [
+        Record(first, "cancelled", "by a button", 0.2),
+        Listen(True),
+    ]
+
+
+def test_captions_answer_nobody() -> None:
+    conversation = Conversation(mode="captions")
+    assert talk(conversation, Heard("good evening")) == []
+    assert conversation.state is State.IDLE
+
+
+def test_what_has_not_ended_at_the_end_is_recorded_too() -> None:
+    conversation = Conversation(mode="announce")
+    first, second = Utterance("a", "one"), Utterance("b", "two")
+    talk(conversation, Announce(first), Announce(second))
+    assert conversation.leave("SIGTERM") == [
+        Record(first, "cancelled", "by SIGTERM"),
+        Record(second, "cancelled", "by SIGTERM"),
+    ]
+
+
+def happenings() -> st.SearchStrategy[list[Event]]:
+    names = st.integers(0, 6).map(lambda number: f"u{number}")
+    turns = st.integers(0, 4)
+    return st.lists(
+        st.one_of(
+            st.just(SpeechBegan()),
+            st.just(SpeechEnded(0.5)),
+            st.sampled_from(["", "hello", "what time is it"]).map(Heard),
+            turns.map(lambda turn: Reply(turn, "yes")),
+            turns.map(ReplyEnded),
+            names.map(lambda name: Spoken(name, 1.0)),
+            turns.map(lambda turn: Spoken(f"reply-{turn}", 1.0)),
+            turns.map(lambda turn: Cancelled(f"reply-{turn}", "x")),
+            names.map(lambda name: Unspoken(name, "x")),
+            st.just(Hush("x")),
+            st.just(None),  # stands for the next announcement, whose id is new each time
+        ),
+        max_size=40,
+    )
+
+
+@given(happenings(), st.sampled_from(["assistant", "announce", "captions"]), st.booleans())
+def test_whatever_happens_each_accepted_utterance_ends_in_exactly_one_record(
+    events: list[Event | None], mode: str, open_ear: bool
+) -> None:
+    conversation = Conversation(mode=mode, listen_while_speaking=open_ear)
+    accepted: list[str] = []
+    actions: list[Action] = []
+    for event in events:
+        if event is None:
+            event = Announce(Utterance(f"u{len(accepted)}", "text"))
+            accepted.append(event.utterance.id)
+        actions += conversation.handle(event)
+    actions += conversation.leave("the end")
+    accepted += [action.utterance.id for action in actions if isinstance(action, Speak) and action.utterance.turn]
+    recorded = [action.utterance.id for action in actions if isinstance(action, Record)]
+    assert sorted(recorded) == sorted(accepted)
+    assert not conversation.busy or conversation.state is not State.IDLE
