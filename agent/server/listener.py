@@ -1,0 +1,258 @@
+"""The one port: accepts, tells the five protocols apart by their paths, keeps the limits, and ends in good order."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import select
+import socket
+import struct
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+from websockets.sync.server import ServerConnection, serve
+
+from agent.errors import ConfigError
+from agent.protocols import fish, neuphonic, playai, transcription, vachana
+from agent.protocols.events import Failure
+from agent.protocols.playai_authorization import MODEL_PATHS, AuthorizationServer, Tokens
+from agent.protocols.upgrade import read_target
+from agent.server import http
+from agent.server.exports import Exports
+from agent.server.listening import Listening
+from agent.server.options import Options
+from agent.server.recognition import Recogniser
+from agent.server.speaking import Speaking
+from agent.server.speech import Engine
+from agent.server.wire import WireLog
+from agent.threads import Deadline
+
+log = logging.getLogger(__name__)
+
+MESSAGE_BYTES = 8 << 20
+OPEN_SECONDS = 10.0
+_PING_SECONDS, _PONG_SECONDS = 20.0, 60.0
+_CLOSE_SECONDS = 1.0
+_STALLED_SECONDS = 300
+
+ServerCodec = neuphonic.Server | playai.Server | vachana.Server | fish.Server | transcription.Server
+
+
+class Listener:
+    """Serves everything from its making until ``stop``. ``address`` is where it listens.
+
+    At most ``options.clients`` connections at once; a message is 8 MiB at most, an opening takes 10 s at most. A client
+    that takes nothing of what is sent to it for five minutes is dropped. Raises ``ConfigError`` where the address
+    cannot be used.
+    """
+
+    def __init__(self, options: Options, engine: Engine, recogniser: Recogniser, wire: WireLog) -> None:
+        self._options, self._engine, self._recogniser, self._wire = options, engine, recogniser, wire
+        self._tokens = Tokens(time.time)
+        self._exports = Exports()
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._opening: set[socket.socket] = set()  # accepted, and not yet a session
+        self._clients = 0
+        self._sessions: dict[int, Speaking | Listening] = {}
+        self._ending = False
+        try:
+            family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+            listening = socket.create_server((options.host, options.port), family=family, backlog=64)
+        except (OSError, OverflowError) as error:
+            where = f"{options.host}:{options.port}"
+            raise ConfigError(
+                f"the speech server cannot listen on {where} ({error}): choose another server.host or server.port"
+            ) from error
+        self.address: tuple[str, int] = listening.getsockname()[:2]
+        self._server = serve(
+            self._serve,
+            sock=listening,
+            process_request=self._request,
+            compression=None,  # none of the services offers it, and a small message cannot become a huge one
+            server_header="voice-agent",
+            open_timeout=OPEN_SECONDS,
+            ping_interval=_PING_SECONDS,
+            ping_timeout=_PONG_SECONDS,
+            close_timeout=_CLOSE_SECONDS,
+            max_size=MESSAGE_BYTES,
+            logger=logging.getLogger("agent.server.websockets"),
+        )
+        self._upgrade = self._server.handler
+        self._server.handler = self._accept
+        self._acceptor = threading.Thread(target=self._server.serve_forever, name="accept")
+        self._acceptor.start()
+
+    def stop(self, finish: Deadline, abort: Deadline) -> bool:
+        """Stops accepting, lets every session finish until ``finish``, cuts the rest, and waits for all threads until
+        ``abort``. Tells whether all have ended."""
+        self._ending = True
+        closing = threading.Thread(target=self._server.shutdown, args=(False,), name="closing")
+        closing.start()
+        self._server.socket_closed.wait(abort.remaining())
+        with self._lock:
+            opening, sessions = list(self._opening), list(self._sessions.values())
+        for client in opening:
+            _cut(client)
+        finishing = [threading.Thread(target=session.finish, name="finish", daemon=True) for session in sessions]
+        for thread in finishing:
+            thread.start()
+        closing.join(finish.remaining())
+        if closing.is_alive():
+            with self._lock:
+                sessions = list(self._sessions.values())
+            log.warning("%d sessions did not end in time and are cut", len(sessions))
+            for session in sessions:
+                session.abort()
+            closing.join(abort.remaining())
+        self._acceptor.join(abort.remaining())
+        self._exports.close()
+        return not closing.is_alive() and not self._acceptor.is_alive()
+
+    # --- accepting
+
+    def _accept(self, client: socket.socket, address: Any) -> None:
+        """The life of one connection, in a thread of its own. The WebSocket library reads GET only, so what begins
+        otherwise is answered here; the first byte tells, and stays where it is."""
+        with self._lock:
+            full = self._clients >= self._options.clients or self._ending
+            self._clients += 1
+            self._opening.add(client)
+        try:
+            _limit(client)
+            if full:
+                _answer(client, http.text(503, "too many clients at once", {"Retry-After": "1"}))
+            elif _first_byte(client, Deadline(OPEN_SECONDS)) == b"G":
+                client.settimeout(None)
+                self._upgrade(client, address)
+                return
+            else:
+                self._plain(client)
+        finally:
+            with self._lock:
+                self._clients -= 1
+                self._opening.discard(client)
+            client.close()
+            with self._server.lock:
+                self._server.handler_threads.discard(threading.current_thread())
+
+    def _plain(self, client: socket.socket) -> None:
+        request = http.read_request(client, Deadline(OPEN_SECONDS))
+        if request is None:
+            return
+        if isinstance(request, http.Request):
+            self._wire.note(0, "http", "in", request.method.lower(), request.target.partition("?")[0])
+            if request.method not in ("POST", "GET"):
+                _answer(client, http.text(405, "this server knows GET and POST", {"Allow": "GET, POST"}))
+                return
+            keys = self._options.keys
+            authorization = AuthorizationServer(
+                http.base_url(request.headers, self.address), self._tokens, api_key=keys.playai, user_id=keys.playai_user
+            )
+            request = http.Answer(*authorization.receive(request.method, request.target, request.headers))
+        _answer(client, request)
+
+    # --- upgrading
+
+    def _request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answers a GET that is none of WebSocket's, refuses what a codec refuses, and lets the rest be upgraded."""
+        headers = {name.lower(): value for name, value in request.headers.raw_items()}
+        answer = http.get(request.path, headers, self._exports, self._options.keys.transcription)
+        if answer is None and "upgrade" in headers:
+            codec = self._codec(request.path)
+            refused = codec.handshake(request.path, headers)
+            if refused is None:
+                connection.codec = codec  # type: ignore[attr-defined]
+                return None
+            answer = _refusal(refused)
+        if answer is None:
+            return None
+        self._wire.note(0, "http", "out", str(answer.status), request.path.partition("?")[0])
+        fields = {**answer.headers, "Content-Length": str(len(answer.body)), "Connection": "close"}
+        return Response(answer.status, answer.reason, Headers(fields), answer.body)
+
+    def _codec(self, target: str) -> ServerCodec:
+        found = read_target(target)
+        path = found[0] if found else "/"
+        keys, options = self._options.keys, self._options
+        if path.startswith("/speak/"):
+            return neuphonic.Server(keys.neuphonic, timestamp=_timestamp, stop_flags=options.stop_flags)
+        if path.rstrip("/") == vachana.PATH:
+            return vachana.Server(keys.vachana, binary=options.vachana_binary)
+        if path == fish.PATH:
+            return fish.Server(keys.fish, clock=time.monotonic)
+        if path in MODEL_PATHS.values():
+            return playai.Server(self._tokens)
+        return transcription.Server(keys.transcription)
+
+    def _serve(self, connection: ServerConnection) -> None:
+        codec: ServerCodec = connection.codec  # type: ignore[attr-defined]
+        number = next(self._numbers)
+        session: Speaking | Listening
+        if isinstance(codec, transcription.Server):
+            session = Listening(number, connection, codec, self._recogniser, self._exports, self._wire)
+        else:
+            session = Speaking(number, connection, codec, self._engine, self._options, self._wire)
+        with self._lock:
+            self._opening.discard(connection.socket)
+            self._sessions[number] = session
+            ending = self._ending
+        path = connection.request.path.partition("?")[0] if connection.request else ""
+        self._wire.note(number, codec.service, "in", "open", path)
+        log.info("%s client %d has come", codec.service, number)
+        if ending:
+            session.finish()
+        try:
+            session.run()
+        finally:
+            with self._lock:
+                del self._sessions[number]
+            self._wire.note(number, codec.service, "in", "close", str(connection.close_code))
+            log.info("%s client %d has gone", codec.service, number)
+
+
+def _refusal(failure: Failure) -> http.Answer:
+    status = failure.status or 400
+    return http.as_json(status, {"message": f"{failure.came}; expected {failure.expected}", "status": status})
+
+
+def _limit(client: socket.socket) -> None:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _STALLED_SECONDS, 0))
+
+
+def _first_byte(client: socket.socket, deadline: Deadline) -> bytes:
+    client.settimeout(deadline.remaining())
+    try:
+        return client.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return b""
+
+
+def _answer(client: socket.socket, answer: http.Answer) -> None:
+    client.settimeout(OPEN_SECONDS)
+    try:
+        client.sendall(answer.encoded())
+        client.shutdown(socket.SHUT_WR)
+        # What the client is still sending has to be read: closing on unread bytes would make the answer vanish.
+        deadline = Deadline(1.0)
+        for _ in range(64):
+            ready, _, _ = select.select([client], [], [], deadline.remaining())
+            if not ready or not client.recv(65536):
+                return
+    except OSError:
+        return
+
+
+def _cut(client: socket.socket) -> None:
+    try:
+        client.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return
+
+
+def _timestamp() -> str:
+    return datetime.now(UTC).replace(tzinfo=None).isoformat()

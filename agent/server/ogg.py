@@ -1,0 +1,45 @@
+"""Ogg pages, written (RFC 3533)."""
+
+from __future__ import annotations
+
+import functools
+import secrets
+import struct
+
+_FIRST, _LAST = 2, 4
+
+
+class Pages:
+    """The pages of one logical stream, in order. A packet never crosses a page."""
+
+    def __init__(self) -> None:
+        self._serial = secrets.randbits(32)
+        self._number = 0
+
+    def page(self, packets: list[bytes], granule: int, last: bool = False) -> bytes:
+        """One page with ``packets``; ``granule``: the stream's position at the end of the last of them."""
+        lacing = b"".join(b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255]) for packet in packets)
+        flags = (_FIRST if self._number == 0 else 0) | (_LAST if last else 0)
+        head = struct.pack("<4sBBqIII", b"OggS", 0, flags, granule, self._serial, self._number, 0)
+        page = head + bytes([len(lacing)]) + lacing + b"".join(packets)
+        self._number += 1
+        return page[:22] + struct.pack("<I", checksum(page)) + page[26:]
+
+
+def checksum(page: bytes) -> int:
+    """The CRC of a page whose own field is zero: polynomial 0x04C11DB7, neither reflected nor inverted."""
+    table, crc = _table(), 0
+    for byte in page:
+        crc = (crc << 8) & 0xFFFFFFFF ^ table[crc >> 24 ^ byte]
+    return crc
+
+
+@functools.cache
+def _table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        crc = byte << 24
+        for _ in range(8):
+            crc = (crc << 1 ^ (0x04C11DB7 if crc & 0x80000000 else 0)) & 0xFFFFFFFF
+        table.append(crc)
+    return tuple(table)
