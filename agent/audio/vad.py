@@ -60,7 +60,7 @@ def detector(kind: str) -> Detector:
 
 
 class EnergyGate:
-    """Speech is what is clearly louder than the noise of the last two seconds. Costs 1 ms a second on an x86 core.
+    """Speech is what is clearly louder than the noise of the last two seconds. Costs 0.6 ms of an x86 core a second.
 
     The noise is the level that a tenth of the last 1.8 s stays below: speech has its gaps and never lifts it, a fan
     that starts is noise as soon as it fills the window, and quiet is followed at once. A sound that has begun may get
