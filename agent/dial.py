@@ -117,11 +117,15 @@ def _refuse_far(service: str, host: str, addresses: list[Address], anywhere: boo
 
 
 def _context(service: str, ca_file: str | None) -> ssl.SSLContext:
+    # Not ssl.create_default_context: that one obeys SSLKEYLOGFILE and writes the session's keys to disk.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # certificate and host are checked, TLS 1.2 or better
     try:
-        context = ssl.create_default_context(cafile=ca_file)
+        if ca_file is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(ca_file)
     except OSError as error:  # ssl.SSLError is one
         raise ServiceError(service, f"the authorities in {ca_file} cannot be read: {error}", permanent=True) from error
-    context.keylog_filename = None  # type: ignore[assignment]  # SSLKEYLOGFILE would write the session's keys to disk
     return context
 
 

@@ -1,152 +1,240 @@
-"""One connection kept warm, so that the first word costs one round trip."""
+"""One connection to a service, kept ready so that the first word costs one round trip, and the patience to get it."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
 
-from agent.connection import Connection
 from agent.errors import AgentError, ServiceError
-from agent.farewells import Farewells, part
-from agent.protocols.events import Failure
-from agent.threads import Backoff, Deadline
+from agent.events import Event, ServiceDown, ServiceUp
+from agent.protocols import events as wire
+from agent.threads import Backoff, Deadline, Mailbox
 
-log = logging.getLogger(__name__)
+DIAL_SECONDS = 10.0
+HEALTHY_SECONDS = 5.0
+"""A connection that has held for so long ends the trouble; one that merely began does not."""
 
-DIAL_SECONDS = 5.0
-"""DNS, TCP, TLS and upgrade together."""
+AT_ONCE_SECONDS, AT_ONCE_TIMES = 1.0, 3
+"""A connection that is dropped this soon, this many times in a row, is a refusal: so some services answer a bad key."""
 
-PERMANENT_SECONDS = 60.0
-"""A refused key is tried again this seldom: it may have been put right at the other end."""
+REFUSED_SECONDS = 60.0
+"""A refusal that trying again does not change is tried again no sooner."""
 
-HEALTHY_SECONDS = 1.0
-"""A connection that does not even live so long was a refusal, whatever the handshake said."""
+RENEW_SHARE = 0.9
+"""Of the time that the service keeps an unused connection; then it is replaced, before the service drops it."""
 
-MOST_SHORT_LIVES = 3
+FAREWELL_SECONDS = 2.0
 
 
-class Standby:
-    """Keeps one connection to a service ready. It belongs to the thread that owns the connections.
+class Warm(Protocol):
+    """What is kept ready: a ``Connection``, seen from below."""
 
-    ``tend`` is called as the owner goes round its loop: it takes over what was dialled, notices that the waiting
-    connection has died, renews it before its idle limit, and dials again after a pause that grows. ``fileno`` wakes
-    the owner when a dial has ended. ``take`` hands the ready connection over, or returns ``None`` while there is none;
-    ``error`` then says why, where the last dial failed. ``report_lost`` tells of a connection that was taken and
-    broke. ``close`` gives the waiting connection its end mark.
+    codec: wire.Client
+    ended: bool
+
+    def fileno(self) -> int: ...
+    def next_timeout(self) -> float | None: ...
+    def pump(self) -> list[wire.Event]: ...
+    def finish(self, deadline: Deadline) -> list[wire.Event]: ...
+    def abort(self) -> list[wire.Event]: ...
+
+
+Kept = TypeVar("Kept", bound=Warm)
+
+
+class HasFileno(Protocol):
+    """Something ``poll`` can wait for."""
+
+    def fileno(self) -> int: ...
+
+
+class Standby(Generic[Kept]):
+    """Keeps one connection warm: dials again when it dies, grows old or was taken, and waits longer after each failure.
+
+    One thread owns it: it waits for ``waitables()`` and ``next_timeout()`` beside its own things, calls ``mind()`` when
+    it wakes, ``take()`` when it needs the connection, and ``close()`` in every ending. Dialling, and saying goodbye to
+    a connection that nobody used (End, then close), happen in short-lived threads, which get or give it whole.
+
+    ``report`` gets one ``ServiceDown`` when trouble begins (another one if it turns out to be permanent) and one
+    ``ServiceUp`` when it is over, however many tries lie between. ``error`` is the reason while there is trouble.
     """
 
-    def __init__(self, service: str, open: Callable[[Deadline], Connection], backoff: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        service: str,
+        make_codec: Callable[[], wire.Client],
+        dial: Callable[[wire.Client, Deadline], Kept],
+        report: Callable[[Event], None],
+        *,
+        backoff: Backoff | None = None,
+        dial_seconds: float = DIAL_SECONDS,
+        healthy_seconds: float = HEALTHY_SECONDS,
+        refused_seconds: float = REFUSED_SECONDS,
+    ) -> None:
         self.service = service
         self.error: ServiceError | None = None
-        self._open = open
+        self.tries = 0  # in vain, since the trouble began
+        self._make_codec, self._dial, self._report = make_codec, dial, report
         self._backoff = backoff or Backoff()
-        self._ready: Connection | None = None
-        self._dialled: queue.SimpleQueue[Connection | ServiceError] = queue.SimpleQueue()
-        self._dialling: threading.Thread | None = None
-        self._not_before = 0.0
-        self._short_lives = 0
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._dial_seconds, self._healthy_seconds = dial_seconds, healthy_seconds
+        self._refused_seconds = refused_seconds
+        self._dialled: Mailbox[Kept | ServiceError] = Mailbox()
+        self._lock = threading.Lock()  # between the end of a dial and close(): one of them ends the connection
         self._closed = False
-        self._farewells = Farewells()
+        self._dialling: threading.Thread | None = None
+        self._farewells: list[threading.Thread] = []
+        self._connection: Kept | None = None
+        self._since = 0.0
+        self._not_before = 0.0
+        self._dropped = 0
 
-    def fileno(self) -> int:
-        return self._wake
+    def waitables(self) -> Sequence[HasFileno]:
+        """What the owner waits for to be readable."""
+        return [self._dialled] if self._connection is None else [self._dialled, self._connection]
 
     def next_timeout(self) -> float | None:
-        """Seconds until ``tend`` has something to do although nothing wakes the owner."""
-        if self._ready is not None:
-            limit = self._ready.codec.silent_seconds
-            idle = None if limit is None else self._ready.opened_at + limit - time.monotonic()
-            waits = [each for each in (self._ready.next_timeout(), idle) if each is not None]
-            return max(0.0, min(waits)) if waits else None
-        if self._dialling is not None:
+        """Seconds until ``mind`` has to be called even if nothing happens; ``None``: never."""
+        now = time.monotonic()
+        if self._closed:
             return None
-        return max(0.0, self._not_before - time.monotonic())
+        if self._connection is None:
+            return None if self._dialling is not None else max(0.0, self._not_before - now)
+        moments = [] if self.error is None else [self._since + self._healthy_seconds - now]
+        own, silent = self._connection.next_timeout(), self._connection.codec.silent_seconds
+        moments += [] if own is None else [own]
+        moments += [] if silent is None else [self._since + silent * RENEW_SHARE - now]
+        return max(0.0, min(moments)) if moments else None
 
-    def tend(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
-        while not self._dialled.empty():
-            self._take_over(self._dialled.get())
-        self._look_after()
-        if self._ready is None and self._dialling is None and time.monotonic() >= self._not_before:
-            self._dial()
-
-    def take(self) -> Connection | None:
-        self.tend()
-        connection, self._ready = self._ready, None
-        if connection is not None:
-            self._dial()
-        return connection
-
-    def close(self) -> None:
-        """Ends the waiting connection in good order, and any that is still being dialled as soon as that is done."""
+    def mind(self) -> None:
+        """Does what is due: fetches what was dialled, notices a death, renews, dials. Never blocks."""
         if self._closed:
             return
-        self._closed = True
-        if self._dialling is not None:
-            self._dialling.join(DIAL_SECONDS)
-        while not self._dialled.empty():
-            self._take_over(self._dialled.get())
-        if self._ready is not None:
-            part(self._ready, 1.0)
-            self._ready = None
-        self._farewells.join(Deadline(1.0))
-        os.close(self._wake)
-        self._wake = -1
+        for found in self._dialled.take():
+            self._dialling = None
+            if isinstance(found, ServiceError):
+                self._failed(found)
+            else:
+                self._connection, self._since = found, time.monotonic()
+        self._farewells = [thread for thread in self._farewells if thread.is_alive()]
+        self._check()
+        if self._connection is None and self._dialling is None and time.monotonic() >= self._not_before:
+            self._start_dialling()
 
-    def _dial(self) -> None:
-        if self._closed or self._dialling is not None:
-            return
-        self._dialling = threading.Thread(target=self._call, name=f"{self.service} dial")
-        self._dialling.start()
+    def take(self, deadline: Deadline | None = None) -> Kept | None:
+        """The connection, now the caller's own, or ``None`` where there is none that is healthy (see ``error``).
 
-    def _call(self) -> None:
-        try:
-            self._dialled.put(self._open(Deadline(DIAL_SECONDS)))
-        except ServiceError as error:
-            self._dialled.put(error)
-        except AgentError as error:
-            self._dialled.put(ServiceError(self.service, str(error), permanent=True))
-        os.eventfd_write(self._wake, 1)
+        With a ``deadline`` a dial that is under way is waited for. The next connection is dialled at once.
+        """
+        self.mind()
+        if self._connection is None and self._dialling is not None and deadline is not None:
+            self._dialling.join(deadline.remaining())
+            self.mind()
+        taken, self._connection = self._connection, None
+        if taken is not None:
+            self.mind()
+        return taken
 
-    def _take_over(self, found: Connection | ServiceError) -> None:
-        self._dialling = None
-        if isinstance(found, ServiceError):
-            self._refused(found)
-            return
+    def healthy(self) -> None:
+        """The service has done its work on a connection that was taken: whatever the trouble was, it is over."""
+        self._backoff.healthy()
+        self._dropped = 0
         if self.error is not None:
             self.error = None
-        self._ready = found
+            self._report(ServiceUp(self.service, self.tries))
+        self.tries = 0
 
-    def _refused(self, error: ServiceError) -> None:
-        self.error = error
-        at_least = PERMANENT_SECONDS if error.permanent else error.retry_after_seconds or 0.0
-        self._not_before = time.monotonic() + self._backoff.next_seconds(at_least)
+    def close(self, deadline: Deadline) -> None:
+        """Says goodbye to the connection and joins the threads. A dial that is under way is given up: nothing was said
+        on it, and its thread ends by itself, at the latest with the dial's own deadline. Twice is safe."""
+        with self._lock:
+            self._closed = True
+        for found in self._dialled.take():
+            if not isinstance(found, ServiceError):
+                self._part(found)
+        if self._connection is not None:
+            self._part(self._connection)
+            self._connection = None
+        for thread in [*self._farewells, *([self._dialling] if self._dialling else [])]:
+            thread.join(deadline.remaining())
+        self._dialled.close()
 
-    def _look_after(self) -> None:
-        ready = self._ready
-        if ready is None:
+    def _check(self) -> None:
+        """Looks at the connection as it waits: what it says is of no use to anybody, that it lives is."""
+        connection = self._connection
+        if connection is None:
             return
-        failures = [event for event in ready.pump() if isinstance(event, Failure) and event.fatal]
-        age = time.monotonic() - ready.opened_at
-        limit = ready.codec.silent_seconds
-        if ready.ended or failures:
-            self._ready = None
-            self._farewells.take(ready)
-            if age < HEALTHY_SECONDS:
-                self._short_lives += 1
-                reason = failures[0] if failures else f"it closed at once ({ready.close_code})"
-                permanent = bool(failures and failures[0].permanent) or self._short_lives >= MOST_SHORT_LIVES
-                self._refused(ServiceError(self.service, str(reason), permanent=permanent, status=ready.close_code))
-        elif limit is not None and age >= limit:
-            self._ready = None
-            self._farewells.take(ready)
-        if age >= HEALTHY_SECONDS:
-            self._short_lives = 0
-            self._backoff.healthy()
+        said = connection.pump()
+        age = time.monotonic() - self._since
+        fatal = next((event for event in said if isinstance(event, wire.Failure) and event.fatal), None)
+        if connection.ended or fatal is not None:
+            self._connection = None
+            connection.abort()
+            self._lost(age, fatal)
+            return
+        if self.error is not None and age >= self._healthy_seconds:
+            self.healthy()
+        silent = connection.codec.silent_seconds
+        if silent is not None and age >= silent * RENEW_SHARE:
+            self._connection = None
+            self._part(connection)
+
+    def _lost(self, age: float, fatal: wire.Failure | None) -> None:
+        self._dropped = self._dropped + 1 if age < AT_ONCE_SECONDS else 0
+        if fatal is not None and fatal.permanent:
+            self._failed(ServiceError(self.service, f"refused the connection: {fatal}", permanent=True))
+        elif self._dropped >= AT_ONCE_TIMES:
+            what = f"accepted {self._dropped} connections and dropped each at once: check api_key and url"
+            self._failed(ServiceError(self.service, what, permanent=True))
+        elif age < self._healthy_seconds:
+            after = fatal.retry_after_seconds if fatal is not None else None
+            self._failed(ServiceError(self.service, "dropped the connection soon after", retry_after_seconds=after))
+        # A connection that had held and is gone is nothing unusual: it is simply dialled again.
+
+    def _failed(self, error: ServiceError) -> None:
+        known, self.error = self.error, error
+        self.tries += 1
+        floor = self._refused_seconds if error.permanent else 0.0
+        wait_seconds = self._backoff.next_seconds(max(floor, error.retry_after_seconds or 0.0))
+        self._not_before = time.monotonic() + wait_seconds
+        if known is None or (error.permanent and not known.permanent):
+            self._report(ServiceDown(self.service, str(error), error.permanent))
+
+    def _start_dialling(self) -> None:
+        try:
+            codec = self._make_codec()
+            thread = threading.Thread(target=self._dial_one, args=(codec,), name=f"dial {self.service}", daemon=True)
+            thread.start()
+        except AgentError as error:
+            self._failed(ServiceError(self.service, str(error), permanent=True))
+        except RuntimeError as error:  # the system gives us no more threads
+            self._failed(ServiceError(self.service, f"cannot be dialled: {error}"))
+        else:
+            self._dialling = thread
+
+    def _dial_one(self, codec: wire.Client) -> None:
+        found: Kept | ServiceError = ServiceError(self.service, "the dial broke off inside")
+        try:
+            found = self._dial(codec, Deadline(self._dial_seconds))
+        except ServiceError as error:
+            found = error
+        except AgentError as error:  # a key that cannot be read, for one
+            found = ServiceError(self.service, str(error), permanent=True)
+        finally:
+            with self._lock:
+                if not self._closed:
+                    self._dialled.put(found)
+                elif not isinstance(found, ServiceError):
+                    found.abort()
+
+    def _part(self, connection: Kept) -> None:
+        thread = threading.Thread(
+            target=connection.finish, args=(Deadline(FAREWELL_SECONDS),), name=f"farewell {self.service}"
+        )
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads: then without a word
+            connection.abort()
+        else:
+            self._farewells.append(thread)
