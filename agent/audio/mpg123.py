@@ -23,8 +23,8 @@ _FOREIGN_SECONDS = 1.0
 class Mp3Decoder:
     """Sound out of mp3 in pieces of any size, beginning anywhere; tags and junk are passed over.
 
-    ``format`` is that of the first sound. Junk can look like a frame of another format: such frames are passed over, but
-    a second of them is an ``AudioError``, as is a stream without any mp3.
+    ``format`` is that of the first sound. Junk can look like a frame of another format: such frames are passed over,
+    but a second of them is an ``AudioError``, as is a stream without any mp3.
     """
 
     def __init__(self) -> None:

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 STALL_SECONDS = 2.0
 LISTED_RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
 _LADDER_RATES = (48000, 44100, 16000)
-_INVALID_RATE, _INVALID_CHANNELS, _INVALID_SAMPLES = -9997, -9998, -9994
+_INVALID_RATE = -9997
+_FORMAT_REFUSED = (_INVALID_RATE, -9998, -9994)  # rate, channels, samples
+_UNAVAILABLE = (-9985, -9993)  # PortAudio calls a device that it cannot open an illegal combination
 _HARDWARE = re.compile(r"\((?:plug)?hw:(\d+),(\d+)\)$")
 # What alsa-plugins defines and PortAudio lists, though no sound comes in or goes out there by itself.
 _NO_DEVICES = re.compile(
@@ -148,6 +150,7 @@ def open_card(name: str, output: bool, wanted: Format, period_seconds: float, bu
             refusals = []
             for target in _targets(name, output, library):
                 alias(SINK_SLOT if output else SOURCE_SLOT, target)
+                chatter.listen()
                 try:
                     return _climb(library, index, name, output, wanted, period_seconds, buffer_seconds)
                 except OSError as error:
@@ -246,7 +249,7 @@ def _climb(
             try:
                 return _open(library, index, name, output, Format(rate, channels), period, buffer)
             except OSError as error:
-                if error.errno not in (_INVALID_RATE, _INVALID_CHANNELS, _INVALID_SAMPLES):
+                if error.errno not in _FORMAT_REFUSED:
                     raise
                 refused = error
     raise refused
@@ -282,12 +285,18 @@ def _open(
 
 def _refusal(name: str, output: bool, error: OSError, chatter: Chatter) -> DeviceError:
     side = "speaker" if output else "microphone"
-    why = _reason(error) + (f" ({chatter.words})" if chatter.words else "")
-    format_refused = error.errno in (_INVALID_RATE, _INVALID_CHANNELS, _INVALID_SAMPLES)
-    unknown = chatter.words.startswith(("Unknown PCM", "Invalid CTL", "Unknown parameter"))
-    return DeviceError(
-        f"the {side} {name!r} cannot be opened: {why}; see `voice-agent devices`", lost=not (format_refused or unknown)
-    )
+    words = chatter.words
+    if error.errno in _FORMAT_REFUSED:
+        why = f"it takes none of the formats tried ({_reason(error)})"
+    elif words:
+        why = words
+    elif error.errno in _UNAVAILABLE:
+        why = "it is used by another program, or not there"
+    else:
+        why = _reason(error)
+    # A name that ALSA does not know is a mistake; a card that is missing or busy may come back.
+    lost = error.errno not in _FORMAT_REFUSED and not words.startswith(("Unknown PCM", "Unknown parameter"))
+    return DeviceError(f"the {side} {name!r} cannot be opened: {why}; see `voice-agent devices`", lost=lost)
 
 
 def _reason(error: OSError) -> str:

@@ -20,21 +20,35 @@ _MOST_WORDS = 160
 
 
 class Chatter:
-    """What the C libraries printed during one ``quiet()``. ``words`` is the last thing ALSA said, empty if nothing."""
+    """What the C libraries print during one ``quiet()``.
 
-    def __init__(self) -> None:
-        self.words = ""
+    ``words`` is the first thing ALSA has said since the last ``listen()``, empty if nothing: what follows the first
+    complaint are complaints about the complaint.
+    """
 
-    def take(self, printed: bytes) -> bytes:
-        """Keeps ALSA's words; gives back the lines that are nobody's chatter (the program's own), to be printed."""
-        foreign = []
-        for line in printed.decode("utf-8", "replace").splitlines(keepends=True):
+    def __init__(self, memory: int) -> None:
+        self._memory = memory
+        self._from = 0
+
+    def listen(self) -> None:
+        """Forgets what has been said so far."""
+        self._from = os.fstat(self._memory).st_size
+
+    @property
+    def words(self) -> str:
+        for line in self._lines(self._from):
             said = _ALSA.match(line)
             if said:
-                self.words = "".join(c if c.isprintable() else " " for c in said["words"].strip())[:_MOST_WORDS]
-            if not _CHATTER.match(line):
-                foreign.append(line)
-        return "".join(foreign).encode("utf-8", "replace")
+                return "".join(c if c.isprintable() else " " for c in said["words"].strip())[:_MOST_WORDS]
+        return ""
+
+    def foreign(self) -> bytes:
+        """What is nobody's chatter but the program's own, and must be printed."""
+        return "".join(line for line in self._lines(0) if not _CHATTER.match(line)).encode("utf-8", "replace")
+
+    def _lines(self, start: int) -> list[str]:
+        size = os.fstat(self._memory).st_size - start
+        return os.pread(self._memory, size, start).decode("utf-8", "replace").splitlines(keepends=True)
 
 
 @contextmanager
@@ -44,24 +58,23 @@ def quiet() -> Iterator[Chatter]:
     Only one block at a time: the caller holds PortAudio's lock. A child process started by another thread inside the
     block would keep the file in memory as its standard error, so blocks are short: around opening, never around sound.
     """
-    chatter = Chatter()
-    try:
-        real = os.dup(2)
-    except OSError:  # a daemon may run with standard error closed: there is nothing to keep clean
-        yield chatter
-        return
     memory = os.memfd_create("stderr")
+    chatter = Chatter(memory)
     try:
+        try:
+            real = os.dup(2)
+        except OSError:  # a daemon may run with standard error closed: there is nothing to keep clean
+            yield chatter
+            return
         os.dup2(memory, 2)
         try:
             yield chatter
         finally:
             os.dup2(real, 2)
-            own = chatter.take(os.pread(memory, os.fstat(memory).st_size, 0))
-            _print(real, own)
+            _print(real, chatter.foreign())
+            os.close(real)
     finally:
         os.close(memory)
-        os.close(real)
 
 
 def _print(descriptor: int, text: bytes) -> None:

@@ -20,6 +20,8 @@ from agent.errors import AudioError
 
 NOISE = random.Random(7).randbytes(4000)
 RIFF = b"RIFF"
+PARTS = [RIFF, b"WAVE", b"fmt ", b"data", b"LIST", b"\0\0\0\0", b"OggS\0", b"OpusHead", b"\xff\xfb\x90\x00", b"ID3"]
+KINDS = (("raw", "s16le"), ("wav", "s16le"), ("raw", "mulaw"), ("opus", "s16le"), ("mp3", "s16le"))
 
 
 def tone(seconds: float, rate: int, hertz: float = 440.0, channels: int = 1) -> bytes:
@@ -118,7 +120,7 @@ LAYOUTS = {
     "a header of its own with placeholders": lambda a, b: [wav(b"", data_size=4294967040, riff_size=4294967076), a, b],
     "a header on the first piece only": lambda a, b: [wav(a), b],
     "a header on every piece": lambda a, b: [wav(a), wav(b)],
-    "a header with placeholders on every piece": lambda a, b: [wav(a, data_size=0xFFFFFFFF), wav(b, data_size=0xFFFFFFFF)],
+    "a header with placeholders on every piece": lambda a, b: [wav(a, data_size=0), wav(b, data_size=0xFFFFFFFF)],
     "no header at all": lambda a, b: [a, b],
 }
 
@@ -203,9 +205,9 @@ def test_quiet_samples_that_look_like_mp3_are_heard() -> None:
 
 
 @settings(max_examples=300)
-@given(st.lists(st.one_of(st.binary(max_size=60), st.sampled_from([RIFF, b"WAVE", b"fmt ", b"data", b"LIST", b"\0\0\0\0"]))))
+@given(st.lists(st.one_of(st.binary(max_size=60), st.sampled_from(PARTS))))
 def test_junk_never_raises_anything_but_words_and_never_loops(pieces: list[bytes]) -> None:
-    for container, samples in (("raw", "s16le"), ("wav", "s16le"), ("raw", "mulaw"), ("opus", "s16le"), ("mp3", "s16le")):
+    for container, samples in KINDS:
         made = decoder(container, samples, 24000, 1)
         try:
             out = decode(pieces, made)

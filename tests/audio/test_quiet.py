@@ -16,8 +16,17 @@ def test_chatter_is_held_back_and_its_words_are_kept(capfd: pytest.CaptureFixtur
         os.write(2, ALSA)
         os.write(2, b"Cannot connect to server socket err = No such file or directory\n\n")
         os.write(2, b"Expression 'ret' failed in 'src/hostapi/alsa/pa_linux_alsa.c', line: 1736\n")
-    assert chatter.words == "Unknown PCM plughw:CARD=Foo"
+        assert chatter.words == "Unknown PCM plughw:CARD=Foo"
     assert capfd.readouterr().err == ""
+
+
+def test_the_first_words_since_listening_count() -> None:
+    with quiet() as chatter:
+        os.write(2, ALSA)
+        chatter.listen()
+        assert chatter.words == ""
+        os.write(2, b"ALSA lib confmisc.c:165:(snd_config_get_card) Cannot get card index for Foo\n" + ALSA)
+        assert chatter.words == "Cannot get card index for Foo"
 
 
 def test_what_the_program_prints_meanwhile_is_not_lost(capfd: pytest.CaptureFixture[str]) -> None:
@@ -37,13 +46,14 @@ def test_ten_thousand_lines_do_not_block(capfd: pytest.CaptureFixture[str]) -> N
     with quiet() as chatter:
         for _ in range(10_000):
             os.write(2, ALSA)
-    assert chatter.words and capfd.readouterr().err == ""
+        assert chatter.words
+    assert capfd.readouterr().err == ""
 
 
 def test_control_characters_do_not_come_through(capfd: pytest.CaptureFixture[str]) -> None:
     with quiet() as chatter:
         os.write(2, b"ALSA lib a.c:1:(f) \x1b]0;evil\x07 \xff name" + b"x" * 1000 + b"\n")
-    assert chatter.words.isprintable() and len(chatter.words) <= 160
+        assert chatter.words.isprintable() and len(chatter.words) <= 160
 
 
 def test_no_descriptor_is_left_open() -> None:

@@ -37,7 +37,7 @@ class VirtualCard:
         os.replace(new, self.folder / "in.wav")
 
     def fault(self, name: str, on: bool = True) -> None:
-        """``unplug``, ``hang`` (the clock stands still), ``xrun`` (one), ``busy`` (cannot be opened): begins or ends."""
+        """Begins or ends ``unplug``, ``hang`` (the clock stands still), ``xrun`` (one), ``busy`` (nobody may open)."""
         switch = self.folder / f"ctl.{name}"
         if on:
             switch.touch()
