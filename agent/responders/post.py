@@ -22,6 +22,7 @@ from agent.threads import Deadline
 CONNECT_SECONDS = 5.0
 ANSWER_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 16
+_QUOTED_BYTES = 1000
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,7 @@ class _Call:
             ) as response:
                 head = Head(response.status_code, {name.lower(): value for name, value in response.headers.items()})
                 if not 200 <= head.status < 300:
-                    beginning = b"" if head.status in (401, 403) else next(_chunks(response.raw), b"")
-                    raise self._refusal(head, beginning)
+                    raise self._refusal(head, b"" if head.status in (401, 403) else _beginning(response.raw))
                 if head.headers.get("content-encoding", "identity").lower() != "identity":
                     raise ServiceError(self._service, "the answer is compressed, which was not asked for")
                 self.got.put(head)
@@ -260,6 +260,16 @@ def _chunks(raw: Any) -> Iterator[bytes]:
         # There reading more than one byte waits until all of them are there.
         while chunk := raw.read(1, decode_content=False):
             yield chunk
+
+
+def _beginning(raw: Any) -> bytes:
+    """Enough of the body to quote it."""
+    beginning = b""
+    for chunk in _chunks(raw):
+        beginning += chunk
+        if len(beginning) >= _QUOTED_BYTES:
+            break
+    return beginning
 
 
 def _seconds(value: str | None) -> float | None:
