@@ -12,6 +12,7 @@ from agent.audio.frames import FrameQueue
 from agent.audio.ring import RingBuffer
 from agent.audio.vad import detector
 from agent.config.model import Config
+from agent.connection import Connection
 from agent.events import Event
 from agent.local_server import LocalServer
 from agent.microphone import Microphone
@@ -97,7 +98,7 @@ def make_recognizer(
     return Recognizer(
         frames,
         ears,
-        Standby(service.name, service.open),
+        warm(service, report),
         report,
         captions=ears.patient,
         outage_seconds=config.microphone.outage_seconds,
@@ -111,7 +112,7 @@ def make_synthesizer(
     services = [SpeechService(name, config.synthesis, url) for name in config.synthesis.services]
     return Synthesizer(
         ring,
-        [Standby(service.name, service.open) for service in services],
+        [warm(service, report) for service in services],
         report,
         first_audio_seconds=config.synthesis.first_audio_seconds,
     )
@@ -131,6 +132,11 @@ def make_speaker(config: Config, ring: RingBuffer, report: Callable[[Event], Non
         prebuffer_seconds=settings.prebuffer_seconds,
         volume=settings.volume,
     )
+
+
+def warm(service: SpeechService | TranscriptionService, report: Callable[[Event], None]) -> Standby[Connection]:
+    """A connection to the service that is kept ready."""
+    return Standby(service.name, lambda: None, lambda codec, deadline: service.open(deadline), report)  # type: ignore
 
 
 def own_url(config: Config, local: LocalServer | None) -> LocalUrl:

@@ -12,7 +12,7 @@ from typing import Protocol
 from agent.audio.format import SPEECH
 from agent.audio.frames import FrameQueue
 from agent.connection import Connection, HasFileno, wait
-from agent.events import Event, Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechBegan, SpeechEnded
+from agent.events import Event, Gap, Heard, Partial, SpeechBegan, SpeechEnded
 from agent.farewells import Farewells, part
 from agent.protocols.events import Audio, End, Failure, Log, Transcript
 from agent.safe import safe
@@ -77,7 +77,7 @@ class Recognizer(Worker):
         self,
         frames: Frames,
         ears: Ears,
-        standby: Standby,
+        standby: Standby[Connection],
         report: Callable[[Event], None],
         *,
         captions: bool = False,
@@ -94,7 +94,6 @@ class Recognizer(Worker):
         self._farewells = Farewells()
         self._answer_by = Deadline(None)
         self._away_since: float | None = None
-        self._tries = 0
         self._aborted = False
         self._deaf = False
 
@@ -118,11 +117,11 @@ class Recognizer(Worker):
         try:
             while not self._over():
                 self.beat()
-                others: list[HasFileno] = [self._mailbox, self._standby, *([self._frames] if self._hungry() else [])]
+                others: list[HasFileno] = [self._mailbox, *self._standby.waitables(), *([self._frames] if self._hungry() else [])]
                 wait(self._connection, others, self._patience())
                 for letter in self._mailbox.take():
                     self._read(letter)
-                self._standby.tend()
+                self._standby.mind()
                 self._hear()
                 self._pump()
                 self._advance()
@@ -209,9 +208,6 @@ class Recognizer(Worker):
         """Whether there is something to go on with at once: a connection, or the next stretch after a lost one."""
         connection = self._standby.take()
         if connection is not None:
-            if self._away_since is not None:
-                self.report(ServiceUp(self._standby.service, self._tries))
-                self._away_since, self._tries = None, 0
             self._connection = connection
             # What the lost connection never answered is sent again, before what has come since.
             stretch.ended = False
@@ -221,7 +217,6 @@ class Recognizer(Worker):
             return True
         if self._away_since is None and self._standby.error is not None:
             self._away_since = time.monotonic()
-            self.report(ServiceDown(self._standby.service, str(self._standby.error), self._standby.error.permanent))
         if self._gives_up(stretch):
             self._close(stretch, lost=True)
             return True
@@ -270,6 +265,8 @@ class Recognizer(Worker):
     def _final(self, stretch: _Stretch, final: Transcript) -> None:
         stretch.partial = ""
         stretch.losses = 0
+        self._away_since = None
+        self._standby.healthy()
         if self._captions:
             stretch.sent.clear()
             self._heard([final])
@@ -310,10 +307,8 @@ class Recognizer(Worker):
 
     def _lose(self, reason: str, *, permanent: bool = False) -> None:
         """The connection is gone and the stretch is not answered: it begins again on the next one."""
-        self._tries += 1
-        if self._away_since is None:
-            self._away_since = time.monotonic()
-            self.report(ServiceDown(self._standby.service, reason, permanent))
+        self._standby.broke(reason, permanent=permanent)
+        self._away_since = self._away_since or time.monotonic()
         if self._stretches:
             # A turn is transcribed anew as a whole; captions have already been given out and are only continued.
             stretch = self._stretches[0]
@@ -333,7 +328,7 @@ class Recognizer(Worker):
             part(connection, 1.0)
         while self._stretches:
             self._close(self._stretches[0], lost=True)
-        self._standby.close()
+        self._standby.close(Deadline(2.0))
         self._frames.release()
         self._mailbox.close()
         self._farewells.join(Deadline(2.0))

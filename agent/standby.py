@@ -145,6 +145,10 @@ class Standby(Generic[Kept]):
             self._report(ServiceUp(self.service, self.tries))
         self.tries = 0
 
+    def broke(self, reason: str, *, permanent: bool = False) -> None:
+        """A connection that was taken did not do what it was for."""
+        self._failed(ServiceError(self.service, reason.removeprefix(f"{self.service}: "), permanent=permanent))
+
     def close(self, deadline: Deadline) -> None:
         """Says goodbye to the connection and joins the threads. A dial that is under way is given up: nothing was said
         on it, and its thread ends by itself, at the latest with the dial's own deadline. Twice is safe."""

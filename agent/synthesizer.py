@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent.audio.ring import RingBuffer
-from agent.connection import HasFileno, wait
+from agent.connection import Connection, HasFileno, wait
 from agent.errors import AudioError
-from agent.events import AudioArrived, Cancelled, Event, ServiceDown, ServiceUp, Spoken, Unspoken, Utterance
+from agent.events import AudioArrived, Cancelled, Event, Spoken, Unspoken, Utterance
 from agent.farewells import Farewells, part
 from agent.passages import Passages
 from agent.speech import SpeechSession
@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 
 ROUND_SECONDS = 1.0
 """The longest the loop waits for anything: the heartbeat must go on while nothing happens."""
+
+
+PIECE_BYTES = 8192
+"""What is put into the ring at once: while that is full, the heartbeat goes on between pieces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class _Job:
     """One utterance on its way: all its passages so far, for they are needed again if a service fails."""
 
     utterance: Utterance
-    services: list[Standby]
+    services: list[Standby[Connection]]
     text: Passages = field(default_factory=Passages)
     passages: list[str] = field(default_factory=list)
     complete: bool = False
@@ -81,7 +85,7 @@ class Synthesizer(Worker):
     def __init__(
         self,
         ring: RingBuffer,
-        services: list[Standby],
+        services: list[Standby[Connection]],
         report: Callable[[Event], None],
         *,
         first_audio_seconds: float = 10.0,
@@ -92,7 +96,6 @@ class Synthesizer(Worker):
         self._mailbox: Mailbox[Letter] = Mailbox()
         self._jobs: deque[_Job] = deque()
         self._session: SpeechSession | None = None
-        self._down: dict[str, int] = {}
         self._ending: _End | None = None
         self._farewells = Farewells()
 
@@ -126,12 +129,14 @@ class Synthesizer(Worker):
             while not self._over():
                 self.beat()
                 connection = self._session.connection if self._session else None
-                others: list[HasFileno] = [self._mailbox, *self._services]
+                others: list[HasFileno] = [self._mailbox]
+                for standby in self._services:
+                    others += standby.waitables()
                 wait(connection, others, self._patience())
                 for letter in self._mailbox.take():
                     self._read(letter)
                 for standby in self._services:
-                    standby.tend()
+                    standby.mind()
                 self._pump()
                 self._advance()
         finally:
@@ -223,18 +228,16 @@ class Synthesizer(Worker):
         standby = job.services[0]
         connection = standby.take()
         if connection is not None:
-            if standby.service in self._down:
-                self.report(ServiceUp(standby.service, self._down.pop(standby.service)))
             self._session = SpeechSession(connection, self._first_audio_seconds)
             job.patience = Deadline(None)
             return True
         if standby.error is not None:
-            self._blame(job, str(standby.error), permanent=standby.error.permanent)
+            self._pass_on(job, str(standby.error))
             return True
         if job.patience.remaining() is None:
             job.patience = Deadline(self._first_audio_seconds)
         if job.patience.over:
-            self._blame(job, f"{standby.service}: no connection within {self._first_audio_seconds:g} s")
+            self._pass_on(job, f"{standby.service}: no connection within {self._first_audio_seconds:g} s")
             return True
         return False
 
@@ -249,32 +252,36 @@ class Synthesizer(Worker):
             session.failure = f"{session.connection.service}: {error}"
         if self._session is not session:
             return  # it was cut while its sound waited for room in the ring
+        if session.ended and session.asked and not job.sounded:
+            session.failure = f"{session.connection.service}: it ended without a sound"
         if session.failure is not None:
             self._hang_up()
-            self._blame(job, session.failure, permanent=session.permanent)
+            job.services[0].broke(session.failure, permanent=session.permanent)
+            self._pass_on(job, session.failure)
         elif session.ended:
-            job.done += session.asked
             self._hang_up()
-            if session.asked and not job.sounded:
-                self._blame(job, f"{session.connection.service}: it ended without a sound")
+            job.services[0].healthy()
+            job.done += session.asked
 
     def _sound(self, job: _Job, session: SpeechSession, pcm: bytes) -> None:
         if job.ticket is None and session.format is not None:
             job.ticket = self._ring.begin(job.utterance.id, session.format)
             job.sounded = True
             self.report(AudioArrived(job.utterance.id, session.connection.service))
-        self.beat()
-        if job.ticket is not None and not self._ring.write(job.ticket, pcm) and self._session is session:
-            # Cleared: the ring has told the speaker, and the letter that says by whom is on its way.
-            self._hang_up()
-            if job in self._jobs:
+        if job.ticket is None:
+            return
+        for start in range(0, len(pcm), PIECE_BYTES):
+            while not self._ring.wait_room(job.ticket, ROUND_SECONDS):
+                self.beat()
+            if not self._ring.write(job.ticket, pcm[start : start + PIECE_BYTES]):
+                # Cleared: the ring has told the speaker, and the letter that says by whom is on its way.
+                self._hang_up()
                 self._jobs.remove(job)
+                return
 
-    def _blame(self, job: _Job, reason: str, *, permanent: bool = False) -> None:
-        service = job.services.pop(0).service if job.services else ""
-        self._down[service] = self._down.get(service, 0) + 1
-        if self._down[service] == 1:
-            self.report(ServiceDown(service, reason, permanent))
+    def _pass_on(self, job: _Job, reason: str) -> None:
+        """To the next service, from the first passage on."""
+        job.services.pop(0)
         job.failures.append(reason)
         job.done = 0
         job.patience = Deadline(None)
@@ -308,6 +315,6 @@ class Synthesizer(Worker):
         self._drop("shutdown")
         self._ring.close()
         for standby in self._services:
-            standby.close()
+            standby.close(Deadline(2.0))
         self._mailbox.close()
         self._farewells.join(Deadline(2.0))

@@ -58,7 +58,7 @@ class Turns:
         silence_seconds: float,
         turn_seconds: float,
         pre_roll_seconds: float,
-        onset_seconds: float = 0.1,
+        onset_seconds: float = 0.15,
     ) -> None:
         self._is_speech = is_speech
         self._silence, self._longest = silence_seconds, turn_seconds
