@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import random
 import resource
-import select
-import socket
 import ssl
 import struct
 import threading
@@ -48,14 +47,22 @@ from agent.threads import Deadline, Mailbox
 
 @pytest.fixture(autouse=True)
 def nothing_left_open() -> Iterator[None]:
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_sockets()
     yield
-    assert len(os.listdir("/proc/self/fd")) <= before, "a socket was not released"
+    assert open_sockets() <= before, "a socket was not released"
 
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
+
+
+def open_sockets() -> int:
+    count = 0
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            count += os.readlink(f"/proc/self/fd/{number}").startswith("socket:")
+    return count
 
 
 def opened(url: str, ca_file: str | None = None, **keys: Any) -> Connection:
@@ -126,9 +133,13 @@ def test_finish_gives_the_end_mark_once_then_closes_politely() -> None:
 
 
 def test_an_end_that_was_given_is_not_given_again() -> None:
-    with Scripted(silent) as server:
-        frames: list[tuple[int, bytes]] = []
-        server._scripts = (lambda peer: (peer.accept(), frames.extend(peer.read_all())),)
+    frames: list[tuple[int, bytes]] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        frames.extend(peer.read_all())
+
+    with Scripted(script) as server:
         connection = opened(server.url, close_seconds=0.1)
         connection.send(End())
         connection.finish(Deadline(5))
@@ -183,9 +194,8 @@ def test_row_10_a_peer_without_a_sign_of_life_is_given_up_within_ten_seconds() -
     assert 0.35 < time.monotonic() - began < 2 and "sign of life" in connection.close_reason
     with Scripted(silent) as server:
         usual = opened(server.url)
-        now = time.monotonic()
         first = usual.next_timeout()
-        assert first is not None and first + usual._pong_seconds < 10 and now
+        assert first is not None and first + usual._pong_seconds < 10
         usual.abort()
 
 
@@ -658,4 +668,3 @@ def test_an_owner_that_waits_does_not_spin() -> None:
             connection.pump()
             rounds += 1
         assert rounds < 12
-    assert select.poll and socket.socket
