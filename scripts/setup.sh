@@ -23,6 +23,11 @@ fail() {
     exit 1
 }
 
+interrupted() {
+    say "interrupted; the next start begins with this step anew"
+    exit 130
+}
+
 # step WHAT COMMAND... - one line, then the command with its output in the log; on failure the log's end is shown.
 step() {
     local what=$1
@@ -142,6 +147,7 @@ set_up() {
     # shellcheck disable=SC2086 # the names are words
     need_packages $packages
     is_ready "$purpose" && return 0
+    trap interrupted INT TERM
     # One setup at a time: the lock lies on the repository's folder and is inherited by what works in it.
     exec 9<"$root"
     if ! flock -n 9; then
@@ -149,6 +155,7 @@ set_up() {
         flock 9
         if is_ready "$purpose"; then
             exec 9<&-
+            trap - INT TERM
             return 0
         fi
     fi
@@ -167,5 +174,6 @@ set_up() {
     stamp run >"$venv/.ready-run"
     [[ $purpose != test ]] || stamp test >"$venv/.ready-test"
     exec 9<&-
+    trap - INT TERM
     say "ready"
 }
