@@ -1,6 +1,7 @@
 """The configuration: YAML in, frozen dataclasses out, every mistake at once."""
 
 from agent.config.addresses import is_private_host
+from agent.config.changes import changes
 from agent.config.loading import Loaded, load, load_with_origins
 from agent.config.mistakes import Mistake, Mistakes
 from agent.config.model import Config
@@ -14,6 +15,7 @@ __all__ = [
     "Mistake",
     "Mistakes",
     "Secret",
+    "changes",
     "describe",
     "is_private_host",
     "load",

@@ -128,6 +128,8 @@ class Checker:
         place = f"the section {path}" if path else "the configuration"
         dotted = f"{path}.{name}" if path else name
         what = f"unknown key, {place} has {', '.join(known)}"
+        if "." in name and name.partition(".")[0] in known:
+            what = "unknown key, a dot leads into no section, expected the section with the key indented below it"
         self.mistakes.append(Mistake(where, _short(dotted), what, meant))
 
     def _elsewhere(self, name: str) -> str | None:

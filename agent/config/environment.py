@@ -18,13 +18,11 @@ def variable(path: str) -> str:
     return PREFIX + path.upper().replace(".", "__")
 
 
-def read_environment(checker: Checker, root: Any, environ: Environment[str, str], spared: frozenset[str]) -> Sparse:
-    """What the variables give, checked like the file; a value is written as in YAML, lists and sections in brackets.
-
-    ``spared`` are variables of that prefix that hold a secret the configuration asks for by their name.
-    """
+def read_environment(checker: Checker, root: Any, environ: Environment[str, str]) -> Sparse:
+    """What the variables give, checked like the file; a value is written as in YAML, lists and sections in brackets. A
+    variable of that prefix that belongs to no key is a mistake."""
     given: Sparse = {}
-    names = sorted(name for name in environ if name.startswith(PREFIX) and name not in spared)
+    names = sorted(name for name in environ if name.startswith(PREFIX))
     for name in sorted(names, key=lambda name: name.count("__")):  # a section first, so that a key of it outranks it
         found = _find(root, name)
         if found is None:

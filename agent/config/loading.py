@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.config.checker import Checker, build, merge
+from agent.config.checker import Checker, Sparse, build, merge
 from agent.config.environment import PREFIX, read_environment
 from agent.config.mistakes import Mistake, Mistakes
 from agent.config.model import Config
@@ -60,14 +60,15 @@ def load_with_origins(path: str | os.PathLike[str] | None, environ: Mapping[str,
     file = Checker(Config, inline_refused)
     given = file.section(Config, tree, "")
     variables = Checker(Config, None)
-    above = read_environment(variables, Config, environ, _asked_for_by_name(merge({}, given)))
-    config: Config = build(Config, merge(given, above))
+    whole = merge(given, read_environment(variables, Config, environ))
+    config: Config = build(Config, whole)
 
     origins = {**file.origins, **variables.origins}
-    mistakes += [*unread, *file.mistakes, *variables.mistakes]
+    asked_for = _asked_for_by_name(whole)
+    mistakes += [*unread, *file.mistakes, *(m for m in variables.mistakes if m.key or m.where not in asked_for)]
     if not unread or tree is not None:
         spoiled = file.spoiled | variables.spoiled
-        mistakes += [_placed(finding, origins, place) for finding in findings(config) if finding[0] not in spoiled]
+        mistakes += [_placed(finding, origins, place) for finding in findings(config) if not _of(finding[0], spoiled)]
     if mistakes:
         raise Mistakes(_in_order(mistakes))
     warned = tuple(str(_placed(finding, origins, place)) for finding in warnings(config))
@@ -99,8 +100,8 @@ def _read(path: Path) -> tuple[bytes, int]:
         raise Mistakes([Mistake(str(path), "", f"the file cannot be read: {reason}")]) from error
 
 
-def _asked_for_by_name(given: dict[str, object]) -> frozenset[str]:
-    """The variables that ``{env: NAME}`` asks for and that happen to begin like ours."""
+def _asked_for_by_name(given: Sparse) -> frozenset[str]:
+    """The variables that ``{env: NAME}`` asks for and that happen to begin like ours: these are no unknown ones."""
     found = set()
     waiting: list[object] = [given]
     while waiting:
@@ -110,6 +111,11 @@ def _asked_for_by_name(given: dict[str, object]) -> frozenset[str]:
         elif isinstance(thing, Secret) and thing.env is not None and thing.env.startswith(PREFIX):
             found.add(thing.env)
     return frozenset(found)
+
+
+def _of(key: str, spoiled: set[str]) -> bool:
+    """Whether the key, or a section or list around it, has a mistake of its own already."""
+    return any(key == other or key.startswith((f"{other}.", f"{other}[")) for other in spoiled)
 
 
 def _placed(finding: Finding, origins: Mapping[str, str], path: Path | None) -> Mistake:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -179,6 +178,8 @@ def _responder(responder: Responder) -> Iterator[Finding]:
     if responder.kind == "openai" and not responder.openai.model.strip():
         yield "responder.openai.model", "no model is named, expected the name of a chat model", None
     if responder.kind == "command":
+        import shutil  # 2 ms that only this responder costs
+
         argv = responder.command.argv
         if not argv or not argv[0]:
             what = "responder.kind is command and no program is named, expected [PROGRAM, ARGUMENT, ...]"

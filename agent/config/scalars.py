@@ -32,8 +32,7 @@ def as_text(scalar: Scalar, shape: Shape) -> str:
     """Text is text only where YAML takes it for text: a voice called ``no`` has to be written in quotes."""
     text = scalar.text
     if scalar.null:
-        rather = "null" if shape.optional else '""'
-        raise Refused(f"the value is missing, expected {_text_expected(shape)} ({rather} for none)")
+        raise Refused(f"the value is missing, expected {_text_expected(shape)} (without the key its default is taken)")
     if scalar.tag != "str":
         taken = _TAKEN.get(scalar.tag, "something else")
         if shape.choices:
@@ -52,7 +51,9 @@ def as_whole(scalar: Scalar, shape: Shape) -> int:
     text = scalar.text
     if not scalar.plain and _WHOLE.fullmatch(text):
         raise Refused(f"{quoted(text)} is a text because of its quotes, expected a whole number: remove the quotes")
-    if not scalar.plain or not _WHOLE.fullmatch(text) or len(text) > 18:
+    if scalar.plain and _WHOLE.fullmatch(text) and len(text) > 18:
+        raise Refused(f"{quoted(text)} has too many digits, expected a whole number{_range(shape)}")
+    if not scalar.plain or not _WHOLE.fullmatch(text):
         raise Refused(f"{_surprise(scalar)}, expected a whole number{_range(shape)}")
     value = int(text)
     _bounds(value, text, shape, "a whole number")
@@ -106,6 +107,8 @@ def _surprise(scalar: Scalar) -> str:
             return f"YAML takes {quoted(text)} for a time in base sixty; write the number of seconds"
         if re.fullmatch(r"[-+]?0[0-9]+", text):
             return f"{quoted(text)} begins with 0, which YAML takes for an octal number; write it without the 0"
+        if re.fullmatch(r"[-+]?0[xXbB][0-9a-fA-F_]+", text):
+            return f"{quoted(text)} is not written in decimal digits"
         if "_" in text and scalar.tag in ("int", "float"):
             return f"{quoted(text)} has an underline; write the digits alone"
         if _POWER.fullmatch(text):
@@ -116,7 +119,7 @@ def _surprise(scalar: Scalar) -> str:
             return f"YAML takes {quoted(text)} for a date"
         if scalar.tag == "float" and _NUMBER.fullmatch(text):
             return f"{quoted(text)} has a fraction"
-    unit = re.fullmatch(r"\s*([-+]?[0-9.]+)\s*([a-zA-Z%]+)\s*", text)
+    unit = re.fullmatch(r"\s*[-+]?[0-9.]*[0-9]\.?\s*[a-zA-Z%]+\s*", text)
     if unit:
         return f"{quoted(text)} has a unit; write the number alone"
     return f"{quoted(text)} is not a number"

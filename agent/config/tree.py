@@ -223,6 +223,8 @@ def _syntax_mistake(
         if "'\\t'" in problem:
             return Mistake(where(mark), "", "a tab stands where YAML allows only spaces: indent with spaces")
         meant = _IN_WORDS.get(problem)
+        if problem.endswith("that cannot start any token"):
+            meant = f"a value that begins with {problem.split()[2]} needs quotes"
         if meant is None:
             context = f"{error.context}: " if error.context else ""
             meant = f"{context}{problem}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,8 @@ class Paths:
         """systemd's directories where it gave some; else the system's where this user may write there; else the
         user's own (XDG Base Directory)."""
         home = _absolute(environ, "HOME")
-        private = home / ".local" / "state" / _NAME if home else Path(tempfile.gettempdir()) / f"{_NAME}-{os.getuid()}"
+        nowhere = (_absolute(environ, "TMPDIR") or Path("/tmp")) / f"{_NAME}-{os.getuid()}"
+        private = home / ".local" / "state" / _NAME if home else nowhere
         xdg_state, xdg_cache = _absolute(environ, "XDG_STATE_HOME"), _absolute(environ, "XDG_CACHE_HOME")
         xdg_run = _absolute(environ, "XDG_RUNTIME_DIR")
         state = xdg_state / _NAME if xdg_state else private

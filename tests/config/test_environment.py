@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from agent.config import Config, Mistakes, load
@@ -98,18 +100,17 @@ def test_a_key_in_a_variable_is_used_and_never_told() -> None:
     config = load(None, {"VOICE_AGENT_TRANSCRIPTION__API_KEY": "0123456 # 89"})
     assert config.transcription.api_key.reveal() == "0123456 # 89"
     assert "0123456" not in repr(config)
-    assert "very-secret" not in told({"VOICE_AGENT_TRANSCRIPTION__API_KEY": "very-secret\n"*2})[0]
+    assert "very-secret" not in told({"VOICE_AGENT_TRANSCRIPTION__API_KEY": "very-secret\n" * 2})[0]
     assert "very-secret" not in told({"VOICE_AGENT_TRANSCRIPTION__API_KEY": "[very-secret]"})[0]
 
 
-def test_a_variable_that_a_key_is_looked_up_in_may_begin_like_ours(tmp_path: object) -> None:
-    environ = {"VOICE_AGENT_TRANSCRIPTION__API_KEY": "{env: VOICE_AGENT_STT}", "VOICE_AGENT_STT": "k"}
-    assert told(environ)[0].startswith("VOICE_AGENT_STT: unknown variable")
-    from pathlib import Path
-
-    path = Path(str(tmp_path)) / "config.yaml"
+def test_a_variable_that_a_key_is_looked_up_in_may_begin_like_ours(tmp_path: Path) -> None:
+    assert told({"VOICE_AGENT_STT": "k"})[0].startswith("VOICE_AGENT_STT: unknown variable")
+    path = tmp_path / "config.yaml"
     path.write_text("transcription: {api_key: {env: VOICE_AGENT_STT}}\n")
     assert load(path, {"VOICE_AGENT_STT": "k"}).transcription.api_key.env == "VOICE_AGENT_STT"
+    environ = {"VOICE_AGENT_TRANSCRIPTION__API_KEY": "{env: VOICE_AGENT_STT}", "VOICE_AGENT_STT": "k"}
+    assert load(None, environ).transcription.api_key.env == "VOICE_AGENT_STT"
 
 
 def test_other_variables_are_left_alone() -> None:

@@ -64,6 +64,11 @@ BROKEN = [
     ("second document", "speaker:\n  volume: 3\n---\nspeaker: {}\n", 3, "", "second document", None),
     ("tab", "speaker:\n\tvolume: 3\n", 2, "", "a tab", None),
     ("missing colon", "speaker:\n  volume 3\n  device: x\n", 3, "", "colon", None),
+    ("sign that begins no value", "speaker:\n  device: @x\n", 2, "", "begins with '@' needs quotes", None),
+    ("dotted key", "synthesis.neuphonic.speed: 1.2\n", 1, "synthesis.neuphonic.speed", "indented below", None),
+    ("hexadecimal number", "server:\n  port: 0x10\n", 2, "server.port", "decimal", None),
+    ("endless number", "server:\n  port: 1000000000000000000000\n", 2, "server.port", "too many digits", None),
+    ("rule that is no section", "responder:\n  rules: [hello]\n", 2, "responder.rules[0]", "expected a section", None),
     ("open quote", 'speaker:\n  device: "x\n', 3, "", "not closed", None),
     ("broken indentation", "speaker:\n  volume: 3\n device: x\n", 3, "", "indented", None),
     ("depth", "speaker: " + "[" * 2000 + "\n", 1, "speaker", "nested deeper", None),
@@ -188,7 +193,15 @@ def test_nothing_given_is_the_defaults(tmp_path: Path) -> None:
     for text in ("", "# nothing\n", "---\n", "speaker:\n", "\ufeffspeaker: {}\n"):
         empty.write_text(text)
         assert load(empty, {}) == Config()
-    assert load(None, {}) == Config() or Path("/etc/voice-agent/config.yaml").exists()
+    assert load(None, {}) == Config()
+
+
+def test_without_a_path_the_systems_file_is_read_where_there_is_one(no_configuration_of_this_machine: Path) -> None:
+    path = no_configuration_of_this_machine
+    path.parent.mkdir()
+    path.write_text("speaker: {volume: 3}\n")
+    assert load_with_origins(None, {}).path == path
+    assert load(None, {}).speaker.volume == 3
 
 
 @pytest.mark.parametrize(
