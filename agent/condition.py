@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from agent.conversation import State
 from agent.events import DeviceBack, DeviceLost, Event, ServiceDown, ServiceUp
 
@@ -11,6 +13,16 @@ WORDS = {
     State.THINKING: "thinking",
     State.SPEAKING: "speaking",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How the daemon is: in one line, and for programs. ``volume`` is in percent, ``None`` where it does not speak."""
+
+    line: str
+    state: str
+    troubles: tuple[str, ...] = ()
+    volume: int | None = None
 
 
 class Condition:
@@ -34,3 +46,6 @@ class Condition:
     def line(self, state: State) -> str:
         doing = self._idle if state is State.IDLE else WORDS[state]
         return "; ".join([*self._troubles.values(), doing])
+
+    def status(self, state: State, volume: int | None) -> Status:
+        return Status(self.line(state), state.value, tuple(self._troubles.values()), volume)

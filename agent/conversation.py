@@ -8,7 +8,7 @@ exactly one recorded state: played, cancelled or failed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -16,9 +16,11 @@ from agent.announcements import Announcements
 from agent.events import (
     Announce,
     Cancelled,
+    Complete,
     Event,
     Heard,
     Hush,
+    Piece,
     Reply,
     ReplyEnded,
     SpeechBegan,
@@ -103,6 +105,14 @@ class Record:
 Action = Ask | Forget | Speak | Say | Finish | Silence | Listen | Record
 
 
+@dataclass(slots=True)
+class _Draft:
+    """What has come so far of the text of an announcement that still waits."""
+
+    pieces: list[str] = field(default_factory=list)
+    complete: bool = False
+
+
 class Conversation:
     """Events in, actions out. ``mode`` as in the configuration; ``id_of`` names the utterances of a turn."""
 
@@ -120,6 +130,7 @@ class Conversation:
         self._id_of = id_of
         self._waiting = Announcements()
         self._open: dict[str, Utterance] = {}  # accepted, and not yet in a recorded state
+        self._drafts: dict[str, _Draft] = {}  # of what waits, where its text is still being written
         self._speaking: Utterance | None = None
         self._replying = False  # whether the answer to the current turn is still being written
 
@@ -137,6 +148,7 @@ class Conversation:
         """The records of all that was accepted and has not ended; nothing is accepted after this."""
         left = [*self._open.values(), *self._waiting.clear()]
         self._open.clear()
+        self._drafts.clear()
         return [Record(utterance, "cancelled", f"by {by}") for utterance in left]
 
     # --- hearing
@@ -203,8 +215,25 @@ class Conversation:
 
     def _line_up(self, event: Announce) -> list[Action]:
         if self._waiting.add(event.utterance):
+            if event.utterance.text is None:
+                self._drafts[event.utterance.id] = _Draft()
             return []
         return [Record(event.utterance, "failed", "too many utterances wait already")]
+
+    def _write(self, event: Piece) -> list[Action]:
+        if (draft := self._drafts.get(event.utterance)) is not None:
+            draft.pieces.append(event.text)
+            return []
+        return [Say(event.utterance, event.text)] if self._says(event.utterance) else []
+
+    def _complete(self, event: Complete) -> list[Action]:
+        if (draft := self._drafts.get(event.utterance)) is not None:
+            draft.complete = True
+            return []
+        return [Finish(event.utterance)] if self._says(event.utterance) else []
+
+    def _says(self, utterance: str) -> bool:
+        return self._speaking is not None and self._speaking.id == utterance
 
     def _played(self, event: Spoken) -> list[Action]:
         return self._close(event.utterance, "played", "", event.seconds)
@@ -217,6 +246,7 @@ class Conversation:
 
     def _hush(self, event: Hush) -> list[Action]:
         waiting = [Record(utterance, "cancelled", f"by {event.by}") for utterance in self._waiting.clear()]
+        self._drafts.clear()
         actions = self._cut(event.by)
         if self._speaking is None and self.state is not State.LISTENING:
             actions += self._rest()
@@ -228,7 +258,11 @@ class Conversation:
         self._speaking = self._open[utterance.id] = utterance
         self.state = State.SPEAKING
         shut: list[Action] = [] if self._open_ear else [Listen(False)]
-        return [*shut, Speak(utterance)]
+        actions: list[Action] = [*shut, Speak(utterance)]
+        if (draft := self._drafts.pop(utterance.id, None)) is not None:
+            actions += [Say(utterance.id, "".join(draft.pieces))] if draft.pieces else []
+            actions += [Finish(utterance.id)] if draft.complete else []
+        return actions
 
     def _close(self, utterance: str, state: str, why: str, seconds: float) -> list[Action]:
         ended = self._open.pop(utterance, None)
@@ -277,6 +311,8 @@ TABLE: dict[tuple[State | None, type], Rule] = {
     (State.SPEAKING, Reply): Conversation._continue_reply,
     (None, ReplyEnded): Conversation._end_reply,
     (None, Announce): Conversation._announce,
+    (None, Piece): Conversation._write,
+    (None, Complete): Conversation._complete,
     (None, Spoken): Conversation._played,
     (None, Cancelled): Conversation._cancelled,
     (None, Unspoken): Conversation._failed,

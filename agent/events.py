@@ -94,6 +94,21 @@ class Announce:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """More of the text of an announcement that comes piece by piece, whether it is being said or still waits."""
+
+    utterance: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Complete:
+    """The text of an announcement that came piece by piece is whole."""
+
+    utterance: str
+
+
+@dataclass(frozen=True, slots=True)
 class AudioArrived:
     """The first sound of an utterance is in the ring. ``service`` is the one that gave it."""
 
@@ -198,6 +213,14 @@ class Hush:
 
 
 @dataclass(frozen=True, slots=True)
+class Volume:
+    """How loud the device is to speak from now on, in percent. ``by``: who wants it."""
+
+    percent: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reload:
     """Read the configuration again."""
 
@@ -218,6 +241,8 @@ Event = (
     | Reply
     | ReplyEnded
     | Announce
+    | Piece
+    | Complete
     | AudioArrived
     | SpeakingBegan
     | Spoken
@@ -230,6 +255,7 @@ Event = (
     | Died
     | Ended
     | Hush
+    | Volume
     | Reload
     | Stop
 )

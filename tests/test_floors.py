@@ -13,8 +13,8 @@ AGENT = Path(__file__).parent.parent / "agent"
 
 # From the ground up. A module imports from floors below its own and from its own room; each tuple is a room.
 FLOORS: list[list[tuple[str, ...]]] = [
-    [("agent", "events", "threads", "errors", "safe", "sentences", "turns")],
-    [("protocols",), ("audio",), ("config",), ("service",)],
+    [("agent", "events", "threads", "errors", "safe", "sentences", "turns", "texts", "lines")],
+    [("protocols",), ("audio",), ("config",), ("service",), ("unix_socket",)],
     [
         ("connection", "dial", "addresses", "framing", "standby", "farewells", "services", "speech"),
         ("passages",),
@@ -22,7 +22,8 @@ FLOORS: list[list[tuple[str, ...]]] = [
         ("local_server",),
         ("phrases",),
         ("supervisor",),
-        ("conversation", "announcements", "condition"),
+        ("conversation", "announcements", "condition", "frontend"),
+        ("control_requests", "control_client", "caller"),
     ],
     [("microphone",), ("recognizer",), ("responder", "responders"), ("synthesizer",), ("speaker",)],
     [("server",), ("frontends.control",), ("frontends.mqtt",), ("frontends.gpio",), ("frontends",)],
