@@ -116,15 +116,7 @@ is_ready() {
 }
 
 make_environment() {
-    local python from_debian
-    python=$(find_python)
-    from_debian=$("$python" -c 'import sys; print(sys.base_prefix == "/usr")')
-    # shellcheck disable=SC2086 # the names are words
-    if [[ $from_debian == True ]]; then
-        need_packages $build_packages python3-venv python3-dev
-    else
-        need_packages $build_packages
-    fi
+    local python=$1
     if [[ ! -e $unfinished ]] && "$venv/bin/python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         return 0 # a sound one, only its packages are not up to date
     fi
@@ -138,15 +130,23 @@ pip_install() { "$venv/bin/python" -m pip install --no-input --disable-pip-versi
 
 # set_up run|test - makes everything ready for that purpose, or ends the program with a sentence.
 set_up() {
-    local purpose=$1 extras=systemd packages=$run_packages
+    local purpose=$1 extras=systemd packages=$run_packages python
     if [[ $purpose == test ]]; then
         packages+=" $test_packages"
         extras+=,test
     fi
     mkdir -p -- "$venv"
     # shellcheck disable=SC2086 # the names are words
+    if is_ready "$purpose"; then
+        need_packages $packages
+        return 0
+    fi
+    # All at once, because who may not install them has to be told one line, not two.
+    python=$(find_python)
+    packages+=" $build_packages"
+    [[ $("$python" -c 'import sys; print(sys.base_prefix)') != /usr ]] || packages+=" python3-venv python3-dev"
+    # shellcheck disable=SC2086
     need_packages $packages
-    is_ready "$purpose" && return 0
     trap interrupted INT TERM
     # One setup at a time: the lock lies on the repository's folder and is inherited by what works in it.
     exec 9<"$root"
@@ -159,7 +159,7 @@ set_up() {
             return 0
         fi
     fi
-    make_environment
+    make_environment "$python"
     touch -- "$unfinished"
     case $(dpkg --print-architecture 2>/dev/null || uname -m) in
         amd64 | x86_64 | arm64 | aarch64) extras+=,vad,recognition ;;
