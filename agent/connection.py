@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import select
 import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
 
 from websocket import ABNF
 
@@ -17,6 +14,7 @@ from agent.dial import dial
 from agent.framing import BROKEN, Close, Framing, Ping, Refused
 from agent.protocols.events import Client, End, Event, Message
 from agent.threads import Deadline
+from agent.waiting import wait as wait
 
 PING_SECONDS, PONG_SECONDS = 5.0, 4.5
 """A peer that is silent for the first is asked for a sign of life, and given up after the second: 9.5 s in all."""
@@ -37,15 +35,6 @@ _READ_BYTES, _READS = 65536, 16  # of one round, so that a fast peer does not ke
 _PONGS = 16  # answered of one flood: the latest
 _WRITE_BYTES = 16384  # one TLS record: so that progress on a slow line is seen before it counts as a stall
 _AGAIN = (BlockingIOError, InterruptedError)
-
-
-class HasFileno(Protocol):
-    """Something ``poll`` can wait for."""
-
-    def fileno(self) -> int: ...
-
-
-Waitable = TypeVar("Waitable", bound=HasFileno)
 
 
 def connect(
@@ -110,6 +99,7 @@ class Connection:
         self._close_sent = False
         self._closing: tuple[int, str] | None = None  # how it ends, once the answer to it has left
         self._close_by = 0.0
+        self._refusal: Refused | None = None  # found behind messages that the owner has not seen yet
         self._last: list[Event] = []  # what the codec said of the end, until it is fetched
 
     def fileno(self) -> int:
@@ -128,7 +118,7 @@ class Connection:
         """Whether there is something to ``pump`` that no ``poll`` sees: decrypted bytes, or the events of the end."""
         if self.ended:
             return bool(self._last)
-        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+        return self._refusal is not None or isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
     @property
     def unsent(self) -> int:
@@ -160,6 +150,9 @@ class Connection:
         if not self.ended:
             self._write()
         if not self.ended:
+            refusal, self._refusal = self._refusal, None
+            if refusal is not None:
+                self._refuse(refusal)
             self._read(events)
         if not self.ended:
             self._mind_deadlines()
@@ -247,6 +240,8 @@ class Connection:
 
     def _read(self, events: list[Event]) -> None:
         for _ in range(_READS):
+            if self._refusal is not None:
+                return
             try:
                 data = self._sock.recv(_READ_BYTES)
             except ssl.SSLWantWriteError:
@@ -284,14 +279,20 @@ class Connection:
                 else:
                     events += self.codec.receive(found)
         except Refused as error:
-            self._queue_close(error.code.to_bytes(2, "big") + error.reason.encode()[:120])
-            self._close(error.code, error.reason)
+            if events:
+                self._refusal = error  # what came before it is answered first
+            else:
+                self._refuse(error)
         if not self._framing.partial:
             self._frame_at = None
         elif self._frame_at is None or self._framing.frames != frames:
             self._frame_at, self._frame_got = self._received_at, 0
 
     # --- the end
+
+    def _refuse(self, error: Refused) -> None:
+        self._queue_close(error.code.to_bytes(2, "big") + error.reason.encode())
+        self._close(error.code, error.reason)
 
     def _close(self, code: int, reason: str) -> None:
         """Nothing more is read; the end comes as soon as what waits has left."""
@@ -350,31 +351,6 @@ class Connection:
     def _round(self, deadline: Deadline) -> list[Event]:
         wait(self, (), deadline.remaining())
         return self.pump()
-
-
-def wait(
-    connection: Connection | None, others: Sequence[Waitable], timeout_seconds: float | None
-) -> tuple[bool, list[Waitable]]:
-    """Waits for a connection that wants its ``pump``, or for any of ``others`` to be readable, or for the time-out.
-
-    Returns whether the connection wants it, and those of the others that are readable. ``others`` without a descriptor
-    any more (-1) are passed over. The connection's own deadlines are kept: they count as wanting.
-    """
-    poll = select.poll()  # not select(): a descriptor above 1023 is nothing special
-    own = connection.fileno() if connection is not None else -1
-    due = None
-    if connection is not None:
-        due = connection.next_timeout()
-        if own >= 0:
-            poll.register(own, select.POLLIN | (select.POLLOUT if connection.wants_write else 0))
-    for other in others:
-        if other.fileno() >= 0:
-            poll.register(other.fileno(), select.POLLIN)
-    patience = min((seconds for seconds in (due, timeout_seconds) if seconds is not None), default=None)
-    began = time.monotonic()
-    ready = {number for number, _ in poll.poll(None if patience is None else int(patience * 1000) + (patience > 0))}
-    overdue = due is not None and time.monotonic() - began >= due
-    return own in ready or overdue, [other for other in others if other.fileno() in ready]
 
 
 def _sentence(error: Exception) -> str:

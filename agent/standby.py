@@ -11,6 +11,7 @@ from agent.errors import AgentError, ServiceError
 from agent.events import Event, ServiceDown, ServiceUp
 from agent.protocols import events as wire
 from agent.threads import Backoff, Deadline, Mailbox
+from agent.waiting import HasFileno
 
 DIAL_SECONDS = 10.0
 HEALTHY_SECONDS = 5.0
@@ -42,12 +43,6 @@ class Warm(Protocol):
 
 
 Kept = TypeVar("Kept", bound=Warm)
-
-
-class HasFileno(Protocol):
-    """Something ``poll`` can wait for."""
-
-    def fileno(self) -> int: ...
 
 
 class Standby(Generic[Kept]):
