@@ -7,7 +7,7 @@ import time
 from agent.audio.convert import Resampler, to_mono, to_stereo
 from agent.audio.format import SPEECH, Format
 from agent.audio.pyaudio_device import Card, open_card
-from agent.errors import DeviceError
+from agent.errors import AudioError, DeviceError
 
 _LONGEST_PERIOD_SECONDS = 0.1
 
@@ -24,7 +24,7 @@ class CardSource:
         # into it while Python is busy elsewhere is lost.
         self._card = open_card(name, False, SPEECH, min(frame_seconds, _LONGEST_PERIOD_SECONDS))
         self.format = self._card.format
-        self._resampler = Resampler(self.format.rate, SPEECH.rate)
+        self._resampler = _resampler(self._card, self.format.rate, SPEECH.rate, 1)
         self._waiting = bytearray()
         self._loss = LossMeter(self.format.rate, tolerance_frames=self._card.period_frames)
         self._card.start()
@@ -108,7 +108,8 @@ class CardSink:
         """
         self._put(self._for_card(self._resampler.finish()))
         if self._playing:
-            silence = self._card.buffer_frames + 2 * self._card.period_frames
+            # When so much silence has been taken, at most a bufferful is still to be heard, and none of it is sound.
+            silence = self._card.buffer_frames + self._card.period_frames
             self._put(bytes(silence * self.card_format.frame_bytes))
         self.drop()
 
@@ -146,4 +147,12 @@ class CardSink:
         return to_mono(pcm, channels) if card == 1 else to_stereo(pcm)
 
     def _new_resampler(self) -> Resampler:
-        return Resampler(self.format.rate, self.card_format.rate, self.format.channels)
+        return _resampler(self._card, self.format.rate, self.card_format.rate, self.format.channels)
+
+
+def _resampler(card: Card, from_rate: int, to_rate: int, channels: int) -> Resampler:
+    try:
+        return Resampler(from_rate, to_rate, channels)
+    except AudioError:  # its library is missing: the card must not stay open behind the error
+        card.close()
+        raise

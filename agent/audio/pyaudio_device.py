@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 STALL_SECONDS = 2.0
 LISTED_RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
 _LADDER_RATES = (48000, 44100, 16000)
+_HOST_ERROR = -9999
 _INVALID_RATE = -9997
 _FORMAT_REFUSED = (_INVALID_RATE, -9998, -9994)  # rate, channels, samples
 _UNAVAILABLE = (-9985, -9993)  # PortAudio calls a device that it cannot open an illegal combination
@@ -300,6 +301,8 @@ def _refusal(name: str, output: bool, error: OSError, chatter: Chatter) -> Devic
 
 
 def _reason(error: OSError) -> str:
+    if error.errno == _HOST_ERROR:
+        return "the card or its sound server has gone"
     # PyAudio raises OSError(code, text) or OSError(text, code), depending on the call.
     words = [str(part) for part in error.args if isinstance(part, str)]
     return words[0] if words else str(error)

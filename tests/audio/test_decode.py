@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import array
+import ctypes
 import math
+import os
 import random
 import shutil
 import struct
@@ -344,3 +346,31 @@ def test_an_ogg_with_something_else_in_it_is_named(kind: bytes) -> None:
     page = b"OggS\0\x02" + bytes(8) + b"\1\0\0\0" + bytes(8) + b"\1\x1e" + kind.ljust(30, b"\0")
     with pytest.raises(AudioError, match="the Ogg holds (Vorbis|FLAC), which cannot be decoded"):
         decoder("ogg", "s16le", 24000, 1).feed(page)
+
+
+@pytest.mark.parametrize(("container", "package"), [("mp3", "libmpg123-0"), ("opus", "libopus0")])
+def test_a_missing_library_is_named_by_its_package(
+    monkeypatch: pytest.MonkeyPatch, container: str, package: str
+) -> None:
+    def missing(name: str) -> ctypes.CDLL:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    with pytest.raises(AudioError, match=f"install the package {package}$"):
+        decoder(container, "s16le", 24000, 1)
+
+
+@pytest.mark.parametrize("container", ["mp3", "opus"])
+def test_decoders_that_are_let_go_leave_nothing_behind(encoded: dict[str, bytes], container: str) -> None:
+    """An utterance may be cut at any moment: nobody tells its decoder."""
+    data = encoded["mono.mp3" if container == "mp3" else "mono.opus"]
+
+    def resident_kib() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+
+    for count in (30, 150):
+        before = resident_kib()
+        for _ in range(count):
+            decoder(container, "s16le", 24000, 1).feed(data[:3000])
+        grown = resident_kib() - before
+    assert grown < 2048
