@@ -97,7 +97,9 @@ def wav_header(encoding: Encoding, size: int | None) -> bytes:
     size = _PLACEHOLDER if size is None else size
     sizes = (size + 36) & 0xFFFFFFFF
     about = (_FORMAT_TAGS[encoding.samples], encoding.channels, encoding.sample_rate, encoding.sample_rate * block)
-    return struct.pack("<4sI4s4sIHHIIHH4sI", b"RIFF", sizes, b"WAVE", b"fmt ", 16, *about, block, 8 * width, b"data", size)
+    return struct.pack(
+        "<4sI4s4sIHHIIHH4sI", b"RIFF", sizes, b"WAVE", b"fmt ", 16, *about, block, 8 * width, b"data", size
+    )
 
 
 def _encoder(encoding: Encoding, layout: str) -> Encoder:

@@ -52,7 +52,9 @@ class _Program:
                 argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
         except OSError as error:
-            raise AudioError(f"espeak-ng cannot be started ({error.strerror}): install the package espeak-ng") from error
+            raise AudioError(
+                f"espeak-ng cannot be started ({error.strerror}): install the package espeak-ng"
+            ) from error
         self._limit = threading.Timer(_PATIENCE_SECONDS, self._process.kill)
         self._limit.daemon = True
         self._limit.start()
@@ -104,4 +106,6 @@ class _Program:
             at = head.find(b"data")
             if at >= 0 and len(head) >= at + 8:
                 return int.from_bytes(head[24:28], "little")
-        raise AudioError("espeak-ng gave no sound: does it have this voice, and is the package espeak-ng-data complete?")
+        raise AudioError(
+            "espeak-ng gave no sound: does it have this voice, and is the package espeak-ng-data complete?"
+        )

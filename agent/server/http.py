@@ -86,7 +86,9 @@ def get(target: str, headers: Mapping[str, str], exports: Exports, key: str | No
     wav = recording.wav() if recording else None
     if wav is None:
         return as_json(404, {"error": "File not found"})
-    return Answer(200, {"Content-Type": "audio/wav", "Content-Disposition": f"attachment; filename={export_id}.wav"}, wav)
+    return Answer(
+        200, {"Content-Type": "audio/wav", "Content-Disposition": f"attachment; filename={export_id}.wav"}, wav
+    )
 
 
 def _refusal(headers: Mapping[str, str], key: str | None) -> Answer | None:

@@ -151,7 +151,10 @@ class Listener:
                 return
             keys = self._options.keys
             authorization = AuthorizationServer(
-                http.base_url(request.headers, self.address), self._tokens, api_key=keys.playai, user_id=keys.playai_user
+                http.base_url(request.headers, self.address),
+                self._tokens,
+                api_key=keys.playai,
+                user_id=keys.playai_user,
             )
             request = http.Answer(*authorization.receive(request.method, request.target, request.headers))
         _answer(client, request)

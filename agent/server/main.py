@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def serve(options: Options) -> int:
-    """Serves with ``options`` until a signal; call it in the main thread. Raises ``AgentError`` where it cannot begin."""
+    """Serves with ``options`` until a signal; call it in the main thread. ``AgentError`` where it cannot begin."""
     _log_to(options.log)
     reasons: queue.SimpleQueue[str] = queue.SimpleQueue()  # the one kind of queue a signal handler may put into
     seen: list[int] = []

@@ -18,7 +18,7 @@ _UPDATE_SECONDS = 0.5
 _TAIL_SECONDS = 0.6
 _LINES_A_STREAM = 16
 _LOAD_SECONDS = 60.0
-_INSTALL = "install the extra \"recognition\" (moonshine-voice 0.0.73, for x86-64 and arm64), or use vosk with a model"
+_INSTALL = 'install the extra "recognition" (moonshine-voice 0.0.73, for x86-64 and arm64), or use vosk with a model'
 
 
 class Moonshine:

@@ -74,7 +74,9 @@ def _library() -> ctypes.CDLL:
     try:
         lame = ctypes.CDLL("libmp3lame.so.0")
     except OSError as error:
-        raise AudioError("mp3 cannot be made without libmp3lame: install the package libmp3lame0, or ask for wav") from error
+        raise AudioError(
+            "mp3 cannot be made without libmp3lame: install the package libmp3lame0, or ask for wav"
+        ) from error
     pointer, number = ctypes.c_void_p, ctypes.c_int
     lame.lame_init.restype = pointer
     lame.lame_init_params.argtypes = [pointer]

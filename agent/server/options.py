@@ -70,8 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Options()
     parser = argparse.ArgumentParser(
         prog="voice-agent server",
-        description="The local speech server: real engines behind the protocols of Neuphonic, PlayAI, Vachana, Fish Audio "
-        "and the transcription service, on one port.",
+        description="The local speech server: real engines behind the protocols of Neuphonic, PlayAI, Vachana, Fish "
+        "Audio and the transcription service, on one port.",
     )
     add = parser.add_argument
     add("--host", default=defaults.host, help="address it listens on (%(default)s)")

@@ -109,7 +109,7 @@ def _library() -> ctypes.CDLL:
     try:
         opus = ctypes.CDLL("libopus.so.0")
     except OSError as error:
-        raise AudioError("opus cannot be made without libopus: install the package libopus0, or ask for wav") from error
+        raise AudioError("opus needs libopus: install the package libopus0, or ask for wav") from error
     pointer, number = ctypes.c_void_p, ctypes.c_int
     opus.opus_encoder_create.restype = pointer
     opus.opus_encoder_create.argtypes = [number, number, number, pointer]

@@ -10,8 +10,9 @@ from agent.protocols.events import Transcript, Word
 
 RECOGNISERS = ("auto", "moonshine", "vosk", "script", "none")
 _MISSING = (
-    "there is no recogniser on this machine: install the extra \"recognition\" (pip install 'edge-voice-agent[recognition]'), "
-    "or \"vosk\" and name the directory of a model with server.model_path"
+    "there is no recogniser on this machine: install the extra recognition "
+    "(pip install 'edge-voice-agent[recognition]'), or the extra vosk, "
+    "and name the directory of a model with server.model_path"
 )
 
 
@@ -57,7 +58,9 @@ def find(name: str, model_path: str | None, script: str | None) -> Recogniser:
         from agent.server.script import Script
 
         if script is None:
-            raise UsageError("the engine script needs a file with the transcript: name it with --script or server.script")
+            raise UsageError(
+                "the engine script needs a file with the transcript: name it with --script or server.script"
+            )
         return Script.read(script)
     if name == "moonshine" or (name == "auto" and _is_installed("moonshine_voice")):
         from agent.server.moonshine import Moonshine

@@ -55,7 +55,9 @@ class Script:
             with Path(path).open(encoding="utf-8") as file:
                 text = file.read(_LARGEST_FILE)
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"the script {path} cannot be read ({error}): name a text or JSON file in UTF-8") from error
+            raise UsageError(
+                f"the script {path} cannot be read ({error}): name a text or JSON file in UTF-8"
+            ) from error
         if not text.lstrip().startswith("["):
             return cls([_spoken(block.splitlines()) for block in text.strip().split("\n\n")])
         try:

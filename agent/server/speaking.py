@@ -131,7 +131,9 @@ class Speaking:
                 self._pending = _Say(before + event.text, manner, encoding, event.request_id, percent)
                 size = len(self._pending.text)
             if size > _LONGEST_TEXT:
-                self._handle(Failure(self._service, f"{size} characters without an end", "shorter passages"), manner, encoding, 0)
+                self._handle(
+                    Failure(self._service, f"{size} characters without an end", "shorter passages"), manner, encoding, 0
+                )
             elif size >= EARLY_CHARACTERS:
                 self._speak_pending(whole_sentences=True)
         elif isinstance(event, Flush | End):
@@ -288,4 +290,3 @@ def _pieces(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
     whole = len(held) - len(held) % 2
     if whole:
         yield held[:whole]
-

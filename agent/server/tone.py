@@ -38,7 +38,7 @@ def word_pcm(word: str, rate: int) -> bytes:
 
 
 def pcm(text: str, rate: int) -> bytes:
-    """All of ``text`` as the tone engine speaks it at ``rate`` Hz: the words, split at white space, one after the other.
+    """All of ``text`` as the tone engine speaks it at ``rate`` Hz: its words, split at white space, in a row.
 
     ``pcm(a + " " + b, rate) == pcm(a, rate) + pcm(b, rate)``: how a text is cut into pieces cannot be heard.
     """

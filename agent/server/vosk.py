@@ -13,7 +13,7 @@ from agent.protocols.events import Transcript
 from agent.protocols.transcription_messages import read_words
 
 _LOAD_SECONDS = 120.0
-_INSTALL = "install the extra \"vosk\""
+_INSTALL = 'install the extra "vosk"'
 
 
 class Vosk:

@@ -37,7 +37,9 @@ class WireLog:
         except OSError as error:
             raise UsageError(f"the wire log {path} cannot be written ({error.strerror}): name another file") from error
 
-    def message(self, connection: int, service: str, direction: str, message: Message, events: Iterable[Any] = ()) -> None:
+    def message(
+        self, connection: int, service: str, direction: str, message: Message, events: Iterable[Any] = ()
+    ) -> None:
         if self._file is None:
             return
         about: dict[str, object] = {"kind": "text" if isinstance(message, str) else "binary"}
@@ -72,7 +74,9 @@ class WireLog:
         for key in self._keys:
             text = text.replace(key, _MASK)
         text = _AUTHORISATION.sub(rf"\g<1>{_MASK}\g<2>", text)
-        return _SOUND.sub(lambda found: f"{found[1]}sha256:{hashlib.sha256(found[2].encode()).hexdigest()}{found[3]}", text)
+        return _SOUND.sub(
+            lambda found: f"{found[1]}sha256:{hashlib.sha256(found[2].encode()).hexdigest()}{found[3]}", text
+        )
 
     def _write(self, connection: int, service: str, direction: str, about: dict[str, object]) -> None:
         line = {"time": round(time.time(), 4), "connection": connection, "service": service, "direction": direction}

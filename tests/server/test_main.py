@@ -1,0 +1,198 @@
+"""The process: how it begins, and that it ends in good order in the middle of whatever it is doing."""
+
+from __future__ import annotations
+
+import base64
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgpack
+import pytest
+from server import clients
+from server.running import Running
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from agent.server import tone
+
+TEXT = "one two three four five six"
+PACED = ("--speech", "tone", "--recognition", "none", "--pace", "1", "--finish-seconds", "10")
+
+
+def _neuphonic(server: Running) -> ClientConnection:
+    ws = connect(f"{server.ws}/speak/en?sampling_rate=8000")
+    ws.send(json.dumps({"text": f"{TEXT} <STOP>"}))
+    return ws
+
+
+def _playai(server: Running) -> ClientConnection:
+    ws = connect(clients.playai_url(server))
+    ws.send(json.dumps({"text": TEXT, "voice": "x", "output_format": "raw", "sample_rate": 8000}))
+    ws.recv(timeout=20)
+    return ws
+
+
+def _vachana(server: Running) -> ClientConnection:
+    config = {"sample_rate": 8000, "num_channels": 1, "sample_width": 2, "encoding": "linear_pcm", "container": "raw"}
+    ws = connect(f"{server.ws}/api/v1/tts")
+    ws.send(json.dumps({"text": TEXT, "voice": "Sia", "model": "m", "audio_config": config}))
+    ws.recv(timeout=20)
+    return ws
+
+
+def _fish(server: Running) -> ClientConnection:
+    ws = connect(f"{server.ws}/v1/tts/live")
+    ws.send(msgpack.packb({"event": "start", "request": {"text": TEXT, "format": "pcm", "sample_rate": 8000}}))
+    ws.send(msgpack.packb({"event": "flush"}))
+    return ws
+
+
+def _sound_of(message: str | bytes, service: str) -> tuple[bytes, str]:
+    """The sound in a message, and the end mark in it, if any."""
+    if service == "playai":
+        return (message, "") if isinstance(message, bytes) else (b"", str(json.loads(message)["type"]))
+    if service == "fish":
+        assert isinstance(message, bytes)
+        found = msgpack.unpackb(message)
+        return found.get("audio", b""), found.get("reason", "")
+    found = json.loads(message)
+    if service == "vachana":
+        return base64.b64decode((found["data"] or {}).get("audio", "")), found["type"].removesuffix("audio")
+    return base64.b64decode(found["data"]["audio"]), "stop" if found["data"]["stop"] else ""
+
+
+@pytest.mark.parametrize(
+    ("service", "start", "mark"),
+    [("neuphonic", _neuphonic, "stop"), ("playai", _playai, "end"), ("vachana", _vachana, "complete"), ("fish", _fish, "stop")],
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_the_middle_of_a_speech_lets_it_finish(
+    tmp_path: Path, service: str, start: Callable[[Running], ClientConnection], mark: str, number: int
+) -> None:
+    with Running(tmp_path, *PACED) as server:
+        ws = start(server)
+        sound, seen = _sound_of(ws.recv(timeout=20), service)
+        assert not seen
+        server.process.send_signal(number)
+        try:
+            for message in ws:
+                more, seen = _sound_of(message, service)
+                sound += more
+        except ConnectionClosed as error:
+            raise AssertionError(f"the server broke off: {error}") from error
+        assert seen == mark
+        assert sound == tone.pcm(TEXT, 8000)
+        assert ws.close_code == 1001
+        assert server.process.wait(20) == 0
+
+
+def test_what_takes_longer_than_the_time_to_finish_is_cut(tmp_path: Path) -> None:
+    with Running(tmp_path, *PACED[:-1], "0.3") as server:
+        with connect(f"{server.ws}/speak/en?sampling_rate=8000") as ws:
+            ws.send(json.dumps({"text": "word " * 500 + "<STOP>"}))
+            ws.recv(timeout=20)
+            began = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - began < 5
+        assert "are cut" in server.log()
+
+
+def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
+    with Running(tmp_path, *PACED[:-1], "60") as server:
+        with connect(f"{server.ws}/speak/en?sampling_rate=8000") as ws:
+            ws.send(json.dumps({"text": "word " * 500 + "<STOP>"}))
+            ws.recv(timeout=20)
+            server.process.send_signal(signal.SIGTERM)
+            with pytest.raises(OSError):
+                for _ in range(10000):  # until it has stopped accepting, and so has seen the first signal
+                    socket.create_connection((server.host, server.port), 5).close()
+            assert server.stop() != 0
+
+
+def test_idle_and_half_open_clients_do_not_hold_up_the_end(tmp_path: Path) -> None:
+    with Running(tmp_path, "--speech", "tone", "--recognition", "none") as server:
+        half = socket.create_connection((server.host, server.port))
+        half.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        silent = socket.create_connection((server.host, server.port))
+        with connect(f"{server.ws}/speak/en") as idle, connect(f"{server.ws}/") as listening:
+            listening.send(b"")
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            assert list(idle) == []
+            assert idle.close_code == 1001
+            assert server.process.wait(20) == 0
+            assert time.monotonic() - began < 4
+        half.close()
+        silent.close()
+
+
+def test_a_listening_session_gets_its_last_final_and_its_id_at_the_end_of_the_server(tmp_path: Path) -> None:
+    script = tmp_path / "script.txt"
+    script.write_text("Good morning everybody.")
+    with Running(tmp_path, "--recognition", "script", "--script", str(script)) as server:
+        with connect(f"{server.ws}/") as ws:
+            ws.send(bytes(3200 * 4))
+            assert json.loads(ws.recv(timeout=20)) == {"partial": " Good"}
+            server.process.send_signal(signal.SIGTERM)
+            final, export_id = list(ws)
+            assert json.loads(final)["text"] == " Good morning everybody."
+            assert len(str(export_id)) == 32
+            assert ws.close_code == 1001
+        assert server.process.wait(20) == 0
+
+
+def test_it_ends_with_its_parent(tmp_path: Path) -> None:
+    with Running(tmp_path, "--with-parent", "--recognition", "none", stdin=subprocess.PIPE) as server:
+        assert server.process.stdin is not None
+        server.process.stdin.close()
+        assert server.process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("--recognition", "script"), 2, "name it with"),
+        (("--recognition", "script", "--script", "/nowhere.txt"), 2, "cannot be read"),
+        (("--port", "70000"), 2, "a number from 0 to 65535"),
+        (("--host", "192.0.2.1"), 78, "choose another server.host"),
+        (("--wire-log", "/nowhere/log"), 2, "cannot be written"),
+        (("--speech", "nothing"), 2, "invalid choice"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_an_exit_code(arguments: tuple[str, ...], code: int, sentence: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "agent.server", "--port", "0", *arguments], capture_output=True, text=True, timeout=30
+    )
+    assert ended.returncode == code
+    assert sentence in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    with Running(tmp_path, "--recognition", "none") as server:
+        ended = subprocess.run(
+            [sys.executable, "-m", "agent.server", "--port", str(server.port)], capture_output=True, text=True, timeout=30
+        )
+    assert ended.returncode == 78
+    assert "cannot listen" in ended.stderr
+
+
+def test_the_wire_log_tells_the_end_marks_in_order(tmp_path: Path) -> None:
+    with Running(tmp_path, "--speech", "tone", "--recognition", "none") as server:
+        clients.neuphonic(server, "One. <STOP>", "Two. <STOP>")
+        clients.fish(server, "One.", format="pcm")
+        assert server.stop() == 0
+        assert server.told("in", "neuphonic") == ["Text", "Flush", "Text", "Flush"]
+        assert server.told("in", "fish") == ["Text", "End"]
+        assert [line["summary"] for line in server.wire() if line["direction"] == "in" and line["kind"] == "text"] == [
+            '{"text": "One. <STOP>"}',
+            '{"text": "Two. <STOP>"}',
+        ]
+        stop = [line for line in server.wire() if line.get("events") == ["End"] and line["direction"] == "in"]
+        assert stop[0]["length"] == len(msgpack.packb({"event": "stop"}))
