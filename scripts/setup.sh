@@ -166,7 +166,7 @@ set_up() {
         *) say "the local recogniser has no package for this processor: recognition needs vosk with a model, or a service." ;;
     esac
     step "installing voice-agent and its libraries into .venv (some 100 MB, the local recogniser among them)" \
-        pip_install --editable "$root[$extras]"
+        pip_install --editable "${root}[$extras]"
     step "looking whether all of it can be used" \
         "$venv/bin/python" -c 'import msgpack, pyaudio, requests, websocket, websockets.sync.server, yaml'
     rm -f -- "$unfinished"
