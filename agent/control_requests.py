@@ -1,7 +1,8 @@
 """What may be asked at the control socket: one JSON object in a line, read into one of these, or refused in a sentence.
 
-``{"say": TEXT, "priority": 0}``, ``{"begin": true, "priority": 0}`` with ``{"piece": TEXT}``... and ``{"complete": true}``,
-``{"hush": true}``, ``{"status": true}``, ``{"volume": 0-100}``. Nothing here raises, whatever the line holds.
+``{"say": TEXT, "priority": 0}``, ``{"begin": true, "priority": 0}`` with ``{"piece": TEXT}``... and
+``{"complete": true}``, ``{"hush": true}``, ``{"status": true}``, ``{"volume": 0-100}``. Nothing here raises, whatever
+the line holds.
 """
 
 from __future__ import annotations
