@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from agent.audio.devices import Sink, open_sink, open_source
@@ -14,11 +15,14 @@ from agent.audio.vad import detector
 from agent.config.model import Config
 from agent.connection import Connection
 from agent.events import Event
+from agent.frontend import Frontend
+from agent.frontends.control import Control
 from agent.local_server import LocalServer
 from agent.microphone import Microphone
 from agent.recognizer import Frames, Recognizer
 from agent.responder import Responder
 from agent.responders.factory import make_responder
+from agent.service import Paths
 from agent.services import LocalUrl, SpeechService, TranscriptionService
 from agent.speaker import Speaker
 from agent.standby import Standby
@@ -70,6 +74,16 @@ def assemble(config: Config, report: Callable[[Event], None], local: LocalServer
     ]
     parts.supervisor = Supervisor([stage for stage in stages if stage is not None])
     return parts
+
+
+def make_frontends(config: Config, environ: Mapping[str, str], report: Callable[[Event], None]) -> list[Frontend]:
+    """The doors for the outside that the configuration wants."""
+    where = config.control.socket
+    if where == "none":
+        return []
+    # A second daemon without a socket of its own is better than none; a path that somebody wrote down is an order.
+    auto = where == "auto"
+    return [Control(Paths.of(environ).control_socket if auto else Path(where), report, required=not auto)]
 
 
 def make_microphone(config: Config, frames: FrameQueue, report: Callable[[Event], None]) -> Microphone:

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TextIO
 
 from agent.assembly import Parts, assemble, needs_server
-from agent.condition import Condition
+from agent.condition import Condition, Status
 from agent.config.model import Config
 from agent.conversation import (
     Action,
@@ -29,6 +29,7 @@ from agent.conversation import (
     Silence,
     Speak,
 )
+from agent.errors import ConfigError
 from agent.events import (
     Cancelled,
     DeviceBack,
@@ -43,24 +44,29 @@ from agent.events import (
     ServiceUp,
     Spoken,
     Stop,
+    Volume,
 )
+from agent.frontend import Frontend, News
 from agent.local_server import LocalServer
 from agent.safe import safe
 from agent.service import Service, dump_stacks
+from agent.supervisor import Supervisor
 from agent.threads import Deadline
 
 log = logging.getLogger(__name__)
 
 ROUND_SECONDS = 1.0
 LOCAL_SERVER_SHARE = 3.0
+FRONTENDS_SHARE = 1.5
 
 
 class Daemon:
     """One voice-agent, from its start to its end in good order.
 
     ``run`` returns the exit code: 0 after a ``Stop``, 70 after a worker died. ``watch`` is shown every event before it
-    is handled and every record (a demonstration, a control socket). ``local`` is a local server that runs already
-    and belongs to somebody else. ``captions`` is where finals go in captions mode.
+    is handled and every record (a demonstration). ``frontends`` makes the doors for the outside, each with the inbox
+    to report to. ``local`` is a local server that runs already and belongs to somebody else. ``captions`` is where
+    finals go in captions mode.
     """
 
     def __init__(
@@ -69,6 +75,7 @@ class Daemon:
         service: Service,
         *,
         watch: Callable[[Event | Record], None] = lambda event: None,
+        frontends: Callable[[Callable[[Event], None]], list[Frontend]] = lambda report: [],
         local: LocalServer | None = None,
         captions: TextIO | None = None,
     ) -> None:
@@ -86,15 +93,21 @@ class Daemon:
         )
         self._condition = Condition(mode)
         self._parts: Parts = assemble(config, self.inbox.put, self._local)
-        self._said: str | None = None
+        self._frontends = frontends(self.inbox.put)
+        self._doors = Supervisor([*self._frontends])
+        self._said: Status | None = None
 
     def run(self) -> int:
+        self._open_doors()
         self._catch_signals()
         if self._own_server is not None:
             self._own_server.start()
         self._parts.supervisor.start()
-        self._service.ready(self._condition.line(self._conversation.state))
-        log.info("ready: %s", self._condition.line(self._conversation.state))
+        self._doors.start()
+        status = self._status()
+        self._service.ready(status.line)
+        self._tell_frontends(status)
+        log.info("ready: %s", status.line)
         code = 0
         by = ""
         while not by:
@@ -118,6 +131,19 @@ class Daemon:
         self._tell()
 
     # --- what comes in
+
+    def _open_doors(self) -> None:
+        """Raises ``ConfigError``, before anything runs, with every door shut again."""
+        try:
+            for frontend in self._frontends:
+                frontend.open()
+        except ConfigError:
+            self._shut_doors()
+            raise
+
+    def _shut_doors(self) -> None:
+        for frontend in self._frontends:
+            frontend.shut()
 
     def _next(self) -> Event | None:
         try:
@@ -159,6 +185,9 @@ class Daemon:
                 log.info("the %s is back after %.1f s", which, seconds)
             case Spoken(underruns=underruns, silence_seconds=silence) if underruns:
                 log.warning("the sound came too late %d times; %.2f s of silence were put in", underruns, silence)
+            case Volume(percent, by) if self._parts.speaker is not None:
+                self._parts.speaker.volume = percent
+                log.info("volume: %d percent, by %s", percent, by)
             case Reload():
                 log.warning("the configuration is read again only at a restart")
 
@@ -206,15 +235,25 @@ class Daemon:
             extra={"turn": utterance.turn, "utterance": utterance.id},
         )
         self._watch(record)
+        self._tell_frontends(record)
+
+    def _status(self) -> Status:
+        speaker = self._parts.speaker
+        return self._condition.status(self._conversation.state, None if speaker is None else speaker.volume)
 
     def _tell(self) -> None:
-        line = self._condition.line(self._conversation.state)
-        if line != self._said:
-            self._said = line
-            self._service.status(line)
+        status = self._status()
+        if status != self._said:
+            self._said = status
+            self._service.status(status.line)
+            self._tell_frontends(status)
+
+    def _tell_frontends(self, news: News) -> None:
+        for frontend in self._frontends:
+            frontend.tell(news)
 
     def _pet(self) -> None:
-        stuck = self._parts.supervisor.stuck()
+        stuck = [*self._parts.supervisor.stuck(), *self._doors.stuck()]
         if not stuck:
             self._service.pet()
             return
@@ -231,12 +270,15 @@ class Daemon:
         """Everything ends by end-of-stream, within ``shutdown_seconds``; returns 70 where something could not."""
         log.info("ending: %s", by)
         self._service.stopping()
-        deadline = Deadline(self._config.shutdown_seconds - (LOCAL_SERVER_SHARE if self._own_server else 0.0))
+        self._shut_doors()
+        kept = (LOCAL_SERVER_SHARE if self._own_server else 0.0) + (FRONTENDS_SHARE if self._frontends else 0.0)
+        deadline = Deadline(self._config.shutdown_seconds - kept)
         if self._parts.responder is not None:
             self._parts.responder.abort()  # an answer that has not come yet will not be said any more
         stuck = self._parts.supervisor.stop(deadline, self._tend, self._cut)
         for action in self._conversation.leave(by):
             self._do(action)
+        stuck += self._doors.stop(Deadline(FRONTENDS_SHARE), lambda: None, lambda: None)
         if self._own_server is not None:
             self._own_server.stop()
         if stuck:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from agent.assembly import make_frontends
 from agent.config.model import Config
 from agent.daemon import Daemon
 from agent.errors import ConfigError
@@ -14,7 +15,12 @@ from agent.services import missing_key
 
 def run(config: Config) -> int:
     require_keys(config)
-    return Daemon(config, Service(os.environ), captions=sys.stdout).run()
+    return Daemon(
+        config,
+        Service(os.environ),
+        frontends=lambda report: make_frontends(config, os.environ, report),
+        captions=sys.stdout,
+    ).run()
 
 
 def require_keys(config: Config) -> None:
