@@ -9,7 +9,6 @@ card that makes no progress for ``STALL_SECONDS`` counts as lost.
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agent.audio.alsa import SINK_SLOT, SOURCE_SLOT, alias, cards, defined
+from agent.audio.card_names import Listed, alsa_name, refuse_number, targets
 from agent.audio.format import Format
 from agent.audio.quiet import Chatter, quiet
 from agent.errors import DeviceError
@@ -31,13 +31,6 @@ _HOST_ERROR = -9999
 _INVALID_RATE = -9997
 _FORMAT_REFUSED = (_INVALID_RATE, -9998, -9994)  # rate, channels, samples
 _UNAVAILABLE = (-9985, -9993)  # PortAudio calls a device that it cannot open an illegal combination
-_HARDWARE = re.compile(r"\((?:plug)?hw:(\d+),(\d+)\)$")
-# What alsa-plugins defines and PortAudio lists, though no sound comes in or goes out there by itself.
-_NO_DEVICES = re.compile(
-    r"^(surround|lavrate|samplerate|speexrate|speex$|upmix|vdownmix|jack|oss|usbstream|a52|dmix|dsnoop|null|iec958"
-    rf"|{SOURCE_SLOT}$|{SINK_SLOT}$)"
-)
-
 # Initialising, opening and ending PortAudio is not safe from two threads, and standard error is one for the process.
 _portaudio = threading.Lock()
 
@@ -149,7 +142,9 @@ def open_card(name: str, output: bool, wanted: Format, period_seconds: float, bu
         try:
             index = _slot(library, output)
             refusals = []
-            for target in _targets(name, output, library):
+            refuse_number(name)
+            verbatim = ":" in name or defined(name)
+            for target in [name] if verbatim else targets(name, output, _listed(library), cards()):
                 alias(SINK_SLOT if output else SOURCE_SLOT, target)
                 chatter.listen()
                 try:
@@ -191,54 +186,27 @@ def _end(library: pyaudio.PyAudio, stream: pyaudio.Stream) -> None:
     library.terminate()
 
 
-def _listed(library: pyaudio.PyAudio) -> Iterator[tuple[int, str, int, int]]:
-    """Index, name, inputs and outputs of every device of the ALSA host API: opening JACK's own can crash PortAudio."""
+def _listed(library: pyaudio.PyAudio) -> list[Listed]:
+    """Every device of the ALSA host API: opening one of JACK's own can crash PortAudio."""
     import pyaudio
 
     try:
         api = library.get_host_api_info_by_type(pyaudio.paALSA)
     except OSError:
-        return
+        return []
+    found = []
     for place in range(int(api["deviceCount"])):
         info = library.get_device_info_by_host_api_device_index(int(api["index"]), place)
-        yield int(info["index"]), str(info["name"]), int(info["maxInputChannels"]), int(info["maxOutputChannels"])
+        inputs, outputs = int(info["maxInputChannels"]), int(info["maxOutputChannels"])
+        found.append(Listed(int(info["index"]), str(info["name"]), inputs, outputs))
+    return found
 
 
 def _slot(library: pyaudio.PyAudio, output: bool) -> int:
-    for index, name, _, _ in _listed(library):
-        if name == (SINK_SLOT if output else SOURCE_SLOT):
-            return index
+    for device in _listed(library):
+        if device.name == (SINK_SLOT if output else SOURCE_SLOT):
+            return device.index
     raise DeviceError("PortAudio was built without ALSA: install the package libportaudio2")
-
-
-def _targets(name: str, output: bool, library: pyaudio.PyAudio) -> list[str]:
-    """The ALSA names to try for what the user wrote: a name as it is, or those of the one card it is a part of."""
-    if not name.strip() or name.strip().isdigit():
-        raise DeviceError(
-            f"{name!r} is no name of a sound device, and numbers change at boot: use a name from `voice-agent devices`"
-        )
-    if ":" in name or defined(name):
-        return [name]
-    sides = ((n, outputs if output else inputs) for _, n, inputs, outputs in _listed(library))
-    named = [n for n, channels in sides if channels and not (_HARDWARE.search(n) or _NO_DEVICES.match(n))]
-    part = name.casefold()
-    present = [card for card in cards() if (card.sink if output else card.source)]
-    found = [card for card in present if part in f"{card.card} {card.name}".casefold()]
-    others = [n for n in named if part in n.casefold()]
-    if len({card.card for card in found}) + len(others) > 1:
-        exact = [card for card in found if part in (card.card.casefold(), card.name.casefold())]
-        found, others = (exact, []) if len({card.card for card in exact}) == 1 else (found, others)
-    choices = sorted({f"{card.name} ({card.card})" for card in found} | set(others))
-    if len(choices) > 1:
-        raise DeviceError(f"{name!r} fits several sound devices: {'; '.join(choices)}; write more of the name")
-    if found:
-        # The card itself first: ALSA's plug would take any rate and convert it worse than our own resampler does.
-        return [f"{how}:{found[0].address}" for how in ("hw", "plughw")]
-    if others:
-        return others
-    there = sorted({card.name for card in present} | set(named))
-    side = "speaker" if output else "microphone"
-    raise DeviceError(f"there is no {side} {name!r}; there is: {'; '.join(there) or 'no sound device at all'}")
 
 
 def _climb(
@@ -248,7 +216,7 @@ def _climb(
     for rate in dict.fromkeys((wanted.rate, *_LADDER_RATES)):
         for channels in dict.fromkeys((wanted.channels, 1, 2)):
             try:
-                return _open(library, index, name, output, Format(rate, channels), period, buffer)
+                return _try(library, index, name, output, Format(rate, channels), period, buffer)
             except OSError as error:
                 if error.errno not in _FORMAT_REFUSED:
                     raise
@@ -256,7 +224,7 @@ def _climb(
     raise refused
 
 
-def _open(
+def _try(
     library: pyaudio.PyAudio, index: int, name: str, output: bool, format: Format, period: float, buffer: float
 ) -> Card:
     import pyaudio
@@ -319,19 +287,12 @@ def list_cards() -> list[tuple[str, str, int, int, tuple[int, ...]]]:
 
 
 def _described(library: pyaudio.PyAudio) -> Iterator[tuple[str, str, int, int, tuple[int, ...]]]:
-    present = {(card.number, card.device): card for card in cards()}
-    for index, listed, inputs, outputs in sorted(_listed(library), key=lambda entry: entry[1] != "default"):
-        hardware = _HARDWARE.search(listed)
-        if hardware:
-            card = present.get((int(hardware[1]), int(hardware[2])))
-            if card is None:
-                continue
-            name, alsa_name = card.name, f"plughw:{card.address}"
-        elif _NO_DEVICES.match(listed):
-            continue
-        else:
-            name = alsa_name = listed
-        yield name, alsa_name, inputs, outputs, _rates(library, index, inputs, outputs)
+    present = cards()
+    for device in sorted(_listed(library), key=lambda device: device.name != "default"):
+        known = alsa_name(device, present)
+        if known is not None:
+            rates = _rates(library, device.index, device.inputs, device.outputs)
+            yield known[0], known[1], device.inputs, device.outputs, rates
 
 
 def _rates(library: pyaudio.PyAudio, index: int, inputs: int, outputs: int) -> tuple[int, ...]:
