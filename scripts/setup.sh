@@ -24,7 +24,8 @@ fail() {
 }
 
 interrupted() {
-    say "interrupted; the next start begins with this step anew"
+    # The step's own output goes into the log, and so would this.
+    say "interrupted; the next start begins anew" 2>&8
     exit 130
 }
 
@@ -147,6 +148,7 @@ set_up() {
     [[ $("$python" -c 'import sys; print(sys.base_prefix)') != /usr ]] || packages+=" python3-venv python3-dev"
     # shellcheck disable=SC2086
     need_packages $packages
+    exec 8>&2
     trap interrupted INT TERM
     # One setup at a time: the lock lies on the repository's folder and is inherited by what works in it.
     exec 9<"$root"
@@ -154,7 +156,7 @@ set_up() {
         say "another setup is at work in this folder; waiting for it"
         flock 9
         if is_ready "$purpose"; then
-            exec 9<&-
+            exec 9<&- 8>&-
             trap - INT TERM
             return 0
         fi
@@ -173,7 +175,7 @@ set_up() {
     # What is enough for the tests is enough to run.
     stamp run >"$venv/.ready-run"
     [[ $purpose != test ]] || stamp test >"$venv/.ready-test"
-    exec 9<&-
+    exec 9<&- 8>&-
     trap - INT TERM
     say "ready"
 }
