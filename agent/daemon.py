@@ -275,7 +275,7 @@ class Daemon:
         deadline = Deadline(self._config.shutdown_seconds - kept)
         if self._parts.responder is not None:
             self._parts.responder.abort()  # an answer that has not come yet will not be said any more
-        stuck = self._parts.supervisor.stop(deadline, self._tend, self._cut)
+        stuck = self._parts.supervisor.stop(deadline, self._tend, lambda: self._cut(by))
         for action in self._conversation.leave(by):
             self._do(action)
         stuck += self._doors.stop(Deadline(FRONTENDS_SHARE), lambda: None, lambda: None)
@@ -289,8 +289,9 @@ class Daemon:
         log.info("ended")
         return 0
 
-    def _cut(self) -> None:
-        self._parts.ring.clear("shutdown")
+    def _cut(self, by: str) -> None:
+        if self._parts.synthesizer is not None:
+            self._parts.synthesizer.hush(by)
 
     def _tend(self) -> None:
         """While the workers flow out, what they report is still taken: the last transcript, how utterances ended."""

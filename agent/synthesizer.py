@@ -56,7 +56,7 @@ class _End:
 Letter = _Begin | _Piece | _Complete | _Hush | _End
 
 
-@dataclass
+@dataclass(eq=False)
 class _Job:
     """One utterance on its way: all its passages so far, for they are needed again if a service fails."""
 
@@ -112,14 +112,14 @@ class Synthesizer(Worker):
 
     def hush(self, by: str) -> None:
         """Drops what is being said and what waits. The ring is emptied at once, in the caller's thread."""
-        self._ring.clear(by)
+        self._clear(by)
         self._mailbox.put(_Hush(by))
 
     def stop(self) -> None:
         self._mailbox.put(_End(gently=True))
 
     def abort(self) -> None:
-        self._ring.clear("shutdown")
+        self._clear("shutdown")
         self._mailbox.put(_End(gently=False))
 
     # --- the thread
@@ -197,11 +197,17 @@ class Synthesizer(Worker):
     def _drop(self, by: str) -> None:
         if self._session:
             self._hang_up()
-        self._ring.clear(by)
+        self._clear(by)
         for job in self._jobs:
             if job.ticket is None:
                 self.report(Cancelled(job.utterance.id, by))
         self._jobs.clear()
+
+    def _clear(self, by: str) -> None:
+        """Empties the ring. What the speaker had begun it will report itself; of the rest only we know."""
+        for cut in self._ring.clear(by):
+            if not cut.began:
+                self.report(Cancelled(cut.utterance, by))
 
     # --- one utterance, one service, one session at a time
 
@@ -247,11 +253,10 @@ class Synthesizer(Worker):
             return
         try:
             for pcm in session.pump():
-                self._sound(job, session, pcm)
+                if not self._sound(job, session, pcm):
+                    return  # it was cut, and its connection belongs to somebody else now
         except AudioError as error:
             session.failure = f"{session.connection.service}: {error}"
-        if self._session is not session:
-            return  # it was cut while its sound waited for room in the ring
         if session.ended and session.asked and not job.sounded:
             session.failure = f"{session.connection.service}: it ended without a sound"
         if session.failure is not None:
@@ -263,21 +268,23 @@ class Synthesizer(Worker):
             job.services[0].healthy()
             job.done += session.asked
 
-    def _sound(self, job: _Job, session: SpeechSession, pcm: bytes) -> None:
+    def _sound(self, job: _Job, session: SpeechSession, pcm: bytes) -> bool:
+        """Puts sound into the ring, however long that is full; tells whether it is still wanted."""
         if job.ticket is None and session.format is not None:
             job.ticket = self._ring.begin(job.utterance.id, session.format)
             job.sounded = True
             self.report(AudioArrived(job.utterance.id, session.connection.service))
         if job.ticket is None:
-            return
+            return True
         for start in range(0, len(pcm), PIECE_BYTES):
             while not self._ring.wait_room(job.ticket, ROUND_SECONDS):
                 self.beat()
             if not self._ring.write(job.ticket, pcm[start : start + PIECE_BYTES]):
                 # Cleared: the ring has told the speaker, and the letter that says by whom is on its way.
                 self._hang_up()
-                self._jobs.remove(job)
-                return
+                self._jobs.popleft()
+                return False
+        return True
 
     def _pass_on(self, job: _Job, reason: str) -> None:
         """To the next service, from the first passage on."""
