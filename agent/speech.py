@@ -54,7 +54,7 @@ class SpeechSession:
         """Hands over what is new. ``complete``: nothing will follow, which is the service's to know as well."""
         for passage in passages:
             if self.full:
-                return
+                break  # and this session gets its end, or it would never be over and the next one never begin
             if not self._awaiting:
                 self._heard_at = time.monotonic()  # it had nothing to say until now
             self.connection.send(Text(passage))
