@@ -26,7 +26,7 @@ from agent.service import Service
 from agent.services import redirected
 from agent.threads import Deadline
 
-QUESTION = "What time is it?"
+QUESTION = "Excuse me, could you please tell me what time it is?"
 REPLY_FILE = "demo-reply.wav"
 TURN_SECONDS = 90.0
 START_SECONDS = 60.0
