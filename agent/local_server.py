@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import threading
 
 from agent.config.model import Server
 from agent.errors import ServiceError
+from agent.service import for_children
 from agent.threads import Backoff, Deadline
 
 log = logging.getLogger(__name__)
@@ -78,7 +80,9 @@ class LocalServer:
 
     def _run(self) -> int:
         process = subprocess.Popen(
-            [sys.executable, "-m", "agent.server", "--with-parent", *_arguments(self._settings)],
+            # -P: what lies in the working directory is none of ours. Its modules are found where ours are found.
+            [sys.executable, "-P", "-m", "agent.server", "--with-parent", *_arguments(self._settings)],
+            env={**for_children(os.environ), "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
