@@ -14,6 +14,7 @@ from agent.dial import dial
 from agent.framing import BROKEN, Close, Framing, Ping, Refused
 from agent.protocols.events import Client, End, Event, Message
 from agent.threads import Deadline
+from agent.waiting import HasFileno as HasFileno
 from agent.waiting import wait as wait
 
 PING_SECONDS, PONG_SECONDS = 5.0, 4.5

@@ -27,6 +27,7 @@ RENEW_SHARE = 0.9
 """Of the time that the service keeps an unused connection; then it is replaced, before the service drops it."""
 
 FAREWELL_SECONDS = 2.0
+GIVE_UP_SECONDS = 0.2
 
 
 class Warm(Protocol):
@@ -81,7 +82,8 @@ class Standby(Generic[Kept]):
         self._dialling: threading.Thread | None = None
         self._farewells: list[threading.Thread] = []
         self._connection: Kept | None = None
-        self._since = 0.0
+        self._since = 0.0  # when the connection in standby was ready
+        self._taken_since = 0.0  # the same of the one that was taken last
         self._not_before = 0.0
         self._dropped = 0
 
@@ -128,6 +130,7 @@ class Standby(Generic[Kept]):
             self.mind()
         taken, self._connection = self._connection, None
         if taken is not None:
+            self._taken_since = self._since
             self.mind()
         return taken
 
@@ -142,7 +145,7 @@ class Standby(Generic[Kept]):
 
     def broke(self, reason: str, *, permanent: bool = False) -> None:
         """A connection that was taken did not do what it was for."""
-        self._failed(ServiceError(self.service, reason.removeprefix(f"{self.service}: "), permanent=permanent))
+        self._lost(self._taken_since, ServiceError(self.service, _bare(reason, self.service), permanent=permanent))
 
     def close(self, deadline: Deadline) -> None:
         """Says goodbye to the connection and joins the threads. A dial that is under way is given up: nothing was said
@@ -155,8 +158,10 @@ class Standby(Generic[Kept]):
         if self._connection is not None:
             self._part(self._connection)
             self._connection = None
-        for thread in [*self._farewells, *([self._dialling] if self._dialling else [])]:
+        for thread in self._farewells:
             thread.join(deadline.remaining())
+        if self._dialling is not None:
+            self._dialling.join(deadline.within(GIVE_UP_SECONDS).remaining())
         self._dialled.close()
 
     def _check(self) -> None:
@@ -169,8 +174,11 @@ class Standby(Generic[Kept]):
         fatal = next((event for event in said if isinstance(event, wire.Failure) and event.fatal), None)
         if connection.ended or fatal is not None:
             self._connection = None
+            # One that had held and is gone is nothing unusual (services let idle ones go): it is simply dialled again.
+            unusual = not connection.ended or (fatal is not None and fatal.permanent)
             connection.abort()
-            self._lost(age, fatal)
+            if unusual or age < self._healthy_seconds:
+                self._lost(self._since, self._reason(fatal))
             return
         if self.error is not None and age >= self._healthy_seconds:
             self.healthy()
@@ -179,17 +187,23 @@ class Standby(Generic[Kept]):
             self._connection = None
             self._part(connection)
 
-    def _lost(self, age: float, fatal: wire.Failure | None) -> None:
-        self._dropped = self._dropped + 1 if age < AT_ONCE_SECONDS else 0
-        if fatal is not None and fatal.permanent:
-            self._failed(ServiceError(self.service, f"refused the connection: {fatal}", permanent=True))
-        elif self._dropped >= AT_ONCE_TIMES:
+    def _reason(self, fatal: wire.Failure | None) -> ServiceError:
+        if fatal is None:
+            return ServiceError(self.service, "dropped the connection soon after the dial")
+        return ServiceError(
+            self.service,
+            _bare(str(fatal), self.service),
+            permanent=fatal.permanent,
+            retry_after_seconds=fatal.retry_after_seconds,
+            status=fatal.status,
+        )
+
+    def _lost(self, since: float, error: ServiceError) -> None:
+        self._dropped = self._dropped + 1 if time.monotonic() - since < AT_ONCE_SECONDS else 0
+        if self._dropped >= AT_ONCE_TIMES and not error.permanent:
             what = f"accepted {self._dropped} connections and dropped each at once: check api_key and url"
-            self._failed(ServiceError(self.service, what, permanent=True))
-        elif age < self._healthy_seconds:
-            after = fatal.retry_after_seconds if fatal is not None else None
-            self._failed(ServiceError(self.service, "dropped the connection soon after", retry_after_seconds=after))
-        # A connection that had held and is gone is nothing unusual: it is simply dialled again.
+            error = ServiceError(self.service, what, permanent=True, status=error.status)
+        self._failed(error)
 
     def _failed(self, error: ServiceError) -> None:
         known, self.error = self.error, error
@@ -237,3 +251,7 @@ class Standby(Generic[Kept]):
             connection.abort()
         else:
             self._farewells.append(thread)
+
+
+def _bare(text: str, service: str) -> str:
+    return text.removeprefix(f"{service}: ").removeprefix(f"{service} ")

@@ -1,0 +1,251 @@
+"""One connection kept ready: handed over while it is healthy, replaced when it is not, and never hammered for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from tools.plain import END_MARK, Plain
+from tools.scripted import CLOSE, TEXT, Peer, Scripted, close_frame, hangs_up, mute, polite, refuses, says, silent
+
+from agent.connection import Connection, connect, wait
+from agent.errors import ConfigError
+from agent.events import Event, ServiceDown, ServiceUp
+from agent.protocols.events import Client, Text
+from agent.standby import Standby
+from agent.threads import Backoff, Deadline
+
+
+class Quick(Backoff):
+    """A backoff without patience that remembers the floors it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(first_seconds=0.01, cap_seconds=0.02, seed=1)
+        self.floors: list[float] = []
+
+    def next_seconds(self, at_least_seconds: float = 0.0) -> float:
+        self.floors.append(at_least_seconds)
+        return super().next_seconds(at_least_seconds)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left_behind() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5)
+        assert not thread.is_alive(), thread.name
+
+
+class Kit:
+    """A standby with what it reported."""
+
+    def __init__(self, url: str, silent_seconds: float | None = None, **keys: float) -> None:
+        self.told: list[Event] = []
+        self.backoff = Quick()
+
+        def make() -> Client:
+            codec = Plain(url)
+            codec.silent_seconds = silent_seconds
+            return codec
+
+        def dial(codec: Client, deadline: Deadline) -> Connection:
+            return connect(codec, deadline)
+
+        self.standby: Standby[Connection] = Standby("plain", make, dial, self.told.append, backoff=self.backoff, **keys)
+
+    def until(self, done: Callable[[], bool], seconds: float = 10.0) -> None:
+        deadline = Deadline(seconds)
+        self.standby.mind()
+        while not done():
+            assert not deadline.over, (self.told, self.standby.error)
+            seconds_left = [deadline.remaining(), self.standby.next_timeout()]
+            wait(None, list(self.standby.waitables()), min(s for s in seconds_left if s is not None))
+            self.standby.mind()
+
+    @property
+    def ready(self) -> bool:
+        return len(self.standby.waitables()) == 2
+
+    def __enter__(self) -> Kit:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.standby.close(Deadline(5))
+        self.standby.close(Deadline(5))
+
+
+def test_a_connection_is_ready_before_it_is_wanted_and_the_next_follows() -> None:
+    with Scripted(polite) as server, Kit(server.url) as kit:
+        kit.until(lambda: kit.ready)
+        taken = kit.standby.take()
+        assert taken is not None
+        taken.send(Text("hello"))
+        while not (events := taken.pump()):
+            assert wait(taken, [], 5)[0]
+        assert events == [Text("hello")]
+        kit.until(lambda: kit.ready)
+        assert len(server.peers) == 2 and kit.told == []
+        taken.finish(Deadline(5))
+
+
+def test_a_dial_under_way_may_be_waited_for() -> None:
+    with Scripted(polite) as server, Kit(server.url) as kit:
+        assert kit.standby.take() is None
+        taken = kit.standby.take(Deadline(5))
+        assert taken is not None
+        taken.abort()
+
+
+def test_a_connection_that_died_in_standby_is_not_handed_over() -> None:
+    go = threading.Event()
+
+    def dies(peer: Peer) -> None:
+        peer.accept()
+        go.wait(10)
+
+    with Scripted(dies, polite) as server, Kit(server.url, healthy_seconds=0.0) as kit:
+        kit.until(lambda: kit.ready)
+        first = kit.standby.waitables()[1]
+        go.set()
+        kit.until(lambda: kit.ready and kit.standby.waitables()[1] is not first)
+        assert isinstance(first, Connection) and first.ended and kit.told == []
+
+
+def test_a_death_is_seen_at_the_moment_of_taking_too() -> None:
+    closed = threading.Event()
+
+    def dies(peer: Peer) -> None:
+        peer.accept()
+        closed.wait(10)
+        peer.send(close_frame(1000))
+        peer.read_all()
+
+    with Scripted(dies, polite) as server, Kit(server.url, healthy_seconds=0.0) as kit:
+        kit.until(lambda: kit.ready)
+        closed.set()
+        assert wait(None, list(kit.standby.waitables()), 5)[1]
+        assert kit.standby.take() is None
+
+
+def test_row_34_an_unused_connection_is_renewed_before_the_service_drops_it_and_gets_its_end_mark() -> None:
+    seen: list[list[tuple[int, bytes]]] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        frames = []
+        while (found := peer.read_frame())[0] >= 0:
+            frames.append(found)
+            if found[0] == CLOSE:
+                peer.send(close_frame(1000))
+                break
+        seen.append(frames)
+
+    with Scripted(script) as server, Kit(server.url, silent_seconds=0.2) as kit:
+        kit.until(lambda: kit.ready)
+        first = kit.standby.waitables()[1]
+        began = time.monotonic()
+        kit.until(lambda: kit.ready and kit.standby.waitables()[1] is not first)
+        assert 0.1 < time.monotonic() - began < 2 and kit.told == []
+    assert len(seen) >= 2 and all([(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")] == frames for frames in seen)
+
+
+def test_row_01_trouble_is_told_once_however_many_tries_and_so_is_its_end() -> None:
+    with Scripted(refuses("500 Oh"), refuses("500 Oh"), refuses("500 Oh"), polite) as server:
+        with Kit(server.url, healthy_seconds=0.1) as kit:
+            kit.until(lambda: kit.standby.error is not None)
+            kit.until(lambda: kit.standby.error is None)
+            down, up = kit.told
+        assert isinstance(down, ServiceDown) and not down.permanent and "500" in down.reason
+        assert up == ServiceUp("plain", 3)
+
+
+def test_a_connection_that_merely_began_does_not_end_the_trouble() -> None:
+    with Scripted(refuses("500 Oh"), polite) as server, Kit(server.url, healthy_seconds=60.0) as kit:
+        kit.until(lambda: kit.ready)
+        assert kit.standby.error is not None and kit.backoff.tries == 1
+        kit.standby.healthy()
+        assert kit.standby.error is None and kit.backoff.tries == 0 and kit.told[1:] == [ServiceUp("plain", 1)]
+
+
+def test_row_06_a_permanent_refusal_is_not_hammered() -> None:
+    with Scripted(refuses("401 No")) as server, Kit(server.url) as kit:
+        kit.until(lambda: kit.standby.error is not None)
+        error, pause = kit.standby.error, kit.standby.next_timeout()
+        assert error is not None and error.permanent and pause is not None and pause > 59
+        assert kit.standby.take(Deadline(5)) is None and len(server.peers) == 1
+        assert [event.permanent for event in kit.told if isinstance(event, ServiceDown)] == [True]
+
+
+def test_row_07_retry_after_is_the_least_that_is_waited() -> None:
+    with Scripted(refuses("429 Slow down", "Retry-After: 30")) as server, Kit(server.url) as kit:
+        kit.until(lambda: kit.standby.error is not None)
+        assert kit.backoff.floors == [30.0]
+
+
+def test_accepted_and_dropped_at_once_is_a_refusal_after_three() -> None:
+    with Scripted(hangs_up()) as server, Kit(server.url) as kit:
+        kit.until(lambda: kit.standby.error is not None and kit.standby.error.permanent)
+        assert len(server.peers) == 3 and kit.backoff.floors == [0.0, 0.0, 60.0]
+        assert [type(event) for event in kit.told] == [ServiceDown, ServiceDown], "the second one says: for good"
+
+
+def test_it_is_a_refusal_also_where_the_connections_were_taken_first() -> None:
+    with Scripted(silent) as server, Kit(server.url) as kit:
+        for _ in range(3):
+            kit.until(lambda: kit.ready)
+            taken = kit.standby.take()
+            assert taken is not None
+            taken.abort()
+            kit.standby.broke("plain: broke off")
+        assert kit.standby.error is not None and kit.standby.error.permanent
+
+
+def test_a_key_that_cannot_be_read_is_permanent_and_ends_nothing() -> None:
+    told: list[Event] = []
+
+    def make() -> Client:
+        raise ConfigError("the key file /x cannot be read")
+
+    standby: Standby[Connection] = Standby("plain", make, connect, told.append)
+    standby.mind()
+    assert standby.error is not None and standby.error.permanent and len(told) == 1
+    standby.close(Deadline(1))
+
+
+def test_closing_says_goodbye_to_a_connection_that_nobody_used() -> None:
+    frames: list[tuple[int, bytes]] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        frames.append(peer.read_frame())
+        frames.append(peer.read_frame())
+        peer.send(close_frame(1000))
+
+    with Scripted(script) as server:
+        with Kit(server.url) as kit:
+            kit.until(lambda: kit.ready)
+        server.join()
+    assert frames == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
+
+
+def test_closing_does_not_wait_for_a_dial_that_hangs() -> None:
+    with Scripted(mute) as server:
+        kit = Kit(server.url, dial_seconds=1.0)
+        kit.standby.mind()
+        assert server.arrived.acquire(timeout=5)
+        began = time.monotonic()
+        kit.standby.close(Deadline(8))
+        assert time.monotonic() - began < 0.9
+
+
+def test_row_55_a_flapping_service_costs_no_threads_and_few_connects() -> None:
+    with (
+        Scripted(refuses("503 Later"), says(), hangs_up(), polite) as server,
+        Kit(server.url, healthy_seconds=0.05) as kit,
+    ):
+        before = threading.active_count()
+        kit.until(lambda: len(server.peers) >= 4 and kit.standby.error is None)
+        assert threading.active_count() <= before + 6 and len(server.peers) <= 6
