@@ -20,10 +20,12 @@ MOST_UNREAD_BYTES = 64 * 1024
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long a caller may be silent: with nothing to wait for, in the middle of a line, or over the answers to read
-    (``line_seconds``), and in the middle of a text. ``per_second`` lines are read of each; who writes faster waits."""
+    (``line_seconds``), before the first words of a text it has begun, and in the middle of that, when the device waits
+    for it. ``per_second`` lines are read of each; who writes faster waits."""
 
     idle_seconds: float = 30.0
     line_seconds: float = 10.0
+    first_piece_seconds: float = 600.0
     piece_seconds: float = 60.0
     per_second: float = 200.0
 
@@ -176,7 +178,8 @@ class Caller:
         if self._line_at is not None and not self.held_back:
             ends.append(self._line_at + patience.line_seconds)
         if self.draft is not None:
-            ends.append(self._heard_at + patience.piece_seconds)
+            begun = self.draft.announced
+            ends.append(self._heard_at + (patience.piece_seconds if begun else patience.first_piece_seconds))
         elif not self.awaited and not self.held_back:
             ends.append(self._heard_at + patience.idle_seconds)
         return min(ends) - time.monotonic() if ends else None

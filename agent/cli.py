@@ -63,6 +63,17 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--question", help="what is asked")
     demo.add_argument("--output", metavar="F.wav", help="write the reply there instead of playing it")
 
+    status = _command(commands, "status", _status, "how the running daemon is")
+    _with_config(status)
+    _with_json(status)
+
+    hush = _command(commands, "hush", _hush, "have the running daemon be silent")
+    _with_config(hush)
+
+    volume = _command(commands, "volume", _volume, "how loud the running daemon speaks, until it ends")
+    _with_config(volume)
+    volume.add_argument("percent", nargs="?", type=int, choices=range(101), metavar="PERCENT", help="0 to 100")
+
     commands.add_parser("server", help="the local speech server (server --help tells more)")
 
     devices = _command(commands, "devices", _devices, "the sound cards there are, and the line to write for each")
@@ -128,6 +139,24 @@ def _demo(options: argparse.Namespace) -> int:
     return demo(
         _loaded(options), service=options.service, question=question, output=options.output, as_json=options.json
     )
+
+
+def _status(options: argparse.Namespace) -> int:
+    from agent.commands.status import status
+
+    return status(_loaded(options), as_json=options.json)
+
+
+def _hush(options: argparse.Namespace) -> int:
+    from agent.commands.status import hush
+
+    return hush(_loaded(options))
+
+
+def _volume(options: argparse.Namespace) -> int:
+    from agent.commands.status import volume
+
+    return volume(_loaded(options), options.percent)
 
 
 def _server(arguments: list[str]) -> int:

@@ -4,56 +4,55 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 from agent.assembly import make_speaker, make_synthesizer
 from agent.audio.ring import RingBuffer
+from agent.commands.handover import hand_over
 from agent.commands.recording import Recording
 from agent.commands.run import require_keys
 from agent.commands.servers import local_server
+from agent.commands.signals import HushSignals
 from agent.commands.text_reader import TextReader
 from agent.config.model import Config
-from agent.errors import AgentError, ServiceError, UsageError
+from agent.control_client import ControlClient, NoDaemon, sockets
+from agent.errors import AgentError, ServiceError
 from agent.events import Cancelled, DeviceLost, Died, Event, Spoken, Stop, Unspoken, Utterance
 from agent.local_server import LocalServer
 from agent.speaker import Speaker
 from agent.supervisor import Supervisor
+from agent.texts import LONGEST_TEXT, checked
 from agent.threads import Deadline
-
-LONGEST_TEXT = 100_000
-"""Characters: two hours of speech. More is a mistake, and is said to be one before anything is spoken."""
 
 UTTERANCE = "say"
 
 
 def say(config: Config, words: list[str], *, service: str | None = None, output: str | None = None) -> int:
-    """Speaks ``words``, or stdin where they are ``-``; into the WAV file ``output`` where one is named."""
+    """Speaks ``words``, or stdin where they are ``-``; into the WAV file ``output`` where one is named.
+
+    Where neither a file nor a service is asked for, a running daemon does it: it has the sound card, the keys, and a
+    connection in standby.
+    """
+    text = None if words == ["-"] else checked(" ".join(words))
+    if service is None and output is None:
+        daemon = _daemon(config)
+        if daemon is not None:
+            return hand_over(daemon, text)
+    # Nobody listens here: a local server for the transcription alone would be started for nothing.
+    config = replace(config, conversation=replace(config.conversation, mode="announce"))
     if service is not None:
         config = replace(config, synthesis=replace(config.synthesis, services=(service,)))
     require_keys(config)
-    text = None if words == ["-"] else checked(" ".join(words))
     with local_server(config) as local:
         return _Saying(config, local, output).run(text)
 
 
-def checked(text: str) -> str:
-    """The text, if it can be spoken. Raises ``UsageError``."""
-    if not text.strip():
-        raise UsageError("there is nothing to say: the text is empty or only white space; give some words")
-    if len(text) > LONGEST_TEXT:
-        raise UsageError(
-            f"the text has {len(text)} characters and at most {LONGEST_TEXT} are spoken at once: say it in parts"
-        )
+def _daemon(config: Config) -> ControlClient | None:
     try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        # Bytes of the command line that are no UTF-8 arrive as lone surrogates.
-        raise UsageError(f"the text is not UTF-8 at character {error.start + 1}: convert it first") from error
-    return text
+        return ControlClient.find(sockets(config, os.environ))
+    except NoDaemon:
+        return None
 
 
 class _Saying:
@@ -73,7 +72,7 @@ class _Saying:
         self._reader: TextReader | None = None
 
     def run(self, text: str | None) -> int:
-        signals = _Signals(self._inbox.put)
+        signals = HushSignals(self._inbox.put)
         supervisor = Supervisor([self._synthesizer, self._speaker])
         supervisor.start()
         error: AgentError | None = None
@@ -119,27 +118,6 @@ class _Saying:
                     return AgentError(f"the {worker} died: {cause!r}")
                 case DeviceLost(reason=reason):
                     return AgentError(reason)
-
-
-class _Signals:
-    """Ctrl-C, SIGTERM and SIGUSR1 hush; a second of the first two leaves at once."""
-
-    def __init__(self, report: Callable[[Event], None]) -> None:
-        self._count = 0
-        self._report = report
-        self._before = {
-            number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-        }
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self._count += 1
-        if self._count > 1 and number != signal.SIGUSR1:
-            os._exit(128 + number)
-        self._report(Stop(signal.Signals(number).name))
-
-    def restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 def record(config: Config, local: LocalServer, text: str, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Text from stdin as it is written, on its way to the synthesizer."""
+"""Text from stdin as it is written, on its way to whoever says it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,34 @@ import select
 import sys
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from agent.errors import AgentError, UsageError
 from agent.events import Event, Spoken, Utterance
-from agent.synthesizer import Synthesizer
+
+
+class Says(Protocol):
+    """Whoever says a text that comes piece by piece: a synthesizer, or a daemon that has one."""
+
+    def begin(self, utterance: Utterance) -> None: ...
+
+    def say(self, utterance: str, text: str) -> None: ...
+
+    def complete(self, utterance: str) -> None: ...
 
 
 class TextReader(threading.Thread):
-    """Reads stdin as it comes and hands it to the synthesizer: the first words begin the utterance, the end of the file
+    """Reads stdin as it comes and hands it on: the first words begin the utterance, the end of the file
     completes it. Where no words come, or what comes is no text, ``error`` says so, and ``Spoken`` is reported for an
     utterance that never began. ``stop`` ends the reading at once; safe after its end."""
 
     def __init__(
-        self, synthesizer: Synthesizer, utterance: str, longest: int, report: Callable[[Event], None]
+        self, says: Says, utterance: str, longest: int, report: Callable[[Event], None]
     ) -> None:
         super().__init__(name="stdin")
         self.begun = False
         self.error: AgentError | None = None
-        self._synthesizer, self._utterance, self._longest = synthesizer, utterance, longest
+        self._says, self._utterance, self._longest = says, utterance, longest
         self._report = report
         self._wake, self._stopped = os.pipe()
 
@@ -53,7 +63,7 @@ class TextReader(threading.Thread):
         except UsageError as error:
             self.error = error
         if self.begun:
-            self._synthesizer.complete(self._utterance)
+            self._says.complete(self._utterance)
         else:
             self.error = self.error or UsageError("there is nothing to say: stdin held no words")
             self._report(Spoken(self._utterance, 0.0))
@@ -61,9 +71,9 @@ class TextReader(threading.Thread):
     def _hand_on(self, text: str) -> None:
         if not self.begun and text.strip():
             self.begun = True
-            self._synthesizer.begin(Utterance(self._utterance, None, source="say"))
+            self._says.begin(Utterance(self._utterance, None, source="say"))
         if self.begun and text:
-            self._synthesizer.say(self._utterance, text)
+            self._says.say(self._utterance, text)
 
     def stop(self) -> None:
         os.write(self._stopped, b".")
