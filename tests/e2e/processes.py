@@ -1,0 +1,249 @@
+"""The program as its users have it: processes of their own, watched line by line, every wait bounded, all reaped."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from server.running import Running
+
+PATIENCE_SECONDS = 30.0
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("VOICE_AGENT_")}
+
+
+class Stream:
+    """What a process writes, gathered by a thread as it comes, with the moment at which each piece came."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self.data = b""
+        self.first_at: float | None = None
+        self._over = False
+        self._changed = threading.Condition()
+        self._pipe = pipe
+        self._thread = threading.Thread(target=self._gather, daemon=True)
+        self._thread.start()
+
+    def _gather(self) -> None:
+        with self._pipe:
+            while chunk := os.read(self._pipe.fileno(), 65536):
+                with self._changed:
+                    self.first_at = self.first_at or time.monotonic()
+                    self.data += chunk
+                    self._changed.notify_all()
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def await_bytes(self, least: int) -> None:
+        self._await(lambda: len(self.data) >= least, f"{least} bytes")
+
+    def await_text(self, text: str) -> None:
+        self._await(lambda: text.encode() in self.data, repr(text))
+
+    def _await(self, met: Callable[[], bool], what: str) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: met() or self._over, PATIENCE_SECONDS)
+            assert met(), f"{what} did not come; there was {self.data[-2000:]!r}"
+
+    def whole(self) -> bytes:
+        self._thread.join(PATIENCE_SECONDS)
+        return self.data
+
+
+class Process:
+    """One ``voice-agent`` in a process group of its own. ``end`` waits for its end and fails the test that it keeps
+    waiting; whatever is left of the group is killed."""
+
+    def __init__(self, *arguments: str | bytes, env: Mapping[str, str] | None = None, cwd: Path | None = None,
+                 stdin: bool = False) -> None:  # fmt: skip
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "agent.cli", *arguments],
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parents[2]), **(env or {})},
+            cwd=cwd,
+            start_new_session=True,
+        )
+        assert self.popen.stdout is not None and self.popen.stderr is not None
+        self.stdout, self.stderr = Stream(self.popen.stdout), Stream(self.popen.stderr)
+
+    def write(self, data: str | bytes) -> None:
+        assert self.popen.stdin is not None
+        self.popen.stdin.write(data.encode() if isinstance(data, str) else data)
+        self.popen.stdin.flush()
+
+    def close_stdin(self) -> None:
+        assert self.popen.stdin is not None
+        self.popen.stdin.close()
+
+    def signal(self, number: int) -> None:
+        self.popen.send_signal(number)
+
+    def end(self, seconds: float = PATIENCE_SECONDS) -> int:
+        try:
+            return self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"it did not end within {seconds:g} s; it said {self.stderr.whole()!r}") from None
+
+    @property
+    def output(self) -> str:
+        return self.stdout.whole().decode()
+
+    @property
+    def errors(self) -> str:
+        return self.stderr.whole().decode()
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.popen.pid, signal.SIGKILL)
+        self.popen.wait(PATIENCE_SECONDS)
+        if self.popen.stdin is not None:
+            with contextlib.suppress(OSError):
+                self.popen.stdin.close()
+
+    def lines_of_error(self) -> list[str]:
+        """What it said to the user, without the log of the local server that it may have started."""
+        return [line for line in self.errors.splitlines() if " agent.server." not in line]
+
+
+class Wired(Running):
+    """The local server with its wire log as it is written: ``await_wire`` waits for a message, without looking again
+    and again. The log goes through a FIFO."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        directory.mkdir(exist_ok=True)
+        os.mkfifo(directory / "wire.jsonl")
+        self._lines: list[dict[str, Any]] = []
+        self._changed = threading.Condition()
+        # Opened for both, so that it neither waits for a writer nor ends with one.
+        self._fd = os.open(directory / "wire.jsonl", os.O_RDWR | os.O_NONBLOCK)
+        self._stop = os.eventfd(0)
+        self._thread = threading.Thread(target=self._gather, name="wire")
+        self._thread.start()
+        try:
+            super().__init__(directory, *arguments)
+        except BaseException:
+            self._close()
+            raise
+
+    def wire(self) -> list[dict[str, Any]]:
+        with self._changed:
+            return list(self._lines)
+
+    def await_wire(self, count: int = 1, since: int = 0, **about: Any) -> list[dict[str, Any]]:
+        """The first ``count`` lines after ``since`` that hold all of ``about``; ``event``: one that the codec read."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._matching(since, about)) >= count, PATIENCE_SECONDS)
+            found = self._matching(since, about)
+            assert len(found) >= count, f"{about} did not come {count} times; there was {self._lines[since:][-30:]}"
+            return found[:count]
+
+    def matching(self, since: int = 0, **about: Any) -> list[dict[str, Any]]:
+        with self._changed:
+            return self._matching(since, about)
+
+    def settled(self, since: int) -> list[dict[str, Any]]:
+        """The wire since then, once every session that was opened has been closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._open(since), PATIENCE_SECONDS)
+            assert not self._open(since), f"sessions {self._open(since)} were never closed"
+            return self._lines[since:]
+
+    def _open(self, since: int) -> set[int]:
+        opened = {line["connection"] for line in self._lines[since:] if line["kind"] == "open"}
+        closed = {
+            line["connection"] for line in self._lines[since:] if line["kind"] == "close" and line["direction"] == "in"
+        }
+        return opened - closed
+
+    def _matching(self, since: int, about: dict[str, Any]) -> list[dict[str, Any]]:
+        wanted = {**about}
+        event = wanted.pop("event", None)
+        return [
+            line
+            for line in self._lines[since:]
+            if all(line.get(name) == value for name, value in wanted.items())
+            and (event is None or event in line.get("events", []))
+        ]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        self._close()
+
+    def _close(self) -> None:
+        os.eventfd_write(self._stop, 1)
+        self._thread.join(PATIENCE_SECONDS)
+        os.close(self._fd)
+        os.close(self._stop)
+
+    def _gather(self) -> None:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        poll.register(self._stop, select.POLLIN)
+        rest = b""
+        while True:
+            ready = {number for number, _ in poll.poll()}
+            if self._fd in ready:
+                *lines, rest = (rest + os.read(self._fd, 1 << 20)).split(b"\n")
+                with self._changed:
+                    self._lines += [json.loads(line) for line in lines]
+                    self._changed.notify_all()
+            elif self._stop in ready:
+                return
+
+
+class Supervision:
+    """What a service manager sees of the daemon: ``READY``, every ``STATUS``, ``STOPPING``, in order."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = str(directory / "notify")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+        self.said: list[str] = []
+
+    def await_word(self, *words: str) -> str:
+        """The next line that holds one of ``words``."""
+        ends = time.monotonic() + PATIENCE_SECONDS
+        while (left := ends - time.monotonic()) > 0:
+            self._socket.settimeout(left)
+            try:
+                message = self._socket.recv(65536).decode()
+            except TimeoutError:
+                break
+            self.said += message.splitlines()
+            for line in message.splitlines():
+                if any(word in line for word in words):
+                    return line
+        raise AssertionError(f"none of {words} was said, but {self.said}")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def sound_of(server_lines: list[dict[str, Any]], pcm: bytes) -> bytes:
+    """The part of ``pcm`` that the binary messages of a wire log carried, each compared by its hash, in order."""
+    at = 0
+    for line in server_lines:
+        if line["direction"] == "in" and line["kind"] == "binary":
+            piece = pcm[at : at + line["length"]]
+            assert len(piece) == line["length"], f"more came than there is: {line}"
+            assert hashlib.sha256(piece).hexdigest() == line["sha256"], f"other sound came at byte {at}: {line}"
+            at += line["length"]
+    return pcm[:at]
