@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from agent.threads import Deadline
 log = logging.getLogger(__name__)
 
 _ABORT_SECONDS = 2.0
+_PARENT, _ENDED = b"\xfe", b"\xff"  # no signal has these numbers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,17 +38,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def serve(options: Options) -> int:
     """Serves with ``options`` until a signal; call it in the main thread. ``AgentError`` where it cannot begin."""
     _log_to(options.log)
-    reasons: queue.SimpleQueue[str] = queue.SimpleQueue()  # the one kind of queue a signal handler may put into
-    seen: list[int] = []
+    wake, waker = socket.socketpair()
+    with wake, waker:
+        # A signal may be handed to any thread, and then wakes no other; but its number is written here at once, by
+        # whichever thread got it, and the main thread always waits here and nowhere else.
+        waker.setblocking(False)
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, _nothing)
+            return _serve(options, wake, waker)
+        finally:
+            signal.set_wakeup_fd(-1)
 
-    def leave(number: int, frame: object) -> None:
-        seen.append(number)
-        if len(seen) > 1:
-            os._exit(1)
-        reasons.put(signal.Signals(number).name)
 
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)
+def _serve(options: Options, wake: socket.socket, waker: socket.socket) -> int:
     recogniser = recognition.find(options.recognition, options.model_path, options.script)
     with WireLog(options.wire_log, options.keys.all()) as wire:
         listener = Listener(options, speech.find(options.speech), recogniser, wire)
@@ -55,23 +60,49 @@ def serve(options: Options) -> int:
         print(f"listening on {f'[{host}]' if ':' in host else host}:{port}", flush=True)
         recogniser.prepare()
         if options.with_parent:
-            threading.Thread(target=_watch_parent, args=(reasons,), name="parent", daemon=True).start()
-        log.info("ending: %s", reasons.get())
-        finish = Deadline(options.finish_seconds)
-        ended = listener.stop(finish, Deadline(options.finish_seconds + _ABORT_SECONDS))
-    if not ended:
+            threading.Thread(target=_watch_parent, args=(waker,), name="parent", daemon=True).start()
+        log.info("ending: %s", _reason(wake.recv(1)))
+        ended: list[bool] = []
+        ending = threading.Thread(target=_end, args=(listener, options.finish_seconds, ended, waker), name="ending")
+        ending.start()
+        while not ended:
+            if wake.recv(1) not in (_PARENT, _ENDED):
+                log.warning("a second signal: leaving at once")
+                os._exit(1)
+        ending.join()
+    if not ended[0]:
         log.warning("a thread did not end in time")
         sys.stdout.flush()
         os._exit(0)
     return 0
 
 
-def _watch_parent(reasons: queue.SimpleQueue[str]) -> None:
+def _end(listener: Listener, finish_seconds: float, ended: list[bool], waker: socket.socket) -> None:
+    try:
+        done = listener.stop(Deadline(finish_seconds), Deadline(finish_seconds + _ABORT_SECONDS))
+    except BaseException:
+        ended.append(False)
+        raise
+    else:
+        ended.append(done)
+    finally:
+        waker.send(_ENDED)
+
+
+def _reason(byte: bytes) -> str:
+    return "the parent has gone" if byte == _PARENT else signal.Signals(byte[0]).name
+
+
+def _nothing(number: int, frame: object) -> None:
+    """There has to be a handler, or the signal would end the process; what is to be done is done where it is read."""
+
+
+def _watch_parent(waker: socket.socket) -> None:
     """A parent that dies, in whatever way, closes its end of the pipe."""
     with open(0, "rb", buffering=0, closefd=False) as stdin:
         while stdin.read(4096):
             pass
-    reasons.put("the parent has gone")
+    waker.send(_PARENT)
 
 
 def _log_to(path: str | None) -> None:
