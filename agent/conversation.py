@@ -32,6 +32,8 @@ from agent.events import (
 
 
 class State(Enum):
+    """What the device is doing, as far as those around it can tell."""
+
     IDLE = "idle"
     LISTENING = "listening"
     THINKING = "thinking"
