@@ -29,6 +29,9 @@ STALL_BYTES_PER_SECOND = 4096
 CLOSE_SECONDS = 2.0
 """The most that is waited for the peer's part of the close."""
 
+LINGER_SECONDS, LINGER_BYTES = 0.5, 1024 * 1024
+"""How long, and over how much, a peer that broke a rule is still listened to, so that it gets to read why."""
+
 UNSENT_BYTES = 16 * 1024 * 1024
 """More than this waiting to be sent ends the connection: the peer has stopped reading."""
 
@@ -101,6 +104,8 @@ class Connection:
         self._closing: tuple[int, str] | None = None  # how it ends, once the answer to it has left
         self._close_by = 0.0
         self._refusal: Refused | None = None  # found behind messages that the owner has not seen yet
+        self._lingers: bool | None = None  # None: no need to; True: our side is shut, the peer's end is waited for
+        self._passed_over = 0
         self._last: list[Event] = []  # what the codec said of the end, until it is fetched
 
     def fileno(self) -> int:
@@ -185,12 +190,12 @@ class Connection:
             self._write()
             while not self.ended and not answer_by.over:
                 events += self._round(answer_by)
-        self._end(BROKEN if self._out else 1000, "closed by us")
+        self._end(*(self._closing or (BROKEN if self._out else 1000, "closed by us")))
         return events + self._take_last()
 
     def abort(self) -> list[Event]:
         """Drops everything and releases the socket, at once; returns the codec's last word if nobody had it yet."""
-        self._end(BROKEN, "dropped by us")
+        self._end(*(self._closing or (BROKEN, "dropped by us")))
         return self._take_last()
 
     # --- out
@@ -234,8 +239,15 @@ class Connection:
             del self._out[:sent]
             self._sent += sent
             self._progress_at = time.monotonic()
-        if self._closing is not None:
+        if self._closing is None or self._lingers:
+            return
+        if self._lingers is None:
             self._end(*self._closing)
+            return
+        # To close a socket while the peer still sends resets it, and the peer may lose our close frame.
+        self._lingers, self._close_by = True, time.monotonic() + LINGER_SECONDS
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_WR)
 
     # --- in
 
@@ -266,6 +278,11 @@ class Connection:
             if self._closing is None:
                 self._frame_got += len(data)
                 self._understand(data, events)
+                continue
+            self._passed_over += len(data)
+            if self._passed_over > LINGER_BYTES:
+                self._end(*self._closing)
+                return
 
     def _understand(self, data: bytes, events: list[Event]) -> None:
         frames = self._framing.frames
@@ -294,6 +311,7 @@ class Connection:
     def _refuse(self, error: Refused) -> None:
         self._queue_close(error.code.to_bytes(2, "big") + error.reason.encode())
         self._close(error.code, error.reason)
+        self._lingers = False
 
     def _close(self, code: int, reason: str) -> None:
         """Nothing more is read; the end comes as soon as what waits has left."""
@@ -305,12 +323,6 @@ class Connection:
             return
         self.ended = True
         self.close_code, self.close_reason = code, reason
-        if code != BROKEN:
-            # Unread bytes would make the kernel reset the connection and the peer lose our close frame.
-            with contextlib.suppress(OSError, ValueError):
-                for _ in range(64):
-                    if not self._sock.recv(_READ_BYTES):
-                        break
         with contextlib.suppress(OSError):
             self._sock.close()
         self._last = self.codec.closed(code, reason)

@@ -1,6 +1,6 @@
 """Our own connection as the echo client of Autobahn|Testsuite: ``python tests/tools/echo.py ws://127.0.0.1:9001``.
 
-Start the suite's side first: ``wstest -m fuzzingserver`` (it needs a Python 2.7). It writes its report when this is done.
+Start the suite's side first: ``wstest -m fuzzingserver`` (it needs a Python 2.7). It writes its report at the end.
 """
 
 from __future__ import annotations
