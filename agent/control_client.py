@@ -17,7 +17,6 @@ from agent.protocols.excerpt import parse_json
 from agent.service.paths import Paths
 from agent.threads import Deadline
 
-CONNECT_SECONDS = 2.0
 SEND_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
 PIECE_CHARACTERS = 8000
@@ -52,8 +51,9 @@ class ControlClient:
         reasons = []
         for path in paths:
             connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            connected.settimeout(CONNECT_SECONDS)
             try:
+                # Without a time-out, for with one the kernel does not wait for our turn where many are connecting. A
+                # daemon that never comes to accept is ended by its watchdog, and that ends this as well.
                 connected.connect(os.fspath(path))
             except OSError as error:
                 connected.close()

@@ -1,0 +1,24 @@
+"""What may be said, and the sentence about what may not."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.errors import UsageError
+from agent.texts import LONGEST_TEXT, checked, encodable
+
+
+def test_words_pass_as_they_are() -> None:
+    assert checked("  Grüße, 世界! ") == "  Grüße, 世界! "
+    assert checked("x" * LONGEST_TEXT) == "x" * LONGEST_TEXT
+    assert encodable("") == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("", "nothing to say"), (" \n\t", "nothing to say"), ("x" * (LONGEST_TEXT + 1), "100001"), ("a\udcff", "UTF-8")],
+)
+def test_what_cannot_be_said_is_refused_in_one_sentence(text: str, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence) as refused:
+        checked(text)
+    assert "\n" not in str(refused.value)
