@@ -156,11 +156,13 @@ class Unspoken:
 
 @dataclass(frozen=True, slots=True)
 class ServiceDown:
-    """A service cannot be used now. ``permanent``: until the configuration changes (a refused key)."""
+    """A service cannot be used now. ``permanent``: until the configuration changes (a refused key). ``status``: the
+    HTTP status or close code that it gave, if it gave one."""
 
     service: str
     reason: str
     permanent: bool = False
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import TYPE_CHECKING
 
-from agent.connection import Connection
 from agent.threads import Deadline
+
+if TYPE_CHECKING:
+    from agent.connection import Connection
+    from agent.standby import Standby
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +33,14 @@ class Farewells:
         thread = threading.Thread(target=part, args=(connection, FAREWELL_SECONDS), name=f"{connection.service} end")
         thread.start()
         self._threads = [each for each in self._threads if each.is_alive()] + [thread]
+
+    def retire(self, standby: Standby[Connection]) -> None:
+        """Closes a standby that is not needed any more. The caller must not mind it any more."""
+        thread = threading.Thread(
+            target=standby.close, args=(Deadline(FAREWELL_SECONDS),), name=f"{standby.service} retired"
+        )
+        thread.start()
+        self._threads.append(thread)
 
     def join(self, deadline: Deadline) -> None:
         for thread in self._threads:

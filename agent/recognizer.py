@@ -6,19 +6,22 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agent.audio.format import SPEECH
 from agent.audio.frames import FrameQueue
-from agent.connection import Connection, HasFileno, wait
 from agent.events import Event, Gap, Heard, Partial, SpeechBegan, SpeechEnded
 from agent.farewells import Farewells, part
 from agent.protocols.events import Audio, End, Failure, Log, Transcript
 from agent.safe import safe
 from agent.standby import Standby
+from agent.stretch import Stretch
 from agent.threads import Deadline, Mailbox, Worker
 from agent.turns import Began, Ears, Over, Said
+from agent.waiting import wait
+
+if TYPE_CHECKING:
+    from agent.connection import Connection
 
 log = logging.getLogger(__name__)
 
@@ -47,21 +50,6 @@ class Frames(Protocol):
     def release(self) -> None: ...
 
 
-@dataclass
-class _Stretch:
-    """One stretch of speech, from the first frame to its transcript."""
-
-    frames: FrameQueue
-    sent: FrameQueue  # what a new connection would have to be told again
-    finals: list[Transcript] = field(default_factory=list)
-    kept: list[Transcript] = field(default_factory=list)  # what a lost connection had given, should no other come
-    losses: int = 0
-    partial: str = ""
-    over: bool = False
-    ended: bool = False  # the end mark has been given to the connection
-    export_id: str | None = None
-
-
 class Recognizer(Worker):
     """Sends what ``ears`` find worth sending and reports what the service understood.
 
@@ -88,8 +76,9 @@ class Recognizer(Worker):
         self._frames, self._ears, self._standby = frames, ears, standby
         self._captions = captions
         self._outage_seconds, self._answer_seconds = outage_seconds, answer_seconds
-        self._mailbox: Mailbox[str] = Mailbox()
-        self._stretches: deque[_Stretch] = deque()
+        self._mailbox: Mailbox[str | Standby[Connection]] = Mailbox()
+        self._next_standby: Standby[Connection] | None = None
+        self._stretches: deque[Stretch] = deque()
         self._connection: Connection | None = None
         self._farewells = Farewells()
         self._answer_by = Deadline(None)
@@ -102,6 +91,10 @@ class Recognizer(Worker):
     def listen(self, open: bool) -> None:
         """Opens or shuts the ear. While it is shut frames are passed over, and an unfinished stretch ends."""
         self._mailbox.put("open" if open else "shut")
+
+    def use(self, standby: Standby[Connection]) -> None:
+        """Another service, from the next stretch on."""
+        self._mailbox.put(standby)
 
     def stop(self) -> None:
         """The frames end by themselves: their queue is closed by the microphone."""
@@ -117,10 +110,11 @@ class Recognizer(Worker):
         try:
             while not self._over():
                 self.beat()
-                others: list[HasFileno] = [self._mailbox, *self._standby.waitables(), *([self._frames] if self._hungry() else [])]
-                wait(self._connection, others, self._patience())
+                frames = [self._frames] if self._hungry() else []
+                wait(self._connection, [self._mailbox, *self._standby.waitables(), *frames], self._patience())
                 for letter in self._mailbox.take():
                     self._read(letter)
+                self._change_over()
                 self._standby.mind()
                 self._hear()
                 self._pump()
@@ -148,13 +142,23 @@ class Recognizer(Worker):
             return 0.0
         return min(each for each in waits if each is not None)
 
-    def _read(self, letter: str) -> None:
-        if letter == "abort":
+    def _read(self, letter: str | Standby[Connection]) -> None:
+        if isinstance(letter, Standby):
+            if self._next_standby is not None:
+                self._farewells.retire(self._next_standby)
+            self._next_standby = letter
+        elif letter == "abort":
             self._aborted = True
         else:
             self._deaf = letter == "shut"
             if self._deaf:
                 self._mark(self._ears.forget())
+
+    def _change_over(self) -> None:
+        if self._next_standby is not None and not self._stretches and self._connection is None:
+            self._farewells.retire(self._standby)
+            self._standby, self._next_standby = self._next_standby, None
+            self._away_since = None
 
     # --- frames in
 
@@ -175,7 +179,7 @@ class Recognizer(Worker):
         for mark in marks:
             match mark:
                 case Began():
-                    self._stretches.append(_Stretch(FrameQueue(self._outage_seconds), FrameQueue(self._outage_seconds)))
+                    self._stretches.append(Stretch(FrameQueue(self._outage_seconds), FrameQueue(self._outage_seconds)))
                     if not self._ears.patient:
                         self.report(SpeechBegan())
                 case Said(frame):
@@ -204,7 +208,7 @@ class Recognizer(Worker):
                 connection.send(End())
             return
 
-    def _connect(self, stretch: _Stretch) -> bool:
+    def _connect(self, stretch: Stretch) -> bool:
         """Whether there is something to go on with at once: a connection, or the next stretch after a lost one."""
         connection = self._standby.take()
         if connection is not None:
@@ -222,7 +226,7 @@ class Recognizer(Worker):
             return True
         return False
 
-    def _gives_up(self, stretch: _Stretch) -> bool:
+    def _gives_up(self, stretch: Stretch) -> bool:
         if not stretch.over or self._away_since is None:
             return False
         permanent = self._standby.error is not None and self._standby.error.permanent
@@ -262,7 +266,7 @@ class Recognizer(Worker):
             case Log(message):
                 log.info("%s says: %s", self._standby.service, safe(message, 200))
 
-    def _final(self, stretch: _Stretch, final: Transcript) -> None:
+    def _final(self, stretch: Stretch, final: Transcript) -> None:
         stretch.partial = ""
         stretch.losses = 0
         self._away_since = None
@@ -273,7 +277,7 @@ class Recognizer(Worker):
         else:
             stretch.finals.append(final)
 
-    def _so_far(self, stretch: _Stretch) -> str:
+    def _so_far(self, stretch: Stretch) -> str:
         finals = [] if self._captions else [final.text for final in stretch.finals]
         return " ".join(text for text in [*finals, stretch.partial] if text)
 
@@ -286,7 +290,7 @@ class Recognizer(Worker):
         )
         self.report(Heard(text, words, export_id))
 
-    def _close(self, stretch: _Stretch, *, lost: bool = False) -> None:
+    def _close(self, stretch: Stretch, *, lost: bool = False) -> None:
         """The stretch has its transcript, or will never have one; the next gets a connection of its own."""
         if lost and (seconds := self._unanswered(stretch)):
             self.report(Gap(0.0, seconds, f"{self._standby.service} could not be reached"))
@@ -301,7 +305,7 @@ class Recognizer(Worker):
         self._hang_up()
 
     @staticmethod
-    def _unanswered(stretch: _Stretch) -> float:
+    def _unanswered(stretch: Stretch) -> float:
         frames = [*stretch.sent.take(stretch.sent.held), *stretch.frames.take(stretch.frames.held)]
         return SPEECH.seconds_of(sum(map(len, frames)))
 
@@ -329,6 +333,8 @@ class Recognizer(Worker):
         while self._stretches:
             self._close(self._stretches[0], lost=True)
         self._standby.close(Deadline(2.0))
+        if self._next_standby is not None:
+            self._next_standby.close(Deadline(0.0))
         self._frames.release()
         self._mailbox.close()
         self._farewells.join(Deadline(2.0))

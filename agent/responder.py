@@ -31,7 +31,7 @@ class Responder(Worker):
     def __init__(self, answers: Answers, report: Callable[[Event], None]) -> None:
         super().__init__("responder", report)
         self._answers = answers
-        self._questions: queue.SimpleQueue[tuple[int, str] | None] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[tuple[int, str] | Answers | None] = queue.SimpleQueue()
         # Held while reporting, so that a cancelled turn is silent once cancel() has returned; the inbox never waits.
         self._lock = threading.RLock()
         self._open: set[int] = set()
@@ -65,6 +65,12 @@ class Responder(Worker):
             self._aborted = True
             self.stop()
 
+    def use(self, answers: Answers) -> None:
+        """Somebody else answers, from the next question on."""
+        with self._lock:
+            if not self._closed:
+                self._questions.put(answers)
+
     def run(self) -> None:
         try:
             while True:
@@ -75,6 +81,10 @@ class Responder(Worker):
                     continue
                 if question is None:
                     break
+                if not isinstance(question, tuple):
+                    self._answers.close()
+                    self._answers = question
+                    continue
                 turn, text = question
                 error = self._answer(turn, text)
                 with self._lock:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from agent.audio.decode import Decoder, decoder
 from agent.audio.format import Format
-from agent.connection import Connection
 from agent.protocols.events import Audio, Client, End, Event, Failure, Flush, Log, Text
 from agent.safe import safe
+
+if TYPE_CHECKING:
+    from agent.connection import Connection
 
 log = logging.getLogger(__name__)
 

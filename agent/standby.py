@@ -136,6 +136,8 @@ class Standby(Generic[Kept]):
 
     def healthy(self) -> None:
         """The service has done its work on a connection that was taken: whatever the trouble was, it is over."""
+        if self._closed:
+            return
         self._backoff.healthy()
         self._dropped = 0
         if self.error is not None:
@@ -206,13 +208,15 @@ class Standby(Generic[Kept]):
         self._failed(error)
 
     def _failed(self, error: ServiceError) -> None:
+        if self._closed:
+            return  # whoever comes after it, if anybody, tells of the service now
         known, self.error = self.error, error
         self.tries += 1
         floor = self._refused_seconds if error.permanent else 0.0
         wait_seconds = self._backoff.next_seconds(max(floor, error.retry_after_seconds or 0.0))
         self._not_before = time.monotonic() + wait_seconds
         if known is None or (error.permanent and not known.permanent):
-            self._report(ServiceDown(self.service, str(error), error.permanent))
+            self._report(ServiceDown(self.service, str(error), error.permanent, error.status))
 
     def _start_dialling(self) -> None:
         try:

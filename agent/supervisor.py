@@ -12,6 +12,10 @@ from agent.threads import Deadline, Worker
 log = logging.getLogger(__name__)
 
 
+UNASKED_SECONDS = 5.0
+"""Who asks goes round once a second. A longer pause means that the whole process stood still, not one worker of it."""
+
+
 @dataclass
 class _Pulse:
     rounds: int
@@ -30,14 +34,23 @@ class Supervisor:
     def __init__(self, workers: list[Worker]) -> None:
         self.workers = workers
         self._pulses: dict[str, _Pulse] = {}
+        self._asked_at = time.monotonic()
 
     def start(self) -> None:
         for worker in reversed(self.workers):
             worker.start()
             self._pulses[worker.name] = _Pulse(worker.rounds, time.monotonic())
+        self._asked_at = time.monotonic()
 
     def stuck(self) -> list[str]:
+        """To be asked at least every ``UNASKED_SECONDS``: time in which nobody asked counts for no worker, because the
+        process was stopped then, or the machine slept."""
         now = time.monotonic()
+        missed = now - self._asked_at
+        self._asked_at = now
+        if missed > UNASKED_SECONDS:
+            for pulse in self._pulses.values():
+                pulse.moved_at += missed
         names = []
         for worker in self.workers:
             pulse = self._pulses[worker.name]

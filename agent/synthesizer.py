@@ -6,16 +6,21 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from agent.audio.ring import RingBuffer
-from agent.connection import Connection, HasFileno, wait
 from agent.errors import AudioError
 from agent.events import AudioArrived, Cancelled, Event, Spoken, Unspoken, Utterance
 from agent.farewells import Farewells, part
+from agent.lineup import Lineup
 from agent.passages import Passages
 from agent.speech import SpeechSession
 from agent.standby import Standby
 from agent.threads import Deadline, Mailbox, Worker
+from agent.waiting import wait
+
+if TYPE_CHECKING:
+    from agent.connection import Connection
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +54,16 @@ class _Hush:
 
 
 @dataclass(frozen=True, slots=True)
+class _Use:
+    services: list[Standby[Connection]]
+
+
+@dataclass(frozen=True, slots=True)
 class _End:
     gently: bool
 
 
-Letter = _Begin | _Piece | _Complete | _Hush | _End
+Letter = _Begin | _Piece | _Complete | _Hush | _Use | _End
 
 
 @dataclass(eq=False)
@@ -91,13 +101,14 @@ class Synthesizer(Worker):
         first_audio_seconds: float = 10.0,
     ) -> None:
         super().__init__("synthesizer", report)
-        self._ring, self._services = ring, services
+        self._ring = ring
         self._first_audio_seconds = first_audio_seconds
         self._mailbox: Mailbox[Letter] = Mailbox()
         self._jobs: deque[_Job] = deque()
         self._session: SpeechSession | None = None
         self._ending: _End | None = None
         self._farewells = Farewells()
+        self._lineup = Lineup(services, self._farewells)
 
     # --- from any thread
 
@@ -115,6 +126,10 @@ class Synthesizer(Worker):
         self._clear(by)
         self._mailbox.put(_Hush(by))
 
+    def use(self, services: list[Standby[Connection]]) -> None:
+        """Other services from now on. What is being said is said to its end by the service that began it."""
+        self._mailbox.put(_Use(services))
+
     def stop(self) -> None:
         self._mailbox.put(_End(gently=True))
 
@@ -129,16 +144,13 @@ class Synthesizer(Worker):
             while not self._over():
                 self.beat()
                 connection = self._session.connection if self._session else None
-                others: list[HasFileno] = [self._mailbox]
-                for standby in self._services:
-                    others += standby.waitables()
-                wait(connection, others, self._patience())
+                wait(connection, [self._mailbox, *self._lineup.waitables()], self._patience())
                 for letter in self._mailbox.take():
                     self._read(letter)
-                for standby in self._services:
-                    standby.mind()
+                self._lineup.mind()
                 self._pump()
                 self._advance()
+                self._lineup.sweep(standby for job in self._jobs for standby in job.services)
         finally:
             self._leave()
 
@@ -148,7 +160,7 @@ class Synthesizer(Worker):
         return not self._ending.gently or not self._jobs
 
     def _patience(self) -> float:
-        waits = [ROUND_SECONDS, *(standby.next_timeout() for standby in self._services)]
+        waits = [ROUND_SECONDS, *self._lineup.timeouts()]
         if self._jobs:
             waits.append(self._jobs[0].patience.remaining())
         if self._session:
@@ -171,6 +183,8 @@ class Synthesizer(Worker):
                         self._complete(job)
             case _Hush(by):
                 self._drop(by)
+            case _Use(services):
+                self._replace(services)
             case _End(gently):
                 self._ending = letter
                 for job in self._jobs:
@@ -178,11 +192,19 @@ class Synthesizer(Worker):
                 if not gently:
                     self._drop("shutdown")
 
+    def _replace(self, services: list[Standby[Connection]]) -> None:
+        self._lineup.replace(services)
+        for job in self._jobs:
+            if not job.sounded:  # what has begun to sound keeps its voice
+                begun = job.services[:1] if self._session is not None and job is self._jobs[0] else []
+                job.services = [*begun, *services]
+                job.patience = Deadline(None)
+
     def _line_up(self, utterance: Utterance) -> None:
         if self._ending is not None:
             self.report(Cancelled(utterance.id, "shutdown"))
             return
-        job = _Job(utterance, list(self._services))
+        job = _Job(utterance, list(self._lineup.services))
         if utterance.text is not None:
             job.passages = Passages.of(utterance.text)
             job.complete = True
@@ -321,7 +343,6 @@ class Synthesizer(Worker):
             part(session.connection, 1.0)
         self._drop("shutdown")
         self._ring.close()
-        for standby in self._services:
-            standby.close(Deadline(2.0))
+        self._lineup.close(Deadline(2.0))
         self._mailbox.close()
         self._farewells.join(Deadline(2.0))

@@ -70,6 +70,10 @@ class Turns:
         self._turn_seconds = 0.0
         self._in_turn = False
 
+    def retime(self, silence_seconds: float, turn_seconds: float) -> None:
+        """Another patience, from the next frame on. May be called from any thread."""
+        self._silence, self._longest = silence_seconds, turn_seconds
+
     def hear(self, frame: bytes) -> list[Mark]:
         seconds = len(frame) / FRAME_RATE
         speech = self._is_speech(frame)

@@ -16,8 +16,9 @@ FLOORS: list[list[tuple[str, ...]]] = [
     [("agent", "events", "threads", "errors", "safe", "sentences", "turns", "texts", "lines", "waiting")],
     [("protocols",), ("audio",), ("config",), ("service",), ("unix_socket",)],
     [
-        ("connection", "dial", "addresses", "framing", "standby", "farewells", "services", "speech"),
+        ("connection", "dial", "addresses", "framing", "standby", "farewells", "lineup", "services", "speech"),
         ("passages",),
+        ("stretch",),
         ("exports",),
         ("local_server",),
         ("phrases",),

@@ -1,0 +1,55 @@
+"""The speech services in the order in which they are tried, also while one order takes the place of another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from agent.farewells import Farewells
+from agent.threads import Deadline
+from agent.waiting import HasFileno
+
+if TYPE_CHECKING:
+    from agent.connection import Connection
+    from agent.standby import Standby
+
+
+class Lineup:
+    """Owned by one thread, like the standbys in it. ``services`` is the order for the next utterance; what an older
+    order is still needed for goes on until ``sweep`` is told that nobody uses it any more."""
+
+    def __init__(self, services: list[Standby[Connection]], farewells: Farewells) -> None:
+        self.services = services
+        self._old: list[Standby[Connection]] = []
+        self._farewells = farewells
+
+    def waitables(self) -> list[HasFileno]:
+        return [each for standby in self._all() for each in standby.waitables()]
+
+    def timeouts(self) -> list[float | None]:
+        return [standby.next_timeout() for standby in self._all()]
+
+    def mind(self) -> None:
+        for standby in self._all():
+            standby.mind()
+
+    def replace(self, services: list[Standby[Connection]]) -> None:
+        self._old += self.services
+        self.services = services
+
+    def sweep(self, used: Iterable[Standby[Connection]]) -> None:
+        """Takes leave of the services that have been replaced and are not ``used``."""
+        if not self._old:
+            return
+        needed = list(used)
+        for standby in self._old:
+            if standby not in needed:
+                self._farewells.retire(standby)
+        self._old = [standby for standby in self._old if standby in needed]
+
+    def close(self, deadline: Deadline) -> None:
+        for standby in self._all():
+            standby.close(deadline)
+
+    def _all(self) -> list[Standby[Connection]]:
+        return [*self.services, *self._old]
