@@ -11,8 +11,6 @@ import urllib.request
 from typing import Any
 
 import pytest
-from server import clients
-from server.running import Running
 from websockets.sync.client import connect
 
 from agent.audio.decode import decoder
@@ -20,6 +18,8 @@ from agent.protocols.events import Encoding
 from agent.server import tone
 from agent.server.companding import compand
 from agent.server.encode import wav_header
+from server import clients
+from server.running import Running
 
 TEXT = "Hello there, my friend! How are you today? I am fine."
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server.running import Running
 from websockets.sync.client import ClientConnection, connect
+
+from server.running import Running
 
 SECOND = 32000
 SCRIPT = "Good morning everybody.\nHow are you?\n\nThe second session.\n"

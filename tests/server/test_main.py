@@ -14,12 +14,12 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from server import clients
-from server.running import Running
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from agent.server import tone
+from server import clients
+from server.running import Running
 
 TEXT = "one two three four five six"
 PACED = ("--speech", "tone", "--recognition", "none", "--pace", "1", "--finish-seconds", "10")
@@ -104,15 +104,14 @@ def test_what_takes_longer_than_the_time_to_finish_is_cut(tmp_path: Path) -> Non
 
 
 def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
-    with Running(tmp_path, *PACED[:-1], "60") as server:
-        with connect(f"{server.ws}/speak/en?sampling_rate=8000") as ws:
-            ws.send(json.dumps({"text": "word " * 500 + "<STOP>"}))
-            ws.recv(timeout=20)
-            server.process.send_signal(signal.SIGTERM)
-            with pytest.raises(OSError):
-                for _ in range(10000):  # until it has stopped accepting, and so has seen the first signal
-                    socket.create_connection((server.host, server.port), 5).close()
-            assert server.stop() != 0
+    with Running(tmp_path, *PACED[:-1], "60") as server, connect(f"{server.ws}/speak/en?sampling_rate=8000") as ws:
+        ws.send(json.dumps({"text": "word " * 500 + "<STOP>"}))
+        ws.recv(timeout=20)
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(OSError):
+            for _ in range(10000):  # until it has stopped accepting, and so has seen the first signal
+                socket.create_connection((server.host, server.port), 5).close()
+        assert server.stop() != 0
 
 
 def test_idle_and_half_open_clients_do_not_hold_up_the_end(tmp_path: Path) -> None:

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from server.running import Running
+
+KEY = "secret-key"
+
+
+@pytest.fixture(scope="module")
+def keyed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Tones for whoever has the key."""
+    arguments = ("--speech", "tone", "--recognition", "none", "--api-key", KEY)
+    with Running(tmp_path_factory.mktemp("sdk"), *arguments) as server:
+        yield server
