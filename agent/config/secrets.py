@@ -9,6 +9,8 @@ from pathlib import Path
 from agent.errors import ConfigError
 
 SYSTEM_CREDENTIALS = Path("/etc/voice-agent/credentials")
+UNIT_PREFIX = "key_"
+"""The unit hands over that directory as a whole; systemd then puts the unit's word for it before each name."""
 
 
 @dataclass(frozen=True)
@@ -62,15 +64,15 @@ class Secret:
 
     def _look_up_credential(self, name: str) -> str | None:
         directory = os.environ.get("CREDENTIALS_DIRECTORY")
-        for place in (Path(directory) if directory else None, SYSTEM_CREDENTIALS):
-            if place is not None:
-                try:
-                    return _read(place / name)
-                except (FileNotFoundError, NotADirectoryError, PermissionError):
-                    continue  # a credential that is not there is no mistake: a local service needs none
-                except (OSError, UnicodeDecodeError) as error:
-                    reason = error.strerror if isinstance(error, OSError) else "it is not text"
-                    raise ConfigError(f"the credential {place / name} cannot be read: {reason}") from error
+        given = [Path(directory) / name, Path(directory) / f"{UNIT_PREFIX}{name}"] if directory else []
+        for place in (*given, SYSTEM_CREDENTIALS / name):
+            try:
+                return _read(place)
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                continue  # a credential that is not there is no mistake: a local service needs none
+            except (OSError, UnicodeDecodeError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "it is not text"
+                raise ConfigError(f"the credential {place} cannot be read: {reason}") from error
         return None
 
 

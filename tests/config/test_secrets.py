@@ -17,6 +17,14 @@ def test_a_credential_is_read_from_the_directory_that_systemd_gives(
     assert Secret(credential="not-there-at-all").reveal() is None
 
 
+def test_a_credential_of_a_directory_that_the_unit_hands_over_is_found_by_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key_fish").write_text("sk-2\n")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert Secret(credential="fish").reveal() == "sk-2"
+
+
 def test_a_key_is_looked_up_each_time_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "key").write_text("one\n")
     secret = Secret(file=str(tmp_path / "key"))
