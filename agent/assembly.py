@@ -14,6 +14,7 @@ from agent.audio.ring import RingBuffer
 from agent.audio.vad import detector
 from agent.config.model import Config
 from agent.connection import Connection
+from agent.errors import ConfigError
 from agent.events import Event
 from agent.frontend import Frontend
 from agent.frontends.control import Control
@@ -23,7 +24,7 @@ from agent.recognizer import Frames, Recognizer
 from agent.responder import Responder
 from agent.responders.factory import make_responder
 from agent.service import Paths
-from agent.services import LocalUrl, SpeechService, TranscriptionService
+from agent.services import LocalUrl, SpeechService, TranscriptionService, missing_key
 from agent.speaker import Speaker
 from agent.standby import Standby
 from agent.supervisor import Supervisor
@@ -46,6 +47,7 @@ class Parts:
     supervisor: Supervisor
     ring: RingBuffer
     microphone: Microphone | None = None
+    ears: Ears | None = None
     recognizer: Recognizer | None = None
     responder: Responder | None = None
     synthesizer: Synthesizer | None = None
@@ -59,7 +61,8 @@ def assemble(config: Config, report: Callable[[Event], None], local: LocalServer
     if mode != "announce":
         frames = FrameQueue(config.microphone.outage_seconds if mode == "captions" else FRAMES_SECONDS)
         parts.microphone = make_microphone(config, frames, report)
-        parts.recognizer = make_recognizer(config, frames, make_ears(config), report, local)
+        parts.ears = make_ears(config)
+        parts.recognizer = make_recognizer(config, frames, parts.ears, report, local)
     if mode == "assistant":
         parts.responder = Responder(make_responder(config.responder), report)
     if mode != "captions":
@@ -106,30 +109,41 @@ def make_ears(config: Config) -> Ears:
 def make_recognizer(
     config: Config, frames: Frames, ears: Ears, report: Callable[[Event], None], local: LocalServer | None
 ) -> Recognizer:
-    # Only an address of the local server's own is known better by the server itself: it may have taken any free port.
-    at_home = local is not None and points_at(config.transcription.url, config)
-    service = TranscriptionService(config.transcription, own_url(config, local) if at_home else None)
     return Recognizer(
         frames,
         ears,
-        warm(service, report),
+        make_transcription(config, report, local),
         report,
         captions=ears.patient,
         outage_seconds=config.microphone.outage_seconds,
     )
 
 
+def make_transcription(
+    config: Config, report: Callable[[Event], None], local: LocalServer | None
+) -> Standby[Connection]:
+    # Only an address of the local server's own is known better by the server itself: it may have taken any free port.
+    at_home = local is not None and points_at(config.transcription.url, config)
+    return warm(TranscriptionService(config.transcription, own_url(config, local) if at_home else None), report)
+
+
 def make_synthesizer(
     config: Config, ring: RingBuffer, report: Callable[[Event], None], local: LocalServer | None
 ) -> Synthesizer:
-    url = own_url(config, local)
-    services = [SpeechService(name, config.synthesis, url) for name in config.synthesis.services]
     return Synthesizer(
         ring,
-        [warm(service, report) for service in services],
+        make_services(config, report, local),
         report,
         first_audio_seconds=config.synthesis.first_audio_seconds,
     )
+
+
+def make_services(
+    config: Config, report: Callable[[Event], None], local: LocalServer | None
+) -> list[Standby[Connection]]:
+    """The speech services in the order in which they are tried."""
+    url = own_url(config, local)
+    return [warm(SpeechService(name, config.synthesis, url), report) for name in config.synthesis.services]
 
 
 def make_speaker(config: Config, ring: RingBuffer, report: Callable[[Event], None]) -> Speaker:
@@ -159,6 +173,15 @@ def own_url(config: Config, local: LocalServer | None) -> LocalUrl:
         return local.url
     url = f"ws://{config.server.host}:{config.server.port}"
     return lambda deadline: url
+
+
+def require_keys(config: Config) -> None:
+    """A configuration none of whose speech services has its key can never speak. Raises ``ConfigError``."""
+    if config.conversation.mode == "captions":
+        return
+    reasons = [missing_key(name, config.synthesis) for name in config.synthesis.services]
+    if all(reasons):
+        raise ConfigError("; ".join(reason for reason in reasons if reason))
 
 
 def needs_server(config: Config) -> bool:

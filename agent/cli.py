@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 from agent import __version__
-from agent.config import Config, load
+from agent.config import Config, load_with_origins
 from agent.errors import AgentError
+from agent.masking import hide_keys
 from agent.safe import safe
 from agent.service import set_up_logging
+
+log = logging.getLogger(__name__)
 
 SERVICES = ("local", "neuphonic", "playai", "vachana", "fish")
 
@@ -106,8 +110,12 @@ def _with_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _loaded(options: argparse.Namespace) -> Config:
-    config = load(options.config, os.environ)
+    loaded = load_with_origins(options.config, os.environ)
+    config = loaded.config
     set_up_logging(config.logging.level, os.environ)
+    for warning in loaded.warnings:
+        log.warning("%s", warning)
+    hide_keys(config)
     return config
 
 
@@ -117,7 +125,8 @@ def _loaded(options: argparse.Namespace) -> Config:
 def _run(options: argparse.Namespace) -> int:
     from agent.commands.run import run
 
-    return run(_loaded(options))
+    config = _loaded(options)
+    return run(config, lambda: load_with_origins(options.config, os.environ).config)
 
 
 def _say(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.conversation import State
@@ -12,6 +13,17 @@ WORDS = {
     State.LISTENING: "listening: somebody speaks",
     State.THINKING: "thinking",
     State.SPEAKING: "speaking",
+}
+_IDLE = {"announce": "ready to speak", "captions": "writing captions"}
+
+REFUSALS = {
+    401: "refused the key",
+    402: "wants to be paid first",
+    403: "refused the key",
+    404: "knows no such address",
+    422: "refused the settings",
+    429: "has had too many requests",
+    503: "is overloaded",
 }
 
 
@@ -26,26 +38,73 @@ class Status:
 
 
 class Condition:
-    """Keeps what is wrong now and says it together with what is being done. Pure."""
+    """Keeps what is wrong now and says it together with what is being done. Pure.
 
-    def __init__(self, mode: str) -> None:
-        self._idle = {"announce": "ready to speak", "captions": "writing captions"}.get(mode, WORDS[State.IDLE])
-        self._troubles: dict[str, str] = {}
+    ``services`` are the speech services in the order in which they are tried, ``devices`` the names of the
+    ``microphone`` and the ``speaker`` as they are configured.
+    """
+
+    def __init__(
+        self, mode: str, services: Sequence[str] = (), microphone: str = "default", speaker: str = "default"
+    ) -> None:
+        self._idle = _IDLE.get(mode, WORDS[State.IDLE])
+        self._services = tuple(services)
+        self._devices = {"microphone": microphone, "speaker": speaker}
+        self._lost: dict[str, str] = {}
+        self._down: dict[str, str] = {}
+        self._complaint: str | None = None
 
     def note(self, event: Event) -> None:
         match event:
-            case ServiceDown(service, reason):
-                self._troubles[service] = reason
+            case ServiceDown(service, reason, _, status):
+                self._down[service] = f"{service} {REFUSALS[status]}" if status in REFUSALS else _named(service, reason)
             case ServiceUp(service):
-                self._troubles.pop(service, None)
-            case DeviceLost(which, reason):
-                self._troubles[which] = f"no {which}: {reason}"
+                self._down.pop(service, None)
+            case DeviceLost(which):
+                self._lost[which] = f"no {which}: waiting for {_device(self._devices.get(which, 'default'))}"
             case DeviceBack(which):
-                self._troubles.pop(which, None)
+                self._lost.pop(which, None)
+
+    def reloaded(self, services: Sequence[str]) -> None:
+        """Other services are used from now on: what was known of the old ones is out of date."""
+        self._services = tuple(services)
+        self._down.clear()
+        self._complaint = None
+
+    def not_reloaded(self, why: str) -> None:
+        """The configuration was changed and cannot be used."""
+        self._complaint = f"the new configuration is not used: {why}"
 
     def line(self, state: State) -> str:
-        doing = self._idle if state is State.IDLE else WORDS[state]
-        return "; ".join([*self._troubles.values(), doing])
+        troubles = self._troubles()
+        voice = self._voice()
+        doing = [voice] if voice else []
+        if state is not State.IDLE:
+            doing.append(WORDS[state])
+        elif not voice and "microphone" not in self._lost:
+            doing.append(self._idle)
+        return "; ".join([*troubles, *doing])
 
     def status(self, state: State, volume: int | None) -> Status:
-        return Status(self.line(state), state.value, tuple(self._troubles.values()), volume)
+        return Status(self.line(state), state.value, self._troubles(), volume)
+
+    def _troubles(self) -> tuple[str, ...]:
+        complaint = [] if self._complaint is None else [self._complaint]
+        return (*self._lost.values(), *self._down.values(), *complaint)
+
+    def _voice(self) -> str | None:
+        """Who speaks, where that is not the first choice."""
+        if not self._services or self._services[0] not in self._down:
+            return None
+        left = [service for service in self._services if service not in self._down]
+        if not left:
+            return "nobody can speak"
+        return "speaking with the local voice" if left[0] == "local" else f"speaking with {left[0]}"
+
+
+def _named(service: str, reason: str) -> str:
+    return reason if reason.startswith(service) else f"{service}: {reason}"
+
+
+def _device(name: str) -> str:
+    return "any" if name == "default" else f'"{name}"'

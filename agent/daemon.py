@@ -48,10 +48,12 @@ from agent.events import (
 )
 from agent.frontend import Frontend, News
 from agent.local_server import LocalServer
+from agent.reload import apply
 from agent.safe import safe
 from agent.service import Service, dump_stacks
 from agent.supervisor import Supervisor
 from agent.threads import Deadline
+from agent.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ class Daemon:
     ``run`` returns the exit code: 0 after a ``Stop``, 70 after a worker died. ``watch`` is shown every event before it
     is handled and every record (a demonstration). ``frontends`` makes the doors for the outside, each with the inbox
     to report to. ``local`` is a local server that runs already and belongs to somebody else. ``captions`` is where
-    finals go in captions mode.
+    finals go in captions mode. ``reread`` reads the configuration again, after a SIGHUP, and raises ``ConfigError``.
     """
 
     def __init__(
@@ -78,10 +80,11 @@ class Daemon:
         frontends: Callable[[Callable[[Event], None]], list[Frontend]] = lambda report: [],
         local: LocalServer | None = None,
         captions: TextIO | None = None,
+        reread: Callable[[], Config] | None = None,
     ) -> None:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._config, self._service, self._watch = config, service, watch
-        self._captions = captions
+        self._captions, self._reread = captions, reread
         self._own_server = LocalServer(config.server) if local is None and needs_server(config) else None
         self._local = local or self._own_server
         mode = config.conversation.mode
@@ -91,10 +94,11 @@ class Daemon:
             listen_while_speaking=config.conversation.listen_while_speaking,
             id_of=lambda turn: f"{run}-reply-{turn}",
         )
-        self._condition = Condition(mode)
+        self._condition = Condition(mode, self._condition_services(), config.microphone.device, config.speaker.device)
         self._parts: Parts = assemble(config, self.inbox.put, self._local)
         self._frontends = frontends(self.inbox.put)
         self._doors = Supervisor([*self._frontends])
+        self._watchdog = Watchdog(service, [self._parts.supervisor, self._doors])
         self._said: Status | None = None
 
     def run(self) -> int:
@@ -117,9 +121,13 @@ class Daemon:
             elif isinstance(event, Died):
                 self._mourn(event)
                 by, code = f"the death of the {event.worker}", 70
+            elif isinstance(event, Reload):
+                self._reload()
             elif event is not None:
                 self.handle(event)
-            self._pet()
+            stuck = self._watchdog.look()
+            if stuck and not by and self._service.watchdog_seconds is None:
+                by, code = f"{stuck[0]} is stuck, and no watchdog is there to end it", 70
         return self._end(by) or code
 
     def handle(self, event: Event) -> None:
@@ -188,8 +196,37 @@ class Daemon:
             case Volume(percent, by) if self._parts.speaker is not None:
                 self._parts.speaker.volume = percent
                 log.info("volume: %d percent, by %s", percent, by)
-            case Reload():
-                log.warning("the configuration is read again only at a restart")
+
+    def _reload(self) -> None:
+        self._service.reloading()
+        try:
+            if self._reread is None:
+                raise ConfigError("there is no file that it was read from")
+            done = apply(self._config, self._reread(), self._parts, self.inbox.put, self._local_for)
+        except ConfigError as error:
+            lines = str(error).splitlines()
+            for line in lines:
+                log.error("the configuration is kept as it was: %s", safe(line, 500))
+            self._condition.not_reloaded(lines[0] if len(lines) == 1 else f"{lines[0]} (and {len(lines) - 1} more)")
+        else:
+            self._config = done.config
+            self._condition.reloaded(self._condition_services())
+            log.info("read again: %s", ", ".join(done.changed) or "nothing is different")
+            if done.waiting:
+                log.warning("changed only by a restart: %s", ", ".join(done.waiting))
+        status = self._said = self._status()
+        self._service.ready(status.line)
+        self._tell_frontends(status)
+
+    def _condition_services(self) -> tuple[str, ...]:
+        return () if self._config.conversation.mode == "captions" else self._config.synthesis.services
+
+    def _local_for(self, config: Config) -> LocalServer | None:
+        """The local server, which is started where a new configuration is the first to need one."""
+        if self._local is None and needs_server(config):
+            self._local = self._own_server = LocalServer(config.server)
+            self._own_server.start()
+        return self._local
 
     # --- what goes out
 
@@ -251,14 +288,6 @@ class Daemon:
     def _tell_frontends(self, news: News) -> None:
         for frontend in self._frontends:
             frontend.tell(news)
-
-    def _pet(self) -> None:
-        stuck = [*self._parts.supervisor.stuck(), *self._doors.stuck()]
-        if not stuck:
-            self._service.pet()
-            return
-        log.error("stuck: %s; waiting for the watchdog", ", ".join(stuck))
-        dump_stacks(sys.stderr)
 
     @staticmethod
     def _mourn(event: Died) -> None:

@@ -18,17 +18,19 @@ FLOORS: list[list[tuple[str, ...]]] = [
     [
         ("connection", "dial", "addresses", "framing", "standby", "farewells", "lineup", "services", "speech"),
         ("passages",),
+        ("masking",),
+        ("lasting_sink",),
         ("stretch",),
         ("exports",),
         ("local_server",),
         ("phrases",),
-        ("supervisor",),
+        ("supervisor", "watchdog"),
         ("conversation", "announcements", "condition", "frontend"),
         ("control_requests", "control_client", "caller"),
     ],
     [("microphone",), ("recognizer",), ("responder", "responders"), ("synthesizer",), ("speaker",)],
     [("server",), ("frontends.control",), ("frontends.mqtt",), ("frontends.gpio",), ("frontends",)],
-    [("cli", "daemon", "assembly", "commands")],
+    [("cli", "daemon", "assembly", "reload", "commands")],
 ]
 
 # Who may import which library. Those of LATE are imported only by those who use them, when they use them.

@@ -7,11 +7,10 @@ import queue
 from dataclasses import replace
 from pathlib import Path
 
-from agent.assembly import make_speaker, make_synthesizer
+from agent.assembly import make_speaker, make_synthesizer, require_keys
 from agent.audio.ring import RingBuffer
 from agent.commands.handover import hand_over
 from agent.commands.recording import Recording
-from agent.commands.run import require_keys
 from agent.commands.servers import local_server
 from agent.commands.signals import HushSignals
 from agent.commands.text_reader import TextReader

@@ -2,6 +2,7 @@
 
 from agent.config.addresses import is_private_host
 from agent.config.changes import changes
+from agent.config.keychain import keychain
 from agent.config.loading import Loaded, load, load_with_origins
 from agent.config.mistakes import Mistake, Mistakes
 from agent.config.model import Config
@@ -18,6 +19,7 @@ __all__ = [
     "changes",
     "describe",
     "is_private_host",
+    "keychain",
     "load",
     "load_with_origins",
     "schema",
