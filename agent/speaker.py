@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 
 from agent.audio.convert import scale
 from agent.audio.devices import Sink
 from agent.audio.format import Format
 from agent.audio.ring import Began, Closed, Finished, RingBuffer
-from agent.errors import DeviceError
-from agent.events import Cancelled, DeviceBack, DeviceLost, Event, SpeakingBegan, Spoken, Unspoken
-from agent.threads import Backoff, Worker
+from agent.events import Cancelled, Event, SpeakingBegan, Spoken, Unspoken
+from agent.lasting_sink import LastingSink
+from agent.threads import Worker
 
 log = logging.getLogger(__name__)
 
@@ -21,10 +20,10 @@ log = logging.getLogger(__name__)
 class Speaker(Worker):
     """Plays the ring, one utterance after the other, and says of each how it ended.
 
-    It opens, writes and closes the sink itself; a sink that is lost is opened anew and goes on at the period that
-    could not be written. ``open_sink(format)`` raises ``DeviceError``. It ends when the ring is closed, which its
-    writer does at the end of its own input, and everything in it has been played; ``abort()`` ends it after the
-    period that is being written.
+    It opens, writes and closes the sink itself; a sink that is lost is opened anew and goes on at the exact sample.
+    ``open_sink(format)`` raises ``DeviceError``; ``patient``: a device that is not there yet is waited for. It ends
+    when the ring is closed, which its writer does at the end of its own input, and everything in it has been played;
+    ``abort()`` ends it after the period that is being written.
     """
 
     def __init__(
@@ -36,13 +35,18 @@ class Speaker(Worker):
         period_seconds: float = 0.02,
         prebuffer_seconds: float = 0.1,
         volume: int = 100,
+        patient: bool = True,
     ) -> None:
+        self._aborted = threading.Event()
+        self._sink = LastingSink(open_sink, report, self._aborted, patient=patient)
         super().__init__("speaker", report)
         self.volume = volume
-        self._ring, self._open_sink = ring, open_sink
+        self._ring = ring
         self._period_seconds, self._prebuffer_seconds = period_seconds, prebuffer_seconds
-        self._sink: Sink | None = None
-        self._aborted = threading.Event()
+
+    @property
+    def patience_seconds(self) -> float:  # type: ignore[override]
+        return self._sink.patience_seconds
 
     def stop(self) -> None:
         """Nothing to do: the end of the stream comes through the ring."""
@@ -62,7 +66,7 @@ class Speaker(Worker):
                 if isinstance(item, Began):
                     self._play(item)
         finally:
-            self._close_sink()
+            self._sink.close()
 
     def _play(self, began: Began) -> None:
         """One utterance from its first sample to its last, or to where it was cut."""
@@ -108,52 +112,19 @@ class Speaker(Worker):
 
     def _end(self, finished: Finished, seconds: float, underruns: int, silence_seconds: float) -> None:
         if finished.cleared_by is not None:
-            if self._sink is not None:
-                self._sink.drop()
+            self._sink.drop()
             self.report(Cancelled(finished.utterance, finished.cleared_by, seconds))
             return
-        if self._sink is not None:
-            try:
-                self._sink.drain()
-            except DeviceError as error:
-                self._lose(error)
+        self._sink.drain()
         if finished.error is not None:
             self.report(Unspoken(finished.utterance, finished.error, seconds))
         else:
             self.report(Spoken(finished.utterance, seconds, underruns, silence_seconds))
 
     def _write(self, pcm: bytes, format: Format, ticket: int) -> bool:
-        """Hands one period to the sink, however often that has to be opened anew; tells whether it was taken."""
-        backoff = Backoff(first_seconds=0.25, cap_seconds=1.0)
-        lost_at: float | None = None
-        while not self._aborted.is_set() and self._ring.valid(ticket):
-            self.beat()
-            try:
-                self._sink_for(format).write(scale(pcm, self.volume))
-            except DeviceError as error:
-                if lost_at is None:
-                    lost_at = time.monotonic()
-                    self._lose(error)
-                self._close_sink()
-                self._aborted.wait(backoff.next_seconds(at_least_seconds=0.05))
-                continue
-            if lost_at is not None:
-                self.report(DeviceBack("speaker", time.monotonic() - lost_at))
-            return True
-        return False
+        """Hands one period to the sink; tells whether it was taken."""
+        return self._sink.write(scale(pcm, self.volume), format, lambda: self._wanted(ticket))
 
-    def _sink_for(self, format: Format) -> Sink:
-        if self._sink is not None and self._sink.format != format:
-            self._close_sink()
-        if self._sink is None:
-            self._sink = self._open_sink(format)
-        return self._sink
-
-    def _lose(self, error: DeviceError) -> None:
-        self.report(DeviceLost("speaker", str(error)))
-        self._close_sink()
-
-    def _close_sink(self) -> None:
-        sink, self._sink = self._sink, None
-        if sink is not None:
-            sink.close()
+    def _wanted(self, ticket: int) -> bool:
+        self.beat()
+        return self._ring.valid(ticket)

@@ -95,9 +95,17 @@ class CardSink:
         self._resampler = self._new_resampler()
         self._waiting = bytearray()
         self._playing = False
+        self._offered = self._accepted = 0  # of the sound since opened, drained or dropped: our frames, the card's
+
+    @property
+    def taken_frames(self) -> int:
+        """How many frames of ``format`` the card has taken, since it was opened, drained or dropped. To the frame
+        where the rates are equal, else rounded down: a card that is lost takes what the filter holds with it."""
+        return min(self._offered, self._accepted * self.format.rate // self.card_format.rate)
 
     def write(self, pcm: bytes) -> None:
         """Plays whole frames, at the card's pace: returns when the last of them is in the card's buffer."""
+        self._offered += len(pcm) // self.format.frame_bytes
         self._put(self._for_card(self._resampler.feed(pcm)))
 
     def drain(self) -> None:
@@ -116,6 +124,7 @@ class CardSink:
     def drop(self) -> None:
         """Silent at once: what the card still holds is not heard."""
         self._waiting.clear()
+        self._offered = self._accepted = 0
         self._resampler = self._new_resampler()
         if self._playing:
             self._playing = False
@@ -137,7 +146,9 @@ class CardSink:
         self._playing = True
         period = self._card.period_frames * frame
         for start in range(0, whole, period):
-            self._card.write(bytes(self._waiting[start : min(start + period, whole)]))
+            end = min(start + period, whole)
+            self._card.write(bytes(self._waiting[start:end]))
+            self._accepted += (end - start) // frame
         del self._waiting[:whole]
 
     def _for_card(self, pcm: bytes) -> bytes:

@@ -51,11 +51,16 @@ class Sink(Protocol):
     """A speaker: takes s16le of ``format``, at the pace of what it is played on. One thread opens, uses and closes it.
 
     ``underruns`` counts how often it ran empty in the middle of an utterance. Every method but ``close`` raises
-    ``DeviceError`` with ``lost`` when the card is gone.
+    ``DeviceError`` with ``lost`` when the card is gone; ``taken_frames`` then still tells how much it had taken.
     """
 
     format: Format
     underruns: int
+
+    @property
+    def taken_frames(self) -> int:
+        """How many frames of ``format`` the card has taken since it was opened, drained or dropped."""
+        ...
 
     def write(self, pcm: bytes) -> None:
         """Takes sound; waits while the buffer is full."""

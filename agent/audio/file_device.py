@@ -109,6 +109,7 @@ class PacedSink:
     def __init__(self, format: Format, buffer_seconds: float, path: Path | None = None) -> None:
         self.format = format
         self.underruns = 0
+        self.taken_frames = 0
         self._buffer_seconds = buffer_seconds
         self._writer = None if path is None else WavWriter(path, format)
         self._held = bytearray()  # written, not heard yet
@@ -120,15 +121,18 @@ class PacedSink:
         if not self._held:
             self._heard_until = time.monotonic()
         self._held += pcm
+        self.taken_frames += len(pcm) // self.format.frame_bytes
         self._wait(self._buffer_seconds)
 
     def drain(self) -> None:
         """Returns when everything written has been heard."""
         self._wait(0.0)
+        self.taken_frames = 0
 
     def drop(self) -> None:
         """Silent at once: what has not been heard is forgotten."""
         self._hear()
+        self.taken_frames = 0
         self._held.clear()
 
     def close(self) -> None:

@@ -37,6 +37,7 @@ class Recording:
 
 class _FileSink:
     underruns = 0
+    taken_frames = 0
 
     def __init__(self, format: Format, path: str) -> None:
         self.format = format
@@ -44,12 +45,15 @@ class _FileSink:
 
     def write(self, pcm: bytes) -> None:
         self._writer.write(pcm)
+        self.taken_frames += len(pcm) // self.format.frame_bytes
 
     def drain(self) -> None:
         """A file has everything at once."""
+        self.taken_frames = 0
 
     def drop(self) -> None:
         """What is in the file has been said."""
+        self.taken_frames = 0
 
     def close(self) -> None:
         """The file is completed by ``end``, once it is known whether all of it has come."""
@@ -63,6 +67,7 @@ class _FileSink:
 
 class _StreamSink:
     underruns = 0
+    taken_frames = 0
 
     def __init__(self, format: Format, stream: BinaryIO) -> None:
         self.format = format
@@ -72,12 +77,15 @@ class _StreamSink:
     def write(self, pcm: bytes) -> None:
         self._stream.write(pcm)
         self._stream.flush()
+        self.taken_frames += len(pcm) // self.format.frame_bytes
 
     def drain(self) -> None:
         self._stream.flush()
+        self.taken_frames = 0
 
     def drop(self) -> None:
         """What has been written cannot be taken back."""
+        self.taken_frames = 0
 
     def close(self) -> None:
         self._stream.flush()

@@ -1,0 +1,155 @@
+"""A sink that outlives its card: opened when there is sound, opened anew when the card is lost, until it is back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from agent.audio.devices import Sink
+from agent.audio.format import Format
+from agent.errors import DeviceError
+from agent.events import DeviceBack, DeviceLost, Event
+
+PATIENCE_SECONDS = 3.0
+RETRY_SECONDS = 1.0
+"""Between two tries to open a card; the first try after a loss comes at once, because most losses are hiccups."""
+
+FIRST_RETRY_SECONDS = 0.1
+OPENING_SECONDS = 10.0
+"""Opening asks every card and sound server there is, and may have to wait until the microphone has been opened."""
+
+
+class LastingSink:
+    """Takes sound as a sink does, and goes on at the first sample that its card did not take when that was lost.
+
+    One thread owns it, as it would own the sink. ``open_sink(format)`` raises ``DeviceError``; after that it is tried
+    again, at most once a second. The loss is reported as ``DeviceLost`` and the return as ``DeviceBack``, once each.
+    ``gave_up``: set by any thread, it ends every waiting at once.
+
+    With ``patient`` a device that is not there yet is waited for; without, the first failure to open it is raised,
+    until it has been opened once. A failure that cannot pass (``DeviceError`` without ``lost``) is always raised then.
+    ``patience_seconds``: how long its owner may at most be busy in it before something is wrong. ``underruns`` is the
+    sum of all sinks there were.
+    """
+
+    def __init__(
+        self,
+        open_sink: Callable[[Format], Sink],
+        report: Callable[[Event], None],
+        gave_up: threading.Event,
+        *,
+        patient: bool = True,
+    ) -> None:
+        self.patience_seconds = PATIENCE_SECONDS
+        self._open_sink, self._report, self._gave_up, self._patient = open_sink, report, gave_up, patient
+        self._sink: Sink | None = None
+        self._opened_once = False
+        self._lost_at: float | None = None
+        self._tries = 0  # since a card last took sound
+        self._format: Format | None = None
+        self._untaken = bytearray()  # handed over by the owner, not yet taken by a card
+        self._trimmed = 0  # frames taken by this sink that are no longer in there
+        self._underruns = 0
+
+    @property
+    def underruns(self) -> int:
+        return self._underruns + (self._sink.underruns if self._sink is not None else 0)
+
+    def write(self, pcm: bytes, format: Format, still_wanted: Callable[[], bool]) -> bool:
+        """Takes whole frames at the card's pace, however often it has to be opened anew; tells whether it took them.
+
+        ``still_wanted`` is asked before every try. What belongs to one ``format`` is drained or dropped before the
+        next. What was refused (``False``) is forgotten.
+        """
+        if format != self._format:
+            self._untaken.clear()
+            self._format = format
+        new = len(self._untaken)
+        self._untaken += pcm
+        while not self._gave_up.is_set() and still_wanted():
+            try:
+                if self._sink is not None and self._sink.format == format:
+                    self._sink.write(bytes(self._untaken[new:]))
+                else:
+                    self._open(format).write(bytes(self._untaken))
+            except DeviceError as error:
+                if not self._opened_once and not (error.lost and self._patient):
+                    raise
+                self._lose(error)
+                self._gave_up.wait(RETRY_SECONDS if self._tries else FIRST_RETRY_SECONDS)
+                self._tries += 1
+                continue
+            self._trim()
+            self._found()
+            return True
+        self._untaken.clear()
+        return False
+
+    def drain(self) -> bool:
+        """Returns when all has been heard to its last sample; ``False`` where the card was lost in the midst of that.
+
+        It is not opened anew then: all that was missing is what a filter held, a few milliseconds.
+        """
+        try:
+            if self._sink is not None:
+                self._sink.drain()
+            whole = not self._untaken or self._sink is not None
+        except DeviceError as error:
+            self._lose(error)
+            whole = not self._untaken
+        self._forget()
+        return whole
+
+    def drop(self) -> None:
+        """Silent at once; what has not been heard never will be."""
+        self._untaken.clear()
+        if self._sink is not None:
+            try:
+                self._sink.drop()
+            except DeviceError as error:
+                self._lose(error)
+        self._forget()
+
+    def close(self) -> None:
+        """Gives the card back; twice is safe, and the next ``write`` opens it again."""
+        sink, self._sink = self._sink, None
+        self._trimmed = 0
+        if sink is not None:
+            self._underruns += sink.underruns
+            self.patience_seconds = OPENING_SECONDS
+            sink.close()
+            self.patience_seconds = PATIENCE_SECONDS
+
+    def _open(self, format: Format) -> Sink:
+        self.close()
+        self.patience_seconds = OPENING_SECONDS
+        try:
+            self._sink = self._open_sink(format)
+        finally:
+            self.patience_seconds = PATIENCE_SECONDS
+        self._opened_once = True
+        return self._sink
+
+    def _found(self) -> None:
+        self._tries = 0
+        if self._lost_at is not None:
+            self._report(DeviceBack("speaker", time.monotonic() - self._lost_at))
+            self._lost_at = None
+
+    def _lose(self, error: DeviceError) -> None:
+        self._trim()
+        if self._lost_at is None:
+            self._lost_at = time.monotonic()
+            self._report(DeviceLost("speaker", str(error)))
+        self.close()
+
+    def _trim(self) -> None:
+        """Forgets what the card has taken."""
+        if self._sink is not None:
+            del self._untaken[: (self._sink.taken_frames - self._trimmed) * self._sink.format.frame_bytes]
+            self._trimmed = self._sink.taken_frames
+
+    def _forget(self) -> None:
+        self._untaken.clear()
+        self._trimmed = 0

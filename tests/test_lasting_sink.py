@@ -1,0 +1,128 @@
+"""A card that is lost is opened anew, and the sound goes on at the first sample that it did not take."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from agent.audio.format import Format
+from agent.errors import DeviceError
+from agent.events import DeviceBack, DeviceLost, Event
+from agent.lasting_sink import LastingSink
+
+FORMAT = Format(16000)
+
+
+class Box:
+    """A card made by hand: takes ``room`` frames, then it is lost."""
+
+    underruns = 1
+
+    def __init__(self, format: Format, heard: bytearray, room: int) -> None:
+        self.format, self.heard, self.room = format, heard, room
+        self.taken_frames = 0
+        self.closed = False
+
+    def write(self, pcm: bytes) -> None:
+        frames = len(pcm) // self.format.frame_bytes
+        taken = min(frames, self.room - self.taken_frames)
+        self.heard += pcm[: taken * self.format.frame_bytes]
+        self.taken_frames += taken
+        if taken < frames:
+            raise DeviceError("pulled out", lost=True)
+
+    def drain(self) -> None:
+        self.drop()
+
+    def drop(self) -> None:
+        self.room -= self.taken_frames
+        self.taken_frames = 0
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Shelf:
+    """Boxes one after the other; ``None`` stands for a try that fails."""
+
+    def __init__(self, *rooms: int | None, lost: bool = True) -> None:
+        self.rooms, self.lost = list(rooms), lost
+        self.heard = bytearray()
+        self.boxes: list[Box] = []
+        self.events: list[Event] = []
+
+    def open(self, format: Format) -> Box:
+        room = self.rooms.pop(0)
+        if room is None:
+            raise DeviceError("not there", lost=self.lost)
+        self.boxes.append(Box(format, self.heard, room))
+        return self.boxes[-1]
+
+
+def sound(frames: int, start: int = 0) -> bytes:
+    return b"".join(number.to_bytes(2, "little") for number in range(start + 1, start + frames + 1))
+
+
+def lasting(shelf: Shelf, patient: bool = True) -> LastingSink:
+    return LastingSink(shelf.open, shelf.events.append, threading.Event(), patient=patient)
+
+
+def always() -> bool:
+    return True
+
+
+def test_what_was_half_taken_goes_on_at_the_exact_sample() -> None:
+    for room in range(1, 20):
+        shelf = Shelf(room, 1000)
+        sink = lasting(shelf)
+        assert sink.write(sound(10), FORMAT, always) and sink.write(sound(10, 10), FORMAT, always)
+        assert sink.drain()
+        assert bytes(shelf.heard) == sound(20)
+        assert [type(event) for event in shelf.events] == [DeviceLost, DeviceBack]
+        assert all(box.closed for box in shelf.boxes[:-1])
+
+
+def test_a_new_utterance_has_nothing_of_the_old() -> None:
+    shelf = Shelf(15, 1000)
+    sink = lasting(shelf)
+    assert sink.write(sound(10), FORMAT, always)
+    assert not sink.write(sound(10, 10), FORMAT, iter([True, False]).__next__)
+    sink.drop()
+    assert sink.write(sound(5, 100), FORMAT, always)
+    assert bytes(shelf.heard) == sound(15) + sound(5, 100)
+
+
+def test_what_is_no_longer_wanted_is_not_waited_for() -> None:
+    shelf = Shelf(None, None)
+    sink = lasting(shelf)
+    assert not sink.write(sound(10), FORMAT, iter([True, False]).__next__)
+    assert len(shelf.events) == 1
+
+
+def test_a_device_that_is_not_there_yet_is_waited_for() -> None:
+    shelf = Shelf(None, 1000)
+    assert lasting(shelf).write(sound(10), FORMAT, always)
+    assert bytes(shelf.heard) == sound(10)
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_first_failure_is_raised_to_whoever_will_not_wait_or_for_what_cannot_pass(lost: bool) -> None:
+    with pytest.raises(DeviceError, match="not there"):
+        lasting(Shelf(None, lost=lost), patient=not lost).write(sound(10), FORMAT, always)
+
+
+def test_once_it_has_played_every_failure_may_pass() -> None:
+    shelf = Shelf(15, None, 1000, lost=False)
+    sink = lasting(shelf, patient=False)
+    assert sink.write(sound(20), FORMAT, always)
+    assert bytes(shelf.heard) == sound(20)
+    assert sink.underruns == 2
+
+
+def test_giving_up_ends_the_waiting_at_once() -> None:
+    shelf = Shelf(*[None] * 5)
+    gave_up = threading.Event()
+    sink = LastingSink(shelf.open, lambda event: gave_up.set(), gave_up)
+    assert not sink.write(sound(10), FORMAT, always)
+    assert len(shelf.rooms) == 4
