@@ -9,9 +9,11 @@ from agent.conversation import Action, Ask, Conversation, Finish, Forget, Listen
 from agent.events import (
     Announce,
     Cancelled,
+    Complete,
     Event,
     Heard,
     Hush,
+    Piece,
     Reply,
     ReplyEnded,
     SpeechBegan,
@@ -107,6 +109,43 @@ def test_announcements_wait_for_their_turn_and_the_important_comes_first() -> No
     assert talk(conversation, Spoken("b", 1.0)) == [Record(second, "played", "", 1.0), Listen(True)]
 
 
+def test_an_announcement_may_come_piece_by_piece() -> None:
+    conversation = Conversation(mode="announce")
+    written = Utterance("a", None, source="control")
+    assert talk(conversation, Announce(written)) == [Listen(False), Speak(written)]
+    assert talk(conversation, Piece("a", "One."), Piece("nobody's", "x"), Piece("a", " Two.")) == [
+        Say("a", "One."),
+        Say("a", " Two."),
+    ]
+    assert talk(conversation, Complete("nobody's"), Complete("a")) == [Finish("a")]
+    assert talk(conversation, Spoken("a", 1.0)) == [Record(written, "played", "", 1.0), Listen(True)]
+    assert talk(conversation, Piece("a", "too late"), Complete("a")) == []
+
+
+def test_what_is_written_of_an_announcement_while_it_waits_is_said_when_its_turn_comes() -> None:
+    conversation = Conversation(mode="announce")
+    first, whole, half, bare = (
+        Utterance("a", "one"),
+        Utterance("b", None),
+        Utterance("c", None),
+        Utterance("d", None),
+    )
+    assert talk(conversation, *map(Announce, (first, whole, half, bare)))[1:] == [Speak(first)]
+    assert talk(conversation, Piece("b", "One. "), Piece("c", "Half"), Piece("b", "Two."), Complete("b")) == []
+    assert talk(conversation, Spoken("a", 1.0))[1:] == [Listen(False), Speak(whole), Say("b", "One. Two."), Finish("b")]
+    assert talk(conversation, Spoken("b", 1.0))[1:] == [Listen(False), Speak(half), Say("c", "Half")]
+    assert talk(conversation, Piece("c", " more."), Complete("c")) == [Say("c", " more."), Finish("c")]
+    assert talk(conversation, Spoken("c", 1.0))[1:] == [Listen(False), Speak(bare)]
+
+
+def test_what_is_written_of_an_announcement_that_was_hushed_goes_nowhere() -> None:
+    conversation = Conversation(mode="announce")
+    talk(conversation, Announce(Utterance("a", None)), Announce(Utterance("b", None)), Piece("b", "x"), Hush("a button"))
+    talk(conversation, Cancelled("a", "a button"))
+    assert talk(conversation, Piece("a", "x"), Piece("b", "x"), Complete("a"), Complete("b")) == []
+    assert not conversation.busy
+
+
 def test_hush_cuts_what_is_said_and_forgets_what_waits() -> None:
     conversation = Conversation(mode="announce")
     first, second = Utterance("a", "one"), Utterance("b", "two")
@@ -152,6 +191,8 @@ def happenings() -> st.SearchStrategy[list[Event]]:
             turns.map(lambda turn: Cancelled(f"reply-{turn}", "x")),
             names.map(lambda name: Unspoken(name, "x")),
             st.just(Hush("x")),
+            names.map(lambda name: Piece(name, "text")),
+            names.map(Complete),
             st.just(None),  # stands for the next announcement, whose id is new each time
         ),
         max_size=40,
@@ -167,7 +208,7 @@ def test_whatever_happens_each_accepted_utterance_ends_in_exactly_one_record(
     actions: list[Action] = []
     for event in events:
         if event is None:
-            event = Announce(Utterance(f"u{len(accepted)}", "text"))
+            event = Announce(Utterance(f"u{len(accepted)}", "text" if len(accepted) % 2 else None))
             accepted.append(event.utterance.id)
         actions += conversation.handle(event)
     actions += conversation.leave("the end")
