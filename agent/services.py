@@ -7,17 +7,19 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from agent.addresses import is_near
 from agent.config.model import Synthesis, Transcription
 from agent.config.secrets import Secret
-from agent.connection import Connection, connect
 from agent.errors import ConfigError, ServiceError
-from agent.protocols import fish, neuphonic, playai, transcription, vachana
 from agent.protocols.events import Client, Failure
 from agent.threads import Deadline
+
+# The network and the codecs are imported where they are used: by the thread that dials, while the daemon is ready.
+if TYPE_CHECKING:
+    from agent.connection import Connection
+    from agent.protocols import playai
 
 GRANT_MARGIN_SECONDS = 300.0
 """A granted address is not used in its last minutes: what begins on it must be able to end on it."""
@@ -67,13 +69,15 @@ class SpeechService:
 class TranscriptionService:
     """The transcription service as the configuration describes it, or the local one where ``local_url`` is given."""
 
-    name = transcription.SERVICE
+    name = "transcription"
 
     def __init__(self, settings: Transcription, local_url: LocalUrl | None = None) -> None:
         self._settings, self._local_url = settings, local_url
 
     def open(self, deadline: Deadline) -> Connection:
         """A connection that is ready for the first frame. Raises ``ServiceError``, or ``ConfigError`` for a bad key."""
+        from agent.protocols import transcription
+
         url = self._local_url(deadline) if self._local_url else self._settings.url
         codec = transcription.Client(url, _key(self.name, self._settings.api_key, url, needed=False))
         return _connect(codec, deadline, self._settings.allow_plaintext)
@@ -96,6 +100,8 @@ Maker = Callable[[Deadline], Client]
 
 
 def _connect(codec: Client, deadline: Deadline, allow_plaintext: bool) -> Connection:
+    from agent.connection import connect
+
     pulse = PULSES.get(codec.service, Pulse())
     return connect(
         codec,
@@ -109,12 +115,18 @@ def _connect(codec: Client, deadline: Deadline, allow_plaintext: bool) -> Connec
 def _key(name: str, secret: Secret, url: str, *, needed: bool) -> str | None:
     key = secret.reveal()
     host = urlsplit(url).hostname or ""
-    if key is None and needed and host != "localhost" and not is_near(host):
+    if key is not None or not needed or host == "localhost":
+        return key
+    from agent.addresses import is_near
+
+    if not is_near(host):
         raise ServiceError(name, f"no key: put it into {secret.origin}", permanent=True)
     return key
 
 
 def _neuphonic(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
+    from agent.protocols import neuphonic
+
     settings = synthesis.neuphonic
 
     def make(deadline: Deadline) -> Client:
@@ -131,6 +143,8 @@ def _neuphonic(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
 
 
 def _local(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
+    from agent.protocols import neuphonic
+
     def make(deadline: Deadline) -> Client:
         base = urlsplit(synthesis.local.url or local_url(deadline))
         # The local server speaks all five protocols; this one streams both ways and says where each passage ends.
@@ -142,6 +156,8 @@ def _local(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
 
 
 def _vachana(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
+    from agent.protocols import vachana
+
     settings = synthesis.vachana
 
     def make(deadline: Deadline) -> Client:
@@ -159,6 +175,8 @@ def _vachana(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
 
 
 def _fish(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
+    from agent.protocols import fish
+
     settings = synthesis.fish
 
     def make(deadline: Deadline) -> Client:
@@ -187,6 +205,8 @@ def _recording(path: str) -> bytes:
 
 
 def _playai(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
+    from agent.protocols import playai
+
     settings = synthesis.playai
     grants = _Grants()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
-
 from agent.config.model import Config
 from agent.config.schemas import plain
 from agent.config.shape import shapes
@@ -82,6 +80,8 @@ def flow(value: Any) -> str:
 
 def _text(text: str) -> str:
     # YAML's escapes in double quotes are those of safe(), so that what is harmless is also what can be read again.
+    import yaml
+
     if text and text.isascii() and text.replace("-", "").replace("_", "").replace(".", "").isalnum():
         tag = yaml.resolver.Resolver().resolve(yaml.ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
         if tag == "tag:yaml.org,2002:str" and text[0].isalpha():

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from agent.config import model
 from agent.responders.answers import Answers
-from agent.responders.command import Command
-from agent.responders.echo import Echo, Silence
-from agent.responders.openai import OpenAI
-from agent.responders.rules import Rules
-from agent.responders.webhook import Webhook
 
 
 def make_responder(settings: model.Responder) -> Answers:
     """The responder of the kind that ``settings`` name. Raises ``ConfigError`` where what it needs is not there."""
+    # Each is imported only where it answers: the network and processes of the others cost a small machine its start.
     seconds = settings.timeout_seconds
-    if settings.kind == "rules":
-        return Rules(settings.rules, settings.fallback)
     if settings.kind == "openai":
+        from agent.responders.openai import OpenAI
+
         return OpenAI(settings.openai, seconds)
     if settings.kind == "webhook":
+        from agent.responders.webhook import Webhook
+
         return Webhook(settings.webhook, seconds)
     if settings.kind == "command":
+        from agent.responders.command import Command
+
         return Command(settings.command, seconds)
+    if settings.kind == "rules":
+        from agent.responders.rules import Rules
+
+        return Rules(settings.rules, settings.fallback)
+    from agent.responders.echo import Echo, Silence
+
     return Echo() if settings.kind == "echo" else Silence()
