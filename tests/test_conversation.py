@@ -140,8 +140,8 @@ def test_what_is_written_of_an_announcement_while_it_waits_is_said_when_its_turn
 
 def test_what_is_written_of_an_announcement_that_was_hushed_goes_nowhere() -> None:
     conversation = Conversation(mode="announce")
-    talk(conversation, Announce(Utterance("a", None)), Announce(Utterance("b", None)), Piece("b", "x"), Hush("a button"))
-    talk(conversation, Cancelled("a", "a button"))
+    talk(conversation, Announce(Utterance("a", None)), Announce(Utterance("b", None)), Piece("b", "x"))
+    talk(conversation, Hush("a button"), Cancelled("a", "a button"))
     assert talk(conversation, Piece("a", "x"), Piece("b", "x"), Complete("a"), Complete("b")) == []
     assert not conversation.busy
 
