@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from agent.audio.devices import Sink, open_sink, open_source
@@ -13,7 +14,6 @@ from agent.audio.frames import FrameQueue
 from agent.audio.ring import RingBuffer
 from agent.audio.vad import detector
 from agent.config.model import Config
-from agent.connection import Connection
 from agent.errors import ConfigError
 from agent.events import Event
 from agent.frontend import Frontend
@@ -31,6 +31,9 @@ from agent.supervisor import Supervisor
 from agent.synthesizer import Synthesizer
 from agent.threads import Worker
 from agent.turns import Ears, Everything, Turns
+
+if TYPE_CHECKING:
+    from agent.connection import Connection
 
 RING_BYTES = 16 * 1024 * 1024
 """Three minutes of the highest rate a service sends. A service sends faster than it is played, and a socket that is
