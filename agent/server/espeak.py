@@ -16,6 +16,7 @@ _HEADER_BYTES = 4096
 _PATIENCE_SECONDS = 60.0
 _VOICE = re.compile(r"[A-Za-z]{2,3}([-+][A-Za-z0-9]{1,12}){0,3}")
 _WORDS_A_MINUTE = 175
+_RATE = 22050
 _COMMAND = ("espeak-ng", "--stdin", "--stdout", "-b", "1")  # -b 1: the text is UTF-8
 
 
@@ -26,6 +27,11 @@ class Espeak:
     name = "espeak"
 
     def speak(self, text: str, manner: Manner) -> Speech:
+        if not re.search(r"\w", text):
+            return Speech(_RATE, iter(()))  # nothing that could be pronounced, for which there would be no header
+                _RATE, iter(())
+            )  # nothing that could be pronounced, for which it would not even give a header
+        text = text.replace("\0", " ")  # at which it would stop reading
         wanted = manner.voice.removeprefix("espeak:") if manner.voice.startswith("espeak:") else manner.code
         voice = wanted if _VOICE.fullmatch(wanted) else "en"
         words_a_minute = round(_WORDS_A_MINUTE * min(max(manner.speed, 0.5), 2.5))

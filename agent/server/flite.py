@@ -40,7 +40,7 @@ def _spoken(argv: list[str], text: str) -> Speech:
     sound = os.memfd_create("sound", os.MFD_CLOEXEC)
     try:
         with open(words, "wb", closefd=False) as file:
-            file.write(text.encode("utf-8", "replace"))
+            file.write(text.replace("\0", " ").encode("utf-8", "replace"))
         files = ["-f", f"/proc/self/fd/{words}", "-o", f"/proc/self/fd/{sound}"]
         _run([*argv, *files], (words, sound))
         with open(sound, "rb", closefd=False) as file:

@@ -70,6 +70,7 @@ class Speaking:
         self._pending_lock = threading.Lock()
         self._pending: _Say | None = None
         self._finishing = False
+        self._refused = False  # nothing more of this client is listened to
         self._busy = threading.Event()
         self._gone = threading.Event()
         self._voice = threading.Thread(target=self._speak, name=f"voice-{number}")
@@ -112,6 +113,8 @@ class Speaking:
     # --- reading
 
     def _take(self, message: Message) -> None:
+        if self._refused:
+            return
         with self._lock:
             events = self._codec.receive(message)
             manner, encoding, percent = self._wish()
@@ -124,6 +127,7 @@ class Speaking:
             log.warning("%s client %d: got %s, expected %s", self._service, self._number, event.came, event.expected)
             self._send(event)
             if event.fatal:
+                self._refused = True
                 self._put(_Leave(1000 if self._service == "fish" else 1008, "a message that cannot be met"))
         elif isinstance(event, Text):
             with self._pending_lock:

@@ -84,9 +84,7 @@ def _chosen(manner: Manner) -> Engine:
         return Flite()
     if shutil.which("espeak-ng"):
         return Espeak()
-    raise AudioError(
-        "there is no voice on this machine: install flite (English) or espeak-ng (any language)"
-    )
+    raise AudioError("there is no voice on this machine: install flite (English) or espeak-ng (any language)")
 
 
 def find(name: str) -> Engine:

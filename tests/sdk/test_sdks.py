@@ -31,7 +31,9 @@ class TestPyneuphonic3:
         assert sdk.run("neuphonic_3", keyed_server.port, KEY, TEXT) == _tones(TEXT, 24000)
 
     def test_its_wrong_key_is_refused(self, sdk: Environment, keyed_server: Running) -> None:
-        assert "Connection to Neuphonic server failed" in sdk.run("neuphonic_3", keyed_server.port, "wrong", TEXT)["error"]
+        assert (
+            "Connection to Neuphonic server failed" in sdk.run("neuphonic_3", keyed_server.port, "wrong", TEXT)["error"]
+        )
 
 
 def test_pyneuphonic_of_the_documents_date_receives_the_tones(keyed_server: Running) -> None:

@@ -70,7 +70,9 @@ def test_playai_gives_mulaw(tone_server: Running) -> None:
 def test_playai_answers_requests_in_their_order_each_in_its_own_format(tone_server: Running) -> None:
     with connect(clients.playai_url(tone_server)) as ws:
         for number, rate in ((1, 8000), (2, 48000), (3, 16000)):
-            ws.send(json.dumps({"text": [f"Request {number}."], "voice": "x", "output_format": "raw", "sample_rate": rate}))
+            ws.send(
+                json.dumps({"text": [f"Request {number}."], "voice": "x", "output_format": "raw", "sample_rate": rate})
+            )
         for number, rate in ((1, 8000), (2, 48000), (3, 16000)):
             assert json.loads(ws.recv(timeout=20)) == {"type": "start", "request_id": None}
             sound = b""
@@ -123,7 +125,13 @@ def test_vachana_gives_the_older_layouts_of_its_headers(tmp_path: Any, layout: s
 
 def test_vachana_gives_bare_binary_chunks_as_its_first_page_says(tmp_path: Any) -> None:
     with Running(tmp_path, "--speech", "tone", "--recognition", "none", "--vachana-binary") as server:
-        config = {"sample_rate": 16000, "num_channels": 1, "sample_width": 2, "encoding": "linear_pcm", "container": "raw"}
+        config = {
+            "sample_rate": 16000,
+            "num_channels": 1,
+            "sample_width": 2,
+            "encoding": "linear_pcm",
+            "container": "raw",
+        }
         with connect(f"{server.ws}/api/v1/tts") as ws:
             ws.send(json.dumps({"text": "Hello World", "voice": "Sia", "model": "m", "audio_config": config}))
             sound = b""
@@ -144,7 +152,11 @@ def test_fish_gives_raw_samples_finishes_and_closes(tone_server: Running, rate: 
 def test_fish_gives_one_header_with_its_placeholder_sizes(tone_server: Running) -> None:
     chunks, reason, _ = clients.fish(tone_server, TEXT, format="wav")
     sound = b"".join(chunks)
-    assert (sound[:4], sound[4:8], sound[40:44]) == (b"RIFF", (4294967076 & 0xFFFFFFFF).to_bytes(4, "little"), b"\x00\xff\xff\xff")
+    assert (sound[:4], sound[4:8], sound[40:44]) == (
+        b"RIFF",
+        (4294967076 & 0xFFFFFFFF).to_bytes(4, "little"),
+        b"\x00\xff\xff\xff",
+    )
     assert sound[44:] == tone.pcm(TEXT, 44100)
     assert reason == "stop"
 
@@ -164,7 +176,9 @@ def test_much_text_is_spoken_before_the_passage_ends(tone_server: Running) -> No
 
 @pytest.mark.parametrize("name", ["mp3", "opus"])
 @pytest.mark.parametrize("service", ["fish", "playai", "vachana"])
-def test_compressed_sound_has_the_right_length_and_the_right_tones(tone_server: Running, service: str, name: str) -> None:
+def test_compressed_sound_has_the_right_length_and_the_right_tones(
+    tone_server: Running, service: str, name: str
+) -> None:
     if service == "fish":
         chunks = clients.fish(tone_server, TEXT, format=name)[0]
     elif service == "playai":

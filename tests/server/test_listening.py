@@ -179,7 +179,9 @@ def test_the_server_gets_every_byte_in_order_from_many_clients_at_once(tmp_path:
 
 
 def test_a_script_in_json_gives_its_own_words_and_times(tmp_path: Path) -> None:
-    script = json.dumps([{"words": [{"word": "Ja.", "start": 0.1, "end": 0.4, "conf": 0.5}], "at": 0.5}, {"text": "Und nein"}])
+    script = json.dumps(
+        [{"words": [{"word": "Ja.", "start": 0.1, "end": 0.4, "conf": 0.5}], "at": 0.5}, {"text": "Und nein"}]
+    )
     with _server(tmp_path, script=script) as server:
         told, _, _ = _session(server, _sound(2))
     assert told[1] == {"result": [{"conf": 0.5, "start": 0.1, "end": 0.4, "word": "Ja."}], "text": " Ja."}
@@ -190,6 +192,9 @@ def test_a_script_in_json_gives_its_own_words_and_times(tmp_path: Path) -> None:
 
 
 def test_without_a_recogniser_a_session_is_told_what_to_install(tmp_path: Path) -> None:
-    with Running(tmp_path, "--recognition", "vosk", "--model-path", "/nowhere") as server, connect(f"{server.ws}/") as ws:
+    with (
+        Running(tmp_path, "--recognition", "vosk", "--model-path", "/nowhere") as server,
+        connect(f"{server.ws}/") as ws,
+    ):
         ws.send(_sound(0.1))
         assert "set server.model_path" in str(ws.recv(timeout=20))

@@ -69,7 +69,12 @@ def _sound_of(message: str | bytes, service: str) -> tuple[bytes, str]:
 
 @pytest.mark.parametrize(
     ("service", "start", "mark"),
-    [("neuphonic", _neuphonic, "stop"), ("playai", _playai, "end"), ("vachana", _vachana, "complete"), ("fish", _fish, "stop")],
+    [
+        ("neuphonic", _neuphonic, "stop"),
+        ("playai", _playai, "end"),
+        ("vachana", _vachana, "complete"),
+        ("fish", _fish, "stop"),
+    ],
 )
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_the_middle_of_a_speech_lets_it_finish(
@@ -176,7 +181,10 @@ def test_a_mistake_is_one_sentence_and_an_exit_code(arguments: tuple[str, ...], 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     with Running(tmp_path, "--recognition", "none") as server:
         ended = subprocess.run(
-            [sys.executable, "-m", "agent.server", "--port", str(server.port)], capture_output=True, text=True, timeout=30
+            [sys.executable, "-m", "agent.server", "--port", str(server.port)],
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
     assert ended.returncode == 78
     assert "cannot listen" in ended.stderr

@@ -1,4 +1,4 @@
-"""pyneuphonic 1.1.1, of the date of the document: PORT KEY TEXT LENGTH -> {"sha256", "length"}. It knows no end mark."""
+"""pyneuphonic 1.1.1, of the document's date: PORT KEY TEXT LENGTH -> {"sha256", "length"}. It knows no end mark."""
 
 import asyncio
 import hashlib

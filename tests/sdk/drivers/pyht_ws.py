@@ -11,7 +11,9 @@ from pyht.inference_coordinates import InferenceCoordinatesOptions
 port, key, wanted, *texts = sys.argv[1:]
 coordinates = InferenceCoordinatesOptions(api_url=f"http://127.0.0.1:{port}/api/v4")
 client = Client(
-    "somebody", key, auto_connect=False,
+    "somebody",
+    key,
+    auto_connect=False,
     advanced=Client.AdvancedOptions(inference_coordinates_options=coordinates),
 )
 told = []
@@ -22,7 +24,7 @@ try:
         body = sound[44:] if sound.startswith(b"RIFF") else sound
         told.append({"sha256": hashlib.sha256(body).hexdigest(), "length": len(body), "head": sound[:4].hex()})
     print(json.dumps(told))
-except Exception as error:
+except Exception as error:  # noqa: BLE001 - whatever the package raises is told
     print(json.dumps({"error": f"{type(error).__name__} {error}"}))
 finally:
     client.close()

@@ -1,0 +1,176 @@
+"""Strangers at the port: whatever they send, they get an answer or a close in time, and everybody else is served."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+from agent.server import tone
+from server import clients
+from server.running import Running
+
+KEY = "secret-key"
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    arguments = ("--speech", "tone", "--recognition", "none", "--api-key", KEY, "--user-id-playai", "somebody")
+    with Running(tmp_path_factory.mktemp("keyed"), *arguments) as server:
+        yield server
+
+
+def _raw(server: Running, *pieces: bytes) -> bytes:
+    """All that comes back until the server closes."""
+    with socket.create_connection((server.host, server.port), 20) as client:
+        answer = b""
+        try:
+            for piece in pieces:
+                client.sendall(piece)
+            while more := client.recv(65536):
+                answer += more
+        except ConnectionError:
+            pass  # a close on what is still being sent is an answer too
+        return answer
+
+
+def _still_serves(server: Running) -> None:
+    with connect(f"{server.ws}/speak/en?sampling_rate=8000", additional_headers={"x-api-key": KEY}) as ws:
+        ws.send("Hello. <STOP>")
+        assert clients.neuphonic_passage(ws) == tone.pcm("Hello.", 8000)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/speak/en", {}, 403),
+        ("/speak/en", {"x-api-key": "wrong"}, 403),
+        ("/speak/en?speed=9", {"x-api-key": KEY}, 400),
+        ("/api/v1/tts", {"X-API-Key-ID": "wrong"}, 401),
+        ("/v1/tts/live", {"Authorization": "Bearer wrong"}, 401),
+        ("/v1/tts/live", {"Authorization": KEY}, 401),
+        ("/playht-fal/playht-tts/stream?fal_jwt_token=made-up", {}, 401),
+    ],
+)
+def test_a_wrong_key_is_refused_at_the_handshake(
+    keyed: Running, path: str, headers: dict[str, str], status: int
+) -> None:
+    with pytest.raises(InvalidStatus) as refused, connect(keyed.ws + path, additional_headers=headers):
+        pass
+    assert refused.value.response.status_code == status
+    assert json.loads(refused.value.response.body)["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": f"Bearer {KEY}", "X-User-Id": "somebody"}, 200),
+        ({"Authorization": f"Bearer {KEY}", "X-User-Id": "other"}, 401),
+        ({"Authorization": "Bearer wrong", "X-User-Id": "somebody"}, 401),
+        ({}, 401),
+    ],
+)
+def test_playai_grants_an_address_to_its_users_only(keyed: Running, headers: dict[str, str], status: int) -> None:
+    connection = http.client.HTTPConnection(keyed.host, keyed.port, timeout=20)
+    connection.request("POST", "/api/v1/tts/websocket-auth", body=b"{}", headers=headers)
+    answer = connection.getresponse()
+    body = json.loads(answer.read())
+    connection.close()
+    assert answer.status == status
+    if status == 200:
+        assert body["webSocketUrls"]["Play3.0-mini"].startswith(f"ws://{keyed.host}:{keyed.port}/")
+
+
+def test_a_granted_address_leads_back_to_the_name_the_client_used(keyed: Running) -> None:
+    connection = http.client.HTTPConnection("localhost", keyed.port, timeout=20)
+    connection.request("POST", "/api/v4/sdk-auth", headers={"Authorization": f"Bearer {KEY}", "X-User-Id": "somebody"})
+    told = json.loads(connection.getresponse().read())
+    connection.close()
+    assert told["PlayDialogArabic"]["websocket_url"].startswith(f"ws://localhost:{keyed.port}/")
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "begin"),
+    [
+        (b"POST /nothing HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 404 "),
+        (b"PUT / HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 405 "),
+        (b"POST /api/v1/tts/auth HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", b"HTTP/1.1 413 "),
+        (b"POST /api/v1/tts/auth HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"HTTP/1.1 400 "),
+        (b"POST /api/v1/tts/auth HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"HTTP/1.1 411 "),
+        (b"POST / HTTP/1.1\r\nno colon here\r\n\r\n", b"HTTP/1.1 400 "),
+        (b"POST / HTTP/1.1\r\n" + b"A: b\r\n" * 500 + b"\r\n", b"HTTP/1.1 431 "),
+        (b"POST / HTTP/1.1\r\nA: " + b"x" * 100000, b"HTTP/1.1 431 "),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"HTTP/1.1 400 "),
+        (bytes(range(256)) * 100, b"HTTP/1.1 4"),
+        (b"GET / HTTP/1.1\r\nA: " + b"x" * 100000 + b"\r\n\r\n", b""),
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 5000 + b"\r\n", b""),
+        (b"GET garbage\r\n\r\n", b""),
+        (b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", b"HTTP/1.1 4"),
+    ],
+)
+def test_a_request_that_is_none_is_answered_and_left(keyed: Running, request_bytes: bytes, begin: bytes) -> None:
+    assert _raw(keyed, request_bytes).startswith(begin)
+    _still_serves(keyed)
+
+
+def test_a_flood_of_text_is_ended_and_holds_up_nobody(keyed: Running) -> None:
+    with connect(f"{keyed.ws}/speak/en", additional_headers={"x-api-key": KEY}) as ws:
+        with pytest.raises(ConnectionClosed):
+            for _ in range(40):
+                ws.send("x" * 100000)
+            assert json.loads(ws.recv(timeout=20))["type"] == "error"
+            ws.recv(timeout=20)
+        assert ws.close_code == 1008
+    _still_serves(keyed)
+
+
+def test_a_message_beyond_8_mib_is_refused_with_1009(keyed: Running) -> None:
+    with connect(f"{keyed.ws}/api/v1/tts", additional_headers={"X-API-Key-ID": KEY}) as ws:
+        with pytest.raises(ConnectionClosed):
+            ws.send(b"x" * (9 << 20))
+            ws.recv(timeout=20)
+        assert ws.close_code == 1009
+
+
+@pytest.mark.parametrize("path", ["/speak/en", "/api/v1/tts", "/v1/tts/live"])
+@pytest.mark.parametrize("message", ["", "{", "[]", "null", b"", b"\xff\xfe", b"\xc1" * 100, '{"text": 5}', "\0" * 10])
+def test_garbage_in_a_session_never_ends_the_server(keyed: Running, path: str, message: str | bytes) -> None:
+    headers = {"x-api-key": KEY, "X-API-Key-ID": KEY, "Authorization": f"Bearer {KEY}"}
+    with connect(keyed.ws + path, additional_headers=headers) as ws:
+        ws.send(message)
+        ws.send(message)
+    _still_serves(keyed)
+    assert "Traceback" not in keyed.log()
+
+
+def test_more_clients_than_allowed_are_asked_to_come_back(tmp_path: Path) -> None:
+    arguments = ("--speech", "tone", "--recognition", "none", "--clients", "2")
+    with Running(tmp_path, *arguments) as server:
+        url = f"{server.ws}/speak/en"
+        with connect(url), connect(url), pytest.raises(InvalidStatus) as refused, connect(url):
+            pass
+        assert refused.value.response.status_code == 503
+        assert refused.value.response.headers["Retry-After"] == "1"
+
+
+def test_no_key_and_no_token_is_in_any_log(keyed: Running) -> None:
+    request = urllib.request.Request(
+        f"{keyed.http}/api/v1/tts/websocket-auth", data=b"", method="POST",
+        headers={"Authorization": f"Bearer {KEY}", "X-User-Id": "somebody"},
+    )  # fmt: skip
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        url = json.loads(answer.read())["webSocketUrls"]["Play3.0-mini"]
+    with connect(url) as ws:
+        ws.send(json.dumps({"text": f"The key is {KEY}", "voice": "x"}))
+        ws.recv(timeout=20)
+    written = keyed.log() + keyed.wire_path.read_text()
+    assert KEY not in written
+    assert url.partition("fal_jwt_token=")[2] not in written

@@ -1,0 +1,104 @@
+"""The engines that really speak."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from agent.audio.convert import level
+from agent.errors import AudioError
+from agent.server import speech
+from agent.server.speech import Manner
+
+
+def _spoken(engine: str, text: str, manner: Manner) -> tuple[int, bytes]:
+    said = speech.find(engine).speak(text, manner)
+    return said.rate, b"".join(said.chunks)
+
+
+@pytest.mark.parametrize("engine", ["flite", "espeak", "auto"])
+def test_an_engine_speaks_at_a_natural_pace(engine: str) -> None:
+    rate, pcm = _spoken(engine, "Good morning, how are you today?", Manner(16000))
+    seconds = len(pcm) / 2 / rate
+    assert 1.0 < seconds < 4.0
+    assert level(pcm)[1] > 3000
+
+
+@pytest.mark.parametrize("engine", ["flite", "espeak"])
+@pytest.mark.parametrize(
+    "text", ["--help", "-v nothing", "$(touch /tmp/x) `id`; | & > \\ \"'", "/etc/passwd", "café ☕ \0"]
+)
+def test_a_text_is_never_an_option_a_command_or_a_file(engine: str, text: str, tmp_path: Path) -> None:
+    _, pcm = _spoken(engine, text, Manner(16000))
+    _, longer = _spoken(engine, f"{text} and something more after it", Manner(16000))
+    assert 0 < len(pcm) < len(longer)
+
+
+@pytest.mark.parametrize("engine", ["flite", "espeak", "tone"])
+@pytest.mark.parametrize("text", ["", "  ", "...", "-"])
+def test_a_text_without_a_word_is_no_error(engine: str, text: str) -> None:
+    _spoken(engine, text, Manner(16000))
+
+
+@pytest.mark.parametrize("engine", ["flite", "espeak"])
+def test_a_higher_speed_takes_less_time(engine: str) -> None:
+    text = "This sentence is spoken twice."
+    _, slow = _spoken(engine, text, Manner(16000, speed=0.8))
+    _, fast = _spoken(engine, text, Manner(16000, speed=1.6))
+    assert len(fast) < 0.75 * len(slow)
+
+
+def test_another_language_is_spoken_by_espeak_and_sounds_different() -> None:
+    text = "Eine gute Nachricht."
+    rate, german = _spoken("auto", text, Manner(16000, language="de-DE"))
+    assert rate == 22050
+    assert german == _spoken("espeak", text, Manner(16000, voice="espeak:de"))[1]
+    assert german != _spoken("espeak", text, Manner(16000, language="en"))[1]
+
+
+def test_a_language_that_nobody_knows_is_read_in_english() -> None:
+    assert _spoken("espeak", "Hello", Manner(16000, language="xx"))[1] == _spoken("espeak", "Hello", Manner(16000))[1]
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [("", "en"), ("en", "en"), ("IND-IN", "en"), ("hi-IN", "hi"), ("german", "de"), ("auto", "en"), ("pt_BR", "pt")],
+)
+def test_languages_are_known_by_the_names_the_services_have_for_them(language: str, code: str) -> None:
+    assert Manner(16000, language=language).code == code
+
+
+@pytest.mark.parametrize(("engine", "package"), [("flite", "flite"), ("espeak", "espeak-ng"), ("auto", "espeak-ng")])
+def test_an_engine_that_is_not_installed_names_its_package(
+    engine: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AudioError, match=package):
+        _spoken(engine, "Hello", Manner(16000))
+
+
+def test_speech_that_is_not_wanted_any_more_leaves_no_program_behind() -> None:
+    before = set(_children())
+    said = speech.find("espeak").speak("A long sentence. " * 200, Manner(16000))
+    close = getattr(said.chunks, "close", None)
+    assert close is not None
+    close()
+    assert set(_children()) <= before
+
+
+def test_espeak_gives_its_first_sound_before_it_has_spoken_all() -> None:
+    text = "A long sentence that goes on and on. " * 300
+    began = time.monotonic()
+    said = speech.find("espeak").speak(text, Manner(16000))
+    first = next(said.chunks)
+    first_after = time.monotonic() - began
+    size = len(first) + sum(len(chunk) for chunk in said.chunks)
+    assert size > 100 * len(first)
+    assert first_after < (time.monotonic() - began) / 2
+
+
+def _children() -> list[str]:
+    return Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
