@@ -29,8 +29,6 @@ class Espeak:
     def speak(self, text: str, manner: Manner) -> Speech:
         if not re.search(r"\w", text):
             return Speech(_RATE, iter(()))  # nothing that could be pronounced, for which there would be no header
-                _RATE, iter(())
-            )  # nothing that could be pronounced, for which it would not even give a header
         text = text.replace("\0", " ")  # at which it would stop reading
         wanted = manner.voice.removeprefix("espeak:") if manner.voice.startswith("espeak:") else manner.code
         voice = wanted if _VOICE.fullmatch(wanted) else "en"
