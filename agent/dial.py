@@ -221,8 +221,8 @@ def _left(deadline: Deadline) -> float | None:
 class _Head:
     """The socket as the library sees it during the upgrade: one deadline over all, and only so many bytes.
 
-    It reads exactly the head of the answer, so that the first frame stays in the socket. Cookies and the body are kept
-    from the library: it would keep the one for ever and read the other without limit.
+    It reads exactly the head of the answer, so that the first frame stays in the socket and the body of a refusal, which
+    the library would read without limit, is never read. Cookies are kept from the library: it would keep them for ever.
     """
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
@@ -284,4 +284,4 @@ class _Head:
             return True
         name, _, value = text.partition(":")
         self.headers[name.strip().lower()] = value.strip()
-        return name.strip().lower() not in ("set-cookie", "content-length")
+        return name.strip().lower() != "set-cookie"

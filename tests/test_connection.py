@@ -201,8 +201,8 @@ def test_row_10_a_peer_without_a_sign_of_life_is_given_up_within_ten_seconds() -
 
 def test_a_peer_that_answers_pings_or_speaks_lives() -> None:
     with Scripted(polite) as server:
-        connection = opened(server.url, ping_seconds=0.05, pong_seconds=5)
-        deadline = Deadline(0.5)
+        connection = opened(server.url, ping_seconds=0.1, pong_seconds=0.4)
+        deadline = Deadline(1.0)
         while not deadline.over:
             wait(connection, (), deadline.remaining())
             assert connection.pump() == []
@@ -657,6 +657,22 @@ def test_a_peers_tls_records_that_wait_decrypted_are_pending(authority: Authorit
         connection = opened(server.url, ca_file=authority.ca_file)
         assert len(until(connection, lambda events: len(events) == 3000)) == 3000
         connection.finish(Deadline(0.1))
+
+
+def test_a_peer_that_broke_a_rule_gets_to_read_why_although_it_went_on_sending() -> None:
+    """Story: closing at once reset the connection, and the close frame with the reason was lost on its way."""
+    answers: list[tuple[int, bytes]] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.send(frame(TEXT, b"x", mask=True))
+        for _ in range(20):
+            peer.over.wait(0.005)
+            peer.send(frame(TEXT, b"more"))
+        answers.append(peer.read_frame())
+
+    ends_with(script, 1002)
+    assert answers == [(CLOSE, struct.pack("!H", 1002) + b"a server must not mask")]
 
 
 def test_an_owner_that_waits_does_not_spin() -> None:
