@@ -221,8 +221,8 @@ def _left(deadline: Deadline) -> float | None:
 class _Head:
     """The socket as the library sees it during the upgrade: one deadline over all, and only so many bytes.
 
-    It reads exactly the head of the answer, so that the first frame stays in the socket and the body of a refusal, which
-    the library would read without limit, is never read. Cookies are kept from the library: it would keep them for ever.
+    It reads exactly the head of the answer, so that the first frame stays in the socket, and the body of a refusal,
+    which the library would read without limit, is never read. Cookies are held back: the library would keep them.
     """
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
