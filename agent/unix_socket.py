@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import socket
@@ -146,8 +145,3 @@ def _alone_in(directory: Path) -> Iterator[None]:
         raise ConfigError(f"another daemon is just starting in {directory}") from error
     finally:
         os.close(descriptor)
-
-
-def busy(error: OSError) -> bool:
-    """Whether an error only says that this process, or the machine, has no room for one more connection now."""
-    return error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)

@@ -35,6 +35,7 @@ from agent.unix_socket import Peer, UnixListener
 log = logging.getLogger(__name__)
 
 MOST_CALLERS = 8
+MOST_USERS_TOLD = 100
 ROUND_SECONDS = 1.0
 CALLS_PER_SECOND = 200.0
 DEAF_SECONDS = 1.0
@@ -67,6 +68,7 @@ class Control(Frontend):
         self._status: Status | None = None
         self._calls = Pace(CALLS_PER_SECOND)
         self._deaf = Deadline(0.0)  # until then nobody is accepted: there was no room in the process
+        self._refused: set[int] = set()
         self._shut = False
         self._ending: _Wish | None = None
         run = format(time.time_ns() // 1_000_000, "x")
@@ -175,7 +177,15 @@ class Control(Frontend):
         except OSError as error:
             return f"nobody knows who you are ({error.strerror})"
         if not self._listener.admits(peer):
-            log.warning("the control socket refused process %d of user %d", peer.pid, peer.uid)
+            # Once for each user: who knocks all day does not fill the log.
+            new = peer.uid not in self._refused and len(self._refused) < MOST_USERS_TOLD
+            self._refused |= {peer.uid} if new else set()
+            log.log(
+                logging.WARNING if new else logging.DEBUG,
+                "the control socket refused process %d of user %d",
+                peer.pid,
+                peer.uid,
+            )
             return "you may not: only root, the daemon's own user and the members of the socket's group may"
         if len(self._callers) >= MOST_CALLERS:
             return f"{MOST_CALLERS} programs are connected already: try again"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import resource
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from agent.condition import Status
 from agent.conversation import Record
 from agent.errors import ConfigError
 from agent.events import Announce, Complete, Died, Event, Hush, Piece, Utterance, Volume
-from agent.frontends.control import MOST_CALLERS, Control
+from agent.frontends.control import DEAF_SECONDS, MOST_CALLERS, Control
 from agent.texts import LONGEST_TEXT
 from agent.threads import Deadline
 
@@ -388,6 +389,37 @@ def test_a_thousand_connections_are_survived_and_the_next_is_served(build: Build
             break
     assert answer["state"] == "idle"
     assert house.control.alive
+
+
+def test_where_the_process_has_no_descriptor_left_callers_wait_and_are_served_later(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A listener that cannot accept stays readable: without a pause the loop would spin, and the log with it."""
+    inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    control = Control(tmp_path / "control.sock", inbox.put)
+    control.open()
+    control.tell(STATUS)
+    program = Program(tmp_path / "control.sock")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    program.socket.settimeout(DEAF_SECONDS / 2)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        control.start()
+        program.send({"status": True})
+        with pytest.raises(TimeoutError):
+            program.socket.recv(1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    program.socket.settimeout(SECONDS)
+    assert program.socket.recv(65536).startswith(b'{"status"')
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert control.rounds < 50
+    program.close()
+    control.shut()
+    control.stop()
+    assert control.join(Deadline(SECONDS)) and inbox.empty()
 
 
 STRANGER = """
