@@ -1,22 +1,24 @@
 """Keeps the chatter of ALSA, JACK and PortAudio away from standard error, and gives it back as words for an error.
 
-While PortAudio probes devices, the C libraries under it print dozens of lines to file descriptor 2. The descriptor is
-turned to an unnamed file in memory for that time: a pipe could fill up and block the very call that is being watched.
+These libraries print dozens of lines while devices are probed, and a few when a running card is lost, whenever they
+like and from whichever call. All of them print to C's ``stderr``, which is a variable in the GNU C library and may be
+set (its manual says so: "Standard Streams"). So that is turned away, and descriptor 2 stays what it is: the program's
+own log, what children print and what other threads print meanwhile go where they always went, and no pipe can fill up.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_CHATTER = re.compile(
-    r"^(ALSA lib |Expression '|Cannot connect to server |jack server is not running|Jack|JACK|connect\(2\) call to |"
-    r"attempt to connect to server failed|PaAlsa|PulseAudio:|a52|dmix|\s*$)"
-)
 _ALSA = re.compile(r"^ALSA lib \S+:\d+:\(\w+\) (?P<words>.+)$")
 _MOST_WORDS = 160
+_MOST_READ = 1 << 16
+_UNBUFFERED = 2
 
 
 class Chatter:
@@ -36,49 +38,48 @@ class Chatter:
 
     @property
     def words(self) -> str:
-        for line in self._lines(self._from):
+        for line in os.pread(self._memory, _MOST_READ, self._from).decode("utf-8", "replace").splitlines():
             said = _ALSA.match(line)
             if said:
                 return "".join(c if c.isprintable() else " " for c in said["words"].strip())[:_MOST_WORDS]
         return ""
 
-    def foreign(self) -> bytes:
-        """What is nobody's chatter but the program's own, and must be printed."""
-        return "".join(line for line in self._lines(0) if not _CHATTER.match(line)).encode("utf-8", "replace")
 
-    def _lines(self, start: int) -> list[str]:
-        size = os.fstat(self._memory).st_size - start
-        return os.pread(self._memory, size, start).decode("utf-8", "replace").splitlines(keepends=True)
+class _Streams:
+    """Two C streams that live as long as the process: a library may be printing to one while it is turned away."""
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL(None)
+        self._variable = ctypes.c_void_p.in_dll(library, "stderr")
+        library.fdopen.restype, library.fdopen.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_char_p]
+        self.memory = os.memfd_create("chatter")
+        self._kept = library.fdopen(self.memory, b"a")
+        self._nowhere = library.fdopen(os.open(os.devnull, os.O_WRONLY), b"a")
+        library.setvbuf(ctypes.c_void_p(self._kept), None, _UNBUFFERED, ctypes.c_size_t(0))
+
+    def keep(self) -> None:
+        os.ftruncate(self.memory, 0)
+        self._variable.value = self._kept
+
+    def forget(self) -> None:
+        self._variable.value = self._nowhere
 
 
 @contextmanager
 def quiet() -> Iterator[Chatter]:
-    """Standard error of the whole process is held back inside the block; what is not chatter is printed after it.
+    """What the C libraries print inside the block is kept, and thrown away from the end of the block on, for good.
 
-    Only one block at a time: the caller holds PortAudio's lock. A child process started by another thread inside the
-    block would keep the file in memory as its standard error, so blocks are short: around opening, never around sound.
+    Only one block at a time: the caller holds PortAudio's lock.
     """
-    memory = os.memfd_create("stderr")
-    chatter = Chatter(memory)
+    streams = _streams()
+    streams.keep()
     try:
-        try:
-            real = os.dup(2)
-        except OSError:  # a daemon may run with standard error closed: there is nothing to keep clean
-            yield chatter
-            return
-        os.dup2(memory, 2)
-        try:
-            yield chatter
-        finally:
-            os.dup2(real, 2)
-            _print(real, chatter.foreign())
-            os.close(real)
+        yield Chatter(streams.memory)
     finally:
-        os.close(memory)
+        streams.forget()
+        os.ftruncate(streams.memory, 0)
 
 
-def _print(descriptor: int, text: bytes) -> None:
-    try:
-        os.write(descriptor, text)
-    except OSError:  # nobody reads standard error: its loss must not become an error of the sound card
-        return
+@functools.cache
+def _streams() -> _Streams:
+    return _Streams()
