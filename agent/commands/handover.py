@@ -54,14 +54,16 @@ def _wait(inbox: queue.SimpleQueue[Event], daemon: _Daemon, reader: TextReader |
             case Unspoken(reason=reason):
                 return ServiceError("control", reason)
             case Cancelled(by=by):
+                if reader is not None and reader.error is not None:
+                    return reader.error
                 if not hushed:
                     print(f"voice-agent: cancelled {safe(by)}", file=sys.stderr)
                 return None
-            case Stop():
+            case Stop(by):
                 if reader is not None and not reader.begun:
                     return None
                 hushed = True
-                daemon.send({"hush": True})
+                daemon.hush(by)
 
 
 class _Daemon(threading.Thread):
@@ -80,6 +82,9 @@ class _Daemon(threading.Thread):
 
     def complete(self, utterance: str) -> None:
         self.send({"complete": True})
+
+    def hush(self, by: str) -> None:
+        self.send({"hush": True})
 
     def say_whole(self, text: str) -> None:
         self._give(lambda: self._client.say(text))

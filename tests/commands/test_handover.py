@@ -136,6 +136,20 @@ def test_stdin_without_words_is_a_mistake_of_usage(house: House, stdin: str, sen
     assert house.records() == []
 
 
+def test_stdin_that_breaks_off_is_a_mistake_and_the_daemon_goes_on(house: House) -> None:
+    saying = subprocess.Popen(
+        [sys.executable, "-m", "agent.cli", "say", "--config", str(house.config), "-"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    _, err = saying.communicate(b"One. Two. \xff\xfe", timeout=SECONDS)
+    assert saying.returncode == 2 and b"UTF-8" in err
+    code, _, longest = house.type("say", "-", stdin="word " * 20_001)
+    assert code == 2 and "100000" in longest
+    house.wait_for("idle")
+    assert house.type("say", "hello") == (0, "", "")
+
+
 def test_a_text_that_cannot_be_said_never_reaches_the_daemon(house: House) -> None:
     code, _, err = house.type("say", "  ")
     assert code == 2 and "nothing to say" in err
