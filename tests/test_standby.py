@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from tools.plain import END_MARK, Plain
-from tools.scripted import CLOSE, TEXT, Peer, Scripted, close_frame, hangs_up, mute, polite, refuses, says, silent
+from tools.scripted import CLOSE, TEXT, Peer, Scripted, close_frame, hangs_up, mute, polite, refuses, silent
 
 from agent.connection import Connection, connect, wait
 from agent.errors import ConfigError
@@ -243,7 +243,7 @@ def test_closing_does_not_wait_for_a_dial_that_hangs() -> None:
 
 def test_row_55_a_flapping_service_costs_no_threads_and_few_connects() -> None:
     with (
-        Scripted(refuses("503 Later"), says(), hangs_up(), polite) as server,
+        Scripted(refuses("503 Later"), hangs_up(), refuses("503 Later"), polite) as server,
         Kit(server.url, healthy_seconds=0.05) as kit,
     ):
         before = threading.active_count()
