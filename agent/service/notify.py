@@ -68,10 +68,11 @@ class Service:
             return False
         message = "\n".join(lines)
         try:
+            if self._address[0] in "/@":
+                # Not through systemd's library: that takes 5 ms to load, and waits without end for whoever listens.
+                return _send(self._address, message)
             library = _library() if self._address == os.environ.get("NOTIFY_SOCKET") else None
-            if library is not None:
-                return library(message)
-            return _send(self._address, message)
+            return library(message) if library is not None else False
         except OSError:
             return False
 
@@ -94,7 +95,7 @@ def _library() -> Callable[[str], bool] | None:
 
 
 def _send(address: str, message: str) -> bool:
-    if address[0] not in "/@" or len(address) < 2:
+    if len(address) < 2:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
         sock.settimeout(_PATIENCE_SECONDS)
