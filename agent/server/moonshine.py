@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
+import time
 from array import array
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,8 @@ from agent.audio.format import SPEECH
 from agent.errors import AudioError
 from agent.protocols.events import Transcript
 from agent.server.recognition import spread
-from agent.threads import Deadline
+
+log = logging.getLogger(__name__)
 
 _UPDATE_SECONDS = 0.5
 _TAIL_SECONDS = 0.6
@@ -31,6 +34,7 @@ class Moonshine:
         self._lock = threading.Lock()
         self._loader: threading.Thread | None = None
         self._model: Any = None
+        self._refusal: type[Exception] = AudioError  # the package's own, once it is loaded
         self._failure: str | None = None
         self._turn = threading.Lock()
 
@@ -46,7 +50,7 @@ class Moonshine:
         self._loader.join(_LOAD_SECONDS)
         if self._model is None:
             raise AudioError(self._failure or "the model of moonshine is not loaded yet: try again in a moment")
-        return Listening(self._model, self._turn)
+        return Listening(self._model, self._turn, self._refusal)
 
     def _load(self) -> None:
         try:
@@ -58,6 +62,7 @@ class Moonshine:
             return
         try:
             model = Path(get_assets_path()) / "tiny-en"
+            self._refusal = MoonshineError
             self._model = Transcriber(str(model), ModelArch.TINY, options={"return_audio_data": "false"})
         except (MoonshineError, OSError) as error:
             self._failure = f"the model of moonshine cannot be loaded ({error}): {_INSTALL}"
@@ -67,8 +72,8 @@ class Listening:
     """One session with moonshine: partials every 0.5 s or, on a slow machine, every so often that it keeps up; finals
     where the speaker pauses. The engine tells no times of words, so they are spread over the time of their line."""
 
-    def __init__(self, model: Any, turn: threading.Lock) -> None:
-        self._model, self._turn = model, turn
+    def __init__(self, model: Any, turn: threading.Lock, refusal: type[Exception]) -> None:
+        self._model, self._turn, self._refusal = model, turn, refusal
         self._stream: Any = None
         self._begin(0.0)
 
@@ -81,11 +86,16 @@ class Listening:
     def finish(self) -> list[Transcript]:
         if self._stream is None:
             return []
-        # The engine looks ahead: without a little silence after it, the last word is lost.
-        self._add(bytes(SPEECH.bytes_of(_TAIL_SECONDS)))
-        with self._turn:
-            transcript = self._stream.stop()
-        given = self._read(transcript.lines if transcript else [])
+        given: list[Transcript] = []
+        for _ in range(2):
+            # The engine finishes a line only in an update that comes after the pause behind it. Stopped without one, it
+            # loses the last words, and at times the whole line.
+            self._add(bytes(SPEECH.bytes_of(_TAIL_SECONDS)))
+            given += self._update()
+        if self._stream is not None:
+            with self._turn:
+                transcript = self._stream.stop()
+            given += self._read(transcript.lines if transcript else [], all_final=True)
         self.close()
         return [said for said in given if said.final]
 
@@ -121,27 +131,31 @@ class Listening:
         self._heard_seconds += SPEECH.seconds_of(len(pcm))
 
     def _update(self) -> list[Transcript]:
-        spent = Deadline(3600.0)
-        with self._turn:
-            transcript = self._stream.update_transcription()
-        took = 3600.0 - (spent.remaining() or 0.0)
+        began = time.monotonic()
+        try:
+            with self._turn:
+                lines = self._stream.update_transcription().lines
+        except self._refusal as error:
+            log.warning("moonshine passed over a moment: %s", error)  # the next update sees the same sound again
+            lines = []
+        took = time.monotonic() - began
         # A third of the time at most goes into looking again at what is not complete yet, so that several sessions,
         # or one on a slow machine, do not fall behind the sound.
         self._patience_seconds = max(_UPDATE_SECONDS, 3 * took)
         self._updated_seconds = self._heard_seconds
-        given = self._read(transcript.lines)
-        if len(transcript.lines) >= _LINES_A_STREAM and all(line.is_complete for line in transcript.lines):
+        given = self._read(lines)
+        if len(lines) >= _LINES_A_STREAM and all(line.is_complete for line in lines):
             # The engine hands back all lines of a stream each time; a new one keeps a long session as quick as a short.
             self._begin(self._offset_seconds + self._heard_seconds)
         return given
 
-    def _read(self, lines: list[Any]) -> list[Transcript]:
+    def _read(self, lines: list[Any], all_final: bool = False) -> list[Transcript]:
         given: list[Transcript] = []
         for line in lines:
             text = line.text.strip()
             if line.line_id in self._given or not text:
                 continue
-            if line.is_complete:
+            if line.is_complete or all_final:
                 self._given.add(line.line_id)
                 self._partial = ""
                 start = self._offset_seconds + line.start_time
