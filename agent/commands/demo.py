@@ -13,6 +13,7 @@ from typing import Any
 
 from agent.audio.devices import open_sink
 from agent.audio.format import Format
+from agent.commands.recording import prove
 from agent.commands.say import record
 from agent.commands.timeline import Timeline
 from agent.config.model import Config
@@ -37,7 +38,9 @@ def demo(
 ) -> int:
     """Asks ``question`` aloud and has it answered over the wire protocol of ``service``."""
     say = _Teller(sys.stderr if as_json else sys.stdout)
-    server = LocalServer(replace(config.server, host="127.0.0.1", port=0, recognition=_engine(config, say)))
+    if output is not None:
+        prove(output)
+    server = LocalServer(replace(config.server, host="127.0.0.1", port=0))
     say("starting the local speech server")
     server.start()
     try:
@@ -64,10 +67,6 @@ class _Teller:
         print(line, file=self._stream, flush=True)
 
 
-def _engine(config: Config, say: Callable[[str], None]) -> str:
-    return config.server.recognition
-
-
 def _speaker(config: Config, output: str | None, say: Callable[[str], None]) -> tuple[str, str | None]:
     """The speaker that is used, and the WAV file if it is one: where there is no sound card, the reply is recorded."""
     if output is not None:
@@ -77,6 +76,7 @@ def _speaker(config: Config, output: str | None, say: Callable[[str], None]) -> 
         open_sink(device, Format(22050), config.speaker.period_seconds, config.speaker.buffer_seconds).close()
     except (DeviceError, AudioError) as error:
         say(f"no sound card to play on ({error}): the reply is written to {REPLY_FILE}")
+        prove(REPLY_FILE)
         return f"file:{REPLY_FILE}", REPLY_FILE
     return device, device.removeprefix("file:") if device.startswith("file:") else None
 

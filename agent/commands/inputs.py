@@ -94,7 +94,7 @@ class StdinFrames:
         while len(frames) < max_frames and not self._over and self._poll.poll(0):
             chunk = os.read(self._fd, self._size)
             if self._first and chunk.startswith(b"RIFF"):
-                raise UsageError("stdin holds a WAV file; raw 16 kHz mono s16le was expected: name the file instead of -")
+                raise UsageError("stdin holds a WAV file, not raw 16 kHz mono s16le: name the file instead of -")
             self._first = False
             if not chunk:
                 self._over = True

@@ -6,15 +6,19 @@ import sys
 from typing import BinaryIO
 
 from agent.audio.devices import Sink
-from agent.audio.format import Format
+from agent.audio.format import SPEECH, Format
 from agent.audio.wav import WavWriter, wav_header
+from agent.errors import AudioError
 
 
 class Recording:
     """Where ``say --output`` puts the sound. A file is there whole or not at all; a stream (``-``) begins with a header
-    that leaves the length open. ``empty``: no sound has come."""
+    that leaves the length open. ``empty``: no sound has come. Raises ``AudioError`` where nothing can be written there:
+    at once, for nobody wants to learn that after minutes of speech."""
 
     def __init__(self, output: str) -> None:
+        if output != "-":
+            prove(output)
         self._output = output
         self._sink: _FileSink | _StreamSink | None = None
 
@@ -72,15 +76,14 @@ class _StreamSink:
     def __init__(self, format: Format, stream: BinaryIO) -> None:
         self.format = format
         self._stream = stream
-        stream.write(wav_header(format, None))
+        self._put(wav_header(format, None))
 
     def write(self, pcm: bytes) -> None:
-        self._stream.write(pcm)
-        self._stream.flush()
+        self._put(pcm)
         self.taken_frames += len(pcm) // self.format.frame_bytes
 
     def drain(self) -> None:
-        self._stream.flush()
+        """Every piece leaves as it comes."""
         self.taken_frames = 0
 
     def drop(self) -> None:
@@ -88,4 +91,18 @@ class _StreamSink:
         self.taken_frames = 0
 
     def close(self) -> None:
-        self._stream.flush()
+        """The stream is not ours to close."""
+
+    def _put(self, data: bytes) -> None:
+        try:
+            self._stream.write(data)
+            self._stream.flush()
+        except BrokenPipeError:
+            raise  # whoever reads it has had enough, which is no mistake
+        except OSError as error:
+            raise AudioError(f"the sound cannot be written to standard output: {error.strerror}") from error
+
+
+def prove(path: str) -> None:
+    """Raises ``AudioError`` where no WAV file can be written to ``path``; leaves what is there as it is."""
+    WavWriter(path, SPEECH).abandon()

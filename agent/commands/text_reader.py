@@ -23,6 +23,8 @@ class Says(Protocol):
 
     def complete(self, utterance: str) -> None: ...
 
+    def hush(self, by: str) -> None: ...
+
 
 class TextReader(threading.Thread):
     """Reads stdin as it comes and hands it on: the first words begin the utterance, the end of the file
@@ -52,7 +54,10 @@ class TextReader(threading.Thread):
                 text = decoder.decode(chunk, final=not chunk)
                 total += len(text)
                 if total > self._longest:
-                    raise UsageError(f"more than {self._longest} characters came on stdin: what came first was said")
+                    raise UsageError(
+                        f"more than {self._longest} characters came on stdin, and no more are spoken at once: "
+                        "say it in parts"
+                    )
                 self._hand_on(text)
                 if not chunk:
                     break
@@ -62,6 +67,7 @@ class TextReader(threading.Thread):
             )
         except UsageError as error:
             self.error = error
+            self._says.hush("the length of the text")
         if self.begun:
             self._says.complete(self._utterance)
         else:
