@@ -29,7 +29,7 @@ from agent.conversation import (
     Silence,
     Speak,
 )
-from agent.errors import ConfigError
+from agent.errors import ConfigError, DeviceError
 from agent.events import (
     Cancelled,
     DeviceBack,
@@ -119,8 +119,7 @@ class Daemon:
             if isinstance(event, Stop):
                 by = event.by
             elif isinstance(event, Died):
-                self._mourn(event)
-                by, code = f"the death of the {event.worker}", 70
+                by, code = f"the death of the {event.worker}", self._mourn(event)
             elif isinstance(event, Reload):
                 self._reload()
             elif event is not None:
@@ -290,8 +289,13 @@ class Daemon:
             frontend.tell(news)
 
     @staticmethod
-    def _mourn(event: Died) -> None:
+    def _mourn(event: Died) -> int:
+        """Says why a worker died; returns the exit code that says so too."""
+        if isinstance(event.error, DeviceError):  # one that no waiting mends: a mistake, and no restart mends it either
+            log.error("%s", safe(str(event.error), 500))
+            return event.error.exit_code
         log.error("the %s died of %s", event.worker, "".join(traceback.format_exception(event.error)))
+        return 70
 
     # --- the end
 

@@ -26,13 +26,23 @@ class ConfigError(AgentError):
 
 
 class DeviceError(AgentError):
-    """A sound device cannot be opened, was lost, or refuses the format. ``lost`` tells a device that may come back."""
+    """A sound device cannot be opened, was lost, or refuses the format.
+
+    ``lost`` tells a device that is known and may come back; ``unknown`` a name that fits nothing there is now: a
+    mistake, or a card that has not been found yet. Where neither holds, waiting changes nothing.
+    """
 
     exit_code = 78
 
-    def __init__(self, message: str, *, lost: bool = False) -> None:
+    def __init__(self, message: str, *, lost: bool = False, unknown: bool = False) -> None:
         super().__init__(message)
         self.lost = lost
+        self.unknown = unknown
+
+    @property
+    def passing(self) -> bool:
+        """Whether it makes sense to wait."""
+        return self.lost or self.unknown
 
 
 class AudioError(UsageError):

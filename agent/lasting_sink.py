@@ -16,8 +16,9 @@ RETRY_SECONDS = 1.0
 """Between two tries to open a card; the first try after a loss comes at once, because most losses are hiccups."""
 
 FIRST_RETRY_SECONDS = 0.1
-OPENING_SECONDS = 10.0
-"""Opening asks every card and sound server there is, and may have to wait until the microphone has been opened."""
+SLOW_SECONDS = 10.0
+"""Opening asks every card and sound server there is, and may have to wait until the microphone has been opened;
+draining takes as long as what the card holds."""
 
 
 class LastingSink:
@@ -28,7 +29,7 @@ class LastingSink:
     ``gave_up``: set by any thread, it ends every waiting at once.
 
     With ``patient`` a device that is not there yet is waited for; without, the first failure to open it is raised,
-    until it has been opened once. A failure that cannot pass (``DeviceError`` without ``lost``) is always raised then.
+    until it has been opened once. A failure that cannot pass (``DeviceError.passing``) is always raised then.
     ``patience_seconds``: how long its owner may at most be busy in it before something is wrong. ``underruns`` is the
     sum of all sinks there were.
     """
@@ -74,7 +75,7 @@ class LastingSink:
                 else:
                     self._open(format).write(bytes(self._untaken))
             except DeviceError as error:
-                if not self._opened_once and not (error.lost and self._patient):
+                if not self._opened_once and not (error.passing and self._patient):
                     raise
                 self._lose(error)
                 self._gave_up.wait(RETRY_SECONDS if self._tries else FIRST_RETRY_SECONDS)
@@ -93,11 +94,14 @@ class LastingSink:
         """
         try:
             if self._sink is not None:
+                self.patience_seconds = SLOW_SECONDS
                 self._sink.drain()
             whole = not self._untaken or self._sink is not None
         except DeviceError as error:
             self._lose(error)
             whole = not self._untaken
+        finally:
+            self.patience_seconds = PATIENCE_SECONDS
         self._forget()
         return whole
 
@@ -117,13 +121,13 @@ class LastingSink:
         self._trimmed = 0
         if sink is not None:
             self._underruns += sink.underruns
-            self.patience_seconds = OPENING_SECONDS
+            self.patience_seconds = SLOW_SECONDS
             sink.close()
             self.patience_seconds = PATIENCE_SECONDS
 
     def _open(self, format: Format) -> Sink:
         self.close()
-        self.patience_seconds = OPENING_SECONDS
+        self.patience_seconds = SLOW_SECONDS
         try:
             self._sink = self._open_sink(format)
         finally:

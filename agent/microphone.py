@@ -7,28 +7,47 @@ import time
 from collections.abc import Callable
 
 from agent.audio.devices import Source
+from agent.audio.format import SPEECH
 from agent.audio.frames import FrameQueue
 from agent.errors import DeviceError
 from agent.events import DeviceBack, DeviceLost, Event, Gap
-from agent.threads import Backoff, Worker
+from agent.threads import Worker
+
+PATIENCE_SECONDS = 3.0
+OPENING_SECONDS = 10.0
+"""Opening asks every card and sound server there is, and may have to wait until the speaker has been opened."""
+
+RETRY_SECONDS = 1.0
+FIRST_RETRY_SECONDS = 0.1
+"""The first try after a loss comes at once, because most losses are hiccups."""
 
 
 class Microphone(Worker):
     """Reads the source and puts its frames into the queue, until it is stopped; then the queue is closed.
 
     It opens, reads and closes the source itself. A source that is lost is looked for, at most once a second, until it
-    is back; what was not heard meanwhile is reported as a ``Gap``, as is what the card itself dropped.
+    is back; what was not heard meanwhile, from the last frame to the moment it is back, is reported as a ``Gap``, as is
+    what the card itself dropped. With ``patient`` a device that is not there at the start is waited for in the same
+    way; without, that ends the thread with its ``DeviceError``, as does what cannot pass (``DeviceError.passing``).
     """
+
+    patience_seconds = PATIENCE_SECONDS
 
     def __init__(
         self,
         frames: FrameQueue,
         open_source: Callable[[], Source],
         report: Callable[[Event], None],
+        *,
+        patient: bool = True,
     ) -> None:
         super().__init__("microphone", report)
-        self._frames, self._open_source = frames, open_source
+        self._frames, self._open_source, self._patient = frames, open_source, patient
         self._stopped = threading.Event()
+        self._opened_at: float | None = None  # for the first time
+        self._heard_until = 0.0
+        self._lost_at: float | None = None
+        self._tries = 0  # since a frame was read
 
     def stop(self) -> None:
         self._stopped.set()
@@ -38,42 +57,67 @@ class Microphone(Worker):
         self._frames.clear()
 
     def run(self) -> None:
-        began = time.monotonic()
-        backoff = Backoff(first_seconds=0.25, cap_seconds=1.0)
-        lost_at: float | None = None
         try:
             while not self._stopped.is_set():
-                self.beat()
                 try:
-                    source = self._open_source()
+                    self._listen()
                 except DeviceError as error:
-                    if lost_at is None:
-                        lost_at = time.monotonic()
-                        self.report(DeviceLost("microphone", str(error)))
-                    self._stopped.wait(backoff.next_seconds(at_least_seconds=0.05))
-                    continue
-                if lost_at is not None:
-                    away = time.monotonic() - lost_at
-                    self.report(DeviceBack("microphone", away))
-                    self.report(Gap(lost_at - began, away, "the microphone was gone"))
-                    lost_at = None
-                backoff.healthy()
-                try:
-                    self._listen(source, began)
-                except DeviceError as error:
-                    lost_at = time.monotonic()
-                    self.report(DeviceLost("microphone", str(error)))
-                finally:
-                    source.close()
+                    if self._opened_at is None and not (error.passing and self._patient):
+                        raise
+                    self._lose(error)
         finally:
             self._frames.close()
 
-    def _listen(self, source: Source, began: float) -> None:
-        lost = 0
-        while not self._stopped.is_set():
+    def _listen(self) -> None:
+        """From one opening to the loss of the source, or to the end."""
+        source = self._open()
+        try:
+            lost = 0
+            while not self._stopped.is_set():
+                self.beat()
+                frame = source.read()
+                if self._opened_at is None or self._lost_at is not None:
+                    self._found(SPEECH.seconds_of(len(frame)))
+                self._frames.put(frame)
+                self._heard_until = time.monotonic()
+                if source.lost_frames > lost:
+                    seconds = SPEECH.seconds_of((source.lost_frames - lost) * SPEECH.frame_bytes)
+                    lost = source.lost_frames
+                    self.report(Gap(self._since_opened(self._heard_until) - seconds, seconds, "it overflowed"))
+        finally:
+            self.patience_seconds = OPENING_SECONDS
+            source.close()
+            self.patience_seconds = PATIENCE_SECONDS
+
+    def _open(self) -> Source:
+        self.beat()
+        self.patience_seconds = OPENING_SECONDS
+        try:
+            return self._open_source()
+        finally:
             self.beat()
-            self._frames.put(source.read())
-            if source.lost_frames > lost:
-                seconds = (source.lost_frames - lost) / 16000
-                lost = source.lost_frames
-                self.report(Gap(time.monotonic() - began - seconds, seconds, "the microphone overflowed"))
+            self.patience_seconds = PATIENCE_SECONDS
+
+    def _found(self, seconds: float) -> None:
+        """A frame of ``seconds`` has come: the source is there, for the first time or again."""
+        began = time.monotonic() - seconds
+        first, self._opened_at = self._opened_at is None, began if self._opened_at is None else self._opened_at
+        self._tries = 0
+        if self._lost_at is None:
+            return
+        self.report(DeviceBack("microphone", time.monotonic() - self._lost_at))
+        self._lost_at = None
+        if not first:
+            away = max(0.0, began - self._heard_until)
+            self.report(Gap(self._since_opened(self._heard_until), away, "it was gone"))
+
+    def _lose(self, error: DeviceError) -> None:
+        if self._lost_at is None:
+            self._lost_at = time.monotonic()
+            self.report(DeviceLost("microphone", str(error)))
+        self.beat()
+        self._stopped.wait(RETRY_SECONDS if self._tries else FIRST_RETRY_SECONDS)
+        self._tries += 1
+
+    def _since_opened(self, moment: float) -> float:
+        return max(0.0, moment - (self._opened_at or moment))

@@ -59,7 +59,9 @@ def targets(name: str, output: bool, listed: Sequence[Listed], present: Sequence
     if others:
         return others
     there = sorted({card.name for card in kernel} | set(named))
-    raise DeviceError(f"there is no {side} {name!r}; there is: {'; '.join(there) or 'no sound device at all'}")
+    raise DeviceError(
+        f"there is no {side} {name!r}; there is: {'; '.join(there) or 'no sound device at all'}", unknown=True
+    )
 
 
 def alsa_name(device: Listed, present: Sequence[CardPcm]) -> tuple[str, str] | None:

@@ -264,8 +264,12 @@ def _refusal(name: str, output: bool, error: OSError, chatter: Chatter) -> Devic
     else:
         why = _reason(error)
     # A name that ALSA does not know is a mistake; a card that is missing or busy may come back.
-    lost = error.errno not in _FORMAT_REFUSED and not words.startswith(("Unknown PCM", "Unknown parameter"))
-    return DeviceError(f"the {side} {name!r} cannot be opened: {why}; see `voice-agent devices`", lost=lost)
+    refused, unknown = error.errno in _FORMAT_REFUSED, words.startswith(("Unknown PCM", "Unknown parameter"))
+    return DeviceError(
+        f"the {side} {name!r} cannot be opened: {why}; see `voice-agent devices`",
+        lost=not refused and not unknown,
+        unknown=not refused and unknown,
+    )
 
 
 def _reason(error: OSError) -> str:
