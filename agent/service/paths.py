@@ -73,5 +73,6 @@ def _absolute(environ: Mapping[str, str], name: str) -> Path | None:
 
 
 def _system(path: Path) -> Path | None:
-    here = path if path.is_dir() else path.parent
+    # os.path: systemd keeps the state of its service where others may not even look, and that is no error here.
+    here = path if os.path.isdir(path) else path.parent
     return path if os.access(here, os.W_OK | os.X_OK) else None

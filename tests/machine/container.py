@@ -1,0 +1,190 @@
+"""A container whose first process is systemd, without a daemon of this machine and without a network of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+BOOT_SECONDS = 60.0
+STEP_SECONDS = 0.1
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+class Container:
+    """The root ``root`` booted; to be used with ``with``, which leaves neither a process, a mount nor a cgroup.
+
+    It has the loopback device and no other network. ``run`` runs a command in it. ``wait`` is for what systemd or a
+    service does in its own time: it looks until it is so, and says so with an ``AssertionError`` when it never is.
+    """
+
+    def __init__(self, root: Path, binds: dict[Path, str] | None = None) -> None:
+        self.root = root
+        self._binds = binds or {}
+        self._name = f"voice-agent-test-{os.getpid()}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._console = root.with_name(root.name + ".console")
+
+    def __enter__(self) -> Container:
+        try:
+            self._boot()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    # --- what is done in it
+
+    def run(self, *command: str, check: bool = True, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+        """Runs a command as root; ``AssertionError`` with its words where ``check`` and it fails."""
+        done = subprocess.run(
+            [*self._inside(), *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            env=_environment(),
+        )
+        if check:
+            assert done.returncode == 0, f"{' '.join(command)}: {done.returncode}: {done.stderr or done.stdout}"
+        return done
+
+    def start(self, *command: str) -> subprocess.Popen[str]:
+        """Starts a command and does not wait for it."""
+        return subprocess.Popen(
+            [*self._inside(), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=_environment(),
+        )
+
+    def show(self, unit: str, name: str) -> str:
+        """One property of a unit."""
+        return self.run("systemctl", "show", unit, "--property", name, "--value").stdout.strip()
+
+    def journal(self, unit: str) -> list[dict[str, Any]]:
+        said = self.run("journalctl", "--unit", unit, "--output", "json", "--no-pager", "--all").stdout
+        return [json.loads(line) for line in said.splitlines()]
+
+    def lines(self, unit: str) -> list[str]:
+        return [str(entry.get("MESSAGE", "")) for entry in self.journal(unit)]
+
+    def wait(self, what: str, true: Callable[[], bool], seconds: float = 30.0) -> None:
+        for _ in range(int(seconds / STEP_SECONDS)):
+            if true():
+                return
+            time.sleep(STEP_SECONDS)
+        raise AssertionError(f"within {seconds:g} s it never came to this: {what}")
+
+    def outside(self, pid: int) -> int:
+        """The number that this machine has for a process of the container."""
+        leader = self._leader()
+        for status in Path("/proc").glob("[0-9]*/status"):
+            try:
+                numbers = next(line for line in status.read_text().splitlines() if line.startswith("NSpid:")).split()
+                same = os.readlink(status.with_name("ns") / "pid") == os.readlink(f"/proc/{leader}/ns/pid")
+            except (OSError, StopIteration):
+                continue  # it has gone meanwhile
+            if same and numbers[-1] == str(pid):
+                return int(numbers[1])
+        raise AssertionError(f"the container has no process {pid}")
+
+    # --- how it comes and goes
+
+    def _inside(self) -> list[str]:
+        leader = self._leader()
+        assert leader is not None, "the container is not running"
+        return ["nsenter", "-t", str(leader), "-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w", "--"]
+
+    def _leader(self) -> int | None:
+        if self._process is None:
+            return None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        try:
+            return int(children.read_text().split()[0])
+        except (OSError, IndexError):
+            return None
+
+    def _boot(self) -> None:
+        command = ["systemd-nspawn", "--quiet", "--boot", "-D", str(self.root), "-M", self._name, "--register=no"]
+        command += ["--keep-unit", "--private-network", "--timezone=off", "--resolv-conf=off"]
+        command += [f"--bind={source}:{target}" for source, target in self._binds.items()]
+        environment = dict(os.environ)
+        if not (_CGROUPS / "cgroup.controllers").exists():
+            environment["SYSTEMD_NSPAWN_UNIFIED_HIERARCHY"] = "0"
+        for group in self._groups():
+            group.mkdir(exist_ok=True)
+        with self._console.open("wb") as console:
+            self._process = subprocess.Popen(
+                # It waits until it is in cgroups of its own: systemd may then do there what it likes.
+                ["sh", "-c", 'read go; exec "$@" </dev/null', "sh", *command, "systemd.unit=multi-user.target"],
+                stdin=subprocess.PIPE,
+                stdout=console,
+                stderr=console,
+                env=environment,
+                start_new_session=True,
+            )
+        for group in self._groups():
+            (group / "cgroup.procs").write_text(str(self._process.pid))
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"go\n")
+        self._process.stdin.close()
+        self.wait("the container has booted", self._is_up, BOOT_SECONDS)
+        if not (_CGROUPS / "cgroup.controllers").exists():
+            self._take_controllers()
+
+    def _is_up(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"the container does not boot: {self._console.read_text(errors='replace')[-2000:]}")
+        if self._leader() is None:
+            return False
+        return self.run("systemctl", "is-system-running", check=False).stdout.strip() in ("running", "degraded")
+
+    def _take_controllers(self) -> None:
+        """The controllers of the old hierarchy come mounted read-only, and limits would not hold."""
+        for name in ("cpu", "cpuacct", "memory", "pids", "devices"):
+            self.run("mount", "-o", "remount,rw,bind", f"/sys/fs/cgroup/{name}", check=False)
+        self.run("systemctl", "daemon-reexec")
+        self.wait("systemd is back", self._is_up)
+
+    def _groups(self) -> Iterator[Path]:
+        if (_CGROUPS / "cgroup.controllers").exists():
+            yield _CGROUPS / self._name
+            return
+        for controller in sorted(_CGROUPS.iterdir()):
+            if not controller.is_symlink() and (controller / "cgroup.procs").exists() and controller.name != "cpuset":
+                yield controller / self._name
+
+    def _end(self) -> None:
+        process = self._process
+        if process is not None and process.poll() is None:
+            if self._leader() is not None:
+                self.run("systemctl", "--force", "poweroff", check=False)
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait(15)
+        for group in self._groups():
+            if group.is_dir():
+                subprocess.run(["find", str(group), "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"], check=False)
+
+
+def _environment() -> dict[str, str]:
+    """Of this machine's environment nothing belongs in there."""
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}

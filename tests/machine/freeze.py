@@ -1,0 +1,78 @@
+"""Holds one thread of a process fast, as a debugger does, while all its others go on."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+_SEIZE, _INTERRUPT, _DETACH = 0x4206, 0x4207, 17
+_WALL = 0x40000000
+_TRIES = 20
+_LOOK_SECONDS = 0.5
+
+
+@contextlib.contextmanager
+def frozen_writer(pid: int, goes_on: Callable[[], bool]) -> Iterator[None]:
+    """The thread of ``pid`` that writes most is held for as long as the block lasts, or until its process is killed.
+
+    ``goes_on`` says whether the rest still works; where it does not, the thread was caught with something in its hands
+    that all need, and another moment is tried.
+    """
+    for _ in range(_TRIES):
+        thread = _writer(pid)
+        _hold(thread)
+        if _true(goes_on):
+            break
+        _release(thread)
+    else:
+        raise AssertionError("the thread was never caught in a moment in which the others can go on without it")
+    try:
+        yield
+    finally:
+        _release(thread)
+
+
+def _true(goes_on: Callable[[], bool]) -> bool:
+    try:
+        return goes_on()
+    except (AssertionError, subprocess.TimeoutExpired):
+        return False
+
+
+def _writer(pid: int) -> int:
+    before = _written(pid)
+    time.sleep(_LOOK_SECONDS)
+    after = _written(pid)
+    return max(after, key=lambda thread: after[thread] - before.get(thread, 0))
+
+
+def _written(pid: int) -> dict[int, int]:
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        counts = dict(line.split(": ") for line in (task / "io").read_text().splitlines())
+        found[int(task.name)] = int(counts["wchar"])
+    return found
+
+
+def _hold(thread: int) -> None:
+    _ptrace(_SEIZE, thread)
+    _ptrace(_INTERRUPT, thread)
+    os.waitpid(thread, _WALL)
+
+
+def _release(thread: int) -> None:
+    with contextlib.suppress(OSError):  # its process may be gone by now
+        _ptrace(_DETACH, thread)
+
+
+def _ptrace(request: int, thread: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    libc.ptrace.restype = ctypes.c_long
+    if libc.ptrace(request, thread, None, None) == -1:
+        raise OSError(ctypes.get_errno(), f"ptrace of {thread}: {os.strerror(ctypes.get_errno())}")
