@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ from agent.threads import Deadline
 
 SMALLEST_CAPACITY = 64
 CLOSED_EARLY = "the player was closed before the end of it"
+SAME_MOMENT_SECONDS = 0.002
+"""What comes within this time after something else came with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,7 @@ class _Sound:
     utterance: str
     format: Format
     unread: bytearray = field(default_factory=bytearray)
+    arrivals: list[tuple[float, int]] = field(default_factory=list)  # since the reader last asked
     began: bool = False
     ended: bool = False
     error: str | None = None
@@ -106,6 +110,7 @@ class RingBuffer:
             while sound := self._open.get(ticket):
                 part = rest[: self.capacity_bytes - self._held]
                 if part:
+                    self._mark(sound, len(part))
                     sound.unread += part
                     self._held += len(part)
                     self._written += len(part)
@@ -159,6 +164,35 @@ class RingBuffer:
         with self._changed:
             return self._changed.wait_for(lambda: self._filled(nbytes), timeout_seconds)
 
+    def wait_cut(self, ticket: int, timeout_seconds: float) -> bool:
+        """Waits until that utterance has been cut or everything of it read, and tells whether it was; for a reader that
+        has to wait for something else, and must not go on when the utterance is not wanted any more."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._valid(ticket), timeout_seconds)
+
+    def arrivals(self) -> list[tuple[float, int]]:
+        """When, on the monotonic clock, how many bytes of the utterance being read have come since this was last asked,
+        oldest first. What had to wait for room came when there was room."""
+        with self._changed:
+            sound = self._reading()
+            if sound is None:
+                return []
+            arrivals, sound.arrivals = sound.arrivals, []
+            return arrivals
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the utterance being read has been written and read: its ``Finished`` comes next."""
+        with self._changed:
+            sound = self._reading()
+            return sound is not None and sound.ended and not sound.unread
+
+    @property
+    def full(self) -> bool:
+        """Whether the writer has to wait."""
+        with self._changed:
+            return self._held >= self.capacity_bytes
+
     @property
     def buffered(self) -> int:
         """Unread bytes of the utterance that is being read; 0 where none is."""
@@ -178,7 +212,7 @@ class RingBuffer:
     def valid(self, ticket: int) -> bool:
         """Whether that utterance is still to be heard: begun, not cut, and its ``Finished`` not read yet."""
         with self._changed:
-            return any(sound.ticket == ticket for sound in self._sounds)
+            return self._valid(ticket)
 
     def clear(self, by: str) -> list[Cut]:
         """Drops everything unread, of all utterances; ``by`` says who wanted it. Wakes the writer and the reader.
@@ -235,6 +269,18 @@ class RingBuffer:
 
     def _reading(self) -> _Sound | None:
         return self._sounds[0] if self._sounds and self._sounds[0].began else None
+
+    def _valid(self, ticket: int) -> bool:
+        return any(sound.ticket == ticket for sound in self._sounds)
+
+    @staticmethod
+    def _mark(sound: _Sound, nbytes: int) -> None:
+        now = time.monotonic()
+        if sound.arrivals and now - sound.arrivals[-1][0] < SAME_MOMENT_SECONDS:
+            at, before = sound.arrivals[-1]
+            sound.arrivals[-1] = (at, before + nbytes)
+        else:
+            sound.arrivals.append((now, nbytes))
 
     def _filled(self, nbytes: int) -> bool:
         sound = self._reading()

@@ -1,6 +1,7 @@
 """The ring: order, waiting, and that nothing old is heard after a clear."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -436,3 +437,61 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+
+def test_the_reader_is_told_when_what_came() -> None:
+    ring = RingBuffer(1 << 20)
+    ticket = ring.begin("one", MONO)
+    before = time.monotonic()
+    ring.write(ticket, bytes(100))
+    ring.write(ticket, bytes(60))
+    after = time.monotonic()
+    assert ring.arrivals() == [], "nothing is being read"
+    assert isinstance(ring.read(1, 0), Began)
+    arrivals = ring.arrivals()
+    assert sum(nbytes for _, nbytes in arrivals) == 160
+    assert all(before <= at <= after for at, _ in arrivals)
+    assert ring.arrivals() == []
+
+
+def test_a_thousand_small_writes_do_not_leave_a_thousand_marks() -> None:
+    ring = RingBuffer(1 << 20)
+    ticket = ring.begin("one", MONO)
+    ring.read(1, 0)
+    began = time.monotonic()
+    for _ in range(1000):
+        ring.write(ticket, bytes(2))
+    assert len(ring.arrivals()) <= 1 + (time.monotonic() - began) / 0.002
+
+
+def test_who_waits_for_a_card_is_woken_by_a_cut() -> None:
+    ring = RingBuffer(64)
+    ticket = ring.begin("one", MONO)
+    ring.read(1, 0)
+    ring.write(ticket, bytes(10))
+    assert not ring.wait_cut(ticket, 0.0)
+    waiting = Running(lambda: ring.wait_cut(ticket, BOUND))
+    ring.clear("somebody")
+    assert waiting.result()
+
+
+def test_an_utterance_that_was_read_to_its_end_is_whole_until_that_is_read_too() -> None:
+    ring = RingBuffer(64)
+    ticket = ring.begin("one", MONO)
+    ring.read(1, 0)
+    ring.write(ticket, bytes(10))
+    ring.end(ticket)
+    assert not ring.whole
+    ring.read(10, 0)
+    assert ring.whole and ring.valid(ticket)
+    assert ring.read(10, 0) == Finished("one")
+    assert not ring.whole and ring.wait_cut(ticket, 0.0)
+
+
+def test_a_ring_says_when_it_is_full() -> None:
+    ring = RingBuffer(64)
+    ticket = ring.begin("one", MONO)
+    ring.write(ticket, bytes(63))
+    assert not ring.full
+    ring.write(ticket, bytes(1))
+    assert ring.full
