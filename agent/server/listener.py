@@ -37,6 +37,7 @@ MESSAGE_BYTES = 8 << 20
 OPEN_SECONDS = 10.0
 _PING_SECONDS, _PONG_SECONDS = 20.0, 60.0
 _CLOSE_SECONDS = 1.0
+_FULL_SECONDS = 1.0
 _STALLED_SECONDS = 300
 
 ServerCodec = neuphonic.Server | playai.Server | vachana.Server | fish.Server | transcription.Server
@@ -45,7 +46,7 @@ ServerCodec = neuphonic.Server | playai.Server | vachana.Server | fish.Server | 
 class Listener:
     """Serves everything from its making until ``stop``. ``address`` is where it listens.
 
-    At most ``options.clients`` connections at once; a message is 8 MiB at most, an opening takes 10 s at most. A client
+    At most ``options.clients`` connections at once, more get 503 and, beyond twice as many, no answer; a message is 8 MiB at most, an opening takes 10 s at most. A client
     that takes nothing of what is sent to it for five minutes is dropped. Raises ``ConfigError`` where the address
     cannot be used.
     """
@@ -120,11 +121,16 @@ class Listener:
         otherwise is answered here; the first byte tells, and stays where it is."""
         with self._lock:
             full = self._clients >= self._options.clients or self._ending
+            flooded = self._clients >= 2 * self._options.clients
             self._clients += 1
             self._opening.add(client)
         try:
             _limit(client)
+            if flooded:
+                return
             if full:
+                # A client that is answered before it has asked takes that for a broken connection.
+                http.read_request(client, Deadline(_FULL_SECONDS))
                 _answer(client, http.text(503, "too many clients at once", {"Retry-After": "1"}))
             elif _first_byte(client, Deadline(OPEN_SECONDS)) == b"G":
                 client.settimeout(None)
