@@ -70,7 +70,7 @@ class LastingSink:
         self._untaken += pcm
         while not self._gave_up.is_set() and still_wanted():
             try:
-                if self._sink is not None and self._sink.format == format:
+                if self._sink is not None and (self._sink.format == format or self._sink.retune(format)):
                     self._sink.write(bytes(self._untaken[new:]))
                 else:
                     self._open(format).write(bytes(self._untaken))

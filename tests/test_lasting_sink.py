@@ -39,6 +39,9 @@ class Box:
         self.room -= self.taken_frames
         self.taken_frames = 0
 
+    def retune(self, format: Format) -> bool:
+        return False
+
     def close(self) -> None:
         self.closed = True
 

@@ -130,6 +130,10 @@ class CardSink:
             self._playing = False
             self._card.stop()
 
+    def retune(self, format: Format) -> bool:
+        """Only the card itself knows whether it can do the new rate: it is asked by opening it."""
+        return format == self.format
+
     def close(self) -> None:
         self._card.close()
 

@@ -74,6 +74,11 @@ class Sink(Protocol):
         """Silent at once; what has not been heard never will be."""
         ...
 
+    def retune(self, format: Format) -> bool:
+        """Takes sound of another ``format`` from now on; ``False`` where it must be opened anew for that. To be asked
+        only when everything has been drained or dropped."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.audio.convert import Resampler, to_mono
+from agent.audio.convert import Resampler, to_mono, to_stereo
 from agent.audio.decode import decoder
 from agent.audio.format import SPEECH, Format
 from agent.audio.wav import WavWriter
@@ -103,7 +103,8 @@ class PacedSink:
 
     It holds ``buffer_seconds`` as a card does: ``write()`` waits while it is full, ``drain()`` waits until all is
     "heard", ``drop()`` forgets what has not been heard, and the file has exactly what has been heard. Pauses between
-    utterances are not recorded. ``close()`` makes the file complete.
+    utterances are not recorded. ``close()`` makes the file complete. The file keeps the format it began with: sound of
+    another is converted.
     """
 
     def __init__(self, format: Format, buffer_seconds: float, path: Path | None = None) -> None:
@@ -111,7 +112,7 @@ class PacedSink:
         self.underruns = 0
         self.taken_frames = 0
         self._buffer_seconds = buffer_seconds
-        self._writer = None if path is None else WavWriter(path, format)
+        self._writer = None if path is None else _Recorder(path, format)
         self._held = bytearray()  # written, not heard yet
         self._heard_until = 0.0  # the moment up to which the held sound has been taken off
         self._closed = threading.Event()
@@ -127,13 +128,22 @@ class PacedSink:
     def drain(self) -> None:
         """Returns when everything written has been heard."""
         self._wait(0.0)
-        self.taken_frames = 0
+        self.drop()
 
     def drop(self) -> None:
         """Silent at once: what has not been heard is forgotten."""
         self._hear()
         self.taken_frames = 0
         self._held.clear()
+        if self._writer is not None:
+            self._writer.flush()
+
+    def retune(self, format: Format) -> bool:
+        """Takes sound of another format from now on, in the same recording. What is held must be drained or dropped."""
+        self.format = format
+        if self._writer is not None:
+            self._writer.take(format)
+        return True
 
     def close(self) -> None:
         """Ends the recording with what has been heard; twice is safe."""
@@ -156,3 +166,28 @@ class PacedSink:
         if self._writer is not None and heard:
             self._writer.write(bytes(self._held[:heard]))
         del self._held[:heard]
+
+
+class _Recorder:
+    """A WAV file of one format, made of sound of any mono or stereo format."""
+
+    def __init__(self, path: Path, format: Format) -> None:
+        self._format = format
+        self._writer = WavWriter(path, format)
+        self.take(format)
+
+    def take(self, format: Format) -> None:
+        self._channels = format.channels
+        self._resampler = Resampler(format.rate, self._format.rate, self._format.channels)
+
+    def write(self, pcm: bytes) -> None:
+        if self._channels != self._format.channels:
+            mono = to_mono(pcm, self._channels)
+            pcm = mono if self._format.channels == 1 else to_stereo(mono)
+        self._writer.write(self._resampler.feed(pcm))
+
+    def flush(self) -> None:
+        self._writer.write(self._resampler.finish())
+
+    def close(self) -> None:
+        self._writer.close()

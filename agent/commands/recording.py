@@ -59,6 +59,10 @@ class _FileSink:
         """What is in the file has been said."""
         self.taken_frames = 0
 
+    def retune(self, format: Format) -> bool:
+        """A file has one utterance, and that one format."""
+        return format == self.format
+
     def close(self) -> None:
         """The file is completed by ``end``, once it is known whether all of it has come."""
 
@@ -89,6 +93,10 @@ class _StreamSink:
     def drop(self) -> None:
         """What has been written cannot be taken back."""
         self.taken_frames = 0
+
+    def retune(self, format: Format) -> bool:
+        """A stream has one utterance, and that one format."""
+        return format == self.format
 
     def close(self) -> None:
         """The stream is not ours to close."""

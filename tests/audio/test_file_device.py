@@ -149,3 +149,23 @@ def test_no_speaker_swallows_in_real_time() -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="nowhere"):
         open_sink(f"file:{tmp_path / 'nowhere' / 'reply.wav'}", SPEECH, 0.02, 0.1)
+
+
+def test_a_recording_keeps_its_first_format_when_the_services_changes(tmp_path: Path) -> None:
+    """A service of another rate used to begin the file anew: all that had been said before was lost."""
+    path = tmp_path / "said.wav"
+    sink = open_sink(f"file:{path}", Format(16000), 0.02, 0.1)
+    sink.write(b"\x01\x10" * 1600)
+    sink.drain()
+    for format in (Format(48000), Format(24000, 2), Format(16000)):
+        assert sink.retune(format)
+        assert sink.format == format
+        sink.write(b"\x02\x10" * (format.rate // 10 * format.channels))
+        sink.drain()
+        assert sink.taken_frames == 0
+    sink.close()
+    format, pcm = read_wav(path)
+    assert format == Format(16000)
+    assert len(pcm) == 4 * 3200
+    assert pcm[:3200] == b"\x01\x10" * 1600
+    assert pcm[-3200:] == b"\x02\x10" * 1600
