@@ -46,9 +46,9 @@ ServerCodec = neuphonic.Server | playai.Server | vachana.Server | fish.Server | 
 class Listener:
     """Serves everything from its making until ``stop``. ``address`` is where it listens.
 
-    At most ``options.clients`` connections at once, more get 503 and, beyond twice as many, no answer; a message is 8 MiB at most, an opening takes 10 s at most. A client
-    that takes nothing of what is sent to it for five minutes is dropped. Raises ``ConfigError`` where the address
-    cannot be used.
+    At most ``options.clients`` connections at once: more get 503 and, beyond twice as many, no answer. A message is
+    8 MiB at most, an opening takes 10 s at most. A client that takes nothing of what is sent to it for five minutes is
+    dropped. Raises ``ConfigError`` where the address cannot be used.
     """
 
     def __init__(self, options: Options, engine: Engine, recogniser: Recogniser, wire: WireLog) -> None:
