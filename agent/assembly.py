@@ -14,6 +14,7 @@ from agent.audio.frames import FrameQueue
 from agent.audio.ring import RingBuffer
 from agent.audio.vad import detector
 from agent.config.model import Config
+from agent.connection.standby import Standby
 from agent.errors import ConfigError
 from agent.events import Event
 from agent.frontend import Frontend
@@ -26,14 +27,13 @@ from agent.responders.factory import make_responder
 from agent.service import Paths
 from agent.services import LocalUrl, SpeechService, TranscriptionService, missing_key
 from agent.speaker import Speaker
-from agent.standby import Standby
 from agent.supervisor import Supervisor
 from agent.synthesizer import Synthesizer
 from agent.threads import Worker
 from agent.turns import Ears, Everything, Turns
 
 if TYPE_CHECKING:
-    from agent.connection import Connection
+    pass
 
 RING_BYTES = 16 * 1024 * 1024
 """Three minutes of the highest rate a service sends. A service sends faster than it is played, and a socket that is
@@ -92,9 +92,12 @@ def make_frontends(config: Config, environ: Mapping[str, str], report: Callable[
     return [Control(Paths.of(environ).control_socket if auto else Path(where), report, required=not auto)]
 
 
-def make_microphone(config: Config, frames: FrameQueue, report: Callable[[Event], None]) -> Microphone:
+def make_microphone(
+    config: Config, frames: FrameQueue, report: Callable[[Event], None], *, patient: bool = True
+) -> Microphone:
+    """``patient``: waits for a device that is not there yet, as a service does that starts before its card is found."""
     settings = config.microphone
-    return Microphone(frames, lambda: open_source(settings.device, settings.frame_seconds), report)
+    return Microphone(frames, lambda: open_source(settings.device, settings.frame_seconds), report, patient=patient)
 
 
 def make_ears(config: Config) -> Ears:
@@ -110,12 +113,18 @@ def make_ears(config: Config) -> Ears:
 
 
 def make_recognizer(
-    config: Config, frames: Frames, ears: Ears, report: Callable[[Event], None], local: LocalServer | None
+    config: Config,
+    frames: Frames,
+    ears: Ears,
+    report: Callable[[Event], None],
+    local: LocalServer | None,
+    *,
+    eager: bool = True,
 ) -> Recognizer:
     return Recognizer(
         frames,
         ears,
-        make_transcription(config, report, local),
+        make_transcription(config, report, local, eager=eager),
         report,
         captions=ears.patient,
         outage_seconds=config.microphone.outage_seconds,
@@ -123,33 +132,39 @@ def make_recognizer(
 
 
 def make_transcription(
-    config: Config, report: Callable[[Event], None], local: LocalServer | None
-) -> Standby[Connection]:
+    config: Config, report: Callable[[Event], None], local: LocalServer | None, *, eager: bool = True
+) -> Standby:
     # Only an address of the local server's own is known better by the server itself: it may have taken any free port.
     at_home = local is not None and points_at(config.transcription.url, config)
-    return warm(TranscriptionService(config.transcription, own_url(config, local) if at_home else None), report)
+    return warm(TranscriptionService(config.transcription, own_url(config, local) if at_home else None), report, eager)
 
 
 def make_synthesizer(
-    config: Config, ring: RingBuffer, report: Callable[[Event], None], local: LocalServer | None
+    config: Config,
+    ring: RingBuffer,
+    report: Callable[[Event], None],
+    local: LocalServer | None,
+    *,
+    eager: bool = True,
 ) -> Synthesizer:
     return Synthesizer(
         ring,
-        make_services(config, report, local),
+        make_services(config, report, local, eager=eager),
         report,
         first_audio_seconds=config.synthesis.first_audio_seconds,
     )
 
 
 def make_services(
-    config: Config, report: Callable[[Event], None], local: LocalServer | None
-) -> list[Standby[Connection]]:
+    config: Config, report: Callable[[Event], None], local: LocalServer | None, *, eager: bool = True
+) -> list[Standby]:
     """The speech services in the order in which they are tried."""
     url = own_url(config, local)
-    return [warm(SpeechService(name, config.synthesis, url), report) for name in config.synthesis.services]
+    return [warm(SpeechService(name, config.synthesis, url), report, eager) for name in config.synthesis.services]
 
 
-def make_speaker(config: Config, ring: RingBuffer, report: Callable[[Event], None]) -> Speaker:
+def make_speaker(config: Config, ring: RingBuffer, report: Callable[[Event], None], *, patient: bool = True) -> Speaker:
+    """``patient`` as for the microphone."""
     settings = config.speaker
 
     def open(format: Format) -> Sink:
@@ -162,12 +177,15 @@ def make_speaker(config: Config, ring: RingBuffer, report: Callable[[Event], Non
         period_seconds=settings.period_seconds,
         prebuffer_seconds=settings.prebuffer_seconds,
         volume=settings.volume,
+        patient=patient,
     )
 
 
-def warm(service: SpeechService | TranscriptionService, report: Callable[[Event], None]) -> Standby[Connection]:
-    """A connection to the service that is kept ready."""
-    return Standby(service.name, lambda: None, lambda codec, deadline: service.open(deadline), report)  # type: ignore
+def warm(
+    service: SpeechService | TranscriptionService, report: Callable[[Event], None], eager: bool = True
+) -> Standby:
+    """A connection to the service that is kept ready; with ``eager`` the next one as well, as soon as it is taken."""
+    return Standby(service.name, service.open, report, eager=eager)
 
 
 def own_url(config: Config, local: LocalServer | None) -> LocalUrl:

@@ -5,22 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from agent.farewells import Farewells
+from agent.connection.farewells import Farewells
+from agent.connection.waiting import HasFileno
 from agent.threads import Deadline
-from agent.waiting import HasFileno
 
 if TYPE_CHECKING:
-    from agent.connection import Connection
-    from agent.standby import Standby
+    from agent.connection.standby import Standby
 
 
 class Lineup:
     """Owned by one thread, like the standbys in it. ``services`` is the order for the next utterance; what an older
     order is still needed for goes on until ``sweep`` is told that nobody uses it any more."""
 
-    def __init__(self, services: list[Standby[Connection]], farewells: Farewells) -> None:
+    def __init__(self, services: list[Standby], farewells: Farewells) -> None:
         self.services = services
-        self._old: list[Standby[Connection]] = []
+        self._old: list[Standby] = []
         self._farewells = farewells
 
     def waitables(self) -> list[HasFileno]:
@@ -33,11 +32,11 @@ class Lineup:
         for standby in self._all():
             standby.mind()
 
-    def replace(self, services: list[Standby[Connection]]) -> None:
+    def replace(self, services: list[Standby]) -> None:
         self._old += self.services
         self.services = services
 
-    def sweep(self, used: Iterable[Standby[Connection]]) -> None:
+    def sweep(self, used: Iterable[Standby]) -> None:
         """Takes leave of the services that have been replaced and are not ``used``."""
         if not self._old:
             return
@@ -51,5 +50,5 @@ class Lineup:
         for standby in self._all():
             standby.close(deadline)
 
-    def _all(self) -> list[Standby[Connection]]:
+    def _all(self) -> list[Standby]:
         return [*self.services, *self._old]

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from agent.audio.format import SPEECH
 from agent.audio.frames import FrameQueue
+from agent.connection.farewells import Farewells, part
+from agent.connection.standby import Standby
+from agent.connection.waiting import wait
 from agent.events import Event, Gap, Heard, Partial, SpeechBegan, SpeechEnded
-from agent.farewells import Farewells, part
 from agent.protocols.events import Audio, End, Failure, Log, Transcript
 from agent.safe import safe
-from agent.standby import Standby
 from agent.stretch import Stretch
 from agent.threads import Deadline, Mailbox, Worker
 from agent.turns import Began, Ears, Over, Said
-from agent.waiting import wait
 
 if TYPE_CHECKING:
     from agent.connection import Connection
@@ -65,7 +65,7 @@ class Recognizer(Worker):
         self,
         frames: Frames,
         ears: Ears,
-        standby: Standby[Connection],
+        standby: Standby,
         report: Callable[[Event], None],
         *,
         captions: bool = False,
@@ -76,8 +76,8 @@ class Recognizer(Worker):
         self._frames, self._ears, self._standby = frames, ears, standby
         self._captions = captions
         self._outage_seconds, self._answer_seconds = outage_seconds, answer_seconds
-        self._mailbox: Mailbox[str | Standby[Connection]] = Mailbox()
-        self._next_standby: Standby[Connection] | None = None
+        self._mailbox: Mailbox[str | Standby] = Mailbox()
+        self._next_standby: Standby | None = None
         self._stretches: deque[Stretch] = deque()
         self._connection: Connection | None = None
         self._farewells = Farewells()
@@ -92,7 +92,7 @@ class Recognizer(Worker):
         """Opens or shuts the ear. While it is shut frames are passed over, and an unfinished stretch ends."""
         self._mailbox.put("open" if open else "shut")
 
-    def use(self, standby: Standby[Connection]) -> None:
+    def use(self, standby: Standby) -> None:
         """Another service, from the next stretch on."""
         self._mailbox.put(standby)
 
@@ -142,7 +142,7 @@ class Recognizer(Worker):
             return 0.0
         return min(each for each in waits if each is not None)
 
-    def _read(self, letter: str | Standby[Connection]) -> None:
+    def _read(self, letter: str | Standby) -> None:
         if isinstance(letter, Standby):
             if self._next_standby is not None:
                 self._farewells.retire(self._next_standby)

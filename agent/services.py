@@ -54,13 +54,21 @@ class SpeechService:
             raise ConfigError(f"there is no speech service {name!r}; there are {', '.join(MAKERS)}")
         self.name = name
         self._allow_plaintext = synthesis.allow_plaintext
-        self._make = MAKERS[name](synthesis, local_url)
+        self._given = synthesis, local_url
+        self._make = MAKERS[name](*self._given)
 
     def open(self, deadline: Deadline) -> Connection:
         """A connection that is ready for the first text. Raises ``ServiceError``, or ``ConfigError`` for a bad key."""
         codec = self._make(deadline)
         codec.service = self.name
-        return _connect(codec, deadline, self._allow_plaintext)
+        try:
+            return _connect(codec, deadline, self._allow_plaintext)
+        except ServiceError as error:
+            if self.name != "playai" or error.status not in (401, 403):
+                raise
+            # It is the granted address that is refused, not the key, which the next authorisation will prove.
+            self._make = MAKERS[self.name](*self._given)
+            raise ServiceError(self.name, "the granted address was refused; asking for a new one") from error
 
     def __repr__(self) -> str:
         return f"SpeechService({self.name!r})"
@@ -117,7 +125,7 @@ def _key(name: str, secret: Secret, url: str, *, needed: bool) -> str | None:
     host = urlsplit(url).hostname or ""
     if key is not None or not needed or host == "localhost":
         return key
-    from agent.addresses import is_near
+    from agent.connection.addresses import is_near
 
     if not is_near(host):
         raise ServiceError(name, f"no key: put it into {secret.origin}", permanent=True)

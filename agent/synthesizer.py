@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.audio.ring import RingBuffer
+from agent.connection.farewells import Farewells, part
+from agent.connection.standby import Standby
+from agent.connection.waiting import wait
 from agent.errors import AudioError
 from agent.events import AudioArrived, Cancelled, Event, Spoken, Unspoken, Utterance
-from agent.farewells import Farewells, part
 from agent.lineup import Lineup
 from agent.passages import Passages
 from agent.speech import SpeechSession
-from agent.standby import Standby
 from agent.threads import Deadline, Mailbox, Worker
-from agent.waiting import wait
 
 if TYPE_CHECKING:
-    from agent.connection import Connection
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class _Hush:
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    services: list[Standby[Connection]]
+    services: list[Standby]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class _Job:
     """One utterance on its way: all its passages so far, for they are needed again if a service fails."""
 
     utterance: Utterance
-    services: list[Standby[Connection]]
+    services: list[Standby]
     text: Passages = field(default_factory=Passages)
     passages: list[str] = field(default_factory=list)
     complete: bool = False
@@ -95,7 +95,7 @@ class Synthesizer(Worker):
     def __init__(
         self,
         ring: RingBuffer,
-        services: list[Standby[Connection]],
+        services: list[Standby],
         report: Callable[[Event], None],
         *,
         first_audio_seconds: float = 10.0,
@@ -126,7 +126,7 @@ class Synthesizer(Worker):
         self._clear(by)
         self._mailbox.put(_Hush(by))
 
-    def use(self, services: list[Standby[Connection]]) -> None:
+    def use(self, services: list[Standby]) -> None:
         """Other services from now on. What is being said is said to its end by the service that began it."""
         self._mailbox.put(_Use(services))
 
@@ -192,7 +192,7 @@ class Synthesizer(Worker):
                 if not gently:
                     self._drop("shutdown")
 
-    def _replace(self, services: list[Standby[Connection]]) -> None:
+    def _replace(self, services: list[Standby]) -> None:
         self._lineup.replace(services)
         for job in self._jobs:
             if not job.sounded:  # what has begun to sound keeps its voice

@@ -13,29 +13,33 @@ AGENT = Path(__file__).parent.parent / "agent"
 
 # From the ground up. A module imports from floors below its own and from its own room; each tuple is a room.
 FLOORS: list[list[tuple[str, ...]]] = [
-    [("agent", "events", "threads", "errors", "safe", "sentences", "turns", "texts", "lines", "waiting")],
-    [("protocols",), ("audio",), ("config",), ("service",), ("unix_socket",)],
+    [("agent", "events", "threads", "errors", "safe", "sentences", "turns", "texts")],
+    [("protocols",), ("audio",), ("config",), ("service",)],
     [
-        ("connection", "dial", "addresses", "framing", "standby", "farewells", "lineup", "services", "speech"),
-        ("passages",),
-        ("masking",),
-        ("lasting_sink",),
-        ("stretch",),
+        ("connection",),
+        ("control",),
         ("exports",),
-        ("local_server",),
+        ("masking",),
         ("phrases",),
         ("supervisor", "watchdog"),
         ("conversation", "announcements", "condition", "frontend"),
-        ("control_requests", "control_client", "caller"),
     ],
-    [("microphone",), ("recognizer",), ("responder", "responders"), ("synthesizer",), ("speaker",)],
+    [
+        ("microphone",),
+        ("recognizer", "stretch"),
+        ("responder", "responders"),
+        ("synthesizer", "lineup", "speech", "passages"),
+        ("speaker", "lasting_sink", "prebuffer"),
+        ("services",),
+        ("local_server",),
+    ],
     [("server",), ("frontends.control",), ("frontends.mqtt",), ("frontends.gpio",), ("frontends",)],
-    [("cli", "daemon", "assembly", "reload", "commands")],
+    [("cli", "daemon", "assembly", "reload", "doctor", "commands")],
 ]
 
 # Who may import which library. Those of LATE are imported only by those who use them, when they use them.
 DOORWAYS: dict[str, tuple[str, ...]] = {
-    "websocket": ("connection", "dial", "framing"),
+    "websocket": ("connection",),
     "pyaudio": ("audio",),
     "webrtcvad": ("audio",),
     "msgpack": ("protocols.fish",),

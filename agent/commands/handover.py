@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from agent.commands.signals import HushSignals
 from agent.commands.text_reader import TextReader
-from agent.control_client import ControlClient
+from agent.control.client import ControlClient
 from agent.errors import AgentError, ServiceError
 from agent.events import Cancelled, Event, Spoken, Stop, Unspoken, Utterance
 from agent.safe import safe

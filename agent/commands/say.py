@@ -15,8 +15,8 @@ from agent.commands.servers import local_server
 from agent.commands.signals import HushSignals
 from agent.commands.text_reader import TextReader
 from agent.config.model import Config
-from agent.control_client import ControlClient, NoDaemon, sockets
-from agent.errors import AgentError, ServiceError
+from agent.control.client import ControlClient, NoDaemon, sockets
+from agent.errors import AgentError, DeviceError, ServiceError
 from agent.events import Cancelled, DeviceLost, Died, Event, Spoken, Stop, Unspoken, Utterance
 from agent.local_server import LocalServer
 from agent.speaker import Speaker
@@ -62,9 +62,9 @@ class _Saying:
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._recording: Recording | None = None
         ring = RingBuffer(16 * 1024 * 1024)
-        self._synthesizer = make_synthesizer(config, ring, self._inbox.put, local)
+        self._synthesizer = make_synthesizer(config, ring, self._inbox.put, local, eager=False)
         if output is None:
-            self._speaker = make_speaker(config, ring, self._inbox.put)
+            self._speaker = make_speaker(config, ring, self._inbox.put, patient=False)
         else:
             self._recording = recording = Recording(output)
             self._speaker = Speaker(ring, recording.open, self._inbox.put, prebuffer_seconds=0.0)
@@ -108,15 +108,17 @@ class _Saying:
                 case Unspoken(reason=reason):
                     return ServiceError("speech", reason)
                 case Cancelled():
-                    return None
+                    return self._reader.error if self._reader is not None else None
                 case Stop(by):
                     self._synthesizer.hush(by)
                     if self._reader is not None and not self._reader.begun:
                         return None
                 case Died(worker, cause):
-                    return AgentError(f"the {worker} died: {cause!r}")
+                    if isinstance(cause, BrokenPipeError):
+                        raise cause  # whoever reads our output has had enough
+                    return cause if isinstance(cause, AgentError) else AgentError(f"the {worker} died: {cause!r}")
                 case DeviceLost(reason=reason):
-                    return AgentError(reason)
+                    return DeviceError(reason)
 
 
 def record(config: Config, local: LocalServer, text: str, path: Path) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 
 from agent.config.model import Config
-from agent.control_client import ControlClient, sockets
+from agent.control.client import ControlClient, sockets
 from agent.safe import safe
 
 

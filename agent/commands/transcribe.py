@@ -16,7 +16,7 @@ from agent.audio.frames import FrameQueue
 from agent.commands.inputs import FileFrames, StdinFrames
 from agent.commands.servers import local_server
 from agent.config.model import Config
-from agent.errors import AgentError, ServiceError
+from agent.errors import AgentError, DeviceError, ServiceError
 from agent.events import DeviceLost, Died, Event, Gap, Heard, Partial, ServiceDown, Stop
 from agent.exports import fetch_export
 from agent.local_server import LocalServer
@@ -49,10 +49,10 @@ class _Transcribing:
     ) -> None:
         self._config, self._source, self._as_json = config, source, as_json
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._recognizer = make_recognizer(config, frames, Everything(), self._inbox.put, local)
+        self._recognizer = make_recognizer(config, frames, Everything(), self._inbox.put, local, eager=False)
         workers: list[Worker] = [self._recognizer]
         if isinstance(frames, FrameQueue):
-            workers.insert(0, make_microphone(config, frames, self._inbox.put))
+            workers.insert(0, make_microphone(config, frames, self._inbox.put, patient=False))
         self._supervisor = Supervisor(workers)
         self._error: AgentError | None = None
         self._heard_anything = False
@@ -67,6 +67,8 @@ class _Transcribing:
                 ended = self._handle(self._inbox.get(timeout=0.5))
             except queue.Empty:
                 ended = not self._recognizer.alive
+        if self._error is not None:
+            self._recognizer.abort()  # whoever cannot go on has nothing to wait for
         stuck = self._supervisor.stop(Deadline(self._config.shutdown_seconds), self._tend, lambda: None)
         if stuck:
             os._exit(AgentError.exit_code)
@@ -93,7 +95,7 @@ class _Transcribing:
             case Heard():
                 self._heard_anything = True
                 self._print(event)
-            case Gap(start, seconds, reason):
+            case Gap(start, seconds, reason) if self._error is None:
                 print(f"{seconds:.2f} s of sound are missing from {start:.1f} s on: {reason}", file=sys.stderr)
             case ServiceDown(service, reason, permanent):
                 if permanent or not self._heard_anything:
@@ -101,7 +103,7 @@ class _Transcribing:
                 else:
                     print(reason, file=sys.stderr)
             case DeviceLost(reason=reason):
-                self._error = AgentError(reason)
+                self._error = DeviceError(reason)
             case Died(worker, error):
                 self._error = error if isinstance(error, AgentError) else AgentError(f"the {worker} died: {error!r}")
             case Stop():

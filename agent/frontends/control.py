@@ -11,9 +11,9 @@ from enum import Enum, auto
 from pathlib import Path
 
 from agent import __version__
-from agent.caller import Caller, Draft, Pace, Patience
 from agent.condition import Status
-from agent.control_requests import (
+from agent.control.caller import Caller, Draft, Pace, Patience
+from agent.control.requests import (
     BeginText,
     BeSilent,
     CompleteText,
@@ -24,13 +24,13 @@ from agent.control_requests import (
     TellStatus,
     read_request,
 )
+from agent.control.unix_socket import Peer, UnixListener
 from agent.conversation import Record
 from agent.errors import ConfigError
 from agent.events import Announce, Complete, Event, Hush, Piece, Utterance, Volume
 from agent.frontend import Frontend, News
 from agent.texts import LONGEST_TEXT
 from agent.threads import Deadline, Mailbox
-from agent.unix_socket import Peer, UnixListener
 
 log = logging.getLogger(__name__)
 

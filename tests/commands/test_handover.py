@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.control_client import ControlClient
+from agent.control.client import ControlClient
 
 SECONDS = 30.0
 LONG = " ".join(["word"] * 30)

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from agent.caller import Patience
 from agent.condition import Status
+from agent.control.caller import Patience
 from agent.conversation import Record
 from agent.errors import ConfigError
 from agent.events import Announce, Complete, Died, Event, Hush, Piece, Utterance, Volume

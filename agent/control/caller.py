@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.lines import Lines
+from agent.control.lines import Lines
 
 READ_BYTES = 64 * 1024
 MOST_UNREAD_BYTES = 64 * 1024

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.config.model import Config
+from agent.control.lines import LONGEST_LINE, Lines
 from agent.errors import ServiceError
-from agent.lines import LONGEST_LINE, Lines
 from agent.protocols.excerpt import parse_json
 from agent.service.paths import Paths
 from agent.threads import Deadline

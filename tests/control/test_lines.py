@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.lines import LONGEST_LINE, Lines
+from agent.control.lines import LONGEST_LINE, Lines
 
 
 def taken(lines: Lines) -> list[bytes]:

@@ -39,8 +39,9 @@ from tools.scripted import (
 )
 
 from agent.connection import Connection, connect, wait
-from agent.dial import dial
-from agent.framing import FRAME_BYTES, MESSAGE_BYTES
+from agent.connection.vigil import PONG_SECONDS
+from agent.connection.dial import dial
+from agent.connection.framing import FRAME_BYTES, MESSAGE_BYTES
 from agent.protocols.events import Audio, End, Event, Failure, Text
 from agent.threads import Deadline, Mailbox
 
@@ -195,7 +196,7 @@ def test_row_10_a_peer_without_a_sign_of_life_is_given_up_within_ten_seconds() -
     with Scripted(silent) as server:
         usual = opened(server.url)
         first = usual.next_timeout()
-        assert first is not None and first + usual._pong_seconds < 10
+        assert first is not None and first + PONG_SECONDS < 10
         usual.abort()
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.control.unix_socket import Peer, UnixListener
 from agent.errors import ConfigError
-from agent.unix_socket import Peer, UnixListener
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import pytest
 
 from agent.condition import Status
 from agent.config.model import Config, Control
-from agent.control_client import ControlClient, NoDaemon, sockets
+from agent.control.client import ControlClient, NoDaemon, sockets
+from agent.control.lines import LONGEST_LINE
 from agent.errors import ServiceError
 from agent.events import Announce, Complete, Event, Piece
 from agent.frontends.control import MOST_CALLERS
 from agent.frontends.control import Control as Frontend
-from agent.lines import LONGEST_LINE
 from agent.texts import LONGEST_TEXT
 from agent.threads import Deadline
 

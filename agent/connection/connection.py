@@ -10,21 +10,12 @@ from collections import deque
 
 from websocket import ABNF
 
-from agent.dial import dial
-from agent.framing import BROKEN, Close, Framing, Ping, Refused
+from agent.connection.dial import dial
+from agent.connection.framing import BROKEN, Close, Framing, Ping, Refused
+from agent.connection.vigil import PING_DUE, PING_SECONDS, PONG_SECONDS, STALL_SECONDS, Vigil
+from agent.connection.waiting import wait
 from agent.protocols.events import Client, End, Event, Message
 from agent.threads import Deadline
-from agent.waiting import HasFileno as HasFileno
-from agent.waiting import wait as wait
-
-PING_SECONDS, PONG_SECONDS = 5.0, 4.5
-"""A peer that is silent for the first is asked for a sign of life, and given up after the second: 9.5 s in all."""
-
-STALL_SECONDS = 10.0
-"""A frame half-way in, or bytes that nobody takes, for so long: the connection is dead."""
-
-STALL_BYTES_PER_SECOND = 4096
-"""So many bytes of a frame buy it one second more: a slow line is not a dead one."""
 
 CLOSE_SECONDS = 2.0
 """The most that is waited for the peer's part of the close."""
@@ -88,18 +79,14 @@ class Connection:
         self.close_reason = ""
         self.opened_at = time.monotonic()
         self._sock = sock
-        self._ping_seconds, self._pong_seconds = ping_seconds, pong_seconds
-        self._stall_seconds, self._close_seconds = stall_seconds, close_seconds
+        self._vigil = Vigil(ping_seconds, pong_seconds, stall_seconds)
+        self._close_seconds = close_seconds
         self._framing = Framing()
         self._out = bytearray()
         self._queued = self._sent = 0  # bytes since the beginning: they tell whether the End has left
         self._end_at: int | None = None
         self._pongs: deque[bytes] = deque(maxlen=_PONGS)
         self._write_waits_for_read = self._read_waits_for_write = False
-        self._received_at = self._progress_at = self.opened_at
-        self._pinged_at: float | None = None
-        self._frame_at: float | None = None
-        self._frame_got = 0
         self._close_sent = False
         self._closing: tuple[int, str] | None = None  # how it ends, once the answer to it has left
         self._close_by = 0.0
@@ -170,7 +157,7 @@ class Connection:
         """Seconds until ``pump`` has to be called even if nothing happens; ``None``: never."""
         if self.pending:
             return 0.0
-        moments = [] if self.ended else [moment for moment, _, _ in self._deadlines()]
+        moments = [] if self.ended else [moment for moment, _ in self._deadlines()]
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def finish(self, deadline: Deadline) -> list[Event]:
@@ -210,7 +197,7 @@ class Connection:
     def _queue(self, data: bytes, opcode: int) -> None:
         frame = ABNF.create_frame(data, opcode).format()
         if not self._out:
-            self._progress_at = time.monotonic()
+            self._vigil.progressed()
         self._out += frame
         self._queued += len(frame)
 
@@ -238,7 +225,7 @@ class Connection:
             self._write_waits_for_read = False
             del self._out[:sent]
             self._sent += sent
-            self._progress_at = time.monotonic()
+            self._vigil.progressed()
         if self._closing is None or self._lingers:
             return
         if self._lingers is None:
@@ -273,10 +260,8 @@ class Connection:
                 code, reason = self._closing or (BROKEN, "the service hung up without a word")
                 self._end(code, reason)
                 return
-            self._received_at = time.monotonic()
-            self._pinged_at = None
+            self._vigil.received(len(data))
             if self._closing is None:
-                self._frame_got += len(data)
                 self._understand(data, events)
                 continue
             self._passed_over += len(data)
@@ -301,10 +286,7 @@ class Connection:
                 self._refusal = error  # what came before it is answered first
             else:
                 self._refuse(error)
-        if not self._framing.partial:
-            self._frame_at = None
-        elif self._frame_at is None or self._framing.frames != frames:
-            self._frame_at, self._frame_got = self._received_at, 0
+        self._vigil.half_way(self._framing.partial, anew=self._framing.frames != frames)
 
     # --- the end
 
@@ -331,33 +313,20 @@ class Connection:
         last, self._last = self._last, []
         return last
 
-    def _deadlines(self) -> list[tuple[float, int, str]]:
-        """Every moment at which something has to be done: when, the close code (0: a ping is due), and why."""
-        moments: list[tuple[float, int, str]] = []
+    def _deadlines(self) -> list[tuple[float, str]]:
         if self._closing is not None:
-            return [(self._close_by, *self._closing)]
-        if self._out:
-            moments.append((self._progress_at + self._stall_seconds, BROKEN, "the service has stopped reading"))
-        if self._frame_at is not None:
-            bought = self._frame_got / STALL_BYTES_PER_SECOND
-            stalled = min(self._received_at, self._frame_at + bought) + self._stall_seconds
-            moments.append((stalled, BROKEN, "the service stopped in the middle of a message"))
-        if self._ping_seconds is not None:
-            if self._pinged_at is None:
-                moments.append((self._received_at + self._ping_seconds, 0, ""))
-            else:
-                moments.append((self._pinged_at + self._pong_seconds, BROKEN, "the service gives no sign of life"))
-        return moments
+            return [(self._close_by, "")]
+        return self._vigil.moments(sending=bool(self._out))
 
     def _mind_deadlines(self) -> None:
         now = time.monotonic()
-        for moment, code, reason in self._deadlines():
+        for moment, reason in self._deadlines():
             if moment > now:
                 continue
-            if code:
-                self._end(code, reason)
+            if reason != PING_DUE:
+                self._end(*(self._closing or (BROKEN, reason)))
                 return
-            self._pinged_at = now
+            self._vigil.pinged()
             if not self._close_sent:
                 self._queue(b"", ABNF.OPCODE_PING)
 

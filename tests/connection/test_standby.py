@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from tools.plain import END_MARK, Plain
 from tools.scripted import CLOSE, TEXT, Peer, Scripted, close_frame, hangs_up, mute, polite, refuses, silent
 
 from agent.connection import Connection, connect, wait
+from agent.connection.standby import Standby
 from agent.errors import ConfigError
 from agent.events import Event, ServiceDown, ServiceUp
-from agent.protocols.events import Client, Text
-from agent.standby import Standby
+from agent.protocols.events import Text
 from agent.threads import Backoff, Deadline
 
 
@@ -42,19 +43,16 @@ def no_thread_left_behind() -> Iterator[None]:
 class Kit:
     """A standby with what it reported."""
 
-    def __init__(self, url: str, silent_seconds: float | None = None, **keys: float) -> None:
+    def __init__(self, url: str, silent_seconds: float | None = None, **keys: Any) -> None:
         self.told: list[Event] = []
         self.backoff = Quick()
 
-        def make() -> Client:
+        def open(deadline: Deadline) -> Connection:
             codec = Plain(url)
             codec.silent_seconds = silent_seconds
-            return codec
-
-        def dial(codec: Client, deadline: Deadline) -> Connection:
             return connect(codec, deadline)
 
-        self.standby: Standby[Connection] = Standby("plain", make, dial, self.told.append, backoff=self.backoff, **keys)
+        self.standby: Standby = Standby("plain", open, self.told.append, backoff=self.backoff, **keys)
 
     def until(self, done: Callable[[], bool], seconds: float = 10.0) -> None:
         deadline = Deadline(seconds)
@@ -206,13 +204,34 @@ def test_it_is_a_refusal_also_where_the_connections_were_taken_first() -> None:
 def test_a_key_that_cannot_be_read_is_permanent_and_ends_nothing() -> None:
     told: list[Event] = []
 
-    def make() -> Client:
+    def open(deadline: Deadline) -> Connection:
         raise ConfigError("the key file /x cannot be read")
 
-    standby: Standby[Connection] = Standby("plain", make, connect, told.append)
+    standby: Standby = Standby("plain", open, told.append)
+    standby.mind()
+    wait(None, list(standby.waitables()), 5.0)
     standby.mind()
     assert standby.error is not None and standby.error.permanent and len(told) == 1
     standby.close(Deadline(1))
+
+
+def test_who_needs_just_one_has_no_second_dialled() -> None:
+    came: list[int] = []
+
+    def script(peer: Peer) -> None:
+        came.append(peer.index)
+        peer.accept()
+        peer.read_frame()
+
+    with Scripted(script) as server:
+        kit = Kit(server.url, eager=False)
+        kit.until(lambda: kit.ready)
+        taken = kit.standby.take()
+        assert taken is not None
+        assert kit.standby.next_timeout() is None and len(kit.standby.waitables()) == 1
+        taken.abort()
+        kit.standby.close(Deadline(1))
+    assert came == [0]
 
 
 def test_closing_says_goodbye_to_a_connection_that_nobody_used() -> None:

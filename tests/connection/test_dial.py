@@ -17,8 +17,8 @@ from tools.authority import Authority
 from tools.proxy import Proxy, Toxics
 from tools.scripted import TEXT, Peer, Scripted, drips, frame, mute, polite, refuses
 
-from agent import addresses
-from agent.dial import HEAD_BYTES, dial, retry_after
+from agent.connection import addresses
+from agent.connection.dial import HEAD_BYTES, dial, retry_after
 from agent.errors import ServiceError
 from agent.protocols.events import Handshake
 from agent.threads import Deadline

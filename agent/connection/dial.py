@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import websocket
 
-from agent.addresses import Address, is_near, reach, resolve
+from agent.connection.addresses import Address, is_near, reach, resolve
 from agent.errors import ServiceError
 from agent.protocols.events import Handshake
 from agent.threads import Deadline

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.control_requests import (
+from agent.control.requests import (
     BeginText,
     BeSilent,
     CompleteText,

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import Protocol
 
+from agent.connection.connection import Connection
 from agent.threads import Deadline
-
-if TYPE_CHECKING:
-    from agent.connection import Connection
-    from agent.standby import Standby
 
 log = logging.getLogger(__name__)
 
 FAREWELL_SECONDS = 2.0
 """How long a service may take over its part of the goodbye."""
+
+
+class Closable(Protocol):
+    """A standby, seen from below."""
+
+    service: str
+
+    def close(self, deadline: Deadline) -> None: ...
 
 
 class Farewells:
@@ -30,17 +36,24 @@ class Farewells:
         if connection.ended:
             connection.abort()
             return
-        thread = threading.Thread(target=part, args=(connection, FAREWELL_SECONDS), name=f"{connection.service} end")
-        thread.start()
-        self._threads = [each for each in self._threads if each.is_alive()] + [thread]
+        self._begin(f"{connection.service} end", lambda: part(connection, FAREWELL_SECONDS), connection.abort)
 
-    def retire(self, standby: Standby[Connection]) -> None:
+    def retire(self, standby: Closable) -> None:
         """Closes a standby that is not needed any more. The caller must not mind it any more."""
-        thread = threading.Thread(
-            target=standby.close, args=(Deadline(FAREWELL_SECONDS),), name=f"{standby.service} retired"
+        self._begin(
+            f"{standby.service} retired",
+            lambda: standby.close(Deadline(FAREWELL_SECONDS)),
+            lambda: standby.close(Deadline(0.0)),
         )
-        thread.start()
-        self._threads.append(thread)
+
+    def _begin(self, name: str, politely: Callable[[], object], at_once: Callable[[], object]) -> None:
+        thread = threading.Thread(target=politely, name=name)
+        try:
+            thread.start()
+        except RuntimeError:  # the system gives us no more threads: then without a word
+            at_once()
+        else:
+            self._threads = [each for each in self._threads if each.is_alive()] + [thread]
 
     def join(self, deadline: Deadline) -> None:
         for thread in self._threads:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
 
+from agent.connection.connection import Connection
+from agent.connection.farewells import FAREWELL_SECONDS, Farewells, part
+from agent.connection.waiting import HasFileno
 from agent.errors import AgentError, ServiceError
 from agent.events import Event, ServiceDown, ServiceUp
 from agent.protocols import events as wire
 from agent.threads import Backoff, Deadline, Mailbox
-from agent.waiting import HasFileno
 
 DIAL_SECONDS = 10.0
 HEALTHY_SECONDS = 5.0
@@ -26,44 +27,29 @@ REFUSED_SECONDS = 60.0
 RENEW_SHARE = 0.9
 """Of the time that the service keeps an unused connection; then it is replaced, before the service drops it."""
 
-FAREWELL_SECONDS = 2.0
 GIVE_UP_SECONDS = 0.2
+"""A dial that is under way when all ends is waited for no longer."""
 
 
-class Warm(Protocol):
-    """What is kept ready: a ``Connection``, seen from below."""
-
-    codec: wire.Client
-    ended: bool
-
-    def fileno(self) -> int: ...
-    def next_timeout(self) -> float | None: ...
-    def pump(self) -> list[wire.Event]: ...
-    def finish(self, deadline: Deadline) -> list[wire.Event]: ...
-    def abort(self) -> list[wire.Event]: ...
-
-
-Kept = TypeVar("Kept", bound=Warm)
-
-
-class Standby(Generic[Kept]):
+class Standby:
     """Keeps one connection warm: dials again when it dies, grows old or was taken, and waits longer after each failure.
 
     One thread owns it: it waits for ``waitables()`` and ``next_timeout()`` beside its own things, calls ``mind()`` when
     it wakes, ``take()`` when it needs the connection, and ``close()`` in every ending. Dialling, and saying goodbye to
     a connection that nobody used (End, then close), happen in short-lived threads, which get or give it whole.
 
-    ``report`` gets one ``ServiceDown`` when trouble begins (another one if it turns out to be permanent) and one
+    ``open`` dials, in a thread of its own, and raises ``ServiceError``. ``eager``: the next connection is dialled when one
+    is taken; otherwise when it is asked for, for who needs just one. ``report`` gets one ``ServiceDown`` when trouble begins (another one if it turns out to be permanent) and one
     ``ServiceUp`` when it is over, however many tries lie between. ``error`` is the reason while there is trouble.
     """
 
     def __init__(
         self,
         service: str,
-        make_codec: Callable[[], wire.Client],
-        dial: Callable[[wire.Client, Deadline], Kept],
+        open: Callable[[Deadline], Connection],
         report: Callable[[Event], None],
         *,
+        eager: bool = True,
         backoff: Backoff | None = None,
         dial_seconds: float = DIAL_SECONDS,
         healthy_seconds: float = HEALTHY_SECONDS,
@@ -72,16 +58,17 @@ class Standby(Generic[Kept]):
         self.service = service
         self.error: ServiceError | None = None
         self.tries = 0  # in vain, since the trouble began
-        self._make_codec, self._dial, self._report = make_codec, dial, report
+        self._open, self._report = open, report
+        self._eager, self._wanted = eager, True
         self._backoff = backoff or Backoff()
         self._dial_seconds, self._healthy_seconds = dial_seconds, healthy_seconds
         self._refused_seconds = refused_seconds
-        self._dialled: Mailbox[Kept | ServiceError] = Mailbox()
+        self._dialled: Mailbox[Connection | ServiceError] = Mailbox()
         self._lock = threading.Lock()  # between the end of a dial and close(): one of them ends the connection
         self._closed = False
         self._dialling: threading.Thread | None = None
-        self._farewells: list[threading.Thread] = []
-        self._connection: Kept | None = None
+        self._farewells = Farewells()
+        self._connection: Connection | None = None
         self._since = 0.0  # when the connection in standby was ready
         self._taken_since = 0.0  # the same of the one that was taken last
         self._not_before = 0.0
@@ -97,7 +84,8 @@ class Standby(Generic[Kept]):
         if self._closed:
             return None
         if self._connection is None:
-            return None if self._dialling is not None else max(0.0, self._not_before - now)
+            idle = self._dialling is not None or not (self._eager or self._wanted)
+            return None if idle else max(0.0, self._not_before - now)
         moments = [] if self.error is None else [self._since + self._healthy_seconds - now]
         own, silent = self._connection.next_timeout(), self._connection.codec.silent_seconds
         moments += [] if own is None else [own]
@@ -114,12 +102,12 @@ class Standby(Generic[Kept]):
                 self._failed(found)
             else:
                 self._connection, self._since = found, time.monotonic()
-        self._farewells = [thread for thread in self._farewells if thread.is_alive()]
         self._check()
-        if self._connection is None and self._dialling is None and time.monotonic() >= self._not_before:
+        idle = self._connection is None and self._dialling is None
+        if idle and (self._eager or self._wanted) and time.monotonic() >= self._not_before:
             self._start_dialling()
 
-    def take(self, deadline: Deadline | None = None) -> Kept | None:
+    def take(self, deadline: Deadline | None = None) -> Connection | None:
         """The connection, now the caller's own, or ``None`` where there is none that is healthy (see ``error``).
 
         With a ``deadline`` a dial that is under way is waited for. The next connection is dialled at once.
@@ -129,9 +117,10 @@ class Standby(Generic[Kept]):
             self._dialling.join(deadline.remaining())
             self.mind()
         taken, self._connection = self._connection, None
+        self._wanted = taken is None
         if taken is not None:
             self._taken_since = self._since
-            self.mind()
+        self.mind()
         return taken
 
     def healthy(self) -> None:
@@ -156,12 +145,11 @@ class Standby(Generic[Kept]):
             self._closed = True
         for found in self._dialled.take():
             if not isinstance(found, ServiceError):
-                self._part(found)
+                self._farewells.take(found)
         if self._connection is not None:
-            self._part(self._connection)
+            self._farewells.take(self._connection)
             self._connection = None
-        for thread in self._farewells:
-            thread.join(deadline.remaining())
+        self._farewells.join(deadline)
         if self._dialling is not None:
             self._dialling.join(deadline.within(GIVE_UP_SECONDS).remaining())
         self._dialled.close()
@@ -187,7 +175,7 @@ class Standby(Generic[Kept]):
         silent = connection.codec.silent_seconds
         if silent is not None and age >= silent * RENEW_SHARE:
             self._connection = None
-            self._part(connection)
+            self._farewells.take(connection)
 
     def _reason(self, fatal: wire.Failure | None) -> ServiceError:
         if fatal is None:
@@ -219,42 +207,29 @@ class Standby(Generic[Kept]):
             self._report(ServiceDown(self.service, str(error), error.permanent, error.status))
 
     def _start_dialling(self) -> None:
+        thread = threading.Thread(target=self._dial, name=f"dial {self.service}", daemon=True)
         try:
-            codec = self._make_codec()
-            thread = threading.Thread(target=self._dial_one, args=(codec,), name=f"dial {self.service}", daemon=True)
             thread.start()
-        except AgentError as error:
-            self._failed(ServiceError(self.service, str(error), permanent=True))
         except RuntimeError as error:  # the system gives us no more threads
             self._failed(ServiceError(self.service, f"cannot be dialled: {error}"))
         else:
             self._dialling = thread
 
-    def _dial_one(self, codec: wire.Client) -> None:
-        found: Kept | ServiceError = ServiceError(self.service, "the dial broke off inside")
+    def _dial(self) -> None:
+        found: Connection | ServiceError = ServiceError(self.service, "the dial broke off inside")
         try:
-            found = self._dial(codec, Deadline(self._dial_seconds))
+            found = self._open(Deadline(self._dial_seconds))
         except ServiceError as error:
             found = error
         except AgentError as error:  # a key that cannot be read, for one
             found = ServiceError(self.service, str(error), permanent=True)
         finally:
             with self._lock:
-                if not self._closed:
+                closed = self._closed
+                if not closed:
                     self._dialled.put(found)
-                elif not isinstance(found, ServiceError):
-                    found.abort()
-
-    def _part(self, connection: Kept) -> None:
-        thread = threading.Thread(
-            target=connection.finish, args=(Deadline(FAREWELL_SECONDS),), name=f"farewell {self.service}"
-        )
-        try:
-            thread.start()
-        except RuntimeError:  # no more threads: then without a word
-            connection.abort()
-        else:
-            self._farewells.append(thread)
+            if closed and isinstance(found, Connection):
+                part(found, FAREWELL_SECONDS)  # it came too late to be of use, but it is open and gets its end mark
 
 
 def _bare(text: str, service: str) -> str:

@@ -1,0 +1,1 @@
+"""The control socket: what may be said over it, by whom, and how fast."""
