@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ class Start(Protocol):
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
         stdin: bool = False,
+        stdout: int = subprocess.PIPE,
     ) -> Process: ...
 
 
@@ -31,9 +33,13 @@ def agent(tmp_path: Path) -> Iterator[Start]:
     started: list[Process] = []
 
     def start(
-        *arguments: str | bytes, env: dict[str, str] | None = None, cwd: Path | None = None, stdin: bool = False
+        *arguments: str | bytes,
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
+        stdin: bool = False,
+        stdout: int = subprocess.PIPE,
     ) -> Process:
-        process = Process(*arguments, env=env, cwd=cwd or tmp_path, stdin=stdin)
+        process = Process(*arguments, env=env, cwd=cwd or tmp_path, stdin=stdin, stdout=stdout)
         started.append(process)
         return process
 

@@ -68,18 +68,19 @@ class Process:
     waiting; whatever is left of the group is killed."""
 
     def __init__(self, *arguments: str | bytes, env: Mapping[str, str] | None = None, cwd: Path | None = None,
-                 stdin: bool = False) -> None:  # fmt: skip
+                 stdin: bool = False, stdout: int = subprocess.PIPE) -> None:  # fmt: skip
         self.popen = subprocess.Popen(
             [sys.executable, "-m", "agent.cli", *arguments],
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             env={**ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parents[2]), **(env or {})},
             cwd=cwd,
             start_new_session=True,
         )
-        assert self.popen.stdout is not None and self.popen.stderr is not None
-        self.stdout, self.stderr = Stream(self.popen.stdout), Stream(self.popen.stderr)
+        assert self.popen.stderr is not None
+        self.stdout = Stream(self.popen.stdout or open(os.devnull, "rb"))  # noqa: SIM115 - closed by the stream
+        self.stderr = Stream(self.popen.stderr)
 
     def write(self, data: str | bytes) -> None:
         assert self.popen.stdin is not None
@@ -218,20 +219,23 @@ class Supervision:
         self._socket.bind(self.path)
         self.said: list[str] = []
 
-    def await_word(self, *words: str) -> str:
-        """The next line that holds one of ``words``."""
+    def await_word(self, *words: str, while_alive: Process) -> str:
+        """The next line that holds one of ``words``; who has ended will not say it any more."""
         ends = time.monotonic() + PATIENCE_SECONDS
         while (left := ends - time.monotonic()) > 0:
-            self._socket.settimeout(left)
+            self._socket.settimeout(min(left, 1.0))
+            ended = while_alive.popen.poll() is not None
             try:
                 message = self._socket.recv(65536).decode()
             except TimeoutError:
-                break
+                if ended:
+                    break
+                continue
             self.said += message.splitlines()
             for line in message.splitlines():
                 if any(word in line for word in words):
                     return line
-        raise AssertionError(f"none of {words} was said, but {self.said}")
+        raise AssertionError(f"none of {words} was said, but {self.said}; {while_alive.stderr.data.decode()}")
 
     def close(self) -> None:
         self._socket.close()

@@ -1,0 +1,257 @@
+"""SIGTERM and SIGINT in each of six states, for every service: every session gets its end mark; exit 0, in time."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tools.scripted import Peer, Scripted, mute
+
+from agent.server import tone
+from e2e.conftest import SCRIPT, Start, write_wav
+from e2e.processes import Supervision, Wired
+from e2e.test_say import configuration
+
+SHUTDOWN_SECONDS = 3.0
+SPEECH_SERVICES = ["local", "neuphonic", "playai", "vachana", "fish"]
+STATES = ["idle", "connecting", "listening", "thinking", "speaking", "reconnecting"]
+ANSWER = "This is a long answer that nobody will hear to its end, because it goes on and on and on. " * 8
+
+
+@pytest.fixture(scope="module")
+def slow_speech(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
+    """Speaks in real time, so that there is time to be interrupted."""
+    folder = tmp_path_factory.mktemp("slow")
+    script = folder / "script.txt"
+    script.write_text(SCRIPT)
+    arguments = ("--speech", "tone", "--recognition", "script", "--script", str(script), "--pace", "1")
+    with Wired(folder / "server", *arguments) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def nobody() -> Iterator[str]:
+    """An address at which nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{held.getsockname()[1]}"
+
+
+@pytest.fixture(scope="module")
+def silent_host() -> Iterator[str]:
+    """A host that takes the connection and then says nothing at all."""
+    with Scripted(mute) as server:
+        yield f"127.0.0.1:{server.port}"
+
+
+@pytest.fixture
+def responder() -> Iterator[Scripted]:
+    """An answer that never comes."""
+
+    def ponder(peer: Peer) -> None:
+        peer.read_request()
+        peer.wait()
+
+    with Scripted(ponder) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def question(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pause, a little sound, and then silence: one turn."""
+    path = tmp_path_factory.mktemp("question") / "question.wav"
+    write_wav(path, bytes(16000) + tone.pcm("one two three", 16000))
+    return path
+
+
+@pytest.fixture(scope="module")
+def lecture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Somebody who does not stop speaking."""
+    path = tmp_path_factory.mktemp("lecture") / "lecture.wav"
+    write_wav(path, bytes(16000) + tone.pcm("one two three four " * 30, 16000))
+    return path
+
+
+def addressed(service: str, where: str) -> str:
+    """The configuration of a service at another host."""
+    key, scheme = ("auth_url", "http") if service == "playai" else ("url", "ws")
+    return f"synthesis:\n  services: [{service}]\n  {service}: {{{key}: '{scheme}://{where}/'}}\n"
+
+
+class Daemon:
+    """A daemon that is brought into a state, then ended."""
+
+    def __init__(self, start: Start, configured: Callable[[str], str], supervision: Supervision, server: Wired) -> None:
+        self._start, self._configured = start, configured
+        self.supervision, self.server = supervision, server
+        self.since = len(server.wire())
+
+    def begin(self, service: str, *, transcription: str, microphone: str, responder: str, synthesis: str) -> None:
+        config = self._configured(
+            f"microphone: {{device: '{microphone}'}}\nspeaker: {{device: none}}\ncontrol: {{socket: none}}\n"
+            f"shutdown_seconds: {SHUTDOWN_SECONDS}\nconversation: {{silence_seconds: 0.2}}\ntranscription: {{url: 'ws://{transcription}/'}}\n"
+            f"responder: {responder}\nserver: {{start: false}}\n{synthesis}"
+        )
+        self.process = self._start("run", "--config", config, env={"NOTIFY_SOCKET": self.supervision.path})
+        self.service = "neuphonic" if service == "local" else service
+
+    def await_word(self, word: str) -> None:
+        self.supervision.await_word(word, while_alive=self.process)
+
+    def await_open(self, *services: str) -> None:
+        for service in services:
+            self.server.await_wire(since=self.since, kind="open", service=service)
+
+    def end(self, number: int) -> list[dict[str, Any]]:
+        """Sends the signal; checks the promise; returns what the server's log holds."""
+        began = time.monotonic()
+        self.process.signal(number)
+        code = self.process.end(SHUTDOWN_SECONDS + 5)
+        took = time.monotonic() - began
+        assert code == 0, self.process.errors
+        assert took <= SHUTDOWN_SECONDS, f"it took {took:.1f} s: {self.process.errors}"
+        assert "Traceback" not in self.process.errors
+        assert "error " not in self.process.errors
+        wire = self.server.settled(self.since)
+        sessions: dict[int, list[dict[str, Any]]] = {}
+        for line in wire:
+            if line["kind"] == "open":
+                sessions[line["connection"]] = [line]
+            elif line["connection"] in sessions and line["direction"] == "in":
+                sessions[line["connection"]].append(line)
+        for lines in sessions.values():
+            said_goodbye(lines)
+        return wire
+
+
+def said_goodbye(lines: list[dict[str, Any]]) -> None:
+    """The end mark of one session was the last thing in it, and came once; then the close, in good order."""
+    service = lines[0]["service"]
+    messages = [line for line in lines if line["kind"] in ("text", "binary")]
+    if service == "transcription":
+        assert [line["summary"] for line in messages if line["kind"] == "text"] == ["eof"], lines
+        assert messages[-1]["kind"] == "text"
+    elif service == "fish":
+        assert [line for line in messages if "End" in line.get("events", [])] == messages[-1:], lines
+    elif service == "neuphonic":
+        assert messages[-1]["summary"].endswith('<STOP>"}') or messages[-1]["summary"].endswith("<STOP>"), lines
+    assert lines[-1]["kind"] == "close"
+    assert lines[-1]["summary"] in ("1000", "1001", "1005"), lines
+
+
+@pytest.fixture
+def daemon(agent: Start, configured: Callable[[str], str], supervision: Supervision, slow_speech: Wired) -> Daemon:
+    return Daemon(agent, configured, supervision, slow_speech)
+
+
+def bring(
+    daemon: Daemon, state: str, service: str, hosts: dict[str, str], files: dict[str, Path], responder: Scripted
+) -> None:
+    """Starts the daemon and returns once it is in that state, with all its sessions open."""
+    server = daemon.server
+    here = f"{server.host}:{server.port}"
+    waiting = f"{{kind: webhook, webhook: {{url: 'http://127.0.0.1:{responder.port}/'}}}}"
+    talking = json.dumps({"kind": "rules", "rules": [], "fallback": ANSWER})
+    microphone = {"listening": f"file:{files['lecture']}", "thinking": f"file:{files['question']}",
+                  "speaking": f"file:{files['question']}"}.get(state, "none")  # fmt: skip
+    synthesis = configuration(server, "local" if service == "transcription" else service)
+    transcription = here
+    if state in hosts and service == "transcription":
+        transcription = hosts[state]
+    elif state in hosts:
+        synthesis = addressed(service, hosts[state])
+    daemon.begin(
+        "local" if service == "transcription" else service,
+        transcription=transcription,
+        microphone=microphone,
+        responder=waiting if state == "thinking" else talking,
+        synthesis=synthesis,
+    )
+    daemon.await_word("READY=1")
+    if state not in hosts:
+        daemon.await_open("transcription", daemon.service)
+    else:
+        daemon.await_open(daemon.service if service == "transcription" else "transcription")
+    if state == "listening":
+        daemon.await_word("STATUS=listening: somebody speaks")
+        server.await_wire(3, since=daemon.since, service="transcription", direction="in", kind="binary")
+    elif state == "thinking":
+        daemon.await_word("STATUS=thinking")
+        assert responder.arrived.acquire(timeout=20)
+    elif state == "speaking":
+        daemon.await_word("STATUS=speaking")
+        server.await_wire(2, since=daemon.since, service=daemon.service, direction="out", event="Audio")
+    elif state == "reconnecting":
+        daemon.await_word(f"STATUS={service}: ")
+
+
+@pytest.fixture
+def hosts(nobody: str, silent_host: str) -> dict[str, str]:
+    return {"connecting": silent_host, "reconnecting": nobody}
+
+
+@pytest.fixture
+def files(question: Path, lecture: Path) -> dict[str, Path]:
+    return {"question": question, "lecture": lecture}
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("service", SPEECH_SERVICES)
+def test_sigterm_ends_every_session_with_its_end_mark(
+    daemon: Daemon, hosts: dict[str, str], files: dict[str, Path], responder: Scripted, service: str, state: str
+) -> None:
+    bring(daemon, state, service, hosts, files, responder)
+    wire = daemon.end(signal.SIGTERM)
+    assert any(line["service"] == "transcription" and line.get("summary") == "eof" for line in wire)
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_sigint_does_the_same(
+    daemon: Daemon, hosts: dict[str, str], files: dict[str, Path], responder: Scripted, state: str
+) -> None:
+    bring(daemon, state, "local", hosts, files, responder)
+    daemon.end(signal.SIGINT)
+
+
+@pytest.mark.parametrize("state", ["connecting", "reconnecting"])
+def test_a_transcription_service_that_is_away_holds_nothing_up(
+    daemon: Daemon, hosts: dict[str, str], files: dict[str, Path], responder: Scripted, state: str
+) -> None:
+    bring(daemon, state, "transcription", hosts, files, responder)
+    daemon.end(signal.SIGTERM)
+
+
+def test_the_last_transcript_is_kept(
+    daemon: Daemon, hosts: dict[str, str], files: dict[str, Path], responder: Scripted
+) -> None:
+    """What was said until the signal is transcribed: in captions it is printed."""
+    server = daemon.server
+    config = daemon._configured(
+        f"microphone: {{device: 'file:{files['lecture']}'}}\ncontrol: {{socket: none}}\n"
+        f"conversation: {{mode: captions}}\n"
+        f"transcription: {{url: 'ws://{server.host}:{server.port}/'}}\nshutdown_seconds: {SHUTDOWN_SECONDS}\n"
+    )
+    daemon.process = daemon._start("run", "--config", config, env={"NOTIFY_SOCKET": daemon.supervision.path})
+    server.await_wire(8, since=daemon.since, service="transcription", direction="in", kind="binary")
+    wire = daemon.end(signal.SIGTERM)
+    assert SCRIPT.splitlines()[0] in daemon.process.output.splitlines()
+    assert any(line.get("summary") == "eof" for line in wire)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_leaves_at_once(
+    daemon: Daemon, hosts: dict[str, str], files: dict[str, Path], responder: Scripted, number: int
+) -> None:
+    bring(daemon, "speaking", "local", hosts, files, responder)
+    daemon.process.signal(number)
+    daemon.await_word("STOPPING=1")
+    began = time.monotonic()
+    daemon.process.signal(number)
+    assert daemon.process.end() == 128 + number
+    assert time.monotonic() - began < 1.0
