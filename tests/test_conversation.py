@@ -82,11 +82,12 @@ def test_the_answer_is_not_heard_as_a_question() -> None:
 def test_with_an_open_ear_somebody_who_speaks_silences_the_device() -> None:
     conversation = Conversation(listen_while_speaking=True)
     talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("hello"))
-    assert talk(conversation, Reply(1, "Hello.")) == [Speak(Utterance("reply-1", None, turn=1)), Say("reply-1", "Hello.")]
+    utterance = Utterance("reply-1", None, turn=1)
+    assert talk(conversation, Reply(1, "Hello.")) == [Speak(utterance), Say("reply-1", "Hello.")]
     assert talk(conversation, SpeechBegan()) == [Forget(1), Silence("somebody spoke")]
     assert conversation.state is State.LISTENING
     [record] = talk(conversation, Cancelled("reply-1", "somebody spoke", 0.4))
-    assert record == Record(Utterance("reply-1", None, turn=1), "cancelled", "by somebody spoke", 0.4)
+    assert record == Record(utterance, "cancelled", "by somebody spoke", 0.4)
     assert conversation.state is State.LISTENING
     assert talk(conversation, SpeechEnded(0.7), Heard("stop")) == [Ask(2, "stop")]
 

@@ -38,9 +38,10 @@ class Standby:
     it wakes, ``take()`` when it needs the connection, and ``close()`` in every ending. Dialling, and saying goodbye to
     a connection that nobody used (End, then close), happen in short-lived threads, which get or give it whole.
 
-    ``open`` dials, in a thread of its own, and raises ``ServiceError``. ``eager``: the next connection is dialled when one
-    is taken; otherwise when it is asked for, for who needs just one. ``report`` gets one ``ServiceDown`` when trouble begins (another one if it turns out to be permanent) and one
-    ``ServiceUp`` when it is over, however many tries lie between. ``error`` is the reason while there is trouble.
+    ``open`` dials, in a thread of its own, and raises ``ServiceError``. ``eager``: the next connection is dialled when
+    one is taken; otherwise when it is asked for, for who needs just one. ``report`` gets one ``ServiceDown`` when
+    trouble begins (another one if it turns out to be permanent) and one ``ServiceUp`` when it is over, however many
+    tries lie between. ``error`` is the reason while there is trouble.
     """
 
     def __init__(

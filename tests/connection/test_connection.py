@@ -39,9 +39,9 @@ from tools.scripted import (
 )
 
 from agent.connection import Connection, connect, wait
-from agent.connection.vigil import PONG_SECONDS
 from agent.connection.dial import dial
 from agent.connection.framing import FRAME_BYTES, MESSAGE_BYTES
+from agent.connection.vigil import PONG_SECONDS
 from agent.protocols.events import Audio, End, Event, Failure, Text
 from agent.threads import Deadline, Mailbox
 
