@@ -14,7 +14,7 @@ import pytest
 
 from agent.server import tone
 from e2e.conftest import Start, write_wav
-from e2e.processes import Process, Wired, sound_of
+from e2e.processes import Process, Supervision, Wired, sound_of
 from e2e.test_say import configuration
 
 USAGE, UNAVAILABLE, CONFIGURATION = 2, 69, 78
@@ -107,17 +107,18 @@ def test_a_microphone_that_is_not_there_is_named(agent: Start, configured: Calla
     refused(agent("transcribe", "--config", config), CONFIGURATION, "nosuchcard")
 
 
-def test_the_daemon_refuses_a_microphone_that_is_not_there(
-    agent: Start, configured: Callable[[str], str], tones: Wired
+def test_the_daemon_waits_for_a_microphone_that_is_not_there_and_says_so(
+    agent: Start, configured: Callable[[str], str], tones: Wired, supervision: Supervision
 ) -> None:
+    """It may only be late, or be plugged in again: an attended command refuses, an unattended daemon waits."""
     config = configured(
         "microphone: {device: nosuchcard}\nspeaker: {device: none}\ncontrol: {socket: none}\n"
         f"transcription: {{url: '{tones.ws}/'}}\n" + configuration(tones, "local")
     )
-    process = agent("run", "--config", config)
-    assert process.end() == CONFIGURATION, process.errors
-    assert any("nosuchcard" in line for line in process.lines_of_error())
-    assert "Traceback" not in process.errors
+    process = agent("run", "--config", config, env={"NOTIFY_SOCKET": supervision.path})
+    assert "STATUS=" in supervision.await_word("nosuchcard", while_alive=process)
+    process.signal(signal.SIGTERM)
+    assert process.end(10) == 0, process.errors
 
 
 # --- sound files
