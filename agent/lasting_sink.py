@@ -87,6 +87,36 @@ class LastingSink:
         self._untaken.clear()
         return False
 
+    @property
+    def queued_seconds(self) -> float:
+        """How much of what was taken is still to be heard; nothing, where there is no card."""
+        try:
+            return self._sink.queued_seconds if self._sink is not None else 0.0
+        except DeviceError as error:
+            self._lose(error)
+            return 0.0
+
+    @property
+    def ready_in_seconds(self) -> float:
+        """How long ``write`` would wait for the card; 0.0 where it would not, or has to find one first."""
+        try:
+            return self._sink.ready_in_seconds if self._sink is not None else 0.0
+        except DeviceError as error:
+            self._lose(error)
+            return 0.0
+
+    def drain_on(self) -> float:
+        """Drains without waiting: after how many seconds to call it again, 0.0 when all has been heard, or the card was
+        lost, as ``drain``."""
+        try:
+            rest = self._sink.drain_on() if self._sink is not None else 0.0
+        except DeviceError as error:
+            self._lose(error)
+            rest = 0.0
+        if not rest:
+            self._forget()
+        return rest
+
     def drain(self) -> bool:
         """Returns when all has been heard to its last sample; ``False`` where the card was lost in the midst of that.
 

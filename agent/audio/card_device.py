@@ -94,7 +94,7 @@ class CardSink:
         self.card_format = self._card.format
         self._resampler = self._new_resampler()
         self._waiting = bytearray()
-        self._playing = False
+        self._playing = self._draining = False
         self._offered = self._accepted = 0  # of the sound since opened, drained or dropped: our frames, the card's
 
     @property
@@ -102,6 +102,20 @@ class CardSink:
         """How many frames of ``format`` the card has taken, since it was opened, drained or dropped. To the frame
         where the rates are equal, else rounded down: a card that is lost takes what the filter holds with it."""
         return min(self._offered, self._accepted * self.format.rate // self.card_format.rate)
+
+    @property
+    def queued_seconds(self) -> float:
+        """How much of what was written is still to be heard."""
+        if not self._playing:
+            return 0.0
+        return max(0, self._card.buffer_frames - self._card.available()) / self.card_format.rate
+
+    @property
+    def ready_in_seconds(self) -> float:
+        """How long ``write`` would wait: until the card has room for one of its own periods."""
+        if not self._playing:
+            return 0.0
+        return max(0, self._room_wanted() - self._card.available()) / self.card_format.rate
 
     def write(self, pcm: bytes) -> None:
         """Plays whole frames, at the card's pace: returns when the last of them is in the card's buffer."""
@@ -121,8 +135,28 @@ class CardSink:
             self._put(bytes(silence * self.card_format.frame_bytes))
         self.drop()
 
+    def drain_on(self) -> float:
+        """Drains without waiting; returns after how many seconds to go on, 0.0 when all has been heard."""
+        if not self._draining:
+            self._draining = True
+            self._waiting += self._for_card(self._resampler.finish())
+            if self._playing or self._waiting:
+                silence = self._card.buffer_frames + self._card.period_frames
+                self._waiting += bytes(silence * self.card_format.frame_bytes)
+        period = self._card.period_frames * self.card_format.frame_bytes
+        while self._waiting:
+            missing = self._room_wanted() - self._card.available() if self._playing else 0
+            if missing > 0:
+                return max(0.001, missing / self.card_format.rate)
+            piece = bytes(self._waiting[:period])
+            del self._waiting[:period]
+            self._give(piece)
+        self.drop()
+        return 0.0
+
     def drop(self) -> None:
         """Silent at once: what the card still holds is not heard."""
+        self._draining = False
         self._waiting.clear()
         self._offered = self._accepted = 0
         self._resampler = self._new_resampler()
@@ -141,19 +175,24 @@ class CardSink:
         self._waiting += pcm
         frame = self.card_format.frame_bytes
         whole = len(self._waiting) // frame * frame
-        if not whole:
-            return
-        if not self._playing:
-            self._card.start()
-        elif self._card.available() >= self._card.buffer_frames:
-            self.underruns += 1
-        self._playing = True
         period = self._card.period_frames * frame
         for start in range(0, whole, period):
-            end = min(start + period, whole)
-            self._card.write(bytes(self._waiting[start:end]))
-            self._accepted += (end - start) // frame
+            self._give(bytes(self._waiting[start : min(start + period, whole)]))
         del self._waiting[:whole]
+
+    def _give(self, piece: bytes) -> None:
+        """At most one period of the card, of whole frames."""
+        if not self._playing:
+            self._card.start()
+        elif not self._draining and self._card.available() >= self._card.buffer_frames:
+            self.underruns += 1
+        self._playing = True
+        self._card.write(piece)
+        self._accepted += len(piece) // self.card_format.frame_bytes
+
+    def _room_wanted(self) -> int:
+        """PortAudio waits for so many free frames, however few are written."""
+        return min(self._card.period_frames, self._card.buffer_frames)
 
     def _for_card(self, pcm: bytes) -> bytes:
         channels, card = self.format.channels, self.card_format.channels

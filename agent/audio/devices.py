@@ -62,8 +62,23 @@ class Sink(Protocol):
         """How many frames of ``format`` the card has taken since it was opened, drained or dropped."""
         ...
 
+    @property
+    def queued_seconds(self) -> float:
+        """How much of what was written is still to be heard; endless where nothing can run dry."""
+        ...
+
+    @property
+    def ready_in_seconds(self) -> float:
+        """How long ``write`` would wait, as far as can be known; 0.0 where it would not."""
+        ...
+
     def write(self, pcm: bytes) -> None:
         """Takes sound; waits while the buffer is full."""
+        ...
+
+    def drain_on(self) -> float:
+        """Drains, but does not wait: returns after how many seconds it is to be called again, 0.0 when everything
+        written has been heard, to its last sample. Only ``drain``, ``drop`` or ``close`` may come between."""
         ...
 
     def drain(self) -> None:

@@ -125,6 +125,24 @@ class PacedSink:
         self.taken_frames += len(pcm) // self.format.frame_bytes
         self._wait(self._buffer_seconds)
 
+    @property
+    def queued_seconds(self) -> float:
+        """How much of what was written is still to be heard."""
+        self._hear()
+        return self.format.seconds_of(len(self._held))
+
+    @property
+    def ready_in_seconds(self) -> float:
+        """How long ``write`` would wait before there is room for anything."""
+        return max(0.0, self.queued_seconds - self._buffer_seconds)
+
+    def drain_on(self) -> float:
+        """How long it takes until everything written has been heard; 0.0: it has."""
+        rest = self.queued_seconds
+        if not rest:
+            self.drop()
+        return rest
+
     def drain(self) -> None:
         """Returns when everything written has been heard."""
         self._wait(0.0)

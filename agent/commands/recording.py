@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import BinaryIO
 
@@ -41,6 +42,8 @@ class Recording:
 
 class _FileSink:
     underruns = 0
+    queued_seconds = math.inf  # it never runs dry
+    ready_in_seconds = 0.0
     taken_frames = 0
 
     def __init__(self, format: Format, path: str) -> None:
@@ -50,6 +53,10 @@ class _FileSink:
     def write(self, pcm: bytes) -> None:
         self._writer.write(pcm)
         self.taken_frames += len(pcm) // self.format.frame_bytes
+
+    def drain_on(self) -> float:
+        self.drain()
+        return 0.0
 
     def drain(self) -> None:
         """A file has everything at once."""
@@ -75,6 +82,8 @@ class _FileSink:
 
 class _StreamSink:
     underruns = 0
+    queued_seconds = math.inf  # it never runs dry
+    ready_in_seconds = 0.0
     taken_frames = 0
 
     def __init__(self, format: Format, stream: BinaryIO) -> None:
@@ -85,6 +94,10 @@ class _StreamSink:
     def write(self, pcm: bytes) -> None:
         self._put(pcm)
         self.taken_frames += len(pcm) // self.format.frame_bytes
+
+    def drain_on(self) -> float:
+        self.drain()
+        return 0.0
 
     def drain(self) -> None:
         """Every piece leaves as it comes."""
