@@ -21,6 +21,7 @@ from agent.frontend import Frontend
 from agent.frontends.control import Control
 from agent.local_server import LocalServer
 from agent.microphone import Microphone
+from agent.patience import Patience, patient
 from agent.recognizer import Frames, Recognizer
 from agent.responder import Responder
 from agent.responders.factory import make_responder
@@ -93,11 +94,10 @@ def make_frontends(config: Config, environ: Mapping[str, str], report: Callable[
 
 
 def make_microphone(
-    config: Config, frames: FrameQueue, report: Callable[[Event], None], *, patient: bool = True
+    config: Config, frames: FrameQueue, report: Callable[[Event], None], *, patience: Patience = patient
 ) -> Microphone:
-    """``patient``: waits for a device that is not there yet, as a service does that starts before its card is found."""
     settings = config.microphone
-    return Microphone(frames, lambda: open_source(settings.device, settings.frame_seconds), report, patient=patient)
+    return Microphone(frames, lambda: open_source(settings.device, settings.frame_seconds), report, patience=patience)
 
 
 def make_ears(config: Config) -> Ears:
@@ -163,8 +163,9 @@ def make_services(
     return [warm(SpeechService(name, config.synthesis, url), report, eager) for name in config.synthesis.services]
 
 
-def make_speaker(config: Config, ring: RingBuffer, report: Callable[[Event], None], *, patient: bool = True) -> Speaker:
-    """``patient`` as for the microphone."""
+def make_speaker(
+    config: Config, ring: RingBuffer, report: Callable[[Event], None], *, patience: Patience = patient
+) -> Speaker:
     settings = config.speaker
 
     def open(format: Format) -> Sink:
@@ -177,13 +178,11 @@ def make_speaker(config: Config, ring: RingBuffer, report: Callable[[Event], Non
         period_seconds=settings.period_seconds,
         prebuffer_seconds=settings.prebuffer_seconds,
         volume=settings.volume,
-        patient=patient,
+        patience=patience,
     )
 
 
-def warm(
-    service: SpeechService | TranscriptionService, report: Callable[[Event], None], eager: bool = True
-) -> Standby:
+def warm(service: SpeechService | TranscriptionService, report: Callable[[Event], None], eager: bool = True) -> Standby:
     """A connection to the service that is kept ready; with ``eager`` the next one as well, as soon as it is taken."""
     return Standby(service.name, service.open, report, eager=eager)
 

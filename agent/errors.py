@@ -39,11 +39,6 @@ class DeviceError(AgentError):
         self.lost = lost
         self.unknown = unknown
 
-    @property
-    def passing(self) -> bool:
-        """Whether it makes sense to wait."""
-        return self.lost or self.unknown
-
 
 class AudioError(UsageError):
     """Audio data is not what it claims to be, or a decoder for it is missing (the message names the package)."""

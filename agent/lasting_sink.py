@@ -10,6 +10,7 @@ from agent.audio.devices import Sink
 from agent.audio.format import Format
 from agent.errors import DeviceError
 from agent.events import DeviceBack, DeviceLost, Event
+from agent.patience import Patience, patient
 
 PATIENCE_SECONDS = 3.0
 RETRY_SECONDS = 1.0
@@ -28,8 +29,8 @@ class LastingSink:
     again, at most once a second. The loss is reported as ``DeviceLost`` and the return as ``DeviceBack``, once each.
     ``gave_up``: set by any thread, it ends every waiting at once.
 
-    With ``patient`` a device that is not there yet is waited for; without, the first failure to open it is raised,
-    until it has been opened once. A failure that cannot pass (``DeviceError.passing``) is always raised then.
+    ``patience`` judges a device that cannot be opened: until it has been opened once, an error that is not to be waited
+    for is raised.
     ``patience_seconds``: how long its owner may at most be busy in it before something is wrong. ``underruns`` is the
     sum of all sinks there were.
     """
@@ -40,10 +41,10 @@ class LastingSink:
         report: Callable[[Event], None],
         gave_up: threading.Event,
         *,
-        patient: bool = True,
+        patience: Patience = patient,
     ) -> None:
         self.patience_seconds = PATIENCE_SECONDS
-        self._open_sink, self._report, self._gave_up, self._patient = open_sink, report, gave_up, patient
+        self._open_sink, self._report, self._gave_up, self._patience = open_sink, report, gave_up, patience
         self._sink: Sink | None = None
         self._opened_once = False
         self._lost_at: float | None = None
@@ -75,7 +76,7 @@ class LastingSink:
                 else:
                     self._open(format).write(bytes(self._untaken))
             except DeviceError as error:
-                if not self._opened_once and not (error.passing and self._patient):
+                if not self._opened_once and not self._patience(error):
                     raise
                 self._lose(error)
                 self._gave_up.wait(RETRY_SECONDS if self._tries else FIRST_RETRY_SECONDS)

@@ -11,6 +11,7 @@ from agent.audio.format import SPEECH
 from agent.audio.frames import FrameQueue
 from agent.errors import DeviceError
 from agent.events import DeviceBack, DeviceLost, Event, Gap
+from agent.patience import Patience, patient
 from agent.threads import Worker
 
 PATIENCE_SECONDS = 3.0
@@ -27,8 +28,8 @@ class Microphone(Worker):
 
     It opens, reads and closes the source itself. A source that is lost is looked for, at most once a second, until it
     is back; what was not heard meanwhile, from the last frame to the moment it is back, is reported as a ``Gap``, as is
-    what the card itself dropped. With ``patient`` a device that is not there at the start is waited for in the same
-    way; without, that ends the thread with its ``DeviceError``, as does what cannot pass (``DeviceError.passing``).
+    what the card itself dropped. A device that is not there at the start is waited for in the same way where
+    ``patience`` says so; else its ``DeviceError`` ends the thread.
     """
 
     patience_seconds = PATIENCE_SECONDS
@@ -39,10 +40,10 @@ class Microphone(Worker):
         open_source: Callable[[], Source],
         report: Callable[[Event], None],
         *,
-        patient: bool = True,
+        patience: Patience = patient,
     ) -> None:
         super().__init__("microphone", report)
-        self._frames, self._open_source, self._patient = frames, open_source, patient
+        self._frames, self._open_source, self._patience = frames, open_source, patience
         self._stopped = threading.Event()
         self._opened_at: float | None = None  # for the first time
         self._heard_until = 0.0
@@ -62,7 +63,7 @@ class Microphone(Worker):
                 try:
                     self._listen()
                 except DeviceError as error:
-                    if self._opened_at is None and not (error.passing and self._patient):
+                    if self._opened_at is None and not self._patience(error):
                         raise
                     self._lose(error)
         finally:

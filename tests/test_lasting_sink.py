@@ -10,6 +10,7 @@ from agent.audio.format import Format
 from agent.errors import DeviceError
 from agent.events import DeviceBack, DeviceLost, Event
 from agent.lasting_sink import LastingSink
+from agent.patience import Patience, impatient, patient
 
 FORMAT = Format(16000)
 
@@ -67,8 +68,8 @@ def sound(frames: int, start: int = 0) -> bytes:
     return b"".join(number.to_bytes(2, "little") for number in range(start + 1, start + frames + 1))
 
 
-def lasting(shelf: Shelf, patient: bool = True) -> LastingSink:
-    return LastingSink(shelf.open, shelf.events.append, threading.Event(), patient=patient)
+def lasting(shelf: Shelf, patience: Patience = patient) -> LastingSink:
+    return LastingSink(shelf.open, shelf.events.append, threading.Event(), patience=patience)
 
 
 def always() -> bool:
@@ -109,15 +110,21 @@ def test_a_device_that_is_not_there_yet_is_waited_for() -> None:
     assert bytes(shelf.heard) == sound(10)
 
 
-@pytest.mark.parametrize("lost", [True, False])
-def test_a_first_failure_is_raised_to_whoever_will_not_wait_or_for_what_cannot_pass(lost: bool) -> None:
+@pytest.mark.parametrize(("patience", "lost"), [(impatient, True), (patient, False)])
+def test_a_first_failure_is_raised_to_whoever_does_not_wait_for_it(patience: Patience, lost: bool) -> None:
     with pytest.raises(DeviceError, match="not there"):
-        lasting(Shelf(None, lost=lost), patient=not lost).write(sound(10), FORMAT, always)
+        lasting(Shelf(None, lost=lost), patience).write(sound(10), FORMAT, always)
+
+
+def test_who_waits_for_which_device_at_the_start() -> None:
+    away, unheard_of, refusing = DeviceError("", lost=True), DeviceError("", unknown=True), DeviceError("")
+    judged = [[patience(error) for error in (away, unheard_of, refusing)] for patience in (impatient, patient)]
+    assert judged == [[False, False, False], [True, True, False]]
 
 
 def test_once_it_has_played_every_failure_may_pass() -> None:
     shelf = Shelf(15, None, 1000, lost=False)
-    sink = lasting(shelf, patient=False)
+    sink = lasting(shelf, impatient)
     assert sink.write(sound(20), FORMAT, always)
     assert bytes(shelf.heard) == sound(20)
     assert sink.underruns == 2

@@ -12,13 +12,14 @@ from agent.audio.ring import RingBuffer
 from agent.commands.handover import hand_over
 from agent.commands.recording import Recording
 from agent.commands.servers import local_server
-from agent.commands.signals import HushSignals
+from agent.commands.signals import hush_signals
 from agent.commands.text_reader import TextReader
 from agent.config.model import Config
 from agent.control.client import ControlClient, NoDaemon, sockets
 from agent.errors import AgentError, DeviceError, ServiceError
 from agent.events import Cancelled, DeviceLost, Died, Event, Spoken, Stop, Unspoken, Utterance
 from agent.local_server import LocalServer
+from agent.patience import impatient
 from agent.speaker import Speaker
 from agent.supervisor import Supervisor
 from agent.texts import LONGEST_TEXT, checked
@@ -64,14 +65,14 @@ class _Saying:
         ring = RingBuffer(16 * 1024 * 1024)
         self._synthesizer = make_synthesizer(config, ring, self._inbox.put, local, eager=False)
         if output is None:
-            self._speaker = make_speaker(config, ring, self._inbox.put, patient=False)
+            self._speaker = make_speaker(config, ring, self._inbox.put, patience=impatient)
         else:
             self._recording = recording = Recording(output)
             self._speaker = Speaker(ring, recording.open, self._inbox.put, prebuffer_seconds=0.0)
         self._reader: TextReader | None = None
 
     def run(self, text: str | None) -> int:
-        signals = HushSignals(self._inbox.put)
+        signals = hush_signals(self._inbox.put)
         supervisor = Supervisor([self._synthesizer, self._speaker])
         supervisor.start()
         error: AgentError | None = None

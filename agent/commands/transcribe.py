@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import os
 import queue
-import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 
 from agent.assembly import make_microphone, make_recognizer
 from agent.audio.frames import FrameQueue
 from agent.commands.inputs import FileFrames, StdinFrames
 from agent.commands.servers import local_server
+from agent.commands.signals import hush_signals
 from agent.config.model import Config
 from agent.errors import AgentError, DeviceError, ServiceError
 from agent.events import DeviceLost, Died, Event, Gap, Heard, Partial, ServiceDown, Stop
 from agent.exports import fetch_export
 from agent.local_server import LocalServer
+from agent.patience import impatient
 from agent.recognizer import Frames
 from agent.safe import safe
 from agent.supervisor import Supervisor
@@ -52,14 +52,13 @@ class _Transcribing:
         self._recognizer = make_recognizer(config, frames, Everything(), self._inbox.put, local, eager=False)
         workers: list[Worker] = [self._recognizer]
         if isinstance(frames, FrameQueue):
-            workers.insert(0, make_microphone(config, frames, self._inbox.put, patient=False))
+            workers.insert(0, make_microphone(config, frames, self._inbox.put, patience=impatient))
         self._supervisor = Supervisor(workers)
         self._error: AgentError | None = None
         self._heard_anything = False
 
     def run(self) -> int:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
+        signals = hush_signals(self._inbox.put)
         self._supervisor.start()
         ended = False
         while not ended and self._error is None:
@@ -70,15 +69,12 @@ class _Transcribing:
         if self._error is not None:
             self._recognizer.abort()  # whoever cannot go on has nothing to wait for
         stuck = self._supervisor.stop(Deadline(self._config.shutdown_seconds), self._tend, lambda: None)
+        signals.restore()
         if stuck:
             os._exit(AgentError.exit_code)
         if self._error is not None:
             raise self._error
         return 0
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)  # a second one leaves at once
-        self._inbox.put(Stop(signal.Signals(number).name))
 
     def _tend(self) -> None:
         while True:

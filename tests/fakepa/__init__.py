@@ -1,4 +1,4 @@
-"""A PortAudio made for faults: the real PyAudio runs on top of it, in a process of its own. See ``fake_portaudio.c``."""
+"""A PortAudio made for faults, with the real PyAudio on top, in a process of its own: see ``fake_portaudio.c``."""
 
 from __future__ import annotations
 
