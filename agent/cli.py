@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from agent import __version__
@@ -39,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 130
+    except Exception:  # noqa: BLE001 - not foreseen: said with its stack, and with the exit code of the contract
+        traceback.print_exc()
+        return AgentError.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import queue
@@ -11,7 +10,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from types import FrameType
 from typing import TextIO
 
 from agent.assembly import Parts, assemble, needs_server
@@ -51,6 +49,7 @@ from agent.local_server import LocalServer
 from agent.reload import apply
 from agent.safe import safe
 from agent.service import Service, dump_stacks
+from agent.signals import Signals
 from agent.supervisor import Supervisor
 from agent.threads import Deadline
 from agent.watchdog import Watchdog
@@ -103,7 +102,17 @@ class Daemon:
 
     def run(self) -> int:
         self._open_doors()
-        self._catch_signals()
+        signals = self._catch_signals()
+        by, code = "a failure of its own", 70
+        try:
+            self._start()
+            by, code = self._serve()
+        finally:
+            code = self._end(by) or code
+            signals.restore()
+        return code
+
+    def _start(self) -> None:
         if self._own_server is not None:
             self._own_server.start()
         self._parts.supervisor.start()
@@ -112,22 +121,22 @@ class Daemon:
         self._service.ready(status.line)
         self._tell_frontends(status)
         log.info("ready: %s", status.line)
-        code = 0
-        by = ""
-        while not by:
+
+    def _serve(self) -> tuple[str, int]:
+        """Until something ends it: what that was, and the exit code it deserves."""
+        while True:
             event = self._next()
             if isinstance(event, Stop):
-                by = event.by
-            elif isinstance(event, Died):
-                by, code = f"the death of the {event.worker}", self._mourn(event)
-            elif isinstance(event, Reload):
+                return event.by, 0
+            if isinstance(event, Died):
+                return f"the death of the {event.worker}", self._mourn(event)
+            if isinstance(event, Reload):
                 self._reload()
             elif event is not None:
                 self.handle(event)
             stuck = self._watchdog.look()
-            if stuck and not by and self._service.watchdog_seconds is None:
-                by, code = f"{stuck[0]} is stuck, and no watchdog is there to end it", 70
-        return self._end(by) or code
+            if stuck and self._service.watchdog_seconds is None:
+                return f"{stuck[0]} is stuck, and no watchdog is there to end it", 70
 
     def handle(self, event: Event) -> None:
         """What one event leads to. Runs on the main thread only."""
@@ -158,19 +167,16 @@ class Daemon:
         except queue.Empty:
             return None
 
-    def _catch_signals(self) -> None:
-        # A SimpleQueue is the only queue that a signal handler may put into.
-        count = itertools.count()
-
-        def stop(number: int, frame: FrameType | None) -> None:
-            if next(count):
-                os._exit(128 + number)
-            self.inbox.put(Stop(signal.Signals(number).name))
-
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGUSR1, lambda number, frame: self.inbox.put(Hush("SIGUSR1")))
-        signal.signal(signal.SIGHUP, lambda number, frame: self.inbox.put(Reload()))
+    def _catch_signals(self) -> Signals:
+        put = self.inbox.put
+        return Signals(
+            {
+                signal.SIGTERM: lambda name: put(Stop(name)),
+                signal.SIGINT: lambda name: put(Stop(name)),
+                signal.SIGUSR1: lambda name: put(Hush(name)),
+                signal.SIGHUP: lambda name: put(Reload()),
+            }
+        )
 
     def _note(self, event: Event) -> None:
         self._condition.note(event)

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from agent.commands.signals import HushSignals
+from agent.commands.signals import hush_signals
 from agent.commands.text_reader import TextReader
 from agent.control.client import ControlClient
 from agent.errors import AgentError, ServiceError
@@ -21,7 +21,7 @@ def hand_over(client: ControlClient, text: str | None) -> int:
     """Has ``text``, or stdin as it comes, said by the daemon. Ctrl-C has the daemon be silent. Raises
     ``ServiceError`` with the reason where it could not be said; ``client`` is closed in any case."""
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    signals = HushSignals(inbox.put)
+    signals = hush_signals(inbox.put)
     daemon = _Daemon(client, inbox)
     daemon.start()
     reader = None
