@@ -45,6 +45,9 @@ class Peer:
         self._bytes = b""
 
     def read_request(self) -> str:
+        """The head of the request; of one that was read before, once more."""
+        if self.request:
+            return self.request
         while b"\r\n\r\n" not in self._bytes:
             self._bytes += self._receive()
         head, _, self._bytes = self._bytes.partition(b"\r\n\r\n")
