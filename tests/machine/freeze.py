@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,10 +32,19 @@ def frozen_writer(pid: int, goes_on: Callable[[], bool]) -> Iterator[None]:
         _release(thread)
     else:
         raise AssertionError("the thread was never caught in a moment in which the others can go on without it")
+    # Its process is gone for the others only when the one who holds the thread has taken note of its death.
+    watch = threading.Thread(target=_await_death, args=(thread,), daemon=True)
+    watch.start()
     try:
         yield
     finally:
         _release(thread)
+        watch.join(_LOOK_SECONDS)
+
+
+def _await_death(thread: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(thread, _WALL)
 
 
 def _true(goes_on: Callable[[], bool]) -> bool:

@@ -153,11 +153,8 @@ class MachineTest:
         format, self._reference = read_wav(self._root / "root/said.wav")
         self._box.run("voice-agent", "say", SENTENCE)
         self._heard(self._reference)
-        assert "say" in " ".join(self._box.lines(UNIT)) and self._played_lines(), "it was not said by the daemon"
+        assert any(": played" in line for line in self._box.lines(UNIT)), "it was not the daemon that said it"
         return f"{format.seconds_of(len(self._reference)):.1f} s of speech at {format.rate} Hz"
-
-    def _played_lines(self) -> list[str]:
-        return [line for line in self._box.lines(UNIT) if ": played" in line]
 
     def _heard(self, pcm: bytes) -> None:
         self._box.wait("the sentence is on the card's record", lambda: pcm in self._card.played(), 10)
