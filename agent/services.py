@@ -151,14 +151,16 @@ def _neuphonic(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
 
 
 def _local(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
-    from agent.protocols import neuphonic
+    wish = synthesis.local.voice
+    # "de" is a language, "espeak:de" an engine with one of its voices.
+    language, voice = ("en", wish) if ":" in wish else (wish, "")
 
     def make(deadline: Deadline) -> Client:
         base = urlsplit(synthesis.local.url or local_url(deadline))
         # The local server speaks all five protocols; this one streams both ways and says where each passage ends.
-        path = base.path if base.path.strip("/") else f"/speak/{synthesis.local.voice}"
+        path = base.path if base.path.strip("/") else f"/speak/{language}"
         url = base._replace(path=path).geturl()
-        return neuphonic.Client(url=url, api_key=None, temperature=None, sampling_rate=22050)
+        return neuphonic.Client(url=url, api_key=None, temperature=None, sampling_rate=22050, voice=voice)
 
     return make
 
