@@ -151,6 +151,8 @@ def _neuphonic(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
 
 
 def _local(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
+    from agent.protocols import neuphonic
+
     wish = synthesis.local.voice
     # "de" is a language, "espeak:de" an engine with one of its voices.
     language, voice = ("en", wish) if ":" in wish else (wish, "")
