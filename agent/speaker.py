@@ -195,7 +195,7 @@ class Speaker(Worker):
 
     def _spare(self) -> float:
         """How long nothing need be written, for the card has enough."""
-        return max(0.0, self._sink.queued_seconds - 1.5 * self._period_seconds)
+        return max(0.0, self._sink.queued_seconds - self._period_seconds / 2)
 
     def _be_silent(self, sound: _Sound, seconds: float) -> bool:
         whole, period = sound.format.bytes_of(seconds), sound.format.bytes_of(self._period_seconds)
