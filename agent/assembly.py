@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from agent.audio.format import Format
 from agent.audio.frames import FrameQueue
 from agent.audio.ring import RingBuffer
 from agent.audio.vad import detector
-from agent.config.model import Config
+from agent.config.model import Config, Server
 from agent.connection.standby import Standby
 from agent.errors import ConfigError
 from agent.events import Event
@@ -204,13 +204,18 @@ def require_keys(config: Config) -> None:
         raise ConfigError("; ".join(reason for reason in reasons if reason))
 
 
-def needs_server(config: Config) -> bool:
-    """Whether the daemon starts a local speech server of its own."""
+def own_server(config: Config) -> Server | None:
+    """The local speech server that the daemon starts for itself; ``None`` where it needs none.
+
+    Unless it is wanted whatever the rest says, it loads no recogniser that nobody asks for: that is most of its memory.
+    """
     if isinstance(config.server.start, bool):
-        return config.server.start
+        return config.server if config.server.start else None
     mode = config.conversation.mode
     speaks = mode != "captions" and "local" in config.synthesis.services and config.synthesis.local.url is None
-    return speaks or (mode != "announce" and points_at(config.transcription.url, config))
+    if mode != "announce" and points_at(config.transcription.url, config):
+        return config.server
+    return replace(config.server, recognition="none") if speaks else None
 
 
 def points_at(url: str, config: Config) -> bool:

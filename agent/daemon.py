@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from typing import TextIO
 
-from agent.assembly import Parts, assemble, needs_server
+from agent.assembly import Parts, assemble, own_server
 from agent.condition import Condition, Status
 from agent.config.model import Config
 from agent.conversation import (
@@ -84,7 +84,7 @@ class Daemon:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._config, self._service, self._watch = config, service, watch
         self._captions, self._reread = captions, reread
-        self._own_server = LocalServer(config.server) if local is None and needs_server(config) else None
+        self._own_server = LocalServer.of(own_server(config)) if local is None else None
         self._local = local or self._own_server
         mode = config.conversation.mode
         run = format(time.time_ns() // 1_000_000, "x")  # ids that are never used twice, also after a restart
@@ -228,9 +228,10 @@ class Daemon:
 
     def _local_for(self, config: Config) -> LocalServer | None:
         """The local server, which is started where a new configuration is the first to need one."""
-        if self._local is None and needs_server(config):
-            self._local = self._own_server = LocalServer(config.server)
-            self._own_server.start()
+        if self._local is None:
+            self._local = self._own_server = LocalServer.of(own_server(config))
+            if self._own_server is not None:
+                self._own_server.start()
         return self._local
 
     # --- what goes out

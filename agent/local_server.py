@@ -35,6 +35,10 @@ class LocalServer:
         self._stopping = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="local server")
 
+    @classmethod
+    def of(cls, settings: Server | None) -> LocalServer | None:
+        return None if settings is None else cls(settings)
+
     def start(self) -> None:
         self._reason = "it did not start in time"
         self._keeper.start()

@@ -7,7 +7,7 @@ import http.client
 from collections.abc import Iterator
 from dataclasses import replace
 
-from agent.assembly import needs_server
+from agent.assembly import own_server
 from agent.config.model import Config
 from agent.local_server import LocalServer
 
@@ -18,10 +18,11 @@ PROBE_SECONDS = 0.5
 def local_server(config: Config) -> Iterator[LocalServer | None]:
     """A local server for as long as the block lasts, on any free port; ``None`` where none is needed, or where one
     listens already at the configured place."""
-    if not needs_server(config) or listens(config.server.host, config.server.port):
+    settings = own_server(config)
+    if settings is None or listens(config.server.host, config.server.port):
         yield None
         return
-    server = LocalServer(replace(config.server, host="127.0.0.1", port=0))
+    server = LocalServer(replace(settings, host="127.0.0.1", port=0))
     server.start()
     try:
         yield server
