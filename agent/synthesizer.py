@@ -27,7 +27,6 @@ log = logging.getLogger(__name__)
 ROUND_SECONDS = 1.0
 """The longest the loop waits for anything: the heartbeat must go on while nothing happens."""
 
-
 PIECE_BYTES = 8192
 """What is put into the ring at once: while that is full, the heartbeat goes on between pieces."""
 
@@ -341,8 +340,11 @@ class Synthesizer(Worker):
         session, self._session = self._session, None
         if session is not None:
             part(session.connection, 1.0)
-        self._drop("shutdown")
-        self._ring.close()
+        for letter in [letter for letter in self._mailbox.take() if isinstance(letter, _Begin)]:
+            self._line_up(letter.utterance)
+        if self._jobs or self._ending is None or not self._ending.gently:
+            self._drop("shutdown")
+        self._ring.close()  # after a gentle end the speaker still plays what is in it
         self._lineup.close(Deadline(2.0))
         self._mailbox.close()
         self._farewells.join(Deadline(2.0))

@@ -1,0 +1,277 @@
+"""The synthesizer against services that are polite, mute, dying or lying: every utterance ends in exactly one event."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from tools.gathered import Gathered
+from tools.scripted import Scripted, deaf, mute, refuses, silent
+from tools.voices import Voice, falls_silent, hangs_up, refuses_the_text, resets, sound, standby
+
+from agent.audio.format import Format
+from agent.audio.ring import Began, Closed, Finished, RingBuffer
+from agent.events import AudioArrived, Cancelled, Event, Spoken, Unspoken, Utterance
+from agent.synthesizer import Synthesizer
+from agent.threads import Deadline
+
+
+class Player(threading.Thread):
+    """Reads the ring as a speaker does, without a card, and says how each utterance ended."""
+
+    def __init__(self, ring: RingBuffer, report: Callable[[Event], None]) -> None:
+        super().__init__(name="player")
+        self.heard: dict[str, bytes] = {}
+        self.paused = threading.Event()
+        self._ring, self._report = ring, report
+
+    def run(self) -> None:
+        utterance = ""
+        while not isinstance(item := self._ring.read(1 << 16, 0.05), Closed):
+            if isinstance(item, Began):
+                utterance = item.utterance
+                self.heard[utterance] = b""
+                assert item.format == Format(16000)
+            elif isinstance(item, bytes):
+                self.heard[utterance] += item
+            elif isinstance(item, Finished):
+                self._end(item)
+
+    def _end(self, item: Finished) -> None:
+        if item.cleared_by is not None:
+            self._report(Cancelled(item.utterance, item.cleared_by))
+        elif item.error is not None:
+            self._report(Unspoken(item.utterance, item.error))
+        else:
+            self._report(Spoken(item.utterance, 0.0))
+
+
+class Stage:
+    """A synthesizer before real sockets, with a ring that is read."""
+
+    def __init__(self, *scripts: object, ring_bytes: int = 1 << 22, read: bool = True, patience: float = 0.5) -> None:
+        self._stack = ExitStack()
+        self.servers = [self._stack.enter_context(Scripted(script)) for script in scripts]  # type: ignore[arg-type]
+        self.events = Gathered()
+        self.ring = RingBuffer(ring_bytes)
+        self.player = Player(self.ring, self.events)
+        services = [standby(server, self.events, f"voice{at}") for at, server in enumerate(self.servers)]
+        self.synthesizer = Synthesizer(self.ring, services, self.events, first_audio_seconds=patience)
+        if read:
+            self.player.start()
+        self.synthesizer.start()
+
+    def say(self, name: str, *pieces: str) -> None:
+        self.synthesizer.begin(Utterance(name, None))
+        for piece in pieces:
+            self.synthesizer.say(name, piece)
+        self.synthesizer.complete(name)
+
+    def ends(self) -> list[Event]:
+        return self.events.of(Spoken, Cancelled, Unspoken)  # type: ignore[return-value]
+
+    def close(self) -> None:
+        self.synthesizer.stop()
+        if not self.synthesizer.join(Deadline(10.0)):
+            self.synthesizer.abort()
+        assert self.synthesizer.join(Deadline(10.0)), "the synthesizer did not end"
+        self.ring.close()
+        if self.player.ident is not None:
+            self.player.join(10.0)
+            assert not self.player.is_alive()
+        self._stack.close()
+
+
+@pytest.fixture
+def stage() -> Iterator[Callable[..., Stage]]:
+    stages: list[Stage] = []
+
+    def build(*scripts: object, **more: object) -> Stage:
+        stages.append(Stage(*scripts, **more))  # type: ignore[arg-type]
+        return stages[-1]
+
+    yield build
+    for each in stages:
+        each.close()
+
+
+def test_an_utterance_is_spoken_whole_and_its_sessions_get_their_end_mark(stage: Callable[..., Stage]) -> None:
+    voice = Voice()
+    it = stage(voice)
+    it.say("a", "Hello there. ", "How are", " you?")
+    it.events.await_first(Spoken)
+    assert it.player.heard == {"a": sound("Hello there. How are you?")}
+    assert it.events.of(AudioArrived) == [AudioArrived("a", "voice0")]
+    it.close()
+    assert [type(end) for end in it.ends()] == [Spoken]
+    assert all(marks >= 1 for marks in voice.marks)
+
+
+def test_utterances_are_spoken_in_their_order(stage: Callable[..., Stage]) -> None:
+    it = stage(Voice())
+    for name in ("a", "b", "c"):
+        it.say(name, f"This is {name}.")
+    it.events.await_first(Spoken, 3)
+    assert list(it.player.heard) == ["a", "b", "c"]
+    assert it.player.heard["c"] == sound("This is c.")
+
+
+def test_a_sentence_is_handed_over_before_the_next_is_written(stage: Callable[..., Stage]) -> None:
+    voice = Voice()
+    it = stage(voice)
+    it.synthesizer.begin(Utterance("a", None))
+    it.synthesizer.say("a", "The first is whole. The second")
+    it.events.await_first(AudioArrived)
+    assert voice.passages == ["The first is whole."] or voice.passages == ["The first is whole. "]
+    it.synthesizer.say("a", " follows.")
+    it.synthesizer.complete("a")
+    it.events.await_first(Spoken)
+    assert it.player.heard["a"] == sound("The first is whole. The second follows.")
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        mute,
+        silent,
+        deaf,
+        refuses("403 Forbidden"),
+        refuses("503 Service Unavailable", "Retry-After: 60"),
+        Voice(after=0, then=hangs_up),
+        Voice(after=0, then=resets),
+        Voice(after=0, then=falls_silent),
+        Voice(after=0, then=refuses_the_text),
+    ],
+    ids=["mute", "silent", "deaf", "403", "503", "hangs up", "resets", "falls silent", "refuses the text"],
+)
+def test_what_fails_before_its_first_sound_goes_to_the_next_service_whole(
+    stage: Callable[..., Stage], bad: object
+) -> None:
+    good = Voice()
+    it = stage(bad, good)
+    it.say("a", "One is here. Two is here.")
+    it.events.await_first(Spoken)
+    assert it.player.heard == {"a": sound("One is here. Two is here.")}
+    assert it.events.of(AudioArrived) == [AudioArrived("a", "voice1")]
+    assert [type(end) for end in it.ends()] == [Spoken]
+
+
+@pytest.mark.parametrize("then", [hangs_up, resets, falls_silent, refuses_the_text])
+@pytest.mark.parametrize("after", [0, 1])
+def test_what_fails_after_its_first_sound_is_not_begun_again(
+    stage: Callable[..., Stage], then: Callable[..., None], after: int
+) -> None:
+    first, second = Voice(after=after, chunks=1, then=then), Voice()
+    it = stage(first, second)
+    it.say("a", "One is here. Two is here.")
+    it.events.await_first(AudioArrived)
+    first.go.set()
+    end = it.events.await_first(Unspoken)
+    assert end.utterance == "a" and "voice0" in end.reason
+    assert sound("One is here. Two is here.").startswith(it.player.heard["a"]) and it.player.heard["a"]
+    assert second.passages == []
+    assert [type(end) for end in it.ends()] == [Unspoken]
+
+
+def test_where_no_service_gives_a_sound_the_reasons_of_all_are_told(stage: Callable[..., Stage]) -> None:
+    it = stage(refuses("403 Forbidden"), Voice(after=0, then=hangs_up))
+    it.say("a", "One.")
+    end = it.events.await_first(Unspoken)
+    assert "voice0" in end.reason and "voice1" in end.reason and end.seconds == 0.0
+    assert it.ends() == [end]
+
+
+def test_the_next_utterance_is_spoken_although_one_failed(stage: Callable[..., Stage]) -> None:
+    first = Voice(after=0, chunks=1, then=hangs_up)
+    it = stage(first, Voice())
+    it.say("a", "One is lost.")
+    it.say("b", "Two is heard.")
+    it.events.await_first(AudioArrived)
+    first.go.set()
+    it.events.await_first(Unspoken)
+    it.events.await_first(Spoken)
+    assert it.player.heard["b"] == sound("Two is heard.")
+
+
+def test_an_utterance_without_a_word_is_spoken_at_once(stage: Callable[..., Stage]) -> None:
+    it = stage(Voice())
+    it.say("a", " \n ")
+    assert it.events.await_first(Spoken) == Spoken("a", 0.0)
+    assert it.player.heard == {}
+
+
+def test_hush_drops_what_is_said_and_what_waits_with_one_event_for_each(stage: Callable[..., Stage]) -> None:
+    it = stage(Voice(), ring_bytes=4096, read=False)  # so the writer waits in the ring
+    for name in ("a", "b", "c"):
+        it.say(name, "A long text that fills the small ring at once, and more.")
+    it.events.await_first(AudioArrived)
+    it.synthesizer.hush("somebody")
+    it.player.start()
+    for count in (1, 2, 3):
+        assert it.events.await_first(Cancelled, count).by == "somebody"
+    it.say("d", "Afterwards.")
+    it.events.await_first(Spoken)
+    assert it.player.heard["d"] == sound("Afterwards.")
+    assert sorted(end.utterance for end in it.ends()) == ["a", "b", "c", "d"]  # type: ignore[union-attr]
+
+
+def test_hush_while_a_service_keeps_us_waiting_ends_the_wait(stage: Callable[..., Stage]) -> None:
+    it = stage(mute, patience=60.0)
+    it.say("a", "One.")
+    assert it.servers[0].arrived.acquire(timeout=20)
+    it.synthesizer.hush("somebody")
+    assert it.events.await_first(Cancelled) == Cancelled("a", "somebody")
+
+
+def test_hush_at_any_moment_leaves_no_utterance_without_its_end(stage: Callable[..., Stage]) -> None:
+    """Twenty times, at moments that the machine chooses: between the first sound and the speaker that takes it, too."""
+    it = stage(Voice())
+    for number in range(20):
+        it.say(f"u{number}", "Some words to say.")
+        if number % 2:
+            it.events.await_that(AudioArrived(f"u{number}", "voice0"))
+        it.synthesizer.hush("somebody")
+    it.say("last", "Good.")
+    it.events.await_first(Spoken)
+    it.close()
+    ended = [end.utterance for end in it.ends()]  # type: ignore[union-attr]
+    assert sorted(ended) == sorted([*(f"u{number}" for number in range(20)), "last"])
+
+
+def test_stop_lets_the_utterance_under_way_flow_out(stage: Callable[..., Stage]) -> None:
+    it = stage(Voice())
+    it.synthesizer.begin(Utterance("a", None))
+    it.synthesizer.say("a", "The first is whole. And the second is not")
+    it.synthesizer.stop()
+    it.events.await_first(Spoken)
+    assert it.player.heard["a"] == sound("The first is whole. And the second is not")
+    assert it.synthesizer.join(Deadline(10.0))
+
+
+def test_abort_ends_at_once_with_the_end_mark_and_an_event_for_each(stage: Callable[..., Stage]) -> None:
+    voice = Voice(after=0, chunks=1, then=falls_silent)
+    voice.go.set()
+    it = stage(voice, patience=60.0)
+    it.say("a", "One is here.")
+    it.say("b", "Two waits.")
+    it.events.await_first(AudioArrived)
+    it.synthesizer.abort()
+    assert it.synthesizer.join(Deadline(5.0))
+    it.close()
+    assert sorted(end.utterance for end in it.ends()) == ["a", "b"]  # type: ignore[union-attr]
+    assert all(isinstance(end, Cancelled) for end in it.ends())
+
+
+def test_what_begins_after_the_stop_is_cancelled(stage: Callable[..., Stage]) -> None:
+    voice = Voice(after=0, chunks=1, then=falls_silent)
+    voice.go.set()
+    it = stage(voice, patience=60.0)
+    it.say("a", "One is here.")
+    it.events.await_first(AudioArrived)
+    it.synthesizer.stop()
+    it.say("b", "Too late.")
+    assert it.events.await_first(Cancelled) == Cancelled("b", "shutdown")
+    it.synthesizer.abort()
+    assert it.synthesizer.join(Deadline(5.0))
