@@ -14,7 +14,7 @@ from agent.config import Config, load_with_origins
 from agent.errors import AgentError
 from agent.masking import hide_keys
 from agent.safe import safe
-from agent.service import set_up_logging
+from agent.service import set_level, set_up_logging
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +123,14 @@ def _loaded(options: argparse.Namespace) -> Config:
     return config
 
 
+def _at_once(options: argparse.Namespace) -> Config:
+    """For a command that a person waits for: it says itself what it does, and the log only what is wrong."""
+    config = _loaded(options)
+    if config.logging.level == "info":
+        set_level("warning")
+    return config
+
+
 # Each command is imported only when it is asked for: a kiosk's daemon has no use for a demonstration.
 
 
@@ -136,13 +144,13 @@ def _run(options: argparse.Namespace) -> int:
 def _say(options: argparse.Namespace) -> int:
     from agent.commands.say import say
 
-    return say(_loaded(options), options.text, service=options.service, output=options.output)
+    return say(_at_once(options), options.text, service=options.service, output=options.output)
 
 
 def _transcribe(options: argparse.Namespace) -> int:
     from agent.commands.transcribe import transcribe
 
-    return transcribe(_loaded(options), options.source, as_json=options.json)
+    return transcribe(_at_once(options), options.source, as_json=options.json)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -150,26 +158,26 @@ def _demo(options: argparse.Namespace) -> int:
 
     question = options.question or QUESTION
     return demo(
-        _loaded(options), service=options.service, question=question, output=options.output, as_json=options.json
+        _at_once(options), service=options.service, question=question, output=options.output, as_json=options.json
     )
 
 
 def _status(options: argparse.Namespace) -> int:
     from agent.commands.status import status
 
-    return status(_loaded(options), as_json=options.json)
+    return status(_at_once(options), as_json=options.json)
 
 
 def _hush(options: argparse.Namespace) -> int:
     from agent.commands.status import hush
 
-    return hush(_loaded(options))
+    return hush(_at_once(options))
 
 
 def _volume(options: argparse.Namespace) -> int:
     from agent.commands.status import volume
 
-    return volume(_loaded(options), options.percent)
+    return volume(_at_once(options), options.percent)
 
 
 def _server(arguments: list[str]) -> int:

@@ -117,6 +117,7 @@ class LocalServer:
 def _arguments(settings: Server) -> list[str]:
     arguments = ["--host", settings.host, "--port", str(settings.port)]
     arguments += ["--speech", settings.speech, "--recognition", settings.recognition]
+    arguments += ["--log-level", "warning"]  # who comes and goes is ourselves
     if settings.model_path:
         arguments += ["--model-path", settings.model_path]
     if settings.script:

@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(options: Options) -> int:
     """Serves with ``options`` until a signal; call it in the main thread. ``AgentError`` where it cannot begin."""
-    _log_to(options.log)
+    _log_to(options.log, options.log_level)
     wake, waker = socket.socketpair()
     with wake, waker:
         # A signal may be handed to any thread, and then wakes no other; but its number is written here at once, by
@@ -105,7 +105,7 @@ def _watch_parent(waker: socket.socket) -> None:
     waker.send(_PARENT)
 
 
-def _log_to(path: str | None) -> None:
+def _log_to(path: str | None, level: str) -> None:
     handler: logging.Handler
     try:
         handler = logging.FileHandler(path, encoding="utf-8") if path else logging.StreamHandler()
@@ -114,6 +114,6 @@ def _log_to(path: str | None) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     own = logging.getLogger("agent")
     own.addHandler(handler)
-    own.setLevel(logging.INFO)
+    own.setLevel(level.upper())
     # What strangers send is no reason for a warning here, let alone for a traceback.
     logging.getLogger("agent.server.websockets").setLevel(logging.ERROR)

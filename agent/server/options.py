@@ -10,6 +10,8 @@ from agent.server.encode import WAV_LAYOUTS
 from agent.server.recognition import RECOGNISERS
 from agent.server.speech import ENGINES
 
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
 
 @dataclass(frozen=True)
 class Keys:
@@ -48,6 +50,7 @@ class Options:
     finish_seconds: float = 2.5
     wire_log: str | None = None
     log: str | None = None
+    log_level: str = "info"
     with_parent: bool = False
 
 
@@ -93,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         help="how long it may go on speaking once it is told to end (%(default)s)")  # fmt: skip
     add("--wire-log", metavar="FILE", help="write every message, one JSON object a line, into FILE; no sound, no keys")
     add("--log", metavar="FILE", help="write the log into FILE instead of stderr")
+    add("--log-level", choices=LOG_LEVELS, default=defaults.log_level, help="what is worth a line (%(default)s)")
     add("--with-parent", action="store_true", help="end as well when standard input ends")
     return parser
 
