@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from agent.audio.convert import Resampler, to_mono, to_stereo
+from agent.audio.drift import Drift
 from agent.audio.format import SPEECH, Format
 from agent.audio.pyaudio_device import Card, open_card
 from agent.errors import AudioError, DeviceError
@@ -27,6 +28,8 @@ class CardSource:
         self._resampler = _resampler(self._card, self.format.rate, SPEECH.rate, 1)
         self._waiting = bytearray()
         self._loss = LossMeter(self.format.rate, tolerance_frames=self._card.period_frames)
+        self.drift = Drift(self.format.rate)
+        self._came = 0
         self._card.start()
 
     @property
@@ -37,14 +40,21 @@ class CardSource:
         """The next frame, in real time; ``DeviceError`` with ``lost`` when the card is gone."""
         while len(self._waiting) < self.frame_bytes:
             period = self._card.read()
-            self._loss.count(len(period) // self.format.frame_bytes, self._card.available(), time.monotonic())
+            self._count(len(period) // self.format.frame_bytes)
             self._waiting += self._resampler.feed(to_mono(period, self.format.channels))
         frame = bytes(self._waiting[: self.frame_bytes])
         del self._waiting[: self.frame_bytes]
         return frame
 
     def close(self) -> None:
+        self.drift.tell(self._card.name)
         self._card.close()
+
+    def _count(self, read: int) -> None:
+        waiting, now = self._card.available(), time.monotonic()
+        self._came += read
+        self._loss.count(read, waiting, now)
+        self.drift.at(self._came + waiting + self._loss.lost_frames, now)
 
 
 class LossMeter:
@@ -95,6 +105,7 @@ class CardSink:
         self._resampler = self._new_resampler()
         self._waiting = bytearray()
         self._playing = self._draining = False
+        self.drift = Drift(self.card_format.rate)
         self._offered = self._accepted = 0  # of the sound since opened, drained or dropped: our frames, the card's
 
     @property
@@ -162,6 +173,7 @@ class CardSink:
         self._resampler = self._new_resampler()
         if self._playing:
             self._playing = False
+            self.drift.pause()
             self._card.stop()
 
     def retune(self, format: Format) -> bool:
@@ -169,6 +181,7 @@ class CardSink:
         return format == self.format
 
     def close(self) -> None:
+        self.drift.tell(self._card.name)
         self._card.close()
 
     def _put(self, pcm: bytes) -> None:
@@ -184,11 +197,20 @@ class CardSink:
         """At most one period of the card, of whole frames."""
         if not self._playing:
             self._card.start()
-        elif not self._draining and self._card.available() >= self._card.buffer_frames:
-            self.underruns += 1
+        else:
+            self._look()
         self._playing = True
         self._card.write(piece)
         self._accepted += len(piece) // self.card_format.frame_bytes
+
+    def _look(self) -> None:
+        """Before it gets more: has it run dry, and how far has it come?"""
+        holds = self._card.buffer_frames - self._card.available()
+        if holds > 0:
+            self.drift.at(self._accepted - holds, time.monotonic())
+        elif not self._draining:
+            self.underruns += 1
+            self.drift.pause()  # its counter stands still while it is dry
 
     def _room_wanted(self) -> int:
         """PortAudio waits for so many free frames, however few are written."""

@@ -3,7 +3,7 @@
  * Put before the real library by LD_LIBRARY_PATH, so that the real PyAudio runs on top. FPA_DIR names a directory:
  *   script   faults by call: lines "FUNCTION NUMBER CODE [TIMES [FRAMES]]"; FUNCTION init, open, start, stop, close, read,
  *            write or available; NUMBER from 1 since the script was read, 0 any; CODE of PortAudio, or 1 to hang for
- *            good. FRAMES: a read loses so many before it. Read at each Pa_Initialize at which it is another file.
+ *            good. FRAMES: a read loses so many before it; a write that is -9980 lets the card run dry. Read at each Pa_Initialize at which it is another file.
  *   gone     while it is there: every call on a stream is -9999, opening is -9985, and the card is not listed
  *   shift    so many other devices are listed before ours (a number)
  *   takes    "RATE CHANNELS" that a card takes; all others are -9997 (rate) or -9998 (channels)
@@ -349,6 +349,7 @@ PaError Pa_WriteStream(PaStream *p, const void *data, unsigned long frames)
     if (!s->running) s->t_start = now();
     s->running = 1;
     s->moved += frames;
+    if (code) s->t_start -= s->moved / s->rate / s->speed;      /* it has played all there was, and runs dry */
     pthread_mutex_lock(&mu);
     if (!heard) heard = fopen(file("heard.raw"), "ae");
     if (heard) {

@@ -1,0 +1,39 @@
+"""A card's clock is compared with the monotonic one over all the time that it runs."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from agent.audio.drift import Drift
+
+
+@pytest.mark.parametrize("ppm", [-2000, 0, 2000, 1_000_000])
+def test_what_a_card_gains_is_summed_over_its_runs(ppm: int) -> None:
+    drift = Drift(48000)
+    for run in range(3):
+        for second in range(21):
+            drift.at(round(second * 48000 * (1 + ppm * 1e-6)), run * 1000.0 + second)
+        drift.pause()
+    assert drift.observed_seconds == 60.0
+    assert drift.ppm == pytest.approx(ppm, abs=1)
+    assert drift.seconds == pytest.approx(60 * ppm * 1e-6, abs=1e-4)
+
+
+def test_nothing_observed_is_no_drift() -> None:
+    drift = Drift(48000)
+    drift.at(0, 5.0)
+    assert (drift.ppm, drift.seconds, drift.observed_seconds) == (0.0, 0.0, 0.0)
+
+
+def test_only_what_is_noticeable_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    drift = Drift(48000)
+    drift.at(0, 0.0)
+    drift.at(48000 * 60 + 480, 60.0)
+    drift.tell("Jabra")
+    assert not caplog.records
+    drift.at(48000 * 100 + 9600, 100.0)
+    drift.tell("Jabra")
+    assert caplog.messages == ["the clock of Jabra is off by +2000 ppm: +0.20 s in 100 s"]

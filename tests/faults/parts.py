@@ -1,0 +1,260 @@
+"""The microphone and the speaker by themselves, on whatever card the environment gives: run as a process of its own.
+
+``python -m faults.parts FUNCTION JSON`` calls it with the arguments and prints what it returns, as JSON.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fakepa import FakePortAudio
+
+from agent.audio.devices import open_sink, open_source
+from agent.audio.format import SPEECH, Format
+from agent.audio.frames import FrameQueue
+from agent.audio.ring import RingBuffer
+from agent.events import DeviceBack, DeviceLost, Event, Gap, Spoken
+from agent.lasting_sink import LastingSink
+from agent.microphone import Microphone
+from agent.speaker import Speaker
+from agent.supervisor import Supervisor
+from agent.threads import Deadline
+
+CARD = "USB PnP"
+PATIENCE_SECONDS = 30.0
+
+
+def counted(frames: int, first: int = 1) -> bytes:
+    """Sound of which every sample tells its place."""
+    return array.array("h", [(first + n) % 32000 + 1 for n in range(frames)]).tobytes()
+
+
+class Report:
+    """What was reported and when; ``wait`` for something of a kind."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[float, Event]] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, event: Event) -> None:
+        with self._changed:
+            self.events.append((time.monotonic(), event))
+            self._changed.notify_all()
+
+    def of(self, kind: type[Event]) -> list[tuple[float, Any]]:
+        with self._changed:
+            return [(at, event) for at, event in self.events if isinstance(event, kind)]
+
+    def wait(self, kind: type[Event], count: int = 1) -> None:
+        with self._changed:
+            met = self._changed.wait_for(
+                lambda: sum(isinstance(event, kind) for _, event in self.events) >= count, PATIENCE_SECONDS
+            )
+            assert met, f"no {kind.__name__}; there was {self.events}"
+
+
+def speaking(frames: int, rate: int) -> Callable[[LastingSink], None]:
+    sound = counted(frames)
+    format = Format(rate)
+    period = format.bytes_of(0.02)
+
+    def speak(sink: LastingSink) -> None:
+        for start in range(0, len(sound), period):
+            assert sink.write(sound[start : start + period], format, lambda: True)
+        sink.drain()
+
+    return speak
+
+
+def sweep(folder: str, rule: str, upto: int, frames: int, rate: int) -> dict[str, Any]:
+    """Plays ``frames`` once for each call number up to ``upto`` at which the fault of ``rule`` strikes."""
+    fake = FakePortAudio(Path(folder))
+    wrong, losses, slowest = [], 0, 0.0
+    for number in range(1, upto + 1):
+        fake.order(rule.format(number))
+        before = len(fake.heard())
+        report = Report()
+        sink = LastingSink(lambda format: open_sink(CARD, format, 0.02, 0.04), report, threading.Event())
+        speaking(frames, rate)(sink)
+        sink.close()
+        # Once all is taken nothing is said twice: what follows is silence.
+        if fake.heard()[before:].rstrip(b"\0") != counted(frames):
+            wrong.append(number)
+        losses += len(report.of(DeviceLost))
+        slowest = max([slowest, *(event.seconds for _, event in report.of(DeviceBack))])
+    return {"wrong": wrong, "losses": losses, "slowest": slowest}
+
+
+def underruns(frames: int, rate: int) -> dict[str, Any]:
+    report = Report()
+    sink = LastingSink(lambda format: open_sink(CARD, format, 0.02, 0.04), report, threading.Event())
+    speaking(frames, rate)(sink)
+    counts = sink.underruns
+    sink.close()
+    return {"underruns": counts, "losses": len(report.of(DeviceLost))}
+
+
+class Ear:
+    """A microphone whose frames are gathered, with the moment of each."""
+
+    def __init__(self, report: Report, device: str = CARD) -> None:
+        self.report = report
+        self.frames = FrameQueue(30.0)
+        self.microphone = Microphone(self.frames, lambda: open_source(device, 0.1), report)
+        self.sound = bytearray()
+
+    def hear(self, seconds: float) -> None:
+        """Waits for so much more sound."""
+        deadline = Deadline(PATIENCE_SECONDS)
+        more = len(self.sound) + SPEECH.bytes_of(seconds)
+        while len(self.sound) < more:
+            assert not deadline.over, f"no sound came; {self.report.events}"
+            self.sound += self.frames.get(timeout_seconds=1.0) or b""
+
+    def end(self) -> None:
+        self.microphone.stop()
+        assert self.microphone.join(Deadline(PATIENCE_SECONDS))
+
+    def jumps(self) -> list[int]:
+        """Where the samples, which count up, are not one more than the one before: by how many more."""
+        samples = array.array("h", bytes(self.sound))
+        steps = [(b - a) % 65536 for a, b in zip(samples, samples[1:], strict=False)]
+        return [step - 1 for step in steps if step != 1]
+
+    def gaps(self) -> list[Gap]:
+        return [event for _, event in self.report.of(Gap)]
+
+
+def listen(seconds: float) -> dict[str, Any]:
+    ear = Ear(Report())
+    ear.microphone.start()
+    began = time.monotonic()
+    ear.hear(seconds)
+    took = time.monotonic() - began
+    ear.end()
+    return {
+        "jumps": ear.jumps(),
+        "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in ear.gaps()],
+        "losses": len(ear.report.of(DeviceLost)),
+        "waiting": ear.frames.forgotten,
+        "took": took,
+    }
+
+
+def unplug(folder: str, away_seconds: float, shift: int) -> dict[str, Any]:
+    """Both sides at work; the card goes, and comes back later at another place of the list."""
+    fake = FakePortAudio(Path(folder))
+    report = Report()
+    ear = Ear(report)
+    ring = RingBuffer(1 << 22)
+    speaker = Speaker(ring, lambda format: open_sink(CARD, format, 0.02, 0.04), report, prebuffer_seconds=0.0)
+    ear.microphone.start()
+    speaker.start()
+    ear.hear(0.5)
+    sound = counted(16000 * 2)
+    ticket = ring.begin("one", SPEECH)
+    ring.write(ticket, sound)
+    ring.end(ticket)
+    ear.hear(0.5)
+    fake.set("gone", "")
+    report.wait(DeviceLost, 2)
+    threading.Event().wait(away_seconds)
+    fake.set("shift", str(shift))
+    back = time.monotonic()
+    fake.set("gone", None)
+    report.wait(DeviceBack, 2)
+    report.wait(Gap)
+    report.wait(Spoken)
+    ear.hear(0.5)
+    ear.end()
+    ring.close()
+    assert speaker.join(Deadline(PATIENCE_SECONDS))
+    return {
+        "lost": sorted(event.which for _, event in report.of(DeviceLost)),
+        "back": {event.which: at - back for at, event in report.of(DeviceBack)},
+        "heard exactly": sound in fake.heard(),
+        "jumps": ear.jumps(),
+        "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in ear.gaps()],
+    }
+
+
+def _both(seconds: float, spin: bool) -> dict[str, Any]:
+    """Microphone and speaker at work for ``seconds``."""
+    report = Report()
+    opened: dict[str, Any] = {}
+
+    def source() -> Any:
+        opened["microphone"] = open_source(CARD, 0.1)
+        return opened["microphone"]
+
+    def sink(format: Format) -> Any:
+        opened["speaker"] = open_sink(CARD, format, 0.02, 0.1)
+        return opened["speaker"]
+
+    ear = Ear(report)
+    ear.microphone = Microphone(ear.frames, source, report)
+    ring = RingBuffer(1 << 17)
+    speaker = Speaker(ring, sink, report)
+    supervisor = Supervisor([ear.microphone, speaker])
+    over = threading.Event()
+
+    def burn() -> None:
+        while spin and not over.is_set():
+            sum(range(1000))
+
+    sound = counted(round(16000 * seconds))
+    most, stuck = 0, set()
+
+    def reply() -> None:
+        ticket = ring.begin("one", SPEECH)
+        for start in range(0, len(sound), 6400):
+            ring.write(ticket, sound[start : start + 6400])
+        ring.end(ticket)
+
+    threads = [threading.Thread(target=burn), threading.Thread(target=reply)]
+    began = time.monotonic()
+    supervisor.start()
+    for thread in threads:
+        thread.start()
+    while not report.of(Spoken) or len(ear.sound) < SPEECH.bytes_of(seconds):
+        ear.sound += ear.frames.get(timeout_seconds=1.0) or b""
+        most = max(most, ring.buffered)
+        stuck.update(supervisor.stuck())
+        assert time.monotonic() - began < PATIENCE_SECONDS, report.events
+    took = time.monotonic() - began
+    over.set()
+    ear.end()
+    ring.close()
+    assert speaker.join(Deadline(PATIENCE_SECONDS))
+    for thread in threads:
+        thread.join()
+    (spoken,) = [event for _, event in report.of(Spoken)]
+    return {
+        "took": took,
+        "jumps": ear.jumps(),
+        "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in ear.gaps()],
+        "forgotten": ear.frames.forgotten,
+        "ring most": most,
+        "ring holds": 1 << 17,
+        "stuck": sorted(stuck),
+        "heard": sound,
+        "underruns": opened["speaker"].underruns + spoken.underruns,
+        "told": {which: device.drift.ppm for which, device in opened.items()},
+    }
+
+
+def both(folder: str, seconds: float, spin: bool = False) -> dict[str, Any]:
+    done = _both(seconds, spin)
+    heard = array.array("h", FakePortAudio(Path(folder)).heard())
+    return {**done, "heard": array.array("h", filter(None, heard)).tobytes() == done["heard"]}
+
+
+if __name__ == "__main__":
+    print(json.dumps(globals()[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -1,0 +1,174 @@
+"""The synthesizer with real connections to scripted services, and somebody who hears all that reaches the ring."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from agent.audio.ring import Began, Closed, Finished, RingBuffer
+from agent.config.model import Synthesis
+from agent.connection.connection import Connection
+from agent.connection.standby import Standby
+from agent.events import (
+    Cancelled,
+    Event,
+    ServiceDown,
+    ServiceUp,
+    SpeakingBegan,
+    Spoken,
+    Unspoken,
+    Utterance,
+)
+from agent.services import SpeechService
+from agent.synthesizer import Synthesizer
+from agent.threads import Backoff, Deadline
+
+PATIENCE_SECONDS = 15.0
+Open = Callable[[Deadline], Connection]
+
+
+class Inbox:
+    """What was reported, in order, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._changed = threading.Condition()
+
+    def put(self, event: Event) -> None:
+        with self._changed:
+            self.events.append(event)
+            self._changed.notify_all()
+
+    def until(self, met: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
+        with self._changed:
+            assert self._changed.wait_for(met, seconds), self.events
+
+    def of(self, *kinds: type) -> list[Any]:
+        with self._changed:
+            return [event for event in self.events if isinstance(event, kinds)]
+
+
+class Ear(threading.Thread):
+    """Plays the ring as fast as it comes and keeps what was heard of each utterance."""
+
+    def __init__(self, ring: RingBuffer, report: Callable[[Event], None]) -> None:
+        super().__init__(name="ear")
+        self._ring, self._report = ring, report
+        self.heard: dict[str, bytes] = {}
+
+    def run(self) -> None:
+        utterance, bytes_of_second = "", 1
+        while not isinstance(item := self._ring.read(4096, 1.0), Closed):
+            if isinstance(item, Began):
+                utterance, bytes_of_second = item.utterance, item.format.bytes_of(1.0)
+                self.heard[utterance] = b""
+                self._report(SpeakingBegan(utterance))
+            elif isinstance(item, bytes):
+                self.heard[utterance] += item
+            elif isinstance(item, Finished):
+                seconds = len(self.heard[utterance]) / bytes_of_second
+                if item.cleared_by is not None:
+                    self._report(Cancelled(utterance, item.cleared_by, seconds))
+                elif item.error is not None:
+                    self._report(Unspoken(utterance, item.error, seconds))
+                else:
+                    self._report(Spoken(utterance, seconds))
+
+
+class Speaking:
+    """``with Speaking(config) as speaking``: what is said ends in exactly one state, in order; leaving asserts it, and
+    that no thread is left."""
+
+    def __init__(
+        self,
+        config: Synthesis | None = None,
+        *,
+        opens: dict[str, Open] | None = None,
+        first_audio_seconds: float = 5.0,
+        **keys: Any,
+    ) -> None:
+        self._threads = set(threading.enumerate())
+        self.inbox = Inbox()
+        self.ring = RingBuffer(1 << 22)
+        self.ear = Ear(self.ring, self.inbox.put)
+        ways: dict[str, Open] = opens or {}
+        if config is not None:
+            ways = {name: SpeechService(name, config, _nowhere).open for name in config.services}
+        self.standbys = [
+            Standby(name, way, self.inbox.put, backoff=Backoff(0.01, 0.02, seed=1), **keys)
+            for name, way in ways.items()
+        ]
+        self.synthesizer = Synthesizer(
+            self.ring, list(self.standbys), self.inbox.put, first_audio_seconds=first_audio_seconds
+        )
+        self._count = itertools.count(1)
+        self.said: list[str] = []
+
+    def __enter__(self) -> Speaking:
+        self.ear.start()
+        self.synthesizer.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.synthesizer.stop() if kind is None else self.synthesizer.abort()
+        ended = self.synthesizer.join(Deadline(PATIENCE_SECONDS))
+        self.ring.close()
+        self.ear.join(PATIENCE_SECONDS)
+        if kind is not None:
+            return
+        assert ended, "the synthesizer did not end"
+        ends = self.inbox.of(Spoken, Cancelled, Unspoken)
+        assert [end.utterance for end in ends] == self.said, "each utterance ends in one state, in order"
+        deadline = Deadline(PATIENCE_SECONDS)
+        for thread in set(threading.enumerate()) - self._threads:
+            if thread.name.startswith(("dial ", "scripted", "proxy", "resolver")):
+                continue  # these have an owner, or an end, of their own
+            thread.join(deadline.remaining())
+            assert not thread.is_alive(), thread.name
+
+    def say(self, text: str | None) -> str:
+        utterance = f"u{next(self._count)}"
+        self.said.append(utterance)
+        self.synthesizer.begin(Utterance(utterance, text))
+        return utterance
+
+    def ended(self, utterance: str, seconds: float = PATIENCE_SECONDS) -> Any:
+        """How it ended: ``Spoken``, ``Cancelled`` or ``Unspoken``."""
+        found: list[Any] = []
+
+        def met() -> bool:
+            found[:] = [e for e in self.inbox.events if isinstance(e, Spoken | Cancelled | Unspoken)
+                        and e.utterance == utterance]  # fmt: skip
+            return bool(found)
+
+        self.inbox.until(met, seconds)
+        return found[0]
+
+    def spoken(self, text: str) -> bytes:
+        """Says it to its end; what was heard."""
+        utterance = self.say(text)
+        end = self.ended(utterance)
+        assert isinstance(end, Spoken), end
+        return self.heard(utterance)
+
+    def failed(self, text: str) -> Unspoken:
+        end = self.ended(self.say(text))
+        assert isinstance(end, Unspoken), end
+        return end
+
+    def heard(self, utterance: str) -> bytes:
+        return self.ear.heard.get(utterance, b"")
+
+    @property
+    def downs(self) -> list[ServiceDown]:
+        return self.inbox.of(ServiceDown)
+
+    @property
+    def ups(self) -> list[ServiceUp]:
+        return self.inbox.of(ServiceUp)
+
+
+def _nowhere(deadline: Deadline) -> str:
+    raise AssertionError("no local server belongs to this test")

@@ -1,0 +1,217 @@
+"""Rows 38 to 45 and 54 of the matrix of faults: what goes wrong with sound cards, and what is not lost by it.
+
+The fake PortAudio stands below the real PyAudio; where the whole daemon is meant, it is a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from e2e.processes import Supervision, Wired
+from fakepa import FakePortAudio
+
+from agent.audio.format import Format
+from faults.conftest import Drive, Figure, Start
+
+OVERFLOW, UNDERFLOW, HOST_ERROR, BAD_RATE, UNAVAILABLE, HANG = -9981, -9980, -9999, -9997, -9985, 1
+
+
+def test_38_a_capture_overrun_is_a_gap_of_as_many_frames_and_the_stream_lives(
+    fpa: FakePortAudio, drive: Drive, figure: Figure
+) -> None:
+    fpa.order(f"read 8 {OVERFLOW} 1 8000")
+    heard = drive("listen", seconds=3.0)
+    assert heard["jumps"] == [8000]
+    assert [gap[2] for gap in heard["gaps"]] == ["it overflowed"]
+    missing = sum(gap[1] for gap in heard["gaps"])
+    assert abs(missing - 0.5) < 0.05
+    assert not heard["losses"] and len(fpa.calls("open")) == 1, "the stream lives"
+    figure(38, f"0.50 s lost, {missing:.2f} s reported, stream not reopened")
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+def test_39_underruns_are_counted_and_nothing_is_opened_anew(
+    fpa: FakePortAudio, drive: Drive, figure: Figure, count: int
+) -> None:
+    fpa.order(f"write 5 {UNDERFLOW} {count}")
+    played = drive("underruns", frames=(count + 20) * 320, rate=16000)
+    assert count <= played["underruns"] <= count + 2
+    assert not played["losses"] and len(fpa.calls("open")) == 1
+    figure(39, f"{count} in a row: {played['underruns']} counted, opened once")
+
+
+@pytest.mark.parametrize("rule", ["write {} -9999", "available {} -9999"])
+def test_40_an_error_at_any_call_goes_on_at_the_exact_sample(
+    fpa: FakePortAudio, drive: Drive, figure: Figure, rule: str
+) -> None:
+    upto = 14
+    swept = drive("sweep", folder=str(fpa.folder), rule=rule, upto=upto, frames=3200, rate=16000)
+    assert swept["wrong"] == []
+    assert swept["losses"] >= 8, "most of the calls were struck"
+    assert swept["slowest"] < 2.0
+    figure(40, f"{rule.split()[0]} 1 to {upto}: 0 samples lost or repeated, back within {swept['slowest']:.2f} s")
+
+
+def test_41_a_card_that_comes_back_under_another_number_is_found(
+    fpa: FakePortAudio, drive: Drive, figure: Figure
+) -> None:
+    """A minute is the same as six seconds: tries come once a second, whatever has been tried before."""
+    done = drive("unplug", folder=str(fpa.folder), away_seconds=6.0, shift=3)
+    assert done["lost"] == ["microphone", "speaker"]
+    assert max(done["back"].values()) < 2.0
+    assert done["heard exactly"], "no sample of what was being said is missing or repeated"
+    ((start, seconds, reason),) = done["gaps"]
+    assert reason == "it was gone" and 0.9 < start < 1.5
+    (jump,) = done["jumps"]
+    # Samples tell their place modulo 65536.
+    off = (round(seconds * 16000) - jump + 32768) % 65536 - 32768
+    assert abs(off) < 1600, f"the gap is told to within a frame: {off}"
+    tries = len(fpa.calls("init")) - 2
+    assert 2 * 6 <= tries <= 2 * (6 + 2), "each side tries once a second, and once at once"
+    places = {what.split()[-1] for _, code, what in fpa.calls("open") if code == 0 and what.startswith("output")}
+    assert len(places) == 2, "it was opened under another number"
+    figure(
+        41,
+        f"back within {max(done['back'].values()):.2f} s, 0 samples repeated, gap told to {abs(off) / 16:.0f} ms, {tries} tries in 6 s",
+    )
+
+
+def configuration(tones: Wired, mode: str, device: str = "USB PnP") -> str:
+    return (
+        f"conversation: {{mode: {mode}}}\nmicrophone: {{device: '{device}'}}\nspeaker: {{device: '{device}'}}\n"
+        f"transcription: {{url: '{tones.ws}/'}}\nsynthesis: {{services: [local], local: {{url: '{tones.ws}/'}}}}\n"
+        "server: {start: false}\ncontrol: {socket: none}\n"
+    )
+
+
+def test_42_a_read_that_never_returns_is_seen_and_ends_with_stacks_and_70(
+    fpa: FakePortAudio, agent: Start, tones: Wired, tmp_path: Path, figure: Figure
+) -> None:
+    """A stuck C call cannot be cured inside the process: whoever restarts it must learn why, and soon."""
+    fpa.order(f"read 8 {HANG}")
+    config = tmp_path / "config.yaml"
+    config.write_text(configuration(tones, "captions") + "shutdown_seconds: 3\n")
+    since = len(tones.wire())
+    process = agent("run", "--config", str(config), env=fpa.env)
+    tones.await_wire(since=since, direction="in", kind="binary")
+    began = time.monotonic()
+    process.stderr.await_text("stuck: microphone")
+    seen = time.monotonic() - began
+    assert process.end(20) == 70
+    took = time.monotonic() - began
+    assert seen < 5.5, "3 s of patience, a look once a second, and what had been read before"
+    assert took < 15.0, "WatchdogSec of the unit"
+    assert 'thread "microphone"' in process.errors and "pyaudio" in process.errors
+    assert tones.matching(since=since, direction="in", event="End"), "eof was sent all the same"
+    figure(42, f"seen after {seen:.1f} s, stacks of all threads, eof sent, exit 70 after {took:.1f} s")
+
+
+@pytest.mark.parametrize("code", [BAD_RATE, UNAVAILABLE])
+def test_43_a_card_that_refuses_every_format_ends_with_78_and_a_sentence(
+    fpa: FakePortAudio, agent: Start, tones: Wired, tmp_path: Path, figure: Figure, code: int
+) -> None:
+    fpa.order(f"open 0 {code} 1000")
+    config = tmp_path / "config.yaml"
+    config.write_text(configuration(tones, "captions"))
+    # A busy card is worth waiting for, but not by a command that somebody waits for.
+    process = agent(*(["run"] if code == BAD_RATE else ["transcribe"]), "--config", str(config), env=fpa.env)
+    assert process.end(20) == 78
+    words = "takes none of the formats tried" if code == BAD_RATE else "is used by another program, or not there"
+    assert words in process.errors and "USB PnP" in process.errors and "Traceback" not in process.errors
+    rates = {tuple(what.split()[1:4:2]) for _, _, what in fpa.calls("open")}
+    if code == BAD_RATE:
+        assert rates == {(rate, channels) for rate in ("16000", "48000", "44100") for channels in ("1", "2")}
+    figure(43, f"{code}: exit 78 after {len(rates)} formats")
+
+
+def test_43_a_busy_card_is_waited_for_without_a_restart(
+    fpa: FakePortAudio, agent: Start, tones: Wired, tmp_path: Path, supervision: Supervision, figure: Figure
+) -> None:
+    fpa.order(f"open 1 {UNAVAILABLE} 2")
+    config = tmp_path / "config.yaml"
+    config.write_text(configuration(tones, "captions"))
+    since = len(tones.wire())
+    process = agent("run", "--config", str(config), env={**fpa.env, "NOTIFY_SOCKET": supervision.path})
+    said = supervision.await_word("no microphone", while_alive=process)
+    assert 'no microphone: waiting for "USB PnP"' in said
+    tones.await_wire(since=since, direction="in", kind="binary")
+    supervision.await_word("STATUS=writing captions", while_alive=process)
+    process.signal(signal.SIGTERM)
+    assert process.end(15) == 0
+    figure(43, "busy at the start: said, waited for, used")
+
+
+def test_43_no_card_at_boot_is_waited_for_and_the_rest_is_served(
+    fpa: FakePortAudio, agent: Start, tones: Wired, tmp_path: Path, supervision: Supervision, figure: Figure
+) -> None:
+    fpa.set("gone", "")
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        configuration(tones, "assistant").replace("speaker: {device: 'USB PnP'}", "speaker: {device: none}")
+    )
+    since = len(tones.wire())
+    process = agent("run", "--config", str(config), env={**fpa.env, "NOTIFY_SOCKET": supervision.path})
+    supervision.await_word('no microphone: waiting for "USB PnP"', while_alive=process)
+    assert "there is no microphone 'USB PnP'; there is: default" in process.stderr.data.decode()
+    fpa.set("gone", None)
+    began = time.monotonic()
+    supervision.await_word("STATUS=listening", while_alive=process)
+    took = time.monotonic() - began
+    assert took < 2.5
+    process.signal(signal.SIGTERM)
+    assert process.end(15) == 0
+    assert not tones.matching(since=since, kind="error")
+    figure(43, f"no card at boot: said in words, used {took:.1f} s after it came")
+
+
+@pytest.mark.parametrize("speed", [0.998, 1.002, 2.0])
+def test_44_a_clock_that_is_off_loses_nothing_and_its_drift_is_told(
+    fpa: FakePortAudio, drive: Drive, figure: Figure, speed: float
+) -> None:
+    fpa.set("speed", str(speed))
+    drifted = drive("both", folder=str(fpa.folder), seconds=4.0)
+    assert drifted["jumps"] == [] and drifted["gaps"] == [] and drifted["forgotten"] == 0
+    assert drifted["ring most"] <= drifted["ring holds"]
+    assert drifted["heard"]
+    wanted = (speed - 1) * 1e6
+    told = drifted["told"]
+    assert set(told) == {"microphone", "speaker"}
+    assert all(abs(ppm - wanted) < max(1500, wanted * 0.1) for ppm in told.values()), told
+    figure(44, f"{wanted:+.0f} ppm: told as {told['microphone']:+.0f} and {told['speaker']:+.0f}, 0 frames lost")
+
+
+def test_45_ten_thousand_lines_a_second_do_not_reach_the_user_nor_hold_anything_up(
+    fpa: FakePortAudio, agent: Start, tones: Wired, tmp_path: Path, figure: Figure
+) -> None:
+    fpa.set("spam", "10000")
+    config = tmp_path / "config.yaml"
+    config.write_text(configuration(tones, "announce"))
+    process = agent("say", "--service", "local", "--config", str(config), "one two three", env=fpa.env)
+    assert process.end(20) == 0, process.errors
+    assert "ALSA" not in process.errors and len(process.errors) < 500, process.errors
+    spoken = Format(24000).seconds_of(len(fpa.heard().strip(b"\0")))
+    assert spoken > 0.5
+    figure(45, f"10,000 lines a second: {len(process.errors.splitlines())} on standard error, {spoken:.1f} s spoken")
+
+
+def test_54_a_starved_processor_loses_only_what_is_counted(fpa: FakePortAudio, drive: Drive, figure: Figure) -> None:
+    spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        starved = drive("both", folder=str(fpa.folder), seconds=6.0, spin=True)
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+    assert starved["stuck"] == [], "the watchdog is not tripped"
+    assert starved["heard"]
+    # Every frame that the card recorded was heard, or is in a gap that was told.
+    lost = sum(starved["jumps"]) / 16000
+    assert abs(lost - sum(seconds for _, seconds, _ in starved["gaps"])) <= 0.1 * (1 + len(starved["gaps"]))
+    assert lost <= 0.05 * starved["took"]
+    figure(54, f"{starved['took']:.0f} s: {lost:.2f} s of the microphone lost, {starved['underruns']} underruns")

@@ -1,0 +1,279 @@
+"""Rows 1 to 10: a service that cannot be reached, refuses, or lies before the first word. Every utterance ends failed
+or is said by the next service, no key goes astray, and the synthesizer goes round its loop."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tools.authority import Authority
+from tools.scripted import Peer, Script, Scripted, polite, refuses, silent
+
+from agent.connection import addresses, dial
+from agent.connection.addresses import Address
+from agent.events import ServiceDown, ServiceUp, Spoken
+from agent.services import PULSES, Pulse
+from faults.conftest import Figure
+from faults.speaking import Speaking
+from faults.voices import KEY, SERVICES, authorises, sound, speaks, synthesis
+
+TEXT = "Nothing is lost."
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clocks with a fraction of the patience."""
+    monkeypatch.setattr(dial, "CONNECT_SECONDS", 0.3)
+    for name in SERVICES:
+        monkeypatch.setitem(PULSES, name, Pulse(0.2, 0.2))
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_row_01_a_refused_connection_fails_the_utterance_and_is_told_once(figure: Figure, service: str) -> None:
+    """T: failed. L: said again as soon as the service is up."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(("127.0.0.1", 0))
+        port = held.getsockname()[1]
+        with Speaking(synthesis(port, service), healthy_seconds=0.05) as speaking:
+            ends = [speaking.failed(TEXT) for _ in range(3)]
+            assert all(end.reason and end.seconds == 0 and KEY not in end.reason for end in ends)
+            held.close()
+            began = time.monotonic()
+            with Scripted(speaks(service), port=port):
+                speaking.inbox.until(lambda: bool(speaking.ups))
+                assert speaking.spoken(TEXT) == sound(TEXT)
+                took = time.monotonic() - began
+                tries = speaking.ups[0].tries
+            assert len(speaking.downs) == 1 and tries >= 1
+    figure(1, f"{service}: 3 of 3 failed with the reason, 1 line for {tries} tries, said again after {took:.2f} s")
+    assert took < 2.0
+
+
+def test_row_02_an_address_that_swallows_packets_costs_the_next_service_nothing(hurried: None, figure: Figure) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        queued = []
+        for _ in range(4):  # a queue that is full swallows the SYN
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex(full.getsockname())
+            queued.append(sock)
+        began = time.monotonic()
+        port = full.getsockname()[1]
+        with (
+            Scripted(speaks("local")) as good,
+            Speaking(synthesis(port, "neuphonic", "local", fallback_port=good.port)) as speaking,
+        ):
+            assert speaking.spoken(TEXT) == sound(TEXT)
+            took = time.monotonic() - began
+            assert [(down.service, down.permanent) for down in speaking.downs] == [("neuphonic", False)]
+        for sock in queued:
+            sock.close()
+    assert took < 2.0
+    figure(
+        2, f"connect given up after {dial.CONNECT_SECONDS:g} s here (5 s as shipped), said by the next in {took:.2f} s"
+    )
+
+
+def test_row_03_a_look_up_that_hangs_stops_nobody(
+    hurried: None, figure: Figure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    look_up = addresses._look_up
+
+    def hangs(host: str, port: int) -> list[Address]:
+        if host == "hangs.example":
+            over.wait(20)
+        return look_up(host, port)
+
+    monkeypatch.setattr(addresses, "_look_up", hangs)
+    with Scripted(speaks("local")) as good:
+        config = synthesis(good.port, "neuphonic", "local")
+        object.__setattr__(config.neuphonic, "url", "wss://hangs.example/speak/en")
+        with Speaking(config) as speaking:
+            rounds = speaking.synthesizer.rounds
+            assert speaking.spoken(TEXT) == sound(TEXT)
+            rounds = speaking.synthesizer.rounds - rounds
+            assert [down.service for down in speaking.downs] == ["neuphonic"]
+    over.set()
+    assert rounds >= 2
+    figure(3, f"the look-up was left behind, the loop went round {rounds} times meanwhile, the next service spoke")
+
+
+@pytest.mark.parametrize("kind", ["wrong_host", "self_signed", "expired", "stranger"])
+def test_row_04_a_bad_certificate_never_sees_the_key(
+    figure: Figure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """T: failed, permanently, without a try in plain text."""
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
+    with Scripted(polite, tls=getattr(authority, kind)()) as server:
+        with Speaking(synthesis(server.port, "neuphonic", secure=True)) as speaking:
+            end = speaking.failed(TEXT)
+            assert "cannot be trusted" in end.reason and KEY not in end.reason
+            assert speaking.downs[0].permanent
+        assert server.requests == [""] and len(server.peers) == 1
+    figure(4, f"{kind}: 1 dial, 0 bytes of a request, permanent")
+
+
+def test_row_04_a_good_certificate_is_spoken_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
+    with Scripted(speaks("neuphonic"), tls=authority.good()) as server:
+        with Speaking(synthesis(server.port, "neuphonic", secure=True)) as speaking:
+            assert speaking.spoken(TEXT) == sound(TEXT)
+
+
+@pytest.mark.parametrize("bytes_passed", [0, 5, 200, 1000])
+def test_row_05_a_tls_handshake_that_stalls_is_given_up(
+    figure: Figure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_passed: int
+) -> None:
+    """L: whoever dials is bound by one deadline, and the utterance by its own."""
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
+    with (
+        Scripted(stalls(authority.good(), bytes_passed)) as server,
+        Speaking(synthesis(server.port, "neuphonic", secure=True), dial_seconds=0.4) as speaking,
+    ):
+        began = time.monotonic()
+        end = speaking.failed(TEXT)
+        took = time.monotonic() - began
+    assert "TLS handshake in time" in end.reason and took < 2.0
+    figure(
+        5,
+        f"stalled after {bytes_passed} bytes: given up after {took:.2f} s of the 0.4 s deadline here (10 s as shipped)",
+    )
+
+
+def stalls(context: ssl.SSLContext, bytes_passed: int) -> Script:
+    """A TLS server that sends so many bytes of its first flight, and then nothing more."""
+
+    def script(peer: Peer) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        session = context.wrap_bio(incoming, outgoing, server_side=True)
+        incoming.write(peer.sock.recv(65536))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            session.do_handshake()
+        flight = outgoing.read()
+        assert len(flight) > bytes_passed
+        peer.send(flight[:bytes_passed])
+        peer.wait()
+
+    return script
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
+def test_row_06_a_refused_key_is_not_tried_again(figure: Figure, service: str, status: str) -> None:
+    def refuse(peer: Peer) -> None:
+        peer.answer(status, body=f"bad key {KEY}".encode())
+
+    with Scripted(refuse) as server, Speaking(synthesis(server.port, service)) as speaking:
+        ends = [speaking.failed(TEXT) for _ in range(3)]
+        down = speaking.downs[0]
+        assert down.permanent and down.status == int(status[:3]) and len(speaking.downs) == 1
+        assert all(KEY not in each for each in [down.reason, *[end.reason for end in ends]])
+        wait = speaking.standbys[0].next_timeout()
+        assert wait is not None and wait > 59
+        assert len(server.peers) == 1
+    figure(6, f"{service}: 1 dial for 3 utterances, the next after {wait:.0f} s, no key in any reason")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
+def test_row_07_retry_after_is_honoured_and_the_next_service_speaks(figure: Figure, service: str, status: str) -> None:
+    with (
+        Scripted(refuses(status, "Retry-After: 7")) as server,
+        Scripted(speaks("local")) as good,
+        Speaking(synthesis(server.port, service, "local", fallback_port=good.port)) as speaking,
+    ):
+        assert speaking.spoken(TEXT) == sound(TEXT)
+        assert speaking.spoken("Once more.") == sound("Once more.")
+        wait = speaking.standbys[0].next_timeout()
+        assert wait is not None and 6 < wait < 7.1
+        assert len(server.peers) == 1 and not speaking.downs[0].permanent
+    figure(7, f"{service}: asked for 7 s, the next dial after {wait:.2f} s, 2 of 2 said by the next service")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_row_08_a_redirect_does_not_carry_the_key_away(figure: Figure, service: str) -> None:
+    with Scripted(polite) as second:
+        go = refuses("302 Found", f"Location: ws://127.0.0.1:{second.port}/elsewhere")
+        with Scripted(go) as first, Speaking(synthesis(first.port, service)) as speaking:
+            end = speaking.failed(TEXT)
+            assert speaking.downs[0].permanent and KEY not in end.reason
+            assert any(KEY in request for request in first.requests)
+        assert second.peers == []
+    figure(8, f"{service}: the second host was asked 0 times and saw no key")
+
+
+def test_row_09_giant_headers_are_cut_off(figure: Figure) -> None:
+    def giant(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 101 Switching Protocols\r\n")
+        for number in range(30000):
+            peer.send(b"X-%d: %s\r\n" % (number, b"x" * 80))
+
+    with Scripted(giant) as server, Speaking(synthesis(server.port, "neuphonic"), refused_seconds=60.0) as speaking:
+        used = time.process_time()
+        end = speaking.failed(TEXT)
+        used = time.process_time() - used
+    assert "more than" in end.reason
+    figure(9, f"cut off after {dial.HEAD_BYTES} bytes, {used:.2f} s of CPU with the server's own")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_row_10_who_is_silent_after_the_upgrade_is_passed_over(hurried: None, figure: Figure, service: str) -> None:
+    """T: no sound had come yet, so the next service says it."""
+
+    def accepts_and_is_silent(peer: Peer) -> None:
+        if not authorises(peer):
+            silent(peer)
+
+    with (
+        Scripted(accepts_and_is_silent) as server,
+        Scripted(speaks("local")) as good,
+        Speaking(synthesis(server.port, service, "local", fallback_port=good.port)) as speaking,
+    ):
+        began = time.monotonic()
+        utterance = speaking.say(TEXT)
+        assert isinstance(speaking.ended(utterance), Spoken) and speaking.heard(utterance) == sound(TEXT)
+        took = time.monotonic() - began
+    assert took < 3.0
+    figure(
+        10, f"{service}: given up and said by the next service after {took:.2f} s (ping 0.2 s here, 9.5 s as shipped)"
+    )
+
+
+def test_row_10_the_only_service_is_given_a_second_chance_on_a_fresh_connection(hurried: None, figure: Figure) -> None:
+    """A connection that went stale in standby (a change of network) must not cost the utterance: nothing was heard."""
+    gone_stale = threading.Event()
+
+    def stale(peer: Peer) -> None:
+        peer.accept()
+        peer.read_frame()
+        gone_stale.set()
+        peer.reset()
+
+    with Scripted(stale, speaks("neuphonic")) as server:
+        with Speaking(synthesis(server.port, "neuphonic")) as speaking:
+            utterance = speaking.say(TEXT)
+            assert isinstance(speaking.ended(utterance), Spoken) and speaking.heard(utterance) == sound(TEXT)
+        assert gone_stale.is_set()
+    figure(10, "a stale connection of the only service: said on the next one")
+
+
+def test_a_service_that_accepts_and_hangs_up_is_not_hammered(figure: Figure) -> None:
+    def accepts_and_hangs_up(peer: Peer) -> None:
+        peer.accept()
+
+    with Scripted(accepts_and_hangs_up) as server, Speaking(synthesis(server.port, "neuphonic")) as speaking:
+        speaking.inbox.until(lambda: any(down.permanent for down in speaking.downs))
+        assert "dropped each at once" in speaking.failed(TEXT).reason
+        assert len(server.peers) == 3
+        assert [type(event) for event in speaking.inbox.of(ServiceDown, ServiceUp)] == [ServiceDown, ServiceDown]
