@@ -8,15 +8,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from agent.audio.format import SPEECH
 from agent.audio.frames import FrameQueue
 from agent.connection.farewells import Farewells, part
 from agent.connection.standby import Standby
 from agent.connection.waiting import wait
-from agent.events import Event, Gap, Heard, Partial, SpeechBegan, SpeechEnded
+from agent.events import Event, Gap, Partial, SpeechBegan, SpeechEnded
 from agent.protocols.events import Audio, End, Failure, Log, Transcript
 from agent.safe import safe
-from agent.stretch import Stretch
+from agent.stretch import Stretch, heard
 from agent.threads import Deadline, Mailbox, Worker
 from agent.turns import Began, Ears, Over, Said
 
@@ -31,6 +30,10 @@ AHEAD_BYTES = 64000
 
 ANSWER_SECONDS = 30.0
 """How long the last transcript may take after the end mark; a slow server on a small machine needs that much."""
+
+SETTLE_SECONDS = 1.0
+"""Servers that transcribe in steps forget what they are at when the end mark comes; they are let finish until they have
+been silent for so long."""
 
 MOST_LOSSES = 3
 """A stretch that has cost so many connections is given up: it may be what breaks them."""
@@ -71,6 +74,7 @@ class Recognizer(Worker):
         captions: bool = False,
         outage_seconds: float = 30.0,
         answer_seconds: float = ANSWER_SECONDS,
+        settle_seconds: float | None = 0.0,
     ) -> None:
         super().__init__("recognizer", report)
         self._frames, self._ears, self._standby = frames, ears, standby
@@ -82,6 +86,9 @@ class Recognizer(Worker):
         self._connection: Connection | None = None
         self._farewells = Farewells()
         self._answer_by = Deadline(None)
+        self._settle_seconds = settle_seconds or 0.0
+        self._learns = settle_seconds is not None
+        self._moved_at = 0.0  # when a frame was sent last, or a transcript came
         self._away_since: float | None = None
         self._aborted = False
         self._deaf = False
@@ -140,6 +147,8 @@ class Recognizer(Worker):
         waits = [ROUND_SECONDS, self._standby.next_timeout(), self._answer_by.remaining()]
         if self._connection is not None and self._connection.pending:
             return 0.0
+        if self._stretches and self._stretches[0].over:
+            waits.append(max(0.01, self._moved_at + self._settle_seconds - time.monotonic()))
         return min(each for each in waits if each is not None)
 
     def _read(self, letter: str | Standby) -> None:
@@ -202,11 +211,19 @@ class Recognizer(Worker):
             while connection.unsent < AHEAD_BYTES and (frames := stretch.frames.take(1)):
                 stretch.sent.put(frames[0])
                 connection.send(Audio(frames[0]))
-            if stretch.over and not stretch.frames.held and not stretch.ended:
+                self._moved_at = time.monotonic()
+            if (lost := stretch.frames.lost()) is not None:
+                self.report(Gap(*lost, f"{self._standby.service} was away for longer than is kept"))
+            if stretch.over and not stretch.frames.held and not stretch.ended and self._settled(connection):
                 stretch.ended = True
                 self._answer_by = Deadline(self._answer_seconds)
                 connection.send(End())
             return
+
+    def _settled(self, connection: Connection) -> bool:
+        """Whether the end mark may be sent: the service has had what was said, and the time to say what it heard."""
+        quiet = time.monotonic() - self._moved_at >= self._settle_seconds
+        return not self._settle_seconds or (quiet and not connection.unsent)
 
     def _connect(self, stretch: Stretch) -> bool:
         """Whether there is something to go on with at once: a connection, or the next stretch after a lost one."""
@@ -222,7 +239,7 @@ class Recognizer(Worker):
         if self._away_since is None and self._standby.error is not None:
             self._away_since = time.monotonic()
         if self._gives_up(stretch):
-            self._close(stretch, lost=True)
+            self._close(stretch, lost=f"{self._standby.service} could not be reached")
             return True
         return False
 
@@ -238,7 +255,8 @@ class Recognizer(Worker):
         if connection is None:
             return
         for event in connection.pump():
-            self._take(event)
+            if self._connection is connection:  # what comes after the end of a stretch is none of the next one's
+                self._take(event)
         if self._connection is connection and self._stretches:
             if connection.ended:
                 self._lose(connection.close_reason)
@@ -252,12 +270,15 @@ class Recognizer(Worker):
         stretch = self._stretches[0] if self._stretches else None
         match event:
             case Transcript(text, final=False) if stretch:
+                self._moved_at = time.monotonic()
                 stretch.partial = text
-                self.report(Partial(self._so_far(stretch)))
+                self.report(Partial(stretch.so_far()))
             case Transcript(final=True) if stretch:
                 self._final(stretch, event)
             case End(export_id) if stretch:
                 stretch.export_id = export_id
+                if self._learns and stretch.finals and not self._tail_final():
+                    self._settle_seconds = SETTLE_SECONDS  # it has none for what was said last: learned for the next
                 self._close(stretch)
             case Failure(fatal=True):
                 self._lose(f"it sent {event.came}; expected {event.expected}", permanent=event.permanent)
@@ -266,48 +287,35 @@ class Recognizer(Worker):
             case Log(message):
                 log.info("%s says: %s", self._standby.service, safe(message, 200))
 
+    def _tail_final(self) -> bool:
+        codec = self._connection.codec if self._connection is not None else None
+        return bool(getattr(codec, "tail_final", True))
+
     def _final(self, stretch: Stretch, final: Transcript) -> None:
+        self._moved_at = time.monotonic()
         stretch.partial = ""
         stretch.losses = 0
         self._away_since = None
         self._standby.healthy()
         if self._captions:
             stretch.sent.clear()
-            self._heard([final])
+            self.report(heard([final]))
         else:
             stretch.finals.append(final)
 
-    def _so_far(self, stretch: Stretch) -> str:
-        finals = [] if self._captions else [final.text for final in stretch.finals]
-        return " ".join(text for text in [*finals, stretch.partial] if text)
-
-    def _heard(self, finals: list[Transcript], export_id: str | None = None) -> None:
-        text = " ".join(final.text for final in finals if final.text)
-        words = tuple(
-            (word.word, word.start_seconds, word.end_seconds, word.confidence)
-            for final in finals
-            for word in final.words
-        )
-        self.report(Heard(text, words, export_id))
-
-    def _close(self, stretch: Stretch, *, lost: bool = False) -> None:
+    def _close(self, stretch: Stretch, *, lost: str = "") -> None:
         """The stretch has its transcript, or will never have one; the next gets a connection of its own."""
-        if lost and (seconds := self._unanswered(stretch)):
-            self.report(Gap(0.0, seconds, f"{self._standby.service} could not be reached"))
+        if lost and (seconds := stretch.unanswered_seconds()):
+            self.report(Gap(0.0, seconds, lost))
         if stretch.partial:
             self._final(stretch, Transcript(stretch.partial, final=True))  # the last partial counts
         if not self._captions:
-            self._heard(stretch.finals or stretch.kept, stretch.export_id)
+            self.report(heard(stretch.finals or stretch.kept, stretch.export_id))
         elif stretch.export_id:
-            self._heard([], stretch.export_id)
+            self.report(heard([], stretch.export_id))
         self._stretches.popleft()
         self._answer_by = Deadline(None)
         self._hang_up()
-
-    @staticmethod
-    def _unanswered(stretch: Stretch) -> float:
-        frames = [*stretch.sent.take(stretch.sent.held), *stretch.frames.take(stretch.frames.held)]
-        return SPEECH.seconds_of(sum(map(len, frames)))
 
     def _lose(self, reason: str, *, permanent: bool = False) -> None:
         """The connection is gone and the stretch is not answered: it begins again on the next one."""
@@ -329,9 +337,11 @@ class Recognizer(Worker):
     def _leave(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            part(connection, 1.0)
+            for event in part(connection, 1.0):
+                if isinstance(event, Transcript | End):
+                    self._take(event)  # it may come with the goodbye
         while self._stretches:
-            self._close(self._stretches[0], lost=True)
+            self._close(self._stretches[0], lost="the end came before its transcript")
         self._standby.close(Deadline(2.0))
         if self._next_standby is not None:
             self._next_standby.close(Deadline(0.0))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from agent.connection.connection import Connection
+from agent.protocols.events import Event
 from agent.threads import Deadline
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,10 @@ class Farewells:
             thread.join(deadline.remaining())
 
 
-def part(connection: Connection, seconds: float) -> None:
-    """Ends a connection in good order within ``seconds``, and says so where its end mark could not be delivered."""
-    connection.finish(Deadline(seconds))
+def part(connection: Connection, seconds: float) -> list[Event]:
+    """Ends a connection in good order within ``seconds``, and says so where its end mark could not be delivered.
+    Returns what came meanwhile: the last words of a transcript may come with the goodbye."""
+    events = connection.finish(Deadline(seconds))
     if not connection.end_delivered:
         log.warning("%s: the end mark was not delivered (%s)", connection.service, connection.close_reason)
+    return events

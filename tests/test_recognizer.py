@@ -1,0 +1,270 @@
+"""The recognizer against services that are polite, silent, dying or busy: every stretch of speech gives one transcript,
+and what was said while the service was away is said again."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+from tools.gathered import Gathered
+from tools.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Scripted, close_frame, frame, mute, refuses
+
+from agent.audio.frames import FrameQueue
+from agent.connection import connect
+from agent.connection.standby import Standby
+from agent.events import Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechBegan, SpeechEnded
+from agent.protocols import transcription
+from agent.recognizer import Recognizer
+from agent.threads import Backoff, Deadline
+from agent.turns import Everything, Turns
+
+FRAME = 3200
+SILENCE = bytes(FRAME)
+
+
+def frames(first: int, count: int) -> list[bytes]:
+    """Frames that can be told apart, none of them silent."""
+    return [bytes([1 + (first + number) % 250]) * FRAME for number in range(count)]
+
+
+class Service:
+    """A transcription service. ``heard``: the sound of each connection; ``eofs``: how many end marks each was given.
+
+    ``dies_after``: a connection that has been given so many bytes hangs up; only the first ``deaths`` do. ``answers``:
+    whether a final and an export ID follow ``eof``. ``final_each``: a final after so many bytes.
+    """
+
+    def __init__(
+        self, *, dies_after: int | None = None, deaths: int = 0, answers: bool = True, final_each: int | None = None
+    ) -> None:
+        self.heard: list[bytes] = []
+        self.eofs: list[int] = []
+        self.changed = threading.Condition()
+        self._dies_after, self._deaths, self._answers, self._final_each = dies_after, deaths, answers, final_each
+
+    def __call__(self, peer: Peer) -> None:
+        peer.accept()
+        with self.changed:
+            mine = len(self.heard)
+            self.heard.append(b"")
+            self.eofs.append(0)
+            self.changed.notify_all()
+        finals = 0
+        for opcode, data in iter(peer.read_frame, (-1, b"")):
+            if opcode == CLOSE:
+                peer.send(frame(CLOSE, data))
+                return
+            if opcode == PING:
+                peer.send(frame(PONG, data))
+            elif opcode == BINARY:
+                with self.changed:
+                    self.heard[mine] += data
+                    self.changed.notify_all()
+                size = len(self.heard[mine])
+                peer.text(json.dumps({"partial": f"{size // FRAME} frames"}))
+                if self._final_each and size // self._final_each > finals:
+                    finals += 1
+                    peer.text(json.dumps({"result": [], "text": f"final {finals}"}))
+                if self._deaths and self._dies_after is not None and size >= self._dies_after:
+                    self._deaths -= 1
+                    return
+            elif opcode == TEXT and data == b"eof":
+                with self.changed:
+                    self.eofs[mine] += 1
+                if self._answers:
+                    word = {"word": "all", "start": 0.0, "end": 0.5, "conf": 1.0}
+                    peer.text(json.dumps({"result": [word], "text": f"all {len(self.heard[mine]) // FRAME} frames"}))
+                    peer.text("0b9fd2c1-5a1e-4c53-9f6e-1f7f0f1d2a3b")
+                    peer.send(close_frame(1000))
+
+    def await_bytes(self, count: int) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: sum(map(len, self.heard)) >= count, 20), [*map(len, self.heard)]
+
+    def used(self) -> list[bytes]:
+        """The sound of the connections that were given any."""
+        return [sound for sound in self.heard if sound]
+
+
+class Stage:
+    def __init__(self, script: object, *, captions: bool, outage_seconds: float, answer_seconds: float) -> None:
+        self.server = Scripted(script)  # type: ignore[arg-type]
+        self.server.__enter__()
+        self.events = Gathered()
+        self.frames = FrameQueue(60.0)
+        port = self.server.port
+
+        def open(deadline: Deadline):  # type: ignore[no-untyped-def]
+            return connect(transcription.Client(f"ws://127.0.0.1:{port}/", None), deadline, ping_seconds=None)
+
+        standby = Standby("transcription", open, self.events, backoff=Backoff(0.01, 0.05, seed=1), dial_seconds=2.0)
+        turns = Turns(any, silence_seconds=0.3, turn_seconds=30.0, pre_roll_seconds=0.0)
+        self.recognizer = Recognizer(
+            self.frames,
+            Everything() if captions else turns,
+            standby,
+            self.events,
+            captions=captions,
+            outage_seconds=outage_seconds,
+            answer_seconds=answer_seconds,
+        )
+        self.recognizer.start()
+
+    def hear(self, *heard: bytes) -> None:
+        for each in heard:
+            self.frames.put(each)
+
+    def end(self) -> None:
+        self.recognizer.stop()
+        assert self.recognizer.join(Deadline(10.0)), "the recognizer did not end"
+
+    def close(self) -> None:
+        self.recognizer.abort()
+        assert self.recognizer.join(Deadline(10.0)), "the recognizer did not end"
+        self.server.__exit__()
+
+
+@pytest.fixture
+def stage() -> Iterator[Callable[..., Stage]]:
+    stages: list[Stage] = []
+
+    def build(
+        script: object, *, captions: bool = False, outage_seconds: float = 30.0, answer_seconds: float = 20.0
+    ) -> Stage:
+        stages.append(Stage(script, captions=captions, outage_seconds=outage_seconds, answer_seconds=answer_seconds))
+        return stages[-1]
+
+    yield build
+    for each in stages:
+        each.close()
+
+
+def test_a_turn_is_sent_whole_and_gives_one_transcript(stage: Callable[..., Stage]) -> None:
+    service = Service()
+    it = stage(service)
+    said = frames(0, 10)
+    it.hear(SILENCE, SILENCE, *said, SILENCE, SILENCE, SILENCE)
+    heard = it.events.await_first(Heard)
+    assert heard.text == "all 13 frames"
+    assert heard.words == (("all", 0.0, 0.5, 1.0),)
+    assert heard.export_id == "0b9fd2c1-5a1e-4c53-9f6e-1f7f0f1d2a3b"
+    assert service.used() == [b"".join(said) + SILENCE * 3]
+    assert [type(each) for each in it.events.of(SpeechBegan, SpeechEnded)] == [SpeechBegan, SpeechEnded]
+    assert it.events.of(Partial)
+    it.end()
+    assert service.eofs == [1] * len(service.eofs)
+    assert len(it.events.of(Heard)) == 1
+
+
+def test_every_turn_gets_a_connection_and_a_transcript_of_its_own(stage: Callable[..., Stage]) -> None:
+    service = Service()
+    it = stage(service)
+    for number in range(3):
+        it.hear(*frames(number * 10, 4 + number), SILENCE, SILENCE, SILENCE)
+    it.events.await_first(Heard, 3)
+    assert [heard.text for heard in it.events.of(Heard)] == ["all 7 frames", "all 8 frames", "all 9 frames"]
+    assert len(service.used()) == 3
+
+
+def test_what_a_lost_connection_has_not_answered_is_sent_again(stage: Callable[..., Stage]) -> None:
+    service = Service(dies_after=4 * FRAME, deaths=1)
+    it = stage(service)
+    said = frames(0, 4)
+    it.hear(*said)
+    it.events.await_first(ServiceDown)
+    it.hear(*frames(4, 4), SILENCE, SILENCE, SILENCE)
+    assert it.events.await_first(Heard).text == "all 11 frames"
+    assert service.used()[-1] == b"".join(frames(0, 8)) + SILENCE * 3
+    it.end()
+    assert it.events.of(Gap) == []
+    assert len(it.events.of(Heard)) == 1
+    assert it.events.of(ServiceUp)
+
+
+def test_a_stretch_that_breaks_every_connection_is_given_up_and_told_of(stage: Callable[..., Stage]) -> None:
+    service = Service(dies_after=2 * FRAME, deaths=1000)
+    it = stage(service)
+    it.hear(*frames(0, 6), SILENCE, SILENCE, SILENCE)
+    heard = it.events.await_first(Heard)
+    assert "frames" in heard.text or heard.text == ""  # the last partial counts
+    assert it.events.await_first(Gap).seconds == pytest.approx(0.9)
+
+
+def test_a_service_that_never_answers_costs_one_turn_and_no_more(stage: Callable[..., Stage]) -> None:
+    service = Service(answers=False)
+    it = stage(service, answer_seconds=0.3)
+    it.hear(*frames(0, 5), SILENCE, SILENCE, SILENCE)
+    assert it.events.await_first(Heard).text == "8 frames"  # the last partial is kept
+    it.hear(*frames(9, 2), SILENCE, SILENCE, SILENCE)
+    assert it.events.await_first(Heard, 2).text == "5 frames"
+
+
+@pytest.mark.parametrize("script", [refuses("403 Forbidden"), refuses("500 Oops"), mute], ids=["403", "500", "mute"])
+def test_a_service_that_is_not_there_leaves_a_gap_and_an_empty_transcript(
+    stage: Callable[..., Stage], script: object
+) -> None:
+    it = stage(script, outage_seconds=1.0)
+    it.hear(*frames(0, 5), SILENCE, SILENCE, SILENCE)
+    assert it.events.await_first(Heard).text == ""
+    gap = it.events.await_first(Gap)
+    assert gap.seconds == pytest.approx(0.8) and "transcription" in gap.reason
+
+
+def test_while_the_ear_is_shut_nothing_is_heard_and_an_unfinished_turn_ends(stage: Callable[..., Stage]) -> None:
+    service = Service()
+    it = stage(service)
+    it.hear(*frames(0, 5))
+    it.events.await_first(SpeechBegan)
+    service.await_bytes(5 * FRAME)
+    it.recognizer.listen(False)
+    assert it.events.await_first(Heard).text == "all 5 frames"
+    it.hear(*frames(20, 5), SILENCE, SILENCE, SILENCE)
+    it.end()
+    assert len(it.events.of(Heard)) == 1
+    assert service.used() == [b"".join(frames(0, 5))]
+
+
+def test_captions_come_one_by_one_and_the_end_of_the_frames_is_the_end(stage: Callable[..., Stage]) -> None:
+    service = Service(final_each=4 * FRAME)
+    it = stage(service, captions=True)
+    it.hear(*frames(0, 10))
+    it.end()
+    assert [heard.text for heard in it.events.of(Heard) if heard.text] == ["final 1", "final 2", "all 10 frames"]
+    assert service.used() == [b"".join(frames(0, 10))]
+    assert service.eofs[service.heard.index(service.used()[0])] == 1
+    assert [heard.export_id for heard in it.events.of(Heard) if heard.export_id] != []
+
+
+def test_captions_go_on_after_a_loss_without_saying_anything_twice(stage: Callable[..., Stage]) -> None:
+    service = Service(dies_after=6 * FRAME, deaths=1, final_each=4 * FRAME)
+    it = stage(service, captions=True)
+    it.hear(*frames(0, 6))
+    it.events.await_first(ServiceDown)
+    it.hear(*frames(6, 1))
+    it.end()
+    assert [heard.text for heard in it.events.of(Heard) if heard.text][0] == "final 1"
+    first, second = service.used()
+    assert first == b"".join(frames(0, 6))
+    # What the first final answered is not sent again; everything that came after it is.
+    assert b"".join(frames(0, 7)).endswith(second)
+    assert it.events.of(Gap) == []
+
+
+def test_an_abort_gives_the_end_mark_and_ends_soon(stage: Callable[..., Stage]) -> None:
+    service = Service(answers=False)
+    it = stage(service)
+    it.hear(*frames(0, 5))
+    service.await_bytes(5 * FRAME)
+    it.recognizer.abort()
+    assert it.recognizer.join(Deadline(5.0))
+    assert service.eofs[service.heard.index(service.used()[0])] == 1
+    assert [heard.text for heard in it.events.of(Heard)] == ["5 frames"]
+
+
+def test_a_stop_before_anything_was_said_ends_at_once(stage: Callable[..., Stage]) -> None:
+    service = Service()
+    it = stage(service)
+    it.end()
+    assert it.events.of(Heard) == []
