@@ -6,7 +6,6 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from agent.audio.ring import RingBuffer
 from agent.connection.farewells import Farewells, part
@@ -18,9 +17,6 @@ from agent.lineup import Lineup
 from agent.passages import Passages
 from agent.speech import SpeechSession
 from agent.threads import Deadline, Mailbox, Worker
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +73,7 @@ class _Job:
     done: int = 0  # passages that the service at hand has been given and has answered
     ticket: int | None = None
     sounded: bool = False
+    again: bool = False  # the last service has been given its second chance
     patience: Deadline = field(default_factory=lambda: Deadline(None))
     failures: list[str] = field(default_factory=list)
 
@@ -86,8 +83,9 @@ class Synthesizer(Worker):
 
     ``begin``, ``say``, ``complete`` and ``hush`` may be called from any thread. Every utterance that was begun ends in
     one event: ``Spoken``, ``Cancelled`` or ``Unspoken``, which the speaker gives where sound has reached the ring, and
-    this thread where none has. An utterance that fails before its first sound goes to the next service; one that
-    fails after it is not begun again. ``stop()`` lets the utterance under way flow out; both endings give every open
+    this thread where none has. An utterance that fails before its first sound goes to the next service, and where the
+    connection of the last one broke, once more to that: it may have gone stale while it waited. One that fails after
+    its first sound is not begun again. ``stop()`` lets the utterance under way flow out; both endings give every open
     session its end mark.
     """
 
@@ -258,7 +256,8 @@ class Synthesizer(Worker):
             self._session = SpeechSession(connection, self._first_audio_seconds)
             job.patience = Deadline(None)
             return True
-        if standby.error is not None:
+        last = len(job.services) == 1  # worth waiting for, where it is being dialled just now
+        if standby.error is not None and not (last and standby.dialling):
             self._pass_on(job, str(standby.error))
             return True
         if job.patience.remaining() is None:
@@ -281,9 +280,10 @@ class Synthesizer(Worker):
         if session.ended and session.asked and not job.sounded:
             session.failure = f"{session.connection.service}: it ended without a sound"
         if session.failure is not None:
+            broke = session.connection.ended and not session.permanent
             self._hang_up()
             job.services[0].broke(session.failure, permanent=session.permanent)
-            self._pass_on(job, session.failure)
+            self._pass_on(job, session.failure, broke=broke)
         elif session.ended:
             self._hang_up()
             job.services[0].healthy()
@@ -307,10 +307,13 @@ class Synthesizer(Worker):
                 return False
         return True
 
-    def _pass_on(self, job: _Job, reason: str) -> None:
-        """To the next service, from the first passage on."""
-        job.services.pop(0)
+    def _pass_on(self, job: _Job, reason: str, *, broke: bool = False) -> None:
+        """To the next service, from the first passage on; ``broke``: it was the connection, which may be another's."""
+        failed = job.services.pop(0)
         job.failures.append(reason)
+        if broke and not job.services and not job.again:
+            job.again = True
+            job.services = [failed]
         job.done = 0
         job.patience = Deadline(None)
         if job.sounded:

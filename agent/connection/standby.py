@@ -75,6 +75,11 @@ class Standby:
         self._not_before = 0.0
         self._dropped = 0
 
+    @property
+    def dialling(self) -> bool:
+        """Whether a connection may be there soon."""
+        return self._dialling is not None
+
     def waitables(self) -> Sequence[HasFileno]:
         """What the owner waits for to be readable."""
         return [self._dialled] if self._connection is None else [self._dialled, self._connection]

@@ -50,7 +50,7 @@ def test_row_01_a_refused_connection_fails_the_utterance_and_is_told_once(figure
                 assert speaking.spoken(TEXT) == sound(TEXT)
                 took = time.monotonic() - began
                 tries = speaking.ups[0].tries
-            assert len(speaking.downs) == 1 and tries >= 1
+                assert len(speaking.downs) == 1 and tries >= 1
     figure(1, f"{service}: 3 of 3 failed with the reason, 1 line for {tries} tries, said again after {took:.2f} s")
     assert took < 2.0
 
@@ -124,12 +124,14 @@ def test_row_04_a_bad_certificate_never_sees_the_key(
 def test_row_04_a_good_certificate_is_spoken_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
-    with Scripted(speaks("neuphonic"), tls=authority.good()) as server:
-        with Speaking(synthesis(server.port, "neuphonic", secure=True)) as speaking:
-            assert speaking.spoken(TEXT) == sound(TEXT)
+    with (
+        Scripted(speaks("neuphonic"), tls=authority.good()) as server,
+        Speaking(synthesis(server.port, "neuphonic", secure=True)) as speaking,
+    ):
+        assert speaking.spoken(TEXT) == sound(TEXT)
 
 
-@pytest.mark.parametrize("bytes_passed", [0, 5, 200, 1000])
+@pytest.mark.parametrize("bytes_passed", [0, 5, 200, 900])
 def test_row_05_a_tls_handshake_that_stalls_is_given_up(
     figure: Figure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_passed: int
 ) -> None:

@@ -136,12 +136,15 @@ class Scripted:
     apart).
     """
 
-    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None, receive_bytes: int | None = None) -> None:
+    def __init__(
+        self, *scripts: Script, tls: ssl.SSLContext | None = None, receive_bytes: int | None = None, port: int = 0
+    ) -> None:
         self._scripts, self._tls = scripts, tls
         self._listener = socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if receive_bytes is not None:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        self._listener.bind(("127.0.0.1", 0))
+        self._listener.bind(("127.0.0.1", port))
         self._listener.listen(64)
         self.port = int(self._listener.getsockname()[1])
         self.over = threading.Event()
