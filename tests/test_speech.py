@@ -1,0 +1,136 @@
+"""One session with a speech service: passages in, sound out, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from tools import scripted
+from tools.scripted import Scripted, deaf, polite, silent
+from tools.voices import RATE, Voice, audio, falls_silent, hangs_up, refuses_the_text, resets, sound
+
+from agent.audio.format import Format
+from agent.connection import Connection, connect, wait
+from agent.errors import AudioError
+from agent.protocols import neuphonic
+from agent.speech import MOST_REFUSED, SpeechSession
+from agent.threads import Deadline
+
+
+@pytest.fixture
+def session() -> Iterator[Callable[..., SpeechSession]]:
+    with ExitStack() as stack:
+
+        def begin(
+            script: Callable[[scripted.Peer], object], patience: float = 5.0, one_passage: bool = False
+        ) -> SpeechSession:
+            server = stack.enter_context(Scripted(script))
+            codec = neuphonic.Client(
+                f"ws://127.0.0.1:{server.port}/speak/en", "k", temperature=None, sampling_rate=RATE
+            )
+            codec.one_passage = one_passage
+            connection: Connection = connect(codec, Deadline(10.0), ping_seconds=None)
+            stack.callback(connection.abort)
+            return SpeechSession(connection, patience)
+
+        yield begin
+
+
+def heard(session: SpeechSession, seconds: float = 20.0) -> bytes:
+    """Pumps to the end of the session and returns its sound."""
+    pcm = b""
+    deadline = Deadline(seconds)
+    while not session.ended and session.failure is None:
+        assert not deadline.over, "the session did not end"
+        wait(session.connection, [], min(session.next_timeout() or 1.0, 1.0))
+        pcm += b"".join(session.pump())
+    return pcm
+
+
+def test_all_that_was_given_comes_back_as_sound(session: Callable[..., SpeechSession]) -> None:
+    voice = Voice()
+    it = session(voice)
+    it.speak(["Hello there.", "How are you?"], complete=True)
+    assert heard(it) == sound("Hello there. How are you?")
+    assert it.ended and it.failure is None and it.asked == 2 and it.format == Format(RATE)
+
+
+def test_a_session_for_one_passage_takes_one_and_ends_with_it(session: Callable[..., SpeechSession]) -> None:
+    """With more passages waiting it was never told that it had ended, and waited for ever."""
+    it = session(Voice(), one_passage=True)
+    it.speak(["Hello there.", "How are you?"], complete=True)
+    assert heard(it) == sound("Hello there.")
+    assert it.ended and it.asked == 1 and it.full
+
+
+@pytest.mark.parametrize("then", [hangs_up, resets, falls_silent, refuses_the_text])
+def test_what_goes_wrong_is_told_in_a_sentence(
+    session: Callable[..., SpeechSession], then: Callable[[scripted.Peer], None]
+) -> None:
+    it = session(Voice(after=0, then=then), patience=0.3)
+    it.speak(["Hello there."], complete=True)
+    assert heard(it) == b""
+    assert it.failure is not None and it.failure.startswith("neuphonic: ") and not it.ended
+
+
+@pytest.mark.parametrize("script", [silent, deaf], ids=["silent", "deaf"])
+def test_no_sound_in_time_is_a_failure(
+    session: Callable[..., SpeechSession], script: Callable[[scripted.Peer], object]
+) -> None:
+    it = session(script, patience=0.3)
+    it.speak(["Hello there."], complete=False)
+    heard(it)
+    assert it.failure == "neuphonic: no sound came for 0.3 s"
+
+
+def test_while_more_text_is_to_come_silence_after_sound_is_no_failure(
+    session: Callable[..., SpeechSession],
+) -> None:
+    it = session(Voice(), patience=0.2)
+    it.speak(["Hello there."], complete=False)
+    pcm = b""
+    while len(pcm) < len(sound("Hello there.")):
+        wait(it.connection, [], 1.0)
+        pcm += b"".join(it.pump())
+    ends = Deadline(0.6)
+    while not ends.over:
+        wait(it.connection, [], ends.remaining())
+        assert list(it.pump()) == []
+    assert it.failure is None and not it.ended
+    it.speak(["And more."], complete=True)
+    assert heard(it) == sound("And more.")
+    assert it.ended
+
+
+def test_messages_without_sense_are_passed_over_up_to_a_limit(session: Callable[..., SpeechSession]) -> None:
+    def babbles(peer: scripted.Peer) -> None:
+        peer.accept()
+        for _ in range(MOST_REFUSED + 1):
+            peer.text("no json at all")
+        peer.read_all()
+
+    it = session(babbles)
+    it.speak(["Hello."], complete=True)
+    heard(it)
+    assert it.failure is not None and str(MOST_REFUSED + 1) in it.failure
+
+
+def test_an_echo_of_the_text_is_no_sound(session: Callable[..., SpeechSession]) -> None:
+    it = session(polite, patience=0.3)
+    it.speak(["Hello."], complete=True)
+    heard(it)
+    assert it.failure is not None
+
+
+def test_sound_that_is_none_is_an_audio_error(session: Callable[..., SpeechSession]) -> None:
+    def mp3_instead(peer: scripted.Peer) -> None:
+        peer.accept()
+        peer.read_frame()
+        peer.send(audio(b"ID3\x04\x00\x00\x00\x00\x00\x21" + bytes(3000)))
+        peer.read_all()
+
+    it = session(mp3_instead)
+    it.speak(["Hello."], complete=True)
+    with pytest.raises(AudioError):
+        heard(it)
