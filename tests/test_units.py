@@ -116,5 +116,7 @@ def test_sound_gets_through_the_sandbox() -> None:
 
 def test_it_waits_for_neither_the_network_nor_a_card() -> None:
     unit = agent_unit()
-    assert set(unit["After"][0].split()) == {"sound.target", "network.target"}
-    assert not {"Requires", "BindsTo", "Wants"} & unit.keys()
+    awaited = {word for line in unit["After"] for word in line.split()}
+    assert awaited == {"sound.target", "network.target", "modprobe@snd.service"}
+    assert unit["Wants"] == ["modprobe@snd.service"]
+    assert not {"Requires", "BindsTo"} & unit.keys()

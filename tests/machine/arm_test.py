@@ -1,18 +1,18 @@
-"""``scripts/arm-test``: the package in an arm64 Debian under emulation, down to one whole turn of ``voice-agent demo``."""
+"""``scripts/arm-test``: the package in an arm64 Debian under emulation, down to one whole turn of the demonstration."""
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from agent.audio.wav import read_wav
 from machine import debian
 from machine.table import Table, Unusable
-
-from agent.audio.wav import read_wav
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURE = "arm64"
@@ -23,6 +23,8 @@ def main() -> int:
     parser.add_argument("suite", nargs="?", default="bookworm", choices=("bookworm", "trixie"))
     suite = parser.parse_args().suite
     table = Table()
+    # Told to end, it still takes everything down.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="voice-agent-arm-") as folder:
         try:
             ArmTest(Path(folder), suite, table).run()
@@ -50,7 +52,7 @@ class ArmTest:
         return debian.in_root(self._root, list(command), self._archives)
 
     def _build(self) -> str:
-        command = [ROOT / "scripts/package", "--output", self._folder / "dist"]
+        command = [str(ROOT / "scripts/package"), "--output", str(self._folder / "dist")]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         self._package = Path(done.stdout.strip())

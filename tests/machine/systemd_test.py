@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -45,6 +46,8 @@ def main() -> int:
     parser.add_argument("suite", nargs="?", default="bookworm", choices=("bookworm", "trixie"))
     suite = parser.parse_args().suite
     table = Table()
+    # Told to end, it still takes everything down.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="voice-agent-machine-") as folder:
         test = MachineTest(Path(folder), suite, table)
         try:
@@ -91,6 +94,7 @@ class MachineTest:
         step("a frozen worker: stacks, restart, serving again", self._freeze)
         step("keys reach the service through the sandbox", self._keys)
         step("stop in the middle of a sentence: end marks, success", self._stop)
+        step("the server for a LAN: started, speaking, stopped", self._server)
         step("no key at all is no reason not to start", self._no_keys)
         step("a mistake in the configuration: 78, no restart", self._mistake)
         step("upgrade keeps the configuration and what is disabled", self._upgrade)
@@ -268,8 +272,21 @@ class MachineTest:
         assert not left, "processes are left"
         return "<STOP> and eof on every connection"
 
-    def _no_keys(self) -> None:
+    def _server(self) -> None:
+        unit = "voice-agent-server.service"
+        enabled = self._box.run("systemctl", "is-enabled", unit, check=False).stdout.strip()
+        assert enabled == "disabled", f"it is {enabled}, though nobody has asked for it"
         self._box.run("systemctl", "stop", "wire.service")
+        self._box.run("systemctl", "start", unit)
+        self._box.wait("it listens", lambda: "listening on 0.0.0.0:8394" in " ".join(self._box.lines(unit)))
+        self._box.run("voice-agent", "say", "--service", "local", "--output", "/root/lan.wav", SENTENCE)
+        assert read_wav(self._root / "root/lan.wav")[1] == self._reference, "it speaks with another voice"
+        assert any("has come" in line for line in self._box.lines(unit)), "nobody has come to it"
+        self._box.run("systemctl", "stop", unit)
+        result = self._box.show(unit, "Result")
+        assert result == "success", f"it ended with {result}"
+
+    def _no_keys(self) -> None:
         (self._root / CONFIG).write_text(self._kept)
         for file in (self._root / "etc/voice-agent/credentials").iterdir():
             file.unlink()
