@@ -22,7 +22,7 @@ from agent.frontends.control import Control
 from agent.local_server import LocalServer
 from agent.microphone import Microphone
 from agent.patience import Patience, patient
-from agent.recognizer import Frames, Recognizer
+from agent.recognizer import SETTLE_SECONDS, Frames, Recognizer
 from agent.responder import Responder
 from agent.responders.factory import make_responder
 from agent.service import Paths
@@ -121,12 +121,15 @@ def make_recognizer(
     *,
     eager: bool = True,
 ) -> Recognizer:
+    at_home = local is not None and points_at(config.transcription.url, config)
     return Recognizer(
         frames,
         ears,
         make_transcription(config, report, local, eager=eager),
         report,
         captions=ears.patient,
+        # Of a server of another make it is only known after the first session whether it forgets its last words.
+        settle_seconds=None if at_home else SETTLE_SECONDS if ears.patient else 0.0,
         outage_seconds=config.microphone.outage_seconds,
     )
 
@@ -177,6 +180,8 @@ def make_speaker(
         report,
         period_seconds=settings.period_seconds,
         prebuffer_seconds=settings.prebuffer_seconds,
+        prebuffer_most_seconds=settings.prebuffer_most_seconds,
+        wake_seconds=settings.wake_seconds,
         volume=settings.volume,
         patience=patience,
     )
