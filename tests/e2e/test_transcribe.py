@@ -191,7 +191,7 @@ def test_a_second_signal_leaves_at_once(agent: Start, configured: Callable[[str]
         # It waits for the last transcript of a server that never says anything.
         assert heard.wait(20)
         process.signal(signal.SIGTERM)
-        assert process.end(2) == -signal.SIGTERM
+        assert process.end(2) == 128 + signal.SIGTERM
 
 
 def test_the_export_is_fetched_and_written_beside_the_file_where_it_is_asked_for(
