@@ -20,7 +20,7 @@ from agent.audio.devices import open_sink, open_source
 from agent.audio.format import SPEECH, Format
 from agent.audio.frames import FrameQueue
 from agent.audio.ring import RingBuffer
-from agent.events import DeviceBack, DeviceLost, Event, Gap, Spoken
+from agent.events import DeviceBack, DeviceLost, Event, Gap, SpeakingBegan, Spoken
 from agent.lasting_sink import LastingSink
 from agent.microphone import Microphone
 from agent.speaker import Speaker
@@ -254,6 +254,47 @@ def both(folder: str, seconds: float, spin: bool = False) -> dict[str, Any]:
     done = _both(seconds, spin)
     heard = array.array("h", FakePortAudio(Path(folder)).heard())
     return {**done, "heard": array.array("h", filter(None, heard)).tobytes() == done["heard"]}
+
+
+def survive(rate: int, until: str) -> dict[str, Any]:
+    """Both sides on ``default``, whose server somebody else kills and starts again; each step is one line on stdout."""
+    report = Report()
+    ear = Ear(report, "default")
+    format = Format(rate)
+    ring = RingBuffer(1 << 22)
+    speaker = Speaker(ring, lambda format: open_sink("default", format, 0.02, 0.1), report)
+    supervisor = Supervisor([ear.microphone, speaker])
+    supervisor.start()
+    ear.hear(0.5)
+    ticket = ring.begin("endless", format)
+    ring.write(ticket, counted(rate))
+    report.wait(SpeakingBegan)
+    print("at work", flush=True)
+    report.wait(DeviceLost, 2)
+    print("lost", flush=True)
+    ring.clear("the test")
+    assert sys.stdin.readline() == "go on\n"
+    after = counted(rate // 2, 7)
+    ticket = ring.begin("after", format)
+    ring.write(ticket, after)
+    ring.end(ticket)
+    report.wait(DeviceBack, 2)
+    print("back", flush=True)
+    report.wait(Spoken)
+    began = time.monotonic()
+    while bytes.fromhex(until) not in ear.sound and time.monotonic() - began < PATIENCE_SECONDS:
+        ear.sound += ear.frames.get(timeout_seconds=1.0) or b""
+    ear.end()
+    ring.close()
+    assert speaker.join(Deadline(PATIENCE_SECONDS))
+    # How long the server itself was away is not ours to shorten: what counts is how long after the last try in vain.
+    lost = max(at for at, _ in report.of(DeviceLost))
+    return {
+        "said": bytes.fromhex(until) in ear.sound,
+        "back": max(at for at, _ in report.of(DeviceBack)) - lost,
+        "sound after": after.hex(),
+        "gaps": len(ear.gaps()),
+    }
 
 
 if __name__ == "__main__":

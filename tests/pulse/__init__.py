@@ -1,0 +1,117 @@
+"""A PulseAudio of a test's own, without root, D-Bus or a card: what it plays can be recorded, what it hears be played."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+PATIENCE_SECONDS = 20.0
+
+
+class Pulse:
+    """A server in ``folder`` with a speaker (a null sink of ``rate``, mono) and a microphone (what is played into the
+    sink ``micfeed``). ``env`` is what a process needs to have both as its ALSA devices ``speaker``, ``mic`` and
+    ``default``."""
+
+    def __init__(self, folder: Path, rate: int) -> None:
+        self.folder, self.rate = folder, rate
+        self._socket = folder / "native"
+        self._server: subprocess.Popen[bytes] | None = None
+        self._recorder: subprocess.Popen[bytes] | None = None
+        self.env = {
+            "PULSE_SERVER": f"unix:{self._socket}",
+            "ALSA_CONFIG_PATH": str(folder / "asound.conf"),
+            "HOME": str(folder),
+            "XDG_RUNTIME_DIR": str(folder),
+            "PULSE_RUNTIME_PATH": str(folder / "run"),
+        }
+        (folder / "run").mkdir(parents=True, mode=0o700)
+        # Without norewinds an idle null sink sleeps for 2 s, and the first seconds of a stream stall.
+        (folder / "default.pa").write_text(
+            f"load-module module-native-protocol-unix auth-anonymous=1 socket={self._socket}\n"
+            f"load-module module-null-sink sink_name=speaker norewinds=1 format=s16le rate={rate} channels=1\n"
+            "load-module module-null-sink sink_name=micfeed norewinds=1 format=s16le rate=16000 channels=1\n"
+            "load-module module-remap-source source_name=mic master=micfeed.monitor remix=no\n"
+            "set-default-sink speaker\nset-default-source mic\n"
+        )
+        server = f'server "unix:{self._socket}"'
+        (folder / "asound.conf").write_text(
+            # What the system's own configuration says of the pulse plugin is not read: this is all there is.
+            "pcm_type.pulse { lib libasound_module_pcm_pulse.so }\n"
+            f'pcm.speaker {{ type pulse {server} device "speaker" }}\n'
+            f'pcm.mic {{ type pulse {server} device "mic" }}\n'
+            'pcm.!default { type asym playback.pcm "speaker" capture.pcm "mic" }\n'
+        )
+
+    def start(self) -> None:
+        """Returns when it accepts clients."""
+        self._socket.unlink(missing_ok=True)
+        self._server = subprocess.Popen(
+            ["pulseaudio", "-n", "-F", str(self.folder / "default.pa"), "--daemonize=no", "--use-pid-file=no",
+             "--exit-idle-time=-1", "--disallow-exit", "--realtime=no", "--high-priority=no",
+             f"--log-target=file:{self.folder / 'log'}"],
+            env={**_clean(), **self.env}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL, cwd=self.folder,
+        )  # fmt: skip
+        pause = threading.Event()
+        for _ in range(round(PATIENCE_SECONDS / 0.05)):
+            if self._pactl("info").returncode == 0:
+                return
+            pause.wait(0.05)
+        raise AssertionError(f"PulseAudio did not start: {(self.folder / 'log').read_text()[-2000:]}")
+
+    def kill(self) -> None:
+        """As when it crashes."""
+        if self._server is not None:
+            self._server.send_signal(signal.SIGKILL)
+            self._server.wait(PATIENCE_SECONDS)
+            self._server = None
+
+    def record(self) -> None:
+        """Records what the speaker plays from now on; returns when the recorder is connected."""
+        with (self.folder / "heard.raw").open("wb") as file:
+            self._recorder = subprocess.Popen(
+                ["parec", "-d", "speaker.monitor", "--raw", "--format=s16le", f"--rate={self.rate}", "--channels=1",
+                 "--latency-msec=20"],
+                env={**_clean(), **self.env}, stdout=file, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        pause = threading.Event()
+        for _ in range(round(PATIENCE_SECONDS / 0.05)):
+            if (self.folder / "heard.raw").stat().st_size:
+                return
+            pause.wait(0.05)
+        raise AssertionError("nothing was recorded")
+
+    def heard(self, until: bytes | None = None) -> bytes:
+        """What has been recorded; waits until ``until`` is in it."""
+        pause = threading.Event()
+        for _ in range(round(PATIENCE_SECONDS / 0.05)):
+            heard = (self.folder / "heard.raw").read_bytes()
+            if until is None or until in heard:
+                return heard
+            pause.wait(0.05)
+        return heard
+
+    def say(self, wav: Path) -> None:
+        """Plays a WAV file into the microphone, in real time; returns when that is done."""
+        subprocess.run(
+            ["paplay", "-d", "micfeed", str(wav)], env={**_clean(), **self.env}, check=True, timeout=PATIENCE_SECONDS
+        )
+
+    def close(self) -> None:
+        if self._recorder is not None:
+            self._recorder.kill()
+            self._recorder.wait(PATIENCE_SECONDS)
+        self.kill()
+
+    def _pactl(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            ["pactl", *arguments], env={**_clean(), **self.env}, capture_output=True, timeout=PATIENCE_SECONDS
+        )
+
+
+def _clean() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in ("DBUS_SESSION_BUS_ADDRESS", "DISPLAY")}
