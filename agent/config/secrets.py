@@ -51,7 +51,7 @@ class Secret:
 
     def _look_up(self) -> str | None:
         if self.credential is not None:
-            return self._look_up_credential(self.credential)
+            return self._look_up_credential()
         if self.file is not None:
             try:
                 return _read(Path(self.file))
@@ -62,10 +62,17 @@ class Secret:
             return os.environ.get(self.env)
         return self.value
 
-    def _look_up_credential(self, name: str) -> str | None:
+    def places(self) -> tuple[Path, ...]:
+        """The files that a credential is looked for in; the first that can be read counts."""
+        if self.credential is None:
+            return ()
         directory = os.environ.get("CREDENTIALS_DIRECTORY")
+        name = self.credential
         given = [Path(directory) / name, Path(directory) / f"{UNIT_PREFIX}{name}"] if directory else []
-        for place in (*given, SYSTEM_CREDENTIALS / name):
+        return (*given, SYSTEM_CREDENTIALS / name)
+
+    def _look_up_credential(self) -> str | None:
+        for place in self.places():
             try:
                 return _read(place)
             except (FileNotFoundError, NotADirectoryError, PermissionError):

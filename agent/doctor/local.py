@@ -1,0 +1,117 @@
+"""Whether the local speech server answers or can be started, and has engines to speak and to recognise with."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+from dataclasses import replace
+
+from agent.assembly import own_server, points_at
+from agent.commands.servers import listens
+from agent.config import Config, Loaded
+from agent.doctor.configuration import line_of
+from agent.doctor.finding import BROKEN, DOUBTFUL, FINE, Finding
+from agent.errors import AgentError, ServiceError
+from agent.local_server import LocalServer
+from agent.server import recognition, speech
+from agent.server.recognition import Deaf
+from agent.server.speech import Manner
+from agent.threads import Deadline
+
+START_SECONDS = 15.0
+RECOGNISER = "pip install 'edge-voice-agent[recognition]' (into the environment that voice-agent runs in)"
+
+_LIBRARIES = {"moonshine": "moonshine_voice", "vosk": "vosk"}
+
+
+def check_local(loaded: Loaded) -> list[Finding]:
+    """Nothing where nothing is local."""
+    config = loaded.config
+    if not uses_local(config):
+        return []
+    return [_server(loaded), *_engines(loaded)]
+
+
+def uses_local(config: Config) -> bool:
+    mode = config.conversation.mode
+    speaks = mode != "captions" and "local" in config.synthesis.services and config.synthesis.local.url is None
+    return own_server(config) is not None or speaks or _listens_to_local(config)
+
+
+def _listens_to_local(config: Config) -> bool:
+    return config.conversation.mode != "announce" and points_at(config.transcription.url, config)
+
+
+def _server(loaded: Loaded) -> Finding:
+    config, subject = loaded.config, "local server"
+    host, port = config.server.host, config.server.port
+    if port and listens(host, port):
+        return Finding(subject, FINE, f"answers at {host}:{port}")
+    if port and _taken(host, port):
+        saw = f"port {port} of {host} is taken by another program, which is no speech server"
+        cure = f"end it (sudo ss -ltnp 'sport = :{port}' names it)"
+        cure += f", or write another number at {line_of(loaded, 'server.port')}"
+        return Finding(subject, BROKEN, saw, cure, own=True)
+    if own_server(config) is None:
+        saw = f"nobody answers at {host}:{port}, and server.start is false"
+        cure = f"sudo systemctl start voice-agent-server on {host}, or true at {line_of(loaded, 'server.start')}"
+        return Finding(subject, BROKEN, saw, cure)
+    server = LocalServer(replace(config.server, host="127.0.0.1", port=0))
+    server.start()
+    try:
+        server.url(Deadline(START_SECONDS))
+    except ServiceError as error:
+        return Finding(subject, BROKEN, str(error), "voice-agent server (it says why)")
+    finally:
+        server.stop()
+    return Finding(subject, FINE, f"starts, and {host}:{port} is free")
+
+
+def _taken(host: str, port: int) -> bool:
+    try:
+        with socket.create_server((host, port)):
+            return False
+    except OSError:
+        return True
+
+
+def _engines(loaded: Loaded) -> list[Finding]:
+    config, found = loaded.config, []
+    if config.server.start is False and not listens("127.0.0.1", config.server.port):
+        return []  # the engines are on another machine
+    if config.conversation.mode != "captions" and "local" in config.synthesis.services:
+        found.append(_voice(config))
+    if _listens_to_local(config):
+        found.append(_recogniser(loaded))
+    return found
+
+
+def _voice(config: Config) -> Finding:
+    subject, voice = "local voice", config.synthesis.local.voice
+    try:
+        spoken = speech.find(config.server.speech).speak("Hello.", Manner(22050, voice=voice, language=voice))
+        size = sum(len(chunk) for chunk in spoken.chunks)
+    except AgentError as error:
+        return Finding(subject, BROKEN, str(error), "sudo apt install flite espeak-ng")
+    if not size:
+        return Finding(subject, DOUBTFUL, "the engine gave no sound", "voice-agent say hello")
+    return Finding(subject, FINE, f"speaks ({config.server.speech}, voice {voice})")
+
+
+def _recogniser(loaded: Loaded) -> Finding:
+    settings, subject = loaded.config.server, "local recogniser"
+    if settings.recognition == "none":
+        saw = "server.recognition is none, and the microphone's sound goes there"
+        return Finding(subject, BROKEN, saw, f"write auto at {line_of(loaded, 'server.recognition')}", own=True)
+    try:
+        engine = recognition.find(settings.recognition, settings.model_path, settings.script)
+        if isinstance(engine, Deaf):
+            engine.open()
+    except AgentError as error:
+        return Finding(subject, BROKEN, str(error), RECOGNISER)
+    # Its model is not loaded here: that takes seconds, and 200 MB.
+    name = type(engine).__name__.lower()
+    library = _LIBRARIES.get(name)
+    if library is not None and importlib.util.find_spec(library) is None:
+        return Finding(subject, BROKEN, f"{name} is not installed", RECOGNISER)
+    return Finding(subject, FINE, f"{name} is there")
