@@ -1,4 +1,4 @@
-"""From end to end through a sound card: nothing is clipped, nothing is lost, and a poor card sounds as good as it can."""
+"""From end to end through a card: nothing is clipped, nothing is lost, and a poor card sounds as good as it can."""
 
 from __future__ import annotations
 

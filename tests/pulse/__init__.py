@@ -1,4 +1,4 @@
-"""A PulseAudio of a test's own, without root, D-Bus or a card: what it plays can be recorded, what it hears be played."""
+"""A PulseAudio of a test's own, without D-Bus or a card: what it plays is recorded, what it hears is played to it."""
 
 from __future__ import annotations
 

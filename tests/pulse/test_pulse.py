@@ -1,4 +1,4 @@
-"""On a sound server, as on a desktop: what is said is heard, what is spoken arrives, and a server that dies is survived."""
+"""On a sound server, as on a desktop: what is said is heard, and a server that dies is survived."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 from e2e.processes import Process, Wired
-from pulse import Pulse
 
 from agent.audio.format import SPEECH
 from agent.audio.wav import wav_header
 from agent.server import tone
+from pulse import Pulse
 
 RATE = 22050
 TEXT = "one two three four five"
