@@ -78,9 +78,16 @@ def _parser() -> argparse.ArgumentParser:
     hush = _command(commands, "hush", _hush, "have the running daemon be silent")
     _with_config(hush)
 
-    volume = _command(commands, "volume", _volume, "how loud the running daemon speaks, until it ends")
+    volume = _command(commands, "volume", _volume, "how loud the running daemon speaks, also after a restart")
     _with_config(volume)
     volume.add_argument("percent", nargs="?", type=int, choices=range(101), metavar="PERCENT", help="0 to 100")
+
+    abouts = {"mute": "silence the running daemon's speaker, or close its microphone", "unmute": "the opposite of mute"}
+    for name, about in abouts.items():
+        muting = _command(commands, name, _mute, about)
+        _with_config(muting)
+        muting.add_argument("device", choices=("speaker", "microphone"))
+        muting.set_defaults(muted=name == "mute")
 
     commands.add_parser("server", help="the local speech server (server --help tells more)")
 
@@ -178,6 +185,12 @@ def _volume(options: argparse.Namespace) -> int:
     from agent.commands.status import volume
 
     return volume(_at_once(options), options.percent)
+
+
+def _mute(options: argparse.Namespace) -> int:
+    from agent.commands.status import mute
+
+    return mute(_loaded(options), options.device, options.muted)
 
 
 def _server(arguments: list[str]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.conversation import State
-from agent.events import DeviceBack, DeviceLost, Event, ServiceDown, ServiceUp
+from agent.events import DeviceBack, DeviceLost, Event, MicrophoneMute, Mute, ServiceDown, ServiceUp
 
 WORDS = {
     State.IDLE: "listening",
@@ -29,12 +29,14 @@ REFUSALS = {
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How the daemon is: in one line, and for programs. ``volume`` is in percent, ``None`` where it does not speak."""
+    """How the daemon is: in one line, and for programs. ``volume`` is in percent, ``None`` where it does not speak;
+    ``muted`` are those of the microphone and the speaker that somebody has muted."""
 
     line: str
     state: str
     troubles: tuple[str, ...] = ()
     volume: int | None = None
+    muted: tuple[str, ...] = ()
 
 
 class Condition:
@@ -53,6 +55,7 @@ class Condition:
         self._lost: dict[str, str] = {}
         self._down: dict[str, str] = {}
         self._complaint: str | None = None
+        self._muted: set[str] = set()
 
     def note(self, event: Event) -> None:
         match event:
@@ -64,6 +67,10 @@ class Condition:
                 self._lost[which] = f"no {which}: waiting for {_device(self._devices.get(which, 'default'))}"
             case DeviceBack(which):
                 self._lost.pop(which, None)
+            case Mute(muted):
+                self._mute("speaker", muted)
+            case MicrophoneMute(muted):
+                self._mute("microphone", muted)
 
     def reloaded(self, services: Sequence[str]) -> None:
         """Other services are used from now on: what was known of the old ones is out of date."""
@@ -81,12 +88,19 @@ class Condition:
         doing = [voice] if voice else []
         if state is not State.IDLE:
             doing.append(WORDS[state])
-        elif not voice and "microphone" not in self._lost:
+        elif not voice and "microphone" not in self._lost and "microphone" not in self._muted:
             doing.append(self._idle)
-        return "; ".join([*troubles, *doing])
+        muted = [f"the {device} is muted" for device in sorted(self._muted)]
+        return "; ".join([*troubles, *muted, *doing])
 
     def status(self, state: State, volume: int | None) -> Status:
-        return Status(self.line(state), state.value, self._troubles(), volume)
+        return Status(self.line(state), state.value, self._troubles(), volume, tuple(sorted(self._muted)))
+
+    def _mute(self, device: str, muted: bool) -> None:
+        if muted:
+            self._muted.add(device)
+        else:
+            self._muted.discard(device)
 
     def _troubles(self) -> tuple[str, ...]:
         complaint = [] if self._complaint is None else [self._complaint]

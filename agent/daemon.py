@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable
 from typing import TextIO
 
+from agent import journal
 from agent.assembly import Parts, assemble, own_server
 from agent.condition import Condition, Status
 from agent.config.model import Config
@@ -28,23 +29,9 @@ from agent.conversation import (
     Speak,
 )
 from agent.errors import ConfigError, DeviceError
-from agent.events import (
-    Cancelled,
-    DeviceBack,
-    DeviceLost,
-    Died,
-    Event,
-    Gap,
-    Heard,
-    Hush,
-    Reload,
-    ServiceDown,
-    ServiceUp,
-    Spoken,
-    Stop,
-    Volume,
-)
+from agent.events import Cancelled, Died, Event, Heard, Hush, Reload, Stop
 from agent.frontend import Frontend, News
+from agent.levels import Levels
 from agent.local_server import LocalServer
 from agent.reload import apply
 from agent.safe import safe
@@ -67,7 +54,8 @@ class Daemon:
     ``run`` returns the exit code: 0 after a ``Stop``, 70 after a worker died. ``watch`` is shown every event before it
     is handled and every record (a demonstration). ``frontends`` makes the doors for the outside, each with the inbox
     to report to. ``local`` is a local server that runs already and belongs to somebody else. ``captions`` is where
-    finals go in captions mode. ``reread`` reads the configuration again, after a SIGHUP, and raises ``ConfigError``.
+    finals go in captions mode. ``levels`` keeps volume and mutes. ``reread`` reads the configuration again, after a
+    SIGHUP, and raises ``ConfigError``.
     """
 
     def __init__(
@@ -80,6 +68,7 @@ class Daemon:
         local: LocalServer | None = None,
         captions: TextIO | None = None,
         reread: Callable[[], Config] | None = None,
+        levels: Levels | None = None,
     ) -> None:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._config, self._service, self._watch = config, service, watch
@@ -95,6 +84,7 @@ class Daemon:
         )
         self._condition = Condition(mode, self._condition_services(), config.microphone.device, config.speaker.device)
         self._parts: Parts = assemble(config, self.inbox.put, self._local)
+        self._levels = levels or Levels(None, config.speaker.volume)
         self._frontends = frontends(self.inbox.put)
         self._doors = Supervisor([*self._frontends])
         self._watchdog = Watchdog(service, [self._parts.supervisor, self._doors])
@@ -115,6 +105,8 @@ class Daemon:
     def _start(self) -> None:
         if self._own_server is not None:
             self._own_server.start()
+        for event in self._levels.kept():
+            self._note(event)
         self._parts.supervisor.start()
         self._doors.start()
         status = self._status()
@@ -180,27 +172,11 @@ class Daemon:
 
     def _note(self, event: Event) -> None:
         self._condition.note(event)
-        transcripts = self._config.logging.transcripts
-        match event:
-            case Heard(text) if text:
-                log.info("heard: %s", safe(text, 500) if transcripts else f"{len(text.split())} words")
-                if self._captions is not None and self._config.conversation.mode == "captions":
-                    print(safe(text), file=self._captions, flush=True)
-            case Gap(start, seconds, reason):
-                log.warning("%.2f s of sound are missing from %.1f s on: %s", seconds, start, reason)
-            case ServiceDown(_, reason, permanent):
-                log.log(logging.ERROR if permanent else logging.WARNING, "%s", reason)
-            case ServiceUp(service, tries):
-                log.info("%s is back, after %d tries", service, tries)
-            case DeviceLost(which, reason):
-                log.warning("no %s: %s", which, reason)
-            case DeviceBack(which, seconds):
-                log.info("the %s is back after %.1f s", which, seconds)
-            case Spoken(underruns=underruns, silence_seconds=silence) if underruns:
-                log.warning("the sound came too late %d times; %.2f s of silence were put in", underruns, silence)
-            case Volume(percent, by) if self._parts.speaker is not None:
-                self._parts.speaker.volume = percent
-                log.info("volume: %d percent, by %s", percent, by)
+        journal.write(event, transcripts=self._config.logging.transcripts)
+        self._levels.note(event, self._parts.speaker, self._parts.microphone)
+        if isinstance(event, Heard) and event.text and self._config.conversation.mode == "captions":
+            if self._captions is not None:
+                print(safe(event.text), file=self._captions, flush=True)
 
     def _reload(self) -> None:
         self._service.reloading()

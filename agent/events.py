@@ -223,6 +223,22 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True)
+class Mute:
+    """The speaker is to be silent from now on, or not any more; what is said goes on unheard."""
+
+    muted: bool
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class MicrophoneMute:
+    """The microphone is to be closed from now on, or opened again."""
+
+    muted: bool
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reload:
     """Read the configuration again."""
 
@@ -258,6 +274,8 @@ Event = (
     | Ended
     | Hush
     | Volume
+    | Mute
+    | MicrophoneMute
     | Reload
     | Stop
 )

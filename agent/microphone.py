@@ -22,6 +22,10 @@ RETRY_SECONDS = 1.0
 FIRST_RETRY_SECONDS = 0.1
 """The first try after a loss comes at once, because most losses are hiccups."""
 
+SILENT_FRAME_SECONDS = 0.1
+SILENCE_SECONDS = 6.0
+"""Longer than any pause that ends a turn."""
+
 
 class Microphone(Worker):
     """Reads the source and puts its frames into the queue, until it is stopped; then the queue is closed.
@@ -30,6 +34,8 @@ class Microphone(Worker):
     is back; what was not heard meanwhile, from the last frame to the moment it is back, is reported as a ``Gap``, as is
     what the card itself dropped. A device that is not there at the start is waited for in the same way where
     ``patience`` says so; else its ``DeviceError`` ends the thread.
+
+    While it is muted the source is closed: nothing is heard at all, and no gap is reported.
     """
 
     patience_seconds = PATIENCE_SECONDS
@@ -45,21 +51,36 @@ class Microphone(Worker):
         super().__init__("microphone", report)
         self._frames, self._open_source, self._patience = frames, open_source, patience
         self._stopped = threading.Event()
+        self._wanted = threading.Event()  # cleared while it is muted
+        self._wanted.set()
         self._opened_at: float | None = None  # for the first time
         self._heard_until = 0.0
         self._lost_at: float | None = None
         self._tries = 0  # since a frame was read
 
+    def mute(self) -> None:
+        """Closes the source, from any thread. Twice is safe, and so is before the start."""
+        self._wanted.clear()
+
+    def unmute(self) -> None:
+        """Opens the source again."""
+        if not self._stopped.is_set():
+            self._wanted.set()
+
     def stop(self) -> None:
         self._stopped.set()
+        self._wanted.set()
 
     def abort(self) -> None:
-        self._stopped.set()
+        self.stop()
         self._frames.clear()
 
     def run(self) -> None:
         try:
             while not self._stopped.is_set():
+                if not self._wanted.is_set():
+                    self._be_muted()
+                    continue
                 try:
                     self._listen()
                 except DeviceError as error:
@@ -74,7 +95,7 @@ class Microphone(Worker):
         source = self._open()
         try:
             lost = 0
-            while not self._stopped.is_set():
+            while not self._stopped.is_set() and self._wanted.is_set():
                 self.beat()
                 frame = source.read()
                 if self._opened_at is None or self._lost_at is not None:
@@ -89,6 +110,17 @@ class Microphone(Worker):
             self.patience_seconds = OPENING_SECONDS
             source.close()
             self.patience_seconds = PATIENCE_SECONDS
+
+    def _be_muted(self) -> None:
+        """With the source closed: silence for as long as a turn that was under way may need to end, then nothing."""
+        silence = bytes(SPEECH.bytes_of(SILENT_FRAME_SECONDS))
+        for _ in range(round(SILENCE_SECONDS / SILENT_FRAME_SECONDS)):
+            self.beat()
+            self._frames.put(silence)
+            if self._wanted.wait(SILENT_FRAME_SECONDS):
+                return
+        while not self._wanted.wait(1.0):
+            self.beat()
 
     def _open(self) -> Source:
         self.beat()

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from agent.assembly import Parts, make_services, make_transcription, require_keys
 from agent.config import changes
 from agent.config.model import Config
-from agent.events import Event
+from agent.events import Event, Volume
+from agent.levels import CONFIGURATION
 from agent.local_server import LocalServer
 from agent.masking import hide_keys
 from agent.responders.factory import make_responder
@@ -67,7 +68,7 @@ def apply(
     if isinstance(parts.ears, Turns):
         parts.ears.retime(config.conversation.silence_seconds, config.conversation.turn_seconds)
     if parts.speaker is not None and config.speaker.volume != old.speaker.volume:
-        parts.speaker.volume = config.speaker.volume  # else what was set at the control socket stays
+        report(Volume(config.speaker.volume, CONFIGURATION))  # else what was set at the control socket stays
     set_level(config.logging.level)
     return Reloaded(config, tuple(key for key in different if key not in waiting), waiting)
 

@@ -23,6 +23,8 @@ FLOORS: list[list[tuple[str, ...]]] = [
         ("phrases",),
         ("supervisor", "watchdog"),
         ("conversation", "announcements", "condition", "frontend"),
+        ("journal",),
+        ("levels",),
     ],
     [
         ("microphone",),

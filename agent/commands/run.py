@@ -9,7 +9,8 @@ from collections.abc import Callable
 from agent.assembly import make_frontends, require_keys
 from agent.config.model import Config
 from agent.daemon import Daemon
-from agent.service import Service
+from agent.levels import Levels
+from agent.service import Paths, Service
 
 
 def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
@@ -21,4 +22,5 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
         frontends=lambda report: make_frontends(config, os.environ, report),
         captions=sys.stdout,
         reread=reread,
+        levels=Levels(Paths.of(os.environ).state / "levels.json", config.speaker.volume),
     ).run()

@@ -68,7 +68,8 @@ class _Saying:
             self._speaker = make_speaker(config, ring, self._inbox.put, patience=impatient)
         else:
             self._recording = recording = Recording(output)
-            self._speaker = Speaker(ring, recording.open, self._inbox.put, prebuffer_seconds=0.0)
+            # A file has all the time in the world, and hears no gap.
+            self._speaker = Speaker(ring, recording.open, self._inbox.put, prebuffer_most_seconds=0.0)
         self._reader: TextReader | None = None
 
     def run(self, text: str | None) -> int:

@@ -1,4 +1,4 @@
-"""``voice-agent status``, ``hush`` and ``volume``: a word with a running daemon."""
+"""``voice-agent status``, ``hush``, ``volume``, ``mute`` and ``unmute``: a word with a running daemon."""
 
 from __future__ import annotations
 
@@ -26,12 +26,19 @@ def hush(config: Config) -> int:
 
 
 def volume(config: Config, percent: int | None) -> int:
-    """Sets how loud the daemon speaks until it ends, or tells how loud that is."""
+    """Sets how loud the daemon speaks from now on, or tells how loud that is."""
     if percent is None:
         found = _ask(config, {"status": True}).get("volume")
         print("it does not speak" if found is None else safe(str(found)), flush=True)
     else:
         _ask(config, {"volume": percent})
+    return 0
+
+
+def mute(config: Config, device: str, muted: bool) -> int:
+    """``device``: ``speaker``, or ``microphone``, which is closed while it is muted. Until the opposite is asked for."""
+    request = {"mute": muted} if device == "speaker" else {"microphone": "mute" if muted else "unmute"}
+    _ask(config, request)
     return 0
 
 

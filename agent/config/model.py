@@ -42,7 +42,10 @@ class Speaker:
     volume: int = key(100, "loudness in percent", low=0, high=100)
     period_seconds: float = key(0.02, "one write to the card", low=0.005, high=0.2)
     buffer_seconds: float = key(0.1, "how much sound the card itself holds", low=0.02, high=2.0)
-    prebuffer_seconds: float = key(0.1, "how much of an utterance must be there before it starts", low=0.0, high=5.0)
+    prebuffer_seconds: float = key(
+        0.1, "how long an utterance gathers before it starts, until it is known how its sound comes", low=0.0, high=5.0
+    )
+    prebuffer_most_seconds: float = key(3.0, "the longest that sound is waited for on purpose", low=0.0, high=30.0)
     wake_seconds: float = key(
         0.0, "silence played first, for a card that swallows the first syllable", low=0.0, high=5.0
     )

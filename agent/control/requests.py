@@ -1,7 +1,8 @@
 """What may be asked at the control socket: one JSON object in a line, read into one of these, or refused in a sentence.
 
 ``{"say": TEXT, "priority": 0}``, ``{"begin": true, "priority": 0}`` with ``{"piece": TEXT}``... and
-``{"complete": true}``, ``{"hush": true}``, ``{"status": true}``, ``{"volume": 0-100}``. Nothing here raises, whatever
+``{"complete": true}``, ``{"hush": true}``, ``{"status": true}``, ``{"volume": 0-100}``,
+``{"mute": true | false}`` (the speaker), ``{"microphone": "mute" | "unmute"}``. Nothing here raises, whatever
 the line holds.
 """
 
@@ -63,13 +64,27 @@ class SetVolume:
 
 
 @dataclass(frozen=True, slots=True)
+class SetMute:
+    """Whether what is said is heard."""
+
+    muted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetMicrophone:
+    """Whether the microphone is closed."""
+
+    muted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """No request: ``why`` is a sentence for whoever sent it."""
 
     why: str
 
 
-Request = SayText | BeginText | PieceOfText | CompleteText | BeSilent | TellStatus | SetVolume | Refused
+Request = SayText | BeginText | PieceOfText | CompleteText | BeSilent | TellStatus | SetVolume | SetMute | SetMicrophone | Refused
 
 
 def read_request(line: bytes) -> Request:
@@ -109,6 +124,18 @@ def _percent(value: object) -> int:
     return value
 
 
+def _muted(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"mute is true or false, not {kind(value)}")
+    return value
+
+
+def _microphone(value: object) -> bool:
+    if value not in ("mute", "unmute"):
+        raise UsageError('microphone is "mute" or "unmute"')
+    return value == "mute"
+
+
 def _plain(request: Request, name: str) -> Callable[[object, int], Request]:
     def read(value: object, priority: int) -> Request:
         if value is not True:
@@ -130,4 +157,6 @@ _READERS: dict[str, Callable[[object, int], Request]] = {
     "hush": _plain(BeSilent(), "hush"),
     "status": _plain(TellStatus(), "status"),
     "volume": lambda value, priority: SetVolume(_percent(value)),
+    "mute": lambda value, priority: SetMute(_muted(value)),
+    "microphone": lambda value, priority: SetMicrophone(_microphone(value)),
 }

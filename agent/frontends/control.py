@@ -20,6 +20,8 @@ from agent.control.requests import (
     PieceOfText,
     Refused,
     SayText,
+    SetMicrophone,
+    SetMute,
     SetVolume,
     TellStatus,
     read_request,
@@ -27,7 +29,7 @@ from agent.control.requests import (
 from agent.control.unix_socket import Peer, UnixListener
 from agent.conversation import Record
 from agent.errors import ConfigError
-from agent.events import Announce, Complete, Event, Hush, Piece, Utterance, Volume
+from agent.events import Announce, Complete, Event, Hush, MicrophoneMute, Mute, Piece, Utterance, Volume
 from agent.frontend import Frontend, News
 from agent.texts import LONGEST_TEXT
 from agent.threads import Deadline, Mailbox
@@ -247,10 +249,15 @@ class Control(Frontend):
                 self._hush(caller)
             case TellStatus():
                 caller.say(self._status_line())
-            case SetVolume(percent):
-                if self._speaks(caller):
-                    self.report(Volume(percent, "control"))
-                    caller.say({"volume": percent})
+            case SetVolume(percent) if self._speaks(caller):
+                self.report(Volume(percent, "control"))
+                caller.say({"volume": percent})
+            case SetMute(muted) if self._speaks(caller):
+                self.report(Mute(muted, "control"))
+                caller.say({"mute": muted})
+            case SetMicrophone(muted):
+                self.report(MicrophoneMute(muted, "control"))
+                caller.say({"microphone": "mute" if muted else "unmute"})
             case Refused(why):
                 caller.say({"error": why})
 
@@ -324,6 +331,7 @@ class Control(Frontend):
             "version": __version__,
             "troubles": list(status.troubles),
             "volume": status.volume,
+            "muted": list(status.muted),
         }
 
     def _last_words(self) -> None:

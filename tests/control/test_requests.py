@@ -16,6 +16,8 @@ from agent.control.requests import (
     Refused,
     Request,
     SayText,
+    SetMicrophone,
+    SetMute,
     SetVolume,
     TellStatus,
     read_request,
@@ -35,6 +37,10 @@ from agent.control.requests import (
         (b'{"status": true}', TellStatus()),
         (b'{"volume": 0}', SetVolume(0)),
         (b'{"volume": 100}\r', SetVolume(100)),
+        (b'{"mute": true}', SetMute(True)),
+        (b'{"mute": false}', SetMute(False)),
+        (b'{"microphone": "mute"}', SetMicrophone(True)),
+        (b'{"microphone": "unmute"}', SetMicrophone(False)),
     ],
 )
 def test_each_request_is_read(line: bytes, request_read: Request) -> None:
@@ -66,6 +72,9 @@ def test_each_request_is_read(line: bytes, request_read: Request) -> None:
         (b'{"volume": 101}', "0 to 100"),
         (b'{"volume": true}', "0 to 100"),
         (b'{"volume": 50.5}', "0 to 100"),
+        (b'{"mute": 1}', "true or false"),
+        (b'{"microphone": true}', '"mute" or "unmute"'),
+        (b'{"microphone": []}', '"mute" or "unmute"'),
     ],
 )
 def test_what_is_no_request_is_refused_in_one_sentence(line: bytes, sentence: str) -> None:

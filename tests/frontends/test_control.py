@@ -20,7 +20,7 @@ from agent.condition import Status
 from agent.control.caller import Patience
 from agent.conversation import Record
 from agent.errors import ConfigError
-from agent.events import Announce, Complete, Died, Event, Hush, Piece, Utterance, Volume
+from agent.events import Announce, Complete, Died, Event, Hush, MicrophoneMute, Mute, Piece, Utterance, Volume
 from agent.frontends.control import DEAF_SECONDS, MOST_CALLERS, Control
 from agent.texts import LONGEST_TEXT
 from agent.threads import Deadline
@@ -236,6 +236,18 @@ def test_the_status_is_the_last_that_was_told(build: Build) -> None:
     assert (answer["status"], answer["state"]) == ("no microphone: gone; speaking", "speaking")
     assert (answer["troubles"], answer["volume"]) == (["no microphone: gone"], 40)
     assert answer["version"]
+
+
+def test_mutes_go_to_the_inbox(build: Build) -> None:
+    house = build()
+    for request, event in (
+        ({"mute": True}, Mute(True, "control")),
+        ({"mute": False}, Mute(False, "control")),
+        ({"microphone": "mute"}, MicrophoneMute(True, "control")),
+        ({"microphone": "unmute"}, MicrophoneMute(False, "control")),
+    ):
+        assert house.call().ask(request) == request
+        assert house.event() == event
 
 
 def test_the_volume_goes_to_the_inbox(build: Build) -> None:
