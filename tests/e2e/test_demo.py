@@ -1,0 +1,83 @@
+"""The main job, on real engines: a spoken question in, a spoken answer out, over every protocol."""
+
+from __future__ import annotations
+
+import json
+import re
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent.commands.demo import QUESTION
+from e2e.conftest import Start
+
+REPLY = "My name is Robert and I live in a small house by the river."
+CONFIGURATION = f"""
+responder:
+  rules:
+    - {{pattern: time, reply: {REPLY!r}}}
+  fallback: I did not understand the question at all.
+"""
+MOMENTS = ["end_of_speech", "final_transcript", "first_reply_text", "first_audio", "last_audio"]
+SERVICES = ["local", "neuphonic", "playai", "vachana", "fish"]
+PATIENCE_SECONDS = 90.0
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"[a-z']+", text.lower())
+
+
+def recognised(agent: Start, path: Path) -> list[str]:
+    """What the local recogniser makes of a WAV file."""
+    process = agent("transcribe", str(path))
+    assert process.end(PATIENCE_SECONDS) == 0, process.errors
+    return words(process.output)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_question_is_answered_aloud_and_the_turn_can_be_read(
+    agent: Start, configured: Callable[[str], str], tmp_path: Path, service: str
+) -> None:
+    config = configured(CONFIGURATION)
+    process = agent("demo", "--config", config, "--service", service, "--output", "reply.wav")
+    assert process.end(PATIENCE_SECONDS) == 0, process.errors
+    said = process.output
+    assert f"question    {QUESTION}" in said
+    (transcript,) = re.findall(r"^ *transcript +(.+)$", said, re.MULTILINE)
+    assert {"what", "time"} <= set(words(transcript)), said
+    assert re.search(rf"reply +{re.escape(REPLY)}", said), said
+    assert f"spoken by   {service}" in said and "reply.wav" in said
+    seconds = [float(found) for found in re.findall(r"^ *[a-z ]+ +(\d+\.\d\d) s  ", said, re.MULTILINE)]
+    assert len(seconds) == len(MOMENTS) and seconds == sorted(seconds), said
+    heard = recognised(agent, tmp_path / "reply.wav")
+    missing = [word for word in words(REPLY) if word not in heard]
+    assert len(missing) <= 2, f"{heard} was heard instead of {REPLY!r}"
+
+
+def test_for_programs_the_turn_is_one_json_object(
+    agent: Start, configured: Callable[[str], str], tmp_path: Path
+) -> None:
+    process = agent("demo", "--json", "--config", configured(CONFIGURATION), "--output", "reply.wav")
+    assert process.end(PATIENCE_SECONDS) == 0, process.errors
+    turn = json.loads(process.output)
+    assert turn["question"] == QUESTION and {"what", "time"} <= set(words(turn["transcript"]))
+    assert turn["reply"] == REPLY and turn["service"] == "local" and turn["wav"] == "reply.wav"
+    assert list(turn["timeline"]) == MOMENTS
+    times = list(turn["timeline"].values())
+    assert times[0] == 0.0 and times == sorted(times)
+    with wave.open(str(tmp_path / "reply.wav"), "rb") as file:
+        spoken_seconds = file.getnframes() / file.getframerate()
+    assert times[-1] - times[-2] == pytest.approx(spoken_seconds, abs=0.5)
+
+
+def test_without_a_sound_card_the_reply_is_a_file_and_it_says_so(
+    agent: Start, configured: Callable[[str], str], tmp_path: Path
+) -> None:
+    config = configured("speaker: {device: a card that nobody has}\n")
+    process = agent("demo", "--config", config)
+    assert process.end(PATIENCE_SECONDS) == 0, process.errors
+    assert "no sound card to play on" in process.output and "demo-reply.wav" in process.output
+    with wave.open(str(tmp_path / "demo-reply.wav"), "rb") as file:
+        assert file.getnframes() > file.getframerate() // 2
