@@ -32,7 +32,7 @@ def check_microphone(loaded: Loaded, *, in_use: bool = False) -> Finding:
     except AgentError as error:
         return _refused(loaded, subject, error, in_use)
     mean, peak = level(heard)
-    card = getattr(source, "card_format", None)
+    card = getattr(source, "format", None)
     rate = f", the card runs at {card.rate} Hz" if card is not None else ""
     saw = f"{settings.device}: {SPEECH.seconds_of(len(heard)):.1f} s heard, {_decibels(mean)}{rate}"
     if not peak and not settings.device.startswith("file:"):
