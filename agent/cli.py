@@ -94,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     devices = _command(commands, "devices", _devices, "the sound cards there are, and the line to write for each")
     _with_json(devices)
 
+    doctor = _command(commands, "doctor", _doctor, "what is wrong, and how to mend it")
+    _with_config(doctor)
+    _with_json(doctor)
+    doctor.add_argument("--bundle", metavar="F.tar.gz", help="write an archive for whoever helps, without the keys")
+    doctor.add_argument("--here", action="store_true", help="as root: not as the service, but as root")
+
     config = _command(commands, "config", _config, "check, show, or describe the configuration")
     _with_config(config)
     _with_json(config)
@@ -203,6 +209,12 @@ def _devices(options: argparse.Namespace) -> int:
     from agent.commands.devices import devices
 
     return devices(as_json=options.json)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from agent.commands.doctor import doctor
+
+    return doctor(options.config, as_json=options.json, bundle=options.bundle, here=options.here)
 
 
 def _config(options: argparse.Namespace) -> int:
