@@ -36,18 +36,13 @@ def configuration(server: Running, **more: object) -> str:
 
 
 def messages_in(server: Wired, since: int) -> list[dict[str, Any]]:
-    """What came in the one session that was given sound; each session, also one in standby, got one ``eof``, last."""
-    sessions: dict[int, list[dict[str, Any]]] = {}
-    for line in server.settled(since):
-        if line["kind"] == "open":
-            sessions[line["connection"]] = []
-        elif line["direction"] == "in" and line["kind"] in ("text", "binary"):
-            sessions[line["connection"]].append(line)
-    for messages in sessions.values():
-        assert [line["summary"] for line in messages if line["kind"] == "text"] == ["eof"]
-        assert messages[-1]["kind"] == "text"
-    (used,) = [messages for messages in sessions.values() if len(messages) > 1]
-    return used
+    """What came in the one session there was: its last message is its one ``eof``."""
+    wire = server.settled(since)
+    assert sum(line["kind"] == "open" for line in wire) == 1
+    messages = [line for line in wire if line["direction"] == "in" and line["kind"] in ("text", "binary")]
+    assert [line["summary"] for line in messages if line["kind"] == "text"] == ["eof"]
+    assert messages[-1]["kind"] == "text"
+    return messages
 
 
 def proven(server: Wired, since: int, pcm: bytes) -> None:
