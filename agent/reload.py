@@ -62,7 +62,7 @@ def apply(
     if parts.responder is not None and answers is not None:
         parts.responder.use(answers)
     if parts.synthesizer is not None:
-        parts.synthesizer.use(make_services(config, report, server))
+        parts.synthesizer.use(make_services(config, report, server), config.synthesis.first_audio_seconds)
     if parts.recognizer is not None and config.conversation.mode != "captions":
         parts.recognizer.use(make_transcription(config, report, server))
     if isinstance(parts.ears, Turns):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from agent.audio.ring import RingBuffer
 from agent.connection.farewells import Farewells, part
@@ -13,6 +13,7 @@ from agent.connection.standby import Standby
 from agent.connection.waiting import wait
 from agent.errors import AudioError
 from agent.events import AudioArrived, Cancelled, Event, Spoken, Unspoken, Utterance
+from agent.job import Job
 from agent.lineup import Lineup
 from agent.passages import Passages
 from agent.speech import SpeechSession
@@ -51,6 +52,7 @@ class _Hush:
 @dataclass(frozen=True, slots=True)
 class _Use:
     services: list[Standby]
+    first_audio_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +61,6 @@ class _End:
 
 
 Letter = _Begin | _Piece | _Complete | _Hush | _Use | _End
-
-
-@dataclass(eq=False)
-class _Job:
-    """One utterance on its way: all its passages so far, for they are needed again if a service fails."""
-
-    utterance: Utterance
-    services: list[Standby]
-    text: Passages = field(default_factory=Passages)
-    passages: list[str] = field(default_factory=list)
-    complete: bool = False
-    done: int = 0  # passages that the service at hand has been given and has answered
-    ticket: int | None = None
-    sounded: bool = False
-    again: bool = False  # the last service has been given its second chance
-    patience: Deadline = field(default_factory=lambda: Deadline(None))
-    failures: list[str] = field(default_factory=list)
 
 
 class Synthesizer(Worker):
@@ -101,7 +86,7 @@ class Synthesizer(Worker):
         self._ring = ring
         self._first_audio_seconds = first_audio_seconds
         self._mailbox: Mailbox[Letter] = Mailbox()
-        self._jobs: deque[_Job] = deque()
+        self._jobs: deque[Job] = deque()
         self._session: SpeechSession | None = None
         self._ending: _End | None = None
         self._farewells = Farewells()
@@ -123,9 +108,9 @@ class Synthesizer(Worker):
         self._clear(by)
         self._mailbox.put(_Hush(by))
 
-    def use(self, services: list[Standby]) -> None:
+    def use(self, services: list[Standby], first_audio_seconds: float) -> None:
         """Other services from now on. What is being said is said to its end by the service that began it."""
-        self._mailbox.put(_Use(services))
+        self._mailbox.put(_Use(services, first_audio_seconds))
 
     def stop(self) -> None:
         self._mailbox.put(_End(gently=True))
@@ -180,7 +165,8 @@ class Synthesizer(Worker):
                         self._complete(job)
             case _Hush(by):
                 self._drop(by)
-            case _Use(services):
+            case _Use(services, seconds):
+                self._first_audio_seconds = seconds
                 self._replace(services)
             case _End(gently):
                 self._ending = letter
@@ -201,14 +187,14 @@ class Synthesizer(Worker):
         if self._ending is not None:
             self.report(Cancelled(utterance.id, "shutdown"))
             return
-        job = _Job(utterance, list(self._lineup.services))
+        job = Job(utterance, list(self._lineup.services))
         if utterance.text is not None:
             job.passages = Passages.of(utterance.text)
             job.complete = True
         self._jobs.append(job)
 
     @staticmethod
-    def _complete(job: _Job) -> None:
+    def _complete(job: Job) -> None:
         if not job.complete:
             job.passages += job.text.rest()
             job.complete = True
@@ -245,7 +231,7 @@ class Synthesizer(Worker):
                 job.patience = Deadline(None)
                 return
 
-    def _connect(self, job: _Job) -> bool:
+    def _connect(self, job: Job) -> bool:
         """Whether there is something to go on with at once: a session, or the next service after a failed one."""
         if not job.services:
             self._fail(job)
@@ -289,7 +275,7 @@ class Synthesizer(Worker):
             job.services[0].healthy()
             job.done += session.asked
 
-    def _sound(self, job: _Job, session: SpeechSession, pcm: bytes) -> bool:
+    def _sound(self, job: Job, session: SpeechSession, pcm: bytes) -> bool:
         """Puts sound into the ring, however long that is full; tells whether it is still wanted."""
         if job.ticket is None and session.format is not None:
             job.ticket = self._ring.begin(job.utterance.id, session.format)
@@ -307,7 +293,7 @@ class Synthesizer(Worker):
                 return False
         return True
 
-    def _pass_on(self, job: _Job, reason: str, *, broke: bool = False) -> None:
+    def _pass_on(self, job: Job, reason: str, *, broke: bool = False) -> None:
         """To the next service, from the first passage on; ``broke``: it was the connection, which may be another's."""
         failed = job.services.pop(0)
         job.failures.append(reason)
@@ -319,7 +305,7 @@ class Synthesizer(Worker):
         if job.sounded:
             job.services.clear()  # what has been heard is not begun again
 
-    def _fail(self, job: _Job) -> None:
+    def _fail(self, job: Job) -> None:
         self._jobs.popleft()
         reason = "; ".join(job.failures) or "there is no speech service"
         if job.ticket is not None:
@@ -327,7 +313,7 @@ class Synthesizer(Worker):
         else:
             self.report(Unspoken(job.utterance.id, reason))
 
-    def _finish(self, job: _Job) -> None:
+    def _finish(self, job: Job) -> None:
         self._jobs.popleft()
         if job.ticket is not None:
             self._ring.end(job.ticket)

@@ -30,7 +30,7 @@ FLOORS: list[list[tuple[str, ...]]] = [
         ("microphone",),
         ("recognizer", "stretch"),
         ("responder", "responders"),
-        ("synthesizer", "lineup", "speech", "passages"),
+        ("synthesizer", "job", "lineup", "speech", "passages"),
         ("speaker", "lasting_sink", "prebuffer"),
         ("services",),
         ("local_server",),

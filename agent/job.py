@@ -1,0 +1,27 @@
+"""One utterance on its way through the speech services."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from agent.connection.standby import Standby
+from agent.events import Utterance
+from agent.passages import Passages
+from agent.threads import Deadline
+
+
+@dataclass(eq=False)
+class Job:
+    """One utterance on its way: all its passages so far, for they are needed again if a service fails."""
+
+    utterance: Utterance
+    services: list[Standby]
+    text: Passages = field(default_factory=Passages)
+    passages: list[str] = field(default_factory=list)
+    complete: bool = False
+    done: int = 0  # passages that the service at hand has been given and has answered
+    ticket: int | None = None
+    sounded: bool = False
+    again: bool = False  # the last service has been given its second chance
+    patience: Deadline = field(default_factory=lambda: Deadline(None))
+    failures: list[str] = field(default_factory=list)
