@@ -188,7 +188,7 @@ class Daemon:
             lines = str(error).splitlines()
             for line in lines:
                 log.error("the configuration is kept as it was: %s", safe(line, 500))
-            self._condition.not_reloaded(lines[0] if len(lines) == 1 else f"{lines[0]} (and {len(lines) - 1} more)")
+            self._condition.not_reloaded(lines[0] if len(lines) == 1 else f"{len(lines)} mistakes, first {lines[0]}")
         else:
             self._config = done.config
             self._condition.reloaded(self._condition_services())

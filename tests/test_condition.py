@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+
+from agent.condition import Condition
+from agent.conversation import State
+from agent.events import DeviceBack, DeviceLost, Event, ServiceDown, ServiceUp
+
+REFUSED = ServiceDown("neuphonic", "neuphonic: api.example refused the key (HTTP 401): check api_key", True, 401)
+AWAY = ServiceDown("local", "local: 127.0.0.1 port 8394 cannot be reached: Connection refused")
+
+
+@pytest.mark.parametrize(
+    ("mode", "events", "line"),
+    [
+        ("assistant", [], "listening"),
+        ("announce", [], "ready to speak"),
+        ("captions", [], "writing captions"),
+        ("assistant", [DeviceLost("microphone", "why")], 'no microphone: waiting for "USB PnP"'),
+        ("assistant", [DeviceLost("speaker", "why")], "no speaker: waiting for any; listening"),
+        ("assistant", [REFUSED], "neuphonic refused the key; speaking with the local voice"),
+        ("announce", [REFUSED], "neuphonic refused the key; speaking with the local voice"),
+        ("assistant", [REFUSED, AWAY], f"neuphonic refused the key; {AWAY.reason}; nobody can speak"),
+        ("assistant", [AWAY], f"{AWAY.reason}; listening"),
+        ("assistant", [ServiceDown("neuphonic", "x", False, 503)],
+         "neuphonic is overloaded; speaking with the local voice"),
+        ("assistant", [ServiceDown("transcription", "broke off")], "transcription: broke off; listening"),
+        ("assistant", [REFUSED, ServiceUp("neuphonic", 3)], "listening"),
+        ("assistant", [DeviceLost("microphone", "why"), DeviceBack("microphone", 2.0)], "listening"),
+    ],
+)  # fmt: skip
+def test_how_it_is_is_said_in_words_that_a_person_understands(mode: str, events: list[Event], line: str) -> None:
+    condition = Condition(mode, ("neuphonic", "local"), microphone="USB PnP")
+    for event in events:
+        condition.note(event)
+    assert condition.line(State.IDLE) == line
+
+
+def test_what_it_does_is_said_beside_what_is_wrong() -> None:
+    condition = Condition("assistant", ("neuphonic", "local"))
+    condition.note(REFUSED)
+    assert condition.line(State.THINKING) == "neuphonic refused the key; speaking with the local voice; thinking"
+    condition.note(DeviceLost("microphone", "why"))
+    status = condition.status(State.SPEAKING, 70)
+    assert status.troubles == ("no microphone: waiting for any", "neuphonic refused the key")
+    assert (status.state, status.volume) == ("speaking", 70)
+
+
+def test_after_a_reload_nothing_is_known_of_the_services_and_after_a_vain_one_it_is_said() -> None:
+    condition = Condition("announce", ("neuphonic", "local"))
+    condition.note(REFUSED)
+    condition.not_reloaded("config.yaml:3: speaker: unknown key")
+    assert "the new configuration is not used: config.yaml:3: speaker: unknown key" in condition.line(State.IDLE)
+    assert "neuphonic refused the key" in condition.line(State.IDLE)
+    condition.reloaded(("fish", "local"))
+    assert condition.line(State.IDLE) == "ready to speak"
+    condition.note(ServiceDown("fish", "x", True, 403))
+    assert condition.line(State.IDLE) == "fish refused the key; speaking with the local voice"
