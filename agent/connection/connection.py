@@ -90,6 +90,7 @@ class Connection:
         self._close_sent = False
         self._closing: tuple[int, str] | None = None  # how it ends, once the answer to it has left
         self._close_by = 0.0
+        self._broken = ""  # why nothing can be sent any more; what has come is read before that is the end
         self._refusal: Refused | None = None  # found behind messages that the owner has not seen yet
         self._lingers: bool | None = None  # None: no need to; True: our side is shut, the peer's end is waited for
         self._passed_over = 0
@@ -102,7 +103,7 @@ class Connection:
     @property
     def wants_write(self) -> bool:
         """Whether to wait for the socket to be writable as well."""
-        if self.ended:
+        if self.ended or self._broken:
             return False
         return self._read_waits_for_write or (bool(self._out) and not self._write_waits_for_read)
 
@@ -111,7 +112,9 @@ class Connection:
         """Whether there is something to ``pump`` that no ``poll`` sees: decrypted bytes, or the events of the end."""
         if self.ended:
             return bool(self._last)
-        return self._refusal is not None or isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
+        if self._refusal is not None or self._broken:
+            return True
+        return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
     @property
     def unsent(self) -> int:
@@ -125,7 +128,7 @@ class Connection:
 
     def send(self, event: Event) -> bool:
         """Encodes an event and queues it; ``False`` where the connection takes nothing any more. Never blocks."""
-        if self.ended or self._closing is not None or self._close_sent:
+        if self.ended or self._closing is not None or self._close_sent or self._broken:
             return False
         for message in self.codec.send(event):
             self._queue_message(message)
@@ -135,7 +138,7 @@ class Connection:
             self._end(BROKEN, "the service has stopped reading")
             return False
         self._write()
-        return not self.ended
+        return not (self.ended or self._broken)
 
     def pump(self) -> list[Event]:
         """Writes what can be written, reads what is there, minds the deadlines; returns what it all means."""
@@ -209,7 +212,7 @@ class Connection:
     def _write(self) -> None:
         while self._pongs and len(self._out) < _WRITE_BYTES and not self._close_sent:
             self._queue(self._pongs.popleft(), ABNF.OPCODE_PONG)
-        while self._out:
+        while self._out and not self._broken:
             # The buffer only grows at its end, so a repeated TLS write begins with the same bytes, as it has to.
             try:
                 sent = self._sock.send(self._out[:_WRITE_BYTES])
@@ -220,15 +223,15 @@ class Connection:
                 self._write_waits_for_read = False
                 return
             except (OSError, ValueError) as error:
-                self._end(BROKEN, _sentence(error))
-                return
+                self._broken = _sentence(error)
+                break
             self._write_waits_for_read = False
             del self._out[:sent]
             self._sent += sent
             self._vigil.progressed()
         if self._closing is None or self._lingers:
             return
-        if self._lingers is None:
+        if self._lingers is None or self._broken:
             self._end(*self._closing)
             return
         # To close a socket while the peer still sends resets it, and the peer may lose our close frame.
@@ -249,6 +252,8 @@ class Connection:
                 return
             except (ssl.SSLWantReadError, *_AGAIN):
                 self._read_waits_for_write = False
+                if self._broken:
+                    self._end(*(self._closing or (BROKEN, self._broken)))
                 return
             except ssl.SSLZeroReturnError:
                 data = b""
@@ -257,7 +262,7 @@ class Connection:
                 return
             self._read_waits_for_write = False
             if not data:
-                code, reason = self._closing or (BROKEN, "the service hung up without a word")
+                code, reason = self._closing or (BROKEN, self._broken or "the service hung up without a word")
                 self._end(code, reason)
                 return
             self._vigil.received(len(data))

@@ -226,6 +226,18 @@ def test_row_11_a_reset_gives_what_came_before_it_then_the_end() -> None:
         assert events[:-1] in ([], [Audio(b"sound")])  # a RST may overtake what came before it
 
 
+def test_row_11_what_came_before_a_reset_is_read_although_a_write_met_it_first() -> None:
+    """A reset shows first at whichever comes first, reading or writing; what had come used to be lost in the latter
+    case: sound that was paid for and never heard."""
+    with Scripted(resets(frame(TEXT, b"one"), frame(BINARY, b"two"))) as server:
+        connection = opened(server.url)
+        server.join()
+        connection.send(Audio(b"up"))
+        assert not connection.ended and connection.pending
+        events = to_the_end(connection)
+    assert events[:2] == [Text("one"), Audio(b"two")] and connection.close_code == 1006
+
+
 def test_row_12_a_fin_without_a_close_frame_is_1006() -> None:
     with Scripted(hangs_up(frame(BINARY, b"sound"), frame(BINARY, b"half", length=100))) as server:
         connection = opened(server.url)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from agent.audio.devices import open_sink
 from agent.audio.ring import Began, Closed, Finished, RingBuffer
 from agent.config.model import Synthesis
 from agent.connection.connection import Connection
@@ -22,6 +23,7 @@ from agent.events import (
     Utterance,
 )
 from agent.services import SpeechService
+from agent.speaker import Speaker
 from agent.synthesizer import Synthesizer
 from agent.threads import Backoff, Deadline
 
@@ -77,6 +79,20 @@ class Ear(threading.Thread):
                     self._report(Spoken(utterance, seconds))
 
 
+class Loudly:
+    """The real speaker in place of the ear, in real time on a device of that name."""
+
+    def __init__(self, speaking: Speaking, device: str) -> None:
+        self.heard: dict[str, bytes] = {}
+        self._speaker = Speaker(
+            speaking.ring, lambda format: open_sink(device, format, 0.02, 0.1), speaking.inbox.put
+        )
+        self.start = self._speaker.start
+
+    def join(self, seconds: float) -> None:
+        assert self._speaker.join(Deadline(seconds))
+
+
 class Speaking:
     """``with Speaking(config) as speaking``: what is said ends in exactly one state, in order; leaving asserts it, and
     that no thread is left."""
@@ -87,12 +103,13 @@ class Speaking:
         *,
         opens: dict[str, Open] | None = None,
         first_audio_seconds: float = 5.0,
+        sink: str | None = None,
         **keys: Any,
     ) -> None:
         self._threads = set(threading.enumerate())
         self.inbox = Inbox()
         self.ring = RingBuffer(1 << 22)
-        self.ear = Ear(self.ring, self.inbox.put)
+        self.ear: Ear | Loudly = Ear(self.ring, self.inbox.put) if sink is None else Loudly(self, sink)
         ways: dict[str, Open] = opens or {}
         if config is not None:
             ways = {name: SpeechService(name, config, _nowhere).open for name in config.services}
@@ -114,7 +131,9 @@ class Speaking:
     def __exit__(self, kind: object, *_: object) -> None:
         self.synthesizer.stop() if kind is None else self.synthesizer.abort()
         ended = self.synthesizer.join(Deadline(PATIENCE_SECONDS))
-        self.ring.close()
+        if kind is not None:
+            self.ring.close()
+            self.ring.clear("the test failed")
         self.ear.join(PATIENCE_SECONDS)
         if kind is not None:
             return

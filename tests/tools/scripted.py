@@ -193,6 +193,7 @@ class Scripted:
             except OSError:
                 return
             sock.settimeout(PATIENCE_SECONDS)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what was sent before a RST has left
             peer = Peer(sock, len(self.peers), self.over)
             self.peers.append(peer)
             thread = threading.Thread(target=self._play, args=(peer,), name=f"scripted {peer.index}")
