@@ -184,7 +184,7 @@ def test_where_no_service_gives_a_sound_the_reasons_of_all_are_told(stage: Calla
 
 
 def test_the_next_utterance_is_spoken_although_one_failed(stage: Callable[..., Stage]) -> None:
-    first = Voice(after=0, chunks=1, then=hangs_up)
+    first = Voice(after=0, chunks=1, then=hangs_up, deaths=1)
     it = stage(first, Voice())
     it.say("a", "One is lost.")
     it.say("b", "Two is heard.")

@@ -30,16 +30,22 @@ def audio(pcm: bytes, *, stop: bool = False) -> bytes:
 class Voice:
     """A script, and what it was told. ``passages``: the texts that were ended by an end mark, over all connections;
     ``marks``: how many end marks each connection was given. ``after``: after so many passages of a connection ``then``
-    is done instead of answering the next; ``chunks``: so many pieces of its sound are still sent before."""
+    is done instead of answering the next, on ``deaths`` connections;
+    ``chunks``: so many pieces of its sound are still sent before."""
 
     def __init__(
-        self, *, after: int | None = None, chunks: int = 0, then: Callable[[Peer], None] | None = None
+        self,
+        *,
+        after: int | None = None,
+        chunks: int = 0,
+        then: Callable[[Peer], None] | None = None,
+        deaths: int = 1000,
     ) -> None:
         self.passages: list[str] = []
         self.marks: list[int] = []
         self.told = threading.Condition()
         self.go = threading.Event()  # ``then`` waits for it where some sound is sent before
-        self._after, self._chunks, self._then = after, chunks, then
+        self._after, self._chunks, self._then, self._deaths = after, chunks, then, deaths
 
     def __call__(self, peer: Peer) -> None:
         peer.accept()
@@ -62,7 +68,8 @@ class Voice:
                     self.marks[mine] += 1
                     self.passages += [passage] if passage.strip() else []
                     self.told.notify_all()
-                if self._after is not None and answered >= self._after and self._then is not None:
+                if self._after is not None and answered >= self._after and self._then is not None and self._deaths:
+                    self._deaths -= 1
                     for at in range(self._chunks):
                         peer.send(audio(sound(passage)[at * 3200 : (at + 1) * 3200]))
                     if self._chunks:
