@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 from agent.config.model import Server
 from agent.errors import ServiceError
 from agent.service import for_children
 from agent.threads import Backoff, Deadline
+
+if TYPE_CHECKING:
+    import subprocess
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +58,8 @@ class LocalServer:
 
     def stop(self) -> None:
         """Safe twice, and before ``start``."""
+        import subprocess
+
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()
@@ -83,6 +88,8 @@ class LocalServer:
             self._stopping.wait(backoff.next_seconds(at_least_seconds=0.2))
 
     def _run(self) -> int:
+        import subprocess  # in the keeper's thread: nobody else waits for what it loads
+
         process = subprocess.Popen(
             # -P: what lies in the working directory is none of ours. Its modules are found where ours are found.
             [sys.executable, "-P", "-m", "agent.server", "--with-parent", *_arguments(self._settings)],

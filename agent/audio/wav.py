@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import struct
-import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -201,6 +200,8 @@ class WavWriter:
             self._place = self.path.resolve()
             if self._place.exists() and not self._place.is_file():
                 raise ValueError("it is not an ordinary file")
+            import tempfile  # with what it loads, 4 ms that only a recording costs
+
             handle, name = tempfile.mkstemp(".part", f".{self._place.name}.", self._place.parent)
         except (OSError, ValueError, RuntimeError) as error:
             raise self._unwritable(error) from error

@@ -24,6 +24,8 @@ def key(default: Any, about: str, **more: Any) -> Any:
 
 @dataclass(frozen=True)
 class Microphone:
+    """Where sound comes from."""
+
     device: str = key("default", "default | an ALSA name | part of a card's name | file:PATH.wav | none")
     frame_seconds: float = key(
         0.1, "how much sound one message to the transcription service carries", low=0.1, high=1.0
@@ -38,6 +40,8 @@ class Microphone:
 
 @dataclass(frozen=True)
 class Speaker:
+    """Where sound goes to."""
+
     device: str = key("default", "as for the microphone; file:PATH.wav records")
     volume: int = key(100, "loudness in percent", low=0, high=100)
     period_seconds: float = key(0.02, "one write to the card", low=0.005, high=0.2)
@@ -53,6 +57,8 @@ class Speaker:
 
 @dataclass(frozen=True)
 class Conversation:
+    """How turns are taken."""
+
     mode: str = key(
         "assistant",
         "assistant: listen, answer | captions: listen only, without end | announce: speak only",
@@ -69,6 +75,8 @@ class Conversation:
 
 @dataclass(frozen=True)
 class Transcription:
+    """Speech to text."""
+
     url: str = key("ws://127.0.0.1:8394/", "WebSocket address of the transcription service")
     api_key: Secret = key(lambda: Secret(credential="transcription"), "key, where the service wants one")
     export_url: str | None = key(None, "REST base for the export, e.g. http://127.0.0.1:8393; null: not fetched")
@@ -78,6 +86,8 @@ class Transcription:
 
 @dataclass(frozen=True)
 class Neuphonic:
+    """The service Neuphonic."""
+
     url: str = key("wss://eu-west-1.api.neuphonic.com/speak/en", "its address; the last part is the language")
     api_key: Secret = key(lambda: Secret(credential="neuphonic"), "its key")
     speed: float = key(1.0, "speed of the voice", low=0.7, high=2.5)
@@ -88,6 +98,8 @@ class Neuphonic:
 
 @dataclass(frozen=True)
 class PlayAI:
+    """The service PlayAI."""
+
     auth_url: str = key("https://api.play.ai/api/v1/tts/websocket-auth", "where a WebSocket address is asked for")
     api_key: Secret = key(lambda: Secret(credential="playai"), "its key")
     user_id: str = key("", "user id, sent as X-User-Id")
@@ -107,6 +119,8 @@ def _vachana_audio() -> VachanaAudio:
 
 @dataclass(frozen=True)
 class VachanaAudio:
+    """The sound that Vachana is asked for."""
+
     sample_rate: int = key(44100, "samples a second, in Hz", choices=(8000, 16000, 22050, 24000, 44100, 48000))
     num_channels: int = key(1, "how many channels", choices=(1, 2))
     sample_width: int = key(2, "bytes of a sample", choices=(1, 2))
@@ -120,6 +134,8 @@ class VachanaAudio:
 
 @dataclass(frozen=True)
 class Vachana:
+    """The service Vachana."""
+
     url: str = key("wss://api.vachana.ai/api/v1/tts", "its address")
     api_key: Secret = key(lambda: Secret(credential="vachana"), "its key")
     voice: str = key("Sia", "name of the voice")
@@ -131,18 +147,24 @@ class Vachana:
 
 @dataclass(frozen=True)
 class FishProsody:
+    """Speed and volume of Fish Audio's voice."""
+
     speed: float = key(1.0, "speed of the voice", low=0.5, high=2.0)
     volume: float = key(0.0, "louder or softer, in dB", low=-20.0, high=20.0)
 
 
 @dataclass(frozen=True)
 class FishReference:
+    """A recording of the voice that is to be imitated."""
+
     audio: str = key("", "path of a recording of the voice that is to be imitated")
     text: str = key("", "what is said in it")
 
 
 @dataclass(frozen=True)
 class Fish:
+    """The service Fish Audio."""
+
     url: str = key("wss://api.fish.audio/v1/tts/live", "its address")
     api_key: Secret = key(lambda: Secret(credential="fish"), "its key")
     model: str = key("speech-1.5", "model, sent as a header")
@@ -162,12 +184,16 @@ class Fish:
 
 @dataclass(frozen=True)
 class Local:
+    """The local speech server as a service."""
+
     url: str | None = key(None, "address of a local speech server run by somebody else; null: the daemon's own")
     voice: str = key("en", "language or voice of the local engine, e.g. en, de, flite:slt, espeak:de")
 
 
 @dataclass(frozen=True)
 class Synthesis:
+    """Text to speech."""
+
     services: tuple[str, ...] = key(
         ("local",), "tried in this order until one gives its first sound",
         choices=("neuphonic", "playai", "vachana", "fish", "local"),
@@ -184,6 +210,8 @@ class Synthesis:
 
 @dataclass(frozen=True)
 class Rule:
+    """What is answered to what."""
+
     pattern: str = key("", "regular expression, searched in what was heard, case ignored")
     reply: str = key("", "what is said; {time}, {date}, {weekday}, {heard} and the groups of the pattern are filled in")
 
@@ -200,6 +228,8 @@ def _rules() -> tuple[Rule, ...]:
 
 @dataclass(frozen=True)
 class OpenAI:
+    """A chat service."""
+
     base_url: str = key("https://api.openai.com/v1", "base URL of any compatible service")
     api_key: Secret = key(lambda: Secret(credential="openai"), "key, where the service wants one")
     model: str = key("gpt-4o-mini", "which of its models answers")
@@ -213,18 +243,24 @@ class OpenAI:
 
 @dataclass(frozen=True)
 class Webhook:
+    """A program on the network."""
+
     url: str = key("", "gets a JSON POST {text, turn}; answers with text or JSON {text}")
     api_key: Secret = key(lambda: Secret(credential="webhook"), "sent as a Bearer token, where there is one")
 
 
 @dataclass(frozen=True)
 class Command:
+    """A program on this machine."""
+
     argv: tuple[str, ...] = key((), "program and arguments; the heard text comes on its stdin, never through a shell")
     output_bytes: int = key(65536, "what it prints beyond this is cut off", low=1, high=1048576)
 
 
 @dataclass(frozen=True)
 class Responder:
+    """Who answers."""
+
     kind: str = key("rules", "who answers", choices=("rules", "echo", "openai", "webhook", "command", "none"))
     timeout_seconds: float = key(20.0, "how long an answer may take", low=1.0, high=600.0)
     rules: tuple[Rule, ...] = key(_rules, "tried in this order; the first that matches answers")
@@ -237,6 +273,8 @@ class Responder:
 
 @dataclass(frozen=True)
 class Server:
+    """The local speech server."""
+
     start: str | bool = key("auto", "auto: when something above is local | true | false", choices=("auto", True, False))
     host: str = key("127.0.0.1", "address it listens on")
     port: int = key(8394, "port it listens on; 0: any free one", low=0, high=65535)
@@ -248,17 +286,23 @@ class Server:
 
 @dataclass(frozen=True)
 class Control:
+    """The control socket."""
+
     socket: str = key("auto", "path of the control socket; auto: in the run directory; none: no socket")
 
 
 @dataclass(frozen=True)
 class Logging:
+    """The log."""
+
     level: str = key("info", "debug | info | warning | error", choices=("debug", "info", "warning", "error"))
     transcripts: bool = key(False, "write into the log what was heard and said")
 
 
 @dataclass(frozen=True)
 class Config:
+    """The whole configuration."""
+
     microphone: Microphone = key(Microphone, "where sound comes from")
     speaker: Speaker = key(Speaker, "where sound goes to")
     conversation: Conversation = key(Conversation, "how turns are taken")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from agent.connection.connection import Connection
 from agent.protocols.events import Event
 from agent.threads import Deadline
+
+if TYPE_CHECKING:
+    from agent.connection.connection import Connection
 
 log = logging.getLogger(__name__)
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from agent.connection.connection import Connection
 from agent.connection.farewells import FAREWELL_SECONDS, Farewells, part
 from agent.connection.waiting import HasFileno
 from agent.errors import AgentError, ServiceError
 from agent.events import Event, ServiceDown, ServiceUp
 from agent.protocols import events as wire
 from agent.threads import Backoff, Deadline, Mailbox
+
+if TYPE_CHECKING:
+    from agent.connection.connection import Connection
 
 DIAL_SECONDS = 10.0
 HEALTHY_SECONDS = 5.0
@@ -234,7 +237,7 @@ class Standby:
                 closed = self._closed
                 if not closed:
                     self._dialled.put(found)
-            if closed and isinstance(found, Connection):
+            if closed and not isinstance(found, ServiceError):
                 part(found, FAREWELL_SECONDS)  # it came too late to be of use, but it is open and gets its end mark
 
 
