@@ -1,0 +1,145 @@
+"""The inbox loop: what happens goes through the conversation, every utterance has its record, and the end is orderly."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.conftest import write_wav
+from server.running import Running
+
+from agent.config.model import Config
+from agent.conversation import Record
+from agent.daemon import Daemon
+from agent.events import Announce, Died, Event, Heard, Hush, SpeakingBegan, Stop, Utterance
+from agent.server import tone
+from agent.service import Service
+
+TURN_SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "script.txt").write_text("what time is it\n")
+    arguments = ("--speech", "tone", "--recognition", "script", "--script", str(folder / "script.txt"))
+    with Running(folder, *arguments) as running:
+        yield running
+
+
+def configuration(server: Running, mode: str, microphone: str = "none", **responder: Any) -> Config:
+    config = Config()
+    return replace(
+        config,
+        microphone=replace(config.microphone, device=microphone),
+        speaker=replace(config.speaker, device="none"),
+        conversation=replace(config.conversation, mode=mode, silence_seconds=0.2),
+        transcription=replace(config.transcription, url=f"{server.ws}/"),
+        synthesis=replace(config.synthesis, local=replace(config.synthesis.local, url=server.ws)),
+        responder=replace(config.responder, rules=(), **responder),
+        server=replace(config.server, start=False),
+        control=replace(config.control, socket="none"),
+        shutdown_seconds=4.0,
+    )
+
+
+class Watched:
+    """A daemon in this thread. ``when`` is asked after each event, and what it returns is put into the inbox."""
+
+    def __init__(self, config: Config, when: Callable[[Event | Record], Event | None]) -> None:
+        self.seen: list[Event | Record] = []
+        self.captions = io.StringIO()
+        self._when = when
+        self.daemon = Daemon(config, Service({}), watch=self._watch, captions=self.captions)
+
+    def _watch(self, event: Event | Record) -> None:
+        self.seen.append(event)
+        answer = self._when(event)
+        if answer is not None:
+            self.daemon.inbox.put(answer)
+
+    def run(self, *first: Event) -> int:
+        for event in first:
+            self.daemon.inbox.put(event)
+        patience = threading.Timer(TURN_SECONDS, self.daemon.inbox.put, [Stop("the patience of the test")])
+        patience.start()
+        try:
+            return self.daemon.run()
+        finally:
+            patience.cancel()
+
+    @property
+    def records(self) -> list[tuple[str, str]]:
+        return [(each.utterance.id, each.state) for each in self.seen if isinstance(each, Record)]
+
+
+def test_an_announcement_is_said_and_recorded_as_played(server: Running) -> None:
+    it = Watched(configuration(server, "announce"), lambda event: Stop("test") if isinstance(event, Record) else None)
+    assert it.run(Announce(Utterance("a", "Dinner is ready."))) == 0
+    assert it.records == [("a", "played")]
+
+
+def test_a_question_is_heard_answered_and_said(server: Running, tmp_path: Path) -> None:
+    write_wav(tmp_path / "question.wav", bytes(16000) + tone.pcm("a b c d e f", 16000))
+    config = configuration(server, "assistant", f"file:{tmp_path}/question.wav", fallback="It is late.")
+    it = Watched(config, lambda event: Stop("test") if isinstance(event, Record) else None)
+    assert it.run() == 0
+    assert [event.text for event in it.seen if isinstance(event, Heard)] == ["what time is it"]
+    (record,) = [each for each in it.seen if isinstance(each, Record)]
+    assert record.state == "played" and record.seconds == pytest.approx(3 * tone.WORD_SECONDS, abs=0.01)
+
+
+def test_captions_are_printed_line_by_line(server: Running, tmp_path: Path) -> None:
+    write_wav(tmp_path / "talk.wav", tone.pcm("a b c d e f g h", 16000))
+    config = configuration(server, "captions", f"file:{tmp_path}/talk.wav")
+    it = Watched(config, lambda event: Stop("test") if isinstance(event, Heard) else None)
+    assert it.run() == 0
+    assert it.captions.getvalue().splitlines()[0] == "what time is it"
+
+
+def test_hush_cuts_what_is_said_and_drops_what_waits(server: Running) -> None:
+    def when(event: Event | Record) -> Event | None:
+        if isinstance(event, SpeakingBegan):
+            return Hush("test")
+        done = isinstance(event, Record) and len(it.records) == 2
+        return Stop("test") if done else None
+
+    it = Watched(configuration(server, "announce"), when)
+    assert it.run(Announce(Utterance("a", "word " * 100)), Announce(Utterance("b", "More."))) == 0
+    assert sorted(it.records) == [("a", "cancelled"), ("b", "cancelled")]
+
+
+def test_what_was_accepted_and_not_said_is_recorded_at_the_end(server: Running) -> None:
+    it = Watched(
+        configuration(server, "announce"), lambda event: Stop("test") if isinstance(event, SpeakingBegan) else None
+    )
+    assert it.run(Announce(Utterance("a", "word " * 200)), Announce(Utterance("b", "Never said."))) == 0
+    assert sorted(it.records) == [("a", "cancelled"), ("b", "cancelled")]
+
+
+def test_what_is_being_said_when_the_end_comes_is_said_to_its_end(server: Running) -> None:
+    """Everything had come from the service already; dropping it then would cost what somebody is listening to."""
+    it = Watched(
+        configuration(server, "announce"), lambda event: Stop("test") if isinstance(event, SpeakingBegan) else None
+    )
+    assert it.run(Announce(Utterance("a", "Good night to all of you."))) == 0
+    assert it.records == [("a", "played")]
+
+
+def test_the_death_of_a_worker_ends_it_in_order_with_70(server: Running) -> None:
+    it = Watched(configuration(server, "announce"), lambda event: None)
+    assert it.run(Died("speaker", LookupError("nobody foresaw this"))) == 70
+    assert not any(thread.name in ("synthesizer", "speaker") for thread in threading.enumerate())
+
+
+def test_a_stop_before_anything_has_happened_ends_with_0(server: Running) -> None:
+    for mode in ("assistant", "captions", "announce"):
+        it = Watched(configuration(server, mode), lambda event: None)
+        assert it.run(Stop("test")) == 0
+    left = {thread.name for thread in threading.enumerate()}
+    assert not left & {"microphone", "recognizer", "responder", "synthesizer", "speaker"}
