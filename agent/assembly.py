@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from agent.audio.devices import Sink, open_sink, open_source
-from agent.audio.format import Format
+from agent.audio.devices import Sink, is_card, open_sink, open_source
+from agent.audio.format import SPEECH, Format
 from agent.audio.frames import FrameQueue
 from agent.audio.ring import RingBuffer
 from agent.audio.vad import detector
@@ -174,6 +174,9 @@ def make_speaker(
     def open(format: Format) -> Sink:
         return open_sink(settings.device, format, settings.period_seconds, settings.buffer_seconds)
 
+    def try_card() -> None:
+        open(SPEECH).close()
+
     return Speaker(
         ring,
         open,
@@ -184,6 +187,7 @@ def make_speaker(
         wake_seconds=settings.wake_seconds,
         volume=settings.volume,
         patience=patience,
+        try_card=try_card if is_card(settings.device) else None,
     )
 
 

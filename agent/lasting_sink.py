@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from agent.audio.format import Format
 from agent.errors import DeviceError
 from agent.events import DeviceBack, DeviceLost, Event
 from agent.patience import Patience, patient
+
+log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 3.0
 RETRY_SECONDS = 1.0
@@ -30,7 +33,7 @@ class LastingSink:
     ``gave_up``: set by any thread, it ends every waiting at once.
 
     ``patience`` judges a device that cannot be opened: until it has been opened once, an error that is not to be waited
-    for is raised.
+    for is raised. ``try_card`` opens the card and gives it back, for ``look``; ``None`` where that makes no sense.
     ``patience_seconds``: how long its owner may at most be busy in it before something is wrong. ``underruns`` is the
     sum of all sinks there were.
     """
@@ -42,9 +45,11 @@ class LastingSink:
         gave_up: threading.Event,
         *,
         patience: Patience = patient,
+        try_card: Callable[[], None] | None = None,
     ) -> None:
         self.patience_seconds = PATIENCE_SECONDS
         self._open_sink, self._report, self._gave_up, self._patience = open_sink, report, gave_up, patience
+        self._try_card, self._look_at = try_card, 0.0
         self._sink: Sink | None = None
         self._opened_once = False
         self._lost_at: float | None = None
@@ -52,11 +57,31 @@ class LastingSink:
         self._format: Format | None = None
         self._untaken = bytearray()  # handed over by the owner, not yet taken by a card
         self._trimmed = 0  # frames taken by this sink that are no longer in there
-        self._underruns = 0
+        self._underruns = self._told = 0
 
     @property
     def underruns(self) -> int:
         return self._underruns + (self._sink.underruns if self._sink is not None else 0)
+
+    def look(self) -> None:
+        """To be called while there is nothing to play. Tells whether there is a card at all, at the start, and when one
+        that was lost is back, so that nobody learns of it only from what is not heard. Tries once a second at most."""
+        known = self._opened_once and self._lost_at is None
+        if self._try_card is None or self._sink is not None or known or time.monotonic() < self._look_at:
+            return
+        self.patience_seconds = SLOW_SECONDS
+        try:
+            self._try_card()
+        except DeviceError as error:
+            if not self._opened_once and not self._patience(error):
+                raise
+            self._lose(error)
+        else:
+            self._opened_once = True
+            self._found()
+        finally:
+            self.patience_seconds = PATIENCE_SECONDS
+            self._look_at = time.monotonic() + RETRY_SECONDS
 
     def write(self, pcm: bytes, format: Format, still_wanted: Callable[[], bool]) -> bool:
         """Takes whole frames at the card's pace, however often it has to be opened anew; tells whether it took them.
@@ -188,3 +213,6 @@ class LastingSink:
     def _forget(self) -> None:
         self._untaken.clear()
         self._trimmed = 0
+        if (fresh := self.underruns - self._told) > 0:
+            self._told += fresh
+            log.warning("the card ran dry %d times: the machine is busy, or speaker.buffer_seconds is too short", fresh)

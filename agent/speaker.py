@@ -29,7 +29,8 @@ class Speaker(Worker):
     """Plays the ring, one utterance after the other, and says of each how it ended.
 
     It opens, writes and closes the sink itself; a sink that is lost is opened anew and goes on at the exact sample.
-    ``open_sink(format)`` raises ``DeviceError``; ``patience`` judges a device that is not there at the start. It ends
+    ``open_sink(format)`` raises ``DeviceError``; ``patience`` judges a device that is not there at the start, where
+    ``try_card`` is called to find that out, and again while it is lost and there is nothing to play. It ends
     when the ring is closed, which its writer does at the end of its own input, and everything in it has been played;
     ``abort()`` ends it after the period that is being written.
 
@@ -58,9 +59,10 @@ class Speaker(Worker):
         volume: int = 100,
         muted: bool = False,
         patience: Patience = patient,
+        try_card: Callable[[], None] | None = None,
     ) -> None:
         self._aborted = threading.Event()
-        self._sink = LastingSink(open_sink, report, self._aborted, patience=patience)
+        self._sink = LastingSink(open_sink, report, self._aborted, patience=patience, try_card=try_card)
         super().__init__("speaker", report)
         self.volume, self.muted = volume, muted
         self._ring = ring
@@ -84,6 +86,7 @@ class Speaker(Worker):
         try:
             while not self._aborted.is_set():
                 self.beat()
+                self._sink.look()
                 item = self._ring.read(1, ROUND_SECONDS)
                 if isinstance(item, Closed):
                     return

@@ -130,6 +130,39 @@ def test_once_it_has_played_every_failure_may_pass() -> None:
     assert sink.underruns == 2
 
 
+def test_a_card_is_looked_for_before_there_is_anything_to_play(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A card that was missing used to be noticed by the first reply that nobody heard."""
+    now = [100.0]
+    monkeypatch.setattr("agent.lasting_sink.time.monotonic", lambda: now[0])
+    shelf = Shelf(None, None, 1000, 1000)
+    sink = LastingSink(shelf.open, shelf.events.append, threading.Event(), try_card=lambda: shelf.open(FORMAT).close())
+    for _ in range(3):
+        sink.look()  # a second has not gone by
+    assert [type(event) for event in shelf.events] == [DeviceLost]
+    assert len(shelf.rooms) == 3
+    for _ in range(4):
+        now[0] += 1.1
+        sink.look()
+    assert [type(event) for event in shelf.events] == [DeviceLost, DeviceBack]
+    assert len(shelf.rooms) == 1, "once it is back it is left alone"
+
+
+def test_a_look_for_a_card_that_nobody_waits_for_is_an_error() -> None:
+    missing = Shelf(None)
+    sink = LastingSink(
+        missing.open, print, threading.Event(), patience=impatient, try_card=lambda: missing.open(FORMAT).close()
+    )
+    with pytest.raises(DeviceError, match="not there"):
+        sink.look()
+
+
+def test_a_card_that_ran_dry_is_told_once_an_utterance(caplog: pytest.LogCaptureFixture) -> None:
+    sink = lasting(Shelf(1000))
+    for _ in range(2):
+        assert sink.write(sound(10), FORMAT, always) and sink.drain()
+    assert caplog.messages == ["the card ran dry 1 times: the machine is busy, or speaker.buffer_seconds is too short"]
+
+
 def test_giving_up_ends_the_waiting_at_once() -> None:
     shelf = Shelf(*[None] * 5)
     gave_up = threading.Event()

@@ -97,6 +97,11 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
+def is_card(name: str) -> bool:
+    """Whether the name stands for a sound card, which may be missing, and not for a file or for nothing."""
+    return name != "none" and not name.startswith(_FILE)
+
+
 def open_source(name: str, frame_seconds: float) -> Source:
     """Opens the microphone ``name``; ``DeviceError`` or ``AudioError`` in one sentence where that cannot be done."""
     if name == "none":

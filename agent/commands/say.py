@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from agent.commands.signals import hush_signals
 from agent.commands.text_reader import TextReader
 from agent.config.model import Config
 from agent.control.client import ControlClient, NoDaemon, sockets
-from agent.errors import AgentError, DeviceError, ServiceError
-from agent.events import Cancelled, DeviceLost, Died, Event, Spoken, Stop, Unspoken, Utterance
+from agent.errors import AgentError, ServiceError
+from agent.events import Cancelled, DeviceBack, DeviceLost, Died, Event, Spoken, Stop, Unspoken, Utterance
 from agent.local_server import LocalServer
 from agent.patience import impatient
+from agent.safe import safe
 from agent.speaker import Speaker
 from agent.supervisor import Supervisor
 from agent.texts import LONGEST_TEXT, checked
@@ -119,8 +121,10 @@ class _Saying:
                     if isinstance(cause, BrokenPipeError):
                         raise cause  # whoever reads our output has had enough
                     return cause if isinstance(cause, AgentError) else AgentError(f"the {worker} died: {cause!r}")
-                case DeviceLost(reason=reason):
-                    return DeviceError(reason)
+                case DeviceLost(which, reason):
+                    print(f"voice-agent: no {which}: {safe(reason)}; waiting for it", file=sys.stderr)
+                case DeviceBack(which, seconds):
+                    print(f"voice-agent: the {which} is back after {seconds:.1f} s", file=sys.stderr)
 
 
 def record(config: Config, local: LocalServer, text: str, path: Path) -> None:

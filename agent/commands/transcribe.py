@@ -15,8 +15,8 @@ from agent.commands.inputs import FileFrames, StdinFrames
 from agent.commands.servers import local_server
 from agent.commands.signals import hush_signals
 from agent.config.model import Config
-from agent.errors import AgentError, DeviceError, ServiceError
-from agent.events import DeviceLost, Died, Event, Gap, Heard, Partial, ServiceDown, Stop
+from agent.errors import AgentError, ServiceError
+from agent.events import DeviceBack, DeviceLost, Died, Event, Gap, Heard, Partial, ServiceDown, Stop
 from agent.exports import fetch_export
 from agent.local_server import LocalServer
 from agent.patience import impatient
@@ -98,8 +98,10 @@ class _Transcribing:
                     self._error = ServiceError(service, reason.removeprefix(f"{service}: "), permanent=permanent)
                 else:
                     print(reason, file=sys.stderr)
-            case DeviceLost(reason=reason):
-                self._error = DeviceError(reason)
+            case DeviceLost(which, reason):
+                print(f"no {which}: {safe(reason)}; waiting for it", file=sys.stderr)
+            case DeviceBack(which, seconds):
+                print(f"the {which} is back after {seconds:.1f} s", file=sys.stderr)
             case Died(worker, error):
                 self._error = error if isinstance(error, AgentError) else AgentError(f"the {worker} died: {error!r}")
             case Stop():

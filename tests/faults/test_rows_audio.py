@@ -170,6 +170,24 @@ def test_43_no_card_at_boot_is_waited_for_and_the_rest_is_served(
     figure(43, f"no card at boot: said in words, used {took:.1f} s after it came")
 
 
+def test_43_no_speaker_at_boot_is_said_before_anything_is_to_be_spoken(
+    fpa: FakePortAudio, agent: Start, tones: Wired, tmp_path: Path, supervision: Supervision, figure: Figure
+) -> None:
+    fpa.set("gone", "")
+    config = tmp_path / "config.yaml"
+    config.write_text(configuration(tones, "announce"))
+    process = agent("run", "--config", str(config), env={**fpa.env, "NOTIFY_SOCKET": supervision.path})
+    supervision.await_word('no speaker: waiting for "USB PnP"', while_alive=process)
+    fpa.set("gone", None)
+    began = time.monotonic()
+    supervision.await_word("STATUS=ready to speak", while_alive=process)
+    took = time.monotonic() - began
+    assert took < 2.5
+    process.signal(signal.SIGTERM)
+    assert process.end(15) == 0
+    figure(43, f"no speaker at boot: said at once, known again {took:.1f} s after it came")
+
+
 @pytest.mark.parametrize("speed", [0.998, 1.002, 2.0])
 def test_44_a_clock_that_is_off_loses_nothing_and_its_drift_is_told(
     fpa: FakePortAudio, drive: Drive, figure: Figure, speed: float
