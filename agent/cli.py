@@ -18,6 +18,7 @@ from agent.service import set_level, set_up_logging
 
 log = logging.getLogger(__name__)
 
+DAEMON = "the daemon, in the foreground"
 SERVICES = ("local", "neuphonic", "playai", "vachana", "fish")
 
 
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given[:1] == ["server"]:
             return _server(given[1:])
-        options = _parser().parse_args(given)
+        options = _daemon_parser().parse_args(given[1:]) if given[:1] == ["run"] else _parser().parse_args(given)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
     except AgentError as error:
@@ -50,8 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"voice-agent {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
-    run = _command(commands, "run", _run, "the daemon, in the foreground")
-    _with_config(run)
+    _command(commands, "run", _run, DAEMON)  # what it takes is said below
 
     say = _command(commands, "say", _say, "speak a text, or stdin as it comes")
     _with_config(say)
@@ -104,6 +104,14 @@ def _parser() -> argparse.ArgumentParser:
     _with_config(config)
     _with_json(config)
     config.add_argument("what", choices=("check", "show", "schema"))
+    return parser
+
+
+def _daemon_parser() -> argparse.ArgumentParser:
+    """That of ``run`` alone: to make those of all the other commands would take a tenth of the daemon's start."""
+    parser = argparse.ArgumentParser(prog="voice-agent run", description=f"{DAEMON[0].upper()}{DAEMON[1:]}.")
+    _with_config(parser)
+    parser.set_defaults(run=_run)
     return parser
 
 

@@ -133,11 +133,11 @@ def _key(name: str, secret: Secret, url: str, *, needed: bool) -> str | None:
 
 
 def _neuphonic(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
-    from agent.protocols import neuphonic
-
     settings = synthesis.neuphonic
 
     def make(deadline: Deadline) -> Client:
+        from agent.protocols import neuphonic
+
         return neuphonic.Client(
             url=settings.url,
             api_key=_key("neuphonic", settings.api_key, settings.url, needed=True),
@@ -151,13 +151,13 @@ def _neuphonic(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
 
 
 def _local(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
-    from agent.protocols import neuphonic
-
     wish = synthesis.local.voice
     # "de" is a language, "espeak:de" an engine with one of its voices.
     language, voice = ("en", wish) if ":" in wish else (wish, "")
 
     def make(deadline: Deadline) -> Client:
+        from agent.protocols import neuphonic
+
         base = urlsplit(synthesis.local.url or local_url(deadline))
         # The local server speaks all five protocols; this one streams both ways and says where each passage ends.
         path = base.path if base.path.strip("/") else f"/speak/{language}"
@@ -168,11 +168,11 @@ def _local(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
 
 
 def _vachana(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
-    from agent.protocols import vachana
-
     settings = synthesis.vachana
 
     def make(deadline: Deadline) -> Client:
+        from agent.protocols import vachana
+
         return vachana.Client(
             url=settings.url,
             api_key=_key("vachana", settings.api_key, settings.url, needed=True),
@@ -187,11 +187,11 @@ def _vachana(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
 
 
 def _fish(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
-    from agent.protocols import fish
-
     settings = synthesis.fish
 
     def make(deadline: Deadline) -> Client:
+        from agent.protocols import fish
+
         return fish.Client(
             url=settings.url,
             api_key=_key("fish", settings.api_key, settings.url, needed=True),
@@ -217,12 +217,12 @@ def _recording(path: str) -> bytes:
 
 
 def _playai(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
-    from agent.protocols import playai
-
     settings = synthesis.playai
     grants = _Grants()
 
     def make(deadline: Deadline) -> Client:
+        from agent.protocols import playai
+
         key = _key("playai", settings.api_key, settings.auth_url, needed=True)
         authorization = playai.Authorization(settings.auth_url, key, settings.user_id, settings.model)
         return playai.Client(
