@@ -263,7 +263,7 @@ class Synthesizer(Worker):
                     return  # it was cut, and its connection belongs to somebody else now
         except AudioError as error:
             session.failure = f"{session.connection.service}: {error}"
-        if session.ended and session.asked and not job.sounded:
+        if session.failure is None and session.ended and session.asked and not job.sounded:
             session.failure = f"{session.connection.service}: it ended without a sound"
         if session.failure is not None:
             broke = session.connection.ended and not session.permanent

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -176,6 +177,15 @@ class Speaking:
         end = self.ended(self.say(text))
         assert isinstance(end, Unspoken), end
         return end
+
+    def said_again(self, text: str, within_seconds: float = 2.0) -> float:
+        """After how many seconds it could be said again, at most the back-off in force and R."""
+        began, deadline = time.monotonic(), Deadline(within_seconds)
+        while True:
+            utterance = self.say(text)
+            if isinstance(self.ended(utterance), Spoken):
+                return time.monotonic() - began
+            assert not deadline.over, self.inbox.events
 
     def heard(self, utterance: str) -> bytes:
         return self.ear.heard.get(utterance, b"")

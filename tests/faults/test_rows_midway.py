@@ -52,7 +52,7 @@ def cut_short(figure: Figure, row: int, service: str, ending: str) -> None:
         asked = [text.strip() for session in [*bad, *good] for text in session.texts]
         assert asked.count(TEXT_SAID) == 1
         assert len(speaking.inbox.of(SpeakingBegan)) == 2
-    figure(row, f"{service}: {end.seconds:g} s of 0.1 s heard and told, asked for once, the next said after {took:.2f} s")
+    figure(row, f"{service}: {end.seconds:g} of 0.1 s heard and told, asked for once, the next said after {took:.2f} s")
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -108,13 +108,15 @@ def test_row_15_half_a_frame_and_then_silence_ends(
 
     sessions: list[Answers] = []
     scripts = [breaks(service, FIRST_CHUNK[service], half, sessions), speaks(service, sessions)]
-    with Scripted(*([speaks(service)] if service == "playai" else []), *scripts) as server:
-        with Speaking(synthesis(server.port, service)) as speaking:
-            began = time.monotonic()
-            end = speaking.failed(TEXT_SAID)
-            took = time.monotonic() - began
-            assert end.seconds == HALF and "in the middle of a message" in end.reason and took < 2
-            assert speaking.spoken("The next one.") == sound("The next one.")
+    with (
+        Scripted(*([speaks(service)] if service == "playai" else []), *scripts) as server,
+        Speaking(synthesis(server.port, service)) as speaking,
+    ):
+        began = time.monotonic()
+        end = speaking.failed(TEXT_SAID)
+        took = time.monotonic() - began
+        assert end.seconds == HALF and "in the middle of a message" in end.reason and took < 2
+        assert speaking.spoken("The next one.") == sound("The next one.")
     figure(15, f"{service}: noticed after {took:.2f} s of the 0.3 s here (10 s as shipped), the next one said")
 
 

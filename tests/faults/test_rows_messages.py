@@ -1,0 +1,339 @@
+"""Rows 24 to 33: frames and messages that break the rules, or mean something else than they say. The utterance fails or
+the message is passed over, never is a byte heard that is no sound, and the next utterance is said."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import resource
+import struct
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import msgpack
+import pytest
+from tools.scripted import BINARY, CLOSE, CONTINUATION, TEXT, Peer, Script, Scripted, frame
+
+from agent.config.model import Synthesis
+from agent.events import Spoken, Unspoken
+from agent.protocols.events import Message
+from faults.conftest import Figure
+from faults.speaking import Speaking
+from faults.voices import RATE, SERVICES, encoded, messages_of, sound, speaks, synthesis, upgraded
+
+SAID = "Only sound is heard."
+NEXT = "And the next one."
+
+
+def resident_kib() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() // 1024
+
+
+def tampers(service: str, change: Callable[[list[bytes]], Sequence[bytes]], times: int = 1) -> Script:
+    """A service whose first ``times`` answers go through ``change`` on their way: frames in, bytes out."""
+    left = [times]
+
+    def script(peer: Peer) -> None:
+        answers = upgraded(peer, service)
+        if answers is None:
+            return
+        for message in messages_of(peer):
+            frames: Sequence[bytes] = encoded(answers.take(message))
+            if frames and left[0]:
+                left[0] -= 1
+                frames = change(list(frames))
+            for each in frames:
+                peer.send(each)
+
+    return script
+
+
+def before_the_first(*parts: bytes) -> Callable[[list[bytes]], Sequence[bytes]]:
+    return lambda frames: [*parts, *frames]
+
+
+def message(said: Message) -> bytes:
+    return encoded([said])[0]
+
+
+def carrying(service: str, data: bytes) -> bytes:
+    """A message of the service with these bytes for sound."""
+    if service in ("neuphonic", "vachana"):
+        audio = base64.b64encode(data).decode()
+        return message(json.dumps({"type": "audio", "data": {"audio": audio, "stop": False}}))
+    return message(data if service == "playai" else msgpack.packb({"event": "audio", "audio": data}))
+
+
+# --- frames: rows 24 to 27
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize(
+    ("row", "bad", "code"),
+    [
+        pytest.param(24, frame(BINARY, b"x" * 64, length=1 << 62), 1009, id="row-24-2^62"),
+        pytest.param(24, frame(TEXT, b"x" * 64, length=1 << 40), 1009, id="row-24-1TiB"),
+        pytest.param(24, frame(BINARY, b"x" * 64, length=(4 << 20) + 1), 1009, id="row-24-max+1"),
+        pytest.param(25, frame(BINARY, b"", fin=0) + frame(CONTINUATION, b"", fin=0) * (1 << 17), 1009, id="row-25"),
+        pytest.param(26, frame(TEXT, b"{}", rsv=4), 1002, id="row-26-rsv"),
+        pytest.param(26, frame(3, b"x"), 1002, id="row-26-opcode"),
+        pytest.param(26, frame(BINARY, b"x", mask=True), 1002, id="row-26-masked"),
+        pytest.param(26, frame(CLOSE, struct.pack("!H", 999)), 1002, id="row-26-close-code"),
+        pytest.param(27, frame(TEXT, b"\xce\xba\xe1\xbd"), 1007, id="row-27-truncated"),
+        pytest.param(27, frame(TEXT, b"\xc0\xaf"), 1007, id="row-27-overlong"),
+    ],
+)
+def test_rows_24_to_27_a_frame_that_breaks_the_rules_ends_its_utterance_and_no_more(
+    figure: Figure, service: str, row: int, bad: bytes, code: int
+) -> None:
+    closes: dict[int, int] = {}  # what each connection was closed with
+    lying_to: list[int] = []
+    lying = threading.Event()
+
+    def script(peer: Peer) -> None:
+        answers = upgraded(peer, service)
+        if answers is None:
+            return
+        for opcode, data in iter(peer.read_frame, (-1, b"")):
+            if opcode == CLOSE:
+                closes[peer.index] = struct.unpack("!H", data[:2])[0]
+                peer.send(frame(CLOSE, data))
+                return
+            messages = answers.take(data.decode() if opcode == TEXT else data) if opcode in (TEXT, BINARY) else []
+            if messages and lying.is_set() and peer.index not in lying_to:
+                peer.send(bad)
+                lying_to.append(peer.index)
+            elif peer.index not in lying_to:
+                for each in encoded(messages):
+                    peer.send(each)
+
+    with Scripted(script) as server, Speaking(synthesis(server.port, service)) as speaking:
+        assert speaking.spoken(NEXT) == sound(NEXT)  # whatever is loaded on first use is there
+        lying.set()
+        before = resident_kib()
+        assert isinstance(speaking.ended(speaking.say(SAID)), Unspoken)
+        grown = resident_kib() - before
+        lying.clear()
+        took = speaking.said_again(NEXT)
+    assert closes[lying_to[0]] == code and grown < 2048
+    figure(row, f"{service}: {code} and failed, memory up by {max(grown, 0)} KiB, the next one said after {took:.2f} s")
+
+
+# --- messages: rows 28 to 31
+
+SENSELESS: dict[str, Callable[[str], Message]] = {
+    "no JSON": lambda service: "{nonsense",
+    "wrong types": lambda service: json.dumps({"data": 7, "type": 8, "event": [], "request_id": {}}),
+    "no audio": lambda service: json.dumps({"type": "audio", "data": {"audio": 12}}),
+    "10 MB": lambda service: json.dumps({"x": "y" * 5_000_000})[:4_000_000],
+    "NaN": lambda service: '{"data": {"audio": NaN, "sampling_rate": Infinity}}',
+    "deep": lambda service: "[" * 100_000,
+    "bare binary": lambda service: b"\xc1\xff\x00",
+}
+
+
+@pytest.mark.parametrize(
+    ("service", "what"),
+    [(service, what) for service in SERVICES for what in SENSELESS
+     if what != "bare binary" or service in ("neuphonic", "fish")],  # for the others it is sound
+)
+def test_row_28_a_message_without_sense_is_passed_over_and_told_once(
+    figure: Figure, caplog: pytest.LogCaptureFixture, service: str, what: str
+) -> None:
+    """T: the utterance is said, or fails; it is never heard as noise."""
+    bad = message(SENSELESS[what](service))
+    caplog.set_level(logging.WARNING)
+    with (
+        Scripted(tampers(service, before_the_first(bad, bad, bad))) as server,
+        Speaking(synthesis(server.port, service)) as speaking,
+    ):
+        assert speaking.spoken(SAID) == sound(SAID)
+        assert speaking.spoken(NEXT) == sound(NEXT)
+    told = [record for record in caplog.records if "passed over" in record.getMessage()]
+    assert len(told) <= 1 and all(len(record.getMessage()) < 600 for record in caplog.records)
+    figure(28, f"{service}, {what}: 3 passed over, {len(told)} line, said to the last byte")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_row_28_nothing_but_senseless_messages_is_a_failure(figure: Figure, service: str) -> None:
+    with (
+        Scripted(tampers(service, lambda frames: [message("{nonsense")] * 200)) as server,
+        Speaking(synthesis(server.port, service)) as speaking,
+    ):
+        end = speaking.failed(SAID)
+        assert "made no sense" in end.reason
+        assert speaking.spoken(NEXT) == sound(NEXT)
+    figure(28, f"{service}: more than 100 senseless messages in a session: failed")
+
+
+@pytest.mark.parametrize("service", ["neuphonic", "vachana"])
+@pytest.mark.parametrize("junk", ["!!!!", "QUJ", "QUJDR", "_-_-", "QUJD QUJD", "ÄÖÜ"])
+def test_row_29_base64_junk_is_no_noise(figure: Figure, service: str, junk: str) -> None:
+    told = {"type": "audio", "data": {"audio": junk, "sampling_rate": RATE, "stop": False}}
+    with (
+        Scripted(tampers(service, before_the_first(message(json.dumps(told))))) as server,
+        Speaking(synthesis(server.port, service)) as speaking,
+    ):
+        heard = speaking.spoken(SAID)
+        if heard != sound(SAID):  # a spelling that a tolerant reader understands: whole samples, nothing shifted
+            extra = len(heard) - len(sound(SAID))
+            assert 0 < extra <= 8 and extra % 2 == 0 and heard[extra:] == sound(SAID)
+    figure(29, f"{service}: {junk!r} was no noise, the sound came whole")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_row_29_a_sample_cut_in_two_between_messages_is_whole_again(figure: Figure, service: str) -> None:
+    """Odd chunks: the whole sound again, in pieces of an odd number of bytes."""
+    pcm = sound(SAID)
+    pieces = [pcm[:1], pcm[1:4], pcm[4:1001], pcm[1001:1002], pcm[1002:]]
+
+    def odd(frames: list[bytes]) -> list[bytes]:
+        head, tail = (frames[:1], frames[-1:]) if service in ("playai", "vachana") else ([], frames[-1:])
+        made = [carrying(service, piece) for piece in pieces]
+        return [*head, *made, *([] if service == "fish" else tail)]
+
+    with Scripted(tampers(service, odd)) as server, Speaking(synthesis(server.port, service)) as speaking:
+        assert speaking.spoken(SAID) == pcm
+    figure(29, f"{service}: chunks of 1, 3, 997, 1 and {len(pieces[-1])} bytes, bit for bit")
+
+
+BOMBS: dict[str, bytes] = {
+    "a map of 2^32": b"\xdf\xff\xff\xff\xff",
+    "binary of 4 GiB": b"\xc6\xff\xff\xff\xff" + b"x" * 64,
+    "nested": b"\x91" * 100_000,
+    "trailing": msgpack.packb({"event": "audio", "audio": b"abcd"}) + b"garbage",
+    "str for bin": msgpack.packb({"event": "audio", "audio": "abcd"}),
+    "unknown event": msgpack.packb({"event": "applause", "audio": b"abcd"}),
+    "extension": msgpack.packb(msgpack.ExtType(5, b"x" * 100)),
+}
+
+
+@pytest.mark.parametrize("what", BOMBS)
+def test_row_30_messagepack_that_lies_is_passed_over(figure: Figure, what: str) -> None:
+    before = resident_kib()
+    with (
+        Scripted(tampers("fish", before_the_first(message(BOMBS[what])))) as server,
+        Speaking(synthesis(server.port, "fish")) as speaking,
+    ):
+        assert speaking.spoken(SAID) == sound(SAID)
+        assert speaking.spoken(NEXT) == sound(NEXT)
+    grown = max(0, resident_kib() - before)
+    assert grown < 4096
+    figure(30, f"{what}: passed over, memory up by {grown} KiB, said to the last byte")
+
+
+ERRORS: dict[str, list[Message]] = {
+    "fish": [msgpack.packb({"event": "finish", "reason": "error", "message": "out of breath"})],
+    "playai": [json.dumps({"type": "error", "status": 500, "message": "out of breath", "request_id": "?"})],
+    "neuphonic": [json.dumps({"type": "error", "message": "out of breath"})],
+    "vachana": [json.dumps({"type": "error", "message": "out of breath"})],
+}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_row_31_an_error_belongs_to_its_utterance(figure: Figure, service: str) -> None:
+    """T: failed with the service's own words; the next one is said. Nothing of it was heard."""
+    scripts = [tampers(service, lambda frames: encoded(ERRORS[service])), speaks(service)]
+    first = [speaks(service)] if service == "playai" else []
+    with Scripted(*first, *scripts) as server, Speaking(synthesis(server.port, service)) as speaking:
+        end = speaking.failed(SAID)
+        assert "out of breath" in end.reason and end.seconds == 0
+        assert speaking.spoken(NEXT) == sound(NEXT)
+    figure(31, f"{service}: failed with the service's words, the next one said")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_row_31_sound_after_the_end_is_in_no_utterance(figure: Figure, service: str) -> None:
+    late = carrying(service, b"ABCD")
+    with (
+        Scripted(tampers(service, lambda frames: [*frames, late, late], times=9)) as server,
+        Speaking(synthesis(server.port, service)) as speaking,
+    ):
+        # Fish says everything again with each message: the late sound comes behind its finish.
+        first, second = speaking.spoken(SAID), speaking.spoken(NEXT)
+        if service == "fish":
+            assert first.startswith(sound(SAID)) and second.startswith(sound(NEXT))
+        else:
+            assert (first, second) == (sound(SAID), sound(NEXT))
+    figure(31, f"{service}: 2 late chunks in no utterance")
+
+
+def test_row_31_sound_of_another_request_is_passed_over(figure: Figure) -> None:
+    """PlayAI's requests have ids: what belongs to none of ours is not heard."""
+    alien = [message(json.dumps({"type": "start", "request_id": "another"})), message(b"NOISE!" * 50),
+             message(json.dumps({"type": "end", "request_id": "another"}))]  # fmt: skip
+    with (
+        Scripted(tampers("playai", before_the_first(*alien))) as server,
+        Speaking(synthesis(server.port, "playai")) as speaking,
+    ):
+        assert speaking.spoken(SAID) == sound(SAID)
+    figure(31, "playai: 300 bytes of a request that nobody made were not heard")
+
+
+# --- headers: rows 32 and 33
+
+
+def wav_head(size: int, rate: int = RATE) -> bytes:
+    shape = struct.pack("<IHHIIHH", 16, 1, 1, rate, rate * 2, 2, 16)
+    return b"RIFF%sWAVEfmt %sdata%s" % (struct.pack("<I", min(size + 36, 0xFFFFFFFF)), shape, struct.pack("<I", size))
+
+
+def vachana_wav(config: Synthesis) -> Synthesis:
+    audio = replace(config.vachana.audio_config, container="wav")
+    return replace(config, vachana=replace(config.vachana, audio_config=audio))
+
+
+@pytest.mark.parametrize("size", [0, 3200, 0xFFFFFFFF])
+@pytest.mark.parametrize("split", [44, 0, 1, 4, 20, 43, "every chunk"])
+def test_row_32_a_header_is_never_heard(figure: Figure, size: int, split: int | str) -> None:
+    pcm = sound(SAID)
+    head = wav_head(size)
+    if split == "every chunk":
+        pieces = [wav_head(len(part)) + part for part in (pcm[:1600], pcm[1600:])]
+    else:
+        whole = head + pcm
+        pieces = [part for part in (whole[: int(split)], whole[int(split) : 1000], whole[1000:]) if part]
+    made = [carrying("vachana", piece) for piece in pieces]
+    with (
+        Scripted(tampers("vachana", lambda frames: [frames[0], *made, frames[-1]])) as server,
+        Speaking(vachana_wav(synthesis(server.port, "vachana"))) as speaking,
+    ):
+        assert speaking.spoken(SAID) == pcm
+    figure(32, f"header {split}, size {size}: bit for bit")
+
+
+def test_row_32_another_rate_than_asked_for_is_played_at_its_own(figure: Figure) -> None:
+    pcm = sound(SAID)
+    whole = wav_head(len(pcm), rate=8000) + pcm
+    made = carrying("vachana", whole)
+    with (
+        Scripted(tampers("vachana", lambda frames: [frames[0], made, frames[-1]])) as server,
+        Speaking(vachana_wav(synthesis(server.port, "vachana"))) as speaking,
+    ):
+        utterance = speaking.say(SAID)
+        end = speaking.ended(utterance)
+        assert isinstance(end, Spoken) and speaking.heard(utterance) == pcm and end.seconds == 0.2
+    figure(32, "8000 Hz although 16000 were asked for: every sample, at its own rate")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize(
+    "magic",
+    [b"ID3\x04\0\0\0\0\0\x21" + bytes(64), (b"\xff\xfb\x90\x64" + bytes(413)) * 2, b"OggS\0\x02" + bytes(60)],
+    ids=["id3", "mp3", "ogg"],
+)
+def test_row_33_what_is_compressed_is_refused_loudly(figure: Figure, service: str, magic: bytes) -> None:
+    """T: failed, with a sentence; not one byte of it is heard."""
+    told = carrying(service, magic)
+    at = 1 if service in ("playai", "vachana") else 0
+    with (
+        Scripted(tampers(service, lambda frames: [*frames[:at], told, *frames[at:]])) as server,
+        Speaking(synthesis(server.port, service)) as speaking,
+    ):
+        utterance = speaking.say(SAID)
+        end = speaking.ended(utterance)
+        assert isinstance(end, Unspoken) and speaking.heard(utterance) == b""
+    figure(33, f"{service}: {end.reason.partition(': ')[2][:60]}")
