@@ -1,4 +1,4 @@
-"""The inbox loop: what happens goes through the conversation, every utterance has its record, and the end is orderly."""
+"""The inbox loop: what happens goes through the conversation, every utterance has its record, the end is orderly."""
 
 from __future__ import annotations
 
