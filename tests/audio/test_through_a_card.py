@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from agent.audio.devices import open_sink, open_source
 from agent.audio.format import SPEECH, Format
-from agent.events import Event
+from agent.events import DeviceBack, DeviceLost, Event
 from agent.lasting_sink import LastingSink
 
 RATES = (16000, 22050, 24000, 44100, 48000)
@@ -102,6 +103,47 @@ def test_a_card_of_48_khz_stereo_records_speech_with_80_db(card: VirtualCard) ->
     heard = b"".join(source.read() for _ in range(15)).strip(b"\0")
     source.close()
     assert decibels_over_the_rest(middle(heard[: len(heard) // 2 * 2], SPEECH.rate), SPEECH.rate) > 80
+
+
+def test_a_card_that_is_pulled_out_goes_on_where_it_stopped(card: VirtualCard) -> None:
+    """Through ALSA itself, where a card that is pulled out hangs whoever waits for it inside PortAudio."""
+    sound = array.array("h", [n % 30000 + 1 for n in range(24000 * 3)])
+    events: list[tuple[float, Event]] = []
+    lost, back = threading.Event(), threading.Event()
+
+    def report(event: Event) -> None:
+        events.append((time.monotonic(), event))
+        (lost if isinstance(event, DeviceLost) else back).set()
+
+    sink = LastingSink(lambda format: open_sink("speaker", format, 0.02, 0.1), report, threading.Event())
+    put_back: list[float] = []
+
+    def play() -> None:
+        for start in range(0, len(sound), 480):
+            assert sink.write(sound[start : start + 480].tobytes(), Format(24000), lambda: True)
+        sink.drain()
+        sink.close()
+
+    player = threading.Thread(target=play)
+    player.start()
+    threading.Event().wait(1.0)
+    card.fault("unplug")
+    assert lost.wait(PATIENCE_SECONDS)
+    threading.Event().wait(2.5)
+    card.fault("unplug", on=False)
+    put_back.append(time.monotonic())
+    assert back.wait(PATIENCE_SECONDS)
+    player.join(PATIENCE_SECONDS)
+    ((_, first), (back_at, second)) = events
+    assert isinstance(first, DeviceLost) and isinstance(second, DeviceBack)
+    assert back_at - put_back[0] < 2.0
+    heard = array.array("h", filter(None, array.array("h", card.played())))
+    jumps = [n for n in range(1, len(heard)) if heard[n] != heard[n - 1] % 30000 + 1]
+    # What the card still held when it was pulled out was never heard; everything else was, once.
+    assert len(jumps) <= 1
+    missing = len(sound) - len(heard)
+    assert 0 <= missing <= 24000 * 0.3, missing
+    assert heard[0] == sound[0] and heard[-1] == sound[-1]
 
 
 class Transcriber:

@@ -58,6 +58,16 @@ def test_40_an_error_at_any_call_goes_on_at_the_exact_sample(
     figure(40, f"{rule.split()[0]} 1 to {upto}: 0 samples lost or repeated, back within {swept['slowest']:.2f} s")
 
 
+def test_40_an_error_at_any_read_is_a_gap_and_no_sample_twice(fpa: FakePortAudio, drive: Drive, figure: Figure) -> None:
+    fpa.order(*(f"read {number} {HOST_ERROR}" for number in (3, 9, 17)))
+    heard = drive("listen", seconds=3.0)
+    assert heard["losses"] == len(heard["gaps"]) == len(heard["jumps"]) == 3
+    off = [abs(jump / 16000 - gap[1]) for jump, gap in zip(heard["jumps"], heard["gaps"], strict=True)]
+    assert {gap[2] for gap in heard["gaps"]} == {"it was gone"}
+    assert all(0 < jump < 16000 for jump in heard["jumps"]) and max(off) < 0.1
+    figure(40, f"3 reads: 3 gaps, each told to within {max(off) * 1000:.0f} ms")
+
+
 def test_41_a_card_that_comes_back_under_another_number_is_found(
     fpa: FakePortAudio, drive: Drive, figure: Figure
 ) -> None:
