@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from agent.local_server import LocalServer
 from agent.microphone import Microphone
 from agent.patience import Patience, patient
 from agent.recognizer import SETTLE_SECONDS, Frames, Recognizer
+from agent.records import dataclass
 from agent.responder import Responder
 from agent.responders.factory import make_responder
 from agent.service import Paths

@@ -8,7 +8,7 @@ exactly one recorded state: played, cancelled or failed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Any
 
@@ -29,6 +29,7 @@ from agent.events import (
     Unspoken,
     Utterance,
 )
+from agent.records import dataclass
 
 
 class State(Enum):

@@ -6,7 +6,9 @@ Durations are float seconds. ``turn`` counts up from 1; ``utterance`` is an id t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from agent.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

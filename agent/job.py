@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from agent.connection.standby import Standby
 from agent.events import Utterance
 from agent.passages import Passages
+from agent.records import dataclass
 from agent.threads import Deadline
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol
 
 from agent.events import Event, MicrophoneMute, Mute, Volume
+from agent.records import dataclass
 from agent.safe import safe
 
 log = logging.getLogger(__name__)

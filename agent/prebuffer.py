@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+
+from agent.records import dataclass
 
 QUANTILE = 0.75
 """Of the utterances remembered, how many would have been played without a gap. A second of waiting costs one second,

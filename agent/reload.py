@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from agent.assembly import Parts, make_services, make_transcription, require_keys
 from agent.config import changes
@@ -12,6 +12,7 @@ from agent.events import Event, Volume
 from agent.levels import CONFIGURATION
 from agent.local_server import LocalServer
 from agent.masking import hide_keys
+from agent.records import dataclass
 from agent.responders.factory import make_responder
 from agent.service import set_level
 from agent.turns import Turns

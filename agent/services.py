@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from agent.config.model import Synthesis, Transcription
 from agent.config.secrets import Secret
 from agent.errors import ConfigError, ServiceError
 from agent.protocols.events import Client, Failure
+from agent.records import dataclass
 from agent.threads import Deadline
 
 # The network and the codecs are imported where they are used: by the thread that dials, while the daemon is ready.

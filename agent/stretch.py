@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from agent.audio.format import SPEECH
 from agent.audio.frames import FrameQueue
 from agent.events import Heard
 from agent.protocols.events import Transcript
+from agent.records import dataclass
 
 
 @dataclass
@@ -16,6 +17,8 @@ class Stretch:
 
     frames: FrameQueue
     sent: FrameQueue  # what a new connection would have to be told again
+    began_seconds: float = 0.0  # since the microphone was opened
+    said_seconds: float = 0.0
     finals: list[Transcript] = field(default_factory=list)
     kept: list[Transcript] = field(default_factory=list)  # what a lost connection had given, should no other come
     losses: int = 0
@@ -28,10 +31,44 @@ class Stretch:
         """What has been understood of it, the last partial included."""
         return " ".join(text for text in [*(final.text for final in self.finals), self.partial] if text)
 
-    def unanswered_seconds(self) -> float:
-        """How much sound of it nobody will ever transcribe. It is given up with that."""
-        frames = [*self.sent.take(self.sent.held), *self.frames.take(self.frames.held)]
-        return SPEECH.seconds_of(sum(map(len, frames)))
+    def say(self, frame: bytes) -> None:
+        self.frames.put(frame)
+        self.said_seconds += SPEECH.seconds_of(len(frame))
+
+    def answered(self) -> None:
+        """What was sent so far need not be sent again."""
+        self.sent.clear()
+        self.sent.lost()
+
+    def again(self) -> list[bytes]:
+        """What a new connection has to be told first, because the lost one never answered it."""
+        frames = self.sent.take(self.sent.held)
+        for frame in frames:
+            self.sent.put(frame)
+        return frames
+
+    def forgotten(self) -> tuple[float, float] | None:
+        """What will never be sent, because there was no room to keep it: where it began, in seconds since the
+        microphone was opened, and how many seconds it was."""
+        lost = self.frames.lost()
+        return None if lost is None else (self.began_seconds + lost[0], lost[1])
+
+    def missing(self) -> tuple[float, float] | None:
+        """The same for what had been sent to a connection that was lost, and cannot be sent again."""
+        lost = self.sent.lost()
+        if lost is None:
+            return None
+        until = self.said_seconds - self.frames.held_seconds - self.sent.held_seconds
+        return (self.began_seconds + until - lost[1], lost[1])
+
+    def unanswered(self) -> tuple[float, float] | None:
+        """The same for all that nobody will ever transcribe. It is given up with that."""
+        seconds = _seconds([*self.sent.take(self.sent.held), *self.frames.take(self.frames.held)])
+        return (self.began_seconds + self.said_seconds - seconds, seconds) if seconds else None
+
+
+def _seconds(frames: list[bytes]) -> float:
+    return SPEECH.seconds_of(sum(map(len, frames)))
 
 
 def heard(finals: list[Transcript], export_id: str | None = None) -> Heard:

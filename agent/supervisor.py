@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from agent.records import dataclass
 from agent.threads import Deadline, Worker
 
 log = logging.getLogger(__name__)

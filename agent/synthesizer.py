@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from agent.audio.ring import RingBuffer
 from agent.connection.farewells import Farewells, part
@@ -16,6 +15,7 @@ from agent.events import AudioArrived, Cancelled, Event, Spoken, Unspoken, Utter
 from agent.job import Job
 from agent.lineup import Lineup
 from agent.passages import Passages
+from agent.records import dataclass
 from agent.speech import SpeechSession
 from agent.threads import Deadline, Mailbox, Worker
 

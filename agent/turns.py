@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
+
+from agent.records import dataclass
 
 FRAME_RATE = 32000  # bytes a second: 16 kHz, mono, 16 bit
 

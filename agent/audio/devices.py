@@ -6,12 +6,12 @@ never a number, because numbers change at boot.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from agent.audio.file_device import FileSource, PacedSink, SilentSource
 from agent.audio.format import Format
+from agent.records import dataclass
 
 _FILE = "file:"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from agent.audio.format import Format
+from agent.records import dataclass
 from agent.threads import Deadline
 
 SMALLEST_CAPACITY = 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from agent.config.checker import Checker, Sparse, build, merge
@@ -15,6 +15,7 @@ from agent.config.model import Config
 from agent.config.rules import CAUSES, Finding, findings, warnings
 from agent.config.secrets import Secret
 from agent.config.tree import SIZE_LIMIT, read_tree
+from agent.records import dataclass
 
 SYSTEM_CONFIG = Path("/etc/voice-agent/config.yaml")
 

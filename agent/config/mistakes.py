@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from agent.errors import ConfigError
+from agent.records import dataclass
 from agent.safe import safe
 
 

@@ -7,10 +7,11 @@ shows its value.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from agent.config.secrets import Secret
+from agent.records import dataclass
 
 
 def key(default: Any, about: str, **more: Any) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from agent.errors import ConfigError
+from agent.records import dataclass
 
 SYSTEM_CREDENTIALS = Path("/etc/voice-agent/credentials")
 UNIT_PREFIX = "key_"

@@ -6,10 +6,10 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from agent.config.secrets import Secret
+from agent.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ object.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from agent.config.mistakes import Mistake
+from agent.records import dataclass
 
 SIZE_LIMIT = 64 * 1024
 DEPTH_LIMIT = 24

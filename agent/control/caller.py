@@ -8,9 +8,10 @@ import select
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from agent.control.lines import Lines
+from agent.records import dataclass
 
 READ_BYTES = 64 * 1024
 MOST_UNREAD_BYTES = 64 * 1024

@@ -9,10 +9,10 @@ the line holds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from agent.errors import UsageError
 from agent.protocols.excerpt import kind, parse_json
+from agent.records import dataclass
 from agent.safe import safe
 from agent.texts import checked, encodable
 
