@@ -141,7 +141,7 @@ class Speaker(Worker):
             self._ring.wait_filled(self._ring.buffered + 1, min(wait, ROUND_SECONDS))
 
     def _wait_for_more(self, sound: _Sound) -> float:
-        """For how long to let sound gather yet, unless more of it comes before that; 0.0: play."""
+        """How long to let sound gather yet, unless more of it comes before that; 0.0: play."""
         self._learn(sound)
         ring = self._ring
         if ring.complete or ring.full or not ring.valid(sound.ticket):
@@ -149,7 +149,8 @@ class Speaker(Worker):
         begins = self._prebuffer.start_at(sound.seconds)
         if begins is None or ring.buffered < sound.format.frame_bytes:
             return ROUND_SECONDS
-        return max(0.0, begins - time.monotonic())
+        # A period more: what comes just in time for the network is too late for the card.
+        return max(0.0, begins + self._period_seconds - time.monotonic())
 
     def _wake(self, sound: _Sound) -> None:
         rested = self._silent_since is None or time.monotonic() - self._silent_since > REST_SECONDS
