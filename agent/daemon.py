@@ -103,13 +103,14 @@ class Daemon:
         return code
 
     def _start(self) -> None:
-        if self._own_server is not None:
-            self._own_server.start()
         for event in self._levels.kept():
             self._note(event)
-        self._parts.supervisor.start()
-        self._doors.start()
         status = self._status()
+        self._doors.start()
+        if self._own_server is not None:
+            self._own_server.start()
+        # Last, because the microphone at once loads PortAudio, which lets nobody else run for a while.
+        self._parts.supervisor.start()
         self._service.ready(status.line)
         self._tell_frontends(status)
         log.info("ready: %s", status.line)
@@ -174,9 +175,9 @@ class Daemon:
         self._condition.note(event)
         journal.write(event, transcripts=self._config.logging.transcripts)
         self._levels.note(event, self._parts.speaker, self._parts.microphone)
-        if isinstance(event, Heard) and event.text and self._config.conversation.mode == "captions":
-            if self._captions is not None:
-                print(safe(event.text), file=self._captions, flush=True)
+        captions = self._captions if self._config.conversation.mode == "captions" else None
+        if captions is not None and isinstance(event, Heard) and event.text:
+            print(safe(event.text), file=captions, flush=True)
 
     def _reload(self) -> None:
         self._service.reloading()
