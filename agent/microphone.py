@@ -105,7 +105,7 @@ class Microphone(Worker):
                 if source.lost_frames > lost:
                     seconds = SPEECH.seconds_of((source.lost_frames - lost) * SPEECH.frame_bytes)
                     lost = source.lost_frames
-                    self.report(Gap(self._since_opened(self._heard_until) - seconds, seconds, "it overflowed"))
+                    self.report(Gap(self._since_opened(self._heard_until) - seconds, seconds, "the microphone overflowed"))
         finally:
             self.patience_seconds = OPENING_SECONDS
             source.close()
@@ -142,7 +142,7 @@ class Microphone(Worker):
         self._lost_at = None
         if not first:
             away = max(0.0, began - self._heard_until)
-            self.report(Gap(self._since_opened(self._heard_until), away, "it was gone"))
+            self.report(Gap(self._since_opened(self._heard_until), away, "the microphone was gone"))
 
     def _lose(self, error: DeviceError) -> None:
         if self._lost_at is None:

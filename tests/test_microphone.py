@@ -130,7 +130,7 @@ def test_what_overflowed_is_a_gap_of_that_length() -> None:
     ended(microphone)
     (gap,) = desk.of(Gap)
     assert isinstance(gap, Gap)
-    assert gap.seconds == 0.5 and gap.reason == "it overflowed"
+    assert gap.seconds == 0.5 and gap.reason == "the microphone overflowed"
 
 
 @pytest.mark.parametrize(("patience", "lost"), [(impatient, True), (patient, False)])

@@ -17,6 +17,7 @@ from e2e.processes import Supervision, Wired
 from fakepa import FakePortAudio
 
 from agent.audio.format import Format
+from agent.server import tone
 from faults.conftest import Drive, Figure, Start
 
 OVERFLOW, UNDERFLOW, HOST_ERROR, BAD_RATE, UNAVAILABLE, HANG = -9981, -9980, -9999, -9997, -9985, 1
@@ -28,7 +29,7 @@ def test_38_a_capture_overrun_is_a_gap_of_as_many_frames_and_the_stream_lives(
     fpa.order(f"read 8 {OVERFLOW} 1 8000")
     heard = drive("listen", seconds=3.0)
     assert heard["jumps"] == [8000]
-    assert [gap[2] for gap in heard["gaps"]] == ["it overflowed"]
+    assert [gap[2] for gap in heard["gaps"]] == ["the microphone overflowed"]
     missing = sum(gap[1] for gap in heard["gaps"])
     assert abs(missing - 0.5) < 0.05
     assert not heard["losses"] and len(fpa.calls("open")) == 1, "the stream lives"
@@ -63,9 +64,25 @@ def test_40_an_error_at_any_read_is_a_gap_and_no_sample_twice(fpa: FakePortAudio
     heard = drive("listen", seconds=3.0)
     assert heard["losses"] == len(heard["gaps"]) == len(heard["jumps"]) == 3
     off = [abs(jump / 16000 - gap[1]) for jump, gap in zip(heard["jumps"], heard["gaps"], strict=True)]
-    assert {gap[2] for gap in heard["gaps"]} == {"it was gone"}
+    assert {gap[2] for gap in heard["gaps"]} == {"the microphone was gone"}
     assert all(0 < jump < 16000 for jump in heard["jumps"]) and max(off) < 0.1
     figure(40, f"3 reads: 3 gaps, each told to within {max(off) * 1000:.0f} ms")
+
+
+def test_40_a_command_survives_a_hiccup_of_the_card(
+    fpa: FakePortAudio, agent: Start, tones: Wired, tmp_path: Path, figure: Figure
+) -> None:
+    fpa.order(f"write 5 {HOST_ERROR}")
+    config = tmp_path / "config.yaml"
+    config.write_text(configuration(tones, "announce"))
+    process = agent("say", "--service", "local", "--config", str(config), "one two three", env=fpa.env)
+    assert process.end(20) == 0, process.errors
+    assert "no speaker: the sound device USB PnP was lost" in process.errors
+    assert "the speaker is back" in process.errors
+    assert "Expression" not in process.errors and "ALSA" not in process.errors
+    rate = int(fpa.calls("open")[-1][2].split()[1])
+    assert tone.pcm("one two three", rate).strip(b"\0") in fpa.heard()
+    figure(40, "say: lost once in mid-speech, every sample spoken, exit 0")
 
 
 def test_41_a_card_that_comes_back_under_another_number_is_found(
@@ -77,7 +94,7 @@ def test_41_a_card_that_comes_back_under_another_number_is_found(
     assert max(done["back"].values()) < 2.0
     assert done["heard exactly"], "no sample of what was being said is missing or repeated"
     ((start, seconds, reason),) = done["gaps"]
-    assert reason == "it was gone" and 0.9 < start < 1.5
+    assert reason == "the microphone was gone" and 0.9 < start < 1.5
     (jump,) = done["jumps"]
     # Samples tell their place modulo 65536.
     off = (round(seconds * 16000) - jump + 32768) % 65536 - 32768

@@ -71,11 +71,11 @@ def main(away_seconds: float) -> None:
     written = [0]
 
     def speak() -> None:
-        # Each frame tells its place, to the left in steps of 1 and to the right in steps of 4000.
+        # Each frame tells its place, in steps so large that the card's own volume does not hide it.
         while not over.is_set():
             period = array.array("h")
             for place in range(written[0], written[0] + 960):
-                period.extend((place % 4000 + 1000, place // 4000 + 1000))
+                period.extend((1000 + 64 * (place % 400), 1000 + 16 * (place // 400)))
             if not sink.write(period.tobytes(), FORMAT, lambda: not over.is_set()):
                 break
             written[0] += 960
