@@ -8,14 +8,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from agent.audio.frames import FrameQueue
 from agent.connection.farewells import Farewells, part
 from agent.connection.standby import Standby
 from agent.connection.waiting import wait
 from agent.events import Event, Gap, Partial, SpeechBegan, SpeechEnded
 from agent.protocols.events import Audio, End, Failure, Log, Transcript
 from agent.safe import safe
-from agent.stretch import Stretch, heard
+from agent.stretch import Stretch, heard, seconds_of
 from agent.threads import Deadline, Mailbox, Worker
 from agent.turns import Began, Ears, Over, Said
 
@@ -34,6 +33,9 @@ ANSWER_SECONDS = 30.0
 SETTLE_SECONDS = 1.0
 """Servers that transcribe in steps forget what they are at when the end mark comes; they are let finish until they have
 been silent for so long."""
+
+MOST_REFUSED = 100
+"""Messages of a session that may be passed over before it counts as broken."""
 
 MOST_LOSSES = 3
 """A stretch that has cost so many connections is given up: it may be what breaks them."""
@@ -90,6 +92,8 @@ class Recognizer(Worker):
         self._learns = settle_seconds is not None
         self._moved_at = 0.0  # when a frame was sent last, or a transcript came
         self._away_since: float | None = None
+        self._clock = 0.0  # seconds of sound since the microphone was opened
+        self._refused = 0  # messages of this connection that were passed over
         self._aborted = False
         self._deaf = False
 
@@ -172,15 +176,17 @@ class Recognizer(Worker):
     # --- frames in
 
     def _hear(self) -> None:
+        lost = self._frames.lost()
+        if lost is not None:
+            self._clock += lost[1]
+            self.report(Gap(*lost, "the frames could not be sent in time"))
         while self._hungry() and (taken := self._frames.take(4)):
             for frame in taken:
+                self._clock += seconds_of([frame])
                 if not self._deaf:
                     self._mark(self._ears.hear(frame))
             if self._ears.patient:
                 self._advance()
-        lost = self._frames.lost()
-        if lost is not None:
-            self.report(Gap(*lost, "the frames could not be sent in time"))
         if self._frames.closed and not self._frames.held and self._stretches and not self._stretches[-1].over:
             self._mark([*self._ears.forget()] or [Over(0.0)])
 
@@ -188,11 +194,12 @@ class Recognizer(Worker):
         for mark in marks:
             match mark:
                 case Began():
-                    self._stretches.append(Stretch(FrameQueue(self._outage_seconds), FrameQueue(self._outage_seconds)))
+                    before = seconds_of(each.frame for each in marks if isinstance(each, Said))
+                    self._stretches.append(Stretch.of(self._outage_seconds, max(0.0, self._clock - before)))
                     if not self._ears.patient:
                         self.report(SpeechBegan())
                 case Said(frame):
-                    self._stretches[-1].frames.put(frame)
+                    self._stretches[-1].say(frame)
                 case Over(ago_seconds):
                     self._stretches[-1].over = True
                     if not self._ears.patient:
@@ -212,7 +219,7 @@ class Recognizer(Worker):
                 stretch.sent.put(frames[0])
                 connection.send(Audio(frames[0]))
                 self._moved_at = time.monotonic()
-            if (lost := stretch.frames.lost()) is not None:
+            if (lost := stretch.forgotten()) is not None:
                 self.report(Gap(*lost, f"{self._standby.service} was away for longer than is kept"))
             if stretch.over and not stretch.frames.held and not stretch.ended and self._settled(connection):
                 stretch.ended = True
@@ -232,8 +239,9 @@ class Recognizer(Worker):
             self._connection = connection
             # What the lost connection never answered is sent again, before what has come since.
             stretch.ended = False
-            for frame in stretch.sent.take(stretch.sent.held):
-                stretch.sent.put(frame)
+            if (lost := stretch.missing()) is not None:
+                self.report(Gap(*lost, f"{self._standby.service} broke off, and no more is kept to be sent again"))
+            for frame in stretch.again():
                 connection.send(Audio(frame))
             return True
         if self._away_since is None and self._standby.error is not None:
@@ -283,7 +291,11 @@ class Recognizer(Worker):
             case Failure(fatal=True):
                 self._lose(f"it sent {event.came}; expected {event.expected}", permanent=event.permanent)
             case Failure():
-                log.warning("%s: %s; expected %s", self._standby.service, event.came, event.expected)
+                self._refused += 1
+                if self._refused == 1:
+                    log.warning("%s: %s; expected %s", self._standby.service, event.came, event.expected)
+                if self._refused > MOST_REFUSED:
+                    self._lose(f"{self._refused} of its messages made no sense, the last {event.came}")
             case Log(message):
                 log.info("%s says: %s", self._standby.service, safe(message, 200))
 
@@ -298,15 +310,15 @@ class Recognizer(Worker):
         self._away_since = None
         self._standby.healthy()
         if self._captions:
-            stretch.sent.clear()
+            stretch.answered()
             self.report(heard([final]))
         else:
             stretch.finals.append(final)
 
     def _close(self, stretch: Stretch, *, lost: str = "") -> None:
         """The stretch has its transcript, or will never have one; the next gets a connection of its own."""
-        if lost and (seconds := stretch.unanswered_seconds()):
-            self.report(Gap(0.0, seconds, lost))
+        for gap in stretch.given_up() if lost else ():
+            self.report(Gap(*gap, lost))
         if stretch.partial:
             self._final(stretch, Transcript(stretch.partial, final=True))  # the last partial counts
         if not self._captions:
@@ -331,6 +343,9 @@ class Recognizer(Worker):
 
     def _hang_up(self) -> None:
         connection, self._connection = self._connection, None
+        if self._refused > 1:
+            log.warning("%s: %d messages of a session were passed over", self._standby.service, self._refused)
+        self._refused = 0
         if connection is not None:
             self._farewells.take(connection)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import field
 
 from agent.audio.format import SPEECH
@@ -31,9 +32,13 @@ class Stretch:
         """What has been understood of it, the last partial included."""
         return " ".join(text for text in [*(final.text for final in self.finals), self.partial] if text)
 
+    @classmethod
+    def of(cls, outage_seconds: float, began_seconds: float) -> Stretch:
+        return cls(FrameQueue(outage_seconds), FrameQueue(outage_seconds), began_seconds)
+
     def say(self, frame: bytes) -> None:
         self.frames.put(frame)
-        self.said_seconds += SPEECH.seconds_of(len(frame))
+        self.said_seconds += seconds_of([frame])
 
     def answered(self) -> None:
         """What was sent so far need not be sent again."""
@@ -61,13 +66,14 @@ class Stretch:
         until = self.said_seconds - self.frames.held_seconds - self.sent.held_seconds
         return (self.began_seconds + until - lost[1], lost[1])
 
-    def unanswered(self) -> tuple[float, float] | None:
-        """The same for all that nobody will ever transcribe. It is given up with that."""
-        seconds = _seconds([*self.sent.take(self.sent.held), *self.frames.take(self.frames.held)])
-        return (self.began_seconds + self.said_seconds - seconds, seconds) if seconds else None
+    def given_up(self) -> list[tuple[float, float]]:
+        """The same for all that nobody will ever transcribe, piece by piece. It is forgotten with that."""
+        gaps = [gap for gap in (self.forgotten(), self.missing()) if gap is not None]
+        seconds = seconds_of([*self.sent.take(self.sent.held), *self.frames.take(self.frames.held)])
+        return [*gaps, (self.began_seconds + self.said_seconds - seconds, seconds)] if seconds else gaps
 
 
-def _seconds(frames: list[bytes]) -> float:
+def seconds_of(frames: Iterable[bytes]) -> float:
     return SPEECH.seconds_of(sum(map(len, frames)))
 
 

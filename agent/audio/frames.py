@@ -144,6 +144,12 @@ class FrameQueue:
             return len(self._waiting)
 
     @property
+    def held_seconds(self) -> float:
+        """How much sound waits for the listener, in seconds."""
+        with self._changed:
+            return self.format.seconds_of(self._waiting_bytes)
+
+    @property
     def forgotten(self) -> int:
         """How many frames were forgotten because the queue was full; only grows."""
         with self._changed:
