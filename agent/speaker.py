@@ -149,8 +149,8 @@ class Speaker(Worker):
         begins = self._prebuffer.start_at(sound.seconds)
         if begins is None or ring.buffered < sound.format.frame_bytes:
             return ROUND_SECONDS
-        # A period more: what comes just in time for the network is too late for the card.
-        return max(0.0, begins + self._period_seconds - time.monotonic())
+        # A little more: what would come just in time for the ear is too late for the card, see _spare.
+        return max(0.0, begins + 0.75 * self._period_seconds - time.monotonic())
 
     def _wake(self, sound: _Sound) -> None:
         rested = self._silent_since is None or time.monotonic() - self._silent_since > REST_SECONDS
@@ -166,8 +166,10 @@ class Speaker(Worker):
             spare = self._spare()
             if spare:
                 self._ring.wait_filled(self._ring.buffered + 1, min(spare, wait))
-            elif self._be_silent(sound, self._period_seconds):
-                inserted += self._period_seconds
+                continue
+            silence = min(wait, self._period_seconds)
+            if self._be_silent(sound, silence):
+                inserted += silence
         if self._ring.buffered:  # else it was no gap: nothing but the end has come
             sound.underruns += 1
             sound.silence_seconds += inserted
@@ -199,7 +201,7 @@ class Speaker(Worker):
 
     def _spare(self) -> float:
         """How long nothing need be written, for the card has enough."""
-        return max(0.0, self._sink.queued_seconds - self._period_seconds / 2)
+        return max(0.0, self._sink.queued_seconds - 0.5 * self._period_seconds)
 
     def _be_silent(self, sound: _Sound, seconds: float) -> bool:
         whole, period = sound.format.bytes_of(seconds), sound.format.bytes_of(self._period_seconds)
