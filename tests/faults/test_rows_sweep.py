@@ -156,7 +156,8 @@ def test_row_20_a_transcription_cut_behind_every_byte(figure: Figure) -> None:
         heard = inbox.of(Heard)
         assert [each.text for each in heard] == ["one two"], (limit, inbox.events)
         kept += len(connections) == 1
-    figure(20, f"transcription: {len(whole)} cuts, the final in every one, {len(whole) + 1 - kept} times by sending again")
+    again = len(whole) + 1 - kept
+    figure(20, f"transcription: {len(whole)} cuts, the final in every one, {again} times by sending again")
 
 
 def serve(sock: socket.socket, says: bytes) -> None:

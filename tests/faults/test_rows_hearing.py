@@ -1,0 +1,198 @@
+"""Rows 16, 22, 34 to 37 and 55 for what is heard: frames are kept while the service is away and sent again, what is
+lost is said with its beginning and its length, finals that came are kept, and every session gets one ``eof``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tools.proxy import Proxy
+from tools.scripted import Peer, Scripted
+
+from agent.connection.connection import Connection
+from agent.events import Heard, Partial, ServiceDown
+from agent.services import PULSES, Pulse
+from faults.conftest import Figure
+from faults.hearing import Hearing, Session, Sessions, spoken_to, transcribes
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PULSES, "transcription", Pulse(0.2, 0.2))
+    monkeypatch.setitem(Connection.__init__.__kwdefaults__, "stall_seconds", 0.4)
+
+
+def test_row_16_a_black_hole_costs_no_frame(hurried: None, figure: Figure) -> None:
+    """M: what was sent into the hole is sent again on the next connection, in order, whole."""
+    sessions = Sessions()
+    with Scripted(transcribes(sessions, "all of it")) as server, Proxy(server.port) as proxy:
+        with Hearing(proxy.port) as hearing:
+            numbers = hearing.say(10)
+            sessions.await_one().await_frames(5)
+            proxy.up.black_hole = proxy.down.black_hole = True
+            numbers += hearing.say(10)
+            began = time.monotonic()
+            hearing.inbox.until(lambda: any(isinstance(each, ServiceDown) for each in hearing.inbox.events))
+            took = time.monotonic() - began
+            proxy.up.black_hole = proxy.down.black_hole = False
+            proxy.cut()
+            numbers += hearing.say(10) + hearing.say(4, loud=False)
+            (heard,) = hearing.heard(1)
+            assert heard.text == "all of it" and hearing.gaps == []
+    whole = [session for session in sessions if session.eofs == 1 and session.frames]
+    assert [session.frames for session in whole] == [numbers[: len(whole[0].frames)]]
+    assert len(whole[0].frames) >= 30 and took < 2.0
+    figure(16, f"noticed after {took:.2f} s (0.4 s here, 9.5 s as shipped), {len(whole[0].frames)} frames sent in order")
+
+
+def test_row_22_frames_wait_for_a_service_that_reads_nothing_and_go_to_the_next(
+    hurried: None, figure: Figure
+) -> None:
+    sessions = Sessions()
+    deafened = threading.Event()
+
+    def deaf(peer: Peer) -> None:
+        peer.accept()
+        deafened.set()
+        peer.wait()
+
+    with (
+        Scripted(deaf, transcribes(sessions, "all of it"), receive_bytes=4096) as server,
+        Hearing(server.port, outage_seconds=60) as hearing,
+    ):
+        assert deafened.wait(10)
+        numbers = hearing.turn(200)
+        (heard,) = hearing.heard(1)
+        assert heard.text == "all of it" and hearing.gaps == []
+        sent = next(session for session in sessions if session.frames)
+        assert sent.frames == numbers[: len(sent.frames)] and len(sent.frames) >= 200
+    figure(22, f"{len(sent.frames)} frames to the next connection, in order, none lost")
+
+
+def test_an_outage_keeps_the_newest_frames_and_says_what_it_forgot(figure: Figure) -> None:
+    """M: 50 frames while only 2 s are kept: captured = sent + forgotten, with the gap's start and length."""
+    sessions = Sessions()
+    up = threading.Event()
+    sessions_script = transcribes(sessions, "the rest")
+
+    def script(peer: Peer) -> None:
+        if not up.is_set():
+            peer.answer("503 Service Unavailable")
+            return
+        sessions_script(peer)
+
+    with Scripted(script) as server, Hearing(server.port, outage_seconds=2.0) as hearing:
+        hearing.inbox.until(lambda: bool(hearing.downs))
+        hearing.say(10, loud=False)
+        numbers = hearing.say(50) + hearing.say(2, loud=False)
+        up.set()
+        sessions.await_one()
+        hearing.say(4, loud=False)
+        hearing.heard(1)
+        frames = next(session.frames for session in sessions if session.frames)
+        gaps = hearing.gaps
+        lost = sum(gap.seconds for gap in gaps)
+        # The turn began 0.2 s before frame 11, which is 1.0 s after the microphone was opened.
+        assert frames == list(range(frames[0], frames[0] + len(frames)))
+        assert len(frames) + round(lost * 10) == 2 + len(numbers) + 1, (frames, gaps)
+        assert gaps and abs(gaps[0].start_seconds - 0.8) < 1e-6
+        assert abs(gaps[0].start_seconds + lost - (frames[0] - 1) * 0.1) < 1e-6
+    kept, forgotten = len(frames), round(lost * 10)
+    figure(16, f"outage: 55 frames = {kept} sent + {forgotten} forgotten from {gaps[0].start_seconds:.1f} s on")
+
+
+@pytest.mark.parametrize("end", ["late", "never", "restart", "1006 after the final"])
+def test_row_35_eof_answered_late_or_never_keeps_the_finals(figure: Figure, end: str) -> None:
+    """X: finals that came are kept. S: one ``eof`` for every session."""
+    sessions = Sessions()
+    restarted = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        session = Session()
+        sessions.append(session)
+        for opcode, data in spoken_to(peer):
+            session.take(opcode, data)
+            if end == "restart" and len(session.frames) == 3 and not restarted.is_set():
+                restarted.set()
+                peer.reset()
+                return
+            if data == b"eof":
+                peer.text('{"result": [], "text": "what was said"}')
+                if end == "late":
+                    peer.over.wait(0.3)
+                elif end == "never":
+                    peer.read_all()
+                    return
+                elif end == "1006 after the final" and not restarted.is_set():
+                    restarted.set()
+                    peer.sock.close()
+                    return
+                peer.text("399e7f744c3e47c3a32f28a19f07739d")
+
+    with Scripted(script) as server, Hearing(server.port, answer_seconds=0.6) as hearing:
+        began = time.monotonic()
+        numbers = hearing.turn(8)
+        (heard,) = hearing.heard(1)
+        took = time.monotonic() - began
+        assert heard.text == "what was said" and took < 3.0 and hearing.gaps == []
+    used = [session for session in sessions if session.frames]
+    assert all(session.eofs <= 1 for session in sessions) and used[-1].eofs == 1
+    assert used[-1].frames == numbers[: len(used[-1].frames)]
+    figure(35, f"{end}: the final kept after {took:.2f} s, {len(used)} session(s), one eof each")
+
+
+def test_row_36_equal_finals_a_final_without_a_partial_and_a_partial_after_a_final_are_all_kept(figure: Figure) -> None:
+    def script(peer: Peer) -> None:
+        peer.accept()
+        for _, data in spoken_to(peer):
+            if data == b"eof":
+                for text in ('{"text": "yes"}', '{"text": "yes"}', '{"partial": "and th"}', '{"partial": "and then"}'):
+                    peer.text(text)
+                peer.text("399e7f744c3e47c3a32f28a19f07739d")
+
+    with Scripted(script) as server:
+        with Hearing(server.port) as hearing:
+            hearing.turn(5)
+            (turn,) = hearing.heard(1)
+            partials = [partial.text for partial in hearing.inbox.of(Partial)]
+        assert turn.text == "yes yes and then" and partials[-1] == "yes yes and then"
+        with Hearing(server.port, captions=True) as hearing:
+            hearing.say(5)
+        assert [heard.text for heard in hearing.inbox.of(Heard) if heard.text] == ["yes", "yes", "and then"]
+    figure(36, "2 equal finals and the last partial, in order, as a turn and as captions")
+
+
+@pytest.mark.parametrize("captions", [False, True])
+def test_row_55_a_flapping_line_loses_no_turn_and_grows_nothing(
+    hurried: None, figure: Figure, captions: bool
+) -> None:
+    """M, T: 20 turns while the line is cut again and again; threads and descriptors are what they were."""
+    sessions = Sessions()
+    with Scripted(transcribes(sessions, "said")) as server, Proxy(server.port) as proxy:
+        threads_before, descriptors_before = threading.active_count(), _descriptors()
+        with Hearing(proxy.port, captions=captions, healthy_seconds=0.05) as hearing:
+            sent: list[int] = []
+            for number in range(20):
+                sent += hearing.turn(3)
+                if number % 2:
+                    proxy.cut()
+                if not captions:
+                    hearing.heard(number + 1)
+        connects = proxy.connections
+        proxy.cut()
+    assert hearing.gaps == [] and connects <= 20 * 4
+    if captions:
+        ended = [session for session in sessions if session.eofs]
+        reached = {frame_number for session in sessions for frame_number in session.frames}
+        assert len(ended) >= 1 and reached >= set(sent)
+    assert threading.active_count() <= threads_before and _descriptors() <= descriptors_before + 1
+    what = "captions" if captions else "turns"
+    figure(55, f"{what}: 10 cuts, {connects} connects, 0 gaps, no thread and no descriptor more")
+
+
+def _descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
