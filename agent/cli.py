@@ -94,6 +94,17 @@ def _parser() -> argparse.ArgumentParser:
     devices = _command(commands, "devices", _devices, "the sound cards there are, and the line to write for each")
     _with_json(devices)
 
+    meter = _command(commands, "meter", _meter, "how loud the microphone is, as a live bar")
+    _with_config(meter)
+    _with_json(meter)
+    meter.add_argument("--seconds", type=float, metavar="N", help="for so long (default: until Ctrl-C)")
+
+    _with_config(_command(commands, "test-speaker", _try_speaker, "three tones and a sentence"))
+
+    microphone = _command(commands, "test-microphone", _try_microphone, "record 3 s, say what it was, play it back")
+    _with_config(microphone)
+    _with_json(microphone)
+
     doctor = _command(commands, "doctor", _doctor, "what is wrong, and how to mend it")
     _with_config(doctor)
     _with_json(doctor)
@@ -217,6 +228,24 @@ def _devices(options: argparse.Namespace) -> int:
     from agent.commands.devices import devices
 
     return devices(as_json=options.json)
+
+
+def _meter(options: argparse.Namespace) -> int:
+    from agent.commands.meter import meter
+
+    return meter(_loaded(options), seconds=options.seconds, as_json=options.json)
+
+
+def _try_speaker(options: argparse.Namespace) -> int:
+    from agent.commands.try_speaker import try_speaker
+
+    return try_speaker(_loaded(options))
+
+
+def _try_microphone(options: argparse.Namespace) -> int:
+    from agent.commands.try_microphone import try_microphone
+
+    return try_microphone(_loaded(options), as_json=options.json)
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -127,6 +127,11 @@ class _Saying:
                     print(f"voice-agent: the {which} is back after {seconds:.1f} s", file=sys.stderr)
 
 
+def speak(config: Config, local: LocalServer | None, text: str) -> None:
+    """Speaks ``text`` through the configured speaker; for other commands."""
+    _Saying(config, local, None).run(text)
+
+
 def record(config: Config, local: LocalServer, text: str, path: Path) -> None:
     """Speaks ``text`` into the WAV file ``path``; for other commands."""
     _Saying(config, local, str(path)).run(text)

@@ -36,7 +36,7 @@ def volume(config: Config, percent: int | None) -> int:
 
 
 def mute(config: Config, device: str, muted: bool) -> int:
-    """``device``: ``speaker``, or ``microphone``, which is closed while it is muted. Until the opposite is asked for."""
+    """``device``: ``speaker``, or ``microphone``, which is closed while it is muted; until the opposite is asked."""
     request = {"mute": muted} if device == "speaker" else {"microphone": "mute" if muted else "unmute"}
     _ask(config, request)
     return 0

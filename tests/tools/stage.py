@@ -79,6 +79,14 @@ class Stage:
             self.ends[event.utterance] = event
         return event
 
+    def forget(self, utterance: str) -> None:
+        """What is known of it is not wanted any more."""
+        self.ends.pop(utterance, None)
+        self.ring.marks.pop(utterance, None)
+        self.ring.names.clear()
+        for key in [key for key in self.moments if key[0] == utterance]:
+            del self.moments[key]
+
     def end(self, utterance: str) -> End:
         """How that utterance ended."""
         deadline = Deadline(PATIENCE_SECONDS)
@@ -93,14 +101,14 @@ class _Marked(RingBuffer):
     def __init__(self, capacity_bytes: int) -> None:
         super().__init__(capacity_bytes)
         self.marks: dict[str, list[tuple[float, int]]] = {}
-        self._names: dict[int, str] = {}
+        self.names: dict[int, str] = {}
 
     def begin(self, utterance: str, format: Format) -> int:
         ticket = super().begin(utterance, format)
-        self._names[ticket] = utterance
+        self.names[ticket] = utterance
         self.marks[utterance] = []
         return ticket
 
     def write(self, ticket: int, data: bytes) -> bool:
-        self.marks[self._names[ticket]].append((time.monotonic(), len(data)))
+        self.marks[self.names[ticket]].append((time.monotonic(), len(data)))
         return super().write(ticket, data)

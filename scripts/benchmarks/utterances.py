@@ -1,0 +1,142 @@
+"""Thousands of short utterances in a row: what of them stays behind in memory, descriptors and threads.
+
+    scripts/bench utterances [--count 10000] [--json]
+
+Each goes the whole way: text to the local server's tone engine over a real connection, sound through synthesizer, ring
+and speaker into a sink that takes everything at once. The slope is that of the line through the resident memory after
+the first tenth, in KiB for 1000 utterances.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import math
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from server.running import Running
+from tools.stage import Stage
+
+from agent.audio.format import Format
+from agent.events import Spoken
+
+WORDS = ("yes", "no", "well", "now", "good")
+SAMPLES = 100
+
+
+class Swallow:
+    """A sink that takes everything at once and keeps nothing."""
+
+    underruns = 0
+    queued_seconds = math.inf
+    ready_in_seconds = 0.0
+
+    def __init__(self, format: Format) -> None:
+        self.format = format
+        self.taken_frames = 0
+
+    def write(self, pcm: bytes) -> None:
+        self.taken_frames += len(pcm) // self.format.frame_bytes
+
+    def drain_on(self) -> float:
+        self.taken_frames = 0
+        return 0.0
+
+    def drain(self) -> None:
+        self.taken_frames = 0
+
+    def drop(self) -> None:
+        self.taken_frames = 0
+
+    def retune(self, format: Format) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Report:
+    """``slope_kib``: growth of the memory for 1000 utterances; of descriptors and threads the fewest and the most."""
+
+    utterances: int
+    spoken: int
+    seconds: float
+    memory_kib: tuple[int, int]
+    slope_kib: float
+    descriptors: tuple[int, int]
+    threads: tuple[int, int]
+
+
+def run(count: int, warm: int | None = None) -> Report:
+    """``warm``: after how many the memory is looked at; a tenth of them unless told."""
+    warm = count // 10 if warm is None else warm
+    every = max(1, (count - warm) // SAMPLES)
+    spoken = 0
+    points: list[tuple[int, int]] = []
+    descriptors: set[int] = set()
+    threads: set[int] = set()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = ("--speech", "tone", "--recognition", "none")
+        with Running(Path(folder), *arguments) as server, Stage(server.port, open_sink=Swallow) as stage:
+            began = time.monotonic()
+            for number in range(count):
+                utterance = stage.begin(WORDS[number % len(WORDS)])
+                spoken += isinstance(stage.end(utterance), Spoken)
+                stage.forget(utterance)
+                if number >= warm and (number - warm) % every == 0:
+                    gc.collect()
+                    points.append((number, memory_kib()))
+                    descriptors.add(len(os.listdir("/proc/self/fd")))
+                    threads.add(threading.active_count())
+            seconds = time.monotonic() - began
+    return Report(
+        count,
+        spoken,
+        round(seconds, 1),
+        (points[0][1], points[-1][1]),
+        round(slope(points) * 1000, 1),
+        (min(descriptors), max(descriptors)),
+        (min(threads), max(threads)),
+    )
+
+
+def memory_kib() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+def slope(points: Sequence[tuple[int, int]]) -> float:
+    """Of the line through the points with the least squares."""
+    middle = sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
+    above = sum((x - middle[0]) * (y - middle[1]) for x, y in points)
+    return above / sum((x - middle[0]) ** 2 for x, _ in points)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench utterances", description="What utterances leave behind.")
+    parser.add_argument("--count", type=int, default=10_000)
+    parser.add_argument("--json", action="store_true", help="for programs")
+    options = parser.parse_args(arguments)
+    report = run(options.count)
+    if options.json:
+        print(json.dumps(asdict(report)))
+        return 0
+    print(f"utterances   {report.utterances}, spoken {report.spoken}, in {report.seconds:g} s")
+    print(f"memory       {report.memory_kib[0]} KiB, at last {report.memory_kib[1]} KiB")
+    print(f"slope        {report.slope_kib:g} KiB for 1000 utterances")
+    print(f"descriptors  {report.descriptors[0]} to {report.descriptors[1]}")
+    print(f"threads      {report.threads[0]} to {report.threads[1]}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""meter, test-speaker and test-microphone on the virtual card, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from vcard import VirtualCard
+
+from agent.audio.format import SPEECH
+from agent.audio.gain import ramp
+from agent.commands.try_speaker import TONES_HERTZ, tone
+from agent.server.tone import pcm
+from e2e.conftest import Start
+from e2e.processes import Wired
+
+Configured = Callable[[str], str]
+DEVICES = "microphone: {device: mic}\nspeaker: {device: speaker}\n"
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> VirtualCard:
+    folder = tmp_path / "card"
+    folder.mkdir()
+    return VirtualCard(folder)
+
+
+def loud(seconds: float, amplitude: int) -> bytes:
+    made = random.Random(7)
+    return array("h", [made.choice((-amplitude, amplitude)) for _ in range(round(seconds * SPEECH.rate))]).tobytes()
+
+
+def speech() -> bytes:
+    """Words with pauses between them over a little noise, as a detector knows them."""
+    noise = random.Random(3)
+    samples = array("h", pcm(" ".join(f"word{n}" for n in range(12)), SPEECH.rate))
+    word = round(0.2 * SPEECH.rate)
+    for start in range(0, len(samples), 2 * word):
+        samples[start : start + word] = array("h", [0] * word)
+    return array("h", [sample + noise.randint(-20, 20) for sample in samples]).tobytes()
+
+
+def test_the_meter_tells_programs_frame_by_frame(agent: Start, configured: Configured, card: VirtualCard) -> None:
+    process = agent("meter", "--config", configured(DEVICES), "--json", "--seconds", "2.5", env=card.env)
+    process.stdout.await_text("\n")
+    card.inject(loud(0.5, 8192), SPEECH)
+    assert (process.end(), process.errors) == (0, "")
+    readings = [json.loads(line) for line in process.output.splitlines()]
+    assert len(readings) == 50
+    assert set(readings[0]) == {"level", "peak", "floor", "clipped"}
+    assert max(reading["level"] for reading in readings) == pytest.approx(-12.0, abs=0.2)
+    assert min(reading["level"] for reading in readings) == -96.0
+    assert not any(reading["clipped"] for reading in readings)
+
+
+def test_the_meter_is_one_line_written_again_until_ctrl_c(
+    agent: Start, configured: Configured, card: VirtualCard
+) -> None:
+    process = agent("meter", "--config", configured(DEVICES), env=card.env)
+    process.stdout.await_text("dB")
+    card.inject(loud(1.0, 32767), SPEECH)
+    process.stdout.await_text("CLIPPING")
+    process.signal(signal.SIGINT)
+    assert (process.end(), process.errors) == (0, "")
+    bars = process.stdout.whole().split(b"\r")
+    assert bars[0] == b"" and len({len(bar) for bar in bars[1:-1]}) == 1
+    assert process.output.endswith("samples were clipped\n")
+
+
+def test_the_speaker_is_tested_with_three_tones_and_a_sentence(
+    agent: Start, configured: Configured, tones: Wired, card: VirtualCard
+) -> None:
+    config = configured(DEVICES + f"synthesis: {{local: {{url: '{tones.ws}'}}}}\n")
+    process = agent("test-speaker", "--config", config, env=card.env)
+    assert (process.end(), process.errors) == (0, "")
+    assert "440 Hz, 660 Hz, 880 Hz" in process.output and "a sentence: " in process.output
+    played = card.played()
+    places = [played.find(tone(hertz).strip(b"\0")) for hertz in TONES_HERTZ]
+    assert -1 not in places and places == sorted(places), "each tone is heard, sample by sample, in this order"
+    sentence = pcm("If you can hear this sentence, the speaker works.", 22050)
+    assert sentence.strip(b"\0") in played[places[-1] :]
+
+
+@pytest.mark.parametrize(
+    ("sound", "heard", "words"),
+    [
+        (speech(), "speech", "it heard speech"),
+        (b"", "nothing", "nothing at all"),
+        (loud(3.5, 5), "silence", "it heard silence"),
+        (ramp(loud(3.5, 32767), 1.0, 1.0, 1), "clipping", "clips"),
+    ],
+)
+def test_the_microphone_is_judged_and_played_back(
+    agent: Start, configured: Configured, card: VirtualCard, sound: bytes, heard: str, words: str
+) -> None:
+    process = agent("test-microphone", "--config", configured(DEVICES), env=card.env)
+    process.stdout.await_text("speak now")
+    if sound:
+        card.inject(sound, SPEECH)
+    assert (process.end(), process.errors) == (0, "")
+    assert words in process.output, heard
+    if sound:
+        assert sound[SPEECH.bytes_of(0.5) :][:3200] in card.played(), "what was recorded is what is played back"
+
+
+def test_the_verdict_is_told_to_programs_too(agent: Start, configured: Configured, card: VirtualCard) -> None:
+    process = agent("test-microphone", "--json", "--config", configured(DEVICES), env=card.env)
+    assert process.end() == 0
+    assert json.loads(process.output) == {"heard": "nothing", "level": -96.0, "peak": -96.0, "clipped": 0}
+
+
+@pytest.mark.parametrize("command", ["meter", "test-speaker", "test-microphone"])
+def test_a_device_that_is_not_there_is_one_sentence(
+    agent: Start, configured: Configured, card: VirtualCard, command: str
+) -> None:
+    config = configured("microphone: {device: nothing}\nspeaker: {device: nothing}\n")
+    process = agent(command, "--config", config, env=card.env)
+    assert process.end() not in (0, 2)
+    assert len(process.lines_of_error()) == 1 and "nothing" in process.errors and "Traceback" not in process.errors
