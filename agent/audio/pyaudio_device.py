@@ -39,7 +39,7 @@ class Card:
     """A stream of 16-bit PCM to or from a sound card, in the card's own ``format``. One thread owns it.
 
     ``period_frames`` is what the card moves at a time, ``buffer_frames`` what it holds (for a sink; 0 for a source).
-    Every failure closes the stream, ends PyAudio and is a ``DeviceError`` with ``lost``; then only ``close()`` is left.
+    Every failure is a ``DeviceError`` with ``lost``; then only ``close()`` is left.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Card:
         self.name, self.format, self.period_frames, self.buffer_frames = name, format, period_frames, buffer_frames
         self._library, self._output = library, output
         self._stream: pyaudio.Stream | None = stream
+        self._failed = False
         self._never = threading.Event()
 
     def available(self) -> int:
@@ -104,13 +105,28 @@ class Card:
 
     def close(self) -> None:
         """Gives the card back and ends PyAudio; twice is safe."""
+        if self._stream is not None:
+            with _portaudio:
+                self._end()
+
+    def _end(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
-            with _portaudio, quiet():
+            with quiet():
                 _end(self._library, stream)
 
+    def _fail(self) -> None:
+        """Closes after a failure, unless that would mean waiting for a thread that opens a card: its owner has patience
+        for that in ``close()``, and little while it reads or writes."""
+        self._failed = True
+        if _portaudio.acquire(blocking=False):
+            try:
+                self._end()
+            finally:
+                _portaudio.release()
+
     def _open(self) -> pyaudio.Stream:
-        if self._stream is None:
+        if self._stream is None or self._failed:
             raise DeviceError(f"the sound device {self.name} is closed", lost=True)
         return self._stream
 
@@ -121,13 +137,13 @@ class Card:
             if ready != before:
                 before, since = ready, now
             elif now - since > STALL_SECONDS:
-                self.close()
+                self._fail()
                 raise DeviceError(f"the sound device {self.name} has stood still for {STALL_SECONDS:g} s", lost=True)
             # Nothing but the card's clock ends this wait; it is asked again when the frames should be there.
             self._never.wait(min(0.1, max(0.001, (frames - ready) / self.format.rate)))
 
     def _lost(self, error: OSError) -> DeviceError:
-        self.close()
+        self._fail()
         return DeviceError(f"the sound device {self.name} was lost: {_reason(error)}", lost=True)
 
 

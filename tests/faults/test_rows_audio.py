@@ -179,13 +179,15 @@ def test_43_no_card_at_boot_is_waited_for_and_the_rest_is_served(
 ) -> None:
     fpa.set("gone", "")
     config = tmp_path / "config.yaml"
-    config.write_text(
-        configuration(tones, "assistant").replace("speaker: {device: 'USB PnP'}", "speaker: {device: none}")
-    )
+    text = configuration(tones, "assistant").replace("speaker: {device: 'USB PnP'}", "speaker: {device: none}")
+    config.write_text(text.replace("socket: none", f"socket: {tmp_path / 'control.sock'}"))
     since = len(tones.wire())
     process = agent("run", "--config", str(config), env={**fpa.env, "NOTIFY_SOCKET": supervision.path})
     supervision.await_word('no microphone: waiting for "USB PnP"', while_alive=process)
-    assert "there is no microphone 'USB PnP'; there is: default" in process.stderr.data.decode()
+    process.stderr.await_text("there is no microphone 'USB PnP'; there is: default")
+    said = agent("say", "--config", str(config), "one two three")
+    assert said.end(20) == 0, said.errors
+    tones.await_wire(since=since, direction="in", event="Text")
     fpa.set("gone", None)
     began = time.monotonic()
     supervision.await_word("STATUS=listening", while_alive=process)

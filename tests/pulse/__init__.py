@@ -70,6 +70,15 @@ class Pulse:
             self._server.wait(PATIENCE_SECONDS)
             self._server = None
 
+    def freeze(self) -> None:
+        """It is there, and does nothing any more."""
+        assert self._server is not None
+        self._server.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        if self._server is not None:
+            self._server.send_signal(signal.SIGCONT)
+
     def record(self) -> None:
         """Records what the speaker plays from now on; returns when the recorder is connected."""
         with (self.folder / "heard.raw").open("wb") as file:

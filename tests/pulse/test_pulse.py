@@ -35,7 +35,9 @@ def pulse(tmp_path: Path) -> Iterator[Pulse]:
 @pytest.fixture(scope="module")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
     folder = tmp_path_factory.mktemp("tones")
-    with Wired(folder / "server", "--speech", "tone", "--recognition", "none") as server:
+    (folder / "script.txt").write_text("hello\n")
+    recognition = ("--recognition", "script", "--script", str(folder / "script.txt"))
+    with Wired(folder / "server", "--speech", "tone", *recognition) as server:
         yield server
 
 
@@ -99,3 +101,23 @@ def test_a_server_that_dies_and_comes_back_is_survived_by_both_sides(pulse: Puls
     assert errors == "", "no chatter, also not when the server dies"
     after = array.array("h", bytes.fromhex(answer["sound after"])).tobytes()
     assert after in pulse.heard(until=after)
+
+
+def test_a_server_that_is_frozen_ends_in_a_restart(pulse: Pulse, tones: Wired, tmp_path: Path) -> None:
+    """Closing a stream to a frozen server hangs for a minute inside its library: only a new process is a cure."""
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"conversation: {{mode: captions}}\ntranscription: {{url: '{tones.ws}/'}}\ncontrol: {{socket: none}}\n"
+        "server: {start: false}\nshutdown_seconds: 3\n"
+    )
+    since = len(tones.wire())
+    process = Process("run", "--config", str(config), cwd=tmp_path, env={**os.environ, **pulse.env})
+    try:
+        tones.await_wire(since=since, direction="in", kind="binary")
+        pulse.freeze()
+        assert process.end(20) == 70
+    finally:
+        pulse.thaw()
+        process.kill()
+    assert "stuck: microphone" in process.errors and "stop_stream" in process.errors
+    assert tones.matching(since=since, direction="in", event="End"), "eof was sent all the same"
