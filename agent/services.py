@@ -47,6 +47,10 @@ PULSES = {
 }
 
 
+class _Stale(ServiceError):
+    """The service refuses an address that it granted itself."""
+
+
 class SpeechService:
     """One speech service as the configuration describes it. ``open`` blocks and belongs into a dialling thread."""
 
@@ -55,21 +59,29 @@ class SpeechService:
             raise ConfigError(f"there is no speech service {name!r}; there are {', '.join(MAKERS)}")
         self.name = name
         self._allow_plaintext = synthesis.allow_plaintext
+        self._granted_by = urlsplit(synthesis.playai.auth_url).hostname if name == "playai" else None
         self._given = synthesis, local_url
         self._make = MAKERS[name](*self._given)
 
     def open(self, deadline: Deadline) -> Connection:
         """A connection that is ready for the first text. Raises ``ServiceError``, or ``ConfigError`` for a bad key."""
-        codec = self._make(deadline)
+        try:
+            return self._open(self._make(deadline), deadline)
+        except _Stale:
+            # Only the granted address is refused, which has grown old; whether the key is, a new one will prove.
+            self._make = MAKERS[self.name](*self._given)
+            return self._open(self._make(deadline), deadline)
+
+    def _open(self, codec: Client, deadline: Deadline) -> Connection:
         codec.service = self.name
         try:
-            return _connect(codec, deadline, self._allow_plaintext)
+            return _connect(codec, deadline, self._allow_plaintext, self._granted_by)
         except ServiceError as error:
-            if self.name != "playai" or error.status not in (401, 403):
+            if self._granted_by is None or error.status not in (401, 403):
                 raise
-            # It is the granted address that is refused, not the key, which the next authorisation will prove.
-            self._make = MAKERS[self.name](*self._given)
-            raise ServiceError(self.name, "the granted address was refused; asking for a new one") from error
+            raise _Stale(
+                self.name, "refuses the address that it granted", permanent=True, status=error.status
+            ) from error
 
     def __repr__(self) -> str:
         return f"SpeechService({self.name!r})"
@@ -108,7 +120,9 @@ def missing_key(name: str, synthesis: Synthesis) -> str | None:
 Maker = Callable[[Deadline], Client]
 
 
-def _connect(codec: Client, deadline: Deadline, allow_plaintext: bool) -> Connection:
+def _connect(
+    codec: Client, deadline: Deadline, allow_plaintext: bool, granted_by: str | None = None
+) -> Connection:
     from agent.connection import connect
 
     pulse = PULSES.get(codec.service, Pulse())
@@ -118,6 +132,7 @@ def _connect(codec: Client, deadline: Deadline, allow_plaintext: bool) -> Connec
         allow_plaintext=allow_plaintext,
         ping_seconds=pulse.ping_seconds,
         pong_seconds=pulse.pong_seconds,
+        granted_by=granted_by,
     )
 
 

@@ -40,12 +40,16 @@ def connect(
     ca_file: str | None = None,
     ping_seconds: float | None = PING_SECONDS,
     pong_seconds: float = PONG_SECONDS,
+    granted_by: str | None = None,
 ) -> Connection:
     """Dials what the codec's handshake says. Blocks: for a short-lived thread, which hands the result to its owner.
 
-    Raises ``ServiceError``.
+    ``granted_by`` as for ``dial``. Raises ``ServiceError``.
     """
-    sock = dial(codec.handshake(), codec.service, deadline, allow_plaintext=allow_plaintext, ca_file=ca_file)
+    opening = codec.handshake()
+    sock = dial(
+        opening, codec.service, deadline, allow_plaintext=allow_plaintext, ca_file=ca_file, granted_by=granted_by
+    )
     return Connection(sock, codec, ping_seconds=ping_seconds, pong_seconds=pong_seconds)
 
 

@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import websocket
 
-from agent.connection.addresses import Address, is_near, reach, resolve
+from agent.connection.addresses import Address, is_near, is_own_link, reach, resolve
 from agent.errors import ServiceError
 from agent.protocols.events import Handshake
 from agent.threads import Deadline
@@ -44,13 +44,20 @@ _NOT_YET_VALID = 9
 
 
 def dial(
-    handshake: Handshake, service: str, deadline: Deadline, *, allow_plaintext: bool = False, ca_file: str | None = None
+    handshake: Handshake,
+    service: str,
+    deadline: Deadline,
+    *,
+    allow_plaintext: bool = False,
+    ca_file: str | None = None,
+    granted_by: str | None = None,
 ) -> socket.socket:
     """A socket whose upgrade to WebSocket is done, non-blocking, with nothing of the first frame read yet.
 
     Blocks until ``deadline`` at the most: for a short-lived thread. The key is sent to the host of the URL and to no
     other: redirects are refused, proxies of the environment are not asked, cookies are not kept. ``ws://`` goes to near
     addresses only, unless ``allow_plaintext``. ``ca_file``: the authorities to trust instead of the system's.
+    ``granted_by``: the host that gave us the URL; unless it is near itself, it may not send us to near addresses.
 
     Raises ``ServiceError`` with one sentence that holds neither key nor query; the socket is closed then.
     """
@@ -59,7 +66,7 @@ def dial(
     host = str(url.hostname)
     port = url.port or (443 if secure else 80)
     context = _context(service, ca_file) if secure else None
-    sock = _reach(service, host, port, deadline, secure or allow_plaintext)
+    sock = _reach(service, host, port, deadline, secure or allow_plaintext, granted_by)
     try:
         if context is not None:
             sock = _encrypt(service, sock, context, host, deadline)
@@ -89,7 +96,9 @@ def _checked(handshake: Handshake, service: str) -> SplitResult:
     return url
 
 
-def _reach(service: str, host: str, port: int, deadline: Deadline, anywhere: bool) -> socket.socket:
+def _reach(
+    service: str, host: str, port: int, deadline: Deadline, anywhere: bool, granted_by: str | None
+) -> socket.socket:
     try:
         addresses = resolve(host, port, deadline.within(CONNECT_SECONDS))
     except TimeoutError as error:
@@ -97,6 +106,8 @@ def _reach(service: str, host: str, port: int, deadline: Deadline, anywhere: boo
     except OSError as error:
         raise ServiceError(service, f"the name {host} was not found: {error.strerror or error}") from error
     _refuse_far(service, host, addresses, anywhere)
+    if granted_by is not None and granted_by != host:
+        _refuse_inside(service, host, addresses, granted_by, deadline)
     try:
         return reach(addresses, deadline.within(CONNECT_SECONDS))
     except TimeoutError as error:
@@ -114,6 +125,27 @@ def _refuse_far(service: str, host: str, addresses: list[Address], anywhere: boo
             "use wss://, or set allow_plaintext",
             permanent=True,
         )
+
+
+def _refuse_inside(service: str, host: str, addresses: list[Address], granted_by: str, deadline: Deadline) -> None:
+    """A public name may stand for an address on this network: whoever forges a grant must not send us round in it."""
+    inside = [address.number for address in addresses if _is_inside(address)]
+    if not inside:
+        return
+    try:
+        granter = resolve(granted_by, 0, deadline.within(CONNECT_SECONDS))
+    except OSError:  # TimeoutError is one
+        granter = []
+    if not any(_is_inside(address) for address in granter):
+        raise ServiceError(
+            service,
+            f"{granted_by} sends us to {host}, which is {inside[0]} on this machine or its own network: not taken",
+            permanent=True,
+        )
+
+
+def _is_inside(address: Address) -> bool:
+    return is_near(address.number) or is_own_link(address.number)
 
 
 def _context(service: str, ca_file: str | None) -> ssl.SSLContext:

@@ -18,6 +18,7 @@ from tools.proxy import Proxy, Toxics
 from tools.scripted import TEXT, Peer, Scripted, drips, frame, mute, polite, refuses
 
 from agent.connection import addresses
+from agent.connection.addresses import Address
 from agent.connection.dial import HEAD_BYTES, dial, retry_after
 from agent.errors import ServiceError
 from agent.protocols.events import Handshake
@@ -259,6 +260,36 @@ def test_near_addresses(number: str) -> None:
 )
 def test_far_addresses(number: str) -> None:
     assert not addresses.is_near(number)
+
+
+@pytest.mark.parametrize(
+    ("target", "granter", "taken"),
+    [("127.0.0.1", "8.8.8.8", False), ("169.254.7.7", "8.8.8.8", False), ("192.168.1.1", "8.8.8.8", False),
+     ("0.0.0.0", "8.8.8.8", False), ("127.0.0.1", None, False), ("127.0.0.1", "127.0.0.1", True),
+     ("127.0.0.1", "10.0.0.7", True)],
+)  # fmt: skip
+def test_a_granted_name_may_not_stand_for_an_address_inside(
+    monkeypatch: pytest.MonkeyPatch, target: str, granter: str | None, taken: bool
+) -> None:
+    """Story: only the spelling of a granted URL was checked; a public name that resolves to this machine passed."""
+    look_up = addresses._look_up
+
+    def stub(host: str, port: int) -> list[Address]:
+        number = {"granted.example": target, "auth.example": granter}.get(host, host)
+        if number is None:
+            raise OSError("no such name")
+        return look_up(number, port)
+
+    monkeypatch.setattr(addresses, "_look_up", stub)
+    with Scripted(polite) as server:
+        url = f"ws://granted.example:{server.port}/"
+        try:
+            dial(Handshake(url), "playai", Deadline(5), allow_plaintext=True, granted_by="auth.example").close()
+        except ServiceError as error:
+            assert not taken and error.permanent and "sends us to granted.example" in str(error)
+            assert server.peers == []
+        else:
+            assert taken
 
 
 def test_row_09_giant_headers_are_cut_off_cheaply() -> None:

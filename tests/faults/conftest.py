@@ -34,6 +34,17 @@ def figure(record_property: Callable[[str, object], None]) -> Figure:
 
 
 @pytest.fixture
+def shown(record_property: Callable[[str, object], None]) -> Figure:
+    """The same for what is to be shown of the connections as a whole, by its number."""
+
+    def record(number: int, text: str) -> None:
+        record_property("show", number)
+        record_property("figure", text)
+
+    return record
+
+
+@pytest.fixture
 def fpa(tmp_path: Path) -> FakePortAudio:
     """A fake PortAudio of this test's own, for the processes that it starts."""
     folder = tmp_path / "portaudio"

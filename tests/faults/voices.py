@@ -110,8 +110,8 @@ def authorises(peer: Peer) -> bool:
     """Whether this is PlayAI's authorisation, which is then answered: the address is this very server."""
     if not peer.read_request().startswith("POST"):
         return False
-    port = peer.sock.getsockname()[1]
-    urls = {model: f"ws://127.0.0.1:{port}{path}?fal_jwt_token=t" for model, path in playai.MODEL_PATHS.items()}
+    host = peer.header("Host")  # as the client reached it, which may be through a proxy
+    urls = {model: f"ws://{host}{path}?fal_jwt_token=t" for model, path in playai.MODEL_PATHS.items()}
     body = json.dumps({"webSocketUrls": urls}).encode()
     peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     return True
