@@ -1,0 +1,110 @@
+"""Hush, in every way there is to ask for it, and levels that outlive a restart: on the card's own record."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from vcard import VirtualCard
+
+from agent.server.tone import pcm
+from e2e.conftest import Start
+from e2e.processes import Process, Wired
+
+Configured = Callable[[str], str]
+RATE = 22050
+WORDS = " ".join(f"word{number}" for number in range(40))
+NEVER = threading.Event()
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> VirtualCard:
+    folder = tmp_path / "card"
+    folder.mkdir()
+    return VirtualCard(folder)
+
+
+def settings(tmp_path: Path, tones: Wired) -> str:
+    return (
+        "conversation: {mode: announce}\nspeaker: {device: speaker}\n"
+        f"synthesis: {{local: {{url: '{tones.ws}'}}}}\n"
+        f"control: {{socket: {tmp_path}/control.sock}}\n"
+    )
+
+
+def await_sound(card: VirtualCard) -> None:
+    for _ in range(400):
+        if len(card.played()) > RATE // 2:
+            return
+        NEVER.wait(0.05)
+    raise AssertionError("nothing was heard")
+
+
+@pytest.mark.parametrize(
+    "way", ["say, Ctrl-C", "say, SIGUSR1", "daemon, SIGUSR1", "daemon, hush", "daemon, Ctrl-C in say"]
+)
+def test_silence_follows_at_once(
+    agent: Start, configured: Configured, tones: Wired, card: VirtualCard, tmp_path: Path, way: str
+) -> None:
+    config = configured(settings(tmp_path, tones))
+    who, _, how = way.partition(", ")
+    daemon: Process | None = None
+    if who == "daemon":
+        daemon = agent("run", "--config", config, env={**card.env, "STATE_DIRECTORY": str(tmp_path / "state")})
+        daemon.stderr.await_text("ready")
+    saying = agent("say", "--config", config, WORDS, env=card.env)
+    await_sound(card)
+    before = len(card.played())
+    if how == "hush":
+        assert agent("hush", "--config", config).end() == 0
+    elif daemon is not None and how == "SIGUSR1":
+        daemon.signal(signal.SIGUSR1)
+    else:
+        saying.signal(signal.SIGUSR1 if how == "SIGUSR1" else signal.SIGINT)
+    assert saying.end() == 0
+    heard = card.played()
+    sound = heard.strip(b"\0")
+    assert pcm(WORDS, RATE).strip(b"\0").startswith(sound[: len(sound) // 2 * 2])
+    # A start of Python lies between the look at the record and the hush of a command.
+    assert len(sound) - before < RATE * 2 * (1.5 if how == "hush" else 0.3)
+    if daemon is not None:
+        again = agent("say", "--config", config, "afterwards", env=card.env)
+        assert again.end() == 0
+        assert card.played()[len(heard) :].strip(b"\0") == pcm("afterwards", RATE).strip(b"\0")
+        daemon.signal(signal.SIGTERM)
+        assert daemon.end() == 0
+
+
+def test_volume_and_mute_are_kept_over_a_restart(
+    agent: Start, configured: Configured, tones: Wired, card: VirtualCard, tmp_path: Path
+) -> None:
+    config = configured(settings(tmp_path, tones))
+    environment = {**card.env, "STATE_DIRECTORY": str(tmp_path / "state")}
+    seen = []
+    for _ in range(2):
+        daemon = agent("run", "--config", config, env=environment)
+        daemon.stderr.await_text("ready")
+        status = agent("status", "--json", "--config", config)
+        assert status.end() == 0
+        told = json.loads(status.output)
+        seen.append((told["volume"], told["muted"], told["status"]))
+        assert agent("volume", "--config", config, "50").end() == 0
+        assert agent("mute", "speaker", "--config", config).end() == 0
+        assert agent("say", "--config", config, "unheard").end() == 0
+        assert card.played().strip(b"\0") == b""
+        daemon.signal(signal.SIGTERM)
+        assert daemon.end() == 0
+    assert seen[0][:2] == (100, [])
+    assert seen[1][:2] == (50, ["speaker"]) and "the speaker is muted" in seen[1][2]
+    daemon = agent("run", "--config", config, env=environment)
+    daemon.stderr.await_text("ready")
+    assert agent("unmute", "speaker", "--config", config).end() == 0
+    assert agent("say", "--config", config, "softly").end() == 0
+    samples = memoryview(card.played().strip(b"\0")).cast("h")
+    assert max(samples) == 4000, "half of what the tone engine speaks with"
+    daemon.signal(signal.SIGTERM)
+    assert daemon.end() == 0
