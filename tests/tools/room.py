@@ -68,7 +68,12 @@ class Room:
 
     def begin(self) -> int:
         self._count += 1
-        return self.ring.begin(f"utterance {self._count}", self.format)
+        return self.ring.begin(self.last, self.format)
+
+    @property
+    def last(self) -> str:
+        """The id of the utterance that was begun last."""
+        return f"utterance {self._count}"
 
     def say(self, pcm: bytes) -> int:
         """A whole utterance at once."""
