@@ -56,11 +56,15 @@ def _serve(options: Options, wake: socket.socket, waker: socket.socket) -> int:
     recogniser = recognition.find(options.recognition, options.model_path, options.script)
     with WireLog(options.wire_log, options.keys.all()) as wire:
         listener = Listener(options, speech.find(options.speech), recogniser, wire)
-        host, port = listener.address
-        print(f"listening on {f'[{host}]' if ':' in host else host}:{port}", flush=True)
-        recogniser.prepare()
-        if options.with_parent:
-            threading.Thread(target=_watch_parent, args=(waker,), name="parent", daemon=True).start()
+        try:
+            _tell(listener)
+            recogniser.prepare()
+            if options.with_parent:
+                threading.Thread(target=_watch_parent, args=(waker,), name="parent", daemon=True).start()
+        except BaseException:
+            # The listener's thread would keep the process: a parent that died in these moments left a server behind.
+            listener.stop(Deadline(0.0), Deadline(_ABORT_SECONDS))
+            raise
         log.info("ending: %s", _reason(wake.recv(1)))
         ended: list[bool] = []
         ending = threading.Thread(target=_end, args=(listener, options.finish_seconds, ended, waker), name="ending")
@@ -75,6 +79,15 @@ def _serve(options: Options, wake: socket.socket, waker: socket.socket) -> int:
         sys.stdout.flush()
         os._exit(0)
     return 0
+
+
+def _tell(listener: Listener) -> None:
+    host, port = listener.address
+    try:
+        print(f"listening on {f'[{host}]' if ':' in host else host}:{port}", flush=True)
+    except BrokenPipeError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise UsageError("whoever started this has gone before it could be told where to find it") from error
 
 
 def _end(listener: Listener, finish_seconds: float, ended: list[bool], waker: socket.socket) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -203,3 +204,19 @@ def test_the_wire_log_tells_the_end_marks_in_order(tmp_path: Path) -> None:
         ]
         stop = [line for line in server.wire() if line.get("events") == ["End"] and line["direction"] == "in"]
         assert stop[0]["length"] == len(msgpack.packb({"event": "stop"}))
+
+
+def test_a_parent_that_dies_before_it_is_told_where_leaves_no_server_behind() -> None:
+    """A daemon that was killed within its first tenth of a second left a server that nobody could end: the line that
+    says where it listens broke, and the thread that accepts kept the process."""
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "agent.server", "--with-parent", "--port", "0"]
+    command += ["--speech", "tone", "--recognition", "none"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=write, stderr=subprocess.PIPE, text=True) as process:
+        os.close(write)
+        try:
+            _, said = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert process.returncode == 2 and "has gone" in said and "Traceback" not in said
