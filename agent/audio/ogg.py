@@ -44,6 +44,8 @@ class OggReader:
         """The packets whose last byte is in ``chunk`` or before; to be read to its end before the next piece."""
         self._buffer += chunk
         while self._lengths or self._page():
+            if not self._lengths:
+                continue  # a page without a segment
             length = self._lengths[-1]
             if len(self._buffer) < length:
                 return

@@ -206,6 +206,15 @@ def test_quiet_samples_that_look_like_mp3_are_heard() -> None:
     assert decode([quiet[:5], quiet[5:]], decoder("raw", "s16le", 24000, 1)) == quiet
 
 
+def test_an_ogg_page_without_a_segment_is_passed_over() -> None:
+    """Twenty-seven bytes from a service were enough to end the thread that owns its socket."""
+    from agent.audio.ogg import OggReader
+
+    page = b"OggS" + bytes(23)
+    assert list(OggReader().feed(page * 3)) == []
+
+
+
 @settings(max_examples=300)
 @given(st.lists(st.one_of(st.binary(max_size=60), st.sampled_from(PARTS))))
 def test_junk_never_raises_anything_but_words_and_never_loops(pieces: list[bytes]) -> None:
