@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from agent.audio.decode import Decoder, decoder
 from agent.audio.format import Format
+from agent.audio.ogg import OggReader
 from agent.errors import AudioError
 
 NOISE = random.Random(7).randbytes(4000)
@@ -383,3 +384,8 @@ def test_decoders_that_are_let_go_leave_nothing_behind(encoded: dict[str, bytes]
             decoder(container, "s16le", 24000, 1).feed(data[:3000])
         grown = resident_kib() - before
     assert grown < 2048
+
+
+def test_an_ogg_page_without_segments_is_passed_over() -> None:
+    """Junk that looked like such a page used to raise an IndexError."""
+    assert list(OggReader().feed(b"OggS" + bytes(23) + b"OggS" + bytes(22) + b"\1\3abc"))[0].data == b"abc"
