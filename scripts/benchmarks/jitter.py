@@ -1,4 +1,4 @@
-"""How well the prebuffer chooses: recorded-like sessions replayed through the real one in a simulated clock.
+"""How well the prebuffer chooses: simulated sessions replayed through the real one in a simulated clock.
 
     scripts/bench jitter [--json]
 
@@ -19,7 +19,8 @@ J of a trace takes each of these as the sum over its utterances, the first of wh
 memory; the column "each" is the mean of J taken of every utterance for itself. The rivals are *on arrival*, which plays
 whatever is there, and *fixed*, which waits for the same amount of sound before each start and after each gap; the best
 of these is chosen in hindsight, once for all traces, as the person who sets one number at best would. The prebuffer's
-own numbers were chosen on other seeds than those shown here.
+own numbers were chosen on other seeds than those shown here. Not in here: the speaker waits three quarters of a period
+(15 ms) longer than the prebuffer says, because a card must be given its sound before it runs dry.
 """
 
 from __future__ import annotations

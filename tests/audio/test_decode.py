@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from agent.audio.decode import Decoder, decoder
 from agent.audio.format import Format
 from agent.audio.ogg import OggReader
+from agent.audio.ogg import OggReader
 from agent.errors import AudioError
 
 NOISE = random.Random(7).randbytes(4000)
@@ -209,8 +210,6 @@ def test_quiet_samples_that_look_like_mp3_are_heard() -> None:
 
 def test_an_ogg_page_without_a_segment_is_passed_over() -> None:
     """Twenty-seven bytes from a service were enough to end the thread that owns its socket."""
-    from agent.audio.ogg import OggReader
-
     page = b"OggS" + bytes(23)
     assert list(OggReader().feed(page * 3)) == []
 
