@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -137,7 +138,7 @@ class Standby:
         if self._closed:
             return
         self._backoff.healthy()
-        self._dropped = 0
+        self._dropped, self._not_before = 0, 0.0
         if self.error is not None:
             self.error = None
             self._report(ServiceUp(self.service, self.tries))
@@ -231,7 +232,7 @@ class Standby:
         except ServiceError as error:
             found = error
         except AgentError as error:  # a key that cannot be read, for one
-            found = ServiceError(self.service, str(error), permanent=True)
+            found = ServiceError(self.service, str(error), permanent=not _is_want(error.__cause__))
         finally:
             with self._lock:
                 closed = self._closed
@@ -239,6 +240,11 @@ class Standby:
                     self._dialled.put(found)
             if closed and not isinstance(found, ServiceError):
                 part(found, FAREWELL_SECONDS)  # it came too late to be of use, but it is open and gets its end mark
+
+
+def _is_want(error: BaseException | None) -> bool:
+    """Whether it is this machine that has no more to give, which passes."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def _bare(text: str, service: str) -> str:

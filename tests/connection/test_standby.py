@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -213,6 +214,33 @@ def test_a_key_that_cannot_be_read_is_permanent_and_ends_nothing() -> None:
     standby.mind()
     assert standby.error is not None and standby.error.permanent and len(told) == 1
     standby.close(Deadline(1))
+
+
+def test_a_key_that_cannot_be_read_for_want_of_descriptors_is_read_again() -> None:
+    def open(deadline: Deadline) -> Connection:
+        raise ConfigError("the key file /x cannot be read") from OSError(errno.EMFILE, "Too many open files")
+
+    standby: Standby = Standby("plain", open, lambda event: None)
+    standby.mind()
+    wait(None, list(standby.waitables()), 5.0)
+    standby.mind()
+    assert standby.error is not None and not standby.error.permanent
+    standby.close(Deadline(1))
+
+
+def test_after_health_the_next_dial_is_not_kept_waiting_for_a_trouble_of_before() -> None:
+    """Story: the dial of the next connection was refused for a minute while the one before still did its work; that one
+    ended the trouble, and still nobody dialled until the minute was over."""
+    scripts = (polite, refuses("401 Unauthorized"), polite)
+    with Scripted(*scripts) as server, Kit(server.url) as kit:
+        kit.until(lambda: kit.ready)
+        taken = kit.standby.take()
+        assert taken is not None
+        kit.until(lambda: kit.standby.error is not None)
+        assert (kit.standby.next_timeout() or 0.0) > 50
+        kit.standby.healthy()
+        kit.until(lambda: kit.ready, seconds=5.0)
+        taken.finish(Deadline(5))
 
 
 def test_who_needs_just_one_has_no_second_dialled() -> None:

@@ -1,0 +1,197 @@
+"""Rows 46, 48, 50 and 53: what is done to the daemon's process itself. Every utterance ends in one record, the next one
+is said, and it ends with exit code 0."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from e2e.processes import Process, Wired
+from shiftedclock import ShiftedClock
+from tools.authority import Authority
+from tools.scripted import Scripted
+
+from agent.control.client import ControlClient
+from agent.threads import Deadline
+from faults.conftest import Figure, Start
+from faults.speaking import Speaking
+from faults.voices import sound, speaks, synthesis
+
+SECONDS = 30.0
+HOUR = 3600
+
+
+class House:
+    """A daemon that speaks through a server of the test's, and the door to it."""
+
+    def __init__(self, agent: Start, server: Wired, folder: Path, env: dict[str, str] | None = None) -> None:
+        self.socket = folder / "control.sock"
+        config = folder / "config.yaml"
+        config.write_text(
+            f"microphone: {{device: none}}\nspeaker: {{device: none}}\ncontrol: {{socket: {self.socket}}}\n"
+            f"transcription: {{url: 'ws://{server.host}:{server.port}/'}}\nserver: {{start: false}}\n"
+            f"synthesis: {{services: [neuphonic], neuphonic: {{url: '{server.ws}/speak/en', sampling_rate: 16000}}}}\n"
+        )
+        self.process: Process = agent("run", "--config", str(config), env=env)
+        self.process.stderr.await_text("ready:")
+
+    def say(self, text: str) -> dict[str, object]:
+        """How an utterance ended, as whoever asked for it is told."""
+        with contextlib.closing(ControlClient.find((self.socket,))) as client:
+            client.say(text)
+            deadline = Deadline(SECONDS)
+            while (answer := client.receive(deadline)) is not None:
+                if "state" in answer or "error" in answer:
+                    return answer
+        raise AssertionError(f"nobody told how it ended: {self.process.stderr.data.decode()}")
+
+    def records(self) -> list[str]:
+        return re.findall(r"control-\d+: (\w+)", self.process.stderr.data.decode())
+
+    def end(self) -> int:
+        self.process.signal(signal.SIGTERM)
+        return self.process.end()
+
+
+def test_row_46_sigterm_in_the_middle_and_the_utterance_has_its_record(
+    figure: Figure, agent: Start, tones: Wired, tmp_path: Path
+) -> None:
+    """All states and all services: ``tests/e2e/test_signals.py``. Here T: whoever waited is told, in one record."""
+    house = House(agent, tones, tmp_path)
+    ends: list[dict[str, object]] = []
+    text = "one two three four five six seven eight nine ten " * 9
+    asking = threading.Thread(target=lambda: ends.append(house.say(text)))
+    asking.start()
+    tones.await_wire(1, service="neuphonic", direction="in", kind="text")
+    began = time.monotonic()
+    code = house.end()
+    took = time.monotonic() - began
+    asking.join(SECONDS)
+    assert code == 0 and took < 8.0 and house.records() == ["cancelled"] and len(ends) == 1
+    figure(46, f"cancelled once, exit 0 after {took:.2f} s; 32 states and services in tests/e2e/test_signals.py")
+
+
+@pytest.mark.parametrize("seconds", [float(os.environ.get("STOPPED_SECONDS", "5"))])
+def test_row_48_a_process_that_stood_still_goes_on(
+    figure: Figure, agent: Start, tones: Wired, tmp_path: Path, seconds: float
+) -> None:
+    """SIGSTOP in the middle of an utterance: one record, nobody taken for stuck, and the next one is said."""
+    house = House(agent, tones, tmp_path)
+    ends: list[dict[str, object]] = []
+    asking = threading.Thread(target=lambda: ends.append(house.say("one two three four five six seven eight")))
+    asking.start()
+    tones.await_wire(1, service="neuphonic", direction="in", kind="text")
+    house.process.signal(signal.SIGSTOP)
+    threading.Event().wait(seconds)  # time that passes is what is tested here
+    house.process.signal(signal.SIGCONT)
+    asking.join(SECONDS)
+    began = time.monotonic()
+    assert house.say("and on")["state"] == "played"
+    took = time.monotonic() - began
+    assert len(ends) == 1 and house.records() == [str(ends[0]["state"]), "played"]
+    assert house.end() == 0
+    assert "stuck" not in house.process.errors and "Traceback" not in house.process.errors
+    figure(48, f"stopped for {seconds:g} s: {ends[0]['state']}, the next one played {took:.2f} s after, exit 0")
+
+
+def test_row_50_a_clock_that_is_set_changes_nothing(
+    figure: Figure, agent: Start, tones: Wired, tmp_path: Path
+) -> None:
+    """The wall clock begins in 1970, is set by NTP, and jumps an hour both ways; only the monotonic one counts."""
+    clock = ShiftedClock(tmp_path)
+    clock.shift(-int(time.time()))
+    house = House(agent, tones, tmp_path, clock.env)
+    durations = []
+    for shift in (None, 0, HOUR, -HOUR, 0):
+        if shift is not None:
+            clock.shift(shift)
+        began = time.monotonic()
+        assert house.say("one two")["state"] == "played"
+        durations.append(time.monotonic() - began)
+    ends: list[dict[str, object]] = []
+    asking = threading.Thread(target=lambda: ends.append(house.say("one two three four five six")))
+    asking.start()
+    tones.await_wire(6, service="neuphonic", direction="in", kind="text")
+    clock.shift(HOUR)
+    clock.shift(-HOUR)
+    asking.join(SECONDS)
+    assert [end["state"] for end in ends] == ["played"]
+    assert house.end() == 0
+    errors = house.process.errors
+    assert " warning " not in errors, errors
+    assert "stuck" not in errors and "Traceback" not in errors and max(durations) < 5
+    most = max(durations)
+    figure(50, f"1970, then today, +1 h, -1 h, both in one utterance: 6 of 6 played, at most {most:.2f} s each")
+
+
+def test_row_50_a_certificate_that_is_not_yet_valid_is_explained_and_tried_again(
+    figure: Figure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device without a clock of its own begins in the past: that passes, and no key is sent meanwhile."""
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
+    with (
+        Scripted(speaks("neuphonic"), tls=authority.not_yet_valid()) as server,
+        Speaking(synthesis(server.port, "neuphonic", secure=True)) as speaking,
+    ):
+        end = speaking.failed("Too early.")
+        assert "not yet valid: is this machine's clock wrong?" in end.reason
+        assert not speaking.downs[0].permanent and set(server.requests) == {""}
+        server._tls = authority.good()
+        took = speaking.said_again("In time.")
+        assert speaking.spoken("And on.") == sound("And on.")
+    figure(50, f"not yet valid: explained, tried again, said {took:.2f} s after the clock was right")
+
+
+@contextlib.contextmanager
+def limited(process: Process, kind: int, most: int) -> Iterator[None]:
+    """A limit of a running process, taken back afterwards."""
+    before = resource.prlimit(process.popen.pid, kind)
+    resource.prlimit(process.popen.pid, kind, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(process.popen.pid, kind, before)
+
+
+@pytest.mark.parametrize("what", ["descriptors", "memory"])
+def test_row_53_a_process_without_means_says_so_and_goes_on_when_it_has_them_again(
+    figure: Figure, agent: Start, tones: Wired, tmp_path: Path, what: str
+) -> None:
+    """No descriptor for a socket; no memory for a thread. T: each utterance ends; L: then the next one is said."""
+    house = House(agent, tones, tmp_path)
+    assert house.say("one")["state"] == "played"
+    pid = house.process.popen.pid
+    with contextlib.closing(ControlClient.find((house.socket,))) as client:
+        client.ask({"status": True})
+        if what == "descriptors":  # none more; those there are go on
+            taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+            kind, most = resource.RLIMIT_NOFILE, min(set(range(100)) - taken)
+        else:  # what there is, and half a megabyte: the stack of a new thread wants eight
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+            kind, most = resource.RLIMIT_AS, pages * resource.getpagesize() + (1 << 19)
+        with limited(house.process, kind, most):
+            states = []
+            for number in range(3):
+                client.say(f"one two {number}")
+                deadline = Deadline(SECONDS)
+                while (answer := client.receive(deadline)) is not None:
+                    if "state" in answer or "error" in answer:
+                        states.append(answer.get("state", "refused"))
+                        break
+    assert len(states) == 3, states
+    began = time.monotonic()
+    while house.say("three")["state"] != "played":
+        assert time.monotonic() - began < 10, house.process.stderr.data.decode()[-3000:]
+    took = time.monotonic() - began
+    assert house.end() == 0
+    assert "Traceback" not in house.process.errors, house.process.errors[-3000:]
+    figure(53, f"without {what}: {', '.join(map(str, states))}; played again after {took:.2f} s, exit 0, no traceback")
