@@ -105,7 +105,8 @@ class Microphone(Worker):
                 if source.lost_frames > lost:
                     seconds = SPEECH.seconds_of((source.lost_frames - lost) * SPEECH.frame_bytes)
                     lost = source.lost_frames
-                    self.report(Gap(self._since_opened(self._heard_until) - seconds, seconds, "the microphone overflowed"))
+                    start = self._since_opened(self._heard_until) - seconds
+                    self.report(Gap(start, seconds, "the microphone overflowed"))
         finally:
             self.patience_seconds = OPENING_SECONDS
             source.close()
