@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from agent.server.encode import WAV_LAYOUTS
 from agent.server.recognition import RECOGNISERS
 from agent.server.speech import ENGINES
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_KEY_BYTES = 65536
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,21 @@ class Options:
 
 def parse(argv: Sequence[str]) -> Options:
     """The options on the command line; leaves with status 2 and a sentence where they are not right."""
-    known = _parser().parse_args(argv)
+    parser = _parser()
+    known = parser.parse_args(argv)
+    general = known.api_key
+    if known.api_key_file is not None:
+        try:
+            general = _read_key(Path(known.api_key_file))
+        except (OSError, ValueError) as error:
+            parser.error(f"argument --api-key-file: {known.api_key_file} cannot be used: {_reason(error)}")
     keys = Keys(
-        neuphonic=known.api_key_neuphonic or known.api_key,
-        playai=known.api_key_playai or known.api_key,
+        neuphonic=known.api_key_neuphonic or general,
+        playai=known.api_key_playai or general,
         playai_user=known.user_id_playai,
-        vachana=known.api_key_vachana or known.api_key,
-        fish=known.api_key_fish or known.api_key,
-        transcription=known.api_key_transcription or known.api_key,
+        vachana=known.api_key_vachana or general,
+        fish=known.api_key_fish or general,
+        transcription=known.api_key_transcription or general,
     )
     names = [name for name in Options.__dataclass_fields__ if name not in ("keys", "stop_flags")]
     return Options(keys=keys, stop_flags=not known.no_stop_flags, **{name: getattr(known, name) for name in names})
@@ -83,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--recognition", choices=RECOGNISERS, default=defaults.recognition, help="engine that recognises (%(default)s)")
     add("--script", metavar="FILE", help="transcript that the script engine gives")
     add("--model-path", metavar="DIR", help="directory of a vosk model")
-    add("--api-key", metavar="KEY", help="key that all services want; without one, anybody is let in")
+    add("--api-key", metavar="KEY", help="key that all services want; without one, anybody is let in. Everybody on this "
+        "machine can read a command line: for a real key, use the next one")  # fmt: skip
+    add("--api-key-file", metavar="FILE", help="file with the key that all services want, and nothing else")
     for service in ("neuphonic", "playai", "vachana", "fish", "transcription"):
         add(f"--api-key-{service}", metavar="KEY", help=f"key that {service} wants")
     add("--user-id-playai", metavar="ID", help="user id that playai wants")
@@ -99,6 +111,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--log-level", choices=LOG_LEVELS, default=defaults.log_level, help="what is worth a line (%(default)s)")
     add("--with-parent", action="store_true", help="end as well when standard input ends")
     return parser
+
+
+def _read_key(path: Path) -> str:
+    with path.open("rb") as file:
+        key = file.read(_KEY_BYTES).decode("ascii").strip()
+    if not key or not key.isprintable():
+        raise ValueError("one line with the key alone is wanted")
+    return key
+
+
+def _reason(error: OSError | ValueError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "a key is ASCII"  # the error itself quotes what it read
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _port(text: str) -> int:

@@ -1,0 +1,119 @@
+"""Keys stay where they are: in no log, no command line, no environment, no status, no shown configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from e2e.processes import ENVIRONMENT, Wired
+
+from agent.control.client import ControlClient
+from agent.server.options import parse
+from agent.threads import Deadline
+from faults.conftest import Figure, Start
+
+KEY = "k3y-0f-a-real-service-7f3a"
+SERVICES = ("neuphonic", "playai", "vachana", "fish")
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> Iterator[Wired]:
+    """A server that wants its key, which it has from a file."""
+    file = tmp_path / "server-key"
+    file.write_text(f"{KEY}\n")
+    script = tmp_path / "script.txt"
+    script.write_text("what time is it\n")
+    arguments = ("--speech", "tone", "--recognition", "script", "--script", str(script), "--api-key-file", str(file))
+    with Wired(tmp_path / "server", *arguments) as server:
+        yield server
+
+
+def credentials(folder: Path, key: str) -> Path:
+    folder.mkdir()
+    for name in (*SERVICES, "transcription"):
+        (folder / name).write_text(f"  {key}\n")
+    return folder
+
+
+def configuration(server: Wired, folder: Path, services: str, level: str) -> Path:
+    path = folder / "config.yaml"
+    path.write_text(
+        f"microphone: {{device: none}}\nspeaker: {{device: none}}\ncontrol: {{socket: {folder}/control.sock}}\n"
+        f"transcription: {{url: '{server.ws}/'}}\nserver: {{start: false}}\nlogging: {{level: {level}}}\n"
+        f"synthesis:\n  services: [{services}]\n  neuphonic: {{url: '{server.ws}/speak/en'}}\n"
+        f"  playai: {{auth_url: '{server.http}/api/v1/tts/websocket-auth', user_id: u}}\n"
+        f"  vachana: {{url: '{server.ws}/api/v1/tts'}}\n  fish: {{url: '{server.ws}/v1/tts/live'}}\n"
+    )
+    return path
+
+
+def everything_about(pid: int) -> bytes:
+    """What anybody on the machine, or its owner, can read of a process."""
+    places = [Path(f"/proc/{pid}/{name}") for name in ("cmdline", "environ", "status", "comm", "maps")]
+    return b"\0".join(place.read_bytes() for place in places)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("right", [True, False], ids=["accepted", "refused"])
+def test_show_7_no_key_is_found_anywhere(
+    shown: Figure, agent: Start, keyed: Wired, tmp_path: Path, service: str, right: bool
+) -> None:
+    key = KEY if right else "wr0ng-k3y-that-is-refused"
+    env = {"CREDENTIALS_DIRECTORY": str(credentials(tmp_path / "credentials", key))}
+    config = configuration(keyed, tmp_path, service, "debug")
+    daemon = agent("run", "--config", str(config), env=env)
+    daemon.stderr.await_text("ready:")
+    told: list[dict[str, object]] = []
+    with contextlib.closing(ControlClient.find((tmp_path / "control.sock",))) as client:
+        told.append(client.ask({"status": True}))
+        client.say("one two")
+        deadline = Deadline(30)
+        while (answer := client.receive(deadline)) is not None and "state" not in answer:
+            told.append(answer)
+        assert answer is not None and (answer["state"] == "played") == right, answer
+        told += [answer, client.ask({"status": True})]
+    seen = {"processes": everything_about(daemon.popen.pid) + everything_about(keyed.process.pid)}
+    daemon.signal(15)
+    assert daemon.end() == 0
+    seen["log of the daemon"] = daemon.errors.encode() + daemon.stdout.whole()
+    seen["log of the server"] = keyed.log().encode() + json.dumps(keyed.wire()).encode()
+    seen["status"] = json.dumps(told).encode()
+    for command in (("config", "show"), ("config", "check"), ("doctor",)):
+        done = subprocess.run(
+            [sys.executable, "-m", "agent.cli", *command, "--config", str(config)],
+            env={**ENVIRONMENT, **env, "PYTHONPATH": str(Path(__file__).parents[2])},
+            capture_output=True,
+            timeout=60,
+        )
+        seen[" ".join(command)] = done.stdout + done.stderr
+    for where, text in seen.items():
+        for secret in (KEY, key):
+            assert secret.encode() not in text, f"{secret} was found in {where}"
+        assert not re.search(rb"fal_jwt_token=[^*&\s\"']{8}", text), f"a granted address was found in {where}"
+    size = sum(map(len, seen.values()))
+    shown(7, f"{service}, {'accepted' if right else 'refused'}: no key in {size} bytes from {len(seen)} places")
+
+
+def test_the_key_of_a_server_comes_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(f"{KEY}\n")
+    options = parse(["--api-key-file", str(file), "--api-key-fish", "another"])
+    assert (options.keys.neuphonic, options.keys.fish) == (KEY, "another") and KEY not in repr(options)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", b"k\xc3\xa9y-" + KEY.encode()])
+def test_a_key_file_that_holds_no_key_is_refused_without_its_content(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    with pytest.raises(SystemExit) as left:
+        parse(["--api-key-file", str(file)])
+    said = capsys.readouterr().err
+    assert left.value.code == 2 and "cannot be used" in said and KEY not in said and "lines" not in said
