@@ -93,8 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--recognition", choices=RECOGNISERS, default=defaults.recognition, help="engine that recognises (%(default)s)")
     add("--script", metavar="FILE", help="transcript that the script engine gives")
     add("--model-path", metavar="DIR", help="directory of a vosk model")
-    add("--api-key", metavar="KEY", help="key that all services want; without one, anybody is let in. Everybody on this "
-        "machine can read a command line: for a real key, use the next one")  # fmt: skip
+    add("--api-key", metavar="KEY", help="key that all services want; without one, anybody is let in. Everybody on "
+        "this machine can read a command line: a real key belongs into a file")  # fmt: skip
     add("--api-key-file", metavar="FILE", help="file with the key that all services want, and nothing else")
     for service in ("neuphonic", "playai", "vachana", "fish", "transcription"):
         add(f"--api-key-{service}", metavar="KEY", help=f"key that {service} wants")

@@ -1,0 +1,112 @@
+"""SIGTERM at random moments of a running conversation, over each service: an end mark for every session, an exit of 0
+every time. ``SIGTERMS`` says how many; the moments are the same for the same ``SIGTERM_SEED``."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from e2e.conftest import write_wav
+from e2e.processes import Process, Supervision, Wired
+from e2e.test_say import configuration
+from e2e.test_signals import said_goodbye
+
+from agent.server import tone
+from faults.conftest import Figure, Start
+
+COUNT = int(os.environ.get("SIGTERMS", "12"))
+SEED = int(os.environ.get("SIGTERM_SEED", "7"))
+SERVICES = ("local", "neuphonic", "playai", "vachana", "fish")
+CONVERSATION_SECONDS = 2.5
+SHUTDOWN_SECONDS = 4.0
+
+
+@pytest.fixture(scope="module")
+def talking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
+    """Hears one question after the other, and speaks in real time."""
+    folder = tmp_path_factory.mktemp("talking")
+    script = folder / "script.txt"
+    script.write_text("what time is it please\nand what day is it today\n")
+    arguments = ("--speech", "tone", "--recognition", "script", "--script", str(script), "--pace", "1")
+    with Wired(folder / "server", *arguments) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("questions") / "questions.wav"
+    write_wav(path, (tone.pcm("one two", 16000) + bytes(16000)) * 4)
+    return path
+
+
+def end_in_the_middle(
+    agent: Start, server: Wired, config: str, supervision: Supervision, after_seconds: float
+) -> tuple[int, int, float]:
+    """One conversation, ended so long after its start; sessions, end marks that were due, seconds it took."""
+    since = len(server.wire())
+    process: Process = agent("run", "--config", config, env={"NOTIFY_SOCKET": supervision.path})
+    supervision.await_word("READY=1", while_alive=process)
+    threading.Event().wait(after_seconds)  # a random moment is what is wanted
+    began = time.monotonic()
+    process.signal(signal.SIGTERM)
+    code = process.end(SHUTDOWN_SECONDS + 5)
+    took = time.monotonic() - began
+    assert code == 0, process.errors
+    assert took <= SHUTDOWN_SECONDS and "Traceback" not in process.errors, process.errors
+    sessions: dict[int, list[dict[str, object]]] = {}
+    for line in server.settled(since):
+        if line["kind"] == "open":
+            sessions[line["connection"]] = [line]
+        elif line["connection"] in sessions and line["direction"] == "in":
+            sessions[line["connection"]].append(line)
+    marks = 0
+    for lines in sessions.values():
+        said_goodbye(lines)
+        marks += lines[0]["service"] in ("neuphonic", "fish", "transcription")
+    return len(sessions), marks, took
+
+
+@pytest.mark.timeout(7200)
+def test_show_6_sigterm_at_any_moment_ends_every_session_with_its_mark(
+    shown: Figure, agent: Start, talking: Wired, questions: Path, configured: Callable[[str], str], tmp_path: Path
+) -> None:
+    dice = random.Random(SEED)
+    sessions = marks = 0
+    slowest = 0.0
+    for number in range(COUNT):
+        service = SERVICES[number % len(SERVICES)]
+        config = configured(
+            f"microphone: {{device: 'file:{questions}'}}\nspeaker: {{device: none}}\ncontrol: {{socket: none}}\n"
+            f"shutdown_seconds: {SHUTDOWN_SECONDS}\nconversation: {{silence_seconds: 0.3}}\n"
+            f"transcription: {{url: '{talking.ws}/'}}\nserver: {{start: false}}\n{configuration(talking, service)}"
+        )
+        folder = tmp_path / f"n{number}"
+        folder.mkdir()
+        supervision = Supervision(folder)
+        try:
+            moment = dice.uniform(0.0, CONVERSATION_SECONDS)
+            opened, due, took = end_in_the_middle(agent, talking, config, supervision, moment)
+        except AssertionError as error:
+            raise AssertionError(f"number {number}, {service}, after {moment:.3f} s: {error}") from error
+        finally:
+            supervision.close()
+        sessions, marks, slowest = sessions + opened, marks + due, max(slowest, took)
+    assert sessions >= COUNT
+    ends = f"{COUNT} SIGTERMs: {COUNT} exits of 0"
+    shown(6, f"{ends}, {marks} of {marks} end marks in {sessions} sessions, at most {slowest:.1f} s")
+
+
+@pytest.fixture
+def configured(tmp_path: Path) -> Callable[[str], str]:
+    def write(text: str) -> str:
+        path = tmp_path / "config.yaml"
+        path.write_text(text)
+        return str(path)
+
+    return write
