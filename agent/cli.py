@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from agent import __version__
 from agent.config import Config, load_with_origins
@@ -15,6 +15,9 @@ from agent.errors import AgentError
 from agent.masking import hide_keys
 from agent.safe import safe
 from agent.service import set_level, set_up_logging
+
+if TYPE_CHECKING:
+    import argparse
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given[:1] == ["server"]:
             return _server(given[1:])
+        if given == ["run"] or given[:2] == ["run", "--config"] and len(given) == 3 and not given[2].startswith("-"):
+            return _daemon(given[2] if len(given) == 3 else None)  # as services are started: without the parsers
         options = _daemon_parser().parse_args(given[1:]) if given[:1] == ["run"] else _parser().parse_args(given)
         run: Callable[[argparse.Namespace], int] = options.run
         return run(options)
@@ -47,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
+    import argparse
+
     parser = argparse.ArgumentParser(prog="voice-agent", description="A voice daemon: it listens, asks, and speaks.")
     parser.add_argument("--version", action="version", version=f"voice-agent {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -120,6 +127,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _daemon_parser() -> argparse.ArgumentParser:
     """That of ``run`` alone: to make those of all the other commands would take a tenth of the daemon's start."""
+    import argparse
+
     parser = argparse.ArgumentParser(prog="voice-agent run", description=f"{DAEMON[0].upper()}{DAEMON[1:]}.")
     _with_config(parser)
     parser.set_defaults(run=_run)
@@ -146,7 +155,12 @@ def _with_json(parser: argparse.ArgumentParser) -> None:
 
 
 def _loaded(options: argparse.Namespace) -> Config:
-    loaded = load_with_origins(options.config, os.environ)
+    path: str | None = options.config
+    return _configured(path)
+
+
+def _configured(path: str | None) -> Config:
+    loaded = load_with_origins(path, os.environ)
     config = loaded.config
     set_up_logging(config.logging.level, os.environ)
     for warning in loaded.warnings:
@@ -167,10 +181,14 @@ def _at_once(options: argparse.Namespace) -> Config:
 
 
 def _run(options: argparse.Namespace) -> int:
+    return _daemon(options.config)
+
+
+def _daemon(path: str | None) -> int:
     from agent.commands.run import run
 
-    config = _loaded(options)
-    return run(config, lambda: load_with_origins(options.config, os.environ).config)
+    config = _configured(path)
+    return run(config, lambda: load_with_origins(path, os.environ).config)
 
 
 def _say(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import os
 import queue
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -33,7 +34,6 @@ from agent.events import Cancelled, Died, Event, Heard, Hush, Reload, Stop
 from agent.frontend import Frontend, News
 from agent.levels import Levels
 from agent.local_server import LocalServer
-from agent.reload import apply
 from agent.safe import safe
 from agent.service import Service, dump_stacks
 from agent.signals import Signals
@@ -106,12 +106,17 @@ class Daemon:
         for event in self._levels.kept():
             self._note(event)
         status = self._status()
-        self._doors.start()
+        # All threads are up when READY is said, and held back until it was: what they begin with (PortAudio, the
+        # network's libraries, a child process) would only make it later.
+        held = threading.Event()
+        try:
+            self._doors.start(held)
+            self._parts.supervisor.start(held)
+            self._service.ready(status.line)
+        finally:
+            held.set()
         if self._own_server is not None:
             self._own_server.start()
-        # Last, because the microphone at once loads PortAudio, which lets nobody else run for a while.
-        self._parts.supervisor.start()
-        self._service.ready(status.line)
         self._tell_frontends(status)
         log.info("ready: %s", status.line)
 
@@ -180,6 +185,8 @@ class Daemon:
             print(safe(event.text), file=captions, flush=True)
 
     def _reload(self) -> None:
+        from agent.reload import apply  # many daemons are never told to read anything again
+
         self._service.reloading()
         try:
             if self._reread is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from dataclasses import asdict, replace
@@ -99,6 +98,8 @@ class Levels:
         self._now = now
         if self._path is None:
             return
+        import json  # where nothing was ever set, nobody needs it
+
         new = self._path.with_name(f"{self._path.name}.new")
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -115,17 +116,27 @@ class Levels:
             return None
         try:
             with self._path.open("rb") as file:
-                found = json.loads(file.read(_MOST_BYTES))
+                kept = file.read(_MOST_BYTES)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, RecursionError) as error:
-            log.warning("%s cannot be read, so the volume is as configured: %s", self._path, safe(str(error)))
+        except OSError as error:
+            self._unread(error)
+            return None
+        import json
+
+        try:
+            found = json.loads(kept)
+        except (ValueError, RecursionError) as error:
+            self._unread(error)
             return None
         if not isinstance(found, dict) or not all(_percent(found.get(name)) for name in ("configured", "volume")):
             log.warning("%s holds no volume, so it is as configured", self._path)
             return None
         muted, microphone = found.get("muted") is True, found.get("microphone_muted") is True
         return _Kept(found["configured"], found["volume"], muted, microphone)
+
+    def _unread(self, error: Exception) -> None:
+        log.warning("%s cannot be read, so the volume is as configured: %s", self._path, safe(str(error)))
 
 
 def _percent(value: object) -> bool:

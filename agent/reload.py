@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from agent.assembly import Parts, make_services, make_transcription, require_keys
-from agent.config import changes
+from agent.config.changes import changes
 from agent.config.model import Config
 from agent.events import Event, Volume
 from agent.levels import CONFIGURATION

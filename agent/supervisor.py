@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 
@@ -36,9 +37,10 @@ class Supervisor:
         self._pulses: dict[str, _Pulse] = {}
         self._asked_at = time.monotonic()
 
-    def start(self) -> None:
+    def start(self, held: threading.Event | None = None) -> None:
+        """With ``held`` the threads are up when this returns, and begin their work once that is set."""
         for worker in reversed(self.workers):
-            worker.start()
+            worker.start(held)
             self._pulses[worker.name] = _Pulse(worker.rounds, time.monotonic())
         self._asked_at = time.monotonic()
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from agent.events import Died, Event
+
+if TYPE_CHECKING:
+    import random
 
 Item = TypeVar("Item")
 
@@ -48,10 +50,15 @@ class Backoff:
 
     def __init__(self, first_seconds: float = 0.5, cap_seconds: float = 30.0, seed: int | None = None) -> None:
         self._first, self._cap = first_seconds, cap_seconds
-        self._random = random.Random(seed)
+        self._seed = seed
+        self._random: random.Random | None = None
         self.tries = 0
 
     def next_seconds(self, at_least_seconds: float = 0.0) -> float:
+        if self._random is None:
+            import random  # a start at which nothing fails does without
+
+            self._random = random.Random(self._seed)
         ceiling = min(self._cap, self._first * 2 ** min(self.tries, 16))
         self.tries += 1
         # A service's own Retry-After is a floor; jitter on top of it keeps a fleet from coming back in step.
@@ -114,9 +121,12 @@ class Worker:
         self.name = name
         self.report = report
         self.rounds = 0
+        self._held: threading.Event | None = None
         self._thread = threading.Thread(target=self._main, name=name)
 
-    def start(self) -> None:
+    def start(self, held: threading.Event | None = None) -> None:
+        """With ``held`` the thread is up when this returns, and begins its work once that is set."""
+        self._held = held
         self._thread.start()
 
     def stop(self) -> None:
@@ -146,6 +156,8 @@ class Worker:
         return not self._thread.is_alive()
 
     def _main(self) -> None:
+        if self._held is not None:
+            self._held.wait()
         try:
             self.run()
         except BaseException as error:  # noqa: BLE001 - whatever ended the thread must be told

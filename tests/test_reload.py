@@ -152,7 +152,8 @@ def test_who_is_replaced_is_told_that_nothing_more_comes(daemon: Running) -> Non
 
 
 def test_what_waits_for_a_restart_keeps_its_old_value() -> None:
-    from agent.config import changes, load
+    from agent.config import load
+    from agent.config.changes import changes
 
     old = load(None, {})
     new = load(None, {"VOICE_AGENT_SERVER__PORT": "1234", "VOICE_AGENT_SPEAKER__VOLUME": "7",

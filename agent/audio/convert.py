@@ -6,14 +6,17 @@ the resampler, which keeps it for the next piece. Nothing here needs more than t
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import math
 import weakref
 from array import array
+from typing import TYPE_CHECKING
 
 from agent.audio.format import SAMPLE_BYTES, Format
 from agent.errors import AudioError
+
+if TYPE_CHECKING:
+    import ctypes
 
 LIBRARY = "libspeexdsp.so.1"
 PACKAGE = "libspeexdsp1"
@@ -43,6 +46,8 @@ class Resampler:
         self._state: int | None = None
         if from_rate == to_rate:
             return
+        import ctypes  # of no use to sound that keeps its rate
+
         self._library = _speexdsp()
         problem = ctypes.c_int(0)
         self._state = self._library.speex_resampler_init(channels, from_rate, to_rate, quality, ctypes.byref(problem))
@@ -85,6 +90,8 @@ class Resampler:
 
     def _convert(self, pcm: bytes) -> bytes:
         """Whole frames in, all that is ready out; a piece at a time, so that no buffer grows with what is handed in."""
+        import ctypes
+
         pieces = []
         step = _PIECE_FRAMES * self._frame_bytes
         start = 0
@@ -105,6 +112,8 @@ class Resampler:
 
 @functools.cache
 def _speexdsp() -> ctypes.CDLL:
+    import ctypes
+
     try:
         library = ctypes.CDLL(LIBRARY)
     except OSError as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from agent.audio.file_device import FileSource, PacedSink, SilentSource
 from agent.audio.format import Format
 from agent.records import dataclass
 
@@ -104,9 +103,11 @@ def is_card(name: str) -> bool:
 
 def open_source(name: str, frame_seconds: float) -> Source:
     """Opens the microphone ``name``; ``DeviceError`` or ``AudioError`` in one sentence where that cannot be done."""
-    if name == "none":
-        return SilentSource(frame_seconds)
-    if name.startswith(_FILE):
+    if name == "none" or name.startswith(_FILE):
+        from agent.audio.file_device import FileSource, SilentSource
+
+        if name == "none":
+            return SilentSource(frame_seconds)
         return FileSource(Path(name.removeprefix(_FILE)), frame_seconds)
     from agent.audio.card_device import CardSource
 
@@ -118,9 +119,11 @@ def open_sink(name: str, format: Format, period_seconds: float, buffer_seconds: 
 
     ``file:PATH`` replaces the file at PATH, when it is closed.
     """
-    if name == "none":
-        return PacedSink(format, buffer_seconds)
-    if name.startswith(_FILE):
+    if name == "none" or name.startswith(_FILE):
+        from agent.audio.file_device import PacedSink
+
+        if name == "none":
+            return PacedSink(format, buffer_seconds)
         return PacedSink(format, buffer_seconds, Path(name.removeprefix(_FILE)))
     from agent.audio.card_device import CardSink
 

@@ -7,7 +7,7 @@ from typing import Any
 from agent.config.keys import read_secret
 from agent.config.mistakes import Mistake, nearest
 from agent.config.scalars import Refused, as_number, as_text, as_truth, as_whole, quoted
-from agent.config.shape import Shape, shapes
+from agent.config.shape import Keys, Shape, shapes
 from agent.config.tree import Mapping, Scalar, Sequence, Tree
 
 Sparse = dict[str, Any]
@@ -119,7 +119,7 @@ class Checker:
             raise Refused(f"the list is empty, expected at least {least} of {', '.join(map(str, shape.choices))}")
         return tree.items
 
-    def _unknown(self, name: str, where: str, path: str, known: dict[str, Shape]) -> None:
+    def _unknown(self, name: str, where: str, path: str, known: Keys) -> None:
         meant = nearest(name, known)
         if meant is not None:
             self.spoiled.add(f"{path}.{meant}" if path else meant)
@@ -148,15 +148,20 @@ class Checker:
         depths = [dotted.count(".") for dotted in found[:2]]
         return found[0] if found and (len(found) == 1 or depths[0] < depths[1]) else None
 
-    def _wrong(self, where: str, path: str, what: str, known: dict[str, Shape]) -> None:
+    def _wrong(self, where: str, path: str, what: str, known: Keys) -> None:
         self.spoiled.add(path)
         self.mistakes.append(Mistake(where, path, f"{what} ({', '.join(known)})"))
 
 
 def build(cls: Any, given: Sparse) -> Any:
     """The dataclass with what was given; all else has its default."""
-    inside = {name: shape.cls for name, shape in shapes(cls).items() if shape.kind == "section"}
-    return cls(**{name: build(inside[name], value) if name in inside else value for name, value in given.items()})
+    known = shapes(cls) if given else {}
+    return cls(
+        **{
+            name: build(known[name].cls, value) if known[name].kind == "section" else value
+            for name, value in given.items()
+        }
+    )
 
 
 def merge(below: Sparse, above: Sparse) -> Sparse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping as Environment
 from typing import Any
 
@@ -11,6 +12,8 @@ from agent.config.shape import Shape, shapes
 from agent.config.tree import Scalar, Tree, read_tree
 
 PREFIX = "VOICE_AGENT_"
+
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 def variable(path: str) -> str:
@@ -47,6 +50,11 @@ def _parse(checker: Checker, name: str, text: str, shape: Shape) -> Tree | None:
     if shape.kind in ("text", "secret") and _bare(text):
         null = shape.optional and text in ("", "null", "~")
         return Scalar(name, text, "null" if null else "str", plain=null)
+    # What nobody could take for anything else needs no YAML, which takes longer to load than all other variables.
+    if text in ("true", "false"):
+        return Scalar(name, text, "bool", plain=True)
+    if _WHOLE.fullmatch(text):
+        return Scalar(name, text, "int", plain=True)
     tree, mistakes = read_tree(text, name, lines=False)
     checker.mistakes.extend(mistakes)
     if mistakes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -33,11 +34,19 @@ class Shape:
         return tuple(choice for choice in self.metadata.get("choices", ()) if choice is not None)
 
 
+Keys = Mapping[str, Shape]
+"""The keys of a section, by their names."""
+
 _KINDS = {str: "text", int: "whole", float: "number", bool: "truth", Secret: "secret"}
 
 
-def shapes(cls: Any) -> dict[str, Shape]:
+def shapes(cls: Any) -> Keys:
     """The keys of a section, in the order in which they are documented."""
+    return _shapes(cls)
+
+
+@functools.cache  # an annotation is a text that has to be compiled
+def _shapes(cls: Any) -> Keys:
     hints = typing.get_type_hints(cls)
     found = {}
     for entry in dataclasses.fields(cls):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import select
 import socket
 import time
@@ -129,6 +128,8 @@ class Caller:
             return
         if not self._out:
             self._moved_at = time.monotonic()
+        import json  # at the first answer: most daemons are ready long before
+
         self._out += json.dumps(answer).encode("ascii") + b"\n"
         if len(self._out) > MOST_UNREAD_BYTES:
             self.gone = True

@@ -17,8 +17,9 @@ from urllib.parse import quote
 
 from agent import __version__
 from agent.audio.devices import list_devices
-from agent.config import Loaded, describe
+from agent.config import Loaded
 from agent.config.keychain import keychain
+from agent.config.showing import describe
 from agent.doctor.examination import as_data
 from agent.doctor.finding import Finding
 from agent.doctor.systemd import UNIT

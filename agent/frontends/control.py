@@ -13,19 +13,6 @@ from pathlib import Path
 from agent import __version__
 from agent.condition import Status
 from agent.control.caller import Caller, Draft, Pace, Patience
-from agent.control.requests import (
-    BeginText,
-    BeSilent,
-    CompleteText,
-    PieceOfText,
-    Refused,
-    SayText,
-    SetMicrophone,
-    SetMute,
-    SetVolume,
-    TellStatus,
-    read_request,
-)
 from agent.control.unix_socket import Peer, UnixListener
 from agent.conversation import Record
 from agent.errors import ConfigError
@@ -225,40 +212,43 @@ class Control(Frontend):
             self._dismiss(caller, complaint)
 
     def _answer(self, caller: Caller, line: bytes) -> None:
-        request = read_request(line)
-        if self._shut and not isinstance(request, TellStatus | BeSilent | Refused | PieceOfText | CompleteText):
-            request = Refused("the daemon is ending")
+        from agent.control import requests as asked  # nobody asks for anything before the daemon is ready
+
+        request = asked.read_request(line)
+        late = asked.TellStatus | asked.BeSilent | asked.Refused | asked.PieceOfText | asked.CompleteText
+        if self._shut and not isinstance(request, late):
+            request = asked.Refused("the daemon is ending")
         match request:
-            case SayText(text, priority):
+            case asked.SayText(text, priority):
                 if self._speaks(caller):
                     utterance = next(self._ids)
                     self._announce(caller, Utterance(utterance, text, priority=priority, source="control"))
                     caller.say({"utterance": utterance})
-            case BeginText(priority):
+            case asked.BeginText(priority):
                 self._begin(caller, priority)
-            case PieceOfText(text):
+            case asked.PieceOfText(text):
                 self._piece(caller, text)
-            case CompleteText():
+            case asked.CompleteText():
                 if caller.draft is None:
                     caller.say({"error": "no text has been begun"})
                 else:
                     caller.say({"completed": caller.draft.utterance})
                     self._complete(caller)
-            case BeSilent():
+            case asked.BeSilent():
                 caller.say({"hush": True})
                 self._hush(caller)
-            case TellStatus():
+            case asked.TellStatus():
                 caller.say(self._status_line())
-            case SetVolume(percent) if self._speaks(caller):
+            case asked.SetVolume(percent) if self._speaks(caller):
                 self.report(Volume(percent, "control"))
                 caller.say({"volume": percent})
-            case SetMute(muted) if self._speaks(caller):
+            case asked.SetMute(muted) if self._speaks(caller):
                 self.report(Mute(muted, "control"))
                 caller.say({"mute": muted})
-            case SetMicrophone(muted):
+            case asked.SetMicrophone(muted):
                 self.report(MicrophoneMute(muted, "control"))
                 caller.say({"microphone": "mute" if muted else "unmute"})
-            case Refused(why):
+            case asked.Refused(why):
                 caller.say({"error": why})
 
     def _speaks(self, caller: Caller) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from agent.config import Config, changes, load
+from agent.config import Config, load
+from agent.config.changes import changes
 
 
 def test_each_key_that_differs_is_named_and_no_other() -> None:

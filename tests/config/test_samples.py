@@ -11,9 +11,9 @@ import jsonschema
 import pytest
 import yaml
 
-from agent.config import Config, load, load_with_origins, schema
+from agent.config import Config, load, load_with_origins
 from agent.config.command import schema_text
-from agent.config.schemas import LOCATION
+from agent.config.schemas import LOCATION, schema
 from agent.config.shape import shapes
 
 CONFIG = Path(__file__).parents[2] / "config"

@@ -6,8 +6,8 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config import Config, Secret, describe, load, load_with_origins
-from agent.config.showing import entries
+from agent.config import Config, Secret, load, load_with_origins
+from agent.config.showing import describe, entries
 
 
 def again(text: str, tmp_path: Path) -> Config:
