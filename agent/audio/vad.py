@@ -52,10 +52,7 @@ def detector(kind: str) -> Detector:
     if kind == "webrtc":
         return _ByPieces([_webrtc()])
     if kind == "auto":
-        try:
-            return _ByPieces([EnergyGate().loud, _webrtc()])
-        except AudioError:
-            return _ByPieces([EnergyGate().loud])
+        return _ByPieces([EnergyGate().loud, _webrtc_where_installed()])
     raise AudioError(f"there is no voice activity detector called {kind!r}: use auto, energy or webrtc")
 
 
@@ -108,6 +105,25 @@ class _ByPieces:
             spoken = sum(map(all, zip(*verdicts, strict=True)))
             self._last = spoken >= min(_ENOUGH_PIECES, math.ceil(len(pieces) / _SHARE))
         return self._last
+
+
+def _webrtc_where_installed() -> Callable[[bytes], bool]:
+    """Loaded with the first piece, in the thread that listens: it takes 15 ms, and nobody is to wait for it before.
+
+    Where it is missing everything passes, so that the other judges decide.
+    """
+    judge: Callable[[bytes], bool] | None = None
+
+    def voiced(piece: bytes) -> bool:
+        nonlocal judge
+        if judge is None:
+            try:
+                judge = _webrtc()
+            except AudioError:
+                judge = lambda piece: True  # noqa: E731
+        return judge(piece)
+
+    return voiced
 
 
 def _webrtc() -> Callable[[bytes], bool]:

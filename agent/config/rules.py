@@ -173,9 +173,7 @@ def _vachana(audio: VachanaAudio) -> Iterator[Finding]:
 
 
 def _responder(responder: Responder) -> Iterator[Finding]:
-    # The model's own rules need no look at every start: to compile their patterns takes 3 ms.
-    own = responder.rules == Responder().rules
-    for index, rule in enumerate(() if own else responder.rules):
+    for index, rule in enumerate(responder.rules):
         yield from _rule(rule, f"responder.rules[{index}]")
     if responder.kind == "openai" and not responder.openai.model.strip():
         yield "responder.openai.model", "no model is named, expected the name of a chat model", None
