@@ -139,14 +139,21 @@ class Speaking:
         if kind is not None:
             return
         assert ended, "the synthesizer did not end"
-        ends = self.inbox.of(Spoken, Cancelled, Unspoken)
-        assert [end.utterance for end in ends] == self.said, "each utterance ends in one state, in order"
+        self.forget()
         deadline = Deadline(PATIENCE_SECONDS)
         for thread in set(threading.enumerate()) - self._threads:
             if thread.name.startswith(("dial ", "scripted", "proxy", "resolver")):
                 continue  # these have an owner, or an end, of their own
             thread.join(deadline.remaining())
             assert not thread.is_alive(), thread.name
+
+    def forget(self) -> None:
+        """Asserts the promise for what has been said so far, all of which has ended, and keeps nothing of it."""
+        ends = self.inbox.of(Spoken, Cancelled, Unspoken)
+        assert [end.utterance for end in ends] == self.said, "each utterance ends in one state, in order"
+        self.inbox.events.clear()
+        self.said.clear()
+        self.ear.heard.clear()
 
     def say(self, text: str | None) -> str:
         utterance = f"u{next(self._count)}"

@@ -136,13 +136,16 @@ class Proxy:
                 continue
             if toxics.limit_bytes is not None:
                 data = data[: toxics.limit_bytes - passed]
+            over = not data
             with contextlib.suppress(OSError):
                 if data:
                     target.sendall(data)
                 passed += len(data)
-                if not data or (toxics.limit_bytes is not None and passed >= toxics.limit_bytes):
+                over = over or (toxics.limit_bytes is not None and passed >= toxics.limit_bytes)
+                if over:
                     self._end(target, source, toxics, whole=bool(data) or toxics.limit_bytes is not None)
-                    return
+            if over:
+                return
 
     def _end(self, target: socket.socket, source: socket.socket, toxics: Toxics, *, whole: bool) -> None:
         if toxics.reset:
