@@ -71,6 +71,7 @@ class Standby:
         self._dialled: Mailbox[Connection | ServiceError] = Mailbox()
         self._lock = threading.Lock()  # between the end of a dial and close(): one of them ends the connection
         self._closed = False
+        self._given_up = Deadline(None)  # when a dial under way is not waited for any more, once it is closed
         self._dialling: threading.Thread | None = None
         self._farewells = Farewells()
         self._connection: Connection | None = None
@@ -133,6 +134,10 @@ class Standby:
         self.mind()
         return taken
 
+    def want(self) -> None:
+        """A connection will be needed again: where ``eager`` is not set, the next ``mind`` dials it."""
+        self._wanted = True
+
     def healthy(self) -> None:
         """The service has done its work on a connection that was taken: whatever the trouble was, it is over."""
         if self._closed:
@@ -144,24 +149,49 @@ class Standby:
             self._report(ServiceUp(self.service, self.tries))
         self.tries = 0
 
-    def broke(self, reason: str, *, permanent: bool = False) -> None:
+    def broke(
+        self,
+        reason: str,
+        *,
+        permanent: bool = False,
+        status: int | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
         """A connection that was taken did not do what it was for."""
-        self._lost(self._taken_since, ServiceError(self.service, _bare(reason, self.service), permanent=permanent))
+        error = ServiceError(
+            self.service,
+            _bare(reason, self.service),
+            permanent=permanent,
+            retry_after_seconds=retry_after_seconds,
+            status=status,
+        )
+        self._lost(self._taken_since, error)
 
-    def close(self, deadline: Deadline) -> None:
-        """Says goodbye to the connection and joins the threads. A dial that is under way is given up: nothing was said
-        on it, and its thread ends by itself, at the latest with the dial's own deadline. Twice is safe."""
+    def retry_in_seconds(self) -> float:
+        """How long after a failure the next try is put off, by the service's own wish or for decency; 0: it is due."""
+        return max(0.0, self._not_before - time.monotonic())
+
+    def release(self, deadline: Deadline) -> None:
+        """The first half of ``close``, which does not wait: nothing is dialled any more, and the goodbye begins."""
         with self._lock:
+            if not self._closed:
+                self._given_up = Deadline(GIVE_UP_SECONDS)
             self._closed = True
+        self._farewells.hasten(deadline)
         for found in self._dialled.take():
             if not isinstance(found, ServiceError):
                 self._farewells.take(found)
         if self._connection is not None:
             self._farewells.take(self._connection)
             self._connection = None
+
+    def close(self, deadline: Deadline) -> None:
+        """Says goodbye to the connection and joins the threads. A dial that is under way is given up: nothing was said
+        on it, and its thread ends by itself, at the latest with the dial's own deadline. Twice is safe."""
+        self.release(deadline)
         self._farewells.join(deadline)
         if self._dialling is not None:
-            self._dialling.join(deadline.within(GIVE_UP_SECONDS).remaining())
+            self._dialling.join(deadline.within(self._given_up.remaining() or 0.0).remaining())
         self._dialled.close()
 
     def _check(self) -> None:
@@ -199,6 +229,9 @@ class Standby:
         )
 
     def _lost(self, since: float, error: ServiceError) -> None:
+        if error.busy:  # it says itself what is the matter, and when to come again: no refusal, however soon it came
+            self._failed(error)
+            return
         self._dropped = self._dropped + 1 if time.monotonic() - since < AT_ONCE_SECONDS else 0
         if self._dropped >= AT_ONCE_TIMES and not error.permanent:
             what = f"accepted {self._dropped} connections and dropped each at once: check api_key and url"
