@@ -7,16 +7,19 @@ exactly one recorded state: played, cancelled or failed.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import field
 from enum import Enum
 from typing import Any
 
-from agent.announcements import Announcements
+from agent.announcements import Announcements, Draft
 from agent.events import (
     Announce,
     Cancelled,
     Complete,
+    DeviceAway,
+    DeviceBack,
+    DeviceLost,
     Event,
     Heard,
     Hush,
@@ -108,16 +111,12 @@ class Record:
 Action = Ask | Forget | Speak | Say | Finish | Silence | Listen | Record
 
 
-@dataclass(slots=True)
-class _Draft:
-    """What has come so far of the text of an announcement that still waits."""
-
-    pieces: list[str] = field(default_factory=list)
-    complete: bool = False
-
-
 class Conversation:
-    """Events in, actions out. ``mode`` as in the configuration; ``id_of`` names the utterances of a turn."""
+    """Events in, actions out. ``mode`` as in the configuration; ``id_of`` names the utterances of a turn.
+
+    What a state waits for always comes: each stretch of speech has its ``Heard``, each turn its ``ReplyEnded``; where
+    the device that would bring an end has gone, ``DeviceLost`` or ``DeviceAway`` brings it.
+    """
 
     def __init__(
         self,
@@ -133,8 +132,11 @@ class Conversation:
         self._id_of = id_of
         self._waiting = Announcements()
         self._open: dict[str, Utterance] = {}  # accepted, and not yet in a recorded state
-        self._drafts: dict[str, _Draft] = {}  # of what waits, where its text is still being written
         self._speaking: Utterance | None = None
+        self._somebody_speaks = False
+        self._stretches: deque[bool] = deque()  # begun and not yet heard: whether what was said is wanted
+        self._shut = False  # the ear, because the device speaks
+        self._microphone_lost = False
         self._replying = False  # whether the answer to the current turn is still being written
 
     @property
@@ -151,48 +153,63 @@ class Conversation:
         """The records of all that was accepted and has not ended; nothing is accepted after this."""
         left = [*self._open.values(), *self._waiting.clear()]
         self._open.clear()
-        self._drafts.clear()
         return [Record(utterance, "cancelled", f"by {by}") for utterance in left]
 
     # --- hearing
 
     def _begin_listening(self, event: SpeechBegan) -> list[Action]:
-        self.state = State.LISTENING
-        return []
-
-    def _barge_in(self, event: SpeechBegan) -> list[Action]:
-        if not self._open_ear:
-            return []  # the last frames before the microphone was shut
+        self._stretches.append(True)
+        self._somebody_speaks = True
+        if self._microphone_lost:
+            return self._end_stretch()  # it was on its way when the microphone went, and nobody else will end it
+        if self.state is State.IDLE:
+            self.state = State.LISTENING
+        if self.state is not State.SPEAKING:
+            return []
+        if self._shut:
+            self._stretches[-1] = False  # the last frames before the microphone was shut: a shred of something
+            return []
         actions = self._cut("somebody spoke")
         self.state = State.LISTENING
         return actions
 
     def _await_transcript(self, event: SpeechEnded) -> list[Action]:
-        self.state = State.THINKING if self._answers else State.IDLE
-        return []
+        self._somebody_speaks = False
+        return self._rest() if self.state is State.LISTENING else []
+
+    def _mind_microphone(self, event: DeviceLost | DeviceBack) -> list[Action]:
+        if event.which == "microphone":
+            self._microphone_lost = isinstance(event, DeviceLost)
+        return self._end_stretch() if self._microphone_lost and self._somebody_speaks else []
+
+    def _end_stretch(self) -> list[Action]:
+        """Whoever spoke is not heard any more. An ear that is shut ends its stretch, and gives what was heard of it."""
+        self._somebody_speaks = False
+        actions: list[Action] = [] if self._shut else [Listen(False), Listen(True)]
+        return actions + self._rest() if self.state in (State.IDLE, State.LISTENING) else actions
 
     # While an answer is awaited, a new sound changes nothing: a slammed door must not cost the answer. Only a
-    # transcript that holds words does, which then takes the place of the question before it.
+    # transcript that holds words takes the place of the question before it, and cuts its answer if that has begun.
 
     def _ask(self, event: Heard) -> list[Action]:
-        actions: list[Action] = []
+        wanted = self._stretches.popleft() if self._stretches else True
         if not self._answers:
-            return actions
-        if not event.text:
+            return []
+        if not event.text or not wanted:
             # Nothing was understood; an answer to an earlier turn may still be on its way.
-            return actions if self._replying else self._rest()
-        if self._replying:
-            actions.append(Forget(self.turn))
+            return [] if self._replying or self.state is State.SPEAKING else self._rest()
+        actions = self._cut("somebody spoke") if self.state is State.SPEAKING else self._forget()
         self.turn += 1
         self._replying = True
         self.state = State.THINKING
-        return [*actions, Ask(self.turn, event.text)]
+        return [*actions, *self._listen(), Ask(self.turn, event.text)]
 
     # --- answering
 
     def _begin_reply(self, event: Reply) -> list[Action]:
         if event.turn != self.turn or not self._replying:
             return []
+        # Also while somebody speaks: what they say cuts it, if it turns out to be words.
         utterance = Utterance(self._id_of(event.turn), text=None, turn=event.turn)
         return [*self._speak(utterance), Say(utterance.id, event.text)]
 
@@ -212,25 +229,20 @@ class Conversation:
     # --- speaking
 
     def _announce(self, event: Announce) -> list[Action]:
-        if self.state is State.IDLE:
+        if self.state is State.IDLE and not self._somebody_speaks:
             return self._speak(event.utterance)
-        return self._line_up(event)
-
-    def _line_up(self, event: Announce) -> list[Action]:
-        if self._waiting.add(event.utterance):
-            if event.utterance.text is None:
-                self._drafts[event.utterance.id] = _Draft()
-            return []
-        return [Record(event.utterance, "failed", "too many utterances wait already")]
+        if not self._waiting.add(event.utterance):
+            return [Record(event.utterance, "failed", "too many utterances wait already")]
+        return self._rest() if self.state is State.IDLE else []
 
     def _write(self, event: Piece) -> list[Action]:
-        if (draft := self._drafts.get(event.utterance)) is not None:
+        if (draft := self._waiting.draft(event.utterance)) is not None:
             draft.pieces.append(event.text)
             return []
         return [Say(event.utterance, event.text)] if self._says(event.utterance) else []
 
     def _complete(self, event: Complete) -> list[Action]:
-        if (draft := self._drafts.get(event.utterance)) is not None:
+        if (draft := self._waiting.draft(event.utterance)) is not None:
             draft.complete = True
             return []
         return [Finish(event.utterance)] if self._says(event.utterance) else []
@@ -247,25 +259,44 @@ class Conversation:
     def _failed(self, event: Unspoken) -> list[Action]:
         return self._close(event.utterance, "failed", event.reason, event.seconds)
 
+    def _give_up(self, event: DeviceAway) -> list[Action]:
+        if event.which != "speaker" or self._speaking is None or self.state is not State.SPEAKING:
+            return []
+        silence = Silence(f"no {event.which}")
+        why = f"no {event.which} for {event.seconds:.0f} s"
+        return [silence, *self._close(self._speaking.id, "failed", why, 0.0)]
+
     def _hush(self, event: Hush) -> list[Action]:
+        """Nothing that was said until now, by whomever, leads to a sound any more."""
         waiting = [Record(utterance, "cancelled", f"by {event.by}") for utterance in self._waiting.clear()]
-        self._drafts.clear()
+        self._stretches = deque([False] * len(self._stretches))
         actions = self._cut(event.by)
-        if self._speaking is None and self.state is not State.LISTENING:
+        if self._speaking is None or self.state is not State.SPEAKING:
             actions += self._rest()
         return [*actions, *waiting]
 
     # --- what the rules share
 
-    def _speak(self, utterance: Utterance) -> list[Action]:
+    def _speak(self, utterance: Utterance, draft: Draft | None = None) -> list[Action]:
         self._speaking = self._open[utterance.id] = utterance
         self.state = State.SPEAKING
-        shut: list[Action] = [] if self._open_ear else [Listen(False)]
-        actions: list[Action] = [*shut, Speak(utterance)]
-        if (draft := self._drafts.pop(utterance.id, None)) is not None:
+        self._shut = not self._open_ear
+        actions: list[Action] = [Listen(False)] if self._shut else []
+        actions.append(Speak(utterance))
+        if draft is not None:
             actions += [Say(utterance.id, "".join(draft.pieces))] if draft.pieces else []
             actions += [Finish(utterance.id)] if draft.complete else []
         return actions
+
+    def _listen(self) -> list[Action]:
+        """Opens the ear, where it was shut."""
+        was_shut, self._shut = self._shut, False
+        return [Listen(True)] if was_shut else []
+
+    def _forget(self) -> list[Action]:
+        """The answer that is on its way is not wanted."""
+        was_replying, self._replying = self._replying, False
+        return [Forget(self.turn)] if was_replying else []
 
     def _close(self, utterance: str, state: str, why: str, seconds: float) -> list[Action]:
         ended = self._open.pop(utterance, None)
@@ -275,41 +306,37 @@ class Conversation:
         if self._speaking is not ended:
             return actions
         self._speaking = None
-        if self._replying and ended.turn == self.turn:
-            # It ended before its text did: whatever else the responder writes has nowhere to go.
-            self._replying = False
-            actions.append(Forget(self.turn))
+        if ended.turn == self.turn:
+            actions += self._forget()  # it ended before its text did: whatever else is written has nowhere to go
         # After a barge-in somebody is speaking, and what waits goes on waiting.
         return [*actions, *self._rest()] if self.state is State.SPEAKING else actions
 
     def _cut(self, by: str) -> list[Action]:
-        actions: list[Action] = []
-        if self._replying:
-            self._replying = False
-            actions.append(Forget(self.turn))
-        if self._speaking is not None:
-            actions.append(Silence(by))
-        return actions
+        return [*self._forget(), *([Silence(by)] if self._speaking is not None else [])]
 
     def _rest(self) -> list[Action]:
-        """Says what waits, or opens the microphone and is idle."""
-        waiting = self._waiting.next()
-        if waiting is not None:
-            return self._speak(waiting)
-        was_speaking = self.state is State.SPEAKING
-        self.state = State.IDLE
-        return [Listen(True)] if was_speaking and not self._open_ear else []
+        """Listens to who speaks, else waits for what they said, else says what waits, else is idle."""
+        wanted = any(self._stretches)
+        if self._somebody_speaks and (wanted or len(self._waiting)):
+            self.state = State.LISTENING
+        elif wanted and self._answers:
+            self.state = State.THINKING
+        elif (waiting := self._waiting.next()) is not None:
+            return self._speak(*waiting)
+        else:
+            self.state = State.IDLE
+        return self._listen()
 
 
 Rule = Callable[[Conversation, Any], list[Action]]  # each takes the event it is entered for
 
 TABLE: dict[tuple[State | None, type], Rule] = {
-    (State.IDLE, SpeechBegan): Conversation._begin_listening,
-    (State.SPEAKING, SpeechBegan): Conversation._barge_in,
-    (State.LISTENING, SpeechEnded): Conversation._await_transcript,
-    (State.IDLE, Heard): Conversation._ask,
-    (State.LISTENING, Heard): Conversation._ask,
-    (State.THINKING, Heard): Conversation._ask,
+    (None, SpeechBegan): Conversation._begin_listening,
+    (None, SpeechEnded): Conversation._await_transcript,
+    (None, Heard): Conversation._ask,
+    (None, DeviceLost): Conversation._mind_microphone,
+    (None, DeviceBack): Conversation._mind_microphone,
+    (None, DeviceAway): Conversation._give_up,
     (State.THINKING, Reply): Conversation._begin_reply,
     (State.SPEAKING, Reply): Conversation._continue_reply,
     (None, ReplyEnded): Conversation._end_reply,

@@ -192,6 +192,14 @@ class DeviceBack:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceAway:
+    """A sound device that was lost has been wanted in vain for ``seconds``: what waits for it waits no longer."""
+
+    which: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Died:
     """A worker ended with an exception it did not foresee."""
 
@@ -272,6 +280,7 @@ Event = (
     | ServiceUp
     | DeviceLost
     | DeviceBack
+    | DeviceAway
     | Died
     | Ended
     | Hush

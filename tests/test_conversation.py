@@ -10,6 +10,9 @@ from agent.events import (
     Announce,
     Cancelled,
     Complete,
+    DeviceAway,
+    DeviceBack,
+    DeviceLost,
     Event,
     Heard,
     Hush,
@@ -177,6 +180,125 @@ def test_what_has_not_ended_at_the_end_is_recorded_too() -> None:
     ]
 
 
+def test_a_microphone_that_is_lost_in_mid_speech_ends_the_stretch_and_what_waits_is_said() -> None:
+    """Somebody speaks, and the microphone is pulled out: no frame will ever end that stretch. The device listened until
+    it was back, lined up every announcement and said none."""
+    conversation = Conversation()
+    alarm = Utterance("a", "The oven is on.", source="control")
+    talk(conversation, SpeechBegan(), Announce(alarm))
+    assert talk(conversation, DeviceLost("microphone", "pulled out")) == [Listen(False), Listen(True)]
+    assert conversation.state is State.THINKING
+    assert talk(conversation, SpeechEnded(0.1), Heard("")) == [Listen(False), Speak(alarm)]
+
+
+def test_what_was_understood_before_the_microphone_was_lost_is_answered() -> None:
+    conversation = Conversation()
+    talk(conversation, SpeechBegan(), DeviceLost("microphone", "pulled out"), SpeechEnded(0.1))
+    assert talk(conversation, Heard("what time is it")) == [Ask(1, "what time is it")]
+
+
+def test_speech_that_begins_after_its_microphone_was_lost_is_ended_too() -> None:
+    """Its last frames were still on their way to the ears when the loss was told: the stretch had no end again."""
+    conversation = Conversation()
+    assert talk(conversation, DeviceLost("microphone", "pulled out")) == []
+    assert talk(conversation, SpeechBegan()) == [Listen(False), Listen(True)]
+    talk(conversation, SpeechEnded(0.1), Heard(""))
+    assert conversation.state is State.IDLE
+    talk(conversation, DeviceBack("microphone", 3.0))
+    assert talk(conversation, SpeechBegan()) == []
+    assert conversation.state is State.LISTENING
+
+
+def test_hush_before_the_transcript_means_that_nothing_is_said() -> None:
+    """A question is asked, somebody presses the button before its transcript is there, and then the device answered
+    after all."""
+    for began in ([SpeechBegan(), SpeechEnded(0.7)], [SpeechBegan()]):
+        conversation = Conversation()
+        talk(conversation, *began)
+        assert talk(conversation, Hush("a button")) == []
+        assert conversation.state is State.IDLE
+        assert talk(conversation, SpeechEnded(0.7), Heard("what time is it")) == []
+        assert conversation.state is State.IDLE
+        assert talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("hello")) == [Ask(1, "hello")]
+
+
+def test_after_a_hush_an_announcement_still_waits_until_nobody_speaks() -> None:
+    conversation = Conversation()
+    talk(conversation, SpeechBegan(), Hush("a button"))
+    alarm = Utterance("a", "The oven is on.", source="control")
+    assert talk(conversation, Announce(alarm)) == []
+    assert talk(conversation, SpeechEnded(0.7)) == [Listen(False), Speak(alarm)]
+
+
+def test_who_goes_on_speaking_while_the_answer_is_on_its_way_is_heard() -> None:
+    """With an ear that stays open somebody begins a second sentence before the answer has begun. That was talked over,
+    and thrown away when its transcript came."""
+    conversation = Conversation(listen_while_speaking=True)
+    talk(conversation, SpeechBegan(), SpeechEnded(0.7), SpeechBegan(), Heard("what time is it"))
+    talk(conversation, Reply(1, "It is"))
+    assert talk(conversation, SpeechEnded(0.7)) == []
+    assert talk(conversation, Heard("in Tokyo")) == [Forget(1), Silence("somebody spoke"), Ask(2, "in Tokyo")]
+    assert talk(conversation, Reply(1, " noon.")) == []
+    utterance = Utterance("reply-1", None, turn=1)
+    assert talk(conversation, Cancelled("reply-1", "somebody spoke", 0.3)) == [
+        Record(utterance, "cancelled", "by somebody spoke", 0.3)
+    ]
+    assert Say("reply-2", "Evening.") in talk(conversation, Reply(2, "Evening."))
+
+
+def test_with_an_ear_that_is_shut_words_that_were_begun_before_it_count_too_and_a_slammed_door_does_not() -> None:
+    conversation = Conversation()
+    talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("what time is it"), SpeechBegan(), Reply(1, "It is"))
+    assert talk(conversation, SpeechEnded(0.0), Heard("")) == []
+    conversation = Conversation()
+    talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("what time is it"), SpeechBegan(), Reply(1, "It is"))
+    assert talk(conversation, SpeechEnded(0.0), Heard("no wait")) == [
+        Forget(1),
+        Silence("somebody spoke"),
+        Listen(True),
+        Ask(2, "no wait"),
+    ]
+
+
+def test_a_shred_that_was_heard_as_the_ear_was_being_shut_cuts_nothing() -> None:
+    conversation = Conversation()
+    talk(conversation, Announce(Utterance("a", "The oven is on.")))
+    assert talk(conversation, SpeechBegan(), SpeechEnded(0.0), Heard("the")) == []
+    assert conversation.state is State.SPEAKING
+
+
+def test_an_announcement_does_not_begin_over_somebody_who_speaks() -> None:
+    """A cough, then a question; an announcement waits. The cough's empty transcript came while the question was being
+    asked, and the announcement was said over it."""
+    conversation = Conversation()
+    alarm = Utterance("a", "The oven is on.", source="control")
+    talk(conversation, SpeechBegan(), SpeechEnded(0.7), Announce(alarm), SpeechBegan())
+    assert talk(conversation, Heard("")) == []
+    assert conversation.state is State.LISTENING
+    assert talk(conversation, SpeechEnded(0.7)) == []
+    assert talk(conversation, Heard("what time is it")) == [Ask(1, "what time is it")]
+    assert talk(conversation, ReplyEnded(1)) == [Listen(False), Speak(alarm)]
+
+
+def test_what_no_speaker_can_say_has_failed_after_a_while_and_the_device_listens_again() -> None:
+    """The speaker is pulled out and stays away: the device was speaking, and deaf, until somebody brought it back."""
+    conversation = Conversation()
+    first, second = Utterance("a", "one", source="control"), Utterance("b", "two", source="control")
+    talk(conversation, Announce(first), Announce(second), DeviceLost("speaker", "pulled out"))
+    assert talk(conversation, DeviceAway("speaker", 30.0)) == [
+        Silence("no speaker"),
+        Record(first, "failed", "no speaker for 30 s", 0.0),
+        Listen(False),
+        Speak(second),
+    ]
+    assert talk(conversation, Cancelled("a", "no speaker")) == []
+    assert talk(conversation, DeviceAway("speaker", 60.0))[1:] == [
+        Record(second, "failed", "no speaker for 60 s", 0.0),
+        Listen(True),
+    ]
+    assert conversation.state is State.IDLE
+
+
 def happenings() -> st.SearchStrategy[list[Event]]:
     names = st.integers(0, 6).map(lambda number: f"u{number}")
     turns = st.integers(0, 4)
@@ -192,6 +314,9 @@ def happenings() -> st.SearchStrategy[list[Event]]:
             turns.map(lambda turn: Cancelled(f"reply-{turn}", "x")),
             names.map(lambda name: Unspoken(name, "x")),
             st.just(Hush("x")),
+            st.sampled_from(["microphone", "speaker"]).flatmap(
+                lambda which: st.sampled_from([DeviceLost(which, "x"), DeviceBack(which, 1.0), DeviceAway(which, 30.0)])
+            ),
             names.map(lambda name: Piece(name, "text")),
             names.map(Complete),
             st.just(None),  # stands for the next announcement, whose id is new each time
@@ -217,3 +342,31 @@ def test_whatever_happens_each_accepted_utterance_ends_in_exactly_one_record(
     recorded = [action.utterance.id for action in actions if isinstance(action, Record)]
     assert sorted(recorded) == sorted(accepted)
     assert not conversation.busy or conversation.state is not State.IDLE
+
+
+@given(happenings(), st.sampled_from(["assistant", "announce", "captions"]), st.booleans())
+def test_whatever_happens_it_comes_to_rest_when_each_part_has_done_its_own(
+    events: list[Event | None], mode: str, open_ear: bool
+) -> None:
+    """Every stretch is transcribed, every answer ends, every utterance too: no state is left only by luck."""
+    conversation = Conversation(mode=mode, listen_while_speaking=open_ear)
+    began = heard = announced = 0
+    shut = False
+    actions: list[Action] = []
+    for event in [*events, DeviceLost("microphone", "x")]:
+        if event is None:
+            announced += 1
+            event = Announce(Utterance(f"u{announced}", "text"))
+        began += isinstance(event, SpeechBegan)
+        heard = min(began, heard + isinstance(event, Heard))
+        actions += conversation.handle(event)
+    for _ in range(began - heard):
+        actions += conversation.handle(Heard(""))
+    for _ in range(2 * announced + 2):
+        actions += conversation.handle(ReplyEnded(conversation.turn))
+        for speak in [action for action in actions if isinstance(action, Speak)]:
+            actions += conversation.handle(Unspoken(speak.utterance.id, "x"))
+    for action in actions:
+        if isinstance(action, Listen):
+            shut = not action.open
+    assert conversation.state is State.IDLE and not conversation.busy and not shut
