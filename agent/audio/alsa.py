@@ -78,7 +78,8 @@ def alias(slot: str, name: str | None) -> None:
     """Makes ``slot`` stand for the ALSA name ``name``, or for ALSA's ``null`` device.
 
     The caller holds PortAudio's lock. To be called before every initialisation of PortAudio and before every open:
-    ALSA forgets it when PortAudio ends and when a file of its configuration changes.
+    ALSA forgets it when PortAudio ends and when a file of its configuration changes. Raises ``DeviceError`` where that
+    configuration is such that PortAudio, which takes the PCM ``default`` for granted, would abort the process.
     """
     if name is not None and not (0 < len(name) <= 200 and name.isprintable()):
         raise DeviceError(f"{name[:200]!r} is no name of a sound device: see `voice-agent devices`")
@@ -87,6 +88,11 @@ def alias(slot: str, name: str | None) -> None:
     library = _library()
     library.snd_config_update()
     top = ctypes.c_void_p.in_dll(library, "snd_config")
+    if name is None and not any(_has(library, pcm) for pcm in ("default", "dmix")):
+        raise DeviceError(
+            "ALSA's configuration is missing or has no PCM called default: install the package libasound2-data, "
+            "and look at ALSA_CONFIG_PATH and asound.conf"
+        )
     stream = ctypes.c_void_p()
     refused = library.snd_input_buffer_open(ctypes.byref(stream), text, len(text))
     if refused >= 0:
@@ -102,6 +108,10 @@ def defined(name: str) -> bool:
         return False
     library = _library()
     library.snd_config_update()
+    return _has(library, name)
+
+
+def _has(library: ctypes.CDLL, name: str) -> bool:
     found = ctypes.c_void_p()
     top = ctypes.c_void_p.in_dll(library, "snd_config")
     return int(library.snd_config_search(top, f"pcm.{name}".encode(), ctypes.byref(found))) >= 0
