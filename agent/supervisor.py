@@ -16,18 +16,22 @@ log = logging.getLogger(__name__)
 UNASKED_SECONDS = 5.0
 """Who asks goes round once a second. A longer pause means that the whole process stood still, not one worker of it."""
 
+GRACE_SECONDS = 0.3
+"""What was cut short ends by itself in less; aborted at once, a speaker could not say any more what had been heard."""
+
 
 @dataclass
 class _Pulse:
     rounds: int
     moved_at: float
+    patience_seconds: float = 0.0  # the most there was since it moved: a slow call may end before its next round does
 
 
 class Supervisor:
     """Workers in pipeline order, the first being the one that the stream enters by.
 
     ``start()`` starts the last first, so that nobody writes before somebody reads. ``stuck()`` names the workers whose
-    counter has not moved within their patience. ``stop(deadline, tend)`` ends the input of each and joins them in
+    counter has not moved within the longest patience they had meanwhile. ``stop(deadline, tend)`` ends the input of each and joins them in
     pipeline order, calling ``tend`` meanwhile so that what they still report is dealt with; who has not ended within
     the deadline's first part is aborted. It returns the names of those that could not be ended at all.
     """
@@ -57,8 +61,10 @@ class Supervisor:
         for worker in self.workers:
             pulse = self._pulses[worker.name]
             if worker.rounds != pulse.rounds or not worker.alive:
-                pulse.rounds, pulse.moved_at = worker.rounds, now
-            elif now - pulse.moved_at > worker.patience_seconds:
+                pulse.rounds, pulse.moved_at, pulse.patience_seconds = worker.rounds, now, worker.patience_seconds
+                continue
+            pulse.patience_seconds = max(pulse.patience_seconds, worker.patience_seconds)
+            if now - pulse.moved_at > pulse.patience_seconds:
                 names.append(worker.name)
         return names
 
@@ -71,6 +77,7 @@ class Supervisor:
         if self._alive():
             log.info("cutting short: %s", ", ".join(self._alive()))
             cut()
+            self._join(deadline.within(min(GRACE_SECONDS, remaining * 0.1)), tend)
             for worker in self.workers:
                 if worker.alive:
                     worker.abort()

@@ -87,6 +87,42 @@ def test_one_whose_counter_stands_still_is_stuck_and_one_that_moves_is_not(worke
     assert stuck == ["still"]
 
 
+def test_a_slow_call_that_was_announced_and_has_just_ended_is_no_reason_for_alarm(workers: list[Obedient]) -> None:
+    """A card takes five seconds to open, and the speaker says so beforehand. Its patience was short again before its
+    next round began: in between, the daemon took it for stuck, and ended itself."""
+    workers += [Obedient("speaker", [])]
+    (speaker,) = workers
+    supervisor = Supervisor(list(workers))
+    supervisor.start()
+    speaker.patience_seconds = 5.0
+    ends = Deadline(0.3)
+    while not ends.over:
+        assert supervisor.stuck() == []
+    speaker.patience_seconds = 0.05
+    assert supervisor.stuck() == []
+    speaker.beat()
+    assert supervisor.stuck() == []
+    ends = Deadline(10.0)
+    while not (stuck := supervisor.stuck()) and not ends.over:
+        pass
+    assert stuck == ["speaker"], "and from its next round on the short patience counts"
+
+
+def test_who_ends_by_itself_once_it_was_cut_is_not_aborted(workers: list[Obedient]) -> None:
+    """What is being said is cut, and in the same breath the speaker was aborted: it could not say any more how much
+    had been heard, and the record said 0.0 s."""
+    diary: list[str] = []
+    workers += [Obedient("speaker", diary, needs_abort=True)]
+
+    def cut() -> None:
+        threading.Timer(0.02, workers[0].over.set).start()
+
+    supervisor = Supervisor(list(workers))
+    supervisor.start()
+    assert supervisor.stop(Deadline(3.0), lambda: None, cut) == []
+    assert diary == ["stop speaker", "speaker ended"]
+
+
 def test_one_that_has_ended_is_not_stuck(workers: list[Obedient]) -> None:
     workers += [Obedient("ended", [])]
     supervisor = Supervisor(list(workers))
