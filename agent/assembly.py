@@ -10,9 +10,7 @@ from urllib.parse import urlsplit
 
 from agent.audio.devices import Sink, is_card, open_sink, open_source
 from agent.audio.format import SPEECH, Format
-from agent.audio.frames import FrameQueue
 from agent.audio.ring import RingBuffer
-from agent.audio.vad import detector
 from agent.config.model import Config, Server
 from agent.connection.standby import Standby
 from agent.errors import ConfigError
@@ -20,22 +18,22 @@ from agent.events import Event
 from agent.frontend import Frontend
 from agent.frontends.control import Control
 from agent.local_server import LocalServer
-from agent.microphone import Microphone
 from agent.patience import Patience, patient
-from agent.recognizer import SETTLE_SECONDS, Frames, Recognizer
 from agent.records import dataclass
-from agent.responder import Responder
-from agent.responders.factory import make_responder
 from agent.service import Paths
 from agent.services import LocalUrl, SpeechService, TranscriptionService, missing_key
 from agent.speaker import Speaker
 from agent.supervisor import Supervisor
 from agent.synthesizer import Synthesizer
 from agent.threads import Worker
-from agent.turns import Ears, Everything, Turns
 
+# What only listens or answers is imported where it is made: a daemon that announces starts without it.
 if TYPE_CHECKING:
-    pass
+    from agent.audio.frames import FrameQueue
+    from agent.microphone import Microphone
+    from agent.recognizer import Frames, Recognizer
+    from agent.responder import Responder
+    from agent.turns import Ears
 
 RING_BYTES = 16 * 1024 * 1024
 """Three minutes of the highest rate a service sends. A service sends faster than it is played, and a socket that is
@@ -64,11 +62,16 @@ def assemble(config: Config, report: Callable[[Event], None], local: LocalServer
     mode = config.conversation.mode
     parts = Parts(Supervisor([]), RingBuffer(RING_BYTES))
     if mode != "announce":
+        from agent.audio.frames import FrameQueue
+
         frames = FrameQueue(config.microphone.outage_seconds if mode == "captions" else FRAMES_SECONDS)
         parts.microphone = make_microphone(config, frames, report)
         parts.ears = make_ears(config)
         parts.recognizer = make_recognizer(config, frames, parts.ears, report, local)
     if mode == "assistant":
+        from agent.responder import Responder
+        from agent.responders.factory import make_responder
+
         parts.responder = Responder(make_responder(config.responder), report)
     if mode != "captions":
         parts.synthesizer = make_synthesizer(config, parts.ring, report, local)
@@ -97,11 +100,16 @@ def make_frontends(config: Config, environ: Mapping[str, str], report: Callable[
 def make_microphone(
     config: Config, frames: FrameQueue, report: Callable[[Event], None], *, patience: Patience = patient
 ) -> Microphone:
+    from agent.microphone import Microphone
+
     settings = config.microphone
     return Microphone(frames, lambda: open_source(settings.device, settings.frame_seconds), report, patience=patience)
 
 
 def make_ears(config: Config) -> Ears:
+    from agent.audio.vad import detector
+    from agent.turns import Everything, Turns
+
     settings = config.conversation
     if settings.mode == "captions":
         return Everything()
@@ -119,14 +127,14 @@ def make_recognizer(
     ears: Ears,
     report: Callable[[Event], None],
     local: LocalServer | None,
-    *,
-    eager: bool = True,
 ) -> Recognizer:
+    from agent.recognizer import SETTLE_SECONDS, Recognizer
+
     at_home = local is not None and points_at(config.transcription.url, config)
     return Recognizer(
         frames,
         ears,
-        make_transcription(config, report, local, eager=eager),
+        make_transcription(config, report, local),
         report,
         captions=ears.patient,
         # Of a server of another make it is only known after the first session whether it forgets its last words.
@@ -135,12 +143,12 @@ def make_recognizer(
     )
 
 
-def make_transcription(
-    config: Config, report: Callable[[Event], None], local: LocalServer | None, *, eager: bool = True
-) -> Standby:
+def make_transcription(config: Config, report: Callable[[Event], None], local: LocalServer | None) -> Standby:
     # Only an address of the local server's own is known better by the server itself: it may have taken any free port.
     at_home = local is not None and points_at(config.transcription.url, config)
-    return warm(TranscriptionService(config.transcription, own_url(config, local) if at_home else None), report, eager)
+    service = TranscriptionService(config.transcription, own_url(config, local) if at_home else None)
+    # Some servers know one client at a time: the next connection is dialled when the last has ended, not before.
+    return warm(service, report, eager=False)
 
 
 def make_synthesizer(

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from agent.connection.farewells import Farewells, part
 from agent.connection.standby import Standby
 from agent.connection.waiting import wait
 from agent.events import Event, Gap, Partial, SpeechBegan, SpeechEnded
-from agent.protocols.events import Audio, End, Failure, Log, Transcript
-from agent.safe import safe
+from agent.hearing import HearingSession
+from agent.protocols.events import Transcript
 from agent.stretch import Stretch, heard, seconds_of
 from agent.threads import Deadline, Mailbox, Worker
 from agent.turns import Began, Ears, Over, Said
 
-if TYPE_CHECKING:
-    from agent.connection import Connection
-
-log = logging.getLogger(__name__)
-
 ROUND_SECONDS = 1.0
-AHEAD_BYTES = 64000
-"""How much may wait in a connection before the next frame is taken: two seconds of speech."""
 
 ANSWER_SECONDS = 30.0
 """How long the last transcript may take after the end mark; a slow server on a small machine needs that much."""
 
 SETTLE_SECONDS = 1.0
 """Servers that transcribe in steps forget what they are at when the end mark comes; they are let finish until they have
-been silent for so long."""
-
-MOST_REFUSED = 100
-"""Messages of a session that may be passed over before it counts as broken."""
+been silent for at least so long."""
 
 MOST_LOSSES = 3
 """A stretch that has cost so many connections is given up: it may be what breaks them."""
@@ -85,15 +74,12 @@ class Recognizer(Worker):
         self._mailbox: Mailbox[str | Standby] = Mailbox()
         self._next_standby: Standby | None = None
         self._stretches: deque[Stretch] = deque()
-        self._connection: Connection | None = None
+        self._session: HearingSession | None = None
         self._farewells = Farewells()
-        self._answer_by = Deadline(None)
         self._settle_seconds = settle_seconds or 0.0
         self._learns = settle_seconds is not None
-        self._moved_at = 0.0  # when a frame was sent last, or a transcript came
         self._away_since: float | None = None
         self._clock = 0.0  # seconds of sound since the microphone was opened
-        self._refused = 0  # messages of this connection that were passed over
         self._aborted = False
         self._deaf = False
 
@@ -122,7 +108,8 @@ class Recognizer(Worker):
             while not self._over():
                 self.beat()
                 frames = [self._frames] if self._hungry() else []
-                wait(self._connection, [self._mailbox, *self._standby.waitables(), *frames], self._patience())
+                connection = self._session.connection if self._session else None
+                wait(connection, [self._mailbox, *self._standby.waitables(), *frames], self._patience())
                 for letter in self._mailbox.take():
                     self._read(letter)
                 self._change_over()
@@ -144,15 +131,12 @@ class Recognizer(Worker):
             return False
         if not self._ears.patient or not self._stretches:
             return True
-        connected = self._connection is not None and self._connection.unsent < AHEAD_BYTES
-        return connected and not self._stretches[0].frames.held
+        return self._session is not None and self._session.ready and not self._stretches[0].frames.held
 
     def _patience(self) -> float:
-        waits = [ROUND_SECONDS, self._standby.next_timeout(), self._answer_by.remaining()]
-        if self._connection is not None and self._connection.pending:
-            return 0.0
-        if self._stretches and self._stretches[0].over:
-            waits.append(max(0.01, self._moved_at + self._settle_seconds - time.monotonic()))
+        waits = [ROUND_SECONDS, self._standby.next_timeout()]
+        if self._session is not None:
+            waits.append(self._session.next_timeout())
         return min(each for each in waits if each is not None)
 
     def _read(self, letter: str | Standby) -> None:
@@ -168,7 +152,7 @@ class Recognizer(Worker):
                 self._mark(self._ears.forget())
 
     def _change_over(self) -> None:
-        if self._next_standby is not None and not self._stretches and self._connection is None:
+        if self._next_standby is not None and not self._stretches and self._session is None:
             self._farewells.retire(self._standby)
             self._standby, self._next_standby = self._next_standby, None
             self._away_since = None
@@ -202,52 +186,51 @@ class Recognizer(Worker):
                     self._stretches[-1].say(frame)
                 case Over(ago_seconds):
                     self._stretches[-1].over = True
+                    self._forget_the_oldest()
                     if not self._ears.patient:
                         self.report(SpeechEnded(ago_seconds))
 
-    # --- the stretch at hand, on one connection
+    def _forget_the_oldest(self) -> None:
+        """A question of long ago is worth less than the present: what waits behind the stretch at hand is bounded."""
+        while len(self._stretches) > 2:
+            waiting = list(self._stretches)[1:-1]
+            if sum(each.said_seconds for each in waiting) <= self._outage_seconds:
+                return
+            del self._stretches[1]
+            self._give_up(waiting[0], f"{self._standby.service} was away or slow for longer than is kept")
+
+    # --- the stretch at hand, in one session
 
     def _advance(self) -> None:
         while self._stretches:
             stretch = self._stretches[0]
-            if self._connection is None and not self._connect(stretch):
+            if self._session is not None:
+                self._session.send()
+                if (lost := stretch.forgotten()) is not None:
+                    self.report(Gap(*lost, f"{self._standby.service} was away for longer than is kept"))
                 return
-            connection = self._connection
-            if connection is None:
-                continue
-            while connection.unsent < AHEAD_BYTES and (frames := stretch.frames.take(1)):
-                stretch.sent.put(frames[0])
-                connection.send(Audio(frames[0]))
-                self._moved_at = time.monotonic()
-            if (lost := stretch.forgotten()) is not None:
-                self.report(Gap(*lost, f"{self._standby.service} was away for longer than is kept"))
-            if stretch.over and not stretch.frames.held and not stretch.ended and self._settled(connection):
-                stretch.ended = True
-                self._answer_by = Deadline(self._answer_seconds)
-                connection.send(End())
-            return
-
-    def _settled(self, connection: Connection) -> bool:
-        """Whether the end mark may be sent: the service has had what was said, and the time to say what it heard."""
-        quiet = time.monotonic() - self._moved_at >= self._settle_seconds
-        return not self._settle_seconds or (quiet and not connection.unsent)
+            if not self._connect(stretch):
+                return
 
     def _connect(self, stretch: Stretch) -> bool:
-        """Whether there is something to go on with at once: a connection, or the next stretch after a lost one."""
+        """Whether there is something to go on with at once: a session, or the next stretch after a lost one."""
         connection = self._standby.take()
         if connection is not None:
-            self._connection = connection
-            # What the lost connection never answered is sent again, before what has come since.
-            stretch.ended = False
             if (lost := stretch.missing()) is not None:
                 self.report(Gap(*lost, f"{self._standby.service} broke off, and no more is kept to be sent again"))
-            for frame in stretch.again():
-                connection.send(Audio(frame))
+            self._session = HearingSession(
+                connection,
+                stretch,
+                settle_seconds=self._settle_seconds,
+                answer_seconds=self._answer_seconds,
+                continued=self._captions,
+            )
             return True
         if self._away_since is None and self._standby.error is not None:
             self._away_since = time.monotonic()
         if self._gives_up(stretch):
-            self._close(stretch, lost=f"{self._standby.service} could not be reached")
+            self._stretches.popleft()
+            self._give_up(stretch, f"{self._standby.service} could not be reached")
             return True
         return False
 
@@ -259,104 +242,83 @@ class Recognizer(Worker):
         return permanent or long_away or stretch.losses > MOST_LOSSES
 
     def _pump(self) -> None:
-        connection = self._connection
-        if connection is None:
+        session = self._session
+        if session is None or not self._stretches:
             return
-        for event in connection.pump():
-            if self._connection is connection:  # what comes after the end of a stretch is none of the next one's
-                self._take(event)
-        if self._connection is connection and self._stretches:
-            if connection.ended:
-                self._lose(connection.close_reason)
-            elif self._answer_by.over:
-                for event in connection.codec.quiet():
-                    self._take(event)
-                if self._connection is connection:
-                    self._close(self._stretches[0])
+        stretch = self._stretches[0]
+        for transcript in session.pump():
+            self._understand(stretch, transcript)
+        if session.failure is not None:
+            self._lose(stretch, session.failure, permanent=session.permanent)
+        elif session.ended:
+            self._well()
+            if session.forgetful and self._learns:
+                self._settle_seconds = max(self._settle_seconds, SETTLE_SECONDS)  # learned for the next
+            self._stretches.popleft()
+            self._finish(stretch, session.export_id)
+            self._hang_up()
 
-    def _take(self, event: object) -> None:
-        stretch = self._stretches[0] if self._stretches else None
-        match event:
-            case Transcript(text, final=False) if stretch:
-                self._moved_at = time.monotonic()
-                stretch.partial = text
-                self.report(Partial(stretch.so_far()))
-            case Transcript(final=True) if stretch:
-                self._final(stretch, event)
-            case End(export_id) if stretch:
-                stretch.export_id = export_id
-                if self._learns and stretch.finals and not self._tail_final():
-                    self._settle_seconds = SETTLE_SECONDS  # it has none for what was said last: learned for the next
-                self._close(stretch)
-            case Failure(fatal=True):
-                self._lose(f"it sent {event.came}; expected {event.expected}", permanent=event.permanent)
-            case Failure():
-                self._refused += 1
-                if self._refused == 1:
-                    log.warning("%s: %s; expected %s", self._standby.service, event.came, event.expected)
-                if self._refused > MOST_REFUSED:
-                    self._lose(f"{self._refused} of its messages made no sense, the last {event.came}")
-            case Log(message):
-                log.info("%s says: %s", self._standby.service, safe(message, 200))
-
-    def _tail_final(self) -> bool:
-        codec = self._connection.codec if self._connection is not None else None
-        return bool(getattr(codec, "tail_final", True))
-
-    def _final(self, stretch: Stretch, final: Transcript) -> None:
-        self._moved_at = time.monotonic()
+    def _understand(self, stretch: Stretch, transcript: Transcript) -> None:
+        if not transcript.final:
+            stretch.partial = transcript.text
+            self.report(Partial(stretch.so_far()))
+            return
         stretch.partial = ""
         stretch.losses = 0
+        self._well()
+        if self._captions:
+            self.report(heard([transcript]))
+        else:
+            stretch.finals.append(transcript)
+
+    def _well(self) -> None:
         self._away_since = None
         self._standby.healthy()
-        if self._captions:
-            stretch.answered()
-            self.report(heard([final]))
-        else:
-            stretch.finals.append(final)
 
-    def _close(self, stretch: Stretch, *, lost: str = "") -> None:
-        """The stretch has its transcript, or will never have one; the next gets a connection of its own."""
-        for gap in stretch.given_up() if lost else ():
-            self.report(Gap(*gap, lost))
+    def _finish(self, stretch: Stretch, export_id: str | None = None) -> None:
+        """The stretch has its transcript, or will never have one: the one ``Heard`` of it."""
         if stretch.partial:
-            self._final(stretch, Transcript(stretch.partial, final=True))  # the last partial counts
+            self._understand(stretch, Transcript(stretch.partial, final=True))  # the last partial counts
         if not self._captions:
-            self.report(heard(stretch.finals or stretch.kept, stretch.export_id))
-        elif stretch.export_id:
-            self.report(heard([], stretch.export_id))
-        self._stretches.popleft()
-        self._answer_by = Deadline(None)
-        self._hang_up()
+            self.report(heard(stretch.finals or stretch.kept, export_id))
+        elif export_id:
+            self.report(heard([], export_id))
 
-    def _lose(self, reason: str, *, permanent: bool = False) -> None:
-        """The connection is gone and the stretch is not answered: it begins again on the next one."""
+    def _give_up(self, stretch: Stretch, reason: str) -> None:
+        for gap in stretch.given_up():
+            self.report(Gap(*gap, reason))
+        self._finish(stretch)
+
+    def _lose(self, stretch: Stretch, reason: str, *, permanent: bool = False) -> None:
+        """The session broke off and the stretch is not answered: it begins again in the next one."""
         self._standby.broke(reason, permanent=permanent)
         self._away_since = self._away_since or time.monotonic()
-        if self._stretches:
+        stretch.losses += 1
+        if not self._captions:
             # A turn is transcribed anew as a whole; captions have already been given out and are only continued.
-            stretch = self._stretches[0]
-            stretch.losses += 1
             stretch.kept, stretch.finals = stretch.finals or stretch.kept, []
-        self._answer_by = Deadline(None)
         self._hang_up()
 
     def _hang_up(self) -> None:
-        connection, self._connection = self._connection, None
-        if self._refused > 1:
-            log.warning("%s: %d messages of a session were passed over", self._standby.service, self._refused)
-        self._refused = 0
-        if connection is not None:
-            self._farewells.take(connection)
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+            self._farewells.take(session.connection)
+        if not self._ears.patient:
+            # Only now: some servers know one client at a time, and a second one would take what the first has said.
+            self._standby.want()
 
     def _leave(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            for event in part(connection, 1.0):
-                if isinstance(event, Transcript | End):
-                    self._take(event)  # it may come with the goodbye
+        session, self._session = self._session, None
+        if session is not None:
+            for transcript in session.part(part(session.connection, 1.0)):
+                self._understand(self._stretches[0], transcript)
+            if session.ended:
+                self._finish(self._stretches.popleft(), session.export_id)
         while self._stretches:
-            self._close(self._stretches[0], lost="the end came before its transcript")
+            self._give_up(self._stretches.popleft(), "the end came before its transcript")
+        if (left := seconds_of(self._frames.take(self._frames.held))) > 0:
+            self.report(Gap(self._clock, left, "the end came before it was sent"))
         self._standby.close(Deadline(2.0))
         if self._next_standby is not None:
             self._next_standby.close(Deadline(0.0))

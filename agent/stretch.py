@@ -20,13 +20,12 @@ class Stretch:
     sent: FrameQueue  # what a new connection would have to be told again
     began_seconds: float = 0.0  # since the microphone was opened
     said_seconds: float = 0.0
+    confirmed_seconds: float = 0.0  # up to here the service has answered, or it has been told that it never will
     finals: list[Transcript] = field(default_factory=list)
     kept: list[Transcript] = field(default_factory=list)  # what a lost connection had given, should no other come
     losses: int = 0
     partial: str = ""
     over: bool = False
-    ended: bool = False  # the end mark has been given to the connection
-    export_id: str | None = None
 
     def so_far(self) -> str:
         """What has been understood of it, the last partial included."""
@@ -40,10 +39,23 @@ class Stretch:
         self.frames.put(frame)
         self.said_seconds += seconds_of([frame])
 
-    def answered(self) -> None:
-        """What was sent so far need not be sent again."""
-        self.sent.clear()
-        self.sent.lost()
+    def sent_until(self) -> float:
+        """How far it has been sent, in seconds since its beginning."""
+        return self.said_seconds - self.frames.held_seconds
+
+    def kept_from(self) -> float:
+        """Where what would be sent again begins, in seconds since the beginning of the stretch."""
+        return self.sent_until() - self.sent.held_seconds
+
+    def answered(self, until: float) -> None:
+        """What ends before ``until``, in seconds since the beginning of the stretch, need not be sent again."""
+        start = self.kept_from()
+        self.confirmed_seconds = max(self.confirmed_seconds, until)
+        while frames := self.sent.take(1):
+            start += seconds_of(frames)
+            if start > self.confirmed_seconds + 1e-6:
+                self._put_back(frames[0])
+                break
 
     def again(self) -> list[bytes]:
         """What a new connection has to be told first, because the lost one never answered it."""
@@ -51,6 +63,11 @@ class Stretch:
         for frame in frames:
             self.sent.put(frame)
         return frames
+
+    def _put_back(self, frame: bytes) -> None:
+        frames = [frame, *self.sent.take(self.sent.held)]
+        for each in frames:
+            self.sent.put(each)
 
     def forgotten(self) -> tuple[float, float] | None:
         """What will never be sent, because there was no room to keep it: where it began, in seconds since the
@@ -60,11 +77,9 @@ class Stretch:
 
     def missing(self) -> tuple[float, float] | None:
         """The same for what had been sent to a connection that was lost, and cannot be sent again."""
-        lost = self.sent.lost()
-        if lost is None:
-            return None
-        until = self.said_seconds - self.frames.held_seconds - self.sent.held_seconds
-        return (self.began_seconds + until - lost[1], lost[1])
+        kept_from = self.kept_from()
+        start, self.confirmed_seconds = self.confirmed_seconds, max(self.confirmed_seconds, kept_from)
+        return (self.began_seconds + start, kept_from - start) if kept_from > start + 1e-6 else None
 
     def given_up(self) -> list[tuple[float, float]]:
         """The same for all that nobody will ever transcribe, piece by piece. It is forgotten with that."""

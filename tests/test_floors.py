@@ -28,7 +28,7 @@ FLOORS: list[list[tuple[str, ...]]] = [
     ],
     [
         ("microphone",),
-        ("recognizer", "stretch"),
+        ("recognizer", "hearing", "stretch"),
         ("responder", "responders"),
         ("synthesizer", "job", "lineup", "speech", "passages"),
         ("speaker", "lasting_sink", "prebuffer"),

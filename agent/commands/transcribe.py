@@ -49,7 +49,7 @@ class _Transcribing:
     ) -> None:
         self._config, self._source, self._as_json = config, source, as_json
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._recognizer = make_recognizer(config, frames, Everything(), self._inbox.put, local, eager=False)
+        self._recognizer = make_recognizer(config, frames, Everything(), self._inbox.put, local)
         workers: list[Worker] = [self._recognizer]
         if isinstance(frames, FrameQueue):
             workers.insert(0, make_microphone(config, frames, self._inbox.put, patience=impatient))
