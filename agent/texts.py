@@ -8,19 +8,36 @@ LONGEST_TEXT = 100_000
 """Characters: two hours of speech. More is a mistake, and is said to be one before anything is spoken."""
 
 
+_BREAKS = "\r\v\f\x85"
+_CONTROLS: dict[int, str | None] = {
+    code: "\n" if chr(code) in _BREAKS else None for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
+}
+
+
 def checked(text: str) -> str:
-    """The text, if it can be spoken. Raises ``UsageError``."""
+    """The text without its control characters, if it can be spoken. Raises ``UsageError``."""
+    text = without_controls(text)
     if not text.strip():
         raise UsageError("there is nothing to say: the text is empty or only white space; give some words")
     if len(text) > LONGEST_TEXT:
         raise UsageError(
             f"the text has {len(text)} characters and at most {LONGEST_TEXT} are spoken at once: say it in parts"
         )
-    return encodable(text)
+    return _encodable(text)
 
 
 def encodable(text: str) -> str:
-    """The text or a piece of one, if it can be written as UTF-8. Raises ``UsageError``."""
+    """A piece of a text without its control characters, if it can be written as UTF-8. Raises ``UsageError``."""
+    return _encodable(without_controls(text))
+
+
+def without_controls(text: str) -> str:
+    """The text or a piece of one without what no voice can say and some services stumble over: NUL, the escape codes
+    of terminals and their like. Tabs and line ends stay, and every kind of line end becomes the one."""
+    return text.replace("\r\n", "\n").translate(_CONTROLS)
+
+
+def _encodable(text: str) -> str:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

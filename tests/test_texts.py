@@ -22,3 +22,11 @@ def test_what_cannot_be_said_is_refused_in_one_sentence(text: str, sentence: str
     with pytest.raises(UsageError, match=sentence) as refused:
         checked(text)
     assert "\n" not in str(refused.value)
+
+
+def test_control_characters_are_taken_out_and_tabs_and_line_ends_stay() -> None:
+    """NUL, ESC and their like went from the command line and the control socket to the services as they were."""
+    assert checked("a\x00b\x1b[31m\tc\r\nd\x7f\x9be") == "ab[31m\tc\nde"
+    assert encodable("\x00 one\x07\n") == " one\n"
+    with pytest.raises(UsageError, match="nothing to say"):
+        checked("\x00\x1b\x07")

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from agent.errors import AgentError, UsageError
 from agent.events import Event, Spoken, Utterance
+from agent.texts import without_controls
 
 
 class Says(Protocol):
@@ -29,16 +30,18 @@ class Says(Protocol):
 class TextReader(threading.Thread):
     """Reads stdin as it comes and hands it on: the first words begin the utterance, the end of the file
     completes it. Where no words come, or what comes is no text, ``error`` says so, and ``Spoken`` is reported for an
-    utterance that never began. ``stop`` ends the reading at once; safe after its end."""
+    utterance that never began. ``kept``: what has been handed on stays said where the rest is no text. ``stop`` ends
+    the reading at once; safe after its end."""
 
     def __init__(
-        self, says: Says, utterance: str, longest: int, report: Callable[[Event], None]
+        self, says: Says, utterance: str, longest: int, report: Callable[[Event], None], *, kept: bool = True
     ) -> None:
         super().__init__(name="stdin")
         self.begun = False
         self.error: AgentError | None = None
         self._says, self._utterance, self._longest = says, utterance, longest
         self._report = report
+        self._kept = kept
         self._wake, self._stopped = os.pipe()
 
     def run(self) -> None:
@@ -62,8 +65,13 @@ class TextReader(threading.Thread):
                 if not chunk:
                     break
         except UnicodeDecodeError as error:
+            good = str(error.object[: error.start], "utf-8")  # what came in one piece with the bad byte
+            total += len(good)
+            self._hand_on(good)
+            fate = "what came before was said" if self.begun and self._kept else "nothing was kept"
             self.error = UsageError(
-                f"stdin is not UTF-8 after {total} characters ({error.reason}): what came before was said; convert it"
+                f"stdin is not UTF-8 after {total} characters ({error.reason}): "
+                f"{fate if self.begun else 'nothing was said'}; convert it"
             )
         except UsageError as error:
             self.error = error
@@ -75,6 +83,7 @@ class TextReader(threading.Thread):
             self._report(Spoken(self._utterance, 0.0))
 
     def _hand_on(self, text: str) -> None:
+        text = without_controls(text)
         if not self.begun and text.strip():
             self.begun = True
             self._says.begin(Utterance(self._utterance, None, source="say"))
