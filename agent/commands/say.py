@@ -18,7 +18,19 @@ from agent.commands.text_reader import TextReader
 from agent.config.model import Config
 from agent.control.client import ControlClient, NoDaemon, sockets
 from agent.errors import AgentError, ServiceError
-from agent.events import Cancelled, DeviceBack, DeviceLost, Died, Event, Spoken, Stop, Unspoken, Utterance
+from agent.events import (
+    AudioArrived,
+    Cancelled,
+    DeviceBack,
+    DeviceLost,
+    Died,
+    Event,
+    ServiceDown,
+    Spoken,
+    Stop,
+    Unspoken,
+    Utterance,
+)
 from agent.local_server import LocalServer
 from agent.patience import impatient
 from agent.safe import safe
@@ -72,7 +84,10 @@ class _Saying:
             self._recording = recording = Recording(output)
             # A file has all the time in the world, and hears no gap.
             self._speaker = Speaker(ring, recording.open, self._inbox.put, prebuffer_most_seconds=0.0)
+        self._output = output
         self._reader: TextReader | None = None
+        self._said = False
+        self._down: dict[str, str] = {}  # the services that failed, and why
 
     def run(self, text: str | None) -> int:
         signals = hush_signals(self._inbox.put)
@@ -81,7 +96,9 @@ class _Saying:
         error: AgentError | None = None
         try:
             if text is None:
-                self._reader = TextReader(self._synthesizer, UTTERANCE, LONGEST_TEXT, self._inbox.put)
+                self._reader = TextReader(
+                    self._synthesizer, UTTERANCE, LONGEST_TEXT, self._inbox.put, kept=self._recording is None
+                )
                 self._reader.start()
             else:
                 self._synthesizer.begin(Utterance(UTTERANCE, text, source="say"))
@@ -92,7 +109,7 @@ class _Saying:
             stuck = supervisor.stop(Deadline(self._config.shutdown_seconds), lambda: None, lambda: None)
             signals.restore()
             if self._recording is not None:
-                self._recording.end(whole=error is None)
+                self._recording.end(whole=self._said)
         if stuck:
             os._exit(AgentError.exit_code)
         if error is not None:
@@ -107,12 +124,24 @@ class _Saying:
                 case Spoken():
                     if self._reader is not None and self._reader.error is not None:
                         return self._reader.error
-                    silent = self._recording is not None and self._recording.empty
-                    return ServiceError("speech", "no sound came for this text") if silent else None
+                    if self._recording is not None and self._recording.empty:
+                        return ServiceError("speech", "no sound came for this text")
+                    self._said = True
+                    return None
                 case Unspoken(reason=reason):
                     return ServiceError("speech", reason)
                 case Cancelled():
-                    return self._reader.error if self._reader is not None else None
+                    error = self._reader.error if self._reader is not None else None
+                    if error is None and self._output not in (None, "-"):
+                        print(f"voice-agent: stopped: {safe(str(self._output))} was not written", file=sys.stderr)
+                    return error
+                case ServiceDown(service, reason):
+                    self._down[service] = reason
+                case AudioArrived(service=service):
+                    for other, reason in self._down.items():
+                        if other != service:
+                            print(f"voice-agent: {safe(reason, 300)}; {service} speaks instead", file=sys.stderr)
+                    self._down.clear()
                 case Stop(by):
                     self._synthesizer.hush(by)
                     if self._reader is not None and not self._reader.begun:
