@@ -127,8 +127,6 @@ def make_recognizer(
     ears: Ears,
     report: Callable[[Event], None],
     local: LocalServer | None,
-    *,
-    eager: bool = True,
 ) -> Recognizer:
     from agent.recognizer import SETTLE_SECONDS, Recognizer
 
@@ -136,7 +134,7 @@ def make_recognizer(
     return Recognizer(
         frames,
         ears,
-        make_transcription(config, report, local, eager=eager),
+        make_transcription(config, report, local),
         report,
         captions=ears.patient,
         # Of a server of another make it is only known after the first session whether it forgets its last words.
@@ -145,12 +143,12 @@ def make_recognizer(
     )
 
 
-def make_transcription(
-    config: Config, report: Callable[[Event], None], local: LocalServer | None, *, eager: bool = True
-) -> Standby:
+def make_transcription(config: Config, report: Callable[[Event], None], local: LocalServer | None) -> Standby:
     # Only an address of the local server's own is known better by the server itself: it may have taken any free port.
     at_home = local is not None and points_at(config.transcription.url, config)
-    return warm(TranscriptionService(config.transcription, own_url(config, local) if at_home else None), report, eager)
+    service = TranscriptionService(config.transcription, own_url(config, local) if at_home else None)
+    # Some servers know one client at a time: the next connection is dialled when the last has ended, not before.
+    return warm(service, report, eager=False)
 
 
 def make_synthesizer(
