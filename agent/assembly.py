@@ -214,8 +214,18 @@ def own_url(config: Config, local: LocalServer | None) -> LocalUrl:
 
 
 def require_keys(config: Config) -> None:
-    """A configuration none of whose speech services has its key can never speak. Raises ``ConfigError``."""
-    if config.conversation.mode == "captions":
+    """A configuration none of whose speech services has its key can never speak, and a key that is to come from a
+    variable which is not set is a mistake, also where there are other services. Raises ``ConfigError``."""
+    mode, synthesis, responder = config.conversation.mode, config.synthesis, config.responder
+    used = [] if mode == "announce" else [config.transcription.api_key]
+    if mode != "captions":
+        used += [getattr(synthesis, name).api_key for name in synthesis.services if name != "local"]
+    if mode == "assistant":
+        used += {"openai": [responder.openai.api_key], "webhook": [responder.webhook.api_key]}.get(responder.kind, [])
+    for secret in used:
+        if secret.env is not None:
+            secret.reveal()
+    if mode == "captions":
         return
     reasons = [missing_key(name, config.synthesis) for name in config.synthesis.services]
     if all(reasons):

@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from agent.assembly import make_microphone, make_recognizer
+from agent.assembly import make_microphone, make_recognizer, require_keys
 from agent.audio.frames import FrameQueue
 from agent.commands.inputs import FileFrames, StdinFrames
 from agent.commands.servers import local_server
@@ -30,6 +30,7 @@ from agent.turns import Everything
 def transcribe(config: Config, source: str | None, *, as_json: bool = False) -> int:
     """Transcribes ``source`` (a WAV file, ``-`` for raw stdin, ``None``: the microphone) until it or the user ends."""
     config = replace(config, conversation=replace(config.conversation, mode="captions"))
+    require_keys(config)
     frames = _frames(config, source)
     with local_server(config) as local:
         return _Transcribing(config, frames, local, source, as_json).run()

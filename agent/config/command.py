@@ -8,9 +8,11 @@ import os
 import sys
 from collections.abc import Mapping
 
+from agent.config.keychain import keychain
 from agent.config.loading import Loaded, load_with_origins
-from agent.config.mistakes import Mistakes
+from agent.config.mistakes import Mistake, Mistakes
 from agent.config.schemas import schema as whole_schema
+from agent.config.secrets import unset
 from agent.config.showing import describe, entries
 
 
@@ -19,6 +21,8 @@ def check(path: str | None, environ: Mapping[str, str] = os.environ, *, as_json:
     ``{"valid", "path", "mistakes": [{where, key, what, nearest}], "warnings"}`` to stdout."""
     try:
         loaded = load_with_origins(path, environ)
+        if absent := _absent_keys(loaded, environ):
+            raise Mistakes(absent)
     except Mistakes as mistakes:
         if as_json:
             found = [dataclasses.asdict(mistake) for mistake in mistakes.mistakes]
@@ -60,6 +64,16 @@ def schema() -> int:
 def schema_text() -> str:
     """The JSON Schema as it is printed and packaged."""
     return json.dumps(whole_schema(), indent=2, ensure_ascii=True) + "\n"
+
+
+def _absent_keys(loaded: Loaded, environ: Mapping[str, str]) -> list[Mistake]:
+    """The keys that are to come from a variable that is not set. Only who has to know is told: ``status`` and its like
+    read the same file in a shell that has no need of the daemon's variables."""
+    return [
+        Mistake(loaded.origins.get(name, str(loaded.path)), name, f"{unset(secret.env)}, expected it to hold the key")
+        for name, secret in keychain(loaded.config)
+        if secret.env is not None and secret.env not in environ
+    ]
 
 
 def _name(loaded: Loaded, otherwise: str | None) -> str | None:

@@ -27,8 +27,8 @@ class Secret:
     def reveal(self) -> str | None:
         """The key without the white space around it, or ``None`` where there is none. Call it at the last moment.
 
-        Raises ``ConfigError`` where a file is named that cannot be read, or where the key holds a character that
-        no HTTP header may carry (a line break would end the header early).
+        Raises ``ConfigError`` where a file is named that cannot be read or a variable that is not set, or where the key
+        holds a character that no HTTP header may carry (a line break would end the header early).
         """
         found = self._look_up()
         found = found.strip() if found else None
@@ -60,7 +60,9 @@ class Secret:
                 reason = error.strerror if isinstance(error, OSError) else "it is not text"
                 raise ConfigError(f"the key file {self.file} cannot be read: {reason}") from error
         if self.env is not None:
-            return os.environ.get(self.env)
+            if self.env not in os.environ:
+                raise ConfigError(unset(self.env))
+            return os.environ[self.env]
         return self.value
 
     def places(self) -> tuple[Path, ...]:
@@ -82,6 +84,11 @@ class Secret:
                 reason = error.strerror if isinstance(error, OSError) else "it is not text"
                 raise ConfigError(f"the credential {place} cannot be read: {reason}") from error
         return None
+
+
+def unset(name: str) -> str:
+    """What is wrong where a key is to come from the variable ``name`` and that is not there."""
+    return f"the environment variable {name}, which is to hold the key, is not set"
 
 
 def _read(path: Path) -> str:

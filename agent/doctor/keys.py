@@ -28,8 +28,9 @@ def used_keys(config: Config) -> list[tuple[str, Secret, bool]]:
                 settings = getattr(synthesis, name)
                 url = settings.auth_url if name == "playai" else settings.url
                 found.append((f"synthesis.{name}.api_key", settings.api_key, _outside(url)))
-    if mode != "announce" and _outside(config.transcription.url):
-        found.append(("transcription.api_key", config.transcription.api_key, False))
+    heard_key = config.transcription.api_key
+    if mode != "announce" and (_outside(config.transcription.url) or heard_key.env is not None):
+        found.append(("transcription.api_key", heard_key, False))
     if mode == "assistant" and config.responder.kind == "openai":
         openai = config.responder.openai
         found.append(("responder.openai.api_key", openai.api_key, _outside(openai.base_url)))

@@ -34,6 +34,18 @@ def test_check_says_every_mistake_and_ends_with_78(tmp_path: Path, capsys: pytes
     assert found["mistakes"][0]["nearest"] == "volume"
 
 
+def test_check_names_a_variable_that_is_to_hold_a_key_and_is_not_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``{env: NAME}`` without the variable was "no mistake"."""
+    path = tmp_path / "config.yaml"
+    path.write_text("speaker: {volume: 3}\ntranscription: {api_key: {env: NO_SUCH_KEY}}\n")
+    assert check(str(path), {}) == 78
+    first, _ = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"{path}:2: transcription.api_key: ") and "NO_SUCH_KEY" in first
+    assert check(str(path), {"NO_SUCH_KEY": "k"}) == 0
+
+
 def test_show_prints_what_is_in_force_or_ends_with_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("speaker: {volume: 3}\n")

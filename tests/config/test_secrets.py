@@ -33,9 +33,18 @@ def test_a_key_is_looked_up_each_time_it_is_needed(tmp_path: Path, monkeypatch: 
     assert secret.reveal() == "two"
     monkeypatch.setenv("SOME_KEY", "three")
     assert Secret(env="SOME_KEY").reveal() == "three"
-    assert Secret(env="SOME_OTHER_KEY").reveal() is None
     assert Secret(value="four").reveal() == "four"
     assert Secret(value=" ").reveal() is None
+
+
+def test_a_variable_that_is_named_and_not_set_is_a_mistake_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``{env: NAME}`` without the variable was silent: the service was asked without a key."""
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    with pytest.raises(ConfigError, match="NO_SUCH_KEY.*is not set") as caught:
+        Secret(env="NO_SUCH_KEY").reveal()
+    assert caught.value.exit_code == 78
+    monkeypatch.setenv("NO_SUCH_KEY", "")
+    assert Secret(env="NO_SUCH_KEY").reveal() is None
 
 
 @pytest.mark.parametrize("key", ["a\nb", "a\r\nX-Header: b", "a\x00b", "a\u2026b", "a\tb"])
