@@ -66,6 +66,7 @@ def environment(folder: Path, ready: Ready | None = None) -> dict[str, str]:
     kept["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
     kept["VOICE_AGENT_CONTROL__SOCKET"] = str(folder / "control.sock")
     kept["VOICE_AGENT_SERVER__PORT"] = "0"
+    kept["STATE_DIRECTORY"] = str(folder)  # what somebody has set on this machine is nothing to measure
     if ready is not None:
         kept["NOTIFY_SOCKET"] = str(ready.path)
     return kept
