@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import field
 
+from agent.audio.format import Format
 from agent.connection.standby import Standby
 from agent.events import Utterance
 from agent.passages import Passages
@@ -22,7 +23,10 @@ class Job:
     complete: bool = False
     done: int = 0  # passages that the service at hand has been given and has answered
     ticket: int | None = None
+    format: Format | None = None  # of the ticket, whatever later sessions are in
     sounded: bool = False
     again: bool = False  # the last service has been given its second chance
     patience: Deadline = field(default_factory=lambda: Deadline(None))
+    put_off: Deadline = field(default_factory=lambda: Deadline(None))  # until a busy service is asked again
+    waited: bool = False  # the patience counts from the first refusal of a busy service, also through new connections
     failures: list[str] = field(default_factory=list)

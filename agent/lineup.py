@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from agent.connection.farewells import Farewells
 from agent.connection.waiting import HasFileno
-from agent.threads import Deadline
 
 if TYPE_CHECKING:
     from agent.connection.standby import Standby
@@ -23,13 +22,13 @@ class Lineup:
         self._farewells = farewells
 
     def waitables(self) -> list[HasFileno]:
-        return [each for standby in self._all() for each in standby.waitables()]
+        return [each for standby in self.all() for each in standby.waitables()]
 
     def timeouts(self) -> list[float | None]:
-        return [standby.next_timeout() for standby in self._all()]
+        return [standby.next_timeout() for standby in self.all()]
 
     def mind(self) -> None:
-        for standby in self._all():
+        for standby in self.all():
             standby.mind()
 
     def replace(self, services: list[Standby]) -> None:
@@ -46,9 +45,6 @@ class Lineup:
                 self._farewells.retire(standby)
         self._old = [standby for standby in self._old if standby in needed]
 
-    def close(self, deadline: Deadline) -> None:
-        for standby in self._all():
-            standby.close(deadline)
-
-    def _all(self) -> list[Standby]:
+    def all(self) -> list[Standby]:
+        """Those in use and those on their way out: all that have to be closed in the end."""
         return [*self.services, *self._old]

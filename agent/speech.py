@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from agent.audio.decode import Decoder, decoder
 from agent.audio.format import Format
+from agent.audio.refit import Refit
+from agent.errors import ServiceError
 from agent.protocols.events import Audio, Client, End, Event, Failure, Flush, Log, Text
 from agent.safe import safe
 
@@ -20,33 +22,45 @@ log = logging.getLogger(__name__)
 MOST_REFUSED = 100
 """Messages of a session that may be passed over before it counts as broken."""
 
+SETTLED_SECONDS = 2.0
+"""After so long a silence the sound of a passage has come, where a service does not say so: they send it faster than it
+is heard."""
+
 
 class SpeechSession:
     """Gives a service passages and its sound back as PCM.
 
     ``speak`` hands over the passages that are new; ``pump`` yields PCM in ``format`` (known once the first of it is
-    out) and raises ``AudioError`` where the sound cannot be decoded. Then ``ended`` is true once all that was asked for
-    has come, or ``failure`` says what went wrong (``permanent``: and always will). ``asked`` passages were given.
+    out; ``wanted`` where it has to be that of a session before) and raises ``AudioError`` where the sound cannot be
+    decoded. Then ``ended`` is true once all that was asked for has come, or ``error`` says what went wrong. ``asked``
+    passages were given. A connection that ends while nothing is owed, between two sentences, ends the session.
     """
 
-    def __init__(self, connection: Connection, first_audio_seconds: float) -> None:
+    def __init__(self, connection: Connection, first_audio_seconds: float, wanted: Format | None = None) -> None:
         self.connection = connection
         self.asked = 0
         self.ended = False
-        self.failure: str | None = None
-        self.permanent = False
+        self.error: ServiceError | None = None
+        self.format = wanted
         self._codec: Client = connection.codec
         self._owed = False  # whether nothing has come since a passage was given
+        self._answered = 0  # passages of which the service has said that they are complete
         self._complete = False
         self._refused = 0
         self._decoder: Decoder | None = None
+        self._refit: Refit | None = None
         self._patience = first_audio_seconds
         self._heard_at = time.monotonic()
+        self._silence = 0.0  # how long there had been none when something came last
         self._quiet_told = False
 
     @property
-    def format(self) -> Format | None:
-        return self._decoder.format if self._decoder else None
+    def failure(self) -> str | None:
+        return None if self.error is None else str(self.error)
+
+    @property
+    def permanent(self) -> bool:
+        return self.error is not None and self.error.permanent
 
     @property
     def full(self) -> bool:
@@ -72,6 +86,7 @@ class SpeechSession:
     def pump(self) -> Iterator[bytes]:
         """What has arrived, as PCM; yields nothing while nothing has."""
         events = self.connection.pump()
+        self._silence = time.monotonic() - self._heard_at
         if events:
             self._heard_at = time.monotonic()
             self._quiet_told = False
@@ -84,7 +99,10 @@ class SpeechSession:
         for event in events:
             yield from self._take(event)
         if self.connection.ended and not self.ended and self.failure is None and not self.connection.pending:
-            self._fail("the connection ended")
+            if self._owes_nothing():
+                yield from self._close()
+            else:
+                self._fail("the connection ended")
 
     def next_timeout(self) -> float | None:
         """Seconds until ``pump`` has something to decide although nothing arrives."""
@@ -117,17 +135,22 @@ class SpeechSession:
                     encoding = self._codec.encoding
                     rate = sample_rate or encoding.sample_rate
                     self._decoder = decoder(encoding.container, encoding.samples, rate, encoding.channels)
-                pcm = self._decoder.feed(data)
-                if pcm:
-                    yield pcm
+                yield from self._fitted(self._decoder.feed(data))
             case Flush():
                 self._owed = False
+                self._answered += 1
             case End():
-                if self._decoder is not None and (rest := self._decoder.finish()):
-                    yield rest
-                self.ended = True
+                yield from self._close()
+            case Failure(fatal=True) if not event.permanent and self._owes_nothing():
+                log.info("%s: the session ended between two sentences, with %s", self.connection.service, event.came)
+                yield from self._close()
             case Failure(fatal=True):
-                self._fail(f"it sent {event.came}; expected {event.expected}", permanent=event.permanent)
+                self._fail(
+                    f"it sent {event.came}; expected {event.expected}",
+                    permanent=event.permanent,
+                    status=event.status,
+                    retry_after_seconds=event.retry_after_seconds,
+                )
             case Failure():
                 self._refused += 1
                 if self._refused == 1:
@@ -137,7 +160,57 @@ class SpeechSession:
             case Log(message):
                 log.info("%s says: %s", self.connection.service, safe(message, 200))
 
-    def _fail(self, reason: str, *, permanent: bool = False) -> None:
-        if self.failure is None and not self.ended:
-            self.failure = f"{self.connection.service}: {reason}"
-            self.permanent = permanent
+    def _owes_nothing(self) -> bool:
+        """Whether every passage it was given has been answered whole, as far as the service tells."""
+        if not self.asked or self._owed:
+            return False
+        if self._answered:
+            return self._answered >= self.asked
+        # It does not say where a passage ends: then only a goodbye, some time after the last sound, tells as much.
+        polite = self.connection.ended and self.connection.close_code in _GOODBYES
+        return polite and not self._complete and self._silence >= SETTLED_SECONDS
+
+    def _fitted(self, pcm: bytes) -> Iterator[bytes]:
+        """The sound in the format that the first of it had: nothing is ever heard at the wrong speed."""
+        came = self._decoder.format if self._decoder is not None else None
+        if not pcm or came is None:
+            return
+        self.format = self.format or came
+        if self._refit is not None and self._refit.source != came:
+            yield from _some(self._refit.finish())
+            self._refit = None
+        if self._refit is None and came != self.format:
+            self._refit = Refit(came, self.format)
+        yield from _some(pcm if self._refit is None else self._refit.feed(pcm))
+
+    def _close(self) -> Iterator[bytes]:
+        if self._decoder is not None:
+            yield from self._fitted(self._decoder.finish())
+        if self._refit is not None:
+            yield from _some(self._refit.finish())
+        self.ended = True
+
+    def _fail(
+        self,
+        reason: str,
+        *,
+        permanent: bool = False,
+        status: int | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        if self.error is None and not self.ended:
+            self.error = ServiceError(
+                self.connection.service,
+                reason,
+                permanent=permanent,
+                status=status,
+                retry_after_seconds=retry_after_seconds,
+            )
+
+
+_GOODBYES = (1000, 1001, 1005)
+
+
+def _some(pcm: bytes) -> Iterator[bytes]:
+    if pcm:
+        yield pcm

@@ -7,15 +7,15 @@ from collections import deque
 from collections.abc import Callable
 
 from agent.audio.ring import RingBuffer
-from agent.connection.farewells import Farewells, part
+from agent.connection.farewells import Farewells, Haste
 from agent.connection.standby import Standby
 from agent.connection.waiting import wait
-from agent.errors import AudioError
+from agent.errors import AudioError, ServiceError
 from agent.events import AudioArrived, Cancelled, Event, Spoken, Unspoken, Utterance
 from agent.job import Job
 from agent.lineup import Lineup
+from agent.orders import Begin, Complete, End, Hush, Order, Piece, Use
 from agent.passages import Passages
-from agent.records import dataclass
 from agent.speech import SpeechSession
 from agent.threads import Deadline, Mailbox, Worker
 
@@ -24,43 +24,11 @@ log = logging.getLogger(__name__)
 ROUND_SECONDS = 1.0
 """The longest the loop waits for anything: the heartbeat must go on while nothing happens."""
 
+GENTLE_SECONDS, ABORT_SECONDS = 1.5, 0.7
+"""How long the goodbye to all services may take, at the end and at an end by force."""
+
 PIECE_BYTES = 8192
 """What is put into the ring at once: while that is full, the heartbeat goes on between pieces."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Begin:
-    utterance: Utterance
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    utterance: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Complete:
-    utterance: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Hush:
-    by: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Use:
-    services: list[Standby]
-    first_audio_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class _End:
-    gently: bool
-
-
-Letter = _Begin | _Piece | _Complete | _Hush | _Use | _End
 
 
 class Synthesizer(Worker):
@@ -85,39 +53,41 @@ class Synthesizer(Worker):
         super().__init__("synthesizer", report)
         self._ring = ring
         self._first_audio_seconds = first_audio_seconds
-        self._mailbox: Mailbox[Letter] = Mailbox()
+        self._mailbox: Mailbox[Order] = Mailbox()
         self._jobs: deque[Job] = deque()
         self._session: SpeechSession | None = None
-        self._ending: _End | None = None
+        self._ending: End | None = None
         self._farewells = Farewells()
+        self._leave_by = Haste(None)
         self._lineup = Lineup(services, self._farewells)
 
     # --- from any thread
 
     def begin(self, utterance: Utterance) -> None:
-        self._mailbox.put(_Begin(utterance))
+        self._mailbox.put(Begin(utterance))
 
     def say(self, utterance: str, text: str) -> None:
-        self._mailbox.put(_Piece(utterance, text))
+        self._mailbox.put(Piece(utterance, text))
 
     def complete(self, utterance: str) -> None:
-        self._mailbox.put(_Complete(utterance))
+        self._mailbox.put(Complete(utterance))
 
     def hush(self, by: str) -> None:
         """Drops what is being said and what waits. The ring is emptied at once, in the caller's thread."""
         self._clear(by)
-        self._mailbox.put(_Hush(by))
+        self._mailbox.put(Hush(by))
 
     def use(self, services: list[Standby], first_audio_seconds: float) -> None:
         """Other services from now on. What is being said is said to its end by the service that began it."""
-        self._mailbox.put(_Use(services, first_audio_seconds))
+        self._mailbox.put(Use(services, first_audio_seconds))
 
     def stop(self) -> None:
-        self._mailbox.put(_End(gently=True))
+        self._mailbox.put(End(gently=True))
 
     def abort(self) -> None:
+        self._leave_by.hasten(Deadline(ABORT_SECONDS))
         self._clear("shutdown")
-        self._mailbox.put(_End(gently=False))
+        self._mailbox.put(End(gently=False))
 
     # --- the thread
 
@@ -143,32 +113,32 @@ class Synthesizer(Worker):
 
     def _patience(self) -> float:
         waits = [ROUND_SECONDS, *self._lineup.timeouts()]
-        if self._jobs:
-            waits.append(self._jobs[0].patience.remaining())
+        if self._jobs and self._session is None:
+            waits += [self._jobs[0].patience.remaining(), self._jobs[0].put_off.remaining()]
         if self._session:
             waits.append(self._session.next_timeout())
             if self._session.connection.pending:
                 return 0.0
         return min(each for each in waits if each is not None)
 
-    def _read(self, letter: Letter) -> None:
+    def _read(self, letter: Order) -> None:
         match letter:
-            case _Begin(utterance):
+            case Begin(utterance):
                 self._line_up(utterance)
-            case _Piece(utterance, text):
+            case Piece(utterance, text):
                 for job in self._jobs:
                     if job.utterance.id == utterance and not job.complete:
                         job.passages += job.text.feed(text)
-            case _Complete(utterance):
+            case Complete(utterance):
                 for job in self._jobs:
                     if job.utterance.id == utterance:
                         self._complete(job)
-            case _Hush(by):
+            case Hush(by):
                 self._drop(by)
-            case _Use(services, seconds):
+            case Use(services, seconds):
                 self._first_audio_seconds = seconds
                 self._replace(services)
-            case _End(gently):
+            case End(gently):
                 self._ending = letter
                 for job in self._jobs:
                     self._complete(job)
@@ -181,7 +151,7 @@ class Synthesizer(Worker):
             if not job.sounded:  # what has begun to sound keeps its voice
                 begun = job.services[:1] if self._session is not None and job is self._jobs[0] else []
                 job.services = [*begun, *services]
-                job.patience = Deadline(None)
+                job.patience, job.put_off, job.waited = Deadline(None), Deadline(None), False
 
     def _line_up(self, utterance: Utterance) -> None:
         if self._ending is not None:
@@ -236,22 +206,39 @@ class Synthesizer(Worker):
         if not job.services:
             self._fail(job)
             return True
+        if job.put_off.remaining():
+            return False
+        job.put_off = Deadline(None)
         standby = job.services[0]
         connection = standby.take()
         if connection is not None:
-            self._session = SpeechSession(connection, self._first_audio_seconds)
-            job.patience = Deadline(None)
+            self._session = SpeechSession(connection, self._first_audio_seconds, job.format)
+            if not job.waited:
+                job.patience = Deadline(None)
             return True
-        last = len(job.services) == 1  # worth waiting for, where it is being dialled just now
-        if standby.error is not None and not (last and standby.dialling):
-            self._pass_on(job, str(standby.error))
+        error = standby.error
+        last = len(job.services) == 1 or job.sounded  # worth waiting for: nobody else can go on
+        # In the middle of an utterance any trouble that may pass is waited for; else only a service that asks for it.
+        passing = error is not None and (error.busy or (job.sounded and not error.permanent))
+        if error is not None and not (last and (standby.dialling or passing)):
+            self._pass_on(job, str(error))
             return True
+        return not self._worth_waiting(job, standby, 0.0 if standby.dialling else standby.retry_in_seconds())
+
+    def _worth_waiting(self, job: Job, standby: Standby, due: float) -> bool:
+        """Whether the service, tried in ``due`` seconds, may be there in time; where not, the job is passed on."""
         if job.patience.remaining() is None:
             job.patience = Deadline(self._first_audio_seconds)
+        limit, error = f"{self._first_audio_seconds:g} s", standby.error
+        if error is not None and due > (job.patience.remaining() or 0.0):
+            when = f"it can be tried again in {due:.0f} s, which is longer than the {limit} a first sound may take"
+            self._pass_on(job, f"{error}; {when}")
+            return False
         if job.patience.over:
-            self._pass_on(job, f"{standby.service}: no connection within {self._first_audio_seconds:g} s")
-            return True
-        return False
+            why = f"{error}; " if error is not None else f"{standby.service}: "
+            self._pass_on(job, f"{why}no connection within {limit}")
+            return False
+        return True
 
     def _pump(self) -> None:
         session, job = self._session, self._jobs[0] if self._jobs else None
@@ -262,27 +249,43 @@ class Synthesizer(Worker):
                 if not self._sound(job, session, pcm):
                     return  # it was cut, and its connection belongs to somebody else now
         except AudioError as error:
-            session.failure = f"{session.connection.service}: {error}"
-        if session.failure is None and session.ended and session.asked and not job.sounded:
-            session.failure = f"{session.connection.service}: it ended without a sound"
-        if session.failure is not None:
-            broke = session.connection.ended and not session.permanent
-            self._hang_up()
-            job.services[0].broke(session.failure, permanent=session.permanent)
-            self._pass_on(job, session.failure, broke=broke)
+            session.error = ServiceError(session.connection.service, str(error))
+        if session.error is None and session.ended and session.asked and not job.sounded:
+            session.error = ServiceError(session.connection.service, "it ended without a sound")
+        if session.error is not None:
+            self._failed(job, session, session.error)
         elif session.ended:
             self._hang_up()
             job.services[0].healthy()
             job.done += session.asked
 
+    def _failed(self, job: Job, session: SpeechSession, error: ServiceError) -> None:
+        broke = session.connection.ended and not error.permanent
+        self._hang_up()
+        standby = job.services[0]
+        standby.broke(
+            str(error),
+            permanent=error.permanent,
+            status=error.status,
+            retry_after_seconds=error.retry_after_seconds,
+        )
+        if not (error.busy and len(job.services) == 1 and not job.sounded):
+            self._pass_on(job, str(error), broke=broke)
+        elif self._worth_waiting(job, standby, standby.retry_in_seconds()):
+            # All is asked again, on a new connection, when it is due.
+            job.done, job.waited, job.put_off = 0, True, Deadline(standby.retry_in_seconds())
+
     def _sound(self, job: Job, session: SpeechSession, pcm: bytes) -> bool:
         """Puts sound into the ring, however long that is full; tells whether it is still wanted."""
         if job.ticket is None and session.format is not None:
             job.ticket = self._ring.begin(job.utterance.id, session.format)
-            job.sounded = True
+            job.sounded, job.format = True, session.format
+            job.patience, job.waited = Deadline(None), False
             self.report(AudioArrived(job.utterance.id, session.connection.service))
         if job.ticket is None:
             return True
+        if session.format != job.format:
+            raise AudioError(f"its sound changes from {job.format} to {session.format}: one format is expected")
         for start in range(0, len(pcm), PIECE_BYTES):
             while not self._ring.wait_room(job.ticket, ROUND_SECONDS):
                 self.beat()
@@ -301,7 +304,7 @@ class Synthesizer(Worker):
             job.again = True
             job.services = [failed]
         job.done = 0
-        job.patience = Deadline(None)
+        job.patience, job.put_off, job.waited = Deadline(None), Deadline(None), False
         if job.sounded:
             job.services.clear()  # what has been heard is not begun again
 
@@ -327,13 +330,18 @@ class Synthesizer(Worker):
 
     def _leave(self) -> None:
         session, self._session = self._session, None
-        if session is not None:
-            part(session.connection, 1.0)
-        for letter in [letter for letter in self._mailbox.take() if isinstance(letter, _Begin)]:
-            self._line_up(letter.utterance)
+        self._turn_away()
         if self._jobs or self._ending is None or not self._ending.gently:
             self._drop("shutdown")
         self._ring.close()  # after a gentle end the speaker still plays what is in it
-        self._lineup.close(Deadline(2.0))
+        self._leave_by.hasten(Deadline(GENTLE_SECONDS))  # and sooner where an abort comes meanwhile
+        connection = None if session is None else session.connection
+        self._farewells.part_all(connection, self._lineup.all(), self._leave_by)
+        self._turn_away()
         self._mailbox.close()
-        self._farewells.join(Deadline(2.0))
+
+    def _turn_away(self) -> None:
+        """What came too late gets its end all the same."""
+        for letter in self._mailbox.take():
+            if isinstance(letter, Begin):
+                self.report(Cancelled(letter.utterance.id, "shutdown"))

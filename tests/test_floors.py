@@ -30,7 +30,7 @@ FLOORS: list[list[tuple[str, ...]]] = [
         ("microphone",),
         ("recognizer", "hearing", "stretch"),
         ("responder", "responders"),
-        ("synthesizer", "job", "lineup", "speech", "passages"),
+        ("synthesizer", "job", "lineup", "speech", "passages", "orders"),
         ("speaker", "lasting_sink", "prebuffer"),
         ("services",),
         ("local_server",),

@@ -39,12 +39,12 @@ class Haste(Deadline):
 
     def __init__(self, seconds: float | None, *others: Deadline) -> None:
         super().__init__(seconds)
-        self._others = others
+        self._others = list(others)  # only appended to, which is safe from any thread
 
     def hasten(self, deadline: Deadline) -> None:
         """Over with ``deadline`` at the latest, which may be one that is brought forward itself."""
         if deadline is not self and not any(deadline is other for other in self._others):
-            self._others = (*self._others, deadline)
+            self._others.append(deadline)
 
     @property
     def over(self) -> bool:
