@@ -9,33 +9,45 @@ from agent.records import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Begin:
+    """A new utterance, which waits for its turn."""
+
     utterance: Utterance
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
+    """More of the text of an utterance."""
+
     utterance: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Complete:
+    """The text of an utterance is all there."""
+
     utterance: str
 
 
 @dataclass(frozen=True, slots=True)
 class Hush:
+    """What is said and what waits is to be dropped."""
+
     by: str
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
+    """Other services from now on."""
+
     services: list[Standby]
     first_audio_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class End:
+    """All is to end: ``gently`` after what waits has been said."""
+
     gently: bool
 
 
