@@ -7,11 +7,13 @@ Both halves, without sockets: ``Authorization`` asks and judges the answer, ``Au
 from __future__ import annotations
 
 import base64
+import codecs
 import hashlib
 import hmac
 import ipaddress
 import json
 import math
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -49,6 +51,20 @@ _RETRY_SECONDS_MAX = 86400.0
 _URL_CHARACTERS = 8192
 _PASSING_STATUSES = (408, 425, 429)  # the only 4xx after which asking again may help
 _MODELS_NAMED = 8
+_ADVICE = {
+    401: "; check synthesis.playai.api_key and user_id",
+    402: "; the account has nothing left to pay with: look at it in PlayAI's console",
+    403: "; check synthesis.playai.api_key and user_id",
+    404: "; check synthesis.playai.auth_url",
+    429: "; these are too many requests for the account: it is asked again later",
+}
+# What a body may quote and nobody may see: addresses, what follows a word for a key, and whatever looks like one.
+_KEYLIKE = re.compile(
+    r"wss?://[^\s\"']+"
+    r"|(?<=Bearer )[^\s\"']+"
+    r"|(?i:(?<=token=)|(?<=token\": \")|(?<=token\":\")|(?<=key=)|(?<=key\": \")|(?<=key\":\"))[^\s\"'&]+"
+    r"|[A-Za-z0-9_.-]{40,}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +129,32 @@ class Authorization:
     def _refusal(self, status: int, headers: Mapping[str, str], body: bytes | str) -> Failure:
         permanent = 400 <= status < 500 and status not in _PASSING_STATUSES
         expected = "a WebSocket address (HTTP 200)"
-        if status in (401, 403):
-            expected += "; check synthesis.playai.api_key and user_id"
+        if status in _ADVICE:
+            expected += _ADVICE[status]
+        elif status >= 500:
+            expected += "; the trouble is the service's own: it is asked again"
         elif 300 <= status < 400:
             # A redirect would carry the key to whatever host it names.
             permanent = True
             expected += " from synthesis.playai.auth_url itself, not from elsewhere"
-        quoted = excerpt(body[:4096], self._api_key) if body else "no explanation"
+        quoted = self._quoted(body) if body else "no explanation"
         return Failure(
             SERVICE, f"HTTP {status} to its authorisation, with {quoted}"[:200], expected,
             permanent=permanent, status=status, retry_after_seconds=retry_after_seconds(headers),
         )
+
+    def _quoted(self, body: bytes | str) -> str:
+        """The beginning of a body: text as text, without keys and addresses."""
+        if isinstance(body, bytes):
+            try:
+                # A letter that the cut goes through is none of the body's mistakes.
+                body = codecs.getincrementaldecoder("utf-8")().decode(body[:4096], len(body) <= 4096)
+            except UnicodeDecodeError:
+                return excerpt(body[:4096], self._api_key)
+        body = body[:4096].strip()
+        if self._api_key:
+            body = body.replace(self._api_key, "***")
+        return excerpt(_KEYLIKE.sub("***", body), self._api_key)
 
     def _failure(self, came: str, expected: str, *, permanent: bool = False) -> Failure:
         return Failure(SERVICE, came[:200], expected, permanent=permanent)

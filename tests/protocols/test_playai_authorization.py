@@ -88,6 +88,26 @@ def test_a_refusal_is_permanent_and_does_not_show_the_key(status: int) -> None:
     assert KEY not in repr(failure) and str(status) in str(failure)
 
 
+@pytest.mark.parametrize(("status", "advice"), [
+    (401, "api_key and user_id"), (402, "account"), (403, "api_key and user_id"), (404, "auth_url"),
+    (429, "too many"), (500, "service's own"), (503, "service's own"),
+])
+def test_a_refusal_shows_its_text_as_text_and_says_what_to_do(status: int, advice: str) -> None:
+    """The reason in the answer was shown as hexadecimal digits, and only 401 and 403 came with advice."""
+    body = f'{{"error":"no: \\u00e9 \x1b[31m {KEY} {URL}","token":"abc","apiKey": "def"}}'
+    failure = asked().receive(status, {}, body.encode())
+    assert isinstance(failure, Failure)
+    assert failure.came.startswith(f"HTTP {status} to its authorisation, with '{{\"error\":\"no: ")
+    assert "\\x1b[31m *** ***" in failure.came and advice in failure.expected
+    for secret in (KEY, "TOKEN", "abc", "def", "\x1b"):
+        assert secret not in str(failure)
+
+
+def test_a_refusal_that_is_no_text_is_shown_by_its_length() -> None:
+    failure = asked().receive(500, {}, b"\xff\xfe\x00")
+    assert isinstance(failure, Failure) and "<3 bytes: ff fe 00>" in failure.came
+
+
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_a_busy_service_is_asked_again_after_the_time_it_names(status: int) -> None:
     failure = asked().receive(status, {"retry-after": "7"}, "busy")
