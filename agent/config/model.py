@@ -107,7 +107,7 @@ class PlayAI:
     model: str = key("Play3.0-mini", "which of the addresses is used")
     voice: str = key("", "voice id or URL")
     output_format: str = key(
-        "wav", "encoding of the sound", choices=("mp3", "wav", "raw", "pcm", "mulaw", "ogg", "flac")
+        "wav", "encoding of the sound", choices=("mp3", "wav", "raw", "pcm", "mulaw", "ogg")
     )
     sample_rate: int = key(24000, "samples a second, in Hz", low=8000, high=48000)
     speed: float = key(1.0, "speed of the voice", low=0.5, high=2.0)
