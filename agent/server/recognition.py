@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 from typing import Protocol
 
 from agent.errors import AudioError, UsageError
@@ -53,7 +54,8 @@ class Deaf:
 
 def find(name: str, model_path: str | None, script: str | None) -> Recogniser:
     """The engine called ``name``, one of ``RECOGNISERS``. ``auto`` is moonshine where it is installed, else vosk where
-    it is and a model is named. Raises ``UsageError`` for a script that cannot be read or is not named."""
+    it is and a model is named. Raises ``UsageError`` for a script that cannot be read or is not named, and for vosk
+    without the directory of a model or the package."""
     if name == "script":
         from agent.server.script import Script
 
@@ -69,6 +71,13 @@ def find(name: str, model_path: str | None, script: str | None) -> Recogniser:
     if name == "vosk" or (name == "auto" and model_path and _is_installed("vosk")):
         from agent.server.vosk import Vosk
 
+        if not model_path or not Path(model_path).is_dir():
+            raise UsageError(
+                f"the engine vosk needs the directory of a model, and {model_path!r} is none: "
+                "name one with --model-path or server.model_path"
+            )
+        if not _is_installed("vosk"):
+            raise UsageError('the engine vosk is not installed: install the extra "vosk", or choose another engine')
         return Vosk(model_path)
     if name == "none":
         return Deaf("this server does not recognise speech: start it with --recognition auto")

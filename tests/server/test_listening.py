@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -191,10 +193,14 @@ def test_a_script_in_json_gives_its_own_words_and_times(tmp_path: Path) -> None:
     ]
 
 
-def test_without_a_recogniser_a_session_is_told_what_to_install(tmp_path: Path) -> None:
-    with (
-        Running(tmp_path, "--recognition", "vosk", "--model-path", "/nowhere") as server,
-        connect(f"{server.ws}/") as ws,
-    ):
-        ws.send(_sound(0.1))
-        assert "set server.model_path" in str(ws.recv(timeout=20))
+@pytest.mark.parametrize("arguments", [("--model-path", "/nowhere"), ()])
+def test_vosk_without_a_model_is_refused_at_once(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """The server listened, and only the first session learned that it would never be understood."""
+    done = subprocess.run(
+        [sys.executable, "-m", "agent.server", "--port", "0", "--recognition", "vosk", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1 and "needs the directory of a model" in done.stderr
