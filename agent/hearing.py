@@ -73,9 +73,8 @@ class HearingSession:
 
     def send(self) -> None:
         stretch = self._stretch
-        while self.ready and (frames := stretch.frames.take(1)):
-            stretch.sent.put(frames[0])
-            self.connection.send(Audio(frames[0]))
+        while self.ready and (frame := stretch.next()) is not None:
+            self.connection.send(Audio(frame))
             self._moved_at = time.monotonic()
         if stretch.over and not stretch.frames.held and self._answer_by is None and self._unsettled_seconds() <= 0:
             self._answer_by = Deadline(self._answer_seconds)
@@ -150,7 +149,7 @@ class HearingSession:
         self._pace = max(self._pace, now - self._moved_at)
         self._moved_at = now
         self._understood = self._understood or bool(transcript.text)
-        sent = self._stretch.sent_until()
+        sent = self._stretch.sent_seconds
         if transcript.final and self._continued:
             ends = [word.end_seconds for word in transcript.words]
             self._stretch.answered(

@@ -20,6 +20,7 @@ class Stretch:
     sent: FrameQueue  # what a new connection would have to be told again
     began_seconds: float = 0.0  # since the microphone was opened
     said_seconds: float = 0.0
+    sent_seconds: float = 0.0  # how far it has been sent
     confirmed_seconds: float = 0.0  # up to here the service has answered, or it has been told that it never will
     finals: list[Transcript] = field(default_factory=list)
     kept: list[Transcript] = field(default_factory=list)  # what a lost connection had given, should no other come
@@ -39,13 +40,18 @@ class Stretch:
         self.frames.put(frame)
         self.said_seconds += seconds_of([frame])
 
-    def sent_until(self) -> float:
-        """How far it has been sent, in seconds since its beginning."""
-        return self.said_seconds - self.frames.held_seconds
+    def next(self) -> bytes | None:
+        """The next frame to be sent; it is kept, in case it has to be sent again. ``None`` where none waits."""
+        frames = self.frames.take(1)
+        if not frames:
+            return None
+        self.sent.put(frames[0])
+        self.sent_seconds = self.said_seconds - self.frames.held_seconds
+        return frames[0]
 
     def kept_from(self) -> float:
         """Where what would be sent again begins, in seconds since the beginning of the stretch."""
-        return self.sent_until() - self.sent.held_seconds
+        return self.sent_seconds - self.sent.held_seconds
 
     def answered(self, until: float) -> None:
         """What ends before ``until``, in seconds since the beginning of the stretch, need not be sent again."""
