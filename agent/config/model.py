@@ -80,6 +80,11 @@ class Transcription:
 
     url: str = key("ws://127.0.0.1:8394/", "WebSocket address of the transcription service")
     api_key: Secret = key(lambda: Secret(credential="transcription"), "key, where the service wants one")
+    dialect: str = key(
+        "melvin",
+        "melvin | vosk: how the end is said; vosk-server also has to be told the sample rate",
+        choices=("melvin", "vosk"),
+    )
     export_url: str | None = key(None, "REST base for the export, e.g. http://127.0.0.1:8393; null: not fetched")
     export_directory: str | None = key(None, "where exports are written; null: the state directory")
     allow_plaintext: bool = key(False, "allow ws:// to a host that is neither this one nor on a private network")
