@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,20 +11,14 @@ from urllib.parse import urlsplit
 from agent.config.model import Synthesis, Transcription
 from agent.config.secrets import Secret
 from agent.errors import ConfigError, ServiceError
-from agent.protocols.events import Client, Failure
+from agent.grants import Grants
+from agent.protocols.events import Client
 from agent.records import dataclass
 from agent.threads import Deadline
 
 # The network and the codecs are imported where they are used: by the thread that dials, while the daemon is ready.
 if TYPE_CHECKING:
     from agent.connection import Connection
-    from agent.protocols import playai
-
-GRANT_MARGIN_SECONDS = 300.0
-"""A granted address is not used in its last minutes: what begins on it must be able to end on it."""
-
-AUTHORISATION_BYTES = 1 << 20
-
 
 LocalUrl = Callable[[Deadline], str]
 """Where the local speech server listens; may wait for it to do so, and raises ``ServiceError`` where it does not."""
@@ -100,7 +92,9 @@ class TranscriptionService:
         from agent.protocols import transcription
 
         url = self._local_url(deadline) if self._local_url else self._settings.url
-        codec = transcription.Client(url, _key(self.name, self._settings.api_key, url, needed=False))
+        codec = transcription.Client(
+            url, _key(self.name, self._settings.api_key, url, needed=False), self._settings.dialect
+        )
         return _connect(codec, deadline, self._settings.allow_plaintext)
 
 
@@ -234,7 +228,7 @@ def _recording(path: str) -> bytes:
 
 def _playai(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
     settings = synthesis.playai
-    grants = _Grants()
+    grants = Grants()
 
     def make(deadline: Deadline) -> Client:
         from agent.protocols import playai
@@ -251,56 +245,6 @@ def _playai(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
         )
 
     return make
-
-
-class _Grants:
-    """PlayAI's granted address, asked for again before it expires. Dialling threads may ask at the same time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._grant: playai.Grant | None = None
-
-    def url(self, authorization: playai.Authorization, deadline: Deadline) -> str:
-        with self._lock:
-            if self._grant is None or self._expired(self._grant):
-                self._grant = _authorise(authorization, deadline)
-            return self._grant.url
-
-    @staticmethod
-    def _expired(grant: playai.Grant) -> bool:
-        return grant.expires_at is not None and time.time() > grant.expires_at - GRANT_MARGIN_SECONDS
-
-
-def _authorise(authorization: playai.Authorization, deadline: Deadline) -> playai.Grant:
-    import requests  # 56 ms and 18 MB that only users of PlayAI pay for
-
-    request = authorization.request()
-    with requests.Session() as session:
-        session.trust_env = False  # no proxy and no .netrc from the environment: the key goes to this host only
-        try:
-            response = session.request(
-                request.method,
-                request.url,
-                headers=dict(request.headers),
-                data=b"",
-                timeout=deadline.remaining(),
-                allow_redirects=False,
-                stream=True,
-            )
-            body = response.raw.read(AUTHORISATION_BYTES, decode_content=True)
-        except (requests.RequestException, OSError) as error:
-            host = urlsplit(request.url).hostname
-            raise ServiceError("playai", f"{host} did not answer the authorisation ({type(error).__name__})") from error
-        answer = authorization.receive(response.status_code, dict(response.headers), body)
-    if isinstance(answer, Failure):
-        raise ServiceError(
-            "playai",
-            f"the authorisation answered {answer.came}; expected {answer.expected}",
-            permanent=answer.permanent,
-            retry_after_seconds=answer.retry_after_seconds,
-            status=answer.status,
-        )
-    return answer
 
 
 MAKERS: dict[str, Callable[[Synthesis, LocalUrl], Maker]] = {

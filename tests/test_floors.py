@@ -23,6 +23,9 @@ FLOORS: list[list[tuple[str, ...]]] = [
         ("phrases",),
         ("supervisor", "watchdog"),
         ("conversation", "announcements", "condition", "frontend"),
+        ("absence",),
+        ("captions",),
+        ("shares",),
         ("journal",),
         ("levels",),
     ],
@@ -32,11 +35,11 @@ FLOORS: list[list[tuple[str, ...]]] = [
         ("responder", "responders"),
         ("synthesizer", "job", "lineup", "speech", "passages", "orders"),
         ("speaker", "lasting_sink", "prebuffer"),
-        ("services",),
+        ("services", "grants"),
         ("local_server",),
     ],
     [("server",), ("frontends.control",), ("frontends.mqtt",), ("frontends.gpio",), ("frontends",)],
-    [("cli", "daemon", "assembly", "reload", "doctor", "commands")],
+    [("cli", "daemon", "hands", "assembly", "reload", "doctor", "commands")],
 ]
 
 # Who may import which library. Those of LATE are imported only by those who use them, when they use them.
@@ -50,8 +53,8 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
     "websockets": ("server",),
     "moonshine_voice": ("server",),
     "vosk": ("server",),
-    "requests": ("responders", "services", "exports"),
-    "urllib3": ("responders", "services", "exports"),
+    "requests": ("responders", "grants", "exports"),
+    "urllib3": ("responders", "grants", "exports"),
 }
 LATE = frozenset({"pyaudio", "webrtcvad", "moonshine_voice", "vosk", "requests", "urllib3", "systemd"})
 
