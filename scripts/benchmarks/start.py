@@ -1,8 +1,10 @@
 """How long the daemon takes from exec to READY, against the bare imports of its two libraries, and how big it is.
 
-Everything is measured in one run and in turns, so that a busy machine is busy for all; compared are the medians. Every
-process is the same interpreter with the same compiled modules on disk. "imports" ends when ``import websocket,
-pyaudio`` is done, "READY" when the service manager has been told.
+Everything is measured in one run and in turns, so that a busy machine is busy for all. Each ratio is the median of
+those of all turns: of the time on the clock, and of the work, which is the time that processors had for the process
+(user and system, all its threads) and which a busy machine changes less. Every process is the same interpreter with the
+same compiled modules on disk. "imports" ends when ``import websocket, pyaudio`` is done, "READY" when the service
+manager has been told.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ MOST_RATIO = 1.5
 MOST_MIB = 30.0
 PATIENCE_SECONDS = 30.0
 
-BARE = "import websocket, pyaudio, os; os.write(1, b'.')"
+BARE = "import websocket, pyaudio, os; os.write(1, b'.'); os.read(0, 1)"
 PROBE = """
 import pyaudio, os
 def rss():
@@ -37,6 +39,9 @@ before = rss()
 pyaudio.PyAudio().terminate()
 print(rss() - before)
 """
+Took = tuple[float, float]
+"""Seconds on the clock, and seconds of work."""
+
 ANNOUNCE = "conversation: {mode: announce}\n"
 
 
@@ -90,38 +95,48 @@ def daemon(folder: Path, ready: Ready, arguments: list[str]) -> Iterator[tuple[s
         process.wait(PATIENCE_SECONDS)
 
 
-def imports(folder: Path) -> float:
+def worked(pid: int) -> float:
+    """Seconds of processor time that all threads of a process have had, from the kernel's scheduler."""
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+
+
+def imports(folder: Path) -> Took:
     began = time.perf_counter()
-    with subprocess.Popen([sys.executable, "-c", BARE], stdout=subprocess.PIPE, env=environment(folder)) as process:
-        assert process.stdout is not None
+    with subprocess.Popen(
+        [sys.executable, "-c", BARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(folder)
+    ) as process:
+        assert process.stdout is not None and process.stdin is not None
         readable, _, _ = select.select([process.stdout], [], [], PATIENCE_SECONDS)
         seconds = time.perf_counter() - began
         assert readable and process.stdout.read(1) == b".", "the libraries are not installed"
-    return seconds
+        took = seconds, worked(process.pid)
+        process.stdin.close()
+    return took
 
 
-def times(folder: Path, ready: Ready, rounds: int) -> dict[str, list[float]]:
+def times(folder: Path, ready: Ready, rounds: int) -> dict[str, list[Took]]:
     file = folder / "announce.yaml"
     file.write_text(ANNOUNCE)
 
-    def started(*arguments: str) -> Callable[[], float]:
-        def run() -> float:
-            with daemon(folder, ready, list(arguments)) as (_, seconds):
-                return seconds
+    def started(*arguments: str) -> Callable[[], Took]:
+        def run() -> Took:
+            with daemon(folder, ready, list(arguments)) as (process, seconds):
+                return seconds, worked(process.pid)
 
         return run
 
-    ways: dict[str, Callable[[], float]] = {
+    ways: dict[str, Callable[[], Took]] = {
         "imports of websocket and pyaudio": lambda: imports(folder),
         "READY, defaults": started(),
         "READY, announcing, from a file": started("--config", str(file)),
     }
-    found: dict[str, list[float]] = {name: [] for name in ways}
+    found: dict[str, list[Took]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, way in ways.items():
-            seconds = way()
+            took = way()
             if turn:  # the first writes the compiled modules
-                found[name].append(seconds)
+                found[name].append(took)
     return found
 
 
@@ -177,12 +192,15 @@ def main(arguments: list[str]) -> int:
         folder = Path(name)
         ready = Ready(folder)
         found = times(folder, ready, options.rounds)
-        bare, worst = statistics.median(found["imports of websocket and pyaudio"]), 0.0
-        print(f"{'exec to':<40} {'median':>9} {'fastest':>9} {'ratio':>7}   ({options.rounds} each, in turns)")
-        for what, seconds in found.items():
-            median = statistics.median(seconds)
-            worst = max(worst, median / bare)
-            print(f"{what:<40} {median * 1000:6.1f} ms {min(seconds) * 1000:6.1f} ms {median / bare:7.2f}")
+        bare, worst = found["imports of websocket and pyaudio"], 0.0
+        print(f"{'exec to':<40} {'clock':>9} {'ratio':>7} {'work':>9} {'ratio':>7}   ({options.rounds} each, in turns)")
+        for what, took in found.items():
+            line = f"{what:<40}"
+            for kind in (0, 1):
+                ratio = statistics.median(one[kind] / other[kind] for one, other in zip(took, bare, strict=True))
+                line += f" {statistics.median(one[kind] for one in took) * 1000:6.1f} ms {ratio:7.2f}"
+                worst = max(worst, ratio)
+            print(line)
         sizes = resident(folder, ready, options.seconds)
         print(f"\n{'MiB':<40} {'resident':>9} {'own':>9} {'files':>7}")
         for what, size in sizes.items():
