@@ -34,10 +34,10 @@ from agent.threads import Deadline
 log = logging.getLogger(__name__)
 
 MESSAGE_BYTES = 8 << 20
-OPEN_SECONDS = 10.0
+OPEN_SECONDS = 5.0
+OPENINGS = 64
 _PING_SECONDS, _PONG_SECONDS = 20.0, 60.0
 _CLOSE_SECONDS = 1.0
-_FULL_SECONDS = 1.0
 _STALLED_SECONDS = 300
 
 ServerCodec = neuphonic.Server | playai.Server | vachana.Server | fish.Server | transcription.Server
@@ -46,9 +46,10 @@ ServerCodec = neuphonic.Server | playai.Server | vachana.Server | fish.Server | 
 class Listener:
     """Serves everything from its making until ``stop``. ``address`` is where it listens.
 
-    At most ``options.clients`` connections at once: more get 503 and, beyond twice as many, no answer. A message is
-    8 MiB at most, an opening takes 10 s at most. A client that takes nothing of what is sent to it for five minutes is
-    dropped. Raises ``ConfigError`` where the address cannot be used.
+    At most ``options.clients`` sessions at once: more get 503. A connection takes a seat only when its opening
+    handshake is done; for that it has 5 s, and where more than ``OPENINGS`` are at it the oldest is dropped, so that
+    nobody keeps the others out by connecting and saying nothing. A message is 8 MiB at most. A client that takes
+    nothing of what is sent to it for five minutes is dropped. Raises ``ConfigError`` where the address cannot be used.
     """
 
     def __init__(self, options: Options, engine: Engine, recogniser: Recogniser, wire: WireLog) -> None:
@@ -57,8 +58,8 @@ class Listener:
         self._exports = Exports()
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._opening: set[socket.socket] = set()  # accepted, and not yet a session
-        self._clients = 0
+        self._opening: dict[socket.socket, float] = {}  # accepted, and not yet a session; until when it may be one
+        self._seated: set[socket.socket] = set()
         self._sessions: dict[int, Speaking | Listening] = {}
         self._ending = False
         try:
@@ -119,32 +120,43 @@ class Listener:
     def _accept(self, client: socket.socket, address: Any) -> None:
         """The life of one connection, in a thread of its own. The WebSocket library reads GET only, so what begins
         otherwise is answered here; the first byte tells, and stays where it is."""
-        with self._lock:
-            full = self._clients >= self._options.clients or self._ending
-            flooded = self._clients >= 2 * self._options.clients
-            self._clients += 1
-            self._opening.add(client)
         try:
-            _limit(client)
-            if flooded:
+            if not self._may_open(client):
                 return
-            if full:
-                # A client that is answered before it has asked takes that for a broken connection.
-                http.read_request(client, Deadline(_FULL_SECONDS))
-                _answer(client, http.text(503, "too many clients at once", {"Retry-After": "1"}))
-            elif _first_byte(client, Deadline(OPEN_SECONDS)) == b"G":
+            _limit(client)
+            if _first_byte(client, Deadline(OPEN_SECONDS)) == b"G":
                 client.settimeout(None)
                 self._upgrade(client, address)
-                return
             else:
                 self._plain(client)
         finally:
             with self._lock:
-                self._clients -= 1
-                self._opening.discard(client)
+                self._seated.discard(client)
+                self._opening.pop(client, None)
             client.close()
             with self._server.lock:
                 self._server.handler_threads.discard(threading.current_thread())
+
+    def _may_open(self, client: socket.socket) -> bool:
+        now = time.monotonic()
+        with self._lock:
+            late = [each for each, until in self._opening.items() if until < now]
+            while len(self._opening) - len(late) >= OPENINGS:
+                late.append(next(each for each in self._opening if each not in late))
+            for each in late:
+                del self._opening[each]
+                _cut(each)
+            self._opening[client] = now + OPEN_SECONDS
+        # Those that are cut need a moment to go; that many at once are no clients.
+        with self._server.lock:
+            return len(self._server.handler_threads) <= self._options.clients + 4 * OPENINGS
+
+    def _seat(self, client: socket.socket) -> bool:
+        with self._lock:
+            free = len(self._seated) < self._options.clients and not self._ending
+            if free:
+                self._seated.add(client)
+            return free
 
     def _plain(self, client: socket.socket) -> None:
         request = http.read_request(client, Deadline(OPEN_SECONDS))
@@ -174,10 +186,13 @@ class Listener:
         if answer is None and "upgrade" in headers:
             codec = self._codec(request.path)
             refused = codec.handshake(request.path, headers)
-            if refused is None:
+            if refused is None and self._seat(connection.socket):
                 connection.codec = codec  # type: ignore[attr-defined]
                 return None
-            answer = _refusal(refused)
+            full = http.text(503, "too many clients at once", {"Retry-After": "1"})
+            answer = full if refused is None else _refusal(refused)
+        if answer is None and not _is_known(request.path):
+            answer = http.text(404, "there is nothing at this path")
         if answer is None:
             return None
         self._wire.note(0, "http", "out", str(answer.status), request.path.partition("?")[0])
@@ -207,7 +222,7 @@ class Listener:
         else:
             session = Speaking(number, connection, codec, self._engine, self._options, self._wire)
         with self._lock:
-            self._opening.discard(connection.socket)
+            self._opening.pop(connection.socket, None)
             self._sessions[number] = session
             ending = self._ending
         path = connection.request.path.partition("?")[0] if connection.request else ""
@@ -222,6 +237,14 @@ class Listener:
                 del self._sessions[number]
             self._wire.note(number, codec.service, "in", "close", str(connection.close_code))
             log.info("%s client %d has gone", codec.service, number)
+
+
+def _is_known(target: str) -> bool:
+    """Whether it is the address of a protocol. A transcription is taken at any path, but only from who upgrades."""
+    found = read_target(target)
+    path = found[0] if found else ""
+    known = {"/", vachana.PATH, fish.PATH, *MODEL_PATHS.values()}
+    return path.startswith("/speak/") or (path.rstrip("/") or "/") in known
 
 
 def _refusal(failure: Failure) -> http.Answer:

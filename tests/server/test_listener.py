@@ -246,4 +246,12 @@ def test_health_is_told_over_http(tone_server: Running) -> None:
 def test_a_path_of_http_that_is_none_is_refused(tone_server: Running) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{tone_server.http}/nothing", timeout=20)
-    assert refused.value.code == 426
+    assert refused.value.code == 404
+
+
+def test_the_path_of_a_protocol_wants_an_upgrade(tone_server: Running) -> None:
+    """Every path was said to want one, also those at which there is nothing."""
+    for path in ("/", "/speak/en", "/api/v1/tts", "/v1/tts/live"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{tone_server.http}{path}", timeout=20)
+        assert refused.value.code == 426

@@ -6,6 +6,7 @@ import socket
 import threading
 
 import pytest
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from agent.server import listener
@@ -40,5 +41,41 @@ def test_a_client_that_takes_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch)
         with connect(url, sock=client, close_timeout=0.1) as ws:
             ws.send("word " * 2000 + "<STOP>")
             assert wire.over.wait(30)
+    finally:
+        assert server.stop(Deadline(2.0), Deadline(10.0))
+
+
+def test_those_who_connect_and_say_nothing_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silent connections held the seats of clients for 20 s, and everybody else was locked out."""
+    monkeypatch.setattr(listener, "OPENINGS", 6)
+    server = Listener(Options(port=0, clients=2), Tone(), Deaf("no recogniser here"), WireLog(None))
+    silent = []
+    try:
+        url = f"ws://127.0.0.1:{server.address[1]}/speak/en"
+        for _ in range(20):
+            silent.append(socket.create_connection(server.address))
+            silent.append(socket.create_connection(server.address))
+            silent[-1].sendall(b"GET / HTTP/1.1\r\n")
+            with connect(url, open_timeout=10), connect(url, open_timeout=10):
+                pass
+        with connect(url), connect(url), pytest.raises(InvalidStatus) as refused, connect(url):
+            pass
+        assert refused.value.response.status_code == 503
+    finally:
+        assert server.stop(Deadline(2.0), Deadline(10.0))
+        for each in silent:
+            each.close()
+
+
+def test_who_says_nothing_is_dropped_in_the_time_of_an_opening(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took 20 s: 10 for the first byte, and 10 for the rest of the request."""
+    monkeypatch.setattr(listener, "OPEN_SECONDS", 0.5)
+    server = Listener(Options(port=0), Tone(), Deaf("no recogniser here"), WireLog(None))
+    try:
+        with socket.create_connection(server.address, 4) as silent, socket.create_connection(server.address, 4) as half:
+            half.sendall(b"G")
+            for each in (silent, half):
+                while each.recv(1000):
+                    pass
     finally:
         assert server.stop(Deadline(2.0), Deadline(10.0))
