@@ -168,8 +168,8 @@ def _vachana(audio: VachanaAudio) -> Iterator[Finding]:
     if audio.encoding == "oggopus" and audio.sample_rate in (22050, 44100):
         what = f"Opus knows no {audio.sample_rate} Hz, expected one of 8000, 16000, 24000, 48000"
         yield f"{section}.sample_rate", what, None
-    if audio.encoding == "linear_pcm" and audio.sample_width != 2:
-        yield f"{section}.sample_width", "linear_pcm is played with samples of 2 bytes only, expected 2", "2"
+    if audio.encoding in ("linear_pcm", "oggopus") and audio.sample_width != 2:
+        yield f"{section}.sample_width", f"{audio.encoding} is played with samples of 2 bytes only, expected 2", "2"
 
 
 def _responder(responder: Responder) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ def test_every_format_of_playai_that_is_taken_is_decoded(output_format: str) -> 
 
 
 def test_every_sound_of_vachana_that_is_taken_is_decoded() -> None:
-    """That the rules and the decoders agree."""
+    """``oggopus`` with ``sample_width: 1`` passed the configuration, and the request of it was never made."""
     keys = ("encoding", "container", "sample_rate", "sample_width", "num_channels")
     taken = 0
     for values in itertools.product(*(_choices(VachanaAudio, key) for key in keys)):
