@@ -31,6 +31,7 @@ class PcmDecoder:
         self._asked = Format(rate, channels)
         self._samples = samples
         self._buffer = bytearray()
+        self._half = bytearray()  # the beginning of a frame whose rest is still to come
         self._before: bytes | None = None  # what came before bytes that may be a header; None: they are none
         self._chunks = False  # between a header's RIFF and its samples
         self._described = False  # its fmt chunk has been read
@@ -77,12 +78,13 @@ class PcmDecoder:
         return self._sound == 0 and bool(self._buffer)
 
     def _take(self) -> bytes:
-        width = WIDTHS[self._samples]
-        frame = width * (self.format or self._asked).channels
-        there = len(self._buffer) if self._sound is None else min(self._sound, len(self._buffer))
-        whole = there // frame * frame
-        taken = there if there == self._sound else whole  # a broken frame at a file's end will never be complete
-        pcm = to_s16le(bytes(self._buffer[:whole]), self._samples)
+        frame = WIDTHS[self._samples] * (self.format or self._asked).channels
+        taken = len(self._buffer) if self._sound is None else min(self._sound, len(self._buffer))
+        data = self._half + self._buffer[:taken]
+        whole = len(data) // frame * frame
+        # Kept also over a header: services cut their sound anywhere and put a header before each piece of it.
+        self._half = data[whole:]
+        pcm = to_s16le(bytes(data[:whole]), self._samples)
         self._drop(taken)
         if self._sound is not None:
             self._sound -= taken
@@ -108,7 +110,7 @@ class PcmDecoder:
         size = int.from_bytes(buffer[4:8], "little")
         self._file = None if size == 0 or size >= _PLACEHOLDER else size + 8
         self._drop(_HEADER_BYTES)
-        # What was left of a sample belonged to the sound before this header and will never be complete.
+        self._half += self._before or b""
         self._before, self._chunks, self._described, self._begun, self._skip = None, True, False, True, 0
         return True
 
@@ -167,6 +169,8 @@ class PcmDecoder:
         format = Format(rate, channels)
         if self.format is not None and format != self.format:
             raise AudioError(f"the sound changes from {self.format} to {format} in the middle: one format is expected")
+        if _ENCODINGS[tag, bits] != self._samples:
+            self._half.clear()  # the other half can no longer come
         self._asked, self._samples, self._described = format, _ENCODINGS[tag, bits], True
 
 

@@ -10,6 +10,7 @@ import random
 import shutil
 import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,6 @@ from hypothesis import strategies as st
 
 from agent.audio.decode import Decoder, decoder
 from agent.audio.format import Format
-from agent.audio.ogg import OggReader
 from agent.audio.ogg import OggReader
 from agent.errors import AudioError
 
@@ -135,6 +135,52 @@ def test_a_header_is_never_heard(container: str, layout: str) -> None:
     first, second = NOISE[:1000], NOISE[1000:]
     pieces = LAYOUTS[layout](first, second)
     assert decode(pieces, decoder(container, "s16le", 24000, 1)) == NOISE
+
+
+def exact(body: bytes) -> bytes:
+    return wav(body)
+
+
+def endless(body: bytes) -> bytes:
+    return wav(body, data_size=0xFFFFFFFF, riff_size=0xFFFFFFFF)
+
+
+def unsized(body: bytes) -> bytes:
+    return wav(body, data_size=0, riff_size=0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 999])
+@pytest.mark.parametrize("headed", [exact, endless, unsized])
+def test_a_sample_is_heard_whole_although_a_header_stands_in_the_middle_of_it(
+    headed: Callable[[bytes], bytes], size: int
+) -> None:
+    """A service puts a header before every piece and cuts its sound anywhere: the odd byte at the end of a piece was
+    dropped, and everything after it was noise."""
+    pieces = [headed(NOISE[at : at + size]) for at in range(0, 1000, size)]
+    whole = NOISE[: len(range(0, 1000, size)) * size]
+    assert decode(pieces, decoder("wav", "s16le", 24000, 1)) == whole[: len(whole) // 2 * 2]
+
+
+@given(
+    st.lists(st.integers(0, 10_000), max_size=12),
+    st.lists(st.integers(0, 10_000), max_size=12),
+    st.sampled_from([exact, endless, unsized]),
+    st.lists(st.booleans(), min_size=14, max_size=14),
+)
+def test_every_layout_is_heard_to_the_bit_however_it_is_cut(
+    bodies: list[int], cuts: list[int], headed: Callable[[bytes], bytes], alone: list[bool]
+) -> None:
+    """The sound is cut into pieces anywhere, each gets a header, in the same message as its samples or in one of its
+    own; and the messages are cut once more, in the middle of headers too."""
+    pieces: list[bytes] = []
+    for body, by_itself in zip(filter(None, cut(NOISE, bodies)), alone, strict=False):
+        file = headed(body)
+        head = len(file) - len(body)
+        pieces += [file[:head], file[head:]] if by_itself else [file]
+    for at, where in enumerate(cuts):
+        place = (at * 7 + where) % len(pieces)
+        pieces[place : place + 1] = [piece for piece in cut(pieces[place], [where]) if piece]
+    assert decode(pieces, decoder("wav", "s16le", 24000, 1)) == NOISE
 
 
 def test_a_header_split_over_messages_in_the_middle_of_the_stream_is_not_heard() -> None:
