@@ -2,25 +2,81 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import threading
 from pathlib import Path
 
 from agent.config.model import Transcription
-from agent.errors import ServiceError
+from agent.errors import AgentError, ServiceError
+from agent.events import Heard
+from agent.records import dataclass
+from agent.safe import safe
+from agent.threads import Deadline
+
+log = logging.getLogger(__name__)
 
 LARGEST_BYTES = 512 * 1024 * 1024
 TIMEOUT_SECONDS = 30.0
+AT_ONCE = 4
 _ID = re.compile(r"[0-9A-Za-z-]{1,64}\Z")
 
 
-def fetch_export(settings: Transcription, export_id: str, directory: Path) -> list[Path]:
-    """Writes ``ID.json`` (the transcript) and ``ID.wav`` (the sound) into ``directory`` and returns their paths.
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The files that were written, and the kinds of which the service has kept nothing (HTTP 404)."""
 
-    A file is there whole or not at all. Raises ``ServiceError`` where the service does not give them.
+    paths: tuple[Path, ...] = ()
+    missing: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """What there is to tell a user."""
+        found = [f"export: {path}" for path in self.paths]
+        return found + [f"export: the service has kept no {' and no '.join(self.missing)}"] * bool(self.missing)
+
+
+class Exporter:
+    """Fetches the export of every session that is heard, each in a short-lived thread, and says in the log what came of
+    it. At most ``AT_ONCE`` at once: what comes beyond that is not fetched. ``watch`` never waits."""
+
+    def __init__(self, settings: Transcription, directory: Path) -> None:
+        self._settings, self._directory = settings, directory
+        self._threads: list[threading.Thread] = []
+
+    def watch(self, event: object) -> None:
+        """Takes any event; called from one thread."""
+        if not isinstance(event, Heard) or not event.export_id or self._settings.export_url is None:
+            return
+        self._threads = [each for each in self._threads if each.is_alive()]
+        if len(self._threads) >= AT_ONCE:
+            log.warning("an export was not fetched: %d are being fetched already", AT_ONCE)
+            return
+        thread = threading.Thread(target=self._fetch, args=(event.export_id,), name="export", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def close(self, deadline: Deadline) -> None:
+        """Waits until everything is fetched, but no longer than that; what is not there by then is left out."""
+        for thread in self._threads:
+            thread.join(deadline.remaining())
+
+    def _fetch(self, export_id: str) -> None:
+        try:
+            for line in fetch_export(self._settings, export_id, self._directory).lines():
+                log.info("%s", safe(line, 500))
+        except (AgentError, OSError) as error:
+            log.warning("%s", safe(str(error), 500))
+
+
+def fetch_export(settings: Transcription, export_id: str, directory: Path) -> Fetched:
+    """Writes ``ID.json`` (the transcript) and ``ID.wav`` (the sound) into ``directory``.
+
+    A file is there whole or not at all. Raises ``ServiceError`` where the service does not give what it has; that it
+    has kept nothing of a session is no failure.
     """
     if settings.export_url is None:
-        return []
+        return Fetched()
     if not _ID.match(export_id):
         raise ServiceError("transcription", "the export was not fetched: its ID is no ID")
     base = settings.export_url.rstrip("/")
@@ -28,13 +84,18 @@ def fetch_export(settings: Transcription, export_id: str, directory: Path) -> li
     # The server of the document's date wants the first of the two headers, today's the second.
     headers = {"key": key, "Authorization": key} if key else {}
     directory.mkdir(parents=True, exist_ok=True)
-    return [
-        _fetch(f"{base}/export/{kind}/{export_id}", headers, directory / f"{export_id}{ending}")
-        for kind, ending in (("transcript", ".json"), ("audio", ".wav"))
-    ]
+    paths, missing = [], []
+    for kind, ending in (("transcript", ".json"), ("audio", ".wav")):
+        path = directory / f"{export_id}{ending}"
+        if _fetch(f"{base}/export/{kind}/{export_id}", headers, path):
+            paths.append(path)
+        else:
+            missing.append(kind)
+    return Fetched(tuple(paths), tuple(missing))
 
 
-def _fetch(url: str, headers: dict[str, str], path: Path) -> Path:
+def _fetch(url: str, headers: dict[str, str], path: Path) -> bool:
+    """Whether there was anything to fetch."""
     import requests  # only who wants exports pays for it
 
     part = path.with_name(f".{path.name}.part")
@@ -44,6 +105,8 @@ def _fetch(url: str, headers: dict[str, str], path: Path) -> Path:
             session.headers.update(headers)
             with session.get(url, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True) as answer:
                 status = answer.status_code
+                if status == 404:
+                    return False
                 if status != 200:
                     raise ServiceError("transcription", f"the export was answered with HTTP {status}", status=status)
                 size = 0
@@ -60,4 +123,4 @@ def _fetch(url: str, headers: dict[str, str], path: Path) -> Path:
         raise ServiceError("transcription", f"the export could not be written to {path}: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)
-    return path
+    return True

@@ -5,22 +5,33 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from agent.assembly import make_frontends, require_keys
 from agent.config.model import Config
 from agent.daemon import Daemon
+from agent.exports import Exporter
 from agent.levels import Levels
 from agent.service import Paths, Service
+from agent.threads import Deadline
+
+EXPORT_SECONDS = 2.0
+"""How long the end waits for exports that are being fetched."""
 
 
 def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
     """``reread`` reads the configuration again, for SIGHUP."""
     require_keys(config)
-    return Daemon(
+    state = Paths.of(os.environ).state
+    exporter = Exporter(config.transcription, Path(config.transcription.export_directory or state))
+    code = Daemon(
         config,
         Service(os.environ),
+        watch=exporter.watch,
         frontends=lambda report: make_frontends(config, os.environ, report),
         captions=sys.stdout,
         reread=reread,
-        levels=Levels(Paths.of(os.environ).state / "levels.json", config.speaker.volume),
+        levels=Levels(state / "levels.json", config.speaker.volume),
     ).run()
+    exporter.close(Deadline(EXPORT_SECONDS))
+    return code

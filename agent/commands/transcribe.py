@@ -125,5 +125,5 @@ class _Transcribing:
     def _fetch(self, export_id: str) -> None:
         given = self._config.transcription.export_directory
         beside = Path() if self._source is None or self._source == "-" else Path(self._source).parent
-        for path in fetch_export(self._config.transcription, export_id, Path(given) if given else beside):
-            print(f"export: {path}", file=sys.stderr)
+        for line in fetch_export(self._config.transcription, export_id, Path(given) if given else beside).lines():
+            print(safe(line), file=sys.stderr)

@@ -1,0 +1,70 @@
+"""What the transcription service keeps of a session, fetched by ``transcribe`` and by the daemon."""
+
+from __future__ import annotations
+
+import http.server
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.conftest import Start
+from e2e.processes import Wired
+
+
+class _Refusing(http.server.BaseHTTPRequestHandler):
+    status = 404
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """The test says what matters."""
+
+
+@pytest.fixture
+def refusing(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Where every export is answered with one status."""
+    handler = type("Refusing", (_Refusing,), {"status": request.param})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("refusing", "code"), [(404, 0), (500, 69), (401, 69)], indirect=["refusing"])
+def test_a_service_that_has_kept_nothing_is_no_failure(
+    agent: Start, configured: Callable[[str], str], tones: Wired, speech: Path, refusing: str, code: int
+) -> None:
+    """A good transcript ended with exit code 69, because there was nothing to export."""
+    config = configured(f"transcription: {{url: '{tones.ws}/', export_url: '{refusing}'}}\n")
+    process = agent("transcribe", "--config", config, speech.name)
+    assert process.end() == code, process.errors
+    assert process.output.splitlines()[0] == "what time is it please"
+    told = [line for line in process.lines_of_error() if "export" in line]
+    assert len(told) == 1
+    assert code or told == ["export: the service has kept no transcript and no audio"]
+
+
+def test_the_daemon_fetches_what_is_exported_where_it_is_told_to(
+    agent: Start, configured: Callable[[str], str], tones: Wired, speech: Path, tmp_path: Path
+) -> None:
+    """``export_url`` and ``export_directory`` meant nothing to the daemon."""
+    config = configured(
+        f"microphone: {{device: 'file:{speech}'}}\nspeaker: {{device: none}}\ncontrol: {{socket: none}}\n"
+        "conversation: {mode: assistant, silence_seconds: 0.3}\nresponder: {kind: none}\nserver: {start: false}\n"
+        f"synthesis: {{local: {{url: '{tones.ws}'}}}}\n"
+        f"transcription: {{url: '{tones.ws}/', export_url: '{tones.http}', export_directory: {tmp_path}/kept}}\n"
+    )
+    process = agent("run", "--config", config)
+    process.stderr.await_text("export: ")
+    process.stderr.await_text(".wav")
+    process.signal(signal.SIGTERM)
+    assert process.end() == 0, process.errors
+    assert sorted(path.suffix for path in (tmp_path / "kept").iterdir()) == [".json", ".wav"]
