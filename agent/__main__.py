@@ -1,0 +1,30 @@
+"""How ``voice-agent`` begins: from the first line on a signal is an exit code, and not a traceback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+_HAVE_THEIR_OWN = ("run", "say", "transcribe", "server")
+"""The commands that soon have handlers of their own; until then these here stay."""
+
+
+def main() -> int:
+    """As ``agent.cli.main``, which takes a moment to be imported: whoever is ended in that moment ends by 130 (SIGINT)
+    or 143 (SIGTERM)."""
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    from agent.cli import main as run
+
+    if sys.argv[1:2] not in ([name] for name in _HAVE_THEIR_OWN):
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return run()
+
+
+def _leave(number: int, frame: object) -> None:
+    os._exit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""A signal that comes before the program has come to itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_SLOW = "import os\nos.write(2, b'here')\nos.read(0, 1)\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("command", [["run"], ["say", "Hello."], ["devices"], ["--version"]])
+def test_a_signal_during_the_imports_is_an_exit_code_and_no_traceback(
+    tmp_path: Path, command: list[str], number: int, code: int
+) -> None:
+    """Ctrl-C in the first moments printed a traceback, and SIGTERM killed the process."""
+    (tmp_path / "logging.py").write_text(_SLOW)  # what is imported first, and takes as long as the test wants
+    with subprocess.Popen(
+        [sys.executable, "-m", "agent", *command],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"},
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.read(4) == b"here"
+        process.send_signal(number)
+        assert process.wait(20) == code
+        assert process.stderr.read() == b""
