@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 ROUND_SECONDS = 1.0
 """The longest the loop waits for anything: the heartbeat must go on while nothing happens."""
 
-GENTLE_SECONDS, ABORT_SECONDS = 1.5, 0.7
+GENTLE_SECONDS, ABORT_SECONDS = 1.5, 0.5
 """How long the goodbye to all services may take, at the end and at an end by force."""
 
 PIECE_BYTES = 8192

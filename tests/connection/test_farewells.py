@@ -1,0 +1,166 @@
+"""Goodbyes side by side: over in time whatever the peers do, the end mark tried once, and told of where it failed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from tools.plain import END_MARK, Plain
+from tools.scripted import CLOSE, TEXT, Peer, Scripted, frame, mute
+
+from agent.connection import Connection, connect, wait
+from agent.connection.farewells import Farewells, Haste
+from agent.connection.standby import Standby
+from agent.protocols.events import Text
+from agent.threads import Backoff, Deadline
+
+
+class Stubborn:
+    """Reads everything and never says goodbye; remembers what each connection was told."""
+
+    def __init__(self) -> None:
+        self.told: dict[int, list[bytes]] = {}
+
+    def __call__(self, peer: Peer) -> None:
+        peer.accept()
+        mine = self.told.setdefault(peer.index, [])
+        for opcode, data in iter(peer.read_frame, (-1, b"")):
+            if opcode == TEXT:
+                mine.append(data)
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def dialled(server: Scripted) -> Connection:
+    return connect(Plain(server.url), Deadline(10.0), ping_seconds=None)
+
+
+def standby(server: Scripted, *, ready: bool = True) -> Standby:
+    made = Standby(
+        "plain",
+        lambda deadline: connect(Plain(server.url), deadline, ping_seconds=None),
+        lambda event: None,
+        backoff=Backoff(0.01, 0.02),
+    )
+    made.mind()
+    patience = Deadline(10.0)
+    while ready and len(made.waitables()) < 2:
+        assert not patience.over
+        wait(None, list(made.waitables()), 0.2)
+        made.mind()
+    return made
+
+
+def marks(stubborn: Stubborn) -> list[int]:
+    return [told.count(END_MARK.encode()) for told in stubborn.told.values()]
+
+
+def test_a_stage_leaves_all_its_dead_peers_at_once_under_one_deadline(stack: ExitStack) -> None:
+    """SIGTERM with a dead peer ended in 70: the live connection took its second, then each standby two, then the
+    goodbyes under way two more, one after the other and past the daemon's own deadline."""
+    stubborn = Stubborn()
+    server = stack.enter_context(Scripted(stubborn))
+    dead = stack.enter_context(Scripted(mute))
+    standbys = [standby(server), standby(server), standby(dead, ready=False), standby(dead, ready=False)]
+    farewells = Farewells()
+    farewells.take(dialled(server))  # one goodbye is under way already
+    began = time.monotonic()
+    farewells.part_all(dialled(server), standbys, Deadline(0.5))
+    assert time.monotonic() - began < 1.5
+    dead.over.set()
+    server.over.set()
+    server.join()
+    assert len(stubborn.told) >= 4 and set(marks(stubborn)) == {1}
+
+
+def test_an_abort_overtakes_a_gentle_end(stack: ExitStack) -> None:
+    """Who had begun to leave gently did not hear that the time was up."""
+    server = stack.enter_context(Scripted(Stubborn()))
+    patience = Haste(60.0)
+    ends: list[float] = []
+
+    def leaves() -> None:
+        Farewells().part_all(dialled(server), [standby(server)], patience)
+        ends.append(time.monotonic())
+
+    thread = threading.Thread(target=leaves)
+    thread.start()
+    for _ in range(2):
+        assert server.arrived.acquire(timeout=10)
+    patience.hasten(Deadline(0.1))
+    began = time.monotonic()
+    thread.join(20)
+    assert ends and ends[0] - began < 1.5
+
+
+def test_what_the_live_connection_says_with_its_goodbye_is_returned(stack: ExitStack) -> None:
+    def last_words(peer: Peer) -> None:
+        peer.accept()
+        for opcode, data in iter(peer.read_frame, (-1, b"")):
+            if opcode == CLOSE:
+                peer.send(frame(TEXT, b"farewell") + frame(CLOSE, data))
+                return
+
+    server = stack.enter_context(Scripted(last_words))
+    assert Text("farewell") in Farewells().part_all(dialled(server), [], Deadline(10.0))
+
+
+@pytest.mark.parametrize("leave", [Farewells.take, lambda it, connection: it.part_all(connection, [], Deadline(0.2))])
+def test_an_end_mark_that_could_not_be_delivered_is_told(
+    stack: ExitStack, caplog: pytest.LogCaptureFixture, leave: Callable[[Farewells, Connection], object]
+) -> None:
+    def deaf(peer: Peer) -> None:
+        peer.accept()
+        peer.wait()
+
+    server = stack.enter_context(Scripted(deaf, receive_bytes=4096))
+    connection = dialled(server)
+    for _ in range(100):
+        connection.send(Text("x" * 100_000))
+    assert connection.unsent
+    farewells = Farewells()
+    with caplog.at_level(logging.WARNING):
+        leave(farewells, connection)
+        farewells.join(Deadline(0.2))
+    assert [record.getMessage() for record in caplog.records if "was not delivered" in record.getMessage()]
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_where_there_are_no_more_threads_the_end_mark_is_still_written_once(
+    stack: ExitStack, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, reads: bool
+) -> None:
+    """When the system gave no more threads the connection was dropped without a word to the service, or to the log."""
+
+    def deaf(peer: Peer) -> None:
+        peer.accept()
+        peer.wait()
+
+    stubborn = Stubborn()
+    server = stack.enter_context(Scripted(stubborn if reads else deaf, receive_bytes=4096))
+    connection = dialled(server)
+    for _ in range(0 if reads else 100):
+        connection.send(Text("x" * 100_000))
+    with monkeypatch.context() as patch:
+
+        def refuses(thread: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        patch.setattr(threading.Thread, "start", refuses)
+        with caplog.at_level(logging.WARNING):
+            Farewells().take(connection)
+    assert connection.ended
+    server.over.set()
+    server.join()
+    lines = [record.getMessage() for record in caplog.records]
+    if reads:
+        assert marks(stubborn) == [1] and lines == []
+    else:
+        assert len(lines) == 1 and "the end mark was not delivered" in lines[0]
