@@ -39,7 +39,7 @@ FLOORS: list[list[tuple[str, ...]]] = [
         ("local_server",),
     ],
     [("server",), ("frontends.control",), ("frontends.mqtt",), ("frontends.gpio",), ("frontends",)],
-    [("cli", "daemon", "hands", "assembly", "reload", "doctor", "commands")],
+    [("__main__", "cli", "daemon", "hands", "assembly", "reload", "doctor", "commands")],
 ]
 
 # Who may import which library. Those of LATE are imported only by those who use them, when they use them.
