@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from agent.conversation import State
 from agent.events import DeviceBack, DeviceLost, Event, MicrophoneMute, Mute, ServiceDown, ServiceUp
@@ -54,11 +55,14 @@ class Condition:
         self._devices = {"microphone": microphone, "speaker": speaker}
         self._lost: dict[str, str] = {}
         self._down: dict[str, str] = {}
+        self.reading = 0  # of the configuration: what services of an older one still tell is not true any more
         self._complaint: str | None = None
         self._muted: set[str] = set()
 
     def note(self, event: Event) -> None:
         match event:
+            case ServiceDown(reading=reading) | ServiceUp(reading=reading) if reading != self.reading:
+                return
             case ServiceDown(service, reason, _, status):
                 self._down[service] = f"{service} {REFUSALS[status]}" if status in REFUSALS else _named(service, reason)
             case ServiceUp(service):
@@ -72,11 +76,14 @@ class Condition:
             case MicrophoneMute(muted):
                 self._mute("microphone", muted)
 
-    def reloaded(self, services: Sequence[str]) -> None:
-        """Other services are used from now on: what was known of the old ones is out of date."""
+    def reloaded(self, services: Sequence[str], *, replaced: bool = True) -> None:
+        """``services`` are used from now on. Where all have been ``replaced``, what was known of the old ones is out of
+        date, and so is what these still tell."""
         self._services = tuple(services)
-        self._down.clear()
         self._complaint = None
+        if replaced:
+            self._down.clear()
+            self.reading += 1
 
     def not_reloaded(self, why: str) -> None:
         """The configuration was changed and cannot be used."""
@@ -122,3 +129,13 @@ def _named(service: str, reason: str) -> str:
 
 def _device(name: str) -> str:
     return "any" if name == "default" else f'"{name}"'
+
+
+def of_reading(reading: int, report: Callable[[Event], None]) -> Callable[[Event], None]:
+    """``report`` for services that are made from that reading of the configuration: those of an older one may still
+    tell of a trouble, and will never tell of its end."""
+
+    def tell(event: Event) -> None:
+        report(replace(event, reading=reading) if isinstance(event, ServiceDown | ServiceUp) else event)
+
+    return tell

@@ -8,34 +8,26 @@ import queue
 import signal
 import sys
 import threading
-import time
-import traceback
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TextIO
 
 from agent import journal
+from agent.absence import Absence
 from agent.assembly import Parts, assemble, own_server
-from agent.condition import Condition, Status
+from agent.captions import Captions
+from agent.condition import Condition, Status, of_reading
 from agent.config.model import Config
-from agent.conversation import (
-    Action,
-    Ask,
-    Conversation,
-    Finish,
-    Forget,
-    Listen,
-    Record,
-    Say,
-    Silence,
-    Speak,
-)
-from agent.errors import ConfigError, DeviceError
-from agent.events import Cancelled, Died, Event, Heard, Hush, Reload, Stop
+from agent.conversation import Action, Conversation, Finish, Record, Say, Silence, State
+from agent.errors import ConfigError
+from agent.events import Died, Event, Heard, Hush, Reload, Stop
 from agent.frontend import Frontend, News
+from agent.hands import do
 from agent.levels import Levels
 from agent.local_server import LocalServer
 from agent.safe import safe
 from agent.service import Service, dump_stacks
+from agent.shares import Shares
 from agent.signals import Signals
 from agent.supervisor import Supervisor
 from agent.threads import Deadline
@@ -44,8 +36,6 @@ from agent.watchdog import Watchdog
 log = logging.getLogger(__name__)
 
 ROUND_SECONDS = 1.0
-LOCAL_SERVER_SHARE = 3.0
-FRONTENDS_SHARE = 1.5
 
 
 class Daemon:
@@ -54,8 +44,8 @@ class Daemon:
     ``run`` returns the exit code: 0 after a ``Stop``, 70 after a worker died. ``watch`` is shown every event before it
     is handled and every record (a demonstration). ``frontends`` makes the doors for the outside, each with the inbox
     to report to. ``local`` is a local server that runs already and belongs to somebody else. ``captions`` is where
-    finals go in captions mode. ``levels`` keeps volume and mutes. ``reread`` reads the configuration again, after a
-    SIGHUP, and raises ``ConfigError``.
+    finals go in captions mode; when its reader leaves, that is a ``Stop``. ``levels`` keeps volume and mutes.
+    ``reread`` reads the configuration again, after a SIGHUP, and raises ``ConfigError``.
     """
 
     def __init__(
@@ -72,11 +62,12 @@ class Daemon:
     ) -> None:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._config, self._service, self._watch = config, service, watch
-        self._captions, self._reread = captions, reread
+        self._reread = reread
         self._own_server = LocalServer.of(own_server(config)) if local is None else None
         self._local = local or self._own_server
         mode = config.conversation.mode
-        run = format(time.time_ns() // 1_000_000, "x")  # ids that are never used twice, also after a restart
+        self._captions = Captions(captions, self.inbox.put) if captions is not None and mode == "captions" else None
+        run = os.urandom(6).hex()  # ids that are never used twice, also after a restart, whatever the clock says
         self._conversation = Conversation(
             mode=mode,
             listen_while_speaking=config.conversation.listen_while_speaking,
@@ -88,7 +79,10 @@ class Daemon:
         self._frontends = frontends(self.inbox.put)
         self._doors = Supervisor([*self._frontends])
         self._watchdog = Watchdog(service, [self._parts.supervisor, self._doors])
+        self._absence = Absence()
         self._said: Status | None = None
+        self._code = 0  # what a death that came only while everything ended makes of the exit code
+        self._stuck: list[str] = []
 
     def run(self) -> int:
         self._open_doors()
@@ -98,7 +92,8 @@ class Daemon:
             self._start()
             by, code = self._serve()
         finally:
-            code = self._end(by) or code
+            late = self._end(by)
+            code = code or late
             signals.restore()
         return code
 
@@ -115,6 +110,8 @@ class Daemon:
             self._service.ready(status.line)
         finally:
             held.set()
+        if self._captions is not None:
+            self._captions.start()
         if self._own_server is not None:
             self._own_server.start()
         self._tell_frontends(status)
@@ -127,11 +124,13 @@ class Daemon:
             if isinstance(event, Stop):
                 return event.by, 0
             if isinstance(event, Died):
-                return f"the death of the {event.worker}", self._mourn(event)
+                return f"the death of the {event.worker}", journal.mourn(event)
             if isinstance(event, Reload):
                 self._reload()
             elif event is not None:
                 self.handle(event)
+            if self._conversation.state is State.SPEAKING and (away := self._absence.look()) is not None:
+                self.handle(away)
             stuck = self._watchdog.look()
             if stuck and self._service.watchdog_seconds is None:
                 return f"{stuck[0]} is stuck, and no watchdog is there to end it", 70
@@ -180,9 +179,9 @@ class Daemon:
         self._condition.note(event)
         journal.write(event, transcripts=self._config.logging.transcripts)
         self._levels.note(event, self._parts.speaker, self._parts.microphone)
-        captions = self._captions if self._config.conversation.mode == "captions" else None
-        if captions is not None and isinstance(event, Heard) and event.text:
-            print(safe(event.text), file=captions, flush=True)
+        self._absence.note(event)
+        if self._captions is not None and isinstance(event, Heard) and event.text:
+            self._captions.write(event.text)
 
     def _reload(self) -> None:
         from agent.reload import apply  # many daemons are never told to read anything again
@@ -191,7 +190,8 @@ class Daemon:
         try:
             if self._reread is None:
                 raise ConfigError("there is no file that it was read from")
-            done = apply(self._config, self._reread(), self._parts, self.inbox.put, self._local_for)
+            report = of_reading(self._condition.reading + 1, self.inbox.put)
+            done = apply(self._config, self._reread(), self._parts, report, self._local_for)
         except ConfigError as error:
             lines = str(error).splitlines()
             for line in lines:
@@ -199,7 +199,8 @@ class Daemon:
             self._condition.not_reloaded(lines[0] if len(lines) == 1 else f"{len(lines)} mistakes, first {lines[0]}")
         else:
             self._config = done.config
-            self._condition.reloaded(self._condition_services())
+            # Captions go on with the connection that they began with.
+            self._condition.reloaded(self._condition_services(), replaced=self._config.conversation.mode != "captions")
             log.info("read again: %s", ", ".join(done.changed) or "nothing is different")
             if done.waiting:
                 log.warning("changed only by a restart: %s", ", ".join(done.waiting))
@@ -211,43 +212,24 @@ class Daemon:
         return () if self._config.conversation.mode == "captions" else self._config.synthesis.services
 
     def _local_for(self, config: Config) -> LocalServer | None:
-        """The local server, which is started where a new configuration is the first to need one."""
+        """The local server, which is started where a new configuration is the first to need one, and begun anew where
+        it is the first to need its ears."""
+        settings = own_server(config)
         if self._local is None:
-            self._local = self._own_server = LocalServer.of(own_server(config))
+            self._local = self._own_server = LocalServer.of(settings)
             if self._own_server is not None:
                 self._own_server.start()
+        elif self._own_server is not None and settings is not None:
+            self._own_server.use(settings)
         return self._local
 
     # --- what goes out
 
     def _do(self, action: Action) -> None:
-        parts = self._parts
-        match action:
-            case Ask(turn, text):
-                assert parts.responder is not None
-                parts.responder.ask(turn, text)
-            case Forget(turn):
-                assert parts.responder is not None
-                parts.responder.cancel(turn)
-            case Speak(utterance):
-                if parts.synthesizer is None:
-                    self.inbox.put(Cancelled(utterance.id, "the mode, which only listens"))
-                else:
-                    parts.synthesizer.begin(utterance)
-            case Say(utterance, text):
-                assert parts.synthesizer is not None
-                parts.synthesizer.say(utterance, text)
-            case Finish(utterance):
-                assert parts.synthesizer is not None
-                parts.synthesizer.complete(utterance)
-            case Silence(by):
-                if parts.synthesizer is not None:
-                    parts.synthesizer.hush(by)
-            case Listen(open):
-                if parts.recognizer is not None:
-                    parts.recognizer.listen(open)
-            case Record():
-                self._record(action)
+        if isinstance(action, Record):
+            self._record(action)
+        else:
+            do(action, self._parts, self._absence, self.inbox.put)
 
     def _record(self, record: Record) -> None:
         utterance = record.utterance
@@ -279,56 +261,77 @@ class Daemon:
         for frontend in self._frontends:
             frontend.tell(news)
 
-    @staticmethod
-    def _mourn(event: Died) -> int:
-        """Says why a worker died; returns the exit code that says so too."""
-        if isinstance(event.error, DeviceError):  # one that no waiting mends: a mistake, and no restart mends it either
-            log.error("%s", safe(str(event.error), 500))
-            return event.error.exit_code
-        log.error("the %s died of %s", event.worker, "".join(traceback.format_exception(event.error)))
-        return 70
-
     # --- the end
 
     def _end(self, by: str) -> int:
-        """Everything ends by end-of-stream, within ``shutdown_seconds``; returns 70 where something could not."""
+        """Everything ends by end-of-stream, within ``shutdown_seconds``, and whatever goes wrong in one step, the next
+        are taken. Returns what a worker's death in the meantime makes of the exit code; does not return where one
+        could not be ended, which would keep the process for ever."""
         log.info("ending: %s", by)
-        self._service.stopping()
-        self._shut_doors()
-        kept = (LOCAL_SERVER_SHARE if self._own_server else 0.0) + (FRONTENDS_SHARE if self._frontends else 0.0)
-        deadline = Deadline(self._config.shutdown_seconds - kept)
-        if self._parts.responder is not None:
-            self._parts.responder.abort()  # an answer that has not come yet will not be said any more
-        stuck = self._parts.supervisor.stop(deadline, self._tend, lambda: self._cut(by))
+        shares = Shares.of(
+            self._config.shutdown_seconds,
+            local_server=self._own_server is not None,
+            frontends=bool(self._frontends),
+            captions=self._captions is not None,
+        )
+        with ExitStack() as steps:  # the last is taken first
+            steps.callback(self._leave_the_stuck)
+            if self._own_server is not None:
+                steps.callback(self._own_server.stop, shares.local_server)
+            steps.callback(self._levels.close)
+            steps.callback(self._end_doors, shares.frontends)
+            if self._captions is not None:
+                steps.callback(lambda captions: captions.close(Deadline(shares.captions)), self._captions)
+            steps.callback(self._record_what_is_left, by)
+            steps.callback(self._end_stages, by, Deadline(shares.stages))
+            if self._parts.responder is not None:
+                steps.callback(self._parts.responder.abort)  # an answer that has not come yet will not be said any more
+            steps.callback(self._shut_doors)
+            self._service.stopping()
+        log.info("ended")
+        return self._code
+
+    def _end_stages(self, by: str, deadline: Deadline) -> None:
+        self._stuck += self._parts.supervisor.stop(deadline, self._tend, lambda: self._cut(by))
+
+    def _record_what_is_left(self, by: str) -> None:
         for action in self._conversation.leave(by):
             self._do(action)
-        stuck += self._doors.stop(Deadline(FRONTENDS_SHARE), lambda: None, lambda: None)
-        if self._own_server is not None:
-            self._own_server.stop()
-        if stuck:
-            log.error("could not be ended: %s", ", ".join(stuck))
+
+    def _end_doors(self, seconds: float) -> None:
+        self._stuck += self._doors.stop(Deadline(seconds), lambda: None, lambda: None)
+
+    def _leave_the_stuck(self) -> None:
+        if self._stuck:
+            log.error("could not be ended: %s", ", ".join(self._stuck))
             dump_stacks(sys.stderr)
             logging.shutdown()
             os._exit(70)
-        log.info("ended")
-        return 0
 
     def _cut(self, by: str) -> None:
         if self._parts.synthesizer is not None:
             self._parts.synthesizer.hush(by)
 
     def _tend(self) -> None:
-        """While the workers flow out, what they report is still taken: the last transcript, how utterances ended."""
+        """While the workers flow out, what they report is still taken: the last transcript, how utterances ended. A
+        hush still counts."""
         while True:
             try:
                 event = self.inbox.get_nowait()
             except queue.Empty:
                 return
-            if isinstance(event, Died):
-                self._mourn(event)
-                continue
-            self._watch(event)
-            self._note(event)
-            for action in self._conversation.handle(event):
-                if isinstance(action, Record | Say | Finish):
-                    self._do(action)
+            try:
+                self._take_late(event)
+            except Exception:  # noqa: BLE001 - one event that cannot be taken must not keep all others from their end
+                log.exception("what came while all was ending could not be taken")
+                self._code = self._code or 70
+
+    def _take_late(self, event: Event) -> None:
+        if isinstance(event, Died):
+            self._code = self._code or journal.mourn(event)
+            return
+        self._watch(event)
+        self._note(event)
+        for action in self._conversation.handle(event):
+            if isinstance(action, Record | Say | Finish | Silence):
+                self._do(action)

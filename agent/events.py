@@ -159,12 +159,14 @@ class Unspoken:
 @dataclass(frozen=True, slots=True)
 class ServiceDown:
     """A service cannot be used now. ``permanent``: until the configuration changes (a refused key). ``status``: the
-    HTTP status or close code that it gave, if it gave one."""
+    HTTP status or close code that it gave, if it gave one. ``reading``: from which reading of the configuration the
+    connection was made, 0 for the first."""
 
     service: str
     reason: str
     permanent: bool = False
     status: int | None = None
+    reading: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ class ServiceUp:
 
     service: str
     tries: int = 0
+    reading: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import traceback
 
-from agent.events import DeviceBack, DeviceLost, Event, Gap, Heard, ServiceDown, ServiceUp, Spoken
+from agent.errors import DeviceError
+from agent.events import DeviceBack, DeviceLost, Died, Event, Gap, Heard, ServiceDown, ServiceUp, Spoken
 from agent.safe import safe
 
 log = logging.getLogger(__name__)
@@ -27,3 +29,12 @@ def write(event: Event, *, transcripts: bool) -> None:
             log.info("the %s is back after %.1f s", which, seconds)
         case Spoken(underruns=underruns, silence_seconds=silence) if underruns:
             log.warning("the sound came too late %d times; %.2f s of silence were put in", underruns, silence)
+
+
+def mourn(event: Died) -> int:
+    """Says why a worker died; returns the exit code that says so too."""
+    if isinstance(event.error, DeviceError):  # one that no waiting mends: a mistake, and no restart mends it either
+        log.error("%s", safe(str(event.error), 500))
+        return event.error.exit_code
+    log.error("the %s died of %s", event.worker, "".join(traceback.format_exception(event.error)))
+    return 70

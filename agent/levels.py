@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol
@@ -11,12 +12,18 @@ from typing import Protocol
 from agent.events import Event, MicrophoneMute, Mute, Volume
 from agent.records import dataclass
 from agent.safe import safe
+from agent.threads import Deadline
 
 log = logging.getLogger(__name__)
 
 CONFIGURATION = "the configuration"
 LAST_TIME = "what was set before the restart"
 _MOST_BYTES = 4096
+PAUSE_SECONDS = 0.5
+"""Somebody who turns a knob sets twenty volumes a second; the one where it comes to rest is kept."""
+
+LAST_SECONDS = 1.0
+"""A disk that is slower than that at the end costs what was set last."""
 
 
 class Loud(Protocol):
@@ -50,10 +57,16 @@ class Levels:
     then, somebody has changed that since, and it counts. A mute stays until somebody ends it. A file that is missing or
     holds nonsense is as none; one that cannot be written is told in the log, and everything works until a restart.
     Without a ``path`` nothing is kept.
+
+    A disk may be slow: the file is written a moment after the last change, by a thread that lives no longer, and
+    ``close`` writes what has not been written yet.
     """
 
     def __init__(self, path: Path | None, configured: int) -> None:
         self._path = path
+        self._lock = threading.Lock()
+        self._writer: threading.Thread | None = None
+        self._closing = threading.Event()
         self._now = _Kept(configured, configured)
         found = self._read()
         if found is not None:
@@ -92,24 +105,53 @@ class Levels:
                 log.info("the microphone is %s, by %s", "muted" if muted else "not muted any more", safe(by))
                 self._keep(replace(self._now, microphone_muted=muted))
 
+    def close(self) -> None:
+        """Safe twice; what is set after it is kept too."""
+        self._closing.set()
+        writer = self._writer
+        if writer is not None:
+            writer.join(Deadline(LAST_SECONDS).remaining())
+
     def _keep(self, now: _Kept) -> None:
-        if now == self._now:
-            return
-        self._now = now
-        if self._path is None:
-            return
+        with self._lock:
+            known, self._now = self._now, now
+            if now == known or self._path is None or self._writer is not None:
+                return
+            # One that hangs in a dead disk must not keep the process.
+            writer = threading.Thread(target=self._write_on, args=[self._path], name="levels", daemon=True)
+            try:
+                writer.start()
+            except RuntimeError as error:  # the system gives us no more threads
+                log.warning("the volume is not kept over a restart: %s", error)
+            else:
+                self._writer = writer
+
+    def _write_on(self, path: Path) -> None:
+        written: _Kept | None = None
+        while True:
+            self._closing.wait(PAUSE_SECONDS)
+            with self._lock:
+                now = self._now
+                if now == written:
+                    self._writer = None
+                    return
+            self._write(path, now)
+            written = now
+
+    @staticmethod
+    def _write(path: Path, now: _Kept) -> None:
         import json  # where nothing was ever set, nobody needs it
 
-        new = self._path.with_name(f"{self._path.name}.new")
+        new = path.with_name(f"{path.name}.new")
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with new.open("w", encoding="ascii") as file:
                 file.write(json.dumps(asdict(now)) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(new, self._path)
+            os.replace(new, path)
         except OSError as error:
-            log.warning("the volume is not kept over a restart: %s: %s", self._path, error.strerror)
+            log.warning("the volume is not kept over a restart: %s: %s", path, error.strerror)
 
     def _read(self) -> _Kept | None:
         if self._path is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.config.model import Server
 from agent.errors import ServiceError
+from agent.safe import safe
 from agent.service import for_children
 from agent.threads import Backoff, Deadline
 
@@ -36,6 +37,7 @@ class LocalServer:
         self._process: subprocess.Popen[str] | None = None
         self._reason = "it has not been started"
         self._stopping = threading.Event()
+        self._anew = False  # whether it is ended only to be started again, with other settings
         self._keeper = threading.Thread(target=self._keep, name="local server")
 
     @classmethod
@@ -56,8 +58,20 @@ class LocalServer:
             host, port = self._address
             return f"ws://{f'[{host}]' if ':' in host else host}:{port}"
 
-    def stop(self) -> None:
-        """Safe twice, and before ``start``."""
+    def use(self, settings: Server) -> None:
+        """Where it was started without ears and ``settings`` want some, it ends what it is saying and is begun anew."""
+        if settings.recognition == "none" or self._settings.recognition != "none":
+            return
+        log.info("the local speech server is started anew: now it is to recognise speech too")
+        with self._changed:
+            self._settings = settings
+            self._address = None  # who asks from now on waits for the new one
+            if self._process is not None:
+                self._anew = True
+                self._process.terminate()
+
+    def stop(self, seconds: float = STOP_SECONDS) -> None:
+        """Gives it ``seconds`` to end by itself. Safe twice, and before ``start``."""
         import subprocess
 
         self._stopping.set()
@@ -67,7 +81,7 @@ class LocalServer:
         if process is not None:
             process.terminate()
             try:
-                process.wait(STOP_SECONDS)
+                process.wait(seconds)
             except subprocess.TimeoutExpired:
                 log.warning("the local speech server did not end in time and was killed")
                 process.kill()
@@ -78,11 +92,17 @@ class LocalServer:
         backoff = Backoff(first_seconds=0.5, cap_seconds=30.0)
         while not self._stopping.is_set():
             lived = Deadline(HEALTHY_SECONDS)
-            code = self._run()
+            try:
+                reason = f"it ended with code {self._run()}"
+            except (OSError, RuntimeError) as error:  # no more processes, descriptors or memory for now
+                reason = f"it cannot be started: {error}"
             if self._stopping.is_set():
                 return
-            self._reason = f"it ended with code {code}"
-            log.warning("the local speech server ended with code %s and is started again", code)
+            if self._anew:
+                self._anew = False
+                continue
+            self._reason = reason
+            log.warning("the local speech server: %s; it is started again", reason)
             if lived.over:
                 backoff.healthy()
             self._stopping.wait(backoff.next_seconds(at_least_seconds=0.2))
@@ -90,35 +110,43 @@ class LocalServer:
     def _run(self) -> int:
         import subprocess  # in the keeper's thread: nobody else waits for what it loads
 
+        settings = self._settings
         process = subprocess.Popen(
             # -P: what lies in the working directory is none of ours. Its modules are found where ours are found.
-            [sys.executable, "-P", "-m", "agent.server", "--with-parent", *_arguments(self._settings)],
+            [sys.executable, "-P", "-m", "agent.server", "--with-parent", *_arguments(settings)],
             env={**for_children(os.environ), "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            errors="replace",
             # Ctrl-C is for the daemon, which still needs the server to end in good order.
             start_new_session=True,
         )
         with self._changed:
             self._process = process
+            self._anew = settings is not self._settings
         assert process.stdin is not None and process.stdout is not None
-        with process.stdin, process.stdout:
-            if self._stopping.is_set():
-                process.terminate()
-            for line in process.stdout:
-                if line.startswith("listening on "):
-                    host, _, port = line.removeprefix("listening on ").strip().rpartition(":")
-                    self._listens(host.strip("[]"), int(port))
-            code = process.wait()
-        with self._changed:
-            self._address = self._process = None
-        return code
+        try:
+            with process.stdin, process.stdout:  # closing the one ends the server, whatever goes wrong here
+                if self._stopping.is_set() or self._anew:
+                    process.terminate()
+                for line in process.stdout:
+                    if line.startswith("listening on "):
+                        self._listens(line.removeprefix("listening on ").strip())
+                return process.wait()
+        finally:
+            with self._changed:
+                self._address = self._process = None
 
-    def _listens(self, host: str, port: int) -> None:
+    def _listens(self, where: str) -> None:
+        host, _, port = where.rpartition(":")
+        if not (port.isascii() and port.isdecimal()):
+            log.warning("the local speech server says that it listens on %s, which is no address", safe(where, 100))
+            return
         with self._changed:
-            self._address = (host, port)
-            self._changed.notify_all()
+            if not self._anew:
+                self._address = (host.strip("[]"), int(port))
+                self._changed.notify_all()
 
 
 def _arguments(settings: Server) -> list[str]:

@@ -31,9 +31,10 @@ class Supervisor:
     """Workers in pipeline order, the first being the one that the stream enters by.
 
     ``start()`` starts the last first, so that nobody writes before somebody reads. ``stuck()`` names the workers whose
-    counter has not moved within the longest patience they had meanwhile. ``stop(deadline, tend)`` ends the input of each and joins them in
-    pipeline order, calling ``tend`` meanwhile so that what they still report is dealt with; who has not ended within
-    the deadline's first part is aborted. It returns the names of those that could not be ended at all.
+    counter has not moved within the longest patience they had meanwhile. ``stop(deadline, tend)`` ends the input of
+    each and joins them in pipeline order, calling ``tend`` meanwhile so that what they still report is dealt with; who
+    has not ended within the deadline's first part is cut and, a moment later, aborted. It returns the names of those
+    that could not be ended at all.
     """
 
     def __init__(self, workers: list[Worker]) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.condition import Condition
+from agent.condition import Condition, of_reading
 from agent.conversation import State
 from agent.events import DeviceBack, DeviceLost, Event, ServiceDown, ServiceUp
 
@@ -54,5 +54,33 @@ def test_after_a_reload_nothing_is_known_of_the_services_and_after_a_vain_one_it
     assert "neuphonic refused the key" in condition.line(State.IDLE)
     condition.reloaded(("fish", "local"))
     assert condition.line(State.IDLE) == "ready to speak"
-    condition.note(ServiceDown("fish", "x", True, 403))
+    condition.note(ServiceDown("fish", "x", True, 403, reading=condition.reading))
     assert condition.line(State.IDLE) == "fish refused the key; speaking with the local voice"
+
+
+def test_what_a_replaced_service_still_tells_is_not_said_for_ever() -> None:
+    """The configuration is read again while the old service is being dialled. It failed a moment later and said so,
+    and nobody ever took that back: the new one never had any trouble that could end."""
+    condition = Condition("announce", ("neuphonic", "local"))
+    told: list[Event] = []
+    new = of_reading(condition.reading + 1, told.append)
+    condition.reloaded(("neuphonic", "local"))
+    condition.note(REFUSED)  # the old one's
+    assert condition.line(State.IDLE) == "ready to speak"
+    new(REFUSED)
+    new(ServiceUp("neuphonic", 1))
+    condition.note(told[0])
+    assert "refused the key" in condition.line(State.IDLE)
+    condition.note(ServiceUp("neuphonic", 1))  # the old one's again
+    assert "refused the key" in condition.line(State.IDLE)
+    condition.note(told[1])
+    assert condition.line(State.IDLE) == "ready to speak"
+
+
+def test_what_is_not_replaced_keeps_its_trouble() -> None:
+    condition = Condition("captions")
+    condition.note(ServiceDown("transcription", "broke off"))
+    condition.reloaded((), replaced=False)
+    assert condition.line(State.IDLE) == "transcription: broke off; writing captions"
+    condition.note(ServiceUp("transcription", 1))
+    assert condition.line(State.IDLE) == "writing captions"

@@ -143,3 +143,39 @@ def test_a_stop_before_anything_has_happened_ends_with_0(server: Running) -> Non
         assert it.run(Stop("test")) == 0
     left = {thread.name for thread in threading.enumerate()}
     assert not left & {"microphone", "recognizer", "responder", "synthesizer", "speaker"}
+
+
+def test_a_hush_counts_also_while_all_is_ending(server: Running) -> None:
+    """The end lets what is being said be said. Somebody pressed the button then, was told that it is done, and had to
+    listen all the same."""
+    said = " ".join(["word"] * 12)  # shorter than the end, so only the hush can cut it
+
+    def when(event: Event | Record) -> Event | None:
+        if isinstance(event, SpeakingBegan):
+            it.daemon.inbox.put(Stop("test"))
+            return Hush("a button")
+        return None
+
+    it = Watched(replace(configuration(server, "announce"), shutdown_seconds=20.0), when)
+    assert it.run(Announce(Utterance("a", said))) == 0
+    (record,) = [each for each in it.seen if isinstance(each, Record)]
+    assert (record.state, record.why) == ("cancelled", "by a button")
+
+
+def test_a_worker_that_dies_while_all_is_ending_is_told_by_the_exit_code(server: Running) -> None:
+    it = Watched(configuration(server, "announce"), lambda event: None)
+    assert it.run(Stop("test"), Died("speaker", LookupError("nobody foresaw this"))) == 70
+
+
+def test_an_event_that_cannot_be_taken_at_the_end_keeps_nobody_from_it(server: Running) -> None:
+    """The captions' reader had gone: the error of the first write ended the main loop, the same error of the second
+    the end itself, and the process stayed for ever."""
+
+    def when(event: Event | Record) -> Event | None:
+        if isinstance(event, Hush):
+            raise BrokenPipeError("the reader left")
+        return None
+
+    it = Watched(configuration(server, "announce"), when)
+    assert it.run(Stop("test"), Hush("x")) == 70
+    assert not any(thread.name in ("synthesizer", "speaker") for thread in threading.enumerate())
