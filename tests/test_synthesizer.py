@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
 from tools.gathered import Gathered
-from tools.scripted import Scripted, deaf, mute, refuses, silent
+from tools.scripted import TEXT, Peer, Scripted, deaf, frame, mute, refuses, silent
 from tools.voices import Voice, falls_silent, hangs_up, refuses_the_text, resets, sound, standby
 
 from agent.audio.format import Format
@@ -275,3 +278,171 @@ def test_what_begins_after_the_stop_is_cancelled(stage: Callable[..., Stage]) ->
     assert it.events.await_first(Cancelled) == Cancelled("b", "shutdown")
     it.synthesizer.abort()
     assert it.synthesizer.join(Deadline(5.0))
+
+
+@pytest.mark.parametrize("gently", [True, False])
+def test_a_dead_peer_in_the_middle_of_a_session_does_not_hold_up_the_end(
+    stage: Callable[..., Stage], gently: bool
+) -> None:
+    """SIGTERM while a service was dead ended in 70: the goodbyes were said one after the other, each with a patience of
+    its own, and together they were longer than the daemon's."""
+    it = stage(deaf, deaf, mute, patience=60.0)
+    it.say("a", "One is here.")
+    assert it.servers[0].arrived.acquire(timeout=20)
+    if gently:
+        it.synthesizer.hush("somebody")
+        it.events.await_first(Cancelled)
+    began = time.monotonic()
+    if gently:
+        it.synthesizer.stop()
+    else:
+        it.synthesizer.hush("SIGTERM")
+        it.synthesizer.abort()
+    assert it.synthesizer.join(Deadline(10.0))
+    assert time.monotonic() - began < (3.0 if gently else 1.5)
+
+
+def test_an_abort_overtakes_a_gentle_end(stage: Callable[..., Stage]) -> None:
+    it = stage(deaf, deaf, patience=60.0)
+    assert it.servers[0].arrived.acquire(timeout=20)
+    it.synthesizer.stop()
+    it.synthesizer.abort()
+    began = time.monotonic()
+    assert it.synthesizer.join(Deadline(10.0))
+    assert time.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize("then", [hangs_up, resets, refuses_the_text])
+def test_a_connection_that_ends_between_two_sentences_costs_nothing(
+    stage: Callable[..., Stage], then: Callable[[Peer], None]
+) -> None:
+    """The network was away for a moment after the first sentence had come whole: the rest of the reply was not said."""
+    gone = threading.Event()
+    first = Voice()
+
+    def once(peer: Peer) -> None:
+        if first.marks:
+            first(peer)
+            return
+        first.marks.append(0)
+        peer.accept()
+        text = ""
+        while "<STOP>" not in text:
+            text += json.loads(peer.read_frame()[1])["text"]
+        with first.told:
+            first.passages.append(text.partition("<STOP>")[0])
+            first.told.notify_all()
+        first._speak(peer, first.passages[-1])
+        gone.wait(20)
+        then(peer)
+
+    it = stage(once)
+    it.synthesizer.begin(Utterance("a", None))
+    it.synthesizer.say("a", "One is here. And")
+    first.await_passages(1)
+    it.events.await_first(AudioArrived)
+    gone.set()
+    patience, pause = Deadline(10.0), threading.Event()
+    while it.synthesizer._session is not None:  # nothing outside tells that it has been noticed
+        assert not patience.over
+        pause.wait(0.01)
+    it.synthesizer.say("a", " two is here. And three")
+    first.await_passages(2)
+    it.synthesizer.complete("a")
+    end = it.events.await_first(Spoken)
+    assert end.utterance == "a" and it.player.heard["a"] == sound("One is here. And two is here. And three")
+    assert " ".join(" ".join(first.passages).split()) == "One is here. And two is here. And three"
+
+
+def test_a_later_session_in_another_format_is_heard_at_the_right_speed(stage: Callable[..., Stage]) -> None:
+    """A service answered the second sentence at 48 kHz: it was written as if it were 16 kHz, and took three times as
+    long as it should."""
+    rates = iter((16000, 48000))
+    given: list[int] = []
+
+    def speaks(peer: Peer) -> None:
+        peer.accept()
+        while b"<STOP>" not in (got := peer.read_frame())[1]:
+            if got[0] < 0:
+                return
+        if (rate := next(rates, None)) is None:
+            return
+        given.append(rate)
+        data = {"audio": base64.b64encode(bytes(2 * rate)).decode(), "text": "", "sampling_rate": rate, "stop": True}
+        peer.send(frame(TEXT, json.dumps({"data": data}).encode()))
+
+    it = stage(speaks)
+    it.synthesizer.begin(Utterance("a", None))
+    it.synthesizer.say("a", "One is here. And")
+    it.events.await_first(AudioArrived)
+    patience = Deadline(10.0)
+    while len(it.servers[0].peers) < 2 and not patience.over:
+        assert it.servers[0].arrived.acquire(timeout=10)
+    it.synthesizer.say("a", " two. ")
+    it.synthesizer.complete("a")
+    it.events.await_first(Spoken)
+    assert given == [16000, 48000] and len(it.player.heard["a"]) == 2 * 2 * 16000
+
+
+@pytest.mark.parametrize(
+    "refusal", [("429 Too Many Requests",), ("429 Too Many Requests", "Retry-After: 1"), ("503 Busy", "Retry-After: 1")]
+)
+def test_a_service_that_asks_for_patience_is_waited_for(stage: Callable[..., Stage], refusal: tuple[str, ...]) -> None:
+    """With no other service left a 429 cost the utterance, although the service would have had it a second later."""
+    voice, refused = Voice(), threading.Event()
+
+    def busy_once(peer: Peer) -> None:
+        if refused.is_set():
+            voice(peer)
+        else:
+            refused.set()
+            peer.answer(*refusal)
+
+    it = stage(busy_once, patience=8.0)
+    assert refused.wait(20)
+    it.say("a", "One is here.")
+    it.events.await_first(Spoken)
+    assert it.player.heard["a"] == sound("One is here.")
+
+
+def test_a_service_that_asks_for_more_patience_than_there_is_fails_at_once(stage: Callable[..., Stage]) -> None:
+    it = stage(refuses("429 Too Many Requests", "Retry-After: 60"), patience=8.0)
+    began = time.monotonic()
+    it.say("a", "One is here.")
+    end = it.events.await_first(Unspoken)
+    assert time.monotonic() - began < 5.0
+    assert "429" in end.reason and "it can be tried again in 60 s" in end.reason and "8 s" in end.reason
+
+
+def test_where_another_service_is_left_a_busy_one_is_not_waited_for(stage: Callable[..., Stage]) -> None:
+    it = stage(refuses("429 Too Many Requests", "Retry-After: 5"), Voice(), patience=20.0)
+    began = time.monotonic()
+    it.say("a", "One is here.")
+    it.events.await_first(Spoken)
+    assert time.monotonic() - began < 4.0 and it.events.of(AudioArrived) == [AudioArrived("a", "voice1")]
+
+
+def test_a_passage_that_met_a_busy_service_is_asked_again_on_a_new_connection(stage: Callable[..., Stage]) -> None:
+    """The refusal came as a message on the open connection: nothing had sounded yet, and the utterance was lost."""
+    def too_many(peer: Peer) -> None:
+        peer.send(frame(TEXT, json.dumps({"type": "error", "message": "busy", "status_code": 429}).encode()))
+        peer.read_all()
+
+    voice = Voice(after=0, then=too_many, deaths=4)  # four in a row, each soon after the dial, are no refused key
+    it = stage(voice, patience=8.0)
+    it.say("a", "One is here. Two is here.")
+    it.events.await_first(Spoken)
+    assert it.player.heard["a"] == sound("One is here. Two is here.")
+    assert [type(end) for end in it.ends()] == [Spoken]
+
+
+def test_a_service_that_stays_busy_is_given_up_when_the_patience_is_over(stage: Callable[..., Stage]) -> None:
+    def too_many(peer: Peer) -> None:
+        peer.send(frame(TEXT, json.dumps({"type": "error", "message": "busy", "status_code": 429}).encode()))
+        peer.read_all()
+
+    it = stage(Voice(after=0, then=too_many), patience=1.0)
+    began = time.monotonic()
+    it.say("a", "One is here.")
+    end = it.events.await_first(Unspoken)
+    assert "busy" in end.reason and time.monotonic() - began < 8.0
