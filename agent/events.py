@@ -210,13 +210,6 @@ class Died:
     error: BaseException = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A worker has come to the end of its input and let everything flow out."""
-
-    worker: str
-
-
 # --- wishes from outside
 
 
@@ -285,7 +278,6 @@ Event = (
     | DeviceBack
     | DeviceAway
     | Died
-    | Ended
     | Hush
     | Volume
     | Mute

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from agent.errors import AgentError
-from agent.events import Ended, Event, Reply, ReplyEnded
+from agent.events import Event, Reply, ReplyEnded
 from agent.responders.answers import Answers
 from agent.threads import Worker
 
@@ -93,7 +93,6 @@ class Responder(Worker):
                     self.report(ReplyEnded(turn, error))
         finally:
             self._answers.close()
-        self.report(Ended(self.name))
 
     def _answer(self, turn: int, text: str) -> str | None:
         """Reports the answer piece by piece; gives the reason where it is cut short."""

@@ -14,25 +14,20 @@ class FrameQueue:
     """Frames on their way from the microphone to one listener. When full, the oldest frame is forgotten and counted:
     late speech is worth less than the present. Iteration ends when the queue is closed and empty.
 
-    One thread puts, one listens (``take``, ``get``, iteration); ``open``, ``shut``, ``clear`` and ``close`` are for
-    every thread. A new queue is open. While it is shut, frames are kept aside, no more than it takes to cover
-    ``pre_roll_seconds``, and ``open()`` hands these over first, so that the first syllable survives; what falls off
-    meanwhile is no loss and is not counted. What waited when the queue was shut still waits. As long as it is never
-    shut or cleared, every frame that was put was taken, or forgotten, or is held. A listener that has used ``fileno()``
-    calls ``release()`` when it ends.
+    One thread puts, one listens (``take``, ``get``, iteration); ``clear`` and ``close`` are for every thread. As long
+    as it is never cleared, every frame that was put was taken, or forgotten, or is held. A listener that has used
+    ``fileno()`` calls ``release()`` when it ends.
     """
 
-    def __init__(self, capacity_seconds: float, format: Format = SPEECH, pre_roll_seconds: float = 0.0) -> None:
+    def __init__(self, capacity_seconds: float, format: Format = SPEECH) -> None:
         self.format = format
         self._capacity = format.bytes_of(capacity_seconds)
-        self._pre_roll = format.bytes_of(pre_roll_seconds)
         self._changed = threading.Condition()
         self._waiting: deque[tuple[int, bytes]] = deque()  # each with its place: bytes since the first frame
-        self._aside: deque[tuple[int, bytes]] = deque()
-        self._waiting_bytes = self._aside_bytes = self._place = 0
+        self._waiting_bytes = self._place = 0
         self._forgotten = self._forgotten_bytes = 0
         self._lost: tuple[int, int] | None = None
-        self._shut = self._closed = self._released = False
+        self._closed = self._released = False
         self._fd = -1
 
     # --- the microphone's side
@@ -42,21 +37,14 @@ class FrameQueue:
         with self._changed:
             if self._closed or not frame:
                 return
-            if self._shut:
-                self._aside.append((self._place, frame))
-                self._aside_bytes += len(frame)
-                self._trim_aside()
-            else:
-                self._admit(self._place, frame)
-                self._announce()
+            self._admit(self._place, frame)
+            self._announce()
             self._place += len(frame)
 
     def close(self) -> None:
         """The end of the stream: the listener gets what waits, then the end. Safe twice."""
         with self._changed:
             self._closed = True
-            self._aside.clear()
-            self._aside_bytes = 0
             self._announce()
 
     # --- the listener's side
@@ -105,29 +93,12 @@ class FrameQueue:
 
     # --- everybody's side
 
-    def open(self) -> None:
-        """Frames reach the listener from now on, after those that were kept aside. Safe when it is open."""
-        with self._changed:
-            self._shut = False
-            for place, frame in self._aside:
-                self._admit(place, frame)
-            self._aside.clear()
-            self._aside_bytes = 0
-            if self._waiting:
-                self._announce()
-
-    def shut(self) -> None:
-        """From now on frames are only kept aside, as a pre-roll. Safe when it is shut."""
-        with self._changed:
-            self._shut = True
-
     def clear(self) -> int:
-        """Drops every frame, waiting or kept aside, on somebody's wish: not counted as forgotten. Returns how many."""
+        """Drops every frame that waits, on somebody's wish: not counted as forgotten. Returns how many."""
         with self._changed:
-            dropped = len(self._waiting) + len(self._aside)
+            dropped = len(self._waiting)
             self._waiting.clear()
-            self._aside.clear()
-            self._waiting_bytes = self._aside_bytes = 0
+            self._waiting_bytes = 0
             self._quieten()
             return dropped
 
@@ -174,11 +145,6 @@ class FrameQueue:
             self._forgotten_bytes += len(forgotten)
             start, size = self._lost or (oldest, 0)
             self._lost = start, size + len(forgotten)
-
-    def _trim_aside(self) -> None:
-        # A frame that reaches into the pre-roll is kept whole, so at least the pre-roll is there, never a little less.
-        while self._aside and self._aside_bytes - len(self._aside[0][1]) >= self._pre_roll:
-            self._aside_bytes -= len(self._aside.popleft()[1])
 
     def _pop(self) -> bytes:
         _, frame = self._waiting.popleft()

@@ -118,15 +118,12 @@ class Standby:
         if idle and (self._eager or self._wanted) and time.monotonic() >= self._not_before:
             self._start_dialling()
 
-    def take(self, deadline: Deadline | None = None) -> Connection | None:
+    def take(self) -> Connection | None:
         """The connection, now the caller's own, or ``None`` where there is none that is healthy (see ``error``).
 
-        With a ``deadline`` a dial that is under way is waited for. The next connection is dialled at once.
+        The next connection is dialled at once.
         """
         self.mind()
-        if self._connection is None and self._dialling is not None and deadline is not None:
-            self._dialling.join(deadline.remaining())
-            self.mind()
         taken, self._connection = self._connection, None
         self._wanted = taken is None
         if taken is not None:

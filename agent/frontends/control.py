@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import select
-import time
 from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
@@ -60,7 +60,7 @@ class Control(Frontend):
         self._refused: set[int] = set()
         self._shut = False
         self._ending: _Wish | None = None
-        run = format(time.time_ns() // 1_000_000, "x")
+        run = os.urandom(6).hex()
         self._ids = (f"{run}-control-{number}" for number in itertools.count(1))
 
     # --- from the main thread

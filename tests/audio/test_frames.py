@@ -67,60 +67,6 @@ def test_a_frame_longer_than_the_queue_is_held_alone() -> None:
     assert queue.take(9) == [frame(2, 5 * FRAME)]
 
 
-def test_while_shut_only_the_pre_roll_is_kept_and_what_falls_off_is_no_loss() -> None:
-    queue = FrameQueue(1.0, pre_roll_seconds=0.3)
-    queue.shut()
-    for number in range(10):
-        queue.put(frame(number))
-        assert queue.take(1) == [] and not readable(queue)
-    queue.open()
-    assert readable(queue)
-    queue.put(frame(10))
-    assert numbers(queue.take(100)) == [7, 8, 9, 10]
-    assert queue.forgotten == 0 and queue.lost() is None
-
-
-def test_the_pre_roll_is_never_shorter_than_was_asked_for() -> None:
-    queue = FrameQueue(1.0, pre_roll_seconds=0.25)
-    queue.shut()
-    for number in range(10):
-        queue.put(frame(number))
-    queue.open()
-    assert numbers(queue.take(100)) == [7, 8, 9]
-
-
-def test_without_a_pre_roll_nothing_is_kept_while_shut() -> None:
-    queue = FrameQueue(1.0)
-    queue.shut()
-    queue.put(frame(1))
-    queue.open()
-    assert queue.take(100) == [] and not readable(queue)
-
-
-def test_what_waited_when_the_queue_was_shut_still_waits() -> None:
-    queue = FrameQueue(1.0, pre_roll_seconds=0.1)
-    for number in range(3):
-        queue.put(frame(number))
-    queue.shut()
-    for number in range(3, 6):
-        queue.put(frame(number))
-    assert readable(queue)
-    assert numbers(queue.take(2)) == [0, 1]
-    queue.open()
-    assert numbers(queue.take(100)) == [2, 5]
-
-
-def test_a_pre_roll_that_does_not_fit_costs_the_oldest_frames_and_is_counted() -> None:
-    queue = FrameQueue(0.5, pre_roll_seconds=0.3)
-    for number in range(5):
-        queue.put(frame(number))
-    queue.shut()
-    for number in range(5, 8):
-        queue.put(frame(number))
-    queue.open()
-    assert (queue.forgotten, numbers(queue.take(100))) == (3, [3, 4, 5, 6, 7])
-
-
 def test_a_waiting_listener_is_woken_by_a_frame() -> None:
     queue = FrameQueue(1.0)
     got: list[bytes | None] = []
@@ -202,12 +148,10 @@ def test_a_released_queue_has_given_its_descriptor_back() -> None:
 
 
 def test_clear_drops_everything_on_purpose_and_says_how_many() -> None:
-    queue = FrameQueue(1.0, pre_roll_seconds=1.0)
+    queue = FrameQueue(1.0)
     queue.put(frame(1))
-    queue.shut()
     queue.put(frame(2))
     assert queue.clear() == 2
-    queue.open()
     assert (queue.held, queue.forgotten, queue.take(9)) == (0, 0, [])
 
 
@@ -219,7 +163,7 @@ def test_an_empty_frame_is_none() -> None:
 
 PUTS = st.integers(1, 3 * FRAME // 2).map(lambda samples: 2 * samples)
 TAKES = st.tuples(st.integers(0, 4))
-STEPS = st.sampled_from(["put", "put", "put", "take", "open", "shut", "clear"])
+STEPS = st.sampled_from(["put", "put", "put", "take", "clear"])
 
 
 @given(st.floats(0.05, 1.0), st.lists(st.one_of(PUTS, TAKES), max_size=60))
@@ -246,33 +190,23 @@ def test_every_frame_was_taken_or_forgotten_or_is_held(capacity: float, steps: l
     assert held <= max(SPEECH.bytes_of(capacity), max(map(len, left), default=0))
 
 
-@given(st.lists(STEPS, max_size=80), st.integers(0, 4))
+@given(st.lists(STEPS, max_size=80))
 @settings(max_examples=150, deadline=None)
-def test_shutting_and_opening_keeps_the_order_and_loses_only_what_lies_before_the_pre_roll(
-    steps: list[str], pre_roll: int
-) -> None:
-    queue = FrameQueue(1000.0, pre_roll_seconds=pre_roll * 0.1)
+def test_taking_and_clearing_keep_the_order_and_it_is_readable_while_a_frame_waits(steps: list[str]) -> None:
+    queue = FrameQueue(1000.0)
     waiting: list[int] = []
-    aside: list[int] = []
-    shut, count = False, 0
+    count = 0
     for step in steps:
         if step == "put":
             queue.put(frame(count))
-            (aside if shut else waiting).append(count)
-            aside = aside[len(aside) - pre_roll :] if len(aside) > pre_roll else aside
+            waiting.append(count)
             count += 1
         elif step == "take":
             assert numbers(queue.take(2)) == waiting[:2]
             waiting = waiting[2:]
-        elif step == "open":
-            queue.open()
-            waiting, aside, shut = waiting + aside, [], False
-        elif step == "shut":
-            queue.shut()
-            shut = True
         else:
-            assert queue.clear() == len(waiting) + len(aside)
-            waiting, aside = [], []
+            assert queue.clear() == len(waiting)
+            waiting = []
         assert readable(queue) == bool(waiting)
     assert numbers(queue.take(1000)) == waiting
     assert queue.forgotten == 0

@@ -90,14 +90,6 @@ def test_a_connection_is_ready_before_it_is_wanted_and_the_next_follows() -> Non
         taken.finish(Deadline(5))
 
 
-def test_a_dial_under_way_may_be_waited_for() -> None:
-    with Scripted(polite) as server, Kit(server.url) as kit:
-        assert kit.standby.take() is None
-        taken = kit.standby.take(Deadline(5))
-        assert taken is not None
-        taken.abort()
-
-
 def test_a_connection_that_died_in_standby_is_not_handed_over() -> None:
     go = threading.Event()
 
@@ -174,7 +166,7 @@ def test_row_06_a_permanent_refusal_is_not_hammered() -> None:
         kit.until(lambda: kit.standby.error is not None)
         error, pause = kit.standby.error, kit.standby.next_timeout()
         assert error is not None and error.permanent and pause is not None and pause > 59
-        assert kit.standby.take(Deadline(5)) is None and len(server.peers) == 1
+        assert kit.standby.take() is None and len(server.peers) == 1
         assert [event.permanent for event in kit.told if isinstance(event, ServiceDown)] == [True]
 
 
