@@ -13,8 +13,10 @@ settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)
-def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Configuration and keys of whoever runs the tests are not there, and no service manager is told anything."""
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Configuration, keys and kept levels of whoever runs the tests are not there, and no service manager is told
+    anything. Each test has a state directory of its own, or a daemon of root's would leave its volume to the next."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path_factory.mktemp("state")))
     for name in os.environ:
         if name.startswith("VOICE_AGENT_") or name in ("CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC"):
             monkeypatch.delenv(name)
