@@ -13,10 +13,11 @@ import pytest
 from e2e.conftest import write_wav
 from server.running import Running
 
+from agent.absence import Absence
 from agent.config.model import Config
 from agent.conversation import Record
 from agent.daemon import Daemon
-from agent.events import Announce, Died, Event, Heard, Hush, SpeakingBegan, Stop, Utterance
+from agent.events import Announce, DeviceLost, Died, Event, Heard, Hush, SpeakingBegan, Stop, Utterance
 from agent.server import tone
 from agent.service import Service
 
@@ -120,6 +121,18 @@ def test_what_was_accepted_and_not_said_is_recorded_at_the_end(server: Running) 
     )
     assert it.run(Announce(Utterance("a", "word " * 200)), Announce(Utterance("b", "Never said."))) == 0
     assert sorted(it.records) == [("a", "cancelled"), ("b", "cancelled")]
+    heard = {each.utterance.id: each.seconds for each in it.seen if isinstance(each, Record)}
+    assert heard["a"] > 0.5 and heard["b"] == 0.0, "how much of it was heard is told, also of what the end cut short"
+
+
+def test_a_short_end_is_a_gentle_one_too(server: Running) -> None:
+    """In one second a short word can be said to its end; the time was given away to parts that had no use for it."""
+    it = Watched(
+        replace(configuration(server, "announce"), shutdown_seconds=1.0),
+        lambda event: Stop("test") if isinstance(event, SpeakingBegan) else None,
+    )
+    assert it.run(Announce(Utterance("a", "Yes."))) == 0
+    assert it.records == [("a", "played")]
 
 
 def test_what_is_being_said_when_the_end_comes_is_said_to_its_end(server: Running) -> None:
@@ -179,3 +192,15 @@ def test_an_event_that_cannot_be_taken_at_the_end_keeps_nobody_from_it(server: R
     it = Watched(configuration(server, "announce"), when)
     assert it.run(Stop("test"), Hush("x")) == 70
     assert not any(thread.name in ("synthesizer", "speaker") for thread in threading.enumerate())
+
+
+def test_a_speaker_that_stays_away_fails_what_waits_for_it(server: Running) -> None:
+    """Without a speaker the device was speaking for ever: deaf, and whoever waited for the end of a word waited too."""
+    it = Watched(
+        configuration(server, "announce"),
+        lambda event: Stop("test") if isinstance(event, Record) else None,
+    )
+    it.daemon._absence = Absence(0.2)
+    assert it.run(Announce(Utterance("a", "word " * 200)), DeviceLost("speaker", "pulled out")) == 0
+    (record,) = [each for each in it.seen if isinstance(each, Record)]
+    assert record.state == "failed" and record.why.startswith("no speaker for ")
