@@ -134,3 +134,49 @@ def test_sound_that_is_none_is_an_audio_error(session: Callable[..., SpeechSessi
     it.speak(["Hello."], complete=True)
     with pytest.raises(AudioError):
         heard(it)
+
+
+def say_one(peer: scripted.Peer, *, stop: bool) -> None:
+    peer.accept()
+    while b"<STOP>" not in peer.read_frame()[1]:
+        pass
+    peer.send(audio(sound("Hello."), stop=stop))
+
+
+def test_a_connection_that_breaks_after_all_was_answered_ends_the_session(
+    session: Callable[..., SpeechSession],
+) -> None:
+    """Between two sentences nothing was owed, and yet the rest of the reply was given up."""
+    it = session(lambda peer: say_one(peer, stop=True))
+    it.speak(["Hello."], complete=False)
+    assert heard(it) == sound("Hello.")
+    assert it.ended and it.failure is None
+
+
+def test_a_connection_that_breaks_in_a_passage_whose_end_nobody_told_is_a_failure(
+    session: Callable[..., SpeechSession],
+) -> None:
+    it = session(lambda peer: say_one(peer, stop=False))
+    it.speak(["Hello."], complete=False)
+    heard(it)
+    assert it.failure is not None and not it.ended
+
+
+def test_what_a_busy_service_asks_for_is_kept(session: Callable[..., SpeechSession]) -> None:
+    def busy(peer: scripted.Peer) -> None:
+        peer.accept()
+        peer.read_frame()
+        peer.text('{"type": "error", "message": "busy", "status_code": 429}')
+        peer.read_all()
+
+    it = session(busy)
+    it.speak(["Hello."], complete=True)
+    heard(it)
+    assert it.error is not None and it.error.busy and not it.permanent
+
+
+def test_a_session_speaks_in_the_format_of_the_one_before(session: Callable[..., SpeechSession]) -> None:
+    it = session(Voice())
+    it.format = Format(2 * RATE, 2)
+    it.speak(["Hello there."], complete=True)
+    assert len(heard(it)) == 4 * len(sound("Hello there.")) and it.format == Format(2 * RATE, 2)
