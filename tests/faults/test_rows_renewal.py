@@ -14,7 +14,7 @@ from tools.authority import Authority
 from tools.proxy import Proxy, Toxics
 from tools.scripted import Peer, Scripted
 
-from agent import services
+from agent import grants
 from agent.events import AudioArrived, Spoken
 from agent.protocols import neuphonic, playai
 from faults.conftest import Figure
@@ -88,7 +88,7 @@ def test_row_34_an_address_of_playai_is_renewed_before_or_when_it_has_grown_old(
     figure: Figure, monkeypatch: pytest.MonkeyPatch, honest: bool
 ) -> None:
     """``honest``: the address lives as long as it was said to. Otherwise it is refused, and asked for anew at once."""
-    monkeypatch.setattr(services, "GRANT_MARGIN_SECONDS", 0.1)
+    monkeypatch.setattr(grants, "GRANT_MARGIN_SECONDS", 0.1)
     service = Expiring(0.3, honest=honest)
     over = threading.Event()
     with Scripted(service.script) as server, Speaking(synthesis(server.port, "playai")) as speaking:
