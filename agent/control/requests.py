@@ -84,7 +84,18 @@ class Refused:
     why: str
 
 
-Request = SayText | BeginText | PieceOfText | CompleteText | BeSilent | TellStatus | SetVolume | SetMute | SetMicrophone | Refused
+Request = (
+    SayText
+    | BeginText
+    | PieceOfText
+    | CompleteText
+    | BeSilent
+    | TellStatus
+    | SetVolume
+    | SetMute
+    | SetMicrophone
+    | Refused
+)
 
 
 def read_request(line: bytes) -> Request:

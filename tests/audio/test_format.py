@@ -22,7 +22,9 @@ def test_bytes_of_a_duration_are_whole_samples_of_every_channel(rate: int, chann
     assert abs(form.seconds_of(nbytes) - seconds) <= 1 / rate
 
 
-@pytest.mark.parametrize(("rate", "channels"), [(0, 1), (1, 1), (-8000, 1), (4_000_000_000, 1), (16000, 0), (16000, 64)])
+@pytest.mark.parametrize(
+    ("rate", "channels"), [(0, 1), (1, 1), (-8000, 1), (4_000_000_000, 1), (16000, 0), (16000, 64)]
+)
 def test_a_format_no_card_has_is_refused_in_a_sentence(rate: int, channels: int) -> None:
     with pytest.raises(AudioError, match=f"{rate} Hz with {channels} channels cannot be handled: use"):
         Format(rate, channels)
