@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -13,6 +14,8 @@ _HAVE_THEIR_OWN = ("run", "say", "transcribe", "server")
 def main() -> int:
     """As ``agent.cli.main``, which takes a moment to be imported: whoever is ended in that moment ends by 130 (SIGINT)
     or 143 (SIGTERM)."""
+    if sys.argv[1:2] == ["run"]:
+        gc.disable()  # a start only makes what stays; the daemon turns it on again when it is ready
     before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
     from agent.cli import main as run
 

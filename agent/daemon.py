@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import queue
@@ -110,6 +111,9 @@ class Daemon:
             self._service.ready(status.line)
         finally:
             held.set()
+        # What is there by now stays to the end: the collector need never look at it.
+        gc.freeze()
+        gc.enable()
         if self._captions is not None:
             self._captions.start()
         if self._own_server is not None:

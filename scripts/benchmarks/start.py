@@ -82,7 +82,7 @@ def daemon(folder: Path, ready: Ready, arguments: list[str]) -> Iterator[tuple[s
     """A daemon, and how long it took."""
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "agent.cli", "run", *arguments],
+        [sys.executable, "-m", "agent", "run", *arguments],
         cwd=ROOT,
         env=environment(folder, ready),
         stdout=subprocess.DEVNULL,
