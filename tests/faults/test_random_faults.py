@@ -48,7 +48,7 @@ class Moody:
 
     def script(self, peer: Peer) -> None:
         with self._lock:
-            mood = "calm" if self.calm else self._dice.choice(["calm", "refuses", "hangs up", *self._faults])
+            mood = "calm" if self.calm else self._dice.choice(["refuses", "hangs up", *self._faults, *["calm"] * 8])
             after = self._dice.randrange(5)
             self.came[mood] = self.came.get(mood, 0) + 1
         if mood == "refuses":

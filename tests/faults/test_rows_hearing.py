@@ -27,24 +27,28 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_row_16_a_black_hole_costs_no_frame(hurried: None, figure: Figure) -> None:
     """M: what was sent into the hole is sent again on the next connection, in order, whole."""
     sessions = Sessions()
-    with Scripted(transcribes(sessions, "all of it")) as server, Proxy(server.port) as proxy:
-        with Hearing(proxy.port) as hearing:
-            numbers = hearing.say(10)
-            sessions.await_one().await_frames(5)
-            proxy.up.black_hole = proxy.down.black_hole = True
-            numbers += hearing.say(10)
-            began = time.monotonic()
-            hearing.inbox.until(lambda: any(isinstance(each, ServiceDown) for each in hearing.inbox.events))
-            took = time.monotonic() - began
-            proxy.up.black_hole = proxy.down.black_hole = False
-            proxy.cut()
-            numbers += hearing.say(10) + hearing.say(4, loud=False)
-            (heard,) = hearing.heard(1)
-            assert heard.text == "all of it" and hearing.gaps == []
+    with (
+        Scripted(transcribes(sessions, "all of it")) as server,
+        Proxy(server.port) as proxy,
+        Hearing(proxy.port) as hearing,
+    ):
+        numbers = hearing.say(10)
+        sessions.await_one().await_frames(5)
+        proxy.up.black_hole = proxy.down.black_hole = True
+        numbers += hearing.say(10)
+        began = time.monotonic()
+        hearing.inbox.until(lambda: any(isinstance(each, ServiceDown) for each in hearing.inbox.events))
+        took = time.monotonic() - began
+        proxy.up.black_hole = proxy.down.black_hole = False
+        proxy.cut()
+        numbers += hearing.say(10) + hearing.say(4, loud=False)
+        (heard,) = hearing.heard(1)
+        assert heard.text == "all of it" and hearing.gaps == []
     whole = [session for session in sessions if session.eofs == 1 and session.frames]
     assert [session.frames for session in whole] == [numbers[: len(whole[0].frames)]]
     assert len(whole[0].frames) >= 30 and took < 2.0
-    figure(16, f"noticed after {took:.2f} s (0.4 s here, 9.5 s as shipped), {len(whole[0].frames)} frames sent in order")
+    sent = len(whole[0].frames)
+    figure(16, f"noticed after {took:.2f} s (0.4 s here, 9.5 s as shipped), {sent} frames sent in order")
 
 
 def test_row_22_frames_wait_for_a_service_that_reads_nothing_and_go_to_the_next(
