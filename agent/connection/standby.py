@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from agent.connection.farewells import FAREWELL_SECONDS, Farewells, part
+from agent.connection.farewells import FAREWELL_SECONDS, LOOK_SECONDS, Farewells, part
 from agent.connection.waiting import HasFileno
 from agent.errors import AgentError, ServiceError
 from agent.events import Event, ServiceDown, ServiceUp
@@ -73,6 +73,7 @@ class Standby:
         self._closed = False
         self._given_up = Deadline(None)  # when a dial under way is not waited for any more, once it is closed
         self._dialling: threading.Thread | None = None
+        self._parting = False  # what was dialled came too late and is being taken leave of
         self._farewells = Farewells()
         self._connection: Connection | None = None
         self._since = 0.0  # when the connection in standby was ready
@@ -187,8 +188,12 @@ class Standby:
         on it, and its thread ends by itself, at the latest with the dial's own deadline. Twice is safe."""
         self.release(deadline)
         self._farewells.join(deadline)
-        if self._dialling is not None:
-            self._dialling.join(deadline.within(self._given_up.remaining() or 0.0).remaining())
+        dialling = self._dialling
+        # A connection that came too late is taken leave of by the thread that dialled it: that is waited for.
+        while dialling is not None and dialling.is_alive() and not deadline.over:
+            if self._given_up.over and not self._parting:
+                break
+            dialling.join(deadline.within(LOOK_SECONDS).remaining())
         self._dialled.close()
 
     def _check(self) -> None:
@@ -266,6 +271,7 @@ class Standby:
         finally:
             with self._lock:
                 closed = self._closed
+                self._parting = closed
                 if not closed:
                     self._dialled.put(found)
             if closed and not isinstance(found, ServiceError):

@@ -280,6 +280,29 @@ def test_closing_does_not_wait_for_a_dial_that_hangs() -> None:
         assert time.monotonic() - began < 0.9
 
 
+def test_a_connection_that_came_too_late_gets_its_end_mark_before_closing_is_over() -> None:
+    """Story: the daemon ended while a connection was being dialled; the process left before its goodbye was said."""
+    frames: list[tuple[int, bytes]] = []
+    late = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        late.wait(10)
+        peer.accept()
+        frames.append(peer.read_frame())
+        peer.over.wait(0.4)  # longer than a dial under way is waited for
+        frames.append(peer.read_frame())
+        peer.send(close_frame(1000))
+
+    with Scripted(script) as server:
+        kit = Kit(server.url)
+        kit.standby.mind()
+        assert server.arrived.acquire(timeout=5)
+        threading.Timer(0.05, late.set).start()
+        kit.standby.close(Deadline(5))
+        assert frames == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
+
+
 def test_row_55_a_flapping_service_costs_no_threads_and_few_connects() -> None:
     with (
         Scripted(refuses("503 Later"), hangs_up(), refuses("503 Later"), polite) as server,
