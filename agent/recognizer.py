@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from agent.connection.farewells import Farewells, part
+from agent.connection.farewells import ABORT_SECONDS, GENTLE_SECONDS, Farewells, Haste
 from agent.connection.standby import Standby
 from agent.connection.waiting import wait
 from agent.events import Event, Gap, Partial, SpeechBegan, SpeechEnded
@@ -76,6 +76,7 @@ class Recognizer(Worker):
         self._stretches: deque[Stretch] = deque()
         self._session: HearingSession | None = None
         self._farewells = Farewells()
+        self._leave_by = Haste(None)
         self._settle_seconds = settle_seconds or 0.0
         self._learns = settle_seconds is not None
         self._away_since: float | None = None
@@ -99,6 +100,7 @@ class Recognizer(Worker):
 
     def abort(self) -> None:
         self._frames.close()
+        self._leave_by.hasten(Deadline(ABORT_SECONDS))
         self._mailbox.put("abort")
 
     # --- the thread
@@ -310,8 +312,11 @@ class Recognizer(Worker):
 
     def _leave(self) -> None:
         session, self._session = self._session, None
-        if session is not None:
-            for transcript in session.part(part(session.connection, 1.0)):
+        self._leave_by.hasten(Deadline(GENTLE_SECONDS))  # and sooner where an abort comes meanwhile
+        standbys = [self._standby] if self._next_standby is None else [self._standby, self._next_standby]
+        said = self._farewells.part_all(session.connection if session else None, standbys, self._leave_by)
+        if session is not None and self._stretches:
+            for transcript in session.part(said):
                 self._understand(self._stretches[0], transcript)
             if session.ended:
                 self._finish(self._stretches.popleft(), session.export_id)
@@ -319,9 +324,5 @@ class Recognizer(Worker):
             self._give_up(self._stretches.popleft(), "the end came before its transcript")
         if (left := seconds_of(self._frames.take(self._frames.held))) > 0:
             self.report(Gap(self._clock, left, "the end came before it was sent"))
-        self._standby.close(Deadline(2.0))
-        if self._next_standby is not None:
-            self._next_standby.close(Deadline(0.0))
         self._frames.release()
         self._mailbox.close()
-        self._farewells.join(Deadline(2.0))

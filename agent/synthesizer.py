@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from agent.audio.ring import RingBuffer
-from agent.connection.farewells import Farewells, Haste
+from agent.connection.farewells import ABORT_SECONDS, GENTLE_SECONDS, Farewells, Haste
 from agent.connection.standby import Standby
 from agent.connection.waiting import wait
 from agent.errors import AudioError, ServiceError
@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 ROUND_SECONDS = 1.0
 """The longest the loop waits for anything: the heartbeat must go on while nothing happens."""
 
-GENTLE_SECONDS, ABORT_SECONDS = 1.5, 0.5
-"""How long the goodbye to all services may take, at the end and at an end by force."""
 
 PIECE_BYTES = 8192
 """What is put into the ring at once: while that is full, the heartbeat goes on between pieces."""

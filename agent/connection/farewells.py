@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 FAREWELL_SECONDS = 2.0
 """How long a service may take over its part of the goodbye."""
 
+GENTLE_SECONDS, ABORT_SECONDS = 1.5, 0.5
+"""How long a stage's goodbye to all services may take, at its end and at an end by force."""
+
 LOOK_SECONDS = 0.1
 """How often a goodbye under way looks whether it is to be cut short."""
 
