@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from tools.gathered import Gathered
-from tools.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Scripted, close_frame, frame, mute, refuses
+from tools.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Scripted, close_frame, frame, mute, refuses, silent
 
 from agent.audio.frames import FrameQueue
 from agent.connection import connect
@@ -33,16 +34,26 @@ class Service:
     """A transcription service. ``heard``: the sound of each connection; ``eofs``: how many end marks each was given.
 
     ``dies_after``: a connection that has been given so many bytes hangs up; only the first ``deaths`` do. ``answers``:
-    whether a final and an export ID follow ``eof``. ``final_each``: a final after so many bytes.
+    whether a final and an export ID follow ``eof``. ``final_each``: a final after so many bytes, ``final_words``: with
+    a word that ends after half a second.
     """
 
     def __init__(
-        self, *, dies_after: int | None = None, deaths: int = 0, answers: bool = True, final_each: int | None = None
+        self,
+        *,
+        dies_after: int | None = None,
+        deaths: int = 0,
+        answers: bool = True,
+        final_each: int | None = None,
+        final_words: bool = False,
+        partials: bool = True,
     ) -> None:
         self.heard: list[bytes] = []
         self.eofs: list[int] = []
         self.changed = threading.Condition()
         self._dies_after, self._deaths, self._answers, self._final_each = dies_after, deaths, answers, final_each
+        self._words = [{"word": "all", "start": 0.0, "end": 0.5, "conf": 1.0}] if final_words else []
+        self._partials = partials
 
     def __call__(self, peer: Peer) -> None:
         peer.accept()
@@ -63,10 +74,11 @@ class Service:
                     self.heard[mine] += data
                     self.changed.notify_all()
                 size = len(self.heard[mine])
-                peer.text(json.dumps({"partial": f"{size // FRAME} frames"}))
+                if self._partials:
+                    peer.text(json.dumps({"partial": f"{size // FRAME} frames"}))
                 if self._final_each and size // self._final_each > finals:
                     finals += 1
-                    peer.text(json.dumps({"result": [], "text": f"final {finals}"}))
+                    peer.text(json.dumps({"result": self._words, "text": f"final {finals}"}))
                 if self._deaths and self._dies_after is not None and size >= self._dies_after:
                     self._deaths -= 1
                     return
@@ -99,7 +111,8 @@ class Stage:
         def open(deadline: Deadline):  # type: ignore[no-untyped-def]
             return connect(transcription.Client(f"ws://127.0.0.1:{port}/", None), deadline, ping_seconds=None)
 
-        standby = Standby("transcription", open, self.events, backoff=Backoff(0.01, 0.05, seed=1), dial_seconds=2.0)
+        backoff = Backoff(0.01, 0.05, seed=1)
+        standby = Standby("transcription", open, self.events, eager=False, backoff=backoff, dial_seconds=2.0)
         turns = Turns(any, silence_seconds=0.3, turn_seconds=30.0, pre_roll_seconds=0.0)
         self.recognizer = Recognizer(
             self.frames,
@@ -268,3 +281,50 @@ def test_a_stop_before_anything_was_said_ends_at_once(stage: Callable[..., Stage
     it = stage(service)
     it.end()
     assert it.events.of(Heard) == []
+
+
+def test_an_abort_ends_soon_whatever_the_peer_does(stage: Callable[..., Stage]) -> None:
+    """A server that accepted and went deaf cost the session's goodbye, then the standby's, then the dial's, one after
+    the other: the daemon could not be ended in time and left with 70."""
+    it = stage(silent)
+    it.hear(*frames(0, 5))
+    it.events.await_first(SpeechBegan)
+    began = time.monotonic()
+    it.recognizer.abort()
+    assert it.recognizer.join(Deadline(5.0))
+    assert time.monotonic() - began < 2.0
+    assert len(it.events.of(Heard)) == 1
+
+
+def test_nobody_else_is_dialled_while_somebody_speaks(stage: Callable[..., Stage]) -> None:
+    """A server that knows one client at a time forgot what the first had said when the next connection was opened."""
+    service = Service()
+    it = stage(service)
+    it.hear(*frames(0, 5))
+    service.await_bytes(5 * FRAME)
+    assert len(service.heard) == 1
+    it.hear(SILENCE, SILENCE, SILENCE)
+    it.events.await_first(Heard)
+    it.end()
+
+
+def test_captions_that_break_off_send_again_all_that_their_words_do_not_cover(stage: Callable[..., Stage]) -> None:
+    """A final was taken for an answer to all that had been sent: after a break the rest of a file was never heard."""
+    service = Service(dies_after=20 * FRAME, deaths=1, final_each=20 * FRAME, final_words=True)
+    it = stage(service, captions=True)
+    it.hear(*frames(0, 20))
+    it.events.await_first(ServiceDown)
+    it.hear(*frames(20, 2))
+    it.end()
+    second = service.used()[1]
+    # The words of the final end after half a second, so what came after that is said again.
+    assert second == b"".join(frames(5, 17))
+    assert it.events.of(Gap) == []
+
+
+def test_a_service_that_never_answers_is_trouble_and_not_silence(stage: Callable[..., Stage]) -> None:
+    """A server whose seats were all taken gave an empty transcript, as if nothing had been said."""
+    it = stage(Service(answers=False, partials=False), answer_seconds=0.3)
+    it.hear(*frames(0, 5), SILENCE, SILENCE, SILENCE)
+    down = it.events.await_first(ServiceDown)
+    assert "no transcript came" in down.reason
