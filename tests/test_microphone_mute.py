@@ -43,7 +43,6 @@ def frames_until(queue: FrameQueue, wanted: bytes) -> None:
 def test_mute_closes_the_source_and_unmute_opens_it_again() -> None:
     Ears.opened = Ears.closed = 0
     events, queue = Gathered(), FrameQueue(5.0)
-    queue.open()
     microphone = Microphone(queue, Ears, events)
     microphone.mute()
     microphone.start()
