@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-_PRIVATE = (
+PRIVATE_NETWORKS = (
     "127.0.0.0/8",
     "10.0.0.0/8",
     "172.16.0.0/12",
@@ -34,7 +34,7 @@ def is_private_host(host: str) -> bool:
         return bool(host) and not number and ("." not in host or host.endswith(_PRIVATE_NAMES))
     mapped = getattr(address, "ipv4_mapped", None)
     address = mapped or address
-    return any(address in network for network in map(ipaddress.ip_network, _PRIVATE))
+    return any(address in network for network in map(ipaddress.ip_network, PRIVATE_NETWORKS))
 
 
 def what_is_wrong(url: str, schemes: tuple[str, ...]) -> str | None:

@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
+from agent.config.addresses import PRIVATE_NETWORKS
 from agent.threads import Deadline
 
 STAGGER_SECONDS = 0.25
@@ -18,19 +19,7 @@ STAGGER_SECONDS = 0.25
 USER_TIMEOUT_SECONDS = 10.0
 """Data that nobody acknowledges for so long ends the connection; the system's own patience is a quarter of an hour."""
 
-_NEAR = tuple(
-    ipaddress.ip_network(network)
-    for network in (
-        "127.0.0.0/8",
-        "10.0.0.0/8",
-        "172.16.0.0/12",
-        "192.168.0.0/16",
-        "169.254.0.0/16",
-        "::1/128",
-        "fc00::/7",
-        "fe80::/10",
-    )
-)
+_NEAR = tuple(ipaddress.ip_network(network) for network in PRIVATE_NETWORKS)
 
 
 @dataclass(frozen=True)
