@@ -214,9 +214,11 @@ class Connection:
             self._close_sent = True
 
     def _write(self) -> None:
-        while self._pongs and len(self._out) < _WRITE_BYTES and not self._close_sent:
-            self._queue(self._pongs.popleft(), ABNF.OPCODE_PONG)
-        while self._out and not self._broken:
+        while not self._broken:
+            while self._pongs and len(self._out) < _WRITE_BYTES and not self._close_sent:
+                self._queue(self._pongs.popleft(), ABNF.OPCODE_PONG)
+            if not self._out:
+                break
             # The buffer only grows at its end, so a repeated TLS write begins with the same bytes, as it has to.
             try:
                 sent = self._sock.send(self._out[:_WRITE_BYTES])
