@@ -21,19 +21,21 @@ def doctor(path: str | None, *, as_json: bool = False, bundle: str | None = None
     """Looks at everything and prints what it found. 0 where nothing is broken, 78 where the configuration or a key is,
     else 69.
 
-    As root, where the service is installed, the examination runs as the service does; ``here`` prevents that. With
-    ``bundle`` it runs here as well, because the archive is to hold what only root may read.
+    As root, where the service is installed, the examination runs as the service does; ``here`` prevents that. The
+    archive of ``bundle`` is written by whoever calls, since it is to hold what only root may read.
     """
-    if not here and bundle is None:
-        why = sandbox.why_not()
-        if why is None:
-            return sandbox.run_inside(_arguments(path, as_json))
+    why = None if here else sandbox.why_not()
+    as_service = not here and why is None
+    if as_service and bundle is None:
+        return sandbox.run_inside([*_arguments(path), *(["--json"] if as_json else [])])
+    if why is not None:
         print(f"({why})", file=sys.stderr)
     set_up_logging("error", os.environ)
     loaded = _loaded(path)
     hide_keys(loaded.config)
     found: list[Finding] = []
-    for finding in examine(path, os.environ):
+    seen = sandbox.findings_inside(_arguments(path)) if as_service else None
+    for finding in examine(path, os.environ) if seen is None else seen:
         found.append(finding)
         if not as_json:
             print("\n".join(lines(finding)), flush=True)
@@ -48,8 +50,8 @@ def doctor(path: str | None, *, as_json: bool = False, bundle: str | None = None
     return code
 
 
-def _arguments(path: str | None, as_json: bool) -> list[str]:
-    return [*(["--config", os.path.abspath(path)] if path else []), *(["--json"] if as_json else [])]
+def _arguments(path: str | None) -> list[str]:
+    return ["--config", os.path.abspath(path)] if path else []
 
 
 def _loaded(path: str | None) -> Loaded:

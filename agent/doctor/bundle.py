@@ -35,8 +35,9 @@ _PACKAGES = ("edge-voice-agent", "websocket-client", "websockets", "PyAudio", "m
 
 
 def write_bundle(path: Path, loaded: Loaded, findings: Sequence[Finding], environ: Mapping[str, str]) -> None:
-    """Writes the archive (``.tar.gz``), for this user alone. Every key that the configuration leads to, and every
-    variable that could be one, is ``***`` in it. Raises ``UsageError`` where it cannot be written."""
+    """Writes the archive (``.tar.gz``), for this user alone; with sudo, for the user who typed it. Every key that the
+    configuration leads to, and every variable that could be one, is ``***`` in it. Raises ``UsageError`` where it
+    cannot be written."""
     secrets = list(_secrets(loaded, environ))
     contents = {
         "configuration.yaml": describe(loaded.config, loaded.origins),
@@ -50,6 +51,7 @@ def write_bundle(path: Path, loaded: Loaded, findings: Sequence[Finding], enviro
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+            _give_away(file.fileno(), environ)
             for name, text in contents.items():
                 data = masked(text, secrets).encode("utf-8", "replace")[-LARGEST_BYTES:]
                 entry = tarfile.TarInfo(f"{FOLDER}/{name}")
@@ -57,6 +59,13 @@ def write_bundle(path: Path, loaded: Loaded, findings: Sequence[Finding], enviro
                 archive.addfile(entry, io.BytesIO(data))
     except OSError as error:
         raise UsageError(f"the archive {path} cannot be written: {error.strerror}") from error
+
+
+def _give_away(descriptor: int, environ: Mapping[str, str]) -> None:
+    """To the user who typed sudo: whoever sends the archive to somebody should not need root for that."""
+    ids = environ.get("SUDO_UID", ""), environ.get("SUDO_GID", "")
+    if os.geteuid() == 0 and all(each.isascii() and each.isdigit() for each in ids):
+        os.fchown(descriptor, int(ids[0]), int(ids[1]))
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
 from agent.doctor import systemd
-from agent.doctor.clock import check_clock
+from agent.doctor.clock import check_clock, is_synchronised
 from agent.doctor.configuration import check_configuration
 from agent.doctor.disk import check_disk
 from agent.doctor.finding import Finding
@@ -16,6 +16,8 @@ from agent.doctor.local import check_local
 from agent.doctor.network import check_services
 from agent.doctor.sound import check_microphone, check_speaker
 from agent.doctor.systemd import check_systemd, is_active, is_installed
+from agent.doctor.told import Told
+from agent.doctor.user import check_user
 from agent.safe import safe
 from agent.service import Paths
 
@@ -29,10 +31,12 @@ def examine(
     loaded, found = check_configuration(path, environ)
     yield from found
     usable = not any(finding.verdict == "broken" for finding in found)
-    state = show()
+    yield check_user()
+    told = Told.of(environ)
+    state = show() if told is None else told.unit
     if usable:
         yield from check_keys(loaded, installed=is_installed(state))
-    yield check_clock()
+    yield check_clock(synchronised=is_synchronised if told is None else lambda: told.synchronised)
     if usable:
         mode = loaded.config.conversation.mode
         yield from check_services(loaded)

@@ -19,7 +19,6 @@ from agent.server.speech import Manner
 from agent.threads import Deadline
 
 START_SECONDS = 15.0
-RECOGNISER = "pip install 'edge-voice-agent[recognition]' (into the environment that voice-agent runs in)"
 
 _LIBRARIES = {"moonshine": "moonshine_voice", "vosk": "vosk"}
 
@@ -108,10 +107,10 @@ def _recogniser(loaded: Loaded) -> Finding:
         if isinstance(engine, Deaf):
             engine.open()
     except AgentError as error:
-        return Finding(subject, BROKEN, str(error), RECOGNISER)
+        return Finding(subject, BROKEN, str(error), recognition.remedy())
     # Its model is not loaded here: that takes seconds, and 200 MB.
     name = type(engine).__name__.lower()
     library = _LIBRARIES.get(name)
     if library is not None and importlib.util.find_spec(library) is None:
-        return Finding(subject, BROKEN, f"{name} is not installed", RECOGNISER)
+        return Finding(subject, BROKEN, f"{name} is not installed", recognition.remedy())
     return Finding(subject, FINE, f"{name} is there")

@@ -17,7 +17,7 @@ Show = Callable[[], "dict[str, str] | None"]
 
 
 def show() -> dict[str, str] | None:
-    """The properties of the unit; ``None`` where systemd does not run."""
+    """The properties of the unit; ``None`` where systemd does not run, or does not answer."""
     if not RUNNING.is_dir():
         return None
     try:
@@ -28,6 +28,8 @@ def show() -> dict[str, str] | None:
             timeout=PATIENCE_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode:
         return None
     pairs = (line.partition("=") for line in done.stdout.splitlines())
     return {name: value for name, _, value in pairs}

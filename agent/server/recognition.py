@@ -10,11 +10,8 @@ from agent.errors import AudioError, UsageError
 from agent.protocols.events import Transcript, Word
 
 RECOGNISERS = ("auto", "moonshine", "vosk", "script", "none")
-_MISSING = (
-    "there is no recogniser on this machine: install the extra recognition "
-    "(pip install 'edge-voice-agent[recognition]'), or the extra vosk, "
-    "and name the directory of a model with server.model_path"
-)
+ADD_RECOGNITION = Path(__file__).parents[2] / "add-recognition"
+"""What the Debian package has beside its library, and a clone has not."""
 
 
 class Ear(Protocol):
@@ -52,6 +49,13 @@ class Deaf:
         raise AudioError(self._reason)
 
 
+def remedy() -> str:
+    """How a machine that has no recogniser gets one: the command to type."""
+    if ADD_RECOGNITION.exists():
+        return f"sudo {ADD_RECOGNITION}"
+    return "pip install 'edge-voice-agent[recognition]' (into the environment that voice-agent runs in)"
+
+
 def find(name: str, model_path: str | None, script: str | None) -> Recogniser:
     """The engine called ``name``, one of ``RECOGNISERS``. ``auto`` is moonshine where it is installed, else vosk where
     it is and a model is named. Raises ``UsageError`` for a script that cannot be read or is not named, and for vosk
@@ -81,7 +85,10 @@ def find(name: str, model_path: str | None, script: str | None) -> Recogniser:
         return Vosk(model_path)
     if name == "none":
         return Deaf("this server does not recognise speech: start it with --recognition auto")
-    return Deaf(_MISSING)
+    return Deaf(
+        f"there is no recogniser on this machine: {remedy()}; or install the extra vosk, and name the directory of a "
+        "model with server.model_path"
+    )
 
 
 def spread(text: str, start_seconds: float, end_seconds: float, confidence: float = 1.0) -> tuple[Word, ...]:

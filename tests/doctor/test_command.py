@@ -64,9 +64,11 @@ def test_the_archive_holds_what_helps_and_no_key(tmp_path: Path) -> None:
         '  vachana: {url: "ws://127.0.0.1:9/", api_key: {env: VACHANA}}\n'
     )
     archive = tmp_path / "support.tar.gz"
-    done = doctor(tmp_path, text, "--bundle", str(archive), VACHANA=secrets["env"], SOME_API_TOKEN=secrets["other"])
+    others = {"SOME_API_TOKEN": secrets["other"], "SUDO_UID": "1234", "SUDO_GID": "1234"}
+    done = doctor(tmp_path, text, "--bundle", str(archive), VACHANA=secrets["env"], **others)
     assert done.returncode == 69, done.stderr
     assert archive.stat().st_mode & 0o777 == 0o600
+    assert archive.stat().st_uid == (os.geteuid() or 1234)  # whoever typed sudo need not be root to send it
     with tarfile.open(archive) as opened:
         members = {Path(entry.name).name: opened.extractfile(entry).read() for entry in opened}  # type: ignore[union-attr]
     assert {"configuration.yaml", "doctor.json", "versions.txt", "devices.txt", "journal.txt"} <= set(members)

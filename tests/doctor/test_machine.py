@@ -17,11 +17,14 @@ from agent.config import Loaded
 from agent.doctor.clock import check_clock
 from agent.doctor.configuration import check_configuration
 from agent.doctor.disk import check_disk
+from agent.doctor.examination import examine
 from agent.doctor.finding import BROKEN, DOUBTFUL, FINE, Finding, exit_code
 from agent.doctor.keys import check_keys
 from agent.doctor.local import check_local
-from agent.doctor.sandbox import properties
+from agent.doctor.sandbox import program, properties
 from agent.doctor.systemd import check_systemd
+from agent.doctor.told import Told
+from agent.doctor.user import check_user
 from agent.service import Paths
 
 Read = Callable[[str], Loaded]
@@ -151,6 +154,18 @@ def test_a_recogniser_that_is_missing_is_named_with_the_command_that_installs_it
     assert exit_code([recogniser]) == 69
 
 
+def test_where_the_package_is_installed_its_own_command_adds_the_recogniser(
+    loaded: Read, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # It said pip, which Debian's Python refuses.
+    command = tmp_path / "add-recognition"
+    command.write_text("")
+    monkeypatch.setattr("agent.server.recognition.ADD_RECOGNITION", command)
+    monkeypatch.setattr("agent.server.recognition._is_installed", lambda module: False)
+    found = {finding.subject: finding for finding in check_local(loaded("server: {speech: tone}\n"))}
+    assert found["local recogniser"].cure == f"sudo {command}"
+
+
 def test_nothing_local_is_looked_at_where_nothing_is_local(loaded: Read) -> None:
     assert check_local(loaded(NEUPHONIC + "  neuphonic: {api_key: some-key}\n")) == []
 
@@ -185,6 +200,41 @@ def test_the_sandbox_is_that_of_the_unit_without_what_would_disturb_the_daemon()
     assert {"DynamicUser", "ProtectSystem", "LoadCredential", "StateDirectory", "SystemCallFilter"} <= names
     assert not names & {"Type", "ExecStart", "WatchdogSec", "Restart", "RuntimeDirectory", "NotifyAccess"}
     assert "User=voice-agent" in found  # or the directories would change their owner under the daemon
+
+
+@pytest.mark.parametrize(
+    ("starts", "arguments", "wanted"),
+    [
+        ("/usr/bin/voice-agent run", [], "/usr/bin/voice-agent doctor --here"),
+        ("-/usr/bin/voice-agent run", ["--json"], "/usr/bin/voice-agent doctor --here --json"),
+        ("/opt/va/run --config /etc/x.yaml", [], None),
+        ("/a run --config /etc/x.yaml", [], "/a doctor --here --config /etc/x.yaml"),
+        ("/a run --config /etc/x.yaml", ["--config", "/y"], "/a doctor --here --config /y"),
+    ],
+)
+def test_the_program_is_that_of_the_unit(starts: str, arguments: list[str], wanted: str | None) -> None:
+    # It was this Python with "-m agent.cli", which knows nothing of a library that the package keeps to itself.
+    unit = f"[Service]\nExecStart=/bin/false run\n# a drop-in\n[Service]\nExecStart=\nExecStart={starts}\n"
+    assert program(unit, arguments) == (wanted.split() if wanted else [sys.argv[0], "doctor", "--here", *arguments])
+
+
+def test_what_root_was_told_by_systemd_is_believed_where_systemd_does_not_answer(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("microphone: {device: none}\nspeaker: {device: none}\nserver: {start: false}\n")
+    name, _, value = Told({**ACTIVE, "StatusText": 'a "$b" %c'}, synchronised=False).as_variable().partition("=")
+    found = {finding.subject: finding for finding in examine(file, {name: value}, show=lambda: None)}
+    assert 'a "$b" %c' in found["systemd"].saw
+    assert found["clock"].verdict == DOUBTFUL
+    for nonsense in ("", "[]", "{}", '{"other": 1}'):
+        assert Told.of({name: nonsense}) == Told()
+
+
+@pytest.mark.parametrize(("facts", "words"), [("1 2", "inside a sandbox"), ("0 0", "without the sandbox")])
+def test_who_examines_is_told(tmp_path: Path, facts: str, words: str) -> None:
+    new, filtered = facts.split()
+    (tmp_path / "status").write_text(f"Name:\tpython3\nGroups:\t \nNoNewPrivs:\t{new}\nSeccomp:\t{filtered}\n")
+    found = check_user(tmp_path / "status")
+    assert f"(uid {os.geteuid()})" in found.saw and words in found.saw
 
 
 def test_the_exit_code_is_that_of_the_worst() -> None:
