@@ -292,6 +292,7 @@ class Daemon:
                 steps.callback(self._parts.responder.abort)  # an answer that has not come yet will not be said any more
             steps.callback(self._shut_doors)
             self._service.stopping()
+        self._service.tell_again()
         log.info("ended")
         return self._code
 
@@ -319,6 +320,7 @@ class Daemon:
     def _tend(self) -> None:
         """While the workers flow out, what they report is still taken: the last transcript, how utterances ended. A
         hush still counts."""
+        self._service.tell_again()
         while True:
             try:
                 event = self.inbox.get_nowait()

@@ -101,6 +101,69 @@ def test_a_supervisor_that_goes_away_is_no_trouble(systemd: tuple[socket.socket,
     everything_said(service)
 
 
+def fill(address: str) -> int:
+    """Has others say so much that nothing more goes in; how many messages that were."""
+    for count in range(100_000):
+        # Each from a socket of its own: what one may have on the way is limited as well.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+            other.setblocking(False)
+            other.connect(address)
+            try:
+                other.send(b"STATUS=of another")
+            except BlockingIOError:
+                return count
+    raise AssertionError("it takes everything")
+
+
+def drain(sock: socket.socket, count: int) -> None:
+    assert {sock.recv(4096) for _ in range(count)} == {b"STATUS=of another"}
+
+
+def test_a_supervisor_that_does_not_read_is_not_waited_for(systemd: tuple[socket.socket, str]) -> None:
+    # Each status held the main thread up for a second.
+    _, address = systemd
+    service = Service({"NOTIFY_SOCKET": address})
+    fill(address)
+    began = time.monotonic()
+    assert not any(service.status(f"number {number}") for number in range(40))
+    assert time.monotonic() - began < 20
+
+
+def test_what_did_not_fit_is_told_at_the_next_occasion_and_of_a_status_only_the_latest(
+    systemd: tuple[socket.socket, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    sock, address = systemd
+    service = Service({"NOTIFY_SOCKET": address})
+    count = fill(address)
+    for said in (service.ready("starting"), service.status("listening"), service.status("thinking"), service.pet()):
+        assert not said
+    drain(sock, count)
+    assert service.pet()
+    assert [heard(sock) for _ in range(3)] == ["READY=1\nSTATUS=starting", "STATUS=thinking", "WATCHDOG=1"]
+    assert service.status("speaking")
+    assert heard(sock) == "STATUS=speaking"
+    assert [record.levelname for record in caplog.records if "systemd" in record.message] == ["WARNING"]
+
+
+def test_the_words_on_which_systemd_acts_are_kept_in_their_order(systemd: tuple[socket.socket, str]) -> None:
+    sock, address = systemd
+    service = Service({"NOTIFY_SOCKET": address})
+    count = fill(address)
+    service.ready("up")
+    for number in range(3):
+        service.reloading()
+        service.ready(f"reloaded {number}")
+    service.pet()
+    service.stopping()
+    drain(sock, count)
+    assert service.tell_again()
+    words = [heard(sock).partition("\nMONOTONIC_USEC")[0] for _ in range(5)]
+    assert words == ["READY=1\nSTATUS=up", "RELOADING=1", "READY=1\nSTATUS=reloaded 2", "WATCHDOG=1", "STOPPING=1"]
+    sock.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        sock.recv(4096)
+
+
 def test_a_status_is_one_line_that_cannot_say_more_than_a_status(systemd: tuple[socket.socket, str]) -> None:
     sock, address = systemd
     service = Service({"NOTIFY_SOCKET": address})

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 
 from agent.safe import safe
+from agent.service.flood import Flood
+
+log = logging.getLogger(__name__)
 
 _STATUS_LIMIT = 200
-_PATIENCE_SECONDS = 1.0
 
 
 class Service:
-    """Tells systemd what the service does. Any thread may call anything, and nothing here ever raises: a supervisor
-    that has gone is no reason to fall silent.
+    """Tells systemd what the service does. Any thread may call anything, and nothing here ever raises or waits: a
+    supervisor that has gone, or does not read, is no reason to fall silent.
+
+    What cannot be handed over at once is kept, the latest word of each kind, and told in its order the next time that
+    anything is (``pet`` comes once a second); the log has one line when that begins and one when it is over.
 
     ``environ`` is what systemd gave: ``NOTIFY_SOCKET``, ``WATCHDOG_USEC``, ``WATCHDOG_PID`` (man sd_notify,
     sd_watchdog_enabled).
@@ -25,6 +32,9 @@ class Service:
         self._address = environ.get("NOTIFY_SOCKET", "")
         self._watchdog = _watchdog_seconds(environ)
         self._status: str | None = None
+        self._lock = threading.Lock()
+        self._waiting: dict[str, str] = {}  # by kind, in the order in which they are to be told
+        self._deaf = Flood(log)
 
     @property
     def watchdog_seconds(self) -> float | None:
@@ -35,7 +45,7 @@ class Service:
     def ready(self, status: str) -> bool:
         """The configuration is valid and the threads are up; also said when a reload is through."""
         self._status = _line(status)
-        return self._tell("READY=1", f"STATUS={self._status}")
+        return self._tell("READY", "READY=1", f"STATUS={self._status}")
 
     def status(self, text: str) -> bool:
         """How things are, in words for a person. The same words again are not sent again."""
@@ -43,30 +53,60 @@ class Service:
         if line == self._status:
             return True
         self._status = line
-        return self._tell(f"STATUS={line}")
+        return self._tell("STATUS", f"STATUS={line}")
 
     def reloading(self) -> bool:
         """The configuration is being read again; ``ready`` must follow."""
         # systemd compares this with the moment it sent its signal, on the same clock.
-        return self._tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        return self._tell("RELOADING", "RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> bool:
         """The end has begun: the first thing said after SIGTERM."""
-        return self._tell("STOPPING=1")
+        return self._tell("STOPPING", "STOPPING=1")
 
     def pet(self) -> bool:
         """Every worker moves. Say it only then: a keep-alive from a thread of its own would hide a deadlock."""
-        return self._tell("WATCHDOG=1")
+        return self._tell("WATCHDOG", "WATCHDOG=1")
 
     def extend(self, seconds: float) -> bool:
         """Starting, reloading or stopping takes at most so much longer, counted from now."""
-        return self._tell(f"EXTEND_TIMEOUT_USEC={max(1, int(seconds * 1_000_000))}")
+        return self._tell("EXTEND", f"EXTEND_TIMEOUT_USEC={max(1, int(seconds * 1_000_000))}")
 
-    def _tell(self, *lines: str) -> bool:
-        """Whether the message was handed over."""
+    def tell_again(self) -> bool:
+        """Tells what could not be handed over before; to be called where nothing else is said any more."""
+        with self._lock:
+            return self._tell_waiting()
+
+    def _tell(self, kind: str, *lines: str) -> bool:
+        """Whether the message, and all that waited before it, was handed over."""
         if not self._address:
             return False
-        message = "\n".join(lines)
+        with self._lock:
+            self._keep(kind, "\n".join(lines))
+            return self._tell_waiting()
+
+    def _tell_waiting(self) -> bool:
+        while self._waiting:
+            first = next(iter(self._waiting))
+            if not self._hand_over(self._waiting[first]):
+                self._deaf.happened("systemd does not take what it is told (%s); it is told again", first)
+                return False
+            del self._waiting[first]
+        self._deaf.over("systemd has taken all that it was told")
+        return True
+
+    def _keep(self, kind: str, message: str) -> None:
+        """The latest of its kind, behind all that waits. A reload that was never told of is forgotten with its end when
+        the next one begins; but the word that the start is over stays before both."""
+        if kind == "RELOADING":
+            self._waiting.pop("READY again", None)
+        elif kind == "READY":
+            self._waiting.pop("STATUS", None)  # it has a newer one with it
+            kind = "READY again" if "RELOADING" in self._waiting else "READY"
+        self._waiting.pop(kind, None)
+        self._waiting[kind] = message
+
+    def _hand_over(self, message: str) -> bool:
         try:
             if self._address[0] in "/@":
                 # Not through systemd's library: that takes 5 ms to load, and waits without end for whoever listens.
@@ -98,10 +138,10 @@ def _send(address: str, message: str) -> bool:
     if len(address) < 2:
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.settimeout(_PATIENCE_SECONDS)
+        sock.setblocking(False)
         # An abstract socket is written with @ and begins with a zero byte.
         sock.connect("\0" + address[1:] if address[0] == "@" else address)
-        sock.sendall(message.encode("utf-8"))
+        sock.send(message.encode("utf-8"))  # a datagram is taken whole or not at all
     return True
 
 
