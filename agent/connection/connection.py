@@ -222,11 +222,8 @@ class Connection:
             # The buffer only grows at its end, so a repeated TLS write begins with the same bytes, as it has to.
             try:
                 sent = self._sock.send(self._out[:_WRITE_BYTES])
-            except ssl.SSLWantReadError:
-                self._write_waits_for_read = True
-                return
-            except (ssl.SSLWantWriteError, *_AGAIN):
-                self._write_waits_for_read = False
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError, *_AGAIN) as error:
+                self._write_waits_for_read = isinstance(error, ssl.SSLWantReadError)
                 return
             except (OSError, ValueError) as error:
                 self._broken = _sentence(error)
