@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+from tools.wav import read_wav
 
 from agent.audio.devices import open_sink, open_source
 from agent.audio.file_device import FileSource, PacedSink
 from agent.audio.format import SPEECH, Format
-from agent.audio.wav import read_wav, wav_header
+from agent.audio.wav import wav_header
 from agent.errors import AudioError
 
 

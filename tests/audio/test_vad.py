@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tools.wav import read_wav
 
 from agent.audio.convert import Resampler, level
 from agent.audio.format import SPEECH
 from agent.audio.vad import EnergyGate, detector
-from agent.audio.wav import read_wav
 from agent.errors import AudioError
 
 TEXT = "please turn on the light in the kitchen and tell me what time it is"

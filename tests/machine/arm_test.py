@@ -10,7 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from agent.audio.wav import read_wav
+from tools.wav import read_wav
+
 from machine import debian
 from machine.table import Table, Unusable
 

@@ -12,8 +12,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools.wav import read_wav
+
 from agent.audio.format import Format
-from agent.audio.wav import read_wav
 from machine import debian
 from machine.card import MachineCard
 from machine.container import Container
