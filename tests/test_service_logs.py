@@ -85,14 +85,14 @@ def test_a_stream_that_was_led_elsewhere_is_no_journal() -> None:
 
 def test_the_journal_gets_fields() -> None:
     sent: list[tuple[str, dict[str, Any]]] = []
-    handler = ForJournal(lambda message, **fields: sent.append((message, fields)))
+    handler = ForJournal(lambda message, **fields: sent.append((message, fields)), "speaker-test")
     text, arguments = "%s refused\n", ("fish",)
     record = logging.LogRecord("agent.synthesizer", logging.WARNING, "file.py", 7, text, arguments, None, "send")
     record.turn, record.service, record.utterance = 3, "fish\x1b", "u-1"
     handler.emit(record)
     message, fields = sent[0]
     assert message == "MainThread: fish refused\\n"
-    assert fields["PRIORITY"] == "4"
+    assert (fields["PRIORITY"], fields["SYSLOG_IDENTIFIER"]) == ("4", "speaker-test")
     assert (fields["TURN"], fields["SERVICE"], fields["UTTERANCE"]) == ("3", "fish\\x1b", "u-1")
     assert (fields["THREAD_NAME"], fields["LOGGER"], fields["CODE_LINE"]) == ("MainThread", "agent.synthesizer", 7)
     assert "CODE_ARGS" not in fields  # where systemd's own handler writes what was meant to be hidden

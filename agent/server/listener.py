@@ -216,6 +216,7 @@ class Listener:
     def _serve(self, connection: ServerConnection) -> None:
         codec: ServerCodec = connection.codec  # type: ignore[attr-defined]
         number = next(self._numbers)
+        threading.current_thread().name = f"client {number}"  # as the log names it
         session: Speaking | Listening
         if isinstance(codec, transcription.Server):
             session = Listening(number, connection, codec, self._recogniser, self._exports, self._wire)

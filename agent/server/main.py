@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from agent.errors import AgentError, UsageError
 from agent.server import recognition, speech
 from agent.server.listener import Listener
 from agent.server.options import Options, parse
 from agent.server.wire import WireLog
+from agent.service import hide, set_up_logging
 from agent.threads import Deadline
 
 log = logging.getLogger(__name__)
+
+IDENTIFIER = "voice-agent-server"
+"""Who it is in the journal, also where the daemon has started it."""
 
 _ABORT_SECONDS = 2.0
 _PARENT, _ENDED = b"\xfe", b"\xff"  # no signal has these numbers
@@ -37,9 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(options: Options) -> int:
     """Serves with ``options`` until a signal; call it in the main thread. ``AgentError`` where it cannot begin."""
-    _log_to(options.log, options.log_level)
     wake, waker = socket.socketpair()
-    with wake, waker:
+    with wake, waker, _log_to(options):
         # A signal may be handed to any thread, and then wakes no other; but its number is written here at once, by
         # whichever thread got it, and the main thread always waits here and nowhere else.
         waker.setblocking(False)
@@ -118,15 +122,21 @@ def _watch_parent(waker: socket.socket) -> None:
     waker.send(_PARENT)
 
 
-def _log_to(path: str | None, level: str) -> None:
-    handler: logging.Handler
-    try:
-        handler = logging.FileHandler(path, encoding="utf-8") if path else logging.StreamHandler()
-    except OSError as error:
-        raise UsageError(f"the log {path} cannot be written ({error.strerror}): name another file") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    own = logging.getLogger("agent")
-    own.addHandler(handler)
-    own.setLevel(level.upper())
-    # What strangers send is no reason for a warning here, let alone for a traceback.
-    logging.getLogger("agent.server.websockets").setLevel(logging.ERROR)
+@contextlib.contextmanager
+def _log_to(options: Options) -> Iterator[None]:
+    """The log as the daemon has it: the journal's own where that reads it, else lines for a person."""
+    with contextlib.ExitStack() as stack:
+        stream = None
+        if options.log is not None:
+            try:
+                stream = stack.enter_context(open(options.log, "a", encoding="utf-8"))
+            except OSError as error:
+                raise UsageError(
+                    f"the log {options.log} cannot be written ({error.strerror}): name another file"
+                ) from error
+        set_up_logging(options.log_level, os.environ, stream, IDENTIFIER)
+        for key in options.keys.all():
+            hide(key)
+        # What strangers send is no reason for a warning here, let alone for a traceback.
+        logging.getLogger("agent.server.websockets").setLevel(logging.ERROR)
+        yield

@@ -24,14 +24,17 @@ _OURS = "agent"
 Send = Callable[..., object]
 
 
-def set_up_logging(level: str, environ: Mapping[str, str], stream: TextIO | None = None) -> None:
+def set_up_logging(
+    level: str, environ: Mapping[str, str], stream: TextIO | None = None, identifier: str = "voice-agent"
+) -> None:
     """Sends everything logged to ``stream`` (stderr), in the form of whoever reads it: with the journal's own fields
     where it is the journal and systemd's library is installed, with ``<N>`` before each line where the library is not,
     else as ``time level thread: message``.
 
-    ``level``: debug, info, warning or error, for the daemon itself; libraries are heard from warning on, since some
+    ``level``: debug, info, warning or error, for our own programs; libraries are heard from warning on, since some
     of them log keys and addresses with tokens. ``extra={"turn": ..., "service": ..., "utterance": ...}`` become
-    fields of the journal. Calling it again replaces what was set up before; what is hidden stays hidden.
+    fields of the journal, where ``identifier`` says which program it was. Calling it again replaces what was set up
+    before; what is hidden stays hidden.
     """
     stream = stream if stream is not None else sys.stderr
     handler: Careful
@@ -39,7 +42,7 @@ def set_up_logging(level: str, environ: Mapping[str, str], stream: TextIO | None
         handler = ForPeople(stream)
     else:
         send = _journal()
-        handler = ForJournal(send) if send is not None else ForStream(stream)
+        handler = ForJournal(send, identifier) if send is not None else ForStream(stream)
     root = logging.getLogger()
     for old in root.handlers[:]:
         if isinstance(old, Careful):
@@ -154,16 +157,16 @@ class ForStream(_Written):
 class ForJournal(Careful):
     """Entries with fields: ``journalctl -u voice-agent UTTERANCE=...`` finds all of one utterance."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, identifier: str) -> None:
         super().__init__()
-        self._send = send
+        self._send, self._identifier = send, identifier
 
     def emit(self, record: logging.LogRecord) -> None:
         first, *rest = self.lines(record)
         thread = safe(record.threadName or "?", 60)
         fields = {
             "PRIORITY": str(_priority(record)),
-            "SYSLOG_IDENTIFIER": "voice-agent",
+            "SYSLOG_IDENTIFIER": self._identifier,
             "LOGGER": record.name,
             "THREAD_NAME": thread,
             "CODE_FILE": record.pathname,

@@ -109,6 +109,29 @@ def test_what_takes_longer_than_the_time_to_finish_is_cut(tmp_path: Path) -> Non
         assert "are cut" in server.log()
 
 
+def test_the_journal_gets_the_level_and_the_thread_and_no_second_time_of_day(tmp_path: Path) -> None:
+    # Where systemd's library is not installed: what is in its place has no journal in it.
+    (tmp_path / "systemd").mkdir()
+    (tmp_path / "systemd" / "__init__.py").write_text("")
+    reader, writer = os.pipe()
+    with open(reader, encoding="utf-8") as journal:
+        facts = os.fstat(writer)
+        environ = {**os.environ, "JOURNAL_STREAM": f"{facts.st_dev}:{facts.st_ino}", "PYTHONPATH": str(tmp_path)}
+        command = [sys.executable, "-m", "agent.server", "--port=0", "--speech=tone", "--recognition=none"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=writer, env=environ, text=True) as process:
+            os.close(writer)
+            assert process.stdout is not None
+            with connect(f"ws://{process.stdout.readline().split()[-1]}/api/v1/tts") as ws:
+                ws.send("this is no JSON")
+                ws.recv(timeout=20)
+            process.terminate()
+            assert process.wait(20) == 0
+        lines = journal.read().splitlines()
+    assert "<6>client 1: vachana client 1 has come" in lines
+    assert any(line.startswith("<4>client 1: vachana client 1: got ") for line in lines), lines
+    assert "<6>MainThread: ending: SIGTERM" in lines
+
+
 def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
     with Running(tmp_path, *PACED[:-1], "60") as server, connect(f"{server.ws}/speak/en?sampling_rate=8000") as ws:
         ws.send(json.dumps({"text": "word " * 500 + "<STOP>"}))
