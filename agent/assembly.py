@@ -29,9 +29,9 @@ from agent.threads import Worker
 
 # What only listens or answers is imported where it is made: a daemon that announces starts without it.
 if TYPE_CHECKING:
-    from agent.audio.frames import FrameQueue
+    from agent.audio.frames import FrameQueue, Frames
     from agent.microphone import Microphone
-    from agent.recognizer import Frames, Recognizer
+    from agent.recognizer import Recognizer
     from agent.responder import Responder
     from agent.turns import Ears
 

@@ -100,12 +100,13 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """How an utterance ended: ``played``, ``cancelled`` or ``failed``, ``why`` in words, ``seconds`` heard of it."""
+    """How an utterance ended: ``played``, ``cancelled`` or ``failed``, ``why``, and what was heard and what dropped."""
 
     utterance: Utterance
     state: str
     why: str = ""
     seconds: float = 0.0
+    dropped_seconds: float = 0.0
 
 
 Action = Ask | Forget | Speak | Say | Finish | Silence | Listen | Record
@@ -162,8 +163,7 @@ class Conversation:
         self._somebody_speaks = True
         if self._microphone_lost:
             return self._end_stretch()  # it was on its way when the microphone went, and nobody else will end it
-        if self.state is State.IDLE:
-            self.state = State.LISTENING
+        self.state = State.LISTENING if self.state is State.IDLE else self.state
         if self.state is not State.SPEAKING:
             return []
         if self._shut:
@@ -254,7 +254,7 @@ class Conversation:
         return self._close(event.utterance, "played", "", event.seconds)
 
     def _cancelled(self, event: Cancelled) -> list[Action]:
-        return self._close(event.utterance, "cancelled", f"by {event.by}", event.seconds)
+        return self._close(event.utterance, "cancelled", f"by {event.by}", event.seconds, event.dropped_seconds)
 
     def _failed(self, event: Unspoken) -> list[Action]:
         return self._close(event.utterance, "failed", event.reason, event.seconds)
@@ -298,11 +298,11 @@ class Conversation:
         was_replying, self._replying = self._replying, False
         return [Forget(self.turn)] if was_replying else []
 
-    def _close(self, utterance: str, state: str, why: str, seconds: float) -> list[Action]:
+    def _close(self, utterance: str, state: str, why: str, seconds: float, dropped: float = 0.0) -> list[Action]:
         ended = self._open.pop(utterance, None)
         if ended is None:
             return []
-        actions: list[Action] = [Record(ended, state, why, seconds)]
+        actions: list[Action] = [Record(ended, state, why, seconds, dropped)]
         if self._speaking is not ended:
             return actions
         self._speaking = None

@@ -23,13 +23,14 @@ from agent.conversation import Action, Conversation, Finish, Record, Say, Silenc
 from agent.errors import ConfigError
 from agent.events import Died, Event, Heard, Hush, Reload, Stop
 from agent.frontend import Frontend, News
-from agent.hands import do
+from agent.hands import begin_anew, do
 from agent.levels import Levels
 from agent.local_server import LocalServer
 from agent.safe import safe
 from agent.service import Service, dump_stacks
 from agent.shares import Shares
 from agent.signals import Signals
+from agent.standstill import Standstill
 from agent.supervisor import Supervisor
 from agent.threads import Deadline
 from agent.watchdog import Watchdog
@@ -80,6 +81,8 @@ class Daemon:
         self._frontends = frontends(self.inbox.put)
         self._doors = Supervisor([*self._frontends])
         self._watchdog = Watchdog(service, [self._parts.supervisor, self._doors])
+        self._standstill = Standstill(lambda by: begin_anew(self._parts, by))
+        self._standstill.watch(self._parts.supervisor.workers)
         self._absence = Absence()
         self._said: Status | None = None
         self._code = 0  # what a death that came only while everything ended makes of the exit code
@@ -125,6 +128,8 @@ class Daemon:
         """Until something ends it: what that was, and the exit code it deserves."""
         while True:
             event = self._next()
+            if (by := self._standstill.over()) is not None:
+                self.handle(Hush(by))
             if isinstance(event, Stop):
                 return event.by, 0
             if isinstance(event, Died):
@@ -240,11 +245,12 @@ class Daemon:
         level = logging.WARNING if record.state == "failed" else logging.INFO
         log.log(
             level,
-            "%s: %s%s, %.1f s",
+            "%s: %s%s, %.1f s%s",
             utterance.id,
             record.state,
             f" ({safe(record.why, 300)})" if record.why else "",
             record.seconds,
+            f"; {record.dropped_seconds:.2f} s of its sound dropped" if record.dropped_seconds else "",
             extra={"turn": utterance.turn, "utterance": utterance.id},
         )
         self._watch(record)

@@ -137,11 +137,13 @@ class Spoken:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """An utterance was cut. ``by``: who wanted it. ``seconds`` of it had been heard."""
+    """An utterance was cut. ``by``: who wanted it. ``seconds`` of it had been heard; of the sound that had come for it,
+    ``dropped_seconds`` never will be."""
 
     utterance: str
     by: str
     seconds: float = 0.0
+    dropped_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

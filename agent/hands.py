@@ -10,6 +10,16 @@ from agent.conversation import Action, Ask, Finish, Forget, Listen, Record, Say,
 from agent.events import Cancelled, Event
 
 
+def begin_anew(parts: Parts, by: str) -> None:
+    """Nothing from before ``by`` is said or sent any more, and no connection of then is trusted. From any thread."""
+    if parts.microphone is not None:
+        parts.microphone.begin_anew(by)
+    if parts.recognizer is not None:
+        parts.recognizer.begin_anew(by)
+    if parts.synthesizer is not None:
+        parts.synthesizer.hush(by, renew=True)
+
+
 def do(action: Action, parts: Parts, absence: Absence, report: Callable[[Event], None]) -> None:
     """A ``Record`` is nothing that a part could do: it means nothing here."""
     match action:

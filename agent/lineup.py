@@ -35,6 +35,10 @@ class Lineup:
         self._old += self.services
         self.services = services
 
+    def renew(self) -> None:
+        for standby in self.all():
+            standby.renew()
+
     def sweep(self, used: Iterable[Standby]) -> None:
         """Takes leave of the services that have been replaced and are not ``used``."""
         if not self._old:

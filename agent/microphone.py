@@ -57,6 +57,7 @@ class Microphone(Worker):
         self._heard_until = 0.0
         self._lost_at: float | None = None
         self._tries = 0  # since a frame was read
+        self._outdated: str | None = None  # by what the frame that is being read has become too old
 
     def mute(self) -> None:
         """Closes the source, from any thread. Twice is safe, and so is before the start."""
@@ -66,6 +67,10 @@ class Microphone(Worker):
         """Opens the source again."""
         if not self._stopped.is_set():
             self._wanted.set()
+
+    def begin_anew(self, by: str) -> None:
+        """What is being recorded, from any thread, is from before ``by`` and too old to be heard: it becomes a gap."""
+        self._outdated = by
 
     def stop(self) -> None:
         self._stopped.set()
@@ -96,11 +101,16 @@ class Microphone(Worker):
         try:
             lost = 0
             while not self._stopped.is_set() and self._wanted.is_set():
-                self.beat()
                 frame = source.read()
+                self.beat()
                 if self._opened_at is None or self._lost_at is not None:
                     self._found(SPEECH.seconds_of(len(frame)))
-                self._frames.put(frame)
+                outdated, self._outdated = self._outdated, None
+                if outdated is None:
+                    self._frames.put(frame)
+                else:
+                    start = self._since_opened(self._heard_until)
+                    self.report(Gap(start, SPEECH.seconds_of(len(frame)), outdated))
                 self._heard_until = time.monotonic()
                 if source.lost_frames > lost:
                     seconds = SPEECH.seconds_of((source.lost_frames - lost) * SPEECH.frame_bytes)

@@ -31,9 +31,10 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class Hush:
-    """What is said and what waits is to be dropped."""
+    """What is said and what waits is to be dropped. ``renew``: the connections that wait as well, for others."""
 
     by: str
+    renew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

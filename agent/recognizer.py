@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
+from agent.audio.frames import Frames
 from agent.connection.farewells import ABORT_SECONDS, GENTLE_SECONDS, Farewells, Haste
 from agent.connection.standby import Standby
 from agent.connection.waiting import wait
-from agent.events import Event, Gap, Partial, SpeechBegan, SpeechEnded
+from agent.events import Event, Gap, Hush, Partial, SpeechBegan, SpeechEnded
 from agent.hearing import HearingSession
 from agent.protocols.events import Transcript
 from agent.stretch import Stretch, heard, seconds_of
@@ -28,20 +28,6 @@ been silent for at least so long."""
 
 MOST_LOSSES = 3
 """A stretch that has cost so many connections is given up: it may be what breaks them."""
-
-
-class Frames(Protocol):
-    """Where frames come from: the frame queue, or something that is read no faster than it can be sent."""
-
-    @property
-    def held(self) -> int: ...
-    @property
-    def closed(self) -> bool: ...
-    def fileno(self) -> int: ...
-    def take(self, max_frames: int) -> list[bytes]: ...
-    def lost(self) -> tuple[float, float] | None: ...
-    def close(self) -> None: ...
-    def release(self) -> None: ...
 
 
 class Recognizer(Worker):
@@ -71,7 +57,7 @@ class Recognizer(Worker):
         self._frames, self._ears, self._standby = frames, ears, standby
         self._captions = captions
         self._outage_seconds, self._answer_seconds = outage_seconds, answer_seconds
-        self._mailbox: Mailbox[str | Standby] = Mailbox()
+        self._mailbox: Mailbox[str | Hush | Standby] = Mailbox()
         self._next_standby: Standby | None = None
         self._stretches: deque[Stretch] = deque()
         self._session: HearingSession | None = None
@@ -94,6 +80,10 @@ class Recognizer(Worker):
         """Another service, from the next stretch on."""
         self._mailbox.put(standby)
 
+    def begin_anew(self, by: str) -> None:
+        """What was said before ``by`` is too old to be sent, or to be waited for by those who would answer it."""
+        self._mailbox.put(Hush(by))
+
     def stop(self) -> None:
         """The frames end by themselves: their queue is closed by the microphone."""
         self._frames.close()
@@ -108,10 +98,10 @@ class Recognizer(Worker):
     def run(self) -> None:
         try:
             while not self._over():
-                self.beat()
                 frames = [self._frames] if self._hungry() else []
                 connection = self._session.connection if self._session else None
                 wait(connection, [self._mailbox, *self._standby.waitables(), *frames], self._patience())
+                self.beat()
                 for letter in self._mailbox.take():
                     self._read(letter)
                 self._change_over()
@@ -141,11 +131,13 @@ class Recognizer(Worker):
             waits.append(self._session.next_timeout())
         return min(each for each in waits if each is not None)
 
-    def _read(self, letter: str | Standby) -> None:
+    def _read(self, letter: str | Hush | Standby) -> None:
         if isinstance(letter, Standby):
             if self._next_standby is not None:
                 self._farewells.retire(self._next_standby)
             self._next_standby = letter
+        elif isinstance(letter, Hush):
+            self._begin_anew(letter.by)
         elif letter == "abort":
             self._aborted = True
         else:
@@ -162,10 +154,7 @@ class Recognizer(Worker):
     # --- frames in
 
     def _hear(self) -> None:
-        lost = self._frames.lost()
-        if lost is not None:
-            self._clock += lost[1]
-            self.report(Gap(*lost, "the frames could not be sent in time"))
+        self._tell_forgotten()
         while self._hungry() and (taken := self._frames.take(4)):
             for frame in taken:
                 self._clock += seconds_of([frame])
@@ -175,6 +164,28 @@ class Recognizer(Worker):
                 self._advance()
         if self._frames.closed and not self._frames.held and self._stretches and not self._stretches[-1].over:
             self._mark([*self._ears.forget()] or [Over(0.0)])
+
+    def _tell_forgotten(self) -> None:
+        lost = self._frames.lost()
+        if lost is not None:
+            self._clock += lost[1]
+            self.report(Gap(*lost, "the frames could not be sent in time"))
+
+    def _begin_anew(self, by: str) -> None:
+        self._tell_forgotten()
+        waited = seconds_of(self._frames.take(self._frames.held))
+        gaps = [(self._clock, waited)] if waited and not self._deaf else []
+        self._clock += waited
+        self._mark(self._ears.forget())
+        answering = self._ears.patient and self._session is not None
+        gaps += [gap for each in self._stretches for gap in each.outdated(answering=answering)]
+        for gap in gaps:
+            self.report(Gap(*gap, by))
+        if not self._ears.patient:
+            self._hang_up()
+            while self._stretches:
+                self._finish(self._stretches.popleft())
+        self._standby.renew()
 
     def _mark(self, marks: list[Began | Said | Over]) -> None:
         for mark in marks:

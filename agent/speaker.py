@@ -117,7 +117,10 @@ class Speaker(Worker):
                 self._drain(sound)
             item = self._ring.read(period, 0.0)
             if isinstance(item, bytes):
-                if self._write(sound, sound.gain.feed(item, self._percent)) and not sound.played:
+                if not self._write(sound, sound.gain.feed(item, self._percent)):
+                    sound.refused += len(item)
+                    continue
+                if not sound.played:
                     self.report(SpeakingBegan(sound.utterance))
                 sound.played += len(item)
             elif isinstance(item, Finished):
@@ -189,7 +192,8 @@ class Speaker(Worker):
         if finished.cleared_by is not None:
             heard = max(0.0, sound.seconds - self._sink.queued_seconds)
             self._sink.drop()
-            self.report(Cancelled(sound.utterance, finished.cleared_by, heard))
+            dropped = sound.seconds - heard + sound.format.seconds_of(sound.refused + finished.cut_bytes)
+            self.report(Cancelled(sound.utterance, finished.cleared_by, heard, dropped))
         elif finished.error is not None:
             self.report(Unspoken(sound.utterance, finished.error, sound.seconds))
         else:
@@ -227,7 +231,7 @@ class _Sound:
     def __init__(self, began: Began, percent: int) -> None:
         self.utterance, self.ticket, self.format = began.utterance, began.ticket, began.format
         self.gain = Gain(began.format, percent)
-        self.played = 0  # bytes
+        self.played = self.refused = 0  # bytes that the sink took, and that came to it too late
         self.underruns = 0
         self.silence_seconds = 0.0
 

@@ -93,6 +93,18 @@ class Stretch:
         seconds = seconds_of([*self.sent.take(self.sent.held), *self.frames.take(self.frames.held)])
         return [*gaps, (self.began_seconds + self.said_seconds - seconds, seconds)] if seconds else gaps
 
+    def outdated(self, *, answering: bool) -> list[tuple[float, float]]:
+        """The same for all that waits, which is too old to be sent. ``answering``: what has been sent may still be
+        answered; it is not kept to be sent again."""
+        if answering:
+            self.sent.take(self.sent.held)
+            seconds = seconds_of(self.frames.take(self.frames.held))
+            gaps = [(self.began_seconds + self.said_seconds - seconds, seconds)] if seconds else []
+        else:
+            gaps, self.confirmed_seconds = self.given_up(), self.said_seconds
+        self.sent_seconds = self.said_seconds
+        return gaps
+
 
 def seconds_of(frames: Iterable[bytes]) -> float:
     return SPEECH.seconds_of(sum(map(len, frames)))

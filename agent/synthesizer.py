@@ -70,10 +70,11 @@ class Synthesizer(Worker):
     def complete(self, utterance: str) -> None:
         self._mailbox.put(Complete(utterance))
 
-    def hush(self, by: str) -> None:
-        """Drops what is being said and what waits. The ring is emptied at once, in the caller's thread."""
+    def hush(self, by: str, *, renew: bool = False) -> None:
+        """Drops what is being said and what waits. The ring is emptied at once, in the caller's thread. ``renew``: the
+        connections that are kept ready are not to be trusted either."""
         self._clear(by)
-        self._mailbox.put(Hush(by))
+        self._mailbox.put(Hush(by, renew))
 
     def use(self, services: list[Standby], first_audio_seconds: float) -> None:
         """Other services from now on. What is being said is said to its end by the service that began it."""
@@ -92,9 +93,9 @@ class Synthesizer(Worker):
     def run(self) -> None:
         try:
             while not self._over():
-                self.beat()
                 connection = self._session.connection if self._session else None
                 wait(connection, [self._mailbox, *self._lineup.waitables()], self._patience())
+                self.beat()
                 for letter in self._mailbox.take():
                     self._read(letter)
                 self._lineup.mind()
@@ -131,8 +132,10 @@ class Synthesizer(Worker):
                 for job in self._jobs:
                     if job.utterance.id == utterance:
                         self._complete(job)
-            case Hush(by):
+            case Hush(by, renew):
                 self._drop(by)
+                if renew:
+                    self._lineup.renew()
             case Use(services, seconds):
                 self._first_audio_seconds = seconds
                 self._replace(services)
@@ -180,7 +183,7 @@ class Synthesizer(Worker):
         """Empties the ring. What the speaker had begun it will report itself; of the rest only we know."""
         for cut in self._ring.clear(by):
             if not cut.began:
-                self.report(Cancelled(cut.utterance, by))
+                self.report(Cancelled(cut.utterance, by, dropped_seconds=cut.seconds))
 
     # --- one utterance, one service, one session at a time
 

@@ -121,6 +121,7 @@ class Worker:
         self.name = name
         self.report = report
         self.rounds = 0
+        self.on_beat: Callable[[], None] | None = None  # set before the start, by who watches over all
         self._held: threading.Event | None = None
         self._thread = threading.Thread(target=self._main, name=name)
 
@@ -140,6 +141,8 @@ class Worker:
 
     def beat(self) -> None:
         self.rounds += 1
+        if self.on_beat is not None:
+            self.on_beat()
 
     @property
     def alive(self) -> bool:

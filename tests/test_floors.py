@@ -21,7 +21,7 @@ FLOORS: list[list[tuple[str, ...]]] = [
         ("exports",),
         ("masking",),
         ("phrases",),
-        ("supervisor", "watchdog"),
+        ("supervisor", "watchdog", "standstill"),
         ("conversation", "announcements", "condition", "frontend"),
         ("absence",),
         ("captions",),

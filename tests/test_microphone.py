@@ -169,3 +169,33 @@ def test_a_stuck_read_is_seen_within_three_seconds_and_opening_may_take_longer()
     ended(microphone)
     assert seen == [10.0]
     assert microphone.patience_seconds <= 3.0
+
+
+def test_the_frame_that_is_from_before_a_standstill_becomes_a_gap_and_the_next_is_heard() -> None:
+    source = Held()
+    desk = Desk(source)
+    microphone, frames = started(desk)
+    source.give.release()
+    assert frames.get(PATIENCE_SECONDS) is not None
+    assert source.reading.acquire(timeout=PATIENCE_SECONDS) and source.reading.acquire(timeout=PATIENCE_SECONDS)
+    microphone.begin_anew("a standstill of 60 s")
+    source.give.release(2)
+    assert frames.get(PATIENCE_SECONDS) is not None
+    source.give.release(100)
+    ended(microphone)
+    (gap,) = desk.of(Gap)
+    assert isinstance(gap, Gap)
+    assert gap.seconds == FRAME_SECONDS and gap.reason == "a standstill of 60 s"
+
+
+class Held(Scripted):
+    """A source that gives a frame only when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(1000)
+        self.give, self.reading = threading.Semaphore(0), threading.Semaphore(0)
+
+    def read(self) -> bytes:
+        self.reading.release()
+        assert self.give.acquire(timeout=PATIENCE_SECONDS)
+        return bytes(SPEECH.bytes_of(FRAME_SECONDS))

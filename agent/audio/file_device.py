@@ -15,18 +15,21 @@ from agent.errors import AudioError
 
 _READ_BYTES = 1 << 16
 
+LATE_SECONDS = 10.0
+"""Nobody who is merely busy reads so late: the process stood still, and what was to be heard then has passed."""
+
 
 class SilentSource:
     """A microphone that hears nothing, in real time: one frame of silence each time ``read()`` is called and due.
 
-    A reader that comes late gets at once what it missed, so nothing is ever lost. ``close()`` may come from any thread
-    and ends a ``read()`` that waits.
+    A reader that comes late gets at once what it missed; what it is more than ``LATE_SECONDS`` late for is lost and
+    counted (``lost_frames``, in samples), as on a card. ``close()`` may come from any thread and ends a ``read()`` that
+    waits.
     """
-
-    lost_frames = 0
 
     def __init__(self, frame_seconds: float) -> None:
         self.frame_bytes = SPEECH.bytes_of(frame_seconds)
+        self.lost_frames = 0
         self._began: float | None = None
         self._frames = 0
         self._closed = threading.Event()
@@ -36,12 +39,21 @@ class SilentSource:
         if self._began is None:
             self._began = time.monotonic()
         self._frames += 1
-        due = self._began + self._frames * SPEECH.seconds_of(self.frame_bytes)
+        frame_seconds = SPEECH.seconds_of(self.frame_bytes)
+        due = self._began + self._frames * frame_seconds
         self._closed.wait(max(0.0, due - time.monotonic()))
+        if (late := time.monotonic() - due) > LATE_SECONDS:
+            self._pass_over(int(late / frame_seconds))
         return self._sound().ljust(self.frame_bytes, b"\0")
 
     def close(self) -> None:
         self._closed.set()
+
+    def _pass_over(self, frames: int) -> None:
+        for _ in range(frames):
+            self._sound()
+        self._frames += frames
+        self.lost_frames += frames * self.frame_bytes // SPEECH.frame_bytes
 
     def _sound(self) -> bytes:
         return b""

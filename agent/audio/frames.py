@@ -6,8 +6,23 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator
+from typing import Protocol
 
 from agent.audio.format import SPEECH, Format
+
+
+class Frames(Protocol):
+    """Where frames come from: the frame queue, or something that is read no faster than it can be sent."""
+
+    @property
+    def held(self) -> int: ...
+    @property
+    def closed(self) -> bool: ...
+    def fileno(self) -> int: ...
+    def take(self, max_frames: int) -> list[bytes]: ...
+    def lost(self) -> tuple[float, float] | None: ...
+    def close(self) -> None: ...
+    def release(self) -> None: ...
 
 
 class FrameQueue:

@@ -28,11 +28,13 @@ class Began:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The utterance that was being read is over: complete, broken off (``error``), or cut (``cleared_by``)."""
+    """The utterance that was being read is over: complete, broken off (``error``), or cut (``cleared_by``), with
+    ``cut_bytes`` unread."""
 
     utterance: str
     error: str | None = None
     cleared_by: str | None = None
+    cut_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,12 @@ class Cut:
 
     utterance: str
     unread_bytes: int
+    format: Format
     began: bool = False
+
+    @property
+    def seconds(self) -> float:
+        return self.format.seconds_of(self.unread_bytes)
 
 
 @dataclass(slots=True)
@@ -222,10 +229,10 @@ class RingBuffer:
         are in the returned list alone, oldest first. Every open ticket is worth nothing afterwards.
         """
         with self._changed:
-            cuts = [Cut(sound.utterance, len(sound.unread), sound.began) for sound in self._sounds]
+            cuts = [Cut(sound.utterance, len(sound.unread), sound.format, sound.began) for sound in self._sounds]
             reading = self._reading()
             if reading is not None:
-                self._farewell = Finished(reading.utterance, cleared_by=by)
+                self._farewell = Finished(reading.utterance, cleared_by=by, cut_bytes=len(reading.unread))
             self._cut += self._held
             self._held = 0
             self._sounds.clear()

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.assembly import make_microphone, make_recognizer, require_keys
-from agent.audio.frames import FrameQueue
+from agent.audio.frames import FrameQueue, Frames
 from agent.commands.inputs import FileFrames, StdinFrames
 from agent.commands.servers import local_server
 from agent.commands.signals import hush_signals
@@ -20,7 +20,6 @@ from agent.events import DeviceBack, DeviceLost, Died, Event, Gap, Heard, Partia
 from agent.exports import fetch_export
 from agent.local_server import LocalServer
 from agent.patience import impatient
-from agent.recognizer import Frames
 from agent.safe import safe
 from agent.supervisor import Supervisor
 from agent.threads import Deadline, Worker

@@ -165,6 +165,13 @@ class Standby:
         )
         self._lost(self._taken_since, error)
 
+    def renew(self) -> None:
+        """The connection may have died unnoticed: the next ``mind`` dials another in its place."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._wanted = True
+            self._farewells.take(connection)
+
     def retry_in_seconds(self) -> float:
         """How long after a failure the next try is put off, by the service's own wish or for decency; 0: it is due."""
         return max(0.0, self._not_before - time.monotonic())

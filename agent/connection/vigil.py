@@ -17,17 +17,22 @@ PING_DUE = "a ping is due"
 
 
 class Vigil:
-    """Is told what moves, and says until when something has to be done. ``ping_seconds`` ``None``: nobody is asked."""
+    """Is told what moves, and says until when something has to be done. ``ping_seconds`` ``None``: nobody is asked.
+
+    Time that the machine slept counts as silence of the peer, so that a ping is the first that follows a long sleep;
+    but nobody is given up for it, for it may have been asked just before.
+    """
 
     def __init__(self, ping_seconds: float | None, pong_seconds: float, stall_seconds: float) -> None:
         self._ping_seconds, self._pong_seconds, self._stall_seconds = ping_seconds, pong_seconds, stall_seconds
         self._received_at = self._progress_at = time.monotonic()
+        self._slept = _slept_seconds()  # when something was received last
         self._pinged_at: float | None = None
         self._frame_at: float | None = None
         self._frame_got = 0
 
     def received(self, nbytes: int) -> None:
-        self._received_at = time.monotonic()
+        self._received_at, self._slept = time.monotonic(), _slept_seconds()
         self._pinged_at = None
         self._frame_got += nbytes
 
@@ -56,7 +61,13 @@ class Vigil:
             moments.append((stalled, "the service stopped in the middle of a message"))
         if self._ping_seconds is not None:
             if self._pinged_at is None:
-                moments.append((self._received_at + self._ping_seconds, PING_DUE))
+                slept = _slept_seconds() - self._slept
+                moments.append((self._received_at + self._ping_seconds - slept, PING_DUE))
             else:
                 moments.append((self._pinged_at + self._pong_seconds, "the service gives no sign of life"))
         return moments
+
+
+def _slept_seconds() -> float:
+    """How long the machine has slept since it was started: the monotonic clock leaves that out."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()

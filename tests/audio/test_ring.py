@@ -129,14 +129,14 @@ def test_a_clear_wakes_the_writer_and_the_reader() -> None:
     ticket = ring.begin("one", MONO)
     assert isinstance(ring.read(4, 0), Began)
     reader = Running(lambda: ring.read(4, BOUND))
-    assert ring.clear("button") == [Cut("one", 0, began=True)]
+    assert ring.clear("button") == [Cut("one", 0, MONO, began=True)]
     assert reader.result() == Finished("one", cleared_by="button")
 
     ticket = ring.begin("two", MONO)
     ring.read(4, 0)
     writer = Running(lambda: ring.write(ticket, bytes(1000)))
     assert ring.wait_filled(64, BOUND)
-    assert ring.clear("button") == [Cut("two", 64, began=True)]
+    assert ring.clear("button") == [Cut("two", 64, MONO, began=True)]
     assert writer.result() is False
     assert ring.held == 0
 
@@ -159,10 +159,10 @@ def test_an_utterance_cut_while_it_is_read_is_finished_before_anything_new() -> 
     old = ring.begin("old", MONO)
     ring.write(old, b"oldold")
     ring.read(2, 0), ring.read(2, 0)
-    assert ring.clear("button") == [Cut("old", 4, began=True)]
+    assert ring.clear("button") == [Cut("old", 4, MONO, began=True)]
     new = ring.begin("new", MONO)
     ring.write(new, b"new!")
-    assert drain(ring) == [Finished("old", cleared_by="button"), Began("new", MONO, new), b"new!"]
+    assert drain(ring) == [Finished("old", cleared_by="button", cut_bytes=4), Began("new", MONO, new), b"new!"]
 
 
 def test_two_clears_in_a_row_finish_the_utterance_once_and_name_the_first() -> None:
@@ -170,7 +170,7 @@ def test_two_clears_in_a_row_finish_the_utterance_once_and_name_the_first() -> N
     ring.begin("old", MONO)
     ring.read(2, 0)
     ring.clear("button")
-    assert ring.begin("unheard", MONO) and ring.clear("voice") == [Cut("unheard", 0)]
+    assert ring.begin("unheard", MONO) and ring.clear("voice") == [Cut("unheard", 0, MONO)]
     assert drain(ring) == [Finished("old", cleared_by="button")]
 
 
@@ -181,8 +181,8 @@ def test_utterances_that_were_not_begun_by_the_reader_are_named_by_the_clear_alo
         ring.write(ticket, b"abcd")
         ring.end(ticket)
     ring.read(2, 0)
-    assert ring.clear("button") == [Cut("one", 4, began=True), Cut("two", 4, began=False)]
-    assert drain(ring) == [Finished("one", cleared_by="button")]
+    assert ring.clear("button") == [Cut("one", 4, MONO, began=True), Cut("two", 4, MONO)]
+    assert drain(ring) == [Finished("one", cleared_by="button", cut_bytes=4)]
 
 
 def test_a_sample_that_came_in_two_halves_is_read_whole() -> None:
@@ -395,9 +395,9 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def clear(self) -> None:
         cuts = self.ring.clear("button")
-        assert cuts == [Cut(name, len(left), name == self._name()) for name, _, left, _, _ in self.expected]
+        assert cuts == [Cut(name, len(left), MONO, name == self._name()) for name, _, left, _, _ in self.expected]
         if self.current:
-            self.farewell = Finished(self.current[0], cleared_by="button")
+            self.farewell = Finished(self.current[0], cleared_by="button", cut_bytes=len(self.current[2]))
         self.dead += [entry[1] for entry in self.expected]
         self.expected, self.current = [], None
 

@@ -311,3 +311,28 @@ def test_row_55_a_flapping_service_costs_no_threads_and_few_connects() -> None:
         before = threading.active_count()
         kit.until(lambda: len(server.peers) >= 4 and kit.standby.error is None)
         assert threading.active_count() <= before + 6 and len(server.peers) <= 6
+
+
+def test_one_that_is_not_trusted_any_more_gets_its_end_mark_and_another_is_dialled() -> None:
+    said: list[list[tuple[int, bytes]]] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        mine: list[tuple[int, bytes]] = []
+        said.append(mine)
+        while (found := peer.read_frame())[0] >= 0:
+            mine.append(found)
+            if found[0] == CLOSE:
+                peer.send(close_frame(1000))
+                break
+
+    with Scripted(script) as server, Kit(server.url, eager=False) as kit:
+        kit.until(lambda: kit.ready)
+        first = kit.standby.waitables()[1]
+        kit.standby.renew()
+        kit.until(lambda: kit.ready)
+        assert kit.standby.waitables()[1] is not first and kit.told == []
+        assert kit.standby.take() is not None
+        kit.standby.renew()  # who needs just one has it: none is dialled for nobody
+        assert not kit.standby.dialling and len(said) == 2
+    assert said[0] == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
