@@ -155,6 +155,25 @@ def test_the_scripts_of_the_maintainer_are_sound_shell(control: Path) -> None:
         subprocess.run(["dash", "-n", script], check=True)
 
 
+def commands() -> list[str]:
+    """Every command there is, from the program's own help."""
+    done = subprocess.run(
+        [sys.executable, "-m", "agent", "--help"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    found = re.findall(r"^    ([a-z][a-z-]+)", done.stdout, re.MULTILINE)
+    assert {"run", "doctor", "test-microphone"} <= set(found)
+    return found
+
+
+def test_the_manual_page_the_changelog_and_the_readme_know_every_command() -> None:
+    page = (ROOT / "packaging/voice-agent.1").read_text().replace("\\-", "-")
+    described = set(re.findall(r"^\.BR? ([a-z-]+)", page, re.MULTILINE)) | set(re.findall(r'", " ([a-z]+)', page))
+    assert [name for name in commands() if name not in described] == []
+    for document in ("CHANGELOG.md", "README.md"):
+        said = set(re.findall(r"[a-z-]+", " ".join(re.findall(r"`([^`\n]+)`", (ROOT / document).read_text()))))
+        assert [name for name in commands() if name not in said] == [], document
+
+
 def test_what_it_installs_says_nothing_of_the_machine_it_was_built_on(tree: Path) -> None:
     for path in tree.rglob("*"):
         if path.is_file():
