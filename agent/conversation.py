@@ -211,12 +211,12 @@ class Conversation:
             return []
         # Also while somebody speaks: what they say cuts it, if it turns out to be words.
         utterance = Utterance(self._id_of(event.turn), text=None, turn=event.turn)
-        return [*self._speak(utterance), Say(utterance.id, event.text)]
+        return [*self._speak(utterance), Say(utterance.id, f"{event.text}\n")]  # whole sentences, not to be glued
 
     def _continue_reply(self, event: Reply) -> list[Action]:
         if self._speaking is None or event.turn != self._speaking.turn or not self._replying:
             return []
-        return [Say(self._speaking.id, event.text)]
+        return [Say(self._speaking.id, f"{event.text}\n")]
 
     def _end_reply(self, event: ReplyEnded) -> list[Action]:
         if event.turn != self.turn or not self._replying:

@@ -71,7 +71,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A piece of the answer, as the responder got it."""
+    """A piece of the answer, as the responder got it: sentences that can be spoken as they are, or one that is cut."""
 
     turn: int
     text: str

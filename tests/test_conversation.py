@@ -39,8 +39,8 @@ def test_a_turn_goes_from_the_first_word_heard_to_the_last_word_said() -> None:
     assert conversation.state is State.THINKING
     assert talk(conversation, Heard("what time is it")) == [Ask(1, "what time is it")]
     utterance = Utterance("reply-1", None, turn=1)
-    assert talk(conversation, Reply(1, "It is")) == [Listen(False), Speak(utterance), Say("reply-1", "It is")]
-    assert talk(conversation, Reply(1, " noon.")) == [Say("reply-1", " noon.")]
+    assert talk(conversation, Reply(1, "Late.")) == [Listen(False), Speak(utterance), Say("reply-1", "Late.\n")]
+    assert talk(conversation, Reply(1, "Good night.")) == [Say("reply-1", "Good night.\n")]
     assert talk(conversation, ReplyEnded(1)) == [Finish("reply-1")]
     assert conversation.state is State.SPEAKING
     assert talk(conversation, Spoken("reply-1", 1.5)) == [Record(utterance, "played", "", 1.5), Listen(True)]
@@ -64,7 +64,7 @@ def test_a_slammed_door_does_not_cost_the_answer() -> None:
     conversation = Conversation()
     talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("what time is it"))
     assert talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("")) == []
-    assert Say("reply-1", "Noon.") in talk(conversation, Reply(1, "Noon."))
+    assert Say("reply-1", "Noon.\n") in talk(conversation, Reply(1, "Noon."))
 
 
 def test_a_second_question_takes_the_place_of_the_first() -> None:
@@ -72,7 +72,7 @@ def test_a_second_question_takes_the_place_of_the_first() -> None:
     talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("what time is it"))
     assert talk(conversation, Heard("no, what day is it")) == [Forget(1), Ask(2, "no, what day is it")]
     assert talk(conversation, Reply(1, "Noon."), ReplyEnded(1)) == []
-    assert Say("reply-2", "Monday.") in talk(conversation, Reply(2, "Monday."))
+    assert Say("reply-2", "Monday.\n") in talk(conversation, Reply(2, "Monday."))
 
 
 def test_the_answer_is_not_heard_as_a_question() -> None:
@@ -86,7 +86,7 @@ def test_with_an_open_ear_somebody_who_speaks_silences_the_device() -> None:
     conversation = Conversation(listen_while_speaking=True)
     talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("hello"))
     utterance = Utterance("reply-1", None, turn=1)
-    assert talk(conversation, Reply(1, "Hello.")) == [Speak(utterance), Say("reply-1", "Hello.")]
+    assert talk(conversation, Reply(1, "Hello.")) == [Speak(utterance), Say("reply-1", "Hello.\n")]
     assert talk(conversation, SpeechBegan()) == [Forget(1), Silence("somebody spoke")]
     assert conversation.state is State.LISTENING
     [record] = talk(conversation, Cancelled("reply-1", "somebody spoke", 0.4))
@@ -243,7 +243,7 @@ def test_who_goes_on_speaking_while_the_answer_is_on_its_way_is_heard() -> None:
     assert talk(conversation, Cancelled("reply-1", "somebody spoke", 0.3)) == [
         Record(utterance, "cancelled", "by somebody spoke", 0.3)
     ]
-    assert Say("reply-2", "Evening.") in talk(conversation, Reply(2, "Evening."))
+    assert Say("reply-2", "Evening.\n") in talk(conversation, Reply(2, "Evening."))
 
 
 def test_with_an_ear_that_is_shut_words_that_were_begun_before_it_count_too_and_a_slammed_door_does_not() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,10 +15,11 @@ from e2e.conftest import write_wav
 from server.running import Running
 
 from agent.absence import Absence
+from agent.config import model
 from agent.config.model import Config
 from agent.conversation import Record
 from agent.daemon import Daemon
-from agent.events import Announce, DeviceLost, Died, Event, Heard, Hush, SpeakingBegan, Stop, Utterance
+from agent.events import Announce, DeviceLost, Died, Event, Heard, Hush, Reply, SpeakingBegan, Stop, Utterance
 from agent.server import tone
 from agent.service import Service
 
@@ -93,6 +95,30 @@ def test_a_question_is_heard_answered_and_said(server: Running, tmp_path: Path) 
     assert [event.text for event in it.seen if isinstance(event, Heard)] == ["what time is it"]
     (record,) = [each for each in it.seen if isinstance(each, Record)]
     assert record.state == "played" and record.seconds == pytest.approx(3 * tone.WORD_SECONDS, abs=0.01)
+
+
+def test_the_first_sentence_of_an_answer_is_said_while_the_rest_is_written(server: Running, tmp_path: Path) -> None:
+    """The sentences of an answer were put together without anything between: nobody saw where one ended, and not a
+    word was said before the answer was complete."""
+    write_wav(tmp_path / "question.wav", bytes(16000) + tone.pcm("a b c d e f", 16000))
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    opened = os.open(gate, os.O_RDWR)
+
+    def when(event: Event | Record) -> Event | None:
+        if isinstance(event, SpeakingBegan):
+            os.write(opened, b"\n")  # now the rest may be written
+        return Stop("test") if isinstance(event, Record) else None
+
+    answer = model.Command(("sh", "-c", f"echo It is late.; read go <{gate}; echo Good night."))
+    config = configuration(server, "assistant", f"file:{tmp_path}/question.wav", kind="command", command=answer)
+    it = Watched(config, when)
+    assert it.run() == 0
+    os.close(opened)
+    told = [type(event) for event in it.seen if isinstance(event, Reply | SpeakingBegan)]
+    assert told == [Reply, SpeakingBegan, Reply]
+    (record,) = [each for each in it.seen if isinstance(each, Record)]
+    assert record.state == "played" and record.seconds == pytest.approx(5 * tone.WORD_SECONDS, abs=0.01)
 
 
 def test_captions_are_printed_line_by_line(server: Running, tmp_path: Path) -> None:
