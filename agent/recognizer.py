@@ -277,7 +277,6 @@ class Recognizer(Worker):
             self.report(Partial(stretch.so_far()))
             return
         stretch.partial = ""
-        stretch.losses = 0
         self._well()
         if self._captions:
             self.report(heard([transcript]))
@@ -306,7 +305,7 @@ class Recognizer(Worker):
         """The session broke off and the stretch is not answered: it begins again in the next one."""
         self._standby.broke(reason, permanent=permanent)
         self._away_since = self._away_since or time.monotonic()
-        stretch.losses += 1
+        stretch.lose()
         if not self._captions:
             # A turn is transcribed anew as a whole; captions have already been given out and are only continued.
             stretch.kept, stretch.finals = stretch.finals or stretch.kept, []

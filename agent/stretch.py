@@ -24,7 +24,8 @@ class Stretch:
     confirmed_seconds: float = 0.0  # up to here the service has answered, or it has been told that it never will
     finals: list[Transcript] = field(default_factory=list)
     kept: list[Transcript] = field(default_factory=list)  # what a lost connection had given, should no other come
-    losses: int = 0
+    losses: int = 0  # of connections, in a row, without getting any further
+    lost_at_seconds: float = 0.0  # how far it had been answered when the last of them was lost
     partial: str = ""
     over: bool = False
 
@@ -48,6 +49,11 @@ class Stretch:
         self.sent.put(frames[0])
         self.sent_seconds = self.said_seconds - self.frames.held_seconds
         return frames[0]
+
+    def lose(self) -> None:
+        """A connection was lost. Only what need not be sent again is progress: words alone come again and again."""
+        self.losses = self.losses + 1 if self.confirmed_seconds <= self.lost_at_seconds else 1
+        self.lost_at_seconds = self.confirmed_seconds
 
     def kept_from(self) -> float:
         """Where what would be sent again begins, in seconds since the beginning of the stretch."""

@@ -35,7 +35,7 @@ class Service:
 
     ``dies_after``: a connection that has been given so many bytes hangs up; only the first ``deaths`` do. ``answers``:
     whether a final and an export ID follow ``eof``. ``final_each``: a final after so many bytes, ``final_words``: with
-    a word that ends after half a second.
+    a word that ends after half a second. ``breaks_at_eof``: the end mark is answered with the close code 1011.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Service:
         final_each: int | None = None,
         final_words: bool = False,
         partials: bool = True,
+        breaks_at_eof: bool = False,
     ) -> None:
         self.heard: list[bytes] = []
         self.eofs: list[int] = []
@@ -54,6 +55,7 @@ class Service:
         self._dies_after, self._deaths, self._answers, self._final_each = dies_after, deaths, answers, final_each
         self._words = [{"word": "all", "start": 0.0, "end": 0.5, "conf": 1.0}] if final_words else []
         self._partials = partials
+        self._breaks_at_eof = breaks_at_eof
 
     def __call__(self, peer: Peer) -> None:
         peer.accept()
@@ -85,7 +87,9 @@ class Service:
             elif opcode == TEXT and data == b"eof":
                 with self.changed:
                     self.eofs[mine] += 1
-                if self._answers:
+                if self._breaks_at_eof:
+                    peer.send(close_frame(1011))
+                elif self._answers:
                     word = {"word": "all", "start": 0.0, "end": 0.5, "conf": 1.0}
                     peer.text(json.dumps({"result": [word], "text": f"all {len(self.heard[mine]) // FRAME} frames"}))
                     peer.text("0b9fd2c1-5a1e-4c53-9f6e-1f7f0f1d2a3b")
@@ -203,6 +207,22 @@ def test_a_stretch_that_breaks_every_connection_is_given_up_and_told_of(stage: C
     heard = it.events.await_first(Heard)
     assert "frames" in heard.text or heard.text == ""  # the last partial counts
     assert it.events.await_first(Gap).seconds == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("final_each", [None, 3 * FRAME])
+@pytest.mark.parametrize("captions", [False, True])
+def test_a_service_that_breaks_off_at_every_end_mark_is_given_up_however_much_it_has_said(
+    stage: Callable[..., Stage], captions: bool, final_each: int | None
+) -> None:
+    """vosk-server closes with 1011 when it is given a bare ``eof``. What its partials had said came as a final each
+    time, and each final was taken for progress: the same sound went out again and again, without end."""
+    service = Service(breaks_at_eof=True, final_each=final_each)
+    it = stage(service, captions=captions)
+    it.hear(*frames(0, 4), SILENCE, SILENCE, SILENCE)
+    it.end()
+    assert sum(service.eofs) <= 5, "each try may be the one that helps, but not for ever"
+    assert it.events.of(Heard) and all(each.text for each in it.events.of(Heard))
+    assert len(it.events.of(Gap)) <= 1
 
 
 def test_a_service_that_never_answers_costs_one_turn_and_no_more(stage: Callable[..., Stage]) -> None:
