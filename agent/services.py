@@ -49,25 +49,29 @@ class SpeechService:
     def __init__(self, name: str, synthesis: Synthesis, local_url: LocalUrl) -> None:
         if name not in MAKERS:
             raise ConfigError(f"there is no speech service {name!r}; there are {', '.join(MAKERS)}")
-        self.name = name
-        self._allow_plaintext = synthesis.allow_plaintext
+        self.name, self.synthesis, self.local_url = name, synthesis, local_url
+        self.grants = Grants()
         self._granted_by = urlsplit(synthesis.playai.auth_url).hostname if name == "playai" else None
-        self._given = synthesis, local_url
-        self._make = MAKERS[name](*self._given)
 
     def open(self, deadline: Deadline) -> Connection:
         """A connection that is ready for the first text. Raises ``ServiceError``, or ``ConfigError`` for a bad key."""
         try:
-            return self._open(self._make(deadline), deadline)
+            return self._open(deadline)
         except _Stale:
             # Only the granted address is refused, which has grown old; whether the key is, a new one will prove.
-            self._make = MAKERS[self.name](*self._given)
-            return self._open(self._make(deadline), deadline)
+            self.grants = Grants()
+            return self._open(deadline)
 
-    def _open(self, codec: Client, deadline: Deadline) -> Connection:
+    def codec(self, deadline: Deadline) -> Client:
+        """A codec for one connection, with what it takes to know its address. Raises as ``open``."""
+        codec = MAKERS[self.name](self, deadline)
         codec.service = self.name
+        return codec
+
+    def _open(self, deadline: Deadline) -> Connection:
+        codec = self.codec(deadline)
         try:
-            return _connect(codec, deadline, self._allow_plaintext, self._granted_by)
+            return _connect(codec, deadline, self.synthesis.allow_plaintext, self._granted_by)
         except ServiceError as error:
             if self._granted_by is None or error.status not in (401, 403):
                 raise
@@ -111,9 +115,6 @@ def missing_key(name: str, synthesis: Synthesis) -> str | None:
     return None
 
 
-Maker = Callable[[Deadline], Client]
-
-
 def _connect(
     codec: Client, deadline: Deadline, allow_plaintext: bool, granted_by: str | None = None
 ) -> Connection:
@@ -142,81 +143,65 @@ def _key(name: str, secret: Secret, url: str, *, needed: bool) -> str | None:
     return key
 
 
-def _neuphonic(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
-    settings = synthesis.neuphonic
+def _neuphonic(service: SpeechService, deadline: Deadline) -> Client:
+    from agent.protocols import neuphonic
 
-    def make(deadline: Deadline) -> Client:
-        from agent.protocols import neuphonic
-
-        return neuphonic.Client(
-            url=settings.url,
-            api_key=_key("neuphonic", settings.api_key, settings.url, needed=True),
-            speed=settings.speed,
-            temperature=settings.temperature,
-            sampling_rate=settings.sampling_rate,
-            voice=settings.voice,
-        )
-
-    return make
+    settings = service.synthesis.neuphonic
+    return neuphonic.Client(
+        url=settings.url,
+        api_key=_key("neuphonic", settings.api_key, settings.url, needed=True),
+        speed=settings.speed,
+        temperature=settings.temperature,
+        sampling_rate=settings.sampling_rate,
+        voice=settings.voice,
+    )
 
 
-def _local(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
-    wish = synthesis.local.voice
+def _local(service: SpeechService, deadline: Deadline) -> Client:
+    from agent.protocols import neuphonic
+
+    wish = service.synthesis.local.voice
     # "de" is a language, "espeak:de" an engine with one of its voices.
     language, voice = ("en", wish) if ":" in wish else (wish, "")
-
-    def make(deadline: Deadline) -> Client:
-        from agent.protocols import neuphonic
-
-        base = urlsplit(synthesis.local.url or local_url(deadline))
-        # The local server speaks all five protocols; this one streams both ways and says where each passage ends.
-        path = base.path if base.path.strip("/") else f"/speak/{language}"
-        url = base._replace(path=path).geturl()
-        return neuphonic.Client(url=url, api_key=None, temperature=None, sampling_rate=22050, voice=voice)
-
-    return make
+    base = urlsplit(service.synthesis.local.url or service.local_url(deadline))
+    # The local server speaks all five protocols; this one streams both ways and says where each passage ends.
+    path = base.path if base.path.strip("/") else f"/speak/{language}"
+    url = base._replace(path=path).geturl()
+    return neuphonic.Client(url=url, api_key=None, temperature=None, sampling_rate=22050, voice=voice)
 
 
-def _vachana(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
-    settings = synthesis.vachana
+def _vachana(service: SpeechService, deadline: Deadline) -> Client:
+    from agent.protocols import vachana
 
-    def make(deadline: Deadline) -> Client:
-        from agent.protocols import vachana
-
-        return vachana.Client(
-            url=settings.url,
-            api_key=_key("vachana", settings.api_key, settings.url, needed=True),
-            voice=settings.voice,
-            language=settings.language,
-            model=settings.model,
-            speed=settings.speed,
-            audio_config=asdict(settings.audio_config),
-        )
-
-    return make
+    settings = service.synthesis.vachana
+    return vachana.Client(
+        url=settings.url,
+        api_key=_key("vachana", settings.api_key, settings.url, needed=True),
+        voice=settings.voice,
+        language=settings.language,
+        model=settings.model,
+        speed=settings.speed,
+        audio_config=asdict(settings.audio_config),
+    )
 
 
-def _fish(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
-    settings = synthesis.fish
+def _fish(service: SpeechService, deadline: Deadline) -> Client:
+    from agent.protocols import fish
 
-    def make(deadline: Deadline) -> Client:
-        from agent.protocols import fish
-
-        return fish.Client(
-            url=settings.url,
-            api_key=_key("fish", settings.api_key, settings.url, needed=True),
-            model=settings.model,
-            format=settings.format,
-            sample_rate=settings.sample_rate,
-            latency=settings.latency,
-            temperature=settings.temperature,
-            top_p=settings.top_p,
-            prosody=asdict(settings.prosody),
-            reference_id=settings.reference_id,
-            references=[{"audio": _recording(each.audio), "text": each.text} for each in settings.references],
-        )
-
-    return make
+    settings = service.synthesis.fish
+    return fish.Client(
+        url=settings.url,
+        api_key=_key("fish", settings.api_key, settings.url, needed=True),
+        model=settings.model,
+        format=settings.format,
+        sample_rate=settings.sample_rate,
+        latency=settings.latency,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        prosody=asdict(settings.prosody),
+        reference_id=settings.reference_id,
+        references=[{"audio": _recording(each.audio), "text": each.text} for each in settings.references],
+    )
 
 
 def _recording(path: str) -> bytes:
@@ -226,28 +211,23 @@ def _recording(path: str) -> bytes:
         raise ConfigError(f"the reference recording {path} cannot be read: {error.strerror}") from error
 
 
-def _playai(synthesis: Synthesis, local_url: LocalUrl) -> Maker:
-    settings = synthesis.playai
-    grants = Grants()
+def _playai(service: SpeechService, deadline: Deadline) -> Client:
+    from agent.protocols import playai
 
-    def make(deadline: Deadline) -> Client:
-        from agent.protocols import playai
-
-        key = _key("playai", settings.api_key, settings.auth_url, needed=True)
-        authorization = playai.Authorization(settings.auth_url, key, settings.user_id, settings.model)
-        return playai.Client(
-            url=grants.url(authorization, deadline),
-            voice=settings.voice,
-            output_format=settings.output_format,
-            sample_rate=settings.sample_rate,
-            speed=settings.speed,
-            temperature=settings.temperature,
-        )
-
-    return make
+    settings = service.synthesis.playai
+    key = _key("playai", settings.api_key, settings.auth_url, needed=True)
+    authorization = playai.Authorization(settings.auth_url, key, settings.user_id, settings.model)
+    return playai.Client(
+        url=service.grants.url(authorization, deadline),
+        voice=settings.voice,
+        output_format=settings.output_format,
+        sample_rate=settings.sample_rate,
+        speed=settings.speed,
+        temperature=settings.temperature,
+    )
 
 
-MAKERS: dict[str, Callable[[Synthesis, LocalUrl], Maker]] = {
+MAKERS: dict[str, Callable[[SpeechService, Deadline], Client]] = {
     "neuphonic": _neuphonic,
     "playai": _playai,
     "vachana": _vachana,

@@ -18,7 +18,7 @@ from agent.events import Heard, Spoken, Unspoken
 from agent.protocols import playai, transcription
 from agent.protocols.events import Client
 from agent.recognizer import Recognizer
-from agent.services import MAKERS
+from agent.services import SpeechService
 from agent.threads import Backoff, Deadline
 from agent.turns import Everything
 from faults import voices
@@ -38,7 +38,7 @@ OPEN_PATH = {
 def codec_of(service: str) -> Client:
     if service == "playai":
         return playai.Client("ws://127.0.0.1:1/", "voice", output_format="raw", sample_rate=16000)
-    return MAKERS[service](synthesis(1, service), lambda deadline: "")(Deadline(1))
+    return SpeechService(service, synthesis(1, service), lambda deadline: "").codec(Deadline(1))
 
 
 class Cut:
