@@ -72,7 +72,8 @@ def assemble(config: Config, report: Callable[[Event], None], local: LocalServer
         from agent.responder import Responder
         from agent.responders.factory import make_responder
 
-        parts.responder = Responder(make_responder(config.responder), report)
+        patience = config.conversation.answer_timeout_seconds
+        parts.responder = Responder(make_responder(config.responder), report, first_word_seconds=patience)
     if mode != "captions":
         parts.synthesizer = make_synthesizer(config, parts.ring, report, local)
         parts.speaker = make_speaker(config, parts.ring, report)

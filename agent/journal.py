@@ -6,7 +6,7 @@ import logging
 import traceback
 
 from agent.errors import DeviceError
-from agent.events import DeviceBack, DeviceLost, Died, Event, Gap, Heard, ServiceDown, ServiceUp, Spoken
+from agent.events import DeviceBack, DeviceLost, Died, Event, Gap, Heard, ReplyEnded, ServiceDown, ServiceUp, Spoken
 from agent.safe import safe
 
 log = logging.getLogger(__name__)
@@ -17,6 +17,8 @@ def write(event: Event, *, transcripts: bool) -> None:
     match event:
         case Heard(text) if text:
             log.info("heard: %s", safe(text, 500) if transcripts else f"{len(text.split())} words")
+        case ReplyEnded(_, str(error)):
+            log.warning("no whole answer: %s", safe(error, 500))
         case Gap(start, seconds, reason):
             log.warning("%.2f s of sound are missing from %.1f s on: %s", seconds, start, reason)
         case ServiceDown(_, reason, permanent):

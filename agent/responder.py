@@ -9,7 +9,7 @@ from collections.abc import Callable
 from agent.errors import AgentError
 from agent.events import Event, Reply, ReplyEnded
 from agent.responders.answers import Answers
-from agent.threads import Worker
+from agent.threads import Deadline, Worker
 
 LONGEST_ANSWER = 65_536
 _CONTROL = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n\r"}
@@ -20,17 +20,21 @@ class Responder(Worker):
 
     ``ask`` and ``cancel`` may be called from any thread and never wait. After ``cancel(turn)`` no ``Reply`` of that
     turn is reported; its ``ReplyEnded`` comes within half a second or so, once what was asked has been told that the
-    answer is not wanted. ``stop`` lets what was asked be answered; ``abort`` breaks it off. An error that was foreseen
-    ends the answer with a sentence in ``ReplyEnded``; any other ends the thread. An answer is at most 65536 characters
-    long; control characters, which cannot be spoken, are taken out.
+    answer is not wanted. An answer whose first word has not come ``first_word_seconds`` after it was asked for
+    is given up. ``stop`` lets what was asked be answered; ``abort`` breaks it off. An error that was foreseen ends the
+    answer with a sentence in ``ReplyEnded``; any other ends the thread. An answer is at most 65536 characters long;
+    control characters, which cannot be spoken, are taken out.
     """
 
     # Letters are awaited for a second, an answer in slices of a quarter; only the end of a process takes longer.
     patience_seconds = 10.0
 
-    def __init__(self, answers: Answers, report: Callable[[Event], None]) -> None:
+    def __init__(
+        self, answers: Answers, report: Callable[[Event], None], *, first_word_seconds: float | None = None
+    ) -> None:
         super().__init__("responder", report)
         self._answers = answers
+        self._first_word_seconds = first_word_seconds
         self._questions: queue.SimpleQueue[tuple[int, str] | Answers | None] = queue.SimpleQueue()
         # Held while reporting, so that a cancelled turn is silent once cancel() has returned; the inbox never waits.
         self._lock = threading.RLock()
@@ -98,7 +102,8 @@ class Responder(Worker):
         """Reports the answer piece by piece; gives the reason where it is cut short."""
         if not text.strip() or self._unwanted(turn):
             return self._why_unwanted()
-        length = 0
+        length, begun = 0, False
+        first_word = Deadline(self._first_word_seconds)
         pieces = self._answers.answer(text, turn)
         try:
             for piece in pieces:
@@ -109,6 +114,9 @@ class Responder(Worker):
                 length += len(spoken)
                 if length > LONGEST_ANSWER:
                     return f"the answer is longer than {LONGEST_ANSWER} characters: the rest is left out"
+                begun = begun or bool(spoken.strip())
+                if not begun and first_word.over:
+                    return f"the first word of the answer did not come within {self._first_word_seconds:g} s"
                 if spoken.strip():
                     with self._lock:
                         if not self._unwanted(turn):

@@ -69,9 +69,9 @@ class Inbox:
 
 
 @contextmanager
-def running(answers: Answers) -> Iterator[tuple[Responder, Inbox]]:
+def running(answers: Answers, first_word_seconds: float | None = None) -> Iterator[tuple[Responder, Inbox]]:
     inbox = Inbox()
-    responder = Responder(answers, inbox.put)
+    responder = Responder(answers, inbox.put, first_word_seconds=first_word_seconds)
     responder.start()
     try:
         yield responder, inbox
@@ -108,6 +108,30 @@ def test_a_foreseen_error_ends_the_answer_with_its_sentence_and_the_next_is_answ
         responder.ask(2, "y")
         answers.pieces.put(None)
         assert inbox.next() == ReplyEnded(2)
+
+
+def test_an_answer_whose_first_word_does_not_come_is_given_up() -> None:
+    """The configuration had a time for it that nobody looked at."""
+    answers = Scripted()
+    with running(answers, first_word_seconds=0.2) as (responder, inbox):
+        responder.ask(1, "x")
+        answers.pieces.put(" \n")  # no word
+        assert inbox.next() == ReplyEnded(1, "the first word of the answer did not come within 0.2 s")
+        assert answers.broken_off.wait(20)
+
+
+def test_once_the_first_word_is_there_the_rest_has_its_time() -> None:
+    class Slow(Scripted):
+        def answer(self, text: str, turn: int) -> Pieces:
+            yield "One."
+            for _ in range(10):
+                yield from [""]
+                self.asked.wait(0.1)
+            yield "Two."
+
+    with running(Slow(), first_word_seconds=0.3) as (responder, inbox):
+        responder.ask(1, "x")
+        assert [inbox.next(), inbox.next(), inbox.next()] == [Reply(1, "One."), Reply(1, "Two."), ReplyEnded(1)]
 
 
 def test_an_error_that_nobody_foresaw_ends_the_thread_and_is_told() -> None:
