@@ -14,7 +14,7 @@ from agent.protocols.events import Failure
 from agent.threads import Deadline
 
 if TYPE_CHECKING:
-    from agent.protocols import playai
+    from agent.protocols.playai_authorization import Authorization, Grant
 
 GRANT_MARGIN_SECONDS = 300.0
 """A granted address is not used in its last minutes: what begins on it must be able to end on it."""
@@ -28,9 +28,9 @@ class Grants:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._grant: playai.Grant | None = None
+        self._grant: Grant | None = None
 
-    def url(self, authorization: playai.Authorization, deadline: Deadline) -> str:
+    def url(self, authorization: Authorization, deadline: Deadline) -> str:
         """Raises ``ServiceError``, at ``deadline`` at the latest."""
         with self._lock:
             grant = self._grant
@@ -41,11 +41,11 @@ class Grants:
         return grant.url
 
 
-def _expired(grant: playai.Grant) -> bool:
+def _expired(grant: Grant) -> bool:
     return grant.expires_at is not None and time.time() > grant.expires_at - GRANT_MARGIN_SECONDS
 
 
-def authorise(authorization: playai.Authorization, deadline: Deadline) -> playai.Grant:
+def authorise(authorization: Authorization, deadline: Deadline) -> Grant:
     """Asks for an address. The deadline is that of the whole: a drip of single bytes does not stretch it. Raises
     ``ServiceError``, whatever came or did not."""
     import http.client

@@ -213,10 +213,11 @@ def _recording(path: str) -> bytes:
 
 def _playai(service: SpeechService, deadline: Deadline) -> Client:
     from agent.protocols import playai
+    from agent.protocols.playai_authorization import Authorization
 
     settings = service.synthesis.playai
     key = _key("playai", settings.api_key, settings.auth_url, needed=True)
-    authorization = playai.Authorization(settings.auth_url, key, settings.user_id, settings.model)
+    authorization = Authorization(settings.auth_url, key, settings.user_id, settings.model)
     return playai.Client(
         url=service.grants.url(authorization, deadline),
         voice=settings.voice,

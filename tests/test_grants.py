@@ -11,7 +11,7 @@ from tools.scripted import Peer, Scripted, mute
 
 from agent.errors import ServiceError
 from agent.grants import Grants, authorise
-from agent.protocols.playai import Authorization
+from agent.protocols.playai_authorization import Authorization
 from agent.threads import Deadline
 
 GRANT = b'{"webSocketUrls": {"Play3.0-mini": "ws://127.0.0.1:9/path?fal_jwt_token=secret"}}'

@@ -1,7 +1,7 @@
 """PlayAI's second step, both halves: one JSON request for each passage, answered by start, binary sound and end.
 
-The first step, which gets the address, is ``playai_authorization``; its names can be had from here too. Source:
-PlayAI's WebSocket document, and what its clients and its own package were seen to do.
+The first step, which gets the address, is ``playai_authorization``. Source: PlayAI's WebSocket document, and what its
+clients and its own package were seen to do.
 """
 
 from __future__ import annotations
@@ -15,30 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 from agent.protocols.events import Audio, Encoding, End, Event, Failure, Flush, Handshake, Message, Text
 from agent.protocols.excerpt import clean, excerpt, parse_json, status_of
-from agent.protocols.playai_authorization import (
-    AUTHORIZATION_PATHS,
-    MODEL_PATHS,
-    SERVICE,
-    Authorization,
-    AuthorizationServer,
-    Grant,
-    Tokens,
-)
+from agent.protocols.playai_authorization import MODEL_PATHS, SERVICE, Tokens
 from agent.protocols.playai_request import FORMATS, Refusal, Request, encoding_of, read_request
 from agent.protocols.upgrade import read_target
-
-__all__ = [
-    "AUTHORIZATION_PATHS",
-    "FORMATS",
-    "MODEL_PATHS",
-    "SERVICE",
-    "Authorization",
-    "AuthorizationServer",
-    "Client",
-    "Grant",
-    "Server",
-    "Tokens",
-]
 
 # An address and a connection last an hour; a standby is renewed while there is time left to speak a passage.
 _SILENT_SECONDS = 3300.0

@@ -16,7 +16,8 @@ from tools.scripted import Peer, Scripted
 
 from agent import grants
 from agent.events import AudioArrived, Spoken
-from agent.protocols import neuphonic, playai
+from agent.protocols import neuphonic
+from agent.protocols.playai_authorization import MODEL_PATHS
 from faults.conftest import Figure
 from faults.speaking import Speaking
 from faults.voices import SERVICES, Answers, encoded, messages_of, sound, speaks, synthesis, upgraded
@@ -69,7 +70,7 @@ class Expiring:
             port = peer.sock.getsockname()[1]
             self.granted.append(time.monotonic())
             token = len(self.granted) - 1
-            urls = {model: f"ws://127.0.0.1:{port}{path}?t={token}" for model, path in playai.MODEL_PATHS.items()}
+            urls = {model: f"ws://127.0.0.1:{port}{path}?t={token}" for model, path in MODEL_PATHS.items()}
             said = self._seconds if self._honest else 3600.0
             expires = (datetime.now(UTC) + timedelta(seconds=said)).isoformat()
             body = json.dumps({"webSocketUrls": urls, "expiresAt": expires}).encode()

@@ -14,6 +14,7 @@ from agent.config.model import Fish, Local, Neuphonic, PlayAI, Synthesis, Vachan
 from agent.config.secrets import Secret
 from agent.protocols import fish, neuphonic, playai, vachana
 from agent.protocols.events import Audio, End, Flush, Message, Server, Text
+from agent.protocols.playai_authorization import MODEL_PATHS
 
 SERVICES = ("neuphonic", "playai", "vachana", "fish")
 KEY = "s3cret-key-that-nobody-may-see"
@@ -111,7 +112,7 @@ def authorises(peer: Peer) -> bool:
     if not peer.read_request().startswith("POST"):
         return False
     host = peer.header("Host")  # as the client reached it, which may be through a proxy
-    urls = {model: f"ws://{host}{path}?fal_jwt_token=t" for model, path in playai.MODEL_PATHS.items()}
+    urls = {model: f"ws://{host}{path}?fal_jwt_token=t" for model, path in MODEL_PATHS.items()}
     body = json.dumps({"webSocketUrls": urls}).encode()
     peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     return True

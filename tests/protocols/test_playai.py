@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.protocols.events import Audio, Encoding, End, Event, Failure, Flush, Log, Message, Text, Transcript
-from agent.protocols.playai import Client, Server, Tokens
+from agent.protocols.playai import Client, Server
+from agent.protocols.playai_authorization import Tokens
 
 TOKEN = "eyJhbGciOi.SECRET-TOKEN%2B.x"
 URL = f"wss://ws.fal.run/playht-fal/playht-tts/stream?fal_jwt_token={TOKEN}&keep=a%20b"

@@ -11,8 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.protocols.events import Failure
-from agent.protocols.playai import AUTHORIZATION_PATHS, Authorization, AuthorizationServer, Grant, Tokens
-from agent.protocols.playai_authorization import retry_after_seconds
+from agent.protocols.playai_authorization import (
+    AUTHORIZATION_PATHS,
+    Authorization,
+    AuthorizationServer,
+    Grant,
+    Tokens,
+    retry_after_seconds,
+)
 
 AUTH_URL = "https://api.play.ai/api/v1/tts/websocket-auth"
 KEY = "ak-0123456789abcdef-KEY"
