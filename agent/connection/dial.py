@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import email.utils
 import socket
 import ssl
-import time
 from collections.abc import Mapping
 from urllib.parse import SplitResult, urlsplit
 
@@ -14,6 +12,7 @@ import websocket
 from agent.connection.addresses import Address, is_near, is_own_link, reach, resolve
 from agent.errors import ServiceError
 from agent.protocols.events import Handshake
+from agent.protocols.upgrade import retry_after_seconds
 from agent.threads import Deadline
 
 CONNECT_SECONDS = 5.0
@@ -222,25 +221,11 @@ def _refusal(service: str, host: str, status: int, headers: Mapping[str, str]) -
         )
     if status == 101:
         return ServiceError(service, f"{host} is no WebSocket server: its upgrade is not valid", status=status)
-    after = retry_after(headers.get("retry-after")) if status in (429, 503) else None
+    after = retry_after_seconds(headers, RETRY_AFTER_CAP_SECONDS) if status in (429, 503) else None
     what = {429: "has had too many requests from us", 503: "is overloaded or being maintained"}.get(
         status, "refused the upgrade to WebSocket"
     )
     return ServiceError(service, f"{host} {what} (HTTP {status})", retry_after_seconds=after, status=status)
-
-
-def retry_after(value: str | None) -> float | None:
-    """The seconds that a ``Retry-After`` header asks for (RFC 9110, 10.2.3: a number or a date), capped; ``None``
-    where it says nothing that can be understood."""
-    if value is None:
-        return None
-    if value.isascii() and value.isdecimal():
-        return float(min(int(value[:9]), RETRY_AFTER_CAP_SECONDS))
-    try:
-        seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), RETRY_AFTER_CAP_SECONDS)
 
 
 def _left(deadline: Deadline) -> float | None:

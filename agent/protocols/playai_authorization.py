@@ -18,12 +18,11 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 from agent.protocols.events import Failure, HttpRequest
 from agent.protocols.excerpt import excerpt, parse_json
-from agent.protocols.upgrade import header, read_target, same_key
+from agent.protocols.upgrade import header, read_target, retry_after_seconds, same_key
 
 SERVICE = "playai"
 
@@ -140,7 +139,7 @@ class Authorization:
         quoted = self._quoted(body) if body else "no explanation"
         return Failure(
             SERVICE, f"HTTP {status} to its authorisation, with {quoted}"[:200], expected,
-            permanent=permanent, status=status, retry_after_seconds=retry_after_seconds(headers),
+            permanent=permanent, status=status, retry_after_seconds=retry_after_seconds(headers, _RETRY_SECONDS_MAX),
         )
 
     def _quoted(self, body: bytes | str) -> str:
@@ -177,28 +176,6 @@ class Authorization:
             return "an address with a user's name in it"
         if _is_near(host) and not self._near:
             return "an address on a private network"
-        return None
-
-
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """What ``Retry-After`` asks for, at most a day: seconds, or a date that is read against the answer's own ``Date``.
-
-    This device's clock is not asked: after a start without a network it may be years off.
-    """
-    asked = (header(headers, "Retry-After") or "").strip()
-    if asked.isascii() and asked.isdigit():
-        return min(float(asked), _RETRY_SECONDS_MAX)
-    then, now = _http_date(asked), _http_date(header(headers, "Date") or "")
-    if then is None or now is None:
-        return None
-    return min(max((then - now).total_seconds(), 0.0), _RETRY_SECONDS_MAX)
-
-
-def _http_date(text: str) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(text[:100])
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except (ValueError, TypeError, OverflowError, IndexError):
         return None
 
 

@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 from agent.config.addresses import travels_open, what_is_wrong
 from agent.errors import ConfigError, ServiceError
 from agent.protocols.excerpt import excerpt
+from agent.protocols.upgrade import retry_after_seconds
 from agent.responders.answers import SLICE_SECONDS
 from agent.threads import Deadline
 
 CONNECT_SECONDS = 5.0
 ANSWER_BYTES = 1 << 20
+RETRY_AFTER_CAP_SECONDS = 3600.0
 _CHUNK_BYTES = 1 << 16
 _QUOTED_BYTES = 1000
 
@@ -217,13 +219,13 @@ class _Call:
             permanent = True
             message = f"there is nothing at this address, or no such model (404): {said}"
         elif status == 429:
-            wait = _seconds(head.headers.get("retry-after"))
+            wait = retry_after_seconds(head.headers, RETRY_AFTER_CAP_SECONDS)
             message = "too many requests, or the credit is used up (429)" + (f": wait {wait:g} s" if wait else "")
         elif 300 <= status < 400:
             permanent = True
             message = f"it sends us elsewhere ({status}), which is not followed: configure the final address"
         elif status >= 500:
-            wait = _seconds(head.headers.get("retry-after"))
+            wait = retry_after_seconds(head.headers, RETRY_AFTER_CAP_SECONDS)
             message = f"it has an internal failure ({status}); it said {said}"
         else:
             message = f"it refuses what was asked ({status}); it said {said}"
@@ -270,9 +272,3 @@ def _beginning(raw: Any) -> bytes:
         if len(beginning) >= _QUOTED_BYTES:
             break
     return beginning
-
-
-def _seconds(value: str | None) -> float | None:
-    """Retry-After in seconds, at most an hour; a date is not understood."""
-    value = (value or "").strip()
-    return min(float(value), 3600.0) if value.isdecimal() and len(value) < 10 else None

@@ -17,7 +17,6 @@ from agent.protocols.playai_authorization import (
     AuthorizationServer,
     Grant,
     Tokens,
-    retry_after_seconds,
 )
 
 AUTH_URL = "https://api.play.ai/api/v1/tts/websocket-auth"
@@ -119,19 +118,6 @@ def test_a_busy_service_is_asked_again_after_the_time_it_names(status: int) -> N
     failure = asked().receive(status, {"retry-after": "7"}, "busy")
     assert isinstance(failure, Failure)
     assert not failure.permanent and failure.retry_after_seconds == 7.0
-
-
-@pytest.mark.parametrize(("headers", "seconds"), [
-    ({"Retry-After": "0"}, 0.0),
-    ({"RETRY-AFTER": " 120 "}, 120.0),
-    ({"Retry-After": "9" * 400}, 86400.0),
-    ({"Retry-After": "Fri, 21 Nov 2025 07:28:30 GMT", "Date": "Fri, 21 Nov 2025 07:28:00 GMT"}, 30.0),
-    ({"Retry-After": "Fri, 21 Nov 2025 07:27:00 GMT", "Date": "Fri, 21 Nov 2025 07:28:00 GMT"}, 0.0),
-    ({"Retry-After": "Fri, 21 Nov 2025 07:28:30 GMT"}, None),
-    ({"Retry-After": "-3"}, None), ({"Retry-After": "²"}, None), ({"Retry-After": "soon"}, None), ({}, None),
-])
-def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
-    assert retry_after_seconds(headers) == seconds
 
 
 @pytest.mark.parametrize("url", [
