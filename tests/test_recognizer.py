@@ -3,6 +3,7 @@ and what was said while the service was away is said again."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -348,3 +349,83 @@ def test_a_service_that_never_answers_is_trouble_and_not_silence(stage: Callable
     it.hear(*frames(0, 5), SILENCE, SILENCE, SILENCE)
     down = it.events.await_first(ServiceDown)
     assert "no transcript came" in down.reason
+
+
+# --- a process that stood still
+
+
+def stand_still(recognizer: Recognizer) -> None:
+    """Returns when the recognizer has been told, as it goes round, and has gone round once more."""
+    beats, told = itertools.count(), threading.Event()
+
+    def beat() -> None:
+        number = next(beats)
+        if number == 0:
+            recognizer.begin_anew("a standstill of 60 s")
+        elif number == 1:
+            told.set()
+
+    recognizer.on_beat = beat
+    assert told.wait(10.0)
+
+
+def test_after_a_standstill_a_turn_is_given_up_and_the_next_is_sent_on_a_new_connection(
+    stage: Callable[..., Stage]
+) -> None:
+    """The end of a question of a minute ago was sent together with what was said now, and both were answered."""
+    service = Service(answers=False, partials=False)
+    it = stage(service)
+    it.hear(*frames(0, 5))
+    service.await_bytes(5 * FRAME)
+    service._answers = True
+    stand_still(it.recognizer)
+    assert it.events.await_first(Heard).text == ""
+    assert it.events.of(Gap) == [Gap(0.0, 0.5, "a standstill of 60 s")]
+    it.hear(*frames(50, 4), SILENCE, SILENCE, SILENCE)
+    assert it.events.await_first(Heard, 2) and it.events.of(Heard)[1].text == "all 7 frames"
+    it.end()
+    assert service.used() == [b"".join(frames(0, 5)), b"".join(frames(50, 4)) + SILENCE * 3]
+    assert service.eofs == [1] * len(service.eofs), "the connections that were not trusted got their end mark too"
+    assert [type(each) for each in it.events.of(SpeechBegan, SpeechEnded)] == [SpeechBegan, SpeechEnded] * 2
+
+
+@pytest.mark.parametrize("captions", [False, True])
+def test_after_a_standstill_what_waited_for_a_service_is_a_gap_of_that_length(
+    stage: Callable[..., Stage], captions: bool
+) -> None:
+    service, away = Service(), threading.Event()
+
+    def script(peer: Peer) -> None:
+        if away.is_set():
+            service(peer)
+
+    it = stage(script, captions=captions)
+    it.events.await_first(ServiceDown)
+    it.hear(*frames(0, 5))
+    if not captions:
+        it.events.await_first(SpeechBegan)
+    stand_still(it.recognizer)
+    it.events.await_first(Gap)
+    away.set()
+    it.hear(*frames(50, 4), SILENCE, SILENCE, SILENCE)
+    it.end()
+    assert sum(gap.seconds for gap in it.events.of(Gap)) == pytest.approx(0.5)
+    assert {gap.reason for gap in it.events.of(Gap)} == {"a standstill of 60 s"}
+    assert service.used() == [b"".join(frames(50, 4)) + SILENCE * 3], "nothing from before was sent"
+
+
+def test_after_a_standstill_captions_go_on_and_what_was_sent_is_not_sent_again(stage: Callable[..., Stage]) -> None:
+    service = Service(dies_after=6 * FRAME, deaths=1, partials=False)
+    it = stage(service, captions=True)
+    it.hear(*frames(0, 5))
+    service.await_bytes(5 * FRAME)
+    stand_still(it.recognizer)
+    it.hear(*frames(5, 1))
+    it.events.await_first(ServiceDown)
+    it.hear(*frames(6, 4))
+    it.end()
+    first, second = service.used()
+    assert first == b"".join(frames(0, 6)), "the connection may have outlived it"
+    assert second == b"".join(frames(5, 5)), "only what came after it is sent again"
+    (gap,) = it.events.of(Gap)
+    assert (gap.start_seconds, gap.seconds) == (0.0, pytest.approx(0.5)) and "broke off" in gap.reason

@@ -191,6 +191,19 @@ def test_a_cut_is_silence_at_once_and_nothing_of_the_old_utterance_after_it() ->
     assert old.startswith(until_there) and bytes(room.heard) == until_there + new
 
 
+@pytest.mark.parametrize("heard_seconds", [0.0, 0.01, 0.037, 0.15])
+def test_of_what_came_all_is_heard_or_told_to_be_dropped(heard_seconds: float) -> None:
+    with Room(FORMAT) as room:
+        room.say(noise(FORMAT, 1.0))
+        room.began()
+        NEVER.wait(heard_seconds)
+        room.ring.clear("somebody")
+        end = room.end()
+    assert isinstance(end, Cancelled) and end.dropped_seconds > 0
+    assert end.seconds + end.dropped_seconds == pytest.approx(1.0, abs=1e-9)
+    assert FORMAT.seconds_of(len(room.heard)) == pytest.approx(end.seconds, abs=PERIOD_SECONDS)
+
+
 def test_a_cut_reaches_an_utterance_that_is_only_drained_any_more() -> None:
     """The ring had nothing left of it, so a hush in its last tenth of a second was not heard of."""
     sound = noise(FORMAT, 0.5)
