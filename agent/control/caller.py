@@ -86,6 +86,7 @@ class Caller:
         self._pace = Pace(self.patience.per_second)
         self._deaf = False
         self._heard_at = self._moved_at = time.monotonic()  # the last whole line; the last byte that was read of ours
+        self._told_at = self._heard_at  # the last answer: it may have been waited for as long as an utterance lasts
         self._line_at: float | None = None  # when the line began that is not whole yet
 
     def interest(self) -> int:
@@ -126,8 +127,9 @@ class Caller:
     def say(self, answer: Mapping[str, object]) -> None:
         if self.gone or self._deaf:
             return
+        self._told_at = time.monotonic()
         if not self._out:
-            self._moved_at = time.monotonic()
+            self._moved_at = self._told_at
         import json  # at the first answer: most daemons are ready long before
 
         self._out += json.dumps(answer).encode("ascii") + b"\n"
@@ -183,5 +185,5 @@ class Caller:
             begun = self.draft.announced
             ends.append(self._heard_at + (patience.piece_seconds if begun else patience.first_piece_seconds))
         elif not self.awaited and not self.held_back:
-            ends.append(self._heard_at + patience.idle_seconds)
+            ends.append(max(self._heard_at, self._told_at) + patience.idle_seconds)
         return min(ends) - time.monotonic() if ends else None

@@ -339,6 +339,21 @@ def test_who_waits_for_an_utterance_is_not_idle(build: Build) -> None:
     assert waiting.receive()["state"] == "played"
 
 
+def test_who_has_waited_long_for_an_utterance_may_ask_for_the_next_one(build: Build) -> None:
+    """Whoever had something said that lasted longer than the patience with the idle was told of its end, and in that
+    moment that this took too long."""
+    house = build(idle_seconds=2.0)
+    program = house.call()
+    program.ask({"say": "long"})
+    announced = house.event()
+    assert isinstance(announced, Announce)
+    other = house.call()
+    assert other.receive() == {"error": "this took too long"}  # so that time has passed
+    house.played(announced.utterance)
+    assert program.receive()["state"] == "played"
+    assert "utterance" in program.ask({"say": "next"})
+
+
 def test_who_does_not_read_is_let_go_and_nobody_else_notices(build: Build) -> None:
     house = build(per_second=1e6, line_seconds=0.5)
     deaf, other = house.call(), house.call()
