@@ -27,6 +27,7 @@ FLOORS: list[list[tuple[str, ...]]] = [
         ("captions",),
         ("shares",),
         ("journal",),
+        ("line",),
         ("levels",),
     ],
     [
@@ -53,8 +54,8 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
     "websockets": ("server",),
     "moonshine_voice": ("server",),
     "vosk": ("server",),
-    "requests": ("responders", "grants", "exports"),
-    "urllib3": ("responders", "grants", "exports"),
+    "requests": ("line", "responders", "exports"),
+    "urllib3": ("line", "responders"),
 }
 LATE = frozenset({"pyaudio", "webrtcvad", "moonshine_voice", "vosk", "requests", "urllib3", "systemd"})
 

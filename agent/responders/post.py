@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import queue
-import socket
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from urllib.parse import urlsplit
 
 from agent.config.addresses import travels_open, what_is_wrong
 from agent.errors import ConfigError, ServiceError
+from agent.line import Line, troubles
 from agent.protocols.excerpt import excerpt
 from agent.protocols.upgrade import retry_after_seconds
 from agent.responders.answers import SLICE_SECONDS
@@ -99,44 +98,27 @@ class _Call:
         self._service, self._url, self._body, self._headers = service, url, body, headers
         self._key = key
         self._timeout = timeout_seconds
-        self._lock = threading.Lock()
-        self._line: socket.socket | None = None
-        self._over = False
+        self._line = Line()
 
     def hang_up(self) -> None:
-        with self._lock:
-            self._over = True
-            if self._line is not None:
-                self._shut(self._line)
+        self._line.cut()
 
     def run(self) -> None:
-        import requests  # 56 ms and 18 MB that only those pay who ask over HTTP
-        from urllib3.exceptions import HTTPError
-
         error: ServiceError | None = None
         try:
             self._exchange()
         except ServiceError as refused:
             error = refused
-        except (requests.RequestException, HTTPError, http.client.HTTPException, OSError, ValueError) as failure:
+        except troubles() as failure:
             error = ServiceError(self._service, self._sentence(failure))
         finally:
-            with self._lock:
-                if self._line is not None:
-                    self._line.close()
-                    self._line = None
+            self._line.close()
             self.got.put(_End(error))
 
     def _exchange(self) -> None:
-        import requests
-
-        with requests.Session() as session:
-            session.trust_env = False
-            adapter = requests.adapters.HTTPAdapter()
-            self._watch(adapter)
-            session.mount("http://", adapter)
-            session.mount("https://", adapter)
-            with session.post(
+        with (
+            self._line.session() as session,
+            session.post(
                 self._url,
                 data=self._body,
                 headers=self._headers,
@@ -144,14 +126,15 @@ class _Call:
                 stream=True,
                 allow_redirects=False,
                 verify=os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True,
-            ) as response:
-                head = Head(response.status_code, {name.lower(): value for name, value in response.headers.items()})
-                if not 200 <= head.status < 300:
-                    raise self._refusal(head, b"" if head.status in (401, 403) else _beginning(response.raw))
-                if head.headers.get("content-encoding", "identity").lower() != "identity":
-                    raise ServiceError(self._service, "the answer is compressed, which was not asked for")
-                self.got.put(head)
-                self._body_of(response.raw, head)
+            ) as response,
+        ):
+            head = Head(response.status_code, {name.lower(): value for name, value in response.headers.items()})
+            if not 200 <= head.status < 300:
+                raise self._refusal(head, b"" if head.status in (401, 403) else _beginning(response.raw))
+            if head.headers.get("content-encoding", "identity").lower() != "identity":
+                raise ServiceError(self._service, "the answer is compressed, which was not asked for")
+            self.got.put(head)
+            self._body_of(response.raw, head)
 
     def _body_of(self, raw: Any, head: Head) -> None:
         total = 0
@@ -159,54 +142,12 @@ class _Call:
             total += len(chunk)
             if total > ANSWER_BYTES:
                 raise ServiceError(self._service, f"the answer is longer than {ANSWER_BYTES // 1024} KiB")
-            if self._over:
+            if self._line.was_cut:
                 return
             self.got.put(chunk)
         announced = head.headers.get("content-length", "")
         if announced.isdecimal() and total < int(announced):
             raise ServiceError(self._service, "the connection broke before the answer was complete")
-
-    def _watch(self, adapter: Any) -> None:
-        """Lets every connection the adapter makes be hung up on, while its first answer is awaited too."""
-        from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-        from urllib3.connection import HTTPConnection, HTTPSConnection
-
-        opened = self._opened
-
-        class Plain(HTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                opened(self.sock)
-
-        class Encrypted(HTTPSConnection):
-            def connect(self) -> None:
-                super().connect()
-                opened(self.sock)
-
-        class PlainPool(HTTPConnectionPool):
-            ConnectionCls = Plain
-
-        class EncryptedPool(HTTPSConnectionPool):
-            ConnectionCls = Encrypted
-
-        adapter.poolmanager.pool_classes_by_scheme = {"http": PlainPool, "https": EncryptedPool}
-
-    def _opened(self, connection: Any) -> None:
-        # A descriptor of our own: the other one may be closed and given to somebody else by the time we hang up.
-        line = socket.socket(fileno=os.dup(connection.fileno()))
-        with self._lock:
-            if self._line is not None:
-                self._line.close()
-            self._line = line
-            if self._over:
-                self._shut(line)
-
-    @staticmethod
-    def _shut(line: socket.socket) -> None:
-        try:
-            line.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return  # the other side was quicker
 
     def _refusal(self, head: Head, beginning: bytes) -> ServiceError:
         said = excerpt(beginning.decode("utf-8", "replace"), self._key) if beginning else "nothing"
@@ -246,7 +187,7 @@ class _Call:
             return f"{where} does not take the connection: is the address right and the network up?"
         if isinstance(failure, requests.exceptions.Timeout | ReadTimeoutError | TimeoutError):
             return f"no complete answer within {self._timeout:g} s"
-        if isinstance(failure, requests.exceptions.ConnectionError) and self._line is None:
+        if isinstance(failure, requests.exceptions.ConnectionError) and not self._line.opened:
             return f"{where} cannot be reached: is the address right and the service running?"
         return f"the connection to {where} broke before the answer was complete"
 

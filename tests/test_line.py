@@ -1,0 +1,50 @@
+"""An exchange over HTTP ends when somebody hangs up, whatever it is waiting for."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+
+import pytest
+from tools.scripted import Peer, Scripted, mute
+
+from agent.line import Line, troubles
+
+
+def mute_after_its_head(peer: Peer) -> None:
+    peer.read_request()
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    peer.over.wait()
+
+
+@pytest.mark.parametrize(("scheme", "script"), [("http", mute), ("http", mute_after_its_head), ("https", mute)])
+def test_a_cut_ends_an_exchange_that_nothing_comes_of(scheme: str, script: Callable[[Peer], None]) -> None:
+    """A responder could not hang up on a host that was mute in the TLS handshake, and its thread stayed."""
+    line = Line()
+    begun = threading.Event()
+
+    def ask(url: str) -> None:
+        with contextlib.suppress(*troubles()), line.session() as session:
+            begun.set()
+            with session.get(url, timeout=120, stream=True) as answer:
+                answer.raw.read(decode_content=False)
+
+    with Scripted(script) as server:
+        thread = threading.Thread(target=ask, args=[f"{scheme}://127.0.0.1:{server.port}/"])
+        thread.start()
+        assert begun.wait(20) and server.arrived.acquire(timeout=20)
+        line.cut()
+        thread.join(20)
+        assert not thread.is_alive()
+    assert line.opened
+    line.close()
+    assert not line.opened
+
+
+def test_a_line_that_was_cut_before_it_was_opened_stays_cut() -> None:
+    line = Line()
+    line.cut()
+    with Scripted(mute) as server, line.session() as session, pytest.raises(troubles()):
+        session.get(f"http://127.0.0.1:{server.port}/", timeout=20)
+    line.close()
