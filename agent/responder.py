@@ -9,10 +9,10 @@ from collections.abc import Callable
 from agent.errors import AgentError
 from agent.events import Event, Reply, ReplyEnded
 from agent.responders.answers import Answers
+from agent.texts import without_controls
 from agent.threads import Deadline, Worker
 
 LONGEST_ANSWER = 65_536
-_CONTROL = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n\r"}
 
 
 class Responder(Worker):
@@ -110,7 +110,7 @@ class Responder(Worker):
                 self.beat()
                 if self._unwanted(turn):
                     return self._why_unwanted()
-                spoken = piece.translate(_CONTROL)
+                spoken = without_controls(piece)
                 length += len(spoken)
                 if length > LONGEST_ANSWER:
                     return f"the answer is longer than {LONGEST_ANSWER} characters: the rest is left out"
