@@ -29,17 +29,14 @@ def excerpt(message: Message, secret: str | None = None) -> str:
     message it tells the length and the first bytes in hexadecimal. ``secret``, a key that the other side may echo, is
     blotted out wherever it stands.
     """
-    if secret is not None and len(secret) < _SECRET_CHARACTERS:
-        secret = None  # blotting out every "k" would hide the message, not the key
     if isinstance(message, bytes):
-        if secret:
+        if secret is not None and len(secret) >= _SECRET_CHARACTERS:
             message = message.replace(secret.encode("utf-8", "replace"), b"***")
         shown = message[:_BYTES_SHOWN].hex(" ")
         if not shown:
             return "<no bytes>"
         return f"<{len(message)} bytes: {shown}{' ...' if len(message) > _BYTES_SHOWN else ''}>"
-    if secret:
-        message = message.replace(secret, "***")
+    message = blotted(message, secret)
     pieces: list[str] = []
     room = EXCERPT_CHARACTERS - len("''...")
     for letter in message[:EXCERPT_CHARACTERS]:
@@ -49,6 +46,12 @@ def excerpt(message: Message, secret: str | None = None) -> str:
         pieces.append(piece)
         room -= len(piece)
     return f"'{''.join(pieces)}'{'...' if len(pieces) < len(message) else ''}"
+
+
+def blotted(text: str, secret: str | None) -> str:
+    """``text`` with ``***`` wherever ``secret`` stands; a secret under 4 characters is none."""
+    # Blotting out every "k" would hide the text, not the key.
+    return text if secret is None or len(secret) < _SECRET_CHARACTERS else text.replace(secret, "***")
 
 
 def parse_json(message: Message) -> dict[str, object] | str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgpack
 
 from agent.protocols.events import Audio, Encoding, End, Event, Failure, Flush, Handshake, Log, Message, Text
-from agent.protocols.excerpt import clean, excerpt
+from agent.protocols.excerpt import blotted, clean, excerpt
 from agent.protocols.fish_request import Request, encoding_of, mistake_in, read_request
 from agent.protocols.upgrade import header, read_target, same_key
 
@@ -21,7 +21,6 @@ PATH = "/v1/tts/live"
 _MESSAGE_BYTES = 32 * 1024 * 1024  # the service's own limit of a frame
 _ENTRIES = 4096
 _LOG_CHARACTERS = 2000
-_SECRET_CHARACTERS = 4  # blotting out every "k" would hide the log, not the key
 _SILENT_SECONDS = 240.0
 # The service may be busy for more than 20 s with a long passage, without a sign of life.
 _FINISH_SECONDS = 30.0
@@ -163,7 +162,7 @@ class Client:
             said = fields.get("message")
             if not isinstance(said, str):
                 return [self._pass_over(message, "a log with text")]
-            return [Log(self._blotted(said)[:_LOG_CHARACTERS])]
+            return [Log(blotted(said, self._api_key)[:_LOG_CHARACTERS])]
         if not isinstance(kind, str):
             return [self._pass_over(message, "a map that names its event")]
         return []  # the document wants events that are not known to be ignored
@@ -205,10 +204,6 @@ class Client:
 
     def _pass_over(self, message: Message, expected: str) -> Failure:
         return Failure(SERVICE, excerpt(message, self._api_key), expected, fatal=False)
-
-    def _blotted(self, text: str) -> str:
-        known = self._api_key or ""
-        return text.replace(known, "***") if len(known) >= _SECRET_CHARACTERS else text
 
 
 class Server:
