@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from agent.assembly import make_speaker, make_synthesizer, require_keys
+from agent.assembly import RING_BYTES, make_speaker, make_synthesizer, require_keys
 from agent.audio.ring import RingBuffer
 from agent.commands.handover import hand_over
 from agent.commands.recording import Recording
@@ -76,7 +76,7 @@ class _Saying:
         self._config = config
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._recording: Recording | None = None
-        ring = RingBuffer(16 * 1024 * 1024)
+        ring = RingBuffer(RING_BYTES)
         self._synthesizer = make_synthesizer(config, ring, self._inbox.put, local, eager=False)
         if output is None:
             self._speaker = make_speaker(config, ring, self._inbox.put, patience=impatient)

@@ -138,5 +138,3 @@ def _in_order(mistakes: list[Mistake]) -> list[Mistake]:
         return mistake.where.startswith(PREFIX), int(line) if line.isdigit() and len(line) < 9 else 0
 
     return sorted(dict.fromkeys(mistakes), key=order)
-
-

@@ -119,10 +119,6 @@ class PlayAI:
     temperature: float | None = key(None, "randomness; null: not sent", low=0.0, high=1.0)
 
 
-def _vachana_audio() -> VachanaAudio:
-    return VachanaAudio()
-
-
 @dataclass(frozen=True)
 class VachanaAudio:
     """The sound that Vachana is asked for."""
@@ -148,7 +144,7 @@ class Vachana:
     language: str = key("IND-IN", "language of the text")
     model: str = key("vachana-voice-v1", "which of its models speaks")
     speed: float | None = key(None, "speed of the voice; null: not sent", low=0.5, high=2.0)
-    audio_config: VachanaAudio = key(_vachana_audio, "the sound that is asked for")
+    audio_config: VachanaAudio = key(VachanaAudio, "the sound that is asked for")
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class Control(Frontend):
 
     ``path`` is where it listens. ``required``: whether a socket that cannot be made there is a mistake (``ConfigError``
     from ``open``) or only a warning, after which the daemon goes on without it. What is asked for is in
-    ``control_requests``; each line is answered by one, and each utterance by one more when it has ended.
+    ``agent.control.requests``; each line is answered by one, and each utterance by one more when it has ended.
     """
 
     def __init__(

@@ -332,8 +332,7 @@ class Server:
 
 
 def _sane_rate(value: object) -> int | None:
-    known = isinstance(value, int) and not isinstance(value, bool) and 4000 <= value <= 192000
-    return int(str(value)) if known else None
+    return value if isinstance(value, int) and 4000 <= value <= 192000 else None
 
 
 def _dump(told: Mapping[str, object]) -> str:
