@@ -29,7 +29,8 @@ def used_keys(config: Config) -> list[tuple[str, Secret, bool]]:
                 url = settings.auth_url if name == "playai" else settings.url
                 found.append((f"synthesis.{name}.api_key", settings.api_key, _outside(url)))
     heard_key = config.transcription.api_key
-    if mode != "announce" and (_outside(config.transcription.url) or heard_key.env is not None):
+    named = heard_key.env is not None or heard_key.file is not None  # what somebody has named has to be there
+    if mode != "announce" and (_outside(config.transcription.url) or named):
         found.append(("transcription.api_key", heard_key, False))
     if mode == "assistant" and config.responder.kind == "openai":
         openai = config.responder.openai

@@ -16,6 +16,8 @@ from agent.errors import AgentError, DeviceError
 
 LISTEN_SECONDS = 0.6
 REPLY = Format(24000)
+_ABSENT = ("Cannot get card index", "cannot find card", "Connection refused")
+"""What ALSA says of a card, or of a sound server, that is not there; of one that is in use it says other things."""
 
 
 def check_microphone(loaded: Loaded, *, in_use: bool = False) -> Finding:
@@ -81,7 +83,7 @@ def _file(loaded: Loaded, path: Path) -> Finding:
 def _refused(loaded: Loaded, subject: str, error: AgentError, in_use: bool) -> Finding:
     key = line_of(loaded, f"{subject}.device")
     lost = isinstance(error, DeviceError) and error.lost
-    if lost and in_use:
+    if lost and in_use and not any(words in str(error) for words in _ABSENT):
         return Finding(subject, FINE, f"the running daemon has it ({error})")
     if "PyAudio" in str(error):
         return Finding(subject, BROKEN, str(error), "sudo apt install libportaudio2 python3-pyaudio")

@@ -42,6 +42,13 @@ def test_a_microphone_that_somebody_else_holds_is_named(loaded: Read, card: Virt
     assert check_microphone(loaded("microphone: {device: mic}\n"), in_use=True).verdict == FINE
 
 
+@pytest.mark.parametrize("name", ["hw:7,0", "plughw:CARD=Nowhere,DEV=0", "sysdefault:CARD=Nowhere"])
+def test_a_card_that_is_not_there_is_held_by_no_daemon(loaded: Read, name: str) -> None:
+    # With the daemon running it was said to have the card, and all was fine.
+    found = check_speaker(loaded(f'speaker: {{device: "{name}"}}\n'), in_use=True)
+    assert found.verdict == BROKEN and name in found.saw and "voice-agent devices" in found.cure
+
+
 def test_a_card_that_refuses_every_rate_is_named_with_the_line_that_converts(loaded: Read, card: VirtualCard) -> None:
     card.add(f'pcm.odd {{ type vcard playback_file "/dev/null" control "{card.folder}/ctl" rates [ 11025 ] }}')
     found = check_speaker(loaded("speaker: {device: odd}\n"))

@@ -102,6 +102,11 @@ class Container:
                 return int(numbers[1])
         raise AssertionError(f"the container has no process {pid}")
 
+    def take_address(self, address: str) -> None:
+        """The container gets one more address of its own."""
+        network = ["nsenter", "-t", str(self._leader()), "-n", "--"]
+        subprocess.run([*network, "ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
+
     # --- how it comes and goes
 
     def _inside(self) -> list[str]:
@@ -122,9 +127,10 @@ class Container:
         command = ["systemd-nspawn", "--quiet", "--boot", "-D", str(self.root), "-M", self._name, "--register=no"]
         command += ["--keep-unit", "--private-network", "--timezone=off", "--resolv-conf=off"]
         command += [f"--bind={source}:{target}" for source, target in self._binds.items()]
-        environment = dict(os.environ)
-        if not (_CGROUPS / "cgroup.controllers").exists():
-            environment["SYSTEMD_NSPAWN_UNIFIED_HIERARCHY"] = "0"
+        # As Debian has it, whatever this machine has: and systemd filters addresses and devices by programs that it
+        # gives to the kernel.
+        command += ["--system-call-filter=bpf"]
+        environment = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
         for group in self._groups():
             group.mkdir(exist_ok=True)
         with self._console.open("wb") as console:
@@ -143,8 +149,6 @@ class Container:
         self._process.stdin.write(b"go\n")
         self._process.stdin.close()
         self.wait("the container has booted", self._is_up, BOOT_SECONDS)
-        if not (_CGROUPS / "cgroup.controllers").exists():
-            self._take_controllers()
 
     def _is_up(self) -> bool:
         assert self._process is not None
@@ -153,13 +157,6 @@ class Container:
         if self._leader() is None:
             return False
         return self.run("systemctl", "is-system-running", check=False).stdout.strip() in ("running", "degraded")
-
-    def _take_controllers(self) -> None:
-        """The controllers of the old hierarchy come mounted read-only, and limits would not hold."""
-        for name in ("cpu", "cpuacct", "memory", "pids", "devices"):
-            self.run("mount", "-o", "remount,rw,bind", f"/sys/fs/cgroup/{name}", check=False)
-        self.run("systemctl", "daemon-reexec")
-        self.wait("systemd is back", self._is_up)
 
     def _groups(self) -> Iterator[Path]:
         if (_CGROUPS / "cgroup.controllers").exists():

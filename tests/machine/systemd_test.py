@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from agent.audio.format import Format
 from machine import debian
 from machine.card import MachineCard
 from machine.container import Container
+from machine.doctor import Doctor
 from machine.freeze import frozen_writer
 from machine.table import Table, Unusable
 
@@ -25,8 +27,10 @@ ROOT = Path(__file__).resolve().parents[2]
 UNIT = "voice-agent.service"
 STATE = "/var/lib/private/voice-agent"
 CONFIG = "etc/voice-agent/config.yaml"
+ADD = "/usr/lib/voice-agent/add-recognition"
 KEY = "sk-0123456789abcdef"
 PORT = 8395
+PRIVATE, PUBLIC = "192.168.7.1", "203.0.113.7"
 SENTENCE = "The kettle is on, and the tea will be ready in a minute."
 LONG = " ".join(f"This is sentence number {number} of a rather long story." for number in range(1, 9))
 
@@ -89,13 +93,17 @@ class MachineTest:
         step("STATUS", self._status)
         step("the sandbox: exposure and verify", self._sandbox)
         step("say is handed over and heard to the sample", self._say)
+        step("its speech server logs as it does", self._child)
+        step("sudo voice-agent doctor: as the service, all is fine", lambda: Doctor(self._box).look())
         step("a member of the group audio may, another user not", self._users)
         step("SIGHUP with a good configuration", self._reload_good)
         step("SIGHUP with a broken one", self._reload_bad)
         step("a frozen worker: stacks, restart, serving again", self._freeze)
         step("keys reach the service through the sandbox", self._keys)
+        step("doctor names what is wrong, with its cure", lambda: Doctor(self._box).name_faults(WIRED, KEY))
+        step("doctor's archive, for whoever typed sudo, without a key", lambda: Doctor(self._box).pack("member", KEY))
         step("stop in the middle of a sentence: end marks, success", self._stop)
-        step("the server for a LAN: started, speaking, stopped", self._server)
+        step("the server for a LAN: for private addresses, started, speaking, stopped", self._server)
         step("no key at all is no reason not to start", self._no_keys)
         step("a mistake in the configuration: 78, no restart", self._mistake)
         step("upgrade keeps the configuration and what is disabled", self._upgrade)
@@ -128,9 +136,13 @@ class MachineTest:
         said = self._box.run("apt", "install", "-y", f"/root/{self._package.name}", seconds=300).stdout
         assert self._box.run("systemctl", "is-enabled", UNIT).stdout.strip() == "enabled"
         self._serving()
-        following = said.partition("voice-agent is installed. Next:\n")[2].splitlines()[:3]
-        assert [line.split()[0] for line in following] == ["sudo", "voice-agent", "sudo"], f"it says {said[-600:]}"
-        return f"{len(following)} next commands are named"
+        following = said.partition("voice-agent is installed. Next:\n")[2].partition("\n\n")[0].splitlines()
+        commands = [re.split("  +", line.strip())[0].removeprefix("sudo ") for line in following]
+        assert commands == ['voice-agent say "Hello."', "voice-agent doctor", ADD], f"it says {said[-600:]}"
+        for command in commands[:2]:
+            self._box.run("sh", "-c", command)
+        self._box.run("test", "-x", ADD)  # it would fetch, and there is no network here
+        return f"next: {', '.join(commands)}"
 
     def _serving(self) -> None:
         assert self._box.run("systemctl", "is-active", UNIT, check=False).stdout.strip() == "active", "it is not active"
@@ -163,6 +175,19 @@ class MachineTest:
 
     def _heard(self, pcm: bytes) -> None:
         self._box.wait("the sentence is on the card's record", lambda: pcm in self._card.played(), 10)
+
+    def _child(self) -> str:
+        """Its speech server is a process of its own, and the journal knows them apart."""
+        program = (
+            "import sys; sys.path.insert(0, '/usr/lib/voice-agent/vendor'); import websocket\n"
+            "peer = websocket.create_connection('ws://127.0.0.1:8394/api/v1/tts'); peer.send('no JSON'); peer.recv()"
+        )
+        self._box.run("python3", "-c", program)
+        entries = [entry for entry in self._box.journal(UNIT) if "no JSON" in str(entry["MESSAGE"])]
+        (entry,) = entries
+        assert (entry["SYSLOG_IDENTIFIER"], entry["PRIORITY"]) == ("voice-agent-server", "4"), entry
+        assert entry["MESSAGE"].startswith("client "), entry["MESSAGE"]
+        return str(entry["MESSAGE"])
 
     def _users(self) -> None:
         self._box.run("useradd", "--groups", "audio", "member")
@@ -273,7 +298,7 @@ class MachineTest:
         assert not left, "processes are left"
         return "<STOP> and eof on every connection"
 
-    def _server(self) -> None:
+    def _server(self) -> str:
         unit = "voice-agent-server.service"
         enabled = self._box.run("systemctl", "is-enabled", unit, check=False).stdout.strip()
         assert enabled == "disabled", f"it is {enabled}, though nobody has asked for it"
@@ -282,10 +307,23 @@ class MachineTest:
         self._box.wait("it listens", lambda: "listening on 0.0.0.0:8394" in " ".join(self._box.lines(unit)))
         self._box.run("voice-agent", "say", "--service", "local", "--output", "/root/lan.wav", SENTENCE)
         assert read_wav(self._root / "root/lan.wav")[1] == self._reference, "it speaks with another voice"
-        assert any("has come" in line for line in self._box.lines(unit)), "nobody has come to it"
+        self._box.take_address(PRIVATE)
+        self._box.take_address(PUBLIC)
+        assert self._reached(PRIVATE), "an address of a LAN is kept out"
+        assert not self._reached(PUBLIC), "everybody is let in"
+        coming = [entry for entry in self._box.journal(unit) if "has come" in str(entry["MESSAGE"])]
+        assert coming, "nobody has come to it"
+        logged = coming[0]["SYSLOG_IDENTIFIER"], coming[0]["PRIORITY"], coming[0]["MESSAGE"]
+        assert logged == ("voice-agent-server", "6", "client 1: neuphonic client 1 has come"), logged
         self._box.run("systemctl", "stop", unit)
-        result = self._box.show(unit, "Result")
-        assert result == "success", f"it ended with {result}"
+        result, status = self._box.show(unit, "Result"), self._box.show(unit, "ExecMainStatus")
+        assert (result, status) == ("success", "0"), f"it ended with {result}, {status}"
+        return f"{PRIVATE} is let in, {PUBLIC} is not"
+
+    def _reached(self, address: str) -> bool:
+        """Whether the server can be reached from and at this address of the machine."""
+        program = f"import socket; socket.create_connection(('{address}', 8394), 2).close()"
+        return self._box.run("python3", "-c", program, check=False).returncode == 0
 
     def _no_keys(self) -> None:
         (self._root / CONFIG).write_text(self._kept)
