@@ -79,14 +79,15 @@ def alias(slot: str, name: str | None) -> None:
 
     The caller holds PortAudio's lock. To be called before every initialisation of PortAudio and before every open:
     ALSA forgets it when PortAudio ends and when a file of its configuration changes. Raises ``DeviceError`` where that
-    configuration is such that PortAudio, which takes the PCM ``default`` for granted, would abort the process.
+    configuration cannot be read, or is such that PortAudio, which takes the PCM ``default`` for granted, would abort
+    the process.
     """
     if name is not None and not (0 < len(name) <= 200 and name.isprintable()):
         raise DeviceError(f"{name[:200]!r} is no name of a sound device: see `voice-agent devices`")
     target = "{ type null }" if name is None else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
     text = f"pcm.!{slot} {target}\n".encode()
     library = _library()
-    library.snd_config_update()
+    _read(library)
     top = ctypes.c_void_p.in_dll(library, "snd_config")
     if name is None and not any(_has(library, pcm) for pcm in ("default", "dmix")):
         raise DeviceError(
@@ -107,8 +108,18 @@ def defined(name: str) -> bool:
     if not _NAME.fullmatch(name):
         return False
     library = _library()
-    library.snd_config_update()
+    _read(library)
     return _has(library, name)
+
+
+def _read(library: ctypes.CDLL) -> None:
+    """Has ALSA read its configuration, where it has changed. One mistake in any of its files and there is none at all,
+    and looking for something in none would abort the process."""
+    if library.snd_config_update() < 0:
+        raise DeviceError(
+            "ALSA's configuration cannot be read: there is a mistake in /etc/asound.conf, in ~/.asoundrc, or where "
+            "ALSA_CONFIG_PATH points to"
+        )
 
 
 def _has(library: ctypes.CDLL, name: str) -> bool:
