@@ -1,0 +1,83 @@
+"""The files of an export: whole, or not there."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+
+from agent.config.model import Transcription
+from agent.errors import ServiceError
+from agent.exports import LONGEST_SECONDS, fetch_export
+
+KEPT = b"kept" * 25_000
+
+
+class _Keeping(http.server.BaseHTTPRequestHandler):
+    gives = len(KEPT)
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(KEPT)))
+        self.end_headers()
+        self.wfile.write(KEPT[: self.gives])
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """The test says what matters."""
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest) -> Iterator[Transcription]:
+    """A service that gives as much of each file as the test says, and hangs up."""
+    handler = type("Keeping", (_Keeping,), {"gives": getattr(request, "param", len(KEPT))})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield Transcription(export_url=f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+        thread.join()
+
+
+def test_both_files_are_written_and_nothing_else_is_left(settings: Transcription, tmp_path: Path) -> None:
+    assert len(fetch_export(settings, "id-1", tmp_path).paths) == 2
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"id-1.json": KEPT, "id-1.wav": KEPT}
+
+
+@pytest.mark.parametrize("settings", [len(KEPT) // 2], indirect=True)
+@pytest.mark.parametrize("minds", [True, False])
+def test_an_export_that_breaks_off_is_not_kept(
+    settings: Transcription, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minds: bool
+) -> None:
+    """Debian 12's urllib3 does not mind a body that is shorter than was announced: half a recording was kept as if it
+    were whole."""
+    request = urllib3.connection.HTTPConnection.request
+
+    def careless(self: Any, *args: Any, **more: Any) -> Any:
+        if "enforce_content_length" in more:
+            more["enforce_content_length"] = minds
+        return request(self, *args, **more)
+
+    monkeypatch.setattr(urllib3.connection.HTTPConnection, "request", careless)
+    with pytest.raises(ServiceError, match="broke off|could not be fetched"):
+        fetch_export(settings, "id-1", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_fetch_has_left_is_taken_away_and_what_another_one_writes_is_not(
+    settings: Transcription, tmp_path: Path
+) -> None:
+    """A fetch that was killed left what it had written for good, up to half a gigabyte of it."""
+    left, others = tmp_path / ".old.wav.part", tmp_path / ".new.wav.part"
+    for part in (left, others):
+        part.write_bytes(b"RIFF")
+    long_ago = time.time() - 2 * LONGEST_SECONDS
+    os.utime(left, (long_ago, long_ago))
+    fetch_export(settings, "id-1", tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".new.wav.part", "id-1.json", "id-1.wav"]
