@@ -43,7 +43,7 @@ class Doctor:
         right, one that only root can read and a card that is not there, all at once."""
         found = self._found()
         handed = found["key synthesis.neuphonic"]
-        assert handed["verdict"] == "fine" and "/key_neuphonic, mode 0400" in handed["saw"], handed
+        assert handed["verdict"] == "fine" and "/key_neuphonic, mode 04" in handed["saw"], handed
         for subject in ("service neuphonic", "service transcription", "microphone", "speaker"):
             assert found[subject]["verdict"] == "fine", found[subject]
         (self._root / "root/key").write_text(f"{key}\n")
