@@ -8,6 +8,8 @@ from dataclasses import field
 from agent.events import Utterance
 from agent.records import dataclass
 
+MOST_WAITING = 100
+
 
 @dataclass(slots=True)
 class Draft:
@@ -22,8 +24,7 @@ class Announcements:
     priority, because everything in it has already been accepted and must end in a recorded state. ``draft`` is where
     the text of one that comes piece by piece is kept: ``None`` of all others."""
 
-    def __init__(self, limit: int = 100) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._line: list[tuple[int, int, Utterance]] = []
         self._drafts: dict[str, Draft] = {}
         self._count = 0
@@ -32,7 +33,7 @@ class Announcements:
         return len(self._line)
 
     def add(self, utterance: Utterance) -> bool:
-        if len(self._line) >= self._limit:
+        if len(self._line) >= MOST_WAITING:
             return False
         self._count += 1
         heapq.heappush(self._line, (-utterance.priority, self._count, utterance))

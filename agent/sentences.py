@@ -31,12 +31,11 @@ class Sentences:
 
     ``feed`` gives the sentences a piece completes, ``rest`` what is left when no more comes. Joined by spaces they are
     the text, white space aside. Abbreviations, initials, decimals and the numbers of a list end no sentence; a line
-    break does, unless the line was long enough to have been wrapped. A sentence longer than ``longest`` characters is
+    break does, unless the line was long enough to have been wrapped. A sentence longer than ``LONGEST`` characters is
     cut at a pause, else at a space; no more than that is ever held back.
     """
 
-    def __init__(self, longest: int = LONGEST) -> None:
-        self._longest = longest
+    def __init__(self) -> None:
         self._held = ""
         self._looked = 0
 
@@ -47,7 +46,7 @@ class Sentences:
         while True:
             start = _after_space(text, start)
             look = max(look, start)
-            limit = start + self._longest
+            limit = start + LONGEST
             # One character past the limit, because an end is only seen by what follows it.
             mark = _END.search(text, look, limit + 1)
             if mark is not None:
@@ -98,12 +97,12 @@ class Sentences:
 
     def _pause(self, text: str, start: int) -> int:
         """Where a sentence that is too long is cut."""
-        window = text[start : start + self._longest]
-        pauses = [pause.end() for pause in _PAUSES.finditer(window) if pause.end() * 3 > self._longest]
+        window = text[start : start + LONGEST]
+        pauses = [pause.end() for pause in _PAUSES.finditer(window) if pause.end() * 3 > LONGEST]
         if pauses:
             return start + pauses[-1]
         space = max(window.rfind(" "), window.rfind("\n"), window.rfind("\t"))
-        return start + (space if space > 0 else self._longest)
+        return start + (space if space > 0 else LONGEST)
 
 
 def _after_space(text: str, start: int) -> int:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
-from agent.audio.format import SPEECH, Format
+from agent.audio.format import SPEECH
 
 
 class Frames(Protocol):
@@ -29,14 +29,13 @@ class FrameQueue:
     """Frames on their way from the microphone to one listener. When full, the oldest frame is forgotten and counted:
     late speech is worth less than the present. Iteration ends when the queue is closed and empty.
 
-    One thread puts, one listens (``take``, ``get``, iteration); ``clear`` and ``close`` are for every thread. As long
-    as it is never cleared, every frame that was put was taken, or forgotten, or is held. A listener that has used
-    ``fileno()`` calls ``release()`` when it ends.
+    Frames are 16 kHz mono s16le, of any length. One thread puts, one listens (``take``, ``get``, iteration); ``clear``
+    and ``close`` are for every thread. As long as it is never cleared, every frame that was put was taken, forgotten,
+    or is held. A listener that has used ``fileno()`` calls ``release()`` when it ends.
     """
 
-    def __init__(self, capacity_seconds: float, format: Format = SPEECH) -> None:
-        self.format = format
-        self._capacity = format.bytes_of(capacity_seconds)
+    def __init__(self, capacity_seconds: float) -> None:
+        self._capacity = SPEECH.bytes_of(capacity_seconds)
         self._changed = threading.Condition()
         self._waiting: deque[tuple[int, bytes]] = deque()  # each with its place: bytes since the first frame
         self._waiting_bytes = self._place = 0
@@ -104,7 +103,7 @@ class FrameQueue:
             if self._lost is None:
                 return None
             (start, size), self._lost = self._lost, None
-            return self.format.seconds_of(start), self.format.seconds_of(size)
+            return SPEECH.seconds_of(start), SPEECH.seconds_of(size)
 
     # --- everybody's side
 
@@ -133,7 +132,7 @@ class FrameQueue:
     def held_seconds(self) -> float:
         """How much sound waits for the listener, in seconds."""
         with self._changed:
-            return self.format.seconds_of(self._waiting_bytes)
+            return SPEECH.seconds_of(self._waiting_bytes)
 
     @property
     def forgotten(self) -> int:
@@ -145,7 +144,7 @@ class FrameQueue:
     def forgotten_seconds(self) -> float:
         """How much sound was forgotten because the queue was full, in seconds; only grows."""
         with self._changed:
-            return self.format.seconds_of(self._forgotten_bytes)
+            return SPEECH.seconds_of(self._forgotten_bytes)
 
     # --- inside, with the lock held
 

@@ -37,7 +37,6 @@ def connect(
     deadline: Deadline,
     *,
     allow_plaintext: bool = False,
-    ca_file: str | None = None,
     ping_seconds: float | None = PING_SECONDS,
     pong_seconds: float = PONG_SECONDS,
     granted_by: str | None = None,
@@ -47,9 +46,7 @@ def connect(
     ``granted_by`` as for ``dial``. Raises ``ServiceError``.
     """
     opening = codec.handshake()
-    sock = dial(
-        opening, codec.service, deadline, allow_plaintext=allow_plaintext, ca_file=ca_file, granted_by=granted_by
-    )
+    sock = dial(opening, codec.service, deadline, allow_plaintext=allow_plaintext, granted_by=granted_by)
     return Connection(sock, codec, ping_seconds=ping_seconds, pong_seconds=pong_seconds)
 
 

@@ -228,14 +228,13 @@ class Tokens:
     ``clock``: seconds since 1970.
     """
 
-    def __init__(self, clock: Callable[[], float], life_seconds: float = LIFE_SECONDS) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._life_seconds = life_seconds
         self._secret = secrets.token_bytes(32)
 
     def issue(self) -> tuple[str, float]:
         """A new token, and when it expires."""
-        expires_at = self._clock() + self._life_seconds
+        expires_at = self._clock() + LIFE_SECONDS
         claim = f"{int(expires_at * 1000)}.{secrets.token_urlsafe(16)}"
         return f"{claim}.{self._signature(claim)}", expires_at
 

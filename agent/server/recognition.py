@@ -91,7 +91,7 @@ def find(name: str, model_path: str | None, script: str | None) -> Recogniser:
     )
 
 
-def spread(text: str, start_seconds: float, end_seconds: float, confidence: float = 1.0) -> tuple[Word, ...]:
+def spread(text: str, start_seconds: float, end_seconds: float) -> tuple[Word, ...]:
     """The words of ``text`` over the time it took, each as long as its share of the letters: for engines that give no
     times of words."""
     words = text.split()
@@ -99,7 +99,7 @@ def spread(text: str, start_seconds: float, end_seconds: float, confidence: floa
     at, found = start_seconds, []
     for word in words:
         end = at + (end_seconds - start_seconds) * (len(word) + 1) / letters
-        found.append(Word(word, round(at, 3), round(end, 3), confidence))
+        found.append(Word(word, round(at, 3), round(end, 3), 1.0))
         at = end
     return tuple(found)
 
