@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from array import array
@@ -121,11 +120,7 @@ class Listening:
     def _add(self, pcm: bytes) -> None:
         if self._stream is None or not pcm:
             return
-        samples = array("h")
-        samples.frombytes(pcm[: len(pcm) & ~1])
-        if sys.byteorder == "big":
-            samples.byteswap()
-        sound = [sample / 32768 for sample in samples]
+        sound = [sample / 32768 for sample in array("h", pcm[: len(pcm) & ~1])]
         with self._turn:
             self._stream.add_audio(sound, SPEECH.rate)
         self._heard_seconds += SPEECH.seconds_of(len(pcm))

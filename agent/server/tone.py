@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import math
-import sys
 import zlib
 from collections.abc import Iterator
 
@@ -32,8 +31,6 @@ def word_pcm(word: str, rate: int) -> bytes:
     """
     turn = 2 * math.pi * frequency(word) / rate
     samples = array.array("h", (round(AMPLITUDE * math.sin(turn * i)) for i in range(round(WORD_SECONDS * rate))))
-    if sys.byteorder == "big":
-        samples.byteswap()
     return samples.tobytes()
 
 
