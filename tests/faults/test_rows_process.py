@@ -4,7 +4,9 @@ is said, and it ends with exit code 0."""
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import random
 import re
 import resource
 import signal
@@ -19,7 +21,10 @@ from shiftedclock import ShiftedClock
 from tools.authority import Authority
 from tools.scripted import Scripted
 
+from agent.audio.format import SPEECH
+from agent.audio.wav import wav_header
 from agent.control.client import ControlClient
+from agent.server import tone
 from agent.threads import Deadline
 from faults.conftest import Figure, Start
 from faults.speaking import Speaking
@@ -27,6 +32,8 @@ from faults.voices import sound, speaks, synthesis
 
 SECONDS = 30.0
 HOUR = 3600
+LONG = "one two three four five six seven eight nine ten " * 3
+LONG_SECONDS = 30 * tone.WORD_SECONDS
 
 
 class House:
@@ -43,11 +50,11 @@ class House:
         self.process: Process = agent("run", "--config", str(config), env=env)
         self.process.stderr.await_text("ready:")
 
-    def say(self, text: str) -> dict[str, object]:
+    def say(self, text: str, patience_seconds: float = SECONDS) -> dict[str, object]:
         """How an utterance ended, as whoever asked for it is told."""
         with contextlib.closing(ControlClient.find((self.socket,))) as client:
             client.say(text)
-            deadline = Deadline(SECONDS)
+            deadline = Deadline(patience_seconds)
             while (answer := client.receive(deadline)) is not None:
                 if "state" in answer or "error" in answer:
                     return answer
@@ -79,27 +86,123 @@ def test_row_46_sigterm_in_the_middle_and_the_utterance_has_its_record(
     figure(46, f"cancelled once, exit 0 after {took:.2f} s; 32 states and services in tests/e2e/test_signals.py")
 
 
-@pytest.mark.parametrize("seconds", [float(os.environ.get("STOPPED_SECONDS", "5"))])
-def test_row_48_a_process_that_stood_still_goes_on(
-    figure: Figure, agent: Start, tones: Wired, tmp_path: Path, seconds: float
+def stand_still(processes: list[Process], seconds: float) -> None:
+    for process in processes:
+        process.signal(signal.SIGSTOP)
+    threading.Event().wait(seconds)  # time that passes is what is tested here
+    for process in processes:
+        process.signal(signal.SIGCONT)
+
+
+def all_in_the_ring(tones: Wired, since: int) -> None:
+    """Returns when the session that was given a text has been left by the daemon: it has all of its sound then."""
+    (text,) = tones.await_wire(1, since, service="neuphonic", direction="in", event="Text")
+    tones.await_wire(1, since, connection=text["connection"], direction="in", kind="close")
+
+
+def test_row_48_after_5_s_of_standing_still_all_goes_on_where_it_was(
+    figure: Figure, agent: Start, tones: Wired, tmp_path: Path
 ) -> None:
-    """SIGSTOP in the middle of an utterance: one record, nobody taken for stuck, and the next one is said."""
+    """SIGSTOP in the middle of an utterance: it is said to its end, and nobody is taken for stuck."""
     house = House(agent, tones, tmp_path)
     ends: list[dict[str, object]] = []
-    asking = threading.Thread(target=lambda: ends.append(house.say("one two three four five six seven eight")))
+    since = len(tones.wire())
+    asking = threading.Thread(target=lambda: ends.append(house.say(LONG)))
     asking.start()
-    tones.await_wire(1, service="neuphonic", direction="in", kind="text")
-    house.process.signal(signal.SIGSTOP)
-    threading.Event().wait(seconds)  # time that passes is what is tested here
-    house.process.signal(signal.SIGCONT)
+    all_in_the_ring(tones, since)
+    stand_still([house.process], 5.0)
     asking.join(SECONDS)
+    assert house.say("and on")["state"] == "played"
+    assert [(end["state"], end["seconds"]) for end in ends] == [("played", LONG_SECONDS)]
+    assert house.records() == ["played", "played"]
+    assert house.end() == 0
+    assert "stuck" not in house.process.errors and "Traceback" not in house.process.errors
+    figure(48, f"stopped for 5 s: all {LONG_SECONDS:g} s played, the next one too, exit 0")
+
+
+def test_row_48_what_a_long_standstill_made_old_is_neither_said_nor_sent_but_counted(
+    figure: Figure, agent: Start, tones: Wired, tmp_path: Path
+) -> None:
+    """A device that slept in the middle of a sentence said the rest of it in the morning. A and M: of the sound that
+    came, and of the frames that were recorded, each is accounted for. T: one record each. No connection is trusted."""
+    seconds = float(os.environ.get("STOPPED_SECONDS", "12"))
+    house = House(agent, tones, tmp_path)
+    ear = Ear(agent, tones, tmp_path, seconds + 12.0)
+    ends: list[dict[str, object]] = []
+    since = len(tones.wire())
+    asks = [lambda text=text: ends.append(house.say(text, seconds + SECONDS)) for text in (LONG, "and this")]
+    asking = [threading.Thread(target=ask) for ask in asks]
+    asking[0].start()
+    all_in_the_ring(tones, since)
+    asking[1].start()
+    ear.await_frames(10)
+    stopped = len(tones.wire())
+    stand_still([house.process, ear.process], seconds)
+    for thread in asking:
+        thread.join(SECONDS)
+    woken = len(tones.wire())
     began = time.monotonic()
     assert house.say("and on")["state"] == "played"
     took = time.monotonic() - began
-    assert len(ends) == 1 and house.records() == [str(ends[0]["state"]), "played"]
-    assert house.end() == 0
-    assert "stuck" not in house.process.errors and "Traceback" not in house.process.errors
-    figure(48, f"stopped for {seconds:g} s: {ends[0]['state']}, the next one played {took:.2f} s after, exit 0")
+    assert [end["state"] for end in ends] == ["cancelled", "cancelled"]
+    assert all(re.fullmatch(r"by a standstill of \d+ s", str(end["why"])) for end in ends), ends
+    (text,) = tones.matching(woken, service="neuphonic", direction="in", event="Text")
+    opened = {line["connection"] for line in tones.wire()[stopped:] if line["kind"] == "open"}
+    assert text["connection"] in opened, "a connection from before it was trusted"
+    ear.await_frames(20)
+    assert house.end() == 0 and ear.end() == 0
+    assert house.records() == ["cancelled", "cancelled", "played"]
+    heard = sum(float(str(end["seconds"])) for end in ends)
+    dropped = sum(map(float, re.findall(r"; ([\d.]+) s of its sound dropped", house.process.errors)))
+    assert 0 < heard < LONG_SECONDS and heard + dropped == pytest.approx(LONG_SECONDS, abs=0.02)
+    missing = ear.missing_seconds()
+    assert missing > seconds - 1.0
+    for process in (house.process, ear.process):
+        assert "stuck" not in process.errors and "Traceback" not in process.errors
+    figure(
+        48,
+        f"stopped for {seconds:g} s: {heard:.2f} s heard + {dropped:.2f} s dropped of {LONG_SECONDS:g} s, gaps of "
+        f"{missing:.1f} s are all that is missing of the frames; the next one played after {took:.2f} s",
+    )
+
+
+class Ear:
+    """Captions of a recording in which no two pieces are the same."""
+
+    def __init__(self, agent: Start, server: Wired, folder: Path, seconds: float) -> None:
+        self._server, self._since = server, len(server.wire())
+        self._pcm = random.Random(48).randbytes(SPEECH.bytes_of(seconds))
+        recording, config = folder / "said.wav", folder / "ear.yaml"
+        recording.write_bytes(wav_header(SPEECH, len(self._pcm)) + self._pcm)
+        config.write_text(
+            f"conversation: {{mode: captions}}\nmicrophone: {{device: 'file:{recording}'}}\n"
+            f"transcription: {{url: 'ws://{server.host}:{server.port}/'}}\n"
+            "server: {start: false}\ncontrol: {socket: none}\n"
+        )
+        self.process = agent("run", "--config", str(config))
+        self.process.stderr.await_text("ready:")
+
+    def await_frames(self, more: int) -> None:
+        self._server.await_wire(more, len(self._server.wire()), service="transcription", direction="in", kind="binary")
+
+    def end(self) -> int:
+        self.process.signal(signal.SIGTERM)
+        return self.process.end()
+
+    def missing_seconds(self) -> float:
+        """How much of the recording was not sent; asserts that what was sent is all the rest of it, sample by sample,
+        and that what is missing was told."""
+        frames = self._server.matching(self._since, service="transcription", direction="in", kind="binary")
+        at = skipped = 0
+        for line in frames:
+            while hashlib.sha256(self._pcm[at : at + line["length"]]).hexdigest() != line["sha256"]:
+                at, skipped = at + line["length"], skipped + line["length"]
+                assert at < len(self._pcm), f"this was not recorded, or sent twice: {line}"
+            at += line["length"]
+        told = re.findall(r"([\d.]+) s of sound are missing from [\d.]+ s on: (.*)", self.process.errors)
+        gaps = [float(long) for long, why in told if "standstill" in why or "overflowed" in why]
+        assert sum(gaps) == pytest.approx(SPEECH.seconds_of(skipped), abs=0.01), told
+        return SPEECH.seconds_of(skipped)
 
 
 def test_row_50_a_clock_that_is_set_changes_nothing(
