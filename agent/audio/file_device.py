@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.audio.convert import Resampler, to_mono, to_stereo
+from agent.audio.convert import Resampler, to_mono
 from agent.audio.decode import decoder
 from agent.audio.format import SPEECH, Format
+from agent.audio.refit import Refit
 from agent.audio.wav import WavWriter
 from agent.errors import AudioError
 
@@ -169,10 +170,14 @@ class PacedSink:
             self._writer.flush()
 
     def retune(self, format: Format) -> bool:
-        """Takes sound of another format from now on, in the same recording. What is held must be drained or dropped."""
+        """Takes sound of another format from now on, in the same recording; ``False`` where that cannot be. What is held
+        must be drained or dropped."""
+        try:
+            if self._writer is not None:
+                self._writer.take(format)
+        except AudioError:
+            return False
         self.format = format
-        if self._writer is not None:
-            self._writer.take(format)
         return True
 
     def close(self) -> None:
@@ -202,22 +207,17 @@ class _Recorder:
     """A WAV file of one format, made of sound of any mono or stereo format."""
 
     def __init__(self, path: Path, format: Format) -> None:
-        self._format = format
         self._writer = WavWriter(path, format)
         self.take(format)
 
     def take(self, format: Format) -> None:
-        self._channels = format.channels
-        self._resampler = Resampler(format.rate, self._format.rate, self._format.channels)
+        self._refit = Refit(format, self._writer.format)
 
     def write(self, pcm: bytes) -> None:
-        if self._channels != self._format.channels:
-            mono = to_mono(pcm, self._channels)
-            pcm = mono if self._format.channels == 1 else to_stereo(mono)
-        self._writer.write(self._resampler.feed(pcm))
+        self._writer.write(self._refit.feed(pcm))
 
     def flush(self) -> None:
-        self._writer.write(self._resampler.finish())
+        self._writer.write(self._refit.finish())
 
     def close(self) -> None:
         self._writer.close()

@@ -170,3 +170,9 @@ def test_a_recording_keeps_its_first_format_when_the_services_changes(tmp_path: 
     assert len(pcm) == 4 * 3200
     assert pcm[:3200] == b"\x01\x10" * 1600
     assert pcm[-3200:] == b"\x02\x10" * 1600
+
+
+def test_a_recording_of_more_than_two_channels_takes_no_other_format(tmp_path: Path) -> None:
+    sink = open_sink(f"file:{tmp_path / 'said.wav'}", Format(16000, 6), 0.02, 0.1)
+    assert not sink.retune(Format(16000)) and sink.format == Format(16000, 6)
+    sink.close()
