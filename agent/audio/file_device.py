@@ -170,8 +170,8 @@ class PacedSink:
             self._writer.flush()
 
     def retune(self, format: Format) -> bool:
-        """Takes sound of another format from now on, in the same recording; ``False`` where that cannot be. What is held
-        must be drained or dropped."""
+        """Takes sound of another format from now on, in the same recording; ``False`` where that cannot be. What is
+        held must be drained or dropped."""
         try:
             if self._writer is not None:
                 self._writer.take(format)
