@@ -13,7 +13,7 @@ from tools.voices import RATE, Voice, audio, falls_silent, hangs_up, refuses_the
 from agent.audio.format import Format
 from agent.connection import Connection, connect, wait
 from agent.errors import AudioError
-from agent.protocols import neuphonic
+from agent.protocols import fish, neuphonic
 from agent.speech import MOST_REFUSED, SpeechSession
 from agent.threads import Deadline
 
@@ -82,6 +82,19 @@ def test_no_sound_in_time_is_a_failure(
     it.speak(["Hello there."], complete=False)
     heard(it)
     assert it.failure == "neuphonic: no sound came for 0.3 s"
+
+
+def test_the_first_sound_is_waited_for_no_longer_because_a_service_may_pause_for_long() -> None:
+    """Fish Audio may take half a minute for its ``finish``: a mute one was waited for twice as long as that, whatever
+    the configuration granted, before the next service was asked."""
+    with Scripted(silent) as server:
+        codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k")
+        connection = connect(codec, Deadline(10.0), ping_seconds=None)
+        it = SpeechSession(connection, 0.3)
+        it.speak(["Hello there."], complete=True)
+        assert heard(it) == b""
+        assert it.failure == "fish: no sound came for 0.3 s"
+        connection.abort()
 
 
 def test_while_more_text_is_to_come_silence_after_sound_is_no_failure(
