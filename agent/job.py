@@ -26,6 +26,7 @@ class Job:
     format: Format | None = None  # of the ticket, whatever later sessions are in
     sounded: bool = False
     again: bool = False  # the last service has been given its second chance
+    since: float | None = None  # when its turn came, or its second chance: what failed before is no answer to it
     patience: Deadline = field(default_factory=lambda: Deadline(None))
     put_off: Deadline = field(default_factory=lambda: Deadline(None))  # until a busy service is asked again
     waited: bool = False  # the patience counts from the first refusal of a busy service, also through new connections

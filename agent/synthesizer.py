@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 
@@ -35,8 +36,9 @@ class Synthesizer(Worker):
     ``begin``, ``say``, ``complete`` and ``hush`` may be called from any thread. Every utterance that was begun ends in
     one event: ``Spoken``, ``Cancelled`` or ``Unspoken``, which the speaker gives where sound has reached the ring, and
     this thread where none has. An utterance that fails before its first sound goes to the next service, and where the
-    connection of the last one broke, once more to that: it may have gone stale while it waited. One that fails after
-    its first sound is not begun again. ``stop()`` lets the utterance under way flow out; both endings give every open
+    connection of the last one broke, once more to that: it may have gone stale while it waited. The last one is dialled
+    for it, as soon as decency allows, also where it has just been tried in vain. One that fails after its first sound
+    is not begun again. ``stop()`` lets the utterance under way flow out; both endings give every open
     session its end mark.
     """
 
@@ -219,8 +221,11 @@ class Synthesizer(Worker):
             return True
         error = standby.error
         last = len(job.services) == 1 or job.sounded  # worth waiting for: nobody else can go on
-        # In the middle of an utterance any trouble that may pass is waited for; else only a service that asks for it.
-        passing = error is not None and (error.busy or (job.sounded and not error.permanent))
+        # In the middle of an utterance any trouble that may pass is waited for; else that of before, which may be over,
+        # and a service that asks for it.
+        job.since = job.since or time.monotonic()
+        untried = job.sounded or standby.failed_at < job.since
+        passing = error is not None and (error.busy or (untried and not error.permanent))
         if error is not None and not (last and (standby.dialling or passing)):
             self._pass_on(job, str(error))
             return True
@@ -302,7 +307,7 @@ class Synthesizer(Worker):
         failed = job.services.pop(0)
         job.failures.append(reason)
         if broke and not job.services and not job.again:
-            job.again = True
+            job.again, job.since = True, None
             job.services = [failed]
         job.done = 0
         job.patience, job.put_off, job.waited = Deadline(None), Deadline(None), False

@@ -16,7 +16,7 @@ from tools.voices import Voice, falls_silent, hangs_up, refuses_the_text, resets
 
 from agent.audio.format import Format
 from agent.audio.ring import Began, Closed, Finished, RingBuffer
-from agent.events import AudioArrived, Cancelled, Event, Spoken, Unspoken, Utterance
+from agent.events import AudioArrived, Cancelled, Event, ServiceDown, Spoken, Unspoken, Utterance
 from agent.synthesizer import Synthesizer
 from agent.threads import Deadline
 
@@ -54,13 +54,24 @@ class Player(threading.Thread):
 class Stage:
     """A synthesizer before real sockets, with a ring that is read."""
 
-    def __init__(self, *scripts: object, ring_bytes: int = 1 << 22, read: bool = True, patience: float = 0.5) -> None:
+    def __init__(
+        self,
+        *scripts: object,
+        ring_bytes: int = 1 << 22,
+        read: bool = True,
+        patience: float = 0.5,
+        eager: bool = True,
+        retry_seconds: float = 0.01,
+    ) -> None:
         self._stack = ExitStack()
         self.servers = [self._stack.enter_context(Scripted(script)) for script in scripts]  # type: ignore[arg-type]
         self.events = Gathered()
         self.ring = RingBuffer(ring_bytes)
         self.player = Player(self.ring, self.events)
-        services = [standby(server, self.events, f"voice{at}") for at, server in enumerate(self.servers)]
+        services = [
+            standby(server, self.events, f"voice{at}", eager=eager, retry_seconds=retry_seconds)
+            for at, server in enumerate(self.servers)
+        ]
         self.synthesizer = Synthesizer(self.ring, services, self.events, first_audio_seconds=patience)
         if read:
             self.player.start()
@@ -184,6 +195,38 @@ def test_where_no_service_gives_a_sound_the_reasons_of_all_are_told(stage: Calla
     end = it.events.await_first(Unspoken)
     assert "voice0" in end.reason and "voice1" in end.reason and end.seconds == 0.0
     assert it.ends() == [end]
+
+
+def test_the_second_chance_of_the_only_service_is_dialled_for_where_nothing_is_kept_ready(
+    stage: Callable[..., Stage],
+) -> None:
+    """Where just one connection is dialled, its break was the end: the second chance was the same error once more."""
+    it = stage(Voice(after=0, then=hangs_up, deaths=1), eager=False, patience=20.0)
+    it.say("a", "One is here. Two is here.")
+    it.events.await_first(Spoken)
+    assert it.player.heard["a"] == sound("One is here. Two is here.")
+    assert [type(end) for end in it.ends()] == [Spoken]
+
+
+def test_an_utterance_that_comes_while_its_only_service_is_left_alone_is_dialled_for(
+    stage: Callable[..., Stage],
+) -> None:
+    """An idle connection was dropped soon after its dial. What was to be said in the second before the next dial was
+    refused with that, although the service was there."""
+    voice, dropped = Voice(), threading.Event()
+
+    def drops_the_first(peer: Peer) -> None:
+        if dropped.is_set():
+            voice(peer)
+        else:
+            dropped.set()
+            peer.accept()
+
+    it = stage(drops_the_first, retry_seconds=1.0, patience=20.0)
+    it.events.await_first(ServiceDown)
+    it.say("a", "One is here.")
+    it.events.await_first(Spoken)
+    assert it.player.heard["a"] == sound("One is here.")
 
 
 def test_the_next_utterance_is_spoken_although_one_failed(stage: Callable[..., Stage]) -> None:

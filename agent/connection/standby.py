@@ -63,6 +63,7 @@ class Standby:
         self.service = service
         self.error: ServiceError | None = None
         self.tries = 0  # in vain, since the trouble began
+        self.failed_at = 0.0  # when it was tried in vain last; as of time.monotonic()
         self._open, self._report = open, report
         self._eager, self._wanted = eager, True
         self._backoff = backoff or Backoff()
@@ -252,6 +253,7 @@ class Standby:
             return  # whoever comes after it, if anybody, tells of the service now
         known, self.error = self.error, error
         self.tries += 1
+        self.failed_at = time.monotonic()
         floor = self._refused_seconds if error.permanent else 0.0
         wait_seconds = self._backoff.next_seconds(max(floor, error.retry_after_seconds or 0.0))
         self._not_before = time.monotonic() + wait_seconds

@@ -91,15 +91,23 @@ class Voice:
             assert self.told.wait_for(lambda: len(self.passages) >= count, 20), self.passages
 
 
-def standby(server: Scripted, report: Callable[[Event], None], name: str = "neuphonic") -> Standby:
-    """A standby to the scripted server that does not wait long between its tries."""
+def standby(
+    server: Scripted,
+    report: Callable[[Event], None],
+    name: str = "neuphonic",
+    *,
+    eager: bool = True,
+    retry_seconds: float = 0.01,
+) -> Standby:
+    """A standby to the scripted server that does not wait long between its tries, unless ``retry_seconds`` says so."""
 
     def open(deadline):  # type: ignore[no-untyped-def]
         codec = neuphonic.Client(f"ws://127.0.0.1:{server.port}/speak/en", "k", temperature=None, sampling_rate=RATE)
         codec.service = name
         return connect(codec, deadline, ping_seconds=None)
 
-    return Standby(name, open, report, backoff=Backoff(0.01, 0.05, seed=1), dial_seconds=2.0)
+    backoff = Backoff(retry_seconds, 5 * retry_seconds, seed=1)
+    return Standby(name, open, report, eager=eager, backoff=backoff, dial_seconds=2.0)
 
 
 def hangs_up(peer: Peer) -> None:
