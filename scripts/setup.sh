@@ -55,7 +55,7 @@ missing_packages() {
 
 # Installs what is missing of the given packages.
 need_packages() {
-    local missing name names="" as_root=()
+    local missing name names="" line as_root=()
     if ! command -v dpkg-query apt-get >/dev/null; then
         say "this system has no apt: please see to it that what Debian calls $* is installed."
         return 0
@@ -65,7 +65,13 @@ need_packages() {
     if [[ $(id -u) != 0 ]]; then
         if ! sudo -n true 2>/dev/null; then
             say "system packages are missing, and this user may not install them. Type this, then start again:"
-            printf '    sudo apt-get update && sudo apt-get install -y --no-install-recommends %s\n' "$missing" >&2
+            line="apt-get update && apt-get install -y --no-install-recommends $missing"
+            if command -v sudo >/dev/null; then
+                line=${line//apt-get/sudo apt-get}
+            else
+                line="su - -c '$line'" # without the first - there would be no /sbin in its PATH
+            fi
+            printf '    %s\n' "$line" >&2
             exit 1
         fi
         as_root=(sudo -n)
