@@ -139,7 +139,7 @@ def _key(name: str, secret: Secret, url: str, *, needed: bool) -> str | None:
     from agent.connection.addresses import is_near
 
     if not is_near(host):
-        raise ServiceError(name, f"no key: put it into {secret.origin}", permanent=True)
+        raise ServiceError(name, f"no key: put it into {secret.home}", permanent=True)
     return key
 
 

@@ -168,6 +168,10 @@ def _syntax_mistake(
         meant = _IN_WORDS.get(problem)
         if problem.endswith("that cannot start any token"):
             meant = f"a value that begins with {problem.split()[2]} needs quotes"
+        if problem.startswith("expected ',' or ") and error.context_mark is not None:
+            # Where it began, for what is not closed is missed only at the end of the text.
+            mark, pair = error.context_mark, "{}" if "'}'" in problem else "[]"
+            meant = f"the {pair[0]} here is not closed by its {pair[1]}, or a comma is missing between its values"
         if meant is None:
             context = f"{error.context}: " if error.context else ""
             meant = f"{context}{problem}"

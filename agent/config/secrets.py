@@ -50,6 +50,14 @@ class Secret:
             return f"the environment variable {self.env}"
         return "the configuration"
 
+    @property
+    def home(self) -> str:
+        """Where a key that is missing belongs, in words; safe to print."""
+        if self.credential is None:
+            return self.origin
+        place = SYSTEM_CREDENTIALS / self.credential
+        return f"the file {place}, which only root can read, or give its api_key as {{file: PATH}} or {{env: NAME}}"
+
     def _look_up(self) -> str | None:
         if self.credential is not None:
             return self._look_up_credential()

@@ -49,6 +49,7 @@ class ControlClient:
     def find(cls, paths: tuple[Path, ...]) -> ControlClient:
         """The first daemon that answers at one of ``paths``. Raises ``NoDaemon`` with the reason for each."""
         reasons = []
+        forbidden = False  # whether one is there, but not for us
         for path in paths:
             connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
             try:
@@ -57,12 +58,14 @@ class ControlClient:
                 connected.connect(os.fspath(path))
             except OSError as error:
                 connected.close()
-                reasons.append(f"{path}: {_reason(error)}")
+                reasons.append(f"{path}: {_reason(error, path)}")
+                forbidden = forbidden or isinstance(error, PermissionError)
                 continue
             connected.settimeout(SEND_SECONDS)
             return cls(connected)
         where = "; ".join(reasons) if reasons else "control.socket is none"
-        raise NoDaemon("control", f"no daemon can be reached ({where}): start one with voice-agent run")
+        cure = "" if forbidden else ": start one with voice-agent run"
+        raise NoDaemon("control", f"no daemon can be reached ({where}){cure}")
 
     def send(self, request: Mapping[str, object]) -> None:
         line = json.dumps(request).encode("ascii") + b"\n"
@@ -137,11 +140,21 @@ class ControlClient:
         self._socket.close()
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError, path: Path | None = None) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no socket"
     if isinstance(error, ConnectionRefusedError):
         return "nobody listens any more"
     if isinstance(error, PermissionError):
-        return "you may not connect; become a member of the socket's group"
+        return f"you may not connect; type sudo before it, or become a member of {_group(path)}"
     return error.strerror or str(error) or "no answer in time"
+
+
+def _group(path: Path | None) -> str:
+    """Whose members may connect, in words."""
+    import grp
+
+    try:
+        return f"the group {grp.getgrgid(path.stat().st_gid).gr_name}" if path else "the socket's group"
+    except (OSError, KeyError):
+        return "the socket's group"

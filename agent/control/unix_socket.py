@@ -122,7 +122,10 @@ class UnixListener:
                 return
             except (TimeoutError, BlockingIOError):
                 pass  # it is there, and busy
-        raise ConfigError(f"another daemon listens at {self.path} already")
+        raise ConfigError(
+            f"another daemon listens at {self.path} already: end one of the two (the service: sudo systemctl stop"
+            " voice-agent), or give this one a control.socket and a server.port of its own"
+        )
 
 
 def _make_directory(path: Path) -> None:

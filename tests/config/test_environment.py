@@ -81,6 +81,7 @@ def test_a_key_of_a_section_outranks_the_section() -> None:
         ("SPEAKER__VOLUME", "loud", 'speaker.volume: "loud" is not a number, expected a whole number from 0 to 100'),
         ("SPEAKER__VOLUME", "70 # percent", "cuts the value off"),
         ("SPEAKER__VOLUME", "[", "this is not YAML"),
+        ("SYNTHESIS__SERVICES", "[fish", "the [ here is not closed by its ]"),
         ("SPEAKER__VOLUME", "*x", "alias"),
         ("SPEAKER__VOLUME", "1" * 70000, "64 KiB"),
         ("SPEAKER__DEVICE", "a\x1b[2Jb", "control character"),

@@ -64,6 +64,12 @@ def test_a_key_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
             Secret(file=str(tmp_path / name)).reveal()
 
 
+def test_a_key_that_is_missing_has_a_place_that_can_be_typed() -> None:
+    home = Secret(credential="neuphonic").home
+    assert "/etc/voice-agent/credentials/neuphonic" in home and "{file: PATH}" in home
+    assert Secret(file="/run/key").home == "the file /run/key"
+
+
 def test_a_key_never_shows_in_its_repr() -> None:
     assert "very-secret" not in repr(Secret(value="very-secret"))
     assert Secret(credential="x").origin == "the credential 'x'"
