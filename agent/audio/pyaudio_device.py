@@ -273,6 +273,8 @@ def _refusal(name: str, output: bool, error: OSError, chatter: Chatter) -> Devic
     words = chatter.words
     if error.errno in _FORMAT_REFUSED:
         why = f"it takes none of the formats tried ({_reason(error)})"
+    elif words.startswith("cannot find card"):
+        why = f"there is no such sound card ({words})"
     elif words:
         why = words
     elif error.errno in _UNAVAILABLE:

@@ -76,7 +76,10 @@ def _speaker(config: Config, output: str | None, say: Callable[[str], None]) -> 
         open_sink(device, Format(22050), config.speaker.period_seconds, config.speaker.buffer_seconds).close()
     except (DeviceError, AudioError) as error:
         say(f"no sound card to play on ({error}): the reply is written to {REPLY_FILE}")
-        prove(REPLY_FILE)
+        try:
+            prove(REPLY_FILE)
+        except AudioError as reason:
+            raise AudioError(f"{reason}, with --output F.wav") from reason
         return f"file:{REPLY_FILE}", REPLY_FILE
     return device, device.removeprefix("file:") if device.startswith("file:") else None
 

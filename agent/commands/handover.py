@@ -119,5 +119,14 @@ class _Daemon(threading.Thread):
                 return Unspoken("", why)
             if "error" in answer and not accepted:
                 return Unspoken("", str(answer["error"]))
+            if "utterance" in answer and not accepted:
+                _tell_troubles(answer.get("troubles"))
             # Once it is accepted, an error only says that a piece came too late: how it ended is told all the same.
             accepted = accepted or "utterance" in answer
+
+
+def _tell_troubles(troubles: object) -> None:
+    """Says why nothing is heard yet, instead of waiting without a word."""
+    for trouble in troubles if isinstance(troubles, list) else []:
+        if isinstance(trouble, str) and trouble.startswith("no speaker"):
+            print(f"voice-agent: {safe(trouble, 300)} (sudo voice-agent doctor says why)", file=sys.stderr)

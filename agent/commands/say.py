@@ -17,7 +17,7 @@ from agent.commands.signals import hush_signals
 from agent.commands.text_reader import TextReader
 from agent.config.model import Config
 from agent.control.client import ControlClient, NoDaemon, sockets
-from agent.errors import AgentError, ServiceError
+from agent.errors import AgentError, DeviceError, ServiceError
 from agent.events import (
     AudioArrived,
     Cancelled,
@@ -59,7 +59,11 @@ def say(config: Config, words: list[str], *, service: str | None = None, output:
         config = replace(config, synthesis=replace(config.synthesis, services=(service,)))
     require_keys(config)
     with local_server(config) as local:
-        return _Saying(config, local, output).run(text)
+        try:
+            return _Saying(config, local, output).run(text)
+        except DeviceError as error:
+            hint = f"{error}, or have the sound written: voice-agent say --output F.wav"
+            raise DeviceError(hint, lost=error.lost, unknown=error.unknown) from error
 
 
 def _daemon(config: Config) -> ControlClient | None:

@@ -223,7 +223,7 @@ class Control(Frontend):
                 if self._speaks(caller):
                     utterance = next(self._ids)
                     self._announce(caller, Utterance(utterance, text, priority=priority, source="control"))
-                    caller.say({"utterance": utterance})
+                    caller.say(self._accepted(utterance))
             case asked.BeginText(priority):
                 self._begin(caller, priority)
             case asked.PieceOfText(text):
@@ -267,7 +267,12 @@ class Control(Frontend):
         elif self._speaks(caller):
             caller.draft = Draft(next(self._ids), priority)
             caller.awaited.add(caller.draft.utterance)
-            caller.say({"utterance": caller.draft.utterance})
+            caller.say(self._accepted(caller.draft.utterance))
+
+    def _accepted(self, utterance: str) -> dict[str, object]:
+        """The answer to who has given us something to say, with what may make it late."""
+        troubles = self._status.troubles if self._status is not None else ()
+        return {"utterance": utterance, **({"troubles": list(troubles)} if troubles else {})}
 
     def _piece(self, caller: Caller, text: str) -> None:
         """Pieces are not answered one by one. The first with words makes the text an utterance: until then there is

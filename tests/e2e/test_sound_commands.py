@@ -102,7 +102,9 @@ def test_the_microphone_is_judged_and_played_back(
     process.stdout.await_text("speak now")
     if sound:
         card.inject(sound, SPEECH)
-    assert (process.end(), process.errors) == (0, "")
+    assert process.end() == 0
+    # A busy machine may be too late for the card, and is told so; nothing else is to be told.
+    assert [line for line in process.errors.splitlines() if "ran dry" not in line] == []
     assert words in process.output, heard
     if sound:
         assert sound[SPEECH.bytes_of(0.5) :][:3200] in card.played(), "what was recorded is what is played back"

@@ -128,6 +128,16 @@ def test_a_text_is_accepted_at_once_and_its_end_is_told_once_it_is_recorded(buil
     }
 
 
+def test_whoever_is_accepted_is_told_what_may_make_it_late(build: Build) -> None:
+    house = build()
+    program = house.call()
+    house.control.tell(Status("no speaker", "idle", ("no speaker: waiting for any",), 80))
+    assert program.ask({"say": "hello"})["troubles"] == ["no speaker: waiting for any"]
+    assert program.ask({"begin": True})["troubles"] == ["no speaker: waiting for any"]
+    house.control.tell(STATUS)
+    assert "troubles" not in program.ask({"say": "hello"})
+
+
 def test_everybody_is_told_of_their_own_utterances_only(build: Build) -> None:
     house = build()
     one, two = house.call(), house.call()
