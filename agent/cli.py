@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _with_config(demo)
     _with_json(demo)
     demo.add_argument("--service", choices=SERVICES, default="local", help="the wire protocol that is spoken")
-    demo.add_argument("--question", help="what is asked")
+    demo.add_argument("--question", metavar="TEXT", help="what is asked")
     demo.add_argument("--output", metavar="F.wav", help="write the reply there instead of playing it")
 
     status = _command(commands, "status", _status, "how the running daemon is")
@@ -87,13 +87,13 @@ def _parser() -> argparse.ArgumentParser:
 
     volume = _command(commands, "volume", _volume, "how loud the running daemon speaks, also after a restart")
     _with_config(volume)
-    volume.add_argument("percent", nargs="?", type=int, choices=range(101), metavar="PERCENT", help="0 to 100")
+    volume.add_argument("percent", nargs="?", type=_percent, metavar="PERCENT", help="0 to 100")
 
     abouts = {"mute": "silence the running daemon's speaker, or close its microphone", "unmute": "the opposite of mute"}
     for name, about in abouts.items():
         muting = _command(commands, name, _mute, about)
         _with_config(muting)
-        muting.add_argument("device", choices=("speaker", "microphone"))
+        muting.add_argument("device", choices=("speaker", "microphone"), metavar="speaker|microphone")
         muting.set_defaults(muted=name == "mute")
 
     commands.add_parser("server", help="the local speech server (server --help tells more)")
@@ -121,7 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     config = _command(commands, "config", _config, "check, show, or describe the configuration")
     _with_config(config)
     _with_json(config)
-    config.add_argument("what", choices=("check", "show", "schema"))
+    about = "name every mistake, with its line; what is in force, and by what; the JSON Schema of all keys"
+    config.add_argument("what", choices=("check", "show", "schema"), metavar="check|show|schema", help=about)
     return parser
 
 
@@ -151,7 +152,15 @@ def _with_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _with_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="answer in JSON, for programs")
+
+
+def _percent(word: str) -> int:
+    import argparse
+
+    if not (word.isascii() and word.isdecimal() and int(word) <= 100):
+        raise argparse.ArgumentTypeError(f"a volume is a whole number from 0 to 100, not {word!r}")
+    return int(word)
 
 
 def _loaded(options: argparse.Namespace) -> Config:

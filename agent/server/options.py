@@ -103,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--vachana-binary", action="store_true", help="vachana sends bare binary chunks, as its first page says")
     add("--wav-layout", choices=WAV_LAYOUTS, default=defaults.wav_layout, help="where RIFF headers are (%(default)s)")
     add("--no-stop-flags", action="store_true", help="neuphonic sends no data.stop, as in 2024")
-    add("--clients", type=_count, default=defaults.clients, help="how many clients at once (%(default)s)")
+    add("--clients", metavar="N", type=_count, default=defaults.clients, help="how many clients at once (%(default)s)")
     add("--finish-seconds", type=_positive, default=defaults.finish_seconds,
         help="how long it may go on speaking once it is told to end (%(default)s)")  # fmt: skip
     add("--wire-log", metavar="FILE", help="write every message, one JSON object a line, into FILE; no sound, no keys")
