@@ -210,7 +210,8 @@ class Daemon:
             self._config = done.config
             # Captions go on with the connection that they began with.
             self._condition.reloaded(self._condition_services(), replaced=self._config.conversation.mode != "captions")
-            log.info("read again: %s", ", ".join(done.changed) or "nothing is different")
+            if done.changed or not done.waiting:
+                log.info("read again: %s", ", ".join(done.changed) or "nothing is different")
             if done.waiting:
                 log.warning("changed only by a restart: %s", ", ".join(done.waiting))
         status = self._said = self._status()

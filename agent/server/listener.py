@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import select
 import socket
 import struct
@@ -67,8 +68,11 @@ class Listener:
             listening = socket.create_server((options.host, options.port), family=family, backlog=64)
         except (OSError, OverflowError) as error:
             where = f"{options.host}:{options.port}"
+            # Not the error's own text, which repeats the address in Python's words.
+            number = error.errno if isinstance(error, OSError) else None
+            reason = os.strerror(number) if number and number > 0 else error
             raise ConfigError(
-                f"the speech server cannot listen on {where} ({error}): choose another server.host or server.port"
+                f"the speech server cannot listen on {where} ({reason}): choose another server.host or server.port"
             ) from error
         self.address: tuple[str, int] = listening.getsockname()[:2]
         self._server = serve(

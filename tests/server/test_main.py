@@ -211,7 +211,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
             timeout=30,
         )
     assert ended.returncode == 78
-    assert "cannot listen" in ended.stderr
+    assert f"cannot listen on 127.0.0.1:{server.port} (Address already in use): choose another" in ended.stderr
 
 
 def test_the_wire_log_tells_the_end_marks_in_order(tmp_path: Path) -> None:
