@@ -11,6 +11,7 @@ KEY = "secret-key"
 @pytest.fixture(scope="module")
 def keyed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Tones for whoever has the key."""
-    arguments = ("--speech", "tone", "--recognition", "none", "--api-key", KEY)
-    with Running(tmp_path_factory.mktemp("sdk"), *arguments) as server:
+    folder = tmp_path_factory.mktemp("sdk")
+    (folder / "key").write_text(KEY)
+    with Running(folder, "--speech", "tone", "--recognition", "none", "--api-key-file", str(folder / "key")) as server:
         yield server

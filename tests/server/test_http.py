@@ -23,8 +23,10 @@ KEY = "secret-key"
 
 @pytest.fixture(scope="module")
 def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    arguments = ("--speech", "tone", "--recognition", "none", "--api-key", KEY, "--user-id-playai", "somebody")
-    with Running(tmp_path_factory.mktemp("keyed"), *arguments) as server:
+    folder = tmp_path_factory.mktemp("keyed")
+    (folder / "key").write_text(f"{KEY}\n")
+    keys = ("--api-key-file", str(folder / "key"), "--user-id-playai", "somebody")
+    with Running(folder, "--speech", "tone", "--recognition", "none", *keys) as server:
         yield server
 
 
