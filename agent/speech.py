@@ -48,6 +48,7 @@ class SpeechSession:
         self._complete = False
         self._refused = 0
         self._decoder: Decoder | None = None
+        self._rate = 0  # that the decoder was told
         self._refit: Refit | None = None
         self._patience = first_audio_seconds
         self._heard_at = time.monotonic()
@@ -134,10 +135,9 @@ class SpeechSession:
         match event:
             case Audio(data, sample_rate):
                 self._owed = False
-                if self._decoder is None:
-                    encoding = self._codec.encoding
-                    rate = sample_rate or encoding.sample_rate
-                    self._decoder = decoder(encoding.container, encoding.samples, rate, encoding.channels)
+                if self._decoder is None or (sample_rate is not None and sample_rate != self._rate):
+                    yield from self._decode_anew(sample_rate)
+                assert self._decoder is not None
                 yield from self._fitted(self._decoder.feed(data))
             case Flush():
                 self._owed = False
@@ -162,6 +162,14 @@ class SpeechSession:
                     self._fail(f"{self._refused} of its messages made no sense, the last {event.came}")
             case Log(message):
                 log.info("%s says: %s", self.connection.service, safe(message, 200))
+
+    def _decode_anew(self, sample_rate: int | None) -> Iterator[bytes]:
+        """From the first sound on, and from where the service tells another rate than before."""
+        if self._decoder is not None:
+            yield from self._fitted(self._decoder.finish())
+        encoding = self._codec.encoding
+        self._rate = sample_rate or encoding.sample_rate
+        self._decoder = decoder(encoding.container, encoding.samples, self._rate, encoding.channels)
 
     def _owes_nothing(self) -> bool:
         """Whether every passage it was given has been answered whole, as far as the service tells."""

@@ -14,6 +14,7 @@ from agent.audio.format import Format
 from agent.connection import Connection, connect, wait
 from agent.errors import AudioError
 from agent.protocols import fish, neuphonic
+from agent.server import tone
 from agent.speech import MOST_REFUSED, SpeechSession
 from agent.threads import Deadline
 
@@ -193,3 +194,27 @@ def test_a_session_speaks_in_the_format_of_the_one_before(session: Callable[...,
     it.format = Format(2 * RATE, 2)
     it.speak(["Hello there."], complete=True)
     assert len(heard(it)) == 4 * len(sound("Hello there.")) and it.format == Format(2 * RATE, 2)
+
+
+def test_a_rate_that_changes_from_one_message_to_the_next_is_no_other_speed(
+    session: Callable[..., SpeechSession],
+) -> None:
+    """The rate of the first message was taken for that of all others: sound of twice the rate was heard at half the
+    speed."""
+
+    def speaks(peer: scripted.Peer) -> None:
+        peer.accept()
+        while b"<STOP>" not in peer.read_frame()[1]:
+            pass
+        peer.send(audio(tone.pcm("Hello.", RATE)))
+        peer.send(audio(tone.pcm("Hello.", 2 * RATE), rate=2 * RATE))
+        peer.send(audio(tone.pcm("Hello.", RATE)))
+        peer.send(audio(b"", stop=True))
+        peer.read_all()
+
+    it = session(speaks)
+    it.speak(["Hello."], complete=True)
+    pcm = heard(it)
+    one = sound("Hello.")
+    assert len(pcm) == 3 * len(one) and it.format == Format(RATE)
+    assert pcm[: len(one)] == one == pcm[2 * len(one) :]

@@ -22,8 +22,8 @@ def sound(text: str) -> bytes:
     return tone.pcm(text, RATE)
 
 
-def audio(pcm: bytes, *, stop: bool = False) -> bytes:
-    data = {"audio": base64.b64encode(pcm).decode(), "text": "", "sampling_rate": RATE, "stop": stop}
+def audio(pcm: bytes, *, stop: bool = False, rate: int = RATE) -> bytes:
+    data = {"audio": base64.b64encode(pcm).decode(), "text": "", "sampling_rate": rate, "stop": stop}
     return frame(TEXT, json.dumps({"data": data}).encode())
 
 
