@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,19 @@ from agent.config import model
 from agent.config.model import Config
 from agent.conversation import Record
 from agent.daemon import Daemon
-from agent.events import Announce, DeviceLost, Died, Event, Heard, Hush, Reply, SpeakingBegan, Stop, Utterance
+from agent.events import (
+    Announce,
+    DeviceLost,
+    Died,
+    Event,
+    Heard,
+    Hush,
+    Reply,
+    SpeakingBegan,
+    SpeechEnded,
+    Stop,
+    Utterance,
+)
 from agent.server import tone
 from agent.service import Service
 
@@ -119,6 +132,26 @@ def test_the_first_sentence_of_an_answer_is_said_while_the_rest_is_written(serve
     assert told == [Reply, SpeakingBegan, Reply]
     (record,) = [each for each in it.seen if isinstance(each, Record)]
     assert record.state == "played" and record.seconds == pytest.approx(5 * tone.WORD_SECONDS, abs=0.01)
+
+
+def test_a_question_of_before_a_standstill_is_not_answered_and_the_next_one_is(server: Running, tmp_path: Path) -> None:
+    question = bytes(16000) + tone.pcm("a b c d e f", 16000)
+    write_wav(tmp_path / "questions.wav", question + bytes(32000) + question)
+    config = configuration(server, "assistant", f"file:{tmp_path}/questions.wav", fallback="It is late.")
+    slept: list[float] = []
+
+    def when(event: Event | Record) -> Event | None:
+        if isinstance(event, SpeechEnded):
+            slept.append(3600.0)
+        return Stop("test") if isinstance(event, Record) else None
+
+    it = Watched(config, when)
+    it.daemon._standstill._clock = lambda: time.monotonic() + sum(slept[:1])
+    assert it.run() == 0
+    told = [type(event) for event in it.seen if isinstance(event, SpeechEnded | Reply)]
+    assert told == [SpeechEnded, SpeechEnded, Reply]
+    assert [event.by for event in it.seen if isinstance(event, Hush)] == ["a standstill of 3600 s"]
+    assert [state for _, state in it.records] == ["played"]
 
 
 def test_captions_are_printed_line_by_line(server: Running, tmp_path: Path) -> None:
