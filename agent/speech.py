@@ -121,8 +121,8 @@ class SpeechSession:
         return self._owed or self._complete
 
     def _stall_seconds(self) -> float:
-        # A codec that knows what a silence between sounds means says so; its word outranks the general patience, which is
-        # for the first sound.
+        # A codec that knows what a silence between sounds means says so; its word outranks the general patience,
+        # which is for the first sound.
         if self._decoder is None:
             return self._patience
         return max(self._patience, (self._codec.quiet_seconds or 0.0) * 2)

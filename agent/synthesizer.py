@@ -316,7 +316,7 @@ class Synthesizer(Worker):
 
     def _fail(self, job: Job) -> None:
         self._jobs.popleft()
-        reason = "; ".join(job.failures) or "there is no speech service"
+        reason = "; ".join(dict.fromkeys(job.failures)) or "there is no speech service"
         if job.ticket is not None:
             self._ring.end(job.ticket, error=reason)
         else:

@@ -229,6 +229,12 @@ def test_an_utterance_that_comes_while_its_only_service_is_left_alone_is_dialled
     assert it.player.heard["a"] == sound("One is here.")
 
 
+def test_a_reason_that_comes_twice_is_told_once(stage: Callable[..., Stage]) -> None:
+    it = stage(Voice(after=0, then=hangs_up), eager=False, patience=20.0)
+    it.say("a", "One.")
+    assert it.events.await_first(Unspoken).reason.count("hung up") == 1
+
+
 def test_the_next_utterance_is_spoken_although_one_failed(stage: Callable[..., Stage]) -> None:
     first = Voice(after=0, chunks=1, then=hangs_up, deaths=1)
     it = stage(first, Voice())
