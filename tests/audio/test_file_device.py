@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tools.wav import read_wav
 
+from agent.audio import file_device
 from agent.audio.devices import open_sink, open_source
 from agent.audio.file_device import FileSource, PacedSink
 from agent.audio.format import SPEECH, Format
@@ -39,6 +40,27 @@ def test_a_file_is_played_once_in_real_time_and_then_is_silence(tmp_path: Path) 
     assert 0.39 < time.monotonic() - began < 0.8
     assert got == said.ljust(SPEECH.bytes_of(0.4), b"\0")
     assert source.lost_frames == 0
+    source.close()
+
+
+def test_a_reader_that_is_late_gets_what_it_missed_and_one_that_stood_still_has_lost_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a minute of standing still it was read as fast as it could be, a minute of old sound at once."""
+    said = noise(3.0, SPEECH)
+    source = open_source(f"file:{write_wav(tmp_path / 'q.wav', said, SPEECH)}", 0.1)
+    assert isinstance(source, FileSource)
+    frame = SPEECH.bytes_of(0.1)
+    got = [source.read()]
+    threading.Event().wait(0.5)
+    got += [source.read() for _ in range(6)]
+    assert b"".join(got) == said[: 7 * frame] and source.lost_frames == 0
+    monkeypatch.setattr(file_device, "LATE_SECONDS", 0.3)
+    threading.Event().wait(0.8)
+    after = source.read()
+    lost = source.lost_frames * SPEECH.frame_bytes
+    assert lost >= 6 * frame and lost % frame == 0
+    assert after == said[7 * frame + lost :][:frame]
     source.close()
 
 
