@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from tools.wav import read_wav
 
 from machine import debian
-from machine.table import Table, Unusable
+from machine.table import Table, carry_out
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURE = "arm64"
@@ -23,15 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="arm-test", description=__doc__)
     parser.add_argument("suite", nargs="?", default="bookworm", choices=("bookworm", "trixie"))
     suite = parser.parse_args().suite
-    table = Table()
-    # Told to end, it still takes everything down.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    with tempfile.TemporaryDirectory(prefix="voice-agent-arm-") as folder:
-        try:
-            ArmTest(Path(folder), suite, table).run()
-        except Unusable as reason:
-            print(f"nothing more can be tried after this: {reason}", file=sys.stderr)
-    return table.end()
+    return carry_out("arm", lambda folder, table: ArmTest(folder, suite, table).run())
 
 
 class ArmTest:

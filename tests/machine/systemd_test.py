@@ -6,10 +6,8 @@ import argparse
 import json
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from machine.card import MachineCard
 from machine.container import Container
 from machine.doctor import Doctor
 from machine.freeze import frozen_writer
-from machine.table import Table, Unusable
+from machine.table import Table, carry_out
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = "voice-agent.service"
@@ -50,16 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="systemd-test", description=__doc__)
     parser.add_argument("suite", nargs="?", default="bookworm", choices=("bookworm", "trixie"))
     suite = parser.parse_args().suite
-    table = Table()
-    # Told to end, it still takes everything down.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    with tempfile.TemporaryDirectory(prefix="voice-agent-machine-") as folder:
-        test = MachineTest(Path(folder), suite, table)
-        try:
-            test.run()
-        except Unusable as reason:
-            print(f"nothing more can be tried after this: {reason}", file=sys.stderr)
-    return table.end()
+    return carry_out("machine", lambda folder, table: MachineTest(folder, suite, table).run())
 
 
 class MachineTest:

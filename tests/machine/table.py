@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 
 class Table:
@@ -39,3 +42,16 @@ class Table:
 
 class Unusable(Exception):
     """A step failed that all others stand on."""
+
+
+def carry_out(name: str, run: Callable[[Path, Table], None]) -> int:
+    """Does what ``run`` does with a table, in a folder that is gone afterwards; the exit code. Told to end, it still
+    takes everything down."""
+    table = Table()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    with tempfile.TemporaryDirectory(prefix=f"voice-agent-{name}-") as folder:
+        try:
+            run(Path(folder), table)
+        except Unusable as reason:
+            print(f"nothing more can be tried after this: {reason}", file=sys.stderr)
+    return table.end()

@@ -6,14 +6,12 @@ import argparse
 import array
 import json
 import shutil
-import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from machine import vm
-from machine.table import Table, Unusable
+from machine.table import Table, carry_out
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,14 +20,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="vm-test", description=__doc__)
     parser.add_argument("--away", type=float, default=10.0, metavar="SECONDS", help="how long the card is out")
     away = parser.parse_args().away
-    table = Table()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    with tempfile.TemporaryDirectory(prefix="voice-agent-vm-") as folder:
-        try:
-            VmTest(Path(folder), away, table).run()
-        except Unusable as reason:
-            print(f"nothing more can be tried after this: {reason}", file=sys.stderr)
-    return table.end()
+    return carry_out("vm", lambda folder, table: VmTest(folder, away, table).run())
 
 
 class VmTest:
