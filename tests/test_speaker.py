@@ -14,6 +14,7 @@ from vcard import VirtualCard
 from agent.audio.devices import open_sink
 from agent.audio.format import Format
 from agent.events import Cancelled, SpeakingBegan, Spoken, Unspoken
+from agent.threads import Deadline
 
 FORMAT = Format(16000)
 NEVER = threading.Event()
@@ -210,7 +211,9 @@ def test_a_cut_reaches_an_utterance_that_is_only_drained_any_more() -> None:
     with Room(FORMAT, lambda format: Card(format, room.heard, 5.0)) as room:
         room.say(sound)
         room.began()
-        NEVER.wait(0.1)
+        deadline = Deadline(20.0)
+        while room.ring.held and not deadline.over:
+            NEVER.wait(0.002)
         assert room.ring.held == 0, "the card has all of it"
         room.ring.clear("somebody")
         assert isinstance(room.end(), Cancelled)
