@@ -166,6 +166,27 @@ def test_row_48_what_a_long_standstill_made_old_is_neither_said_nor_sent_but_cou
     )
 
 
+def test_row_48_one_that_was_killed_while_it_stood_still_begins_cleanly(
+    figure: Figure, agent: Start, tones: Wired, tmp_path: Path
+) -> None:
+    """What systemd's watchdog does to a process that was stopped for longer than WatchdogSec: SIGABRT, which waits, and
+    SIGKILL. The socket of the old one is in the way of nobody; in a real systemd: ``scripts/systemd-test``."""
+    old = House(agent, tones, tmp_path)
+    since = len(tones.wire())
+    with contextlib.closing(ControlClient.find((old.socket,))) as client:
+        client.say(LONG)
+        all_in_the_ring(tones, since)
+        for number in (signal.SIGSTOP, signal.SIGABRT, signal.SIGKILL):
+            old.process.signal(number)
+        assert old.process.end() == -signal.SIGKILL
+    began = time.monotonic()
+    house = House(agent, tones, tmp_path)
+    assert house.say("and on")["state"] == "played"
+    took = time.monotonic() - began
+    assert house.records() == ["played"] and house.end() == 0
+    figure(48, f"killed while stopped: a new one has said the next {took:.2f} s after its start, exit 0")
+
+
 class Ear:
     """Captions of a recording in which no two pieces are the same."""
 
