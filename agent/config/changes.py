@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from agent.config.model import Config
-from agent.config.shape import shapes
+from agent.config.shape import all_keys
 
 
 def changes(old: Config, new: Config) -> tuple[str, ...]:
     """The dotted keys whose values differ, in the order of the documentation. Where a key is looked up is compared, not
     the key that is found there: that is read anew whenever it is needed."""
-    found: list[str] = []
-    sections: list[tuple[str, object, object]] = [("", old, new)]
-    while sections:
-        path, before, after = sections.pop(0)
-        for name, shape in shapes(type(before)).items():
-            dotted = f"{path}.{name}" if path else name
-            was, is_now = getattr(before, name), getattr(after, name)
-            if shape.kind == "section":
-                sections.append((dotted, was, is_now))
-            elif was != is_now:
-                found.append(dotted)
-    return tuple(found)
+    return tuple(
+        dotted
+        for dotted, shape in all_keys(Config)
+        if shape.kind != "section" and attrgetter(dotted)(old) != attrgetter(dotted)(new)
+    )

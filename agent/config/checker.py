@@ -7,7 +7,7 @@ from typing import Any
 from agent.config.keys import read_secret
 from agent.config.mistakes import Mistake, nearest
 from agent.config.scalars import Refused, as_number, as_text, as_truth, as_whole, quoted
-from agent.config.shape import Keys, Shape, shapes
+from agent.config.shape import Keys, Shape, all_keys, shapes
 from agent.config.tree import Mapping, Scalar, Sequence, Tree
 
 Sparse = dict[str, Any]
@@ -134,17 +134,7 @@ class Checker:
 
     def _elsewhere(self, name: str) -> str | None:
         """The one place in the configuration that has a key of this name, dotted; of several the outermost."""
-        found: list[str] = []
-        sections = [("", self._root)]
-        while sections:
-            path, cls = sections.pop()
-            for key, shape in shapes(cls).items():
-                dotted = f"{path}.{key}" if path else key
-                if key == name:
-                    found.append(dotted)
-                if shape.kind == "section":
-                    sections.append((dotted, shape.cls))
-        found.sort(key=lambda dotted: dotted.count("."))
+        found = [dotted for dotted, _ in all_keys(self._root) if dotted.rpartition(".")[2] == name]
         depths = [dotted.count(".") for dotted in found[:2]]
         return found[0] if found and (len(found) == 1 or depths[0] < depths[1]) else None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.config.checker import Checker, Sparse, merge
 from agent.config.mistakes import Mistake, nearest
-from agent.config.shape import Shape, shapes
+from agent.config.shape import Shape, all_keys, shapes
 from agent.config.tree import Scalar, Tree, read_tree
 
 PREFIX = "VOICE_AGENT_"
@@ -29,7 +29,7 @@ def read_environment(checker: Checker, root: Any, environ: Environment[str, str]
     for name in sorted(names, key=lambda name: name.count("__")):  # a section first, so that a key of it outranks it
         found = _find(root, name)
         if found is None:
-            meant = nearest(name, list(_all_variables(root)))
+            meant = nearest(name, [variable(dotted) for dotted, _ in all_keys(root)])
             what = f"unknown variable, expected {PREFIX}SECTION__KEY with a key of the configuration"
             checker.mistakes.append(Mistake(name, "", what, meant))
             continue
@@ -83,16 +83,3 @@ def _find(root: Any, name: str) -> tuple[list[str], Shape] | None:
         if depth == len(parts) - 1:
             return path, shape
     return None
-
-
-def _all_variables(root: Any) -> list[str]:
-    found = []
-    sections = [("", root)]
-    while sections:
-        path, cls = sections.pop()
-        for key, shape in shapes(cls).items():
-            dotted = f"{path}.{key}" if path else key
-            found.append(variable(dotted))
-            if shape.kind == "section":
-                sections.append((dotted, shape.cls))
-    return found

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from agent.config.secrets import Secret
@@ -40,13 +40,9 @@ Keys = Mapping[str, Shape]
 _KINDS = {str: "text", int: "whole", float: "number", bool: "truth", Secret: "secret"}
 
 
+@functools.cache  # an annotation is a text that has to be compiled
 def shapes(cls: Any) -> Keys:
     """The keys of a section, in the order in which they are documented."""
-    return _shapes(cls)
-
-
-@functools.cache  # an annotation is a text that has to be compiled
-def _shapes(cls: Any) -> Keys:
     hints = typing.get_type_hints(cls)
     found = {}
     for entry in dataclasses.fields(cls):
@@ -55,6 +51,18 @@ def _shapes(cls: Any) -> Keys:
         default = entry.default if made is dataclasses.MISSING else made()
         found[entry.name] = Shape(kind, optional, inner, default, entry.metadata)
     return found
+
+
+def all_keys(root: Any) -> Iterator[tuple[str, Shape]]:
+    """Every key below ``root`` with its dotted name, sections too; what is inside these comes after all around them."""
+    sections = [("", root)]
+    while sections:
+        path, cls = sections.pop(0)
+        for name, shape in shapes(cls).items():
+            dotted = f"{path}.{name}" if path else name
+            yield dotted, shape
+            if shape.kind == "section":
+                sections.append((dotted, shape.cls))
 
 
 def _kind(hint: Any) -> tuple[str, bool, Any]:

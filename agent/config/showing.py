@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 from agent.config.model import Config
 from agent.config.schemas import plain
-from agent.config.shape import shapes
+from agent.config.shape import all_keys, shapes
 from agent.safe import safe
 
 _COLUMN = 60
@@ -21,18 +22,11 @@ def describe(config: Config, origins: Mapping[str, str]) -> str:
 
 def entries(config: Config, origins: Mapping[str, str]) -> list[dict[str, Any]]:
     """The same for programs: ``key``, ``value`` and ``origin`` of each."""
-    found: list[dict[str, Any]] = []
-    sections: list[tuple[str, Any]] = [("", config)]
-    while sections:
-        path, section = sections.pop(0)
-        for name, shape in shapes(type(section)).items():
-            dotted = f"{path}.{name}" if path else name
-            value = getattr(section, name)
-            if shape.kind == "section":
-                sections.append((dotted, value))
-            else:
-                found.append({"key": dotted, "value": plain(value), "origin": origins.get(dotted, "default")})
-    return found
+    return [
+        {"key": dotted, "value": plain(attrgetter(dotted)(config)), "origin": origins.get(dotted, "default")}
+        for dotted, shape in all_keys(Config)
+        if shape.kind != "section"
+    ]
 
 
 def _section(cls: Any, section: Any, path: str, indent: str, origins: Mapping[str, str]) -> Iterator[str]:
