@@ -143,23 +143,18 @@ class LastingSink:
             self._forget()
         return rest
 
-    def drain(self) -> bool:
-        """Returns when all has been heard to its last sample; ``False`` where the card was lost in the midst of that.
-
-        It is not opened anew then: all that was missing is what a filter held, a few milliseconds.
-        """
+    def drain(self) -> None:
+        """Returns when all has been heard to its last sample, or the card was lost in the midst of that: it is not
+        opened anew then, for all that was missing is what a filter held, a few milliseconds."""
         try:
             if self._sink is not None:
                 self.patience_seconds = SLOW_SECONDS
                 self._sink.drain()
-            whole = not self._untaken or self._sink is not None
         except DeviceError as error:
             self._lose(error)
-            whole = not self._untaken
         finally:
             self.patience_seconds = PATIENCE_SECONDS
         self._forget()
-        return whole
 
     def drop(self) -> None:
         """Silent at once; what has not been heard never will be."""

@@ -109,7 +109,7 @@ def _recogniser(loaded: Loaded) -> Finding:
     except AgentError as error:
         return Finding(subject, BROKEN, str(error), recognition.remedy())
     # Its model is not loaded here: that takes seconds, and 200 MB.
-    name = type(engine).__name__.lower()
+    name = engine.name
     library = _LIBRARIES.get(name)
     if library is not None and importlib.util.find_spec(library) is None:
         return Finding(subject, BROKEN, f"{name} is not installed", recognition.remedy())

@@ -24,8 +24,6 @@ class Espeak:
     """Speaks through the program espeak-ng, in the language asked for or as ``espeak:VOICE`` (``espeak:de``,
     ``espeak:en-us+f3``). A language it does not have is read in English."""
 
-    name = "espeak"
-
     def speak(self, text: str, manner: Manner) -> Speech:
         if not re.search(r"\w", text):
             return Speech(_RATE, iter(()))  # nothing that could be pronounced, for which there would be no header

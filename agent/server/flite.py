@@ -23,8 +23,6 @@ class Flite:
     name and gone with their last descriptor. A sentence is there as a whole, about 0.1 s after it was asked for.
     """
 
-    name = "flite"
-
     def speak(self, text: str, manner: Manner) -> Speech:
         if not re.search(r"\w", text):
             return Speech(16000, iter(()))  # nothing that could be pronounced, at which some versions of flite fail

@@ -55,8 +55,6 @@ class Engine(Protocol):
     error may come out of the chunks.
     """
 
-    name: str
-
     def speak(self, text: str, manner: Manner) -> Speech: ...
 
 
@@ -65,8 +63,6 @@ class Auto:
 
     A voice ``flite:NAME`` or ``espeak:NAME`` asks for one engine by name.
     """
-
-    name = "auto"
 
     def speak(self, text: str, manner: Manner) -> Speech:
         return _chosen(manner).speak(text, manner)

@@ -45,8 +45,6 @@ def pcm(text: str, rate: int) -> bytes:
 class Tone:
     """Speaks with one tone for every word. Voice, language and speed change nothing."""
 
-    name = "tone"
-
     def speak(self, text: str, manner: Manner) -> Speech:
         return Speech(manner.rate, self._words(text, manner.rate))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from pathlib import Path
 from typing import Any
 
 from agent.audio.format import SPEECH
@@ -21,7 +20,7 @@ class Vosk:
 
     name = "vosk"
 
-    def __init__(self, model_path: str | None) -> None:
+    def __init__(self, model_path: str) -> None:
         self._path = model_path
         self._lock = threading.Lock()
         self._loader: threading.Thread | None = None
@@ -43,9 +42,6 @@ class Vosk:
         return Listening(self._make())
 
     def _load(self) -> None:
-        if not self._path or not Path(self._path).is_dir():
-            self._failure = f"vosk needs the directory of a model, and {self._path!r} is none: set server.model_path"
-            return
         try:
             import vosk
         except (ImportError, OSError) as error:
@@ -53,7 +49,7 @@ class Vosk:
             return
         vosk.SetLogLevel(-1)
         try:
-            model = vosk.Model(str(self._path))
+            model = vosk.Model(self._path)
         except Exception as error:  # noqa: BLE001 - the package raises nothing more precise
             self._failure = f"the model in {self._path} cannot be loaded ({error}): name a directory made for vosk"
             return
