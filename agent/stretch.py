@@ -113,6 +113,7 @@ class Stretch:
 
 
 def seconds_of(frames: Iterable[bytes]) -> float:
+    """How long frames of 16 kHz mono s16le last, together."""
     return SPEECH.seconds_of(sum(map(len, frames)))
 
 

@@ -29,7 +29,8 @@ def quoted(text: str) -> str:
 
 
 def as_text(scalar: Scalar, shape: Shape) -> str:
-    """Text is text only where YAML takes it for text: a voice called ``no`` has to be written in quotes."""
+    """Text is text only where YAML takes it for text: a voice called ``no`` has to be written in quotes.
+    Raises ``Refused``."""
     text = scalar.text
     if scalar.null:
         raise Refused(f"the value is missing, expected {_text_expected(shape)} (without the key its default is taken)")
@@ -48,6 +49,7 @@ def as_text(scalar: Scalar, shape: Shape) -> str:
 
 
 def as_whole(scalar: Scalar, shape: Shape) -> int:
+    """A whole number in decimal digits, one of the choices or within the bounds of its key. Raises ``Refused``."""
     text = scalar.text
     if not scalar.plain and _WHOLE.fullmatch(text):
         raise Refused(f"{quoted(text)} is a text because of its quotes, expected a whole number: remove the quotes")
@@ -61,6 +63,7 @@ def as_whole(scalar: Scalar, shape: Shape) -> int:
 
 
 def as_number(scalar: Scalar, shape: Shape) -> float:
+    """A number without an exponent, one of the choices or within the bounds of its key. Raises ``Refused``."""
     text = scalar.text
     if not scalar.plain and _NUMBER.fullmatch(text):
         raise Refused(f"{quoted(text)} is a text because of its quotes, expected a number: remove the quotes")
@@ -74,6 +77,7 @@ def as_number(scalar: Scalar, shape: Shape) -> float:
 
 
 def as_truth(scalar: Scalar) -> bool:
+    """``true`` or ``false``, without quotes, and nothing else that YAML takes for one. Raises ``Refused``."""
     lowered = scalar.text.lower()
     if scalar.plain and lowered in ("true", "false"):
         return lowered == "true"

@@ -53,10 +53,12 @@ class Request:
 
 
 def text(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """One sentence, in plain text."""
     return Answer(status, {"Content-Type": "text/plain; charset=utf-8", **(headers or {})}, sentence.encode())
 
 
 def as_json(status: int, body: object) -> Answer:
+    """``body`` in JSON."""
     return Answer(status, {"Content-Type": "application/json"}, json.dumps(body).encode())
 
 
