@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -28,6 +29,10 @@ SERVICES = ("local", "neuphonic", "playai", "vachana", "fish")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. 0 done; 2 usage; 69 a service could not be reached; 70 internal failure; 78 configuration."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # What a terminal of another encoding cannot show is a ? there, and no traceback.
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+            stream.reconfigure(errors="replace")
     try:
         if given[:1] == ["server"]:
             return _server(given[1:])

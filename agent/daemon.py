@@ -131,6 +131,7 @@ class Daemon:
             if (by := self._standstill.over()) is not None:
                 self.handle(Hush(by))
             if isinstance(event, Stop):
+                self._watch(event)
                 return event.by, 0
             if isinstance(event, Died):
                 return f"the death of the {event.worker}", journal.mourn(event)
@@ -210,10 +211,7 @@ class Daemon:
             self._config = done.config
             # Captions go on with the connection that they began with.
             self._condition.reloaded(self._condition_services(), replaced=self._config.conversation.mode != "captions")
-            if done.changed or not done.waiting:
-                log.info("read again: %s", ", ".join(done.changed) or "nothing is different")
-            if done.waiting:
-                log.warning("changed only by a restart: %s", ", ".join(done.waiting))
+            journal.tell_reading(done.changed, done.waiting)
         status = self._said = self._status()
         self._service.ready(status.line)
         self._tell_frontends(status)

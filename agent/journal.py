@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Sequence
 
 from agent.errors import DeviceError
 from agent.events import DeviceBack, DeviceLost, Died, Event, Gap, Heard, ReplyEnded, ServiceDown, ServiceUp, Spoken
@@ -31,6 +32,14 @@ def write(event: Event, *, transcripts: bool) -> None:
             log.info("the %s is back after %.1f s", which, seconds)
         case Spoken(underruns=underruns, silence_seconds=silence) if underruns:
             log.warning("the sound came too late %d times; %.2f s of silence were put in", underruns, silence)
+
+
+def tell_reading(changed: Sequence[str], waiting: Sequence[str]) -> None:
+    """What a configuration that was read again has changed, and what of it waits for a restart."""
+    if changed or not waiting:
+        log.info("read again: %s", ", ".join(changed) or "nothing is different")
+    if waiting:
+        log.warning("changed only by a restart: %s", ", ".join(waiting))
 
 
 def mourn(event: Died) -> int:

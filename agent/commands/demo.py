@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
 import threading
@@ -31,6 +32,7 @@ QUESTION = "Excuse me, could you please tell me what time it is?"
 REPLY_FILE = "demo-reply.wav"
 TURN_SECONDS = 90.0
 START_SECONDS = 60.0
+_SIGNALS = ("SIGINT", "SIGTERM")
 
 
 def demo(
@@ -54,6 +56,9 @@ def demo(
             turn.run()
     finally:
         server.stop()
+    if turn.stopped_by:
+        print(f"voice-agent: stopped by {turn.stopped_by}, before the end of the turn", file=sys.stderr)
+        return 128 + signal.Signals[turn.stopped_by]
     return _tell(turn, service, question, wav, as_json, say)
 
 
@@ -114,6 +119,7 @@ class _Turn:
     reply: list[str] = field(default_factory=list)
     failure: AgentError | None = None
     ended: bool = False
+    stopped_by: str = ""
 
     def run(self) -> None:
         self.say("asking it, and listening to ourselves")
@@ -126,7 +132,7 @@ class _Turn:
             patience.cancel()
         if self.failure is not None:
             raise self.failure
-        if not self.ended:
+        if not self.ended and not self.stopped_by:
             raise ServiceError("demo", f"the turn did not end within {TURN_SECONDS:g} s")
 
     def _see(self, event: Event | Record) -> None:
@@ -140,6 +146,8 @@ class _Turn:
                     self.say(f"  heard:   {safe(text)}")
                 else:
                     self._fail(ServiceError("transcription", "the question was not understood"))
+            case Stop(by) if by in _SIGNALS and not self.ended:
+                self.stopped_by = by
             case Reply(text=text):
                 self.reply.append(text)
                 self.say(f"  reply:   {safe(text)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,24 @@ def test_for_programs_the_turn_is_one_json_object(
     with wave.open(str(tmp_path / "reply.wav"), "rb") as file:
         spoken_seconds = file.getnframes() / file.getframerate()
     assert times[-1] - times[-2] == pytest.approx(spoken_seconds, abs=0.5)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_demonstration_that_is_stopped_says_so(agent: Start, number: int, code: int) -> None:
+    """It claimed, after three seconds, that the turn had not ended within ninety, and blamed a service for it."""
+    process = agent("demo", "--output", "reply.wav")
+    process.stdout.await_text("partial:")
+    process.signal(number)
+    assert process.end(PATIENCE_SECONDS) == code
+    assert f"stopped by {signal.Signals(number).name}" in process.errors
+
+
+def test_a_terminal_without_such_letters_gets_others(agent: Start, configured: Callable[[str], str]) -> None:
+    """The bars of the timeline were a traceback where the terminal is not of UTF-8."""
+    environment = {"PYTHONIOENCODING": "latin-1"}
+    process = agent("demo", "--config", configured(CONFIGURATION), "--output", "reply.wav", env=environment)
+    assert process.end(PATIENCE_SECONDS) == 0, process.errors
+    assert re.search(r"last audio +\d+\.\d\d s  \?+", process.output), process.output
 
 
 def test_without_a_sound_card_the_reply_is_a_file_and_it_says_so(
