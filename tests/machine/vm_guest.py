@@ -24,6 +24,7 @@ from agent.events import DeviceBack, DeviceLost, Event
 from agent.lasting_sink import LastingSink
 from agent.microphone import Microphone
 from agent.threads import Deadline
+from machine.vm_sandbox import in_the_sandbox
 
 CARD = "USB Audio"
 FORMAT = Format(48000, 2)
@@ -58,6 +59,7 @@ def usb() -> int | None:
 def main(away_seconds: float) -> None:
     subprocess.run(["modprobe", "snd-usb-audio"], check=True)
     until(lambda: usb() is not None)
+    tell("sandbox", **in_the_sandbox(Path("voice-agent.service")))
     tell("cards", cards=[(card.number, card.name) for card in cards()])
     tell("devices", devices=[(device.name, device.alsa_name) for device in list_devices()])
     events: list[tuple[float, Event]] = []

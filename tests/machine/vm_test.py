@@ -1,4 +1,5 @@
-"""``scripts/vm-test``: a USB card is taken out of a virtual machine in mid-speech, and put back as another number."""
+"""``scripts/vm-test``: in a virtual machine the service's sandbox lets sound through, and a USB card is taken out in
+mid-speech and put back as another number."""
 
 from __future__ import annotations
 
@@ -33,6 +34,7 @@ class VmTest:
         step("the machine's disk", self._image, needed=True)
         step("the machine runs", self._boot, needed=True)
         step("the card is known by its name", self._known)
+        step("the service opens it through its sandbox", self._sandbox)
         step("taken out", self._lost)
         step("put back", self._back)
         step("what was heard", self._heard)
@@ -43,6 +45,7 @@ class VmTest:
     def _boot(self) -> str:
         shutil.copytree(ROOT / "agent", self._share / "agent")
         shutil.copytree(ROOT / "tests/machine", self._share / "machine")
+        shutil.copy(ROOT / "systemd/voice-agent.service", self._share)
         job = f"PYTHONPATH=/share exec timeout 250 python3 -m machine.vm_guest {self._away}\n"
         (self._share / "job.sh").write_text(job)
         wav = "out.frequency=48000,out.channels=2,out.format=s16"
@@ -65,6 +68,12 @@ class VmTest:
         assert any("USB Audio" in name for name in names), names
         assert any("plughw:CARD=" in alsa for _, alsa in self._said["devices"]["devices"])
         return "; ".join(names)
+
+    def _sandbox(self) -> str:
+        sandbox = self._said["sandbox"]
+        assert sandbox["uid"] != 0 and "inside a sandbox" in sandbox["who"], sandbox
+        assert sandbox["heard"] >= 0.4, sandbox
+        return str(sandbox["who"])
 
     def _lost(self) -> str:
         lost = self._said["lost"]
