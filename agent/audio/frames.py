@@ -39,7 +39,7 @@ class FrameQueue:
         self._changed = threading.Condition()
         self._waiting: deque[tuple[int, bytes]] = deque()  # each with its place: bytes since the first frame
         self._waiting_bytes = self._place = 0
-        self._forgotten = self._forgotten_bytes = 0
+        self._forgotten = 0
         self._lost: tuple[int, int] | None = None
         self._closed = self._released = False
         self._fd = -1
@@ -140,12 +140,6 @@ class FrameQueue:
         with self._changed:
             return self._forgotten
 
-    @property
-    def forgotten_seconds(self) -> float:
-        """How much sound was forgotten because the queue was full, in seconds; only grows."""
-        with self._changed:
-            return SPEECH.seconds_of(self._forgotten_bytes)
-
     # --- inside, with the lock held
 
     def _admit(self, place: int, frame: bytes) -> None:
@@ -156,7 +150,6 @@ class FrameQueue:
             oldest, forgotten = self._waiting.popleft()
             self._waiting_bytes -= len(forgotten)
             self._forgotten += 1
-            self._forgotten_bytes += len(forgotten)
             start, size = self._lost or (oldest, 0)
             self._lost = start, size + len(forgotten)
 

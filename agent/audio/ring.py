@@ -12,7 +12,7 @@ from agent.records import dataclass
 from agent.threads import Deadline
 
 SMALLEST_CAPACITY = 64
-CLOSED_EARLY = "the player was closed before the end of it"
+CLOSED_EARLY = "the speaker was closed before the end of it"
 SAME_MOMENT_SECONDS = 0.002
 """What comes within this time after something else came with it."""
 

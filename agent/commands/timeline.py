@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 
 from agent.conversation import Record
-from agent.events import AudioArrived, Event, Heard, Reply, SpeakingBegan, SpeechEnded, Spoken
+from agent.events import Event, Heard, Reply, SpeakingBegan, SpeechEnded, Spoken
 
 BAR = 40
 NAMES = ("end of speech", "final transcript", "first reply text", "first audio", "last audio")
@@ -16,11 +16,10 @@ NAMES = ("end of speech", "final transcript", "first reply text", "first audio",
 class Timeline:
     """The five moments of a turn, in seconds after the end of speech; a moment that has not come is missing.
 
-    ``audio_from`` is the service that spoke. ``see`` is shown every event as it comes.
+    ``see`` is shown every event as it comes.
     """
 
     moments: dict[str, float] = field(default_factory=dict)
-    audio_from: str = ""
     _zero: float | None = None
 
     def see(self, event: Event | Record) -> None:
@@ -32,8 +31,6 @@ class Timeline:
                 self._mark(NAMES[1])
             case Reply():
                 self._mark(NAMES[2])
-            case AudioArrived(service=service):
-                self.audio_from = service
             case SpeakingBegan():
                 self._mark(NAMES[3])
             case Spoken():

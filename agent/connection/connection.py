@@ -78,7 +78,6 @@ class Connection:
         self.ended = False
         self.close_code: int | None = None
         self.close_reason = ""
-        self.opened_at = time.monotonic()
         self._sock = sock
         self._vigil = Vigil(ping_seconds, pong_seconds, stall_seconds)
         self._close_seconds = close_seconds
