@@ -101,6 +101,7 @@ def make_frontends(config: Config, environ: Mapping[str, str], report: Callable[
 def make_microphone(
     config: Config, frames: FrameQueue, report: Callable[[Event], None], *, patience: Patience = patient
 ) -> Microphone:
+    """``patience`` as for ``Microphone``."""
     from agent.microphone import Microphone
 
     settings = config.microphone
@@ -108,6 +109,7 @@ def make_microphone(
 
 
 def make_ears(config: Config) -> Ears:
+    """All of it for captions; else what the voice activity detector takes for speech."""
     from agent.audio.vad import detector
     from agent.turns import Everything, Turns
 
@@ -129,6 +131,7 @@ def make_recognizer(
     report: Callable[[Event], None],
     local: LocalServer | None,
 ) -> Recognizer:
+    """``local`` is the local server of our own, ``None`` where there is none; so it is in all that follow."""
     from agent.recognizer import SETTLE_SECONDS, Recognizer
 
     at_home = local is not None and points_at(config.transcription.url, config)
@@ -145,6 +148,7 @@ def make_recognizer(
 
 
 def make_transcription(config: Config, report: Callable[[Event], None], local: LocalServer | None) -> Standby:
+    """A connection to the transcription service, dialled when it is wanted."""
     # Only an address of the local server's own is known better by the server itself: it may have taken any free port.
     at_home = local is not None and points_at(config.transcription.url, config)
     service = TranscriptionService(config.transcription, own_url(config, local) if at_home else None)
@@ -160,6 +164,7 @@ def make_synthesizer(
     *,
     eager: bool = True,
 ) -> Synthesizer:
+    """``eager`` as for ``warm``."""
     return Synthesizer(
         ring,
         make_services(config, report, local, eager=eager),
@@ -179,6 +184,7 @@ def make_services(
 def make_speaker(
     config: Config, ring: RingBuffer, report: Callable[[Event], None], *, patience: Patience = patient
 ) -> Speaker:
+    """``patience`` as for ``Speaker``."""
     settings = config.speaker
 
     def open(format: Format) -> Sink:

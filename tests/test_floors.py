@@ -20,7 +20,6 @@ FLOORS: list[list[tuple[str, ...]]] = [
         ("control",),
         ("exports",),
         ("masking",),
-        ("phrases",),
         ("supervisor", "watchdog", "standstill"),
         ("conversation", "announcements", "condition", "frontend"),
         ("absence",),
