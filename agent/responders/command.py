@@ -16,16 +16,13 @@ from agent.errors import ConfigError, ServiceError
 from agent.protocols.excerpt import clean, excerpt
 from agent.responders.answers import SLICE_SECONDS, Pieces
 from agent.sentences import Sentences
+from agent.service import for_children
 from agent.threads import Deadline
 
 SERVICE = "command"
 TERM_SECONDS = 0.5
 _READ_BYTES = 1 << 16
 _STDERR_BYTES = 4096
-# What the service manager and the configuration gave to this process, and to no other.
-_OURS = frozenset(
-    {"CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS"}
-)
 
 
 class Command:
@@ -190,4 +187,4 @@ class _Run:
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
     """What the program may know of our environment."""
-    return {name: value for name, value in ours.items() if name not in _OURS and not name.startswith("VOICE_AGENT_")}
+    return {name: value for name, value in for_children(ours).items() if not name.startswith("VOICE_AGENT_")}
