@@ -85,6 +85,7 @@ class MachineTest:
         step("its speech server logs as it does", self._child)
         step("sudo voice-agent doctor: as the service, all is fine", lambda: Doctor(self._box).look())
         step("a member of the group audio may, another user not", self._users)
+        step("with the addition for PipeWire it runs as the user who has the sound", self._as_a_user)
         step("SIGHUP with a good configuration", self._reload_good)
         step("SIGHUP with a broken one", self._reload_bad)
         step("a frozen worker: stacks, restart, serving again", self._freeze)
@@ -184,6 +185,27 @@ class MachineTest:
         self._box.run("runuser", "-u", "member", "--", "voice-agent", "status")
         done = self._box.run("runuser", "-u", "stranger", "--", "voice-agent", "status", check=False)
         assert done.returncode not in (0, 70), f"a stranger got in: {done.returncode} {done.stdout}{done.stderr}"
+
+    def _as_a_user(self) -> str:
+        """There and back: what the service keeps goes with it both times."""
+        self._box.run("mkdir", "-p", "/run/user/1000")
+        addition = self._root / f"etc/systemd/system/{UNIT}.d/pipewire.conf"
+        addition.parent.mkdir(parents=True)
+        addition.write_text((ROOT / f"systemd/{UNIT}.d/pipewire.conf.example").read_text())
+        try:
+            self._restart()
+            self._say()
+            who = Doctor(self._box).look()
+            assert "(uid 1000)" in who, who
+        finally:
+            shutil.rmtree(addition.parent)
+            self._restart()
+        return who
+
+    def _restart(self) -> None:
+        self._box.run("systemctl", "daemon-reload")
+        self._box.run("systemctl", "restart", UNIT)
+        self._serving()
 
     def _reload_good(self) -> str:
         config = self._root / CONFIG
