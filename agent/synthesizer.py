@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -20,11 +19,8 @@ from agent.passages import Passages
 from agent.speech import SpeechSession
 from agent.threads import Deadline, Mailbox, Worker
 
-log = logging.getLogger(__name__)
-
 ROUND_SECONDS = 1.0
 """The longest the loop waits for anything: the heartbeat must go on while nothing happens."""
-
 
 PIECE_BYTES = 8192
 """What is put into the ring at once: while that is full, the heartbeat goes on between pieces."""
