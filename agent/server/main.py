@@ -80,9 +80,15 @@ def _serve(options: Options, wake: socket.socket, waker: socket.socket) -> int:
         ending.join()
     if not ended[0]:
         log.warning("a thread did not end in time")
+    if not ended[0] or _is_loading():
         sys.stdout.flush()
         os._exit(0)
     return 0
+
+
+def _is_loading() -> bool:
+    """Whether a recogniser's model is on its way: its C++ complains where the process is taken down around it."""
+    return any(thread.name.endswith("-model") for thread in threading.enumerate())
 
 
 def _tell(listener: Listener) -> None:

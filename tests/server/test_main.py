@@ -175,6 +175,16 @@ def test_a_listening_session_gets_its_last_final_and_its_id_at_the_end_of_the_se
         assert server.process.wait(20) == 0
 
 
+def test_it_ends_without_a_word_while_its_recogniser_is_being_loaded(tmp_path: Path) -> None:
+    """The model's library went on while the process was taken down around it: it complained in red, or crashed."""
+    for _ in range(8):
+        with Running(tmp_path, "--recognition", "moonshine") as server:
+            maps = Path(f"/proc/{server.process.pid}/maps")
+            assert any("libonnxruntime" in maps.read_text() for _ in range(100_000)), "it never began to load"
+            assert server.stop() == 0
+            assert server.process.stderr is not None and server.process.stderr.read() == ""
+
+
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     with Running(tmp_path, "--with-parent", "--recognition", "none", stdin=subprocess.PIPE) as server:
         assert server.process.stdin is not None
