@@ -37,7 +37,7 @@ step() {
     printf '\n== %s\n' "$what" >>"$log"
     if ! "$@" >>"$log" 2>&1 </dev/null; then
         tail -n 25 -- "$log" >&2
-        if tail -n 60 -- "$log" | grep -qE 'ailure in name resolution|Could not resolve|Network is unreachable|ot connect to'; then
+        if tail -n 60 -- "$log" | grep -qE 'emporary failure|Could not resolve|Network is unreachable|Could not connect'; then
             say "it looks as if the network could not be reached, which is needed for this once."
         fi
         fail "this step failed: $what. Its last lines are above, all of them in $log. Start again to go on from here."
