@@ -11,7 +11,7 @@ from typing import TextIO
 
 from agent.events import Event, Stop
 from agent.safe import safe
-from agent.threads import Deadline, Mailbox
+from agent.threads import Deadline, Mailbox, started
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Captions:
             return
         # A thread that hangs in a write must not keep the process.
         self._thread = threading.Thread(target=self._run, args=[descriptor], name="captions", daemon=True)
-        self._thread.start()
+        started(self._thread)
 
     def write(self, text: str) -> None:
         line = f"{safe(text)}\n"

@@ -20,7 +20,7 @@ from agent.captions import Captions
 from agent.condition import Condition, Status, of_reading
 from agent.config.model import Config
 from agent.conversation import Action, Conversation, Finish, Record, Say, Silence, State
-from agent.errors import ConfigError
+from agent.errors import AgentError, ConfigError
 from agent.events import Died, Event, Heard, Hush, Reload, Stop
 from agent.frontend import Frontend, News
 from agent.hands import begin_anew, do
@@ -89,8 +89,7 @@ class Daemon:
         self._stuck: list[str] = []
 
     def run(self) -> int:
-        self._open_doors()
-        signals = self._catch_signals()
+        signals = self._open_doors()
         by, code = "a failure of its own", 70
         try:
             self._start()
@@ -155,12 +154,13 @@ class Daemon:
 
     # --- what comes in
 
-    def _open_doors(self) -> None:
-        """Raises ``ConfigError``, before anything runs, with every door shut again."""
+    def _open_doors(self) -> Signals:
+        """Raises ``AgentError``, before anything runs, with every door shut again."""
         try:
             for frontend in self._frontends:
                 frontend.open()
-        except ConfigError:
+            return self._catch_signals()
+        except AgentError:
             self._shut_doors()
             raise
 

@@ -58,8 +58,12 @@ class Exporter:
             log.warning("an export was not fetched: %d are being fetched already", AT_ONCE)
             return
         thread = threading.Thread(target=self._fetch, args=(event.export_id,), name="export", daemon=True)
-        thread.start()
-        self._threads.append(thread)
+        try:
+            thread.start()
+        except RuntimeError as error:  # the system gives us no more threads
+            log.warning("an export was not fetched: %s", error)
+        else:
+            self._threads.append(thread)
 
     def close(self, deadline: Deadline) -> None:
         """Waits until everything is fetched, but no longer than that; what is not there by then is left out."""

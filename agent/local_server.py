@@ -12,7 +12,7 @@ from agent.config.model import Server
 from agent.errors import ServiceError
 from agent.safe import safe
 from agent.service import for_children
-from agent.threads import Backoff, Deadline
+from agent.threads import Backoff, Deadline, started
 
 if TYPE_CHECKING:
     import subprocess
@@ -46,7 +46,7 @@ class LocalServer:
 
     def start(self) -> None:
         self._reason = "it did not start in time"
-        self._keeper.start()
+        started(self._keeper)
 
     def url(self, deadline: Deadline) -> str:
         """Where it listens, as ``ws://HOST:PORT``. Blocks until it does; raises ``ServiceError`` where it does not."""

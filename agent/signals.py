@@ -8,6 +8,9 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 
+from agent.errors import AgentError
+from agent.threads import started
+
 LEAVING = frozenset({signal.SIGINT, signal.SIGTERM})
 
 
@@ -16,18 +19,22 @@ class Signals:
 
     A Python handler runs only when the main thread comes round to it, which may wait for ever in a queue or in a C
     call. Here the C handler writes into a pipe that a thread reads, so nothing has to come round. A second one of
-    SIGINT and SIGTERM leaves at once. Made, and restored, in the main thread.
+    SIGINT and SIGTERM leaves at once. Made, and restored, in the main thread. ``AgentError``: no thread is to be had.
     """
 
     def __init__(self, rules: Mapping[signal.Signals, Callable[[str], object]]) -> None:
         self._rules = rules
         self._read, self._write = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._write, False)
+        try:
+            self._thread = started(threading.Thread(target=self._watch, name="signals", daemon=True))
+        except AgentError:
+            os.close(self._read)
+            os.close(self._write)
+            raise
         self._before_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         # Without a Python handler there is no C handler; what it would do is done by the thread.
         self._before = {number: signal.signal(number, _nothing) for number in rules}
-        self._thread = threading.Thread(target=self._watch, name="signals", daemon=True)
-        self._thread.start()
 
     def restore(self) -> None:
         """Puts back what was before. Safe twice."""

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from agent.errors import AgentError
 from agent.events import Died, Event
 
 if TYPE_CHECKING:
@@ -107,6 +108,15 @@ class Mailbox(Generic[Item]):
                 self._fd = -1
 
 
+def started(thread: threading.Thread) -> threading.Thread:
+    """The thread, which runs now. Raises ``AgentError`` where the system gives no more threads."""
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise AgentError(f"the thread for the {thread.name} cannot be started: {error}") from error
+    return thread
+
+
 class Worker:
     """One thread with a name, a heartbeat and two ways to end.
 
@@ -126,9 +136,10 @@ class Worker:
         self._thread = threading.Thread(target=self._main, name=name)
 
     def start(self, held: threading.Event | None = None) -> None:
-        """With ``held`` the thread is up when this returns, and begins its work once that is set."""
+        """With ``held`` the thread is up when this returns, and begins its work once that is set. ``AgentError``: the
+        system gives no more threads."""
         self._held = held
-        self._thread.start()
+        started(self._thread)
 
     def stop(self) -> None:
         raise NotImplementedError(f"{type(self).__name__}.stop")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import select
@@ -67,7 +68,10 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
             done.set()
 
     # A daemon thread, because nothing can end it but the resolver itself, and the process must not wait for that.
-    threading.Thread(target=look, name="resolver", daemon=True).start()
+    try:
+        threading.Thread(target=look, name="resolver", daemon=True).start()
+    except RuntimeError as error:  # the system gives us no more threads
+        raise OSError(errno.EAGAIN, "there is no thread for that") from error
     if not done.wait(deadline.remaining()):
         raise TimeoutError("the name was not found in time")
     if failed:

@@ -67,7 +67,10 @@ def post(
         headers["Authorization"] = f"Bearer {key}"
     call = _Call(service, url, json.dumps(payload).encode("ascii"), headers, key, timeout_seconds)
     # A daemon thread: a look-up of a name cannot be interrupted, and the process must not wait for it.
-    threading.Thread(target=call.run, name=f"{service}-post", daemon=True).start()
+    try:
+        threading.Thread(target=call.run, name=f"{service}-post", daemon=True).start()
+    except RuntimeError as error:
+        raise ServiceError(service, f"cannot be asked: {error}") from error
     try:
         while True:
             try:

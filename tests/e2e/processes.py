@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -50,8 +50,9 @@ class Stream:
     def await_bytes(self, least: int) -> None:
         self._await(lambda: len(self.data) >= least, f"{least} bytes")
 
-    def await_text(self, text: str) -> None:
-        self._await(lambda: text.encode() in self.data, repr(text))
+    def await_text(self, *texts: str) -> None:
+        """One of them."""
+        self._await(lambda: any(text.encode() in self.data for text in texts), " or ".join(map(repr, texts)))
 
     def _await(self, met: Callable[[], bool], what: str) -> None:
         with self._changed:
@@ -65,12 +66,12 @@ class Stream:
 
 class Process:
     """One ``voice-agent`` in a process group of its own. ``end`` waits for its end and fails the test that it keeps
-    waiting; whatever is left of the group is killed."""
+    waiting; whatever is left of the group is killed. ``under``: a program that becomes it, with its arguments."""
 
     def __init__(self, *arguments: str | bytes, env: Mapping[str, str] | None = None, cwd: Path | None = None,
-                 stdin: bool = False, stdout: int = subprocess.PIPE) -> None:  # fmt: skip
+                 stdin: bool = False, stdout: int = subprocess.PIPE, under: Sequence[str] = ()) -> None:  # fmt: skip
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "agent.cli", *arguments],
+            [*under, sys.executable, "-m", "agent.cli", *arguments],
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=stdout,
             stderr=subprocess.PIPE,

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,8 @@ def agent(tmp_path: Path) -> Iterator[Start]:
     """Starts ``voice-agent ARGUMENTS`` with more environment; whatever is left of it is killed."""
     started: list[Process] = []
 
-    def start(*arguments: str, env: dict[str, str] | None = None) -> Process:
-        process = Process(*arguments, env=env, cwd=tmp_path)
+    def start(*arguments: str, env: dict[str, str] | None = None, under: Sequence[str] = ()) -> Process:
+        process = Process(*arguments, env=env, cwd=tmp_path, under=under)
         started.append(process)
         return process
 

@@ -10,9 +10,10 @@ import random
 import re
 import resource
 import signal
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -39,16 +40,26 @@ LONG_SECONDS = 30 * tone.WORD_SECONDS
 class House:
     """A daemon that speaks through a server of the test's, and the door to it."""
 
-    def __init__(self, agent: Start, server: Wired, folder: Path, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        agent: Start,
+        server: Wired,
+        folder: Path,
+        env: dict[str, str] | None = None,
+        under: Sequence[str] = (),
+        ready: bool = True,
+    ) -> None:
         self.socket = folder / "control.sock"
         config = folder / "config.yaml"
         config.write_text(
             f"microphone: {{device: none}}\nspeaker: {{device: none}}\ncontrol: {{socket: {self.socket}}}\n"
-            f"transcription: {{url: 'ws://{server.host}:{server.port}/'}}\nserver: {{start: false}}\n"
-            f"synthesis: {{services: [neuphonic], neuphonic: {{url: '{server.ws}/speak/en', sampling_rate: 16000}}}}\n"
+            f"transcription: {{url: 'ws://localhost:{server.port}/'}}\nserver: {{start: false}}\n"
+            f"synthesis: {{services: [neuphonic], neuphonic: {{url: 'ws://localhost:{server.port}/speak/en', "
+            "sampling_rate: 16000}}\nshutdown_seconds: 3\n"
         )
-        self.process: Process = agent("run", "--config", str(config), env=env)
-        self.process.stderr.await_text("ready:")
+        self.process: Process = agent("run", "--config", str(config), env=env, under=under)
+        if ready:
+            self.process.stderr.await_text("ready:")
 
     def say(self, text: str, patience_seconds: float = SECONDS) -> dict[str, object]:
         """How an utterance ended, as whoever asked for it is told."""
@@ -275,33 +286,56 @@ def test_row_50_a_certificate_that_is_not_yet_valid_is_explained_and_tried_again
     figure(50, f"not yet valid: explained, tried again, said {took:.2f} s after the clock was right")
 
 
+NOBODY = 61353  # a user that runs nothing else
+
+
+def counted() -> list[str]:
+    """What a process has to be started under for a limit of its threads to mean something: root has none, and whoever
+    leaves root for it must still be able to read the interpreter."""
+    if os.geteuid() != 0:
+        return []
+    may_read = ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *may_read]
+
+
 @contextlib.contextmanager
-def limited(process: Process, kind: int, most: int) -> Iterator[None]:
-    """A limit of a running process, taken back afterwards."""
-    before = resource.prlimit(process.popen.pid, kind)
-    resource.prlimit(process.popen.pid, kind, (most, before[1]))
+def limited(process: Process, kind: str, most: int) -> Iterator[None]:
+    """A limit of a running process, taken back afterwards. Set as its own user, because root may not always."""
+
+    def prlimit(*arguments: str) -> str:
+        of_another = f"Uid:\t{NOBODY}\t" in Path(f"/proc/{process.popen.pid}/status").read_text()
+        own = counted() if of_another else []
+        command = [*own, "prlimit", f"--pid={process.popen.pid}", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    before = prlimit(f"--{kind}", "--raw", "--noheadings", "--output=SOFT")
+    prlimit(f"--{kind}={most}:")
     try:
         yield
     finally:
-        resource.prlimit(process.popen.pid, kind, before)
+        prlimit(f"--{kind}={before}:")
 
 
-@pytest.mark.parametrize("what", ["descriptors", "memory"])
+@pytest.mark.parametrize("what", ["descriptors", "memory", "threads", "threads but one", "threads but two"])
 def test_row_53_a_process_without_means_says_so_and_goes_on_when_it_has_them_again(
     figure: Figure, agent: Start, tones: Wired, tmp_path: Path, what: str
 ) -> None:
-    """No descriptor for a socket; no memory for a thread. T: each utterance ends; L: then the next one is said."""
-    house = House(agent, tones, tmp_path)
+    """No descriptor for a socket; no memory for a thread; no thread, or one to dial and none to look up the name. T:
+    each utterance ends; L: then the next one is said."""
+    house = House(agent, tones, tmp_path, under=counted() if "threads" in what else ())
     assert house.say("one")["state"] == "played"
     pid = house.process.popen.pid
     with contextlib.closing(ControlClient.find((house.socket,))) as client:
         client.ask({"status": True})
         if what == "descriptors":  # none more; those there are go on
             taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
-            kind, most = resource.RLIMIT_NOFILE, min(set(range(100)) - taken)
+            kind, most = "nofile", min(set(range(100)) - taken)
+        elif "threads" in what:
+            more = {"threads": 0, "threads but one": 1, "threads but two": 2}[what]
+            kind, most = "nproc", len(os.listdir(f"/proc/{pid}/task")) + more
         else:  # what there is, and half a megabyte: the stack of a new thread wants eight
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
-            kind, most = resource.RLIMIT_AS, pages * resource.getpagesize() + (1 << 19)
+            kind, most = "as", pages * resource.getpagesize() + (1 << 19)
         with limited(house.process, kind, most):
             states = []
             for number in range(3):
@@ -319,3 +353,35 @@ def test_row_53_a_process_without_means_says_so_and_goes_on_when_it_has_them_aga
     assert house.end() == 0
     assert "Traceback" not in house.process.errors, house.process.errors[-3000:]
     figure(53, f"without {what}: {', '.join(map(str, states))}; played again after {took:.2f} s, exit 0, no traceback")
+
+
+def test_row_53_a_start_without_threads_ends_in_a_sentence_and_leaves_nothing(
+    figure: Figure, agent: Start, tones: Wired, tmp_path: Path
+) -> None:
+    """With one thread more each time, until it is ready: no half of it goes on, no socket stays, no traceback."""
+    wanting = []
+    others = 0 if counted() else threads_of(os.geteuid())
+    for more in range(1, 20):
+        under = [*counted(), "prlimit", f"--nproc={others + more}:"]
+        house = House(agent, tones, tmp_path, under=under, ready=False)
+        house.process.stderr.await_text("ready:", "cannot be started")
+        if b"ready:" in house.process.stderr.data:
+            break
+        assert house.process.end() == 70
+        (line,) = [line for line in house.process.errors.splitlines() if line.startswith("voice-agent: ")]
+        wanting += re.findall(r"the thread for the (\w+) cannot be started", line)
+        assert len(wanting) == more and "Traceback" not in house.process.errors
+        assert not house.socket.exists(), f"without a thread for the {wanting[-1]}"
+    assert {"signals", "control", "synthesizer", "microphone"} <= set(wanting), wanting
+    assert house.end() == 0 and not house.socket.exists()
+    figure(53, f"a start without a thread for {', '.join(wanting)}: each exit 70 with a sentence, no socket left")
+
+
+def threads_of(user: int) -> int:
+    """How many threads a user runs."""
+    count = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if process.stat().st_uid == user:
+                count += len(os.listdir(process / "task"))
+    return count
