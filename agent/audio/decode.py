@@ -27,7 +27,8 @@ class Decoder(Protocol):
 
 
 def decoder(container: str, samples: str, rate: int, channels: int) -> Decoder:
-    """A decoder for ``container`` (raw, wav, mp3, opus, ogg) and, in raw and wav, ``samples`` (s16le, mulaw, alaw).
+    """A decoder for ``container`` (raw, wav, mp3, or opus: Ogg Opus) and, in raw and wav, ``samples`` (s16le, mulaw,
+    alaw).
 
     ``rate`` and ``channels`` are what was asked for; a header in the stream outranks them. ``AudioError``, naming the
     Debian package, where a library is missing.
@@ -40,7 +41,7 @@ def decoder(container: str, samples: str, rate: int, channels: int) -> Decoder:
         from agent.audio.mpg123 import Mp3Decoder
 
         return Mp3Decoder()
-    if container in ("opus", "ogg"):
+    if container == "opus":
         from agent.audio.opus import OpusDecoder
 
         return OpusDecoder(rate)

@@ -115,9 +115,9 @@ Event = Text | Audio | Flush | End | Transcript | Log | Failure
 class Encoding:
     """How the bytes of ``Audio`` are to be read.
 
-    ``container``: ``raw``, ``wav``, ``mp3`` or ``opus`` (Ogg Opus). ``samples``: ``s16le``, ``mulaw`` or ``alaw`` (the
-    last two in ``raw`` and ``wav`` only). ``sample_rate`` in Hz and ``channels`` as asked for; a container's own
-    header outranks them.
+    ``container``: ``raw``, ``wav``, ``mp3`` or ``opus`` (Ogg Opus); ``flac`` where somebody asks for what only the
+    service itself can give. ``samples``: ``s16le``, ``mulaw`` or ``alaw`` (the last two in ``raw`` and ``wav`` only).
+    ``sample_rate`` in Hz and ``channels`` as asked for; a container's own header outranks them.
     """
 
     container: str

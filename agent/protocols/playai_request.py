@@ -16,7 +16,7 @@ FORMATS = {
     "raw": ("raw", "s16le"),
     "pcm": ("raw", "s16le"),
     "mulaw": ("raw", "mulaw"),
-    "ogg": ("ogg", "s16le"),
+    "ogg": ("opus", "s16le"),
     "flac": ("flac", "s16le"),
 }
 """Container and samples of each ``output_format``; the service's own choice is mp3."""

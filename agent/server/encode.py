@@ -111,7 +111,7 @@ def _encoder(encoding: Encoding, layout: str) -> Encoder:
         from agent.server.mp3 import Mp3
 
         return Mp3(encoding.sample_rate)
-    if encoding.container in ("opus", "ogg"):
+    if encoding.container == "opus":
         from agent.server.opus import OggOpus
 
         return OggOpus(encoding.sample_rate)

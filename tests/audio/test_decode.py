@@ -347,7 +347,7 @@ def test_opus_is_as_long_as_it_was_to_the_sample(encoded: dict[str, bytes], name
 
 
 def test_opus_in_stereo_stays_stereo(encoded: dict[str, bytes]) -> None:
-    made = decoder("ogg", "s16le", 44100, 1)
+    made = decoder("opus", "s16le", 44100, 1)
     pcm = decode([encoded["stereo.opus"]], made)
     assert made.format == Format(48000, 2)
     assert len(pcm) == 4 * 48000
@@ -400,7 +400,7 @@ def test_damaged_streams_never_crash(encoded: dict[str, bytes], damage: list[tup
 def test_an_ogg_with_something_else_in_it_is_named(kind: bytes) -> None:
     page = b"OggS\0\x02" + bytes(8) + b"\1\0\0\0" + bytes(8) + b"\1\x1e" + kind.ljust(30, b"\0")
     with pytest.raises(AudioError, match="the Ogg holds (Vorbis|FLAC), which cannot be decoded"):
-        decoder("ogg", "s16le", 24000, 1).feed(page)
+        decoder("opus", "s16le", 24000, 1).feed(page)
 
 
 @pytest.mark.parametrize(("container", "package"), [("mp3", "libmpg123-0"), ("opus", "libopus0")])

@@ -143,7 +143,7 @@ def test_events_that_have_no_place_here_encode_to_nothing() -> None:
 @pytest.mark.parametrize(("output_format", "encoding"), [
     ("mp3", Encoding("mp3", 24000)), ("wav", Encoding("wav", 24000)), ("raw", Encoding("raw", 24000)),
     ("pcm", Encoding("raw", 24000)), ("mulaw", Encoding("raw", 24000, samples="mulaw")),
-    ("ogg", Encoding("ogg", 24000)), ("flac", Encoding("flac", 24000)),
+    ("ogg", Encoding("opus", 24000)), ("flac", Encoding("flac", 24000)),
 ])
 def test_the_encoding_is_that_of_the_output_format(output_format: str, encoding: Encoding) -> None:
     assert client(output_format=output_format).encoding == encoding
