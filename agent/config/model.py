@@ -279,7 +279,7 @@ class Server:
 
     start: str | bool = key("auto", "auto: when something above is local | true | false", choices=("auto", True, False))
     host: str = key("127.0.0.1", "address it listens on")
-    port: int = key(8394, "port it listens on; 0: any free one", low=0, high=65535)
+    port: int = key(8394, "port it listens on, as in transcription.url; 0: any free one", low=0, high=65535)
     speech: str = key("auto", "engine that speaks", choices=("auto", "flite", "espeak", "tone"))
     recognition: str = key("auto", "engine that recognises", choices=("auto", "moonshine", "vosk", "script", "none"))
     model_path: str | None = key(None, "directory of a vosk model")

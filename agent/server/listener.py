@@ -72,7 +72,8 @@ class Listener:
             number = error.errno if isinstance(error, OSError) else None
             reason = os.strerror(number) if number and number > 0 else error
             raise ConfigError(
-                f"the speech server cannot listen on {where} ({reason}): choose another server.host or server.port"
+                f"the speech server cannot listen on {where} ({reason}): choose another server.host or server.port,"
+                " and the same in transcription.url"
             ) from error
         self.address: tuple[str, int] = listening.getsockname()[:2]
         self._server = serve(

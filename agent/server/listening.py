@@ -160,7 +160,8 @@ class Listening:
         try:
             self._wire.message(self._number, transcription.SERVICE, "out", sentence)
             self._connection.send(sentence)
-            self._close(1011, "no recogniser")
+            # The reason is what the user is told in the end, and holds at most 123 bytes: the cure stands in front.
+            self._close(1011, sentence.partition(";")[0].encode()[:120].decode("utf-8", "ignore"))
         except ConnectionClosed:
             return
 

@@ -216,3 +216,14 @@ def test_a_long_file_arrives_whole(
     process = agent("transcribe", "--config", configured(configuration(tones)), "long.wav")
     assert process.end() == 0, process.errors
     proven(tones, since, sound)
+
+
+def test_where_nobody_recognises_the_last_line_says_how_that_is_mended(
+    agent: Start, configured: Callable[[str], str], tmp_path: Path
+) -> None:
+    """It ended with a close code, and the command to type stood in the midst of the log above."""
+    write_wav(tmp_path / "asked.wav", SOUND)
+    with Running(tmp_path, "--recognition", "none") as server:
+        process = agent("transcribe", "--config", configured(configuration(server)), str(tmp_path / "asked.wav"))
+        assert process.end() == 69
+    assert "start it with --recognition auto" in process.errors.splitlines()[-1]
