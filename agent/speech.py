@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 MOST_REFUSED = 100
 """Messages of a session that may be passed over before it counts as broken."""
 
+LONGEST_SESSION = 800
+"""Characters of text. Services send faster than it is played: of a longer session the sound would find no room, and a
+socket that is not read looks dead to whoever pings it."""
+
 SETTLED_SECONDS = 2.0
 """After so long a silence the sound of a passage has come, where a service does not say so: they send it faster than it
 is heard."""
@@ -44,6 +48,8 @@ class SpeechSession:
         self.format = wanted
         self._codec: Client = connection.codec
         self._owed = False  # whether nothing has come since a passage was given
+        self._given = 0  # characters
+        self._filled = False  # there is a passage that was not taken
         self._answered = 0  # passages of which the service has said that they are complete
         self._complete = False
         self._refused = 0
@@ -65,12 +71,13 @@ class SpeechSession:
 
     @property
     def full(self) -> bool:
-        """Whether the service takes no further passage in this session."""
-        return self._codec.one_passage and self.asked > 0
+        """Whether this session takes no further passage."""
+        return self._filled or (self._codec.one_passage and self.asked > 0)
 
     def speak(self, passages: list[str], *, complete: bool) -> None:
         """Hands over what is new. ``complete``: nothing will follow, which is the service's to know as well."""
         for passage in passages:
+            self._filled = self._filled or (self.asked > 0 and self._given + len(passage) > LONGEST_SESSION)
             if self.full:
                 break  # and this session gets its end, or it would never be over and the next one never begin
             if not self._awaiting:
@@ -78,6 +85,7 @@ class SpeechSession:
             self.connection.send(Text(passage))
             self.connection.send(Flush())
             self.asked += 1
+            self._given += len(passage)
             self._owed = True
         if (complete or self.full) and not self._complete:
             self._complete = True

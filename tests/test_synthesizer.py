@@ -17,6 +17,7 @@ from tools.voices import Voice, falls_silent, hangs_up, refuses_the_text, resets
 from agent.audio.format import Format
 from agent.audio.ring import Began, Closed, Finished, RingBuffer
 from agent.events import AudioArrived, Cancelled, Event, ServiceDown, Spoken, Unspoken, Utterance
+from agent.passages import Passages
 from agent.synthesizer import Synthesizer
 from agent.threads import Deadline
 
@@ -130,6 +131,25 @@ def test_utterances_are_spoken_in_their_order(stage: Callable[..., Stage]) -> No
     it.events.await_first(Spoken, 3)
     assert list(it.player.heard) == ["a", "b", "c"]
     assert it.player.heard["c"] == sound("This is c.")
+
+
+def test_of_a_long_text_no_more_is_asked_for_than_the_ring_can_hold(stage: Callable[..., Stage]) -> None:
+    """A text of minutes was asked for at once. Its sound filled the ring, from then on the socket was read at the pace
+    of the ear, the service's ping was answered minutes late, and the service gave up in the middle of the text."""
+    voice = Voice()
+    it = stage(voice, read=False)
+    text = "One sentence like all the others. " * 100
+    passages = Passages.of(text)
+    assert len(passages) > 3
+    it.synthesizer.begin(Utterance("a", text))
+    it.events.await_first(AudioArrived)
+    while it.ring.written < len(sound(passages[0])):
+        it.ring.wait_cut(1, 0.01)
+    assert voice.passages == passages[:1]
+    it.player.start()
+    it.events.await_first(Spoken)
+    assert voice.passages == passages
+    assert it.player.heard == {"a": b"".join(map(sound, passages))}
 
 
 def test_a_sentence_is_handed_over_before_the_next_is_written(stage: Callable[..., Stage]) -> None:
