@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from vcard import VirtualCard
 
 # How long one example takes says more about the machine than about the code.
 settings.register_profile("any machine", deadline=None)
@@ -20,3 +22,14 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: 
     for name in os.environ:
         if name.startswith("VOICE_AGENT_") or name in ("CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VirtualCard:
+    """A virtual card of this test's own: the only one that this process and its children see."""
+    folder = tmp_path / "card"
+    folder.mkdir()
+    made = VirtualCard(folder)
+    for name, value in made.env.items():
+        monkeypatch.setenv(name, value)
+    return made

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from array import array
-from pathlib import Path
 
 import pytest
 from tools.room import PERIOD_SECONDS, Card, Room, noise, steady, until
@@ -29,16 +28,6 @@ def test_the_whole_utterance_is_heard_and_told(seconds: float) -> None:
         end = room.end()
         assert end == Spoken("utterance 1", FORMAT.seconds_of(len(sound)))
         assert bytes(room.heard) == sound, "it is told when it has been heard, not before"
-
-
-@pytest.fixture
-def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VirtualCard:
-    folder = tmp_path / "card"
-    folder.mkdir()
-    made = VirtualCard(folder)
-    for name, value in made.env.items():
-        monkeypatch.setenv(name, value)
-    return made
 
 
 @pytest.mark.parametrize("rate", [16000, 22050, 48000])

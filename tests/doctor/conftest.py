@@ -1,4 +1,4 @@
-"""What the tests of the examination share: a configuration from a few lines, and a virtual sound card."""
+"""What the tests of the examination share: a configuration from a few lines."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from vcard import VirtualCard
 
 from agent.config import Loaded, load_with_origins
 
@@ -22,14 +21,3 @@ def loaded(tmp_path: Path) -> Callable[[str], Loaded]:
         return load_with_origins(file, {})
 
     return read
-
-
-@pytest.fixture
-def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VirtualCard:
-    """A virtual card of this test's own: the only one that this process sees."""
-    folder = tmp_path / "card"
-    folder.mkdir()
-    made = VirtualCard(folder)
-    for name, value in made.env.items():
-        monkeypatch.setenv(name, value)
-    return made

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from e2e.processes import Process, Supervision, Wired
 from fakepa import FakePortAudio
-from vcard import VirtualCard
 
 Figure = Callable[[int, str], None]
 Drive = Callable[..., dict[str, Any]]
@@ -50,17 +49,6 @@ def fpa(tmp_path: Path) -> FakePortAudio:
     folder = tmp_path / "portaudio"
     folder.mkdir()
     return FakePortAudio(folder)
-
-
-@pytest.fixture
-def card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VirtualCard:
-    """A virtual card of this test's own: the only one that this process and its children see."""
-    folder = tmp_path / "card"
-    folder.mkdir()
-    made = VirtualCard(folder)
-    for name, value in made.env.items():
-        monkeypatch.setenv(name, value)
-    return made
 
 
 @pytest.fixture
