@@ -110,7 +110,8 @@ class _ByPieces:
 def _webrtc_where_installed() -> Callable[[bytes], bool]:
     """Loaded with the first piece, in the thread that listens: it takes 15 ms, and nobody is to wait for it before.
 
-    Where it is missing everything passes, so that the other judges decide.
+    Where it is missing everything passes, so that the other judges decide; also for as long as it cannot be loaded for
+    want of descriptors.
     """
     judge: Callable[[bytes], bool] | None = None
 
@@ -121,6 +122,8 @@ def _webrtc_where_installed() -> Callable[[bytes], bool]:
                 judge = _webrtc()
             except AudioError:
                 judge = lambda piece: True  # noqa: E731
+            except OSError:
+                return True
         return judge(piece)
 
     return voiced

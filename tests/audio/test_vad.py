@@ -1,10 +1,12 @@
 """Voice activity: speech of real voices is found, in quiet and in noise; silence and a steady noise are not speech."""
 
+import errno
 import math
 import random
 import subprocess
 import sys
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tools.wav import read_wav
 
+from agent.audio import vad
 from agent.audio.convert import Resampler, level
 from agent.audio.format import SPEECH
 from agent.audio.vad import EnergyGate, detector
@@ -222,3 +225,23 @@ def test_without_webrtcvad_auto_is_the_energy_gate_and_webrtc_names_the_package(
     )
     assert run.stdout.split() == ["False", "True"]
     assert "install the package webrtcvad-wheels, or use energy" in run.stderr.strip().splitlines()[-1]
+
+
+def test_a_detector_that_cannot_be_loaded_for_want_of_descriptors_is_loaded_later(
+    monkeypatch: pytest.MonkeyPatch, spoken: bytes
+) -> None:
+    """It is loaded with the first sound, and that came while the process had no descriptor left: the ear died of it."""
+    loads = iter([OSError(errno.EMFILE, "Too many open files"), None])
+    load = vad._webrtc
+
+    def wanting() -> Callable[[bytes], bool]:
+        if (error := next(loads, None)) is not None:
+            raise error
+        return load()
+
+    monkeypatch.setattr(vad, "_webrtc", wanting)
+    judge = vad._webrtc_where_installed()
+    pieces = [spoken[start : start + 640] for start in range(0, len(spoken) - 640, 640)]
+    assert judge(bytes(640)) is True, "the other judges decide"
+    assert True in {judge(piece) for piece in pieces} and next(loads, "used up") == "used up"
+    assert [judge(bytes(640)) for _ in range(50)][-1] is False
