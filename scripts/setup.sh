@@ -146,9 +146,14 @@ set_up() {
         extras+=,test
     fi
     mkdir -p -- "$venv"
+    exec 8>&2
+    # From here on, because dpkg does not end in the midst of its work: what is asked for then is done behind it.
+    trap interrupted INT TERM
     # shellcheck disable=SC2086 # the names are words
     if is_ready "$purpose"; then
         need_packages $packages
+        exec 8>&-
+        trap - INT TERM
         return 0
     fi
     # All at once, because who may not install them has to be told one line, not two.
@@ -157,8 +162,6 @@ set_up() {
     [[ $("$python" -c 'import sys; print(sys.base_prefix)') != /usr ]] || packages+=" python3-venv python3-dev"
     # shellcheck disable=SC2086
     need_packages $packages
-    exec 8>&2
-    trap interrupted INT TERM
     # One setup at a time: the lock lies on the repository's folder and is inherited by what works in it.
     exec 9<"$root"
     if ! flock -n 9; then
