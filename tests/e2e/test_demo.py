@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import socket
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -31,8 +32,12 @@ def words(text: str) -> list[str]:
 
 
 def recognised(agent: Start, path: Path) -> list[str]:
-    """What the local recogniser makes of a WAV file."""
-    process = agent("transcribe", str(path))
+    """What the local recogniser makes of a WAV file: our own, for somebody else's may listen at the usual port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = path.with_name("recognised.yaml")
+    config.write_text(f"server: {{port: {port}}}\ntranscription: {{url: 'ws://127.0.0.1:{port}/'}}\n")
+    process = agent("transcribe", "--config", str(config), str(path))
     assert process.end(PATIENCE_SECONDS) == 0, process.errors
     return words(process.output)
 
