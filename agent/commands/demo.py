@@ -9,8 +9,8 @@ import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from agent.audio.devices import open_sink
 from agent.audio.format import Format
@@ -39,7 +39,7 @@ def demo(
     config: Config, *, service: str, question: str = QUESTION, output: str | None = None, as_json: bool = False
 ) -> int:
     """Asks ``question`` aloud and has it answered over the wire protocol of ``service``."""
-    say = _Teller(sys.stderr if as_json else sys.stdout)
+    say: Callable[[str], None] = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
     if output is not None:
         prove(output)
     server = LocalServer(replace(config.server, host="127.0.0.1", port=0))
@@ -60,16 +60,6 @@ def demo(
         print(f"voice-agent: stopped by {turn.stopped_by}, before the end of the turn", file=sys.stderr)
         return 128 + signal.Signals[turn.stopped_by]
     return _tell(turn, service, question, wav, as_json, say)
-
-
-class _Teller:
-    """Says what is being done while it is done."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def __call__(self, line: str) -> None:
-        print(line, file=self._stream, flush=True)
 
 
 def _speaker(config: Config, output: str | None, say: Callable[[str], None]) -> tuple[str, str | None]:

@@ -6,9 +6,11 @@ import json
 from dataclasses import asdict
 
 from agent.audio.devices import Device, list_devices
+from agent.safe import safe
 
 
 def devices(*, as_json: bool = False) -> int:
+    """Raises ``DeviceError`` where PortAudio cannot be asked."""
     found = list_devices()
     if as_json:
         print(json.dumps([asdict(device) for device in found]))
@@ -17,9 +19,9 @@ def devices(*, as_json: bool = False) -> int:
         print("no sound card: microphone.device and speaker.device may still be file:PATH.wav or none")
         return 0
     for device in found:
-        print(f"{device.name}")
+        print(safe(device.name))
         print(f"    {_abilities(device)}")
-        print(f"    {device.line}")
+        print(f"    {safe(device.line)}")
     return 0
 
 
