@@ -6,6 +6,7 @@ is the business of whoever asks.
 
 from __future__ import annotations
 
+import errno
 import math
 from array import array
 from collections import deque
@@ -137,6 +138,8 @@ def _webrtc() -> Callable[[bytes], bool]:
             "the voice activity detector webrtc is wanted, but webrtcvad is not installed: "
             "install the package webrtcvad-wheels, or use energy"
         ) from error
+    except NameError as error:  # what it makes itself of an import that found no descriptor
+        raise OSError(errno.EMFILE, "webrtcvad cannot be loaded now") from error
     engine = webrtcvad.Vad(2)
 
     def voiced(piece: bytes) -> bool:

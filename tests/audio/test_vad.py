@@ -231,7 +231,7 @@ def test_a_detector_that_cannot_be_loaded_for_want_of_descriptors_is_loaded_late
     monkeypatch: pytest.MonkeyPatch, spoken: bytes
 ) -> None:
     """It is loaded with the first sound, and that came while the process had no descriptor left: the ear died of it."""
-    loads = iter([OSError(errno.EMFILE, "Too many open files"), None])
+    loads = iter([OSError(errno.EMFILE, "Too many open files"), None])  # its own import may make a NameError of it
     load = vad._webrtc
 
     def wanting() -> Callable[[bytes], bool]:
