@@ -77,8 +77,20 @@ def test_row_12_a_fin_without_a_close_is_a_break(figure: Figure, service: str) -
 
 @pytest.mark.parametrize("service", [each for each in SERVICES if each != "vachana"])
 def test_row_13_a_polite_close_before_the_end_is_a_truncation(figure: Figure, service: str) -> None:
-    """Vachana's own clients take such a close for the end, once sound has come: there it is one."""
+    """Vachana's own clients take such a close for the end, once sound has come: there it is one (see below)."""
     cut_short(figure, 13, service, "1000")
+
+
+def test_row_13_a_polite_close_of_vachana_after_sound_is_its_end(figure: Figure) -> None:
+    """What came is played whole and counts as all there is: this service may close instead of saying ``complete``, and
+    nothing in its protocol tells the two apart."""
+    with (
+        Scripted(breaks("vachana", FIRST_CHUNK["vachana"], ENDINGS["1000"]), speaks("vachana")) as server,
+        Speaking(synthesis(server.port, "vachana")) as speaking,
+    ):
+        assert speaking.spoken(TEXT_SAID) == sound(TEXT_SAID)[:CHUNK_BYTES]
+        assert speaking.spoken("The next one.") == sound("The next one.")
+    figure(13, "vachana: closed after sound, played with all that came, the next one said")
 
 
 def test_row_13_a_polite_close_of_vachana_before_any_sound_is_a_failure(figure: Figure) -> None:
