@@ -270,10 +270,7 @@ class Synthesizer(Worker):
         self._hang_up()
         standby = job.services[0]
         standby.broke(
-            str(error),
-            permanent=error.permanent,
-            status=error.status,
-            retry_after_seconds=error.retry_after_seconds,
+            str(error), permanent=error.permanent, status=error.status, retry_after_seconds=error.retry_after_seconds
         )
         if not (error.busy and len(job.services) == 1 and not job.sounded):
             self._pass_on(job, str(error), broke=broke)
