@@ -192,7 +192,7 @@ class Synthesizer(Worker):
                 self._session.speak(job.passages[job.done + self._session.asked :], complete=job.complete)
                 return
             if job.done < len(job.passages):
-                if self._has_enough(job) or not self._connect(job):
+                if not self._connect(job):
                     return
             elif job.complete:
                 self._finish(job)
@@ -200,16 +200,13 @@ class Synthesizer(Worker):
                 job.patience = Deadline(None)
                 return
 
-    def _has_enough(self, job: Job) -> bool:
-        """Whether what is still to be heard lasts for a while: the sound of the next session is to find room."""
-        return job.sounded and self._ring.held > self._ring.capacity_bytes // 8
-
     def _connect(self, job: Job) -> bool:
         """Whether there is something to go on with at once: a session, or the next service after a failed one."""
         if not job.services:
             self._fail(job)
             return True
-        if job.put_off.remaining():
+        # While what is still to be heard lasts, the next session waits: its sound is to find room.
+        if job.put_off.remaining() or (job.sounded and self._ring.held > self._ring.capacity_bytes // 8):
             return False
         job.put_off = Deadline(None)
         standby = job.services[0]
