@@ -234,14 +234,6 @@ def test_an_ordinary_user_has_directories_of_its_own(tmp_path: Path) -> None:
     assert f"voice-agent-{uid}" in done.stdout.splitlines()[2]
 
 
-def test_directories_are_made_for_this_user_alone(tmp_path: Path) -> None:
-    paths = Paths(tmp_path / "a" / "run", tmp_path / "state", tmp_path / "cache")
-    assert not paths.run.exists()
-    paths.prepare()
-    paths.prepare()
-    assert [path.stat().st_mode & 0o777 for path in (paths.run, paths.state, paths.cache)] == [0o700] * 3
-
-
 def test_the_stacks_of_all_threads_are_told_by_name(tmp_path: Path) -> None:
     import threading
 

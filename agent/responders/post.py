@@ -107,9 +107,10 @@ class _Call:
         self._line.cut()
 
     def run(self) -> None:
-        error: ServiceError | None = None
+        error: ServiceError | None = ServiceError(self._service, "asking it failed inside of this program")
         try:
             self._exchange()
+            error = None
         except ServiceError as refused:
             error = refused
         except troubles() as failure:

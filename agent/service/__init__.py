@@ -1,6 +1,5 @@
 """What systemd sees of the daemon: its state, its log, its directories; and what works the same without systemd."""
 
-from agent.safe import safe
 from agent.service.flood import Flood
 from agent.service.logs import hide, set_level, set_up_logging
 from agent.service.notify import Service, for_children
@@ -14,7 +13,6 @@ __all__ = [
     "dump_stacks",
     "for_children",
     "hide",
-    "safe",
     "set_level",
     "set_up_logging",
 ]

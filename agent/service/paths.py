@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.errors import ConfigError
 from agent.records import dataclass
 
 _NAME = "voice-agent"
@@ -16,8 +15,7 @@ _SYSTEM_RUN = Path("/run") / _NAME
 @dataclass(frozen=True)
 class Paths:
     """``run`` (the control socket; gone after a restart), ``state`` (kept), ``cache`` (may be deleted at any time).
-
-    Nothing is created until ``prepare()``.
+    Nothing is created: who puts something there makes the directory.
     """
 
     run: Path
@@ -51,14 +49,6 @@ class Paths:
     def sockets_to_try(self) -> tuple[Path, ...]:
         """Where a running daemon may be found: one of this user's own, then the system's."""
         return tuple(dict.fromkeys((self.control_socket, _SYSTEM_RUN / "control.sock")))
-
-    def prepare(self) -> None:
-        """Makes the directories that are not there, for this user alone. Raises ``ConfigError`` where that fails."""
-        for path in (self.run, self.state, self.cache):
-            try:
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            except OSError as error:
-                raise ConfigError(f"the directory {path} cannot be made: {error.strerror}") from error
 
 
 def _given(environ: Mapping[str, str], name: str) -> Path | None:
