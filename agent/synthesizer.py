@@ -234,7 +234,8 @@ class Synthesizer(Worker):
             job.patience = Deadline(self._first_audio_seconds)
         limit, error = f"{self._first_audio_seconds:g} s", standby.error
         if error is not None and due > (job.patience.remaining() or 0.0):
-            when = f"it can be tried again in {due:.0f} s, which is longer than the {limit} a first sound may take"
+            left = "the" if due > self._first_audio_seconds else "what is left of the"
+            when = f"it can be tried again in {due:.0f} s, which is longer than {left} {limit} a first sound may take"
             self._pass_on(job, f"{error}; {when}")
             return False
         if job.patience.over:

@@ -482,6 +482,14 @@ def test_a_service_that_asks_for_more_patience_than_there_is_fails_at_once(stage
     assert "429" in end.reason and "it can be tried again in 60 s" in end.reason and "8 s" in end.reason
 
 
+def test_a_service_that_is_given_up_after_a_wait_is_told_of_by_what_was_left(stage: Callable[..., Stage]) -> None:
+    """It said that five seconds are longer than ten, for it had waited for six of them already."""
+    it = stage(refuses("429 Too Many Requests", "Retry-After: 2"), patience=3.0)
+    it.say("a", "One is here.")
+    end = it.events.await_first(Unspoken)
+    assert "longer than what is left of the 3 s" in end.reason
+
+
 def test_where_another_service_is_left_a_busy_one_is_not_waited_for(stage: Callable[..., Stage]) -> None:
     it = stage(refuses("429 Too Many Requests", "Retry-After: 5"), Voice(), patience=20.0)
     began = time.monotonic()
