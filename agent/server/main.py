@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,7 @@ from agent.server.listener import Listener
 from agent.server.options import Options, parse
 from agent.server.wire import WireLog
 from agent.service import hide, set_up_logging
+from agent.signals import Signals
 from agent.threads import Deadline
 
 log = logging.getLogger(__name__)
@@ -25,7 +26,6 @@ IDENTIFIER = "voice-agent-server"
 """Who it is in the journal, also where the daemon has started it."""
 
 _ABORT_SECONDS = 2.0
-_PARENT, _ENDED = b"\xfe", b"\xff"  # no signal has these numbers
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,21 +42,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def serve(options: Options) -> int:
     """Serves with ``options`` until a signal; call it in the main thread. ``AgentError`` where it cannot begin."""
-    wake, waker = socket.socketpair()
-    with wake, waker, _log_to(options):
-        # A signal may be handed to any thread, and then wakes no other; but its number is written here at once, by
-        # whichever thread got it, and the main thread always waits here and nowhere else.
-        waker.setblocking(False)
-        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+    reasons: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with _log_to(options):
+        signals = Signals({signal.SIGTERM: reasons.put, signal.SIGINT: reasons.put})
         try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, _nothing)
-            return _serve(options, wake, waker)
+            return _serve(options, reasons)
         finally:
-            signal.set_wakeup_fd(-1)
+            signals.restore()
 
 
-def _serve(options: Options, wake: socket.socket, waker: socket.socket) -> int:
+def _serve(options: Options, reasons: queue.SimpleQueue[str]) -> int:
     recogniser = recognition.find(options.recognition, options.model_path, options.script)
     with WireLog(options.wire_log, options.keys.all()) as wire:
         listener = Listener(options, speech.find(options.speech), recogniser, wire)
@@ -64,23 +59,17 @@ def _serve(options: Options, wake: socket.socket, waker: socket.socket) -> int:
             _tell(listener)
             recogniser.prepare()
             if options.with_parent:
-                threading.Thread(target=_watch_parent, args=(waker,), name="parent", daemon=True).start()
+                threading.Thread(target=_watch_parent, args=(reasons,), name="parent", daemon=True).start()
         except BaseException:
             # The listener's thread would keep the process: a parent that died in these moments left a server behind.
             listener.stop(Deadline(0.0), Deadline(_ABORT_SECONDS))
             raise
-        log.info("ending: %s", _reason(wake.recv(1)))
-        ended: list[bool] = []
-        ending = threading.Thread(target=_end, args=(listener, options.finish_seconds, ended, waker), name="ending")
-        ending.start()
-        while not ended:
-            if wake.recv(1) not in (_PARENT, _ENDED):
-                log.warning("a second signal: leaving at once")
-                os._exit(1)
-        ending.join()
-    if not ended[0]:
+        log.info("ending: %s", reasons.get())
+        seconds = options.finish_seconds
+        ended = listener.stop(Deadline(seconds), Deadline(seconds + _ABORT_SECONDS))
+    if not ended:
         log.warning("a thread did not end in time")
-    if not ended[0] or _is_loading():
+    if not ended or _is_loading():
         sys.stdout.flush()
         os._exit(0)
     return 0
@@ -100,32 +89,12 @@ def _tell(listener: Listener) -> None:
         raise UsageError("whoever started this has gone before it could be told where to find it") from error
 
 
-def _end(listener: Listener, finish_seconds: float, ended: list[bool], waker: socket.socket) -> None:
-    try:
-        done = listener.stop(Deadline(finish_seconds), Deadline(finish_seconds + _ABORT_SECONDS))
-    except BaseException:
-        ended.append(False)
-        raise
-    else:
-        ended.append(done)
-    finally:
-        waker.send(_ENDED)
-
-
-def _reason(byte: bytes) -> str:
-    return "the parent has gone" if byte == _PARENT else signal.Signals(byte[0]).name
-
-
-def _nothing(number: int, frame: object) -> None:
-    """There has to be a handler, or the signal would end the process; what is to be done is done where it is read."""
-
-
-def _watch_parent(waker: socket.socket) -> None:
+def _watch_parent(reasons: queue.SimpleQueue[str]) -> None:
     """A parent that dies, in whatever way, closes its end of the pipe."""
     with open(0, "rb", buffering=0, closefd=False) as stdin:
         while stdin.read(4096):
             pass
-    waker.send(_PARENT)
+    reasons.put("the parent has gone")
 
 
 @contextlib.contextmanager
