@@ -155,10 +155,10 @@ def test_who_does_not_have_the_key_is_told_so_and_left(tmp_path: Path, first: An
 
 def test_a_client_that_just_goes_leaves_no_export_and_the_next_is_served(tmp_path: Path) -> None:
     with _server(tmp_path) as server:
-        ws = connect(f"{server.ws}/")
-        ws.send(_sound(0.5))
-        assert json.loads(ws.recv(timeout=20)) == {"partial": " Good"}
-        ws.socket.close()
+        with connect(f"{server.ws}/") as ws:
+            ws.send(_sound(0.5))
+            assert json.loads(ws.recv(timeout=20)) == {"partial": " Good"}
+            ws.socket.close()
         told, _, code = _session(server, _sound(1))
         assert told[-1]["text"] == " The second session."
         assert code == 1000

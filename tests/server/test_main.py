@@ -26,32 +26,24 @@ TEXT = "one two three four five six"
 PACED = ("--speech", "tone", "--recognition", "none", "--pace", "1", "--finish-seconds", "10")
 
 
-def _neuphonic(server: Running) -> ClientConnection:
-    ws = connect(f"{server.ws}/speak/en?sampling_rate=8000")
+def _neuphonic(ws: ClientConnection) -> None:
     ws.send(json.dumps({"text": f"{TEXT} <STOP>"}))
-    return ws
 
 
-def _playai(server: Running) -> ClientConnection:
-    ws = connect(clients.playai_url(server))
+def _playai(ws: ClientConnection) -> None:
     ws.send(json.dumps({"text": TEXT, "voice": "x", "output_format": "raw", "sample_rate": 8000}))
     ws.recv(timeout=20)
-    return ws
 
 
-def _vachana(server: Running) -> ClientConnection:
+def _vachana(ws: ClientConnection) -> None:
     config = {"sample_rate": 8000, "num_channels": 1, "sample_width": 2, "encoding": "linear_pcm", "container": "raw"}
-    ws = connect(f"{server.ws}/api/v1/tts")
     ws.send(json.dumps({"text": TEXT, "voice": "Sia", "model": "m", "audio_config": config}))
     ws.recv(timeout=20)
-    return ws
 
 
-def _fish(server: Running) -> ClientConnection:
-    ws = connect(f"{server.ws}/v1/tts/live")
+def _fish(ws: ClientConnection) -> None:
     ws.send(msgpack.packb({"event": "start", "request": {"text": TEXT, "format": "pcm", "sample_rate": 8000}}))
     ws.send(msgpack.packb({"event": "flush"}))
-    return ws
 
 
 def _sound_of(message: str | bytes, service: str) -> tuple[bytes, str]:
@@ -69,20 +61,20 @@ def _sound_of(message: str | bytes, service: str) -> tuple[bytes, str]:
 
 
 @pytest.mark.parametrize(
-    ("service", "start", "mark"),
+    ("service", "path", "start", "mark"),
     [
-        ("neuphonic", _neuphonic, "stop"),
-        ("playai", _playai, "end"),
-        ("vachana", _vachana, "complete"),
-        ("fish", _fish, "stop"),
+        ("neuphonic", "/speak/en?sampling_rate=8000", _neuphonic, "stop"),
+        ("playai", "", _playai, "end"),
+        ("vachana", "/api/v1/tts", _vachana, "complete"),
+        ("fish", "/v1/tts/live", _fish, "stop"),
     ],
 )
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_the_middle_of_a_speech_lets_it_finish(
-    tmp_path: Path, service: str, start: Callable[[Running], ClientConnection], mark: str, number: int
+    tmp_path: Path, service: str, path: str, start: Callable[[ClientConnection], None], mark: str, number: int
 ) -> None:
-    with Running(tmp_path, *PACED) as server:
-        ws = start(server)
+    with Running(tmp_path, *PACED) as server, connect(server.ws + path if path else clients.playai_url(server)) as ws:
+        start(ws)
         sound, seen = _sound_of(ws.recv(timeout=20), service)
         assert not seen
         server.process.send_signal(number)
