@@ -24,7 +24,8 @@ def _tones(text: str, rate: int) -> dict[str, object]:
 
 class TestPyneuphonic3:
     @pytest.fixture(scope="class")
-    def sdk(self) -> Environment:
+    @classmethod
+    def sdk(cls) -> Environment:
         return Environment("pyneuphonic==3.1.2")
 
     def test_it_receives_the_tones_and_the_stop(self, sdk: Environment, keyed_server: Running) -> None:
@@ -44,7 +45,8 @@ def test_pyneuphonic_of_the_documents_date_receives_the_tones(keyed_server: Runn
 
 class TestFishAudio:
     @pytest.fixture(scope="class")
-    def sdk(self) -> Environment:
+    @classmethod
+    def sdk(cls) -> Environment:
         return Environment("fish-audio-sdk==1.3.0")
 
     @pytest.mark.parametrize("driver", ["fish_new", "fish_legacy"])
@@ -66,7 +68,8 @@ class TestFishAudio:
 
 class TestPyht:
     @pytest.fixture(scope="class")
-    def sdk(self) -> Environment:
+    @classmethod
+    def sdk(cls) -> Environment:
         return Environment("pyht==0.1.14")
 
     @pytest.mark.parametrize(("wanted", "head"), [("WAV", b"RIFF".hex()), ("RAW", "0000")])
@@ -85,7 +88,8 @@ class TestPyht:
 
 class TestGnaniVachana:
     @pytest.fixture(scope="class")
-    def sdk(self) -> Environment:
+    @classmethod
+    def sdk(cls) -> Environment:
         return Environment("gnani-vachana==0.8.2")
 
     @pytest.mark.parametrize("rate", [16000, 48000])
