@@ -129,7 +129,7 @@ class Synthesizer(Worker):
             case Complete(utterance):
                 for job in self._jobs:
                     if job.utterance.id == utterance:
-                        self._complete(job)
+                        job.end_text()
             case Hush(by, renew):
                 self._drop(by)
                 if renew:
@@ -140,7 +140,7 @@ class Synthesizer(Worker):
             case End(gently):
                 self._ending = letter
                 for job in self._jobs:
-                    self._complete(job)
+                    job.end_text()
                 if not gently:
                     self._drop("shutdown")
 
@@ -150,7 +150,7 @@ class Synthesizer(Worker):
             if not job.sounded:  # what has begun to sound keeps its voice
                 begun = job.services[:1] if self._session is not None and job is self._jobs[0] else []
                 job.services = [*begun, *services]
-                job.patience, job.put_off, job.waited = Deadline(None), Deadline(None), False
+                job.begin_patience()
 
     def _line_up(self, utterance: Utterance) -> None:
         if self._ending is not None:
@@ -161,12 +161,6 @@ class Synthesizer(Worker):
             job.passages = Passages.of(utterance.text)
             job.complete = True
         self._jobs.append(job)
-
-    @staticmethod
-    def _complete(job: Job) -> None:
-        if not job.complete:
-            job.passages += job.text.rest()
-            job.complete = True
 
     def _drop(self, by: str) -> None:
         if self._session:
@@ -224,7 +218,7 @@ class Synthesizer(Worker):
         untried = job.sounded or standby.failed_at < job.since
         passing = error is not None and (error.busy or (untried and not error.permanent))
         if error is not None and not (last and (standby.dialling or passing)):
-            self._pass_on(job, str(error))
+            job.pass_on(str(error))
             return True
         return not self._worth_waiting(job, standby, 0.0 if standby.dialling else standby.retry_in_seconds())
 
@@ -236,11 +230,11 @@ class Synthesizer(Worker):
         if error is not None and due > (job.patience.remaining() or 0.0):
             left = "the" if due > self._first_audio_seconds else "what is left of the"
             when = f"it can be tried again in {due:.0f} s, which is longer than {left} {limit} a first sound may take"
-            self._pass_on(job, f"{error}; {when}")
+            job.pass_on(f"{error}; {when}")
             return False
         if job.patience.over:
             why = f"{error}; " if error is not None else f"{standby.service}: "
-            self._pass_on(job, f"{why}no connection within {limit}")
+            job.pass_on(f"{why}no connection within {limit}")
             return False
         return True
 
@@ -271,7 +265,7 @@ class Synthesizer(Worker):
             str(error), permanent=error.permanent, status=error.status, retry_after_seconds=error.retry_after_seconds
         )
         if not (error.busy and len(job.services) == 1 and not job.sounded):
-            self._pass_on(job, str(error), broke=broke)
+            job.pass_on(str(error), broke=broke)
         elif self._worth_waiting(job, standby, standby.retry_in_seconds()):
             # All is asked again, on a new connection, when it is due.
             job.done, job.waited, job.put_off = 0, True, Deadline(standby.retry_in_seconds())
@@ -281,7 +275,7 @@ class Synthesizer(Worker):
         if job.ticket is None and session.format is not None:
             job.ticket = self._ring.begin(job.utterance.id, session.format)
             job.sounded, job.format = True, session.format
-            job.patience, job.waited = Deadline(None), False
+            job.begin_patience()
             self.report(AudioArrived(job.utterance.id, session.connection.service))
         if job.ticket is None:
             return True
@@ -296,18 +290,6 @@ class Synthesizer(Worker):
                 self._jobs.popleft()
                 return False
         return True
-
-    def _pass_on(self, job: Job, reason: str, *, broke: bool = False) -> None:
-        """To the next service, from the first passage on; ``broke``: it was the connection, which may be another's."""
-        failed = job.services.pop(0)
-        job.failures.append(reason)
-        if broke and not job.services and not job.again:
-            job.again, job.since = True, None
-            job.services = [failed]
-        job.done = 0
-        job.patience, job.put_off, job.waited = Deadline(None), Deadline(None), False
-        if job.sounded:
-            job.services.clear()  # what has been heard is not begun again
 
     def _fail(self, job: Job) -> None:
         self._jobs.popleft()
