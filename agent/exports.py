@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import re
 import threading
-import time
 from pathlib import Path
 
 from agent.config.model import Transcription
+from agent.drafts import Draft
 from agent.errors import AgentError, ServiceError
 from agent.events import Heard
 from agent.records import dataclass
@@ -81,9 +79,8 @@ class Exporter:
 def fetch_export(settings: Transcription, export_id: str, directory: Path) -> Fetched:
     """Writes ``ID.json`` (the transcript) and ``ID.wav`` (the sound) into ``directory``.
 
-    A file is there whole or not at all, also after a power cut; what a fetch that was killed has left is taken away by
-    a later one. Raises ``ServiceError`` where the service does not give what it has; that it
-    has kept nothing of a session is no failure.
+    A file is there whole or not at all, also after a power cut. Raises ``ServiceError`` where the service does not give
+    what it has; that it has kept nothing of a session is no failure.
     """
     if settings.export_url is None:
         return Fetched()
@@ -94,7 +91,6 @@ def fetch_export(settings: Transcription, export_id: str, directory: Path) -> Fe
     # The server of the document's date wants the first of the two headers, today's the second.
     headers = {"key": key, "Authorization": key} if key else {}
     directory.mkdir(parents=True, exist_ok=True)
-    _sweep(directory)
     paths, missing = [], []
     for kind, ending in (("transcript", ".json"), ("audio", ".wav")):
         path = directory / f"{export_id}{ending}"
@@ -109,7 +105,6 @@ def _fetch(url: str, headers: dict[str, str], path: Path) -> bool:
     """Whether there was anything to fetch."""
     import requests  # only who wants exports pays for it
 
-    part = path.with_name(f".{path.name}.part")
     deadline = Deadline(LONGEST_SECONDS)
     try:
         with requests.Session() as session:
@@ -122,31 +117,19 @@ def _fetch(url: str, headers: dict[str, str], path: Path) -> bool:
                 if status != 200:
                     raise ServiceError("transcription", f"the export was answered with HTTP {status}", status=status)
                 size = 0
-                with part.open("wb") as file:
+                with Draft(path) as draft:
                     for chunk in answer.iter_content(65536):
                         size += len(chunk)
                         if size > LARGEST_BYTES:
                             raise ServiceError("transcription", "the export is larger than 512 MiB and was not kept")
                         if deadline.over:
                             raise ServiceError("transcription", f"the export took longer than {LONGEST_SECONDS:g} s")
-                        file.write(chunk)
+                        draft.file.write(chunk)
                     if answer.raw.length_remaining:  # urllib3 1.26, as in Debian 12, does not mind
                         raise ServiceError("transcription", "the export broke off before its end and was not kept")
-                    file.flush()
-                    os.fsync(file.fileno())
-        os.replace(part, path)
+                    draft.put(durable=True)
     except requests.RequestException as error:
         raise ServiceError("transcription", f"the export could not be fetched ({type(error).__name__})") from error
     except OSError as error:
         raise ServiceError("transcription", f"the export could not be written to {path}: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
     return True
-
-
-def _sweep(directory: Path) -> None:
-    """Takes away what nobody writes any more: its process was killed in the middle."""
-    for part in directory.glob(".*.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > LONGEST_SECONDS:
-                part.unlink()

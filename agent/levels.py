@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol
 
+from agent.drafts import Draft
 from agent.events import Event, MicrophoneMute, Mute, Volume
 from agent.records import dataclass
 from agent.safe import safe
@@ -142,14 +142,11 @@ class Levels:
     def _write(path: Path, now: _Kept) -> None:
         import json  # where nothing was ever set, nobody needs it
 
-        new = path.with_name(f"{path.name}.new")
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with new.open("w", encoding="ascii") as file:
-                file.write(json.dumps(asdict(now)) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(new, path)
+            with Draft(path) as draft:
+                draft.file.write(json.dumps(asdict(now)).encode("ascii") + b"\n")
+                draft.put(durable=True)
         except OSError as error:
             log.warning("the volume is not kept over a restart: %s: %s", path, error.strerror)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import http.server
-import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import urllib3
 
 from agent.config.model import Transcription
 from agent.errors import ServiceError
-from agent.exports import LONGEST_SECONDS, fetch_export
+from agent.exports import fetch_export
 
 KEPT = b"kept" * 25_000
 
@@ -68,16 +66,3 @@ def test_an_export_that_breaks_off_is_not_kept(
     with pytest.raises(ServiceError, match="broke off|could not be fetched"):
         fetch_export(settings, "id-1", tmp_path)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_a_killed_fetch_has_left_is_taken_away_and_what_another_one_writes_is_not(
-    settings: Transcription, tmp_path: Path
-) -> None:
-    """A fetch that was killed left what it had written for good, up to half a gigabyte of it."""
-    left, others = tmp_path / ".old.wav.part", tmp_path / ".new.wav.part"
-    for part in (left, others):
-        part.write_bytes(b"RIFF")
-    long_ago = time.time() - 2 * LONGEST_SECONDS
-    os.utime(left, (long_ago, long_ago))
-    fetch_export(settings, "id-1", tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".new.wav.part", "id-1.json", "id-1.wav"]

@@ -13,7 +13,13 @@ AGENT = Path(__file__).parent.parent / "agent"
 
 # From the ground up. A module imports from floors below its own and from its own room; each tuple is a room.
 FLOORS: list[list[tuple[str, ...]]] = [
-    [("agent", "events", "threads", "errors", "patience", "records", "safe", "sentences", "turns", "texts", "signals")],
+    [
+        (
+            "agent", "events", "threads", "errors", "patience", "records", "safe", "sentences", "turns", "texts",
+            "signals",
+        ),
+        ("drafts",),
+    ],
     [("protocols",), ("audio",), ("config",), ("service",)],
     [
         ("connection",),

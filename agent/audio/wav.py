@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 import struct
 from pathlib import Path
 
 from agent.audio.format import SAMPLE_BYTES, Format
+from agent.drafts import Draft
 from agent.errors import AudioError
 
 HEADER_BYTES = 44
@@ -40,7 +40,7 @@ def wav_header(format: Format, nbytes: int | None) -> bytes:
 
 
 class WavWriter:
-    """A WAV file in the making: beside its place under another name, and put there only when it is whole.
+    """A WAV file in the making, which is put in its place only when it is whole (see ``Draft``).
 
     ``write`` as the sound comes, then ``close()`` puts the file in its place, or ``abandon()`` leaves nothing (and a
     file that was there before as it was). A disk that is full or a folder that is missing is an ``AudioError``;
@@ -56,60 +56,38 @@ class WavWriter:
             self._place = self.path.resolve()
             if self._place.exists() and not self._place.is_file():
                 raise ValueError("it is not an ordinary file")
-            import tempfile  # with what it loads, 4 ms that only a recording costs
-
-            handle, name = tempfile.mkstemp(".part", f".{self._place.name}.", self._place.parent)
+            self._draft = Draft(self._place)
         except (OSError, ValueError, RuntimeError) as error:
             raise self._unwritable(error) from error
-        self._part: Path | None = Path(name)
-        self._file = os.fdopen(handle, "wb")
-        self.write(b"")
+        self._write(wav_header(format, None))
 
     def write(self, pcm: bytes) -> None:
         """More sound, in whole samples of every channel."""
-        try:
-            if not self.nbytes and self._file.tell() == 0:
-                self._file.write(wav_header(self.format, None))
-            self._file.write(pcm)
-        except OSError as error:
-            self.abandon()
-            raise self._unwritable(error) from error
+        self._write(pcm)
         self.nbytes += len(pcm)
 
     def close(self) -> None:
         """Makes the sizes right and puts the file in its place. Safe twice, and after ``abandon()``."""
-        part = self._part
-        if part is None:
+        if self._draft.file.closed:
             return
         try:
-            self._file.seek(0)
-            self._file.write(wav_header(self.format, self.nbytes))
-            self._file.flush()
-            # As any file the user makes, not with the tightness of a temporary one.
-            os.fchmod(self._file.fileno(), self._usual_mode())
-            self._file.close()
-            os.replace(part, self._place)
+            self._draft.file.seek(0)
+            self._draft.file.write(wav_header(self.format, self.nbytes))
+            self._draft.put()
         except OSError as error:
             self.abandon()
             raise self._unwritable(error) from error
-        self._part = None
 
     def abandon(self) -> None:
         """Leaves nothing behind. Safe twice, and after ``close()`` without effect."""
-        part, self._part = self._part, None
-        if part is None:
-            return
-        part.unlink(missing_ok=True)
-        try:
-            self._file.close()
-        except OSError:
-            return  # what could not be flushed (a full disk) was to be thrown away
+        self._draft.drop()
 
-    def _usual_mode(self) -> int:
+    def _write(self, data: bytes) -> None:
         try:
-            return stat.S_IMODE(self._place.stat().st_mode)  # a file that is replaced keeps its mode
-        except FileNotFoundError:
-            return 0o644
+            self._draft.file.write(data)
+        except OSError as error:
+            self.abandon()
+            raise self._unwritable(error) from error
 
     def _unwritable(self, error: Exception) -> AudioError:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
