@@ -37,7 +37,8 @@ from agent.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-ROUND_SECONDS = 1.0
+ROUND_SECONDS = 0.5
+"""How often the workers are looked after while nothing happens."""
 
 
 class Daemon:

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 class Watchdog:
     """Pets systemd's watchdog while the counter of every worker moves within the worker's patience.
 
-    ``look`` is to be called about once a second. Once something is stuck nothing is petted any more, so that systemd
+    ``look`` is to be called about twice a second. Once something is stuck nothing is petted any more, so that systemd
     ends and restarts the daemon; the names and the stacks of all threads are written to ``stream`` (which ends in the
     journal), once for each time that it comes to this.
     """
