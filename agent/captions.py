@@ -42,9 +42,8 @@ class Captions:
             descriptor = self._stream.fileno()
         except OSError:
             return
-        # A thread that hangs in a write must not keep the process.
-        self._thread = threading.Thread(target=self._run, args=[descriptor], name="captions", daemon=True)
-        started(self._thread)
+        # A thread that hangs in a write must not keep the process, and one that could not be started is not joined.
+        self._thread = started(threading.Thread(target=self._run, args=[descriptor], name="captions", daemon=True))
 
     def write(self, text: str) -> None:
         line = f"{safe(text)}\n"

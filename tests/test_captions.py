@@ -5,8 +5,12 @@ from __future__ import annotations
 import io
 import os
 import queue
+import threading
+
+import pytest
 
 from agent.captions import MOST_WAITING, Captions
+from agent.errors import AgentError
 from agent.events import Event, Stop
 from agent.threads import Deadline
 
@@ -50,6 +54,23 @@ def test_a_reader_that_stands_still_keeps_nobody_waiting() -> None:
     patience = Deadline(BOUND)
     captions.close(Deadline(0.1))
     assert not patience.over
+    os.close(reader)
+
+
+def test_what_could_not_be_started_is_closed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its end raised RuntimeError in the place of the sentence that there are no more threads."""
+
+    def refused(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    reader, writer = os.pipe()
+    captions = Captions(os.fdopen(writer, "w"), lambda event: None)
+    with monkeypatch.context() as patched, pytest.raises(AgentError, match="captions cannot be started"):
+        patched.setattr(threading.Thread, "start", refused)
+        captions.start()
+    captions.close(Deadline(BOUND))
+    assert captions._mailbox.fileno() < 0
+    captions._stream.close()
     os.close(reader)
 
 
