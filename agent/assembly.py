@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from agent.audio.devices import Sink, is_card, open_sink, open_source
 from agent.audio.format import SPEECH, Format
 from agent.audio.ring import RingBuffer
+from agent.config.addresses import reached_at, web_socket
 from agent.config.model import Config, Server
 from agent.connection.standby import Standby
 from agent.errors import ConfigError
@@ -216,7 +217,7 @@ def own_url(config: Config, local: LocalServer | None) -> LocalUrl:
     """Where the local server is, for whoever asks in a dialling thread."""
     if local is not None:
         return local.url
-    url = f"ws://{config.server.host}:{config.server.port}"
+    url = web_socket(reached_at(config.server.host), config.server.port)
     return lambda deadline: url
 
 
@@ -256,5 +257,7 @@ def own_server(config: Config) -> Server | None:
 def points_at(url: str, config: Config) -> bool:
     """Whether an address is that of the local server that is configured."""
     parts = urlsplit(url)
-    host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname
-    return (host, parts.port) == (config.server.host, config.server.port)
+    hosts = ("127.0.0.1", "::1") if parts.hostname == "localhost" else (parts.hostname,)
+    # It listens on one address where it is given the name.
+    home = "127.0.0.1" if config.server.host == "localhost" else reached_at(config.server.host)
+    return home in hosts and parts.port == config.server.port

@@ -8,6 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from agent.config.addresses import reached_at, web_socket
 from agent.config.model import Server
 from agent.errors import ServiceError
 from agent.safe import safe
@@ -55,8 +56,7 @@ class LocalServer:
                 raise ServiceError("local", f"the local speech server cannot be used: {self._reason}")
             if self._address is None:
                 raise ServiceError("local", "the local speech server is ending")
-            host, port = self._address
-            return f"ws://{f'[{host}]' if ':' in host else host}:{port}"
+            return web_socket(*self._address)
 
     def use(self, settings: Server) -> None:
         """Where it was started without ears and ``settings`` want some, it ends what it is saying and is begun anew."""
@@ -145,7 +145,7 @@ class LocalServer:
             return
         with self._changed:
             if not self._anew:
-                self._address = (host.strip("[]"), int(port))
+                self._address = (reached_at(host.strip("[]")), int(port))
                 self._changed.notify_all()
 
 

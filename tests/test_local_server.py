@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from agent.config.model import Server
+from agent.assembly import own_server, own_url, points_at
+from agent.config.model import Config, Server, Transcription
 from agent.local_server import LocalServer
 from agent.threads import Deadline
 
@@ -69,3 +70,49 @@ def test_a_server_that_is_to_recognise_speech_too_is_begun_anew(server: LocalSer
     anew = server._process
     assert anew is not None and anew is not process and process.poll() is not None
     assert "script" in list(anew.args)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "ws://localhost:8394/"),
+        ("0.0.0.0", "ws://127.0.0.1:8394/"),
+        ("0.0.0.0", "ws://localhost:8394/"),
+        ("localhost", "ws://127.0.0.1:8394/"),
+        ("localhost", "ws://localhost:8394/"),
+        ("::", "ws://[::1]:8394/"),
+        ("::1", "ws://localhost:8394/"),
+    ],
+)
+def test_a_server_is_known_by_every_name_that_it_is_reached_under(host: str, url: str) -> None:
+    """``server.host: 0.0.0.0``, to share it with the house: its own daemon took its ears away, and then complained that
+    it could not hear. So did ``localhost``."""
+    config = replace(Config(), server=replace(Server(), host=host), transcription=Transcription(url=url))
+    assert points_at(url, config)
+    settings = own_server(config)
+    assert settings is not None and settings.recognition == "auto"
+
+
+def test_a_server_elsewhere_is_not_taken_for_one_of_our_own() -> None:
+    config = replace(Config(), server=replace(Server(), host="0.0.0.0"))
+    assert not points_at("ws://192.168.1.7:8394/", config) and not points_at("ws://127.0.0.1:8395/", config)
+
+
+def test_a_server_that_listens_on_every_address_is_reached_at_this_machine() -> None:
+    """0.0.0.0 is no address to dial: it counts as one outside, so the daemon's own voice was refused for want of
+    encryption."""
+    server = LocalServer(replace(SETTINGS, host="0.0.0.0"))
+    server.start()
+    try:
+        assert server.url(Deadline(PATIENCE_SECONDS)).startswith("ws://127.0.0.1:")
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("::1", "ws://[::1]:8394"), ("::", "ws://[::1]:8394"), ("0.0.0.0", "ws://127.0.0.1:8394")],
+)
+def test_a_server_that_somebody_else_runs_is_dialled_where_it_is_reached(host: str, url: str) -> None:
+    config = replace(Config(), server=replace(Server(), host=host, start=False))
+    assert own_url(config, None)(Deadline(1.0)) == url

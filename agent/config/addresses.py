@@ -64,6 +64,17 @@ def what_is_wrong(url: str, schemes: tuple[str, ...]) -> str | None:
     return None
 
 
+def reached_at(host: str) -> str:
+    """Where a server that listens on ``host`` is reached from this machine: one that listens on every address of it is
+    at home on each."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+
+
+def web_socket(host: str, port: int) -> str:
+    """``ws://HOST:PORT``."""
+    return f"ws://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def travels_open(url: str) -> SplitResult | None:
     """The parts of a well-formed ``url`` that leads out of the house without encryption, else ``None``."""
     parts = urlsplit(url)

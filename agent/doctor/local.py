@@ -68,7 +68,7 @@ def _server(loaded: Loaded) -> Finding:
 
 def _taken(host: str, port: int) -> bool:
     try:
-        with socket.create_server((host, port)):
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return False
     except OSError:
         return True

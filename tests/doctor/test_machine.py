@@ -143,6 +143,14 @@ def test_a_port_that_something_else_has_taken_is_named(loaded: Read) -> None:
     assert f"sport = :{port}" in found[0].cure and "server.port" in found[0].cure
 
 
+def test_a_port_of_an_ipv6_address_that_nobody_has_is_free(loaded: Read) -> None:
+    """It was said to be taken by another program: the address was tried as one of IPv4."""
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        port = other.getsockname()[1]
+    text = f"conversation: {{mode: announce}}\nserver: {{host: '::1', port: {port}, speech: tone}}\n"
+    assert check_local(loaded(text))[0].verdict == FINE
+
+
 def test_a_recogniser_that_is_missing_is_named_with_the_command_that_installs_it(
     loaded: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
