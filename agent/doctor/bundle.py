@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import json
 import os
 import platform
+import stat
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -35,9 +38,9 @@ _PACKAGES = ("edge-voice-agent", "websocket-client", "websockets", "PyAudio", "m
 
 
 def write_bundle(path: Path, loaded: Loaded, findings: Sequence[Finding], environ: Mapping[str, str]) -> None:
-    """Writes the archive (``.tar.gz``), for this user alone; with sudo, for the user who typed it. Every key that the
-    configuration leads to, and every variable that could be one, is ``***`` in it. Raises ``UsageError`` where it
-    cannot be written."""
+    """Writes the archive (``.tar.gz``), for this user alone; with sudo, for the user who typed it, where that one may
+    write. Every key that the configuration leads to, and every variable that could be one, is ``***`` in it. Raises
+    ``UsageError`` where it cannot be written."""
     secrets = list(_secrets(loaded, environ))
     contents = {
         "configuration.yaml": describe(loaded.config, loaded.origins),
@@ -49,9 +52,7 @@ def write_bundle(path: Path, loaded: Loaded, findings: Sequence[Finding], enviro
         "cards.txt": _told_by("cat", "/proc/asound/cards"),
     }
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
-            _give_away(file.fileno(), environ)
+        with open(_made(path, environ), "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
             for name, text in contents.items():
                 data = masked(text, secrets).encode("utf-8", "replace")[-LARGEST_BYTES:]
                 entry = tarfile.TarInfo(f"{FOLDER}/{name}")
@@ -61,11 +62,37 @@ def write_bundle(path: Path, loaded: Loaded, findings: Sequence[Finding], enviro
         raise UsageError(f"the archive {path} cannot be written: {error.strerror}") from error
 
 
-def _give_away(descriptor: int, environ: Mapping[str, str]) -> None:
-    """To the user who typed sudo: whoever sends the archive to somebody should not need root for that."""
+def _made(path: Path, environ: Mapping[str, str]) -> int:
+    """The file, open for writing: whoever sends the archive to somebody should not need root for that."""
     ids = environ.get("SUDO_UID", ""), environ.get("SUDO_GID", "")
     if os.geteuid() == 0 and all(each.isascii() and each.isdigit() for each in ids):
-        os.fchown(descriptor, int(ids[0]), int(ids[1]))
+        # Made by that user, and not given away: what root may write and the user may not stays root's.
+        with contextlib.suppress(PermissionError), _as(int(ids[0]), int(ids[1])):
+            return _anew(path)
+    return _anew(path)
+
+
+@contextlib.contextmanager
+def _as(user: int, group: int) -> Iterator[None]:
+    groups = os.getgroups()
+    try:
+        os.setgroups([group])
+        os.setegid(group)
+        os.seteuid(user)
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.setgroups(groups)
+
+
+def _anew(path: Path) -> int:
+    """Another file takes the place of one that is there, which may be open to others or lead elsewhere."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise OSError(errno.EEXIST, "what is there is no ordinary file: name another one")
+        path.unlink()
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def masked(text: str, secrets: Iterable[str]) -> str:

@@ -7,11 +7,15 @@ import os
 import subprocess
 import sys
 import tarfile
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.doctor.bundle import masked
+from agent.config import Config, Loaded
+from agent.doctor.bundle import masked, write_bundle
+from agent.errors import UsageError
 
 QUIET = "microphone: {device: none}\nspeaker: {device: none}\nconversation: {mode: announce}\n"
 
@@ -64,11 +68,11 @@ def test_the_archive_holds_what_helps_and_no_key(tmp_path: Path) -> None:
         '  vachana: {url: "ws://127.0.0.1:9/", api_key: {env: VACHANA}}\n'
     )
     archive = tmp_path / "support.tar.gz"
-    others = {"SOME_API_TOKEN": secrets["other"], "SUDO_UID": "1234", "SUDO_GID": "1234"}
-    done = doctor(tmp_path, text, "--bundle", str(archive), VACHANA=secrets["env"], **others)
+    archive.write_text("of another day")
+    archive.chmod(0o644)
+    done = doctor(tmp_path, text, "--bundle", str(archive), VACHANA=secrets["env"], SOME_API_TOKEN=secrets["other"])
     assert done.returncode == 69, done.stderr
     assert archive.stat().st_mode & 0o777 == 0o600
-    assert archive.stat().st_uid == (os.geteuid() or 1234)  # whoever typed sudo need not be root to send it
     with tarfile.open(archive) as opened:
         members = {Path(entry.name).name: opened.extractfile(entry).read() for entry in opened}  # type: ignore[union-attr]
     assert {"configuration.yaml", "doctor.json", "versions.txt", "devices.txt", "journal.txt"} <= set(members)
@@ -76,6 +80,44 @@ def test_the_archive_holds_what_helps_and_no_key(tmp_path: Path) -> None:
     assert [name for name, secret in secrets.items() if secret in whole] == []
     assert "ws://127.0.0.1:9/***/en" in whole
     assert json.loads(members["doctor.json"])
+
+
+@pytest.fixture
+def of_1234() -> Iterator[Path]:
+    """A folder of the user 1234, where the tests are run by root; else of who runs them."""
+    with tempfile.TemporaryDirectory() as name:
+        if os.geteuid() == 0:
+            os.chown(name, 1234, 1234)
+        yield Path(name)
+
+
+def archived(path: Path) -> None:
+    write_bundle(path, Loaded(Config()), [], {"SUDO_UID": "1234", "SUDO_GID": "1234"})
+
+
+def test_whoever_typed_sudo_need_not_be_root_to_send_the_archive(of_1234: Path) -> None:
+    archived(of_1234 / "support.tar.gz")
+    assert (of_1234 / "support.tar.gz").stat().st_uid == (os.geteuid() or 1234)
+
+
+def test_nothing_that_was_there_is_given_to_whoever_typed_sudo(tmp_path: Path, of_1234: Path) -> None:
+    """A file of root's that lay, or that a link led to, where the archive was to be was given away: /etc/shadow."""
+    theirs = tmp_path / "theirs"
+    theirs.write_text("root's own")
+    (of_1234 / "support.tar.gz").symlink_to(theirs)
+    with pytest.raises(UsageError, match="no ordinary file"):
+        archived(of_1234 / "support.tar.gz")
+    assert theirs.read_text() == "root's own"
+    archived(theirs)
+    assert theirs.stat().st_uid == os.geteuid()
+
+
+def test_a_file_that_others_have_open_does_not_become_the_archive(tmp_path: Path) -> None:
+    place = tmp_path / "support.tar.gz"
+    place.touch(0o666)
+    with place.open("rb") as others:
+        archived(place)
+        assert others.read() == b"" and place.stat().st_size > 0
 
 
 @pytest.mark.parametrize("form", ["a/b+c key", "a%2Fb%2Bc%20key"])
