@@ -10,9 +10,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from agent import __version__
+from agent import __version__, streams
 from agent.config import Config, load_with_origins
-from agent.errors import AgentError
+from agent.errors import AgentError, UsageError
 from agent.masking import hide_keys
 from agent.safe import safe
 from agent.service import set_level, set_up_logging
@@ -29,31 +29,46 @@ SERVICES = ("local", "neuphonic", "playai", "vachana", "fish")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. 0 done; 2 usage; 69 a service could not be reached; 70 internal failure; 78 configuration."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    streams.open_closed()
     for stream in (sys.stdout, sys.stderr):
         # What a terminal of another encoding cannot show is a ? there, and no traceback.
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
             stream.reconfigure(errors="replace")
     try:
-        if given[:1] == ["server"]:
-            return _server(given[1:])
-        if given == ["run"] or given[:2] == ["run", "--config"] and len(given) == 3 and not given[2].startswith("-"):
-            return _daemon(given[2] if len(given) == 3 else None)  # as services are started: without the parsers
-        options = _daemon_parser().parse_args(given[1:]) if given[:1] == ["run"] else _parser().parse_args(given)
-        run: Callable[[argparse.Namespace], int] = options.run
-        return run(options)
+        code = _obey(given)
+        streams.flush()
+        return code
     except AgentError as error:
         for line in str(error).splitlines():
             print(f"voice-agent: {safe(line)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # Whoever reads our output has had enough; nothing may be written to it at the exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.forget()
         return 0
     except KeyboardInterrupt:
         return 130
-    except Exception:  # noqa: BLE001 - not foreseen: said with its stack, and with the exit code of the contract
+    except Exception as error:  # noqa: BLE001 - not foreseen: said with its stack, and with the exit code of the contract
+        if isinstance(error, OSError) and (reason := streams.full(error)):
+            streams.forget()
+            print(f"voice-agent: {reason}", file=sys.stderr)
+            return UsageError.exit_code
         traceback.print_exc()
         return AgentError.exit_code
+
+
+def _obey(given: list[str]) -> int:
+    if given[:1] == ["server"]:
+        return _server(given[1:])
+    if given == ["run"] or given[:2] == ["run", "--config"] and len(given) == 3 and not given[2].startswith("-"):
+        return _daemon(given[2] if len(given) == 3 else None)  # as services are started: without the parsers
+    try:
+        options = _daemon_parser().parse_args(given[1:]) if given[:1] == ["run"] else _parser().parse_args(given)
+    except SystemExit:
+        streams.flush()  # a help, or the version
+        raise
+    run: Callable[[argparse.Namespace], int] = options.run
+    return run(options)
 
 
 def _parser() -> argparse.ArgumentParser:

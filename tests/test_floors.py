@@ -45,7 +45,7 @@ FLOORS: list[list[tuple[str, ...]]] = [
         ("local_server",),
     ],
     [("server",), ("frontends.control",), ("frontends.mqtt",), ("frontends.gpio",), ("frontends",)],
-    [("__main__", "cli", "daemon", "hands", "assembly", "reload", "doctor", "commands")],
+    [("__main__", "cli", "streams", "daemon", "hands", "assembly", "reload", "doctor", "commands")],
 ]
 
 # Who may import which library. Those of LATE are imported only by those who use them, when they use them.

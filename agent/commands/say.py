@@ -133,7 +133,9 @@ class _Saying:
                     self._said = True
                     return None
                 case Unspoken(reason=reason):
-                    return ServiceError("speech", reason)
+                    # Where stdin is no text, the little that came before it may well have no sound.
+                    mistake = self._reader.error if self._reader is not None else None
+                    return mistake or ServiceError("speech", reason)
                 case Cancelled():
                     error = self._reader.error if self._reader is not None else None
                     if error is None and self._output not in (None, "-"):

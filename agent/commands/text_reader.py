@@ -73,6 +73,8 @@ class TextReader(threading.Thread):
                 f"stdin is not UTF-8 after {total} characters ({error.reason}): "
                 f"{fate if self.begun else 'nothing was said'}; convert it"
             )
+        except OSError as error:  # a directory, or a terminal that has gone
+            self.error = UsageError(f"stdin cannot be read: {error.strerror}")
         except UsageError as error:
             self.error = error
             self._says.hush("the length of the text")

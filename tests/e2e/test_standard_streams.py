@@ -1,0 +1,100 @@
+"""Standard streams that are closed, full, or read no further: a sentence, an exit code, and never a hang."""
+
+from __future__ import annotations
+
+import os
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from e2e.processes import Process, Wired
+from e2e.test_say import configuration
+
+BUFFERED = {"PYTHONUNBUFFERED": ""}  # as in any shell
+
+
+class Shell:
+    """``voice-agent ARGUMENTS REDIRECTIONS``, as a shell starts it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started: list[Process] = []
+
+    def __call__(self, redirections: str, *arguments: str) -> tuple[int, list[str]]:
+        process = Process(
+            *arguments, env=BUFFERED, cwd=self._folder, under=("sh", "-c", f'exec "$0" "$@" {redirections}')
+        )
+        self._started.append(process)
+        return process.end(), process.lines_of_error()
+
+    def close(self) -> None:
+        for process in self._started:
+            process.kill()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    it = Shell(tmp_path)
+    yield it
+    it.close()
+
+
+def test_a_text_from_a_stdin_that_is_closed_or_unreadable_is_refused(
+    shell: Shell, configured: Callable[[str], str], tones: Wired, tmp_path: Path
+) -> None:
+    """The reader's thread died, and whoever waited for it waited for ever."""
+    say = ("say", "--config", configured(configuration(tones, "local")), "--output", "out.wav", "-")
+    code, errors = shell("<&-", *say)
+    assert code == 2 and len(errors) == 1 and "stdin held no words" in errors[0]
+    code, errors = shell(f"0>{tmp_path}/only_for_writing", *say)
+    assert code == 2 and len(errors) == 1 and "stdin cannot be read" in errors[0]
+
+
+def test_sound_from_a_stdin_that_is_closed_is_no_sound(
+    shell: Shell, configured: Callable[[str], str], tones: Wired
+) -> None:
+    config = configured(f"transcription: {{url: '{tones.ws}/'}}\n")
+    assert shell("<&-", "transcribe", "--config", config, "-") == (0, [])
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
+def test_a_command_works_where_streams_are_closed(
+    shell: Shell, configured: Callable[[str], str], tones: Wired, tmp_path: Path, closed: str
+) -> None:
+    config = configured(configuration(tones, "local"))
+    assert shell(closed, "say", "--config", config, "--output", "out.wav", "hello") == (0, [])
+    with wave.open(str(tmp_path / "out.wav"), "rb") as file:
+        assert file.getnframes() > 0
+
+
+@pytest.mark.parametrize("command", [("config", "check"), ("config", "show"), ("config", "schema"), ("devices",)])
+def test_output_that_finds_no_room_is_a_sentence(shell: Shell, command: tuple[str, ...]) -> None:
+    code, errors = shell(">/dev/full", *command)
+    assert code == 2
+    assert errors == ["voice-agent: standard output cannot be written: No space left on device"]
+
+
+@pytest.mark.parametrize("command", [("config", "check"), ("devices", "--json"), ("--version",)])
+def test_little_output_that_nobody_reads_is_no_error(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """What fits into the buffer was written at the exit, when nobody could say any more that this is in order."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = Process(*command, env=BUFFERED, cwd=tmp_path, stdout=writing)
+    os.close(writing)
+    try:
+        assert (process.end(), process.lines_of_error()) == (0, [])
+    finally:
+        process.kill()
+
+
+def test_a_mistake_is_named_also_where_the_words_before_it_had_no_sound(
+    shell: Shell, configured: Callable[[str], str], tmp_path: Path
+) -> None:
+    """``say -`` of a picture: the few characters before the first bad byte were all that was spoken of."""
+    (tmp_path / "picture").write_bytes(b"{\n\xff\xd8\xff")
+    with Wired(tmp_path / "server", "--speech", "flite", "--recognition", "none") as server:
+        config = configured(configuration(server, "local"))
+        code, errors = shell(f"<{tmp_path}/picture", "say", "--config", config, "--output", "out.wav", "-")
+    assert code == 2 and len(errors) == 1 and "stdin is not UTF-8 after 2 characters" in errors[0]
