@@ -7,6 +7,7 @@ import re
 import threading
 from pathlib import Path
 
+from agent.authorities import authorities
 from agent.config.model import Transcription
 from agent.drafts import Draft
 from agent.errors import AgentError, ServiceError
@@ -109,6 +110,7 @@ def _fetch(url: str, headers: dict[str, str], path: Path) -> bool:
     try:
         with requests.Session() as session:
             session.trust_env = False
+            session.verify = authorities()
             session.headers.update(headers)
             with session.get(url, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True) as answer:
                 status = answer.status_code

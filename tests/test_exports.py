@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import urllib3
+from tools.authority import Authority
+from tools.scripted import Peer, Scripted
 
 from agent.config.model import Transcription
 from agent.errors import ServiceError
@@ -66,3 +68,19 @@ def test_an_export_that_breaks_off_is_not_kept(
     with pytest.raises(ServiceError, match="broke off|could not be fetched"):
         fetch_export(settings, "id-1", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_comes_over_https_from_a_host_that_the_named_authorities_vouch_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
+
+    def keeping(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nkept")
+
+    with Scripted(keeping, tls=authority.good()) as server:
+        fetched = fetch_export(Transcription(export_url=f"https://127.0.0.1:{server.port}"), "id-1", tmp_path)
+    assert [path.read_bytes() for path in fetched.paths] == [b"kept", b"kept"]

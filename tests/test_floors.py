@@ -19,6 +19,7 @@ FLOORS: list[list[tuple[str, ...]]] = [
             "signals",
         ),
         ("drafts",),
+        ("authorities",),
     ],
     [("protocols",), ("audio",), ("config",), ("service",)],
     [

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from tools.authority import Authority
 from tools.scripted import Peer, Scripted, mute
 
 from agent.line import Line, troubles
@@ -47,4 +49,23 @@ def test_a_line_that_was_cut_before_it_was_opened_stays_cut() -> None:
     line.cut()
     with Scripted(mute) as server, line.session() as session, pytest.raises(troubles()):
         session.get(f"http://127.0.0.1:{server.port}/", timeout=20)
+    line.close()
+
+
+def says_hello(peer: Peer) -> None:
+    peer.read_request()
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+
+def test_a_line_trusts_the_authorities_that_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service with a certificate of the house's own spoke over wss, and was refused where its address is asked for
+    over HTTPS."""
+    authority = Authority(tmp_path)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
+    line = Line()
+    with Scripted(says_hello, tls=authority.good()) as server, line.session() as session:
+        assert session.get(f"https://127.0.0.1:{server.port}/", timeout=20).content == b"hello"
     line.close()

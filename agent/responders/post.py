@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import threading
 from collections.abc import Generator, Iterator, Mapping
@@ -129,7 +128,6 @@ class _Call:
                 timeout=(min(CONNECT_SECONDS, self._timeout), self._timeout),
                 stream=True,
                 allow_redirects=False,
-                verify=os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True,
             ) as response,
         ):
             head = Head(response.status_code, {name.lower(): value for name, value in response.headers.items()})
