@@ -130,8 +130,8 @@ class SpeechSession:
 
     def _stall_seconds(self) -> float:
         # A codec that knows what a silence between sounds means says so; its word outranks the general patience,
-        # which is for the first sound.
-        if self._decoder is None:
+        # which is for the first sound of an utterance, while another service could still speak it.
+        if self._decoder is None and self.format is None:
             return self._patience
         return max(self._patience, (self._codec.quiet_seconds or 0.0) * 2)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import msgpack
 import pytest
 from tools import scripted
 from tools.scripted import Scripted, deaf, polite, silent
@@ -95,6 +97,34 @@ def test_the_first_sound_is_waited_for_no_longer_because_a_service_may_pause_for
         it.speak(["Hello there."], complete=True)
         assert heard(it) == b""
         assert it.failure == "fish: no sound came for 0.3 s"
+        connection.abort()
+
+
+def test_a_session_that_goes_on_with_an_utterance_is_waited_for_as_between_two_sounds() -> None:
+    """A long text is asked for in several sessions. Fish Audio may be silent for half a minute within it: where
+    that was at the beginning of a session, the rest was given up, and nobody else can go on."""
+    late = threading.Event()
+
+    def speaks_late(peer: scripted.Peer) -> None:
+        peer.accept()
+        while b"stop" not in peer.read_frame()[1]:
+            pass
+        late.wait(20.0)
+        peer.send(scripted.frame(scripted.BINARY, msgpack.packb({"event": "audio", "audio": sound("late")})))
+        peer.send(scripted.frame(scripted.BINARY, msgpack.packb({"event": "finish", "reason": "stop"})))
+        peer.read_frame()
+
+    with Scripted(speaks_late) as server:
+        codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k", format="pcm", sample_rate=RATE)
+        connection = connect(codec, Deadline(10.0), ping_seconds=None)
+        it = SpeechSession(connection, 0.3, Format(RATE))
+        it.speak(["Hello there."], complete=True)
+        ends = Deadline(0.6)
+        while not ends.over:
+            wait(connection, [], ends.remaining())
+            assert list(it.pump()) == []
+        late.set()
+        assert it.failure is None and heard(it) == sound("late") and it.failure is None
         connection.abort()
 
 
