@@ -48,7 +48,7 @@ class Daemon:
     is handled and every record (a demonstration). ``frontends`` makes the doors for the outside, each with the inbox
     to report to. ``local`` is a local server that runs already and belongs to somebody else. ``captions`` is where
     finals go in captions mode; when its reader leaves, that is a ``Stop``. ``levels`` keeps volume and mutes.
-    ``reread`` reads the configuration again, after a SIGHUP, and raises ``ConfigError``.
+    ``reread`` reads the configuration again, after a SIGHUP, and raises ``ConfigError``; ``config`` is that in force.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Daemon:
         levels: Levels | None = None,
     ) -> None:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._config, self._service, self._watch = config, service, watch
+        self.config, self._service, self._watch = config, service, watch
         self._reread = reread
         self._own_server = LocalServer.of(own_server(config)) if local is None else None
         self._local = local or self._own_server
@@ -188,7 +188,7 @@ class Daemon:
 
     def _note(self, event: Event) -> None:
         self._condition.note(event)
-        journal.write(event, transcripts=self._config.logging.transcripts)
+        journal.write(event, transcripts=self.config.logging.transcripts)
         self._levels.note(event, self._parts.speaker, self._parts.microphone)
         self._absence.note(event)
         if self._captions is not None and isinstance(event, Heard) and event.text:
@@ -202,23 +202,23 @@ class Daemon:
             if self._reread is None:
                 raise ConfigError("there is no file that it was read from")
             report = of_reading(self._condition.reading + 1, self.inbox.put)
-            done = apply(self._config, self._reread(), self._parts, report, self._local_for)
+            done = apply(self.config, self._reread(), self._parts, report, self._local_for)
         except ConfigError as error:
             lines = str(error).splitlines()
             for line in lines:
                 log.error("the configuration is kept as it was: %s", safe(line, 500))
             self._condition.not_reloaded(lines[0] if len(lines) == 1 else f"{len(lines)} mistakes, first {lines[0]}")
         else:
-            self._config = done.config
+            self.config = done.config
             # Captions go on with the connection that they began with.
-            self._condition.reloaded(self._condition_services(), replaced=self._config.conversation.mode != "captions")
+            self._condition.reloaded(self._condition_services(), replaced=self.config.conversation.mode != "captions")
             journal.tell_reading(done.changed, done.waiting)
         status = self._said = self._status()
         self._service.ready(status.line)
         self._tell_frontends(status)
 
     def _condition_services(self) -> tuple[str, ...]:
-        return () if self._config.conversation.mode == "captions" else self._config.synthesis.services
+        return () if self.config.conversation.mode == "captions" else self.config.synthesis.services
 
     def _local_for(self, config: Config) -> LocalServer | None:
         """The local server, which is started where a new configuration is the first to need one, and begun anew where
@@ -279,7 +279,7 @@ class Daemon:
         could not be ended, which would keep the process for ever."""
         log.info("ending: %s", by)
         shares = Shares.of(
-            self._config.shutdown_seconds,
+            self.config.shutdown_seconds,
             local_server=self._own_server is not None,
             frontends=bool(self._frontends),
             captions=self._captions is not None,

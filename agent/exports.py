@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from agent.authorities import authorities
@@ -42,21 +43,25 @@ class Fetched:
 
 class Exporter:
     """Fetches the export of every session that is heard, each in a short-lived thread, and says in the log what came of
-    it. At most ``AT_ONCE`` at once: what comes beyond that is not fetched. ``watch`` never waits."""
+    it. At most ``AT_ONCE`` at once: what comes beyond that is not fetched. ``watch`` never waits. ``settings`` gives
+    those in force, which a reload changes; ``directory`` is for what they name no other for."""
 
-    def __init__(self, settings: Transcription, directory: Path) -> None:
+    def __init__(self, settings: Callable[[], Transcription], directory: Path) -> None:
         self._settings, self._directory = settings, directory
         self._threads: list[threading.Thread] = []
 
     def watch(self, event: object) -> None:
         """Takes any event; called from one thread."""
-        if not isinstance(event, Heard) or not event.export_id or self._settings.export_url is None:
+        if not isinstance(event, Heard) or not event.export_id:
+            return
+        settings = self._settings()
+        if settings.export_url is None:
             return
         self._threads = [each for each in self._threads if each.is_alive()]
         if len(self._threads) >= AT_ONCE:
             log.warning("an export was not fetched: %d are being fetched already", AT_ONCE)
             return
-        thread = threading.Thread(target=self._fetch, args=(event.export_id,), name="export", daemon=True)
+        thread = threading.Thread(target=self._fetch, args=(settings, event.export_id), name="export", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # the system gives us no more threads
@@ -69,9 +74,10 @@ class Exporter:
         for thread in self._threads:
             thread.join(deadline.remaining())
 
-    def _fetch(self, export_id: str) -> None:
+    def _fetch(self, settings: Transcription, export_id: str) -> None:
+        directory = Path(settings.export_directory or self._directory)
         try:
-            for line in fetch_export(self._settings, export_id, self._directory).lines():
+            for line in fetch_export(settings, export_id, directory).lines():
                 log.info("%s", safe(line, 500))
         except (AgentError, OSError) as error:
             log.warning("%s", safe(str(error), 500))

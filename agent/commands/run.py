@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from agent.assembly import make_frontends, require_keys
 from agent.config.model import Config
@@ -23,8 +22,8 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
     """``reread`` reads the configuration again, for SIGHUP."""
     require_keys(config)
     state = Paths.of(os.environ).state
-    exporter = Exporter(config.transcription, Path(config.transcription.export_directory or state))
-    code = Daemon(
+    exporter = Exporter(lambda: daemon.config.transcription, state)
+    daemon = Daemon(
         config,
         Service(os.environ),
         watch=exporter.watch,
@@ -32,6 +31,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
         captions=sys.stdout,
         reread=reread,
         levels=Levels(state / "levels.json", config.speaker.volume),
-    ).run()
+    )
+    code = daemon.run()
     exporter.close(Deadline(EXPORT_SECONDS))
     return code

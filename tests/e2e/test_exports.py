@@ -68,3 +68,33 @@ def test_the_daemon_fetches_what_is_exported_where_it_is_told_to(
     process.signal(signal.SIGTERM)
     assert process.end() == 0, process.errors
     assert sorted(path.suffix for path in (tmp_path / "kept").iterdir()) == [".json", ".wav"]
+
+
+def test_a_reload_says_where_exports_come_from_and_where_they_go(
+    agent: Start, configured: Callable[[str], str], tones: Wired, speech: Path, tmp_path: Path
+) -> None:
+    """The journal said that ``export_url`` and ``export_directory`` had changed, and exports went on as before."""
+    state = tmp_path / "state"
+    state.mkdir()
+    # What is heard waits until the configuration has been read again.
+    (state / "levels.json").write_text('{"configured": 100, "volume": 100, "microphone_muted": true}')
+
+    def written(exports: str) -> str:
+        return configured(
+            f"microphone: {{device: 'file:{speech}'}}\nspeaker: {{device: none}}\n"
+            f"control: {{socket: {tmp_path}/socket}}\nconversation: {{silence_seconds: 0.3}}\n"
+            f"responder: {{kind: none}}\nserver: {{start: false}}\nsynthesis: {{local: {{url: '{tones.ws}'}}}}\n"
+            f"transcription: {{url: '{tones.ws}/'{exports}}}\n"
+        )
+
+    process = agent("run", "--config", written(""), env={"STATE_DIRECTORY": str(state)})
+    process.stderr.await_text("ready: ")
+    config = written(f", export_url: '{tones.http}', export_directory: {tmp_path}/kept")
+    process.signal(signal.SIGHUP)
+    process.stderr.await_text("read again: transcription.export_url, transcription.export_directory")
+    assert agent("unmute", "microphone", "--config", config).end() == 0
+    process.stderr.await_text("export: ")
+    process.stderr.await_text(".wav")
+    process.signal(signal.SIGTERM)
+    assert process.end() == 0, process.errors
+    assert sorted(path.suffix for path in (tmp_path / "kept").iterdir()) == [".json", ".wav"]
