@@ -100,6 +100,7 @@ class Microphone(Worker):
     def _listen(self) -> None:
         """From one opening to the loss of the source, or to the end."""
         source = self._open()
+        self._outdated = None  # nothing was being recorded
         try:
             lost = 0
             while not self._stopped.is_set() and self._wanted.is_set():

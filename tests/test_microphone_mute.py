@@ -72,3 +72,18 @@ def test_a_muted_microphone_ends_when_it_is_stopped() -> None:
     began = time.monotonic()
     microphone.stop()
     assert microphone.join(Deadline(10.0)) and time.monotonic() - began < 2.0
+
+
+def test_a_standstill_while_it_is_muted_takes_nothing_of_what_is_heard_after() -> None:
+    """The first frame after the mute, hours later, became a gap by a standstill in which nothing was recorded."""
+    events, queue = Gathered(), FrameQueue(5.0)
+    microphone = Microphone(queue, Ears, events)
+    microphone.mute()
+    microphone.start()
+    frames_until(queue, b"\0")
+    microphone.begin_anew("a standstill of 60 s")
+    microphone.unmute()
+    frames_until(queue, b"\x01")
+    microphone.stop()
+    assert microphone.join(Deadline(20.0))
+    assert events.of(Gap) == []
