@@ -25,6 +25,10 @@ HEALTHY_SECONDS = 5.0
 AT_ONCE_SECONDS, AT_ONCE_TIMES = 1.0, 3
 """A connection that is dropped this soon, this many times in a row, is a refusal: so some services answer a bad key."""
 
+AT_ONCE_TIMES_PROVEN = 8
+"""The same where the key was good before: that many tries take half a minute, which is longer than a restart behind a
+proxy. After three, within a second, a service that had just begun to restart was left alone for a minute."""
+
 REFUSED_SECONDS = 60.0
 """A refusal that trying again does not change is tried again no sooner."""
 
@@ -81,6 +85,7 @@ class Standby:
         self._taken_since = 0.0  # the same of the one that was taken last
         self._not_before = 0.0
         self._dropped = 0
+        self._proven = False  # whether the service has ever done its work with this key
 
     @property
     def dialling(self) -> bool:
@@ -142,7 +147,7 @@ class Standby:
         if self._closed:
             return
         self._backoff.healthy()
-        self._dropped, self._not_before = 0, 0.0
+        self._dropped, self._not_before, self._proven = 0, 0.0, True
         if self.error is not None:
             self.error = None
             self._report(ServiceUp(self.service, self.tries))
@@ -243,7 +248,8 @@ class Standby:
             self._failed(error)
             return
         self._dropped = self._dropped + 1 if time.monotonic() - since < AT_ONCE_SECONDS else 0
-        if self._dropped >= AT_ONCE_TIMES and not error.permanent:
+        most = AT_ONCE_TIMES_PROVEN if self._proven else AT_ONCE_TIMES
+        if self._dropped >= most and not error.permanent:
             what = f"accepted {self._dropped} connections and dropped each at once: check api_key and url"
             error = ServiceError(self.service, what, permanent=True, status=error.status)
         self._failed(error)

@@ -194,6 +194,30 @@ def test_it_is_a_refusal_also_where_the_connections_were_taken_first() -> None:
         assert kit.standby.error is not None and kit.standby.error.permanent
 
 
+def test_a_service_that_worked_before_is_not_taken_for_one_that_refuses_the_key_while_it_restarts() -> None:
+    """Three connections that a restarting service dropped, within a second, were a minute without a voice."""
+    with Scripted(silent, *[hangs_up()] * 7, silent) as server, Kit(server.url) as kit:
+        kit.until(lambda: kit.ready)
+        taken = kit.standby.take()
+        assert taken is not None
+        taken.abort()
+        kit.standby.healthy()
+        kit.until(lambda: len(server.peers) == 9 and kit.ready)
+        assert kit.backoff.floors == [0.0] * 7
+        assert [event.permanent for event in kit.told if isinstance(event, ServiceDown)] == [False]
+
+
+def test_a_service_that_worked_before_and_drops_everything_for_long_refuses() -> None:
+    with Scripted(silent, hangs_up()) as server, Kit(server.url) as kit:
+        kit.until(lambda: kit.ready)
+        taken = kit.standby.take()
+        assert taken is not None
+        taken.abort()
+        kit.standby.healthy()
+        kit.until(lambda: kit.standby.error is not None and kit.standby.error.permanent)
+        assert kit.backoff.floors == [0.0] * 7 + [60.0]
+
+
 def test_a_key_that_cannot_be_read_is_permanent_and_ends_nothing() -> None:
     told: list[Event] = []
 
