@@ -204,20 +204,31 @@ class PacedSink:
 
 
 class _Recorder:
-    """A WAV file of one format, made of sound of any mono or stereo format."""
+    """A WAV file of one format, made of sound of any mono or stereo format. That it cannot be written is told once, by
+    an ``AudioError``: whoever closes it in the end has no second error from it, which would hide the first."""
 
     def __init__(self, path: Path, format: Format) -> None:
         self._writer = WavWriter(path, format)
+        self._told = False
         self.take(format)
 
     def take(self, format: Format) -> None:
         self._refit = Refit(format, self._writer.format)
 
     def write(self, pcm: bytes) -> None:
-        self._writer.write(self._refit.feed(pcm))
+        self._put(self._refit.feed(pcm))
 
     def flush(self) -> None:
-        self._writer.write(self._refit.finish())
+        self._put(self._refit.finish())
 
     def close(self) -> None:
         self._writer.close()
+
+    def _put(self, pcm: bytes) -> None:
+        if self._told:
+            return
+        try:
+            self._writer.write(pcm)
+        except AudioError:
+            self._told = True
+            raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import random
+import resource
 import threading
 import time
 from pathlib import Path
@@ -172,6 +173,23 @@ def test_no_speaker_swallows_in_real_time() -> None:
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="nowhere"):
         open_sink(f"file:{tmp_path / 'nowhere' / 'reply.wav'}", SPEECH, 0.02, 0.1)
+
+
+def test_a_recording_that_finds_no_more_room_is_told_once_and_closed_without_another_error(tmp_path: Path) -> None:
+    """The speaker, closing it, died of a second one: "write to closed file" was all that anybody was told."""
+    sink = open_sink(f"file:{tmp_path / 'heard.wav'}", SPEECH, 0.02, 0.0)
+    sink.write(bytes(SPEECH.bytes_of(0.02)))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(AudioError, match="cannot be written"):
+            for _ in range(50):
+                sink.write(bytes(SPEECH.bytes_of(0.02)))
+        sink.drop()
+        sink.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_recording_keeps_its_first_format_when_the_services_changes(tmp_path: Path) -> None:
