@@ -67,6 +67,11 @@ def test_the_examples_do_what_they_are_named_for() -> None:
     assert (speaker.conversation.mode, speaker.responder.kind) == ("assistant", "openai")
 
 
+def test_the_captions_set_no_turns_which_they_do_not_take() -> None:
+    """``turn_seconds: 60`` stood there and did nothing: captions are one stretch without an end."""
+    assert list(yaml.safe_load((CONFIG / "captions.yaml").read_text())["conversation"]) == ["mode"]
+
+
 def test_the_packaged_schema_is_the_one_that_is_printed() -> None:
     text = (CONFIG / "schema.json").read_text()
     assert text == schema_text()
