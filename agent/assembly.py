@@ -135,7 +135,6 @@ def make_recognizer(
     """``local`` is the local server of our own, ``None`` where there is none; so it is in all that follow."""
     from agent.recognizer import SETTLE_SECONDS, Recognizer
 
-    at_home = local is not None and points_at(config.transcription.url, config)
     return Recognizer(
         frames,
         ears,
@@ -143,7 +142,7 @@ def make_recognizer(
         report,
         captions=ears.patient,
         # Of a server of another make it is only known after the first session whether it forgets its last words.
-        settle_seconds=None if at_home else SETTLE_SECONDS if ears.patient else 0.0,
+        settle_seconds=None if hears_at_home(config, local) else SETTLE_SECONDS if ears.patient else 0.0,
         outage_seconds=config.microphone.outage_seconds,
     )
 
@@ -151,7 +150,7 @@ def make_recognizer(
 def make_transcription(config: Config, report: Callable[[Event], None], local: LocalServer | None) -> Standby:
     """A connection to the transcription service, dialled when it is wanted."""
     # Only an address of the local server's own is known better by the server itself: it may have taken any free port.
-    at_home = local is not None and points_at(config.transcription.url, config)
+    at_home = hears_at_home(config, local)
     service = TranscriptionService(config.transcription, own_url(config, local) if at_home else None)
     # Some servers know one client at a time: the next connection is dialled when the last has ended, not before.
     return warm(service, report, eager=False)
@@ -252,6 +251,11 @@ def own_server(config: Config) -> Server | None:
     if mode != "announce" and points_at(config.transcription.url, config):
         return config.server
     return replace(config.server, recognition="none") if speaks else None
+
+
+def hears_at_home(config: Config, local: LocalServer | None) -> bool:
+    """Whether the transcription service is the local server of our own."""
+    return local is not None and points_at(config.transcription.url, config)
 
 
 def points_at(url: str, config: Config) -> bool:

@@ -57,8 +57,8 @@ class Recognizer(Worker):
         self._frames, self._ears, self._standby = frames, ears, standby
         self._captions = captions
         self._outage_seconds, self._answer_seconds = outage_seconds, answer_seconds
-        self._mailbox: Mailbox[str | Hush | Standby] = Mailbox()
-        self._next_standby: Standby | None = None
+        self._mailbox: Mailbox[str | Hush | tuple[Standby, bool]] = Mailbox()
+        self._next: tuple[Standby, bool] | None = None
         self._stretches: deque[Stretch] = deque()
         self._session: HearingSession | None = None
         self._farewells = Farewells()
@@ -76,9 +76,10 @@ class Recognizer(Worker):
         """Opens or shuts the ear. While it is shut frames are passed over, and an unfinished stretch ends."""
         self._mailbox.put("open" if open else "shut")
 
-    def use(self, standby: Standby) -> None:
-        """Another service, from the next stretch on."""
-        self._mailbox.put(standby)
+    def use(self, standby: Standby, *, learns: bool) -> None:
+        """Another service, from the next stretch on. ``learns``: whether it may forget its last words, which is then
+        found out."""
+        self._mailbox.put((standby, learns))
 
     def begin_anew(self, by: str) -> None:
         """What was said before ``by`` is too old to be sent, or to be waited for by those who would answer it."""
@@ -131,11 +132,11 @@ class Recognizer(Worker):
             waits.append(self._session.next_timeout())
         return min(each for each in waits if each is not None)
 
-    def _read(self, letter: str | Hush | Standby) -> None:
-        if isinstance(letter, Standby):
-            if self._next_standby is not None:
-                self._farewells.retire(self._next_standby)
-            self._next_standby = letter
+    def _read(self, letter: str | Hush | tuple[Standby, bool]) -> None:
+        if isinstance(letter, tuple):
+            if self._next is not None:
+                self._farewells.retire(self._next[0])
+            self._next = letter
         elif isinstance(letter, Hush):
             self._begin_anew(letter.by)
         elif letter == "abort":
@@ -146,9 +147,10 @@ class Recognizer(Worker):
                 self._mark(self._ears.forget())
 
     def _change_over(self) -> None:
-        if self._next_standby is not None and not self._stretches and self._session is None:
+        if self._next is not None and not self._stretches and self._session is None:
             self._farewells.retire(self._standby)
-            self._standby, self._next_standby = self._next_standby, None
+            (self._standby, self._learns), self._next = self._next, None
+            self._settle_seconds = self._settle_seconds if self._learns else 0.0
             self._away_since = None
 
     # --- frames in
@@ -323,7 +325,7 @@ class Recognizer(Worker):
     def _leave(self) -> None:
         session, self._session = self._session, None
         self._leave_by.hasten(Deadline(GENTLE_SECONDS))  # and sooner where an abort comes meanwhile
-        standbys = [self._standby] if self._next_standby is None else [self._standby, self._next_standby]
+        standbys = [self._standby] if self._next is None else [self._standby, self._next[0]]
         said = self._farewells.part_all(session.connection if session else None, standbys, self._leave_by)
         if session is not None and self._stretches:
             for transcript in session.part(said):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from agent.assembly import Parts, make_services, make_transcription, require_keys
+from agent.assembly import Parts, hears_at_home, make_services, make_transcription, require_keys
 from agent.config.changes import changes
 from agent.config.model import Config
 from agent.events import Event, Volume
@@ -65,7 +65,8 @@ def apply(
     if parts.synthesizer is not None:
         parts.synthesizer.use(make_services(config, report, server), config.synthesis.first_audio_seconds)
     if parts.recognizer is not None and config.conversation.mode != "captions":
-        parts.recognizer.use(make_transcription(config, report, server))
+        learns = not hears_at_home(config, server)
+        parts.recognizer.use(make_transcription(config, report, server), learns=learns)
     if isinstance(parts.ears, Turns):
         parts.ears.retime(config.conversation.silence_seconds, config.conversation.turn_seconds)
     if parts.speaker is not None and config.speaker.volume != old.speaker.volume:

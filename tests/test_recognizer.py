@@ -18,7 +18,7 @@ from agent.connection import connect
 from agent.connection.standby import Standby
 from agent.events import Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechBegan, SpeechEnded
 from agent.protocols import transcription
-from agent.recognizer import Recognizer
+from agent.recognizer import SETTLE_SECONDS, Recognizer
 from agent.threads import Backoff, Deadline
 from agent.turns import Everything, Turns
 
@@ -37,6 +37,7 @@ class Service:
     ``dies_after``: a connection that has been given so many bytes hangs up; only the first ``deaths`` do. ``answers``:
     whether a final and an export ID follow ``eof``. ``final_each``: a final after so many bytes, ``final_words``: with
     a word that ends after half a second. ``breaks_at_eof``: the end mark is answered with the close code 1011.
+    ``forgets``: with the export ID alone.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Service:
         final_words: bool = False,
         partials: bool = True,
         breaks_at_eof: bool = False,
+        forgets: bool = False,
     ) -> None:
         self.heard: list[bytes] = []
         self.eofs: list[int] = []
@@ -56,7 +58,7 @@ class Service:
         self._dies_after, self._deaths, self._answers, self._final_each = dies_after, deaths, answers, final_each
         self._words = [{"word": "all", "start": 0.0, "end": 0.5, "conf": 1.0}] if final_words else []
         self._partials = partials
-        self._breaks_at_eof = breaks_at_eof
+        self._breaks_at_eof, self._forgets = breaks_at_eof, forgets
 
     def __call__(self, peer: Peer) -> None:
         peer.accept()
@@ -90,6 +92,9 @@ class Service:
                     self.eofs[mine] += 1
                 if self._breaks_at_eof:
                     peer.send(close_frame(1011))
+                elif self._forgets:
+                    peer.text("0b9fd2c1-5a1e-4c53-9f6e-1f7f0f1d2a3b")
+                    peer.send(close_frame(1000))
                 elif self._answers:
                     word = {"word": "all", "start": 0.0, "end": 0.5, "conf": 1.0}
                     peer.text(json.dumps({"result": [word], "text": f"all {len(self.heard[mine]) // FRAME} frames"}))
@@ -106,7 +111,15 @@ class Service:
 
 
 class Stage:
-    def __init__(self, script: object, *, captions: bool, outage_seconds: float, answer_seconds: float) -> None:
+    def __init__(
+        self,
+        script: object,
+        *,
+        captions: bool,
+        outage_seconds: float,
+        answer_seconds: float,
+        settle_seconds: float | None,
+    ) -> None:
         self.server = Scripted(script)  # type: ignore[arg-type]
         self.server.__enter__()
         self.events = Gathered()
@@ -118,6 +131,7 @@ class Stage:
 
         backoff = Backoff(0.01, 0.05, seed=1)
         standby = Standby("transcription", open, self.events, eager=False, backoff=backoff, dial_seconds=2.0)
+        self.other = Standby("transcription", open, self.events, eager=False, backoff=backoff, dial_seconds=2.0)
         turns = Turns(any, silence_seconds=0.3, turn_seconds=30.0, pre_roll_seconds=0.0)
         self.recognizer = Recognizer(
             self.frames,
@@ -127,6 +141,7 @@ class Stage:
             captions=captions,
             outage_seconds=outage_seconds,
             answer_seconds=answer_seconds,
+            settle_seconds=settle_seconds,
         )
         self.recognizer.start()
 
@@ -149,9 +164,17 @@ def stage() -> Iterator[Callable[..., Stage]]:
     stages: list[Stage] = []
 
     def build(
-        script: object, *, captions: bool = False, outage_seconds: float = 30.0, answer_seconds: float = 20.0
+        script: object,
+        *,
+        captions: bool = False,
+        outage_seconds: float = 30.0,
+        answer_seconds: float = 20.0,
+        settle_seconds: float | None = 0.0,
     ) -> Stage:
-        stages.append(Stage(script, captions=captions, outage_seconds=outage_seconds, answer_seconds=answer_seconds))
+        kept, answer = outage_seconds, answer_seconds
+        stages.append(
+            Stage(script, captions=captions, outage_seconds=kept, answer_seconds=answer, settle_seconds=settle_seconds)
+        )
         return stages[-1]
 
     yield build
@@ -429,3 +452,14 @@ def test_after_a_standstill_captions_go_on_and_what_was_sent_is_not_sent_again(s
     assert second == b"".join(frames(5, 5)), "only what came after it is sent again"
     (gap,) = it.events.of(Gap)
     assert (gap.start_seconds, gap.seconds) == (0.0, pytest.approx(0.5)) and "broke off" in gap.reason
+
+
+def test_a_service_that_comes_with_a_reload_is_found_to_forget_its_last_words(stage: Callable[..., Stage]) -> None:
+    """The daemon had begun with its own server, which forgets nothing; from the one that a reload brought it lost the
+    last words of every turn, until it was restarted."""
+    it = stage(Service(forgets=True), settle_seconds=None)
+    it.recognizer.use(it.other, learns=True)
+    it.hear(*frames(0, 10), SILENCE, SILENCE, SILENCE)
+    it.events.await_first(Heard)
+    assert it.recognizer._settle_seconds == SETTLE_SECONDS
+    it.end()
