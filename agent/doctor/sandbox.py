@@ -89,7 +89,10 @@ def program(unit: str, arguments: Sequence[str]) -> list[str]:
     """What the unit starts, with ``doctor`` in the place of ``run``; a configuration that it names is examined, unless
     ``arguments`` name another."""
     started = [line.partition("=")[2] for line in _service(unit) if line.startswith("ExecStart=")]
-    words = shlex.split(next((line for line in reversed(started) if line), "")) or [""]
+    try:
+        words = shlex.split(next((line for line in reversed(started) if line), "")) or [""]
+    except ValueError:
+        words = [""]  # a quote that is not closed: systemd starts nothing either, and its state says so
     words[0] = words[0].lstrip("@-:+!|")
     if "run" not in words:
         return [sys.argv[0], "doctor", HERE, *arguments]

@@ -218,6 +218,7 @@ def test_the_sandbox_is_that_of_the_unit_without_what_would_disturb_the_daemon()
         ("/opt/va/run --config /etc/x.yaml", [], None),
         ("/a run --config /etc/x.yaml", [], "/a doctor --here --config /etc/x.yaml"),
         ("/a run --config /etc/x.yaml", ["--config", "/y"], "/a doctor --here --config /y"),
+        ('/a run --config "/etc/x.yaml', [], None),  # it was a traceback; systemd starts nothing and says so
     ],
 )
 def test_the_program_is_that_of_the_unit(starts: str, arguments: list[str], wanted: str | None) -> None:
