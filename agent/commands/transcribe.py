@@ -16,7 +16,7 @@ from agent.commands.servers import local_server
 from agent.commands.signals import hush_signals
 from agent.config.model import Config
 from agent.errors import AgentError, ServiceError
-from agent.events import DeviceBack, DeviceLost, Died, Event, Gap, Heard, Partial, ServiceDown, Stop
+from agent.events import DeviceBack, DeviceLost, Died, Event, Gap, Heard, Partial, ServiceDown, ServiceUp, Stop
 from agent.exports import fetch_export
 from agent.local_server import LocalServer
 from agent.patience import impatient
@@ -56,6 +56,8 @@ class _Transcribing:
         self._supervisor = Supervisor(workers)
         self._error: AgentError | None = None
         self._heard_anything = False
+        self._down: ServiceError | None = None
+        self._patience = Deadline(None)  # for a service that was there and has gone
 
     def run(self) -> int:
         signals = hush_signals(self._inbox.put)
@@ -66,6 +68,8 @@ class _Transcribing:
                 ended = self._handle(self._inbox.get(timeout=0.5))
             except queue.Empty:
                 ended = not self._recognizer.alive
+            if self._patience.over and self._error is None:
+                self._error = self._down
         if self._error is not None:
             self._recognizer.abort()  # whoever cannot go on has nothing to wait for
         stuck = self._supervisor.stop(Deadline(self._config.shutdown_seconds), self._tend, lambda: None)
@@ -94,10 +98,15 @@ class _Transcribing:
             case Gap(start, seconds, reason) if self._error is None:
                 print(f"{seconds:.2f} s of sound are missing from {start:.1f} s on: {reason}", file=sys.stderr)
             case ServiceDown(service, reason, permanent):
+                self._down = ServiceError(service, reason.removeprefix(f"{service}: "), permanent=permanent)
                 if permanent or not self._heard_anything:
-                    self._error = ServiceError(service, reason.removeprefix(f"{service}: "), permanent=permanent)
+                    self._error = self._down
                 else:
                     print(reason, file=sys.stderr)
+                    if self._source is not None:  # what is read from a file or a pipe has an end, and so has its reader
+                        self._patience = Deadline(self._config.microphone.outage_seconds)
+            case ServiceUp():
+                self._patience = Deadline(None)
             case DeviceLost(which, reason):
                 print(f"no {which}: {safe(reason)}; waiting for it", file=sys.stderr)
             case DeviceBack(which, seconds):

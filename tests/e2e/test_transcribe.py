@@ -227,3 +227,20 @@ def test_where_nobody_recognises_the_last_line_says_how_that_is_mended(
         process = agent("transcribe", "--config", configured(configuration(server)), str(tmp_path / "asked.wav"))
         assert process.end() == 69
     assert "start it with --recognition auto" in process.errors.splitlines()[-1]
+
+
+def test_a_service_that_goes_in_the_middle_and_stays_away_is_not_waited_for_without_end(
+    agent: Start, configured: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Nobody was there any more, stdin had ended, and the command waited for ever."""
+    script = tmp_path / "script.txt"
+    script.write_text("what time is it\n")
+    arguments = ("--speech", "tone", "--recognition", "script", "--script", str(script))
+    with Wired(tmp_path / "server", *arguments) as server:
+        config = configured(f"transcription: {{url: '{server.ws}/'}}\nmicrophone: {{outage_seconds: 1}}\n")
+        process = agent("transcribe", "--config", config, "-", stdin=True)
+        process.write(tone.pcm("one two three four", 16000) + bytes(64000))
+        process.stdout.await_text("what time is it")
+    process.close_stdin()
+    assert process.end() == 69, process.errors
+    assert process.lines_of_error()[-1].startswith("voice-agent: transcription: ")
