@@ -459,7 +459,8 @@ def test_a_service_that_comes_with_a_reload_is_found_to_forget_its_last_words(st
     last words of every turn, until it was restarted."""
     it = stage(Service(forgets=True), settle_seconds=None)
     it.recognizer.use(it.other, learns=True)
-    it.hear(*frames(0, 10), SILENCE, SILENCE, SILENCE)
-    it.events.await_first(Heard)
+    for turn in (1, 2):  # the first may have begun with the service before
+        it.hear(*frames(0, 10), SILENCE, SILENCE, SILENCE)
+        it.events.await_first(Heard, turn)
     assert it.recognizer._settle_seconds == SETTLE_SECONDS
     it.end()
