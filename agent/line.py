@@ -84,22 +84,19 @@ def _pools(line: Line) -> dict[str, Any]:
     from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
     from urllib3.connection import HTTPConnection, HTTPSConnection
 
-    class Plain(HTTPConnection):
-        def _new_conn(self) -> Any:
-            made = super()._new_conn()
-            line.hold(made.fileno())
-            return made
+    def held(connection: Any) -> Any:
+        class Held(connection):  # type: ignore[misc]
+            def _new_conn(self) -> Any:
+                made = super()._new_conn()
+                line.hold(made.fileno())
+                return made
 
-    class Encrypted(HTTPSConnection):
-        def _new_conn(self) -> Any:
-            made = super()._new_conn()
-            line.hold(made.fileno())
-            return made
+        return Held
 
     class PlainPool(HTTPConnectionPool):
-        ConnectionCls = Plain
+        ConnectionCls = held(HTTPConnection)
 
     class EncryptedPool(HTTPSConnectionPool):
-        ConnectionCls = Encrypted
+        ConnectionCls = held(HTTPSConnection)
 
     return {"http": PlainPool, "https": EncryptedPool}
