@@ -97,7 +97,7 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """More of the text of an announcement that comes piece by piece, whether it is being said or still waits."""
+    """More of the text of an utterance that comes piece by piece, whether it is being said or still waits."""
 
     utterance: str
     text: str
@@ -105,7 +105,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """The text of an announcement that came piece by piece is whole."""
+    """The text of an utterance that came piece by piece is whole."""
 
     utterance: str
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.connection.standby import Standby
-from agent.events import Utterance
+from agent.events import Complete, Piece, Utterance
 from agent.records import dataclass
 
 
@@ -12,21 +12,6 @@ class Begin:
     """A new utterance, which waits for its turn."""
 
     utterance: Utterance
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """More of the text of an utterance."""
-
-    utterance: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Complete:
-    """The text of an utterance is all there."""
-
-    utterance: str
 
 
 @dataclass(frozen=True, slots=True)

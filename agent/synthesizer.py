@@ -11,10 +11,10 @@ from agent.connection.farewells import ABORT_SECONDS, GENTLE_SECONDS, Farewells,
 from agent.connection.standby import Standby
 from agent.connection.waiting import wait
 from agent.errors import AudioError, ServiceError
-from agent.events import AudioArrived, Cancelled, Event, Spoken, Unspoken, Utterance
+from agent.events import AudioArrived, Cancelled, Complete, Event, Piece, Spoken, Unspoken, Utterance
 from agent.job import Job
 from agent.lineup import Lineup
-from agent.orders import Begin, Complete, End, Hush, Order, Piece, Use
+from agent.orders import Begin, End, Hush, Order, Use
 from agent.passages import Passages
 from agent.speech import SpeechSession
 from agent.threads import Deadline, Mailbox, Worker
