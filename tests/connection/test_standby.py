@@ -358,5 +358,5 @@ def test_one_that_is_not_trusted_any_more_gets_its_end_mark_and_another_is_diall
         assert kit.standby.waitables()[1] is not first and kit.told == []
         assert kit.standby.take() is not None
         kit.standby.renew()  # who needs just one has it: none is dialled for nobody
-        assert not kit.standby.dialling and len(said) == 2
+        assert not kit.standby.dialling and len(server.peers) == 2
     assert said[0] == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
