@@ -41,6 +41,8 @@ _CERTIFICATES = {
 }
 _NOT_YET_VALID = 9
 
+_CHECKED = ("upgrade", "connection", "sec-websocket-accept")
+
 
 def dial(
     handshake: Handshake,
@@ -239,7 +241,9 @@ class _Head:
     """The socket as the library sees it during the upgrade: one deadline over all, and only so many bytes.
 
     It reads exactly the head of the answer, so that the first frame stays in the socket, and the body of a refusal,
-    which the library would read without limit, is never read. Cookies are held back: the library would keep them.
+    which the library would read without limit, is never read. The library is shown what it checks and no more, on one
+    line each: it takes a folded header, one that comes twice, a byte beyond ASCII or an interim answer for an invalid
+    upgrade, and it would keep cookies.
     """
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
@@ -275,7 +279,8 @@ class _Head:
         self._sock.close()
 
     def _read(self) -> bytes:
-        kept, line, total = bytearray(), bytearray(), 0
+        lines: list[str] = []
+        line, total = bytearray(), 0
         while True:
             self._sock.settimeout(_left(self._deadline))
             letter = self._sock.recv(1)
@@ -286,19 +291,32 @@ class _Head:
                 self.too_long = True
                 raise ConnectionAbortedError("too long an answer")
             line += letter
-            if letter == b"\n":
-                if self._keep(line):
-                    kept += line
-                if not line.strip():
-                    return bytes(kept)
-                line.clear()
+            if letter != b"\n":
+                continue
+            if line.strip():
+                lines.append(line.decode("latin-1").rstrip())
+            elif self._understand(lines):
+                return "\r\n".join([lines[0] if lines else "", *self._shown(), "", ""]).encode("ascii", "replace")
+            else:
+                lines = []
+            line.clear()
 
-    def _keep(self, line: bytearray) -> bool:
-        text = line.decode("latin-1").strip()
-        if self.status is None:
-            number = text.split(" ", 2)[1:2]
-            self.status = int(number[0]) if number and number[0].isascii() and number[0].isdecimal() else None
-            return True
-        name, _, value = text.partition(":")
-        self.headers[name.strip().lower()] = value.strip()
-        return name.strip().lower() != "set-cookie"
+    def _understand(self, lines: list[str]) -> bool:
+        """Takes status and headers from one head; ``False`` where the real one is still to come (RFC 9110, 15.2)."""
+        number = lines[0].strip().split(" ", 2)[1:2] if lines else []
+        self.status = int(number[0]) if number and number[0].isascii() and number[0].isdecimal() else None
+        self.headers = {}
+        name = ""
+        for line in lines[1:]:
+            if line[0] in " \t":  # a folded line goes on with the one before (RFC 9112, 5.2)
+                value = f"{self.headers.get(name, '')} {line.strip()}"
+            else:
+                name, _, value = line.partition(":")
+                name = name.strip().lower()
+                if name in self.headers:
+                    value = f"{self.headers[name]}, {value.strip()}"
+            self.headers[name] = value.strip()
+        return self.status is None or self.status == 101 or not 100 <= self.status < 200
+
+    def _shown(self) -> list[str]:
+        return [f"{name}: {self.headers[name]}" for name in _CHECKED if name in self.headers]

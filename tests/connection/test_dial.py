@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import os
 import resource
 import socket
@@ -332,6 +334,57 @@ def test_garbage_instead_of_an_answer_is_one_sentence(answer: bytes) -> None:
 
     with Scripted(script) as server:
         refused(server.url)
+
+
+_UPGRADE = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        _UPGRADE + "X-Via: one,\r\n\ttwo\r\nConnection:\r\n Upgrade\r\nSec-WebSocket-Accept:\r\n\t{accept}",
+        _UPGRADE + "Set-Cookie: a=b;\r\n path=/\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}",
+        _UPGRADE + "Connection: Upgrade\r\nConnection: keep-alive\r\nSec-WebSocket-Accept: {accept}",
+        _UPGRADE + "Connection: Upgrade\r\nServer: \xe4\xf6\r\nSec-WebSocket-Accept: {accept}",
+        "HTTP/1.1 101 ge\xe4ndert\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}",
+        "HTTP/1.1 101\r\nuPGRADE:WebSocket\r\nCONNECTION:x, uPgRaDe \r\nsec-websocket-ACCEPT:\t{accept}\t\r\nX:",
+        "HTTP/1.1 103 Early Hints\r\nUpgrade: h2c\r\n\r\n"
+        + _UPGRADE
+        + "Connection: Upgrade\r\nSec-WebSocket-Accept: {accept}",
+    ],
+    ids=[
+        "folded",
+        "folded cookie",
+        "two lines",
+        "beyond ASCII",
+        "status beyond ASCII",
+        "odd case",
+        "after an interim one",
+    ],
+)
+def test_an_upgrade_that_is_odd_but_right_is_taken(head: str) -> None:
+    """All of them are HTTP as it is written; the library calls most of them invalid, and no service was reached."""
+
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        key = (peer.header("Sec-WebSocket-Key") or "") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+        peer.send(head.format(accept=accept).encode("latin-1") + b"\r\n\r\n" + frame(TEXT, b"hello"))
+        peer.read_all()
+
+    with Scripted(script) as server, contextlib.closing(dial(Handshake(server.url), "plain", Deadline(20))) as sock:
+        sock.settimeout(20)
+        assert sock.recv(7, socket.MSG_WAITALL) == frame(TEXT, b"hello")
+
+
+def test_interim_answers_without_end_are_cut_off() -> None:
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        while True:
+            peer.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+
+    with Scripted(script) as server:
+        assert str(HEAD_BYTES) in str(refused(server.url))
 
 
 def test_an_extension_that_nobody_asked_for_is_refused() -> None:
