@@ -186,7 +186,7 @@ class Recognizer(Worker):
         if not self._ears.patient:
             self._hang_up()
             while self._stretches:
-                self._finish(self._stretches.popleft())
+                self._give_up(self._stretches.popleft(), by)
         self._standby.renew()
 
     def _mark(self, marks: list[Began | Said | Over]) -> None:
@@ -278,8 +278,11 @@ class Recognizer(Worker):
             stretch.partial = transcript.text
             self.report(Partial(stretch.so_far()))
             return
-        stretch.partial = ""
         self._well()
+        self._take_down(stretch, transcript)
+
+    def _take_down(self, stretch: Stretch, transcript: Transcript) -> None:
+        stretch.partial = ""
         if self._captions:
             self.report(heard([transcript]))
         else:
@@ -292,7 +295,7 @@ class Recognizer(Worker):
     def _finish(self, stretch: Stretch, export_id: str | None = None) -> None:
         """The stretch has its transcript, or will never have one: the one ``Heard`` of it."""
         if stretch.partial:
-            self._understand(stretch, Transcript(stretch.partial, final=True))  # the last partial counts
+            self._take_down(stretch, Transcript(stretch.partial, final=True))  # the last partial counts
         if not self._captions:
             self.report(heard(stretch.finals or stretch.kept, export_id))
         elif export_id:
@@ -301,6 +304,8 @@ class Recognizer(Worker):
     def _give_up(self, stretch: Stretch, reason: str) -> None:
         for gap in stretch.given_up():
             self.report(Gap(*gap, reason))
+        if not self._captions:
+            stretch.keep()
         self._finish(stretch)
 
     def _lose(self, stretch: Stretch, reason: str, *, permanent: bool = False) -> None:
@@ -310,7 +315,7 @@ class Recognizer(Worker):
         stretch.lose()
         if not self._captions:
             # A turn is transcribed anew as a whole; captions have already been given out and are only continued.
-            stretch.kept, stretch.finals = stretch.finals or stretch.kept, []
+            stretch.keep()
         self._hang_up()
 
     def _hang_up(self) -> None:

@@ -55,6 +55,13 @@ class Stretch:
         self.losses = self.losses + 1 if self.confirmed_seconds <= self.lost_at_seconds else 1
         self.lost_at_seconds = self.confirmed_seconds
 
+    def keep(self) -> None:
+        """What the connection at hand has understood is kept, should no other come. It begins from the start each time,
+        so of two the longer one got further."""
+        understood = [*self.finals, *([Transcript(self.partial, final=True)] if self.partial else [])]
+        self.kept = max(self.kept, understood, key=lambda finals: sum(len(final.text) for final in finals))
+        self.finals, self.partial = [], ""
+
     def kept_from(self) -> float:
         """Where what would be sent again begins, in seconds since the beginning of the stretch."""
         return self.sent_seconds - self.sent.held_seconds

@@ -269,6 +269,31 @@ def test_a_service_that_is_not_there_leaves_a_gap_and_an_empty_transcript(
     assert gap.seconds == pytest.approx(0.8) and "transcription" in gap.reason
 
 
+def test_what_a_service_had_understood_before_it_went_for_good_is_kept_whole_and_it_is_not_called_back(
+    stage: Callable[..., Stage],
+) -> None:
+    """The last partial took the place of the finals before it when a turn was given up, and counted as an answer: the
+    service that could not be reached was reported to be back."""
+    taken = threading.Semaphore(1)
+
+    def leaves(peer: Peer) -> None:
+        if not taken.acquire(blocking=False):
+            refuses("500 Oops")(peer)
+            return
+        peer.accept()
+        for opcode, _ in iter(peer.read_frame, (-1, b"")):
+            if opcode == BINARY:
+                peer.text(json.dumps({"result": [], "text": "turn on"}))
+                peer.text(json.dumps({"partial": "the light"}))
+                return
+
+    it = stage(leaves, outage_seconds=1.0)
+    it.hear(*frames(0, 5), SILENCE, SILENCE, SILENCE)
+    assert it.events.await_first(Heard).text == "turn on the light"
+    it.end()
+    assert it.events.of(ServiceDown) and it.events.of(ServiceUp) == []
+
+
 def test_while_the_ear_is_shut_nothing_is_heard_and_an_unfinished_turn_ends(stage: Callable[..., Stage]) -> None:
     service = Service()
     it = stage(service)
