@@ -238,7 +238,7 @@ class Daemon:
         if isinstance(action, Record):
             self._record(action)
         else:
-            do(action, self._parts, self._absence, self.inbox.put)
+            do(action, self._parts, self._absence, self.inbox.put, transcripts=self.config.logging.transcripts)
 
     def _record(self, record: Record) -> None:
         utterance = record.utterance

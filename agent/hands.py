@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from agent import journal
 from agent.absence import Absence
 from agent.assembly import Parts
 from agent.conversation import Action, Ask, Finish, Forget, Listen, Record, Say, Silence, Speak
@@ -20,8 +21,11 @@ def begin_anew(parts: Parts, by: str) -> None:
         parts.synthesizer.hush(by, renew=True)
 
 
-def do(action: Action, parts: Parts, absence: Absence, report: Callable[[Event], None]) -> None:
-    """A ``Record`` is nothing that a part could do: it means nothing here."""
+def do(
+    action: Action, parts: Parts, absence: Absence, report: Callable[[Event], None], *, transcripts: bool = False
+) -> None:
+    """A ``Record`` is nothing that a part could do: it means nothing here. ``transcripts``: what is said is written
+    into the log."""
     match action:
         case Ask(turn, text):
             assert parts.responder is not None
@@ -35,9 +39,13 @@ def do(action: Action, parts: Parts, absence: Absence, report: Callable[[Event],
                 report(Cancelled(utterance.id, "the mode, which only listens"))
             else:
                 parts.synthesizer.begin(utterance)
+                if transcripts and utterance.text is not None:
+                    journal.tell_text(utterance.id, utterance.text)
         case Say(utterance, text):
             if parts.synthesizer is not None:
                 parts.synthesizer.say(utterance, text)
+                if transcripts:
+                    journal.tell_text(utterance, text)
         case Finish(utterance):
             if parts.synthesizer is not None:
                 parts.synthesizer.complete(utterance)

@@ -34,6 +34,12 @@ def write(event: Event, *, transcripts: bool) -> None:
             log.warning("the sound came too late %d times; %.2f s of silence were put in", underruns, silence)
 
 
+def tell_text(utterance: str, text: str) -> None:
+    """What is to be said, as it is given to the synthesizer: for whoever has asked for it to be written down."""
+    if text.strip():
+        log.info("%s: says %s", utterance, safe(text.strip(), 500), extra={"utterance": utterance})
+
+
 def tell_reading(changed: Sequence[str], waiting: Sequence[str]) -> None:
     """What a configuration that was read again has changed, and what of it waits for a restart."""
     if changed or not waiting:

@@ -100,6 +100,28 @@ def test_an_announcement_is_said_and_recorded_as_played(server: Running) -> None
     assert it.records == [("a", "played")]
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_what_is_heard_and_said_stands_in_the_log_where_that_is_asked_for_and_nowhere_else(
+    server: Running, tmp_path: Path, caplog: pytest.LogCaptureFixture, wanted: bool
+) -> None:
+    """``logging.transcripts`` promised both, and only what was heard was written."""
+    write_wav(tmp_path / "question.wav", bytes(16000) + tone.pcm("a b c d e f", 16000))
+    config = configuration(server, "assistant", f"file:{tmp_path}/question.wav", fallback="It is late.")
+    config = replace(config, logging=replace(config.logging, transcripts=wanted))
+
+    def when(event: Event | Record) -> Event | None:
+        if isinstance(event, Reply):
+            return Announce(Utterance("a", "Dinner."))
+        return Stop("test") if isinstance(event, Record) and event.utterance.id == "a" else None
+
+    it = Watched(config, when)
+    with caplog.at_level("DEBUG"):
+        assert it.run() == 0
+    told = [record.getMessage() for record in caplog.records]
+    for words in ("what time is it", "says It is late.", "a: says Dinner."):
+        assert any(words in line for line in told) == wanted, (words, told)
+
+
 def test_a_question_is_heard_answered_and_said(server: Running, tmp_path: Path) -> None:
     write_wav(tmp_path / "question.wav", bytes(16000) + tone.pcm("a b c d e f", 16000))
     config = configuration(server, "assistant", f"file:{tmp_path}/question.wav", fallback="It is late.")
