@@ -152,6 +152,7 @@ class Scripted:
         self.arrived = threading.Semaphore(0)
         self._errors: list[BaseException] = []
         self._threads: list[threading.Thread] = []
+        self._beginning = threading.Lock()
         self._accepter = threading.Thread(target=self._accept, name="scripted")
 
     @property
@@ -183,7 +184,9 @@ class Scripted:
 
     def join(self) -> None:
         """Waits until every script that has begun is done."""
-        for thread in list(self._threads):
+        with self._beginning:
+            begun = list(self._threads)
+        for thread in begun:
             thread.join(PATIENCE_SECONDS)
 
     def _accept(self) -> None:
@@ -197,8 +200,9 @@ class Scripted:
             peer = Peer(sock, len(self.peers), self.over)
             self.peers.append(peer)
             thread = threading.Thread(target=self._play, args=(peer,), name=f"scripted {peer.index}")
-            self._threads.append(thread)
-            thread.start()
+            with self._beginning:  # a thread that was not started cannot be joined
+                self._threads.append(thread)
+                thread.start()
             self.arrived.release()
 
     def _play(self, peer: Peer) -> None:
