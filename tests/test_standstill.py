@@ -11,7 +11,7 @@ from agent import standstill
 from agent.standstill import Standstill
 from agent.threads import Deadline, Worker
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 
 
 class Clock:
@@ -66,15 +66,17 @@ def test_time_that_the_machine_slept_counts(monkeypatch: pytest.MonkeyPatch) -> 
     """The monotonic clock leaves it out: in the morning the rest of last night's sentence was said."""
     told: list[str] = []
     still = Standstill(told.append)
-    still.look()
-    awake, asked = time.clock_gettime, time.monotonic()
+    hours = [0.0, 8.0]
+    boot = time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    def slept(clock: int) -> float:
-        return awake(clock) + (8 * 3600.0 if clock == time.CLOCK_BOOTTIME else 0.0)
+    def clocks(clock: int) -> float:
+        assert clock == time.CLOCK_BOOTTIME, "no other one counts it"
+        return boot + 3600.0 * hours.pop(0)
 
-    monkeypatch.setattr(standstill.time, "clock_gettime", slept)
+    monkeypatch.setattr(standstill.time, "clock_gettime", clocks)
     still.look()
-    assert told == ["a standstill of 28800 s"] and time.monotonic() - asked < 60.0
+    still.look()
+    assert told == ["a standstill of 28800 s"]
 
 
 def test_nobody_goes_on_before_what_is_old_has_been_dropped() -> None:

@@ -23,12 +23,13 @@ class Sleeper(Worker):
 
     def __init__(self) -> None:
         super().__init__("sleeper", lambda event: None)
-        self.leave = threading.Event()
+        self.hangs, self.leave = threading.Event(), threading.Event()
 
     def run(self) -> None:
         self.hang_in_a_call()
 
     def hang_in_a_call(self) -> None:
+        self.hangs.set()
         self.leave.wait(60)
 
     def stop(self) -> None:
@@ -48,6 +49,7 @@ class Stage:
         self.supervisor = Supervisor([self.worker])
         self.watchdog = Watchdog(Service({"NOTIFY_SOCKET": str(folder / "notify")}), [self.supervisor], self.stream)
         self.supervisor.start()
+        assert self.worker.hangs.wait(20.0)
 
     def petted(self) -> int:
         count = 0
