@@ -8,16 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tools.scripted import Peer, Scripted, polite, refuses
+from tools.scripted import Peer, Script, Scripted, polite, refuses
 
 from agent.config.model import Config
 from agent.reload import in_force
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 QUIET = "microphone: {device: none}\nspeaker: {device: none}\nconversation: {mode: announce}\n"
 
 
@@ -95,15 +96,25 @@ def speaking(server: Scripted, key: str, *more: str) -> str:
 
 
 def test_a_good_file_changes_keys_and_settings_in_place_and_names_what_waits(daemon: Running) -> None:
-    with Scripted(refuses("401 Unauthorized"), polite) as server:
+    asked = threading.Semaphore(0)  # once a request has been read whole
+
+    def told(answer: Script) -> Script:
+        def script(peer: Peer) -> None:
+            peer.read_request()
+            asked.release()
+            answer(peer)
+
+        return script
+
+    with Scripted(told(refuses("401 Unauthorized")), told(polite)) as server:
         daemon.start(speaking(server, "old-key-0123"))
         assert "neuphonic refused the key" in daemon.until(lambda words: "refused" in words)
-        told = daemon.reload(
+        words = daemon.reload(
             speaking(server, "new-key-4567", "logging: {level: debug}", "server: {port: 8399}")
         )
-        assert told == "READY=1\nSTATUS=ready to speak"
-        assert server.arrived.acquire(timeout=PATIENCE_SECONDS)
-        assert server.arrived.acquire(timeout=PATIENCE_SECONDS)  # at once, although a refusal waits for a minute
+        assert words == "READY=1\nSTATUS=ready to speak"
+        assert asked.acquire(timeout=PATIENCE_SECONDS)
+        assert asked.acquire(timeout=PATIENCE_SECONDS)  # at once, although a refusal waits for a minute
         assert daemon.stop() == 0
     assert server.peers[0].header("x-api-key") == "old-key-0123"
     assert server.peers[1].header("x-api-key") == "new-key-4567"
@@ -136,14 +147,16 @@ def test_a_bad_file_changes_nothing_and_every_mistake_is_told(daemon: Running, t
 
 def test_who_is_replaced_is_told_that_nothing_more_comes(daemon: Running) -> None:
     said: list[list[tuple[int, bytes]]] = []
+    listens = threading.Event()
 
     def listener(peer: Peer) -> None:
         peer.accept()
+        listens.set()
         said.append(peer.read_all())
 
     with Scripted(listener) as old, Scripted(polite) as new:
         daemon.start(speaking(old, "old-key-0123"))
-        assert old.arrived.acquire(timeout=PATIENCE_SECONDS)
+        assert listens.wait(PATIENCE_SECONDS)
         daemon.reload(speaking(new, "old-key-0123"))
         assert new.arrived.acquire(timeout=PATIENCE_SECONDS)
         old.join()

@@ -18,6 +18,8 @@ from agent.responders.command import Command
 from agent.responders.echo import Echo
 from agent.threads import Deadline
 
+PATIENCE_SECONDS = 60.0
+
 
 class Scripted:
     """Answers that wait for the test: each piece is given when the test puts it, an exception is raised."""
@@ -59,7 +61,7 @@ class Inbox:
         self.put = self._events.put
 
     def next(self) -> Event:
-        return self._events.get(timeout=20)
+        return self._events.get(timeout=PATIENCE_SECONDS)
 
     def rest(self) -> list[Event]:
         found = []
@@ -77,7 +79,7 @@ def running(answers: Answers, first_word_seconds: float | None = None) -> Iterat
         yield responder, inbox
     finally:
         responder.abort()
-        assert responder.join(Deadline(10))
+        assert responder.join(Deadline(PATIENCE_SECONDS))
 
 
 def test_every_question_gets_its_pieces_and_one_end() -> None:
@@ -117,7 +119,7 @@ def test_an_answer_whose_first_word_does_not_come_is_given_up() -> None:
         responder.ask(1, "x")
         answers.pieces.put(" \n")  # no word
         assert inbox.next() == ReplyEnded(1, "the first word of the answer did not come within 0.2 s")
-        assert answers.broken_off.wait(20)
+        assert answers.broken_off.wait(PATIENCE_SECONDS)
 
 
 def test_once_the_first_word_is_there_the_rest_has_its_time() -> None:
@@ -153,7 +155,7 @@ def test_a_cancelled_turn_is_silent_from_then_on_and_still_ends_once() -> None:
         responder.cancel(1)
         answers.pieces.put("Not heard.")
         assert inbox.next() == ReplyEnded(1)
-        assert answers.broken_off.wait(5)
+        assert answers.broken_off.wait(PATIENCE_SECONDS)
         assert inbox.rest() == []
 
 
@@ -163,7 +165,7 @@ def test_a_turn_that_is_cancelled_while_it_waits_is_never_asked() -> None:
         responder.ask(1, "x")
         responder.ask(2, "y")
         responder.cancel(2)
-        assert answers.asked.wait(5)
+        assert answers.asked.wait(PATIENCE_SECONDS)
         answers.asked.clear()
         answers.pieces.put(None)
         assert [inbox.next(), inbox.next()] == [ReplyEnded(1), ReplyEnded(2)]
@@ -192,7 +194,7 @@ def test_stop_lets_what_was_asked_be_answered() -> None:
         assert [inbox.next() for _ in range(4)] == [
             Reply(1, "One"), ReplyEnded(1), Reply(2, "Two"), ReplyEnded(2),
         ]  # fmt: skip
-        assert responder.join(Deadline(10))
+        assert responder.join(Deadline(PATIENCE_SECONDS))
         responder.ask(3, "too late")
         late = inbox.next()
         assert isinstance(late, ReplyEnded) and late.turn == 3 and late.error
@@ -204,29 +206,30 @@ def test_abort_breaks_off_and_every_question_still_ends_once() -> None:
     with running(answers) as (responder, inbox):
         responder.ask(1, "x")
         responder.ask(2, "y")
-        assert answers.asked.wait(5)
+        assert answers.asked.wait(PATIENCE_SECONDS)
         responder.abort()
         responder.abort()
-        assert responder.join(Deadline(10))
+        assert responder.join(Deadline(PATIENCE_SECONDS))
         ended = inbox.rest()
     assert [event.turn for event in ended if isinstance(event, ReplyEnded) and event.error] == [1, 2]
 
 
 def test_a_hanging_program_is_ended_by_a_cancel_within_a_second_or_so() -> None:
-    with running(Command(model.Command(("sleep", "60")), 60.0)) as (responder, inbox):
+    """On a machine that has nothing else to do; on any, long before the program ends or its time is over."""
+    with running(Command(model.Command(("sleep", "600")), 600.0)) as (responder, inbox):
         responder.ask(1, "x")
         responder.cancel(1)
         began = time.monotonic()
         assert inbox.next() == ReplyEnded(1)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 30
 
 
 def test_it_goes_round_its_loop_while_a_slow_answer_is_awaited() -> None:
     answers = Scripted()
     with running(answers) as (responder, _):
         responder.ask(1, "x")
-        assert answers.asked.wait(5)
-        deadline = Deadline(10)
+        assert answers.asked.wait(PATIENCE_SECONDS)
+        deadline = Deadline(PATIENCE_SECONDS)
         before = responder.rounds
         while responder.rounds < before + 3 and not deadline.over:
             assert not answers.broken_off.wait(0.02)
@@ -241,7 +244,7 @@ def test_control_characters_are_not_spoken() -> None:
 
 def test_an_endless_answer_is_cut_off() -> None:
     program = f"print('word ' * {LONGEST_ANSWER})"
-    command = Command(model.Command((sys.executable, "-c", program), 1_048_576), 20.0)
+    command = Command(model.Command((sys.executable, "-c", program), 1_048_576), PATIENCE_SECONDS)
     with running(command) as (responder, inbox):
         responder.ask(1, "x")
         length = 0
