@@ -13,11 +13,11 @@ def make_responder(settings: model.Responder) -> Answers:
     if settings.kind == "openai":
         from agent.responders.openai import OpenAI
 
-        return OpenAI(settings.openai, seconds)
+        return OpenAI(settings.openai, seconds, settings.allow_plaintext)
     if settings.kind == "webhook":
         from agent.responders.webhook import Webhook
 
-        return Webhook(settings.webhook, seconds)
+        return Webhook(settings.webhook, seconds, settings.allow_plaintext)
     if settings.kind == "command":
         from agent.responders.command import Command
 

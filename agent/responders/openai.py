@@ -31,9 +31,9 @@ class OpenAI:
     got no answer is forgotten. No key is sent where none is configured.
     """
 
-    def __init__(self, settings: Settings, timeout_seconds: float = 20.0) -> None:
+    def __init__(self, settings: Settings, timeout_seconds: float = 20.0, allow_plaintext: bool = False) -> None:
         self._settings = settings
-        self._timeout = timeout_seconds
+        self._timeout, self._allow_plaintext = timeout_seconds, allow_plaintext
         self._history: deque[tuple[str, str]] = deque(maxlen=settings.history_turns)
 
     def answer(self, text: str, turn: int) -> Pieces:
@@ -73,6 +73,7 @@ class OpenAI:
             key=key,
             accept="text/event-stream, application/json",
             timeout_seconds=self._timeout,
+            allow_plaintext=self._allow_plaintext,
         )
         stream = _Stream(key)
         try:

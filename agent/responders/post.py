@@ -44,20 +44,31 @@ class _End:
 
 
 def post(
-    service: str, url: str, payload: Mapping[str, object], *, key: str | None, accept: str, timeout_seconds: float
+    service: str,
+    url: str,
+    payload: Mapping[str, object],
+    *,
+    key: str | None,
+    accept: str,
+    timeout_seconds: float,
+    allow_plaintext: bool = False,
 ) -> Generator[Head | bytes | None, None, None]:
     """Sends ``payload`` and gives a ``Head``, then the body in chunks; ``None`` at least every ``SLICE_SECONDS`` while
     nothing has come. Closing it closes the connection.
 
-    The key goes into ``Authorization: Bearer`` and is never shown; it is not sent without encryption out of the house.
+    The key goes into ``Authorization: Bearer`` and is never shown; it is not sent without encryption out of the house,
+    unless ``allow_plaintext``.
     Redirects are not followed, proxies and ``.netrc`` of the environment not used, compression not offered, the answer
     is bounded (1 MiB). Raises ``ConfigError`` for an address that cannot be used and ``ServiceError`` for a status
     other than 2xx, and where nothing or not all of it has come within ``timeout_seconds``.
     """
     if wrong := what_is_wrong(url, ("http", "https")):
         raise ConfigError(f"responder.{service}: {wrong}")
-    if key is not None and travels_open(url):
-        raise ConfigError(f"responder.{service}: the key would travel without encryption: use an https:// address")
+    if key is not None and not allow_plaintext and travels_open(url):
+        raise ConfigError(
+            f"responder.{service}: the key would travel without encryption: use an https:// address, or set"
+            " responder.allow_plaintext"
+        )
     if key is not None and not key.isascii():
         raise ConfigError(f"responder.{service}: the key holds a character that no key has: copy it again")
     deadline = Deadline(timeout_seconds)

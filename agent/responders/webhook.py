@@ -22,17 +22,25 @@ class Webhook:
     Raises ``ConfigError`` where no address is configured.
     """
 
-    def __init__(self, settings: Settings, timeout_seconds: float = 20.0) -> None:
+    def __init__(self, settings: Settings, timeout_seconds: float = 20.0, allow_plaintext: bool = False) -> None:
         if not settings.url:
             raise ConfigError("responder.webhook.url is empty: put the address there that is to be asked")
         self._settings = settings
-        self._timeout = timeout_seconds
+        self._timeout, self._allow_plaintext = timeout_seconds, allow_plaintext
 
     def answer(self, text: str, turn: int) -> Pieces:
         key = self._settings.api_key.reveal()
         payload = {"text": clean(text), "turn": turn}
         accept = "text/plain, application/json"
-        answer = post(SERVICE, self._settings.url, payload, key=key, accept=accept, timeout_seconds=self._timeout)
+        answer = post(
+            SERVICE,
+            self._settings.url,
+            payload,
+            key=key,
+            accept=accept,
+            timeout_seconds=self._timeout,
+            allow_plaintext=self._allow_plaintext,
+        )
         sentences = Sentences()
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         json_bytes: bytearray | None = None
