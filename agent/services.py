@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from agent.config.addresses import is_private_host
 from agent.config.model import Synthesis, Transcription
 from agent.config.secrets import Secret
 from agent.errors import ConfigError, ServiceError
@@ -133,12 +134,7 @@ def _connect(
 
 def _key(name: str, secret: Secret, url: str, *, needed: bool) -> str | None:
     key = secret.reveal()
-    host = urlsplit(url).hostname or ""
-    if key is not None or not needed or host == "localhost":
-        return key
-    from agent.connection.addresses import is_near
-
-    if not is_near(host):
+    if key is None and needed and not is_private_host(urlsplit(url).hostname or ""):
         raise ServiceError(name, f"no key: put it into {secret.home}", permanent=True)
     return key
 
