@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from agent.config.mistakes import Mistake
 from agent.config.tree import DEPTH_LIMIT, Mapping, Scalar, Sequence, Tree
 
 _TAG = "tag:yaml.org,2002:"
+_HALF = re.compile("[\ud800-\udfff]")
+"""What an escape can put into a text and nobody can write, neither into a path nor onto a wire."""
 
 
 def parse(text: str, name: str, lines: bool) -> tuple[Tree | None, list[Mistake]]:
@@ -69,6 +72,9 @@ class _Builder:
         tag: str = self._resolver.resolve(yaml.ScalarNode, event.value, event.implicit)  # type: ignore[no-untyped-call]
         if event.tag is not None or event.anchor is not None:
             self._refuse_marks(event)
+            tag = "refused"
+        if _HALF.search(event.value):
+            self._wrong(event, "it holds half of a character (an escape from \\ud800 to \\udfff), expected whole ones")
             tag = "refused"
         end: Any = event.end_mark
         rest = self._source[end.line][end.column :] if end.line < len(self._source) else ""
