@@ -134,7 +134,7 @@ def test_of_many_daemons_that_start_at_once_one_gets_the_socket(tmp_path: Path) 
     refused: list[ConfigError] = []
 
     def start(listener: UnixListener) -> None:
-        together.wait(10)
+        together.wait(60)
         try:
             listener.open()
         except ConfigError as error:
@@ -144,7 +144,7 @@ def test_of_many_daemons_that_start_at_once_one_gets_the_socket(tmp_path: Path) 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     try:
         assert len(refused) == len(listeners) - 1
         assert connects(path)

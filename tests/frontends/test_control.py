@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
 import queue
 import resource
@@ -10,6 +12,8 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +54,8 @@ class Program:
         return json.loads(line) if line else None
 
     def ask(self, request: object) -> Any:
-        self.send(request)
+        with contextlib.suppress(BrokenPipeError):  # it has been let go already, and may read why
+            self.send(request)
         return self.receive()
 
     def close(self) -> None:
@@ -74,6 +79,16 @@ class House:
         program = Program(self.path)
         self.programs.append(program)
         return program
+
+    def heard(self, request: object) -> Program:
+        """A program whose request was accepted, however often it takes: who is slow may be let go as idle before."""
+        deadline = Deadline(SECONDS)
+        while not deadline.over:
+            program = self.call()
+            answer = program.ask(request)
+            if answer is not None and "error" not in answer:
+                return program
+        raise AssertionError(f"nobody was quick enough with {request}")
 
     def event(self) -> Event:
         return self.inbox.get(timeout=SECONDS)
@@ -327,9 +342,9 @@ def test_a_ninth_program_is_told_to_try_again_and_room_is_made_by_who_leaves(bui
     assert answer is not None and answer["state"] == "idle"
 
 
-def test_who_is_idle_or_never_ends_a_line_makes_room(build: Build) -> None:
-    house = build(idle_seconds=0.3, line_seconds=0.2)
-    idle, dripping = house.call(), house.call()
+def test_who_is_idle_or_never_ends_a_line_makes_room(build: Build, tmp_path: Path) -> None:
+    idle = build(idle_seconds=0.3).call()
+    dripping = build(tmp_path / "other" / "control.sock", line_seconds=0.2).call()
     dripping.socket.sendall(b'{"say": "hel')
     for program in (dripping, idle):
         assert "too long" in program.receive()["error"]
@@ -338,13 +353,11 @@ def test_who_is_idle_or_never_ends_a_line_makes_room(build: Build) -> None:
 
 def test_who_waits_for_an_utterance_is_not_idle(build: Build) -> None:
     house = build(idle_seconds=0.2)
-    waiting, idle = house.call(), house.call()
-    waiting.ask({"say": "a long story"})
+    waiting = house.heard({"say": "a long story"})
     event = house.event()
     assert isinstance(event, Announce)
-    assert "too long" in idle.receive()["error"]  # so more than that time has gone by
-    later = house.call()
-    assert "too long" in later.receive()["error"]
+    for _ in range(2):
+        assert "too long" in house.call().receive()["error"]  # so more than that time has gone by
     house.played(event.utterance)
     assert waiting.receive()["state"] == "played"
 
@@ -353,15 +366,17 @@ def test_who_has_waited_long_for_an_utterance_may_ask_for_the_next_one(build: Bu
     """Whoever had something said that lasted longer than the patience with the idle was told of its end, and in that
     moment that this took too long."""
     house = build(idle_seconds=2.0)
-    program = house.call()
-    program.ask({"say": "long"})
+    program = house.heard({"say": "long"})
     announced = house.event()
     assert isinstance(announced, Announce)
     other = house.call()
     assert other.receive() == {"error": "this took too long"}  # so that time has passed
+    told_at = time.monotonic()
     house.played(announced.utterance)
     assert program.receive()["state"] == "played"
-    assert "utterance" in program.ask({"say": "next"})
+    answer = program.ask({"say": "next"})
+    # Where this very test stood still for as long as that, it has been idle indeed.
+    assert "utterance" in answer or time.monotonic() - told_at > 2.0
 
 
 def test_who_does_not_read_is_let_go_and_nobody_else_notices(build: Build) -> None:
@@ -395,6 +410,7 @@ def test_a_line_that_does_not_end_costs_its_writer_the_connection_and_nobody_mem
 
 
 def test_who_writes_without_a_pause_is_read_at_a_pace_and_the_others_are_answered(build: Build) -> None:
+    began = time.monotonic()
     house = build(per_second=20)
     loud, other = house.call(), house.call()
     loud.socket.setblocking(False)
@@ -408,7 +424,8 @@ def test_who_writes_without_a_pause_is_read_at_a_pace_and_the_others_are_answere
     for _ in range(10):
         assert other.ask({"status": True})["state"] == "idle"
     assert house.event() == Hush("control")
-    assert house.inbox.qsize() < 200  # of thousands that were written
+    read = house.inbox.qsize()  # of thousands that were written
+    assert read <= 20 * (1 + time.monotonic() - began)
 
 
 def test_a_thousand_connections_are_survived_and_the_next_is_served(build: Build) -> None:
@@ -437,26 +454,44 @@ def test_where_the_process_has_no_descriptor_left_callers_wait_and_are_served_la
     control.open()
     control.tell(STATUS)
     program = Program(tmp_path / "control.sock")
+    program.send({"status": True})
+    tried = Told()
+    logging.getLogger("agent.frontends.control").addHandler(tried)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
     os.close(lowest)
     program.socket.settimeout(DEAF_SECONDS / 2)
+    began = time.monotonic()
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
         control.start()
-        program.send({"status": True})
+        assert tried.told.wait(SECONDS)
         with pytest.raises(TimeoutError):
             program.socket.recv(1)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        logging.getLogger("agent.frontends.control").removeHandler(tried)
     program.socket.settimeout(SECONDS)
     assert program.socket.recv(65536).startswith(b'{"status"')
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert control.rounds < 50
+    rounds, levels = control.rounds, {record.levelname for record in caplog.records}
+    tries = 1 + (time.monotonic() - began) / DEAF_SECONDS
+    assert levels == {"WARNING"} and len(caplog.records) <= tries
+    assert rounds < 20 * tries
     program.close()
     control.shut()
     control.stop()
     assert control.join(Deadline(SECONDS)) and inbox.empty()
+
+
+class Told(logging.Handler):
+    """Knows when something has been logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = threading.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.set()
 
 
 STRANGER = """
@@ -548,7 +583,7 @@ def test_whoever_still_waits_at_the_end_is_told_that_it_is_the_end(build: Build)
 
 def test_stop_does_not_wait_for_who_does_not_read_and_abort_for_nobody(tmp_path: Path) -> None:
     for end in ("stop", "abort"):
-        house = House(tmp_path / end, Patience(per_second=1e6))
+        house = House(tmp_path / end, Patience(per_second=1e6, line_seconds=600.0))
         deaf = house.call()
         deaf.socket.setblocking(False)
         try:
@@ -557,7 +592,7 @@ def test_stop_does_not_wait_for_who_does_not_read_and_abort_for_nobody(tmp_path:
         except OSError:
             pass
         getattr(house.control, end)()
-        assert house.control.join(Deadline(5.0))
+        assert house.control.join(Deadline(SECONDS))
         house.end()
         assert not house.path.exists()
 
