@@ -24,6 +24,7 @@ class Service:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            timeout = 30.0
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -75,6 +76,8 @@ class Service:
                 """Silent."""
 
         class Server(ThreadingHTTPServer):
+            daemon_threads = False  # so that closing it waits for those who still answer, and their sockets
+
             def handle_error(self, *_: object) -> None:
                 """A client that hangs up is no news here."""
 

@@ -14,7 +14,7 @@ from typing import Any
 CACHE = Path(__file__).resolve().parents[2] / ".sdk"
 DRIVERS = Path(__file__).resolve().parent / "drivers"
 _INSTALL_SECONDS = 300
-_RUN_SECONDS = 60
+_RUN_SECONDS = 90
 
 
 class Environment:
