@@ -86,7 +86,9 @@ class Microphone(Worker):
         try:
             while not self._stopped.is_set():
                 if not self._wanted.is_set():
+                    self._tell_gone(time.monotonic())
                     self._be_muted()
+                    self._heard_until = time.monotonic()  # what somebody muted is not missing
                     continue
                 try:
                     self._listen()
@@ -148,14 +150,17 @@ class Microphone(Worker):
     def _found(self, seconds: float) -> None:
         """A frame of ``seconds`` has come: the source is there, for the first time or again."""
         began = time.monotonic() - seconds
-        first, self._opened_at = self._opened_at is None, began if self._opened_at is None else self._opened_at
         self._tries = 0
-        if self._lost_at is None:
-            return
-        self.report(DeviceBack("microphone", time.monotonic() - self._lost_at))
-        self._lost_at = None
-        if not first:
-            away = max(0.0, began - self._heard_until)
+        if self._lost_at is not None:
+            self.report(DeviceBack("microphone", time.monotonic() - self._lost_at))
+            self._tell_gone(began)
+            self._lost_at = None
+        self._opened_at = began if self._opened_at is None else self._opened_at
+
+    def _tell_gone(self, until: float) -> None:
+        """What a lost microphone has not heard, up to that moment."""
+        if self._lost_at is not None and self._opened_at is not None:
+            away = max(0.0, until - self._heard_until)
             self.report(Gap(self._since_opened(self._heard_until), away, "the microphone was gone"))
 
     def _lose(self, error: DeviceError) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 from tools.gathered import Gathered
 
 from agent.audio.file_device import SilentSource
 from agent.audio.frames import FrameQueue
-from agent.events import Gap
+from agent.errors import DeviceError
+from agent.events import DeviceBack, DeviceLost, Gap
 from agent.microphone import Microphone
 from agent.threads import Deadline
 
@@ -69,6 +73,50 @@ def test_a_muted_microphone_ends_when_it_is_stopped() -> None:
     microphone.start()
     microphone.stop()
     assert microphone.join(Deadline(20.0))
+
+
+class Leaving(Ears):
+    """It is lost after a few frames, and back when ``there`` says so."""
+
+    there = threading.Event()
+    last_read = 0.0
+
+    def __init__(self) -> None:
+        if Leaving.last_read and not Leaving.there.is_set():
+            raise DeviceError("it is not there", lost=True)
+        super().__init__()
+
+    def read(self) -> bytes:
+        if self._frames == 3 and not Leaving.there.is_set():
+            raise DeviceError("it was lost", lost=True)
+        Leaving.last_read = time.monotonic()
+        return super().read()
+
+
+def test_a_microphone_that_was_lost_is_not_missing_for_as_long_as_it_was_muted() -> None:
+    """One that was pulled out, muted, and back the next morning, was reported to be missing the whole night."""
+    Leaving.there.clear()
+    Leaving.last_read = 0.0
+    events, queue = Gathered(), FrameQueue(60.0)
+    microphone = Microphone(queue, Leaving, events)
+    microphone.start()
+    events.await_first(DeviceLost)
+    gone_from = Leaving.last_read
+    microphone.mute()
+    frames_until(queue, b"\0")
+    began = time.monotonic()
+    for _ in range(10):
+        frames_until(queue, b"\0")
+    muted_seconds = time.monotonic() - began
+    Leaving.there.set()
+    microphone.unmute()
+    events.await_first(DeviceBack)
+    frames_until(queue, b"\x01")
+    gone_seconds = time.monotonic() - gone_from
+    microphone.stop()
+    assert microphone.join(Deadline(20.0))
+    gaps = events.of(Gap)
+    assert gaps and sum(gap.seconds for gap in gaps) <= gone_seconds - muted_seconds
 
 
 def test_a_standstill_while_it_is_muted_takes_nothing_of_what_is_heard_after() -> None:
