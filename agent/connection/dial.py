@@ -232,9 +232,10 @@ def _refusal(service: str, host: str, status: int, headers: Mapping[str, str]) -
 
 def _left(deadline: Deadline) -> float | None:
     """What a socket's time-out is set to; 0 would mean non-blocking, so a deadline that is over raises."""
-    if deadline.over:
+    remaining = deadline.remaining()  # one look: it may come between two
+    if remaining == 0.0:
         raise TimeoutError("the deadline is over")
-    return deadline.remaining()
+    return remaining
 
 
 class _Head:

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import hashlib
 import os
-import resource
 import socket
 import threading
 import time
@@ -16,9 +15,10 @@ from pathlib import Path
 import pytest
 from tools.authority import Authority
 from tools.proxy import Proxy, Toxics
-from tools.scripted import TEXT, Peer, Scripted, drips, frame, mute, polite, refuses
+from tools.scripted import TEXT, Peer, Script, Scripted, drips, frame, mute, polite, refuses
 
 from agent.connection import addresses
+from agent.connection import dial as way
 from agent.connection.addresses import Address
 from agent.connection.dial import HEAD_BYTES, dial
 from agent.errors import ServiceError
@@ -26,6 +26,24 @@ from agent.protocols.events import Handshake
 from agent.threads import Deadline
 
 KEY = "s3cret"
+FAR_SECONDS = 300.0
+"""No test lasts so long: what waits that long is ended by something else."""
+
+
+class AfterTcp(Deadline):
+    """The steps to the TCP connection have all the time they want; ``seconds`` begin with the first look after it."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(None)
+        self._seconds = seconds
+
+    def remaining(self) -> float | None:
+        if self._at is None:
+            super().__init__(self._seconds)
+        return super().remaining()
+
+    def within(self, seconds: float) -> Deadline:
+        return Deadline(FAR_SECONDS)
 
 
 @pytest.fixture(autouse=True)
@@ -41,13 +59,13 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 def refused(
-    url: str, seconds: float = 5.0, headers: dict[str, str] | None = None, ca_file: str | None = None
+    url: str, within: float | Deadline = 30.0, headers: dict[str, str] | None = None, ca_file: str | None = None
 ) -> ServiceError:
     with pytest.raises(ServiceError) as caught:
         dial(
             Handshake(url, {"x-api-key": KEY} if headers is None else headers),
             "plain",
-            Deadline(seconds),
+            within if isinstance(within, Deadline) else Deadline(within),
             ca_file=ca_file,
         )
     assert KEY not in str(caught.value) and "\n" not in str(caught.value)
@@ -61,7 +79,7 @@ def closed_port() -> int:
 
 def test_the_request_carries_the_headers_and_neither_origin_nor_extensions() -> None:
     with Scripted(polite) as server:
-        dial(Handshake(server.url, {"x-api-key": KEY}), "plain", Deadline(5)).close()
+        dial(Handshake(server.url, {"x-api-key": KEY}), "plain", Deadline(30)).close()
         server.join()
         request = server.requests[0]
     assert request.startswith("GET /path?api_key=s3cret HTTP/1.1")
@@ -75,16 +93,16 @@ def test_the_first_frame_stays_in_the_socket_even_when_it_came_with_the_answer()
         peer.read_all()
 
     with Scripted(script) as server:
-        sock = dial(Handshake(server.url), "plain", Deadline(5))
+        sock = dial(Handshake(server.url), "plain", Deadline(30))
         assert not sock.getblocking()
-        sock.settimeout(5)
+        sock.settimeout(30)
         assert sock.recv(100) == frame(TEXT, b"early")
         sock.close()
 
 
 def test_the_socket_gives_up_data_that_nobody_acknowledges() -> None:
     with Scripted(polite) as server:
-        sock = dial(Handshake(server.url), "plain", Deadline(5))
+        sock = dial(Handshake(server.url), "plain", Deadline(30))
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10000
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -96,7 +114,8 @@ def test_row_01_a_refused_connection_is_one_sentence() -> None:
     assert not error.permanent and "refused" in str(error).lower()
 
 
-def test_row_02_an_address_that_swallows_packets_is_given_up_at_the_deadline() -> None:
+def test_row_02_an_address_that_swallows_packets_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(way, "CONNECT_SECONDS", FAR_SECONDS)
     # A full backlog drops SYNs, just as a black hole does.
     with contextlib.ExitStack() as held:
         server = held.enter_context(socket.socket())
@@ -108,9 +127,9 @@ def test_row_02_an_address_that_swallows_packets_is_given_up_at_the_deadline() -
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
         began = time.monotonic()
-        error = refused(f"ws://127.0.0.1:{port}/", seconds=0.4)
-        assert 0.3 < time.monotonic() - began < 2 and not error.permanent
-    assert addresses.USER_TIMEOUT_SECONDS <= 10
+        error = refused(f"ws://127.0.0.1:{port}/", 0.4)
+        assert 0.3 < time.monotonic() - began < 9 and not error.permanent, "the system's own patience is 10 seconds"
+    assert addresses.USER_TIMEOUT_SECONDS == 10
 
 
 def test_a_dead_address_does_not_hold_up_the_next_one() -> None:
@@ -125,8 +144,9 @@ def test_a_dead_address_does_not_hold_up_the_next_one() -> None:
         good = held.enter_context(socket.create_server(("127.0.0.1", 0)))
         where = [addresses.Address(socket.AF_INET, each.getsockname()) for each in (hole, good)]
         began = time.monotonic()
-        sock = addresses.reach(where, Deadline(10))
-        assert sock.getpeername() == good.getsockname() and time.monotonic() - began < 3
+        sock = addresses.reach(where, Deadline(60))
+        assert sock.getpeername() == good.getsockname()
+        assert time.monotonic() - began < 9, "the system gives the dead one up after 10 seconds"
         sock.close()
 
 
@@ -138,11 +158,12 @@ def test_row_03_a_name_that_is_not_there_is_one_sentence() -> None:
 def test_row_03_a_look_up_that_hangs_is_left_behind_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     # The system's resolver is the one thing here that cannot be run for real without changing the machine.
     release = threading.Event()
-    monkeypatch.setattr(addresses, "_look_up", lambda host, port: release.wait(20) and [])
+    monkeypatch.setattr(way, "CONNECT_SECONDS", FAR_SECONDS)
+    monkeypatch.setattr(addresses, "_look_up", lambda host, port: release.wait(60) and [])
     began = time.monotonic()
-    error = refused("ws://hanging.example/", seconds=0.2)
+    error = refused("ws://hanging.example/", 0.2)
     release.set()
-    assert time.monotonic() - began < 2 and "not found in time" in str(error)
+    assert time.monotonic() - began < 30 and "not found in time" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -167,13 +188,19 @@ def test_row_04_a_bad_certificate_is_refused_before_the_key_is_sent(
 
 def test_a_good_certificate_is_taken(authority: Authority) -> None:
     with Scripted(polite, tls=authority.good()) as server:
-        sock = dial(Handshake(server.url), "plain", Deadline(5), ca_file=authority.ca_file)
+        sock = dial(Handshake(server.url), "plain", Deadline(30), ca_file=authority.ca_file)
         sock.close()
 
 
-def test_tls_to_a_server_that_speaks_plain_is_one_sentence(authority: Authority) -> None:
-    with Scripted(polite) as server:
-        error = refused(server.url.replace("ws://", "wss://"), seconds=0.3, ca_file=authority.ca_file)
+def speaks_plain(peer: Peer) -> None:
+    peer.sock.recv(65536)
+    peer.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize("script", [speaks_plain, polite])  # the second waits for the rest of a request
+def test_tls_to_a_server_that_speaks_plain_is_one_sentence(authority: Authority, script: Script) -> None:
+    with Scripted(script) as server:
+        error = refused(server.url.replace("ws://", "wss://"), AfterTcp(0.3), ca_file=authority.ca_file)
     assert "TLS" in str(error)
 
 
@@ -182,7 +209,7 @@ def test_session_keys_are_not_written_to_disk(
 ) -> None:
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
     with Scripted(polite, tls=authority.good()) as server:
-        dial(Handshake(server.url), "plain", Deadline(5), ca_file=authority.ca_file).close()
+        dial(Handshake(server.url), "plain", Deadline(30), ca_file=authority.ca_file).close()
     assert not (tmp_path / "keys").exists()
 
 
@@ -191,8 +218,8 @@ def test_row_05_a_tls_handshake_that_stalls_is_given_up_at_the_deadline(authorit
     with Scripted(polite, tls=authority.good()) as server, Proxy(server.port) as proxy:
         proxy.down = Toxics(slice_bytes=max(limit, 1), black_hole=limit == 0, bytes_per_second=20)
         began = time.monotonic()
-        error = refused(f"wss://127.0.0.1:{proxy.port}/", seconds=0.3, ca_file=authority.ca_file)
-        assert time.monotonic() - began < 2 and "TLS" in str(error)
+        error = refused(f"wss://127.0.0.1:{proxy.port}/", AfterTcp(0.3), ca_file=authority.ca_file)
+        assert time.monotonic() - began < 15 and "TLS" in str(error)
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 422])
@@ -278,7 +305,7 @@ def test_a_granted_name_may_not_stand_for_an_address_inside(
     with Scripted(polite) as server:
         url = f"ws://granted.example:{server.port}/"
         try:
-            dial(Handshake(url), "playai", Deadline(5), allow_plaintext=True, granted_by="auth.example").close()
+            dial(Handshake(url), "playai", Deadline(30), allow_plaintext=True, granted_by="auth.example").close()
         except ServiceError as error:
             assert not taken and error.permanent and "sends us to granted.example" in str(error)
             assert server.peers == []
@@ -287,16 +314,25 @@ def test_a_granted_name_may_not_stand_for_an_address_inside(
 
 
 def test_row_09_giant_headers_are_cut_off_cheaply() -> None:
-    def script(peer: Peer) -> None:
+    filler = b"x-filler: " + b"y" * 4000 + b"\r\n"
+
+    def long(peer: Peer) -> None:
+        peer.accept(*[filler.decode().strip()] * 3)
+        peer.read_all()
+
+    def giant(peer: Peer) -> None:
         peer.read_request()
         peer.send(b"HTTP/1.1 101 Switching Protocols\r\n")
         while True:
-            peer.send(b"x-filler: " + b"y" * 8000 + b"\r\n")
+            peer.send(filler)
 
-    with Scripted(script) as server:
-        before = resource.getrusage(resource.RUSAGE_THREAD).ru_utime
+    with Scripted(long, giant) as server:
+        began = time.thread_time()
+        dial(Handshake(server.url), "plain", Deadline(30)).close()
+        usual = time.thread_time() - began
+        began = time.thread_time()
         error = refused(server.url)
-        assert resource.getrusage(resource.RUSAGE_THREAD).ru_utime - before < 0.2
+        assert time.thread_time() - began < 5 * max(usual, 0.05)
     assert str(HEAD_BYTES) in str(error)
 
 
@@ -309,15 +345,26 @@ def test_row_09_a_giant_body_of_a_refusal_is_not_read() -> None:
 def test_row_09_headers_that_drip_are_given_up_at_the_deadline() -> None:
     with Scripted(drips(b"HTTP/1.1 101 Switching Protocols\r\n" * 100, 0.02)) as server:
         began = time.monotonic()
-        error = refused(server.url, seconds=0.3)
-        assert 0.2 < time.monotonic() - began < 1.5 and "in time" in str(error)
+        error = refused(server.url, AfterTcp(0.3))
+        assert 0.2 < time.monotonic() - began < 15 and "in time" in str(error)
 
 
 def test_a_server_that_says_nothing_is_given_up_at_the_deadline() -> None:
     with Scripted(mute) as server:
         began = time.monotonic()
-        error = refused(server.url, seconds=0.3)
-        assert 0.2 < time.monotonic() - began < 1.5 and not error.permanent
+        error = refused(server.url, AfterTcp(0.3))
+        assert 0.2 < time.monotonic() - began < 15 and not error.permanent
+
+
+def test_a_deadline_that_comes_between_two_looks_at_it_is_told_as_such() -> None:
+    """Where it came after the look whether it is over, the socket was given no patience at all, and the service was
+    said to have broken off."""
+
+    class Come(AfterTcp):
+        over = False
+
+    with Scripted(mute) as server:
+        assert "in time" in str(refused(server.url, Come(0.0)))
 
 
 @pytest.mark.parametrize(
@@ -403,7 +450,7 @@ def test_cookies_are_not_kept() -> None:
 
     with Scripted(script) as server:
         for _ in range(2):
-            dial(Handshake(server.url), "plain", Deadline(5)).close()
+            dial(Handshake(server.url), "plain", Deadline(30)).close()
         server.join()
         assert all("cookie" not in request.lower() for request in server.requests)
 
@@ -412,7 +459,7 @@ def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatc
     with Scripted(polite) as proxy, Scripted(polite) as server:
         for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
-        dial(Handshake(server.url), "plain", Deadline(5)).close()
+        dial(Handshake(server.url), "plain", Deadline(30)).close()
         assert proxy.peers == []
 
 
@@ -441,12 +488,11 @@ def test_a_ca_file_that_is_not_there_is_permanent() -> None:
 
 
 def test_a_cold_dial_in_plain_costs_two_round_trips_and_with_tls_three(authority: Authority) -> None:
-    late = Toxics(latency_seconds=0.05)
-    for tls, turns in ((None, 1), (authority.good(), 2)):
-        with Scripted(polite, tls=tls) as server, Proxy(server.port, up=late, down=late) as proxy:
+    encrypted = authority.good()
+    encrypted.num_tickets = 0  # nobody waits for them, but they would come between
+    for tls, turns in ((None, 1), (encrypted, 2)):
+        with Scripted(polite, tls=tls) as server, Proxy(server.port) as proxy:
             url = server.url.replace(str(server.port), str(proxy.port))
-            began = time.monotonic()
-            sock = dial(Handshake(url), "plain", Deadline(5), ca_file=authority.ca_file)
+            dial(Handshake(url), "plain", Deadline(30), ca_file=authority.ca_file).close()
             # The proxy takes the TCP connection at once: that one round trip is not among these.
-            assert int((time.monotonic() - began) / 0.1) == turns
-            sock.close()
+            assert proxy.turns_up == turns

@@ -60,6 +60,7 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self.over.set()
         self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join(PATIENCE_SECONDS)  # the accepter: what it is just leading on is to be cut as well
         self.cut()
         for thread in self._threads:
             thread.join(PATIENCE_SECONDS)
@@ -97,6 +98,8 @@ class Proxy:
                 chunks: queue.Queue[tuple[float, bytes]] = queue.Queue(maxsize=64)
                 self._spawn(self._read, name, source, chunks)
                 self._spawn(self._write, name, target, source, chunks)
+            if self.over.is_set():  # the end may have cut what there was just before this one came
+                self.cut()
 
     def _read(self, name: str, source: socket.socket, chunks: queue.Queue[tuple[float, bytes]]) -> None:
         due = 0.0
