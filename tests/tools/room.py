@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import queue
 import random
-import time
 from array import array
 from collections.abc import Callable
 from types import TracebackType
@@ -17,7 +16,7 @@ from agent.events import Cancelled, Event, SpeakingBegan, Spoken, Unspoken
 from agent.speaker import Speaker
 from agent.threads import Deadline
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 PERIOD_SECONDS = 0.02
 End = Spoken | Cancelled | Unspoken
 
@@ -75,12 +74,18 @@ class Room:
         """The id of the utterance that was begun last."""
         return f"utterance {self._count}"
 
-    def say(self, pcm: bytes) -> int:
+    def say(self, pcm: bytes, error: str | None = None) -> int:
         """A whole utterance at once."""
-        ticket = self.begin()
-        self.ring.write(ticket, pcm)
-        self.ring.end(ticket)
+        with self.ring._changed:  # however slow this thread is, the speaker sees nothing of it before its end
+            ticket = self.begin()
+            self.rest(ticket, pcm, error)
         return ticket
+
+    def rest(self, ticket: int, pcm: bytes, error: str | None = None) -> None:
+        """The rest of an utterance and its end at once."""
+        with self.ring._changed:
+            self.ring.write(ticket, pcm)
+            self.ring.end(ticket, error)
 
     def began(self) -> SpeakingBegan:
         event = self.event()
@@ -106,8 +111,3 @@ def noise(format: Format, seconds: float, seed: int = 1) -> bytes:
 
 def steady(format: Format, seconds: float) -> bytes:
     return array("h", [10000] * (round(seconds * format.rate) * format.channels)).tobytes()
-
-
-def until(moment: float) -> float:
-    """How long until a moment of the monotonic clock."""
-    return max(0.0, moment - time.monotonic())
