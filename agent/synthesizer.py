@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -56,6 +57,8 @@ class Synthesizer(Worker):
         self._farewells = Farewells()
         self._leave_by = Haste(None)
         self._lineup = Lineup(services, self._farewells)
+        self._counting = threading.Lock()
+        self._hushes = 0  # that were wished for, less those whose letter has been read
 
     # --- from any thread
 
@@ -71,6 +74,8 @@ class Synthesizer(Worker):
     def hush(self, by: str, *, renew: bool = False) -> None:
         """Drops what is being said and what waits. The ring is emptied at once, in the caller's thread. ``renew``: the
         connections that are kept ready are not to be trusted either."""
+        with self._counting:
+            self._hushes += 1
         self._clear(by)
         self._mailbox.put(Hush(by, renew))
 
@@ -132,6 +137,8 @@ class Synthesizer(Worker):
                         job.end_text()
             case Hush(by, renew):
                 self._drop(by)
+                with self._counting:
+                    self._hushes -= 1
                 if renew:
                     self._lineup.renew()
             case Use(services, seconds):
@@ -245,7 +252,7 @@ class Synthesizer(Worker):
         try:
             for pcm in session.pump():
                 if not self._sound(job, session, pcm):
-                    return  # it was cut, and its connection belongs to somebody else now
+                    return  # it was cut
         except AudioError as error:
             session.error = ServiceError(session.connection.service, str(error))
         if session.error is None and session.ended and session.asked and not job.sounded:
@@ -276,9 +283,12 @@ class Synthesizer(Worker):
             job.ticket = self._ring.begin(job.utterance.id, session.format)
             job.sounded, job.format = True, session.format
             job.begin_patience()
-            self.report(AudioArrived(job.utterance.id, session.connection.service))
+            if not self._hushes:
+                self.report(AudioArrived(job.utterance.id, session.connection.service))
         if job.ticket is None:
             return True
+        if self._hushes:
+            return False  # begun while the ring was emptied, or just before: the letter that cuts it is on its way
         if session.format != job.format:
             raise AudioError(f"its sound changes from {job.format} to {session.format}: one format is expected")
         for start in range(0, len(pcm), PIECE_BYTES):

@@ -297,6 +297,31 @@ def test_hush_while_a_service_keeps_us_waiting_ends_the_wait(stage: Callable[...
     assert it.events.await_first(Cancelled) == Cancelled("a", "somebody")
 
 
+@pytest.mark.parametrize("late", [True, False], ids=["before it is begun", "after it is begun"])
+def test_after_a_hush_no_sample_of_what_it_cut_comes_into_the_ring(stage: Callable[..., Stage], late: bool) -> None:
+    """An utterance whose first sound came just while the ring was emptied was begun there, and heard until the thread
+    came round to the letter that said so."""
+    it = stage(Voice(), read=False)
+    begin = it.ring.begin
+
+    def begin_meanwhile(utterance: str, format: Format) -> int:
+        ticket = None if late else begin(utterance, format)
+        hushing = threading.Thread(target=it.synthesizer.hush, args=["somebody"])
+        hushing.start()
+        hushing.join()
+        return begin(utterance, format) if ticket is None else ticket
+
+    it.ring.begin = begin_meanwhile  # type: ignore[method-assign]
+    it.say("a", "One.")
+    assert it.events.await_first(Cancelled) == Cancelled("a", "somebody")
+    it.ring.begin = begin  # type: ignore[method-assign]
+    assert it.ring.written == 0
+    it.player.start()
+    it.say("b", "Two.")
+    assert it.events.await_first(Spoken).utterance == "b" and it.player.heard["b"] == sound("Two.")
+    assert [end.utterance for end in it.ends()] == ["a", "b"]  # type: ignore[union-attr]
+
+
 def test_hush_at_any_moment_leaves_no_utterance_without_its_end(stage: Callable[..., Stage]) -> None:
     """Twenty times, at moments that the machine chooses: between the first sound and the speaker that takes it, too."""
     it = stage(Voice())
