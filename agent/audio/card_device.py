@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from agent.audio.convert import Resampler, to_mono, to_stereo
 from agent.audio.drift import Drift
 from agent.audio.format import SPEECH, Format
@@ -51,7 +49,7 @@ class CardSource:
         self._card.close()
 
     def _count(self, read: int) -> None:
-        waiting, now = self._card.available(), time.monotonic()
+        waiting, now = self._card.look()
         self._came += read
         self._loss.count(read, waiting, now)
         self.drift.at(self._came + waiting + self._loss.lost_frames, now)
@@ -205,9 +203,10 @@ class CardSink:
 
     def _look(self) -> None:
         """Before it gets more: has it run dry, and how far has it come?"""
-        holds = self._card.buffer_frames - self._card.available()
+        room, now = self._card.look()
+        holds = self._card.buffer_frames - room
         if holds > 0:
-            self.drift.at(self._accepted - holds, time.monotonic())
+            self.drift.at(self._accepted - holds, now)
         elif not self._draining:
             self.underruns += 1
             self.drift.pause()  # its counter stands still while it is dry

