@@ -131,7 +131,7 @@ def test_microphone_and_speaker_open_and_close_at_once_from_two_threads(card: Vi
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
     assert not problems and not any(thread.is_alive() for thread in threads)
 
 
@@ -142,10 +142,11 @@ def test_opening_again_and_again_leaks_nothing(card: VirtualCard) -> None:
             open_source("nothing:here", 0.1)
 
     use()
-    before = len(os.listdir("/proc/self/fd")), threading.active_count()
+    descriptors, threads = len(os.listdir("/proc/self/fd")), set(threading.enumerate())
     for _ in range(10):
         use()
-    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    # What an earlier test has left may end meanwhile.
+    assert len(os.listdir("/proc/self/fd")) <= descriptors and set(threading.enumerate()) <= threads
 
 
 def test_files_and_silence_need_no_pyaudio() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agent.audio.format import SPEECH
 from agent.audio.frames import FrameQueue
 
-BOUND = 10.0
+BOUND = 30.0
 FRAME = SPEECH.bytes_of(0.1)
 
 

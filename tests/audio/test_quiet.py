@@ -92,7 +92,7 @@ def test_no_descriptor_is_left_open() -> None:
     for _ in range(20):
         with quiet():
             pass
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before  # what an earlier test has left may end meanwhile
 
 
 def test_an_error_inside_goes_through() -> None:

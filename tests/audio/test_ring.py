@@ -15,7 +15,7 @@ from agent.audio.ring import Began, Closed, Cut, Finished, RingBuffer
 
 MONO = Format(24000)
 STEREO = Format(48000, 2)
-BOUND = 10.0
+BOUND = 30.0
 
 
 class Running:

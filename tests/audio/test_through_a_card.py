@@ -9,7 +9,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -107,9 +107,9 @@ def test_a_card_of_48_khz_stereo_records_speech_with_80_db(card: VirtualCard) ->
 
 def test_a_card_that_is_pulled_out_goes_on_where_it_stopped(card: VirtualCard) -> None:
     """Through ALSA itself, where a card that is pulled out hangs whoever waits for it inside PortAudio."""
-    sound = array.array("h", [n % 30000 + 1 for n in range(24000 * 3)])
+    sound = array.array("h", [n % 30000 + 1 for n in range(24000 * 6)])
     events: list[tuple[float, Event]] = []
-    lost, back = threading.Event(), threading.Event()
+    under_way, lost, back = threading.Event(), threading.Event(), threading.Event()
 
     def report(event: Event) -> None:
         events.append((time.monotonic(), event))
@@ -121,12 +121,14 @@ def test_a_card_that_is_pulled_out_goes_on_where_it_stopped(card: VirtualCard) -
     def play() -> None:
         for start in range(0, len(sound), 480):
             assert sink.write(sound[start : start + 480].tobytes(), Format(24000), lambda: True)
+            if start > 24000:
+                under_way.set()
         sink.drain()
         sink.close()
 
     player = threading.Thread(target=play)
     player.start()
-    threading.Event().wait(1.0)
+    assert under_way.wait(PATIENCE_SECONDS)
     card.fault("unplug")
     assert lost.wait(PATIENCE_SECONDS)
     threading.Event().wait(2.5)
@@ -136,7 +138,7 @@ def test_a_card_that_is_pulled_out_goes_on_where_it_stopped(card: VirtualCard) -
     player.join(PATIENCE_SECONDS)
     ((_, first), (back_at, second)) = events
     assert isinstance(first, DeviceLost) and isinstance(second, DeviceBack)
-    assert back_at - put_back[0] < 2.0
+    assert back_at - put_back[0] < 10.0
     heard = array.array("h", filter(None, array.array("h", card.played())))
     jumps = [n for n in range(1, len(heard)) if heard[n] != heard[n - 1] % 30000 + 1]
     # What the card still held when it was pulled out was never heard; everything else was, once.
@@ -168,10 +170,9 @@ class Transcriber:
         except ConnectionClosed:
             return
 
-    def wait(self, least: int) -> None:
+    def wait(self, met: Callable[[], bool]) -> None:
         with self.changed:
-            met = self.changed.wait_for(lambda: len(self.sound) >= least, PATIENCE_SECONDS)
-            assert met, f"only {len(self.sound)} bytes came"
+            assert self.changed.wait_for(met, PATIENCE_SECONDS), f"only {len(self.sound)} bytes came"
 
 
 @contextmanager
@@ -197,12 +198,12 @@ def test_what_is_said_arrives_at_the_transcription_service_bit_exact(card: Virtu
         )
         process = Process("run", "--config", str(config), env={**os.environ, **card.env}, cwd=tmp_path)
         try:
-            service.wait(SPEECH.bytes_of(0.3))
+            service.wait(lambda: len(service.sound) >= SPEECH.bytes_of(0.3))
             card.inject(said, SPEECH)
-            service.wait(SPEECH.bytes_of(0.3) + len(said) + SPEECH.bytes_of(0.5))
+            service.wait(lambda: said in service.sound)
             process.signal(signal.SIGTERM)
             assert process.end() == 0, process.errors
         finally:
             process.kill()
-        assert service.ended, "eof was sent"
+        service.wait(lambda: service.ended)  # eof was sent
         assert service.sound.strip(b"\0") == said
