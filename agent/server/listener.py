@@ -129,11 +129,13 @@ class Listener:
             if not self._may_open(client):
                 return
             _limit(client)
-            if _first_byte(client, Deadline(OPEN_SECONDS)) == b"G":
+            deadline = Deadline(OPEN_SECONDS)
+            first = _first_byte(client, deadline)
+            if first == b"G":
                 client.settimeout(None)
                 self._upgrade(client, address)
-            else:
-                self._plain(client)
+            elif first:
+                self._plain(client, deadline)
         finally:
             with self._lock:
                 self._seated.discard(client)
@@ -145,6 +147,8 @@ class Listener:
     def _may_open(self, client: socket.socket) -> bool:
         now = time.monotonic()
         with self._lock:
+            if self._ending:
+                return False  # who comes in now has been missed by the one who cuts those that are opening
             late = [each for each, until in self._opening.items() if until < now]
             while len(self._opening) - len(late) >= OPENINGS:
                 late.append(next(each for each in self._opening if each not in late))
@@ -163,8 +167,8 @@ class Listener:
                 self._seated.add(client)
             return free
 
-    def _plain(self, client: socket.socket) -> None:
-        request = http.read_request(client, Deadline(OPEN_SECONDS))
+    def _plain(self, client: socket.socket, deadline: Deadline) -> None:
+        request = http.read_request(client, deadline)
         if request is None:
             return
         if isinstance(request, http.Request):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 
@@ -83,10 +84,53 @@ def test_who_says_nothing_is_dropped_in_the_time_of_an_opening(monkeypatch: pyte
     monkeypatch.setattr(listener, "OPEN_SECONDS", 0.5)
     server = Listener(Options(port=0), Tone(), Deaf("no recogniser here"), WireLog(None))
     try:
-        with socket.create_connection(server.address, 4) as silent, socket.create_connection(server.address, 4) as half:
-            half.sendall(b"G")
+        with socket.create_connection(server.address, 9) as silent, socket.create_connection(server.address, 9) as half:
+            with contextlib.suppress(ConnectionError):  # it may be dropped already
+                half.sendall(b"G")
             for each in (silent, half):
-                while each.recv(1000):
-                    pass
+                answer = b""
+                with contextlib.suppress(ConnectionError):
+                    while more := each.recv(1000):
+                        answer += more
+                assert answer == b"", "there was no request, for the rest of which another such time had been given"
     finally:
         assert server.stop(Deadline(2.0), Deadline(10.0))
+
+
+def test_those_who_have_not_opened_a_session_yet_do_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener, "OPEN_SECONDS", 120.0)
+    server = Listener(Options(port=0), Tone(), Deaf("no recogniser here"), WireLog(None))
+    with socket.create_connection(server.address) as half, socket.create_connection(server.address):
+        half.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        assert server.stop(Deadline(30.0), Deadline(60.0))
+
+
+def test_who_is_accepted_at_the_last_moment_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread began after those that were opening had been cut: it had the whole time of an opening, and the end
+    waited for it."""
+    monkeypatch.setattr(listener, "OPEN_SECONDS", 120.0)
+    may_open, came = Listener._may_open, threading.Semaphore(0)
+    second, cut = threading.Event(), threading.Event()
+
+    def held(server: Listener, client: socket.socket) -> bool:
+        if second.is_set():
+            came.release()
+            assert cut.wait(30)
+        opened = may_open(server, client)
+        came.release()
+        return opened
+
+    monkeypatch.setattr(Listener, "_may_open", held)
+    server = Listener(Options(port=0), Tone(), Deaf("no recogniser here"), WireLog(None))
+    ended: list[bool] = []
+    stopping = threading.Thread(target=lambda: ended.append(server.stop(Deadline(30.0), Deadline(60.0))))
+    with socket.create_connection(server.address, 30) as opening:
+        assert came.acquire(timeout=30)
+        second.set()
+        with socket.create_connection(server.address, 30):
+            assert came.acquire(timeout=30)
+            stopping.start()
+            assert opening.recv(1) == b""
+            cut.set()
+            stopping.join(90)
+    assert ended == [True]
