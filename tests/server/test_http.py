@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -34,13 +35,12 @@ def _raw(server: Running, *pieces: bytes) -> bytes:
     """All that comes back until the server closes."""
     with socket.create_connection((server.host, server.port), 20) as client:
         answer = b""
-        try:
+        with contextlib.suppress(ConnectionError):  # a close on what is still being sent is an answer too
             for piece in pieces:
                 client.sendall(piece)
+        with contextlib.suppress(ConnectionError):  # and what came before it is there all the same
             while more := client.recv(65536):
                 answer += more
-        except ConnectionError:
-            pass  # a close on what is still being sent is an answer too
         return answer
 
 

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,11 +18,12 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from agent.server import tone
+from agent.threads import Deadline
 from server import clients
 from server.running import Running
 
 TEXT = "one two three four five six"
-PACED = ("--speech", "tone", "--recognition", "none", "--pace", "1", "--finish-seconds", "10")
+PACED = ("--speech", "tone", "--recognition", "none", "--pace", "1", "--finish-seconds", "30")
 
 
 def _neuphonic(ws: ClientConnection) -> None:
@@ -95,9 +95,9 @@ def test_what_takes_longer_than_the_time_to_finish_is_cut(tmp_path: Path) -> Non
         with connect(f"{server.ws}/speak/en?sampling_rate=8000") as ws:
             ws.send(json.dumps({"text": "word " * 500 + "<STOP>"}))
             ws.recv(timeout=20)
-            began = time.monotonic()
+            patience = Deadline(25.0)  # the text takes four times as long
             assert server.stop() == 0
-            assert time.monotonic() - began < 5
+            assert not patience.over
         assert "are cut" in server.log()
 
 
@@ -125,13 +125,15 @@ def test_the_journal_gets_the_level_and_the_thread_and_no_second_time_of_day(tmp
 
 
 def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
-    with Running(tmp_path, *PACED[:-1], "60") as server, connect(f"{server.ws}/speak/en?sampling_rate=8000") as ws:
+    with (
+        Running(tmp_path, *PACED[:-1], "60") as server,
+        connect(f"{server.ws}/speak/en?sampling_rate=8000") as ws,
+        connect(f"{server.ws}/speak/en") as idle,
+    ):
         ws.send(json.dumps({"text": "word " * 500 + "<STOP>"}))
         ws.recv(timeout=20)
         server.process.send_signal(signal.SIGTERM)
-        with pytest.raises(OSError):
-            for _ in range(10000):  # until it has stopped accepting, and so has seen the first signal
-                socket.create_connection((server.host, server.port), 5).close()
+        assert list(idle) == []  # until it has let this one go, and so has seen the first signal
         assert server.stop() != 0
 
 
@@ -142,12 +144,10 @@ def test_idle_and_half_open_clients_do_not_hold_up_the_end(tmp_path: Path) -> No
         silent = socket.create_connection((server.host, server.port))
         with connect(f"{server.ws}/speak/en") as idle, connect(f"{server.ws}/") as listening:
             listening.send(b"")
-            began = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
             assert list(idle) == []
             assert idle.close_code == 1001
             assert server.process.wait(20) == 0
-            assert time.monotonic() - began < 4
         half.close()
         silent.close()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -90,14 +89,13 @@ def test_speech_that_is_not_wanted_any_more_leaves_no_program_behind() -> None:
 
 
 def test_espeak_gives_its_first_sound_before_it_has_spoken_all() -> None:
+    before = set(_children())
     text = "A long sentence that goes on and on. " * 300
-    began = time.monotonic()
     said = speech.find("espeak").speak(text, Manner(16000))
     first = next(said.chunks)
-    first_after = time.monotonic() - began
-    size = len(first) + sum(len(chunk) for chunk in said.chunks)
-    assert size > 100 * len(first)
-    assert first_after < (time.monotonic() - began) / 2
+    # Far more than a pipe holds is still to come, so that it cannot have ended, however long ago it gave the first.
+    assert set(_children()) - before
+    assert sum(len(chunk) for chunk in said.chunks) > max(100 * len(first), 10 << 20)
 
 
 def _children() -> list[str]:
