@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 import pytest
@@ -39,10 +38,10 @@ def drips_its_head(peer: Peer) -> None:
 def test_the_deadline_is_that_of_the_whole_authorisation(script: Callable[[Peer], None]) -> None:
     """Its time-out was that of each read: a host that sent a byte now and then kept the dial for ever."""
     with Scripted(script) as server:
-        began = time.monotonic()
+        patience = Deadline(15.0)  # the drip goes on for longer than that, and would go on for ever
         with pytest.raises(ServiceError, match="did not answer the authorisation"):
             authorise(asks(server), Deadline(0.8))
-        assert time.monotonic() - began < 5.0
+        assert not patience.over
 
 
 @pytest.mark.parametrize(
@@ -78,15 +77,14 @@ def test_nobody_waits_for_an_answer_that_somebody_else_is_waiting_for() -> None:
 
         def stuck() -> None:
             with pytest.raises(ServiceError):
-                kept.url(asks(server), Deadline(15.0))
+                kept.url(asks(server), Deadline(60.0))
             failed.set()
 
         thread = threading.Thread(target=stuck)
         thread.start()
         assert server.arrived.acquire(timeout=10)
-        began = time.monotonic()
-        assert kept.url(asks(server), Deadline(10.0)).startswith("ws://127.0.0.1:9/")
-        assert time.monotonic() - began < 8.0 and not failed.is_set()
+        assert kept.url(asks(server), Deadline(15.0)).startswith("ws://127.0.0.1:9/")
+        assert not failed.is_set(), "the first is still waiting"
         server.over.set()
         thread.join(20)
         assert failed.is_set()

@@ -84,6 +84,8 @@ def test_a_knob_that_is_turned_on_a_slow_disk_keeps_nobody_waiting(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)
+    monkeypatch.setattr("agent.levels.PAUSE_SECONDS", 30.0)  # between two steps this thread may stand still
+    monkeypatch.setattr("agent.levels.LAST_SECONDS", 30.0)
     path, speaker = tmp_path / "levels.json", Speaker()
     levels = Levels(path, 100)
     for percent in range(100):

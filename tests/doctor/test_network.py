@@ -49,7 +49,10 @@ def test_a_wrong_key_is_named_with_the_place_for_the_right_one(loaded: Read, sta
     assert exit_code([found]) == 78
 
 
-def test_a_service_that_takes_everybody_in_and_shows_a_wrong_key_out_is_seen_through(loaded: Read) -> None:
+def test_a_service_that_takes_everybody_in_and_shows_a_wrong_key_out_is_seen_through(
+    loaded: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "SECOND_THOUGHT_SECONDS", 20.0)  # it is not waited for longer than it takes
     with Scripted(says(close_frame(1008, "bad key"))) as server:
         found = only(check_services(loaded(speaking(f"ws://127.0.0.1:{server.port}/"))))
     assert found.verdict == BROKEN and "showed us out at once" in found.saw and "check the key" in found.cure
@@ -90,9 +93,9 @@ def test_a_certificate_that_does_not_hold_is_named_by_its_flaw(
 
 
 def test_a_service_that_is_down_is_named_with_the_line_of_its_address(loaded: Read) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    found = only(check_services(loaded(speaking(f"ws://127.0.0.1:{port}/"))))
+    with socket.socket() as deaf:  # it has the port and does not listen: nobody else can take it meanwhile
+        deaf.bind(("127.0.0.1", 0))
+        found = only(check_services(loaded(speaking(f"ws://127.0.0.1:{deaf.getsockname()[1]}/"))))
     assert found.verdict == BROKEN and "cannot be reached" in found.saw
     assert "nothing answers there" in found.cure and "config.yaml:4" in found.cure
     assert exit_code([found]) == 69

@@ -19,7 +19,7 @@ Read = Callable[[str], Loaded]
 
 
 def test_a_microphone_that_hears_is_fine_and_says_how_loud_it_is(loaded: Read, card: VirtualCard) -> None:
-    card.inject(array.array("h", [3000, -3000] * 16000).tobytes(), SPEECH)
+    card.inject(array.array("h", [3000, -3000] * 240_000).tobytes(), SPEECH)
     found = check_microphone(loaded("microphone: {device: mic}\n"))
     assert found.verdict == FINE and "level -" in found.saw and "Hz" in found.saw
 
