@@ -8,7 +8,7 @@ from typing import TypeVar
 from agent.events import Event
 
 Kind = TypeVar("Kind")
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 class Gathered:
