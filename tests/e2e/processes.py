@@ -125,12 +125,14 @@ class Process:
 
 class Wired(Running):
     """The local server with its wire log as it is written: ``await_wire`` waits for a message, without looking again
-    and again. The log goes through a FIFO."""
+    and again. The log goes through a FIFO; whoever looks reads first what is in it, so that what the server has written
+    is seen."""
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         directory.mkdir(exist_ok=True)
         os.mkfifo(directory / "wire.jsonl")
         self._lines: list[dict[str, Any]] = []
+        self._rest = b""
         self._changed = threading.Condition()
         # Opened for both, so that it neither waits for a writer nor ends with one.
         self._fd = os.open(directory / "wire.jsonl", os.O_RDWR | os.O_NONBLOCK)
@@ -145,6 +147,7 @@ class Wired(Running):
 
     def wire(self) -> list[dict[str, Any]]:
         with self._changed:
+            self._read()
             return list(self._lines)
 
     def await_wire(self, count: int = 1, since: int = 0, **about: Any) -> list[dict[str, Any]]:
@@ -157,21 +160,27 @@ class Wired(Running):
 
     def matching(self, since: int = 0, **about: Any) -> list[dict[str, Any]]:
         with self._changed:
+            self._read()
             return self._matching(since, about)
 
     def settled(self, since: int) -> list[dict[str, Any]]:
-        """The wire since then, once every session that was opened has been closed."""
+        """The wire of the sessions that have been opened since then, once each of them has been closed. The last words
+        of those that were there before may come late, and are left out."""
         with self._changed:
+            self._read()
             self._changed.wait_for(lambda: not self._open(since), PATIENCE_SECONDS)
             assert not self._open(since), f"sessions {self._open(since)} were never closed"
-            return self._lines[since:]
+            opened = self._opened(since)
+            return [line for line in self._lines[since:] if line["connection"] in opened]
+
+    def _opened(self, since: int) -> set[int]:
+        return {line["connection"] for line in self._lines[since:] if line["kind"] == "open"}
 
     def _open(self, since: int) -> set[int]:
-        opened = {line["connection"] for line in self._lines[since:] if line["kind"] == "open"}
         closed = {
             line["connection"] for line in self._lines[since:] if line["kind"] == "close" and line["direction"] == "in"
         }
-        return opened - closed
+        return self._opened(since) - closed
 
     def _matching(self, since: int, about: dict[str, Any]) -> list[dict[str, Any]]:
         wanted = {**about}
@@ -192,23 +201,33 @@ class Wired(Running):
     def _close(self) -> None:
         os.eventfd_write(self._stop, 1)
         self._thread.join(PATIENCE_SECONDS)
-        os.close(self._fd)
+        with self._changed:
+            self._read()
+            os.close(self._fd)
+            self._fd = -1
         os.close(self._stop)
 
     def _gather(self) -> None:
         poll = select.poll()
         poll.register(self._fd, select.POLLIN)
         poll.register(self._stop, select.POLLIN)
-        rest = b""
         while True:
             ready = {number for number, _ in poll.poll()}
             if self._fd in ready:
-                *lines, rest = (rest + os.read(self._fd, 1 << 20)).split(b"\n")
                 with self._changed:
-                    self._lines += [json.loads(line) for line in lines]
-                    self._changed.notify_all()
+                    self._read()
             elif self._stop in ready:
                 return
+
+    def _read(self) -> None:
+        """Takes what is in the FIFO now."""
+        if self._fd < 0:
+            return
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self._fd, 1 << 20):
+                *lines, self._rest = (self._rest + chunk).split(b"\n")
+                self._lines += [json.loads(line) for line in lines]
+                self._changed.notify_all()
 
 
 class Supervision:

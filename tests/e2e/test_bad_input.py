@@ -118,7 +118,7 @@ def test_the_daemon_waits_for_a_microphone_that_is_not_there_and_says_so(
     process = agent("run", "--config", config, env={"NOTIFY_SOCKET": supervision.path})
     assert "STATUS=" in supervision.await_word("nosuchcard", while_alive=process)
     process.signal(signal.SIGTERM)
-    assert process.end(10) == 0, process.errors
+    assert process.end() == 0, process.errors
 
 
 # --- sound files
@@ -165,8 +165,7 @@ def test_a_wav_on_stdin_is_recognised_as_a_mistake(
 ) -> None:
     write_wav(tmp_path / "asked.wav", bytes(32000))
     process = agent("transcribe", "--config", configured(f"transcription: {{url: '{tones.ws}/'}}\n"), "-", stdin=True)
-    process.write((tmp_path / "asked.wav").read_bytes())
-    process.close_stdin()
+    feed(process, (tmp_path / "asked.wav").read_bytes())
     refused(process, USAGE, "WAV")
 
 
@@ -315,7 +314,7 @@ def test_a_signal_in_the_middle_leaves_what_was_said_or_nothing_at_all(
         process = agent("say", "--config", config, "--output", "out.wav", "word " * 100, cwd=folder)
         server.await_wire(3, direction="out", event="Audio")
         process.signal(number)
-        assert process.end(10) == 0, process.errors
+        assert process.end() == 0, process.errors
         for path in folder.iterdir():
             assert path.name == "out.wav"
             with wave.open(str(path), "rb") as file:
@@ -332,7 +331,7 @@ def test_a_kill_in_the_middle_leaves_no_half_of_the_file_under_its_name(
         process = agent("say", "--config", config, "--output", "out.wav", "word " * 100)
         server.await_wire(3, direction="out", event="Audio")
         process.signal(signal.SIGKILL)
-        assert process.end(10) == -signal.SIGKILL
+        assert process.end() == -signal.SIGKILL
     assert (tmp_path / "out.wav").read_bytes() == b"what was there before"
 
 
@@ -345,7 +344,7 @@ def test_a_reader_that_has_had_enough_is_no_error(
     os.close(reading)
     process = agent("say", "--config", config, "--output", "-", "word " * 100, stdout=writing)
     os.close(writing)
-    assert process.end(10) in (0, -signal.SIGPIPE), process.errors
+    assert process.end() in (0, -signal.SIGPIPE), process.errors
     assert process.lines_of_error() == []
 
 

@@ -30,5 +30,5 @@ def test_a_signal_during_the_imports_is_an_exit_code_and_no_traceback(
         assert process.stderr is not None
         assert process.stderr.read(4) == b"here"
         process.send_signal(number)
-        assert process.wait(20) == code
+        assert process.wait(30) == code
         assert process.stderr.read() == b""

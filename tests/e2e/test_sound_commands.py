@@ -17,10 +17,11 @@ from agent.audio.gain import ramp
 from agent.commands.try_speaker import TONES_HERTZ, tone
 from agent.server.tone import pcm
 from e2e.conftest import Start
-from e2e.processes import Wired
+from e2e.processes import Process, Wired
 
 Configured = Callable[[str], str]
-DEVICES = "microphone: {device: mic}\nspeaker: {device: speaker}\n"
+# What is played begins when all of it is there: a machine that is busy is no gap in it.
+DEVICES = "microphone: {device: mic}\nspeaker: {device: speaker, prebuffer_seconds: 5}\n"
 
 
 @pytest.fixture
@@ -45,11 +46,15 @@ def speech() -> bytes:
     return array("h", [sample + noise.randint(-20, 20) for sample in samples]).tobytes()
 
 
+def told(process: Process) -> list[str]:
+    """What a command had to say but for this: a busy machine may be too late for the card, or find its clock odd."""
+    return [line for line in process.errors.splitlines() if "ran dry" not in line and ": the clock of " not in line]
+
+
 def test_the_meter_tells_programs_frame_by_frame(agent: Start, configured: Configured, card: VirtualCard) -> None:
+    card.inject(loud(0.5, 8192), SPEECH)  # the card keeps it until somebody listens
     process = agent("meter", "--config", configured(DEVICES), "--json", "--seconds", "2.5", env=card.env)
-    process.stdout.await_text("\n")
-    card.inject(loud(0.5, 8192), SPEECH)
-    assert (process.end(), process.errors) == (0, "")
+    assert (process.end(), told(process)) == (0, [])
     readings = [json.loads(line) for line in process.output.splitlines()]
     assert len(readings) == 50
     assert set(readings[0]) == {"level", "peak", "floor", "clipped"}
@@ -66,7 +71,7 @@ def test_the_meter_is_one_line_written_again_until_ctrl_c(
     card.inject(loud(1.0, 32767), SPEECH)
     process.stdout.await_text("CLIPPING")
     process.signal(signal.SIGINT)
-    assert (process.end(), process.errors) == (0, "")
+    assert (process.end(), told(process)) == (0, [])
     bars = process.stdout.whole().split(b"\r")
     assert bars[0] == b"" and len({len(bar) for bar in bars[1:-1]}) == 1
     assert process.output.endswith("samples were clipped\n")
@@ -77,7 +82,7 @@ def test_the_speaker_is_tested_with_three_tones_and_a_sentence(
 ) -> None:
     config = configured(DEVICES + f"synthesis: {{local: {{url: '{tones.ws}'}}}}\n")
     process = agent("test-speaker", "--config", config, env=card.env)
-    assert (process.end(), process.errors) == (0, "")
+    assert (process.end(), told(process)) == (0, [])
     assert "440 Hz, 660 Hz, 880 Hz" in process.output and "a sentence: " in process.output
     played = card.played()
     places = [played.find(tone(hertz).strip(b"\0")) for hertz in TONES_HERTZ]
@@ -98,14 +103,11 @@ def test_the_speaker_is_tested_with_three_tones_and_a_sentence(
 def test_the_microphone_is_judged_and_played_back(
     agent: Start, configured: Configured, card: VirtualCard, sound: bytes, heard: str, words: str
 ) -> None:
-    process = agent("test-microphone", "--config", configured(DEVICES), env=card.env)
-    process.stdout.await_text("speak now")
     if sound:
-        card.inject(sound, SPEECH)
-    assert process.end() == 0
-    # A busy machine may be too late for the card, and is told so; nothing else is to be told.
-    assert [line for line in process.errors.splitlines() if "ran dry" not in line] == []
-    assert words in process.output, heard
+        card.inject(sound, SPEECH)  # the card keeps it until somebody listens
+    process = agent("test-microphone", "--config", configured(DEVICES), env=card.env)
+    assert (process.end(), told(process)) == (0, [])
+    assert "speak now" in process.output and words in process.output, heard
     if sound:
         assert sound[SPEECH.bytes_of(0.5) :][:3200] in card.played(), "what was recorded is what is played back"
 
