@@ -25,9 +25,9 @@ def test_each_value_knows_its_line() -> None:
 
 @pytest.mark.parametrize("text", ["[" * 60000, "{" * 60000, "- " * 30000, "a: {b: " * 9000, "'" * 64999, "? " * 30000])
 def test_a_hostile_text_costs_little(text: str) -> None:
-    began = time.monotonic()
+    began = time.thread_time()  # of this thread, however much others have to do
     tree, mistakes = read_tree(text, "f")
-    assert time.monotonic() - began < 5
+    assert time.thread_time() - began < 5
     assert mistakes
     assert tree is None
 

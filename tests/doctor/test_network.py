@@ -102,7 +102,7 @@ def test_a_service_that_is_down_is_named_with_the_line_of_its_address(loaded: Re
 
 
 def test_a_service_that_is_silent_is_not_waited_for_without_end(loaded: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "DIAL_SECONDS", 1.0)
+    monkeypatch.setattr(network, "DIAL_SECONDS", 3.0)
     with Scripted(mute) as server:
         found = only(check_services(loaded(speaking(f"ws://127.0.0.1:{server.port}/"))))
     assert found.verdict == BROKEN and "did not answer the upgrade in time" in found.saw
