@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from agent.authorities import authorities
 from agent.config.model import Transcription
 from agent.drafts import Draft
 from agent.errors import AgentError, ServiceError
 from agent.events import Heard
+from agent.line import Line
 from agent.records import dataclass
 from agent.safe import safe
 from agent.threads import Deadline
@@ -112,11 +112,10 @@ def _fetch(url: str, headers: dict[str, str], path: Path) -> bool:
     """Whether there was anything to fetch."""
     import requests  # only who wants exports pays for it
 
-    deadline = Deadline(LONGEST_SECONDS)
+    line = Line()
     try:
-        with requests.Session() as session:
-            session.trust_env = False
-            session.verify = authorities()
+        line.cut_after(LONGEST_SECONDS)
+        with line.session() as session:
             session.headers.update(headers)
             with session.get(url, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True) as answer:
                 status = answer.status_code
@@ -130,14 +129,24 @@ def _fetch(url: str, headers: dict[str, str], path: Path) -> bool:
                         size += len(chunk)
                         if size > LARGEST_BYTES:
                             raise ServiceError("transcription", "the export is larger than 512 MiB and was not kept")
-                        if deadline.over:
-                            raise ServiceError("transcription", f"the export took longer than {LONGEST_SECONDS:g} s")
                         draft.file.write(chunk)
+                    if line.was_cut:  # what ends with the connection looks whole
+                        raise _too_long()
                     if answer.raw.length_remaining:  # urllib3 1.26, as in Debian 12, does not mind
                         raise ServiceError("transcription", "the export broke off before its end and was not kept")
                     draft.put(durable=True)
     except requests.RequestException as error:
+        if line.was_cut:
+            raise _too_long() from error
         raise ServiceError("transcription", f"the export could not be fetched ({type(error).__name__})") from error
     except OSError as error:
         raise ServiceError("transcription", f"the export could not be written to {path}: {error.strerror}") from error
+    except RuntimeError as error:  # the system gives us no more threads
+        raise ServiceError("transcription", f"the export was not fetched: {error}") from error
+    finally:
+        line.close()
     return True
+
+
+def _too_long() -> ServiceError:
+    return ServiceError("transcription", f"the export took longer than {LONGEST_SECONDS:g} s and was not kept")

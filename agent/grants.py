@@ -50,16 +50,13 @@ def authorise(authorization: Authorization, deadline: Deadline) -> Grant:
     request = authorization.request()
     host = urlsplit(request.url).hostname
     line = Line()
-    cut = threading.Timer(deadline.remaining() or 0.0, line.cut)
-    cut.daemon = True
     try:
-        cut.start()
+        line.cut_after(deadline.remaining() or 0.0)
         status, headers, body = _ask(request, line, deadline)
     except troubles() as error:
         why = "not in time" if line.was_cut else type(error).__name__
         raise ServiceError("playai", f"{host} did not answer the authorisation ({why})") from error
     finally:
-        cut.cancel()
         line.close()
     if line.was_cut:  # what has come may be half of it
         raise ServiceError("playai", f"{host} did not answer the authorisation (not in time)")

@@ -12,10 +12,12 @@ from agent.authorities import authorities
 
 class Line:
     """The sockets of one exchange. What is asked with ``session`` ends at once with ``cut``, from any thread and also
-    in the middle of a TLS handshake; ``close`` gives back what the line holds, once the exchange is over."""
+    in the middle of a TLS handshake; ``cut_after`` has it cut by itself. ``close`` gives back what the line holds, once
+    the exchange is over."""
 
     def __init__(self) -> None:
         self.was_cut = False
+        self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
 
@@ -45,7 +47,16 @@ class Line:
             for each in self._sockets:
                 _shut(each)
 
+    def cut_after(self, seconds: float) -> None:
+        """However little comes at a time, and however often. ``RuntimeError``: the system gives us no more threads."""
+        timer = threading.Timer(seconds, self.cut)
+        timer.daemon = True
+        timer.start()
+        self._timer = timer
+
     def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         with self._lock:
             for each in self._sockets:
                 each.close()

@@ -13,6 +13,7 @@ import urllib3
 from tools.authority import Authority
 from tools.scripted import Peer, Scripted
 
+from agent import exports
 from agent.config.model import Transcription
 from agent.errors import ServiceError
 from agent.exports import fetch_export
@@ -67,6 +68,40 @@ def test_an_export_that_breaks_off_is_not_kept(
     monkeypatch.setattr(urllib3.connection.HTTPConnection, "request", careless)
     with pytest.raises(ServiceError, match="broke off|could not be fetched"):
         fetch_export(settings, "id-1", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 1000000\r\n", b""], ids=["of a known length", "until the end"])
+def test_an_export_that_drips_is_given_up_when_the_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes
+) -> None:
+    """The time was looked at after every 64 KiB: single bytes kept one of four places for days."""
+    over = threading.Event()
+
+    def drips(peer: Peer) -> None:
+        peer.read_request()
+        peer.sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + head + b"\r\n")
+        for _ in range(2000):
+            if over.wait(0.02):
+                return
+            peer.sock.sendall(b"k")
+
+    monkeypatch.setattr(exports, "LONGEST_SECONDS", 0.5)
+    refusals: list[ServiceError] = []
+
+    def fetch() -> None:
+        try:
+            fetch_export(Transcription(export_url=f"http://127.0.0.1:{server.port}"), "id-1", tmp_path)
+        except ServiceError as error:
+            refusals.append(error)
+
+    with Scripted(drips) as server:
+        fetching = threading.Thread(target=fetch, daemon=True)
+        fetching.start()
+        fetching.join(20)
+        ended = not fetching.is_alive()
+        over.set()
+    assert ended and "took longer" in str(refusals)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -25,7 +25,6 @@ FLOORS: list[list[tuple[str, ...]]] = [
     [
         ("connection",),
         ("control",),
-        ("exports",),
         ("masking",),
         ("supervisor", "watchdog", "standstill"),
         ("conversation", "announcements", "condition", "frontend"),
@@ -43,6 +42,7 @@ FLOORS: list[list[tuple[str, ...]]] = [
         ("synthesizer", "job", "lineup", "speech", "passages", "orders"),
         ("speaker", "lasting_sink", "prebuffer"),
         ("services", "grants"),
+        ("exports",),
         ("local_server",),
     ],
     [("server",), ("frontends.control",), ("frontends.mqtt",), ("frontends.gpio",), ("frontends",)],
