@@ -21,6 +21,7 @@ class Service:
         self.script: Callable[[Any], None] = lambda handler: handler.reply(204)
         self.freed = threading.Event()
         service = self
+        serving = threading.Event()
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
@@ -78,6 +79,9 @@ class Service:
         class Server(ThreadingHTTPServer):
             daemon_threads = False  # so that closing it waits for those who still answer, and their sockets
 
+            def service_actions(self) -> None:
+                serving.set()
+
             def handle_error(self, *_: object) -> None:
                 """A client that hangs up is no news here."""
 
@@ -85,6 +89,7 @@ class Service:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
+        assert serving.wait(30)  # the loop looks at the socket once, as it begins: "encrypt" puts another in its place
 
     def encrypt(self, context: ssl.SSLContext) -> None:
         """From now on it speaks TLS."""
