@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from vcard import VirtualCard
 
-# How long one example takes says more about the machine than about the code.
-settings.register_profile("any machine", deadline=None)
+# How long one example takes, to make or to run, says more about the machine than about the code.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
 
