@@ -28,7 +28,7 @@ from agent.speaker import Speaker
 from agent.synthesizer import Synthesizer
 from agent.threads import Backoff, Deadline
 
-PATIENCE_SECONDS = 15.0
+PATIENCE_SECONDS = 30.0
 Open = Callable[[Deadline], Connection]
 
 
@@ -103,7 +103,7 @@ class Speaking:
         config: Synthesis | None = None,
         *,
         opens: dict[str, Open] | None = None,
-        first_audio_seconds: float = 5.0,
+        first_audio_seconds: float = 10.0,
         sink: str | None = None,
         **keys: Any,
     ) -> None:
@@ -185,8 +185,8 @@ class Speaking:
         assert isinstance(end, Unspoken), end
         return end
 
-    def said_again(self, text: str, within_seconds: float = 2.0) -> float:
-        """After how many seconds it could be said again, at most the back-off in force and R."""
+    def said_again(self, text: str, within_seconds: float = PATIENCE_SECONDS) -> float:
+        """After how many seconds it could be said again: the back-off in force is next to nothing here."""
         began, deadline = time.monotonic(), Deadline(within_seconds)
         while True:
             utterance = self.say(text)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from agent import grants
 from agent.events import AudioArrived, Spoken
 from agent.protocols import neuphonic
 from agent.protocols.playai_authorization import MODEL_PATHS
+from agent.threads import Deadline
 from faults.conftest import Figure
 from faults.speaking import Speaking
 from faults.voices import SERVICES, Answers, encoded, messages_of, sound, speaks, synthesis, upgraded
@@ -26,85 +28,112 @@ SAID = "Nobody notices."
 
 
 def test_row_34_neuphonics_idle_limit_is_never_met(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service drops what was idle for 0.3 s (90 s in truth); we renew at nine tenths of our own 0.15 s (50 s)."""
+    """The service drops what was idle for 4 s (90 s in truth); we renew at nine tenths of our own 0.15 s (50 s). The
+    rest is what a busy machine may take over it."""
     monkeypatch.setattr(neuphonic.Client, "silent_seconds", 0.15)
     sessions: list[Answers] = []
     dropped: list[int] = []
+    renewed = threading.Semaphore(0)
 
     def script(peer: Peer) -> None:
-        peer.sock.settimeout(20)
         answers = upgraded(peer, "neuphonic")
         assert answers is not None
         sessions.append(answers)
-        peer.sock.settimeout(0.3)
+        peer.sock.settimeout(4.0)
         try:
             for message in messages_of(peer):
                 for each in encoded(answers.take(message)):
                     peer.send(each)
         except TimeoutError:
             dropped.append(peer.index)
+        if not answers.texts:
+            renewed.release()
 
     over = threading.Event()
     with Scripted(script) as server, Speaking(synthesis(server.port, "neuphonic"), healthy_seconds=0.05) as speaking:
         said = 0
-        for pause in (0.0, 0.4, 0.1, 0.7, 0.3):
+        for pause in (0.0, 0.4, 0.1, 4.5, 0.3):
             over.wait(pause)  # time that passes is what is tested here
             assert speaking.spoken(SAID) == sound(SAID)
             said += 1
+        for _ in range(5):
+            assert renewed.acquire(timeout=30), "nothing was renewed"
         assert speaking.downs == [] and dropped == []
-    renewed = len([session for session in sessions if not session.texts])
-    assert renewed >= 5
-    figure(34, f"neuphonic: {renewed} connections renewed unused, {said} of {said} said, 0 lines of trouble, 0 dropped")
+    count = len([session for session in sessions if not session.texts])
+    figure(34, f"neuphonic: {count} connections renewed unused, {said} of {said} said, 0 lines of trouble, 0 dropped")
 
 
 class Expiring:
-    """PlayAI with addresses that live ``seconds``; what is refused and what was granted is counted."""
+    """PlayAI with addresses that are said to live ``seconds``, and live until ``age``, if ``generous`` at all. What is
+    refused and what was granted is counted."""
 
-    def __init__(self, seconds: float, *, honest: bool) -> None:
-        self._seconds, self._honest = seconds, honest
+    def __init__(self, seconds: float, *, generous: bool = True) -> None:
+        self._seconds, self._generous = seconds, generous
+        self._changed = threading.Condition()
+        self._aged = self.accepted = 0
         self.granted: list[float] = []
         self.refused = 0
+
+    def age(self, accepted: int) -> None:
+        """All that has been granted is refused from now on. Before, so many connections have been accepted: none is
+        under way whose address would be of no use as soon as it was granted."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.accepted >= accepted, 30), self.accepted
+            self._aged = len(self.granted)
 
     def script(self, peer: Peer) -> None:
         if peer.read_request().startswith("POST"):
             port = peer.sock.getsockname()[1]
-            self.granted.append(time.monotonic())
-            token = len(self.granted) - 1
+            with self._changed:
+                self.granted.append(time.monotonic())
+                token = len(self.granted) - 1
             urls = {model: f"ws://127.0.0.1:{port}{path}?t={token}" for model, path in MODEL_PATHS.items()}
-            said = self._seconds if self._honest else 3600.0
-            expires = (datetime.now(UTC) + timedelta(seconds=said)).isoformat()
+            expires = (datetime.now(UTC) + timedelta(seconds=self._seconds)).isoformat()
             body = json.dumps({"webSocketUrls": urls, "expiresAt": expires}).encode()
             peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             return
         token = int(peer.request.split("t=")[1].split(" ")[0])
-        if time.monotonic() > self.granted[token] + self._seconds:
-            self.refused += 1
+        with self._changed:
+            good = self._generous and token >= self._aged and time.monotonic() <= self.granted[token] + self._seconds
+            self.accepted += good
+            self.refused += not good
+            self._changed.notify_all()
+        if good:
+            speaks("playai")(peer)
+        else:
             peer.answer("403 Forbidden")
-            return
-        speaks("playai")(peer)
 
 
-@pytest.mark.parametrize("honest", [True, False])
-def test_row_34_an_address_of_playai_is_renewed_before_or_when_it_has_grown_old(
-    figure: Figure, monkeypatch: pytest.MonkeyPatch, honest: bool
+def test_row_34_an_address_of_playai_is_renewed_before_it_expires(
+    figure: Figure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``honest``: the address lives as long as it was said to. Otherwise it is refused, and asked for anew at once."""
-    monkeypatch.setattr(grants, "GRANT_MARGIN_SECONDS", 0.1)
-    service = Expiring(0.3, honest=honest)
+    """It is taken for old 0.3 s after it was granted, and refused 30 s later (5 minutes in truth)."""
+    monkeypatch.setattr(grants, "GRANT_MARGIN_SECONDS", 30.0)
+    service = Expiring(30.3)
     over = threading.Event()
     with Scripted(service.script) as server, Speaking(synthesis(server.port, "playai")) as speaking:
         for pause in (0.0, 0.35, 0.1, 0.4, 0.35):
-            over.wait(pause)
+            over.wait(pause)  # time that passes is what is tested here
             assert speaking.spoken(SAID) == sound(SAID)
         assert speaking.downs == []
-    assert len(service.granted) >= 3
-    assert (service.refused == 0) == honest
-    how = "before it expired" if honest else f"when it was refused ({service.refused} times)"
-    figure(34, f"playai: {len(service.granted)} addresses, asked for {how}, 5 of 5 said, 0 lines of trouble")
+    assert len(service.granted) >= 3 and service.refused == 0
+    figure(34, f"playai: {len(service.granted)} addresses, each in time, 5 of 5 said, 0 lines of trouble")
+
+
+def test_row_34_an_address_of_playai_that_is_refused_is_asked_for_anew_at_once(figure: Figure) -> None:
+    """It grows old long before the time that was said."""
+    service = Expiring(3600.0)
+    with Scripted(service.script) as server, Speaking(synthesis(server.port, "playai")) as speaking:
+        for number in range(5):
+            assert speaking.spoken(SAID) == sound(SAID)
+            service.age(number + 2)  # those that have been spoken on, and the one that is ready
+        assert speaking.downs == []
+    assert service.refused >= 3 and len(service.granted) >= 4
+    figure(34, f"playai: {len(service.granted)} addresses, {service.refused} refused, 5 of 5 said, 0 lines of trouble")
 
 
 def test_row_06_an_address_that_is_refused_again_and_again_is_given_up(figure: Figure) -> None:
-    service = Expiring(-1.0, honest=False)
+    service = Expiring(3600.0, generous=False)
     with Scripted(service.script) as server, Speaking(synthesis(server.port, "playai")) as speaking:
         assert "refuses the address that it granted" in speaking.failed(SAID).reason
         assert speaking.downs[0].permanent and (len(service.granted), service.refused) == (2, 2)
@@ -113,7 +142,7 @@ def test_row_06_an_address_that_is_refused_again_and_again_is_given_up(figure: F
 
 # --- what a say costs in round trips
 
-DELAY = 0.05
+DELAY = 0.1
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -123,14 +152,13 @@ def test_a_warm_say_costs_one_round_trip_and_a_cold_one_no_more_than_four(shown:
     with Scripted(speaks(service)) as server, Proxy(server.port, up=late, down=late) as proxy:
         with Speaking(synthesis(proxy.port, service), eager=False) as speaking:
             first = first_sound(speaking)  # PlayAI is asked for an address, which is good for an hour
-            cold = first_sound(speaking)
+            cold = round_trips(lambda: first_sound(speaking), 2)
         with Speaking(synthesis(proxy.port, service)) as speaking:
-            warm = min(first_sound(speaking) for _ in range(4))
-    cold_turns = round(cold / (2 * DELAY)) + 1
+            warm = round_trips(lambda: first_sound(speaking), 1)
     first_turns = round(first / (2 * DELAY)) + (2 if service == "playai" else 1)
-    assert round(warm / (2 * DELAY)) == 1
-    assert cold_turns <= 3, "in plain text; TLS costs one more"
-    shown(5, f"{service}: warm 1, cold {cold_turns}, the very first {first_turns}; {warm * 1000:.0f} ms warm")
+    assert warm == 1
+    assert cold + 1 <= 3, "in plain text; TLS costs one more"
+    shown(5, f"{service}: warm {warm}, cold {cold + 1}, the very first {first_turns}")
 
 
 def test_a_cold_say_over_tls_costs_four_round_trips(
@@ -139,15 +167,28 @@ def test_a_cold_say_over_tls_costs_four_round_trips(
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
     late = Toxics(latency_seconds=DELAY)
+
+    def once() -> float:
+        with Speaking(synthesis(proxy.port, "neuphonic", secure=True)) as speaking:
+            return first_sound(speaking)
+
     with (
         Scripted(speaks("neuphonic"), tls=authority.good()) as server,
         Proxy(server.port, up=late, down=late) as proxy,
-        Speaking(synthesis(proxy.port, "neuphonic", secure=True)) as speaking,
     ):
-        cold = first_sound(speaking)
-    turns = round(cold / (2 * DELAY)) + 1
+        turns = round_trips(once, 3) + 1
     assert turns == 4
     shown(5, f"over TLS: cold {turns} (TCP, TLS, upgrade, sound)")
+
+
+def round_trips(seconds: Callable[[], float], least: int) -> int:
+    """How many it takes at the best. A busy machine only adds to what the way takes, which nothing falls short of: it
+    is measured until it is ``least``, and for half a minute at the most."""
+    deadline = Deadline(30.0)
+    best = round(seconds() / (2 * DELAY))
+    while best > least and not deadline.over:
+        best = min(best, round(seconds() / (2 * DELAY)))
+    return best
 
 
 def first_sound(speaking: Speaking) -> float:
