@@ -297,7 +297,7 @@ class Daemon:
             if self._parts.responder is not None:
                 steps.callback(self._parts.responder.abort)  # an answer that has not come yet will not be said any more
             steps.callback(self._shut_doors)
-            self._service.stopping()
+            self._service.stopping(self.config.shutdown_seconds)
         self._service.tell_again()
         log.info("ended")
         return self._code

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -212,6 +214,24 @@ def test_what_was_accepted_and_not_said_is_recorded_at_the_end(
     assert sorted(it.records) == [("a", "cancelled"), ("b", "cancelled")]
     heard = {each.utterance.id: each.seconds for each in it.seen if isinstance(each, Record)}
     assert heard["a"] > 0.5 and heard["b"] == 0.0, "how much of it was heard is told, also of what the end cut short"
+
+
+def test_systemd_is_asked_for_as_long_as_the_end_may_take(server: Running, tmp_path: Path) -> None:
+    """The unit stops waiting after 15 s, and ``shutdown_seconds`` may be 120: systemd killed what was still within its
+    time, and nobody got an end mark or a record."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.setblocking(False)
+        config = replace(configuration(server, "announce"), shutdown_seconds=100.0)
+        daemon = Daemon(config, Service({"NOTIFY_SOCKET": str(tmp_path / "notify")}))
+        daemon.inbox.put(Stop("test"))
+        assert daemon.run() == 0
+        words: list[str] = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                words += systemd.recv(4096).decode().split("\n")
+    wishes = [word for word in words[words.index("STOPPING=1") :] if word.startswith("EXTEND_TIMEOUT_USEC=")]
+    assert [int(wish.partition("=")[2]) > 100_000_000 for wish in wishes] == [True]
 
 
 def test_a_short_end_is_a_gentle_one_too(server: Running) -> None:

@@ -15,6 +15,7 @@ from agent.service.flood import Flood
 log = logging.getLogger(__name__)
 
 _STATUS_LIMIT = 200
+_LAST_SECONDS = 3.0  # for what comes after the orderly end, when the interpreter itself ends
 
 
 class Service:
@@ -60,17 +61,14 @@ class Service:
         # systemd compares this with the moment it sent its signal, on the same clock.
         return self._tell("RELOADING", "RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
-    def stopping(self) -> bool:
-        """The end has begun: the first thing said after SIGTERM."""
-        return self._tell("STOPPING", "STOPPING=1")
+    def stopping(self, seconds: float) -> bool:
+        """The end has begun, and may take so long: the first thing said after SIGTERM. The unit may know of less."""
+        microseconds = int((seconds + _LAST_SECONDS) * 1_000_000)
+        return self._tell("STOPPING", "STOPPING=1", f"EXTEND_TIMEOUT_USEC={microseconds}")
 
     def pet(self) -> bool:
         """Every worker moves. Say it only then: a keep-alive from a thread of its own would hide a deadlock."""
         return self._tell("WATCHDOG", "WATCHDOG=1")
-
-    def extend(self, seconds: float) -> bool:
-        """Starting, reloading or stopping takes at most so much longer, counted from now."""
-        return self._tell("EXTEND", f"EXTEND_TIMEOUT_USEC={max(1, int(seconds * 1_000_000))}")
 
     def tell_again(self) -> bool:
         """Tells what could not be handed over before; to be called where nothing else is said any more."""
