@@ -57,14 +57,13 @@ class Speaker(Worker):
         prebuffer_most_seconds: float = 3.0,
         wake_seconds: float = 0.0,
         volume: int = 100,
-        muted: bool = False,
         patience: Patience = patient,
         try_card: Callable[[], None] | None = None,
     ) -> None:
         self._aborted = threading.Event()
         self._sink = LastingSink(open_sink, report, self._aborted, patience=patience, try_card=try_card)
         super().__init__("speaker", report)
-        self.volume, self.muted = volume, muted
+        self.volume, self.muted = volume, False
         self._ring = ring
         self._period_seconds, self._wake_seconds = period_seconds, wake_seconds
         self._prebuffer = Prebuffer(prebuffer_seconds, prebuffer_most_seconds)

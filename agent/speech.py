@@ -66,10 +66,6 @@ class SpeechSession:
         return None if self.error is None else str(self.error)
 
     @property
-    def permanent(self) -> bool:
-        return self.error is not None and self.error.permanent
-
-    @property
     def full(self) -> bool:
         """Whether this session takes no further passage."""
         return self._filled or (self._codec.one_passage and self.asked > 0)

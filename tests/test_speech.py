@@ -216,7 +216,7 @@ def test_what_a_busy_service_asks_for_is_kept(session: Callable[..., SpeechSessi
     it = session(busy)
     it.speak(["Hello."], complete=True)
     heard(it)
-    assert it.error is not None and it.error.busy and not it.permanent
+    assert it.error is not None and it.error.busy and not it.error.permanent
 
 
 def test_a_session_speaks_in_the_format_of_the_one_before(session: Callable[..., SpeechSession]) -> None:
