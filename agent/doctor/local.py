@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import socket
 from dataclasses import replace
@@ -46,7 +47,8 @@ def _server(loaded: Loaded) -> Finding:
     host, port = config.server.host, config.server.port
     if port and listens(host, port):
         return Finding(subject, FINE, f"answers at {host}:{port}")
-    if port and _taken(host, port):
+    refusal = _refusal(host, port)
+    if refusal is not None and refusal.errno == errno.EADDRINUSE:
         saw = f"port {port} of {host} is taken by another program, which is no speech server"
         cure = f"end it (sudo ss -ltnp 'sport = :{port}' names it)"
         cure += f", or write another number at {line_of(loaded, 'server.port')}"
@@ -55,6 +57,12 @@ def _server(loaded: Loaded) -> Finding:
         saw = f"nobody answers at {host}:{port}, and server.start is false"
         cure = f"sudo systemctl start voice-agent-server on {host}, or true at {line_of(loaded, 'server.start')}"
         return Finding(subject, BROKEN, saw, cure)
+    if refusal is not None:
+        saw = f"it cannot listen at {host}:{port}: {refusal.strerror or refusal}"
+        cure = f"write 127.0.0.1, or an address that this machine has, at {line_of(loaded, 'server.host')}"
+        if refusal.errno == errno.EACCES:
+            cure = f"write a number above 1023 at {line_of(loaded, 'server.port')}"
+        return Finding(subject, BROKEN, saw, cure, own=True)
     server = LocalServer(replace(config.server, host="127.0.0.1", port=0))
     server.start()
     try:
@@ -66,12 +74,13 @@ def _server(loaded: Loaded) -> Finding:
     return Finding(subject, FINE, f"starts, and {host}:{port} is free")
 
 
-def _taken(host: str, port: int) -> bool:
+def _refusal(host: str, port: int) -> OSError | None:
+    """Why nobody can begin to listen there; ``None``: somebody can."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-            return False
-    except OSError:
-        return True
+            return None
+    except OSError as error:
+        return error
 
 
 def _engines(loaded: Loaded) -> list[Finding]:

@@ -143,6 +143,16 @@ def test_a_port_that_something_else_has_taken_is_named(loaded: Read) -> None:
     assert f"sport = :{port}" in found[0].cure and "server.port" in found[0].cure
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_that_is_not_this_machines_is_not_called_taken(loaded: Read, host: str) -> None:
+    """Whose speech server on another machine was down was told to end a program on this one."""
+    text = f"conversation: {{mode: announce}}\nserver: {{host: {host}, speech: tone, start: "
+    away, mistaken = (check_local(loaded(f"{text}{start}}}\n"))[0] for start in ("false", "true"))
+    assert away.verdict == mistaken.verdict == BROKEN
+    assert f"nobody answers at {host}:8394" in away.saw and f"on {host}" in away.cure
+    assert f"listen at {host}:8394" in mistaken.saw and "server.host (" in mistaken.cure and mistaken.own
+
+
 def test_a_port_of_an_ipv6_address_that_nobody_has_is_free(loaded: Read) -> None:
     """It was said to be taken by another program: the address was tried as one of IPv4."""
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
