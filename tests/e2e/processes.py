@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from server.running import Running
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("VOICE_AGENT_")}
 
 

@@ -18,7 +18,9 @@ from e2e.conftest import SCRIPT, Start, write_wav
 from e2e.processes import Supervision, Wired
 from e2e.test_say import configuration
 
-SHUTDOWN_SECONDS = 3.0
+SHUTDOWN_SECONDS = 6.0
+SLOWNESS_SECONDS = 10.0
+"""What the machine may add to it: with that it is still less than an answer lasts, or a service that is silent."""
 SPEECH_SERVICES = ["local", "neuphonic", "playai", "vachana", "fish"]
 STATES = ["idle", "connecting", "listening", "thinking", "speaking", "reconnecting"]
 ANSWER = "This is a long answer that nobody will hear to its end, because it goes on and on and on. " * 8
@@ -92,10 +94,20 @@ class Daemon:
         self.supervision, self.server = supervision, server
         self.since = len(server.wire())
 
-    def begin(self, service: str, *, transcription: str, microphone: str, responder: str, synthesis: str) -> None:
+    def begin(
+        self,
+        service: str,
+        *,
+        transcription: str,
+        microphone: str,
+        responder: str,
+        synthesis: str,
+        shutdown_seconds: float = SHUTDOWN_SECONDS,
+    ) -> None:
         config = self._configured(
             f"microphone: {{device: '{microphone}'}}\nspeaker: {{device: none}}\ncontrol: {{socket: none}}\n"
-            f"shutdown_seconds: {SHUTDOWN_SECONDS}\nconversation: {{silence_seconds: 0.2}}\ntranscription: {{url: 'ws://{transcription}/'}}\n"
+            f"shutdown_seconds: {shutdown_seconds}\nconversation: {{silence_seconds: 0.2}}\n"
+            f"transcription: {{url: 'ws://{transcription}/'}}\n"
             f"responder: {responder}\nserver: {{start: false}}\n{synthesis}"
         )
         self.process = self._start("run", "--config", config, env={"NOTIFY_SOCKET": self.supervision.path})
@@ -112,10 +124,10 @@ class Daemon:
         """Sends the signal; checks the promise; returns what the server's log holds."""
         began = time.monotonic()
         self.process.signal(number)
-        code = self.process.end(SHUTDOWN_SECONDS + 5)
+        code = self.process.end()
         took = time.monotonic() - began
-        assert code == 0, self.process.errors
-        assert took <= SHUTDOWN_SECONDS, f"it took {took:.1f} s: {self.process.errors}"
+        assert code == 0, self.process.errors  # so nothing was left over when the time was up, by its own clock
+        assert took <= SHUTDOWN_SECONDS + SLOWNESS_SECONDS, f"it took {took:.1f} s: {self.process.errors}"
         assert "Traceback" not in self.process.errors
         assert "error " not in self.process.errors
         wire = self.server.settled(self.since)
@@ -151,7 +163,13 @@ def daemon(agent: Start, configured: Callable[[str], str], supervision: Supervis
 
 
 def bring(
-    daemon: Daemon, state: str, service: str, hosts: dict[str, str], files: dict[str, Path], responder: Scripted
+    daemon: Daemon,
+    state: str,
+    service: str,
+    hosts: dict[str, str],
+    files: dict[str, Path],
+    responder: Scripted,
+    shutdown_seconds: float = SHUTDOWN_SECONDS,
 ) -> None:
     """Starts the daemon and returns once it is in that state, with all its sessions open."""
     server = daemon.server
@@ -172,6 +190,7 @@ def bring(
         microphone=microphone,
         responder=waiting if state == "thinking" else talking,
         synthesis=synthesis,
+        shutdown_seconds=shutdown_seconds,
     )
     daemon.await_word("READY=1")
     if state not in hosts:
@@ -183,7 +202,7 @@ def bring(
         server.await_wire(3, since=daemon.since, service="transcription", direction="in", kind="binary")
     elif state == "thinking":
         daemon.await_word("STATUS=thinking")
-        assert responder.arrived.acquire(timeout=20)
+        assert responder.arrived.acquire(timeout=30)
     elif state == "speaking":
         daemon.await_word("STATUS=speaking")
         server.await_wire(2, since=daemon.since, service=daemon.service, direction="out", event="Audio")
@@ -248,10 +267,10 @@ def test_the_last_transcript_is_kept(
 def test_a_second_signal_leaves_at_once(
     daemon: Daemon, hosts: dict[str, str], files: dict[str, Path], responder: Scripted, number: int
 ) -> None:
-    bring(daemon, "speaking", "local", hosts, files, responder)
+    bring(daemon, "speaking", "local", hosts, files, responder, shutdown_seconds=120.0)
     daemon.process.signal(number)
     daemon.await_word("STOPPING=1")
     began = time.monotonic()
     daemon.process.signal(number)
     assert daemon.process.end() == 128 + number
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < SLOWNESS_SECONDS  # the answer alone would last for longer
