@@ -16,6 +16,7 @@ from agent.threads import Backoff
 from tools.scripted import CLOSE, PING, PONG, TEXT, Peer, Script, Scripted, frame
 
 RATE = 16000
+PATIENCE_SECONDS = 60.0
 
 
 def sound(text: str) -> bytes:
@@ -73,7 +74,7 @@ class Voice:
                     for at in range(self._chunks):
                         peer.send(audio(sound(passage)[at * 3200 : (at + 1) * 3200]))
                     if self._chunks:
-                        self.go.wait(20)
+                        self.go.wait(PATIENCE_SECONDS)
                     self._then(peer)
                     return
                 self._speak(peer, passage)
@@ -88,7 +89,13 @@ class Voice:
 
     def await_passages(self, count: int) -> None:
         with self.told:
-            assert self.told.wait_for(lambda: len(self.passages) >= count, 20), self.passages
+            assert self.told.wait_for(lambda: len(self.passages) >= count, PATIENCE_SECONDS), self.passages
+
+    def await_marks(self) -> list[int]:
+        """``marks``, once every connection was given one: it may be read here only when the client has gone."""
+        with self.told:
+            self.told.wait_for(lambda: all(self.marks), PATIENCE_SECONDS)
+            return list(self.marks)
 
 
 def standby(
@@ -98,6 +105,7 @@ def standby(
     *,
     eager: bool = True,
     retry_seconds: float = 0.01,
+    dial_seconds: float = 2.0,
 ) -> Standby:
     """A standby to the scripted server that does not wait long between its tries, unless ``retry_seconds`` says so."""
 
@@ -107,7 +115,7 @@ def standby(
         return connect(codec, deadline, ping_seconds=None)
 
     backoff = Backoff(retry_seconds, 5 * retry_seconds, seed=1)
-    return Standby(name, open, report, eager=eager, backoff=backoff, dial_seconds=2.0)
+    return Standby(name, open, report, eager=eager, backoff=backoff, dial_seconds=dial_seconds)
 
 
 def hangs_up(peer: Peer) -> None:
