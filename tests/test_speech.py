@@ -20,30 +20,34 @@ from agent.server import tone
 from agent.speech import MOST_REFUSED, SpeechSession
 from agent.threads import Deadline
 
+PATIENCE_SECONDS = 60.0
+
 
 @pytest.fixture
 def session() -> Iterator[Callable[..., SpeechSession]]:
     with ExitStack() as stack:
 
         def begin(
-            script: Callable[[scripted.Peer], object], patience: float = 5.0, one_passage: bool = False
+            script: Callable[[scripted.Peer], object],
+            patience: float = 2 * PATIENCE_SECONDS,
+            one_passage: bool = False,
         ) -> SpeechSession:
             server = stack.enter_context(Scripted(script))
             codec = neuphonic.Client(
                 f"ws://127.0.0.1:{server.port}/speak/en", "k", temperature=None, sampling_rate=RATE
             )
             codec.one_passage = one_passage
-            connection: Connection = connect(codec, Deadline(10.0), ping_seconds=None)
+            connection: Connection = connect(codec, Deadline(PATIENCE_SECONDS), ping_seconds=None)
             stack.callback(connection.abort)
             return SpeechSession(connection, patience)
 
         yield begin
 
 
-def heard(session: SpeechSession, seconds: float = 20.0) -> bytes:
+def heard(session: SpeechSession) -> bytes:
     """Pumps to the end of the session and returns its sound."""
     pcm = b""
-    deadline = Deadline(seconds)
+    deadline = Deadline(PATIENCE_SECONDS)
     while not session.ended and session.failure is None:
         assert not deadline.over, "the session did not end"
         wait(session.connection, [], min(session.next_timeout() or 1.0, 1.0))
@@ -92,7 +96,7 @@ def test_the_first_sound_is_waited_for_no_longer_because_a_service_may_pause_for
     the configuration granted, before the next service was asked."""
     with Scripted(silent) as server:
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k")
-        connection = connect(codec, Deadline(10.0), ping_seconds=None)
+        connection = connect(codec, Deadline(PATIENCE_SECONDS), ping_seconds=None)
         it = SpeechSession(connection, 0.3)
         it.speak(["Hello there."], complete=True)
         assert heard(it) == b""
@@ -109,14 +113,14 @@ def test_a_session_that_goes_on_with_an_utterance_is_waited_for_as_between_two_s
         peer.accept()
         while b"stop" not in peer.read_frame()[1]:
             pass
-        late.wait(20.0)
+        late.wait(PATIENCE_SECONDS)
         peer.send(scripted.frame(scripted.BINARY, msgpack.packb({"event": "audio", "audio": sound("late")})))
         peer.send(scripted.frame(scripted.BINARY, msgpack.packb({"event": "finish", "reason": "stop"})))
         peer.read_frame()
 
     with Scripted(speaks_late) as server:
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k", format="pcm", sample_rate=RATE)
-        connection = connect(codec, Deadline(10.0), ping_seconds=None)
+        connection = connect(codec, Deadline(PATIENCE_SECONDS), ping_seconds=None)
         it = SpeechSession(connection, 0.3, Format(RATE))
         it.speak(["Hello there."], complete=True)
         ends = Deadline(0.6)
@@ -131,17 +135,20 @@ def test_a_session_that_goes_on_with_an_utterance_is_waited_for_as_between_two_s
 def test_while_more_text_is_to_come_silence_after_sound_is_no_failure(
     session: Callable[..., SpeechSession],
 ) -> None:
-    it = session(Voice(), patience=0.2)
+    it = session(Voice())
     it.speak(["Hello there."], complete=False)
-    pcm = b""
+    pcm, deadline = b"", Deadline(PATIENCE_SECONDS)
     while len(pcm) < len(sound("Hello there.")):
+        assert not deadline.over
         wait(it.connection, [], 1.0)
         pcm += b"".join(it.pump())
+    patience, it._patience = it._patience, 0.2
     ends = Deadline(0.6)
     while not ends.over:
         wait(it.connection, [], ends.remaining())
         assert list(it.pump()) == []
     assert it.failure is None and not it.ended
+    it._patience = patience
     it.speak(["And more."], complete=True)
     assert heard(it) == sound("And more.")
     assert it.ended

@@ -65,7 +65,8 @@ class Swallow:
 
 @dataclass(frozen=True)
 class Report:
-    """``slope_kib``: growth of the memory for 1000 utterances; of descriptors and threads the fewest and the most."""
+    """``slope_kib``: growth of the memory for 1000 utterances; of descriptors and threads the fewest and the most.
+    ``left``: by how many the fewest descriptors, and threads, of the last quarter are more than those of the first."""
 
     utterances: int
     spoken: int
@@ -74,6 +75,7 @@ class Report:
     slope_kib: float
     descriptors: tuple[int, int]
     threads: tuple[int, int]
+    left: tuple[int, int]
 
 
 def run(count: int, warm: int | None = None) -> Report:
@@ -82,8 +84,8 @@ def run(count: int, warm: int | None = None) -> Report:
     every = max(1, (count - warm) // SAMPLES)
     spoken = 0
     points: list[tuple[int, int]] = []
-    descriptors: set[int] = set()
-    threads: set[int] = set()
+    descriptors: list[int] = []
+    threads: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         arguments = ("--speech", "tone", "--recognition", "none")
         with Running(Path(folder), *arguments) as server, Stage(server.port, open_sink=Swallow) as stage:
@@ -95,8 +97,8 @@ def run(count: int, warm: int | None = None) -> Report:
                 if number >= warm and (number - warm) % every == 0:
                     gc.collect()
                     points.append((number, memory_kib()))
-                    descriptors.add(len(os.listdir("/proc/self/fd")))
-                    threads.add(threading.active_count())
+                    descriptors.append(len(os.listdir("/proc/self/fd")))
+                    threads.append(threading.active_count())
             seconds = time.monotonic() - began
     return Report(
         count,
@@ -106,7 +108,14 @@ def run(count: int, warm: int | None = None) -> Report:
         round(slope(points) * 1000, 1),
         (min(descriptors), max(descriptors)),
         (min(threads), max(threads)),
+        (left(descriptors), left(threads)),
     )
+
+
+def left(counts: Sequence[int]) -> int:
+    """The most vary with how many come and go at a time; what stays makes the fewest more."""
+    quarter = max(1, len(counts) // 4)
+    return min(counts[-quarter:]) - min(counts[:quarter])
 
 
 def memory_kib() -> int:
@@ -133,8 +142,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"utterances   {report.utterances}, spoken {report.spoken}, in {report.seconds:g} s")
     print(f"memory       {report.memory_kib[0]} KiB, at last {report.memory_kib[1]} KiB")
     print(f"slope        {report.slope_kib:g} KiB for 1000 utterances")
-    print(f"descriptors  {report.descriptors[0]} to {report.descriptors[1]}")
-    print(f"threads      {report.threads[0]} to {report.threads[1]}")
+    print(f"descriptors  {report.descriptors[0]} to {report.descriptors[1]}, {report.left[0]} left")
+    print(f"threads      {report.threads[0]} to {report.threads[1]}, {report.left[1]} left")
     return 0
 
 
