@@ -61,6 +61,8 @@ BROKEN = [
     ("anchor", "speaker: &it\n  volume: 3\n", 1, "speaker", "anchor", None),
     ("merge key", "speaker:\n  <<: {volume: 3}\n", 2, "speaker", "merge key", None),
     ("tag", "speaker:\n  volume: !!python/object:os.system 3\n", 2, "speaker.volume", "tag", None),
+    ("a host that no resolver can be asked for", "server:\n  host: a..b\n", 2, "server.host", "no address to listen on",
+     "127.0.0.1"),
     ("half a character", 'control:\n  socket: "/run/\\ud800"\n', 2, "control.socket", "half of a character", None),
     ("half a character of a voice", 'synthesis:\n  neuphonic:\n    voice: "\\ud800"\n', 3, "synthesis.neuphonic.voice",
      "half of a character", None),
