@@ -13,6 +13,11 @@ from agent.events import Hush, MicrophoneMute, Mute, Volume
 from agent.levels import CONFIGURATION, LAST_TIME, Levels
 
 
+@pytest.fixture(autouse=True)
+def the_disk_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.levels.LAST_SECONDS", 30.0)
+
+
 class Speaker:
     volume, muted = 100, False
 
@@ -85,7 +90,6 @@ def test_a_knob_that_is_turned_on_a_slow_disk_keeps_nobody_waiting(
 
     monkeypatch.setattr(os, "fsync", slow)
     monkeypatch.setattr("agent.levels.PAUSE_SECONDS", 30.0)  # between two steps this thread may stand still
-    monkeypatch.setattr("agent.levels.LAST_SECONDS", 30.0)
     path, speaker = tmp_path / "levels.json", Speaker()
     levels = Levels(path, 100)
     for percent in range(100):
