@@ -156,8 +156,10 @@ class Recognizer(Worker):
     # --- frames in
 
     def _hear(self) -> None:
-        self._tell_forgotten()
-        while self._hungry() and (taken := self._frames.take(4)):
+        while self._hungry():
+            self._tell_forgotten()  # only now: what goes on being forgotten while nobody can take it is one loss
+            if not (taken := self._frames.take(4)):
+                break
             for frame in taken:
                 self._clock += seconds_of([frame])
                 if not self._deaf:
@@ -339,6 +341,7 @@ class Recognizer(Worker):
                 self._finish(self._stretches.popleft(), session.export_id)
         while self._stretches:
             self._give_up(self._stretches.popleft(), "the end came before its transcript")
+        self._tell_forgotten()
         if (left := seconds_of(self._frames.take(self._frames.held))) > 0:
             self.report(Gap(self._clock, left, "the end came before it was sent"))
         self._frames.release()

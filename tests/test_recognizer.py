@@ -357,6 +357,27 @@ def test_captions_go_on_after_a_loss_without_saying_anything_twice(stage: Callab
     assert it.events.of(Gap) == []
 
 
+def test_what_captions_lose_while_the_service_is_away_is_told_once(stage: Callable[..., Stage]) -> None:
+    """It was told with every round of the loop: a service that was away for a night left thirty thousand lines."""
+    service, there = Service(final_each=8 * FRAME), threading.Event()
+
+    def away(peer: Peer) -> None:
+        (service if there.is_set() else refuses("500 Oops"))(peer)
+
+    it = stage(away, captions=True)
+    rounds = threading.Semaphore(0)
+    for first in (0, 700):  # the queue holds a minute
+        it.hear(*frames(first, 700))
+        it.recognizer.on_beat = rounds.release
+        for _ in range(3):
+            assert rounds.acquire(timeout=20)
+    assert it.events.of(Gap) == []
+    there.set()
+    it.end()
+    (gap,) = it.events.of(Gap)
+    assert gap.seconds == pytest.approx(140.0 - sum(map(len, service.heard)) / 32000)
+
+
 def test_an_abort_gives_the_end_mark_and_ends_soon(stage: Callable[..., Stage]) -> None:
     service = Service(answers=False)
     it = stage(service)
