@@ -61,7 +61,7 @@ def drive(fpa: FakePortAudio) -> Drive:
             env={**os.environ, **fpa.env, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=110,
         )
         assert done.returncode == 0, done.stderr[-3000:]
         answer: dict[str, Any] = json.loads(done.stdout)

@@ -28,10 +28,10 @@ EXPORT = "399e7f744c3e47c3a32f28a19f07739d"
 class Session:
     """What one connection was told: the numbers of its frames, and whether it was ended with ``eof``."""
 
-    def __init__(self) -> None:
+    def __init__(self, changed: threading.Condition) -> None:
         self.frames: list[int] = []
         self.eofs = 0
-        self.changed = threading.Condition()
+        self.changed = changed
 
     def take(self, opcode: int, data: bytes) -> None:
         with self.changed:
@@ -43,10 +43,6 @@ class Session:
                 self.eofs += 1
             self.changed.notify_all()
 
-    def await_frames(self, count: int) -> None:
-        with self.changed:
-            assert self.changed.wait_for(lambda: len(self.frames) >= count, PATIENCE_SECONDS), self.frames
-
 
 class Sessions(list[Session]):
     """The sessions in the order in which they were opened."""
@@ -55,15 +51,26 @@ class Sessions(list[Session]):
         super().__init__()
         self._changed = threading.Condition()
 
-    def append(self, session: Session) -> None:
+    def begin(self) -> Session:
+        """One more."""
         with self._changed:
-            super().append(session)
-            self._changed.notify_all()
+            self.append(Session(self._changed))
+            return self[-1]
 
-    def await_one(self) -> Session:
+    def await_frames(self, count: int) -> Session:
+        """The first session that was told so many. (On a slow machine there may be one more before it.)"""
+
+        def told() -> list[Session]:
+            return [session for session in self if len(session.frames) >= count]
+
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self) > 0, PATIENCE_SECONDS)
-            return self[0]
+            assert self._changed.wait_for(told, PATIENCE_SECONDS), [session.frames for session in self]
+            return told()[0]
+
+    @property
+    def ended(self) -> list[Session]:
+        """Those that were told something and ended with ``eof``."""
+        return [session for session in self if session.frames and session.eofs]
 
 
 def numbered(number: int, loud: bool = True) -> bytes:
@@ -83,18 +90,20 @@ def spoken_to(peer: Peer) -> Iterator[tuple[int, bytes]]:
             yield opcode, data
 
 
-def transcribes(sessions: Sessions, *finals: str, export: bool = True) -> Script:
-    """A service in good health: after ``eof`` it gives the finals, the export ID, and closes."""
+def transcribes(sessions: Sessions, *finals: str, export: bool = True, every: int | None = None) -> Script:
+    """A service in good health: after ``eof`` it gives the finals, the export ID, and closes. ``every``: it also gives
+    the finals after each frame whose number is a multiple of that, and says up to where they go."""
 
     def script(peer: Peer) -> None:
         peer.accept()
-        session = Session()
-        sessions.append(session)
+        session = sessions.begin()
         for opcode, data in spoken_to(peer):
             session.take(opcode, data)
-            if data == b"eof":
+            if data == b"eof" or (every is not None and session.frames[-1] % every == 0):
+                word = {"word": "word", "start": 0.0, "end": len(session.frames) * 0.1, "conf": 1.0}
                 for final in finals:
-                    peer.text(json.dumps({"result": [], "text": final}))
+                    peer.text(json.dumps({"result": [word] if every else [], "text": final}))
+            if data == b"eof":
                 if export:
                     peer.text(EXPORT)
                 peer.send(frame(CLOSE, struct.pack("!H", 1000)))
@@ -111,7 +120,7 @@ class Hearing:
         *,
         captions: bool = False,
         outage_seconds: float = 30.0,
-        answer_seconds: float = 5.0,
+        answer_seconds: float = 10.0,
         **keys: Any,
     ) -> None:
         self.inbox = Inbox()

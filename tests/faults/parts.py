@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fakepa import FakePortAudio
+from tools.pace import Metronome
 
 from agent.audio.devices import open_sink, open_source
 from agent.audio.format import SPEECH, Format
@@ -28,7 +29,7 @@ from agent.supervisor import Supervisor
 from agent.threads import Deadline
 
 CARD = "USB PnP"
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 def counted(frames: int, first: int = 1) -> bytes:
@@ -60,7 +61,7 @@ class Report:
             assert met, f"no {kind.__name__}; there was {self.events}"
 
 
-def speaking(frames: int, rate: int) -> Callable[[LastingSink], None]:
+def speaking(frames: int, rate: int, drain: bool = True) -> Callable[[LastingSink], None]:
     sound = counted(frames)
     format = Format(rate)
     period = format.bytes_of(0.02)
@@ -68,7 +69,8 @@ def speaking(frames: int, rate: int) -> Callable[[LastingSink], None]:
     def speak(sink: LastingSink) -> None:
         for start in range(0, len(sound), period):
             assert sink.write(sound[start : start + period], format, lambda: True)
-        sink.drain()
+        if drain:
+            sink.drain()
 
     return speak
 
@@ -76,7 +78,7 @@ def speaking(frames: int, rate: int) -> Callable[[LastingSink], None]:
 def sweep(folder: str, rule: str, upto: int, frames: int, rate: int) -> dict[str, Any]:
     """Plays ``frames`` once for each call number up to ``upto`` at which the fault of ``rule`` strikes."""
     fake = FakePortAudio(Path(folder))
-    wrong, losses, slowest = [], 0, 0.0
+    wrong, losses, backs = [], 0, []
     for number in range(1, upto + 1):
         fake.order(rule.format(number))
         before = len(fake.heard())
@@ -88,14 +90,15 @@ def sweep(folder: str, rule: str, upto: int, frames: int, rate: int) -> dict[str
         if fake.heard()[before:].rstrip(b"\0") != counted(frames):
             wrong.append(number)
         losses += len(report.of(DeviceLost))
-        slowest = max([slowest, *(event.seconds for _, event in report.of(DeviceBack))])
-    return {"wrong": wrong, "losses": losses, "slowest": slowest}
+        backs += [event.seconds for _, event in report.of(DeviceBack)]
+    return {"wrong": wrong, "losses": losses, "backs": backs}
 
 
 def underruns(frames: int, rate: int) -> dict[str, Any]:
+    """On a card that has room for all of it, so that it runs dry only when it is told to."""
     report = Report()
-    sink = LastingSink(lambda format: open_sink(CARD, format, 0.02, 0.04), report, threading.Event())
-    speaking(frames, rate)(sink)
+    sink = LastingSink(lambda format: open_sink(CARD, format, 0.02, 2.0), report, threading.Event())
+    speaking(frames, rate, drain=False)(sink)
     counts = sink.underruns
     sink.close()
     return {"underruns": counts, "losses": len(report.of(DeviceLost))}
@@ -155,30 +158,39 @@ def unplug(folder: str, away_seconds: float, shift: int) -> dict[str, Any]:
     ear = Ear(report)
     ring = RingBuffer(1 << 22)
     speaker = Speaker(ring, lambda format: open_sink(CARD, format, 0.02, 0.04), report, prebuffer_seconds=0.0)
-    ear.microphone.start()
-    speaker.start()
-    ear.hear(0.5)
-    sound = counted(16000 * 2)
-    ticket = ring.begin("one", SPEECH)
-    ring.write(ticket, sound)
-    ring.end(ticket)
-    ear.hear(0.5)
-    fake.set("gone", "")
-    report.wait(DeviceLost, 2)
-    threading.Event().wait(away_seconds)
-    fake.set("shift", str(shift))
-    back = time.monotonic()
-    fake.set("gone", None)
-    report.wait(DeviceBack, 2)
-    report.wait(Gap)
-    report.wait(Spoken)
-    ear.hear(0.5)
-    ear.end()
-    ring.close()
-    assert speaker.join(Deadline(PATIENCE_SECONDS))
+    with Metronome() as metronome:
+        began = time.monotonic()
+        ear.microphone.start()
+        speaker.start()
+        ear.hear(0.5)
+        # So much that some of it is still to be played when the card goes.
+        sound = counted(16000 * 4)
+        ticket = ring.begin("one", SPEECH)
+        ring.write(ticket, sound)
+        ring.end(ticket)
+        ear.hear(0.5)
+        heard = SPEECH.seconds_of(len(ear.sound))
+        fake.set("gone", "")
+        gone = time.monotonic()
+        report.wait(DeviceLost, 2)
+        threading.Event().wait(away_seconds)
+        fake.set("shift", str(shift))
+        back = time.monotonic()
+        fake.set("gone", None)
+        report.wait(DeviceBack, 2)
+        report.wait(Gap)
+        report.wait(Spoken)
+        ear.hear(0.5)
+        ear.end()
+        ring.close()
+        assert speaker.join(Deadline(PATIENCE_SECONDS))
+    backs = {event.which: at - back for at, event in report.of(DeviceBack)}
     return {
         "lost": sorted(event.which for _, event in report.of(DeviceLost)),
-        "back": {event.which: at - back for at, event in report.of(DeviceBack)},
+        "back": backs,
+        "away": back + max(backs.values()) - gone,
+        "gone": [heard, gone - began],
+        "late": metronome.worst_seconds,
         "heard exactly": sound in fake.heard(),
         "jumps": ear.jumps(),
         "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in ear.gaps()],
@@ -212,9 +224,12 @@ def _both(seconds: float, spin: bool) -> dict[str, Any]:
     sound = counted(round(16000 * seconds))
     most, stuck = 0, set()
 
+    # The reply is ahead of the speaker by all that the ring holds: a gap in it would not be the card's.
+    ticket = ring.begin("one", SPEECH)
+    ring.write(ticket, sound[: 1 << 17])
+
     def reply() -> None:
-        ticket = ring.begin("one", SPEECH)
-        for start in range(0, len(sound), 6400):
+        for start in range(1 << 17, len(sound), 6400):
             ring.write(ticket, sound[start : start + 6400])
         ring.end(ticket)
 
