@@ -67,7 +67,7 @@ class Speaking:
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._room = threading.Semaphore(_JOBS)  # a client that says more than can be spoken is made to wait
         self._lock = threading.Lock()  # the codec, and the order of what it says on the wire
-        self._pending_lock = threading.Lock()
+        self._taking = threading.Lock()  # a message is taken whole, or comes after the end has begun
         self._pending: _Say | None = None
         self._finishing = False
         self._refused = False  # nothing more of this client is listened to
@@ -91,7 +91,8 @@ class Speaking:
                     log.info("%s client %d said nothing for long and is dropped", self._service, self._number)
                     self._cut()
                     break
-                self._take(message)
+                with self._taking:
+                    self._take(message)
         except ConnectionClosed:
             self._gone.set()
         finally:
@@ -99,12 +100,12 @@ class Speaking:
             self._voice.join()
 
     def finish(self) -> None:
-        with self._pending_lock:
+        with self._taking:
             self._finishing = True
             rest, self._pending = self._pending, None
-        if rest is not None:
-            self._jobs.put(rest)
-        self._jobs.put(_Leave(1001, "the server is ending"))
+            if rest is not None:
+                self._jobs.put(rest)
+            self._jobs.put(_Leave(1001, "the server is ending"))
 
     def abort(self) -> None:
         self._gone.set()
@@ -130,10 +131,9 @@ class Speaking:
                 self._refused = True
                 self._put(_Leave(1000 if self._service == "fish" else 1008, "a message that cannot be met"))
         elif isinstance(event, Text):
-            with self._pending_lock:
-                before = self._pending.text if self._pending else ""
-                self._pending = _Say(before + event.text, manner, encoding, event.request_id, percent)
-                size = len(self._pending.text)
+            before = self._pending.text if self._pending else ""
+            self._pending = _Say(before + event.text, manner, encoding, event.request_id, percent)
+            size = len(self._pending.text)
             if size > _LONGEST_TEXT:
                 self._handle(
                     Failure(self._service, f"{size} characters without an end", "shorter passages"), manner, encoding, 0
@@ -145,15 +145,14 @@ class Speaking:
             self._put(event)
 
     def _speak_pending(self, whole_sentences: bool = False) -> None:
-        with self._pending_lock:
-            say = self._pending
-            if say is None or self._finishing:
-                return
-            cut = sentences.complete(say.text) if whole_sentences else len(say.text)
-            now, later = say.text[:cut], say.text[cut:]
-            if not now:
-                return
-            self._pending = _Say(later, say.manner, say.encoding, say.request_id, say.percent) if later else None
+        say = self._pending
+        if say is None or self._finishing:
+            return
+        cut = sentences.complete(say.text) if whole_sentences else len(say.text)
+        now, later = say.text[:cut], say.text[cut:]
+        if not now:
+            return
+        self._pending = _Say(later, say.manner, say.encoding, say.request_id, say.percent) if later else None
         self._put(_Say(now, say.manner, say.encoding, say.request_id, say.percent))
 
     def _put(self, job: _Job) -> None:
