@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 
-_HAVE_THEIR_OWN = ("run", "say", "transcribe", "server")
+_HAVE_THEIR_OWN = ("run", "say", "transcribe", "demo", "server")
 """The commands that soon have handlers of their own; until then these here stay."""
 
 

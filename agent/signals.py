@@ -40,9 +40,9 @@ class Signals:
         """Puts back what was before. Safe twice."""
         if self._write < 0:
             return
-        signal.set_wakeup_fd(self._before_fd)
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(self._before_fd)  # last: until then one that comes in between still has a reader
         os.close(self._write)
         self._write = -1
         self._thread.join()

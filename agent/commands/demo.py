@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import sys
-import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
 from agent.audio.devices import open_sink
 from agent.audio.format import Format
@@ -39,27 +39,63 @@ def demo(
     config: Config, *, service: str, question: str = QUESTION, output: str | None = None, as_json: bool = False
 ) -> int:
     """Asks ``question`` aloud and has it answered over the wire protocol of ``service``."""
+    # Until the daemon has taken the signals, and after it gave them back: what was begun is put away all the same.
+    before = {name: signal.signal(signal.Signals[name], _stop) for name in _SIGNALS}
+    try:
+        return _demo(config, service, question, output, as_json)
+    except _Stopped as stopped:
+        name = str(stopped)
+        print(f"voice-agent: stopped by {name}, before the end of the turn", file=sys.stderr)
+        return 128 + signal.Signals[name]
+    finally:
+        for name, handler in before.items():
+            signal.signal(signal.Signals[name], handler)
+
+
+def _demo(config: Config, service: str, question: str, output: str | None, as_json: bool) -> int:
     say: Callable[[str], None] = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
     if output is not None:
         prove(output)
     server = LocalServer(replace(config.server, host="127.0.0.1", port=0))
     say("starting the local speech server")
-    server.start()
     try:
-        with tempfile.TemporaryDirectory(prefix="voice-agent-demo-") as directory:
-            url = server.url(Deadline(START_SECONDS))
-            asked = Path(directory) / "question.wav"
-            say(f"recording the question with the local voice: {question!r}")
-            record(replace(config, synthesis=replace(config.synthesis, services=("local",))), server, question, asked)
+        server.start()
+        url = server.url(Deadline(START_SECONDS))
+        say(f"recording the question with the local voice: {question!r}")
+        with _recorded(config, server, question) as asked:
             speaker, wav = _speaker(config, output, say)
             turn = _Turn(config, server, _towards(config, service, url, asked, speaker), say)
             turn.run()
     finally:
         server.stop()
-    if turn.stopped_by:
-        print(f"voice-agent: stopped by {turn.stopped_by}, before the end of the turn", file=sys.stderr)
-        return 128 + signal.Signals[turn.stopped_by]
     return _tell(turn, service, question, wav, as_json, say)
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal, by its name, before the end of the turn."""
+
+
+def _stop(number: int, frame: object) -> None:
+    for name in _SIGNALS:
+        signal.signal(signal.Signals[name], _leave)  # a second one leaves at once
+    raise _Stopped(signal.Signals(number).name)
+
+
+def _leave(number: int, frame: object) -> None:
+    os._exit(128 + number)
+
+
+@contextlib.contextmanager
+def _recorded(config: Config, server: LocalServer, question: str) -> Iterator[str]:
+    """The question, spoken by the local voice, as the path of a file that is on no disk: nothing is left of it, however
+    this process ends."""
+    local = replace(config, synthesis=replace(config.synthesis, services=("local",)))
+    wav, stopped_by = record(local, server, question)
+    if stopped_by:
+        raise _Stopped(stopped_by)
+    with os.fdopen(os.memfd_create("question"), "wb", buffering=0) as file:
+        file.write(wav)
+        yield f"/proc/self/fd/{file.fileno()}"
 
 
 def _speaker(config: Config, output: str | None, say: Callable[[str], None]) -> tuple[str, str | None]:
@@ -79,7 +115,7 @@ def _speaker(config: Config, output: str | None, say: Callable[[str], None]) -> 
     return device, device.removeprefix("file:") if device.startswith("file:") else None
 
 
-def _towards(config: Config, service: str, url: str, question: Path, speaker: str) -> Config:
+def _towards(config: Config, service: str, url: str, question: str, speaker: str) -> Config:
     """The configuration for one turn: the question as the microphone, all services at the local server's ``url``."""
     synthesis = replace(
         config.synthesis,
@@ -120,9 +156,11 @@ class _Turn:
             self._daemon.run()
         finally:
             patience.cancel()
+        if self.stopped_by:
+            raise _Stopped(self.stopped_by)
         if self.failure is not None:
             raise self.failure
-        if not self.ended and not self.stopped_by:
+        if not self.ended:
             raise ServiceError("demo", f"the turn did not end within {TURN_SECONDS:g} s")
 
     def _see(self, event: Event | Record) -> None:
@@ -136,7 +174,7 @@ class _Turn:
                     self.say(f"  heard:   {safe(text)}")
                 else:
                     self._fail(ServiceError("transcription", "the question was not understood"))
-            case Stop(by) if by in _SIGNALS and not self.ended:
+            case Stop(by) if by in _SIGNALS and not self.ended and self.failure is None:
                 self.stopped_by = by
             case Reply(text=text):
                 self.reply.append(text)

@@ -42,6 +42,25 @@ class Recording:
             self._writer.abandon()
 
 
+class Memory:
+    """The same for the memory: ``wav`` is the file, and nothing where not all of it has come."""
+
+    def __init__(self) -> None:
+        self.empty = True
+        self.wav = b""
+        self._format = SPEECH
+        self._pcm = bytearray()
+
+    def open(self, format: Format) -> Sink:
+        self.empty = False
+        self._format = format
+        return _RecordingSink(format, self._pcm.extend)
+
+    def end(self, *, whole: bool) -> None:
+        if whole:
+            self.wav = wav_header(self._format, len(self._pcm)) + self._pcm
+
+
 class _RecordingSink:
     """Has everything it was given at once, and cannot take it back."""
 
@@ -49,7 +68,7 @@ class _RecordingSink:
     queued_seconds = math.inf  # it never runs dry
     ready_in_seconds = 0.0
 
-    def __init__(self, format: Format, put: Callable[[bytes], None]) -> None:
+    def __init__(self, format: Format, put: Callable[[bytes], object]) -> None:
         self.format = format
         self.taken_frames = 0
         self._put = put

@@ -6,12 +6,11 @@ import os
 import queue
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 from agent.assembly import RING_BYTES, make_speaker, make_synthesizer, require_keys
 from agent.audio.ring import RingBuffer
 from agent.commands.handover import hand_over
-from agent.commands.recording import Recording
+from agent.commands.recording import Memory, Recording
 from agent.commands.servers import local_server
 from agent.commands.signals import hush_signals
 from agent.commands.text_reader import TextReader
@@ -60,10 +59,14 @@ def say(config: Config, words: list[str], *, service: str | None = None, output:
     require_keys(config)
     with local_server(config) as local:
         try:
-            return _Saying(config, local, output).run(text)
+            saying = _Saying(config, local, None if output is None else Recording(output))
+            saying.run(text)
         except DeviceError as error:
             hint = f"{error}, or have the sound written: voice-agent say --output F.wav"
             raise DeviceError(hint, lost=error.lost, unknown=error.unknown) from error
+    if saying.cut and output not in (None, "-"):
+        print(f"voice-agent: stopped: {safe(str(output))} was not written", file=sys.stderr)
+    return 0
 
 
 def _daemon(config: Config) -> ControlClient | None:
@@ -74,27 +77,29 @@ def _daemon(config: Config) -> ControlClient | None:
 
 
 class _Saying:
-    """One utterance through synthesizer, ring and speaker; the main thread waits for how it ends."""
+    """One utterance through synthesizer, ring and speaker; the main thread waits for how it ends. ``stopped_by``: the
+    signal that came meanwhile, whether there was anything left to stop or not; ``cut``: there was."""
 
-    def __init__(self, config: Config, local: LocalServer | None, output: str | None) -> None:
+    def __init__(self, config: Config, local: LocalServer | None, recording: Recording | Memory | None) -> None:
         self._config = config
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._recording: Recording | None = None
+        self._recording = recording
         ring = RingBuffer(RING_BYTES)
         self._synthesizer = make_synthesizer(config, ring, self._inbox.put, local, eager=False)
-        if output is None:
+        if recording is None:
             self._speaker = make_speaker(config, ring, self._inbox.put, patience=impatient)
         else:
-            self._recording = recording = Recording(output)
             # A file has all the time in the world, and hears no gap.
             self._speaker = Speaker(ring, recording.open, self._inbox.put, prebuffer_most_seconds=0.0)
-        self._output = output
+        self.stopped_by = ""
+        self.cut = False
         self._reader: TextReader | None = None
         self._said = False
         self._down: dict[str, str] = {}  # the services that failed, and why
 
-    def run(self, text: str | None) -> int:
-        signals = hush_signals(self._inbox.put)
+    def run(self, text: str | None) -> None:
+        """Returns when it was said, or cut by the user; raises what went wrong."""
+        signals = hush_signals(self._report)
         supervisor = Supervisor([self._synthesizer, self._speaker])
         supervisor.start()
         error: AgentError | None = None
@@ -118,7 +123,11 @@ class _Saying:
             os._exit(AgentError.exit_code)
         if error is not None:
             raise error
-        return 0
+
+    def _report(self, event: Event) -> None:
+        if isinstance(event, Stop):
+            self.stopped_by = event.by
+        self._inbox.put(event)
 
     def _wait(self) -> AgentError | None:
         """How it ended: ``None`` where it was said, or hushed by the user."""
@@ -137,10 +146,8 @@ class _Saying:
                     mistake = self._reader.error if self._reader is not None else None
                     return mistake or ServiceError("speech", reason)
                 case Cancelled():
-                    error = self._reader.error if self._reader is not None else None
-                    if error is None and self._output not in (None, "-"):
-                        print(f"voice-agent: stopped: {safe(str(self._output))} was not written", file=sys.stderr)
-                    return error
+                    self.cut = True
+                    return self._reader.error if self._reader is not None else None
                 case ServiceDown(service, reason):
                     self._down[service] = reason
                 case AudioArrived(service=service):
@@ -167,6 +174,9 @@ def speak(config: Config, local: LocalServer | None, text: str) -> None:
     _Saying(config, local, None).run(text)
 
 
-def record(config: Config, local: LocalServer, text: str, path: Path) -> None:
-    """Speaks ``text`` into the WAV file ``path``; for other commands."""
-    _Saying(config, local, str(path)).run(text)
+def record(config: Config, local: LocalServer, text: str) -> tuple[bytes, str]:
+    """``text`` spoken, as a WAV file, and the signal that came meanwhile, if one did; for other commands."""
+    memory = Memory()
+    saying = _Saying(config, local, memory)
+    saying.run(text)
+    return memory.wav, saying.stopped_by

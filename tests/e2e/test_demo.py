@@ -16,7 +16,9 @@ from agent.commands.demo import QUESTION
 from e2e.conftest import Start
 
 REPLY = "My name is Robert and I live in a small house by the river."
+# What is spoken begins when all of it is there: a machine that is busy is no gap in it.
 CONFIGURATION = f"""
+speaker: {{prebuffer_seconds: 5}}
 responder:
   rules:
     - {{pattern: time, reply: {REPLY!r}}}
@@ -24,7 +26,8 @@ responder:
 """
 MOMENTS = ["end_of_speech", "final_transcript", "first_reply_text", "first_audio", "last_audio"]
 SERVICES = ["local", "neuphonic", "playai", "vachana", "fish"]
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 240.0
+"""Longer than its own, so that it is the demonstration that says what took so long."""
 
 
 def words(text: str) -> list[str]:
@@ -75,7 +78,8 @@ def test_for_programs_the_turn_is_one_json_object(
     assert times[0] == 0.0 and times == sorted(times)
     with wave.open(str(tmp_path / "reply.wav"), "rb") as file:
         spoken_seconds = file.getnframes() / file.getframerate()
-    assert times[-1] - times[-2] == pytest.approx(spoken_seconds, abs=0.5)
+    # Each is the moment at which the turn was told of it, and a machine that is busy may be late for either.
+    assert 0.25 * spoken_seconds < times[-1] - times[-2] < spoken_seconds + 10.0
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -86,6 +90,34 @@ def test_a_demonstration_that_is_stopped_says_so(agent: Start, number: int, code
     process.signal(number)
     assert process.end(PATIENCE_SECONDS) == code
     assert f"stopped by {signal.Signals(number).name}" in process.errors
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("moment", ["starting the local speech server", "recording the question"])
+def test_a_demonstration_that_is_stopped_before_the_question_leaves_nothing(
+    agent: Start, tmp_path: Path, moment: str, number: int, code: int
+) -> None:
+    """It asked a question that had not been recorded, with a traceback and ninety seconds of patience; where SIGTERM
+    came earlier, its temporary folder stayed."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    process = agent("demo", "--output", "reply.wav", env={"TMPDIR": str(temporary)})
+    process.stdout.await_text(moment)
+    process.signal(number)
+    assert process.end(PATIENCE_SECONDS) == code, process.errors
+    assert f"stopped by {signal.Signals(number).name}" in process.errors
+    assert "Traceback" not in process.errors and "asking it" not in process.output
+    assert not list(temporary.iterdir()) and not (tmp_path / "reply.wav").exists()
+
+
+def test_a_demonstration_that_is_killed_leaves_no_question_behind(agent: Start, tmp_path: Path) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    process = agent("demo", "--output", "reply.wav", env={"TMPDIR": str(temporary)})
+    process.stdout.await_text("partial:")
+    process.signal(signal.SIGKILL)
+    process.end(PATIENCE_SECONDS)
+    assert not list(temporary.iterdir()) and not (tmp_path / "reply.wav").exists()
 
 
 def test_a_terminal_without_such_letters_gets_others(agent: Start, configured: Callable[[str], str]) -> None:
