@@ -55,7 +55,8 @@ class SpeechService:
         self._granted_by = urlsplit(synthesis.playai.auth_url).hostname if name == "playai" else None
 
     def open(self, deadline: Deadline) -> Connection:
-        """A connection that is ready for the first text. Raises ``ServiceError``, or ``ConfigError`` for a bad key."""
+        """A connection that is ready for the first text. Raises ``ServiceError``, or ``ConfigError`` for a bad key
+        or what the codec refuses."""
         try:
             return self._open(deadline)
         except _Stale:
@@ -65,7 +66,10 @@ class SpeechService:
 
     def codec(self, deadline: Deadline) -> Client:
         """A codec for one connection, with what it takes to know its address. Raises as ``open``."""
-        codec = MAKERS[self.name](self, deadline)
+        try:
+            codec = MAKERS[self.name](self, deadline)
+        except ValueError as error:  # such as the query of an address: only the codec knows what may stand there
+            raise ConfigError(f"synthesis.{self.name}: {error}") from error
         codec.service = self.name
         return codec
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from agent.config.model import Fish, Synthesis
+from agent.config.model import Fish, FishReference, Local, Neuphonic, Synthesis
 from agent.config.secrets import Secret
-from agent.services import missing_key
+from agent.errors import ConfigError
+from agent.services import SpeechService, missing_key
+from agent.threads import Deadline
+
+KEY = Secret(value="a key of the test")
+REFERENCE = FishReference(__file__, "what is said in it")
 
 
 @pytest.mark.parametrize(
@@ -26,3 +31,21 @@ def test_a_server_in_the_house_needs_no_key_by_name_or_by_number(host: str, want
     where its name did: the daemon did not start, and the doctor found nothing wrong."""
     fish = Fish(url=f"ws://{host}:8394/v1/tts/live", api_key=Secret(credential="of-nobody"))
     assert (missing_key("fish", Synthesis(services=("fish",), fish=fish)) is not None) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "synthesis"),
+    [
+        ("neuphonic", Synthesis(neuphonic=Neuphonic(url="ws://127.0.0.1:1/speak/en?speed=9", api_key=KEY))),
+        ("local", Synthesis(local=Local(url="ws://127.0.0.1:1/speak/en?output_format=mp3"))),
+        ("fish", Synthesis(fish=Fish(url="ws://127.0.0.1:1/", api_key=KEY, references=(REFERENCE,) * 40))),
+    ],
+)
+def test_what_only_the_codec_can_refuse_is_a_mistake_in_the_configuration(name: str, synthesis: Synthesis) -> None:
+    """It was a traceback of each dial, again and again, and the end of the doctor."""
+
+    def nowhere(deadline: Deadline) -> str:
+        raise AssertionError("the address is in the configuration")
+
+    with pytest.raises(ConfigError, match=f"synthesis.{name}: "):
+        SpeechService(name, synthesis, nowhere).open(Deadline(5.0))
