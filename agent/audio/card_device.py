@@ -28,7 +28,11 @@ class CardSource:
         self._loss = LossMeter(self.format.rate, tolerance_frames=self._card.period_frames)
         self.drift = Drift(self.format.rate)
         self._came = 0
-        self._card.start()
+        try:
+            self._card.start()
+        except DeviceError:
+            self._card.close()  # nobody has it yet who could
+            raise
 
     @property
     def lost_frames(self) -> int:

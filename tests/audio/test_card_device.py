@@ -16,6 +16,7 @@ import pytest
 from tools.pace import quickest
 from vcard import VirtualCard
 
+from agent.audio import pyaudio_device
 from agent.audio.card_device import CardSink, CardSource, LossMeter
 from agent.audio.devices import open_sink, open_source
 from agent.audio.format import SPEECH, Format
@@ -347,6 +348,26 @@ def test_a_microphone_that_is_pulled_out_is_lost(card: VirtualCard) -> None:
         with pytest.raises(DeviceError, match="mic (was lost|has stood still)") as caught:
             record(microphone, 5.0)
         assert caught.value.lost
+
+
+def test_a_microphone_that_is_lost_while_it_is_opened_is_given_back(
+    card: VirtualCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the speaker was just being opened it stayed open, and nobody had it to close: it was busy for whoever tried
+    it next."""
+    opened: list[Card] = []
+
+    def lost(self: Card) -> None:
+        opened.append(self)
+        with pyaudio_device._portaudio:  # somebody else opens a card
+            raise self._lost(OSError(-9999, "Unanticipated host error"))
+
+    monkeypatch.setattr(Card, "start", lost)
+    with pytest.raises(DeviceError, match="lost"):
+        open_source("mic", 0.1)
+    with pytest.raises(DeviceError, match="closed"):
+        opened[0].available()
+    assert opened[0]._stream is None
 
 
 @pytest.mark.parametrize("side", ["speaker", "mic"])
