@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 PATIENCE_SECONDS = 20.0
@@ -51,6 +52,7 @@ class Proxy:
         self.port = int(self._listener.getsockname()[1])
         self.over = threading.Event()
         self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()  # over the sockets
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Proxy:
@@ -69,9 +71,10 @@ class Proxy:
 
     def cut(self) -> None:
         """Ends every connection there is, both ways."""
-        for sock in list(self._sockets):
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            for sock in self._sockets:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
 
     def _spawn(self, target: object, *args: object) -> None:
         thread = threading.Thread(target=target, args=args, name="proxy")  # type: ignore[arg-type]
@@ -93,13 +96,24 @@ class Proxy:
             for sock in (client, server):
                 sock.settimeout(None)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._sockets.append(sock)
+                with self._lock:
+                    self._sockets.append(sock)
+            turns = [0, 1, 2, 3]
             for name, source, target in (("up", client, server), ("down", server, client)):
                 chunks: queue.Queue[tuple[float, bytes]] = queue.Queue(maxsize=64)
-                self._spawn(self._read, name, source, chunks)
-                self._spawn(self._write, name, target, source, chunks)
-            if self.over.is_set():  # the end may have cut what there was just before this one came
-                self.cut()
+                self._spawn(self._take_turn, turns, (client, server), self._read, name, source, chunks)
+                self._spawn(self._take_turn, turns, (client, server), self._write, name, target, source, chunks)
+
+    def _take_turn(
+        self, turns: list[int], pair: tuple[socket.socket, ...], work: Callable[..., None], *args: object
+    ) -> None:
+        """The last of a connection's threads closes its sockets: before, one of the others may be about to use them."""
+        work(*args)
+        if turns.pop() == 0:
+            with self._lock:
+                for sock in pair:
+                    self._sockets.remove(sock)
+                    sock.close()
 
     def _read(self, name: str, source: socket.socket, chunks: queue.Queue[tuple[float, bytes]]) -> None:
         due = 0.0
