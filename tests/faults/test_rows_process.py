@@ -61,18 +61,23 @@ class House:
         if ready:
             self.process.stderr.await_text("ready:")
 
-    def say(self, text: str, patience_seconds: float = SECONDS) -> dict[str, object]:
-        """How an utterance ended, as whoever asked for it is told."""
+    def say(
+        self, text: str, patience_seconds: float = SECONDS, accepted: threading.Event | None = None
+    ) -> dict[str, object]:
+        """How an utterance ended, as whoever asked for it is told. ``accepted`` is set once the daemon has it."""
         with contextlib.closing(ControlClient.find((self.socket,))) as client:
             client.say(text)
             deadline = Deadline(patience_seconds)
             while (answer := client.receive(deadline)) is not None:
                 if "state" in answer or "error" in answer:
                     return answer
+                if accepted is not None:
+                    accepted.set()
         raise AssertionError(f"nobody told how it ended: {self.process.stderr.data.decode()}")
 
     def records(self) -> list[str]:
-        return re.findall(r"control-\d+: (\w+)", self.process.stderr.data.decode())
+        """Once it has ended."""
+        return re.findall(r"control-\d+: (\w+)", self.process.errors)
 
     def end(self) -> int:
         self.process.signal(signal.SIGTERM)
@@ -87,13 +92,14 @@ def test_row_46_sigterm_in_the_middle_and_the_utterance_has_its_record(
     ends: list[dict[str, object]] = []
     text = "one two three four five six seven eight nine ten " * 9
     asking = threading.Thread(target=lambda: ends.append(house.say(text)))
+    since = len(tones.wire())
     asking.start()
-    tones.await_wire(1, service="neuphonic", direction="in", kind="text")
+    tones.await_wire(1, since, service="neuphonic", direction="in", kind="text")
     began = time.monotonic()
     code = house.end()
     took = time.monotonic() - began
     asking.join(SECONDS)
-    assert code == 0 and took < 8.0 and house.records() == ["cancelled"] and len(ends) == 1
+    assert code == 0 and took < 15.0 and house.records() == ["cancelled"] and len(ends) == 1
     figure(46, f"cancelled once, exit 0 after {took:.2f} s; 32 states and services in tests/e2e/test_signals.py")
 
 
@@ -125,8 +131,7 @@ def test_row_48_after_5_s_of_standing_still_all_goes_on_where_it_was(
     asking.join(SECONDS)
     assert house.say("and on")["state"] == "played"
     assert [(end["state"], end["seconds"]) for end in ends] == [("played", LONG_SECONDS)]
-    assert house.records() == ["played", "played"]
-    assert house.end() == 0
+    assert house.end() == 0 and house.records() == ["played", "played"]
     assert "stuck" not in house.process.errors and "Traceback" not in house.process.errors
     figure(48, f"stopped for 5 s: all {LONG_SECONDS:g} s played, the next one too, exit 0")
 
@@ -138,14 +143,20 @@ def test_row_48_what_a_long_standstill_made_old_is_neither_said_nor_sent_but_cou
     came, and of the frames that were recorded, each is accounted for. T: one record each. No connection is trusted."""
     seconds = float(os.environ.get("STOPPED_SECONDS", "12"))
     house = House(agent, tones, tmp_path)
-    ear = Ear(agent, tones, tmp_path, seconds + 12.0)
+    ear = Ear(agent, tones, tmp_path, seconds + 200.0)
     ends: list[dict[str, object]] = []
     since = len(tones.wire())
-    asks = [lambda text=text: ends.append(house.say(text, seconds + SECONDS)) for text in (LONG, "and this")]
-    asking = [threading.Thread(target=ask) for ask in asks]
+    accepted = threading.Event()
+
+    def ask(text: str) -> None:
+        ends.append(house.say(text, seconds + SECONDS, accepted))
+
+    asking = [threading.Thread(target=ask, args=(text,)) for text in (LONG * 2, "and this")]
     asking[0].start()
     all_in_the_ring(tones, since)
+    accepted.clear()
     asking[1].start()
+    assert accepted.wait(SECONDS)
     ear.await_frames(10)
     stopped = len(tones.wire())
     stand_still([house.process, ear.process], seconds)
@@ -157,7 +168,7 @@ def test_row_48_what_a_long_standstill_made_old_is_neither_said_nor_sent_but_cou
     took = time.monotonic() - began
     assert [end["state"] for end in ends] == ["cancelled", "cancelled"]
     assert all(re.fullmatch(r"by a standstill of \d+ s", str(end["why"])) for end in ends), ends
-    (text,) = tones.matching(woken, service="neuphonic", direction="in", event="Text")
+    (text,) = tones.await_wire(1, woken, service="neuphonic", direction="in", event="Text")
     opened = {line["connection"] for line in tones.wire()[stopped:] if line["kind"] == "open"}
     assert text["connection"] in opened, "a connection from before it was trusted"
     ear.await_frames(20)
@@ -165,14 +176,14 @@ def test_row_48_what_a_long_standstill_made_old_is_neither_said_nor_sent_but_cou
     assert house.records() == ["cancelled", "cancelled", "played"]
     heard = sum(float(str(end["seconds"])) for end in ends)
     dropped = sum(map(float, re.findall(r"; ([\d.]+) s of its sound dropped", house.process.errors)))
-    assert 0 < heard < LONG_SECONDS and heard + dropped == pytest.approx(LONG_SECONDS, abs=0.02)
+    assert 0 < heard < 2 * LONG_SECONDS and heard + dropped == pytest.approx(2 * LONG_SECONDS, abs=0.02)
     missing = ear.missing_seconds()
     assert missing > seconds - 1.0
     for process in (house.process, ear.process):
         assert "stuck" not in process.errors and "Traceback" not in process.errors
     figure(
         48,
-        f"stopped for {seconds:g} s: {heard:.2f} s heard + {dropped:.2f} s dropped of {LONG_SECONDS:g} s, gaps of "
+        f"stopped for {seconds:g} s: {heard:.2f} s heard + {dropped:.2f} s dropped of {2 * LONG_SECONDS:g} s, gaps of "
         f"{missing:.1f} s are all that is missing of the frames; the next one played after {took:.2f} s",
     )
 
@@ -194,7 +205,7 @@ def test_row_48_one_that_was_killed_while_it_stood_still_begins_cleanly(
     house = House(agent, tones, tmp_path)
     assert house.say("and on")["state"] == "played"
     took = time.monotonic() - began
-    assert house.records() == ["played"] and house.end() == 0
+    assert house.end() == 0 and house.records() == ["played"]
     figure(48, f"killed while stopped: a new one has said the next {took:.2f} s after its start, exit 0")
 
 
@@ -253,8 +264,9 @@ def test_row_50_a_clock_that_is_set_changes_nothing(
         durations.append(time.monotonic() - began)
     ends: list[dict[str, object]] = []
     asking = threading.Thread(target=lambda: ends.append(house.say("one two three four five six")))
+    since = len(tones.wire())
     asking.start()
-    tones.await_wire(6, service="neuphonic", direction="in", kind="text")
+    tones.await_wire(1, since, service="neuphonic", direction="in", event="Text")
     clock.shift(HOUR)
     clock.shift(-HOUR)
     asking.join(SECONDS)
@@ -262,7 +274,7 @@ def test_row_50_a_clock_that_is_set_changes_nothing(
     assert house.end() == 0
     errors = house.process.errors
     assert " warning " not in errors, errors
-    assert "stuck" not in errors and "Traceback" not in errors and max(durations) < 5
+    assert "stuck" not in errors and "Traceback" not in errors and max(durations) < SECONDS
     most = max(durations)
     figure(50, f"1970, then today, +1 h, -1 h, both in one utterance: 6 of 6 played, at most {most:.2f} s each")
 
@@ -347,8 +359,8 @@ def test_row_53_a_process_without_means_says_so_and_goes_on_when_it_has_them_aga
                         break
     assert len(states) == 3, states
     began = time.monotonic()
-    while house.say("three")["state"] != "played":
-        assert time.monotonic() - began < 40, house.process.stderr.data.decode()[-3000:]  # the back-off in force and R
+    while house.say("three").get("state") != "played":
+        assert time.monotonic() - began < 60, house.process.stderr.data.decode()[-3000:]  # the back-off in force and R
         threading.Event().wait(0.2)
     took = time.monotonic() - began
     assert house.end() == 0
