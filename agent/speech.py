@@ -57,7 +57,7 @@ class SpeechSession:
         self._rate = 0  # that the decoder was told
         self._refit: Refit | None = None
         self._patience = first_audio_seconds
-        self._heard_at = time.monotonic()
+        self._heard_at = self._moved_at = time.monotonic()  # when anything came; and when something that was asked for
         self._silence = 0.0  # how long there had been none when something came last
         self._quiet_told = False
 
@@ -77,7 +77,7 @@ class SpeechSession:
             if self.full:
                 break  # and this session gets its end, or it would never be over and the next one never begin
             if not self._awaiting:
-                self._heard_at = time.monotonic()  # it had nothing to say until now
+                self._heard_at = self._moved_at = time.monotonic()  # it had nothing to say until now
             self.connection.send(Text(passage))
             self.connection.send(Flush())
             self.asked += 1
@@ -85,7 +85,7 @@ class SpeechSession:
             self._owed = True
         if (complete or self.full) and not self._complete:
             self._complete = True
-            self._heard_at = time.monotonic()
+            self._heard_at = self._moved_at = time.monotonic()
             self.connection.send(End())
 
     def pump(self) -> Iterator[bytes]:
@@ -98,11 +98,14 @@ class SpeechSession:
         elif self._overdue() and not self._quiet_told:
             self._quiet_told = True
             events = self._codec.quiet()
-        if not events and self._awaiting and time.monotonic() - self._heard_at > self._stall_seconds():
-            kind = "no sound came" if self._decoder is None else "the sound stopped"
-            self._fail(f"{kind} for {self._stall_seconds():g} s")
+        if any(isinstance(event, Audio | Flush) for event in events):
+            self._moved_at = time.monotonic()
+        stalled = self._awaiting and time.monotonic() - self._moved_at > self._stall_seconds()
         for event in events:
             yield from self._take(event)
+        if stalled:
+            kind = "no sound came" if self._decoder is None else "the sound stopped"
+            self._fail(f"{kind} for {self._stall_seconds():g} s")
         if self.connection.ended and not self.ended and self.failure is None and not self.connection.pending:
             if self._owes_nothing():
                 yield from self._close()
@@ -113,10 +116,10 @@ class SpeechSession:
         """Seconds until ``pump`` has something to decide although nothing arrives."""
         waits = []
         if self._awaiting:
-            waits.append(self._stall_seconds())
+            waits.append(self._moved_at + self._stall_seconds())
         if self._codec.quiet_seconds is not None and not self._quiet_told:
-            waits.append(self._codec.quiet_seconds)
-        return max(0.0, min(waits) - (time.monotonic() - self._heard_at)) if waits else None
+            waits.append(self._heard_at + self._codec.quiet_seconds)
+        return max(0.0, min(waits) - time.monotonic()) if waits else None
 
     @property
     def _awaiting(self) -> bool:

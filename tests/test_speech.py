@@ -213,6 +213,26 @@ def test_a_connection_that_breaks_in_a_passage_whose_end_nobody_told_is_a_failur
     assert it.failure is not None and not it.ended
 
 
+def test_a_service_that_says_everything_but_a_sound_is_given_up_in_time(session: Callable[..., SpeechSession]) -> None:
+    """Whatever it sent counted as a sign that its sound would come: a hundred messages were waited for, each as long as
+    a first sound may take."""
+    over = threading.Event()
+
+    def chats(peer: scripted.Peer) -> None:
+        peer.accept()
+        peer.read_frame()
+        for number in range(90):
+            peer.text(f"good day for the {number}th time")
+            if over.wait(0.1):
+                return
+
+    it = session(chats, patience=0.5)
+    it.speak(["Hello."], complete=False)
+    heard(it)
+    over.set()
+    assert it.failure == "neuphonic: no sound came for 0.5 s"
+
+
 def test_what_a_busy_service_asks_for_is_kept(session: Callable[..., SpeechSession]) -> None:
     def busy(peer: scripted.Peer) -> None:
         peer.accept()
