@@ -366,11 +366,16 @@ def test_what_captions_lose_while_the_service_is_away_is_told_once(stage: Callab
 
     it = stage(away, captions=True)
     rounds = threading.Semaphore(0)
-    for first in (0, 700):  # the queue holds a minute
-        it.hear(*frames(first, 700))
-        it.recognizer.on_beat = rounds.release
+    it.hear(*frames(0, 1))
+    deadline, pause = Deadline(PATIENCE_SECONDS), threading.Event()
+    while it.frames.held:  # from then on nothing is taken until there is a session
+        assert not deadline.over
+        pause.wait(0.01)
+    it.recognizer.on_beat = rounds.release
+    for first, count in ((1, 699), (700, 700)):  # the queue holds a minute
+        it.hear(*frames(first, count))
         for _ in range(3):
-            assert rounds.acquire(timeout=20)
+            assert rounds.acquire(timeout=PATIENCE_SECONDS)
     assert it.events.of(Gap) == []
     there.set()
     it.end()
