@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-BOOT_SECONDS = 60.0
+BOOT_SECONDS = 180.0
 STEP_SECONDS = 0.1
 _CGROUPS = Path("/sys/fs/cgroup")
 
@@ -46,7 +46,7 @@ class Container:
 
     # --- what is done in it
 
-    def run(self, *command: str, check: bool = True, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, check: bool = True, seconds: float = 300.0) -> subprocess.CompletedProcess[str]:
         """Runs a command as root; ``AssertionError`` with its words where ``check`` and it fails."""
         done = subprocess.run(
             [*self._inside(), *command],
@@ -76,6 +76,7 @@ class Container:
         return self.run("systemctl", "show", unit, "--property", name, "--value").stdout.strip()
 
     def journal(self, unit: str) -> list[dict[str, Any]]:
+        self.run("journalctl", "--sync")  # what was logged a moment ago need not be in it otherwise
         said = self.run("journalctl", "--unit", unit, "--output", "json", "--no-pager", "--all").stdout
         return [json.loads(line) for line in said.splitlines()]
 

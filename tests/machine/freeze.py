@@ -26,7 +26,10 @@ def frozen_writer(pid: int, goes_on: Callable[[], bool]) -> Iterator[None]:
     """
     for _ in range(_TRIES):
         thread = _writer(pid)
-        _hold(thread)
+        try:
+            _hold(thread)
+        except OSError:
+            continue  # it has ended meanwhile
         if _true(goes_on):
             break
         _release(thread)
@@ -64,8 +67,9 @@ def _writer(pid: int) -> int:
 def _written(pid: int) -> dict[int, int]:
     found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        counts = dict(line.split(": ") for line in (task / "io").read_text().splitlines())
-        found[int(task.name)] = int(counts["wchar"])
+        with contextlib.suppress(OSError):  # many threads do one thing and are gone
+            counts = dict(line.split(": ") for line in (task / "io").read_text().splitlines())
+            found[int(task.name)] = int(counts["wchar"])
     return found
 
 

@@ -30,6 +30,7 @@ KEY = "sk-0123456789abcdef"
 PORT = 8395
 PRIVATE, PUBLIC = "192.168.7.1", "203.0.113.7"
 SENTENCE = "The kettle is on, and the tea will be ready in a minute."
+TRIES = 5
 LONG = " ".join(f"This is sentence number {number} of a rather long story." for number in range(1, 9))
 
 # Every service of the daemon on one speech server of its own, which writes down what comes over the wire.
@@ -139,10 +140,14 @@ class MachineTest:
         self._pid = self._box.show(UNIT, "MainPID")
 
     def _status(self) -> str:
-        text = self._box.show(UNIT, "StatusText")
+        self._ready()
+        text = self._box.run("voice-agent", "status").stdout.strip()
         assert text == "ready to speak", f"the status is {text!r}"
-        assert self._box.run("voice-agent", "status").stdout.strip() == text
         return text
+
+    def _ready(self) -> None:
+        """Whoever had it say something is answered before systemd is told that it is done."""
+        self._box.wait("it is ready to speak", lambda: self._box.show(UNIT, "StatusText") == "ready to speak")
 
     def _sandbox(self) -> str:
         units = (UNIT, "voice-agent-server.service")
@@ -158,13 +163,24 @@ class MachineTest:
         """The record of the card holds just what the same voice writes into a file."""
         self._box.run("voice-agent", "say", "--output", "/root/said.wav", SENTENCE)
         format, self._reference = read_wav(self._root / "root/said.wav")
-        self._box.run("voice-agent", "say", SENTENCE)
-        self._heard(self._reference)
-        assert any(": played" in line for line in self._box.lines(UNIT)), "it was not the daemon that said it"
+        for _ in range(TRIES):
+            late = self._told("the sound came too late")
+            self._speak(SENTENCE)
+            if self._told("the sound came too late") == late:
+                break  # else this machine was too busy for a moment, and the daemon has said itself what that did
+        self._box.wait("the sentence is on the card's record", lambda: self._reference in self._card.played())
+        self._ready()
         return f"{format.seconds_of(len(self._reference)):.1f} s of speech at {format.rate} Hz"
 
-    def _heard(self, pcm: bytes) -> None:
-        self._box.wait("the sentence is on the card's record", lambda: pcm in self._card.played(), 10)
+    def _speak(self, text: str) -> None:
+        """The daemon says it, and has noted that it has."""
+        played = self._told(": played")
+        self._box.run("voice-agent", "say", text)
+        self._box.wait("the daemon has noted that it was played", lambda: self._told(": played") > played)
+
+    def _told(self, words: str) -> int:
+        """How many lines of its journal have these words."""
+        return sum(words in line for line in self._box.lines(UNIT))
 
     def _child(self) -> str:
         """Its speech server is a process of its own, and the journal knows them apart."""
@@ -173,8 +189,8 @@ class MachineTest:
             "peer = websocket.create_connection('ws://127.0.0.1:8394/api/v1/tts'); peer.send('no JSON'); peer.recv()"
         )
         self._box.run("python3", "-c", program)
-        entries = [entry for entry in self._box.journal(UNIT) if "no JSON" in str(entry["MESSAGE"])]
-        (entry,) = entries
+        self._box.wait("the mistake is in the journal", lambda: self._told("no JSON") > 0)
+        (entry,) = [entry for entry in self._box.journal(UNIT) if "no JSON" in str(entry["MESSAGE"])]
         assert (entry["SYSLOG_IDENTIFIER"], entry["PRIORITY"]) == ("voice-agent-server", "4"), entry
         assert entry["MESSAGE"].startswith("client "), entry["MESSAGE"]
         return str(entry["MESSAGE"])
@@ -229,14 +245,14 @@ class MachineTest:
             self._box.wait("the mistake is in the journal", lambda: "speeker" in " ".join(self._box.lines(UNIT)))
             line = next(line for line in self._box.lines(UNIT) if "speeker" in line)
             self._same_process()
-            assert "speeker" in self._box.show(UNIT, "StatusText"), "the status does not tell of it"
+            self._box.wait("the status tells of it", lambda: "speeker" in self._box.show(UNIT, "StatusText"))
             # The command reads the configuration as well, and would refuse it.
             (self._root / "root/good.yaml").write_text(good)
             self._box.run("voice-agent", "say", "--config", "/root/good.yaml", "Still here.")
         finally:
             config.write_text(good)
         self._box.run("systemctl", "reload", UNIT)
-        self._box.wait("the status is good again", lambda: self._box.show(UNIT, "StatusText") == "ready to speak")
+        self._ready()
         return line
 
     def _same_process(self) -> None:
@@ -249,7 +265,7 @@ class MachineTest:
         self._box.wait("the long story has begun", lambda: len(self._card.played()) > begin + 16000)
         leader = self._box.outside(int(self._pid))
         # While another thread answers, the one that is held does not hold the interpreter's lock as well.
-        with frozen_writer(leader, lambda: self._box.run("voice-agent", "status", seconds=5).returncode == 0):
+        with frozen_writer(leader, lambda: self._box.run("voice-agent", "status", seconds=10).returncode == 0):
             self._box.wait("it was restarted", lambda: self._box.show(UNIT, "NRestarts") != "0", 90)
         self._box.wait("it is active again", lambda: self._box.show(UNIT, "ActiveState") == "active")
         lines = self._box.lines(UNIT)
@@ -289,25 +305,31 @@ class MachineTest:
 
     def _wire(self) -> Iterator[dict[str, str]]:
         log = self._root / "root/wire"
-        for line in log.read_text().splitlines() if log.exists() else ():
-            yield json.loads(line)
+        for line in log.read_text().splitlines(keepends=True) if log.exists() else ():
+            if line.endswith("\n"):  # else it is being written
+                yield json.loads(line)
 
     def _stop(self) -> str:
         begin = len(self._card.played())
         speaking = self._box.start("voice-agent", "say", LONG)
         self._box.wait("the long story has begun", lambda: len(self._card.played()) > begin + 16000)
         self._box.run("systemctl", "stop", UNIT)
-        speaking.wait(30)
+        speaking.wait(60)
         result, status = self._box.show(UNIT, "Result"), self._box.show(UNIT, "ExecMainStatus")
         assert (result, status) == ("success", "0"), f"it ended with {result}, {status}"
-        for service, mark in (("neuphonic", "<STOP>"), ("transcription", "eof")):
-            ends = {w["connection"] for w in self._wire() if w["service"] == service and mark in w.get("summary", "")}
-            opened = {w["connection"] for w in self._wire() if w["service"] == service and w["kind"] == "open"}
-            assert opened, f"{service}: there was no connection"
-            assert opened == ends, f"{service}: of {len(opened)} connections {len(ends)} were ended by {mark}"
+        # The server may come to read what the daemon has left behind only after that has gone.
+        self._box.wait("<STOP> is on every connection", lambda: not self._without("<STOP>", "neuphonic"))
+        self._box.wait("eof is on every connection", lambda: not self._without("eof", "transcription"))
         left = self._box.run("pgrep", "--full", "agent[.]server|voice-agent run", check=False).stdout.split()
         assert not left, "processes are left"
         return "<STOP> and eof on every connection"
+
+    def _without(self, mark: str, service: str) -> set[str]:
+        """The connections that have not got their end mark."""
+        wire = [word for word in self._wire() if word["service"] == service]
+        opened = {word["connection"] for word in wire if word["kind"] == "open"}
+        assert opened, f"{service}: there was no connection"
+        return opened - {word["connection"] for word in wire if mark in word.get("summary", "")}
 
     def _server(self) -> str:
         unit = "voice-agent-server.service"
@@ -322,8 +344,8 @@ class MachineTest:
         self._box.take_address(PUBLIC)
         assert self._reached(PRIVATE), "an address of a LAN is kept out"
         assert not self._reached(PUBLIC), "everybody is let in"
+        self._box.wait("somebody has come to it", lambda: "has come" in " ".join(self._box.lines(unit)))
         coming = [entry for entry in self._box.journal(unit) if "has come" in str(entry["MESSAGE"])]
-        assert coming, "nobody has come to it"
         logged = coming[0]["SYSLOG_IDENTIFIER"], coming[0]["PRIORITY"], coming[0]["MESSAGE"]
         assert logged == ("voice-agent-server", "6", "client 1: neuphonic client 1 has come"), logged
         self._box.run("systemctl", "stop", unit)
@@ -333,7 +355,7 @@ class MachineTest:
 
     def _reached(self, address: str) -> bool:
         """Whether the server can be reached from and at this address of the machine."""
-        program = f"import socket; socket.create_connection(('{address}', 8394), 2).close()"
+        program = f"import socket; socket.create_connection(('{address}', 8394), 5).close()"
         return self._box.run("python3", "-c", program, check=False).returncode == 0
 
     def _no_keys(self) -> None:
@@ -347,7 +369,7 @@ class MachineTest:
     def _mistake(self) -> str:
         (self._root / CONFIG).write_text("conversation: {mode: shout}\n")
         self._box.run("systemctl", "restart", UNIT, check=False)
-        self._box.wait("it has given up", lambda: self._box.show(UNIT, "ActiveState") == "failed", 10)
+        self._box.wait("it has given up", lambda: self._box.show(UNIT, "ActiveState") == "failed")
         status = self._box.show(UNIT, "ExecMainStatus")
         assert status == "78", f"it ended with {status}"
         (self._root / CONFIG).write_text(self._kept)
@@ -392,7 +414,9 @@ class MachineTest:
 
     def _purge(self) -> None:
         self._box.run("apt-get", "purge", "-y", "voice-agent", seconds=300)
-        found = self._box.run("find", "/etc", "/usr", "/var", "/run", "/tmp", "-xdev", "-iname", "*voice*agent*").stdout
+        # Others come and go meanwhile, and are no error of this search.
+        search = ["-ignore_readdir_race", "-xdev", "-iname", "*voice*agent*"]
+        found = self._box.run("find", "/etc", "/usr", "/var", "/run", "/tmp", *search).stdout
         left = [path for path in found.split() if not path.startswith("/run/systemd/propagate/")]
         assert not left, f"this is left: {' '.join(left)}"
         known = self._box.run("systemctl", "list-unit-files", "voice-agent*", check=False).stdout
