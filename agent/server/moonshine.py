@@ -114,6 +114,7 @@ class Listening:
         self._offset_seconds = offset_seconds
         self._heard_seconds = self._updated_seconds = 0.0
         self._patience_seconds = _UPDATE_SECONDS
+        self._took_seconds = 0.0
         self._given: set[int] = set()
         self._partial = ""
 
@@ -135,8 +136,9 @@ class Listening:
             lines = []
         took = time.monotonic() - began
         # A third of the time at most goes into looking again at what is not complete yet, so that several sessions,
-        # or one on a slow machine, do not fall behind the sound.
-        self._patience_seconds = max(_UPDATE_SECONDS, 3 * took)
+        # or one on a slow machine, do not fall behind the sound. One slow moment is no slow machine.
+        self._patience_seconds = max(_UPDATE_SECONDS, 3 * min(took, self._took_seconds))
+        self._took_seconds = took
         self._updated_seconds = self._heard_seconds
         given = self._read(lines)
         if len(lines) >= _LINES_A_STREAM and all(line.is_complete for line in lines):

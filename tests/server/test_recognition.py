@@ -49,14 +49,13 @@ def _recordings() -> list[tuple[str, bytes]]:
 
 
 def _hear(server: Running, pcm: bytes) -> Heard:
-    """Half of the sound, then all partials so far; then the rest and ``eof``."""
+    """All but the last moment of the sound, then the first partial; then the rest and ``eof``."""
     with connect(f"{server.ws}/") as ws:
-        half = len(pcm) // 6400 * 3200
-        for at in range(0, half, 3200):
+        last = (len(pcm) - 1) // 3200 * 3200
+        for at in range(0, last, 3200):
             ws.send(pcm[at : at + 3200])
         partials = [json.loads(ws.recv(timeout=60))["partial"]]
-        for at in range(half, len(pcm), 3200):
-            ws.send(pcm[at : at + 3200])
+        ws.send(pcm[last:])
         ws.send("eof")
         *told, _ = [str(message) for message in ws]
         return Heard([found for message in told if "text" in (found := json.loads(message))], partials, ws.close_code)
