@@ -234,7 +234,7 @@ class Standby:
 
     def _reason(self, fatal: wire.Failure | None) -> ServiceError:
         if fatal is None:
-            return ServiceError(self.service, "dropped the connection soon after the dial")
+            return ServiceError(self.service, "hung up soon after the dial")
         return ServiceError(
             self.service,
             _bare(str(fatal), self.service),
@@ -250,7 +250,8 @@ class Standby:
         self._dropped = self._dropped + 1 if time.monotonic() - since < AT_ONCE_SECONDS else 0
         most = AT_ONCE_TIMES_PROVEN if self._proven else AT_ONCE_TIMES
         if self._dropped >= most and not error.permanent:
-            what = f"accepted {self._dropped} connections and dropped each at once: check api_key and url"
+            said = _bare(str(error), self.service)
+            what = f"accepted {self._dropped} connections and dropped each at once ({said}): check api_key and url"
             error = ServiceError(self.service, what, permanent=True, status=error.status)
         self._failed(error)
 

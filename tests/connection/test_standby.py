@@ -202,14 +202,16 @@ def test_accepted_and_dropped_at_once_is_a_refusal_after_three() -> None:
 
 @pytest.mark.usefixtures("all_is_at_once")
 def test_it_is_a_refusal_also_where_the_connections_were_taken_first() -> None:
+    """And what the service said of it is told: that it refused a voice was lost behind the advice to check the key."""
     with Scripted(silent) as server, Kit(server.url) as kit:
         for _ in range(3):
             kit.until(lambda: kit.ready)
             taken = kit.standby.take()
             assert taken is not None
             taken.abort()
-            kit.standby.broke("plain: broke off")
+            kit.standby.broke("plain: it sent 'no such voice'")
         assert kit.standby.error is not None and kit.standby.error.permanent
+        assert "'no such voice'" in str(kit.standby.error)
 
 
 @pytest.mark.usefixtures("all_is_at_once")
@@ -316,7 +318,7 @@ def test_closing_says_goodbye_to_a_connection_that_nobody_used() -> None:
 
 
 def test_closing_does_not_wait_for_a_dial_that_hangs() -> None:
-    with Scripted(mute) as server:
+    with Scripted(mute, patience_seconds=LONG_SECONDS) as server:
         kit = Kit(server.url, dial_seconds=LONG_SECONDS)
         kit.standby.mind()
         assert server.arrived.acquire(timeout=30)
