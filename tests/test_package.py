@@ -20,7 +20,7 @@ SCRIPT = ROOT / "scripts" / "package"
 
 def build(folder: Path, script: Path = SCRIPT, umask: int = 0o022) -> Path:
     done = subprocess.run(
-        [sys.executable, script, "--output", folder], capture_output=True, text=True, umask=umask, timeout=110
+        [sys.executable, script, "--output", folder], capture_output=True, text=True, umask=umask, timeout=600
     )
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip())
@@ -120,7 +120,7 @@ def test_it_runs_where_it_is_unpacked_whatever_the_user_has_set(tree: Path, tmp_
     assert done.returncode == 0, done.stderr
     said = subprocess.run(
         [sys.executable, "-I", tree / "usr/bin/voice-agent", "say", "--output", "said.wav", "Hello."],
-        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, timeout=60,
+        capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, timeout=600,
     )  # fmt: skip
     # The local speech server is a second process, and finds the same modules.
     assert said.returncode == 0, said.stderr

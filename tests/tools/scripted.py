@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 def frame(
@@ -39,8 +39,11 @@ def close_frame(code: int, reason: str | bytes = "") -> bytes:
 class Peer:
     """One accepted connection, as a script sees it. Every wait of it is bounded."""
 
-    def __init__(self, sock: socket.socket, index: int, over: threading.Event) -> None:
+    def __init__(
+        self, sock: socket.socket, index: int, over: threading.Event, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self.sock, self.index, self.over = sock, index, over
+        self._patience = patience_seconds
         self.request = ""
         self._bytes = b""
 
@@ -106,7 +109,7 @@ class Peer:
 
     def wait(self) -> None:
         """Silence, and deafness, until the test is over."""
-        self.over.wait(PATIENCE_SECONDS)
+        self.over.wait(self._patience)
 
     def reset(self) -> None:
         """RST instead of FIN."""
@@ -130,16 +133,23 @@ Script = Callable[[Peer], object]
 
 
 class Scripted:
-    """Listens on 127.0.0.1; the first connection gets the first script, and so on, the last one again and again.
+    """Listens on 127.0.0.1; the first connection gets the first script, and so on, the last one again and again. After
+    ``patience_seconds`` without a byte a script gives its client up.
 
     ``with Scripted(script) as server``: leaving ends all threads and raises what a script raised (network trouble
     apart).
     """
 
     def __init__(
-        self, *scripts: Script, tls: ssl.SSLContext | None = None, receive_bytes: int | None = None, port: int = 0
+        self,
+        *scripts: Script,
+        tls: ssl.SSLContext | None = None,
+        receive_bytes: int | None = None,
+        port: int = 0,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._scripts, self._tls = scripts, tls
+        self._patience = patience_seconds
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if receive_bytes is not None:
@@ -152,7 +162,7 @@ class Scripted:
         self.arrived = threading.Semaphore(0)
         self._errors: list[BaseException] = []
         self._threads: list[threading.Thread] = []
-        self._beginning = threading.Lock()
+        self._lock = threading.Lock()
         self._accepter = threading.Thread(target=self._accept, name="scripted")
 
     @property
@@ -173,7 +183,7 @@ class Scripted:
         self._accepter.join(PATIENCE_SECONDS)
         self._listener.close()
         for peer in self.peers:
-            with contextlib.suppress(OSError):
+            with self._lock, contextlib.suppress(OSError):
                 peer.sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(PATIENCE_SECONDS)
@@ -184,7 +194,7 @@ class Scripted:
 
     def join(self) -> None:
         """Waits until every script that has begun is done."""
-        with self._beginning:
+        with self._lock:
             begun = list(self._threads)
         for thread in begun:
             thread.join(PATIENCE_SECONDS)
@@ -195,12 +205,12 @@ class Scripted:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
-            sock.settimeout(PATIENCE_SECONDS)
+            sock.settimeout(self._patience)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what was sent before a RST has left
-            peer = Peer(sock, len(self.peers), self.over)
+            peer = Peer(sock, len(self.peers), self.over, self._patience)
             self.peers.append(peer)
             thread = threading.Thread(target=self._play, args=(peer,), name=f"scripted {peer.index}")
-            with self._beginning:  # a thread that was not started cannot be joined
+            with self._lock:  # a thread that was not started cannot be joined
                 self._threads.append(thread)
                 thread.start()
             self.arrived.release()
@@ -208,16 +218,20 @@ class Scripted:
     def _play(self, peer: Peer) -> None:
         try:
             if self._tls is not None:
-                peer.sock = self._tls.wrap_socket(peer.sock, server_side=True)
+                with self._lock:
+                    secure = self._tls.wrap_socket(peer.sock, server_side=True, do_handshake_on_connect=False)
+                    peer.sock = secure
+                secure.do_handshake()  # only now: whoever ends the server finds the socket that has to be woken
             self._scripts[min(peer.index, len(self._scripts) - 1)](peer)
         except (OSError, EOFError):
             pass  # the client went away, as many scripts want it to
         except BaseException as error:  # noqa: BLE001 - told to the test that owns the server
             self._errors.append(error)
         finally:
-            with contextlib.suppress(OSError):
-                peer.sock.shutdown(socket.SHUT_RDWR)
-            peer.sock.close()
+            with self._lock:  # once it is closed its descriptor may be that of another socket
+                with contextlib.suppress(OSError):
+                    peer.sock.shutdown(socket.SHUT_RDWR)
+                peer.sock.close()
 
 
 # --- scripts that many tests want
