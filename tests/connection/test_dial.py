@@ -356,15 +356,16 @@ def test_a_server_that_says_nothing_is_given_up_at_the_deadline() -> None:
         assert 0.2 < time.monotonic() - began < 15 and not error.permanent
 
 
-def test_a_deadline_that_comes_between_two_looks_at_it_is_told_as_such() -> None:
-    """Where it came after the look whether it is over, the socket was given no patience at all, and the service was
-    said to have broken off."""
+def test_a_deadline_that_comes_between_two_looks_at_it_is_told_as_such(authority: Authority) -> None:
+    """Where it came after the look whether it is over, the socket was given no patience at all, and the handshake was
+    said to have failed."""
 
     class Come(AfterTcp):
         over = False
 
     with Scripted(mute) as server:
-        assert "in time" in str(refused(server.url, Come(0.0)))
+        error = refused(server.url.replace("ws://", "wss://"), Come(0.0), ca_file=authority.ca_file)
+    assert "in time" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -94,8 +94,8 @@ def test_a_stage_leaves_all_its_dead_peers_at_once_under_one_deadline(stack: Exi
     """SIGTERM with a dead peer ended in 70: the live connection took its second, then each standby two, then the
     goodbyes under way two more, one after the other and past the daemon's own deadline."""
     stubborn = Stubborn()
-    server = stack.enter_context(Scripted(stubborn))
-    dead = stack.enter_context(Scripted(mute))
+    server = stack.enter_context(Scripted(stubborn, patience_seconds=FAR_SECONDS))
+    dead = stack.enter_context(Scripted(mute, patience_seconds=FAR_SECONDS))
     standbys = [standby(server), standby(server), standby(dead, ready=False), standby(dead, ready=False)]
     leaving = Farewells()
     leaving.take(dialled(server))  # one goodbye is under way already
@@ -113,7 +113,7 @@ def test_a_stage_leaves_all_its_dead_peers_at_once_under_one_deadline(stack: Exi
 def test_an_abort_overtakes_a_gentle_end(stack: ExitStack) -> None:
     """Who had begun to leave gently did not hear that the time was up."""
     stubborn = Stubborn()
-    server = stack.enter_context(Scripted(stubborn))
+    server = stack.enter_context(Scripted(stubborn, patience_seconds=FAR_SECONDS))
     patience = Haste(FAR_SECONDS)
     ends: list[float] = []
 
