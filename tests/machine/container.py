@@ -83,7 +83,7 @@ class Container:
     def lines(self, unit: str) -> list[str]:
         return [str(entry.get("MESSAGE", "")) for entry in self.journal(unit)]
 
-    def wait(self, what: str, true: Callable[[], bool], seconds: float = 30.0) -> None:
+    def wait(self, what: str, true: Callable[[], bool], seconds: float = 60.0) -> None:
         for _ in range(int(seconds / STEP_SECONDS)):
             if true():
                 return
