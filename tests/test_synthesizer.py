@@ -7,6 +7,7 @@ import json
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import chain, repeat
@@ -21,13 +22,12 @@ from agent.audio.format import Format
 from agent.audio.ring import Began, Closed, Finished, RingBuffer
 from agent.connection import Connection, farewells
 from agent.events import AudioArrived, Cancelled, Event, ServiceDown, Spoken, Unspoken, Utterance
+from agent.job import Job
 from agent.passages import Passages
 from agent.synthesizer import Synthesizer
 from agent.threads import Deadline
 
 PATIENCE_SECONDS = 60.0
-SILENCE_SECONDS = 3.0
-"""What is waited for in vain; whoever does speak has to have begun within it."""
 
 
 class Player(threading.Thread):
@@ -98,6 +98,23 @@ class Stage:
         for piece in pieces:
             self.synthesizer.say(name, piece)
         self.synthesizer.complete(name)
+
+    @property
+    def jobs(self) -> deque[Job]:
+        return self.synthesizer._jobs
+
+    def await_that(self, true: Callable[[], bool]) -> None:
+        deadline, pause = Deadline(PATIENCE_SECONDS), threading.Event()
+        while not true():
+            assert not deadline.over
+            pause.wait(0.01)
+
+    def wait_no_longer(self) -> None:
+        """The session under way, and no other, has no patience any more."""
+        self.await_that(lambda: self.synthesizer._session is not None)
+        session = self.synthesizer._session
+        assert session is not None
+        session._patience = 0.2
 
     def ends(self) -> list[Event]:
         return self.events.of(Spoken, Cancelled, Unspoken)  # type: ignore[return-value]
@@ -205,9 +222,13 @@ def test_what_fails_before_its_first_sound_goes_to_the_next_service_whole(
     stage: Callable[..., Stage], bad: object
 ) -> None:
     good = Voice()
-    speechless = bad in (mute, silent, deaf) or getattr(bad, "_then", None) is falls_silent
-    it = stage(bad, good, patience=SILENCE_SECONDS if speechless else PATIENCE_SECONDS)
+    it = stage(bad, good)
     it.say("a", "One is here. Two is here.")
+    if bad is mute:
+        it.await_that(lambda: bool(it.jobs) and it.jobs[0].patience.remaining() is not None)
+        it.jobs[0].patience = Deadline(0.2)  # the next service has all of it again
+    elif bad in (silent, deaf) or getattr(bad, "_then", None) is falls_silent:
+        it.wait_no_longer()
     it.events.await_first(Spoken)
     assert it.player.heard == {"a": sound("One is here. Two is here.")}
     assert it.events.of(AudioArrived) == [AudioArrived("a", "voice1")]
@@ -220,9 +241,11 @@ def test_what_fails_after_its_first_sound_is_not_begun_again(
     stage: Callable[..., Stage], then: Callable[..., None], after: int
 ) -> None:
     first, second = Voice(after=after, chunks=1, then=then), Voice()
-    it = stage(first, second, patience=SILENCE_SECONDS if then is falls_silent else PATIENCE_SECONDS)
+    it = stage(first, second)
     it.say("a", "One is here. Two is here.")
     it.events.await_first(AudioArrived)
+    if then is falls_silent:
+        it.wait_no_longer()
     first.go.set()
     end = it.events.await_first(Unspoken)
     assert end.utterance == "a" and "voice0" in end.reason
@@ -467,10 +490,7 @@ def test_a_connection_that_ends_between_two_sentences_costs_nothing(
     first.await_passages(1)
     it.events.await_first(AudioArrived)
     gone.set()
-    patience, pause = Deadline(PATIENCE_SECONDS), threading.Event()
-    while it.synthesizer._session is not None:  # nothing outside tells that it has been noticed
-        assert not patience.over
-        pause.wait(0.01)
+    it.await_that(lambda: it.synthesizer._session is None)  # nothing outside tells that it has been noticed
     it.synthesizer.say("a", " two is here. And three")
     first.await_passages(2)
     it.synthesizer.complete("a")
@@ -549,10 +569,7 @@ def test_a_service_that_is_given_up_after_a_wait_is_told_of_by_what_was_left(sta
 
     it = stage(busy, patience=60.0)
     it.say("a", "One is here.")
-    began, pause = Deadline(PATIENCE_SECONDS), threading.Event()
-    while not it.synthesizer._jobs or it.synthesizer._jobs[0].patience.remaining() is None:
-        assert not began.over
-        pause.wait(0.01)
+    it.await_that(lambda: bool(it.jobs) and it.jobs[0].patience.remaining() is not None)
     asked.set()
     end = it.events.await_first(Unspoken)
     assert "longer than what is left of the 60 s" in end.reason
@@ -585,6 +602,8 @@ def test_a_service_that_stays_busy_is_given_up_when_the_patience_is_over(stage: 
         peer.send(frame(TEXT, json.dumps({"type": "error", "message": "busy", "status_code": 429}).encode()))
         peer.read_all()
 
-    it = stage(Voice(after=0, then=too_many), patience=SILENCE_SECONDS)
+    it = stage(Voice(after=0, then=too_many))
     it.say("a", "One is here.")
+    it.await_that(lambda: bool(it.jobs) and it.jobs[0].waited)
+    it.jobs[0].patience = Deadline(0.2)
     assert "busy" in it.events.await_first(Unspoken).reason
