@@ -46,7 +46,7 @@ class Echo:
 def echo(url: str, *, seconds: float = 60.0) -> tuple[int | None, list[Message]]:
     """Echoes until the server ends it; the close code, and what was in the last message that was not echoed."""
     codec = Echo(url)
-    connection = connect(codec, Deadline(10), ping_seconds=None)
+    connection = connect(codec, Deadline(60), ping_seconds=None)
     deadline = Deadline(seconds)
     while not connection.ended and not deadline.over:
         wait(connection, (), deadline.remaining())
@@ -58,8 +58,8 @@ def echo(url: str, *, seconds: float = 60.0) -> tuple[int | None, list[Message]]
 
 def once(url: str) -> list[Message]:
     codec = Echo(url)
-    connection = connect(codec, Deadline(10), ping_seconds=None)
-    deadline = Deadline(10)
+    connection = connect(codec, Deadline(60), ping_seconds=None)
+    deadline = Deadline(60)
     while not connection.ended and not deadline.over:
         wait(connection, (), deadline.remaining())
         connection.pump()
