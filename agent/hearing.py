@@ -58,6 +58,7 @@ class HearingSession:
         self._continued = continued
         self._began_at = stretch.kept_from()  # where in the stretch this session's sound begins
         self._moved_at = time.monotonic()  # when a frame was sent last, or a transcript came
+        self._new_at, self._said = self._moved_at, ""  # the same, but for transcripts that say what the last one said
         self._pace = 0.0  # the longest that a transcript was waited for
         self._marked = self._began_at  # how far had been sent when the message before came
         self._answer_by: Deadline | None = None  # once the end mark has been given
@@ -75,7 +76,7 @@ class HearingSession:
         stretch = self._stretch
         while self.ready and (frame := stretch.next()) is not None:
             self.connection.send(Audio(frame))
-            self._moved_at = time.monotonic()
+            self._moved_at = self._new_at = time.monotonic()
         if stretch.over and not stretch.frames.held and self._answer_by is None and self._unsettled_seconds() <= 0:
             self._answer_by = Deadline(self._answer_seconds)
             self.connection.send(End())
@@ -120,7 +121,8 @@ class HearingSession:
         if self.connection.unsent:
             return self._settle_seconds
         wanted = min(MOST_SETTLE_SECONDS, max(self._settle_seconds, 1.5 * self._pace))
-        return wanted - (time.monotonic() - self._moved_at)
+        # Who only repeats itself is let finish for no longer than an answer may take.
+        return min(self._moved_at + wanted, self._new_at + self._answer_seconds) - time.monotonic()
 
     def _take(self, event: Event) -> list[Transcript]:
         match event:
@@ -145,6 +147,8 @@ class HearingSession:
 
     def _note(self, transcript: Transcript) -> None:
         now = time.monotonic()
+        if transcript.final or transcript.text != self._said:
+            self._new_at, self._said = now, transcript.text
         # What comes while frames go out comes at the pace of the sound; only a wait of its own tells how slow it is.
         self._pace = max(self._pace, now - self._moved_at)
         self._moved_at = now

@@ -3,6 +3,7 @@ and what was said while the service was away is said again."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import threading
@@ -381,6 +382,35 @@ def test_what_captions_lose_while_the_service_is_away_is_told_once(stage: Callab
     it.end()
     (gap,) = it.events.of(Gap)
     assert gap.seconds == pytest.approx(140.0 - sum(map(len, service.heard)) / 32000)
+
+
+def test_a_service_that_repeats_itself_without_end_gets_its_end_mark_all_the_same(stage: Callable[..., Stage]) -> None:
+    """One that repeated its partial, as a sign of life, was let finish without end: the turn never got its transcript,
+    and nobody was listened to any more."""
+    ended = threading.Event()
+
+    def chats(peer: Peer) -> None:
+        with contextlib.suppress(OSError):
+            while not ended.wait(0.1):
+                peer.text(json.dumps({"partial": "it is late"}))
+
+    def listens(peer: Peer) -> None:
+        peer.accept()
+        chatting = threading.Thread(target=chats, args=[peer])
+        chatting.start()
+        for opcode, data in iter(peer.read_frame, (-1, b"")):
+            if opcode == TEXT and data == b"eof":
+                ended.set()
+                chatting.join()
+                peer.text(json.dumps({"result": [], "text": "it is over"}))
+                peer.text("0b9fd2c1-5a1e-4c53-9f6e-1f7f0f1d2a3b")
+                peer.send(close_frame(1000))
+        ended.set()
+        chatting.join()
+
+    it = stage(listens, settle_seconds=0.5, answer_seconds=3.0)
+    it.hear(*frames(0, 5), SILENCE, SILENCE, SILENCE)
+    assert it.events.await_first(Heard).text == "it is over"
 
 
 def test_an_abort_gives_the_end_mark_and_ends_soon(stage: Callable[..., Stage]) -> None:
