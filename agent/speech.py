@@ -26,6 +26,10 @@ LONGEST_SESSION = 800
 """Characters of text. Services send faster than it is played: of a longer session the sound would find no room, and a
 socket that is not read looks dead to whoever pings it."""
 
+SPARE_SECONDS, SLOWEST_SECONDS = 60.0, 2.0
+"""No voice needs more sound than the first, and the second for every character: a service that sends more has gone
+mad, and nothing else would ever end it."""
+
 SETTLED_SECONDS = 2.0
 """After so long a silence the sound of a passage has come, where a service does not say so: they send it faster than it
 is heard."""
@@ -49,6 +53,7 @@ class SpeechSession:
         self._codec: Client = connection.codec
         self._owed = False  # whether nothing has come since a passage was given
         self._given = 0  # characters
+        self._came = 0.0  # seconds of sound
         self._filled = False  # there is a passage that was not taken
         self._answered = 0  # passages of which the service has said that they are complete
         self._complete = False
@@ -199,7 +204,11 @@ class SpeechSession:
             self._refit = None
         if self._refit is None and came != self.format:
             self._refit = Refit(came, self.format)
-        yield from _some(pcm if self._refit is None else self._refit.feed(pcm))
+        fitted = pcm if self._refit is None else self._refit.feed(pcm)
+        self._came += self.format.seconds_of(len(fitted))
+        if self._came > SPARE_SECONDS + SLOWEST_SECONDS * self._given:
+            self._fail(f"it sends more sound than {self._given} characters can be: {self._came:.0f} s")
+        yield from _some(fitted)
 
     def _close(self) -> Iterator[bytes]:
         if self._decoder is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,6 +13,7 @@ from tools import scripted
 from tools.scripted import Scripted, deaf, polite, silent
 from tools.voices import RATE, Voice, audio, falls_silent, hangs_up, refuses_the_text, resets, sound
 
+from agent import speech
 from agent.audio.format import Format
 from agent.connection import Connection, connect, wait
 from agent.errors import AudioError
@@ -231,6 +233,28 @@ def test_a_service_that_says_everything_but_a_sound_is_given_up_in_time(session:
     heard(it)
     over.set()
     assert it.failure == "neuphonic: no sound came for 0.5 s"
+
+
+def test_sound_without_end_is_cut_where_no_voice_could_need_so_much(
+    session: Callable[..., SpeechSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that had gone mad, or had been taken over, could keep the device speaking for as long as it liked."""
+    monkeypatch.setattr(speech, "SPARE_SECONDS", 10.0)
+    over = threading.Event()
+
+    def without_end(peer: scripted.Peer) -> None:
+        peer.accept()
+        peer.read_frame()
+        with contextlib.suppress(OSError):
+            while not over.is_set():
+                peer.send(audio(bytes(RATE)))
+
+    it = session(without_end)
+    it.speak(["Hello there."], complete=False)
+    seconds = len(heard(it)) / (2 * RATE)
+    over.set()
+    assert it.failure is not None and "more sound than" in it.failure
+    assert seconds >= 10.0 + 12 * speech.SLOWEST_SECONDS
 
 
 def test_what_a_busy_service_asks_for_is_kept(session: Callable[..., SpeechSession]) -> None:
