@@ -22,6 +22,9 @@ AHEAD_BYTES = 64000
 MOST_REFUSED = 100
 """Messages of a session that may be passed over before it counts as broken."""
 
+MOST_TOLD = 20
+"""Lines that a service may have in the log for one session, about itself."""
+
 MOST_SETTLE_SECONDS = 8.0
 MARGIN_SECONDS = 2.0
 """A final without words says nothing of where it ends; so much before the message before it is surely in it."""
@@ -63,7 +66,7 @@ class HearingSession:
         self._marked = self._began_at  # how far had been sent when the message before came
         self._answer_by: Deadline | None = None  # once the end mark has been given
         self._understood = False
-        self._refused = 0
+        self._refused = self._told = 0
         for frame in stretch.again():
             connection.send(Audio(frame))
 
@@ -142,7 +145,9 @@ class HearingSession:
                 if self._refused > MOST_REFUSED:
                     self._fail(f"{self._refused} of its messages made no sense, the last {event.came}")
             case Log(message):
-                log.info("%s says: %s", self.connection.service, safe(message, 200))
+                self._told += 1
+                if self._told <= MOST_TOLD:
+                    log.info("%s says: %s", self.connection.service, safe(message, 200))
         return []
 
     def _note(self, transcript: Transcript) -> None:

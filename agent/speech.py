@@ -22,6 +22,9 @@ log = logging.getLogger(__name__)
 MOST_REFUSED = 100
 """Messages of a session that may be passed over before it counts as broken."""
 
+MOST_TOLD = 20
+"""Lines that a service may have in the log for one session, about itself."""
+
 LONGEST_SESSION = 800
 """Characters of text. Services send faster than it is played: of a longer session the sound would find no room, and a
 socket that is not read looks dead to whoever pings it."""
@@ -57,7 +60,7 @@ class SpeechSession:
         self._filled = False  # there is a passage that was not taken
         self._answered = 0  # passages of which the service has said that they are complete
         self._complete = False
-        self._refused = 0
+        self._refused = self._told = 0
         self._decoder: Decoder | None = None
         self._rate = 0  # that the decoder was told
         self._refit: Refit | None = None
@@ -173,7 +176,9 @@ class SpeechSession:
                 if self._refused > MOST_REFUSED:
                     self._fail(f"{self._refused} of its messages made no sense, the last {event.came}")
             case Log(message):
-                log.info("%s says: %s", self.connection.service, safe(message, 200))
+                self._told += 1
+                if self._told <= MOST_TOLD:
+                    log.info("%s says: %s", self.connection.service, safe(message, 200))
 
     def _decode_anew(self, sample_rate: int | None) -> Iterator[bytes]:
         """From the first sound on, and from where the service tells another rate than before."""

@@ -17,6 +17,7 @@ from agent.audio.frames import FrameQueue
 from agent.connection import Connection, connect, farewells
 from agent.connection.standby import Standby
 from agent.events import Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechBegan, SpeechEnded
+from agent.hearing import MOST_TOLD
 from agent.protocols import transcription
 from agent.recognizer import SETTLE_SECONDS, Recognizer
 from agent.threads import Backoff, Deadline
@@ -411,6 +412,27 @@ def test_a_service_that_repeats_itself_without_end_gets_its_end_mark_all_the_sam
     it = stage(listens, settle_seconds=0.5, answer_seconds=3.0)
     it.hear(*frames(0, 5), SILENCE, SILENCE, SILENCE)
     assert it.events.await_first(Heard).text == "it is over"
+
+
+def test_what_a_service_says_of_itself_does_not_flood_the_log(
+    stage: Callable[..., Stage], caplog: pytest.LogCaptureFixture
+) -> None:
+    def chats(peer: Peer) -> None:
+        peer.accept()
+        for opcode, data in iter(peer.read_frame, (-1, b"")):
+            if opcode == BINARY:
+                for _ in range(100):
+                    peer.text("control message unknown")
+            elif opcode == TEXT and data == b"eof":
+                peer.text(json.dumps({"result": [], "text": "it is over"}))
+                peer.send(close_frame(1000))
+
+    it = stage(chats)
+    with caplog.at_level("INFO"):
+        it.hear(*frames(0, 5), SILENCE, SILENCE, SILENCE)
+        assert it.events.await_first(Heard).text == "it is over"
+    told = [record for record in caplog.records if "control message unknown" in record.getMessage()]
+    assert 0 < len(told) <= MOST_TOLD
 
 
 def test_an_abort_gives_the_end_mark_and_ends_soon(stage: Callable[..., Stage]) -> None:

@@ -134,6 +134,28 @@ def test_a_session_that_goes_on_with_an_utterance_is_waited_for_as_between_two_s
         connection.abort()
 
 
+def test_what_a_service_says_of_itself_does_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def chats(peer: scripted.Peer) -> None:
+        peer.accept()
+        while b"stop" not in peer.read_frame()[1]:
+            pass
+        for number in range(500):
+            said = {"event": "log", "message": f"line {number}"}
+            peer.send(scripted.frame(scripted.BINARY, msgpack.packb(said)))
+        peer.send(scripted.frame(scripted.BINARY, msgpack.packb({"event": "finish", "reason": "stop"})))
+        peer.read_frame()
+
+    with Scripted(chats) as server, caplog.at_level("INFO"):
+        codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k")
+        connection = connect(codec, Deadline(PATIENCE_SECONDS), ping_seconds=None)
+        it = SpeechSession(connection, PATIENCE_SECONDS)
+        it.speak(["Hello there."], complete=True)
+        heard(it)
+        connection.abort()
+    told = [record for record in caplog.records if "line " in record.getMessage()]
+    assert it.ended and 0 < len(told) <= speech.MOST_TOLD
+
+
 def test_while_more_text_is_to_come_silence_after_sound_is_no_failure(
     session: Callable[..., SpeechSession],
 ) -> None:
