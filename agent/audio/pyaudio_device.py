@@ -68,11 +68,9 @@ class Card:
             raise self._lost(error) from error
 
     def look(self) -> tuple[int, float]:
-        """``available()``, and the moment at which it was so, as of ``time.monotonic()``.
-
-        On a busy machine the thread may stand still between the card's answer and the clock's, and what it was late by
-        would be taken for sound that never came: it looks again then, and the quickest look counts.
-        """
+        """``available()``, and the moment at which it was so, as of ``time.monotonic()``. On a busy machine the thread
+        may stand still between the card's answer and the clock's, and what it was late by would be taken for sound that
+        never came: it looks again then, and the quickest look counts."""
         looks = []
         for _ in range(_LOOKS):
             asked = time.monotonic()
@@ -80,8 +78,7 @@ class Card:
             looks.append((time.monotonic() - asked, ready, asked))
             if looks[-1][0] < _AT_ONCE_SECONDS:
                 break
-        _, ready, asked = min(looks)
-        return ready, asked
+        return min(looks)[1:]
 
     def read(self) -> bytes:
         """One period, in real time."""
