@@ -116,9 +116,10 @@ class Daemon:
     def await_word(self, word: str) -> None:
         self.supervision.await_word(word, while_alive=self.process)
 
-    def await_open(self, *services: str) -> None:
+    def await_open(self, *services: str, count: int = 1) -> None:
+        """A dial that is under way at the end is given up, and nothing is said on it: the last is waited for."""
         for service in services:
-            self.server.await_wire(since=self.since, kind="open", service=service)
+            self.server.await_wire(count, since=self.since, kind="open", service=service)
 
     def end(self, number: int) -> list[dict[str, Any]]:
         """Sends the signal; checks the promise; returns what the server's log holds."""
@@ -203,9 +204,11 @@ def bring(
     elif state == "thinking":
         daemon.await_word("STATUS=thinking")
         assert responder.arrived.acquire(timeout=30)
+        daemon.await_open("transcription", count=2)  # the next question's
     elif state == "speaking":
         daemon.await_word("STATUS=speaking")
         server.await_wire(2, since=daemon.since, service=daemon.service, direction="out", event="Audio")
+        daemon.await_open("transcription", daemon.service, count=2)  # and those of the next turn
     elif state == "reconnecting":
         daemon.await_word(f"STATUS={service}: ")
 
