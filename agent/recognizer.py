@@ -39,8 +39,6 @@ class Recognizer(Worker):
     frames end, after the last transcript, with the service's end mark sent.
     """
 
-    patience_seconds = 10.0
-
     def __init__(
         self,
         frames: Frames,
@@ -296,6 +294,8 @@ class Recognizer(Worker):
 
     def _finish(self, stretch: Stretch, export_id: str | None = None) -> None:
         """The stretch has its transcript, or will never have one: the one ``Heard`` of it."""
+        for gap in stretch.outdated(answering=True):
+            self.report(Gap(*gap, "the end came before it was sent"))
         if stretch.partial:
             self._take_down(stretch, Transcript(stretch.partial, final=True))  # the last partial counts
         if not self._captions:

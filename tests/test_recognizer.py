@@ -13,13 +13,15 @@ import pytest
 from tools.gathered import Gathered
 from tools.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Scripted, close_frame, frame, mute, refuses, silent
 
+import agent.recognizer
 from agent.audio.frames import FrameQueue
 from agent.connection import Connection, connect, farewells
 from agent.connection.standby import Standby
 from agent.events import Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechBegan, SpeechEnded
-from agent.hearing import MOST_TOLD
+from agent.hearing import MOST_TOLD, HearingSession
 from agent.protocols import transcription
 from agent.recognizer import SETTLE_SECONDS, Recognizer
+from agent.stretch import Stretch
 from agent.threads import Backoff, Deadline
 from agent.turns import Everything, Turns
 
@@ -445,6 +447,32 @@ def test_an_abort_gives_the_end_mark_and_ends_soon(stage: Callable[..., Stage]) 
     service.await_eofs()
     assert service.eofs[service.heard.index(service.used()[0])] == 1
     assert [heard.text for heard in it.events.of(Heard)] == ["5 frames"]
+
+
+def test_what_the_end_overtakes_on_its_way_is_a_gap_also_where_the_rest_is_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a slow line frames wait; an end that could not wait for them was answered for those before, and nobody was
+    told of the others."""
+    monkeypatch.setattr(agent.recognizer, "GENTLE_SECONDS", 20.0)  # this machine may be busy
+    events, service = Gathered(), Service()
+    standby = Standby("transcription", lambda deadline: connection, events, eager=False)
+    recognizer = Recognizer(FrameQueue(60.0), Everything(), standby, events)
+    with Scripted(service) as server:
+        codec = transcription.Client(f"ws://127.0.0.1:{server.port}/", None)
+        connection = connect(codec, Deadline(20.0), ping_seconds=None)
+        connection._close_seconds = 20.0
+        stretch = Stretch.of(30.0, 0.0)
+        recognizer._session = HearingSession(connection, stretch, settle_seconds=0.0, answer_seconds=20.0)
+        recognizer._stretches.append(stretch)
+        for each in frames(0, 5):
+            stretch.say(each)
+        recognizer._session.send()
+        for each in frames(5, 3):
+            stretch.say(each)  # and not sent any more
+        recognizer._leave()
+    assert events.await_first(Heard).text == "all 5 frames"
+    assert [(gap.start_seconds, gap.seconds) for gap in events.of(Gap)] == [(pytest.approx(0.5), pytest.approx(0.3))]
 
 
 def test_a_stop_before_anything_was_said_ends_at_once(stage: Callable[..., Stage]) -> None:
