@@ -15,14 +15,20 @@ from pathlib import Path
 
 import pytest
 from e2e.processes import PATIENCE_SECONDS, Process
+from tools.pace import quickest
 from vcard import VirtualCard
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
-from agent.audio.devices import open_sink, open_source
+from agent.audio.devices import Sink, open_sink, open_source
 from agent.audio.format import SPEECH, Format
+from agent.audio.frames import FrameQueue
+from agent.audio.ring import RingBuffer
 from agent.events import DeviceBack, DeviceLost, Event
 from agent.lasting_sink import LastingSink
+from agent.microphone import Microphone
+from agent.speaker import Speaker
+from agent.threads import Deadline
 
 RATES = (16000, 22050, 24000, 44100, 48000)
 
@@ -146,6 +152,56 @@ def test_a_card_that_is_pulled_out_goes_on_where_it_stopped(card: VirtualCard) -
     missing = len(sound) - len(heard)
     assert 0 <= missing <= 24000 * 0.3, missing
     assert heard[0] == sound[0] and heard[-1] == sound[-1]
+
+
+def test_a_card_that_stands_still_is_given_up_before_its_thread_is_taken_for_stuck(card: VirtualCard) -> None:
+    """Both took two seconds: one time in ten the daemon was restarted for a card that only had to be opened anew."""
+    patience = min(Microphone.patience_seconds, LastingSink(open_none, print, threading.Event()).patience_seconds)
+    assert quickest(lambda: motionless_seconds(card), patience - 0.3) < patience - 0.3
+
+
+def open_none(format: Format) -> Sink:
+    return open_sink("none", format, 0.02, 0.1)
+
+
+def motionless_seconds(card: VirtualCard) -> float:
+    """For how long nobody saw the one who waits for a card that stands still move, until it was given up."""
+    changed = threading.Condition()
+    lost: dict[str, float] = {}
+
+    def report(event: Event) -> None:
+        with changed:
+            if isinstance(event, DeviceLost):
+                lost[event.which] = time.monotonic()
+            changed.notify_all()
+
+    card.forget()
+    ring = RingBuffer(1 << 22)
+    microphone = Microphone(FrameQueue(60.0), lambda: open_source("mic", 0.1), report)
+    speaker = Speaker(ring, lambda format: open_sink("speaker", format, 0.02, 0.1), report)
+    workers = {worker.name: worker for worker in (microphone, speaker)}
+    rounds = {name: worker.rounds for name, worker in workers.items()}
+    moved: dict[str, list[float]] = {name: [] for name in workers}
+    deadline = Deadline(PATIENCE_SECONDS)
+    for worker in workers.values():
+        worker.start()
+    ticket = ring.begin("long", SPEECH)
+    ring.write(ticket, noise(60.0, SPEECH.rate))
+    while len(lost) < 2:
+        assert not deadline.over
+        for name, worker in workers.items():
+            if worker.rounds != rounds[name]:
+                rounds[name] = worker.rounds
+                moved[name].append(time.monotonic())
+        if card.played() and moved["microphone"]:
+            card.fault("hang")
+        with changed:
+            changed.wait(0.01)
+    card.fault("hang", on=False)
+    for worker in workers.values():
+        worker.abort()
+        assert worker.join(deadline)
+    return max(at - max(moment for moment in moved[name] if moment < at) for name, at in lost.items())
 
 
 class Transcriber:
