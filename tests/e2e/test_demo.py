@@ -101,7 +101,8 @@ def test_a_demonstration_that_is_stopped_before_the_question_leaves_nothing(
     came earlier, its temporary folder stayed."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    process = agent("demo", "--output", "reply.wav", env={"TMPDIR": str(temporary)})
+    endless = f"{QUESTION} " * 300  # however late the signal is, it is still being recorded
+    process = agent("demo", "--question", endless, "--output", "reply.wav", env={"TMPDIR": str(temporary)})
     process.stdout.await_text(moment)
     process.signal(number)
     assert process.end(PATIENCE_SECONDS) == code, process.errors
