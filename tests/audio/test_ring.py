@@ -343,7 +343,7 @@ def test_with_real_threads_no_byte_of_before_a_clear_is_read_after_it(
         if isinstance(thing, bytes):
             before, after = (before, after + thing) if late else (before + thing, after)
         finished += isinstance(thing, Finished)
-        if len(before) >= cut_after or finished == len(sizes):
+        if not reached.is_set() and (len(before) >= cut_after or finished == len(sizes)):
             reached.set()
     writer.result()
 
