@@ -31,13 +31,14 @@ REFUSALS = {
 @dataclass(frozen=True, slots=True)
 class Status:
     """How the daemon is: in one line, and for programs. ``volume`` is in percent, ``None`` where it does not speak;
-    ``muted`` are those of the microphone and the speaker that somebody has muted."""
+    ``muted`` are those of the microphone and the speaker that somebody has muted; ``listens``: whether it ever does."""
 
     line: str
     state: str
     troubles: tuple[str, ...] = ()
     volume: int | None = None
     muted: tuple[str, ...] = ()
+    listens: bool = True
 
 
 class Condition:
@@ -51,6 +52,7 @@ class Condition:
         self, mode: str, services: Sequence[str] = (), microphone: str = "default", speaker: str = "default"
     ) -> None:
         self._idle = _IDLE.get(mode, WORDS[State.IDLE])
+        self._speaks, self._listens = mode != "captions", mode != "announce"
         self._services = tuple(services)
         self._devices = {"microphone": microphone, "speaker": speaker}
         self._lost: dict[str, str] = {}
@@ -71,9 +73,9 @@ class Condition:
                 self._lost[which] = f"no {which}: waiting for {_device(self._devices.get(which, 'default'))}"
             case DeviceBack(which):
                 self._lost.pop(which, None)
-            case Mute(muted):
+            case Mute(muted) if self._speaks:
                 self._mute("speaker", muted)
-            case MicrophoneMute(muted):
+            case MicrophoneMute(muted) if self._listens:
                 self._mute("microphone", muted)
 
     def reloaded(self, services: Sequence[str], *, replaced: bool = True) -> None:
@@ -101,7 +103,8 @@ class Condition:
         return "; ".join([*troubles, *muted, *doing])
 
     def status(self, state: State, volume: int | None) -> Status:
-        return Status(self.line(state), state.value, self._troubles(), volume, tuple(sorted(self._muted)))
+        muted = tuple(sorted(self._muted))
+        return Status(self.line(state), state.value, self._troubles(), volume, muted, self._listens)
 
     def _mute(self, device: str, muted: bool) -> None:
         if muted:

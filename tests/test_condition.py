@@ -4,7 +4,7 @@ import pytest
 
 from agent.condition import Condition, of_reading
 from agent.conversation import State
-from agent.events import DeviceBack, DeviceLost, Event, ServiceDown, ServiceUp
+from agent.events import DeviceBack, DeviceLost, Event, MicrophoneMute, Mute, ServiceDown, ServiceUp
 
 REFUSED = ServiceDown("neuphonic", "neuphonic: api.example refused the key (HTTP 401): check api_key", True, 401)
 AWAY = ServiceDown("local", "local: 127.0.0.1 port 8394 cannot be reached: Connection refused")
@@ -27,6 +27,9 @@ AWAY = ServiceDown("local", "local: 127.0.0.1 port 8394 cannot be reached: Conne
         ("assistant", [ServiceDown("transcription", "broke off")], "transcription: broke off; listening"),
         ("assistant", [REFUSED, ServiceUp("neuphonic", 3)], "listening"),
         ("assistant", [DeviceLost("microphone", "why"), DeviceBack("microphone", 2.0)], "listening"),
+        ("assistant", [MicrophoneMute(True, "control")], "the microphone is muted"),
+        ("announce", [MicrophoneMute(True, "what was set before the restart")], "ready to speak"),
+        ("captions", [Mute(True, "what was set before the restart")], "writing captions"),
     ],
 )  # fmt: skip
 def test_how_it_is_is_said_in_words_that_a_person_understands(mode: str, events: list[Event], line: str) -> None:

@@ -140,8 +140,7 @@ class Control(Frontend):
     # --- who calls
 
     def _listens(self) -> bool:
-        room = self._deaf.over and self._calls.wait_seconds() == 0.0
-        return self._listener.fileno() >= 0 and room
+        return self._listener.fileno() >= 0 and self._deaf.over and self._calls.wait_seconds() == 0.0
 
     def _accept(self) -> None:
         while self._calls.take():
@@ -245,7 +244,7 @@ class Control(Frontend):
             case asked.SetMute(muted) if self._speaks(caller):
                 self.report(Mute(muted, "control"))
                 caller.say({"mute": muted})
-            case asked.SetMicrophone(muted):
+            case asked.SetMicrophone(muted) if self._hears(caller):
                 self.report(MicrophoneMute(muted, "control"))
                 caller.say({"microphone": "mute" if muted else "unmute"})
             case asked.Refused(why):
@@ -254,6 +253,12 @@ class Control(Frontend):
     def _speaks(self, caller: Caller) -> bool:
         if self._status is not None and self._status.volume is None:
             caller.say({"error": "this daemon only listens: conversation.mode is captions"})
+            return False
+        return True
+
+    def _hears(self, caller: Caller) -> bool:
+        if self._status is not None and not self._status.listens:
+            caller.say({"error": "this daemon only speaks: conversation.mode is announce"})
             return False
         return True
 

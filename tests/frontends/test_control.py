@@ -290,6 +290,14 @@ def test_a_daemon_that_only_listens_says_so(build: Build) -> None:
     assert house.inbox.empty()
 
 
+def test_a_daemon_that_only_speaks_says_so(build: Build) -> None:
+    """A microphone that is not there was muted with success."""
+    house = build()
+    house.control.tell(Status("ready to speak", "idle", (), 80, listens=False))
+    assert "only speaks" in house.call().ask({"microphone": "mute"})["error"]
+    assert house.inbox.empty()
+
+
 def test_what_is_no_request_is_answered_in_a_sentence_and_the_next_one_is_granted(build: Build) -> None:
     house = build()
     program = house.call()
