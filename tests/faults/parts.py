@@ -277,7 +277,7 @@ def survive(rate: int, until: str) -> dict[str, Any]:
     ear = Ear(report, "default")
     format = Format(rate)
     ring = RingBuffer(1 << 22)
-    speaker = Speaker(ring, lambda format: open_sink("default", format, 0.02, 0.1), report)
+    speaker = Speaker(ring, lambda format: open_sink("default", format, 0.02, 2.0), report)
     supervisor = Supervisor([ear.microphone, speaker])
     supervisor.start()
     ear.hear(0.5)

@@ -8,7 +8,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 class Pulse:
