@@ -136,7 +136,7 @@ def test_a_missing_library_is_told_with_its_package(tmp_path: Path) -> None:
         env={"LD_LIBRARY_PATH": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     last = run.stderr.strip().splitlines()[-1]

@@ -30,7 +30,7 @@ LEAD_SECONDS, TAIL_SECONDS = 3.0, 2.0
 def spoken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A sentence at 16 kHz, by a real voice."""
     path = tmp_path_factory.mktemp("speech") / "sentence.wav"
-    subprocess.run([*VOICES[request.param], str(path)], check=True, timeout=30, capture_output=True)
+    subprocess.run([*VOICES[request.param], str(path)], check=True, timeout=60, capture_output=True)
     format, sound = read_wav(path)
     resampler = Resampler(format.rate, SPEECH.rate)
     return resampler.feed(sound) + resampler.finish()
@@ -220,7 +220,7 @@ def test_without_webrtcvad_auto_is_the_energy_gate_and_webrtc_names_the_package(
         env={"PYTHONPATH": ":".join([str(tmp_path), *sys.path])},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert run.stdout.split() == ["False", "True"]

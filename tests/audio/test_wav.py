@@ -97,7 +97,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
         "for _ in range(1000): writer.write(bytes(1000))\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "out.wav")], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code, str(tmp_path / "out.wav")], capture_output=True, text=True, timeout=60, check=False
     )
     assert run.stderr.strip().splitlines()[-1].startswith("agent.errors.AudioError")
     assert "cannot be written (File too large): name a file in a folder with room" in run.stderr
