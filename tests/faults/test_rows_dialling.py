@@ -232,7 +232,7 @@ def test_row_09_giant_headers_are_cut_off(figure: Figure) -> None:
         for number in range(30000):
             peer.send(b"X-%d: %s\r\n" % (number, b"x" * 80))
 
-    with Scripted(giant) as server, Speaking(synthesis(server.port, "neuphonic"), refused_seconds=60.0) as speaking:
+    with Scripted(giant) as server, Speaking(synthesis(server.port, "neuphonic"), **UNHURRIED) as speaking:
         used = time.process_time()
         end = speaking.failed(TEXT)
         used = time.process_time() - used
