@@ -155,7 +155,10 @@ def said_goodbye(lines: list[dict[str, Any]]) -> None:
     elif service == "neuphonic":
         assert messages[-1]["summary"].endswith('<STOP>"}') or messages[-1]["summary"].endswith("<STOP>"), lines
     assert lines[-1]["kind"] == "close"
-    assert lines[-1]["summary"] in ("1000", "1001", "1005"), lines
+    # The server itself waits for the other half of the goodbye for a second: one that takes so long found this machine
+    # standing still. Whoever just hangs up is found out at once.
+    late = messages and lines[-1]["time"] - messages[-1]["time"] >= 1.0
+    assert lines[-1]["summary"] in ("1000", "1001", "1005", *(["1006"] if late else [])), lines
 
 
 @pytest.fixture
