@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from agent.protocols.events import Audio, End, Event, Failure, Log, Transcript
 from agent.safe import safe
-from agent.stretch import Stretch
+from agent.stretch import Stretch, seconds_of
 from agent.threads import Deadline
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 AHEAD_BYTES = 64000
 """How much may wait in a connection before the next frame is taken: two seconds of speech."""
+
+AGAIN_BYTES = 4 * 1024 * 1024
+"""The same for what is sent again, which nobody waits for in real time; more than a connection keeps would end it."""
 
 MOST_REFUSED = 100
 """Messages of a session that may be passed over before it counts as broken."""
@@ -67,20 +71,20 @@ class HearingSession:
         self._answer_by: Deadline | None = None  # once the end mark has been given
         self._understood = False
         self._refused = self._told = 0
-        for frame in stretch.again():
-            connection.send(Audio(frame))
+        self._again = deque(stretch.again())  # what has to be said once more, before all that is new
 
     @property
     def ready(self) -> bool:
         """Whether more can be sent without piling up."""
-        return not self.ended and self.failure is None and self.connection.unsent < AHEAD_BYTES
+        ahead = AGAIN_BYTES if self._again else AHEAD_BYTES
+        return not self.ended and self.failure is None and self.connection.unsent < ahead
 
     def send(self) -> None:
         stretch = self._stretch
-        while self.ready and (frame := stretch.next()) is not None:
+        while self.ready and (frame := self._again.popleft() if self._again else stretch.next()) is not None:
             self.connection.send(Audio(frame))
             self._moved_at = self._new_at = time.monotonic()
-        if stretch.over and not stretch.frames.held and self._answer_by is None and self._unsettled_seconds() <= 0:
+        if self._all_sent and self._answer_by is None and self._unsettled_seconds() <= 0:
             self._answer_by = Deadline(self._answer_seconds)
             self.connection.send(End())
 
@@ -109,13 +113,16 @@ class HearingSession:
             return 0.0
         if self._answer_by is not None:
             return self._answer_by.remaining()
-        settling = self._stretch.over and not self._stretch.frames.held and self._settle_seconds
-        return max(0.01, self._unsettled_seconds()) if settling else None
+        return max(0.01, self._unsettled_seconds()) if self._all_sent and self._settle_seconds else None
 
     def close(self) -> None:
         """Sums up what was passed over."""
         if self._refused > 1:
             log.warning("%s: %d messages of a session were passed over", self.connection.service, self._refused)
+
+    @property
+    def _all_sent(self) -> bool:
+        return self._stretch.over and not self._stretch.frames.held and not self._again
 
     def _unsettled_seconds(self) -> float:
         """How long the end mark has to wait yet; 0 or less: no longer."""
@@ -158,7 +165,7 @@ class HearingSession:
         self._pace = max(self._pace, now - self._moved_at)
         self._moved_at = now
         self._understood = self._understood or bool(transcript.text)
-        sent = self._stretch.sent_seconds
+        sent = self._stretch.sent_seconds - seconds_of(self._again)
         if transcript.final and self._continued:
             ends = [word.end_seconds for word in transcript.words]
             self._stretch.answered(

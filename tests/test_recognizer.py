@@ -4,6 +4,7 @@ and what was said while the service was away is said again."""
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
 import threading
@@ -15,7 +16,7 @@ from tools.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Scripted, clos
 
 import agent.recognizer
 from agent.audio.frames import FrameQueue
-from agent.connection import Connection, connect, farewells
+from agent.connection import Connection, connect, farewells, wait
 from agent.connection.standby import Standby
 from agent.events import Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechBegan, SpeechEnded
 from agent.hearing import MOST_TOLD, HearingSession
@@ -447,6 +448,44 @@ def test_an_abort_gives_the_end_mark_and_ends_soon(stage: Callable[..., Stage]) 
     service.await_eofs()
     assert service.eofs[service.heard.index(service.used()[0])] == 1
     assert [heard.text for heard in it.events.of(Heard)] == ["5 frames"]
+
+
+def test_ten_minutes_are_sent_again_without_breaking_the_connection() -> None:
+    """All that had to be said once more was handed over at once: with a long ``outage_seconds`` that was more than a
+    connection keeps, and each new one broke as the one before had."""
+    listens, stretch, came = threading.Event(), Stretch.of(600.0, 0.0), hashlib.sha256()
+
+    def listens_late(peer: Peer) -> None:
+        peer.accept()
+        assert listens.wait(20)
+        for opcode, data in iter(peer.read_frame, (-1, b"")):
+            if opcode == BINARY:
+                came.update(data)
+            elif opcode == TEXT and data == b"eof":
+                peer.text(json.dumps({"result": [], "text": came.hexdigest()}))
+                peer.text("0b9fd2c1-5a1e-4c53-9f6e-1f7f0f1d2a3b")
+                peer.send(close_frame(1000))
+
+    said = frames(0, 6000)
+    for each in said:
+        stretch.say(each)
+        stretch.next()  # to a connection that was lost
+    stretch.over = True
+    with Scripted(listens_late) as server:
+        codec = transcription.Client(f"ws://127.0.0.1:{server.port}/", None)
+        connection = connect(codec, Deadline(20.0), ping_seconds=None)
+        session = HearingSession(connection, stretch, settle_seconds=0.0, answer_seconds=60.0)
+        session.send()
+        assert not connection.ended, connection.close_reason
+        listens.set()
+        understood: list[str] = []
+        patience = Deadline(60.0)
+        while not session.ended and session.failure is None and not patience.over:
+            wait(connection, [], 1.0)
+            session.send()
+            understood += [transcript.text for transcript in session.pump()]
+        connection.abort()
+    assert session.failure is None and understood == [hashlib.sha256(b"".join(said)).hexdigest()]
 
 
 def test_what_the_end_overtakes_on_its_way_is_a_gap_also_where_the_rest_is_answered(
