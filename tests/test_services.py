@@ -1,12 +1,16 @@
-"""From the configuration to a codec: who has to have a key."""
+"""From the configuration to a codec: who has to have a key, and what only the codec can refuse."""
 
 from __future__ import annotations
 
 import pytest
+from tools.scripted import Peer, Scripted
 
 from agent.config.model import Fish, FishReference, Local, Neuphonic, Synthesis
 from agent.config.secrets import Secret
+from agent.connection import connect
 from agent.errors import ConfigError
+from agent.protocols import fish
+from agent.protocols.events import End, Flush, Text
 from agent.services import SpeechService, missing_key
 from agent.threads import Deadline
 
@@ -31,6 +35,24 @@ def test_a_server_in_the_house_needs_no_key_by_name_or_by_number(host: str, want
     where its name did: the daemon did not start, and the doctor found nothing wrong."""
     fish = Fish(url=f"ws://{host}:8394/v1/tts/live", api_key=Secret(credential="of-nobody"))
     assert (missing_key("fish", Synthesis(services=("fish",), fish=fish)) is not None) == wanted
+
+
+def test_the_longest_recordings_that_are_taken_can_be_sent() -> None:
+    """Up to 32 MiB were taken, and from 16 on every connection ended with "the service has stopped reading"."""
+
+    def reads(peer: Peer) -> None:
+        peer.accept()
+        for _ in iter(peer.read_frame, (-1, b"")):
+            pass
+
+    with Scripted(reads) as server:
+        recording = {"audio": bytes(fish.BEGIN_BYTES - 1000), "text": "what is said in it"}
+        codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k", references=[recording])
+        connection = connect(codec, Deadline(20.0), ping_seconds=None)
+        assert connection.send(Text("Hello.")) and connection.send(Flush()) and connection.send(End())
+        connection.abort()
+    with pytest.raises(ValueError, match="less than"):
+        fish.Client("ws://127.0.0.1:1/", "k", references=[{"audio": bytes(fish.BEGIN_BYTES), "text": "too long"}])
 
 
 @pytest.mark.parametrize(

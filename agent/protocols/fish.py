@@ -19,6 +19,9 @@ SERVICE = "fish"
 PATH = "/v1/tts/live"
 
 _MESSAGE_BYTES = 32 * 1024 * 1024  # the service's own limit of a frame
+BEGIN_BYTES = 12 * 1024 * 1024
+"""The longest ``start``, which is nearly all of it recordings: more than a connection keeps waiting would end that."""
+
 _ENTRIES = 4096
 _LOG_CHARACTERS = 2000
 _SILENT_SECONDS = 240.0
@@ -105,8 +108,8 @@ class Client:
         self._api_key = api_key
         self._model = model
         self._begin = pack({"event": "start", "request": request, **({"debug": True} if debug else {})})
-        if len(self._begin) > _MESSAGE_BYTES:
-            raise ValueError(f"fish wants references of less than {_MESSAGE_BYTES // (1024 * 1024)} MiB in all")
+        if len(self._begin) > BEGIN_BYTES:
+            raise ValueError(f"fish wants references of less than {BEGIN_BYTES // (1024 * 1024)} MiB in all")
         self._started = False
         self._last = ""  # the last letter of the passage that is being written
         self._stopped = False
