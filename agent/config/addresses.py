@@ -37,6 +37,15 @@ def is_private_host(host: str) -> bool:
     return any(address in network for network in map(ipaddress.ip_network, PRIVATE_NETWORKS))
 
 
+def is_host(name: str) -> bool:
+    """Whether a resolver can be asked for it: no part of a name is empty, or longer than 63 letters as it is sent."""
+    try:
+        sent = name if name.isascii() else name.encode("idna").decode("ascii")
+    except UnicodeError:
+        return False
+    return all(0 < len(part) < 64 for part in sent.removesuffix(".").split("."))
+
+
 def what_is_wrong(url: str, schemes: tuple[str, ...]) -> str | None:
     """What keeps ``url`` from being used, and what was expected; ``None`` where nothing does. Never quotes the part
     of an address that may hold a key."""
@@ -53,7 +62,7 @@ def what_is_wrong(url: str, schemes: tuple[str, ...]) -> str | None:
     if parts.scheme not in schemes:
         shown = f"{parts.scheme}://" if "://" in url and len(parts.scheme) < 12 else "no known scheme"
         return f"the address begins with {shown}, {expected}"
-    if not parts.hostname or port == 0:
+    if not parts.hostname or not is_host(parts.hostname) or port == 0:
         return f"the address names no host and port to connect to, {expected}"
     if parts.username is not None or parts.password is not None:
         return "the address holds a user name or password, which would be printed: put keys under api_key"

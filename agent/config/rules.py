@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from agent.config.addresses import is_private_host, travels_open, what_is_wrong
+from agent.config.addresses import is_host, is_private_host, travels_open, what_is_wrong
 from agent.config.mistakes import nearest
 from agent.config.model import Config, Fish, PlayAI, Responder, Rule, VachanaAudio
 
@@ -211,7 +211,7 @@ def _rule(rule: Rule, name: str) -> Iterator[Finding]:
 
 def _server(config: Config) -> Iterator[Finding]:
     server = config.server
-    if not server.host.isprintable() or " " in server.host or "/" in server.host or not _is_host(server.host):
+    if not server.host.isprintable() or " " in server.host or "/" in server.host or not is_host(server.host):
         yield "server.host", "this is no address to listen on, expected for example 127.0.0.1", "127.0.0.1"
     if server.recognition == "script" and server.script is None:
         yield "server.script", "server.recognition is script and no file is named, expected its path", None
@@ -234,15 +234,6 @@ def _places(config: Config) -> Iterator[Finding]:
     directory = config.transcription.export_directory
     if directory is not None and not directory.startswith("/"):
         yield "transcription.export_directory", "this is no full path, expected one that begins with /", None
-
-
-def _is_host(name: str) -> bool:
-    """Whether a resolver can be asked for it: no part of a name is empty, or longer than 63 letters as it is sent."""
-    try:
-        sent = name if name.isascii() else name.encode("idna").decode("ascii")
-    except UnicodeError:
-        return False
-    return all(0 < len(part) < 64 for part in sent.removesuffix(".").split("."))
 
 
 def _header(value: str, *, empty: bool = False) -> str | None:

@@ -63,6 +63,8 @@ BROKEN = [
     ("tag", "speaker:\n  volume: !!python/object:os.system 3\n", 2, "speaker.volume", "tag", None),
     ("a host that no resolver can be asked for", "server:\n  host: a..b\n", 2, "server.host", "no address to listen on",
      "127.0.0.1"),
+    ("an export from a host that nobody can be asked for", "transcription:\n  export_url: http://a..b/\n", 2,
+     "transcription.export_url", "names no host", None),
     ("half a character", 'control:\n  socket: "/run/\\ud800"\n', 2, "control.socket", "half of a character", None),
     ("half a character of a voice", 'synthesis:\n  neuphonic:\n    voice: "\\ud800"\n', 3, "synthesis.neuphonic.voice",
      "half of a character", None),
