@@ -211,9 +211,10 @@ class CardSink:
         holds = self._card.buffer_frames - room
         if holds > 0:
             self.drift.at(self._accepted - holds, now)
-        elif not self._draining:
+            return
+        self.drift.pause()  # its counter stands still while it is dry
+        if not self._draining:
             self.underruns += 1
-            self.drift.pause()  # its counter stands still while it is dry
 
     def _room_wanted(self) -> int:
         """PortAudio waits for so many free frames, however few are written."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import pytest
+from vcard import VirtualCard
 
+from agent.audio.card_device import CardSink
 from agent.audio.drift import Drift
+from agent.audio.format import Format
 
 
 @pytest.mark.parametrize("ppm", [-2000, 0, 2000, 1_000_000])
@@ -37,3 +41,18 @@ def test_only_what_is_noticeable_is_told(caplog: pytest.LogCaptureFixture) -> No
     drift.at(48000 * 100 + 9600, 100.0)
     drift.tell("Jabra")
     assert caplog.messages == ["the clock of Jabra is off by +2000 ppm: +0.20 s in 100 s"]
+
+
+def test_a_card_that_was_dry_when_the_end_came_is_not_a_slow_one(card: VirtualCard) -> None:
+    """A service that stalled in the middle of an utterance for ten seconds and then failed: the clock of the card was
+    said to be off by 87 percent."""
+    format = Format(24000)
+    sink = CardSink("speaker", format, 0.02, 0.1)
+    try:
+        sink.write(b"\1\0" * format.rate)
+        threading.Event().wait(3.0)  # nothing comes for so long
+        while seconds := sink.drain_on():
+            threading.Event().wait(seconds)
+        assert sink.drift.seconds > -1.5
+    finally:
+        sink.close()
