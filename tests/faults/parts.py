@@ -282,7 +282,7 @@ def survive(rate: int, until: str) -> dict[str, Any]:
     supervisor.start()
     ear.hear(0.5)
     ticket = ring.begin("endless", format)
-    ring.write(ticket, counted(rate))
+    ring.write(ticket, counted(60 * rate))  # a speaker with nothing to give to its card need not notice that it is dead
     report.wait(SpeakingBegan)
     print("at work", flush=True)
     report.wait(DeviceLost, 2)
