@@ -15,8 +15,8 @@ from agent.patience import Patience, patient
 
 log = logging.getLogger(__name__)
 
-PATIENCE_SECONDS = 3.0
-"""A card that stands still is given up before that; a write that never returns is seen within four seconds, as a read
+PATIENCE_SECONDS = 2.0
+"""A card that stands still is given up before that; a write that never returns is seen within three seconds, as a read
 is."""
 
 RETRY_SECONDS = 1.0

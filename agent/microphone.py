@@ -14,9 +14,9 @@ from agent.events import DeviceBack, DeviceLost, Event, Gap
 from agent.patience import Patience, patient
 from agent.threads import Worker
 
-PATIENCE_SECONDS = 3.0
-"""A card that stands still is given up after two seconds, and opened anew: only who is in a call that never returns has
-not come back by then. With a round of the daemon before it and one behind it, that is seen within four seconds."""
+PATIENCE_SECONDS = 2.0
+"""A card that stands still is given up well before that, and opened anew: only who is in a call that never returns has
+not come back by then. With a round of the daemon before it and one behind it, that is seen within three seconds."""
 
 OPENING_SECONDS = 10.0
 """Opening asks every card and sound server there is, and may have to wait until the speaker has been opened."""
