@@ -157,12 +157,22 @@ class Daemon:
 
     def _open_doors(self) -> Signals:
         """Raises ``AgentError``, before anything runs, with every door shut again."""
+        put = self.inbox.put
+        signals = Signals(  # first: who finds a door open may send one
+            {
+                signal.SIGTERM: lambda name: put(Stop(name)),
+                signal.SIGINT: lambda name: put(Stop(name)),
+                signal.SIGUSR1: lambda name: put(Hush(name)),
+                signal.SIGHUP: lambda name: put(Reload()),
+            }
+        )
         try:
             for frontend in self._frontends:
                 frontend.open()
-            return self._catch_signals()
+            return signals
         except AgentError:
             self._shut_doors()
+            signals.restore()
             raise
 
     def _shut_doors(self) -> None:
@@ -174,17 +184,6 @@ class Daemon:
             return self.inbox.get(timeout=ROUND_SECONDS)
         except queue.Empty:
             return None
-
-    def _catch_signals(self) -> Signals:
-        put = self.inbox.put
-        return Signals(
-            {
-                signal.SIGTERM: lambda name: put(Stop(name)),
-                signal.SIGINT: lambda name: put(Stop(name)),
-                signal.SIGUSR1: lambda name: put(Hush(name)),
-                signal.SIGHUP: lambda name: put(Reload()),
-            }
-        )
 
     def _note(self, event: Event) -> None:
         self._condition.note(event)

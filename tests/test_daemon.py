@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import re
+import signal
 import socket
 import threading
 import time
@@ -24,6 +25,7 @@ from agent.config import model
 from agent.config.model import Config
 from agent.conversation import Record
 from agent.daemon import Daemon
+from agent.errors import ConfigError
 from agent.events import (
     Announce,
     DeviceLost,
@@ -37,6 +39,7 @@ from agent.events import (
     Stop,
     Utterance,
 )
+from agent.frontend import Frontend
 from agent.server import tone
 from agent.service import Service
 
@@ -96,6 +99,28 @@ class Watched:
     @property
     def records(self) -> list[tuple[str, str]]:
         return [(each.utterance.id, each.state) for each in self.seen if isinstance(each, Record)]
+
+
+def test_signals_are_caught_before_a_door_is_open(server: Running) -> None:
+    """SIGUSR1 and SIGHUP killed a daemon whose control socket was just there, and left that behind; SIGTERM too."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    found: list[object] = []
+
+    class Door(Frontend):
+        def open(self) -> None:
+            found.extend(signal.getsignal(number) for number in numbers)
+            raise ConfigError("this door does not open")
+
+        def shut(self) -> None:
+            pass
+
+    config = configuration(server, "announce")
+    daemon = Daemon(config, Service({}), frontends=lambda report: [Door("door", report)])
+    with pytest.raises(ConfigError):
+        daemon.run()
+    assert len(found) == 4 and not set(found) & {*before, signal.SIG_DFL}
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_an_announcement_is_said_and_recorded_as_played(server: Running) -> None:
