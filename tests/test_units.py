@@ -92,6 +92,12 @@ def test_a_mistake_in_the_configuration_does_not_restart_it_and_a_failure_does()
     assert int(unit["StartLimitBurst"][0]) * float(unit["RestartSec"][0]) < float(unit["StartLimitIntervalSec"][0])
 
 
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_stop_in_the_first_moment_is_no_failure(unit: Path) -> None:
+    """Until there is something to end well, SIGTERM ends by 143; systemd called that failed."""
+    assert settings(unit.read_text())["SuccessExitStatus"] == ["143"]
+
+
 def test_every_key_is_handed_over_under_the_name_that_it_is_looked_for() -> None:
     assert agent_unit()["LoadCredential"] == [f"{UNIT_PREFIX.removesuffix('_')}:{SYSTEM_CREDENTIALS}"]
 
