@@ -29,9 +29,9 @@ LONGEST_SESSION = 800
 """Characters of text. Services send faster than it is played: of a longer session the sound would find no room, and a
 socket that is not read looks dead to whoever pings it."""
 
-SPARE_SECONDS, SLOWEST_SECONDS = 60.0, 2.0
+SPARE_SECONDS, SLOWEST_SECONDS = 600.0, 2.0
 """No voice needs more sound than the first, and the second for every character: a service that sends more has gone
-mad, and nothing else would ever end it."""
+mad, and nothing else would ever end it. The first is generous: what a short text means is the service's business."""
 
 SETTLED_SECONDS = 2.0
 """After so long a silence the sound of a passage has come, where a service does not say so: they send it faster than it
