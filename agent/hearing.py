@@ -64,10 +64,10 @@ class HearingSession:
         self._settle_seconds, self._answer_seconds = settle_seconds, answer_seconds
         self._continued = continued
         self._began_at = stretch.kept_from()  # where in the stretch this session's sound begins
-        self._moved_at = time.monotonic()  # when a frame was sent last, or a transcript came
+        self._opened_at = self._moved_at = time.monotonic()  # when a frame was sent last, or a transcript came
         self._new_at, self._said = self._moved_at, ""  # the same, but for transcripts that say what the last one said
         self._pace = 0.0  # the longest that a transcript was waited for
-        self._marked = self._began_at  # how far had been sent when the message before came
+        self._marked = self._began_at  # how far it can have been heard when the message before came
         self._answer_by: Deadline | None = None  # once the end mark has been given
         self._understood = False
         self._refused = self._told = 0
@@ -171,7 +171,8 @@ class HearingSession:
             self._stretch.answered(
                 min(sent, self._began_at + max(ends)) if ends else max(self._began_at, self._marked - MARGIN_SECONDS)
             )
-        self._marked = sent
+        # What is read from a file, or sent again, waits in the socket, as far ahead of the service as there is room.
+        self._marked = min(sent, self._began_at + now - self._opened_at)
 
     def _fail(self, reason: str, *, permanent: bool = False) -> None:
         if self.failure is None and not self.ended:

@@ -8,6 +8,7 @@ import hashlib
 import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -360,6 +361,21 @@ def test_captions_go_on_after_a_loss_without_saying_anything_twice(stage: Callab
     # What the first final answered is not sent again; everything that came after it is.
     assert b"".join(frames(0, 7)).endswith(second)
     assert it.events.of(Gap) == []
+
+
+def test_what_is_sent_faster_than_it_is_spoken_is_not_taken_for_answered(stage: Callable[..., Stage]) -> None:
+    """A file waits in the socket, far ahead of the service. A final without words was taken for an answer to nearly all
+    of it, and what a lost connection had not come to was never transcribed, with nothing said of it."""
+    said = frames(0, 200)
+    service = Service(dies_after=200 * FRAME, deaths=1, final_each=200 * FRAME)
+    began = time.monotonic()
+    it = stage(service, captions=True)
+    it.hear(*said)
+    it.events.await_first(ServiceDown)
+    most_seconds = time.monotonic() - began  # no more can have been spoken until then
+    it.end()
+    again = service.used()[1]
+    assert b"".join(said).endswith(again) and len(again) >= (200 - most_seconds * 10) * FRAME
 
 
 def test_what_captions_lose_while_the_service_is_away_is_told_once(stage: Callable[..., Stage]) -> None:
