@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 from agent.protocols.events import Audio, End, Event, Failure, Log, Transcript
-from agent.safe import safe
+from agent.remarks import Remarks
 from agent.stretch import Stretch, seconds_of
 from agent.threads import Deadline
 
 if TYPE_CHECKING:
     from agent.connection import Connection
 
-log = logging.getLogger(__name__)
-
 AHEAD_BYTES = 64000
 """How much may wait in a connection before the next frame is taken: two seconds of speech."""
 
 AGAIN_BYTES = 4 * 1024 * 1024
 """The same for what is sent again, which nobody waits for in real time; more than a connection keeps would end it."""
-
-MOST_REFUSED = 100
-"""Messages of a session that may be passed over before it counts as broken."""
-
-MOST_TOLD = 20
-"""Lines that a service may have in the log for one session, about itself."""
 
 MOST_SETTLE_SECONDS = 8.0
 MARGIN_SECONDS = 2.0
@@ -70,7 +61,7 @@ class HearingSession:
         self._marked = self._began_at  # how far it can have been heard when the message before came
         self._answer_by: Deadline | None = None  # once the end mark has been given
         self._understood = False
-        self._refused = self._told = 0
+        self._remarks = Remarks(connection.service)
         self._again = deque(stretch.again())  # what has to be said once more, before all that is new
 
     @property
@@ -117,8 +108,7 @@ class HearingSession:
 
     def close(self) -> None:
         """Sums up what was passed over."""
-        if self._refused > 1:
-            log.warning("%s: %d messages of a session were passed over", self.connection.service, self._refused)
+        self._remarks.close()
 
     @property
     def _all_sent(self) -> bool:
@@ -146,15 +136,10 @@ class HearingSession:
             case Failure(fatal=True):
                 self._fail(f"it sent {event.came}; expected {event.expected}", permanent=event.permanent)
             case Failure():
-                self._refused += 1
-                if self._refused == 1:
-                    log.warning("%s: %s; expected %s", self.connection.service, event.came, event.expected)
-                if self._refused > MOST_REFUSED:
-                    self._fail(f"{self._refused} of its messages made no sense, the last {event.came}")
+                if reason := self._remarks.pass_over(event):
+                    self._fail(reason)
             case Log(message):
-                self._told += 1
-                if self._told <= MOST_TOLD:
-                    log.info("%s says: %s", self.connection.service, safe(message, 200))
+                self._remarks.tell(message)
         return []
 
     def _note(self, transcript: Transcript) -> None:

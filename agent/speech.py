@@ -12,18 +12,12 @@ from agent.audio.format import Format
 from agent.audio.refit import Refit
 from agent.errors import ServiceError
 from agent.protocols.events import Audio, Client, End, Event, Failure, Flush, Log, Text
-from agent.safe import safe
+from agent.remarks import Remarks
 
 if TYPE_CHECKING:
     from agent.connection import Connection
 
 log = logging.getLogger(__name__)
-
-MOST_REFUSED = 100
-"""Messages of a session that may be passed over before it counts as broken."""
-
-MOST_TOLD = 20
-"""Lines that a service may have in the log for one session, about itself."""
 
 LONGEST_SESSION = 800
 """Characters of text. Services send faster than it is played: of a longer session the sound would find no room, and a
@@ -60,7 +54,7 @@ class SpeechSession:
         self._filled = False  # there is a passage that was not taken
         self._answered = 0  # passages of which the service has said that they are complete
         self._complete = False
-        self._refused = self._told = 0
+        self._remarks = Remarks(connection.service)
         self._decoder: Decoder | None = None
         self._rate = 0  # that the decoder was told
         self._refit: Refit | None = None
@@ -170,15 +164,10 @@ class SpeechSession:
                     retry_after_seconds=event.retry_after_seconds,
                 )
             case Failure():
-                self._refused += 1
-                if self._refused == 1:
-                    log.warning("%s: passed over %s; expected %s", self.connection.service, event.came, event.expected)
-                if self._refused > MOST_REFUSED:
-                    self._fail(f"{self._refused} of its messages made no sense, the last {event.came}")
+                if reason := self._remarks.pass_over(event):
+                    self._fail(reason)
             case Log(message):
-                self._told += 1
-                if self._told <= MOST_TOLD:
-                    log.info("%s says: %s", self.connection.service, safe(message, 200))
+                self._remarks.tell(message)
 
     def _decode_anew(self, sample_rate: int | None) -> Iterator[bytes]:
         """From the first sound on, and from where the service tells another rate than before."""

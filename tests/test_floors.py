@@ -34,6 +34,7 @@ FLOORS: list[list[tuple[str, ...]]] = [
         ("journal",),
         ("line",),
         ("levels",),
+        ("remarks",),
     ],
     [
         ("microphone",),

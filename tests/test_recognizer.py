@@ -20,9 +20,10 @@ from agent.audio.frames import FrameQueue
 from agent.connection import Connection, connect, farewells, wait
 from agent.connection.standby import Standby
 from agent.events import Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechBegan, SpeechEnded
-from agent.hearing import MOST_TOLD, HearingSession
+from agent.hearing import HearingSession
 from agent.protocols import transcription
 from agent.recognizer import SETTLE_SECONDS, Recognizer
+from agent.remarks import MOST_TOLD
 from agent.stretch import Stretch
 from agent.threads import Backoff, Deadline
 from agent.turns import Everything, Turns

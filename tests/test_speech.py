@@ -18,8 +18,9 @@ from agent.audio.format import Format
 from agent.connection import Connection, connect, wait
 from agent.errors import AudioError
 from agent.protocols import fish, neuphonic
+from agent.remarks import MOST_REFUSED, MOST_TOLD
 from agent.server import tone
-from agent.speech import MOST_REFUSED, SpeechSession
+from agent.speech import SpeechSession
 from agent.threads import Deadline
 
 PATIENCE_SECONDS = 60.0
@@ -153,7 +154,7 @@ def test_what_a_service_says_of_itself_does_not_flood_the_log(caplog: pytest.Log
         heard(it)
         connection.abort()
     told = [record for record in caplog.records if "line " in record.getMessage()]
-    assert it.ended and 0 < len(told) <= speech.MOST_TOLD
+    assert it.ended and 0 < len(told) <= MOST_TOLD
 
 
 def test_while_more_text_is_to_come_silence_after_sound_is_no_failure(
