@@ -198,7 +198,9 @@ def test_row_48_one_that_was_killed_while_it_stood_still_begins_cleanly(
     with contextlib.closing(ControlClient.find((old.socket,))) as client:
         client.say(LONG)
         all_in_the_ring(tones, since)
-        for number in (signal.SIGSTOP, signal.SIGABRT, signal.SIGKILL):
+        old.process.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, old.process.popen.pid, os.WSTOPPED)  # a thread that still runs would take the SIGABRT
+        for number in (signal.SIGABRT, signal.SIGKILL):
             old.process.signal(number)
         assert old.process.end() == -signal.SIGKILL
     began = time.monotonic()
