@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import unicodedata
 from collections.abc import Iterator
 
 from agent.errors import AudioError
@@ -14,6 +15,25 @@ _VOICES = ("slt", "awb", "rms", "kal16", "kal")
 _WAV_HEADER_BYTES = 44
 _CHUNK_BYTES = 8192
 _PATIENCE_SECONDS = 60.0
+_PLAIN: dict[int, str | None] = {
+    ord(letter): plain
+    for letter, plain in [
+        ("ß", "ss"), ("æ", "ae"), ("Æ", "Ae"), ("œ", "oe"), ("Œ", "Oe"), ("ø", "o"), ("Ø", "O"), ("ł", "l"), ("Ł", "L"),
+        ("đ", "d"), ("ð", "d"), ("þ", "th"), ("ı", "i"), ("°", " degrees "), ("×", " times "), ("⁄", "/"),
+    ]
+}  # fmt: skip
+
+
+def plain(text: str) -> str:
+    """The text for a program that knows ASCII alone, and leaves every other letter out without a word: accents are
+    taken off, as English does. What has no such form stays as it is."""
+    apart = unicodedata.normalize("NFKD", text)
+    return "".join(letter for letter in apart if not unicodedata.combining(letter)).translate(_PLAIN)
+
+
+def passes_over(text: str) -> bool:
+    """Whether the text has letters, digits or currencies that flite leaves out."""
+    return any(not each.isascii() and (each.isalnum() or unicodedata.category(each) == "Sc") for each in plain(text))
 
 
 class Flite:
@@ -24,8 +44,9 @@ class Flite:
     """
 
     def speak(self, text: str, manner: Manner) -> Speech:
-        if not re.search(r"\w", text):
-            return Speech(16000, iter(()))  # nothing that could be pronounced, at which some versions of flite fail
+        text = plain(text)
+        if not re.search(r"[0-9A-Za-z]", text):
+            return Speech(16000, iter(()))  # nothing that it pronounces: some versions fail at that, some give silence
         wanted = manner.voice.removeprefix("flite:")
         argv = ["flite", "-voice", wanted if wanted in _VOICES else "slt"]
         if abs(manner.speed - 1.0) > 0.01:

@@ -59,27 +59,31 @@ class Engine(Protocol):
 
 
 class Auto:
-    """flite for English where it is installed, for its human sound; espeak-ng for everything else.
+    """flite for English where it is installed, for its human sound; espeak-ng for everything else, and for a text with
+    letters that flite would pass over.
 
     A voice ``flite:NAME`` or ``espeak:NAME`` asks for one engine by name.
     """
 
     def speak(self, text: str, manner: Manner) -> Speech:
-        return _chosen(manner).speak(text, manner)
+        return _chosen(text, manner).speak(text, manner)
 
 
-def _chosen(manner: Manner) -> Engine:
+def _chosen(text: str, manner: Manner) -> Engine:
     from agent.server.espeak import Espeak
-    from agent.server.flite import Flite
+    from agent.server.flite import Flite, passes_over
 
     if manner.voice.startswith("flite:"):
         return Flite()
     if manner.voice.startswith("espeak:"):
         return Espeak()
-    if manner.code == "en" and shutil.which("flite"):
+    flite = manner.code == "en" and shutil.which("flite") is not None
+    if flite and not passes_over(text):
         return Flite()
     if shutil.which("espeak-ng"):
         return Espeak()
+    if flite:
+        return Flite()  # what it can of it
     raise AudioError("there is no voice on this machine: install flite (English) or espeak-ng (any language)")
 
 

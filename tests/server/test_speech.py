@@ -58,6 +58,29 @@ def test_another_language_is_spoken_by_espeak_and_sounds_different() -> None:
     assert german != _spoken("espeak", text, Manner(16000, language="en"))[1]
 
 
+@pytest.mark.parametrize("text", ["नमस्ते दुनिया", "مرحبا بالعالم", "Привет, мир", "你好", "Hello नमस्ते.", "That is €5."])
+def test_what_flite_would_leave_out_is_spoken_by_espeak(text: str) -> None:
+    """With the voice that is the default a sentence in Hindi was a fifth of a second of silence, and taken for said."""
+    said = _spoken("auto", text, Manner(16000, language="en"))
+    assert said == _spoken("espeak", text, Manner(16000, language="en"))
+    assert level(said[1])[1] > 3000
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [("Grüße aus Köln", "Grusse aus Koln"), ("über Łódź", "uber Lodz"), ("20 °C", "20  degrees C"), ("café", "cafe")],
+)
+def test_flite_leaves_out_no_letter_for_its_accent(text: str, plain: str) -> None:
+    """It said Kln for Köln."""
+    assert _spoken("auto", text, Manner(16000)) == _spoken("flite", plain, Manner(16000))
+    assert _spoken("flite", text, Manner(16000)) == _spoken("flite", plain, Manner(16000))
+
+
+def test_flite_gives_no_sound_for_a_text_of_which_it_would_say_nothing() -> None:
+    """A little silence was taken for what had been asked for."""
+    assert _spoken("flite", "नमस्ते", Manner(16000))[1] == b""
+
+
 def test_a_language_that_nobody_knows_is_read_in_english() -> None:
     assert _spoken("espeak", "Hello", Manner(16000, language="xx"))[1] == _spoken("espeak", "Hello", Manner(16000))[1]
 
