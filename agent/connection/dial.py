@@ -295,11 +295,11 @@ class _Head:
             if letter != b"\n":
                 continue
             if line.strip():
-                lines.append(line.decode("latin-1").rstrip())
+                lines.append(line.rstrip().decode("latin-1"))  # as bytes: text takes more for space, and leaves nothing
             elif self._understand(lines):
                 return "\r\n".join([lines[0] if lines else "", *self._shown(), "", ""]).encode("ascii", "replace")
             else:
-                lines = []
+                lines, self.status = [], None
             line.clear()
 
     def _understand(self, lines: list[str]) -> bool:

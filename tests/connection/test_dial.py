@@ -372,7 +372,7 @@ def test_a_deadline_that_comes_between_two_looks_at_it_is_told_as_such(authority
     "answer",
     [b"", b"\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\xff\xfe\r\n\r\n", b"SSH-2.0-x\r\n\r\n",
      b"HTTP/1.1 101 Ok\r\n\r\n", b"HTTP/1.1 101 Ok\r\nno colon\r\n\r\n", b"HTTP/1.1 200 Ok\r\n\r\n",
-     b"HTTP/1.1 403 \xff\r\nContent-Length: many\r\n\r\n",
+     b"HTTP/1.1 403 \xff\r\nContent-Length: many\r\n\r\n", b"HTTP/1.1 101 Ok\r\n\x85\r\n\r\n", b"\x1c\r\n\xa0\r\n\r\n",
      b"HTTP/1.1 101 Ok\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: wrong\r\n\r\n"],
 )  # fmt: skip
 def test_garbage_instead_of_an_answer_is_one_sentence(answer: bytes) -> None:
@@ -433,6 +433,16 @@ def test_interim_answers_without_end_are_cut_off() -> None:
 
     with Scripted(script) as server:
         assert str(HEAD_BYTES) in str(refused(server.url))
+
+
+def test_a_service_that_hangs_up_after_an_interim_answer_has_not_refused_us() -> None:
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+
+    with Scripted(script) as server:
+        error = refused(server.url)
+    assert error.status is None and "broke off" in str(error)
 
 
 def test_an_extension_that_nobody_asked_for_is_refused() -> None:
