@@ -125,4 +125,4 @@ def test_a_server_that_is_frozen_ends_in_a_restart(pulse: Pulse, tones: Wired, t
         pulse.thaw()
         process.kill()
     assert "stuck: microphone" in process.errors and "stop_stream" in process.errors
-    assert tones.matching(since=since, direction="in", event="End"), "eof was sent all the same"
+    tones.await_wire(since=since, direction="in", event="End")  # eof was sent all the same
