@@ -106,7 +106,10 @@ def make_microphone(
     from agent.microphone import Microphone
 
     settings = config.microphone
-    return Microphone(frames, lambda: open_source(settings.device, settings.frame_seconds), report, patience=patience)
+    frame = settings.frame_seconds
+    return Microphone(
+        frames, lambda: open_source(settings.device, frame), report, frame_seconds=frame, patience=patience
+    )
 
 
 def make_ears(config: Config) -> Ears:

@@ -16,7 +16,10 @@ from agent.threads import Worker
 
 PATIENCE_SECONDS = 2.0
 """A card that stands still is given up well before that, and opened anew: only who is in a call that never returns has
-not come back by then. With a round of the daemon before it and one behind it, that is seen within three seconds."""
+not come back by then. With a round of the daemon before it and one behind it, that is seen within three seconds; within
+as many more as a frame is longer than a period of the card, which may stand still at the end of one."""
+
+PERIOD_SECONDS = 0.1
 
 OPENING_SECONDS = 10.0
 """Opening asks every card and sound server there is, and may have to wait until the speaker has been opened."""
@@ -36,12 +39,10 @@ class Microphone(Worker):
     It opens, reads and closes the source itself. A source that is lost is looked for, at most once a second, until it
     is back; what was not heard meanwhile, from the last frame to the moment it is back, is reported as a ``Gap``, as is
     what the card itself dropped. A device that is not there at the start is waited for in the same way where
-    ``patience`` says so; else its ``DeviceError`` ends the thread.
+    ``patience`` says so; else its ``DeviceError`` ends the thread. ``frame_seconds``: how long a read takes.
 
     While it is muted the source is closed: nothing is heard at all, and no gap is reported.
     """
-
-    patience_seconds = PATIENCE_SECONDS
 
     def __init__(
         self,
@@ -49,9 +50,11 @@ class Microphone(Worker):
         open_source: Callable[[], Source],
         report: Callable[[Event], None],
         *,
+        frame_seconds: float = PERIOD_SECONDS,
         patience: Patience = patient,
     ) -> None:
         super().__init__("microphone", report)
+        self.patience_seconds = self._reading_seconds = PATIENCE_SECONDS + max(0.0, frame_seconds - PERIOD_SECONDS)
         self._frames, self._open_source, self._patience = frames, open_source, patience
         self._stopped = threading.Event()
         self._wanted = threading.Event()  # cleared while it is muted
@@ -126,7 +129,7 @@ class Microphone(Worker):
         finally:
             self.patience_seconds = OPENING_SECONDS
             source.close()
-            self.patience_seconds = PATIENCE_SECONDS
+            self.patience_seconds = self._reading_seconds
 
     def _be_muted(self) -> None:
         """With the source closed: silence for as long as a turn that was under way may need to end, then nothing."""
@@ -146,7 +149,7 @@ class Microphone(Worker):
             return self._open_source()
         finally:
             self.beat()
-            self.patience_seconds = PATIENCE_SECONDS
+            self.patience_seconds = self._reading_seconds
 
     def _found(self, seconds: float) -> None:
         """A frame of ``seconds`` has come: the source is there, for the first time or again."""

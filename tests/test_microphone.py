@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
+from agent.assembly import make_microphone
 from agent.audio.format import SPEECH
 from agent.audio.frames import FrameQueue
+from agent.audio.pyaudio_device import STALL_SECONDS
+from agent.config.model import Config
 from agent.errors import DeviceError
 from agent.events import DeviceBack, DeviceLost, Died, Event, Gap
 from agent.microphone import Microphone
@@ -180,6 +184,20 @@ def test_a_stuck_read_is_seen_within_three_seconds_and_opening_may_take_longer()
     ended(microphone)
     assert seen == [10.0]
     assert microphone.patience_seconds <= 3.0
+
+
+@pytest.mark.parametrize("frame_seconds", [0.1, 1.0])
+def test_a_card_may_stand_still_also_at_the_end_of_a_long_frame(frame_seconds: float) -> None:
+    """It is given up after 1.2 s; but who had waited for most of a frame of a second by then was taken for stuck."""
+    config = replace(Config(), microphone=replace(Config().microphone, device="none", frame_seconds=frame_seconds))
+    frames = FrameQueue(60.0)
+    microphone = make_microphone(config, frames, lambda event: None)
+    microphone.start()
+    assert frames.get(PATIENCE_SECONDS) is not None
+    while_reading = microphone.patience_seconds
+    ended(microphone)
+    assert while_reading >= frame_seconds - 0.1 + STALL_SECONDS + 0.5
+    assert while_reading <= frame_seconds + 2.0
 
 
 def test_the_frame_that_is_from_before_a_standstill_becomes_a_gap_and_the_next_is_heard() -> None:

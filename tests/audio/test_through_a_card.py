@@ -156,7 +156,8 @@ def test_a_card_that_is_pulled_out_goes_on_where_it_stopped(card: VirtualCard) -
 
 def test_a_card_that_stands_still_is_given_up_before_its_thread_is_taken_for_stuck(card: VirtualCard) -> None:
     """Both took two seconds: one time in ten the daemon was restarted for a card that only had to be opened anew."""
-    patience = min(Microphone.patience_seconds, LastingSink(open_none, print, threading.Event()).patience_seconds)
+    microphone = Microphone(FrameQueue(1.0), lambda: open_source("none", 0.1), print)
+    patience = min(microphone.patience_seconds, LastingSink(open_none, print, threading.Event()).patience_seconds)
     assert quickest(lambda: motionless_seconds(card), patience - 0.3) < patience - 0.3
 
 
