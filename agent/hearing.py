@@ -24,6 +24,10 @@ MOST_SETTLE_SECONDS = 8.0
 MARGIN_SECONDS = 2.0
 """A final without words says nothing of where it ends; so much before the message before it is surely in it."""
 
+CATCHING_UP = 1.1
+"""How fast a service hears what waits for it, where it does not say: faster than it is spoken, or it would never be up
+to date again after an outage, nor with a card whose clock is fast."""
+
 
 class HearingSession:
     """Sends a stretch and collects what the service makes of it.
@@ -55,10 +59,10 @@ class HearingSession:
         self._settle_seconds, self._answer_seconds = settle_seconds, answer_seconds
         self._continued = continued
         self._began_at = stretch.kept_from()  # where in the stretch this session's sound begins
-        self._opened_at = self._moved_at = time.monotonic()  # when a frame was sent last, or a transcript came
+        self._moved_at = time.monotonic()  # when a frame was sent last, or a transcript came
         self._new_at, self._said = self._moved_at, ""  # the same, but for transcripts that say what the last one said
         self._pace = 0.0  # the longest that a transcript was waited for
-        self._marked = self._began_at  # how far it can have been heard when the message before came
+        self._marked, self._marked_at = self._began_at, self._moved_at  # how far it was heard, at the message before
         self._answer_by: Deadline | None = None  # once the end mark has been given
         self._understood = False
         self._remarks = Remarks(connection.service)
@@ -157,7 +161,8 @@ class HearingSession:
                 min(sent, self._began_at + max(ends)) if ends else max(self._began_at, self._marked - MARGIN_SECONDS)
             )
         # What is read from a file, or sent again, waits in the socket, as far ahead of the service as there is room.
-        self._marked = min(sent, self._began_at + now - self._opened_at)
+        self._marked = min(sent, self._marked + CATCHING_UP * (now - self._marked_at))
+        self._marked_at = now
 
     def _fail(self, reason: str, *, permanent: bool = False) -> None:
         if self.failure is None and not self.ended:

@@ -10,11 +10,13 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from tools.gathered import Gathered
 from tools.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Scripted, close_frame, frame, mute, refuses, silent
 
+import agent.hearing
 import agent.recognizer
 from agent.audio.frames import FrameQueue
 from agent.connection import Connection, connect, farewells, wait
@@ -377,6 +379,34 @@ def test_what_is_sent_faster_than_it_is_spoken_is_not_taken_for_answered(stage: 
     it.end()
     again = service.used()[1]
     assert b"".join(said).endswith(again) and len(again) >= (200 - most_seconds * 10) * FRAME
+
+
+def test_long_after_an_outage_no_more_is_sent_again_than_was_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waited for the service, and was sent to it at once, was taken to be ahead of it for ever: all day that much
+    was said twice after each loss, or told as lost where there was no room to keep it."""
+    spoken_seconds = 0.0
+    monkeypatch.setattr(agent.hearing, "time", SimpleNamespace(monotonic=lambda: spoken_seconds))
+    stretch = Stretch.of(30.0, 0.0)
+    for each in frames(0, 250):
+        stretch.say(each)
+        stretch.next()  # to a connection that was lost
+    with Scripted(Service(final_each=50 * FRAME)) as server:
+        codec = transcription.Client(f"ws://127.0.0.1:{server.port}/", None)
+        connection = connect(codec, Deadline(PATIENCE_SECONDS), ping_seconds=None)
+        session = HearingSession(connection, stretch, settle_seconds=0.0, answer_seconds=60.0, continued=True)
+        finals, patience = 0, Deadline(PATIENCE_SECONDS)
+        for number in range(70):
+            spoken_seconds += 5.0
+            for each in frames(number, 50):
+                stretch.say(each)
+            session.send()
+            while finals < 6 + number:
+                assert not patience.over and session.failure is None
+                wait(connection, [], 1.0)
+                finals += sum(transcript.final for transcript in session.pump())
+                session.send()
+        connection.abort()
+    assert len(stretch.again()) <= 150 and stretch.missing() is None
 
 
 def test_what_captions_lose_while_the_service_is_away_is_told_once(stage: Callable[..., Stage]) -> None:
