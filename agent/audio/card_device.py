@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from agent.audio.convert import Resampler, to_mono, to_stereo
 from agent.audio.drift import Drift
 from agent.audio.format import SPEECH, Format
@@ -197,24 +199,29 @@ class CardSink:
 
     def _give(self, piece: bytes) -> None:
         """At most one period of the card, of whole frames."""
+        dry_at = None
         if not self._playing:
             self._card.start()
         else:
-            self._look()
+            dry_at = self._look()
         self._playing = True
         self._card.write(piece)
+        if dry_at is not None and time.monotonic() > dry_at:
+            self.drift.pause()  # this machine stood still for so long that the card may have been dry before the piece
         self._accepted += len(piece) // self.card_format.frame_bytes
 
-    def _look(self) -> None:
-        """Before it gets more: has it run dry, and how far has it come?"""
+    def _look(self) -> float | None:
+        """Before it gets more: has it run dry, and how far has it come? Returns when it will have run dry, if it has
+        not."""
         room, now = self._card.look()
         holds = self._card.buffer_frames - room
         if holds > 0:
             self.drift.at(self._accepted - holds, now)
-            return
+            return now + holds / self.card_format.rate
         self.drift.pause()  # its counter stands still while it is dry
         if not self._draining:
             self.underruns += 1
+        return None
 
     def _room_wanted(self) -> int:
         """PortAudio waits for so many free frames, however few are written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 
@@ -54,5 +55,27 @@ def test_a_card_that_was_dry_when_the_end_came_is_not_a_slow_one(card: VirtualCa
         while seconds := sink.drain_on():
             threading.Event().wait(seconds)
         assert sink.drift.seconds > -1.5
+    finally:
+        sink.close()
+
+
+def test_a_card_that_was_dry_because_the_machine_stood_still_is_not_a_slow_one(
+    card: VirtualCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever plays waits in the midst of a write nearly all the time: that is where he is when the machine stands
+    still. Next time the card had sound again, and the clock of the card was said to be seconds off."""
+    format = Format(24000)
+    sink = CardSink("speaker", format, 0.02, 0.1)
+    write, pieces = sink._card.write, itertools.count()
+
+    def stands_still(piece: bytes) -> None:
+        if next(pieces) == 10:
+            threading.Event().wait(3.0)
+        write(piece)
+
+    monkeypatch.setattr(sink._card, "write", stands_still)
+    try:
+        sink.write(b"\1\0" * format.rate)
+        assert sink.drift.observed_seconds > 0 and sink.drift.seconds > -1.5
     finally:
         sink.close()
