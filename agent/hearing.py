@@ -67,17 +67,18 @@ class HearingSession:
         self._understood = False
         self._remarks = Remarks(connection.service)
         self._again = deque(stretch.again())  # what has to be said once more, before all that is new
+        self._refused = False  # the connection takes nothing more: its end is only to be read
 
     @property
     def ready(self) -> bool:
         """Whether more can be sent without piling up."""
         ahead = AGAIN_BYTES if self._again else AHEAD_BYTES
-        return not self.ended and self.failure is None and self.connection.unsent < ahead
+        return not self.ended and not self._refused and self.failure is None and self.connection.unsent < ahead
 
     def send(self) -> None:
         stretch = self._stretch
         while self.ready and (frame := self._again.popleft() if self._again else stretch.next()) is not None:
-            self.connection.send(Audio(frame))
+            self._refused = not self.connection.send(Audio(frame))
             self._moved_at = self._new_at = time.monotonic()
         if self._all_sent and self._answer_by is None and self._unsettled_seconds() <= 0:
             self._answer_by = Deadline(self._answer_seconds)

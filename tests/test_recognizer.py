@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -407,6 +408,30 @@ def test_long_after_an_outage_no_more_is_sent_again_than_was_not_answered(monkey
                 session.send()
         connection.abort()
     assert len(stretch.again()) <= 150 and stretch.missing() is None
+
+
+def test_a_connection_that_broke_costs_nothing_of_what_was_still_to_be_sent() -> None:
+    """Until its end was read it was given more and more: of a file all there was, of which only the last half minute
+    could be sent again."""
+
+    def breaks(peer: Peer) -> None:
+        peer.accept()
+        peer.reset()
+
+    stretch = Stretch.of(60.0, 0.0)
+    for each in frames(0, 300):
+        stretch.say(each)
+    with Scripted(breaks) as server:
+        codec = transcription.Client(f"ws://127.0.0.1:{server.port}/", None)
+        connection = connect(codec, Deadline(PATIENCE_SECONDS), ping_seconds=None)
+        gone = select.poll()
+        gone.register(connection, 0)
+        assert gone.poll(PATIENCE_SECONDS * 1000)
+        session = HearingSession(connection, stretch, settle_seconds=0.0, answer_seconds=60.0, continued=True)
+        session.send()
+        assert not session.ready and stretch.frames.held == 299
+        assert session.pump() == [] and session.failure is not None
+    assert len(stretch.again()) == 1
 
 
 def test_what_captions_lose_while_the_service_is_away_is_told_once(stage: Callable[..., Stage]) -> None:
