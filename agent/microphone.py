@@ -59,7 +59,8 @@ class Microphone(Worker):
         self._stopped = threading.Event()
         self._wanted = threading.Event()  # cleared while it is muted
         self._wanted.set()
-        self._opened_at: float | None = None  # for the first time
+        self._opened_once = False
+        self._opened_at: float | None = None  # when its first frame began
         self._heard_until = 0.0
         self._lost_at: float | None = None
         self._tries = 0  # since a frame was read
@@ -97,7 +98,7 @@ class Microphone(Worker):
                 try:
                     self._listen()
                 except DeviceError as error:
-                    if self._opened_at is None and not self._patience(error):
+                    if not self._opened_once and not self._patience(error):
                         raise
                     self._lose(error)
         finally:
@@ -146,7 +147,9 @@ class Microphone(Worker):
         self.beat()
         self.patience_seconds = OPENING_SECONDS
         try:
-            return self._open_source()
+            source = self._open_source()
+            self._opened_once = True
+            return source
         finally:
             self.beat()
             self.patience_seconds = self._reading_seconds

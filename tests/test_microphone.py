@@ -158,6 +158,16 @@ def test_a_microphone_that_is_not_worth_waiting_for_ends_the_thread_with_its_err
     assert frames.closed
 
 
+def test_a_microphone_that_was_opened_and_is_slow_to_begin_is_opened_anew_also_for_who_has_no_patience() -> None:
+    """One that wakes up only when it is opened was given up by ``transcribe``, now that a card that stands still is
+    lost sooner."""
+    desk = Desk(Scripted(0), Scripted(10_000))
+    microphone, frames = started(desk, impatient)
+    assert frames.get(PATIENCE_SECONDS) is not None
+    ended(microphone)
+    assert [type(event) for event in desk.events] == [DeviceLost, DeviceBack]
+
+
 def test_every_source_is_closed() -> None:
     first, second = Scripted(3), Scripted(10_000)
     desk = Desk(first, second)
