@@ -295,7 +295,7 @@ def test_a_service_that_never_answers_costs_one_turn_and_no_more(stage: Callable
 def test_a_service_that_is_not_there_leaves_a_gap_and_an_empty_transcript(
     stage: Callable[..., Stage], script: object
 ) -> None:
-    it = stage(script, outage_seconds=1.0, dial_seconds=2.0)
+    it = stage(script, outage_seconds=4.0, dial_seconds=2.0)  # whoever speaks may stand still in the midst of the turn
     it.hear(*frames(0, 5), SILENCE, SILENCE, SILENCE)
     assert it.events.await_first(Heard).text == ""
     gap = it.events.await_first(Gap)
