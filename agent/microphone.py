@@ -21,6 +21,9 @@ as many more as a frame is longer than a period of the card, which may stand sti
 
 PERIOD_SECONDS = 0.1
 
+SHORTEST_SECONDS = 0.005
+"""What is missing for less than that is only how late somebody looked at the clock."""
+
 OPENING_SECONDS = 10.0
 """Opening asks every card and sound server there is, and may have to wait until the speaker has been opened."""
 
@@ -167,8 +170,9 @@ class Microphone(Worker):
     def _tell_gone(self, until: float) -> None:
         """What a lost microphone has not heard, up to that moment."""
         if self._lost_at is not None and self._opened_at is not None:
-            away = max(0.0, until - self._heard_until)
-            self.report(Gap(self._since_opened(self._heard_until), away, "the microphone was gone"))
+            away = until - self._heard_until
+            if away > SHORTEST_SECONDS:
+                self.report(Gap(self._since_opened(self._heard_until), away, "the microphone was gone"))
 
     def _lose(self, error: DeviceError) -> None:
         if self._lost_at is None:

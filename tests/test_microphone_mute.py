@@ -117,6 +117,7 @@ def test_a_microphone_that_was_lost_is_not_missing_for_as_long_as_it_was_muted()
     assert microphone.join(Deadline(20.0))
     gaps = events.of(Gap)
     assert gaps and sum(gap.seconds for gap in gaps) <= gone_seconds - muted_seconds
+    assert all(gap.seconds > 0.005 for gap in gaps), "one that was back before the mute was over told of 0.00 s"
 
 
 def test_a_standstill_while_it_is_muted_takes_nothing_of_what_is_heard_after() -> None:
