@@ -57,6 +57,9 @@ _ADVICE = {
     404: "; check synthesis.playai.auth_url",
     429: "; these are too many requests for the account: it is asked again later",
 }
+_HOUSE_NAMES = (".localhost", ".local", ".home.arpa", ".internal", ".lan", ".home", ".fritz.box")
+"""As in the configuration, which asks such a host for an address without a key."""
+
 # What a body may quote and nobody may see: addresses, what follows a word for a key, and whatever looks like one.
 _KEYLIKE = re.compile(
     r"wss?://[^\s\"']+"
@@ -207,16 +210,14 @@ def _expiry(text: object) -> float | None:
 
 
 def _is_near(host: str) -> bool:
-    """Whether ``host`` is, or spells, an address of this machine or its own network."""
+    """Whether ``host`` is, spells, or by its name alone is known for an address of this machine or its own network."""
     host = host.rstrip(".").lower()
-    if host == "localhost" or host.endswith((".localhost", ".local")):
-        return True
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         # Resolvers still read 127.1, 0x7f.1 and 2130706433 as addresses; no public name ends in a number.
         last = host.rpartition(".")[2]
-        return last.isdigit() or last.startswith("0x") or not last
+        return last == host or host.endswith(_HOUSE_NAMES) or last.isdigit() or last.startswith("0x")
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return not (mapped or address).is_global or address.is_multicast
 

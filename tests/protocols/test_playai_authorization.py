@@ -129,7 +129,7 @@ def test_a_busy_service_is_asked_again_after_the_time_it_names(status: int) -> N
     "wss://printer.local/TOKEN", "wss://10.0.0.7/TOKEN", "wss://192.168.1.1/TOKEN", "wss://172.16.0.1/TOKEN",
     "wss://169.254.169.254/TOKEN", "wss://0.0.0.0/TOKEN", "wss://[::1]/TOKEN", "wss://[fe80::1]/TOKEN",
     "wss://[fd00::1]/TOKEN", "wss://[::ffff:127.0.0.1]/TOKEN", "wss://127.1/TOKEN", "wss://2130706433/TOKEN",
-    "wss://0x7f.1/TOKEN", "wss://0x7f000001/TOKEN", "wss://224.0.0.1/TOKEN",
+    "wss://0x7f.1/TOKEN", "wss://0x7f000001/TOKEN", "wss://224.0.0.1/TOKEN", "wss://nas/TOKEN", "wss://nas.lan/TOKEN",
 ])
 def test_an_address_that_must_not_be_dialled_is_refused_and_not_shown(url: str) -> None:
     failure = answered({"webSocketUrls": {"Play3.0-mini": url}})
@@ -149,6 +149,13 @@ def test_who_is_asked_on_the_own_network_and_in_the_clear_may_answer_so() -> Non
     assert isinstance(answered(body, auth_url="http://127.0.0.1:8394/api/v1/tts/websocket-auth"), Grant)
     assert isinstance(answered(body, auth_url="http://api.play.ai/"), Failure)
     assert isinstance(answered(body, auth_url="https://127.0.0.1:8394/"), Failure)
+
+
+@pytest.mark.parametrize("host", ["nas", "nas.lan.", "nas.local", "NAS.fritz.box", "192.168.1.5", "[fd00::5]"])
+def test_who_is_asked_in_the_house_by_whatever_name_may_send_us_to_its_number(host: str) -> None:
+    """Such a host is asked without a key; but known by a name it was told that its own address is out of bounds."""
+    body = {"webSocketUrls": {"Play3.0-mini": "ws://192.168.1.5:8394/stream"}}
+    assert isinstance(answered(body, auth_url=f"http://{host}:8394/api/v1/tts/websocket-auth"), Grant)
 
 
 @pytest.mark.parametrize(("auth_url", "key", "user"), [
