@@ -107,11 +107,11 @@ def ends_with(script: Script, code: int, **keys: Any) -> Connection:
 
 def test_events_go_out_and_come_back_through_the_codec() -> None:
     with Scripted(polite) as server:
-        connection = connect(Plain(server.url), Deadline(5))
+        connection = connect(Plain(server.url), Deadline(30))
         connection.send(Text("grüße"))
         connection.send(Audio(b"\0\1" * 40_000))
         assert until(connection, lambda events: len(events) == 2) == [Text("grüße"), Audio(b"\0\1" * 40_000)]
-        connection.finish(Deadline(5))
+        connection.finish(Deadline(30))
 
 
 def test_finish_gives_the_end_mark_once_then_closes_politely() -> None:
@@ -131,7 +131,7 @@ def test_finish_gives_the_end_mark_once_then_closes_politely() -> None:
         connection.send(Text("a"))
         events = connection.finish(Deadline(30))
         assert connection.end_delivered and connection.ended and connection.close_code == 1000
-        assert connection.finish(Deadline(5)) == [] and connection.abort() == []
+        assert connection.finish(Deadline(30)) == [] and connection.abort() == []
         server.join()
     assert seen == [(TEXT, b"a"), (TEXT, END_MARK.encode()), (CLOSE, struct.pack("!H", 1000))]
     assert events[0] == Text("late") and isinstance(events[1], Failure) and len(events) == 2
@@ -147,7 +147,7 @@ def test_an_end_that_was_given_is_not_given_again() -> None:
     with Scripted(script) as server:
         connection = opened(server.url, close_seconds=0.1)
         connection.send(End())
-        connection.finish(Deadline(5))
+        connection.finish(Deadline(30))
         server.join()
     assert frames == [(TEXT, END_MARK.encode()), (CLOSE, struct.pack("!H", 1000))]
 

@@ -81,8 +81,8 @@ class Kit:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.standby.close(Deadline(5))
-        self.standby.close(Deadline(5))
+        self.standby.close(Deadline(30))
+        self.standby.close(Deadline(30))
 
 
 def dials() -> list[threading.Thread]:
@@ -101,7 +101,7 @@ def test_a_connection_is_ready_before_it_is_wanted_and_the_next_follows() -> Non
         assert events == [Text("hello")]
         kit.until(lambda: kit.ready)
         assert len(server.peers) == 2 and kit.told == []
-        taken.finish(Deadline(5))
+        taken.finish(Deadline(30))
 
 
 def test_a_connection_that_died_in_standby_is_not_handed_over() -> None:
@@ -279,7 +279,7 @@ def test_after_health_the_next_dial_is_not_kept_waiting_for_a_trouble_of_before(
         assert (kit.standby.next_timeout() or 0.0) > 50
         kit.standby.healthy()
         kit.until(lambda: kit.ready)  # well before that minute is over
-        taken.finish(Deadline(5))
+        taken.finish(Deadline(30))
 
 
 def test_who_needs_just_one_has_no_second_dialled() -> None:
