@@ -54,7 +54,7 @@ class _Transcribing:
         if isinstance(frames, FrameQueue):
             workers.insert(0, make_microphone(config, frames, self._inbox.put, patience=impatient))
         self._supervisor = Supervisor(workers)
-        self._error: AgentError | None = None
+        self._error: AgentError | OSError | None = None
         self._heard_anything = False
         self._down: ServiceError | None = None
         self._patience = Deadline(None)  # for a service that was there and has gone
@@ -65,7 +65,7 @@ class _Transcribing:
         ended = False
         while not ended and self._error is None:
             try:
-                ended = self._handle(self._inbox.get(timeout=0.5))
+                ended = self._take(self._inbox.get(timeout=0.5))
             except queue.Empty:
                 ended = not self._recognizer.alive
             if self._patience.over and self._error is None:
@@ -83,9 +83,20 @@ class _Transcribing:
     def _tend(self) -> None:
         while True:
             try:
-                self._handle(self._inbox.get_nowait())
+                self._take(self._inbox.get_nowait())
             except queue.Empty:
                 return
+
+    def _take(self, event: Event) -> bool:
+        """Handles an event; after one that could not be printed, because the reader has left or the disk is full,
+        only what ends the recognizer is of interest, which otherwise would keep the process for ever."""
+        if isinstance(self._error, OSError):
+            return True
+        try:
+            return self._handle(event)
+        except OSError as error:
+            self._error = error
+            return True
 
     def _handle(self, event: Event) -> bool:
         """Prints what there is to print; tells whether that was the end."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from agent.audio.format import SPEECH
+from e2e.conftest import write_wav
 from e2e.processes import Process, Wired
 from e2e.test_say import configuration
 
@@ -87,6 +89,38 @@ def test_little_output_that_nobody_reads_is_no_error(tmp_path: Path, command: tu
         assert (process.end(), process.lines_of_error()) == (0, [])
     finally:
         process.kill()
+
+
+@pytest.mark.parametrize("source", ["sound.wav", "-"])
+def test_a_transcript_that_nobody_reads_any_more_is_at_an_end(
+    configured: Callable[[str], str], tones: Wired, tmp_path: Path, source: str
+) -> None:
+    """``transcribe --json F.wav | head -1``: the recognizer lived on without a main thread, deaf to every signal."""
+    write_wav(tmp_path / "sound.wav", bytes(SPEECH.bytes_of(60.0)))
+    reading, writing = os.pipe()
+    os.close(reading)
+    config = configured(f"transcription: {{url: '{tones.ws}/'}}\n")
+    process = Process(
+        "transcribe", "--config", config, "--json", source, env=BUFFERED, cwd=tmp_path, stdin=True, stdout=writing
+    )
+    os.close(writing)
+    try:
+        if source == "-":
+            process.write(bytes(SPEECH.bytes_of(3.0)))  # and then nothing: the pipe stays open
+        assert process.end() == 0
+        assert not [line for line in process.lines_of_error() if not line.startswith("... ")]
+    finally:
+        process.kill()
+
+
+def test_a_transcript_that_finds_no_room_is_a_sentence(
+    shell: Shell, configured: Callable[[str], str], tones: Wired, tmp_path: Path
+) -> None:
+    write_wav(tmp_path / "sound.wav", bytes(SPEECH.bytes_of(3.0)))
+    config = configured(f"transcription: {{url: '{tones.ws}/'}}\n")
+    code, errors = shell(">/dev/full", "transcribe", "--config", config, "sound.wav")
+    assert code == 2
+    assert errors[-1] == "voice-agent: standard output cannot be written: No space left on device"
 
 
 def test_a_mistake_is_named_also_where_the_words_before_it_had_no_sound(
