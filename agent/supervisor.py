@@ -13,8 +13,9 @@ from agent.threads import Deadline, Worker
 log = logging.getLogger(__name__)
 
 
-UNASKED_SECONDS = 5.0
-"""Who asks goes round once a second. A longer pause means that the whole process stood still, not one worker of it."""
+UNASKED_SECONDS = 1.5
+"""Who asks goes round twice a second. A longer pause means that the whole process stood still, not one worker of it. It
+is shorter than the shortest patience, or else one that stood still for a moment longer than that would be restarted."""
 
 GRACE_SECONDS = 0.3
 """What was cut short ends by itself in less; aborted at once, a speaker could not say any more what had been heard."""
