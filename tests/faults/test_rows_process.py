@@ -347,9 +347,9 @@ def test_row_53_a_process_without_means_says_so_and_goes_on_when_it_has_them_aga
         elif "threads" in what:
             more = {"threads": 0, "threads but one": 1, "threads but two": 2}[what]
             kind, most = "nproc", len(os.listdir(f"/proc/{pid}/task")) + more
-        else:  # what there is, and half a megabyte: the stack of a new thread wants eight
+        else:  # what there is, and four megabytes: the stack of a new thread wants eight
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
-            kind, most = "as", pages * resource.getpagesize() + (1 << 19)
+            kind, most = "as", pages * resource.getpagesize() + (4 << 20)
         with limited(house.process, kind, most):
             states = []
             for number in range(3):
