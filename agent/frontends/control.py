@@ -23,7 +23,7 @@ from agent.threads import Deadline, Mailbox
 
 log = logging.getLogger(__name__)
 
-MOST_CALLERS = 8
+MOST_CALLERS, MOST_WAITING = 8, 64  # who only waits until its text has been said does not keep anybody out
 MOST_USERS_TOLD = 100
 ROUND_SECONDS = 1.0
 CALLS_PER_SECOND = 200.0
@@ -38,7 +38,8 @@ class _Wish(Enum):
 
 
 class Control(Frontend):
-    """One thread, one poll loop, at most eight callers; none of them can make another, or the sound, wait.
+    """One thread, one poll loop, at most eight callers, not counting those whose text waits to be said; none of them
+    can make another, or the sound, wait.
 
     ``path`` is where it listens. ``required``: whether a socket that cannot be made there is a mistake (``ConfigError``
     from ``open``) or only a warning, after which the daemon goes on without it. What is asked for is in
@@ -168,15 +169,12 @@ class Control(Frontend):
             # Once for each user: who knocks all day does not fill the log.
             new = peer.uid not in self._refused and len(self._refused) < MOST_USERS_TOLD
             self._refused |= {peer.uid} if new else set()
-            log.log(
-                logging.WARNING if new else logging.DEBUG,
-                "the control socket refused process %d of user %d",
-                peer.pid,
-                peer.uid,
-            )
+            level = logging.WARNING if new else logging.DEBUG
+            log.log(level, "the control socket refused process %d of user %d", peer.pid, peer.uid)
             return "you may not: only root, the daemon's own user and the members of the socket's group may"
-        if len(self._callers) >= MOST_CALLERS:
-            return f"{MOST_CALLERS} programs are connected already: try again"
+        asking = sum(not each.awaited for each in self._callers.values())
+        if asking >= MOST_CALLERS or len(self._callers) >= MOST_WAITING:
+            return f"{len(self._callers)} programs are connected already: try again"
         return None
 
     def _dismiss(self, caller: Caller, reason: str) -> None:

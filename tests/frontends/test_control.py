@@ -25,7 +25,7 @@ from agent.control.caller import Patience
 from agent.conversation import Record
 from agent.errors import ConfigError
 from agent.events import Announce, Complete, Died, Event, Hush, MicrophoneMute, Mute, Piece, Utterance, Volume
-from agent.frontends.control import DEAF_SECONDS, MOST_CALLERS, Control
+from agent.frontends.control import DEAF_SECONDS, MOST_CALLERS, MOST_WAITING, Control
 from agent.texts import LONGEST_TEXT
 from agent.threads import Deadline
 
@@ -348,6 +348,25 @@ def test_a_ninth_program_is_told_to_try_again_and_room_is_made_by_who_leaves(bui
     while not deadline.over and (answer is None or "state" not in answer):
         answer = house.call().ask({"status": True})
     assert answer is not None and answer["state"] == "idle"
+
+
+def test_who_only_waits_until_its_text_has_been_said_keeps_nobody_out(build: Build) -> None:
+    """Eight sentences that waited, and whoever would have hushed them was told to try again."""
+    house = build()
+    waiting = [house.heard({"say": f"sentence {number}"}) for number in range(MOST_CALLERS + 2)]
+    said = [house.event() for _ in waiting]
+    assert house.call().ask({"hush": True}) == {"hush": True}
+    assert isinstance(house.event(), Hush)
+    for program, event in zip(waiting, said, strict=True):
+        assert isinstance(event, Announce)
+        house.played(event.utterance)
+        assert program.receive()["state"] == "played"
+
+
+def test_those_who_wait_are_not_without_number_either(build: Build) -> None:
+    house = build()
+    waiting = [house.heard({"say": f"sentence {number}"}) for number in range(MOST_WAITING)]
+    assert f"{len(waiting)} programs" in house.call().receive()["error"]
 
 
 def test_who_is_idle_or_never_ends_a_line_makes_room(build: Build, tmp_path: Path) -> None:
