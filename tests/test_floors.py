@@ -20,6 +20,7 @@ FLOORS: list[list[tuple[str, ...]]] = [
         ),
         ("drafts",),
         ("authorities",),
+        ("house",),
     ],
     [("protocols",), ("audio",), ("config",), ("service",)],
     [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
+from agent.house import HOUSE_NAMES
+
 PRIVATE_NETWORKS = (
     "127.0.0.0/8",
     "10.0.0.0/8",
@@ -14,9 +16,6 @@ PRIVATE_NETWORKS = (
     "fc00::/7",
     "fe80::/10",
 )
-# Names that never leave the house: RFC 6761, RFC 6762, RFC 8375, ICANN's "internal", and what home routers hand out.
-# Whoever connects judges the address itself once more.
-_PRIVATE_NAMES = (".localhost", ".local", ".home.arpa", ".internal", ".lan", ".home", ".fritz.box")
 _KEY_NAMES = frozenset({"api_key", "apikey", "api-key", "key", "token", "jwt_token", "access_token", "xi-api-key"})
 
 
@@ -31,7 +30,7 @@ def is_private_host(host: str) -> bool:
     except ValueError:
         number = host[:1].isdigit() and all(letter in "0123456789abcdefx." for letter in host)
         # 134744072 and 0x08080808 are addresses to a resolver, though not to us.
-        return bool(host) and not number and ("." not in host or host.endswith(_PRIVATE_NAMES))
+        return bool(host) and not number and ("." not in host or host.endswith(HOUSE_NAMES))
     mapped = getattr(address, "ipv4_mapped", None)
     address = mapped or address
     return any(address in network for network in map(ipaddress.ip_network, PRIVATE_NETWORKS))

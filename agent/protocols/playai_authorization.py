@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
+from agent.house import HOUSE_NAMES
 from agent.protocols.events import Failure, HttpRequest
 from agent.protocols.excerpt import excerpt, parse_json
 from agent.protocols.upgrade import header, read_target, retry_after_seconds, same_key
@@ -57,9 +58,6 @@ _ADVICE = {
     404: "; check synthesis.playai.auth_url",
     429: "; these are too many requests for the account: it is asked again later",
 }
-_HOUSE_NAMES = (".localhost", ".local", ".home.arpa", ".internal", ".lan", ".home", ".fritz.box")
-"""As in the configuration, which asks such a host for an address without a key."""
-
 # What a body may quote and nobody may see: addresses, what follows a word for a key, and whatever looks like one.
 _KEYLIKE = re.compile(
     r"wss?://[^\s\"']+"
@@ -217,7 +215,7 @@ def _is_near(host: str) -> bool:
     except ValueError:
         # Resolvers still read 127.1, 0x7f.1 and 2130706433 as addresses; no public name ends in a number.
         last = host.rpartition(".")[2]
-        return last == host or host.endswith(_HOUSE_NAMES) or last.isdigit() or last.startswith("0x")
+        return last == host or host.endswith(HOUSE_NAMES) or last.isdigit() or last.startswith("0x")
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return not (mapped or address).is_global or address.is_multicast
 
