@@ -120,9 +120,7 @@ def missing_key(name: str, synthesis: Synthesis) -> str | None:
     return None
 
 
-def _connect(
-    codec: Client, deadline: Deadline, allow_plaintext: bool, granted_by: str | None = None
-) -> Connection:
+def _connect(codec: Client, deadline: Deadline, allow_plaintext: bool, granted_by: str | None = None) -> Connection:
     from agent.connection import connect
 
     pulse = PULSES.get(codec.service, Pulse())

@@ -15,7 +15,16 @@ AGENT = Path(__file__).parent.parent / "agent"
 FLOORS: list[list[tuple[str, ...]]] = [
     [
         (
-            "agent", "events", "threads", "errors", "patience", "records", "safe", "sentences", "turns", "texts",
+            "agent",
+            "events",
+            "threads",
+            "errors",
+            "patience",
+            "records",
+            "safe",
+            "sentences",
+            "turns",
+            "texts",
             "signals",
         ),
         ("drafts",),

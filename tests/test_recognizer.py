@@ -150,9 +150,7 @@ class Stage:
 
         def standby() -> Standby:
             backoff = Backoff(0.01, 0.05, seed=1)
-            return Standby(
-                "transcription", open, self.events, eager=False, backoff=backoff, dial_seconds=dial_seconds
-            )
+            return Standby("transcription", open, self.events, eager=False, backoff=backoff, dial_seconds=dial_seconds)
 
         self.other = standby()
         turns = Turns(any, silence_seconds=0.3, turn_seconds=30.0, pre_roll_seconds=0.0)
@@ -662,7 +660,7 @@ def stand_still(recognizer: Recognizer) -> None:
 
 
 def test_after_a_standstill_a_turn_is_given_up_and_the_next_is_sent_on_a_new_connection(
-    stage: Callable[..., Stage]
+    stage: Callable[..., Stage],
 ) -> None:
     """The end of a question of a minute ago was sent together with what was said now, and both were answered."""
     service = Service(answers=False, partials=False)

@@ -109,9 +109,7 @@ def test_a_good_file_changes_keys_and_settings_in_place_and_names_what_waits(dae
     with Scripted(told(refuses("401 Unauthorized")), told(polite)) as server:
         daemon.start(speaking(server, "old-key-0123"))
         assert "neuphonic refused the key" in daemon.until(lambda words: "refused" in words)
-        words = daemon.reload(
-            speaking(server, "new-key-4567", "logging: {level: debug}", "server: {port: 8399}")
-        )
+        words = daemon.reload(speaking(server, "new-key-4567", "logging: {level: debug}", "server: {port: 8399}"))
         assert words == "READY=1\nSTATUS=ready to speak"
         assert asked.acquire(timeout=PATIENCE_SECONDS)
         assert asked.acquire(timeout=PATIENCE_SECONDS)  # at once, although a refusal waits for a minute

@@ -201,8 +201,13 @@ def test_only_the_process_that_is_watched_pets(environ: dict[str, str], seconds:
 
 
 def test_a_child_neither_speaks_for_the_daemon_nor_knows_its_keys() -> None:
-    environ = {"NOTIFY_SOCKET": "/x", "WATCHDOG_USEC": "1", "CREDENTIALS_DIRECTORY": "/c", "PATH": "/bin",
-               "VOICE_AGENT_SYNTHESIS__FISH__API_KEY": "k"}
+    environ = {
+        "NOTIFY_SOCKET": "/x",
+        "WATCHDOG_USEC": "1",
+        "CREDENTIALS_DIRECTORY": "/c",
+        "PATH": "/bin",
+        "VOICE_AGENT_SYNTHESIS__FISH__API_KEY": "k",
+    }
     assert for_children(environ) == {"PATH": "/bin"}
 
 

@@ -72,7 +72,11 @@ def test_the_journal_without_the_library_gets_priorities(monkeypatch: pytest.Mon
     log.error("d\n<0>e")
     log.critical("f")
     assert pipe.lines() == [
-        "<7>MainThread: a", "<6>MainThread: b", "<4>MainThread: c", "<3>MainThread: d\\n<0>e", "<2>MainThread: f",
+        "<7>MainThread: a",
+        "<6>MainThread: b",
+        "<4>MainThread: c",
+        "<3>MainThread: d\\n<0>e",
+        "<2>MainThread: f",
     ]
 
 

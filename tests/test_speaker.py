@@ -300,9 +300,7 @@ def test_a_cut_reaches_an_utterance_that_is_only_drained_any_more() -> None:
 def test_a_cut_reaches_an_utterance_that_waits_for_sound(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
     longer = 2 * PATIENCE_SECONDS
     monkeypatch.setattr(speaker, "ROUND_SECONDS", longer)  # it is no round that comes by in time
-    with Room(
-        FORMAT, prebuffer_seconds=longer if phase == "gathering" else 0.0, prebuffer_most_seconds=longer
-    ) as room:
+    with Room(FORMAT, prebuffer_seconds=longer if phase == "gathering" else 0.0, prebuffer_most_seconds=longer) as room:
         ticket = room.begin()
         room.ring.write(ticket, noise(FORMAT, 0.05))
         if phase == "gathering":

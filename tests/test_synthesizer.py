@@ -585,6 +585,7 @@ def test_where_another_service_is_left_a_busy_one_is_not_waited_for(stage: Calla
 
 def test_a_passage_that_met_a_busy_service_is_asked_again_on_a_new_connection(stage: Callable[..., Stage]) -> None:
     """The refusal came as a message on the open connection: nothing had sounded yet, and the utterance was lost."""
+
     def too_many(peer: Peer) -> None:
         peer.send(frame(TEXT, json.dumps({"type": "error", "message": "busy", "status_code": 429}).encode()))
         peer.read_all()

@@ -86,9 +86,7 @@ class Mp3Decoder:
 
     def _new_format(self) -> None:
         rate, channels, encoding = ctypes.c_long(), ctypes.c_int(), ctypes.c_int()
-        self._mpg123.mpg123_getformat(
-            self._handle, ctypes.byref(rate), ctypes.byref(channels), ctypes.byref(encoding)
-        )
+        self._mpg123.mpg123_getformat(self._handle, ctypes.byref(rate), ctypes.byref(channels), ctypes.byref(encoding))
         self._now = Format(rate.value, channels.value)
         self.format = self.format or self._now
 

@@ -24,9 +24,7 @@ def uncompressed(start: bytes | bytearray) -> bool:
 
 
 def _refusal(kind: str) -> AudioError:
-    return AudioError(
-        f"uncompressed sound was expected, but {kind} came: configure the format that is really sent"
-    )
+    return AudioError(f"uncompressed sound was expected, but {kind} came: configure the format that is really sent")
 
 
 def _begins_like_mp3(start: bytes | bytearray) -> bool | None:

@@ -111,9 +111,7 @@ class PlayAI:
     user_id: str = key("", "user id, sent as X-User-Id")
     model: str = key("Play3.0-mini", "which of the addresses is used")
     voice: str = key("", "voice id or URL")
-    output_format: str = key(
-        "wav", "encoding of the sound", choices=("mp3", "wav", "raw", "pcm", "mulaw", "ogg")
-    )
+    output_format: str = key("wav", "encoding of the sound", choices=("mp3", "wav", "raw", "pcm", "mulaw", "ogg"))
     sample_rate: int = key(24000, "samples a second, in Hz", low=8000, high=48000)
     speed: float = key(1.0, "speed of the voice", low=0.5, high=2.0)
     temperature: float | None = key(None, "randomness; null: not sent", low=0.0, high=1.0)
@@ -197,7 +195,8 @@ class Synthesis:
     """Text to speech."""
 
     services: tuple[str, ...] = key(
-        ("local",), "tried in this order until one gives its first sound",
+        ("local",),
+        "tried in this order until one gives its first sound",
         choices=("neuphonic", "playai", "vachana", "fish", "local"),
         least=1,
     )

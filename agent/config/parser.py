@@ -158,9 +158,7 @@ class _Builder:
         self.mistakes.append(Mistake(self._where(event.start_mark), self._path(), what))
 
 
-def _syntax_mistake(
-    error: yaml.YAMLError, name: str, lines: bool, text: str, where: Callable[[Any], str]
-) -> Mistake:
+def _syntax_mistake(error: yaml.YAMLError, name: str, lines: bool, text: str, where: Callable[[Any], str]) -> Mistake:
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         place = f"{name}:{line}" if lines else name

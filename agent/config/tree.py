@@ -15,6 +15,7 @@ from agent.records import dataclass
 SIZE_LIMIT = 64 * 1024
 DEPTH_LIMIT = 24
 
+
 @dataclass(slots=True)
 class Scalar:
     """A single value as it was written. ``tag``: what YAML takes it for (``str``, ``int``, ``bool``, ``null``, ...);

@@ -46,8 +46,12 @@ def unpack(message: Message) -> dict[str, object] | str:
         return f"it is bigger than {_MESSAGE_BYTES // (1024 * 1024)} MiB"
     try:
         found = msgpack.unpackb(
-            message, raw=False, strict_map_key=True,
-            max_array_len=_ENTRIES, max_map_len=_ENTRIES, max_ext_len=_ENTRIES,
+            message,
+            raw=False,
+            strict_map_key=True,
+            max_array_len=_ENTRIES,
+            max_map_len=_ENTRIES,
+            max_ext_len=_ENTRIES,
         )
     except (ValueError, msgpack.UnpackException, RecursionError, MemoryError):
         return "it is not MessagePack"
@@ -89,7 +93,11 @@ class Client:
             if any(ord(letter) < 32 or ord(letter) > 126 for letter in value):
                 raise ValueError(f"fish's {name} holds a character that cannot be sent in a header")
         request: dict[str, object] = {
-            "text": "", "latency": latency, "format": format, "temperature": temperature, "top_p": top_p,
+            "text": "",
+            "latency": latency,
+            "format": format,
+            "temperature": temperature,
+            "top_p": top_p,
             "prosody": {"speed": 1.0, "volume": 0, **(prosody or {})},
         }
         if reference_id:
@@ -248,8 +256,11 @@ class Server:
         scheme, _, key = (header(headers, "Authorization") or "").partition(" ")
         if self._api_key is not None and (scheme.lower() != "bearer" or not same_key(key.strip(), self._api_key)):
             return Failure(
-                SERVICE, "an upgrade without a key that is known", "Authorization: Bearer KEY",
-                permanent=True, status=401,
+                SERVICE,
+                "an upgrade without a key that is known",
+                "Authorization: Bearer KEY",
+                permanent=True,
+                status=401,
             )
         self.model = (header(headers, "model") or "speech-1.5")[:100]
         return None

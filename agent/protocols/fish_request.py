@@ -102,8 +102,7 @@ def read_request(request: Mapping[str, object]) -> Request:
         volume=_number(prosody, "volume", 0.0),
         reference_id=voices if isinstance(voices, str) else None,
         references=tuple(
-            Reference(entry["audio"], entry["text"])
-            for entry in (references if isinstance(references, list) else [])
+            Reference(entry["audio"], entry["text"]) for entry in (references if isinstance(references, list) else [])
         ),
     )
 

@@ -236,8 +236,11 @@ class Server:
             )
         if self._tokens is not None and not self._tokens.accepts(target[1].get("fal_jwt_token", "")):
             return Failure(
-                SERVICE, "an upgrade without a token that is still good", "fal_jwt_token in the query",
-                permanent=True, status=401,
+                SERVICE,
+                "an upgrade without a token that is still good",
+                "fal_jwt_token in the query",
+                permanent=True,
+                status=401,
             )
         self.model = models[target[0]]
         return None
@@ -291,7 +294,9 @@ class Server:
             self._open.clear()
             self._started = False
         message: dict[str, object] = {
-            "type": "error", "request_id": request_id, "status": failure.status or 500,
+            "type": "error",
+            "request_id": request_id,
+            "status": failure.status or 500,
             "message": f"got {failure.came}; expected {failure.expected}",
         }
         if failure.retry_after_seconds is not None:

@@ -117,7 +117,8 @@ class Authorization:
         if self._model not in offered:
             names = ", ".join(excerpt(name[:40]) for name in list(offered)[:_MODELS_NAMED]) or "no model at all"
             return self._failure(
-                f"addresses for {names}", f"one for the model {excerpt(self._model[:40])}; set synthesis.playai.model",
+                f"addresses for {names}",
+                f"one for the model {excerpt(self._model[:40])}; set synthesis.playai.model",
                 permanent=True,
             )
         url = offered[self._model]
@@ -139,8 +140,12 @@ class Authorization:
             expected += " from synthesis.playai.auth_url itself, not from elsewhere"
         quoted = self._quoted(body) if body else "no explanation"
         return Failure(
-            SERVICE, f"HTTP {status} to its authorisation, with {quoted}"[:200], expected,
-            permanent=permanent, status=status, retry_after_seconds=retry_after_seconds(headers, _RETRY_SECONDS_MAX),
+            SERVICE,
+            f"HTTP {status} to its authorisation, with {quoted}"[:200],
+            expected,
+            permanent=permanent,
+            status=status,
+            retry_after_seconds=retry_after_seconds(headers, _RETRY_SECONDS_MAX),
         )
 
     def _quoted(self, body: bytes | str) -> str:

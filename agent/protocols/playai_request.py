@@ -86,7 +86,11 @@ def read_request(message: Message) -> Request | Refusal:
     if temperature is None or not 0 <= temperature <= 2:
         return _refuse(message, request_id, "a temperature of 0 to 1")
     return Request(
-        text, voice, encoding_of(output_format, rate), request_id, speed,
+        text,
+        voice,
+        encoding_of(output_format, rate),
+        request_id,
+        speed,
         temperature if fields.get("temperature") is not None else None,
         language if isinstance(language, str) else None,
     )

@@ -183,9 +183,7 @@ class _Call:
             message = f"it has an internal failure ({status}); it said {said}"
         else:
             message = f"it refuses what was asked ({status}); it said {said}"
-        return ServiceError(
-            self._service, message, permanent=permanent, retry_after_seconds=wait, status=status
-        )
+        return ServiceError(self._service, message, permanent=permanent, retry_after_seconds=wait, status=status)
 
     def _sentence(self, failure: Exception) -> str:
         """Why no answer came. The library's own words are left out: they quote addresses with all that is in them."""

@@ -25,9 +25,7 @@ class Rules:
     Raises ``ConfigError`` for a pattern that is not a regular expression.
     """
 
-    def __init__(
-        self, rules: Sequence[Rule], fallback: str = "", clock: Callable[[], datetime] = datetime.now
-    ) -> None:
+    def __init__(self, rules: Sequence[Rule], fallback: str = "", clock: Callable[[], datetime] = datetime.now) -> None:
         self._rules = [(self._compiled(number, rule.pattern), rule.reply) for number, rule in enumerate(rules)]
         self._fallback = fallback
         self._clock = clock

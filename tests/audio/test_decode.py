@@ -260,7 +260,6 @@ def test_an_ogg_page_without_a_segment_is_passed_over() -> None:
     assert list(OggReader().feed(page * 3)) == []
 
 
-
 @settings(max_examples=300)
 @given(st.lists(st.one_of(st.binary(max_size=60), st.sampled_from(PARTS))))
 def test_junk_never_raises_anything_but_words_and_never_loops(pieces: list[bytes]) -> None:

@@ -7,9 +7,26 @@ from agent.config.addresses import is_private_host, travels_open, what_is_wrong
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "127.9.9.9", "localhost", "LOCALHOST.", "::1", "[::1]", "10.1.2.3", "172.16.0.1", "172.31.255.255",
-     "192.168.1.1", "169.254.1.1", "fe80::1%eth0", "fd00::1", "::ffff:192.168.1.1", "raspberrypi", "pi.local",
-     "stt.home.arpa", "box.lan"],
+    [
+        "127.0.0.1",
+        "127.9.9.9",
+        "localhost",
+        "LOCALHOST.",
+        "::1",
+        "[::1]",
+        "10.1.2.3",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.1.1",
+        "169.254.1.1",
+        "fe80::1%eth0",
+        "fd00::1",
+        "::ffff:192.168.1.1",
+        "raspberrypi",
+        "pi.local",
+        "stt.home.arpa",
+        "box.lan",
+    ],
 )
 def test_a_host_of_the_house_is_private(host: str) -> None:
     assert is_private_host(host)
@@ -17,9 +34,24 @@ def test_a_host_of_the_house_is_private(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["", "example.com", "8.8.8.8", "172.32.0.1", "192.169.0.1", "100.64.0.1", "2001:db8::1", "::ffff:8.8.8.8",
-     "0.0.0.0", "127.0.0.1.example.com", "localhost.example.com", "2130706433", "134744072", "0x08080808",
-     "0x7f.1", "pi.local.org"],
+    [
+        "",
+        "example.com",
+        "8.8.8.8",
+        "172.32.0.1",
+        "192.169.0.1",
+        "100.64.0.1",
+        "2001:db8::1",
+        "::ffff:8.8.8.8",
+        "0.0.0.0",
+        "127.0.0.1.example.com",
+        "localhost.example.com",
+        "2130706433",
+        "134744072",
+        "0x08080808",
+        "0x7f.1",
+        "pi.local.org",
+    ],
 )
 def test_a_host_outside_is_not(host: str) -> None:
     assert not is_private_host(host)
@@ -27,9 +59,29 @@ def test_a_host_outside_is_not(host: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "stt", "http://h/", "ws:/h", "ws://", "ws://:80", "ws://h:0/", "ws://h:99999/", "ws://h:x/", "ws://[::1/",
-     "ws://a b/", "ws://h/\r\nX: y", "ws://h\\@evil/", "ws://u@h/", "ws://u:p@h/", "ws://h/?api_key=x",
-     "ws://h/?a=b&TOKEN=", "ws://h/#x", "file:///etc/passwd", "javascript:alert(1)", "ws://h\u202e/"],
+    [
+        "",
+        "stt",
+        "http://h/",
+        "ws:/h",
+        "ws://",
+        "ws://:80",
+        "ws://h:0/",
+        "ws://h:99999/",
+        "ws://h:x/",
+        "ws://[::1/",
+        "ws://a b/",
+        "ws://h/\r\nX: y",
+        "ws://h\\@evil/",
+        "ws://u@h/",
+        "ws://u:p@h/",
+        "ws://h/?api_key=x",
+        "ws://h/?a=b&TOKEN=",
+        "ws://h/#x",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "ws://h\u202e/",
+    ],
 )
 def test_an_address_that_cannot_be_used_is_refused_in_one_sentence(url: str) -> None:
     wrong = what_is_wrong(url, ("wss", "ws"))
@@ -37,7 +89,9 @@ def test_an_address_that_cannot_be_used_is_refused_in_one_sentence(url: str) -> 
     assert wrong.isprintable()
 
 
-@pytest.mark.parametrize("url", ["ws://h", "ws://h:1/", "wss://h/a?b=c", "WSS://H/", "ws://[::1]:8394/", "ws://127.0.0.1/"])
+@pytest.mark.parametrize(
+    "url", ["ws://h", "ws://h:1/", "wss://h/a?b=c", "WSS://H/", "ws://[::1]:8394/", "ws://127.0.0.1/"]
+)
 def test_a_good_address_is_left_alone(url: str) -> None:
     assert what_is_wrong(url, ("wss", "ws")) is None
 

@@ -16,6 +16,9 @@ def test_each_key_that_differs_is_named_and_no_other() -> None:
         },
     )
     assert sorted(changes(Config(), new)) == [
-        "logging.level", "synthesis.fish.api_key", "synthesis.fish.prosody.speed", "synthesis.services",
+        "logging.level",
+        "synthesis.fish.api_key",
+        "synthesis.fish.prosody.speed",
+        "synthesis.services",
     ]
     assert changes(new, new) == ()

@@ -22,7 +22,7 @@ def test_what_is_shown_can_be_loaded_again_and_is_the_same(tmp_path: Path) -> No
     path.write_text(
         "synthesis:\n  fish: {temperature: 0.123456789012345, sample_rate: 24000}\n"
         "  neuphonic: {voice: 'no', temperature: null}\n"
-        "responder:\n  fallback: \"a 'b' \\\\ \\\" # c: \\U0001F600 \\u202e ä\"\n  rules: []\n"
+        'responder:\n  fallback: "a \'b\' \\\\ \\" # c: \\U0001F600 \\u202e ä"\n  rules: []\n'
         "server: {start: false}\ntranscription: {api_key: {env: STT}}\n"
     )
     loaded = load_with_origins(path, {})

@@ -34,8 +34,17 @@ def test_a_hostile_text_costs_little(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["{[a]: b}", "? {a: b}\n: c\n", "? a\n", "a: *a\n", "&a a: b", "!!str a: b", "<<: 3", "<<: *x",
-     "%YAML 9.9\n---\na: b"],
+    [
+        "{[a]: b}",
+        "? {a: b}\n: c\n",
+        "? a\n",
+        "a: *a\n",
+        "&a a: b",
+        "!!str a: b",
+        "<<: 3",
+        "<<: *x",
+        "%YAML 9.9\n---\na: b",
+    ],
 )
 def test_what_is_exotic_is_refused_or_harmless(text: str) -> None:
     tree, mistakes = read_tree(text, "f")

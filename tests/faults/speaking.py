@@ -85,9 +85,7 @@ class Loudly:
 
     def __init__(self, speaking: Speaking, device: str) -> None:
         self.heard: dict[str, bytes] = {}
-        self._speaker = Speaker(
-            speaking.ring, lambda format: open_sink(device, format, 0.02, 0.1), speaking.inbox.put
-        )
+        self._speaker = Speaker(speaking.ring, lambda format: open_sink(device, format, 0.02, 0.1), speaking.inbox.put)
         self.start = self._speaker.start
 
     def join(self, seconds: float) -> None:

@@ -54,9 +54,7 @@ def test_row_16_a_black_hole_costs_no_frame(hurried: None, figure: Figure) -> No
     figure(16, f"noticed after {took:.2f} s (5.5 s here, 40 s as shipped), {sent} frames sent in order")
 
 
-def test_row_22_frames_wait_for_a_service_that_reads_nothing_and_go_to_the_next(
-    hurried: None, figure: Figure
-) -> None:
+def test_row_22_frames_wait_for_a_service_that_reads_nothing_and_go_to_the_next(hurried: None, figure: Figure) -> None:
     sessions = Sessions()
     deafened = threading.Event()
 
@@ -174,9 +172,7 @@ def test_row_36_equal_finals_a_final_without_a_partial_and_a_partial_after_a_fin
 
 
 @pytest.mark.parametrize("captions", [False, True])
-def test_row_55_a_flapping_line_loses_no_turn_and_grows_nothing(
-    hurried: None, figure: Figure, captions: bool
-) -> None:
+def test_row_55_a_flapping_line_loses_no_turn_and_grows_nothing(hurried: None, figure: Figure, captions: bool) -> None:
     """M, T: 20 turns while the line is cut again and again; threads and descriptors are what they were."""
     sessions = Sessions()
     threads_before, descriptors_before = set(threading.enumerate()), _descriptors()
@@ -206,4 +202,3 @@ def test_row_55_a_flapping_line_loses_no_turn_and_grows_nothing(
 
 def _descriptors() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
-

@@ -135,8 +135,12 @@ SENSELESS: dict[str, Callable[[str], Message]] = {
 
 @pytest.mark.parametrize(
     ("service", "what"),
-    [(service, what) for service in SERVICES for what in SENSELESS
-     if what != "bare binary" or service in ("neuphonic", "fish")],  # for the others it is sound
+    [
+        (service, what)
+        for service in SERVICES
+        for what in SENSELESS
+        if what != "bare binary" or service in ("neuphonic", "fish")
+    ],  # for the others it is sound
 )
 def test_row_28_a_message_without_sense_is_passed_over_and_told_once(
     figure: Figure, caplog: pytest.LogCaptureFixture, service: str, what: str

@@ -50,9 +50,7 @@ def best_lateness(arrivals: list[tuple[float, int]]) -> float:
     return best
 
 
-def test_17_latency_and_jitter_make_no_gap_that_foresight_would_not_have_made(
-    paced: Running, figure: Figure
-) -> None:
+def test_17_latency_and_jitter_make_no_gap_that_foresight_would_not_have_made(paced: Running, figure: Figure) -> None:
     """A service that sends in real time, each piece 100 to 500 ms late. Whoever began when we did and knew the future
     would be late by ``unavoidable``; our own refilling adds about a period to that. A busy machine lets a thread wait,
     which no player can help: that is measured and taken off, once for the start and once for each gap."""

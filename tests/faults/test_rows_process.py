@@ -250,9 +250,7 @@ class Ear:
         return SPEECH.seconds_of(skipped)
 
 
-def test_row_50_a_clock_that_is_set_changes_nothing(
-    figure: Figure, agent: Start, tones: Wired, tmp_path: Path
-) -> None:
+def test_row_50_a_clock_that_is_set_changes_nothing(figure: Figure, agent: Start, tones: Wired, tmp_path: Path) -> None:
     """The wall clock begins in 1970, is set by NTP, and jumps an hour both ways; only the monotonic one counts."""
     clock = ShiftedClock(tmp_path)
     clock.shift(-int(time.time()))

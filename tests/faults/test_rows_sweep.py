@@ -144,9 +144,7 @@ def test_row_20_a_transcription_cut_behind_every_byte(figure: Figure) -> None:
     for limit in range(len(whole) + 1):
         connections: list[Connection] = []
 
-        def open_one(
-            deadline: Deadline, limit: int = limit, connections: list[Connection] = connections
-        ) -> Connection:
+        def open_one(deadline: Deadline, limit: int = limit, connections: list[Connection] = connections) -> Connection:
             ours, theirs = socket.socketpair()
             says = whole if connections else whole[:limit]
             threading.Thread(target=serve, args=(theirs, says), name="scripted").start()

@@ -22,8 +22,13 @@ DOUBLE_1 = b"\xcb" + struct.pack(">d", 1.0)
 START = (
     b"\x82\xa5event\xa5start\xa7request\x86"
     b"\xa4text\xa0\xa7latency\xa6normal\xa6format\xa4opus"
-    b"\xabtemperature" + DOUBLE_0_7 + b"\xa5top_p" + DOUBLE_0_7
-    + b"\xa7prosody\x82\xa5speed" + DOUBLE_1 + b"\xa6volume\x00"
+    b"\xabtemperature"
+    + DOUBLE_0_7
+    + b"\xa5top_p"
+    + DOUBLE_0_7
+    + b"\xa7prosody\x82\xa5speed"
+    + DOUBLE_1
+    + b"\xa6volume\x00"
 )
 TEXT = b"\x82\xa5event\xa4text\xa4text\xacHello world "
 FLUSH = b"\x81\xa5event\xa5flush"
@@ -81,16 +86,30 @@ def test_an_utterance_is_the_documents_messages_byte_by_byte() -> None:
 
 def test_start_holds_every_field_of_the_document() -> None:
     codec = client(
-        format="mp3", sample_rate=32000, latency="balanced", temperature=0.1, top_p=0.9, reference_id="MODEL",
-        prosody={"speed": 1.5, "volume": -3}, references=[{"audio": b"\x00\xffRIFF", "text": "said"}], debug=True,
+        format="mp3",
+        sample_rate=32000,
+        latency="balanced",
+        temperature=0.1,
+        top_p=0.9,
+        reference_id="MODEL",
+        prosody={"speed": 1.5, "volume": -3},
+        references=[{"audio": b"\x00\xffRIFF", "text": "said"}],
+        debug=True,
     )
     begin = codec.send(Text("x"))[0]
     assert isinstance(begin, bytes) and b"\xa5audio\xc4\x06\x00\xffRIFF" in begin
     assert msgpack.unpackb(begin) == {
-        "event": "start", "debug": True,
+        "event": "start",
+        "debug": True,
         "request": {
-            "text": "", "latency": "balanced", "format": "mp3", "sample_rate": 32000, "temperature": 0.1, "top_p": 0.9,
-            "prosody": {"speed": 1.5, "volume": -3}, "reference_id": "MODEL",
+            "text": "",
+            "latency": "balanced",
+            "format": "mp3",
+            "sample_rate": 32000,
+            "temperature": 0.1,
+            "top_p": 0.9,
+            "prosody": {"speed": 1.5, "volume": -3},
+            "reference_id": "MODEL",
             "references": [{"audio": b"\x00\xffRIFF", "text": "said"}],
         },
     }
@@ -130,24 +149,47 @@ def test_a_word_in_pieces_stays_one_and_two_passages_stay_two() -> None:
     assert codec.send(End()) == [STOP]
 
 
-@pytest.mark.parametrize(("name", "rate", "encoding"), [
-    ("wav", None, Encoding("wav", 44100)), ("pcm", None, Encoding("raw", 44100)), ("pcm", 8000, Encoding("raw", 8000)),
-    ("mp3", None, Encoding("mp3", 44100)), ("mp3", 32000, Encoding("mp3", 32000)),
-    ("opus", None, Encoding("opus", 48000)), ("opus", 48000, Encoding("opus", 48000)),
-])
+@pytest.mark.parametrize(
+    ("name", "rate", "encoding"),
+    [
+        ("wav", None, Encoding("wav", 44100)),
+        ("pcm", None, Encoding("raw", 44100)),
+        ("pcm", 8000, Encoding("raw", 8000)),
+        ("mp3", None, Encoding("mp3", 44100)),
+        ("mp3", 32000, Encoding("mp3", 32000)),
+        ("opus", None, Encoding("opus", 48000)),
+        ("opus", 48000, Encoding("opus", 48000)),
+    ],
+)
 def test_the_encoding_is_that_of_the_format(name: str, rate: int | None, encoding: Encoding) -> None:
     assert client(format=name, sample_rate=rate).encoding == encoding
     assert ("sample_rate" in unpack(client(format=name, sample_rate=rate).send(End())[0])["request"]) == bool(rate)
 
 
-@pytest.mark.parametrize("options", [
-    {"format": "flac"}, {"format": ""}, {"latency": "fast"}, {"temperature": 1.1}, {"temperature": -0.1},
-    {"temperature": float("nan")}, {"top_p": 2}, {"prosody": {"speed": 0.4}}, {"prosody": {"speed": 2.1}},
-    {"prosody": {"volume": -21}}, {"prosody": {"volume": 21}}, {"sample_rate": 22050}, {"sample_rate": 48000},
-    {"format": "opus", "sample_rate": 44100}, {"format": "mp3", "sample_rate": 8000}, {"model": "s1\r\nx: y"},
-    {"references": [{"audio": "cGF0aA==", "text": "x"}]}, {"references": [{"audio": b"x"}]},
-    {"references": [{"audio": bytes(33 * 1024 * 1024), "text": "x"}]},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"format": "flac"},
+        {"format": ""},
+        {"latency": "fast"},
+        {"temperature": 1.1},
+        {"temperature": -0.1},
+        {"temperature": float("nan")},
+        {"top_p": 2},
+        {"prosody": {"speed": 0.4}},
+        {"prosody": {"speed": 2.1}},
+        {"prosody": {"volume": -21}},
+        {"prosody": {"volume": 21}},
+        {"sample_rate": 22050},
+        {"sample_rate": 48000},
+        {"format": "opus", "sample_rate": 44100},
+        {"format": "mp3", "sample_rate": 8000},
+        {"model": "s1\r\nx: y"},
+        {"references": [{"audio": "cGF0aA==", "text": "x"}]},
+        {"references": [{"audio": b"x"}]},
+        {"references": [{"audio": bytes(33 * 1024 * 1024), "text": "x"}]},
+    ],
+)
 def test_a_value_the_service_would_refuse_is_an_error_at_once(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="fish"):
         client(**options)
@@ -227,14 +269,39 @@ def test_an_event_that_is_not_known_is_ignored() -> None:
 
 
 NO_MESSAGES: list[Message] = [
-    "", "text", '{"event":"audio"}', b"", b"\xc1", b"\x81", b"\x80", b"\x90", b"\xc0", b"\x01", b"\xa1x",
-    FINISH + b"\x00", AUDIO + AUDIO, AUDIO[:-1],
-    b"\xdd\x80\x00\x00\x00", b"\xdf\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff",
-    b"\x91" * 100_000, b"\x81\xa1a" * 100_000, b"\x81\xa1a" + b"\x91" * 2000,
-    b"\x81\x01\x02", b"\x81\xc4\x05event\xa4stop", b"\x81\xa5event\xa2\xff\xfe", b"\x81\xa5event\x01",
-    b"\xdc\xff\xff" + b"\xc0" * 65535, b"\xc7\x00\xff", b"\xd7\xff" + b"\xff" * 8, b"\x81\xc0\xc0",
-    b"\x83\xa5event\xa5audio\xa5audio\xa4AAAA\xa4time\x00", b"\x82\xa5event\xa5audio\xa5audio\x91\x01",
-    b"\x81\xa5event\xa5audio", b"\x82\xa5event\xa3log\xa7message\x07",
+    "",
+    "text",
+    '{"event":"audio"}',
+    b"",
+    b"\xc1",
+    b"\x81",
+    b"\x80",
+    b"\x90",
+    b"\xc0",
+    b"\x01",
+    b"\xa1x",
+    FINISH + b"\x00",
+    AUDIO + AUDIO,
+    AUDIO[:-1],
+    b"\xdd\x80\x00\x00\x00",
+    b"\xdf\xff\xff\xff\xff",
+    b"\xdb\xff\xff\xff\xff",
+    b"\xc6\xff\xff\xff\xff",
+    b"\x91" * 100_000,
+    b"\x81\xa1a" * 100_000,
+    b"\x81\xa1a" + b"\x91" * 2000,
+    b"\x81\x01\x02",
+    b"\x81\xc4\x05event\xa4stop",
+    b"\x81\xa5event\xa2\xff\xfe",
+    b"\x81\xa5event\x01",
+    b"\xdc\xff\xff" + b"\xc0" * 65535,
+    b"\xc7\x00\xff",
+    b"\xd7\xff" + b"\xff" * 8,
+    b"\x81\xc0\xc0",
+    b"\x83\xa5event\xa5audio\xa5audio\xa4AAAA\xa4time\x00",
+    b"\x82\xa5event\xa5audio\xa5audio\x91\x01",
+    b"\x81\xa5event\xa5audio",
+    b"\x82\xa5event\xa3log\xa7message\x07",
 ]
 
 
@@ -271,7 +338,10 @@ def test_a_lone_surrogate_in_a_text_does_not_reach_the_wire() -> None:
 def test_the_documents_utterance_is_text_flush_and_end() -> None:
     codec = Server()
     assert [codec.receive(message) for message in (START, TEXT, FLUSH, STOP)] == [
-        [], [Text("Hello world ")], [Flush()], [End()],
+        [],
+        [Text("Hello world ")],
+        [Flush()],
+        [End()],
     ]
     assert codec.encoding == Encoding("opus", 48000)
     assert codec.request is not None and codec.request.latency == "normal" and codec.request.temperature == 0.7
@@ -316,10 +386,24 @@ def test_text_in_start_is_text() -> None:
 
 def test_the_packages_start_is_taken_with_all_its_fields() -> None:
     codec = started(
-        chunk_length=200, format="pcm", sample_rate=None, mp3_bitrate=128, opus_bitrate=32, reference_id=None,
-        references=[{"audio": b"RIFF", "text": "said"}], normalize=True, latency="balanced", prosody=None, top_p=0.7,
-        temperature=0.7, max_new_tokens=1024, repetition_penalty=1.2, min_chunk_length=50, features=["quality-guard"],
-        condition_on_previous_chunks=True, early_stop_threshold=1.0,
+        chunk_length=200,
+        format="pcm",
+        sample_rate=None,
+        mp3_bitrate=128,
+        opus_bitrate=32,
+        reference_id=None,
+        references=[{"audio": b"RIFF", "text": "said"}],
+        normalize=True,
+        latency="balanced",
+        prosody=None,
+        top_p=0.7,
+        temperature=0.7,
+        max_new_tokens=1024,
+        repetition_penalty=1.2,
+        min_chunk_length=50,
+        features=["quality-guard"],
+        condition_on_previous_chunks=True,
+        early_stop_threshold=1.0,
     )
     assert codec.encoding == Encoding("raw", 44100)
     assert codec.request is not None and codec.request.references == (Reference(b"RIFF", "said"),)
@@ -333,13 +417,35 @@ def test_a_sparse_start_gets_the_services_own_choices() -> None:
     assert listed.voice == "one" and listed.speed == 2 and listed.encoding == Encoding("wav", 16000)
 
 
-@pytest.mark.parametrize("request_fields", [
-    None, 7, [], {"format": "flac"}, {"format": 1}, {"format": "pcm", "sample_rate": 22050}, {"sample_rate": 44100.0},
-    {"sample_rate": []}, {"latency": []}, {"temperature": 1.5}, {"temperature": True}, {"temperature": "0.7"},
-    {"top_p": float("nan")}, {"prosody": 1}, {"prosody": {"speed": 3}}, {"prosody": {"volume": "loud"}}, {"text": 1},
-    {"reference_id": 1}, {"reference_id": [1]}, {"references": {}}, {"references": [1]}, {"references": [{}]},
-    {"references": [{"audio": "x", "text": "x"}]}, {"references": [{"audio": b"", "text": ""}] * 33},
-])
+@pytest.mark.parametrize(
+    "request_fields",
+    [
+        None,
+        7,
+        [],
+        {"format": "flac"},
+        {"format": 1},
+        {"format": "pcm", "sample_rate": 22050},
+        {"sample_rate": 44100.0},
+        {"sample_rate": []},
+        {"latency": []},
+        {"temperature": 1.5},
+        {"temperature": True},
+        {"temperature": "0.7"},
+        {"top_p": float("nan")},
+        {"prosody": 1},
+        {"prosody": {"speed": 3}},
+        {"prosody": {"volume": "loud"}},
+        {"text": 1},
+        {"reference_id": 1},
+        {"reference_id": [1]},
+        {"references": {}},
+        {"references": [1]},
+        {"references": [{}]},
+        {"references": [{"audio": "x", "text": "x"}]},
+        {"references": [{"audio": b"", "text": ""}] * 33},
+    ],
+)
 def test_a_bad_start_is_finished_with_an_error(request_fields: object) -> None:
     codec = Server()
     (failure,) = codec.receive(pack({"event": "start", "request": request_fields}))
@@ -370,12 +476,18 @@ def test_a_client_that_goes_without_stop_has_said_all_it_will() -> None:
     assert codec.closed(1006) == [End()] and codec.closed(1006) == []
 
 
-@pytest.mark.parametrize(("path", "headers", "status"), [
-    ("/v1/tts/live", {"Authorization": f"Bearer {KEY}", "model": "s1"}, None),
-    ("/v1/tts/live?x=1", {"authorization": f"bearer {KEY}"}, None),
-    ("/v1/tts/live", {"authorization": f"Bearer {KEY}x"}, 401), ("/v1/tts/live", {"authorization": KEY}, 401),
-    ("/v1/tts/live", {}, 401), ("/v1/tts", {"authorization": f"Bearer {KEY}"}, 404), ("//[", {}, 404),
-])
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/v1/tts/live", {"Authorization": f"Bearer {KEY}", "model": "s1"}, None),
+        ("/v1/tts/live?x=1", {"authorization": f"bearer {KEY}"}, None),
+        ("/v1/tts/live", {"authorization": f"Bearer {KEY}x"}, 401),
+        ("/v1/tts/live", {"authorization": KEY}, 401),
+        ("/v1/tts/live", {}, 401),
+        ("/v1/tts", {"authorization": f"Bearer {KEY}"}, 404),
+        ("//[", {}, 404),
+    ],
+)
 def test_the_handshake_wants_the_path_and_the_key(path: str, headers: dict[str, str], status: int | None) -> None:
     codec = Server(KEY)
     failure = codec.handshake(path, headers)
@@ -418,14 +530,22 @@ def test_pieces_of_a_passage_arrive_as_they_are(pieces: list[str]) -> None:
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.binary(max_size=5)
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.binary(max_size=5)
     | st.sampled_from(["audio", "finish", "log", "start", "text", "flush", "stop", "error", "pcm"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["text", "format", "prosody", "speed", "sample_rate"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["text", "format", "prosody", "speed", "sample_rate"]), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 maps = st.dictionaries(
-    st.sampled_from(["event", "audio", "reason", "message", "text", "request", "debug", "time"]), values, max_size=5,
+    st.sampled_from(["event", "audio", "reason", "message", "text", "request", "debug", "time"]),
+    values,
+    max_size=5,
 ).map(pack)
 
 

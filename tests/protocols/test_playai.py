@@ -65,7 +65,11 @@ def test_a_passage_is_one_request_in_the_documents_words() -> None:
     assert codec.send(Text("Hello ")) == [] and codec.send(Text("World")) == []
     (message,) = codec.send(Flush())
     assert isinstance(message, str) and json.loads(message) == {
-        "text": "Hello World", "voice": "s3://voice", "output_format": "mp3", "speed": 1.0, "request_id": "r1",
+        "text": "Hello World",
+        "voice": "s3://voice",
+        "output_format": "mp3",
+        "speed": 1.0,
+        "request_id": "r1",
     }
 
 
@@ -73,8 +77,14 @@ def test_every_option_that_is_set_is_in_the_request() -> None:
     codec = client(output_format="raw", sample_rate=16000, speed=0.5, temperature=0.0, model="PlayDialog")
     codec.send(Text("x"))
     assert json.loads(codec.send(Flush())[0]) == {
-        "text": "x", "voice": "s3://voice", "output_format": "raw", "sample_rate": 16000, "speed": 0.5,
-        "temperature": 0.0, "voice_engine": "PlayDialog", "request_id": "r1",
+        "text": "x",
+        "voice": "s3://voice",
+        "output_format": "raw",
+        "sample_rate": 16000,
+        "speed": 0.5,
+        "temperature": 0.0,
+        "voice_engine": "PlayDialog",
+        "request_id": "r1",
     }
 
 
@@ -108,8 +118,13 @@ def test_requests_are_answered_in_their_order_and_the_last_end_is_the_end() -> N
         for message in (start(name, status=200), name.encode(), end(name, status=200)):
             heard += codec.receive(message)
     assert heard == [
-        Audio(b"r1", request_id="r1"), Flush("r1"), Audio(b"r2", request_id="r2"), Flush("r2"),
-        Audio(b"r3", request_id="r3"), Flush("r3"), End(),
+        Audio(b"r1", request_id="r1"),
+        Flush("r1"),
+        Audio(b"r2", request_id="r2"),
+        Flush("r2"),
+        Audio(b"r3", request_id="r3"),
+        Flush("r3"),
+        End(),
     ]
     assert codec.quiet_seconds is None
 
@@ -140,20 +155,36 @@ def test_events_that_have_no_place_here_encode_to_nothing() -> None:
         assert client().send(event) == []
 
 
-@pytest.mark.parametrize(("output_format", "encoding"), [
-    ("mp3", Encoding("mp3", 24000)), ("wav", Encoding("wav", 24000)), ("raw", Encoding("raw", 24000)),
-    ("pcm", Encoding("raw", 24000)), ("mulaw", Encoding("raw", 24000, samples="mulaw")),
-    ("ogg", Encoding("opus", 24000)), ("flac", Encoding("flac", 24000)),
-])
+@pytest.mark.parametrize(
+    ("output_format", "encoding"),
+    [
+        ("mp3", Encoding("mp3", 24000)),
+        ("wav", Encoding("wav", 24000)),
+        ("raw", Encoding("raw", 24000)),
+        ("pcm", Encoding("raw", 24000)),
+        ("mulaw", Encoding("raw", 24000, samples="mulaw")),
+        ("ogg", Encoding("opus", 24000)),
+        ("flac", Encoding("flac", 24000)),
+    ],
+)
 def test_the_encoding_is_that_of_the_output_format(output_format: str, encoding: Encoding) -> None:
     assert client(output_format=output_format).encoding == encoding
     assert client(output_format=output_format, sample_rate=8000).encoding.sample_rate == 8000
 
 
-@pytest.mark.parametrize("options", [
-    {"speed": 0.49}, {"speed": 2.01}, {"speed": float("nan")}, {"temperature": -0.1}, {"temperature": 1.1},
-    {"sample_rate": 7999}, {"sample_rate": 48001}, {"output_format": "wma"},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"speed": 0.49},
+        {"speed": 2.01},
+        {"speed": float("nan")},
+        {"temperature": -0.1},
+        {"temperature": 1.1},
+        {"sample_rate": 7999},
+        {"sample_rate": 48001},
+        {"output_format": "wma"},
+    ],
+)
 def test_a_value_out_of_its_range_is_named(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"playai's {next(iter(options))} must be"):
         client(**options)
@@ -195,10 +226,17 @@ def test_a_strange_answer_in_the_middle_of_ones_own_does_not_mix_with_it() -> No
     assert codec.receive(b"x") == [Audio(b"x", request_id="r1")] and codec.receive(end()) == [Flush("r1")]
 
 
-@pytest.mark.parametrize("messages", [
-    [start("r2")], [end("r1")], [end("r2")], [start("r1"), start("r1")], [start("r1"), start("r2")],
-    [start("r1"), end("r2")],
-])
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [start("r2")],
+        [end("r1")],
+        [end("r2")],
+        [start("r1"), start("r1")],
+        [start("r1"), start("r2")],
+        [start("r1"), end("r2")],
+    ],
+)
 def test_an_answer_out_of_order_is_an_error_for_a_passage_would_be_missing(messages: list[str]) -> None:
     codec = asked("x", "y")
     events = [codec.receive(message) for message in messages]
@@ -206,18 +244,21 @@ def test_an_answer_out_of_order_is_an_error_for_a_passage_would_be_missing(messa
     assert codec.closed(1006) == [] and codec.quiet() == [] and codec.quiet_seconds is None
 
 
-@pytest.mark.parametrize(("message", "status", "permanent", "patience"), [
-    ('{"type":"error","message":"no such voice"}', None, False, None),
-    ('{"error":"out of credit","status":402}', 402, True, None),
-    ('{"error":{"message":"x"},"type":"odd"}', None, False, None),
-    (start(status=401), 401, False, None),
-    (start(status=429, retry_after=12), 429, False, 12.0),
-    (end(status=503, retry_after=1.5), 503, False, 1.5),
-    ('{"type":"error","code":429,"retry_after":"soon"}', 429, False, None),
-    ('{"type":"error","status":"bad","retry_after":-1}', None, False, None),
-    ('{"type":"error","status":429,"retry_after":1' + "0" * 300 + "}", 429, False, None),
-    ('{"type":"error","request_id":"r1"}', None, False, None),
-])
+@pytest.mark.parametrize(
+    ("message", "status", "permanent", "patience"),
+    [
+        ('{"type":"error","message":"no such voice"}', None, False, None),
+        ('{"error":"out of credit","status":402}', 402, True, None),
+        ('{"error":{"message":"x"},"type":"odd"}', None, False, None),
+        (start(status=401), 401, False, None),
+        (start(status=429, retry_after=12), 429, False, 12.0),
+        (end(status=503, retry_after=1.5), 503, False, 1.5),
+        ('{"type":"error","code":429,"retry_after":"soon"}', 429, False, None),
+        ('{"type":"error","status":"bad","retry_after":-1}', None, False, None),
+        ('{"type":"error","status":429,"retry_after":1' + "0" * 300 + "}", 429, False, None),
+        ('{"type":"error","request_id":"r1"}', None, False, None),
+    ],
+)
 def test_an_error_ends_the_session_with_what_the_service_said(
     message: str, status: int | None, permanent: bool, patience: float | None
 ) -> None:
@@ -266,10 +307,26 @@ def test_a_service_that_falls_silent_in_a_passage_has_stalled() -> None:
     assert is_fatal(codec.quiet()) and codec.quiet() == []
 
 
-@pytest.mark.parametrize("message", [
-    "", "{", "[]", "null", "NaN", '{"type":"start","request_id":NaN}', "[" * 100000, '{"type":"interrupt"}', "{}",
-    '{"type":7}', '{"type":["start"]}', "\ud800", '{"request_id":"r1"}', '{"type":"start"}', "x" * 10_000_000,
-])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "NaN",
+        '{"type":"start","request_id":NaN}',
+        "[" * 100000,
+        '{"type":"interrupt"}',
+        "{}",
+        '{"type":7}',
+        '{"type":["start"]}',
+        "\ud800",
+        '{"request_id":"r1"}',
+        '{"type":"start"}',
+        "x" * 10_000_000,
+    ],
+)
 def test_a_message_that_makes_no_sense_is_passed_over(message: str) -> None:
     codec = asked("x")
     events = codec.receive(message)
@@ -307,8 +364,16 @@ def test_a_documents_request_is_text_and_a_passage_with_the_documents_defaults()
 def test_the_packages_request_is_taken_as_it_is() -> None:
     codec = Server()
     request = {
-        "text": ["Hello there.", "You too."], "voice": "v", "output_format": "wav", "speed": 1.2, "sample_rate": None,
-        "voice_engine": "Play3.0-mini", "temperature": 1.5, "language": "english", "version": "v3", "voice_2": None,
+        "text": ["Hello there.", "You too."],
+        "voice": "v",
+        "output_format": "wav",
+        "speed": 1.2,
+        "sample_rate": None,
+        "voice_engine": "Play3.0-mini",
+        "temperature": 1.5,
+        "language": "english",
+        "version": "v3",
+        "voice_2": None,
     }
     assert codec.receive(json.dumps(request)) == [Text("Hello there. You too."), Flush()]
     assert (codec.encoding, codec.speed, codec.temperature) == (Encoding("wav", 24000), 1.2, 1.5)
@@ -320,7 +385,8 @@ def test_a_request_without_any_sound_still_starts_before_it_ends() -> None:
     codec.receive('{"text":"","voice":"","request_id":"a"}')
     assert codec.send(Audio(b"")) == []
     assert [json.loads(message) for message in codec.send(Flush())] == [
-        {"type": "start", "request_id": "a"}, {"type": "end", "request_id": "a"},
+        {"type": "start", "request_id": "a"},
+        {"type": "end", "request_id": "a"},
     ]
     assert codec.send(Flush()) == [] and codec.send(Audio(b"x")) == [] and codec.send(End()) == []
 
@@ -348,12 +414,27 @@ def test_the_handshake_wants_a_path_of_the_service_and_a_good_token() -> None:
     assert Server(tokens).handshake(f"{PATH}?fal_jwt_token={token}", {}) is not None
 
 
-@pytest.mark.parametrize("fields", [
-    {"text": None}, {"text": 7}, {"text": ["a", 1]}, {"voice": None}, {"voice": 1}, {"output_format": "wma"},
-    {"output_format": []}, {"speed": 0.1}, {"speed": "fast"}, {"speed": True}, {"temperature": 2.5},
-    {"temperature": "x"}, {"sample_rate": 7000}, {"sample_rate": 8000.5}, {"sample_rate": 10**300},
-    {"speed": 10**300},
-])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": None},
+        {"text": 7},
+        {"text": ["a", 1]},
+        {"voice": None},
+        {"voice": 1},
+        {"output_format": "wma"},
+        {"output_format": []},
+        {"speed": 0.1},
+        {"speed": "fast"},
+        {"speed": True},
+        {"temperature": 2.5},
+        {"temperature": "x"},
+        {"sample_rate": 7000},
+        {"sample_rate": 8000.5},
+        {"sample_rate": 10**300},
+        {"speed": 10**300},
+    ],
+)
 def test_a_bad_request_is_told_so_and_the_next_is_taken(fields: dict[str, object]) -> None:
     codec = Server()
     codec.receive('{"text":"first","voice":"v","request_id":"first"}')
@@ -375,11 +456,20 @@ def test_both_ends_of_every_range_are_in_it(speed: float, temperature: float, ra
         assert client(speed=speed, temperature=temperature, sample_rate=rate).encoding.sample_rate == rate
 
 
-@pytest.mark.parametrize("message", [
-    b"", b"\x00", "", "{", "[]", '{"text":"x","voice":"v","request_id":true}', "{}",
-    '{"text":"x","voice":"v","request_id":"' + "x" * 300 + '"}',
-    '{"text":"x","voice":"v","request_id":' + "1" * 4000 + "}",
-])
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\x00",
+        "",
+        "{",
+        "[]",
+        '{"text":"x","voice":"v","request_id":true}',
+        "{}",
+        '{"text":"x","voice":"v","request_id":"' + "x" * 300 + '"}',
+        '{"text":"x","voice":"v","request_id":' + "1" * 4000 + "}",
+    ],
+)
 def test_the_server_refuses_what_is_no_request(message: Message) -> None:
     codec = Server()
     (failure,) = codec.receive(message)
@@ -445,7 +535,8 @@ def test_a_failure_of_the_server_ends_the_clients_session() -> None:
 scalars = st.sampled_from(["start", "end", "error", "r1", "r2", 200, 429, None, True, 1.5, "x", [], {}])
 objects = st.dictionaries(
     st.sampled_from(["type", "request_id", "status", "error", "retry_after", "text", "voice", "output_format"]),
-    scalars, max_size=5,
+    scalars,
+    max_size=5,
 ).map(json.dumps)
 messages = st.lists(st.text() | st.binary() | objects, max_size=8)
 

@@ -38,16 +38,21 @@ def test_the_request_is_the_documents() -> None:
     request = asked().request()
     assert (request.method, request.url) == ("POST", AUTH_URL)
     assert dict(request.headers) == {
-        "Authorization": f"Bearer {KEY}", "X-User-Id": USER, "Content-Type": "application/json",
+        "Authorization": f"Bearer {KEY}",
+        "X-User-Id": USER,
+        "Content-Type": "application/json",
     }
 
 
-@pytest.mark.parametrize("body", [
-    {"webSocketUrls": {"Play3.0-mini": URL, "PlayDialog": "wss://x/"}, "expiresAt": EXPIRY},
-    {"Play3.0-mini": {"httpStreamingUrl": "https://x/", "webSocketUrl": URL}, "expiresAt": EXPIRY},
-    {"websocket_urls": {"Play3.0-mini": URL}, "expires_at": EXPIRY},
-    {"Play3.0-mini": {"http_streaming_url": "https://x/", "websocket_url": URL}, "expires_at": EXPIRY},
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"webSocketUrls": {"Play3.0-mini": URL, "PlayDialog": "wss://x/"}, "expiresAt": EXPIRY},
+        {"Play3.0-mini": {"httpStreamingUrl": "https://x/", "webSocketUrl": URL}, "expiresAt": EXPIRY},
+        {"websocket_urls": {"Play3.0-mini": URL}, "expires_at": EXPIRY},
+        {"Play3.0-mini": {"http_streaming_url": "https://x/", "websocket_url": URL}, "expires_at": EXPIRY},
+    ],
+)
 @pytest.mark.parametrize("status", [200, 201])
 def test_each_shape_of_the_answer_gives_the_address_as_it_is(body: object, status: int) -> None:
     grant = answered(body, status)
@@ -56,13 +61,19 @@ def test_each_shape_of_the_answer_gives_the_address_as_it_is(body: object, statu
     assert grant.expires_at == datetime(2025, 1, 6, 5, 13, 4, 650000, UTC).timestamp()
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("2025-01-06T05:13:04Z", 1736140384.0),
-    ("2025-01-06T05:13:04.5Z", 1736140384.5),
-    ("2025-01-06T06:13:04+01:00", 1736140384.0),
-    ("2025-01-06T05:13:04", 1736140384.0),
-    ("tomorrow", None), ("", None), (17, None), (None, None),
-])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2025-01-06T05:13:04Z", 1736140384.0),
+        ("2025-01-06T05:13:04.5Z", 1736140384.5),
+        ("2025-01-06T06:13:04+01:00", 1736140384.0),
+        ("2025-01-06T05:13:04", 1736140384.0),
+        ("tomorrow", None),
+        ("", None),
+        (17, None),
+        (None, None),
+    ],
+)
 def test_the_expiry_is_utc_with_or_without_fraction_and_zone(text: object, expected: float | None) -> None:
     grant = answered({"webSocketUrls": {"Play3.0-mini": URL}, "expiresAt": text})
     assert isinstance(grant, Grant)
@@ -77,9 +88,21 @@ def test_a_model_that_is_not_offered_is_answered_with_those_that_are() -> None:
     assert "\x1b" not in str(failure) and "TOKEN" not in str(failure)
 
 
-@pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b"{", b"null", b"{}", b"[" * 100000,
-                                  b'{"webSocketUrls": []}', b'{"webSocketUrls": {"Play3.0-mini": 7}}',
-                                  b'{"Play3.0-mini": {"webSocketUrl": null}}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"{",
+        b"null",
+        b"{}",
+        b"[" * 100000,
+        b'{"webSocketUrls": []}',
+        b'{"webSocketUrls": {"Play3.0-mini": 7}}',
+        b'{"Play3.0-mini": {"webSocketUrl": null}}',
+    ],
+)
 def test_an_answer_without_an_address_is_a_failure(body: bytes) -> None:
     failure = asked().receive(200, {}, body)
     assert isinstance(failure, Failure) and failure.service == "playai" and failure.fatal
@@ -93,16 +116,24 @@ def test_a_refusal_is_permanent_and_does_not_show_the_key(status: int) -> None:
     assert KEY not in repr(failure) and str(status) in str(failure)
 
 
-@pytest.mark.parametrize(("status", "advice"), [
-    (401, "api_key and user_id"), (402, "account"), (403, "api_key and user_id"), (404, "auth_url"),
-    (429, "too many"), (500, "service's own"), (503, "service's own"),
-])
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (401, "api_key and user_id"),
+        (402, "account"),
+        (403, "api_key and user_id"),
+        (404, "auth_url"),
+        (429, "too many"),
+        (500, "service's own"),
+        (503, "service's own"),
+    ],
+)
 def test_a_refusal_shows_its_text_as_text_and_says_what_to_do(status: int, advice: str) -> None:
     """The reason in the answer was shown as hexadecimal digits, and only 401 and 403 came with advice."""
     body = f'{{"error":"no: \\u00e9 \x1b[31m {KEY} {URL}","token":"abc","apiKey": "def"}}'
     failure = asked().receive(status, {}, body.encode())
     assert isinstance(failure, Failure)
-    assert failure.came.startswith(f"HTTP {status} to its authorisation, with '{{\"error\":\"no: ")
+    assert failure.came.startswith(f'HTTP {status} to its authorisation, with \'{{"error":"no: ')
     assert "\\x1b[31m *** ***" in failure.came and advice in failure.expected
     for secret in (KEY, "TOKEN", "abc", "def", "\x1b"):
         assert secret not in str(failure)
@@ -120,26 +151,63 @@ def test_a_busy_service_is_asked_again_after_the_time_it_names(status: int) -> N
     assert not failure.permanent and failure.retry_after_seconds == 7.0
 
 
-@pytest.mark.parametrize("url", [
-    "ws://ws.fal.run/stream?fal_jwt_token=TOKEN", "https://ws.fal.run/?t=TOKEN", "wss:///stream?t=TOKEN", "TOKEN", "",
-    "wss://me:TOKEN@ws.fal.run/", "wss://TOKEN@ws.fal.run/", "wss://ws.fal.run/\r\nX: TOKEN", "wss://ws.fal.run /TOKEN",
-    "wss://ws.fal.run\\@evil/TOKEN", "wss://ws.fal.run/#TOKEN", "wss://ws.fal.run:0/TOKEN", "wss://ws.fal.run:x/TOKEN",
-    "wss://[::1/TOKEN", "wss://h\u00f6st/TOKEN", "wss://ws.fal.run/" + "TOKEN" * 2000,
-    "wss://127.0.0.1/TOKEN", "wss://localhost/TOKEN", "wss://LOCALHOST./TOKEN", "wss://a.localhost/TOKEN",
-    "wss://printer.local/TOKEN", "wss://10.0.0.7/TOKEN", "wss://192.168.1.1/TOKEN", "wss://172.16.0.1/TOKEN",
-    "wss://169.254.169.254/TOKEN", "wss://0.0.0.0/TOKEN", "wss://[::1]/TOKEN", "wss://[fe80::1]/TOKEN",
-    "wss://[fd00::1]/TOKEN", "wss://[::ffff:127.0.0.1]/TOKEN", "wss://127.1/TOKEN", "wss://2130706433/TOKEN",
-    "wss://0x7f.1/TOKEN", "wss://0x7f000001/TOKEN", "wss://224.0.0.1/TOKEN", "wss://nas/TOKEN", "wss://nas.lan/TOKEN",
-])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://ws.fal.run/stream?fal_jwt_token=TOKEN",
+        "https://ws.fal.run/?t=TOKEN",
+        "wss:///stream?t=TOKEN",
+        "TOKEN",
+        "",
+        "wss://me:TOKEN@ws.fal.run/",
+        "wss://TOKEN@ws.fal.run/",
+        "wss://ws.fal.run/\r\nX: TOKEN",
+        "wss://ws.fal.run /TOKEN",
+        "wss://ws.fal.run\\@evil/TOKEN",
+        "wss://ws.fal.run/#TOKEN",
+        "wss://ws.fal.run:0/TOKEN",
+        "wss://ws.fal.run:x/TOKEN",
+        "wss://[::1/TOKEN",
+        "wss://h\u00f6st/TOKEN",
+        "wss://ws.fal.run/" + "TOKEN" * 2000,
+        "wss://127.0.0.1/TOKEN",
+        "wss://localhost/TOKEN",
+        "wss://LOCALHOST./TOKEN",
+        "wss://a.localhost/TOKEN",
+        "wss://printer.local/TOKEN",
+        "wss://10.0.0.7/TOKEN",
+        "wss://192.168.1.1/TOKEN",
+        "wss://172.16.0.1/TOKEN",
+        "wss://169.254.169.254/TOKEN",
+        "wss://0.0.0.0/TOKEN",
+        "wss://[::1]/TOKEN",
+        "wss://[fe80::1]/TOKEN",
+        "wss://[fd00::1]/TOKEN",
+        "wss://[::ffff:127.0.0.1]/TOKEN",
+        "wss://127.1/TOKEN",
+        "wss://2130706433/TOKEN",
+        "wss://0x7f.1/TOKEN",
+        "wss://0x7f000001/TOKEN",
+        "wss://224.0.0.1/TOKEN",
+        "wss://nas/TOKEN",
+        "wss://nas.lan/TOKEN",
+    ],
+)
 def test_an_address_that_must_not_be_dialled_is_refused_and_not_shown(url: str) -> None:
     failure = answered({"webSocketUrls": {"Play3.0-mini": url}})
     assert isinstance(failure, Failure) and failure.fatal
     assert "TOKEN" not in repr(failure)
 
 
-@pytest.mark.parametrize("url", [
-    "wss://ws.fal.run/a?b", "wss://ws.fal.run:8443/a", "wss://93.184.216.34/a", "wss://[2606:4700::1111]/a",
-])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "wss://ws.fal.run/a?b",
+        "wss://ws.fal.run:8443/a",
+        "wss://93.184.216.34/a",
+        "wss://[2606:4700::1111]/a",
+    ],
+)
 def test_a_public_address_is_taken(url: str) -> None:
     assert answered({"webSocketUrls": {"Play3.0-mini": url}}) == Grant(url)
 
@@ -158,9 +226,15 @@ def test_who_is_asked_in_the_house_by_whatever_name_may_send_us_to_its_number(ho
     assert isinstance(answered(body, auth_url=f"http://{host}:8394/api/v1/tts/websocket-auth"), Grant)
 
 
-@pytest.mark.parametrize(("auth_url", "key", "user"), [
-    ("ftp://x/", KEY, USER), ("https:///x", KEY, USER), (AUTH_URL, "a\nb", USER), (AUTH_URL, KEY, "a\r\nb: c"),
-])
+@pytest.mark.parametrize(
+    ("auth_url", "key", "user"),
+    [
+        ("ftp://x/", KEY, USER),
+        ("https:///x", KEY, USER),
+        (AUTH_URL, "a\nb", USER),
+        (AUTH_URL, KEY, "a\r\nb: c"),
+    ],
+)
 def test_what_cannot_be_sent_is_a_value_error_without_the_key(auth_url: str, key: str, user: str) -> None:
     with pytest.raises(ValueError) as caught:
         Authorization(auth_url, key, user, "m")
@@ -182,7 +256,8 @@ def test_no_answer_raises(status: int, headers: dict[str, str], body: bytes | st
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=8,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
 )
 
 
@@ -241,13 +316,18 @@ def test_both_halves_understand_each_other_on_every_path(path: str, model: str) 
     assert tokens.accepts(parse_qs(urlsplit(grant.url).query)["fal_jwt_token"][0])
 
 
-@pytest.mark.parametrize(("method", "path", "headers", "status"), [
-    ("POST", "/api/v9", HEADERS, 404), ("POST", "http://[", HEADERS, 404),
-    ("GET", AUTHORIZATION_PATHS[0], HEADERS, 405),
-    ("POST", AUTHORIZATION_PATHS[0], {}, 401), ("POST", AUTHORIZATION_PATHS[0], {**HEADERS, "x-user-id": "u"}, 401),
-    ("POST", AUTHORIZATION_PATHS[0], {**HEADERS, "authorization": f"Basic {KEY}"}, 401),
-    ("POST", AUTHORIZATION_PATHS[0], {**HEADERS, "authorization": "Bearer x"}, 401),
-])
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("POST", "/api/v9", HEADERS, 404),
+        ("POST", "http://[", HEADERS, 404),
+        ("GET", AUTHORIZATION_PATHS[0], HEADERS, 405),
+        ("POST", AUTHORIZATION_PATHS[0], {}, 401),
+        ("POST", AUTHORIZATION_PATHS[0], {**HEADERS, "x-user-id": "u"}, 401),
+        ("POST", AUTHORIZATION_PATHS[0], {**HEADERS, "authorization": f"Basic {KEY}"}, 401),
+        ("POST", AUTHORIZATION_PATHS[0], {**HEADERS, "authorization": "Bearer x"}, 401),
+    ],
+)
 def test_whoever_is_not_known_gets_no_address(method: str, path: str, headers: dict[str, str], status: int) -> None:
     server = AuthorizationServer("http://h", Tokens(Clock()), api_key=KEY, user_id=USER)
     answer = server.receive(method, path, headers)

@@ -23,15 +23,21 @@ def test_a_header_that_is_given_several_times_is_no_header():
     assert header(Several({"x-api-key": "a"}), "x-api-key") is None
 
 
-@pytest.mark.parametrize(("headers", "seconds"), [
-    ({"Retry-After": "0"}, 0.0),
-    ({"RETRY-AFTER": " 120 "}, 120.0),
-    ({"Retry-After": "9" * 400}, 86400.0),
-    ({"Retry-After": "Fri, 21 Nov 2025 07:28:30 GMT", "Date": "Fri, 21 Nov 2025 07:28:00 GMT"}, 30.0),
-    ({"Retry-After": "Fri, 21 Nov 2025 07:27:00 GMT", "Date": "Fri, 21 Nov 2025 07:28:00 GMT"}, 0.0),
-    ({"Retry-After": "Fri, 21 Nov 2025 07:28:30 GMT"}, None),
-    ({"Retry-After": "-3"}, None), ({"Retry-After": "²"}, None), ({"Retry-After": "soon"}, None), ({}, None),
-])
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "0"}, 0.0),
+        ({"RETRY-AFTER": " 120 "}, 120.0),
+        ({"Retry-After": "9" * 400}, 86400.0),
+        ({"Retry-After": "Fri, 21 Nov 2025 07:28:30 GMT", "Date": "Fri, 21 Nov 2025 07:28:00 GMT"}, 30.0),
+        ({"Retry-After": "Fri, 21 Nov 2025 07:27:00 GMT", "Date": "Fri, 21 Nov 2025 07:28:00 GMT"}, 0.0),
+        ({"Retry-After": "Fri, 21 Nov 2025 07:28:30 GMT"}, None),
+        ({"Retry-After": "-3"}, None),
+        ({"Retry-After": "²"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({}, None),
+    ],
+)
 def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_seconds(headers, 86400.0) == seconds
 

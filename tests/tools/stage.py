@@ -24,9 +24,7 @@ class Stage:
     """``with Stage(port) as stage``: a local server at ``port`` speaks. ``heard`` is what came out of the card,
     ``arrivals`` when how many bytes of each utterance reached the ring."""
 
-    def __init__(
-        self, port: int, *, open_sink: Callable[[Format], Sink] | None = None, **settings: Any
-    ) -> None:
+    def __init__(self, port: int, *, open_sink: Callable[[Format], Sink] | None = None, **settings: Any) -> None:
         config = Config(synthesis=Synthesis(services=("local",), local=Local(url=f"ws://127.0.0.1:{port}")))
         self.heard = bytearray()
         self.ring = _Marked(1 << 24)
