@@ -17,7 +17,7 @@ def main() -> int:
     if sys.argv[1:2] == ["run"]:
         gc.disable()  # a start only makes what stays; the daemon turns it on again when it is ready
     before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
-    from agent.cli import main as run
+    from agent.cli.main import main as run
 
     if sys.argv[1:2] not in ([name] for name in _HAVE_THEIR_OWN):
         for number, handler in before.items():

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import Config
 from agent.config.secrets import SYSTEM_CREDENTIALS, UNIT_PREFIX
-from agent.service import Paths
-from agent.threads import Worker
+from agent.settings.model import Config
+from agent.system.paths import Paths
+from agent.system.threads import Worker
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "systemd"

@@ -1,1 +1,1 @@
-"""Sound without threads: formats, stores, containers, decoders, devices."""
+"""Audio formats, conversion, decoders and devices."""

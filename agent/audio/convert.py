@@ -10,6 +10,7 @@ import functools
 import math
 import weakref
 from array import array
+from functools import cache
 from typing import TYPE_CHECKING
 
 from agent.audio.format import SAMPLE_BYTES, Format
@@ -187,3 +188,73 @@ def level(pcm: bytes) -> tuple[float, int]:
 def _samples(pcm: bytes, channels: int = 1) -> array[int]:
     fragment = len(pcm) % (SAMPLE_BYTES * channels)
     return array("h", pcm[: len(pcm) - fragment] if fragment else pcm)
+
+
+class Refit:
+    """Sound in the format ``source`` becomes sound in ``wanted``, piece by piece in whole frames; ``finish`` gives the
+    rest. Channels that do not fit are mixed into one. ``AudioError`` where it cannot be done."""
+
+    def __init__(self, source: Format, wanted: Format) -> None:
+        self.source, self.wanted = source, wanted
+        self._mixes = source.channels != wanted.channels
+        if self._mixes and wanted.channels > 2:
+            raise AudioError(f"the sound changes from {wanted} to {source} in the middle: one format is expected")
+        self._resampler = Resampler(source.rate, wanted.rate, 1 if self._mixes else source.channels)
+
+    def feed(self, pcm: bytes) -> bytes:
+        if self._mixes:
+            pcm = to_mono(pcm, self.source.channels)
+        return self._spread(self._resampler.feed(pcm))
+
+    def finish(self) -> bytes:
+        return self._spread(self._resampler.finish())
+
+    def _spread(self, pcm: bytes) -> bytes:
+        return to_stereo(pcm) if self._mixes and self.wanted.channels == 2 else pcm
+
+
+WIDTHS = {"u8": 1, "s16le": 2, "s24le": 3, "s32le": 4, "mulaw": 1, "alaw": 1}
+"""Bytes of one sample in each encoding."""
+
+
+def to_s16le(data: bytes, encoding: str) -> bytes:
+    """Whole samples in ``encoding`` (a key of ``WIDTHS``) as s16le; what is finer than 16 bits is cut off."""
+    width = WIDTHS[encoding]
+    if encoding == "s16le":
+        return data
+    out = bytearray(2 * (len(data) // width))
+    if width > 2:
+        out[0::2] = data[width - 2 :: width]
+        out[1::2] = data[width - 1 :: width]
+    else:
+        low, high = _tables(encoding)
+        out[0::2] = data.translate(low)
+        out[1::2] = data.translate(high)
+    return bytes(out)
+
+
+@cache
+def _tables(encoding: str) -> tuple[bytes, bytes]:
+    """The low and the high byte of the sample that each byte stands for."""
+    decode = {"u8": _u8, "mulaw": _mulaw, "alaw": _alaw}[encoding]
+    samples = [decode(code).to_bytes(2, "little", signed=True) for code in range(256)]
+    return bytes(s[0] for s in samples), bytes(s[1] for s in samples)
+
+
+def _u8(code: int) -> int:
+    return (code - 128) << 8
+
+
+def _mulaw(code: int) -> int:
+    """ITU-T G.711: sent inverted; sign, three bits of exponent, four of mantissa, over a bias of 33 in 14 bits."""
+    code = ~code & 0xFF
+    magnitude = ((((code & 0x0F) << 3) + 0x84) << ((code & 0x70) >> 4)) - 0x84
+    return -magnitude if code & 0x80 else magnitude
+
+
+def _alaw(code: int) -> int:
+    """ITU-T G.711: sent with every other bit inverted; the sign bit is set for positive samples."""
+    code ^= 0x55
+    exponent, mantissa = (code & 0x70) >> 4, (code & 0x0F) << 4
+    magnitude = mantissa + 8 if exponent == 0 else (mantissa + 0x108) << (exponent - 1)
+    return magnitude if code & 0x80 else -magnitude

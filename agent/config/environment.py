@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping as Environment
 from typing import Any
 
-from agent.config.checker import Checker, Sparse, merge
-from agent.config.mistakes import Mistake, nearest
-from agent.config.shape import Shape, all_keys, shapes
-from agent.config.tree import Scalar, Tree, read_tree
+from agent.config.errors import Mistake, nearest
+from agent.config.fields import Shape, all_keys, shapes
+from agent.config.validator import Checker, Sparse, merge
+from agent.config.yaml_tree import Scalar, Tree, read_tree
 
 PREFIX = "VOICE_AGENT_"
 

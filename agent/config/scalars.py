@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 
-from agent.config.mistakes import nearest
-from agent.config.shape import Shape
-from agent.config.tree import Scalar
-from agent.safe import safe
+from agent.config.errors import nearest
+from agent.config.fields import Shape
+from agent.config.yaml_tree import Scalar
+from agent.system.text import safe
 
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?|[-+]?\.[0-9]+")

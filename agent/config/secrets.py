@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
-from dataclasses import field
+from collections.abc import Iterator
+from dataclasses import field, fields, is_dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError
 from agent.records import dataclass
+from agent.system.log import hide
+
+if TYPE_CHECKING:
+    from agent.settings.model import Config
 
 SYSTEM_CREDENTIALS = Path("/etc/voice-agent/credentials")
 UNIT_PREFIX = "key_"
@@ -102,3 +108,28 @@ def unset(name: str) -> str:
 def _read(path: Path) -> str:
     with path.open("rb") as file:
         return file.read(65536).decode("utf-8")
+
+
+def keychain(config: Config) -> Iterator[tuple[str, Secret]]:
+    """The dotted name and the place of every key, whether it is used or not. Nothing is looked up."""
+    sections: list[tuple[str, object]] = [("", config)]
+    while sections:
+        path, section = sections.pop(0)
+        if not is_dataclass(section):
+            continue
+        for entry in fields(section):
+            value = getattr(section, entry.name)
+            dotted = f"{path}.{entry.name}" if path else entry.name
+            if isinstance(value, Secret):
+                yield dotted, value
+            elif is_dataclass(value):
+                sections.append((dotted, value))
+
+
+def hide_keys(config: Config) -> None:
+    """From now on the log shows ``***`` for every key that the configuration leads to."""
+    for _, secret in keychain(config):
+        try:
+            hide(secret.reveal())
+        except ConfigError:
+            continue  # whoever needs it will say that it cannot be read

@@ -1,1 +1,1 @@
-"""Doors for the outside: each turns what comes in into events for the inbox."""
+"""How the outside reaches the daemon."""

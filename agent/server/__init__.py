@@ -1,1 +1,1 @@
-"""The local speech server: real engines behind the same five protocols as the services."""
+"""The local speech server."""

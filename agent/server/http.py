@@ -8,9 +8,9 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from agent.protocols.upgrade import header, read_target, same_key
-from agent.server.exports import Exports
-from agent.threads import Deadline
+from agent.server.recordings import Exports
+from agent.services.protocols.handshake import header, read_target, same_key
+from agent.system.threads import Deadline
 
 _HEAD_BYTES = 16384
 _LINES = 100

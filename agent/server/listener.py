@@ -18,19 +18,19 @@ from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 from agent.errors import ConfigError
-from agent.protocols import fish, neuphonic, playai, transcription, vachana
-from agent.protocols.events import Failure
-from agent.protocols.playai_authorization import MODEL_PATHS, AuthorizationServer, Tokens
-from agent.protocols.upgrade import read_target
 from agent.server import http
-from agent.server.exports import Exports
-from agent.server.listening import Listening
 from agent.server.options import Options
-from agent.server.recognition import Recogniser
-from agent.server.speaking import Speaking
-from agent.server.speech import Engine
-from agent.server.wire import WireLog
-from agent.threads import Deadline
+from agent.server.recordings import Exports
+from agent.server.stt.engine import Recogniser
+from agent.server.stt_session import Listening
+from agent.server.tts.engine import Engine
+from agent.server.tts_session import Speaking
+from agent.server.wire_log import WireLog
+from agent.services.protocols import fish, neuphonic, playai, transcription, vachana
+from agent.services.protocols.codec import Failure
+from agent.services.protocols.handshake import read_target
+from agent.services.protocols.playai_auth import MODEL_PATHS, AuthorizationServer, Tokens
+from agent.system.threads import Deadline
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,14 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from agent.errors import AgentError, UsageError
-from agent.server import recognition, speech
 from agent.server.listener import Listener
 from agent.server.options import Options, parse
-from agent.server.wire import WireLog
-from agent.service import hide, set_up_logging
-from agent.signals import Signals
-from agent.threads import Deadline
+from agent.server.stt import engine as recognition
+from agent.server.tts import engine as speech
+from agent.server.wire_log import WireLog
+from agent.system.log import hide, set_up_logging
+from agent.system.signals import Signals
+from agent.system.threads import Deadline
 
 log = logging.getLogger(__name__)
 

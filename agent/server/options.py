@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agent.server.encode import WAV_LAYOUTS
-from agent.server.recognition import RECOGNISERS
-from agent.server.speech import ENGINES
+from agent.server.encoders.encoder import WAV_LAYOUTS
+from agent.server.stt.engine import RECOGNISERS
+from agent.server.tts.engine import ENGINES
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 

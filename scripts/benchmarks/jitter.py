@@ -33,7 +33,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from agent.prebuffer import Prebuffer
+from agent.pipeline.playback.jitter_buffer import Prebuffer
 
 Arrivals = list[tuple[float, float]]
 """Of one utterance: when each message came, and how many seconds of sound it held."""

@@ -150,7 +150,7 @@ def memory(pid: int) -> dict[str, float]:
 def say(folder: Path, ready: Ready) -> None:
     """One utterance, through the running daemon."""
     subprocess.run(
-        [sys.executable, "-m", "agent.cli", "say", "This is a measurement, and here is a second sentence of it."],
+        [sys.executable, "-m", "agent", "say", "This is a measurement, and here is a second sentence of it."],
         cwd=ROOT,
         env=environment(folder),
         check=True,

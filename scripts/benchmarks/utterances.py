@@ -22,11 +22,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from server.running import Running
-from tools.stage import Stage
+from support.local_server import Running
+from support.stage import Stage
 
 from agent.audio.format import Format
-from agent.events import Spoken
+from agent.pipeline.events import Spoken
 
 WORDS = ("yes", "no", "well", "now", "good")
 SAMPLES = 100

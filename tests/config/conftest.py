@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import loading
+from agent.config import loader as loading
 
 
 @pytest.fixture(autouse=True)

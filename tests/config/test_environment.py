@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import Config, Mistakes, load
 from agent.config.environment import variable
+from agent.config.errors import Mistakes
+from agent.config.loader import load
+from agent.settings.model import Config
 
 
 def told(environ: dict[str, str]) -> list[str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config import Secret
+from agent.config.secrets import Secret
 from agent.errors import ConfigError
 
 

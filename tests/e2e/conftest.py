@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from support.processes import Process, Supervision, Wired
 
-from agent.server import tone
-from e2e.processes import Process, Supervision, Wired
+from agent.server.tts import tone
 
 SCRIPT = "what time is it please\nand what day is it today\n"
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.processes import Process, Supervision, Wired, sound_of
 
-from agent.server import tone
+from agent.server.tts import tone
 from e2e.conftest import Start, write_wav
-from e2e.processes import Process, Supervision, Wired, sound_of
 from e2e.test_say import configuration
 
 USAGE, UNAVAILABLE, CONFIGURATION = 2, 69, 78

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from server.running import Running
+from support.local_server import Running
 
-from agent.server import tone
+from agent.server.tts import tone
 from e2e.conftest import Start, write_wav
 
 PATIENCE_SECONDS = 30.0

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.commands.demo import QUESTION
+from agent.cli.demo import QUESTION
 from e2e.conftest import Start
 
 REPLY = "My name is Robert and I live in a small house by the river."

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.processes import Wired
 
 from e2e.conftest import Start
-from e2e.processes import Wired
 
 
 class _Refusing(http.server.BaseHTTPRequestHandler):

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from vcard import VirtualCard
+from support.processes import Process, Wired
+from support.vcard import VirtualCard
 
-from agent.server.tone import pcm
+from agent.server.tts.tone import pcm
 from e2e.conftest import Start
-from e2e.processes import Process, Wired
 
 Configured = Callable[[str], str]
 RATE = 22050

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.processes import Wired
 
-from agent.audio.decode import decoder
-from agent.server import tone
-from agent.server.companding import compand
+from agent.audio.decoders.decoder import decoder
+from agent.server.encoders.g711 import compand
+from agent.server.tts import tone
 from e2e.conftest import Start
-from e2e.processes import Wired
 
 TEXT = "Hello there, my friend! How are you today? I am fine. And so are all the others."
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.processes import Wired
 
 from e2e.conftest import Start
-from e2e.processes import Wired
 from e2e.test_say import configuration, heard
 
 TEXT = "Here is a text that takes a while to say, so that there is time to stop it. " * 6

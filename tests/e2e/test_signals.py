@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tools.scripted import Peer, Scripted, mute
+from support.processes import Supervision, Wired
+from support.scripted import Peer, Scripted, mute
 
-from agent.server import tone
+from agent.server.tts import tone
 from e2e.conftest import SCRIPT, Start, write_wav
-from e2e.processes import Supervision, Wired
 from e2e.test_say import configuration
 
 SHUTDOWN_SECONDS = 6.0

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from vcard import VirtualCard
+from support.processes import Process, Wired
+from support.vcard import VirtualCard
 
 from agent.audio.format import SPEECH
-from agent.audio.gain import ramp
-from agent.commands.try_speaker import TONES_HERTZ, tone
-from agent.server.tone import pcm
+from agent.cli.sound import TONES_HERTZ, tone
+from agent.pipeline.playback.fader import ramp
+from agent.server.tts.tone import pcm
 from e2e.conftest import Start
-from e2e.processes import Process, Wired
 
 Configured = Callable[[str], str]
 # What is played begins when all of it is there: a machine that is busy is no gap in it.

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.processes import Process, Wired
 
 from agent.audio.format import SPEECH
 from e2e.conftest import write_wav
-from e2e.processes import Process, Wired
 from e2e.test_say import configuration
 
 BUFFERED = {"PYTHONUNBUFFERED": ""}  # as in any shell

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server.running import Running
-from tools.scripted import Peer, Scripted
+from support.local_server import Running
+from support.processes import Wired, sound_of
+from support.scripted import Peer, Scripted
 
-from agent.audio.file_device import speech_of
-from agent.server import tone
+from agent.audio.devices.file import speech_of
+from agent.server.tts import tone
 from e2e.conftest import Start, write_wav
-from e2e.processes import Wired, sound_of
 
 WORDS = [
     ("what", 0.0, 0.3),

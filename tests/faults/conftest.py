@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.processes import Process, Supervision, Wired
-from fakepa import FakePortAudio
+from support.fakepa import FakePortAudio
+from support.processes import Process, Supervision, Wired
 
 Figure = Callable[[int, str], None]
 Drive = Callable[..., dict[str, Any]]

@@ -10,14 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-from tools.fuzz import resident_kib
-from tools.proxy import Proxy
-from tools.scripted import Peer, Scripted
+from support.fault_tts import Speaking
+from support.fault_voices import SERVICES, encoded, messages_of, synthesis, upgraded
+from support.fuzz import resident_kib
+from support.proxy import Proxy
+from support.scripted import Peer, Scripted
 
-from agent.events import Unspoken
+from agent.pipeline.events import Unspoken
 from faults.conftest import Figure
-from faults.speaking import Speaking
-from faults.voices import SERVICES, encoded, messages_of, synthesis, upgraded
 
 FLAPS = int(os.environ.get("FLAPS", "60"))
 MOST_KIB = 1024

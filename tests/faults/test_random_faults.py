@@ -10,15 +10,15 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from tools.proxy import Proxy, Toxics
-from tools.scripted import BINARY, PING, TEXT, Peer, Scripted, close_frame, frame
+from support.fault_tts import Speaking
+from support.fault_voices import SERVICES, encoded, messages_of, sound, synthesis, upgraded
+from support.proxy import Proxy, Toxics
+from support.scripted import BINARY, PING, TEXT, Peer, Scripted, close_frame, frame
 
-from agent.connection.connection import Connection
-from agent.events import Cancelled, Spoken, Unspoken
-from agent.services import PULSES, Pulse
+from agent.pipeline.events import Cancelled, Spoken, Unspoken
+from agent.services.connection.websocket import Connection
+from agent.services.registry import PULSES, Pulse
 from faults.conftest import Figure
-from faults.speaking import Speaking
-from faults.voices import SERVICES, encoded, messages_of, sound, synthesis, upgraded
 
 COUNT = int(os.environ.get("FAULTS", "120"))
 SEED = int(os.environ.get("FAULT_SEED", "3"))

@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 import pytest
-from e2e.processes import Supervision, Wired
-from fakepa import FakePortAudio
+from support.fakepa import FakePortAudio
+from support.processes import Supervision, Wired
 
 from agent.audio.format import Format
-from agent.server import tone
+from agent.server.tts import tone
 from faults.conftest import Drive, Figure, Start
 
 OVERFLOW, UNDERFLOW, HOST_ERROR, BAD_RATE, UNAVAILABLE, HANG = -9981, -9980, -9999, -9997, -9985, 1

@@ -12,16 +12,17 @@ import time
 from pathlib import Path
 
 import pytest
-from tools.authority import Authority
-from tools.scripted import Peer, Script, Scripted, polite, refuses, silent
+from support.authority import Authority
+from support.fault_tts import Speaking
+from support.fault_voices import KEY, SERVICES, authorises, sound, speaks, synthesis
+from support.scripted import Peer, Script, Scripted, polite, refuses, silent
 
-from agent.connection import addresses, dial, standby
-from agent.connection.addresses import Address
-from agent.events import ServiceDown, ServiceUp, Spoken
-from agent.services import PULSES, Pulse
+from agent.pipeline.events import ServiceDown, ServiceUp, Spoken
+from agent.services.connection import dial, standby
+from agent.services.connection import resolve as addresses
+from agent.services.connection.resolve import Address
+from agent.services.registry import PULSES, Pulse
 from faults.conftest import Figure
-from faults.speaking import Speaking
-from faults.voices import KEY, SERVICES, authorises, sound, speaks, synthesis
 
 TEXT = "Nothing is lost."
 

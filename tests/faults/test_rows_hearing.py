@@ -8,15 +8,15 @@ import time
 from pathlib import Path
 
 import pytest
-from tools.proxy import Proxy
-from tools.scripted import Peer, Scripted
+from support.fault_stt import Hearing, Sessions, spoken_to, transcribes
+from support.proxy import Proxy
+from support.scripted import Peer, Scripted
 
-from agent.connection.connection import Connection
-from agent.events import Heard, Partial
-from agent.services import PULSES, Pulse
-from agent.threads import Deadline
+from agent.pipeline.events import Heard, Partial
+from agent.services.connection.websocket import Connection
+from agent.services.registry import PULSES, Pulse
+from agent.system.threads import Deadline
 from faults.conftest import Figure
-from faults.hearing import Hearing, Sessions, spoken_to, transcribes
 
 TURN_FRAMES = 7  # of a turn of three loud frames, with its pause
 

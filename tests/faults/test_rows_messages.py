@@ -13,15 +13,15 @@ from dataclasses import replace
 
 import msgpack
 import pytest
-from tools.scripted import BINARY, CLOSE, CONTINUATION, TEXT, Peer, Script, Scripted, frame
+from support.fault_tts import Speaking
+from support.fault_voices import RATE, SERVICES, encoded, messages_of, sound, speaks, synthesis, upgraded
+from support.scripted import BINARY, CLOSE, CONTINUATION, TEXT, Peer, Script, Scripted, frame
 
-from agent.config.model import Synthesis
-from agent.connection import connection
-from agent.events import Spoken, Unspoken
-from agent.protocols.events import Message
+from agent.pipeline.events import Spoken, Unspoken
+from agent.services.connection import websocket as connection
+from agent.services.protocols.codec import Message
+from agent.settings.model import Synthesis
 from faults.conftest import Figure
-from faults.speaking import Speaking
-from faults.voices import RATE, SERVICES, encoded, messages_of, sound, speaks, synthesis, upgraded
 
 SAID = "Only sound is heard."
 NEXT = "And the next one."

@@ -8,15 +8,26 @@ import time
 from collections.abc import Callable
 
 import pytest
-from tools.proxy import Proxy, Toxics
-from tools.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, Scripted, close_frame, frame
+from support.fault_tts import Speaking
+from support.fault_voices import (
+    CHUNK_BYTES,
+    RATE,
+    SERVICES,
+    Answers,
+    breaks,
+    encoded,
+    sound,
+    speaks,
+    synthesis,
+    upgraded,
+)
+from support.proxy import Proxy, Toxics
+from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, Scripted, close_frame, frame
 
-from agent.connection.connection import Connection
-from agent.events import Cancelled, SpeakingBegan, Unspoken
-from agent.services import PULSES, Pulse
+from agent.pipeline.events import Cancelled, SpeakingBegan, Unspoken
+from agent.services.connection.websocket import Connection
+from agent.services.registry import PULSES, Pulse
 from faults.conftest import Figure
-from faults.speaking import Speaking
-from faults.voices import CHUNK_BYTES, RATE, SERVICES, Answers, breaks, encoded, sound, speaks, synthesis, upgraded
 
 TEXT_SAID = "What was begun is not begun again."
 FIRST_CHUNK = {"neuphonic": 1, "playai": 2, "vachana": 2, "fish": 1}  # frames until one chunk of sound has been sent

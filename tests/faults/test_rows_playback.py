@@ -10,17 +10,17 @@ from array import array
 from collections.abc import Iterator
 
 import pytest
-from server.running import Running
-from tools.pace import Metronome
-from tools.proxy import Proxy, Toxics
-from tools.room import PERIOD_SECONDS, Room
-from tools.stage import Stage
-from vcard import VirtualCard
+from support.local_server import Running
+from support.pace import Metronome
+from support.proxy import Proxy, Toxics
+from support.room import PERIOD_SECONDS, Room
+from support.stage import Stage
+from support.vcard import VirtualCard
 
-from agent.audio.devices import open_sink
+from agent.audio.devices.device import open_sink
 from agent.audio.format import Format
-from agent.events import Cancelled, SpeakingBegan, Spoken
-from agent.server import tone
+from agent.pipeline.events import Cancelled, SpeakingBegan, Spoken
+from agent.server.tts import tone
 from faults.conftest import Figure
 
 RATE = 22050

@@ -17,19 +17,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from e2e.processes import Process, Wired
-from shiftedclock import ShiftedClock
-from tools.authority import Authority
-from tools.scripted import Scripted
+from support.authority import Authority
+from support.fault_tts import Speaking
+from support.fault_voices import sound, speaks, synthesis
+from support.processes import Process, Wired
+from support.scripted import Scripted
+from support.shiftedclock import ShiftedClock
 
 from agent.audio.format import SPEECH
-from agent.audio.wav import wav_header
-from agent.control.client import ControlClient
-from agent.server import tone
-from agent.threads import Deadline
+from agent.audio.wav_writer import wav_header
+from agent.frontends.control.client import ControlClient
+from agent.server.tts import tone
+from agent.system.threads import Deadline
 from faults.conftest import Figure, Start
-from faults.speaking import Speaking
-from faults.voices import sound, speaks, synthesis
 
 SECONDS = 30.0
 HOUR = 3600

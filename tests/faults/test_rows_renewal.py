@@ -11,18 +11,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tools.authority import Authority
-from tools.proxy import Proxy, Toxics
-from tools.scripted import Peer, Scripted
+from support.authority import Authority
+from support.fault_tts import Speaking
+from support.fault_voices import SERVICES, Answers, encoded, messages_of, sound, speaks, synthesis, upgraded
+from support.proxy import Proxy, Toxics
+from support.scripted import Peer, Scripted
 
-from agent import grants
-from agent.events import AudioArrived, Spoken
-from agent.protocols import neuphonic
-from agent.protocols.playai_authorization import MODEL_PATHS
-from agent.threads import Deadline
+from agent.pipeline.events import AudioArrived, Spoken
+from agent.services import url_cache as grants
+from agent.services.protocols import neuphonic
+from agent.services.protocols.playai_auth import MODEL_PATHS
+from agent.system.threads import Deadline
 from faults.conftest import Figure
-from faults.speaking import Speaking
-from faults.voices import SERVICES, Answers, encoded, messages_of, sound, speaks, synthesis, upgraded
 
 SAID = "Nobody notices."
 

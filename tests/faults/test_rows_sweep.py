@@ -8,24 +8,24 @@ import socket
 import threading
 
 import pytest
-from tools.proxy import Proxy, Toxics
-from tools.scripted import BINARY, TEXT, Peer, Scripted, frame
+from support import fault_voices as voices
+from support.fault_tts import PATIENCE_SECONDS, Inbox, Speaking
+from support.fault_voices import SERVICES, Answers, encoded, sound, speaks, synthesis
+from support.proxy import Proxy, Toxics
+from support.scripted import BINARY, TEXT, Peer, Scripted, frame
 
-from agent.audio.frames import FrameQueue
-from agent.connection.connection import Connection
-from agent.connection.standby import Standby
 from agent.errors import ServiceError
-from agent.events import Heard, Spoken, Unspoken
-from agent.protocols import playai, transcription
-from agent.protocols.events import Client
-from agent.recognizer import Recognizer
-from agent.services import SpeechService
-from agent.threads import Backoff, Deadline
-from agent.turns import Everything
-from faults import voices
+from agent.pipeline.capture.endpointer import Everything
+from agent.pipeline.capture.frame_queue import FrameQueue
+from agent.pipeline.events import Heard, Spoken, Unspoken
+from agent.pipeline.stt.recognizer import Recognizer
+from agent.services.connection.standby import Standby
+from agent.services.connection.websocket import Connection
+from agent.services.protocols import playai, transcription
+from agent.services.protocols.codec import Client
+from agent.services.registry import SpeechService
+from agent.system.threads import Backoff, Deadline
 from faults.conftest import Figure
-from faults.speaking import PATIENCE_SECONDS, Inbox, Speaking
-from faults.voices import SERVICES, Answers, encoded, sound, speaks, synthesis
 
 SAID = "Cut."
 OPEN_PATH = {

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e.processes import ENVIRONMENT, Wired
+from support.processes import ENVIRONMENT, Wired
 
-from agent.control.client import ControlClient
+from agent.frontends.control.client import ControlClient
 from agent.server.options import parse
-from agent.threads import Deadline
+from agent.system.threads import Deadline
 from faults.conftest import Figure, Start
 
 KEY = "k3y-0f-a-real-service-7f3a"
@@ -87,7 +87,7 @@ def test_show_7_no_key_is_found_anywhere(
     seen["status"] = json.dumps(told).encode()
     for command in (("config", "show"), ("config", "check"), ("doctor",)):
         done = subprocess.run(
-            [sys.executable, "-m", "agent.cli", *command, "--config", str(config)],
+            [sys.executable, "-m", "agent", *command, "--config", str(config)],
             env={**ENVIRONMENT, **env, "PYTHONPATH": str(Path(__file__).parents[2])},
             capture_output=True,
             timeout=200,

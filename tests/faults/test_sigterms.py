@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 from e2e.conftest import write_wav
-from e2e.processes import Process, Supervision, Wired
 from e2e.test_say import configuration
 from e2e.test_signals import said_goodbye
+from support.processes import Process, Supervision, Wired
 
-from agent.server import tone
+from agent.server.tts import tone
 from faults.conftest import Figure, Start
 
 COUNT = int(os.environ.get("SIGTERMS", "12"))

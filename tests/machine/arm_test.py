@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.wav import read_wav
+from support.wav import read_wav
 
 from machine import debian
 from machine.table import Table, carry_out

@@ -6,10 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
-from vcard import compiled
+from support.vcard import compiled
 
 from agent.audio.format import Format
-from agent.audio.wav import wav_header
+from agent.audio.wav_writer import wav_header
 
 PLUGIN = "/usr/local/lib/vcard.so"
 

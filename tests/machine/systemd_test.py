@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.wav import read_wav
+from support.wav import read_wav
 
 from agent.audio.format import Format
 from machine import debian

@@ -16,14 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent.audio.alsa import cards
-from agent.audio.devices import list_devices, open_sink, open_source
+from agent.audio.devices.alsa import cards
+from agent.audio.devices.device import list_devices, open_sink, open_source
 from agent.audio.format import Format
-from agent.audio.frames import FrameQueue
-from agent.events import DeviceBack, DeviceLost, Event
-from agent.lasting_sink import LastingSink
-from agent.microphone import Microphone
-from agent.threads import Deadline
+from agent.pipeline.capture.frame_queue import FrameQueue
+from agent.pipeline.capture.microphone import Microphone
+from agent.pipeline.events import DeviceBack, DeviceLost, Event
+from agent.pipeline.playback.reconnecting_sink import LastingSink
+from agent.system.threads import Deadline
 from machine.vm_sandbox import in_the_sandbox
 
 CARD = "USB Audio"

@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from agent.audio.devices import open_sink, open_source
+from agent.audio.devices.device import open_sink, open_source
 from agent.audio.format import SPEECH, Format
-from agent.doctor.user import check_user
+from agent.cli.doctor.machine import check_user
 
 SYSTEM = Path("/run/systemd/system")
 LIBRARY = Path("/opt/sandbox")

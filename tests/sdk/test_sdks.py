@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from server.running import Running
+from support.local_server import Running
+from support.sdk_environments import Environment
 
-from agent.server import tone
+from agent.server.tts import tone
 from sdk.conftest import KEY
-from sdk.environments import Environment
 
 TEXT = "Hello there, my friend! How are you today? I am fine, thank you."
 

@@ -3,8 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
-from server.running import Running
+from support.local_server import Running
 
 SCRIPT = "Good morning everybody.\nHow are you today?\n\nThe second session.\n"
 

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import server_clients as clients
+from support.local_server import Running
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from agent.server import tone
-from server import clients
-from server.running import Running
+from agent.server.tts import tone
 
 KEY = "secret-key"
 

@@ -11,15 +11,15 @@ import urllib.request
 from typing import Any
 
 import pytest
+from support import server_clients as clients
+from support.local_server import Running
 from websockets.sync.client import connect
 
-from agent.audio.decode import decoder
-from agent.protocols.events import Encoding
-from agent.server import tone
-from agent.server.companding import compand
-from agent.server.encode import wav_header
-from server import clients
-from server.running import Running
+from agent.audio.decoders.decoder import decoder
+from agent.server.encoders.encoder import wav_header
+from agent.server.encoders.g711 import compand
+from agent.server.tts import tone
+from agent.services.protocols.codec import Encoding
 
 TEXT = "Hello there, my friend! How are you today? I am fine."
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import msgpack
 import pytest
+from support import server_clients as clients
+from support.local_server import Running
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from agent.server import tone
-from agent.threads import Deadline
-from server import clients
-from server.running import Running
+from agent.server.tts import tone
+from agent.system.threads import Deadline
 
 TEXT = "one two three four five six"
 PACED = ("--speech", "tone", "--recognition", "none", "--pace", "1", "--finish-seconds", "30")

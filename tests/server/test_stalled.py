@@ -13,10 +13,10 @@ from websockets.sync.client import ClientConnection, connect
 from agent.server import listener
 from agent.server.listener import Listener
 from agent.server.options import Options
-from agent.server.recognition import Deaf
-from agent.server.tone import Tone
-from agent.server.wire import WireLog
-from agent.threads import Deadline
+from agent.server.stt.engine import Deaf
+from agent.server.tts.tone import Tone
+from agent.server.wire_log import WireLog
+from agent.system.threads import Deadline
 
 
 class Noticing(WireLog):

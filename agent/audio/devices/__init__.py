@@ -1,0 +1,1 @@
+"""Sound cards and files as sources and sinks."""

@@ -1,0 +1,48 @@
+"""Playing sound that is there already through the configured speaker, for the commands that test devices."""
+
+from __future__ import annotations
+
+import queue
+
+from agent.audio.devices.device import impatient
+from agent.audio.format import Format
+from agent.cli.interrupts import hush_signals
+from agent.daemon.builder import make_speaker
+from agent.errors import AgentError
+from agent.pipeline.events import Cancelled, DeviceLost, Died, Event, Spoken, Stop, Unspoken
+from agent.pipeline.playback.ring_buffer import RingBuffer
+from agent.settings.model import Config
+from agent.system.threads import Deadline
+
+ENDING_SECONDS = 5.0
+
+
+def play(config: Config, pcm: bytes, format: Format) -> bool:
+    """Plays it to its last sample; Ctrl-C makes it silent. Tells whether all of it was heard. Raises ``AgentError``
+    where there is no speaker."""
+    inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    ring = RingBuffer(len(pcm) + format.frame_bytes * 64)
+    speaker = make_speaker(config, ring, inbox.put, patience=impatient)
+    signals = hush_signals(inbox.put)
+    ticket = ring.begin("test", format)
+    ring.write(ticket, pcm)
+    ring.end(ticket)
+    ring.close()
+    speaker.start()
+    try:
+        while True:
+            match inbox.get():
+                case Spoken():
+                    return True
+                case Cancelled():
+                    return False
+                case Stop(by):
+                    ring.clear(by)
+                case Died(worker, cause):
+                    raise cause if isinstance(cause, AgentError) else AgentError(f"the {worker} died: {cause!r}")
+                case Unspoken(reason=reason) | DeviceLost(reason=reason):
+                    raise AgentError(reason)
+    finally:
+        speaker.abort()
+        speaker.join(Deadline(ENDING_SECONDS))
+        signals.restore()

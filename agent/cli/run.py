@@ -1,0 +1,38 @@
+"""``voice-agent run``: the daemon, in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from agent.daemon.builder import make_frontends, require_keys
+from agent.daemon.daemon import Daemon
+from agent.daemon.volume import Levels
+from agent.pipeline.stt.export import Exporter
+from agent.settings.model import Config
+from agent.system.paths import Paths
+from agent.system.systemd import Service
+from agent.system.threads import Deadline
+
+EXPORT_SECONDS = 2.0
+"""How long the end waits for exports that are being fetched."""
+
+
+def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
+    """``reread`` reads the configuration again, for SIGHUP."""
+    require_keys(config)
+    state = Paths.of(os.environ).state
+    exporter = Exporter(lambda: daemon.config.transcription, state)
+    daemon = Daemon(
+        config,
+        Service(os.environ),
+        watch=exporter.watch,
+        frontends=lambda report: make_frontends(config, os.environ, report),
+        captions=sys.stdout,
+        reread=reread,
+        levels=Levels(state / "levels.json", config.speaker.volume),
+    )
+    code = daemon.run()
+    exporter.close(Deadline(EXPORT_SECONDS))
+    return code

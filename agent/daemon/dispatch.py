@@ -1,0 +1,90 @@
+"""How long a lost speaker is waited for by what is to be said."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from agent.daemon import event_log as journal
+from agent.daemon.builder import Parts
+from agent.pipeline.conversation import Action, Ask, Finish, Forget, Listen, Record, Say, Silence, Speak
+from agent.pipeline.events import Cancelled, DeviceAway, DeviceBack, DeviceLost, Event
+from agent.system.threads import Deadline
+
+WAITED_SECONDS = 30.0
+"""Longer than a card that fell off the bus, or a sound server, needs to come back."""
+
+
+class Absence:
+    """``look`` gives a ``DeviceAway`` when an utterance has waited for the speaker for long enough: since the speaker
+    was lost, or since the utterance began, whichever is later (``begin``)."""
+
+    def __init__(self, waited_seconds: float = WAITED_SECONDS) -> None:
+        self._waited_seconds = waited_seconds
+        self._lost_at: float | None = None
+        self._deadline = Deadline(None)
+
+    def note(self, event: Event) -> None:
+        match event:
+            case DeviceLost("speaker"):
+                self._lost_at = time.monotonic()
+                self.begin()
+            case DeviceBack("speaker"):
+                self._lost_at = None
+
+    def begin(self) -> None:
+        self._deadline = Deadline(self._waited_seconds)
+
+    def look(self) -> DeviceAway | None:
+        if self._lost_at is None or not self._deadline.over:
+            return None
+        self.begin()
+        return DeviceAway("speaker", time.monotonic() - self._lost_at)
+
+
+def begin_anew(parts: Parts, by: str) -> None:
+    """Nothing from before ``by`` is said or sent any more, and no connection of then is trusted. From any thread."""
+    if parts.microphone is not None:
+        parts.microphone.begin_anew(by)
+    if parts.recognizer is not None:
+        parts.recognizer.begin_anew(by)
+    if parts.synthesizer is not None:
+        parts.synthesizer.hush(by, renew=True)
+
+
+def do(
+    action: Action, parts: Parts, absence: Absence, report: Callable[[Event], None], *, transcripts: bool = False
+) -> None:
+    """A ``Record`` is nothing that a part could do: it means nothing here. ``transcripts``: what is said is written
+    into the log."""
+    match action:
+        case Ask(turn, text):
+            assert parts.responder is not None
+            parts.responder.ask(turn, text)
+        case Forget(turn):
+            assert parts.responder is not None
+            parts.responder.cancel(turn)
+        case Speak(utterance):
+            absence.begin()
+            if parts.synthesizer is None:
+                report(Cancelled(utterance.id, "the mode, which only listens"))
+            else:
+                parts.synthesizer.begin(utterance)
+                if transcripts and utterance.text is not None:
+                    journal.tell_text(utterance.id, utterance.text)
+        case Say(utterance, text):
+            if parts.synthesizer is not None:
+                parts.synthesizer.say(utterance, text)
+                if transcripts:
+                    journal.tell_text(utterance, text)
+        case Finish(utterance):
+            if parts.synthesizer is not None:
+                parts.synthesizer.complete(utterance)
+        case Silence(by):
+            if parts.synthesizer is not None:
+                parts.synthesizer.hush(by)
+        case Listen(open):
+            if parts.recognizer is not None:
+                parts.recognizer.listen(open)
+        case Record():
+            return

@@ -1,0 +1,1 @@
+"""Microphone to transcript to reply to speech to speaker."""

@@ -1,0 +1,1 @@
+"""Microphone to frames and speech boundaries."""

@@ -1,0 +1,374 @@
+"""The thread that owns the speech socket: text out, sound into the ring."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from agent.errors import AudioError, ServiceError
+from agent.pipeline.events import AudioArrived, Cancelled, Complete, Event, Piece, Spoken, Unspoken, Utterance
+from agent.pipeline.playback.ring_buffer import RingBuffer
+from agent.pipeline.text_splitter import Passages
+from agent.pipeline.tts.fallback import Lineup
+from agent.pipeline.tts.job import Job
+from agent.pipeline.tts.session import SpeechSession
+from agent.records import dataclass
+from agent.services.connection.closing import ABORT_SECONDS, GENTLE_SECONDS, Farewells, Haste
+from agent.services.connection.poll import wait
+from agent.services.connection.standby import Standby
+from agent.system.threads import Deadline, Mailbox, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """A new utterance, which waits for its turn."""
+
+    utterance: Utterance
+
+
+@dataclass(frozen=True, slots=True)
+class Hush:
+    """What is said and what waits is to be dropped. ``renew``: the connections that wait as well, for others."""
+
+    by: str
+    renew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Other services from now on."""
+
+    services: list[Standby]
+    first_audio_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """All is to end: ``gently`` after what waits has been said."""
+
+    gently: bool
+
+
+Order = Begin | Piece | Complete | Hush | Use | End
+
+
+ROUND_SECONDS = 1.0
+"""The longest the loop waits for anything: the heartbeat must go on while nothing happens."""
+
+PIECE_BYTES = 8192
+"""What is put into the ring at once: while that is full, the heartbeat goes on between pieces."""
+
+
+class Synthesizer(Worker):
+    """Speaks utterances in the order they come, each through the first service that gives a sound.
+
+    ``begin``, ``say``, ``complete`` and ``hush`` may be called from any thread. Every utterance that was begun ends in
+    one event: ``Spoken``, ``Cancelled`` or ``Unspoken``, which the speaker gives where sound has reached the ring, and
+    this thread where none has. An utterance that fails before its first sound goes to the next service, and where the
+    connection of the last one broke, once more to that: it may have gone stale while it waited. The last one is dialled
+    for it, as soon as decency allows, also where it has just been tried in vain. One that fails after its first sound
+    is not begun again. ``stop()`` lets the utterance under way flow out; both endings give every open
+    session its end mark.
+    """
+
+    def __init__(
+        self,
+        ring: RingBuffer,
+        services: list[Standby],
+        report: Callable[[Event], None],
+        *,
+        first_audio_seconds: float = 10.0,
+    ) -> None:
+        super().__init__("synthesizer", report)
+        self._ring = ring
+        self._first_audio_seconds = first_audio_seconds
+        self._mailbox: Mailbox[Order] = Mailbox()
+        self._jobs: deque[Job] = deque()
+        self._session: SpeechSession | None = None
+        self._ending: End | None = None
+        self._farewells = Farewells()
+        self._leave_by = Haste(None)
+        self._lineup = Lineup(services, self._farewells)
+        self._counting = threading.Lock()
+        self._hushes = 0  # that were wished for, less those whose letter has been read
+
+    # --- from any thread
+
+    def begin(self, utterance: Utterance) -> None:
+        self._mailbox.put(Begin(utterance))
+
+    def say(self, utterance: str, text: str) -> None:
+        self._mailbox.put(Piece(utterance, text))
+
+    def complete(self, utterance: str) -> None:
+        self._mailbox.put(Complete(utterance))
+
+    def hush(self, by: str, *, renew: bool = False) -> None:
+        """Drops what is being said and what waits. The ring is emptied at once, in the caller's thread. ``renew``: the
+        connections that are kept ready are not to be trusted either."""
+        with self._counting:
+            self._hushes += 1
+        self._clear(by)
+        self._mailbox.put(Hush(by, renew))
+
+    def use(self, services: list[Standby], first_audio_seconds: float) -> None:
+        """Other services from now on. What is being said is said to its end by the service that began it."""
+        self._mailbox.put(Use(services, first_audio_seconds))
+
+    def stop(self) -> None:
+        self._mailbox.put(End(gently=True))
+
+    def abort(self) -> None:
+        self._leave_by.hasten(Deadline(ABORT_SECONDS))
+        self._clear("shutdown")
+        self._mailbox.put(End(gently=False))
+
+    # --- the thread
+
+    def run(self) -> None:
+        try:
+            while not self._over():
+                connection = self._session.connection if self._session else None
+                wait(connection, [self._mailbox, *self._lineup.waitables()], self._patience())
+                self.beat()
+                for letter in self._mailbox.take():
+                    self._read(letter)
+                self._lineup.mind()
+                self._pump()
+                self._advance()
+                self._lineup.sweep(standby for job in self._jobs for standby in job.services)
+        finally:
+            self._leave()
+
+    def _over(self) -> bool:
+        if self._ending is None:
+            return False
+        return not self._ending.gently or not self._jobs
+
+    def _patience(self) -> float:
+        waits = [ROUND_SECONDS, *self._lineup.timeouts()]
+        if self._jobs and self._session is None:
+            waits += [self._jobs[0].patience.remaining(), self._jobs[0].put_off.remaining()]
+        if self._session:
+            waits.append(self._session.next_timeout())
+            if self._session.connection.pending:
+                return 0.0
+        return min(each for each in waits if each is not None)
+
+    def _read(self, letter: Order) -> None:
+        match letter:
+            case Begin(utterance):
+                self._line_up(utterance)
+            case Piece(utterance, text):
+                for job in self._jobs:
+                    if job.utterance.id == utterance and not job.complete:
+                        job.passages += job.text.feed(text)
+            case Complete(utterance):
+                for job in self._jobs:
+                    if job.utterance.id == utterance:
+                        job.end_text()
+            case Hush(by, renew):
+                self._drop(by)
+                with self._counting:
+                    self._hushes -= 1
+                if renew:
+                    self._lineup.renew()
+            case Use(services, seconds):
+                self._first_audio_seconds = seconds
+                self._replace(services)
+            case End(gently):
+                self._ending = letter
+                for job in self._jobs:
+                    job.end_text()
+                if not gently:
+                    self._drop("shutdown")
+
+    def _replace(self, services: list[Standby]) -> None:
+        self._lineup.replace(services)
+        for job in self._jobs:
+            if not job.sounded:  # what has begun to sound keeps its voice
+                begun = job.services[:1] if self._session is not None and job is self._jobs[0] else []
+                job.services = [*begun, *services]
+                job.begin_patience()
+
+    def _line_up(self, utterance: Utterance) -> None:
+        if self._ending is not None:
+            self.report(Cancelled(utterance.id, "shutdown"))
+            return
+        job = Job(utterance, list(self._lineup.services))
+        if utterance.text is not None:
+            job.passages = Passages.of(utterance.text)
+            job.complete = True
+        self._jobs.append(job)
+
+    def _drop(self, by: str) -> None:
+        if self._session:
+            self._hang_up()
+        self._clear(by)
+        for job in self._jobs:
+            if job.ticket is None:
+                self.report(Cancelled(job.utterance.id, by))
+        self._jobs.clear()
+
+    def _clear(self, by: str) -> None:
+        """Empties the ring. What the speaker had begun it will report itself; of the rest only we know."""
+        for cut in self._ring.clear(by):
+            if not cut.began:
+                self.report(Cancelled(cut.utterance, by, dropped_seconds=cut.seconds))
+
+    # --- one utterance, one service, one session at a time
+
+    def _advance(self) -> None:
+        while self._jobs:
+            job = self._jobs[0]
+            if self._session is not None:
+                self._session.speak(job.passages[job.done + self._session.asked :], complete=job.complete)
+                return
+            if job.done < len(job.passages):
+                if not self._connect(job):
+                    return
+            elif job.complete:
+                self._finish(job)
+            else:
+                job.patience = Deadline(None)
+                return
+
+    def _connect(self, job: Job) -> bool:
+        """Whether there is something to go on with at once: a session, or the next service after a failed one."""
+        if not job.services:
+            self._fail(job)
+            return True
+        # While what is still to be heard lasts, the next session waits: its sound is to find room.
+        if job.put_off.remaining() or (job.sounded and self._ring.held > self._ring.capacity_bytes // 8):
+            return False
+        job.put_off = Deadline(None)
+        standby = job.services[0]
+        connection = standby.take()
+        if connection is not None:
+            self._session = SpeechSession(connection, self._first_audio_seconds, job.format)
+            if not job.waited:
+                job.patience = Deadline(None)
+            return True
+        error = standby.error
+        last = len(job.services) == 1 or job.sounded  # worth waiting for: nobody else can go on
+        # In the middle of an utterance any trouble that may pass is waited for; else that of before, which may be over,
+        # and a service that asks for it.
+        job.since = job.since or time.monotonic()
+        untried = job.sounded or standby.failed_at < job.since
+        passing = error is not None and (error.busy or (untried and not error.permanent))
+        if error is not None and not (last and (standby.dialling or passing)):
+            job.pass_on(str(error))
+            return True
+        return not self._worth_waiting(job, standby, 0.0 if standby.dialling else standby.retry_in_seconds())
+
+    def _worth_waiting(self, job: Job, standby: Standby, due: float) -> bool:
+        """Whether the service, tried in ``due`` seconds, may be there in time; where not, the job is passed on."""
+        if job.patience.remaining() is None:
+            job.patience = Deadline(self._first_audio_seconds)
+        limit, error = f"{self._first_audio_seconds:g} s", standby.error
+        if error is not None and due > (job.patience.remaining() or 0.0):
+            left = "the" if due > self._first_audio_seconds else "what is left of the"
+            when = f"it can be tried again in {due:.0f} s, which is longer than {left} {limit} a first sound may take"
+            job.pass_on(f"{error}; {when}")
+            return False
+        if job.patience.over:
+            why = f"{error}; " if error is not None else f"{standby.service}: "
+            job.pass_on(f"{why}no connection within {limit}")
+            return False
+        return True
+
+    def _pump(self) -> None:
+        session, job = self._session, self._jobs[0] if self._jobs else None
+        if session is None or job is None:
+            return
+        try:
+            for pcm in session.pump():
+                if not self._sound(job, session, pcm):
+                    return  # it was cut
+        except AudioError as error:
+            session.error = ServiceError(session.connection.service, str(error))
+        if session.error is None and session.ended and session.asked and not job.sounded:
+            session.error = ServiceError(session.connection.service, "it ended without a sound")
+        if session.error is not None:
+            self._failed(job, session, session.error)
+        elif session.ended:
+            self._hang_up()
+            job.services[0].healthy()
+            job.done += session.asked
+
+    def _failed(self, job: Job, session: SpeechSession, error: ServiceError) -> None:
+        broke = session.connection.ended and not error.permanent
+        self._hang_up()
+        standby = job.services[0]
+        standby.broke(
+            str(error), permanent=error.permanent, status=error.status, retry_after_seconds=error.retry_after_seconds
+        )
+        if not (error.busy and len(job.services) == 1 and not job.sounded):
+            job.pass_on(str(error), broke=broke)
+        elif self._worth_waiting(job, standby, standby.retry_in_seconds()):
+            # All is asked again, on a new connection, when it is due.
+            job.done, job.waited, job.put_off = 0, True, Deadline(standby.retry_in_seconds())
+
+    def _sound(self, job: Job, session: SpeechSession, pcm: bytes) -> bool:
+        """Puts sound into the ring, however long that is full; tells whether it is still wanted."""
+        if job.ticket is None and session.format is not None:
+            job.ticket = self._ring.begin(job.utterance.id, session.format)
+            job.sounded, job.format = True, session.format
+            job.begin_patience()
+            if not self._hushes:
+                self.report(AudioArrived(job.utterance.id, session.connection.service))
+        if job.ticket is None:
+            return True
+        if self._hushes:
+            return False  # begun while the ring was emptied, or just before: the letter that cuts it is on its way
+        if session.format != job.format:
+            raise AudioError(f"its sound changes from {job.format} to {session.format}: one format is expected")
+        for start in range(0, len(pcm), PIECE_BYTES):
+            while not self._ring.wait_room(job.ticket, ROUND_SECONDS):
+                self.beat()
+            if not self._ring.write(job.ticket, pcm[start : start + PIECE_BYTES]):
+                # Cleared: the ring has told the speaker, and the letter that says by whom is on its way.
+                self._hang_up()
+                self._jobs.popleft()
+                return False
+        return True
+
+    def _fail(self, job: Job) -> None:
+        self._jobs.popleft()
+        reason = "; ".join(dict.fromkeys(job.failures)) or "there is no speech service"
+        if job.ticket is not None:
+            self._ring.end(job.ticket, error=reason)
+        else:
+            self.report(Unspoken(job.utterance.id, reason))
+
+    def _finish(self, job: Job) -> None:
+        self._jobs.popleft()
+        if job.ticket is not None:
+            self._ring.end(job.ticket)
+        else:
+            self.report(Spoken(job.utterance.id, 0.0))  # there was nothing to say
+
+    def _hang_up(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            self._farewells.take(session.connection)
+
+    def _leave(self) -> None:
+        session, self._session = self._session, None
+        self._turn_away()
+        if self._jobs or self._ending is None or not self._ending.gently:
+            self._drop("shutdown")
+        self._ring.close()  # after a gentle end the speaker still plays what is in it
+        self._leave_by.hasten(Deadline(GENTLE_SECONDS))  # and sooner where an abort comes meanwhile
+        connection = None if session is None else session.connection
+        self._farewells.part_all(connection, self._lineup.all(), self._leave_by)
+        self._turn_away()
+        self._mailbox.close()
+
+    def _turn_away(self) -> None:
+        """What came too late gets its end all the same."""
+        for letter in self._mailbox.take():
+            if isinstance(letter, Begin):
+                self.report(Cancelled(letter.utterance.id, "shutdown"))

@@ -1,1 +1,0 @@
-"""Who answers: one module for each kind of responder, and the function that makes the one that is configured."""

@@ -1,0 +1,367 @@
+"""Vachana: one JSON request for each passage, answered with binary sound or with JSON messages.
+
+Source: the service's page "TTS WebSocket" (binary chunks, no end mark), and what its SDK 0.8.2 and the integrations
+read today: ``start``, ``audio`` with base64 in ``data.audio``, ``complete``, ``error``. Which of the two a server
+speaks shows in what arrives.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections import deque
+from collections.abc import Mapping
+
+from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Handshake, Message, Text
+from agent.services.protocols.handshake import header, read_target, same_key
+from agent.services.protocols.parsing import clean, decode_base64, excerpt, is_permanent, kind, parse_json, status_of
+
+AUDIO_CONFIG: Mapping[str, int | str] = {
+    "sample_rate": 44100,
+    "num_channels": 1,
+    "sample_width": 2,
+    "encoding": "linear_pcm",
+    "container": "wav",
+}
+"""The example of the service's page, and what holds for every field a request leaves out."""
+
+_CHOICES: Mapping[str, tuple[int | str, ...]] = {
+    "sample_rate": (8000, 16000, 22050, 24000, 44100, 48000),
+    "num_channels": (1, 2),
+    "sample_width": (1, 2),
+    "encoding": ("linear_pcm", "oggopus", "pcm_mulaw", "pcm_alaw"),
+    "container": ("raw", "wav", "mp3", "ogg", "mulaw", "alaw"),
+}
+_SOUND: Mapping[tuple[str, str], tuple[str, str]] = {
+    # (encoding, container): (container, samples) of the decoder
+    ("linear_pcm", "raw"): ("raw", "s16le"),
+    ("linear_pcm", "wav"): ("wav", "s16le"),
+    ("linear_pcm", "mp3"): ("mp3", "s16le"),
+    ("linear_pcm", "ogg"): ("opus", "s16le"),
+    ("linear_pcm", "mulaw"): ("raw", "mulaw"),
+    ("linear_pcm", "alaw"): ("raw", "alaw"),
+    ("oggopus", "raw"): ("opus", "s16le"),
+    ("oggopus", "ogg"): ("opus", "s16le"),
+    ("pcm_mulaw", "raw"): ("raw", "mulaw"),
+    ("pcm_mulaw", "wav"): ("wav", "mulaw"),
+    ("pcm_mulaw", "mulaw"): ("raw", "mulaw"),
+    ("pcm_alaw", "raw"): ("raw", "alaw"),
+    ("pcm_alaw", "wav"): ("wav", "alaw"),
+    ("pcm_alaw", "alaw"): ("raw", "alaw"),
+}
+
+
+def read_audio_config(given: object) -> dict[str, int | str] | str:
+    """The five fields in the order of the page, from a mapping or from an object with such attributes, the missing
+    ones filled in; or what should be there instead, in words. Never raises. Fields it does not know are left out.
+    """
+    if given is None:
+        return dict(AUDIO_CONFIG)
+    if isinstance(given, str | bytes | int | float | list | tuple):
+        return f"audio_config to be an object, not {kind(given)}"
+    found: dict[str, int | str] = {}
+    for name, default in AUDIO_CONFIG.items():
+        value = given.get(name, default) if isinstance(given, Mapping) else getattr(given, name, default)
+        if isinstance(value, bool) or not isinstance(value, int | str) or value not in _CHOICES[name]:
+            shown = excerpt(value) if isinstance(value, str) else excerpt(str(value)[:40])
+            return f"audio_config.{name} to be one of {', '.join(map(str, _CHOICES[name]))}, not {shown}"
+        found[name] = value
+    pair = (str(found["encoding"]), str(found["container"]))
+    if pair not in _SOUND:
+        return f"an audio_config whose container holds its encoding, not {pair[0]} in {pair[1]}"
+    samples = _SOUND[pair][1]
+    if samples == "s16le" and found["sample_width"] != 2:
+        return "audio_config.sample_width to be 2 for samples that are not mu-law or A-law"
+    if samples != "s16le" and found["sample_rate"] != 8000:
+        return f"audio_config.sample_rate to be 8000 for {samples}, not {found['sample_rate']}"
+    return found
+
+
+def encoding_of(audio_config: Mapping[str, int | str]) -> Encoding:
+    """What the bytes of the reply to such a request are."""
+    container, samples = _SOUND[(str(audio_config["encoding"]), str(audio_config["container"]))]
+    return Encoding(container, int(audio_config["sample_rate"]), int(audio_config["num_channels"]), samples)
+
+
+SERVICE = "vachana"
+PATH = "/api/v1/tts"
+SPEED = (0.5, 2.0)
+
+_QUIET_SECONDS = 2.5
+_AT_ONCE_SECONDS = 0.05
+_REQUESTS = 1000
+
+
+class Client:
+    """Speaks to Vachana. Pieces of text are gathered until the passage is complete, then asked for in one request.
+
+    The ``End`` comes with ``complete``; from a server that sends binary sound only, with a clean close or with a quiet
+    period after the last sound. Raises ``ValueError``, one sentence, for a value the service does not know.
+    """
+
+    service = SERVICE
+    silent_seconds: float | None = None
+    one_passage = True
+    """The service's own SDK opens a connection for each request; some servers close after each."""
+
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        voice: str = "Sia",
+        language: str = "IND-IN",
+        model: str = "vachana-voice-v1",
+        speed: float | None = None,
+        audio_config: object = None,
+    ) -> None:
+        config = read_audio_config(audio_config)
+        if isinstance(config, str):
+            raise ValueError(f"vachana wants {config}")
+        if speed is not None and not SPEED[0] <= speed <= SPEED[1]:
+            raise ValueError(f"vachana wants speed to be a number from {SPEED[0]} to {SPEED[1]}, not {speed}")
+        self.encoding: Encoding = encoding_of(config)
+        self.quiet_seconds: float | None = None
+        self._url, self._key = url, api_key
+        self._wish: dict[str, object] = {"voice": voice, "language": language, "model": model, "audio_config": config}
+        if speed is not None:
+            self._wish["speed"] = speed
+        self._pieces: list[str] = []
+        self._asked = 0
+        self._complete = 0
+        self._end_sent = False
+        self._over = False  # the End, or a fatal Failure, has been given
+        self._json = False  # this server speaks JSON: its silence means nothing
+        self._sound = False  # sound has come since the last complete
+
+    def handshake(self) -> Handshake:
+        headers = {"Content-Type": "application/json"}
+        if self._key:
+            headers["X-API-Key-ID"] = self._key
+        return Handshake(self._url, headers)
+
+    def send(self, event: Event) -> list[Message]:
+        messages: list[Message] = []
+        if self._end_sent:
+            return messages
+        if isinstance(event, Text):
+            self._pieces.append(clean(event.text))
+        elif isinstance(event, Flush | End):
+            text = "".join(self._pieces)
+            self._pieces.clear()
+            if text.strip():
+                request = {"text": text, **self._wish}
+                if isinstance(event, Flush) and event.request_id is not None:
+                    request["request_id"] = event.request_id
+                messages.append(_dump(request))
+                self._asked += 1
+            self._end_sent = isinstance(event, End)
+        self._set_quiet()
+        return messages
+
+    def receive(self, message: Message) -> list[Event]:
+        if isinstance(message, bytes):
+            events = self._heard(message, message)
+        else:
+            found = parse_json(message)
+            if isinstance(found, str):
+                return [self._refuse(message, f"binary sound or a JSON object ({found})")]
+            events = self._told(message, found)
+        self._set_quiet()
+        return events
+
+    def quiet(self) -> list[Event]:
+        return [] if self.quiet_seconds is None else self._end()
+
+    def closed(self, code: int, reason: str = "") -> list[Event]:
+        if self._over:
+            return []
+        waiting = self._asked - self._complete
+        if not waiting and not self._pieces:
+            return self._end() if self._asked or self._end_sent else []
+        # Of several requests only JSON tells which are answered; of binary sound a clean close is all the end there is.
+        if code in (1000, 1005) and self._sound and not self._pieces and (waiting == 1 or not self._json):
+            return self._end()
+        self._over = True
+        self.quiet_seconds = None
+        came = f"the close code {code}{' ' + excerpt(reason, self._key) if reason else ''}"
+        return [Failure(SERVICE, came, "all the sound of the request before the connection ends", status=code)]
+
+    def _told(self, message: str, found: dict[str, object]) -> list[Event]:
+        what = found.get("type")
+        if what == "error":
+            if self._over:
+                return []
+            self._over = True
+            status = status_of(found)
+            came = f"the error {excerpt(message, self._key)}"
+            return [Failure(SERVICE, came, "sound", permanent=is_permanent(status), status=status)]
+        if what not in ("start", "audio", "complete"):
+            return [self._refuse(message, "a message of the type start, audio, complete or error")]
+        self._json = True
+        data = found.get("data")
+        place = data if isinstance(data, dict) else found
+        events: list[Event] = []
+        if place.get("audio") is not None:
+            sound = decode_base64(place["audio"])
+            if isinstance(sound, str):
+                events.append(self._refuse(message, f"base64 in data.audio ({sound})"))
+            else:
+                events += self._heard(message, sound)
+        elif what == "audio":
+            events.append(self._refuse(message, "base64 in data.audio"))
+        if what == "complete" and self._complete < self._asked and not self._over:
+            self._complete += 1
+            self._sound = False
+            events.append(Flush())
+            if self._end_sent and self._complete == self._asked:
+                events += self._end()
+        return events
+
+    def _heard(self, message: Message, sound: bytes) -> list[Event]:
+        if not sound:
+            return []
+        if self._over:
+            return [self._refuse(message, "nothing more after the last passage")]
+        self._sound = True
+        return [Audio(sound)]
+
+    def _set_quiet(self) -> None:
+        self.quiet_seconds = None
+        if not self._end_sent or self._over:
+            return
+        if self._complete >= self._asked:
+            # Everything had come before the End was sent, so no message will ever bring it.
+            self.quiet_seconds = _AT_ONCE_SECONDS
+        elif self._sound and not self._json:
+            self.quiet_seconds = _QUIET_SECONDS
+
+    def _end(self) -> list[Event]:
+        self.quiet_seconds = None
+        self._over = True
+        return [End()]
+
+    def _refuse(self, message: Message, expected: str) -> Failure:
+        return Failure(SERVICE, excerpt(message, self._key), expected, fatal=False)
+
+
+class Server:
+    """Speaks as Vachana does: JSON messages, or with ``binary=True`` the bare chunks of its page.
+
+    A request gives a ``Text`` and a ``Flush`` and sets ``encoding``, ``voice``, ``language``, ``model``, ``speed`` and
+    ``audio_config`` for its answer, which is ``send(Audio)``, any number of times, and ``send(Flush)``. One connection
+    takes any number of requests; they are answered in their order. A request that cannot be met gives a ``Failure``,
+    which ``send`` turns into the service's error message.
+    """
+
+    service = SERVICE
+
+    def __init__(self, api_key: str | None = None, *, binary: bool = False) -> None:
+        self._key = api_key
+        self._binary = binary
+        self.audio_config: dict[str, int | str] = dict(AUDIO_CONFIG)
+        self.encoding = encoding_of(self.audio_config)
+        self.voice, self.language, self.model = "", "", ""
+        self.speed = 1.0
+        self._requests: deque[str] = deque()
+        self._count = 0
+        self._chunk: int | None = None  # counts the messages of the request that is being answered
+        self._over = False
+
+    def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
+        target = read_target(path)
+        place = "" if target is None else target[0]
+        if place.rstrip("/") != PATH:
+            return Failure(SERVICE, excerpt(place), f"the path {PATH}", permanent=True, status=404)
+        if self._key and not same_key(header(headers, "X-API-Key-ID"), self._key):
+            expected = "its key in the header X-API-Key-ID"
+            return Failure(SERVICE, "no key or a wrong key", expected, permanent=True, status=401)
+        return None
+
+    def receive(self, message: Message) -> list[Event]:
+        if isinstance(message, bytes):
+            return [self._refuse(message, "a request as a text message")]
+        found = parse_json(message)
+        if isinstance(found, str):
+            return [self._refuse(message, f"a request as a JSON object ({found})")]
+        text = found.get("text")
+        if not isinstance(text, str) or not text:
+            return [self._refuse(message, f"text to be spoken in its field text, not {kind(text) if text else 'none'}")]
+        said: dict[str, str] = {}
+        for name in ("voice", "language", "model", "request_id"):
+            value = found.get(name)
+            if value is not None and not isinstance(value, str):
+                return [self._refuse(message, f"{name} to be text, not {kind(value)}")]
+            said[name] = clean(value or "")[:200]
+        speed = _number(found.get("speed", 1.0))
+        if not SPEED[0] <= speed <= SPEED[1]:
+            return [self._refuse(message, f"speed to be a number from {SPEED[0]} to {SPEED[1]}")]
+        config = read_audio_config(found.get("audio_config"))
+        if isinstance(config, str):
+            return [self._refuse(message, config)]
+        if len(self._requests) >= _REQUESTS:
+            return [Failure(SERVICE, excerpt(message), f"at most {_REQUESTS} requests that wait for their sound")]
+        self.audio_config, self.encoding = config, encoding_of(config)
+        self.voice, self.language, self.model, self.speed = said["voice"], said["language"], said["model"], speed
+        self._count += 1
+        request_id = said["request_id"] or f"req_{self._count:012x}"
+        self._requests.append(request_id)
+        return [Text(clean(text), request_id), Flush(request_id)]
+
+    def send(self, event: Event) -> list[Message]:
+        if isinstance(event, Audio) and event.data:
+            if self._binary:
+                return [event.data]
+            messages = self._start()
+            sound = base64.b64encode(event.data).decode("ascii")
+            data = {"audio": sound, "chunk_index": self._chunk or 0, "is_final": False}
+            self._chunk = (self._chunk or 0) + 1
+            return [*messages, _dump({"type": "audio", "data": data})]
+        if isinstance(event, Flush):
+            messages = [] if self._binary else self._start()
+            if not self._binary:
+                messages.append(_dump({"type": "complete", "request_id": self._request_id(), "data": None}))
+            self._next_request()
+            return messages
+        if isinstance(event, Failure):
+            told: dict[str, object] = {"type": "error", "message": f"{event.came}; expected {event.expected}"}
+            if event.status is not None:
+                told["status_code"] = event.status
+            return [_dump(told)]
+        return []
+
+    def closed(self, code: int, reason: str = "") -> list[Event]:
+        """The client has left; it says no more."""
+        if self._over:
+            return []
+        self._over = True
+        return [End()]
+
+    def _start(self) -> list[Message]:
+        if self._chunk is not None:
+            return []
+        self._chunk = 0
+        return [_dump({"type": "start", "request_id": self._request_id(), "message": "synthesis started"})]
+
+    def _request_id(self) -> str | None:
+        return self._requests[0] if self._requests else None
+
+    def _next_request(self) -> None:
+        self._chunk = None
+        if self._requests:
+            self._requests.popleft()
+
+    def _refuse(self, message: Message, expected: str) -> Failure:
+        return Failure(SERVICE, excerpt(message, self._key), expected, fatal=False)
+
+
+def _number(value: object) -> float:
+    if value is None:
+        return 1.0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    return value if abs(value) < 1e6 else math.nan
+
+
+def _dump(told: Mapping[str, object]) -> str:
+    return json.dumps(told, ensure_ascii=False)

@@ -1,0 +1,45 @@
+"""What a service sends besides its business: messages that make no sense, and lines about itself. Neither floods the
+log."""
+
+from __future__ import annotations
+
+import logging
+
+from agent.services.protocols.codec import Failure
+from agent.system.text import safe
+
+log = logging.getLogger(__name__)
+
+MOST_REFUSED = 100
+"""Messages of a session that may be passed over before it counts as broken."""
+
+MOST_TOLD = 20
+"""Lines that a service may have in the log for one session, about itself."""
+
+
+class Remarks:
+    """Those of one session with ``service``. Owned by the thread that has the session."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._refused = self._told = 0
+
+    def pass_over(self, failure: Failure) -> str | None:
+        """One message that made no sense; why the session is broken, once there have been too many."""
+        self._refused += 1
+        if self._refused == 1:
+            log.warning("%s: passed over %s; expected %s", self._service, failure.came, failure.expected)
+        if self._refused <= MOST_REFUSED:
+            return None
+        return f"{self._refused} of its messages made no sense, the last {failure.came}"
+
+    def tell(self, message: str) -> None:
+        """One line of the service about itself."""
+        self._told += 1
+        if self._told <= MOST_TOLD:
+            log.info("%s says: %s", self._service, safe(message, 200))
+
+    def close(self) -> None:
+        """Sums up what was passed over."""
+        if self._refused > 1:
+            log.warning("%s: %d messages of a session were passed over", self._service, self._refused)

@@ -1,0 +1,1 @@
+"""The whole configuration, composed from the settings of the parts."""

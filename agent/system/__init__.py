@@ -1,0 +1,1 @@
+"""Threads, signals, systemd, logs, paths and files."""

@@ -1,0 +1,128 @@
+"""On a sound server, as on a desktop: what is said is heard, and a server that dies is survived."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.processes import Process, Wired
+from support.pulse import Pulse
+
+from agent.audio.format import SPEECH
+from agent.audio.wav_writer import wav_header
+from agent.server.tts import tone
+
+RATE = 22050
+TEXT = "one two three four five"
+
+
+@pytest.fixture
+def pulse(tmp_path: Path) -> Iterator[Pulse]:
+    server = Pulse(tmp_path / "pulse", RATE)
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
+    folder = tmp_path_factory.mktemp("tones")
+    (folder / "script.txt").write_text("hello\n")
+    recognition = ("--recognition", "script", "--script", str(folder / "script.txt"))
+    with Wired(folder / "server", "--speech", "tone", *recognition) as server:
+        yield server
+
+
+def test_what_say_speaks_is_heard_to_the_sample(pulse: Pulse, tones: Wired, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        # So much that the sound goes on however late a busy machine is with the next of it.
+        "speaker: {device: default, buffer_seconds: 2.0, prebuffer_seconds: 2.0}\n"
+        "control: {socket: none}\nserver: {start: false}\n"
+        f"synthesis: {{services: [neuphonic], neuphonic: {{url: '{tones.ws}/speak/en', api_key: {{env: KEY}}, "
+        f"sampling_rate: {RATE}}}}}\n"
+    )
+    pulse.record()
+    process = Process("say", "--service", "neuphonic", "--config", str(config), TEXT, cwd=tmp_path,
+                      env={**os.environ, **pulse.env, "KEY": "secret"})  # fmt: skip
+    try:
+        assert process.end() == 0, process.errors
+    finally:
+        process.kill()
+    sound = tone.pcm(TEXT, RATE)
+    assert sound.strip(b"\0") in pulse.heard(until=sound.strip(b"\0"))
+    assert process.errors == "", "no chatter"
+
+
+def parts(pulse: Pulse, function: str, **arguments: Any) -> subprocess.Popen[str]:
+    tests = Path(__file__).parents[2]
+    return subprocess.Popen(
+        [sys.executable, "-m", "faults.parts", function, json.dumps(arguments)],
+        env={**os.environ, **pulse.env, "PYTHONPATH": f"{tests.parent}:{tests}"},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def read(process: subprocess.Popen[str], word: str) -> None:
+    assert process.stdout is not None and process.stderr is not None
+    line = process.stdout.readline()
+    assert line == f"{word}\n", line + process.stderr.read()
+
+
+def test_a_server_that_dies_and_comes_back_is_survived_by_both_sides(pulse: Pulse, tmp_path: Path) -> None:
+    said = random.Random(1).randbytes(SPEECH.bytes_of(0.5)).replace(b"\0", b"\1")
+    wav = tmp_path / "said.wav"
+    wav.write_bytes(wav_header(SPEECH, len(said)) + said)
+    process = parts(pulse, "survive", rate=RATE, until=said.hex())
+    try:
+        read(process, "at work")
+        pulse.kill()
+        read(process, "lost")
+        pulse.start()
+        pulse.record()
+        assert process.stdin is not None
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        read(process, "back")
+        for _ in range(20):  # as often as it takes: what comes while nobody has time to listen is lost
+            pulse.say(wav)
+            if process.poll() is not None:
+                break
+        out, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait(10)
+    answer = json.loads(out)
+    assert answer["said"], f"what was said after that has arrived: {answer}"
+    assert answer["back"] < 10.0
+    assert not [line for line in errors.splitlines() if "the card ran dry" not in line], "no chatter"
+    after = array.array("h", bytes.fromhex(answer["sound after"])).tobytes()
+    assert after in pulse.heard(until=after)
+
+
+def test_a_server_that_is_frozen_ends_in_a_restart(pulse: Pulse, tones: Wired, tmp_path: Path) -> None:
+    """Closing a stream to a frozen server hangs for a minute inside its library: only a new process is a cure."""
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"conversation: {{mode: captions}}\ntranscription: {{url: '{tones.ws}/'}}\ncontrol: {{socket: none}}\n"
+        "server: {start: false}\nshutdown_seconds: 3\n"
+    )
+    since = len(tones.wire())
+    process = Process("run", "--config", str(config), cwd=tmp_path, env={**os.environ, **pulse.env})
+    try:
+        tones.await_wire(since=since, direction="in", kind="binary")
+        pulse.freeze()
+        assert process.end() == 70
+    finally:
+        pulse.thaw()
+        process.kill()
+    assert "stuck: microphone" in process.errors and "stop_stream" in process.errors
+    tones.await_wire(since=since, direction="in", event="End")  # eof was sent all the same

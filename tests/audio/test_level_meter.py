@@ -1,0 +1,48 @@
+"""How loud a microphone is, in numbers that a person knows from other meters."""
+
+from __future__ import annotations
+
+import random
+from array import array
+
+import pytest
+
+from agent.audio.level_meter import LOWEST_DECIBELS, Meter, clipped, decibels
+from agent.cli.sound import WIDTH, bar
+
+
+def steady(value: int, count: int = 800) -> bytes:
+    return array("h", [value, -value] * (count // 2)).tobytes()
+
+
+def test_decibels_are_of_full_scale() -> None:
+    assert decibels(32768) == 0.0
+    assert decibels(16384) == pytest.approx(-6.02, abs=0.01)
+    assert decibels(0) == LOWEST_DECIBELS
+
+
+def test_the_peak_is_held_for_a_while_and_the_floor_is_the_noise_between_words() -> None:
+    meter = Meter(0.05)
+    for _ in range(20):
+        meter.feed(steady(33))
+    loud = [meter.feed(steady(16384)) for _ in range(20)][-1]
+    assert loud.level == pytest.approx(-6.0, abs=0.1) and loud.floor == pytest.approx(-60, abs=0.2)
+    after = [meter.feed(steady(33)) for _ in range(10)][-1]
+    assert after.level == pytest.approx(-60, abs=0.2) and after.peak == pytest.approx(-6.0, abs=0.1)
+    later = [meter.feed(steady(33)) for _ in range(40)][-1]
+    assert later.peak == pytest.approx(-60, abs=0.2)
+
+
+def test_samples_at_either_end_of_the_scale_are_clipped() -> None:
+    assert clipped(array("h", [32767, -32768, 32766, -32767, 0]).tobytes()) == 2
+    assert clipped(b"") == 0 and clipped(b"\x01") == 0
+
+
+def test_the_bar_has_always_the_same_width() -> None:
+    made = random.Random(1)
+    meter = Meter(0.05)
+    lengths = set()
+    for _ in range(200):
+        lengths.add(len(bar(meter.feed(steady(made.choice([0, 1, 100, 5000, 32767]))))))
+    assert len(lengths) == 1
+    assert bar(Meter(0.05).feed(steady(0))).startswith("[|" + " " * (WIDTH - 1) + "]")

@@ -1,0 +1,104 @@
+"""WAV files: nothing half-written is left, and a refusal helps."""
+
+import os
+import subprocess
+import sys
+import wave
+from pathlib import Path
+
+import pytest
+from support.wav import read_wav
+
+from agent.audio import wav_writer as wav
+from agent.audio.format import Format
+from agent.audio.wav_writer import WavWriter, wav_header
+from agent.errors import AudioError
+
+MONO = Format(22050)
+SOUND = bytes(range(200)) * 5
+
+
+def test_the_header_is_the_one_the_standard_library_understands(tmp_path: Path) -> None:
+    path = tmp_path / "in.wav"
+    path.write_bytes(wav_header(Format(44100, 2), len(SOUND)) + SOUND)
+    with wave.open(str(path)) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (44100, 2, 2)
+        assert file.readframes(10**6) == SOUND
+    assert len(wav_header(MONO, None)) == wav.HEADER_BYTES
+
+
+def test_a_written_file_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "out.wav"
+    writer = WavWriter(path, Format(16000, 2))
+    writer.write(SOUND)
+    writer.write(SOUND)
+    assert not path.exists()
+    writer.close()
+    writer.close()
+    writer.abandon()
+    assert read_wav(path) == (Format(16000, 2), SOUND * 2)
+    with wave.open(str(path)) as file:
+        assert file.getnframes() == len(SOUND) // 2
+    assert os.listdir(tmp_path) == ["out.wav"]
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_without_sound_is_whole_too(tmp_path: Path) -> None:
+    WavWriter(tmp_path / "out.wav", MONO).close()
+    assert read_wav(tmp_path / "out.wav") == (MONO, b"")
+
+
+def test_an_abandoned_file_leaves_nothing_and_what_was_there_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "out.wav"
+    writer = WavWriter(path, MONO)
+    writer.write(SOUND)
+    writer.abandon()
+    writer.abandon()
+    writer.close()
+    assert os.listdir(tmp_path) == []
+    path.write_bytes(b"before")
+    writer = WavWriter(path, MONO)
+    writer.write(SOUND)
+    writer.abandon()
+    assert os.listdir(tmp_path) == ["out.wav"] and path.read_bytes() == b"before"
+
+
+def test_a_file_that_is_replaced_keeps_its_mode_and_a_link_stays_a_link(tmp_path: Path) -> None:
+    path, link = tmp_path / "out.wav", tmp_path / "link.wav"
+    path.write_bytes(b"")
+    path.chmod(0o600)
+    link.symlink_to(path)
+    WavWriter(link, MONO).close()
+    assert link.is_symlink() and read_wav(path) == (MONO, b"")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_place_where_no_file_can_be_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    for path, why in [
+        (tmp_path / "none" / "out.wav", "No such file or directory"),
+        (tmp_path, "not an ordinary file"),
+        (Path("/dev/null"), "not an ordinary file"),
+        (tmp_path / ("x" * 300), "name too long"),
+    ]:
+        with pytest.raises(AudioError, match=f"cannot be written.*{why}"):
+            WavWriter(path, MONO)
+    assert Path("/dev/null").is_char_device() and os.listdir(tmp_path) == []
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    """The limit on the size of files, in a process of its own, stands for a disk that is full."""
+    code = (
+        "import resource, signal, sys\n"
+        "from agent.audio.format import Format\n"
+        "from agent.audio.wav_writer import WavWriter\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
+        "writer = WavWriter(sys.argv[1], Format(22050))\n"
+        "for _ in range(1000): writer.write(bytes(1000))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "out.wav")], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.stderr.strip().splitlines()[-1].startswith("agent.errors.AudioError")
+    assert "cannot be written (File too large): name a file in a folder with room" in run.stderr
+    assert os.listdir(tmp_path) == []

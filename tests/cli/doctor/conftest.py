@@ -1,0 +1,23 @@
+"""What the tests of the examination share: a configuration from a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent.config.loader import Loaded, load_with_origins
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Callable[[str], Loaded]:
+    """Reads a configuration that is written as text."""
+
+    def read(text: str) -> Loaded:
+        file = tmp_path / "config.yaml"
+        file.write_text(text)
+        file.chmod(0o600)
+        return load_with_origins(file, {})
+
+    return read

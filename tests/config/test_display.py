@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.config.display import describe, entries
+from agent.config.loader import load, load_with_origins
+from agent.config.secrets import Secret
+from agent.settings.model import Config
+
+
+def again(text: str, tmp_path: Path) -> Config:
+    path = tmp_path / "again.yaml"
+    path.write_text(text)
+    path.chmod(0o600)
+    return load(path, {})
+
+
+def test_what_is_shown_can_be_loaded_again_and_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "synthesis:\n  fish: {temperature: 0.123456789012345, sample_rate: 24000}\n"
+        "  neuphonic: {voice: 'no', temperature: null}\n"
+        'responder:\n  fallback: "a \'b\' \\\\ \\" # c: \\U0001F600 \\u202e ä"\n  rules: []\n'
+        "server: {start: false}\ntranscription: {api_key: {env: STT}}\n"
+    )
+    loaded = load_with_origins(path, {})
+    shown = describe(loaded.config, loaded.origins)
+    assert again(shown, tmp_path) == loaded.config
+    assert "\u202e" not in shown
+    assert again(describe(Config(), {}), tmp_path) == Config()
+
+
+@settings(max_examples=150, deadline=None)
+@given(text=st.text(st.characters(codec="utf-8"), max_size=30))
+def test_any_text_is_shown_harmless(text: str) -> None:
+    config = Config()
+    responder = dataclasses.replace(config.responder, fallback=text)
+    shown = describe(dataclasses.replace(config, responder=responder), {})
+    assert all(letter.isprintable() or letter in "\n" for letter in shown)
+    assert sum(line.startswith("  fallback: ") for line in shown.split("\n")) == 1
+
+
+def test_each_line_says_where_its_value_comes_from(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("speaker:\n  volume: 3\n")
+    loaded = load_with_origins(path, {"VOICE_AGENT_SERVER__PORT": "1234"})
+    lines = [line.split("  #") for line in describe(loaded.config, loaded.origins).splitlines() if "  #" in line]
+    where = {parts[0].strip(): parts[1].strip() for parts in lines}
+    assert where["volume: 3"] == f"{path}:2"
+    assert where["port: 1234"] == "VOICE_AGENT_SERVER__PORT"
+    assert where["level: info"] == "default"
+    found = {entry["key"]: entry for entry in entries(loaded.config, loaded.origins)}
+    assert found["speaker.volume"] == {"key": "speaker.volume", "value": 3, "origin": f"{path}:2"}
+    assert found["synthesis.fish.prosody.speed"]["origin"] == "default"
+
+
+def test_a_key_is_shown_as_the_place_where_it_is_looked_for_and_never_itself(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("transcription: {api_key: sk-very-secret}\n")
+    path.chmod(0o600)
+    loaded = load_with_origins(path, {"VOICE_AGENT_SYNTHESIS__FISH__API_KEY": "{env: FISH_KEY}"})
+    shown = describe(loaded.config, loaded.origins)
+    assert "very-secret" not in shown
+    assert "very-secret" not in repr(entries(loaded.config, loaded.origins))
+    assert 'api_key: "***"' in shown
+    assert "api_key: {env: FISH_KEY}" in shown
+    assert "api_key: {credential: neuphonic}" in shown
+    assert "very-secret" not in repr(Secret(value="very-secret"))

@@ -1,0 +1,517 @@
+"""The table of broken configurations: for each its file, its line, what is said of it, and what may have been meant."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.config.errors import Mistakes
+from agent.config.loader import load, load_with_origins
+from agent.errors import ConfigError
+from agent.settings.model import Config
+
+# name, text, line (0: the file as a whole), key, a piece of what is said, what may have been meant
+BROKEN = [
+    ("unknown key", "microphone:\n  devise: none\n", 2, "microphone.devise", "unknown key", "device"),
+    ("unknown section", "\nmicrofone:\n  device: none\n", 2, "microfone", "unknown key", "microphone"),
+    ("key with dashes", "speaker:\n  period-seconds: 0.02\n", 2, "speaker.period-seconds", "unknown", "period_seconds"),
+    ("key in capitals", "Speaker:\n  volume: 3\n", 1, "Speaker", "unknown key", "speaker"),
+    ("key in the wrong section", "microphone:\n  volume: 3\n", 2, "microphone.volume", "unknown key", "speaker.volume"),
+    (
+        "deep unknown key",
+        "synthesis:\n  fish:\n    prosody:\n      sped: 1\n",
+        4,
+        "synthesis.fish.prosody.sped",
+        "unknown key",
+        "speed",
+    ),
+    ("text for a number", "speaker:\n  volume: loud\n", 2, "speaker.volume", "from 0 to 100", None),
+    ("number with a unit", "speaker:\n  volume: 80%\n", 2, "speaker.volume", "has a unit", None),
+    ("number in quotes", 'server:\n  port: "8394"\n', 2, "server.port", "remove the quotes", None),
+    ("fraction for a whole number", "speaker:\n  volume: 80.5\n", 2, "speaker.volume", "has a fraction", None),
+    ("exponent", "server:\n  port: 1e3\n", 2, "server.port", "write 1000", None),
+    ("octal number", "server:\n  port: 0755\n", 2, "server.port", "octal", None),
+    ("underline in a number", "server:\n  port: 8_394\n", 2, "server.port", "underline", None),
+    ("time in base sixty", "conversation:\n  turn_seconds: 1:30\n", 2, "conversation.turn_seconds", "base sixty", None),
+    ("truth value for a number", "speaker:\n  volume: true\n", 2, "speaker.volume", "truth value", None),
+    ("not a number", "speaker:\n  wake_seconds: .nan\n", 2, "speaker.wake_seconds", "from 0 to 5", None),
+    ("too large", "speaker:\n  volume: 101\n", 2, "speaker.volume", "too large", None),
+    ("too small", "microphone:\n  frame_seconds: 0.01\n", 2, "microphone.frame_seconds", "from 0.1 to 1", None),
+    (
+        "not among the choices",
+        "conversation:\n  mode: asistant\n",
+        2,
+        "conversation.mode",
+        "expected one of",
+        "assistant",
+    ),
+    (
+        "rate not among the choices",
+        "synthesis:\n  neuphonic:\n    sampling_rate: 22000\n",
+        3,
+        "synthesis.neuphonic.sampling_rate",
+        "expected one of",
+        "22050",
+    ),
+    ("no for a text", "synthesis:\n  neuphonic:\n    voice: no\n", 3, "synthesis.neuphonic.voice", "quotes", None),
+    ("number for a text", "synthesis:\n  vachana:\n    voice: 12\n", 3, "synthesis.vachana.voice", '"12"', None),
+    ("date for a text", "responder:\n  fallback: 2026-11-21\n", 2, "responder.fallback", "a date", None),
+    ("missing text", "microphone:\n  device:\n", 2, "microphone.device", "missing", None),
+    ("yes for true", "logging:\n  transcripts: yes\n", 2, "logging.transcripts", "write true", "true"),
+    (
+        "off for false",
+        "conversation:\n  listen_while_speaking: off\n",
+        2,
+        "conversation.listen_while_speaking",
+        "write false",
+        "false",
+    ),
+    ("a server that starts on", "server:\n  start: on\n", 2, "server.start", "true or false", "true"),
+    ("a server that starts sometimes", "server:\n  start: autom\n", 2, "server.start", "auto, true, false", "auto"),
+    ("one value for a list", "synthesis:\n  services: fish, local\n", 2, "synthesis.services", "[fish, local]", None),
+    ("empty list", "synthesis:\n  services: []\n", 2, "synthesis.services", "at least 1", None),
+    (
+        "unknown service",
+        "synthesis:\n  services: [local, neufonic]\n",
+        2,
+        "synthesis.services[1]",
+        "not known",
+        "neuphonic",
+    ),
+    ("service twice", "synthesis:\n  services:\n    - local\n    - local\n", 4, "synthesis.services[1]", "once", None),
+    ("section for a value", "speaker:\n  volume:\n    left: 3\n", 3, "speaker.volume", "a section stands here", None),
+    ("value for a section", "speaker: loud\n", 1, "speaker", "expected a section", None),
+    ("list for a section", "speaker:\n  - volume: 3\n", 2, "speaker", "expected a section", None),
+    ("list for the whole", "- speaker\n", 1, "", "expected a section", None),
+    ("same key twice", "speaker:\n  volume: 3\n  volume: 4\n", 3, "speaker.volume", "a second time", None),
+    ("same section twice", "speaker:\n  volume: 3\nlogging: {}\nspeaker: {}\n", 4, "speaker", "a second time", None),
+    ("alias", "speaker:\n  volume: 3\nserver:\n  port: *it\n", 4, "server.port", "alias", None),
+    ("anchor", "speaker: &it\n  volume: 3\n", 1, "speaker", "anchor", None),
+    ("merge key", "speaker:\n  <<: {volume: 3}\n", 2, "speaker", "merge key", None),
+    ("tag", "speaker:\n  volume: !!python/object:os.system 3\n", 2, "speaker.volume", "tag", None),
+    (
+        "a host that no resolver can be asked for",
+        "server:\n  host: a..b\n",
+        2,
+        "server.host",
+        "no address to listen on",
+        "127.0.0.1",
+    ),
+    (
+        "an export from a host that nobody can be asked for",
+        "transcription:\n  export_url: http://a..b/\n",
+        2,
+        "transcription.export_url",
+        "names no host",
+        None,
+    ),
+    ("half a character", 'control:\n  socket: "/run/\\ud800"\n', 2, "control.socket", "half of a character", None),
+    (
+        "half a character of a voice",
+        'synthesis:\n  neuphonic:\n    voice: "\\ud800"\n',
+        3,
+        "synthesis.neuphonic.voice",
+        "half of a character",
+        None,
+    ),
+    ("second document", "speaker:\n  volume: 3\n---\nspeaker: {}\n", 3, "", "second document", None),
+    ("tab", "speaker:\n\tvolume: 3\n", 2, "", "a tab", None),
+    ("missing colon", "speaker:\n  volume 3\n  device: x\n", 3, "", "colon", None),
+    ("sign that begins no value", "speaker:\n  device: @x\n", 2, "", "begins with '@' needs quotes", None),
+    ("dotted key", "synthesis.neuphonic.speed: 1.2\n", 1, "synthesis.neuphonic.speed", "indented below", None),
+    ("hexadecimal number", "server:\n  port: 0x10\n", 2, "server.port", "decimal", None),
+    ("endless number", "server:\n  port: 1000000000000000000000\n", 2, "server.port", "too many digits", None),
+    ("rule that is no section", "responder:\n  rules: [hello]\n", 2, "responder.rules[0]", "expected a section", None),
+    ("open quote", 'speaker:\n  device: "x\n', 3, "", "not closed", None),
+    ("broken indentation", "speaker:\n  volume: 3\n device: x\n", 3, "", "indented", None),
+    ("depth", "speaker: " + "[" * 2000 + "\n", 1, "speaker", "nested deeper", None),
+    ("bytes that are no text", b"speaker:\n  device: \xff\n", 2, "", "not UTF-8", None),
+    ("control character", "speaker:\n  device: a\x07b\n", 2, "", "U+0007", None),
+    ("control character in quotes", 'speaker:\n  device: "a\\x1b[2Jb"\n', 2, "speaker.device", "control", None),
+    ("size", "# " + "x" * 70000 + "\n", 0, "", "64 KiB", None),
+    ("key without a place", "transcription:\n  api_key: {}\n", 2, "transcription.api_key", "{credential: NAME}", None),
+    (
+        "key with two places",
+        "transcription:\n  api_key: {env: A, file: B}\n",
+        2,
+        "transcription.api_key",
+        "{credential: NAME}",
+        None,
+    ),
+    (
+        "key in an unknown place",
+        "transcription:\n  api_key: {credentials: A}\n",
+        2,
+        "transcription.api_key",
+        "{credential: NAME}",
+        "credential",
+    ),
+    (
+        "credential with a path",
+        "transcription:\n  api_key: {credential: ../x}\n",
+        2,
+        "transcription.api_key",
+        "no path",
+        None,
+    ),
+    (
+        "key file that is not there",
+        "transcription:\n  api_key: {file: /nowhere/key}\n",
+        2,
+        "transcription.api_key",
+        "does not exist",
+        None,
+    ),
+    ("address of another kind", "transcription:\n  url: http://127.0.0.1/\n", 2, "transcription.url", "wss://", None),
+    (
+        "address without encryption",
+        "transcription:\n  url: ws://stt.example.com/\n",
+        2,
+        "transcription.url",
+        "allow_plaintext",
+        None,
+    ),
+    (
+        "address with a key",
+        "synthesis:\n  neuphonic:\n    url: wss://h/speak/en?api_key=k\n",
+        3,
+        "synthesis.neuphonic.url",
+        "under api_key",
+        None,
+    ),
+    (
+        "address with a password",
+        "synthesis:\n  fish:\n    url: wss://me:pw@h/\n",
+        3,
+        "synthesis.fish.url",
+        "password",
+        None,
+    ),
+    (
+        "recording that is not there",
+        "microphone:\n  device: file:/nowhere/a.wav\n",
+        2,
+        "microphone.device",
+        "does not exist",
+        None,
+    ),
+    ("nowhere to record", "speaker:\n  device: file:/nowhere/a.wav\n", 2, "speaker.device", "no directory", None),
+    (
+        "rate that Fish Audio refuses",
+        "synthesis:\n  fish:\n    sample_rate: 22050\n",
+        3,
+        "synthesis.fish.sample_rate",
+        "expected one of",
+        "24000",
+    ),
+    (
+        "rate that Neuphonic refuses",
+        "synthesis:\n  neuphonic:\n    sampling_rate: 40000\n",
+        3,
+        "synthesis.neuphonic.sampling_rate",
+        "expected one of",
+        "44100",
+    ),
+    (
+        "rate below the middle",
+        "synthesis:\n  neuphonic:\n    sampling_rate: 12001\n",
+        3,
+        "synthesis.neuphonic.sampling_rate",
+        "expected one of",
+        "16000",
+    ),
+    (
+        "format that nobody here decodes",
+        "synthesis:\n  playai:\n    output_format: flac\n",
+        3,
+        "synthesis.playai.output_format",
+        "expected one of mp3, wav, raw, pcm, mulaw, ogg",
+        None,
+    ),
+    (
+        "rate that Opus refuses",
+        "synthesis:\n  fish:\n    format: opus\n    sample_rate: 44100\n",
+        4,
+        "synthesis.fish.sample_rate",
+        "48000",
+        None,
+    ),
+    (
+        "container that Vachana refuses",
+        "synthesis:\n  vachana:\n    audio_config:\n      container: ogg\n",
+        4,
+        "synthesis.vachana.audio_config.container",
+        "does not come in",
+        None,
+    ),
+    (
+        "mulaw at a high rate",
+        "synthesis:\n  playai:\n    output_format: mulaw\n",
+        3,
+        "synthesis.playai.sample_rate",
+        "8000",
+        "8000",
+    ),
+    (
+        "voice sample that is not there",
+        "synthesis:\n  fish:\n    references:\n      - audio: /nowhere/a.wav\n        text: hi\n",
+        4,
+        "synthesis.fish.references[0].audio",
+        "does not exist",
+        None,
+    ),
+    (
+        "header that ends early",
+        'synthesis:\n  playai:\n    user_id: "a\\nb"\n',
+        3,
+        "synthesis.playai.user_id",
+        "header",
+        None,
+    ),
+    ("webhook without address", "responder:\n  kind: webhook\n", 2, "responder.webhook.url", "empty", None),
+    ("command without program", "responder:\n  kind: command\n", 2, "responder.command.argv", "PROGRAM", None),
+    (
+        "command that is not there",
+        "responder:\n  kind: command\n  command:\n    argv: [nowhere-to-be-found]\n",
+        4,
+        "responder.command.argv",
+        "no program",
+        None,
+    ),
+    (
+        "pattern that is none",
+        "responder:\n  rules:\n    - pattern: '(a'\n      reply: b\n",
+        3,
+        "responder.rules[0].pattern",
+        "no regular expression",
+        None,
+    ),
+    (
+        "reply that cannot be filled in",
+        "responder:\n  rules:\n    - pattern: a\n      reply: 'It is {tiem}'\n",
+        4,
+        "responder.rules[0].reply",
+        "{tiem}",
+        "time",
+    ),
+    (
+        "buffer below a period",
+        "speaker:\n  period_seconds: 0.2\n  buffer_seconds: 0.1\n",
+        3,
+        "speaker.buffer_seconds",
+        "less than one period",
+        None,
+    ),
+    (
+        "pause as long as a turn",
+        "conversation:\n  turn_seconds: 2\n  silence_seconds: 3\n",
+        3,
+        "conversation.silence_seconds",
+        "no shorter",
+        None,
+    ),
+    ("socket without a full path", "control:\n  socket: ./x\n", 2, "control.socket", "begins with /", None),
+    ("vosk without a model", "server:\n  recognition: vosk\n", 2, "server.model_path", "directory", None),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "piece", "meant"), [pytest.param(*row[1:], id=row[0]) for row in BROKEN]
+)
+def test_a_mistake_is_told_with_its_file_its_line_and_what_was_expected(
+    tmp_path: Path, text: str | bytes, line: int, key: str, piece: str, meant: str | None
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    path.chmod(0o644)
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert isinstance(caught.value, Mistakes)
+    assert caught.value.exit_code == 78
+    place = f"{path}:{line}" if line else str(path)
+    told = [str(mistake) for mistake in caught.value.mistakes]
+    assert len(told) == 1, told
+    assert told[0].startswith(f"{place}: {key}: " if key else f"{place}: "), told
+    assert piece in told[0], told
+    assert caught.value.mistakes[0].nearest == meant, told
+    assert meant is None or f'(did you mean "{meant}"?)' in told[0]
+    assert str(caught.value) == told[0]
+
+
+def test_forty_broken_configurations_are_in_the_table() -> None:
+    assert len(BROKEN) >= 40
+
+
+def test_every_broken_configuration_ends_the_command_with_78_and_no_traceback(tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom agent.cli.config import check, show\n"
+        "for path in sys.argv[1:]:\n"
+        "    print(path, check(path, {}), show(path, {}))\n"
+    )
+    paths = []
+    for index, (_, text, *_) in enumerate(BROKEN):
+        path = tmp_path / f"{index}.yaml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.chmod(0o644)
+        paths.append(str(path))
+    done = subprocess.run([sys.executable, "-c", program, *paths], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{path} 78 78" for path in paths]
+    assert "Traceback" not in done.stderr
+    assert all(f"{path}:" in done.stderr for path in paths)
+
+
+def test_every_mistake_is_told_at_once_in_the_order_of_the_lines(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("responder: {kind: nobody}\nspeaker:\n  volume: 1000\n  devise: x\n  volume: 3\n")
+    with pytest.raises(Mistakes) as caught:
+        load(path, {"VOICE_AGENT_SERVER__PORT": "many"})
+    where = [mistake.where for mistake in caught.value.mistakes]
+    assert where == [f"{path}:1", f"{path}:3", f"{path}:4", f"{path}:5", "VOICE_AGENT_SERVER__PORT"]
+    assert len(str(caught.value).splitlines()) == 5
+
+
+def test_a_mistyped_key_is_not_told_a_second_time_as_missing(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("responder:\n  kind: webhook\n  webhook: {ulr: https://h/}\n")
+    with pytest.raises(Mistakes) as caught:
+        load(path, {})
+    assert [mistake.key for mistake in caught.value.mistakes] == ["responder.webhook.ulr"]
+
+
+def test_nothing_given_is_the_defaults(tmp_path: Path) -> None:
+    empty = tmp_path / "config.yaml"
+    for text in ("", "# nothing\n", "---\n", "speaker:\n", "\ufeffspeaker: {}\n"):
+        empty.write_text(text)
+        assert load(empty, {}) == Config()
+    assert load(None, {}) == Config()
+
+
+def test_without_a_path_the_systems_file_is_read_where_there_is_one(no_configuration_of_this_machine: Path) -> None:
+    path = no_configuration_of_this_machine
+    path.parent.mkdir()
+    path.write_text("speaker: {volume: 3}\n")
+    assert load_with_origins(None, {}).path == path
+    assert load(None, {}).speaker.volume == 3
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda path: None, id="missing"),
+        pytest.param(lambda path: path.mkdir(), id="a directory"),
+        pytest.param(lambda path: os.mkfifo(path), id="a pipe that nobody writes to"),
+        pytest.param(lambda path: path.symlink_to(path), id="a link to itself"),
+    ],
+)
+def test_what_is_no_file_is_one_clear_sentence(tmp_path: Path, make: object) -> None:
+    path = tmp_path / "config.yaml"
+    make(path)  # type: ignore[operator]
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert str(caught.value).startswith(f"{path}: ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("speaker: {volume: 3}\n")
+    path.chmod(0o666)
+    with pytest.raises(ConfigError, match="everybody may write"):
+        load(path, {})
+    path.chmod(0o644)
+    assert load(path, {}).speaker.volume == 3
+
+
+def test_a_key_itself_may_stand_only_in_a_file_that_nobody_else_may_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("transcription:\n  api_key: sk-very-secret\n")
+    path.chmod(0o640)
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert f"{path}:2: transcription.api_key: " in str(caught.value)
+    assert "very-secret" not in str(caught.value)
+    path.chmod(0o600)
+    config = load(path, {})
+    assert config.transcription.api_key.reveal() == "sk-very-secret"
+    assert "very-secret" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "api_key: [sk-very-secret]",
+        "api_key: {sk-very-secret: credential}",
+        "api_key: {credential: sk-very-secret/x}",
+        "api_key: {env: sk-very-secret}",
+        "api_key: *sk-very-secret",
+        "api_key: &sk-very-secret x",
+        "api_key: sk-very-secret #x",
+        "api_key: !sk-very-secret x",
+        'api_key: "sk-very-secret',
+        'api_key: "sk-very-secret\\n"',
+    ],
+)
+def test_no_mistake_ever_quotes_what_stands_in_the_place_of_a_key(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"transcription:\n  {text}\n")
+    path.chmod(0o644)
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert "very-secret" not in str(caught.value)
+
+
+def test_a_comment_right_behind_a_key_is_refused_since_the_key_may_be_cut(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("transcription:\n  api_key: abc #def\n")
+    path.chmod(0o600)
+    with pytest.raises(ConfigError, match="quotes"):
+        load(path, {})
+    path.write_text('transcription:\n  api_key: "abc #def"  # mine\n')
+    assert load(path, {}).transcription.api_key.reveal() == "abc #def"
+
+
+def test_a_mistake_cannot_paint_on_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text('"\\e]0;x\\a\\u202e": 1\nspeaker:\n  volume: "\\e[2J"\n')
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+    assert "\x1b" not in str(caught.value)
+    assert "\u202e" not in str(caught.value)
+    assert "\\x1b]0;x\\x07\\u202e" in str(caught.value)
+
+
+def test_each_value_is_traced_to_its_line_or_its_variable(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    speech = "synthesis:\n  services: [fish, local]\n  fish:\n    prosody: {speed: 1.5}\n"
+    path.write_text(f"speaker:\n  volume: 3\n{speech}")
+    loaded = load_with_origins(path, {"VOICE_AGENT_SPEAKER__DEVICE": "none", "VOICE_AGENT_SPEAKER__VOLUME": "7"})
+    assert loaded.path == path
+    assert loaded.config.speaker.volume == 7
+    assert loaded.config.synthesis.services == ("fish", "local")
+    assert loaded.config.synthesis.fish.prosody.speed == 1.5
+    assert loaded.origins["speaker.volume"] == "VOICE_AGENT_SPEAKER__VOLUME"
+    assert loaded.origins["speaker.device"] == "VOICE_AGENT_SPEAKER__DEVICE"
+    assert loaded.origins["synthesis.services"] == f"{path}:4"
+    assert loaded.origins["synthesis.fish.prosody.speed"] == f"{path}:6"
+    assert "microphone.device" not in loaded.origins
+
+
+def test_what_travels_without_encryption_by_permission_is_warned_about(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("transcription:\n  url: ws://stt.example.com/\n  allow_plaintext: true\n")
+    warned = load_with_origins(path, {}).warnings
+    assert [line.split(": ")[:2] for line in warned] == [[f"{path}:2", "transcription.url"]]
+
+
+def test_a_merge_key_bomb_costs_nothing(tmp_path: Path) -> None:
+    # Each level of this doubles what PyYAML's own loader holds: 772 bytes cost it seconds and a hundred megabytes.
+    path = tmp_path / "config.yaml"
+    levels = "".join(f"a{level}: &a{level}\n  <<: [*a{level - 1}, *a{level - 1}]\n" for level in range(1, 30))
+    path.write_text(f"a0: &a0 {{b: c}}\n{levels}")
+    with pytest.raises(ConfigError, match="merge key"):
+        load(path, {})

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.config.validator import Checker, build
+from agent.config.yaml_tree import Mapping, Scalar, Sequence, read_tree
+from agent.settings.model import Config
+
+
+def test_each_value_knows_its_line() -> None:
+    tree, mistakes = read_tree("a: 1\nb:\n  - x\n  - {c: 'd'}\n", "f")
+    assert mistakes == []
+    assert isinstance(tree, Mapping)
+    assert tree.entries["a"] == ("f:1", Scalar("f:1", "1", "int", True))
+    items = tree.entries["b"][1]
+    assert isinstance(items, Sequence)
+    assert items.items[0] == Scalar("f:3", "x", "str", True)
+    assert isinstance(items.items[1], Mapping)
+    assert items.items[1].entries["c"] == ("f:4", Scalar("f:4", "d", "str", False))
+
+
+@pytest.mark.parametrize("text", ["[" * 60000, "{" * 60000, "- " * 30000, "a: {b: " * 9000, "'" * 64999, "? " * 30000])
+def test_a_hostile_text_costs_little(text: str) -> None:
+    began = time.thread_time()  # of this thread, however much others have to do
+    tree, mistakes = read_tree(text, "f")
+    assert time.thread_time() - began < 5
+    assert mistakes
+    assert tree is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{[a]: b}",
+        "? {a: b}\n: c\n",
+        "? a\n",
+        "a: *a\n",
+        "&a a: b",
+        "!!str a: b",
+        "<<: 3",
+        "<<: *x",
+        "%YAML 9.9\n---\na: b",
+    ],
+)
+def test_what_is_exotic_is_refused_or_harmless(text: str) -> None:
+    tree, mistakes = read_tree(text, "f")
+    checker = Checker(Config, None)
+    checker.section(Config, tree, "")
+    assert mistakes or checker.mistakes
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.one_of(st.binary(max_size=200), st.text(alphabet="abc:-[]{}&*!|>'\"%@`#, \n\t?~<0", max_size=80)))
+def test_no_text_raises(text: bytes | str) -> None:
+    tree, mistakes = read_tree(text, "f")
+    checker = Checker(Config, "it may not")
+    built = build(Config, checker.section(Config, tree, ""))
+    assert isinstance(built, Config)
+    for mistake in [*mistakes, *checker.mistakes]:
+        assert "\n" not in str(mistake)
+        assert str(mistake).startswith("f")
+        assert len(str(mistake)) < 700

@@ -1,0 +1,184 @@
+"""SIGHUP on a whole daemon, as systemd sees it; and what a reload does to the parts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.scripted import Peer, Script, Scripted, polite, refuses
+
+from agent.daemon.reload import in_force
+from agent.settings.model import Config
+
+PATIENCE_SECONDS = 60.0
+QUIET = "microphone: {device: none}\nspeaker: {device: none}\nconversation: {mode: announce}\n"
+
+
+class Running:
+    """A daemon in a process of its own, and what it says to systemd and into its log."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.bind(str(folder / "notify"))
+        self.notify.settimeout(PATIENCE_SECONDS)
+        self._log = (folder / "log").open("w")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def write(self, text: str) -> None:
+        new = self.folder / "config.new"
+        new.write_text(text)
+        new.chmod(0o600)
+        os.replace(new, self.folder / "config.yaml")
+
+    def start(self, text: str) -> str:
+        self.write(text)
+        environ = {**os.environ, "NOTIFY_SOCKET": str(self.folder / "notify"),
+                   "VOICE_AGENT_CONTROL__SOCKET": str(self.folder / "control"),
+                   "STATE_DIRECTORY": str(self.folder / "state")}  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "agent", "run", "--config", str(self.folder / "config.yaml")],
+            cwd=Path(__file__).parents[2],
+            env=environ,
+            stderr=self._log,
+        )
+        return self.until(lambda words: "READY=1" in words)
+
+    def reload(self, text: str) -> str:
+        """What it says from the beginning of the reload to its end."""
+        assert self.process is not None
+        self.write(text)
+        self.process.send_signal(signal.SIGHUP)
+        assert "MONOTONIC_USEC=" in self.until(lambda words: words.startswith("RELOADING=1"))
+        return self.until(lambda words: "READY=1" in words)
+
+    def until(self, met: Callable[[str], bool]) -> str:
+        while True:
+            words = self.notify.recv(4096).decode()
+            if met(words):
+                return words
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        self.until(lambda words: "STOPPING=1" in words)
+        return self.process.wait(PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(PATIENCE_SECONDS)
+        self.notify.close()
+        self._log.close()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Running]:
+    made = Running(tmp_path)
+    yield made
+    made.close()
+
+
+def speaking(server: Scripted, key: str, *more: str) -> str:
+    service = f'{{url: "ws://127.0.0.1:{server.port}/", api_key: {key}}}'
+    return "\n".join([f"{QUIET}synthesis:\n  services: [neuphonic]\n  neuphonic: {service}", *more, ""])
+
+
+def test_a_good_file_changes_keys_and_settings_in_place_and_names_what_waits(daemon: Running) -> None:
+    asked = threading.Semaphore(0)  # once a request has been read whole
+
+    def told(answer: Script) -> Script:
+        def script(peer: Peer) -> None:
+            peer.read_request()
+            asked.release()
+            answer(peer)
+
+        return script
+
+    with Scripted(told(refuses("401 Unauthorized")), told(polite)) as server:
+        daemon.start(speaking(server, "old-key-0123"))
+        assert "neuphonic refused the key" in daemon.until(lambda words: "refused" in words)
+        words = daemon.reload(speaking(server, "new-key-4567", "logging: {level: debug}", "server: {port: 8399}"))
+        assert words == "READY=1\nSTATUS=ready to speak"
+        assert asked.acquire(timeout=PATIENCE_SECONDS)
+        assert asked.acquire(timeout=PATIENCE_SECONDS)  # at once, although a refusal waits for a minute
+        assert daemon.stop() == 0
+    assert server.peers[0].header("x-api-key") == "old-key-0123"
+    assert server.peers[1].header("x-api-key") == "new-key-4567"
+    assert "read again: " in daemon.log() and "synthesis.neuphonic.api_key" in daemon.log()
+    assert "changed only by a restart: server.port" in daemon.log()
+    assert "key-4567" not in daemon.log() and "key-0123" not in daemon.log()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("speakr: {volume: 3}\nlogging: {level: loud}\n", "speakr"),
+        ("synthesis: {services: [neuph", "not YAML"),  # half-written
+        ("synthesis: {services: [fish]}\n", "no key"),
+        ("responder: {kind: webhook}\n", "responder.webhook.url"),
+    ],
+)
+def test_a_bad_file_changes_nothing_and_every_mistake_is_told(daemon: Running, text: str, why: str) -> None:
+    with Scripted(polite) as server:
+        daemon.start(speaking(server, "old-key-0123"))
+        told = daemon.reload(QUIET + text)
+        assert told.startswith("READY=1\nSTATUS=the new configuration is not used: ") and why in told
+        if "loud" in text:
+            assert "2 mistakes, first " in told
+            assert '"loud" is not known here' in daemon.log()
+        good = daemon.reload(speaking(server, "old-key-0123"))
+        assert "is not used" not in good
+        assert daemon.stop() == 0
+
+
+def test_who_is_replaced_is_told_that_nothing_more_comes(daemon: Running) -> None:
+    said: list[list[tuple[int, bytes]]] = []
+    listens = threading.Event()
+
+    def listener(peer: Peer) -> None:
+        peer.accept()
+        listens.set()
+        said.append(peer.read_all())
+
+    with Scripted(listener) as old, Scripted(polite) as new:
+        daemon.start(speaking(old, "old-key-0123"))
+        assert listens.wait(PATIENCE_SECONDS)
+        daemon.reload(speaking(new, "old-key-0123"))
+        assert new.arrived.acquire(timeout=PATIENCE_SECONDS)
+        old.join()
+        assert daemon.stop() == 0
+    assert [json.loads(data)["text"] for opcode, data in said[0] if opcode == 1] == ["<STOP>"]
+
+
+def test_what_waits_for_a_restart_keeps_its_old_value() -> None:
+    from agent.config.fields import changes
+    from agent.config.loader import load
+
+    old = load(None, {})
+    new = load(None, {"VOICE_AGENT_SERVER__PORT": "1234", "VOICE_AGENT_SPEAKER__VOLUME": "7",
+                      "VOICE_AGENT_SPEAKER__DEVICE": "none", "VOICE_AGENT_RESPONDER__KIND": "echo",
+                      "VOICE_AGENT_CONVERSATION__SILENCE_SECONDS": "1.5"})  # fmt: skip
+    force = in_force(old, new)
+    assert set(changes(old, force)) == {"speaker.volume", "responder.kind", "conversation.silence_seconds"}
+    assert set(changes(force, new)) == {"server.port", "speaker.device"}  # named again by the next reload
+
+
+def test_captions_go_on_with_the_service_they_began_with() -> None:
+    from agent.config.loader import load
+
+    old: Config = load(None, {"VOICE_AGENT_CONVERSATION__MODE": "captions"})
+    new = load(None, {"VOICE_AGENT_CONVERSATION__MODE": "captions",
+                      "VOICE_AGENT_TRANSCRIPTION__URL": "ws://127.0.0.1:99/"})  # fmt: skip
+    assert in_force(old, new).transcription == old.transcription

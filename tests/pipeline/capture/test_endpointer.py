@@ -1,0 +1,83 @@
+"""Where speech begins and ends."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.pipeline.capture.endpointer import Began, Everything, Mark, Over, Said, Turns
+
+SPEECH, SILENCE = b"\x01" * 3200, b"\x00" * 3200  # a tenth of a second each
+
+
+def turns(**changes: float) -> Turns:
+    wishes = {"silence_seconds": 0.3, "turn_seconds": 2.0, "pre_roll_seconds": 0.2, "onset_seconds": 0.1} | changes
+    return Turns(lambda frame: frame[0] == 1, **wishes)
+
+
+def hear(ears: Turns, pattern: str) -> list[Mark]:
+    return [mark for letter in pattern for mark in ears.hear(SPEECH if letter == "x" else SILENCE)]
+
+
+def sketch(marks: list[Mark]) -> str:
+    return "".join(
+        "(" if isinstance(mark, Began) else ")" if isinstance(mark, Over) else "x" if mark.frame == SPEECH else "."
+        for mark in marks
+    )
+
+
+def test_a_turn_takes_what_came_before_it_with_it_and_ends_after_silence() -> None:
+    assert sketch(hear(turns(), ".....xxx.xx......")) == "(..xxx.xx...)"
+
+
+def test_a_pause_within_a_turn_does_not_end_it() -> None:
+    assert sketch(hear(turns(), "xx..xx..xx...")) == "(xx..xx..xx...)"
+
+
+def test_a_click_that_is_shorter_than_the_onset_begins_nothing() -> None:
+    assert sketch(hear(turns(onset_seconds=0.2), "..x...x..")) == ""
+    assert sketch(hear(turns(onset_seconds=0.2), "....xx...")) == "(..xx...)"
+
+
+def test_a_turn_that_does_not_end_is_ended() -> None:
+    assert sketch(hear(turns(turn_seconds=0.5), "xxxxxxxx")).startswith("(xxxxx)(")
+
+
+def test_how_long_ago_the_speech_ended_is_told() -> None:
+    [over] = [mark for mark in hear(turns(), "xx...") if isinstance(mark, Over)]
+    assert abs(over.ago_seconds - 0.3) < 1e-6
+
+
+def test_forgetting_ends_the_turn_at_hand_and_the_pre_roll() -> None:
+    ears = turns()
+    hear(ears, "..xx")
+    assert sketch(ears.forget()) == ")"
+    assert ears.forget() == []
+    assert sketch(hear(ears, "x...")) == "(x...)"
+
+
+def test_listening_without_end_sends_everything() -> None:
+    ears = Everything()
+    marks = [mark for _ in range(3) for mark in ears.hear(SILENCE)]
+    assert sketch(marks) == "(..." and ears.forget() == []
+
+
+@given(st.text("x.", max_size=80))
+def test_marks_are_always_well_formed_and_the_frames_keep_their_order(pattern: str) -> None:
+    ears = turns()
+    marks: list[Mark] = []
+    frames = []
+    for number, letter in enumerate(pattern):
+        frame = (b"\x01" if letter == "x" else b"\x00") + number.to_bytes(2, "big") + bytes(3197)
+        frames.append(frame)
+        marks += ears.hear(frame)
+    inside = False
+    for mark in marks:
+        if isinstance(mark, Said):
+            assert inside
+        else:
+            assert inside is isinstance(mark, Over)
+            inside = isinstance(mark, Began)
+    said = [mark.frame for mark in marks if isinstance(mark, Said)]
+    assert said == sorted(said, key=lambda frame: frame[1:3])
+    assert len(said) == len(set(said))

@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agent.config.secrets import Secret
+from agent.errors import ServiceError
+from agent.pipeline.responders.openai import OpenAI
+from agent.settings import model
+
+Hear = Callable[..., list[str]]
+KEY = "sk-0123456789"
+
+
+def chat(url: str, seconds: float = 20.0, key: str | None = KEY, **more: Any) -> OpenAI:
+    return OpenAI(model.OpenAI(base_url=f"{url}/v1", api_key=Secret(value=key), **more), seconds)
+
+
+def event(content: str | None = None, finish: str | None = None) -> bytes:
+    delta = {} if content is None else {"content": content}
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return b"data: " + json.dumps({"object": "chat.completion.chunk", "choices": [choice]}).encode() + b"\n\n"
+
+
+def says(*contents: str) -> Callable[[Any], None]:
+    def script(handler: Any) -> None:
+        handler.begin("text/event-stream; charset=utf-8")
+        for content in contents:
+            handler.chunk(event(content))
+        handler.chunk(event(finish="stop"))
+        handler.chunk(b"data: [DONE]\n\n")
+        handler.chunk(b"")
+
+    return script
+
+
+def test_the_request_is_that_of_chat_completions(service: Any, hear: Hear) -> None:
+    service.script = says("Hi.")
+    assert hear(chat(service.url, system="Be brief.", model="m", max_tokens=50), "What's up?") == ["Hi."]
+    path, headers, body = service.requests[0]
+    assert path == "/v1/chat/completions"
+    assert headers["authorization"] == f"Bearer {KEY}"
+    assert headers["content-type"] == "application/json"
+    assert json.loads(body) == {
+        "model": "m",
+        "stream": True,
+        "max_tokens": 50,
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What's up?"}],
+    }
+
+
+def test_without_a_key_none_is_sent(service: Any, hear: Hear, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    service.script = says("Hi.")
+    assert hear(chat(service.url, key=None)) == ["Hi."]
+    assert "authorization" not in service.requests[0][1]
+
+
+def test_a_sentence_goes_on_while_the_rest_is_still_being_written(service: Any) -> None:
+    written = threading.Event()
+
+    def script(handler: Any) -> None:
+        handler.begin("text/event-stream")
+        handler.chunk(event("One is"))
+        handler.chunk(event(" whole. Two"))
+        written.wait(20)
+        handler.chunk(event(" as well."))
+        handler.chunk(b"data: [DONE]\n\n")
+        handler.chunk(b"")
+
+    service.script = script
+    answer = chat(service.url).answer("x", 1)
+    assert next(piece for piece in answer if piece) == "One is whole."
+    written.set()
+    assert [piece for piece in answer if piece] == ["Two as well."]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_an_event_may_be_cut_anywhere_also_inside_a_character(size: int, service: Any, hear: Hear) -> None:
+    whole = b": comment\r\n\r\nevent: message\r\n" + event("Größe 你好. ").replace(b"\n", b"\r\n") + event("Yes.")
+    whole += b'data:{"choices":[],"usage":{"total_tokens":3}}\n\ndata: [DONE]\n\n'
+    whole = whole.replace(json.dumps("Größe 你好. ").encode(), '"Größe 你好. "'.encode())
+
+    def script(handler: Any) -> None:
+        handler.begin("text/event-stream")
+        for start in range(0, len(whole), size):
+            handler.chunk(whole[start : start + size])
+        handler.chunk(b"")
+
+    service.script = script
+    assert hear(chat(service.url)) == ["Größe 你好.", "Yes."]
+
+
+def test_the_last_turns_are_remembered_and_no_more(service: Any, hear: Hear) -> None:
+    responder = chat(service.url, history_turns=2, system="")
+    for number in range(4):
+        service.script = says(f"answer {number}")
+        hear(responder, f"question {number}")
+    messages = json.loads(service.requests[-1][2])["messages"]
+    assert [message["content"] for message in messages] == [
+        "question 1", "answer 1", "question 2", "answer 2", "question 3",
+    ]  # fmt: skip
+    responder.close()
+    hear(responder, "new")
+    assert len(json.loads(service.requests[-1][2])["messages"]) == 1
+
+
+def test_a_turn_that_failed_is_forgotten_and_one_that_was_broken_off_is_not(service: Any, hear: Hear) -> None:
+    responder = chat(service.url, system="")
+    service.script = lambda handler: handler.reply(500)
+    with pytest.raises(ServiceError):
+        hear(responder, "lost")
+
+    def script(handler: Any) -> None:
+        handler.begin("text/event-stream")
+        handler.chunk(event("The beginning. And"))
+        handler.hold()
+
+    service.script = script
+    answer = responder.answer("broken off", 2)
+    assert next(piece for piece in answer if piece) == "The beginning."
+    answer.close()
+    service.script = says("ok")
+    hear(responder, "now")
+    assert [message["content"] for message in json.loads(service.requests[-1][2])["messages"]] == [
+        "broken off", "The beginning. And", "now",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("phase", ["before the head", "within the body"])
+def test_closing_the_answer_hangs_up_at_once(phase: str, service: Any) -> None:
+    heard = threading.Event()
+    hung_up = threading.Event()
+
+    def script(handler: Any) -> None:
+        if phase == "within the body":
+            handler.begin("text/event-stream")
+            handler.chunk(event("Well"))
+        heard.set()
+        if handler.hold():
+            hung_up.set()
+
+    service.script = script
+    answer = chat(service.url, 100.0).answer("x", 1)  # its own end is far off
+    for _ in answer:
+        if heard.is_set():
+            break
+    answer.close()
+    assert hung_up.wait(20)
+
+
+def test_an_answer_in_one_json_object_is_understood(service: Any, hear: Hear) -> None:
+    body = json.dumps({"choices": [{"message": {"role": "assistant", "content": "One. Two."}}]}).encode()
+    service.script = lambda handler: handler.reply(200, "application/json", body)
+    assert hear(chat(service.url)) == ["One.", "Two."]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "permanent"),
+    [
+        (401, r"the key is refused \(401\)", True),
+        (403, r"the key is refused \(403\)", True),
+        (404, r"no such model \(404\): '.*model'", True),
+        (429, r"too many requests.*\(429\): wait 7 s", False),
+        (400, r"refuses what was asked \(400\)", False),
+        (500, r"internal failure \(500\)", False),
+        (503, r"internal failure \(503\)", False),
+    ],
+)
+def test_a_refusal_is_a_sentence_that_never_shows_the_key(
+    status: int, message: str, permanent: bool, service: Any, hear: Hear
+) -> None:
+    body = f"\x1b[31mkey {KEY}, model".encode()
+    service.script = lambda handler: handler.reply(status, "application/json", body, Retry_After="7")
+    with pytest.raises(ServiceError, match=message) as caught:
+        hear(chat(service.url))
+    assert KEY not in str(caught.value) and "\x1b" not in str(caught.value)
+    assert (caught.value.permanent, caught.value.status) == (permanent, status)
+    assert caught.value.retry_after_seconds == (7.0 if status in (429, 500, 503) else None)
+
+
+def test_a_redirect_is_not_followed(service: Any, hear: Hear) -> None:
+    service.script = lambda handler: handler.reply(302, Location=f"{service.url}/elsewhere?token={KEY}")
+    with pytest.raises(ServiceError, match=r"sends us elsewhere \(302\)") as caught:
+        hear(chat(service.url))
+    assert KEY not in str(caught.value)
+    assert len(service.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "message"),
+    [
+        ("text/event-stream", b"data: {\n\n", "it is not JSON"),
+        ("text/event-stream", b"data: [1]\n\n", "no object"),
+        ("text/event-stream", b'data: {"error": {"message": "\\u001b overloaded"}}\n\n', r"an error: '\\x1b overl"),
+        ("text/event-stream", b"", "broke off before its end"),
+        ("text/event-stream", event("Half"), "broke off before its end"),
+        ("text/event-stream", b"data: " + b"x" * 400_000, "longer than 256 KiB"),
+        ("text/event-stream", b": x\n" * 300_000, "longer than 1024 KiB"),
+        ("application/json", b"[" * 100_000, "it is not JSON"),
+        ("text/html", b"<html>", "expected an event stream or JSON, got 'text/html'"),
+    ],
+)
+def test_what_is_no_answer_is_a_sentence(kind: str, body: bytes, message: str, service: Any, hear: Hear) -> None:
+    service.script = lambda handler: handler.reply(200, kind, body)
+    with pytest.raises(ServiceError, match=message):
+        hear(chat(service.url))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'data: {"choices": 5}', b'data: {"choices": [7]}', b'data: {"choices": [{"delta": {"content": 5}}]}', b"data"],
+)
+def test_events_of_another_shape_are_passed_over(body: bytes, service: Any, hear: Hear) -> None:
+    service.script = lambda handler: handler.reply(200, "text/event-stream", body + b"\n\ndata: [DONE]\n\n")
+    assert hear(chat(service.url)) == []
+
+
+def test_a_connection_that_breaks_is_a_sentence(service: Any, hear: Hear) -> None:
+    def script(handler: Any) -> None:
+        handler.begin("text/event-stream")
+        handler.chunk(event("Half. Of"))
+
+    service.script = script
+    with pytest.raises(ServiceError, match="broke before the answer was complete"):
+        hear(chat(service.url))
+
+
+def test_silence_and_a_slow_drip_end_with_the_time(service: Any, hear: Hear) -> None:
+    service.script = lambda handler: handler.hold()
+    with pytest.raises(ServiceError, match="no complete answer within 0.5 s"):
+        hear(chat(service.url, 0.5))
+
+    def drip(handler: Any) -> None:
+        handler.begin("text/event-stream")
+        while not service.freed.wait(0.05):
+            handler.chunk(b": still there\n")
+
+    service.script = drip
+    with pytest.raises(ServiceError, match="no complete answer within 0.5 s"):
+        hear(chat(service.url, 0.5))
+
+
+def test_nobody_there_is_a_sentence_without_the_key(service: Any, hear: Hear) -> None:
+    with pytest.raises(ServiceError, match=r"127\.0\.0\.1:9 cannot be reached") as caught:
+        hear(chat("http://127.0.0.1:9"))
+    assert KEY not in str(caught.value)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(service: Any, hear: Hear) -> None:
+    import ssl
+
+    import trustme
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    service.encrypt(context)
+    service.script = says("Hi.")
+    with pytest.raises(ServiceError, match="certificate"):
+        hear(chat(service.url))
+    assert service.requests == []
+
+
+def test_over_tls_it_answers_and_closing_hangs_up(
+    service: Any, hear: Hear, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ssl
+
+    import trustme
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    service.encrypt(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    service.script = says("Hi.")
+    assert hear(chat(service.url)) == ["Hi."]
+    heard, hung_up = threading.Event(), threading.Event()
+
+    def script(handler: Any) -> None:
+        heard.set()
+        if handler.hold():
+            hung_up.set()
+
+    service.script = script
+    answer = chat(service.url, 100.0).answer("x", 1)  # its own end is far off
+    for _ in answer:
+        if heard.is_set():
+            break
+    answer.close()
+    assert hung_up.wait(20)
+
+
+def test_no_thread_and_no_descriptor_is_left_behind(service: Any, hear: Hear) -> None:
+    import os
+
+    service.script = says("Hi.")
+    hear(chat(service.url))
+    before = len(os.listdir("/proc/self/fd"))
+    service.script = lambda handler: handler.hold()
+    for _ in range(3):
+        answer = chat(service.url).answer("x", 1)
+        next(answer)
+        answer.close()
+    for thread in threading.enumerate():
+        if thread.name == "openai-post":
+            thread.join(30)
+            assert not thread.is_alive()
+    service.close()
+    assert len(os.listdir("/proc/self/fd")) <= before

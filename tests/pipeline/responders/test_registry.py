@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agent.config.secrets import Secret
+from agent.errors import ConfigError
+from agent.pipeline.responders.command import Command
+from agent.pipeline.responders.echo import Echo, Silence
+from agent.pipeline.responders.openai import OpenAI
+from agent.pipeline.responders.registry import make_responder
+from agent.pipeline.responders.rules import Rules
+from agent.pipeline.responders.webhook import Webhook
+from agent.settings import model
+
+
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [
+        ("rules", Rules),
+        ("echo", Echo),
+        ("none", Silence),
+        ("openai", OpenAI),
+        ("webhook", Webhook),
+        ("command", Command),
+    ],
+)
+def test_each_kind_makes_its_responder(kind: str, made: type) -> None:
+    settings = model.Responder(
+        kind=kind, webhook=model.Webhook(url="http://localhost/"), command=model.Command(argv=("true",))
+    )
+    assert type(make_responder(settings)) is made
+
+
+@pytest.mark.parametrize("kind", ["webhook", "openai"])
+def test_a_key_travels_without_encryption_only_where_that_is_allowed(kind: str, service: Any, hear: Any) -> None:
+    """The configuration asks for ``responder.allow_plaintext`` and warns of it, and then every answer was refused: the
+    address would have to be https://."""
+    body = b'{"choices": [{"message": {"content": "Hi."}}], "text": "Hi."}'
+    service.script = lambda handler: handler.reply(200, "application/json", body)
+    outside = service.url.replace("127.0.0.1", "0.0.0.0")  # it leads here, and is on no private network
+    key = Secret(value="a key of the test")
+    settings = {
+        allowed: model.Responder(
+            kind=kind,
+            webhook=model.Webhook(url=outside, api_key=key),
+            openai=model.OpenAI(base_url=outside, api_key=key),
+            allow_plaintext=allowed,
+        )
+        for allowed in (True, False)
+    }
+    assert hear(make_responder(settings[True])) == ["Hi."]
+    with pytest.raises(ConfigError, match="without encryption"):
+        hear(make_responder(settings[False]))
+    assert [headers["authorization"] for _, headers, _ in service.requests] == ["Bearer a key of the test"]
+
+
+@pytest.mark.parametrize("kind", ["webhook", "command"])
+def test_what_a_kind_needs_must_be_configured(kind: str) -> None:
+    with pytest.raises(ConfigError):
+        make_responder(model.Responder(kind=kind))

@@ -1,0 +1,121 @@
+"""The files of an export: whole, or not there."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+from support.authority import Authority
+from support.scripted import Peer, Scripted
+
+from agent.errors import ServiceError
+from agent.pipeline.stt import export as exports
+from agent.pipeline.stt.export import fetch_export
+from agent.settings.model import Transcription
+
+KEPT = b"kept" * 25_000
+
+
+class _Keeping(http.server.BaseHTTPRequestHandler):
+    gives = len(KEPT)
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(KEPT)))
+        self.end_headers()
+        self.wfile.write(KEPT[: self.gives])
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """The test says what matters."""
+
+
+@pytest.fixture
+def settings(request: pytest.FixtureRequest) -> Iterator[Transcription]:
+    """A service that gives as much of each file as the test says, and hangs up."""
+    handler = type("Keeping", (_Keeping,), {"gives": getattr(request, "param", len(KEPT))})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield Transcription(export_url=f"http://127.0.0.1:{server.server_address[1]}")
+        server.shutdown()
+        thread.join()
+
+
+def test_both_files_are_written_and_nothing_else_is_left(settings: Transcription, tmp_path: Path) -> None:
+    assert len(fetch_export(settings, "id-1", tmp_path).paths) == 2
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"id-1.json": KEPT, "id-1.wav": KEPT}
+
+
+@pytest.mark.parametrize("settings", [len(KEPT) // 2], indirect=True)
+@pytest.mark.parametrize("minds", [True, False])
+def test_an_export_that_breaks_off_is_not_kept(
+    settings: Transcription, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minds: bool
+) -> None:
+    """Debian 12's urllib3 does not mind a body that is shorter than was announced: half a recording was kept as if it
+    were whole."""
+    request = urllib3.connection.HTTPConnection.request
+
+    def careless(self: Any, *args: Any, **more: Any) -> Any:
+        if "enforce_content_length" in more:
+            more["enforce_content_length"] = minds
+        return request(self, *args, **more)
+
+    monkeypatch.setattr(urllib3.connection.HTTPConnection, "request", careless)
+    with pytest.raises(ServiceError, match="broke off|could not be fetched"):
+        fetch_export(settings, "id-1", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 1000000\r\n", b""], ids=["of a known length", "until the end"])
+def test_an_export_that_drips_is_given_up_when_the_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes
+) -> None:
+    """The time was looked at after every 64 KiB: single bytes kept one of four places for days."""
+    over = threading.Event()
+
+    def drips(peer: Peer) -> None:
+        peer.read_request()
+        peer.sock.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n" + head + b"\r\n")
+        for _ in range(2000):
+            if over.wait(0.02):
+                return
+            peer.sock.sendall(b"k")
+
+    monkeypatch.setattr(exports, "LONGEST_SECONDS", 0.5)
+    refusals: list[ServiceError] = []
+
+    def fetch() -> None:
+        try:
+            fetch_export(Transcription(export_url=f"http://127.0.0.1:{server.port}"), "id-1", tmp_path)
+        except ServiceError as error:
+            refusals.append(error)
+
+    with Scripted(drips) as server:
+        fetching = threading.Thread(target=fetch, daemon=True)
+        fetching.start()
+        fetching.join(20)
+        ended = not fetching.is_alive()
+        over.set()
+    assert ended and "took longer" in str(refusals)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_comes_over_https_from_a_host_that_the_named_authorities_vouch_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path)
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
+
+    def keeping(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nkept")
+
+    with Scripted(keeping, tls=authority.good()) as server:
+        fetched = fetch_export(Transcription(export_url=f"https://127.0.0.1:{server.port}"), "id-1", tmp_path)
+    assert [path.read_bytes() for path in fetched.paths] == [b"kept", b"kept"]

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.pipeline.text_splitter import LONGEST, Sentences
+
+
+def cut(text: str, size: int | None = None) -> list[str]:
+    sentences = Sentences()
+    size = size or len(text) or 1
+    found = [one for start in range(0, len(text), size) for one in sentences.feed(text[start : start + size])]
+    rest = sentences.rest()
+    return [*found, rest] if rest else found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello there. How are you? Fine!", ["Hello there.", "How are you?", "Fine!"]),
+        ("Dr. Smith paid 3.14 to J. S. Bach, e.g. in gold.", ["Dr. Smith paid 3.14 to J. S. Bach, e.g. in gold."]),
+        ("I said no. Then I left.", ["I said no.", "Then I left."]),
+        ("At 3 p.m. we had tea, cake etc. and left.", ["At 3 p.m. we had tea, cake etc. and left."]),
+        ("Tea, cake, etc. Then we left.", ["Tea, cake, etc.", "Then we left."]),
+        ("Well... perhaps. Well... No.", ["Well... perhaps.", "Well...", "No."]),
+        ("1. First\n2. Second", ["1. First", "2. Second"]),
+        ('She said "Stop!" Then silence.', ['She said "Stop!"', "Then silence."]),
+        ("What?! Really?", ["What?!", "Really?"]),
+        ("你好。今天天气很好！“好吗？”好。", ["你好。", "今天天气很好！", "“好吗？”", "好。"]),
+        ("नमस्ते। आप कैसे हैं। ठीक।", ["नमस्ते।", "आप कैसे हैं।", "ठीक।"]),
+        ("a heading\nand a line", ["a heading", "and a line"]),
+        ("one\r\n\r\ntwo", ["one", "two"]),
+        ("  \n ", []),
+        ("...", ["..."]),
+        ("- \n* \nWord", ["- * Word"]),
+    ],
+)
+def test_a_sentence_ends_where_a_person_would_end_it_however_the_text_is_cut(text: str, expected: list[str]) -> None:
+    assert cut(text) == expected
+    assert cut(text, 1) == expected
+    assert cut(text, 3) == expected
+
+
+def test_a_wrapped_line_goes_on_but_a_blank_line_ends_it() -> None:
+    line = "this line is so long that it was probably wrapped by the editor"
+    assert cut(f"{line}\nand goes on. Next") == [f"{line} and goes on.", "Next"]
+    assert cut(f"{line}\n\nanother", 1) == [line, "another"]
+
+
+def test_a_sentence_is_given_as_soon_as_the_next_character_shows_that_it_is_whole() -> None:
+    sentences = Sentences()
+    assert sentences.feed("It is 3.") == []
+    assert sentences.feed("5 degrees.") == []
+    assert sentences.feed(" It") == ["It is 3.5 degrees."]
+    assert sentences.rest() == "It"
+    assert sentences.rest() == ""
+
+
+def test_what_is_too_long_is_cut_at_a_pause_else_at_a_space_else_anywhere() -> None:
+    pause = cut("word " * 40 + "pause, " + "word " * 40)
+    assert pause[0].endswith("pause,")
+    spaces = cut("word " * 200)
+    assert all(len(one) <= LONGEST and set(one.split()) == {"word"} for one in spaces)
+    assert [len(one) for one in cut("x" * 700)] == [300, 300, 100]
+
+
+def test_what_has_been_read_does_not_change_the_next_text_after_rest() -> None:
+    sentences = Sentences()
+    sentences.feed("J. S. Bach wrote a very, very long")
+    sentences.rest()
+    assert sentences.feed("Hi. So") == ["Hi."]
+
+
+@given(st.text(alphabet="aA1 .,!?…\n\"'。।é;:", max_size=700), st.integers(1, 50))
+def test_nothing_but_white_space_is_lost_and_no_cut_changes_the_sentences(text: str, size: int) -> None:
+    whole = cut(text)
+    assert "".join("".join(whole).split()) == "".join(text.split())
+    assert "".join("".join(cut(text, size)).split()) == "".join(text.split())
+    assert all(0 < len(one) <= LONGEST + 2 for one in whole)
+
+
+@pytest.mark.parametrize("part", ["a", ". ", "A. ", "etc. ", "। ", "\n", " ", "...", '"', "Yes. "])
+def test_a_megabyte_of_anything_is_cut_in_bounded_time(part: str) -> None:
+    """Four times as much takes about four times as long, on any machine."""
+    for length, size in ((1_000_000, None), (50_000, 1)):
+        quarter, whole = (cost(part * (count // len(part)), size) for count in (length // 4, length))
+        assert whole < 8 * quarter + 0.5
+
+
+def cost(text: str, size: int | None) -> float:
+    """The seconds that this thread alone was at it: what others do meanwhile does not count."""
+    began = time.thread_time()
+    cut(text, size)
+    return time.thread_time() - began

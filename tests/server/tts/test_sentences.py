@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as some
+
+from agent.server.tts import sentences
+
+
+def test_a_text_is_cut_into_its_sentences() -> None:
+    assert list(sentences.split("Hello there. How are you?  Fine!\nNext line")) == [
+        "Hello there.", "How are you?", "Fine!", "Next line",
+    ]  # fmt: skip
+    assert list(sentences.split("Version 3.5 costs 2.99 today.")) == ["Version 3.5 costs 2.99 today."]
+    assert list(sentences.split("  \n ")) == []
+
+
+@given(some.text(), some.integers(min_value=5, max_value=60))
+def test_nothing_but_white_space_is_lost_and_nothing_is_too_long(text: str, longest: int) -> None:
+    pieces = list(sentences.split(text, longest))
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+    assert all(0 < len(piece) <= longest for piece in pieces)
+
+
+def test_complete_tells_how_far_whole_sentences_go() -> None:
+    assert sentences.complete("One. Two. Thr") == len("One. Two. ")
+    assert sentences.complete("no end yet.") == 0

@@ -1,0 +1,509 @@
+"""The way to a service, past hosts that refuse, stall, lie or drown us in headers. Rows: the matrix of faults."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.authority import Authority
+from support.proxy import Proxy, Toxics
+from support.scripted import TEXT, Peer, Script, Scripted, drips, frame, mute, polite, refuses
+
+from agent.errors import ServiceError
+from agent.services.connection import dial as way
+from agent.services.connection import resolve as addresses
+from agent.services.connection.dial import HEAD_BYTES, dial
+from agent.services.connection.resolve import Address
+from agent.services.protocols.codec import Handshake
+from agent.system.threads import Deadline
+
+KEY = "s3cret"
+FAR_SECONDS = 300.0
+"""No test lasts so long: what waits that long is ended by something else."""
+
+
+class AfterTcp(Deadline):
+    """The steps to the TCP connection have all the time they want; ``seconds`` begin with the first look after it."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(None)
+        self._seconds = seconds
+
+    def remaining(self) -> float | None:
+        if self._at is None:
+            super().__init__(self._seconds)
+        return super().remaining()
+
+    def within(self, seconds: float) -> Deadline:
+        return Deadline(FAR_SECONDS)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    assert len(os.listdir("/proc/self/fd")) <= before, "a socket was not released"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+def refused(
+    url: str, within: float | Deadline = 30.0, headers: dict[str, str] | None = None, ca_file: str | None = None
+) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
+        dial(
+            Handshake(url, {"x-api-key": KEY} if headers is None else headers),
+            "plain",
+            within if isinstance(within, Deadline) else Deadline(within),
+            ca_file=ca_file,
+        )
+    assert KEY not in str(caught.value) and "\n" not in str(caught.value)
+    return caught.value
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def test_the_request_carries_the_headers_and_neither_origin_nor_extensions() -> None:
+    with Scripted(polite) as server:
+        dial(Handshake(server.url, {"x-api-key": KEY}), "plain", Deadline(30)).close()
+        server.join()
+        request = server.requests[0]
+    assert request.startswith("GET /path?api_key=s3cret HTTP/1.1")
+    assert f"x-api-key: {KEY}" in request
+    assert "origin" not in request.lower() and "extensions" not in request.lower() and "cookie" not in request.lower()
+
+
+def test_the_first_frame_stays_in_the_socket_even_when_it_came_with_the_answer() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept(then=frame(TEXT, b"early"))
+        peer.read_all()
+
+    with Scripted(script) as server:
+        sock = dial(Handshake(server.url), "plain", Deadline(30))
+        assert not sock.getblocking()
+        sock.settimeout(30)
+        assert sock.recv(100) == frame(TEXT, b"early")
+        sock.close()
+
+
+def test_the_socket_gives_up_data_that_nobody_acknowledges() -> None:
+    with Scripted(polite) as server:
+        sock = dial(Handshake(server.url), "plain", Deadline(30))
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10000
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        sock.close()
+
+
+def test_row_01_a_refused_connection_is_one_sentence() -> None:
+    error = refused(f"ws://127.0.0.1:{closed_port()}/")
+    assert not error.permanent and "refused" in str(error).lower()
+
+
+def test_row_02_an_address_that_swallows_packets_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(way, "CONNECT_SECONDS", FAR_SECONDS)
+    # A full backlog drops SYNs, just as a black hole does.
+    with contextlib.ExitStack() as held:
+        server = held.enter_context(socket.socket())
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        port = server.getsockname()[1]
+        for _ in range(2):
+            filler = held.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+        began = time.monotonic()
+        error = refused(f"ws://127.0.0.1:{port}/", 0.4)
+        assert 0.3 < time.monotonic() - began < 9 and not error.permanent, "the system's own patience is 10 seconds"
+    assert addresses.USER_TIMEOUT_SECONDS == 10
+
+
+def test_a_dead_address_does_not_hold_up_the_next_one() -> None:
+    with contextlib.ExitStack() as held:
+        hole = held.enter_context(socket.socket())
+        hole.bind(("127.0.0.2", 0))
+        hole.listen(0)
+        for _ in range(2):
+            filler = held.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(hole.getsockname())
+        good = held.enter_context(socket.create_server(("127.0.0.1", 0)))
+        where = [addresses.Address(socket.AF_INET, each.getsockname()) for each in (hole, good)]
+        began = time.monotonic()
+        sock = addresses.reach(where, Deadline(60))
+        assert sock.getpeername() == good.getsockname()
+        assert time.monotonic() - began < 9, "the system gives the dead one up after 10 seconds"
+        sock.close()
+
+
+def test_row_03_a_name_that_is_not_there_is_one_sentence() -> None:
+    error = refused("ws://no-such-host.invalid/")
+    assert "no-such-host.invalid" in str(error) and not error.permanent
+
+
+def test_row_03_a_look_up_that_hangs_is_left_behind_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The system's resolver is the one thing here that cannot be run for real without changing the machine.
+    release = threading.Event()
+    monkeypatch.setattr(way, "CONNECT_SECONDS", FAR_SECONDS)
+    monkeypatch.setattr(addresses, "_look_up", lambda host, port: release.wait(60) and [])
+    began = time.monotonic()
+    error = refused("ws://hanging.example/", 0.2)
+    release.set()
+    assert time.monotonic() - began < 30 and "not found in time" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "permanent"),
+    [
+        ("expired", "expired", True),
+        ("wrong_host", "another host", True),
+        ("self_signed", "self-signed", True),
+        ("stranger", "nobody this machine trusts", True),
+        ("not_yet_valid", "clock", False),
+    ],
+)
+def test_row_04_a_bad_certificate_is_refused_before_the_key_is_sent(
+    authority: Authority, kind: str, words: str, permanent: bool
+) -> None:
+    with Scripted(polite, tls=getattr(authority, kind)()) as server:
+        error = refused(server.url, ca_file=authority.ca_file)
+        server.join()
+        assert words in str(error) and error.permanent is permanent
+        assert server.requests == [""], "nothing was asked, so no key was sent, and not a second time in plain"
+
+
+def test_a_good_certificate_is_taken(authority: Authority) -> None:
+    with Scripted(polite, tls=authority.good()) as server:
+        sock = dial(Handshake(server.url), "plain", Deadline(30), ca_file=authority.ca_file)
+        sock.close()
+
+
+def speaks_plain(peer: Peer) -> None:
+    peer.sock.recv(65536)
+    peer.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize("script", [speaks_plain, polite])  # the second waits for the rest of a request
+def test_tls_to_a_server_that_speaks_plain_is_one_sentence(authority: Authority, script: Script) -> None:
+    with Scripted(script) as server:
+        error = refused(server.url.replace("ws://", "wss://"), AfterTcp(0.3), ca_file=authority.ca_file)
+    assert "TLS" in str(error)
+
+
+def test_session_keys_are_not_written_to_disk(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    with Scripted(polite, tls=authority.good()) as server:
+        dial(Handshake(server.url), "plain", Deadline(30), ca_file=authority.ca_file).close()
+    assert not (tmp_path / "keys").exists()
+
+
+@pytest.mark.parametrize("limit", [0, 1, 5, 100, 700])
+def test_row_05_a_tls_handshake_that_stalls_is_given_up_at_the_deadline(authority: Authority, limit: int) -> None:
+    with Scripted(polite, tls=authority.good()) as server, Proxy(server.port) as proxy:
+        proxy.down = Toxics(slice_bytes=max(limit, 1), black_hole=limit == 0, bytes_per_second=20)
+        began = time.monotonic()
+        error = refused(f"wss://127.0.0.1:{proxy.port}/", AfterTcp(0.3), ca_file=authority.ca_file)
+        assert time.monotonic() - began < 15 and "TLS" in str(error)
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 422])
+def test_row_06_a_refusal_that_will_not_change_is_permanent(status: int) -> None:
+    with Scripted(refuses(f"{status} No", body=b"your key s3cret is bad")) as server:
+        error = refused(server.url)
+    assert error.permanent and error.status == status and str(status) in str(error)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_row_07_retry_after_is_passed_on(status: int) -> None:
+    with Scripted(refuses(f"{status} Later", "Retry-After: 17")) as server:
+        error = refused(server.url)
+    assert not error.permanent and error.retry_after_seconds == 17 and error.status == status
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [("Sat, 21 Nov 2026 10:01:40 GMT", 100), ("9" * 5000, 3600)])
+def test_row_07_retry_after_may_be_a_date_and_is_capped(asked: str, seconds: float) -> None:
+    with Scripted(refuses("503 Later", f"Retry-After: {asked}", "Date: Sat, 21 Nov 2026 10:00:00 GMT")) as server:
+        assert refused(server.url).retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_row_08_a_redirect_is_refused_and_the_key_goes_nowhere_else(status: int) -> None:
+    with Scripted(polite) as second, Scripted(refuses(f"{status} Moved", f"Location: {second.url}")) as first:
+        error = refused(first.url)
+        assert error.permanent and error.status == status
+        assert second.peers == []
+
+
+def test_row_08_plain_text_goes_to_near_addresses_only() -> None:
+    error = refused("ws://192.0.2.7:9/")
+    assert error.permanent and "allow_plaintext" in str(error)
+    with pytest.raises(ServiceError) as caught:
+        dial(Handshake("ws://192.0.2.7:9/"), "plain", Deadline(0.1), allow_plaintext=True)
+    assert not caught.value.permanent
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "172.31.0.1",
+        "192.168.9.9",
+        "169.254.1.1",
+        "::1",
+        "fd00::1",
+        "fe80::1%eth0",
+        "::ffff:10.0.0.1",
+    ],
+)
+def test_near_addresses(number: str) -> None:
+    assert addresses.is_near(number)
+
+
+@pytest.mark.parametrize(
+    "number", ["8.8.8.8", "172.32.0.1", "100.64.0.1", "2001:db8::1", "::ffff:8.8.8.8", "0.0.0.0", "name"]
+)
+def test_far_addresses(number: str) -> None:
+    assert not addresses.is_near(number)
+
+
+@pytest.mark.parametrize(
+    ("target", "granter", "taken"),
+    [("127.0.0.1", "8.8.8.8", False), ("169.254.7.7", "8.8.8.8", False), ("192.168.1.1", "8.8.8.8", False),
+     ("0.0.0.0", "8.8.8.8", False), ("127.0.0.1", None, False), ("127.0.0.1", "127.0.0.1", True),
+     ("127.0.0.1", "10.0.0.7", True)],
+)  # fmt: skip
+def test_a_granted_name_may_not_stand_for_an_address_inside(
+    monkeypatch: pytest.MonkeyPatch, target: str, granter: str | None, taken: bool
+) -> None:
+    """Story: only the spelling of a granted URL was checked; a public name that resolves to this machine passed."""
+    look_up = addresses._look_up
+
+    def stub(host: str, port: int) -> list[Address]:
+        number = {"granted.example": target, "auth.example": granter}.get(host, host)
+        if number is None:
+            raise OSError("no such name")
+        return look_up(number, port)
+
+    monkeypatch.setattr(addresses, "_look_up", stub)
+    with Scripted(polite) as server:
+        url = f"ws://granted.example:{server.port}/"
+        try:
+            dial(Handshake(url), "playai", Deadline(30), allow_plaintext=True, granted_by="auth.example").close()
+        except ServiceError as error:
+            assert not taken and error.permanent and "sends us to granted.example" in str(error)
+            assert server.peers == []
+        else:
+            assert taken
+
+
+def test_row_09_giant_headers_are_cut_off_cheaply() -> None:
+    filler = b"x-filler: " + b"y" * 4000 + b"\r\n"
+
+    def long(peer: Peer) -> None:
+        peer.accept(*[filler.decode().strip()] * 3)
+        peer.read_all()
+
+    def giant(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 101 Switching Protocols\r\n")
+        while True:
+            peer.send(filler)
+
+    with Scripted(long, giant) as server:
+        began = time.thread_time()
+        dial(Handshake(server.url), "plain", Deadline(30)).close()
+        usual = time.thread_time() - began
+        began = time.thread_time()
+        error = refused(server.url)
+        assert time.thread_time() - began < 5 * max(usual, 0.05)
+    assert str(HEAD_BYTES) in str(error)
+
+
+def test_row_09_a_giant_body_of_a_refusal_is_not_read() -> None:
+    with Scripted(refuses("403 No", body=b"z" * 3_000_000)) as server:
+        error = refused(server.url)
+    assert error.status == 403
+
+
+def test_row_09_headers_that_drip_are_given_up_at_the_deadline() -> None:
+    with Scripted(drips(b"HTTP/1.1 101 Switching Protocols\r\n" * 100, 0.02)) as server:
+        began = time.monotonic()
+        error = refused(server.url, AfterTcp(0.3))
+        assert 0.2 < time.monotonic() - began < 15 and "in time" in str(error)
+
+
+def test_a_server_that_says_nothing_is_given_up_at_the_deadline() -> None:
+    with Scripted(mute) as server:
+        began = time.monotonic()
+        error = refused(server.url, AfterTcp(0.3))
+        assert 0.2 < time.monotonic() - began < 15 and not error.permanent
+
+
+def test_a_deadline_that_comes_between_two_looks_at_it_is_told_as_such(authority: Authority) -> None:
+    """Where it came after the look whether it is over, the socket was given no patience at all, and the handshake was
+    said to have failed."""
+
+    class Come(AfterTcp):
+        over = False
+
+    with Scripted(mute) as server:
+        error = refused(server.url.replace("ws://", "wss://"), Come(0.0), ca_file=authority.ca_file)
+    assert "in time" in str(error)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"\r\n\r\n", b"HTTP/1.1\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n", b"\xff\xfe\r\n\r\n", b"SSH-2.0-x\r\n\r\n",
+     b"HTTP/1.1 101 Ok\r\n\r\n", b"HTTP/1.1 101 Ok\r\nno colon\r\n\r\n", b"HTTP/1.1 200 Ok\r\n\r\n",
+     b"HTTP/1.1 403 \xff\r\nContent-Length: many\r\n\r\n", b"HTTP/1.1 101 Ok\r\n\x85\r\n\r\n", b"\x1c\r\n\xa0\r\n\r\n",
+     b"HTTP/1.1 101 Ok\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: wrong\r\n\r\n"],
+)  # fmt: skip
+def test_garbage_instead_of_an_answer_is_one_sentence(answer: bytes) -> None:
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(answer)
+
+    with Scripted(script) as server:
+        refused(server.url)
+
+
+_UPGRADE = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        _UPGRADE + "X-Via: one,\r\n\ttwo\r\nConnection:\r\n Upgrade\r\nSec-WebSocket-Accept:\r\n\t{accept}",
+        _UPGRADE + "Set-Cookie: a=b;\r\n path=/\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}",
+        _UPGRADE + "Connection: Upgrade\r\nConnection: keep-alive\r\nSec-WebSocket-Accept: {accept}",
+        _UPGRADE + "Connection: Upgrade\r\nServer: \xe4\xf6\r\nSec-WebSocket-Accept: {accept}",
+        "HTTP/1.1 101 ge\xe4ndert\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}",
+        "HTTP/1.1 101\r\nuPGRADE:WebSocket\r\nCONNECTION:x, uPgRaDe \r\nsec-websocket-ACCEPT:\t{accept}\t\r\nX:",
+        "HTTP/1.1 103 Early Hints\r\nUpgrade: h2c\r\n\r\n"
+        + _UPGRADE
+        + "Connection: Upgrade\r\nSec-WebSocket-Accept: {accept}",
+    ],
+    ids=[
+        "folded",
+        "folded cookie",
+        "two lines",
+        "beyond ASCII",
+        "status beyond ASCII",
+        "odd case",
+        "after an interim one",
+    ],
+)
+def test_an_upgrade_that_is_odd_but_right_is_taken(head: str) -> None:
+    """All of them are HTTP as it is written; the library calls most of them invalid, and no service was reached."""
+
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        key = (peer.header("Sec-WebSocket-Key") or "") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+        peer.send(head.format(accept=accept).encode("latin-1") + b"\r\n\r\n" + frame(TEXT, b"hello"))
+        peer.read_all()
+
+    with Scripted(script) as server, contextlib.closing(dial(Handshake(server.url), "plain", Deadline(20))) as sock:
+        sock.settimeout(20)
+        assert sock.recv(7, socket.MSG_WAITALL) == frame(TEXT, b"hello")
+
+
+def test_interim_answers_without_end_are_cut_off() -> None:
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        while True:
+            peer.send(b"HTTP/1.1 102 Processing\r\n\r\n")
+
+    with Scripted(script) as server:
+        assert str(HEAD_BYTES) in str(refused(server.url))
+
+
+def test_a_service_that_hangs_up_after_an_interim_answer_has_not_refused_us() -> None:
+    def script(peer: Peer) -> None:
+        peer.read_request()
+        peer.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+
+    with Scripted(script) as server:
+        error = refused(server.url)
+    assert error.status is None and "broke off" in str(error)
+
+
+def test_an_extension_that_nobody_asked_for_is_refused() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept("Sec-WebSocket-Extensions: permessage-deflate")
+        peer.read_all()
+
+    with Scripted(script) as server:
+        assert "extension" in str(refused(server.url))
+
+
+def test_cookies_are_not_kept() -> None:
+    def script(peer: Peer) -> None:
+        peer.accept("Set-Cookie: a=b; Domain=127.0.0.1", "Set-Cookie: c=d; Domain=.0.1")
+        peer.read_all()
+
+    with Scripted(script) as server:
+        for _ in range(2):
+            dial(Handshake(server.url), "plain", Deadline(30)).close()
+        server.join()
+        assert all("cookie" not in request.lower() for request in server.requests)
+
+
+def test_proxies_of_the_environment_are_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Scripted(polite) as proxy, Scripted(polite) as server:
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        dial(Handshake(server.url), "plain", Deadline(30)).close()
+        assert proxy.peers == []
+
+
+@pytest.mark.parametrize("value", ["s3cret\n", "s3cret\r\nx-other: 1", "s3cret\0"])
+def test_a_header_with_a_line_break_is_refused_before_anything_is_dialled(value: str) -> None:
+    with Scripted(polite) as server:
+        error = refused(server.url, headers={"x-api-key": value})
+        assert error.permanent and server.peers == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "http://127.0.0.1/", "ws://", "ws://h:99999999/", "ws://[::1/", "ws://h/a b", "ws://h/\r\nx", "ws://h:0/"],
+)
+def test_an_address_that_is_none_is_permanent(url: str) -> None:
+    assert refused(url).permanent
+
+
+def test_a_name_that_cannot_be_a_name_is_one_sentence() -> None:
+    refused("ws://a..b/")
+    refused("ws://" + "a" * 300 + ".example/")
+
+
+def test_a_ca_file_that_is_not_there_is_permanent() -> None:
+    assert refused("wss://127.0.0.1:1/", ca_file="/nowhere/ca.pem").permanent
+
+
+def test_a_cold_dial_in_plain_costs_two_round_trips_and_with_tls_three(authority: Authority) -> None:
+    encrypted = authority.good()
+    encrypted.num_tickets = 0  # nobody waits for them, but they would come between
+    for tls, turns in ((None, 1), (encrypted, 2)):
+        with Scripted(polite, tls=tls) as server, Proxy(server.port) as proxy:
+            url = server.url.replace(str(server.port), str(proxy.port))
+            dial(Handshake(url), "plain", Deadline(30), ca_file=authority.ca_file).close()
+            # The proxy takes the TCP connection at once: that one round trip is not among these.
+            assert proxy.turns_up == turns

@@ -1,0 +1,557 @@
+"""PlayAI's WebSocket: each half pinned to the document, then both looped, then what must not harm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Log, Message, Text, Transcript
+from agent.services.protocols.playai import Client, Server
+from agent.services.protocols.playai_auth import Tokens
+
+TOKEN = "eyJhbGciOi.SECRET-TOKEN%2B.x"
+URL = f"wss://ws.fal.run/playht-fal/playht-tts/stream?fal_jwt_token={TOKEN}&keep=a%20b"
+PATH = "/playht-fal/playht-tts/stream"
+
+
+def ids() -> Iterator[str]:
+    return (f"r{number}" for number in count(1))
+
+
+def client(**options: object) -> Client:
+    return Client(URL, "s3://voice", request_ids=ids().__next__, **options)  # type: ignore[arg-type]
+
+
+def asked(*passages: str, **options: object) -> Client:
+    """A client that has sent a request for each passage."""
+    codec = client(**options)
+    for passage in passages:
+        codec.send(Text(passage))
+        assert len(codec.send(Flush())) == 1
+    return codec
+
+
+def start(request_id: object = "r1", **more: object) -> str:
+    return json.dumps({"type": "start", "request_id": request_id, **more})
+
+
+def end(request_id: object = "r1", **more: object) -> str:
+    return json.dumps({"type": "end", "request_id": request_id, **more})
+
+
+def is_passed_over(events: list[Event]) -> bool:
+    return len(events) == 1 and isinstance(events[0], Failure) and not events[0].fatal
+
+
+def is_fatal(events: list[Event]) -> bool:
+    return len(events) == 1 and isinstance(events[0], Failure) and events[0].fatal
+
+
+# --- the client, pinned to the document
+
+
+def test_the_granted_address_goes_out_as_it_is() -> None:
+    handshake = client().handshake()
+    assert handshake.url == URL and dict(handshake.headers) == {}
+
+
+def test_a_passage_is_one_request_in_the_documents_words() -> None:
+    codec = client(output_format="mp3")
+    assert codec.send(Text("Hello ")) == [] and codec.send(Text("World")) == []
+    (message,) = codec.send(Flush())
+    assert isinstance(message, str) and json.loads(message) == {
+        "text": "Hello World",
+        "voice": "s3://voice",
+        "output_format": "mp3",
+        "speed": 1.0,
+        "request_id": "r1",
+    }
+
+
+def test_every_option_that_is_set_is_in_the_request() -> None:
+    codec = client(output_format="raw", sample_rate=16000, speed=0.5, temperature=0.0, model="PlayDialog")
+    codec.send(Text("x"))
+    assert json.loads(codec.send(Flush())[0]) == {
+        "text": "x",
+        "voice": "s3://voice",
+        "output_format": "raw",
+        "sample_rate": 16000,
+        "speed": 0.5,
+        "temperature": 0.0,
+        "voice_engine": "PlayDialog",
+        "request_id": "r1",
+    }
+
+
+def test_every_request_has_an_id_of_its_own() -> None:
+    codec = Client(URL, "v")
+    seen = set()
+    for _ in range(50):
+        codec.send(Text("x"))
+        seen.add(json.loads(codec.send(Flush())[0])["request_id"])
+    assert len(seen) == 50 and all(isinstance(name, str) and name for name in seen)
+
+
+def test_start_binary_and_end_are_nothing_sound_and_a_passage() -> None:
+    codec = asked("Hello")
+    assert codec.receive('{"type":"start","request_id":"r1"}') == []
+    assert codec.receive(b"RIFF") == [Audio(b"RIFF", request_id="r1")]
+    assert codec.receive(b"") == []
+    assert codec.receive(b"\x01") == [Audio(b"\x01", request_id="r1")]
+    assert codec.receive('{"type":"end","request_id":"r1"}') == [Flush("r1")]
+    assert codec.send(End()) == []
+    assert codec.quiet() == [End()] and codec.quiet() == [] and codec.closed(1000) == []
+
+
+def test_requests_are_answered_in_their_order_and_the_last_end_is_the_end() -> None:
+    codec = asked("one", "two")
+    assert codec.send(Text("three")) == []
+    (last,) = codec.send(End())
+    assert json.loads(last)["request_id"] == "r3"
+    heard: list[Event] = []
+    for name in ("r1", "r2", "r3"):
+        for message in (start(name, status=200), name.encode(), end(name, status=200)):
+            heard += codec.receive(message)
+    assert heard == [
+        Audio(b"r1", request_id="r1"),
+        Flush("r1"),
+        Audio(b"r2", request_id="r2"),
+        Flush("r2"),
+        Audio(b"r3", request_id="r3"),
+        Flush("r3"),
+        End(),
+    ]
+    assert codec.quiet_seconds is None
+
+
+def test_a_second_end_and_what_follows_an_end_encode_to_nothing() -> None:
+    codec = asked("x")
+    for event in (End(), End(), Text("y"), Flush(), End()):
+        assert codec.send(event) == []
+
+
+def test_an_end_with_nothing_open_is_answered_at_once() -> None:
+    codec = client()
+    assert codec.quiet_seconds is None and codec.quiet() == []
+    codec.send(End())
+    assert codec.quiet_seconds is not None and codec.quiet_seconds < 1
+    assert codec.quiet() == [End()] and codec.quiet_seconds is None
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t \u2003"])
+def test_a_passage_of_nothing_but_white_space_is_not_sent(text: str) -> None:
+    codec = client()
+    codec.send(Text(text))
+    assert codec.send(Flush()) == [] and codec.send(End()) == []
+
+
+def test_events_that_have_no_place_here_encode_to_nothing() -> None:
+    for event in (Audio(b"x"), Log("x"), Transcript("x", True), Failure("x", "y", "z")):
+        assert client().send(event) == []
+
+
+@pytest.mark.parametrize(
+    ("output_format", "encoding"),
+    [
+        ("mp3", Encoding("mp3", 24000)),
+        ("wav", Encoding("wav", 24000)),
+        ("raw", Encoding("raw", 24000)),
+        ("pcm", Encoding("raw", 24000)),
+        ("mulaw", Encoding("raw", 24000, samples="mulaw")),
+        ("ogg", Encoding("opus", 24000)),
+        ("flac", Encoding("flac", 24000)),
+    ],
+)
+def test_the_encoding_is_that_of_the_output_format(output_format: str, encoding: Encoding) -> None:
+    assert client(output_format=output_format).encoding == encoding
+    assert client(output_format=output_format, sample_rate=8000).encoding.sample_rate == 8000
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"speed": 0.49},
+        {"speed": 2.01},
+        {"speed": float("nan")},
+        {"temperature": -0.1},
+        {"temperature": 1.1},
+        {"sample_rate": 7999},
+        {"sample_rate": 48001},
+        {"output_format": "wma"},
+    ],
+)
+def test_a_value_out_of_its_range_is_named(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=f"playai's {next(iter(options))} must be"):
+        client(**options)
+
+
+def test_a_standby_is_renewed_before_the_hour_is_over() -> None:
+    assert client().silent_seconds == 3300 and not client().one_passage
+
+
+# --- what a service may do wrong
+
+
+def test_sound_outside_start_and_end_is_never_heard() -> None:
+    codec = asked("x", "y")
+    assert is_passed_over(codec.receive(b"too early"))
+    codec.receive(start())
+    codec.receive(end())
+    assert is_passed_over(codec.receive(b"too late"))
+    codec.receive(start("r2"))
+    assert codec.receive(b"z") == [Audio(b"z", request_id="r2")]
+
+
+@pytest.mark.parametrize("name", ["stale", None, 1, True, [], {}, "r2", ["r1"]])
+def test_sound_of_a_request_nobody_made_is_dropped_until_its_end(name: object) -> None:
+    codec = asked("x")
+    assert is_passed_over(codec.receive(start(name)))
+    assert is_passed_over(codec.receive(b"stale"))
+    assert is_passed_over(codec.receive(end("other")))
+    assert is_passed_over(codec.receive(b"stale"))
+    assert is_passed_over(codec.receive(end(name)))
+    assert codec.receive(start()) == [] and codec.receive(b"x") == [Audio(b"x", request_id="r1")]
+
+
+def test_a_strange_answer_in_the_middle_of_ones_own_does_not_mix_with_it() -> None:
+    codec = asked("x")
+    codec.receive(start())
+    assert is_passed_over(codec.receive(start("stale"))) and is_passed_over(codec.receive(b"stale"))
+    assert is_passed_over(codec.receive(end("stale")))
+    assert codec.receive(b"x") == [Audio(b"x", request_id="r1")] and codec.receive(end()) == [Flush("r1")]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [start("r2")],
+        [end("r1")],
+        [end("r2")],
+        [start("r1"), start("r1")],
+        [start("r1"), start("r2")],
+        [start("r1"), end("r2")],
+    ],
+)
+def test_an_answer_out_of_order_is_an_error_for_a_passage_would_be_missing(messages: list[str]) -> None:
+    codec = asked("x", "y")
+    events = [codec.receive(message) for message in messages]
+    assert all(not early for early in events[:-1]) and is_fatal(events[-1])
+    assert codec.closed(1006) == [] and codec.quiet() == [] and codec.quiet_seconds is None
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "permanent", "patience"),
+    [
+        ('{"type":"error","message":"no such voice"}', None, False, None),
+        ('{"error":"out of credit","status":402}', 402, True, None),
+        ('{"error":{"message":"x"},"type":"odd"}', None, False, None),
+        (start(status=401), 401, False, None),
+        (start(status=429, retry_after=12), 429, False, 12.0),
+        (end(status=503, retry_after=1.5), 503, False, 1.5),
+        ('{"type":"error","code":429,"retry_after":"soon"}', 429, False, None),
+        ('{"type":"error","status":"bad","retry_after":-1}', None, False, None),
+        ('{"type":"error","status":429,"retry_after":1' + "0" * 300 + "}", 429, False, None),
+        ('{"type":"error","request_id":"r1"}', None, False, None),
+    ],
+)
+def test_an_error_ends_the_session_with_what_the_service_said(
+    message: str, status: int | None, permanent: bool, patience: float | None
+) -> None:
+    (failure,) = asked("x").receive(message)
+    assert isinstance(failure, Failure)
+    assert (failure.service, failure.fatal, failure.status) == ("playai", True, status)
+    assert (failure.permanent, failure.retry_after_seconds) == (permanent, patience)
+
+
+def test_an_end_with_an_empty_error_is_an_end() -> None:
+    codec = asked("x")
+    assert codec.receive(start(error=None)) == [] and codec.receive(end(error=None)) == [Flush("r1")]
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1005, 1006, 1011])
+@pytest.mark.parametrize("received", [[], [start()], [start(), b"half"]])
+def test_a_close_before_the_end_is_an_error_however_polite(code: int, received: list[Message]) -> None:
+    codec = asked("x")
+    for message in received:
+        codec.receive(message)
+    events = codec.closed(code, "bye\x1b")
+    assert is_fatal(events) and str(code) in str(events[0]) and "\x1b" not in str(events[0])
+    assert codec.closed(code) == []
+
+
+def test_a_close_with_text_that_was_not_sent_is_an_error() -> None:
+    codec = client()
+    codec.send(Text("Hel"))
+    assert is_fatal(codec.closed(1000))
+
+
+def test_a_close_while_nothing_is_open_is_no_event_and_after_an_end_the_end() -> None:
+    codec = asked("x")
+    codec.receive(start())
+    codec.receive(end())
+    assert codec.closed(1000) == [] and client().closed(1006) == []
+    codec.send(End())
+    assert codec.closed(1000) == [End()] and codec.closed(1000) == []
+
+
+def test_a_service_that_falls_silent_in_a_passage_has_stalled() -> None:
+    codec = asked("x")
+    assert codec.quiet_seconds == 10
+    codec.receive(start())
+    assert codec.quiet_seconds == 10
+    assert is_fatal(codec.quiet()) and codec.quiet() == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "NaN",
+        '{"type":"start","request_id":NaN}',
+        "[" * 100000,
+        '{"type":"interrupt"}',
+        "{}",
+        '{"type":7}',
+        '{"type":["start"]}',
+        "\ud800",
+        '{"request_id":"r1"}',
+        '{"type":"start"}',
+        "x" * 10_000_000,
+    ],
+)
+def test_a_message_that_makes_no_sense_is_passed_over(message: str) -> None:
+    codec = asked("x")
+    events = codec.receive(message)
+    assert is_passed_over(events) and len(str(events[0])) < 500
+    assert codec.receive(start()) == []
+
+
+def test_nothing_shows_the_token() -> None:
+    codec = asked("x")
+    shown = repr(codec) + str(codec) + repr(codec.handshake()) + str(codec.handshake())
+    for message in (f'{{"type":"odd {TOKEN}"}}', f'{{"type":"error","message":"{URL}"}}'):
+        shown += repr(codec.receive(message))
+    shown += repr(asked("x").closed(1008, f"token {TOKEN} is old"))
+    assert "SECRET-TOKEN" not in shown
+
+
+def test_a_lone_surrogate_in_a_text_does_not_reach_the_wire() -> None:
+    codec = client()
+    codec.send(Text("a\udcffb"))
+    assert json.loads(codec.send(Flush())[0])["text"] == "a\ufffdb"
+
+
+# --- the server, pinned to the document
+
+
+def test_a_documents_request_is_text_and_a_passage_with_the_documents_defaults() -> None:
+    codec = Server()
+    assert codec.receive('{"text":"Hello World","voice":"v"}') == [Text("Hello World"), Flush()]
+    assert (codec.encoding, codec.voice, codec.speed) == (Encoding("mp3", 24000), "v", 1.0)
+    assert codec.send(Audio(b"ID3")) == ['{"type": "start", "request_id": null}', b"ID3"]
+    assert codec.send(Audio(b"more")) == [b"more"]
+    assert codec.send(Flush()) == ['{"type": "end", "request_id": null}']
+
+
+def test_the_packages_request_is_taken_as_it_is() -> None:
+    codec = Server()
+    request = {
+        "text": ["Hello there.", "You too."],
+        "voice": "v",
+        "output_format": "wav",
+        "speed": 1.2,
+        "sample_rate": None,
+        "voice_engine": "Play3.0-mini",
+        "temperature": 1.5,
+        "language": "english",
+        "version": "v3",
+        "voice_2": None,
+    }
+    assert codec.receive(json.dumps(request)) == [Text("Hello there. You too."), Flush()]
+    assert (codec.encoding, codec.speed, codec.temperature) == (Encoding("wav", 24000), 1.2, 1.5)
+    assert codec.language == "english"
+
+
+def test_a_request_without_any_sound_still_starts_before_it_ends() -> None:
+    codec = Server()
+    codec.receive('{"text":"","voice":"","request_id":"a"}')
+    assert codec.send(Audio(b"")) == []
+    assert [json.loads(message) for message in codec.send(Flush())] == [
+        {"type": "start", "request_id": "a"},
+        {"type": "end", "request_id": "a"},
+    ]
+    assert codec.send(Flush()) == [] and codec.send(Audio(b"x")) == [] and codec.send(End()) == []
+
+
+def test_each_request_gets_its_own_id_back_in_its_turn() -> None:
+    codec = Server()
+    for name in ('"a"', "2", "null"):
+        codec.receive(f'{{"text":"x","voice":"v","request_id":{name}}}')
+    answered = [json.loads(message)["request_id"] for _ in range(3) for message in codec.send(Flush())]
+    assert answered == ["a", "a", 2, 2, None, None]
+
+
+def test_the_handshake_wants_a_path_of_the_service_and_a_good_token() -> None:
+    now = [1000.0]
+    tokens = Tokens(lambda: now[0])
+    token, _ = tokens.issue()
+    assert Server(tokens).handshake(f"{PATH}?fal_jwt_token={token}", {}) is None
+    assert Server().handshake(PATH, {}) is None
+    dialog = Server()
+    assert dialog.handshake("/playht-fal/playht-tts-ldm/stream", {}) is None and dialog.model == "PlayDialog"
+    for path, status in ((PATH, 401), (f"{PATH}?fal_jwt_token=x{token}", 401), ("/speak/en", 404), ("//[", 404)):
+        failure = Server(tokens).handshake(path, {})
+        assert failure is not None and failure.permanent and failure.status == status and token not in repr(failure)
+    now[0] += 3600
+    assert Server(tokens).handshake(f"{PATH}?fal_jwt_token={token}", {}) is not None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"text": None},
+        {"text": 7},
+        {"text": ["a", 1]},
+        {"voice": None},
+        {"voice": 1},
+        {"output_format": "wma"},
+        {"output_format": []},
+        {"speed": 0.1},
+        {"speed": "fast"},
+        {"speed": True},
+        {"temperature": 2.5},
+        {"temperature": "x"},
+        {"sample_rate": 7000},
+        {"sample_rate": 8000.5},
+        {"sample_rate": 10**300},
+        {"speed": 10**300},
+    ],
+)
+def test_a_bad_request_is_told_so_and_the_next_is_taken(fields: dict[str, object]) -> None:
+    codec = Server()
+    codec.receive('{"text":"first","voice":"v","request_id":"first"}')
+    (failure,) = codec.receive(json.dumps({"text": "x", "voice": "v", "request_id": "bad", **fields}))
+    assert isinstance(failure, Failure) and not failure.fatal and failure.status == 400
+    (told,) = codec.send(failure)
+    answer = json.loads(told)
+    assert (answer["type"], answer["request_id"], answer["status"]) == ("error", "bad", 400)
+    assert json.loads(codec.send(Flush())[0]) == {"type": "start", "request_id": "first"}
+
+
+@pytest.mark.parametrize(("speed", "temperature", "rate"), [(0.5, 0, 8000), (2, 2, 48000), (1, 1, 24000)])
+def test_both_ends_of_every_range_are_in_it(speed: float, temperature: float, rate: int) -> None:
+    codec = Server()
+    fields = {"text": "x", "voice": "v", "speed": speed, "temperature": temperature, "sample_rate": rate}
+    assert codec.receive(json.dumps(fields)) == [Text("x"), Flush()]
+    assert (codec.speed, codec.temperature, codec.encoding.sample_rate) == (speed, temperature, rate)
+    if temperature <= 1:
+        assert client(speed=speed, temperature=temperature, sample_rate=rate).encoding.sample_rate == rate
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"\x00",
+        "",
+        "{",
+        "[]",
+        '{"text":"x","voice":"v","request_id":true}',
+        "{}",
+        '{"text":"x","voice":"v","request_id":"' + "x" * 300 + '"}',
+        '{"text":"x","voice":"v","request_id":' + "1" * 4000 + "}",
+    ],
+)
+def test_the_server_refuses_what_is_no_request(message: Message) -> None:
+    codec = Server()
+    (failure,) = codec.receive(message)
+    assert isinstance(failure, Failure) and not failure.fatal
+    assert json.loads(codec.send(failure)[0])["request_id"] is None
+
+
+def test_the_server_does_not_queue_without_end() -> None:
+    codec = Server()
+    events = [codec.receive('{"text":"x","voice":"v"}') for _ in range(100)]
+    refused = [event for answer in events for event in answer if isinstance(event, Failure)]
+    assert len(refused) == 36 and refused[0].status == 429 and not refused[0].fatal
+    assert codec.send(refused[0]) and codec.send(Flush())
+
+
+def test_a_fatal_failure_is_told_with_the_id_of_the_request_being_spoken() -> None:
+    codec = Server()
+    codec.receive('{"text":"x","voice":"v","request_id":"a"}')
+    answer = json.loads(codec.send(Failure("playai", "no engine", "one", status=503, retry_after_seconds=2.0))[0])
+    assert (answer["request_id"], answer["status"], answer["retry_after"]) == ("a", 503, 2.0)
+    assert codec.send(Audio(b"x")) == []
+
+
+def test_a_client_that_has_gone_wants_nothing_more() -> None:
+    codec = Server()
+    codec.receive('{"text":"x","voice":"v","request_id":"a"}')
+    assert codec.closed(1006) == [End()] and codec.closed(1006) == [] and codec.send(Audio(b"x")) == []
+
+
+# --- both halves
+
+
+@given(st.lists(st.lists(st.text(max_size=8), max_size=4), max_size=4), st.data())
+def test_text_and_sound_come_through_however_they_are_split(passages: list[list[str]], data: st.DataObject) -> None:
+    here, there = client(), Server()
+    heard: list[Event] = []
+    for pieces in passages:
+        sent = [message for piece in pieces for message in here.send(Text(piece))] + here.send(Flush())
+        assert bool(sent) == bool("".join(pieces).strip())
+        for message in sent:
+            text, flush = there.receive(message)
+            assert isinstance(text, Text) and text.text == "".join(pieces) and isinstance(flush, Flush)
+            for event in (*map(Audio, data.draw(st.lists(st.binary(max_size=4), max_size=3))), Flush()):
+                got = [event for answer in there.send(event) for event in here.receive(answer)]
+                if isinstance(event, Audio):
+                    assert b"".join(one.data for one in got if isinstance(one, Audio)) == event.data
+                heard += [one for one in got if not isinstance(one, Audio)]
+    spoken = sum(1 for pieces in passages if "".join(pieces).strip())
+    assert heard == [Flush(f"r{number}") for number in range(1, spoken + 1)]
+    assert here.send(End()) == [] and here.quiet() == [End()]
+
+
+def test_a_failure_of_the_server_ends_the_clients_session() -> None:
+    here, there = client(), Server()
+    here.send(Text("x"))
+    for event in there.receive(here.send(Flush())[0]):
+        assert not isinstance(event, Failure)
+    (message,) = there.send(Failure("playai", "an engine that broke", "sound", status=429, retry_after_seconds=3.0))
+    (failure,) = here.receive(message)
+    assert isinstance(failure, Failure) and failure.fatal and failure.retry_after_seconds == 3.0
+
+
+scalars = st.sampled_from(["start", "end", "error", "r1", "r2", 200, 429, None, True, 1.5, "x", [], {}])
+objects = st.dictionaries(
+    st.sampled_from(["type", "request_id", "status", "error", "retry_after", "text", "voice", "output_format"]),
+    scalars,
+    max_size=5,
+).map(json.dumps)
+messages = st.lists(st.text() | st.binary() | objects, max_size=8)
+
+
+@given(messages)
+def test_no_sequence_of_messages_raises(received: list[Message]) -> None:
+    here, there = asked("x", "y"), Server()
+    here.send(End())
+    events: list[Event] = []
+    for message in received:
+        events += here.receive(message)
+        for event in there.receive(message):
+            there.send(event)
+    events += here.closed(1006)
+    over = [event for event in events if isinstance(event, End) or (isinstance(event, Failure) and event.fatal)]
+    assert len(over) == 1
+    sound = {event.request_id for event in events if isinstance(event, Audio)}
+    assert sound <= {"r1", "r2"}

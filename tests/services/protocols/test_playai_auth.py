@@ -1,0 +1,349 @@
+"""The authorisation that comes before PlayAI's handshake: pinned to the document, then both halves together."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.services.protocols.codec import Failure
+from agent.services.protocols.playai_auth import AUTHORIZATION_PATHS, Authorization, AuthorizationServer, Grant, Tokens
+
+AUTH_URL = "https://api.play.ai/api/v1/tts/websocket-auth"
+KEY = "ak-0123456789abcdef-KEY"
+USER = "user-9876"
+EXPIRY = "2025-01-06T05:13:04.650Z"
+URL = "wss://ws.fal.run/playht-fal/playht-tts/stream?fal_jwt_token=eyJhbGciOi.TOKEN%2B.x&b=1"
+
+
+def asked(model: str = "Play3.0-mini", auth_url: str = AUTH_URL) -> Authorization:
+    return Authorization(auth_url, KEY, USER, model)
+
+
+def answered(body: object, status: int = 200, auth_url: str = AUTH_URL) -> Grant | Failure:
+    return asked(auth_url=auth_url).receive(status, {}, json.dumps(body).encode())
+
+
+def test_the_request_is_the_documents() -> None:
+    request = asked().request()
+    assert (request.method, request.url) == ("POST", AUTH_URL)
+    assert dict(request.headers) == {
+        "Authorization": f"Bearer {KEY}",
+        "X-User-Id": USER,
+        "Content-Type": "application/json",
+    }
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"webSocketUrls": {"Play3.0-mini": URL, "PlayDialog": "wss://x/"}, "expiresAt": EXPIRY},
+        {"Play3.0-mini": {"httpStreamingUrl": "https://x/", "webSocketUrl": URL}, "expiresAt": EXPIRY},
+        {"websocket_urls": {"Play3.0-mini": URL}, "expires_at": EXPIRY},
+        {"Play3.0-mini": {"http_streaming_url": "https://x/", "websocket_url": URL}, "expires_at": EXPIRY},
+    ],
+)
+@pytest.mark.parametrize("status", [200, 201])
+def test_each_shape_of_the_answer_gives_the_address_as_it_is(body: object, status: int) -> None:
+    grant = answered(body, status)
+    assert isinstance(grant, Grant)
+    assert grant.url == URL
+    assert grant.expires_at == datetime(2025, 1, 6, 5, 13, 4, 650000, UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2025-01-06T05:13:04Z", 1736140384.0),
+        ("2025-01-06T05:13:04.5Z", 1736140384.5),
+        ("2025-01-06T06:13:04+01:00", 1736140384.0),
+        ("2025-01-06T05:13:04", 1736140384.0),
+        ("tomorrow", None),
+        ("", None),
+        (17, None),
+        (None, None),
+    ],
+)
+def test_the_expiry_is_utc_with_or_without_fraction_and_zone(text: object, expected: float | None) -> None:
+    grant = answered({"webSocketUrls": {"Play3.0-mini": URL}, "expiresAt": text})
+    assert isinstance(grant, Grant)
+    assert grant.expires_at == expected
+
+
+def test_a_model_that_is_not_offered_is_answered_with_those_that_are() -> None:
+    failure = answered({"webSocketUrls": {"PlayDialog": URL, "Other\x1b[31m": URL}})
+    assert isinstance(failure, Failure)
+    assert failure.permanent
+    assert "'PlayDialog'" in str(failure) and "Play3.0-mini" in str(failure)
+    assert "\x1b" not in str(failure) and "TOKEN" not in str(failure)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"{",
+        b"null",
+        b"{}",
+        b"[" * 100000,
+        b'{"webSocketUrls": []}',
+        b'{"webSocketUrls": {"Play3.0-mini": 7}}',
+        b'{"Play3.0-mini": {"webSocketUrl": null}}',
+    ],
+)
+def test_an_answer_without_an_address_is_a_failure(body: bytes) -> None:
+    failure = asked().receive(200, {}, body)
+    assert isinstance(failure, Failure) and failure.service == "playai" and failure.fatal
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 402, 403, 404, 422])
+def test_a_refusal_is_permanent_and_does_not_show_the_key(status: int) -> None:
+    failure = asked().receive(status, {"Location": "https://evil/"}, f'{{"error":"bad key {KEY}"}}'.encode())
+    assert isinstance(failure, Failure)
+    assert failure.permanent and failure.status == status
+    assert KEY not in repr(failure) and str(status) in str(failure)
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (401, "api_key and user_id"),
+        (402, "account"),
+        (403, "api_key and user_id"),
+        (404, "auth_url"),
+        (429, "too many"),
+        (500, "service's own"),
+        (503, "service's own"),
+    ],
+)
+def test_a_refusal_shows_its_text_as_text_and_says_what_to_do(status: int, advice: str) -> None:
+    """The reason in the answer was shown as hexadecimal digits, and only 401 and 403 came with advice."""
+    body = f'{{"error":"no: \\u00e9 \x1b[31m {KEY} {URL}","token":"abc","apiKey": "def"}}'
+    failure = asked().receive(status, {}, body.encode())
+    assert isinstance(failure, Failure)
+    assert failure.came.startswith(f'HTTP {status} to its authorisation, with \'{{"error":"no: ')
+    assert "\\x1b[31m *** ***" in failure.came and advice in failure.expected
+    for secret in (KEY, "TOKEN", "abc", "def", "\x1b"):
+        assert secret not in str(failure)
+
+
+def test_a_refusal_that_is_no_text_is_shown_by_its_length() -> None:
+    failure = asked().receive(500, {}, b"\xff\xfe\x00")
+    assert isinstance(failure, Failure) and "<3 bytes: ff fe 00>" in failure.came
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_a_busy_service_is_asked_again_after_the_time_it_names(status: int) -> None:
+    failure = asked().receive(status, {"retry-after": "7"}, "busy")
+    assert isinstance(failure, Failure)
+    assert not failure.permanent and failure.retry_after_seconds == 7.0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ws://ws.fal.run/stream?fal_jwt_token=TOKEN",
+        "https://ws.fal.run/?t=TOKEN",
+        "wss:///stream?t=TOKEN",
+        "TOKEN",
+        "",
+        "wss://me:TOKEN@ws.fal.run/",
+        "wss://TOKEN@ws.fal.run/",
+        "wss://ws.fal.run/\r\nX: TOKEN",
+        "wss://ws.fal.run /TOKEN",
+        "wss://ws.fal.run\\@evil/TOKEN",
+        "wss://ws.fal.run/#TOKEN",
+        "wss://ws.fal.run:0/TOKEN",
+        "wss://ws.fal.run:x/TOKEN",
+        "wss://[::1/TOKEN",
+        "wss://h\u00f6st/TOKEN",
+        "wss://ws.fal.run/" + "TOKEN" * 2000,
+        "wss://127.0.0.1/TOKEN",
+        "wss://localhost/TOKEN",
+        "wss://LOCALHOST./TOKEN",
+        "wss://a.localhost/TOKEN",
+        "wss://printer.local/TOKEN",
+        "wss://10.0.0.7/TOKEN",
+        "wss://192.168.1.1/TOKEN",
+        "wss://172.16.0.1/TOKEN",
+        "wss://169.254.169.254/TOKEN",
+        "wss://0.0.0.0/TOKEN",
+        "wss://[::1]/TOKEN",
+        "wss://[fe80::1]/TOKEN",
+        "wss://[fd00::1]/TOKEN",
+        "wss://[::ffff:127.0.0.1]/TOKEN",
+        "wss://127.1/TOKEN",
+        "wss://2130706433/TOKEN",
+        "wss://0x7f.1/TOKEN",
+        "wss://0x7f000001/TOKEN",
+        "wss://224.0.0.1/TOKEN",
+        "wss://nas/TOKEN",
+        "wss://nas.lan/TOKEN",
+    ],
+)
+def test_an_address_that_must_not_be_dialled_is_refused_and_not_shown(url: str) -> None:
+    failure = answered({"webSocketUrls": {"Play3.0-mini": url}})
+    assert isinstance(failure, Failure) and failure.fatal
+    assert "TOKEN" not in repr(failure)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "wss://ws.fal.run/a?b",
+        "wss://ws.fal.run:8443/a",
+        "wss://93.184.216.34/a",
+        "wss://[2606:4700::1111]/a",
+    ],
+)
+def test_a_public_address_is_taken(url: str) -> None:
+    assert answered({"webSocketUrls": {"Play3.0-mini": url}}) == Grant(url)
+
+
+def test_who_is_asked_on_the_own_network_and_in_the_clear_may_answer_so() -> None:
+    body = {"webSocketUrls": {"Play3.0-mini": "ws://127.0.0.1:8394/stream?fal_jwt_token=T"}}
+    assert isinstance(answered(body, auth_url="http://127.0.0.1:8394/api/v1/tts/websocket-auth"), Grant)
+    assert isinstance(answered(body, auth_url="http://api.play.ai/"), Failure)
+    assert isinstance(answered(body, auth_url="https://127.0.0.1:8394/"), Failure)
+
+
+@pytest.mark.parametrize("host", ["nas", "nas.lan.", "nas.local", "NAS.fritz.box", "192.168.1.5", "[fd00::5]"])
+def test_who_is_asked_in_the_house_by_whatever_name_may_send_us_to_its_number(host: str) -> None:
+    """Such a host is asked without a key; but known by a name it was told that its own address is out of bounds."""
+    body = {"webSocketUrls": {"Play3.0-mini": "ws://192.168.1.5:8394/stream"}}
+    assert isinstance(answered(body, auth_url=f"http://{host}:8394/api/v1/tts/websocket-auth"), Grant)
+
+
+@pytest.mark.parametrize(
+    ("auth_url", "key", "user"),
+    [
+        ("ftp://x/", KEY, USER),
+        ("https:///x", KEY, USER),
+        (AUTH_URL, "a\nb", USER),
+        (AUTH_URL, KEY, "a\r\nb: c"),
+    ],
+)
+def test_what_cannot_be_sent_is_a_value_error_without_the_key(auth_url: str, key: str, user: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        Authorization(auth_url, key, user, "m")
+    assert key not in str(caught.value)
+
+
+def test_nothing_shows_the_key_or_the_token() -> None:
+    grant = answered({"webSocketUrls": {"Play3.0-mini": URL}})
+    tokens = Tokens(lambda: 0.0)
+    server = AuthorizationServer("http://h", tokens, api_key=KEY, user_id=USER)
+    for thing in (asked(), asked().request(), grant, tokens, server):
+        assert KEY not in repr(thing) + str(thing) and "TOKEN" not in repr(thing) + str(thing)
+
+
+@given(st.integers(), st.dictionaries(st.text(), st.text()), st.binary() | st.text())
+def test_no_answer_raises(status: int, headers: dict[str, str], body: bytes | str) -> None:
+    assert isinstance(asked().receive(status, headers, body), Failure)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.text() | st.from_regex(r"wss?://[\[\]:@/.%0-9a-f]{0,12}", fullmatch=True), json_values, json_values)
+def test_no_address_raises(url: str, expiry: object, other: object) -> None:
+    answer = answered({"webSocketUrls": {"Play3.0-mini": url, "x": other}, "expiresAt": expiry})
+    assert isinstance(answer, Grant | Failure)
+    assert isinstance(answered({"Play3.0-mini": other, "expires_at": expiry, "webSocketUrls": other}), Grant | Failure)
+
+
+# --- the half that answers
+
+
+class Clock:
+    now = 1_750_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+HEADERS = {"authorization": f"Bearer {KEY}", "x-user-id": USER}
+
+
+def test_the_documents_path_answers_with_the_documents_shape() -> None:
+    server = AuthorizationServer("http://127.0.0.1:8394/", Tokens(Clock()), api_key=KEY, user_id=USER)
+    for path in ("/api/v1/websocket-auth", "/api/v1/tts/websocket-auth?x=1"):
+        status, headers, body = server.receive("POST", path, HEADERS)
+        answer = json.loads(body)
+        assert status == 200 and headers["Content-Type"] == "application/json"
+        assert set(answer) == {"webSocketUrls", "expiresAt"}
+        assert answer["webSocketUrls"]["Play3.0-mini"].startswith("ws://127.0.0.1:8394/playht-fal/")
+
+
+def test_the_package_gets_every_model_both_urls_and_an_expiry_with_a_fraction() -> None:
+    server = AuthorizationServer("https://box", Tokens(Clock()))
+    status, _, body = server.receive("POST", "/api/v4/sdk-auth", {})
+    answer = json.loads(body)
+    assert status in (200, 201)
+    datetime.strptime(answer["expires_at"], "%Y-%m-%dT%H:%M:%S.%fZ")
+    for model in ("Play3.0-mini", "PlayDialog", "PlayDialogMultilingual", "PlayDialogArabic"):
+        assert answer[model]["http_streaming_url"].startswith("https://box/")
+        assert answer[model]["websocket_url"].startswith("wss://box/")
+
+
+@pytest.mark.parametrize("path", AUTHORIZATION_PATHS)
+@pytest.mark.parametrize("model", ["Play3.0-mini", "PlayDialog"])
+def test_both_halves_understand_each_other_on_every_path(path: str, model: str) -> None:
+    clock = Clock()
+    tokens = Tokens(clock)
+    server = AuthorizationServer("http://127.0.0.1:8394", tokens, api_key=KEY, user_id=USER)
+    client = asked(model, "http://127.0.0.1:8394" + path)
+    request = client.request()
+    grant = client.receive(*server.receive(request.method, path, request.headers))
+    assert isinstance(grant, Grant)
+    assert grant.expires_at == pytest.approx(clock.now + 3600)
+    assert tokens.accepts(parse_qs(urlsplit(grant.url).query)["fal_jwt_token"][0])
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("POST", "/api/v9", HEADERS, 404),
+        ("POST", "http://[", HEADERS, 404),
+        ("GET", AUTHORIZATION_PATHS[0], HEADERS, 405),
+        ("POST", AUTHORIZATION_PATHS[0], {}, 401),
+        ("POST", AUTHORIZATION_PATHS[0], {**HEADERS, "x-user-id": "u"}, 401),
+        ("POST", AUTHORIZATION_PATHS[0], {**HEADERS, "authorization": f"Basic {KEY}"}, 401),
+        ("POST", AUTHORIZATION_PATHS[0], {**HEADERS, "authorization": "Bearer x"}, 401),
+    ],
+)
+def test_whoever_is_not_known_gets_no_address(method: str, path: str, headers: dict[str, str], status: int) -> None:
+    server = AuthorizationServer("http://h", Tokens(Clock()), api_key=KEY, user_id=USER)
+    answer = server.receive(method, path, headers)
+    assert answer[0] == status
+    assert b"fal_jwt_token" not in answer[2] and KEY.encode() not in answer[2]
+
+
+def test_a_token_is_good_for_an_hour_and_for_nobody_elses_server() -> None:
+    clock = Clock()
+    tokens = Tokens(clock)
+    token, expires_at = tokens.issue()
+    assert expires_at == clock.now + 3600 and tokens.issue()[0] != token
+    assert not Tokens(clock).accepts(token)
+    clock.now += 3599
+    assert tokens.accepts(token)
+    clock.now += 1
+    assert not tokens.accepts(token)
+
+
+@given(st.text())
+def test_a_guessed_or_mended_token_is_not_accepted(guess: str) -> None:
+    tokens = Tokens(Clock())
+    claim, _, signature = tokens.issue()[0].rpartition(".")
+    later = f"9{claim[1:]}.{signature}"
+    assert not any(map(tokens.accepts, (guess, f"{claim}.{guess}", f"{guess}.{signature}", later, ".", "")))

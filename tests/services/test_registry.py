@@ -1,0 +1,73 @@
+"""From the configuration to a codec: who has to have a key, and what only the codec can refuse."""
+
+from __future__ import annotations
+
+import pytest
+from support.scripted import Peer, Scripted
+
+from agent.config.secrets import Secret
+from agent.errors import ConfigError
+from agent.services.connection.websocket import connect
+from agent.services.protocols import fish
+from agent.services.protocols.codec import End, Flush, Text
+from agent.services.registry import SpeechService, missing_key
+from agent.settings.model import Fish, FishReference, Local, Neuphonic, Synthesis
+from agent.system.threads import Deadline
+
+KEY = Secret(value="a key of the test")
+REFERENCE = FishReference(__file__, "what is said in it")
+
+
+@pytest.mark.parametrize(
+    ("host", "wanted"),
+    [
+        ("127.0.0.1", False),
+        ("192.168.1.5", False),
+        ("localhost", False),
+        ("speech.local", False),
+        ("raspberrypi", False),
+        ("speech.example.com", True),
+        ("93.184.216.34", True),
+    ],
+)
+def test_a_server_in_the_house_needs_no_key_by_name_or_by_number(host: str, wanted: bool) -> None:
+    """A local speech server on another machine was let off the key where its number stood in the configuration, and not
+    where its name did: the daemon did not start, and the doctor found nothing wrong."""
+    fish = Fish(url=f"ws://{host}:8394/v1/tts/live", api_key=Secret(credential="of-nobody"))
+    assert (missing_key("fish", Synthesis(services=("fish",), fish=fish)) is not None) == wanted
+
+
+def test_the_longest_recordings_that_are_taken_can_be_sent() -> None:
+    """Up to 32 MiB were taken, and from 16 on every connection ended with "the service has stopped reading"."""
+
+    def reads(peer: Peer) -> None:
+        peer.accept()
+        for _ in iter(peer.read_frame, (-1, b"")):
+            pass
+
+    with Scripted(reads) as server:
+        recording = {"audio": bytes(fish.BEGIN_BYTES - 1000), "text": "what is said in it"}
+        codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k", references=[recording])
+        connection = connect(codec, Deadline(20.0), ping_seconds=None)
+        assert connection.send(Text("Hello.")) and connection.send(Flush()) and connection.send(End())
+        connection.abort()
+    with pytest.raises(ValueError, match="less than"):
+        fish.Client("ws://127.0.0.1:1/", "k", references=[{"audio": bytes(fish.BEGIN_BYTES), "text": "too long"}])
+
+
+@pytest.mark.parametrize(
+    ("name", "synthesis"),
+    [
+        ("neuphonic", Synthesis(neuphonic=Neuphonic(url="ws://127.0.0.1:1/speak/en?speed=9", api_key=KEY))),
+        ("local", Synthesis(local=Local(url="ws://127.0.0.1:1/speak/en?output_format=mp3"))),
+        ("fish", Synthesis(fish=Fish(url="ws://127.0.0.1:1/", api_key=KEY, references=(REFERENCE,) * 40))),
+    ],
+)
+def test_what_only_the_codec_can_refuse_is_a_mistake_in_the_configuration(name: str, synthesis: Synthesis) -> None:
+    """It was a traceback of each dial, again and again, and the end of the doctor."""
+
+    def nowhere(deadline: Deadline) -> str:
+        raise AssertionError("the address is in the configuration")
+
+    with pytest.raises(ConfigError, match=f"synthesis.{name}: "):
+        SpeechService(name, synthesis, nowhere).open(Deadline(5.0))

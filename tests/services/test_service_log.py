@@ -1,0 +1,39 @@
+"""What a service sends besides its business never floods the log, and too much without sense ends its session."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from agent.services.protocols.codec import Failure
+from agent.services.service_log import MOST_REFUSED, MOST_TOLD, Remarks
+
+NONSENSE = Failure("plain", "a number", "text")
+
+
+def test_messages_without_sense_are_told_once_and_summed_up_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    remarks = Remarks("plain")
+    assert [remarks.pass_over(NONSENSE) for _ in range(3)] == [None] * 3
+    remarks.close()
+    assert caplog.messages == [
+        "plain: passed over a number; expected text",
+        "plain: 3 messages of a session were passed over",
+    ]
+
+
+def test_too_many_messages_without_sense_are_a_reason_to_end() -> None:
+    remarks = Remarks("plain")
+    assert [remarks.pass_over(NONSENSE) for _ in range(MOST_REFUSED)] == [None] * MOST_REFUSED
+    assert remarks.pass_over(NONSENSE) == f"{MOST_REFUSED + 1} of its messages made no sense, the last a number"
+
+
+def test_what_a_service_says_about_itself_is_written_without_escapes_and_only_so_often(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    remarks = Remarks("plain")
+    for number in range(MOST_TOLD + 5):
+        remarks.tell(f"queue \x1b[31m{number}")
+    assert len(caplog.messages) == MOST_TOLD
+    assert caplog.messages[0].startswith("plain says: queue ") and "\x1b" not in caplog.text

@@ -1,0 +1,80 @@
+"""Our own connection as the echo client of Autobahn|Testsuite: ``python tests/tools/echo.py ws://127.0.0.1:9001``.
+
+Start the suite's side first: ``wstest -m fuzzingserver`` (it needs a Python 2.7). It writes its report at the end.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from agent.services.connection.poll import wait
+from agent.services.connection.websocket import connect
+from agent.services.protocols.codec import Encoding, Event, Handshake, Message, Text
+from agent.system.threads import Deadline
+
+
+class Echo:
+    """A codec that has no words of its own: every message is an event, and an event is that message."""
+
+    service = "echo"
+    encoding = Encoding("raw", 16000)
+    quiet_seconds: float | None = None
+    silent_seconds: float | None = None
+    one_passage = False
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.messages: list[Message] = []
+
+    def handshake(self) -> Handshake:
+        return Handshake(self.url)
+
+    def send(self, event: Event) -> list[Message]:
+        messages, self.messages = self.messages, []
+        return messages
+
+    def receive(self, message: Message) -> list[Event]:
+        self.messages.append(message)
+        return [Text("")]
+
+    def quiet(self) -> list[Event]:
+        return []
+
+    def closed(self, code: int, reason: str = "") -> list[Event]:
+        return []
+
+
+def echo(url: str, *, seconds: float = 60.0) -> tuple[int | None, list[Message]]:
+    """Echoes until the server ends it; the close code, and what was in the last message that was not echoed."""
+    codec = Echo(url)
+    connection = connect(codec, Deadline(60), ping_seconds=None)
+    deadline = Deadline(seconds)
+    while not connection.ended and not deadline.over:
+        wait(connection, (), deadline.remaining())
+        for event in connection.pump():
+            connection.send(event)
+    connection.abort()
+    return connection.close_code, codec.messages
+
+
+def once(url: str) -> list[Message]:
+    codec = Echo(url)
+    connection = connect(codec, Deadline(60), ping_seconds=None)
+    deadline = Deadline(60)
+    while not connection.ended and not deadline.over:
+        wait(connection, (), deadline.remaining())
+        connection.pump()
+    connection.abort()
+    return codec.messages
+
+
+def main(url: str, agent: str = "voice-agent") -> None:
+    count = int(once(f"{url}/getCaseCount")[0])
+    for case in range(1, count + 1):
+        echo(f"{url}/runCase?case={case}&agent={agent}")
+    once(f"{url}/updateReports?agent={agent}")
+    print(f"{count} cases")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1].rstrip("/"))

@@ -1,0 +1,315 @@
+"""The microphone and the speaker by themselves, on whatever card the environment gives: run as a process of its own.
+
+``python -m faults.parts FUNCTION JSON`` calls it with the arguments and prints what it returns, as JSON.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agent.audio.devices.device import open_sink, open_source
+from agent.audio.format import SPEECH, Format
+from agent.daemon.supervisor import Supervisor
+from agent.pipeline.capture.frame_queue import FrameQueue
+from agent.pipeline.capture.microphone import Microphone
+from agent.pipeline.events import DeviceBack, DeviceLost, Event, Gap, SpeakingBegan, Spoken
+from agent.pipeline.playback.reconnecting_sink import LastingSink
+from agent.pipeline.playback.ring_buffer import RingBuffer
+from agent.pipeline.playback.speaker import Speaker
+from agent.system.threads import Deadline
+from support.fakepa import FakePortAudio
+from support.pace import Metronome
+
+CARD = "USB PnP"
+PATIENCE_SECONDS = 60.0
+
+
+def counted(frames: int, first: int = 1) -> bytes:
+    """Sound of which every sample tells its place."""
+    return array.array("h", [(first + n) % 32000 + 1 for n in range(frames)]).tobytes()
+
+
+class Report:
+    """What was reported and when; ``wait`` for something of a kind."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[float, Event]] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, event: Event) -> None:
+        with self._changed:
+            self.events.append((time.monotonic(), event))
+            self._changed.notify_all()
+
+    def of(self, kind: type[Event]) -> list[tuple[float, Any]]:
+        with self._changed:
+            return [(at, event) for at, event in self.events if isinstance(event, kind)]
+
+    def wait(self, kind: type[Event], count: int = 1) -> None:
+        with self._changed:
+            met = self._changed.wait_for(
+                lambda: sum(isinstance(event, kind) for _, event in self.events) >= count, PATIENCE_SECONDS
+            )
+            assert met, f"no {kind.__name__}; there was {self.events}"
+
+
+def speaking(frames: int, rate: int, drain: bool = True) -> Callable[[LastingSink], None]:
+    sound = counted(frames)
+    format = Format(rate)
+    period = format.bytes_of(0.02)
+
+    def speak(sink: LastingSink) -> None:
+        for start in range(0, len(sound), period):
+            assert sink.write(sound[start : start + period], format, lambda: True)
+        if drain:
+            sink.drain()
+
+    return speak
+
+
+def sweep(folder: str, rule: str, upto: int, frames: int, rate: int) -> dict[str, Any]:
+    """Plays ``frames`` once for each call number up to ``upto`` at which the fault of ``rule`` strikes."""
+    fake = FakePortAudio(Path(folder))
+    wrong, losses, backs = [], 0, []
+    for number in range(1, upto + 1):
+        fake.order(rule.format(number))
+        before = len(fake.heard())
+        report = Report()
+        sink = LastingSink(lambda format: open_sink(CARD, format, 0.02, 0.04), report, threading.Event())
+        speaking(frames, rate)(sink)
+        sink.close()
+        # Once all is taken nothing is said twice: what follows is silence.
+        if fake.heard()[before:].rstrip(b"\0") != counted(frames):
+            wrong.append(number)
+        losses += len(report.of(DeviceLost))
+        backs += [event.seconds for _, event in report.of(DeviceBack)]
+    return {"wrong": wrong, "losses": losses, "backs": backs}
+
+
+def underruns(frames: int, rate: int) -> dict[str, Any]:
+    """On a card that has room for all of it, so that it runs dry only when it is told to."""
+    report = Report()
+    sink = LastingSink(lambda format: open_sink(CARD, format, 0.02, 2.0), report, threading.Event())
+    speaking(frames, rate, drain=False)(sink)
+    counts = sink.underruns
+    sink.close()
+    return {"underruns": counts, "losses": len(report.of(DeviceLost))}
+
+
+class Ear:
+    """A microphone whose frames are gathered, with the moment of each."""
+
+    def __init__(self, report: Report, device: str = CARD) -> None:
+        self.report = report
+        self.frames = FrameQueue(30.0)
+        self.microphone = Microphone(self.frames, lambda: open_source(device, 0.1), report)
+        self.sound = bytearray()
+
+    def hear(self, seconds: float) -> None:
+        """Waits for so much more sound."""
+        deadline = Deadline(PATIENCE_SECONDS)
+        more = len(self.sound) + SPEECH.bytes_of(seconds)
+        while len(self.sound) < more:
+            assert not deadline.over, f"no sound came; {self.report.events}"
+            self.sound += self.frames.get(timeout_seconds=1.0) or b""
+
+    def end(self) -> None:
+        self.microphone.stop()
+        assert self.microphone.join(Deadline(PATIENCE_SECONDS))
+
+    def jumps(self) -> list[int]:
+        """Where the samples, which count up, are not one more than the one before: by how many more."""
+        samples = array.array("h", bytes(self.sound))
+        steps = [(b - a) % 65536 for a, b in zip(samples, samples[1:], strict=False)]
+        return [step - 1 for step in steps if step != 1]
+
+    def gaps(self) -> list[Gap]:
+        return [event for _, event in self.report.of(Gap)]
+
+
+def listen(seconds: float) -> dict[str, Any]:
+    ear = Ear(Report())
+    ear.microphone.start()
+    began = time.monotonic()
+    ear.hear(seconds)
+    took = time.monotonic() - began
+    ear.end()
+    return {
+        "jumps": ear.jumps(),
+        "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in ear.gaps()],
+        "losses": len(ear.report.of(DeviceLost)),
+        "waiting": ear.frames.forgotten,
+        "took": took,
+    }
+
+
+def unplug(folder: str, away_seconds: float, shift: int) -> dict[str, Any]:
+    """Both sides at work; the card goes, and comes back later at another place of the list."""
+    fake = FakePortAudio(Path(folder))
+    report = Report()
+    ear = Ear(report)
+    ring = RingBuffer(1 << 22)
+    speaker = Speaker(ring, lambda format: open_sink(CARD, format, 0.02, 0.04), report, prebuffer_seconds=0.0)
+    with Metronome() as metronome:
+        began = time.monotonic()
+        ear.microphone.start()
+        speaker.start()
+        ear.hear(0.5)
+        # So much that some of it is still to be played when the card goes.
+        sound = counted(16000 * 4)
+        ticket = ring.begin("one", SPEECH)
+        ring.write(ticket, sound)
+        ring.end(ticket)
+        ear.hear(0.5)
+        heard = SPEECH.seconds_of(len(ear.sound))
+        fake.set("gone", "")
+        gone = time.monotonic()
+        report.wait(DeviceLost, 2)
+        threading.Event().wait(away_seconds)
+        fake.set("shift", str(shift))
+        back = time.monotonic()
+        fake.set("gone", None)
+        report.wait(DeviceBack, 2)
+        report.wait(Gap)
+        report.wait(Spoken)
+        ear.hear(0.5)
+        ear.end()
+        ring.close()
+        assert speaker.join(Deadline(PATIENCE_SECONDS))
+    backs = {event.which: at - back for at, event in report.of(DeviceBack)}
+    return {
+        "lost": sorted(event.which for _, event in report.of(DeviceLost)),
+        "back": backs,
+        "away": back + max(backs.values()) - gone,
+        "gone": [heard, gone - began],
+        "late": metronome.worst_seconds,
+        "heard exactly": sound in fake.heard(),
+        "jumps": ear.jumps(),
+        "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in ear.gaps()],
+    }
+
+
+def _both(seconds: float, spin: bool) -> dict[str, Any]:
+    """Microphone and speaker at work for ``seconds``."""
+    report = Report()
+    opened: dict[str, Any] = {}
+
+    def source() -> Any:
+        opened["microphone"] = open_source(CARD, 0.1)
+        return opened["microphone"]
+
+    def sink(format: Format) -> Any:
+        opened["speaker"] = open_sink(CARD, format, 0.02, 0.1)
+        return opened["speaker"]
+
+    ear = Ear(report)
+    ear.microphone = Microphone(ear.frames, source, report)
+    ring = RingBuffer(1 << 17)
+    speaker = Speaker(ring, sink, report)
+    supervisor = Supervisor([ear.microphone, speaker])
+    over = threading.Event()
+
+    def burn() -> None:
+        while spin and not over.is_set():
+            sum(range(1000))
+
+    sound = counted(round(16000 * seconds))
+    most, stuck = 0, set()
+
+    # The reply is ahead of the speaker by all that the ring holds: a gap in it would not be the card's.
+    ticket = ring.begin("one", SPEECH)
+    ring.write(ticket, sound[: 1 << 17])
+
+    def reply() -> None:
+        for start in range(1 << 17, len(sound), 6400):
+            ring.write(ticket, sound[start : start + 6400])
+        ring.end(ticket)
+
+    threads = [threading.Thread(target=burn), threading.Thread(target=reply)]
+    began = time.monotonic()
+    supervisor.start()
+    for thread in threads:
+        thread.start()
+    while not report.of(Spoken) or len(ear.sound) < SPEECH.bytes_of(seconds):
+        ear.sound += ear.frames.get(timeout_seconds=1.0) or b""
+        most = max(most, ring.buffered)
+        stuck.update(supervisor.stuck())
+        assert time.monotonic() - began < PATIENCE_SECONDS, report.events
+    took = time.monotonic() - began
+    over.set()
+    ear.end()
+    ring.close()
+    assert speaker.join(Deadline(PATIENCE_SECONDS))
+    for thread in threads:
+        thread.join()
+    (spoken,) = [event for _, event in report.of(Spoken)]
+    return {
+        "took": took,
+        "jumps": ear.jumps(),
+        "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in ear.gaps()],
+        "forgotten": ear.frames.forgotten,
+        "ring most": most,
+        "ring holds": 1 << 17,
+        "stuck": sorted(stuck),
+        "heard": sound,
+        "underruns": opened["speaker"].underruns + spoken.underruns,
+        "told": {which: device.drift.ppm for which, device in opened.items()},
+    }
+
+
+def both(folder: str, seconds: float, spin: bool = False) -> dict[str, Any]:
+    done = _both(seconds, spin)
+    heard = array.array("h", FakePortAudio(Path(folder)).heard())
+    return {**done, "heard": array.array("h", filter(None, heard)).tobytes() == done["heard"]}
+
+
+def survive(rate: int, until: str) -> dict[str, Any]:
+    """Both sides on ``default``, whose server somebody else kills and starts again; each step is one line on stdout."""
+    report = Report()
+    ear = Ear(report, "default")
+    format = Format(rate)
+    ring = RingBuffer(1 << 22)
+    speaker = Speaker(ring, lambda format: open_sink("default", format, 0.02, 2.0), report)
+    supervisor = Supervisor([ear.microphone, speaker])
+    supervisor.start()
+    ear.hear(0.5)
+    ticket = ring.begin("endless", format)
+    ring.write(ticket, counted(60 * rate))  # a speaker with nothing to give to its card need not notice that it is dead
+    report.wait(SpeakingBegan)
+    print("at work", flush=True)
+    report.wait(DeviceLost, 2)
+    print("lost", flush=True)
+    ring.clear("the test")
+    assert sys.stdin.readline() == "go on\n"
+    after = counted(rate // 2, 7)
+    ticket = ring.begin("after", format)
+    ring.write(ticket, after)
+    ring.end(ticket)
+    report.wait(DeviceBack, 2)
+    print("back", flush=True)
+    report.wait(Spoken)
+    began = time.monotonic()
+    while bytes.fromhex(until) not in ear.sound and time.monotonic() - began < PATIENCE_SECONDS:
+        ear.sound += ear.frames.get(timeout_seconds=1.0) or b""
+    ear.end()
+    ring.close()
+    assert speaker.join(Deadline(PATIENCE_SECONDS))
+    # How long the server itself was away is not ours to shorten: what counts is how long after the last try in vain.
+    lost = max(at for at, _ in report.of(DeviceLost))
+    return {
+        "said": bytes.fromhex(until) in ear.sound,
+        "back": max(at for at, _ in report.of(DeviceBack)) - lost,
+        "sound after": after.hex(),
+        "gaps": len(ear.gaps()),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(globals()[sys.argv[1]](**json.loads(sys.argv[2]))))

@@ -1,0 +1,181 @@
+"""The recognizer with real connections to scripted transcription services, and frames whose every byte is known."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import struct
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from agent.pipeline.capture.endpointer import Everything, Turns
+from agent.pipeline.capture.frame_queue import FrameQueue
+from agent.pipeline.events import Gap, Heard, ServiceDown
+from agent.pipeline.stt.recognizer import Recognizer
+from agent.services.connection.standby import Standby
+from agent.services.registry import TranscriptionService
+from agent.settings.model import Transcription
+from agent.system.threads import Backoff, Deadline
+from support.fault_tts import PATIENCE_SECONDS, Inbox
+from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, frame
+
+FRAME_BYTES = 3200
+EXPORT = "399e7f744c3e47c3a32f28a19f07739d"
+
+
+class Session:
+    """What one connection was told: the numbers of its frames, and whether it was ended with ``eof``."""
+
+    def __init__(self, changed: threading.Condition) -> None:
+        self.frames: list[int] = []
+        self.eofs = 0
+        self.changed = changed
+
+    def take(self, opcode: int, data: bytes) -> None:
+        with self.changed:
+            if opcode == BINARY:
+                assert len(data) % 2 == 0
+                for at in range(0, len(data) // FRAME_BYTES * FRAME_BYTES, FRAME_BYTES):
+                    self.frames.append(struct.unpack_from("<H", data, at)[0])
+            elif data == b"eof":
+                self.eofs += 1
+            self.changed.notify_all()
+
+
+class Sessions(list[Session]):
+    """The sessions in the order in which they were opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._changed = threading.Condition()
+
+    def begin(self) -> Session:
+        """One more."""
+        with self._changed:
+            self.append(Session(self._changed))
+            return self[-1]
+
+    def await_frames(self, count: int) -> Session:
+        """The first session that was told so many. (On a slow machine there may be one more before it.)"""
+
+        def told() -> list[Session]:
+            return [session for session in self if len(session.frames) >= count]
+
+        with self._changed:
+            assert self._changed.wait_for(told, PATIENCE_SECONDS), [session.frames for session in self]
+            return told()[0]
+
+    @property
+    def ended(self) -> list[Session]:
+        """Those that were told something and ended with ``eof``."""
+        return [session for session in self if session.frames and session.eofs]
+
+
+def numbered(number: int, loud: bool = True) -> bytes:
+    """A frame of 0.1 s whose first sample is its number."""
+    return struct.pack("<H", number) + (b"\x00\x20" if loud else b"\0\0") * (FRAME_BYTES // 2 - 1)
+
+
+def spoken_to(peer: Peer) -> Iterator[tuple[int, bytes]]:
+    """What the client says, until it closes or leaves; pings are answered."""
+    for opcode, data in iter(peer.read_frame, (-1, b"")):
+        if opcode == PING:
+            peer.send(frame(PONG, data))
+        elif opcode == CLOSE:
+            peer.send(frame(CLOSE, data))
+            return
+        elif opcode in (TEXT, BINARY):
+            yield opcode, data
+
+
+def transcribes(sessions: Sessions, *finals: str, export: bool = True, every: int | None = None) -> Script:
+    """A service in good health: after ``eof`` it gives the finals, the export ID, and closes. ``every``: it also gives
+    the finals after each frame whose number is a multiple of that, and says up to where they go."""
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        session = sessions.begin()
+        for opcode, data in spoken_to(peer):
+            session.take(opcode, data)
+            if data == b"eof" or (every is not None and session.frames[-1] % every == 0):
+                word = {"word": "word", "start": 0.0, "end": len(session.frames) * 0.1, "conf": 1.0}
+                for final in finals:
+                    peer.text(json.dumps({"result": [word] if every else [], "text": final}))
+            if data == b"eof":
+                if export:
+                    peer.text(EXPORT)
+                peer.send(frame(CLOSE, struct.pack("!H", 1000)))
+
+    return script
+
+
+class Hearing:
+    """``with Hearing(url) as hearing``: frames are said with ``say``; leaving ends the stream and waits for the end."""
+
+    def __init__(
+        self,
+        port: int,
+        *,
+        captions: bool = False,
+        outage_seconds: float = 30.0,
+        answer_seconds: float = 10.0,
+        **keys: Any,
+    ) -> None:
+        self.inbox = Inbox()
+        self.frames = FrameQueue(outage_seconds if captions else 600.0)
+        self.service = TranscriptionService(Transcription(url=f"ws://127.0.0.1:{port}/"))
+        self.standby = Standby(
+            "transcription", self.service.open, self.inbox.put, backoff=Backoff(0.01, 0.02, seed=1), **keys
+        )
+        ears = (
+            Everything()
+            if captions
+            else Turns(_is_loud, silence_seconds=0.3, turn_seconds=600.0, pre_roll_seconds=0.2, onset_seconds=0.1)
+        )
+        self.recognizer = Recognizer(
+            self.frames,
+            ears,
+            self.standby,
+            self.inbox.put,
+            captions=captions,
+            outage_seconds=outage_seconds,
+            answer_seconds=answer_seconds,
+        )
+        self._numbers = itertools.count(1)
+
+    def __enter__(self) -> Hearing:
+        self.recognizer.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.recognizer.stop() if kind is None else self.recognizer.abort()
+        ended = self.recognizer.join(Deadline(PATIENCE_SECONDS))
+        assert ended or kind is not None, "the recognizer did not end"
+
+    def say(self, count: int, *, loud: bool = True) -> list[int]:
+        """So many frames more; their numbers."""
+        numbers = list(itertools.islice(self._numbers, count))
+        for number in numbers:
+            self.frames.put(numbered(number, loud))
+        return numbers
+
+    def turn(self, count: int) -> list[int]:
+        """A turn: so many loud frames, and a pause."""
+        return [*self.say(count), *self.say(4, loud=False)]
+
+    def heard(self, count: int) -> list[Heard]:
+        self.inbox.until(lambda: len([e for e in self.inbox.events if isinstance(e, Heard)]) >= count)
+        return self.inbox.of(Heard)
+
+    @property
+    def gaps(self) -> list[Gap]:
+        return self.inbox.of(Gap)
+
+    @property
+    def downs(self) -> list[ServiceDown]:
+        return self.inbox.of(ServiceDown)
+
+
+def _is_loud(data: bytes) -> bool:
+    return data[3] != 0

@@ -1,0 +1,47 @@
+"""The plainest codec: text is text, bytes are sound, and the end mark is a word of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Handshake, Message, Text
+
+END_MARK = "<END>"
+
+
+class Plain:
+    """A client codec; ``closes`` holds every code that ``closed`` was told."""
+
+    service = "plain"
+    encoding = Encoding("raw", 16000)
+    quiet_seconds: float | None = None
+    silent_seconds: float | None = None
+    one_passage = False
+
+    def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
+        self._handshake = Handshake(url, headers if headers is not None else {"x-api-key": "s3cret"})
+        self._ended = False
+        self.closes: list[int] = []
+
+    def handshake(self) -> Handshake:
+        return self._handshake
+
+    def send(self, event: Event) -> list[Message]:
+        if isinstance(event, Text):
+            return [event.text]
+        if isinstance(event, Audio):
+            return [event.data]
+        if isinstance(event, End) and not self._ended:
+            self._ended = True
+            return [END_MARK]
+        return []
+
+    def receive(self, message: Message) -> list[Event]:
+        return [Text(message) if isinstance(message, str) else Audio(message)]
+
+    def quiet(self) -> list[Event]:
+        return []
+
+    def closed(self, code: int, reason: str = "") -> list[Event]:
+        self.closes.append(code)
+        return [Failure(self.service, f"close {code}", "the end", status=code)]

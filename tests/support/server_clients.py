@@ -1,0 +1,99 @@
+"""Clients made by hand from the services' documents, so that the server is not only tested against its own mirror."""
+
+from __future__ import annotations
+
+import base64
+import json
+import urllib.request
+from typing import Any
+
+import msgpack
+from websockets.sync.client import ClientConnection, connect
+
+from support.local_server import Running
+
+PATIENCE_SECONDS = 20.0
+
+
+def neuphonic(server: Running, *texts: str, query: str = "", key: str | None = None) -> bytes:
+    """Speaks over one connection; every text is one message. Returns the sound up to the last stop."""
+    headers = {"x-api-key": key} if key else {}
+    with connect(f"{server.ws}/speak/en{query}", additional_headers=headers) as ws:
+        for text in texts:
+            ws.send(json.dumps({"text": text}))
+        sound = b""
+        for _ in range(sum(text.count("<STOP>") for text in texts)):
+            sound += neuphonic_passage(ws)
+        return sound
+
+
+def neuphonic_passage(ws: ClientConnection) -> bytes:
+    sound = b""
+    while True:
+        data = json.loads(ws.recv(timeout=PATIENCE_SECONDS))["data"]
+        sound += base64.b64decode(data["audio"])
+        if data["stop"]:
+            return sound
+
+
+def playai_url(server: Running, path: str = "/api/v1/tts/websocket-auth", model: str = "Play3.0-mini") -> str:
+    request = urllib.request.Request(
+        server.http + path, data=b"", method="POST",
+        headers={"Authorization": "Bearer secret-key", "X-User-Id": "somebody"},
+    )  # fmt: skip
+    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+        found = json.loads(answer.read())
+    return str(found["webSocketUrls"][model])
+
+
+def playai(server: Running, text: str, **options: Any) -> list[bytes]:
+    """The binary messages between ``start`` and ``end``."""
+    with connect(playai_url(server)) as ws:
+        ws.send(json.dumps({"text": text, "voice": "s3://voice", "request_id": "r1", **options}))
+        assert json.loads(ws.recv(timeout=PATIENCE_SECONDS)) == {"type": "start", "request_id": "r1"}
+        chunks: list[bytes] = []
+        while isinstance(message := ws.recv(timeout=PATIENCE_SECONDS), bytes):
+            chunks.append(message)
+        assert json.loads(message) == {"type": "end", "request_id": "r1"}
+        return chunks
+
+
+def vachana(server: Running, text: str, **audio_config: Any) -> list[bytes]:
+    """The chunks of sound up to ``complete``."""
+    wanted = {
+        "sample_rate": 44100, "num_channels": 1, "sample_width": 2, "encoding": "linear_pcm", "container": "wav"
+    } | audio_config  # fmt: skip
+    request = {
+        "text": text, "voice": "Sia", "language": "IND-IN", "model": "vachana-voice-v1", "audio_config": wanted,
+    }  # fmt: skip
+    headers = {"Content-Type": "application/json", "X-API-Key-ID": "secret-key"}
+    with connect(f"{server.ws}/api/v1/tts", additional_headers=headers) as ws:
+        ws.send(json.dumps(request))
+        chunks: list[bytes] = []
+        while True:
+            message = json.loads(ws.recv(timeout=PATIENCE_SECONDS))
+            if message["type"] == "audio":
+                chunks.append(base64.b64decode(message["data"]["audio"]))
+            elif message["type"] == "complete":
+                return chunks
+            else:
+                assert message["type"] == "start", message
+
+
+def fish(server: Running, *texts: str, key: str = "secret-key", **request: Any) -> tuple[list[bytes], str, int | None]:
+    """The chunks of sound, the reason of ``finish`` and the code of the close."""
+    with connect(f"{server.ws}/v1/tts/live", additional_headers={"Authorization": f"Bearer {key}"}) as ws:
+        ws.send(msgpack.packb({"event": "start", "request": {"text": "", "latency": "normal"} | request}))
+        for text in texts:
+            ws.send(msgpack.packb({"event": "text", "text": text}))
+        ws.send(msgpack.packb({"event": "stop"}))
+        chunks: list[bytes] = []
+        reason = ""
+        for message in ws:
+            found = msgpack.unpackb(message)
+            if found["event"] == "audio":
+                chunks.append(found["audio"])
+            else:
+                assert found["event"] == "finish"
+                reason = found["reason"]
+        return chunks, reason, ws.close_code
