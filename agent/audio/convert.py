@@ -190,7 +190,7 @@ def _samples(pcm: bytes, channels: int = 1) -> array[int]:
     return array("h", pcm[: len(pcm) - fragment] if fragment else pcm)
 
 
-class Refit:
+class FormatConverter:
     """Sound in the format ``source`` becomes sound in ``wanted``, piece by piece in whole frames; ``finish`` gives the
     rest. Channels that do not fit are mixed into one. ``AudioError`` where it cannot be done."""
 

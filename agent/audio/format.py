@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from agent.errors import AudioError
-from agent.records import dataclass
 
 SAMPLE_BYTES = 2
 LOWEST_RATE, HIGHEST_RATE = 1000, 384_000

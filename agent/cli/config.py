@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import sys
 from collections.abc import Mapping
 
 from agent.config.display import describe, entries
-from agent.config.errors import Mistake, Mistakes
+from agent.config.errors import ConfigIssue, ConfigIssues
 from agent.config.json_schema import schema as whole_schema
 from agent.config.loader import Loaded, load_with_origins
-from agent.config.secrets import keychain, unset
+from agent.config.secrets import iter_secrets, unset
 
 
 def check(path: str | None, environ: Mapping[str, str] = os.environ, *, as_json: bool = False) -> int:
@@ -21,10 +20,13 @@ def check(path: str | None, environ: Mapping[str, str] = os.environ, *, as_json:
     try:
         loaded = load_with_origins(path, environ)
         if absent := _absent_keys(loaded, environ):
-            raise Mistakes(absent)
-    except Mistakes as mistakes:
+            raise ConfigIssues(absent)
+    except ConfigIssues as mistakes:
         if as_json:
-            found = [dataclasses.asdict(mistake) for mistake in mistakes.mistakes]
+            found = [
+                {"where": issue.where, "key": issue.key, "what": issue.what, "nearest": issue.suggestion}
+                for issue in mistakes.mistakes
+            ]
             _print_json({"valid": False, "path": path, "mistakes": found, "warnings": []})
         else:
             _print_mistakes(mistakes)
@@ -44,7 +46,7 @@ def show(path: str | None, environ: Mapping[str, str] = os.environ, *, as_json: 
     """Prints the configuration in force, with where each value comes from and without a secret."""
     try:
         loaded = load_with_origins(path, environ)
-    except Mistakes as mistakes:
+    except ConfigIssues as mistakes:
         _print_mistakes(mistakes)
         return mistakes.exit_code
     if as_json:
@@ -65,12 +67,14 @@ def schema_text() -> str:
     return json.dumps(whole_schema(), indent=2, ensure_ascii=True) + "\n"
 
 
-def _absent_keys(loaded: Loaded, environ: Mapping[str, str]) -> list[Mistake]:
+def _absent_keys(loaded: Loaded, environ: Mapping[str, str]) -> list[ConfigIssue]:
     """The keys that are to come from a variable that is not set. Only who has to know is told: ``status`` and its like
     read the same file in a shell that has no need of the daemon's variables."""
     return [
-        Mistake(loaded.origins.get(name, str(loaded.path)), name, f"{unset(secret.env)}, expected it to hold the key")
-        for name, secret in keychain(loaded.config)
+        ConfigIssue(
+            loaded.origins.get(name, str(loaded.path)), name, f"{unset(secret.env)}, expected it to hold the key"
+        )
+        for name, secret in iter_secrets(loaded.config)
         if secret.env is not None and secret.env not in environ
     ]
 
@@ -79,7 +83,7 @@ def _name(loaded: Loaded, otherwise: str | None) -> str | None:
     return str(loaded.path) if loaded.path is not None else otherwise
 
 
-def _print_mistakes(mistakes: Mistakes) -> None:
+def _print_mistakes(mistakes: ConfigIssues) -> None:
     print(mistakes, file=sys.stderr)
     number = len(mistakes.mistakes)
     print(f"{number} mistake{'s' if number > 1 else ''}", file=sys.stderr)

@@ -9,13 +9,13 @@ from collections.abc import Mapping
 
 from agent.frontends.control.client import ControlClient, sockets
 from agent.settings.model import Config
-from agent.system.text import safe
+from agent.system.text import escape
 
 
 def status(config: Config, *, as_json: bool = False) -> int:
     """How the daemon is. Raises ``ServiceError`` where none runs, as the others do."""
     answer = _ask(config, {"status": True})
-    print(json.dumps(answer) if as_json else safe(str(answer.get("status", ""))), flush=True)
+    print(json.dumps(answer) if as_json else escape(str(answer.get("status", ""))), flush=True)
     return 0
 
 
@@ -29,7 +29,7 @@ def volume(config: Config, percent: int | None) -> int:
     """Sets how loud the daemon speaks from now on, or tells how loud that is."""
     if percent is None:
         found = _ask(config, {"status": True}).get("volume")
-        print("it does not speak" if found is None else safe(str(found)), flush=True)
+        print("it does not speak" if found is None else escape(str(found)), flush=True)
     else:
         _ask(config, {"volume": percent})
     return 0

@@ -16,16 +16,26 @@ from functools import partial
 from agent.audio.devices.device import open_sink
 from agent.audio.format import Format
 from agent.cli.say import record
-from agent.cli.wav_output import prove
+from agent.cli.wav_output import check_writable
 from agent.daemon.daemon import Daemon
 from agent.daemon.local_server import LocalServer
 from agent.errors import AgentError, AudioError, DeviceError, ServiceError
 from agent.pipeline.conversation import Record
-from agent.pipeline.events import Event, Heard, Partial, Reply, ServiceDown, SpeakingBegan, SpeechEnded, Spoken, Stop
+from agent.pipeline.events import (
+    Event,
+    Heard,
+    Partial,
+    Reply,
+    ServiceDown,
+    SpeakingBegan,
+    SpeechEnded,
+    Stop,
+    UtterancePlayed,
+)
 from agent.services.registry import redirected
 from agent.settings.model import Config
 from agent.system.systemd import Service
-from agent.system.text import safe
+from agent.system.text import escape
 from agent.system.threads import Deadline
 
 BAR = 40
@@ -53,7 +63,7 @@ class Timeline:
                 self._mark(NAMES[2])
             case SpeakingBegan():
                 self._mark(NAMES[3])
-            case Spoken():
+            case UtterancePlayed():
                 self._mark(NAMES[4])
 
     def lines(self) -> list[str]:
@@ -96,7 +106,7 @@ def demo(
 def _demo(config: Config, service: str, question: str, output: str | None, as_json: bool) -> int:
     say: Callable[[str], None] = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
     if output is not None:
-        prove(output)
+        check_writable(output)
     server = LocalServer(replace(config.server, host="127.0.0.1", port=0))
     say("starting the local speech server")
     try:
@@ -149,7 +159,7 @@ def _speaker(config: Config, output: str | None, say: Callable[[str], None]) -> 
     except (DeviceError, AudioError) as error:
         say(f"no sound card to play on ({error}): the reply is written to {REPLY_FILE}")
         try:
-            prove(REPLY_FILE)
+            check_writable(REPLY_FILE)
         except AudioError as reason:
             raise AudioError(f"{reason}, with --output F.wav") from reason
         return f"file:{REPLY_FILE}", REPLY_FILE
@@ -208,18 +218,18 @@ class _Turn:
         self.timeline.see(event)
         match event:
             case Partial(text):
-                self.say(f"  partial: {safe(text)}")
+                self.say(f"  partial: {escape(text)}")
             case Heard(text):
                 self.transcript = text
                 if text:
-                    self.say(f"  heard:   {safe(text)}")
+                    self.say(f"  heard:   {escape(text)}")
                 else:
                     self._fail(ServiceError("transcription", "the question was not understood"))
             case Stop(by) if by in _SIGNALS and not self.ended and self.failure is None:
                 self.stopped_by = by
             case Reply(text=text):
                 self.reply.append(text)
-                self.say(f"  reply:   {safe(text)}")
+                self.say(f"  reply:   {escape(text)}")
             case ServiceDown(service, reason):
                 self._fail(ServiceError(service, reason.removeprefix(f"{service}: ")))
             case Record(state=state, why=why):
@@ -249,8 +259,8 @@ def _tell(turn: _Turn, service: str, question: str, wav: str | None, as_json: bo
         return 0
     say("")
     say(f"  question    {question}")
-    say(f"  transcript  {safe(turn.transcript)}")
-    say(f"  reply       {safe(reply)}")
+    say(f"  transcript  {escape(turn.transcript)}")
+    say(f"  reply       {escape(reply)}")
     say(f"  spoken by   {service}" + (f", written to {wav}" if wav else ""))
     say("")
     say("seconds after the end of speech:")

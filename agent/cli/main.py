@@ -17,7 +17,7 @@ from agent.errors import AgentError, UsageError
 from agent.settings.model import Config
 from agent.system import stdio as streams
 from agent.system.log import set_level, set_up_logging
-from agent.system.text import safe
+from agent.system.text import escape
 
 if TYPE_CHECKING:
     import argparse
@@ -37,12 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
             stream.reconfigure(errors="replace")
     try:
-        code = _obey(given)
+        code = _dispatch(given)
         streams.flush()
         return code
     except AgentError as error:
         for line in str(error).splitlines():
-            print(f"voice-agent: {safe(line)}", file=sys.stderr)
+            print(f"voice-agent: {escape(line)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # Whoever reads our output has had enough; nothing may be written to it at the exit either.
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return AgentError.exit_code
 
 
-def _obey(given: list[str]) -> int:
+def _dispatch(given: list[str]) -> int:
     if given[:1] == ["server"]:
         return _server(given[1:])
     if given == ["run"] or given[:2] == ["run", "--config"] and len(given) == 3 and not given[2].startswith("-"):
@@ -200,7 +200,7 @@ def _configured(path: str | None) -> Config:
     return config
 
 
-def _at_once(options: argparse.Namespace) -> Config:
+def _load_quiet(options: argparse.Namespace) -> Config:
     """For a command that a person waits for: it says itself what it does, and the log only what is wrong."""
     config = _loaded(options)
     if config.logging.level == "info":
@@ -225,13 +225,13 @@ def _daemon(path: str | None) -> int:
 def _say(options: argparse.Namespace) -> int:
     from agent.cli.say import say
 
-    return say(_at_once(options), options.text, service=options.service, output=options.output)
+    return say(_load_quiet(options), options.text, service=options.service, output=options.output)
 
 
 def _transcribe(options: argparse.Namespace) -> int:
     from agent.cli.transcribe import transcribe
 
-    return transcribe(_at_once(options), options.source, as_json=options.json)
+    return transcribe(_load_quiet(options), options.source, as_json=options.json)
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -239,26 +239,26 @@ def _demo(options: argparse.Namespace) -> int:
 
     question = options.question or QUESTION
     return demo(
-        _at_once(options), service=options.service, question=question, output=options.output, as_json=options.json
+        _load_quiet(options), service=options.service, question=question, output=options.output, as_json=options.json
     )
 
 
 def _status(options: argparse.Namespace) -> int:
     from agent.cli.control import status
 
-    return status(_at_once(options), as_json=options.json)
+    return status(_load_quiet(options), as_json=options.json)
 
 
 def _hush(options: argparse.Namespace) -> int:
     from agent.cli.control import hush
 
-    return hush(_at_once(options))
+    return hush(_load_quiet(options))
 
 
 def _volume(options: argparse.Namespace) -> int:
     from agent.cli.control import volume
 
-    return volume(_at_once(options), options.percent)
+    return volume(_load_quiet(options), options.percent)
 
 
 def _mute(options: argparse.Namespace) -> int:

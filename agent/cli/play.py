@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import queue
 
-from agent.audio.devices.device import impatient
+from agent.audio.devices.device import fail_fast
 from agent.audio.format import Format
 from agent.cli.interrupts import hush_signals
 from agent.daemon.builder import make_speaker
 from agent.errors import AgentError
-from agent.pipeline.events import Cancelled, DeviceLost, Died, Event, Spoken, Stop, Unspoken
+from agent.pipeline.events import Cancelled, DeviceLost, Died, Event, Stop, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.settings.model import Config
 from agent.system.threads import Deadline
@@ -22,17 +22,17 @@ def play(config: Config, pcm: bytes, format: Format) -> bool:
     where there is no speaker."""
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     ring = RingBuffer(len(pcm) + format.frame_bytes * 64)
-    speaker = make_speaker(config, ring, inbox.put, patience=impatient)
+    speaker = make_speaker(config, ring, inbox.put, patience=fail_fast)
     signals = hush_signals(inbox.put)
-    ticket = ring.begin("test", format)
-    ring.write(ticket, pcm)
-    ring.end(ticket)
+    stream_id = ring.begin("test", format)
+    ring.write(stream_id, pcm)
+    ring.end(stream_id)
     ring.close()
     speaker.start()
     try:
         while True:
             match inbox.get():
-                case Spoken():
+                case UtterancePlayed():
                     return True
                 case Cancelled():
                     return False
@@ -40,7 +40,7 @@ def play(config: Config, pcm: bytes, format: Format) -> bool:
                     ring.clear(by)
                 case Died(worker, cause):
                     raise cause if isinstance(cause, AgentError) else AgentError(f"the {worker} died: {cause!r}")
-                case Unspoken(reason=reason) | DeviceLost(reason=reason):
+                case UtteranceFailed(reason=reason) | DeviceLost(reason=reason):
                     raise AgentError(reason)
     finally:
         speaker.abort()

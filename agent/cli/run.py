@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from agent.daemon.builder import make_frontends, require_keys
 from agent.daemon.daemon import Daemon
-from agent.daemon.volume import Levels
+from agent.daemon.volume import VolumeStore
 from agent.pipeline.stt.export import Exporter
 from agent.settings.model import Config
 from agent.system.paths import Paths
@@ -31,7 +31,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
         frontends=lambda report: make_frontends(config, os.environ, report),
         captions=sys.stdout,
         reread=reread,
-        levels=Levels(state / "levels.json", config.speaker.volume),
+        levels=VolumeStore(state / "levels.json", config.speaker.volume),
     )
     code = daemon.run()
     exporter.close(Deadline(EXPORT_SECONDS))

@@ -7,10 +7,10 @@ import queue
 import sys
 from dataclasses import replace
 
-from agent.audio.devices.device import impatient
+from agent.audio.devices.device import fail_fast
 from agent.cli.interrupts import hush_signals
 from agent.cli.local_server import local_server
-from agent.cli.say_via_daemon import hand_over
+from agent.cli.say_via_daemon import say_via_daemon
 from agent.cli.stdin_text import TextReader
 from agent.cli.wav_output import Memory, Recording
 from agent.daemon.builder import RING_BYTES, make_speaker, make_synthesizer, require_keys
@@ -26,15 +26,15 @@ from agent.pipeline.events import (
     Died,
     Event,
     ServiceDown,
-    Spoken,
     Stop,
-    Unspoken,
     Utterance,
+    UtteranceFailed,
+    UtterancePlayed,
 )
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.settings.model import Config
-from agent.system.text import LONGEST_TEXT, checked, safe
+from agent.system.text import LONGEST_TEXT, checked, escape
 from agent.system.threads import Deadline
 
 UTTERANCE = "say"
@@ -50,7 +50,7 @@ def say(config: Config, words: list[str], *, service: str | None = None, output:
     if service is None and output is None:
         daemon = _daemon(config)
         if daemon is not None:
-            return hand_over(daemon, text)
+            return say_via_daemon(daemon, text)
     # Nobody listens here: a local server for the transcription alone would be started for nothing.
     config = replace(config, conversation=replace(config.conversation, mode="announce"))
     if service is not None:
@@ -64,7 +64,7 @@ def say(config: Config, words: list[str], *, service: str | None = None, output:
             hint = f"{error}, or have the sound written: voice-agent say --output F.wav"
             raise DeviceError(hint, lost=error.lost, unknown=error.unknown) from error
     if saying.cut and output not in (None, "-"):
-        print(f"voice-agent: stopped: {safe(str(output))} was not written", file=sys.stderr)
+        print(f"voice-agent: stopped: {escape(str(output))} was not written", file=sys.stderr)
     return 0
 
 
@@ -86,7 +86,7 @@ class _Saying:
         ring = RingBuffer(RING_BYTES)
         self._synthesizer = make_synthesizer(config, ring, self._inbox.put, local, eager=False)
         if recording is None:
-            self._speaker = make_speaker(config, ring, self._inbox.put, patience=impatient)
+            self._speaker = make_speaker(config, ring, self._inbox.put, patience=fail_fast)
         else:
             # A file has all the time in the world, and hears no gap.
             self._speaker = Speaker(ring, recording.open, self._inbox.put, prebuffer_most_seconds=0.0)
@@ -133,14 +133,14 @@ class _Saying:
         while True:
             event = self._inbox.get()
             match event:
-                case Spoken():
+                case UtterancePlayed():
                     if self._reader is not None and self._reader.error is not None:
                         return self._reader.error
                     if self._recording is not None and self._recording.empty:
                         return ServiceError("speech", "no sound came for this text")
                     self._said = True
                     return None
-                case Unspoken(reason=reason):
+                case UtteranceFailed(reason=reason):
                     # Where stdin is no text, the little that came before it may well have no sound.
                     mistake = self._reader.error if self._reader is not None else None
                     return mistake or ServiceError("speech", reason)
@@ -152,7 +152,7 @@ class _Saying:
                 case AudioArrived(service=service):
                     for other, reason in self._down.items():
                         if other != service:
-                            print(f"voice-agent: {safe(reason, 300)}; {service} speaks instead", file=sys.stderr)
+                            print(f"voice-agent: {escape(reason, 300)}; {service} speaks instead", file=sys.stderr)
                     self._down.clear()
                 case Stop(by):
                     self._synthesizer.hush(by)
@@ -163,7 +163,7 @@ class _Saying:
                         raise cause  # whoever reads our output has had enough
                     return cause if isinstance(cause, AgentError) else AgentError(f"the {worker} died: {cause!r}")
                 case DeviceLost(which, reason):
-                    print(f"voice-agent: no {which}: {safe(reason)}; waiting for it", file=sys.stderr)
+                    print(f"voice-agent: no {which}: {escape(reason)}; waiting for it", file=sys.stderr)
                 case DeviceBack(which, seconds):
                     print(f"voice-agent: the {which} is back after {seconds:.1f} s", file=sys.stderr)
 

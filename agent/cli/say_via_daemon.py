@@ -11,12 +11,12 @@ from agent.cli.interrupts import hush_signals
 from agent.cli.stdin_text import TextReader
 from agent.errors import AgentError, ServiceError
 from agent.frontends.control.client import ControlClient
-from agent.pipeline.events import Cancelled, Event, Spoken, Stop, Unspoken, Utterance
-from agent.system.text import LONGEST_TEXT, safe
+from agent.pipeline.events import Cancelled, Event, Stop, Utterance, UtteranceFailed, UtterancePlayed
+from agent.system.text import LONGEST_TEXT, escape
 from agent.system.threads import Deadline
 
 
-def hand_over(client: ControlClient, text: str | None) -> int:
+def say_via_daemon(client: ControlClient, text: str | None) -> int:
     """Has ``text``, or stdin as it comes, said by the daemon. Ctrl-C has the daemon be silent. Raises
     ``ServiceError`` with the reason where it could not be said; ``client`` is closed in any case."""
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -48,15 +48,15 @@ def _wait(inbox: queue.SimpleQueue[Event], daemon: _Daemon, reader: TextReader |
     hushed = False
     while True:
         match inbox.get():
-            case Spoken():
+            case UtterancePlayed():
                 return reader.error if reader is not None else None
-            case Unspoken(reason=reason):
+            case UtteranceFailed(reason=reason):
                 return ServiceError("control", reason)
             case Cancelled(by=by):
                 if reader is not None and reader.error is not None:
                     return reader.error
                 if not hushed:
-                    print(f"voice-agent: cancelled {safe(by)}", file=sys.stderr)
+                    print(f"voice-agent: cancelled {escape(by)}", file=sys.stderr)
                 return None
             case Stop(by):
                 if reader is not None and not reader.begun:
@@ -101,23 +101,23 @@ class _Daemon(threading.Thread):
         try:
             self._inbox.put(self._end())
         except ServiceError as error:
-            self._inbox.put(Unspoken("", str(error)))
+            self._inbox.put(UtteranceFailed("", str(error)))
 
     def _end(self) -> Event:
         accepted = False
         while True:
             answer = self._client.receive(Deadline(None))
             if answer is None:
-                return Unspoken("", "the daemon has gone before it was said")
+                return UtteranceFailed("", "the daemon has gone before it was said")
             state, why = answer.get("state"), str(answer.get("why", ""))
             if state == "played":
-                return Spoken("", 0.0)
+                return UtterancePlayed("", 0.0)
             if state == "cancelled":
                 return Cancelled("", why)
             if state == "failed":
-                return Unspoken("", why)
+                return UtteranceFailed("", why)
             if "error" in answer and not accepted:
-                return Unspoken("", str(answer["error"]))
+                return UtteranceFailed("", str(answer["error"]))
             if "utterance" in answer and not accepted:
                 _tell_troubles(answer.get("troubles"))
             # Once it is accepted, an error only says that a piece came too late: how it ended is told all the same.
@@ -128,4 +128,4 @@ def _tell_troubles(troubles: object) -> None:
     """Says why nothing is heard yet, instead of waiting without a word."""
     for trouble in troubles if isinstance(troubles, list) else []:
         if isinstance(trouble, str) and trouble.startswith("no speaker"):
-            print(f"voice-agent: {safe(trouble, 300)} (sudo voice-agent doctor says why)", file=sys.stderr)
+            print(f"voice-agent: {escape(trouble, 300)} (sudo voice-agent doctor says why)", file=sys.stderr)

@@ -21,7 +21,7 @@ from agent.pipeline.capture.vad import detector
 from agent.pipeline.events import Event
 from agent.pipeline.playback.fader import ramp
 from agent.settings.model import Config
-from agent.system.text import safe
+from agent.system.text import escape
 
 
 def devices(*, as_json: bool = False) -> int:
@@ -34,9 +34,9 @@ def devices(*, as_json: bool = False) -> int:
         print("no sound card: microphone.device and speaker.device may still be file:PATH.wav or none")
         return 0
     for device in found:
-        print(safe(device.name))
+        print(escape(device.name))
         print(f"    {_abilities(device)}")
-        print(f"    {safe(device.line)}")
+        print(f"    {escape(device.line)}")
     return 0
 
 

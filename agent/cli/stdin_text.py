@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from agent.errors import AgentError, UsageError
-from agent.pipeline.events import Event, Spoken, Utterance
+from agent.pipeline.events import Event, Utterance, UtterancePlayed
 from agent.system.text import without_controls
 
 
@@ -82,7 +82,7 @@ class TextReader(threading.Thread):
             self._says.complete(self._utterance)
         else:
             self.error = self.error or UsageError("there is nothing to say: stdin held no words")
-            self._report(Spoken(self._utterance, 0.0))
+            self._report(UtterancePlayed(self._utterance, 0.0))
 
     def _hand_on(self, text: str) -> None:
         text = without_controls(text)

@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from agent.audio.devices.device import impatient
+from agent.audio.devices.device import fail_fast
 from agent.cli.audio_input import FileFrames, StdinFrames
 from agent.cli.interrupts import hush_signals
 from agent.cli.local_server import local_server
@@ -17,12 +17,12 @@ from agent.daemon.builder import make_microphone, make_recognizer, require_keys
 from agent.daemon.local_server import LocalServer
 from agent.daemon.supervisor import Supervisor
 from agent.errors import AgentError, ServiceError
-from agent.pipeline.capture.endpointer import Everything
+from agent.pipeline.capture.endpointer import NullEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue, Frames
 from agent.pipeline.events import DeviceBack, DeviceLost, Died, Event, Gap, Heard, Partial, ServiceDown, ServiceUp, Stop
 from agent.pipeline.stt.export import fetch_export
 from agent.settings.model import Config
-from agent.system.text import safe
+from agent.system.text import escape
 from agent.system.threads import Deadline, Worker
 
 
@@ -49,10 +49,10 @@ class _Transcribing:
     ) -> None:
         self._config, self._source, self._as_json = config, source, as_json
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._recognizer = make_recognizer(config, frames, Everything(), self._inbox.put, local)
+        self._recognizer = make_recognizer(config, frames, NullEndpointer(), self._inbox.put, local)
         workers: list[Worker] = [self._recognizer]
         if isinstance(frames, FrameQueue):
-            workers.insert(0, make_microphone(config, frames, self._inbox.put, patience=impatient))
+            workers.insert(0, make_microphone(config, frames, self._inbox.put, patience=fail_fast))
         self._supervisor = Supervisor(workers)
         self._error: AgentError | OSError | None = None
         self._heard_anything = False
@@ -102,7 +102,7 @@ class _Transcribing:
         """Prints what there is to print; tells whether that was the end."""
         match event:
             case Partial(text):
-                print(f"... {safe(text)}", file=sys.stderr, flush=True)
+                print(f"... {escape(text)}", file=sys.stderr, flush=True)
             case Heard():
                 self._heard_anything = True
                 self._print(event)
@@ -119,7 +119,7 @@ class _Transcribing:
             case ServiceUp():
                 self._patience = Deadline(None)
             case DeviceLost(which, reason):
-                print(f"no {which}: {safe(reason)}; waiting for it", file=sys.stderr)
+                print(f"no {which}: {escape(reason)}; waiting for it", file=sys.stderr)
             case DeviceBack(which, seconds):
                 print(f"the {which} is back after {seconds:.1f} s", file=sys.stderr)
             case Died(worker, error):
@@ -137,7 +137,7 @@ class _Transcribing:
                 ]
                 print(json.dumps({"text": heard.text, "result": words}, ensure_ascii=False), flush=True)
             else:
-                print(safe(heard.text), flush=True)
+                print(escape(heard.text), flush=True)
         if heard.export_id and self._config.transcription.export_url:
             self._fetch(heard.export_id)
 
@@ -145,4 +145,4 @@ class _Transcribing:
         given = self._config.transcription.export_directory
         beside = Path() if self._source is None or self._source == "-" else Path(self._source).parent
         for line in fetch_export(self._config.transcription, export_id, Path(given) if given else beside).lines():
-            print(safe(line), file=sys.stderr)
+            print(escape(line), file=sys.stderr)

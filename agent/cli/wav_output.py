@@ -19,7 +19,7 @@ class Recording:
 
     def __init__(self, output: str) -> None:
         if output != "-":
-            prove(output)
+            check_writable(output)
         self.empty = True
         self._output = output
         self._writer: WavWriter | None = None
@@ -77,7 +77,7 @@ class _RecordingSink:
         self._put(pcm)
         self.taken_frames += len(pcm) // self.format.frame_bytes
 
-    def drain_on(self) -> float:
+    def drain_nowait(self) -> float:
         self.drain()
         return 0.0
 
@@ -105,6 +105,6 @@ def _to_stdout(data: bytes) -> None:
         raise AudioError(f"the sound cannot be written to standard output: {error.strerror}") from error
 
 
-def prove(path: str) -> None:
+def check_writable(path: str) -> None:
     """Raises ``AudioError`` where no WAV file can be written to ``path``; leaves what is there as it is."""
     WavWriter(path, SPEECH).abandon()

@@ -9,7 +9,7 @@ from typing import Any
 from agent.config.fields import all_keys, shapes
 from agent.config.json_schema import plain
 from agent.settings.model import Config
-from agent.system.text import safe
+from agent.system.text import escape
 
 _COLUMN = 60
 
@@ -37,7 +37,7 @@ def _section(cls: Any, section: Any, path: str, indent: str, origins: Mapping[st
             yield f"{indent}{name}:"
             yield from _section(shape.cls, value, dotted, f"{indent}  ", origins)
             continue
-        origin = safe(origins.get(dotted, "default"))
+        origin = escape(origins.get(dotted, "default"))
         if shape.kind == "sections" and value:
             yield _commented(f"{indent}{name}:", origin)
             yield from _items(value, indent)
@@ -81,4 +81,4 @@ def _text(text: str) -> str:
         if tag == "tag:yaml.org,2002:str" and text[0].isalpha():
             return text
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{safe(escaped)}"'
+    return f'"{escape(escaped)}"'

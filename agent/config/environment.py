@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping as Environment
 from typing import Any
 
-from agent.config.errors import Mistake, nearest
-from agent.config.fields import Shape, all_keys, shapes
-from agent.config.validator import Checker, Sparse, merge
+from agent.config.errors import ConfigIssue, suggestion
+from agent.config.fields import Field, all_keys, shapes
+from agent.config.validator import Checker, PartialConfig, merge
 from agent.config.yaml_tree import Scalar, Tree, read_tree
 
 PREFIX = "VOICE_AGENT_"
@@ -21,23 +21,23 @@ def variable(path: str) -> str:
     return PREFIX + path.upper().replace(".", "__")
 
 
-def read_environment(checker: Checker, root: Any, environ: Environment[str, str]) -> Sparse:
+def read_environment(checker: Checker, root: Any, environ: Environment[str, str]) -> PartialConfig:
     """What the variables give, checked like the file; a value is written as in YAML, lists and sections in brackets. A
     variable of that prefix that belongs to no key is a mistake."""
-    given: Sparse = {}
+    given: PartialConfig = {}
     names = sorted(name for name in environ if name.startswith(PREFIX))
     for name in sorted(names, key=lambda name: name.count("__")):  # a section first, so that a key of it outranks it
         found = _find(root, name)
         if found is None:
-            meant = nearest(name, [variable(dotted) for dotted, _ in all_keys(root)])
+            meant = suggestion(name, [variable(dotted) for dotted, _ in all_keys(root)])
             what = f"unknown variable, expected {PREFIX}SECTION__KEY with a key of the configuration"
-            checker.mistakes.append(Mistake(name, "", what, meant))
+            checker.mistakes.append(ConfigIssue(name, "", what, meant))
             continue
         path, shape = found
         tree = _parse(checker, name, environ[name], shape)
         if tree is None:
             continue
-        place: Sparse = {}
+        place: PartialConfig = {}
         checker.value(place, path[-1], shape, tree, ".".join(path))
         for section in reversed(path[:-1]):
             place = {section: place}
@@ -45,7 +45,7 @@ def read_environment(checker: Checker, root: Any, environ: Environment[str, str]
     return given
 
 
-def _parse(checker: Checker, name: str, text: str, shape: Shape) -> Tree | None:
+def _parse(checker: Checker, name: str, text: str, shape: Field) -> Tree | None:
     text = text.encode("utf-8", "replace").decode("utf-8")  # bytes that are no text come as half characters
     if shape.kind in ("text", "secret") and _bare(text):
         null = shape.optional and text in ("", "null", "~")
@@ -60,7 +60,7 @@ def _parse(checker: Checker, name: str, text: str, shape: Shape) -> Tree | None:
     if mistakes:
         return None
     if isinstance(tree, Scalar) and tree.plain and tree.commented:
-        checker.mistakes.append(Mistake(name, "", "a # begins a comment and cuts the value off: put it in quotes"))
+        checker.mistakes.append(ConfigIssue(name, "", "a # begins a comment and cuts the value off: put it in quotes"))
         return None
     return tree if tree is not None else Scalar(name, "", "null", True)
 
@@ -70,7 +70,7 @@ def _bare(text: str) -> bool:
     return not text.lstrip().startswith(('"', "'", "{", "["))
 
 
-def _find(root: Any, name: str) -> tuple[list[str], Shape] | None:
+def _find(root: Any, name: str) -> tuple[list[str], Field] | None:
     cls, path = root, []
     parts = name[len(PREFIX) :].split("__")
     for depth, part in enumerate(parts):

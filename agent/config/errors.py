@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from agent.errors import ConfigError
-from agent.records import dataclass
-from agent.system.text import safe
+from agent.system.text import escape
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class ConfigIssue:
     """One mistake. ``where`` is ``FILE:LINE`` or the name of an environment variable, ``key`` the dotted name of the
     key (empty for the file as a whole), ``what`` says what is wrong and what was expected, ``nearest`` what may have
     been meant. It never holds a secret."""
@@ -18,23 +18,23 @@ class Mistake:
     where: str
     key: str
     what: str
-    nearest: str | None = None
+    suggestion: str | None = None
 
     def __str__(self) -> str:
         key = f"{self.key}: " if self.key else ""
-        meant = f' (did you mean "{self.nearest}"?)' if self.nearest else ""
-        return safe(f"{self.where}: {key}{self.what}{meant}")
+        meant = f' (did you mean "{self.suggestion}"?)' if self.suggestion else ""
+        return escape(f"{self.where}: {key}{self.what}{meant}")
 
 
-class Mistakes(ConfigError):
+class ConfigIssues(ConfigError):
     """Everything that is wrong with a configuration, one line each; ``mistakes`` holds them for programs."""
 
-    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+    def __init__(self, mistakes: Iterable[ConfigIssue]) -> None:
         self.mistakes = tuple(mistakes)
         super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
+def suggestion(word: str, known: Iterable[str]) -> str | None:
     """The known word that ``word`` was probably meant to be, or ``None``."""
     import difflib  # only somebody who made a mistake pays for it
 

@@ -7,16 +7,16 @@ import functools
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 from agent.config.secrets import Secret
-from agent.records import dataclass
 from agent.settings.model import Config
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class Field:
     """One key. ``kind``: ``section``, ``sections`` (a list of them), ``texts`` (a list of texts), ``secret``, ``text``,
     ``whole`` (number), ``number``, ``truth``, or ``text or truth``. ``cls``: the dataclass of a section.
     ``optional``: null is allowed and means something."""
@@ -36,7 +36,7 @@ class Shape:
         return tuple(choice for choice in self.metadata.get("choices", ()) if choice is not None)
 
 
-Keys = Mapping[str, Shape]
+Keys = Mapping[str, Field]
 """The keys of a section, by their names."""
 
 _KINDS = {str: "text", int: "whole", float: "number", bool: "truth", Secret: "secret"}
@@ -51,11 +51,11 @@ def shapes(cls: Any) -> Keys:
         kind, optional, inner = _kind(hints[entry.name])
         made = entry.default_factory
         default = entry.default if made is dataclasses.MISSING else made()
-        found[entry.name] = Shape(kind, optional, inner, default, entry.metadata)
+        found[entry.name] = Field(kind, optional, inner, default, entry.metadata)
     return found
 
 
-def all_keys(root: Any) -> Iterator[tuple[str, Shape]]:
+def all_keys(root: Any) -> Iterator[tuple[str, Field]]:
     """Every key below ``root`` with its dotted name, sections too; what is inside these comes after all around them."""
     sections = [("", root)]
     while sections:

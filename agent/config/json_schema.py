@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.config.fields import Shape, shapes
+from agent.config.fields import Field, shapes
 from agent.config.secrets import Secret
 from agent.settings.model import Config
 
@@ -54,7 +54,7 @@ def _section(cls: Any) -> dict[str, Any]:
     return {"type": ["object", "null"], "additionalProperties": False, "properties": properties}
 
 
-def _key(shape: Shape) -> dict[str, Any]:
+def _key(shape: Field) -> dict[str, Any]:
     found: dict[str, Any] = {"description": shape.about}
     if shape.kind == "section":
         return found | _section(shape.cls)

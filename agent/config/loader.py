@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.config.environment import PREFIX, read_environment
-from agent.config.errors import Mistake, Mistakes
+from agent.config.errors import ConfigIssue, ConfigIssues
 from agent.config.secrets import Secret
-from agent.config.validator import Checker, Sparse, build, merge
+from agent.config.validator import Checker, PartialConfig, build, merge
 from agent.config.yaml_tree import SIZE_LIMIT, read_tree
-from agent.records import dataclass
 from agent.settings.checks import CAUSES, Finding, findings, warnings
 from agent.settings.model import Config
 
@@ -48,14 +47,14 @@ def load_with_origins(path: str | os.PathLike[str] | None, environ: Mapping[str,
     place = Path(path) if path is not None else SYSTEM_CONFIG if _is_there(SYSTEM_CONFIG) else None
     text = b""
     inline_refused: str | None = None
-    mistakes: list[Mistake] = []
+    mistakes: list[ConfigIssue] = []
     if place is not None:
         text, mode = _read(place)
         if mode & 0o077:
             inline_refused = f"the file can be read by others than its owner (mode {mode:04o}, chmod 600 would do)"
         if mode & 0o002:
             what = f"everybody may write into this file (mode {mode:04o}), expected chmod o-w"
-            mistakes.append(Mistake(str(place), "", what))
+            mistakes.append(ConfigIssue(str(place), "", what))
 
     tree, unread = read_tree(text, str(place))
     file = Checker(Config, inline_refused)
@@ -68,10 +67,12 @@ def load_with_origins(path: str | os.PathLike[str] | None, environ: Mapping[str,
     asked_for = _asked_for_by_name(whole)
     mistakes += [*unread, *file.mistakes, *(m for m in variables.mistakes if m.key or m.where not in asked_for)]
     if not unread or tree is not None:
-        spoiled = file.spoiled | variables.spoiled
-        mistakes += [_placed(finding, origins, place) for finding in findings(config) if not _of(finding[0], spoiled)]
+        invalid_keys = file.invalid_keys | variables.invalid_keys
+        mistakes += [
+            _placed(finding, origins, place) for finding in findings(config) if not _of(finding[0], invalid_keys)
+        ]
     if mistakes:
-        raise Mistakes(_in_order(mistakes))
+        raise ConfigIssues(_in_order(mistakes))
     warned = tuple(str(_placed(finding, origins, place)) for finding in warnings(config))
     return Loaded(config, place, origins, warned)
 
@@ -91,17 +92,17 @@ def _read(path: Path) -> tuple[bytes, int]:
         with open(descriptor, "rb") as file:
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode):
-                raise Mistakes([Mistake(str(path), "", "this is not a file, expected a YAML file")])
+                raise ConfigIssues([ConfigIssue(str(path), "", "this is not a file, expected a YAML file")])
             return file.read(SIZE_LIMIT + 1), stat.S_IMODE(facts.st_mode)
     except FileNotFoundError as error:
         what = "there is no such file, expected a configuration (without --config the defaults are used)"
-        raise Mistakes([Mistake(str(path), "", what)]) from error
+        raise ConfigIssues([ConfigIssue(str(path), "", what)]) from error
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "this cannot be a path"
-        raise Mistakes([Mistake(str(path), "", f"the file cannot be read: {reason}")]) from error
+        raise ConfigIssues([ConfigIssue(str(path), "", f"the file cannot be read: {reason}")]) from error
 
 
-def _asked_for_by_name(given: Sparse) -> frozenset[str]:
+def _asked_for_by_name(given: PartialConfig) -> frozenset[str]:
     """The variables that ``{env: NAME}`` asks for and that happen to begin like ours: these are no unknown ones."""
     found = set()
     waiting: list[object] = [given]
@@ -114,26 +115,26 @@ def _asked_for_by_name(given: Sparse) -> frozenset[str]:
     return frozenset(found)
 
 
-def _of(key: str, spoiled: set[str]) -> bool:
+def _of(key: str, invalid_keys: set[str]) -> bool:
     """Whether the key, or a section or list around it, has a mistake of its own already."""
-    return any(key == other or key.startswith((f"{other}.", f"{other}[")) for other in spoiled)
+    return any(key == other or key.startswith((f"{other}.", f"{other}[")) for other in invalid_keys)
 
 
-def _placed(finding: Finding, origins: Mapping[str, str], path: Path | None) -> Mistake:
+def _placed(finding: Finding, origins: Mapping[str, str], path: Path | None) -> ConfigIssue:
     """The finding with the place of the key, or of the key that brought it up, or of the innermost section around."""
     key, what, meant = finding
     around = key if key in origins else CAUSES.get(key, key)
     while around:
         if around in origins:
-            return Mistake(origins[around], key, what, meant)
+            return ConfigIssue(origins[around], key, what, meant)
         around = around[: max(around.rfind("."), around.rfind("["), 0)]
-    return Mistake(str(path) if path is not None else "the defaults", key, what, meant)
+    return ConfigIssue(str(path) if path is not None else "the defaults", key, what, meant)
 
 
-def _in_order(mistakes: list[Mistake]) -> list[Mistake]:
+def _in_order(mistakes: list[ConfigIssue]) -> list[ConfigIssue]:
     """By line, those of the whole file first and those of the environment last."""
 
-    def order(mistake: Mistake) -> tuple[bool, int]:
+    def order(mistake: ConfigIssue) -> tuple[bool, int]:
         line = mistake.where.rpartition(":")[2]
         return mistake.where.startswith(PREFIX), int(line) if line.isdigit() and len(line) < 9 else 0
 

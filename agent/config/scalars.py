@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import re
 
-from agent.config.errors import nearest
-from agent.config.fields import Shape
+from agent.config.errors import suggestion
+from agent.config.fields import Field
 from agent.config.yaml_tree import Scalar
-from agent.system.text import safe
+from agent.system.text import escape
 
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?|[-+]?\.[0-9]+")
@@ -18,17 +18,17 @@ _POWER = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]{1,2}")
 class Refused(Exception):
     """A value is not what its key is meant to hold; says what it is, and what was expected."""
 
-    def __init__(self, what: str, nearest: str | None = None) -> None:
+    def __init__(self, what: str, suggestion: str | None = None) -> None:
         super().__init__(what)
-        self.nearest = nearest
+        self.suggestion = suggestion
 
 
 def quoted(text: str) -> str:
     """A piece of the configuration as it is shown in a mistake."""
-    return f'"{safe(text, 40)}"'
+    return f'"{escape(text, 40)}"'
 
 
-def as_text(scalar: Scalar, shape: Shape) -> str:
+def as_text(scalar: Scalar, shape: Field) -> str:
     """Text is text only where YAML takes it for text: a voice called ``no`` has to be written in quotes.
     Raises ``Refused``."""
     text = scalar.text
@@ -40,7 +40,7 @@ def as_text(scalar: Scalar, shape: Shape) -> str:
             raise Refused(
                 f"YAML takes {quoted(text)} for {taken}, expected {_text_expected(shape)}", _choice(text, shape)
             )
-        raise Refused(f'YAML takes {quoted(text)} for {taken}, expected a text: put it in quotes, "{safe(text, 40)}"')
+        raise Refused(f'YAML takes {quoted(text)} for {taken}, expected a text: put it in quotes, "{escape(text, 40)}"')
     if shape.choices and text not in shape.choices:
         raise Refused(f"{quoted(text)} is not known here, expected {_text_expected(shape)}", _choice(text, shape))
     if any(ord(letter) < 32 and letter != "\n" for letter in text) or "\x7f" in text:
@@ -48,7 +48,7 @@ def as_text(scalar: Scalar, shape: Shape) -> str:
     return text
 
 
-def as_whole(scalar: Scalar, shape: Shape) -> int:
+def as_whole(scalar: Scalar, shape: Field) -> int:
     """A whole number in decimal digits, one of the choices or within the bounds of its key. Raises ``Refused``."""
     text = scalar.text
     if not scalar.plain and _WHOLE.fullmatch(text):
@@ -62,7 +62,7 @@ def as_whole(scalar: Scalar, shape: Shape) -> int:
     return value
 
 
-def as_number(scalar: Scalar, shape: Shape) -> float:
+def as_number(scalar: Scalar, shape: Field) -> float:
     """A number without an exponent, one of the choices or within the bounds of its key. Raises ``Refused``."""
     text = scalar.text
     if not scalar.plain and _NUMBER.fullmatch(text):
@@ -88,7 +88,7 @@ def as_truth(scalar: Scalar) -> bool:
     if lowered in ("true", "false"):
         raise Refused(f"{quoted(scalar.text)} is a text because of its quotes, expected true or false without quotes")
     shown = "nothing" if scalar.null and not scalar.text else quoted(scalar.text)
-    raise Refused(f"{shown} stands here, expected true or false", nearest(scalar.text, ("true", "false")))
+    raise Refused(f"{shown} stands here, expected true or false", suggestion(scalar.text, ("true", "false")))
 
 
 _TAKEN = {
@@ -129,7 +129,7 @@ def _surprise(scalar: Scalar) -> str:
     return f"{quoted(text)} is not a number"
 
 
-def _bounds(value: float, text: str, shape: Shape, kind: str) -> None:
+def _bounds(value: float, text: str, shape: Field, kind: str) -> None:
     if shape.choices:
         if value not in shape.choices:
             close = min(shape.choices, key=lambda choice: abs(choice - value))
@@ -142,7 +142,7 @@ def _bounds(value: float, text: str, shape: Shape, kind: str) -> None:
         raise Refused(f"{text} is too large, expected {kind}{_range(shape)}")
 
 
-def _range(shape: Shape) -> str:
+def _range(shape: Field) -> str:
     if shape.choices:
         return f", one of {_list(shape)}"
     low, high = shape.metadata.get("low"), shape.metadata.get("high")
@@ -151,13 +151,15 @@ def _range(shape: Shape) -> str:
     return f" from {low:g} to {high:.12g}"
 
 
-def _text_expected(shape: Shape) -> str:
+def _text_expected(shape: Field) -> str:
     return f"one of {_list(shape)}" if shape.choices else "a text"
 
 
-def _list(shape: Shape) -> str:
+def _list(shape: Field) -> str:
     return ", ".join(str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in shape.choices)
 
 
-def _choice(text: str, shape: Shape) -> str | None:
-    return nearest(text, [str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in shape.choices])
+def _choice(text: str, shape: Field) -> str | None:
+    return suggestion(
+        text, [str(choice).lower() if isinstance(choice, bool) else str(choice) for choice in shape.choices]
+    )

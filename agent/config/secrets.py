@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError
-from agent.records import dataclass
 from agent.system.log import hide
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def _read(path: Path) -> str:
         return file.read(65536).decode("utf-8")
 
 
-def keychain(config: Config) -> Iterator[tuple[str, Secret]]:
+def iter_secrets(config: Config) -> Iterator[tuple[str, Secret]]:
     """The dotted name and the place of every key, whether it is used or not. Nothing is looked up."""
     sections: list[tuple[str, object]] = [("", config)]
     while sections:
@@ -128,7 +127,7 @@ def keychain(config: Config) -> Iterator[tuple[str, Secret]]:
 
 def hide_keys(config: Config) -> None:
     """From now on the log shows ``***`` for every key that the configuration leads to."""
-    for _, secret in keychain(config):
+    for _, secret in iter_secrets(config):
         try:
             hide(secret.reveal())
         except ConfigError:

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from agent.config.errors import Mistake, nearest
-from agent.config.fields import Keys, Shape, all_keys, shapes
+from agent.config.errors import ConfigIssue, suggestion
+from agent.config.fields import Field, Keys, all_keys, shapes
 from agent.config.scalars import Refused, as_number, as_text, as_truth, as_whole, quoted
 from agent.config.secrets import Secret
 from agent.config.yaml_tree import Mapping, Scalar, Sequence, Tree
@@ -25,7 +25,7 @@ def read_secret(tree: Tree, inline_refused: str | None) -> Secret:
     names = [name for name in tree.entries if name in _NAMES]
     strange = [name for name in tree.entries if name not in _NAMES]
     if strange or len(names) != 1:
-        meant = nearest(strange[0], _NAMES) if strange and len(strange[0]) <= 20 else None
+        meant = suggestion(strange[0], _NAMES) if strange and len(strange[0]) <= 20 else None
         raise Refused(f"where to find the key is not said, expected {_EXPECTED}", meant)
     name = names[0]
     found = tree.entries[name][1]
@@ -68,7 +68,7 @@ def _inline(scalar: Scalar, inline_refused: str | None) -> Secret:
     return Secret(value=text)
 
 
-Sparse = dict[str, Any]
+PartialConfig = dict[str, Any]
 """What was given of a section: its keys, a section inside it being a ``Sparse`` again."""
 
 
@@ -80,13 +80,13 @@ class Checker:
     """
 
     def __init__(self, root: Any, inline_secrets: str | None) -> None:
-        self.mistakes: list[Mistake] = []
+        self.mistakes: list[ConfigIssue] = []
         self.origins: dict[str, str] = {}
-        self.spoiled: set[str] = set()
+        self.invalid_keys: set[str] = set()
         self._root = root
         self._inline_secrets = inline_secrets
 
-    def section(self, cls: Any, tree: Tree | None, path: str) -> Sparse:
+    def section(self, cls: Any, tree: Tree | None, path: str) -> PartialConfig:
         """What the tree gives of a section. A section without a single key is as good as left out."""
         if tree is None or (isinstance(tree, Scalar) and tree.null):
             return {}
@@ -94,7 +94,7 @@ class Checker:
         if not isinstance(tree, Mapping):
             self._wrong(tree.where, path, f"{_words(tree)} stands here, expected a section with keys", known)
             return {}
-        given: Sparse = {}
+        given: PartialConfig = {}
         for name, (where, value) in tree.entries.items():
             if name in known:
                 dotted = f"{path}.{name}" if path else name
@@ -105,20 +105,20 @@ class Checker:
                 self._unknown(name, where, path, known)
         return given
 
-    def value(self, given: Sparse, name: str, shape: Shape, tree: Tree, path: str) -> None:
+    def value(self, given: PartialConfig, name: str, shape: Field, tree: Tree, path: str) -> None:
         """Puts the checked value into ``given``, or notes the mistake and puts nothing."""
         if isinstance(tree, Scalar) and tree.tag == "refused":
-            self.spoiled.add(path)
+            self.invalid_keys.add(path)
             return
         try:
             given[name] = self._checked(shape, tree, path)
         except Refused as refused:
-            self.spoiled.add(path)
-            self.mistakes.append(Mistake(tree.where, path, str(refused), refused.nearest))
+            self.invalid_keys.add(path)
+            self.mistakes.append(ConfigIssue(tree.where, path, str(refused), refused.suggestion))
         else:
             self.origins[path] = tree.where
 
-    def _checked(self, shape: Shape, tree: Tree, path: str) -> Any:
+    def _checked(self, shape: Field, tree: Tree, path: str) -> Any:
         if shape.kind == "section":
             return self.section(shape.cls, tree, path)
         if shape.kind == "secret":
@@ -143,28 +143,28 @@ class Checker:
             value = as_truth(tree)
         return value
 
-    def _texts(self, shape: Shape, tree: Tree, path: str) -> tuple[str, ...]:
+    def _texts(self, shape: Field, tree: Tree, path: str) -> tuple[str, ...]:
         found: list[str] = []
         for index, item in enumerate(self._items(shape, tree)):
-            place: Sparse = {}
-            inner = Shape("text", False, None, None, shape.metadata)
+            place: PartialConfig = {}
+            inner = Field("text", False, None, None, shape.metadata)
             self.value(place, "item", inner, item, f"{path}[{index}]")
             if "item" not in place:
                 continue
             if shape.choices and place["item"] in found:
                 what = f"{quoted(place['item'])} stands in the list already, expected it once"
-                self.mistakes.append(Mistake(item.where, f"{path}[{index}]", what))
+                self.mistakes.append(ConfigIssue(item.where, f"{path}[{index}]", what))
             found.append(place["item"])
         return tuple(found)
 
-    def _sections(self, shape: Shape, tree: Tree, path: str) -> tuple[Any, ...]:
+    def _sections(self, shape: Field, tree: Tree, path: str) -> tuple[Any, ...]:
         built = []
         for index, item in enumerate(self._items(shape, tree)):
             self.origins[f"{path}[{index}]"] = item.where
             built.append(build(shape.cls, self.section(shape.cls, item, f"{path}[{index}]")))
         return tuple(built)
 
-    def _items(self, shape: Shape, tree: Tree) -> list[Tree]:
+    def _items(self, shape: Field, tree: Tree) -> list[Tree]:
         least = shape.metadata.get("least", 0)
         if isinstance(tree, Scalar) and tree.null and not least:
             return []
@@ -178,9 +178,9 @@ class Checker:
         return tree.items
 
     def _unknown(self, name: str, where: str, path: str, known: Keys) -> None:
-        meant = nearest(name, known)
+        meant = suggestion(name, known)
         if meant is not None:
-            self.spoiled.add(f"{path}.{meant}" if path else meant)
+            self.invalid_keys.add(f"{path}.{meant}" if path else meant)
         else:
             meant = self._elsewhere(name)
         place = f"the section {path}" if path else "the configuration"
@@ -188,7 +188,7 @@ class Checker:
         what = f"unknown key, {place} has {', '.join(known)}"
         if "." in name and name.partition(".")[0] in known:
             what = "unknown key, a dot leads into no section, expected the section with the key indented below it"
-        self.mistakes.append(Mistake(where, _short(dotted), what, meant))
+        self.mistakes.append(ConfigIssue(where, _short(dotted), what, meant))
 
     def _elsewhere(self, name: str) -> str | None:
         """The one place in the configuration that has a key of this name, dotted; of several the outermost."""
@@ -197,11 +197,11 @@ class Checker:
         return found[0] if found and (len(found) == 1 or depths[0] < depths[1]) else None
 
     def _wrong(self, where: str, path: str, what: str, known: Keys) -> None:
-        self.spoiled.add(path)
-        self.mistakes.append(Mistake(where, path, f"{what} ({', '.join(known)})"))
+        self.invalid_keys.add(path)
+        self.mistakes.append(ConfigIssue(where, path, f"{what} ({', '.join(known)})"))
 
 
-def build(cls: Any, given: Sparse) -> Any:
+def build(cls: Any, given: PartialConfig) -> Any:
     """The dataclass with what was given; all else has its default."""
     known = shapes(cls) if given else {}
     return cls(
@@ -212,7 +212,7 @@ def build(cls: Any, given: Sparse) -> Any:
     )
 
 
-def merge(below: Sparse, above: Sparse) -> Sparse:
+def merge(below: PartialConfig, above: PartialConfig) -> PartialConfig:
     """Both, and where both have a key, ``above`` wins; sections are merged key by key."""
     merged = dict(below)
     for name, value in above.items():
@@ -229,7 +229,7 @@ def _words(tree: Tree) -> str:
     return "a list" if isinstance(tree, Sequence) else "a single value"
 
 
-def _expected(shape: Shape) -> str:
+def _expected(shape: Field) -> str:
     words = {"text": "a text", "whole": "a whole number", "number": "a number", "truth": "true or false"}
     return words.get(shape.kind, "a single value")
 

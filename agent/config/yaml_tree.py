@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
-from agent.config.errors import Mistake
-from agent.records import dataclass
+from agent.config.errors import ConfigIssue
 
 _TAG = "tag:yaml.org,2002:"
 _HALF = re.compile("[\ud800-\udfff]")
 """What an escape can put into a text and nobody can write, neither into a path nor onto a wire."""
 
 
-def parse(text: str, name: str, lines: bool) -> tuple[Tree | None, list[Mistake]]:
+def parse(text: str, name: str, lines: bool) -> tuple[Tree | None, list[ConfigIssue]]:
     """As ``tree.read_tree``, of a text that is not too long."""
     source = text.split("\n")
 
@@ -39,7 +38,7 @@ class _Builder:
     """Takes the parser's events one by one, so that depth costs no recursion and a bad document is left early."""
 
     def __init__(self, where: Callable[[Any], str], source: list[str]) -> None:
-        self.mistakes: list[Mistake] = []
+        self.mistakes: list[ConfigIssue] = []
         self.root: Tree | None = None
         self._where = where
         self._source = source
@@ -95,7 +94,7 @@ class _Builder:
             self._refuse_marks(event)
         if len(self._open) >= DEPTH_LIMIT:
             what = f"nested deeper than {DEPTH_LIMIT} levels, which no configuration needs"
-            self.mistakes.append(Mistake(where, self._path().partition("[")[0], what))
+            self.mistakes.append(ConfigIssue(where, self._path().partition("[")[0], what))
             self.root = None
             return False
         tree: Sequence | Mapping = Sequence(where) if isinstance(event, yaml.SequenceStartEvent) else Mapping(where)
@@ -149,27 +148,29 @@ class _Builder:
         dotted = f"{path}.{name.text}" if path else name.text
         if name.text == "<<" and name.plain:
             what = "a merge key (<<) is not allowed here: write the keys themselves"
-            self.mistakes.append(Mistake(name.where, path, what))
+            self.mistakes.append(ConfigIssue(name.where, path, what))
         elif name.text in parent.entries:
             first = parent.entries[name.text][0]
             what = f"the same key stands here a second time (first: {first}), expected it once"
-            self.mistakes.append(Mistake(name.where, dotted, what))
+            self.mistakes.append(ConfigIssue(name.where, dotted, what))
 
     def _wrong(self, event: Any, what: str) -> None:
-        self.mistakes.append(Mistake(self._where(event.start_mark), self._path(), what))
+        self.mistakes.append(ConfigIssue(self._where(event.start_mark), self._path(), what))
 
 
-def _syntax_mistake(error: yaml.YAMLError, name: str, lines: bool, text: str, where: Callable[[Any], str]) -> Mistake:
+def _syntax_mistake(
+    error: yaml.YAMLError, name: str, lines: bool, text: str, where: Callable[[Any], str]
+) -> ConfigIssue:
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         place = f"{name}:{line}" if lines else name
         code = ord(text[error.position])
-        return Mistake(place, "", f"the character U+{code:04X} is not allowed, expected plain text")
+        return ConfigIssue(place, "", f"the character U+{code:04X} is not allowed, expected plain text")
     if isinstance(error, yaml.MarkedYAMLError):
         mark = error.problem_mark or error.context_mark
         problem = error.problem or "it cannot be understood"
         if "'\\t'" in problem:
-            return Mistake(where(mark), "", "a tab stands where YAML allows only spaces: indent with spaces")
+            return ConfigIssue(where(mark), "", "a tab stands where YAML allows only spaces: indent with spaces")
         meant = _IN_WORDS.get(problem)
         if problem.endswith("that cannot start any token"):
             meant = f"a value that begins with {problem.split()[2]} needs quotes"
@@ -180,8 +181,8 @@ def _syntax_mistake(error: yaml.YAMLError, name: str, lines: bool, text: str, wh
         if meant is None:
             context = f"{error.context}: " if error.context else ""
             meant = f"{context}{problem}"
-        return Mistake(where(mark), "", f"this is not YAML: {meant}")
-    return Mistake(name, "", "this is not YAML")
+        return ConfigIssue(where(mark), "", f"this is not YAML: {meant}")
+    return ConfigIssue(name, "", "this is not YAML")
 
 
 _IN_WORDS = {
@@ -235,20 +236,22 @@ class Mapping:
 Tree = Scalar | Sequence | Mapping
 
 
-def read_tree(data: bytes | str, name: str, *, lines: bool = True) -> tuple[Tree | None, list[Mistake]]:
+def read_tree(data: bytes | str, name: str, *, lines: bool = True) -> tuple[Tree | None, list[ConfigIssue]]:
     """The tree of one YAML document, ``None`` where it is empty or cannot be read, and what is wrong with it.
 
     ``name`` is the file or the environment variable; ``lines`` tells whether line numbers mean anything in it.
     Never raises.
     """
     if len(data) > SIZE_LIMIT:
-        return None, [Mistake(name, "", f"it is longer than {SIZE_LIMIT // 1024} KiB, which no configuration needs")]
+        return None, [
+            ConfigIssue(name, "", f"it is longer than {SIZE_LIMIT // 1024} KiB, which no configuration needs")
+        ]
     if isinstance(data, bytes):
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
-            return None, [Mistake(f"{name}:{line}", "", f"byte 0x{data[error.start]:02x} is not UTF-8 text")]
+            return None, [ConfigIssue(f"{name}:{line}", "", f"byte 0x{data[error.start]:02x} is not UTF-8 text")]
     else:
         text = data
     if not text:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from agent.audio.devices.device import Patience, Sink, is_card, open_sink, open_source, patient
+from agent.audio.devices.device import Sink, WaitPolicy, is_card, open_sink, open_source, wait_for_device
 from agent.audio.format import SPEECH, Format
 from agent.daemon.local_server import LocalServer
 from agent.daemon.supervisor import Supervisor
@@ -19,7 +19,6 @@ from agent.pipeline.events import Event
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.pipeline.tts.synthesizer import Synthesizer
-from agent.records import dataclass
 from agent.services.connection.standby import Standby
 from agent.services.registry import LocalUrl, SpeechService, TranscriptionService, missing_key
 from agent.settings.model import Config, Server
@@ -29,7 +28,7 @@ from agent.system.threads import Worker
 
 # What only listens or answers is imported where it is made: a daemon that announces starts without it.
 if TYPE_CHECKING:
-    from agent.pipeline.capture.endpointer import Ears
+    from agent.pipeline.capture.endpointer import Endpointer
     from agent.pipeline.capture.frame_queue import FrameQueue, Frames
     from agent.pipeline.capture.microphone import Microphone
     from agent.pipeline.responders.worker import Responder
@@ -50,7 +49,7 @@ class Parts:
     supervisor: Supervisor
     ring: RingBuffer
     microphone: Microphone | None = None
-    ears: Ears | None = None
+    ears: Endpointer | None = None
     recognizer: Recognizer | None = None
     responder: Responder | None = None
     synthesizer: Synthesizer | None = None
@@ -99,7 +98,7 @@ def make_frontends(config: Config, environ: Mapping[str, str], report: Callable[
 
 
 def make_microphone(
-    config: Config, frames: FrameQueue, report: Callable[[Event], None], *, patience: Patience = patient
+    config: Config, frames: FrameQueue, report: Callable[[Event], None], *, patience: WaitPolicy = wait_for_device
 ) -> Microphone:
     """``patience`` as for ``Microphone``."""
     from agent.pipeline.capture.microphone import Microphone
@@ -111,15 +110,15 @@ def make_microphone(
     )
 
 
-def make_ears(config: Config) -> Ears:
+def make_ears(config: Config) -> Endpointer:
     """All of it for captions; else what the voice activity detector takes for speech."""
-    from agent.pipeline.capture.endpointer import Everything, Turns
+    from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
     from agent.pipeline.capture.vad import detector
 
     settings = config.conversation
     if settings.mode == "captions":
-        return Everything()
-    return Turns(
+        return NullEndpointer()
+    return VadEndpointer(
         detector(settings.vad).speech,
         silence_seconds=settings.silence_seconds,
         turn_seconds=settings.turn_seconds,
@@ -130,7 +129,7 @@ def make_ears(config: Config) -> Ears:
 def make_recognizer(
     config: Config,
     frames: Frames,
-    ears: Ears,
+    ears: Endpointer,
     report: Callable[[Event], None],
     local: LocalServer | None,
 ) -> Recognizer:
@@ -142,9 +141,9 @@ def make_recognizer(
         ears,
         make_transcription(config, report, local),
         report,
-        captions=ears.patient,
+        captions=ears.continuous,
         # Of a server of another make it is only known after the first session whether it forgets its last words.
-        settle_seconds=None if hears_at_home(config, local) else SETTLE_SECONDS if ears.patient else 0.0,
+        settle_seconds=None if hears_at_home(config, local) else SETTLE_SECONDS if ears.continuous else 0.0,
         outage_seconds=config.microphone.outage_seconds,
     )
 
@@ -184,7 +183,7 @@ def make_services(
 
 
 def make_speaker(
-    config: Config, ring: RingBuffer, report: Callable[[Event], None], *, patience: Patience = patient
+    config: Config, ring: RingBuffer, report: Callable[[Event], None], *, patience: WaitPolicy = wait_for_device
 ) -> Speaker:
     """``patience`` as for ``Speaker``."""
     settings = config.speaker

@@ -15,24 +15,24 @@ from typing import TextIO
 
 from agent.daemon import event_log as journal
 from agent.daemon.builder import Parts, assemble, own_server
-from agent.daemon.dispatch import Absence, begin_anew, do
+from agent.daemon.dispatch import DeviceTimeout, do, reset_after_suspend
 from agent.daemon.local_server import LocalServer
-from agent.daemon.shutdown import Shares
+from agent.daemon.shutdown import ShutdownBudget
 from agent.daemon.supervisor import Supervisor
-from agent.daemon.suspend import Standstill
-from agent.daemon.volume import Levels
+from agent.daemon.suspend import SuspendDetector
+from agent.daemon.volume import VolumeStore
 from agent.daemon.watchdog import Watchdog
 from agent.errors import AgentError, ConfigError
 from agent.frontends.frontend import Frontend, News
-from agent.pipeline.conversation import Action, Conversation, Finish, Record, Say, Silence, State
+from agent.pipeline.conversation import Action, AppendText, Conversation, Finish, Record, State, StopPlayback
 from agent.pipeline.events import Died, Event, Heard, Hush, Reload, Stop
-from agent.pipeline.status import Condition, Status, of_reading
+from agent.pipeline.status import Status, StatusTracker, of_reading
 from agent.pipeline.stt.captions import Captions
 from agent.settings.model import Config
 from agent.system.signals import Signals
 from agent.system.stacks import dump_stacks
 from agent.system.systemd import Service
-from agent.system.text import safe
+from agent.system.text import escape
 from agent.system.threads import Deadline
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Daemon:
         local: LocalServer | None = None,
         captions: TextIO | None = None,
         reread: Callable[[], Config] | None = None,
-        levels: Levels | None = None,
+        levels: VolumeStore | None = None,
     ) -> None:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.config, self._service, self._watch = config, service, watch
@@ -76,21 +76,23 @@ class Daemon:
             listen_while_speaking=config.conversation.listen_while_speaking,
             id_of=lambda turn: f"{run}-reply-{turn}",
         )
-        self._condition = Condition(mode, self._condition_services(), config.microphone.device, config.speaker.device)
+        self._condition = StatusTracker(
+            mode, self._condition_services(), config.microphone.device, config.speaker.device
+        )
         self._parts: Parts = assemble(config, self.inbox.put, self._local)
-        self._levels = levels or Levels(None, config.speaker.volume)
+        self._levels = levels or VolumeStore(None, config.speaker.volume)
         self._frontends = frontends(self.inbox.put)
         self._doors = Supervisor([*self._frontends])
         self._watchdog = Watchdog(service, [self._parts.supervisor, self._doors])
-        self._standstill = Standstill(lambda by: begin_anew(self._parts, by))
+        self._standstill = SuspendDetector(lambda by: reset_after_suspend(self._parts, by))
         self._standstill.watch(self._parts.supervisor.workers)
-        self._absence = Absence()
+        self._absence = DeviceTimeout()
         self._said: Status | None = None
         self._code = 0  # what a death that came only while everything ended makes of the exit code
         self._stuck: list[str] = []
 
     def run(self) -> int:
-        signals = self._open_doors()
+        signals = self._start_frontends()
         by, code = "a failure of its own", 70
         try:
             self._start()
@@ -134,7 +136,7 @@ class Daemon:
                 self._watch(event)
                 return event.by, 0
             if isinstance(event, Died):
-                return f"the death of the {event.worker}", journal.mourn(event)
+                return f"the death of the {event.worker}", journal.log_worker_crash(event)
             if isinstance(event, Reload):
                 self._reload()
             elif event is not None:
@@ -155,7 +157,7 @@ class Daemon:
 
     # --- what comes in
 
-    def _open_doors(self) -> Signals:
+    def _start_frontends(self) -> Signals:
         """Raises ``AgentError``, before anything runs, with every door shut again."""
         put = self.inbox.put
         signals = Signals(  # first: who finds a door open may send one
@@ -171,11 +173,11 @@ class Daemon:
                 frontend.open()
             return signals
         except AgentError:
-            self._shut_doors()
+            self._stop_accepting()
             signals.restore()
             raise
 
-    def _shut_doors(self) -> None:
+    def _stop_accepting(self) -> None:
         for frontend in self._frontends:
             frontend.shut()
 
@@ -205,13 +207,13 @@ class Daemon:
         except ConfigError as error:
             lines = str(error).splitlines()
             for line in lines:
-                log.error("the configuration is kept as it was: %s", safe(line, 500))
+                log.error("the configuration is kept as it was: %s", escape(line, 500))
             self._condition.not_reloaded(lines[0] if len(lines) == 1 else f"{len(lines)} mistakes, first {lines[0]}")
         else:
             self.config = done.config
             # Captions go on with the connection that they began with.
             self._condition.reloaded(self._condition_services(), replaced=self.config.conversation.mode != "captions")
-            journal.tell_reading(done.changed, done.waiting)
+            journal.log_reload(done.changed, done.waiting)
         status = self._said = self._status()
         self._service.ready(status.line)
         self._tell_frontends(status)
@@ -247,7 +249,7 @@ class Daemon:
             "%s: %s%s, %.1f s%s",
             utterance.id,
             record.state,
-            f" ({safe(record.why, 300)})" if record.why else "",
+            f" ({escape(record.why, 300)})" if record.why else "",
             record.seconds,
             f"; {record.dropped_seconds:.2f} s of its sound dropped" if record.dropped_seconds else "",
             extra={"turn": utterance.turn, "utterance": utterance.id},
@@ -277,7 +279,7 @@ class Daemon:
         are taken. Returns what a worker's death in the meantime makes of the exit code; does not return where one
         could not be ended, which would keep the process for ever."""
         log.info("ending: %s", by)
-        shares = Shares.of(
+        shares = ShutdownBudget.of(
             self.config.shutdown_seconds,
             local_server=self._own_server is not None,
             frontends=bool(self._frontends),
@@ -295,7 +297,7 @@ class Daemon:
             steps.callback(self._end_stages, by, Deadline(shares.stages))
             if self._parts.responder is not None:
                 steps.callback(self._parts.responder.abort)  # an answer that has not come yet will not be said any more
-            steps.callback(self._shut_doors)
+            steps.callback(self._stop_accepting)
             self._service.stopping(self.config.shutdown_seconds)
         self._service.tell_again()
         log.info("ended")
@@ -339,10 +341,10 @@ class Daemon:
 
     def _take_late(self, event: Event) -> None:
         if isinstance(event, Died):
-            self._code = self._code or journal.mourn(event)
+            self._code = self._code or journal.log_worker_crash(event)
             return
         self._watch(event)
         self._note(event)
         for action in self._conversation.handle(event):
-            if isinstance(action, Record | Say | Finish | Silence):
+            if isinstance(action, Record | AppendText | Finish | StopPlayback):
                 self._do(action)

@@ -7,15 +7,25 @@ from collections.abc import Callable
 
 from agent.daemon import event_log as journal
 from agent.daemon.builder import Parts
-from agent.pipeline.conversation import Action, Ask, Finish, Forget, Listen, Record, Say, Silence, Speak
-from agent.pipeline.events import Cancelled, DeviceAway, DeviceBack, DeviceLost, Event
+from agent.pipeline.conversation import (
+    Action,
+    AppendText,
+    Ask,
+    CancelReply,
+    Finish,
+    Listen,
+    Record,
+    StartUtterance,
+    StopPlayback,
+)
+from agent.pipeline.events import Cancelled, DeviceBack, DeviceLost, DeviceTimedOut, Event
 from agent.system.threads import Deadline
 
 WAITED_SECONDS = 30.0
 """Longer than a card that fell off the bus, or a sound server, needs to come back."""
 
 
-class Absence:
+class DeviceTimeout:
     """``look`` gives a ``DeviceAway`` when an utterance has waited for the speaker for long enough: since the speaker
     was lost, or since the utterance began, whichever is later (``begin``)."""
 
@@ -35,25 +45,25 @@ class Absence:
     def begin(self) -> None:
         self._deadline = Deadline(self._waited_seconds)
 
-    def look(self) -> DeviceAway | None:
+    def look(self) -> DeviceTimedOut | None:
         if self._lost_at is None or not self._deadline.over:
             return None
         self.begin()
-        return DeviceAway("speaker", time.monotonic() - self._lost_at)
+        return DeviceTimedOut("speaker", time.monotonic() - self._lost_at)
 
 
-def begin_anew(parts: Parts, by: str) -> None:
+def reset_after_suspend(parts: Parts, by: str) -> None:
     """Nothing from before ``by`` is said or sent any more, and no connection of then is trusted. From any thread."""
     if parts.microphone is not None:
-        parts.microphone.begin_anew(by)
+        parts.microphone.reset_after_suspend(by)
     if parts.recognizer is not None:
-        parts.recognizer.begin_anew(by)
+        parts.recognizer.reset_after_suspend(by)
     if parts.synthesizer is not None:
         parts.synthesizer.hush(by, renew=True)
 
 
 def do(
-    action: Action, parts: Parts, absence: Absence, report: Callable[[Event], None], *, transcripts: bool = False
+    action: Action, parts: Parts, absence: DeviceTimeout, report: Callable[[Event], None], *, transcripts: bool = False
 ) -> None:
     """A ``Record`` is nothing that a part could do: it means nothing here. ``transcripts``: what is said is written
     into the log."""
@@ -61,26 +71,26 @@ def do(
         case Ask(turn, text):
             assert parts.responder is not None
             parts.responder.ask(turn, text)
-        case Forget(turn):
+        case CancelReply(turn):
             assert parts.responder is not None
             parts.responder.cancel(turn)
-        case Speak(utterance):
+        case StartUtterance(utterance):
             absence.begin()
             if parts.synthesizer is None:
                 report(Cancelled(utterance.id, "the mode, which only listens"))
             else:
                 parts.synthesizer.begin(utterance)
                 if transcripts and utterance.text is not None:
-                    journal.tell_text(utterance.id, utterance.text)
-        case Say(utterance, text):
+                    journal.log_text(utterance.id, utterance.text)
+        case AppendText(utterance, text):
             if parts.synthesizer is not None:
                 parts.synthesizer.say(utterance, text)
                 if transcripts:
-                    journal.tell_text(utterance, text)
+                    journal.log_text(utterance, text)
         case Finish(utterance):
             if parts.synthesizer is not None:
                 parts.synthesizer.complete(utterance)
-        case Silence(by):
+        case StopPlayback(by):
             if parts.synthesizer is not None:
                 parts.synthesizer.hush(by)
         case Listen(open):

@@ -17,9 +17,9 @@ from agent.pipeline.events import (
     ReplyEnded,
     ServiceDown,
     ServiceUp,
-    Spoken,
+    UtterancePlayed,
 )
-from agent.system.text import safe
+from agent.system.text import escape
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ def write(event: Event, *, transcripts: bool) -> None:
     """At most one line. What was heard stands there only with ``transcripts``."""
     match event:
         case Heard(text) if text:
-            log.info("heard: %s", safe(text, 500) if transcripts else f"{len(text.split())} words")
+            log.info("heard: %s", escape(text, 500) if transcripts else f"{len(text.split())} words")
         case ReplyEnded(_, str(error)):
-            log.warning("no whole answer: %s", safe(error, 500))
+            log.warning("no whole answer: %s", escape(error, 500))
         case Gap(start, seconds, reason):
             log.warning("%.2f s of sound are missing from %.1f s on: %s", seconds, start, reason)
         case ServiceDown(_, reason, permanent):
@@ -41,17 +41,17 @@ def write(event: Event, *, transcripts: bool) -> None:
             log.warning("no %s: %s", which, reason)
         case DeviceBack(which, seconds):
             log.info("the %s is back after %.1f s", which, seconds)
-        case Spoken(underruns=underruns, silence_seconds=silence) if underruns:
+        case UtterancePlayed(underruns=underruns, silence_seconds=silence) if underruns:
             log.warning("the sound came too late %d times; %.2f s of silence were put in", underruns, silence)
 
 
-def tell_text(utterance: str, text: str) -> None:
+def log_text(utterance: str, text: str) -> None:
     """What is to be said, as it is given to the synthesizer: for whoever has asked for it to be written down."""
     if text.strip():
-        log.info("%s: says %s", utterance, safe(text.strip(), 500), extra={"utterance": utterance})
+        log.info("%s: says %s", utterance, escape(text.strip(), 500), extra={"utterance": utterance})
 
 
-def tell_reading(changed: Sequence[str], waiting: Sequence[str]) -> None:
+def log_reload(changed: Sequence[str], waiting: Sequence[str]) -> None:
     """What a configuration that was read again has changed, and what of it waits for a restart."""
     if changed or not waiting:
         log.info("read again: %s", ", ".join(changed) or "nothing is different")
@@ -59,10 +59,10 @@ def tell_reading(changed: Sequence[str], waiting: Sequence[str]) -> None:
         log.warning("changed only by a restart: %s", ", ".join(waiting))
 
 
-def mourn(event: Died) -> int:
+def log_worker_crash(event: Died) -> int:
     """Says why a worker died; returns the exit code that says so too."""
     if isinstance(event.error, DeviceError):  # one that no waiting mends: a mistake, and no restart mends it either
-        log.error("%s", safe(str(event.error), 500))
+        log.error("%s", escape(str(event.error), 500))
         return event.error.exit_code
     log.error("the %s died of %s", event.worker, "".join(traceback.format_exception(event.error)))
     return 70

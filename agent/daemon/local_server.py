@@ -12,7 +12,7 @@ from agent.errors import ServiceError
 from agent.settings.model import Server
 from agent.system.hosts import reached_at, web_socket
 from agent.system.systemd import for_children
-from agent.system.text import safe
+from agent.system.text import escape
 from agent.system.threads import Backoff, Deadline, started
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class LocalServer:
     def _listens(self, where: str) -> None:
         host, _, port = where.rpartition(":")
         if not (port.isascii() and port.isdecimal()):
-            log.warning("the local speech server says that it listens on %s, which is no address", safe(where, 100))
+            log.warning("the local speech server says that it listens on %s, which is no address", escape(where, 100))
             return
         with self._changed:
             if not self._anew:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from agent.config.fields import changes
 from agent.config.secrets import hide_keys
 from agent.daemon.builder import Parts, hears_at_home, make_services, make_transcription, require_keys
 from agent.daemon.local_server import LocalServer
 from agent.daemon.volume import CONFIGURATION
-from agent.pipeline.capture.endpointer import Turns
+from agent.pipeline.capture.endpointer import VadEndpointer
 from agent.pipeline.events import Event, Volume
 from agent.pipeline.responders.registry import make_responder
-from agent.records import dataclass
 from agent.settings.model import Config
 from agent.system.log import set_level
 
@@ -67,7 +66,7 @@ def apply(
     if parts.recognizer is not None and config.conversation.mode != "captions":
         learns = not hears_at_home(config, server)
         parts.recognizer.use(make_transcription(config, report, server), learns=learns)
-    if isinstance(parts.ears, Turns):
+    if isinstance(parts.ears, VadEndpointer):
         parts.ears.retime(config.conversation.silence_seconds, config.conversation.turn_seconds)
     if parts.speaker is not None and config.speaker.volume != old.speaker.volume:
         report(Volume(config.speaker.volume, CONFIGURATION))  # else what was set at the control socket stays

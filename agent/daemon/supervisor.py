@@ -6,8 +6,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from agent.records import dataclass
 from agent.system.threads import Deadline, Worker
 
 log = logging.getLogger(__name__)
@@ -70,27 +70,27 @@ class Supervisor:
                 names.append(worker.name)
         return names
 
-    def stop(self, deadline: Deadline, tend: Callable[[], None], cut: Callable[[], None]) -> list[str]:
+    def stop(self, deadline: Deadline, drain: Callable[[], None], cut: Callable[[], None]) -> list[str]:
         """``cut`` is called when the gentle part of the deadline is over, before the stragglers are aborted."""
         remaining = deadline.remaining() or 0.0
         for worker in self.workers:
             worker.stop()
-        self._join(Deadline(remaining * 0.6), tend)
+        self._join(Deadline(remaining * 0.6), drain)
         if self._alive():
             log.info("cutting short: %s", ", ".join(self._alive()))
             cut()
-            self._join(deadline.within(min(GRACE_SECONDS, remaining * 0.1)), tend)
+            self._join(deadline.within(min(GRACE_SECONDS, remaining * 0.1)), drain)
             for worker in self.workers:
                 if worker.alive:
                     worker.abort()
-        self._join(Deadline(max(0.2, (deadline.remaining() or 0.0) - 0.2)), tend)
+        self._join(Deadline(max(0.2, (deadline.remaining() or 0.0) - 0.2)), drain)
         return self._alive()
 
     def _alive(self) -> list[str]:
         return [worker.name for worker in self.workers if worker.alive]
 
-    def _join(self, deadline: Deadline, tend: Callable[[], None]) -> None:
+    def _join(self, deadline: Deadline, drain: Callable[[], None]) -> None:
         for worker in self.workers:
             while not worker.join(deadline.within(0.05)) and not deadline.over:
-                tend()
-        tend()
+                drain()
+        drain()

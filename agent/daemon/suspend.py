@@ -20,7 +20,7 @@ def _since_boot() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)  # the monotonic clock stands still while the machine sleeps
 
 
-class Standstill:
+class SuspendDetector:
     """Notices when nothing of this process ran for longer than ``limit_seconds``.
 
     ``look`` is called again and again by all who go round (``watch`` has workers do so at each beat). Where none of

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from agent.pipeline.events import Event, MicrophoneMute, Mute, Volume
-from agent.records import dataclass
 from agent.system.files import Draft
-from agent.system.text import safe
+from agent.system.text import escape
 from agent.system.threads import Deadline
 
 log = logging.getLogger(__name__)
@@ -26,7 +25,7 @@ LAST_SECONDS = 1.0
 """A disk that is slower than that at the end costs what was set last."""
 
 
-class Loud(Protocol):
+class HasVolume(Protocol):
     """What has a loudness: the speaker."""
 
     volume: int
@@ -50,7 +49,7 @@ class _Kept:
     microphone_muted: bool = False
 
 
-class Levels:
+class VolumeStore:
     """Sets volume and mutes as the events say, and keeps them in the file ``path``, which is always whole.
 
     At a start what was kept is set again (``kept``); but where the configuration names another volume than it did
@@ -85,24 +84,24 @@ class Levels:
             events.append(MicrophoneMute(True, LAST_TIME))
         return events
 
-    def note(self, event: Event, speaker: Loud | None, microphone: Mutable | None) -> None:
+    def note(self, event: Event, speaker: HasVolume | None, microphone: Mutable | None) -> None:
         """Does what a ``Volume``, ``Mute`` or ``MicrophoneMute`` asks for; every other event means nothing."""
         match event:
             case Volume(percent, by) if speaker is not None:
                 speaker.volume = percent
-                log.info("volume: %d percent, by %s", percent, safe(by))
+                log.info("volume: %d percent, by %s", percent, escape(by))
                 configured = percent if by == CONFIGURATION else self._now.configured
                 self._keep(replace(self._now, volume=percent, configured=configured))
             case Mute(muted, by) if speaker is not None:
                 speaker.muted = muted
-                log.info("the speaker is %s, by %s", "muted" if muted else "not muted any more", safe(by))
+                log.info("the speaker is %s, by %s", "muted" if muted else "not muted any more", escape(by))
                 self._keep(replace(self._now, muted=muted))
             case MicrophoneMute(muted, by) if microphone is not None:
                 if muted:
                     microphone.mute()
                 else:
                     microphone.unmute()
-                log.info("the microphone is %s, by %s", "muted" if muted else "not muted any more", safe(by))
+                log.info("the microphone is %s, by %s", "muted" if muted else "not muted any more", escape(by))
                 self._keep(replace(self._now, microphone_muted=muted))
 
     def close(self) -> None:
@@ -175,7 +174,7 @@ class Levels:
         return _Kept(found["configured"], found["volume"], muted, microphone)
 
     def _unread(self, error: Exception) -> None:
-        log.warning("%s cannot be read, so the volume is as configured: %s", self._path, safe(str(error)))
+        log.warning("%s cannot be read, so the volume is as configured: %s", self._path, escape(str(error)))
 
 
 def _percent(value: object) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from agent.pipeline.events import Utterance
-from agent.records import dataclass
 
 MOST_WAITING = 100
 

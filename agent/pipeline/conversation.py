@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -17,9 +18,9 @@ from agent.pipeline.events import (
     Announce,
     Cancelled,
     Complete,
-    DeviceAway,
     DeviceBack,
     DeviceLost,
+    DeviceTimedOut,
     Event,
     Heard,
     Hush,
@@ -28,11 +29,10 @@ from agent.pipeline.events import (
     ReplyEnded,
     SpeechBegan,
     SpeechEnded,
-    Spoken,
-    Unspoken,
     Utterance,
+    UtteranceFailed,
+    UtterancePlayed,
 )
-from agent.records import dataclass
 
 
 class State(Enum):
@@ -56,21 +56,21 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
+class CancelReply:
     """The answer to a turn is not wanted any more."""
 
     turn: int
 
 
 @dataclass(frozen=True, slots=True)
-class Speak:
+class StartUtterance:
     """Begin an utterance. Where its text is ``None``, ``Say`` and ``Finish`` follow."""
 
     utterance: Utterance
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class AppendText:
     """One more piece of an utterance's text."""
 
     utterance: str
@@ -85,7 +85,7 @@ class Finish:
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
+class StopPlayback:
     """Not one more sample of what is being said."""
 
     by: str
@@ -109,7 +109,7 @@ class Record:
     dropped_seconds: float = 0.0
 
 
-Action = Ask | Forget | Speak | Say | Finish | Silence | Listen | Record
+Action = Ask | CancelReply | StartUtterance | AppendText | Finish | StopPlayback | Listen | Record
 
 
 class Conversation:
@@ -211,12 +211,15 @@ class Conversation:
             return []
         # Also while somebody speaks: what they say cuts it, if it turns out to be words.
         utterance = Utterance(self._id_of(event.turn), text=None, turn=event.turn)
-        return [*self._speak(utterance), Say(utterance.id, f"{event.text}\n")]  # whole sentences, not to be glued
+        return [
+            *self._speak(utterance),
+            AppendText(utterance.id, f"{event.text}\n"),
+        ]  # whole sentences, not to be glued
 
     def _continue_reply(self, event: Reply) -> list[Action]:
         if self._speaking is None or event.turn != self._speaking.turn or not self._replying:
             return []
-        return [Say(self._speaking.id, f"{event.text}\n")]
+        return [AppendText(self._speaking.id, f"{event.text}\n")]
 
     def _end_reply(self, event: ReplyEnded) -> list[Action]:
         if event.turn != self.turn or not self._replying:
@@ -239,7 +242,7 @@ class Conversation:
         if (draft := self._waiting.draft(event.utterance)) is not None:
             draft.pieces.append(event.text)
             return []
-        return [Say(event.utterance, event.text)] if self._says(event.utterance) else []
+        return [AppendText(event.utterance, event.text)] if self._says(event.utterance) else []
 
     def _complete(self, event: Complete) -> list[Action]:
         if (draft := self._waiting.draft(event.utterance)) is not None:
@@ -250,19 +253,19 @@ class Conversation:
     def _says(self, utterance: str) -> bool:
         return self._speaking is not None and self._speaking.id == utterance
 
-    def _played(self, event: Spoken) -> list[Action]:
+    def _played(self, event: UtterancePlayed) -> list[Action]:
         return self._close(event.utterance, "played", "", event.seconds)
 
     def _cancelled(self, event: Cancelled) -> list[Action]:
         return self._close(event.utterance, "cancelled", f"by {event.by}", event.seconds, event.dropped_seconds)
 
-    def _failed(self, event: Unspoken) -> list[Action]:
+    def _failed(self, event: UtteranceFailed) -> list[Action]:
         return self._close(event.utterance, "failed", event.reason, event.seconds)
 
-    def _give_up(self, event: DeviceAway) -> list[Action]:
+    def _give_up(self, event: DeviceTimedOut) -> list[Action]:
         if event.which != "speaker" or self._speaking is None or self.state is not State.SPEAKING:
             return []
-        silence = Silence(f"no {event.which}")
+        silence = StopPlayback(f"no {event.which}")
         why = f"no {event.which} for {event.seconds:.0f} s"
         return [silence, *self._close(self._speaking.id, "failed", why, 0.0)]
 
@@ -282,9 +285,9 @@ class Conversation:
         self.state = State.SPEAKING
         self._shut = not self._open_ear
         actions: list[Action] = [Listen(False)] if self._shut else []
-        actions.append(Speak(utterance))
+        actions.append(StartUtterance(utterance))
         if draft is not None:
-            actions += [Say(utterance.id, "".join(draft.pieces))] if draft.pieces else []
+            actions += [AppendText(utterance.id, "".join(draft.pieces))] if draft.pieces else []
             actions += [Finish(utterance.id)] if draft.complete else []
         return actions
 
@@ -296,7 +299,7 @@ class Conversation:
     def _forget(self) -> list[Action]:
         """The answer that is on its way is not wanted."""
         was_replying, self._replying = self._replying, False
-        return [Forget(self.turn)] if was_replying else []
+        return [CancelReply(self.turn)] if was_replying else []
 
     def _close(self, utterance: str, state: str, why: str, seconds: float, dropped: float = 0.0) -> list[Action]:
         ended = self._open.pop(utterance, None)
@@ -312,7 +315,7 @@ class Conversation:
         return [*actions, *self._rest()] if self.state is State.SPEAKING else actions
 
     def _cut(self, by: str) -> list[Action]:
-        return [*self._forget(), *([Silence(by)] if self._speaking is not None else [])]
+        return [*self._forget(), *([StopPlayback(by)] if self._speaking is not None else [])]
 
     def _rest(self) -> list[Action]:
         """Listens to who speaks, else waits for what they said, else says what waits, else is idle."""
@@ -336,15 +339,15 @@ TABLE: dict[tuple[State | None, type], Rule] = {
     (None, Heard): Conversation._ask,
     (None, DeviceLost): Conversation._mind_microphone,
     (None, DeviceBack): Conversation._mind_microphone,
-    (None, DeviceAway): Conversation._give_up,
+    (None, DeviceTimedOut): Conversation._give_up,
     (State.THINKING, Reply): Conversation._begin_reply,
     (State.SPEAKING, Reply): Conversation._continue_reply,
     (None, ReplyEnded): Conversation._end_reply,
     (None, Announce): Conversation._announce,
     (None, Piece): Conversation._write,
     (None, Complete): Conversation._complete,
-    (None, Spoken): Conversation._played,
+    (None, UtterancePlayed): Conversation._played,
     (None, Cancelled): Conversation._cancelled,
-    (None, Unspoken): Conversation._failed,
+    (None, UtteranceFailed): Conversation._failed,
     (None, Hush): Conversation._hush,
 }

@@ -6,9 +6,7 @@ Durations are float seconds. ``turn`` counts up from 1; ``utterance`` is an id t
 
 from __future__ import annotations
 
-from dataclasses import field
-
-from agent.records import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ class SpeakingBegan:
 
 
 @dataclass(frozen=True, slots=True)
-class Spoken:
+class UtterancePlayed:
     """An utterance has been heard to its end. ``silence_seconds`` were inserted in ``underruns`` gaps."""
 
     utterance: str
@@ -147,7 +145,7 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True)
-class Unspoken:
+class UtteranceFailed:
     """An utterance failed. ``seconds`` of it had been heard; 0 where no service gave any sound."""
 
     utterance: str
@@ -197,7 +195,7 @@ class DeviceBack:
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceAway:
+class DeviceTimedOut:
     """A sound device that was lost has been wanted in vain for ``seconds``: what waits for it waits no longer."""
 
     which: str
@@ -271,14 +269,14 @@ Event = (
     | Complete
     | AudioArrived
     | SpeakingBegan
-    | Spoken
+    | UtterancePlayed
     | Cancelled
-    | Unspoken
+    | UtteranceFailed
     | ServiceDown
     | ServiceUp
     | DeviceLost
     | DeviceBack
-    | DeviceAway
+    | DeviceTimedOut
     | Died
     | Hush
     | Volume

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from agent.pipeline.conversation import State
 from agent.pipeline.events import DeviceBack, DeviceLost, Event, MicrophoneMute, Mute, ServiceDown, ServiceUp
-from agent.records import dataclass
 
 WORDS = {
     State.IDLE: "listening",
@@ -41,7 +40,7 @@ class Status:
     listens: bool = True
 
 
-class Condition:
+class StatusTracker:
     """Keeps what is wrong now and says it together with what is being done. Pure.
 
     ``services`` are the speech services in the order in which they are tried, ``devices`` the names of the

@@ -14,7 +14,7 @@ from agent.audio.convert import Resampler
 from agent.audio.format import SPEECH
 from agent.errors import AudioError
 from agent.server.recordings import Exports, Recording
-from agent.server.stt.engine import Ear, Recogniser
+from agent.server.stt.engine import Recogniser, RecognizerStream
 from agent.server.wire_log import WireLog
 from agent.services.protocols import transcription
 from agent.services.protocols.codec import Audio, End, Event, Failure, Flush, Log, Message, Transcript, Word
@@ -45,7 +45,7 @@ class Listening:
         self._lock = threading.Lock()  # the session belongs to one thread at a time: its own, or that of finish
         self._recording: Recording | None = exports.begin()
         self._resampler: Resampler | None = None
-        self._ear: Ear | None = None
+        self._ear: RecognizerStream | None = None
         self._offset_seconds = 0.0
         self._heard_seconds = 0.0
         self._over = False

@@ -19,7 +19,7 @@ from agent.errors import AudioError
 from agent.server.encoders.encoder import Stream
 from agent.server.options import Options
 from agent.server.tts import sentences
-from agent.server.tts.engine import Engine, Manner
+from agent.server.tts.engine import Engine, VoiceOptions
 from agent.server.wire_log import WireLog
 from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Message, Server, Text
 
@@ -36,7 +36,7 @@ _IDLE_SECONDS = {"neuphonic": 90.0}
 @dataclass(frozen=True, slots=True)
 class _Say:
     text: str
-    manner: Manner
+    manner: VoiceOptions
     encoding: Encoding
     request_id: str | None
     percent: int
@@ -123,7 +123,7 @@ class Speaking:
         for event in events:
             self._handle(event, manner, encoding, percent)
 
-    def _handle(self, event: Event, manner: Manner, encoding: Encoding, percent: int) -> None:
+    def _handle(self, event: Event, manner: VoiceOptions, encoding: Encoding, percent: int) -> None:
         if isinstance(event, Failure):
             log.warning("%s client %d: got %s, expected %s", self._service, self._number, event.came, event.expected)
             self._send(event)
@@ -162,11 +162,11 @@ class Speaking:
         self._busy.set()
         self._jobs.put(job)
 
-    def _wish(self) -> tuple[Manner, Encoding, int]:
+    def _wish(self) -> tuple[VoiceOptions, Encoding, int]:
         codec, encoding = self._codec, self._codec.encoding
         voice, language = getattr(codec, "voice", "") or "", getattr(codec, "language", "") or ""
         volume = getattr(getattr(codec, "request", None), "volume", 0.0)
-        manner = Manner(encoding.sample_rate, voice, language, float(getattr(codec, "speed", 1.0) or 1.0))
+        manner = VoiceOptions(encoding.sample_rate, voice, language, float(getattr(codec, "speed", 1.0) or 1.0))
         return manner, encoding, min(round(100 * 10 ** (volume / 20)), 1000)
 
     # --- speaking

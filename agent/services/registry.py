@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agent.config.secrets import Secret
 from agent.errors import ConfigError, ServiceError
-from agent.records import dataclass
 from agent.services.protocols.codec import Client
-from agent.services.url_cache import Grants
+from agent.services.url_cache import UrlCache
 from agent.settings.model import Synthesis, Transcription
 from agent.system.hosts import is_private_host
 from agent.system.threads import Deadline
@@ -51,7 +50,7 @@ class SpeechService:
         if name not in MAKERS:
             raise ConfigError(f"there is no speech service {name!r}; there are {', '.join(MAKERS)}")
         self.name, self.synthesis, self.local_url = name, synthesis, local_url
-        self.grants = Grants()
+        self.grants = UrlCache()
         self._granted_by = urlsplit(synthesis.playai.auth_url).hostname if name == "playai" else None
 
     def open(self, deadline: Deadline) -> Connection:
@@ -61,7 +60,7 @@ class SpeechService:
             return self._open(deadline)
         except _Stale:
             # Only the granted address is refused, which has grown old; whether the key is, a new one will prove.
-            self.grants = Grants()
+            self.grants = UrlCache()
             return self._open(deadline)
 
     def codec(self, deadline: Deadline) -> Client:
@@ -120,7 +119,7 @@ def missing_key(name: str, synthesis: Synthesis) -> str | None:
     return None
 
 
-def _connect(codec: Client, deadline: Deadline, allow_plaintext: bool, granted_by: str | None = None) -> Connection:
+def _connect(codec: Client, deadline: Deadline, allow_plaintext: bool, url_issuer: str | None = None) -> Connection:
     from agent.services.connection.websocket import connect
 
     pulse = PULSES.get(codec.service, Pulse())
@@ -130,7 +129,7 @@ def _connect(codec: Client, deadline: Deadline, allow_plaintext: bool, granted_b
         allow_plaintext=allow_plaintext,
         ping_seconds=pulse.ping_seconds,
         pong_seconds=pulse.pong_seconds,
-        granted_by=granted_by,
+        url_issuer=url_issuer,
     )
 
 

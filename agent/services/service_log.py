@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 
 from agent.services.protocols.codec import Failure
-from agent.system.text import safe
+from agent.system.text import escape
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ MOST_TOLD = 20
 """Lines that a service may have in the log for one session, about itself."""
 
 
-class Remarks:
+class ServiceLog:
     """Those of one session with ``service``. Owned by the thread that has the session."""
 
     def __init__(self, service: str) -> None:
@@ -37,7 +37,7 @@ class Remarks:
         """One line of the service about itself."""
         self._told += 1
         if self._told <= MOST_TOLD:
-            log.info("%s says: %s", self._service, safe(message, 200))
+            log.info("%s says: %s", self._service, escape(message, 200))
 
     def close(self) -> None:
         """Sums up what was passed over."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agent.errors import ServiceError
-from agent.services.connection.http import Line, troubles
+from agent.services.connection.http import CancellableSession, troubles
 from agent.services.protocols.codec import Failure
 from agent.system.threads import Deadline
 
@@ -21,7 +21,7 @@ GRANT_MARGIN_SECONDS = 300.0
 AUTHORISATION_BYTES = 1 << 20
 
 
-class Grants:
+class UrlCache:
     """The address at hand, asked for again before it expires. Dialling threads may ask at the same time, and none waits
     for another's answer."""
 
@@ -49,7 +49,7 @@ def authorise(authorization: Authorization, deadline: Deadline) -> Grant:
     ``ServiceError``, whatever came or did not."""
     request = authorization.request()
     host = urlsplit(request.url).hostname
-    line = Line()
+    line = CancellableSession()
     try:
         line.cut_after(deadline.remaining() or 0.0)
         status, headers, body = _ask(request, line, deadline)
@@ -72,7 +72,7 @@ def authorise(authorization: Authorization, deadline: Deadline) -> Grant:
     return answer
 
 
-def _ask(request: Any, line: Line, deadline: Deadline) -> tuple[int, dict[str, str], bytes]:
+def _ask(request: Any, line: CancellableSession, deadline: Deadline) -> tuple[int, dict[str, str], bytes]:
     with (
         line.session() as session,
         session.request(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from agent.config.errors import nearest
+from agent.config.errors import suggestion
 from agent.settings.model import Config, Fish, PlayAI, Responder, Rule, VachanaAudio
 from agent.system.hosts import is_host, is_private_host, travels_open, what_is_wrong
 
@@ -206,7 +206,7 @@ def _rule(rule: Rule, name: str) -> Iterator[Finding]:
         if wanted not in known and not (wanted.isdigit() and int(wanted[:6]) <= pattern.groups):
             possible = _list(f"{{{word}}}" for word in known)
             what = f"nothing is called {{{wanted}}}, expected {possible} or the number of a group"
-            yield f"{name}.reply", what, nearest(wanted, known)
+            yield f"{name}.reply", what, suggestion(wanted, known)
 
 
 def _server(config: Config) -> Iterator[Finding]:
@@ -228,7 +228,7 @@ def _places(config: Config) -> Iterator[Finding]:
     if socket not in ("auto", "none"):
         if not socket.startswith("/"):
             what = "expected auto, none or a path that begins with /"
-            yield "control.socket", f"this is no full path, {what}", nearest(socket, ("auto", "none"))
+            yield "control.socket", f"this is no full path, {what}", suggestion(socket, ("auto", "none"))
         elif len(os.fsencode(socket)) > 107:
             yield "control.socket", "the path is longer than a socket's name can be, expected at most 107 bytes", None
     directory = config.transcription.export_directory

@@ -7,11 +7,10 @@ shows its value.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 from agent.config.secrets import Secret
-from agent.records import dataclass
 
 
 def key(default: Any, about: str, **more: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-HOUSE_NAMES = (".localhost", ".local", ".home.arpa", ".internal", ".lan", ".home", ".fritz.box")
+PRIVATE_SUFFIXES = (".localhost", ".local", ".home.arpa", ".internal", ".lan", ".home", ".fritz.box")
 """How they end: RFC 6761, RFC 6762, RFC 8375, ICANN's "internal", and what home routers hand out. A name says
 nothing of where it leads: whoever connects judges the address itself once more."""
 
@@ -33,7 +33,7 @@ def is_private_host(host: str) -> bool:
     except ValueError:
         number = host[:1].isdigit() and all(letter in "0123456789abcdefx." for letter in host)
         # 134744072 and 0x08080808 are addresses to a resolver, though not to us.
-        return bool(host) and not number and ("." not in host or host.endswith(HOUSE_NAMES))
+        return bool(host) and not number and ("." not in host or host.endswith(PRIVATE_SUFFIXES))
     mapped = getattr(address, "ipv4_mapped", None)
     address = mapped or address
     return any(address in network for network in map(ipaddress.ip_network, PRIVATE_NETWORKS))

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import TextIO
 from urllib.parse import quote
 
-from agent.system.text import safe
+from agent.system.text import escape
 
 
-class Flood:
+class RepeatedWarning:
     """One kind of trouble, told twice however often it happens.
 
     ``happened(...)`` writes its line the first time and counts from then on; ``over(...)`` writes its line, with how
@@ -133,7 +133,7 @@ class Careful(logging.Handler):
     def clean(self, text: str) -> str:
         for secret in self.hidden:
             text = text.replace(secret, "***")
-        return safe(text, LINE_LIMIT)
+        return escape(text, LINE_LIMIT)
 
     def _trace(self, error: BaseException) -> list[str]:
         """The frames line by line, each exception's own text on one line: it may hold what somebody said."""
@@ -178,7 +178,7 @@ class ForPeople(_Written):
 
     def written(self, record: logging.LogRecord) -> list[str]:
         moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        level, thread = record.levelname.lower(), safe(record.threadName or "?", 60)
+        level, thread = record.levelname.lower(), escape(record.threadName or "?", 60)
         first, *rest = self.lines(record)
         return [f"{moment}.{int(record.msecs):03d} {level} {thread}: {first}", *(f"    {line}" for line in rest)]
 
@@ -187,7 +187,7 @@ class ForStream(_Written):
     """``<4>speaker: ...``: the journal takes the number for the priority and adds the time itself."""
 
     def written(self, record: logging.LogRecord) -> list[str]:
-        thread = safe(record.threadName or "?", 60)
+        thread = escape(record.threadName or "?", 60)
         return [f"<{_priority(record)}>{thread}: {line}" for line in self.lines(record)]
 
 
@@ -200,7 +200,7 @@ class ForJournal(Careful):
 
     def emit(self, record: logging.LogRecord) -> None:
         first, *rest = self.lines(record)
-        thread = safe(record.threadName or "?", 60)
+        thread = escape(record.threadName or "?", 60)
         fields = {
             "PRIORITY": str(_priority(record)),
             "SYSLOG_IDENTIFIER": self._identifier,

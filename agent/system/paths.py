@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-
-from agent.records import dataclass
 
 _NAME = "voice-agent"
 _SYSTEM_RUN = Path("/run") / _NAME

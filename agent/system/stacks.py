@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import TextIO
 
-from agent.system.text import safe
+from agent.system.text import escape
 
 _DEPTH_LIMIT = 100
 
@@ -19,12 +19,12 @@ def dump_stacks(stream: TextIO) -> None:
     lines = []
     for ident, frame in sorted(sys._current_frames().items()):
         name, number = names.get(ident, ("unknown to Python", None))
-        lines.append(f'thread "{safe(name, 60)}" ({number or ident}):')
+        lines.append(f'thread "{escape(name, 60)}" ({number or ident}):')
         calls: list[str] = []
         here: FrameType | None = frame
         while here is not None and len(calls) < _DEPTH_LIMIT:
             code = here.f_code
-            calls.append(f"  {safe(code.co_filename)}:{here.f_lineno} in {safe(code.co_qualname)}")
+            calls.append(f"  {escape(code.co_filename)}:{here.f_lineno} in {escape(code.co_qualname)}")
             here = here.f_back
         lines.extend(reversed(calls))
     stream.write("\n".join(lines) + "\n")

@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from agent.system.log import Flood
-from agent.system.text import safe
+from agent.system.log import RepeatedWarning
+from agent.system.text import escape
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Service:
         self._status: str | None = None
         self._lock = threading.Lock()
         self._waiting: dict[str, str] = {}  # by kind, in the order in which they are to be told
-        self._deaf = Flood(log)
+        self._deaf = RepeatedWarning(log)
 
     @property
     def watchdog_seconds(self) -> float | None:
@@ -154,4 +154,4 @@ def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
 
 
 def _line(text: str) -> str:
-    return safe(text, _STATUS_LIMIT)
+    return escape(text, _STATUS_LIMIT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.errors import UsageError
 
 
-def safe(text: str, limit: int | None = None) -> str:
+def escape(text: str, limit: int | None = None) -> str:
     r"""``text`` as one line without a character that a log or a terminal would obey or hide: control characters, line
     ends, invisible and bidirectional marks are written as escapes (``\x1b``, ``\u202e``). With ``limit`` no more than
     so many characters of ``text`` are shown, and how many were left out.

@@ -26,7 +26,7 @@ from support.local_server import Running
 from support.stage import Stage
 
 from agent.audio.format import Format
-from agent.pipeline.events import Spoken
+from agent.pipeline.events import UtterancePlayed
 
 WORDS = ("yes", "no", "well", "now", "good")
 SAMPLES = 100
@@ -46,7 +46,7 @@ class Swallow:
     def write(self, pcm: bytes) -> None:
         self.taken_frames += len(pcm) // self.format.frame_bytes
 
-    def drain_on(self) -> float:
+    def drain_nowait(self) -> float:
         self.taken_frames = 0
         return 0.0
 
@@ -92,7 +92,7 @@ def run(count: int, warm: int | None = None) -> Report:
             began = time.monotonic()
             for number in range(count):
                 utterance = stage.begin(WORDS[number % len(WORDS)])
-                spoken += isinstance(stage.end(utterance), Spoken)
+                spoken += isinstance(stage.end(utterance), UtterancePlayed)
                 stage.forget(utterance)
                 if number >= warm and (number - warm) % every == 0:
                     gc.collect()

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from agent.cli.stdin_text import TextReader
-from agent.pipeline.events import Event, Spoken, Utterance
+from agent.pipeline.events import Event, Utterance, UtterancePlayed
 
 
-class Told:
+class HostFacts:
     """What a synthesizer would have been told."""
 
     def __init__(self) -> None:
@@ -30,12 +30,14 @@ class Told:
         raise AssertionError("nothing here is too long")
 
 
-def _read(monkeypatch: pytest.MonkeyPatch, data: bytes, *, kept: bool = True) -> tuple[Told, str | None, list[Event]]:
+def _read(
+    monkeypatch: pytest.MonkeyPatch, data: bytes, *, kept: bool = True
+) -> tuple[HostFacts, str | None, list[Event]]:
     reading, writing = os.pipe()
     os.write(writing, data)
     os.close(writing)
     events: list[Event] = []
-    told = Told()
+    told = HostFacts()
     with open(reading, "rb", buffering=0) as stdin:
         monkeypatch.setattr(sys, "stdin", stdin)
         reader = TextReader(told, "u", 1000, events.append, kept=kept)
@@ -62,7 +64,7 @@ def test_where_nothing_is_kept_nobody_claims_that_something_was_said(monkeypatch
 def test_a_bad_first_byte_leaves_nothing_to_say(monkeypatch: pytest.MonkeyPatch) -> None:
     """That what came before was said was claimed of no text at all, too."""
     told, error, events = _read(monkeypatch, b"\xffOne.")
-    assert told.begun == 0 and events == [Spoken("u", 0.0)]
+    assert told.begun == 0 and events == [UtterancePlayed("u", 0.0)]
     assert error is not None and "after 0 characters" in error and "nothing was said" in error
 
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 
 from agent.config.environment import variable
-from agent.config.errors import Mistakes
+from agent.config.errors import ConfigIssues
 from agent.config.loader import load
 from agent.settings.model import Config
 
 
 def told(environ: dict[str, str]) -> list[str]:
-    with pytest.raises(Mistakes) as caught:
+    with pytest.raises(ConfigIssues) as caught:
         load(None, environ)
     return str(caught.value).splitlines()
 

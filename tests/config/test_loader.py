@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.errors import Mistakes
+from agent.config.errors import ConfigIssues
 from agent.config.loader import load, load_with_origins
 from agent.errors import ConfigError
 from agent.settings.model import Config
@@ -330,14 +330,14 @@ def test_a_mistake_is_told_with_its_file_its_line_and_what_was_expected(
     path.chmod(0o644)
     with pytest.raises(ConfigError) as caught:
         load(path, {})
-    assert isinstance(caught.value, Mistakes)
+    assert isinstance(caught.value, ConfigIssues)
     assert caught.value.exit_code == 78
     place = f"{path}:{line}" if line else str(path)
     told = [str(mistake) for mistake in caught.value.mistakes]
     assert len(told) == 1, told
     assert told[0].startswith(f"{place}: {key}: " if key else f"{place}: "), told
     assert piece in told[0], told
-    assert caught.value.mistakes[0].nearest == meant, told
+    assert caught.value.mistakes[0].suggestion == meant, told
     assert meant is None or f'(did you mean "{meant}"?)' in told[0]
     assert str(caught.value) == told[0]
 
@@ -368,7 +368,7 @@ def test_every_broken_configuration_ends_the_command_with_78_and_no_traceback(tm
 def test_every_mistake_is_told_at_once_in_the_order_of_the_lines(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("responder: {kind: nobody}\nspeaker:\n  volume: 1000\n  devise: x\n  volume: 3\n")
-    with pytest.raises(Mistakes) as caught:
+    with pytest.raises(ConfigIssues) as caught:
         load(path, {"VOICE_AGENT_SERVER__PORT": "many"})
     where = [mistake.where for mistake in caught.value.mistakes]
     assert where == [f"{path}:1", f"{path}:3", f"{path}:4", f"{path}:5", "VOICE_AGENT_SERVER__PORT"]
@@ -378,7 +378,7 @@ def test_every_mistake_is_told_at_once_in_the_order_of_the_lines(tmp_path: Path)
 def test_a_mistyped_key_is_not_told_a_second_time_as_missing(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("responder:\n  kind: webhook\n  webhook: {ulr: https://h/}\n")
-    with pytest.raises(Mistakes) as caught:
+    with pytest.raises(ConfigIssues) as caught:
         load(path, {})
     assert [mistake.key for mistake in caught.value.mistakes] == ["responder.webhook.ulr"]
 

@@ -21,7 +21,7 @@ from support.local_server import Running
 
 from agent.daemon import supervisor
 from agent.daemon.daemon import Daemon
-from agent.daemon.dispatch import Absence
+from agent.daemon.dispatch import DeviceTimeout
 from agent.errors import ConfigError
 from agent.frontends.frontend import Frontend
 from agent.pipeline.conversation import Record
@@ -339,7 +339,7 @@ def test_a_speaker_that_stays_away_fails_what_waits_for_it(server: Running) -> N
         configuration(server, "announce"),
         lambda event: Stop("test") if isinstance(event, Record) else None,
     )
-    it.daemon._absence = Absence(0.2)
+    it.daemon._absence = DeviceTimeout(0.2)
     assert it.run(Announce(Utterance("a", "word " * 200)), DeviceLost("speaker", "pulled out")) == 0
     (record,) = [each for each in it.seen if isinstance(each, Record)]
     assert record.state == "failed" and record.why.startswith("no speaker for ")

@@ -16,7 +16,7 @@ from agent.daemon.local_server import LocalServer
 from agent.settings.model import Config, Server, Transcription
 from agent.system.threads import Deadline
 
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 SETTINGS = replace(Server(), host="127.0.0.1", port=0, speech="tone", recognition="none")
 
 
@@ -43,7 +43,7 @@ def test_a_machine_that_has_no_process_to_give_for_a_moment_gets_its_server_late
 
     monkeypatch.setattr(subprocess, "Popen", none_left)
     server.start()
-    assert server.url(Deadline(PATIENCE_SECONDS)).startswith("ws://127.0.0.1:")
+    assert server.url(Deadline(TIMEOUT_SECONDS)).startswith("ws://127.0.0.1:")
     assert "it cannot be started" in caplog.text and "nothing left" in caplog.text
 
 
@@ -53,20 +53,20 @@ def test_an_address_that_is_none_is_told_and_harms_nobody(
     server._listens("127.0.0.1:what")
     assert "which is no address" in caplog.text
     server.start()
-    assert server.url(Deadline(PATIENCE_SECONDS)).startswith("ws://127.0.0.1:")
+    assert server.url(Deadline(TIMEOUT_SECONDS)).startswith("ws://127.0.0.1:")
 
 
 def test_a_server_that_is_to_recognise_speech_too_is_begun_anew(server: LocalServer) -> None:
     """A reload was the first to need local recognition; the server that ran already had been started without ears, and
     stayed deaf."""
     server.start()
-    first = server.url(Deadline(PATIENCE_SECONDS))
+    first = server.url(Deadline(TIMEOUT_SECONDS))
     server.use(replace(SETTINGS, port=0))
-    assert server.url(Deadline(PATIENCE_SECONDS)) == first, "nothing else is a reason to end it"
+    assert server.url(Deadline(TIMEOUT_SECONDS)) == first, "nothing else is a reason to end it"
     process = server._process
     assert process is not None
     server.use(replace(SETTINGS, recognition="script", script="/dev/null"))
-    assert server.url(Deadline(PATIENCE_SECONDS))
+    assert server.url(Deadline(TIMEOUT_SECONDS))
     anew = server._process
     assert anew is not None and anew is not process and process.poll() is not None
     assert "script" in list(anew.args)  # type: ignore[call-overload]
@@ -104,7 +104,7 @@ def test_a_server_that_listens_on_every_address_is_reached_at_this_machine() -> 
     server = LocalServer(replace(SETTINGS, host="0.0.0.0"))
     server.start()
     try:
-        assert server.url(Deadline(PATIENCE_SECONDS)).startswith("ws://127.0.0.1:")
+        assert server.url(Deadline(TIMEOUT_SECONDS)).startswith("ws://127.0.0.1:")
     finally:
         server.stop()
 

@@ -18,7 +18,7 @@ from support.scripted import Peer, Script, Scripted, polite, refuses
 from agent.daemon.reload import in_force
 from agent.settings.model import Config
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 QUIET = "microphone: {device: none}\nspeaker: {device: none}\nconversation: {mode: announce}\n"
 
 
@@ -29,7 +29,7 @@ class Running:
         self.folder = folder
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(str(folder / "notify"))
-        self.notify.settimeout(PATIENCE_SECONDS)
+        self.notify.settimeout(TIMEOUT_SECONDS)
         self._log = (folder / "log").open("w")
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -73,12 +73,12 @@ class Running:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         self.until(lambda words: "STOPPING=1" in words)
-        return self.process.wait(PATIENCE_SECONDS)
+        return self.process.wait(TIMEOUT_SECONDS)
 
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
-            self.process.wait(PATIENCE_SECONDS)
+            self.process.wait(TIMEOUT_SECONDS)
         self.notify.close()
         self._log.close()
 
@@ -111,8 +111,8 @@ def test_a_good_file_changes_keys_and_settings_in_place_and_names_what_waits(dae
         assert "neuphonic refused the key" in daemon.until(lambda words: "refused" in words)
         words = daemon.reload(speaking(server, "new-key-4567", "logging: {level: debug}", "server: {port: 8399}"))
         assert words == "READY=1\nSTATUS=ready to speak"
-        assert asked.acquire(timeout=PATIENCE_SECONDS)
-        assert asked.acquire(timeout=PATIENCE_SECONDS)  # at once, although a refusal waits for a minute
+        assert asked.acquire(timeout=TIMEOUT_SECONDS)
+        assert asked.acquire(timeout=TIMEOUT_SECONDS)  # at once, although a refusal waits for a minute
         assert daemon.stop() == 0
     assert server.peers[0].header("x-api-key") == "old-key-0123"
     assert server.peers[1].header("x-api-key") == "new-key-4567"
@@ -154,9 +154,9 @@ def test_who_is_replaced_is_told_that_nothing_more_comes(daemon: Running) -> Non
 
     with Scripted(listener) as old, Scripted(polite) as new:
         daemon.start(speaking(old, "old-key-0123"))
-        assert listens.wait(PATIENCE_SECONDS)
+        assert listens.wait(TIMEOUT_SECONDS)
         daemon.reload(speaking(new, "old-key-0123"))
-        assert new.arrived.acquire(timeout=PATIENCE_SECONDS)
+        assert new.arrived.acquire(timeout=TIMEOUT_SECONDS)
         old.join()
         assert daemon.stop() == 0
     assert [json.loads(data)["text"] for opcode, data in said[0] if opcode == 1] == ["<STOP>"]

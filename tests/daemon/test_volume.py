@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.daemon.volume import CONFIGURATION, LAST_TIME, Levels
+from agent.daemon.volume import CONFIGURATION, LAST_TIME, VolumeStore
 from agent.pipeline.events import Hush, MicrophoneMute, Mute, Volume
 
 
@@ -34,42 +34,46 @@ class Microphone:
 
 def test_what_was_set_is_set_again_after_a_restart(tmp_path: Path) -> None:
     path, speaker, microphone = tmp_path / "state" / "levels.json", Speaker(), Microphone()
-    levels = Levels(path, 100)
+    levels = VolumeStore(path, 100)
     assert levels.kept() == []
     for event in (Volume(30, "control"), Mute(True, "control"), MicrophoneMute(True, "control"), Hush("control")):
         levels.note(event, speaker, microphone)
     assert (speaker.volume, speaker.muted, microphone.muted) == (30, True, True)
     levels.close()
-    assert Levels(path, 100).kept() == [Volume(30, LAST_TIME), Mute(True, LAST_TIME), MicrophoneMute(True, LAST_TIME)]
+    assert VolumeStore(path, 100).kept() == [
+        Volume(30, LAST_TIME),
+        Mute(True, LAST_TIME),
+        MicrophoneMute(True, LAST_TIME),
+    ]
     for event in (Mute(False, "control"), MicrophoneMute(False, "control")):
         levels.note(event, speaker, microphone)
     assert (speaker.muted, microphone.muted) == (False, False)
     levels.close()
-    assert Levels(path, 100).kept() == [Volume(30, LAST_TIME)]
+    assert VolumeStore(path, 100).kept() == [Volume(30, LAST_TIME)]
 
 
 def test_a_volume_that_was_changed_in_the_configuration_since_counts(tmp_path: Path) -> None:
     path = tmp_path / "levels.json"
-    levels = Levels(path, 100)
+    levels = VolumeStore(path, 100)
     levels.note(Volume(30, "control"), Speaker(), None)
     levels.close()
-    assert Levels(path, 80).kept() == []
-    assert Levels(path, 100).kept() == [Volume(30, LAST_TIME)], "only looking changes nothing"
+    assert VolumeStore(path, 80).kept() == []
+    assert VolumeStore(path, 100).kept() == [Volume(30, LAST_TIME)], "only looking changes nothing"
 
 
 def test_a_volume_that_is_read_again_from_the_configuration_counts_after_a_restart_too(tmp_path: Path) -> None:
     path, speaker = tmp_path / "levels.json", Speaker()
-    levels = Levels(path, 100)
+    levels = VolumeStore(path, 100)
     levels.note(Volume(30, "control"), speaker, None)
     levels.note(Volume(60, CONFIGURATION), speaker, None)
     levels.close()
-    assert speaker.volume == 60 and Levels(path, 60).kept() == []
+    assert speaker.volume == 60 and VolumeStore(path, 60).kept() == []
 
 
 def test_the_file_is_always_whole_and_there_is_one(tmp_path: Path) -> None:
     path = tmp_path / "levels.json"
     for percent in range(0, 100, 7):
-        levels = Levels(path, 100)
+        levels = VolumeStore(path, 100)
         levels.note(Volume(percent, "control"), Speaker(), None)
         levels.close()
         assert json.loads(path.read_text())["volume"] == percent
@@ -91,7 +95,7 @@ def test_a_knob_that_is_turned_on_a_slow_disk_keeps_nobody_waiting(
     monkeypatch.setattr(os, "fsync", slow)
     monkeypatch.setattr("agent.daemon.volume.PAUSE_SECONDS", 30.0)  # between two steps this thread may stand still
     path, speaker = tmp_path / "levels.json", Speaker()
-    levels = Levels(path, 100)
+    levels = VolumeStore(path, 100)
     for percent in range(100):
         levels.note(Volume(percent, "control"), speaker, None)
     assert speaker.volume == 99 and threads == []
@@ -115,7 +119,7 @@ def test_a_knob_that_is_turned_on_a_slow_disk_keeps_nobody_waiting(
 def test_a_file_with_nonsense_is_as_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "levels.json"
     path.write_bytes(content)
-    assert Levels(path, 70).kept() == []
+    assert VolumeStore(path, 70).kept() == []
 
 
 def test_a_state_directory_that_cannot_be_written_costs_only_the_memory(
@@ -123,7 +127,7 @@ def test_a_state_directory_that_cannot_be_written_costs_only_the_memory(
 ) -> None:
     (tmp_path / "state").write_text("a file where the directory should be")
     speaker = Speaker()
-    levels = Levels(tmp_path / "state" / "levels.json", 100)
+    levels = VolumeStore(tmp_path / "state" / "levels.json", 100)
     levels.note(Volume(30, "control"), speaker, None)
     levels.close()
     assert speaker.volume == 30
@@ -131,7 +135,7 @@ def test_a_state_directory_that_cannot_be_written_costs_only_the_memory(
 
 
 def test_what_the_mode_does_not_have_is_not_set(tmp_path: Path) -> None:
-    levels = Levels(tmp_path / "levels.json", 100)
+    levels = VolumeStore(tmp_path / "levels.json", 100)
     levels.note(Volume(30, "control"), None, None)
     levels.note(MicrophoneMute(True, "control"), None, None)
     assert levels.kept() == []

@@ -15,7 +15,7 @@ from support.local_server import Running
 from agent.server.tts import tone
 from e2e.conftest import Start, write_wav
 
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_reader_that_wants_one_line_only_ends_it_in_good_order(agent: Start, c
     process = agent("run", "--config", config, stdout=writer)
     os.close(writer)
     with open(reader, "rb") as captions:
-        head = subprocess.run(["head", "-1"], stdin=captions, capture_output=True, timeout=PATIENCE_SECONDS, check=True)
+        head = subprocess.run(["head", "-1"], stdin=captions, capture_output=True, timeout=TIMEOUT_SECONDS, check=True)
     assert process.end() == 0, process.errors
     assert head.stdout == b"good evening\n"
     assert "the reader of the captions" in process.errors and "Traceback" not in process.errors

@@ -26,7 +26,7 @@ responder:
 """
 MOMENTS = ["end_of_speech", "final_transcript", "first_reply_text", "first_audio", "last_audio"]
 SERVICES = ["local", "neuphonic", "playai", "vachana", "fish"]
-PATIENCE_SECONDS = 240.0
+TIMEOUT_SECONDS = 240.0
 """Longer than its own, so that it is the demonstration that says what took so long."""
 
 
@@ -41,7 +41,7 @@ def recognised(agent: Start, path: Path) -> list[str]:
     config = path.with_name("recognised.yaml")
     config.write_text(f"server: {{port: {port}}}\ntranscription: {{url: 'ws://127.0.0.1:{port}/'}}\n")
     process = agent("transcribe", "--config", str(config), str(path))
-    assert process.end(PATIENCE_SECONDS) == 0, process.errors
+    assert process.end(TIMEOUT_SECONDS) == 0, process.errors
     return words(process.output)
 
 
@@ -51,7 +51,7 @@ def test_a_question_is_answered_aloud_and_the_turn_can_be_read(
 ) -> None:
     config = configured(CONFIGURATION)
     process = agent("demo", "--config", config, "--service", service, "--output", "reply.wav")
-    assert process.end(PATIENCE_SECONDS) == 0, process.errors
+    assert process.end(TIMEOUT_SECONDS) == 0, process.errors
     said = process.output
     assert f"question    {QUESTION}" in said
     (transcript,) = re.findall(r"^ *transcript +(.+)$", said, re.MULTILINE)
@@ -69,7 +69,7 @@ def test_for_programs_the_turn_is_one_json_object(
     agent: Start, configured: Callable[[str], str], tmp_path: Path
 ) -> None:
     process = agent("demo", "--json", "--config", configured(CONFIGURATION), "--output", "reply.wav")
-    assert process.end(PATIENCE_SECONDS) == 0, process.errors
+    assert process.end(TIMEOUT_SECONDS) == 0, process.errors
     turn = json.loads(process.output)
     assert turn["question"] == QUESTION and {"what", "time"} <= set(words(turn["transcript"]))
     assert turn["reply"] == REPLY and turn["service"] == "local" and turn["wav"] == "reply.wav"
@@ -88,7 +88,7 @@ def test_a_demonstration_that_is_stopped_says_so(agent: Start, number: int, code
     process = agent("demo", "--output", "reply.wav")
     process.stdout.await_text("partial:")
     process.signal(number)
-    assert process.end(PATIENCE_SECONDS) == code
+    assert process.end(TIMEOUT_SECONDS) == code
     assert f"stopped by {signal.Signals(number).name}" in process.errors
 
 
@@ -105,7 +105,7 @@ def test_a_demonstration_that_is_stopped_before_the_question_leaves_nothing(
     process = agent("demo", "--question", endless, "--output", "reply.wav", env={"TMPDIR": str(temporary)})
     process.stdout.await_text(moment)
     process.signal(number)
-    assert process.end(PATIENCE_SECONDS) == code, process.errors
+    assert process.end(TIMEOUT_SECONDS) == code, process.errors
     assert f"stopped by {signal.Signals(number).name}" in process.errors
     assert "Traceback" not in process.errors and "asking it" not in process.output
     assert not list(temporary.iterdir()) and not (tmp_path / "reply.wav").exists()
@@ -117,7 +117,7 @@ def test_a_demonstration_that_is_killed_leaves_no_question_behind(agent: Start, 
     process = agent("demo", "--output", "reply.wav", env={"TMPDIR": str(temporary)})
     process.stdout.await_text("partial:")
     process.signal(signal.SIGKILL)
-    process.end(PATIENCE_SECONDS)
+    process.end(TIMEOUT_SECONDS)
     assert not list(temporary.iterdir()) and not (tmp_path / "reply.wav").exists()
 
 
@@ -125,7 +125,7 @@ def test_a_terminal_without_such_letters_gets_others(agent: Start, configured: C
     """The bars of the timeline were a traceback where the terminal is not of UTF-8."""
     environment = {"PYTHONIOENCODING": "latin-1"}
     process = agent("demo", "--config", configured(CONFIGURATION), "--output", "reply.wav", env=environment)
-    assert process.end(PATIENCE_SECONDS) == 0, process.errors
+    assert process.end(TIMEOUT_SECONDS) == 0, process.errors
     assert re.search(r"last audio +\d+\.\d\d s  \?+", process.output), process.output
 
 
@@ -134,7 +134,7 @@ def test_without_a_sound_card_the_reply_is_a_file_and_it_says_so(
 ) -> None:
     config = configured("speaker: {device: a card that nobody has}\n")
     process = agent("demo", "--config", config)
-    assert process.end(PATIENCE_SECONDS) == 0, process.errors
+    assert process.end(TIMEOUT_SECONDS) == 0, process.errors
     assert "no sound card to play on" in process.output and "demo-reply.wav" in process.output
     with wave.open(str(tmp_path / "demo-reply.wav"), "rb") as file:
         assert file.getnframes() > file.getframerate() // 2

@@ -16,7 +16,7 @@ from support.fuzz import resident_kib
 from support.proxy import Proxy
 from support.scripted import Peer, Scripted
 
-from agent.pipeline.events import Unspoken
+from agent.pipeline.events import UtteranceFailed
 from faults.conftest import Figure
 
 FLAPS = int(os.environ.get("FLAPS", "60"))
@@ -63,7 +63,7 @@ def test_show_8_flapping_costs_no_thread_no_descriptor_and_no_memory(shown: Figu
         for number in range(FLAPS):
             flapping.down.set()
             proxy.cut()
-            failed += isinstance(speaking.ended(speaking.say("Nobody is there.")), Unspoken)
+            failed += isinstance(speaking.ended(speaking.say("Nobody is there.")), UtteranceFailed)
             flapping.down.clear()
             speaking.said_again("Somebody is there.")
             spoken += 1

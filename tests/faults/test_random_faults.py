@@ -15,14 +15,14 @@ from support.fault_voices import SERVICES, encoded, messages_of, sound, synthesi
 from support.proxy import Proxy, Toxics
 from support.scripted import BINARY, PING, TEXT, Peer, Scripted, close_frame, frame
 
-from agent.pipeline.events import Cancelled, Spoken, Unspoken
+from agent.pipeline.events import Cancelled, UtteranceFailed, UtterancePlayed
 from agent.services.connection.websocket import Connection
 from agent.services.registry import PULSES, Pulse
 from faults.conftest import Figure
 
 COUNT = int(os.environ.get("FAULTS", "120"))
 SEED = int(os.environ.get("FAULT_SEED", "3"))
-PATIENCE_SECONDS = 0.3
+TIMEOUT_SECONDS = 0.3
 
 
 class Moody:
@@ -73,17 +73,17 @@ class Moody:
 def test_whatever_comes_every_utterance_ends_in_one_state(
     shown: Figure, monkeypatch: pytest.MonkeyPatch, service: str
 ) -> None:
-    monkeypatch.setitem(PULSES, service, Pulse(PATIENCE_SECONDS, PATIENCE_SECONDS))
-    monkeypatch.setitem(Connection.__init__.__kwdefaults__, "stall_seconds", PATIENCE_SECONDS)
+    monkeypatch.setitem(PULSES, service, Pulse(TIMEOUT_SECONDS, TIMEOUT_SECONDS))
+    monkeypatch.setitem(Connection.__init__.__kwdefaults__, "stall_seconds", TIMEOUT_SECONDS)
     dice = random.Random(SEED)
     moody = Moody(service, SEED)
-    states = {Spoken: 0, Unspoken: 0, Cancelled: 0}
+    states = {UtterancePlayed: 0, UtteranceFailed: 0, Cancelled: 0}
     down = Toxics()
     with (
         Scripted(moody.script) as server,
         Proxy(server.port, down=down, seed=SEED) as proxy,
         Speaking(
-            synthesis(proxy.port, service), first_audio_seconds=PATIENCE_SECONDS, healthy_seconds=0.01,
+            synthesis(proxy.port, service), first_audio_seconds=TIMEOUT_SECONDS, healthy_seconds=0.01,
             refused_seconds=0.05,
         ) as speaking,
     ):  # fmt: skip
@@ -99,7 +99,7 @@ def test_whatever_comes_every_utterance_ends_in_one_state(
             end = speaking.ended(utterance)
             heard, whole = speaking.heard(utterance), sound(text)
             assert heard == whole[: len(heard)], (number, text)
-            assert not isinstance(end, Spoken) or heard == whole, (number, end)
+            assert not isinstance(end, UtterancePlayed) or heard == whole, (number, end)
             states[type(end)] += 1
             if number % 20 == 19:
                 speaking.forget()
@@ -107,5 +107,5 @@ def test_whatever_comes_every_utterance_ends_in_one_state(
         down.slice_bytes, down.latency_seconds = None, 0.0
         speaking.said_again("And at the end all is well.", within_seconds=60.0)
     faults = sum(count for mood, count in moody.came.items() if mood != "calm")
-    ends = f"{states[Spoken]} said, {states[Unspoken]} failed, {states[Cancelled]} cancelled"
+    ends = f"{states[UtterancePlayed]} said, {states[UtteranceFailed]} failed, {states[Cancelled]} cancelled"
     shown(9, f"{service}: {faults} faults of {len(moody.came) - 1} kinds, {COUNT} utterances: {ends}, then said again")

@@ -17,7 +17,7 @@ from support.fault_tts import Speaking
 from support.fault_voices import KEY, SERVICES, authorises, sound, speaks, synthesis
 from support.scripted import Peer, Script, Scripted, polite, refuses, silent
 
-from agent.pipeline.events import ServiceDown, ServiceUp, Spoken
+from agent.pipeline.events import ServiceDown, ServiceUp, UtterancePlayed
 from agent.services.connection import dial, standby
 from agent.services.connection import resolve as addresses
 from agent.services.connection.resolve import Address
@@ -256,7 +256,7 @@ def test_row_10_who_is_silent_after_the_upgrade_is_passed_over(hurried: None, fi
     ):
         began = time.monotonic()
         utterance = speaking.say(TEXT)
-        assert isinstance(speaking.ended(utterance), Spoken) and speaking.heard(utterance) == sound(TEXT)
+        assert isinstance(speaking.ended(utterance), UtterancePlayed) and speaking.heard(utterance) == sound(TEXT)
         took = time.monotonic() - began
     figure(
         10, f"{service}: given up and said by the next service after {took:.2f} s (ping 0.2 s here, 9.5 s as shipped)"
@@ -276,7 +276,7 @@ def test_row_10_the_only_service_is_given_a_second_chance_on_a_fresh_connection(
     with Scripted(stale, speaks("neuphonic")) as server:
         with Speaking(synthesis(server.port, "neuphonic")) as speaking:
             utterance = speaking.say(TEXT)
-            assert isinstance(speaking.ended(utterance), Spoken) and speaking.heard(utterance) == sound(TEXT)
+            assert isinstance(speaking.ended(utterance), UtterancePlayed) and speaking.heard(utterance) == sound(TEXT)
         assert gone_stale.is_set()
     figure(10, "a stale connection of the only service: said on the next one")
 

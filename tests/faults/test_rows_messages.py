@@ -17,7 +17,7 @@ from support.fault_tts import Speaking
 from support.fault_voices import RATE, SERVICES, encoded, messages_of, sound, speaks, synthesis, upgraded
 from support.scripted import BINARY, CLOSE, CONTINUATION, TEXT, Peer, Script, Scripted, frame
 
-from agent.pipeline.events import Spoken, Unspoken
+from agent.pipeline.events import UtteranceFailed, UtterancePlayed
 from agent.services.connection import websocket as connection
 from agent.services.protocols.codec import Message
 from agent.settings.model import Synthesis
@@ -113,7 +113,7 @@ def test_rows_24_to_27_a_frame_that_breaks_the_rules_ends_its_utterance_and_no_m
     with Scripted(script) as server, Speaking(synthesis(server.port, service)) as speaking:
         assert speaking.spoken(NEXT) == sound(NEXT)  # whatever is loaded on first use is there
         before = resident_kib()
-        assert isinstance(speaking.ended(speaking.say(SAID)), Unspoken)
+        assert isinstance(speaking.ended(speaking.say(SAID)), UtteranceFailed)
         grown = resident_kib() - before
         took = speaking.said_again(NEXT)
     assert closes[lying_to[0]] == code and grown < 2048
@@ -317,7 +317,7 @@ def test_row_32_another_rate_than_asked_for_is_played_at_its_own(figure: Figure)
     ):
         utterance = speaking.say(SAID)
         end = speaking.ended(utterance)
-        assert isinstance(end, Spoken) and speaking.heard(utterance) == pcm and end.seconds == 0.2
+        assert isinstance(end, UtterancePlayed) and speaking.heard(utterance) == pcm and end.seconds == 0.2
     figure(32, "8000 Hz although 16000 were asked for: every sample, at its own rate")
 
 
@@ -337,5 +337,5 @@ def test_row_33_what_is_compressed_is_refused_loudly(figure: Figure, service: st
     ):
         utterance = speaking.say(SAID)
         end = speaking.ended(utterance)
-        assert isinstance(end, Unspoken) and speaking.heard(utterance) == b""
+        assert isinstance(end, UtteranceFailed) and speaking.heard(utterance) == b""
     figure(33, f"{service}: {end.reason.partition(': ')[2][:60]}")

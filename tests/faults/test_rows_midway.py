@@ -24,7 +24,7 @@ from support.fault_voices import (
 from support.proxy import Proxy, Toxics
 from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, Scripted, close_frame, frame
 
-from agent.pipeline.events import Cancelled, SpeakingBegan, Unspoken
+from agent.pipeline.events import Cancelled, SpeakingBegan, UtteranceFailed
 from agent.services.connection.websocket import Connection
 from agent.services.registry import PULSES, Pulse
 from faults.conftest import Figure
@@ -59,7 +59,7 @@ def cut_short(figure: Figure, row: int, service: str, ending: str) -> None:
     ):
         utterance = speaking.say(TEXT_SAID)
         end = speaking.ended(utterance)
-        assert isinstance(end, Unspoken), end
+        assert isinstance(end, UtteranceFailed), end
         assert speaking.heard(utterance) == sound(TEXT_SAID)[:CHUNK_BYTES]
         assert end.seconds == HALF
         began = time.monotonic()

@@ -19,7 +19,7 @@ from support.vcard import VirtualCard
 
 from agent.audio.devices.device import open_sink
 from agent.audio.format import Format
-from agent.pipeline.events import Cancelled, SpeakingBegan, Spoken
+from agent.pipeline.events import Cancelled, SpeakingBegan, UtterancePlayed
 from agent.server.tts import tone
 from faults.conftest import Figure
 
@@ -62,7 +62,7 @@ def test_17_latency_and_jitter_make_no_gap_that_foresight_would_not_have_made(pa
             metronome.worst_seconds = 0.0
             utterance = stage.begin(text)
             end = stage.end(utterance)
-            assert isinstance(end, Spoken) and end.seconds == FORMAT.seconds_of(len(tone.pcm(text, RATE)))
+            assert isinstance(end, UtterancePlayed) and end.seconds == FORMAT.seconds_of(len(tone.pcm(text, RATE)))
             arrivals = stage.arrivals[utterance]
             started = stage.moments[utterance, "SpeakingBegan"] - arrivals[0][0]
             unavoidable = max(best_lateness(arrivals), started)
@@ -96,7 +96,7 @@ def test_18_a_line_five_times_too_slow_is_heard_in_a_few_pieces(server: Running,
         utterance = stage.begin(text)
         end = stage.end(utterance)
         used, took = time.process_time() - used, time.monotonic() - began
-        assert isinstance(end, Spoken) and end.seconds == FORMAT.seconds_of(len(tone.pcm(text, RATE)))
+        assert isinstance(end, UtterancePlayed) and end.seconds == FORMAT.seconds_of(len(tone.pcm(text, RATE)))
         on_arrival = late(stage.arrivals[utterance])
     assert 1 <= end.underruns <= on_arrival
     assert used < 0.35 * took, "the proxy included"
@@ -127,7 +127,7 @@ def test_58_hushed_at_any_moment_nothing_old_is_heard_after_it(server: Running, 
             phases.add(type(end).__name__ + ("" if heard else " unheard"))
         last = stage.begin("the last one")
         since = len(stage.heard)
-        assert isinstance(stage.end(last), Spoken)
+        assert isinstance(stage.end(last), UtterancePlayed)
         assert bytes(stage.heard[since:]) == tone.pcm("the last one", RATE)
     assert {"Cancelled", "Cancelled unheard"} <= phases
     usual = statistics.median(took)
@@ -155,7 +155,7 @@ def test_58_fifty_hushes_a_second_leave_every_utterance_with_one_end(server: Run
         ends = [stage.end(utterance) for utterance in begun]
         since = len(stage.heard)
         last = stage.begin("the last one")
-        assert isinstance(stage.end(last), Spoken)
+        assert isinstance(stage.end(last), UtterancePlayed)
         assert bytes(stage.heard[since:]) == tone.pcm("the last one", RATE)
     cancelled = sum(isinstance(end, Cancelled) for end in ends)
     assert cancelled >= 0.5 * len(begun)

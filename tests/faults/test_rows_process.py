@@ -143,7 +143,7 @@ def test_row_48_what_a_long_standstill_made_old_is_neither_said_nor_sent_but_cou
     came, and of the frames that were recorded, each is accounted for. T: one record each. No connection is trusted."""
     seconds = float(os.environ.get("STOPPED_SECONDS", "12"))
     house = House(agent, tones, tmp_path)
-    ear = Ear(agent, tones, tmp_path, seconds + 200.0)
+    ear = RecognizerStream(agent, tones, tmp_path, seconds + 200.0)
     ends: list[dict[str, object]] = []
     since = len(tones.wire())
     accepted = threading.Event()
@@ -211,7 +211,7 @@ def test_row_48_one_that_was_killed_while_it_stood_still_begins_cleanly(
     figure(48, f"killed while stopped: a new one has said the next {took:.2f} s after its start, exit 0")
 
 
-class Ear:
+class RecognizerStream:
     """Captions of a recording in which no two pieces are the same."""
 
     def __init__(self, agent: Start, server: Wired, folder: Path, seconds: float) -> None:

@@ -17,7 +17,7 @@ from support.fault_voices import SERVICES, Answers, encoded, messages_of, sound,
 from support.proxy import Proxy, Toxics
 from support.scripted import Peer, Scripted
 
-from agent.pipeline.events import AudioArrived, Spoken
+from agent.pipeline.events import AudioArrived, UtterancePlayed
 from agent.services import url_cache as grants
 from agent.services.protocols import neuphonic
 from agent.services.protocols.playai_auth import MODEL_PATHS
@@ -207,5 +207,5 @@ def first_sound(speaking: Speaking) -> float:
     arrived = AudioArrived(utterance, speaking.standbys[0].service)
     speaking.inbox.until(lambda: arrived in speaking.inbox.events)
     took = time.monotonic() - began
-    assert isinstance(speaking.ended(utterance), Spoken)
+    assert isinstance(speaking.ended(utterance), UtterancePlayed)
     return took

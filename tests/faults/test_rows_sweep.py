@@ -9,15 +9,15 @@ import threading
 
 import pytest
 from support import fault_voices as voices
-from support.fault_tts import PATIENCE_SECONDS, Inbox, Speaking
+from support.fault_tts import TIMEOUT_SECONDS, Inbox, Speaking
 from support.fault_voices import SERVICES, Answers, encoded, sound, speaks, synthesis
 from support.proxy import Proxy, Toxics
 from support.scripted import BINARY, TEXT, Peer, Scripted, frame
 
 from agent.errors import ServiceError
-from agent.pipeline.capture.endpointer import Everything
+from agent.pipeline.capture.endpointer import NullEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
-from agent.pipeline.events import Heard, Spoken, Unspoken
+from agent.pipeline.events import Heard, UtteranceFailed, UtterancePlayed
 from agent.pipeline.stt.recognizer import Recognizer
 from agent.services.connection.standby import Standby
 from agent.services.connection.websocket import Connection
@@ -42,7 +42,7 @@ def codec_of(service: str) -> Client:
     return SpeechService(service, synthesis(1, service), lambda deadline: "").codec(Deadline(1))
 
 
-class Cut:
+class Dropped:
     """A service on the other end of a socket pair that answers until ``limit`` bytes have left, and is gone then."""
 
     def __init__(self, service: str, limit: int, *, abrupt: bool) -> None:
@@ -59,7 +59,7 @@ class Cut:
     def join(self) -> None:
         """Waits until all has been ``sent``: the client may have had enough before."""
         for thread in self._threads:
-            thread.join(PATIENCE_SECONDS)
+            thread.join(TIMEOUT_SECONDS)
 
     def _serve(self, sock: socket.socket) -> None:
         with sock, contextlib.suppress(OSError):  # the client may leave as soon as it has what it wants
@@ -80,8 +80,8 @@ class Cut:
                         return
 
 
-def session(service: str, limit: int, *, abrupt: bool = False) -> tuple[object, bytes, Cut]:
-    cut = Cut(service, limit, abrupt=abrupt)
+def session(service: str, limit: int, *, abrupt: bool = False) -> tuple[object, bytes, Dropped]:
+    cut = Dropped(service, limit, abrupt=abrupt)
     opened: list[Connection] = []
 
     def once(deadline: Deadline) -> Connection:
@@ -104,15 +104,15 @@ def test_row_20_cut_behind_every_byte(figure: Figure, service: str, monkeypatch:
     pcm = sound(SAID, seconds=0.0015)
     monkeypatch.setattr(voices, "sound", lambda text: pcm)
     end, heard, cut = session(service, 1 << 20)
-    assert isinstance(end, Spoken) and heard == pcm
+    assert isinstance(end, UtterancePlayed) and heard == pcm
     whole = len(cut.sent)
     failed = partly = 0
     for limit in range(whole):
         end, heard, cut = session(service, limit, abrupt=bool(limit % 2))
         assert heard == pcm[: len(heard)]
-        assert isinstance(end, Unspoken) or (isinstance(end, Spoken) and heard == pcm), (limit, end)
+        assert isinstance(end, UtteranceFailed) or (isinstance(end, UtterancePlayed) and heard == pcm), (limit, end)
         assert end.seconds == len(heard) / 32000
-        failed += isinstance(end, Unspoken)
+        failed += isinstance(end, UtteranceFailed)
         partly += 0 < len(heard) < len(pcm)
     assert failed > whole * 0.9 or service == "playai"
     figure(20, f"{service}: {whole} cuts, {failed} failed with {partly} heard in part, 0 exceptions, 0 bytes too many")
@@ -154,11 +154,11 @@ def test_row_20_a_transcription_cut_behind_every_byte(figure: Figure) -> None:
         inbox = Inbox()
         frames = FrameQueue(30)
         standby = Standby("transcription", open_one, inbox.put, eager=False, backoff=Backoff(0.001, 0.002, seed=1))
-        recognizer = Recognizer(frames, Everything(), standby, inbox.put, answer_seconds=30.0)
+        recognizer = Recognizer(frames, NullEndpointer(), standby, inbox.put, answer_seconds=30.0)
         recognizer.start()
         frames.put(bytes(3200))
         frames.close()
-        assert recognizer.join(Deadline(PATIENCE_SECONDS))
+        assert recognizer.join(Deadline(TIMEOUT_SECONDS))
         heard = inbox.of(Heard)
         assert [each.text for each in heard] == ["one two"], (limit, inbox.events)
         kept += len(connections) == 1

@@ -22,13 +22,13 @@ from agent.audio.format import Format
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.capture.microphone import Microphone
 from agent.pipeline.events import DeviceBack, DeviceLost, Event
-from agent.pipeline.playback.reconnecting_sink import LastingSink
+from agent.pipeline.playback.reconnecting_sink import ReconnectingSink
 from agent.system.threads import Deadline
 from machine.vm_sandbox import in_the_sandbox
 
 CARD = "USB Audio"
 FORMAT = Format(48000, 2)
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 def tell(what: str, **more: Any) -> None:
@@ -44,7 +44,7 @@ def wish(number: int, command: str, **arguments: Any) -> None:
 def until(met: Callable[[], bool]) -> float:
     """When it came true: nothing tells of a card but looking."""
     pause = threading.Event()
-    deadline = Deadline(PATIENCE_SECONDS)
+    deadline = Deadline(TIMEOUT_SECONDS)
     while not met():
         assert not deadline.over, "it did not come"
         pause.wait(0.02)
@@ -69,7 +69,7 @@ def main(away_seconds: float) -> None:
         events.append((time.monotonic(), event))
         tell("event", event=repr(event))
 
-    sink = LastingSink(lambda format: open_sink(CARD, format, 0.02, 0.4), report, threading.Event())
+    sink = ReconnectingSink(lambda format: open_sink(CARD, format, 0.02, 0.4), report, threading.Event())
     written = [0]
 
     def speak() -> None:
@@ -105,8 +105,8 @@ def main(away_seconds: float) -> None:
     pause.wait(4.0)
     over.set()
     microphone.stop()
-    assert microphone.join(Deadline(PATIENCE_SECONDS))
-    speaker.join(PATIENCE_SECONDS)
+    assert microphone.join(Deadline(TIMEOUT_SECONDS))
+    speaker.join(TIMEOUT_SECONDS)
     lost_sides = {event.which for _, event in events if isinstance(event, DeviceLost)}
     tell("end", written=written[0], forgotten=frames.forgotten, lost=sorted(lost_sides))
 

@@ -7,24 +7,24 @@ from hypothesis import strategies as st
 
 from agent.pipeline.conversation import (
     Action,
+    AppendText,
     Ask,
+    CancelReply,
     Conversation,
     Finish,
-    Forget,
     Listen,
     Record,
-    Say,
-    Silence,
-    Speak,
+    StartUtterance,
     State,
+    StopPlayback,
 )
 from agent.pipeline.events import (
     Announce,
     Cancelled,
     Complete,
-    DeviceAway,
     DeviceBack,
     DeviceLost,
+    DeviceTimedOut,
     Event,
     Heard,
     Hush,
@@ -33,9 +33,9 @@ from agent.pipeline.events import (
     ReplyEnded,
     SpeechBegan,
     SpeechEnded,
-    Spoken,
-    Unspoken,
     Utterance,
+    UtteranceFailed,
+    UtterancePlayed,
 )
 
 
@@ -51,11 +51,15 @@ def test_a_turn_goes_from_the_first_word_heard_to_the_last_word_said() -> None:
     assert conversation.state is State.THINKING
     assert talk(conversation, Heard("what time is it")) == [Ask(1, "what time is it")]
     utterance = Utterance("reply-1", None, turn=1)
-    assert talk(conversation, Reply(1, "Late.")) == [Listen(False), Speak(utterance), Say("reply-1", "Late.\n")]
-    assert talk(conversation, Reply(1, "Good night.")) == [Say("reply-1", "Good night.\n")]
+    assert talk(conversation, Reply(1, "Late.")) == [
+        Listen(False),
+        StartUtterance(utterance),
+        AppendText("reply-1", "Late.\n"),
+    ]
+    assert talk(conversation, Reply(1, "Good night.")) == [AppendText("reply-1", "Good night.\n")]
     assert talk(conversation, ReplyEnded(1)) == [Finish("reply-1")]
     assert conversation.state is State.SPEAKING
-    assert talk(conversation, Spoken("reply-1", 1.5)) == [Record(utterance, "played", "", 1.5), Listen(True)]
+    assert talk(conversation, UtterancePlayed("reply-1", 1.5)) == [Record(utterance, "played", "", 1.5), Listen(True)]
     assert conversation.state is State.IDLE and not conversation.busy
 
 
@@ -76,15 +80,15 @@ def test_a_slammed_door_does_not_cost_the_answer() -> None:
     conversation = Conversation()
     talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("what time is it"))
     assert talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("")) == []
-    assert Say("reply-1", "Noon.\n") in talk(conversation, Reply(1, "Noon."))
+    assert AppendText("reply-1", "Noon.\n") in talk(conversation, Reply(1, "Noon."))
 
 
 def test_a_second_question_takes_the_place_of_the_first() -> None:
     conversation = Conversation()
     talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("what time is it"))
-    assert talk(conversation, Heard("no, what day is it")) == [Forget(1), Ask(2, "no, what day is it")]
+    assert talk(conversation, Heard("no, what day is it")) == [CancelReply(1), Ask(2, "no, what day is it")]
     assert talk(conversation, Reply(1, "Noon."), ReplyEnded(1)) == []
-    assert Say("reply-2", "Monday.\n") in talk(conversation, Reply(2, "Monday."))
+    assert AppendText("reply-2", "Monday.\n") in talk(conversation, Reply(2, "Monday."))
 
 
 def test_the_answer_is_not_heard_as_a_question() -> None:
@@ -98,8 +102,8 @@ def test_with_an_open_ear_somebody_who_speaks_silences_the_device() -> None:
     conversation = Conversation(listen_while_speaking=True)
     talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("hello"))
     utterance = Utterance("reply-1", None, turn=1)
-    assert talk(conversation, Reply(1, "Hello.")) == [Speak(utterance), Say("reply-1", "Hello.\n")]
-    assert talk(conversation, SpeechBegan()) == [Forget(1), Silence("somebody spoke")]
+    assert talk(conversation, Reply(1, "Hello.")) == [StartUtterance(utterance), AppendText("reply-1", "Hello.\n")]
+    assert talk(conversation, SpeechBegan()) == [CancelReply(1), StopPlayback("somebody spoke")]
     assert conversation.state is State.LISTENING
     [record] = talk(conversation, Cancelled("reply-1", "somebody spoke", 0.4))
     assert record == Record(utterance, "cancelled", "by somebody spoke", 0.4)
@@ -114,27 +118,31 @@ def test_announcements_wait_for_their_turn_and_the_important_comes_first() -> No
         Utterance("b", "two", source="control"),
         Utterance("c", "fire", source="control", priority=9),
     )
-    assert talk(conversation, Announce(first)) == [Listen(False), Speak(first)]
+    assert talk(conversation, Announce(first)) == [Listen(False), StartUtterance(first)]
     assert talk(conversation, Announce(second), Announce(urgent)) == []
-    assert talk(conversation, Spoken("a", 1.0)) == [Record(first, "played", "", 1.0), Listen(False), Speak(urgent)]
-    assert talk(conversation, Unspoken("c", "no service")) == [
+    assert talk(conversation, UtterancePlayed("a", 1.0)) == [
+        Record(first, "played", "", 1.0),
+        Listen(False),
+        StartUtterance(urgent),
+    ]
+    assert talk(conversation, UtteranceFailed("c", "no service")) == [
         Record(urgent, "failed", "no service", 0.0),
         Listen(False),
-        Speak(second),
+        StartUtterance(second),
     ]
-    assert talk(conversation, Spoken("b", 1.0)) == [Record(second, "played", "", 1.0), Listen(True)]
+    assert talk(conversation, UtterancePlayed("b", 1.0)) == [Record(second, "played", "", 1.0), Listen(True)]
 
 
 def test_an_announcement_may_come_piece_by_piece() -> None:
     conversation = Conversation(mode="announce")
     written = Utterance("a", None, source="control")
-    assert talk(conversation, Announce(written)) == [Listen(False), Speak(written)]
+    assert talk(conversation, Announce(written)) == [Listen(False), StartUtterance(written)]
     assert talk(conversation, Piece("a", "One."), Piece("nobody's", "x"), Piece("a", " Two.")) == [
-        Say("a", "One."),
-        Say("a", " Two."),
+        AppendText("a", "One."),
+        AppendText("a", " Two."),
     ]
     assert talk(conversation, Complete("nobody's"), Complete("a")) == [Finish("a")]
-    assert talk(conversation, Spoken("a", 1.0)) == [Record(written, "played", "", 1.0), Listen(True)]
+    assert talk(conversation, UtterancePlayed("a", 1.0)) == [Record(written, "played", "", 1.0), Listen(True)]
     assert talk(conversation, Piece("a", "too late"), Complete("a")) == []
 
 
@@ -146,12 +154,21 @@ def test_what_is_written_of_an_announcement_while_it_waits_is_said_when_its_turn
         Utterance("c", None),
         Utterance("d", None),
     )
-    assert talk(conversation, *map(Announce, (first, whole, half, bare)))[1:] == [Speak(first)]
+    assert talk(conversation, *map(Announce, (first, whole, half, bare)))[1:] == [StartUtterance(first)]
     assert talk(conversation, Piece("b", "One. "), Piece("c", "Half"), Piece("b", "Two."), Complete("b")) == []
-    assert talk(conversation, Spoken("a", 1.0))[1:] == [Listen(False), Speak(whole), Say("b", "One. Two."), Finish("b")]
-    assert talk(conversation, Spoken("b", 1.0))[1:] == [Listen(False), Speak(half), Say("c", "Half")]
-    assert talk(conversation, Piece("c", " more."), Complete("c")) == [Say("c", " more."), Finish("c")]
-    assert talk(conversation, Spoken("c", 1.0))[1:] == [Listen(False), Speak(bare)]
+    assert talk(conversation, UtterancePlayed("a", 1.0))[1:] == [
+        Listen(False),
+        StartUtterance(whole),
+        AppendText("b", "One. Two."),
+        Finish("b"),
+    ]
+    assert talk(conversation, UtterancePlayed("b", 1.0))[1:] == [
+        Listen(False),
+        StartUtterance(half),
+        AppendText("c", "Half"),
+    ]
+    assert talk(conversation, Piece("c", " more."), Complete("c")) == [AppendText("c", " more."), Finish("c")]
+    assert talk(conversation, UtterancePlayed("c", 1.0))[1:] == [Listen(False), StartUtterance(bare)]
 
 
 def test_what_is_written_of_an_announcement_that_was_hushed_goes_nowhere() -> None:
@@ -167,7 +184,7 @@ def test_hush_cuts_what_is_said_and_forgets_what_waits() -> None:
     first, second = Utterance("a", "one"), Utterance("b", "two")
     talk(conversation, Announce(first), Announce(second))
     assert talk(conversation, Hush("a button")) == [
-        Silence("a button"),
+        StopPlayback("a button"),
         Record(second, "cancelled", "by a button"),
     ]
     assert talk(conversation, Cancelled("a", "a button", 0.2)) == [
@@ -200,7 +217,7 @@ def test_a_microphone_that_is_lost_in_mid_speech_ends_the_stretch_and_what_waits
     talk(conversation, SpeechBegan(), Announce(alarm))
     assert talk(conversation, DeviceLost("microphone", "pulled out")) == [Listen(False), Listen(True)]
     assert conversation.state is State.THINKING
-    assert talk(conversation, SpeechEnded(0.1), Heard("")) == [Listen(False), Speak(alarm)]
+    assert talk(conversation, SpeechEnded(0.1), Heard("")) == [Listen(False), StartUtterance(alarm)]
 
 
 def test_what_was_understood_before_the_microphone_was_lost_is_answered() -> None:
@@ -239,7 +256,7 @@ def test_after_a_hush_an_announcement_still_waits_until_nobody_speaks() -> None:
     talk(conversation, SpeechBegan(), Hush("a button"))
     alarm = Utterance("a", "The oven is on.", source="control")
     assert talk(conversation, Announce(alarm)) == []
-    assert talk(conversation, SpeechEnded(0.7)) == [Listen(False), Speak(alarm)]
+    assert talk(conversation, SpeechEnded(0.7)) == [Listen(False), StartUtterance(alarm)]
 
 
 def test_who_goes_on_speaking_while_the_answer_is_on_its_way_is_heard() -> None:
@@ -249,13 +266,13 @@ def test_who_goes_on_speaking_while_the_answer_is_on_its_way_is_heard() -> None:
     talk(conversation, SpeechBegan(), SpeechEnded(0.7), SpeechBegan(), Heard("what time is it"))
     talk(conversation, Reply(1, "It is"))
     assert talk(conversation, SpeechEnded(0.7)) == []
-    assert talk(conversation, Heard("in Tokyo")) == [Forget(1), Silence("somebody spoke"), Ask(2, "in Tokyo")]
+    assert talk(conversation, Heard("in Tokyo")) == [CancelReply(1), StopPlayback("somebody spoke"), Ask(2, "in Tokyo")]
     assert talk(conversation, Reply(1, " noon.")) == []
     utterance = Utterance("reply-1", None, turn=1)
     assert talk(conversation, Cancelled("reply-1", "somebody spoke", 0.3)) == [
         Record(utterance, "cancelled", "by somebody spoke", 0.3)
     ]
-    assert Say("reply-2", "Evening.\n") in talk(conversation, Reply(2, "Evening."))
+    assert AppendText("reply-2", "Evening.\n") in talk(conversation, Reply(2, "Evening."))
 
 
 def test_with_an_ear_that_is_shut_words_that_were_begun_before_it_count_too_and_a_slammed_door_does_not() -> None:
@@ -265,8 +282,8 @@ def test_with_an_ear_that_is_shut_words_that_were_begun_before_it_count_too_and_
     conversation = Conversation()
     talk(conversation, SpeechBegan(), SpeechEnded(0.7), Heard("what time is it"), SpeechBegan(), Reply(1, "It is"))
     assert talk(conversation, SpeechEnded(0.0), Heard("no wait")) == [
-        Forget(1),
-        Silence("somebody spoke"),
+        CancelReply(1),
+        StopPlayback("somebody spoke"),
         Listen(True),
         Ask(2, "no wait"),
     ]
@@ -289,7 +306,7 @@ def test_an_announcement_does_not_begin_over_somebody_who_speaks() -> None:
     assert conversation.state is State.LISTENING
     assert talk(conversation, SpeechEnded(0.7)) == []
     assert talk(conversation, Heard("what time is it")) == [Ask(1, "what time is it")]
-    assert talk(conversation, ReplyEnded(1)) == [Listen(False), Speak(alarm)]
+    assert talk(conversation, ReplyEnded(1)) == [Listen(False), StartUtterance(alarm)]
 
 
 def test_what_no_speaker_can_say_has_failed_after_a_while_and_the_device_listens_again() -> None:
@@ -297,14 +314,14 @@ def test_what_no_speaker_can_say_has_failed_after_a_while_and_the_device_listens
     conversation = Conversation()
     first, second = Utterance("a", "one", source="control"), Utterance("b", "two", source="control")
     talk(conversation, Announce(first), Announce(second), DeviceLost("speaker", "pulled out"))
-    assert talk(conversation, DeviceAway("speaker", 30.0)) == [
-        Silence("no speaker"),
+    assert talk(conversation, DeviceTimedOut("speaker", 30.0)) == [
+        StopPlayback("no speaker"),
         Record(first, "failed", "no speaker for 30 s", 0.0),
         Listen(False),
-        Speak(second),
+        StartUtterance(second),
     ]
     assert talk(conversation, Cancelled("a", "no speaker")) == []
-    assert talk(conversation, DeviceAway("speaker", 60.0))[1:] == [
+    assert talk(conversation, DeviceTimedOut("speaker", 60.0))[1:] == [
         Record(second, "failed", "no speaker for 60 s", 0.0),
         Listen(True),
     ]
@@ -321,13 +338,15 @@ def happenings() -> st.SearchStrategy[list[Event]]:
             st.sampled_from(["", "hello", "what time is it"]).map(Heard),
             turns.map(lambda turn: Reply(turn, "yes")),
             turns.map(ReplyEnded),
-            names.map(lambda name: Spoken(name, 1.0)),
-            turns.map(lambda turn: Spoken(f"reply-{turn}", 1.0)),
+            names.map(lambda name: UtterancePlayed(name, 1.0)),
+            turns.map(lambda turn: UtterancePlayed(f"reply-{turn}", 1.0)),
             turns.map(lambda turn: Cancelled(f"reply-{turn}", "x")),
-            names.map(lambda name: Unspoken(name, "x")),
+            names.map(lambda name: UtteranceFailed(name, "x")),
             st.just(Hush("x")),
             st.sampled_from(["microphone", "speaker"]).flatmap(
-                lambda which: st.sampled_from([DeviceLost(which, "x"), DeviceBack(which, 1.0), DeviceAway(which, 30.0)])
+                lambda which: st.sampled_from(
+                    [DeviceLost(which, "x"), DeviceBack(which, 1.0), DeviceTimedOut(which, 30.0)]
+                )
             ),
             names.map(lambda name: Piece(name, "text")),
             names.map(Complete),
@@ -350,7 +369,9 @@ def test_whatever_happens_each_accepted_utterance_ends_in_exactly_one_record(
             accepted.append(event.utterance.id)
         actions += conversation.handle(event)
     actions += conversation.leave("the end")
-    accepted += [action.utterance.id for action in actions if isinstance(action, Speak) and action.utterance.turn]
+    accepted += [
+        action.utterance.id for action in actions if isinstance(action, StartUtterance) and action.utterance.turn
+    ]
     recorded = [action.utterance.id for action in actions if isinstance(action, Record)]
     assert sorted(recorded) == sorted(accepted)
     assert not conversation.busy or conversation.state is not State.IDLE
@@ -376,8 +397,8 @@ def test_whatever_happens_it_comes_to_rest_when_each_part_has_done_its_own(
         actions += conversation.handle(Heard(""))
     for _ in range(2 * announced + 2):
         actions += conversation.handle(ReplyEnded(conversation.turn))
-        for speak in [action for action in actions if isinstance(action, Speak)]:
-            actions += conversation.handle(Unspoken(speak.utterance.id, "x"))
+        for speak in [action for action in actions if isinstance(action, StartUtterance)]:
+            actions += conversation.handle(UtteranceFailed(speak.utterance.id, "x"))
     for action in actions:
         if isinstance(action, Listen):
             shut = not action.open

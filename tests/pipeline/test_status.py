@@ -4,7 +4,7 @@ import pytest
 
 from agent.pipeline.conversation import State
 from agent.pipeline.events import DeviceBack, DeviceLost, Event, MicrophoneMute, Mute, ServiceDown, ServiceUp
-from agent.pipeline.status import Condition, of_reading
+from agent.pipeline.status import StatusTracker, of_reading
 
 REFUSED = ServiceDown("neuphonic", "neuphonic: api.example refused the key (HTTP 401): check api_key", True, 401)
 AWAY = ServiceDown("local", "local: 127.0.0.1 port 8394 cannot be reached: Connection refused")
@@ -33,14 +33,14 @@ AWAY = ServiceDown("local", "local: 127.0.0.1 port 8394 cannot be reached: Conne
     ],
 )  # fmt: skip
 def test_how_it_is_is_said_in_words_that_a_person_understands(mode: str, events: list[Event], line: str) -> None:
-    condition = Condition(mode, ("neuphonic", "local"), microphone="USB PnP")
+    condition = StatusTracker(mode, ("neuphonic", "local"), microphone="USB PnP")
     for event in events:
         condition.note(event)
     assert condition.line(State.IDLE) == line
 
 
 def test_what_it_does_is_said_beside_what_is_wrong() -> None:
-    condition = Condition("assistant", ("neuphonic", "local"))
+    condition = StatusTracker("assistant", ("neuphonic", "local"))
     condition.note(REFUSED)
     assert condition.line(State.THINKING) == "neuphonic refused the key; speaking with the local voice; thinking"
     condition.note(DeviceLost("microphone", "why"))
@@ -50,7 +50,7 @@ def test_what_it_does_is_said_beside_what_is_wrong() -> None:
 
 
 def test_after_a_reload_nothing_is_known_of_the_services_and_after_a_vain_one_it_is_said() -> None:
-    condition = Condition("announce", ("neuphonic", "local"))
+    condition = StatusTracker("announce", ("neuphonic", "local"))
     condition.note(REFUSED)
     condition.not_reloaded("config.yaml:3: speaker: unknown key")
     assert "the new configuration is not used: config.yaml:3: speaker: unknown key" in condition.line(State.IDLE)
@@ -64,7 +64,7 @@ def test_after_a_reload_nothing_is_known_of_the_services_and_after_a_vain_one_it
 def test_what_a_replaced_service_still_tells_is_not_said_for_ever() -> None:
     """The configuration is read again while the old service is being dialled. It failed a moment later and said so,
     and nobody ever took that back: the new one never had any trouble that could end."""
-    condition = Condition("announce", ("neuphonic", "local"))
+    condition = StatusTracker("announce", ("neuphonic", "local"))
     told: list[Event] = []
     new = of_reading(condition.reading + 1, told.append)
     condition.reloaded(("neuphonic", "local"))
@@ -81,7 +81,7 @@ def test_what_a_replaced_service_still_tells_is_not_said_for_ever() -> None:
 
 
 def test_what_is_not_replaced_keeps_its_trouble() -> None:
-    condition = Condition("captions")
+    condition = StatusTracker("captions")
     condition.note(ServiceDown("transcription", "broke off"))
     condition.reloaded((), replaced=False)
     assert condition.line(State.IDLE) == "transcription: broke off; writing captions"

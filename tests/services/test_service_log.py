@@ -7,13 +7,13 @@ import logging
 import pytest
 
 from agent.services.protocols.codec import Failure
-from agent.services.service_log import MOST_REFUSED, MOST_TOLD, Remarks
+from agent.services.service_log import MOST_REFUSED, MOST_TOLD, ServiceLog
 
 NONSENSE = Failure("plain", "a number", "text")
 
 
 def test_messages_without_sense_are_told_once_and_summed_up_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    remarks = Remarks("plain")
+    remarks = ServiceLog("plain")
     assert [remarks.pass_over(NONSENSE) for _ in range(3)] == [None] * 3
     remarks.close()
     assert caplog.messages == [
@@ -23,7 +23,7 @@ def test_messages_without_sense_are_told_once_and_summed_up_at_the_end(caplog: p
 
 
 def test_too_many_messages_without_sense_are_a_reason_to_end() -> None:
-    remarks = Remarks("plain")
+    remarks = ServiceLog("plain")
     assert [remarks.pass_over(NONSENSE) for _ in range(MOST_REFUSED)] == [None] * MOST_REFUSED
     assert remarks.pass_over(NONSENSE) == f"{MOST_REFUSED + 1} of its messages made no sense, the last a number"
 
@@ -32,7 +32,7 @@ def test_what_a_service_says_about_itself_is_written_without_escapes_and_only_so
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    remarks = Remarks("plain")
+    remarks = ServiceLog("plain")
     for number in range(MOST_TOLD + 5):
         remarks.tell(f"queue \x1b[31m{number}")
     assert len(caplog.messages) == MOST_TOLD

@@ -10,7 +10,7 @@ from support.scripted import Peer, Scripted, mute
 
 from agent.errors import ServiceError
 from agent.services.protocols.playai_auth import Authorization
-from agent.services.url_cache import Grants, authorise
+from agent.services.url_cache import UrlCache, authorise
 from agent.system.threads import Deadline
 
 GRANT = b'{"webSocketUrls": {"Play3.0-mini": "ws://127.0.0.1:9/path?fal_jwt_token=secret"}}'
@@ -73,7 +73,7 @@ def test_nobody_waits_for_an_answer_that_somebody_else_is_waiting_for() -> None:
         peer.answer("200 OK", body=GRANT)
 
     with Scripted(mute, grants) as server:
-        kept, failed = Grants(), threading.Event()
+        kept, failed = UrlCache(), threading.Event()
 
         def stuck() -> None:
             with pytest.raises(ServiceError):

@@ -19,8 +19,8 @@ from agent.audio.format import SPEECH, Format
 from agent.daemon.supervisor import Supervisor
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.capture.microphone import Microphone
-from agent.pipeline.events import DeviceBack, DeviceLost, Event, Gap, SpeakingBegan, Spoken
-from agent.pipeline.playback.reconnecting_sink import LastingSink
+from agent.pipeline.events import DeviceBack, DeviceLost, Event, Gap, SpeakingBegan, UtterancePlayed
+from agent.pipeline.playback.reconnecting_sink import ReconnectingSink
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.system.threads import Deadline
@@ -28,7 +28,7 @@ from support.fakepa import FakePortAudio
 from support.pace import Metronome
 
 CARD = "USB PnP"
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 def counted(frames: int, first: int = 1) -> bytes:
@@ -55,17 +55,17 @@ class Report:
     def wait(self, kind: type[Event], count: int = 1) -> None:
         with self._changed:
             met = self._changed.wait_for(
-                lambda: sum(isinstance(event, kind) for _, event in self.events) >= count, PATIENCE_SECONDS
+                lambda: sum(isinstance(event, kind) for _, event in self.events) >= count, TIMEOUT_SECONDS
             )
             assert met, f"no {kind.__name__}; there was {self.events}"
 
 
-def speaking(frames: int, rate: int, drain: bool = True) -> Callable[[LastingSink], None]:
+def speaking(frames: int, rate: int, drain: bool = True) -> Callable[[ReconnectingSink], None]:
     sound = counted(frames)
     format = Format(rate)
     period = format.bytes_of(0.02)
 
-    def speak(sink: LastingSink) -> None:
+    def speak(sink: ReconnectingSink) -> None:
         for start in range(0, len(sound), period):
             assert sink.write(sound[start : start + period], format, lambda: True)
         if drain:
@@ -82,7 +82,7 @@ def sweep(folder: str, rule: str, upto: int, frames: int, rate: int) -> dict[str
         fake.order(rule.format(number))
         before = len(fake.heard())
         report = Report()
-        sink = LastingSink(lambda format: open_sink(CARD, format, 0.02, 0.04), report, threading.Event())
+        sink = ReconnectingSink(lambda format: open_sink(CARD, format, 0.02, 0.04), report, threading.Event())
         speaking(frames, rate)(sink)
         sink.close()
         # Once all is taken nothing is said twice: what follows is silence.
@@ -96,14 +96,14 @@ def sweep(folder: str, rule: str, upto: int, frames: int, rate: int) -> dict[str
 def underruns(frames: int, rate: int) -> dict[str, Any]:
     """On a card that has room for all of it, so that it runs dry only when it is told to."""
     report = Report()
-    sink = LastingSink(lambda format: open_sink(CARD, format, 0.02, 2.0), report, threading.Event())
+    sink = ReconnectingSink(lambda format: open_sink(CARD, format, 0.02, 2.0), report, threading.Event())
     speaking(frames, rate, drain=False)(sink)
     counts = sink.underruns
     sink.close()
     return {"underruns": counts, "losses": len(report.of(DeviceLost))}
 
 
-class Ear:
+class RecognizerStream:
     """A microphone whose frames are gathered, with the moment of each."""
 
     def __init__(self, report: Report, device: str = CARD) -> None:
@@ -114,7 +114,7 @@ class Ear:
 
     def hear(self, seconds: float) -> None:
         """Waits for so much more sound."""
-        deadline = Deadline(PATIENCE_SECONDS)
+        deadline = Deadline(TIMEOUT_SECONDS)
         more = len(self.sound) + SPEECH.bytes_of(seconds)
         while len(self.sound) < more:
             assert not deadline.over, f"no sound came; {self.report.events}"
@@ -122,7 +122,7 @@ class Ear:
 
     def end(self) -> None:
         self.microphone.stop()
-        assert self.microphone.join(Deadline(PATIENCE_SECONDS))
+        assert self.microphone.join(Deadline(TIMEOUT_SECONDS))
 
     def jumps(self) -> list[int]:
         """Where the samples, which count up, are not one more than the one before: by how many more."""
@@ -135,7 +135,7 @@ class Ear:
 
 
 def listen(seconds: float) -> dict[str, Any]:
-    ear = Ear(Report())
+    ear = RecognizerStream(Report())
     ear.microphone.start()
     began = time.monotonic()
     ear.hear(seconds)
@@ -154,7 +154,7 @@ def unplug(folder: str, away_seconds: float, shift: int) -> dict[str, Any]:
     """Both sides at work; the card goes, and comes back later at another place of the list."""
     fake = FakePortAudio(Path(folder))
     report = Report()
-    ear = Ear(report)
+    ear = RecognizerStream(report)
     ring = RingBuffer(1 << 22)
     speaker = Speaker(ring, lambda format: open_sink(CARD, format, 0.02, 0.04), report, prebuffer_seconds=0.0)
     with Metronome() as metronome:
@@ -164,9 +164,9 @@ def unplug(folder: str, away_seconds: float, shift: int) -> dict[str, Any]:
         ear.hear(0.5)
         # So much that some of it is still to be played when the card goes.
         sound = counted(16000 * 4)
-        ticket = ring.begin("one", SPEECH)
-        ring.write(ticket, sound)
-        ring.end(ticket)
+        stream_id = ring.begin("one", SPEECH)
+        ring.write(stream_id, sound)
+        ring.end(stream_id)
         ear.hear(0.5)
         heard = SPEECH.seconds_of(len(ear.sound))
         fake.set("gone", "")
@@ -178,11 +178,11 @@ def unplug(folder: str, away_seconds: float, shift: int) -> dict[str, Any]:
         fake.set("gone", None)
         report.wait(DeviceBack, 2)
         report.wait(Gap)
-        report.wait(Spoken)
+        report.wait(UtterancePlayed)
         ear.hear(0.5)
         ear.end()
         ring.close()
-        assert speaker.join(Deadline(PATIENCE_SECONDS))
+        assert speaker.join(Deadline(TIMEOUT_SECONDS))
     backs = {event.which: at - back for at, event in report.of(DeviceBack)}
     return {
         "lost": sorted(event.which for _, event in report.of(DeviceLost)),
@@ -209,7 +209,7 @@ def _both(seconds: float, spin: bool) -> dict[str, Any]:
         opened["speaker"] = open_sink(CARD, format, 0.02, 0.1)
         return opened["speaker"]
 
-    ear = Ear(report)
+    ear = RecognizerStream(report)
     ear.microphone = Microphone(ear.frames, source, report)
     ring = RingBuffer(1 << 17)
     speaker = Speaker(ring, sink, report)
@@ -224,32 +224,32 @@ def _both(seconds: float, spin: bool) -> dict[str, Any]:
     most, stuck = 0, set()
 
     # The reply is ahead of the speaker by all that the ring holds: a gap in it would not be the card's.
-    ticket = ring.begin("one", SPEECH)
-    ring.write(ticket, sound[: 1 << 17])
+    stream_id = ring.begin("one", SPEECH)
+    ring.write(stream_id, sound[: 1 << 17])
 
     def reply() -> None:
         for start in range(1 << 17, len(sound), 6400):
-            ring.write(ticket, sound[start : start + 6400])
-        ring.end(ticket)
+            ring.write(stream_id, sound[start : start + 6400])
+        ring.end(stream_id)
 
     threads = [threading.Thread(target=burn), threading.Thread(target=reply)]
     began = time.monotonic()
     supervisor.start()
     for thread in threads:
         thread.start()
-    while not report.of(Spoken) or len(ear.sound) < SPEECH.bytes_of(seconds):
+    while not report.of(UtterancePlayed) or len(ear.sound) < SPEECH.bytes_of(seconds):
         ear.sound += ear.frames.get(timeout_seconds=1.0) or b""
         most = max(most, ring.buffered)
         stuck.update(supervisor.stuck())
-        assert time.monotonic() - began < PATIENCE_SECONDS, report.events
+        assert time.monotonic() - began < TIMEOUT_SECONDS, report.events
     took = time.monotonic() - began
     over.set()
     ear.end()
     ring.close()
-    assert speaker.join(Deadline(PATIENCE_SECONDS))
+    assert speaker.join(Deadline(TIMEOUT_SECONDS))
     for thread in threads:
         thread.join()
-    (spoken,) = [event for _, event in report.of(Spoken)]
+    (spoken,) = [event for _, event in report.of(UtterancePlayed)]
     return {
         "took": took,
         "jumps": ear.jumps(),
@@ -273,15 +273,17 @@ def both(folder: str, seconds: float, spin: bool = False) -> dict[str, Any]:
 def survive(rate: int, until: str) -> dict[str, Any]:
     """Both sides on ``default``, whose server somebody else kills and starts again; each step is one line on stdout."""
     report = Report()
-    ear = Ear(report, "default")
+    ear = RecognizerStream(report, "default")
     format = Format(rate)
     ring = RingBuffer(1 << 22)
     speaker = Speaker(ring, lambda format: open_sink("default", format, 0.02, 2.0), report)
     supervisor = Supervisor([ear.microphone, speaker])
     supervisor.start()
     ear.hear(0.5)
-    ticket = ring.begin("endless", format)
-    ring.write(ticket, counted(60 * rate))  # a speaker with nothing to give to its card need not notice that it is dead
+    stream_id = ring.begin("endless", format)
+    ring.write(
+        stream_id, counted(60 * rate)
+    )  # a speaker with nothing to give to its card need not notice that it is dead
     report.wait(SpeakingBegan)
     print("at work", flush=True)
     report.wait(DeviceLost, 2)
@@ -289,18 +291,18 @@ def survive(rate: int, until: str) -> dict[str, Any]:
     ring.clear("the test")
     assert sys.stdin.readline() == "go on\n"
     after = counted(rate // 2, 7)
-    ticket = ring.begin("after", format)
-    ring.write(ticket, after)
-    ring.end(ticket)
+    stream_id = ring.begin("after", format)
+    ring.write(stream_id, after)
+    ring.end(stream_id)
     report.wait(DeviceBack, 2)
     print("back", flush=True)
-    report.wait(Spoken)
+    report.wait(UtterancePlayed)
     began = time.monotonic()
-    while bytes.fromhex(until) not in ear.sound and time.monotonic() - began < PATIENCE_SECONDS:
+    while bytes.fromhex(until) not in ear.sound and time.monotonic() - began < TIMEOUT_SECONDS:
         ear.sound += ear.frames.get(timeout_seconds=1.0) or b""
     ear.end()
     ring.close()
-    assert speaker.join(Deadline(PATIENCE_SECONDS))
+    assert speaker.join(Deadline(TIMEOUT_SECONDS))
     # How long the server itself was away is not ours to shorten: what counts is how long after the last try in vain.
     lost = max(at for at, _ in report.of(DeviceLost))
     return {

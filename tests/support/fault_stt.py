@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from agent.pipeline.capture.endpointer import Everything, Turns
+from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import Gap, Heard, ServiceDown
 from agent.pipeline.stt.recognizer import Recognizer
@@ -17,7 +17,7 @@ from agent.services.connection.standby import Standby
 from agent.services.registry import TranscriptionService
 from agent.settings.model import Transcription
 from agent.system.threads import Backoff, Deadline
-from support.fault_tts import PATIENCE_SECONDS, Inbox
+from support.fault_tts import TIMEOUT_SECONDS, Inbox
 from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, frame
 
 FRAME_BYTES = 3200
@@ -63,7 +63,7 @@ class Sessions(list[Session]):
             return [session for session in self if len(session.frames) >= count]
 
         with self._changed:
-            assert self._changed.wait_for(told, PATIENCE_SECONDS), [session.frames for session in self]
+            assert self._changed.wait_for(told, TIMEOUT_SECONDS), [session.frames for session in self]
             return told()[0]
 
     @property
@@ -129,9 +129,11 @@ class Hearing:
             "transcription", self.service.open, self.inbox.put, backoff=Backoff(0.01, 0.02, seed=1), **keys
         )
         ears = (
-            Everything()
+            NullEndpointer()
             if captions
-            else Turns(_is_loud, silence_seconds=0.3, turn_seconds=600.0, pre_roll_seconds=0.2, onset_seconds=0.1)
+            else VadEndpointer(
+                _is_loud, silence_seconds=0.3, turn_seconds=600.0, pre_roll_seconds=0.2, onset_seconds=0.1
+            )
         )
         self.recognizer = Recognizer(
             self.frames,
@@ -150,7 +152,7 @@ class Hearing:
 
     def __exit__(self, kind: object, *_: object) -> None:
         self.recognizer.stop() if kind is None else self.recognizer.abort()
-        ended = self.recognizer.join(Deadline(PATIENCE_SECONDS))
+        ended = self.recognizer.join(Deadline(TIMEOUT_SECONDS))
         assert ended or kind is not None, "the recognizer did not end"
 
     def say(self, count: int, *, loud: bool = True) -> list[int]:

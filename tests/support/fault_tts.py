@@ -9,7 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.audio.devices.device import open_sink
-from agent.pipeline.events import Cancelled, Event, ServiceDown, ServiceUp, SpeakingBegan, Spoken, Unspoken, Utterance
+from agent.pipeline.events import (
+    Cancelled,
+    Event,
+    ServiceDown,
+    ServiceUp,
+    SpeakingBegan,
+    Utterance,
+    UtteranceFailed,
+    UtterancePlayed,
+)
 from agent.pipeline.playback.ring_buffer import Began, Closed, Finished, RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.pipeline.tts.synthesizer import Synthesizer
@@ -19,7 +28,7 @@ from agent.services.registry import SpeechService
 from agent.settings.model import Synthesis
 from agent.system.threads import Backoff, Deadline
 
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 Open = Callable[[Deadline], Connection]
 
 
@@ -35,7 +44,7 @@ class Inbox:
             self.events.append(event)
             self._changed.notify_all()
 
-    def until(self, met: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
+    def until(self, met: Callable[[], bool], seconds: float = TIMEOUT_SECONDS) -> None:
         with self._changed:
             assert self._changed.wait_for(met, seconds), self.events
 
@@ -44,7 +53,7 @@ class Inbox:
             return [event for event in self.events if isinstance(event, kinds)]
 
 
-class Ear(threading.Thread):
+class RecognizerStream(threading.Thread):
     """Plays the ring as fast as it comes and keeps what was heard of each utterance."""
 
     def __init__(self, ring: RingBuffer, report: Callable[[Event], None]) -> None:
@@ -66,9 +75,9 @@ class Ear(threading.Thread):
                 if item.cleared_by is not None:
                     self._report(Cancelled(utterance, item.cleared_by, seconds))
                 elif item.error is not None:
-                    self._report(Unspoken(utterance, item.error, seconds))
+                    self._report(UtteranceFailed(utterance, item.error, seconds))
                 else:
-                    self._report(Spoken(utterance, seconds))
+                    self._report(UtterancePlayed(utterance, seconds))
 
 
 class Loudly:
@@ -99,7 +108,9 @@ class Speaking:
         self._threads = set(threading.enumerate())
         self.inbox = Inbox()
         self.ring = RingBuffer(1 << 22)
-        self.ear: Ear | Loudly = Ear(self.ring, self.inbox.put) if sink is None else Loudly(self, sink)
+        self.ear: RecognizerStream | Loudly = (
+            RecognizerStream(self.ring, self.inbox.put) if sink is None else Loudly(self, sink)
+        )
         ways: dict[str, Open] = opens or {}
         if config is not None:
             ways = {name: SpeechService(name, config, _nowhere).open for name in config.services}
@@ -120,16 +131,16 @@ class Speaking:
 
     def __exit__(self, kind: object, *_: object) -> None:
         self.synthesizer.stop() if kind is None else self.synthesizer.abort()
-        ended = self.synthesizer.join(Deadline(PATIENCE_SECONDS))
+        ended = self.synthesizer.join(Deadline(TIMEOUT_SECONDS))
         if kind is not None:
             self.ring.close()
             self.ring.clear("the test failed")
-        self.ear.join(PATIENCE_SECONDS)
+        self.ear.join(TIMEOUT_SECONDS)
         if kind is not None:
             return
         assert ended, "the synthesizer did not end"
         self.forget()
-        deadline = Deadline(PATIENCE_SECONDS)
+        deadline = Deadline(TIMEOUT_SECONDS)
         for thread in set(threading.enumerate()) - self._threads:
             if thread.name.startswith(("dial ", "scripted", "proxy", "resolver")):
                 continue  # these have an owner, or an end, of their own
@@ -138,7 +149,7 @@ class Speaking:
 
     def forget(self) -> None:
         """Asserts the promise for what has been said so far, all of which has ended, and keeps nothing of it."""
-        ends = self.inbox.of(Spoken, Cancelled, Unspoken)
+        ends = self.inbox.of(UtterancePlayed, Cancelled, UtteranceFailed)
         assert [end.utterance for end in ends] == self.said, "each utterance ends in one state, in order"
         self.inbox.events.clear()
         self.said.clear()
@@ -150,12 +161,12 @@ class Speaking:
         self.synthesizer.begin(Utterance(utterance, text))
         return utterance
 
-    def ended(self, utterance: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    def ended(self, utterance: str, seconds: float = TIMEOUT_SECONDS) -> Any:
         """How it ended: ``Spoken``, ``Cancelled`` or ``Unspoken``."""
         found: list[Any] = []
 
         def met() -> bool:
-            found[:] = [e for e in self.inbox.events if isinstance(e, Spoken | Cancelled | Unspoken)
+            found[:] = [e for e in self.inbox.events if isinstance(e, UtterancePlayed | Cancelled | UtteranceFailed)
                         and e.utterance == utterance]  # fmt: skip
             return bool(found)
 
@@ -166,20 +177,20 @@ class Speaking:
         """Says it to its end; what was heard."""
         utterance = self.say(text)
         end = self.ended(utterance)
-        assert isinstance(end, Spoken), end
+        assert isinstance(end, UtterancePlayed), end
         return self.heard(utterance)
 
-    def failed(self, text: str) -> Unspoken:
+    def failed(self, text: str) -> UtteranceFailed:
         end = self.ended(self.say(text))
-        assert isinstance(end, Unspoken), end
+        assert isinstance(end, UtteranceFailed), end
         return end
 
-    def said_again(self, text: str, within_seconds: float = PATIENCE_SECONDS) -> float:
+    def said_again(self, text: str, within_seconds: float = TIMEOUT_SECONDS) -> float:
         """After how many seconds it could be said again: the back-off in force is next to nothing here."""
         began, deadline = time.monotonic(), Deadline(within_seconds)
         while True:
             utterance = self.say(text)
-            if isinstance(self.ended(utterance), Spoken):
+            if isinstance(self.ended(utterance), UtterancePlayed):
                 return time.monotonic() - began
             assert not deadline.over, self.inbox.events
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from agent.pipeline.events import Event
 
 Kind = TypeVar("Kind")
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 class Gathered:
@@ -29,15 +29,13 @@ class Gathered:
 
     def await_that(self, wanted: Event) -> None:
         with self._changed:
-            came = self._changed.wait_for(lambda: wanted in self.all, PATIENCE_SECONDS)
+            came = self._changed.wait_for(lambda: wanted in self.all, TIMEOUT_SECONDS)
             assert came, f"{wanted} did not come; there was {self.all}"
 
     def await_first(self, kind: type[Kind], count: int = 1) -> Kind:
         """The ``count``-th of this kind."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: sum(isinstance(event, kind) for event in self.all) >= count, PATIENCE_SECONDS
-            )
+            self._changed.wait_for(lambda: sum(isinstance(event, kind) for event in self.all) >= count, TIMEOUT_SECONDS)
             found = [event for event in self.all if isinstance(event, kind)]
             assert len(found) >= count, f"{kind.__name__} did not come {count} times; there was {self.all}"
             return found[count - 1]

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 
 
 class Running:
@@ -26,7 +26,7 @@ class Running:
             stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self.process.stdout is not None and self.process.stderr is not None
-        killer = threading.Timer(PATIENCE_SECONDS, self.process.kill)
+        killer = threading.Timer(TIMEOUT_SECONDS, self.process.kill)
         killer.start()
         line = self.process.stdout.readline()
         killer.cancel()
@@ -54,7 +54,7 @@ class Running:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(PATIENCE_SECONDS)
+        return self.process.wait(TIMEOUT_SECONDS)
 
     def __enter__(self) -> Running:
         return self
@@ -65,7 +65,7 @@ class Running:
         if self.process.poll() is None:
             self.process.terminate()
             try:
-                self.process.wait(PATIENCE_SECONDS)
+                self.process.wait(TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from support.local_server import Running
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("VOICE_AGENT_")}
 
 
@@ -56,11 +56,11 @@ class Stream:
 
     def _await(self, met: Callable[[], bool], what: str) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: met() or self._over, PATIENCE_SECONDS)
+            self._changed.wait_for(lambda: met() or self._over, TIMEOUT_SECONDS)
             assert met(), f"{what} did not come; there was {self.data[-2000:]!r}"
 
     def whole(self) -> bytes:
-        self._thread.join(PATIENCE_SECONDS)
+        self._thread.join(TIMEOUT_SECONDS)
         return self.data
 
 
@@ -95,7 +95,7 @@ class Process:
     def signal(self, number: int) -> None:
         self.popen.send_signal(number)
 
-    def end(self, seconds: float = PATIENCE_SECONDS) -> int:
+    def end(self, seconds: float = TIMEOUT_SECONDS) -> int:
         try:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -113,7 +113,7 @@ class Process:
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.popen.pid, signal.SIGKILL)
-        self.popen.wait(PATIENCE_SECONDS)
+        self.popen.wait(TIMEOUT_SECONDS)
         if self.popen.stdin is not None:
             with contextlib.suppress(OSError):
                 self.popen.stdin.close()
@@ -153,7 +153,7 @@ class Wired(Running):
     def await_wire(self, count: int = 1, since: int = 0, **about: Any) -> list[dict[str, Any]]:
         """The first ``count`` lines after ``since`` that hold all of ``about``; ``event``: one that the codec read."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._matching(since, about)) >= count, PATIENCE_SECONDS)
+            self._changed.wait_for(lambda: len(self._matching(since, about)) >= count, TIMEOUT_SECONDS)
             found = self._matching(since, about)
             assert len(found) >= count, f"{about} did not come {count} times; there was {self._lines[since:][-30:]}"
             return found[:count]
@@ -168,7 +168,7 @@ class Wired(Running):
         of those that were there before may come late, and are left out."""
         with self._changed:
             self._read()
-            self._changed.wait_for(lambda: not self._open(since), PATIENCE_SECONDS)
+            self._changed.wait_for(lambda: not self._open(since), TIMEOUT_SECONDS)
             assert not self._open(since), f"sessions {self._open(since)} were never closed"
             opened = self._opened(since)
             return [line for line in self._lines[since:] if line["connection"] in opened]
@@ -200,7 +200,7 @@ class Wired(Running):
 
     def _close(self) -> None:
         os.eventfd_write(self._stop, 1)
-        self._thread.join(PATIENCE_SECONDS)
+        self._thread.join(TIMEOUT_SECONDS)
         with self._changed:
             self._read()
             os.close(self._fd)
@@ -241,7 +241,7 @@ class Supervision:
 
     def await_word(self, *words: str, while_alive: Process) -> str:
         """The next line that holds one of ``words``; who has ended will not say it any more."""
-        ends = time.monotonic() + PATIENCE_SECONDS
+        ends = time.monotonic() + TIMEOUT_SECONDS
         while (left := ends - time.monotonic()) > 0:
             self._socket.settimeout(min(left, 1.0))
             ended = while_alive.popen.poll() is not None

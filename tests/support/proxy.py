@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-PATIENCE_SECONDS = 20.0
+TIMEOUT_SECONDS = 20.0
 
 
 @dataclass
@@ -62,10 +62,10 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self.over.set()
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._threads[0].join(PATIENCE_SECONDS)  # the accepter: what it is just leading on is to be cut as well
+        self._threads[0].join(TIMEOUT_SECONDS)  # the accepter: what it is just leading on is to be cut as well
         self.cut()
         for thread in self._threads:
-            thread.join(PATIENCE_SECONDS)
+            thread.join(TIMEOUT_SECONDS)
         for sock in [self._listener, *self._sockets]:
             sock.close()
 
@@ -89,7 +89,7 @@ class Proxy:
                 return
             self.connections += 1
             try:
-                server = socket.create_connection(("127.0.0.1", self._upstream), PATIENCE_SECONDS)
+                server = socket.create_connection(("127.0.0.1", self._upstream), TIMEOUT_SECONDS)
             except OSError:
                 client.close()
                 continue

@@ -8,7 +8,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 class Pulse:
@@ -57,7 +57,7 @@ class Pulse:
             stderr=subprocess.DEVNULL, cwd=self.folder,
         )  # fmt: skip
         pause = threading.Event()
-        for _ in range(round(PATIENCE_SECONDS / 0.05)):
+        for _ in range(round(TIMEOUT_SECONDS / 0.05)):
             if self._pactl("info").returncode == 0:
                 return
             pause.wait(0.05)
@@ -67,7 +67,7 @@ class Pulse:
         """As when it crashes."""
         if self._server is not None:
             self._server.send_signal(signal.SIGKILL)
-            self._server.wait(PATIENCE_SECONDS)
+            self._server.wait(TIMEOUT_SECONDS)
             self._server = None
 
     def freeze(self) -> None:
@@ -88,7 +88,7 @@ class Pulse:
                 env={**_clean(), **self.env}, stdout=file, stderr=subprocess.DEVNULL,
             )  # fmt: skip
         pause = threading.Event()
-        for _ in range(round(PATIENCE_SECONDS / 0.05)):
+        for _ in range(round(TIMEOUT_SECONDS / 0.05)):
             if (self.folder / "heard.raw").stat().st_size:
                 return
             pause.wait(0.05)
@@ -97,7 +97,7 @@ class Pulse:
     def heard(self, until: bytes | None = None) -> bytes:
         """What has been recorded; waits until ``until`` is in it."""
         pause = threading.Event()
-        for _ in range(round(PATIENCE_SECONDS / 0.05)):
+        for _ in range(round(TIMEOUT_SECONDS / 0.05)):
             heard = (self.folder / "heard.raw").read_bytes()
             if until is None or until in heard:
                 return heard
@@ -107,18 +107,18 @@ class Pulse:
     def say(self, wav: Path) -> None:
         """Plays a WAV file into the microphone, in real time; returns when that is done."""
         subprocess.run(
-            ["paplay", "-d", "micfeed", str(wav)], env={**_clean(), **self.env}, check=True, timeout=PATIENCE_SECONDS
+            ["paplay", "-d", "micfeed", str(wav)], env={**_clean(), **self.env}, check=True, timeout=TIMEOUT_SECONDS
         )
 
     def close(self) -> None:
         if self._recorder is not None:
             self._recorder.kill()
-            self._recorder.wait(PATIENCE_SECONDS)
+            self._recorder.wait(TIMEOUT_SECONDS)
         self.kill()
 
     def _pactl(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            ["pactl", *arguments], env={**_clean(), **self.env}, capture_output=True, timeout=PATIENCE_SECONDS
+            ["pactl", *arguments], env={**_clean(), **self.env}, capture_output=True, timeout=TIMEOUT_SECONDS
         )
 
 

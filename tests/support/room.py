@@ -11,14 +11,14 @@ from types import TracebackType
 from agent.audio.devices.device import Sink
 from agent.audio.devices.file import PacedSink
 from agent.audio.format import Format
-from agent.pipeline.events import Cancelled, Event, SpeakingBegan, Spoken, Unspoken
+from agent.pipeline.events import Cancelled, Event, SpeakingBegan, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.system.threads import Deadline
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 PERIOD_SECONDS = 0.02
-End = Spoken | Cancelled | Unspoken
+End = UtterancePlayed | Cancelled | UtteranceFailed
 
 
 class Card(PacedSink):
@@ -61,7 +61,7 @@ class Room:
         if kind is not None:
             self.speaker.abort()
         self.ring.close()
-        ended = self.speaker.join(Deadline(PATIENCE_SECONDS))
+        ended = self.speaker.join(Deadline(TIMEOUT_SECONDS))
         if kind is None:
             assert ended, "the speaker did not end with its ring"
 
@@ -77,15 +77,15 @@ class Room:
     def say(self, pcm: bytes, error: str | None = None) -> int:
         """A whole utterance at once."""
         with self.ring._changed:  # however slow this thread is, the speaker sees nothing of it before its end
-            ticket = self.begin()
-            self.rest(ticket, pcm, error)
-        return ticket
+            stream_id = self.begin()
+            self.rest(stream_id, pcm, error)
+        return stream_id
 
-    def rest(self, ticket: int, pcm: bytes, error: str | None = None) -> None:
+    def rest(self, stream_id: int, pcm: bytes, error: str | None = None) -> None:
         """The rest of an utterance and its end at once."""
         with self.ring._changed:
-            self.ring.write(ticket, pcm)
-            self.ring.end(ticket, error)
+            self.ring.write(stream_id, pcm)
+            self.ring.end(stream_id, error)
 
     def began(self) -> SpeakingBegan:
         event = self.event()
@@ -93,7 +93,7 @@ class Room:
         return event
 
     def event(self) -> Event:
-        return self.events.get(timeout=PATIENCE_SECONDS)
+        return self.events.get(timeout=TIMEOUT_SECONDS)
 
     def end(self) -> End:
         """How the next utterance ended."""

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 
 TEXT, BINARY, CONTINUATION, CLOSE, PING, PONG = 1, 2, 0, 8, 9, 10
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 def frame(
@@ -40,7 +40,7 @@ class Peer:
     """One accepted connection, as a script sees it. Every wait of it is bounded."""
 
     def __init__(
-        self, sock: socket.socket, index: int, over: threading.Event, patience_seconds: float = PATIENCE_SECONDS
+        self, sock: socket.socket, index: int, over: threading.Event, patience_seconds: float = TIMEOUT_SECONDS
     ) -> None:
         self.sock, self.index, self.over = sock, index, over
         self._patience = patience_seconds
@@ -146,7 +146,7 @@ class Scripted:
         tls: ssl.SSLContext | None = None,
         receive_bytes: int | None = None,
         port: int = 0,
-        patience_seconds: float = PATIENCE_SECONDS,
+        patience_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         self._scripts, self._tls = scripts, tls
         self._patience = patience_seconds
@@ -180,13 +180,13 @@ class Scripted:
     def __exit__(self, *_: object) -> None:
         self.over.set()
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._accepter.join(PATIENCE_SECONDS)
+        self._accepter.join(TIMEOUT_SECONDS)
         self._listener.close()
         for peer in self.peers:
             with self._lock, contextlib.suppress(OSError):
                 peer.sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(PATIENCE_SECONDS)
+            thread.join(TIMEOUT_SECONDS)
         for peer in self.peers:
             peer.sock.close()
         if self._errors:
@@ -197,7 +197,7 @@ class Scripted:
         with self._lock:
             begun = list(self._threads)
         for thread in begun:
-            thread.join(PATIENCE_SECONDS)
+            thread.join(TIMEOUT_SECONDS)
 
     def _accept(self) -> None:
         while not self.over.is_set():

@@ -12,7 +12,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from support.local_server import Running
 
-PATIENCE_SECONDS = 20.0
+TIMEOUT_SECONDS = 20.0
 
 
 def neuphonic(server: Running, *texts: str, query: str = "", key: str | None = None) -> bytes:
@@ -30,7 +30,7 @@ def neuphonic(server: Running, *texts: str, query: str = "", key: str | None = N
 def neuphonic_passage(ws: ClientConnection) -> bytes:
     sound = b""
     while True:
-        data = json.loads(ws.recv(timeout=PATIENCE_SECONDS))["data"]
+        data = json.loads(ws.recv(timeout=TIMEOUT_SECONDS))["data"]
         sound += base64.b64decode(data["audio"])
         if data["stop"]:
             return sound
@@ -41,7 +41,7 @@ def playai_url(server: Running, path: str = "/api/v1/tts/websocket-auth", model:
         server.http + path, data=b"", method="POST",
         headers={"Authorization": "Bearer secret-key", "X-User-Id": "somebody"},
     )  # fmt: skip
-    with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
         found = json.loads(answer.read())
     return str(found["webSocketUrls"][model])
 
@@ -50,9 +50,9 @@ def playai(server: Running, text: str, **options: Any) -> list[bytes]:
     """The binary messages between ``start`` and ``end``."""
     with connect(playai_url(server)) as ws:
         ws.send(json.dumps({"text": text, "voice": "s3://voice", "request_id": "r1", **options}))
-        assert json.loads(ws.recv(timeout=PATIENCE_SECONDS)) == {"type": "start", "request_id": "r1"}
+        assert json.loads(ws.recv(timeout=TIMEOUT_SECONDS)) == {"type": "start", "request_id": "r1"}
         chunks: list[bytes] = []
-        while isinstance(message := ws.recv(timeout=PATIENCE_SECONDS), bytes):
+        while isinstance(message := ws.recv(timeout=TIMEOUT_SECONDS), bytes):
             chunks.append(message)
         assert json.loads(message) == {"type": "end", "request_id": "r1"}
         return chunks
@@ -71,7 +71,7 @@ def vachana(server: Running, text: str, **audio_config: Any) -> list[bytes]:
         ws.send(json.dumps(request))
         chunks: list[bytes] = []
         while True:
-            message = json.loads(ws.recv(timeout=PATIENCE_SECONDS))
+            message = json.loads(ws.recv(timeout=TIMEOUT_SECONDS))
             if message["type"] == "audio":
                 chunks.append(base64.b64decode(message["data"]["audio"]))
             elif message["type"] == "complete":

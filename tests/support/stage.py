@@ -12,12 +12,12 @@ from typing import Any
 from agent.audio.devices.device import Sink
 from agent.audio.format import Format
 from agent.daemon.builder import make_synthesizer
-from agent.pipeline.events import Cancelled, Event, Spoken, Unspoken, Utterance
+from agent.pipeline.events import Cancelled, Event, Utterance, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.settings.model import Config, Local, Synthesis
 from agent.system.threads import Deadline
-from support.room import PATIENCE_SECONDS, PERIOD_SECONDS, Card, End
+from support.room import PERIOD_SECONDS, TIMEOUT_SECONDS, Card, End
 
 
 class Stage:
@@ -58,21 +58,21 @@ class Stage:
         else:
             self.synthesizer.abort()
             self.speaker.abort()
-        assert self.synthesizer.join(Deadline(PATIENCE_SECONDS))
-        assert self.speaker.join(Deadline(PATIENCE_SECONDS))
+        assert self.synthesizer.join(Deadline(TIMEOUT_SECONDS))
+        assert self.speaker.join(Deadline(TIMEOUT_SECONDS))
 
     def begin(self, text: str) -> str:
         utterance = next(self._ids)
         self.synthesizer.begin(Utterance(utterance, text))
         return utterance
 
-    def take(self, seconds: float = PATIENCE_SECONDS) -> Event:
+    def take(self, seconds: float = TIMEOUT_SECONDS) -> Event:
         """The next thing that was reported. An utterance that ends twice fails here."""
         event = self.events.get(timeout=seconds)
         utterance = getattr(event, "utterance", None)
         if isinstance(utterance, str):
             self.moments.setdefault((utterance, type(event).__name__), time.monotonic())
-        if isinstance(event, Spoken | Cancelled | Unspoken):
+        if isinstance(event, UtterancePlayed | Cancelled | UtteranceFailed):
             assert event.utterance not in self.ends, f"{event} after {self.ends[event.utterance]}"
             self.ends[event.utterance] = event
         return event
@@ -87,7 +87,7 @@ class Stage:
 
     def end(self, utterance: str) -> End:
         """How that utterance ended."""
-        deadline = Deadline(PATIENCE_SECONDS)
+        deadline = Deadline(TIMEOUT_SECONDS)
         while utterance not in self.ends:
             self.take(deadline.remaining() or 0.001)
         return self.ends[utterance]
@@ -102,13 +102,13 @@ class _Marked(RingBuffer):
         self.names: dict[int, str] = {}
 
     def begin(self, utterance: str, format: Format) -> int:
-        ticket = super().begin(utterance, format)
-        self.names[ticket] = utterance
+        stream_id = super().begin(utterance, format)
+        self.names[stream_id] = utterance
         self.marks[utterance] = []
-        return ticket
+        return stream_id
 
-    def write(self, ticket: int, data: bytes) -> bool:
-        taken = super().write(ticket, data)
+    def write(self, stream_id: int, data: bytes) -> bool:
+        taken = super().write(stream_id, data)
         # After it: a thread that stands still here makes it late, as it is; before, only the mark would be in time.
-        self.marks[self.names[ticket]].append((time.monotonic(), len(data)))
+        self.marks[self.names[stream_id]].append((time.monotonic(), len(data)))
         return taken

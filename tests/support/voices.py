@@ -16,7 +16,7 @@ from agent.system.threads import Backoff
 from support.scripted import CLOSE, PING, PONG, TEXT, Peer, Script, Scripted, frame
 
 RATE = 16000
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 def sound(text: str) -> bytes:
@@ -74,7 +74,7 @@ class Voice:
                     for at in range(self._chunks):
                         peer.send(audio(sound(passage)[at * 3200 : (at + 1) * 3200]))
                     if self._chunks:
-                        self.go.wait(PATIENCE_SECONDS)
+                        self.go.wait(TIMEOUT_SECONDS)
                     self._then(peer)
                     return
                 self._speak(peer, passage)
@@ -89,12 +89,12 @@ class Voice:
 
     def await_passages(self, count: int) -> None:
         with self.told:
-            assert self.told.wait_for(lambda: len(self.passages) >= count, PATIENCE_SECONDS), self.passages
+            assert self.told.wait_for(lambda: len(self.passages) >= count, TIMEOUT_SECONDS), self.passages
 
     def await_marks(self) -> list[int]:
         """``marks``, once every connection was given one: it may be read here only when the client has gone."""
         with self.told:
-            self.told.wait_for(lambda: all(self.marks), PATIENCE_SECONDS)
+            self.told.wait_for(lambda: all(self.marks), TIMEOUT_SECONDS)
             return list(self.marks)
 
 

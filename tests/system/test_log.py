@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent.system.log import Flood, ForJournal, _journal, hide, set_level, set_up_logging
+from agent.system.log import ForJournal, RepeatedWarning, _journal, hide, set_level, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -214,7 +214,7 @@ def test_arguments_that_do_not_fit_still_give_a_line() -> None:
 
 def test_a_flood_is_two_lines_and_a_count() -> None:
     stream = for_people()
-    flood = Flood(log)
+    flood = RepeatedWarning(log)
     assert flood.over("fine again") == 0
     assert flood.happened("%s refused", "fish")
     assert not any(flood.happened("%s refused", "fish") for _ in range(99))
@@ -229,7 +229,7 @@ def test_a_flood_is_two_lines_and_a_count() -> None:
 
 def test_a_flood_from_many_threads_is_told_once() -> None:
     stream = for_people()
-    flood = Flood(log)
+    flood = RepeatedWarning(log)
     threads = [threading.Thread(target=lambda: [flood.happened("x") for _ in range(100)]) for _ in range(8)]
     for thread in threads:
         thread.start()

@@ -13,7 +13,7 @@ from agent.system.signals import Signals
 
 PROGRAM = """
 import queue, signal, sys, threading
-from agent.signals import Signals
+from agent.system.signals import Signals
 inbox = queue.SimpleQueue()
 signals = Signals({signal.SIGTERM: inbox.put})
 for _ in range(4):

@@ -65,7 +65,7 @@ def test_the_words_arrive_where_the_library_is_not_installed(
     sock, address = systemd
     (tmp_path / "shadow" / "systemd").mkdir(parents=True)
     (tmp_path / "shadow" / "systemd" / "__init__.py").write_text("")
-    program = "import os\nfrom agent.service import Service\nassert Service(os.environ).ready('here')\n"
+    program = "import os\nfrom agent.system.systemd import Service\nassert Service(os.environ).ready('here')\n"
     root = str(Path(__file__).parents[2])
     environ = {**os.environ, "NOTIFY_SOCKET": address, "PYTHONPATH": f"{tmp_path / 'shadow'}:{root}"}
     subprocess.run([sys.executable, "-c", program], env=environ, check=True, timeout=300)
@@ -222,7 +222,7 @@ def test_systemds_directories_are_used_where_it_gives_some() -> None:
 
 def test_an_ordinary_user_has_directories_of_its_own(tmp_path: Path) -> None:
     program = (
-        "import sys\nfrom agent.service import Paths\n"
+        "import sys\nfrom agent.system.paths import Paths\n"
         "for environ in ({'HOME': '/home/me'}, {'HOME': '/home/me', 'XDG_RUNTIME_DIR': '/run/user/7',"
         " 'XDG_STATE_HOME': '/s', 'XDG_CACHE_HOME': 'relative'}, {}):\n"
         "    paths = Paths.of(environ)\n"
@@ -230,7 +230,7 @@ def test_an_ordinary_user_has_directories_of_its_own(tmp_path: Path) -> None:
     )
     user = 65534 if os.getuid() == 0 else None  # root may write everywhere, and uses the system's directories
     prepared = f"import os\nif {user!r} is not None: os.setuid({user!r})\n" if user else ""
-    imports = "import agent.service\n"  # before the change of user: the sources may be readable for root alone
+    imports = "import agent.system.paths\n"  # before the change of user: the sources may be readable for root alone
     whole = imports + prepared + program
     done = subprocess.run([sys.executable, "-c", whole], capture_output=True, text=True, timeout=300, check=True)
     uid = user if user is not None else os.getuid()

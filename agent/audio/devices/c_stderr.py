@@ -21,7 +21,7 @@ _MOST_READ = 1 << 16
 _UNBUFFERED = 2
 
 
-class Chatter:
+class StderrCapture:
     """What the C libraries print during one ``quiet()``.
 
     ``words`` is the first thing ALSA has said since the last ``listen()``, empty if nothing: what follows the first
@@ -66,7 +66,7 @@ class _Streams:
 
 
 @contextmanager
-def quiet() -> Iterator[Chatter]:
+def quiet() -> Iterator[StderrCapture]:
     """What the C libraries print inside the block is kept, and thrown away from the end of the block on, for good.
 
     Only one block at a time: the caller holds PortAudio's lock.
@@ -74,7 +74,7 @@ def quiet() -> Iterator[Chatter]:
     streams = _streams()
     streams.keep()
     try:
-        yield Chatter(streams.memory)
+        yield StderrCapture(streams.memory)
     finally:
         streams.forget()
         os.ftruncate(streams.memory, 0)

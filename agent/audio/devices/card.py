@@ -150,7 +150,7 @@ class CardSink:
             self._put(bytes(silence * self.card_format.frame_bytes))
         self.drop()
 
-    def drain_on(self) -> float:
+    def drain_nowait(self) -> float:
         """Drains without waiting; returns after how many seconds to go on, 0.0 when all has been heard."""
         if not self._draining:
             self._draining = True

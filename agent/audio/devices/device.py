@@ -7,12 +7,12 @@ never a number, because numbers change at boot.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from agent.audio.format import Format
 from agent.errors import DeviceError
-from agent.records import dataclass
 
 _FILE = "file:"
 
@@ -77,7 +77,7 @@ class Sink(Protocol):
         """Takes sound; waits while the buffer is full."""
         ...
 
-    def drain_on(self) -> float:
+    def drain_nowait(self) -> float:
         """Drains, but does not wait: returns after how many seconds it is to be called again, 0.0 when everything
         written has been heard, to its last sample. Only ``drain``, ``drop`` or ``close`` may come between."""
         ...
@@ -142,17 +142,17 @@ def list_devices() -> list[Device]:
     ]
 
 
-Patience = Callable[[DeviceError], bool]
+WaitPolicy = Callable[[DeviceError], bool]
 """Whether to wait for the device; where not, the error ends whoever wanted it. It is asked until the device has been
 opened once: from then on every failure may pass."""
 
 
-def impatient(error: DeviceError) -> bool:
+def fail_fast(error: DeviceError) -> bool:
     """A command that somebody waits for fails at once."""
     return False
 
 
-def patient(error: DeviceError) -> bool:
+def wait_for_device(error: DeviceError) -> bool:
     """A daemon starts before the cards on USB are found: it waits, says so, and does meanwhile what it can. A card that
     takes no format at all is mended by no waiting."""
     return error.lost or error.unknown

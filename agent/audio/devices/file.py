@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.audio.convert import Refit, Resampler, to_mono
+from agent.audio.convert import FormatConverter, Resampler, to_mono
 from agent.audio.decoders.decoder import decoder
 from agent.audio.format import SPEECH, Format
 from agent.audio.wav_writer import WavWriter
@@ -148,7 +148,7 @@ class PacedSink:
         """How long ``write`` would wait before there is room for anything."""
         return max(0.0, self.queued_seconds - self._buffer_seconds)
 
-    def drain_on(self) -> float:
+    def drain_nowait(self) -> float:
         """How long it takes until everything written has been heard; 0.0: it has."""
         rest = self.queued_seconds
         if not rest:
@@ -212,7 +212,7 @@ class _Recorder:
         self.take(format)
 
     def take(self, format: Format) -> None:
-        self._refit = Refit(format, self._writer.format)
+        self._refit = FormatConverter(format, self._writer.format)
 
     def write(self, pcm: bytes) -> None:
         self._put(self._refit.feed(pcm))

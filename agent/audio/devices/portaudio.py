@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from agent.audio.devices.alsa import SINK_SLOT, SOURCE_SLOT, alias, cards, defined
-from agent.audio.devices.c_stderr import Chatter, quiet
+from agent.audio.devices.c_stderr import StderrCapture, quiet
 from agent.audio.devices.names import Listed, alsa_name, refuse_number, targets
 from agent.audio.format import Format
 from agent.errors import DeviceError
@@ -282,7 +282,7 @@ def _try(
     raise AssertionError("the second try always returns")
 
 
-def _refusal(name: str, output: bool, error: OSError, chatter: Chatter) -> DeviceError:
+def _refusal(name: str, output: bool, error: OSError, chatter: StderrCapture) -> DeviceError:
     side = "speaker" if output else "microphone"
     words = chatter.words
     if error.errno in _FORMAT_REFUSED:

@@ -23,7 +23,7 @@ from agent.cli.doctor.machine import (
     is_installed,
     is_synchronised,
 )
-from agent.cli.doctor.sandbox import Told
+from agent.cli.doctor.sandbox import HostFacts
 from agent.cli.doctor.services import check_services
 from agent.cli.doctor.sound import check_microphone, check_speaker
 from agent.cli.doctor.support_bundle import write_bundle
@@ -33,7 +33,7 @@ from agent.errors import ConfigError
 from agent.settings.model import Config
 from agent.system.log import set_up_logging
 from agent.system.paths import Paths
-from agent.system.text import safe
+from agent.system.text import escape
 
 _MARKS = {"fine": "fine    ", "doubtful": "DOUBTFUL", "broken": "BROKEN  "}
 
@@ -46,7 +46,7 @@ def examine(
     yield from found
     usable = not any(finding.verdict == "broken" for finding in found)
     yield check_user()
-    told = Told.of(environ)
+    told = HostFacts.of(environ)
     state = show() if told is None else told.unit
     if usable:
         yield from check_keys(loaded, installed=is_installed(state))
@@ -65,9 +65,9 @@ def examine(
 
 def lines(finding: Finding) -> list[str]:
     """A finding for a person: verdict, subject and what was seen in columns, the cure below."""
-    told = [f"{_MARKS[finding.verdict]}  {finding.subject:<22}  {safe(finding.saw, 1000)}"]
+    told = [f"{_MARKS[finding.verdict]}  {finding.subject:<22}  {escape(finding.saw, 1000)}"]
     if finding.cure:
-        told.append(f"{'':32}  -> {safe(finding.cure, 1000)}")
+        told.append(f"{'':32}  -> {escape(finding.cure, 1000)}")
     return told
 
 

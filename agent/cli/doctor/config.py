@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.cli.doctor.finding import BROKEN, DOUBTFUL, FINE, Finding
-from agent.config.errors import Mistakes
+from agent.config.errors import ConfigIssues
 from agent.config.loader import Loaded, load_with_origins
 from agent.config.secrets import SYSTEM_CREDENTIALS, Secret
 from agent.errors import ConfigError
@@ -24,7 +24,7 @@ def check_configuration(
     """What was read, and a finding for each mistake. Where there is a mistake the defaults are what was read."""
     try:
         loaded = load_with_origins(path, environ)
-    except Mistakes as mistakes:
+    except ConfigIssues as mistakes:
         return Loaded(Config()), [_mistaken(mistake.where, str(mistake)) for mistake in mistakes.mistakes]
     name = str(loaded.path) if loaded.path is not None else "no file: the defaults are used"
     keys = f"{len(loaded.origins)} keys are set" if loaded.origins else "every key has its default"

@@ -15,9 +15,9 @@ from agent.daemon.builder import own_server, points_at
 from agent.daemon.local_server import LocalServer
 from agent.errors import AgentError, ServiceError
 from agent.server.stt import engine as recognition
-from agent.server.stt.engine import Deaf
+from agent.server.stt.engine import UnavailableRecognizer
 from agent.server.tts import engine as speech
-from agent.server.tts.engine import Manner
+from agent.server.tts.engine import VoiceOptions
 from agent.settings.model import Config
 from agent.system.threads import Deadline
 
@@ -99,7 +99,7 @@ def _engines(loaded: Loaded) -> list[Finding]:
 def _voice(config: Config) -> Finding:
     subject, voice = "local voice", config.synthesis.local.voice
     try:
-        spoken = speech.find(config.server.speech).speak("Hello.", Manner(22050, voice=voice, language=voice))
+        spoken = speech.find(config.server.speech).speak("Hello.", VoiceOptions(22050, voice=voice, language=voice))
         size = sum(len(chunk) for chunk in spoken.chunks)
     except AgentError as error:
         return Finding(subject, BROKEN, str(error), "sudo apt install flite espeak-ng")
@@ -115,7 +115,7 @@ def _recogniser(loaded: Loaded) -> Finding:
         return Finding(subject, BROKEN, saw, f"write auto at {line_of(loaded, 'server.recognition')}", own=True)
     try:
         engine = recognition.find(settings.recognition, settings.model_path, settings.script)
-        if isinstance(engine, Deaf):
+        if isinstance(engine, UnavailableRecognizer):
             engine.open()
     except AgentError as error:
         return Finding(subject, BROKEN, str(error), recognition.remedy())

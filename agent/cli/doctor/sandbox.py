@@ -19,7 +19,7 @@ VARIABLE = "DOCTOR_TOLD"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class HostFacts:
     """``unit``: the properties of the service; ``synchronised``: whether somebody keeps the clock right. ``None`` where
     root did not know either."""
 
@@ -31,7 +31,7 @@ class Told:
         return f"{VARIABLE}={json.dumps(asdict(self))}"
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Told | None:
+    def of(cls, environ: Mapping[str, str]) -> HostFacts | None:
         """``None`` where nobody has told anything: one can ask by oneself."""
         if VARIABLE not in environ:
             return None
@@ -106,7 +106,7 @@ def _inside(arguments: Sequence[str]) -> list[str]:
     command = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect"]
     command += [word for line in properties(text) for word in ("-p", line)]
     # A user that exists only for a while may be unknown to the system's bus, and then gets no answer in there.
-    command += ["--setenv", Told(show(), is_synchronised()).as_variable()]
+    command += ["--setenv", HostFacts(show(), is_synchronised()).as_variable()]
     return [*command, "--", *program(text, arguments)]
 
 

@@ -24,7 +24,7 @@ from agent.cli.doctor.finding import Finding
 from agent.cli.doctor.machine import UNIT
 from agent.config.display import describe
 from agent.config.loader import Loaded
-from agent.config.secrets import keychain
+from agent.config.secrets import iter_secrets
 from agent.errors import AgentError, ConfigError, UsageError
 
 FOLDER = "voice-agent-support"
@@ -103,7 +103,7 @@ def masked(text: str, secrets: Iterable[str]) -> str:
 
 
 def _secrets(loaded: Loaded, environ: Mapping[str, str]) -> Iterable[str]:
-    for _, secret in keychain(loaded.config):
+    for _, secret in iter_secrets(loaded.config):
         try:
             found = secret.reveal()
         except ConfigError:

@@ -7,10 +7,9 @@ import select
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from agent.frontends.control.lines import Lines
-from agent.records import dataclass
 
 READ_BYTES = 64 * 1024
 MOST_UNREAD_BYTES = 64 * 1024
@@ -18,7 +17,7 @@ MOST_UNREAD_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class WaitPolicy:
     """How long a caller may be silent: with nothing to wait for, in the middle of a line, or over the answers to read
     (``line_seconds``), before the first words of a text it has begun, and in the middle of that, when the device waits
     for it. ``per_second`` lines are read of each; who writes faster waits."""
@@ -73,7 +72,7 @@ class Caller:
     """
 
     socket: socket.socket
-    patience: Patience
+    patience: WaitPolicy
     awaited: set[str] = field(default_factory=set)
     draft: Draft | None = None
     gone: bool = False

@@ -9,11 +9,11 @@ the line holds.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from agent.errors import UsageError
-from agent.records import dataclass
 from agent.services.protocols.parsing import kind, parse_json
-from agent.system.text import checked, encodable, safe
+from agent.system.text import checked, encodable, escape
 
 HIGHEST_PRIORITY = 100
 
@@ -46,12 +46,12 @@ class CompleteText:
 
 
 @dataclass(frozen=True, slots=True)
-class BeSilent:
+class HushRequest:
     """Everything that is being said or waits is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
-class TellStatus:
+class StatusRequest:
     """How the daemon is."""
 
 
@@ -88,8 +88,8 @@ Request = (
     | BeginText
     | PieceOfText
     | CompleteText
-    | BeSilent
-    | TellStatus
+    | HushRequest
+    | StatusRequest
     | SetVolume
     | SetMute
     | SetMicrophone
@@ -119,7 +119,9 @@ def read_request(line: bytes) -> Request:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(safe(name, 40) for name in names[:5]) + (", ..." if len(names) > 5 else "") if names else "nothing"
+    return (
+        ", ".join(escape(name, 40) for name in names[:5]) + (", ..." if len(names) > 5 else "") if names else "nothing"
+    )
 
 
 def _text(value: object) -> str:
@@ -164,8 +166,8 @@ _READERS: dict[str, Callable[[object, int], Request]] = {
     "begin": _begin,
     "piece": lambda value, priority: PieceOfText(encodable(_text(value))),
     "complete": _plain(CompleteText(), "complete"),
-    "hush": _plain(BeSilent(), "hush"),
-    "status": _plain(TellStatus(), "status"),
+    "hush": _plain(HushRequest(), "hush"),
+    "status": _plain(StatusRequest(), "status"),
     "volume": lambda value, priority: SetVolume(_percent(value)),
     "mute": lambda value, priority: SetMute(_muted(value)),
     "microphone": lambda value, priority: SetMicrophone(_microphone(value)),

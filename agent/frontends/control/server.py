@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent import __version__
 from agent.errors import ConfigError
-from agent.frontends.control.peer import Caller, Draft, Pace, Patience
+from agent.frontends.control.peer import Caller, Draft, Pace, WaitPolicy
 from agent.frontends.control.unix_socket import Peer, UnixListener
 from agent.frontends.frontend import Frontend, News
 from agent.pipeline.conversation import Record
@@ -31,7 +31,7 @@ DEAF_SECONDS = 1.0
 LAST_WORDS_SECONDS = 1.0
 
 
-class _Wish(Enum):
+class _Signal(Enum):
     SHUT = auto()
     STOP = auto()
     ABORT = auto()
@@ -48,20 +48,20 @@ class Control(Frontend):
     """
 
     def __init__(
-        self, path: Path, report: Callable[[Event], None], *, required: bool = True, patience: Patience | None = None
+        self, path: Path, report: Callable[[Event], None], *, required: bool = True, patience: WaitPolicy | None = None
     ) -> None:
         super().__init__("control", report)
         self._listener = UnixListener(path)
         self._required = required
-        self._patience = patience or Patience()
-        self._mailbox: Mailbox[News | _Wish] = Mailbox()
+        self._patience = patience or WaitPolicy()
+        self._mailbox: Mailbox[News | _Signal] = Mailbox()
         self._callers: dict[int, Caller] = {}  # by file descriptor
         self._status: Status | None = None
         self._calls = Pace(CALLS_PER_SECOND)
         self._deaf = Deadline(0.0)  # until then nobody is accepted: there was no room in the process
         self._refused: set[int] = set()
         self._shut = False
-        self._ending: _Wish | None = None
+        self._ending: _Signal | None = None
         run = os.urandom(6).hex()
         self._ids = (f"{run}-control-{number}" for number in itertools.count(1))
 
@@ -83,13 +83,13 @@ class Control(Frontend):
     def shut(self) -> None:
         if self.ident is None:
             self._listener.close()
-        self._mailbox.put(_Wish.SHUT)
+        self._mailbox.put(_Signal.SHUT)
 
     def stop(self) -> None:
-        self._mailbox.put(_Wish.STOP)
+        self._mailbox.put(_Signal.STOP)
 
     def abort(self) -> None:
-        self._mailbox.put(_Wish.ABORT)
+        self._mailbox.put(_Signal.ABORT)
 
     # --- the thread
 
@@ -98,7 +98,7 @@ class Control(Frontend):
             while self._ending is None:
                 self.beat()
                 self._round(ROUND_SECONDS)
-            if self._ending is _Wish.STOP:
+            if self._ending is _Signal.STOP:
                 self._last_words()
         finally:
             self._listener.close()
@@ -127,16 +127,16 @@ class Control(Frontend):
         if self._listener.fileno() in ready:
             self._accept()
 
-    def _read(self, letter: News | _Wish) -> None:
+    def _read(self, letter: News | _Signal) -> None:
         match letter:
             case Status():
                 self._status = letter
             case Record():
                 self._tell_end(letter.utterance.id, letter.state, letter.why, letter.seconds)
-            case _Wish.SHUT:
+            case _Signal.SHUT:
                 self._shut = True
                 self._listener.close()
-            case _Wish():
+            case _Signal():
                 self._ending = letter
 
     # --- who calls
@@ -213,7 +213,7 @@ class Control(Frontend):
         from agent.frontends.control import requests as asked  # nobody asks for anything before the daemon is ready
 
         request = asked.read_request(line)
-        late = asked.TellStatus | asked.BeSilent | asked.Refused | asked.PieceOfText | asked.CompleteText
+        late = asked.StatusRequest | asked.HushRequest | asked.Refused | asked.PieceOfText | asked.CompleteText
         if self._shut and not isinstance(request, late):
             request = asked.Refused("the daemon is ending")
         match request:
@@ -232,10 +232,10 @@ class Control(Frontend):
                 else:
                     caller.say({"completed": caller.draft.utterance})
                     self._complete(caller)
-            case asked.BeSilent():
+            case asked.HushRequest():
                 caller.say({"hush": True})
                 self._hush(caller)
-            case asked.TellStatus():
+            case asked.StatusRequest():
                 caller.say(self._status_line())
             case asked.SetVolume(percent) if self._speaks(caller):
                 self.report(Volume(percent, "control"))

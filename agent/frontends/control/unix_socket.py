@@ -9,10 +9,10 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import ConfigError
-from agent.records import dataclass
 
 DIRECTORY_MODE = 0o750
 SOCKET_MODE = 0o660

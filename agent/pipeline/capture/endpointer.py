@@ -4,46 +4,44 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Protocol
-
-from agent.records import dataclass
 
 FRAME_RATE = 32000  # bytes a second: 16 kHz, mono, 16 bit
 
 
 @dataclass(frozen=True, slots=True)
-class Began:
+class SpeechStart:
     """A stretch of speech begins; what is said follows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Speech:
     """One frame of a stretch of speech."""
 
     frame: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Over:
+class SpeechEnd:
     """The stretch has ended; the last speech was ``ago_seconds`` before the end of the last frame."""
 
     ago_seconds: float
 
 
-Mark = Began | Said | Over
+Mark = SpeechStart | Speech | SpeechEnd
 
 
-class Ears(Protocol):
+class Endpointer(Protocol):
     """What decides which frames are worth sending. ``patient``: they may wait where they are until they can be sent."""
 
-    patient: bool
+    continuous: bool
 
     def hear(self, frame: bytes) -> list[Mark]: ...
     def forget(self) -> list[Mark]: ...
 
 
-class Turns:
+class VadEndpointer:
     """Cuts what the microphone hears into turns.
 
     A turn begins when ``onset_seconds`` of speech have been heard and takes the ``pre_roll_seconds`` before that
@@ -51,7 +49,7 @@ class Turns:
     ``turn_seconds``. ``is_speech`` judges one frame (16 kHz, mono, s16le).
     """
 
-    patient = False
+    continuous = False
 
     def __init__(
         self,
@@ -89,7 +87,7 @@ class Turns:
         if not self._in_turn:
             return []
         self._in_turn = False
-        return [Over(self._silent_seconds)]
+        return [SpeechEnd(self._silent_seconds)]
 
     def _wait(self, frame: bytes, seconds: float, speech: bool) -> list[Mark]:
         self._speech_seconds = self._speech_seconds + seconds if speech else 0.0
@@ -100,7 +98,7 @@ class Turns:
             self._before_seconds -= len(self._before.popleft()) / FRAME_RATE
         if not speech or self._speech_seconds + 1e-9 < self._onset:
             return []
-        marks: list[Mark] = [Began(), *(Said(earlier) for earlier in self._before)]
+        marks: list[Mark] = [SpeechStart(), *(Speech(earlier) for earlier in self._before)]
         self._turn_seconds = self._before_seconds
         self._before.clear()
         self._before_seconds = self._speech_seconds = 0.0
@@ -110,21 +108,21 @@ class Turns:
     def _during(self, frame: bytes, seconds: float) -> list[Mark]:
         self._turn_seconds += seconds
         if self._silent_seconds + 1e-9 < self._silence and self._turn_seconds < self._longest:
-            return [Said(frame)]
+            return [Speech(frame)]
         self._in_turn = False
-        return [Said(frame), Over(self._silent_seconds)]
+        return [Speech(frame), SpeechEnd(self._silent_seconds)]
 
 
-class Everything:
+class NullEndpointer:
     """Listens without end: every frame is worth sending, and only the end of the frames ends the stretch."""
 
-    patient = True
+    continuous = True
 
     def __init__(self) -> None:
         self._begun = False
 
     def hear(self, frame: bytes) -> list[Mark]:
-        marks: list[Mark] = [Said(frame)] if self._begun else [Began(), Said(frame)]
+        marks: list[Mark] = [Speech(frame)] if self._begun else [SpeechStart(), Speech(frame)]
         self._begun = True
         return marks
 

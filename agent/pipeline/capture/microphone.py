@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from agent.audio.devices.device import Patience, Source, patient
+from agent.audio.devices.device import Source, WaitPolicy, wait_for_device
 from agent.audio.format import SPEECH
 from agent.errors import DeviceError
 from agent.pipeline.capture.frame_queue import FrameQueue
@@ -53,7 +53,7 @@ class Microphone(Worker):
         report: Callable[[Event], None],
         *,
         frame_seconds: float = PERIOD_SECONDS,
-        patience: Patience = patient,
+        patience: WaitPolicy = wait_for_device,
     ) -> None:
         super().__init__("microphone", report)
         self.patience_seconds = self._reading_seconds = PATIENCE_SECONDS + max(0.0, frame_seconds - PERIOD_SECONDS)
@@ -77,7 +77,7 @@ class Microphone(Worker):
         if not self._stopped.is_set():
             self._wanted.set()
 
-    def begin_anew(self, by: str) -> None:
+    def reset_after_suspend(self, by: str) -> None:
         """What is being recorded, from any thread, is from before ``by`` and too old to be heard: it becomes a gap."""
         self._outdated = by
 

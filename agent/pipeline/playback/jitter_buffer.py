@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-
-from agent.records import dataclass
+from dataclasses import dataclass
 
 QUANTILE = 0.75
 """Of the utterances remembered, how many would have been played without a gap. A second of waiting costs one second,

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from agent.audio.devices.device import Patience, Sink, patient
+from agent.audio.devices.device import Sink, WaitPolicy, wait_for_device
 from agent.audio.format import Format
 from agent.errors import DeviceError
 from agent.pipeline.events import DeviceBack, DeviceLost, Event
@@ -27,7 +27,7 @@ SLOW_SECONDS = 10.0
 draining takes as long as what the card holds."""
 
 
-class LastingSink:
+class ReconnectingSink:
     """Takes sound as a sink does, and goes on at the first sample that its card did not take when that was lost.
 
     One thread owns it, as it would own the sink. ``open_sink(format)`` raises ``DeviceError``; after that it is tried
@@ -44,13 +44,13 @@ class LastingSink:
         self,
         open_sink: Callable[[Format], Sink],
         report: Callable[[Event], None],
-        gave_up: threading.Event,
+        cancelled: threading.Event,
         *,
-        patience: Patience = patient,
+        patience: WaitPolicy = wait_for_device,
         try_card: Callable[[], None] | None = None,
     ) -> None:
         self.patience_seconds = PATIENCE_SECONDS
-        self._open_sink, self._report, self._gave_up, self._patience = open_sink, report, gave_up, patience
+        self._open_sink, self._report, self._gave_up, self._patience = open_sink, report, cancelled, patience
         self._try_card, self._look_at = try_card, 0.0
         self._sink: Sink | None = None
         self._opened_once = False
@@ -133,11 +133,11 @@ class LastingSink:
             self._lose(error)
             return 0.0
 
-    def drain_on(self) -> float:
+    def drain_nowait(self) -> float:
         """Drains without waiting: after how many seconds to call it again, 0.0 when all has been heard, or the card was
         lost, as ``drain``."""
         try:
-            rest = self._sink.drain_on() if self._sink is not None else 0.0
+            rest = self._sink.drain_nowait() if self._sink is not None else 0.0
         except DeviceError as error:
             self._lose(error)
             rest = 0.0

@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from agent.audio.format import Format
-from agent.records import dataclass
 from agent.system.threads import Deadline
 
 SMALLEST_CAPACITY = 64
@@ -23,7 +22,7 @@ class Began:
 
     utterance: str
     format: Format
-    ticket: int
+    stream_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Finished:
     utterance: str
     error: str | None = None
     cleared_by: str | None = None
-    cut_bytes: int = 0
+    dropped_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Dropped:
     """What ``clear()`` dropped of an utterance, in bytes. ``began``: its reader had begun it and will be told too."""
 
     utterance: str
@@ -60,7 +59,7 @@ class Cut:
 class _Sound:
     """One utterance in the ring: what has been written of it and not been read."""
 
-    ticket: int
+    stream_id: int
     utterance: str
     format: Format
     unread: bytearray = field(default_factory=bytearray)
@@ -103,11 +102,11 @@ class RingBuffer:
             if not self._closed:
                 sound = _Sound(self._tickets, utterance, format)
                 self._sounds.append(sound)
-                self._open[sound.ticket] = sound
+                self._open[sound.stream_id] = sound
                 self._changed.notify_all()
             return self._tickets
 
-    def write(self, ticket: int, data: bytes) -> bool:
+    def write(self, stream_id: int, data: bytes) -> bool:
         """Puts all of ``data`` into the ring, in parts where it must, waiting while the ring is full.
 
         False, at once and also in the middle of waiting, when the utterance was cleared or the ring was closed: then
@@ -115,7 +114,7 @@ class RingBuffer:
         """
         rest = memoryview(data)
         with self._changed:
-            while sound := self._open.get(ticket):
+            while sound := self._open.get(stream_id):
                 part = rest[: self.capacity_bytes - self._held]
                 if part:
                     self._mark(sound, len(part))
@@ -129,20 +128,20 @@ class RingBuffer:
                 self._changed.wait()
         return False
 
-    def wait_room(self, ticket: int, timeout_seconds: float | None) -> bool:
+    def wait_room(self, stream_id: int, timeout_seconds: float | None) -> bool:
         """Waits until ``write`` would take something, or return False, at once; False when the time is over first.
 
         For a writer that has something else to do meanwhile, such as showing that it is alive.
         """
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._held < self.capacity_bytes or ticket not in self._open, timeout_seconds
+                lambda: self._held < self.capacity_bytes or stream_id not in self._open, timeout_seconds
             )
 
-    def end(self, ticket: int, error: str | None = None) -> None:
+    def end(self, stream_id: int, error: str | None = None) -> None:
         """The utterance's sound is complete, or broke off where ``error`` says why. Safe twice, and after a clear."""
         with self._changed:
-            sound = self._open.pop(ticket, None)
+            sound = self._open.pop(stream_id, None)
             if sound is not None:
                 sound.ended, sound.error = True, error
                 self._changed.notify_all()
@@ -172,11 +171,11 @@ class RingBuffer:
         with self._changed:
             return self._changed.wait_for(lambda: self._filled(nbytes), timeout_seconds)
 
-    def wait_cut(self, ticket: int, timeout_seconds: float) -> bool:
+    def wait_cut(self, stream_id: int, timeout_seconds: float) -> bool:
         """Waits until that utterance has been cut or everything of it read, and tells whether it was; for a reader that
         has to wait for something else, and must not go on when the utterance is not wanted any more."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._valid(ticket), timeout_seconds)
+            return self._changed.wait_for(lambda: not self._valid(stream_id), timeout_seconds)
 
     def arrivals(self) -> list[tuple[float, int]]:
         """When, on the monotonic clock, how many bytes of the utterance being read have come since this was last asked,
@@ -217,22 +216,22 @@ class RingBuffer:
 
     # --- everybody's side
 
-    def valid(self, ticket: int) -> bool:
+    def valid(self, stream_id: int) -> bool:
         """Whether that utterance is still to be heard: begun, not cut, and its ``Finished`` not read yet."""
         with self._changed:
-            return self._valid(ticket)
+            return self._valid(stream_id)
 
-    def clear(self, by: str) -> list[Cut]:
+    def clear(self, by: str) -> list[Dropped]:
         """Drops everything unread, of all utterances; ``by`` says who wanted it. Wakes the writer and the reader.
 
         The utterance that is being read, if any, comes to the reader as ``Finished(cleared_by=by)`` next; the others
         are in the returned list alone, oldest first. Every open ticket is worth nothing afterwards.
         """
         with self._changed:
-            cuts = [Cut(sound.utterance, len(sound.unread), sound.format, sound.began) for sound in self._sounds]
+            cuts = [Dropped(sound.utterance, len(sound.unread), sound.format, sound.began) for sound in self._sounds]
             reading = self._reading()
             if reading is not None:
-                self._farewell = Finished(reading.utterance, cleared_by=by, cut_bytes=len(reading.unread))
+                self._farewell = Finished(reading.utterance, cleared_by=by, dropped_bytes=len(reading.unread))
             self._cut += self._held
             self._held = 0
             self._sounds.clear()
@@ -278,8 +277,8 @@ class RingBuffer:
     def _reading(self) -> _Sound | None:
         return self._sounds[0] if self._sounds and self._sounds[0].began else None
 
-    def _valid(self, ticket: int) -> bool:
-        return any(sound.ticket == ticket for sound in self._sounds)
+    def _valid(self, stream_id: int) -> bool:
+        return any(sound.stream_id == stream_id for sound in self._sounds)
 
     @staticmethod
     def _mark(sound: _Sound, nbytes: int) -> None:
@@ -303,7 +302,7 @@ class RingBuffer:
         sound = self._sounds[0]
         if not sound.began:
             sound.began = True
-            return Began(sound.utterance, sound.format, sound.ticket)
+            return Began(sound.utterance, sound.format, sound.stream_id)
         if sound.unread:
             return self._take(sound, max_bytes) or None
         if sound.ended:

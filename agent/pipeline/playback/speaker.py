@@ -6,12 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from agent.audio.devices.device import Patience, Sink, patient
+from agent.audio.devices.device import Sink, WaitPolicy, wait_for_device
 from agent.audio.format import Format
-from agent.pipeline.events import Cancelled, Event, SpeakingBegan, Spoken, Unspoken
+from agent.pipeline.events import Cancelled, Event, SpeakingBegan, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback.fader import Gain
 from agent.pipeline.playback.jitter_buffer import Prebuffer
-from agent.pipeline.playback.reconnecting_sink import LastingSink
+from agent.pipeline.playback.reconnecting_sink import ReconnectingSink
 from agent.pipeline.playback.ring_buffer import Began, Closed, Finished, RingBuffer
 from agent.system.threads import Deadline, Worker
 
@@ -56,11 +56,11 @@ class Speaker(Worker):
         prebuffer_most_seconds: float = 3.0,
         wake_seconds: float = 0.0,
         volume: int = 100,
-        patience: Patience = patient,
+        patience: WaitPolicy = wait_for_device,
         try_card: Callable[[], None] | None = None,
     ) -> None:
         self._aborted = threading.Event()
-        self._sink = LastingSink(open_sink, report, self._aborted, patience=patience, try_card=try_card)
+        self._sink = ReconnectingSink(open_sink, report, self._aborted, patience=patience, try_card=try_card)
         super().__init__("speaker", report)
         self.volume, self.muted = volume, False
         self._ring = ring
@@ -145,7 +145,7 @@ class Speaker(Worker):
         """How long to let sound gather yet, unless more of it comes before that; 0.0: play."""
         self._learn(sound)
         ring = self._ring
-        if ring.complete or ring.full or not ring.valid(sound.ticket):
+        if ring.complete or ring.full or not ring.valid(sound.stream_id):
             return 0.0
         begins = self._prebuffer.start_at(sound.seconds)
         if begins is None or ring.buffered < sound.format.frame_bytes:
@@ -178,9 +178,9 @@ class Speaker(Worker):
     def _drain(self, sound: _Sound) -> None:
         """Returns when all has been heard, or the utterance was cut."""
         deadline = Deadline(self._sink.queued_seconds + DRAINING_SECONDS)
-        while (wait := self._sink.drain_on()) > 0 and not self._aborted.is_set():
+        while (wait := self._sink.drain_nowait()) > 0 and not self._aborted.is_set():
             self.beat()
-            if self._ring.wait_cut(sound.ticket, min(wait, ROUND_SECONDS)):
+            if self._ring.wait_cut(sound.stream_id, min(wait, ROUND_SECONDS)):
                 return
             if deadline.over:
                 self._sink.drain()  # it knows how to tell a slow card from one that stands still
@@ -190,12 +190,12 @@ class Speaker(Worker):
         if finished.cleared_by is not None:
             heard = max(0.0, sound.seconds - self._sink.queued_seconds)
             self._sink.drop()
-            dropped = sound.seconds - heard + sound.format.seconds_of(sound.refused + finished.cut_bytes)
+            dropped = sound.seconds - heard + sound.format.seconds_of(sound.refused + finished.dropped_bytes)
             self.report(Cancelled(sound.utterance, finished.cleared_by, heard, dropped))
         elif finished.error is not None:
-            self.report(Unspoken(sound.utterance, finished.error, sound.seconds))
+            self.report(UtteranceFailed(sound.utterance, finished.error, sound.seconds))
         else:
-            self.report(Spoken(sound.utterance, sound.seconds, sound.underruns, sound.silence_seconds))
+            self.report(UtterancePlayed(sound.utterance, sound.seconds, sound.underruns, sound.silence_seconds))
         self._prebuffer.finish(whole=finished.cleared_by is None and finished.error is None)
         self._silent_since = time.monotonic()
 
@@ -214,20 +214,20 @@ class Speaker(Worker):
         deadline = Deadline(CARD_PATIENCE_SECONDS)
         while (wait := self._sink.ready_in_seconds) > 0 and not deadline.over:
             self.beat()
-            if self._ring.wait_cut(sound.ticket, min(wait, CARD_PATIENCE_SECONDS)):
+            if self._ring.wait_cut(sound.stream_id, min(wait, CARD_PATIENCE_SECONDS)):
                 return False
-        return self._sink.write(pcm, sound.format, lambda: self._wanted(sound.ticket))
+        return self._sink.write(pcm, sound.format, lambda: self._wanted(sound.stream_id))
 
-    def _wanted(self, ticket: int) -> bool:
+    def _wanted(self, stream_id: int) -> bool:
         self.beat()
-        return self._ring.valid(ticket)
+        return self._ring.valid(stream_id)
 
 
 class _Sound:
     """The utterance that is being played, and how it has gone so far."""
 
     def __init__(self, began: Began, percent: int) -> None:
-        self.utterance, self.ticket, self.format = began.utterance, began.ticket, began.format
+        self.utterance, self.stream_id, self.format = began.utterance, began.stream_id, began.format
         self.gain = Gain(began.format, percent)
         self.played = self.refused = 0  # bytes that the sink took, and that came to it too late
         self.underruns = 0

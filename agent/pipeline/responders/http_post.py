@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.responder import SLICE_SECONDS
-from agent.services.connection.http import Line, troubles
+from agent.services.connection.http import CancellableSession, troubles
 from agent.services.protocols.handshake import retry_after_seconds
 from agent.services.protocols.parsing import excerpt
 from agent.system.hosts import travels_open, what_is_wrong
@@ -111,7 +111,7 @@ class _Call:
         self._service, self._url, self._body, self._headers = service, url, body, headers
         self._key = key
         self._timeout = timeout_seconds
-        self._line = Line()
+        self._line = CancellableSession()
 
     def hang_up(self) -> None:
         self._line.cut()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from agent.pipeline.events import Event, Stop
-from agent.system.text import safe
+from agent.system.text import escape
 from agent.system.threads import Deadline, Mailbox, started
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Captions:
         self._thread = started(threading.Thread(target=self._run, args=[descriptor], name="captions", daemon=True))
 
     def write(self, text: str) -> None:
-        line = f"{safe(text)}\n"
+        line = f"{escape(text)}\n"
         if self._left:
             return
         if self._thread is None:

@@ -6,15 +6,15 @@ import logging
 import re
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import AgentError, ServiceError
 from agent.pipeline.events import Heard
-from agent.records import dataclass
-from agent.services.connection.http import Line
+from agent.services.connection.http import CancellableSession
 from agent.settings.model import Transcription
 from agent.system.files import Draft
-from agent.system.text import safe
+from agent.system.text import escape
 from agent.system.threads import Deadline
 
 log = logging.getLogger(__name__)
@@ -78,9 +78,9 @@ class Exporter:
         directory = Path(settings.export_directory or self._directory)
         try:
             for line in fetch_export(settings, export_id, directory).lines():
-                log.info("%s", safe(line, 500))
+                log.info("%s", escape(line, 500))
         except (AgentError, OSError) as error:
-            log.warning("%s", safe(str(error), 500))
+            log.warning("%s", escape(str(error), 500))
 
 
 def fetch_export(settings: Transcription, export_id: str, directory: Path) -> Fetched:
@@ -112,7 +112,7 @@ def _fetch(url: str, headers: dict[str, str], path: Path) -> bool:
     """Whether there was anything to fetch."""
     import requests  # only who wants exports pays for it
 
-    line = Line()
+    line = CancellableSession()
     try:
         line.cut_after(LONGEST_SECONDS)
         with line.session() as session:

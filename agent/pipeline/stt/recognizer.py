@@ -6,12 +6,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from agent.pipeline.capture.endpointer import Began, Ears, Over, Said
+from agent.pipeline.capture.endpointer import Endpointer, Speech, SpeechEnd, SpeechStart
 from agent.pipeline.capture.frame_queue import Frames
 from agent.pipeline.events import Event, Gap, Hush, Partial, SpeechBegan, SpeechEnded
-from agent.pipeline.stt.segment import Stretch, heard, seconds_of
-from agent.pipeline.stt.session import HearingSession
-from agent.services.connection.closing import ABORT_SECONDS, GENTLE_SECONDS, Farewells, Haste
+from agent.pipeline.stt.segment import SpeechSegment, heard, seconds_of
+from agent.pipeline.stt.session import SttSession
+from agent.services.connection.closing import ABORT_SECONDS, GENTLE_SECONDS, AdjustableDeadline, BackgroundCloser
 from agent.services.connection.poll import wait
 from agent.services.connection.standby import Standby
 from agent.services.protocols.codec import Transcript
@@ -42,7 +42,7 @@ class Recognizer(Worker):
     def __init__(
         self,
         frames: Frames,
-        ears: Ears,
+        ears: Endpointer,
         standby: Standby,
         report: Callable[[Event], None],
         *,
@@ -57,10 +57,10 @@ class Recognizer(Worker):
         self._outage_seconds, self._answer_seconds = outage_seconds, answer_seconds
         self._mailbox: Mailbox[str | Hush | tuple[Standby, bool]] = Mailbox()
         self._next: tuple[Standby, bool] | None = None
-        self._stretches: deque[Stretch] = deque()
-        self._session: HearingSession | None = None
-        self._farewells = Farewells()
-        self._leave_by = Haste(None)
+        self._stretches: deque[SpeechSegment] = deque()
+        self._session: SttSession | None = None
+        self._farewells = BackgroundCloser()
+        self._leave_by = AdjustableDeadline(None)
         self._settle_seconds = settle_seconds or 0.0
         self._learns = settle_seconds is not None
         self._away_since: float | None = None
@@ -79,7 +79,7 @@ class Recognizer(Worker):
         found out."""
         self._mailbox.put((standby, learns))
 
-    def begin_anew(self, by: str) -> None:
+    def reset_after_suspend(self, by: str) -> None:
         """What was said before ``by`` is too old to be sent, or to be waited for by those who would answer it."""
         self._mailbox.put(Hush(by))
 
@@ -89,7 +89,7 @@ class Recognizer(Worker):
 
     def abort(self) -> None:
         self._frames.close()
-        self._leave_by.hasten(Deadline(ABORT_SECONDS))
+        self._leave_by.expire_by(Deadline(ABORT_SECONDS))
         self._mailbox.put("abort")
 
     # --- the thread
@@ -120,7 +120,7 @@ class Recognizer(Worker):
         """Whether frames are to be taken: always by ears that judge them, else only as fast as they can be sent."""
         if self._frames.closed and not self._frames.held:
             return False
-        if not self._ears.patient or not self._stretches:
+        if not self._ears.continuous or not self._stretches:
             return True
         return self._session is not None and self._session.ready and not self._stretches[0].frames.held
 
@@ -162,10 +162,10 @@ class Recognizer(Worker):
                 self._clock += seconds_of([frame])
                 if not self._deaf:
                     self._mark(self._ears.hear(frame))
-            if self._ears.patient:
+            if self._ears.continuous:
                 self._advance()
         if self._frames.closed and not self._frames.held and self._stretches and not self._stretches[-1].over:
-            self._mark([*self._ears.forget()] or [Over(0.0)])
+            self._mark([*self._ears.forget()] or [SpeechEnd(0.0)])
 
     def _tell_forgotten(self) -> None:
         lost = self._frames.lost()
@@ -179,30 +179,30 @@ class Recognizer(Worker):
         gaps = [(self._clock, waited)] if waited and not self._deaf else []
         self._clock += waited
         self._mark(self._ears.forget())
-        answering = self._ears.patient and self._session is not None
+        answering = self._ears.continuous and self._session is not None
         gaps += [gap for each in self._stretches for gap in each.outdated(answering=answering)]
         for gap in gaps:
             self.report(Gap(*gap, by))
-        if not self._ears.patient:
+        if not self._ears.continuous:
             self._hang_up()
             while self._stretches:
                 self._give_up(self._stretches.popleft(), by)
         self._standby.renew()
 
-    def _mark(self, marks: list[Began | Said | Over]) -> None:
+    def _mark(self, marks: list[SpeechStart | Speech | SpeechEnd]) -> None:
         for mark in marks:
             match mark:
-                case Began():
-                    before = seconds_of(each.frame for each in marks if isinstance(each, Said))
-                    self._stretches.append(Stretch.of(self._outage_seconds, max(0.0, self._clock - before)))
-                    if not self._ears.patient:
+                case SpeechStart():
+                    before = seconds_of(each.frame for each in marks if isinstance(each, Speech))
+                    self._stretches.append(SpeechSegment.of(self._outage_seconds, max(0.0, self._clock - before)))
+                    if not self._ears.continuous:
                         self.report(SpeechBegan())
-                case Said(frame):
+                case Speech(frame):
                     self._stretches[-1].say(frame)
-                case Over(ago_seconds):
+                case SpeechEnd(ago_seconds):
                     self._stretches[-1].over = True
                     self._forget_the_oldest()
-                    if not self._ears.patient:
+                    if not self._ears.continuous:
                         self.report(SpeechEnded(ago_seconds))
 
     def _forget_the_oldest(self) -> None:
@@ -227,13 +227,13 @@ class Recognizer(Worker):
             if not self._connect(stretch):
                 return
 
-    def _connect(self, stretch: Stretch) -> bool:
+    def _connect(self, stretch: SpeechSegment) -> bool:
         """Whether there is something to go on with at once: a session, or the next stretch after a lost one."""
         connection = self._standby.take()
         if connection is not None:
             if (lost := stretch.missing()) is not None:
                 self.report(Gap(*lost, f"{self._standby.service} broke off, and no more is kept to be sent again"))
-            self._session = HearingSession(
+            self._session = SttSession(
                 connection,
                 stretch,
                 settle_seconds=self._settle_seconds,
@@ -249,7 +249,7 @@ class Recognizer(Worker):
             return True
         return False
 
-    def _gives_up(self, stretch: Stretch) -> bool:
+    def _gives_up(self, stretch: SpeechSegment) -> bool:
         if not stretch.over or self._away_since is None:
             return False
         permanent = self._standby.error is not None and self._standby.error.permanent
@@ -273,7 +273,7 @@ class Recognizer(Worker):
             self._finish(stretch, session.export_id)
             self._hang_up()
 
-    def _understand(self, stretch: Stretch, transcript: Transcript) -> None:
+    def _understand(self, stretch: SpeechSegment, transcript: Transcript) -> None:
         if not transcript.final:
             stretch.partial = transcript.text
             self.report(Partial(stretch.so_far()))
@@ -281,7 +281,7 @@ class Recognizer(Worker):
         self._well()
         self._take_down(stretch, transcript)
 
-    def _take_down(self, stretch: Stretch, transcript: Transcript) -> None:
+    def _take_down(self, stretch: SpeechSegment, transcript: Transcript) -> None:
         stretch.partial = ""
         if self._captions:
             self.report(heard([transcript]))
@@ -292,7 +292,7 @@ class Recognizer(Worker):
         self._away_since = None
         self._standby.healthy()
 
-    def _finish(self, stretch: Stretch, export_id: str | None = None) -> None:
+    def _finish(self, stretch: SpeechSegment, export_id: str | None = None) -> None:
         """The stretch has its transcript, or will never have one: the one ``Heard`` of it."""
         for gap in stretch.outdated(answering=True):
             self.report(Gap(*gap, "the end came before it was sent"))
@@ -303,14 +303,14 @@ class Recognizer(Worker):
         elif export_id:
             self.report(heard([], export_id))
 
-    def _give_up(self, stretch: Stretch, reason: str) -> None:
+    def _give_up(self, stretch: SpeechSegment, reason: str) -> None:
         for gap in stretch.given_up():
             self.report(Gap(*gap, reason))
         if not self._captions:
             stretch.keep()
         self._finish(stretch)
 
-    def _lose(self, stretch: Stretch, reason: str, *, permanent: bool = False) -> None:
+    def _lose(self, stretch: SpeechSegment, reason: str, *, permanent: bool = False) -> None:
         """The session broke off and the stretch is not answered: it begins again in the next one."""
         self._standby.broke(reason, permanent=permanent)
         self._away_since = self._away_since or time.monotonic()
@@ -325,15 +325,15 @@ class Recognizer(Worker):
         if session is not None:
             session.close()
             self._farewells.take(session.connection)
-        if not self._ears.patient:
+        if not self._ears.continuous:
             # Only now: some servers know one client at a time, and a second one would take what the first has said.
             self._standby.want()
 
     def _leave(self) -> None:
         session, self._session = self._session, None
-        self._leave_by.hasten(Deadline(GENTLE_SECONDS))  # and sooner where an abort comes meanwhile
+        self._leave_by.expire_by(Deadline(GENTLE_SECONDS))  # and sooner where an abort comes meanwhile
         standbys = [self._standby] if self._next is None else [self._standby, self._next[0]]
-        said = self._farewells.part_all(session.connection if session else None, standbys, self._leave_by)
+        said = self._farewells.close_all(session.connection if session else None, standbys, self._leave_by)
         if session is not None and self._stretches:
             for transcript in session.part(said):
                 self._understand(self._stretches[0], transcript)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from agent.audio.format import SPEECH
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import Heard
-from agent.records import dataclass
 from agent.services.protocols.codec import Transcript
 
 
 @dataclass
-class Stretch:
+class SpeechSegment:
     """One stretch of speech, from the first frame to its transcript."""
 
     frames: FrameQueue
@@ -34,7 +33,7 @@ class Stretch:
         return " ".join(text for text in [*(final.text for final in self.finals), self.partial] if text)
 
     @classmethod
-    def of(cls, outage_seconds: float, began_seconds: float) -> Stretch:
+    def of(cls, outage_seconds: float, began_seconds: float) -> SpeechSegment:
         return cls(FrameQueue(outage_seconds), FrameQueue(outage_seconds), began_seconds)
 
     def say(self, frame: bytes) -> None:

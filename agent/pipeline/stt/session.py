@@ -6,9 +6,9 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from agent.pipeline.stt.segment import Stretch, seconds_of
+from agent.pipeline.stt.segment import SpeechSegment, seconds_of
 from agent.services.protocols.codec import Audio, End, Event, Failure, Log, Transcript
-from agent.services.service_log import Remarks
+from agent.services.service_log import ServiceLog
 from agent.system.threads import Deadline
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ CATCHING_UP = 1.1
 to date again after an outage, nor with a card whose clock is fast."""
 
 
-class HearingSession:
+class SttSession:
     """Sends a stretch and collects what the service makes of it.
 
     ``send`` hands over what can be sent, and the end mark once the stretch is over and the service has settled: not
@@ -43,7 +43,7 @@ class HearingSession:
     def __init__(
         self,
         connection: Connection,
-        stretch: Stretch,
+        stretch: SpeechSegment,
         *,
         settle_seconds: float,
         answer_seconds: float,
@@ -65,7 +65,7 @@ class HearingSession:
         self._marked, self._marked_at = self._began_at, self._moved_at  # how far it was heard, at the message before
         self._answer_by: Deadline | None = None  # once the end mark has been given
         self._understood = False
-        self._remarks = Remarks(connection.service)
+        self._remarks = ServiceLog(connection.service)
         self._again = deque(stretch.again())  # what has to be said once more, before all that is new
         self._refused = False  # the connection takes nothing more: its end is only to be read
 

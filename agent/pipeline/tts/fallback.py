@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from agent.services.connection.closing import Farewells
+from agent.services.connection.closing import BackgroundCloser
 from agent.services.connection.poll import HasFileno
 
 if TYPE_CHECKING:
     from agent.services.connection.standby import Standby
 
 
-class Lineup:
+class ServiceChain:
     """Owned by one thread, like the standbys in it. ``services`` is the order for the next utterance; what an older
     order is still needed for goes on until ``sweep`` is told that nobody uses it any more."""
 
-    def __init__(self, services: list[Standby], farewells: Farewells) -> None:
+    def __init__(self, services: list[Standby], farewells: BackgroundCloser) -> None:
         self.services = services
         self._old: list[Standby] = []
         self._farewells = farewells

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import dataclass, field
 
 from agent.audio.format import Format
 from agent.pipeline.events import Utterance
 from agent.pipeline.text_splitter import Passages
-from agent.records import dataclass
 from agent.services.connection.standby import Standby
 from agent.system.threads import Deadline
 
 
 @dataclass(eq=False)
-class Job:
+class SynthesisJob:
     """One utterance on its way: all its passages so far, for they are needed again if a service fails."""
 
     utterance: Utterance
@@ -22,7 +21,7 @@ class Job:
     passages: list[str] = field(default_factory=list)
     complete: bool = False
     done: int = 0  # passages that the service at hand has been given and has answered
-    ticket: int | None = None
+    stream_id: int | None = None
     format: Format | None = None  # of the ticket, whatever later sessions are in
     sounded: bool = False
     again: bool = False  # the last service has been given its second chance

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from agent.audio.convert import Refit
+from agent.audio.convert import FormatConverter
 from agent.audio.decoders.decoder import Decoder, decoder
 from agent.audio.format import Format
 from agent.errors import ServiceError
 from agent.services.protocols.codec import Audio, Client, End, Event, Failure, Flush, Log, Text
-from agent.services.service_log import Remarks
+from agent.services.service_log import ServiceLog
 
 if TYPE_CHECKING:
     from agent.services.connection.websocket import Connection
@@ -32,7 +32,7 @@ SETTLED_SECONDS = 2.0
 is heard."""
 
 
-class SpeechSession:
+class TtsSession:
     """Gives a service passages and its sound back as PCM.
 
     ``speak`` hands over the passages that are new; ``pump`` yields PCM in ``format`` (known once the first of it is
@@ -54,10 +54,10 @@ class SpeechSession:
         self._filled = False  # there is a passage that was not taken
         self._answered = 0  # passages of which the service has said that they are complete
         self._complete = False
-        self._remarks = Remarks(connection.service)
+        self._remarks = ServiceLog(connection.service)
         self._decoder: Decoder | None = None
         self._rate = 0  # that the decoder was told
-        self._refit: Refit | None = None
+        self._refit: FormatConverter | None = None
         self._patience = first_audio_seconds
         self._heard_at = self._moved_at = time.monotonic()  # when anything came; and when something that was asked for
         self._silence = 0.0  # how long there had been none when something came last
@@ -197,7 +197,7 @@ class SpeechSession:
             yield from _some(self._refit.finish())
             self._refit = None
         if self._refit is None and came != self.format:
-            self._refit = Refit(came, self.format)
+            self._refit = FormatConverter(came, self.format)
         fitted = pcm if self._refit is None else self._refit.feed(pcm)
         self._came += self.format.seconds_of(len(fitted))
         if self._came > SPARE_SECONDS + SLOWEST_SECONDS * self._given:

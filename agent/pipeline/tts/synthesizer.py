@@ -6,16 +6,25 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from agent.errors import AudioError, ServiceError
-from agent.pipeline.events import AudioArrived, Cancelled, Complete, Event, Piece, Spoken, Unspoken, Utterance
+from agent.pipeline.events import (
+    AudioArrived,
+    Cancelled,
+    Complete,
+    Event,
+    Piece,
+    Utterance,
+    UtteranceFailed,
+    UtterancePlayed,
+)
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.text_splitter import Passages
-from agent.pipeline.tts.fallback import Lineup
-from agent.pipeline.tts.job import Job
-from agent.pipeline.tts.session import SpeechSession
-from agent.records import dataclass
-from agent.services.connection.closing import ABORT_SECONDS, GENTLE_SECONDS, Farewells, Haste
+from agent.pipeline.tts.fallback import ServiceChain
+from agent.pipeline.tts.job import SynthesisJob
+from agent.pipeline.tts.session import TtsSession
+from agent.services.connection.closing import ABORT_SECONDS, GENTLE_SECONDS, AdjustableDeadline, BackgroundCloser
 from agent.services.connection.poll import wait
 from agent.services.connection.standby import Standby
 from agent.system.threads import Deadline, Mailbox, Worker
@@ -85,12 +94,12 @@ class Synthesizer(Worker):
         self._ring = ring
         self._first_audio_seconds = first_audio_seconds
         self._mailbox: Mailbox[Order] = Mailbox()
-        self._jobs: deque[Job] = deque()
-        self._session: SpeechSession | None = None
+        self._jobs: deque[SynthesisJob] = deque()
+        self._session: TtsSession | None = None
         self._ending: End | None = None
-        self._farewells = Farewells()
-        self._leave_by = Haste(None)
-        self._lineup = Lineup(services, self._farewells)
+        self._farewells = BackgroundCloser()
+        self._leave_by = AdjustableDeadline(None)
+        self._lineup = ServiceChain(services, self._farewells)
         self._counting = threading.Lock()
         self._hushes = 0  # that were wished for, less those whose letter has been read
 
@@ -121,7 +130,7 @@ class Synthesizer(Worker):
         self._mailbox.put(End(gently=True))
 
     def abort(self) -> None:
-        self._leave_by.hasten(Deadline(ABORT_SECONDS))
+        self._leave_by.expire_by(Deadline(ABORT_SECONDS))
         self._clear("shutdown")
         self._mailbox.put(End(gently=False))
 
@@ -197,7 +206,7 @@ class Synthesizer(Worker):
         if self._ending is not None:
             self.report(Cancelled(utterance.id, "shutdown"))
             return
-        job = Job(utterance, list(self._lineup.services))
+        job = SynthesisJob(utterance, list(self._lineup.services))
         if utterance.text is not None:
             job.passages = Passages.of(utterance.text)
             job.complete = True
@@ -208,7 +217,7 @@ class Synthesizer(Worker):
             self._hang_up()
         self._clear(by)
         for job in self._jobs:
-            if job.ticket is None:
+            if job.stream_id is None:
                 self.report(Cancelled(job.utterance.id, by))
         self._jobs.clear()
 
@@ -235,7 +244,7 @@ class Synthesizer(Worker):
                 job.patience = Deadline(None)
                 return
 
-    def _connect(self, job: Job) -> bool:
+    def _connect(self, job: SynthesisJob) -> bool:
         """Whether there is something to go on with at once: a session, or the next service after a failed one."""
         if not job.services:
             self._fail(job)
@@ -247,7 +256,7 @@ class Synthesizer(Worker):
         standby = job.services[0]
         connection = standby.take()
         if connection is not None:
-            self._session = SpeechSession(connection, self._first_audio_seconds, job.format)
+            self._session = TtsSession(connection, self._first_audio_seconds, job.format)
             if not job.waited:
                 job.patience = Deadline(None)
             return True
@@ -263,7 +272,7 @@ class Synthesizer(Worker):
             return True
         return not self._worth_waiting(job, standby, 0.0 if standby.dialling else standby.retry_in_seconds())
 
-    def _worth_waiting(self, job: Job, standby: Standby, due: float) -> bool:
+    def _worth_waiting(self, job: SynthesisJob, standby: Standby, due: float) -> bool:
         """Whether the service, tried in ``due`` seconds, may be there in time; where not, the job is passed on."""
         if job.patience.remaining() is None:
             job.patience = Deadline(self._first_audio_seconds)
@@ -298,7 +307,7 @@ class Synthesizer(Worker):
             job.services[0].healthy()
             job.done += session.asked
 
-    def _failed(self, job: Job, session: SpeechSession, error: ServiceError) -> None:
+    def _failed(self, job: SynthesisJob, session: TtsSession, error: ServiceError) -> None:
         broke = session.connection.ended and not error.permanent
         self._hang_up()
         standby = job.services[0]
@@ -311,44 +320,44 @@ class Synthesizer(Worker):
             # All is asked again, on a new connection, when it is due.
             job.done, job.waited, job.put_off = 0, True, Deadline(standby.retry_in_seconds())
 
-    def _sound(self, job: Job, session: SpeechSession, pcm: bytes) -> bool:
+    def _sound(self, job: SynthesisJob, session: TtsSession, pcm: bytes) -> bool:
         """Puts sound into the ring, however long that is full; tells whether it is still wanted."""
-        if job.ticket is None and session.format is not None:
-            job.ticket = self._ring.begin(job.utterance.id, session.format)
+        if job.stream_id is None and session.format is not None:
+            job.stream_id = self._ring.begin(job.utterance.id, session.format)
             job.sounded, job.format = True, session.format
             job.begin_patience()
             if not self._hushes:
                 self.report(AudioArrived(job.utterance.id, session.connection.service))
-        if job.ticket is None:
+        if job.stream_id is None:
             return True
         if self._hushes:
             return False  # begun while the ring was emptied, or just before: the letter that cuts it is on its way
         if session.format != job.format:
             raise AudioError(f"its sound changes from {job.format} to {session.format}: one format is expected")
         for start in range(0, len(pcm), PIECE_BYTES):
-            while not self._ring.wait_room(job.ticket, ROUND_SECONDS):
+            while not self._ring.wait_room(job.stream_id, ROUND_SECONDS):
                 self.beat()
-            if not self._ring.write(job.ticket, pcm[start : start + PIECE_BYTES]):
+            if not self._ring.write(job.stream_id, pcm[start : start + PIECE_BYTES]):
                 # Cleared: the ring has told the speaker, and the letter that says by whom is on its way.
                 self._hang_up()
                 self._jobs.popleft()
                 return False
         return True
 
-    def _fail(self, job: Job) -> None:
+    def _fail(self, job: SynthesisJob) -> None:
         self._jobs.popleft()
         reason = "; ".join(dict.fromkeys(job.failures)) or "there is no speech service"
-        if job.ticket is not None:
-            self._ring.end(job.ticket, error=reason)
+        if job.stream_id is not None:
+            self._ring.end(job.stream_id, error=reason)
         else:
-            self.report(Unspoken(job.utterance.id, reason))
+            self.report(UtteranceFailed(job.utterance.id, reason))
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: SynthesisJob) -> None:
         self._jobs.popleft()
-        if job.ticket is not None:
-            self._ring.end(job.ticket)
+        if job.stream_id is not None:
+            self._ring.end(job.stream_id)
         else:
-            self.report(Spoken(job.utterance.id, 0.0))  # there was nothing to say
+            self.report(UtterancePlayed(job.utterance.id, 0.0))  # there was nothing to say
 
     def _hang_up(self) -> None:
         session, self._session = self._session, None
@@ -361,9 +370,9 @@ class Synthesizer(Worker):
         if self._jobs or self._ending is None or not self._ending.gently:
             self._drop("shutdown")
         self._ring.close()  # after a gentle end the speaker still plays what is in it
-        self._leave_by.hasten(Deadline(GENTLE_SECONDS))  # and sooner where an abort comes meanwhile
+        self._leave_by.expire_by(Deadline(GENTLE_SECONDS))  # and sooner where an abort comes meanwhile
         connection = None if session is None else session.connection
-        self._farewells.part_all(connection, self._lineup.all(), self._leave_by)
+        self._farewells.close_all(connection, self._lineup.all(), self._leave_by)
         self._turn_away()
         self._mailbox.close()
 

@@ -14,7 +14,7 @@ ADD_RECOGNITION = Path(__file__).parents[2] / "add-recognition"
 """What the Debian package has beside its library, and a clone has not."""
 
 
-class Ear(Protocol):
+class RecognizerStream(Protocol):
     """One listening session. ``feed`` takes 16 kHz mono s16le and gives what has been understood since; ``finish``
     gives the rest, the last final among it. Times count from the first sample. One thread uses it; ``close`` twice is
     safe."""
@@ -31,10 +31,10 @@ class Recogniser(Protocol):
     name: str
 
     def prepare(self) -> None: ...
-    def open(self) -> Ear: ...
+    def open(self) -> RecognizerStream: ...
 
 
-class Deaf:
+class UnavailableRecognizer:
     """No engine at all: every session is told, in a sentence, what is missing."""
 
     name = "none"
@@ -45,7 +45,7 @@ class Deaf:
     def prepare(self) -> None:
         return
 
-    def open(self) -> Ear:
+    def open(self) -> RecognizerStream:
         raise AudioError(self._reason)
 
 
@@ -84,8 +84,8 @@ def find(name: str, model_path: str | None, script: str | None) -> Recogniser:
             raise UsageError('the engine vosk is not installed: install the extra "vosk", or choose another engine')
         return Vosk(model_path)
     if name == "none":
-        return Deaf("this server does not recognise speech: start it with --recognition auto")
-    return Deaf(
+        return UnavailableRecognizer("this server does not recognise speech: start it with --recognition auto")
+    return UnavailableRecognizer(
         f"there is no recogniser on this machine: {remedy()}; or install the extra vosk, and name the directory of a "
         "model with server.model_path"
     )

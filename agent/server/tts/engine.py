@@ -17,7 +17,7 @@ _LANGUAGES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
+class VoiceOptions:
     """How something is to be said. ``rate``: the rate in Hz that the listener wants; an engine that has only its own
     rate may give that. ``speed``: 1.0 is natural. ``language``: a code such as ``en`` or ``de-AT``, or a name."""
 
@@ -55,7 +55,7 @@ class Engine(Protocol):
     error may come out of the chunks.
     """
 
-    def speak(self, text: str, manner: Manner) -> Speech: ...
+    def speak(self, text: str, manner: VoiceOptions) -> Speech: ...
 
 
 class Auto:
@@ -65,11 +65,11 @@ class Auto:
     A voice ``flite:NAME`` or ``espeak:NAME`` asks for one engine by name.
     """
 
-    def speak(self, text: str, manner: Manner) -> Speech:
+    def speak(self, text: str, manner: VoiceOptions) -> Speech:
         return _chosen(text, manner).speak(text, manner)
 
 
-def _chosen(text: str, manner: Manner) -> Engine:
+def _chosen(text: str, manner: VoiceOptions) -> Engine:
     from agent.server.tts.espeak import Espeak
     from agent.server.tts.flite import Flite, passes_over
 

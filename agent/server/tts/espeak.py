@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from agent.errors import AudioError
-from agent.server.tts.engine import Manner, Speech
+from agent.server.tts.engine import Speech, VoiceOptions
 
 _CHUNK_BYTES = 8192
 _HEADER_BYTES = 4096
@@ -24,7 +24,7 @@ class Espeak:
     """Speaks through the program espeak-ng, in the language asked for or as ``espeak:VOICE`` (``espeak:de``,
     ``espeak:en-us+f3``). A language it does not have is read in English."""
 
-    def speak(self, text: str, manner: Manner) -> Speech:
+    def speak(self, text: str, manner: VoiceOptions) -> Speech:
         if not re.search(r"\w", text):
             return Speech(_RATE, iter(()))  # nothing that could be pronounced, for which there would be no header
         text = text.replace("\0", " ")  # at which it would stop reading

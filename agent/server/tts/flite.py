@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterator
 
 from agent.errors import AudioError
-from agent.server.tts.engine import Manner, Speech
+from agent.server.tts.engine import Speech, VoiceOptions
 
 _VOICES = ("slt", "awb", "rms", "kal16", "kal")
 _WAV_HEADER_BYTES = 44
@@ -43,7 +43,7 @@ class Flite:
     name and gone with their last descriptor. A sentence is there as a whole, about 0.1 s after it was asked for.
     """
 
-    def speak(self, text: str, manner: Manner) -> Speech:
+    def speak(self, text: str, manner: VoiceOptions) -> Speech:
         text = plain(text)
         if not re.search(r"[0-9A-Za-z]", text):
             return Speech(16000, iter(()))  # nothing that it pronounces: some versions fail at that, some give silence

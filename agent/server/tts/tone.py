@@ -7,7 +7,7 @@ import math
 import zlib
 from collections.abc import Iterator
 
-from agent.server.tts.engine import Manner, Speech
+from agent.server.tts.engine import Speech, VoiceOptions
 
 WORD_SECONDS = 0.2
 AMPLITUDE = 8000
@@ -45,7 +45,7 @@ def pcm(text: str, rate: int) -> bytes:
 class Tone:
     """Speaks with one tone for every word. Voice, language and speed change nothing."""
 
-    def speak(self, text: str, manner: Manner) -> Speech:
+    def speak(self, text: str, manner: VoiceOptions) -> Speech:
         return Speech(manner.rate, self._words(text, manner.rate))
 
     def _words(self, text: str, rate: int) -> Iterator[bytes]:

@@ -34,7 +34,7 @@ class Closable(Protocol):
     def close(self, deadline: Deadline) -> None: ...
 
 
-class Haste(Deadline):
+class AdjustableDeadline(Deadline):
     """A deadline that may be brought forward while somebody waits for it: ``hasten`` from any thread, which is seen
     within ``LOOK_SECONDS``. So ``remaining`` is never longer than that: who waits for it goes round until ``over``."""
 
@@ -44,7 +44,7 @@ class Haste(Deadline):
         super().__init__(seconds)
         self._others = list(others)  # only appended to, which is safe from any thread
 
-    def hasten(self, deadline: Deadline) -> None:
+    def expire_by(self, deadline: Deadline) -> None:
         """Over with ``deadline`` at the latest, which may be one that is brought forward itself."""
         if deadline is not self and not any(deadline is other for other in self._others):
             self._others.append(deadline)
@@ -58,32 +58,32 @@ class Haste(Deadline):
         return min([LOOK_SECONDS, *(left for left in waits if left is not None)])
 
     def within(self, seconds: float) -> Deadline:
-        return Haste(seconds, self)
+        return AdjustableDeadline(seconds, self)
 
 
-class Farewells:
+class BackgroundCloser:
     """Takes connections over from their owner and ends each in a short-lived thread of its own: the end mark, the
     close, the socket released. ``join`` waits for those under way. A worker that ends calls ``part_all``."""
 
     def __init__(self) -> None:
         self._threads: list[threading.Thread] = []
-        self._limit = Haste(None)  # of all that are under way
+        self._limit = AdjustableDeadline(None)  # of all that are under way
 
     def take(self, connection: Connection) -> None:
         """The caller must not touch the connection any more."""
         if connection.ended:
             connection.abort()
             return
-        patience = Haste(FAREWELL_SECONDS, self._limit)
+        patience = AdjustableDeadline(FAREWELL_SECONDS, self._limit)
         # Where the system gives us no thread, the end mark is still written once, and nobody is waited for.
         self._begin(f"{connection.service} end", lambda: part(connection, patience), lambda: part(connection, _NOW))
 
     def retire(self, standby: Closable) -> None:
         """Closes a standby that is not needed any more. The caller must not mind it any more."""
-        patience = Haste(FAREWELL_SECONDS, self._limit)
+        patience = AdjustableDeadline(FAREWELL_SECONDS, self._limit)
         self._begin(f"{standby.service} retired", lambda: standby.close(patience), lambda: standby.close(_NOW))
 
-    def part_all(self, connection: Connection | None, standbys: Sequence[Closable], deadline: Deadline) -> list[Event]:
+    def close_all(self, connection: Connection | None, standbys: Sequence[Closable], deadline: Deadline) -> list[Event]:
         """The end of a stage: its live connection, all its standbys and every goodbye still under way, side by side,
         over with ``deadline`` whatever the peers do (a dial that is under way is given up after ``GIVE_UP_SECONDS``).
 
@@ -91,7 +91,7 @@ class Farewells:
         still said. Where ``deadline`` is a ``Haste``, ``hasten`` from another thread cuts all of it short: a gentle end
         that an ``abort`` overtakes.
         """
-        self._limit.hasten(deadline)
+        self._limit.expire_by(deadline)
         for standby in standbys:
             standby.release(deadline)
         events = [] if connection is None else part(connection, deadline)
@@ -100,9 +100,9 @@ class Farewells:
         self.join(deadline)
         return events
 
-    def hasten(self, deadline: Deadline) -> None:
+    def expire_by(self, deadline: Deadline) -> None:
         """All goodbyes under way are over with ``deadline``; waits for none."""
-        self._limit.hasten(deadline)
+        self._limit.expire_by(deadline)
 
     def _begin(self, name: str, politely: Callable[[], object], at_once: Callable[[], object]) -> None:
         thread = threading.Thread(target=politely, name=name)
@@ -115,7 +115,7 @@ class Farewells:
 
     def join(self, deadline: Deadline) -> None:
         """Waits for those under way, which are over with ``deadline`` too."""
-        self._limit.hasten(deadline)
+        self._limit.expire_by(deadline)
         for thread in self._threads:
             while thread.is_alive() and not deadline.over:
                 thread.join(deadline.remaining())

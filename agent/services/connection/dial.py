@@ -51,7 +51,7 @@ def dial(
     *,
     allow_plaintext: bool = False,
     ca_file: str | None = None,
-    granted_by: str | None = None,
+    url_issuer: str | None = None,
 ) -> socket.socket:
     """A socket whose upgrade to WebSocket is done, non-blocking, with nothing of the first frame read yet.
 
@@ -67,7 +67,7 @@ def dial(
     host = str(url.hostname)
     port = url.port or (443 if secure else 80)
     context = _context(service, ca_file) if secure else None
-    sock = _reach(service, host, port, deadline, secure or allow_plaintext, granted_by)
+    sock = _reach(service, host, port, deadline, secure or allow_plaintext, url_issuer)
     try:
         if context is not None:
             sock = _encrypt(service, sock, context, host, deadline)
@@ -98,7 +98,7 @@ def _checked(handshake: Handshake, service: str) -> SplitResult:
 
 
 def _reach(
-    service: str, host: str, port: int, deadline: Deadline, anywhere: bool, granted_by: str | None
+    service: str, host: str, port: int, deadline: Deadline, anywhere: bool, url_issuer: str | None
 ) -> socket.socket:
     try:
         addresses = resolve(host, port, deadline.within(CONNECT_SECONDS))
@@ -107,8 +107,8 @@ def _reach(
     except OSError as error:
         raise ServiceError(service, f"the name {host} was not found: {error.strerror or error}") from error
     _refuse_far(service, host, addresses, anywhere)
-    if granted_by is not None and granted_by != host:
-        _refuse_inside(service, host, addresses, granted_by, deadline)
+    if url_issuer is not None and url_issuer != host:
+        _refuse_inside(service, host, addresses, url_issuer, deadline)
     try:
         return reach(addresses, deadline.within(CONNECT_SECONDS))
     except TimeoutError as error:
@@ -128,19 +128,19 @@ def _refuse_far(service: str, host: str, addresses: list[Address], anywhere: boo
         )
 
 
-def _refuse_inside(service: str, host: str, addresses: list[Address], granted_by: str, deadline: Deadline) -> None:
+def _refuse_inside(service: str, host: str, addresses: list[Address], url_issuer: str, deadline: Deadline) -> None:
     """A public name may stand for an address on this network: whoever forges a grant must not send us round in it."""
     inside = [address.number for address in addresses if _is_inside(address)]
     if not inside:
         return
     try:
-        granter = resolve(granted_by, 0, deadline.within(CONNECT_SECONDS))
+        granter = resolve(url_issuer, 0, deadline.within(CONNECT_SECONDS))
     except OSError:  # TimeoutError is one
         granter = []
     if not any(_is_inside(address) for address in granter):
         raise ServiceError(
             service,
-            f"{granted_by} sends us to {host}, which is {inside[0]} on this machine or its own network: not taken",
+            f"{url_issuer} sends us to {host}, which is {inside[0]} on this machine or its own network: not taken",
             permanent=True,
         )
 

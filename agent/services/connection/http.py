@@ -8,13 +8,13 @@ import threading
 from typing import Any
 
 
-def authorities() -> str | bool:
+def ca_bundle() -> str | bool:
     """The file or directory that the environment names, as ``requests`` takes it; ``True``: those it comes with. It
     looks there itself only where it may use the environment's proxies and passwords as well, which it may not."""
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True
 
 
-class Line:
+class CancellableSession:
     """The sockets of one exchange. What is asked with ``session`` ends at once with ``cut``, from any thread and also
     in the middle of a TLS handshake; ``cut_after`` has it cut by itself. ``close`` gives back what the line holds, once
     the exchange is over."""
@@ -38,7 +38,7 @@ class Line:
 
         session = requests.Session()
         session.trust_env = False
-        session.verify = authorities()
+        session.verify = ca_bundle()
         adapter = requests.adapters.HTTPAdapter()
         adapter.poolmanager.pool_classes_by_scheme = _pools(self)
         session.mount("http://", adapter)
@@ -94,7 +94,7 @@ def _shut(own: socket.socket) -> None:
         return  # the other side was quicker
 
 
-def _pools(line: Line) -> dict[str, Any]:
+def _pools(line: CancellableSession) -> dict[str, Any]:
     """The library's own connections, but that the line holds the socket of each before its TLS handshake."""
     from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
     from urllib3.connection import HTTPConnection, HTTPSConnection

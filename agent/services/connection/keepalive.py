@@ -16,7 +16,7 @@ STALL_BYTES_PER_SECOND = 4096
 PING_DUE = "a ping is due"
 
 
-class Vigil:
+class Keepalive:
     """Is told what moves, and says until when something has to be done. ``ping_seconds`` ``None``: nobody is asked.
 
     Time that the machine slept counts as silence of the peer, so that a ping is the first that follows a long sleep;

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, ServiceError
 from agent.pipeline.events import Event, ServiceDown, ServiceUp
-from agent.services.connection.closing import FAREWELL_SECONDS, LOOK_SECONDS, Farewells, part
+from agent.services.connection.closing import FAREWELL_SECONDS, LOOK_SECONDS, BackgroundCloser, part
 from agent.services.connection.poll import HasFileno
 from agent.services.protocols import codec as wire
 from agent.system.threads import Backoff, Deadline, Mailbox
@@ -79,7 +79,7 @@ class Standby:
         self._given_up = Deadline(None)  # when a dial under way is not waited for any more, once it is closed
         self._dialling: threading.Thread | None = None
         self._parting = False  # what was dialled came too late and is being taken leave of
-        self._farewells = Farewells()
+        self._farewells = BackgroundCloser()
         self._connection: Connection | None = None
         self._since = 0.0  # when the connection in standby was ready
         self._taken_since = 0.0  # the same of the one that was taken last
@@ -188,7 +188,7 @@ class Standby:
             if not self._closed:
                 self._given_up = Deadline(GIVE_UP_SECONDS)
             self._closed = True
-        self._farewells.hasten(deadline)
+        self._farewells.expire_by(deadline)
         for found in self._dialled.take():
             if not isinstance(found, ServiceError):
                 self._farewells.take(found)

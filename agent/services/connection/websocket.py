@@ -12,7 +12,7 @@ from websocket import ABNF
 
 from agent.services.connection.dial import dial
 from agent.services.connection.framing import BROKEN, Close, Framing, Ping, Refused
-from agent.services.connection.keepalive import PING_DUE, PING_SECONDS, PONG_SECONDS, STALL_SECONDS, Vigil
+from agent.services.connection.keepalive import PING_DUE, PING_SECONDS, PONG_SECONDS, STALL_SECONDS, Keepalive
 from agent.services.connection.poll import wait
 from agent.services.protocols.codec import Client, End, Event, Message
 from agent.system.threads import Deadline
@@ -39,14 +39,14 @@ def connect(
     allow_plaintext: bool = False,
     ping_seconds: float | None = PING_SECONDS,
     pong_seconds: float = PONG_SECONDS,
-    granted_by: str | None = None,
+    url_issuer: str | None = None,
 ) -> Connection:
     """Dials what the codec's handshake says. Blocks: for a short-lived thread, which hands the result to its owner.
 
     ``granted_by`` as for ``dial``. Raises ``ServiceError``.
     """
     opening = codec.handshake()
-    sock = dial(opening, codec.service, deadline, allow_plaintext=allow_plaintext, granted_by=granted_by)
+    sock = dial(opening, codec.service, deadline, allow_plaintext=allow_plaintext, url_issuer=url_issuer)
     return Connection(sock, codec, ping_seconds=ping_seconds, pong_seconds=pong_seconds)
 
 
@@ -79,7 +79,7 @@ class Connection:
         self.close_code: int | None = None
         self.close_reason = ""
         self._sock = sock
-        self._vigil = Vigil(ping_seconds, pong_seconds, stall_seconds)
+        self._vigil = Keepalive(ping_seconds, pong_seconds, stall_seconds)
         self._close_seconds = close_seconds
         self._framing = Framing()
         self._out = bytearray()

@@ -18,10 +18,8 @@ The words mean, from the client to a speech service / from the service to the cl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Protocol
-
-from agent.records import dataclass
 
 Message = str | bytes
 """One WebSocket message: ``str`` is a text message, ``bytes`` a binary one."""

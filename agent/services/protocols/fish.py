@@ -12,7 +12,7 @@ import msgpack
 
 from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Handshake, Log, Message, Text
 from agent.services.protocols.handshake import header, read_target, same_key
-from agent.services.protocols.parsing import blotted, clean, excerpt
+from agent.services.protocols.parsing import clean, excerpt, redact
 
 RATES = {
     "wav": (8000, 16000, 24000, 32000, 44100),
@@ -299,7 +299,7 @@ class Client:
             said = fields.get("message")
             if not isinstance(said, str):
                 return [self._pass_over(message, "a log with text")]
-            return [Log(blotted(said, self._api_key)[:_LOG_CHARACTERS])]
+            return [Log(redact(said, self._api_key)[:_LOG_CHARACTERS])]
         if not isinstance(kind, str):
             return [self._pass_over(message, "a map that names its event")]
         return []  # the document wants events that are not known to be ignored

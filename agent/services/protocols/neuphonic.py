@@ -100,7 +100,7 @@ TEMPERATURE = (0.0, 1.0)
 SAMPLES = {"pcm_linear": "s16le", "pcm_mulaw": "mulaw"}
 
 
-class Wish:
+class QueryParams:
     """What a query asks for, in today's names and in those of 2024. ``mistake``: what is out of range, in words."""
 
     def __init__(self, said: Mapping[str, str]) -> None:
@@ -179,7 +179,7 @@ class Client:
             fields["lang_code"] = language
         if voice:
             fields["voice_id"] = voice
-        wish = Wish({**fields, **said})
+        wish = QueryParams({**fields, **said})
         if wish.mistake is not None:
             raise ValueError(f"neuphonic wants {wish.mistake}")
         self.encoding: Encoding = wish.encoding
@@ -356,7 +356,7 @@ class Server:
             return self._deny(excerpt(place), "the path /speak/<language>", 404)
         if self._key and not same_key(header(headers, "x-api-key") or said.get("api_key"), self._key):
             return self._deny("no key or a wrong key", "its key in the header x-api-key", 403)
-        wish = Wish(said)
+        wish = QueryParams(said)
         if wish.mistake is not None:
             return self._deny("a query that is out of range", wish.mistake, 400)
         self.encoding, self.speed = wish.encoding, wish.speed

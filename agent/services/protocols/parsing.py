@@ -36,7 +36,7 @@ def excerpt(message: Message, secret: str | None = None) -> str:
         if not shown:
             return "<no bytes>"
         return f"<{len(message)} bytes: {shown}{' ...' if len(message) > _BYTES_SHOWN else ''}>"
-    message = blotted(message, secret)
+    message = redact(message, secret)
     pieces: list[str] = []
     room = EXCERPT_CHARACTERS - len("''...")
     for letter in message[:EXCERPT_CHARACTERS]:
@@ -48,7 +48,7 @@ def excerpt(message: Message, secret: str | None = None) -> str:
     return f"'{''.join(pieces)}'{'...' if len(pieces) < len(message) else ''}"
 
 
-def blotted(text: str, secret: str | None) -> str:
+def redact(text: str, secret: str | None) -> str:
     """``text`` with ``***`` wherever ``secret`` stands; a secret under 4 characters is none."""
     # Blotting out every "k" would hide the text, not the key.
     return text if secret is None or len(secret) < _SECRET_CHARACTERS else text.replace(secret, "***")

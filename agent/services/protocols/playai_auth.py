@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from agent.services.protocols.codec import Failure, HttpRequest
 from agent.services.protocols.handshake import header, read_target, retry_after_seconds, same_key
 from agent.services.protocols.parsing import excerpt, parse_json
-from agent.system.hosts import HOUSE_NAMES
+from agent.system.hosts import PRIVATE_SUFFIXES
 
 SERVICE = "playai"
 
@@ -220,7 +220,7 @@ def _is_near(host: str) -> bool:
     except ValueError:
         # Resolvers still read 127.1, 0x7f.1 and 2130706433 as addresses; no public name ends in a number.
         last = host.rpartition(".")[2]
-        return last == host or host.endswith(HOUSE_NAMES) or last.isdigit() or last.startswith("0x")
+        return last == host or host.endswith(PRIVATE_SUFFIXES) or last.isdigit() or last.startswith("0x")
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return not (mapped or address).is_global or address.is_multicast
 

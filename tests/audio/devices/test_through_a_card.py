@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from support.pace import quickest
-from support.processes import PATIENCE_SECONDS, Process
+from support.processes import TIMEOUT_SECONDS, Process
 from support.vcard import VirtualCard
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
@@ -25,7 +25,7 @@ from agent.audio.format import SPEECH, Format
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.capture.microphone import Microphone
 from agent.pipeline.events import DeviceBack, DeviceLost, Event
-from agent.pipeline.playback.reconnecting_sink import LastingSink
+from agent.pipeline.playback.reconnecting_sink import ReconnectingSink
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.system.threads import Deadline
@@ -74,7 +74,7 @@ def test_a_minute_is_heard_to_the_sample(card: VirtualCard) -> None:
     card.add(f'pcm.fast {{ type vcard playback_file "{card.folder}/out.raw" control "{card.folder}/ctl" ppm 9000000 }}')
     sound = noise(60.0, 24000)
     events: list[Event] = []
-    sink = LastingSink(lambda format: open_sink("fast", format, 0.02, 1.0), events.append, threading.Event())
+    sink = ReconnectingSink(lambda format: open_sink("fast", format, 0.02, 1.0), events.append, threading.Event())
     format = Format(24000)
     period = format.bytes_of(0.02)
     for start in range(0, len(sound), period):
@@ -121,7 +121,7 @@ def test_a_card_that_is_pulled_out_goes_on_where_it_stopped(card: VirtualCard) -
         events.append((time.monotonic(), event))
         (lost if isinstance(event, DeviceLost) else back).set()
 
-    sink = LastingSink(lambda format: open_sink("speaker", format, 0.02, 0.1), report, threading.Event())
+    sink = ReconnectingSink(lambda format: open_sink("speaker", format, 0.02, 0.1), report, threading.Event())
     put_back: list[float] = []
 
     def play() -> None:
@@ -134,14 +134,14 @@ def test_a_card_that_is_pulled_out_goes_on_where_it_stopped(card: VirtualCard) -
 
     player = threading.Thread(target=play)
     player.start()
-    assert under_way.wait(PATIENCE_SECONDS)
+    assert under_way.wait(TIMEOUT_SECONDS)
     card.fault("unplug")
-    assert lost.wait(PATIENCE_SECONDS)
+    assert lost.wait(TIMEOUT_SECONDS)
     threading.Event().wait(2.5)
     card.fault("unplug", on=False)
     put_back.append(time.monotonic())
-    assert back.wait(PATIENCE_SECONDS)
-    player.join(PATIENCE_SECONDS)
+    assert back.wait(TIMEOUT_SECONDS)
+    player.join(TIMEOUT_SECONDS)
     ((_, first), (back_at, second)) = events
     assert isinstance(first, DeviceLost) and isinstance(second, DeviceBack)
     assert back_at - put_back[0] < 10.0
@@ -157,7 +157,7 @@ def test_a_card_that_is_pulled_out_goes_on_where_it_stopped(card: VirtualCard) -
 def test_a_card_that_stands_still_is_given_up_before_its_thread_is_taken_for_stuck(card: VirtualCard) -> None:
     """Both took two seconds: one time in ten the daemon was restarted for a card that only had to be opened anew."""
     microphone = Microphone(FrameQueue(1.0), lambda: open_source("none", 0.1), print)
-    patience = min(microphone.patience_seconds, LastingSink(open_none, print, threading.Event()).patience_seconds)
+    patience = min(microphone.patience_seconds, ReconnectingSink(open_none, print, threading.Event()).patience_seconds)
     assert quickest(lambda: motionless_seconds(card), patience - 0.3) < patience - 0.3
 
 
@@ -183,11 +183,11 @@ def motionless_seconds(card: VirtualCard) -> float:
     workers = {worker.name: worker for worker in (microphone, speaker)}
     rounds = {name: worker.rounds for name, worker in workers.items()}
     moved: dict[str, list[float]] = {name: [] for name in workers}
-    deadline = Deadline(PATIENCE_SECONDS)
+    deadline = Deadline(TIMEOUT_SECONDS)
     for worker in workers.values():
         worker.start()
-    ticket = ring.begin("long", SPEECH)
-    ring.write(ticket, noise(60.0, SPEECH.rate))
+    stream_id = ring.begin("long", SPEECH)
+    ring.write(stream_id, noise(60.0, SPEECH.rate))
     while len(lost) < 2:
         assert not deadline.over
         for name, worker in workers.items():
@@ -229,7 +229,7 @@ class Transcriber:
 
     def wait(self, met: Callable[[], bool]) -> None:
         with self.changed:
-            assert self.changed.wait_for(met, PATIENCE_SECONDS), f"only {len(self.sound)} bytes came"
+            assert self.changed.wait_for(met, TIMEOUT_SECONDS), f"only {len(self.sound)} bytes came"
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from agent.cli.doctor.config import check_configuration, check_keys
 from agent.cli.doctor.finding import BROKEN, DOUBTFUL, FINE, Finding, exit_code
 from agent.cli.doctor.local_server import check_local
 from agent.cli.doctor.machine import check_clock, check_disk, check_systemd, check_user
-from agent.cli.doctor.sandbox import Told, program, properties
+from agent.cli.doctor.sandbox import HostFacts, program, properties
 from agent.config.loader import Loaded
 from agent.system.paths import Paths
 
@@ -49,7 +49,7 @@ def test_a_full_disk_is_named_with_how_to_make_room(tmp_path: Path) -> None:
     """A file may not grow any further: for the program that is a disk without room."""
     program = (
         "import resource, signal, sys\nfrom pathlib import Path\nfrom agent.cli.doctor.machine import check_disk\n"
-        "from agent.service import Paths\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from agent.system.paths import Paths\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\nplace = Path(sys.argv[1])\n"
         "for finding in check_disk(Paths(place, place, place)):\n"
         "    print(finding.verdict, finding.saw, finding.cure)\n"
@@ -235,12 +235,12 @@ def test_the_program_is_that_of_the_unit(starts: str, arguments: list[str], want
 def test_what_root_was_told_by_systemd_is_believed_where_systemd_does_not_answer(tmp_path: Path) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("microphone: {device: none}\nspeaker: {device: none}\nserver: {start: false}\n")
-    name, _, value = Told({**ACTIVE, "StatusText": 'a "$b" %c'}, synchronised=False).as_variable().partition("=")
+    name, _, value = HostFacts({**ACTIVE, "StatusText": 'a "$b" %c'}, synchronised=False).as_variable().partition("=")
     found = {finding.subject: finding for finding in examine(file, {name: value}, show=lambda: None)}
     assert 'a "$b" %c' in found["systemd"].saw
     assert found["clock"].verdict == DOUBTFUL
     for nonsense in ("", "[]", "{}", '{"other": 1}'):
-        assert Told.of({name: nonsense}) == Told()
+        assert HostFacts.of({name: nonsense}) == HostFacts()
 
 
 @pytest.mark.parametrize(("facts", "words"), [("1 2", "inside a sandbox"), ("0 0", "without the sandbox")])

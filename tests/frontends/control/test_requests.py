@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from agent.frontends.control.requests import (
     BeginText,
-    BeSilent,
     CompleteText,
+    HushRequest,
     PieceOfText,
     Refused,
     Request,
@@ -19,7 +19,7 @@ from agent.frontends.control.requests import (
     SetMicrophone,
     SetMute,
     SetVolume,
-    TellStatus,
+    StatusRequest,
     read_request,
 )
 
@@ -33,8 +33,8 @@ from agent.frontends.control.requests import (
         (b'{"begin": true, "priority": 7}', BeginText(7)),
         (b'{"piece": " "}', PieceOfText(" ")),
         (b'{"complete": true}', CompleteText()),
-        (b'{"hush": true}', BeSilent()),
-        (b'{"status": true}', TellStatus()),
+        (b'{"hush": true}', HushRequest()),
+        (b'{"status": true}', StatusRequest()),
         (b'{"volume": 0}', SetVolume(0)),
         (b'{"volume": 100}\r', SetVolume(100)),
         (b'{"mute": true}', SetMute(True)),

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from agent.errors import ConfigError
-from agent.frontends.control.peer import Patience
+from agent.frontends.control.peer import WaitPolicy
 from agent.frontends.control.server import DEAF_SECONDS, MOST_CALLERS, MOST_WAITING, Control
 from agent.pipeline.conversation import Record
 from agent.pipeline.events import Announce, Complete, Died, Event, Hush, MicrophoneMute, Mute, Piece, Utterance, Volume
@@ -66,7 +66,7 @@ class Program:
 class House:
     """A control frontend, and the inbox of a daemon of which nothing else is there."""
 
-    def __init__(self, path: Path, patience: Patience) -> None:
+    def __init__(self, path: Path, patience: WaitPolicy) -> None:
         self.path = path
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.control = Control(path, self.inbox.put, patience=patience)
@@ -114,7 +114,7 @@ def build(tmp_path: Path) -> Iterator[Build]:
     houses: list[House] = []
 
     def make(path: Path | None = None, **patience: float) -> House:
-        houses.append(House(path or tmp_path / "run" / "control.sock", Patience(**patience)))
+        houses.append(House(path or tmp_path / "run" / "control.sock", WaitPolicy(**patience)))
         return houses[-1]
 
     yield make
@@ -482,7 +482,7 @@ def test_where_the_process_has_no_descriptor_left_callers_wait_and_are_served_la
     control.tell(STATUS)
     program = Program(tmp_path / "control.sock")
     program.send({"status": True})
-    tried = Told()
+    tried = HostFacts()
     logging.getLogger("agent.frontends.control.server").addHandler(tried)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
@@ -510,7 +510,7 @@ def test_where_the_process_has_no_descriptor_left_callers_wait_and_are_served_la
     assert control.join(Deadline(SECONDS)) and inbox.empty()
 
 
-class Told(logging.Handler):
+class HostFacts(logging.Handler):
     """Knows when something has been logged."""
 
     def __init__(self) -> None:
@@ -610,7 +610,7 @@ def test_whoever_still_waits_at_the_end_is_told_that_it_is_the_end(build: Build)
 
 def test_stop_does_not_wait_for_who_does_not_read_and_abort_for_nobody(tmp_path: Path) -> None:
     for end in ("stop", "abort"):
-        house = House(tmp_path / end, Patience(per_second=1e6, line_seconds=600.0))
+        house = House(tmp_path / end, WaitPolicy(per_second=1e6, line_seconds=600.0))
         deaf = house.call()
         deaf.socket.setblocking(False)
         try:

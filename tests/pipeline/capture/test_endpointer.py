@@ -5,23 +5,29 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.pipeline.capture.endpointer import Began, Everything, Mark, Over, Said, Turns
+from agent.pipeline.capture.endpointer import Mark, NullEndpointer, Speech, SpeechEnd, SpeechStart, VadEndpointer
 
 SPEECH, SILENCE = b"\x01" * 3200, b"\x00" * 3200  # a tenth of a second each
 
 
-def turns(**changes: float) -> Turns:
+def turns(**changes: float) -> VadEndpointer:
     wishes = {"silence_seconds": 0.3, "turn_seconds": 2.0, "pre_roll_seconds": 0.2, "onset_seconds": 0.1} | changes
-    return Turns(lambda frame: frame[0] == 1, **wishes)
+    return VadEndpointer(lambda frame: frame[0] == 1, **wishes)
 
 
-def hear(ears: Turns, pattern: str) -> list[Mark]:
+def hear(ears: VadEndpointer, pattern: str) -> list[Mark]:
     return [mark for letter in pattern for mark in ears.hear(SPEECH if letter == "x" else SILENCE)]
 
 
 def sketch(marks: list[Mark]) -> str:
     return "".join(
-        "(" if isinstance(mark, Began) else ")" if isinstance(mark, Over) else "x" if mark.frame == SPEECH else "."
+        "("
+        if isinstance(mark, SpeechStart)
+        else ")"
+        if isinstance(mark, SpeechEnd)
+        else "x"
+        if mark.frame == SPEECH
+        else "."
         for mark in marks
     )
 
@@ -44,7 +50,7 @@ def test_a_turn_that_does_not_end_is_ended() -> None:
 
 
 def test_how_long_ago_the_speech_ended_is_told() -> None:
-    [over] = [mark for mark in hear(turns(), "xx...") if isinstance(mark, Over)]
+    [over] = [mark for mark in hear(turns(), "xx...") if isinstance(mark, SpeechEnd)]
     assert abs(over.ago_seconds - 0.3) < 1e-6
 
 
@@ -57,7 +63,7 @@ def test_forgetting_ends_the_turn_at_hand_and_the_pre_roll() -> None:
 
 
 def test_listening_without_end_sends_everything() -> None:
-    ears = Everything()
+    ears = NullEndpointer()
     marks = [mark for _ in range(3) for mark in ears.hear(SILENCE)]
     assert sketch(marks) == "(..." and ears.forget() == []
 
@@ -73,11 +79,11 @@ def test_marks_are_always_well_formed_and_the_frames_keep_their_order(pattern: s
         marks += ears.hear(frame)
     inside = False
     for mark in marks:
-        if isinstance(mark, Said):
+        if isinstance(mark, Speech):
             assert inside
         else:
-            assert inside is isinstance(mark, Over)
-            inside = isinstance(mark, Began)
-    said = [mark.frame for mark in marks if isinstance(mark, Said)]
+            assert inside is isinstance(mark, SpeechEnd)
+            inside = isinstance(mark, SpeechStart)
+    said = [mark.frame for mark in marks if isinstance(mark, Speech)]
     assert said == sorted(said, key=lambda frame: frame[1:3])
     assert len(said) == len(set(said))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.audio.devices.device import Patience, impatient, patient
+from agent.audio.devices.device import WaitPolicy, fail_fast, wait_for_device
 from agent.audio.devices.portaudio import STALL_SECONDS
 from agent.audio.format import SPEECH
 from agent.daemon.builder import make_microphone
@@ -20,7 +20,7 @@ from agent.settings.model import Config
 from agent.system.threads import Deadline
 
 FRAME_SECONDS = 0.01
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 
 
 class Scripted:
@@ -73,13 +73,13 @@ class Desk:
 
     def wait(self, kind: type[Event]) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: any(isinstance(e, kind) for e in self.events), PATIENCE_SECONDS)
+            assert self.changed.wait_for(lambda: any(isinstance(e, kind) for e in self.events), TIMEOUT_SECONDS)
 
     def of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.events if isinstance(event, kind)]
 
 
-def started(desk: Desk, patience: Patience = patient) -> tuple[Microphone, FrameQueue]:
+def started(desk: Desk, patience: WaitPolicy = wait_for_device) -> tuple[Microphone, FrameQueue]:
     frames = FrameQueue(60.0)
     microphone = Microphone(frames, desk.open, desk.report, patience=patience)
     microphone.start()
@@ -88,7 +88,7 @@ def started(desk: Desk, patience: Patience = patient) -> tuple[Microphone, Frame
 
 def ended(microphone: Microphone) -> None:
     microphone.stop()
-    assert microphone.join(Deadline(PATIENCE_SECONDS))
+    assert microphone.join(Deadline(TIMEOUT_SECONDS))
 
 
 def test_the_gap_of_a_loss_goes_from_the_last_frame_to_the_first() -> None:
@@ -145,14 +145,14 @@ def test_what_overflowed_is_a_gap_of_that_length() -> None:
     assert gap.seconds == 0.5 and gap.reason == "the microphone overflowed"
 
 
-@pytest.mark.parametrize(("patience", "lost"), [(impatient, True), (patient, False)])
+@pytest.mark.parametrize(("patience", "lost"), [(fail_fast, True), (wait_for_device, False)])
 def test_a_microphone_that_is_not_worth_waiting_for_ends_the_thread_with_its_error(
-    patience: Patience, lost: bool
+    patience: WaitPolicy, lost: bool
 ) -> None:
     desk = Desk(None, lost=lost)
     microphone, frames = started(desk, patience)
     desk.wait(Died)
-    assert microphone.join(Deadline(PATIENCE_SECONDS))
+    assert microphone.join(Deadline(TIMEOUT_SECONDS))
     (died,) = desk.of(Died)
     assert isinstance(died, Died) and isinstance(died.error, DeviceError)
     assert frames.closed
@@ -162,8 +162,8 @@ def test_a_microphone_that_was_opened_and_is_slow_to_begin_is_opened_anew_also_f
     """One that wakes up only when it is opened was given up by ``transcribe``, now that a card that stands still is
     lost sooner."""
     desk = Desk(Scripted(0), Scripted(10_000))
-    microphone, frames = started(desk, impatient)
-    assert frames.get(PATIENCE_SECONDS) is not None
+    microphone, frames = started(desk, fail_fast)
+    assert frames.get(TIMEOUT_SECONDS) is not None
     ended(microphone)
     assert [type(event) for event in desk.events] == [DeviceLost, DeviceBack]
 
@@ -190,7 +190,7 @@ def test_a_stuck_read_is_seen_within_three_seconds_and_opening_may_take_longer()
     microphone = Microphone(FrameQueue(60.0), slow, desk.report)
     assert microphone.patience_seconds <= 3.0
     microphone.start()
-    assert opening.wait(PATIENCE_SECONDS)
+    assert opening.wait(TIMEOUT_SECONDS)
     ended(microphone)
     assert seen == [10.0]
     assert microphone.patience_seconds <= 3.0
@@ -203,7 +203,7 @@ def test_a_card_may_stand_still_also_at_the_end_of_a_long_frame(frame_seconds: f
     frames = FrameQueue(60.0)
     microphone = make_microphone(config, frames, lambda event: None)
     microphone.start()
-    assert frames.get(PATIENCE_SECONDS) is not None
+    assert frames.get(TIMEOUT_SECONDS) is not None
     while_reading = microphone.patience_seconds
     ended(microphone)
     assert while_reading >= frame_seconds - 0.1 + STALL_SECONDS + 0.5
@@ -215,11 +215,11 @@ def test_the_frame_that_is_from_before_a_standstill_becomes_a_gap_and_the_next_i
     desk = Desk(source)
     microphone, frames = started(desk)
     source.give.release()
-    assert frames.get(PATIENCE_SECONDS) is not None
-    assert source.reading.acquire(timeout=PATIENCE_SECONDS) and source.reading.acquire(timeout=PATIENCE_SECONDS)
-    microphone.begin_anew("a standstill of 60 s")
+    assert frames.get(TIMEOUT_SECONDS) is not None
+    assert source.reading.acquire(timeout=TIMEOUT_SECONDS) and source.reading.acquire(timeout=TIMEOUT_SECONDS)
+    microphone.reset_after_suspend("a standstill of 60 s")
     source.give.release(2)
-    assert frames.get(PATIENCE_SECONDS) is not None
+    assert frames.get(TIMEOUT_SECONDS) is not None
     microphone.stop()
     source.give.release()  # for the read that may be under way
     ended(microphone)
@@ -237,5 +237,5 @@ class Held(Scripted):
 
     def read(self) -> bytes:
         self.reading.release()
-        assert self.give.acquire(timeout=PATIENCE_SECONDS)
+        assert self.give.acquire(timeout=TIMEOUT_SECONDS)
         return bytes(SPEECH.bytes_of(FRAME_SECONDS))

@@ -15,20 +15,20 @@ from agent.pipeline.events import DeviceBack, DeviceLost, Gap
 from agent.system.threads import Deadline
 
 
-class Ears(SilentSource):
+class Endpointer(SilentSource):
     """A source that hears a hum, and knows whether it is open."""
 
     opened = closed = 0
 
     def __init__(self) -> None:
         super().__init__(0.02)
-        Ears.opened += 1
+        Endpointer.opened += 1
 
     def _sound(self) -> bytes:
         return b"\x01" * self.frame_bytes
 
     def close(self) -> None:
-        Ears.closed += 1
+        Endpointer.closed += 1
         super().close()
 
 
@@ -42,13 +42,13 @@ def frames_until(queue: FrameQueue, wanted: bytes) -> None:
 
 
 def test_mute_closes_the_source_and_unmute_opens_it_again() -> None:
-    Ears.opened = Ears.closed = 0
+    Endpointer.opened = Endpointer.closed = 0
     events, queue = Gathered(), FrameQueue(5.0)
-    microphone = Microphone(queue, Ears, events)
+    microphone = Microphone(queue, Endpointer, events)
     microphone.mute()
     microphone.start()
     frames_until(queue, b"\0")
-    assert Ears.opened == 0, "it was muted before it was started"
+    assert Endpointer.opened == 0, "it was muted before it was started"
     microphone.unmute()
     microphone.unmute()
     frames_until(queue, b"\x01")
@@ -56,26 +56,26 @@ def test_mute_closes_the_source_and_unmute_opens_it_again() -> None:
     microphone.mute()
     frames_until(queue, b"\0")
     queue.clear()
-    assert (Ears.opened, Ears.closed) == (1, 1)
+    assert (Endpointer.opened, Endpointer.closed) == (1, 1)
     heard = [queue.get(20.0) for _ in range(4)]
     assert all(frame == bytes(len(frame)) for frame in heard if frame is not None), "not one sample of the room"
     assert None not in heard
     microphone.unmute()
     frames_until(queue, b"\x01")
-    assert Ears.opened == 2 and events.of(Gap) == [], "what somebody muted is not missing"
+    assert Endpointer.opened == 2 and events.of(Gap) == [], "what somebody muted is not missing"
     microphone.stop()
     assert microphone.join(Deadline(20.0))
 
 
 def test_a_muted_microphone_ends_when_it_is_stopped() -> None:
-    microphone = Microphone(FrameQueue(5.0), Ears, Gathered())
+    microphone = Microphone(FrameQueue(5.0), Endpointer, Gathered())
     microphone.mute()
     microphone.start()
     microphone.stop()
     assert microphone.join(Deadline(20.0))
 
 
-class Leaving(Ears):
+class Leaving(Endpointer):
     """It is lost after a few frames, and back when ``there`` says so."""
 
     there = threading.Event()
@@ -123,11 +123,11 @@ def test_a_microphone_that_was_lost_is_not_missing_for_as_long_as_it_was_muted()
 def test_a_standstill_while_it_is_muted_takes_nothing_of_what_is_heard_after() -> None:
     """The first frame after the mute, hours later, became a gap by a standstill in which nothing was recorded."""
     events, queue = Gathered(), FrameQueue(5.0)
-    microphone = Microphone(queue, Ears, events)
+    microphone = Microphone(queue, Endpointer, events)
     microphone.mute()
     microphone.start()
     frames_until(queue, b"\0")
-    microphone.begin_anew("a standstill of 60 s")
+    microphone.reset_after_suspend("a standstill of 60 s")
     microphone.unmute()
     frames_until(queue, b"\x01")
     microphone.stop()

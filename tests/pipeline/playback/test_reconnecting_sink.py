@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
-from agent.audio.devices.device import Patience, impatient, patient
+from agent.audio.devices.device import WaitPolicy, fail_fast, wait_for_device
 from agent.audio.format import Format
 from agent.errors import DeviceError
 from agent.pipeline.events import DeviceBack, DeviceLost, Event
-from agent.pipeline.playback.reconnecting_sink import LastingSink
+from agent.pipeline.playback.reconnecting_sink import ReconnectingSink
 
 FORMAT = Format(16000)
 
@@ -68,8 +68,8 @@ def sound(frames: int, start: int = 0) -> bytes:
     return b"".join(number.to_bytes(2, "little") for number in range(start + 1, start + frames + 1))
 
 
-def lasting(shelf: Shelf, patience: Patience = patient) -> LastingSink:
-    return LastingSink(shelf.open, shelf.events.append, threading.Event(), patience=patience)
+def lasting(shelf: Shelf, patience: WaitPolicy = wait_for_device) -> ReconnectingSink:
+    return ReconnectingSink(shelf.open, shelf.events.append, threading.Event(), patience=patience)
 
 
 def always() -> bool:
@@ -110,21 +110,21 @@ def test_a_device_that_is_not_there_yet_is_waited_for() -> None:
     assert bytes(shelf.heard) == sound(10)
 
 
-@pytest.mark.parametrize(("patience", "lost"), [(impatient, True), (patient, False)])
-def test_a_first_failure_is_raised_to_whoever_does_not_wait_for_it(patience: Patience, lost: bool) -> None:
+@pytest.mark.parametrize(("patience", "lost"), [(fail_fast, True), (wait_for_device, False)])
+def test_a_first_failure_is_raised_to_whoever_does_not_wait_for_it(patience: WaitPolicy, lost: bool) -> None:
     with pytest.raises(DeviceError, match="not there"):
         lasting(Shelf(None, lost=lost), patience).write(sound(10), FORMAT, always)
 
 
 def test_who_waits_for_which_device_at_the_start() -> None:
     away, unheard_of, refusing = DeviceError("", lost=True), DeviceError("", unknown=True), DeviceError("")
-    judged = [[patience(error) for error in (away, unheard_of, refusing)] for patience in (impatient, patient)]
+    judged = [[patience(error) for error in (away, unheard_of, refusing)] for patience in (fail_fast, wait_for_device)]
     assert judged == [[False, False, False], [True, True, False]]
 
 
 def test_once_it_has_played_every_failure_may_pass() -> None:
     shelf = Shelf(15, None, 1000, lost=False)
-    sink = lasting(shelf, impatient)
+    sink = lasting(shelf, fail_fast)
     assert sink.write(sound(20), FORMAT, always)
     assert bytes(shelf.heard) == sound(20)
     assert sink.underruns == 2
@@ -135,7 +135,9 @@ def test_a_card_is_looked_for_before_there_is_anything_to_play(monkeypatch: pyte
     now = [100.0]
     monkeypatch.setattr("agent.pipeline.playback.reconnecting_sink.time.monotonic", lambda: now[0])
     shelf = Shelf(None, None, 1000, 1000)
-    sink = LastingSink(shelf.open, shelf.events.append, threading.Event(), try_card=lambda: shelf.open(FORMAT).close())
+    sink = ReconnectingSink(
+        shelf.open, shelf.events.append, threading.Event(), try_card=lambda: shelf.open(FORMAT).close()
+    )
     for _ in range(3):
         sink.look()  # a second has not gone by
     assert [type(event) for event in shelf.events] == [DeviceLost]
@@ -149,8 +151,8 @@ def test_a_card_is_looked_for_before_there_is_anything_to_play(monkeypatch: pyte
 
 def test_a_look_for_a_card_that_nobody_waits_for_is_an_error() -> None:
     missing = Shelf(None)
-    sink = LastingSink(
-        missing.open, print, threading.Event(), patience=impatient, try_card=lambda: missing.open(FORMAT).close()
+    sink = ReconnectingSink(
+        missing.open, print, threading.Event(), patience=fail_fast, try_card=lambda: missing.open(FORMAT).close()
     )
     with pytest.raises(DeviceError, match="not there"):
         sink.look()
@@ -166,7 +168,7 @@ def test_a_card_that_ran_dry_is_told_once_an_utterance(caplog: pytest.LogCapture
 
 def test_giving_up_ends_the_waiting_at_once() -> None:
     shelf = Shelf(*[None] * 5)
-    gave_up = threading.Event()
-    sink = LastingSink(shelf.open, lambda event: gave_up.set(), gave_up)
+    cancelled = threading.Event()
+    sink = ReconnectingSink(shelf.open, lambda event: cancelled.set(), cancelled)
     assert not sink.write(sound(10), FORMAT, always)
     assert len(shelf.rooms) == 4

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agent.audio.format import Format
-from agent.pipeline.playback.ring_buffer import Began, Closed, Cut, Finished, RingBuffer
+from agent.pipeline.playback.ring_buffer import Began, Closed, Dropped, Finished, RingBuffer
 
 MONO = Format(24000)
 STEREO = Format(48000, 2)
@@ -51,10 +51,10 @@ def drain(ring: RingBuffer, max_bytes: int = 7) -> list[Any]:
 
 def test_an_utterance_is_read_as_its_beginning_its_bytes_and_its_end() -> None:
     ring = RingBuffer(64)
-    ticket = ring.begin("one", MONO)
-    assert ring.write(ticket, b"abcdef")
-    ring.end(ticket)
-    assert ring.read(4, 0) == Began("one", MONO, ticket)
+    stream_id = ring.begin("one", MONO)
+    assert ring.write(stream_id, b"abcdef")
+    ring.end(stream_id)
+    assert ring.read(4, 0) == Began("one", MONO, stream_id)
     assert ring.read(4, 0) == b"abcd"
     assert ring.read(4, 0) == b"ef"
     assert ring.read(4, 0) == Finished("one")
@@ -64,9 +64,9 @@ def test_an_utterance_is_read_as_its_beginning_its_bytes_and_its_end() -> None:
 def test_bytes_never_cross_the_boundary_between_utterances() -> None:
     ring = RingBuffer(64)
     for name in ("one", "two"):
-        ticket = ring.begin(name, MONO)
-        ring.write(ticket, name.encode() * 2)
-        ring.end(ticket)
+        stream_id = ring.begin(name, MONO)
+        ring.write(stream_id, name.encode() * 2)
+        ring.end(stream_id)
     read = [ring.read(1000, 0) for _ in range(6)]
     assert read[1::3] == [b"oneone", b"twotwo"]
     assert read[2::3] == [Finished("one"), Finished("two")]
@@ -74,19 +74,19 @@ def test_bytes_never_cross_the_boundary_between_utterances() -> None:
 
 def test_small_writes_are_joined_to_the_size_that_is_asked_for() -> None:
     ring = RingBuffer(64)
-    ticket = ring.begin("one", MONO)
+    stream_id = ring.begin("one", MONO)
     for piece in (b"ab", b"cd", b"ef"):
-        ring.write(ticket, piece)
+        ring.write(stream_id, piece)
     ring.read(1, 0)
     assert ring.read(6, 0) == b"abcdef"
 
 
 def test_a_broken_utterance_says_why_after_what_there_is_of_it() -> None:
     ring = RingBuffer(64)
-    ticket = ring.begin("one", MONO)
-    ring.write(ticket, b"ab")
-    ring.end(ticket, "the service broke off")
-    assert drain(ring) == [Began("one", MONO, ticket), b"ab", Finished("one", error="the service broke off")]
+    stream_id = ring.begin("one", MONO)
+    ring.write(stream_id, b"ab")
+    ring.end(stream_id, "the service broke off")
+    assert drain(ring) == [Began("one", MONO, stream_id), b"ab", Finished("one", error="the service broke off")]
 
 
 def test_nothing_within_the_timeout_is_none() -> None:
@@ -99,10 +99,10 @@ def test_nothing_within_the_timeout_is_none() -> None:
 
 def test_a_full_ring_makes_the_writer_wait() -> None:
     ring = RingBuffer(64)
-    ticket = ring.begin("one", MONO)
-    ring.write(ticket, bytes(64))
-    assert not ring.wait_room(ticket, 0.01)
-    writer = Running(lambda: ring.write(ticket, b"more"))
+    stream_id = ring.begin("one", MONO)
+    ring.write(stream_id, bytes(64))
+    assert not ring.wait_room(stream_id, 0.01)
+    writer = Running(lambda: ring.write(stream_id, b"more"))
     assert isinstance(ring.read(64, BOUND), Began)
     assert ring.held == 64  # the writer has not been let in
     assert ring.read(64, BOUND) == bytes(64)
@@ -113,8 +113,8 @@ def test_a_full_ring_makes_the_writer_wait() -> None:
 def test_a_write_larger_than_the_ring_goes_through_in_parts() -> None:
     ring = RingBuffer(64)
     data = bytes(range(256)) * 40
-    ticket = ring.begin("one", MONO)
-    writer = Running(lambda: (ring.write(ticket, data), ring.end(ticket)))
+    stream_id = ring.begin("one", MONO)
+    writer = Running(lambda: (ring.write(stream_id, data), ring.end(stream_id)))
     heard = b""
     while not isinstance(thing := ring.read(20, BOUND), Finished):
         if isinstance(thing, bytes):
@@ -126,17 +126,17 @@ def test_a_write_larger_than_the_ring_goes_through_in_parts() -> None:
 
 def test_a_clear_wakes_the_writer_and_the_reader() -> None:
     ring = RingBuffer(64)
-    ticket = ring.begin("one", MONO)
+    stream_id = ring.begin("one", MONO)
     assert isinstance(ring.read(4, 0), Began)
     reader = Running(lambda: ring.read(4, BOUND))
-    assert ring.clear("button") == [Cut("one", 0, MONO, began=True)]
+    assert ring.clear("button") == [Dropped("one", 0, MONO, began=True)]
     assert reader.result() == Finished("one", cleared_by="button")
 
-    ticket = ring.begin("two", MONO)
+    stream_id = ring.begin("two", MONO)
     ring.read(4, 0)
-    writer = Running(lambda: ring.write(ticket, bytes(1000)))
+    writer = Running(lambda: ring.write(stream_id, bytes(1000)))
     assert ring.wait_filled(64, BOUND)
-    assert ring.clear("button") == [Cut("two", 64, MONO, began=True)]
+    assert ring.clear("button") == [Dropped("two", 64, MONO, began=True)]
     assert writer.result() is False
     assert ring.held == 0
 
@@ -159,10 +159,10 @@ def test_an_utterance_cut_while_it_is_read_is_finished_before_anything_new() -> 
     old = ring.begin("old", MONO)
     ring.write(old, b"oldold")
     ring.read(2, 0), ring.read(2, 0)
-    assert ring.clear("button") == [Cut("old", 4, MONO, began=True)]
+    assert ring.clear("button") == [Dropped("old", 4, MONO, began=True)]
     new = ring.begin("new", MONO)
     ring.write(new, b"new!")
-    assert drain(ring) == [Finished("old", cleared_by="button", cut_bytes=4), Began("new", MONO, new), b"new!"]
+    assert drain(ring) == [Finished("old", cleared_by="button", dropped_bytes=4), Began("new", MONO, new), b"new!"]
 
 
 def test_two_clears_in_a_row_finish_the_utterance_once_and_name_the_first() -> None:
@@ -170,58 +170,58 @@ def test_two_clears_in_a_row_finish_the_utterance_once_and_name_the_first() -> N
     ring.begin("old", MONO)
     ring.read(2, 0)
     ring.clear("button")
-    assert ring.begin("unheard", MONO) and ring.clear("voice") == [Cut("unheard", 0, MONO)]
+    assert ring.begin("unheard", MONO) and ring.clear("voice") == [Dropped("unheard", 0, MONO)]
     assert drain(ring) == [Finished("old", cleared_by="button")]
 
 
 def test_utterances_that_were_not_begun_by_the_reader_are_named_by_the_clear_alone() -> None:
     ring = RingBuffer(64)
     for name in ("one", "two"):
-        ticket = ring.begin(name, MONO)
-        ring.write(ticket, b"abcd")
-        ring.end(ticket)
+        stream_id = ring.begin(name, MONO)
+        ring.write(stream_id, b"abcd")
+        ring.end(stream_id)
     ring.read(2, 0)
-    assert ring.clear("button") == [Cut("one", 4, MONO, began=True), Cut("two", 4, MONO)]
-    assert drain(ring) == [Finished("one", cleared_by="button", cut_bytes=4)]
+    assert ring.clear("button") == [Dropped("one", 4, MONO, began=True), Dropped("two", 4, MONO)]
+    assert drain(ring) == [Finished("one", cleared_by="button", dropped_bytes=4)]
 
 
 def test_a_sample_that_came_in_two_halves_is_read_whole() -> None:
     ring = RingBuffer(64)
-    ticket = ring.begin("one", STEREO)
+    stream_id = ring.begin("one", STEREO)
     ring.read(4, 0)
-    ring.write(ticket, b"LLRRL")
+    ring.write(stream_id, b"LLRRL")
     assert ring.read(100, 0) == b"LLRR"
     assert ring.read(100, 0) is None
-    ring.write(ticket, b"LRR")
+    ring.write(stream_id, b"LRR")
     assert ring.read(3, 0) == b"LLRR"  # never less than one sample of every channel
 
 
 def test_no_read_ends_in_the_middle_of_a_sample_whatever_size_is_asked_for() -> None:
     ring = RingBuffer(64)
-    ticket = ring.begin("one", STEREO)
+    stream_id = ring.begin("one", STEREO)
     ring.read(4, 0)
-    ring.write(ticket, bytes(range(12)))
+    ring.write(stream_id, bytes(range(12)))
     assert ring.read(7, 0) == bytes(range(4))
-    ring.end(ticket)
+    ring.end(stream_id)
     assert ring.read(7, 0) == bytes(range(4, 8))
 
 
 def test_a_fragment_at_the_end_of_an_utterance_is_not_lost() -> None:
     ring = RingBuffer(64)
-    ticket = ring.begin("one", STEREO)
-    ring.write(ticket, b"LLRRL")
-    ring.end(ticket)
-    assert drain(ring) == [Began("one", STEREO, ticket), b"LLRRL", Finished("one")]
+    stream_id = ring.begin("one", STEREO)
+    ring.write(stream_id, b"LLRRL")
+    ring.end(stream_id)
+    assert drain(ring) == [Began("one", STEREO, stream_id), b"LLRRL", Finished("one")]
 
 
 def test_filled_means_the_bytes_are_there() -> None:
     ring = RingBuffer(64)
-    ticket = ring.begin("one", MONO)
+    stream_id = ring.begin("one", MONO)
     ring.read(4, 0)
     assert not ring.wait_filled(8, 0.01)
     waiting = Running(lambda: ring.wait_filled(8, BOUND))
-    ring.write(ticket, b"abcd")
-    ring.write(ticket, b"efgh")
+    ring.write(stream_id, b"abcd")
+    ring.write(stream_id, b"efgh")
     assert waiting.result() is True
     assert ring.buffered == 8
 
@@ -229,14 +229,14 @@ def test_filled_means_the_bytes_are_there() -> None:
 @pytest.mark.parametrize("what", ["end", "clear", "close", "full"])
 def test_filled_also_means_that_no_more_will_come(what: str) -> None:
     ring = RingBuffer(64)
-    ticket = ring.begin("one", MONO)
+    stream_id = ring.begin("one", MONO)
     ring.read(4, 0)
     waiting = Running(lambda: ring.wait_filled(1000, BOUND))
     {
-        "end": lambda: ring.end(ticket),
+        "end": lambda: ring.end(stream_id),
         "clear": lambda: ring.clear("button"),
         "close": ring.close,
-        "full": lambda: ring.write(ticket, bytes(64)),
+        "full": lambda: ring.write(stream_id, bytes(64)),
     }[what]()
     assert waiting.result() is True
 
@@ -291,8 +291,8 @@ def test_closing_wakes_the_writer_and_the_reader() -> None:
     ring.close()
     assert reader.result() == Closed()
     ring = RingBuffer(64)
-    ticket = ring.begin("one", MONO)
-    writer = Running(lambda: ring.write(ticket, bytes(1000)))
+    stream_id = ring.begin("one", MONO)
+    writer = Running(lambda: ring.write(stream_id, bytes(1000)))
     ring.read(1, 0)
     assert ring.wait_filled(64, BOUND)
     ring.close()
@@ -315,9 +315,9 @@ def test_with_real_threads_no_byte_of_before_a_clear_is_read_after_it(
 
     def write(names: Any, amounts: list[int]) -> None:
         for name, size in zip(names, amounts, strict=True):
-            ticket = ring.begin(str(name), MONO)
-            ring.write(ticket, bytes([name]) * size * 2)
-            ring.end(ticket)
+            stream_id = ring.begin(str(name), MONO)
+            ring.write(stream_id, bytes([name]) * size * 2)
+            ring.end(stream_id)
 
     def work() -> None:
         write(range(1, len(sizes) + 1), sizes)
@@ -370,8 +370,8 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def begin(self) -> None:
         self.counter += 1
-        ticket = self.ring.begin(str(self.counter), MONO)
-        self.expected.append([str(self.counter), ticket, bytearray(), False, None])
+        stream_id = self.ring.begin(str(self.counter), MONO)
+        self.expected.append([str(self.counter), stream_id, bytearray(), False, None])
 
     @precondition(lambda self: self.expected and not self.expected[-1][3])
     @rule(data=st.binary(max_size=120))
@@ -395,9 +395,9 @@ class AnyOrder(RuleBasedStateMachine):
     @rule()
     def clear(self) -> None:
         cuts = self.ring.clear("button")
-        assert cuts == [Cut(name, len(left), MONO, name == self._name()) for name, _, left, _, _ in self.expected]
+        assert cuts == [Dropped(name, len(left), MONO, name == self._name()) for name, _, left, _, _ in self.expected]
         if self.current:
-            self.farewell = Finished(self.current[0], cleared_by="button", cut_bytes=len(self.current[2]))
+            self.farewell = Finished(self.current[0], cleared_by="button", dropped_bytes=len(self.current[2]))
         self.dead += [entry[1] for entry in self.expected]
         self.expected, self.current = [], None
 
@@ -441,10 +441,10 @@ TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=60, deadli
 
 def test_the_reader_is_told_when_what_came() -> None:
     ring = RingBuffer(1 << 20)
-    ticket = ring.begin("one", MONO)
+    stream_id = ring.begin("one", MONO)
     before = time.monotonic()
-    ring.write(ticket, bytes(100))
-    ring.write(ticket, bytes(60))
+    ring.write(stream_id, bytes(100))
+    ring.write(stream_id, bytes(60))
     after = time.monotonic()
     assert ring.arrivals() == [], "nothing is being read"
     assert isinstance(ring.read(1, 0), Began)
@@ -456,42 +456,42 @@ def test_the_reader_is_told_when_what_came() -> None:
 
 def test_a_thousand_small_writes_do_not_leave_a_thousand_marks() -> None:
     ring = RingBuffer(1 << 20)
-    ticket = ring.begin("one", MONO)
+    stream_id = ring.begin("one", MONO)
     ring.read(1, 0)
     began = time.monotonic()
     for _ in range(1000):
-        ring.write(ticket, bytes(2))
+        ring.write(stream_id, bytes(2))
     assert len(ring.arrivals()) <= 1 + (time.monotonic() - began) / 0.002
 
 
 def test_who_waits_for_a_card_is_woken_by_a_cut() -> None:
     ring = RingBuffer(64)
-    ticket = ring.begin("one", MONO)
+    stream_id = ring.begin("one", MONO)
     ring.read(1, 0)
-    ring.write(ticket, bytes(10))
-    assert not ring.wait_cut(ticket, 0.0)
-    waiting = Running(lambda: ring.wait_cut(ticket, BOUND))
+    ring.write(stream_id, bytes(10))
+    assert not ring.wait_cut(stream_id, 0.0)
+    waiting = Running(lambda: ring.wait_cut(stream_id, BOUND))
     ring.clear("somebody")
     assert waiting.result()
 
 
 def test_an_utterance_that_was_read_to_its_end_is_whole_until_that_is_read_too() -> None:
     ring = RingBuffer(64)
-    ticket = ring.begin("one", MONO)
+    stream_id = ring.begin("one", MONO)
     ring.read(1, 0)
-    ring.write(ticket, bytes(10))
-    ring.end(ticket)
+    ring.write(stream_id, bytes(10))
+    ring.end(stream_id)
     assert not ring.whole
     ring.read(10, 0)
-    assert ring.whole and ring.valid(ticket)
+    assert ring.whole and ring.valid(stream_id)
     assert ring.read(10, 0) == Finished("one")
-    assert not ring.whole and ring.wait_cut(ticket, 0.0)
+    assert not ring.whole and ring.wait_cut(stream_id, 0.0)
 
 
 def test_a_ring_says_when_it_is_full() -> None:
     ring = RingBuffer(64)
-    ticket = ring.begin("one", MONO)
-    ring.write(ticket, bytes(63))
+    stream_id = ring.begin("one", MONO)
+    ring.write(stream_id, bytes(63))
     assert not ring.full
-    ring.write(ticket, bytes(1))
+    ring.write(stream_id, bytes(1))
     assert ring.full

@@ -8,12 +8,12 @@ from array import array
 from collections.abc import Callable
 
 import pytest
-from support.room import PATIENCE_SECONDS, PERIOD_SECONDS, Room, noise, steady
+from support.room import PERIOD_SECONDS, TIMEOUT_SECONDS, Room, noise, steady
 from support.vcard import VirtualCard
 
 from agent.audio.devices.device import open_sink
 from agent.audio.format import Format
-from agent.pipeline.events import Cancelled, SpeakingBegan, Spoken, Unspoken
+from agent.pipeline.events import Cancelled, SpeakingBegan, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback import speaker
 from agent.system.threads import Deadline
 
@@ -44,7 +44,7 @@ class Led:
             wanted = len(self.heard) + FORMAT.bytes_of(seconds)
             self._allowed += FORMAT.bytes_of(seconds)
             self._hear()
-            assert self._changed.wait_for(lambda: len(self.heard) >= wanted, PATIENCE_SECONDS)
+            assert self._changed.wait_for(lambda: len(self.heard) >= wanted, TIMEOUT_SECONDS)
 
     def go(self) -> None:
         """From now on everything is heard at once."""
@@ -67,7 +67,7 @@ class Led:
     def ready_in_seconds(self) -> float:
         return max(0.0, self.queued_seconds - self._buffer_seconds)
 
-    def drain_on(self) -> float:
+    def drain_nowait(self) -> float:
         rest = self.queued_seconds
         if not rest:
             self.drop()
@@ -97,7 +97,7 @@ class Led:
 
 
 def wait_for(true: Callable[[], bool]) -> None:
-    deadline = Deadline(PATIENCE_SECONDS)
+    deadline = Deadline(TIMEOUT_SECONDS)
     while not true():
         assert not deadline.over
         NEVER.wait(0.002)
@@ -110,7 +110,7 @@ def test_the_whole_utterance_is_heard_and_told(seconds: float) -> None:
         room.say(sound)
         assert room.began() == SpeakingBegan("utterance 1")
         end = room.end()
-        assert end == Spoken("utterance 1", FORMAT.seconds_of(len(sound)))
+        assert end == UtterancePlayed("utterance 1", FORMAT.seconds_of(len(sound)))
         assert bytes(room.heard) == sound, "it is told when it has been heard, not before"
 
 
@@ -122,7 +122,7 @@ def test_on_a_card_every_sample_is_heard_too_however_short_the_utterance(card: V
     with Room(format, lambda wanted: open_sink("speaker", wanted, PERIOD_SECONDS, 0.1)) as room:
         for sound in sounds:
             room.say(sound)
-            assert room.end() == Spoken(room.last, format.seconds_of(len(sound)))
+            assert room.end() == UtterancePlayed(room.last, format.seconds_of(len(sound)))
     rest = card.played()
     for sound in sounds:
         silence, found, rest = rest.partition(sound)
@@ -138,21 +138,21 @@ def test_one_utterance_after_the_other_in_their_own_formats() -> None:
             sound = noise(room.format, 0.05, rate)
             whole += sound
             room.say(sound)
-        assert [type(room.end()) for _ in range(3)] == [Spoken] * 3
+        assert [type(room.end()) for _ in range(3)] == [UtterancePlayed] * 3
         assert bytes(room.heard) == whole
 
 
 def test_an_utterance_without_a_sound_is_told_too() -> None:
     with Room(FORMAT) as room:
         room.say(b"")
-        assert room.end() == Spoken("utterance 1", 0.0)
+        assert room.end() == UtterancePlayed("utterance 1", 0.0)
 
 
 def test_what_broke_off_is_heard_as_far_as_it_came() -> None:
     sound = noise(FORMAT, 0.1)
     with Room(FORMAT) as room:
         room.say(sound, "the service fell silent")
-        assert room.end() == Unspoken("utterance 1", "the service fell silent", 0.1)
+        assert room.end() == UtteranceFailed("utterance 1", "the service fell silent", 0.1)
         assert bytes(room.heard) == sound
 
 
@@ -162,14 +162,14 @@ def test_what_broke_off_is_heard_as_far_as_it_came() -> None:
 def test_a_gap_is_silence_that_is_counted_with_fades_at_both_its_edges() -> None:
     sound = steady(FORMAT, 0.3)
     with Room(FORMAT) as room:
-        ticket = room.begin()
+        stream_id = room.begin()
         began = time.monotonic()
-        room.ring.write(ticket, sound)
+        room.ring.write(stream_id, sound)
         wait_for(lambda: len(room.heard) > len(sound) + FORMAT.bytes_of(0.1))
-        room.rest(ticket, sound)
+        room.rest(stream_id, sound)
         gone = time.monotonic() - began
         end = room.end()
-    assert isinstance(end, Spoken)
+    assert isinstance(end, UtterancePlayed)
     assert end.underruns == 1 and 0.1 < end.silence_seconds < gone
     samples = array("h", room.heard)
     silent = sum(1 for sample in samples if sample == 0) / FORMAT.rate
@@ -186,32 +186,32 @@ def test_sound_that_comes_while_the_card_still_has_some_makes_no_gap() -> None:
     step = FORMAT.bytes_of(0.05)
     led = Led(buffer_seconds=10.0)
     with Room(FORMAT, led.open, prebuffer_seconds=0.0) as room:
-        ticket = room.begin()
+        stream_id = room.begin()
         for number in range(12):
-            room.ring.write(ticket, sound[number * step : (number + 1) * step])
+            room.ring.write(stream_id, sound[number * step : (number + 1) * step])
             wait_for(lambda: not room.ring.held)
             if number:
                 led.play(0.05)
             rounds = room.speaker.rounds
             wait_for(lambda: room.speaker.rounds > rounds + 1)  # noqa: B023 - called before the next one
         led.go()
-        room.ring.end(ticket)
-        assert room.end() == Spoken("utterance 1", 0.6)
+        room.ring.end(stream_id)
+        assert room.end() == UtterancePlayed("utterance 1", 0.6)
     assert bytes(led.heard) == sound
 
 
 def test_an_end_that_comes_late_is_no_gap() -> None:
     sound = noise(FORMAT, 0.1)
     with Room(FORMAT) as room:
-        ticket = room.begin()
-        room.ring.write(ticket, sound)
+        stream_id = room.begin()
+        room.ring.write(stream_id, sound)
         NEVER.wait(0.5)
-        room.ring.end(ticket)
-        assert room.end() == Spoken("utterance 1", 0.1)
+        room.ring.end(stream_id)
+        assert room.end() == UtterancePlayed("utterance 1", 0.1)
 
 
 def test_a_whole_utterance_is_not_waited_for() -> None:
-    longer = 2 * PATIENCE_SECONDS
+    longer = 2 * TIMEOUT_SECONDS
     with Room(FORMAT, prebuffer_seconds=longer, prebuffer_most_seconds=longer) as room:
         room.say(noise(FORMAT, 0.02))
         room.end()
@@ -220,30 +220,30 @@ def test_a_whole_utterance_is_not_waited_for() -> None:
 def test_a_service_in_time_is_waited_for_only_once() -> None:
     piece, led = steady(FORMAT, 5.0), Led(buffer_seconds=100.0)
     led.go()
-    with Room(FORMAT, led.open, prebuffer_seconds=0.3, prebuffer_most_seconds=2 * PATIENCE_SECONDS) as room:
+    with Room(FORMAT, led.open, prebuffer_seconds=0.3, prebuffer_most_seconds=2 * TIMEOUT_SECONDS) as room:
         for number in range(3):
-            ticket = room.begin()
+            stream_id = room.begin()
             began = time.monotonic()
-            room.ring.write(ticket, piece)
+            room.ring.write(stream_id, piece)
             room.began()
             assert number or time.monotonic() - began > 0.3
             for _ in range(3):
-                room.ring.write(ticket, piece)
-            room.ring.end(ticket)
-            assert isinstance(room.end(), Spoken)
-            room.speaker._prebuffer._initial = 2 * PATIENCE_SECONDS  # whoever waited once more would wait for so long
+                room.ring.write(stream_id, piece)
+            room.ring.end(stream_id)
+            assert isinstance(room.end(), UtterancePlayed)
+            room.speaker._prebuffer._initial = 2 * TIMEOUT_SECONDS  # whoever waited once more would wait for so long
 
 
 def test_a_service_that_gives_one_byte_and_stops_costs_no_processor() -> None:
     with Room(FORMAT) as room:
-        ticket = room.begin()
-        room.ring.write(ticket, b"\x01")
+        stream_id = room.begin()
+        room.ring.write(stream_id, b"\x01")
         clock = time.pthread_getcpuclockid(room.speaker._thread.ident or 0)
         used, began = time.clock_gettime(clock), time.monotonic()
         NEVER.wait(0.5)
         used, gone = time.clock_gettime(clock) - used, time.monotonic() - began
-        room.ring.end(ticket)
-        assert room.end() == Spoken("utterance 1", FORMAT.seconds_of(1))
+        room.ring.end(stream_id)
+        assert room.end() == UtterancePlayed("utterance 1", FORMAT.seconds_of(1))
         assert used < 0.2 * gone
 
 
@@ -264,7 +264,7 @@ def test_a_cut_is_silence_at_once_and_nothing_of_the_old_utterance_after_it() ->
         assert led.queued_seconds == 0.0, "the card has forgotten what it held"
         led.go()
         room.say(new)
-        assert room.end() == Spoken("utterance 2", 0.1)
+        assert room.end() == UtterancePlayed("utterance 2", 0.1)
     assert bytes(led.heard) == old[: FORMAT.bytes_of(0.3)] + new
 
 
@@ -298,11 +298,11 @@ def test_a_cut_reaches_an_utterance_that_is_only_drained_any_more() -> None:
 
 @pytest.mark.parametrize("phase", ["gathering", "bridging"])
 def test_a_cut_reaches_an_utterance_that_waits_for_sound(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    longer = 2 * PATIENCE_SECONDS
+    longer = 2 * TIMEOUT_SECONDS
     monkeypatch.setattr(speaker, "ROUND_SECONDS", longer)  # it is no round that comes by in time
     with Room(FORMAT, prebuffer_seconds=longer if phase == "gathering" else 0.0, prebuffer_most_seconds=longer) as room:
-        ticket = room.begin()
-        room.ring.write(ticket, noise(FORMAT, 0.05))
+        stream_id = room.begin()
+        room.ring.write(stream_id, noise(FORMAT, 0.05))
         if phase == "gathering":
             wait_for(lambda: room.ring.buffered > 0)  # the speaker has taken the utterance up
         else:
@@ -314,7 +314,7 @@ def test_a_cut_reaches_an_utterance_that_waits_for_sound(phase: str, monkeypatch
 
 def test_abort_ends_it_in_the_midst_of_an_utterance() -> None:
     with Room(FORMAT) as room:
-        room.say(steady(FORMAT, 2 * PATIENCE_SECONDS))
+        room.say(steady(FORMAT, 2 * TIMEOUT_SECONDS))
         room.began()
         room.speaker.abort()  # what was begun would be heard for longer than the end is waited for
 
@@ -347,7 +347,7 @@ def test_silence_wakes_a_card_that_has_rested_and_only_then(monkeypatch: pytest.
     with Room(FORMAT, wake_seconds=0.3) as room:
         for _ in range(2):
             room.say(sound)
-            assert room.end() == Spoken("utterance 1" if _ == 0 else "utterance 2", 0.05)
+            assert room.end() == UtterancePlayed("utterance 1" if _ == 0 else "utterance 2", 0.05)
         rounds = room.speaker.rounds
         wait_for(lambda: room.speaker.rounds > rounds)  # it has noted when the card began to rest
         monkeypatch.setattr(speaker, "REST_SECONDS", 0.1)

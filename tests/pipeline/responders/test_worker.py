@@ -18,7 +18,7 @@ from agent.pipeline.responders.worker import LONGEST_ANSWER, Responder
 from agent.settings import model
 from agent.system.threads import Deadline
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 class Scripted:
@@ -61,7 +61,7 @@ class Inbox:
         self.put = self._events.put
 
     def next(self) -> Event:
-        return self._events.get(timeout=PATIENCE_SECONDS)
+        return self._events.get(timeout=TIMEOUT_SECONDS)
 
     def rest(self) -> list[Event]:
         found = []
@@ -79,7 +79,7 @@ def running(answers: Answers, first_word_seconds: float | None = None) -> Iterat
         yield responder, inbox
     finally:
         responder.abort()
-        assert responder.join(Deadline(PATIENCE_SECONDS))
+        assert responder.join(Deadline(TIMEOUT_SECONDS))
 
 
 def test_every_question_gets_its_pieces_and_one_end() -> None:
@@ -119,7 +119,7 @@ def test_an_answer_whose_first_word_does_not_come_is_given_up() -> None:
         responder.ask(1, "x")
         answers.pieces.put(" \n")  # no word
         assert inbox.next() == ReplyEnded(1, "the first word of the answer did not come within 0.2 s")
-        assert answers.broken_off.wait(PATIENCE_SECONDS)
+        assert answers.broken_off.wait(TIMEOUT_SECONDS)
 
 
 def test_once_the_first_word_is_there_the_rest_has_its_time() -> None:
@@ -155,7 +155,7 @@ def test_a_cancelled_turn_is_silent_from_then_on_and_still_ends_once() -> None:
         responder.cancel(1)
         answers.pieces.put("Not heard.")
         assert inbox.next() == ReplyEnded(1)
-        assert answers.broken_off.wait(PATIENCE_SECONDS)
+        assert answers.broken_off.wait(TIMEOUT_SECONDS)
         assert inbox.rest() == []
 
 
@@ -165,7 +165,7 @@ def test_a_turn_that_is_cancelled_while_it_waits_is_never_asked() -> None:
         responder.ask(1, "x")
         responder.ask(2, "y")
         responder.cancel(2)
-        assert answers.asked.wait(PATIENCE_SECONDS)
+        assert answers.asked.wait(TIMEOUT_SECONDS)
         answers.asked.clear()
         answers.pieces.put(None)
         assert [inbox.next(), inbox.next()] == [ReplyEnded(1), ReplyEnded(2)]
@@ -194,7 +194,7 @@ def test_stop_lets_what_was_asked_be_answered() -> None:
         assert [inbox.next() for _ in range(4)] == [
             Reply(1, "One"), ReplyEnded(1), Reply(2, "Two"), ReplyEnded(2),
         ]  # fmt: skip
-        assert responder.join(Deadline(PATIENCE_SECONDS))
+        assert responder.join(Deadline(TIMEOUT_SECONDS))
         responder.ask(3, "too late")
         late = inbox.next()
         assert isinstance(late, ReplyEnded) and late.turn == 3 and late.error
@@ -206,10 +206,10 @@ def test_abort_breaks_off_and_every_question_still_ends_once() -> None:
     with running(answers) as (responder, inbox):
         responder.ask(1, "x")
         responder.ask(2, "y")
-        assert answers.asked.wait(PATIENCE_SECONDS)
+        assert answers.asked.wait(TIMEOUT_SECONDS)
         responder.abort()
         responder.abort()
-        assert responder.join(Deadline(PATIENCE_SECONDS))
+        assert responder.join(Deadline(TIMEOUT_SECONDS))
         ended = inbox.rest()
     assert [event.turn for event in ended if isinstance(event, ReplyEnded) and event.error] == [1, 2]
 
@@ -228,8 +228,8 @@ def test_it_goes_round_its_loop_while_a_slow_answer_is_awaited() -> None:
     answers = Scripted()
     with running(answers) as (responder, _):
         responder.ask(1, "x")
-        assert answers.asked.wait(PATIENCE_SECONDS)
-        deadline = Deadline(PATIENCE_SECONDS)
+        assert answers.asked.wait(TIMEOUT_SECONDS)
+        deadline = Deadline(TIMEOUT_SECONDS)
         before = responder.rounds
         while responder.rounds < before + 3 and not deadline.over:
             assert not answers.broken_off.wait(0.02)
@@ -244,7 +244,7 @@ def test_control_characters_are_not_spoken() -> None:
 
 def test_an_endless_answer_is_cut_off() -> None:
     program = f"print('word ' * {LONGEST_ANSWER})"
-    command = Command(model.Command((sys.executable, "-c", program), 1_048_576), PATIENCE_SECONDS)
+    command = Command(model.Command((sys.executable, "-c", program), 1_048_576), TIMEOUT_SECONDS)
     with running(command) as (responder, inbox):
         responder.ask(1, "x")
         length = 0

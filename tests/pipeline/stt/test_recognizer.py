@@ -19,12 +19,12 @@ from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Scripted, cl
 
 import agent.pipeline.stt.recognizer
 import agent.pipeline.stt.session
-from agent.pipeline.capture.endpointer import Everything, Turns
+from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechBegan, SpeechEnded
 from agent.pipeline.stt.recognizer import SETTLE_SECONDS, Recognizer
-from agent.pipeline.stt.segment import Stretch
-from agent.pipeline.stt.session import HearingSession
+from agent.pipeline.stt.segment import SpeechSegment
+from agent.pipeline.stt.session import SttSession
 from agent.services.connection import closing as farewells
 from agent.services.connection.poll import wait
 from agent.services.connection.standby import Standby
@@ -33,7 +33,7 @@ from agent.services.protocols import transcription
 from agent.services.service_log import MOST_TOLD
 from agent.system.threads import Backoff, Deadline
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 FRAME = 3200
 SILENCE = bytes(FRAME)
 
@@ -116,13 +116,13 @@ class Service:
 
     def await_bytes(self, count: int) -> None:
         with self.changed:
-            met = self.changed.wait_for(lambda: sum(map(len, self.heard)) >= count, PATIENCE_SECONDS)
+            met = self.changed.wait_for(lambda: sum(map(len, self.heard)) >= count, TIMEOUT_SECONDS)
             assert met, [*map(len, self.heard)]
 
     def await_eofs(self) -> list[int]:
         """The end marks of all connections, once each has had one: a server may read it when the client has gone."""
         with self.changed:
-            self.changed.wait_for(lambda: all(self.eofs), PATIENCE_SECONDS)
+            self.changed.wait_for(lambda: all(self.eofs), TIMEOUT_SECONDS)
             return list(self.eofs)
 
     def used(self) -> list[bytes]:
@@ -155,10 +155,10 @@ class Stage:
             return Standby("transcription", open, self.events, eager=False, backoff=backoff, dial_seconds=dial_seconds)
 
         self.other = standby()
-        turns = Turns(any, silence_seconds=0.3, turn_seconds=30.0, pre_roll_seconds=0.0)
+        turns = VadEndpointer(any, silence_seconds=0.3, turn_seconds=30.0, pre_roll_seconds=0.0)
         self.recognizer = Recognizer(
             self.frames,
-            Everything() if captions else turns,
+            NullEndpointer() if captions else turns,
             standby(),
             self.events,
             captions=captions,
@@ -174,11 +174,11 @@ class Stage:
 
     def end(self) -> None:
         self.recognizer.stop()
-        assert self.recognizer.join(Deadline(PATIENCE_SECONDS)), "the recognizer did not end"
+        assert self.recognizer.join(Deadline(TIMEOUT_SECONDS)), "the recognizer did not end"
 
     def close(self) -> None:
         self.recognizer.abort()
-        assert self.recognizer.join(Deadline(PATIENCE_SECONDS)), "the recognizer did not end"
+        assert self.recognizer.join(Deadline(TIMEOUT_SECONDS)), "the recognizer did not end"
         self.server.__exit__()
 
 
@@ -387,15 +387,15 @@ def test_long_after_an_outage_no_more_is_sent_again_than_was_not_answered(monkey
     was said twice after each loss, or told as lost where there was no room to keep it."""
     spoken_seconds = 0.0
     monkeypatch.setattr(agent.pipeline.stt.session, "time", SimpleNamespace(monotonic=lambda: spoken_seconds))
-    stretch = Stretch.of(30.0, 0.0)
+    stretch = SpeechSegment.of(30.0, 0.0)
     for each in frames(0, 250):
         stretch.say(each)
         stretch.next()  # to a connection that was lost
     with Scripted(Service(final_each=50 * FRAME)) as server:
         codec = transcription.Client(f"ws://127.0.0.1:{server.port}/", None)
-        connection = connect(codec, Deadline(PATIENCE_SECONDS), ping_seconds=None)
-        session = HearingSession(connection, stretch, settle_seconds=0.0, answer_seconds=60.0, continued=True)
-        finals, patience = 0, Deadline(PATIENCE_SECONDS)
+        connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
+        session = SttSession(connection, stretch, settle_seconds=0.0, answer_seconds=60.0, continued=True)
+        finals, patience = 0, Deadline(TIMEOUT_SECONDS)
         for number in range(70):
             spoken_seconds += 5.0
             for each in frames(number, 50):
@@ -418,16 +418,16 @@ def test_a_connection_that_broke_costs_nothing_of_what_was_still_to_be_sent() ->
         peer.accept()
         peer.reset()
 
-    stretch = Stretch.of(60.0, 0.0)
+    stretch = SpeechSegment.of(60.0, 0.0)
     for each in frames(0, 300):
         stretch.say(each)
     with Scripted(breaks) as server:
         codec = transcription.Client(f"ws://127.0.0.1:{server.port}/", None)
-        connection = connect(codec, Deadline(PATIENCE_SECONDS), ping_seconds=None)
+        connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
         gone = select.poll()
         gone.register(connection, 0)
-        assert gone.poll(PATIENCE_SECONDS * 1000)
-        session = HearingSession(connection, stretch, settle_seconds=0.0, answer_seconds=60.0, continued=True)
+        assert gone.poll(TIMEOUT_SECONDS * 1000)
+        session = SttSession(connection, stretch, settle_seconds=0.0, answer_seconds=60.0, continued=True)
         session.send()
         assert not session.ready and stretch.frames.held == 299
         assert session.pump() == [] and session.failure is not None
@@ -444,7 +444,7 @@ def test_what_captions_lose_while_the_service_is_away_is_told_once(stage: Callab
     it = stage(away, captions=True)
     rounds = threading.Semaphore(0)
     it.hear(*frames(0, 1))
-    deadline, pause = Deadline(PATIENCE_SECONDS), threading.Event()
+    deadline, pause = Deadline(TIMEOUT_SECONDS), threading.Event()
     while it.frames.held:  # from then on nothing is taken until there is a session
         assert not deadline.over
         pause.wait(0.01)
@@ -452,7 +452,7 @@ def test_what_captions_lose_while_the_service_is_away_is_told_once(stage: Callab
     for first, count in ((1, 699), (700, 700)):  # the queue holds a minute
         it.hear(*frames(first, count))
         for _ in range(3):
-            assert rounds.acquire(timeout=PATIENCE_SECONDS)
+            assert rounds.acquire(timeout=TIMEOUT_SECONDS)
     assert it.events.of(Gap) == []
     there.set()
     it.end()
@@ -516,7 +516,7 @@ def test_an_abort_gives_the_end_mark_and_ends_soon(stage: Callable[..., Stage]) 
     it.hear(*frames(0, 5))
     it.events.await_that(Partial("5 frames"))
     it.recognizer.abort()
-    assert it.recognizer.join(Deadline(PATIENCE_SECONDS))  # half as long as the answer may take
+    assert it.recognizer.join(Deadline(TIMEOUT_SECONDS))  # half as long as the answer may take
     service.await_eofs()
     assert service.eofs[service.heard.index(service.used()[0])] == 1
     assert [heard.text for heard in it.events.of(Heard)] == ["5 frames"]
@@ -525,7 +525,7 @@ def test_an_abort_gives_the_end_mark_and_ends_soon(stage: Callable[..., Stage]) 
 def test_ten_minutes_are_sent_again_without_breaking_the_connection() -> None:
     """All that had to be said once more was handed over at once: with a long ``outage_seconds`` that was more than a
     connection keeps, and each new one broke as the one before had."""
-    listens, stretch, came = threading.Event(), Stretch.of(600.0, 0.0), hashlib.sha256()
+    listens, stretch, came = threading.Event(), SpeechSegment.of(600.0, 0.0), hashlib.sha256()
 
     def listens_late(peer: Peer) -> None:
         peer.accept()
@@ -546,7 +546,7 @@ def test_ten_minutes_are_sent_again_without_breaking_the_connection() -> None:
     with Scripted(listens_late) as server:
         codec = transcription.Client(f"ws://127.0.0.1:{server.port}/", None)
         connection = connect(codec, Deadline(20.0), ping_seconds=None)
-        session = HearingSession(connection, stretch, settle_seconds=0.0, answer_seconds=60.0)
+        session = SttSession(connection, stretch, settle_seconds=0.0, answer_seconds=60.0)
         session.send()
         assert not connection.ended, connection.close_reason
         listens.set()
@@ -568,13 +568,13 @@ def test_what_the_end_overtakes_on_its_way_is_a_gap_also_where_the_rest_is_answe
     monkeypatch.setattr(agent.pipeline.stt.recognizer, "GENTLE_SECONDS", 20.0)  # this machine may be busy
     events, service = Gathered(), Service()
     standby = Standby("transcription", lambda deadline: connection, events, eager=False)
-    recognizer = Recognizer(FrameQueue(60.0), Everything(), standby, events)
+    recognizer = Recognizer(FrameQueue(60.0), NullEndpointer(), standby, events)
     with Scripted(service) as server:
         codec = transcription.Client(f"ws://127.0.0.1:{server.port}/", None)
         connection = connect(codec, Deadline(20.0), ping_seconds=None)
         connection._close_seconds = 20.0
-        stretch = Stretch.of(30.0, 0.0)
-        recognizer._session = HearingSession(connection, stretch, settle_seconds=0.0, answer_seconds=20.0)
+        stretch = SpeechSegment.of(30.0, 0.0)
+        recognizer._session = SttSession(connection, stretch, settle_seconds=0.0, answer_seconds=20.0)
         recognizer._stretches.append(stretch)
         for each in frames(0, 5):
             stretch.say(each)
@@ -599,13 +599,13 @@ def test_an_abort_ends_soon_whatever_the_peer_does(
     """A server that accepted and went deaf cost the session's goodbye, then the standby's, then the dial's, one after
     the other: the daemon could not be ended in time and left with 70."""
     # A goodbye that is not cut short by the recognizer lasts for longer than this test waits.
-    monkeypatch.setattr(farewells, "FAREWELL_SECONDS", 2 * PATIENCE_SECONDS)
-    monkeypatch.setitem(Connection.__init__.__kwdefaults__, "close_seconds", 2 * PATIENCE_SECONDS)
-    it = stage(silent, dial_seconds=2 * PATIENCE_SECONDS)
+    monkeypatch.setattr(farewells, "FAREWELL_SECONDS", 2 * TIMEOUT_SECONDS)
+    monkeypatch.setitem(Connection.__init__.__kwdefaults__, "close_seconds", 2 * TIMEOUT_SECONDS)
+    it = stage(silent, dial_seconds=2 * TIMEOUT_SECONDS)
     it.hear(*frames(0, 5))
     it.events.await_first(SpeechBegan)
     it.recognizer.abort()
-    assert it.recognizer.join(Deadline(PATIENCE_SECONDS))
+    assert it.recognizer.join(Deadline(TIMEOUT_SECONDS))
     assert len(it.events.of(Heard)) == 1
 
 
@@ -653,12 +653,12 @@ def stand_still(recognizer: Recognizer) -> None:
     def beat() -> None:
         number = next(beats)
         if number == 0:
-            recognizer.begin_anew("a standstill of 60 s")
+            recognizer.reset_after_suspend("a standstill of 60 s")
         elif number == 1:
             told.set()
 
     recognizer.on_beat = beat
-    assert told.wait(PATIENCE_SECONDS)
+    assert told.wait(TIMEOUT_SECONDS)
 
 
 def test_after_a_standstill_a_turn_is_given_up_and_the_next_is_sent_on_a_new_connection(

@@ -16,7 +16,7 @@ from support.voices import RATE, Voice, audio, falls_silent, hangs_up, refuses_t
 from agent.audio.format import Format
 from agent.errors import AudioError
 from agent.pipeline.tts import session as speech
-from agent.pipeline.tts.session import SpeechSession
+from agent.pipeline.tts.session import TtsSession
 from agent.server.tts import tone
 from agent.services.connection.poll import wait
 from agent.services.connection.websocket import Connection, connect
@@ -24,34 +24,34 @@ from agent.services.protocols import fish, neuphonic
 from agent.services.service_log import MOST_REFUSED, MOST_TOLD
 from agent.system.threads import Deadline
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 @pytest.fixture
-def session() -> Iterator[Callable[..., SpeechSession]]:
+def session() -> Iterator[Callable[..., TtsSession]]:
     with ExitStack() as stack:
 
         def begin(
             script: Callable[[scripted.Peer], object],
-            patience: float = 2 * PATIENCE_SECONDS,
+            patience: float = 2 * TIMEOUT_SECONDS,
             one_passage: bool = False,
-        ) -> SpeechSession:
+        ) -> TtsSession:
             server = stack.enter_context(Scripted(script))
             codec = neuphonic.Client(
                 f"ws://127.0.0.1:{server.port}/speak/en", "k", temperature=None, sampling_rate=RATE
             )
             codec.one_passage = one_passage
-            connection: Connection = connect(codec, Deadline(PATIENCE_SECONDS), ping_seconds=None)
+            connection: Connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
             stack.callback(connection.abort)
-            return SpeechSession(connection, patience)
+            return TtsSession(connection, patience)
 
         yield begin
 
 
-def heard(session: SpeechSession) -> bytes:
+def heard(session: TtsSession) -> bytes:
     """Pumps to the end of the session and returns its sound."""
     pcm = b""
-    deadline = Deadline(PATIENCE_SECONDS)
+    deadline = Deadline(TIMEOUT_SECONDS)
     while not session.ended and session.failure is None:
         assert not deadline.over, "the session did not end"
         wait(session.connection, [], min(session.next_timeout() or 1.0, 1.0))
@@ -59,7 +59,7 @@ def heard(session: SpeechSession) -> bytes:
     return pcm
 
 
-def test_all_that_was_given_comes_back_as_sound(session: Callable[..., SpeechSession]) -> None:
+def test_all_that_was_given_comes_back_as_sound(session: Callable[..., TtsSession]) -> None:
     voice = Voice()
     it = session(voice)
     it.speak(["Hello there.", "How are you?"], complete=True)
@@ -67,7 +67,7 @@ def test_all_that_was_given_comes_back_as_sound(session: Callable[..., SpeechSes
     assert it.ended and it.failure is None and it.asked == 2 and it.format == Format(RATE)
 
 
-def test_a_session_for_one_passage_takes_one_and_ends_with_it(session: Callable[..., SpeechSession]) -> None:
+def test_a_session_for_one_passage_takes_one_and_ends_with_it(session: Callable[..., TtsSession]) -> None:
     """With more passages waiting it was never told that it had ended, and waited for ever."""
     it = session(Voice(), one_passage=True)
     it.speak(["Hello there.", "How are you?"], complete=True)
@@ -77,7 +77,7 @@ def test_a_session_for_one_passage_takes_one_and_ends_with_it(session: Callable[
 
 @pytest.mark.parametrize("then", [hangs_up, resets, falls_silent, refuses_the_text])
 def test_what_goes_wrong_is_told_in_a_sentence(
-    session: Callable[..., SpeechSession], then: Callable[[scripted.Peer], None]
+    session: Callable[..., TtsSession], then: Callable[[scripted.Peer], None]
 ) -> None:
     it = session(Voice(after=0, then=then), patience=0.3)
     it.speak(["Hello there."], complete=True)
@@ -87,7 +87,7 @@ def test_what_goes_wrong_is_told_in_a_sentence(
 
 @pytest.mark.parametrize("script", [silent, deaf], ids=["silent", "deaf"])
 def test_no_sound_in_time_is_a_failure(
-    session: Callable[..., SpeechSession], script: Callable[[scripted.Peer], object]
+    session: Callable[..., TtsSession], script: Callable[[scripted.Peer], object]
 ) -> None:
     it = session(script, patience=0.3)
     it.speak(["Hello there."], complete=False)
@@ -100,8 +100,8 @@ def test_the_first_sound_is_waited_for_no_longer_because_a_service_may_pause_for
     the configuration granted, before the next service was asked."""
     with Scripted(silent) as server:
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k")
-        connection = connect(codec, Deadline(PATIENCE_SECONDS), ping_seconds=None)
-        it = SpeechSession(connection, 0.3)
+        connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
+        it = TtsSession(connection, 0.3)
         it.speak(["Hello there."], complete=True)
         assert heard(it) == b""
         assert it.failure == "fish: no sound came for 0.3 s"
@@ -117,15 +117,15 @@ def test_a_session_that_goes_on_with_an_utterance_is_waited_for_as_between_two_s
         peer.accept()
         while b"stop" not in peer.read_frame()[1]:
             pass
-        late.wait(PATIENCE_SECONDS)
+        late.wait(TIMEOUT_SECONDS)
         peer.send(scripted.frame(scripted.BINARY, msgpack.packb({"event": "audio", "audio": sound("late")})))
         peer.send(scripted.frame(scripted.BINARY, msgpack.packb({"event": "finish", "reason": "stop"})))
         peer.read_frame()
 
     with Scripted(speaks_late) as server:
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k", format="pcm", sample_rate=RATE)
-        connection = connect(codec, Deadline(PATIENCE_SECONDS), ping_seconds=None)
-        it = SpeechSession(connection, 0.3, Format(RATE))
+        connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
+        it = TtsSession(connection, 0.3, Format(RATE))
         it.speak(["Hello there."], complete=True)
         ends = Deadline(0.6)
         while not ends.over:
@@ -149,8 +149,8 @@ def test_what_a_service_says_of_itself_does_not_flood_the_log(caplog: pytest.Log
 
     with Scripted(chats) as server, caplog.at_level("INFO"):
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k")
-        connection = connect(codec, Deadline(PATIENCE_SECONDS), ping_seconds=None)
-        it = SpeechSession(connection, PATIENCE_SECONDS)
+        connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
+        it = TtsSession(connection, TIMEOUT_SECONDS)
         it.speak(["Hello there."], complete=True)
         heard(it)
         connection.abort()
@@ -159,11 +159,11 @@ def test_what_a_service_says_of_itself_does_not_flood_the_log(caplog: pytest.Log
 
 
 def test_while_more_text_is_to_come_silence_after_sound_is_no_failure(
-    session: Callable[..., SpeechSession],
+    session: Callable[..., TtsSession],
 ) -> None:
     it = session(Voice())
     it.speak(["Hello there."], complete=False)
-    pcm, deadline = b"", Deadline(PATIENCE_SECONDS)
+    pcm, deadline = b"", Deadline(TIMEOUT_SECONDS)
     while len(pcm) < len(sound("Hello there.")):
         assert not deadline.over
         wait(it.connection, [], 1.0)
@@ -180,7 +180,7 @@ def test_while_more_text_is_to_come_silence_after_sound_is_no_failure(
     assert it.ended
 
 
-def test_messages_without_sense_are_passed_over_up_to_a_limit(session: Callable[..., SpeechSession]) -> None:
+def test_messages_without_sense_are_passed_over_up_to_a_limit(session: Callable[..., TtsSession]) -> None:
     def babbles(peer: scripted.Peer) -> None:
         peer.accept()
         for _ in range(MOST_REFUSED + 1):
@@ -193,14 +193,14 @@ def test_messages_without_sense_are_passed_over_up_to_a_limit(session: Callable[
     assert it.failure is not None and str(MOST_REFUSED + 1) in it.failure
 
 
-def test_an_echo_of_the_text_is_no_sound(session: Callable[..., SpeechSession]) -> None:
+def test_an_echo_of_the_text_is_no_sound(session: Callable[..., TtsSession]) -> None:
     it = session(polite, patience=0.3)
     it.speak(["Hello."], complete=True)
     heard(it)
     assert it.failure is not None
 
 
-def test_sound_that_is_none_is_an_audio_error(session: Callable[..., SpeechSession]) -> None:
+def test_sound_that_is_none_is_an_audio_error(session: Callable[..., TtsSession]) -> None:
     def mp3_instead(peer: scripted.Peer) -> None:
         peer.accept()
         peer.read_frame()
@@ -221,7 +221,7 @@ def say_one(peer: scripted.Peer, *, stop: bool) -> None:
 
 
 def test_a_connection_that_breaks_after_all_was_answered_ends_the_session(
-    session: Callable[..., SpeechSession],
+    session: Callable[..., TtsSession],
 ) -> None:
     """Between two sentences nothing was owed, and yet the rest of the reply was given up."""
     it = session(lambda peer: say_one(peer, stop=True))
@@ -231,7 +231,7 @@ def test_a_connection_that_breaks_after_all_was_answered_ends_the_session(
 
 
 def test_a_connection_that_breaks_in_a_passage_whose_end_nobody_told_is_a_failure(
-    session: Callable[..., SpeechSession],
+    session: Callable[..., TtsSession],
 ) -> None:
     it = session(lambda peer: say_one(peer, stop=False))
     it.speak(["Hello."], complete=False)
@@ -239,7 +239,7 @@ def test_a_connection_that_breaks_in_a_passage_whose_end_nobody_told_is_a_failur
     assert it.failure is not None and not it.ended
 
 
-def test_a_service_that_says_everything_but_a_sound_is_given_up_in_time(session: Callable[..., SpeechSession]) -> None:
+def test_a_service_that_says_everything_but_a_sound_is_given_up_in_time(session: Callable[..., TtsSession]) -> None:
     """Whatever it sent counted as a sign that its sound would come: a hundred messages were waited for, each as long as
     a first sound may take."""
     over = threading.Event()
@@ -260,7 +260,7 @@ def test_a_service_that_says_everything_but_a_sound_is_given_up_in_time(session:
 
 
 def test_sound_without_end_is_cut_where_no_voice_could_need_so_much(
-    session: Callable[..., SpeechSession], monkeypatch: pytest.MonkeyPatch
+    session: Callable[..., TtsSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A service that had gone mad, or had been taken over, could keep the device speaking for as long as it liked."""
     monkeypatch.setattr(speech, "SPARE_SECONDS", 10.0)
@@ -281,7 +281,7 @@ def test_sound_without_end_is_cut_where_no_voice_could_need_so_much(
     assert seconds >= 10.0 + 12 * speech.SLOWEST_SECONDS
 
 
-def test_what_a_busy_service_asks_for_is_kept(session: Callable[..., SpeechSession]) -> None:
+def test_what_a_busy_service_asks_for_is_kept(session: Callable[..., TtsSession]) -> None:
     def busy(peer: scripted.Peer) -> None:
         peer.accept()
         peer.read_frame()
@@ -294,7 +294,7 @@ def test_what_a_busy_service_asks_for_is_kept(session: Callable[..., SpeechSessi
     assert it.error is not None and it.error.busy and not it.error.permanent
 
 
-def test_a_session_speaks_in_the_format_of_the_one_before(session: Callable[..., SpeechSession]) -> None:
+def test_a_session_speaks_in_the_format_of_the_one_before(session: Callable[..., TtsSession]) -> None:
     it = session(Voice())
     it.format = Format(2 * RATE, 2)
     it.speak(["Hello there."], complete=True)
@@ -302,7 +302,7 @@ def test_a_session_speaks_in_the_format_of_the_one_before(session: Callable[...,
 
 
 def test_a_rate_that_changes_from_one_message_to_the_next_is_no_other_speed(
-    session: Callable[..., SpeechSession],
+    session: Callable[..., TtsSession],
 ) -> None:
     """The rate of the first message was taken for that of all others: sound of twice the rate was heard at half the
     speed."""

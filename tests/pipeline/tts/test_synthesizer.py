@@ -18,17 +18,25 @@ from support.scripted import TEXT, Peer, Scripted, close_frame, deaf, frame, mut
 from support.voices import Voice, falls_silent, hangs_up, refuses_the_text, resets, sound, standby
 
 from agent.audio.format import Format
-from agent.pipeline.events import AudioArrived, Cancelled, Event, ServiceDown, Spoken, Unspoken, Utterance
+from agent.pipeline.events import (
+    AudioArrived,
+    Cancelled,
+    Event,
+    ServiceDown,
+    Utterance,
+    UtteranceFailed,
+    UtterancePlayed,
+)
 from agent.pipeline.playback.ring_buffer import Began, Closed, Finished, RingBuffer
 from agent.pipeline.text_splitter import Passages
 from agent.pipeline.tts import synthesizer
-from agent.pipeline.tts.job import Job
+from agent.pipeline.tts.job import SynthesisJob
 from agent.pipeline.tts.synthesizer import Synthesizer
 from agent.services.connection import closing as farewells
 from agent.services.connection.websocket import Connection
 from agent.system.threads import Deadline
 
-PATIENCE_SECONDS = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 class Player(threading.Thread):
@@ -56,9 +64,9 @@ class Player(threading.Thread):
         if item.cleared_by is not None:
             self._report(Cancelled(item.utterance, item.cleared_by))
         elif item.error is not None:
-            self._report(Unspoken(item.utterance, item.error))
+            self._report(UtteranceFailed(item.utterance, item.error))
         else:
-            self._report(Spoken(item.utterance, 0.0))
+            self._report(UtterancePlayed(item.utterance, 0.0))
 
 
 class Stage:
@@ -69,7 +77,7 @@ class Stage:
         *scripts: object,
         ring_bytes: int = 1 << 22,
         read: bool = True,
-        patience: float = PATIENCE_SECONDS,
+        patience: float = TIMEOUT_SECONDS,
         eager: bool = True,
         retry_seconds: float = 0.01,
     ) -> None:
@@ -85,7 +93,7 @@ class Stage:
                 f"voice{at}",
                 eager=eager,
                 retry_seconds=retry_seconds,
-                dial_seconds=2 * PATIENCE_SECONDS,
+                dial_seconds=2 * TIMEOUT_SECONDS,
             )
             for at, server in enumerate(self.servers)
         ]
@@ -101,11 +109,11 @@ class Stage:
         self.synthesizer.complete(name)
 
     @property
-    def jobs(self) -> deque[Job]:
+    def jobs(self) -> deque[SynthesisJob]:
         return self.synthesizer._jobs
 
     def await_that(self, true: Callable[[], bool]) -> None:
-        deadline, pause = Deadline(PATIENCE_SECONDS), threading.Event()
+        deadline, pause = Deadline(TIMEOUT_SECONDS), threading.Event()
         while not true():
             assert not deadline.over
             pause.wait(0.01)
@@ -118,17 +126,17 @@ class Stage:
         session._patience = 0.2
 
     def ends(self) -> list[Event]:
-        return self.events.of(Spoken, Cancelled, Unspoken)  # type: ignore[return-value]
+        return self.events.of(UtterancePlayed, Cancelled, UtteranceFailed)  # type: ignore[return-value]
 
     def end(self) -> None:
         """The services are still there afterwards."""
         self.synthesizer.stop()
-        if not self.synthesizer.join(Deadline(PATIENCE_SECONDS)):
+        if not self.synthesizer.join(Deadline(TIMEOUT_SECONDS)):
             self.synthesizer.abort()
-        assert self.synthesizer.join(Deadline(PATIENCE_SECONDS)), "the synthesizer did not end"
+        assert self.synthesizer.join(Deadline(TIMEOUT_SECONDS)), "the synthesizer did not end"
         self.ring.close()
         if self.player.ident is not None:
-            self.player.join(PATIENCE_SECONDS)
+            self.player.join(TIMEOUT_SECONDS)
             assert not self.player.is_alive()
 
     def close(self) -> None:
@@ -153,11 +161,11 @@ def test_an_utterance_is_spoken_whole_and_its_sessions_get_their_end_mark(stage:
     voice = Voice()
     it = stage(voice)
     it.say("a", "Hello there. ", "How are", " you?")
-    it.events.await_first(Spoken)
+    it.events.await_first(UtterancePlayed)
     assert it.player.heard == {"a": sound("Hello there. How are you?")}
     assert it.events.of(AudioArrived) == [AudioArrived("a", "voice0")]
     it.end()
-    assert [type(end) for end in it.ends()] == [Spoken]
+    assert [type(end) for end in it.ends()] == [UtterancePlayed]
     assert all(marks >= 1 for marks in voice.await_marks())
 
 
@@ -165,7 +173,7 @@ def test_utterances_are_spoken_in_their_order(stage: Callable[..., Stage]) -> No
     it = stage(Voice())
     for name in ("a", "b", "c"):
         it.say(name, f"This is {name}.")
-    it.events.await_first(Spoken, 3)
+    it.events.await_first(UtterancePlayed, 3)
     assert list(it.player.heard) == ["a", "b", "c"]
     assert it.player.heard["c"] == sound("This is c.")
 
@@ -180,13 +188,13 @@ def test_of_a_long_text_no_more_is_asked_for_than_the_ring_can_hold(stage: Calla
     assert len(passages) > 3
     it.synthesizer.begin(Utterance("a", text))
     it.events.await_first(AudioArrived)
-    deadline = Deadline(PATIENCE_SECONDS)
+    deadline = Deadline(TIMEOUT_SECONDS)
     while it.ring.written < len(sound(passages[0])):
         assert not deadline.over
         it.ring.wait_cut(1, 0.01)
     assert voice.passages == passages[:1]
     it.player.start()
-    it.events.await_first(Spoken)
+    it.events.await_first(UtterancePlayed)
     assert voice.passages == passages
     assert it.player.heard == {"a": b"".join(map(sound, passages))}
 
@@ -200,7 +208,7 @@ def test_a_sentence_is_handed_over_before_the_next_is_written(stage: Callable[..
     assert voice.passages == ["The first is whole."] or voice.passages == ["The first is whole. "]
     it.synthesizer.say("a", " follows.")
     it.synthesizer.complete("a")
-    it.events.await_first(Spoken)
+    it.events.await_first(UtterancePlayed)
     assert it.player.heard["a"] == sound("The first is whole. The second follows.")
 
 
@@ -230,10 +238,10 @@ def test_what_fails_before_its_first_sound_goes_to_the_next_service_whole(
         it.jobs[0].patience = Deadline(0.2)  # the next service has all of it again
     elif bad in (silent, deaf) or getattr(bad, "_then", None) is falls_silent:
         it.wait_no_longer()
-    it.events.await_first(Spoken)
+    it.events.await_first(UtterancePlayed)
     assert it.player.heard == {"a": sound("One is here. Two is here.")}
     assert it.events.of(AudioArrived) == [AudioArrived("a", "voice1")]
-    assert [type(end) for end in it.ends()] == [Spoken]
+    assert [type(end) for end in it.ends()] == [UtterancePlayed]
 
 
 @pytest.mark.parametrize("then", [hangs_up, resets, falls_silent, refuses_the_text])
@@ -248,17 +256,17 @@ def test_what_fails_after_its_first_sound_is_not_begun_again(
     if then is falls_silent:
         it.wait_no_longer()
     first.go.set()
-    end = it.events.await_first(Unspoken)
+    end = it.events.await_first(UtteranceFailed)
     assert end.utterance == "a" and "voice0" in end.reason
     assert sound("One is here. Two is here.").startswith(it.player.heard["a"]) and it.player.heard["a"]
     assert second.passages == []
-    assert [type(end) for end in it.ends()] == [Unspoken]
+    assert [type(end) for end in it.ends()] == [UtteranceFailed]
 
 
 def test_where_no_service_gives_a_sound_the_reasons_of_all_are_told(stage: Callable[..., Stage]) -> None:
     it = stage(refuses("403 Forbidden"), Voice(after=0, then=hangs_up))
     it.say("a", "One.")
-    end = it.events.await_first(Unspoken)
+    end = it.events.await_first(UtteranceFailed)
     assert "voice0" in end.reason and "voice1" in end.reason and end.seconds == 0.0
     assert it.ends() == [end]
 
@@ -269,9 +277,9 @@ def test_the_second_chance_of_the_only_service_is_dialled_for_where_nothing_is_k
     """Where just one connection is dialled, its break was the end: the second chance was the same error once more."""
     it = stage(Voice(after=0, then=hangs_up, deaths=1), eager=False)
     it.say("a", "One is here. Two is here.")
-    it.events.await_first(Spoken)
+    it.events.await_first(UtterancePlayed)
     assert it.player.heard["a"] == sound("One is here. Two is here.")
-    assert [type(end) for end in it.ends()] == [Spoken]
+    assert [type(end) for end in it.ends()] == [UtterancePlayed]
 
 
 def test_an_utterance_that_comes_while_its_only_service_is_left_alone_is_dialled_for(
@@ -291,14 +299,14 @@ def test_an_utterance_that_comes_while_its_only_service_is_left_alone_is_dialled
     it = stage(drops_the_first, retry_seconds=1.0)
     it.events.await_first(ServiceDown)
     it.say("a", "One is here.")
-    it.events.await_first(Spoken)
+    it.events.await_first(UtterancePlayed)
     assert it.player.heard["a"] == sound("One is here.")
 
 
 def test_a_reason_that_comes_twice_is_told_once(stage: Callable[..., Stage]) -> None:
     it = stage(Voice(after=0, then=hangs_up), eager=False)
     it.say("a", "One.")
-    assert it.events.await_first(Unspoken).reason.count("hung up") == 1
+    assert it.events.await_first(UtteranceFailed).reason.count("hung up") == 1
 
 
 def test_the_next_utterance_is_spoken_although_one_failed(stage: Callable[..., Stage]) -> None:
@@ -308,15 +316,15 @@ def test_the_next_utterance_is_spoken_although_one_failed(stage: Callable[..., S
     it.say("b", "Two is heard.")
     it.events.await_first(AudioArrived)
     first.go.set()
-    it.events.await_first(Unspoken)
-    it.events.await_first(Spoken)
+    it.events.await_first(UtteranceFailed)
+    it.events.await_first(UtterancePlayed)
     assert it.player.heard["b"] == sound("Two is heard.")
 
 
 def test_an_utterance_without_a_word_is_spoken_at_once(stage: Callable[..., Stage]) -> None:
     it = stage(Voice())
     it.say("a", " \n ")
-    assert it.events.await_first(Spoken) == Spoken("a", 0.0)
+    assert it.events.await_first(UtterancePlayed) == UtterancePlayed("a", 0.0)
     assert it.player.heard == {}
 
 
@@ -330,15 +338,15 @@ def test_hush_drops_what_is_said_and_what_waits_with_one_event_for_each(stage: C
     for count in (1, 2, 3):
         assert it.events.await_first(Cancelled, count).by == "somebody"
     it.say("d", "Afterwards.")
-    it.events.await_first(Spoken)
+    it.events.await_first(UtterancePlayed)
     assert it.player.heard["d"] == sound("Afterwards.")
     assert sorted(end.utterance for end in it.ends()) == ["a", "b", "c", "d"]  # type: ignore[union-attr]
 
 
 def test_hush_while_a_service_keeps_us_waiting_ends_the_wait(stage: Callable[..., Stage]) -> None:
-    it = stage(mute, patience=2 * PATIENCE_SECONDS)
+    it = stage(mute, patience=2 * TIMEOUT_SECONDS)
     it.say("a", "One.")
-    assert it.servers[0].arrived.acquire(timeout=PATIENCE_SECONDS)
+    assert it.servers[0].arrived.acquire(timeout=TIMEOUT_SECONDS)
     it.synthesizer.hush("somebody")
     assert it.events.await_first(Cancelled) == Cancelled("a", "somebody")
 
@@ -351,11 +359,11 @@ def test_after_a_hush_no_sample_of_what_it_cut_comes_into_the_ring(stage: Callab
     begin = it.ring.begin
 
     def begin_meanwhile(utterance: str, format: Format) -> int:
-        ticket = None if late else begin(utterance, format)
+        stream_id = None if late else begin(utterance, format)
         hushing = threading.Thread(target=it.synthesizer.hush, args=["somebody"])
         hushing.start()
         hushing.join()
-        return begin(utterance, format) if ticket is None else ticket
+        return begin(utterance, format) if stream_id is None else stream_id
 
     it.ring.begin = begin_meanwhile  # type: ignore[method-assign]
     it.say("a", "One.")
@@ -364,7 +372,7 @@ def test_after_a_hush_no_sample_of_what_it_cut_comes_into_the_ring(stage: Callab
     assert it.ring.written == 0
     it.player.start()
     it.say("b", "Two.")
-    assert it.events.await_first(Spoken).utterance == "b" and it.player.heard["b"] == sound("Two.")
+    assert it.events.await_first(UtterancePlayed).utterance == "b" and it.player.heard["b"] == sound("Two.")
     assert [end.utterance for end in it.ends()] == ["a", "b"]  # type: ignore[union-attr]
 
 
@@ -377,7 +385,7 @@ def test_hush_at_any_moment_leaves_no_utterance_without_its_end(stage: Callable[
             it.events.await_that(AudioArrived(f"u{number}", "voice0"))
         it.synthesizer.hush("somebody")
     it.say("last", "Good.")
-    it.events.await_first(Spoken)
+    it.events.await_first(UtterancePlayed)
     it.close()
     ended = [end.utterance for end in it.ends()]  # type: ignore[union-attr]
     assert sorted(ended) == sorted([*(f"u{number}" for number in range(20)), "last"])
@@ -388,20 +396,20 @@ def test_stop_lets_the_utterance_under_way_flow_out(stage: Callable[..., Stage])
     it.synthesizer.begin(Utterance("a", None))
     it.synthesizer.say("a", "The first is whole. And the second is not")
     it.synthesizer.stop()
-    it.events.await_first(Spoken)
+    it.events.await_first(UtterancePlayed)
     assert it.player.heard["a"] == sound("The first is whole. And the second is not")
-    assert it.synthesizer.join(Deadline(PATIENCE_SECONDS))
+    assert it.synthesizer.join(Deadline(TIMEOUT_SECONDS))
 
 
 def test_abort_ends_at_once_with_the_end_mark_and_an_event_for_each(stage: Callable[..., Stage]) -> None:
     voice = Voice(after=0, chunks=1, then=falls_silent)
     voice.go.set()
-    it = stage(voice, patience=2 * PATIENCE_SECONDS)
+    it = stage(voice, patience=2 * TIMEOUT_SECONDS)
     it.say("a", "One is here.")
     it.say("b", "Two waits.")
     it.events.await_first(AudioArrived)
     it.synthesizer.abort()
-    assert it.synthesizer.join(Deadline(PATIENCE_SECONDS))
+    assert it.synthesizer.join(Deadline(TIMEOUT_SECONDS))
     it.close()
     assert sorted(end.utterance for end in it.ends()) == ["a", "b"]  # type: ignore[union-attr]
     assert all(isinstance(end, Cancelled) for end in it.ends())
@@ -410,20 +418,20 @@ def test_abort_ends_at_once_with_the_end_mark_and_an_event_for_each(stage: Calla
 def test_what_begins_after_the_stop_is_cancelled(stage: Callable[..., Stage]) -> None:
     voice = Voice(after=0, chunks=1, then=falls_silent)
     voice.go.set()
-    it = stage(voice, patience=2 * PATIENCE_SECONDS)
+    it = stage(voice, patience=2 * TIMEOUT_SECONDS)
     it.say("a", "One is here.")
     it.events.await_first(AudioArrived)
     it.synthesizer.stop()
     it.say("b", "Too late.")
     assert it.events.await_first(Cancelled) == Cancelled("b", "shutdown")
     it.synthesizer.abort()
-    assert it.synthesizer.join(Deadline(PATIENCE_SECONDS))
+    assert it.synthesizer.join(Deadline(TIMEOUT_SECONDS))
 
 
 def without_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A goodbye that is not cut short by its stage lasts for longer than the test waits."""
-    monkeypatch.setattr(farewells, "FAREWELL_SECONDS", 2 * PATIENCE_SECONDS)
-    monkeypatch.setitem(Connection.__init__.__kwdefaults__, "close_seconds", 2 * PATIENCE_SECONDS)
+    monkeypatch.setattr(farewells, "FAREWELL_SECONDS", 2 * TIMEOUT_SECONDS)
+    monkeypatch.setitem(Connection.__init__.__kwdefaults__, "close_seconds", 2 * TIMEOUT_SECONDS)
 
 
 @pytest.mark.parametrize("gently", [True, False])
@@ -435,9 +443,9 @@ def test_a_dead_peer_in_the_middle_of_a_session_does_not_hold_up_the_end(
     for limit in ("GENTLE_SECONDS", "ABORT_SECONDS"):
         monkeypatch.setattr(synthesizer, limit, 4.0)
     without_other_limits(monkeypatch)
-    it = stage(deaf, deaf, mute, patience=2 * PATIENCE_SECONDS)
+    it = stage(deaf, deaf, mute, patience=2 * TIMEOUT_SECONDS)
     it.say("a", "One is here.")
-    assert it.servers[0].arrived.acquire(timeout=PATIENCE_SECONDS)
+    assert it.servers[0].arrived.acquire(timeout=TIMEOUT_SECONDS)
     if gently:
         it.synthesizer.hush("somebody")
         it.events.await_first(Cancelled)
@@ -447,18 +455,18 @@ def test_a_dead_peer_in_the_middle_of_a_session_does_not_hold_up_the_end(
     else:
         it.synthesizer.hush("SIGTERM")
         it.synthesizer.abort()
-    assert it.synthesizer.join(Deadline(PATIENCE_SECONDS))
+    assert it.synthesizer.join(Deadline(TIMEOUT_SECONDS))
     assert time.monotonic() - began < 7.9, "two goodbyes of four seconds each, side by side"
 
 
 def test_an_abort_overtakes_a_gentle_end(stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> None:
     without_other_limits(monkeypatch)
-    monkeypatch.setattr(synthesizer, "GENTLE_SECONDS", 2 * PATIENCE_SECONDS)
-    it = stage(deaf, deaf, patience=2 * PATIENCE_SECONDS)
-    assert it.servers[0].arrived.acquire(timeout=PATIENCE_SECONDS)
+    monkeypatch.setattr(synthesizer, "GENTLE_SECONDS", 2 * TIMEOUT_SECONDS)
+    it = stage(deaf, deaf, patience=2 * TIMEOUT_SECONDS)
+    assert it.servers[0].arrived.acquire(timeout=TIMEOUT_SECONDS)
     it.synthesizer.stop()
     it.synthesizer.abort()
-    assert it.synthesizer.join(Deadline(PATIENCE_SECONDS))
+    assert it.synthesizer.join(Deadline(TIMEOUT_SECONDS))
 
 
 @pytest.mark.parametrize("then", [hangs_up, resets, refuses_the_text])
@@ -482,7 +490,7 @@ def test_a_connection_that_ends_between_two_sentences_costs_nothing(
             first.passages.append(text.partition("<STOP>")[0])
             first.told.notify_all()
         first._speak(peer, first.passages[-1])
-        gone.wait(PATIENCE_SECONDS)
+        gone.wait(TIMEOUT_SECONDS)
         then(peer)
 
     it = stage(once)
@@ -495,7 +503,7 @@ def test_a_connection_that_ends_between_two_sentences_costs_nothing(
     it.synthesizer.say("a", " two is here. And three")
     first.await_passages(2)
     it.synthesizer.complete("a")
-    end = it.events.await_first(Spoken)
+    end = it.events.await_first(UtterancePlayed)
     assert end.utterance == "a" and it.player.heard["a"] == sound("One is here. And two is here. And three")
     assert " ".join(" ".join(first.passages).split()) == "One is here. And two is here. And three"
 
@@ -525,7 +533,7 @@ def test_a_later_session_in_another_format_is_heard_at_the_right_speed(stage: Ca
     it.events.await_first(AudioArrived)
     it.synthesizer.say("a", " two. ")
     it.synthesizer.complete("a")
-    it.events.await_first(Spoken)
+    it.events.await_first(UtterancePlayed)
     assert given == [16000, 48000] and len(it.player.heard["a"]) == 2 * 2 * 16000
 
 
@@ -544,9 +552,9 @@ def test_a_service_that_asks_for_patience_is_waited_for(stage: Callable[..., Sta
             peer.answer(*refusal)
 
     it = stage(busy_once)
-    assert refused.wait(PATIENCE_SECONDS)
+    assert refused.wait(TIMEOUT_SECONDS)
     it.say("a", "One is here.")
-    it.events.await_first(Spoken)
+    it.events.await_first(UtterancePlayed)
     assert it.player.heard["a"] == sound("One is here.")
 
 
@@ -554,7 +562,7 @@ def test_a_service_that_asks_for_more_patience_than_there_is_fails_at_once(stage
     it = stage(refuses("429 Too Many Requests", "Retry-After: 60"), patience=30.0)
     began = time.monotonic()
     it.say("a", "One is here.")
-    end = it.events.await_first(Unspoken)
+    end = it.events.await_first(UtteranceFailed)
     assert time.monotonic() - began < 30.0
     due = re.search(r"it can be tried again in (\d+) s, which is longer than the 30 s", end.reason)
     assert "429" in end.reason and due is not None and 30 < int(due[1]) <= 60
@@ -565,22 +573,22 @@ def test_a_service_that_is_given_up_after_a_wait_is_told_of_by_what_was_left(sta
     asked, seconds = threading.Event(), chain(("2",), repeat("59"))
 
     def busy(peer: Peer) -> None:
-        asked.wait(PATIENCE_SECONDS)
+        asked.wait(TIMEOUT_SECONDS)
         peer.answer("429 Too Many Requests", f"Retry-After: {next(seconds)}")
 
     it = stage(busy, patience=60.0)
     it.say("a", "One is here.")
     it.await_that(lambda: bool(it.jobs) and it.jobs[0].patience.remaining() is not None)
     asked.set()
-    end = it.events.await_first(Unspoken)
+    end = it.events.await_first(UtteranceFailed)
     assert "longer than what is left of the 60 s" in end.reason
 
 
 def test_where_another_service_is_left_a_busy_one_is_not_waited_for(stage: Callable[..., Stage]) -> None:
-    longer = 2 * PATIENCE_SECONDS
+    longer = 2 * TIMEOUT_SECONDS
     it = stage(refuses("429 Too Many Requests", f"Retry-After: {longer:.0f}"), Voice(), patience=2 * longer)
     it.say("a", "One is here.")
-    it.events.await_first(Spoken)
+    it.events.await_first(UtterancePlayed)
     assert it.events.of(AudioArrived) == [AudioArrived("a", "voice1")]
 
 
@@ -594,9 +602,9 @@ def test_a_passage_that_met_a_busy_service_is_asked_again_on_a_new_connection(st
     voice = Voice(after=0, then=too_many, deaths=4)  # four in a row, each soon after the dial, are no refused key
     it = stage(voice)
     it.say("a", "One is here. Two is here.")
-    it.events.await_first(Spoken)
+    it.events.await_first(UtterancePlayed)
     assert it.player.heard["a"] == sound("One is here. Two is here.")
-    assert [type(end) for end in it.ends()] == [Spoken]
+    assert [type(end) for end in it.ends()] == [UtterancePlayed]
 
 
 def test_a_service_that_stays_busy_is_given_up_when_the_patience_is_over(stage: Callable[..., Stage]) -> None:
@@ -608,4 +616,4 @@ def test_a_service_that_stays_busy_is_given_up_when_the_patience_is_over(stage: 
     it.say("a", "One is here.")
     it.await_that(lambda: bool(it.jobs) and it.jobs[0].waited)
     it.jobs[0].patience = Deadline(0.2)
-    assert "busy" in it.events.await_first(Unspoken).reason
+    assert "busy" in it.events.await_first(UtteranceFailed).reason

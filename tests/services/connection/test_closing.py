@@ -13,7 +13,7 @@ from support.plain import END_MARK, Plain
 from support.scripted import CLOSE, TEXT, Peer, Scripted, frame, mute
 
 from agent.services.connection import closing as farewells
-from agent.services.connection.closing import Farewells, Haste
+from agent.services.connection.closing import AdjustableDeadline, BackgroundCloser
 from agent.services.connection.dial import dial
 from agent.services.connection.poll import wait
 from agent.services.connection.standby import Standby
@@ -49,7 +49,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 @pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def wait_for_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """A goodbye ends with its deadline, and never by itself."""
     monkeypatch.setattr(farewells, "FAREWELL_SECONDS", FAR_SECONDS)
 
@@ -99,10 +99,10 @@ def test_a_stage_leaves_all_its_dead_peers_at_once_under_one_deadline(stack: Exi
     server = stack.enter_context(Scripted(stubborn, patience_seconds=FAR_SECONDS))
     dead = stack.enter_context(Scripted(mute, patience_seconds=FAR_SECONDS))
     standbys = [standby(server), standby(server), standby(dead, ready=False), standby(dead, ready=False)]
-    leaving = Farewells()
+    leaving = BackgroundCloser()
     leaving.take(dialled(server))  # one goodbye is under way already
     began = time.monotonic()
-    leaving.part_all(dialled(server), standbys, Deadline(0.5))
+    leaving.close_all(dialled(server), standbys, Deadline(0.5))
     assert time.monotonic() - began < 60
     all_gone()
     dead.over.set()
@@ -116,11 +116,11 @@ def test_an_abort_overtakes_a_gentle_end(stack: ExitStack) -> None:
     """Who had begun to leave gently did not hear that the time was up."""
     stubborn = Stubborn()
     server = stack.enter_context(Scripted(stubborn, patience_seconds=FAR_SECONDS))
-    patience = Haste(FAR_SECONDS)
+    patience = AdjustableDeadline(FAR_SECONDS)
     ends: list[float] = []
 
     def leaves() -> None:
-        Farewells().part_all(dialled(server), [standby(server)], patience)
+        BackgroundCloser().close_all(dialled(server), [standby(server)], patience)
         ends.append(time.monotonic())
 
     thread = threading.Thread(target=leaves)
@@ -128,7 +128,7 @@ def test_an_abort_overtakes_a_gentle_end(stack: ExitStack) -> None:
     for _ in range(2):
         assert stubborn.marked.acquire(timeout=30)  # both goodbyes are under way
     assert not ends
-    patience.hasten(Deadline(0.1))
+    patience.expire_by(Deadline(0.1))
     thread.join(60)
     assert ends
 
@@ -142,12 +142,14 @@ def test_what_the_live_connection_says_with_its_goodbye_is_returned(stack: ExitS
                 return
 
     server = stack.enter_context(Scripted(last_words))
-    assert Text("farewell") in Farewells().part_all(dialled(server), [], Deadline(60.0))
+    assert Text("farewell") in BackgroundCloser().close_all(dialled(server), [], Deadline(60.0))
 
 
-@pytest.mark.parametrize("leave", [Farewells.take, lambda it, connection: it.part_all(connection, [], Deadline(0.2))])
+@pytest.mark.parametrize(
+    "leave", [BackgroundCloser.take, lambda it, connection: it.close_all(connection, [], Deadline(0.2))]
+)
 def test_an_end_mark_that_could_not_be_delivered_is_told(
-    stack: ExitStack, caplog: pytest.LogCaptureFixture, leave: Callable[[Farewells, Connection], object]
+    stack: ExitStack, caplog: pytest.LogCaptureFixture, leave: Callable[[BackgroundCloser, Connection], object]
 ) -> None:
     def deaf(peer: Peer) -> None:
         peer.accept()
@@ -158,7 +160,7 @@ def test_an_end_mark_that_could_not_be_delivered_is_told(
     for _ in range(100):
         connection.send(Text("x" * 100_000))
     assert connection.unsent
-    leaving = Farewells()
+    leaving = BackgroundCloser()
     with caplog.at_level(logging.WARNING):
         leave(leaving, connection)
         leaving.join(Deadline(0.2))
@@ -188,7 +190,7 @@ def test_where_there_are_no_more_threads_the_end_mark_is_still_written_once(
 
         patch.setattr(threading.Thread, "start", refuses)
         with caplog.at_level(logging.WARNING):
-            Farewells().take(connection)
+            BackgroundCloser().take(connection)
     assert connection.ended
     server.over.set()
     server.join()

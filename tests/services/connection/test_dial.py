@@ -305,7 +305,7 @@ def test_a_granted_name_may_not_stand_for_an_address_inside(
     with Scripted(polite) as server:
         url = f"ws://granted.example:{server.port}/"
         try:
-            dial(Handshake(url), "playai", Deadline(30), allow_plaintext=True, granted_by="auth.example").close()
+            dial(Handshake(url), "playai", Deadline(30), allow_plaintext=True, url_issuer="auth.example").close()
         except ServiceError as error:
             assert not taken and error.permanent and "sends us to granted.example" in str(error)
             assert server.peers == []

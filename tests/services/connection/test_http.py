@@ -11,7 +11,7 @@ import pytest
 from support.authority import Authority
 from support.scripted import Peer, Scripted, mute
 
-from agent.services.connection.http import Line, troubles
+from agent.services.connection.http import CancellableSession, troubles
 
 
 def mute_after_its_head(peer: Peer) -> None:
@@ -23,7 +23,7 @@ def mute_after_its_head(peer: Peer) -> None:
 @pytest.mark.parametrize(("scheme", "script"), [("http", mute), ("http", mute_after_its_head), ("https", mute)])
 def test_a_cut_ends_an_exchange_that_nothing_comes_of(scheme: str, script: Callable[[Peer], None]) -> None:
     """A responder could not hang up on a host that was mute in the TLS handshake, and its thread stayed."""
-    line = Line()
+    line = CancellableSession()
     begun = threading.Event()
 
     def ask(url: str) -> None:
@@ -45,7 +45,7 @@ def test_a_cut_ends_an_exchange_that_nothing_comes_of(scheme: str, script: Calla
 
 
 def test_a_line_that_was_cut_before_it_was_opened_stays_cut() -> None:
-    line = Line()
+    line = CancellableSession()
     line.cut()
     with Scripted(mute) as server, line.session() as session, pytest.raises(troubles()):
         session.get(f"http://127.0.0.1:{server.port}/", timeout=20)
@@ -65,7 +65,7 @@ def test_a_line_trusts_the_authorities_that_the_environment_names(
     authority = Authority(tmp_path)
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
-    line = Line()
+    line = CancellableSession()
     with Scripted(says_hello, tls=authority.good()) as server, line.session() as session:
         assert session.get(f"https://127.0.0.1:{server.port}/", timeout=20).content == b"hello"
     line.close()

@@ -7,17 +7,17 @@ import time
 import pytest
 
 from agent.services.connection import keepalive as vigil
-from agent.services.connection.keepalive import PING_DUE, Vigil
+from agent.services.connection.keepalive import PING_DUE, Keepalive
 
 
-def due(watch: Vigil) -> list[tuple[float, str]]:
+def due(watch: Keepalive) -> list[tuple[float, str]]:
     """In how many seconds, rounded to so many that a slow machine makes no difference."""
     now = time.monotonic()
     return [(round(moment - now, -3), reason) for moment, reason in watch.moments(sending=False)]
 
 
 def test_silence_asks_for_a_sign_of_life_and_its_want_is_the_end() -> None:
-    watch = Vigil(50_000.0, 45_000.0, 10_000.0)
+    watch = Keepalive(50_000.0, 45_000.0, 10_000.0)
     assert due(watch) == [(50_000, PING_DUE)]
     watch.pinged()
     assert due(watch) == [(45_000, "the service gives no sign of life")]
@@ -28,7 +28,7 @@ def test_silence_asks_for_a_sign_of_life_and_its_want_is_the_end() -> None:
 def test_after_a_sleep_a_sign_of_life_is_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The monotonic clock does not see that the machine slept: a connection that the other side had long given up was
     trusted for as long as if nothing had been."""
-    watch = Vigil(50_000.0, 45_000.0, 10_000.0)
+    watch = Keepalive(50_000.0, 45_000.0, 10_000.0)
     slept = vigil._slept_seconds()
     monkeypatch.setattr(vigil, "_slept_seconds", lambda: slept + 3_600_000.0)
     assert due(watch) == [(50_000 - 3_600_000, PING_DUE)]
@@ -39,6 +39,6 @@ def test_after_a_sleep_a_sign_of_life_is_asked_for_at_once(monkeypatch: pytest.M
 
 
 def test_where_nobody_is_asked_a_sleep_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = Vigil(None, 45_000.0, 10_000.0)
+    watch = Keepalive(None, 45_000.0, 10_000.0)
     monkeypatch.setattr(vigil, "_slept_seconds", lambda: 1e9)
     assert due(watch) == []
