@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.loader import load
+from agent.settings.loader import load
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "package"

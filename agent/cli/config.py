@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from agent.config.display import describe, entries
 from agent.config.errors import ConfigIssue, ConfigIssues
 from agent.config.json_schema import schema as whole_schema
-from agent.config.loader import Loaded, load_with_origins
 from agent.config.secrets import iter_secrets, unset
+from agent.settings.loader import Loaded, load_with_origins
+from agent.settings.model import Config
 
 
 def check(path: str | None, environ: Mapping[str, str] = os.environ, *, as_json: bool = False) -> int:
@@ -64,7 +65,7 @@ def schema() -> int:
 
 def schema_text() -> str:
     """The JSON Schema as it is printed and packaged."""
-    return json.dumps(whole_schema(), indent=2, ensure_ascii=True) + "\n"
+    return json.dumps(whole_schema(Config), indent=2, ensure_ascii=True) + "\n"
 
 
 def _absent_keys(loaded: Loaded, environ: Mapping[str, str]) -> list[ConfigIssue]:

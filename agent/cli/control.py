@@ -43,5 +43,5 @@ def mute(config: Config, device: str, muted: bool) -> int:
 
 
 def _ask(config: Config, request: Mapping[str, object]) -> dict[str, object]:
-    with contextlib.closing(ControlClient.find(sockets(config, os.environ))) as client:
+    with contextlib.closing(ControlClient.find(sockets(config.control.socket, os.environ))) as client:
         return client.ask(request)

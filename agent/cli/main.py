@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from agent import __version__
-from agent.config.loader import load_with_origins
-from agent.config.secrets import hide_keys
+from agent.config.secrets import hide_keys, iter_secrets
 from agent.errors import AgentError, UsageError
+from agent.settings.loader import load_with_origins
 from agent.settings.model import Config
 from agent.system import stdio as streams
 from agent.system.log import set_level, set_up_logging
@@ -196,7 +196,7 @@ def _configured(path: str | None) -> Config:
     set_up_logging(config.logging.level, os.environ)
     for warning in loaded.warnings:
         log.warning("%s", warning)
-    hide_keys(config)
+    hide_keys(secret for _, secret in iter_secrets(config))
     return config
 
 

@@ -70,7 +70,7 @@ def say(config: Config, words: list[str], *, service: str | None = None, output:
 
 def _daemon(config: Config) -> ControlClient | None:
     try:
-        return ControlClient.find(sockets(config, os.environ))
+        return ControlClient.find(sockets(config.control.socket, os.environ))
     except NoDaemon:
         return None
 

@@ -8,23 +8,22 @@ from typing import Any
 
 from agent.config.fields import all_keys, shapes
 from agent.config.json_schema import plain
-from agent.settings.model import Config
 from agent.system.text import escape
 
 _COLUMN = 60
 
 
-def describe(config: Config, origins: Mapping[str, str]) -> str:
+def describe(config: Any, origins: Mapping[str, str]) -> str:
     """YAML with every key; a comment behind each says ``default``, ``FILE:LINE`` or the name of the variable. Where no
     key stands in the file itself, it can be loaded again and gives the same configuration. Harmless on a terminal."""
     return "\n".join(_section(type(config), config, "", "", origins)) + "\n"
 
 
-def entries(config: Config, origins: Mapping[str, str]) -> list[dict[str, Any]]:
+def entries(config: Any, origins: Mapping[str, str]) -> list[dict[str, Any]]:
     """The same for programs: ``key``, ``value`` and ``origin`` of each."""
     return [
         {"key": dotted, "value": plain(attrgetter(dotted)(config)), "origin": origins.get(dotted, "default")}
-        for dotted, shape in all_keys(Config)
+        for dotted, shape in all_keys(type(config))
         if shape.kind != "section"
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.errors import ConfigError
 from agent.system.text import escape
@@ -32,6 +33,19 @@ class ConfigIssues(ConfigError):
     def __init__(self, mistakes: Iterable[ConfigIssue]) -> None:
         self.mistakes = tuple(mistakes)
         super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+
+class Finding(NamedTuple):
+    """A value that is valid by itself and cannot be used with the other values or on this machine.
+
+    ``key`` is the dotted key, ``what`` says what is wrong and what was expected. ``cause`` is another key; its line is
+    reported where ``key`` has its default.
+    """
+
+    key: str
+    what: str
+    suggestion: str | None = None
+    cause: str | None = None
 
 
 def suggestion(word: str, known: Iterable[str]) -> str | None:

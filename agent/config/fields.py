@@ -1,4 +1,4 @@
-"""What is different between two configurations, for a reload."""
+"""The keys of a configuration, described by the fields of frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,21 @@ from operator import attrgetter
 from typing import Any
 
 from agent.config.secrets import Secret
-from agent.settings.model import Config
+
+
+def key(default: Any, about: str, **more: Any) -> Any:
+    """Declare one key of a configuration section.
+
+    Args:
+        default: The default value, or a function without parameters that makes it.
+        about: One line of help for users.
+        more: ``low`` and ``high`` (inclusive bounds), ``choices``, ``least`` (minimum length of a list).
+    """
+    metadata = {"about": about, **more}
+    if isinstance(default, list | dict) or callable(default):
+        made = default if callable(default) else lambda: type(default)(default)
+        return dataclasses.field(default_factory=made, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +99,11 @@ def _kind(hint: Any) -> tuple[str, bool, Any]:
     raise TypeError(f"the model has a key of a type nobody knows how to check: {hint}")
 
 
-def changes(old: Config, new: Config) -> tuple[str, ...]:
+def changes(old: Any, new: Any) -> tuple[str, ...]:
     """The dotted keys whose values differ, in the order of the documentation. Where a key is looked up is compared, not
     the key that is found there: that is read anew whenever it is needed."""
     return tuple(
         dotted
-        for dotted, shape in all_keys(Config)
+        for dotted, shape in all_keys(type(new))
         if shape.kind != "section" and attrgetter(dotted)(old) != attrgetter(dotted)(new)
     )

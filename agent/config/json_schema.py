@@ -6,7 +6,6 @@ from typing import Any
 
 from agent.config.fields import Field, shapes
 from agent.config.secrets import Secret
-from agent.settings.model import Config
 
 LOCATION = "/usr/share/voice-agent/config.schema.json"
 """Where the package puts it; the sample names it at its top."""
@@ -36,14 +35,14 @@ _SECRET = {
 }
 
 
-def schema() -> dict[str, Any]:
+def schema(cls: Any) -> dict[str, Any]:
     """The whole as JSON Schema, draft 2020-12. It knows names, types, bounds and choices; what must hold between keys
     only ``voice-agent config check`` knows."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "voice-agent",
         "description": "The configuration of voice-agent; every key has a default.",
-        **_section(Config),
+        **_section(cls),
         "$defs": {"secret": _SECRET},
     }
 

@@ -1,49 +1,54 @@
-"""From a path and an environment to a ``Config``, or to every mistake at once."""
+"""Load a configuration from a file and the environment, or report every mistake in it."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from agent.config.environment import PREFIX, read_environment
-from agent.config.errors import ConfigIssue, ConfigIssues
+from agent.config.errors import ConfigIssue, ConfigIssues, Finding
 from agent.config.secrets import Secret
 from agent.config.validator import Checker, PartialConfig, build, merge
 from agent.config.yaml_tree import SIZE_LIMIT, read_tree
-from agent.settings.checks import CAUSES, Finding, findings, warnings
-from agent.settings.model import Config
 
 SYSTEM_CONFIG = Path("/etc/voice-agent/config.yaml")
 
+C = TypeVar("C")
+Check = Callable[[C], Iterable[Finding]]
+
 
 @dataclass(frozen=True)
-class Loaded:
+class Loaded(Generic[C]):
     """A configuration without a mistake, and where it comes from.
 
     ``path``: the file that was read, ``None`` where there is none. ``origins``: ``FILE:LINE`` or the name of a
     variable for each dotted key that was given; all others have their defaults. ``warnings``: lines for the log.
     """
 
-    config: Config
+    config: C
     path: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
-def load(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Config:
-    """The configuration in force: defaults, the file over them, the environment over both.
+def load(
+    cls: type[C], path: str | os.PathLike[str] | None, environ: Mapping[str, str], errors: Check[C], warnings: Check[C]
+) -> Loaded[C]:
+    """Load the configuration: the defaults, overridden by the file, overridden by the environment.
 
-    ``path`` ``None``: ``/etc/voice-agent/config.yaml`` where that exists, else the defaults. Raises ``Mistakes``
-    (a ``ConfigError``) whose text lists every mistake, one per line, and never holds a secret.
+    Args:
+        cls: The dataclass of the whole configuration.
+        path: The file; ``None`` is ``/etc/voice-agent/config.yaml`` where that exists, else the defaults.
+        errors: Yields what makes the loaded configuration unusable.
+        warnings: Yields what the user should know about a usable configuration.
+
+    Raises:
+        ConfigIssues: Lists every mistake, one per line, and never holds a secret.
     """
-    return load_with_origins(path, environ).config
-
-
-def load_with_origins(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Loaded:
-    """As ``load``, with where each value comes from and what should be warned about."""
     place = Path(path) if path is not None else SYSTEM_CONFIG if _is_there(SYSTEM_CONFIG) else None
     text = b""
     inline_refused: str | None = None
@@ -57,11 +62,11 @@ def load_with_origins(path: str | os.PathLike[str] | None, environ: Mapping[str,
             mistakes.append(ConfigIssue(str(place), "", what))
 
     tree, unread = read_tree(text, str(place))
-    file = Checker(Config, inline_refused)
-    given = file.section(Config, tree, "")
-    variables = Checker(Config, None)
-    whole = merge(given, read_environment(variables, Config, environ))
-    config: Config = build(Config, whole)
+    file = Checker(cls, inline_refused)
+    given = file.section(cls, tree, "")
+    variables = Checker(cls, None)
+    whole = merge(given, read_environment(variables, cls, environ))
+    config: C = build(cls, whole)
 
     origins = {**file.origins, **variables.origins}
     asked_for = _asked_for_by_name(whole)
@@ -69,7 +74,7 @@ def load_with_origins(path: str | os.PathLike[str] | None, environ: Mapping[str,
     if not unread or tree is not None:
         invalid_keys = file.invalid_keys | variables.invalid_keys
         mistakes += [
-            _placed(finding, origins, place) for finding in findings(config) if not _of(finding[0], invalid_keys)
+            _placed(finding, origins, place) for finding in errors(config) if not _of(finding.key, invalid_keys)
         ]
     if mistakes:
         raise ConfigIssues(_in_order(mistakes))
@@ -122,8 +127,8 @@ def _of(key: str, invalid_keys: set[str]) -> bool:
 
 def _placed(finding: Finding, origins: Mapping[str, str], path: Path | None) -> ConfigIssue:
     """The finding with the place of the key, or of the key that brought it up, or of the innermost section around."""
-    key, what, meant = finding
-    around = key if key in origins else CAUSES.get(key, key)
+    key, what, meant, cause = finding
+    around = key if key in origins or cause is None else cause
     while around:
         if around in origins:
             return ConfigIssue(origins[around], key, what, meant)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError
 from agent.system.log import hide
-
-if TYPE_CHECKING:
-    from agent.settings.model import Config
 
 SYSTEM_CREDENTIALS = Path("/etc/voice-agent/credentials")
 UNIT_PREFIX = "key_"
@@ -109,7 +105,7 @@ def _read(path: Path) -> str:
         return file.read(65536).decode("utf-8")
 
 
-def iter_secrets(config: Config) -> Iterator[tuple[str, Secret]]:
+def iter_secrets(config: object) -> Iterator[tuple[str, Secret]]:
     """The dotted name and the place of every key, whether it is used or not. Nothing is looked up."""
     sections: list[tuple[str, object]] = [("", config)]
     while sections:
@@ -125,9 +121,9 @@ def iter_secrets(config: Config) -> Iterator[tuple[str, Secret]]:
                 sections.append((dotted, value))
 
 
-def hide_keys(config: Config) -> None:
-    """From now on the log shows ``***`` for every key that the configuration leads to."""
-    for _, secret in iter_secrets(config):
+def hide_keys(secrets: Iterable[Secret]) -> None:
+    """Make the log show ``***`` instead of each of these keys."""
+    for secret in secrets:
         try:
             hide(secret.reveal())
         except ConfigError:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from agent.config.fields import changes
-from agent.config.secrets import hide_keys
+from agent.config.secrets import hide_keys, iter_secrets
 from agent.daemon.builder import Parts, hears_at_home, make_services, make_transcription, require_keys
 from agent.daemon.local_server import LocalServer
 from agent.daemon.volume import CONFIGURATION
@@ -57,7 +57,7 @@ def apply(
     config = in_force(old, new)
     require_keys(config)
     answers = make_responder(config.responder) if parts.responder is not None else None
-    hide_keys(config)  # before anything can speak of them
+    hide_keys(secret for _, secret in iter_secrets(config))  # before anything can speak of them
     server = local(config)
     if parts.responder is not None and answers is not None:
         parts.responder.use(answers)

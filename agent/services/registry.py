@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from agent.config.secrets import Secret
 from agent.errors import ConfigError, ServiceError
 from agent.services.protocols.codec import Client
+from agent.services.settings import Synthesis, Transcription
 from agent.services.url_cache import UrlCache
-from agent.settings.model import Synthesis, Transcription
 from agent.system.hosts import is_private_host
 from agent.system.threads import Deadline
 

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from agent.config.errors import suggestion
+from agent.config.errors import Finding, suggestion
 from agent.settings.model import Config, Fish, PlayAI, Responder, Rule, VachanaAudio
 from agent.system.hosts import is_host, is_private_host, travels_open, what_is_wrong
 
-Finding = tuple[str, str, str | None]
-"""The dotted key, what is wrong with it and what was expected, and what may have been meant."""
+_Found = tuple[str, str, str | None]
 
 CAUSES = {
     "conversation.silence_seconds": "conversation.turn_seconds",
@@ -39,6 +38,11 @@ _HTTP = ("https", "http")
 
 def findings(config: Config) -> Iterator[Finding]:
     """Everything that keeps a configuration from working, although each key by itself is what it should be."""
+    for key, what, meant in _findings(config):
+        yield Finding(key, what, meant, CAUSES.get(key))
+
+
+def _findings(config: Config) -> Iterator[_Found]:
     yield from _addresses(config)
     yield from _devices(config)
     yield from _durations(config)
@@ -54,9 +58,9 @@ def warnings(config: Config) -> Iterator[Finding]:
     """What works and should still be known, said at each start."""
     for name, url, _, allowed in _urls(config):
         if url and allowed and what_is_wrong(url, (*_WEB_SOCKET, *_HTTP)) is None and travels_open(url):
-            yield name, "sound, text and the key travel without encryption to a host outside (allow_plaintext)", None
+            yield Finding(name, "sound, text and the key travel without encryption to a host outside (allow_plaintext)")
     if config.server.start is not False and config.server.host not in ("127.0.0.1", "::1", "localhost"):
-        yield "server.host", "everybody who reaches this address may use the local speech server", None
+        yield Finding("server.host", "everybody who reaches this address may use the local speech server")
 
 
 def _urls(config: Config) -> Iterator[tuple[str, str | None, tuple[str, ...], bool]]:
@@ -75,7 +79,7 @@ def _urls(config: Config) -> Iterator[tuple[str, str | None, tuple[str, ...], bo
         yield "responder.webhook.url", responder.webhook.url, _HTTP, open_answers
 
 
-def _addresses(config: Config) -> Iterator[Finding]:
+def _addresses(config: Config) -> Iterator[_Found]:
     for name, url, schemes, allowed in _urls(config):
         if url is None:
             continue
@@ -92,7 +96,7 @@ def _addresses(config: Config) -> Iterator[Finding]:
             yield name, what, None
 
 
-def _devices(config: Config) -> Iterator[Finding]:
+def _devices(config: Config) -> Iterator[_Found]:
     for name, device in (("microphone.device", config.microphone.device), ("speaker.device", config.speaker.device)):
         if not device.strip():
             yield name, "no device is named, expected default, none, file:PATH.wav or a name", "default"
@@ -103,7 +107,7 @@ def _devices(config: Config) -> Iterator[Finding]:
                 yield name, wrong, None
 
 
-def _durations(config: Config) -> Iterator[Finding]:
+def _durations(config: Config) -> Iterator[_Found]:
     speaker, conversation = config.speaker, config.conversation
     if speaker.buffer_seconds < speaker.period_seconds:
         what = f"{speaker.buffer_seconds:g} is less than one period, expected at least {speaker.period_seconds:g}"
@@ -121,7 +125,7 @@ _FISH_RATES = {
 }
 
 
-def _fish(fish: Fish) -> Iterator[Finding]:
+def _fish(fish: Fish) -> Iterator[_Found]:
     rates = _FISH_RATES[fish.format]
     if fish.sample_rate is not None and fish.sample_rate not in rates:
         what = f"Fish Audio gives no {fish.format} at {fish.sample_rate} Hz"
@@ -136,7 +140,7 @@ def _fish(fish: Fish) -> Iterator[Finding]:
             yield f"{name}.text", "the text is missing, expected what is said in the recording", None
 
 
-def _playai(playai: PlayAI, used: bool) -> Iterator[Finding]:
+def _playai(playai: PlayAI, used: bool) -> Iterator[_Found]:
     if playai.output_format == "mulaw" and playai.sample_rate != 8000:
         what = f"mulaw comes at 8000 Hz only, not at {playai.sample_rate}, expected 8000"
         yield "synthesis.playai.sample_rate", what, "8000"
@@ -156,7 +160,7 @@ _VACHANA_CONTAINERS = {
 }
 
 
-def _vachana(audio: VachanaAudio) -> Iterator[Finding]:
+def _vachana(audio: VachanaAudio) -> Iterator[_Found]:
     section = "synthesis.vachana.audio_config"
     containers = _VACHANA_CONTAINERS[audio.encoding]
     if audio.container not in containers:
@@ -172,7 +176,7 @@ def _vachana(audio: VachanaAudio) -> Iterator[Finding]:
         yield f"{section}.sample_width", f"{audio.encoding} is played with samples of 2 bytes only, expected 2", "2"
 
 
-def _responder(responder: Responder) -> Iterator[Finding]:
+def _responder(responder: Responder) -> Iterator[_Found]:
     for index, rule in enumerate(responder.rules):
         yield from _rule(rule, f"responder.rules[{index}]")
     if responder.kind == "openai" and not responder.openai.model.strip():
@@ -191,7 +195,7 @@ def _responder(responder: Responder) -> Iterator[Finding]:
 _FILLED_IN = ("time", "date", "weekday", "heard")
 
 
-def _rule(rule: Rule, name: str) -> Iterator[Finding]:
+def _rule(rule: Rule, name: str) -> Iterator[_Found]:
     if not rule.pattern:
         yield f"{name}.pattern", "the pattern is missing, expected a regular expression", None
         return
@@ -209,7 +213,7 @@ def _rule(rule: Rule, name: str) -> Iterator[Finding]:
             yield f"{name}.reply", what, suggestion(wanted, known)
 
 
-def _server(config: Config) -> Iterator[Finding]:
+def _server(config: Config) -> Iterator[_Found]:
     server = config.server
     if not server.host.isprintable() or " " in server.host or "/" in server.host or not is_host(server.host):
         yield "server.host", "this is no address to listen on, expected for example 127.0.0.1", "127.0.0.1"
@@ -223,7 +227,7 @@ def _server(config: Config) -> Iterator[Finding]:
         yield "server.model_path", f"{server.model_path} is not a directory, expected that of a vosk model", None
 
 
-def _places(config: Config) -> Iterator[Finding]:
+def _places(config: Config) -> Iterator[_Found]:
     socket = config.control.socket
     if socket not in ("auto", "none"):
         if not socket.startswith("/"):

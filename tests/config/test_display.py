@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config.display import describe, entries
-from agent.config.loader import load, load_with_origins
 from agent.config.secrets import Secret
+from agent.settings.loader import load, load_with_origins
 from agent.settings.model import Config
 
 

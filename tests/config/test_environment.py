@@ -6,7 +6,7 @@ import pytest
 
 from agent.config.environment import variable
 from agent.config.errors import ConfigIssues
-from agent.config.loader import load
+from agent.settings.loader import load
 from agent.settings.model import Config
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from agent.config.fields import changes
-from agent.config.loader import load
+from agent.settings.loader import load
 from agent.settings.model import Config
 
 

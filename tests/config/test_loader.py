@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent.config.errors import ConfigIssues
-from agent.config.loader import load, load_with_origins
 from agent.errors import ConfigError
+from agent.settings.loader import load, load_with_origins
 from agent.settings.model import Config
 
 # name, text, line (0: the file as a whole), key, a piece of what is said, what may have been meant

@@ -164,7 +164,7 @@ def test_who_is_replaced_is_told_that_nothing_more_comes(daemon: Running) -> Non
 
 def test_what_waits_for_a_restart_keeps_its_old_value() -> None:
     from agent.config.fields import changes
-    from agent.config.loader import load
+    from agent.settings.loader import load
 
     old = load(None, {})
     new = load(None, {"VOICE_AGENT_SERVER__PORT": "1234", "VOICE_AGENT_SPEAKER__VOLUME": "7",
@@ -176,7 +176,7 @@ def test_what_waits_for_a_restart_keeps_its_old_value() -> None:
 
 
 def test_captions_go_on_with_the_service_they_began_with() -> None:
-    from agent.config.loader import load
+    from agent.settings.loader import load
 
     old: Config = load(None, {"VOICE_AGENT_CONVERSATION__MODE": "captions"})
     new = load(None, {"VOICE_AGENT_CONVERSATION__MODE": "captions",

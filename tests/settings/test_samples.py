@@ -14,7 +14,7 @@ import yaml
 from agent.cli.config import schema_text
 from agent.config.fields import shapes
 from agent.config.json_schema import LOCATION, schema
-from agent.config.loader import load, load_with_origins
+from agent.settings.loader import load, load_with_origins
 from agent.settings.model import Config
 
 CONFIG = Path(__file__).parents[2] / "config"
@@ -30,8 +30,8 @@ def every_key(cls: Any, path: str = "") -> list[str]:
 
 
 def validator() -> Any:
-    jsonschema.Draft202012Validator.check_schema(schema())
-    return jsonschema.Draft202012Validator(schema())
+    jsonschema.Draft202012Validator.check_schema(schema(Config))
+    return jsonschema.Draft202012Validator(schema(Config))
 
 
 def test_the_sample_equals_the_defaults() -> None:
@@ -76,7 +76,7 @@ def test_the_captions_set_no_turns_which_they_do_not_take() -> None:
 def test_the_packaged_schema_is_the_one_that_is_printed() -> None:
     text = (CONFIG / "schema.json").read_text()
     assert text == schema_text()
-    assert json.loads(text) == schema()
+    assert json.loads(text) == schema(Config)
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,9 @@ from agent.cli.doctor.sandbox import HostFacts
 from agent.cli.doctor.services import check_services
 from agent.cli.doctor.sound import check_microphone, check_speaker
 from agent.cli.doctor.support_bundle import write_bundle
-from agent.config.loader import Loaded, load_with_origins
-from agent.config.secrets import hide_keys
+from agent.config.secrets import hide_keys, iter_secrets
 from agent.errors import ConfigError
+from agent.settings.loader import Loaded, load_with_origins
 from agent.settings.model import Config
 from agent.system.log import set_up_logging
 from agent.system.paths import Paths
@@ -86,7 +86,7 @@ def doctor(path: str | None, *, as_json: bool = False, bundle: str | None = None
         print(f"({why})", file=sys.stderr)
     set_up_logging("error", os.environ)
     loaded = _loaded(path)
-    hide_keys(loaded.config)
+    hide_keys(secret for _, secret in iter_secrets(loaded.config))
     found: list[Finding] = []
     seen = sandbox.findings_inside(_arguments(path)) if as_service else None
     for finding in examine(path, os.environ) if seen is None else seen:

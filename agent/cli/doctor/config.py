@@ -9,9 +9,9 @@ from pathlib import Path
 
 from agent.cli.doctor.finding import BROKEN, DOUBTFUL, FINE, Finding
 from agent.config.errors import ConfigIssues
-from agent.config.loader import Loaded, load_with_origins
 from agent.config.secrets import SYSTEM_CREDENTIALS, Secret
 from agent.errors import ConfigError
+from agent.settings.loader import Loaded, load_with_origins
 from agent.settings.model import Config
 from agent.system.hosts import is_private_host
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from agent.cli.doctor.config import line_of
 from agent.cli.doctor.finding import BROKEN, DOUBTFUL, FINE, Finding
 from agent.cli.local_server import listens
-from agent.config.loader import Loaded
 from agent.daemon.builder import own_server, points_at
 from agent.daemon.local_server import LocalServer
 from agent.errors import AgentError, ServiceError
@@ -18,6 +17,7 @@ from agent.server.stt import engine as recognition
 from agent.server.stt.engine import UnavailableRecognizer
 from agent.server.tts import engine as speech
 from agent.server.tts.engine import VoiceOptions
+from agent.settings.loader import Loaded
 from agent.settings.model import Config
 from agent.system.threads import Deadline
 

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 from agent.cli.doctor.config import line_of, put_key
 from agent.cli.doctor.finding import BROKEN, FINE, Finding
 from agent.cli.doctor.machine import SET_IT
-from agent.config.loader import Loaded
 from agent.config.secrets import Secret
 from agent.daemon.builder import points_at
 from agent.errors import AgentError, ServiceError
@@ -19,6 +18,7 @@ from agent.services.connection.poll import wait
 from agent.services.connection.websocket import Connection
 from agent.services.protocols.codec import Failure
 from agent.services.registry import SpeechService, TranscriptionService
+from agent.settings.loader import Loaded
 from agent.settings.model import Config
 from agent.system.threads import Deadline
 

@@ -11,8 +11,8 @@ from agent.audio.devices.device import open_sink, open_source
 from agent.audio.format import SPEECH, Format
 from agent.cli.doctor.config import line_of
 from agent.cli.doctor.finding import BROKEN, DOUBTFUL, FINE, Finding
-from agent.config.loader import Loaded
 from agent.errors import AgentError, DeviceError
+from agent.settings.loader import Loaded
 
 LISTEN_SECONDS = 0.6
 REPLY = Format(24000)

@@ -23,9 +23,9 @@ from agent.audio.devices.device import list_devices
 from agent.cli.doctor.finding import Finding
 from agent.cli.doctor.machine import UNIT
 from agent.config.display import describe
-from agent.config.loader import Loaded
 from agent.config.secrets import iter_secrets
 from agent.errors import AgentError, ConfigError, UsageError
+from agent.settings.loader import Loaded
 
 FOLDER = "voice-agent-support"
 JOURNAL_LINES = 500

@@ -13,7 +13,6 @@ from pathlib import Path
 from agent.errors import ServiceError
 from agent.frontends.control.lines import LONGEST_LINE, Lines
 from agent.services.protocols.parsing import parse_json
-from agent.settings.model import Config
 from agent.system.paths import Paths
 from agent.system.threads import Deadline
 
@@ -27,11 +26,11 @@ class NoDaemon(ServiceError):
     """Nobody listens at the control socket, or nobody whom we may talk to."""
 
 
-def sockets(config: Config, environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Where a running daemon may be found, by ``control.socket``; empty where it has no socket."""
-    if config.control.socket == "none":
+def sockets(setting: str, environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return the paths at which a daemon may listen, for a value of ``control.socket``."""
+    if setting == "none":
         return ()
-    return Paths.of(environ).sockets_to_try() if config.control.socket == "auto" else (Path(config.control.socket),)
+    return Paths.of(environ).sockets_to_try() if setting == "auto" else (Path(setting),)
 
 
 class ControlClient:

@@ -13,9 +13,9 @@ from typing import IO
 
 from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.responder import SLICE_SECONDS, Pieces
+from agent.pipeline.responders.settings import Command as Settings
 from agent.pipeline.text_splitter import Sentences
 from agent.services.protocols.parsing import clean, excerpt
-from agent.settings.model import Command as Settings
 from agent.system.systemd import for_children
 from agent.system.threads import Deadline
 

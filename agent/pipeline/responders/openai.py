@@ -15,9 +15,9 @@ from contextlib import closing
 from agent.errors import ServiceError
 from agent.pipeline.responders.http_post import Head, post
 from agent.pipeline.responders.responder import Pieces
+from agent.pipeline.responders.settings import OpenAI as Settings
 from agent.pipeline.text_splitter import Sentences
 from agent.services.protocols.parsing import clean, excerpt, parse_json
-from agent.settings.model import OpenAI as Settings
 
 SERVICE = "openai"
 LINE_BYTES = 1 << 18

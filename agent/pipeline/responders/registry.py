@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from agent.pipeline.responders.responder import Answers
-from agent.settings import model
+from agent.pipeline.responders.settings import Responder
 
 
-def make_responder(settings: model.Responder) -> Answers:
+def make_responder(settings: Responder) -> Answers:
     """The responder of the kind that ``settings`` name. Raises ``ConfigError`` where what it needs is not there."""
     # Each is imported only where it answers: the network and processes of the others cost a small machine its start.
     seconds = settings.timeout_seconds

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from agent.errors import ConfigError
 from agent.pipeline.responders.responder import Pieces
-from agent.settings.model import Rule
+from agent.pipeline.responders.settings import Rule
 
 # A pattern of the user's may need long for a long text; no one says as much as this in one turn.
 LONGEST_HEARD = 4000

@@ -7,9 +7,9 @@ import codecs
 from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.http_post import Head, post
 from agent.pipeline.responders.responder import Pieces
+from agent.pipeline.responders.settings import Webhook as Settings
 from agent.pipeline.text_splitter import Sentences
 from agent.services.protocols.parsing import clean, excerpt, parse_json
-from agent.settings.model import Webhook as Settings
 
 SERVICE = "webhook"
 

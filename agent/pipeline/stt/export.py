@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.errors import AgentError, ServiceError
 from agent.pipeline.events import Heard
 from agent.services.connection.http import CancellableSession
-from agent.settings.model import Transcription
+from agent.services.settings import Transcription
 from agent.system.files import Draft
 from agent.system.text import escape
 from agent.system.threads import Deadline

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.config.loader import Loaded, load_with_origins
+from agent.settings.loader import Loaded, load_with_origins
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from agent.cli.doctor.support_bundle import masked, write_bundle
-from agent.config.loader import Loaded
 from agent.errors import UsageError
+from agent.settings.loader import Loaded
 from agent.settings.model import Config
 
 QUIET = "microphone: {device: none}\nspeaker: {device: none}\nconversation: {mode: announce}\n"

@@ -19,7 +19,7 @@ from agent.cli.doctor.finding import BROKEN, DOUBTFUL, FINE, Finding, exit_code
 from agent.cli.doctor.local_server import check_local
 from agent.cli.doctor.machine import check_clock, check_disk, check_systemd, check_user
 from agent.cli.doctor.sandbox import HostFacts, program, properties
-from agent.config.loader import Loaded
+from agent.settings.loader import Loaded
 from agent.system.paths import Paths
 
 Read = Callable[[str], Loaded]

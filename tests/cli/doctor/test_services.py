@@ -13,7 +13,7 @@ from support.scripted import CLOSE, Scripted, close_frame, mute, polite, refuses
 from agent.cli.doctor import services as network
 from agent.cli.doctor.finding import BROKEN, FINE, Finding, exit_code
 from agent.cli.doctor.services import check_services
-from agent.config.loader import Loaded
+from agent.settings.loader import Loaded
 
 Read = Callable[[str], Loaded]
 

@@ -13,7 +13,7 @@ from support.vcard import VirtualCard
 from agent.audio.format import SPEECH
 from agent.cli.doctor.finding import BROKEN, DOUBTFUL, FINE, exit_code
 from agent.cli.doctor.sound import check_microphone, check_speaker
-from agent.config.loader import Loaded
+from agent.settings.loader import Loaded
 
 Read = Callable[[str], Loaded]
 

@@ -7,7 +7,6 @@ import queue
 import socket
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,6 @@ from agent.frontends.control.server import MOST_CALLERS
 from agent.frontends.control.server import Control as Frontend
 from agent.pipeline.events import Announce, Complete, Event, Piece
 from agent.pipeline.status import Status
-from agent.settings.model import Config, Control
 from agent.system.text import LONGEST_TEXT
 from agent.system.threads import Deadline
 
@@ -68,11 +66,10 @@ def answering(path: Path, answer: bytes) -> Iterator[None]:
 
 
 def test_the_socket_of_the_configuration_is_tried_and_no_other() -> None:
-    config = Config()
     environ = {"RUNTIME_DIRECTORY": "/run/mine"}
-    assert sockets(config, environ) == (Path("/run/mine/control.sock"), Path("/run/voice-agent/control.sock"))
-    assert sockets(replace(config, control=Control(socket="none")), environ) == ()
-    assert sockets(replace(config, control=Control(socket="/a/b")), environ) == (Path("/a/b"),)
+    assert sockets("auto", environ) == (Path("/run/mine/control.sock"), Path("/run/voice-agent/control.sock"))
+    assert sockets("none", environ) == ()
+    assert sockets("/a/b", environ) == (Path("/a/b"),)
 
 
 def test_the_first_daemon_that_answers_is_taken(path: Path, tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+"""Load the configuration of voice-agent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from agent.config import loader
+from agent.settings.checks import findings, warnings
+from agent.settings.model import Config
+
+Loaded = loader.Loaded[Config]
+
+
+def load(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Config:
+    """Return the configuration. Arguments and exceptions as ``load_with_origins``."""
+    return load_with_origins(path, environ).config
+
+
+def load_with_origins(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Loaded:
+    """Return the configuration, the origin of each value, and the warnings.
+
+    Args:
+        path: The file; ``None`` is ``/etc/voice-agent/config.yaml`` where that exists, else the defaults.
+        environ: The environment, whose variables ``VOICE_AGENT_SECTION__KEY`` override the file.
+
+    Raises:
+        ConfigIssues: Lists every mistake, one per line, and never holds a secret.
+    """
+    return loader.load(Config, path, environ, findings, warnings)
