@@ -53,11 +53,11 @@ def fpa(tmp_path: Path) -> FakePortAudio:
 
 @pytest.fixture
 def drive(fpa: FakePortAudio) -> Drive:
-    """Runs a function of ``faults.parts`` in a process of its own on the fake PortAudio; returns what it returns."""
+    """Runs a function of ``support.fault_parts`` in a process of its own on the fake PortAudio; returns what it returns."""
 
     def run(function: str, **arguments: Any) -> dict[str, Any]:
         done = subprocess.run(
-            [sys.executable, "-m", "faults.parts", function, json.dumps(arguments)],
+            [sys.executable, "-m", "support.fault_parts", function, json.dumps(arguments)],
             env={**os.environ, **fpa.env, "PYTHONPATH": f"{TESTS.parent}:{TESTS}"},
             capture_output=True,
             text=True,

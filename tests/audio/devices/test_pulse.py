@@ -65,7 +65,7 @@ def test_what_say_speaks_is_heard_to_the_sample(pulse: Pulse, tones: Wired, tmp_
 def parts(pulse: Pulse, function: str, **arguments: Any) -> subprocess.Popen[str]:
     tests = Path(__file__).parents[2]
     return subprocess.Popen(
-        [sys.executable, "-m", "faults.parts", function, json.dumps(arguments)],
+        [sys.executable, "-m", "support.fault_parts", function, json.dumps(arguments)],
         env={**os.environ, **pulse.env, "PYTHONPATH": f"{tests.parent}:{tests}"},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
