@@ -14,7 +14,7 @@ unfinished=$venv/.unfinished
 # What the program uses, what is needed to build its libraries, and what its tests use besides.
 run_packages="libportaudio2 libasound2-plugins espeak-ng flite libmpg123-0 libopus0 libspeexdsp1 libmp3lame0"
 build_packages="gcc libc6-dev portaudio19-dev libsystemd-dev pkg-config"
-test_packages="libasound2-dev lame opus-tools pocketsphinx-testdata pulseaudio pulseaudio-utils systemd"
+test_packages="libasound2-dev lame opus-tools pocketsphinx-testdata pulseaudio pulseaudio-utils shellcheck systemd"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
