@@ -1,4 +1,4 @@
-"""The local speech server that a command needs: the one that already listens, or one of its own for the while."""
+"""The local speech server of a command: the one that already listens, or one for the duration of the command."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ PROBE_SECONDS = 0.5
 
 @contextlib.contextmanager
 def local_server(config: Config) -> Iterator[LocalServer | None]:
-    """A local server for as long as the block lasts, on any free port; ``None`` where none is needed, or where one
-    listens already at the configured place."""
+    """Run a local speech server on a free port for the duration of the block.
+
+    Yields:
+        The server; ``None`` if the configuration needs none, or if one answers at the configured address.
+    """
     settings = own_server(config)
-    if settings is None or listens(config.server.host, config.server.port):
+    if settings is None or is_serving(config.server.host, config.server.port):
         yield None
         return
     server = LocalServer(replace(settings, host="127.0.0.1", port=0))
@@ -30,8 +33,8 @@ def local_server(config: Config) -> Iterator[LocalServer | None]:
         server.stop()
 
 
-def listens(host: str, port: int) -> bool:
-    """Whether a local speech server answers there."""
+def is_serving(host: str, port: int) -> bool:
+    """Return whether a local speech server answers at this address."""
     connection = http.client.HTTPConnection(host, port, timeout=PROBE_SECONDS)
     try:
         connection.request("GET", "/health")

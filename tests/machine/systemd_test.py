@@ -84,15 +84,18 @@ class MachineTest:
         step("the sandbox: exposure and verify", self._sandbox)
         step("say is handed over and heard to the sample", self._say)
         step("its speech server logs as it does", self._child)
-        step("sudo voice-agent doctor: as the service, all is fine", lambda: Doctor(self._box).look())
+        step("sudo voice-agent doctor: as the service, all is fine", lambda: Doctor(self._box).check_without_faults())
         step("a member of the group audio may, another user not", self._users)
         step("with the addition for PipeWire it runs as the user who has the sound", self._as_a_user)
         step("SIGHUP with a good configuration", self._reload_good)
         step("SIGHUP with a broken one", self._reload_bad)
         step("a frozen worker: stacks, restart, serving again", self._freeze)
         step("keys reach the service through the sandbox", self._keys)
-        step("doctor names what is wrong, with its cure", lambda: Doctor(self._box).name_faults(WIRED, KEY))
-        step("doctor's archive, for whoever typed sudo, without a key", lambda: Doctor(self._box).pack("member", KEY))
+        step("doctor names what is wrong, with its cure", lambda: Doctor(self._box).check_with_faults(WIRED, KEY))
+        step(
+            "doctor's archive, for whoever typed sudo, without a key",
+            lambda: Doctor(self._box).write_bundle("member", KEY),
+        )
         step("stop in the middle of a sentence: end marks, success", self._stop)
         step("the server for a LAN: for private addresses, started, speaking, stopped", self._server)
         step("no key at all is no reason not to start", self._no_keys)
@@ -211,7 +214,7 @@ class MachineTest:
         try:
             self._restart()
             self._say()
-            who = Doctor(self._box).look()
+            who = Doctor(self._box).check_without_faults()
             assert "(uid 1000)" in who, who
         finally:
             shutil.rmtree(addition.parent)

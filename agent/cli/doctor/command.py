@@ -1,27 +1,28 @@
-"""``voice-agent doctor``: what is wrong, and how to mend it."""
+"""``voice-agent doctor``: check the configuration, the machine, the services and the sound devices."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from agent.cli.doctor import machine as systemd
 from agent.cli.doctor import sandbox
 from agent.cli.doctor.config import check_configuration, check_keys
-from agent.cli.doctor.finding import BROKEN, DOUBTFUL, Finding, exit_code
-from agent.cli.doctor.local_server import check_local
+from agent.cli.doctor.finding import ERROR, WARNING, Finding, exit_code
+from agent.cli.doctor.local_server import check_local_server
 from agent.cli.doctor.machine import (
+    UnitState,
     check_clock,
     check_disk,
     check_systemd,
     check_user,
     is_active,
     is_installed,
-    is_synchronised,
+    is_synchronized,
+    unit_state,
 )
 from agent.cli.doctor.sandbox import HostFacts
 from agent.cli.doctor.services import check_services
@@ -35,89 +36,97 @@ from agent.system.log import set_up_logging
 from agent.system.paths import Paths
 from agent.system.text import escape
 
-_MARKS = {"fine": "fine    ", "doubtful": "DOUBTFUL", "broken": "BROKEN  "}
+MAX_LINE = 1000
+"""Characters of one line of the report."""
 
 
-def examine(
-    path: str | os.PathLike[str] | None, environ: Mapping[str, str], show: systemd.Show = systemd.show
+def doctor(path: str | None, *, as_json: bool = False, bundle: str | None = None, here: bool = False) -> int:
+    """Run all checks, print the findings and return the exit code: 0, 69 or 78 (``exit_code``).
+
+    As root and with the service installed, the checks run as the service. The support archive is written by this
+    process in any case, since it contains files that only root can read.
+
+    Args:
+        path: The configuration file; ``None`` for the default.
+        as_json: Print one JSON object instead of lines.
+        bundle: The path of a support archive to write.
+        here: Run the checks in this process, also as root.
+    """
+    obstacle = None if here else sandbox.why_not_as_service()
+    as_service = not here and obstacle is None
+    arguments = ["--config", os.path.abspath(path)] if path else []
+    if as_service and bundle is None:
+        return sandbox.run_as_service([*arguments, *(["--json"] if as_json else [])])
+    if obstacle is not None:
+        print(f"({obstacle})", file=sys.stderr)
+    set_up_logging("error", os.environ)
+    loaded = _loaded(path)
+    hide_keys(secret for _, secret in iter_secrets(loaded.config))
+    results = sandbox.findings_as_service(arguments) if as_service else None
+    findings: list[Finding] = []
+    for finding in run_checks(path, os.environ) if results is None else results:
+        findings.append(finding)
+        if not as_json:
+            print("\n".join(lines(finding)), flush=True)
+    code = exit_code(findings)
+    if as_json:
+        print(json.dumps({"exit_code": code, "findings": [asdict(finding) for finding in findings]}, indent=2))
+    else:
+        print(_summary(findings))
+    if bundle is not None:
+        write_bundle(Path(bundle), loaded, findings, os.environ)
+        print(f"{bundle}: written, without the keys", file=sys.stderr)
+    return code
+
+
+def run_checks(
+    path: str | os.PathLike[str] | None,
+    environ: Mapping[str, str],
+    read_state: Callable[[], UnitState | None] = unit_state,
 ) -> Iterator[Finding]:
-    """Every finding as soon as it is there. With a broken configuration only what needs none is looked at."""
-    loaded, found = check_configuration(path, environ)
-    yield from found
-    usable = not any(finding.verdict == "broken" for finding in found)
+    """Yield each finding as soon as it is known. Invalid configuration: only the checks that need none.
+
+    Args:
+        path: The configuration file; ``None`` for the default.
+        environ: The environment; with ``HostFacts`` in it systemd is not asked again.
+        read_state: Returns the properties of the unit.
+    """
+    loaded, findings = check_configuration(path, environ)
+    yield from findings
+    is_valid = not any(finding.verdict == ERROR for finding in findings)
     yield check_user()
-    told = HostFacts.of(environ)
-    state = show() if told is None else told.unit
-    if usable:
+    facts = HostFacts.of(environ)
+    state = read_state() if facts is None else facts.unit
+    if is_valid:
         yield from check_keys(loaded, installed=is_installed(state))
-    yield check_clock(synchronised=is_synchronised if told is None else lambda: told.synchronised)
-    if usable:
+    yield check_clock(synchronized=is_synchronized if facts is None else lambda: facts.synchronized)
+    if is_valid:
         mode = loaded.config.conversation.mode
         yield from check_services(loaded)
         if mode != "announce":
             yield check_microphone(loaded, in_use=is_active(state))
         if mode != "captions":
             yield check_speaker(loaded, in_use=is_active(state))
-        yield from check_local(loaded)
+        yield from check_local_server(loaded)
     yield from check_disk(Paths.of(environ))
     yield from check_systemd(state)
 
 
 def lines(finding: Finding) -> list[str]:
-    """A finding for a person: verdict, subject and what was seen in columns, the cure below."""
-    told = [f"{_MARKS[finding.verdict]}  {finding.subject:<22}  {escape(finding.saw, 1000)}"]
+    """Return a finding as lines: verdict, subject and observation in columns, the cure below."""
+    rows = [f"{finding.verdict:8}  {finding.subject:<22}  {escape(finding.saw, MAX_LINE)}"]
     if finding.cure:
-        told.append(f"{'':32}  -> {escape(finding.cure, 1000)}")
-    return told
-
-
-def doctor(path: str | None, *, as_json: bool = False, bundle: str | None = None, here: bool = False) -> int:
-    """Looks at everything and prints what it found. 0 where nothing is broken, 78 where the configuration or a key is,
-    else 69.
-
-    As root, where the service is installed, the examination runs as the service does; ``here`` prevents that. The
-    archive of ``bundle`` is written by whoever calls, since it is to hold what only root may read.
-    """
-    why = None if here else sandbox.why_not()
-    as_service = not here and why is None
-    if as_service and bundle is None:
-        return sandbox.run_inside([*_arguments(path), *(["--json"] if as_json else [])])
-    if why is not None:
-        print(f"({why})", file=sys.stderr)
-    set_up_logging("error", os.environ)
-    loaded = _loaded(path)
-    hide_keys(secret for _, secret in iter_secrets(loaded.config))
-    found: list[Finding] = []
-    seen = sandbox.findings_inside(_arguments(path)) if as_service else None
-    for finding in examine(path, os.environ) if seen is None else seen:
-        found.append(finding)
-        if not as_json:
-            print("\n".join(lines(finding)), flush=True)
-    code = exit_code(found)
-    if as_json:
-        print(json.dumps({"exit_code": code, "findings": [asdict(finding) for finding in found]}, indent=2))
-    else:
-        print(_summary(found))
-    if bundle is not None:
-        write_bundle(Path(bundle), loaded, found, os.environ)
-        print(f"{bundle}: written, without the keys", file=sys.stderr)
-    return code
-
-
-def _arguments(path: str | None) -> list[str]:
-    return ["--config", os.path.abspath(path)] if path else []
+        rows.append(f"{'':32}  -> {escape(finding.cure, MAX_LINE)}")
+    return rows
 
 
 def _loaded(path: str | None) -> Loaded:
     try:
         return load_with_origins(path, os.environ)
     except ConfigError:
-        return Loaded(Config())  # its mistakes are among the findings
+        return Loaded(Config())  # check_configuration reports the errors
 
 
-def _summary(found: list[Finding]) -> str:
-    broken = sum(finding.verdict == BROKEN for finding in found)
-    doubtful = sum(finding.verdict == DOUBTFUL for finding in found)
-    if not broken and not doubtful:
-        return "everything is fine"
-    return f"{broken} broken, {doubtful} doubtful, {len(found) - broken - doubtful} fine"
+def _summary(findings: Sequence[Finding]) -> str:
+    errors, warnings = (sum(finding.verdict == verdict for finding in findings) for verdict in (ERROR, WARNING))
+    return f"errors: {errors}, warnings: {warnings}, ok: {len(findings) - errors - warnings}"

@@ -1,20 +1,26 @@
-"""What one check has found."""
+"""The result of one check of the doctor, and the exit code of all results."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-FINE, DOUBTFUL, BROKEN = "fine", "doubtful", "broken"
+OK, WARNING, ERROR = "ok", "warning", "error"
 
 CONFIGURATION_EXIT, SERVICE_EXIT = 78, 69
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``subject``: what was looked at; ``verdict``: ``fine``, ``doubtful`` or ``broken``; ``saw``: what was seen, in
-    one sentence; ``cure``: the line to change or the command to type, empty where there is nothing to do. ``own``:
-    whether it is the configuration or a key that has to be mended, and not something around it."""
+    """The result of one check. Immutable. The field names are those of ``doctor --json``.
+
+    Args:
+        subject: The thing that was checked.
+        verdict: ``ok``, ``warning`` or ``error``.
+        saw: The observation, in one sentence.
+        cure: The line to change or the command to type; empty if there is nothing to do.
+        own: Whether the cause is the configuration or a key, and not the machine or the network.
+    """
 
     subject: str
     verdict: str
@@ -24,8 +30,8 @@ class Finding:
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """0 where nothing is broken; 78 where the configuration or a key is, else 69."""
-    broken = [finding for finding in findings if finding.verdict == BROKEN]
-    if not broken:
+    """Return 0 without errors, 78 if the configuration or a key causes an error, else 69."""
+    errors = [finding for finding in findings if finding.verdict == ERROR]
+    if not errors:
         return 0
-    return CONFIGURATION_EXIT if any(finding.own for finding in broken) else SERVICE_EXIT
+    return CONFIGURATION_EXIT if any(finding.own for finding in errors) else SERVICE_EXIT

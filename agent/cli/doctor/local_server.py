@@ -1,4 +1,4 @@
-"""Whether the local speech server answers or can be started, and has engines to speak and to recognise with."""
+"""Checks of the local speech server: whether it answers or can be started, and has engines for its work."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import importlib.util
 import socket
 from dataclasses import replace
 
-from agent.cli.doctor.config import line_of
-from agent.cli.doctor.finding import BROKEN, DOUBTFUL, FINE, Finding
-from agent.cli.local_server import listens
+from agent.cli.doctor.config import key_with_origin
+from agent.cli.doctor.finding import ERROR, OK, WARNING, Finding
+from agent.cli.local_server import is_serving
 from agent.daemon.builder import own_server, points_at
 from agent.daemon.local_server import LocalServer
 from agent.errors import AgentError, ServiceError
-from agent.server.stt import engine as recognition
+from agent.server.stt import engine as stt_engine
 from agent.server.stt.engine import UnavailableRecognizer
-from agent.server.tts import engine as speech
+from agent.server.tts import engine as tts_engine
 from agent.server.tts.engine import VoiceOptions
 from agent.settings.loader import Loaded
 from agent.settings.model import Config
@@ -26,58 +26,57 @@ START_SECONDS = 15.0
 _LIBRARIES = {"moonshine": "moonshine_voice", "vosk": "vosk"}
 
 
-def check_local(loaded: Loaded) -> list[Finding]:
-    """Nothing where nothing is local."""
-    config = loaded.config
-    if not uses_local(config):
+def check_local_server(loaded: Loaded) -> list[Finding]:
+    """Check the local speech server and its engines; without a use for it there is no finding."""
+    if not _uses_local_server(loaded.config):
         return []
-    return [_server(loaded), *_engines(loaded)]
+    return [_check_server(loaded), *_check_engines(loaded)]
 
 
-def uses_local(config: Config) -> bool:
-    mode = config.conversation.mode
-    speaks = mode != "captions" and "local" in config.synthesis.services and config.synthesis.local.url is None
-    return own_server(config) is not None or speaks or _listens_to_local(config)
+def _uses_local_server(config: Config) -> bool:
+    synthesis = config.synthesis
+    speaks = config.conversation.mode != "captions" and "local" in synthesis.services and synthesis.local.url is None
+    return own_server(config) is not None or speaks or _transcribes_locally(config)
 
 
-def _listens_to_local(config: Config) -> bool:
+def _transcribes_locally(config: Config) -> bool:
     return config.conversation.mode != "announce" and points_at(config.transcription.url, config)
 
 
-def _server(loaded: Loaded) -> Finding:
+def _check_server(loaded: Loaded) -> Finding:
     config, subject = loaded.config, "local server"
     host, port = config.server.host, config.server.port
-    if port and listens(host, port):
-        return Finding(subject, FINE, f"answers at {host}:{port}")
-    refusal = _refusal(host, port)
-    if refusal is not None and refusal.errno == errno.EADDRINUSE:
-        saw = f"port {port} of {host} is taken by another program, which is no speech server"
+    if port and is_serving(host, port):
+        return Finding(subject, OK, f"answers at {host}:{port}")
+    error = _listen_error(host, port)
+    if error is not None and error.errno == errno.EADDRINUSE:
+        saw = f"port {port} of {host} is in use by another program, which is not a speech server"
         cure = f"end it (sudo ss -ltnp 'sport = :{port}' names it)"
-        cure += f", or write another number at {line_of(loaded, 'server.port')}"
-        return Finding(subject, BROKEN, saw, cure, own=True)
+        cure += f", or write another number at {key_with_origin(loaded, 'server.port')}"
+        return Finding(subject, ERROR, saw, cure, own=True)
     if own_server(config) is None:
-        saw = f"nobody answers at {host}:{port}, and server.start is false"
-        cure = f"sudo systemctl start voice-agent-server on {host}, or true at {line_of(loaded, 'server.start')}"
-        return Finding(subject, BROKEN, saw, cure)
-    if refusal is not None:
-        saw = f"it cannot listen at {host}:{port}: {refusal.strerror or refusal}"
-        cure = f"write 127.0.0.1, or an address that this machine has, at {line_of(loaded, 'server.host')}"
-        if refusal.errno == errno.EACCES:
-            cure = f"write a number above 1023 at {line_of(loaded, 'server.port')}"
-        return Finding(subject, BROKEN, saw, cure, own=True)
+        saw = f"no server answers at {host}:{port}, and server.start is false"
+        key = key_with_origin(loaded, "server.start")
+        return Finding(subject, ERROR, saw, f"sudo systemctl start voice-agent-server on {host}, or true at {key}")
+    if error is not None:
+        saw = f"the server cannot listen at {host}:{port}: {error.strerror or error}"
+        cure = f"write 127.0.0.1, or an address of this machine, at {key_with_origin(loaded, 'server.host')}"
+        if error.errno == errno.EACCES:
+            cure = f"write a number above 1023 at {key_with_origin(loaded, 'server.port')}"
+        return Finding(subject, ERROR, saw, cure, own=True)
     server = LocalServer(replace(config.server, host="127.0.0.1", port=0))
     server.start()
     try:
         server.url(Deadline(START_SECONDS))
-    except ServiceError as error:
-        return Finding(subject, BROKEN, str(error), "voice-agent server (it says why)")
+    except ServiceError as failure:
+        return Finding(subject, ERROR, str(failure), "voice-agent server (it prints the reason)")
     finally:
         server.stop()
-    return Finding(subject, FINE, f"starts, and {host}:{port} is free")
+    return Finding(subject, OK, f"starts, and {host}:{port} is free")
 
 
-def _refusal(host: str, port: int) -> OSError | None:
-    """Why nobody can begin to listen there; ``None``: somebody can."""
+def _listen_error(host: str, port: int) -> OSError | None:
+    """Return the error of listening at this address; ``None`` if a program can listen there."""
     try:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             return None
@@ -85,43 +84,44 @@ def _refusal(host: str, port: int) -> OSError | None:
         return error
 
 
-def _engines(loaded: Loaded) -> list[Finding]:
-    config, found = loaded.config, []
-    if config.server.start is False and not listens("127.0.0.1", config.server.port):
+def _check_engines(loaded: Loaded) -> list[Finding]:
+    config = loaded.config
+    if config.server.start is False and not is_serving("127.0.0.1", config.server.port):
         return []  # the engines are on another machine
+    findings = []
     if config.conversation.mode != "captions" and "local" in config.synthesis.services:
-        found.append(_voice(config))
-    if _listens_to_local(config):
-        found.append(_recogniser(loaded))
-    return found
+        findings.append(_check_voice(config))
+    if _transcribes_locally(config):
+        findings.append(_check_recognizer(loaded))
+    return findings
 
 
-def _voice(config: Config) -> Finding:
+def _check_voice(config: Config) -> Finding:
     subject, voice = "local voice", config.synthesis.local.voice
     try:
-        spoken = speech.find(config.server.speech).speak("Hello.", VoiceOptions(22050, voice=voice, language=voice))
-        size = sum(len(chunk) for chunk in spoken.chunks)
+        speech = tts_engine.find(config.server.speech).speak("Hello.", VoiceOptions(22050, voice=voice, language=voice))
+        size_bytes = sum(len(chunk) for chunk in speech.chunks)
     except AgentError as error:
-        return Finding(subject, BROKEN, str(error), "sudo apt install flite espeak-ng")
-    if not size:
-        return Finding(subject, DOUBTFUL, "the engine gave no sound", "voice-agent say hello")
-    return Finding(subject, FINE, f"speaks ({config.server.speech}, voice {voice})")
+        return Finding(subject, ERROR, str(error), "sudo apt install flite espeak-ng")
+    if not size_bytes:
+        return Finding(subject, WARNING, "the engine returned no audio", "voice-agent say hello")
+    return Finding(subject, OK, f"speaks ({config.server.speech}, voice {voice})")
 
 
-def _recogniser(loaded: Loaded) -> Finding:
-    settings, subject = loaded.config.server, "local recogniser"
+def _check_recognizer(loaded: Loaded) -> Finding:
+    settings, subject = loaded.config.server, "local recognizer"
     if settings.recognition == "none":
-        saw = "server.recognition is none, and the microphone's sound goes there"
-        return Finding(subject, BROKEN, saw, f"write auto at {line_of(loaded, 'server.recognition')}", own=True)
+        saw = "server.recognition is none, but the microphone is transcribed by the local server"
+        cure = f"write auto at {key_with_origin(loaded, 'server.recognition')}"
+        return Finding(subject, ERROR, saw, cure, own=True)
     try:
-        engine = recognition.find(settings.recognition, settings.model_path, settings.script)
+        engine = stt_engine.find(settings.recognition, settings.model_path, settings.script)
         if isinstance(engine, UnavailableRecognizer):
             engine.open()
     except AgentError as error:
-        return Finding(subject, BROKEN, str(error), recognition.remedy())
-    # Its model is not loaded here: that takes seconds, and 200 MB.
-    name = engine.name
-    library = _LIBRARIES.get(name)
+        return Finding(subject, ERROR, str(error), stt_engine.remedy())
+    # The model is not loaded: that takes seconds and 200 MB.
+    library = _LIBRARIES.get(engine.name)
     if library is not None and importlib.util.find_spec(library) is None:
-        return Finding(subject, BROKEN, f"{name} is not installed", recognition.remedy())
-    return Finding(subject, FINE, f"{name} is there")
+        return Finding(subject, ERROR, f"{engine.name} is not installed", stt_engine.remedy())
+    return Finding(subject, OK, f"{engine.name} is installed")

@@ -1,4 +1,4 @@
-"""Whether the clock is right: with a wrong one every certificate looks false."""
+"""Checks of the machine: user and sandbox, clock, disk and the systemd unit."""
 
 from __future__ import annotations
 
@@ -12,158 +12,182 @@ from collections.abc import Callable
 from pathlib import Path
 
 import agent
-from agent.cli.doctor.finding import BROKEN, DOUBTFUL, FINE, Finding
+from agent.cli.doctor.finding import ERROR, OK, WARNING, Finding
 from agent.system.paths import Paths
 
-SUBJECT = "clock"
-SET_IT = "sudo timedatectl set-ntp true (without a network: sudo date -s 'YYYY-MM-DD HH:MM')"
-TIMESYNC = Path("/run/systemd/timesync/synchronized")
-PATIENCE_SECONDS = 5.0
+UNIT = "voice-agent.service"
+SET_CLOCK = "sudo timedatectl set-ntp true (without a network: sudo date -s 'YYYY-MM-DD HH:MM')"
+COMMAND_SECONDS = 5.0
+"""Timeout of each command of systemd."""
+
+MIN_FREE_BYTES = 50 * 1024 * 1024
+PROBE_BYTES = 256 * 1024
+
+_SYSTEMD_RUNTIME = Path("/run/systemd/system")
+_TIMESYNC = Path("/run/systemd/timesync/synchronized")
+_PROPERTIES = (
+    "LoadState",
+    "ActiveState",
+    "SubState",
+    "Result",
+    "NRestarts",
+    "WatchdogUSec",
+    "StatusText",
+    "UnitFileState",
+)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+UnitState = dict[str, str]
+"""The properties of the unit, by name."""
+
+
+# --- user
+
+
+def check_user(status: Path = Path("/proc/self/status")) -> Finding:
+    """Report the user of this process and whether a sandbox such as the service's confines it.
+
+    Args:
+        status: The kernel's status of the process (man proc_pid_status).
+    """
+    uid = os.geteuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:  # a dynamic user without nss-systemd has no entry
+        name = os.environ.get("USER", "unnamed user")
+    fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
+    is_sandboxed = fields.get("NoNewPrivs") == "1" and fields.get("Seccomp") == "2"
+    place = "inside a sandbox, as the service" if is_sandboxed else "without the sandbox of the service"
+    return Finding("examined by", OK, f"{name} (uid {uid}), {place}")
+
+
+# --- clock
 
 
 def check_clock(
     now: Callable[[], float] = time.time,
     built: float | None = None,
-    synchronised: Callable[[], bool | None] | None = None,
+    synchronized: Callable[[], bool | None] | None = None,
 ) -> Finding:
-    """``now`` in seconds since 1970; ``built``: when this program was made, before which it cannot be now;
-    ``synchronised``: whether somebody keeps the clock right, ``None`` where nobody knows."""
+    """Check the clock: with a wrong time no TLS certificate is valid.
+
+    Args:
+        now: Returns the time in seconds since 1970.
+        built: The build time of this program; the time cannot be earlier.
+        synchronized: Returns whether a time service sets the clock; ``None`` if unknown.
+    """
     moment = now()
     made = built if built is not None else Path(agent.__file__).stat().st_mtime
-    said = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment))
+    text = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(moment))
     if moment < made - 86400:
-        when = time.strftime("%Y-%m-%d", time.gmtime(made))
-        saw = f"it says {said}, but this program was made on {when}: no certificate can be valid"
-        return Finding(SUBJECT, BROKEN, saw, SET_IT)
-    kept = (synchronised or is_synchronised)()
-    if kept is False:
-        return Finding(SUBJECT, DOUBTFUL, f"it says {said}, and nothing keeps it right", SET_IT)
-    return Finding(SUBJECT, FINE, f"{said}{', synchronised' if kept else ''}")
+        built_on = time.strftime("%Y-%m-%d", time.gmtime(made))
+        saw = f"the clock shows {text}, but this program was built on {built_on}: no certificate can be valid"
+        return Finding("clock", ERROR, saw, SET_CLOCK)
+    is_set = (synchronized or is_synchronized)()
+    if is_set is False:
+        return Finding("clock", WARNING, f"the clock shows {text} and is not synchronized", SET_CLOCK)
+    return Finding("clock", OK, f"{text}{', synchronized' if is_set else ''}")
 
 
-def is_synchronised() -> bool | None:
-    """What systemd knows of it."""
-    if TIMESYNC.exists():
+def is_synchronized() -> bool | None:
+    """Return whether systemd reports a synchronized clock; ``None`` without an answer."""
+    if _TIMESYNC.exists():
         return True
-    try:
-        done = subprocess.run(
-            ["timedatectl", "show", "--property=NTPSynchronized", "--value"],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return {"yes": True, "no": False}.get(done.stdout.strip())
+    output = command_output("timedatectl", "show", "--property=NTPSynchronized", "--value")
+    return {"yes": True, "no": False}.get((output or "").strip())
 
 
-PROBE_BYTES = 256 * 1024
-LITTLE_BYTES = 50 * 1024 * 1024
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# --- disk
 
 
 def check_disk(paths: Paths) -> list[Finding]:
-    """The state and the cache directory, or where they will be made: written to for real, and left as they were."""
-    return [_check(name, place) for name, place in (("state", paths.state), ("cache", paths.cache))]
+    """Check that the state and the cache directory (or their nearest existing parents) can be written.
+
+    The check writes a temporary file without a name, and so leaves nothing behind.
+    """
+    return [_check_directory(name, place) for name, place in (("state", paths.state), ("cache", paths.cache))]
 
 
-def _check(name: str, place: Path) -> Finding:
+def _check_directory(name: str, place: Path) -> Finding:
     subject = f"disk, {name}"
-    there = next(each for each in (place, *place.parents) if each.is_dir())
+    directory = next(each for each in (place, *place.parents) if each.is_dir())
+    make_room = f"df -h {directory}; sudo apt clean; sudo journalctl --vacuum-size=50M"
     try:
-        with tempfile.TemporaryFile(dir=there, buffering=0) as file:
-            left = PROBE_BYTES
-            while left:
-                left -= file.write(bytes(left))
+        with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+            remaining = PROBE_BYTES
+            while remaining:
+                remaining -= file.write(bytes(remaining))
             os.fsync(file.fileno())
-        free = os.statvfs(there)
+        usage = os.statvfs(directory)
     except OSError as error:
         if error.errno in _FULL:
-            cure = f"df -h {there}; make room: sudo apt clean; sudo journalctl --vacuum-size=50M"
-            return Finding(subject, BROKEN, f"no room in {there}: {error.strerror}", cure)
+            return Finding(subject, ERROR, f"no room in {directory}: {error.strerror}", make_room)
         if error.errno == errno.EROFS:
-            cure = f"sudo mount -o remount,rw $(findmnt -nT {there} -o TARGET)"
-            return Finding(subject, BROKEN, f"{there} is read-only", cure)
-        cure = f"sudo chown -R {os.geteuid()} {there}"
-        return Finding(subject, BROKEN, f"{there} cannot be written: {error.strerror}", cure)
-    room = free.f_bavail * free.f_frsize
-    saw = f"{there} can be written, {room // (1024 * 1024)} MiB are free"
-    if room < LITTLE_BYTES:
-        return Finding(subject, DOUBTFUL, saw, f"df -h {there}; sudo apt clean; sudo journalctl --vacuum-size=50M")
-    return Finding(subject, FINE, saw)
+            cure = f"sudo mount -o remount,rw $(findmnt -nT {directory} -o TARGET)"
+            return Finding(subject, ERROR, f"{directory} is read-only", cure)
+        cure = f"sudo chown -R {os.geteuid()} {directory}"
+        return Finding(subject, ERROR, f"{directory} cannot be written: {error.strerror}", cure)
+    free_bytes = usage.f_bavail * usage.f_frsize
+    saw = f"{directory} can be written, {free_bytes // (1024 * 1024)} MiB are free"
+    if free_bytes < MIN_FREE_BYTES:
+        return Finding(subject, WARNING, saw, make_room)
+    return Finding(subject, OK, saw)
 
 
-UNIT = "voice-agent.service"
-RUNNING = Path("/run/systemd/system")
-PATIENCE_SECONDS = 5.0
-_FIELDS = ("LoadState", "ActiveState", "SubState", "Result", "NRestarts", "WatchdogUSec", "StatusText", "UnitFileState")
-
-Show = Callable[[], "dict[str, str] | None"]
+# --- systemd
 
 
-def show() -> dict[str, str] | None:
-    """The properties of the unit; ``None`` where systemd does not run, or does not answer."""
-    if not RUNNING.is_dir():
+def has_systemd() -> bool:
+    """Return whether systemd is the init system (man sd_booted)."""
+    return _SYSTEMD_RUNTIME.is_dir()
+
+
+def unit_state() -> UnitState | None:
+    """Return the properties of the unit; ``None`` if systemd does not run or does not answer."""
+    if not has_systemd():
         return None
-    try:
-        done = subprocess.run(
-            ["systemctl", "show", UNIT, f"--property={','.join(_FIELDS)}"],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired):
+    output = command_output("systemctl", "show", UNIT, f"--property={','.join(_PROPERTIES)}")
+    if output is None:
         return None
-    if done.returncode:
-        return None
-    pairs = (line.partition("=") for line in done.stdout.splitlines())
+    pairs = (line.partition("=") for line in output.splitlines())
     return {name: value for name, _, value in pairs}
 
 
-def check_systemd(state: dict[str, str] | None) -> list[Finding]:
-    """Nothing where systemd does not run; ``state`` is what ``show`` gave."""
+def check_systemd(state: UnitState | None) -> list[Finding]:
+    """Check the properties of the unit; without systemd there is no finding."""
     if state is None:
         return []
     subject = "systemd"
-    if state.get("LoadState") != "loaded":
-        return [Finding(subject, FINE, f"{UNIT} is not installed: voice-agent is started by hand")]
-    active, result = state.get("ActiveState", ""), state.get("Result", "")
-    watchdog = state.get("WatchdogUSec", "0")
-    saw = f"{active} ({state.get('SubState', '')}), {state.get('NRestarts', '0')} restarts"
-    saw += f", says: {state['StatusText']}" if state.get("StatusText") else ""
+    if not is_installed(state):
+        return [Finding(subject, OK, f"{UNIT} is not installed: voice-agent is started by hand")]
+    restarts = state.get("NRestarts", "0")
+    saw = f"{state.get('ActiveState', '')} ({state.get('SubState', '')}), {restarts} restarts"
+    saw += f", status: {state['StatusText']}" if state.get("StatusText") else ""
     journal = f"journalctl -u {UNIT} -n 50"
-    if active == "failed":
+    if state.get("ActiveState") == "failed":
         cure = f"{journal}; then sudo systemctl restart voice-agent"
-        return [Finding(subject, BROKEN, f"{saw}, result {result}", cure)]
-    if active != "active":
-        return [Finding(subject, DOUBTFUL, saw, "sudo systemctl enable --now voice-agent")]
-    found = []
-    if watchdog in ("0", "infinity"):
-        found.append(Finding(subject, DOUBTFUL, "no watchdog is set", f"sudo systemctl edit {UNIT}: WatchdogSec=15"))
-    if state.get("NRestarts", "0") != "0":
-        return [Finding(subject, DOUBTFUL, saw, journal), *found]
-    return [Finding(subject, FINE, saw), *found]
+        return [Finding(subject, ERROR, f"{saw}, result {state.get('Result', '')}", cure)]
+    if not is_active(state):
+        return [Finding(subject, WARNING, saw, "sudo systemctl enable --now voice-agent")]
+    findings = [Finding(subject, OK, saw) if restarts == "0" else Finding(subject, WARNING, saw, journal)]
+    if state.get("WatchdogUSec", "0") in ("0", "infinity"):
+        cure = f"sudo systemctl edit {UNIT}: WatchdogSec=15"
+        findings.append(Finding(subject, WARNING, "no watchdog is set", cure))
+    return findings
 
 
-def is_installed(state: dict[str, str] | None) -> bool:
+def is_installed(state: UnitState | None) -> bool:
     return state is not None and state.get("LoadState") == "loaded"
 
 
-def is_active(state: dict[str, str] | None) -> bool:
+def is_active(state: UnitState | None) -> bool:
     return state is not None and state.get("ActiveState") == "active"
 
 
-_STATUS = Path("/proc/self/status")
-
-
-def check_user(status: Path = _STATUS) -> Finding:
-    """The user, and whether this is inside a sandbox as the service has one; ``status``: what the kernel says of it."""
-    uid = os.geteuid()
+def command_output(*command: str) -> str | None:
+    """Return the standard output of a command; ``None`` if it is missing, fails or exceeds the timeout."""
     try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:  # a user that exists only while a service runs; not every system knows it by its name
-        name = os.environ.get("USER", "nobody by name")
-    facts = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
-    sandboxed = facts.get("NoNewPrivs") == "1" and facts.get("Seccomp") == "2"
-    where = "inside a sandbox, as the service" if sandboxed else "without the sandbox that the service has"
-    return Finding("examined by", FINE, f"{name} (uid {uid}), {where}")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None

@@ -1,4 +1,4 @@
-"""Whether each service lets us in: name, TCP, TLS, upgrade and key, by really dialling it."""
+"""Checks of the remote services: name, TCP, TLS, handshake and key, by opening a real connection to each."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from agent.cli.doctor.config import line_of, put_key
-from agent.cli.doctor.finding import BROKEN, FINE, Finding
-from agent.cli.doctor.machine import SET_IT
+from agent.cli.doctor.config import key_with_origin, set_key_command
+from agent.cli.doctor.finding import ERROR, OK, Finding
+from agent.cli.doctor.machine import SET_CLOCK
 from agent.config.secrets import Secret
 from agent.daemon.builder import points_at
 from agent.errors import AgentError, ServiceError
@@ -22,70 +23,83 @@ from agent.settings.loader import Loaded
 from agent.settings.model import Config
 from agent.system.threads import Deadline
 
-DIAL_SECONDS = 8.0
-SECOND_THOUGHT_SECONDS = 0.7
-"""Some services take everybody in and show those with a wrong key out again: so long is waited for that."""
-
 Open = Callable[[Deadline], Connection]
 
+_CLOSE_SECONDS = 2.0
+_MAX_CAUSES = 20
 
-def check_services(loaded: Loaded) -> list[Finding]:
-    """A finding for each service outside that is used; all are dialled at the same time. Nothing is said to them but
-    the end mark, so that it costs nothing."""
-    config = loaded.config
-    found: dict[str, Finding] = {}
 
-    def look(name: str, open: Open) -> None:
-        found[name] = check_service(loaded, name, open)
+@dataclass(frozen=True)
+class Timing:
+    """Timeouts of the check of one service. Immutable.
 
-    threads = [threading.Thread(target=look, args=each, name=f"dial {each[0]}") for each in dialled(config)]
+    Args:
+        open_seconds: Until the connection is open.
+        hold_seconds: How long the connection has to stay open. Some services accept every connection and close it
+            after they have checked the key.
+    """
+
+    open_seconds: float = 8.0
+    hold_seconds: float = 0.7
+
+
+def check_services(loaded: Loaded, timing: Timing = Timing()) -> list[Finding]:  # noqa: B008 - immutable
+    """Check all remote services in use at the same time. Only the end mark is sent, so the check costs nothing."""
+    services = services_in_use(loaded.config)
+    findings: dict[str, Finding] = {}
+
+    def check(name: str, open: Open) -> None:
+        findings[name] = check_service(loaded, name, open, timing)
+
+    threads = [threading.Thread(target=check, args=each, name=f"check {each[0]}") for each in services]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return [found[name] for name, _ in dialled(config)]
+    return [findings[name] for name, _ in services]
 
 
-def dialled(config: Config) -> list[tuple[str, Open]]:
-    """The services that are used and are not the local speech server, and how each is opened."""
+def services_in_use(config: Config) -> list[tuple[str, Open]]:
+    """Return name and opener of each service in use, except the local speech server of this machine."""
 
-    def nowhere(deadline: Deadline) -> str:
-        raise ServiceError("local", "it is looked at by itself")
+    def local_url(deadline: Deadline) -> str:
+        raise ServiceError("local", "the local speech server has a check of its own")
 
     services: list[tuple[str, Open]] = []
     mode, synthesis = config.conversation.mode, config.synthesis
     if mode != "captions":
         for name in synthesis.services:
             if name != "local" or synthesis.local.url is not None:
-                services.append((name, SpeechService(name, synthesis, nowhere).open))
+                services.append((name, SpeechService(name, synthesis, local_url).open))
     if mode != "announce" and not points_at(config.transcription.url, config):
         services.append(("transcription", TranscriptionService(config.transcription).open))
     return services
 
 
-def check_service(loaded: Loaded, name: str, open: Open) -> Finding:
-    """Dials one service and looks whether it keeps the connection."""
+def check_service(loaded: Loaded, name: str, open: Open, timing: Timing) -> Finding:
+    """Open a connection and check that the service keeps it open."""
     subject = f"service {name}"
     try:
-        connection = open(Deadline(DIAL_SECONDS))
+        connection = open(Deadline(timing.open_seconds))
     except AgentError as error:
-        saw = str(error).removeprefix(f"{name}: ")
         cure, own = _cure(loaded, name, error)
-        return Finding(subject, BROKEN, saw, cure, own)
-    refused = _second_thoughts(connection)
+        return Finding(subject, ERROR, str(error).removeprefix(f"{name}: "), cure, own)
+    reason = _close_reason(connection, Deadline(timing.hold_seconds))
     if not connection.ended:
-        connection.finish(Deadline(2.0))
-    if refused is not None:
+        connection.finish(Deadline(_CLOSE_SECONDS))
+    if reason is not None:
         secret = _secret(loaded.config, name)
-        cure = f"check the key: {put_key(secret)}" if secret else f"check {url_of(loaded.config, name)[0]}"
-        return Finding(subject, BROKEN, f"it let us in and showed us out at once ({refused})", cure, own=True)
-    return Finding(subject, FINE, f"{urlsplit(url_of(loaded.config, name)[1]).hostname} let us in")
+        cure = f"check the key: {set_key_command(secret)}" if secret else f"check {url_of(loaded.config, name)[0]}"
+        saw = f"the service accepted the connection and closed it immediately ({reason})"
+        return Finding(subject, ERROR, saw, cure, own=True)
+    host = urlsplit(url_of(loaded.config, name)[1]).hostname
+    return Finding(subject, OK, f"{host} accepted the connection")
 
 
-def _second_thoughts(connection: Connection) -> str | None:
-    patience = Deadline(SECOND_THOUGHT_SECONDS)
-    while not connection.ended and not patience.over:
-        wait(connection, [], patience.remaining())
+def _close_reason(connection: Connection, deadline: Deadline) -> str | None:
+    """Return why the service closed the connection or reported a fatal error before the deadline; else ``None``."""
+    while not connection.ended and not deadline.over:
+        wait(connection, [], deadline.remaining())
         for event in connection.pump():
             if isinstance(event, Failure) and event.fatal:
                 return event.came
@@ -93,11 +107,11 @@ def _second_thoughts(connection: Connection) -> str | None:
 
 
 def url_of(config: Config, name: str) -> tuple[str, str]:
-    """The key that holds the address of a service, and the address."""
+    """Return the dotted key that holds the URL of a service, and the URL."""
     if name == "transcription":
         return "transcription.url", config.transcription.url
-    last = "auth_url" if name == "playai" else "url"
-    return f"synthesis.{name}.{last}", str(getattr(getattr(config.synthesis, name), last))
+    key = "auth_url" if name == "playai" else "url"
+    return f"synthesis.{name}.{key}", str(getattr(getattr(config.synthesis, name), key))
 
 
 def _secret(config: Config, name: str) -> Secret | None:
@@ -106,56 +120,60 @@ def _secret(config: Config, name: str) -> Secret | None:
 
 
 def _cure(loaded: Loaded, name: str, error: AgentError) -> tuple[str, bool]:
-    """What to do about a service that did not let us in, and whether it is a matter of configuration or keys."""
+    """Return what to do about a failed connection, and whether the cause is the configuration or a key."""
     key, url = url_of(loaded.config, name)
     host = urlsplit(url).hostname or ""
-    at = line_of(loaded, key)
+    url_key = key_with_origin(loaded, key)
     secret = _secret(loaded.config, name)
     if not isinstance(error, ServiceError):
-        return f"mend what it says, at {at}", True
-    cause = _root(error)
+        return f"correct {url_key}", True
+    cause = _root_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return _certificate(cause, host, at)
+        return _certificate_cure(cause, host, url_key)
     if error.status in (401, 403) and secret is not None:
-        return f"put the right key there: {put_key(secret)}", True
+        return f"put the right key there: {set_key_command(secret)}", True
     if error.status in (404, 422):
-        return f"check {at} and the settings beside it", True
+        return f"check {url_key} and the settings beside it", True
     if error.status in (402, 429, 503):
-        return "look at the account and at the service's own status page; it is tried again by itself", False
+        return "check the account and the service's status page; voice-agent retries by itself", False
     if isinstance(cause, socket.gaierror) or "name" in str(error) and "not found" in str(error):
-        seen = f"getent hosts {host}; if that finds nothing the network or its DNS is down (resolvectl status)"
-        return f"{seen}; else check {at}", False
+        lookup = f"getent hosts {host}; without a result the network or its DNS is down (resolvectl status)"
+        return f"{lookup}; else check {url_key}", False
     if isinstance(cause, TimeoutError):
-        return f"the host takes the connection and is silent: try later, or check {at}", False
+        return f"the host accepts the connection and does not answer: try later, or check {url_key}", False
     if isinstance(cause, ConnectionError):
-        return f"nothing answers there: start the service, or check host and port of {at}", False
+        return f"nothing listens there: start the service, or check host and port of {url_key}", False
     if error.permanent and secret is not None and "no key" in str(error):
-        return put_key(secret), True
-    return f"check {at}, and the network: ping {host}", error.permanent
+        return set_key_command(secret), True
+    return f"check {url_key}, and the network: ping {host}", error.permanent
 
 
-def _certificate(cause: ssl.SSLCertVerificationError, host: str, at: str) -> tuple[str, bool]:
-    if cause.verify_code == 9:
-        return SET_IT, False
-    if cause.verify_code == 10:
+# Verification results of OpenSSL (x509_vfy.h).
+_NOT_YET_VALID, _EXPIRED, _HOST_MISMATCH, _IP_MISMATCH = 9, 10, 62, 64
+
+
+def _certificate_cure(cause: ssl.SSLCertVerificationError, host: str, url_key: str) -> tuple[str, bool]:
+    if cause.verify_code == _NOT_YET_VALID:
+        return SET_CLOCK, False
+    if cause.verify_code == _EXPIRED:
         return f"date (if the clock is right, {host} has to renew its certificate)", False
-    if cause.verify_code in (62, 64):
-        return f"write the name that the certificate is for into {at}", True
-    own = "one that you made yourself belongs into /usr/local/share/ca-certificates"
-    return f"sudo apt install ca-certificates; {own} ({host})", False
+    if cause.verify_code in (_HOST_MISMATCH, _IP_MISMATCH):
+        return f"write the name in the certificate into {url_key}", True
+    own = "put a self-made authority into /usr/local/share/ca-certificates and run sudo update-ca-certificates"
+    return f"sudo apt install ca-certificates; for {host} with a private authority: {own}", False
 
 
-def _root(error: BaseException) -> BaseException:
-    """The exception at the bottom; a library wraps them, so the first that says something counts."""
-    telling = (ssl.SSLCertVerificationError, socket.gaierror, TimeoutError, ConnectionError)
-    waiting: list[object] = [error]
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the first socket or TLS exception inside ``error``, which libraries wrap in several ways."""
+    specific = (ssl.SSLCertVerificationError, socket.gaierror, TimeoutError, ConnectionError)
+    pending: list[object] = [error]
     seen: list[BaseException] = []
-    while waiting and len(seen) < 20:
-        here = waiting.pop(0)
-        if not isinstance(here, BaseException) or here in seen:
+    while pending and len(seen) < _MAX_CAUSES:
+        current = pending.pop(0)
+        if not isinstance(current, BaseException) or current in seen:
             continue
-        seen.append(here)
-        if isinstance(here, telling):
-            return here
-        waiting += [here.__cause__, here.__context__, getattr(here, "reason", None), *here.args]
+        seen.append(current)
+        if isinstance(current, specific):
+            return current
+        pending += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
     return error

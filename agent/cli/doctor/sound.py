@@ -1,4 +1,4 @@
-"""Whether the microphone hears and the speaker can be written to."""
+"""Checks of the sound devices: record from the microphone and play to the speaker for a moment."""
 
 from __future__ import annotations
 
@@ -9,91 +9,111 @@ from pathlib import Path
 from agent.audio.convert import level
 from agent.audio.devices.device import open_sink, open_source
 from agent.audio.format import SPEECH, Format
-from agent.cli.doctor.config import line_of
-from agent.cli.doctor.finding import BROKEN, DOUBTFUL, FINE, Finding
+from agent.cli.doctor.config import key_with_origin
+from agent.cli.doctor.finding import ERROR, OK, WARNING, Finding
 from agent.errors import AgentError, DeviceError
 from agent.settings.loader import Loaded
 
-LISTEN_SECONDS = 0.6
-REPLY = Format(24000)
+RECORD_SECONDS = 0.6
+PLAY_SECONDS = 0.1
+PLAY_FORMAT = Format(24000)
+MAX_SAMPLE = 32767
+
 _ABSENT = ("Cannot get card index", "cannot find card", "Connection refused")
-"""What ALSA says of a card, or of a sound server, that is not there; of one that is in use it says other things."""
+"""ALSA's words for a missing card or sound server; a card in use gives other errors (EBUSY)."""
 
 
 def check_microphone(loaded: Loaded, *, in_use: bool = False) -> Finding:
-    """Opens the microphone and listens for a moment. ``in_use``: the daemon runs and may hold it."""
+    """Record for a moment and judge the level.
+
+    Args:
+        loaded: The configuration.
+        in_use: Whether the daemon runs and may hold the device.
+    """
     settings, subject = loaded.config.microphone, "microphone"
     if settings.device == "none":
-        return Finding(subject, FINE, "none, as configured")
+        return Finding(subject, OK, "none, as configured")
     try:
         source = open_source(settings.device, settings.frame_seconds)
         try:
-            heard = b"".join(source.read() for _ in range(math.ceil(LISTEN_SECONDS / settings.frame_seconds)))
+            pcm = b"".join(source.read() for _ in range(math.ceil(RECORD_SECONDS / settings.frame_seconds)))
         finally:
             source.close()
     except AgentError as error:
-        return _refused(loaded, subject, error, in_use)
-    mean, peak = level(heard)
-    card = getattr(source, "format", None)
-    rate = f", the card runs at {card.rate} Hz" if card is not None else ""
-    saw = f"{settings.device}: {SPEECH.seconds_of(len(heard)):.1f} s heard, {_decibels(mean)}{rate}"
+        return _failed(loaded, subject, error, in_use)
+    mean, peak = level(pcm)
+    card_format = getattr(source, "format", None)
+    rate = f", the card runs at {card_format.rate} Hz" if card_format is not None else ""
+    saw = f"{settings.device}: {SPEECH.seconds_of(len(pcm)):.1f} s recorded, {_decibels(mean)}{rate}"
     if not peak and not settings.device.startswith("file:"):
-        return Finding(subject, DOUBTFUL, f"{saw}: not even noise", "alsamixer -V capture (unmute with the space bar)")
-    if peak >= 32767:
-        return Finding(subject, DOUBTFUL, f"{saw}: too loud", "alsamixer -V capture (turn the capture level down)")
-    return Finding(subject, FINE, saw)
+        cure = "alsamixer -V capture (unmute with the space bar)"
+        return Finding(subject, WARNING, f"{saw}: digital silence, not even noise", cure)
+    if peak >= MAX_SAMPLE:
+        return Finding(subject, WARNING, f"{saw}: clipping", "alsamixer -V capture (turn the capture level down)")
+    return Finding(subject, OK, saw)
 
 
 def check_speaker(loaded: Loaded, *, in_use: bool = False) -> Finding:
-    """Opens the speaker and plays a moment of silence."""
+    """Play a moment of silence.
+
+    Args:
+        loaded: The configuration.
+        in_use: Whether the daemon runs and may hold the device.
+    """
     settings, subject = loaded.config.speaker, "speaker"
     if settings.device == "none":
-        return Finding(subject, FINE, "none, as configured")
+        return Finding(subject, OK, "none, as configured")
     if settings.device.startswith("file:"):
-        return _file(loaded, Path(settings.device.removeprefix("file:")))
+        return _check_file(loaded, Path(settings.device.removeprefix("file:")))
     try:
-        sink = open_sink(settings.device, REPLY, settings.period_seconds, settings.buffer_seconds)
+        sink = open_sink(settings.device, PLAY_FORMAT, settings.period_seconds, settings.buffer_seconds)
         try:
-            sink.write(bytes(REPLY.bytes_of(0.1)))
+            sink.write(bytes(PLAY_FORMAT.bytes_of(PLAY_SECONDS)))
             sink.drain()
         finally:
             sink.close()
     except AgentError as error:
-        return _refused(loaded, subject, error, in_use)
-    card = getattr(sink, "card_format", None)
-    rate = f", the card runs at {card.rate} Hz" if card is not None else ""
-    saw = f"{settings.device}: takes sound{rate}, volume {settings.volume} percent"
+        return _failed(loaded, subject, error, in_use)
+    card_format = getattr(sink, "card_format", None)
+    rate = f", the card runs at {card_format.rate} Hz" if card_format is not None else ""
+    saw = f"{settings.device}: plays{rate}, volume {settings.volume} percent"
     if not settings.volume:
-        return Finding(subject, DOUBTFUL, f"{saw}: nothing will be heard", line_of(loaded, "speaker.volume"), own=True)
-    return Finding(subject, FINE, saw)
+        cure = f"raise {key_with_origin(loaded, 'speaker.volume')}"
+        return Finding(subject, WARNING, f"{saw}: inaudible", cure, own=True)
+    return Finding(subject, OK, saw)
 
 
-def _file(loaded: Loaded, path: Path) -> Finding:
+def _check_file(loaded: Loaded, path: Path) -> Finding:
     target = path if path.exists() else path.parent
-    if target.is_dir() if target is path else not target.is_dir():
-        saw = f"{path} is no file that could be written"
+    if path.is_dir() or not path.parent.is_dir():
+        saw = f"{path} is not a file in an existing directory"
     elif os.access(path.parent, os.W_OK | os.X_OK) and os.access(target, os.W_OK):
-        return Finding("speaker", FINE, f"records into {path}")
+        return Finding("speaker", OK, f"records into {path}")
     else:
         saw = f"{path} cannot be written by this user ({os.geteuid()})"
-    cure = f"sudo chown {os.geteuid()} {path.parent}, or another path at {line_of(loaded, 'speaker.device')}"
-    return Finding("speaker", BROKEN, saw, cure, own=True)
+    key = key_with_origin(loaded, "speaker.device")
+    cure = f"sudo chown {os.geteuid()} {path.parent}, or write another path at {key}"
+    return Finding("speaker", ERROR, saw, cure, own=True)
 
 
-def _refused(loaded: Loaded, subject: str, error: AgentError, in_use: bool) -> Finding:
-    key = line_of(loaded, f"{subject}.device")
-    lost = isinstance(error, DeviceError) and error.lost
-    if lost and in_use and not any(words in str(error) for words in _ABSENT):
-        return Finding(subject, FINE, f"the running daemon has it ({error})")
-    if "PyAudio" in str(error):
-        return Finding(subject, BROKEN, str(error), "sudo apt install libportaudio2 python3-pyaudio")
-    if "takes none of the formats" in str(error):
-        cure = f"write plughw:CARD=NAME,DEV=0 (a line of voice-agent devices) at {key}: ALSA converts then"
-        return Finding(subject, BROKEN, str(error), cure, own=True)
-    if lost:
-        cure = f"plug it in, or end who uses it (fuser -v /dev/snd/*), or take a line of voice-agent devices for {key}"
-        return Finding(subject, BROKEN, str(error), cure)
-    return Finding(subject, BROKEN, str(error), f"choose a line of voice-agent devices for {key}", own=True)
+def _failed(loaded: Loaded, subject: str, error: AgentError, in_use: bool) -> Finding:
+    text = str(error)
+    key = key_with_origin(loaded, f"{subject}.device")
+    is_lost = isinstance(error, DeviceError) and error.lost
+    if is_lost and in_use and not any(words in text for words in _ABSENT):
+        return Finding(subject, OK, f"in use by the running daemon ({text})")
+    if "PyAudio" in text:
+        return Finding(subject, ERROR, text, "sudo apt install libportaudio2 python3-pyaudio")
+    if "none of the formats" in text:
+        cure = f"write plughw:CARD=NAME,DEV=0 (a line of voice-agent devices) at {key}: ALSA then converts"
+        return Finding(subject, ERROR, text, cure, own=True)
+    if is_lost:
+        cure = (
+            "plug the device in, or end the program that uses it (fuser -v /dev/snd/*), "
+            f"or choose a line of voice-agent devices for {key}"
+        )
+        return Finding(subject, ERROR, text, cure)
+    return Finding(subject, ERROR, text, f"choose a line of voice-agent devices for {key}", own=True)
 
 
 def _decibels(mean: float) -> str:

@@ -1,4 +1,4 @@
-"""A support archive: all that somebody who helps needs to see, and none of the keys."""
+"""The support archive: findings, configuration, versions and journal, with every secret masked."""
 
 from __future__ import annotations
 
@@ -29,31 +29,53 @@ from agent.settings.loader import Loaded
 
 FOLDER = "voice-agent-support"
 JOURNAL_LINES = 500
-LARGEST_BYTES = 4 * 1024 * 1024
-_SHORTEST_KEY = 4
-_PATIENCE_SECONDS = 10.0
-_PACKAGES = ("edge-voice-agent", "websocket-client", "websockets", "PyAudio", "msgpack", "requests", "PyYAML",
-             "systemd-python", "moonshine-voice", "vosk", "webrtcvad-wheels")  # fmt: skip
+MAX_MEMBER_BYTES = 4 * 1024 * 1024
+COMMAND_SECONDS = 10.0
+
+_MIN_SECRET = 4
+_PACKAGES = (
+    "edge-voice-agent",
+    "websocket-client",
+    "websockets",
+    "PyAudio",
+    "msgpack",
+    "requests",
+    "PyYAML",
+    "systemd-python",
+    "moonshine-voice",
+    "vosk",
+    "webrtcvad-wheels",
+)
 
 
 def write_bundle(path: Path, loaded: Loaded, findings: Sequence[Finding], environ: Mapping[str, str]) -> None:
-    """Writes the archive (``.tar.gz``), for this user alone; with sudo, for the user who typed it, where that one may
-    write. Every key that the configuration leads to, and every variable that could be one, is ``***`` in it. Raises
-    ``UsageError`` where it cannot be written."""
+    """Write the archive, readable only by this user; under sudo by the user who typed sudo.
+
+    Every key that the configuration refers to, and every variable that looks like one, is replaced by ``***``.
+
+    Args:
+        path: The archive to write (``.tar.gz``).
+        loaded: The configuration.
+        findings: The findings of the doctor.
+        environ: The environment.
+
+    Raises:
+        UsageError: The archive cannot be written.
+    """
     secrets = list(_secrets(loaded, environ))
-    contents = {
+    members = {
         "configuration.yaml": describe(loaded.config, loaded.origins),
         "doctor.json": json.dumps([asdict(finding) for finding in findings], indent=2) + "\n",
         "versions.txt": _versions(),
         "devices.txt": _devices(),
-        "journal.txt": _told_by("journalctl", "-u", UNIT, "-n", str(JOURNAL_LINES), "--no-pager", "-o", "short-iso"),
-        "systemd.txt": _told_by("systemctl", "status", UNIT, "--no-pager", "-n", "0"),
-        "cards.txt": _told_by("cat", "/proc/asound/cards"),
+        "journal.txt": _output("journalctl", "-u", UNIT, "-n", str(JOURNAL_LINES), "--no-pager", "-o", "short-iso"),
+        "systemd.txt": _output("systemctl", "status", UNIT, "--no-pager", "-n", "0"),
+        "cards.txt": _output("cat", "/proc/asound/cards"),
     }
     try:
-        with open(_made(path, environ), "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
-            for name, text in contents.items():
-                data = masked(text, secrets).encode("utf-8", "replace")[-LARGEST_BYTES:]
+        with open(_create(path, environ), "wb") as file, tarfile.open(fileobj=file, mode="w:gz") as archive:
+            for name, text in members.items():
+                data = mask(text, secrets).encode("utf-8", "replace")[-MAX_MEMBER_BYTES:]
                 entry = tarfile.TarInfo(f"{FOLDER}/{name}")
                 entry.size, entry.mode = len(data), 0o600
                 archive.addfile(entry, io.BytesIO(data))
@@ -61,18 +83,27 @@ def write_bundle(path: Path, loaded: Loaded, findings: Sequence[Finding], enviro
         raise UsageError(f"the archive {path} cannot be written: {error.strerror}") from error
 
 
-def _made(path: Path, environ: Mapping[str, str]) -> int:
-    """The file, open for writing: whoever sends the archive to somebody should not need root for that."""
+def mask(text: str, secrets: Iterable[str]) -> str:
+    """Replace each secret by ``***``, also where it is URL-encoded or JSON-escaped."""
+    forms = {form for secret in secrets for form in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1])}
+    for form in sorted(forms, key=len, reverse=True):  # longest first: one secret may be the prefix of another
+        text = text.replace(form, "***")
+    return text
+
+
+def _create(path: Path, environ: Mapping[str, str]) -> int:
+    """Create the file and return its descriptor, as the user who typed sudo if that user may write there."""
     ids = environ.get("SUDO_UID", ""), environ.get("SUDO_GID", "")
     if os.geteuid() == 0 and all(each.isascii() and each.isdigit() for each in ids):
-        # Made by that user, and not given away: what root may write and the user may not stays root's.
-        with contextlib.suppress(PermissionError), _as(int(ids[0]), int(ids[1])):
-            return _anew(path)
-    return _anew(path)
+        # The file is created by that user, not created by root and then given away with chown: a link at this path
+        # would give any file of root to the user.
+        with contextlib.suppress(PermissionError), _as_user(int(ids[0]), int(ids[1])):
+            return _create_new(path)
+    return _create_new(path)
 
 
 @contextlib.contextmanager
-def _as(user: int, group: int) -> Iterator[None]:
+def _as_user(user: int, group: int) -> Iterator[None]:
     groups = os.getgroups()
     try:
         os.setgroups([group])
@@ -85,33 +116,25 @@ def _as(user: int, group: int) -> Iterator[None]:
         os.setgroups(groups)
 
 
-def _anew(path: Path) -> int:
-    """Another file takes the place of one that is there, which may be open to others or lead elsewhere."""
+def _create_new(path: Path) -> int:
+    """Replace an existing file, which may be open in another process, by a new one with mode 0600."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise OSError(errno.EEXIST, "what is there is no ordinary file: name another one")
+            raise OSError(errno.EEXIST, "a link, directory or device has this name: use another name")
         path.unlink()
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-
-
-def masked(text: str, secrets: Iterable[str]) -> str:
-    """``***`` for every secret, also as a part of a URL or of JSON; the longest first, since one may begin another."""
-    forms = {form for secret in secrets for form in (secret, quote(secret, safe=""), json.dumps(secret)[1:-1])}
-    for form in sorted(forms, key=len, reverse=True):
-        text = text.replace(form, "***")
-    return text
 
 
 def _secrets(loaded: Loaded, environ: Mapping[str, str]) -> Iterable[str]:
     for _, secret in iter_secrets(loaded.config):
         try:
-            found = secret.reveal()
+            value = secret.reveal()
         except ConfigError:
             continue
-        if found and len(found) >= _SHORTEST_KEY:
-            yield found
+        if value and len(value) >= _MIN_SECRET:
+            yield value
     for name, value in environ.items():
-        if name.upper().endswith(("KEY", "TOKEN", "SECRET", "PASSWORD")) and len(value) >= _SHORTEST_KEY:
+        if name.upper().endswith(("KEY", "TOKEN", "SECRET", "PASSWORD")) and len(value) >= _MIN_SECRET:
             yield value
 
 
@@ -132,9 +155,9 @@ def _devices() -> str:
         return f"{error}\n"
 
 
-def _told_by(*command: str) -> str:
+def _output(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_PATIENCE_SECONDS)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=COMMAND_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"{command[0]}: {type(error).__name__}\n"
     return done.stdout + done.stderr

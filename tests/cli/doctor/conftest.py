@@ -1,4 +1,4 @@
-"""What the tests of the examination share: a configuration from a few lines."""
+"""The fixture of the doctor's tests: a configuration from its text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.settings.loader import Loaded, load_with_origins
 
 @pytest.fixture
 def loaded(tmp_path: Path) -> Callable[[str], Loaded]:
-    """Reads a configuration that is written as text."""
+    """Return a function that loads a configuration from its text."""
 
     def read(text: str) -> Loaded:
         file = tmp_path / "config.yaml"

@@ -1,4 +1,4 @@
-"""Each way in which a service does not let us in is named, with what to do about it."""
+"""Checks of the remote services: each way in which a connection fails, with its cure."""
 
 from __future__ import annotations
 
@@ -8,114 +8,109 @@ from pathlib import Path
 
 import pytest
 from support.authority import Authority
-from support.scripted import CLOSE, Scripted, close_frame, mute, polite, refuses, says
+from support.scripted import Scripted, close_frame, mute, polite, refuses, says
 
-from agent.cli.doctor import services as network
-from agent.cli.doctor.finding import BROKEN, FINE, Finding, exit_code
-from agent.cli.doctor.services import check_services
+from agent.cli.doctor.finding import ERROR, OK, Finding, exit_code
+from agent.cli.doctor.services import Timing, check_services
 from agent.settings.loader import Loaded
 
 Read = Callable[[str], Loaded]
 
 
-def speaking(url: str, service: str = "neuphonic") -> str:
+def using(url: str, service: str = "neuphonic") -> str:
+    """Return a configuration that uses one service at ``url``."""
     key = "auth_url" if service == "playai" else "url"
-    place = f'{service}: {{{key}: "{url}", api_key: s3cret-key}}'
-    return f"conversation: {{mode: announce}}\nsynthesis:\n  services: [{service}]\n  {place}\n"
+    section = f'{service}: {{{key}: "{url}", api_key: s3cret-key}}'
+    return f"conversation: {{mode: announce}}\nsynthesis:\n  services: [{service}]\n  {section}\n"
 
 
-def only(found: list[Finding]) -> Finding:
-    assert len(found) == 1
-    assert "s3cret-key" not in f"{found[0]}"
-    return found[0]
+def only(findings: list[Finding]) -> Finding:
+    (finding,) = findings
+    assert "s3cret-key" not in f"{finding}"
+    return finding
 
 
-def test_a_service_that_lets_us_in_is_fine_and_is_told_that_nothing_more_comes(loaded: Read) -> None:
+def test_a_service_that_accepts_the_connection_is_ok_and_receives_the_end_mark(loaded: Read) -> None:
     with Scripted(polite) as server:
-        found = only(check_services(loaded(speaking(f"ws://127.0.0.1:{server.port}/speak/en"))))
+        finding = only(check_services(loaded(using(f"ws://127.0.0.1:{server.port}/speak/en"))))
         server.join()
-    assert (found.verdict, found.subject) == (FINE, "service neuphonic")
+    assert (finding.verdict, finding.subject) == (OK, "service neuphonic")
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
-def test_a_wrong_key_is_named_with_the_place_for_the_right_one(loaded: Read, status: str, tmp_path: Path) -> None:
+def test_a_refused_key_is_reported_with_its_place(loaded: Read, status: str, tmp_path: Path) -> None:
     with Scripted(refuses(status)) as server:
         key = tmp_path / "key"
         key.write_text("s3cret-key")
-        text = speaking(f"ws://127.0.0.1:{server.port}/").replace("s3cret-key", f"{{file: {key}}}")
-        found = only(check_services(loaded(text)))
-    assert found.verdict == BROKEN and "refused the key" in found.saw and status[:3] in found.saw
-    assert "put the right key there" in found.cure and str(key) in found.cure
-    assert exit_code([found]) == 78
+        text = using(f"ws://127.0.0.1:{server.port}/").replace("s3cret-key", f"{{file: {key}}}")
+        finding = only(check_services(loaded(text)))
+    assert finding.verdict == ERROR and "key" in finding.saw and status[:3] in finding.saw
+    assert "put the right key there" in finding.cure and str(key) in finding.cure
+    assert exit_code([finding]) == 78
 
 
-def test_a_service_that_takes_everybody_in_and_shows_a_wrong_key_out_is_seen_through(
-    loaded: Read, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(network, "SECOND_THOUGHT_SECONDS", 20.0)  # it is not waited for longer than it takes
+def test_a_connection_that_is_closed_immediately_is_reported_as_a_key_error(loaded: Read) -> None:
+    timing = Timing(hold_seconds=20.0)  # the check ends with the close, not with the timeout
     with Scripted(says(close_frame(1008, "bad key"))) as server:
-        found = only(check_services(loaded(speaking(f"ws://127.0.0.1:{server.port}/"))))
-    assert found.verdict == BROKEN and "showed us out at once" in found.saw and "check the key" in found.cure
+        finding = only(check_services(loaded(using(f"ws://127.0.0.1:{server.port}/")), timing))
+    assert finding.verdict == ERROR and "closed it immediately" in finding.saw and "check the key" in finding.cure
 
 
-def test_the_authorisation_of_playai_is_asked_for_really(loaded: Read) -> None:
+def test_the_authorization_of_playai_is_requested(loaded: Read) -> None:
     with Scripted(refuses("401 Unauthorized", body=b"{}")) as server:
-        text = speaking(f"http://127.0.0.1:{server.port}/auth", "playai").replace("api_key", "user_id: me, api_key")
-        found = only(check_services(loaded(text)))
-    assert found.verdict == BROKEN and "401" in found.saw and "key" in found.cure
-    assert exit_code([found]) == 78
+        text = using(f"http://127.0.0.1:{server.port}/auth", "playai").replace("api_key", "user_id: me, api_key")
+        finding = only(check_services(loaded(text)))
+    assert finding.verdict == ERROR and "401" in finding.saw and "key" in finding.cure
+    assert exit_code([finding]) == 78
 
 
-def test_a_name_that_is_not_found_is_named_with_how_to_look_it_up(loaded: Read) -> None:
-    found = only(check_services(loaded(speaking("wss://speech.invalid/"))))
-    assert found.verdict == BROKEN and "speech.invalid was not found" in found.saw
-    assert "getent hosts speech.invalid" in found.cure and "config.yaml:4" in found.cure
-    assert exit_code([found]) == 69
+def test_an_unknown_host_is_reported_with_the_lookup_command(loaded: Read) -> None:
+    finding = only(check_services(loaded(using("wss://speech.invalid/"))))
+    assert finding.verdict == ERROR and "speech.invalid was not found" in finding.saw
+    assert "getent hosts speech.invalid" in finding.cure and "config.yaml:4" in finding.cure
+    assert exit_code([finding]) == 69
 
 
 @pytest.mark.parametrize(
-    ("flaw", "saw", "cure"),
+    ("flaw", "cure"),
     [
-        ("expired", "has expired", "date"),
-        ("wrong_host", "for another host", "write the name that the certificate is for into synthesis.neuphonic.url"),
-        ("not_yet_valid", "not yet valid", "timedatectl set-ntp true"),
-        ("stranger", "nobody this machine trusts", "ca-certificates"),
+        ("expired", "date"),
+        ("wrong_host", "write the name in the certificate into synthesis.neuphonic.url"),
+        ("not_yet_valid", "timedatectl set-ntp true"),
+        ("stranger", "ca-certificates"),
     ],
 )
-def test_a_certificate_that_does_not_hold_is_named_by_its_flaw(
-    loaded: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flaw: str, saw: str, cure: str
+def test_an_invalid_certificate_is_reported_with_the_cure_of_its_flaw(
+    loaded: Read, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flaw: str, cure: str
 ) -> None:
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
     with Scripted(polite, tls=getattr(authority, flaw)()) as server:
-        found = only(check_services(loaded(speaking(f"wss://localhost:{server.port}/"))))
-    assert found.verdict == BROKEN and saw in found.saw and cure in found.cure
+        finding = only(check_services(loaded(using(f"wss://localhost:{server.port}/"))))
+    assert finding.verdict == ERROR and "certificate" in finding.saw and cure in finding.cure
 
 
-def test_a_service_that_is_down_is_named_with_the_line_of_its_address(loaded: Read) -> None:
-    with socket.socket() as deaf:  # it has the port and does not listen: nobody else can take it meanwhile
-        deaf.bind(("127.0.0.1", 0))
-        found = only(check_services(loaded(speaking(f"ws://127.0.0.1:{deaf.getsockname()[1]}/"))))
-    assert found.verdict == BROKEN and "cannot be reached" in found.saw
-    assert "nothing answers there" in found.cure and "config.yaml:4" in found.cure
-    assert exit_code([found]) == 69
+def test_a_refused_connection_is_reported_with_the_line_of_the_url(loaded: Read) -> None:
+    with socket.socket() as bound:  # bound and not listening: no other program can take the port meanwhile
+        bound.bind(("127.0.0.1", 0))
+        finding = only(check_services(loaded(using(f"ws://127.0.0.1:{bound.getsockname()[1]}/"))))
+    assert finding.verdict == ERROR
+    assert "nothing listens there" in finding.cure and "config.yaml:4" in finding.cure
+    assert exit_code([finding]) == 69
 
 
-def test_a_service_that_is_silent_is_not_waited_for_without_end(loaded: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "DIAL_SECONDS", 3.0)
+def test_a_host_that_does_not_answer_is_reported_at_the_timeout(loaded: Read) -> None:
     with Scripted(mute) as server:
-        found = only(check_services(loaded(speaking(f"ws://127.0.0.1:{server.port}/"))))
-    assert found.verdict == BROKEN and "did not answer the upgrade in time" in found.saw
-    assert "is silent" in found.cure
+        finding = only(check_services(loaded(using(f"ws://127.0.0.1:{server.port}/")), Timing(open_seconds=3.0)))
+    assert finding.verdict == ERROR and "does not answer" in finding.cure
 
 
-def test_every_service_that_is_used_is_dialled_and_no_other(loaded: Read) -> None:
+def test_check_services_opens_exactly_the_services_in_use(loaded: Read) -> None:
     with Scripted(polite) as server:
-        at = f"ws://127.0.0.1:{server.port}/"
+        url = f"ws://127.0.0.1:{server.port}/"
         text = (
-            f'transcription: {{url: "{at}"}}\n'
-            f'synthesis:\n  services: [fish, local, vachana]\n  fish: {{url: "{at}"}}\n  vachana: {{url: "{at}"}}\n'
+            f'transcription: {{url: "{url}"}}\n'
+            f'synthesis:\n  services: [fish, local, vachana]\n  fish: {{url: "{url}"}}\n  vachana: {{url: "{url}"}}\n'
         )
-        found = check_services(loaded(text))
-    assert [finding.subject for finding in found] == ["service fish", "service vachana", "service transcription"]
-    assert CLOSE  # each was ended in good order by polite's own close
+        findings = check_services(loaded(text))
+    assert [finding.subject for finding in findings] == ["service fish", "service vachana", "service transcription"]

@@ -1,0 +1,61 @@
+"""Checks of the local speech server and its engines."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agent.cli.doctor.finding import ERROR, OK, exit_code
+from agent.cli.doctor.local_server import check_local_server
+from agent.settings.loader import Loaded
+
+Read = Callable[[str], Loaded]
+
+
+def test_a_port_in_use_by_another_program_is_reported(loaded: Read) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        text = f"conversation: {{mode: announce}}\nserver: {{port: {port}, speech: tone}}\n"
+        finding = check_local_server(loaded(text))[0]
+    assert finding.verdict == ERROR and f"port {port}" in finding.saw and "another program" in finding.saw
+    assert f"sport = :{port}" in finding.cure and "server.port" in finding.cure
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_of_another_machine_is_not_reported_as_in_use(loaded: Read, host: str) -> None:
+    text = f"conversation: {{mode: announce}}\nserver: {{host: {host}, speech: tone, start: "
+    remote, own = (check_local_server(loaded(f"{text}{start}}}\n"))[0] for start in ("false", "true"))
+    assert remote.verdict == own.verdict == ERROR
+    assert f"answers at {host}:8394" in remote.saw and f"on {host}" in remote.cure
+    assert f"listen at {host}:8394" in own.saw and "server.host (" in own.cure and own.own
+
+
+def test_a_free_ipv6_port_is_ok(loaded: Read) -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as other:
+        port = other.getsockname()[1]
+    text = f"conversation: {{mode: announce}}\nserver: {{host: '::1', port: {port}, speech: tone}}\n"
+    assert check_local_server(loaded(text))[0].verdict == OK
+
+
+@pytest.mark.parametrize("has_command", [False, True])
+def test_a_missing_recognizer_is_reported_with_the_command_that_installs_it(
+    loaded: Read, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has_command: bool
+) -> None:
+    command = tmp_path / "add-recognition"  # of the Debian package, whose Python refuses pip
+    if has_command:
+        command.write_text("")
+    monkeypatch.setattr("agent.server.stt.engine.ADD_RECOGNITION", command)
+    monkeypatch.setattr("agent.server.stt.engine._is_installed", lambda module: False)
+    findings = {finding.subject: finding for finding in check_local_server(loaded("server: {speech: tone}\n"))}
+    assert findings["local server"].verdict == OK and findings["local voice"].verdict == OK
+    recognizer = findings["local recognizer"]
+    assert recognizer.verdict == ERROR and exit_code([recognizer]) == 69
+    assert (recognizer.cure == f"sudo {command}") if has_command else ("[recognition]" in recognizer.cure)
+
+
+def test_without_local_services_there_is_no_finding(loaded: Read) -> None:
+    text = "conversation: {mode: announce}\nsynthesis:\n  services: [neuphonic]\n  neuphonic: {api_key: some-key}\n"
+    assert check_local_server(loaded(text)) == []
