@@ -1,4 +1,4 @@
-"""How ``voice-agent`` begins: from the first line on a signal is an exit code, and not a traceback."""
+"""Entry point of ``voice-agent``: a signal sets the exit code from the first moment, also during the imports."""
 
 from __future__ import annotations
 
@@ -7,25 +7,28 @@ import os
 import signal
 import sys
 
-_HAVE_THEIR_OWN = ("run", "say", "transcribe", "demo", "server")
-"""The commands that soon have handlers of their own; until then these here stay."""
+_COMMANDS_WITH_HANDLERS = ("run", "say", "transcribe", "demo", "server")
+"""These commands install their own signal handlers; until then the handlers of this module stay in force."""
 
 
 def main() -> int:
-    """As ``agent.cli.main``, which takes a moment to be imported: whoever is ended in that moment ends by 130 (SIGINT)
-    or 143 (SIGTERM)."""
+    """Import and run the command line (``agent.cli.main``).
+
+    A signal during the imports, which take a moment, ends the process with 130 (SIGINT) or 143 (SIGTERM) instead of a
+    traceback.
+    """
     if sys.argv[1:2] == ["run"]:
-        gc.disable()  # a start only makes what stays; the daemon turns it on again when it is ready
-    before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
+        gc.disable()  # nothing made during the start is garbage; the daemon enables the collector when it is ready
+    previous = {number: signal.signal(number, _exit) for number in (signal.SIGINT, signal.SIGTERM)}
     from agent.cli.main import main as run
 
-    if sys.argv[1:2] not in ([name] for name in _HAVE_THEIR_OWN):
-        for number, handler in before.items():
+    if sys.argv[1:2] not in ([name] for name in _COMMANDS_WITH_HANDLERS):
+        for number, handler in previous.items():
             signal.signal(number, handler)
     return run()
 
 
-def _leave(number: int, frame: object) -> None:
+def _exit(number: int, frame: object) -> None:
     os._exit(128 + number)
 
 
