@@ -176,7 +176,7 @@ def scale(pcm: bytes, percent: int) -> bytes:
     return array("h", [min(_HIGHEST, max(_LOWEST, sample)) for sample in louder]).tobytes()
 
 
-def level(pcm: bytes) -> tuple[float, int]:
+def measure_level(pcm: bytes) -> tuple[float, int]:
     """How loud: root mean square and peak, of all channels together, both 0 to 32768. Nothing is silence."""
     samples = _samples(pcm)
     if not samples:
@@ -213,13 +213,13 @@ class FormatConverter:
         return to_stereo(pcm) if self._mixes and self.wanted.channels == 2 else pcm
 
 
-WIDTHS = {"u8": 1, "s16le": 2, "s24le": 3, "s32le": 4, "mulaw": 1, "alaw": 1}
+SAMPLE_WIDTHS = {"u8": 1, "s16le": 2, "s24le": 3, "s32le": 4, "mulaw": 1, "alaw": 1}
 """Bytes of one sample in each encoding."""
 
 
 def to_s16le(data: bytes, encoding: str) -> bytes:
     """Whole samples in ``encoding`` (a key of ``WIDTHS``) as s16le; what is finer than 16 bits is cut off."""
-    width = WIDTHS[encoding]
+    width = SAMPLE_WIDTHS[encoding]
     if encoding == "s16le":
         return data
     out = bytearray(2 * (len(data) // width))

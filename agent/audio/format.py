@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from agent.errors import AudioError
 
 SAMPLE_BYTES = 2
-LOWEST_RATE, HIGHEST_RATE = 1000, 384_000
-MOST_CHANNELS = 8
+MIN_RATE, MAX_RATE = 1000, 384_000
+MAX_CHANNELS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +23,10 @@ class Format:
     channels: int = 1
 
     def __post_init__(self) -> None:
-        if not LOWEST_RATE <= self.rate <= HIGHEST_RATE or not 0 < self.channels <= MOST_CHANNELS:
+        if not MIN_RATE <= self.rate <= MAX_RATE or not 0 < self.channels <= MAX_CHANNELS:
             raise AudioError(
                 f"sound of {self.rate} Hz with {self.channels} channels cannot be handled: "
-                f"use {LOWEST_RATE} to {HIGHEST_RATE} Hz and 1 to {MOST_CHANNELS} channels"
+                f"use {MIN_RATE} to {MAX_RATE} Hz and 1 to {MAX_CHANNELS} channels"
             )
 
     @property

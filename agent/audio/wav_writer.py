@@ -11,7 +11,7 @@ from agent.errors import AudioError
 from agent.system.files import Draft
 
 HEADER_BYTES = 44
-PLACEHOLDER = 0xFFFFFFFF
+UNKNOWN_SIZE = 0xFFFFFFFF
 """The size of a stream whose length nobody knows yet."""
 
 _PCM = 1
@@ -19,12 +19,12 @@ _PCM = 1
 
 def wav_header(format: Format, nbytes: int | None) -> bytes:
     """The 44 bytes before ``nbytes`` of sound; ``None`` where nobody knows how many will come (a stream)."""
-    known = nbytes is not None and nbytes <= PLACEHOLDER - HEADER_BYTES
-    size = nbytes if known and nbytes is not None else PLACEHOLDER
+    known = nbytes is not None and nbytes <= UNKNOWN_SIZE - HEADER_BYTES
+    size = nbytes if known and nbytes is not None else UNKNOWN_SIZE
     return struct.pack(
         "<4sI4s4sIHHIIHH4sI",
         b"RIFF",
-        size + HEADER_BYTES - 8 if known else PLACEHOLDER,
+        size + HEADER_BYTES - 8 if known else UNKNOWN_SIZE,
         b"WAVE",
         b"fmt ",
         16,
@@ -75,10 +75,10 @@ class WavWriter:
             self._draft.file.write(wav_header(self.format, self.nbytes))
             self._draft.put()
         except OSError as error:
-            self.abandon()
+            self.discard()
             raise self._unwritable(error) from error
 
-    def abandon(self) -> None:
+    def discard(self) -> None:
         """Leaves nothing behind. Safe twice, and after ``close()`` without effect."""
         self._draft.drop()
 
@@ -86,7 +86,7 @@ class WavWriter:
         try:
             self._draft.file.write(data)
         except OSError as error:
-            self.abandon()
+            self.discard()
             raise self._unwritable(error) from error
 
     def _unwritable(self, error: Exception) -> AudioError:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.audio.devices.file import speech_of
+from agent.audio.devices.file import read_speech
 from agent.audio.format import SPEECH
 from agent.errors import UsageError
 
@@ -23,7 +23,7 @@ class FileFrames:
 
     def __init__(self, path: Path, frame_seconds: float) -> None:
         self._size = SPEECH.bytes_of(frame_seconds)
-        self._pieces: Iterator[bytes] = speech_of(path)
+        self._pieces: Iterator[bytes] = read_speech(path)
         self._waiting = bytearray(next(self._pieces, b""))
         self._fd = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # there is always something to take
         self._whole = False

@@ -9,10 +9,10 @@ import queue
 from array import array
 from dataclasses import asdict, dataclass, replace
 
-from agent.audio.convert import level
+from agent.audio.convert import measure_level
 from agent.audio.devices.device import Device, list_devices, open_source
 from agent.audio.format import SPEECH, Format
-from agent.audio.level_meter import LOWEST_DECIBELS, Meter, Reading, clipped, decibels
+from agent.audio.level_meter import MIN_DECIBELS, Level, LevelMeter, clipped, decibels
 from agent.cli.interrupts import hush_signals
 from agent.cli.local_server import local_server
 from agent.cli.play import play
@@ -62,7 +62,7 @@ def meter(config: Config, *, seconds: float | None = None, as_json: bool = False
     signals = hush_signals(inbox.put)
     try:
         with contextlib.closing(open_source(config.microphone.device, FRAME_SECONDS)) as source:
-            measured = Meter(FRAME_SECONDS)
+            measured = LevelMeter(FRAME_SECONDS)
             frames = clipped = 0
             while inbox.empty() and (seconds is None or frames * FRAME_SECONDS < seconds):
                 reading = measured.feed(source.read())
@@ -79,7 +79,7 @@ def meter(config: Config, *, seconds: float | None = None, as_json: bool = False
     return 0
 
 
-def bar(reading: Reading) -> str:
+def bar(reading: Level) -> str:
     """``=`` up to the level, ``|`` at the peak, ``.`` at the noise floor, all of the same width."""
     cells = ["=" if place < _place(reading.level) else " " for place in range(WIDTH)]
     cells[min(WIDTH - 1, _place(reading.floor))] = "."
@@ -141,13 +141,13 @@ def judge(frames: list[bytes], vad: str) -> Verdict:
     listener = detector(vad)
     spoken = sum(listener.speech(frame) for frame in frames)
     whole = b"".join(frames)
-    root, peak = level(whole)
+    root, peak = measure_level(whole)
     at_the_end = clipped(whole)
     if at_the_end > MANY_CLIPPED * len(whole) / SPEECH.frame_bytes:
         heard = "clipping"
     elif spoken >= SPOKEN_FRAMES:
         heard = "speech"
-    elif decibels(peak) == LOWEST_DECIBELS:
+    elif decibels(peak) == MIN_DECIBELS:
         heard = "nothing"
     else:
         heard = "silence" if decibels(root) < QUIET_DECIBELS else "noise"

@@ -39,7 +39,7 @@ class Recording:
         if whole:
             self._writer.close()
         else:
-            self._writer.abandon()
+            self._writer.discard()
 
 
 class Memory:
@@ -70,24 +70,24 @@ class _RecordingSink:
 
     def __init__(self, format: Format, put: Callable[[bytes], object]) -> None:
         self.format = format
-        self.taken_frames = 0
+        self.accepted_frames = 0
         self._put = put
 
     def write(self, pcm: bytes) -> None:
         self._put(pcm)
-        self.taken_frames += len(pcm) // self.format.frame_bytes
+        self.accepted_frames += len(pcm) // self.format.frame_bytes
 
     def drain_nowait(self) -> float:
         self.drain()
         return 0.0
 
     def drain(self) -> None:
-        self.taken_frames = 0
+        self.accepted_frames = 0
 
     def drop(self) -> None:
-        self.taken_frames = 0
+        self.accepted_frames = 0
 
-    def retune(self, format: Format) -> bool:
+    def change_format(self, format: Format) -> bool:
         """One utterance, and that one format."""
         return format == self.format
 
@@ -107,4 +107,4 @@ def _to_stdout(data: bytes) -> None:
 
 def check_writable(path: str) -> None:
     """Raises ``AudioError`` where no WAV file can be written to ``path``; leaves what is there as it is."""
-    WavWriter(path, SPEECH).abandon()
+    WavWriter(path, SPEECH).discard()

@@ -191,7 +191,7 @@ def make_speaker(
     def open(format: Format) -> Sink:
         return open_sink(settings.device, format, settings.period_seconds, settings.buffer_seconds)
 
-    def try_card() -> None:
+    def probe() -> None:
         open(SPEECH).close()
 
     return Speaker(
@@ -204,7 +204,7 @@ def make_speaker(
         wake_seconds=settings.wake_seconds,
         volume=settings.volume,
         patience=patience,
-        try_card=try_card if is_card(settings.device) else None,
+        probe=probe if is_card(settings.device) else None,
     )
 
 

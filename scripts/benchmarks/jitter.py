@@ -33,7 +33,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
-from agent.pipeline.playback.jitter_buffer import Prebuffer
+from agent.pipeline.playback.jitter_buffer import JitterBuffer
 
 Arrivals = list[tuple[float, float]]
 """Of one utterance: when each message came, and how many seconds of sound it held."""
@@ -269,7 +269,7 @@ class Row:
 
 def compare(traces: Sequence[Trace]) -> list[Row]:
     """On each kind of trace, and on all: the prebuffer, playing on arrival, and the best fixed amount."""
-    makers: dict[str, Callable[[], Player]] = {"prebuffer": Prebuffer, "on arrival": lambda: Fixed(0.0)}
+    makers: dict[str, Callable[[], Player]] = {"prebuffer": JitterBuffer, "on arrival": lambda: Fixed(0.0)}
     seconds = min(FIXED_SECONDS, key=lambda seconds: mean([score(session(Fixed(seconds), each)) for each in traces]))
     makers[f"fixed {seconds:.2f} s"] = lambda: Fixed(seconds)
     rows = []

@@ -41,22 +41,22 @@ class Swallow:
 
     def __init__(self, format: Format) -> None:
         self.format = format
-        self.taken_frames = 0
+        self.accepted_frames = 0
 
     def write(self, pcm: bytes) -> None:
-        self.taken_frames += len(pcm) // self.format.frame_bytes
+        self.accepted_frames += len(pcm) // self.format.frame_bytes
 
     def drain_nowait(self) -> float:
-        self.taken_frames = 0
+        self.accepted_frames = 0
         return 0.0
 
     def drain(self) -> None:
-        self.taken_frames = 0
+        self.accepted_frames = 0
 
     def drop(self) -> None:
-        self.taken_frames = 0
+        self.accepted_frames = 0
 
-    def retune(self, format: Format) -> bool:
+    def change_format(self, format: Format) -> bool:
         return False
 
     def close(self) -> None:

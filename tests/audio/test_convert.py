@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.audio.convert import Resampler, level, scale, to_mono, to_stereo
+from agent.audio.convert import Resampler, measure_level, scale, to_mono, to_stereo
 from agent.errors import AudioError
 
 LOUD = 16000
@@ -50,7 +50,7 @@ def test_a_tone_stays_80_db_above_the_rest_and_is_not_delayed(from_rate: int, to
 
 def test_what_the_lower_rate_cannot_hold_does_not_come_back_as_another_tone() -> None:
     out = resampled(Resampler(48000, 16000), tone(48000, 48000, 10000))
-    assert level(out[640:-640])[0] < LOUD / 3000
+    assert measure_level(out[640:-640])[0] < LOUD / 3000
 
 
 def test_both_channels_are_kept_apart() -> None:
@@ -183,15 +183,15 @@ def test_mono_is_the_mean_of_the_channels() -> None:
 
 
 def test_the_level_of_a_tone_is_its_peak_and_that_over_the_root_of_two() -> None:
-    rms, peak = level(tone(16000, 16000))
+    rms, peak = measure_level(tone(16000, 16000))
     assert peak == LOUD
     assert rms == pytest.approx(LOUD / math.sqrt(2), rel=1e-3)
 
 
 def test_the_level_of_the_extremes_and_of_nothing() -> None:
-    assert level(array("h", [-32768, -32768]).tobytes()) == (32768.0, 32768)
-    assert level(bytes(3200)) == (0.0, 0)
-    assert level(b"") == (0.0, 0)
+    assert measure_level(array("h", [-32768, -32768]).tobytes()) == (32768.0, 32768)
+    assert measure_level(bytes(3200)) == (0.0, 0)
+    assert measure_level(b"") == (0.0, 0)
 
 
 def test_a_fragment_of_a_sample_is_dropped_and_breaks_nothing() -> None:
@@ -199,4 +199,4 @@ def test_a_fragment_of_a_sample_is_dropped_and_breaks_nothing() -> None:
     assert array("h", scale(odd, 50)).tolist() == [50, 100]
     assert array("h", to_mono(odd, 2)).tolist() == [150]
     assert len(to_stereo(odd)) == 8
-    assert level(odd)[1] == 200
+    assert measure_level(odd)[1] == 200

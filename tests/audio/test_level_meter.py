@@ -7,7 +7,7 @@ from array import array
 
 import pytest
 
-from agent.audio.level_meter import LOWEST_DECIBELS, Meter, clipped, decibels
+from agent.audio.level_meter import MIN_DECIBELS, LevelMeter, clipped, decibels
 from agent.cli.sound import WIDTH, bar
 
 
@@ -18,11 +18,11 @@ def steady(value: int, count: int = 800) -> bytes:
 def test_decibels_are_of_full_scale() -> None:
     assert decibels(32768) == 0.0
     assert decibels(16384) == pytest.approx(-6.02, abs=0.01)
-    assert decibels(0) == LOWEST_DECIBELS
+    assert decibels(0) == MIN_DECIBELS
 
 
 def test_the_peak_is_held_for_a_while_and_the_floor_is_the_noise_between_words() -> None:
-    meter = Meter(0.05)
+    meter = LevelMeter(0.05)
     for _ in range(20):
         meter.feed(steady(33))
     loud = [meter.feed(steady(16384)) for _ in range(20)][-1]
@@ -40,9 +40,9 @@ def test_samples_at_either_end_of_the_scale_are_clipped() -> None:
 
 def test_the_bar_has_always_the_same_width() -> None:
     made = random.Random(1)
-    meter = Meter(0.05)
+    meter = LevelMeter(0.05)
     lengths = set()
     for _ in range(200):
         lengths.add(len(bar(meter.feed(steady(made.choice([0, 1, 100, 5000, 32767]))))))
     assert len(lengths) == 1
-    assert bar(Meter(0.05).feed(steady(0))).startswith("[|" + " " * (WIDTH - 1) + "]")
+    assert bar(LevelMeter(0.05).feed(steady(0))).startswith("[|" + " " * (WIDTH - 1) + "]")

@@ -35,7 +35,7 @@ def test_a_written_file_is_read_back(tmp_path: Path) -> None:
     assert not path.exists()
     writer.close()
     writer.close()
-    writer.abandon()
+    writer.discard()
     assert read_wav(path) == (Format(16000, 2), SOUND * 2)
     with wave.open(str(path)) as file:
         assert file.getnframes() == len(SOUND) // 2
@@ -52,14 +52,14 @@ def test_an_abandoned_file_leaves_nothing_and_what_was_there_as_it_was(tmp_path:
     path = tmp_path / "out.wav"
     writer = WavWriter(path, MONO)
     writer.write(SOUND)
-    writer.abandon()
-    writer.abandon()
+    writer.discard()
+    writer.discard()
     writer.close()
     assert os.listdir(tmp_path) == []
     path.write_bytes(b"before")
     writer = WavWriter(path, MONO)
     writer.write(SOUND)
-    writer.abandon()
+    writer.discard()
     assert os.listdir(tmp_path) == ["out.wav"] and path.read_bytes() == b"before"
 
 

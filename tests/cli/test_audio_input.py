@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.audio.devices.file import speech_of
+from agent.audio.devices.file import read_speech
 from agent.cli.audio_input import FileFrames, StdinFrames
 
 
@@ -34,7 +34,7 @@ def test_no_frame_of_a_file_is_too_short_or_too_long_for_a_message(
     while frames.held:
         taken += frames.take(4)
     frames.release()
-    assert b"".join(taken) == b"".join(speech_of(path))
+    assert b"".join(taken) == b"".join(read_speech(path))
     assert all(3200 <= len(frame) <= 32000 and len(frame) % 2 == 0 for frame in taken), [len(each) for each in taken]
 
 

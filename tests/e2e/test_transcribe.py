@@ -16,7 +16,7 @@ from support.local_server import Running
 from support.processes import Wired, sound_of
 from support.scripted import Peer, Scripted
 
-from agent.audio.devices.file import speech_of
+from agent.audio.devices.file import read_speech
 from agent.server.tts import tone
 from e2e.conftest import Start, write_wav
 
@@ -89,7 +89,7 @@ def test_other_rates_and_channels_are_made_to_fit(
     if channels == 2:
         mono = b"".join(mono[at : at + 2] * 2 for at in range(0, len(mono), 2))
     write_wav(path, mono, rate, channels)
-    expected = b"".join(speech_of(path))
+    expected = b"".join(read_speech(path))
     assert abs(len(expected) / 32000 - 20 * tone.WORD_SECONDS) < 0.01
     since = len(tones.wire())
     process = agent("transcribe", "--config", configured(configuration(tones)), "asked.wav")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from agent.audio.devices.alsa import cards
+from agent.audio.devices.alsa import kernel_pcms
 from agent.audio.devices.device import list_devices, open_sink, open_source
 from agent.audio.format import Format
 from agent.pipeline.capture.frame_queue import FrameQueue
@@ -53,14 +53,14 @@ def until(met: Callable[[], bool]) -> float:
 
 def usb() -> int | None:
     """The number of the USB card now."""
-    return next((card.number for card in cards() if CARD in card.name), None)
+    return next((card.number for card in kernel_pcms() if CARD in card.name), None)
 
 
 def main(away_seconds: float) -> None:
     subprocess.run(["modprobe", "snd-usb-audio"], check=True)
     until(lambda: usb() is not None)
     tell("sandbox", **in_the_sandbox(Path("voice-agent.service")))
-    tell("cards", cards=[(card.number, card.name) for card in cards()])
+    tell("cards", cards=[(card.number, card.name) for card in kernel_pcms()])
     tell("devices", devices=[(device.name, device.alsa_name) for device in list_devices()])
     events: list[tuple[float, Event]] = []
     over = threading.Event()

@@ -239,7 +239,7 @@ def _both(seconds: float, spin: bool) -> dict[str, Any]:
         thread.start()
     while not report.of(UtterancePlayed) or len(ear.sound) < SPEECH.bytes_of(seconds):
         ear.sound += ear.frames.get(timeout_seconds=1.0) or b""
-        most = max(most, ring.buffered)
+        most = max(most, ring.buffered_bytes)
         stuck.update(supervisor.stuck())
         assert time.monotonic() - began < TIMEOUT_SECONDS, report.events
     took = time.monotonic() - began

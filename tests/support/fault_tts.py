@@ -19,7 +19,7 @@ from agent.pipeline.events import (
     UtteranceFailed,
     UtterancePlayed,
 )
-from agent.pipeline.playback.ring_buffer import Began, Closed, Finished, RingBuffer
+from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
 from agent.pipeline.playback.speaker import Speaker
 from agent.pipeline.tts.synthesizer import Synthesizer
 from agent.services.connection.standby import Standby
@@ -63,17 +63,17 @@ class RecognizerStream(threading.Thread):
 
     def run(self) -> None:
         utterance, bytes_of_second = "", 1
-        while not isinstance(item := self._ring.read(4096, 1.0), Closed):
-            if isinstance(item, Began):
+        while not isinstance(item := self._ring.read(4096, 1.0), RingClosed):
+            if isinstance(item, UtteranceStart):
                 utterance, bytes_of_second = item.utterance, item.format.bytes_of(1.0)
                 self.heard[utterance] = b""
                 self._report(SpeakingBegan(utterance))
             elif isinstance(item, bytes):
                 self.heard[utterance] += item
-            elif isinstance(item, Finished):
+            elif isinstance(item, UtteranceEnd):
                 seconds = len(self.heard[utterance]) / bytes_of_second
-                if item.cleared_by is not None:
-                    self._report(Cancelled(utterance, item.cleared_by, seconds))
+                if item.drop_reason is not None:
+                    self._report(Cancelled(utterance, item.drop_reason, seconds))
                 elif item.error is not None:
                     self._report(UtteranceFailed(utterance, item.error, seconds))
                 else:

@@ -10,7 +10,7 @@ _MPEG2_KILOBITS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 _RATE_SHIFT = {3: 0, 2: 1, 0: 2}  # MPEG 1, 2 and 2.5, by the version bits
 
 
-def uncompressed(start: bytes | bytearray) -> bool:
+def is_uncompressed(start: bytes | bytearray) -> bool:
     """``True``: these are no compressed bytes; ``False``: too few to tell. ``AudioError`` where sound is compressed."""
     for magic, kind in _MAGIC.items():
         if start.startswith(magic):

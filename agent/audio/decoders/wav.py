@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agent.audio.convert import WIDTHS, to_s16le
-from agent.audio.decoders.sniff import uncompressed
+from agent.audio.convert import SAMPLE_WIDTHS, to_s16le
+from agent.audio.decoders.sniff import is_uncompressed
 from agent.audio.format import Format
 from agent.errors import AudioError
 
@@ -25,7 +25,7 @@ class PcmDecoder:
     """
 
     def __init__(self, samples: str, rate: int, channels: int) -> None:
-        if samples not in WIDTHS:
+        if samples not in SAMPLE_WIDTHS:
             raise AudioError(f"samples in {samples!r} cannot be decoded: use s16le, mulaw or alaw")
         self.format: Format | None = None
         self._asked = Format(rate, channels)
@@ -71,14 +71,14 @@ class PcmDecoder:
         if self._sound == 0:
             return self._after()
         if not self._begun:
-            self._begun = uncompressed(self._buffer)
+            self._begun = is_uncompressed(self._buffer)
             if not self._begun:
                 return False
         out += self._take()
         return self._sound == 0 and bool(self._buffer)
 
     def _take(self) -> bytes:
-        frame = WIDTHS[self._samples] * (self.format or self._asked).channels
+        frame = SAMPLE_WIDTHS[self._samples] * (self.format or self._asked).channels
         taken = len(self._buffer) if self._sound is None else min(self._sound, len(self._buffer))
         data = self._half + self._buffer[:taken]
         whole = len(data) // frame * frame

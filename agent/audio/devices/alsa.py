@@ -45,7 +45,7 @@ class CardPcm:
         return f"CARD={self.card},DEV={self.device}"
 
 
-def cards(proc: Path = PROC) -> list[CardPcm]:
+def kernel_pcms(proc: Path = PROC) -> list[CardPcm]:
     """The PCMs of the kernel's sound cards as they are now; none where there is no kernel sound."""
     known: dict[int, tuple[str, str]] = {}
     number = -1
@@ -74,7 +74,7 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def alias(slot: str, name: str | None) -> None:
+def set_slot(slot: str, name: str | None) -> None:
     """Makes ``slot`` stand for the ALSA name ``name``, or for ALSA's ``null`` device.
 
     The caller holds PortAudio's lock. To be called before every initialisation of PortAudio and before every open:
@@ -103,7 +103,7 @@ def alias(slot: str, name: str | None) -> None:
         raise DeviceError(f"ALSA does not take the name {name!r}: see `voice-agent devices`")
 
 
-def defined(name: str) -> bool:
+def is_defined(name: str) -> bool:
     """Whether ALSA's configuration has a PCM of that very name. The caller holds PortAudio's lock."""
     if not _NAME.fullmatch(name):
         return False

@@ -66,7 +66,7 @@ class _Streams:
 
 
 @contextmanager
-def quiet() -> Iterator[StderrCapture]:
+def capture_stderr() -> Iterator[StderrCapture]:
     """What the C libraries print inside the block is kept, and thrown away from the end of the block on, for good.
 
     Only one block at a time: the caller holds PortAudio's lock.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from agent.audio.convert import Resampler, to_mono, to_stereo
-from agent.audio.devices.clock_drift import Drift
-from agent.audio.devices.portaudio import Card, open_card
+from agent.audio.devices.clock_drift import ClockDrift
+from agent.audio.devices.portaudio import CardStream, open_card
 from agent.audio.format import SPEECH, Format
 from agent.errors import AudioError, DeviceError
 
@@ -28,7 +28,7 @@ class CardSource:
         self._resampler = _resampler(self._card, self.format.rate, SPEECH.rate, 1)
         self._waiting = bytearray()
         self._loss = LossMeter(self.format.rate, tolerance_frames=self._card.period_frames)
-        self.drift = Drift(self.format.rate)
+        self.drift = ClockDrift(self.format.rate)
         self._came = 0
         try:
             self._card.start()
@@ -104,16 +104,16 @@ class CardSink:
             raise DeviceError(f"sound with {format.channels} channels cannot be played: mono and stereo can")
         self.format = format
         self.underruns = 0
-        self._card: Card = open_card(name, True, format, period_seconds, buffer_seconds)
+        self._card: CardStream = open_card(name, True, format, period_seconds, buffer_seconds)
         self.card_format = self._card.format
         self._resampler = self._new_resampler()
         self._waiting = bytearray()
         self._playing = self._draining = False
-        self.drift = Drift(self.card_format.rate)
+        self.drift = ClockDrift(self.card_format.rate)
         self._offered = self._accepted = 0  # of the sound since opened, drained or dropped: our frames, the card's
 
     @property
-    def taken_frames(self) -> int:
+    def accepted_frames(self) -> int:
         """How many frames of ``format`` the card has taken, since it was opened, drained or dropped. To the frame
         where the rates are equal, else rounded down: a card that is lost takes what the filter holds with it."""
         return min(self._offered, self._accepted * self.format.rate // self.card_format.rate)
@@ -180,7 +180,7 @@ class CardSink:
             self.drift.pause()
             self._card.stop()
 
-    def retune(self, format: Format) -> bool:
+    def change_format(self, format: Format) -> bool:
         """Only the card itself knows whether it can do the new rate: it is asked by opening it."""
         return format == self.format
 
@@ -237,7 +237,7 @@ class CardSink:
         return _resampler(self._card, self.format.rate, self.card_format.rate, self.format.channels)
 
 
-def _resampler(card: Card, from_rate: int, to_rate: int, channels: int) -> Resampler:
+def _resampler(card: CardStream, from_rate: int, to_rate: int, channels: int) -> Resampler:
     try:
         return Resampler(from_rate, to_rate, channels)
     except AudioError:  # its library is missing: the card must not stay open behind the error

@@ -10,7 +10,7 @@ TOLD_SECONDS = 0.1
 """What a card gained or lost before it is worth a line: below that it may only be a coarse counter."""
 
 
-class Drift:
+class ClockDrift:
     """Compares a card's counter with the monotonic clock.
 
     ``at(frames, now)`` tells that the card's counter stood at ``frames`` at that moment; it only grows, until

@@ -59,7 +59,7 @@ class Sink(Protocol):
     underruns: int
 
     @property
-    def taken_frames(self) -> int:
+    def accepted_frames(self) -> int:
         """How many frames of ``format`` the card has taken since it was opened, drained or dropped."""
         ...
 
@@ -90,7 +90,7 @@ class Sink(Protocol):
         """Silent at once; what has not been heard never will be."""
         ...
 
-    def retune(self, format: Format) -> bool:
+    def change_format(self, format: Format) -> bool:
         """Takes sound of another ``format`` from now on; ``False`` where it must be opened anew for that. To be asked
         only when everything has been drained or dropped."""
         ...

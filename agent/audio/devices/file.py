@@ -15,7 +15,7 @@ from agent.errors import AudioError
 
 _READ_BYTES = 1 << 16
 
-LATE_SECONDS = 10.0
+MAX_LATE_SECONDS = 10.0
 """Nobody who is merely busy reads so late: the process stood still, and what was to be heard then has passed."""
 
 
@@ -42,7 +42,7 @@ class SilentSource:
         frame_seconds = SPEECH.seconds_of(self.frame_bytes)
         due = self._began + self._frames * frame_seconds
         self._closed.wait(max(0.0, due - time.monotonic()))
-        if (late := time.monotonic() - due) > LATE_SECONDS:
+        if (late := time.monotonic() - due) > MAX_LATE_SECONDS:
             self._pass_over(int(late / frame_seconds))
         return self._sound().ljust(self.frame_bytes, b"\0")
 
@@ -70,7 +70,7 @@ class FileSource(SilentSource):
         super().__init__(frame_seconds)
         self.ended = False
         self._waiting = bytearray()
-        self._pieces = speech_of(path)
+        self._pieces = read_speech(path)
         self._waiting += next(self._pieces, b"")
 
     def _sound(self) -> bytes:
@@ -85,7 +85,7 @@ class FileSource(SilentSource):
         return frame
 
 
-def speech_of(path: Path) -> Iterator[bytes]:
+def read_speech(path: Path) -> Iterator[bytes]:
     """The sound of a WAV file as 16 kHz mono, piece by piece: an hour of it need not fit into memory."""
     reader = decoder("wav", "s16le", SPEECH.rate, 1)
     resampler: Resampler | None = None
@@ -122,7 +122,7 @@ class PacedSink:
     def __init__(self, format: Format, buffer_seconds: float, path: Path | None = None) -> None:
         self.format = format
         self.underruns = 0
-        self.taken_frames = 0
+        self.accepted_frames = 0
         self._buffer_seconds = buffer_seconds
         self._writer = None if path is None else _Recorder(path, format)
         self._held = bytearray()  # written, not heard yet
@@ -134,7 +134,7 @@ class PacedSink:
         if not self._held:
             self._heard_until = time.monotonic()
         self._held += pcm
-        self.taken_frames += len(pcm) // self.format.frame_bytes
+        self.accepted_frames += len(pcm) // self.format.frame_bytes
         self._wait(self._buffer_seconds)
 
     @property
@@ -163,12 +163,12 @@ class PacedSink:
     def drop(self) -> None:
         """Silent at once: what has not been heard is forgotten."""
         self._hear()
-        self.taken_frames = 0
+        self.accepted_frames = 0
         self._held.clear()
         if self._writer is not None:
             self._writer.flush()
 
-    def retune(self, format: Format) -> bool:
+    def change_format(self, format: Format) -> bool:
         """Takes sound of another format from now on, in the same recording; ``False`` where that cannot be. What is
         held must be drained or dropped."""
         try:

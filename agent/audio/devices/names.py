@@ -18,7 +18,7 @@ _NO_DEVICES = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class PortAudioDevice:
     """One device of PortAudio's list. ``inputs`` and ``outputs`` are its most channels."""
 
     index: int
@@ -27,7 +27,7 @@ class Listed:
     outputs: int
 
 
-def refuse_number(name: str) -> None:
+def reject_number(name: str) -> None:
     """``DeviceError`` where a name is a number, or nothing."""
     if not name.strip() or name.strip().isdigit():
         raise DeviceError(
@@ -35,7 +35,7 @@ def refuse_number(name: str) -> None:
         )
 
 
-def targets(name: str, output: bool, listed: Sequence[Listed], present: Sequence[CardPcm]) -> list[str]:
+def resolve_name(name: str, output: bool, listed: Sequence[PortAudioDevice], present: Sequence[CardPcm]) -> list[str]:
     """The ALSA names to try, in this order, for ``name``, a part of a card's name in any case.
 
     ``present``: the kernel's cards; ``listed``: what ALSA's configuration adds to them. ``DeviceError`` where it fits
@@ -64,7 +64,7 @@ def targets(name: str, output: bool, listed: Sequence[Listed], present: Sequence
     )
 
 
-def alsa_name(device: Listed, present: Sequence[CardPcm]) -> tuple[str, str] | None:
+def alsa_name(device: PortAudioDevice, present: Sequence[CardPcm]) -> tuple[str, str] | None:
     """A device's name for people and for ALSA; ``None`` for what is no device a user would choose."""
     hardware = _HARDWARE.search(device.name)
     if not hardware:
@@ -75,5 +75,5 @@ def alsa_name(device: Listed, present: Sequence[CardPcm]) -> tuple[str, str] | N
     return None
 
 
-def _is_device(device: Listed) -> bool:
+def _is_device(device: PortAudioDevice) -> bool:
     return not (_HARDWARE.search(device.name) or _NO_DEVICES.match(device.name))

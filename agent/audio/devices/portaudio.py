@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from agent.audio.devices.alsa import SINK_SLOT, SOURCE_SLOT, alias, cards, defined
-from agent.audio.devices.c_stderr import StderrCapture, quiet
-from agent.audio.devices.names import Listed, alsa_name, refuse_number, targets
+from agent.audio.devices.alsa import SINK_SLOT, SOURCE_SLOT, is_defined, kernel_pcms, set_slot
+from agent.audio.devices.c_stderr import StderrCapture, capture_stderr
+from agent.audio.devices.names import PortAudioDevice, alsa_name, reject_number, resolve_name
 from agent.audio.format import Format
 from agent.errors import DeviceError
 
@@ -36,7 +36,7 @@ _UNAVAILABLE = (-9985, -9993)  # PortAudio calls a device that it cannot open an
 _portaudio = threading.Lock()
 
 
-class Card:
+class CardStream:
     """A stream of 16-bit PCM to or from a sound card, in the card's own ``format``. One thread owns it.
 
     ``period_frames`` is what the card moves at a time, ``buffer_frames`` what it holds (for a sink; 0 for a source).
@@ -126,7 +126,7 @@ class Card:
     def _end(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
-            with quiet():
+            with capture_stderr():
                 _end(self._library, stream)
 
     def _fail(self) -> None:
@@ -161,21 +161,23 @@ class Card:
         return DeviceError(f"the sound device {self.name} was lost: {_reason(error)}", lost=True)
 
 
-def open_card(name: str, output: bool, wanted: Format, period_seconds: float, buffer_seconds: float = 0.0) -> Card:
+def open_card(
+    name: str, output: bool, wanted: Format, period_seconds: float, buffer_seconds: float = 0.0
+) -> CardStream:
     """Opens the card called ``name`` in the first format of the ladder that it takes, ``wanted`` first.
 
     Ladder: the wanted rate, then 48000, 44100, 16000 Hz; of each the wanted channels, then mono, then stereo.
     ``buffer_seconds``: how much a sink should hold; its period is made longer until it does.
     """
-    with _portaudio, quiet() as chatter:
+    with _portaudio, capture_stderr() as chatter:
         library = _start()
         try:
             index = _slot(library, output)
             refusals = []
-            refuse_number(name)
-            verbatim = ":" in name or defined(name)
-            for target in [name] if verbatim else targets(name, output, _listed(library), cards()):
-                alias(SINK_SLOT if output else SOURCE_SLOT, target)
+            reject_number(name)
+            verbatim = ":" in name or is_defined(name)
+            for target in [name] if verbatim else resolve_name(name, output, _listed(library), kernel_pcms()):
+                set_slot(SINK_SLOT if output else SOURCE_SLOT, target)
                 chatter.listen()
                 try:
                     return _climb(library, index, name, output, wanted, period_seconds, buffer_seconds)
@@ -192,8 +194,8 @@ def _start() -> pyaudio.PyAudio:
         import pyaudio
     except ImportError as error:
         raise DeviceError(f"PyAudio cannot be used ({error}): install the package libportaudio2 and PyAudio") from error
-    alias(SOURCE_SLOT, None)
-    alias(SINK_SLOT, None)
+    set_slot(SOURCE_SLOT, None)
+    set_slot(SINK_SLOT, None)
     try:
         return pyaudio.PyAudio()
     except OSError as error:
@@ -216,7 +218,7 @@ def _end(library: pyaudio.PyAudio, stream: pyaudio.Stream) -> None:
     library.terminate()
 
 
-def _listed(library: pyaudio.PyAudio) -> list[Listed]:
+def _listed(library: pyaudio.PyAudio) -> list[PortAudioDevice]:
     """Every device of the ALSA host API: opening one of JACK's own can crash PortAudio."""
     import pyaudio
 
@@ -228,7 +230,7 @@ def _listed(library: pyaudio.PyAudio) -> list[Listed]:
     for place in range(int(api["deviceCount"])):
         info = library.get_device_info_by_host_api_device_index(int(api["index"]), place)
         inputs, outputs = int(info["maxInputChannels"]), int(info["maxOutputChannels"])
-        found.append(Listed(int(info["index"]), str(info["name"]), inputs, outputs))
+        found.append(PortAudioDevice(int(info["index"]), str(info["name"]), inputs, outputs))
     return found
 
 
@@ -241,7 +243,7 @@ def _slot(library: pyaudio.PyAudio, output: bool) -> int:
 
 def _climb(
     library: pyaudio.PyAudio, index: int, name: str, output: bool, wanted: Format, period: float, buffer: float
-) -> Card:
+) -> CardStream:
     refused = OSError(_INVALID_RATE, "no sample rate is taken")
     for rate in dict.fromkeys((wanted.rate, *_LADDER_RATES)):
         for channels in dict.fromkeys((wanted.channels, 1, 2)):
@@ -256,7 +258,7 @@ def _climb(
 
 def _try(
     library: pyaudio.PyAudio, index: int, name: str, output: bool, format: Format, period: float, buffer: float
-) -> Card:
+) -> CardStream:
     import pyaudio
 
     frames = max(16, round(period * format.rate), round(buffer / 2 * format.rate))
@@ -276,7 +278,7 @@ def _try(
         # than one: then longer periods are the only way to what is wanted.
         enough = round(0.75 * buffer * format.rate)
         if last or holds >= enough or not holds:
-            return Card(library, stream, name, output, format, frames, holds)
+            return CardStream(library, stream, name, output, format, frames, holds)
         frames = min(frames * 4, frames * enough // holds + 1)
         stream.close()
     raise AssertionError("the second try always returns")
@@ -314,7 +316,7 @@ def _reason(error: OSError) -> str:
 
 def list_cards() -> list[tuple[str, str, int, int, tuple[int, ...]]]:
     """Name, ALSA name, inputs, outputs and rates of everything PortAudio can open through ALSA, ``default`` first."""
-    with _portaudio, quiet():
+    with _portaudio, capture_stderr():
         library = _start()
         try:
             return list(_described(library))
@@ -323,7 +325,7 @@ def list_cards() -> list[tuple[str, str, int, int, tuple[int, ...]]]:
 
 
 def _described(library: pyaudio.PyAudio) -> Iterator[tuple[str, str, int, int, tuple[int, ...]]]:
-    present = cards()
+    present = kernel_pcms()
     for device in sorted(_listed(library), key=lambda device: device.name != "default"):
         known = alsa_name(device, present)
         if known is not None:

@@ -6,7 +6,7 @@ import math
 import os
 from pathlib import Path
 
-from agent.audio.convert import level
+from agent.audio.convert import measure_level
 from agent.audio.devices.device import open_sink, open_source
 from agent.audio.format import SPEECH, Format
 from agent.cli.doctor.config import key_with_origin
@@ -41,7 +41,7 @@ def check_microphone(loaded: Loaded, *, in_use: bool = False) -> Finding:
             source.close()
     except AgentError as error:
         return _failed(loaded, subject, error, in_use)
-    mean, peak = level(pcm)
+    mean, peak = measure_level(pcm)
     card_format = getattr(source, "format", None)
     rate = f", the card runs at {card_format.rate} Hz" if card_format is not None else ""
     saw = f"{settings.device}: {SPEECH.seconds_of(len(pcm)):.1f} s recorded, {_decibels(mean)}{rate}"

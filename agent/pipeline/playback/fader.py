@@ -10,7 +10,7 @@ from agent.audio.format import Format
 FADE_SECONDS = 0.005
 
 
-class Gain:
+class Fader:
     """The sound of one utterance on its way to the sink: ``percent`` of its loudness, which may change at any time.
 
     A change takes effect as a ramp over the piece that is fed next. The last ``FADE_SECONDS`` that were fed are held

@@ -28,7 +28,7 @@ class _Past:
     dry: float
 
 
-class Prebuffer:
+class JitterBuffer:
     """Chooses the moment at which playing begins, and goes on after an underrun. Pure: it is told what time it is.
 
     The *lateness* of what arrives is how much later than the first arrival it came, beyond the sound that had come

@@ -47,11 +47,11 @@ class ReconnectingSink:
         cancelled: threading.Event,
         *,
         patience: WaitPolicy = wait_for_device,
-        try_card: Callable[[], None] | None = None,
+        probe: Callable[[], None] | None = None,
     ) -> None:
         self.patience_seconds = PATIENCE_SECONDS
         self._open_sink, self._report, self._gave_up, self._patience = open_sink, report, cancelled, patience
-        self._try_card, self._look_at = try_card, 0.0
+        self._try_card, self._look_at = probe, 0.0
         self._sink: Sink | None = None
         self._opened_once = False
         self._lost_at: float | None = None
@@ -98,7 +98,7 @@ class ReconnectingSink:
         self._untaken += pcm
         while not self._gave_up.is_set() and still_wanted():
             try:
-                if self._sink is not None and (self._sink.format == format or self._sink.retune(format)):
+                if self._sink is not None and (self._sink.format == format or self._sink.change_format(format)):
                     self._sink.write(bytes(self._untaken[new:]))
                 else:
                     self._open(format).write(bytes(self._untaken))
@@ -204,8 +204,8 @@ class ReconnectingSink:
     def _trim(self) -> None:
         """Forgets what the card has taken."""
         if self._sink is not None:
-            del self._untaken[: (self._sink.taken_frames - self._trimmed) * self._sink.format.frame_bytes]
-            self._trimmed = self._sink.taken_frames
+            del self._untaken[: (self._sink.accepted_frames - self._trimmed) * self._sink.format.frame_bytes]
+            self._trimmed = self._sink.accepted_frames
 
     def _forget(self) -> None:
         self._untaken.clear()

@@ -17,7 +17,7 @@ SAME_MOMENT_SECONDS = 0.002
 
 
 @dataclass(frozen=True, slots=True)
-class Began:
+class UtteranceStart:
     """The next utterance: its id, the format of its bytes, and the ticket its writer holds."""
 
     utterance: str
@@ -26,18 +26,18 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class UtteranceEnd:
     """The utterance that was being read is over: complete, broken off (``error``), or cut (``cleared_by``), with
     ``cut_bytes`` unread."""
 
     utterance: str
     error: str | None = None
-    cleared_by: str | None = None
+    drop_reason: str | None = None
     dropped_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class RingClosed:
     """Nothing will ever be read again."""
 
 
@@ -48,7 +48,7 @@ class Dropped:
     utterance: str
     unread_bytes: int
     format: Format
-    began: bool = False
+    was_reading: bool = False
 
     @property
     def seconds(self) -> float:
@@ -64,7 +64,7 @@ class _Sound:
     format: Format
     unread: bytearray = field(default_factory=bytearray)
     arrivals: list[tuple[float, int]] = field(default_factory=list)  # since the reader last asked
-    began: bool = False
+    is_reading: bool = False
     ended: bool = False
     error: str | None = None
 
@@ -88,7 +88,7 @@ class RingBuffer:
         self._changed = threading.Condition()
         self._sounds: deque[_Sound] = deque()
         self._open: dict[int, _Sound] = {}
-        self._farewell: Finished | None = None  # of the utterance that was cut while it was being read
+        self._farewell: UtteranceEnd | None = None  # of the utterance that was cut while it was being read
         self._tickets = 0
         self._written = self._played = self._cut = self._held = 0
         self._closed = False
@@ -128,7 +128,7 @@ class RingBuffer:
                 self._changed.wait()
         return False
 
-    def wait_room(self, stream_id: int, timeout_seconds: float | None) -> bool:
+    def wait_writable(self, stream_id: int, timeout_seconds: float | None) -> bool:
         """Waits until ``write`` would take something, or return False, at once; False when the time is over first.
 
         For a writer that has something else to do meanwhile, such as showing that it is alive.
@@ -148,7 +148,9 @@ class RingBuffer:
 
     # --- the reader's side
 
-    def read(self, max_bytes: int, timeout_seconds: float | None) -> Began | bytes | Finished | Closed | None:
+    def read(
+        self, max_bytes: int, timeout_seconds: float | None
+    ) -> UtteranceStart | bytes | UtteranceEnd | RingClosed | None:
         """What comes next, strictly in order; ``None`` when nothing came in time.
 
         Bytes are whole samples of every channel (only the last of an utterance may be a fragment, where its writer
@@ -163,7 +165,7 @@ class RingBuffer:
                     return found
                 self._changed.wait(deadline.remaining())
 
-    def wait_filled(self, nbytes: int, timeout_seconds: float | None) -> bool:
+    def wait_readable(self, nbytes: int, timeout_seconds: float | None) -> bool:
         """Waits until ``nbytes`` of the utterance being read are there, or all there will be; False if not in time.
 
         All there will be: the utterance is complete or was cut, the ring is full, or nothing is being read.
@@ -171,7 +173,7 @@ class RingBuffer:
         with self._changed:
             return self._changed.wait_for(lambda: self._filled(nbytes), timeout_seconds)
 
-    def wait_cut(self, stream_id: int, timeout_seconds: float) -> bool:
+    def wait_cleared(self, stream_id: int, timeout_seconds: float) -> bool:
         """Waits until that utterance has been cut or everything of it read, and tells whether it was; for a reader that
         has to wait for something else, and must not go on when the utterance is not wanted any more."""
         with self._changed:
@@ -188,27 +190,27 @@ class RingBuffer:
             return arrivals
 
     @property
-    def whole(self) -> bool:
+    def is_fully_read(self) -> bool:
         """Whether all of the utterance being read has been written and read: its ``Finished`` comes next."""
         with self._changed:
             sound = self._reading()
             return sound is not None and sound.ended and not sound.unread
 
     @property
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         """Whether the writer has to wait."""
         with self._changed:
             return self._held >= self.capacity_bytes
 
     @property
-    def buffered(self) -> int:
+    def buffered_bytes(self) -> int:
         """Unread bytes of the utterance that is being read; 0 where none is."""
         with self._changed:
             sound = self._reading()
             return len(sound.unread) if sound else 0
 
     @property
-    def complete(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether the utterance that is being read has been ended by its writer; False where none is being read."""
         with self._changed:
             sound = self._reading()
@@ -216,7 +218,7 @@ class RingBuffer:
 
     # --- everybody's side
 
-    def valid(self, stream_id: int) -> bool:
+    def is_active(self, stream_id: int) -> bool:
         """Whether that utterance is still to be heard: begun, not cut, and its ``Finished`` not read yet."""
         with self._changed:
             return self._valid(stream_id)
@@ -228,10 +230,12 @@ class RingBuffer:
         are in the returned list alone, oldest first. Every open ticket is worth nothing afterwards.
         """
         with self._changed:
-            cuts = [Dropped(sound.utterance, len(sound.unread), sound.format, sound.began) for sound in self._sounds]
+            cuts = [
+                Dropped(sound.utterance, len(sound.unread), sound.format, sound.is_reading) for sound in self._sounds
+            ]
             reading = self._reading()
             if reading is not None:
-                self._farewell = Finished(reading.utterance, cleared_by=by, dropped_bytes=len(reading.unread))
+                self._farewell = UtteranceEnd(reading.utterance, drop_reason=by, dropped_bytes=len(reading.unread))
             self._cut += self._held
             self._held = 0
             self._sounds.clear()
@@ -249,25 +253,25 @@ class RingBuffer:
             self._changed.notify_all()
 
     @property
-    def written(self) -> int:
+    def written_bytes(self) -> int:
         """Bytes the ring has taken since it was made."""
         with self._changed:
             return self._written
 
     @property
-    def played(self) -> int:
+    def read_bytes(self) -> int:
         """Bytes the reader has taken since the ring was made."""
         with self._changed:
             return self._played
 
     @property
-    def cut(self) -> int:
+    def dropped_bytes(self) -> int:
         """Bytes that were dropped by ``clear()`` since the ring was made."""
         with self._changed:
             return self._cut
 
     @property
-    def held(self) -> int:
+    def unread_bytes(self) -> int:
         """Bytes that wait in the ring, of all utterances; never more than its capacity."""
         with self._changed:
             return self._held
@@ -275,7 +279,7 @@ class RingBuffer:
     # --- inside, with the lock held
 
     def _reading(self) -> _Sound | None:
-        return self._sounds[0] if self._sounds and self._sounds[0].began else None
+        return self._sounds[0] if self._sounds and self._sounds[0].is_reading else None
 
     def _valid(self, stream_id: int) -> bool:
         return any(sound.stream_id == stream_id for sound in self._sounds)
@@ -293,21 +297,21 @@ class RingBuffer:
         sound = self._reading()
         return sound is None or sound.ended or len(sound.unread) >= nbytes or self._held >= self.capacity_bytes
 
-    def _next(self, max_bytes: int) -> Began | bytes | Finished | Closed | None:
+    def _next(self, max_bytes: int) -> UtteranceStart | bytes | UtteranceEnd | RingClosed | None:
         if self._farewell is not None:
             farewell, self._farewell = self._farewell, None
             return farewell
         if not self._sounds:
-            return Closed() if self._closed else None
+            return RingClosed() if self._closed else None
         sound = self._sounds[0]
-        if not sound.began:
-            sound.began = True
-            return Began(sound.utterance, sound.format, sound.stream_id)
+        if not sound.is_reading:
+            sound.is_reading = True
+            return UtteranceStart(sound.utterance, sound.format, sound.stream_id)
         if sound.unread:
             return self._take(sound, max_bytes) or None
         if sound.ended:
             self._sounds.popleft()
-            return Finished(sound.utterance, sound.error)
+            return UtteranceEnd(sound.utterance, sound.error)
         return None
 
     def _take(self, sound: _Sound, max_bytes: int) -> bytes:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from agent.audio.devices.device import Sink, WaitPolicy, wait_for_device
 from agent.audio.format import Format
 from agent.pipeline.events import Cancelled, Event, SpeakingBegan, UtteranceFailed, UtterancePlayed
-from agent.pipeline.playback.fader import Gain
-from agent.pipeline.playback.jitter_buffer import Prebuffer
+from agent.pipeline.playback.fader import Fader
+from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.pipeline.playback.reconnecting_sink import ReconnectingSink
-from agent.pipeline.playback.ring_buffer import Began, Closed, Finished, RingBuffer
+from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
 from agent.system.threads import Deadline, Worker
 
 ROUND_SECONDS = 1.0
@@ -57,15 +57,15 @@ class Speaker(Worker):
         wake_seconds: float = 0.0,
         volume: int = 100,
         patience: WaitPolicy = wait_for_device,
-        try_card: Callable[[], None] | None = None,
+        probe: Callable[[], None] | None = None,
     ) -> None:
         self._aborted = threading.Event()
-        self._sink = ReconnectingSink(open_sink, report, self._aborted, patience=patience, try_card=try_card)
+        self._sink = ReconnectingSink(open_sink, report, self._aborted, patience=patience, probe=probe)
         super().__init__("speaker", report)
         self.volume, self.muted = volume, False
         self._ring = ring
         self._period_seconds, self._wake_seconds = period_seconds, wake_seconds
-        self._prebuffer = Prebuffer(prebuffer_seconds, prebuffer_most_seconds)
+        self._prebuffer = JitterBuffer(prebuffer_seconds, prebuffer_most_seconds)
         self._silent_since: float | None = None
 
     @property
@@ -86,16 +86,16 @@ class Speaker(Worker):
                 self.beat()
                 self._sink.look()
                 item = self._ring.read(1, ROUND_SECONDS)
-                if isinstance(item, Closed):
+                if isinstance(item, RingClosed):
                     return
-                if isinstance(item, Began):
+                if isinstance(item, UtteranceStart):
                     self._play(item)
         finally:
             self._sink.close()
 
     # --- one utterance
 
-    def _play(self, began: Began) -> None:
+    def _play(self, began: UtteranceStart) -> None:
         """From its first sample to its last, or to where it was cut."""
         sound = _Sound(began, self._percent)
         period = sound.format.bytes_of(self._period_seconds)
@@ -106,11 +106,11 @@ class Speaker(Worker):
             self.beat()
             self._learn(sound)
             spare = self._spare()
-            if not self._ring.wait_filled(sound.format.frame_bytes, min(spare, ROUND_SECONDS)):
+            if not self._ring.wait_readable(sound.format.frame_bytes, min(spare, ROUND_SECONDS)):
                 if not spare:
                     self._bridge(sound)
                 continue
-            if self._ring.whole:
+            if self._ring.is_fully_read:
                 self._write(sound, sound.gain.finish())
                 self._drain(sound)
             item = self._ring.read(period, 0.0)
@@ -121,10 +121,10 @@ class Speaker(Worker):
                 if not sound.played:
                     self.report(SpeakingBegan(sound.utterance))
                 sound.played += len(item)
-            elif isinstance(item, Finished):
+            elif isinstance(item, UtteranceEnd):
                 self._end(sound, item)
                 return
-            elif isinstance(item, Closed):
+            elif isinstance(item, RingClosed):
                 return
 
     @property
@@ -139,16 +139,16 @@ class Speaker(Worker):
         """Waits until it is time to begin."""
         while not self._aborted.is_set() and (wait := self._wait_for_more(sound)) > 0:
             self.beat()
-            self._ring.wait_filled(self._ring.buffered + 1, min(wait, ROUND_SECONDS))
+            self._ring.wait_readable(self._ring.buffered_bytes + 1, min(wait, ROUND_SECONDS))
 
     def _wait_for_more(self, sound: _Sound) -> float:
         """How long to let sound gather yet, unless more of it comes before that; 0.0: play."""
         self._learn(sound)
         ring = self._ring
-        if ring.complete or ring.full or not ring.valid(sound.stream_id):
+        if ring.is_complete or ring.is_full or not ring.is_active(sound.stream_id):
             return 0.0
         begins = self._prebuffer.start_at(sound.seconds)
-        if begins is None or ring.buffered < sound.format.frame_bytes:
+        if begins is None or ring.buffered_bytes < sound.format.frame_bytes:
             return ROUND_SECONDS
         # A little more: what would come just in time for the ear is too late for the card, see _spare.
         return max(0.0, begins + 0.75 * self._period_seconds - time.monotonic())
@@ -166,12 +166,12 @@ class Speaker(Worker):
             self.beat()
             spare = self._spare()
             if spare:
-                self._ring.wait_filled(self._ring.buffered + 1, min(spare, wait))
+                self._ring.wait_readable(self._ring.buffered_bytes + 1, min(spare, wait))
                 continue
             silence = min(wait, self._period_seconds)
             if self._be_silent(sound, silence):
                 inserted += silence
-        if self._ring.buffered:  # else it was no gap: nothing but the end has come
+        if self._ring.buffered_bytes:  # else it was no gap: nothing but the end has come
             sound.underruns += 1
             sound.silence_seconds += inserted
 
@@ -180,23 +180,23 @@ class Speaker(Worker):
         deadline = Deadline(self._sink.queued_seconds + DRAINING_SECONDS)
         while (wait := self._sink.drain_nowait()) > 0 and not self._aborted.is_set():
             self.beat()
-            if self._ring.wait_cut(sound.stream_id, min(wait, ROUND_SECONDS)):
+            if self._ring.wait_cleared(sound.stream_id, min(wait, ROUND_SECONDS)):
                 return
             if deadline.over:
                 self._sink.drain()  # it knows how to tell a slow card from one that stands still
                 return
 
-    def _end(self, sound: _Sound, finished: Finished) -> None:
-        if finished.cleared_by is not None:
+    def _end(self, sound: _Sound, finished: UtteranceEnd) -> None:
+        if finished.drop_reason is not None:
             heard = max(0.0, sound.seconds - self._sink.queued_seconds)
             self._sink.drop()
             dropped = sound.seconds - heard + sound.format.seconds_of(sound.refused + finished.dropped_bytes)
-            self.report(Cancelled(sound.utterance, finished.cleared_by, heard, dropped))
+            self.report(Cancelled(sound.utterance, finished.drop_reason, heard, dropped))
         elif finished.error is not None:
             self.report(UtteranceFailed(sound.utterance, finished.error, sound.seconds))
         else:
             self.report(UtterancePlayed(sound.utterance, sound.seconds, sound.underruns, sound.silence_seconds))
-        self._prebuffer.finish(whole=finished.cleared_by is None and finished.error is None)
+        self._prebuffer.finish(whole=finished.drop_reason is None and finished.error is None)
         self._silent_since = time.monotonic()
 
     # --- the sink
@@ -214,21 +214,21 @@ class Speaker(Worker):
         deadline = Deadline(CARD_PATIENCE_SECONDS)
         while (wait := self._sink.ready_in_seconds) > 0 and not deadline.over:
             self.beat()
-            if self._ring.wait_cut(sound.stream_id, min(wait, CARD_PATIENCE_SECONDS)):
+            if self._ring.wait_cleared(sound.stream_id, min(wait, CARD_PATIENCE_SECONDS)):
                 return False
         return self._sink.write(pcm, sound.format, lambda: self._wanted(sound.stream_id))
 
     def _wanted(self, stream_id: int) -> bool:
         self.beat()
-        return self._ring.valid(stream_id)
+        return self._ring.is_active(stream_id)
 
 
 class _Sound:
     """The utterance that is being played, and how it has gone so far."""
 
-    def __init__(self, began: Began, percent: int) -> None:
+    def __init__(self, began: UtteranceStart, percent: int) -> None:
         self.utterance, self.stream_id, self.format = began.utterance, began.stream_id, began.format
-        self.gain = Gain(began.format, percent)
+        self.gain = Fader(began.format, percent)
         self.played = self.refused = 0  # bytes that the sink took, and that came to it too late
         self.underruns = 0
         self.silence_seconds = 0.0

@@ -224,7 +224,7 @@ class Synthesizer(Worker):
     def _clear(self, by: str) -> None:
         """Empties the ring. What the speaker had begun it will report itself; of the rest only we know."""
         for cut in self._ring.clear(by):
-            if not cut.began:
+            if not cut.was_reading:
                 self.report(Cancelled(cut.utterance, by, dropped_seconds=cut.seconds))
 
     # --- one utterance, one service, one session at a time
@@ -250,7 +250,7 @@ class Synthesizer(Worker):
             self._fail(job)
             return True
         # While what is still to be heard lasts, the next session waits: its sound is to find room.
-        if job.put_off.remaining() or (job.sounded and self._ring.held > self._ring.capacity_bytes // 8):
+        if job.put_off.remaining() or (job.sounded and self._ring.unread_bytes > self._ring.capacity_bytes // 8):
             return False
         job.put_off = Deadline(None)
         standby = job.services[0]
@@ -335,7 +335,7 @@ class Synthesizer(Worker):
         if session.format != job.format:
             raise AudioError(f"its sound changes from {job.format} to {session.format}: one format is expected")
         for start in range(0, len(pcm), PIECE_BYTES):
-            while not self._ring.wait_room(job.stream_id, ROUND_SECONDS):
+            while not self._ring.wait_writable(job.stream_id, ROUND_SECONDS):
                 self.beat()
             if not self._ring.write(job.stream_id, pcm[start : start + PIECE_BYTES]):
                 # Cleared: the ring has told the speaker, and the letter that says by whom is on its way.

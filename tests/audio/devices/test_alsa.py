@@ -52,7 +52,7 @@ def test_a_configuration_that_is_broken_and_mended_while_a_card_is_away_is_read_
     program = """if True:
         import sys
         from pathlib import Path
-        from agent.audio.devices import list_devices
+        from agent.audio.devices.device import list_devices
         from agent.errors import DeviceError
         path = Path(sys.argv[1])
         kept = path.read_text()

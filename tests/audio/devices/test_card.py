@@ -19,7 +19,7 @@ from support.vcard import VirtualCard
 from agent.audio.devices import portaudio as pyaudio_device
 from agent.audio.devices.card import CardSink, CardSource, LossMeter
 from agent.audio.devices.device import open_sink, open_source
-from agent.audio.devices.portaudio import STALL_SECONDS, Card
+from agent.audio.devices.portaudio import STALL_SECONDS, CardStream
 from agent.audio.format import SPEECH, Format
 from agent.errors import DeviceError
 
@@ -298,8 +298,8 @@ class Counter:
     def write(self, pcm: bytes, exception_on_underflow: bool) -> None:
         self.written += pcm
 
-    def card(self) -> Card:
-        return Card(cast(Any, None), cast(Any, self), "a card", True, Format(RATE), 480, 960)
+    def card(self) -> CardStream:
+        return CardStream(cast(Any, None), cast(Any, self), "a card", True, Format(RATE), 480, 960)
 
 
 def test_how_far_a_card_is_fits_the_moment_however_late_its_answer_is_heard() -> None:
@@ -355,14 +355,14 @@ def test_a_microphone_that_is_lost_while_it_is_opened_is_given_back(
 ) -> None:
     """Where the speaker was just being opened it stayed open, and nobody had it to close: it was busy for whoever tried
     it next."""
-    opened: list[Card] = []
+    opened: list[CardStream] = []
 
-    def lost(self: Card) -> None:
+    def lost(self: CardStream) -> None:
         opened.append(self)
         with pyaudio_device._portaudio:  # somebody else opens a card
             raise self._lost(OSError(-9999, "Unanticipated host error"))
 
-    monkeypatch.setattr(Card, "start", lost)
+    monkeypatch.setattr(CardStream, "start", lost)
     with pytest.raises(DeviceError, match="lost"):
         open_source("mic", 0.1)
     with pytest.raises(DeviceError, match="closed"):

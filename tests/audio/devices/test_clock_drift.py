@@ -10,13 +10,13 @@ import pytest
 from support.vcard import VirtualCard
 
 from agent.audio.devices.card import CardSink
-from agent.audio.devices.clock_drift import Drift
+from agent.audio.devices.clock_drift import ClockDrift
 from agent.audio.format import Format
 
 
 @pytest.mark.parametrize("ppm", [-2000, 0, 2000, 1_000_000])
 def test_what_a_card_gains_is_summed_over_its_runs(ppm: int) -> None:
-    drift = Drift(48000)
+    drift = ClockDrift(48000)
     for run in range(3):
         for second in range(21):
             drift.at(round(second * 48000 * (1 + ppm * 1e-6)), run * 1000.0 + second)
@@ -27,14 +27,14 @@ def test_what_a_card_gains_is_summed_over_its_runs(ppm: int) -> None:
 
 
 def test_nothing_observed_is_no_drift() -> None:
-    drift = Drift(48000)
+    drift = ClockDrift(48000)
     drift.at(0, 5.0)
     assert (drift.ppm, drift.seconds, drift.observed_seconds) == (0.0, 0.0, 0.0)
 
 
 def test_only_what_is_noticeable_is_told(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    drift = Drift(48000)
+    drift = ClockDrift(48000)
     drift.at(0, 0.0)
     drift.at(48000 * 60 + 480, 60.0)
     drift.tell("Jabra")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.vcard import VirtualCard
 
-from agent.audio.devices.alsa import CardPcm, cards
+from agent.audio.devices.alsa import CardPcm, kernel_pcms
 from agent.audio.devices.device import list_devices, open_sink, open_source
 from agent.audio.format import SPEECH, Format
 from agent.errors import DeviceError
@@ -32,7 +32,7 @@ def test_the_kernels_cards_are_known_by_their_ids(tmp_path: Path) -> None:
     (tmp_path / "cards").write_text(CARDS)
     (tmp_path / "pcm").write_text(PCM)
     usb = "USB Audio Device (C-Media Electronics Inc. USB Audio Device at usb-0000:01:00.0-1.3, full speed)"
-    found = cards(tmp_path)
+    found = kernel_pcms(tmp_path)
     assert found == [
         CardPcm(0, "Headphones", 0, "bcm2835 Headphones (bcm2835 Headphones)", source=False, sink=True),
         CardPcm(1, "Device", 0, usb, source=True, sink=True),
@@ -42,8 +42,8 @@ def test_the_kernels_cards_are_known_by_their_ids(tmp_path: Path) -> None:
 
 def test_no_kernel_sound_means_no_cards(tmp_path: Path) -> None:
     (tmp_path / "cards").write_text("--- no soundcards ---\n")
-    assert cards(tmp_path) == []
-    assert cards(tmp_path / "nowhere") == []
+    assert kernel_pcms(tmp_path) == []
+    assert kernel_pcms(tmp_path / "nowhere") == []
 
 
 def test_the_list_has_what_can_be_opened_and_the_line_for_the_configuration(card: VirtualCard) -> None:

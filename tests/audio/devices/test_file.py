@@ -64,7 +64,7 @@ def test_a_reader_that_is_late_gets_what_it_missed_and_one_that_stood_still_has_
     threading.Event().wait(0.5)
     got += [source.read() for _ in range(6)]
     assert b"".join(got) == said[: 7 * frame] and source.lost_frames == 0
-    monkeypatch.setattr(file_device, "LATE_SECONDS", 0.3)
+    monkeypatch.setattr(file_device, "MAX_LATE_SECONDS", 0.3)
     threading.Event().wait(0.8)
     after = source.read()
     lost = source.lost_frames * SPEECH.frame_bytes
@@ -231,11 +231,11 @@ def test_a_recording_keeps_its_first_format_when_the_services_changes(tmp_path: 
     sink.write(b"\x01\x10" * 1600)
     sink.drain()
     for format in (Format(48000), Format(24000, 2), Format(16000)):
-        assert sink.retune(format)
+        assert sink.change_format(format)
         assert sink.format == format
         sink.write(b"\x02\x10" * (format.rate // 10 * format.channels))
         sink.drain()
-        assert sink.taken_frames == 0
+        assert sink.accepted_frames == 0
     sink.close()
     format, pcm = read_wav(path)
     assert format == Format(16000)
@@ -246,5 +246,5 @@ def test_a_recording_keeps_its_first_format_when_the_services_changes(tmp_path: 
 
 def test_a_recording_of_more_than_two_channels_takes_no_other_format(tmp_path: Path) -> None:
     sink = open_sink(f"file:{tmp_path / 'said.wav'}", Format(16000, 6), 0.02, 0.1)
-    assert not sink.retune(Format(16000)) and sink.format == Format(16000, 6)
+    assert not sink.change_format(Format(16000)) and sink.format == Format(16000, 6)
     sink.close()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.wav import read_wav
 
-from agent.audio.convert import Resampler, level
+from agent.audio.convert import Resampler, measure_level
 from agent.audio.format import SPEECH
 from agent.errors import AudioError
 from agent.pipeline.capture import vad
@@ -76,7 +76,7 @@ def judged(kind: str, clean: bytes, heard: bytes, seconds: float) -> tuple[float
     first two seconds had been heard, and every answer."""
     judge = detector(kind)
     answers = [judge.speech(frame) for frame in frames(heard, seconds)]
-    loudness = [level(frame)[0] for frame in frames(clean, seconds)]
+    loudness = [measure_level(frame)[0] for frame in frames(clean, seconds)]
     top = max(loudness)
     found = [answer for answer, loud in zip(answers, loudness, strict=True) if loud > top / 10]
     begin = round(2 / seconds)
@@ -98,7 +98,7 @@ def test_a_spoken_sentence_is_found_and_silence_is_not_speech(kind: str, seconds
 @pytest.mark.parametrize("kind", ["energy", "auto"])
 def test_a_sentence_is_found_in_white_noise(kind: str, spoken: bytes) -> None:
     sound = staged(spoken)
-    loudness = level(spoken)[0] / 10**0.5  # 10 dB below the speech
+    loudness = measure_level(spoken)[0] / 10**0.5  # 10 dB below the speech
     found, wrong, _ = judged(kind, sound, mixed(sound, white(10, loudness)), 0.1)
     assert found > 0.7
     assert wrong < 0.05
@@ -107,7 +107,7 @@ def test_a_sentence_is_found_in_white_noise(kind: str, spoken: bytes) -> None:
 @pytest.mark.parametrize("kind", ["energy", "auto"])
 def test_a_sentence_is_found_beside_a_loud_fan(kind: str, spoken: bytes) -> None:
     sound = staged(spoken)
-    found, wrong, _ = judged(kind, sound, mixed(sound, rumble(10, level(spoken)[0] / 10**0.5)), 0.1)
+    found, wrong, _ = judged(kind, sound, mixed(sound, rumble(10, measure_level(spoken)[0] / 10**0.5)), 0.1)
     assert found > 0.7
     assert wrong < 0.05
 

@@ -8,7 +8,7 @@ from array import array
 import pytest
 
 from agent.audio.format import Format
-from agent.pipeline.playback.fader import FADE_SECONDS, Gain, ramp
+from agent.pipeline.playback.fader import FADE_SECONDS, Fader, ramp
 
 FORMAT = Format(16000)
 PERIOD = FORMAT.bytes_of(0.02)
@@ -34,21 +34,21 @@ def jumps(pcm: bytes, channels: int = 1) -> int:
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.001, 0.005, 0.01, 1.003])
 def test_at_full_loudness_what_goes_in_comes_out(seconds: float) -> None:
-    gain, sound = Gain(FORMAT, 100), noise(seconds)
+    gain, sound = Fader(FORMAT, 100), noise(seconds)
     out = b"".join(gain.feed(sound[start : start + PERIOD], 100) for start in range(0, len(sound), PERIOD))
     assert out + gain.finish() == sound
     assert gain.finish() == b""
 
 
 def test_half_the_loudness_is_half_of_every_sample() -> None:
-    gain = Gain(FORMAT, 50)
+    gain = Fader(FORMAT, 50)
     assert array("h", gain.feed(steady(0.02), 50) + gain.finish()) == array("h", [5000] * 320)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_change_of_the_volume_is_a_ramp_over_one_period(channels: int) -> None:
     format = Format(16000, channels)
-    gain = Gain(format, 0)
+    gain = Fader(format, 0)
     out = gain.feed(steady(0.02, channels), 0) + gain.feed(steady(0.02, channels), 100)
     out += gain.feed(steady(0.02, channels), 100) + gain.feed(steady(0.02, channels), 0) + gain.finish()
     samples = array("h", out)
@@ -58,7 +58,7 @@ def test_a_change_of_the_volume_is_a_ramp_over_one_period(channels: int) -> None
 
 
 def test_what_breaks_off_is_faded_out_and_what_follows_is_faded_in() -> None:
-    gain = Gain(FORMAT, 100)
+    gain = Fader(FORMAT, 100)
     before = gain.feed(steady(0.02), 100) + gain.pause()
     after = gain.feed(steady(0.02), 100)
     assert len(before) == PERIOD and jumps(before) == 10000, "only the beginning of the utterance is a step"
@@ -69,5 +69,5 @@ def test_what_breaks_off_is_faded_out_and_what_follows_is_faded_in() -> None:
 
 def test_an_odd_end_is_kept_as_it_is() -> None:
     assert ramp(b"\x01", 0.0, 1.0, 1) == b"\x01"
-    gain = Gain(FORMAT, 100)
+    gain = Fader(FORMAT, 100)
     assert gain.feed(b"abc", 100) + gain.finish() == b"abc"

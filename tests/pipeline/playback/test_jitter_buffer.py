@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.pipeline.playback.jitter_buffer import Prebuffer
+from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from scripts.benchmarks.jitter import Fixed, best_lateness, compare, play, trace, traces
 
 CHUNK = 0.1
@@ -34,14 +34,14 @@ def test_it_also_holds_for_seeds_nobody_has_looked_at() -> None:
 
 
 def test_without_any_memory_it_waits_for_the_initial_time() -> None:
-    prebuffer = Prebuffer(0.1)
+    prebuffer = JitterBuffer(0.1)
     assert prebuffer.start_at(0.0) is None
     prebuffer.arrived(5.0, CHUNK)
     assert prebuffer.start_at(0.0) == 5.1
 
 
 def test_what_comes_much_faster_than_it_is_played_starts_at_once() -> None:
-    prebuffer = Prebuffer(0.1)
+    prebuffer = JitterBuffer(0.1)
     for index in range(5):
         prebuffer.arrived(5.0 + index * 0.001, CHUNK)
     started = prebuffer.start_at(0.0)
@@ -49,7 +49,7 @@ def test_what_comes_much_faster_than_it_is_played_starts_at_once() -> None:
 
 
 def test_a_service_that_is_always_in_time_is_not_waited_for_after_the_first_utterance() -> None:
-    prebuffer = Prebuffer(0.1)
+    prebuffer = JitterBuffer(0.1)
     for index in range(10):
         prebuffer.arrived(index * CHUNK, CHUNK)
     prebuffer.finish(whole=True)
@@ -59,14 +59,14 @@ def test_a_service_that_is_always_in_time_is_not_waited_for_after_the_first_utte
 
 
 def test_a_stall_that_comes_in_every_utterance_is_waited_for_beforehand() -> None:
-    prebuffer = Prebuffer(0.1)
+    prebuffer = JitterBuffer(0.1)
     stalled = arrivals(0.0, 0.1, 0.7, 0.7, 0.7, 0.7, 0.7)
     gaps = [play(prebuffer, stalled, CHUNK).gaps for _ in range(4)]
     assert gaps[0] > 0 and gaps[1:] == [0, 0, 0]
 
 
 def test_what_was_long_ago_is_forgotten() -> None:
-    prebuffer = Prebuffer(0.1)
+    prebuffer = JitterBuffer(0.1)
     play(prebuffer, arrivals(0.0, 0.1, 0.9, 0.9, 0.9), CHUNK)
     for _ in range(8):
         outcome = play(prebuffer, arrivals(0.0, 0.1, 0.2, 0.3, 0.4), CHUNK)
@@ -74,7 +74,7 @@ def test_what_was_long_ago_is_forgotten() -> None:
 
 
 def test_nothing_is_waited_for_longer_than_allowed() -> None:
-    prebuffer = Prebuffer(0.1, 1.0)
+    prebuffer = JitterBuffer(0.1, 1.0)
     for _ in range(5):
         play(prebuffer, arrivals(0.0, 9.0), CHUNK)
     prebuffer.begin()
@@ -84,13 +84,13 @@ def test_nothing_is_waited_for_longer_than_allowed() -> None:
 
 def test_a_service_that_is_five_times_too_slow_is_heard_in_a_bounded_number_of_pieces() -> None:
     starving = [(index * 5 * CHUNK, CHUNK) for index in range(100)]
-    outcome = play(Prebuffer(0.1, 3.0), starving, CHUNK)
+    outcome = play(JitterBuffer(0.1, 3.0), starving, CHUNK)
     assert play(Fixed(0.0), starving, CHUNK).gaps == 99
     assert outcome.gaps <= 24, "each pause is half as long again as the one before, up to the longest allowed"
 
 
 def test_an_utterance_that_was_cut_teaches_only_that_more_was_needed() -> None:
-    prebuffer = Prebuffer(0.1)
+    prebuffer = JitterBuffer(0.1)
     play(prebuffer, arrivals(0.0, 0.1, 0.6, 0.7), CHUNK)
     prebuffer.begin()
     prebuffer.arrived(100.0, CHUNK)
@@ -113,7 +113,7 @@ def test_the_best_that_can_be_known_in_hindsight() -> None:
 def test_no_player_is_better_than_the_oracle_and_every_one_ends(
     first: list[tuple[float, float]], second: list[tuple[float, float]]
 ) -> None:
-    prebuffer = Prebuffer()
+    prebuffer = JitterBuffer()
     for steps in (first, second):
         at, came = 0.0, []
         for wait, seconds in steps:

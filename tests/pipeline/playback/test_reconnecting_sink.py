@@ -22,14 +22,14 @@ class Box:
 
     def __init__(self, format: Format, heard: bytearray, room: int) -> None:
         self.format, self.heard, self.room = format, heard, room
-        self.taken_frames = 0
+        self.accepted_frames = 0
         self.closed = False
 
     def write(self, pcm: bytes) -> None:
         frames = len(pcm) // self.format.frame_bytes
-        taken = min(frames, self.room - self.taken_frames)
+        taken = min(frames, self.room - self.accepted_frames)
         self.heard += pcm[: taken * self.format.frame_bytes]
-        self.taken_frames += taken
+        self.accepted_frames += taken
         if taken < frames:
             raise DeviceError("pulled out", lost=True)
 
@@ -37,10 +37,10 @@ class Box:
         self.drop()
 
     def drop(self) -> None:
-        self.room -= self.taken_frames
-        self.taken_frames = 0
+        self.room -= self.accepted_frames
+        self.accepted_frames = 0
 
-    def retune(self, format: Format) -> bool:
+    def change_format(self, format: Format) -> bool:
         return False
 
     def close(self) -> None:
@@ -136,7 +136,7 @@ def test_a_card_is_looked_for_before_there_is_anything_to_play(monkeypatch: pyte
     monkeypatch.setattr("agent.pipeline.playback.reconnecting_sink.time.monotonic", lambda: now[0])
     shelf = Shelf(None, None, 1000, 1000)
     sink = ReconnectingSink(
-        shelf.open, shelf.events.append, threading.Event(), try_card=lambda: shelf.open(FORMAT).close()
+        shelf.open, shelf.events.append, threading.Event(), probe=lambda: shelf.open(FORMAT).close()
     )
     for _ in range(3):
         sink.look()  # a second has not gone by
@@ -152,7 +152,7 @@ def test_a_card_is_looked_for_before_there_is_anything_to_play(monkeypatch: pyte
 def test_a_look_for_a_card_that_nobody_waits_for_is_an_error() -> None:
     missing = Shelf(None)
     sink = ReconnectingSink(
-        missing.open, print, threading.Event(), patience=fail_fast, try_card=lambda: missing.open(FORMAT).close()
+        missing.open, print, threading.Event(), patience=fail_fast, probe=lambda: missing.open(FORMAT).close()
     )
     with pytest.raises(DeviceError, match="not there"):
         sink.look()

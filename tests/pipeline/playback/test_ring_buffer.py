@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agent.audio.format import Format
-from agent.pipeline.playback.ring_buffer import Began, Closed, Dropped, Finished, RingBuffer
+from agent.pipeline.playback.ring_buffer import Dropped, RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
 
 MONO = Format(24000)
 STEREO = Format(48000, 2)
@@ -44,7 +44,7 @@ def drain(ring: RingBuffer, max_bytes: int = 7) -> list[Any]:
             things[-1] += thing
         else:
             things.append(thing)
-        if isinstance(thing, Closed):
+        if isinstance(thing, RingClosed):
             break
     return things
 
@@ -54,10 +54,10 @@ def test_an_utterance_is_read_as_its_beginning_its_bytes_and_its_end() -> None:
     stream_id = ring.begin("one", MONO)
     assert ring.write(stream_id, b"abcdef")
     ring.end(stream_id)
-    assert ring.read(4, 0) == Began("one", MONO, stream_id)
+    assert ring.read(4, 0) == UtteranceStart("one", MONO, stream_id)
     assert ring.read(4, 0) == b"abcd"
     assert ring.read(4, 0) == b"ef"
-    assert ring.read(4, 0) == Finished("one")
+    assert ring.read(4, 0) == UtteranceEnd("one")
     assert ring.read(4, 0) is None
 
 
@@ -69,7 +69,7 @@ def test_bytes_never_cross_the_boundary_between_utterances() -> None:
         ring.end(stream_id)
     read = [ring.read(1000, 0) for _ in range(6)]
     assert read[1::3] == [b"oneone", b"twotwo"]
-    assert read[2::3] == [Finished("one"), Finished("two")]
+    assert read[2::3] == [UtteranceEnd("one"), UtteranceEnd("two")]
 
 
 def test_small_writes_are_joined_to_the_size_that_is_asked_for() -> None:
@@ -86,14 +86,18 @@ def test_a_broken_utterance_says_why_after_what_there_is_of_it() -> None:
     stream_id = ring.begin("one", MONO)
     ring.write(stream_id, b"ab")
     ring.end(stream_id, "the service broke off")
-    assert drain(ring) == [Began("one", MONO, stream_id), b"ab", Finished("one", error="the service broke off")]
+    assert drain(ring) == [
+        UtteranceStart("one", MONO, stream_id),
+        b"ab",
+        UtteranceEnd("one", error="the service broke off"),
+    ]
 
 
 def test_nothing_within_the_timeout_is_none() -> None:
     ring = RingBuffer(64)
     assert ring.read(4, 0.01) is None
     ring.begin("one", MONO)
-    assert isinstance(ring.read(4, 0.01), Began)
+    assert isinstance(ring.read(4, 0.01), UtteranceStart)
     assert ring.read(4, 0.01) is None
 
 
@@ -101,10 +105,10 @@ def test_a_full_ring_makes_the_writer_wait() -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
     ring.write(stream_id, bytes(64))
-    assert not ring.wait_room(stream_id, 0.01)
+    assert not ring.wait_writable(stream_id, 0.01)
     writer = Running(lambda: ring.write(stream_id, b"more"))
-    assert isinstance(ring.read(64, BOUND), Began)
-    assert ring.held == 64  # the writer has not been let in
+    assert isinstance(ring.read(64, BOUND), UtteranceStart)
+    assert ring.unread_bytes == 64  # the writer has not been let in
     assert ring.read(64, BOUND) == bytes(64)
     assert writer.result() is True
     assert ring.read(64, 0) == b"more"
@@ -116,10 +120,10 @@ def test_a_write_larger_than_the_ring_goes_through_in_parts() -> None:
     stream_id = ring.begin("one", MONO)
     writer = Running(lambda: (ring.write(stream_id, data), ring.end(stream_id)))
     heard = b""
-    while not isinstance(thing := ring.read(20, BOUND), Finished):
+    while not isinstance(thing := ring.read(20, BOUND), UtteranceEnd):
         if isinstance(thing, bytes):
             heard += thing
-            assert ring.held <= 64
+            assert ring.unread_bytes <= 64
     assert heard == data
     assert writer.result()[0] is True
 
@@ -127,18 +131,18 @@ def test_a_write_larger_than_the_ring_goes_through_in_parts() -> None:
 def test_a_clear_wakes_the_writer_and_the_reader() -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
-    assert isinstance(ring.read(4, 0), Began)
+    assert isinstance(ring.read(4, 0), UtteranceStart)
     reader = Running(lambda: ring.read(4, BOUND))
-    assert ring.clear("button") == [Dropped("one", 0, MONO, began=True)]
-    assert reader.result() == Finished("one", cleared_by="button")
+    assert ring.clear("button") == [Dropped("one", 0, MONO, was_reading=True)]
+    assert reader.result() == UtteranceEnd("one", drop_reason="button")
 
     stream_id = ring.begin("two", MONO)
     ring.read(4, 0)
     writer = Running(lambda: ring.write(stream_id, bytes(1000)))
-    assert ring.wait_filled(64, BOUND)
-    assert ring.clear("button") == [Dropped("two", 64, MONO, began=True)]
+    assert ring.wait_readable(64, BOUND)
+    assert ring.clear("button") == [Dropped("two", 64, MONO, was_reading=True)]
     assert writer.result() is False
-    assert ring.held == 0
+    assert ring.unread_bytes == 0
 
 
 def test_a_cleared_ticket_is_refused_at_once_and_never_again_let_in() -> None:
@@ -151,7 +155,7 @@ def test_a_cleared_ticket_is_refused_at_once_and_never_again_let_in() -> None:
     ring.end(old, "too late")
     ring.write(new, b"new!")
     ring.end(new)
-    assert drain(ring) == [Began("new", MONO, new), b"new!", Finished("new")]
+    assert drain(ring) == [UtteranceStart("new", MONO, new), b"new!", UtteranceEnd("new")]
 
 
 def test_an_utterance_cut_while_it_is_read_is_finished_before_anything_new() -> None:
@@ -159,10 +163,14 @@ def test_an_utterance_cut_while_it_is_read_is_finished_before_anything_new() -> 
     old = ring.begin("old", MONO)
     ring.write(old, b"oldold")
     ring.read(2, 0), ring.read(2, 0)
-    assert ring.clear("button") == [Dropped("old", 4, MONO, began=True)]
+    assert ring.clear("button") == [Dropped("old", 4, MONO, was_reading=True)]
     new = ring.begin("new", MONO)
     ring.write(new, b"new!")
-    assert drain(ring) == [Finished("old", cleared_by="button", dropped_bytes=4), Began("new", MONO, new), b"new!"]
+    assert drain(ring) == [
+        UtteranceEnd("old", drop_reason="button", dropped_bytes=4),
+        UtteranceStart("new", MONO, new),
+        b"new!",
+    ]
 
 
 def test_two_clears_in_a_row_finish_the_utterance_once_and_name_the_first() -> None:
@@ -171,7 +179,7 @@ def test_two_clears_in_a_row_finish_the_utterance_once_and_name_the_first() -> N
     ring.read(2, 0)
     ring.clear("button")
     assert ring.begin("unheard", MONO) and ring.clear("voice") == [Dropped("unheard", 0, MONO)]
-    assert drain(ring) == [Finished("old", cleared_by="button")]
+    assert drain(ring) == [UtteranceEnd("old", drop_reason="button")]
 
 
 def test_utterances_that_were_not_begun_by_the_reader_are_named_by_the_clear_alone() -> None:
@@ -181,8 +189,8 @@ def test_utterances_that_were_not_begun_by_the_reader_are_named_by_the_clear_alo
         ring.write(stream_id, b"abcd")
         ring.end(stream_id)
     ring.read(2, 0)
-    assert ring.clear("button") == [Dropped("one", 4, MONO, began=True), Dropped("two", 4, MONO)]
-    assert drain(ring) == [Finished("one", cleared_by="button", dropped_bytes=4)]
+    assert ring.clear("button") == [Dropped("one", 4, MONO, was_reading=True), Dropped("two", 4, MONO)]
+    assert drain(ring) == [UtteranceEnd("one", drop_reason="button", dropped_bytes=4)]
 
 
 def test_a_sample_that_came_in_two_halves_is_read_whole() -> None:
@@ -211,19 +219,19 @@ def test_a_fragment_at_the_end_of_an_utterance_is_not_lost() -> None:
     stream_id = ring.begin("one", STEREO)
     ring.write(stream_id, b"LLRRL")
     ring.end(stream_id)
-    assert drain(ring) == [Began("one", STEREO, stream_id), b"LLRRL", Finished("one")]
+    assert drain(ring) == [UtteranceStart("one", STEREO, stream_id), b"LLRRL", UtteranceEnd("one")]
 
 
 def test_filled_means_the_bytes_are_there() -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
     ring.read(4, 0)
-    assert not ring.wait_filled(8, 0.01)
-    waiting = Running(lambda: ring.wait_filled(8, BOUND))
+    assert not ring.wait_readable(8, 0.01)
+    waiting = Running(lambda: ring.wait_readable(8, BOUND))
     ring.write(stream_id, b"abcd")
     ring.write(stream_id, b"efgh")
     assert waiting.result() is True
-    assert ring.buffered == 8
+    assert ring.buffered_bytes == 8
 
 
 @pytest.mark.parametrize("what", ["end", "clear", "close", "full"])
@@ -231,7 +239,7 @@ def test_filled_also_means_that_no_more_will_come(what: str) -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
     ring.read(4, 0)
-    waiting = Running(lambda: ring.wait_filled(1000, BOUND))
+    waiting = Running(lambda: ring.wait_readable(1000, BOUND))
     {
         "end": lambda: ring.end(stream_id),
         "clear": lambda: ring.clear("button"),
@@ -243,18 +251,18 @@ def test_filled_also_means_that_no_more_will_come(what: str) -> None:
 
 def test_complete_and_buffered_speak_of_the_utterance_being_read() -> None:
     ring = RingBuffer(64)
-    assert (ring.buffered, ring.complete) == (0, False)
+    assert (ring.buffered_bytes, ring.is_complete) == (0, False)
     one = ring.begin("one", MONO)
     ring.write(one, b"abcd")
-    assert ring.buffered == 0  # its reader has not begun it
+    assert ring.buffered_bytes == 0  # its reader has not begun it
     ring.read(2, 0)
-    assert (ring.buffered, ring.complete) == (4, False)
+    assert (ring.buffered_bytes, ring.is_complete) == (4, False)
     ring.end(one)
     two = ring.begin("two", MONO)
     ring.write(two, b"ef")
-    assert (ring.buffered, ring.complete) == (4, True)
+    assert (ring.buffered_bytes, ring.is_complete) == (4, True)
     drain(ring)
-    assert (ring.buffered, ring.complete) == (0, False)
+    assert (ring.buffered_bytes, ring.is_complete) == (0, False)
 
 
 def test_a_ticket_is_valid_until_its_utterance_is_finished_or_cut() -> None:
@@ -264,11 +272,11 @@ def test_a_ticket_is_valid_until_its_utterance_is_finished_or_cut() -> None:
     ring.end(one)
     for _ in range(2):
         ring.read(100, 0)
-    assert ring.valid(one)  # ended and wholly read, but its end is not
-    assert ring.read(100, 0) == Finished("one")
-    assert (ring.valid(one), ring.valid(two), ring.valid(99)) == (False, True, False)
+    assert ring.is_active(one)  # ended and wholly read, but its end is not
+    assert ring.read(100, 0) == UtteranceEnd("one")
+    assert (ring.is_active(one), ring.is_active(two), ring.is_active(99)) == (False, True, False)
     ring.clear("button")
-    assert not ring.valid(two)
+    assert not ring.is_active(two)
 
 
 def test_a_closed_ring_gives_what_is_left_and_then_its_end() -> None:
@@ -280,21 +288,21 @@ def test_a_closed_ring_gives_what_is_left_and_then_its_end() -> None:
     assert ring.write(one, b"ef") is False
     assert ring.write(ring.begin("late", MONO), b"ef") is False
     began, sound, finished, closed = drain(ring)
-    assert (began, sound, closed) == (Began("one", MONO, one), b"abcd", Closed())
-    assert finished.error and not finished.cleared_by
-    assert ring.read(4, None) == Closed()
+    assert (began, sound, closed) == (UtteranceStart("one", MONO, one), b"abcd", RingClosed())
+    assert finished.error and not finished.drop_reason
+    assert ring.read(4, None) == RingClosed()
 
 
 def test_closing_wakes_the_writer_and_the_reader() -> None:
     ring = RingBuffer(64)
     reader = Running(lambda: ring.read(4, BOUND))
     ring.close()
-    assert reader.result() == Closed()
+    assert reader.result() == RingClosed()
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
     writer = Running(lambda: ring.write(stream_id, bytes(1000)))
     ring.read(1, 0)
-    assert ring.wait_filled(64, BOUND)
+    assert ring.wait_readable(64, BOUND)
     ring.close()
     assert writer.result() is False
 
@@ -337,20 +345,20 @@ def test_with_real_threads_no_byte_of_before_a_clear_is_read_after_it(
     while True:
         late = cleared.is_set()  # asked before the read: only then does the read surely begin after the clear
         thing = ring.read(period, BOUND)
-        if isinstance(thing, Closed):
+        if isinstance(thing, RingClosed):
             break
         assert thing is not None
         if isinstance(thing, bytes):
             before, after = (before, after + thing) if late else (before + thing, after)
-        finished += isinstance(thing, Finished)
+        finished += isinstance(thing, UtteranceEnd)
         if not reached.is_set() and (len(before) >= cut_after or finished == len(sizes)):
             reached.set()
     writer.result()
 
     assert not set(after) & clearer.result()
     assert (before + after).count(200) == 600
-    assert ring.played == len(before) + len(after)
-    assert ring.written == ring.played + ring.cut
+    assert ring.read_bytes == len(before) + len(after)
+    assert ring.written_bytes == ring.read_bytes + ring.dropped_bytes
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -362,7 +370,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.capacity = capacity
         self.expected: list[Any] = []  # [name, ticket, bytearray, ended, error]
         self.current: list[Any] | None = None
-        self.farewell: Finished | None = None
+        self.farewell: UtteranceEnd | None = None
         self.dead: list[int] = []
         self.counter = 0
 
@@ -376,7 +384,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.expected and not self.expected[-1][3])
     @rule(data=st.binary(max_size=120))
     def write(self, data: bytes) -> None:
-        data = data[: self.capacity - self.ring.held]  # more would wait; that is tested with threads
+        data = data[: self.capacity - self.ring.unread_bytes]  # more would wait; that is tested with threads
         assert self.ring.write(self.expected[-1][1], data) is True
         self.expected[-1][2] += data
 
@@ -397,7 +405,7 @@ class AnyOrder(RuleBasedStateMachine):
         cuts = self.ring.clear("button")
         assert cuts == [Dropped(name, len(left), MONO, name == self._name()) for name, _, left, _, _ in self.expected]
         if self.current:
-            self.farewell = Finished(self.current[0], cleared_by="button", dropped_bytes=len(self.current[2]))
+            self.farewell = UtteranceEnd(self.current[0], drop_reason="button", dropped_bytes=len(self.current[2]))
         self.dead += [entry[1] for entry in self.expected]
         self.expected, self.current = [], None
 
@@ -411,14 +419,14 @@ class AnyOrder(RuleBasedStateMachine):
             assert thing is None
         elif not self.current:
             self.current = self.expected[0]
-            assert thing == Began(self.current[0], MONO, self.current[1])
+            assert thing == UtteranceStart(self.current[0], MONO, self.current[1])
         elif isinstance(thing, bytes):
             assert 0 < len(thing) <= max(2, max_bytes)
             assert self.current[2].startswith(thing)
             del self.current[2][: len(thing)]
-        elif isinstance(thing, Finished):
+        elif isinstance(thing, UtteranceEnd):
             assert not self.current[2] and self.current[3]
-            assert thing == Finished(self.current[0], self.current[4])
+            assert thing == UtteranceEnd(self.current[0], self.current[4])
             self.expected.pop(0)
             self.current = None
         else:
@@ -427,9 +435,9 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def every_byte_is_somewhere(self) -> None:
         ring = self.ring
-        assert ring.written == ring.played + ring.cut + ring.held
-        assert ring.held == sum(len(entry[2]) for entry in self.expected) <= self.capacity
-        assert ring.buffered == (len(self.current[2]) if self.current else 0)
+        assert ring.written_bytes == ring.read_bytes + ring.dropped_bytes + ring.unread_bytes
+        assert ring.unread_bytes == sum(len(entry[2]) for entry in self.expected) <= self.capacity
+        assert ring.buffered_bytes == (len(self.current[2]) if self.current else 0)
 
     def _name(self) -> str | None:
         return self.current[0] if self.current else None
@@ -447,7 +455,7 @@ def test_the_reader_is_told_when_what_came() -> None:
     ring.write(stream_id, bytes(60))
     after = time.monotonic()
     assert ring.arrivals() == [], "nothing is being read"
-    assert isinstance(ring.read(1, 0), Began)
+    assert isinstance(ring.read(1, 0), UtteranceStart)
     arrivals = ring.arrivals()
     assert sum(nbytes for _, nbytes in arrivals) == 160
     assert all(before <= at <= after for at, _ in arrivals)
@@ -469,8 +477,8 @@ def test_who_waits_for_a_card_is_woken_by_a_cut() -> None:
     stream_id = ring.begin("one", MONO)
     ring.read(1, 0)
     ring.write(stream_id, bytes(10))
-    assert not ring.wait_cut(stream_id, 0.0)
-    waiting = Running(lambda: ring.wait_cut(stream_id, BOUND))
+    assert not ring.wait_cleared(stream_id, 0.0)
+    waiting = Running(lambda: ring.wait_cleared(stream_id, BOUND))
     ring.clear("somebody")
     assert waiting.result()
 
@@ -481,17 +489,17 @@ def test_an_utterance_that_was_read_to_its_end_is_whole_until_that_is_read_too()
     ring.read(1, 0)
     ring.write(stream_id, bytes(10))
     ring.end(stream_id)
-    assert not ring.whole
+    assert not ring.is_fully_read
     ring.read(10, 0)
-    assert ring.whole and ring.valid(stream_id)
-    assert ring.read(10, 0) == Finished("one")
-    assert not ring.whole and ring.wait_cut(stream_id, 0.0)
+    assert ring.is_fully_read and ring.is_active(stream_id)
+    assert ring.read(10, 0) == UtteranceEnd("one")
+    assert not ring.is_fully_read and ring.wait_cleared(stream_id, 0.0)
 
 
 def test_a_ring_says_when_it_is_full() -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
     ring.write(stream_id, bytes(63))
-    assert not ring.full
+    assert not ring.is_full
     ring.write(stream_id, bytes(1))
-    assert ring.full
+    assert ring.is_full

@@ -27,7 +27,7 @@ class Led:
 
     def __init__(self, buffer_seconds: float = 0.1) -> None:
         self.format = FORMAT
-        self.underruns = self.taken_frames = 0
+        self.underruns = self.accepted_frames = 0
         self.heard = bytearray()
         self._buffer_seconds = buffer_seconds
         self._held = bytearray()
@@ -55,7 +55,7 @@ class Led:
     def write(self, pcm: bytes) -> None:
         with self._changed:
             self._held += pcm
-            self.taken_frames += len(pcm) // FORMAT.frame_bytes
+            self.accepted_frames += len(pcm) // FORMAT.frame_bytes
             self._hear()
 
     @property
@@ -80,9 +80,9 @@ class Led:
     def drop(self) -> None:
         with self._changed:
             self._held.clear()
-            self.taken_frames = 0
+            self.accepted_frames = 0
 
-    def retune(self, format: Format) -> bool:
+    def change_format(self, format: Format) -> bool:
         return False
 
     def close(self) -> None:
@@ -189,7 +189,7 @@ def test_sound_that_comes_while_the_card_still_has_some_makes_no_gap() -> None:
         stream_id = room.begin()
         for number in range(12):
             room.ring.write(stream_id, sound[number * step : (number + 1) * step])
-            wait_for(lambda: not room.ring.held)
+            wait_for(lambda: not room.ring.unread_bytes)
             if number:
                 led.play(0.05)
             rounds = room.speaker.rounds
@@ -289,7 +289,7 @@ def test_a_cut_reaches_an_utterance_that_is_only_drained_any_more() -> None:
     with Room(FORMAT, led.open) as room:
         room.say(sound)
         room.began()
-        wait_for(lambda: not room.ring.held)  # the card has all of it
+        wait_for(lambda: not room.ring.unread_bytes)  # the card has all of it
         led.play(0.1)
         room.ring.clear("somebody")
         assert isinstance(room.end(), Cancelled)
@@ -304,7 +304,7 @@ def test_a_cut_reaches_an_utterance_that_waits_for_sound(phase: str, monkeypatch
         stream_id = room.begin()
         room.ring.write(stream_id, noise(FORMAT, 0.05))
         if phase == "gathering":
-            wait_for(lambda: room.ring.buffered > 0)  # the speaker has taken the utterance up
+            wait_for(lambda: room.ring.buffered_bytes > 0)  # the speaker has taken the utterance up
         else:
             room.began()
         NEVER.wait(0.3)

@@ -27,7 +27,7 @@ from agent.pipeline.events import (
     UtteranceFailed,
     UtterancePlayed,
 )
-from agent.pipeline.playback.ring_buffer import Began, Closed, Finished, RingBuffer
+from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
 from agent.pipeline.text_splitter import Passages
 from agent.pipeline.tts import synthesizer
 from agent.pipeline.tts.job import SynthesisJob
@@ -50,19 +50,19 @@ class Player(threading.Thread):
 
     def run(self) -> None:
         utterance = ""
-        while not isinstance(item := self._ring.read(1 << 16, 0.05), Closed):
-            if isinstance(item, Began):
+        while not isinstance(item := self._ring.read(1 << 16, 0.05), RingClosed):
+            if isinstance(item, UtteranceStart):
                 utterance = item.utterance
                 self.heard[utterance] = b""
                 assert item.format == Format(16000)
             elif isinstance(item, bytes):
                 self.heard[utterance] += item
-            elif isinstance(item, Finished):
+            elif isinstance(item, UtteranceEnd):
                 self._end(item)
 
-    def _end(self, item: Finished) -> None:
-        if item.cleared_by is not None:
-            self._report(Cancelled(item.utterance, item.cleared_by))
+    def _end(self, item: UtteranceEnd) -> None:
+        if item.drop_reason is not None:
+            self._report(Cancelled(item.utterance, item.drop_reason))
         elif item.error is not None:
             self._report(UtteranceFailed(item.utterance, item.error))
         else:
@@ -189,9 +189,9 @@ def test_of_a_long_text_no_more_is_asked_for_than_the_ring_can_hold(stage: Calla
     it.synthesizer.begin(Utterance("a", text))
     it.events.await_first(AudioArrived)
     deadline = Deadline(TIMEOUT_SECONDS)
-    while it.ring.written < len(sound(passages[0])):
+    while it.ring.written_bytes < len(sound(passages[0])):
         assert not deadline.over
-        it.ring.wait_cut(1, 0.01)
+        it.ring.wait_cleared(1, 0.01)
     assert voice.passages == passages[:1]
     it.player.start()
     it.events.await_first(UtterancePlayed)
@@ -369,7 +369,7 @@ def test_after_a_hush_no_sample_of_what_it_cut_comes_into_the_ring(stage: Callab
     it.say("a", "One.")
     assert it.events.await_first(Cancelled) == Cancelled("a", "somebody")
     it.ring.begin = begin  # type: ignore[method-assign]
-    assert it.ring.written == 0
+    assert it.ring.written_bytes == 0
     it.player.start()
     it.say("b", "Two.")
     assert it.events.await_first(UtterancePlayed).utterance == "b" and it.player.heard["b"] == sound("Two.")

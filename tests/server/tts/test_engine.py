@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.audio.convert import level
+from agent.audio.convert import measure_level
 from agent.errors import AudioError
 from agent.server.tts import engine as speech
 from agent.server.tts.engine import VoiceOptions
@@ -23,7 +23,7 @@ def test_an_engine_speaks_at_a_natural_pace(engine: str) -> None:
     rate, pcm = _spoken(engine, "Good morning, how are you today?", VoiceOptions(16000))
     seconds = len(pcm) / 2 / rate
     assert 1.0 < seconds < 4.0
-    assert level(pcm)[1] > 3000
+    assert measure_level(pcm)[1] > 3000
 
 
 @pytest.mark.parametrize("engine", ["flite", "espeak"])
@@ -63,7 +63,7 @@ def test_what_flite_would_leave_out_is_spoken_by_espeak(text: str) -> None:
     """With the voice that is the default a sentence in Hindi was a fifth of a second of silence, and taken for said."""
     said = _spoken("auto", text, VoiceOptions(16000, language="en"))
     assert said == _spoken("espeak", text, VoiceOptions(16000, language="en"))
-    assert level(said[1])[1] > 3000
+    assert measure_level(said[1])[1] > 3000
 
 
 @pytest.mark.parametrize(
