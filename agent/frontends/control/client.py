@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agent.errors import ServiceError
 from agent.frontends.control.lines import LONGEST_LINE, Lines
-from agent.services.protocols.parsing import parse_json
+from agent.system.json_text import parse_json
 from agent.system.paths import Paths
 from agent.system.threads import Deadline
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.errors import UsageError
-from agent.services.protocols.parsing import kind, parse_json
+from agent.system.json_text import json_type, parse_json
 from agent.system.text import checked, encodable, escape
 
 HIGHEST_PRIORITY = 100
@@ -126,7 +126,7 @@ def _listed(names: list[str]) -> str:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise UsageError(f"the text to say is text, not {kind(value)}")
+        raise UsageError(f"the text to say is text, not {json_type(value)}")
     return value
 
 
@@ -138,7 +138,7 @@ def _percent(value: object) -> int:
 
 def _muted(value: object) -> bool:
     if not isinstance(value, bool):
-        raise UsageError(f"mute is true or false, not {kind(value)}")
+        raise UsageError(f"mute is true or false, not {json_type(value)}")
     return value
 
 
@@ -151,7 +151,7 @@ def _microphone(value: object) -> bool:
 def _plain(request: Request, name: str) -> Callable[[object, int], Request]:
     def read(value: object, priority: int) -> Request:
         if value is not True:
-            raise UsageError(f"{name} is asked for with true, not with {kind(value)}")
+            raise UsageError(f"{name} is asked for with true, not with {json_type(value)}")
         return request
 
     return read

@@ -15,7 +15,8 @@ from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.responder import SLICE_SECONDS, Pieces
 from agent.pipeline.responders.settings import Command as Settings
 from agent.pipeline.text_splitter import Sentences
-from agent.services.protocols.parsing import clean, excerpt
+from agent.services.protocols.parsing import excerpt
+from agent.system.json_text import fix_surrogates
 from agent.system.systemd import for_children
 from agent.system.threads import Deadline
 
@@ -47,7 +48,7 @@ class Command:
 
     def answer(self, text: str, turn: int) -> Pieces:
         deadline = Deadline(self._timeout)
-        run = _Run(self._argv, clean(text).encode("utf-8") + b"\n")
+        run = _Run(self._argv, fix_surrogates(text).encode("utf-8") + b"\n")
         sentences = Sentences()
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         room = self._output_bytes

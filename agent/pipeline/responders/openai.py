@@ -17,7 +17,8 @@ from agent.pipeline.responders.http_post import Head, post
 from agent.pipeline.responders.responder import Pieces
 from agent.pipeline.responders.settings import OpenAI as Settings
 from agent.pipeline.text_splitter import Sentences
-from agent.services.protocols.parsing import clean, excerpt, parse_json
+from agent.services.protocols.parsing import excerpt
+from agent.system.json_text import fix_surrogates, parse_json
 
 SERVICE = "openai"
 LINE_BYTES = 1 << 18
@@ -37,7 +38,7 @@ class OpenAI:
         self._history: deque[tuple[str, str]] = deque(maxlen=settings.history_turns)
 
     def answer(self, text: str, turn: int) -> Pieces:
-        heard = clean(text[:LONGEST_HEARD])
+        heard = fix_surrogates(text[:LONGEST_HEARD])
         key = self._settings.api_key.reveal()
         sentences = Sentences()
         said: list[str] = []
@@ -162,4 +163,4 @@ class _Stream:
         message = choice.get(part)
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, str):
-            yield clean(content)
+            yield fix_surrogates(content)

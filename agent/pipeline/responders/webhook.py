@@ -9,7 +9,8 @@ from agent.pipeline.responders.http_post import Head, post
 from agent.pipeline.responders.responder import Pieces
 from agent.pipeline.responders.settings import Webhook as Settings
 from agent.pipeline.text_splitter import Sentences
-from agent.services.protocols.parsing import clean, excerpt, parse_json
+from agent.services.protocols.parsing import excerpt
+from agent.system.json_text import fix_surrogates, parse_json
 
 SERVICE = "webhook"
 
@@ -30,7 +31,7 @@ class Webhook:
 
     def answer(self, text: str, turn: int) -> Pieces:
         key = self._settings.api_key.reveal()
-        payload = {"text": clean(text), "turn": turn}
+        payload = {"text": fix_surrogates(text), "turn": turn}
         accept = "text/plain, application/json"
         answer = post(
             SERVICE,
@@ -80,4 +81,4 @@ def _texts(body: bytes, key: str | None) -> list[str]:
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         wanted = '{"text": "..."} or {"texts": ["..."]}'
         raise ServiceError(SERVICE, f"expected {wanted}, got {excerpt(body.decode('utf-8', 'replace'), key)}")
-    return [clean(text) for text in texts]
+    return [fix_surrogates(text) for text in texts]

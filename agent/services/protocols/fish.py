@@ -12,7 +12,8 @@ import msgpack
 
 from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Handshake, Log, Message, Text
 from agent.services.protocols.handshake import header, read_target, same_key
-from agent.services.protocols.parsing import clean, excerpt, redact
+from agent.services.protocols.parsing import excerpt
+from agent.system.json_text import fix_surrogates, redact
 
 RATES = {
     "wav": (8000, 16000, 24000, 32000, 44100),
@@ -227,7 +228,7 @@ class Client:
             "prosody": {"speed": 1.0, "volume": 0, **(prosody or {})},
         }
         if reference_id:
-            request["reference_id"] = clean(reference_id)
+            request["reference_id"] = fix_surrogates(reference_id)
         if references:
             request["references"] = [
                 {"audio": entry.get("audio"), "text": _cleaned(entry.get("text"))} for entry in references
@@ -265,7 +266,7 @@ class Client:
         if self._stopped or self._over:
             return []
         if isinstance(event, Text):
-            text = clean(event.text)
+            text = fix_surrogates(event.text)
             if not text or not (self._last or text.strip()):
                 return []
             self._last = text[-1]
@@ -422,13 +423,13 @@ class Server:
             self._finished = True
             return [pack({"event": "finish", "reason": "stop"})]
         if isinstance(event, Failure):
-            said = clean(f"got {event.came}; expected {event.expected}")
+            said = fix_surrogates(f"got {event.came}; expected {event.expected}")
             if not event.fatal:
                 return self.send(Log(said))
             self._finished = self._stopped = True
             return [pack({"event": "finish", "reason": "error", "message": said})]
         if isinstance(event, Log) and self.debug:
-            return [pack({"event": "log", "message": clean(event.message)})]
+            return [pack({"event": "log", "message": fix_surrogates(event.message)})]
         return []
 
     def closed(self, code: int, reason: str = "") -> list[Event]:
@@ -469,4 +470,4 @@ def _pass_over(message: Message, expected: str) -> Failure:
 
 
 def _cleaned(value: object) -> object:
-    return clean(value) if isinstance(value, str) else value
+    return fix_surrogates(value) if isinstance(value, str) else value

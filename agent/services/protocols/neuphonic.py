@@ -16,16 +16,8 @@ from collections.abc import Callable, Mapping
 
 from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Handshake, Message, Text
 from agent.services.protocols.handshake import header, read_target, same_key, with_query
-from agent.services.protocols.parsing import (
-    MESSAGE_BYTES,
-    clean,
-    decode_base64,
-    excerpt,
-    is_permanent,
-    kind,
-    parse_json,
-    status_of,
-)
+from agent.services.protocols.parsing import decode_base64, excerpt, is_permanent, status_of
+from agent.system.json_text import MAX_MESSAGE_BYTES, fix_surrogates, json_type, parse_json
 
 STOP = "<STOP>"
 
@@ -208,7 +200,7 @@ class Client:
         if self._end_sent:
             return messages
         if isinstance(event, Text):
-            messages += self._text(self._guard.feed(clean(event.text)))
+            messages += self._text(self._guard.feed(fix_surrogates(event.text)))
         elif isinstance(event, Flush | End):
             messages += self._text(self._guard.finish())
             if self._pending:
@@ -239,7 +231,7 @@ class Client:
         if data is None:
             return []
         if not isinstance(data, dict):
-            return [self._refuse(message, f"data to be an object, not {kind(data)}")]
+            return [self._refuse(message, f"data to be an object, not {json_type(data)}")]
         events: list[Event] = []
         stop = data.get("stop")
         self._flags = self._flags or isinstance(stop, bool)
@@ -373,11 +365,13 @@ class Server:
         if isinstance(found, dict):
             said = found.get("text")
             if not isinstance(said, str):
-                return [Failure(SERVICE, excerpt(message), f"text, not {kind(said)}, in its field text", fatal=False)]
-            text, context = clean(said), None
+                return [
+                    Failure(SERVICE, excerpt(message), f"text, not {json_type(said)}, in its field text", fatal=False)
+                ]
+            text, context = fix_surrogates(said), None
             if isinstance(found.get("context_id"), str):
                 context = str(found["context_id"])[:200]
-        elif message.lstrip().startswith("{") or len(message) > MESSAGE_BYTES:
+        elif message.lstrip().startswith("{") or len(message) > MAX_MESSAGE_BYTES:
             return [Failure(SERVICE, excerpt(message), f"JSON or bare text ({found})", fatal=False)]
         events: list[Event] = []
         if context != self._context and (held := self._finder.finish()):

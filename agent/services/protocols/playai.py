@@ -15,8 +15,9 @@ from urllib.parse import unquote, urlsplit
 
 from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Handshake, Message, Text
 from agent.services.protocols.handshake import read_target
-from agent.services.protocols.parsing import clean, excerpt, kind, parse_json, status_of
+from agent.services.protocols.parsing import excerpt, status_of
 from agent.services.protocols.playai_auth import MODEL_PATHS, SERVICE, Tokens
+from agent.system.json_text import fix_surrogates, json_type, parse_json
 
 FORMATS = {
     "mp3": ("mp3", "s16le"),
@@ -69,7 +70,7 @@ def read_request(message: Message) -> Request | Refusal:
         return _refuse(message, None, f"a JSON object; {fields}")
     request_id = fields.get("request_id")
     if isinstance(request_id, bool) or not isinstance(request_id, str | int | None):
-        return _refuse(message, None, f"text in the field request_id, not {kind(request_id)}")
+        return _refuse(message, None, f"text in the field request_id, not {json_type(request_id)}")
     if len(str(request_id)) > _ID_CHARACTERS:
         return _refuse(message, None, f"a request_id of at most {_ID_CHARACTERS} characters")
     text = _text(fields.get("text"))
@@ -78,10 +79,10 @@ def read_request(message: Message) -> Request | Refusal:
     rate = fields.get("sample_rate")
     language = fields.get("language")
     if text is None:
-        found = kind(fields.get("text"))
+        found = json_type(fields.get("text"))
         return _refuse(message, request_id, f"text or a list of texts in the field text, not {found}")
     if not isinstance(voice, str):
-        return _refuse(message, request_id, f"text in the field voice, not {kind(voice)}")
+        return _refuse(message, request_id, f"text in the field voice, not {json_type(voice)}")
     if not isinstance(output_format, str) or output_format not in FORMATS:
         return _refuse(message, request_id, f"an output_format out of {', '.join(FORMATS)}")
     if rate is not None and (not isinstance(rate, int) or not 8000 <= rate <= 48000):
@@ -106,9 +107,9 @@ def read_request(message: Message) -> Request | Refusal:
 
 def _text(value: object) -> str | None:
     if isinstance(value, str):
-        return clean(value)
+        return fix_surrogates(value)
     if isinstance(value, list) and all(isinstance(piece, str) for piece in value):
-        return clean(" ".join(value))
+        return fix_surrogates(" ".join(value))
     return None
 
 
@@ -172,7 +173,11 @@ class Client:
         # An echoed address must not reach a log: its token is blotted out, as it is written and as it is meant.
         written = (field.partition("=")[2] for field in urlsplit(url).query.split("&"))
         self._secrets = [form for value in written if len(value) >= 8 for form in (value, unquote(value))]
-        self._options: dict[str, object] = {"voice": clean(voice), "output_format": output_format, "speed": speed}
+        self._options: dict[str, object] = {
+            "voice": fix_surrogates(voice),
+            "output_format": output_format,
+            "speed": speed,
+        }
         if temperature is not None:
             self._options["temperature"] = temperature
         if sample_rate is not None:
@@ -211,7 +216,7 @@ class Client:
             self._ending = True
         elif not isinstance(event, Flush):
             return []
-        text, self._pieces = clean("".join(self._pieces)), []
+        text, self._pieces = fix_surrogates("".join(self._pieces)), []
         if not text.strip():
             return []
         request_id = self._request_ids()
@@ -228,7 +233,7 @@ class Client:
             return [self._pass_over(message, f"a JSON message; {answer}")]
         kind, status = answer.get("type"), answer.get("status")
         refused = isinstance(status, int) and status >= 400
-        if kind == "error" or refused or (answer.get("error") and kind not in ("start", "end")):
+        if kind == "error" or refused or (answer.get("error") and json_type not in ("start", "end")):
             return [self._error(message, answer)]
         if kind == "start":
             return self._start(message, answer.get("request_id"))
@@ -364,7 +369,7 @@ class Server:
         self.voice, self.speed = request.voice, request.speed
         self.temperature, self.language = request.temperature, request.language
         self._open.append(request.request_id)
-        name = None if request.request_id is None else clean(str(request.request_id))
+        name = None if request.request_id is None else fix_surrogates(str(request.request_id))
         return [Text(request.text, name), Flush(name)]
 
     def send(self, event: Event) -> list[Message]:

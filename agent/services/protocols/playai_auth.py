@@ -22,8 +22,9 @@ from urllib.parse import urlsplit
 
 from agent.services.protocols.codec import Failure, HttpRequest
 from agent.services.protocols.handshake import header, read_target, retry_after_seconds, same_key
-from agent.services.protocols.parsing import excerpt, parse_json
+from agent.services.protocols.parsing import excerpt
 from agent.system.hosts import PRIVATE_SUFFIXES
+from agent.system.json_text import parse_json
 
 SERVICE = "playai"
 

@@ -25,12 +25,13 @@ from agent.services.protocols.codec import (
     Word,
 )
 from agent.services.protocols.handshake import same_key
-from agent.services.protocols.parsing import clean, excerpt, kind, parse_json
+from agent.services.protocols.parsing import excerpt
+from agent.system.json_text import fix_surrogates, json_type, parse_json
 
 
 def read_text(value: object) -> str | None:
     """The text without the white space around it; ``None`` where it is no text."""
-    return clean(value).strip() if isinstance(value, str) else None
+    return fix_surrogates(value).strip() if isinstance(value, str) else None
 
 
 def read_words(result: object) -> tuple[tuple[Word, ...], bool]:
@@ -226,7 +227,7 @@ class Client:
         if "text" not in found and "partial" in found:
             partial = read_text(found["partial"])
             if partial is None:
-                return [self._refuse(message, f"text in partial, not {kind(found['partial'])}")]
+                return [self._refuse(message, f"text in partial, not {json_type(found['partial'])}")]
             self._partial = partial
             return [Transcript(partial, final=False)]
         text = read_text(found.get("text"))

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 
 from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Handshake, Message, Text
 from agent.services.protocols.handshake import header, read_target, same_key
-from agent.services.protocols.parsing import clean, decode_base64, excerpt, is_permanent, kind, parse_json, status_of
+from agent.services.protocols.parsing import decode_base64, excerpt, is_permanent, status_of
+from agent.system.json_text import fix_surrogates, json_type, parse_json
 
 AUDIO_CONFIG: Mapping[str, int | str] = {
     "sample_rate": 44100,
@@ -59,7 +60,7 @@ def read_audio_config(given: object) -> dict[str, int | str] | str:
     if given is None:
         return dict(AUDIO_CONFIG)
     if isinstance(given, str | bytes | int | float | list | tuple):
-        return f"audio_config to be an object, not {kind(given)}"
+        return f"audio_config to be an object, not {json_type(given)}"
     found: dict[str, int | str] = {}
     for name, default in AUDIO_CONFIG.items():
         value = given.get(name, default) if isinstance(given, Mapping) else getattr(given, name, default)
@@ -145,7 +146,7 @@ class Client:
         if self._end_sent:
             return messages
         if isinstance(event, Text):
-            self._pieces.append(clean(event.text))
+            self._pieces.append(fix_surrogates(event.text))
         elif isinstance(event, Flush | End):
             text = "".join(self._pieces)
             self._pieces.clear()
@@ -286,13 +287,15 @@ class Server:
             return [self._refuse(message, f"a request as a JSON object ({found})")]
         text = found.get("text")
         if not isinstance(text, str) or not text:
-            return [self._refuse(message, f"text to be spoken in its field text, not {kind(text) if text else 'none'}")]
+            return [
+                self._refuse(message, f"text to be spoken in its field text, not {json_type(text) if text else 'none'}")
+            ]
         said: dict[str, str] = {}
         for name in ("voice", "language", "model", "request_id"):
             value = found.get(name)
             if value is not None and not isinstance(value, str):
-                return [self._refuse(message, f"{name} to be text, not {kind(value)}")]
-            said[name] = clean(value or "")[:200]
+                return [self._refuse(message, f"{name} to be text, not {json_type(value)}")]
+            said[name] = fix_surrogates(value or "")[:200]
         speed = _number(found.get("speed", 1.0))
         if not SPEED[0] <= speed <= SPEED[1]:
             return [self._refuse(message, f"speed to be a number from {SPEED[0]} to {SPEED[1]}")]
@@ -306,7 +309,7 @@ class Server:
         self._count += 1
         request_id = said["request_id"] or f"req_{self._count:012x}"
         self._requests.append(request_id)
-        return [Text(clean(text), request_id), Flush(request_id)]
+        return [Text(fix_surrogates(text), request_id), Flush(request_id)]
 
     def send(self, event: Event) -> list[Message]:
         if isinstance(event, Audio) and event.data:

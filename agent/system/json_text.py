@@ -1,0 +1,69 @@
+"""Strict, bounded reading of JSON from untrusted peers, and helpers that make its text safe to encode and to quote."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import NoReturn
+
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+"""Limit of one JSON message: far above the largest that any service sends. A larger one is refused before parsing."""
+
+_MIN_SECRET_CHARACTERS = 4
+
+
+def parse_json(message: str | bytes) -> dict[str, object] | str:
+    """Parse the JSON object in a message. Never raises.
+
+    The size limit (`MAX_MESSAGE_BYTES`) is checked before parsing. Bytes are decoded as UTF-8. NaN, infinities (also
+    `1e999`), excessive nesting and excessive digits are refused.
+
+    Returns:
+        The object with all its fields, known or not; or the reason for the refusal as a clause that fits after
+        "because".
+    """
+    if len(message) > MAX_MESSAGE_BYTES:
+        return f"it is bigger than {MAX_MESSAGE_BYTES // (1024 * 1024)} MiB"
+    try:
+        text = message.decode("utf-8") if isinstance(message, bytes) else message
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
+    except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        return "it is not JSON"
+    if not isinstance(value, dict):
+        return "it is JSON, but no object"
+    return value
+
+
+def json_type(value: object) -> str:
+    """Return the JSON type of a value with its article, for a message that a user reads."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def redact(text: str, secret: str | None) -> str:
+    """Replace every occurrence of a secret by `***`; a secret of fewer than 4 characters is left in place."""
+    # Redacting every "k" would make the text unreadable and would not protect the key.
+    return text if secret is None or len(secret) < _MIN_SECRET_CHARACTERS else text.replace(secret, "***")
+
+
+def fix_surrogates(text: str) -> str:
+    """Replace lone surrogates, which JSON escapes can produce, so that the text can be encoded as UTF-8."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite_float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError("a number that overflows is not JSON")
+    return number
