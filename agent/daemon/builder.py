@@ -18,6 +18,7 @@ from agent.frontends.frontend import Frontend
 from agent.pipeline.events import Event
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
+from agent.pipeline.stage import make_standby
 from agent.pipeline.tts.synthesizer import Synthesizer
 from agent.services.connection.standby import Standby
 from agent.services.registry import LocalUrl, SpeechService, TranscriptionService, missing_key
@@ -210,7 +211,7 @@ def make_speaker(
 
 def warm(service: SpeechService | TranscriptionService, report: Callable[[Event], None], eager: bool = True) -> Standby:
     """A connection to the service that is kept ready; with ``eager`` the next one as well, as soon as it is taken."""
-    return Standby(service.name, service.open, report, eager=eager)
+    return make_standby(service.name, service.open, report, eager=eager)
 
 
 def own_url(config: Config, local: LocalServer | None) -> LocalUrl:

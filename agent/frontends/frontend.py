@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from agent.pipeline.conversation import Record
+from agent.pipeline.stage import Stage
 from agent.pipeline.status import Status
-from agent.system.threads import Worker
 
 News = Record | Status
 """What the daemon tells its frontends: how an utterance ended, and how the daemon itself is, whenever that changes."""
 
 
-class Frontend(Worker):
+class Frontend(Stage):
     """A worker through which wishes come in: it puts events into the inbox and is told the news.
 
     ``open()`` takes what the frontend needs (a path, a pin) before anything runs, and raises ``ConfigError``.

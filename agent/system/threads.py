@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from agent.errors import AgentError
-from agent.pipeline.events import Died, Event
 
 if TYPE_CHECKING:
     import random
@@ -122,14 +121,15 @@ class Worker:
 
     ``stop()`` ends the input and lets the rest flow out; ``abort()`` drops it. Both may be called twice and from any
     thread. ``run()`` is what the thread does; it calls ``beat()`` each time it goes round its loop, at least every
-    ``patience_seconds``. An exception that leaves ``run`` is reported as ``Died``: a worker never ends silently.
+    ``patience_seconds``. An exception that leaves ``run`` is passed to ``on_crash`` with the
+    worker's name: a worker never ends silently.
     """
 
     patience_seconds = 10.0
 
-    def __init__(self, name: str, report: Callable[[Event], None]) -> None:
+    def __init__(self, name: str, on_crash: Callable[[str, BaseException], None]) -> None:
         self.name = name
-        self.report = report
+        self._on_crash = on_crash
         self.rounds = 0
         self.on_beat: Callable[[], None] | None = None  # set before the start, by who watches over all
         self._held: threading.Event | None = None
@@ -175,4 +175,4 @@ class Worker:
         try:
             self.run()
         except BaseException as error:  # noqa: BLE001 - whatever ended the thread must be told
-            self.report(Died(worker=self.name, error=error))
+            self._on_crash(self.name, error)

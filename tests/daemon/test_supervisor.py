@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 
 from agent.daemon.supervisor import Supervisor
-from agent.pipeline.events import Died, Event
 from agent.system.threads import Deadline, Worker
 
 
@@ -18,7 +17,7 @@ class Obedient(Worker):
     patience_seconds = 0.05
 
     def __init__(self, name: str, diary: list[str], *, needs_abort: bool = False, deaf: bool = False) -> None:
-        super().__init__(name, lambda event: None)
+        super().__init__(name, lambda name, error: None)
         self.over = threading.Event()
         self._diary, self._needs_abort, self._deaf = diary, needs_abort, deaf
 
@@ -145,14 +144,14 @@ def test_one_that_has_ended_is_not_stuck(workers: list[Obedient]) -> None:
         assert supervisor.stuck() == []
 
 
-def test_a_worker_that_dies_says_so() -> None:
+def test_exception_of_run_is_passed_to_on_crash() -> None:
     class Faulty(Worker):
         def run(self) -> None:
             raise LookupError("nobody foresaw this")
 
-    told: list[Event] = []
-    worker = Faulty("faulty", told.append)
+    crashes: list[tuple[str, BaseException]] = []
+    worker = Faulty("faulty", lambda name, error: crashes.append((name, error)))
     worker.start()
     assert worker.join(Deadline(10.0))
-    (died,) = told
-    assert isinstance(died, Died) and died.worker == "faulty" and isinstance(died.error, LookupError)
+    ((name, error),) = crashes
+    assert name == "faulty" and isinstance(error, LookupError)

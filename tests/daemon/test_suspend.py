@@ -109,7 +109,7 @@ def test_nobody_goes_on_before_what_is_old_has_been_dropped() -> None:
 
 class Beating(Worker):
     def __init__(self) -> None:
-        super().__init__("beating", lambda event: None)
+        super().__init__("beating", lambda name, error: None)
 
     def run(self) -> None:
         self.beat()

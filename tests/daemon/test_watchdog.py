@@ -22,7 +22,7 @@ class Sleeper(Worker):
     patience_seconds = 0.2
 
     def __init__(self) -> None:
-        super().__init__("sleeper", lambda event: None)
+        super().__init__("sleeper", lambda name, error: None)
         self.hangs, self.leave = threading.Event(), threading.Event()
 
     def run(self) -> None:

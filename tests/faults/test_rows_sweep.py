@@ -18,8 +18,8 @@ from agent.errors import ServiceError
 from agent.pipeline.capture.endpointer import NullEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import Heard, UtteranceFailed, UtterancePlayed
+from agent.pipeline.stage import make_standby
 from agent.pipeline.stt.recognizer import Recognizer
-from agent.services.connection.standby import Standby
 from agent.services.connection.websocket import Connection
 from agent.services.protocols import playai, transcription
 from agent.services.protocols.codec import Client
@@ -153,7 +153,7 @@ def test_row_20_a_transcription_cut_behind_every_byte(figure: Figure) -> None:
 
         inbox = Inbox()
         frames = FrameQueue(30)
-        standby = Standby("transcription", open_one, inbox.put, eager=False, backoff=Backoff(0.001, 0.002, seed=1))
+        standby = make_standby("transcription", open_one, inbox.put, eager=False, backoff=Backoff(0.001, 0.002, seed=1))
         recognizer = Recognizer(frames, NullEndpointer(), standby, inbox.put, answer_seconds=30.0)
         recognizer.start()
         frames.put(bytes(3200))

@@ -12,8 +12,8 @@ from typing import Any
 from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import Gap, Heard, ServiceDown
+from agent.pipeline.stage import make_standby
 from agent.pipeline.stt.recognizer import Recognizer
-from agent.services.connection.standby import Standby
 from agent.services.registry import TranscriptionService
 from agent.settings.model import Transcription
 from agent.system.threads import Backoff, Deadline
@@ -125,7 +125,7 @@ class Hearing:
         self.inbox = Inbox()
         self.frames = FrameQueue(outage_seconds if captions else 600.0)
         self.service = TranscriptionService(Transcription(url=f"ws://127.0.0.1:{port}/"))
-        self.standby = Standby(
+        self.standby = make_standby(
             "transcription", self.service.open, self.inbox.put, backoff=Backoff(0.01, 0.02, seed=1), **keys
         )
         ears = (

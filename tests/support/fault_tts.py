@@ -21,8 +21,8 @@ from agent.pipeline.events import (
 )
 from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
 from agent.pipeline.playback.speaker import Speaker
+from agent.pipeline.stage import make_standby
 from agent.pipeline.tts.synthesizer import Synthesizer
-from agent.services.connection.standby import Standby
 from agent.services.connection.websocket import Connection
 from agent.services.registry import SpeechService
 from agent.settings.model import Synthesis
@@ -115,7 +115,7 @@ class Speaking:
         if config is not None:
             ways = {name: SpeechService(name, config, _nowhere).open for name in config.services}
         self.standbys = [
-            Standby(name, way, self.inbox.put, backoff=Backoff(0.01, 0.02, seed=1), **keys)
+            make_standby(name, way, self.inbox.put, backoff=Backoff(0.01, 0.02, seed=1), **keys)
             for name, way in ways.items()
         ]
         self.synthesizer = Synthesizer(

@@ -11,7 +11,7 @@ from agent.audio.format import SPEECH
 from agent.errors import DeviceError
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import DeviceBack, DeviceLost, Event, Gap
-from agent.system.threads import Worker
+from agent.pipeline.stage import Stage
 
 PATIENCE_SECONDS = 2.0
 """A card that stands still is given up well before that, and opened anew: only who is in a call that never returns has
@@ -35,7 +35,7 @@ SILENCE_SECONDS = 6.0
 """Longer than any pause that ends a turn."""
 
 
-class Microphone(Worker):
+class Microphone(Stage):
     """Reads the source and puts its frames into the queue, until it is stopped; then the queue is closed.
 
     It opens, reads and closes the source itself. A source that is lost is looked for, at most once a second, until it

@@ -13,7 +13,8 @@ from agent.pipeline.playback.fader import Fader
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.pipeline.playback.reconnecting_sink import ReconnectingSink
 from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
-from agent.system.threads import Deadline, Worker
+from agent.pipeline.stage import Stage
+from agent.system.threads import Deadline
 
 ROUND_SECONDS = 1.0
 CARD_PATIENCE_SECONDS = 0.5
@@ -24,7 +25,7 @@ REST_SECONDS = 1.0
 """A card that has been silent for longer may have fallen asleep."""
 
 
-class Speaker(Worker):
+class Speaker(Stage):
     """Plays the ring, one utterance after the other, and says of each how it ended.
 
     It opens, writes and closes the sink itself; a sink that is lost is opened anew and goes on at the exact sample.

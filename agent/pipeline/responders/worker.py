@@ -9,13 +9,14 @@ from collections.abc import Callable
 from agent.errors import AgentError
 from agent.pipeline.events import Event, Reply, ReplyEnded
 from agent.pipeline.responders.responder import Answers
+from agent.pipeline.stage import Stage
 from agent.system.text import without_controls
-from agent.system.threads import Deadline, Worker
+from agent.system.threads import Deadline
 
 LONGEST_ANSWER = 65_536
 
 
-class Responder(Worker):
+class Responder(Stage):
     """Answers one question after the other. For every ``ask`` there is exactly one ``ReplyEnded``, after all ``Reply``.
 
     ``ask`` and ``cancel`` may be called from any thread and never wait. After ``cancel(turn)`` no ``Reply`` of that

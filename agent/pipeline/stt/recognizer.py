@@ -9,13 +9,14 @@ from collections.abc import Callable
 from agent.pipeline.capture.endpointer import Endpointer, Speech, SpeechEnd, SpeechStart
 from agent.pipeline.capture.frame_queue import Frames
 from agent.pipeline.events import Event, Gap, Hush, Partial, SpeechBegan, SpeechEnded
+from agent.pipeline.stage import Stage
 from agent.pipeline.stt.segment import SpeechSegment, heard, seconds_of
 from agent.pipeline.stt.session import SttSession
 from agent.services.connection.closing import ABORT_SECONDS, GENTLE_SECONDS, AdjustableDeadline, BackgroundCloser
 from agent.services.connection.poll import wait
 from agent.services.connection.standby import Standby
 from agent.services.protocols.codec import Transcript
-from agent.system.threads import Deadline, Mailbox, Worker
+from agent.system.threads import Deadline, Mailbox
 
 ROUND_SECONDS = 1.0
 
@@ -30,7 +31,7 @@ MOST_LOSSES = 3
 """A stretch that has cost so many connections is given up: it may be what breaks them."""
 
 
-class Recognizer(Worker):
+class Recognizer(Stage):
     """Sends what ``ears`` find worth sending and reports what the service understood.
 
     Every stretch of speech gives one ``Heard``, also where nothing was understood; with ``captions`` every final

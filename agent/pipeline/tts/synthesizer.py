@@ -20,6 +20,7 @@ from agent.pipeline.events import (
     UtterancePlayed,
 )
 from agent.pipeline.playback.ring_buffer import RingBuffer
+from agent.pipeline.stage import Stage
 from agent.pipeline.text_splitter import Passages
 from agent.pipeline.tts.fallback import ServiceChain
 from agent.pipeline.tts.job import SynthesisJob
@@ -27,7 +28,7 @@ from agent.pipeline.tts.session import TtsSession
 from agent.services.connection.closing import ABORT_SECONDS, GENTLE_SECONDS, AdjustableDeadline, BackgroundCloser
 from agent.services.connection.poll import wait
 from agent.services.connection.standby import Standby
-from agent.system.threads import Deadline, Mailbox, Worker
+from agent.system.threads import Deadline, Mailbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ PIECE_BYTES = 8192
 """What is put into the ring at once: while that is full, the heartbeat goes on between pieces."""
 
 
-class Synthesizer(Worker):
+class Synthesizer(Stage):
     """Speaks utterances in the order they come, each through the first service that gives a sound.
 
     ``begin``, ``say``, ``complete`` and ``hush`` may be called from any thread. Every utterance that was begun ends in

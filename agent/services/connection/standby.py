@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, ServiceError
-from agent.pipeline.events import Event, ServiceDown, ServiceUp
 from agent.services.connection.closing import FAREWELL_SECONDS, LOOK_SECONDS, BackgroundCloser, part
 from agent.services.connection.poll import HasFileno
 from agent.services.protocols import codec as wire
@@ -47,16 +46,17 @@ class Standby:
     a connection that nobody used (End, then close), happen in short-lived threads, which get or give it whole.
 
     ``open`` dials, in a thread of its own, and raises ``ServiceError``. ``eager``: the next connection is dialled when
-    one is taken; otherwise when it is asked for, for who needs just one. ``report`` gets one ``ServiceDown`` when
-    trouble begins (another one if it turns out to be permanent) and one ``ServiceUp`` when it is over, however many
-    tries lie between. ``error`` is the reason while there is trouble.
+    one is taken; otherwise when it is asked for, for who needs just one. ``on_down`` is called with the error when
+    trouble begins (again if it turns out to be permanent), ``on_up`` with the number of failed tries when
+    it is over. ``error`` is the reason while there is trouble.
     """
 
     def __init__(
         self,
         service: str,
         open: Callable[[Deadline], Connection],
-        report: Callable[[Event], None],
+        on_down: Callable[[ServiceError], None],
+        on_up: Callable[[int], None],
         *,
         eager: bool = True,
         backoff: Backoff | None = None,
@@ -68,7 +68,7 @@ class Standby:
         self.error: ServiceError | None = None
         self.tries = 0  # in vain, since the trouble began
         self.failed_at = 0.0  # when it was tried in vain last; as of time.monotonic()
-        self._open, self._report = open, report
+        self._open, self._on_down, self._on_up = open, on_down, on_up
         self._eager, self._wanted = eager, True
         self._backoff = backoff or Backoff()
         self._dial_seconds, self._healthy_seconds = dial_seconds, healthy_seconds
@@ -150,7 +150,7 @@ class Standby:
         self._dropped, self._not_before, self._proven = 0, 0.0, True
         if self.error is not None:
             self.error = None
-            self._report(ServiceUp(self.service, self.tries))
+            self._on_up(self.tries)
         self.tries = 0
 
     def broke(
@@ -265,7 +265,7 @@ class Standby:
         wait_seconds = self._backoff.next_seconds(max(floor, error.retry_after_seconds or 0.0))
         self._not_before = time.monotonic() + wait_seconds
         if known is None or (error.permanent and not known.permanent):
-            self._report(ServiceDown(self.service, str(error), error.permanent, error.status))
+            self._on_down(error)
 
     def _start_dialling(self) -> None:
         thread = threading.Thread(target=self._dial, name=f"dial {self.service}", daemon=True)

@@ -22,6 +22,7 @@ import agent.pipeline.stt.session
 from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechBegan, SpeechEnded
+from agent.pipeline.stage import make_standby
 from agent.pipeline.stt.recognizer import SETTLE_SECONDS, Recognizer
 from agent.pipeline.stt.segment import SpeechSegment
 from agent.pipeline.stt.session import SttSession
@@ -152,7 +153,9 @@ class Stage:
 
         def standby() -> Standby:
             backoff = Backoff(0.01, 0.05, seed=1)
-            return Standby("transcription", open, self.events, eager=False, backoff=backoff, dial_seconds=dial_seconds)
+            return make_standby(
+                "transcription", open, self.events, eager=False, backoff=backoff, dial_seconds=dial_seconds
+            )
 
         self.other = standby()
         turns = VadEndpointer(any, silence_seconds=0.3, turn_seconds=30.0, pre_roll_seconds=0.0)
@@ -567,7 +570,7 @@ def test_what_the_end_overtakes_on_its_way_is_a_gap_also_where_the_rest_is_answe
     told of the others."""
     monkeypatch.setattr(agent.pipeline.stt.recognizer, "GENTLE_SECONDS", 20.0)  # this machine may be busy
     events, service = Gathered(), Service()
-    standby = Standby("transcription", lambda deadline: connection, events, eager=False)
+    standby = make_standby("transcription", lambda deadline: connection, events, eager=False)
     recognizer = Recognizer(FrameQueue(60.0), NullEndpointer(), standby, events)
     with Scripted(service) as server:
         codec = transcription.Client(f"ws://127.0.0.1:{server.port}/", None)

@@ -12,6 +12,7 @@ import pytest
 from support.plain import END_MARK, Plain
 from support.scripted import CLOSE, TEXT, Peer, Scripted, frame, mute
 
+from agent.pipeline.stage import make_standby
 from agent.services.connection import closing as farewells
 from agent.services.connection.closing import AdjustableDeadline, BackgroundCloser
 from agent.services.connection.dial import dial
@@ -72,7 +73,7 @@ def all_gone() -> None:
 
 
 def standby(server: Scripted, *, ready: bool = True) -> Standby:
-    made = Standby(
+    made = make_standby(
         "plain",
         lambda deadline: opened(server, deadline),
         lambda event: None,
@@ -91,7 +92,7 @@ def marks(stubborn: Stubborn) -> list[int]:
     return [told.count(END_MARK.encode()) for told in stubborn.told.values()]
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("wait_for_device")
 def test_a_stage_leaves_all_its_dead_peers_at_once_under_one_deadline(stack: ExitStack) -> None:
     """SIGTERM with a dead peer ended in 70: the live connection took its second, then each standby two, then the
     goodbyes under way two more, one after the other and past the daemon's own deadline."""
@@ -111,7 +112,7 @@ def test_a_stage_leaves_all_its_dead_peers_at_once_under_one_deadline(stack: Exi
     assert len(stubborn.told) >= 4 and set(marks(stubborn)) == {1}
 
 
-@pytest.mark.usefixtures("patient")
+@pytest.mark.usefixtures("wait_for_device")
 def test_an_abort_overtakes_a_gentle_end(stack: ExitStack) -> None:
     """Who had begun to leave gently did not hear that the time was up."""
     stubborn = Stubborn()

@@ -14,6 +14,7 @@ from support.scripted import CLOSE, TEXT, Peer, Scripted, close_frame, hangs_up,
 
 from agent.errors import ConfigError
 from agent.pipeline.events import Event, ServiceDown, ServiceUp
+from agent.pipeline.stage import make_standby
 from agent.services.connection import standby
 from agent.services.connection.poll import wait
 from agent.services.connection.standby import Standby
@@ -64,7 +65,7 @@ class Kit:
             codec.silent_seconds = silent_seconds
             return connect(codec, deadline)
 
-        self.standby: Standby = Standby("plain", open, self.told.append, backoff=self.backoff, **keys)
+        self.standby: Standby = make_standby("plain", open, self.told.append, backoff=self.backoff, **keys)
 
     def until(self, done: Callable[[], bool], seconds: float = 30.0) -> None:
         deadline = Deadline(seconds)
@@ -249,7 +250,7 @@ def test_a_key_that_cannot_be_read_is_permanent_and_ends_nothing() -> None:
     def open(deadline: Deadline) -> Connection:
         raise ConfigError("the key file /x cannot be read")
 
-    it: Standby = Standby("plain", open, told.append)
+    it: Standby = make_standby("plain", open, told.append)
     it.mind()
     wait(None, list(it.waitables()), 30.0)
     it.mind()
@@ -261,7 +262,7 @@ def test_a_key_that_cannot_be_read_for_want_of_descriptors_is_read_again() -> No
     def open(deadline: Deadline) -> Connection:
         raise ConfigError("the key file /x cannot be read") from OSError(errno.EMFILE, "Too many open files")
 
-    it: Standby = Standby("plain", open, lambda event: None)
+    it: Standby = make_standby("plain", open, lambda event: None)
     it.mind()
     wait(None, list(it.waitables()), 30.0)
     it.mind()
