@@ -110,7 +110,6 @@ def internal_imports() -> Iterator[tuple[Module, ast.stmt, str, bool]]:
                 yield module, node, target(name), early
 
 
-@pytest.mark.xfail(reason="the imports are cut next", strict=True)
 def test_a_package_imports_only_what_it_may() -> None:
     wrong = []
     for module, node, there, _ in internal_imports():
