@@ -32,11 +32,11 @@ class FileFrames:
         return self._fd
 
     @property
-    def held(self) -> int:
+    def frame_count(self) -> int:
         return 0 if self._whole and not self._waiting else 1
 
     @property
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
         return self._whole
 
     def take(self, max_frames: int) -> list[bytes]:
@@ -45,7 +45,7 @@ class FileFrames:
             frames.append(frame)
         return frames
 
-    def lost(self) -> tuple[float, float] | None:
+    def take_gap(self) -> tuple[float, float] | None:
         return None
 
     def close(self) -> None:
@@ -88,11 +88,11 @@ class StdinFrames:
         return -1 if self._over else self._fd
 
     @property
-    def held(self) -> int:
+    def frame_count(self) -> int:
         return 1 if self._waiting else 0
 
     @property
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
         return self._over
 
     def take(self, max_frames: int) -> list[bytes]:
@@ -114,7 +114,7 @@ class StdinFrames:
         self._over = not chunk
         self._waiting += chunk
 
-    def lost(self) -> tuple[float, float] | None:
+    def take_gap(self) -> tuple[float, float] | None:
         return None
 
     def close(self) -> None:

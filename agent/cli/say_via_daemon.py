@@ -76,7 +76,7 @@ class _Daemon(threading.Thread):
     def begin(self, utterance: Utterance) -> None:
         """It has been begun already; the daemon takes it for an utterance with its first words."""
 
-    def say(self, utterance: str, text: str) -> None:
+    def append_text(self, utterance: str, text: str) -> None:
         self._give(lambda: self._client.piece(text))
 
     def complete(self, utterance: str) -> None:

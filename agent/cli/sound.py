@@ -17,7 +17,7 @@ from agent.cli.interrupts import hush_signals
 from agent.cli.local_server import local_server
 from agent.cli.play import play
 from agent.cli.say import speak
-from agent.pipeline.capture.vad import detector
+from agent.pipeline.capture.vad import create_detector
 from agent.pipeline.events import Event
 from agent.pipeline.playback.fader import ramp
 from agent.settings.model import Config
@@ -138,8 +138,8 @@ def try_microphone(config: Config, *, as_json: bool = False) -> int:
 
 def judge(frames: list[bytes], vad: str) -> Verdict:
     """What was heard in these frames of 16 kHz mono; the worst first."""
-    listener = detector(vad)
-    spoken = sum(listener.speech(frame) for frame in frames)
+    listener = create_detector(vad)
+    spoken = sum(listener.is_speech(frame) for frame in frames)
     whole = b"".join(frames)
     root, peak = measure_level(whole)
     at_the_end = clipped(whole)

@@ -20,7 +20,7 @@ class Says(Protocol):
 
     def begin(self, utterance: Utterance) -> None: ...
 
-    def say(self, utterance: str, text: str) -> None: ...
+    def append_text(self, utterance: str, text: str) -> None: ...
 
     def complete(self, utterance: str) -> None: ...
 
@@ -90,7 +90,7 @@ class TextReader(threading.Thread):
             self.begun = True
             self._says.begin(Utterance(self._utterance, None, source="say"))
         if self.begun and text:
-            self._says.say(self._utterance, text)
+            self._says.append_text(self._utterance, text)
 
     def stop(self) -> None:
         os.write(self._stopped, b".")

@@ -18,7 +18,7 @@ from agent.daemon.local_server import LocalServer
 from agent.daemon.supervisor import Supervisor
 from agent.errors import AgentError, ServiceError
 from agent.pipeline.capture.endpointer import NullEndpointer
-from agent.pipeline.capture.frame_queue import FrameQueue, Frames
+from agent.pipeline.capture.frame_queue import FrameQueue, FrameSource
 from agent.pipeline.events import DeviceBack, DeviceLost, Died, Event, Gap, Heard, Partial, ServiceDown, ServiceUp, Stop
 from agent.pipeline.stt.export import fetch_export
 from agent.settings.model import Config
@@ -35,7 +35,7 @@ def transcribe(config: Config, source: str | None, *, as_json: bool = False) -> 
         return _Transcribing(config, frames, local, source, as_json).run()
 
 
-def _frames(config: Config, source: str | None) -> Frames:
+def _frames(config: Config, source: str | None) -> FrameSource:
     if source is None:
         return FrameQueue(config.microphone.outage_seconds)
     if source == "-":
@@ -45,7 +45,7 @@ def _frames(config: Config, source: str | None) -> Frames:
 
 class _Transcribing:
     def __init__(
-        self, config: Config, frames: Frames, local: LocalServer | None, source: str | None, as_json: bool
+        self, config: Config, frames: FrameSource, local: LocalServer | None, source: str | None, as_json: bool
     ) -> None:
         self._config, self._source, self._as_json = config, source, as_json
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()

@@ -30,7 +30,7 @@ from agent.system.threads import Worker
 # What only listens or answers is imported where it is made: a daemon that announces starts without it.
 if TYPE_CHECKING:
     from agent.pipeline.capture.endpointer import Endpointer
-    from agent.pipeline.capture.frame_queue import FrameQueue, Frames
+    from agent.pipeline.capture.frame_queue import FrameQueue, FrameSource
     from agent.pipeline.capture.microphone import Microphone
     from agent.pipeline.responders.worker import Responder
     from agent.pipeline.stt.recognizer import Recognizer
@@ -50,7 +50,7 @@ class Parts:
     supervisor: Supervisor
     ring: RingBuffer
     microphone: Microphone | None = None
-    ears: Endpointer | None = None
+    endpointer: Endpointer | None = None
     recognizer: Recognizer | None = None
     responder: Responder | None = None
     synthesizer: Synthesizer | None = None
@@ -66,8 +66,8 @@ def assemble(config: Config, report: Callable[[Event], None], local: LocalServer
 
         frames = FrameQueue(config.microphone.outage_seconds if mode == "captions" else FRAMES_SECONDS)
         parts.microphone = make_microphone(config, frames, report)
-        parts.ears = make_ears(config)
-        parts.recognizer = make_recognizer(config, frames, parts.ears, report, local)
+        parts.endpointer = make_endpointer(config)
+        parts.recognizer = make_recognizer(config, frames, parts.endpointer, report, local)
     if mode == "assistant":
         from agent.pipeline.responders.registry import make_responder
         from agent.pipeline.responders.worker import Responder
@@ -111,16 +111,16 @@ def make_microphone(
     )
 
 
-def make_ears(config: Config) -> Endpointer:
+def make_endpointer(config: Config) -> Endpointer:
     """All of it for captions; else what the voice activity detector takes for speech."""
     from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
-    from agent.pipeline.capture.vad import detector
+    from agent.pipeline.capture.vad import create_detector
 
     settings = config.conversation
     if settings.mode == "captions":
         return NullEndpointer()
     return VadEndpointer(
-        detector(settings.vad).speech,
+        create_detector(settings.vad).is_speech,
         silence_seconds=settings.silence_seconds,
         turn_seconds=settings.turn_seconds,
         pre_roll_seconds=config.microphone.pre_roll_seconds,
@@ -129,8 +129,8 @@ def make_ears(config: Config) -> Endpointer:
 
 def make_recognizer(
     config: Config,
-    frames: Frames,
-    ears: Endpointer,
+    frames: FrameSource,
+    endpointer: Endpointer,
     report: Callable[[Event], None],
     local: LocalServer | None,
 ) -> Recognizer:
@@ -139,12 +139,12 @@ def make_recognizer(
 
     return Recognizer(
         frames,
-        ears,
+        endpointer,
         make_transcription(config, report, local),
         report,
-        captions=ears.continuous,
+        captions=endpointer.continuous,
         # Of a server of another make it is only known after the first session whether it forgets its last words.
-        settle_seconds=None if hears_at_home(config, local) else SETTLE_SECONDS if ears.continuous else 0.0,
+        settle_seconds=None if hears_at_home(config, local) else SETTLE_SECONDS if endpointer.continuous else 0.0,
         outage_seconds=config.microphone.outage_seconds,
     )
 

@@ -59,7 +59,7 @@ def reset_after_suspend(parts: Parts, by: str) -> None:
     if parts.recognizer is not None:
         parts.recognizer.reset_after_suspend(by)
     if parts.synthesizer is not None:
-        parts.synthesizer.hush(by, renew=True)
+        parts.synthesizer.hush(by, reconnect=True)
 
 
 def do(
@@ -84,7 +84,7 @@ def do(
                     journal.log_text(utterance.id, utterance.text)
         case AppendText(utterance, text):
             if parts.synthesizer is not None:
-                parts.synthesizer.say(utterance, text)
+                parts.synthesizer.append_text(utterance, text)
                 if transcripts:
                     journal.log_text(utterance, text)
         case Finish(utterance):
@@ -95,6 +95,6 @@ def do(
                 parts.synthesizer.hush(by)
         case Listen(open):
             if parts.recognizer is not None:
-                parts.recognizer.listen(open)
+                parts.recognizer.set_listening(open)
         case Record():
             return

@@ -62,12 +62,12 @@ def apply(
     if parts.responder is not None and answers is not None:
         parts.responder.use(answers)
     if parts.synthesizer is not None:
-        parts.synthesizer.use(make_services(config, report, server), config.synthesis.first_audio_seconds)
+        parts.synthesizer.replace_services(make_services(config, report, server), config.synthesis.first_audio_seconds)
     if parts.recognizer is not None and config.conversation.mode != "captions":
-        learns = not hears_at_home(config, server)
-        parts.recognizer.use(make_transcription(config, report, server), learns=learns)
-    if isinstance(parts.ears, VadEndpointer):
-        parts.ears.retime(config.conversation.silence_seconds, config.conversation.turn_seconds)
+        may_lose_tail = not hears_at_home(config, server)
+        parts.recognizer.replace_service(make_transcription(config, report, server), may_lose_tail=may_lose_tail)
+    if isinstance(parts.endpointer, VadEndpointer):
+        parts.endpointer.set_timing(config.conversation.silence_seconds, config.conversation.turn_seconds)
     if parts.speaker is not None and config.speaker.volume != old.speaker.volume:
         report(Volume(config.speaker.volume, CONFIGURATION))  # else what was set at the control socket stays
     set_level(config.logging.level)

@@ -31,7 +31,7 @@ def test_no_frame_of_a_file_is_too_short_or_too_long_for_a_message(
     path = _written(tmp_path / "asked.wav", samples)
     frames = FileFrames(path, frame_seconds)
     taken = []
-    while frames.held:
+    while frames.frame_count:
         taken += frames.take(4)
     frames.release()
     assert b"".join(taken) == b"".join(read_speech(path))
@@ -52,7 +52,7 @@ def test_a_tail_in_a_pipe_rides_on_the_frame_before_and_live_sound_is_never_held
         assert [len(frame) for frame in frames.take(4)] == [100]
         os.write(writing, bytes(3 * 3200 + 14))
         assert [len(frame) for frame in frames.take(2)] == [3200, 3200]
-        assert frames.held and not frames.closed
+        assert frames.frame_count and not frames.is_closed
         os.close(writing)
         assert [len(frame) for frame in frames.take(4)] == [3214]
-        assert frames.take(4) == [] and frames.closed and not frames.held
+        assert frames.take(4) == [] and frames.is_closed and not frames.frame_count

@@ -194,7 +194,9 @@ def test_row_22_a_peer_that_stops_reading_holds_nobody(
     ):
         utterance = speaking.say(None)
         for _ in range(300):
-            speaking.synthesizer.say(utterance, "A sentence that is long enough to fill what a socket takes. " * 16)
+            speaking.synthesizer.append_text(
+                utterance, "A sentence that is long enough to fill what a socket takes. " * 16
+            )
         assert deafened.wait(30)
         began = time.monotonic()
         speaking.synthesizer.hush("test")

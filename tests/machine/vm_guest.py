@@ -108,7 +108,7 @@ def main(away_seconds: float) -> None:
     assert microphone.join(Deadline(TIMEOUT_SECONDS))
     speaker.join(TIMEOUT_SECONDS)
     lost_sides = {event.which for _, event in events if isinstance(event, DeviceLost)}
-    tell("end", written=written[0], forgotten=frames.forgotten, lost=sorted(lost_sides))
+    tell("end", written=written[0], forgotten=frames.dropped_frames, lost=sorted(lost_sides))
 
 
 if __name__ == "__main__":

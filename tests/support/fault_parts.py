@@ -145,7 +145,7 @@ def listen(seconds: float) -> dict[str, Any]:
         "jumps": ear.jumps(),
         "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in ear.gaps()],
         "losses": len(ear.report.of(DeviceLost)),
-        "waiting": ear.frames.forgotten,
+        "waiting": ear.frames.dropped_frames,
         "took": took,
     }
 
@@ -254,7 +254,7 @@ def _both(seconds: float, spin: bool) -> dict[str, Any]:
         "took": took,
         "jumps": ear.jumps(),
         "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in ear.gaps()],
-        "forgotten": ear.frames.forgotten,
+        "forgotten": ear.frames.dropped_frames,
         "ring most": most,
         "ring holds": 1 << 17,
         "stuck": sorted(stuck),

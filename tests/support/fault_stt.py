@@ -128,7 +128,7 @@ class Hearing:
         self.standby = make_standby(
             "transcription", self.service.open, self.inbox.put, backoff=Backoff(0.01, 0.02, seed=1), **keys
         )
-        ears = (
+        endpointer = (
             NullEndpointer()
             if captions
             else VadEndpointer(
@@ -137,7 +137,7 @@ class Hearing:
         )
         self.recognizer = Recognizer(
             self.frames,
-            ears,
+            endpointer,
             self.standby,
             self.inbox.put,
             captions=captions,

@@ -1,4 +1,7 @@
-"""Where speech begins and ends: frames in, marks out. Pure: the only clock is the length of the frames."""
+"""Endpointing: finds the start and the end of speech in a stream of frames, without a clock of its own.
+
+Frames are 16 kHz mono s16le; time is the length of the frames.
+"""
 
 from __future__ import annotations
 
@@ -7,46 +10,60 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-FRAME_RATE = 32000  # bytes a second: 16 kHz, mono, 16 bit
+from agent.audio.format import SPEECH
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechStart:
-    """A stretch of speech begins; what is said follows."""
+    """A speech segment starts; its frames follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """One frame of a stretch of speech."""
+    """One frame of a speech segment."""
 
     frame: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechEnd:
-    """The stretch has ended; the last speech was ``ago_seconds`` before the end of the last frame."""
+    """The segment has ended; its last speech was ``ago_seconds`` before the end of the last frame."""
 
     ago_seconds: float
 
 
-Mark = SpeechStart | Speech | SpeechEnd
+VadEvent = SpeechStart | Speech | SpeechEnd
 
 
 class Endpointer(Protocol):
-    """What decides which frames are worth sending. ``patient``: they may wait where they are until they can be sent."""
+    """Selects the frames to send. Not thread-safe unless a method says so; owned by the recognizer thread.
+
+    ``continuous``: every frame is part of one endless segment, so frames may stay in their source until they can be
+    sent.
+    """
 
     continuous: bool
 
-    def hear(self, frame: bytes) -> list[Mark]: ...
-    def forget(self) -> list[Mark]: ...
+    def process(self, frame: bytes) -> list[VadEvent]:
+        """Process the next frame and return the resulting events, in order."""
+
+    def reset(self) -> list[VadEvent]:
+        """End an open segment and discard buffered audio."""
 
 
 class VadEndpointer:
-    """Cuts what the microphone hears into turns.
+    """Splits microphone audio into turns by voice activity.
 
-    A turn begins when ``onset_seconds`` of speech have been heard and takes the ``pre_roll_seconds`` before that
-    with it, so the first syllable survives. It ends after ``silence_seconds`` without speech, or when it has lasted
-    ``turn_seconds``. ``is_speech`` judges one frame (16 kHz, mono, s16le).
+    A segment starts after ``onset_seconds`` of speech and includes the ``pre_roll_seconds`` before it, so that the
+    first syllable is complete. It ends after ``silence_seconds`` without speech, or after ``turn_seconds`` at the latest.
+    Owned by the recognizer thread; only ``set_timing`` is thread-safe.
+
+    Args:
+        is_speech: classifies one frame.
+        silence_seconds: silence that ends a segment.
+        turn_seconds: maximum length of a segment.
+        pre_roll_seconds: audio before the onset that belongs to the segment.
+        onset_seconds: uninterrupted speech that starts a segment.
     """
 
     continuous = False
@@ -61,70 +78,70 @@ class VadEndpointer:
         onset_seconds: float = 0.15,
     ) -> None:
         self._is_speech = is_speech
-        self._silence, self._longest = silence_seconds, turn_seconds
-        self._pre_roll, self._onset = pre_roll_seconds, onset_seconds
-        self._before: deque[bytes] = deque()
-        self._before_seconds = 0.0
+        self._end_silence_seconds, self._max_turn_seconds = silence_seconds, turn_seconds
+        self._pre_roll_seconds, self._onset_seconds = pre_roll_seconds, onset_seconds
+        self._pre_roll: deque[bytes] = deque()
+        self._buffered_seconds = 0.0
         self._speech_seconds = 0.0
         self._silent_seconds = 0.0
         self._turn_seconds = 0.0
         self._in_turn = False
 
-    def retime(self, silence_seconds: float, turn_seconds: float) -> None:
-        """Another patience, from the next frame on. May be called from any thread."""
-        self._silence, self._longest = silence_seconds, turn_seconds
+    def set_timing(self, silence_seconds: float, turn_seconds: float) -> None:
+        """Change the timing from the next frame on. Thread-safe."""
+        self._end_silence_seconds, self._max_turn_seconds = silence_seconds, turn_seconds
 
-    def hear(self, frame: bytes) -> list[Mark]:
-        seconds = len(frame) / FRAME_RATE
-        speech = self._is_speech(frame)
-        self._silent_seconds = 0.0 if speech else self._silent_seconds + seconds
-        return self._during(frame, seconds) if self._in_turn else self._wait(frame, seconds, speech)
+    def process(self, frame: bytes) -> list[VadEvent]:
+        seconds = SPEECH.seconds_of(len(frame))
+        is_speech = self._is_speech(frame)
+        self._silent_seconds = 0.0 if is_speech else self._silent_seconds + seconds
+        return self._process_turn(frame, seconds) if self._in_turn else self._process_idle(frame, seconds, is_speech)
 
-    def forget(self) -> list[Mark]:
-        """Breaks off: an unfinished turn ends here, and what was heard before is not part of the next one."""
-        self._before.clear()
-        self._before_seconds = self._speech_seconds = 0.0
+    def reset(self) -> list[VadEvent]:
+        self._pre_roll.clear()
+        self._buffered_seconds = self._speech_seconds = 0.0
         if not self._in_turn:
             return []
         self._in_turn = False
         return [SpeechEnd(self._silent_seconds)]
 
-    def _wait(self, frame: bytes, seconds: float, speech: bool) -> list[Mark]:
-        self._speech_seconds = self._speech_seconds + seconds if speech else 0.0
-        self._before.append(frame)
-        self._before_seconds += seconds
-        # What has been judged to be speech must fit as well, or a long onset would push out the first syllable.
-        while self._before_seconds - len(self._before[0]) / FRAME_RATE > self._pre_roll + self._speech_seconds:
-            self._before_seconds -= len(self._before.popleft()) / FRAME_RATE
-        if not speech or self._speech_seconds + 1e-9 < self._onset:
+    def _process_idle(self, frame: bytes, seconds: float, is_speech: bool) -> list[VadEvent]:
+        self._speech_seconds = self._speech_seconds + seconds if is_speech else 0.0
+        self._pre_roll.append(frame)
+        self._buffered_seconds += seconds
+        # The limit includes the speech so far: otherwise a long onset pushes out the first syllable.
+        limit = self._pre_roll_seconds + self._speech_seconds
+        while self._buffered_seconds - SPEECH.seconds_of(len(self._pre_roll[0])) > limit:
+            self._buffered_seconds -= SPEECH.seconds_of(len(self._pre_roll.popleft()))
+        if not is_speech or self._speech_seconds + 1e-9 < self._onset_seconds:
             return []
-        marks: list[Mark] = [SpeechStart(), *(Speech(earlier) for earlier in self._before)]
-        self._turn_seconds = self._before_seconds
-        self._before.clear()
-        self._before_seconds = self._speech_seconds = 0.0
+        events: list[VadEvent] = [SpeechStart(), *map(Speech, self._pre_roll)]
+        self._turn_seconds = self._buffered_seconds
+        self._pre_roll.clear()
+        self._buffered_seconds = self._speech_seconds = 0.0
         self._in_turn = True
-        return marks
+        return events
 
-    def _during(self, frame: bytes, seconds: float) -> list[Mark]:
+    def _process_turn(self, frame: bytes, seconds: float) -> list[VadEvent]:
         self._turn_seconds += seconds
-        if self._silent_seconds + 1e-9 < self._silence and self._turn_seconds < self._longest:
+        if self._silent_seconds + 1e-9 < self._end_silence_seconds and self._turn_seconds < self._max_turn_seconds:
             return [Speech(frame)]
         self._in_turn = False
         return [Speech(frame), SpeechEnd(self._silent_seconds)]
 
 
 class NullEndpointer:
-    """Listens without end: every frame is worth sending, and only the end of the frames ends the stretch."""
+    """Sends every frame: one segment lasts until the frames end. Not thread-safe; owned by the recognizer thread."""
 
     continuous = True
 
     def __init__(self) -> None:
-        self._begun = False
+        self._has_started = False
 
-    def hear(self, frame: bytes) -> list[Mark]:
-        marks: list[Mark] = [Speech(frame)] if self._begun else [SpeechStart(), Speech(frame)]
-        self._begun = True
-        return marks
+    def process(self, frame: bytes) -> list[VadEvent]:
+        events: list[VadEvent] = [Speech(frame)] if self._has_started else [SpeechStart(), Speech(frame)]
+        self._has_started = True
+        return events
 
-    def forget(self) -> list[Mark]:
+    def reset(self) -> list[VadEvent]:
         return []

@@ -11,16 +11,16 @@ from typing import Protocol
 from agent.audio.format import SPEECH
 
 
-class Frames(Protocol):
+class FrameSource(Protocol):
     """Where frames come from: the frame queue, or something that is read no faster than it can be sent."""
 
     @property
-    def held(self) -> int: ...
+    def frame_count(self) -> int: ...
     @property
-    def closed(self) -> bool: ...
+    def is_closed(self) -> bool: ...
     def fileno(self) -> int: ...
     def take(self, max_frames: int) -> list[bytes]: ...
-    def lost(self) -> tuple[float, float] | None: ...
+    def take_gap(self) -> tuple[float, float] | None: ...
     def close(self) -> None: ...
     def release(self) -> None: ...
 
@@ -96,7 +96,7 @@ class FrameQueue:
                 os.close(self._fd)
                 self._fd = -1
 
-    def lost(self) -> tuple[float, float] | None:
+    def take_gap(self) -> tuple[float, float] | None:
         """What was forgotten since this was last asked: where it began, in seconds of sound since the first frame, and
         how many seconds it was; ``None`` where nothing was."""
         with self._changed:
@@ -117,25 +117,25 @@ class FrameQueue:
             return dropped
 
     @property
-    def closed(self) -> bool:
+    def is_closed(self) -> bool:
         """Whether ``close()`` was called; frames may still wait."""
         with self._changed:
             return self._closed
 
     @property
-    def held(self) -> int:
+    def frame_count(self) -> int:
         """How many frames wait for the listener."""
         with self._changed:
             return len(self._waiting)
 
     @property
-    def held_seconds(self) -> float:
+    def buffered_seconds(self) -> float:
         """How much sound waits for the listener, in seconds."""
         with self._changed:
             return SPEECH.seconds_of(self._waiting_bytes)
 
     @property
-    def forgotten(self) -> int:
+    def dropped_frames(self) -> int:
         """How many frames were forgotten because the queue was full; only grows."""
         with self._changed:
             return self._forgotten
@@ -147,11 +147,11 @@ class FrameQueue:
         self._waiting_bytes += len(frame)
         # The newest frame stays even where it alone is more than the capacity: the present is what counts.
         while self._waiting_bytes > self._capacity and len(self._waiting) > 1:
-            oldest, forgotten = self._waiting.popleft()
-            self._waiting_bytes -= len(forgotten)
+            oldest, dropped_frames = self._waiting.popleft()
+            self._waiting_bytes -= len(dropped_frames)
             self._forgotten += 1
             start, size = self._lost or (oldest, 0)
-            self._lost = start, size + len(forgotten)
+            self._lost = start, size + len(dropped_frames)
 
     def _pop(self) -> bytes:
         _, frame = self._waiting.popleft()

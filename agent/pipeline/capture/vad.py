@@ -1,7 +1,6 @@
-"""Voice activity: does a frame of the microphone hold speech?
+"""Voice activity detection: decides whether one microphone frame contains speech.
 
-Each frame is judged as it is. That a turn ends only after a silence, and that a short dip inside a word is no silence,
-is the business of whoever asks.
+Each frame is judged on its own. The endpointer applies the pauses: only silence of a minimum length ends a turn.
 """
 
 from __future__ import annotations
@@ -16,133 +15,149 @@ from typing import Protocol
 from agent.audio.format import SPEECH
 from agent.errors import AudioError
 
-PIECE_SECONDS = 0.02
-_PIECE_BYTES = SPEECH.bytes_of(PIECE_SECONDS)
-_SHARE = 3  # one piece in so many makes a frame speech ...
-_ENOUGH_PIECES = 5  # ... and so many do in a long frame: a short word in a second of silence is speech
+CHUNK_SECONDS = 0.02
+CHUNK_BYTES = SPEECH.bytes_of(CHUNK_SECONDS)
+# A frame is speech when one third of its chunks are, or this many chunks of a long frame: a short word in one second of
+# silence is speech.
+_CHUNKS_PER_SPEECH_CHUNK = 3
+_MAX_REQUIRED_CHUNKS = 5
 
-_WINDOW_PIECES = 90
-_LOW_SHARE = 10
-# At 10 dB of speech over white noise these find five frames in six and take no frame of the noise for speech; with 9
-# and 6 it is two frames in three, and with 6 and 3 one frame in sixteen of rumbling noise is taken for speech.
+_WINDOW_CHUNKS = 90
+_FLOOR_DIVISOR = 10
+# Measured with speech 10 dB above white noise: these values find five frames in six and take no noise frame for speech.
+# With 9 and 6 dB only two frames in three are found; with 6 and 3 dB one frame in sixteen of rumble counts as speech.
 _ONSET_DECIBELS = 7.0
-_STAY_DECIBELS = 4.0
-# Decibels over one unit of a 16-bit sample. A floor below this is no noise but a muted or digital silence, and what
-# hardly rises above it is nobody speaking to the device.
-_LOWEST_FLOOR = 26.0
+_SUSTAIN_DECIBELS = 4.0
+# Decibels relative to one unit of a 16-bit sample. A lower level is a muted or digital input, not noise, and a signal
+# only a few decibels above it is not speech directed at the device.
+_MIN_FLOOR_DECIBELS = 26.0
 
 
 class Detector(Protocol):
-    """Tells speech from everything else, frame by frame. Made for one stream of sound, used by one thread."""
+    """Classifies frames as speech or not. Not thread-safe; one instance per audio stream, owned by one thread."""
 
-    def speech(self, frame: bytes) -> bool:
-        """Whether this frame (16 kHz mono s16le, of any length) holds speech.
+    def is_speech(self, frame: bytes) -> bool:
+        """Return whether the frame contains speech.
 
-        What is left over of a frame that is no multiple of 20 ms is judged with the next one; a frame that completes
-        no such piece gets the answer of the one before.
+        The detector keeps the rest of a frame that is not a multiple of 20 ms and judges it with the next frame. A
+        frame that completes no chunk of 20 ms gets the previous answer.
+
+        Args:
+            frame: 16 kHz mono s16le, of any length.
         """
 
 
-def detector(kind: str) -> Detector:
-    """The detector called ``kind``: ``energy``, ``webrtc``, or ``auto``, which is both where webrtcvad is installed.
+def create_detector(kind: str) -> Detector:
+    """Create a detector.
 
-    ``AudioError`` where ``webrtc`` is wanted and not installed (it names the package), or where there is no such kind.
+    Args:
+        kind: ``energy``, ``webrtc``, or ``auto`` (both, or only ``energy`` if webrtcvad is not installed).
+
+    Raises:
+        AudioError: the kind is unknown, or ``webrtc`` is not installed (the message names the package).
     """
     if kind == "energy":
-        return _ByPieces([EnergyGate().loud])
+        return _ChunkDetector([EnergyGate().is_loud])
     if kind == "webrtc":
-        return _ByPieces([_webrtc()])
+        return _ChunkDetector([_load_webrtc()])
     if kind == "auto":
-        return _ByPieces([EnergyGate().loud, _webrtc_where_installed()])
-    raise AudioError(f"there is no voice activity detector called {kind!r}: use auto, energy or webrtc")
+        return _ChunkDetector([EnergyGate().is_loud, _webrtc_if_installed()])
+    raise AudioError(f"unknown voice activity detector {kind!r}: use auto, energy or webrtc")
 
 
 class EnergyGate:
-    """Speech is what is clearly louder than the noise of the last two seconds. Costs 0.6 ms of an x86 core a second.
+    """Classifies a chunk as speech if it is clearly louder than the noise of the last 1.8 s.
 
-    The noise is the level that a tenth of the last 1.8 s stays below: speech has its gaps and never lifts it, a fan
-    that starts is noise as soon as it fills the window, and quiet is followed at once. A sound that has begun may get
-    a little softer before it ends, so that the ends of words stay whole.
+    The noise floor is the level below which a tenth of the window stays. Speech has pauses and does not raise it; a fan
+    counts as noise once it fills the window; a drop is followed at once. A sound that has started may become slightly
+    softer before it ends, so that word endings stay complete. Costs 0.6 ms of one x86 core per second of audio.
+    Not thread-safe; owned by the thread that owns the detector.
     """
 
     def __init__(self) -> None:
-        self._levels: deque[float] = deque(maxlen=_WINDOW_PIECES)
-        # Until enough has been heard the noise is taken to be low: the first word may come at once.
-        self._levels.extend([_LOWEST_FLOOR] * _WINDOW_PIECES)
-        self._loud = False
+        self._levels: deque[float] = deque(maxlen=_WINDOW_CHUNKS)
+        # Assume low noise until the window is filled: the user may speak at once.
+        self._levels.extend([_MIN_FLOOR_DECIBELS] * _WINDOW_CHUNKS)
+        self._is_loud = False
 
     @property
-    def floor(self) -> float:
-        """The noise, in decibels over one unit of a 16-bit sample."""
-        return max(_LOWEST_FLOOR, sorted(self._levels)[_WINDOW_PIECES // _LOW_SHARE])
+    def noise_floor(self) -> float:
+        """The noise level, in decibels relative to one unit of a 16-bit sample."""
+        return max(_MIN_FLOOR_DECIBELS, sorted(self._levels)[_WINDOW_CHUNKS // _FLOOR_DIVISOR])
 
-    def loud(self, piece: bytes) -> bool:
-        """Whether these 20 ms are louder than the noise, which they become a part of."""
-        samples = array("h", piece)
-        # Without the mean: the constant offset of a cheap microphone is no sound.
+    def is_loud(self, chunk: bytes) -> bool:
+        """Return whether 20 ms of audio (16 kHz mono s16le) exceed the noise, and add them to the noise window."""
+        samples = array("h", chunk)
+        # The mean is removed: the constant offset of a cheap microphone is not sound.
         power = math.hypot(*samples) ** 2 / len(samples) - (sum(samples) / len(samples)) ** 2
         level = 10 * math.log10(max(1.0, power))
-        self._loud = level > self.floor + (_STAY_DECIBELS if self._loud else _ONSET_DECIBELS)
+        self._is_loud = level > self.noise_floor + (_SUSTAIN_DECIBELS if self._is_loud else _ONSET_DECIBELS)
         self._levels.append(level)
-        return self._loud
+        return self._is_loud
 
 
-class _ByPieces:
-    """Cuts frames into pieces of 20 ms and asks every judge about each: speech is what all of them take for it."""
+class _ChunkDetector:
+    """Splits frames into chunks of 20 ms; a chunk is speech if every classifier accepts it.
 
-    def __init__(self, judges: list[Callable[[bytes], bool]]) -> None:
-        self._judges = judges
-        self._rest = b""
-        self._last = False
-
-    def speech(self, frame: bytes) -> bool:
-        sound = self._rest + frame
-        whole = len(sound) - len(sound) % _PIECE_BYTES
-        self._rest = sound[whole:]
-        if whole:
-            pieces = [sound[start : start + _PIECE_BYTES] for start in range(0, whole, _PIECE_BYTES)]
-            # Every judge hears every piece, also where another has said no: each follows the noise in its own way.
-            verdicts = [[judge(piece) for piece in pieces] for judge in self._judges]
-            spoken = sum(map(all, zip(*verdicts, strict=True)))
-            self._last = spoken >= min(_ENOUGH_PIECES, math.ceil(len(pieces) / _SHARE))
-        return self._last
-
-
-def _webrtc_where_installed() -> Callable[[bytes], bool]:
-    """Loaded with the first piece, in the thread that listens: it takes 15 ms, and nobody is to wait for it before.
-
-    Where it is missing everything passes, so that the other judges decide; also for as long as it cannot be loaded for
-    want of descriptors.
+    Not thread-safe; owned by the recognizer thread.
     """
-    judge: Callable[[bytes], bool] | None = None
 
-    def voiced(piece: bytes) -> bool:
-        nonlocal judge
-        if judge is None:
+    def __init__(self, classifiers: list[Callable[[bytes], bool]]) -> None:
+        self._classifiers = classifiers
+        self._remainder = b""
+        self._last_result = False
+
+    def is_speech(self, frame: bytes) -> bool:
+        audio = self._remainder + frame
+        usable = len(audio) - len(audio) % CHUNK_BYTES
+        self._remainder = audio[usable:]
+        if usable:
+            chunks = [audio[start : start + CHUNK_BYTES] for start in range(0, usable, CHUNK_BYTES)]
+            # Every classifier gets every chunk, even if another one rejects it: each tracks the noise on its own.
+            results = [[classify(chunk) for chunk in chunks] for classify in self._classifiers]
+            speech_chunks = sum(map(all, zip(*results, strict=True)))
+            required = min(_MAX_REQUIRED_CHUNKS, math.ceil(len(chunks) / _CHUNKS_PER_SPEECH_CHUNK))
+            self._last_result = speech_chunks >= required
+        return self._last_result
+
+
+def _webrtc_if_installed() -> Callable[[bytes], bool]:
+    """Return a classifier that loads webrtcvad with its first chunk.
+
+    Loading takes 15 ms, which the start of the daemon does not have to pay. Without webrtcvad, or as long as no file
+    descriptor is left to load it, the classifier accepts every chunk, so that the others decide.
+    """
+    classify: Callable[[bytes], bool] | None = None
+
+    def is_voiced(chunk: bytes) -> bool:
+        nonlocal classify
+        if classify is None:
             try:
-                judge = _webrtc()
+                classify = _load_webrtc()
             except AudioError:
-                judge = lambda piece: True  # noqa: E731
+                classify = lambda chunk: True  # noqa: E731
             except OSError:
                 return True
-        return judge(piece)
+        return classify(chunk)
 
-    return voiced
+    return is_voiced
 
 
-def _webrtc() -> Callable[[bytes], bool]:
+def _load_webrtc() -> Callable[[bytes], bool]:
     try:
         import webrtcvad
     except ImportError as error:
         raise AudioError(
-            "the voice activity detector webrtc is wanted, but webrtcvad is not installed: "
-            "install the package webrtcvad-wheels, or use energy"
+            "voice activity detector webrtc: webrtcvad is not installed. "
+            "Install the package webrtcvad-wheels, or use energy."
         ) from error
-    except NameError as error:  # what it makes itself of an import that found no descriptor
-        raise OSError(errno.EMFILE, "webrtcvad cannot be loaded now") from error
+    except NameError as error:
+        # webrtcvad handles a failure of its import of importlib.metadata with ``except PackageNotFoundError``, a name
+        # that the failed import did not define. The import fails if the process has no free file descriptor.
+        raise OSError(errno.EMFILE, "cannot load webrtcvad: no free file descriptor") from error
     engine = webrtcvad.Vad(2)
 
-    def voiced(piece: bytes) -> bool:
-        return bool(engine.is_speech(piece, SPEECH.rate))
+    def is_voiced(chunk: bytes) -> bool:
+        return bool(engine.is_speech(chunk, SPEECH.rate))
 
-    return voiced
+    return is_voiced

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from agent.pipeline.capture.endpointer import Endpointer, Speech, SpeechEnd, SpeechStart
-from agent.pipeline.capture.frame_queue import Frames
+from agent.pipeline.capture.frame_queue import FrameSource
 from agent.pipeline.events import Event, Gap, Hush, Partial, SpeechBegan, SpeechEnded
 from agent.pipeline.stage import Stage
 from agent.pipeline.stt.segment import SpeechSegment, heard, seconds_of
@@ -42,8 +42,8 @@ class Recognizer(Stage):
 
     def __init__(
         self,
-        frames: Frames,
-        ears: Endpointer,
+        frames: FrameSource,
+        endpointer: Endpointer,
         standby: Standby,
         report: Callable[[Event], None],
         *,
@@ -53,7 +53,7 @@ class Recognizer(Stage):
         settle_seconds: float | None = 0.0,
     ) -> None:
         super().__init__("recognizer", report)
-        self._frames, self._ears, self._standby = frames, ears, standby
+        self._frames, self._endpointer, self._standby = frames, endpointer, standby
         self._captions = captions
         self._outage_seconds, self._answer_seconds = outage_seconds, answer_seconds
         self._mailbox: Mailbox[str | Hush | tuple[Standby, bool]] = Mailbox()
@@ -71,14 +71,14 @@ class Recognizer(Stage):
 
     # --- from any thread
 
-    def listen(self, open: bool) -> None:
+    def set_listening(self, open: bool) -> None:
         """Opens or shuts the ear. While it is shut frames are passed over, and an unfinished stretch ends."""
         self._mailbox.put("open" if open else "shut")
 
-    def use(self, standby: Standby, *, learns: bool) -> None:
+    def replace_service(self, standby: Standby, *, may_lose_tail: bool) -> None:
         """Another service, from the next stretch on. ``learns``: whether it may forget its last words, which is then
         found out."""
-        self._mailbox.put((standby, learns))
+        self._mailbox.put((standby, may_lose_tail))
 
     def reset_after_suspend(self, by: str) -> None:
         """What was said before ``by`` is too old to be sent, or to be waited for by those who would answer it."""
@@ -115,15 +115,15 @@ class Recognizer(Stage):
     def _over(self) -> bool:
         if self._aborted:
             return True
-        return self._frames.closed and not self._frames.held and not self._stretches
+        return self._frames.is_closed and not self._frames.frame_count and not self._stretches
 
     def _hungry(self) -> bool:
         """Whether frames are to be taken: always by ears that judge them, else only as fast as they can be sent."""
-        if self._frames.closed and not self._frames.held:
+        if self._frames.is_closed and not self._frames.frame_count:
             return False
-        if not self._ears.continuous or not self._stretches:
+        if not self._endpointer.continuous or not self._stretches:
             return True
-        return self._session is not None and self._session.ready and not self._stretches[0].frames.held
+        return self._session is not None and self._session.ready and not self._stretches[0].frames.frame_count
 
     def _patience(self) -> float:
         waits = [ROUND_SECONDS, self._standby.next_timeout()]
@@ -143,7 +143,7 @@ class Recognizer(Stage):
         else:
             self._deaf = letter == "shut"
             if self._deaf:
-                self._mark(self._ears.forget())
+                self._mark(self._endpointer.reset())
 
     def _change_over(self) -> None:
         if self._next is not None and not self._stretches and self._session is None:
@@ -162,29 +162,29 @@ class Recognizer(Stage):
             for frame in taken:
                 self._clock += seconds_of([frame])
                 if not self._deaf:
-                    self._mark(self._ears.hear(frame))
-            if self._ears.continuous:
+                    self._mark(self._endpointer.process(frame))
+            if self._endpointer.continuous:
                 self._advance()
-        if self._frames.closed and not self._frames.held and self._stretches and not self._stretches[-1].over:
-            self._mark([*self._ears.forget()] or [SpeechEnd(0.0)])
+        if self._frames.is_closed and not self._frames.frame_count and self._stretches and not self._stretches[-1].over:
+            self._mark([*self._endpointer.reset()] or [SpeechEnd(0.0)])
 
     def _tell_forgotten(self) -> None:
-        lost = self._frames.lost()
+        lost = self._frames.take_gap()
         if lost is not None:
             self._clock += lost[1]
             self.report(Gap(*lost, "the frames could not be sent in time"))
 
     def _begin_anew(self, by: str) -> None:
         self._tell_forgotten()
-        waited = seconds_of(self._frames.take(self._frames.held))
+        waited = seconds_of(self._frames.take(self._frames.frame_count))
         gaps = [(self._clock, waited)] if waited and not self._deaf else []
         self._clock += waited
-        self._mark(self._ears.forget())
-        answering = self._ears.continuous and self._session is not None
+        self._mark(self._endpointer.reset())
+        answering = self._endpointer.continuous and self._session is not None
         gaps += [gap for each in self._stretches for gap in each.outdated(answering=answering)]
         for gap in gaps:
             self.report(Gap(*gap, by))
-        if not self._ears.continuous:
+        if not self._endpointer.continuous:
             self._hang_up()
             while self._stretches:
                 self._give_up(self._stretches.popleft(), by)
@@ -196,14 +196,14 @@ class Recognizer(Stage):
                 case SpeechStart():
                     before = seconds_of(each.frame for each in marks if isinstance(each, Speech))
                     self._stretches.append(SpeechSegment.of(self._outage_seconds, max(0.0, self._clock - before)))
-                    if not self._ears.continuous:
+                    if not self._endpointer.continuous:
                         self.report(SpeechBegan())
                 case Speech(frame):
                     self._stretches[-1].say(frame)
                 case SpeechEnd(ago_seconds):
                     self._stretches[-1].over = True
                     self._forget_the_oldest()
-                    if not self._ears.continuous:
+                    if not self._endpointer.continuous:
                         self.report(SpeechEnded(ago_seconds))
 
     def _forget_the_oldest(self) -> None:
@@ -222,7 +222,7 @@ class Recognizer(Stage):
             stretch = self._stretches[0]
             if self._session is not None:
                 self._session.send()
-                if (lost := stretch.forgotten()) is not None:
+                if (lost := stretch.dropped_frames()) is not None:
                     self.report(Gap(*lost, f"{self._standby.service} was away for longer than is kept"))
                 return
             if not self._connect(stretch):
@@ -326,7 +326,7 @@ class Recognizer(Stage):
         if session is not None:
             session.close()
             self._farewells.take(session.connection)
-        if not self._ears.continuous:
+        if not self._endpointer.continuous:
             # Only now: some servers know one client at a time, and a second one would take what the first has said.
             self._standby.want()
 
@@ -343,7 +343,7 @@ class Recognizer(Stage):
         while self._stretches:
             self._give_up(self._stretches.popleft(), "the end came before its transcript")
         self._tell_forgotten()
-        if (left := seconds_of(self._frames.take(self._frames.held))) > 0:
+        if (left := seconds_of(self._frames.take(self._frames.frame_count))) > 0:
             self.report(Gap(self._clock, left, "the end came before it was sent"))
         self._frames.release()
         self._mailbox.close()

@@ -46,7 +46,7 @@ class SpeechSegment:
         if not frames:
             return None
         self.sent.put(frames[0])
-        self.sent_seconds = self.said_seconds - self.frames.held_seconds
+        self.sent_seconds = self.said_seconds - self.frames.buffered_seconds
         return frames[0]
 
     def lose(self) -> None:
@@ -63,7 +63,7 @@ class SpeechSegment:
 
     def kept_from(self) -> float:
         """Where what would be sent again begins, in seconds since the beginning of the stretch."""
-        return self.sent_seconds - self.sent.held_seconds
+        return self.sent_seconds - self.sent.buffered_seconds
 
     def answered(self, until: float) -> None:
         """What ends before ``until``, in seconds since the beginning of the stretch, need not be sent again."""
@@ -77,20 +77,20 @@ class SpeechSegment:
 
     def again(self) -> list[bytes]:
         """What a new connection has to be told first, because the lost one never answered it."""
-        frames = self.sent.take(self.sent.held)
+        frames = self.sent.take(self.sent.frame_count)
         for frame in frames:
             self.sent.put(frame)
         return frames
 
     def _put_back(self, frame: bytes) -> None:
-        frames = [frame, *self.sent.take(self.sent.held)]
+        frames = [frame, *self.sent.take(self.sent.frame_count)]
         for each in frames:
             self.sent.put(each)
 
-    def forgotten(self) -> tuple[float, float] | None:
+    def dropped_frames(self) -> tuple[float, float] | None:
         """What will never be sent, because there was no room to keep it: where it began, in seconds since the
         microphone was opened, and how many seconds it was."""
-        lost = self.frames.lost()
+        lost = self.frames.take_gap()
         return None if lost is None else (self.began_seconds + lost[0], lost[1])
 
     def missing(self) -> tuple[float, float] | None:
@@ -101,16 +101,16 @@ class SpeechSegment:
 
     def given_up(self) -> list[tuple[float, float]]:
         """The same for all that nobody will ever transcribe, piece by piece. It is forgotten with that."""
-        gaps = [gap for gap in (self.forgotten(), self.missing()) if gap is not None]
-        seconds = seconds_of([*self.sent.take(self.sent.held), *self.frames.take(self.frames.held)])
+        gaps = [gap for gap in (self.dropped_frames(), self.missing()) if gap is not None]
+        seconds = seconds_of([*self.sent.take(self.sent.frame_count), *self.frames.take(self.frames.frame_count)])
         return [*gaps, (self.began_seconds + self.said_seconds - seconds, seconds)] if seconds else gaps
 
     def outdated(self, *, answering: bool) -> list[tuple[float, float]]:
         """The same for all that waits, which is too old to be sent. ``answering``: what has been sent may still be
         answered; it is not kept to be sent again."""
         if answering:
-            self.sent.take(self.sent.held)
-            seconds = seconds_of(self.frames.take(self.frames.held))
+            self.sent.take(self.sent.frame_count)
+            seconds = seconds_of(self.frames.take(self.frames.frame_count))
             gaps = [(self.began_seconds + self.said_seconds - seconds, seconds)] if seconds else []
         else:
             gaps, self.confirmed_seconds = self.given_up(), self.said_seconds

@@ -117,7 +117,7 @@ class SttSession:
 
     @property
     def _all_sent(self) -> bool:
-        return self._stretch.over and not self._stretch.frames.held and not self._again
+        return self._stretch.over and not self._stretch.frames.frame_count and not self._again
 
     def _unsettled_seconds(self) -> float:
         """How long the end mark has to wait yet; 0 or less: no longer."""

@@ -43,7 +43,7 @@ class Hush:
     """What is said and what waits is to be dropped. ``renew``: the connections that wait as well, for others."""
 
     by: str
-    renew: bool = False
+    reconnect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +109,21 @@ class Synthesizer(Stage):
     def begin(self, utterance: Utterance) -> None:
         self._mailbox.put(Begin(utterance))
 
-    def say(self, utterance: str, text: str) -> None:
+    def append_text(self, utterance: str, text: str) -> None:
         self._mailbox.put(Piece(utterance, text))
 
     def complete(self, utterance: str) -> None:
         self._mailbox.put(Complete(utterance))
 
-    def hush(self, by: str, *, renew: bool = False) -> None:
+    def hush(self, by: str, *, reconnect: bool = False) -> None:
         """Drops what is being said and what waits. The ring is emptied at once, in the caller's thread. ``renew``: the
         connections that are kept ready are not to be trusted either."""
         with self._counting:
             self._hushes += 1
         self._clear(by)
-        self._mailbox.put(Hush(by, renew))
+        self._mailbox.put(Hush(by, reconnect))
 
-    def use(self, services: list[Standby], first_audio_seconds: float) -> None:
+    def replace_services(self, services: list[Standby], first_audio_seconds: float) -> None:
         """Other services from now on. What is being said is said to its end by the service that began it."""
         self._mailbox.put(Use(services, first_audio_seconds))
 
@@ -179,11 +179,11 @@ class Synthesizer(Stage):
                 for job in self._jobs:
                     if job.utterance.id == utterance:
                         job.end_text()
-            case Hush(by, renew):
+            case Hush(by, reconnect):
                 self._drop(by)
                 with self._counting:
                     self._hushes -= 1
-                if renew:
+                if reconnect:
                     self._lineup.renew()
             case Use(services, seconds):
                 self._first_audio_seconds = seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.pipeline.capture.endpointer import Mark, NullEndpointer, Speech, SpeechEnd, SpeechStart, VadEndpointer
+from agent.pipeline.capture.endpointer import NullEndpointer, Speech, SpeechEnd, SpeechStart, VadEndpointer, VadEvent
 
 SPEECH, SILENCE = b"\x01" * 3200, b"\x00" * 3200  # a tenth of a second each
 
@@ -15,11 +15,11 @@ def turns(**changes: float) -> VadEndpointer:
     return VadEndpointer(lambda frame: frame[0] == 1, **wishes)
 
 
-def hear(ears: VadEndpointer, pattern: str) -> list[Mark]:
-    return [mark for letter in pattern for mark in ears.hear(SPEECH if letter == "x" else SILENCE)]
+def hear(endpointer: VadEndpointer, pattern: str) -> list[VadEvent]:
+    return [mark for letter in pattern for mark in endpointer.process(SPEECH if letter == "x" else SILENCE)]
 
 
-def sketch(marks: list[Mark]) -> str:
+def sketch(marks: list[VadEvent]) -> str:
     return "".join(
         "("
         if isinstance(mark, SpeechStart)
@@ -55,28 +55,28 @@ def test_how_long_ago_the_speech_ended_is_told() -> None:
 
 
 def test_forgetting_ends_the_turn_at_hand_and_the_pre_roll() -> None:
-    ears = turns()
-    hear(ears, "..xx")
-    assert sketch(ears.forget()) == ")"
-    assert ears.forget() == []
-    assert sketch(hear(ears, "x...")) == "(x...)"
+    endpointer = turns()
+    hear(endpointer, "..xx")
+    assert sketch(endpointer.reset()) == ")"
+    assert endpointer.reset() == []
+    assert sketch(hear(endpointer, "x...")) == "(x...)"
 
 
 def test_listening_without_end_sends_everything() -> None:
-    ears = NullEndpointer()
-    marks = [mark for _ in range(3) for mark in ears.hear(SILENCE)]
-    assert sketch(marks) == "(..." and ears.forget() == []
+    endpointer = NullEndpointer()
+    marks = [mark for _ in range(3) for mark in endpointer.process(SILENCE)]
+    assert sketch(marks) == "(..." and endpointer.reset() == []
 
 
 @given(st.text("x.", max_size=80))
 def test_marks_are_always_well_formed_and_the_frames_keep_their_order(pattern: str) -> None:
-    ears = turns()
-    marks: list[Mark] = []
+    endpointer = turns()
+    marks: list[VadEvent] = []
     frames = []
     for number, letter in enumerate(pattern):
         frame = (b"\x01" if letter == "x" else b"\x00") + number.to_bytes(2, "big") + bytes(3197)
         frames.append(frame)
-        marks += ears.hear(frame)
+        marks += endpointer.process(frame)
     inside = False
     for mark in marks:
         if isinstance(mark, Speech):

@@ -40,7 +40,7 @@ def test_a_full_queue_forgets_its_oldest_frame_and_counts_it() -> None:
     queue = FrameQueue(0.5)
     for number in range(8):
         queue.put(frame(number))
-    assert (queue.forgotten, queue.held) == (3, 5)
+    assert (queue.dropped_frames, queue.frame_count) == (3, 5)
     assert numbers(queue.take(100)) == [3, 4, 5, 6, 7]
 
 
@@ -48,21 +48,21 @@ def test_what_was_forgotten_is_told_once_with_its_place_and_length() -> None:
     queue = FrameQueue(0.5)
     for number in range(2):
         queue.put(frame(number))
-    assert queue.lost() is None
+    assert queue.take_gap() is None
     assert numbers(queue.take(1)) == [0]
     for number in range(2, 8):
         queue.put(frame(number))
-    assert queue.lost() == (pytest.approx(0.1), pytest.approx(0.2))
-    assert queue.lost() is None
+    assert queue.take_gap() == (pytest.approx(0.1), pytest.approx(0.2))
+    assert queue.take_gap() is None
     queue.put(frame(8))
-    assert queue.lost() == (pytest.approx(0.3), pytest.approx(0.1))
+    assert queue.take_gap() == (pytest.approx(0.3), pytest.approx(0.1))
 
 
 def test_a_frame_longer_than_the_queue_is_held_alone() -> None:
     queue = FrameQueue(0.1)
     queue.put(frame(1))
     queue.put(frame(2, 5 * FRAME))
-    assert (queue.held, queue.forgotten) == (1, 1)
+    assert (queue.frame_count, queue.dropped_frames) == (1, 1)
     assert queue.take(9) == [frame(2, 5 * FRAME)]
 
 
@@ -93,7 +93,7 @@ def test_iteration_ends_after_what_is_left_when_the_queue_is_closed() -> None:
     listener.join(BOUND)
     assert not listener.is_alive()
     assert heard == list(range(20))
-    assert queue.closed and queue.get(BOUND) is None
+    assert queue.is_closed and queue.get(BOUND) is None
 
 
 def test_the_descriptor_is_readable_exactly_while_frames_wait() -> None:
@@ -118,7 +118,7 @@ def test_a_closed_queue_stays_readable_so_that_its_end_is_seen() -> None:
     queue.put(frame(1))
     queue.close()
     queue.take(10)
-    assert readable(queue) and queue.closed
+    assert readable(queue) and queue.is_closed
     late = FrameQueue(1.0)
     late.close()
     assert readable(late)
@@ -143,7 +143,7 @@ def test_a_released_queue_has_given_its_descriptor_back() -> None:
     queue.release()
     queue.release()
     queue.put(frame(1))
-    assert queue.fileno() == -1 and queue.closed and queue.take(1) == []
+    assert queue.fileno() == -1 and queue.is_closed and queue.take(1) == []
 
 
 def test_clear_drops_everything_on_purpose_and_says_how_many() -> None:
@@ -151,13 +151,13 @@ def test_clear_drops_everything_on_purpose_and_says_how_many() -> None:
     queue.put(frame(1))
     queue.put(frame(2))
     assert queue.clear() == 2
-    assert (queue.held, queue.forgotten, queue.take(9)) == (0, 0, [])
+    assert (queue.frame_count, queue.dropped_frames, queue.take(9)) == (0, 0, [])
 
 
 def test_an_empty_frame_is_none() -> None:
     queue = FrameQueue(1.0)
     queue.put(b"")
-    assert queue.held == 0 and not readable(queue)
+    assert queue.frame_count == 0 and not readable(queue)
 
 
 PUTS = st.integers(1, 3 * FRAME // 2).map(lambda samples: 2 * samples)
@@ -182,12 +182,12 @@ def test_every_frame_was_taken_or_forgotten_or_is_held(capacity: float, steps: l
         else:
             queue.put(frame(put, step))
             put, put_bytes = put + 1, put_bytes + step
-        assert put == taken + queue.forgotten + queue.held
+        assert put == taken + queue.dropped_frames + queue.frame_count
     left = queue.take(1000)
-    _, lost_seconds = queue.lost() or (0.0, 0.0)
-    held = put_bytes - taken_bytes - round(lost_seconds * SPEECH.rate) * 2
-    assert held == sum(map(len, left))
-    assert held <= max(SPEECH.bytes_of(capacity), max(map(len, left), default=0))
+    _, lost_seconds = queue.take_gap() or (0.0, 0.0)
+    frame_count = put_bytes - taken_bytes - round(lost_seconds * SPEECH.rate) * 2
+    assert frame_count == sum(map(len, left))
+    assert frame_count <= max(SPEECH.bytes_of(capacity), max(map(len, left), default=0))
 
 
 @given(st.lists(STEPS, max_size=80))
@@ -209,7 +209,7 @@ def test_taking_and_clearing_keep_the_order_and_it_is_readable_while_a_frame_wai
             waiting = []
         assert readable(queue) == bool(waiting)
     assert numbers(queue.take(1000)) == waiting
-    assert queue.forgotten == 0
+    assert queue.dropped_frames == 0
     queue.release()
 
 
@@ -223,4 +223,4 @@ def test_two_threads_lose_nothing_that_is_not_counted() -> None:
     queue.close()
     listener.join(BOUND)
     assert got == sorted(set(got))
-    assert len(got) + queue.forgotten == 5000
+    assert len(got) + queue.dropped_frames == 5000

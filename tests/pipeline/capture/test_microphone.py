@@ -104,7 +104,7 @@ def test_the_gap_of_a_loss_goes_from_the_last_frame_to_the_first() -> None:
     # The first try comes after 0.1 s, the next a second later each.
     assert gap.seconds > 2.0
     assert after.first_from - before.lost_at <= gap.seconds <= desk.moments[-1] - before.last_until
-    assert frames.closed
+    assert frames.is_closed
 
 
 def test_a_lost_microphone_is_tried_for_once_a_second_at_most() -> None:
@@ -155,7 +155,7 @@ def test_a_microphone_that_is_not_worth_waiting_for_ends_the_thread_with_its_err
     assert microphone.join(Deadline(TIMEOUT_SECONDS))
     (died,) = desk.of(Died)
     assert isinstance(died, Died) and isinstance(died.error, DeviceError)
-    assert frames.closed
+    assert frames.is_closed
 
 
 def test_a_microphone_that_was_opened_and_is_slow_to_begin_is_opened_anew_also_for_who_has_no_patience() -> None:

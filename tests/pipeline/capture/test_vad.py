@@ -18,7 +18,7 @@ from agent.audio.convert import Resampler, measure_level
 from agent.audio.format import SPEECH
 from agent.errors import AudioError
 from agent.pipeline.capture import vad
-from agent.pipeline.capture.vad import EnergyGate, detector
+from agent.pipeline.capture.vad import EnergyGate, create_detector
 
 TEXT = "please turn on the light in the kitchen and tell me what time it is"
 VOICES = {"flite": ["flite", "-voice", "slt", "-t", TEXT, "-o"], "espeak-ng": ["espeak-ng", TEXT, "-w"]}
@@ -74,8 +74,8 @@ def share(answers: list[bool]) -> float:
 def judged(kind: str, clean: bytes, heard: bytes, seconds: float) -> tuple[float, float, list[bool]]:
     """The share of the plainly spoken frames that were found, that of the others which were taken for speech once the
     first two seconds had been heard, and every answer."""
-    judge = detector(kind)
-    answers = [judge.speech(frame) for frame in frames(heard, seconds)]
+    judge = create_detector(kind)
+    answers = [judge.is_speech(frame) for frame in frames(heard, seconds)]
     loudness = [measure_level(frame)[0] for frame in frames(clean, seconds)]
     top = max(loudness)
     found = [answer for answer, loud in zip(answers, loudness, strict=True) if loud > top / 10]
@@ -121,27 +121,27 @@ def test_a_sentence_is_found_soft_or_loud(quiet: float, spoken: bytes) -> None:
 
 
 def test_speech_that_begins_with_the_first_frame_is_found(spoken: bytes) -> None:
-    judge = detector("energy")
-    answers = [judge.speech(frame) for frame in frames(spoken, 0.1)]
+    judge = create_detector("energy")
+    answers = [judge.is_speech(frame) for frame in frames(spoken, 0.1)]
     assert any(answers[:4])
 
 
 def test_a_fan_that_starts_is_noise_within_two_seconds() -> None:
-    judge = detector("auto")
+    judge = create_detector("auto")
     for frame in frames(bytes(SPEECH.bytes_of(3)), 0.1):
-        assert not judge.speech(frame)
-    answers = [judge.speech(frame) for frame in frames(rumble(6, 3000).tobytes(), 0.1)]
+        assert not judge.is_speech(frame)
+    answers = [judge.is_speech(frame) for frame in frames(rumble(6, 3000).tobytes(), 0.1)]
     assert not any(answers[20:])
 
 
 def test_a_fan_that_stops_makes_the_next_soft_word_audible_at_once(spoken: bytes) -> None:
-    judge = detector("energy")
+    judge = create_detector("energy")
     for frame in frames(rumble(4, 3000).tobytes(), 0.1):
-        judge.speech(frame)
+        judge.is_speech(frame)
     soft = array("h", [s // 20 for s in array("h", spoken)]).tobytes()
     for frame in frames(bytes(SPEECH.bytes_of(0.5)), 0.1):
-        assert not judge.speech(frame)
-    assert share([judge.speech(frame) for frame in frames(soft, 0.1)]) > 0.7
+        assert not judge.is_speech(frame)
+    assert share([judge.is_speech(frame) for frame in frames(soft, 0.1)]) > 0.7
 
 
 def test_talking_on_and_on_does_not_become_noise(spoken: bytes) -> None:
@@ -151,27 +151,27 @@ def test_talking_on_and_on_does_not_become_noise(spoken: bytes) -> None:
 
 
 def test_the_faint_noise_and_the_offset_of_a_cheap_microphone_are_no_speech() -> None:
-    judge = detector("energy")
+    judge = create_detector("energy")
     faint = white(5, 8)
     offset = array("h", [sample + 900 for sample in faint]).tobytes()
     sound = bytes(SPEECH.bytes_of(1)) + offset
-    assert not any(judge.speech(frame) for frame in frames(sound, 0.1)[12:])
+    assert not any(judge.is_speech(frame) for frame in frames(sound, 0.1)[12:])
 
 
 def test_a_short_word_in_a_long_frame_is_speech() -> None:
     word = array("h", [round(8000 * math.sin(i / 10)) for i in range(SPEECH.rate * 15 // 100)]).tobytes()
     second = bytes(SPEECH.bytes_of(0.4)) + word + bytes(SPEECH.bytes_of(0.45))
-    judge = detector("energy")
-    assert not judge.speech(bytes(SPEECH.bytes_of(1)))
-    assert judge.speech(second)
+    judge = create_detector("energy")
+    assert not judge.is_speech(bytes(SPEECH.bytes_of(1)))
+    assert judge.is_speech(second)
 
 
 def test_a_click_is_no_speech() -> None:
-    judge = detector("energy")
+    judge = create_detector("energy")
     click = bytearray(SPEECH.bytes_of(0.1))
     click[1000:1020] = b"\xff\x7f" * 10
-    assert not judge.speech(bytes(SPEECH.bytes_of(0.1)))
-    assert not judge.speech(bytes(click))
+    assert not judge.is_speech(bytes(SPEECH.bytes_of(0.1)))
+    assert not judge.is_speech(bytes(click))
 
 
 @given(st.lists(st.integers(0, 5000), max_size=20))
@@ -179,41 +179,41 @@ def test_a_click_is_no_speech() -> None:
 def test_frames_of_any_length_hold_the_same_pieces(sizes: list[int]) -> None:
     """However the sound is cut, the gate hears the same 20 ms one after the other."""
     sound = white(1, 500).tobytes() + white(1, 4000).tobytes()
-    whole, parts = EnergyGate(), detector("energy")
+    whole, parts = EnergyGate(), create_detector("energy")
     start = 0
     for size in sizes:
-        parts.speech(sound[start : start + size])
+        parts.is_speech(sound[start : start + size])
         start += size
     heard = min(start, len(sound))
     for at in range(0, heard - heard % 640, 640):
-        whole.loud(sound[at : at + 640])
+        whole.is_loud(sound[at : at + 640])
     # The next piece decides: both have come to the same noise, so both say the same of it.
     rest = sound[heard - heard % 640 :][:640].ljust(640, b"\0")
     missing = rest[heard % 640 :]
-    assert parts.speech(missing) == whole.loud(rest)
+    assert parts.is_speech(missing) == whole.is_loud(rest)
 
 
 def test_a_frame_too_short_to_judge_gets_the_answer_of_the_one_before() -> None:
-    judge = detector("energy")
-    assert judge.speech(b"") is False
-    assert judge.speech(white(0.1, 8000).tobytes()) is True
-    assert judge.speech(b"\x01") is True
-    assert judge.speech(b"") is True
+    judge = create_detector("energy")
+    assert judge.is_speech(b"") is False
+    assert judge.is_speech(white(0.1, 8000).tobytes()) is True
+    assert judge.is_speech(b"\x01") is True
+    assert judge.is_speech(b"") is True
 
 
 def test_an_unknown_detector_is_refused_in_a_sentence() -> None:
-    with pytest.raises(AudioError, match="no voice activity detector called 'magic': use auto, energy or webrtc"):
-        detector("magic")
+    with pytest.raises(AudioError, match="unknown voice activity detector 'magic': use auto, energy or webrtc"):
+        create_detector("magic")
 
 
 def test_without_webrtcvad_auto_is_the_energy_gate_and_webrtc_names_the_package(tmp_path: Path) -> None:
     """A module of that name which cannot be imported, found first, stands for one that is not installed."""
     (tmp_path / "webrtcvad.py").write_text("raise ImportError('not here')\n")
     code = (
-        "from agent.pipeline.capture.vad import detector\n"
-        "detect = detector('auto').speech\n"
+        "from agent.pipeline.capture.vad import create_detector\n"
+        "detect = create_detector('auto').is_speech\n"
         "print(detect(bytes(3200)), detect(bytes.fromhex('204ee0b1') * 800))\n"
-        "detector('webrtc')\n"
+        "create_detector('webrtc')\n"
     )
     run = subprocess.run(
         [sys.executable, "-c", code],
@@ -224,7 +224,7 @@ def test_without_webrtcvad_auto_is_the_energy_gate_and_webrtc_names_the_package(
         check=False,
     )
     assert run.stdout.split() == ["False", "True"]
-    assert "install the package webrtcvad-wheels, or use energy" in run.stderr.strip().splitlines()[-1]
+    assert "Install the package webrtcvad-wheels, or use energy" in run.stderr.strip().splitlines()[-1]
 
 
 def test_a_detector_that_cannot_be_loaded_for_want_of_descriptors_is_loaded_later(
@@ -232,15 +232,15 @@ def test_a_detector_that_cannot_be_loaded_for_want_of_descriptors_is_loaded_late
 ) -> None:
     """It is loaded with the first sound, and that came while the process had no descriptor left: the ear died of it."""
     loads = iter([OSError(errno.EMFILE, "Too many open files"), None])  # its own import may make a NameError of it
-    load = vad._webrtc
+    load = vad._load_webrtc
 
     def wanting() -> Callable[[bytes], bool]:
         if (error := next(loads, None)) is not None:
             raise error
         return load()
 
-    monkeypatch.setattr(vad, "_webrtc", wanting)
-    judge = vad._webrtc_where_installed()
+    monkeypatch.setattr(vad, "_load_webrtc", wanting)
+    judge = vad._webrtc_if_installed()
     pieces = [spoken[start : start + 640] for start in range(0, len(spoken) - 640, 640)]
     assert judge(bytes(640)) is True, "the other judges decide"
     assert True in {judge(piece) for piece in pieces} and next(loads, "used up") == "used up"

@@ -336,7 +336,7 @@ def test_while_the_ear_is_shut_nothing_is_heard_and_an_unfinished_turn_ends(stag
     it.hear(*frames(0, 5))
     it.events.await_first(SpeechBegan)
     service.await_bytes(5 * FRAME)
-    it.recognizer.listen(False)
+    it.recognizer.set_listening(False)
     assert it.events.await_first(Heard).text == "all 5 frames"
     it.hear(*frames(20, 5), SILENCE, SILENCE, SILENCE)
     it.end()
@@ -432,7 +432,7 @@ def test_a_connection_that_broke_costs_nothing_of_what_was_still_to_be_sent() ->
         assert gone.poll(TIMEOUT_SECONDS * 1000)
         session = SttSession(connection, stretch, settle_seconds=0.0, answer_seconds=60.0, continued=True)
         session.send()
-        assert not session.ready and stretch.frames.held == 299
+        assert not session.ready and stretch.frames.frame_count == 299
         assert session.pump() == [] and session.failure is not None
     assert len(stretch.again()) == 1
 
@@ -448,7 +448,7 @@ def test_what_captions_lose_while_the_service_is_away_is_told_once(stage: Callab
     rounds = threading.Semaphore(0)
     it.hear(*frames(0, 1))
     deadline, pause = Deadline(TIMEOUT_SECONDS), threading.Event()
-    while it.frames.held:  # from then on nothing is taken until there is a session
+    while it.frames.frame_count:  # from then on nothing is taken until there is a session
         assert not deadline.over
         pause.wait(0.01)
     it.recognizer.on_beat = rounds.release
@@ -730,7 +730,7 @@ def test_a_service_that_comes_with_a_reload_is_found_to_forget_its_last_words(st
     """The daemon had begun with its own server, which forgets nothing; from the one that a reload brought it lost the
     last words of every turn, until it was restarted."""
     it = stage(Service(forgets=True), settle_seconds=None)
-    it.recognizer.use(it.other, learns=True)
+    it.recognizer.replace_service(it.other, may_lose_tail=True)
     for turn in (1, 2):  # the first may have begun with the service before
         it.hear(*frames(0, 10), SILENCE, SILENCE, SILENCE)
         it.events.await_first(Heard, turn)

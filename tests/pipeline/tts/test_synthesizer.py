@@ -105,7 +105,7 @@ class Stage:
     def say(self, name: str, *pieces: str) -> None:
         self.synthesizer.begin(Utterance(name, None))
         for piece in pieces:
-            self.synthesizer.say(name, piece)
+            self.synthesizer.append_text(name, piece)
         self.synthesizer.complete(name)
 
     @property
@@ -203,10 +203,10 @@ def test_a_sentence_is_handed_over_before_the_next_is_written(stage: Callable[..
     voice = Voice()
     it = stage(voice)
     it.synthesizer.begin(Utterance("a", None))
-    it.synthesizer.say("a", "The first is whole. The second")
+    it.synthesizer.append_text("a", "The first is whole. The second")
     it.events.await_first(AudioArrived)
     assert voice.passages == ["The first is whole."] or voice.passages == ["The first is whole. "]
-    it.synthesizer.say("a", " follows.")
+    it.synthesizer.append_text("a", " follows.")
     it.synthesizer.complete("a")
     it.events.await_first(UtterancePlayed)
     assert it.player.heard["a"] == sound("The first is whole. The second follows.")
@@ -394,7 +394,7 @@ def test_hush_at_any_moment_leaves_no_utterance_without_its_end(stage: Callable[
 def test_stop_lets_the_utterance_under_way_flow_out(stage: Callable[..., Stage]) -> None:
     it = stage(Voice())
     it.synthesizer.begin(Utterance("a", None))
-    it.synthesizer.say("a", "The first is whole. And the second is not")
+    it.synthesizer.append_text("a", "The first is whole. And the second is not")
     it.synthesizer.stop()
     it.events.await_first(UtterancePlayed)
     assert it.player.heard["a"] == sound("The first is whole. And the second is not")
@@ -495,12 +495,12 @@ def test_a_connection_that_ends_between_two_sentences_costs_nothing(
 
     it = stage(once)
     it.synthesizer.begin(Utterance("a", None))
-    it.synthesizer.say("a", "One is here. And")
+    it.synthesizer.append_text("a", "One is here. And")
     first.await_passages(1)
     it.events.await_first(AudioArrived)
     gone.set()
     it.await_that(lambda: it.synthesizer._session is None)  # nothing outside tells that it has been noticed
-    it.synthesizer.say("a", " two is here. And three")
+    it.synthesizer.append_text("a", " two is here. And three")
     first.await_passages(2)
     it.synthesizer.complete("a")
     end = it.events.await_first(UtterancePlayed)
@@ -529,9 +529,9 @@ def test_a_later_session_in_another_format_is_heard_at_the_right_speed(stage: Ca
 
     it = stage(speaks)
     it.synthesizer.begin(Utterance("a", None))
-    it.synthesizer.say("a", "One is here. And")
+    it.synthesizer.append_text("a", "One is here. And")
     it.events.await_first(AudioArrived)
-    it.synthesizer.say("a", " two. ")
+    it.synthesizer.append_text("a", " two. ")
     it.synthesizer.complete("a")
     it.events.await_first(UtterancePlayed)
     assert given == [16000, 48000] and len(it.player.heard["a"]) == 2 * 2 * 16000
