@@ -54,8 +54,9 @@ class Endpointer(Protocol):
 class VadEndpointer:
     """Splits microphone audio into turns by voice activity.
 
-    A segment starts after ``onset_seconds`` of speech and includes the ``pre_roll_seconds`` before it, so that the
-    first syllable is complete. It ends after ``silence_seconds`` without speech, or after ``turn_seconds`` at the latest.
+    A segment starts after ``onset_seconds`` of speech and includes the ``pre_roll_seconds`` before it, so that its
+    first syllable is complete. It ends after ``silence_seconds`` without speech, or after ``turn_seconds`` at the
+    latest.
     Owned by the recognizer thread; only ``set_timing`` is thread-safe.
 
     Args:
