@@ -21,9 +21,9 @@ from agent.errors import ConfigError
 from agent.server import http
 from agent.server.options import Options
 from agent.server.recordings import Exports
-from agent.server.stt.engine import Recogniser
+from agent.server.stt.engine import SttEngine
 from agent.server.stt_session import Listening
-from agent.server.tts.engine import Engine
+from agent.server.tts.engine import TtsEngine
 from agent.server.tts_session import Speaking
 from agent.server.wire_log import WireLog
 from agent.services.protocols import fish, neuphonic, playai, transcription, vachana
@@ -53,7 +53,7 @@ class Listener:
     nothing of what is sent to it for five minutes is dropped. Raises ``ConfigError`` where the address cannot be used.
     """
 
-    def __init__(self, options: Options, engine: Engine, recogniser: Recogniser, wire: WireLog) -> None:
+    def __init__(self, options: Options, engine: TtsEngine, recogniser: SttEngine, wire: WireLog) -> None:
         self._options, self._engine, self._recogniser, self._wire = options, engine, recogniser, wire
         self._tokens = Tokens(time.time)
         self._exports = Exports()

@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from agent.errors import AgentError, UsageError
 from agent.server.listener import Listener
 from agent.server.options import Options, parse
-from agent.server.stt import engine as recognition
-from agent.server.tts import engine as speech
+from agent.server.stt import registry as stt_registry
+from agent.server.stt.engine import SttOptions
+from agent.server.tts import registry as tts_registry
 from agent.server.wire_log import WireLog
 from agent.system.log import hide, set_up_logging
 from agent.system.signals import Signals
@@ -53,9 +54,9 @@ def serve(options: Options) -> int:
 
 
 def _serve(options: Options, reasons: queue.SimpleQueue[str]) -> int:
-    recogniser = recognition.find(options.recognition, options.model_path, options.script)
+    recogniser = stt_registry.create(options.recognition, SttOptions(options.model_path, options.script))
     with WireLog(options.wire_log, options.keys.all()) as wire:
-        listener = Listener(options, speech.find(options.speech), recogniser, wire)
+        listener = Listener(options, tts_registry.create(options.speech), recogniser, wire)
         try:
             _tell(listener)
             recogniser.prepare()

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.server.encoders.encoder import WAV_LAYOUTS
-from agent.server.stt.engine import RECOGNISERS
-from agent.server.tts.engine import ENGINES
+from agent.server.stt.registry import CHOICES as STT_CHOICES
+from agent.server.tts.registry import ENGINES as TTS_ENGINES
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -89,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--host", default=defaults.host, help="address it listens on (%(default)s)")
     add("--port", type=_port, default=defaults.port, help="port it listens on; 0: any free one (%(default)s)")
-    add("--speech", choices=ENGINES, default=defaults.speech, help="engine that speaks (%(default)s)")
-    add("--recognition", choices=RECOGNISERS, default=defaults.recognition, help="engine that recognises (%(default)s)")
+    add("--speech", choices=tuple(TTS_ENGINES), default=defaults.speech, help="engine that speaks (%(default)s)")
+    add("--recognition", choices=STT_CHOICES, default=defaults.recognition, help="engine that recognises (%(default)s)")
     add("--script", metavar="FILE", help="transcript that the script engine gives")
     add("--model-path", metavar="DIR", help="directory of a vosk model")
     add("--api-key", metavar="KEY", help="key that all services want; without one, anybody is let in. Everybody on "

@@ -14,7 +14,7 @@ from agent.audio.convert import Resampler
 from agent.audio.format import SPEECH
 from agent.errors import AudioError
 from agent.server.recordings import Exports, Recording
-from agent.server.stt.engine import Recogniser, RecognizerStream
+from agent.server.stt.engine import RecognizerStream, SttEngine
 from agent.server.wire_log import WireLog
 from agent.services.protocols import transcription
 from agent.services.protocols.codec import Audio, End, Event, Failure, Flush, Log, Message, Transcript, Word
@@ -36,7 +36,7 @@ class Listening:
         number: int,
         connection: ServerConnection,
         codec: transcription.Server,
-        recogniser: Recogniser,
+        recogniser: SttEngine,
         exports: Exports,
         wire: WireLog,
     ) -> None:

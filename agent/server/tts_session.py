@@ -19,7 +19,7 @@ from agent.errors import AudioError
 from agent.server.encoders.encoder import Stream
 from agent.server.options import Options
 from agent.server.tts import sentences
-from agent.server.tts.engine import Engine, VoiceOptions
+from agent.server.tts.engine import TtsEngine, VoiceOptions
 from agent.server.wire_log import WireLog
 from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Message, Server, Text
 
@@ -59,7 +59,13 @@ class Speaking:
     """
 
     def __init__(
-        self, number: int, connection: ServerConnection, codec: Server, engine: Engine, options: Options, wire: WireLog
+        self,
+        number: int,
+        connection: ServerConnection,
+        codec: Server,
+        engine: TtsEngine,
+        options: Options,
+        wire: WireLog,
     ) -> None:
         self._number, self._connection, self._codec = number, connection, codec
         self._engine, self._options, self._wire = engine, options, wire
@@ -148,7 +154,7 @@ class Speaking:
         say = self._pending
         if say is None or self._finishing:
             return
-        cut = sentences.complete(say.text) if whole_sentences else len(say.text)
+        cut = sentences.complete_length(say.text) if whole_sentences else len(say.text)
         now, later = say.text[:cut], say.text[cut:]
         if not now:
             return

@@ -53,7 +53,7 @@ def fpa(tmp_path: Path) -> FakePortAudio:
 
 @pytest.fixture
 def drive(fpa: FakePortAudio) -> Drive:
-    """Runs a function of ``support.fault_parts`` in a process of its own on the fake PortAudio; returns what it returns."""
+    """Run a function of ``support.fault_parts`` in a separate process on the fake PortAudio; return its result."""
 
     def run(function: str, **arguments: Any) -> dict[str, Any]:
         done = subprocess.run(

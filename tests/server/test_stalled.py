@@ -14,7 +14,7 @@ from agent.server import listener
 from agent.server.listener import Listener
 from agent.server.options import Options
 from agent.server.stt.engine import UnavailableRecognizer
-from agent.server.tts.tone import Tone
+from agent.server.tts.tone import ToneEngine
 from agent.server.wire_log import WireLog
 from agent.system.threads import Deadline
 
@@ -34,7 +34,7 @@ class Noticing(WireLog):
 def test_a_client_that_takes_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "_STALLED_SECONDS", 1)
     wire = Noticing()
-    server = Listener(Options(port=0), Tone(), UnavailableRecognizer("no recogniser here"), wire)
+    server = Listener(Options(port=0), ToneEngine(), UnavailableRecognizer("no recogniser here"), wire)
     try:
         client = socket.create_connection(server.address)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -60,7 +60,9 @@ def seated(url: str) -> ClientConnection:
 def test_those_who_connect_and_say_nothing_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silent connections held the seats of clients for 20 s, and everybody else was locked out."""
     monkeypatch.setattr(listener, "OPENINGS", 6)
-    server = Listener(Options(port=0, clients=2), Tone(), UnavailableRecognizer("no recogniser here"), WireLog(None))
+    server = Listener(
+        Options(port=0, clients=2), ToneEngine(), UnavailableRecognizer("no recogniser here"), WireLog(None)
+    )
     silent = []
     try:
         url = f"ws://127.0.0.1:{server.address[1]}/speak/en"
@@ -82,7 +84,7 @@ def test_those_who_connect_and_say_nothing_keep_nobody_out(monkeypatch: pytest.M
 def test_who_says_nothing_is_dropped_in_the_time_of_an_opening(monkeypatch: pytest.MonkeyPatch) -> None:
     """It took 20 s: 10 for the first byte, and 10 for the rest of the request."""
     monkeypatch.setattr(listener, "OPEN_SECONDS", 0.5)
-    server = Listener(Options(port=0), Tone(), UnavailableRecognizer("no recogniser here"), WireLog(None))
+    server = Listener(Options(port=0), ToneEngine(), UnavailableRecognizer("no recogniser here"), WireLog(None))
     try:
         with socket.create_connection(server.address, 9) as silent, socket.create_connection(server.address, 9) as half:
             with contextlib.suppress(ConnectionError):  # it may be dropped already
@@ -99,7 +101,7 @@ def test_who_says_nothing_is_dropped_in_the_time_of_an_opening(monkeypatch: pyte
 
 def test_those_who_have_not_opened_a_session_yet_do_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listener, "OPEN_SECONDS", 120.0)
-    server = Listener(Options(port=0), Tone(), UnavailableRecognizer("no recogniser here"), WireLog(None))
+    server = Listener(Options(port=0), ToneEngine(), UnavailableRecognizer("no recogniser here"), WireLog(None))
     with socket.create_connection(server.address) as half, socket.create_connection(server.address):
         half.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
         assert server.stop(Deadline(30.0), Deadline(60.0))
@@ -121,7 +123,7 @@ def test_who_is_accepted_at_the_last_moment_does_not_hold_up_the_end(monkeypatch
         return opened
 
     monkeypatch.setattr(Listener, "_may_open", held)
-    server = Listener(Options(port=0), Tone(), UnavailableRecognizer("no recogniser here"), WireLog(None))
+    server = Listener(Options(port=0), ToneEngine(), UnavailableRecognizer("no recogniser here"), WireLog(None))
     ended: list[bool] = []
     stopping = threading.Thread(target=lambda: ended.append(server.stop(Deadline(30.0), Deadline(60.0))))
     with socket.create_connection(server.address, 30) as opening:

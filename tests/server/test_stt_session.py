@@ -202,4 +202,4 @@ def test_vosk_without_a_model_is_refused_at_once(tmp_path: Path, arguments: tupl
         timeout=60,
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1 and "needs the directory of a model" in done.stderr
+    assert done.stderr.count("\n") == 1 and "--model-path" in done.stderr

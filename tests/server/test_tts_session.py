@@ -39,7 +39,7 @@ def test_what_has_come_when_the_end_begins_is_said_to_its_mark(monkeypatch: pyte
 
     monkeypatch.setattr(Speaking, "finish", last)
     monkeypatch.setattr(Speaking, "_put", held)
-    server = Listener(Options(port=0), tone.Tone(), UnavailableRecognizer("no recogniser here"), WireLog(None))
+    server = Listener(Options(port=0), tone.ToneEngine(), UnavailableRecognizer("no recogniser here"), WireLog(None))
     stopping = threading.Thread(target=server.stop, args=(Deadline(30.0), Deadline(60.0)))
     try:
         with connect(f"ws://127.0.0.1:{server.address[1]}/speak/en?sampling_rate=8000") as ws:

@@ -13,9 +13,9 @@ from agent.cli.local_server import is_serving
 from agent.daemon.builder import own_server, points_at
 from agent.daemon.local_server import LocalServer
 from agent.errors import AgentError, ServiceError
-from agent.server.stt import engine as stt_engine
-from agent.server.stt.engine import UnavailableRecognizer
-from agent.server.tts import engine as tts_engine
+from agent.server.stt import registry as stt_registry
+from agent.server.stt.engine import SttOptions, UnavailableRecognizer
+from agent.server.tts import registry as tts_registry
 from agent.server.tts.engine import VoiceOptions
 from agent.settings.loader import Loaded
 from agent.settings.model import Config
@@ -99,7 +99,9 @@ def _check_engines(loaded: Loaded) -> list[Finding]:
 def _check_voice(config: Config) -> Finding:
     subject, voice = "local voice", config.synthesis.local.voice
     try:
-        speech = tts_engine.find(config.server.speech).speak("Hello.", VoiceOptions(22050, voice=voice, language=voice))
+        speech = tts_registry.create(config.server.speech).speak(
+            "Hello.", VoiceOptions(22050, voice=voice, language=voice)
+        )
         size_bytes = sum(len(chunk) for chunk in speech.chunks)
     except AgentError as error:
         return Finding(subject, ERROR, str(error), "sudo apt install flite espeak-ng")
@@ -115,13 +117,13 @@ def _check_recognizer(loaded: Loaded) -> Finding:
         cure = f"write auto at {key_with_origin(loaded, 'server.recognition')}"
         return Finding(subject, ERROR, saw, cure, own=True)
     try:
-        engine = stt_engine.find(settings.recognition, settings.model_path, settings.script)
+        engine = stt_registry.create(settings.recognition, SttOptions(settings.model_path, settings.script))
         if isinstance(engine, UnavailableRecognizer):
             engine.open()
     except AgentError as error:
-        return Finding(subject, ERROR, str(error), stt_engine.remedy())
+        return Finding(subject, ERROR, str(error), stt_registry.install_command())
     # The model is not loaded: that takes seconds and 200 MB.
     library = _LIBRARIES.get(engine.name)
     if library is not None and importlib.util.find_spec(library) is None:
-        return Finding(subject, ERROR, f"{engine.name} is not installed", stt_engine.remedy())
+        return Finding(subject, ERROR, f"{engine.name} is not installed", stt_registry.install_command())
     return Finding(subject, OK, f"{engine.name} is installed")

@@ -1,4 +1,4 @@
-"""The engine moonshine: English, with punctuation, its model inside its package."""
+"""Recognition engine moonshine: English with punctuation; the package contains its model."""
 
 from __future__ import annotations
 
@@ -6,26 +6,30 @@ import logging
 import threading
 import time
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from agent.audio.format import SPEECH
 from agent.errors import AudioError
-from agent.server.stt.engine import spread
+from agent.server.stt.engine import SttEngine, SttOptions, estimate_word_times
 from agent.services.protocols.codec import Transcript
 
 log = logging.getLogger(__name__)
 
 _UPDATE_SECONDS = 0.5
-_TAIL_SECONDS = 0.6
-_LINES_A_STREAM = 16
+_PAUSE_SECONDS = 0.6
+_MAX_LINES = 16
 _LOAD_SECONDS = 60.0
 _INSTALL = 'install the extra "recognition" (moonshine-voice 0.0.73, for x86-64 and arm64), or use vosk with a model'
 
 
-class Moonshine:
-    """Recognises English. The model (42 MB) is loaded once, in a thread of its own from ``prepare`` on; all sessions
-    share it and take turns."""
+class MoonshineEngine:
+    """Recognizes English speech. Thread-safe.
+
+    A separate thread loads the model (42 MB) once, started by ``prepare``. All streams share the model and use it one
+    at a time.
+    """
 
     name = "moonshine"
 
@@ -33,9 +37,9 @@ class Moonshine:
         self._lock = threading.Lock()
         self._loader: threading.Thread | None = None
         self._model: Any = None
-        self._refusal: type[Exception] = AudioError  # the package's own, once it is loaded
+        self._error_type: type[Exception] = AudioError  # the package's own type after the import
         self._failure: str | None = None
-        self._turn = threading.Lock()
+        self._model_lock = threading.Lock()
 
     def prepare(self) -> None:
         with self._lock:
@@ -43,13 +47,13 @@ class Moonshine:
                 self._loader = threading.Thread(target=self._load, name="moonshine-model", daemon=True)
                 self._loader.start()
 
-    def open(self) -> Listening:
+    def open(self) -> MoonshineStream:
         self.prepare()
         assert self._loader is not None
         self._loader.join(_LOAD_SECONDS)
         if self._model is None:
-            raise AudioError(self._failure or "the model of moonshine is not loaded yet: try again in a moment")
-        return Listening(self._model, self._turn, self._refusal)
+            raise AudioError(self._failure or "the moonshine model is still loading: retry in a moment")
+        return MoonshineStream(self._model, self._model_lock, self._error_type)
 
     def _load(self) -> None:
         try:
@@ -57,107 +61,130 @@ class Moonshine:
             from moonshine_voice.transcriber import ModelArch, Transcriber
             from moonshine_voice.utils import get_assets_path
         except (ImportError, OSError) as error:
-            self._failure = f"moonshine cannot be used ({error}): {_INSTALL}"
+            self._failure = f"moonshine cannot be imported ({error}): {_INSTALL}"
             return
         try:
             model = Path(get_assets_path()) / "tiny-en"
-            self._refusal = MoonshineError
+            self._error_type = MoonshineError
             self._model = Transcriber(str(model), ModelArch.TINY, options={"return_audio_data": "false"})
         except (MoonshineError, OSError) as error:
-            self._failure = f"the model of moonshine cannot be loaded ({error}): {_INSTALL}"
+            self._failure = f"the moonshine model cannot be loaded ({error}): {_INSTALL}"
 
 
-class Listening:
-    """One session with moonshine: partials every 0.5 s or, on a slow machine, every so often that it keeps up; finals
-    where the speaker pauses. The engine tells no times of words, so they are spread over the time of their line."""
+def create(options: SttOptions) -> SttEngine:
+    """Create the engine; the entry point of the registry."""
+    return MoonshineEngine()
 
-    def __init__(self, model: Any, turn: threading.Lock, refusal: type[Exception]) -> None:
-        self._model, self._turn, self._refusal = model, turn, refusal
+
+class MoonshineStream:
+    """One recognition stream. Not thread-safe; owned by the connection's thread.
+
+    Partial transcripts follow every 0.5 s of audio, or less often on a slow machine so that recognition keeps up with
+    the audio. A final transcript follows each pause. The engine reports no word times, so the words are distributed
+    over the duration of their line.
+
+    Args:
+        model: The package's transcriber.
+        model_lock: Lock that serializes the use of ``model``.
+        error_type: Exception that the package raises for a failed update.
+        clock: Monotonic clock in seconds.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        model_lock: threading.Lock,
+        error_type: type[Exception],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._model, self._model_lock, self._error_type, self._clock = model, model_lock, error_type, clock
         self._stream: Any = None
-        self._begin(0.0)
+        self._start(0.0)
 
     def feed(self, pcm: bytes) -> list[Transcript]:
         self._add(pcm)
-        if self._heard_seconds - self._updated_seconds < self._patience_seconds:
+        if self._received_seconds - self._updated_seconds < self._interval_seconds:
             return []
         return self._update()
 
     def finish(self) -> list[Transcript]:
         if self._stream is None:
             return []
-        given: list[Transcript] = []
+        transcripts: list[Transcript] = []
         for _ in range(2):
-            # The engine finishes a line only in an update that comes after the pause behind it. Stopped without one, it
-            # loses the last words, and at times the whole line.
-            self._add(bytes(SPEECH.bytes_of(_TAIL_SECONDS)))
-            given += self._update()
+            # moonshine completes a line only in an update that follows the pause after it (measured, 0.0.73). Without
+            # the added silence the last words are missing, sometimes the whole line.
+            self._add(bytes(SPEECH.bytes_of(_PAUSE_SECONDS)))
+            transcripts += self._update()
         if self._stream is not None:
-            with self._turn:
+            with self._model_lock:
                 transcript = self._stream.stop()
-            given += self._read(transcript.lines if transcript else [], all_final=True)
+            transcripts += self._read(transcript.lines if transcript else [], all_final=True)
         self.close()
-        return [said for said in given if said.final]
+        return [transcript for transcript in transcripts if transcript.final]
 
     def close(self) -> None:
         if self._stream is not None:
-            with self._turn:
+            with self._model_lock:
                 self._stream.close()
             self._stream = None
 
-    def _begin(self, offset_seconds: float) -> None:
-        with self._turn:
+    def _start(self, offset_seconds: float) -> None:
+        with self._model_lock:
             if self._stream is not None:
                 self._stream.stop()
                 self._stream.close()
             self._stream = self._model.create_stream(update_interval=float("inf"))
             self._stream.start()
         self._offset_seconds = offset_seconds
-        self._heard_seconds = self._updated_seconds = 0.0
-        self._patience_seconds = _UPDATE_SECONDS
-        self._took_seconds = 0.0
-        self._given: set[int] = set()
+        self._received_seconds = self._updated_seconds = 0.0
+        self._interval_seconds = _UPDATE_SECONDS
+        self._last_duration = 0.0
+        self._finished_lines: set[int] = set()
         self._partial = ""
 
     def _add(self, pcm: bytes) -> None:
         if self._stream is None or not pcm:
             return
-        sound = [sample / 32768 for sample in array("h", pcm[: len(pcm) & ~1])]
-        with self._turn:
-            self._stream.add_audio(sound, SPEECH.rate)
-        self._heard_seconds += SPEECH.seconds_of(len(pcm))
+        samples = [sample / 32768 for sample in array("h", pcm[: len(pcm) & ~1])]
+        with self._model_lock:
+            self._stream.add_audio(samples, SPEECH.rate)
+        self._received_seconds += SPEECH.seconds_of(len(pcm))
 
     def _update(self) -> list[Transcript]:
-        began = time.monotonic()
+        start = self._clock()
         try:
-            with self._turn:
+            with self._model_lock:
                 lines = self._stream.update_transcription().lines
-        except self._refusal as error:
-            log.warning("moonshine passed over a moment: %s", error)  # the next update sees the same sound again
+        except self._error_type as error:
+            # Nothing is lost: the next update processes the same audio again.
+            log.warning("moonshine: update failed, retrying with the next audio, error=%s", error)
             lines = []
-        took = time.monotonic() - began
-        # A third of the time at most goes into looking again at what is not complete yet, so that several sessions,
-        # or one on a slow machine, do not fall behind the sound. One slow moment is no slow machine.
-        self._patience_seconds = max(_UPDATE_SECONDS, 3 * min(took, self._took_seconds))
-        self._took_seconds = took
-        self._updated_seconds = self._heard_seconds
-        given = self._read(lines)
-        if len(lines) >= _LINES_A_STREAM and all(line.is_complete for line in lines):
-            # The engine hands back all lines of a stream each time; a new one keeps a long session as quick as a short.
-            self._begin(self._offset_seconds + self._heard_seconds)
-        return given
+        duration = self._clock() - start
+        # At most a third of the time goes into processing incomplete lines again, so that several streams, or one on a
+        # slow machine, keep up with the audio. The minimum of two durations ignores a single slow update.
+        self._interval_seconds = max(_UPDATE_SECONDS, 3 * min(duration, self._last_duration))
+        self._last_duration = duration
+        self._updated_seconds = self._received_seconds
+        transcripts = self._read(lines)
+        if len(lines) >= _MAX_LINES and all(line.is_complete for line in lines):
+            # An update returns all lines of a stream; a new stream keeps the updates of a long session fast.
+            self._start(self._offset_seconds + self._received_seconds)
+        return transcripts
 
     def _read(self, lines: list[Any], all_final: bool = False) -> list[Transcript]:
-        given: list[Transcript] = []
+        transcripts: list[Transcript] = []
         for line in lines:
             text = line.text.strip()
-            if line.line_id in self._given or not text:
+            if line.line_id in self._finished_lines or not text:
                 continue
             if line.is_complete or all_final:
-                self._given.add(line.line_id)
+                self._finished_lines.add(line.line_id)
                 self._partial = ""
                 start = self._offset_seconds + line.start_time
-                given.append(Transcript(text, final=True, words=spread(text, start, start + line.duration)))
+                words = estimate_word_times(text, start, start + line.duration)
+                transcripts.append(Transcript(text, final=True, words=words))
             elif text != self._partial:
                 self._partial = text
-                given.append(Transcript(text, final=False))
-        return given
+                transcripts.append(Transcript(text, final=False))
+        return transcripts

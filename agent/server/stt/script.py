@@ -1,4 +1,4 @@
-"""The script engine: a transcript from a file, word by word as the sound comes in, so that tests can be exact."""
+"""Recognition engine that reads its transcripts from a file, in time with the audio, so that tests are exact."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any
 
 from agent.audio.format import SPEECH
 from agent.errors import UsageError
+from agent.server.stt.engine import SttEngine, SttOptions
 from agent.services.protocols.codec import Transcript, Word
 
 WORD_SECONDS = 0.3
 PAUSE_SECONDS = 0.2
-_LARGEST_FILE = 4 << 20
+_MAX_FILE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One final: its words, and the moment (seconds of sound) at which it is given."""
+class ScriptLine:
+    """One final transcript: its words, and its position in seconds of audio. Immutable."""
 
     words: tuple[Word, ...]
     final_seconds: float
@@ -30,71 +31,90 @@ class Line:
         return " ".join(word.word for word in self.words)
 
 
-class Script:
-    """Gives every session its transcript: the first session the first one, and so on; the last is given to all others.
+class ScriptEngine:
+    """Gives each stream the next transcript of the script; the last one repeats. Thread-safe.
 
-    A text file holds a final a line; an empty line stands between sessions. Each word is 0.3 s long, a line comes 0.2 s
-    after its last word, the next begins there. A JSON file holds a list of finals, ``{"text": ...}`` or
-    ``{"words": [{"word", "start", "end", "conf"}], "at": seconds}``, or a list of such lists, one a session.
+    A text file has one final transcript per line and an empty line between sessions. Each word lasts 0.3 s. A final
+    follows 0.2 s after the last word, and the next line starts there. A JSON file has a list of finals,
+    ``{"text": ...}`` or ``{"words": [{"word", "start", "end", "conf"}], "at": seconds}``, or a list of such lists, one
+    per session.
 
-    When sound up to the end of a word has come, a partial with all words of the line so far is given; at ``at`` (0.2 s
-    after the last word) the final. What has not been given when the sound ends is given then, as finals.
+    After the audio of each word a partial transcript has all words of the line up to there. The final follows at
+    ``at`` (0.2 s after the last word). At the end of the audio the remaining lines follow as finals.
     """
 
     name = "script"
 
-    def __init__(self, sessions: list[list[Line]]) -> None:
+    def __init__(self, sessions: list[list[ScriptLine]]) -> None:
         self._sessions = sessions or [[]]
         self._opened = 0
         self._lock = threading.Lock()
 
     @classmethod
-    def read(cls, path: str) -> Script:
-        """Raises ``UsageError`` where the file cannot be read or makes no sense."""
+    def read(cls, path: str) -> ScriptEngine:
+        """Read the script from a text or JSON file.
+
+        Raises:
+            UsageError: The file cannot be read or has another format.
+        """
         try:
             with Path(path).open(encoding="utf-8") as file:
-                text = file.read(_LARGEST_FILE)
+                text = file.read(_MAX_FILE_BYTES)
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(
                 f"the script {path} cannot be read ({error}): name a text or JSON file in UTF-8"
             ) from error
         if not text.lstrip().startswith("["):
-            return cls([_spoken(block.splitlines()) for block in text.strip().split("\n\n")])
+            return cls([_lines_of_text(block.splitlines()) for block in text.strip().split("\n\n")])
         try:
-            found = json.loads(text)
-            nested = found and all(isinstance(entry, list) for entry in found)
-            return cls([_timed(entry) for entry in (found if nested else [found])])
+            value = json.loads(text)
+            is_nested = value and all(isinstance(entry, list) for entry in value)
+            return cls([_lines_of_json(entry) for entry in (value if is_nested else [value])])
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UsageError(f"the script {path} is not a list of finals with text or words ({error})") from error
+            raise UsageError(
+                f"the script {path} cannot be parsed ({error}): write a list of finals with text or words"
+            ) from error
 
     def prepare(self) -> None:
         return
 
-    def open(self) -> Reading:
+    def open(self) -> ScriptStream:
         with self._lock:
             lines = self._sessions[min(self._opened, len(self._sessions) - 1)]
             self._opened += 1
-        return Reading(lines)
+        return ScriptStream(lines)
 
 
-class Reading:
-    """One session of a script."""
+def create(options: SttOptions) -> SttEngine:
+    """Create the engine; the entry point of the registry.
 
-    def __init__(self, lines: list[Line]) -> None:
+    Raises:
+        UsageError: No script is configured, or it cannot be read.
+    """
+    if options.script is None:
+        raise UsageError("the engine script needs a file with the transcript: name it with --script or server.script")
+    return ScriptEngine.read(options.script)
+
+
+class ScriptStream:
+    """One session of a script. Not thread-safe; owned by the connection's thread."""
+
+    def __init__(self, lines: list[ScriptLine]) -> None:
         self._events: list[tuple[int, Transcript]] = []
         for line in lines:
             for count, word in enumerate(line.words, 1):
-                said = Transcript(" ".join(each.word for each in line.words[:count]), final=False)
-                self._events.append((_bytes_at(word.end_seconds), said))
-            self._events.append((_bytes_at(line.final_seconds), Transcript(line.text, final=True, words=line.words)))
-        self._heard = 0
+                partial = Transcript(" ".join(each.word for each in line.words[:count]), final=False)
+                self._events.append((SPEECH.bytes_of(word.end_seconds), partial))
+            final = Transcript(line.text, final=True, words=line.words)
+            self._events.append((SPEECH.bytes_of(line.final_seconds), final))
+        self._received_bytes = 0
 
     def feed(self, pcm: bytes) -> list[Transcript]:
-        self._heard += len(pcm)
-        given: list[Transcript] = []
-        while self._events and self._events[0][0] <= self._heard:
-            given.append(self._events.pop(0)[1])
-        return given
+        self._received_bytes += len(pcm)
+        transcripts: list[Transcript] = []
+        while self._events and self._events[0][0] <= self._received_bytes:
+            transcripts.append(self._events.pop(0)[1])
+        return transcripts
 
     def finish(self) -> list[Transcript]:
         rest = [transcript for _, transcript in self._events if transcript.final]
@@ -105,34 +125,30 @@ class Reading:
         self._events.clear()
 
 
-def _bytes_at(seconds: float) -> int:
-    return SPEECH.bytes_of(seconds)
-
-
-def _spoken(lines: list[str]) -> list[Line]:
-    found: list[Line] = []
+def _lines_of_text(texts: list[str]) -> list[ScriptLine]:
+    lines: list[ScriptLine] = []
     at = 0.0
-    for line in lines:
+    for text in texts:
         words = []
-        for word in line.split():
+        for word in text.split():
             words.append(Word(word, round(at, 3), round(at + WORD_SECONDS, 3), 1.0))
             at += WORD_SECONDS
         if words:
             at += PAUSE_SECONDS
-            found.append(Line(tuple(words), round(at, 3)))
-    return found
+            lines.append(ScriptLine(tuple(words), round(at, 3)))
+    return lines
 
 
-def _timed(finals: list[Any]) -> list[Line]:
-    lines: list[Line] = []
+def _lines_of_json(finals: list[Any]) -> list[ScriptLine]:
+    lines: list[ScriptLine] = []
     for final in finals:
         if "words" not in final:
-            began = lines[-1].final_seconds if lines else 0.0
-            line = _spoken([final["text"]])[0]
+            start = lines[-1].final_seconds if lines else 0.0
+            line = _lines_of_text([final["text"]])[0]
             words = tuple(
-                Word(word.word, word.start_seconds + began, word.end_seconds + began, 1.0) for word in line.words
+                Word(word.word, word.start_seconds + start, word.end_seconds + start, 1.0) for word in line.words
             )
-            lines.append(Line(words, line.final_seconds + began))
+            lines.append(ScriptLine(words, line.final_seconds + start))
             continue
         words = tuple(
             Word(str(word["word"]), float(word["start"]), float(word["end"]), float(word.get("conf", 1.0)))
@@ -140,6 +156,6 @@ def _timed(finals: list[Any]) -> list[Line]:
         )
         end = float(final.get("at", (words[-1].end_seconds if words else 0.0) + PAUSE_SECONDS))
         if not all(math.isfinite(word.end_seconds) for word in words) or not math.isfinite(end):
-            raise ValueError("a time that is no number")
-        lines.append(Line(words, end))
+            raise ValueError("a time is not a finite number")
+        lines.append(ScriptLine(words, end))
     return lines

@@ -1,13 +1,15 @@
-"""The engine vosk: any language for which there is a model, on any machine."""
+"""Recognition engine vosk: any language that has a model."""
 
 from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 from agent.audio.format import SPEECH
-from agent.errors import AudioError
+from agent.errors import AudioError, UsageError
+from agent.server.stt.engine import SttEngine, SttOptions, is_installed
 from agent.services.protocols.codec import Transcript
 from agent.services.protocols.transcription import read_words
 
@@ -15,8 +17,11 @@ _LOAD_SECONDS = 120.0
 _INSTALL = 'install the extra "vosk"'
 
 
-class Vosk:
-    """Recognises with the model in ``model_path``, which is loaded once, in a thread of its own from ``prepare`` on."""
+class VoskEngine:
+    """Recognizes speech with the model in ``model_path``. Thread-safe.
+
+    A separate thread loads the model once, started by ``prepare``.
+    """
 
     name = "vosk"
 
@@ -24,7 +29,7 @@ class Vosk:
         self._path = model_path
         self._lock = threading.Lock()
         self._loader: threading.Thread | None = None
-        self._make: Any = None
+        self._create_recognizer: Any = None
         self._failure: str | None = None
 
     def prepare(self) -> None:
@@ -33,61 +38,77 @@ class Vosk:
                 self._loader = threading.Thread(target=self._load, name="vosk-model", daemon=True)
                 self._loader.start()
 
-    def open(self) -> Listening:
+    def open(self) -> VoskStream:
         self.prepare()
         assert self._loader is not None
         self._loader.join(_LOAD_SECONDS)
-        if self._make is None:
-            raise AudioError(self._failure or "the model of vosk is not loaded yet: try again in a moment")
-        return Listening(self._make())
+        if self._create_recognizer is None:
+            raise AudioError(self._failure or "the vosk model is still loading: retry in a moment")
+        return VoskStream(self._create_recognizer())
 
     def _load(self) -> None:
         try:
             import vosk
         except (ImportError, OSError) as error:
-            self._failure = f"vosk cannot be used ({error}): {_INSTALL}"
+            self._failure = f"vosk cannot be imported ({error}): {_INSTALL}"
             return
         vosk.SetLogLevel(-1)
         try:
             model = vosk.Model(self._path)
-        except Exception as error:  # noqa: BLE001 - the package raises nothing more precise
-            self._failure = f"the model in {self._path} cannot be loaded ({error}): name a directory made for vosk"
+        except Exception as error:  # noqa: BLE001 - the package raises bare Exception
+            self._failure = f"the vosk model in {self._path} cannot be loaded ({error}): name the directory of one"
             return
 
-        def make() -> Any:
-            recogniser = vosk.KaldiRecognizer(model, SPEECH.rate)
-            recogniser.SetWords(True)
-            return recogniser
+        def create_recognizer() -> Any:
+            recognizer = vosk.KaldiRecognizer(model, SPEECH.rate)
+            recognizer.SetWords(True)
+            return recognizer
 
-        self._make = make
+        self._create_recognizer = create_recognizer
 
 
-class Listening:
-    """One session with vosk; its endpoints make the finals."""
+def create(options: SttOptions) -> SttEngine:
+    """Create the engine; the entry point of the registry.
 
-    def __init__(self, recogniser: Any) -> None:
-        self._recogniser = recogniser
+    Raises:
+        UsageError: The package or the directory of the model is missing.
+    """
+    if not options.model_path or not Path(options.model_path).is_dir():
+        raise UsageError(
+            f"the engine vosk needs a model, and {options.model_path!r} is not a directory: "
+            "name one with --model-path or server.model_path"
+        )
+    if not is_installed("vosk"):
+        raise UsageError(f"the engine vosk is not installed: {_INSTALL}, or choose another engine")
+    return VoskEngine(options.model_path)
+
+
+class VoskStream:
+    """One recognition stream whose segments vosk detects. Not thread-safe; owned by the connection's thread."""
+
+    def __init__(self, recognizer: Any) -> None:
+        self._recognizer = recognizer
         self._partial = ""
 
     def feed(self, pcm: bytes) -> list[Transcript]:
-        if self._recogniser.AcceptWaveform(pcm):
+        if self._recognizer.AcceptWaveform(pcm):
             self._partial = ""
-            return _final(self._recogniser.Result())
-        text = str(json.loads(self._recogniser.PartialResult()).get("partial", "")).strip()
+            return _final(self._recognizer.Result())
+        text = str(json.loads(self._recognizer.PartialResult()).get("partial", "")).strip()
         if not text or text == self._partial:
             return []
         self._partial = text
         return [Transcript(text, final=False)]
 
     def finish(self) -> list[Transcript]:
-        return _final(self._recogniser.FinalResult())
+        return _final(self._recognizer.FinalResult())
 
     def close(self) -> None:
         return
 
 
-def _final(answer: str) -> list[Transcript]:
-    found = json.loads(answer)
-    text = str(found.get("text", "")).strip()
-    words, _ = read_words(found.get("result"))
+def _final(message: str) -> list[Transcript]:
+    result = json.loads(message)
+    text = str(result.get("text", "")).strip()
+    words, _ = read_words(result.get("result"))
     return [Transcript(text, final=True, words=words)] if text else []

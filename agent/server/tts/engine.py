@@ -1,15 +1,11 @@
-"""What a speech engine is, and which one speaks: the words that all engines share."""
+"""Interface of the speech engines and the options that they share."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from agent.errors import AudioError
-
-ENGINES = ("auto", "flite", "espeak", "tone")
 _LANGUAGES = {
     "english": "en", "german": "de", "french": "fr", "spanish": "es", "italian": "it", "portuguese": "pt",
     "dutch": "nl", "hindi": "hi", "polish": "pl", "russian": "ru", "swedish": "sv", "turkish": "tr", "arabic": "ar",
@@ -18,8 +14,14 @@ _LANGUAGES = {
 
 @dataclass(frozen=True, slots=True)
 class VoiceOptions:
-    """How something is to be said. ``rate``: the rate in Hz that the listener wants; an engine that has only its own
-    rate may give that. ``speed``: 1.0 is natural. ``language``: a code such as ``en`` or ``de-AT``, or a name."""
+    """Voice, language and speed of one synthesis. Immutable.
+
+    Args:
+        rate: Requested sample rate in Hz. An engine with a fixed rate may deliver that instead.
+        voice: Name of a voice; empty selects the engine's default.
+        language: A code such as ``en`` or ``de-AT``, or an English name such as ``german``.
+        speed: Factor of the speaking rate; 1.0 is natural.
+    """
 
     rate: int
     voice: str = ""
@@ -28,70 +30,34 @@ class VoiceOptions:
 
     @property
     def code(self) -> str:
-        """The language as a code of two or three letters; English where nobody can tell."""
+        """Two-letter code of the language; ``en`` if the language is unknown."""
         language = self.language.strip().lower()
         if language in _LANGUAGES:
             return _LANGUAGES[language]
         first = language.replace("_", "-").partition("-")[0]
-        # "ind" of IND-IN, an older name of a service, is India, whose common language there is English.
+        # Vachana's older language names start with a country ("IND-IN" is India). They fall back to English as well.
         return first if first.isalpha() and first.isascii() and len(first) == 2 else "en"
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
-    """Sound as an engine gives it: mono s16le at ``rate`` Hz, in chunks that may begin and end anywhere.
+class SynthesizedAudio:
+    """Output of an engine: mono s16le at ``rate`` Hz. Not thread-safe; owned by the thread that reads ``chunks``.
 
-    Close ``chunks`` (a generator) when the rest is not wanted: the engine then lets go of what it holds.
+    A chunk may begin and end anywhere, also inside a sample. ``chunks`` is a generator: close it to stop early, which
+    releases the resources of the engine.
     """
 
     rate: int
     chunks: Iterator[bytes] = field(repr=False)
 
 
-class Engine(Protocol):
-    """Speaks one sentence at a time; many threads may use it at once.
+class TtsEngine(Protocol):
+    """Speaks one sentence at a time. Thread-safe."""
 
-    ``speak`` raises ``AudioError`` when the engine cannot speak, with a sentence that says what to install; the same
-    error may come out of the chunks.
-    """
+    def speak(self, text: str, options: VoiceOptions) -> SynthesizedAudio:
+        """Start the synthesis of ``text``.
 
-    def speak(self, text: str, manner: VoiceOptions) -> Speech: ...
-
-
-class Auto:
-    """flite for English where it is installed, for its human sound; espeak-ng for everything else, and for a text with
-    letters that flite would pass over.
-
-    A voice ``flite:NAME`` or ``espeak:NAME`` asks for one engine by name.
-    """
-
-    def speak(self, text: str, manner: VoiceOptions) -> Speech:
-        return _chosen(text, manner).speak(text, manner)
-
-
-def _chosen(text: str, manner: VoiceOptions) -> Engine:
-    from agent.server.tts.espeak import Espeak
-    from agent.server.tts.flite import Flite, passes_over
-
-    if manner.voice.startswith("flite:"):
-        return Flite()
-    if manner.voice.startswith("espeak:"):
-        return Espeak()
-    flite = manner.code == "en" and shutil.which("flite") is not None
-    if flite and not passes_over(text):
-        return Flite()
-    if shutil.which("espeak-ng"):
-        return Espeak()
-    if flite:
-        return Flite()  # what it can of it
-    raise AudioError("there is no voice on this machine: install flite (English) or espeak-ng (any language)")
-
-
-def find(name: str) -> Engine:
-    """The engine called ``name``, one of ``ENGINES``."""
-    from agent.server.tts.espeak import Espeak
-    from agent.server.tts.flite import Flite
-    from agent.server.tts.tone import Tone
-
-    kinds: dict[str, type[Engine]] = {"auto": Auto, "flite": Flite, "espeak": Espeak, "tone": Tone}
-    return kinds[name]()
+        Raises:
+            AudioError: The engine cannot speak; the message names what to install. Reading ``chunks`` may raise it too.
+        """
+        ...

@@ -1,4 +1,4 @@
-"""The engine espeak-ng: any language, on any machine, within milliseconds."""
+"""Speech engine espeak-ng: many languages, first audio within milliseconds."""
 
 from __future__ import annotations
 
@@ -9,44 +9,56 @@ from collections.abc import Iterator
 from typing import IO
 
 from agent.errors import AudioError
-from agent.server.tts.engine import Speech, VoiceOptions
+from agent.server.tts.engine import SynthesizedAudio, TtsEngine, VoiceOptions
 
 _CHUNK_BYTES = 8192
-_HEADER_BYTES = 4096
-_PATIENCE_SECONDS = 60.0
+_MAX_HEADER_BYTES = 4096
+_TIMEOUT_SECONDS = 60.0
 _VOICE = re.compile(r"[A-Za-z]{2,3}([-+][A-Za-z0-9]{1,12}){0,3}")
-_WORDS_A_MINUTE = 175
+_WORDS_PER_MINUTE = 175
 _RATE = 22050
 _COMMAND = ("espeak-ng", "--stdin", "--stdout", "-b", "1")  # -b 1: the text is UTF-8
 
 
-class Espeak:
-    """Speaks through the program espeak-ng, in the language asked for or as ``espeak:VOICE`` (``espeak:de``,
-    ``espeak:en-us+f3``). A language it does not have is read in English."""
+class EspeakEngine:
+    """Runs the program espeak-ng, one process per sentence. Thread-safe.
 
-    def speak(self, text: str, manner: VoiceOptions) -> Speech:
+    The voice is the requested language, or ``espeak:VOICE`` (``espeak:de``, ``espeak:en-us+f3``). English replaces a
+    language that espeak-ng does not have.
+    """
+
+    def speak(self, text: str, options: VoiceOptions) -> SynthesizedAudio:
         if not re.search(r"\w", text):
-            return Speech(_RATE, iter(()))  # nothing that could be pronounced, for which there would be no header
-        text = text.replace("\0", " ")  # at which it would stop reading
-        wanted = manner.voice.removeprefix("espeak:") if manner.voice.startswith("espeak:") else manner.code
-        voice = wanted if _VOICE.fullmatch(wanted) else "en"
-        words_a_minute = round(_WORDS_A_MINUTE * min(max(manner.speed, 0.5), 2.5))
+            # espeak-ng writes no WAV header for a text without a word.
+            return SynthesizedAudio(_RATE, iter(()))
+        text = text.replace("\0", " ")  # espeak-ng stops reading at a NUL
+        requested = options.voice.removeprefix("espeak:") if options.voice.startswith("espeak:") else options.code
+        voice = requested if _VOICE.fullmatch(requested) else "en"
+        words_per_minute = round(_WORDS_PER_MINUTE * min(max(options.speed, 0.5), 2.5))
         last: AudioError | None = None
         for name in dict.fromkeys((voice, "en")):
             try:
-                program = _Program([*_COMMAND, "-v", name, "-s", str(words_a_minute)], text)
+                process = _EspeakProcess([*_COMMAND, "-v", name, "-s", str(words_per_minute)], text)
             except AudioError as error:
                 last = error
                 continue
-            chunks = program.chunks()
-            next(chunks)  # begins it, so that closing it from now on ends the program
-            return Speech(program.rate, chunks)
-        raise last or AudioError("espeak-ng gave no sound")
+            chunks = process.chunks()
+            next(chunks)  # starts the generator, so that close() runs its finally block from now on
+            return SynthesizedAudio(process.rate, chunks)
+        raise last or AudioError("espeak-ng produced no audio")
 
 
-class _Program:
-    """espeak-ng at work, read while it speaks. The text goes to its standard input, so that no text is ever taken for
-    an option. Leaving ``chunks`` early ends it; running for more than a minute ends it too."""
+def create() -> TtsEngine:
+    """Create the engine; the entry point of the registry."""
+    return EspeakEngine()
+
+
+class _EspeakProcess:
+    """A running espeak-ng whose output is read while it speaks. Not thread-safe; owned by the thread that reads.
+
+    The text goes to standard input, so that no text can be parsed as an option. Closing ``chunks`` early ends the
+    process, and a timer kills it after 60 s.
+    """
 
     def __init__(self, argv: list[str], text: str) -> None:
         try:
@@ -54,13 +66,11 @@ class _Program:
                 argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
             )
         except OSError as error:
-            raise AudioError(
-                f"espeak-ng cannot be started ({error.strerror}): install the package espeak-ng"
-            ) from error
-        self._limit = threading.Timer(_PATIENCE_SECONDS, self._process.kill)
-        self._limit.daemon = True
-        self._limit.start()
-        # A thread of its own: the program may fill its output before it has read all of its input.
+            raise AudioError(f"espeak-ng cannot be started: {error.strerror}. Install the package espeak-ng") from error
+        self._timer = threading.Timer(_TIMEOUT_SECONDS, self._process.kill)
+        self._timer.daemon = True
+        self._timer.start()
+        # A separate thread writes: espeak-ng may fill its output pipe before it has read all of its input.
         self._writer = threading.Thread(target=self._write, args=(text.encode("utf-8", "replace"),), name="espeak-text")
         self._writer.start()
         try:
@@ -75,12 +85,12 @@ class _Program:
             while chunk := self._output.read(_CHUNK_BYTES):
                 yield chunk
             if self._process.wait() != 0:
-                raise AudioError(f"espeak-ng ended with status {self._process.returncode} while it spoke")
+                raise AudioError(f"espeak-ng failed during synthesis: exit status {self._process.returncode}")
         finally:
             self.close()
 
     def close(self) -> None:
-        self._limit.cancel()
+        self._timer.cancel()
         if self._process.poll() is None:
             self._process.kill()
         self._output.close()
@@ -98,16 +108,20 @@ class _Program:
             with self._process.stdin as stdin:
                 stdin.write(text)
         except OSError:
-            return  # the program ended before it had read all; its status tells how
+            return  # the process ended before it read everything; its exit status reports the failure
 
     def _read_header(self) -> int:
-        """Reads up to the first sample. The sizes in the header of a stream are not true and not looked at."""
+        """Read up to the first sample and return the sample rate in Hz.
+
+        The size fields are ignored: espeak-ng writes the header before it knows the length.
+        """
         head = b""
-        while len(head) < _HEADER_BYTES and (more := self._output.read(4)):
+        while len(head) < _MAX_HEADER_BYTES and (more := self._output.read(4)):
             head += more
             at = head.find(b"data")
             if at >= 0 and len(head) >= at + 8:
                 return int.from_bytes(head[24:28], "little")
         raise AudioError(
-            "espeak-ng gave no sound: does it have this voice, and is the package espeak-ng-data complete?"
+            "espeak-ng produced no audio: the voice or its data may be missing. "
+            "Check the voice's name and the package espeak-ng-data"
         )

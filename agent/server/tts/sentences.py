@@ -1,40 +1,40 @@
-"""Where a text is cut so that its first sound comes early and no cut can be heard."""
+"""Splits text into sentences for synthesis, so that the first audio is early and no split is audible."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 
-LONGEST = 400
+MAX_CHARACTERS = 400
 _END = re.compile(r"[.!?…。！？:;]+[\"')\]»”]*\s+|\n+")
 
 
-def split(text: str, longest: int = LONGEST) -> Iterator[str]:
-    """The sentences of ``text``, without white space at their ends; none is longer than ``longest`` characters.
+def split(text: str, max_characters: int = MAX_CHARACTERS) -> Iterator[str]:
+    """Yield the sentences of ``text``, stripped, each at most ``max_characters`` characters long.
 
-    A sentence that is longer is cut after a comma or, failing that, between words; a single word beyond any measure is
-    cut anywhere. Nothing but white space is lost.
+    A longer sentence is split after a comma, otherwise between words, and a longer word anywhere. Nothing but white
+    space is lost.
     """
     at = 0
     for end in _END.finditer(text):
-        yield from _short(text[at : end.end()], longest)
+        yield from _limit_length(text[at : end.end()], max_characters)
         at = end.end()
-    yield from _short(text[at:], longest)
+    yield from _limit_length(text[at:], max_characters)
 
 
-def complete(text: str) -> int:
-    """How many characters of ``text`` are whole sentences, with the white space after them; 0 where there is none."""
+def complete_length(text: str) -> int:
+    """Return how many characters of ``text`` form complete sentences, including the white space after them."""
     last = 0
     for end in _END.finditer(text):
         last = end.end()
     return last
 
 
-def _short(sentence: str, longest: int) -> Iterator[str]:
+def _limit_length(sentence: str, max_characters: int) -> Iterator[str]:
     rest = sentence.strip()
-    while len(rest) > longest:
-        cut = max(rest.rfind(", ", 0, longest) + 1, 0) or rest.rfind(" ", 0, longest)
-        cut = cut if cut > 0 else longest
+    while len(rest) > max_characters:
+        cut = max(rest.rfind(", ", 0, max_characters) + 1, 0) or rest.rfind(" ", 0, max_characters)
+        cut = cut if cut > 0 else max_characters
         yield rest[:cut].strip()
         rest = rest[cut:].strip()
     if rest:

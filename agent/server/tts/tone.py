@@ -1,4 +1,4 @@
-"""The tone engine: one tone for every word, so that a test can say sample by sample what must arrive."""
+"""Speech engine that plays one tone per word, so that tests can predict every sample."""
 
 from __future__ import annotations
 
@@ -7,47 +7,54 @@ import math
 import zlib
 from collections.abc import Iterator
 
-from agent.server.tts.engine import Speech, VoiceOptions
+from agent.server.tts.engine import SynthesizedAudio, TtsEngine, VoiceOptions
 
 WORD_SECONDS = 0.2
 AMPLITUDE = 8000
-_LOWEST_HZ, _STEP_HZ, _STEPS = 300, 25, 100
+_MIN_HZ, _STEP_HZ, _STEPS = 300, 25, 100
 _PUNCTUATION = ".,;:!?\"'()[]<>-…"
 
 
 def frequency(word: str) -> int:
-    """The tone of ``word`` in Hz: ``300 + 25 * (crc32(w) % 100)``, 300 to 2775.
+    """Return the tone of ``word`` in Hz: ``300 + 25 * (crc32(w) % 100)``, that is 300 to 2775.
 
-    ``w`` is the word case-folded, without the punctuation at its ends (the word as it is, where nothing else is left),
-    in UTF-8. The CRC is that of zlib.
+    ``w`` is the word in UTF-8, case-folded and without leading and trailing punctuation. A word that consists of
+    punctuation only stays unchanged. The CRC is the one of zlib.
     """
     bare = word.strip(_PUNCTUATION) or word
-    return _LOWEST_HZ + _STEP_HZ * (zlib.crc32(bare.casefold().encode("utf-8", "replace")) % _STEPS)
+    return _MIN_HZ + _STEP_HZ * (zlib.crc32(bare.casefold().encode("utf-8", "replace")) % _STEPS)
 
 
 def word_pcm(word: str, rate: int) -> bytes:
-    """The tone of one word, mono s16le: sample ``i`` is ``round(8000 * sin(2 * pi * frequency * i / rate))`` for ``i``
-    from 0 to ``round(0.2 * rate) - 1``. Every tone is a whole number of cycles, so words meet at zero, without a click.
+    """Return the tone of one word as mono s16le at ``rate`` Hz.
+
+    Sample ``i`` is ``round(8000 * sin(2 * pi * frequency * i / rate))`` for ``i`` from 0 to ``round(0.2 * rate) - 1``.
+    Every tone has a whole number of cycles, so that consecutive words join at zero, without a click.
     """
-    turn = 2 * math.pi * frequency(word) / rate
-    samples = array.array("h", (round(AMPLITUDE * math.sin(turn * i)) for i in range(round(WORD_SECONDS * rate))))
+    step = 2 * math.pi * frequency(word) / rate
+    samples = array.array("h", (round(AMPLITUDE * math.sin(step * i)) for i in range(round(WORD_SECONDS * rate))))
     return samples.tobytes()
 
 
 def pcm(text: str, rate: int) -> bytes:
-    """All of ``text`` as the tone engine speaks it at ``rate`` Hz: its words, split at white space, in a row.
+    """Return the tones of all words of ``text``, split at white space, as mono s16le at ``rate`` Hz.
 
-    ``pcm(a + " " + b, rate) == pcm(a, rate) + pcm(b, rate)``: how a text is cut into pieces cannot be heard.
+    ``pcm(a + " " + b, rate) == pcm(a, rate) + pcm(b, rate)``: splitting a text between words does not change the audio.
     """
     return b"".join(word_pcm(word, rate) for word in text.split())
 
 
-class Tone:
-    """Speaks with one tone for every word. Voice, language and speed change nothing."""
+class ToneEngine:
+    """Plays one tone per word; ignores voice, language and speed. Thread-safe."""
 
-    def speak(self, text: str, manner: VoiceOptions) -> Speech:
-        return Speech(manner.rate, self._words(text, manner.rate))
+    def speak(self, text: str, options: VoiceOptions) -> SynthesizedAudio:
+        return SynthesizedAudio(options.rate, self._words(text, options.rate))
 
     def _words(self, text: str, rate: int) -> Iterator[bytes]:
         for word in text.split():
             yield word_pcm(word, rate)
+
+
+def create() -> TtsEngine:
+    """Create the engine; the entry point of the registry."""
+    return ToneEngine()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.server.stt.moonshine import Listening
+from agent.server.stt.moonshine import MoonshineStream
 
 SECOND = bytes(32000)
 
@@ -17,10 +17,12 @@ SECOND = bytes(32000)
 class Engine:
     """Stands for the model and its one stream: each look takes as long as the next of ``takes`` says, then no time."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *takes: float) -> None:
+    def __init__(self, *takes: float) -> None:
         self.takes, self.now, self.heard = list(takes), 100.0, 0.0
         self.looked_at: list[float] = []
-        monkeypatch.setattr("agent.server.stt.moonshine.time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def clock(self) -> float:
+        return self.now
 
     def create_stream(self, update_interval: float) -> Engine:
         return self
@@ -39,19 +41,19 @@ class Engine:
 
 def pauses(engine: Engine, seconds: int) -> list[float]:
     """Between two looks each, in seconds of sound."""
-    listening = Listening(engine, threading.Lock(), OSError)
+    listening = MoonshineStream(engine, threading.Lock(), OSError, engine.clock)
     for at in range(0, seconds * len(SECOND), 3200):
         listening.feed((SECOND * seconds)[at : at + 3200])
     return [later - earlier for earlier, later in pairwise(engine.looked_at)]
 
 
-def test_a_slow_machine_looks_so_often_that_it_keeps_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = pauses(Engine(monkeypatch, *[1.0] * 100), 14)
+def test_a_slow_machine_looks_so_often_that_it_keeps_up() -> None:
+    found = pauses(Engine(*[1.0] * 100), 14)
     assert len(found) >= 4 and found[1:] == pytest.approx([3.0] * len(found[1:]), abs=0.2)
 
 
-def test_one_slow_moment_does_not_cost_the_words_of_the_next_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_slow_moment_does_not_cost_the_words_of_the_next_seconds() -> None:
     """A second in which the machine had other things to do was taken for its speed: for three seconds nothing more was
     understood, and of a short question not one word before its end."""
-    found = pauses(Engine(monkeypatch, 0.0, 2.0), 4)
+    found = pauses(Engine(0.0, 2.0), 4)
     assert len(found) >= 5 and found == pytest.approx([0.5] * len(found), abs=0.2)

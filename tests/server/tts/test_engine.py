@@ -9,12 +9,12 @@ import pytest
 
 from agent.audio.convert import measure_level
 from agent.errors import AudioError
-from agent.server.tts import engine as speech
+from agent.server.tts import registry
 from agent.server.tts.engine import VoiceOptions
 
 
 def _spoken(engine: str, text: str, manner: VoiceOptions) -> tuple[int, bytes]:
-    said = speech.find(engine).speak(text, manner)
+    said = registry.create(engine).speak(text, manner)
     return said.rate, b"".join(said.chunks)
 
 
@@ -107,7 +107,7 @@ def test_an_engine_that_is_not_installed_names_its_package(
 
 def test_speech_that_is_not_wanted_any_more_leaves_no_program_behind() -> None:
     before = set(_children())
-    said = speech.find("espeak").speak("A long sentence. " * 200, VoiceOptions(16000))
+    said = registry.create("espeak").speak("A long sentence. " * 200, VoiceOptions(16000))
     close = getattr(said.chunks, "close", None)
     assert close is not None
     close()
@@ -117,7 +117,7 @@ def test_speech_that_is_not_wanted_any_more_leaves_no_program_behind() -> None:
 def test_espeak_gives_its_first_sound_before_it_has_spoken_all() -> None:
     before = set(_children())
     text = "A long sentence that goes on and on. " * 300
-    said = speech.find("espeak").speak(text, VoiceOptions(16000))
+    said = registry.create("espeak").speak(text, VoiceOptions(16000))
     first = next(said.chunks)
     # Far more than a pipe holds is still to come, so that it cannot have ended, however long ago it gave the first.
     assert set(_children()) - before

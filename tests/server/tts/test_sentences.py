@@ -22,5 +22,5 @@ def test_nothing_but_white_space_is_lost_and_nothing_is_too_long(text: str, long
 
 
 def test_complete_tells_how_far_whole_sentences_go() -> None:
-    assert sentences.complete("One. Two. Thr") == len("One. Two. ")
-    assert sentences.complete("no end yet.") == 0
+    assert sentences.complete_length("One. Two. Thr") == len("One. Two. ")
+    assert sentences.complete_length("no end yet.") == 0

@@ -27,7 +27,7 @@ def test_where_a_text_is_cut_between_words_cannot_be_heard(one: str, other: str)
 
 
 def test_the_engine_gives_what_the_formula_says_at_the_rate_that_is_asked_for() -> None:
-    speech = tone.Tone().speak("one two three", VoiceOptions(24000, voice="x", language="de", speed=2.0))
+    speech = tone.ToneEngine().speak("one two three", VoiceOptions(24000, voice="x", language="de", speed=2.0))
     assert speech.rate == 24000
     assert b"".join(speech.chunks) == tone.pcm("one two three", 24000)
     assert len(tone.pcm("one two three", 24000)) == 3 * 4800 * 2
