@@ -25,9 +25,9 @@ from agent.pipeline.events import (
     Event,
     Heard,
     Partial,
+    PlaybackStarted,
     Reply,
     ServiceDown,
-    SpeakingBegan,
     SpeechEnded,
     Stop,
     UtterancePlayed,
@@ -61,7 +61,7 @@ class Timeline:
                 self._mark(NAMES[1])
             case Reply():
                 self._mark(NAMES[2])
-            case SpeakingBegan():
+            case PlaybackStarted():
                 self._mark(NAMES[3])
             case UtterancePlayed():
                 self._mark(NAMES[4])
@@ -232,7 +232,7 @@ class _Turn:
                 self.say(f"  reply:   {escape(text)}")
             case ServiceDown(service, reason):
                 self._fail(ServiceError(service, reason.removeprefix(f"{service}: ")))
-            case Record(state=state, why=why):
+            case Record(state=state, reason=why):
                 self.ended = True
                 if state == "played":
                     self._daemon.inbox.put(Stop("the end of the demonstration"))

@@ -9,7 +9,15 @@ from agent.audio.format import Format
 from agent.cli.interrupts import hush_signals
 from agent.daemon.builder import make_speaker
 from agent.errors import AgentError
-from agent.pipeline.events import Cancelled, DeviceLost, Died, Event, Stop, UtteranceFailed, UtterancePlayed
+from agent.pipeline.events import (
+    DeviceLost,
+    Event,
+    Stop,
+    UtteranceCancelled,
+    UtteranceFailed,
+    UtterancePlayed,
+    WorkerCrashed,
+)
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.settings.model import Config
 from agent.system.threads import Deadline
@@ -34,11 +42,11 @@ def play(config: Config, pcm: bytes, format: Format) -> bool:
             match inbox.get():
                 case UtterancePlayed():
                     return True
-                case Cancelled():
+                case UtteranceCancelled():
                     return False
                 case Stop(by):
                     ring.clear(by)
-                case Died(worker, cause):
+                case WorkerCrashed(worker, cause):
                     raise cause if isinstance(cause, AgentError) else AgentError(f"the {worker} died: {cause!r}")
                 case UtteranceFailed(reason=reason) | DeviceLost(reason=reason):
                     raise AgentError(reason)

@@ -17,19 +17,19 @@ from agent.daemon.builder import RING_BYTES, make_speaker, make_synthesizer, req
 from agent.daemon.local_server import LocalServer
 from agent.daemon.supervisor import Supervisor
 from agent.errors import AgentError, DeviceError, ServiceError
-from agent.frontends.control.client import ControlClient, NoDaemon, sockets
+from agent.frontends.control.client import ControlClient, DaemonUnreachable, sockets
 from agent.pipeline.events import (
     AudioArrived,
-    Cancelled,
     DeviceBack,
     DeviceLost,
-    Died,
     Event,
     ServiceDown,
     Stop,
     Utterance,
+    UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
+    WorkerCrashed,
 )
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
@@ -71,7 +71,7 @@ def say(config: Config, words: list[str], *, service: str | None = None, output:
 def _daemon(config: Config) -> ControlClient | None:
     try:
         return ControlClient.find(sockets(config.control.socket, os.environ))
-    except NoDaemon:
+    except DaemonUnreachable:
         return None
 
 
@@ -125,7 +125,7 @@ class _Saying:
 
     def _report(self, event: Event) -> None:
         if isinstance(event, Stop):
-            self.stopped_by = event.by
+            self.stopped_by = event.reason
         self._inbox.put(event)
 
     def _wait(self) -> AgentError | None:
@@ -144,7 +144,7 @@ class _Saying:
                     # Where stdin is no text, the little that came before it may well have no sound.
                     mistake = self._reader.error if self._reader is not None else None
                     return mistake or ServiceError("speech", reason)
-                case Cancelled():
+                case UtteranceCancelled():
                     self.cut = True
                     return self._reader.error if self._reader is not None else None
                 case ServiceDown(service, reason):
@@ -158,7 +158,7 @@ class _Saying:
                     self._synthesizer.hush(by)
                     if self._reader is not None and not self._reader.begun:
                         return None
-                case Died(worker, cause):
+                case WorkerCrashed(worker, cause):
                     if isinstance(cause, BrokenPipeError):
                         raise cause  # whoever reads our output has had enough
                     return cause if isinstance(cause, AgentError) else AgentError(f"the {worker} died: {cause!r}")

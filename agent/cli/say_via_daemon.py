@@ -11,7 +11,7 @@ from agent.cli.interrupts import hush_signals
 from agent.cli.stdin_text import TextReader
 from agent.errors import AgentError, ServiceError
 from agent.frontends.control.client import ControlClient
-from agent.pipeline.events import Cancelled, Event, Stop, Utterance, UtteranceFailed, UtterancePlayed
+from agent.pipeline.events import Event, Stop, Utterance, UtteranceCancelled, UtteranceFailed, UtterancePlayed
 from agent.system.text import LONGEST_TEXT, escape
 from agent.system.threads import Deadline
 
@@ -52,7 +52,7 @@ def _wait(inbox: queue.SimpleQueue[Event], daemon: _Daemon, reader: TextReader |
                 return reader.error if reader is not None else None
             case UtteranceFailed(reason=reason):
                 return ServiceError("control", reason)
-            case Cancelled(by=by):
+            case UtteranceCancelled(reason=by):
                 if reader is not None and reader.error is not None:
                     return reader.error
                 if not hushed:
@@ -113,7 +113,7 @@ class _Daemon(threading.Thread):
             if state == "played":
                 return UtterancePlayed("", 0.0)
             if state == "cancelled":
-                return Cancelled("", why)
+                return UtteranceCancelled("", why)
             if state == "failed":
                 return UtteranceFailed("", why)
             if "error" in answer and not accepted:

@@ -19,7 +19,18 @@ from agent.daemon.supervisor import Supervisor
 from agent.errors import AgentError, ServiceError
 from agent.pipeline.capture.endpointer import NullEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue, FrameSource
-from agent.pipeline.events import DeviceBack, DeviceLost, Died, Event, Gap, Heard, Partial, ServiceDown, ServiceUp, Stop
+from agent.pipeline.events import (
+    DeviceBack,
+    DeviceLost,
+    Event,
+    Gap,
+    Heard,
+    Partial,
+    ServiceDown,
+    ServiceUp,
+    Stop,
+    WorkerCrashed,
+)
 from agent.pipeline.stt.export import fetch_export
 from agent.settings.model import Config
 from agent.system.text import escape
@@ -122,7 +133,7 @@ class _Transcribing:
                 print(f"no {which}: {escape(reason)}; waiting for it", file=sys.stderr)
             case DeviceBack(which, seconds):
                 print(f"the {which} is back after {seconds:.1f} s", file=sys.stderr)
-            case Died(worker, error):
+            case WorkerCrashed(worker, error):
                 self._error = error if isinstance(error, AgentError) else AgentError(f"the {worker} died: {error!r}")
             case Stop():
                 return True

@@ -149,13 +149,15 @@ def make_recognizer(
     )
 
 
-def make_transcription(config: Config, report: Callable[[Event], None], local: LocalServer | None) -> Standby:
+def make_transcription(
+    config: Config, report: Callable[[Event], None], local: LocalServer | None, *, generation: int = 0
+) -> Standby:
     """A connection to the transcription service, dialled when it is wanted."""
     # Only an address of the local server's own is known better by the server itself: it may have taken any free port.
     at_home = hears_at_home(config, local)
     service = TranscriptionService(config.transcription, own_url(config, local) if at_home else None)
     # Some servers know one client at a time: the next connection is dialled when the last has ended, not before.
-    return warm(service, report, eager=False)
+    return warm(service, report, eager=False, generation=generation)
 
 
 def make_synthesizer(
@@ -176,11 +178,19 @@ def make_synthesizer(
 
 
 def make_services(
-    config: Config, report: Callable[[Event], None], local: LocalServer | None, *, eager: bool = True
+    config: Config,
+    report: Callable[[Event], None],
+    local: LocalServer | None,
+    *,
+    eager: bool = True,
+    generation: int = 0,
 ) -> list[Standby]:
     """The speech services in the order in which they are tried."""
     url = own_url(config, local)
-    return [warm(SpeechService(name, config.synthesis, url), report, eager) for name in config.synthesis.services]
+    return [
+        warm(SpeechService(name, config.synthesis, url), report, eager, generation)
+        for name in config.synthesis.services
+    ]
 
 
 def make_speaker(
@@ -209,9 +219,14 @@ def make_speaker(
     )
 
 
-def warm(service: SpeechService | TranscriptionService, report: Callable[[Event], None], eager: bool = True) -> Standby:
+def warm(
+    service: SpeechService | TranscriptionService,
+    report: Callable[[Event], None],
+    eager: bool = True,
+    generation: int = 0,
+) -> Standby:
     """A connection to the service that is kept ready; with ``eager`` the next one as well, as soon as it is taken."""
-    return make_standby(service.name, service.open, report, eager=eager)
+    return make_standby(service.name, service.open, report, config_generation=generation, eager=eager)
 
 
 def own_url(config: Config, local: LocalServer | None) -> LocalUrl:

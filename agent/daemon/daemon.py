@@ -25,8 +25,8 @@ from agent.daemon.watchdog import Watchdog
 from agent.errors import AgentError, ConfigError
 from agent.frontends.frontend import Frontend, News
 from agent.pipeline.conversation import Action, AppendText, Conversation, Finish, Record, State, StopPlayback
-from agent.pipeline.events import Died, Event, Heard, Hush, Reload, Stop
-from agent.pipeline.status import Status, StatusTracker, of_reading
+from agent.pipeline.events import Event, Heard, Hush, Reload, Stop, WorkerCrashed
+from agent.pipeline.status import Status, StatusTracker
 from agent.pipeline.stt.captions import Captions
 from agent.settings.model import Config
 from agent.system.signals import Signals
@@ -74,7 +74,7 @@ class Daemon:
         self._conversation = Conversation(
             mode=mode,
             listen_while_speaking=config.conversation.listen_while_speaking,
-            id_of=lambda turn: f"{run}-reply-{turn}",
+            utterance_id=lambda turn: f"{run}-reply-{turn}",
         )
         self._condition = StatusTracker(
             mode, self._condition_services(), config.microphone.device, config.speaker.device
@@ -113,7 +113,7 @@ class Daemon:
         try:
             self._doors.start(held)
             self._parts.supervisor.start(held)
-            self._service.ready(status.line)
+            self._service.ready(status.summary)
         finally:
             held.set()
         # What is there by now stays to the end: the collector need never look at it.
@@ -124,7 +124,7 @@ class Daemon:
         if self._own_server is not None:
             self._own_server.start()
         self._tell_frontends(status)
-        log.info("ready: %s", status.line)
+        log.info("ready: %s", status.summary)
 
     def _serve(self) -> tuple[str, int]:
         """Until something ends it: what that was, and the exit code it deserves."""
@@ -134,8 +134,8 @@ class Daemon:
                 self.handle(Hush(by))
             if isinstance(event, Stop):
                 self._watch(event)
-                return event.by, 0
-            if isinstance(event, Died):
+                return event.reason, 0
+            if isinstance(event, WorkerCrashed):
                 return f"the death of the {event.worker}", journal.log_worker_crash(event)
             if isinstance(event, Reload):
                 self._reload()
@@ -188,7 +188,7 @@ class Daemon:
             return None
 
     def _note(self, event: Event) -> None:
-        self._condition.note(event)
+        self._condition.update(event)
         journal.write(event, transcripts=self.config.logging.transcripts)
         self._levels.note(event, self._parts.speaker, self._parts.microphone)
         self._absence.note(event)
@@ -202,20 +202,20 @@ class Daemon:
         try:
             if self._reread is None:
                 raise ConfigError("there is no file that it was read from")
-            report = of_reading(self._condition.reading + 1, self.inbox.put)
-            done = apply(self.config, self._reread(), self._parts, report, self._local_for)
+            generation = self._condition.config_generation + 1
+            done = apply(self.config, self._reread(), self._parts, self.inbox.put, self._local_for, generation)
         except ConfigError as error:
             lines = str(error).splitlines()
             for line in lines:
                 log.error("the configuration is kept as it was: %s", escape(line, 500))
-            self._condition.not_reloaded(lines[0] if len(lines) == 1 else f"{len(lines)} mistakes, first {lines[0]}")
+            self._condition.reload_failed(lines[0] if len(lines) == 1 else f"{len(lines)} mistakes, first {lines[0]}")
         else:
             self.config = done.config
             # Captions go on with the connection that they began with.
             self._condition.reloaded(self._condition_services(), replaced=self.config.conversation.mode != "captions")
             journal.log_reload(done.changed, done.waiting)
         status = self._said = self._status()
-        self._service.ready(status.line)
+        self._service.ready(status.summary)
         self._tell_frontends(status)
 
     def _condition_services(self) -> tuple[str, ...]:
@@ -249,7 +249,7 @@ class Daemon:
             "%s: %s%s, %.1f s%s",
             utterance.id,
             record.state,
-            f" ({escape(record.why, 300)})" if record.why else "",
+            f" ({escape(record.reason, 300)})" if record.reason else "",
             record.seconds,
             f"; {record.dropped_seconds:.2f} s of its sound dropped" if record.dropped_seconds else "",
             extra={"turn": utterance.turn, "utterance": utterance.id},
@@ -265,7 +265,7 @@ class Daemon:
         status = self._status()
         if status != self._said:
             self._said = status
-            self._service.status(status.line)
+            self._service.status(status.summary)
             self._tell_frontends(status)
 
     def _tell_frontends(self, news: News) -> None:
@@ -307,7 +307,7 @@ class Daemon:
         self._stuck += self._parts.supervisor.stop(deadline, self._tend, lambda: self._cut(by))
 
     def _record_what_is_left(self, by: str) -> None:
-        for action in self._conversation.leave(by):
+        for action in self._conversation.close(by):
             self._do(action)
 
     def _end_doors(self, seconds: float) -> None:
@@ -340,7 +340,7 @@ class Daemon:
                 self._code = self._code or 70
 
     def _take_late(self, event: Event) -> None:
-        if isinstance(event, Died):
+        if isinstance(event, WorkerCrashed):
             self._code = self._code or journal.log_worker_crash(event)
             return
         self._watch(event)

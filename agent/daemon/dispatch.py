@@ -18,7 +18,7 @@ from agent.pipeline.conversation import (
     StartUtterance,
     StopPlayback,
 )
-from agent.pipeline.events import Cancelled, DeviceBack, DeviceLost, DeviceTimedOut, Event
+from agent.pipeline.events import DeviceBack, DeviceLost, DeviceTimedOut, Event, UtteranceCancelled
 from agent.system.threads import Deadline
 
 WAITED_SECONDS = 30.0
@@ -77,7 +77,7 @@ def do(
         case StartUtterance(utterance):
             absence.begin()
             if parts.synthesizer is None:
-                report(Cancelled(utterance.id, "the mode, which only listens"))
+                report(UtteranceCancelled(utterance.id, "the mode, which only listens"))
             else:
                 parts.synthesizer.begin(utterance)
                 if transcripts and utterance.text is not None:

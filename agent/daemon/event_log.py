@@ -10,7 +10,6 @@ from agent.errors import DeviceError
 from agent.pipeline.events import (
     DeviceBack,
     DeviceLost,
-    Died,
     Event,
     Gap,
     Heard,
@@ -18,6 +17,7 @@ from agent.pipeline.events import (
     ServiceDown,
     ServiceUp,
     UtterancePlayed,
+    WorkerCrashed,
 )
 from agent.system.text import escape
 
@@ -59,7 +59,7 @@ def log_reload(changed: Sequence[str], waiting: Sequence[str]) -> None:
         log.warning("changed only by a restart: %s", ", ".join(waiting))
 
 
-def log_worker_crash(event: Died) -> int:
+def log_worker_crash(event: WorkerCrashed) -> int:
     """Says why a worker died; returns the exit code that says so too."""
     if isinstance(event.error, DeviceError):  # one that no waiting mends: a mistake, and no restart mends it either
         log.error("%s", escape(str(event.error), 500))

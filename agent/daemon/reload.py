@@ -45,6 +45,7 @@ def apply(
     parts: Parts,
     report: Callable[[Event], None],
     local: Callable[[Config], LocalServer | None],
+    generation: int = 0,
 ) -> Reloaded:
     """Changes over from ``old`` to what of ``new`` can be changed in place: all of it, or nothing and ``ConfigError``.
 
@@ -62,10 +63,12 @@ def apply(
     if parts.responder is not None and answers is not None:
         parts.responder.use(answers)
     if parts.synthesizer is not None:
-        parts.synthesizer.replace_services(make_services(config, report, server), config.synthesis.first_audio_seconds)
+        services = make_services(config, report, server, generation=generation)
+        parts.synthesizer.replace_services(services, config.synthesis.first_audio_seconds)
     if parts.recognizer is not None and config.conversation.mode != "captions":
         may_lose_tail = not hears_at_home(config, server)
-        parts.recognizer.replace_service(make_transcription(config, report, server), may_lose_tail=may_lose_tail)
+        service = make_transcription(config, report, server, generation=generation)
+        parts.recognizer.replace_service(service, may_lose_tail=may_lose_tail)
     if isinstance(parts.endpointer, VadEndpointer):
         parts.endpointer.set_timing(config.conversation.silence_seconds, config.conversation.turn_seconds)
     if parts.speaker is not None and config.speaker.volume != old.speaker.volume:

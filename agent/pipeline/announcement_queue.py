@@ -1,4 +1,4 @@
-"""What is waiting to be said: utterances by priority, and within a priority in the order they came."""
+"""The queue of announcements: by priority, and within one priority in the order of arrival."""
 
 from __future__ import annotations
 
@@ -7,52 +7,57 @@ from dataclasses import dataclass, field
 
 from agent.pipeline.events import Utterance
 
-MOST_WAITING = 100
+MAX_QUEUED = 100
 
 
 @dataclass(slots=True)
-class Draft:
-    """What has come so far of the text of an announcement that still waits."""
+class PendingText:
+    """The text received so far of a queued announcement. Not thread-safe; owned by the main thread."""
 
     pieces: list[str] = field(default_factory=list)
-    complete: bool = False
+    is_complete: bool = False
 
 
-class Announcements:
-    """A bounded waiting line. ``add`` tells whether there was room; a full line refuses the newcomer, whatever its
-    priority, because everything in it has already been accepted and must end in a recorded state. ``draft`` is where
-    the text of one that comes piece by piece is kept: ``None`` of all others."""
+class AnnouncementQueue:
+    """A bounded priority queue. Not thread-safe; owned by the main thread."""
 
     def __init__(self) -> None:
-        self._line: list[tuple[int, int, Utterance]] = []
-        self._drafts: dict[str, Draft] = {}
+        self._heap: list[tuple[int, int, Utterance]] = []
+        self._pending: dict[str, PendingText] = {}
         self._count = 0
 
     def __len__(self) -> int:
-        return len(self._line)
+        return len(self._heap)
 
     def add(self, utterance: Utterance) -> bool:
-        if len(self._line) >= MOST_WAITING:
+        """Queue an utterance.
+
+        Returns:
+            Whether there was room. A full queue refuses the new utterance whatever its priority, because every queued
+            utterance has been accepted already and must end in a recorded state.
+        """
+        if len(self._heap) >= MAX_QUEUED:
             return False
         self._count += 1
-        heapq.heappush(self._line, (-utterance.priority, self._count, utterance))
+        heapq.heappush(self._heap, (-utterance.priority, self._count, utterance))
         if utterance.text is None:
-            self._drafts[utterance.id] = Draft()
+            self._pending[utterance.id] = PendingText()
         return True
 
-    def draft(self, utterance: str) -> Draft | None:
-        return self._drafts.get(utterance)
+    def pending_text(self, utterance: str) -> PendingText | None:
+        """Return the text of a queued utterance that arrives in pieces; ``None`` for every other id."""
+        return self._pending.get(utterance)
 
-    def next(self) -> tuple[Utterance, Draft | None] | None:
-        """The one that is to be said now, taken out of the line; ``None`` when nothing waits."""
-        if not self._line:
+    def pop(self) -> tuple[Utterance, PendingText | None] | None:
+        """Remove and return the next utterance; ``None`` when the queue is empty."""
+        if not self._heap:
             return None
-        utterance = heapq.heappop(self._line)[2]
-        return utterance, self._drafts.pop(utterance.id, None)
+        utterance = heapq.heappop(self._heap)[2]
+        return utterance, self._pending.pop(utterance.id, None)
 
     def clear(self) -> list[Utterance]:
-        """Empties the line and gives back what was in it, in the order it would have been said."""
-        waiting = [entry[2] for entry in sorted(self._line, key=lambda entry: entry[:2])]
-        self._line.clear()
-        self._drafts.clear()
-        return waiting
+        """Empty the queue and return its utterances in the order in which they would have been said."""
+        queued = [entry[2] for entry in sorted(self._heap, key=lambda entry: entry[:2])]
+        self._heap.clear()
+        self._pending.clear()
+        return queued

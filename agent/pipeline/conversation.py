@@ -1,8 +1,8 @@
-"""Who may speak now: a table of states and events that says what is to be done. Pure: no thread, no clock, no lock.
+"""The conversation: a table of states and events that decides who may speak, without a thread, a clock or a lock.
 
-States: ``idle``, ``listening`` (somebody speaks), ``thinking`` (an answer is on its way), ``speaking`` (the device
-speaks). Everything the device ever says goes through here as an ``Utterance``, and each one that was accepted ends in
-exactly one recorded state: played, cancelled or failed.
+States: ``idle``, ``listening`` (the user speaks), ``thinking`` (a reply is awaited), ``speaking`` (the device speaks).
+Everything that the device says goes through here as an ``Utterance``. Each accepted utterance ends in exactly one
+recorded state: played, cancelled or failed.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from agent.pipeline.announcement_queue import Announcements, Draft
+from agent.pipeline.announcement_queue import AnnouncementQueue, PendingText
 from agent.pipeline.events import (
     Announce,
-    Cancelled,
-    Complete,
     DeviceBack,
     DeviceLost,
     DeviceTimedOut,
     Event,
     Heard,
     Hush,
-    Piece,
     Reply,
     ReplyEnded,
-    SpeechBegan,
     SpeechEnded,
+    SpeechStarted,
+    TextComplete,
+    TextPiece,
     Utterance,
+    UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
 )
 
 
 class State(Enum):
-    """What the device is doing, as far as those around it can tell."""
+    """The visible state of the device."""
 
     IDLE = "idle"
     LISTENING = "listening"
@@ -44,12 +44,12 @@ class State(Enum):
     SPEAKING = "speaking"
 
 
-# --- actions: what the daemon is to do
+# --- actions: the decisions that the daemon carries out
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Give what was heard to the responder."""
+    """Request a reply to a transcript."""
 
     turn: int
     text: str
@@ -57,21 +57,21 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class CancelReply:
-    """The answer to a turn is not wanted any more."""
+    """Cancel the reply of a turn."""
 
     turn: int
 
 
 @dataclass(frozen=True, slots=True)
 class StartUtterance:
-    """Begin an utterance. Where its text is ``None``, ``Say`` and ``Finish`` follow."""
+    """Start an utterance. Where its text is ``None``, ``AppendText`` and ``Finish`` follow."""
 
     utterance: Utterance
 
 
 @dataclass(frozen=True, slots=True)
 class AppendText:
-    """One more piece of an utterance's text."""
+    """Add a piece to the text of an utterance."""
 
     utterance: str
     text: str
@@ -79,32 +79,32 @@ class AppendText:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The text of an utterance is complete."""
+    """Mark the text of an utterance as complete."""
 
     utterance: str
 
 
 @dataclass(frozen=True, slots=True)
 class StopPlayback:
-    """Not one more sample of what is being said."""
+    """Cancel the current utterance; not one more sample of it is played."""
 
-    by: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Open the microphone to the recognizer, or shut it while the device speaks."""
+    """Pass microphone audio to the recognizer, or stop while the device speaks."""
 
     open: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """How an utterance ended: ``played``, ``cancelled`` or ``failed``, ``why``, and what was heard and what dropped."""
+    """The recorded end of an utterance (``played``, ``cancelled``, ``failed``), with the seconds played and dropped."""
 
     utterance: Utterance
     state: str
-    why: str = ""
+    reason: str = ""
     seconds: float = 0.0
     dropped_seconds: float = 0.0
 
@@ -112,11 +112,20 @@ class Record:
 Action = Ask | CancelReply | StartUtterance | AppendText | Finish | StopPlayback | Listen | Record
 
 
-class Conversation:
-    """Events in, actions out. ``mode`` as in the configuration; ``id_of`` names the utterances of a turn.
+BARGE_IN = "user speech"
+"""The reason of an utterance that the user interrupted by speaking."""
 
-    What a state waits for always comes: each stretch of speech has its ``Heard``, each turn its ``ReplyEnded``; where
-    the device that would bring an end has gone, ``DeviceLost`` or ``DeviceAway`` brings it.
+
+class Conversation:
+    """Turns events into actions. Not thread-safe; owned by the main thread.
+
+    Every state ends: each segment of speech has its ``Heard`` and each turn its ``ReplyEnded``; where the device that
+    would end a state is lost, ``DeviceLost`` or ``DeviceTimedOut`` ends it.
+
+    Args:
+        mode: ``assistant``, ``announce`` or ``captions``, as in the configuration.
+        listen_while_speaking: Whether the user can interrupt the device by speaking.
+        utterance_id: Returns the id of the utterance that answers a turn.
     """
 
     def __init__(
@@ -124,230 +133,231 @@ class Conversation:
         *,
         mode: str = "assistant",
         listen_while_speaking: bool = False,
-        id_of: Callable[[int], str] = lambda turn: f"reply-{turn}",
+        utterance_id: Callable[[int], str] = lambda turn: f"reply-{turn}",
     ) -> None:
         self.state = State.IDLE
         self.turn = 0
-        self._answers = mode == "assistant"
-        self._open_ear = listen_while_speaking
-        self._id_of = id_of
-        self._waiting = Announcements()
-        self._open: dict[str, Utterance] = {}  # accepted, and not yet in a recorded state
-        self._speaking: Utterance | None = None
-        self._somebody_speaks = False
-        self._stretches: deque[bool] = deque()  # begun and not yet heard: whether what was said is wanted
-        self._shut = False  # the ear, because the device speaks
+        self._asks_responder = mode == "assistant"
+        self._listens_while_speaking = listen_while_speaking
+        self._utterance_id = utterance_id
+        self._queue = AnnouncementQueue()
+        self._unrecorded: dict[str, Utterance] = {}  # accepted, and not yet in a recorded state
+        self._current: Utterance | None = None
+        self._user_speaks = False
+        # One entry for each segment whose transcript is awaited: whether that transcript still counts.
+        self._segments: deque[bool] = deque()
+        self._recognizer_paused = False
         self._microphone_lost = False
-        self._replying = False  # whether the answer to the current turn is still being written
+        self._reply_open = False  # more of the reply to the current turn may arrive
 
     @property
-    def busy(self) -> bool:
-        """Whether a turn or an utterance is under way, or one waits."""
-        return self.state is not State.IDLE or len(self._waiting) > 0
+    def is_busy(self) -> bool:
+        """Whether a turn or an utterance is active, or an announcement is queued."""
+        return self.state is not State.IDLE or len(self._queue) > 0
 
     def handle(self, event: Event) -> list[Action]:
-        """What is to be done now. An event that means nothing in this state gives nothing."""
+        """Return the actions that an event leads to; none where the event has no meaning in this state."""
         rule = TABLE.get((self.state, type(event))) or TABLE.get((None, type(event)))
         return rule(self, event) if rule else []
 
-    def leave(self, by: str) -> list[Action]:
-        """The records of all that was accepted and has not ended; nothing is accepted after this."""
-        left = [*self._open.values(), *self._waiting.clear()]
-        self._open.clear()
-        return [Record(utterance, "cancelled", f"by {by}") for utterance in left]
+    def close(self, reason: str) -> list[Action]:
+        """Return the records of all accepted utterances that have not ended. Nothing is accepted afterwards."""
+        left = [*self._unrecorded.values(), *self._queue.clear()]
+        self._unrecorded.clear()
+        return [Record(utterance, "cancelled", f"by {reason}") for utterance in left]
 
-    # --- hearing
+    # --- listening
 
-    def _begin_listening(self, event: SpeechBegan) -> list[Action]:
-        self._stretches.append(True)
-        self._somebody_speaks = True
+    def _speech_started(self, event: SpeechStarted) -> list[Action]:
+        self._segments.append(True)
+        self._user_speaks = True
         if self._microphone_lost:
-            return self._end_stretch()  # it was on its way when the microphone went, and nobody else will end it
+            return self._end_segment()  # a late frame from before the loss: no later frame will end this segment
         self.state = State.LISTENING if self.state is State.IDLE else self.state
         if self.state is not State.SPEAKING:
             return []
-        if self._shut:
-            self._stretches[-1] = False  # the last frames before the microphone was shut: a shred of something
+        if self._recognizer_paused:
+            self._segments[-1] = False  # the last frames before the recognizer was paused: a fragment
             return []
-        actions = self._cut("somebody spoke")
+        actions = self._interrupt(BARGE_IN)
         self.state = State.LISTENING
         return actions
 
-    def _await_transcript(self, event: SpeechEnded) -> list[Action]:
-        self._somebody_speaks = False
-        return self._rest() if self.state is State.LISTENING else []
+    def _speech_ended(self, event: SpeechEnded) -> list[Action]:
+        self._user_speaks = False
+        return self._next_state() if self.state is State.LISTENING else []
 
-    def _mind_microphone(self, event: DeviceLost | DeviceBack) -> list[Action]:
-        if event.which == "microphone":
+    def _microphone_changed(self, event: DeviceLost | DeviceBack) -> list[Action]:
+        if event.device == "microphone":
             self._microphone_lost = isinstance(event, DeviceLost)
-        return self._end_stretch() if self._microphone_lost and self._somebody_speaks else []
+        return self._end_segment() if self._microphone_lost and self._user_speaks else []
 
-    def _end_stretch(self) -> list[Action]:
-        """Whoever spoke is not heard any more. An ear that is shut ends its stretch, and gives what was heard of it."""
-        self._somebody_speaks = False
-        actions: list[Action] = [] if self._shut else [Listen(False), Listen(True)]
-        return actions + self._rest() if self.state in (State.IDLE, State.LISTENING) else actions
+    def _end_segment(self) -> list[Action]:
+        """End the segment of a lost microphone. Pausing the recognizer ends its segment and returns the transcript."""
+        self._user_speaks = False
+        actions: list[Action] = [] if self._recognizer_paused else [Listen(False), Listen(True)]
+        return actions + self._next_state() if self.state in (State.IDLE, State.LISTENING) else actions
 
-    # While an answer is awaited, a new sound changes nothing: a slammed door must not cost the answer. Only a
-    # transcript that holds words takes the place of the question before it, and cuts its answer if that has begun.
+    # While a reply is awaited, a new sound changes nothing: a bang must not cost the reply. Only a transcript with
+    # words replaces the previous question, and interrupts its reply if that has started.
 
-    def _ask(self, event: Heard) -> list[Action]:
-        wanted = self._stretches.popleft() if self._stretches else True
-        if not self._answers:
+    def _heard(self, event: Heard) -> list[Action]:
+        counts = self._segments.popleft() if self._segments else True
+        if not self._asks_responder:
             return []
-        if not event.text or not wanted:
-            # Nothing was understood; an answer to an earlier turn may still be on its way.
-            return [] if self._replying or self.state is State.SPEAKING else self._rest()
-        actions = self._cut("somebody spoke") if self.state is State.SPEAKING else self._forget()
+        if not event.text or not counts:
+            # No words were recognized; the reply to an earlier turn may still be on its way.
+            return [] if self._reply_open or self.state is State.SPEAKING else self._next_state()
+        actions = self._interrupt(BARGE_IN) if self.state is State.SPEAKING else self._cancel_reply()
         self.turn += 1
-        self._replying = True
+        self._reply_open = True
         self.state = State.THINKING
-        return [*actions, *self._listen(), Ask(self.turn, event.text)]
+        return [*actions, *self._resume_listening(), Ask(self.turn, event.text)]
 
-    # --- answering
+    # --- replying
 
-    def _begin_reply(self, event: Reply) -> list[Action]:
-        if event.turn != self.turn or not self._replying:
+    def _reply_started(self, event: Reply) -> list[Action]:
+        if event.turn != self.turn or not self._reply_open:
             return []
-        # Also while somebody speaks: what they say cuts it, if it turns out to be words.
-        utterance = Utterance(self._id_of(event.turn), text=None, turn=event.turn)
-        return [
-            *self._speak(utterance),
-            AppendText(utterance.id, f"{event.text}\n"),
-        ]  # whole sentences, not to be glued
+        # Starts even while the user speaks: the transcript interrupts it, if it holds words.
+        utterance = Utterance(self._utterance_id(event.turn), text=None, turn=event.turn)
+        return [*self._speak(utterance), _sentences(utterance.id, event.text)]
 
-    def _continue_reply(self, event: Reply) -> list[Action]:
-        if self._speaking is None or event.turn != self._speaking.turn or not self._replying:
+    def _reply_continued(self, event: Reply) -> list[Action]:
+        if self._current is None or event.turn != self._current.turn or not self._reply_open:
             return []
-        return [AppendText(self._speaking.id, f"{event.text}\n")]
+        return [_sentences(self._current.id, event.text)]
 
-    def _end_reply(self, event: ReplyEnded) -> list[Action]:
-        if event.turn != self.turn or not self._replying:
+    def _reply_ended(self, event: ReplyEnded) -> list[Action]:
+        if event.turn != self.turn or not self._reply_open:
             return []
-        self._replying = False
-        if self._speaking is not None and self._speaking.turn == event.turn:
-            return [Finish(self._speaking.id)]
-        return self._rest() if self.state is State.THINKING else []
+        self._reply_open = False
+        if self._current is not None and self._current.turn == event.turn:
+            return [Finish(self._current.id)]
+        return self._next_state() if self.state is State.THINKING else []
 
     # --- speaking
 
     def _announce(self, event: Announce) -> list[Action]:
-        if self.state is State.IDLE and not self._somebody_speaks:
+        if self.state is State.IDLE and not self._user_speaks:
             return self._speak(event.utterance)
-        if not self._waiting.add(event.utterance):
+        if not self._queue.add(event.utterance):
             return [Record(event.utterance, "failed", "too many utterances wait already")]
-        return self._rest() if self.state is State.IDLE else []
+        return self._next_state() if self.state is State.IDLE else []
 
-    def _write(self, event: Piece) -> list[Action]:
-        if (draft := self._waiting.draft(event.utterance)) is not None:
-            draft.pieces.append(event.text)
+    def _text_piece(self, event: TextPiece) -> list[Action]:
+        if (pending := self._queue.pending_text(event.utterance)) is not None:
+            pending.pieces.append(event.text)
             return []
-        return [AppendText(event.utterance, event.text)] if self._says(event.utterance) else []
+        return [AppendText(event.utterance, event.text)] if self._is_current(event.utterance) else []
 
-    def _complete(self, event: Complete) -> list[Action]:
-        if (draft := self._waiting.draft(event.utterance)) is not None:
-            draft.complete = True
+    def _text_complete(self, event: TextComplete) -> list[Action]:
+        if (pending := self._queue.pending_text(event.utterance)) is not None:
+            pending.is_complete = True
             return []
-        return [Finish(event.utterance)] if self._says(event.utterance) else []
+        return [Finish(event.utterance)] if self._is_current(event.utterance) else []
 
-    def _says(self, utterance: str) -> bool:
-        return self._speaking is not None and self._speaking.id == utterance
+    def _is_current(self, utterance: str) -> bool:
+        return self._current is not None and self._current.id == utterance
 
     def _played(self, event: UtterancePlayed) -> list[Action]:
-        return self._close(event.utterance, "played", "", event.seconds)
+        return self._record(event.utterance, "played", "", event.seconds)
 
-    def _cancelled(self, event: Cancelled) -> list[Action]:
-        return self._close(event.utterance, "cancelled", f"by {event.by}", event.seconds, event.dropped_seconds)
+    def _cancelled(self, event: UtteranceCancelled) -> list[Action]:
+        return self._record(event.utterance, "cancelled", f"by {event.reason}", event.seconds, event.dropped_seconds)
 
     def _failed(self, event: UtteranceFailed) -> list[Action]:
-        return self._close(event.utterance, "failed", event.reason, event.seconds)
+        return self._record(event.utterance, "failed", event.reason, event.seconds)
 
-    def _give_up(self, event: DeviceTimedOut) -> list[Action]:
-        if event.which != "speaker" or self._speaking is None or self.state is not State.SPEAKING:
+    def _speaker_timed_out(self, event: DeviceTimedOut) -> list[Action]:
+        if event.device != "speaker" or self._current is None or self.state is not State.SPEAKING:
             return []
-        silence = StopPlayback(f"no {event.which}")
-        why = f"no {event.which} for {event.seconds:.0f} s"
-        return [silence, *self._close(self._speaking.id, "failed", why, 0.0)]
+        stop = StopPlayback(f"no {event.device}")
+        reason = f"no {event.device} for {event.seconds:.0f} s"
+        return [stop, *self._record(self._current.id, "failed", reason, 0.0)]
 
     def _hush(self, event: Hush) -> list[Action]:
-        """Nothing that was said until now, by whomever, leads to a sound any more."""
-        waiting = [Record(utterance, "cancelled", f"by {event.by}") for utterance in self._waiting.clear()]
-        self._stretches = deque([False] * len(self._stretches))
-        actions = self._cut(event.by)
-        if self._speaking is None or self.state is not State.SPEAKING:
-            actions += self._rest()
-        return [*actions, *waiting]
+        """Cancel the current and the queued utterances, and discard every transcript of speech until now."""
+        queued = [Record(utterance, "cancelled", f"by {event.reason}") for utterance in self._queue.clear()]
+        self._segments = deque([False] * len(self._segments))
+        actions = self._interrupt(event.reason)
+        if self._current is None or self.state is not State.SPEAKING:
+            actions += self._next_state()
+        return [*actions, *queued]
 
-    # --- what the rules share
+    # --- shared by the rules
 
-    def _speak(self, utterance: Utterance, draft: Draft | None = None) -> list[Action]:
-        self._speaking = self._open[utterance.id] = utterance
+    def _speak(self, utterance: Utterance, pending: PendingText | None = None) -> list[Action]:
+        self._current = self._unrecorded[utterance.id] = utterance
         self.state = State.SPEAKING
-        self._shut = not self._open_ear
-        actions: list[Action] = [Listen(False)] if self._shut else []
+        self._recognizer_paused = not self._listens_while_speaking
+        actions: list[Action] = [Listen(False)] if self._recognizer_paused else []
         actions.append(StartUtterance(utterance))
-        if draft is not None:
-            actions += [AppendText(utterance.id, "".join(draft.pieces))] if draft.pieces else []
-            actions += [Finish(utterance.id)] if draft.complete else []
+        if pending is not None:
+            actions += [AppendText(utterance.id, "".join(pending.pieces))] if pending.pieces else []
+            actions += [Finish(utterance.id)] if pending.is_complete else []
         return actions
 
-    def _listen(self) -> list[Action]:
-        """Opens the ear, where it was shut."""
-        was_shut, self._shut = self._shut, False
-        return [Listen(True)] if was_shut else []
+    def _resume_listening(self) -> list[Action]:
+        was_paused, self._recognizer_paused = self._recognizer_paused, False
+        return [Listen(True)] if was_paused else []
 
-    def _forget(self) -> list[Action]:
-        """The answer that is on its way is not wanted."""
-        was_replying, self._replying = self._replying, False
-        return [CancelReply(self.turn)] if was_replying else []
+    def _cancel_reply(self) -> list[Action]:
+        was_open, self._reply_open = self._reply_open, False
+        return [CancelReply(self.turn)] if was_open else []
 
-    def _close(self, utterance: str, state: str, why: str, seconds: float, dropped: float = 0.0) -> list[Action]:
-        ended = self._open.pop(utterance, None)
+    def _record(self, utterance: str, state: str, reason: str, seconds: float, dropped: float = 0.0) -> list[Action]:
+        ended = self._unrecorded.pop(utterance, None)
         if ended is None:
             return []
-        actions: list[Action] = [Record(ended, state, why, seconds, dropped)]
-        if self._speaking is not ended:
+        actions: list[Action] = [Record(ended, state, reason, seconds, dropped)]
+        if self._current is not ended:
             return actions
-        self._speaking = None
+        self._current = None
         if ended.turn == self.turn:
-            actions += self._forget()  # it ended before its text did: whatever else is written has nowhere to go
-        # After a barge-in somebody is speaking, and what waits goes on waiting.
-        return [*actions, *self._rest()] if self.state is State.SPEAKING else actions
+            actions += self._cancel_reply()  # it ended before its text did: the rest of the reply cannot be said
+        # After a barge-in the user is speaking, and the queue keeps waiting.
+        return [*actions, *self._next_state()] if self.state is State.SPEAKING else actions
 
-    def _cut(self, by: str) -> list[Action]:
-        return [*self._forget(), *([StopPlayback(by)] if self._speaking is not None else [])]
+    def _interrupt(self, reason: str) -> list[Action]:
+        return [*self._cancel_reply(), *([StopPlayback(reason)] if self._current is not None else [])]
 
-    def _rest(self) -> list[Action]:
-        """Listens to who speaks, else waits for what they said, else says what waits, else is idle."""
-        wanted = any(self._stretches)
-        if self._somebody_speaks and (wanted or len(self._waiting)):
+    def _next_state(self) -> list[Action]:
+        """Listen while the user speaks, else await the transcript, else say what is queued, else be idle."""
+        awaits_transcript = any(self._segments)
+        if self._user_speaks and (awaits_transcript or len(self._queue)):
             self.state = State.LISTENING
-        elif wanted and self._answers:
+        elif awaits_transcript and self._asks_responder:
             self.state = State.THINKING
-        elif (waiting := self._waiting.next()) is not None:
-            return self._speak(*waiting)
+        elif (queued := self._queue.pop()) is not None:
+            return self._speak(*queued)
         else:
             self.state = State.IDLE
-        return self._listen()
+        return self._resume_listening()
 
 
-Rule = Callable[[Conversation, Any], list[Action]]  # each takes the event it is entered for
+def _sentences(utterance: str, text: str) -> AppendText:
+    """Return a piece of reply that ends its sentence: the next piece must not be joined to its last word."""
+    return AppendText(utterance, f"{text}\n")
+
+
+Rule = Callable[[Conversation, Any], list[Action]]  # each takes the event type of its table row
 
 TABLE: dict[tuple[State | None, type], Rule] = {
-    (None, SpeechBegan): Conversation._begin_listening,
-    (None, SpeechEnded): Conversation._await_transcript,
-    (None, Heard): Conversation._ask,
-    (None, DeviceLost): Conversation._mind_microphone,
-    (None, DeviceBack): Conversation._mind_microphone,
-    (None, DeviceTimedOut): Conversation._give_up,
-    (State.THINKING, Reply): Conversation._begin_reply,
-    (State.SPEAKING, Reply): Conversation._continue_reply,
-    (None, ReplyEnded): Conversation._end_reply,
+    (None, SpeechStarted): Conversation._speech_started,
+    (None, SpeechEnded): Conversation._speech_ended,
+    (None, Heard): Conversation._heard,
+    (None, DeviceLost): Conversation._microphone_changed,
+    (None, DeviceBack): Conversation._microphone_changed,
+    (None, DeviceTimedOut): Conversation._speaker_timed_out,
+    (State.THINKING, Reply): Conversation._reply_started,
+    (State.SPEAKING, Reply): Conversation._reply_continued,
+    (None, ReplyEnded): Conversation._reply_ended,
     (None, Announce): Conversation._announce,
-    (None, Piece): Conversation._write,
-    (None, Complete): Conversation._complete,
+    (None, TextPiece): Conversation._text_piece,
+    (None, TextComplete): Conversation._text_complete,
     (None, UtterancePlayed): Conversation._played,
-    (None, Cancelled): Conversation._cancelled,
+    (None, UtteranceCancelled): Conversation._cancelled,
     (None, UtteranceFailed): Conversation._failed,
     (None, Hush): Conversation._hush,
 }

@@ -1,7 +1,7 @@
-"""What travels through the inbox: everything that happens to the daemon, as frozen dataclasses.
+"""The events of the daemon's inbox, as frozen dataclasses.
 
-Every stage only ever says what happened; what is to be done about it is decided in one place, the conversation.
-Durations are float seconds. ``turn`` counts up from 1; ``utterance`` is an id that is never used twice.
+A stage only reports what happened. The conversation alone decides what follows. Durations are float seconds. ``turn``
+counts up from 1. ``utterance`` is an id that is never reused.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One thing to be said. ``text`` is ``None`` where it comes piece by piece (a reply that is still being written).
+    """One thing to be said. Immutable.
 
-    ``priority``: a higher one is said first. ``turn``: the turn it answers, 0 for an announcement. ``source``: who
-    wants it said (``reply``, ``control``, ``say``, ...), for the log.
+    ``text`` is ``None`` where the text arrives in pieces (a reply that is still being written). ``turn`` is the turn
+    that it answers, 0 for an announcement. A higher ``priority`` is said first. ``source`` (``reply``, ``control``,
+    ``say``, ...) appears in the log.
     """
 
     id: str
@@ -24,31 +25,31 @@ class Utterance:
     source: str = "reply"
 
 
-# --- hearing
+# --- listening
 
 
 @dataclass(frozen=True, slots=True)
-class SpeechBegan:
-    """Somebody began to speak."""
+class SpeechStarted:
+    """The user started to speak."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpeechEnded:
-    """Whoever spoke has been silent long enough, since ``ago_seconds``: the turn is over, its transcript follows."""
+    """The user has been silent for ``silence_seconds``: the turn is over and its transcript follows."""
 
-    ago_seconds: float = 0.0
+    silence_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Partial:
-    """The transcript so far; replaces the partial before it. Untrusted text."""
+    """The partial transcript; replaces the previous partial. Untrusted text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """The transcript of a turn (assistant) or one caption (captions). Empty where nothing was understood."""
+    """The final transcript of a turn (assistant) or one caption (captions). Empty where no words were recognized."""
 
     text: str
     words: tuple[tuple[str, float, float, float], ...] = ()
@@ -57,19 +58,19 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Sound that was lost on its way: where it began (seconds since the microphone opened), how long, and why."""
+    """Captured audio was lost: its start (seconds since the microphone opened), its length and the reason."""
 
     start_seconds: float
     seconds: float
     reason: str
 
 
-# --- answering
+# --- replying
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A piece of the answer, as the responder got it: sentences that can be spoken as they are, or one that is cut."""
+    """A piece of the reply: whole sentences, or one that is cut off."""
 
     turn: int
     text: str
@@ -77,7 +78,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class ReplyEnded:
-    """The answer is complete. ``error`` says why it is cut short, where it is."""
+    """The reply is complete; with ``error`` it is incomplete for that reason."""
 
     turn: int
     error: str | None = None
@@ -88,44 +89,44 @@ class ReplyEnded:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """Somebody outside wants this said."""
+    """An announcement from outside the daemon was requested."""
 
     utterance: Utterance
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """More of the text of an utterance that comes piece by piece, whether it is being said or still waits."""
+class TextPiece:
+    """More text of an utterance that arrives in pieces, whether it is being said or still queued."""
 
     utterance: str
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Complete:
-    """The text of an utterance that came piece by piece is whole."""
+class TextComplete:
+    """The text of an utterance that arrives in pieces is complete."""
 
     utterance: str
 
 
 @dataclass(frozen=True, slots=True)
 class AudioArrived:
-    """The first sound of an utterance is in the ring. ``service`` is the one that gave it."""
+    """The ring buffer holds the first audio of an utterance, synthesized by ``service``."""
 
     utterance: str
     service: str
 
 
 @dataclass(frozen=True, slots=True)
-class SpeakingBegan:
-    """The first sound of an utterance has been handed to the sink."""
+class PlaybackStarted:
+    """The sink received the first audio of an utterance."""
 
     utterance: str
 
 
 @dataclass(frozen=True, slots=True)
 class UtterancePlayed:
-    """An utterance has been heard to its end. ``silence_seconds`` were inserted in ``underruns`` gaps."""
+    """An utterance was played to its end, with ``silence_seconds`` inserted in ``underruns`` underruns."""
 
     utterance: str
     seconds: float
@@ -134,55 +135,56 @@ class UtterancePlayed:
 
 
 @dataclass(frozen=True, slots=True)
-class Cancelled:
-    """An utterance was cut. ``by``: who wanted it. ``seconds`` of it had been heard; of the sound that had come for it,
-    ``dropped_seconds`` never will be."""
+class UtteranceCancelled:
+    """An utterance was cancelled after ``seconds`` of playback; ``dropped_seconds`` of its audio were dropped."""
 
     utterance: str
-    by: str
+    reason: str
     seconds: float = 0.0
     dropped_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class UtteranceFailed:
-    """An utterance failed. ``seconds`` of it had been heard; 0 where no service gave any sound."""
+    """An utterance failed after ``seconds`` of playback (0 where no service delivered audio)."""
 
     utterance: str
     reason: str
     seconds: float = 0.0
 
 
-# --- the state of things
+# --- services, devices, workers
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceDown:
-    """A service cannot be used now. ``permanent``: until the configuration changes (a refused key). ``status``: the
-    HTTP status or close code that it gave, if it gave one. ``reading``: from which reading of the configuration the
-    connection was made, 0 for the first."""
+    """A service is unavailable.
+
+    ``permanent``: until the configuration changes (a rejected key). ``status``: the HTTP status or close code, if the
+    service sent one. ``config_generation``: the number of reloads before the connection was configured.
+    """
 
     service: str
     reason: str
     permanent: bool = False
     status: int | None = None
-    reading: int = 0
+    config_generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceUp:
-    """A service that was down can be used again, after ``tries`` tries in vain."""
+    """A service is available again, after ``attempts`` failed attempts."""
 
     service: str
-    tries: int = 0
-    reading: int = 0
+    attempts: int = 0
+    config_generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceLost:
-    """``which`` is ``microphone`` or ``speaker``; it is looked for until it is back."""
+    """The ``microphone`` or the ``speaker`` disappeared; its stage retries until it is back."""
 
-    which: str
+    device: str
     reason: str
 
 
@@ -190,58 +192,58 @@ class DeviceLost:
 class DeviceBack:
     """A sound device is in use again, after ``seconds``."""
 
-    which: str
+    device: str
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceTimedOut:
-    """A sound device that was lost has been wanted in vain for ``seconds``: what waits for it waits no longer."""
+    """A lost sound device did not return within ``seconds``: the utterance that waits for it fails."""
 
-    which: str
+    device: str
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Died:
-    """A worker ended with an exception it did not foresee."""
+class WorkerCrashed:
+    """A worker ended with an unexpected exception."""
 
     worker: str
     error: BaseException = field(compare=False)
 
 
-# --- wishes from outside
+# --- requests from outside; ``source`` and ``reason`` name the origin
 
 
 @dataclass(frozen=True, slots=True)
 class Hush:
-    """Be silent, now. ``by``: who wants it."""
+    """Cancel everything that is being said or queued."""
 
-    by: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """How loud the device is to speak from now on, in percent. ``by``: who wants it."""
+    """Set the playback volume, in percent."""
 
     percent: int
-    by: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
 class Mute:
-    """The speaker is to be silent from now on, or not any more; what is said goes on unheard."""
+    """Mute or unmute the speaker. Utterances are played silently while it is muted."""
 
     muted: bool
-    by: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
 class MicrophoneMute:
-    """The microphone is to be closed from now on, or opened again."""
+    """Close the microphone, or open it again."""
 
     muted: bool
-    by: str
+    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,13 +253,13 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End in good order. ``by`` names the signal or the command."""
+    """Shut down. ``reason`` names the signal or the command."""
 
-    by: str
+    reason: str
 
 
 Event = (
-    SpeechBegan
+    SpeechStarted
     | SpeechEnded
     | Partial
     | Heard
@@ -265,19 +267,19 @@ Event = (
     | Reply
     | ReplyEnded
     | Announce
-    | Piece
-    | Complete
+    | TextPiece
+    | TextComplete
     | AudioArrived
-    | SpeakingBegan
+    | PlaybackStarted
     | UtterancePlayed
-    | Cancelled
+    | UtteranceCancelled
     | UtteranceFailed
     | ServiceDown
     | ServiceUp
     | DeviceLost
     | DeviceBack
     | DeviceTimedOut
-    | Died
+    | WorkerCrashed
     | Hush
     | Volume
     | Mute

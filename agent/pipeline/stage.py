@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ServiceError
-from agent.pipeline.events import Died, Event, ServiceDown, ServiceUp
+from agent.pipeline.events import Event, ServiceDown, ServiceUp, WorkerCrashed
 from agent.services.connection.standby import Standby
 from agent.system.threads import Deadline, Worker
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Stage(Worker):
-    """A worker that reports events; a crash of its thread becomes ``Died``.
+    """A worker that reports events; a crash of its thread becomes ``WorkerCrashed``.
 
     ``start``, ``stop``, ``abort`` and ``join`` are thread-safe. Everything else is owned by the worker's own thread.
 
@@ -25,12 +25,17 @@ class Stage(Worker):
     """
 
     def __init__(self, name: str, report: Callable[[Event], None]) -> None:
-        super().__init__(name, lambda worker, error: report(Died(worker, error)))
+        super().__init__(name, lambda worker, error: report(WorkerCrashed(worker, error)))
         self.report = report
 
 
 def make_standby(
-    service: str, open: Callable[[Deadline], Connection], report: Callable[[Event], None], **options: Any
+    service: str,
+    open: Callable[[Deadline], Connection],
+    report: Callable[[Event], None],
+    *,
+    config_generation: int = 0,
+    **options: Any,
 ) -> Standby:
     """Create a ``Standby`` that reports ``ServiceDown`` and ``ServiceUp``.
 
@@ -38,13 +43,14 @@ def make_standby(
         service: Name of the service in the configuration.
         open: Dials the service, as for ``Standby``.
         report: Receives the events, in the thread that owns the standby.
+        config_generation: The number that each event carries (see ``ServiceDown``).
         options: Keyword arguments for ``Standby``.
     """
 
     def on_down(error: ServiceError) -> None:
-        report(ServiceDown(service, str(error), error.permanent, error.status))
+        report(ServiceDown(service, str(error), error.permanent, error.status, config_generation))
 
     def on_up(tries: int) -> None:
-        report(ServiceUp(service, tries))
+        report(ServiceUp(service, tries, config_generation))
 
     return Standby(service, open, on_down, on_up, **options)

@@ -28,15 +28,15 @@ from agent.pipeline.conversation import Record
 from agent.pipeline.events import (
     Announce,
     DeviceLost,
-    Died,
     Event,
     Heard,
     Hush,
+    PlaybackStarted,
     Reply,
-    SpeakingBegan,
     SpeechEnded,
     Stop,
     Utterance,
+    WorkerCrashed,
 )
 from agent.server.tts import tone
 from agent.settings import model
@@ -170,7 +170,7 @@ def test_the_first_sentence_of_an_answer_is_said_while_the_rest_is_written(serve
     opened = os.open(gate, os.O_RDWR)
 
     def when(event: Event | Record) -> Event | None:
-        if isinstance(event, SpeakingBegan):
+        if isinstance(event, PlaybackStarted):
             os.write(opened, b"\n")  # now the rest may be written
         return Stop("test") if isinstance(event, Record) else None
 
@@ -179,8 +179,8 @@ def test_the_first_sentence_of_an_answer_is_said_while_the_rest_is_written(serve
     it = Watched(config, when)
     assert it.run() == 0
     os.close(opened)
-    told = [type(event) for event in it.seen if isinstance(event, Reply | SpeakingBegan)]
-    assert told == [Reply, SpeakingBegan, Reply]
+    told = [type(event) for event in it.seen if isinstance(event, Reply | PlaybackStarted)]
+    assert told == [Reply, PlaybackStarted, Reply]
     (record,) = [each for each in it.seen if isinstance(each, Record)]
     assert record.state == "played" and record.seconds == pytest.approx(5 * tone.WORD_SECONDS, abs=0.01)
 
@@ -203,7 +203,7 @@ def test_a_question_of_before_a_standstill_is_not_answered_and_the_next_one_is(s
     told = [type(event) for event in it.seen if isinstance(event, SpeechEnded | Reply)]
     assert told == [SpeechEnded, SpeechEnded, Reply]
     (hush,) = [event for event in it.seen if isinstance(event, Hush)]
-    assert re.fullmatch(r"a standstill of 36[0-9]{2} s", hush.by), "and how long nobody had looked before"
+    assert re.fullmatch(r"a standstill of 36[0-9]{2} s", hush.reason), "and how long nobody had looked before"
     assert [state for _, state in it.records] == ["played"]
 
 
@@ -217,7 +217,7 @@ def test_captions_are_printed_line_by_line(server: Running, tmp_path: Path) -> N
 
 def test_hush_cuts_what_is_said_and_drops_what_waits(server: Running) -> None:
     def when(event: Event | Record) -> Event | None:
-        if isinstance(event, SpeakingBegan):
+        if isinstance(event, PlaybackStarted):
             return Hush("test")
         done = isinstance(event, Record) and len(it.records) == 2
         return Stop("test") if done else None
@@ -233,7 +233,7 @@ def test_what_was_accepted_and_not_said_is_recorded_at_the_end(
     monkeypatch.setattr(supervisor, "GRACE_SECONDS", 5.0)  # a speaker that is held up tells it all the same
     it = Watched(
         replace(configuration(server, "announce"), shutdown_seconds=8.0),
-        lambda event: Stop("test") if isinstance(event, SpeakingBegan) else None,
+        lambda event: Stop("test") if isinstance(event, PlaybackStarted) else None,
     )
     assert it.run(Announce(Utterance("a", "word " * 200)), Announce(Utterance("b", "Never said."))) == 0
     assert sorted(it.records) == [("a", "cancelled"), ("b", "cancelled")]
@@ -265,7 +265,7 @@ def test_a_short_end_is_a_gentle_one_too(server: Running) -> None:
     def ended() -> str:
         it = Watched(
             replace(configuration(server, "announce"), shutdown_seconds=4.0),
-            lambda event: Stop("test") if isinstance(event, SpeakingBegan) else None,
+            lambda event: Stop("test") if isinstance(event, PlaybackStarted) else None,
         )
         assert it.run(Announce(Utterance("a", "Yes."))) == 0
         ((_, state),) = it.records
@@ -277,7 +277,7 @@ def test_a_short_end_is_a_gentle_one_too(server: Running) -> None:
 def test_what_is_being_said_when_the_end_comes_is_said_to_its_end(server: Running) -> None:
     """Everything had come from the service already; dropping it then would cost what somebody is listening to."""
     it = Watched(
-        configuration(server, "announce"), lambda event: Stop("test") if isinstance(event, SpeakingBegan) else None
+        configuration(server, "announce"), lambda event: Stop("test") if isinstance(event, PlaybackStarted) else None
     )
     assert it.run(Announce(Utterance("a", "Good night to all of you."))) == 0
     assert it.records == [("a", "played")]
@@ -285,7 +285,7 @@ def test_what_is_being_said_when_the_end_comes_is_said_to_its_end(server: Runnin
 
 def test_the_death_of_a_worker_ends_it_in_order_with_70(server: Running) -> None:
     it = Watched(configuration(server, "announce"), lambda event: None)
-    assert it.run(Died("speaker", LookupError("nobody foresaw this"))) == 70
+    assert it.run(WorkerCrashed("speaker", LookupError("nobody foresaw this"))) == 70
     assert not any(thread.name in ("synthesizer", "speaker") for thread in threading.enumerate())
 
 
@@ -303,7 +303,7 @@ def test_a_hush_counts_also_while_all_is_ending(server: Running) -> None:
     said = " ".join(["word"] * 60)  # shorter than the end, so only the hush can cut it
 
     def when(event: Event | Record) -> Event | None:
-        if isinstance(event, SpeakingBegan):
+        if isinstance(event, PlaybackStarted):
             it.daemon.inbox.put(Stop("test"))
             return Hush("a button")
         return None
@@ -311,12 +311,12 @@ def test_a_hush_counts_also_while_all_is_ending(server: Running) -> None:
     it = Watched(replace(configuration(server, "announce"), shutdown_seconds=60.0), when)
     assert it.run(Announce(Utterance("a", said))) == 0
     (record,) = [each for each in it.seen if isinstance(each, Record)]
-    assert (record.state, record.why) == ("cancelled", "by a button")
+    assert (record.state, record.reason) == ("cancelled", "by a button")
 
 
 def test_a_worker_that_dies_while_all_is_ending_is_told_by_the_exit_code(server: Running) -> None:
     it = Watched(configuration(server, "announce"), lambda event: None)
-    assert it.run(Stop("test"), Died("speaker", LookupError("nobody foresaw this"))) == 70
+    assert it.run(Stop("test"), WorkerCrashed("speaker", LookupError("nobody foresaw this"))) == 70
 
 
 def test_an_event_that_cannot_be_taken_at_the_end_keeps_nobody_from_it(server: Running) -> None:
@@ -342,4 +342,4 @@ def test_a_speaker_that_stays_away_fails_what_waits_for_it(server: Running) -> N
     it.daemon._absence = DeviceTimeout(0.2)
     assert it.run(Announce(Utterance("a", "word " * 200)), DeviceLost("speaker", "pulled out")) == 0
     (record,) = [each for each in it.seen if isinstance(each, Record)]
-    assert record.state == "failed" and record.why.startswith("no speaker for ")
+    assert record.state == "failed" and record.reason.startswith("no speaker for ")

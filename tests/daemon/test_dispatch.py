@@ -10,7 +10,7 @@ def test_a_speaker_that_stays_away_is_told_for_each_utterance_that_waited_long_e
     assert absence.look() is None
     absence.note(DeviceLost("speaker", "x"))
     away = absence.look()
-    assert isinstance(away, DeviceTimedOut) and away.which == "speaker" and away.seconds >= 0.0
+    assert isinstance(away, DeviceTimedOut) and away.device == "speaker" and away.seconds >= 0.0
     absence.note(DeviceBack("speaker", 1.0))
     assert absence.look() is None
 

@@ -15,7 +15,7 @@ from support.fault_voices import SERVICES, encoded, messages_of, sound, synthesi
 from support.proxy import Proxy, Toxics
 from support.scripted import BINARY, PING, TEXT, Peer, Scripted, close_frame, frame
 
-from agent.pipeline.events import Cancelled, UtteranceFailed, UtterancePlayed
+from agent.pipeline.events import UtteranceCancelled, UtteranceFailed, UtterancePlayed
 from agent.services.connection.websocket import Connection
 from agent.services.registry import PULSES, Pulse
 from faults.conftest import Figure
@@ -77,7 +77,7 @@ def test_whatever_comes_every_utterance_ends_in_one_state(
     monkeypatch.setitem(Connection.__init__.__kwdefaults__, "stall_seconds", TIMEOUT_SECONDS)
     dice = random.Random(SEED)
     moody = Moody(service, SEED)
-    states = {UtterancePlayed: 0, UtteranceFailed: 0, Cancelled: 0}
+    states = {UtterancePlayed: 0, UtteranceFailed: 0, UtteranceCancelled: 0}
     down = Toxics()
     with (
         Scripted(moody.script) as server,
@@ -107,5 +107,5 @@ def test_whatever_comes_every_utterance_ends_in_one_state(
         down.slice_bytes, down.latency_seconds = None, 0.0
         speaking.said_again("And at the end all is well.", within_seconds=60.0)
     faults = sum(count for mood, count in moody.came.items() if mood != "calm")
-    ends = f"{states[UtterancePlayed]} said, {states[UtteranceFailed]} failed, {states[Cancelled]} cancelled"
+    ends = f"{states[UtterancePlayed]} said, {states[UtteranceFailed]} failed, {states[UtteranceCancelled]} cancelled"
     shown(9, f"{service}: {faults} faults of {len(moody.came) - 1} kinds, {COUNT} utterances: {ends}, then said again")

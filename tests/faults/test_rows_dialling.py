@@ -61,7 +61,7 @@ def test_row_01_a_refused_connection_fails_the_utterance_and_is_told_once(figure
                 speaking.inbox.until(lambda: bool(speaking.ups))
                 assert speaking.spoken(TEXT) == sound(TEXT)
                 took = time.monotonic() - began
-                tries = speaking.ups[0].tries
+                tries = speaking.ups[0].attempts
                 assert len(speaking.downs) == 1 and tries >= 1
     figure(1, f"{service}: 3 of 3 failed with the reason, 1 line for {tries} tries, said again after {took:.2f} s")
 

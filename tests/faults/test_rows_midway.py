@@ -24,7 +24,7 @@ from support.fault_voices import (
 from support.proxy import Proxy, Toxics
 from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, Scripted, close_frame, frame
 
-from agent.pipeline.events import Cancelled, SpeakingBegan, UtteranceFailed
+from agent.pipeline.events import PlaybackStarted, UtteranceCancelled, UtteranceFailed
 from agent.services.connection.websocket import Connection
 from agent.services.registry import PULSES, Pulse
 from faults.conftest import Figure
@@ -67,7 +67,7 @@ def cut_short(figure: Figure, row: int, service: str, ending: str) -> None:
         took = time.monotonic() - began
         asked = [text.strip() for session in [*bad, *good] for text in session.texts]
         assert asked.count(TEXT_SAID) == 1
-        assert len(speaking.inbox.of(SpeakingBegan)) == 2
+        assert len(speaking.inbox.of(PlaybackStarted)) == 2
     figure(row, f"{service}: {end.seconds:g} of 0.1 s heard and told, asked for once, the next said after {took:.2f} s")
 
 
@@ -202,7 +202,7 @@ def test_row_22_a_peer_that_stops_reading_holds_nobody(
         speaking.synthesizer.hush("test")
         end = speaking.ended(utterance)
         took = time.monotonic() - began
-        assert isinstance(end, Cancelled) and end.by == "test" and took < 10.0
+        assert isinstance(end, UtteranceCancelled) and end.reason == "test" and took < 10.0
     figure(22, f"{service}: hushed after {took * 1000:.0f} ms although nothing could be sent")
 
 

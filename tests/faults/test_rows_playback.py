@@ -19,7 +19,7 @@ from support.vcard import VirtualCard
 
 from agent.audio.devices.device import open_sink
 from agent.audio.format import Format
-from agent.pipeline.events import Cancelled, SpeakingBegan, UtterancePlayed
+from agent.pipeline.events import PlaybackStarted, UtteranceCancelled, UtterancePlayed
 from agent.server.tts import tone
 from faults.conftest import Figure
 
@@ -64,7 +64,7 @@ def test_17_latency_and_jitter_make_no_gap_that_foresight_would_not_have_made(pa
             end = stage.end(utterance)
             assert isinstance(end, UtterancePlayed) and end.seconds == FORMAT.seconds_of(len(tone.pcm(text, RATE)))
             arrivals = stage.arrivals[utterance]
-            started = stage.moments[utterance, "SpeakingBegan"] - arrivals[0][0]
+            started = stage.moments[utterance, "PlaybackStarted"] - arrivals[0][0]
             unavoidable = max(best_lateness(arrivals), started)
             waited = (1 + end.underruns) * metronome.worst_seconds
             beyond.append(started + end.silence_seconds - unavoidable - waited)
@@ -115,7 +115,7 @@ def test_58_hushed_at_any_moment_nothing_old_is_heard_after_it(server: Running, 
             sound = tone.pcm(text, RATE)
             since = len(stage.heard)
             utterance = stage.begin(text)
-            while number % 3 == 0 and (utterance, "SpeakingBegan") not in stage.moments:
+            while number % 3 == 0 and (utterance, "PlaybackStarted") not in stage.moments:
                 stage.take()
             threading.Event().wait(made.uniform(0.0, 0.45) * made.random())
             began = time.monotonic()
@@ -129,7 +129,7 @@ def test_58_hushed_at_any_moment_nothing_old_is_heard_after_it(server: Running, 
         since = len(stage.heard)
         assert isinstance(stage.end(last), UtterancePlayed)
         assert bytes(stage.heard[since:]) == tone.pcm("the last one", RATE)
-    assert {"Cancelled", "Cancelled unheard"} <= phases
+    assert {"UtteranceCancelled", "UtteranceCancelled unheard"} <= phases
     usual = statistics.median(took)
     assert usual < 0.5
     figure(58, f"60 hushes in every phase: 0 old samples afterwards, each told once, usually {usual * 1000:.0f} ms")
@@ -157,7 +157,7 @@ def test_58_fifty_hushes_a_second_leave_every_utterance_with_one_end(server: Run
         last = stage.begin("the last one")
         assert isinstance(stage.end(last), UtterancePlayed)
         assert bytes(stage.heard[since:]) == tone.pcm("the last one", RATE)
-    cancelled = sum(isinstance(end, Cancelled) for end in ends)
+    cancelled = sum(isinstance(end, UtteranceCancelled) for end in ends)
     assert cancelled >= 0.5 * len(begun)
     figure(58, f"150 hushes in 3 s: {len(begun)} utterances, {cancelled} cancelled, each told once, the next whole")
 
@@ -176,12 +176,12 @@ def test_58_two_hundred_moments_on_a_card(card: VirtualCard, figure: Figure) -> 
     with Room(format, open, prebuffer_seconds=0.0) as room:
         for number in range(200):
             room.say(numbered(number, round(made.uniform(0.05, 0.6) * format.rate)))
-            assert isinstance(room.event(), SpeakingBegan)
+            assert isinstance(room.event(), PlaybackStarted)
             threading.Event().wait(made.uniform(0.0, 0.2))
             stopped.clear()
             cut = time.monotonic()
             room.ring.clear("somebody")
-            if isinstance(room.end(), Cancelled):
+            if isinstance(room.end(), UtteranceCancelled):
                 waits.append(stopped[0] - cut)
     runs = heard(array("h", card.played()))
     assert len(waits) > 100, "most of them were cut in mid-sound"

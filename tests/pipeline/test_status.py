@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.pipeline.conversation import State
 from agent.pipeline.events import DeviceBack, DeviceLost, Event, MicrophoneMute, Mute, ServiceDown, ServiceUp
-from agent.pipeline.status import StatusTracker, of_reading
+from agent.pipeline.status import StatusTracker
 
 REFUSED = ServiceDown("neuphonic", "neuphonic: api.example refused the key (HTTP 401): check api_key", True, 401)
-AWAY = ServiceDown("local", "local: 127.0.0.1 port 8394 cannot be reached: Connection refused")
+UNREACHABLE = ServiceDown("local", "local: 127.0.0.1 port 8394 cannot be reached: Connection refused")
 
 
 @pytest.mark.parametrize(
@@ -20,8 +22,8 @@ AWAY = ServiceDown("local", "local: 127.0.0.1 port 8394 cannot be reached: Conne
         ("assistant", [DeviceLost("speaker", "why")], "no speaker: waiting for any; listening"),
         ("assistant", [REFUSED], "neuphonic refused the key; speaking with the local voice"),
         ("announce", [REFUSED], "neuphonic refused the key; speaking with the local voice"),
-        ("assistant", [REFUSED, AWAY], f"neuphonic refused the key; {AWAY.reason}; nobody can speak"),
-        ("assistant", [AWAY], f"{AWAY.reason}; listening"),
+        ("assistant", [REFUSED, UNREACHABLE], f"neuphonic refused the key; {UNREACHABLE.reason}; no service can speak"),
+        ("assistant", [UNREACHABLE], f"{UNREACHABLE.reason}; listening"),
         ("assistant", [ServiceDown("neuphonic", "x", False, 503)],
          "neuphonic is overloaded; speaking with the local voice"),
         ("assistant", [ServiceDown("transcription", "broke off")], "transcription: broke off; listening"),
@@ -32,58 +34,52 @@ AWAY = ServiceDown("local", "local: 127.0.0.1 port 8394 cannot be reached: Conne
         ("captions", [Mute(True, "what was set before the restart")], "writing captions"),
     ],
 )  # fmt: skip
-def test_how_it_is_is_said_in_words_that_a_person_understands(mode: str, events: list[Event], line: str) -> None:
-    condition = StatusTracker(mode, ("neuphonic", "local"), microphone="USB PnP")
+def test_summary_describes_problems_and_activity(mode: str, events: list[Event], line: str) -> None:
+    tracker = StatusTracker(mode, ("neuphonic", "local"), microphone="USB PnP")
     for event in events:
-        condition.note(event)
-    assert condition.line(State.IDLE) == line
+        tracker.update(event)
+    assert tracker.summary(State.IDLE) == line
 
 
-def test_what_it_does_is_said_beside_what_is_wrong() -> None:
-    condition = StatusTracker("assistant", ("neuphonic", "local"))
-    condition.note(REFUSED)
-    assert condition.line(State.THINKING) == "neuphonic refused the key; speaking with the local voice; thinking"
-    condition.note(DeviceLost("microphone", "why"))
-    status = condition.status(State.SPEAKING, 70)
-    assert status.troubles == ("no microphone: waiting for any", "neuphonic refused the key")
+def test_summary_appends_the_state_to_the_problems() -> None:
+    tracker = StatusTracker("assistant", ("neuphonic", "local"))
+    tracker.update(REFUSED)
+    assert tracker.summary(State.THINKING) == "neuphonic refused the key; speaking with the local voice; thinking"
+    tracker.update(DeviceLost("microphone", "why"))
+    status = tracker.status(State.SPEAKING, 70)
+    assert status.problems == ("no microphone: waiting for any", "neuphonic refused the key")
     assert (status.state, status.volume) == ("speaking", 70)
 
 
-def test_after_a_reload_nothing_is_known_of_the_services_and_after_a_vain_one_it_is_said() -> None:
-    condition = StatusTracker("announce", ("neuphonic", "local"))
-    condition.note(REFUSED)
-    condition.not_reloaded("config.yaml:3: speaker: unknown key")
-    assert "the new configuration is not used: config.yaml:3: speaker: unknown key" in condition.line(State.IDLE)
-    assert "neuphonic refused the key" in condition.line(State.IDLE)
-    condition.reloaded(("fish", "local"))
-    assert condition.line(State.IDLE) == "ready to speak"
-    condition.note(ServiceDown("fish", "x", True, 403, reading=condition.reading))
-    assert condition.line(State.IDLE) == "fish refused the key; speaking with the local voice"
+def test_reload_clears_problems_and_a_failed_reload_adds_one() -> None:
+    tracker = StatusTracker("announce", ("neuphonic", "local"))
+    tracker.update(REFUSED)
+    tracker.reload_failed("config.yaml:3: speaker: unknown key")
+    assert "the new configuration is not used: config.yaml:3: speaker: unknown key" in tracker.summary(State.IDLE)
+    assert "neuphonic refused the key" in tracker.summary(State.IDLE)
+    tracker.reloaded(("fish", "local"))
+    assert tracker.summary(State.IDLE) == "ready to speak"
+    tracker.update(ServiceDown("fish", "x", True, 403, config_generation=tracker.config_generation))
+    assert tracker.summary(State.IDLE) == "fish refused the key; speaking with the local voice"
 
 
-def test_what_a_replaced_service_still_tells_is_not_said_for_ever() -> None:
-    """The configuration is read again while the old service is being dialled. It failed a moment later and said so,
-    and nobody ever took that back: the new one never had any trouble that could end."""
-    condition = StatusTracker("announce", ("neuphonic", "local"))
-    told: list[Event] = []
-    new = of_reading(condition.reading + 1, told.append)
-    condition.reloaded(("neuphonic", "local"))
-    condition.note(REFUSED)  # the old one's
-    assert condition.line(State.IDLE) == "ready to speak"
-    new(REFUSED)
-    new(ServiceUp("neuphonic", 1))
-    condition.note(told[0])
-    assert "refused the key" in condition.line(State.IDLE)
-    condition.note(ServiceUp("neuphonic", 1))  # the old one's again
-    assert "refused the key" in condition.line(State.IDLE)
-    condition.note(told[1])
-    assert condition.line(State.IDLE) == "ready to speak"
+def test_events_of_a_replaced_service_are_ignored() -> None:
+    tracker = StatusTracker("announce", ("neuphonic", "local"))
+    tracker.reloaded(("neuphonic", "local"))
+    tracker.update(REFUSED)  # the old service's
+    assert tracker.summary(State.IDLE) == "ready to speak"
+    tracker.update(replace(REFUSED, config_generation=1))
+    assert "refused the key" in tracker.summary(State.IDLE)
+    tracker.update(ServiceUp("neuphonic", 1))  # the old service's again
+    assert "refused the key" in tracker.summary(State.IDLE)
+    tracker.update(ServiceUp("neuphonic", 1, config_generation=1))
+    assert tracker.summary(State.IDLE) == "ready to speak"
 
 
-def test_what_is_not_replaced_keeps_its_trouble() -> None:
-    condition = StatusTracker("captions")
-    condition.note(ServiceDown("transcription", "broke off"))
-    condition.reloaded((), replaced=False)
-    assert condition.line(State.IDLE) == "transcription: broke off; writing captions"
-    condition.note(ServiceUp("transcription", 1))
-    assert condition.line(State.IDLE) == "writing captions"
+def test_reload_without_replacement_keeps_problems() -> None:
+    tracker = StatusTracker("captions")
+    tracker.update(ServiceDown("transcription", "broke off"))
+    tracker.reloaded((), replaced=False)
+    assert tracker.summary(State.IDLE) == "transcription: broke off; writing captions"
+    tracker.update(ServiceUp("transcription", 1))
+    assert tracker.summary(State.IDLE) == "writing captions"

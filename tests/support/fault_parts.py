@@ -19,7 +19,7 @@ from agent.audio.format import SPEECH, Format
 from agent.daemon.supervisor import Supervisor
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.capture.microphone import Microphone
-from agent.pipeline.events import DeviceBack, DeviceLost, Event, Gap, SpeakingBegan, UtterancePlayed
+from agent.pipeline.events import DeviceBack, DeviceLost, Event, Gap, PlaybackStarted, UtterancePlayed
 from agent.pipeline.playback.reconnecting_sink import ReconnectingSink
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
@@ -183,9 +183,9 @@ def unplug(folder: str, away_seconds: float, shift: int) -> dict[str, Any]:
         ear.end()
         ring.close()
         assert speaker.join(Deadline(TIMEOUT_SECONDS))
-    backs = {event.which: at - back for at, event in report.of(DeviceBack)}
+    backs = {event.device: at - back for at, event in report.of(DeviceBack)}
     return {
-        "lost": sorted(event.which for _, event in report.of(DeviceLost)),
+        "lost": sorted(event.device for _, event in report.of(DeviceLost)),
         "back": backs,
         "away": back + max(backs.values()) - gone,
         "gone": [heard, gone - began],
@@ -284,7 +284,7 @@ def survive(rate: int, until: str) -> dict[str, Any]:
     ring.write(
         stream_id, counted(60 * rate)
     )  # a speaker with nothing to give to its card need not notice that it is dead
-    report.wait(SpeakingBegan)
+    report.wait(PlaybackStarted)
     print("at work", flush=True)
     report.wait(DeviceLost, 2)
     print("lost", flush=True)

@@ -10,12 +10,12 @@ from typing import Any
 
 from agent.audio.devices.device import open_sink
 from agent.pipeline.events import (
-    Cancelled,
     Event,
+    PlaybackStarted,
     ServiceDown,
     ServiceUp,
-    SpeakingBegan,
     Utterance,
+    UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
 )
@@ -67,13 +67,13 @@ class RecognizerStream(threading.Thread):
             if isinstance(item, UtteranceStart):
                 utterance, bytes_of_second = item.utterance, item.format.bytes_of(1.0)
                 self.heard[utterance] = b""
-                self._report(SpeakingBegan(utterance))
+                self._report(PlaybackStarted(utterance))
             elif isinstance(item, bytes):
                 self.heard[utterance] += item
             elif isinstance(item, UtteranceEnd):
                 seconds = len(self.heard[utterance]) / bytes_of_second
                 if item.drop_reason is not None:
-                    self._report(Cancelled(utterance, item.drop_reason, seconds))
+                    self._report(UtteranceCancelled(utterance, item.drop_reason, seconds))
                 elif item.error is not None:
                     self._report(UtteranceFailed(utterance, item.error, seconds))
                 else:
@@ -149,7 +149,7 @@ class Speaking:
 
     def forget(self) -> None:
         """Asserts the promise for what has been said so far, all of which has ended, and keeps nothing of it."""
-        ends = self.inbox.of(UtterancePlayed, Cancelled, UtteranceFailed)
+        ends = self.inbox.of(UtterancePlayed, UtteranceCancelled, UtteranceFailed)
         assert [end.utterance for end in ends] == self.said, "each utterance ends in one state, in order"
         self.inbox.events.clear()
         self.said.clear()
@@ -162,12 +162,12 @@ class Speaking:
         return utterance
 
     def ended(self, utterance: str, seconds: float = TIMEOUT_SECONDS) -> Any:
-        """How it ended: ``Spoken``, ``Cancelled`` or ``Unspoken``."""
+        """How it ended: ``Spoken``, ``UtteranceCancelled`` or ``Unspoken``."""
         found: list[Any] = []
 
         def met() -> bool:
-            found[:] = [e for e in self.inbox.events if isinstance(e, UtterancePlayed | Cancelled | UtteranceFailed)
-                        and e.utterance == utterance]  # fmt: skip
+            ends = UtterancePlayed | UtteranceCancelled | UtteranceFailed
+            found[:] = [e for e in self.inbox.events if isinstance(e, ends) and e.utterance == utterance]
             return bool(found)
 
         self.inbox.until(met, seconds)

@@ -11,14 +11,14 @@ from types import TracebackType
 from agent.audio.devices.device import Sink
 from agent.audio.devices.file import PacedSink
 from agent.audio.format import Format
-from agent.pipeline.events import Cancelled, Event, SpeakingBegan, UtteranceFailed, UtterancePlayed
+from agent.pipeline.events import Event, PlaybackStarted, UtteranceCancelled, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.system.threads import Deadline
 
 TIMEOUT_SECONDS = 60.0
 PERIOD_SECONDS = 0.02
-End = UtterancePlayed | Cancelled | UtteranceFailed
+End = UtterancePlayed | UtteranceCancelled | UtteranceFailed
 
 
 class Card(PacedSink):
@@ -87,9 +87,9 @@ class Room:
             self.ring.write(stream_id, pcm)
             self.ring.end(stream_id, error)
 
-    def began(self) -> SpeakingBegan:
+    def began(self) -> PlaybackStarted:
         event = self.event()
-        assert isinstance(event, SpeakingBegan), event
+        assert isinstance(event, PlaybackStarted), event
         return event
 
     def event(self) -> Event:
@@ -98,7 +98,7 @@ class Room:
     def end(self) -> End:
         """How the next utterance ended."""
         while not isinstance(event := self.event(), End):
-            assert isinstance(event, SpeakingBegan), event
+            assert isinstance(event, PlaybackStarted), event
         return event
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from agent.audio.devices.device import Sink
 from agent.audio.format import Format
 from agent.daemon.builder import make_synthesizer
-from agent.pipeline.events import Cancelled, Event, Utterance, UtteranceFailed, UtterancePlayed
+from agent.pipeline.events import Event, Utterance, UtteranceCancelled, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.settings.model import Config, Local, Synthesis
@@ -72,7 +72,7 @@ class Stage:
         utterance = getattr(event, "utterance", None)
         if isinstance(utterance, str):
             self.moments.setdefault((utterance, type(event).__name__), time.monotonic())
-        if isinstance(event, UtterancePlayed | Cancelled | UtteranceFailed):
+        if isinstance(event, UtterancePlayed | UtteranceCancelled | UtteranceFailed):
             assert event.utterance not in self.ends, f"{event} after {self.ends[event.utterance]}"
             self.ends[event.utterance] = event
         return event

@@ -22,7 +22,7 @@ PIECE_CHARACTERS = 8000
 """Of a text in one line: even if each had to be written as an escape, the line would not be too long."""
 
 
-class NoDaemon(ServiceError):
+class DaemonUnreachable(ServiceError):
     """Nobody listens at the control socket, or nobody whom we may talk to."""
 
 
@@ -46,7 +46,7 @@ class ControlClient:
 
     @classmethod
     def find(cls, paths: tuple[Path, ...]) -> ControlClient:
-        """The first daemon that answers at one of ``paths``. Raises ``NoDaemon`` with the reason for each."""
+        """The first daemon that answers at one of ``paths``. Raises ``DaemonUnreachable`` with the reason for each."""
         reasons = []
         forbidden = False  # whether one is there, but not for us
         for path in paths:
@@ -64,7 +64,7 @@ class ControlClient:
             return cls(connected)
         where = "; ".join(reasons) if reasons else "control.socket is none"
         cure = "" if forbidden else ": start one with voice-agent run"
-        raise NoDaemon("control", f"no daemon can be reached ({where}){cure}")
+        raise DaemonUnreachable("control", f"no daemon can be reached ({where}){cure}")
 
     def send(self, request: Mapping[str, object]) -> None:
         line = json.dumps(request).encode("ascii") + b"\n"

@@ -16,7 +16,17 @@ from agent.frontends.control.peer import Caller, Draft, Pace, WaitPolicy
 from agent.frontends.control.unix_socket import Peer, UnixListener
 from agent.frontends.frontend import Frontend, News
 from agent.pipeline.conversation import Record
-from agent.pipeline.events import Announce, Complete, Event, Hush, MicrophoneMute, Mute, Piece, Utterance, Volume
+from agent.pipeline.events import (
+    Announce,
+    Event,
+    Hush,
+    MicrophoneMute,
+    Mute,
+    TextComplete,
+    TextPiece,
+    Utterance,
+    Volume,
+)
 from agent.pipeline.status import Status
 from agent.system.text import LONGEST_TEXT
 from agent.system.threads import Deadline, Mailbox
@@ -132,7 +142,7 @@ class Control(Frontend):
             case Status():
                 self._status = letter
             case Record():
-                self._tell_end(letter.utterance.id, letter.state, letter.why, letter.seconds)
+                self._tell_end(letter.utterance.id, letter.state, letter.reason, letter.seconds)
             case _Signal.SHUT:
                 self._shut = True
                 self._listener.close()
@@ -275,7 +285,7 @@ class Control(Frontend):
 
     def _accepted(self, utterance: str) -> dict[str, object]:
         """The answer to who has given us something to say, with what may make it late."""
-        troubles = self._status.troubles if self._status is not None else ()
+        troubles = self._status.problems if self._status is not None else ()
         return {"utterance": utterance, **({"troubles": list(troubles)} if troubles else {})}
 
     def _piece(self, caller: Caller, text: str) -> None:
@@ -294,7 +304,7 @@ class Control(Frontend):
             draft.announced = True
             self._announce(caller, Utterance(draft.utterance, None, priority=draft.priority, source="control"))
         if draft.announced and text:
-            self.report(Piece(draft.utterance, text))
+            self.report(TextPiece(draft.utterance, text))
 
     def _hush(self, caller: Caller) -> None:
         draft, caller.draft = caller.draft, None  # what it would still write is not wanted either
@@ -307,7 +317,7 @@ class Control(Frontend):
         if draft is None:
             return
         if draft.announced:
-            self.report(Complete(draft.utterance))
+            self.report(TextComplete(draft.utterance))
         else:
             self._tell_end(draft.utterance, "failed", "there is nothing to say: no words came", 0.0)
 
@@ -325,10 +335,10 @@ class Control(Frontend):
     def _status_line(self) -> dict[str, object]:
         status = self._status or Status("starting", "idle")
         return {
-            "status": status.line,
+            "status": status.summary,
             "state": status.state,
             "version": __version__,
-            "troubles": list(status.troubles),
+            "troubles": list(status.problems),
             "volume": status.volume,
             "muted": list(status.muted),
         }

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from agent.audio.devices.device import Sink, WaitPolicy, wait_for_device
 from agent.audio.format import Format
-from agent.pipeline.events import Cancelled, Event, SpeakingBegan, UtteranceFailed, UtterancePlayed
+from agent.pipeline.events import Event, PlaybackStarted, UtteranceCancelled, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback.fader import Fader
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.pipeline.playback.reconnecting_sink import ReconnectingSink
@@ -120,7 +120,7 @@ class Speaker(Stage):
                     sound.refused += len(item)
                     continue
                 if not sound.played:
-                    self.report(SpeakingBegan(sound.utterance))
+                    self.report(PlaybackStarted(sound.utterance))
                 sound.played += len(item)
             elif isinstance(item, UtteranceEnd):
                 self._end(sound, item)
@@ -192,7 +192,7 @@ class Speaker(Stage):
             heard = max(0.0, sound.seconds - self._sink.queued_seconds)
             self._sink.drop()
             dropped = sound.seconds - heard + sound.format.seconds_of(sound.refused + finished.dropped_bytes)
-            self.report(Cancelled(sound.utterance, finished.drop_reason, heard, dropped))
+            self.report(UtteranceCancelled(sound.utterance, finished.drop_reason, heard, dropped))
         elif finished.error is not None:
             self.report(UtteranceFailed(sound.utterance, finished.error, sound.seconds))
         else:

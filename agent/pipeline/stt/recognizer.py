@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from agent.pipeline.capture.endpointer import Endpointer, Speech, SpeechEnd, SpeechStart
 from agent.pipeline.capture.frame_queue import FrameSource
-from agent.pipeline.events import Event, Gap, Hush, Partial, SpeechBegan, SpeechEnded
+from agent.pipeline.events import Event, Gap, Hush, Partial, SpeechEnded, SpeechStarted
 from agent.pipeline.stage import Stage
 from agent.pipeline.stt.segment import SpeechSegment, heard, seconds_of
 from agent.pipeline.stt.session import SttSession
@@ -137,7 +137,7 @@ class Recognizer(Stage):
                 self._farewells.retire(self._next[0])
             self._next = letter
         elif isinstance(letter, Hush):
-            self._begin_anew(letter.by)
+            self._begin_anew(letter.reason)
         elif letter == "abort":
             self._aborted = True
         else:
@@ -197,7 +197,7 @@ class Recognizer(Stage):
                     before = seconds_of(each.frame for each in marks if isinstance(each, Speech))
                     self._stretches.append(SpeechSegment.of(self._outage_seconds, max(0.0, self._clock - before)))
                     if not self._endpointer.continuous:
-                        self.report(SpeechBegan())
+                        self.report(SpeechStarted())
                 case Speech(frame):
                     self._stretches[-1].say(frame)
                 case SpeechEnd(ago_seconds):

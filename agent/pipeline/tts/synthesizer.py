@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from agent.errors import AudioError, ServiceError
 from agent.pipeline.events import (
     AudioArrived,
-    Cancelled,
-    Complete,
     Event,
-    Piece,
+    TextComplete,
+    TextPiece,
     Utterance,
+    UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
 )
@@ -61,7 +61,7 @@ class End:
     gently: bool
 
 
-Order = Begin | Piece | Complete | Hush | Use | End
+Order = Begin | TextPiece | TextComplete | Hush | Use | End
 
 
 ROUND_SECONDS = 1.0
@@ -75,8 +75,9 @@ class Synthesizer(Stage):
     """Speaks utterances in the order they come, each through the first service that gives a sound.
 
     ``begin``, ``say``, ``complete`` and ``hush`` may be called from any thread. Every utterance that was begun ends in
-    one event: ``Spoken``, ``Cancelled`` or ``Unspoken``, which the speaker gives where sound has reached the ring, and
-    this thread where none has. An utterance that fails before its first sound goes to the next service, and where the
+    one event: ``UtterancePlayed``, ``UtteranceCancelled`` or ``UtteranceFailed``, which the speaker reports where the
+    ring holds sound of it, and this thread where it does not. An utterance that fails before its first sound goes to
+    the next service, and where the
     connection of the last one broke, once more to that: it may have gone stale while it waited. The last one is dialled
     for it, as soon as decency allows, also where it has just been tried in vain. One that fails after its first sound
     is not begun again. ``stop()`` lets the utterance under way flow out; both endings give every open
@@ -110,10 +111,10 @@ class Synthesizer(Stage):
         self._mailbox.put(Begin(utterance))
 
     def append_text(self, utterance: str, text: str) -> None:
-        self._mailbox.put(Piece(utterance, text))
+        self._mailbox.put(TextPiece(utterance, text))
 
     def complete(self, utterance: str) -> None:
-        self._mailbox.put(Complete(utterance))
+        self._mailbox.put(TextComplete(utterance))
 
     def hush(self, by: str, *, reconnect: bool = False) -> None:
         """Drops what is being said and what waits. The ring is emptied at once, in the caller's thread. ``renew``: the
@@ -171,11 +172,11 @@ class Synthesizer(Stage):
         match letter:
             case Begin(utterance):
                 self._line_up(utterance)
-            case Piece(utterance, text):
+            case TextPiece(utterance, text):
                 for job in self._jobs:
                     if job.utterance.id == utterance and not job.complete:
                         job.passages += job.text.feed(text)
-            case Complete(utterance):
+            case TextComplete(utterance):
                 for job in self._jobs:
                     if job.utterance.id == utterance:
                         job.end_text()
@@ -205,7 +206,7 @@ class Synthesizer(Stage):
 
     def _line_up(self, utterance: Utterance) -> None:
         if self._ending is not None:
-            self.report(Cancelled(utterance.id, "shutdown"))
+            self.report(UtteranceCancelled(utterance.id, "shutdown"))
             return
         job = SynthesisJob(utterance, list(self._lineup.services))
         if utterance.text is not None:
@@ -219,14 +220,14 @@ class Synthesizer(Stage):
         self._clear(by)
         for job in self._jobs:
             if job.stream_id is None:
-                self.report(Cancelled(job.utterance.id, by))
+                self.report(UtteranceCancelled(job.utterance.id, by))
         self._jobs.clear()
 
     def _clear(self, by: str) -> None:
         """Empties the ring. What the speaker had begun it will report itself; of the rest only we know."""
         for cut in self._ring.clear(by):
             if not cut.was_reading:
-                self.report(Cancelled(cut.utterance, by, dropped_seconds=cut.seconds))
+                self.report(UtteranceCancelled(cut.utterance, by, dropped_seconds=cut.seconds))
 
     # --- one utterance, one service, one session at a time
 
@@ -381,4 +382,4 @@ class Synthesizer(Stage):
         """What came too late gets its end all the same."""
         for letter in self._mailbox.take():
             if isinstance(letter, Begin):
-                self.report(Cancelled(letter.utterance.id, "shutdown"))
+                self.report(UtteranceCancelled(letter.utterance.id, "shutdown"))

@@ -173,7 +173,7 @@ def motionless_seconds(card: VirtualCard) -> float:
     def report(event: Event) -> None:
         with changed:
             if isinstance(event, DeviceLost):
-                lost[event.which] = time.monotonic()
+                lost[event.device] = time.monotonic()
             changed.notify_all()
 
     card.forget()

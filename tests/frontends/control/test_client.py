@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from agent.errors import ServiceError
-from agent.frontends.control.client import ControlClient, NoDaemon, sockets
+from agent.frontends.control.client import ControlClient, DaemonUnreachable, sockets
 from agent.frontends.control.lines import LONGEST_LINE
 from agent.frontends.control.server import MOST_CALLERS
 from agent.frontends.control.server import Control as Frontend
-from agent.pipeline.events import Announce, Complete, Event, Piece
+from agent.pipeline.events import Announce, Event, TextComplete, TextPiece
 from agent.pipeline.status import Status
 from agent.system.text import LONGEST_TEXT
 from agent.system.threads import Deadline
@@ -80,12 +80,12 @@ def test_the_first_daemon_that_answers_is_taken(path: Path, tmp_path: Path) -> N
 def test_where_no_daemon_is_each_place_is_named_with_its_reason(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "dead"))
-    with pytest.raises(NoDaemon) as failed:
+    with pytest.raises(DaemonUnreachable) as failed:
         ControlClient.find((tmp_path / "nowhere", tmp_path / "dead"))
     assert f"{tmp_path}/nowhere: there is no socket" in str(failed.value)
     assert f"{tmp_path}/dead: nobody listens any more" in str(failed.value)
     assert failed.value.exit_code == 69
-    with pytest.raises(NoDaemon, match="control.socket is none"):
+    with pytest.raises(DaemonUnreachable, match="control.socket is none"):
         ControlClient.find(())
 
 
@@ -117,8 +117,8 @@ def test_the_longest_text_arrives_whole_in_lines_that_are_not_too_long(
         assert isinstance(announced, Announce)
         assert (announced.utterance.text, announced.utterance.priority) == (None, 2)
         pieces = []
-        while not isinstance(event := inbox.get(timeout=SECONDS), Complete):
-            assert isinstance(event, Piece)
+        while not isinstance(event := inbox.get(timeout=SECONDS), TextComplete):
+            assert isinstance(event, TextPiece)
             pieces.append(event.text)
     assert "".join(pieces) == text
 

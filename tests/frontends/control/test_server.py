@@ -24,7 +24,18 @@ from agent.errors import ConfigError
 from agent.frontends.control.peer import WaitPolicy
 from agent.frontends.control.server import DEAF_SECONDS, MOST_CALLERS, MOST_WAITING, Control
 from agent.pipeline.conversation import Record
-from agent.pipeline.events import Announce, Complete, Died, Event, Hush, MicrophoneMute, Mute, Piece, Utterance, Volume
+from agent.pipeline.events import (
+    Announce,
+    Event,
+    Hush,
+    MicrophoneMute,
+    Mute,
+    TextComplete,
+    TextPiece,
+    Utterance,
+    Volume,
+    WorkerCrashed,
+)
 from agent.pipeline.status import Status
 from agent.system.text import LONGEST_TEXT
 from agent.system.threads import Deadline
@@ -103,7 +114,7 @@ class House:
         for program in self.programs:
             program.close()
         while not self.inbox.empty():
-            assert not isinstance(self.inbox.get(), Died)
+            assert not isinstance(self.inbox.get(), WorkerCrashed)
 
 
 Build = Callable[..., House]
@@ -176,7 +187,7 @@ def test_a_text_may_come_piece_by_piece_and_begins_with_its_first_words(build: B
         program.send({"piece": piece})
     assert program.ask({"complete": True}) == {"completed": utterance}
     whole = Utterance(utterance, None, priority=5, source="control")
-    expected = [Announce(whole), Piece(utterance, "One."), Piece(utterance, " Two."), Complete(utterance)]
+    expected = [Announce(whole), TextPiece(utterance, "One."), TextPiece(utterance, " Two."), TextComplete(utterance)]
     assert [house.event() for _ in expected] == expected
     house.played(whole)
     assert program.receive()["state"] == "played"
@@ -202,10 +213,10 @@ def test_what_was_begun_is_complete_when_its_writer_goes(build: Build, words: bo
     if words:
         program.send({"piece": "One."})
         assert isinstance(house.event(), Announce)
-        assert house.event() == Piece(utterance, "One.")
+        assert house.event() == TextPiece(utterance, "One.")
     program.close()
     if words:
-        assert house.event() == Complete(utterance)
+        assert house.event() == TextComplete(utterance)
     assert house.call().ask({"status": True})["state"] == "idle"
     assert house.inbox.empty()
 
@@ -218,7 +229,7 @@ def test_what_was_begun_is_complete_when_its_writer_is_silent_for_too_long(build
     assert "too long" in program.receive()["error"]
     assert program.receive() is None
     assert isinstance(house.event(), Announce)
-    assert [house.event(), house.event()] == [Piece(utterance, "One."), Complete(utterance)]
+    assert [house.event(), house.event()] == [TextPiece(utterance, "One."), TextComplete(utterance)]
 
 
 def test_a_text_in_pieces_is_no_longer_than_one_at_once(build: Build) -> None:
@@ -229,8 +240,8 @@ def test_a_text_in_pieces_is_no_longer_than_one_at_once(build: Build) -> None:
         program.send({"piece": "x" * (LONGEST_TEXT // 10)})
     assert str(LONGEST_TEXT) in program.receive()["error"]
     events = [house.event() for _ in range(12)]
-    assert sum(len(event.text) for event in events if isinstance(event, Piece)) == LONGEST_TEXT
-    assert isinstance(events[-1], Complete)
+    assert sum(len(event.text) for event in events if isinstance(event, TextPiece)) == LONGEST_TEXT
+    assert isinstance(events[-1], TextComplete)
     assert "no text has been begun" in program.ask({"piece": "more"})["error"]
 
 

@@ -15,7 +15,7 @@ from agent.daemon.builder import make_microphone
 from agent.errors import DeviceError
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.capture.microphone import Microphone
-from agent.pipeline.events import DeviceBack, DeviceLost, Died, Event, Gap
+from agent.pipeline.events import DeviceBack, DeviceLost, Event, Gap, WorkerCrashed
 from agent.settings.model import Config
 from agent.system.threads import Deadline
 
@@ -151,10 +151,10 @@ def test_a_microphone_that_is_not_worth_waiting_for_ends_the_thread_with_its_err
 ) -> None:
     desk = Desk(None, lost=lost)
     microphone, frames = started(desk, patience)
-    desk.wait(Died)
+    desk.wait(WorkerCrashed)
     assert microphone.join(Deadline(TIMEOUT_SECONDS))
-    (died,) = desk.of(Died)
-    assert isinstance(died, Died) and isinstance(died.error, DeviceError)
+    (died,) = desk.of(WorkerCrashed)
+    assert isinstance(died, WorkerCrashed) and isinstance(died.error, DeviceError)
     assert frames.is_closed
 
 

@@ -13,7 +13,7 @@ from support.vcard import VirtualCard
 
 from agent.audio.devices.device import open_sink
 from agent.audio.format import Format
-from agent.pipeline.events import Cancelled, SpeakingBegan, UtteranceFailed, UtterancePlayed
+from agent.pipeline.events import PlaybackStarted, UtteranceCancelled, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback import speaker
 from agent.system.threads import Deadline
 
@@ -108,7 +108,7 @@ def test_the_whole_utterance_is_heard_and_told(seconds: float) -> None:
     sound = noise(FORMAT, seconds)
     with Room(FORMAT) as room:
         room.say(sound)
-        assert room.began() == SpeakingBegan("utterance 1")
+        assert room.began() == PlaybackStarted("utterance 1")
         end = room.end()
         assert end == UtterancePlayed("utterance 1", FORMAT.seconds_of(len(sound)))
         assert bytes(room.heard) == sound, "it is told when it has been heard, not before"
@@ -259,7 +259,7 @@ def test_a_cut_is_silence_at_once_and_nothing_of_the_old_utterance_after_it() ->
         wait_for(lambda: led.queued_seconds >= 0.1)
         room.ring.clear("somebody")
         end = room.end()
-        assert isinstance(end, Cancelled) and end.by == "somebody"
+        assert isinstance(end, UtteranceCancelled) and end.reason == "somebody"
         assert end.seconds == pytest.approx(0.3, abs=FADE_SECONDS)
         assert led.queued_seconds == 0.0, "the card has forgotten what it held"
         led.go()
@@ -277,7 +277,7 @@ def test_of_what_came_all_is_heard_or_told_to_be_dropped(heard_seconds: float) -
         led.play(heard_seconds)
         room.ring.clear("somebody")
         end = room.end()
-    assert isinstance(end, Cancelled) and end.dropped_seconds > 0
+    assert isinstance(end, UtteranceCancelled) and end.dropped_seconds > 0
     assert end.seconds + end.dropped_seconds == pytest.approx(1.0, abs=1e-9)
     assert FORMAT.seconds_of(len(led.heard)) == heard_seconds == pytest.approx(end.seconds, abs=FADE_SECONDS)
 
@@ -292,7 +292,7 @@ def test_a_cut_reaches_an_utterance_that_is_only_drained_any_more() -> None:
         wait_for(lambda: not room.ring.unread_bytes)  # the card has all of it
         led.play(0.1)
         room.ring.clear("somebody")
-        assert isinstance(room.end(), Cancelled)
+        assert isinstance(room.end(), UtteranceCancelled)
         assert bytes(led.heard) == sound[: FORMAT.bytes_of(0.1)]
 
 
@@ -309,7 +309,7 @@ def test_a_cut_reaches_an_utterance_that_waits_for_sound(phase: str, monkeypatch
             room.began()
         NEVER.wait(0.3)
         room.ring.clear("somebody")
-        assert isinstance(room.end(), Cancelled)
+        assert isinstance(room.end(), UtteranceCancelled)
 
 
 def test_abort_ends_it_in_the_midst_of_an_utterance() -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from agent.errors import ServiceError
-from agent.pipeline.events import Died, Event, Reply, ReplyEnded
+from agent.pipeline.events import Event, Reply, ReplyEnded, WorkerCrashed
 from agent.pipeline.responders.command import Command
 from agent.pipeline.responders.echo import Echo
 from agent.pipeline.responders.responder import Answers, Pieces
@@ -142,7 +142,7 @@ def test_an_error_that_nobody_foresaw_ends_the_thread_and_is_told() -> None:
         responder.ask(1, "x")
         answers.pieces.put(ZeroDivisionError())
         died = inbox.next()
-        assert isinstance(died, Died) and died.worker == "responder"
+        assert isinstance(died, WorkerCrashed) and died.worker == "responder"
     assert answers.closed == 1
 
 

@@ -37,7 +37,7 @@ def test_a_reader_that_left_is_told_once_and_at_once() -> None:
     captions.start()
     os.close(reader)
     stop = told.get(timeout=BOUND)
-    assert isinstance(stop, Stop) and "the captions" in stop.by
+    assert isinstance(stop, Stop) and "the captions" in stop.reason
     captions.write("nobody reads this")
     captions.close(Deadline(BOUND))
     captions._stream.close()

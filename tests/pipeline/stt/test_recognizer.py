@@ -21,7 +21,7 @@ import agent.pipeline.stt.recognizer
 import agent.pipeline.stt.session
 from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
-from agent.pipeline.events import Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechBegan, SpeechEnded
+from agent.pipeline.events import Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechEnded, SpeechStarted
 from agent.pipeline.stage import make_standby
 from agent.pipeline.stt.recognizer import SETTLE_SECONDS, Recognizer
 from agent.pipeline.stt.segment import SpeechSegment
@@ -225,7 +225,7 @@ def test_a_turn_is_sent_whole_and_gives_one_transcript(stage: Callable[..., Stag
     assert heard.words == (("all", 0.0, 0.5, 1.0),)
     assert heard.export_id == "0b9fd2c1-5a1e-4c53-9f6e-1f7f0f1d2a3b"
     assert service.used() == [b"".join(said) + SILENCE * 3]
-    assert [type(each) for each in it.events.of(SpeechBegan, SpeechEnded)] == [SpeechBegan, SpeechEnded]
+    assert [type(each) for each in it.events.of(SpeechStarted, SpeechEnded)] == [SpeechStarted, SpeechEnded]
     assert it.events.of(Partial)
     it.end()
     assert set(service.await_eofs()) == {1}
@@ -334,7 +334,7 @@ def test_while_the_ear_is_shut_nothing_is_heard_and_an_unfinished_turn_ends(stag
     service = Service()
     it = stage(service)
     it.hear(*frames(0, 5))
-    it.events.await_first(SpeechBegan)
+    it.events.await_first(SpeechStarted)
     service.await_bytes(5 * FRAME)
     it.recognizer.set_listening(False)
     assert it.events.await_first(Heard).text == "all 5 frames"
@@ -606,7 +606,7 @@ def test_an_abort_ends_soon_whatever_the_peer_does(
     monkeypatch.setitem(Connection.__init__.__kwdefaults__, "close_seconds", 2 * TIMEOUT_SECONDS)
     it = stage(silent, dial_seconds=2 * TIMEOUT_SECONDS)
     it.hear(*frames(0, 5))
-    it.events.await_first(SpeechBegan)
+    it.events.await_first(SpeechStarted)
     it.recognizer.abort()
     assert it.recognizer.join(Deadline(TIMEOUT_SECONDS))
     assert len(it.events.of(Heard)) == 1
@@ -681,7 +681,7 @@ def test_after_a_standstill_a_turn_is_given_up_and_the_next_is_sent_on_a_new_con
     it.end()
     assert service.used() == [b"".join(frames(0, 5)), b"".join(frames(50, 4)) + SILENCE * 3]
     assert set(service.await_eofs()) == {1}, "the connections that were not trusted got their end mark too"
-    assert [type(each) for each in it.events.of(SpeechBegan, SpeechEnded)] == [SpeechBegan, SpeechEnded] * 2
+    assert [type(each) for each in it.events.of(SpeechStarted, SpeechEnded)] == [SpeechStarted, SpeechEnded] * 2
 
 
 @pytest.mark.parametrize("captions", [False, True])
@@ -698,7 +698,7 @@ def test_after_a_standstill_what_waited_for_a_service_is_a_gap_of_that_length(
     it.events.await_first(ServiceDown)
     it.hear(*frames(0, 5))
     if not captions:
-        it.events.await_first(SpeechBegan)
+        it.events.await_first(SpeechStarted)
     stand_still(it.recognizer)
     it.events.await_first(Gap)
     away.set()

@@ -20,10 +20,10 @@ from support.voices import Voice, falls_silent, hangs_up, refuses_the_text, rese
 from agent.audio.format import Format
 from agent.pipeline.events import (
     AudioArrived,
-    Cancelled,
     Event,
     ServiceDown,
     Utterance,
+    UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
 )
@@ -62,7 +62,7 @@ class Player(threading.Thread):
 
     def _end(self, item: UtteranceEnd) -> None:
         if item.drop_reason is not None:
-            self._report(Cancelled(item.utterance, item.drop_reason))
+            self._report(UtteranceCancelled(item.utterance, item.drop_reason))
         elif item.error is not None:
             self._report(UtteranceFailed(item.utterance, item.error))
         else:
@@ -126,7 +126,7 @@ class Stage:
         session._patience = 0.2
 
     def ends(self) -> list[Event]:
-        return self.events.of(UtterancePlayed, Cancelled, UtteranceFailed)  # type: ignore[return-value]
+        return self.events.of(UtterancePlayed, UtteranceCancelled, UtteranceFailed)  # type: ignore[return-value]
 
     def end(self) -> None:
         """The services are still there afterwards."""
@@ -336,7 +336,7 @@ def test_hush_drops_what_is_said_and_what_waits_with_one_event_for_each(stage: C
     it.synthesizer.hush("somebody")
     it.player.start()
     for count in (1, 2, 3):
-        assert it.events.await_first(Cancelled, count).by == "somebody"
+        assert it.events.await_first(UtteranceCancelled, count).reason == "somebody"
     it.say("d", "Afterwards.")
     it.events.await_first(UtterancePlayed)
     assert it.player.heard["d"] == sound("Afterwards.")
@@ -348,7 +348,7 @@ def test_hush_while_a_service_keeps_us_waiting_ends_the_wait(stage: Callable[...
     it.say("a", "One.")
     assert it.servers[0].arrived.acquire(timeout=TIMEOUT_SECONDS)
     it.synthesizer.hush("somebody")
-    assert it.events.await_first(Cancelled) == Cancelled("a", "somebody")
+    assert it.events.await_first(UtteranceCancelled) == UtteranceCancelled("a", "somebody")
 
 
 @pytest.mark.parametrize("late", [True, False], ids=["before it is begun", "after it is begun"])
@@ -367,7 +367,7 @@ def test_after_a_hush_no_sample_of_what_it_cut_comes_into_the_ring(stage: Callab
 
     it.ring.begin = begin_meanwhile  # type: ignore[method-assign]
     it.say("a", "One.")
-    assert it.events.await_first(Cancelled) == Cancelled("a", "somebody")
+    assert it.events.await_first(UtteranceCancelled) == UtteranceCancelled("a", "somebody")
     it.ring.begin = begin  # type: ignore[method-assign]
     assert it.ring.written_bytes == 0
     it.player.start()
@@ -412,7 +412,7 @@ def test_abort_ends_at_once_with_the_end_mark_and_an_event_for_each(stage: Calla
     assert it.synthesizer.join(Deadline(TIMEOUT_SECONDS))
     it.close()
     assert sorted(end.utterance for end in it.ends()) == ["a", "b"]  # type: ignore[union-attr]
-    assert all(isinstance(end, Cancelled) for end in it.ends())
+    assert all(isinstance(end, UtteranceCancelled) for end in it.ends())
 
 
 def test_what_begins_after_the_stop_is_cancelled(stage: Callable[..., Stage]) -> None:
@@ -423,7 +423,7 @@ def test_what_begins_after_the_stop_is_cancelled(stage: Callable[..., Stage]) ->
     it.events.await_first(AudioArrived)
     it.synthesizer.stop()
     it.say("b", "Too late.")
-    assert it.events.await_first(Cancelled) == Cancelled("b", "shutdown")
+    assert it.events.await_first(UtteranceCancelled) == UtteranceCancelled("b", "shutdown")
     it.synthesizer.abort()
     assert it.synthesizer.join(Deadline(TIMEOUT_SECONDS))
 
@@ -448,7 +448,7 @@ def test_a_dead_peer_in_the_middle_of_a_session_does_not_hold_up_the_end(
     assert it.servers[0].arrived.acquire(timeout=TIMEOUT_SECONDS)
     if gently:
         it.synthesizer.hush("somebody")
-        it.events.await_first(Cancelled)
+        it.events.await_first(UtteranceCancelled)
     began = time.monotonic()
     if gently:
         it.synthesizer.stop()
