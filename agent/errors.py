@@ -69,6 +69,6 @@ class ServiceError(AgentError):
         self.status = status
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether it asks for patience, which ends: HTTP 429, or 503 with a Retry-After."""
         return self.status == 429 or (self.status == 503 and self.retry_after_seconds is not None)

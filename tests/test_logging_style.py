@@ -70,7 +70,7 @@ def test_log_messages_are_constants_with_percent_arguments(path: str) -> None:
         'log.log(10, f"port {port}")',
         'log.error("port %s of %s", port)',
         "self._log.warning(message, port)",
-        'self._repeated.happened(f"port {port}")',
+        'self._repeated.warn(f"port {port}")',
     ],
 )
 def test_other_messages_are_reported(call: str) -> None:

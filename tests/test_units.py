@@ -82,7 +82,7 @@ def test_systemd_waits_longer_for_the_end_than_the_end_may_take() -> None:
 
 
 def test_the_watchdog_waits_longer_than_a_worker_may_be_still() -> None:
-    assert float(agent_unit()["WatchdogSec"][0]) >= Worker.patience_seconds * 1.5
+    assert float(agent_unit()["WatchdogSec"][0]) >= Worker.stall_timeout * 1.5
 
 
 def test_a_mistake_in_the_configuration_does_not_restart_it_and_a_failure_does() -> None:
@@ -108,8 +108,8 @@ def test_its_directories_are_those_that_the_program_takes() -> None:
         assert unit[kind] == ["voice-agent"]
     given = {"RUNTIME_DIRECTORY": "/run/voice-agent", "STATE_DIRECTORY": "/var/lib/voice-agent",
              "CACHE_DIRECTORY": "/var/cache/voice-agent"}  # fmt: skip
-    paths = Paths.of(given)
-    assert paths.control_socket in Paths.of({"HOME": "/home/somebody"}).sockets_to_try()
+    paths = Paths.from_environment(given)
+    assert paths.control_socket in Paths.from_environment({"HOME": "/home/somebody"}).sockets_to_try()
 
 
 def test_sound_gets_through_the_sandbox() -> None:

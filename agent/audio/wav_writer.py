@@ -73,14 +73,14 @@ class WavWriter:
         try:
             self._draft.file.seek(0)
             self._draft.file.write(wav_header(self.format, self.nbytes))
-            self._draft.put()
+            self._draft.commit()
         except OSError as error:
             self.discard()
             raise self._unwritable(error) from error
 
     def discard(self) -> None:
         """Leaves nothing behind. Safe twice, and after ``close()`` without effect."""
-        self._draft.drop()
+        self._draft.discard()
 
     def _write(self, data: bytes) -> None:
         try:

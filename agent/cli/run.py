@@ -22,7 +22,7 @@ EXPORT_SECONDS = 2.0
 def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
     """``reread`` reads the configuration again, for SIGHUP."""
     require_keys(config)
-    state = Paths.of(os.environ).state
+    state = Paths.from_environment(os.environ).state
     exporter = Exporter(lambda: daemon.config.transcription, state)
     daemon = Daemon(
         config,

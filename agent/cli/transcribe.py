@@ -78,8 +78,8 @@ class _Transcribing:
             try:
                 ended = self._take(self._inbox.get(timeout=0.5))
             except queue.Empty:
-                ended = not self._recognizer.alive
-            if self._patience.over and self._error is None:
+                ended = not self._recognizer.is_alive
+            if self._patience.is_expired and self._error is None:
                 self._error = self._down
         if self._error is not None:
             self._recognizer.abort()  # whoever cannot go on has nothing to wait for
@@ -137,7 +137,7 @@ class _Transcribing:
                 self._error = error if isinstance(error, AgentError) else AgentError(f"the {worker} died: {error!r}")
             case Stop():
                 return True
-        return not self._recognizer.alive and self._inbox.empty()
+        return not self._recognizer.is_alive and self._inbox.empty()
 
     def _print(self, heard: Heard) -> None:
         if heard.text:

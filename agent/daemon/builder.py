@@ -95,7 +95,7 @@ def make_frontends(config: Config, environ: Mapping[str, str], report: Callable[
         return []
     # A second daemon without a socket of its own is better than none; a path that somebody wrote down is an order.
     auto = where == "auto"
-    return [Control(Paths.of(environ).control_socket if auto else Path(where), report, required=not auto)]
+    return [Control(Paths.from_environment(environ).control_socket if auto else Path(where), report, required=not auto)]
 
 
 def make_microphone(

@@ -299,7 +299,7 @@ class Daemon:
                 steps.callback(self._parts.responder.abort)  # an answer that has not come yet will not be said any more
             steps.callback(self._stop_accepting)
             self._service.stopping(self.config.shutdown_seconds)
-        self._service.tell_again()
+        self._service.resend()
         log.info("ended")
         return self._code
 
@@ -327,7 +327,7 @@ class Daemon:
     def _tend(self) -> None:
         """While the workers flow out, what they report is still taken: the last transcript, how utterances ended. A
         hush still counts."""
-        self._service.tell_again()
+        self._service.resend()
         while True:
             try:
                 event = self.inbox.get_nowait()

@@ -46,7 +46,7 @@ class DeviceTimeout:
         self._deadline = Deadline(self._waited_seconds)
 
     def look(self) -> DeviceTimedOut | None:
-        if self._lost_at is None or not self._deadline.over:
+        if self._lost_at is None or not self._deadline.is_expired:
             return None
         self.begin()
         return DeviceTimedOut("speaker", time.monotonic() - self._lost_at)

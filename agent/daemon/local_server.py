@@ -103,8 +103,8 @@ class LocalServer:
                 continue
             self._reason = reason
             log.warning("the local speech server: %s; it is started again", reason)
-            if lived.over:
-                backoff.healthy()
+            if lived.is_expired:
+                backoff.reset()
             self._stopping.wait(backoff.next_seconds(at_least_seconds=0.2))
 
     def _run(self) -> int:

@@ -23,9 +23,9 @@ GRACE_SECONDS = 0.3
 
 @dataclass
 class _Pulse:
-    rounds: int
+    heartbeats: int
     moved_at: float
-    patience_seconds: float = 0.0  # the most there was since it moved: a slow call may end before its next round does
+    stall_timeout: float = 0.0  # the most there was since it moved: a slow call may end before its next round does
 
 
 class Supervisor:
@@ -47,7 +47,7 @@ class Supervisor:
         """With ``held`` the threads are up when this returns, and begin their work once that is set."""
         for worker in reversed(self.workers):
             worker.start(held)
-            self._pulses[worker.name] = _Pulse(worker.rounds, time.monotonic())
+            self._pulses[worker.name] = _Pulse(worker.heartbeats, time.monotonic())
         self._asked_at = time.monotonic()
 
     def stuck(self) -> list[str]:
@@ -62,11 +62,11 @@ class Supervisor:
         names = []
         for worker in self.workers:
             pulse = self._pulses[worker.name]
-            if worker.rounds != pulse.rounds or not worker.alive:
-                pulse.rounds, pulse.moved_at, pulse.patience_seconds = worker.rounds, now, worker.patience_seconds
+            if worker.heartbeats != pulse.heartbeats or not worker.is_alive:
+                pulse.heartbeats, pulse.moved_at, pulse.stall_timeout = worker.heartbeats, now, worker.stall_timeout
                 continue
-            pulse.patience_seconds = max(pulse.patience_seconds, worker.patience_seconds)
-            if now - pulse.moved_at > pulse.patience_seconds:
+            pulse.stall_timeout = max(pulse.stall_timeout, worker.stall_timeout)
+            if now - pulse.moved_at > pulse.stall_timeout:
                 names.append(worker.name)
         return names
 
@@ -81,16 +81,16 @@ class Supervisor:
             cut()
             self._join(deadline.within(min(GRACE_SECONDS, remaining * 0.1)), drain)
             for worker in self.workers:
-                if worker.alive:
+                if worker.is_alive:
                     worker.abort()
         self._join(Deadline(max(0.2, (deadline.remaining() or 0.0) - 0.2)), drain)
         return self._alive()
 
     def _alive(self) -> list[str]:
-        return [worker.name for worker in self.workers if worker.alive]
+        return [worker.name for worker in self.workers if worker.is_alive]
 
     def _join(self, deadline: Deadline, drain: Callable[[], None]) -> None:
         for worker in self.workers:
-            while not worker.join(deadline.within(0.05)) and not deadline.over:
+            while not worker.join(deadline.within(0.05)) and not deadline.is_expired:
                 drain()
         drain()

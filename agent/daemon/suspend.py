@@ -43,7 +43,7 @@ class SuspendDetector:
     def watch(self, workers: Iterable[Worker]) -> None:
         """Before they are started."""
         for worker in workers:
-            worker.on_beat = self.look
+            worker.on_heartbeat = self.look
 
     def look(self) -> None:
         with self._lock:

@@ -145,7 +145,7 @@ class VolumeStore:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with Draft(path) as draft:
                 draft.file.write(json.dumps(asdict(now)).encode("ascii") + b"\n")
-                draft.put(durable=True)
+                draft.commit(durable=True)
         except OSError as error:
             log.warning("the volume is not kept over a restart: %s: %s", path, error.strerror)
 

@@ -31,7 +31,7 @@ class Watchdog:
         """The names of the workers that are stuck; there are none as long as all is well."""
         known, self._stuck = self._stuck, [name for each in self._supervisors for name in each.stuck()]
         if not self._stuck:
-            self._service.pet()
+            self._service.ping_watchdog()
             if known:
                 log.warning("moving again: %s", ", ".join(known))
         elif not known:

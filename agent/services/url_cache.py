@@ -51,14 +51,14 @@ def authorise(authorization: Authorization, deadline: Deadline) -> Grant:
     host = urlsplit(request.url).hostname
     line = CancellableSession()
     try:
-        line.cut_after(deadline.remaining() or 0.0)
+        line.cancel_after(deadline.remaining() or 0.0)
         status, headers, body = _ask(request, line, deadline)
     except troubles() as error:
-        why = "not in time" if line.was_cut else type(error).__name__
+        why = "not in time" if line.is_cancelled else type(error).__name__
         raise ServiceError("playai", f"{host} did not answer the authorisation ({why})") from error
     finally:
         line.close()
-    if line.was_cut:  # what has come may be half of it
+    if line.is_cancelled:  # what has come may be half of it
         raise ServiceError("playai", f"{host} did not answer the authorisation (not in time)")
     answer = authorization.receive(status, headers, body)
     if isinstance(answer, Failure):

@@ -32,7 +32,7 @@ class Draft:
             self._name = name
         self.file = os.fdopen(handle, "wb")
 
-    def put(self, *, durable: bool = False) -> None:
+    def commit(self, *, durable: bool = False) -> None:
         """Puts it in its place, with the mode of what was there. ``durable``: also where the power goes right after."""
         self.file.flush()
         handle = self.file.fileno()
@@ -49,7 +49,7 @@ class Draft:
         os.replace(self._name, self._place)
         self._name = None
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         """Leaves nothing. Safe twice, and after ``put`` without effect."""
         name, self._name = self._name, None
         with contextlib.suppress(OSError):  # what cannot be flushed (a full disk) was to be thrown away
@@ -62,7 +62,7 @@ class Draft:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.drop()
+        self.discard()
 
     def _beside(self) -> Path:
         return self._place.with_name(f".{self._place.name[:100]}.{os.urandom(4).hex()}.part")

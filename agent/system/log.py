@@ -29,7 +29,7 @@ class RepeatedWarning:
         self._began = 0.0
         self.count = 0
 
-    def happened(self, message: str, *args: object) -> bool:
+    def warn(self, message: str, *args: object) -> bool:
         """Whether this was the first time, and the line was written."""
         with self._lock:
             self.count += 1
@@ -39,7 +39,7 @@ class RepeatedWarning:
         self._log.warning(message, *args)
         return True
 
-    def over(self, message: str, *args: object) -> int:
+    def resolved(self, message: str, *args: object) -> int:
         """How often it had happened; 0, and no line, where it had not."""
         with self._lock:
             count, self.count = self.count, 0

@@ -22,7 +22,7 @@ class Paths:
     cache: Path
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Paths:
+    def from_environment(cls, environ: Mapping[str, str]) -> Paths:
         """systemd's directories where it gave some; else the system's where this user may write there; else the
         user's own (XDG Base Directory)."""
         home = _absolute(environ, "HOME")

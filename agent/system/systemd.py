@@ -66,11 +66,11 @@ class Service:
         microseconds = int((seconds + _LAST_SECONDS) * 1_000_000)
         return self._tell("STOPPING", "STOPPING=1", f"EXTEND_TIMEOUT_USEC={microseconds}")
 
-    def pet(self) -> bool:
+    def ping_watchdog(self) -> bool:
         """Every worker moves. Say it only then: a keep-alive from a thread of its own would hide a deadlock."""
         return self._tell("WATCHDOG", "WATCHDOG=1")
 
-    def tell_again(self) -> bool:
+    def resend(self) -> bool:
         """Tells what could not be handed over before; to be called where nothing else is said any more."""
         with self._lock:
             return self._tell_waiting()
@@ -87,10 +87,10 @@ class Service:
         while self._waiting:
             first = next(iter(self._waiting))
             if not self._hand_over(self._waiting[first]):
-                self._deaf.happened("systemd does not take what it is told (%s); it is told again", first)
+                self._deaf.warn("systemd does not take what it is told (%s); it is told again", first)
                 return False
             del self._waiting[first]
-        self._deaf.over("systemd has taken all that it was told")
+        self._deaf.resolved("systemd has taken all that it was told")
         return True
 
     def _keep(self, kind: str, message: str) -> None:

@@ -33,7 +33,7 @@ class Deadline:
         return None if self._at is None else max(0.0, self._at - time.monotonic())
 
     @property
-    def over(self) -> bool:
+    def is_expired(self) -> bool:
         return self._at is not None and time.monotonic() >= self._at
 
     def within(self, seconds: float) -> Deadline:
@@ -64,7 +64,7 @@ class Backoff:
         # A service's own Retry-After is a floor; jitter on top of it keeps a fleet from coming back in step.
         return at_least_seconds + self._random.uniform(0.0, ceiling)
 
-    def healthy(self) -> None:
+    def reset(self) -> None:
         self.tries = 0
 
 
@@ -121,17 +121,17 @@ class Worker:
 
     ``stop()`` ends the input and lets the rest flow out; ``abort()`` drops it. Both may be called twice and from any
     thread. ``run()`` is what the thread does; it calls ``beat()`` each time it goes round its loop, at least every
-    ``patience_seconds``. An exception that leaves ``run`` is passed to ``on_crash`` with the
+    ``stall_timeout``. An exception that leaves ``run`` is passed to ``on_crash`` with the
     worker's name: a worker never ends silently.
     """
 
-    patience_seconds = 10.0
+    stall_timeout = 10.0
 
     def __init__(self, name: str, on_crash: Callable[[str, BaseException], None]) -> None:
         self.name = name
         self._on_crash = on_crash
-        self.rounds = 0
-        self.on_beat: Callable[[], None] | None = None  # set before the start, by who watches over all
+        self.heartbeats = 0
+        self.on_heartbeat: Callable[[], None] | None = None  # set before the start, by who watches over all
         self._held: threading.Event | None = None
         self._thread = threading.Thread(target=self._main, name=name)
 
@@ -150,13 +150,13 @@ class Worker:
     def run(self) -> None:
         raise NotImplementedError(f"{type(self).__name__}.run")
 
-    def beat(self) -> None:
-        self.rounds += 1
-        if self.on_beat is not None:
-            self.on_beat()
+    def heartbeat(self) -> None:
+        self.heartbeats += 1
+        if self.on_heartbeat is not None:
+            self.on_heartbeat()
 
     @property
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         return self._thread.is_alive()
 
     @property

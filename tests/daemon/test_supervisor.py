@@ -14,7 +14,7 @@ from agent.system.threads import Deadline, Worker
 class Obedient(Worker):
     """Ends when it is told to; ``needs_abort``: only by force; ``deaf``: not even so, until the test is over."""
 
-    patience_seconds = 0.05
+    stall_timeout = 0.05
 
     def __init__(self, name: str, diary: list[str], *, needs_abort: bool = False, deaf: bool = False) -> None:
         super().__init__(name, lambda name, error: None)
@@ -77,7 +77,7 @@ def test_who_cannot_be_ended_is_named_in_time(workers: list[Obedient]) -> None:
     supervisor.start()
     deadline = Deadline(20.0)
     assert supervisor.stop(Deadline(0.5), lambda: None, lambda: None) == ["stuck"]
-    assert not deadline.over
+    assert not deadline.is_expired
 
 
 def test_one_whose_counter_stands_still_is_stuck_and_one_that_moves_is_not(workers: list[Obedient]) -> None:
@@ -85,8 +85,8 @@ def test_one_whose_counter_stands_still_is_stuck_and_one_that_moves_is_not(worke
     supervisor = Supervisor(list(workers))
     supervisor.start()
     ends, stuck = Deadline(10.0), list[str]()
-    while not stuck and not ends.over:
-        workers[0].beat()
+    while not stuck and not ends.is_expired:
+        workers[0].heartbeat()
         stuck = supervisor.stuck()
     assert stuck == ["still"]
 
@@ -98,16 +98,16 @@ def test_a_slow_call_that_was_announced_and_has_just_ended_is_no_reason_for_alar
     (speaker,) = workers
     supervisor = Supervisor(list(workers))
     supervisor.start()
-    speaker.patience_seconds = 60.0
+    speaker.stall_timeout = 60.0
     ends = Deadline(0.3)
-    while not ends.over:
+    while not ends.is_expired:
         assert supervisor.stuck() == []
-    speaker.patience_seconds = 0.05
+    speaker.stall_timeout = 0.05
     assert supervisor.stuck() == []
-    speaker.beat()
+    speaker.heartbeat()
     assert supervisor.stuck() == []
     ends = Deadline(10.0)
-    while not (stuck := supervisor.stuck()) and not ends.over:
+    while not (stuck := supervisor.stuck()) and not ends.is_expired:
         pass
     assert stuck == ["speaker"], "and from its next round on the short patience counts"
 
@@ -140,7 +140,7 @@ def test_one_that_has_ended_is_not_stuck(workers: list[Obedient]) -> None:
     workers[0].over.set()
     assert workers[0].join(Deadline(10.0))
     ends = Deadline(0.2)
-    while not ends.over:
+    while not ends.is_expired:
         assert supervisor.stuck() == []
 
 

@@ -112,7 +112,7 @@ class Beating(Worker):
         super().__init__("beating", lambda name, error: None)
 
     def run(self) -> None:
-        self.beat()
+        self.heartbeat()
 
 
 def test_a_worker_that_is_watched_looks_at_every_beat() -> None:

@@ -19,7 +19,7 @@ from agent.system.threads import Worker
 class Sleeper(Worker):
     """Beats when it is told to, and otherwise hangs in a call."""
 
-    patience_seconds = 0.2
+    stall_timeout = 0.2
 
     def __init__(self) -> None:
         super().__init__("sleeper", lambda name, error: None)
@@ -76,7 +76,7 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 def test_it_is_petted_while_every_counter_moves(stage: Stage) -> None:
     for _ in range(5):
-        stage.worker.beat()
+        stage.worker.heartbeat()
         assert stage.watchdog.look() == []
     assert stage.petted() == 5
     assert stage.stream.getvalue() == ""
@@ -97,7 +97,7 @@ def test_a_worker_that_moves_again_is_petted_again_and_the_next_time_is_told_ane
     stage.until_stuck()
     told = len(stage.stream.getvalue())
     stage.petted()
-    stage.worker.beat()
+    stage.worker.heartbeat()
     assert stage.watchdog.look() == []
     assert stage.petted() == 1
     stage.until_stuck()
@@ -111,7 +111,7 @@ def test_time_in_which_the_whole_process_stood_still_counts_for_no_worker(
     """After SIGSTOP and SIGCONT the monotonic clock has jumped: once every worker looked stuck then. After two
     to five seconds of it the daemon was restarted one time in four."""
     now = time.monotonic()
-    stage.worker.beat()
+    stage.worker.heartbeat()
     assert stage.watchdog.look() == []
     monkeypatch.setattr(supervisor.time, "monotonic", lambda: now + jump)
     assert stage.watchdog.look() == []

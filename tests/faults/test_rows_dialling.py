@@ -107,9 +107,9 @@ def test_row_03_a_look_up_that_hangs_stops_nobody(
         config = synthesis(good.port, "neuphonic", "local")
         object.__setattr__(config.neuphonic, "url", "wss://hangs.example/speak/en")
         with Speaking(config, **UNHURRIED) as speaking:
-            rounds = speaking.synthesizer.rounds
+            rounds = speaking.synthesizer.heartbeats
             assert speaking.spoken(TEXT) == sound(TEXT)
-            rounds = speaking.synthesizer.rounds - rounds
+            rounds = speaking.synthesizer.heartbeats - rounds
             assert [down.service for down in speaking.downs] == ["neuphonic"]
     over.set()
     assert rounds >= 2

@@ -195,7 +195,7 @@ def round_trips(seconds: Callable[[], float], least: int) -> int:
     is measured until it is ``least``, and for half a minute at the most."""
     deadline = Deadline(30.0)
     best = round(seconds() / (2 * DELAY))
-    while best > least and not deadline.over:
+    while best > least and not deadline.is_expired:
         best = min(best, round(seconds() / (2 * DELAY)))
     return best
 

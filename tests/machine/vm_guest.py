@@ -46,7 +46,7 @@ def until(met: Callable[[], bool]) -> float:
     pause = threading.Event()
     deadline = Deadline(TIMEOUT_SECONDS)
     while not met():
-        assert not deadline.over, "it did not come"
+        assert not deadline.is_expired, "it did not come"
         pause.wait(0.02)
     return time.monotonic()
 

@@ -97,7 +97,7 @@ def test_what_takes_longer_than_the_time_to_finish_is_cut(tmp_path: Path) -> Non
             ws.recv(timeout=20)
             patience = Deadline(25.0)  # the text takes four times as long
             assert server.stop() == 0
-            assert not patience.over
+            assert not patience.is_expired
         assert "are cut" in server.log()
 
 

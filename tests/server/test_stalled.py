@@ -53,7 +53,7 @@ def seated(url: str) -> ClientConnection:
         try:
             return connect(url, open_timeout=10)
         except InvalidStatus:
-            if deadline.over:
+            if deadline.is_expired:
                 raise
 
 

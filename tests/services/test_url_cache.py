@@ -41,7 +41,7 @@ def test_the_deadline_is_that_of_the_whole_authorisation(script: Callable[[Peer]
         patience = Deadline(15.0)  # the drip goes on for longer than that, and would go on for ever
         with pytest.raises(ServiceError, match="did not answer the authorisation"):
             authorise(asks(server), Deadline(0.8))
-        assert not patience.over
+        assert not patience.is_expired
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def echo(url: str, *, seconds: float = 60.0) -> tuple[int | None, list[Message]]
     codec = Echo(url)
     connection = connect(codec, Deadline(60), ping_seconds=None)
     deadline = Deadline(seconds)
-    while not connection.ended and not deadline.over:
+    while not connection.is_closed and not deadline.is_expired:
         wait(connection, (), deadline.remaining())
         for event in connection.pump():
             connection.send(event)
@@ -61,7 +61,7 @@ def once(url: str) -> list[Message]:
     codec = Echo(url)
     connection = connect(codec, Deadline(60), ping_seconds=None)
     deadline = Deadline(60)
-    while not connection.ended and not deadline.over:
+    while not connection.is_closed and not deadline.is_expired:
         wait(connection, (), deadline.remaining())
         connection.pump()
     connection.abort()

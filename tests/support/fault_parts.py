@@ -117,7 +117,7 @@ class RecognizerStream:
         deadline = Deadline(TIMEOUT_SECONDS)
         more = len(self.sound) + SPEECH.bytes_of(seconds)
         while len(self.sound) < more:
-            assert not deadline.over, f"no sound came; {self.report.events}"
+            assert not deadline.is_expired, f"no sound came; {self.report.events}"
             self.sound += self.frames.get(timeout_seconds=1.0) or b""
 
     def end(self) -> None:

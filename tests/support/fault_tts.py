@@ -192,7 +192,7 @@ class Speaking:
             utterance = self.say(text)
             if isinstance(self.ended(utterance), UtterancePlayed):
                 return time.monotonic() - began
-            assert not deadline.over, self.inbox.events
+            assert not deadline.is_expired, self.inbox.events
 
     def heard(self, utterance: str) -> bytes:
         return self.ear.heard.get(utterance, b"")

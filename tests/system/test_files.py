@@ -36,7 +36,7 @@ def test_it_is_not_seen_in_its_place_before_it_is_whole(folder: Path) -> None:
     with Draft(place) as draft:
         draft.file.write(b"after")
         assert place.read_bytes() == b"before"
-        draft.put(durable=True)
+        draft.commit(durable=True)
         assert place.read_bytes() == b"after"
     assert [path.name for path in folder.iterdir()] == ["x.wav"] and place.read_bytes() == b"after"
 
@@ -46,7 +46,7 @@ def test_what_is_dropped_leaves_nothing(folder: Path) -> None:
     with pytest.raises(KeyError), Draft(place) as draft:
         draft.file.write(b"half")
         raise KeyError
-    draft.drop()
+    draft.discard()
     assert list(folder.iterdir()) == []
 
 
@@ -54,7 +54,7 @@ def test_what_cannot_be_put_in_its_place_leaves_nothing(folder: Path) -> None:
     place = folder / "x"
     place.mkdir()
     with pytest.raises(IsADirectoryError), Draft(place) as draft:
-        draft.put()
+        draft.commit()
     assert [path.name for path in folder.iterdir()] == ["x"]
 
 
@@ -66,7 +66,7 @@ def test_it_has_the_mode_of_what_it_replaces_else_what_the_user_gives_new_files(
     try:
         for place in (old, new):
             with Draft(place) as draft:
-                draft.put()
+                draft.commit()
     finally:
         os.umask(mask)
     assert [place.stat().st_mode & 0o777 for place in (old, new)] == [0o640, 0o640]
@@ -80,7 +80,7 @@ def test_a_folder_that_is_not_there_is_told_as_for_any_file(folder: Path) -> Non
 def test_a_name_as_long_as_names_may_be_is_none_too_long(folder: Path) -> None:
     place = folder / ("x" * 255)
     with Draft(place) as draft:
-        draft.put()
+        draft.commit()
     assert place.exists()
 
 

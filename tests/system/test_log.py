@@ -215,12 +215,12 @@ def test_arguments_that_do_not_fit_still_give_a_line() -> None:
 def test_a_flood_is_two_lines_and_a_count() -> None:
     stream = for_people()
     flood = RepeatedWarning(log)
-    assert flood.over("fine again") == 0
-    assert flood.happened("%s refused", "fish")
-    assert not any(flood.happened("%s refused", "fish") for _ in range(99))
+    assert flood.resolved("fine again") == 0
+    assert flood.warn("%s refused", "fish")
+    assert not any(flood.warn("%s refused", "fish") for _ in range(99))
     assert flood.count == 100
-    assert flood.over("%s answers again", "fish") == 100
-    assert flood.happened("%s refused", "fish")
+    assert flood.resolved("%s answers again", "fish") == 100
+    assert flood.warn("%s refused", "fish")
     lines = [line.split("MainThread: ")[1] for line in stream.getvalue().splitlines()]
     assert lines[0] == lines[2] == "fish refused"
     assert re.fullmatch(r"fish answers again \(100 times in \d+\.\d s\)", lines[1])
@@ -230,7 +230,7 @@ def test_a_flood_is_two_lines_and_a_count() -> None:
 def test_a_flood_from_many_threads_is_told_once() -> None:
     stream = for_people()
     flood = RepeatedWarning(log)
-    threads = [threading.Thread(target=lambda: [flood.happened("x") for _ in range(100)]) for _ in range(8)]
+    threads = [threading.Thread(target=lambda: [flood.warn("x") for _ in range(100)]) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

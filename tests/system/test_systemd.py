@@ -33,7 +33,7 @@ def everything_said(service: Service) -> None:
     service.ready("listening")
     service.status("speaking")
     service.reloading()
-    service.pet()
+    service.ping_watchdog()
     service.stopping(2.0)
 
 
@@ -77,7 +77,7 @@ def test_an_abstract_socket_is_found(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"\0{name}")
         sock.settimeout(60)
-        assert Service({"NOTIFY_SOCKET": f"@{name}"}).pet()
+        assert Service({"NOTIFY_SOCKET": f"@{name}"}).ping_watchdog()
         assert heard(sock) == "WATCHDOG=1"
 
 
@@ -87,7 +87,7 @@ def test_an_abstract_socket_is_found(tmp_path: Path) -> None:
 def test_a_supervisor_that_is_not_there_is_no_trouble(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     environ = {} if address is None else {"NOTIFY_SOCKET": address}
     everything_said(Service(environ))
-    assert not Service(environ).pet()
+    assert not Service(environ).ping_watchdog()
     for name, value in environ.items():  # and now through systemd's own library
         monkeypatch.setenv(name, value)
         everything_said(Service(os.environ))
@@ -96,9 +96,9 @@ def test_a_supervisor_that_is_not_there_is_no_trouble(address: str | None, monke
 def test_a_supervisor_that_goes_away_is_no_trouble(systemd: tuple[socket.socket, str]) -> None:
     sock, address = systemd
     service = Service({"NOTIFY_SOCKET": address})
-    assert service.pet()
+    assert service.ping_watchdog()
     sock.close()
-    assert not service.pet()
+    assert not service.ping_watchdog()
     os.unlink(address)
     everything_said(service)
 
@@ -137,10 +137,15 @@ def test_what_did_not_fit_is_told_at_the_next_occasion_and_of_a_status_only_the_
     sock, address = systemd
     service = Service({"NOTIFY_SOCKET": address})
     count = fill(address)
-    for said in (service.ready("starting"), service.status("listening"), service.status("thinking"), service.pet()):
+    for said in (
+        service.ready("starting"),
+        service.status("listening"),
+        service.status("thinking"),
+        service.ping_watchdog(),
+    ):
         assert not said
     drain(sock, count)
-    assert service.pet()
+    assert service.ping_watchdog()
     assert [heard(sock) for _ in range(3)] == ["READY=1\nSTATUS=starting", "STATUS=thinking", "WATCHDOG=1"]
     assert service.status("speaking")
     assert heard(sock) == "STATUS=speaking"
@@ -155,10 +160,10 @@ def test_the_words_on_which_systemd_acts_are_kept_in_their_order(systemd: tuple[
     for number in range(3):
         service.reloading()
         service.ready(f"reloaded {number}")
-    service.pet()
+    service.ping_watchdog()
     service.stopping(2.0)
     drain(sock, count)
-    assert service.tell_again()
+    assert service.resend()
     words = [re.sub(r"\n\w+_USEC=\d+$", "", heard(sock)) for _ in range(5)]
     assert words == ["READY=1\nSTATUS=up", "RELOADING=1", "READY=1\nSTATUS=reloaded 2", "WATCHDOG=1", "STOPPING=1"]
     sock.setblocking(False)
@@ -180,7 +185,7 @@ def test_the_same_status_is_sent_once(systemd: tuple[socket.socket, str]) -> Non
     service = Service({"NOTIFY_SOCKET": address})
     for text in ("listening", "listening", "thinking"):
         service.status(text)
-    service.pet()
+    service.ping_watchdog()
     assert [heard(sock) for _ in range(3)] == ["STATUS=listening", "STATUS=thinking", "WATCHDOG=1"]
 
 
@@ -214,7 +219,9 @@ def test_a_child_neither_speaks_for_the_daemon_nor_knows_its_keys() -> None:
 
 
 def test_systemds_directories_are_used_where_it_gives_some() -> None:
-    paths = Paths.of({"RUNTIME_DIRECTORY": "/run/a:/run/b", "STATE_DIRECTORY": "/var/lib/a", "CACHE_DIRECTORY": "/c"})
+    paths = Paths.from_environment(
+        {"RUNTIME_DIRECTORY": "/run/a:/run/b", "STATE_DIRECTORY": "/var/lib/a", "CACHE_DIRECTORY": "/c"}
+    )
     assert (paths.run, paths.state, paths.cache) == (Path("/run/a"), Path("/var/lib/a"), Path("/c"))
     assert paths.control_socket == Path("/run/a/control.sock")
     assert paths.sockets_to_try() == (Path("/run/a/control.sock"), Path("/run/voice-agent/control.sock"))
@@ -225,7 +232,7 @@ def test_an_ordinary_user_has_directories_of_its_own(tmp_path: Path) -> None:
         "import sys\nfrom agent.system.paths import Paths\n"
         "for environ in ({'HOME': '/home/me'}, {'HOME': '/home/me', 'XDG_RUNTIME_DIR': '/run/user/7',"
         " 'XDG_STATE_HOME': '/s', 'XDG_CACHE_HOME': 'relative'}, {}):\n"
-        "    paths = Paths.of(environ)\n"
+        "    paths = Paths.from_environment(environ)\n"
         "    print(paths.run, paths.state, paths.cache)\n"
     )
     user = 65534 if os.getuid() == 0 else None  # root may write everywhere, and uses the system's directories

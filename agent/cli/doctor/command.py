@@ -108,7 +108,7 @@ def run_checks(
         if mode != "captions":
             yield check_speaker(loaded, in_use=is_active(state))
         yield from check_local_server(loaded)
-    yield from check_disk(Paths.of(environ))
+    yield from check_disk(Paths.from_environment(environ))
     yield from check_systemd(state)
 
 

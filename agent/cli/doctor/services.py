@@ -85,7 +85,7 @@ def check_service(loaded: Loaded, name: str, open: Open, timing: Timing) -> Find
         cure, own = _cure(loaded, name, error)
         return Finding(subject, ERROR, str(error).removeprefix(f"{name}: "), cure, own)
     reason = _close_reason(connection, Deadline(timing.hold_seconds))
-    if not connection.ended:
+    if not connection.is_closed:
         connection.finish(Deadline(_CLOSE_SECONDS))
     if reason is not None:
         secret = _secret(loaded.config, name)
@@ -98,12 +98,12 @@ def check_service(loaded: Loaded, name: str, open: Open, timing: Timing) -> Find
 
 def _close_reason(connection: Connection, deadline: Deadline) -> str | None:
     """Return why the service closed the connection or reported a fatal error before the deadline; else ``None``."""
-    while not connection.ended and not deadline.over:
+    while not connection.is_closed and not deadline.is_expired:
         wait(connection, [], deadline.remaining())
         for event in connection.pump():
             if isinstance(event, Failure) and event.fatal:
                 return event.came
-    return (connection.close_reason or f"close code {connection.close_code}") if connection.ended else None
+    return (connection.close_reason or f"close code {connection.close_code}") if connection.is_closed else None
 
 
 def url_of(config: Config, name: str) -> tuple[str, str]:

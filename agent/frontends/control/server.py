@@ -106,7 +106,7 @@ class Control(Frontend):
     def run(self) -> None:
         try:
             while self._ending is None:
-                self.beat()
+                self.heartbeat()
                 self._round(ROUND_SECONDS)
             if self._ending is _Signal.STOP:
                 self._last_words()
@@ -152,7 +152,7 @@ class Control(Frontend):
     # --- who calls
 
     def _listens(self) -> bool:
-        return self._listener.fileno() >= 0 and self._deaf.over and self._calls.wait_seconds() == 0.0
+        return self._listener.fileno() >= 0 and self._deaf.is_expired and self._calls.wait_seconds() == 0.0
 
     def _accept(self) -> None:
         while self._calls.take():
@@ -349,8 +349,8 @@ class Control(Frontend):
             for utterance in sorted(caller.awaited):
                 self._tell_end(utterance, "cancelled", "by the end of the daemon", 0.0)
         patience = Deadline(LAST_WORDS_SECONDS)
-        while not patience.over and (unread := [caller for caller in self._callers.values() if caller.unread]):
-            self.beat()
+        while not patience.is_expired and (unread := [caller for caller in self._callers.values() if caller.unread]):
+            self.heartbeat()
             poll = select.poll()
             for caller in unread:
                 poll.register(caller.socket, select.POLLOUT)

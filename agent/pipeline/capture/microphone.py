@@ -56,7 +56,7 @@ class Microphone(Stage):
         patience: WaitPolicy = wait_for_device,
     ) -> None:
         super().__init__("microphone", report)
-        self.patience_seconds = self._reading_seconds = PATIENCE_SECONDS + max(0.0, frame_seconds - PERIOD_SECONDS)
+        self.stall_timeout = self._reading_seconds = PATIENCE_SECONDS + max(0.0, frame_seconds - PERIOD_SECONDS)
         self._frames, self._open_source, self._patience = frames, open_source, patience
         self._stopped = threading.Event()
         self._wanted = threading.Event()  # cleared while it is muted
@@ -114,7 +114,7 @@ class Microphone(Stage):
             lost = 0
             while not self._stopped.is_set() and self._wanted.is_set():
                 frame = source.read()
-                self.beat()
+                self.heartbeat()
                 if self._opened_at is None or self._lost_at is not None:
                     self._found(SPEECH.seconds_of(len(frame)))
                 outdated, self._outdated = self._outdated, None
@@ -130,31 +130,31 @@ class Microphone(Stage):
                     start = self._since_opened(self._heard_until) - seconds
                     self.report(Gap(start, seconds, "the microphone overflowed"))
         finally:
-            self.patience_seconds = OPENING_SECONDS
+            self.stall_timeout = OPENING_SECONDS
             source.close()
-            self.patience_seconds = self._reading_seconds
+            self.stall_timeout = self._reading_seconds
 
     def _be_muted(self) -> None:
         """With the source closed: silence for as long as a turn that was under way may need to end, then nothing."""
         silence = bytes(SPEECH.bytes_of(SILENT_FRAME_SECONDS))
         for _ in range(round(SILENCE_SECONDS / SILENT_FRAME_SECONDS)):
-            self.beat()
+            self.heartbeat()
             self._frames.put(silence)
             if self._wanted.wait(SILENT_FRAME_SECONDS):
                 return
         while not self._wanted.wait(1.0):
-            self.beat()
+            self.heartbeat()
 
     def _open(self) -> Source:
-        self.beat()
-        self.patience_seconds = OPENING_SECONDS
+        self.heartbeat()
+        self.stall_timeout = OPENING_SECONDS
         try:
             source = self._open_source()
             self._opened_once = True
             return source
         finally:
-            self.beat()
-            self.patience_seconds = self._reading_seconds
+            self.heartbeat()
+            self.stall_timeout = self._reading_seconds
 
     def _found(self, seconds: float) -> None:
         """A frame of ``seconds`` has come: the source is there, for the first time or again."""
@@ -177,7 +177,7 @@ class Microphone(Stage):
         if self._lost_at is None:
             self._lost_at = time.monotonic()
             self.report(DeviceLost("microphone", str(error)))
-        self.beat()
+        self.heartbeat()
         self._stopped.wait(RETRY_SECONDS if self._tries else FIRST_RETRY_SECONDS)
         self._tries += 1
 

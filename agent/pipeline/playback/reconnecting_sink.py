@@ -36,7 +36,7 @@ class ReconnectingSink:
 
     ``patience`` judges a device that cannot be opened: until it has been opened once, an error that is not to be waited
     for is raised. ``try_card`` opens the card and gives it back, for ``look``; ``None`` where that makes no sense.
-    ``patience_seconds``: how long its owner may at most be busy in it before something is wrong. ``underruns`` is the
+    ``stall_timeout``: how long its owner may at most be busy in it before something is wrong. ``underruns`` is the
     sum of all sinks there were.
     """
 
@@ -49,7 +49,7 @@ class ReconnectingSink:
         patience: WaitPolicy = wait_for_device,
         probe: Callable[[], None] | None = None,
     ) -> None:
-        self.patience_seconds = PATIENCE_SECONDS
+        self.stall_timeout = PATIENCE_SECONDS
         self._open_sink, self._report, self._gave_up, self._patience = open_sink, report, cancelled, patience
         self._try_card, self._look_at = probe, 0.0
         self._sink: Sink | None = None
@@ -71,7 +71,7 @@ class ReconnectingSink:
         known = self._opened_once and self._lost_at is None
         if self._try_card is None or self._sink is not None or known or time.monotonic() < self._look_at:
             return
-        self.patience_seconds = SLOW_SECONDS
+        self.stall_timeout = SLOW_SECONDS
         try:
             self._try_card()
         except DeviceError as error:
@@ -82,7 +82,7 @@ class ReconnectingSink:
             self._opened_once = True
             self._found()
         finally:
-            self.patience_seconds = PATIENCE_SECONDS
+            self.stall_timeout = PATIENCE_SECONDS
             self._look_at = time.monotonic() + RETRY_SECONDS
 
     def write(self, pcm: bytes, format: Format, still_wanted: Callable[[], bool]) -> bool:
@@ -150,12 +150,12 @@ class ReconnectingSink:
         opened anew then, for all that was missing is what a filter held, a few milliseconds."""
         try:
             if self._sink is not None:
-                self.patience_seconds = SLOW_SECONDS
+                self.stall_timeout = SLOW_SECONDS
                 self._sink.drain()
         except DeviceError as error:
             self._lose(error)
         finally:
-            self.patience_seconds = PATIENCE_SECONDS
+            self.stall_timeout = PATIENCE_SECONDS
         self._forget()
 
     def drop(self) -> None:
@@ -174,17 +174,17 @@ class ReconnectingSink:
         self._trimmed = 0
         if sink is not None:
             self._underruns += sink.underruns
-            self.patience_seconds = SLOW_SECONDS
+            self.stall_timeout = SLOW_SECONDS
             sink.close()
-            self.patience_seconds = PATIENCE_SECONDS
+            self.stall_timeout = PATIENCE_SECONDS
 
     def _open(self, format: Format) -> Sink:
         self.close()
-        self.patience_seconds = SLOW_SECONDS
+        self.stall_timeout = SLOW_SECONDS
         try:
             self._sink = self._open_sink(format)
         finally:
-            self.patience_seconds = PATIENCE_SECONDS
+            self.stall_timeout = PATIENCE_SECONDS
         self._opened_once = True
         return self._sink
 

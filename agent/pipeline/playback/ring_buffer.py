@@ -161,7 +161,7 @@ class RingBuffer:
         with self._changed:
             while True:
                 found = self._next(max_bytes)
-                if found is not None or deadline.over:
+                if found is not None or deadline.is_expired:
                     return found
                 self._changed.wait(deadline.remaining())
 

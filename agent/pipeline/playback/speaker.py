@@ -70,8 +70,8 @@ class Speaker(Stage):
         self._silent_since: float | None = None
 
     @property
-    def patience_seconds(self) -> float:  # type: ignore[override]
-        return self._sink.patience_seconds
+    def stall_timeout(self) -> float:  # type: ignore[override]
+        return self._sink.stall_timeout
 
     def stop(self) -> None:
         """Nothing to do: the end of the stream comes through the ring."""
@@ -84,7 +84,7 @@ class Speaker(Stage):
     def run(self) -> None:
         try:
             while not self._aborted.is_set():
-                self.beat()
+                self.heartbeat()
                 self._sink.look()
                 item = self._ring.read(1, ROUND_SECONDS)
                 if isinstance(item, RingClosed):
@@ -104,7 +104,7 @@ class Speaker(Stage):
         self._gather(sound)
         self._wake(sound)
         while not self._aborted.is_set():
-            self.beat()
+            self.heartbeat()
             self._learn(sound)
             spare = self._spare()
             if not self._ring.wait_readable(sound.format.frame_bytes, min(spare, ROUND_SECONDS)):
@@ -139,7 +139,7 @@ class Speaker(Stage):
     def _gather(self, sound: _Sound) -> None:
         """Waits until it is time to begin."""
         while not self._aborted.is_set() and (wait := self._wait_for_more(sound)) > 0:
-            self.beat()
+            self.heartbeat()
             self._ring.wait_readable(self._ring.buffered_bytes + 1, min(wait, ROUND_SECONDS))
 
     def _wait_for_more(self, sound: _Sound) -> float:
@@ -164,7 +164,7 @@ class Speaker(Stage):
         self._write(sound, sound.gain.pause())
         inserted = 0.0
         while not self._aborted.is_set() and (wait := self._wait_for_more(sound)) > 0:
-            self.beat()
+            self.heartbeat()
             spare = self._spare()
             if spare:
                 self._ring.wait_readable(self._ring.buffered_bytes + 1, min(spare, wait))
@@ -180,10 +180,10 @@ class Speaker(Stage):
         """Returns when all has been heard, or the utterance was cut."""
         deadline = Deadline(self._sink.queued_seconds + DRAINING_SECONDS)
         while (wait := self._sink.drain_nowait()) > 0 and not self._aborted.is_set():
-            self.beat()
+            self.heartbeat()
             if self._ring.wait_cleared(sound.stream_id, min(wait, ROUND_SECONDS)):
                 return
-            if deadline.over:
+            if deadline.is_expired:
                 self._sink.drain()  # it knows how to tell a slow card from one that stands still
                 return
 
@@ -213,14 +213,14 @@ class Speaker(Stage):
     def _write(self, sound: _Sound, pcm: bytes) -> bool:
         """Hands at most a period to the sink, as soon as that has room; tells whether it was taken."""
         deadline = Deadline(CARD_PATIENCE_SECONDS)
-        while (wait := self._sink.ready_in_seconds) > 0 and not deadline.over:
-            self.beat()
+        while (wait := self._sink.ready_in_seconds) > 0 and not deadline.is_expired:
+            self.heartbeat()
             if self._ring.wait_cleared(sound.stream_id, min(wait, CARD_PATIENCE_SECONDS)):
                 return False
         return self._sink.write(pcm, sound.format, lambda: self._wanted(sound.stream_id))
 
     def _wanted(self, stream_id: int) -> bool:
-        self.beat()
+        self.heartbeat()
         return self._ring.is_active(stream_id)
 
 

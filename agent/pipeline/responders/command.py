@@ -54,7 +54,7 @@ class Command:
         room = self._output_bytes
         try:
             while not run.over:
-                if deadline.over:
+                if deadline.is_expired:
                     raise ServiceError(SERVICE, f"it was not done within {self._timeout:g} s and was ended")
                 printed = run.look(deadline.within(SLICE_SECONDS))
                 yield from sentences.feed(decoder.decode(printed[:room])) or [""]

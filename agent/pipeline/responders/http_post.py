@@ -86,7 +86,7 @@ def post(
             try:
                 got = call.got.get(timeout=SLICE_SECONDS)
             except queue.Empty:
-                if deadline.over:
+                if deadline.is_expired:
                     raise ServiceError(service, f"no complete answer within {timeout_seconds:g} s") from None
                 yield None
                 continue
@@ -95,7 +95,7 @@ def post(
                     raise got.error
                 return
             yield got
-            if deadline.over:  # a slow drip is no reason to listen for ever
+            if deadline.is_expired:  # a slow drip is no reason to listen for ever
                 raise ServiceError(service, f"no complete answer within {timeout_seconds:g} s")
     finally:
         call.hang_up()
@@ -114,7 +114,7 @@ class _Call:
         self._line = CancellableSession()
 
     def hang_up(self) -> None:
-        self._line.cut()
+        self._line.cancel()
 
     def run(self) -> None:
         error: ServiceError | None = ServiceError(self._service, "asking it failed inside of this program")
@@ -155,7 +155,7 @@ class _Call:
             total += len(chunk)
             if total > ANSWER_BYTES:
                 raise ServiceError(self._service, f"the answer is longer than {ANSWER_BYTES // 1024} KiB")
-            if self._line.was_cut:
+            if self._line.is_cancelled:
                 return
             self.got.put(chunk)
         announced = head.headers.get("content-length", "")
@@ -198,7 +198,7 @@ class _Call:
             return f"{where} does not take the connection: is the address right and the network up?"
         if isinstance(failure, requests.exceptions.Timeout | ReadTimeoutError | TimeoutError):
             return f"no complete answer within {self._timeout:g} s"
-        if isinstance(failure, requests.exceptions.ConnectionError) and not self._line.opened:
+        if isinstance(failure, requests.exceptions.ConnectionError) and not self._line.is_connected:
             return f"{where} cannot be reached: is the address right and the service running?"
         return f"the connection to {where} broke before the answer was complete"
 

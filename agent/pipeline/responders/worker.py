@@ -28,7 +28,7 @@ class Responder(Stage):
     """
 
     # Letters are awaited for a second, an answer in slices of a quarter; only the end of a process takes longer.
-    patience_seconds = 10.0
+    stall_timeout = 10.0
 
     def __init__(
         self, answers: Answers, report: Callable[[Event], None], *, first_word_seconds: float | None = None
@@ -79,7 +79,7 @@ class Responder(Stage):
     def run(self) -> None:
         try:
             while True:
-                self.beat()
+                self.heartbeat()
                 try:
                     question = self._questions.get(timeout=1.0)
                 except queue.Empty:
@@ -108,7 +108,7 @@ class Responder(Stage):
         pieces = self._answers.answer(text, turn)
         try:
             for piece in pieces:
-                self.beat()
+                self.heartbeat()
                 if self._unwanted(turn):
                     return self._why_unwanted()
                 spoken = without_controls(piece)
@@ -116,7 +116,7 @@ class Responder(Stage):
                 if length > LONGEST_ANSWER:
                     return f"the answer is longer than {LONGEST_ANSWER} characters: the rest is left out"
                 begun = begun or bool(spoken.strip())
-                if not begun and first_word.over:
+                if not begun and first_word.is_expired:
                     return f"the first word of the answer did not come within {self._first_word_seconds:g} s"
                 if spoken.strip():
                     with self._lock:

@@ -114,7 +114,7 @@ def _fetch(url: str, headers: dict[str, str], path: Path) -> bool:
 
     line = CancellableSession()
     try:
-        line.cut_after(LONGEST_SECONDS)
+        line.cancel_after(LONGEST_SECONDS)
         with line.session() as session:
             session.headers.update(headers)
             with session.get(url, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True) as answer:
@@ -130,13 +130,13 @@ def _fetch(url: str, headers: dict[str, str], path: Path) -> bool:
                         if size > LARGEST_BYTES:
                             raise ServiceError("transcription", "the export is larger than 512 MiB and was not kept")
                         draft.file.write(chunk)
-                    if line.was_cut:  # what ends with the connection looks whole
+                    if line.is_cancelled:  # what ends with the connection looks whole
                         raise _too_long()
                     if answer.raw.length_remaining:  # urllib3 1.26, as in Debian 12, does not mind
                         raise ServiceError("transcription", "the export broke off before its end and was not kept")
-                    draft.put(durable=True)
+                    draft.commit(durable=True)
     except requests.RequestException as error:
-        if line.was_cut:
+        if line.is_cancelled:
             raise _too_long() from error
         raise ServiceError("transcription", f"the export could not be fetched ({type(error).__name__})") from error
     except OSError as error:

@@ -101,11 +101,11 @@ class Recognizer(Stage):
                 frames = [self._frames] if self._hungry() else []
                 connection = self._session.connection if self._session else None
                 wait(connection, [self._mailbox, *self._standby.waitables(), *frames], self._patience())
-                self.beat()
+                self.heartbeat()
                 for letter in self._mailbox.take():
                     self._read(letter)
                 self._change_over()
-                self._standby.mind()
+                self._standby.maintain()
                 self._hear()
                 self._pump()
                 self._advance()
@@ -134,7 +134,7 @@ class Recognizer(Stage):
     def _read(self, letter: str | Hush | tuple[Standby, bool]) -> None:
         if isinstance(letter, tuple):
             if self._next is not None:
-                self._farewells.retire(self._next[0])
+                self._farewells.close_standby(self._next[0])
             self._next = letter
         elif isinstance(letter, Hush):
             self._begin_anew(letter.reason)
@@ -147,7 +147,7 @@ class Recognizer(Stage):
 
     def _change_over(self) -> None:
         if self._next is not None and not self._stretches and self._session is None:
-            self._farewells.retire(self._standby)
+            self._farewells.close_standby(self._standby)
             (self._standby, self._learns), self._next = self._next, None
             self._settle_seconds = self._settle_seconds if self._learns else 0.0
             self._away_since = None
@@ -188,7 +188,7 @@ class Recognizer(Stage):
             self._hang_up()
             while self._stretches:
                 self._give_up(self._stretches.popleft(), by)
-        self._standby.renew()
+        self._standby.reconnect()
 
     def _mark(self, marks: list[SpeechStart | Speech | SpeechEnd]) -> None:
         for mark in marks:
@@ -291,7 +291,7 @@ class Recognizer(Stage):
 
     def _well(self) -> None:
         self._away_since = None
-        self._standby.healthy()
+        self._standby.report_success()
 
     def _finish(self, stretch: SpeechSegment, export_id: str | None = None) -> None:
         """The stretch has its transcript, or will never have one: the one ``Heard`` of it."""
@@ -313,7 +313,7 @@ class Recognizer(Stage):
 
     def _lose(self, stretch: SpeechSegment, reason: str, *, permanent: bool = False) -> None:
         """The session broke off and the stretch is not answered: it begins again in the next one."""
-        self._standby.broke(reason, permanent=permanent)
+        self._standby.report_failure(reason, permanent=permanent)
         self._away_since = self._away_since or time.monotonic()
         stretch.lose()
         if not self._captions:
@@ -325,10 +325,10 @@ class Recognizer(Stage):
         session, self._session = self._session, None
         if session is not None:
             session.close()
-            self._farewells.take(session.connection)
+            self._farewells.close_connection(session.connection)
         if not self._endpointer.continuous:
             # Only now: some servers know one client at a time, and a second one would take what the first has said.
-            self._standby.want()
+            self._standby.request()
 
     def _leave(self) -> None:
         session, self._session = self._session, None

@@ -73,7 +73,7 @@ class SttSession:
     def ready(self) -> bool:
         """Whether more can be sent without piling up."""
         ahead = AGAIN_BYTES if self._again else AHEAD_BYTES
-        return not self.ended and not self._refused and self.failure is None and self.connection.unsent < ahead
+        return not self.ended and not self._refused and self.failure is None and self.connection.unsent_bytes < ahead
 
     def send(self) -> None:
         stretch = self._stretch
@@ -89,9 +89,9 @@ class SttSession:
         transcripts = [found for event in self.connection.pump() for found in self._take(event)]
         if self.ended or self.failure is not None:
             return transcripts
-        if self.connection.ended:
+        if self.connection.is_closed:
             self._fail(self.connection.close_reason)
-        elif self._answer_by is not None and self._answer_by.over:
+        elif self._answer_by is not None and self._answer_by.is_expired:
             transcripts += [found for event in self.connection.codec.quiet() for found in self._take(event)]
             if not self._understood:
                 self.ended = False
@@ -105,7 +105,7 @@ class SttSession:
 
     def next_timeout(self) -> float | None:
         """Seconds until there is something to do although nothing arrives."""
-        if self.connection.pending:
+        if self.connection.has_pending:
             return 0.0
         if self._answer_by is not None:
             return self._answer_by.remaining()
@@ -123,7 +123,7 @@ class SttSession:
         """How long the end mark has to wait yet; 0 or less: no longer."""
         if not self._settle_seconds:
             return 0.0
-        if self.connection.unsent:
+        if self.connection.unsent_bytes:
             return self._settle_seconds
         wanted = min(MOST_SETTLE_SECONDS, max(self._settle_seconds, 1.5 * self._pace))
         # Who only repeats itself is let finish for no longer than an answer may take.

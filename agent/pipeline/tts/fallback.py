@@ -29,7 +29,7 @@ class ServiceChain:
 
     def mind(self) -> None:
         for standby in self.all():
-            standby.mind()
+            standby.maintain()
 
     def replace(self, services: list[Standby]) -> None:
         self._old += self.services
@@ -37,7 +37,7 @@ class ServiceChain:
 
     def renew(self) -> None:
         for standby in self.all():
-            standby.renew()
+            standby.reconnect()
 
     def sweep(self, used: Iterable[Standby]) -> None:
         """Takes leave of the services that have been replaced and are not ``used``."""
@@ -46,7 +46,7 @@ class ServiceChain:
         needed = list(used)
         for standby in self._old:
             if standby not in needed:
-                self._farewells.retire(standby)
+                self._farewells.close_standby(standby)
         self._old = [standby for standby in self._old if standby in needed]
 
     def all(self) -> list[Standby]:

@@ -108,7 +108,7 @@ class TtsSession:
         if stalled:
             kind = "no sound came" if self._decoder is None else "the sound stopped"
             self._fail(f"{kind} for {self._stall_seconds():g} s")
-        if self.connection.ended and not self.ended and self.failure is None and not self.connection.pending:
+        if self.connection.is_closed and not self.ended and self.failure is None and not self.connection.has_pending:
             if self._owes_nothing():
                 yield from self._close()
             else:
@@ -184,7 +184,7 @@ class TtsSession:
         if self._answered:
             return self._answered >= self.asked
         # It does not say where a passage ends: then only a goodbye, some time after the last sound, tells as much.
-        polite = self.connection.ended and self.connection.close_code in _GOODBYES
+        polite = self.connection.is_closed and self.connection.close_code in _GOODBYES
         return polite and not self._complete and self._silence >= SETTLED_SECONDS
 
     def _fitted(self, pcm: bytes) -> Iterator[bytes]:

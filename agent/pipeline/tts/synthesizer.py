@@ -143,7 +143,7 @@ class Synthesizer(Stage):
             while not self._over():
                 connection = self._session.connection if self._session else None
                 wait(connection, [self._mailbox, *self._lineup.waitables()], self._patience())
-                self.beat()
+                self.heartbeat()
                 for letter in self._mailbox.take():
                     self._read(letter)
                 self._lineup.mind()
@@ -164,7 +164,7 @@ class Synthesizer(Stage):
             waits += [self._jobs[0].patience.remaining(), self._jobs[0].put_off.remaining()]
         if self._session:
             waits.append(self._session.next_timeout())
-            if self._session.connection.pending:
+            if self._session.connection.has_pending:
                 return 0.0
         return min(each for each in waits if each is not None)
 
@@ -268,11 +268,11 @@ class Synthesizer(Stage):
         # and a service that asks for it.
         job.since = job.since or time.monotonic()
         untried = job.sounded or standby.failed_at < job.since
-        passing = error is not None and (error.busy or (untried and not error.permanent))
-        if error is not None and not (last and (standby.dialling or passing)):
+        passing = error is not None and (error.is_busy or (untried and not error.permanent))
+        if error is not None and not (last and (standby.is_dialing or passing)):
             job.pass_on(str(error))
             return True
-        return not self._worth_waiting(job, standby, 0.0 if standby.dialling else standby.retry_in_seconds())
+        return not self._worth_waiting(job, standby, 0.0 if standby.is_dialing else standby.retry_in_seconds())
 
     def _worth_waiting(self, job: SynthesisJob, standby: Standby, due: float) -> bool:
         """Whether the service, tried in ``due`` seconds, may be there in time; where not, the job is passed on."""
@@ -284,7 +284,7 @@ class Synthesizer(Stage):
             when = f"it can be tried again in {due:.0f} s, which is longer than {left} {limit} a first sound may take"
             job.pass_on(f"{error}; {when}")
             return False
-        if job.patience.over:
+        if job.patience.is_expired:
             why = f"{error}; " if error is not None else f"{standby.service}: "
             job.pass_on(f"{why}no connection within {limit}")
             return False
@@ -306,17 +306,17 @@ class Synthesizer(Stage):
             self._failed(job, session, session.error)
         elif session.ended:
             self._hang_up()
-            job.services[0].healthy()
+            job.services[0].report_success()
             job.done += session.asked
 
     def _failed(self, job: SynthesisJob, session: TtsSession, error: ServiceError) -> None:
-        broke = session.connection.ended and not error.permanent
+        broke = session.connection.is_closed and not error.permanent
         self._hang_up()
         standby = job.services[0]
-        standby.broke(
+        standby.report_failure(
             str(error), permanent=error.permanent, status=error.status, retry_after_seconds=error.retry_after_seconds
         )
-        if not (error.busy and len(job.services) == 1 and not job.sounded):
+        if not (error.is_busy and len(job.services) == 1 and not job.sounded):
             job.pass_on(str(error), broke=broke)
         elif self._worth_waiting(job, standby, standby.retry_in_seconds()):
             # All is asked again, on a new connection, when it is due.
@@ -338,7 +338,7 @@ class Synthesizer(Stage):
             raise AudioError(f"its sound changes from {job.format} to {session.format}: one format is expected")
         for start in range(0, len(pcm), PIECE_BYTES):
             while not self._ring.wait_writable(job.stream_id, ROUND_SECONDS):
-                self.beat()
+                self.heartbeat()
             if not self._ring.write(job.stream_id, pcm[start : start + PIECE_BYTES]):
                 # Cleared: the ring has told the speaker, and the letter that says by whom is on its way.
                 self._hang_up()
@@ -364,7 +364,7 @@ class Synthesizer(Stage):
     def _hang_up(self) -> None:
         session, self._session = self._session, None
         if session is not None:
-            self._farewells.take(session.connection)
+            self._farewells.close_connection(session.connection)
 
     def _leave(self) -> None:
         session, self._session = self._session, None

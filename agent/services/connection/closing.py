@@ -30,7 +30,7 @@ class Closable(Protocol):
 
     service: str
 
-    def release(self, deadline: Deadline) -> None: ...
+    def begin_close(self, deadline: Deadline) -> None: ...
     def close(self, deadline: Deadline) -> None: ...
 
 
@@ -50,8 +50,8 @@ class AdjustableDeadline(Deadline):
             self._others.append(deadline)
 
     @property
-    def over(self) -> bool:
-        return super().over or any(other.over for other in self._others)
+    def is_expired(self) -> bool:
+        return super().is_expired or any(other.is_expired for other in self._others)
 
     def remaining(self) -> float:
         waits = [super().remaining(), *(other.remaining() for other in self._others)]
@@ -69,16 +69,16 @@ class BackgroundCloser:
         self._threads: list[threading.Thread] = []
         self._limit = AdjustableDeadline(None)  # of all that are under way
 
-    def take(self, connection: Connection) -> None:
+    def close_connection(self, connection: Connection) -> None:
         """The caller must not touch the connection any more."""
-        if connection.ended:
+        if connection.is_closed:
             connection.abort()
             return
         patience = AdjustableDeadline(FAREWELL_SECONDS, self._limit)
         # Where the system gives us no thread, the end mark is still written once, and nobody is waited for.
         self._begin(f"{connection.service} end", lambda: part(connection, patience), lambda: part(connection, _NOW))
 
-    def retire(self, standby: Closable) -> None:
+    def close_standby(self, standby: Closable) -> None:
         """Closes a standby that is not needed any more. The caller must not mind it any more."""
         patience = AdjustableDeadline(FAREWELL_SECONDS, self._limit)
         self._begin(f"{standby.service} retired", lambda: standby.close(patience), lambda: standby.close(_NOW))
@@ -93,7 +93,7 @@ class BackgroundCloser:
         """
         self._limit.expire_by(deadline)
         for standby in standbys:
-            standby.release(deadline)
+            standby.begin_close(deadline)
         events = [] if connection is None else part(connection, deadline)
         for standby in standbys:
             standby.close(deadline)
@@ -117,7 +117,7 @@ class BackgroundCloser:
         """Waits for those under way, which are over with ``deadline`` too."""
         self._limit.expire_by(deadline)
         for thread in self._threads:
-            while thread.is_alive() and not deadline.over:
+            while thread.is_alive() and not deadline.is_expired:
                 thread.join(deadline.remaining())
             thread.join(2 * LOOK_SECONDS)  # they look at the deadline no more often
 
@@ -126,7 +126,7 @@ def part(connection: Connection, deadline: Deadline | float) -> list[Event]:
     """Ends a connection in good order within ``deadline``, and says so where its end mark could not be delivered.
     Returns what came meanwhile: the last words of a transcript may come with the goodbye."""
     events = connection.finish(deadline if isinstance(deadline, Deadline) else Deadline(deadline))
-    if not connection.end_delivered:
+    if not connection.is_end_delivered:
         log.warning("%s: the end mark was not delivered (%s)", connection.service, connection.close_reason)
     return events
 

@@ -118,7 +118,7 @@ def _reach(
 
 
 def _refuse_far(service: str, host: str, addresses: list[Address], anywhere: bool) -> None:
-    far = [address.number for address in addresses if not is_near(address.number)]
+    far = [address.ip for address in addresses if not is_near(address.ip)]
     if far and not anywhere:
         raise ServiceError(
             service,
@@ -130,7 +130,7 @@ def _refuse_far(service: str, host: str, addresses: list[Address], anywhere: boo
 
 def _refuse_inside(service: str, host: str, addresses: list[Address], url_issuer: str, deadline: Deadline) -> None:
     """A public name may stand for an address on this network: whoever forges a grant must not send us round in it."""
-    inside = [address.number for address in addresses if _is_inside(address)]
+    inside = [address.ip for address in addresses if _is_inside(address)]
     if not inside:
         return
     try:
@@ -146,7 +146,7 @@ def _refuse_inside(service: str, host: str, addresses: list[Address], url_issuer
 
 
 def _is_inside(address: Address) -> bool:
-    return is_near(address.number) or is_own_link(address.number)
+    return is_near(address.ip) or is_own_link(address.ip)
 
 
 def _context(service: str, ca_file: str | None) -> ssl.SSLContext:

@@ -20,13 +20,13 @@ class CancellableSession:
     the exchange is over."""
 
     def __init__(self) -> None:
-        self.was_cut = False
+        self.is_cancelled = False
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
 
     @property
-    def opened(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether a host has taken a connection, and the line is not closed yet."""
         with self._lock:
             return bool(self._sockets)
@@ -45,15 +45,15 @@ class CancellableSession:
         session.mount("https://", adapter)
         return session
 
-    def cut(self) -> None:
+    def cancel(self) -> None:
         with self._lock:
-            self.was_cut = True
+            self.is_cancelled = True
             for each in self._sockets:
                 _shut(each)
 
-    def cut_after(self, seconds: float) -> None:
+    def cancel_after(self, seconds: float) -> None:
         """However little comes at a time, and however often. ``RuntimeError``: the system gives us no more threads."""
-        timer = threading.Timer(seconds, self.cut)
+        timer = threading.Timer(seconds, self.cancel)
         timer.daemon = True
         timer.start()
         self._timer = timer
@@ -66,13 +66,13 @@ class CancellableSession:
                 each.close()
             self._sockets.clear()
 
-    def hold(self, number: int) -> None:
+    def add_socket(self, number: int) -> None:
         """The exchange has opened a socket, ``number``."""
         # A descriptor of our own: the other one may be closed and given to somebody else by the time we hang up.
         own = socket.socket(fileno=os.dup(number))
         with self._lock:
             self._sockets.append(own)
-            if self.was_cut:
+            if self.is_cancelled:
                 _shut(own)
 
 
@@ -103,7 +103,7 @@ def _pools(line: CancellableSession) -> dict[str, Any]:
         class Held(connection):  # type: ignore[misc]
             def _new_conn(self) -> Any:
                 made = super()._new_conn()
-                line.hold(made.fileno())
+                line.add_socket(made.fileno())
                 return made
 
         return Held

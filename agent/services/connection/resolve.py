@@ -28,11 +28,11 @@ class Address:
     """One place a name stands for: what ``socket`` and ``connect`` want to know, and the number as text."""
 
     family: socket.AddressFamily
-    where: tuple[Any, ...]
+    sockaddr: tuple[Any, ...]
 
     @property
-    def number(self) -> str:
-        return str(self.where[0])
+    def ip(self) -> str:
+        return str(self.sockaddr[0])
 
 
 def is_near(number: str) -> bool:
@@ -90,8 +90,8 @@ def reach(addresses: list[Address], deadline: Deadline) -> socket.socket:
     failure: OSError | None = None
     next_try = Deadline(0.0)
     try:
-        while (untried or waiting) and not deadline.over:
-            if untried and (next_try.over or not waiting):
+        while (untried or waiting) and not deadline.is_expired:
+            if untried and (next_try.is_expired or not waiting):
                 try:
                     sock = _begin(untried.pop(0))
                 except OSError as error:
@@ -128,7 +128,7 @@ def _begin(address: Address) -> socket.socket:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(USER_TIMEOUT_SECONDS * 1000))
         # What waits in the system's buffer looks sent and is lost with the connection: keep that little.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 32768)
-        sock.connect(address.where)
+        sock.connect(address.sockaddr)
     except BlockingIOError:
         return sock
     except OSError:

@@ -88,7 +88,7 @@ class Standby:
         self._proven = False  # whether the service has ever done its work with this key
 
     @property
-    def dialling(self) -> bool:
+    def is_dialing(self) -> bool:
         """Whether a connection may be there soon."""
         return self._dialling is not None
 
@@ -110,7 +110,7 @@ class Standby:
         moments += [] if silent is None else [self._since + silent * RENEW_SHARE - now]
         return max(0.0, min(moments)) if moments else None
 
-    def mind(self) -> None:
+    def maintain(self) -> None:
         """Does what is due: fetches what was dialled, notices a death, renews, dials. Never blocks."""
         if self._closed:
             return
@@ -130,30 +130,30 @@ class Standby:
 
         The next connection is dialled at once.
         """
-        self.mind()
+        self.maintain()
         taken, self._connection = self._connection, None
         self._wanted = taken is None
         if taken is not None:
             self._taken_since = self._since
-        self.mind()
+        self.maintain()
         return taken
 
-    def want(self) -> None:
+    def request(self) -> None:
         """A connection will be needed again: where ``eager`` is not set, the next ``mind`` dials it."""
         self._wanted = True
 
-    def healthy(self) -> None:
+    def report_success(self) -> None:
         """The service has done its work on a connection that was taken: whatever the trouble was, it is over."""
         if self._closed:
             return
-        self._backoff.healthy()
+        self._backoff.reset()
         self._dropped, self._not_before, self._proven = 0, 0.0, True
         if self.error is not None:
             self.error = None
             self._on_up(self.tries)
         self.tries = 0
 
-    def broke(
+    def report_failure(
         self,
         reason: str,
         *,
@@ -171,18 +171,18 @@ class Standby:
         )
         self._lost(self._taken_since, error)
 
-    def renew(self) -> None:
+    def reconnect(self) -> None:
         """The connection may have died unnoticed: the next ``mind`` dials another in its place."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._wanted = True
-            self._farewells.take(connection)
+            self._farewells.close_connection(connection)
 
     def retry_in_seconds(self) -> float:
         """How long after a failure the next try is put off, by the service's own wish or for decency; 0: it is due."""
         return max(0.0, self._not_before - time.monotonic())
 
-    def release(self, deadline: Deadline) -> None:
+    def begin_close(self, deadline: Deadline) -> None:
         """The first half of ``close``, which does not wait: nothing is dialled any more, and the goodbye begins."""
         with self._lock:
             if not self._closed:
@@ -191,20 +191,20 @@ class Standby:
         self._farewells.expire_by(deadline)
         for found in self._dialled.take():
             if not isinstance(found, ServiceError):
-                self._farewells.take(found)
+                self._farewells.close_connection(found)
         if self._connection is not None:
-            self._farewells.take(self._connection)
+            self._farewells.close_connection(self._connection)
             self._connection = None
 
     def close(self, deadline: Deadline) -> None:
         """Says goodbye to the connection and joins the threads. A dial that is under way is given up: nothing was said
         on it, and its thread ends by itself, at the latest with the dial's own deadline. Twice is safe."""
-        self.release(deadline)
+        self.begin_close(deadline)
         self._farewells.join(deadline)
         dialling = self._dialling
         # A connection that came too late is taken leave of by the thread that dialled it: that is waited for.
-        while dialling is not None and dialling.is_alive() and not deadline.over:
-            if self._given_up.over and not self._parting:
+        while dialling is not None and dialling.is_alive() and not deadline.is_expired:
+            if self._given_up.is_expired and not self._parting:
                 break
             dialling.join(deadline.within(LOOK_SECONDS).remaining())
         self._dialled.close()
@@ -217,20 +217,20 @@ class Standby:
         said = connection.pump()
         age = time.monotonic() - self._since
         fatal = next((event for event in said if isinstance(event, wire.Failure) and event.fatal), None)
-        if connection.ended or fatal is not None:
+        if connection.is_closed or fatal is not None:
             self._connection = None
             # One that had held and is gone is nothing unusual (services let idle ones go): it is simply dialled again.
-            unusual = not connection.ended or (fatal is not None and fatal.permanent)
+            unusual = not connection.is_closed or (fatal is not None and fatal.permanent)
             connection.abort()
             if unusual or age < self._healthy_seconds:
                 self._lost(self._since, self._reason(fatal))
             return
         if self.error is not None and age >= self._healthy_seconds:
-            self.healthy()
+            self.report_success()
         silent = connection.codec.silent_seconds
         if silent is not None and age >= silent * RENEW_SHARE:
             self._connection = None
-            self._farewells.take(connection)
+            self._farewells.close_connection(connection)
 
     def _reason(self, fatal: wire.Failure | None) -> ServiceError:
         if fatal is None:
@@ -244,7 +244,7 @@ class Standby:
         )
 
     def _lost(self, since: float, error: ServiceError) -> None:
-        if error.busy:  # it says itself what is the matter, and when to come again: no refusal, however soon it came
+        if error.is_busy:  # it says itself what is the matter, and when to come again: no refusal, however soon it came
             self._failed(error)
             return
         self._dropped = self._dropped + 1 if time.monotonic() - since < AT_ONCE_SECONDS else 0

@@ -75,7 +75,7 @@ class Connection:
         sock.setblocking(False)
         self.codec = codec
         self.service = codec.service
-        self.ended = False
+        self.is_closed = False
         self.close_code: int | None = None
         self.close_reason = ""
         self._sock = sock
@@ -103,32 +103,32 @@ class Connection:
     @property
     def wants_write(self) -> bool:
         """Whether to wait for the socket to be writable as well."""
-        if self.ended or self._broken:
+        if self.is_closed or self._broken:
             return False
         return self._read_waits_for_write or (bool(self._out) and not self._write_waits_for_read)
 
     @property
-    def pending(self) -> bool:
+    def has_pending(self) -> bool:
         """Whether there is something to ``pump`` that no ``poll`` sees: decrypted bytes, or the events of the end."""
-        if self.ended:
+        if self.is_closed:
             return bool(self._last)
         if self._refusal is not None or self._broken:
             return True
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
     @property
-    def unsent(self) -> int:
+    def unsent_bytes(self) -> int:
         """Bytes that the socket has not taken yet; what a lost connection certainly did not deliver."""
         return len(self._out)
 
     @property
-    def end_delivered(self) -> bool:
+    def is_end_delivered(self) -> bool:
         """Whether the socket has taken the end mark whole; also true where the protocol has none and was told so."""
         return self._end_at is not None and self._sent >= self._end_at
 
     def send(self, event: Event) -> bool:
         """Encodes an event and queues it; ``False`` where the connection takes nothing any more. Never blocks."""
-        if self.ended or self._closing is not None or self._close_sent or self._broken:
+        if self.is_closed or self._closing is not None or self._close_sent or self._broken:
             return False
         for message in self.codec.send(event):
             self._queue_message(message)
@@ -138,29 +138,29 @@ class Connection:
             self._end(BROKEN, "the service has stopped reading")
             return False
         self._write()
-        return not (self.ended or self._broken)
+        return not (self.is_closed or self._broken)
 
     def pump(self) -> list[Event]:
         """Writes what can be written, reads what is there, minds the deadlines; returns what it all means."""
         events: list[Event] = []
-        if not self.ended:
+        if not self.is_closed:
             self._write()
-        if not self.ended:
+        if not self.is_closed:
             refusal, self._refusal = self._refusal, None
             if refusal is not None:
                 self._refuse(refusal)
             self._read(events)
-        if not self.ended:
+        if not self.is_closed:
             self._mind_deadlines()
-        if not self.ended:
+        if not self.is_closed:
             self._write()
         return events + self._take_last()
 
     def next_timeout(self) -> float | None:
         """Seconds until ``pump`` has to be called even if nothing happens; ``None``: never."""
-        if self.pending:
+        if self.has_pending:
             return 0.0
-        moments = [] if self.ended else [moment for moment, _ in self._deadlines()]
+        moments = [] if self.is_closed else [moment for moment, _ in self._deadlines()]
         return max(0.0, min(moments) - time.monotonic()) if moments else None
 
     def finish(self, deadline: Deadline) -> list[Event]:
@@ -169,16 +169,16 @@ class Connection:
 
         Blocks until ``deadline`` at the most and never raises for trouble with the network; see ``end_delivered``.
         """
-        if not self.ended:
+        if not self.is_closed:
             self.send(End())
         events: list[Event] = []
-        while self._out and not self.ended and not deadline.over:
+        while self._out and not self.is_closed and not deadline.is_expired:
             events += self._round(deadline)
-        if not self.ended and self._closing is None and not self._out:
+        if not self.is_closed and self._closing is None and not self._out:
             self._queue_close((1000).to_bytes(2, "big"))
             answer_by = deadline.within(self._close_seconds)
             self._write()
-            while not self.ended and not answer_by.over:
+            while not self.is_closed and not answer_by.is_expired:
                 events += self._round(answer_by)
         self._end(*(self._closing or (BROKEN if self._out else 1000, "closed by us")))
         return events + self._take_last()
@@ -305,9 +305,9 @@ class Connection:
         self._close_by = time.monotonic() + self._close_seconds
 
     def _end(self, code: int, reason: str) -> None:
-        if self.ended:
+        if self.is_closed:
             return
-        self.ended = True
+        self.is_closed = True
         self.close_code, self.close_reason = code, reason
         with contextlib.suppress(OSError):
             self._sock.close()

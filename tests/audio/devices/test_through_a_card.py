@@ -157,7 +157,7 @@ def test_a_card_that_is_pulled_out_goes_on_where_it_stopped(card: VirtualCard) -
 def test_a_card_that_stands_still_is_given_up_before_its_thread_is_taken_for_stuck(card: VirtualCard) -> None:
     """Both took two seconds: one time in ten the daemon was restarted for a card that only had to be opened anew."""
     microphone = Microphone(FrameQueue(1.0), lambda: open_source("none", 0.1), print)
-    patience = min(microphone.patience_seconds, ReconnectingSink(open_none, print, threading.Event()).patience_seconds)
+    patience = min(microphone.stall_timeout, ReconnectingSink(open_none, print, threading.Event()).stall_timeout)
     assert quickest(lambda: motionless_seconds(card), patience - 0.3) < patience - 0.3
 
 
@@ -181,7 +181,7 @@ def motionless_seconds(card: VirtualCard) -> float:
     microphone = Microphone(FrameQueue(60.0), lambda: open_source("mic", 0.1), report)
     speaker = Speaker(ring, lambda format: open_sink("speaker", format, 0.02, 0.1), report)
     workers = {worker.name: worker for worker in (microphone, speaker)}
-    rounds = {name: worker.rounds for name, worker in workers.items()}
+    rounds = {name: worker.heartbeats for name, worker in workers.items()}
     moved: dict[str, list[float]] = {name: [] for name in workers}
     deadline = Deadline(TIMEOUT_SECONDS)
     for worker in workers.values():
@@ -189,10 +189,10 @@ def motionless_seconds(card: VirtualCard) -> float:
     stream_id = ring.begin("long", SPEECH)
     ring.write(stream_id, noise(60.0, SPEECH.rate))
     while len(lost) < 2:
-        assert not deadline.over
+        assert not deadline.is_expired
         for name, worker in workers.items():
-            if worker.rounds != rounds[name]:
-                rounds[name] = worker.rounds
+            if worker.heartbeats != rounds[name]:
+                rounds[name] = worker.heartbeats
                 moved[name].append(time.monotonic())
         if card.played() and moved["microphone"]:
             card.fault("hang")

@@ -94,7 +94,7 @@ class House:
     def heard(self, request: object) -> Program:
         """A program whose request was accepted, however often it takes: who is slow may be let go as idle before."""
         deadline = Deadline(SECONDS)
-        while not deadline.over:
+        while not deadline.is_expired:
             program = self.call()
             answer = program.ask(request)
             if answer is not None and "error" not in answer:
@@ -356,7 +356,7 @@ def test_a_ninth_program_is_told_to_try_again_and_room_is_made_by_who_leaves(bui
     assert inside[0].receive() is None
     deadline = Deadline(10.0)  # the place is free a moment after its owner has seen the end
     answer = None
-    while not deadline.over and (answer is None or "state" not in answer):
+    while not deadline.is_expired and (answer is None or "state" not in answer):
         answer = house.call().ask({"status": True})
     assert answer is not None and answer["state"] == "idle"
 
@@ -480,7 +480,7 @@ def test_a_thousand_connections_are_survived_and_the_next_is_served(build: Build
         if answer is not None and "state" in answer:
             break
     assert answer["state"] == "idle"
-    assert house.control.alive
+    assert house.control.is_alive
 
 
 def test_where_the_process_has_no_descriptor_left_callers_wait_and_are_served_later(
@@ -511,7 +511,7 @@ def test_where_the_process_has_no_descriptor_left_callers_wait_and_are_served_la
         logging.getLogger("agent.frontends.control.server").removeHandler(tried)
     program.socket.settimeout(SECONDS)
     assert program.socket.recv(65536).startswith(b'{"status"')
-    rounds, levels = control.rounds, {record.levelname for record in caplog.records}
+    rounds, levels = control.heartbeats, {record.levelname for record in caplog.records}
     tries = 1 + (time.monotonic() - began) / DEAF_SECONDS
     assert levels == {"WARNING"} and len(caplog.records) <= tries
     assert rounds < 20 * tries

@@ -183,17 +183,17 @@ def test_a_stuck_read_is_seen_within_three_seconds_and_opening_may_take_longer()
     opening = threading.Event()
 
     def slow() -> Scripted:
-        seen.append(microphone.patience_seconds)
+        seen.append(microphone.stall_timeout)
         opening.set()
         return desk.open()
 
     microphone = Microphone(FrameQueue(60.0), slow, desk.report)
-    assert microphone.patience_seconds <= 3.0
+    assert microphone.stall_timeout <= 3.0
     microphone.start()
     assert opening.wait(TIMEOUT_SECONDS)
     ended(microphone)
     assert seen == [10.0]
-    assert microphone.patience_seconds <= 3.0
+    assert microphone.stall_timeout <= 3.0
 
 
 @pytest.mark.parametrize("frame_seconds", [0.1, 1.0])
@@ -204,7 +204,7 @@ def test_a_card_may_stand_still_also_at_the_end_of_a_long_frame(frame_seconds: f
     microphone = make_microphone(config, frames, lambda event: None)
     microphone.start()
     assert frames.get(TIMEOUT_SECONDS) is not None
-    while_reading = microphone.patience_seconds
+    while_reading = microphone.stall_timeout
     ended(microphone)
     assert while_reading >= frame_seconds - 0.1 + STALL_SECONDS + 0.5
     assert while_reading <= frame_seconds + 2.0

@@ -34,7 +34,7 @@ class Endpointer(SilentSource):
 
 def frames_until(queue: FrameQueue, wanted: bytes) -> None:
     deadline = Deadline(20.0)
-    while not deadline.over:
+    while not deadline.is_expired:
         frame = queue.get(1.0)
         if frame is not None and frame[:1] == wanted:
             return

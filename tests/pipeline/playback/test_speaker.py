@@ -99,7 +99,7 @@ class Led:
 def wait_for(true: Callable[[], bool]) -> None:
     deadline = Deadline(TIMEOUT_SECONDS)
     while not true():
-        assert not deadline.over
+        assert not deadline.is_expired
         NEVER.wait(0.002)
 
 
@@ -192,8 +192,8 @@ def test_sound_that_comes_while_the_card_still_has_some_makes_no_gap() -> None:
             wait_for(lambda: not room.ring.unread_bytes)
             if number:
                 led.play(0.05)
-            rounds = room.speaker.rounds
-            wait_for(lambda: room.speaker.rounds > rounds + 1)  # noqa: B023 - called before the next one
+            rounds = room.speaker.heartbeats
+            wait_for(lambda: room.speaker.heartbeats > rounds + 1)  # noqa: B023 - called before the next one
         led.go()
         room.ring.end(stream_id)
         assert room.end() == UtterancePlayed("utterance 1", 0.6)
@@ -348,8 +348,8 @@ def test_silence_wakes_a_card_that_has_rested_and_only_then(monkeypatch: pytest.
         for _ in range(2):
             room.say(sound)
             assert room.end() == UtterancePlayed("utterance 1" if _ == 0 else "utterance 2", 0.05)
-        rounds = room.speaker.rounds
-        wait_for(lambda: room.speaker.rounds > rounds)  # it has noted when the card began to rest
+        rounds = room.speaker.heartbeats
+        wait_for(lambda: room.speaker.heartbeats > rounds)  # it has noted when the card began to rest
         monkeypatch.setattr(speaker, "REST_SECONDS", 0.1)
         NEVER.wait(0.2)
         room.say(sound)

@@ -230,10 +230,10 @@ def test_it_goes_round_its_loop_while_a_slow_answer_is_awaited() -> None:
         responder.ask(1, "x")
         assert answers.asked.wait(TIMEOUT_SECONDS)
         deadline = Deadline(TIMEOUT_SECONDS)
-        before = responder.rounds
-        while responder.rounds < before + 3 and not deadline.over:
+        before = responder.heartbeats
+        while responder.heartbeats < before + 3 and not deadline.is_expired:
             assert not answers.broken_off.wait(0.02)
-        assert responder.rounds >= before + 3
+        assert responder.heartbeats >= before + 3
 
 
 def test_control_characters_are_not_spoken() -> None:

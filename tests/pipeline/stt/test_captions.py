@@ -53,7 +53,7 @@ def test_a_reader_that_stands_still_keeps_nobody_waiting() -> None:
         captions.write("x" * 400)
     patience = Deadline(BOUND)
     captions.close(Deadline(0.1))
-    assert not patience.over
+    assert not patience.is_expired
     os.close(reader)
 
 

@@ -405,7 +405,7 @@ def test_long_after_an_outage_no_more_is_sent_again_than_was_not_answered(monkey
                 stretch.say(each)
             session.send()
             while finals < 6 + number:
-                assert not patience.over and session.failure is None
+                assert not patience.is_expired and session.failure is None
                 wait(connection, [], 1.0)
                 finals += sum(transcript.final for transcript in session.pump())
                 session.send()
@@ -449,9 +449,9 @@ def test_what_captions_lose_while_the_service_is_away_is_told_once(stage: Callab
     it.hear(*frames(0, 1))
     deadline, pause = Deadline(TIMEOUT_SECONDS), threading.Event()
     while it.frames.frame_count:  # from then on nothing is taken until there is a session
-        assert not deadline.over
+        assert not deadline.is_expired
         pause.wait(0.01)
-    it.recognizer.on_beat = rounds.release
+    it.recognizer.on_heartbeat = rounds.release
     for first, count in ((1, 699), (700, 700)):  # the queue holds a minute
         it.hear(*frames(first, count))
         for _ in range(3):
@@ -551,11 +551,11 @@ def test_ten_minutes_are_sent_again_without_breaking_the_connection() -> None:
         connection = connect(codec, Deadline(20.0), ping_seconds=None)
         session = SttSession(connection, stretch, settle_seconds=0.0, answer_seconds=60.0)
         session.send()
-        assert not connection.ended, connection.close_reason
+        assert not connection.is_closed, connection.close_reason
         listens.set()
         understood: list[str] = []
         patience = Deadline(60.0)
-        while not session.ended and session.failure is None and not patience.over:
+        while not session.ended and session.failure is None and not patience.is_expired:
             wait(connection, [], 1.0)
             session.send()
             understood += [transcript.text for transcript in session.pump()]
@@ -660,7 +660,7 @@ def stand_still(recognizer: Recognizer) -> None:
         elif number == 1:
             told.set()
 
-    recognizer.on_beat = beat
+    recognizer.on_heartbeat = beat
     assert told.wait(TIMEOUT_SECONDS)
 
 

@@ -53,7 +53,7 @@ def heard(session: TtsSession) -> bytes:
     pcm = b""
     deadline = Deadline(TIMEOUT_SECONDS)
     while not session.ended and session.failure is None:
-        assert not deadline.over, "the session did not end"
+        assert not deadline.is_expired, "the session did not end"
         wait(session.connection, [], min(session.next_timeout() or 1.0, 1.0))
         pcm += b"".join(session.pump())
     return pcm
@@ -128,7 +128,7 @@ def test_a_session_that_goes_on_with_an_utterance_is_waited_for_as_between_two_s
         it = TtsSession(connection, 0.3, Format(RATE))
         it.speak(["Hello there."], complete=True)
         ends = Deadline(0.6)
-        while not ends.over:
+        while not ends.is_expired:
             wait(connection, [], ends.remaining())
             assert list(it.pump()) == []
         late.set()
@@ -165,12 +165,12 @@ def test_while_more_text_is_to_come_silence_after_sound_is_no_failure(
     it.speak(["Hello there."], complete=False)
     pcm, deadline = b"", Deadline(TIMEOUT_SECONDS)
     while len(pcm) < len(sound("Hello there.")):
-        assert not deadline.over
+        assert not deadline.is_expired
         wait(it.connection, [], 1.0)
         pcm += b"".join(it.pump())
     patience, it._patience = it._patience, 0.2
     ends = Deadline(0.6)
-    while not ends.over:
+    while not ends.is_expired:
         wait(it.connection, [], ends.remaining())
         assert list(it.pump()) == []
     assert it.failure is None and not it.ended
@@ -291,7 +291,7 @@ def test_what_a_busy_service_asks_for_is_kept(session: Callable[..., TtsSession]
     it = session(busy)
     it.speak(["Hello."], complete=True)
     heard(it)
-    assert it.error is not None and it.error.busy and not it.error.permanent
+    assert it.error is not None and it.error.is_busy and not it.error.permanent
 
 
 def test_a_session_speaks_in_the_format_of_the_one_before(session: Callable[..., TtsSession]) -> None:

@@ -115,7 +115,7 @@ class Stage:
     def await_that(self, true: Callable[[], bool]) -> None:
         deadline, pause = Deadline(TIMEOUT_SECONDS), threading.Event()
         while not true():
-            assert not deadline.over
+            assert not deadline.is_expired
             pause.wait(0.01)
 
     def wait_no_longer(self) -> None:
@@ -190,7 +190,7 @@ def test_of_a_long_text_no_more_is_asked_for_than_the_ring_can_hold(stage: Calla
     it.events.await_first(AudioArrived)
     deadline = Deadline(TIMEOUT_SECONDS)
     while it.ring.written_bytes < len(sound(passages[0])):
-        assert not deadline.over
+        assert not deadline.is_expired
         it.ring.wait_cleared(1, 0.01)
     assert voice.passages == passages[:1]
     it.player.start()

@@ -79,12 +79,12 @@ def standby(server: Scripted, *, ready: bool = True) -> Standby:
         lambda event: None,
         backoff=Backoff(0.01, 0.02),
     )
-    made.mind()
+    made.maintain()
     patience = Deadline(30.0)
     while ready and len(made.waitables()) < 2:
-        assert not patience.over
+        assert not patience.is_expired
         wait(None, list(made.waitables()), 0.2)
-        made.mind()
+        made.maintain()
     return made
 
 
@@ -101,7 +101,7 @@ def test_a_stage_leaves_all_its_dead_peers_at_once_under_one_deadline(stack: Exi
     dead = stack.enter_context(Scripted(mute, patience_seconds=FAR_SECONDS))
     standbys = [standby(server), standby(server), standby(dead, ready=False), standby(dead, ready=False)]
     leaving = BackgroundCloser()
-    leaving.take(dialled(server))  # one goodbye is under way already
+    leaving.close_connection(dialled(server))  # one goodbye is under way already
     began = time.monotonic()
     leaving.close_all(dialled(server), standbys, Deadline(0.5))
     assert time.monotonic() - began < 60
@@ -147,7 +147,7 @@ def test_what_the_live_connection_says_with_its_goodbye_is_returned(stack: ExitS
 
 
 @pytest.mark.parametrize(
-    "leave", [BackgroundCloser.take, lambda it, connection: it.close_all(connection, [], Deadline(0.2))]
+    "leave", [BackgroundCloser.close_connection, lambda it, connection: it.close_all(connection, [], Deadline(0.2))]
 )
 def test_an_end_mark_that_could_not_be_delivered_is_told(
     stack: ExitStack, caplog: pytest.LogCaptureFixture, leave: Callable[[BackgroundCloser, Connection], object]
@@ -160,7 +160,7 @@ def test_an_end_mark_that_could_not_be_delivered_is_told(
     connection = dialled(server)
     for _ in range(100):
         connection.send(Text("x" * 100_000))
-    assert connection.unsent
+    assert connection.unsent_bytes
     leaving = BackgroundCloser()
     with caplog.at_level(logging.WARNING):
         leave(leaving, connection)
@@ -191,8 +191,8 @@ def test_where_there_are_no_more_threads_the_end_mark_is_still_written_once(
 
         patch.setattr(threading.Thread, "start", refuses)
         with caplog.at_level(logging.WARNING):
-            BackgroundCloser().take(connection)
-    assert connection.ended
+            BackgroundCloser().close_connection(connection)
+    assert connection.is_closed
     server.over.set()
     server.join()
     lines = [record.getMessage() for record in caplog.records]

@@ -36,17 +36,17 @@ def test_a_cut_ends_an_exchange_that_nothing_comes_of(scheme: str, script: Calla
         thread = threading.Thread(target=ask, args=[f"{scheme}://127.0.0.1:{server.port}/"])
         thread.start()
         assert begun.wait(20) and server.arrived.acquire(timeout=20)
-        line.cut()
+        line.cancel()
         thread.join(20)
         assert not thread.is_alive()
-    assert line.opened
+    assert line.is_connected
     line.close()
-    assert not line.opened
+    assert not line.is_connected
 
 
 def test_a_line_that_was_cut_before_it_was_opened_stays_cut() -> None:
     line = CancellableSession()
-    line.cut()
+    line.cancel()
     with Scripted(mute) as server, line.session() as session, pytest.raises(troubles()):
         session.get(f"http://127.0.0.1:{server.port}/", timeout=20)
     line.close()

@@ -69,12 +69,12 @@ class Kit:
 
     def until(self, done: Callable[[], bool], seconds: float = 30.0) -> None:
         deadline = Deadline(seconds)
-        self.standby.mind()
+        self.standby.maintain()
         while not done():
-            assert not deadline.over, (self.told, self.standby.error)
+            assert not deadline.is_expired, (self.told, self.standby.error)
             seconds_left = [deadline.remaining(), self.standby.next_timeout()]
             wait(None, list(self.standby.waitables()), min(s for s in seconds_left if s is not None))
-            self.standby.mind()
+            self.standby.maintain()
 
     @property
     def ready(self) -> bool:
@@ -119,7 +119,7 @@ def test_a_connection_that_died_in_standby_is_not_handed_over() -> None:
         first = kit.standby.waitables()[1]
         go.set()
         kit.until(lambda: kit.ready and kit.standby.waitables()[1] is not first)
-        assert isinstance(first, Connection) and first.ended and kit.told == []
+        assert isinstance(first, Connection) and first.is_closed and kit.told == []
 
 
 def test_a_death_is_seen_at_the_moment_of_taking_too() -> None:
@@ -175,7 +175,7 @@ def test_a_connection_that_merely_began_does_not_end_the_trouble() -> None:
     with Scripted(refuses("500 Oh"), polite) as server, Kit(server.url, healthy_seconds=60.0) as kit:
         kit.until(lambda: kit.ready)
         assert kit.standby.error is not None and kit.backoff.tries == 1
-        kit.standby.healthy()
+        kit.standby.report_success()
         assert kit.standby.error is None and kit.backoff.tries == 0 and kit.told[1:] == [ServiceUp("plain", 1)]
 
 
@@ -212,7 +212,7 @@ def test_it_is_a_refusal_also_where_the_connections_were_taken_first() -> None:
             taken = kit.standby.take()
             assert taken is not None
             taken.abort()
-            kit.standby.broke("plain: it sent 'no such voice'")
+            kit.standby.report_failure("plain: it sent 'no such voice'")
         assert kit.standby.error is not None and kit.standby.error.permanent
         assert "'no such voice'" in str(kit.standby.error)
 
@@ -226,7 +226,7 @@ def test_a_service_that_worked_before_is_not_taken_for_one_that_refuses_the_key_
         taken = kit.standby.take()
         assert taken is not None
         taken.abort()
-        kit.standby.healthy()
+        kit.standby.report_success()
         kit.until(lambda: len(server.peers) == 9 and kit.ready, seconds=60.0)
         assert kit.backoff.floors == [0.0] * 7
         assert [event.permanent for event in kit.told if isinstance(event, ServiceDown)] == [False]
@@ -239,7 +239,7 @@ def test_a_service_that_worked_before_and_drops_everything_for_long_refuses() ->
         taken = kit.standby.take()
         assert taken is not None
         taken.abort()
-        kit.standby.healthy()
+        kit.standby.report_success()
         kit.until(lambda: kit.standby.error is not None and kit.standby.error.permanent, seconds=60.0)
         assert kit.backoff.floors == [0.0] * 7 + [60.0]
 
@@ -251,9 +251,9 @@ def test_a_key_that_cannot_be_read_is_permanent_and_ends_nothing() -> None:
         raise ConfigError("the key file /x cannot be read")
 
     it: Standby = make_standby("plain", open, told.append)
-    it.mind()
+    it.maintain()
     wait(None, list(it.waitables()), 30.0)
-    it.mind()
+    it.maintain()
     assert it.error is not None and it.error.permanent and len(told) == 1
     it.close(Deadline(1))
 
@@ -263,9 +263,9 @@ def test_a_key_that_cannot_be_read_for_want_of_descriptors_is_read_again() -> No
         raise ConfigError("the key file /x cannot be read") from OSError(errno.EMFILE, "Too many open files")
 
     it: Standby = make_standby("plain", open, lambda event: None)
-    it.mind()
+    it.maintain()
     wait(None, list(it.waitables()), 30.0)
-    it.mind()
+    it.maintain()
     assert it.error is not None and not it.error.permanent
     it.close(Deadline(1))
 
@@ -280,7 +280,7 @@ def test_after_health_the_next_dial_is_not_kept_waiting_for_a_trouble_of_before(
         assert taken is not None
         kit.until(lambda: kit.standby.error is not None)
         assert (kit.standby.next_timeout() or 0.0) > 50
-        kit.standby.healthy()
+        kit.standby.report_success()
         kit.until(lambda: kit.ready)  # well before that minute is over
         taken.finish(Deadline(30))
 
@@ -323,11 +323,11 @@ def test_closing_says_goodbye_to_a_connection_that_nobody_used() -> None:
 def test_closing_does_not_wait_for_a_dial_that_hangs() -> None:
     with Scripted(mute, patience_seconds=LONG_SECONDS) as server:
         kit = Kit(server.url, dial_seconds=LONG_SECONDS)
-        kit.standby.mind()
+        kit.standby.maintain()
         assert server.arrived.acquire(timeout=30)
         patience = Deadline(60)
         kit.standby.close(patience)
-        assert not patience.over
+        assert not patience.is_expired
 
 
 def test_a_dial_that_is_nearly_done_is_waited_for_and_gets_its_end_mark(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,7 +344,7 @@ def test_a_dial_that_is_nearly_done_is_waited_for_and_gets_its_end_mark(monkeypa
 
     with Scripted(script) as server:
         kit = Kit(server.url)
-        kit.standby.mind()
+        kit.standby.maintain()
         assert server.arrived.acquire(timeout=30)
         timer = threading.Timer(0.05, late.set)
         timer.start()
@@ -375,9 +375,9 @@ def test_a_connection_that_came_too_late_gets_its_end_mark_before_closing_is_ove
 
     with Scripted(script) as server:
         kit = Kit(server.url)
-        kit.standby.mind()
+        kit.standby.maintain()
         assert server.arrived.acquire(timeout=30)
-        kit.standby.release(Deadline(60))
+        kit.standby.begin_close(Deadline(60))
         late.set()
         assert parting.wait(30)
         kit.standby.close(Deadline(60))
@@ -414,10 +414,10 @@ def test_one_that_is_not_trusted_any_more_gets_its_end_mark_and_another_is_diall
     with Scripted(script) as server, Kit(server.url, eager=False) as kit:
         kit.until(lambda: kit.ready)
         first = kit.standby.waitables()[1]
-        kit.standby.renew()
+        kit.standby.reconnect()
         kit.until(lambda: kit.ready)
         assert kit.standby.waitables()[1] is not first and kit.told == []
         assert kit.standby.take() is not None
-        kit.standby.renew()  # who needs just one has it: none is dialled for nobody
-        assert not kit.standby.dialling and len(server.peers) == 2
+        kit.standby.reconnect()  # who needs just one has it: none is dialled for nobody
+        assert not kit.standby.is_dialing and len(server.peers) == 2
     assert said[0] == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]

@@ -80,8 +80,8 @@ def until(connection: Connection, enough: Callable[[list[Event]], bool], seconds
     """Pumps until ``enough`` says so or the connection ends."""
     events: list[Event] = []
     deadline = Deadline(seconds)
-    while not enough(events) and not (connection.ended and not connection.pending):
-        assert not deadline.over, f"nothing came of it: {len(events)} events"
+    while not enough(events) and not (connection.is_closed and not connection.has_pending):
+        assert not deadline.is_expired, f"nothing came of it: {len(events)} events"
         wait(connection, (), deadline.remaining())
         events += connection.pump()
     return events
@@ -131,7 +131,7 @@ def test_finish_gives_the_end_mark_once_then_closes_politely() -> None:
         connection = opened(server.url, close_seconds=FAR_SECONDS)
         connection.send(Text("a"))
         events = connection.finish(Deadline(30))
-        assert connection.end_delivered and connection.ended and connection.close_code == 1000
+        assert connection.is_end_delivered and connection.is_closed and connection.close_code == 1000
         assert connection.finish(Deadline(30)) == [] and connection.abort() == []
         server.join()
     assert seen == [(TEXT, b"a"), (TEXT, END_MARK.encode()), (CLOSE, struct.pack("!H", 1000))]
@@ -158,14 +158,14 @@ def test_finish_does_not_wait_longer_than_its_deadline_for_a_silent_peer() -> No
         connection = opened(server.url, close_seconds=FAR_SECONDS, ping_seconds=None)
         began = time.monotonic()
         connection.finish(Deadline(0.2))
-        assert time.monotonic() - began < 15 and connection.end_delivered and connection.fileno() == -1
+        assert time.monotonic() - began < 15 and connection.is_end_delivered and connection.fileno() == -1
 
 
 def test_abort_releases_the_socket_at_once_and_sends_nothing() -> None:
     with Scripted(polite) as server:
         connection = opened(server.url)
         assert len(connection.abort()) == 1 and connection.abort() == []
-        assert connection.ended and connection.fileno() == -1
+        assert connection.is_closed and connection.fileno() == -1
         assert not connection.send(Text("late"))
 
 
@@ -218,10 +218,10 @@ def test_a_peer_that_answers_pings_or_speaks_lives() -> None:
     with Scripted(script) as server:
         connection = opened(server.url, ping_seconds=0.1, pong_seconds=30.0)
         deadline = Deadline(60)
-        while len(answered) < 6 and not deadline.over:
+        while len(answered) < 6 and not deadline.is_expired:
             wait(connection, (), deadline.remaining())
             assert set(connection.pump()) <= {Text("I speak")}
-        assert not connection.ended and len(answered) >= 6, "who was not taken to live was not asked again"
+        assert not connection.is_closed and len(answered) >= 6, "who was not taken to live was not asked again"
         connection.abort()
 
 
@@ -247,7 +247,7 @@ def test_row_11_what_came_before_a_reset_is_read_although_a_write_met_it_first()
         connection = opened(server.url)
         server.join()
         connection.send(Audio(b"up"))
-        assert not connection.ended and connection.pending
+        assert not connection.is_closed and connection.has_pending
         events = to_the_end(connection)
     assert events[:2] == [Text("one"), Audio(b"two")] and connection.close_code == 1006
 
@@ -291,9 +291,9 @@ def test_the_answer_to_a_close_waits_for_what_was_queued_before() -> None:
         connection = opened(server.url, close_seconds=FAR_SECONDS)
         for _ in range(40):
             connection.send(Audio(b"x" * 100_000))
-        assert connection.unsent > 0
+        assert connection.unsent_bytes > 0
         connection.pump()
-        assert not connection.ended
+        assert not connection.is_closed
         go.set()
         to_the_end(connection)
         server.join()
@@ -384,7 +384,7 @@ def test_row_21_a_peer_that_closes_late_does_not_hold_us_up() -> None:
         proxy.down = Toxics(latency_seconds=FAR_SECONDS, close_seconds=FAR_SECONDS)
         began = time.monotonic()
         connection.finish(Deadline(FAR_SECONDS))
-        assert time.monotonic() - began < 60 and connection.end_delivered
+        assert time.monotonic() - began < 60 and connection.is_end_delivered
 
 
 def test_row_22_a_peer_that_stops_reading_is_noticed_and_reading_goes_on() -> None:
@@ -397,14 +397,14 @@ def test_row_22_a_peer_that_stops_reading_is_noticed_and_reading_goes_on() -> No
         connection = opened(server.url, stall_seconds=3.0)
         events: list[Event] = []
         began = time.monotonic()
-        while not connection.ended:
-            if connection.unsent < 1_000_000:
+        while not connection.is_closed:
+            if connection.unsent_bytes < 1_000_000:
                 connection.send(Audio(b"x" * 100_000))
             wait(connection, (), 1)
             events += connection.pump()
             assert time.monotonic() - began < 60
         events += connection.pump()
-        assert "stopped reading" in connection.close_reason and connection.unsent > 0
+        assert "stopped reading" in connection.close_reason and connection.unsent_bytes > 0
         assert events.count(Text("still here")) > 5
 
 
@@ -415,7 +415,7 @@ def test_row_22_what_waits_for_a_deaf_peer_is_bounded() -> None:
         while connection.send(Audio(b"x" * 1_000_000)):
             taken += 1
             assert taken < 40
-        assert connection.ended and isinstance(connection.pump()[0], Failure)
+        assert connection.is_closed and isinstance(connection.pump()[0], Failure)
 
 
 def test_row_23_a_flood_of_pings_is_answered_within_bounds() -> None:
@@ -439,10 +439,10 @@ def test_row_23_a_flood_of_pings_is_answered_within_bounds() -> None:
         events: list[Event] = []
         began = time.thread_time()
         deadline = Deadline(60)
-        while len(events) < messages and not deadline.over:
+        while len(events) < messages and not deadline.is_expired:
             wait(connection, (), deadline.remaining())
             events += connection.pump()
-            largest.append(connection.unsent)
+            largest.append(connection.unsent_bytes)
         seconds = time.thread_time() - began
         assert len(events) == messages and isinstance(events[-1], Audio)
         return seconds
@@ -634,7 +634,7 @@ def test_the_end_is_not_called_delivered_where_it_was_not() -> None:
             connection.send(Audio(b"x" * 1_000_000))
         began = time.monotonic()
         connection.finish(Deadline(0.2))
-        assert time.monotonic() - began < 15 and not connection.end_delivered and connection.close_code == 1006
+        assert time.monotonic() - began < 15 and not connection.is_end_delivered and connection.close_code == 1006
 
 
 @pytest.mark.timeout(1800)
@@ -679,14 +679,14 @@ def test_row_37_both_directions_at_once_over_tls_and_not_one_disconnect(
         sent = 0
         due = time.monotonic()
         deadline = Deadline(10 * seconds + 60)  # both sides are this one process, on a machine that may be slow
-        while len(events) < seconds * 1000 and not connection.ended and not deadline.over:
+        while len(events) < seconds * 1000 and not connection.is_closed and not deadline.is_expired:
             wait(connection, (), max(0.0, due - time.monotonic()))
             events += connection.pump()
             if time.monotonic() >= due:
                 connection.send(Audio(bytes(640)))
                 sent += 640
                 due += 0.02
-        assert not connection.ended, connection.close_reason
+        assert not connection.is_closed, connection.close_reason
         connection.finish(Deadline(30))
         server.shutdown()
         for each in set(threading.enumerate()) - others:  # the server waits for its handlers no longer
@@ -729,7 +729,7 @@ def test_an_owner_that_waits_does_not_spin() -> None:
     with Scripted(silent) as server:
         connection = opened(server.url, ping_seconds=0.2, pong_seconds=0.2)
         rounds = 0
-        while not connection.ended:
+        while not connection.is_closed:
             wait(connection, (), None)
             connection.pump()
             rounds += 1
