@@ -1,7 +1,7 @@
-"""Sound made to fit: another rate (libspeexdsp), other channels, another volume; and how loud it is.
+"""Conversion of PCM audio: sample encoding, sample rate (libspeexdsp), channels and gain; and its level.
 
-All of it is signed 16-bit little-endian PCM. A fragment of a sample at the end of what is handed in is dropped, but by
-the resampler, which keeps it for the next piece. Nothing here needs more than the standard library and libspeexdsp.
+Audio is signed 16-bit little-endian PCM (s16le) unless a function names another encoding. The functions drop an
+incomplete frame at the end of their input; ``Resampler`` keeps it for the next piece.
 """
 
 from __future__ import annotations
@@ -22,20 +22,28 @@ if TYPE_CHECKING:
 LIBRARY = "libspeexdsp.so.1"
 PACKAGE = "libspeexdsp1"
 
-_HIGHEST, _LOWEST = 32767, -32768
+_MAX_SAMPLE, _MIN_SAMPLE = 32767, -32768
 _PIECE_FRAMES = 4096
-_ROOM_FRAMES = 64
-_MOST_TAIL_PIECES = 100
+# More output frames than the ratio of the rates demands: the resampler's fractional position adds at most one.
+_SPARE_FRAMES = 64
+_MAX_TAIL_PIECES = 100
 
 
 class Resampler:
-    """Sound of one rate becomes sound of another, piece by piece, as if it had been one piece.
+    """Converts s16le PCM from one sample rate to another, piece by piece. Not thread-safe; one thread owns it.
 
-    ``feed`` as it comes, ``finish`` for the rest: together they give ``round(samples in * to_rate / from_rate)``
-    samples, the first of them at the time of the first that went in. After ``finish`` it is as new. Equal rates pass
-    through untouched. ``quality`` is libspeexdsp's, 0 to 10; at 4 a tone stays more than 80 dB above all that is added
-    to it, what is ready lags 1 to 4 ms behind, and a second costs 0.5 to 2.6 ms of an x86 core.
-    ``AudioError`` where the library is missing (it names the package) or a rate cannot be.
+    ``feed`` and ``finish`` together return ``round(input frames * to_rate / from_rate)`` frames without a delay. After
+    ``finish`` the object can be used for the next stream. Equal rates pass through unchanged.
+
+    Args:
+        from_rate: Input rate in Hz.
+        to_rate: Output rate in Hz.
+        channels: Interleaved channels of input and output.
+        quality: libspeexdsp's quality, 0 to 10. Measured at 4: noise and distortion stay more than 80 dB below a tone,
+            ``feed`` lags 1 to 4 ms behind, one second of audio costs 0.5 to 2.6 ms of an x86 core.
+
+    Raises:
+        AudioError: If the library is missing (the message names the package), or a rate is out of range.
     """
 
     def __init__(self, from_rate: int, to_rate: int, channels: int = 1, quality: int = 4) -> None:
@@ -43,54 +51,59 @@ class Resampler:
         self.channels = channels
         self._frame_bytes = SAMPLE_BYTES * channels
         self._fragment = b""
-        self._taken = self._given = 0  # frames, since new
+        self._frames_in = self._frames_out = 0  # since construction or the last finish()
         self._state: int | None = None
         if from_rate == to_rate:
             return
-        import ctypes  # of no use to sound that keeps its rate
+        import ctypes  # imported here because most streams keep their rate
 
         self._library = _speexdsp()
-        problem = ctypes.c_int(0)
-        self._state = self._library.speex_resampler_init(channels, from_rate, to_rate, quality, ctypes.byref(problem))
+        status = ctypes.c_int(0)
+        self._state = self._library.speex_resampler_init(channels, from_rate, to_rate, quality, ctypes.byref(status))
         if not self._state:
-            why = self._library.speex_resampler_strerror(problem.value).decode("ascii", "replace")
-            raise AudioError(f"sound of {from_rate} Hz cannot be made into {to_rate} Hz ({why}): choose another rate")
+            reason = self._library.speex_resampler_strerror(status.value).decode("ascii", "replace")
+            raise AudioError(
+                f"cannot convert audio from {from_rate} Hz to {to_rate} Hz: {reason}. Use another sample rate."
+            )
+        # Freed with the object: a stream may be cancelled at any moment, without a call of finish().
         weakref.finalize(self, self._library.speex_resampler_destroy, self._state).atexit = False
+        # Without this the output begins with the delay of the filter (speex_resampler.h, "skip_zeros").
         self._library.speex_resampler_skip_zeros(self._state)
 
     def feed(self, pcm: bytes) -> bytes:
-        """More sound; returns what is ready, which lags a few milliseconds behind."""
+        """Convert ``pcm`` and return the audio that is ready; it lags a few milliseconds behind the input."""
         if self._state is None:
             return pcm
         pcm = self._fragment + pcm if self._fragment else pcm
         whole = len(pcm) - len(pcm) % self._frame_bytes
         self._fragment = pcm[whole:]
         ready = self._convert(pcm[:whole] if whole < len(pcm) else pcm)
-        self._taken += whole // self._frame_bytes
-        self._given += len(ready) // self._frame_bytes
+        self._frames_in += whole // self._frame_bytes
+        self._frames_out += len(ready) // self._frame_bytes
         return ready
 
     def finish(self) -> bytes:
-        """What the filter still holds, so that the length is right."""
+        """Return the rest, which the filter still holds, and reset the object."""
         if self._state is None:
             return b""
-        missing = self._expected() - self._given
+        missing = self._expected_frames() - self._frames_out
         tail = b""
-        # Silence pushes the rest out; the filter is a few hundred samples long, so one or two pieces do.
-        for _ in range(_MOST_TAIL_PIECES):
+        # libspeexdsp has no flush: silence pushes the rest out. The filter has a few hundred samples, so one or two
+        # pieces suffice.
+        for _ in range(_MAX_TAIL_PIECES):
             if len(tail) >= missing * self._frame_bytes:
                 break
             tail += self._convert(bytes(_PIECE_FRAMES * self._frame_bytes))
-        self._fragment, self._taken, self._given = b"", 0, 0
+        self._fragment, self._frames_in, self._frames_out = b"", 0, 0
         self._library.speex_resampler_reset_mem(self._state)
         self._library.speex_resampler_skip_zeros(self._state)
         return tail[: max(0, missing) * self._frame_bytes]
 
-    def _expected(self) -> int:
-        return (2 * self._taken * self.to_rate + self.from_rate) // (2 * self.from_rate)
+    def _expected_frames(self) -> int:
+        return (2 * self._frames_in * self.to_rate + self.from_rate) // (2 * self.from_rate)
 
     def _convert(self, pcm: bytes) -> bytes:
-        """Whole frames in, all that is ready out; a piece at a time, so that no buffer grows with what is handed in."""
+        """Convert whole frames in pieces of bounded size, so that no buffer grows with the input."""
         import ctypes
 
         pieces = []
@@ -98,16 +111,18 @@ class Resampler:
         start = 0
         while start < len(pcm):
             piece = pcm[start : start + step]
-            offered = ctypes.c_uint32(len(piece) // self._frame_bytes)
-            given = ctypes.c_uint32(offered.value * self.to_rate // self.from_rate + _ROOM_FRAMES)
-            out = ctypes.create_string_buffer(given.value * self._frame_bytes)
+            consumed = ctypes.c_uint32(len(piece) // self._frame_bytes)
+            produced = ctypes.c_uint32(consumed.value * self.to_rate // self.from_rate + _SPARE_FRAMES)
+            out = ctypes.create_string_buffer(produced.value * self._frame_bytes)
             self._library.speex_resampler_process_interleaved_int(
-                self._state, piece, ctypes.byref(offered), out, ctypes.byref(given)
+                self._state, piece, ctypes.byref(consumed), out, ctypes.byref(produced)
             )
-            if not offered.value and not given.value:
-                raise AudioError(f"{LIBRARY} takes no more sound: reinstall the package {PACKAGE}")
-            pieces.append(out.raw[: given.value * self._frame_bytes])
-            start += offered.value * self._frame_bytes
+            if not consumed.value and not produced.value:
+                raise AudioError(
+                    f"cannot resample audio: {LIBRARY} makes no progress. Reinstall the package {PACKAGE}."
+                )
+            pieces.append(out.raw[: produced.value * self._frame_bytes])
+            start += consumed.value * self._frame_bytes
         return b"".join(pieces)
 
 
@@ -119,9 +134,9 @@ def _speexdsp() -> ctypes.CDLL:
         library = ctypes.CDLL(LIBRARY)
     except OSError as error:
         raise AudioError(
-            f"sound must change its rate, but {LIBRARY} cannot be loaded ({error}): install the package {PACKAGE}"
+            f"cannot change the sample rate: {LIBRARY} cannot be loaded ({error}). Install the package {PACKAGE}."
         ) from error
-    number = ctypes.POINTER(ctypes.c_uint32)
+    count = ctypes.POINTER(ctypes.c_uint32)
     for name, result, arguments in (
         ("init", ctypes.c_void_p, [ctypes.c_uint32] * 3 + [ctypes.c_int, ctypes.POINTER(ctypes.c_int)]),
         ("destroy", None, [ctypes.c_void_p]),
@@ -131,7 +146,7 @@ def _speexdsp() -> ctypes.CDLL:
         (
             "process_interleaved_int",
             ctypes.c_int,
-            [ctypes.c_void_p, ctypes.c_char_p, number, ctypes.c_char_p, number],
+            [ctypes.c_void_p, ctypes.c_char_p, count, ctypes.c_char_p, count],
         ),
     ):
         function = getattr(library, f"speex_resampler_{name}")
@@ -140,7 +155,7 @@ def _speexdsp() -> ctypes.CDLL:
 
 
 def to_mono(pcm: bytes, channels: int) -> bytes:
-    """One channel, the mean of all; mono passes through untouched."""
+    """Return the mean of all channels; mono passes through unchanged."""
     if channels == 1:
         return pcm
     samples = _samples(pcm, channels)
@@ -152,18 +167,18 @@ def to_mono(pcm: bytes, channels: int) -> bytes:
 
 
 def to_stereo(pcm: bytes) -> bytes:
-    """Mono on both channels."""
+    """Return mono audio on both channels."""
     samples = _samples(pcm)
-    both = array("h", bytes(2 * SAMPLE_BYTES * len(samples)))
-    both[::2] = samples
-    both[1::2] = samples
-    return both.tobytes()
+    stereo = array("h", bytes(2 * SAMPLE_BYTES * len(samples)))
+    stereo[::2] = samples
+    stereo[1::2] = samples
+    return stereo.tobytes()
 
 
 def scale(pcm: bytes, percent: int) -> bytes:
-    """Louder or softer, with clipping; 100 passes through untouched, 0 is silence.
+    """Multiply all samples by ``percent``, with clipping; 100 passes through unchanged, 0 returns silence.
 
-    Costs 2.5 ms of an x86 core for a second of 48 kHz mono, up to 9 ms above 100 percent; meant for periods.
+    Measured: one second of 48 kHz mono costs 2.5 ms of an x86 core, up to 9 ms above 100 percent.
     """
     if percent == 100:
         return pcm
@@ -173,15 +188,15 @@ def scale(pcm: bytes, percent: int) -> bytes:
     if percent < 100:
         return array("h", [(sample * percent + 50) // 100 for sample in samples]).tobytes()
     louder = [(sample * percent + 50) // 100 for sample in samples]
-    return array("h", [min(_HIGHEST, max(_LOWEST, sample)) for sample in louder]).tobytes()
+    return array("h", [min(_MAX_SAMPLE, max(_MIN_SAMPLE, sample)) for sample in louder]).tobytes()
 
 
 def measure_level(pcm: bytes) -> tuple[float, int]:
-    """How loud: root mean square and peak, of all channels together, both 0 to 32768. Nothing is silence."""
+    """Return root mean square and peak over all channels, both 0 to 32768; zeros for no samples."""
     samples = _samples(pcm)
     if not samples:
         return 0.0, 0
-    # hypot is the one function of the standard library that squares and sums in C.
+    # hypot is the only function of the standard library that squares and sums in C.
     return math.hypot(*samples) / math.sqrt(len(samples)), max(max(samples), -min(samples))
 
 
@@ -191,34 +206,41 @@ def _samples(pcm: bytes, channels: int = 1) -> array[int]:
 
 
 class FormatConverter:
-    """Sound in the format ``source`` becomes sound in ``wanted``, piece by piece in whole frames; ``finish`` gives the
-    rest. Channels that do not fit are mixed into one. ``AudioError`` where it cannot be done."""
+    """Converts PCM from the format ``source`` to ``target``, piece by piece. Not thread-safe; one thread owns it.
 
-    def __init__(self, source: Format, wanted: Format) -> None:
-        self.source, self.wanted = source, wanted
-        self._mixes = source.channels != wanted.channels
-        if self._mixes and wanted.channels > 2:
-            raise AudioError(f"the sound changes from {wanted} to {source} in the middle: one format is expected")
-        self._resampler = Resampler(source.rate, wanted.rate, 1 if self._mixes else source.channels)
+    If the numbers of channels differ, all channels are mixed to one first.
+
+    Raises:
+        AudioError: If ``target`` has more than two channels and ``source`` has another number of channels.
+    """
+
+    def __init__(self, source: Format, target: Format) -> None:
+        self.source, self.target = source, target
+        self._mixes = source.channels != target.channels
+        if self._mixes and target.channels > 2:
+            raise AudioError(f"cannot convert audio from {source} to {target}: use a mono or stereo target format")
+        self._resampler = Resampler(source.rate, target.rate, 1 if self._mixes else source.channels)
 
     def feed(self, pcm: bytes) -> bytes:
+        """Convert ``pcm`` (``source`` format) and return the audio that is ready (``target`` format)."""
         if self._mixes:
             pcm = to_mono(pcm, self.source.channels)
-        return self._spread(self._resampler.feed(pcm))
+        return self._upmix(self._resampler.feed(pcm))
 
     def finish(self) -> bytes:
-        return self._spread(self._resampler.finish())
+        """Return the rest; the converter can then be used for the next stream."""
+        return self._upmix(self._resampler.finish())
 
-    def _spread(self, pcm: bytes) -> bytes:
-        return to_stereo(pcm) if self._mixes and self.wanted.channels == 2 else pcm
+    def _upmix(self, pcm: bytes) -> bytes:
+        return to_stereo(pcm) if self._mixes and self.target.channels == 2 else pcm
 
 
 SAMPLE_WIDTHS = {"u8": 1, "s16le": 2, "s24le": 3, "s32le": 4, "mulaw": 1, "alaw": 1}
-"""Bytes of one sample in each encoding."""
+"""Bytes of one sample by encoding."""
 
 
 def to_s16le(data: bytes, encoding: str) -> bytes:
-    """Whole samples in ``encoding`` (a key of ``WIDTHS``) as s16le; what is finer than 16 bits is cut off."""
+    """Convert whole samples in ``encoding`` (a key of ``SAMPLE_WIDTHS``) to s16le; lower bits are truncated."""
     width = SAMPLE_WIDTHS[encoding]
     if encoding == "s16le":
         return data
@@ -227,15 +249,15 @@ def to_s16le(data: bytes, encoding: str) -> bytes:
         out[0::2] = data[width - 2 :: width]
         out[1::2] = data[width - 1 :: width]
     else:
-        low, high = _tables(encoding)
+        low, high = _lookup_tables(encoding)
         out[0::2] = data.translate(low)
         out[1::2] = data.translate(high)
     return bytes(out)
 
 
 @cache
-def _tables(encoding: str) -> tuple[bytes, bytes]:
-    """The low and the high byte of the sample that each byte stands for."""
+def _lookup_tables(encoding: str) -> tuple[bytes, bytes]:
+    """Return two tables that map an encoded byte to the low and the high byte of its sample."""
     decode = {"u8": _u8, "mulaw": _mulaw, "alaw": _alaw}[encoding]
     samples = [decode(code).to_bytes(2, "little", signed=True) for code in range(256)]
     return bytes(s[0] for s in samples), bytes(s[1] for s in samples)
@@ -246,14 +268,14 @@ def _u8(code: int) -> int:
 
 
 def _mulaw(code: int) -> int:
-    """ITU-T G.711: sent inverted; sign, three bits of exponent, four of mantissa, over a bias of 33 in 14 bits."""
+    """Decode mu-law (ITU-T G.711): inverted; sign, 3 bits of exponent, 4 of mantissa, a bias of 33 in 14 bits."""
     code = ~code & 0xFF
     magnitude = ((((code & 0x0F) << 3) + 0x84) << ((code & 0x70) >> 4)) - 0x84
     return -magnitude if code & 0x80 else magnitude
 
 
 def _alaw(code: int) -> int:
-    """ITU-T G.711: sent with every other bit inverted; the sign bit is set for positive samples."""
+    """Decode A-law (ITU-T G.711): every other bit is inverted; the sign bit is set for positive samples."""
     code ^= 0x55
     exponent, mantissa = (code & 0x70) >> 4, (code & 0x0F) << 4
     magnitude = mantissa + 8 if exponent == 0 else (mantissa + 0x108) << (exponent - 1)

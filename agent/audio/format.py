@@ -1,4 +1,4 @@
-"""What the numbers in a stream of sound mean: its rate and its channels. A sample is always 16 bits, little-endian."""
+"""The format of PCM audio: sample rate and channels of signed 16-bit little-endian samples (s16le)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ MAX_CHANNELS = 8
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """Signed 16-bit little-endian PCM of ``rate`` Hz and ``channels`` interleaved channels.
+    """Signed 16-bit little-endian PCM of ``rate`` Hz with ``channels`` interleaved channels. Immutable.
 
-    A rate or a number of channels that no sound card has is an ``AudioError``, so that what a service or a file claims
-    may be handed in as it is.
+    Raises:
+        AudioError: If the rate or the number of channels is out of range. Values from a service or a file need no
+            check before.
     """
 
     rate: int
@@ -25,21 +26,21 @@ class Format:
     def __post_init__(self) -> None:
         if not MIN_RATE <= self.rate <= MAX_RATE or not 0 < self.channels <= MAX_CHANNELS:
             raise AudioError(
-                f"sound of {self.rate} Hz with {self.channels} channels cannot be handled: "
-                f"use {MIN_RATE} to {MAX_RATE} Hz and 1 to {MAX_CHANNELS} channels"
+                f"cannot handle audio of {self.rate} Hz with {self.channels} channels: the format is out of range. "
+                f"Use {MIN_RATE} to {MAX_RATE} Hz and 1 to {MAX_CHANNELS} channels"
             )
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one sample of every channel: no amount of sound is cut in the middle of these."""
+        """Bytes of one sample of every channel, the smallest unit of audio."""
         return SAMPLE_BYTES * self.channels
 
     def bytes_of(self, seconds: float) -> int:
-        """Bytes of ``seconds`` of sound, rounded to whole samples of every channel."""
+        """Return the size of ``seconds`` of audio in bytes, rounded to whole frames."""
         return round(seconds * self.rate) * self.frame_bytes
 
     def seconds_of(self, nbytes: int) -> float:
-        """How long ``nbytes`` of sound last, in seconds."""
+        """Return the duration of ``nbytes`` of audio in seconds."""
         return nbytes / (self.rate * self.frame_bytes)
 
     def __str__(self) -> str:
@@ -48,4 +49,4 @@ class Format:
 
 
 SPEECH = Format(16000)
-"""What the microphone gives and the transcription service takes."""
+"""The format of the microphone sources and of the transcription service: 16 kHz mono s16le."""

@@ -1,4 +1,4 @@
-"""WAV files, written whole or not at all. What reads them is ``riff``, which takes them piece by piece."""
+"""Atomic writer of WAV files (16-bit PCM)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from agent.system.files import Draft
 
 HEADER_BYTES = 44
 UNKNOWN_SIZE = 0xFFFFFFFF
-"""The size of a stream whose length nobody knows yet."""
+"""RIFF size of a stream of unknown length."""
 
 _PCM = 1
 
 
 def wav_header(format: Format, nbytes: int | None) -> bytes:
-    """The 44 bytes before ``nbytes`` of sound; ``None`` where nobody knows how many will come (a stream)."""
-    known = nbytes is not None and nbytes <= UNKNOWN_SIZE - HEADER_BYTES
-    size = nbytes if known and nbytes is not None else UNKNOWN_SIZE
+    """Return the 44-byte WAV header for ``nbytes`` of audio; ``None``: a stream of unknown length."""
+    # A 32-bit size cannot express 4 GiB or more.
+    is_known = nbytes is not None and nbytes <= UNKNOWN_SIZE - HEADER_BYTES
+    size = nbytes if is_known and nbytes is not None else UNKNOWN_SIZE
     return struct.pack(
         "<4sI4s4sIHHIIHH4sI",
         b"RIFF",
-        size + HEADER_BYTES - 8 if known else UNKNOWN_SIZE,
+        size + HEADER_BYTES - 8 if is_known else UNKNOWN_SIZE,
         b"WAVE",
         b"fmt ",
         16,
@@ -40,11 +41,13 @@ def wav_header(format: Format, nbytes: int | None) -> bytes:
 
 
 class WavWriter:
-    """A WAV file in the making, which is put in its place only when it is whole (see ``Draft``).
+    """Writes a WAV file that appears under its name only when it is complete. Not thread-safe; one thread owns it.
 
-    ``write`` as the sound comes, then ``close()`` puts the file in its place, or ``abandon()`` leaves nothing (and a
-    file that was there before as it was). A disk that is full or a folder that is missing is an ``AudioError``;
-    after it nothing is left either.
+    Call ``write`` for each piece, then ``close`` to put the file in its place, or ``discard`` to leave the folder as it
+    was. After an error nothing is left behind.
+
+    Raises:
+        AudioError: From all methods except ``discard``, if the file cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], format: Format) -> None:
@@ -52,22 +55,22 @@ class WavWriter:
         self.format = format
         self.nbytes = 0
         try:
-            # Through a link to what it names; a file put in the place of a device or a pipe would destroy that.
-            self._place = self.path.resolve()
-            if self._place.exists() and not self._place.is_file():
-                raise ValueError("it is not an ordinary file")
-            self._draft = Draft(self._place)
+            # Resolve links, and refuse a device or a pipe: replacing it by a file would destroy it.
+            self._target = self.path.resolve()
+            if self._target.exists() and not self._target.is_file():
+                raise ValueError("it is not a regular file")
+            self._draft = Draft(self._target)
         except (OSError, ValueError, RuntimeError) as error:
-            raise self._unwritable(error) from error
+            raise self._write_error(error) from error
         self._write(wav_header(format, None))
 
     def write(self, pcm: bytes) -> None:
-        """More sound, in whole samples of every channel."""
+        """Append whole frames."""
         self._write(pcm)
         self.nbytes += len(pcm)
 
     def close(self) -> None:
-        """Makes the sizes right and puts the file in its place. Safe twice, and after ``abandon()``."""
+        """Write the final sizes and put the file in its place. Idempotent; no effect after ``discard``."""
         if self._draft.file.closed:
             return
         try:
@@ -76,10 +79,10 @@ class WavWriter:
             self._draft.commit()
         except OSError as error:
             self.discard()
-            raise self._unwritable(error) from error
+            raise self._write_error(error) from error
 
     def discard(self) -> None:
-        """Leaves nothing behind. Safe twice, and after ``close()`` without effect."""
+        """Remove the unfinished file. Idempotent; no effect after ``close``."""
         self._draft.discard()
 
     def _write(self, data: bytes) -> None:
@@ -87,8 +90,10 @@ class WavWriter:
             self._draft.file.write(data)
         except OSError as error:
             self.discard()
-            raise self._unwritable(error) from error
+            raise self._write_error(error) from error
 
-    def _unwritable(self, error: Exception) -> AudioError:
-        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        return AudioError(f"{self.path} cannot be written ({why}): name a file in a folder with room and permission")
+    def _write_error(self, error: Exception) -> AudioError:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        return AudioError(
+            f"{self.path} cannot be written: {reason}. Use a folder with free space and write permission."
+        )

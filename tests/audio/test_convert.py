@@ -1,4 +1,4 @@
-"""Conversions: the resampler's length, delay and purity; volume, channels and level."""
+"""Conversions: length, delay and purity of the resampler; gain, channels, level and format."""
 
 import math
 import subprocess
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.audio.convert import Resampler, measure_level, scale, to_mono, to_stereo
+from agent.audio.convert import FormatConverter, Resampler, measure_level, scale, to_mono, to_stereo
+from agent.audio.format import Format
 from agent.errors import AudioError
 
 LOUD = 16000
@@ -32,7 +33,7 @@ def resampled(resampler: Resampler, pcm: bytes, piece: int = 1000) -> bytes:
 
 
 def decibels_over_the_rest(pcm: bytes, rate: int) -> float:
-    """How far a 1 kHz tone that begins with the first sample is above all that is not that very tone, in dB."""
+    """Return the level of a 1 kHz tone, which starts with the first sample, over everything else in dB."""
     samples = array("h", pcm)
     ideal = sine(rate, len(samples))
     edge = rate // 50  # where the tone begins and ends abruptly there is no pure tone
@@ -42,18 +43,18 @@ def decibels_over_the_rest(pcm: bytes, rate: int) -> float:
 
 
 @pytest.mark.parametrize(("from_rate", "to_rate"), RATES)
-def test_a_tone_stays_80_db_above_the_rest_and_is_not_delayed(from_rate: int, to_rate: int) -> None:
+def test_resampled_tone_is_80_db_above_noise_and_not_delayed(from_rate: int, to_rate: int) -> None:
     out = resampled(Resampler(from_rate, to_rate), tone(from_rate, from_rate))
     assert len(out) == 2 * to_rate
     assert decibels_over_the_rest(out, to_rate) > 80
 
 
-def test_what_the_lower_rate_cannot_hold_does_not_come_back_as_another_tone() -> None:
+def test_resampler_does_not_alias() -> None:
     out = resampled(Resampler(48000, 16000), tone(48000, 48000, 10000))
     assert measure_level(out[640:-640])[0] < LOUD / 3000
 
 
-def test_both_channels_are_kept_apart() -> None:
+def test_resampler_keeps_channels_separate() -> None:
     count = 24000
     left, right = array("h", tone(24000, count)), array("h", bytes(2 * count))
     both = array("h", bytes(4 * count))
@@ -71,7 +72,7 @@ def test_both_channels_are_kept_apart() -> None:
     st.sampled_from([1, 2]),
 )
 @settings(max_examples=80, deadline=None)
-def test_the_length_is_right_and_the_pieces_do_not_matter(
+def test_resampler_output_has_the_exact_length_for_any_split(
     rates: tuple[int, int], count: int, cuts: list[int], channels: int
 ) -> None:
     pcm = array("h", [(i * 7919) % 20001 - 10000 for i in range(count * channels)]).tobytes()
@@ -87,26 +88,26 @@ def test_the_length_is_right_and_the_pieces_do_not_matter(
     assert len(out) % (2 * channels) == 0
 
 
-def test_a_finished_resampler_is_as_new() -> None:
+def test_resampler_can_be_reused_after_finish() -> None:
     resampler = Resampler(22050, 48000)
     first = resampled(resampler, tone(22050, 3000))
     assert resampled(resampler, tone(22050, 3000)) == first
     assert resampler.finish() == b""
 
 
-def test_what_is_ready_lags_at_most_5_ms_behind() -> None:
+def test_resampler_lags_at_most_5_ms() -> None:
     for from_rate, to_rate in RATES:
         ready = Resampler(from_rate, to_rate).feed(tone(from_rate, from_rate // 10))
         assert len(ready) / 2 / to_rate > 0.095
 
 
-def test_equal_rates_pass_through_untouched() -> None:
+def test_resampler_passes_equal_rates_through() -> None:
     resampler = Resampler(24000, 24000)
     assert resampler.feed(b"odd") == b"odd"
     assert resampler.finish() == b""
 
 
-def test_ten_thousand_resamplers_leave_no_memory_behind() -> None:
+def test_ten_thousand_resamplers_leak_no_memory() -> None:
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1])
 
@@ -121,15 +122,15 @@ def test_ten_thousand_resamplers_leave_no_memory_behind() -> None:
 
 
 @pytest.mark.parametrize(("rates", "words"), [((0, 16000), "0 Hz"), ((16000, 10**9), "1000000000 Hz")])
-def test_a_rate_that_cannot_be_is_refused_in_a_sentence(rates: tuple[int, int], words: str) -> None:
+def test_resampler_rejects_impossible_rates(rates: tuple[int, int], words: str) -> None:
     with pytest.raises(AudioError, match=words):
         Resampler(*rates)
-    with pytest.raises(AudioError, match="cannot be made into"):
+    with pytest.raises(AudioError, match="cannot convert audio from 16000 Hz to 24000 Hz"):
         Resampler(16000, 24000, quality=99)
 
 
-def test_a_missing_library_is_told_with_its_package(tmp_path: Path) -> None:
-    """A damaged library found before the real one stands for a missing one."""
+def test_missing_library_error_names_its_package(tmp_path: Path) -> None:
+    """A damaged library earlier in the search path stands for a missing one."""
     (tmp_path / "libspeexdsp.so.1").write_bytes(b"damaged")
     run = subprocess.run(
         [sys.executable, "-c", "from agent.audio.convert import Resampler; Resampler(24000, 48000)"],
@@ -140,20 +141,20 @@ def test_a_missing_library_is_told_with_its_package(tmp_path: Path) -> None:
         check=False,
     )
     last = run.stderr.strip().splitlines()[-1]
-    assert last.startswith("agent.errors.AudioError: sound must change its rate, but libspeexdsp.so.1 cannot be loaded")
-    assert last.endswith("install the package libspeexdsp1")
+    assert last.startswith("agent.errors.AudioError: cannot change the sample rate: libspeexdsp.so.1 cannot be loaded")
+    assert last.endswith("Install the package libspeexdsp1.")
 
 
 # --- volume
 
 
 @given(PCM, st.integers(0, 400))
-def test_volume_is_the_percentage_clipped_and_never_wrapped(pcm: bytes, percent: int) -> None:
+def test_scale_clips_and_never_wraps(pcm: bytes, percent: int) -> None:
     for before, after in zip(array("h", pcm), array("h", scale(pcm, percent)), strict=True):
         assert abs(after - max(-32768, min(32767, before * percent / 100))) <= 0.5
 
 
-def test_full_volume_passes_through_untouched_and_none_is_silence() -> None:
+def test_scale_passes_100_percent_through_and_returns_silence_for_0() -> None:
     pcm = tone(16000, 100)
     assert scale(pcm, 100) is pcm
     assert scale(pcm, 0) == bytes(200)
@@ -163,14 +164,14 @@ def test_full_volume_passes_through_untouched_and_none_is_silence() -> None:
 
 
 @given(PCM)
-def test_mono_made_stereo_and_back_is_the_same(pcm: bytes) -> None:
+def test_to_mono_inverts_to_stereo(pcm: bytes) -> None:
     both = to_stereo(pcm)
     assert array("h", both)[::2] == array("h", both)[1::2] == array("h", pcm)
     assert to_mono(both, 2) == pcm
     assert to_mono(pcm, 1) is pcm
 
 
-def test_mono_is_the_mean_of_the_channels() -> None:
+def test_to_mono_returns_the_mean_of_the_channels() -> None:
     assert array("h", to_mono(array("h", [100, 300, -32768, -32768, 32767, 32767]).tobytes(), 2)).tolist() == [
         200,
         -32768,
@@ -182,21 +183,41 @@ def test_mono_is_the_mean_of_the_channels() -> None:
 # --- level
 
 
-def test_the_level_of_a_tone_is_its_peak_and_that_over_the_root_of_two() -> None:
+def test_measure_level_of_a_tone() -> None:
     rms, peak = measure_level(tone(16000, 16000))
     assert peak == LOUD
     assert rms == pytest.approx(LOUD / math.sqrt(2), rel=1e-3)
 
 
-def test_the_level_of_the_extremes_and_of_nothing() -> None:
+def test_measure_level_of_extremes_and_of_no_samples() -> None:
     assert measure_level(array("h", [-32768, -32768]).tobytes()) == (32768.0, 32768)
     assert measure_level(bytes(3200)) == (0.0, 0)
     assert measure_level(b"") == (0.0, 0)
 
 
-def test_a_fragment_of_a_sample_is_dropped_and_breaks_nothing() -> None:
+def test_incomplete_samples_are_dropped() -> None:
     odd = array("h", [100, 200]).tobytes() + b"\x01"
     assert array("h", scale(odd, 50)).tolist() == [50, 100]
     assert array("h", to_mono(odd, 2)).tolist() == [150]
     assert len(to_stereo(odd)) == 8
     assert measure_level(odd)[1] == 200
+
+
+@pytest.mark.parametrize("source", [Format(44100, 2), Format(8000), Format(24000), Format(48000, 2)])
+@pytest.mark.parametrize("target", [Format(24000), Format(24000, 2)])
+def test_format_converter_keeps_the_duration(source: Format, target: Format) -> None:
+    fit = FormatConverter(source, target)
+    second = bytes(source.bytes_of(1.0))
+    pcm = b"".join(fit.feed(second[at : at + 4000]) for at in range(0, len(second), 4000)) + fit.finish()
+    assert len(pcm) == target.bytes_of(1.0)
+
+
+def test_format_converter_mixes_and_upmixes_channels() -> None:
+    mono = bytes(range(200))
+    assert FormatConverter(Format(16000), Format(16000, 2)).feed(mono) == to_stereo(mono)
+    assert FormatConverter(Format(16000, 2), Format(16000)).feed(to_stereo(mono)) == mono
+
+
+def test_format_converter_rejects_more_than_two_target_channels() -> None:
+    with pytest.raises(AudioError, match="mono or stereo"):
+        FormatConverter(Format(16000), Format(16000, 6))

@@ -1,4 +1,4 @@
-"""How loud a microphone is, in numbers that a person knows from other meters."""
+"""Level meter: decibels, peak, floor and clipping."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def steady(value: int, count: int = 800) -> bytes:
     return array("h", [value, -value] * (count // 2)).tobytes()
 
 
-def test_decibels_are_of_full_scale() -> None:
+def test_decibels_are_relative_to_full_scale() -> None:
     assert decibels(32768) == 0.0
     assert decibels(16384) == pytest.approx(-6.02, abs=0.01)
     assert decibels(0) == MIN_DECIBELS
 
 
-def test_the_peak_is_held_for_a_while_and_the_floor_is_the_noise_between_words() -> None:
+def test_meter_holds_the_peak_and_tracks_the_floor() -> None:
     meter = LevelMeter(0.05)
     for _ in range(20):
         meter.feed(steady(33))
@@ -33,12 +33,12 @@ def test_the_peak_is_held_for_a_while_and_the_floor_is_the_noise_between_words()
     assert later.peak == pytest.approx(-60, abs=0.2)
 
 
-def test_samples_at_either_end_of_the_scale_are_clipped() -> None:
+def test_clipped_counts_samples_at_full_scale() -> None:
     assert clipped(array("h", [32767, -32768, 32766, -32767, 0]).tobytes()) == 2
     assert clipped(b"") == 0 and clipped(b"\x01") == 0
 
 
-def test_the_bar_has_always_the_same_width() -> None:
+def test_bar_has_constant_width() -> None:
     made = random.Random(1)
     meter = LevelMeter(0.05)
     lengths = set()

@@ -1,4 +1,4 @@
-"""WAV files: nothing half-written is left, and a refusal helps."""
+"""WAV writer: complete files or none, and errors with a cure."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ MONO = Format(22050)
 SOUND = bytes(range(200)) * 5
 
 
-def test_the_header_is_the_one_the_standard_library_understands(tmp_path: Path) -> None:
+def test_header_is_readable_by_the_standard_library(tmp_path: Path) -> None:
     path = tmp_path / "in.wav"
     path.write_bytes(wav_header(Format(44100, 2), len(SOUND)) + SOUND)
     with wave.open(str(path)) as file:
@@ -27,7 +27,7 @@ def test_the_header_is_the_one_the_standard_library_understands(tmp_path: Path) 
     assert len(wav_header(MONO, None)) == wav.HEADER_BYTES
 
 
-def test_a_written_file_is_read_back(tmp_path: Path) -> None:
+def test_written_file_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "out.wav"
     writer = WavWriter(path, Format(16000, 2))
     writer.write(SOUND)
@@ -43,12 +43,12 @@ def test_a_written_file_is_read_back(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_a_file_without_sound_is_whole_too(tmp_path: Path) -> None:
+def test_file_without_audio_is_valid(tmp_path: Path) -> None:
     WavWriter(tmp_path / "out.wav", MONO).close()
     assert read_wav(tmp_path / "out.wav") == (MONO, b"")
 
 
-def test_an_abandoned_file_leaves_nothing_and_what_was_there_as_it_was(tmp_path: Path) -> None:
+def test_discard_leaves_the_folder_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "out.wav"
     writer = WavWriter(path, MONO)
     writer.write(SOUND)
@@ -63,7 +63,7 @@ def test_an_abandoned_file_leaves_nothing_and_what_was_there_as_it_was(tmp_path:
     assert os.listdir(tmp_path) == ["out.wav"] and path.read_bytes() == b"before"
 
 
-def test_a_file_that_is_replaced_keeps_its_mode_and_a_link_stays_a_link(tmp_path: Path) -> None:
+def test_close_keeps_mode_and_symbolic_link(tmp_path: Path) -> None:
     path, link = tmp_path / "out.wav", tmp_path / "link.wav"
     path.write_bytes(b"")
     path.chmod(0o600)
@@ -73,11 +73,11 @@ def test_a_file_that_is_replaced_keeps_its_mode_and_a_link_stays_a_link(tmp_path
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_place_where_no_file_can_be_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_unwritable_path_raises_an_error(tmp_path: Path) -> None:
     for path, why in [
         (tmp_path / "none" / "out.wav", "No such file or directory"),
-        (tmp_path, "not an ordinary file"),
-        (Path("/dev/null"), "not an ordinary file"),
+        (tmp_path, "not a regular file"),
+        (Path("/dev/null"), "not a regular file"),
         (tmp_path / ("x" * 300), "name too long"),
     ]:
         with pytest.raises(AudioError, match=f"cannot be written.*{why}"):
@@ -85,8 +85,8 @@ def test_a_place_where_no_file_can_be_is_refused_in_a_sentence(tmp_path: Path) -
     assert Path("/dev/null").is_char_device() and os.listdir(tmp_path) == []
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
-    """The limit on the size of files, in a process of its own, stands for a disk that is full."""
+def test_full_disk_raises_an_error_and_leaves_nothing(tmp_path: Path) -> None:
+    """A limit on the file size, in a separate process, stands for a full disk."""
     code = (
         "import resource, signal, sys\n"
         "from agent.audio.format import Format\n"
@@ -100,5 +100,5 @@ def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "out.wav")], capture_output=True, text=True, timeout=60, check=False
     )
     assert run.stderr.strip().splitlines()[-1].startswith("agent.errors.AudioError")
-    assert "cannot be written (File too large): name a file in a folder with room" in run.stderr
+    assert "cannot be written: File too large. Use a folder with free space" in run.stderr
     assert os.listdir(tmp_path) == []

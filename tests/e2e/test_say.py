@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.processes import Wired
 
-from agent.audio.decoders.decoder import decoder
+from agent.audio.decoders.decoder import create_decoder
 from agent.server.encoders.g711 import compand
 from agent.server.tts import tone
 from e2e.conftest import Start
@@ -92,7 +92,7 @@ def test_companded_sound_arrives_as_it_decodes(
 ) -> None:
     config = configured(configuration(tones, service, **settings))
     assert agent("say", "--config", config, "--output", "out.wav", TEXT).end() == 0
-    expected = decoder("raw", law, 8000, 1).feed(compand(tone.pcm(TEXT, 8000), law))
+    expected = create_decoder("raw", law, 8000, 1).feed(compand(tone.pcm(TEXT, 8000), law))
     assert heard(tmp_path / "out.wav") == (8000, 1, expected)
 
 
@@ -178,7 +178,7 @@ def test_a_stream_begins_with_a_header_of_open_length_and_holds_every_sample(
     process = agent("say", "--config", config, "--output", "-", TEXT)
     assert process.end() == 0
     wav = process.stdout.whole()
-    reader = decoder("wav", "s16le", 8000, 1)
+    reader = create_decoder("wav", "s16le", 8000, 1)
     assert reader.feed(wav) + reader.finish() == tone.pcm(TEXT, 22050)
     assert reader.format is not None and reader.format.rate == 22050
 
@@ -214,7 +214,7 @@ def test_text_is_spoken_while_it_is_still_being_written(
     process.close_stdin()
     assert process.end() == 0, process.errors
     assert process.stdout.first_at is not None and process.stdout.first_at < last_written_at
-    reader = decoder("wav", "s16le", 8000, 1)
+    reader = create_decoder("wav", "s16le", 8000, 1)
     pcm = reader.feed(process.stdout.whole()) + reader.finish()
     assert reader.format is not None
     text = "The first line is here. The second one follows. Here the\nthird has begun, and this is the last."

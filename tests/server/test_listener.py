@@ -15,7 +15,7 @@ from support import server_clients as clients
 from support.local_server import Running
 from websockets.sync.client import connect
 
-from agent.audio.decoders.decoder import decoder
+from agent.audio.decoders.decoder import create_decoder
 from agent.server.encoders.encoder import wav_header
 from agent.server.encoders.g711 import compand
 from agent.server.tts import tone
@@ -187,7 +187,7 @@ def test_compressed_sound_has_the_right_length_and_the_right_tones(
         chunks = clients.vachana(tone_server, TEXT, sample_rate=48000, container="raw", encoding="oggopus")
     else:
         chunks = clients.vachana(tone_server, TEXT, container="mp3")
-    decode = decoder(name, "s16le", 48000, 1)
+    decode = create_decoder(name, "s16le", 48000, 1)
     sound = b"".join(decode.feed(chunk) for chunk in chunks) + decode.finish()
     assert decode.format is not None
     words = TEXT.split()

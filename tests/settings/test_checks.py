@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from agent.audio.decoders.decoder import decoder
+from agent.audio.decoders.decoder import create_decoder
 from agent.config.fields import shapes
 from agent.services.protocols import playai as playai_request
 from agent.services.protocols import vachana as vachana_request
@@ -23,7 +23,7 @@ def _choices(cls: type, key: str) -> tuple[object, ...]:
 def test_every_format_of_playai_that_is_taken_is_decoded(output_format: str) -> None:
     """``flac`` passed the configuration, and the first sound of it failed."""
     encoding = playai_request.encoding_of(output_format, 24000)
-    decoder(encoding.container, encoding.samples, 24000, 1)
+    create_decoder(encoding.container, encoding.samples, 24000, 1)
 
 
 def test_every_sound_of_vachana_that_is_taken_is_decoded() -> None:
@@ -41,11 +41,11 @@ def test_every_sound_of_vachana_that_is_taken_is_decoded() -> None:
         wanted = vachana_request.read_audio_config(audio)
         assert isinstance(wanted, dict), (audio, wanted)
         encoding = vachana_request.encoding_of(wanted)
-        decoder(encoding.container, encoding.samples, 48000, encoding.channels)
+        create_decoder(encoding.container, encoding.samples, 48000, encoding.channels)
     assert taken > 20
 
 
 @pytest.mark.parametrize("format", _choices(Fish, "format"))
 def test_every_format_of_fish_audio_that_is_taken_is_decoded(format: str) -> None:
     """That the choices and the decoders agree."""
-    decoder({"pcm": "raw"}.get(format, format), "s16le", 44100, 1)
+    create_decoder({"pcm": "raw"}.get(format, format), "s16le", 44100, 1)

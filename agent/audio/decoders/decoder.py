@@ -1,48 +1,63 @@
-"""Sound as services send it, to PCM, piece by piece: what has arrived can be heard, whatever is still to come."""
+"""The interface of the audio decoders and the registry of the containers."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import importlib
+from typing import Protocol, cast
 
 from agent.audio.format import Format
 from agent.errors import AudioError
 
+DECODERS = {
+    "raw": "agent.audio.decoders.wav",
+    "wav": "agent.audio.decoders.wav",
+    "mp3": "agent.audio.decoders.mp3",
+    "opus": "agent.audio.decoders.opus",
+}
+"""Module of each container, imported on first use. It defines ``create(encoding, rate, channels) -> Decoder``."""
+
 
 class Decoder(Protocol):
-    """One stream of sound. Never waits, never holds more than a packet or a header back.
+    """Decodes one stream to s16le, piece by piece. Never blocks. Not thread-safe; one thread owns it.
 
-    ``format``: rate and channels of the PCM, as the stream itself says; known once the first sound is out.
+    A decoder holds back at most one packet or one header.
     """
 
     @property
-    def format(self) -> Format | None: ...
+    def format(self) -> Format | None:
+        """Rate and channels of the decoded audio as the stream states them; ``None`` before the first audio."""
+        ...
 
     def feed(self, chunk: bytes) -> bytes:
-        """PCM s16le, in whole frames, that ``chunk`` completes; often empty. ``AudioError`` if it cannot be heard."""
+        """Return the audio that ``chunk`` completes: whole frames of s16le, often empty.
+
+        Raises:
+            AudioError: If the stream cannot be decoded.
+        """
         ...
 
     def finish(self) -> bytes:
-        """The rest, when the stream has ended. ``AudioError`` if something came that was not what was expected."""
+        """Return the rest of the audio at the end of the stream.
+
+        Raises:
+            AudioError: If the stream held data but no audio in the expected container.
+        """
         ...
 
 
-def decoder(container: str, samples: str, rate: int, channels: int) -> Decoder:
-    """A decoder for ``container`` (raw, wav, mp3, or opus: Ogg Opus) and, in raw and wav, ``samples`` (s16le, mulaw,
-    alaw).
+def create_decoder(container: str, encoding: str, rate: int, channels: int) -> Decoder:
+    """Create a decoder.
 
-    ``rate`` and ``channels`` are what was asked for; a header in the stream outranks them. ``AudioError``, naming the
-    Debian package, where a library is missing.
+    Args:
+        container: ``raw``, ``wav``, ``mp3`` or ``opus`` (Ogg Opus).
+        encoding: ``s16le``, ``mulaw`` or ``alaw``: the samples of ``raw``, and of ``wav`` without a header.
+        rate: Requested rate in Hz; a header in the stream takes precedence.
+        channels: Requested channels; a header in the stream takes precedence.
+
+    Raises:
+        AudioError: If the container is unknown, or its library is missing (the message names the Debian package).
     """
-    if container in ("raw", "wav"):
-        from agent.audio.decoders.wav import PcmDecoder
-
-        return PcmDecoder(samples, rate, channels)
-    if container == "mp3":
-        from agent.audio.decoders.mp3 import Mp3Decoder
-
-        return Mp3Decoder()
-    if container == "opus":
-        from agent.audio.decoders.opus import OpusDecoder
-
-        return OpusDecoder(rate)
-    raise AudioError(f"sound in the format {container!r} cannot be decoded: use wav, raw, mp3 or opus")
+    module = DECODERS.get(container)
+    if module is None:
+        raise AudioError(f"cannot decode audio in the format {container!r}: unknown format. Use wav, raw, mp3 or opus.")
+    return cast(Decoder, importlib.import_module(module).create(encoding, rate, channels))

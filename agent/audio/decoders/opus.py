@@ -1,4 +1,4 @@
-"""Ogg Opus (RFC 7845) to PCM, packet by packet, with Debian's libopus."""
+"""Streaming Ogg Opus decoder (RFC 3533, RFC 7845) on libopus."""
 
 from __future__ import annotations
 
@@ -9,17 +9,32 @@ from dataclasses import dataclass, field
 from agent.audio.format import Format
 from agent.errors import AudioError
 
-_MAGIC = b"OggS"
-_FIXED_BYTES = 27
-_LONGEST_PACKET = 1 << 16
-"""Longer packets (pictures among the comments) are cut: no Opus packet comes near."""
+_PAGE_MAGIC = b"OggS"
+_PAGE_HEADER_BYTES = 27
+_CONTINUED, _FIRST_PAGE, _LAST_PAGE = 1, 2, 4  # flags of a page
+_MAX_STREAMS = 4
+_MAX_PACKET_BYTES = 1 << 16
+"""Longer packets (pictures in the comment header) are truncated; an Opus packet is always shorter."""
+
+_GRANULE_RATE = 48000  # granule positions and the pre-skip count at this rate, whatever the output rate is (RFC 7845)
+_RATES = (8000, 12000, 16000, 24000, 48000)
+_MAX_PACKET_SECONDS = 0.12
+_MAX_JUNK_BYTES = 1 << 17
+"""A stream with more bytes than this before its Opus header is no Opus."""
+_OPUS_SET_GAIN = 4034
+
+
+def create(encoding: str, rate: int, channels: int) -> OpusDecoder:
+    """Create a decoder for output at ``rate`` Hz; the stream states its own channels."""
+    return OpusDecoder(rate)
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One packet. ``granule`` is the page's position in samples (-1: none), reached with the page's ``last`` packet.
+    """One packet of a logical stream. Immutable.
 
-    ``first``: it stands on the page that opens a logical stream; ``closing``: on the page that ends it.
+    ``granule``: position in samples of the page on which the packet ends (-1: none), which the ``last`` packet of that
+    page reaches. ``first``: the page opens the logical stream; ``closing``: the page ends it.
     """
 
     data: bytes = field(repr=False)
@@ -31,178 +46,187 @@ class Packet:
 
 
 class OggReader:
-    """A stream of Ogg pages in pieces of any size. Junk between pages is skipped; memory stays below two pages."""
+    """Splits a stream of Ogg pages into packets. Not thread-safe; one thread owns it.
+
+    Input pieces may have any size. Junk between pages is skipped. The memory stays below two pages.
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._lengths: list[int] = []  # of the segments of the page that are still to come, the next one last
-        self._partial: dict[int, bytearray] = {}  # packets that go on on the next page, by logical stream
+        self._segment_lengths: list[int] = []  # of the current page, the next segment last
+        self._partial: dict[int, bytearray] = {}  # incomplete packets by logical stream
         self._serial = self._granule = self._flags = 0
-        self._lost = False  # the rest of a packet whose beginning is missing is passed over
+        self._is_orphan = False  # the current packet lacks its beginning, so its rest is skipped
 
     def feed(self, chunk: bytes) -> Iterator[Packet]:
-        """The packets whose last byte is in ``chunk`` or before; to be read to its end before the next piece."""
+        """Yield the packets that ``chunk`` completes. Exhaust the iterator before the next call."""
         self._buffer += chunk
-        while self._lengths or self._page():
-            if not self._lengths:
+        while self._segment_lengths or self._read_page_header():
+            if not self._segment_lengths:
                 continue  # a page without a segment
-            length = self._lengths[-1]
+            length = self._segment_lengths[-1]
             if len(self._buffer) < length:
                 return
-            self._lengths.pop()
-            packet = self._segment(length)
+            self._segment_lengths.pop()
+            packet = self._read_segment(length)
             if packet is not None:
                 yield packet
 
-    def _page(self) -> bool:
-        """Reads the next page's header; ``False`` where its bytes are not all there yet."""
+    def _read_page_header(self) -> bool:
+        """Read the next page header; return ``False`` while it is incomplete."""
         buffer = self._buffer
         while True:
-            start = buffer.find(_MAGIC)
+            start = buffer.find(_PAGE_MAGIC)
             if start < 0:
-                del buffer[: max(0, len(buffer) - len(_MAGIC) + 1)]
+                del buffer[: max(0, len(buffer) - len(_PAGE_MAGIC) + 1)]
                 return False
             del buffer[:start]
-            if len(buffer) < _FIXED_BYTES or len(buffer) < _FIXED_BYTES + buffer[26]:
+            if len(buffer) < _PAGE_HEADER_BYTES or len(buffer) < _PAGE_HEADER_BYTES + buffer[26]:
                 return False
             if buffer[4] == 0 and buffer[5] < 8:
                 break
-            del buffer[: len(_MAGIC)]  # only looks like a page
+            del buffer[: len(_PAGE_MAGIC)]  # the magic bytes without a valid version and flags are no page
         self._flags = buffer[5]
         self._granule = int.from_bytes(buffer[6:14], "little", signed=True)
         self._serial = int.from_bytes(buffer[14:18], "little")
-        self._lengths = list(reversed(buffer[_FIXED_BYTES : _FIXED_BYTES + buffer[26]]))
-        del buffer[: _FIXED_BYTES + buffer[26]]
-        continued = bool(self._flags & 1)
-        if not continued or self._flags & 2:
+        self._segment_lengths = list(reversed(buffer[_PAGE_HEADER_BYTES : _PAGE_HEADER_BYTES + buffer[26]]))
+        del buffer[: _PAGE_HEADER_BYTES + buffer[26]]
+        is_continued = bool(self._flags & _CONTINUED)
+        if not is_continued or self._flags & _FIRST_PAGE:
             self._partial.pop(self._serial, None)  # a page in between was lost
-        self._lost = continued and self._serial not in self._partial
+        self._is_orphan = is_continued and self._serial not in self._partial
         return True
 
-    def _segment(self, length: int) -> Packet | None:
-        ends = length < 255
-        if not self._lost:
-            # A service has one logical stream; whoever opens more gets the oldest unfinished packets forgotten.
-            if self._serial not in self._partial and len(self._partial) >= 4:
+    def _read_segment(self, length: int) -> Packet | None:
+        if not self._is_orphan:
+            # A service sends one logical stream. More are bounded: the oldest incomplete packet is dropped.
+            if self._serial not in self._partial and len(self._partial) >= _MAX_STREAMS:
                 self._partial.pop(next(iter(self._partial)))
             packet = self._partial.setdefault(self._serial, bytearray())
-            packet += self._buffer[: min(length, _LONGEST_PACKET - len(packet))]
+            packet += self._buffer[: min(length, _MAX_PACKET_BYTES - len(packet))]
         del self._buffer[:length]
-        if not ends:
+        if length == 255:  # the packet continues in the next segment
             return None
-        if self._lost:
-            self._lost = False
+        if self._is_orphan:
+            self._is_orphan = False
             return None
         data = bytes(self._partial.pop(self._serial))
-        last = not any(rest < 255 for rest in self._lengths)
-        return Packet(data, self._serial, self._granule, bool(self._flags & 2), bool(self._flags & 4), last)
-
-
-_TICKS = 48000  # of a granule position, whatever rate is decoded to
-_RATES = (8000, 12000, 16000, 24000, 48000)
-_LONGEST_SECONDS = 0.12
-_PATIENCE_BYTES = 1 << 17
-"""So much without the head of an Opus stream is no Opus."""
-_OPUS_SET_GAIN = 4034
+        return Packet(
+            data,
+            self._serial,
+            self._granule,
+            first=bool(self._flags & _FIRST_PAGE),
+            closing=bool(self._flags & _LAST_PAGE),
+            last=not any(rest < 255 for rest in self._segment_lengths),
+        )
 
 
 class OpusDecoder:
-    """Sound out of Ogg Opus in pieces of any size. Exactly as long as the stream says: pre-skip and end are trimmed.
+    """Decodes Ogg Opus in pieces of any size. Not thread-safe; one thread owns it.
 
-    libopus decodes to ``rate`` by itself where that is 8, 12, 16, 24 or 48 kHz, otherwise to 48 kHz. Channels are those
-    of the stream. Several streams in a row are heard one after the other. A damaged packet is bridged.
+    The output has exactly the length that the stream states: pre-skip and end are trimmed. Its rate is ``rate`` if that
+    is 8, 12, 16, 24 or 48 kHz, otherwise 48 kHz; its channels are those of the stream. Consecutive streams are decoded
+    one after the other. libopus conceals a damaged packet.
     """
 
     def __init__(self, rate: int) -> None:
         self.format: Format | None = None
-        self._opus = _library()
+        self._opus = _load_library()
         self._rate = rate if rate in _RATES else 48000
         self._reader = OggReader()
-        self._came = 0
+        self._received_bytes = 0
         self._serial: int | None = None
         self._state: ctypes.Array[ctypes.c_char] | None = None
         self._channels = 0
-        self._tags = False  # the packet after the head has passed
-        self._skip = 0  # frames at the beginning that nobody hears
-        self._position: int | None = 0  # granule position decoded so far, of the stream that is being heard
-        self._frames = 0  # length of the last packet, in frames
+        self._has_tags = False  # the comment header, the second packet, was received
+        self._skip_frames = 0  # rest of the pre-skip
+        self._position: int | None = 0  # granule position that was decoded so far
+        self._packet_frames = 0  # length of the last packet
 
     def feed(self, chunk: bytes) -> bytes:
-        """The sound that ``chunk`` completes. ``AudioError`` where the Ogg holds something else, or this is no Ogg."""
-        self._came += len(chunk)
-        out = [self._packet(packet) for packet in self._reader.feed(chunk)]
-        if self._serial is None and self._came > _PATIENCE_BYTES:
-            raise AudioError("Ogg Opus was expected, but none came: ask the service for another format")
+        """Return the audio that ``chunk`` completes."""
+        self._received_bytes += len(chunk)
+        out = [self._decode(packet) for packet in self._reader.feed(chunk)]
+        if self._serial is None and self._received_bytes > _MAX_JUNK_BYTES:
+            raise _not_opus()
         return b"".join(out)
 
     def finish(self) -> bytes:
-        if self._came and self._serial is None:
-            raise AudioError("Ogg Opus was expected, but none came: ask the service for another format")
+        """Return nothing, because nothing is held back; raise ``AudioError`` if the stream held data but no Opus."""
+        if self._received_bytes and self._serial is None:
+            raise _not_opus()
         return b""
 
-    def _packet(self, packet: Packet) -> bytes:
+    def _decode(self, packet: Packet) -> bytes:
         if packet.first:
-            self._head(packet)
+            self._read_header(packet)
             return b""
         if packet.serial != self._serial or self._state is None:
             return b""
-        if not self._tags:
-            self._tags = True
+        if not self._has_tags:
+            self._has_tags = True
             return b""
-        return self._sound(packet)
+        return self._decode_audio(packet)
 
-    def _head(self, packet: Packet) -> None:
-        head = packet.data
-        if not head.startswith(b"OpusHead"):
-            for magic, kind in ((b"\x01vorbis", "Vorbis"), (b"\x7fFLAC", "FLAC"), (b"Speex   ", "Speex")):
-                if head.startswith(magic):
-                    raise AudioError(f"the Ogg holds {kind}, which cannot be decoded: use Opus, mp3 or wav")
+    def _read_header(self, packet: Packet) -> None:
+        header = packet.data
+        if not header.startswith(b"OpusHead"):
+            for magic, codec in ((b"\x01vorbis", "Vorbis"), (b"\x7fFLAC", "FLAC"), (b"Speex   ", "Speex")):
+                if header.startswith(magic):
+                    raise AudioError(f"cannot decode Ogg {codec}: only Opus is supported. Use Opus, mp3 or wav.")
             return
-        if len(head) < 19 or head[8] & 0xF0 or head[9] not in (1, 2) or head[18] != 0:
-            raise AudioError("the Opus stream has a damaged head, or more than two channels: use mono or stereo")
-        # Any Opus stream can be decoded to mono or stereo: streams in a row all follow the first.
-        self._channels = self._channels or head[9]
+        if len(header) < 19 or header[8] & 0xF0 or header[9] not in (1, 2) or header[18] != 0:
+            raise AudioError(
+                "cannot decode Opus: the header is damaged or states more than two channels. Use mono or stereo."
+            )
+        # libopus decodes every stream to mono or stereo: all consecutive streams use the channels of the first.
+        self._channels = self._channels or header[9]
         state = ctypes.create_string_buffer(self._opus.opus_decoder_get_size(self._channels))
         if self._opus.opus_decoder_init(state, self._rate, self._channels) != 0:
-            raise AudioError("libopus does not start: install the package libopus0 anew")
-        gain = int.from_bytes(head[16:18], "little", signed=True)
+            raise AudioError("cannot decode Opus: libopus does not start. Reinstall the package libopus0.")
+        gain = int.from_bytes(header[16:18], "little", signed=True)
         if gain:
             self._opus.opus_decoder_ctl(state, _OPUS_SET_GAIN, ctypes.c_int(gain))
-        self._state, self._serial, self._tags = state, packet.serial, False
-        self._skip = int.from_bytes(head[10:12], "little") * self._rate // _TICKS
-        self._position, self._frames = 0, 0
+        self._state, self._serial, self._has_tags = state, packet.serial, False
+        self._skip_frames = int.from_bytes(header[10:12], "little") * self._rate // _GRANULE_RATE
+        self._position, self._packet_frames = 0, 0
 
-    def _sound(self, packet: Packet) -> bytes:
-        room = round(_LONGEST_SECONDS * self._rate)
-        pcm = ctypes.create_string_buffer(room * 2 * self._channels)
-        frames = self._opus.opus_decode(self._state, packet.data or None, len(packet.data), pcm, room, 0)
-        if frames < 0 and self._frames:
-            frames = self._opus.opus_decode(self._state, None, 0, pcm, self._frames, 0)
+    def _decode_audio(self, packet: Packet) -> bytes:
+        capacity = round(_MAX_PACKET_SECONDS * self._rate)
+        pcm = ctypes.create_string_buffer(capacity * 2 * self._channels)
+        frames = self._opus.opus_decode(self._state, packet.data or None, len(packet.data), pcm, capacity, 0)
+        if frames < 0 and self._packet_frames:
+            # Packet loss concealment: no data, for the length of the packet before (opus.h, opus_decode).
+            frames = self._opus.opus_decode(self._state, None, 0, pcm, self._packet_frames, 0)
         if frames <= 0:
             return b""
-        self._frames = frames
-        keep = frames
+        self._packet_frames = frames
+        end = frames
         if self._position is not None:
-            self._position += frames * _TICKS // self._rate
+            self._position += frames * _GRANULE_RATE // self._rate
             if packet.closing and packet.granule >= 0:
-                # The last page says where the sound ends, which is seldom where its last packet does.
-                beyond = max(0, self._position - packet.granule) * self._rate // _TICKS
-                keep = max(0, frames - beyond)
+                # The granule position of the last page is the end of the audio, usually within its last packet.
+                excess = max(0, self._position - packet.granule) * self._rate // _GRANULE_RATE
+                end = max(0, frames - excess)
         if packet.last and packet.granule >= 0 and not packet.closing:
             self._position = packet.granule
-        skipped = min(self._skip, keep)
-        self._skip -= min(self._skip, frames)
-        if keep > skipped:
+        start = min(self._skip_frames, end)
+        self._skip_frames -= min(self._skip_frames, frames)
+        if end > start:
             self.format = Format(self._rate, self._channels)
-        size = 2 * self._channels
-        return pcm.raw[skipped * size : keep * size]
+        frame_bytes = 2 * self._channels
+        return pcm.raw[start * frame_bytes : end * frame_bytes]
 
 
-def _library() -> ctypes.CDLL:
+def _not_opus() -> AudioError:
+    return AudioError("cannot decode Opus: Ogg Opus was expected, but the stream has none. Request another format.")
+
+
+def _load_library() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL("libopus.so.0")
     except OSError as error:
-        raise AudioError("Opus cannot be decoded without libopus: install the package libopus0") from error
+        raise AudioError("cannot decode Opus: libopus is missing. Install the package libopus0.") from error
     library.opus_decode.argtypes = [
         ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_int, ctypes.c_int,
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Tells compressed sound by its first bytes, so that it is refused in words and never played as noise."""
+"""Detection of compressed audio by its first bytes, so that it is refused with an error and never played as noise."""
 
 from __future__ import annotations
 
@@ -11,26 +11,33 @@ _RATE_SHIFT = {3: 0, 2: 1, 0: 2}  # MPEG 1, 2 and 2.5, by the version bits
 
 
 def is_uncompressed(start: bytes | bytearray) -> bool:
-    """``True``: these are no compressed bytes; ``False``: too few to tell. ``AudioError`` where sound is compressed."""
-    for magic, kind in _MAGIC.items():
+    """Return ``True`` if ``start`` is not compressed, ``False`` if it is too short to decide.
+
+    Raises:
+        AudioError: If ``start`` is the beginning of a compressed stream.
+    """
+    for magic, container in _MAGIC.items():
         if start.startswith(magic):
-            raise _refusal(kind)
+            raise _unexpected(container)
     if any(magic.startswith(bytes(start)) for magic in _MAGIC):
         return False
-    mp3 = _begins_like_mp3(start)
-    if mp3:
-        raise _refusal("mp3")
-    return mp3 is not None
+    starts_like_mp3 = _starts_like_mp3(start)
+    if starts_like_mp3:
+        raise _unexpected("mp3")
+    return starts_like_mp3 is not None
 
 
-def _refusal(kind: str) -> AudioError:
-    return AudioError(f"uncompressed sound was expected, but {kind} came: configure the format that is really sent")
+def _unexpected(container: str) -> AudioError:
+    return AudioError(
+        f"cannot decode audio: uncompressed audio was expected, but {container} was received. "
+        "Configure the format that the service sends."
+    )
 
 
-def _begins_like_mp3(start: bytes | bytearray) -> bool | None:
-    """Whether two mp3 frames follow each other here; ``None`` while too little is there to tell.
+def _starts_like_mp3(start: bytes | bytearray) -> bool | None:
+    """Return whether ``start`` holds two consecutive mp3 frames; ``None`` if it is too short to decide.
 
-    One frame header alone proves nothing: its eleven set bits are also a quiet sample.
+    One frame header alone is no evidence: its eleven set bits are also a sample close to zero.
     """
     length = _mp3_frame_bytes(start)
     if length is None:
@@ -41,7 +48,7 @@ def _begins_like_mp3(start: bytes | bytearray) -> bool | None:
 
 
 def _mp3_frame_bytes(data: bytes | bytearray) -> int | None:
-    """Length of the MPEG layer III frame whose header is here; 0: too few bytes to tell; ``None``: there is none."""
+    """Return the length of the MPEG layer III frame at the start of ``data``; 0: too short; ``None``: no frame."""
     if not data or data[0] != 0xFF:
         return None
     if len(data) < 4:

@@ -1,4 +1,4 @@
-"""Uncompressed sound as it arrives in pieces: bare samples, WAV, and every mixture of the two that services send."""
+"""Streaming decoder of uncompressed audio: raw samples, WAV, and the mixtures of both that services send."""
 
 from __future__ import annotations
 
@@ -8,44 +8,55 @@ from agent.audio.format import Format
 from agent.errors import AudioError
 
 _HEADER_BYTES = 12  # RIFF, size, WAVE
-_PLACEHOLDER = 0x7FFF_0000
-"""A size of this or more is no size: writers that cannot know it yet put 0xFFFFFFFF, 4294967040 or 0x7FFFFFFF."""
-_LARGEST_FMT = 1 << 12
+_UNKNOWN_SIZE = 0x7FFF_0000
+"""A chunk size of this or more is unknown: encoders of live streams write 0xFFFFFFFF, 4294967040 or 0x7FFFFFFF."""
+_MAX_FMT_BYTES = 1 << 12
+_EXTENSIBLE = 0xFFFE
 _ENCODINGS = {(1, 8): "u8", (1, 16): "s16le", (1, 24): "s24le", (1, 32): "s32le", (6, 8): "alaw", (7, 8): "mulaw"}
-# Chunks known to follow the samples; where the RIFF size is a placeholder, only their names tell them from samples.
+# Chunks that may follow the samples. If the RIFF size is unknown, only their names distinguish them from samples.
 _TRAILERS = (b"LIST", b"fact", b"id3 ", b"ID3 ", b"cue ", b"smpl", b"bext", b"JUNK", b"junk", b"PAD ", b"PEAK", b"iXML")
 
 
-class PcmDecoder:
-    """Samples out of a stream of pieces, as s16le in whole frames; every WAV header on the way is taken off, not heard.
+def create(encoding: str, rate: int, channels: int) -> PcmDecoder:
+    """Create a decoder; the arguments apply to streams without a header."""
+    return PcmDecoder(encoding, rate, channels)
 
-    A header is recognised at the start of the stream, at the start of every later piece, and where the size in the one
-    before says that its sound is over; so messages are to be fed one by one, as they came. A stream without any header
-    is heard in the format that was asked for; a header outranks that. Size 0 or a placeholder means: until the end.
+
+class PcmDecoder:
+    """Decodes raw samples and WAV to whole frames of s16le, without headers. Not thread-safe; one thread owns it.
+
+    The decoder recognizes a header at the start of the stream, at the start of every later piece, and after the end of
+    the data chunk before. Therefore the caller feeds the service's messages one by one. A header takes precedence over
+    the requested format. Size 0 or an unknown size means: until the end of the stream.
     """
 
-    def __init__(self, samples: str, rate: int, channels: int) -> None:
-        if samples not in SAMPLE_WIDTHS:
-            raise AudioError(f"samples in {samples!r} cannot be decoded: use s16le, mulaw or alaw")
+    def __init__(self, encoding: str, rate: int, channels: int) -> None:
+        if encoding not in SAMPLE_WIDTHS:
+            raise AudioError(f"cannot decode samples in {encoding!r}: unknown encoding. Use s16le, mulaw or alaw.")
         self.format: Format | None = None
-        self._asked = Format(rate, channels)
-        self._samples = samples
+        self._requested = Format(rate, channels)
+        self._encoding = encoding
         self._buffer = bytearray()
-        self._half = bytearray()  # the beginning of a frame whose rest is still to come
-        self._before: bytes | None = None  # what came before bytes that may be a header; None: they are none
-        self._chunks = False  # between a header's RIFF and its samples
-        self._described = False  # its fmt chunk has been read
-        self._skip = 0  # bytes nobody hears
-        self._sound: int | None = None  # bytes of samples still to come; None: until the stream ends
-        self._file: int | None = None  # bytes of the WAV file still to come; None: unknown
-        self._begun = False
+        self._partial_frame = bytearray()
+        # Bytes that precede a possible header in the buffer; None: the buffer starts with no such header.
+        self._before_header: bytes | None = None
+        self._in_header = False  # between RIFF and the samples
+        self._has_fmt = False  # the fmt chunk of this header was read
+        self._skip_bytes = 0
+        self._data_bytes: int | None = None  # rest of the data chunk; None: until the stream ends
+        self._file_bytes: int | None = None  # rest of the RIFF file; None: unknown
+        self._is_checked = False  # the stream is not compressed
 
     def feed(self, chunk: bytes) -> bytes:
-        """The sound that ``chunk`` completes. ``AudioError`` where it is compressed, or in samples nobody can play."""
+        """Return the audio that ``chunk`` completes.
+
+        Raises:
+            AudioError: If the stream is compressed, its header is damaged, or its samples have an unsupported encoding.
+        """
         if not chunk:
             return b""
-        if self._before is None and not self._chunks and _may_be_header(chunk):
-            self._before = bytes(self._buffer)
+        if self._before_header is None and not self._in_header and _may_be_header(chunk):
+            self._before_header = bytes(self._buffer)
             self._buffer.clear()
         self._buffer += chunk
         out = bytearray()
@@ -54,124 +65,130 @@ class PcmDecoder:
         return bytes(out)
 
     def finish(self) -> bytes:
-        """What was held back because it might have become something else; a header that broke off is not heard."""
-        if self._before is not None and len(self._buffer) < 4:
-            self._buffer[:0], self._before = self._before, None
-        return b"" if self._before is not None or self._chunks or self._skip else self._take()
+        """Return the audio that was held back as a possible header; an incomplete header is dropped."""
+        if self._before_header is not None and len(self._buffer) < 4:
+            self._buffer[:0], self._before_header = self._before_header, None
+        return b"" if self._before_header is not None or self._in_header or self._skip_bytes else self._take_samples()
 
     def _step(self, out: bytearray) -> bool:
-        """One step through the buffer; tells whether another one may follow. Each takes bytes off or changes state."""
-        if self._before is not None:
-            return self._riff()
-        if self._skip:
-            self._drop(min(self._skip, len(self._buffer)), skipped=True)
+        """Consume bytes or change the state; return whether another step may follow."""
+        if self._before_header is not None:
+            return self._read_riff()
+        if self._skip_bytes:
+            self._consume(min(self._skip_bytes, len(self._buffer)), is_skipped=True)
             return bool(self._buffer)
-        if self._chunks:
-            return self._chunk()
-        if self._sound == 0:
-            return self._after()
-        if not self._begun:
-            self._begun = is_uncompressed(self._buffer)
-            if not self._begun:
+        if self._in_header:
+            return self._read_chunk()
+        if self._data_bytes == 0:
+            return self._end_data()
+        if not self._is_checked:
+            self._is_checked = is_uncompressed(self._buffer)
+            if not self._is_checked:
                 return False
-        out += self._take()
-        return self._sound == 0 and bool(self._buffer)
+        out += self._take_samples()
+        return self._data_bytes == 0 and bool(self._buffer)
 
-    def _take(self) -> bytes:
-        frame = SAMPLE_WIDTHS[self._samples] * (self.format or self._asked).channels
-        taken = len(self._buffer) if self._sound is None else min(self._sound, len(self._buffer))
-        data = self._half + self._buffer[:taken]
-        whole = len(data) // frame * frame
-        # Kept also over a header: services cut their sound anywhere and put a header before each piece of it.
-        self._half = data[whole:]
-        pcm = to_s16le(bytes(data[:whole]), self._samples)
-        self._drop(taken)
-        if self._sound is not None:
-            self._sound -= taken
+    def _take_samples(self) -> bytes:
+        frame_bytes = SAMPLE_WIDTHS[self._encoding] * (self.format or self._requested).channels
+        size = len(self._buffer) if self._data_bytes is None else min(self._data_bytes, len(self._buffer))
+        data = self._partial_frame + self._buffer[:size]
+        whole = len(data) // frame_bytes * frame_bytes
+        # Kept across a header: services split their audio at any byte and put a header before each piece.
+        self._partial_frame = data[whole:]
+        pcm = to_s16le(bytes(data[:whole]), self._encoding)
+        self._consume(size)
+        if self._data_bytes is not None:
+            self._data_bytes -= size
         if pcm:
-            self.format = self.format or self._asked
+            self.format = self.format or self._requested
         return pcm
 
-    def _drop(self, amount: int, skipped: bool = False) -> None:
-        del self._buffer[:amount]
-        if self._file is not None:
-            self._file = max(0, self._file - amount)
-        if skipped:
-            self._skip -= amount
+    def _consume(self, size: int, is_skipped: bool = False) -> None:
+        del self._buffer[:size]
+        if self._file_bytes is not None:
+            self._file_bytes = max(0, self._file_bytes - size)
+        if is_skipped:
+            self._skip_bytes -= size
 
-    def _riff(self) -> bool:
-        """The start of a header, or of samples that only look like one."""
+    def _read_riff(self) -> bool:
+        """Read the start of a header, or find that it is none."""
         buffer = self._buffer
         if not _may_be_header(buffer):
-            buffer[:0], self._before = self._before or b"", None
+            buffer[:0], self._before_header = self._before_header or b"", None
             return True
         if len(buffer) < _HEADER_BYTES:
             return False
         size = int.from_bytes(buffer[4:8], "little")
-        self._file = None if size == 0 or size >= _PLACEHOLDER else size + 8
-        self._drop(_HEADER_BYTES)
-        self._half += self._before or b""
-        self._before, self._chunks, self._described, self._begun, self._skip = None, True, False, True, 0
+        self._file_bytes = None if size == 0 or size >= _UNKNOWN_SIZE else size + 8
+        self._consume(_HEADER_BYTES)
+        self._partial_frame += self._before_header or b""
+        self._before_header, self._in_header, self._has_fmt = None, True, False
+        self._is_checked, self._skip_bytes = True, 0
         return True
 
-    def _chunk(self) -> bool:
-        """One chunk of a header, up to the samples."""
+    def _read_chunk(self) -> bool:
+        """Read one chunk of a header, up to the samples."""
         buffer = self._buffer
         if len(buffer) < 8:
             return False
         name, size = bytes(buffer[:4]), int.from_bytes(buffer[4:8], "little")
         if name == b"data":
-            if not self._described:
-                raise AudioError("a WAV header has no fmt chunk before its data: the sound is damaged")
-            self._drop(8)
-            self._sound = None if size == 0 or size >= _PLACEHOLDER else size
-            self._chunks = False
+            if not self._has_fmt:
+                raise AudioError(
+                    "cannot decode WAV: the header has no fmt chunk before its data. The audio is damaged."
+                )
+            self._consume(8)
+            self._data_bytes = None if size == 0 or size >= _UNKNOWN_SIZE else size
+            self._in_header = False
             return bool(buffer)
         if name == b"fmt ":
-            if not 16 <= size <= _LARGEST_FMT:
-                raise AudioError(f"a WAV header is damaged: its fmt chunk has {size} bytes")
+            if not 16 <= size <= _MAX_FMT_BYTES:
+                raise AudioError(f"cannot decode WAV: the header is damaged, its fmt chunk has {size} bytes")
             if len(buffer) < 8 + size:
                 return False
-            self._describe(bytes(buffer[8 : 8 + size]))
+            self._apply_fmt(bytes(buffer[8 : 8 + size]))
         elif not all(32 <= code < 127 for code in name):
-            raise AudioError(f"a WAV header is damaged: it has a chunk called {name!r}")
-        self._skip = 8 + size + size % 2
+            raise AudioError(f"cannot decode WAV: the header is damaged, it has a chunk {name!r}")
+        self._skip_bytes = 8 + size + size % 2
         return True
 
-    def _after(self) -> bool:
-        """The size in a header has been used up: the rest of that file, the next one, or sound it did not count."""
-        if self._file:
-            self._skip, self._file = self._file, 0
+    def _end_data(self) -> bool:
+        """Handle the bytes after a data chunk: other chunks, the next file, or samples that the size left out."""
+        if self._file_bytes:
+            self._skip_bytes, self._file_bytes = self._file_bytes, 0
             return True
-        self._file = None
+        self._file_bytes = None
         start = bytes(self._buffer[:4])
         if any(name.startswith(start) and name != start for name in (b"RIFF", *_TRAILERS)):
-            return False  # too short to tell
+            return False  # too short to decide
         if _may_be_header(self._buffer):
-            self._before = b""
+            self._before_header = b""
         elif start in _TRAILERS:
             if len(self._buffer) < 8:
                 return False
             size = int.from_bytes(self._buffer[4:8], "little")
-            self._skip = 8 + size + size % 2
+            self._skip_bytes = 8 + size + size % 2
             return True
-        self._sound = None  # a header that counted only the first piece
+        self._data_bytes = None  # the size in the header covered only the first piece of the stream
         return True
 
-    def _describe(self, fmt: bytes) -> None:
+    def _apply_fmt(self, fmt: bytes) -> None:
         tag, channels = int.from_bytes(fmt[0:2], "little"), int.from_bytes(fmt[2:4], "little")
         rate, bits = int.from_bytes(fmt[4:8], "little"), int.from_bytes(fmt[14:16], "little")
-        if tag == 0xFFFE and len(fmt) >= 26:  # extensible: the real tag opens the sub-format's GUID
+        if tag == _EXTENSIBLE and len(fmt) >= 26:  # the sub-format's GUID starts with the real tag
             tag = int.from_bytes(fmt[24:26], "little")
         if (tag, bits) not in _ENCODINGS:
-            kind = {1: "integer", 3: "floating point", 17: "ADPCM", 85: "mp3"}.get(tag, f"format {tag}")
-            raise AudioError(f"the WAV holds {bits}-bit {kind} samples, which cannot be played: use 16-bit PCM")
+            encoding = {1: "integer", 3: "floating point", 17: "ADPCM", 85: "mp3"}.get(tag, f"format {tag}")
+            raise AudioError(f"cannot decode WAV: {bits}-bit {encoding} samples are not supported. Use 16-bit PCM.")
         format = Format(rate, channels)
         if self.format is not None and format != self.format:
-            raise AudioError(f"the sound changes from {self.format} to {format} in the middle: one format is expected")
-        if _ENCODINGS[tag, bits] != self._samples:
-            self._half.clear()  # the other half can no longer come
-        self._asked, self._samples, self._described = format, _ENCODINGS[tag, bits], True
+            raise AudioError(
+                f"cannot decode WAV: the stream changes from {self.format} to {format}. "
+                "Configure a service that keeps one format."
+            )
+        if _ENCODINGS[tag, bits] != self._encoding:
+            self._partial_frame.clear()  # its rest would have another encoding
+        self._requested, self._encoding, self._has_fmt = format, _ENCODINGS[tag, bits], True
 
 
 def _may_be_header(data: bytes | bytearray) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.audio.convert import FormatConverter, Resampler, to_mono
-from agent.audio.decoders.decoder import decoder
+from agent.audio.decoders.decoder import create_decoder
 from agent.audio.format import SPEECH, Format
 from agent.audio.wav_writer import WavWriter
 from agent.errors import AudioError
@@ -87,7 +87,7 @@ class FileSource(SilentSource):
 
 def read_speech(path: Path) -> Iterator[bytes]:
     """The sound of a WAV file as 16 kHz mono, piece by piece: an hour of it need not fit into memory."""
-    reader = decoder("wav", "s16le", SPEECH.rate, 1)
+    reader = create_decoder("wav", "s16le", SPEECH.rate, 1)
     resampler: Resampler | None = None
     try:
         with path.open("rb") as file:

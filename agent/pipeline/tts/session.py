@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from agent.audio.convert import FormatConverter
-from agent.audio.decoders.decoder import Decoder, decoder
+from agent.audio.decoders.decoder import Decoder, create_decoder
 from agent.audio.format import Format
 from agent.errors import ServiceError
 from agent.services.protocols.codec import Audio, Client, End, Event, Failure, Flush, Log, Text
@@ -175,7 +175,7 @@ class TtsSession:
             yield from self._fitted(self._decoder.finish())
         encoding = self._codec.encoding
         self._rate = sample_rate or encoding.sample_rate
-        self._decoder = decoder(encoding.container, encoding.samples, self._rate, encoding.channels)
+        self._decoder = create_decoder(encoding.container, encoding.samples, self._rate, encoding.channels)
 
     def _owes_nothing(self) -> bool:
         """Whether every passage it was given has been answered whole, as far as the service tells."""
