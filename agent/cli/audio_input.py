@@ -1,4 +1,4 @@
-"""Files and stdin as frames: read no faster than they can be sent, with nothing forgotten."""
+"""WAV files and stdin as frames for the recognizer: read at the pace of the connection, without loss."""
 
 from __future__ import annotations
 
@@ -12,36 +12,45 @@ from agent.audio.devices.file import read_speech
 from agent.audio.format import SPEECH
 from agent.errors import UsageError
 
-SMALLEST_BYTES = SPEECH.bytes_of(0.1)
-LARGEST_BYTES = SPEECH.bytes_of(1.0)
-"""What one message to the transcription service may carry."""
+# The transcription service takes 0.1 to 1 s of audio per message.
+MIN_FRAME_BYTES = SPEECH.bytes_of(0.1)
+MAX_FRAME_BYTES = SPEECH.bytes_of(1.0)
 
 
 class FileFrames:
-    """The sound of a WAV file as frames of ``frame_seconds``, each read when it is taken; a tail of less than 0.1 s
-    rides on the frame before it. Raises ``AudioError`` when it is opened and the file is not one."""
+    """A WAV file as frames of 16 kHz mono s16le. Not thread-safe; owned by the recognizer thread.
+
+    A frame is read when it is taken. A tail of less than 0.1 s is part of the frame before it.
+
+    Args:
+        path: The file.
+        frame_seconds: The length of a frame.
+
+    Raises:
+        AudioError: The file is not a WAV file that can be read.
+    """
 
     def __init__(self, path: Path, frame_seconds: float) -> None:
-        self._size = SPEECH.bytes_of(frame_seconds)
-        self._pieces: Iterator[bytes] = read_speech(path)
-        self._waiting = bytearray(next(self._pieces, b""))
-        self._fd = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # there is always something to take
-        self._whole = False
+        self._frame_bytes = SPEECH.bytes_of(frame_seconds)
+        self._chunks: Iterator[bytes] = read_speech(path)
+        self._buffer = bytearray(next(self._chunks, b""))
+        self._fd = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # always readable: a file never has to be waited for
+        self._is_read = False
 
     def fileno(self) -> int:
         return self._fd
 
     @property
     def frame_count(self) -> int:
-        return 0 if self._whole and not self._waiting else 1
+        return 0 if self._is_read and not self._buffer else 1
 
     @property
     def is_closed(self) -> bool:
-        return self._whole
+        return self._is_read
 
     def take(self, max_frames: int) -> list[bytes]:
         frames: list[bytes] = []
-        while len(frames) < max_frames and (frame := self._frame()):
+        while len(frames) < max_frames and (frame := self._next()):
             frames.append(frame)
         return frames
 
@@ -49,9 +58,9 @@ class FileFrames:
         return None
 
     def close(self) -> None:
-        """What has not been taken is not wanted any more."""
-        self._whole = True
-        self._waiting.clear()
+        """Drop the audio that is not taken yet."""
+        self._is_read = True
+        self._buffer.clear()
 
     def release(self) -> None:
         self.close()
@@ -59,77 +68,85 @@ class FileFrames:
             os.close(self._fd)
             self._fd = -1
 
-    def _frame(self) -> bytes:
-        # So far ahead that it is known whether what follows this frame is a message of its own.
-        while len(self._waiting) < self._size + SMALLEST_BYTES and not self._whole:
-            piece = next(self._pieces, None)
-            if piece is None:
-                self._whole = True
+    def _next(self) -> bytes:
+        # The lookahead shows whether a tail is long enough for a message of its own.
+        while len(self._buffer) < self._frame_bytes + MIN_FRAME_BYTES and not self._is_read:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self._is_read = True
                 break
-            self._waiting += piece
-        return _cut(self._waiting, self._size)
+            self._buffer += chunk
+        return _pop_frame(self._buffer, self._frame_bytes)
 
 
 class StdinFrames:
-    """Raw 16 kHz mono s16le from stdin, as it comes: what is there is never held back, but where more is there at
-    once (a file in a pipe) a tail of less than 0.1 s rides on the frame before it. A WAV there is a mistake: ``take``
-    raises ``UsageError``."""
+    """Raw 16 kHz mono s16le from stdin as frames. Not thread-safe; owned by the recognizer thread.
+
+    Live audio is never held back. From a pipe that holds more, a tail of less than 0.1 s is part of the frame before
+    it. ``take`` raises ``UsageError`` for a WAV file.
+
+    Args:
+        frame_seconds: The longest frame.
+    """
 
     def __init__(self, frame_seconds: float) -> None:
-        self._size = SPEECH.bytes_of(frame_seconds)
+        self._frame_bytes = SPEECH.bytes_of(frame_seconds)
         self._fd = sys.stdin.fileno()
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
-        self._over = False
-        self._first = True
-        self._waiting = bytearray()
+        self._is_read = False
+        self._is_first = True
+        self._buffer = bytearray()
 
     def fileno(self) -> int:
-        return -1 if self._over else self._fd
+        return -1 if self._is_read else self._fd
 
     @property
     def frame_count(self) -> int:
-        return 1 if self._waiting else 0
+        return 1 if self._buffer else 0
 
     @property
     def is_closed(self) -> bool:
-        return self._over
+        return self._is_read
 
     def take(self, max_frames: int) -> list[bytes]:
         frames: list[bytes] = []
+        lookahead = self._frame_bytes + MIN_FRAME_BYTES
         while len(frames) < max_frames:
-            wanted = self._size + SMALLEST_BYTES
-            while len(self._waiting) < wanted and not self._over and self._poll.poll(0):
-                self._read(wanted - len(self._waiting))
-            if not self._waiting:
+            while len(self._buffer) < lookahead and not self._is_read and self._poll.poll(0):
+                self._read(lookahead - len(self._buffer))
+            if not self._buffer:
                 break
-            frames.append(_cut(self._waiting, self._size))
+            frames.append(_pop_frame(self._buffer, self._frame_bytes))
         return frames
-
-    def _read(self, most: int) -> None:
-        chunk = os.read(self._fd, most)
-        if self._first and chunk.startswith(b"RIFF"):
-            raise UsageError("stdin holds a WAV file, not raw 16 kHz mono s16le: name the file instead of -")
-        self._first = False
-        self._over = not chunk
-        self._waiting += chunk
 
     def take_gap(self) -> tuple[float, float] | None:
         return None
 
     def close(self) -> None:
-        self._over = True
-        self._waiting.clear()
+        self._is_read = True
+        self._buffer.clear()
 
     def release(self) -> None:
         self.close()
 
+    def _read(self, max_bytes: int) -> None:
+        chunk = os.read(self._fd, max_bytes)
+        if self._is_first and chunk.startswith(b"RIFF"):
+            raise UsageError("stdin holds a WAV file, not raw 16 kHz mono s16le. Name the file instead of -.")
+        self._is_first = False
+        self._is_read = not chunk
+        self._buffer += chunk
 
-def _cut(waiting: bytearray, size: int) -> bytes:
-    """The next frame, taken off: ``size`` bytes, or all where what would be left is too little for a message of its
-    own. What is too long for one message then leaves the least that is enough."""
-    if size < len(waiting) < size + SMALLEST_BYTES:
-        size = len(waiting) if len(waiting) <= LARGEST_BYTES else len(waiting) - SMALLEST_BYTES
-    frame = bytes(waiting[:size])
-    del waiting[:size]
+
+def _pop_frame(buffer: bytearray, size: int) -> bytes:
+    """Remove and return the next frame.
+
+    It has ``size`` bytes, or more if the rest is shorter than ``MIN_FRAME_BYTES``. If it would then exceed
+    ``MAX_FRAME_BYTES``, it leaves exactly ``MIN_FRAME_BYTES``.
+    """
+    if size < len(buffer) < size + MIN_FRAME_BYTES:
+        size = len(buffer) if len(buffer) <= MAX_FRAME_BYTES else len(buffer) - MIN_FRAME_BYTES
+    frame = bytes(buffer[:size])
+    del buffer[:size]
     return frame

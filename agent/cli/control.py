@@ -1,4 +1,7 @@
-"""``voice-agent status``, ``hush``, ``volume``, ``mute`` and ``unmute``: a word with a running daemon."""
+"""``voice-agent status``, ``hush``, ``volume``, ``mute`` and ``unmute``: one request to the running daemon each.
+
+Each function raises ``ServiceError`` if no daemon answers or if it refuses the request.
+"""
 
 from __future__ import annotations
 
@@ -13,32 +16,37 @@ from agent.system.text import escape
 
 
 def status(config: Config, *, as_json: bool = False) -> int:
-    """How the daemon is. Raises ``ServiceError`` where none runs, as the others do."""
+    """Print the status of the daemon."""
     answer = _ask(config, {"status": True})
     print(json.dumps(answer) if as_json else escape(str(answer.get("status", ""))), flush=True)
     return 0
 
 
 def hush(config: Config) -> int:
-    """Not one more word of what is being said, and nothing of what waits."""
+    """Cancel the current utterance and all that wait."""
     _ask(config, {"hush": True})
     return 0
 
 
 def volume(config: Config, percent: int | None) -> int:
-    """Sets how loud the daemon speaks from now on, or tells how loud that is."""
-    if percent is None:
-        found = _ask(config, {"status": True}).get("volume")
-        print("it does not speak" if found is None else escape(str(found)), flush=True)
-    else:
+    """Set the playback volume, from 0 to 100; print it if ``percent`` is ``None``."""
+    if percent is not None:
         _ask(config, {"volume": percent})
+        return 0
+    value = _ask(config, {"status": True}).get("volume")
+    print("no volume: the daemon does not speak in this mode" if value is None else escape(str(value)), flush=True)
     return 0
 
 
 def mute(config: Config, device: str, muted: bool) -> int:
-    """``device``: ``speaker``, or ``microphone``, which is closed while it is muted; until the opposite is asked."""
-    request = {"mute": muted} if device == "speaker" else {"microphone": "mute" if muted else "unmute"}
-    _ask(config, request)
+    """Mute or unmute a device until the opposite request.
+
+    Args:
+        config: The configuration.
+        device: ``speaker``, or ``microphone``, which is closed while it is muted.
+        muted: Whether to mute or to unmute.
+    """
+    _ask(config, {"mute": muted} if device == "speaker" else {"microphone": "mute" if muted else "unmute"})
     return 0
 
 

@@ -1,4 +1,4 @@
-"""``voice-agent demo``: one whole turn on the local server, with a timeline."""
+"""``voice-agent demo``: show one whole turn on the local speech server, with a timeline."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from agent.audio.devices.device import open_sink
 from agent.audio.format import Format
+from agent.cli.foreground import notice
 from agent.cli.say import record
 from agent.cli.wav_output import check_writable
 from agent.daemon.daemon import Daemon
@@ -38,232 +39,242 @@ from agent.system.systemd import Service
 from agent.system.text import escape
 from agent.system.threads import Deadline
 
-BAR = 40
-NAMES = ("end of speech", "final transcript", "first reply text", "first audio", "last audio")
-
-
-@dataclass
-class Timeline:
-    """The five moments of a turn, in seconds after the end of speech; a moment that has not come is missing.
-
-    ``see`` is shown every event as it comes.
-    """
-
-    moments: dict[str, float] = field(default_factory=dict)
-    _zero: float | None = None
-
-    def see(self, event: Event | Record) -> None:
-        match event:
-            case SpeechEnded(ago_seconds):
-                self._zero = time.monotonic() - ago_seconds
-                self.moments = {NAMES[0]: 0.0}
-            case Heard(text) if text:
-                self._mark(NAMES[1])
-            case Reply():
-                self._mark(NAMES[2])
-            case PlaybackStarted():
-                self._mark(NAMES[3])
-            case UtterancePlayed():
-                self._mark(NAMES[4])
-
-    def lines(self) -> list[str]:
-        """A line for each moment, its bar drawn to scale."""
-        longest = max(self.moments.values(), default=0.0) or 1.0
-        return [
-            f"{name:>16}  {seconds:6.2f} s  {'▇' * max(1, round(seconds / longest * BAR)) if seconds else '|'}"
-            for name, seconds in self.moments.items()
-        ]
-
-    def _mark(self, name: str) -> None:
-        if self._zero is not None:
-            self.moments.setdefault(name, round(time.monotonic() - self._zero, 3))
-
-
 QUESTION = "Excuse me, could you please tell me what time it is?"
 REPLY_FILE = "demo-reply.wav"
-TURN_SECONDS = 90.0
-START_SECONDS = 60.0
+MAX_TURN_SECONDS = 90.0
+MAX_START_SECONDS = 60.0
+BAR_WIDTH = 40
+
 _SIGNALS = ("SIGINT", "SIGTERM")
+
+Print = Callable[[str], None]
 
 
 def demo(
     config: Config, *, service: str, question: str = QUESTION, output: str | None = None, as_json: bool = False
 ) -> int:
-    """Asks ``question`` aloud and has it answered over the wire protocol of ``service``."""
-    # Until the daemon has taken the signals, and after it gave them back: what was begun is put away all the same.
-    before = {name: signal.signal(signal.Signals[name], _stop) for name in _SIGNALS}
+    """Speak a question with the local voice, transcribe it, reply to it and play the reply.
+
+    Args:
+        config: The configuration.
+        service: The service whose wire protocol is used; the local server answers it.
+        question: The question.
+        output: A WAV file for the reply, in place of the speaker.
+        as_json: Print the result as one JSON object, and the progress to standard error.
+
+    Raises:
+        AgentError: The turn failed.
+    """
+    progress: Print = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
+    # The daemon has its own signal handlers. These are in force before and after it, so that the server is stopped.
+    previous = {name: signal.signal(signal.Signals[name], _interrupt) for name in _SIGNALS}
     try:
-        return _demo(config, service, question, output, as_json)
-    except _Stopped as stopped:
-        name = str(stopped)
-        print(f"voice-agent: stopped by {name}, before the end of the turn", file=sys.stderr)
+        turn, wav = _run(config, service, question, output, progress)
+    except _Interrupted as interruption:
+        name = str(interruption)
+        notice(f"stopped by {name}, before the end of the turn")
         return 128 + signal.Signals[name]
     finally:
-        for name, handler in before.items():
+        for name, handler in previous.items():
             signal.signal(signal.Signals[name], handler)
+    result = {
+        "service": service,
+        "question": question,
+        "transcript": turn.transcript,
+        "reply": " ".join(turn.reply),
+        "wav": wav,
+        "timeline": {name.replace(" ", "_"): seconds for name, seconds in turn.timeline.moments.items()},
+    }
+    print(json.dumps(result, ensure_ascii=False) if as_json else _report(result, turn.timeline), flush=True)
+    return 0
 
 
-def _demo(config: Config, service: str, question: str, output: str | None, as_json: bool) -> int:
-    say: Callable[[str], None] = partial(print, file=sys.stderr if as_json else sys.stdout, flush=True)
+def _run(config: Config, service: str, question: str, output: str | None, progress: Print) -> tuple[_Turn, str | None]:
+    """Run the turn and return it with the WAV file of the reply, if the reply is written to one."""
     if output is not None:
         check_writable(output)
     server = LocalServer(replace(config.server, host="127.0.0.1", port=0))
-    say("starting the local speech server")
+    progress("starting the local speech server")
     try:
         server.start()
-        url = server.url(Deadline(START_SECONDS))
-        say(f"recording the question with the local voice: {question!r}")
-        with _recorded(config, server, question) as asked:
-            speaker, wav = _speaker(config, output, say)
-            turn = _Turn(config, server, _towards(config, service, url, asked, speaker), say)
+        url = server.url(Deadline(MAX_START_SECONDS))
+        progress(f"recording the question with the local voice: {question!r}")
+        with _recording(config, server, question) as microphone:
+            speaker, wav = _speaker(config, output, progress)
+            turn = _Turn(server, _demo_config(config, service, url, microphone, speaker), progress)
             turn.run()
     finally:
         server.stop()
-    return _tell(turn, service, question, wav, as_json, say)
+    return turn, wav
 
 
-class _Stopped(KeyboardInterrupt):
-    """A signal, by its name, before the end of the turn."""
+class _Interrupted(KeyboardInterrupt):
+    """A signal arrived before the end of the turn; the argument is its name."""
 
 
-def _stop(number: int, frame: object) -> None:
+def _interrupt(number: int, frame: object) -> None:
     for name in _SIGNALS:
-        signal.signal(signal.Signals[name], _leave)  # a second one leaves at once
-    raise _Stopped(signal.Signals(number).name)
+        signal.signal(signal.Signals[name], _exit)  # a second signal ends the process at once
+    raise _Interrupted(signal.Signals(number).name)
 
 
-def _leave(number: int, frame: object) -> None:
+def _exit(number: int, frame: object) -> None:
     os._exit(128 + number)
 
 
+# --- devices and configuration of the turn
+
+
 @contextlib.contextmanager
-def _recorded(config: Config, server: LocalServer, question: str) -> Iterator[str]:
-    """The question, spoken by the local voice, as the path of a file that is on no disk: nothing is left of it, however
-    this process ends."""
+def _recording(config: Config, server: LocalServer, question: str) -> Iterator[str]:
+    """Yield the path of the spoken question, a WAV file in memory: it is gone however the process ends."""
     local = replace(config, synthesis=replace(config.synthesis, services=("local",)))
     wav, stopped_by = record(local, server, question)
     if stopped_by:
-        raise _Stopped(stopped_by)
+        raise _Interrupted(stopped_by)
     with os.fdopen(os.memfd_create("question"), "wb", buffering=0) as file:
         file.write(wav)
         yield f"/proc/self/fd/{file.fileno()}"
 
 
-def _speaker(config: Config, output: str | None, say: Callable[[str], None]) -> tuple[str, str | None]:
-    """The speaker that is used, and the WAV file if it is one: where there is no sound card, the reply is recorded."""
+def _speaker(config: Config, output: str | None, progress: Print) -> tuple[str, str | None]:
+    """Return the speaker device, and its path if it is a WAV file, which replaces a missing sound card."""
     if output is not None:
         return f"file:{output}", output
-    device = config.speaker.device
+    settings = config.speaker
     try:
-        open_sink(device, Format(22050), config.speaker.period_seconds, config.speaker.buffer_seconds).close()
+        open_sink(settings.device, Format(22050), settings.period_seconds, settings.buffer_seconds).close()
     except (DeviceError, AudioError) as error:
-        say(f"no sound card to play on ({error}): the reply is written to {REPLY_FILE}")
+        progress(f"no sound card ({error}): the reply is written to {REPLY_FILE}")
         try:
             check_writable(REPLY_FILE)
         except AudioError as reason:
-            raise AudioError(f"{reason}, with --output F.wav") from reason
+            raise AudioError(f"{reason} Name another file: --output FILE.wav") from reason
         return f"file:{REPLY_FILE}", REPLY_FILE
-    return device, device.removeprefix("file:") if device.startswith("file:") else None
+    return settings.device, settings.device.removeprefix("file:") if settings.device.startswith("file:") else None
 
 
-def _towards(config: Config, service: str, url: str, question: str, speaker: str) -> Config:
-    """The configuration for one turn: the question as the microphone, all services at the local server's ``url``."""
-    synthesis = replace(
-        config.synthesis,
-        services=(service,),
-        **{service: replace(getattr(config.synthesis, service), **redirected(service, url))},
-    )
+def _demo_config(config: Config, service: str, url: str, question: str, speaker: str) -> Config:
+    """Return the configuration of the turn: the question as microphone, all services at the local server's ``url``."""
+    settings = replace(getattr(config.synthesis, service), **redirected(service, url))
     return replace(
         config,
         microphone=replace(config.microphone, device=f"file:{question}"),
         speaker=replace(config.speaker, device=speaker),
         conversation=replace(config.conversation, mode="assistant"),
         transcription=replace(config.transcription, url=f"{url}/", export_url=None),
-        synthesis=synthesis,
+        synthesis=replace(config.synthesis, services=(service,), **{service: settings}),
     )
 
 
-@dataclass
-class _Turn:
-    """One turn of a whole daemon, watched."""
+# --- the turn
 
-    config: Config
-    server: LocalServer
-    aim: Config
-    say: Callable[[str], None]
-    timeline: Timeline = field(default_factory=Timeline)
-    transcript: str = ""
-    reply: list[str] = field(default_factory=list)
-    failure: AgentError | None = None
-    ended: bool = False
-    stopped_by: str = ""
+
+@dataclass
+class Timeline:
+    """The five moments of a turn, in seconds after the end of speech. Not thread-safe; owned by the main thread."""
+
+    moments: dict[str, float] = field(default_factory=dict)
+    _end_of_speech: float | None = None
+
+    def add(self, event: Event | Record) -> None:
+        """Note the moment of an event."""
+        match event:
+            case SpeechEnded(ago_seconds):
+                self._end_of_speech = time.monotonic() - ago_seconds
+                self.moments = {"end of speech": 0.0}
+            case Heard(text) if text:
+                self._note("final transcript")
+            case Reply():
+                self._note("first reply text")
+            case PlaybackStarted():
+                self._note("first audio")
+            case UtterancePlayed():
+                self._note("last audio")
+
+    def lines(self) -> list[str]:
+        """Return one line per moment, with a bar drawn to scale."""
+        longest = max(self.moments.values(), default=0.0) or 1.0
+        return [
+            f"{name:>16}  {seconds:6.2f} s  {'▇' * max(1, round(seconds / longest * BAR_WIDTH)) if seconds else '|'}"
+            for name, seconds in self.moments.items()
+        ]
+
+    def _note(self, name: str) -> None:
+        if self._end_of_speech is not None:
+            self.moments.setdefault(name, round(time.monotonic() - self._end_of_speech, 3))
+
+
+class _Turn:
+    """One turn of a whole daemon. Not thread-safe; owned by the main thread, which also runs the daemon."""
+
+    def __init__(self, server: LocalServer, config: Config, progress: Print) -> None:
+        self.timeline = Timeline()
+        self.transcript = ""
+        self.reply: list[str] = []
+        self._progress = progress
+        self._error: AgentError | None = None
+        self._has_ended = False
+        self._stopped_by = ""
+        self._daemon = Daemon(config, Service({}), watch=self._watch, local=server)
 
     def run(self) -> None:
-        self.say("asking it, and listening to ourselves")
-        self._daemon = Daemon(self.aim, Service({}), watch=self._see, local=self.server)
-        patience = threading.Timer(TURN_SECONDS, self._daemon.inbox.put, [Stop(f"no answer within {TURN_SECONDS:g} s")])
-        patience.start()
+        """Run the daemon for the turn. Raises ``AgentError`` if the turn fails."""
+        self._progress("asking the question and listening to it")
+        timeout = Stop(f"no answer within {MAX_TURN_SECONDS:g} s")
+        timer = threading.Timer(MAX_TURN_SECONDS, self._daemon.inbox.put, [timeout])
+        timer.start()
         try:
             self._daemon.run()
         finally:
-            patience.cancel()
-        if self.stopped_by:
-            raise _Stopped(self.stopped_by)
-        if self.failure is not None:
-            raise self.failure
-        if not self.ended:
-            raise ServiceError("demo", f"the turn did not end within {TURN_SECONDS:g} s")
+            timer.cancel()
+        if self._stopped_by:
+            raise _Interrupted(self._stopped_by)
+        if self._error is not None:
+            raise self._error
+        if not self._has_ended:
+            raise ServiceError("demo", f"the turn did not end within {MAX_TURN_SECONDS:g} s")
 
-    def _see(self, event: Event | Record) -> None:
-        self.timeline.see(event)
+    def _watch(self, event: Event | Record) -> None:
+        self.timeline.add(event)
         match event:
             case Partial(text):
-                self.say(f"  partial: {escape(text)}")
-            case Heard(text):
+                self._progress(f"  partial: {escape(text)}")
+            case Heard(text) if text:
                 self.transcript = text
-                if text:
-                    self.say(f"  heard:   {escape(text)}")
-                else:
-                    self._fail(ServiceError("transcription", "the question was not understood"))
-            case Stop(by) if by in _SIGNALS and not self.ended and self.failure is None:
-                self.stopped_by = by
+                self._progress(f"  heard:   {escape(text)}")
+            case Heard():
+                self._fail(ServiceError("transcription", "the question was not understood"))
+            case Stop(name) if name in _SIGNALS and not self._has_ended and self._error is None:
+                self._stopped_by = name
             case Reply(text=text):
                 self.reply.append(text)
-                self.say(f"  reply:   {escape(text)}")
+                self._progress(f"  reply:   {escape(text)}")
             case ServiceDown(service, reason):
                 self._fail(ServiceError(service, reason.removeprefix(f"{service}: ")))
+            case Record(state="played"):
+                self._has_ended = True
+                self._daemon.inbox.put(Stop("the end of the demonstration"))
             case Record(state=state, reason=why):
-                self.ended = True
-                if state == "played":
-                    self._daemon.inbox.put(Stop("the end of the demonstration"))
-                else:
-                    self._fail(ServiceError("synthesis", f"the reply was {state}: {why}"))
+                self._has_ended = True
+                self._fail(ServiceError("synthesis", f"the reply was {state}: {why}"))
 
     def _fail(self, error: AgentError) -> None:
-        self.failure = self.failure or error
+        self._error = self._error or error
         self._daemon.inbox.put(Stop("a failure"))
 
 
-def _tell(turn: _Turn, service: str, question: str, wav: str | None, as_json: bool, say: Callable[[str], None]) -> int:
-    reply = " ".join(turn.reply)
-    if as_json:
-        facts = {
-            "service": service,
-            "question": question,
-            "transcript": turn.transcript,
-            "reply": reply,
-            "wav": wav,
-            "timeline": {name.replace(" ", "_"): seconds for name, seconds in turn.timeline.moments.items()},
-        }
-        print(json.dumps(facts, ensure_ascii=False), flush=True)
-        return 0
-    say("")
-    say(f"  question    {question}")
-    say(f"  transcript  {escape(turn.transcript)}")
-    say(f"  reply       {escape(reply)}")
-    say(f"  spoken by   {service}" + (f", written to {wav}" if wav else ""))
-    say("")
-    say("seconds after the end of speech:")
-    for line in turn.timeline.lines():
-        say(line)
-    return 0
+def _report(result: Mapping[str, object], timeline: Timeline) -> str:
+    suffix = f", written to {result['wav']}" if result["wav"] else ""
+    return "\n".join(
+        [
+            "",
+            f"  question    {result['question']}",
+            f"  transcript  {escape(str(result['transcript']))}",
+            f"  reply       {escape(str(result['reply']))}",
+            f"  spoken by   {result['service']}{suffix}",
+            "",
+            "seconds after the end of speech:",
+            *timeline.lines(),
+        ]
+    )

@@ -295,15 +295,15 @@ def _meter(options: Options) -> int:
 
 
 def _test_speaker(options: Options) -> int:
-    from agent.cli.sound import try_speaker
+    from agent.cli.sound import test_speaker
 
-    return try_speaker(_load(options.config))
+    return test_speaker(_load(options.config))
 
 
 def _test_microphone(options: Options) -> int:
-    from agent.cli.sound import try_microphone
+    from agent.cli.sound import test_microphone
 
-    return try_microphone(_load(options.config), as_json=options.json)
+    return test_microphone(_load(options.config), as_json=options.json)
 
 
 def _doctor(options: Options) -> int:

@@ -1,4 +1,4 @@
-"""Playing sound that is there already through the configured speaker, for the commands that test devices."""
+"""Play PCM through the configured speaker, for the commands that test devices."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import queue
 
 from agent.audio.devices.device import fail_fast
 from agent.audio.format import Format
-from agent.cli.interrupts import hush_signals
+from agent.cli.foreground import crash_error, stop_signals
 from agent.daemon.builder import make_speaker
 from agent.errors import AgentError
 from agent.pipeline.events import (
@@ -22,35 +22,46 @@ from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.settings.model import Config
 from agent.system.threads import Deadline
 
-ENDING_SECONDS = 5.0
+STOP_SECONDS = 5.0
+_SPARE_FRAMES = 64
 
 
 def play(config: Config, pcm: bytes, format: Format) -> bool:
-    """Plays it to its last sample; Ctrl-C makes it silent. Tells whether all of it was heard. Raises ``AgentError``
-    where there is no speaker."""
+    """Play to the last sample, or until a signal.
+
+    Args:
+        config: The configuration, with the speaker.
+        pcm: s16le samples.
+        format: Sample rate and channels of ``pcm``.
+
+    Returns:
+        Whether all samples were played.
+
+    Raises:
+        AgentError: The speaker cannot be used.
+    """
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    ring = RingBuffer(len(pcm) + format.frame_bytes * 64)
+    ring = RingBuffer(len(pcm) + format.frame_bytes * _SPARE_FRAMES)
     speaker = make_speaker(config, ring, inbox.put, patience=fail_fast)
-    signals = hush_signals(inbox.put)
     stream_id = ring.begin("test", format)
     ring.write(stream_id, pcm)
     ring.end(stream_id)
     ring.close()
-    speaker.start()
-    try:
-        while True:
-            match inbox.get():
-                case UtterancePlayed():
-                    return True
-                case UtteranceCancelled():
-                    return False
-                case Stop(by):
-                    ring.clear(by)
-                case WorkerCrashed(worker, cause):
-                    raise cause if isinstance(cause, AgentError) else AgentError(f"the {worker} died: {cause!r}")
-                case UtteranceFailed(reason=reason) | DeviceLost(reason=reason):
-                    raise AgentError(reason)
-    finally:
-        speaker.abort()
-        speaker.join(Deadline(ENDING_SECONDS))
-        signals.restore()
+    with stop_signals(inbox.put):
+        speaker.start()
+        try:
+            while True:
+                match inbox.get():
+                    case UtterancePlayed():
+                        return True
+                    case UtteranceCancelled():
+                        return False
+                    case Stop(name):
+                        ring.clear(name)
+                    case WorkerCrashed() as event:
+                        raise crash_error(event)
+                    case UtteranceFailed(reason=reason) | DeviceLost(reason=reason):
+                        raise AgentError(reason)
+        finally:
+            speaker.abort()
+            speaker.join(Deadline(STOP_SECONDS))

@@ -1,4 +1,4 @@
-"""``voice-agent run``: the daemon, in the foreground."""
+"""``voice-agent run``: the daemon in the foreground."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from agent.system.systemd import Service
 from agent.system.threads import Deadline
 
 EXPORT_SECONDS = 2.0
-"""How long the end waits for exports that are being fetched."""
+"""How long the process waits for unfinished exports after the daemon's end."""
 
 
 def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
-    """``reread`` reads the configuration again, for SIGHUP."""
+    """Run the daemon until a signal and return its exit code.
+
+    Args:
+        config: The configuration.
+        reread: Loads the configuration again, for SIGHUP.
+    """
     require_keys(config)
     state = Paths.from_environment(os.environ).state
     exporter = Exporter(lambda: daemon.config.transcription, state)

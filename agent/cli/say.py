@@ -1,18 +1,17 @@
-"""``voice-agent say``: one utterance, from the command line or from stdin as it comes."""
+"""``voice-agent say``: speak one utterance, from the command line or from stdin while it arrives."""
 
 from __future__ import annotations
 
 import os
 import queue
-import sys
 from dataclasses import replace
 
 from agent.audio.devices.device import fail_fast
-from agent.cli.interrupts import hush_signals
+from agent.cli.foreground import crash_error, notice, print_device_event, stop_signals
 from agent.cli.local_server import local_server
 from agent.cli.say_via_daemon import say_via_daemon
 from agent.cli.stdin_text import TextReader
-from agent.cli.wav_output import Memory, Recording
+from agent.cli.wav_output import WavMemory, WavOutput
 from agent.daemon.builder import RING_BYTES, make_speaker, make_synthesizer, require_keys
 from agent.daemon.local_server import LocalServer
 from agent.daemon.supervisor import Supervisor
@@ -34,92 +33,127 @@ from agent.pipeline.events import (
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.settings.model import Config
-from agent.system.text import LONGEST_TEXT, checked, escape
+from agent.system.text import checked
 from agent.system.threads import Deadline
 
 UTTERANCE = "say"
 
 
 def say(config: Config, words: list[str], *, service: str | None = None, output: str | None = None) -> int:
-    """Speaks ``words``, or stdin where they are ``-``; into the WAV file ``output`` where one is named.
+    """Speak ``words``, or stdin if they are ``-``.
 
-    Where neither a file nor a service is asked for, a running daemon does it: it has the sound card, the keys, and a
+    A running daemon speaks unless ``service`` or ``output`` is set: it holds the sound card and the keys, and has a
     connection in standby.
+
+    Args:
+        config: The configuration.
+        words: The words of the text.
+        service: The speech service to use.
+        output: A WAV file, or ``-`` for standard output, in place of the speaker.
+
+    Raises:
+        AgentError: The text was not spoken completely.
     """
     text = None if words == ["-"] else checked(" ".join(words))
     if service is None and output is None:
-        daemon = _daemon(config)
+        daemon = _connect(config)
         if daemon is not None:
             return say_via_daemon(daemon, text)
-    # Nobody listens here: a local server for the transcription alone would be started for nothing.
-    config = replace(config, conversation=replace(config.conversation, mode="announce"))
     if service is not None:
         config = replace(config, synthesis=replace(config.synthesis, services=(service,)))
+    config = announcing(config)
     require_keys(config)
     with local_server(config) as local:
         try:
-            saying = _Saying(config, local, None if output is None else Recording(output))
-            saying.run(text)
+            session = _SaySession(config, local, None if output is None else WavOutput(output))
+            session.run(text)
         except DeviceError as error:
-            hint = f"{error}, or have the sound written: voice-agent say --output F.wav"
-            raise DeviceError(hint, lost=error.lost, unknown=error.unknown) from error
-    if saying.cut and output not in (None, "-"):
-        print(f"voice-agent: stopped: {escape(str(output))} was not written", file=sys.stderr)
+            message = f"{error}. To write a file instead: voice-agent say --output FILE.wav"
+            raise DeviceError(message, lost=error.lost, unknown=error.unknown) from error
+    if session.was_cancelled and output not in (None, "-"):
+        notice(f"stopped: {output} was not written")
     return 0
 
 
-def _daemon(config: Config) -> ControlClient | None:
+def announcing(config: Config) -> Config:
+    """Return the configuration without listening, so that no local server is started for the transcription."""
+    return replace(config, conversation=replace(config.conversation, mode="announce"))
+
+
+def speak(config: Config, local: LocalServer | None, text: str) -> None:
+    """Speak ``text`` through the configured speaker; for other commands."""
+    _SaySession(config, local, None).run(text)
+
+
+def record(config: Config, local: LocalServer, text: str) -> tuple[bytes, str]:
+    """Return ``text`` spoken as a WAV file, and the signal that arrived meanwhile, if any; for other commands."""
+    memory = WavMemory()
+    session = _SaySession(config, local, memory)
+    session.run(text)
+    return memory.wav, session.stopped_by
+
+
+def _connect(config: Config) -> ControlClient | None:
     try:
         return ControlClient.find(sockets(config.control.socket, os.environ))
     except DaemonUnreachable:
         return None
 
 
-class _Saying:
-    """One utterance through synthesizer, ring and speaker; the main thread waits for how it ends. ``stopped_by``: the
-    signal that came meanwhile, whether there was anything left to stop or not; ``cut``: there was."""
+class _SaySession:
+    """One utterance through synthesizer, ring buffer and speaker. Not thread-safe; owned by the main thread.
 
-    def __init__(self, config: Config, local: LocalServer | None, recording: Recording | Memory | None) -> None:
+    ``stopped_by`` is the last signal, also if it arrived after the end; ``was_cancelled`` says whether a signal
+    cancelled the utterance.
+    """
+
+    def __init__(self, config: Config, local: LocalServer | None, output: WavOutput | WavMemory | None) -> None:
         self._config = config
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._recording = recording
+        self._output = output
         ring = RingBuffer(RING_BYTES)
         self._synthesizer = make_synthesizer(config, ring, self._inbox.put, local, eager=False)
-        if recording is None:
+        if output is None:
             self._speaker = make_speaker(config, ring, self._inbox.put, patience=fail_fast)
         else:
-            # A file has all the time in the world, and hears no gap.
-            self._speaker = Speaker(ring, recording.open, self._inbox.put, prebuffer_most_seconds=0.0)
+            # A file has no deadline for the next sample, so the jitter buffer need not delay the first.
+            self._speaker = Speaker(ring, output.open, self._inbox.put, prebuffer_most_seconds=0.0)
         self.stopped_by = ""
-        self.cut = False
+        self.was_cancelled = False
         self._reader: TextReader | None = None
-        self._said = False
-        self._down: dict[str, str] = {}  # the services that failed, and why
+        self._was_played = False
+        self._down: dict[str, str] = {}  # services that failed, with the reason
 
     def run(self, text: str | None) -> None:
-        """Returns when it was said, or cut by the user; raises what went wrong."""
-        signals = hush_signals(self._report)
+        """Return when the utterance is played or cancelled by the user.
+
+        Args:
+            text: The text; ``None`` for stdin.
+
+        Raises:
+            AgentError: The utterance failed.
+        """
         supervisor = Supervisor([self._synthesizer, self._speaker])
-        supervisor.start()
         error: AgentError | None = None
-        try:
-            if text is None:
-                self._reader = TextReader(
-                    self._synthesizer, UTTERANCE, LONGEST_TEXT, self._inbox.put, kept=self._recording is None
-                )
-                self._reader.start()
-            else:
-                self._synthesizer.begin(Utterance(UTTERANCE, text, source="say"))
-            error = self._wait()
-        finally:
-            if self._reader is not None:
-                self._reader.stop()
-            stuck = supervisor.stop(Deadline(self._config.shutdown_seconds), lambda: None, lambda: None)
-            signals.restore()
-            if self._recording is not None:
-                self._recording.end(whole=self._said)
+        with stop_signals(self._report):
+            supervisor.start()
+            try:
+                if text is None:
+                    self._reader = TextReader(
+                        self._synthesizer, UTTERANCE, self._inbox.put, keeps_partial=self._output is None
+                    )
+                    self._reader.start()
+                else:
+                    self._synthesizer.begin(Utterance(UTTERANCE, text, source="say"))
+                error = self._wait()
+            finally:
+                if self._reader is not None:
+                    self._reader.stop()
+                stuck = supervisor.stop(Deadline(self._config.shutdown_seconds), lambda: None, lambda: None)
+                if self._output is not None:
+                    self._output.end(complete=self._was_played)
         if stuck:
-            os._exit(AgentError.exit_code)
+            os._exit(AgentError.exit_code)  # a normal exit would wait for the stuck thread
         if error is not None:
             raise error
 
@@ -129,53 +163,40 @@ class _Saying:
         self._inbox.put(event)
 
     def _wait(self) -> AgentError | None:
-        """How it ended: ``None`` where it was said, or hushed by the user."""
+        """Return the error of the utterance; ``None`` if it was played or cancelled by the user."""
         while True:
-            event = self._inbox.get()
-            match event:
+            match self._inbox.get():
                 case UtterancePlayed():
-                    if self._reader is not None and self._reader.error is not None:
-                        return self._reader.error
-                    if self._recording is not None and self._recording.empty:
-                        return ServiceError("speech", "no sound came for this text")
-                    self._said = True
+                    if self._read_error is not None:
+                        return self._read_error
+                    if self._output is not None and self._output.is_empty:
+                        return ServiceError("speech", "the service returned no audio for this text")
+                    self._was_played = True
                     return None
                 case UtteranceFailed(reason=reason):
-                    # Where stdin is no text, the little that came before it may well have no sound.
-                    mistake = self._reader.error if self._reader is not None else None
-                    return mistake or ServiceError("speech", reason)
+                    # The few words before invalid input may have no audio: then the input is the cause.
+                    return self._read_error or ServiceError("speech", reason)
                 case UtteranceCancelled():
-                    self.cut = True
-                    return self._reader.error if self._reader is not None else None
+                    self.was_cancelled = True
+                    return self._read_error
                 case ServiceDown(service, reason):
                     self._down[service] = reason
                 case AudioArrived(service=service):
                     for other, reason in self._down.items():
                         if other != service:
-                            print(f"voice-agent: {escape(reason, 300)}; {service} speaks instead", file=sys.stderr)
+                            notice(f"{reason}; {service} speaks instead")
                     self._down.clear()
-                case Stop(by):
-                    self._synthesizer.hush(by)
-                    if self._reader is not None and not self._reader.begun:
+                case Stop(name):
+                    self._synthesizer.hush(name)
+                    if self._reader is not None and not self._reader.has_begun:
                         return None
-                case WorkerCrashed(worker, cause):
-                    if isinstance(cause, BrokenPipeError):
-                        raise cause  # whoever reads our output has had enough
-                    return cause if isinstance(cause, AgentError) else AgentError(f"the {worker} died: {cause!r}")
-                case DeviceLost(which, reason):
-                    print(f"voice-agent: no {which}: {escape(reason)}; waiting for it", file=sys.stderr)
-                case DeviceBack(which, seconds):
-                    print(f"voice-agent: the {which} is back after {seconds:.1f} s", file=sys.stderr)
+                case WorkerCrashed(error=BrokenPipeError() as error):
+                    raise error  # the reader of standard output closed the pipe
+                case WorkerCrashed() as event:
+                    return crash_error(event)
+                case DeviceLost() | DeviceBack() as event:
+                    print_device_event(event)
 
-
-def speak(config: Config, local: LocalServer | None, text: str) -> None:
-    """Speaks ``text`` through the configured speaker; for other commands."""
-    _Saying(config, local, None).run(text)
-
-
-def record(config: Config, local: LocalServer, text: str) -> tuple[bytes, str]:
-    """``text`` spoken, as a WAV file, and the signal that came meanwhile, if one did; for other commands."""
-    memory = Memory()
-    saying = _Saying(config, local, memory)
-    saying.run(text)
-    return memory.wav, saying.stopped_by
+    @property
+    def _read_error(self) -> AgentError | None:
+        return None if self._reader is None else self._reader.error

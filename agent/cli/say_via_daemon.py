@@ -1,83 +1,90 @@
-"""Handing an utterance over to a running daemon, and waiting for how it ends."""
+"""Send an utterance to the running daemon and wait for its end."""
 
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 from collections.abc import Callable
 
-from agent.cli.interrupts import hush_signals
+from agent.cli.foreground import notice, stop_signals
 from agent.cli.stdin_text import TextReader
 from agent.errors import AgentError, ServiceError
 from agent.frontends.control.client import ControlClient
 from agent.pipeline.events import Event, Stop, Utterance, UtteranceCancelled, UtteranceFailed, UtterancePlayed
-from agent.system.text import LONGEST_TEXT, escape
 from agent.system.threads import Deadline
 
 
 def say_via_daemon(client: ControlClient, text: str | None) -> int:
-    """Has ``text``, or stdin as it comes, said by the daemon. Ctrl-C has the daemon be silent. Raises
-    ``ServiceError`` with the reason where it could not be said; ``client`` is closed in any case."""
+    """Let the daemon speak. A signal cancels the utterance.
+
+    Args:
+        client: The connection to the daemon; it is closed in any case.
+        text: The text; ``None`` for stdin while it arrives.
+
+    Raises:
+        ServiceError: The daemon did not speak the text, with its reason.
+        UsageError: Stdin cannot be used.
+    """
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    signals = hush_signals(inbox.put)
-    daemon = _Daemon(client, inbox)
-    daemon.start()
+    daemon = _DaemonConsumer(client, inbox)
     reader = None
-    try:
-        if text is None:
-            daemon.send({"begin": True})  # before there are words, so that it knows what we wait for
-            reader = TextReader(daemon, "", LONGEST_TEXT, inbox.put)
-            reader.start()
-        else:
-            daemon.say_whole(text)
-        error = _wait(inbox, daemon, reader)
-    finally:
-        client.leave()  # first, so that a reader that is just handing something over is not kept waiting
-        if reader is not None:
-            reader.stop()
-        daemon.join()
-        client.close()
-        signals.restore()
+    with stop_signals(inbox.put):
+        daemon.start()
+        try:
+            if text is None:
+                daemon.send({"begin": True})  # before the first word, so that the daemon reserves the utterance
+                reader = TextReader(daemon, "", inbox.put)
+                reader.start()
+            else:
+                daemon.say_whole(text)
+            error = _wait(inbox, daemon, reader)
+        finally:
+            client.leave()  # first: it ends a send of the reader that waits for the daemon
+            if reader is not None:
+                reader.stop()
+            daemon.join()
+            client.close()
     if error is not None:
         raise error
     return 0
 
 
-def _wait(inbox: queue.SimpleQueue[Event], daemon: _Daemon, reader: TextReader | None) -> AgentError | None:
-    hushed = False
+def _wait(inbox: queue.SimpleQueue[Event], daemon: _DaemonConsumer, reader: TextReader | None) -> AgentError | None:
+    is_stopped = False
     while True:
         match inbox.get():
             case UtterancePlayed():
                 return reader.error if reader is not None else None
             case UtteranceFailed(reason=reason):
                 return ServiceError("control", reason)
-            case UtteranceCancelled(reason=by):
+            case UtteranceCancelled() as event:
                 if reader is not None and reader.error is not None:
                     return reader.error
-                if not hushed:
-                    print(f"voice-agent: cancelled {escape(by)}", file=sys.stderr)
+                if not is_stopped:
+                    notice(f"cancelled {event.reason}")
                 return None
-            case Stop(by):
-                if reader is not None and not reader.begun:
+            case Stop(name):
+                if reader is not None and not reader.has_begun:
                     return None
-                hushed = True
-                daemon.hush(by)
+                is_stopped = True
+                daemon.hush(name)
 
 
-class _Daemon(threading.Thread):
-    """The daemon as the synthesizer that ``TextReader`` writes to. Reads its answers and puts how the utterance ended
-    into the inbox, which is also how it ends itself."""
+class _DaemonConsumer(threading.Thread):
+    """Sends pieces of text to the daemon and reports how the utterance ends.
+
+    Thread-safe: the main thread and the reader of stdin send, this thread receives.
+    """
 
     def __init__(self, client: ControlClient, inbox: queue.SimpleQueue[Event]) -> None:
-        super().__init__(name="daemon's answers")
+        super().__init__(name="daemon answers")
         self._client, self._inbox = client, inbox
 
     def begin(self, utterance: Utterance) -> None:
-        """It has been begun already; the daemon takes it for an utterance with its first words."""
+        """Do nothing: the daemon has the request already and begins with the first words."""
 
     def append_text(self, utterance: str, text: str) -> None:
-        self._give(lambda: self._client.piece(text))
+        self._send(lambda: self._client.piece(text))
 
     def complete(self, utterance: str) -> None:
         self.send({"complete": True})
@@ -86,29 +93,30 @@ class _Daemon(threading.Thread):
         self.send({"hush": True})
 
     def say_whole(self, text: str) -> None:
-        self._give(lambda: self._client.say(text))
+        self._send(lambda: self._client.say(text))
 
     def send(self, request: dict[str, object]) -> None:
-        self._give(lambda: self._client.send(request))
+        self._send(lambda: self._client.send(request))
 
-    def _give(self, send: Callable[[], None]) -> None:
+    def _send(self, send: Callable[[], None]) -> None:
         try:
             send()
         except ServiceError:
-            self._client.leave()  # whatever it has answered before, which may say why, is still read
+            self._client.leave()  # this thread still receives the earlier answers, which may hold the reason
 
     def run(self) -> None:
         try:
-            self._inbox.put(self._end())
+            self._inbox.put(self._receive_end())
         except ServiceError as error:
             self._inbox.put(UtteranceFailed("", str(error)))
 
-    def _end(self) -> Event:
-        accepted = False
+    def _receive_end(self) -> Event:
+        """Receive answers until the utterance ends."""
+        is_accepted = False
         while True:
             answer = self._client.receive(Deadline(None))
             if answer is None:
-                return UtteranceFailed("", "the daemon has gone before it was said")
+                return UtteranceFailed("", "the daemon is gone: it ended before the utterance")
             state, why = answer.get("state"), str(answer.get("why", ""))
             if state == "played":
                 return UtterancePlayed("", 0.0)
@@ -116,16 +124,16 @@ class _Daemon(threading.Thread):
                 return UtteranceCancelled("", why)
             if state == "failed":
                 return UtteranceFailed("", why)
-            if "error" in answer and not accepted:
+            if "error" in answer and not is_accepted:
                 return UtteranceFailed("", str(answer["error"]))
-            if "utterance" in answer and not accepted:
-                _tell_troubles(answer.get("troubles"))
-            # Once it is accepted, an error only says that a piece came too late: how it ended is told all the same.
-            accepted = accepted or "utterance" in answer
+            if "utterance" in answer and not is_accepted:
+                _print_speaker_trouble(answer.get("troubles"))
+            # After the acceptance an error concerns a single piece that arrived too late; the end is reported as well.
+            is_accepted = is_accepted or "utterance" in answer
 
 
-def _tell_troubles(troubles: object) -> None:
-    """Says why nothing is heard yet, instead of waiting without a word."""
+def _print_speaker_trouble(troubles: object) -> None:
+    """Print why the utterance waits, if the daemon has no speaker."""
     for trouble in troubles if isinstance(troubles, list) else []:
         if isinstance(trouble, str) and trouble.startswith("no speaker"):
-            print(f"voice-agent: {escape(trouble, 300)} (sudo voice-agent doctor says why)", file=sys.stderr)
+            notice(f"{trouble} (sudo voice-agent doctor shows the reason)")

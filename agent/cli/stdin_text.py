@@ -1,4 +1,4 @@
-"""Text from stdin as it is written, on its way to whoever says it."""
+"""Read text from standard input while it arrives and pass it on piece by piece."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import Protocol
 
 from agent.errors import AgentError, UsageError
 from agent.pipeline.events import Event, Utterance, UtterancePlayed
-from agent.system.text import without_controls
+from agent.system.text import LONGEST_TEXT, without_controls
+
+_READ_BYTES = 65536
 
 
-class Says(Protocol):
-    """Whoever says a text that comes piece by piece: a synthesizer, or a daemon that has one."""
+class TextConsumer(Protocol):
+    """Speaks a text that arrives piece by piece: a synthesizer, or a client of the daemon."""
 
     def begin(self, utterance: Utterance) -> None: ...
 
@@ -28,72 +30,91 @@ class Says(Protocol):
 
 
 class TextReader(threading.Thread):
-    """Reads stdin as it comes and hands it on: the first words begin the utterance, the end of the file
-    completes it. Where no words come, or what comes is no text, ``error`` says so, and ``Spoken`` is reported for an
-    utterance that never began. ``kept``: what has been handed on stays said where the rest is no text. ``stop`` ends
-    the reading at once; safe after its end."""
+    """Reads standard input and passes it on. Thread-safe: ``stop`` may be called from any thread.
+
+    The first word begins the utterance, the end of the input completes it. ``has_begun`` says whether it began;
+    ``error`` says why the input could not be used as a whole. For an utterance that never begins, ``UtterancePlayed``
+    is reported.
+
+    Args:
+        consumer: Receives the text.
+        utterance: The id of the utterance.
+        report: Receives the event; called by this thread.
+        max_chars: The longest text.
+        keeps_partial: Whether the valid text before an error is spoken; used in the error message.
+    """
 
     def __init__(
-        self, says: Says, utterance: str, longest: int, report: Callable[[Event], None], *, kept: bool = True
+        self,
+        consumer: TextConsumer,
+        utterance: str,
+        report: Callable[[Event], None],
+        *,
+        max_chars: int = LONGEST_TEXT,
+        keeps_partial: bool = True,
     ) -> None:
         super().__init__(name="stdin")
-        self.begun = False
+        self.has_begun = False
         self.error: AgentError | None = None
-        self._says, self._utterance, self._longest = says, utterance, longest
-        self._report = report
-        self._kept = kept
-        self._wake, self._stopped = os.pipe()
+        self._consumer, self._utterance, self._report = consumer, utterance, report
+        self._max_chars, self._keeps_partial = max_chars, keeps_partial
+        self._wake_read, self._wake_write = os.pipe()
 
     def run(self) -> None:
-        decoder = codecs.getincrementaldecoder("utf-8")("strict")
-        stdin = sys.stdin.fileno()
-        total = 0
-        try:
-            while True:
-                ready = select.select([stdin, self._wake], [], [])[0]
-                if self._wake in ready:
-                    break
-                chunk = os.read(stdin, 65536)
-                text = decoder.decode(chunk, final=not chunk)
-                total += len(text)
-                if total > self._longest:
-                    raise UsageError(
-                        f"more than {self._longest} characters came on stdin, and no more are spoken at once: "
-                        "say it in parts"
-                    )
-                self._hand_on(text)
-                if not chunk:
-                    break
-        except UnicodeDecodeError as error:
-            good = str(error.object[: error.start], "utf-8")  # what came in one piece with the bad byte
-            total += len(good)
-            self._hand_on(good)
-            fate = "what came before was said" if self.begun and self._kept else "nothing was kept"
-            self.error = UsageError(
-                f"stdin is not UTF-8 after {total} characters ({error.reason}): "
-                f"{fate if self.begun else 'nothing was said'}; convert it"
-            )
-        except OSError as error:  # a directory, or a terminal that has gone
-            self.error = UsageError(f"stdin cannot be read: {error.strerror}")
-        except UsageError as error:
-            self.error = error
-            self._says.hush("the length of the text")
-        if self.begun:
-            self._says.complete(self._utterance)
+        self._read()
+        if self.has_begun:
+            self._consumer.complete(self._utterance)
         else:
             self.error = self.error or UsageError("there is nothing to say: stdin held no words")
             self._report(UtterancePlayed(self._utterance, 0.0))
 
-    def _hand_on(self, text: str) -> None:
-        text = without_controls(text)
-        if not self.begun and text.strip():
-            self.begun = True
-            self._says.begin(Utterance(self._utterance, None, source="say"))
-        if self.begun and text:
-            self._says.append_text(self._utterance, text)
-
     def stop(self) -> None:
-        os.write(self._stopped, b".")
+        """Stop reading at once and wait for the thread. Allowed after its end."""
+        os.write(self._wake_write, b".")
         self.join()
-        os.close(self._wake)
-        os.close(self._stopped)
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _read(self) -> None:
+        """Pass on the input until its end or ``stop``; set ``error`` if it cannot be used."""
+        decoder = codecs.getincrementaldecoder("utf-8")("strict")
+        stdin = sys.stdin.fileno()
+        chars = 0
+        try:
+            while self._wake_read not in select.select([stdin, self._wake_read], [], [])[0]:
+                chunk = os.read(stdin, _READ_BYTES)
+                text = decoder.decode(chunk, final=not chunk)
+                chars += len(text)
+                if chars > self._max_chars:
+                    self.error = UsageError(
+                        f"stdin holds more than {self._max_chars} characters, the most that one text may have. "
+                        "Say it in parts."
+                    )
+                    # After error is set: the cancellation ends the command, which then looks for the error.
+                    self._consumer.hush("the length of the text")
+                    break
+                self._pass_on(text)
+                if not chunk:
+                    break
+        except UnicodeDecodeError as error:
+            valid = str(error.object[: error.start], "utf-8")  # the part of this chunk before the invalid byte
+            chars += len(valid)
+            self._pass_on(valid)
+            self.error = UsageError(
+                f"stdin is not UTF-8 after {chars} characters ({error.reason}): {self._outcome()}. Convert it first."
+            )
+        except OSError as error:  # stdin is a directory, or a terminal that was closed
+            self.error = UsageError(f"stdin cannot be read: {error.strerror}")
+
+    def _outcome(self) -> str:
+        if not self.has_begun:
+            return "nothing was spoken"
+        return "the text before it was spoken" if self._keeps_partial else "no file was written"
+
+    def _pass_on(self, text: str) -> None:
+        text = without_controls(text)
+        if not self.has_begun and text.strip():
+            self.has_begun = True
+            self._consumer.begin(Utterance(self._utterance, None, source="say"))
+        if self.has_begun and text:
+            self._consumer.append_text(self._utterance, text)

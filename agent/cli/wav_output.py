@@ -1,4 +1,4 @@
-"""A WAV file or stream in the place of the speaker: as fast as the sound comes, and whole or not at all."""
+"""WAV outputs in place of the speaker: a file, standard output or memory."""
 
 from __future__ import annotations
 
@@ -12,60 +12,70 @@ from agent.audio.wav_writer import WavWriter, wav_header
 from agent.errors import AudioError
 
 
-class Recording:
-    """Where ``say --output`` puts the sound. A file is there whole or not at all; a stream (``-``) begins with a header
-    that leaves the length open. ``empty``: no sound has come. Raises ``AudioError`` where nothing can be written there:
-    at once, for nobody wants to learn that after minutes of speech."""
+class WavOutput:
+    """The WAV file or stream of ``say --output``. Not thread-safe; opened by the speaker thread, ended after it.
+
+    A file exists completely or not at all. A stream (``-``) has a header with an open length.
+
+    Args:
+        output: A path, or ``-`` for standard output.
+
+    Raises:
+        AudioError: The file cannot be written. It is raised at once and not at the end of the speech.
+    """
 
     def __init__(self, output: str) -> None:
         if output != "-":
             check_writable(output)
-        self.empty = True
+        self.is_empty = True
         self._output = output
         self._writer: WavWriter | None = None
 
     def open(self, format: Format) -> Sink:
-        self.empty = False
+        self.is_empty = False
         if self._output == "-":
-            _to_stdout(wav_header(format, None))
-            return _RecordingSink(format, _to_stdout)
+            _write_stdout(wav_header(format, None))
+            return _WriterSink(format, _write_stdout)
         self._writer = WavWriter(self._output, format)
-        return _RecordingSink(format, self._writer.write)
+        return _WriterSink(format, self._writer.write)
 
-    def end(self, *, whole: bool) -> None:
-        """Completes the file, or takes it away where not all of it has come."""
+    def end(self, *, complete: bool) -> None:
+        """Commit the file if the audio is complete, else discard it."""
         if self._writer is None:
             return
-        if whole:
+        if complete:
             self._writer.close()
         else:
             self._writer.discard()
 
 
-class Memory:
-    """The same for the memory: ``wav`` is the file, and nothing where not all of it has come."""
+class WavMemory:
+    """A WAV file in memory. Not thread-safe; opened by the speaker thread, ended after it.
+
+    ``wav`` holds the bytes of the file, and is empty unless the audio is complete.
+    """
 
     def __init__(self) -> None:
-        self.empty = True
+        self.is_empty = True
         self.wav = b""
         self._format = SPEECH
         self._pcm = bytearray()
 
     def open(self, format: Format) -> Sink:
-        self.empty = False
+        self.is_empty = False
         self._format = format
-        return _RecordingSink(format, self._pcm.extend)
+        return _WriterSink(format, self._pcm.extend)
 
-    def end(self, *, whole: bool) -> None:
-        if whole:
+    def end(self, *, complete: bool) -> None:
+        if complete:
             self.wav = wav_header(self._format, len(self._pcm)) + self._pcm
 
 
-class _RecordingSink:
-    """Has everything it was given at once, and cannot take it back."""
+class _WriterSink:
+    """A sink that takes all samples at once. Not thread-safe; owned by the speaker thread."""
 
     underruns = 0
-    queued_seconds = math.inf  # it never runs dry
+    queued_seconds = math.inf  # the sink never runs dry
     ready_in_seconds = 0.0
 
     def __init__(self, format: Format, put: Callable[[bytes], object]) -> None:
@@ -88,23 +98,23 @@ class _RecordingSink:
         self.accepted_frames = 0
 
     def change_format(self, format: Format) -> bool:
-        """One utterance, and that one format."""
+        """Return whether the format is the one of the file: there is one utterance, in one format."""
         return format == self.format
 
     def close(self) -> None:
-        """Only ``Recording.end`` knows whether all of it has come; standard output is not ours to close."""
+        """Do nothing: ``WavOutput.end`` completes the file, and standard output stays open."""
 
 
-def _to_stdout(data: bytes) -> None:
+def check_writable(path: str) -> None:
+    """Raise ``AudioError`` if no WAV file can be written to ``path``. An existing file stays as it is."""
+    WavWriter(path, SPEECH).discard()
+
+
+def _write_stdout(data: bytes) -> None:
     try:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        raise  # whoever reads it has had enough, which is no mistake
+        raise  # the reader closed the pipe: the command ends without an error
     except OSError as error:
-        raise AudioError(f"the sound cannot be written to standard output: {error.strerror}") from error
-
-
-def check_writable(path: str) -> None:
-    """Raises ``AudioError`` where no WAV file can be written to ``path``; leaves what is there as it is."""
-    WavWriter(path, SPEECH).discard()
+        raise AudioError(f"the audio cannot be written to standard output: {error.strerror}") from error

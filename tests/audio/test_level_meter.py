@@ -8,7 +8,7 @@ from array import array
 import pytest
 
 from agent.audio.level_meter import MIN_DECIBELS, LevelMeter, clipped, decibels
-from agent.cli.sound import WIDTH, bar
+from agent.cli.sound import BAR_WIDTH, bar
 
 
 def steady(value: int, count: int = 800) -> bytes:
@@ -45,4 +45,4 @@ def test_bar_has_constant_width() -> None:
     for _ in range(200):
         lengths.add(len(bar(meter.feed(steady(made.choice([0, 1, 100, 5000, 32767]))))))
     assert len(lengths) == 1
-    assert bar(LevelMeter(0.05).feed(steady(0))).startswith("[|" + " " * (WIDTH - 1) + "]")
+    assert bar(LevelMeter(0.05).feed(steady(0))).startswith("[|" + " " * (BAR_WIDTH - 1) + "]")

@@ -48,7 +48,7 @@ def test_stdin_that_is_no_text_leaves_no_file_and_claims_nothing(
     process.close_stdin()
     assert process.end() == 2
     (line,) = process.lines_of_error()
-    assert "after 30 characters" in line and "nothing was kept" in line
+    assert "after 30 characters" in line and "no file was written" in line
     assert not (tmp_path / "out.wav").exists()
 
 

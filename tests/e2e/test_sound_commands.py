@@ -94,9 +94,9 @@ def test_the_speaker_is_tested_with_three_tones_and_a_sentence(
 @pytest.mark.parametrize(
     ("sound", "heard", "words"),
     [
-        (speech(), "speech", "it heard speech"),
-        (b"", "nothing", "nothing at all"),
-        (loud(3.5, 5), "silence", "it heard silence"),
+        (speech(), "speech", "contains speech"),
+        (b"", "nothing", "digital silence"),
+        (loud(3.5, 5), "silence", "is silent"),
         (ramp(loud(3.5, 32767), 1.0, 1.0, 1), "clipping", "clips"),
     ],
 )

@@ -1,0 +1,50 @@
+"""Shared parts of the commands that run pipeline workers themselves: signals, crashes and device messages."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+
+from agent.errors import AgentError
+from agent.pipeline.events import DeviceBack, DeviceLost, Event, Stop, WorkerCrashed
+from agent.system.signals import Signals
+from agent.system.text import escape
+
+
+@contextlib.contextmanager
+def stop_signals(report: Callable[[Event], object]) -> Iterator[None]:
+    """Report SIGINT, SIGTERM and SIGUSR1 as ``Stop`` for the duration of the block.
+
+    A second SIGINT or SIGTERM ends the process at once.
+
+    Args:
+        report: Receives the event; called by the signal thread.
+    """
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    signals = Signals(dict.fromkeys(numbers, lambda name: report(Stop(name))))
+    try:
+        yield
+    finally:
+        signals.restore()
+
+
+def crash_error(event: WorkerCrashed) -> AgentError:
+    """Return the worker's own error, or an internal error that names the worker."""
+    if isinstance(event.error, AgentError):
+        return event.error
+    return AgentError(f"the {event.worker} thread crashed: {event.error!r}")
+
+
+def print_device_event(event: DeviceLost | DeviceBack) -> None:
+    """Print that a sound device is missing or available again, to standard error."""
+    if isinstance(event, DeviceLost):
+        notice(f"no {event.device}: {event.reason}; waiting for it")
+    else:
+        notice(f"the {event.device} is back after {event.seconds:.1f} s")
+
+
+def notice(text: str) -> None:
+    """Print one line to standard error."""
+    print(f"voice-agent: {escape(text, 300)}", file=sys.stderr, flush=True)
