@@ -47,8 +47,8 @@ def test_a_missing_recognizer_is_reported_with_the_command_that_installs_it(
     command = tmp_path / "add-recognition"  # of the Debian package, whose Python refuses pip
     if has_command:
         command.write_text("")
-    monkeypatch.setattr("agent.server.stt.engine.ADD_RECOGNITION", command)
-    monkeypatch.setattr("agent.server.stt.engine._is_installed", lambda module: False)
+    monkeypatch.setattr("agent.server.stt.registry.ADD_RECOGNITION", command)
+    monkeypatch.setattr("agent.server.stt.engine.is_installed", lambda module: False)
     findings = {finding.subject: finding for finding in check_local_server(loaded("server: {speech: tone}\n"))}
     assert findings["local server"].verdict == OK and findings["local voice"].verdict == OK
     recognizer = findings["local recognizer"]
