@@ -109,7 +109,7 @@ def test_its_directories_are_those_that_the_program_takes() -> None:
     given = {"RUNTIME_DIRECTORY": "/run/voice-agent", "STATE_DIRECTORY": "/var/lib/voice-agent",
              "CACHE_DIRECTORY": "/var/cache/voice-agent"}  # fmt: skip
     paths = Paths.from_environment(given)
-    assert paths.control_socket in Paths.from_environment({"HOME": "/home/somebody"}).sockets_to_try()
+    assert paths.control_socket in Paths.from_environment({"HOME": "/home/somebody"}).candidate_sockets()
 
 
 def test_sound_gets_through_the_sandbox() -> None:

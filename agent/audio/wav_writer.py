@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.audio.format import SAMPLE_BYTES, Format
 from agent.errors import AudioError
-from agent.system.files import Draft
+from agent.system.files import AtomicFile
 
 HEADER_BYTES = 44
 UNKNOWN_SIZE = 0xFFFFFFFF
@@ -59,7 +59,7 @@ class WavWriter:
             self._target = self.path.resolve()
             if self._target.exists() and not self._target.is_file():
                 raise ValueError("it is not a regular file")
-            self._draft = Draft(self._target)
+            self._draft = AtomicFile(self._target)
         except (OSError, ValueError, RuntimeError) as error:
             raise self._write_error(error) from error
         self._write(wav_header(format, None))

@@ -35,7 +35,7 @@ from agent.pipeline.events import (
 )
 from agent.services.registry import redirected
 from agent.settings.model import Config
-from agent.system.systemd import Service
+from agent.system.systemd import SystemdNotifier
 from agent.system.text import escape
 from agent.system.threads import Deadline
 
@@ -216,7 +216,7 @@ class _Turn:
         self._error: AgentError | None = None
         self._has_ended = False
         self._stopped_by = ""
-        self._daemon = Daemon(config, Service({}), watch=self._watch, local=server)
+        self._daemon = Daemon(config, SystemdNotifier({}), watch=self._watch, local=server)
 
     def run(self) -> None:
         """Run the daemon for the turn. Raises ``AgentError`` if the turn fails."""

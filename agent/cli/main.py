@@ -41,27 +41,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 done; 2 usage; 69 a service could not be reached; 70 internal failure; 78 configuration.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    stdio.open_closed()
+    stdio.open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         # A terminal with another encoding shows "?" for a character it lacks; without this print() raises.
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
             stream.reconfigure(errors="replace")
     try:
         code = _dispatch(words)
-        stdio.flush()
+        stdio.flush_stdout()
         return code
     except AgentError as error:
         for line in str(error).splitlines():
             print(f"voice-agent: {escape(line)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        stdio.forget()  # the reader closed the pipe, as "head" does; Python's flush at exit would fail as well
+        stdio.discard_stdout()  # the reader closed the pipe, as "head" does; Python's flush at exit would fail as well
         return 0
     except KeyboardInterrupt:
         return 130
     except Exception as error:  # noqa: BLE001 - an internal failure: the stack is printed, the exit code is the contract's
-        if isinstance(error, OSError) and (reason := stdio.full(error)):
-            stdio.forget()
+        if isinstance(error, OSError) and (reason := stdio.describe_write_error(error)):
+            stdio.discard_stdout()
             print(f"voice-agent: {reason}", file=sys.stderr)
             return UsageError.exit_code
         traceback.print_exc()
@@ -78,7 +78,7 @@ def _dispatch(words: list[str]) -> int:
     try:
         options = build_run_parser().parse_args(words[1:]) if words[:1] == ["run"] else build_parser().parse_args(words)
     except SystemExit:
-        stdio.flush()  # after --help and --version
+        stdio.flush_stdout()  # after --help and --version
         raise
     run: Callable[[Options], int] = options.run
     return run(options)

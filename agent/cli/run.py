@@ -12,7 +12,7 @@ from agent.daemon.volume import VolumeStore
 from agent.pipeline.stt.export import Exporter
 from agent.settings.model import Config
 from agent.system.paths import Paths
-from agent.system.systemd import Service
+from agent.system.systemd import SystemdNotifier
 from agent.system.threads import Deadline
 
 EXPORT_SECONDS = 2.0
@@ -31,7 +31,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
     exporter = Exporter(lambda: daemon.config.transcription, state)
     daemon = Daemon(
         config,
-        Service(os.environ),
+        SystemdNotifier(os.environ),
         watch=exporter.watch,
         frontends=lambda report: make_frontends(config, os.environ, report),
         captions=sys.stdout,

@@ -33,7 +33,7 @@ from agent.pipeline.events import (
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.settings.model import Config
-from agent.system.text import checked
+from agent.system.text import validate_text
 from agent.system.threads import Deadline
 
 UTTERANCE = "say"
@@ -54,7 +54,7 @@ def say(config: Config, words: list[str], *, service: str | None = None, output:
     Raises:
         AgentError: The text was not spoken completely.
     """
-    text = None if words == ["-"] else checked(" ".join(words))
+    text = None if words == ["-"] else validate_text(" ".join(words))
     if service is None and output is None:
         daemon = _connect(config)
         if daemon is not None:

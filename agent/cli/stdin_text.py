@@ -12,7 +12,7 @@ from typing import Protocol
 
 from agent.errors import AgentError, UsageError
 from agent.pipeline.events import Event, Utterance, UtterancePlayed
-from agent.system.text import LONGEST_TEXT, without_controls
+from agent.system.text import MAX_TEXT_CHARACTERS, remove_control_characters
 
 _READ_BYTES = 65536
 
@@ -50,7 +50,7 @@ class TextReader(threading.Thread):
         utterance: str,
         report: Callable[[Event], None],
         *,
-        max_chars: int = LONGEST_TEXT,
+        max_chars: int = MAX_TEXT_CHARACTERS,
         keeps_partial: bool = True,
     ) -> None:
         super().__init__(name="stdin")
@@ -112,7 +112,7 @@ class TextReader(threading.Thread):
         return "the text before it was spoken" if self._keeps_partial else "no file was written"
 
     def _pass_on(self, text: str) -> None:
-        text = without_controls(text)
+        text = remove_control_characters(text)
         if not self.has_begun and text.strip():
             self.has_begun = True
             self._consumer.begin(Utterance(self._utterance, None, source="say"))

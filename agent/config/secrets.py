@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 
 from agent.errors import ConfigError
-from agent.system.log import hide
+from agent.system.log import hide_secret
 
 SYSTEM_CREDENTIALS = Path("/etc/voice-agent/credentials")
 UNIT_PREFIX = "key_"
@@ -125,6 +125,6 @@ def hide_keys(secrets: Iterable[Secret]) -> None:
     """Make the log show ``***`` instead of each of these keys."""
     for secret in secrets:
         try:
-            hide(secret.reveal())
+            hide_secret(secret.reveal())
         except ConfigError:
             continue  # whoever needs it will say that it cannot be read

@@ -23,7 +23,7 @@ from agent.pipeline.tts.synthesizer import Synthesizer
 from agent.services.connection.standby import Standby
 from agent.services.registry import LocalUrl, SpeechService, TranscriptionService, missing_key
 from agent.settings.model import Config, Server
-from agent.system.hosts import reached_at, web_socket
+from agent.system.hosts import connect_host, websocket_url
 from agent.system.paths import Paths
 from agent.system.threads import Worker
 
@@ -233,7 +233,7 @@ def own_url(config: Config, local: LocalServer | None) -> LocalUrl:
     """Where the local server is, for whoever asks in a dialling thread."""
     if local is not None:
         return local.url
-    url = web_socket(reached_at(config.server.host), config.server.port)
+    url = websocket_url(connect_host(config.server.host), config.server.port)
     return lambda deadline: url
 
 
@@ -280,5 +280,5 @@ def points_at(url: str, config: Config) -> bool:
     parts = urlsplit(url)
     hosts = ("127.0.0.1", "::1") if parts.hostname == "localhost" else (parts.hostname,)
     # It listens on one address where it is given the name.
-    home = "127.0.0.1" if config.server.host == "localhost" else reached_at(config.server.host)
+    home = "127.0.0.1" if config.server.host == "localhost" else connect_host(config.server.host)
     return home in hosts and parts.port == config.server.port

@@ -31,7 +31,7 @@ from agent.pipeline.stt.captions import Captions
 from agent.settings.model import Config
 from agent.system.signals import Signals
 from agent.system.stacks import dump_stacks
-from agent.system.systemd import Service
+from agent.system.systemd import SystemdNotifier
 from agent.system.text import escape
 from agent.system.threads import Deadline
 
@@ -54,7 +54,7 @@ class Daemon:
     def __init__(
         self,
         config: Config,
-        service: Service,
+        service: SystemdNotifier,
         *,
         watch: Callable[[Event | Record], None] = lambda event: None,
         frontends: Callable[[Callable[[Event], None]], list[Frontend]] = lambda report: [],

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from agent.errors import ServiceError
 from agent.settings.model import Server
-from agent.system.hosts import reached_at, web_socket
-from agent.system.systemd import for_children
+from agent.system.hosts import connect_host, websocket_url
+from agent.system.systemd import child_environment
 from agent.system.text import escape
-from agent.system.threads import Backoff, Deadline, started
+from agent.system.threads import Backoff, Deadline, start_thread
 
 if TYPE_CHECKING:
     import subprocess
@@ -47,7 +47,7 @@ class LocalServer:
 
     def start(self) -> None:
         self._reason = "it did not start in time"
-        started(self._keeper)
+        start_thread(self._keeper)
 
     def url(self, deadline: Deadline) -> str:
         """Where it listens, as ``ws://HOST:PORT``. Blocks until it does; raises ``ServiceError`` where it does not."""
@@ -56,7 +56,7 @@ class LocalServer:
                 raise ServiceError("local", f"the local speech server cannot be used: {self._reason}")
             if self._address is None:
                 raise ServiceError("local", "the local speech server is ending")
-            return web_socket(*self._address)
+            return websocket_url(*self._address)
 
     def use(self, settings: Server) -> None:
         """Where it was started without ears and ``settings`` want some, it ends what it is saying and is begun anew."""
@@ -114,7 +114,7 @@ class LocalServer:
         process = subprocess.Popen(
             # -P: what lies in the working directory is none of ours. Its modules are found where ours are found.
             [sys.executable, "-P", "-m", "agent.server", "--with-parent", *_arguments(settings)],
-            env={**for_children(os.environ), "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+            env={**child_environment(os.environ), "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -145,7 +145,7 @@ class LocalServer:
             return
         with self._changed:
             if not self._anew:
-                self._address = (reached_at(host.strip("[]")), int(port))
+                self._address = (connect_host(host.strip("[]")), int(port))
                 self._changed.notify_all()
 
 

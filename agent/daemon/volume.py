@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from agent.pipeline.events import Event, MicrophoneMute, Mute, Volume
-from agent.system.files import Draft
+from agent.system.files import AtomicFile
 from agent.system.text import escape
 from agent.system.threads import Deadline
 
@@ -143,7 +143,7 @@ class VolumeStore:
 
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with Draft(path) as draft:
+            with AtomicFile(path) as draft:
                 draft.file.write(json.dumps(asdict(now)).encode("ascii") + b"\n")
                 draft.commit(durable=True)
         except OSError as error:

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from agent.daemon.supervisor import Supervisor
 from agent.system.stacks import dump_stacks
-from agent.system.systemd import Service
+from agent.system.systemd import SystemdNotifier
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,9 @@ class Watchdog:
     journal), once for each time that it comes to this.
     """
 
-    def __init__(self, service: Service, supervisors: Sequence[Supervisor], stream: TextIO | None = None) -> None:
+    def __init__(
+        self, service: SystemdNotifier, supervisors: Sequence[Supervisor], stream: TextIO | None = None
+    ) -> None:
         self._service, self._supervisors = service, supervisors
         self._stream = stream
         self._stuck: list[str] = []

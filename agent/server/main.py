@@ -18,7 +18,7 @@ from agent.server.stt import registry as stt_registry
 from agent.server.stt.engine import SttOptions
 from agent.server.tts import registry as tts_registry
 from agent.server.wire_log import WireLog
-from agent.system.log import hide, set_up_logging
+from agent.system.log import hide_secret, set_up_logging
 from agent.system.signals import Signals
 from agent.system.threads import Deadline
 
@@ -113,7 +113,7 @@ def _log_to(options: Options) -> Iterator[None]:
                 ) from error
         set_up_logging(options.log_level, os.environ, stream, IDENTIFIER)
         for key in options.keys.all():
-            hide(key)
+            hide_secret(key)
         # What strangers send is no reason for a warning here, let alone for a traceback.
         logging.getLogger("agent.server.websockets").setLevel(logging.ERROR)
         yield

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agent.errors import ServiceError
-from agent.services.connection.http import CancellableSession, troubles
+from agent.services.connection.http import CancellableSession, request_errors
 from agent.services.protocols.codec import Failure
 from agent.system.threads import Deadline
 
@@ -53,7 +53,7 @@ def authorise(authorization: Authorization, deadline: Deadline) -> Grant:
     try:
         line.cancel_after(deadline.remaining() or 0.0)
         status, headers, body = _ask(request, line, deadline)
-    except troubles() as error:
+    except request_errors() as error:
         why = "not in time" if line.is_cancelled else type(error).__name__
         raise ServiceError("playai", f"{host} did not answer the authorisation ({why})") from error
     finally:

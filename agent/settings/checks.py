@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from agent.config.errors import Finding, suggestion
 from agent.settings.model import Config, Fish, PlayAI, Responder, Rule, VachanaAudio
-from agent.system.hosts import is_host, is_private_host, travels_open, what_is_wrong
+from agent.system.hosts import find_url_problem, is_private_host, is_valid_hostname, unencrypted_public_url
 
 _Found = tuple[str, str, str | None]
 
@@ -57,7 +57,7 @@ def _findings(config: Config) -> Iterator[_Found]:
 def warnings(config: Config) -> Iterator[Finding]:
     """What works and should still be known, said at each start."""
     for name, url, _, allowed in _urls(config):
-        if url and allowed and what_is_wrong(url, (*_WEB_SOCKET, *_HTTP)) is None and travels_open(url):
+        if url and allowed and find_url_problem(url, (*_WEB_SOCKET, *_HTTP)) is None and unencrypted_public_url(url):
             yield Finding(name, "sound, text and the key travel without encryption to a host outside (allow_plaintext)")
     if config.server.start is not False and config.server.host not in ("127.0.0.1", "::1", "localhost"):
         yield Finding("server.host", "everybody who reaches this address may use the local speech server")
@@ -83,10 +83,10 @@ def _addresses(config: Config) -> Iterator[_Found]:
     for name, url, schemes, allowed in _urls(config):
         if url is None:
             continue
-        wrong = what_is_wrong(url, schemes)
+        wrong = find_url_problem(url, schemes)
         if wrong is not None:
             yield name, wrong, None
-        elif not allowed and (parts := travels_open(url)) is not None:
+        elif not allowed and (parts := unencrypted_public_url(url)) is not None:
             section = name.split(".")[0]
             secure = {"ws": "wss", "http": "https"}[parts.scheme]
             what = (
@@ -148,7 +148,7 @@ def _playai(playai: PlayAI, used: bool) -> Iterator[_Found]:
         yield "synthesis.playai.user_id", wrong, None
     if not playai.model:
         yield "synthesis.playai.model", "no model is named, expected for example Play3.0-mini", "Play3.0-mini"
-    if used and not playai.user_id and what_is_wrong(playai.auth_url, _HTTP) is None and _outside(playai.auth_url):
+    if used and not playai.user_id and find_url_problem(playai.auth_url, _HTTP) is None and _outside(playai.auth_url):
         yield "synthesis.playai.user_id", "the service is used and the user id is missing, expected your user id", None
 
 
@@ -215,7 +215,7 @@ def _rule(rule: Rule, name: str) -> Iterator[_Found]:
 
 def _server(config: Config) -> Iterator[_Found]:
     server = config.server
-    if not server.host.isprintable() or " " in server.host or "/" in server.host or not is_host(server.host):
+    if not server.host.isprintable() or " " in server.host or "/" in server.host or not is_valid_hostname(server.host):
         yield "server.host", "this is no address to listen on, expected for example 127.0.0.1", "127.0.0.1"
     if server.recognition == "script" and server.script is None:
         yield "server.script", "server.recognition is script and no file is named, expected its path", None

@@ -13,7 +13,7 @@ _HANDLES = "/proc/self/fd"
 _NO_NAMELESS_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 
 
-class Draft:
+class AtomicFile:
     """A file in the making, on the disk of ``place`` but without a name: ``put`` gives it that, and takes the place of
     the file that was there. Whatever ends it otherwise (``drop``, ``with``, the end of the process, also by SIGKILL)
     leaves nothing. Where there are no files without a name (on FAT, or without /proc), it has one meanwhile
@@ -58,7 +58,7 @@ class Draft:
             with contextlib.suppress(OSError):
                 name.unlink()
 
-    def __enter__(self) -> Draft:
+    def __enter__(self) -> AtomicFile:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

@@ -39,7 +39,7 @@ def is_private_host(host: str) -> bool:
     return any(address in network for network in map(ipaddress.ip_network, PRIVATE_NETWORKS))
 
 
-def is_host(name: str) -> bool:
+def is_valid_hostname(name: str) -> bool:
     """Whether a resolver can be asked for it: no part of a name is empty, or longer than 63 letters as it is sent."""
     try:
         sent = name if name.isascii() else name.encode("idna").decode("ascii")
@@ -48,7 +48,7 @@ def is_host(name: str) -> bool:
     return all(0 < len(part) < 64 for part in sent.removesuffix(".").split("."))
 
 
-def what_is_wrong(url: str, schemes: tuple[str, ...]) -> str | None:
+def find_url_problem(url: str, schemes: tuple[str, ...]) -> str | None:
     """What keeps ``url`` from being used, and what was expected; ``None`` where nothing does. Never quotes the part
     of an address that may hold a key."""
     expected = f"expected {' or '.join(f'{scheme}://' for scheme in schemes)}HOST..."
@@ -64,7 +64,7 @@ def what_is_wrong(url: str, schemes: tuple[str, ...]) -> str | None:
     if parts.scheme not in schemes:
         shown = f"{parts.scheme}://" if "://" in url and len(parts.scheme) < 12 else "no known scheme"
         return f"the address begins with {shown}, {expected}"
-    if not parts.hostname or not is_host(parts.hostname) or port == 0:
+    if not parts.hostname or not is_valid_hostname(parts.hostname) or port == 0:
         return f"the address names no host and port to connect to, {expected}"
     if parts.username is not None or parts.password is not None:
         return "the address holds a user name or password, which would be printed: put keys under api_key"
@@ -75,18 +75,18 @@ def what_is_wrong(url: str, schemes: tuple[str, ...]) -> str | None:
     return None
 
 
-def reached_at(host: str) -> str:
+def connect_host(host: str) -> str:
     """Where a server that listens on ``host`` is reached from this machine: one that listens on every address of it is
     at home on each."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
-def web_socket(host: str, port: int) -> str:
+def websocket_url(host: str, port: int) -> str:
     """``ws://HOST:PORT``."""
     return f"ws://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def travels_open(url: str) -> SplitResult | None:
+def unencrypted_public_url(url: str) -> SplitResult | None:
     """The parts of a well-formed ``url`` that leads out of the house without encryption, else ``None``."""
     parts = urlsplit(url)
     if parts.scheme in ("ws", "http") and not is_private_host(parts.hostname or ""):

@@ -74,15 +74,15 @@ def set_up_logging(
     before; what is hidden stays hidden.
     """
     stream = stream if stream is not None else sys.stderr
-    handler: Careful
+    handler: RedactingHandler
     if not _is_journal(stream, environ):
-        handler = ForPeople(stream)
+        handler = ConsoleHandler(stream)
     else:
         send = _journal()
-        handler = ForJournal(send, identifier) if send is not None else ForStream(stream)
+        handler = JournalHandler(send, identifier) if send is not None else PrefixHandler(stream)
     root = logging.getLogger()
     for old in root.handlers[:]:
-        if isinstance(old, Careful):
+        if isinstance(old, RedactingHandler):
             handler.hidden = old.hidden
             root.removeHandler(old)
             old.close()
@@ -97,20 +97,20 @@ def set_level(level: str) -> None:
     logging.getLogger(_OURS).setLevel(level.upper())
 
 
-def hide(secret: str | None) -> None:
+def hide_secret(secret: str | None) -> None:
     """From now on ``***`` stands in the log wherever ``secret`` would, as itself or as a part of a URL. A net below
     those who must not log keys in the first place. A text under 4 characters is no secret."""
     if secret is None or len(secret) < _SHORTEST_SECRET:
         return
     for handler in logging.getLogger().handlers:
-        if isinstance(handler, Careful):
+        if isinstance(handler, RedactingHandler):
             handler.hidden = tuple(
                 # The longest first: a key may begin with another one.
                 sorted({*handler.hidden, secret, quote(secret, safe="")}, key=len, reverse=True)
             )
 
 
-class Careful(logging.Handler):
+class RedactingHandler(logging.Handler):
     """Turns a record into lines that hold no secret, no control character and no end."""
 
     def __init__(self) -> None:
@@ -154,7 +154,7 @@ class Careful(logging.Handler):
         """A log that cannot be written (a full disk, a reader that has gone) must not stop the work."""
 
 
-class _Written(Careful):
+class _Written(RedactingHandler):
     """Writes lines to a stream."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -173,7 +173,7 @@ class _Written(Careful):
         raise NotImplementedError("written")
 
 
-class ForPeople(_Written):
+class ConsoleHandler(_Written):
     """``2026-11-21 10:15:00.123 info speaker: ...``; what belongs to a line is indented below it."""
 
     def written(self, record: logging.LogRecord) -> list[str]:
@@ -183,7 +183,7 @@ class ForPeople(_Written):
         return [f"{moment}.{int(record.msecs):03d} {level} {thread}: {first}", *(f"    {line}" for line in rest)]
 
 
-class ForStream(_Written):
+class PrefixHandler(_Written):
     """``<4>speaker: ...``: the journal takes the number for the priority and adds the time itself."""
 
     def written(self, record: logging.LogRecord) -> list[str]:
@@ -191,7 +191,7 @@ class ForStream(_Written):
         return [f"<{_priority(record)}>{thread}: {line}" for line in self.lines(record)]
 
 
-class ForJournal(Careful):
+class JournalHandler(RedactingHandler):
     """Entries with fields: ``journalctl -u voice-agent UTTERANCE=...`` finds all of one utterance."""
 
     def __init__(self, send: Send, identifier: str) -> None:

@@ -45,7 +45,7 @@ class Paths:
         """Where this daemon listens for commands."""
         return self.run / "control.sock"
 
-    def sockets_to_try(self) -> tuple[Path, ...]:
+    def candidate_sockets(self) -> tuple[Path, ...]:
         """Where a running daemon may be found: one of this user's own, then the system's."""
         return tuple(dict.fromkeys((self.control_socket, _SYSTEM_RUN / "control.sock")))
 

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable, Mapping
 
 from agent.errors import AgentError
-from agent.system.threads import started
+from agent.system.threads import start_thread
 
-LEAVING = frozenset({signal.SIGINT, signal.SIGTERM})
+TERMINATION_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 
 
 class Signals:
@@ -27,7 +27,7 @@ class Signals:
         self._read, self._write = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._write, False)
         try:
-            self._thread = started(threading.Thread(target=self._watch, name="signals", daemon=True))
+            self._thread = start_thread(threading.Thread(target=self._watch, name="signals", daemon=True))
         except AgentError:
             os.close(self._read)
             os.close(self._write)
@@ -54,8 +54,8 @@ class Signals:
             for value in numbers:
                 with contextlib.suppress(ValueError):
                     number = signal.Signals(value)
-                    leaving += number in LEAVING
-                    if number in LEAVING and leaving > 1:
+                    leaving += number in TERMINATION_SIGNALS
+                    if number in TERMINATION_SIGNALS and leaving > 1:
                         os._exit(128 + number)
                     if number in self._rules:
                         self._rules[number](number.name)

@@ -9,7 +9,7 @@ import sys
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
-def open_closed() -> None:
+def open_missing_streams() -> None:
     """A stream that was closed (``2>&-``) leads nowhere: Python has ``None`` in its place, and the next file or socket
     that is opened would get its number, and what others print there."""
     for name in ("stdin", "stdout", "stderr"):
@@ -19,19 +19,19 @@ def open_closed() -> None:
             setattr(sys, name, stream)
 
 
-def flush() -> None:
+def flush_stdout() -> None:
     """Whether what was printed has arrived is known only now; at the exit nobody could be told in good order."""
     sys.stdout.flush()
 
 
-def forget() -> None:
+def discard_stdout() -> None:
     """What is still to be written to standard output goes nowhere, also at the exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
-def full(error: OSError) -> str | None:
+def describe_write_error(error: OSError) -> str | None:
     """A sentence where ``error`` says that standard output took no more; ``None`` where it is about something else."""
     if error.errno not in _NO_ROOM or error.filename is not None:
         return None

@@ -18,7 +18,7 @@ _STATUS_LIMIT = 200
 _LAST_SECONDS = 3.0  # for what comes after the orderly end, when the interpreter itself ends
 
 
-class Service:
+class SystemdNotifier:
     """Tells systemd what the service does. Any thread may call anything, and nothing here ever raises or waits: a
     supervisor that has gone, or does not read, is no reason to fall silent.
 
@@ -115,7 +115,7 @@ class Service:
             return False
 
 
-def for_children(environ: Mapping[str, str]) -> dict[str, str]:
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for a program that the daemon starts: it must not speak to systemd in the daemon's name, nor know
     where the keys are."""
     ours = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "LISTEN_PID")

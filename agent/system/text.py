@@ -27,7 +27,7 @@ def _escape(letter: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-LONGEST_TEXT = 100_000
+MAX_TEXT_CHARACTERS = 100_000
 """Characters: two hours of speech. More is a mistake, and is said to be one before anything is spoken."""
 
 
@@ -37,24 +37,24 @@ _CONTROLS: dict[int, str | None] = {
 }
 
 
-def checked(text: str) -> str:
+def validate_text(text: str) -> str:
     """The text without its control characters, if it can be spoken. Raises ``UsageError``."""
-    text = without_controls(text)
+    text = remove_control_characters(text)
     if not text.strip():
         raise UsageError("there is nothing to say: the text is empty or only white space; give some words")
-    if len(text) > LONGEST_TEXT:
+    if len(text) > MAX_TEXT_CHARACTERS:
         raise UsageError(
-            f"the text has {len(text)} characters and at most {LONGEST_TEXT} are spoken at once: say it in parts"
+            f"the text has {len(text)} characters and at most {MAX_TEXT_CHARACTERS} are spoken at once: say it in parts"
         )
     return _encodable(text)
 
 
-def encodable(text: str) -> str:
+def validate_piece(text: str) -> str:
     """A piece of a text without its control characters, if it can be written as UTF-8. Raises ``UsageError``."""
-    return _encodable(without_controls(text))
+    return _encodable(remove_control_characters(text))
 
 
-def without_controls(text: str) -> str:
+def remove_control_characters(text: str) -> str:
     """The text or a piece of one without what no voice can say and some services stumble over: NUL, the escape codes
     of terminals and their like. Tabs and line ends stay, and every kind of line end becomes the one."""
     return text.replace("\r\n", "\n").translate(_CONTROLS)

@@ -107,7 +107,7 @@ class Mailbox(Generic[Item]):
                 self._fd = -1
 
 
-def started(thread: threading.Thread) -> threading.Thread:
+def start_thread(thread: threading.Thread) -> threading.Thread:
     """The thread, which runs now. Raises ``AgentError`` where the system gives no more threads."""
     try:
         thread.start()
@@ -139,7 +139,7 @@ class Worker:
         """With ``held`` the thread is up when this returns, and begins its work once that is set. ``AgentError``: the
         system gives no more threads."""
         self._held = held
-        started(self._thread)
+        start_thread(self._thread)
 
     def stop(self) -> None:
         raise NotImplementedError(f"{type(self).__name__}.stop")

@@ -41,7 +41,7 @@ from agent.pipeline.events import (
 from agent.server.tts import tone
 from agent.settings import model
 from agent.settings.model import Config
-from agent.system.systemd import Service
+from agent.system.systemd import SystemdNotifier
 
 TURN_SECONDS = 30.0
 
@@ -78,7 +78,7 @@ class Watched:
         self.seen: list[Event | Record] = []
         self.captions = io.StringIO()
         self._when = when
-        self.daemon = Daemon(config, Service({}), watch=self._watch, captions=self.captions)
+        self.daemon = Daemon(config, SystemdNotifier({}), watch=self._watch, captions=self.captions)
 
     def _watch(self, event: Event | Record) -> None:
         self.seen.append(event)
@@ -116,7 +116,7 @@ def test_signals_are_caught_before_a_door_is_open(server: Running) -> None:
             pass
 
     config = configuration(server, "announce")
-    daemon = Daemon(config, Service({}), frontends=lambda report: [Door("door", report)])
+    daemon = Daemon(config, SystemdNotifier({}), frontends=lambda report: [Door("door", report)])
     with pytest.raises(ConfigError):
         daemon.run()
     assert len(found) == 4 and not set(found) & {*before, signal.SIG_DFL}
@@ -248,7 +248,7 @@ def test_systemd_is_asked_for_as_long_as_the_end_may_take(server: Running, tmp_p
         systemd.bind(str(tmp_path / "notify"))
         systemd.setblocking(False)
         config = replace(configuration(server, "announce"), shutdown_seconds=100.0)
-        daemon = Daemon(config, Service({"NOTIFY_SOCKET": str(tmp_path / "notify")}))
+        daemon = Daemon(config, SystemdNotifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}))
         daemon.inbox.put(Stop("test"))
         assert daemon.run() == 0
         words: list[str] = []

@@ -12,7 +12,7 @@ import pytest
 from agent.daemon import supervisor
 from agent.daemon.supervisor import Supervisor
 from agent.daemon.watchdog import Watchdog
-from agent.system.systemd import Service
+from agent.system.systemd import SystemdNotifier
 from agent.system.threads import Worker
 
 
@@ -47,7 +47,9 @@ class Stage:
         self.socket.setblocking(False)
         self.worker, self.stream = Sleeper(), io.StringIO()
         self.supervisor = Supervisor([self.worker])
-        self.watchdog = Watchdog(Service({"NOTIFY_SOCKET": str(folder / "notify")}), [self.supervisor], self.stream)
+        self.watchdog = Watchdog(
+            SystemdNotifier({"NOTIFY_SOCKET": str(folder / "notify")}), [self.supervisor], self.stream
+        )
         self.supervisor.start()
         assert self.worker.hangs.wait(20.0)
 

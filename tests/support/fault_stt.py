@@ -20,7 +20,7 @@ from agent.system.threads import Backoff, Deadline
 from support.fault_tts import TIMEOUT_SECONDS, Inbox
 from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, frame
 
-FRAME_BYTES = 3200
+MAX_FRAME_BYTES = 3200
 EXPORT = "399e7f744c3e47c3a32f28a19f07739d"
 
 
@@ -36,7 +36,7 @@ class Session:
         with self.changed:
             if opcode == BINARY:
                 assert len(data) % 2 == 0
-                for at in range(0, len(data) // FRAME_BYTES * FRAME_BYTES, FRAME_BYTES):
+                for at in range(0, len(data) // MAX_FRAME_BYTES * MAX_FRAME_BYTES, MAX_FRAME_BYTES):
                     self.frames.append(struct.unpack_from("<H", data, at)[0])
             elif data == b"eof":
                 self.eofs += 1
@@ -74,7 +74,7 @@ class Sessions(list[Session]):
 
 def numbered(number: int, loud: bool = True) -> bytes:
     """A frame of 0.1 s whose first sample is its number."""
-    return struct.pack("<H", number) + (b"\x00\x20" if loud else b"\0\0") * (FRAME_BYTES // 2 - 1)
+    return struct.pack("<H", number) + (b"\x00\x20" if loud else b"\0\0") * (MAX_FRAME_BYTES // 2 - 1)
 
 
 def spoken_to(peer: Peer) -> Iterator[tuple[int, bytes]]:

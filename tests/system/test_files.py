@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from agent.system.files import Draft
+from agent.system.files import AtomicFile
 
 
 @pytest.fixture(params=["without a name", "with one"])
@@ -33,7 +33,7 @@ def folder(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def test_it_is_not_seen_in_its_place_before_it_is_whole(folder: Path) -> None:
     place = folder / "x.wav"
     place.write_bytes(b"before")
-    with Draft(place) as draft:
+    with AtomicFile(place) as draft:
         draft.file.write(b"after")
         assert place.read_bytes() == b"before"
         draft.commit(durable=True)
@@ -43,7 +43,7 @@ def test_it_is_not_seen_in_its_place_before_it_is_whole(folder: Path) -> None:
 
 def test_what_is_dropped_leaves_nothing(folder: Path) -> None:
     place = folder / "x.wav"
-    with pytest.raises(KeyError), Draft(place) as draft:
+    with pytest.raises(KeyError), AtomicFile(place) as draft:
         draft.file.write(b"half")
         raise KeyError
     draft.discard()
@@ -53,7 +53,7 @@ def test_what_is_dropped_leaves_nothing(folder: Path) -> None:
 def test_what_cannot_be_put_in_its_place_leaves_nothing(folder: Path) -> None:
     place = folder / "x"
     place.mkdir()
-    with pytest.raises(IsADirectoryError), Draft(place) as draft:
+    with pytest.raises(IsADirectoryError), AtomicFile(place) as draft:
         draft.commit()
     assert [path.name for path in folder.iterdir()] == ["x"]
 
@@ -65,7 +65,7 @@ def test_it_has_the_mode_of_what_it_replaces_else_what_the_user_gives_new_files(
     mask = os.umask(0o027)
     try:
         for place in (old, new):
-            with Draft(place) as draft:
+            with AtomicFile(place) as draft:
                 draft.commit()
     finally:
         os.umask(mask)
@@ -74,12 +74,12 @@ def test_it_has_the_mode_of_what_it_replaces_else_what_the_user_gives_new_files(
 
 def test_a_folder_that_is_not_there_is_told_as_for_any_file(folder: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        Draft(folder / "nowhere" / "x")
+        AtomicFile(folder / "nowhere" / "x")
 
 
 def test_a_name_as_long_as_names_may_be_is_none_too_long(folder: Path) -> None:
     place = folder / ("x" * 255)
-    with Draft(place) as draft:
+    with AtomicFile(place) as draft:
         draft.commit()
     assert place.exists()
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from agent.system.hosts import is_private_host, travels_open, what_is_wrong
+from agent.system.hosts import find_url_problem, is_private_host, unencrypted_public_url
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_host_outside_is_not(host: str) -> None:
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused_in_one_sentence(url: str) -> None:
-    wrong = what_is_wrong(url, ("wss", "ws"))
+    wrong = find_url_problem(url, ("wss", "ws"))
     assert wrong is not None
     assert wrong.isprintable()
 
@@ -93,11 +93,11 @@ def test_an_address_that_cannot_be_used_is_refused_in_one_sentence(url: str) -> 
     "url", ["ws://h", "ws://h:1/", "wss://h/a?b=c", "WSS://H/", "ws://[::1]:8394/", "ws://127.0.0.1/"]
 )
 def test_a_good_address_is_left_alone(url: str) -> None:
-    assert what_is_wrong(url, ("wss", "ws")) is None
+    assert find_url_problem(url, ("wss", "ws")) is None
 
 
 def test_only_what_leaves_the_house_without_encryption_travels_open() -> None:
-    assert travels_open("ws://example.com/") is not None
-    assert travels_open("http://8.8.8.8/") is not None
-    assert travels_open("wss://example.com/") is None
-    assert travels_open("ws://192.168.1.5:8394/") is None
+    assert unencrypted_public_url("ws://example.com/") is not None
+    assert unencrypted_public_url("http://8.8.8.8/") is not None
+    assert unencrypted_public_url("wss://example.com/") is None
+    assert unencrypted_public_url("ws://192.168.1.5:8394/") is None

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agent.system.log import ForJournal, RepeatedWarning, _journal, hide, set_level, set_up_logging
+from agent.system.log import JournalHandler, RepeatedWarning, _journal, hide_secret, set_level, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ def test_a_stream_that_was_led_elsewhere_is_no_journal() -> None:
 
 def test_the_journal_gets_fields() -> None:
     sent: list[tuple[str, dict[str, Any]]] = []
-    handler = ForJournal(lambda message, **fields: sent.append((message, fields)), "speaker-test")
+    handler = JournalHandler(lambda message, **fields: sent.append((message, fields)), "speaker-test")
     text, arguments = "%s refused\n", ("fish",)
     record = logging.LogRecord(
         "agent.pipeline.tts.synthesizer", logging.WARNING, "file.py", 7, text, arguments, None, "send"
@@ -111,7 +111,7 @@ def test_systemds_library_is_used_where_stderr_is_the_journal() -> None:
     assert _journal() is not None
     pipe = Pipe()
     set_up_logging("info", {"JOURNAL_STREAM": pipe.name}, pipe.stream)
-    assert any(isinstance(handler, ForJournal) for handler in logging.getLogger().handlers)
+    assert any(isinstance(handler, JournalHandler) for handler in logging.getLogger().handlers)
     log.info("to the journal, or to nobody where there is none")
     assert pipe.lines() == []
 
@@ -151,10 +151,10 @@ def test_the_text_of_an_exception_is_one_line_and_its_trace_is_kept() -> None:
 
 def test_a_hidden_key_is_told_nowhere() -> None:
     stream = for_people()
-    hide("sk-se/cret")
-    hide("sk-se/cret-and-longer")
-    hide(None)
-    hide("abc")
+    hide_secret("sk-se/cret")
+    hide_secret("sk-se/cret-and-longer")
+    hide_secret(None)
+    hide_secret("abc")
     log.info("key %s in wss://h/?k=sk-se%%2Fcret and %s, abc", "sk-se/cret", "sk-se/cret-and-longer")
     try:
         raise ValueError("sk-se/cret")

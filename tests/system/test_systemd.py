@@ -13,7 +13,7 @@ import pytest
 
 from agent.system.paths import Paths
 from agent.system.stacks import dump_stacks
-from agent.system.systemd import Service, for_children
+from agent.system.systemd import SystemdNotifier, child_environment
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def heard(sock: socket.socket) -> str:
     return sock.recv(4096).decode()
 
 
-def everything_said(service: Service) -> None:
+def everything_said(service: SystemdNotifier) -> None:
     service.ready("listening")
     service.status("speaking")
     service.reloading()
@@ -40,7 +40,7 @@ def everything_said(service: Service) -> None:
 def test_each_word_arrives_as_systemd_wants_it(systemd: tuple[socket.socket, str]) -> None:
     sock, address = systemd
     before = time.monotonic_ns() // 1000
-    everything_said(Service({"NOTIFY_SOCKET": address}))
+    everything_said(SystemdNotifier({"NOTIFY_SOCKET": address}))
     assert heard(sock) == "READY=1\nSTATUS=listening"
     assert heard(sock) == "STATUS=speaking"
     reloading, moment = heard(sock).split("\n")
@@ -54,7 +54,7 @@ def test_the_words_are_the_same_through_systemds_own_library(
 ) -> None:
     sock, address = systemd
     monkeypatch.setenv("NOTIFY_SOCKET", address)
-    assert Service(os.environ).ready("listening")
+    assert SystemdNotifier(os.environ).ready("listening")
     assert heard(sock) == "READY=1\nSTATUS=listening"
 
 
@@ -77,7 +77,7 @@ def test_an_abstract_socket_is_found(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(f"\0{name}")
         sock.settimeout(60)
-        assert Service({"NOTIFY_SOCKET": f"@{name}"}).ping_watchdog()
+        assert SystemdNotifier({"NOTIFY_SOCKET": f"@{name}"}).ping_watchdog()
         assert heard(sock) == "WATCHDOG=1"
 
 
@@ -86,16 +86,16 @@ def test_an_abstract_socket_is_found(tmp_path: Path) -> None:
 )
 def test_a_supervisor_that_is_not_there_is_no_trouble(address: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     environ = {} if address is None else {"NOTIFY_SOCKET": address}
-    everything_said(Service(environ))
-    assert not Service(environ).ping_watchdog()
+    everything_said(SystemdNotifier(environ))
+    assert not SystemdNotifier(environ).ping_watchdog()
     for name, value in environ.items():  # and now through systemd's own library
         monkeypatch.setenv(name, value)
-        everything_said(Service(os.environ))
+        everything_said(SystemdNotifier(os.environ))
 
 
 def test_a_supervisor_that_goes_away_is_no_trouble(systemd: tuple[socket.socket, str]) -> None:
     sock, address = systemd
-    service = Service({"NOTIFY_SOCKET": address})
+    service = SystemdNotifier({"NOTIFY_SOCKET": address})
     assert service.ping_watchdog()
     sock.close()
     assert not service.ping_watchdog()
@@ -124,7 +124,7 @@ def drain(sock: socket.socket, count: int) -> None:
 def test_a_supervisor_that_does_not_read_is_not_waited_for(systemd: tuple[socket.socket, str]) -> None:
     # Each status held the main thread up for a second.
     _, address = systemd
-    service = Service({"NOTIFY_SOCKET": address})
+    service = SystemdNotifier({"NOTIFY_SOCKET": address})
     fill(address)
     began = time.monotonic()
     assert not any(service.status(f"number {number}") for number in range(40))
@@ -135,7 +135,7 @@ def test_what_did_not_fit_is_told_at_the_next_occasion_and_of_a_status_only_the_
     systemd: tuple[socket.socket, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     sock, address = systemd
-    service = Service({"NOTIFY_SOCKET": address})
+    service = SystemdNotifier({"NOTIFY_SOCKET": address})
     count = fill(address)
     for said in (
         service.ready("starting"),
@@ -154,7 +154,7 @@ def test_what_did_not_fit_is_told_at_the_next_occasion_and_of_a_status_only_the_
 
 def test_the_words_on_which_systemd_acts_are_kept_in_their_order(systemd: tuple[socket.socket, str]) -> None:
     sock, address = systemd
-    service = Service({"NOTIFY_SOCKET": address})
+    service = SystemdNotifier({"NOTIFY_SOCKET": address})
     count = fill(address)
     service.ready("up")
     for number in range(3):
@@ -173,7 +173,7 @@ def test_the_words_on_which_systemd_acts_are_kept_in_their_order(systemd: tuple[
 
 def test_a_status_is_one_line_that_cannot_say_more_than_a_status(systemd: tuple[socket.socket, str]) -> None:
     sock, address = systemd
-    service = Service({"NOTIFY_SOCKET": address})
+    service = SystemdNotifier({"NOTIFY_SOCKET": address})
     service.status('no microphone: waiting for "x\nWATCHDOG=trigger\x1b[2J"')
     assert heard(sock) == 'STATUS=no microphone: waiting for "x\\nWATCHDOG=trigger\\x1b[2J"'
     service.status("x" * 100000)
@@ -182,7 +182,7 @@ def test_a_status_is_one_line_that_cannot_say_more_than_a_status(systemd: tuple[
 
 def test_the_same_status_is_sent_once(systemd: tuple[socket.socket, str]) -> None:
     sock, address = systemd
-    service = Service({"NOTIFY_SOCKET": address})
+    service = SystemdNotifier({"NOTIFY_SOCKET": address})
     for text in ("listening", "listening", "thinking"):
         service.status(text)
     service.ping_watchdog()
@@ -204,7 +204,7 @@ def test_the_same_status_is_sent_once(systemd: tuple[socket.socket, str]) -> Non
     ],
 )
 def test_only_the_process_that_is_watched_pets(environ: dict[str, str], seconds: float | None) -> None:
-    assert Service(environ).watchdog_seconds == seconds
+    assert SystemdNotifier(environ).watchdog_seconds == seconds
 
 
 def test_a_child_neither_speaks_for_the_daemon_nor_knows_its_keys() -> None:
@@ -215,7 +215,7 @@ def test_a_child_neither_speaks_for_the_daemon_nor_knows_its_keys() -> None:
         "PATH": "/bin",
         "VOICE_AGENT_SYNTHESIS__FISH__API_KEY": "k",
     }
-    assert for_children(environ) == {"PATH": "/bin"}
+    assert child_environment(environ) == {"PATH": "/bin"}
 
 
 def test_systemds_directories_are_used_where_it_gives_some() -> None:
@@ -224,7 +224,7 @@ def test_systemds_directories_are_used_where_it_gives_some() -> None:
     )
     assert (paths.run, paths.state, paths.cache) == (Path("/run/a"), Path("/var/lib/a"), Path("/c"))
     assert paths.control_socket == Path("/run/a/control.sock")
-    assert paths.sockets_to_try() == (Path("/run/a/control.sock"), Path("/run/voice-agent/control.sock"))
+    assert paths.candidate_sockets() == (Path("/run/a/control.sock"), Path("/run/voice-agent/control.sock"))
 
 
 def test_an_ordinary_user_has_directories_of_its_own(tmp_path: Path) -> None:

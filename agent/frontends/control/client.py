@@ -30,7 +30,7 @@ def sockets(setting: str, environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Return the paths at which a daemon may listen, for a value of ``control.socket``."""
     if setting == "none":
         return ()
-    return Paths.from_environment(environ).sockets_to_try() if setting == "auto" else (Path(setting),)
+    return Paths.from_environment(environ).candidate_sockets() if setting == "auto" else (Path(setting),)
 
 
 class ControlClient:

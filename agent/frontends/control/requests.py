@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from agent.errors import UsageError
 from agent.system.json_text import json_type, parse_json
-from agent.system.text import checked, encodable, escape
+from agent.system.text import escape, validate_piece, validate_text
 
 HIGHEST_PRIORITY = 100
 
@@ -162,9 +162,9 @@ def _begin(value: object, priority: int) -> Request:
 
 
 _READERS: dict[str, Callable[[object, int], Request]] = {
-    "say": lambda value, priority: SayText(checked(_text(value)), priority),
+    "say": lambda value, priority: SayText(validate_text(_text(value)), priority),
     "begin": _begin,
-    "piece": lambda value, priority: PieceOfText(encodable(_text(value))),
+    "piece": lambda value, priority: PieceOfText(validate_piece(_text(value))),
     "complete": _plain(CompleteText(), "complete"),
     "hush": _plain(HushRequest(), "hush"),
     "status": _plain(StatusRequest(), "status"),

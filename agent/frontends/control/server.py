@@ -28,7 +28,7 @@ from agent.pipeline.events import (
     Volume,
 )
 from agent.pipeline.status import Status
-from agent.system.text import LONGEST_TEXT
+from agent.system.text import MAX_TEXT_CHARACTERS
 from agent.system.threads import Deadline, Mailbox
 
 log = logging.getLogger(__name__)
@@ -296,8 +296,8 @@ class Control(Frontend):
             caller.say({"error": "no text has been begun"})
             return
         draft.length += len(text)
-        if draft.length > LONGEST_TEXT:
-            caller.say({"error": f"more than {LONGEST_TEXT} characters came: what came first is said"})
+        if draft.length > MAX_TEXT_CHARACTERS:
+            caller.say({"error": f"more than {MAX_TEXT_CHARACTERS} characters came: what came first is said"})
             self._complete(caller)
             return
         if not draft.announced and text.strip():

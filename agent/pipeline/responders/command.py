@@ -17,7 +17,7 @@ from agent.pipeline.responders.settings import Command as Settings
 from agent.pipeline.text_splitter import Sentences
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates
-from agent.system.systemd import for_children
+from agent.system.systemd import child_environment
 from agent.system.threads import Deadline
 
 SERVICE = "command"
@@ -188,4 +188,4 @@ class _Run:
 
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
     """What the program may know of our environment."""
-    return {name: value for name, value in for_children(ours).items() if not name.startswith("VOICE_AGENT_")}
+    return {name: value for name, value in child_environment(ours).items() if not name.startswith("VOICE_AGENT_")}

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.responder import SLICE_SECONDS
-from agent.services.connection.http import CancellableSession, troubles
+from agent.services.connection.http import CancellableSession, request_errors
 from agent.services.protocols.handshake import retry_after_seconds
 from agent.services.protocols.parsing import excerpt
-from agent.system.hosts import travels_open, what_is_wrong
+from agent.system.hosts import find_url_problem, unencrypted_public_url
 from agent.system.threads import Deadline
 
 CONNECT_SECONDS = 5.0
@@ -62,9 +62,9 @@ def post(
     is bounded (1 MiB). Raises ``ConfigError`` for an address that cannot be used and ``ServiceError`` for a status
     other than 2xx, and where nothing or not all of it has come within ``timeout_seconds``.
     """
-    if wrong := what_is_wrong(url, ("http", "https")):
+    if wrong := find_url_problem(url, ("http", "https")):
         raise ConfigError(f"responder.{service}: {wrong}")
-    if key is not None and not allow_plaintext and travels_open(url):
+    if key is not None and not allow_plaintext and unencrypted_public_url(url):
         raise ConfigError(
             f"responder.{service}: the key would travel without encryption: use an https:// address, or set"
             " responder.allow_plaintext"
@@ -123,7 +123,7 @@ class _Call:
             error = None
         except ServiceError as refused:
             error = refused
-        except troubles() as failure:
+        except request_errors() as failure:
             error = ServiceError(self._service, self._sentence(failure))
         finally:
             self._line.close()

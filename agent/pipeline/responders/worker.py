@@ -10,7 +10,7 @@ from agent.errors import AgentError
 from agent.pipeline.events import Event, Reply, ReplyEnded
 from agent.pipeline.responders.responder import Answers
 from agent.pipeline.stage import Stage
-from agent.system.text import without_controls
+from agent.system.text import remove_control_characters
 from agent.system.threads import Deadline
 
 LONGEST_ANSWER = 65_536
@@ -111,7 +111,7 @@ class Responder(Stage):
                 self.heartbeat()
                 if self._unwanted(turn):
                     return self._why_unwanted()
-                spoken = without_controls(piece)
+                spoken = remove_control_characters(piece)
                 length += len(spoken)
                 if length > LONGEST_ANSWER:
                     return f"the answer is longer than {LONGEST_ANSWER} characters: the rest is left out"

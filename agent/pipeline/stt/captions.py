@@ -11,7 +11,7 @@ from typing import TextIO
 
 from agent.pipeline.events import Event, Stop
 from agent.system.text import escape
-from agent.system.threads import Deadline, Mailbox, started
+from agent.system.threads import Deadline, Mailbox, start_thread
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Captions:
         except OSError:
             return
         # A thread that hangs in a write must not keep the process, and one that could not be started is not joined.
-        self._thread = started(threading.Thread(target=self._run, args=[descriptor], name="captions", daemon=True))
+        self._thread = start_thread(threading.Thread(target=self._run, args=[descriptor], name="captions", daemon=True))
 
     def write(self, text: str) -> None:
         line = f"{escape(text)}\n"

@@ -13,7 +13,7 @@ from agent.errors import AgentError, ServiceError
 from agent.pipeline.events import Heard
 from agent.services.connection.http import CancellableSession
 from agent.services.settings import Transcription
-from agent.system.files import Draft
+from agent.system.files import AtomicFile
 from agent.system.text import escape
 from agent.system.threads import Deadline
 
@@ -124,7 +124,7 @@ def _fetch(url: str, headers: dict[str, str], path: Path) -> bool:
                 if status != 200:
                     raise ServiceError("transcription", f"the export was answered with HTTP {status}", status=status)
                 size = 0
-                with Draft(path) as draft:
+                with AtomicFile(path) as draft:
                     for chunk in answer.iter_content(65536):
                         size += len(chunk)
                         if size > LARGEST_BYTES:

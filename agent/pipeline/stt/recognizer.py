@@ -12,7 +12,12 @@ from agent.pipeline.events import Event, Gap, Hush, Partial, SpeechEnded, Speech
 from agent.pipeline.stage import Stage
 from agent.pipeline.stt.segment import SpeechSegment, heard, seconds_of
 from agent.pipeline.stt.session import SttSession
-from agent.services.connection.closing import ABORT_SECONDS, GENTLE_SECONDS, AdjustableDeadline, BackgroundCloser
+from agent.services.connection.closing import (
+    STAGE_ABORT_SECONDS,
+    STAGE_CLOSE_SECONDS,
+    AdjustableDeadline,
+    BackgroundCloser,
+)
 from agent.services.connection.poll import wait
 from agent.services.connection.standby import Standby
 from agent.services.protocols.codec import Transcript
@@ -90,7 +95,7 @@ class Recognizer(Stage):
 
     def abort(self) -> None:
         self._frames.close()
-        self._leave_by.expire_by(Deadline(ABORT_SECONDS))
+        self._leave_by.expire_by(Deadline(STAGE_ABORT_SECONDS))
         self._mailbox.put("abort")
 
     # --- the thread
@@ -332,7 +337,7 @@ class Recognizer(Stage):
 
     def _leave(self) -> None:
         session, self._session = self._session, None
-        self._leave_by.expire_by(Deadline(GENTLE_SECONDS))  # and sooner where an abort comes meanwhile
+        self._leave_by.expire_by(Deadline(STAGE_CLOSE_SECONDS))  # and sooner where an abort comes meanwhile
         standbys = [self._standby] if self._next is None else [self._standby, self._next[0]]
         said = self._farewells.close_all(session.connection if session else None, standbys, self._leave_by)
         if session is not None and self._stretches:

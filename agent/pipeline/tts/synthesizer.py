@@ -25,7 +25,12 @@ from agent.pipeline.text_splitter import Passages
 from agent.pipeline.tts.fallback import ServiceChain
 from agent.pipeline.tts.job import SynthesisJob
 from agent.pipeline.tts.session import TtsSession
-from agent.services.connection.closing import ABORT_SECONDS, GENTLE_SECONDS, AdjustableDeadline, BackgroundCloser
+from agent.services.connection.closing import (
+    STAGE_ABORT_SECONDS,
+    STAGE_CLOSE_SECONDS,
+    AdjustableDeadline,
+    BackgroundCloser,
+)
 from agent.services.connection.poll import wait
 from agent.services.connection.standby import Standby
 from agent.system.threads import Deadline, Mailbox
@@ -132,7 +137,7 @@ class Synthesizer(Stage):
         self._mailbox.put(End(gently=True))
 
     def abort(self) -> None:
-        self._leave_by.expire_by(Deadline(ABORT_SECONDS))
+        self._leave_by.expire_by(Deadline(STAGE_ABORT_SECONDS))
         self._clear("shutdown")
         self._mailbox.put(End(gently=False))
 
@@ -372,7 +377,7 @@ class Synthesizer(Stage):
         if self._jobs or self._ending is None or not self._ending.gently:
             self._drop("shutdown")
         self._ring.close()  # after a gentle end the speaker still plays what is in it
-        self._leave_by.expire_by(Deadline(GENTLE_SECONDS))  # and sooner where an abort comes meanwhile
+        self._leave_by.expire_by(Deadline(STAGE_CLOSE_SECONDS))  # and sooner where an abort comes meanwhile
         connection = None if session is None else session.connection
         self._farewells.close_all(connection, self._lineup.all(), self._leave_by)
         self._turn_away()

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FAREWELL_SECONDS = 2.0
+BACKGROUND_CLOSE_SECONDS = 2.0
 """How long a service may take over its part of the goodbye."""
 
-GENTLE_SECONDS, ABORT_SECONDS = 1.5, 0.5
+STAGE_CLOSE_SECONDS, STAGE_ABORT_SECONDS = 1.5, 0.5
 """How long a stage's goodbye to all services may take, at its end and at an end by force."""
 
-LOOK_SECONDS = 0.1
+RECHECK_SECONDS = 0.1
 """How often a goodbye under way looks whether it is to be cut short."""
 
 
@@ -55,7 +55,7 @@ class AdjustableDeadline(Deadline):
 
     def remaining(self) -> float:
         waits = [super().remaining(), *(other.remaining() for other in self._others)]
-        return min([LOOK_SECONDS, *(left for left in waits if left is not None)])
+        return min([RECHECK_SECONDS, *(left for left in waits if left is not None)])
 
     def within(self, seconds: float) -> Deadline:
         return AdjustableDeadline(seconds, self)
@@ -74,13 +74,13 @@ class BackgroundCloser:
         if connection.is_closed:
             connection.abort()
             return
-        patience = AdjustableDeadline(FAREWELL_SECONDS, self._limit)
+        patience = AdjustableDeadline(BACKGROUND_CLOSE_SECONDS, self._limit)
         # Where the system gives us no thread, the end mark is still written once, and nobody is waited for.
-        self._begin(f"{connection.service} end", lambda: part(connection, patience), lambda: part(connection, _NOW))
+        self._begin(f"{connection.service} end", lambda: close(connection, patience), lambda: close(connection, _NOW))
 
     def close_standby(self, standby: Closable) -> None:
         """Closes a standby that is not needed any more. The caller must not mind it any more."""
-        patience = AdjustableDeadline(FAREWELL_SECONDS, self._limit)
+        patience = AdjustableDeadline(BACKGROUND_CLOSE_SECONDS, self._limit)
         self._begin(f"{standby.service} retired", lambda: standby.close(patience), lambda: standby.close(_NOW))
 
     def close_all(self, connection: Connection | None, standbys: Sequence[Closable], deadline: Deadline) -> list[Event]:
@@ -94,7 +94,7 @@ class BackgroundCloser:
         self._limit.expire_by(deadline)
         for standby in standbys:
             standby.begin_close(deadline)
-        events = [] if connection is None else part(connection, deadline)
+        events = [] if connection is None else close(connection, deadline)
         for standby in standbys:
             standby.close(deadline)
         self.join(deadline)
@@ -119,10 +119,10 @@ class BackgroundCloser:
         for thread in self._threads:
             while thread.is_alive() and not deadline.is_expired:
                 thread.join(deadline.remaining())
-            thread.join(2 * LOOK_SECONDS)  # they look at the deadline no more often
+            thread.join(2 * RECHECK_SECONDS)  # they look at the deadline no more often
 
 
-def part(connection: Connection, deadline: Deadline | float) -> list[Event]:
+def close(connection: Connection, deadline: Deadline | float) -> list[Event]:
     """Ends a connection in good order within ``deadline``, and says so where its end mark could not be delivered.
     Returns what came meanwhile: the last words of a transcript may come with the goodbye."""
     events = connection.finish(deadline if isinstance(deadline, Deadline) else Deadline(deadline))

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 import websocket
 
 from agent.errors import ServiceError
-from agent.services.connection.resolve import Address, is_near, is_own_link, reach, resolve
+from agent.services.connection.resolve import Address, connect_first, is_local_address, is_private_address, resolve
 from agent.services.protocols.codec import Handshake
 from agent.services.protocols.handshake import retry_after_seconds
 from agent.system.threads import Deadline
@@ -110,7 +110,7 @@ def _reach(
     if url_issuer is not None and url_issuer != host:
         _refuse_inside(service, host, addresses, url_issuer, deadline)
     try:
-        return reach(addresses, deadline.within(CONNECT_SECONDS))
+        return connect_first(addresses, deadline.within(CONNECT_SECONDS))
     except TimeoutError as error:
         raise ServiceError(service, f"{host} port {port} did not answer in time") from error
     except OSError as error:
@@ -118,7 +118,7 @@ def _reach(
 
 
 def _refuse_far(service: str, host: str, addresses: list[Address], anywhere: bool) -> None:
-    far = [address.ip for address in addresses if not is_near(address.ip)]
+    far = [address.ip for address in addresses if not is_private_address(address.ip)]
     if far and not anywhere:
         raise ServiceError(
             service,
@@ -146,7 +146,7 @@ def _refuse_inside(service: str, host: str, addresses: list[Address], url_issuer
 
 
 def _is_inside(address: Address) -> bool:
-    return is_near(address.ip) or is_own_link(address.ip)
+    return is_private_address(address.ip) or is_local_address(address.ip)
 
 
 def _context(service: str, ca_file: str | None) -> ssl.SSLContext:

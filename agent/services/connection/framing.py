@@ -9,19 +9,19 @@ from websocket import ABNF, WebSocketException, frame_buffer
 
 from agent.services.protocols.codec import Message
 
-FRAME_BYTES = 4 * 1024 * 1024
+MAX_FRAME_BYTES = 4 * 1024 * 1024
 """The longest frame; a longer one is refused when its length is read, before any of it is kept."""
 
-MESSAGE_BYTES = 8 * 1024 * 1024
+MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 """The longest message: the sum of its fragments."""
 
-MESSAGE_FRAGMENTS = 1 << 17
+MAX_MESSAGE_FRAGMENTS = 1 << 17
 """The most fragments of one message, so that empty ones cannot go on without end."""
 
 PROTOCOL_ERROR, INVALID_TEXT, TOO_BIG, NO_CODE, BROKEN = 1002, 1007, 1009, 1005, 1006
 
 
-class Refused(Exception):
+class ProtocolError(Exception):
     """The peer broke a rule (RFC 6455, 7.4.1): ``code`` is what the connection is closed with, ``reason`` says why."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -83,7 +83,7 @@ class Framing:
             except _Starved:
                 return None
             except WebSocketException as error:  # the library's own rules: close codes, lengths of control frames
-                raise Refused(PROTOCOL_ERROR, "a frame that the protocol does not allow") from error
+                raise ProtocolError(PROTOCOL_ERROR, "a frame that the protocol does not allow") from error
             self._wanted = 1
             self.frames += 1
             found = self._read(frame)
@@ -115,15 +115,15 @@ class Framing:
     def _collect(self, frame: ABNF, data: bytes) -> Message | None:
         self._opcode = self._opcode or frame.opcode
         self._count += 1
-        if self._count > MESSAGE_FRAGMENTS:
-            raise Refused(TOO_BIG, "too many fragments")
+        if self._count > MAX_MESSAGE_FRAGMENTS:
+            raise ProtocolError(TOO_BIG, "too many fragments")
         self._fragments += data
         text = self._opcode == ABNF.OPCODE_TEXT
         if text:
             try:
                 self._text.decode(data, final=bool(frame.fin))
             except UnicodeDecodeError as error:
-                raise Refused(INVALID_TEXT, "text that is not UTF-8") from error
+                raise ProtocolError(INVALID_TEXT, "text that is not UTF-8") from error
         if not frame.fin:
             return None
         whole = bytes(self._fragments)
@@ -150,21 +150,21 @@ class _Frames(frame_buffer):
             return
         fin, rsv1, rsv2, rsv3, opcode, masked, _ = self.header
         if rsv1 or rsv2 or rsv3:
-            raise Refused(PROTOCOL_ERROR, "a reserved bit is set, and no extension was agreed on")
+            raise ProtocolError(PROTOCOL_ERROR, "a reserved bit is set, and no extension was agreed on")
         if opcode not in ABNF.OPCODES:
-            raise Refused(PROTOCOL_ERROR, "an unknown kind of frame")
+            raise ProtocolError(PROTOCOL_ERROR, "an unknown kind of frame")
         if masked:
-            raise Refused(PROTOCOL_ERROR, "a server must not mask")
+            raise ProtocolError(PROTOCOL_ERROR, "a server must not mask")
         if opcode >= ABNF.OPCODE_CLOSE:
             if not fin or self.length > 125:
-                raise Refused(PROTOCOL_ERROR, "a control frame that is fragmented or too long")
+                raise ProtocolError(PROTOCOL_ERROR, "a control frame that is fragmented or too long")
             return
         if (opcode == ABNF.OPCODE_CONT) != (self.collected is not None):
-            raise Refused(PROTOCOL_ERROR, "a fragment out of order")
-        if self.length > FRAME_BYTES:
-            raise Refused(TOO_BIG, f"a frame of more than {FRAME_BYTES} bytes")
-        if (self.collected or 0) + self.length > MESSAGE_BYTES:
-            raise Refused(TOO_BIG, f"a message of more than {MESSAGE_BYTES} bytes")
+            raise ProtocolError(PROTOCOL_ERROR, "a fragment out of order")
+        if self.length > MAX_FRAME_BYTES:
+            raise ProtocolError(TOO_BIG, f"a frame of more than {MAX_FRAME_BYTES} bytes")
+        if (self.collected or 0) + self.length > MAX_MESSAGE_BYTES:
+            raise ProtocolError(TOO_BIG, f"a message of more than {MAX_MESSAGE_BYTES} bytes")
 
 
 def _close(data: bytes) -> Close:
@@ -177,4 +177,4 @@ def _decoded(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise Refused(INVALID_TEXT, "text that is not UTF-8") from error
+        raise ProtocolError(INVALID_TEXT, "text that is not UTF-8") from error

@@ -76,7 +76,7 @@ class CancellableSession:
                 _shut(own)
 
 
-def troubles() -> tuple[type[Exception], ...]:
+def request_errors() -> tuple[type[Exception], ...]:
     """What the libraries let escape, each its own way, when an exchange does not come to its end. ``RuntimeError``: the
     system gives us no more threads."""
     import http.client

@@ -35,13 +35,13 @@ class Address:
         return str(self.sockaddr[0])
 
 
-def is_near(number: str) -> bool:
+def is_private_address(number: str) -> bool:
     """Whether an address is this machine's, a private network's or a link's own: only those are spoken to in plain."""
     found = _parse(number)
     return found is not None and any(found in network for network in _NEAR if network.version == found.version)
 
 
-def is_own_link(number: str) -> bool:
+def is_local_address(number: str) -> bool:
     """Whether an address is loopback, link-local or unspecified: nothing an outside service may send us to."""
     found = _parse(number)
     return found is not None and (found.is_loopback or found.is_link_local or found.is_unspecified)
@@ -79,7 +79,7 @@ def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
     return list(found)
 
 
-def reach(addresses: list[Address], deadline: Deadline) -> socket.socket:
+def connect_first(addresses: list[Address], deadline: Deadline) -> socket.socket:
     """A connected TCP socket, non-blocking, to the first of ``addresses`` that answers.
 
     They are tried in order, each next one ``STAGGER_SECONDS`` after the last or as soon as that has failed. Every other

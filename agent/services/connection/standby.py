@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, ServiceError
-from agent.services.connection.closing import FAREWELL_SECONDS, LOOK_SECONDS, BackgroundCloser, part
+from agent.services.connection.closing import BACKGROUND_CLOSE_SECONDS, RECHECK_SECONDS, BackgroundCloser, close
 from agent.services.connection.poll import HasFileno
 from agent.services.protocols import codec as wire
 from agent.system.threads import Backoff, Deadline, Mailbox
@@ -206,7 +206,7 @@ class Standby:
         while dialling is not None and dialling.is_alive() and not deadline.is_expired:
             if self._given_up.is_expired and not self._parting:
                 break
-            dialling.join(deadline.within(LOOK_SECONDS).remaining())
+            dialling.join(deadline.within(RECHECK_SECONDS).remaining())
         self._dialled.close()
 
     def _check(self) -> None:
@@ -291,7 +291,9 @@ class Standby:
                 if not closed:
                     self._dialled.put(found)
             if closed and not isinstance(found, ServiceError):
-                part(found, FAREWELL_SECONDS)  # it came too late to be of use, but it is open and gets its end mark
+                close(
+                    found, BACKGROUND_CLOSE_SECONDS
+                )  # it came too late to be of use, but it is open and gets its end mark
 
 
 def _is_want(error: BaseException | None) -> bool:

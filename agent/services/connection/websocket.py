@@ -11,7 +11,7 @@ from collections import deque
 from websocket import ABNF
 
 from agent.services.connection.dial import dial
-from agent.services.connection.framing import BROKEN, Close, Framing, Ping, Refused
+from agent.services.connection.framing import BROKEN, Close, Framing, Ping, ProtocolError
 from agent.services.connection.keepalive import PING_DUE, PING_SECONDS, PONG_SECONDS, STALL_SECONDS, Keepalive
 from agent.services.connection.poll import wait
 from agent.services.protocols.codec import Client, End, Event, Message
@@ -91,7 +91,7 @@ class Connection:
         self._closing: tuple[int, str] | None = None  # how it ends, once the answer to it has left
         self._close_by = 0.0
         self._broken = ""  # why nothing can be sent any more; what has come is read before that is the end
-        self._refusal: Refused | None = None  # found behind messages that the owner has not seen yet
+        self._refusal: ProtocolError | None = None  # found behind messages that the owner has not seen yet
         self._lingers: bool | None = None  # None: no need to; True: our side is shut, the peer's end is waited for
         self._passed_over = 0
         self._last: list[Event] = []  # what the codec said of the end, until it is fetched
@@ -285,7 +285,7 @@ class Connection:
                     self._close(found.code, found.reason)
                 else:
                     events += self.codec.receive(found)
-        except Refused as error:
+        except ProtocolError as error:
             if events:
                 self._refusal = error  # what came before it is answered first
             else:
@@ -294,7 +294,7 @@ class Connection:
 
     # --- the end
 
-    def _refuse(self, error: Refused) -> None:
+    def _refuse(self, error: ProtocolError) -> None:
         self._queue_close(error.code.to_bytes(2, "big") + error.reason.encode())
         self._close(error.code, error.reason)
         self._lingers = False

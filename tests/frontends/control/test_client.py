@@ -18,7 +18,7 @@ from agent.frontends.control.server import MOST_CALLERS
 from agent.frontends.control.server import Control as Frontend
 from agent.pipeline.events import Announce, Event, TextComplete, TextPiece
 from agent.pipeline.status import Status
-from agent.system.text import LONGEST_TEXT
+from agent.system.text import MAX_TEXT_CHARACTERS
 from agent.system.threads import Deadline
 
 SECONDS = 20.0
@@ -107,7 +107,9 @@ def test_who_is_refused_at_the_door_learns_why(path: Path) -> None:
             ninth.ask({"status": True})
 
 
-@pytest.mark.parametrize("text", ["x" * LONGEST_TEXT, "\u4e16" * LONGEST_TEXT, "\U0001f600 " * (LONGEST_TEXT // 2)])
+@pytest.mark.parametrize(
+    "text", ["x" * MAX_TEXT_CHARACTERS, "\u4e16" * MAX_TEXT_CHARACTERS, "\U0001f600 " * (MAX_TEXT_CHARACTERS // 2)]
+)
 def test_the_longest_text_arrives_whole_in_lines_that_are_not_too_long(
     path: Path, inbox: queue.SimpleQueue[Event], text: str
 ) -> None:

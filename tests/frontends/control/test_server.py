@@ -37,7 +37,7 @@ from agent.pipeline.events import (
     WorkerCrashed,
 )
 from agent.pipeline.status import Status
-from agent.system.text import LONGEST_TEXT
+from agent.system.text import MAX_TEXT_CHARACTERS
 from agent.system.threads import Deadline
 
 SECONDS = 20.0
@@ -237,10 +237,10 @@ def test_a_text_in_pieces_is_no_longer_than_one_at_once(build: Build) -> None:
     program = house.call()
     program.ask({"begin": True})
     for _ in range(11):
-        program.send({"piece": "x" * (LONGEST_TEXT // 10)})
-    assert str(LONGEST_TEXT) in program.receive()["error"]
+        program.send({"piece": "x" * (MAX_TEXT_CHARACTERS // 10)})
+    assert str(MAX_TEXT_CHARACTERS) in program.receive()["error"]
     events = [house.event() for _ in range(12)]
-    assert sum(len(event.text) for event in events if isinstance(event, TextPiece)) == LONGEST_TEXT
+    assert sum(len(event.text) for event in events if isinstance(event, TextPiece)) == MAX_TEXT_CHARACTERS
     assert isinstance(events[-1], TextComplete)
     assert "no text has been begun" in program.ask({"piece": "more"})["error"]
 

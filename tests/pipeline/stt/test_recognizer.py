@@ -568,7 +568,7 @@ def test_what_the_end_overtakes_on_its_way_is_a_gap_also_where_the_rest_is_answe
 ) -> None:
     """On a slow line frames wait; an end that could not wait for them was answered for those before, and nobody was
     told of the others."""
-    monkeypatch.setattr(agent.pipeline.stt.recognizer, "GENTLE_SECONDS", 20.0)  # this machine may be busy
+    monkeypatch.setattr(agent.pipeline.stt.recognizer, "STAGE_CLOSE_SECONDS", 20.0)  # this machine may be busy
     events, service = Gathered(), Service()
     standby = make_standby("transcription", lambda deadline: connection, events, eager=False)
     recognizer = Recognizer(FrameQueue(60.0), NullEndpointer(), standby, events)
@@ -602,7 +602,7 @@ def test_an_abort_ends_soon_whatever_the_peer_does(
     """A server that accepted and went deaf cost the session's goodbye, then the standby's, then the dial's, one after
     the other: the daemon could not be ended in time and left with 70."""
     # A goodbye that is not cut short by the recognizer lasts for longer than this test waits.
-    monkeypatch.setattr(farewells, "FAREWELL_SECONDS", 2 * TIMEOUT_SECONDS)
+    monkeypatch.setattr(farewells, "BACKGROUND_CLOSE_SECONDS", 2 * TIMEOUT_SECONDS)
     monkeypatch.setitem(Connection.__init__.__kwdefaults__, "close_seconds", 2 * TIMEOUT_SECONDS)
     it = stage(silent, dial_seconds=2 * TIMEOUT_SECONDS)
     it.hear(*frames(0, 5))

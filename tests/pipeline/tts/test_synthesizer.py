@@ -430,7 +430,7 @@ def test_what_begins_after_the_stop_is_cancelled(stage: Callable[..., Stage]) ->
 
 def without_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A goodbye that is not cut short by its stage lasts for longer than the test waits."""
-    monkeypatch.setattr(farewells, "FAREWELL_SECONDS", 2 * TIMEOUT_SECONDS)
+    monkeypatch.setattr(farewells, "BACKGROUND_CLOSE_SECONDS", 2 * TIMEOUT_SECONDS)
     monkeypatch.setitem(Connection.__init__.__kwdefaults__, "close_seconds", 2 * TIMEOUT_SECONDS)
 
 
@@ -440,7 +440,7 @@ def test_a_dead_peer_in_the_middle_of_a_session_does_not_hold_up_the_end(
 ) -> None:
     """SIGTERM while a service was dead ended in 70: the goodbyes were said one after the other, each with a patience of
     its own, and together they were longer than the daemon's."""
-    for limit in ("GENTLE_SECONDS", "ABORT_SECONDS"):
+    for limit in ("STAGE_CLOSE_SECONDS", "STAGE_ABORT_SECONDS"):
         monkeypatch.setattr(synthesizer, limit, 4.0)
     without_other_limits(monkeypatch)
     it = stage(deaf, deaf, mute, patience=2 * TIMEOUT_SECONDS)
@@ -461,7 +461,7 @@ def test_a_dead_peer_in_the_middle_of_a_session_does_not_hold_up_the_end(
 
 def test_an_abort_overtakes_a_gentle_end(stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> None:
     without_other_limits(monkeypatch)
-    monkeypatch.setattr(synthesizer, "GENTLE_SECONDS", 2 * TIMEOUT_SECONDS)
+    monkeypatch.setattr(synthesizer, "STAGE_CLOSE_SECONDS", 2 * TIMEOUT_SECONDS)
     it = stage(deaf, deaf, patience=2 * TIMEOUT_SECONDS)
     assert it.servers[0].arrived.acquire(timeout=TIMEOUT_SECONDS)
     it.synthesizer.stop()

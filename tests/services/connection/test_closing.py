@@ -52,7 +52,7 @@ def stack() -> Iterator[ExitStack]:
 @pytest.fixture
 def wait_for_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """A goodbye ends with its deadline, and never by itself."""
-    monkeypatch.setattr(farewells, "FAREWELL_SECONDS", FAR_SECONDS)
+    monkeypatch.setattr(farewells, "BACKGROUND_CLOSE_SECONDS", FAR_SECONDS)
 
 
 def opened(server: Scripted, deadline: Deadline) -> Connection:

@@ -144,7 +144,7 @@ def test_a_dead_address_does_not_hold_up_the_next_one() -> None:
         good = held.enter_context(socket.create_server(("127.0.0.1", 0)))
         where = [addresses.Address(socket.AF_INET, each.getsockname()) for each in (hole, good)]
         began = time.monotonic()
-        sock = addresses.reach(where, Deadline(60))
+        sock = addresses.connect_first(where, Deadline(60))
         assert sock.getpeername() == good.getsockname()
         assert time.monotonic() - began < 9, "the system gives the dead one up after 10 seconds"
         sock.close()
@@ -273,14 +273,14 @@ def test_row_08_plain_text_goes_to_near_addresses_only() -> None:
     ],
 )
 def test_near_addresses(number: str) -> None:
-    assert addresses.is_near(number)
+    assert addresses.is_private_address(number)
 
 
 @pytest.mark.parametrize(
     "number", ["8.8.8.8", "172.32.0.1", "100.64.0.1", "2001:db8::1", "::ffff:8.8.8.8", "0.0.0.0", "name"]
 )
 def test_far_addresses(number: str) -> None:
-    assert not addresses.is_near(number)
+    assert not addresses.is_private_address(number)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from support.authority import Authority
 from support.scripted import Peer, Scripted, mute
 
-from agent.services.connection.http import CancellableSession, troubles
+from agent.services.connection.http import CancellableSession, request_errors
 
 
 def mute_after_its_head(peer: Peer) -> None:
@@ -27,7 +27,7 @@ def test_a_cut_ends_an_exchange_that_nothing_comes_of(scheme: str, script: Calla
     begun = threading.Event()
 
     def ask(url: str) -> None:
-        with contextlib.suppress(*troubles()), line.session() as session:
+        with contextlib.suppress(*request_errors()), line.session() as session:
             begun.set()
             with session.get(url, timeout=120, stream=True) as answer:
                 answer.raw.read(decode_content=False)
@@ -47,7 +47,7 @@ def test_a_cut_ends_an_exchange_that_nothing_comes_of(scheme: str, script: Calla
 def test_a_line_that_was_cut_before_it_was_opened_stays_cut() -> None:
     line = CancellableSession()
     line.cancel()
-    with Scripted(mute) as server, line.session() as session, pytest.raises(troubles()):
+    with Scripted(mute) as server, line.session() as session, pytest.raises(request_errors()):
         session.get(f"http://127.0.0.1:{server.port}/", timeout=20)
     line.close()
 

@@ -40,7 +40,7 @@ from support.scripted import (
 
 from agent.services.connection import websocket as module
 from agent.services.connection.dial import dial
-from agent.services.connection.framing import FRAME_BYTES, MESSAGE_BYTES
+from agent.services.connection.framing import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES
 from agent.services.connection.keepalive import PONG_SECONDS
 from agent.services.connection.poll import wait
 from agent.services.connection.websocket import Connection, connect
@@ -477,7 +477,7 @@ def test_ten_pings_in_one_go_are_all_answered() -> None:
     assert seen == [(PONG, bytes([number])) for number in range(10)]
 
 
-@pytest.mark.parametrize("length", [FRAME_BYTES + 1, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+@pytest.mark.parametrize("length", [MAX_FRAME_BYTES + 1, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
 def test_row_24_a_giant_frame_is_refused_before_it_is_kept(length: int) -> None:
     codes: list[tuple[int, bytes]] = []
     sent = threading.Event()
@@ -508,17 +508,17 @@ def test_row_24_a_giant_that_keeps_coming_costs_no_memory() -> None:
 
 
 def test_the_longest_frame_and_the_longest_message_are_taken() -> None:
-    longest = bytes(FRAME_BYTES)
+    longest = bytes(MAX_FRAME_BYTES)
     parts = frame(BINARY, longest), frame(BINARY, longest, fin=0), frame(CONTINUATION, longest)
     with Scripted(says(*parts)) as server:
         connection = opened(server.url)
         events = until(connection, lambda events: len(events) == 2)
-        assert [len(event.data) for event in events if isinstance(event, Audio)] == [FRAME_BYTES, MESSAGE_BYTES]
+        assert [len(event.data) for event in events if isinstance(event, Audio)] == [MAX_FRAME_BYTES, MAX_MESSAGE_BYTES]
         connection.abort()
 
 
 def test_row_25_fragments_are_summed() -> None:
-    part = bytes(FRAME_BYTES)
+    part = bytes(MAX_FRAME_BYTES)
     ends_with(says(frame(BINARY, part, fin=0), frame(CONTINUATION, part, fin=0), frame(CONTINUATION, b"x")), 1009)
 
 
