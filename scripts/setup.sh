@@ -1,9 +1,9 @@
-# Makes this machine ready for voice-agent; sourced by scripts/run, scripts/test and .ci/run.
+# Set up this machine for voice-agent; sourced by scripts/run, scripts/test and .ci/run.
 #
-# Three things are made ready, each only if something is missing: system packages (apt), a virtual environment in
-# `.venv`, and the Python packages in it. What was made ready is noted in a stamp inside `.venv`; while the stamp is
-# true nothing is looked at twice, so that a second start is immediate. A setup that was interrupted leaves a mark,
-# and the next start throws the environment away and makes a new one.
+# The setup installs what is missing: system packages (apt), a virtual environment in `.venv`, and its Python packages.
+# A stamp file in `.venv` holds a hash of everything that the setup depends on. While the hash matches, the setup skips
+# all steps, so that a second start is immediate. An interrupted setup leaves a marker file, and the next start then
+# creates the environment again.
 # shellcheck shell=bash
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
@@ -11,7 +11,7 @@ venv=$root/.venv
 log=$venv/setup.log
 unfinished=$venv/.unfinished
 
-# What the program uses, what is needed to build its libraries, and what its tests use besides.
+# For running the program, for building its Python libraries, and for running its tests.
 run_packages="libportaudio2 libasound2-plugins espeak-ng flite libmpg123-0 libopus0 libspeexdsp1 libmp3lame0"
 build_packages="gcc libc6-dev portaudio19-dev libsystemd-dev pkg-config"
 test_packages="libasound2-dev lame opus-tools pocketsphinx-testdata pulseaudio pulseaudio-utils shellcheck systemd"
@@ -24,12 +24,12 @@ fail() {
 }
 
 interrupted() {
-    # The step's own output goes into the log, and so would this.
-    say "interrupted; the next start begins anew" 2>&8
+    # Descriptor 8 is the original stderr: inside a step stderr is the log.
+    say "interrupted: the next start repeats the setup" 2>&8
     exit 130
 }
 
-# step WHAT COMMAND... - one line, then the command with its output in the log; on failure the log's end is shown.
+# step WHAT COMMAND... - print one line and run the command with its output in the log; show the log's end on failure.
 step() {
     local what=$1
     shift
@@ -38,13 +38,13 @@ step() {
     if ! "$@" >>"$log" 2>&1 </dev/null; then
         tail -n 25 -- "$log" >&2
         if tail -n 60 -- "$log" | grep -qE 'emporary failure|Could not resolve|Network is unreachable|Could not connect'; then
-            say "it looks as if the network could not be reached, which is needed for this once."
+            say "the network seems to be unreachable. The first setup needs a network."
         fi
-        fail "this step failed: $what. Its last lines are above, all of them in $log. Start again to go on from here."
+        fail "$what: the step failed. The last lines of its output are above, all lines are in $log. Start again to continue."
     fi
 }
 
-# Those of the given packages that are not installed. Debian 13 calls some of them NAMEt64.
+# Print the packages of the list that are not installed. Some have the name NAMEt64 on Debian 13.
 missing_packages() {
     local name installed="" missing=""
     while read -r name status _; do
@@ -56,23 +56,23 @@ missing_packages() {
     printf '%s' "${missing# }"
 }
 
-# Installs what is missing of the given packages.
+# Install the packages of the list that are missing.
 need_packages() {
     local missing name names="" line as_root=()
     if ! command -v dpkg-query apt-get >/dev/null; then
-        say "this system has no apt: please see to it that what Debian calls $* is installed."
+        say "no apt on this system. Install the equivalents of these Debian packages: $*"
         return 0
     fi
     missing=$(missing_packages "$@")
     [[ -n $missing ]] || return 0
     if [[ $(id -u) != 0 ]]; then
         if ! sudo -n true 2>/dev/null; then
-            say "system packages are missing, and this user may not install them. Type this, then start again:"
+            say "system packages are missing, and this user has no permission to install them. Type this, then start again:"
             line="apt-get update && apt-get install -y --no-install-recommends $missing"
             if command -v sudo >/dev/null; then
                 line=${line//apt-get/sudo apt-get}
             else
-                line="su - -c '$line'" # without the first - there would be no /sbin in its PATH
+                line="su - -c '$line'" # a login shell ("-") has /sbin in its PATH
             fi
             printf '    %s\n' "$line" >&2
             exit 1
@@ -80,7 +80,7 @@ need_packages() {
         as_root=(sudo -n)
     fi
     as_root+=(env DEBIAN_FRONTEND=noninteractive)
-    # An installation that was interrupted has to be brought to its end first.
+    # apt refuses to install anything while an interrupted installation is unfinished.
     if [[ -n $(dpkg --audit 2>/dev/null) ]]; then
         step "finishing an interrupted installation of system packages" "${as_root[@]}" dpkg --configure -a
     fi
@@ -96,7 +96,7 @@ need_packages() {
         -o DPkg::Lock::Timeout=300 install $names
 }
 
-# The path of a Python that is new enough.
+# Print the path of Python 3.11 or later.
 find_python() {
     local name found
     for name in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do
@@ -106,10 +106,10 @@ find_python() {
             return 0
         fi
     done
-    fail "Python 3.11 or later is needed and was not found; on Debian 12 and later: sudo apt-get install python3"
+    fail "no Python 3.11 or later. On Debian 12 and later: sudo apt-get install python3"
 }
 
-# stamp PURPOSE - one word for all that a setup depends on; fails where the environment does not run.
+# stamp PURPOSE - print a hash of everything that the setup depends on; fail if the environment does not work.
 stamp() {
     local version
     version=$("$venv/bin/python" -c 'import sys; print(sys.version)' 2>/dev/null) || return 1
@@ -128,17 +128,17 @@ is_ready() {
 make_environment() {
     local python=$1
     if [[ ! -e $unfinished ]] && "$venv/bin/python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-        return 0 # a sound one, only its packages are not up to date
+        return 0 # the environment works, only its packages are out of date
     fi
-    # All but the log goes: nothing of an environment that was left half made is trusted.
+    # An incomplete environment may be broken anywhere, so everything but the log is deleted.
     find "$venv" -mindepth 1 -maxdepth 1 ! -name setup.log ! -name .unfinished -exec rm -rf -- {} +
     touch -- "$unfinished"
-    step "making a virtual environment in .venv with $("$python" -V)" "$python" -m venv "$venv"
+    step "creating a virtual environment in .venv with $("$python" -V)" "$python" -m venv "$venv"
 }
 
 pip_install() { "$venv/bin/python" -m pip install --no-input --disable-pip-version-check --progress-bar off "$@"; }
 
-# set_up run|test - makes everything ready for that purpose, or ends the program with a sentence.
+# set_up run|test - set up everything for the purpose; exit with a message on failure.
 set_up() {
     local purpose=$1 extras=systemd packages=$run_packages python
     if [[ $purpose == test ]]; then
@@ -147,7 +147,7 @@ set_up() {
     fi
     mkdir -p -- "$venv"
     exec 8>&2
-    # From here on, because dpkg does not end in the midst of its work: what is asked for then is done behind it.
+    # The trap is set before the steps: dpkg finishes its current step first, then the shell runs the trap.
     trap interrupted INT TERM
     # shellcheck disable=SC2086 # the names are words
     if is_ready "$purpose"; then
@@ -156,16 +156,16 @@ set_up() {
         trap - INT TERM
         return 0
     fi
-    # All at once, because who may not install them has to be told one line, not two.
+    # All packages in one call, so that a user without permission gets one command to type.
     python=$(find_python)
     packages+=" $build_packages"
     [[ $("$python" -c 'import sys; print(sys.base_prefix)') != /usr ]] || packages+=" python3-venv python3-dev"
     # shellcheck disable=SC2086
     need_packages $packages
-    # One setup at a time: the lock lies on the repository's folder and is inherited by what works in it.
+    # One setup at a time: the lock is on the directory of the repository, and child processes inherit it.
     exec 9<"$root"
     if ! flock -n 9; then
-        say "another setup is at work in this folder; waiting for it"
+        say "another setup is running in this directory; waiting for its end"
         flock 9
         if is_ready "$purpose"; then
             exec 9<&- 8>&-
@@ -177,14 +177,14 @@ set_up() {
     touch -- "$unfinished"
     case $(dpkg --print-architecture 2>/dev/null || uname -m) in
         amd64 | x86_64 | arm64 | aarch64) extras+=,vad,recognition ;;
-        *) say "the local recogniser has no package for this processor: recognition needs vosk with a model, or a service." ;;
+        *) say "no package of the local recognizer for this processor. Use vosk with a model, or a transcription service." ;;
     esac
-    step "installing voice-agent and its libraries into .venv (some 100 MB, the local recogniser among them)" \
+    step "installing voice-agent and its libraries into .venv (about 100 MB, including the local recognizer)" \
         pip_install --editable "${root}[$extras]"
-    step "looking whether all of it can be used" \
+    step "checking the installation" \
         "$venv/bin/python" -c 'import msgpack, pyaudio, requests, websocket, websockets.sync.server, yaml'
     rm -f -- "$unfinished"
-    # What is enough for the tests is enough to run.
+    # The packages for the tests include those for running.
     stamp run >"$venv/.ready-run"
     [[ $purpose != test ]] || stamp test >"$venv/.ready-test"
     exec 9<&- 8>&-
