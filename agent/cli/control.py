@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 
-from agent.frontends.control.client import ControlClient, sockets
+from agent.frontends.control.client import ControlClient, socket_paths
 from agent.settings.model import Config
 from agent.system.text import escape
 
@@ -51,5 +51,5 @@ def mute(config: Config, device: str, muted: bool) -> int:
 
 
 def _ask(config: Config, request: Mapping[str, object]) -> dict[str, object]:
-    with contextlib.closing(ControlClient.find(sockets(config.control.socket, os.environ))) as client:
-        return client.ask(request)
+    with contextlib.closing(ControlClient.connect(socket_paths(config.control.socket, os.environ))) as client:
+        return client.request(request)

@@ -16,7 +16,7 @@ from agent.daemon.builder import RING_BYTES, make_speaker, make_synthesizer, req
 from agent.daemon.local_server import LocalServer
 from agent.daemon.supervisor import Supervisor
 from agent.errors import AgentError, DeviceError, ServiceError
-from agent.frontends.control.client import ControlClient, DaemonUnreachable, sockets
+from agent.frontends.control.client import ControlClient, DaemonUnreachable, socket_paths
 from agent.pipeline.events import (
     AudioArrived,
     DeviceBack,
@@ -95,7 +95,7 @@ def record(config: Config, local: LocalServer, text: str) -> tuple[bytes, str]:
 
 def _connect(config: Config) -> ControlClient | None:
     try:
-        return ControlClient.find(sockets(config.control.socket, os.environ))
+        return ControlClient.connect(socket_paths(config.control.socket, os.environ))
     except DaemonUnreachable:
         return None
 

@@ -39,7 +39,7 @@ def say_via_daemon(client: ControlClient, text: str | None) -> int:
                 daemon.say_whole(text)
             error = _wait(inbox, daemon, reader)
         finally:
-            client.leave()  # first: it ends a send of the reader that waits for the daemon
+            client.shutdown()  # first: it ends a send of the reader that waits for the daemon
             if reader is not None:
                 reader.stop()
             daemon.join()
@@ -84,7 +84,7 @@ class _DaemonConsumer(threading.Thread):
         """Do nothing: the daemon has the request already and begins with the first words."""
 
     def append_text(self, utterance: str, text: str) -> None:
-        self._send(lambda: self._client.piece(text))
+        self._send(lambda: self._client.send_text(text))
 
     def complete(self, utterance: str) -> None:
         self.send({"complete": True})
@@ -102,7 +102,7 @@ class _DaemonConsumer(threading.Thread):
         try:
             send()
         except ServiceError:
-            self._client.leave()  # this thread still receives the earlier answers, which may hold the reason
+            self._client.shutdown()  # this thread still receives the earlier answers, which may hold the reason
 
     def run(self) -> None:
         try:

@@ -13,7 +13,7 @@ from agent.audio.format import SPEECH, Format
 from agent.daemon.local_server import LocalServer
 from agent.daemon.supervisor import Supervisor
 from agent.errors import ConfigError
-from agent.frontends.control.server import Control
+from agent.frontends.control.server import ControlServer
 from agent.frontends.frontend import Frontend
 from agent.pipeline.events import Event
 from agent.pipeline.playback.ring_buffer import RingBuffer
@@ -95,7 +95,11 @@ def make_frontends(config: Config, environ: Mapping[str, str], report: Callable[
         return []
     # A second daemon without a socket of its own is better than none; a path that somebody wrote down is an order.
     auto = where == "auto"
-    return [Control(Paths.from_environment(environ).control_socket if auto else Path(where), report, required=not auto)]
+    return [
+        ControlServer(
+            Paths.from_environment(environ).control_socket if auto else Path(where), report, required=not auto
+        )
+    ]
 
 
 def make_microphone(

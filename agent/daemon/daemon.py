@@ -23,7 +23,7 @@ from agent.daemon.suspend import SuspendDetector
 from agent.daemon.volume import VolumeStore
 from agent.daemon.watchdog import Watchdog
 from agent.errors import AgentError, ConfigError
-from agent.frontends.frontend import Frontend, News
+from agent.frontends.frontend import Frontend, Notification
 from agent.pipeline.conversation import Action, AppendText, Conversation, Finish, Record, State, StopPlayback
 from agent.pipeline.events import Event, Heard, Hush, Reload, Stop, WorkerCrashed
 from agent.pipeline.status import Status, StatusTracker
@@ -179,7 +179,7 @@ class Daemon:
 
     def _stop_accepting(self) -> None:
         for frontend in self._frontends:
-            frontend.shut()
+            frontend.stop_accepting()
 
     def _next(self) -> Event | None:
         try:
@@ -268,9 +268,9 @@ class Daemon:
             self._service.status(status.summary)
             self._tell_frontends(status)
 
-    def _tell_frontends(self, news: News) -> None:
+    def _tell_frontends(self, news: Notification) -> None:
         for frontend in self._frontends:
-            frontend.tell(news)
+            frontend.notify(news)
 
     # --- the end
 

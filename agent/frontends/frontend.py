@@ -1,4 +1,4 @@
-"""What the daemon asks of a door for the outside, whatever stands in front of it."""
+"""The interface that every frontend implements: how the outside reaches the daemon."""
 
 from __future__ import annotations
 
@@ -6,24 +6,28 @@ from agent.pipeline.conversation import Record
 from agent.pipeline.stage import Stage
 from agent.pipeline.status import Status
 
-News = Record | Status
-"""What the daemon tells its frontends: how an utterance ended, and how the daemon itself is, whenever that changes."""
+Notification = Record | Status
+"""What the daemon sends to its frontends: each recorded end of an utterance, and each change of the status."""
 
 
 class Frontend(Stage):
-    """A worker through which wishes come in: it puts events into the inbox and is told the news.
+    """A worker that reports requests from outside as events and receives notifications.
 
-    ``open()`` takes what the frontend needs (a path, a pin) before anything runs, and raises ``ConfigError``.
-    ``tell(news)`` comes from the main thread and never blocks. ``shut()`` is the first step of the daemon's end: no
-    new wish is accepted, while who has made one is still told how it ended. Then ``stop()`` or ``abort()``, as of any
-    worker. Calling one of them twice, or without ``start()``, is safe.
+    Thread-safe: the main thread calls every method but ``run``. Each may be called twice, and without ``start``.
     """
 
     def open(self) -> None:
+        """Acquire what the frontend needs (a path, a pin) before any thread runs.
+
+        Raises:
+            ConfigError: The resource is not available.
+        """
         raise NotImplementedError(f"{type(self).__name__}.open")
 
-    def tell(self, news: News) -> None:
-        raise NotImplementedError(f"{type(self).__name__}.tell")
+    def notify(self, notification: Notification) -> None:
+        """Pass a notification on. Never blocks."""
+        raise NotImplementedError(f"{type(self).__name__}.notify")
 
-    def shut(self) -> None:
-        raise NotImplementedError(f"{type(self).__name__}.shut")
+    def stop_accepting(self) -> None:
+        """Refuse new requests, as the first step of the shutdown. Requests already made still get their answers."""
+        raise NotImplementedError(f"{type(self).__name__}.stop_accepting")

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from agent.frontends.control.client import ControlClient
-from agent.frontends.control.server import Control
+from agent.frontends.control.server import ControlServer
 from agent.pipeline.conversation import Record
 from agent.pipeline.events import Announce, Event
 from agent.pipeline.status import Status
@@ -98,9 +98,9 @@ class House:
         self.wait_until("state", state)
 
     def wait_until(self, name: str, value: object) -> None:
-        with contextlib.closing(ControlClient.find((self.socket,))) as client:
+        with contextlib.closing(ControlClient.connect((self.socket,))) as client:
             for _ in range(10_000):  # each at the pace of the socket, so this is long enough
-                if client.ask({"status": True})[name] == value:
+                if client.request({"status": True})[name] == value:
                     return
         raise AssertionError(f"its {name} never was {value}: {self.log}")
 
@@ -246,16 +246,16 @@ def test_say_tells_at_once_that_there_is_no_speaker(tmp_path: Path) -> None:
     """It said nothing for half a minute, and then that there had been no speaker."""
     house = House(tmp_path)
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    control = Control(house.socket, inbox.put)
+    control = ControlServer(house.socket, inbox.put)
     control.open()
-    control.tell(Status("no speaker: waiting for any", "idle", ("no speaker: waiting for any",), 100))
+    control.notify(Status("no speaker: waiting for any", "idle", ("no speaker: waiting for any",), 100))
     control.start()
     try:
         saying = house.start("say", "hello")
         announced = inbox.get(timeout=SECONDS)
         assert isinstance(announced, Announce) and saying.stderr is not None
         assert "no speaker: waiting for any" in saying.stderr.readline()  # before it is said
-        control.tell(Record(announced.utterance, "played", "", 1.0))
+        control.notify(Record(announced.utterance, "played", "", 1.0))
         assert saying.communicate(timeout=SECONDS) == ("", "") and saying.returncode == 0
     finally:
         control.stop()

@@ -112,7 +112,7 @@ def test_signals_are_caught_before_a_door_is_open(server: Running) -> None:
             found.extend(signal.getsignal(number) for number in numbers)
             raise ConfigError("this door does not open")
 
-        def shut(self) -> None:
+        def stop_accepting(self) -> None:
             pass
 
     config = configuration(server, "announce")

@@ -65,7 +65,7 @@ class House:
         self, text: str, patience_seconds: float = SECONDS, accepted: threading.Event | None = None
     ) -> dict[str, object]:
         """How an utterance ended, as whoever asked for it is told. ``accepted`` is set once the daemon has it."""
-        with contextlib.closing(ControlClient.find((self.socket,))) as client:
+        with contextlib.closing(ControlClient.connect((self.socket,))) as client:
             client.say(text)
             deadline = Deadline(patience_seconds)
             while (answer := client.receive(deadline)) is not None:
@@ -195,7 +195,7 @@ def test_row_48_one_that_was_killed_while_it_stood_still_begins_cleanly(
     SIGKILL. The socket of the old one is in the way of nobody; in a real systemd: ``scripts/systemd-test``."""
     old = House(agent, tones, tmp_path)
     since = len(tones.wire())
-    with contextlib.closing(ControlClient.find((old.socket,))) as client:
+    with contextlib.closing(ControlClient.connect((old.socket,))) as client:
         client.say(LONG)
         all_in_the_ring(tones, since)
         old.process.signal(signal.SIGSTOP)
@@ -337,8 +337,8 @@ def test_row_53_a_process_without_means_says_so_and_goes_on_when_it_has_them_aga
     house = House(agent, tones, tmp_path, under=counted() if "threads" in what else ())
     assert house.say("one")["state"] == "played"
     pid = house.process.popen.pid
-    with contextlib.closing(ControlClient.find((house.socket,))) as client:
-        client.ask({"status": True})
+    with contextlib.closing(ControlClient.connect((house.socket,))) as client:
+        client.request({"status": True})
         if what == "descriptors":  # none more; those there are go on
             taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
             kind, most = "nofile", min(set(range(100)) - taken)

@@ -71,14 +71,14 @@ def test_show_7_no_key_is_found_anywhere(
     daemon = agent("run", "--config", str(config), env=env)
     daemon.stderr.await_text("ready:")
     told: list[dict[str, object]] = []
-    with contextlib.closing(ControlClient.find((tmp_path / "control.sock",))) as client:
-        told.append(client.ask({"status": True}))
+    with contextlib.closing(ControlClient.connect((tmp_path / "control.sock",))) as client:
+        told.append(client.request({"status": True}))
         client.say("one two")
         deadline = Deadline(90)
         while (answer := client.receive(deadline)) is not None and "state" not in answer:
             told.append(answer)
         assert answer is not None and (answer["state"] == "played") == right, answer
-        told += [answer, client.ask({"status": True})]
+        told += [answer, client.request({"status": True})]
     seen = {"processes": everything_about(daemon.popen.pid) + everything_about(keyed.process.pid)}
     daemon.signal(15)
     assert daemon.end() == 0

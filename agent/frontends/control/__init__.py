@@ -1,1 +1,1 @@
-"""The control socket."""
+"""The control socket: server, client and protocol."""

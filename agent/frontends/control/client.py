@@ -1,4 +1,4 @@
-"""Reaching a running daemon: its control socket, from the outside."""
+"""The client of the control socket, for the commands that talk to a running daemon."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.errors import ServiceError
-from agent.frontends.control.lines import LONGEST_LINE, Lines
+from agent.frontends.control.protocol import MAX_LINE_BYTES, LineBuffer
 from agent.system.json_text import parse_json
 from agent.system.paths import Paths
 from agent.system.threads import Deadline
 
 SEND_SECONDS = 10.0
-ANSWER_SECONDS = 5.0
+RESPONSE_SECONDS = 5.0
 PIECE_CHARACTERS = 8000
-"""Of a text in one line: even if each had to be written as an escape, the line would not be too long."""
+"""Of a text in one line. Its line stays below the limit even if JSON writes each character as an escape."""
 
 
 class DaemonUnreachable(ServiceError):
-    """Nobody listens at the control socket, or nobody whom we may talk to."""
+    """No daemon listens at the control socket, or this user may not connect to it."""
 
 
-def sockets(setting: str, environ: Mapping[str, str]) -> tuple[Path, ...]:
+def socket_paths(setting: str, environ: Mapping[str, str]) -> tuple[Path, ...]:
     """Return the paths at which a daemon may listen, for a value of ``control.socket``."""
     if setting == "none":
         return ()
@@ -34,66 +34,71 @@ def sockets(setting: str, environ: Mapping[str, str]) -> tuple[Path, ...]:
 
 
 class ControlClient:
-    """A connection to a running daemon. ``ServiceError`` where it breaks off or does not answer.
+    """A connection to a running daemon. Every method raises ``ServiceError`` if the connection fails.
 
-    One thread may ``receive`` while others ``send``; lines never get into each other.
+    ``send`` and the methods based on it are thread-safe. One thread may ``receive`` meanwhile.
     """
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
-        self._lines = Lines()
-        self._sending = threading.Lock()
+        self._lines = LineBuffer()
+        self._send_lock = threading.Lock()
 
     @classmethod
-    def find(cls, paths: tuple[Path, ...]) -> ControlClient:
-        """The first daemon that answers at one of ``paths``. Raises ``DaemonUnreachable`` with the reason for each."""
+    def connect(cls, paths: tuple[Path, ...]) -> ControlClient:
+        """Connect to the first daemon that listens at one of ``paths``.
+
+        Raises:
+            DaemonUnreachable: No daemon accepts a connection; the message has the reason for each path.
+        """
         reasons = []
-        forbidden = False  # whether one is there, but not for us
+        is_forbidden = False
         for path in paths:
             connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
             try:
-                # Without a time-out, for with one the kernel does not wait for our turn where many are connecting. A
-                # daemon that never comes to accept is ended by its watchdog, and that ends this as well.
+                # Without a timeout: with one, connect(2) on a Unix socket fails at once with EAGAIN while the backlog
+                # is full (unix(7)). A daemon that never accepts is restarted by its watchdog, which ends this call.
                 connected.connect(os.fspath(path))
             except OSError as error:
                 connected.close()
                 reasons.append(f"{path}: {_reason(error, path)}")
-                forbidden = forbidden or isinstance(error, PermissionError)
+                is_forbidden = is_forbidden or isinstance(error, PermissionError)
                 continue
             connected.settimeout(SEND_SECONDS)
             return cls(connected)
-        where = "; ".join(reasons) if reasons else "control.socket is none"
-        cure = "" if forbidden else ": start one with voice-agent run"
-        raise DaemonUnreachable("control", f"no daemon can be reached ({where}){cure}")
+        details = "; ".join(reasons) if reasons else "control.socket is none"
+        cure = "" if is_forbidden else ": start one with voice-agent run"
+        raise DaemonUnreachable("control", f"no daemon can be reached ({details}){cure}")
 
     def send(self, request: Mapping[str, object]) -> None:
+        """Send one request."""
         line = json.dumps(request).encode("ascii") + b"\n"
         try:
-            with self._sending:
+            with self._send_lock:
                 self._socket.sendall(line)
         except OSError as error:
-            raise ServiceError("control", f"the daemon reads no more ({_reason(error)})") from error
+            raise ServiceError("control", f"the daemon does not read any more ({_reason(error)})") from error
 
     def say(self, text: str, priority: int = 0) -> None:
-        """Asks for ``text`` to be said, in as many lines as it takes."""
-        whole: dict[str, object] = {"say": text, "priority": priority}
-        if len(json.dumps(whole)) <= LONGEST_LINE:
-            self.send(whole)
+        """Request that ``text`` be said, in one line if it fits, else in pieces."""
+        request: dict[str, object] = {"say": text, "priority": priority}
+        if len(json.dumps(request)) <= MAX_LINE_BYTES:
+            self.send(request)
             return
         self.send({"begin": True, "priority": priority})
-        self.piece(text)
+        self.send_text(text)
         self.send({"complete": True})
 
-    def piece(self, text: str) -> None:
-        """More of a text that was begun."""
+    def send_text(self, text: str) -> None:
+        """Send more of a text that was begun."""
         for start in range(0, len(text), PIECE_CHARACTERS):
             self.send({"piece": text[start : start + PIECE_CHARACTERS]})
 
     def receive(self, deadline: Deadline) -> dict[str, object] | None:
-        """The next answer; ``None`` where the daemon has closed the connection, or ``close`` was called."""
+        """Return the next response; ``None`` if the daemon closed the connection, or ``shutdown`` was called."""
         while (line := self._lines.next()) is None:
-            if self._lines.too_long:
-                raise ServiceError("control", "what answers there is no daemon: its line does not end")
+            if self._lines.is_overlong:
+                raise ServiceError("control", "the peer at the socket is no daemon: its line does not end")
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
             remaining = deadline.remaining()
@@ -106,34 +111,34 @@ class ControlClient:
             if not data:
                 return None
             self._lines.feed(data)
-        answer = parse_json(line)
-        if isinstance(answer, str):
-            raise ServiceError("control", f"what answers there is no daemon: {answer}")
-        return answer
+        response = parse_json(line)
+        if isinstance(response, str):
+            raise ServiceError("control", f"the peer at the socket is no daemon: {response}")
+        return response
 
-    def ask(self, request: Mapping[str, object]) -> dict[str, object]:
-        """The answer to one request. Raises ``ServiceError`` also where that is a refusal."""
-        refused: ServiceError | None = None
+    def request(self, request: Mapping[str, object]) -> dict[str, object]:
+        """Send one request and return its response. Raises ``ServiceError`` if the daemon refuses it."""
+        send_error: ServiceError | None = None
         try:
             self.send(request)
         except ServiceError as error:
-            refused = error  # who is refused at the door may be told why before it has asked anything
+            send_error = error  # a server that refuses the connection sends the reason before it reads a request
         try:
-            answer = self.receive(Deadline(ANSWER_SECONDS))
+            response = self.receive(Deadline(RESPONSE_SECONDS))
         except ServiceError as error:
-            raise refused or error from error
-        if answer is None:
-            raise refused or ServiceError("control", "the daemon has closed the connection")
-        if "error" in answer:
-            raise ServiceError("control", str(answer["error"]))
-        return answer
+            raise send_error or error from error
+        if response is None:
+            raise send_error or ServiceError("control", "the daemon has closed the connection")
+        if "error" in response:
+            raise ServiceError("control", str(response["error"]))
+        return response
 
-    def leave(self) -> None:
-        """Ends a ``receive`` in another thread; ``close`` follows once that thread has ended."""
+    def shutdown(self) -> None:
+        """End a ``receive`` in another thread. Call ``close`` after that thread has ended."""
         try:
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
-            return  # the other side was first
+            return  # the daemon closed first
 
     def close(self) -> None:
         self._socket.close()
@@ -143,14 +148,14 @@ def _reason(error: OSError, path: Path | None = None) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no socket"
     if isinstance(error, ConnectionRefusedError):
-        return "nobody listens any more"
+        return "no process listens any more"
     if isinstance(error, PermissionError):
-        return f"you may not connect; type sudo before it, or become a member of {_group(path)}"
+        return f"you may not connect; use sudo, or become a member of {_group(path)}"
     return error.strerror or str(error) or "no answer in time"
 
 
 def _group(path: Path | None) -> str:
-    """Whose members may connect, in words."""
+    """Name the group whose members may connect."""
     import grp
 
     try:

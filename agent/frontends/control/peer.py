@@ -1,188 +1,196 @@
-"""One program at the control socket: its lines in, the answers out, and how long it may take over either."""
+"""One connected client of the control socket: its buffers, its timeouts and its rate limit."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import select
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from agent.frontends.control.lines import Lines
+from agent.frontends.control.protocol import LineBuffer
 
 READ_BYTES = 64 * 1024
-MOST_UNREAD_BYTES = 64 * 1024
-"""Of answers that a caller does not read, before it is let go."""
+MAX_UNSENT_BYTES = 64 * 1024
+"""Of responses that a client does not read, before the server closes its connection."""
 
 
 @dataclass(frozen=True, slots=True)
-class WaitPolicy:
-    """How long a caller may be silent: with nothing to wait for, in the middle of a line, or over the answers to read
-    (``line_seconds``), before the first words of a text it has begun, and in the middle of that, when the device waits
-    for it. ``per_second`` lines are read of each; who writes faster waits."""
+class PeerTiming:
+    """The limits for one client. Immutable.
+
+    Args:
+        idle_seconds: Maximum silence with no utterance to wait for.
+        line_seconds: Maximum time to complete a line, or to read the responses.
+        first_piece_seconds: Maximum time from ``begin`` to the first words.
+        piece_seconds: Maximum time between pieces after that, while the device waits for more text.
+        lines_per_second: Lines that are read from each client; a faster client waits.
+    """
 
     idle_seconds: float = 30.0
     line_seconds: float = 10.0
     first_piece_seconds: float = 600.0
     piece_seconds: float = 60.0
-    per_second: float = 200.0
+    lines_per_second: float = 200.0
 
 
-class Pace:
-    """So many a second, and as many at once after a pause."""
+class RateLimiter:
+    """A token bucket with room for one second. Not thread-safe; owned by the control thread."""
 
     def __init__(self, per_second: float) -> None:
         self._per_second = per_second
-        self._left = per_second
-        self._at = time.monotonic()
+        self._tokens = per_second
+        self._updated_at = time.monotonic()
 
     def take(self) -> bool:
-        """Whether one more may be had now."""
+        """Take a token; return whether there was one."""
         now = time.monotonic()
-        self._left = min(self._per_second, self._left + (now - self._at) * self._per_second)
-        self._at = now
-        if self._left < 1.0:
+        self._tokens = min(self._per_second, self._tokens + (now - self._updated_at) * self._per_second)
+        self._updated_at = now
+        if self._tokens < 1.0:
             return False
-        self._left -= 1.0
+        self._tokens -= 1.0
         return True
 
     def wait_seconds(self) -> float:
-        """How long until the next one."""
-        return max(0.0, (1.0 - self._left) / self._per_second - (time.monotonic() - self._at))
+        """Return the time until the next token."""
+        return max(0.0, (1.0 - self._tokens) / self._per_second - (time.monotonic() - self._updated_at))
 
 
 @dataclass
-class Draft:
-    """The text that a caller has begun. ``announced``: whether it has words yet, and so is an utterance."""
+class StreamedUtterance:
+    """A text that a client sends in pieces. ``is_announced``: it has words, and the daemon knows it as an utterance."""
 
     utterance: str
     priority: int
     length: int = 0
-    announced: bool = False
+    is_announced: bool = False
 
 
-@dataclass
-class Caller:
-    """A connected caller, owned by the frontend's thread. No method blocks or raises.
+class Peer:
+    """A connected client. Not thread-safe; owned by the control thread. No method blocks or raises.
 
-    ``read`` and ``write`` do what can be done now, ``next`` gives the next line that may be dealt with. ``gone`` is
-    true once nothing more can be done for it; ``over`` once it will send nothing more, though it may still read. Who
-    reads no more, but has sent wishes, still has them granted. ``awaited`` are the utterances whose end it is told.
+    Attributes:
+        awaited: Ids of the utterances whose end is sent to the client.
+        text: The text that the client sends in pieces.
+        is_closed: Nothing more can be done for this client.
+        has_ended_input: The client sends nothing more. It may still read, and its requests are still carried out.
+        is_throttled: The client sends faster than its rate.
     """
 
-    socket: socket.socket
-    patience: WaitPolicy
-    awaited: set[str] = field(default_factory=set)
-    draft: Draft | None = None
-    gone: bool = False
-    over: bool = False
-    held_back: bool = False  # it has written faster than it is read
+    def __init__(self, connected: socket.socket, timing: PeerTiming) -> None:
+        self.socket = connected
+        self.awaited: set[str] = set()
+        self.text: StreamedUtterance | None = None
+        self.is_closed = self.has_ended_input = self.is_throttled = False
+        self._timing = timing
+        self._lines = LineBuffer()
+        self._unsent = bytearray()
+        self._rate = RateLimiter(timing.lines_per_second)
+        self._cannot_send = False
+        self._line_at = self._sent_at = time.monotonic()  # the last complete line; the last byte of ours it took
+        # The last response. The client may have waited for it as long as an utterance lasts, without being idle.
+        self._response_at = self._line_at
+        self._partial_line_at: float | None = None  # start of the incomplete line
 
-    def __post_init__(self) -> None:
-        self._lines = Lines()
-        self._out = bytearray()
-        self._pace = Pace(self.patience.per_second)
-        self._deaf = False
-        self._heard_at = self._moved_at = time.monotonic()  # the last whole line; the last byte that was read of ours
-        self._told_at = self._heard_at  # the last answer: it may have been waited for as long as an utterance lasts
-        self._line_at: float | None = None  # when the line began that is not whole yet
-
-    def interest(self) -> int:
-        """What to poll for. While it is held back and reads well it need not be looked at at all."""
-        reads = not self.over and not self.held_back and not self._lines.too_long
-        return (select.POLLIN if reads else 0) | (select.POLLOUT if self._out else 0)
+    def poll_events(self) -> int:
+        """Return the events to poll for; none while the client is throttled and has read all responses."""
+        reads = not self.has_ended_input and not self.is_throttled and not self._lines.is_overlong
+        return (select.POLLIN if reads else 0) | (select.POLLOUT if self._unsent else 0)
 
     def read(self) -> None:
-        if self.over or self.gone or self.held_back:
+        """Read the available bytes."""
+        if self.has_ended_input or self.is_closed or self.is_throttled:
             return
         try:
             data = self.socket.recv(READ_BYTES)
         except BlockingIOError:
             return
         except OSError:
-            self.gone = True
+            self.is_closed = True
             return
-        self.over = not data
+        self.has_ended_input = not data
         self._lines.feed(data)
 
-    def next(self) -> bytes | None:
-        """The next line; ``None`` where there is none, or it is not its turn yet."""
-        if self.gone:
+    def next_line(self) -> bytes | None:
+        """Return the next line; ``None`` if there is none, or the client is throttled."""
+        if self.is_closed:
             return None
-        self.held_back = self._lines.held > 0 and not self._pace.take()
-        if self.held_back:
+        self.is_throttled = self._lines.size > 0 and not self._rate.take()
+        if self.is_throttled:
             return None
         line = self._lines.next()
         now = time.monotonic()
         if line is not None:
-            self._heard_at, self._line_at = now, None
-        elif not self._lines.held:
-            self._line_at = None
-        elif self._line_at is None:
-            self._line_at = now
+            self._line_at, self._partial_line_at = now, None
+        elif not self._lines.size:
+            self._partial_line_at = None
+        elif self._partial_line_at is None:
+            self._partial_line_at = now
         return line
 
-    def say(self, answer: Mapping[str, object]) -> None:
-        if self.gone or self._deaf:
+    def send(self, response: Mapping[str, object]) -> None:
+        """Queue a response and write as much as the socket takes."""
+        if self.is_closed or self._cannot_send:
             return
-        self._told_at = time.monotonic()
-        if not self._out:
-            self._moved_at = self._told_at
-        import json  # at the first answer: most daemons are ready long before
-
-        self._out += json.dumps(answer).encode("ascii") + b"\n"
-        if len(self._out) > MOST_UNREAD_BYTES:
-            self.gone = True
+        self._response_at = time.monotonic()
+        if not self._unsent:
+            self._sent_at = self._response_at
+        self._unsent += json.dumps(response).encode("ascii") + b"\n"
+        if len(self._unsent) > MAX_UNSENT_BYTES:
+            self.is_closed = True
         self.write()
 
     def write(self) -> None:
-        while self._out:
+        """Write as much as the socket takes."""
+        while self._unsent:
             try:
-                sent = self.socket.send(self._out, socket.MSG_NOSIGNAL)
+                sent = self.socket.send(self._unsent, socket.MSG_NOSIGNAL)
             except BlockingIOError:
                 return
             except OSError:
-                self._deaf = True
-                self._out.clear()
+                # The client closed its side. Requests that it sent before are still carried out, without a response.
+                self._cannot_send = True
+                self._unsent.clear()
                 self.awaited.clear()
                 return
-            del self._out[:sent]
-            self._moved_at = time.monotonic()
+            del self._unsent[:sent]
+            self._sent_at = time.monotonic()
 
     @property
-    def unread(self) -> bool:
-        """Whether an answer has not gone out yet."""
-        return bool(self._out) and not self.gone
+    def has_unsent(self) -> bool:
+        return bool(self._unsent) and not self.is_closed
 
     @property
-    def complaint(self) -> str | None:
-        """Why it is let go, if it is: a line without end, or more time than it may take."""
-        if self._lines.too_long:
+    def violation(self) -> str | None:
+        """The limit that the client exceeded, as a sentence for it."""
+        if self._lines.is_overlong:
             return "a line is at most 64 KiB long"
-        left = self._left()
-        return "this took too long" if left is not None and left <= 0 else None
+        remaining = self._remaining_seconds()
+        return "this took too long" if remaining is not None and remaining <= 0 else None
 
     def timeout(self) -> float | None:
-        """Seconds until something is to be done for it, whatever it does itself."""
-        waits = (self._left(), self._pace.wait_seconds() if self.held_back else None)
+        """Return the seconds until the client needs attention without any input; ``None``: it never does."""
+        waits = (self._remaining_seconds(), self._rate.wait_seconds() if self.is_throttled else None)
         return min((wait for wait in waits if wait is not None), default=None)
 
     def close(self) -> None:
-        self.gone = True
+        self.is_closed = True
         with contextlib.suppress(OSError):
             self.socket.close()
 
-    def _left(self) -> float | None:
-        patience = self.patience
+    def _remaining_seconds(self) -> float | None:
+        timing = self._timing
         ends: list[float] = []
-        if self._out:
-            ends.append(self._moved_at + patience.line_seconds)
-        if self._line_at is not None and not self.held_back:
-            ends.append(self._line_at + patience.line_seconds)
-        if self.draft is not None:
-            begun = self.draft.announced
-            ends.append(self._heard_at + (patience.piece_seconds if begun else patience.first_piece_seconds))
-        elif not self.awaited and not self.held_back:
-            ends.append(max(self._heard_at, self._told_at) + patience.idle_seconds)
+        if self._unsent:
+            ends.append(self._sent_at + timing.line_seconds)
+        if self._partial_line_at is not None and not self.is_throttled:
+            ends.append(self._partial_line_at + timing.line_seconds)
+        if self.text is not None:
+            limit = timing.piece_seconds if self.text.is_announced else timing.first_piece_seconds
+            ends.append(self._line_at + limit)
+        elif not self.awaited and not self.is_throttled:
+            ends.append(max(self._line_at, self._response_at) + timing.idle_seconds)
         return min(ends) - time.monotonic() if ends else None

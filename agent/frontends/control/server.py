@@ -1,4 +1,4 @@
-"""The control socket: what ``voice-agent say``, ``hush``, ``status`` and ``volume`` use to reach a running daemon."""
+"""The control socket: ``voice-agent say``, ``hush``, ``status`` and ``volume`` reach the running daemon through it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import select
 from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent import __version__
 from agent.errors import ConfigError
-from agent.frontends.control.peer import Caller, Draft, Pace, WaitPolicy
-from agent.frontends.control.unix_socket import Peer, UnixListener
-from agent.frontends.frontend import Frontend, News
+from agent.frontends.control.unix_socket import PeerCredentials, UnixListener
+from agent.frontends.frontend import Frontend, Notification
 from agent.pipeline.conversation import Record
 from agent.pipeline.events import (
     Announce,
@@ -31,51 +31,66 @@ from agent.pipeline.status import Status
 from agent.system.text import MAX_TEXT_CHARACTERS
 from agent.system.threads import Deadline, Mailbox
 
+if TYPE_CHECKING:
+    from agent.frontends.control.peer import Peer, PeerTiming, RateLimiter
+
 log = logging.getLogger(__name__)
 
-MOST_CALLERS, MOST_WAITING = 8, 64  # who only waits until its text has been said does not keep anybody out
-MOST_USERS_TOLD = 100
+MAX_ACTIVE_PEERS = 8
+"""Connected clients that do not wait for an utterance. A waiting client does not block ``hush`` or an urgent text."""
+MAX_PEERS = 64
+MAX_LOGGED_USERS = 100
 ROUND_SECONDS = 1.0
-CALLS_PER_SECOND = 200.0
-DEAF_SECONDS = 1.0
-LAST_WORDS_SECONDS = 1.0
+ACCEPTS_PER_SECOND = 200.0
+ACCEPT_PAUSE_SECONDS = 1.0
 
 
 class _Signal(Enum):
-    SHUT = auto()
+    STOP_ACCEPTING = auto()
     STOP = auto()
     ABORT = auto()
 
 
-class Control(Frontend):
-    """One thread, one poll loop, at most eight callers, not counting those whose text waits to be said; none of them
-    can make another, or the sound, wait.
+class ControlServer(Frontend):
+    """Serves the control protocol (see ``agent.frontends.control.protocol``) in one thread with one poll loop.
 
-    ``path`` is where it listens. ``required``: whether a socket that cannot be made there is a mistake (``ConfigError``
-    from ``open``) or only a warning, after which the daemon goes on without it. What is asked for is in
-    ``agent.frontends.control.requests``; each line is answered by one, and each utterance by one more when it has
-    ended.
+    A request gets one response, and an utterance gets a second one when it has ended. No client can delay another
+    client or the sound. The public methods are thread-safe; all other state is owned by the control thread.
+
+    Args:
+        path: The path of the socket.
+        report: Receives the requests as events.
+        required: Whether ``open`` raises ``ConfigError`` where the socket cannot be created. Otherwise it logs a
+            warning, and the daemon runs without the socket.
+        timing: The limits for each client.
+        flush_seconds: How long ``stop`` waits for clients to read their last responses.
     """
 
     def __init__(
-        self, path: Path, report: Callable[[Event], None], *, required: bool = True, patience: WaitPolicy | None = None
+        self,
+        path: Path,
+        report: Callable[[Event], None],
+        *,
+        required: bool = True,
+        timing: PeerTiming | None = None,
+        flush_seconds: float = 1.0,
     ) -> None:
         super().__init__("control", report)
         self._listener = UnixListener(path)
         self._required = required
-        self._patience = patience or WaitPolicy()
-        self._mailbox: Mailbox[News | _Signal] = Mailbox()
-        self._callers: dict[int, Caller] = {}  # by file descriptor
+        self._timing, self._flush_seconds = timing, flush_seconds
+        self._mailbox: Mailbox[Notification | _Signal] = Mailbox()
+        self._peers: dict[int, Peer] = {}  # by file descriptor
         self._status: Status | None = None
-        self._calls = Pace(CALLS_PER_SECOND)
-        self._deaf = Deadline(0.0)  # until then nobody is accepted: there was no room in the process
-        self._refused: set[int] = set()
-        self._shut = False
-        self._ending: _Signal | None = None
+        self._accept_rate: RateLimiter | None = None
+        self._accept_pause = Deadline(0.0)  # after the process had no descriptor left
+        self._refused_users: set[int] = set()
+        self._is_accepting = True
+        self._end: _Signal | None = None
         run = os.urandom(6).hex()
         self._ids = (f"{run}-control-{number}" for number in itertools.count(1))
 
-    # --- from the main thread
+    # --- any thread
 
     def open(self) -> None:
         try:
@@ -85,15 +100,15 @@ class Control(Frontend):
                 raise
             log.warning("no control socket: %s", error)
         else:
-            log.info("control socket: %s", self._listener.path)
+            log.info("control socket: listening, path=%s", self._listener.path)
 
-    def tell(self, news: News) -> None:
-        self._mailbox.put(news)
+    def notify(self, notification: Notification) -> None:
+        self._mailbox.put(notification)
 
-    def shut(self) -> None:
+    def stop_accepting(self) -> None:
         if self.ident is None:
             self._listener.close()
-        self._mailbox.put(_Signal.SHUT)
+        self._mailbox.put(_Signal.STOP_ACCEPTING)
 
     def stop(self) -> None:
         self._mailbox.put(_Signal.STOP)
@@ -101,238 +116,257 @@ class Control(Frontend):
     def abort(self) -> None:
         self._mailbox.put(_Signal.ABORT)
 
-    # --- the thread
+    # --- the control thread
 
     def run(self) -> None:
+        # Loaded here and not with the module: the thread starts its work after the daemon has reported READY.
+        from agent.frontends.control.peer import RateLimiter
+
+        self._accept_rate = RateLimiter(ACCEPTS_PER_SECOND)
         try:
-            while self._ending is None:
+            while self._end is None:
                 self.heartbeat()
-                self._round(ROUND_SECONDS)
-            if self._ending is _Signal.STOP:
-                self._last_words()
+                self._poll(ROUND_SECONDS)
+            if self._end is _Signal.STOP:
+                self._flush()
         finally:
             self._listener.close()
-            for caller in self._callers.values():
-                caller.close()
-            self._callers.clear()
+            for peer in self._peers.values():
+                peer.close()
+            self._peers.clear()
             self._mailbox.close()
 
-    def _round(self, longest_seconds: float) -> None:
+    def _poll(self, timeout_seconds: float) -> None:
         poll = select.poll()
         poll.register(self._mailbox, select.POLLIN)
-        waits = [longest_seconds]
-        if self._listens():
+        waits = [timeout_seconds]
+        wait = self._accept_wait_seconds()
+        if self._listener.fileno() >= 0 and wait == 0.0:
             poll.register(self._listener, select.POLLIN)
-        elif not self._shut:
-            waits.append(max(self._deaf.remaining() or 0.0, self._calls.wait_seconds()))
-        for descriptor, caller in self._callers.items():
-            if not caller.held_back or caller.unread:
-                poll.register(descriptor, caller.interest())
-            waits += [wait for wait in (caller.timeout(),) if wait is not None]
+        elif self._is_accepting:
+            waits.append(wait)
+        for descriptor, peer in self._peers.items():
+            if not peer.is_throttled or peer.has_unsent:
+                poll.register(descriptor, peer.poll_events())
+            waits += [timeout for timeout in (peer.timeout(),) if timeout is not None]
         ready = dict(poll.poll(max(0.0, min(waits)) * 1000 + 1))
-        for letter in self._mailbox.take():
-            self._read(letter)
-        for descriptor, caller in list(self._callers.items()):
-            self._serve(caller, ready.get(descriptor, 0))
+        for item in self._mailbox.take():
+            self._receive(item)
+        for descriptor, peer in list(self._peers.items()):
+            self._serve(peer, ready.get(descriptor, 0))
         if self._listener.fileno() in ready:
             self._accept()
 
-    def _read(self, letter: News | _Signal) -> None:
-        match letter:
+    def _receive(self, item: Notification | _Signal) -> None:
+        match item:
             case Status():
-                self._status = letter
+                self._status = item
             case Record():
-                self._tell_end(letter.utterance.id, letter.state, letter.reason, letter.seconds)
-            case _Signal.SHUT:
-                self._shut = True
+                self._send_end(item.utterance.id, item.state, item.reason, item.seconds)
+            case _Signal.STOP_ACCEPTING:
+                self._is_accepting = False
                 self._listener.close()
             case _Signal():
-                self._ending = letter
+                self._end = item
 
-    # --- who calls
+    # --- connections
 
-    def _listens(self) -> bool:
-        return self._listener.fileno() >= 0 and self._deaf.is_expired and self._calls.wait_seconds() == 0.0
+    def _accept_wait_seconds(self) -> float:
+        assert self._accept_rate is not None
+        return max(self._accept_pause.remaining() or 0.0, self._accept_rate.wait_seconds())
 
     def _accept(self) -> None:
-        while self._calls.take():
+        from agent.frontends.control.peer import Peer, PeerTiming
+
+        assert self._accept_rate is not None
+        while self._accept_rate.take():
             try:
                 connected = self._listener.accept()
             except OSError as error:
-                log.warning("nobody can be let in at the control socket for %g s: %s", DEAF_SECONDS, error.strerror)
-                self._deaf = Deadline(DEAF_SECONDS)
+                # Out of descriptors: the listener stays readable, and without a pause this loop would spin.
+                log.warning("control socket: cannot accept, %s, retry in %g s", error.strerror, ACCEPT_PAUSE_SECONDS)
+                self._accept_pause = Deadline(ACCEPT_PAUSE_SECONDS)
                 return
             if connected is None:
                 return
-            caller = Caller(connected, self._patience)
-            reason = self._reason_against(caller)
-            if reason is not None:
-                self._dismiss(caller, reason)
+            peer = Peer(connected, self._timing or PeerTiming())
+            refusal = self._refusal(peer)
+            if refusal is not None:
+                self._dismiss(peer, refusal)
                 continue
-            self._callers[connected.fileno()] = caller
+            self._peers[connected.fileno()] = peer
 
-    def _reason_against(self, caller: Caller) -> str | None:
+    def _refusal(self, peer: Peer) -> str | None:
+        """Return the reason to refuse a client; ``None`` to accept it."""
         try:
-            peer = Peer.of(caller.socket)
+            credentials = PeerCredentials.of(peer.socket)
         except OSError as error:
-            return f"nobody knows who you are ({error.strerror})"
-        if not self._listener.admits(peer):
-            # Once for each user: who knocks all day does not fill the log.
-            new = peer.uid not in self._refused and len(self._refused) < MOST_USERS_TOLD
-            self._refused |= {peer.uid} if new else set()
-            level = logging.WARNING if new else logging.DEBUG
-            log.log(level, "the control socket refused process %d of user %d", peer.pid, peer.uid)
-            return "you may not: only root, the daemon's own user and the members of the socket's group may"
-        asking = sum(not each.awaited for each in self._callers.values())
-        if asking >= MOST_CALLERS or len(self._callers) >= MOST_WAITING:
-            return f"{len(self._callers)} programs are connected already: try again"
+            return f"cannot read peer credentials ({error.strerror})"
+        if not self._listener.admits(credentials):
+            # One warning for each user: a client that keeps trying does not fill the log.
+            is_new = credentials.uid not in self._refused_users and len(self._refused_users) < MAX_LOGGED_USERS
+            self._refused_users |= {credentials.uid} if is_new else set()
+            level = logging.WARNING if is_new else logging.DEBUG
+            log.log(level, "control socket: client refused, pid=%d, uid=%d", credentials.pid, credentials.uid)
+            return "you may not connect: only root, the daemon's own user and members of the socket's group may"
+        active = sum(not each.awaited for each in self._peers.values())
+        if active >= MAX_ACTIVE_PEERS or len(self._peers) >= MAX_PEERS:
+            return f"{len(self._peers)} programs are connected already: try again"
         return None
 
-    def _dismiss(self, caller: Caller, reason: str) -> None:
-        caller.say({"error": reason})
-        self._leave(caller)
+    def _dismiss(self, peer: Peer, reason: str) -> None:
+        peer.send({"error": reason})
+        self._remove(peer)
 
-    def _leave(self, caller: Caller) -> None:
-        """Whatever it had begun is complete: an utterance whose text never ends would keep the device busy for good."""
-        self._complete(caller)
-        if self._callers.get(caller.socket.fileno()) is caller:
-            del self._callers[caller.socket.fileno()]
-        caller.close()
+    def _remove(self, peer: Peer) -> None:
+        """Close a connection and complete its text: an utterance without an end would occupy the device forever."""
+        self._complete(peer)
+        if self._peers.get(peer.socket.fileno()) is peer:
+            del self._peers[peer.socket.fileno()]
+        peer.close()
 
-    # --- what is asked
+    # --- requests
 
-    def _serve(self, caller: Caller, ready: int) -> None:
+    def _serve(self, peer: Peer, ready: int) -> None:
         if ready & (select.POLLERR | select.POLLHUP | select.POLLNVAL) and not ready & select.POLLIN:
-            caller.gone = True
+            peer.is_closed = True
         if ready & select.POLLOUT:
-            caller.write()
+            peer.write()
         if ready & select.POLLIN:
-            caller.read()
-        while (line := caller.next()) is not None:
-            self._answer(caller, line)
-        if caller.over and not caller.held_back:
-            self._complete(caller)
-        done = caller.over and not caller.held_back and not caller.awaited and not caller.unread
-        complaint = caller.complaint
-        if caller.gone or done:
-            self._leave(caller)
-        elif complaint is not None:
-            self._dismiss(caller, complaint)
+            peer.read()
+        while (line := peer.next_line()) is not None:
+            self._handle(peer, line)
+        has_ended_input = peer.has_ended_input and not peer.is_throttled
+        if has_ended_input:
+            self._complete(peer)
+        violation = peer.violation
+        if peer.is_closed or (has_ended_input and not peer.awaited and not peer.has_unsent):
+            self._remove(peer)
+        elif violation is not None:
+            self._dismiss(peer, violation)
 
-    def _answer(self, caller: Caller, line: bytes) -> None:
-        from agent.frontends.control import requests as asked  # nobody asks for anything before the daemon is ready
+    def _handle(self, peer: Peer, line: bytes) -> None:
+        from agent.frontends.control import protocol
 
-        request = asked.read_request(line)
-        late = asked.StatusRequest | asked.HushRequest | asked.Refused | asked.PieceOfText | asked.CompleteText
-        if self._shut and not isinstance(request, late):
-            request = asked.Refused("the daemon is ending")
+        request = protocol.parse_request(line)
+        while_ending = (
+            protocol.StatusRequest
+            | protocol.HushRequest
+            | protocol.InvalidRequest
+            | protocol.PieceOfText
+            | protocol.CompleteText
+        )
+        if not self._is_accepting and not isinstance(request, while_ending):
+            request = protocol.InvalidRequest("the daemon is ending")
         match request:
-            case asked.SayText(text, priority):
-                if self._speaks(caller):
+            case protocol.SayText(text, priority):
+                if self._check_speaks(peer):
                     utterance = next(self._ids)
-                    self._announce(caller, Utterance(utterance, text, priority=priority, source="control"))
-                    caller.say(self._accepted(utterance))
-            case asked.BeginText(priority):
-                self._begin(caller, priority)
-            case asked.PieceOfText(text):
-                self._piece(caller, text)
-            case asked.CompleteText():
-                if caller.draft is None:
-                    caller.say({"error": "no text has been begun"})
+                    self._announce(peer, Utterance(utterance, text, priority=priority, source="control"))
+                    peer.send(self._accepted(utterance))
+            case protocol.BeginText(priority):
+                self._begin(peer, priority)
+            case protocol.PieceOfText(text):
+                self._append(peer, text)
+            case protocol.CompleteText():
+                if peer.text is None:
+                    peer.send({"error": "no text has been begun"})
                 else:
-                    caller.say({"completed": caller.draft.utterance})
-                    self._complete(caller)
-            case asked.HushRequest():
-                caller.say({"hush": True})
-                self._hush(caller)
-            case asked.StatusRequest():
-                caller.say(self._status_line())
-            case asked.SetVolume(percent) if self._speaks(caller):
+                    peer.send({"completed": peer.text.utterance})
+                    self._complete(peer)
+            case protocol.HushRequest():
+                peer.send({"hush": True})
+                self._hush(peer)
+            case protocol.StatusRequest():
+                peer.send(self._status_response())
+            case protocol.SetVolume(percent) if self._check_speaks(peer):
                 self.report(Volume(percent, "control"))
-                caller.say({"volume": percent})
-            case asked.SetMute(muted) if self._speaks(caller):
+                peer.send({"volume": percent})
+            case protocol.SetMute(muted) if self._check_speaks(peer):
                 self.report(Mute(muted, "control"))
-                caller.say({"mute": muted})
-            case asked.SetMicrophone(muted) if self._hears(caller):
+                peer.send({"mute": muted})
+            case protocol.SetMicrophone(muted) if self._check_listens(peer):
                 self.report(MicrophoneMute(muted, "control"))
-                caller.say({"microphone": "mute" if muted else "unmute"})
-            case asked.Refused(why):
-                caller.say({"error": why})
+                peer.send({"microphone": "mute" if muted else "unmute"})
+            case protocol.InvalidRequest(reason):
+                peer.send({"error": reason})
 
-    def _speaks(self, caller: Caller) -> bool:
+    def _check_speaks(self, peer: Peer) -> bool:
         if self._status is not None and self._status.volume is None:
-            caller.say({"error": "this daemon only listens: conversation.mode is captions"})
+            peer.send({"error": "this daemon only listens: conversation.mode is captions"})
             return False
         return True
 
-    def _hears(self, caller: Caller) -> bool:
+    def _check_listens(self, peer: Peer) -> bool:
         if self._status is not None and not self._status.listens:
-            caller.say({"error": "this daemon only speaks: conversation.mode is announce"})
+            peer.send({"error": "this daemon only speaks: conversation.mode is announce"})
             return False
         return True
 
-    def _announce(self, caller: Caller, utterance: Utterance) -> None:
-        caller.awaited.add(utterance.id)
+    def _announce(self, peer: Peer, utterance: Utterance) -> None:
+        peer.awaited.add(utterance.id)
         self.report(Announce(utterance))
 
-    def _begin(self, caller: Caller, priority: int) -> None:
-        if caller.draft is not None:
-            caller.say({"error": "another text has been begun and is not complete"})
-        elif self._speaks(caller):
-            caller.draft = Draft(next(self._ids), priority)
-            caller.awaited.add(caller.draft.utterance)
-            caller.say(self._accepted(caller.draft.utterance))
+    def _begin(self, peer: Peer, priority: int) -> None:
+        from agent.frontends.control.peer import StreamedUtterance
+
+        if peer.text is not None:
+            peer.send({"error": "another text has been begun and is not complete"})
+        elif self._check_speaks(peer):
+            peer.text = StreamedUtterance(next(self._ids), priority)
+            peer.awaited.add(peer.text.utterance)
+            peer.send(self._accepted(peer.text.utterance))
 
     def _accepted(self, utterance: str) -> dict[str, object]:
-        """The answer to who has given us something to say, with what may make it late."""
-        troubles = self._status.problems if self._status is not None else ()
-        return {"utterance": utterance, **({"troubles": list(troubles)} if troubles else {})}
+        """Return the response to an accepted text, with the problems that may delay it."""
+        problems = self._status.problems if self._status is not None else ()
+        return {"utterance": utterance, **({"troubles": list(problems)} if problems else {})}
 
-    def _piece(self, caller: Caller, text: str) -> None:
-        """Pieces are not answered one by one. The first with words makes the text an utterance: until then there is
-        nothing that could be said, and nothing that would keep the microphone shut."""
-        draft = caller.draft
-        if draft is None:
-            caller.say({"error": "no text has been begun"})
+    def _append(self, peer: Peer, text: str) -> None:
+        """Pass a piece on, without a response. The first piece with words announces the utterance: until then there is
+        nothing to say, and no reason to pause the recognizer."""
+        streamed = peer.text
+        if streamed is None:
+            peer.send({"error": "no text has been begun"})
             return
-        draft.length += len(text)
-        if draft.length > MAX_TEXT_CHARACTERS:
-            caller.say({"error": f"more than {MAX_TEXT_CHARACTERS} characters came: what came first is said"})
-            self._complete(caller)
+        streamed.length += len(text)
+        if streamed.length > MAX_TEXT_CHARACTERS:
+            peer.send({"error": f"the text has more than {MAX_TEXT_CHARACTERS} characters: its beginning is said"})
+            self._complete(peer)
             return
-        if not draft.announced and text.strip():
-            draft.announced = True
-            self._announce(caller, Utterance(draft.utterance, None, priority=draft.priority, source="control"))
-        if draft.announced and text:
-            self.report(TextPiece(draft.utterance, text))
+        if not streamed.is_announced and text.strip():
+            streamed.is_announced = True
+            self._announce(peer, Utterance(streamed.utterance, None, priority=streamed.priority, source="control"))
+        if streamed.is_announced and text:
+            self.report(TextPiece(streamed.utterance, text))
 
-    def _hush(self, caller: Caller) -> None:
-        draft, caller.draft = caller.draft, None  # what it would still write is not wanted either
-        if draft is not None and not draft.announced:
-            self._tell_end(draft.utterance, "cancelled", "by control", 0.0)
+    def _hush(self, peer: Peer) -> None:
+        streamed, peer.text = peer.text, None  # further pieces of it are refused
+        if streamed is not None and not streamed.is_announced:
+            self._send_end(streamed.utterance, "cancelled", "by control", 0.0)
         self.report(Hush("control"))
 
-    def _complete(self, caller: Caller) -> None:
-        draft, caller.draft = caller.draft, None
-        if draft is None:
+    def _complete(self, peer: Peer) -> None:
+        streamed, peer.text = peer.text, None
+        if streamed is None:
             return
-        if draft.announced:
-            self.report(TextComplete(draft.utterance))
+        if streamed.is_announced:
+            self.report(TextComplete(streamed.utterance))
         else:
-            self._tell_end(draft.utterance, "failed", "there is nothing to say: no words came", 0.0)
+            self._send_end(streamed.utterance, "failed", "there is nothing to say: the text has no words", 0.0)
 
-    # --- what is answered
+    # --- responses
 
-    def _tell_end(self, utterance: str, state: str, why: str, seconds: float) -> None:
-        for caller in self._callers.values():
-            if utterance not in caller.awaited:
+    def _send_end(self, utterance: str, state: str, reason: str, seconds: float) -> None:
+        for peer in self._peers.values():
+            if utterance not in peer.awaited:
                 continue
-            caller.awaited.discard(utterance)
-            if caller.draft is not None and caller.draft.utterance == utterance:
-                caller.draft = None  # it ended before its text did
-            caller.say({"utterance": utterance, "state": state, "why": why, "seconds": round(seconds, 3)})
+            peer.awaited.discard(utterance)
+            if peer.text is not None and peer.text.utterance == utterance:
+                peer.text = None  # the utterance ended before its text was complete
+            peer.send({"utterance": utterance, "state": state, "why": reason, "seconds": round(seconds, 3)})
 
-    def _status_line(self) -> dict[str, object]:
+    def _status_response(self) -> dict[str, object]:
         status = self._status or Status("starting", "idle")
         return {
             "status": status.summary,
@@ -343,17 +377,17 @@ class Control(Frontend):
             "muted": list(status.muted),
         }
 
-    def _last_words(self) -> None:
-        """Whoever still waits is told, and given a moment to read it."""
-        for caller in self._callers.values():
-            for utterance in sorted(caller.awaited):
-                self._tell_end(utterance, "cancelled", "by the end of the daemon", 0.0)
-        patience = Deadline(LAST_WORDS_SECONDS)
-        while not patience.is_expired and (unread := [caller for caller in self._callers.values() if caller.unread]):
+    def _flush(self) -> None:
+        """Record the remaining utterances as cancelled, and wait until the clients have read their responses."""
+        for peer in self._peers.values():
+            for utterance in sorted(peer.awaited):
+                self._send_end(utterance, "cancelled", "by the end of the daemon", 0.0)
+        deadline = Deadline(self._flush_seconds)
+        while not deadline.is_expired and (unsent := [peer for peer in self._peers.values() if peer.has_unsent]):
             self.heartbeat()
             poll = select.poll()
-            for caller in unread:
-                poll.register(caller.socket, select.POLLOUT)
-            poll.poll((patience.remaining() or 0.0) * 1000)
-            for caller in unread:
-                caller.write()
+            for peer in unsent:
+                poll.register(peer.socket, select.POLLOUT)
+            poll.poll((deadline.remaining() or 0.0) * 1000)
+            for peer in unsent:
+                peer.write()

@@ -1,5 +1,3 @@
-"""A socket at a path: who may sit there, who may connect, and nothing left behind."""
-
 from __future__ import annotations
 
 import os
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import ConfigError
-from agent.frontends.control.unix_socket import Peer, UnixListener
+from agent.frontends.control.unix_socket import PeerCredentials, UnixListener
 
 
 @pytest.fixture
@@ -40,9 +38,7 @@ def connects(path: Path) -> bool:
         return True
 
 
-def test_the_directory_is_0750_and_the_socket_0660_whatever_the_umask(
-    tmp_path: Path, listening: Callable[[Path], UnixListener]
-) -> None:
+def test_open_sets_modes_for_every_umask(tmp_path: Path, listening: Callable[[Path], UnixListener]) -> None:
     for umask in (0o000, 0o077):
         path = tmp_path / f"{umask}" / "run" / "control.sock"
         before = os.umask(umask)
@@ -54,15 +50,13 @@ def test_the_directory_is_0750_and_the_socket_0660_whatever_the_umask(
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o750
 
 
-def test_a_directory_that_is_there_keeps_its_mode(tmp_path: Path, listening: Callable[[Path], UnixListener]) -> None:
+def test_open_keeps_the_mode_of_a_directory(tmp_path: Path, listening: Callable[[Path], UnixListener]) -> None:
     tmp_path.chmod(0o711)
     listening(tmp_path / "control.sock")
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o711
 
 
-def test_the_path_is_removed_at_the_end_and_only_ones_own(
-    tmp_path: Path, listening: Callable[[Path], UnixListener]
-) -> None:
+def test_close_removes_only_its_own_path(tmp_path: Path, listening: Callable[[Path], UnixListener]) -> None:
     path = tmp_path / "control.sock"
     listener = listening(path)
     listener.close()
@@ -77,9 +71,7 @@ def test_the_path_is_removed_at_the_end_and_only_ones_own(
     assert not path.exists()
 
 
-def test_the_socket_of_a_daemon_that_died_is_replaced(
-    tmp_path: Path, listening: Callable[[Path], UnixListener]
-) -> None:
+def test_open_replaces_a_stale_socket(tmp_path: Path, listening: Callable[[Path], UnixListener]) -> None:
     path = tmp_path / "control.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -89,9 +81,7 @@ def test_the_socket_of_a_daemon_that_died_is_replaced(
     assert connects(path)
 
 
-def test_the_socket_of_a_daemon_that_lives_is_left_alone(
-    tmp_path: Path, listening: Callable[[Path], UnixListener]
-) -> None:
+def test_open_refuses_a_socket_with_a_listener(tmp_path: Path, listening: Callable[[Path], UnixListener]) -> None:
     path = tmp_path / "control.sock"
     first = listening(path)
     with pytest.raises(ConfigError, match="another daemon listens"):
@@ -103,7 +93,7 @@ def test_the_socket_of_a_daemon_that_lives_is_left_alone(
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link"])
-def test_what_is_no_socket_is_never_removed(
+def test_open_never_removes_another_kind_of_file(
     tmp_path: Path, kind: str, listening: Callable[[Path], UnixListener]
 ) -> None:
     path, elsewhere = tmp_path / "control.sock", tmp_path / "precious"
@@ -119,15 +109,15 @@ def test_what_is_no_socket_is_never_removed(
     assert os.path.lexists(path) and elsewhere.read_text() == "precious"
 
 
-def test_a_place_that_cannot_be_had_is_told_in_one_sentence(tmp_path: Path) -> None:
+def test_open_reports_an_unusable_path(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be made: File exists"):
+    with pytest.raises(ConfigError, match="cannot be created: File exists"):
         UnixListener(tmp_path / "file" / "run" / "control.sock").open()
-    with pytest.raises(ConfigError, match="cannot be made"):
+    with pytest.raises(ConfigError, match="cannot be created"):
         UnixListener(tmp_path / ("x" * 200)).open()
 
 
-def test_of_many_daemons_that_start_at_once_one_gets_the_socket(tmp_path: Path) -> None:
+def test_one_of_many_concurrent_opens_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
     listeners = [UnixListener(path) for _ in range(8)]
     together = threading.Barrier(len(listeners))
@@ -153,22 +143,20 @@ def test_of_many_daemons_that_start_at_once_one_gets_the_socket(tmp_path: Path) 
             listener.close()
 
 
-def test_a_peer_is_who_the_kernel_says() -> None:
+def test_peer_credentials_are_those_of_the_process() -> None:
     left, right = socket.socketpair()
     with left, right:
-        peer = Peer.of(left)
+        peer = PeerCredentials.of(left)
     assert (peer.pid, peer.uid) == (os.getpid(), os.getuid())
     assert peer.groups >= {os.getgid(), *os.getgroups()}
 
 
-def test_root_oneself_and_the_sockets_group_may_connect_and_nobody_else(
-    tmp_path: Path, listening: Callable[[Path], UnixListener]
-) -> None:
+def test_admits_root_the_own_user_and_the_group_only(tmp_path: Path, listening: Callable[[Path], UnixListener]) -> None:
     listener = listening(tmp_path / "control.sock")
     group = (tmp_path / "control.sock").stat().st_gid
     stranger = os.getuid() + 4711
-    assert listener.admits(Peer(1, 0, frozenset()))
-    assert listener.admits(Peer(1, os.getuid(), frozenset()))
-    assert listener.admits(Peer(1, stranger, frozenset({stranger, group})))
-    assert not listener.admits(Peer(1, stranger, frozenset({group + 4711})))
-    assert not listener.admits(Peer(1, stranger, frozenset()))
+    assert listener.admits(PeerCredentials(1, 0, frozenset()))
+    assert listener.admits(PeerCredentials(1, os.getuid(), frozenset()))
+    assert listener.admits(PeerCredentials(1, stranger, frozenset({stranger, group})))
+    assert not listener.admits(PeerCredentials(1, stranger, frozenset({group + 4711})))
+    assert not listener.admits(PeerCredentials(1, stranger, frozenset()))

@@ -1,5 +1,3 @@
-"""Lines of the control socket: each is one request, or a sentence; never an exception."""
-
 from __future__ import annotations
 
 import json
@@ -8,24 +6,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.frontends.control.requests import (
+from agent.frontends.control.protocol import (
+    MAX_LINE_BYTES,
     BeginText,
     CompleteText,
     HushRequest,
+    InvalidRequest,
+    LineBuffer,
     PieceOfText,
-    Refused,
     Request,
     SayText,
     SetMicrophone,
     SetMute,
     SetVolume,
     StatusRequest,
-    read_request,
+    parse_request,
 )
 
 
 @pytest.mark.parametrize(
-    ("line", "request_read"),
+    ("line", "expected"),
     [
         (b'{"say": "hello"}', SayText("hello", 0)),
         (b'{"priority": -3, "say": "hello"}', SayText("hello", -3)),
@@ -43,8 +43,8 @@ from agent.frontends.control.requests import (
         (b'{"microphone": "unmute"}', SetMicrophone(False)),
     ],
 )
-def test_each_request_is_read(line: bytes, request_read: Request) -> None:
-    assert read_request(line) == request_read
+def test_parse_request_returns_each_request(line: bytes, expected: Request) -> None:
+    assert parse_request(line) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,10 @@ def test_each_request_is_read(line: bytes, request_read: Request) -> None:
         (b'{"microphone": []}', '"mute" or "unmute"'),
     ],
 )
-def test_what_is_no_request_is_refused_in_one_sentence(line: bytes, sentence: str) -> None:
-    refused = read_request(line)
-    assert isinstance(refused, Refused) and sentence in refused.why
-    assert refused.why.isprintable()
+def test_parse_request_explains_an_invalid_line(line: bytes, sentence: str) -> None:
+    invalid = parse_request(line)
+    assert isinstance(invalid, InvalidRequest) and sentence in invalid.reason
+    assert invalid.reason.isprintable()
 
 
 @given(
@@ -98,7 +98,41 @@ def test_what_is_no_request_is_refused_in_one_sentence(line: bytes, sentence: st
         max_leaves=6,
     ).map(lambda value: json.dumps(value).encode())
 )
-def test_no_line_whatever_it_holds_raises(line: bytes) -> None:
-    request = read_request(line)
+def test_parse_request_never_raises(line: bytes) -> None:
+    request = parse_request(line)
     if isinstance(request, SayText):
         request.text.encode("utf-8")
+
+
+def taken(lines: LineBuffer) -> list[bytes]:
+    return list(iter(lines.next, None))
+
+
+@given(st.lists(st.binary(max_size=20).filter(lambda line: b"\n" not in line)), st.integers(1, 7))
+def test_line_buffer_returns_the_same_lines_for_every_chunk_size(wanted: list[bytes], size: int) -> None:
+    stream = b"".join(line + b"\n" for line in wanted)
+    lines = LineBuffer()
+    received = []
+    for start in range(0, len(stream), size):
+        lines.feed(stream[start : start + size])
+        received += taken(lines)
+    assert received == wanted and lines.size == 0
+
+
+def test_line_buffer_accepts_a_line_at_the_limit() -> None:
+    lines = LineBuffer()
+    lines.feed(b"x" * MAX_LINE_BYTES + b"\n")
+    assert taken(lines) == [b"x" * MAX_LINE_BYTES] and not lines.is_overlong
+    lines.feed(b"x" * (MAX_LINE_BYTES + 1) + b"\n{}\n")
+    assert taken(lines) == [] and lines.is_overlong
+
+
+def test_line_buffer_drops_an_endless_line_at_the_limit() -> None:
+    lines = LineBuffer(limit=10)
+    for _ in range(1000):
+        lines.feed(b"12345")
+        assert lines.next() is None
+        assert lines.size <= 15
+    assert lines.is_overlong
+    lines.feed(b"\nshort\n")
+    assert taken(lines) == []  # it may be the rest of the long line

@@ -1,0 +1,210 @@
+"""The control protocol: JSON objects in lines, split from a byte stream and parsed into requests.
+
+Requests: ``{"say": TEXT, "priority": 0}``, ``{"begin": true, "priority": 0}`` with ``{"piece": TEXT}``... and
+``{"complete": true}``, ``{"hush": true}``, ``{"status": true}``, ``{"volume": 0-100}``, ``{"mute": true | false}`` (the
+speaker), ``{"microphone": "mute" | "unmute"}``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agent.errors import UsageError
+from agent.system.json_text import json_type, parse_json
+from agent.system.text import escape, validate_piece, validate_text
+
+MAX_LINE_BYTES = 64 * 1024
+"""Of one line, without its line end."""
+
+MAX_PRIORITY = 100
+
+
+class LineBuffer:
+    """Splits a byte stream into lines, with bounded memory. Not thread-safe; owned by the thread that reads the socket.
+
+    The buffer never holds more than the limit and one chunk if its owner stops feeding while ``size`` exceeds the
+    limit. ``is_overlong`` becomes true when a line exceeds the limit, and stays true: the end of that line is unknown.
+    """
+
+    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._searched = 0  # bytes without a line end
+        self.is_overlong = False
+
+    @property
+    def size(self) -> int:
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> None:
+        if not self.is_overlong:
+            self._buffer += data
+
+    def next(self) -> bytes | None:
+        """Return the next complete line without its end; ``None`` if there is none or it exceeds the limit."""
+        end = -1 if self.is_overlong else self._buffer.find(b"\n", self._searched)
+        if (len(self._buffer) if end < 0 else end) > self._limit:
+            self.is_overlong = True
+            self._buffer.clear()
+        if self.is_overlong:
+            return None
+        if end < 0:
+            self._searched = len(self._buffer)
+            return None
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._searched = 0
+        return line
+
+
+@dataclass(frozen=True, slots=True)
+class SayText:
+    """Say a complete text."""
+
+    text: str
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BeginText:
+    """Begin a text that follows in pieces."""
+
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PieceOfText:
+    """More of the text that was begun."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteText:
+    """The text that was begun is complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class HushRequest:
+    """Cancel everything that is being said or queued."""
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRequest:
+    """Report the status."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetVolume:
+    """Set the playback volume, in percent."""
+
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetMute:
+    """Mute or unmute the speaker."""
+
+    muted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetMicrophone:
+    """Close or open the microphone."""
+
+    muted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidRequest:
+    """A line that is no request, with the reason as a sentence for the client."""
+
+    reason: str
+
+
+Request = (
+    SayText
+    | BeginText
+    | PieceOfText
+    | CompleteText
+    | HushRequest
+    | StatusRequest
+    | SetVolume
+    | SetMute
+    | SetMicrophone
+    | InvalidRequest
+)
+
+
+def parse_request(line: bytes) -> Request:
+    """Parse one line. Never raises, whatever the line holds."""
+    request = parse_json(line)
+    if isinstance(request, str):
+        return InvalidRequest(f"a request is one JSON object in a line, but {request}")
+    keys = [key for key in request if key in _PARSERS]
+    if len(keys) != 1:
+        return InvalidRequest(f"a request holds exactly one of {', '.join(_PARSERS)}, not {_listed(list(request))}")
+    allowed = {keys[0], "priority"} if keys[0] in ("say", "begin") else {keys[0]}
+    if unknown := [key for key in request if key not in allowed]:
+        return InvalidRequest(f"{keys[0]} does not go with {_listed(unknown)}")
+    priority = request.get("priority", 0)
+    if not isinstance(priority, int) or isinstance(priority, bool) or abs(priority) > MAX_PRIORITY:
+        return InvalidRequest(f"priority is a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY}")
+    try:
+        return _PARSERS[keys[0]](request[keys[0]], priority)
+    except UsageError as error:
+        return InvalidRequest(str(error))
+
+
+def _listed(keys: list[str]) -> str:
+    shown = ", ".join(escape(key, 40) for key in keys[:5])
+    return shown + (", ..." if len(keys) > 5 else "") if keys else "nothing"
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"the text to say is text, not {json_type(value)}")
+    return value
+
+
+def _percent(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 100:
+        raise UsageError("volume is a whole number from 0 to 100, in percent")
+    return value
+
+
+def _mute(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"mute is true or false, not {json_type(value)}")
+    return value
+
+
+def _microphone(value: object) -> bool:
+    if value not in ("mute", "unmute"):
+        raise UsageError('microphone is "mute" or "unmute"')
+    return value == "mute"
+
+
+def _flag(request: Request, name: str) -> Callable[[object, int], Request]:
+    """Return a parser that accepts only ``true``."""
+
+    def parse(value: object, priority: int) -> Request:
+        if value is not True:
+            raise UsageError(f"{name} is requested with true, not with {json_type(value)}")
+        return request
+
+    return parse
+
+
+_PARSERS: dict[str, Callable[[object, int], Request]] = {
+    "say": lambda value, priority: SayText(validate_text(_string(value)), priority),
+    "begin": lambda value, priority: _flag(BeginText(priority), "begin")(value, priority),
+    "piece": lambda value, priority: PieceOfText(validate_piece(_string(value))),
+    "complete": _flag(CompleteText(), "complete"),
+    "hush": _flag(HushRequest(), "hush"),
+    "status": _flag(StatusRequest(), "status"),
+    "volume": lambda value, priority: SetVolume(_percent(value)),
+    "mute": lambda value, priority: SetMute(_mute(value)),
+    "microphone": lambda value, priority: SetMicrophone(_microphone(value)),
+}
