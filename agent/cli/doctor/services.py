@@ -135,7 +135,8 @@ def _cure(loaded: Loaded, name: str, error: AgentError) -> tuple[str, bool]:
     if error.status in (404, 422):
         return f"check {url_key} and the settings beside it", True
     if error.status in (402, 429, 503):
-        return "check the account and the service's status page; voice-agent retries by itself", False
+        retry = "" if error.permanent else "; voice-agent retries by itself"
+        return f"check the account and the service's status page{retry}", False
     if isinstance(cause, socket.gaierror) or "name" in str(error) and "not found" in str(error):
         lookup = f"getent hosts {host}; without a result the network or its DNS is down (resolvectl status)"
         return f"{lookup}; else check {url_key}", False
