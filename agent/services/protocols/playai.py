@@ -233,7 +233,7 @@ class Client:
             return [self._pass_over(message, f"a JSON message; {answer}")]
         kind, status = answer.get("type"), answer.get("status")
         refused = isinstance(status, int) and status >= 400
-        if kind == "error" or refused or (answer.get("error") and json_type not in ("start", "end")):
+        if kind == "error" or refused or (answer.get("error") and kind not in ("start", "end")):
             return [self._error(message, answer)]
         if kind == "start":
             return self._start(message, answer.get("request_id"))
