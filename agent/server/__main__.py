@@ -1,4 +1,4 @@
-"""``python -m agent.server``: the local speech server."""
+"""Entry point of ``python -m agent.server``, the local speech server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one port: accepts, tells the five protocols apart by their paths, keeps the limits, and ends in good order."""
+"""Accepts connections on one port, selects the protocol by path, enforces the limits and shuts down gracefully."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import socket
 import struct
 import threading
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
@@ -19,12 +20,13 @@ from websockets.sync.server import ServerConnection, serve
 
 from agent.errors import ConfigError
 from agent.server import http
-from agent.server.options import Options
-from agent.server.recordings import Exports
+from agent.server.connection import ClientConnection, ServerCodec, disconnect
+from agent.server.options import ServerOptions
+from agent.server.recordings import RecordingStore
 from agent.server.stt.engine import SttEngine
-from agent.server.stt_session import Listening
+from agent.server.stt_session import SttServerSession
 from agent.server.tts.engine import TtsEngine
-from agent.server.tts_session import Speaking
+from agent.server.tts_session import TtsServerSession
 from agent.server.wire_log import WireLog
 from agent.services.protocols import fish, neuphonic, playai, transcription, vachana
 from agent.services.protocols.codec import Failure
@@ -34,147 +36,172 @@ from agent.system.threads import Deadline
 
 log = logging.getLogger(__name__)
 
-MESSAGE_BYTES = 8 << 20
-OPEN_SECONDS = 5.0
-OPENINGS = 64
+MAX_MESSAGE_BYTES = 8 << 20
+DEFAULT_MAX_HANDSHAKES = 64
 _PING_SECONDS, _PONG_SECONDS = 20.0, 60.0
 _CLOSE_SECONDS = 1.0
-_STALLED_SECONDS = 300
 
-ServerCodec = neuphonic.Server | playai.Server | vachana.Server | fish.Server | transcription.Server
+
+@dataclass(frozen=True, slots=True)
+class ListenerTiming:
+    """Time limits of the listener. Immutable.
+
+    Args:
+        handshake_seconds: Time from accepting a connection to the end of its opening handshake.
+        send_seconds: Time after which a client that reads nothing is disconnected.
+    """
+
+    handshake_seconds: float = 5.0
+    send_seconds: int = 300
 
 
 class Listener:
-    """Serves everything from its making until ``stop``. ``address`` is where it listens.
+    """Serves all protocols on one port from its construction until ``stop``. Thread-safe.
 
-    At most ``options.clients`` sessions at once: more get 503. A connection takes a seat only when its opening
-    handshake is done; for that it has 5 s, and where more than ``OPENINGS`` are at it the oldest is dropped, so that
-    nobody keeps the others out by connecting and saying nothing. A message is 8 MiB at most. A client that takes
-    nothing of what is sent to it for five minutes is dropped. Raises ``ConfigError`` where the address cannot be used.
+    At most ``options.clients`` sessions run at the same time; a further one gets status 503. A connection counts as a
+    session only after its opening handshake. If more than ``max_handshakes`` connections are in their handshake, the
+    oldest one is disconnected, so that silent connections cannot lock out clients. A message has at most 8 MiB.
+
+    Args:
+        options: Address, limits and keys.
+        tts_engine: Engine that speaks.
+        stt_engine: Engine that recognizes speech.
+        wire_log: Log of all messages.
+        timing: Time limits.
+        max_handshakes: Number of connections that may be in their opening handshake at the same time.
+
+    Raises:
+        ConfigError: The address cannot be used.
     """
 
-    def __init__(self, options: Options, engine: TtsEngine, recogniser: SttEngine, wire: WireLog) -> None:
-        self._options, self._engine, self._recogniser, self._wire = options, engine, recogniser, wire
+    def __init__(
+        self,
+        options: ServerOptions,
+        tts_engine: TtsEngine,
+        stt_engine: SttEngine,
+        wire_log: WireLog,
+        timing: ListenerTiming | None = None,
+        max_handshakes: int = DEFAULT_MAX_HANDSHAKES,
+    ) -> None:
+        self._options, self._tts_engine, self._stt_engine, self._wire_log = options, tts_engine, stt_engine, wire_log
+        self._timing, self._max_handshakes = timing or ListenerTiming(), max_handshakes
         self._tokens = Tokens(time.time)
-        self._exports = Exports()
+        self._recordings = RecordingStore()
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._opening: dict[socket.socket, float] = {}  # accepted, and not yet a session; until when it may be one
-        self._seated: set[socket.socket] = set()
-        self._sessions: dict[int, Speaking | Listening] = {}
-        self._ending = False
-        try:
-            family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-            listening = socket.create_server((options.host, options.port), family=family, backlog=64)
-        except (OSError, OverflowError) as error:
-            where = f"{options.host}:{options.port}"
-            # Not the error's own text, which repeats the address in Python's words.
-            number = error.errno if isinstance(error, OSError) else None
-            reason = os.strerror(number) if number and number > 0 else error
-            raise ConfigError(
-                f"the speech server cannot listen on {where} ({reason}): choose another server.host or server.port,"
-                " and the same in transcription.url"
-            ) from error
-        self.address: tuple[str, int] = listening.getsockname()[:2]
+        # Closed sockets stay in the next two until the next connection: the library reports no end of a handshake.
+        self._handshakes: dict[socket.socket, float] = {}  # expiry of each connection that is not a session yet
+        self._admitted: set[socket.socket] = set()
+        self._threads: set[threading.Thread] = set()
+        self._sessions: dict[int, TtsServerSession | SttServerSession] = {}
+        self._is_stopping = False
+        server_socket = _listen(options.host, options.port)
+        self.address: tuple[str, int] = server_socket.getsockname()[:2]
         self._server = serve(
-            self._serve,
-            sock=listening,
-            process_request=self._request,
-            compression=None,  # none of the services offers it, and a small message cannot become a huge one
+            self._serve,  # type: ignore[arg-type]  # the factory below makes each connection a ClientConnection
+            sock=server_socket,
+            create_connection=cast("type[ServerConnection]", self._open_connection),
+            process_request=self._process_request,  # type: ignore[arg-type]  # as above
+            compression=None,  # no service offers it, and a small message cannot expand into a huge one
             server_header="voice-agent",
-            open_timeout=OPEN_SECONDS,
+            open_timeout=self._timing.handshake_seconds,
             ping_interval=_PING_SECONDS,
             ping_timeout=_PONG_SECONDS,
             close_timeout=_CLOSE_SECONDS,
-            max_size=MESSAGE_BYTES,
+            max_size=MAX_MESSAGE_BYTES,
             logger=logging.getLogger("agent.server.websockets"),
         )
-        self._upgrade = self._server.handler
-        self._server.handler = self._accept
         self._acceptor = threading.Thread(target=self._server.serve_forever, name="accept")
         self._acceptor.start()
 
     def stop(self, finish: Deadline, abort: Deadline) -> bool:
-        """Stops accepting, lets every session finish until ``finish``, cuts the rest, and waits for all threads until
-        ``abort``. Tells whether all have ended."""
-        self._ending = True
+        """Stop accepting, finish all sessions and wait for their threads.
+
+        Args:
+            finish: When to abort the sessions that have not finished.
+            abort: When to stop waiting.
+
+        Returns:
+            Whether all threads have ended.
+        """
+        self._is_stopping = True
         closing = threading.Thread(target=self._server.shutdown, args=(False,), name="closing")
         closing.start()
-        self._server.socket_closed.wait(abort.remaining())
+        self._acceptor.join(abort.remaining())
         with self._lock:
-            opening, sessions = list(self._opening), list(self._sessions.values())
-        for client in opening:
-            _cut(client)
-        finishing = [threading.Thread(target=session.finish, name="finish", daemon=True) for session in sessions]
-        for thread in finishing:
-            thread.start()
+            handshakes, sessions = list(self._handshakes), list(self._sessions.values())
+        for client in handshakes:
+            disconnect(client)
+        for session in sessions:
+            threading.Thread(target=session.finish, name="finish", daemon=True).start()
         closing.join(finish.remaining())
         if closing.is_alive():
             with self._lock:
                 sessions = list(self._sessions.values())
-            log.warning("%d sessions did not end in time and are cut", len(sessions))
+            log.warning("speech server: sessions aborted after the shutdown timeout, sessions=%d", len(sessions))
             for session in sessions:
                 session.abort()
             closing.join(abort.remaining())
-        self._acceptor.join(abort.remaining())
-        self._exports.close()
+        self._recordings.close()
         return not closing.is_alive() and not self._acceptor.is_alive()
 
     # --- accepting
 
-    def _accept(self, client: socket.socket, address: Any) -> None:
-        """The life of one connection, in a thread of its own. The WebSocket library reads GET only, so what begins
-        otherwise is answered here; the first byte tells, and stays where it is."""
-        try:
-            if not self._may_open(client):
-                return
-            _limit(client)
-            deadline = Deadline(OPEN_SECONDS)
-            first = _first_byte(client, deadline)
-            if first == b"G":
-                client.settimeout(None)
-                self._upgrade(client, address)
-            elif first:
-                self._plain(client, deadline)
-        finally:
-            with self._lock:
-                self._seated.discard(client)
-                self._opening.pop(client, None)
-            client.close()
-            with self._server.lock:
-                self._server.handler_threads.discard(threading.current_thread())
+    def _open_connection(self, client: socket.socket, *args: Any, **kwargs: Any) -> ClientConnection:
+        """Create the connection of an accepted socket; the library calls this in the connection's thread.
 
-    def _may_open(self, client: socket.socket) -> bool:
+        The library's parser accepts only GET. The first byte tells whether the request is a GET, and peeking leaves it
+        in the socket. Other requests are answered here. The library closes the socket after an exception.
+        """
+        if not self._admit_handshake(client):
+            raise ConnectionAbortedError("too many connections, or the server is stopping")
+        send_timeout = struct.pack("ll", self._timing.send_seconds, 0)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, send_timeout)
+        deadline = Deadline(self._timing.handshake_seconds)
+        first = _peek_byte(client, deadline)
+        if first != b"G":
+            if first:
+                self._serve_plain_http(client, deadline)
+            raise ConnectionAbortedError("not a GET request")
+        client.settimeout(None)
+        return ClientConnection(client, *args, **kwargs)
+
+    def _admit_handshake(self, client: socket.socket) -> bool:
         now = time.monotonic()
         with self._lock:
-            if self._ending:
-                return False  # who comes in now has been missed by the one who cuts those that are opening
-            late = [each for each, until in self._opening.items() if until < now]
-            while len(self._opening) - len(late) >= OPENINGS:
-                late.append(next(each for each in self._opening if each not in late))
-            for each in late:
-                del self._opening[each]
-                _cut(each)
-            self._opening[client] = now + OPEN_SECONDS
-        # Those that are cut need a moment to go; that many at once are no clients.
-        with self._server.lock:
-            return len(self._server.handler_threads) <= self._options.clients + 4 * OPENINGS
+            if self._is_stopping:
+                # stop() may have disconnected the handshakes already and would wait for this one.
+                return False
+            self._handshakes = {each: expiry for each, expiry in self._handshakes.items() if each.fileno() >= 0}
+            expired = [each for each, expiry in self._handshakes.items() if expiry < now]
+            while len(self._handshakes) - len(expired) >= self._max_handshakes:
+                expired.append(next(each for each in self._handshakes if each not in expired))
+            for each in expired:
+                del self._handshakes[each]
+                disconnect(each)
+            self._handshakes[client] = now + self._timing.handshake_seconds
+            # A disconnected handshake needs a moment to end its thread. The limit on threads stops a flood.
+            self._threads = {thread for thread in self._threads if thread.is_alive()}
+            self._threads.add(threading.current_thread())
+            return len(self._threads) <= self._options.clients + 4 * DEFAULT_MAX_HANDSHAKES
 
-    def _seat(self, client: socket.socket) -> bool:
+    def _admit_session(self, client: socket.socket) -> bool:
         with self._lock:
-            free = len(self._seated) < self._options.clients and not self._ending
-            if free:
-                self._seated.add(client)
-            return free
+            self._admitted = {each for each in self._admitted if each.fileno() >= 0}
+            is_free = len(self._admitted) < self._options.clients and not self._is_stopping
+            if is_free:
+                self._admitted.add(client)
+            return is_free
 
-    def _plain(self, client: socket.socket, deadline: Deadline) -> None:
+    def _serve_plain_http(self, client: socket.socket, deadline: Deadline) -> None:
         request = http.read_request(client, deadline)
         if request is None:
             return
-        if isinstance(request, http.Request):
-            self._wire.note(0, "http", "in", request.method.lower(), request.target.partition("?")[0])
+        if isinstance(request, http.PlainRequest):
+            self._wire_log.note(0, "http", "in", request.method.lower(), request.target.partition("?")[0])
             if request.method not in ("POST", "GET"):
-                _answer(client, http.text(405, "this server knows GET and POST", {"Allow": "GET, POST"}))
+                response = http.text(405, "this server knows GET and POST", {"Allow": "GET, POST"})
+                self._respond(client, response)
                 return
             keys = self._options.keys
             authorization = AuthorizationServer(
@@ -183,34 +210,51 @@ class Listener:
                 api_key=keys.playai,
                 user_id=keys.playai_user,
             )
-            request = http.Answer(*authorization.receive(request.method, request.target, request.headers))
-        _answer(client, request)
+            request = http.PlainResponse(*authorization.receive(request.method, request.target, request.headers))
+        self._respond(client, request)
+
+    def _respond(self, client: socket.socket, response: http.PlainResponse) -> None:
+        client.settimeout(self._timing.handshake_seconds)
+        try:
+            client.sendall(response.encoded())
+            client.shutdown(socket.SHUT_WR)
+            # Read what the client still sends: closing a socket with unread data sends RST (RFC 2525, 2.17), which
+            # discards the response on the client's side.
+            deadline = Deadline(1.0)
+            for _ in range(64):
+                ready, _, _ = select.select([client], [], [], deadline.remaining())
+                if not ready or not client.recv(65536):
+                    return
+        except OSError:
+            return
 
     # --- upgrading
 
-    def _request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answers a GET that is none of WebSocket's, refuses what a codec refuses, and lets the rest be upgraded."""
+    def _process_request(self, connection: ClientConnection, request: Request) -> Response | None:
+        """Answer plain GET requests, reject what a codec rejects, and return ``None`` to upgrade the rest."""
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
-        answer = http.get(request.path, headers, self._exports, self._options.keys.transcription)
-        if answer is None and "upgrade" in headers:
+        response = http.get(request.path, headers, self._recordings, self._options.keys.transcription)
+        if response is None and "upgrade" in headers:
             codec = self._codec(request.path)
-            refused = codec.handshake(request.path, headers)
-            if refused is None and self._seat(connection.socket):
-                connection.codec = codec  # type: ignore[attr-defined]
+            failure = codec.handshake(request.path, headers)
+            if failure is None and self._admit_session(connection.client_socket):
+                connection.codec = codec
                 return None
-            full = http.text(503, "too many clients at once", {"Retry-After": "1"})
-            answer = full if refused is None else _refusal(refused)
-        if answer is None and not _is_known(request.path):
-            answer = http.text(404, "there is nothing at this path")
-        if answer is None:
+            response = (
+                http.text(503, "too many clients at once", {"Retry-After": "1"})
+                if failure is None
+                else _rejection(failure)
+            )
+        if response is None and not _is_protocol_path(request.path):
+            response = http.text(404, "there is nothing at this path")
+        if response is None:
             return None
-        self._wire.note(0, "http", "out", str(answer.status), request.path.partition("?")[0])
-        fields = {**answer.headers, "Content-Length": str(len(answer.body)), "Connection": "close"}
-        return Response(answer.status, answer.reason, Headers(fields), answer.body)
+        self._wire_log.note(0, "http", "out", str(response.status), request.path.partition("?")[0])
+        return Response(response.status, response.reason, Headers(response.fields()), response.body)
 
     def _codec(self, target: str) -> ServerCodec:
-        found = read_target(target)
-        path = found[0] if found else "/"
+        parsed = read_target(target)
+        path = parsed[0] if parsed else "/"
         keys, options = self._options.keys, self._options
         if path.startswith("/speak/"):
             return neuphonic.Server(keys.neuphonic, timestamp=_timestamp, stop_flags=options.stop_flags)
@@ -222,78 +266,66 @@ class Listener:
             return playai.Server(self._tokens)
         return transcription.Server(keys.transcription)
 
-    def _serve(self, connection: ServerConnection) -> None:
-        codec: ServerCodec = connection.codec  # type: ignore[attr-defined]
+    def _serve(self, connection: ClientConnection) -> None:
+        codec = connection.codec
         number = next(self._numbers)
-        threading.current_thread().name = f"client {number}"  # as the log names it
-        session: Speaking | Listening
+        threading.current_thread().name = f"client {number}"
+        session: TtsServerSession | SttServerSession
         if isinstance(codec, transcription.Server):
-            session = Listening(number, connection, codec, self._recogniser, self._exports, self._wire)
+            session = SttServerSession(number, connection, codec, self._stt_engine, self._recordings, self._wire_log)
         else:
-            session = Speaking(number, connection, codec, self._engine, self._options, self._wire)
+            session = TtsServerSession(number, connection, codec, self._tts_engine, self._options, self._wire_log)
         with self._lock:
-            self._opening.pop(connection.socket, None)
+            self._handshakes.pop(connection.client_socket, None)
             self._sessions[number] = session
-            ending = self._ending
+            is_stopping = self._is_stopping
         path = connection.request.path.partition("?")[0] if connection.request else ""
-        self._wire.note(number, codec.service, "in", "open", path)
-        log.info("%s client %d has come", codec.service, number)
-        if ending:
+        self._wire_log.note(number, codec.service, "in", "open", path)
+        log.info("speech server: client connected, service=%s, client=%d", codec.service, number)
+        if is_stopping:
             session.finish()
         try:
             session.run()
         finally:
             with self._lock:
                 del self._sessions[number]
-            self._wire.note(number, codec.service, "in", "close", str(connection.close_code))
-            log.info("%s client %d has gone", codec.service, number)
+            self._wire_log.note(number, codec.service, "in", "close", str(connection.close_code))
+            log.info("speech server: client disconnected, service=%s, client=%d", codec.service, number)
 
 
-def _is_known(target: str) -> bool:
-    """Whether it is the address of a protocol. A transcription is taken at any path, but only from who upgrades."""
-    found = read_target(target)
-    path = found[0] if found else ""
-    known = {"/", vachana.PATH, fish.PATH, *MODEL_PATHS.values()}
-    return path.startswith("/speak/") or (path.rstrip("/") or "/") in known
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=64)
+    except (OSError, OverflowError) as error:
+        # Not str(error): create_server() appends the address as a Python tuple.
+        number = error.errno if isinstance(error, OSError) else None
+        reason = os.strerror(number) if number and number > 0 else error
+        raise ConfigError(
+            f"the speech server cannot listen on {host}:{port} ({reason}): choose another server.host or server.port,"
+            " and the same in transcription.url"
+        ) from error
 
 
-def _refusal(failure: Failure) -> http.Answer:
+def _is_protocol_path(target: str) -> bool:
+    """Return whether a protocol has this path. Transcription accepts any path, but only with an upgrade."""
+    parsed = read_target(target)
+    path = parsed[0] if parsed else ""
+    paths = {"/", vachana.PATH, fish.PATH, *MODEL_PATHS.values()}
+    return path.startswith("/speak/") or (path.rstrip("/") or "/") in paths
+
+
+def _rejection(failure: Failure) -> http.PlainResponse:
     status = failure.status or 400
     return http.as_json(status, {"message": f"{failure.came}; expected {failure.expected}", "status": status})
 
 
-def _limit(client: socket.socket) -> None:
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _STALLED_SECONDS, 0))
-
-
-def _first_byte(client: socket.socket, deadline: Deadline) -> bytes:
+def _peek_byte(client: socket.socket, deadline: Deadline) -> bytes:
     client.settimeout(deadline.remaining())
     try:
         return client.recv(1, socket.MSG_PEEK)
     except OSError:
         return b""
-
-
-def _answer(client: socket.socket, answer: http.Answer) -> None:
-    client.settimeout(OPEN_SECONDS)
-    try:
-        client.sendall(answer.encoded())
-        client.shutdown(socket.SHUT_WR)
-        # What the client is still sending has to be read: closing on unread bytes would make the answer vanish.
-        deadline = Deadline(1.0)
-        for _ in range(64):
-            ready, _, _ = select.select([client], [], [], deadline.remaining())
-            if not ready or not client.recv(65536):
-                return
-    except OSError:
-        return
-
-
-def _cut(client: socket.socket) -> None:
-    try:
-        client.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return
 
 
 def _timestamp() -> str:

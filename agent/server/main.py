@@ -1,4 +1,4 @@
-"""The server as a process: its beginning, its signals, its end."""
+"""Process of the local server: start, signals and shutdown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from agent.errors import AgentError, UsageError
 from agent.server.listener import Listener
-from agent.server.options import Options, parse
+from agent.server.options import ServerOptions, parse
 from agent.server.stt import registry as stt_registry
 from agent.server.stt.engine import SttOptions
 from agent.server.tts import registry as tts_registry
@@ -25,15 +25,16 @@ from agent.system.threads import Deadline
 log = logging.getLogger(__name__)
 
 IDENTIFIER = "voice-agent-server"
-"""Who it is in the journal, also where the daemon has started it."""
+"""Name of this process in the journal, also when the daemon has started it."""
 
 _ABORT_SECONDS = 2.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """``voice-agent server``: serves until SIGTERM or SIGINT, then lets everybody finish, and returns the exit code.
+    """Run ``voice-agent server`` until SIGTERM or SIGINT and return the exit code.
 
-    Prints ``listening on HOST:PORT`` on standard output once it accepts. A second signal leaves at once.
+    Prints ``listening on HOST:PORT`` on stdout as soon as it accepts connections. The first signal finishes the
+    sessions, a second one ends the process immediately.
     """
     try:
         return serve(parse(sys.argv[1:] if argv is None else argv))
@@ -42,8 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
 
 
-def serve(options: Options) -> int:
-    """Serves with ``options`` until a signal; call it in the main thread. ``AgentError`` where it cannot begin."""
+def serve(options: ServerOptions) -> int:
+    """Serve until a signal arrives. Must run in the main thread.
+
+    Raises:
+        AgentError: The server cannot start.
+    """
     reasons: queue.SimpleQueue[str] = queue.SimpleQueue()
     with _log_to(options):
         signals = Signals({signal.SIGTERM: reasons.put, signal.SIGINT: reasons.put})
@@ -53,55 +58,57 @@ def serve(options: Options) -> int:
             signals.restore()
 
 
-def _serve(options: Options, reasons: queue.SimpleQueue[str]) -> int:
-    recogniser = stt_registry.create(options.recognition, SttOptions(options.model_path, options.script))
-    with WireLog(options.wire_log, options.keys.all()) as wire:
-        listener = Listener(options, tts_registry.create(options.speech), recogniser, wire)
+def _serve(options: ServerOptions, reasons: queue.SimpleQueue[str]) -> int:
+    stt_engine = stt_registry.create(options.recognition, SttOptions(options.model_path, options.script))
+    with WireLog(options.wire_log, options.keys.all()) as wire_log:
+        listener = Listener(options, tts_registry.create(options.speech), stt_engine, wire_log)
         try:
-            _tell(listener)
-            recogniser.prepare()
+            _print_address(listener)
+            stt_engine.prepare()
             if options.with_parent:
                 threading.Thread(target=_watch_parent, args=(reasons,), name="parent", daemon=True).start()
         except BaseException:
-            # The listener's thread would keep the process: a parent that died in these moments left a server behind.
+            # The acceptor is not a daemon thread: without stop() the process would stay after a parent that died here.
             listener.stop(Deadline(0.0), Deadline(_ABORT_SECONDS))
             raise
-        log.info("ending: %s", reasons.get())
+        log.info("speech server: stopping, reason=%s", reasons.get())
         seconds = options.finish_seconds
-        ended = listener.stop(Deadline(seconds), Deadline(seconds + _ABORT_SECONDS))
-    if not ended:
-        log.warning("a thread did not end in time")
-    if not ended or _is_loading():
+        has_ended = listener.stop(Deadline(seconds), Deadline(seconds + _ABORT_SECONDS))
+    if not has_ended:
+        log.warning("speech server: a thread did not end within the shutdown timeout")
+    if not has_ended or _is_loading_model():
         sys.stdout.flush()
         os._exit(0)
     return 0
 
 
-def _is_loading() -> bool:
-    """Whether a recogniser's model is on its way: its C++ complains where the process is taken down around it."""
+def _is_loading_model() -> bool:
+    """Return whether a model is loading: its C++ code crashes or prints errors while the interpreter shuts down."""
     return any(thread.name.endswith("-model") for thread in threading.enumerate())
 
 
-def _tell(listener: Listener) -> None:
+def _print_address(listener: Listener) -> None:
     host, port = listener.address
     try:
         print(f"listening on {f'[{host}]' if ':' in host else host}:{port}", flush=True)
     except BrokenPipeError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        raise UsageError("whoever started this has gone before it could be told where to find it") from error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes stdout again at exit
+        raise UsageError(
+            "cannot print the server's address: the parent process has gone. Start the server again"
+        ) from error
 
 
 def _watch_parent(reasons: queue.SimpleQueue[str]) -> None:
-    """A parent that dies, in whatever way, closes its end of the pipe."""
+    """Report the end of standard input: the kernel closes the parent's end of the pipe however the parent dies."""
     with open(0, "rb", buffering=0, closefd=False) as stdin:
         while stdin.read(4096):
             pass
-    reasons.put("the parent has gone")
+    reasons.put("the parent process has ended")
 
 
 @contextlib.contextmanager
-def _log_to(options: Options) -> Iterator[None]:
-    """The log as the daemon has it: the journal's own where that reads it, else lines for a person."""
+def _log_to(options: ServerOptions) -> Iterator[None]:
+    """Set up the log like the daemon's: for the journal if it reads stderr, otherwise for a terminal or a file."""
     with contextlib.ExitStack() as stack:
         stream = None
         if options.log is not None:
@@ -114,6 +121,6 @@ def _log_to(options: Options) -> Iterator[None]:
         set_up_logging(options.log_level, os.environ, stream, IDENTIFIER)
         for key in options.keys.all():
             hide_secret(key)
-        # What strangers send is no reason for a warning here, let alone for a traceback.
+        # The library logs a traceback for each invalid request, which any client can send.
         logging.getLogger("agent.server.websockets").setLevel(logging.ERROR)
         yield

@@ -1,4 +1,4 @@
-"""How the server is told what to do: its settings, and the command line they come from."""
+"""Options of the local server and the command line that sets them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from agent.server.tts.registry import ENGINES as TTS_ENGINES
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
-_KEY_BYTES = 65536
+_MAX_KEY_BYTES = 65536
 
 
 @dataclass(frozen=True)
-class Keys:
-    """Whom each service lets in; ``None`` is anybody. They never show."""
+class ApiKeys:
+    """Keys that the protocols require; ``None`` accepts every client. Immutable; never shown in ``repr``."""
 
     neuphonic: str | None = field(default=None, repr=False)
     playai: str | None = field(default=None, repr=False)
@@ -28,15 +28,34 @@ class Keys:
     transcription: str | None = field(default=None, repr=False)
 
     def all(self) -> tuple[str, ...]:
-        """Every key there is: what may never be written into a log."""
-        named = (self.neuphonic, self.playai, self.vachana, self.fish, self.transcription)
-        return tuple(key for key in named if key)
+        """Return the keys to mask in logs."""
+        keys = (self.neuphonic, self.playai, self.vachana, self.fish, self.transcription)
+        return tuple(key for key in keys if key)
 
 
 @dataclass(frozen=True)
-class Options:
-    """The settings of one server. ``pace``: sound is sent at so many times real time, ``None`` as fast as it is made.
-    ``finish_seconds``: how long it may go on speaking once it is told to end. ``clients``: how many at once."""
+class ServerOptions:
+    """Options of one server. Immutable.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on; 0 selects a free one.
+        speech: Name of the speech engine.
+        recognition: Name of the recognition engine.
+        script: File for the script engine.
+        model_path: Directory of a vosk model.
+        keys: Required keys.
+        pace: Audio is sent at this multiple of real time; ``None`` sends it as fast as it is produced.
+        vachana_binary: Vachana sends binary messages instead of JSON.
+        wav_layout: Position of Vachana's RIFF headers, one of ``WAV_LAYOUTS``.
+        stop_flags: Neuphonic sends ``data.stop``.
+        clients: Maximum number of sessions.
+        finish_seconds: Time for the sessions to finish during shutdown.
+        wire_log: File for the wire log.
+        log: File for the log; ``None`` is stderr.
+        log_level: One of ``LOG_LEVELS``.
+        with_parent: Stop at the end of standard input.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8394
@@ -44,7 +63,7 @@ class Options:
     recognition: str = "auto"
     script: str | None = None
     model_path: str | None = None
-    keys: Keys = Keys()
+    keys: ApiKeys = ApiKeys()
     pace: float | None = None
     vachana_binary: bool = False
     wav_layout: str = "header"
@@ -57,85 +76,89 @@ class Options:
     with_parent: bool = False
 
 
-def parse(argv: Sequence[str]) -> Options:
-    """The options on the command line; leaves with status 2 and a sentence where they are not right."""
+def parse(argv: Sequence[str]) -> ServerOptions:
+    """Parse the command line; exit with status 2 and a message if it is invalid."""
     parser = _parser()
-    known = parser.parse_args(argv)
-    general = known.api_key
-    if known.api_key_file is not None:
+    parsed = parser.parse_args(argv)
+    shared_key = parsed.api_key
+    if parsed.api_key_file is not None:
         try:
-            general = _read_key(Path(known.api_key_file))
+            shared_key = _read_key(Path(parsed.api_key_file))
         except (OSError, ValueError) as error:
-            parser.error(f"argument --api-key-file: {known.api_key_file} cannot be used: {_reason(error)}")
-    keys = Keys(
-        neuphonic=known.api_key_neuphonic or general,
-        playai=known.api_key_playai or general,
-        playai_user=known.user_id_playai,
-        vachana=known.api_key_vachana or general,
-        fish=known.api_key_fish or general,
-        transcription=known.api_key_transcription or general,
+            parser.error(f"argument --api-key-file: {parsed.api_key_file} cannot be used: {_reason(error)}")
+    keys = ApiKeys(
+        neuphonic=parsed.api_key_neuphonic or shared_key,
+        playai=parsed.api_key_playai or shared_key,
+        playai_user=parsed.user_id_playai,
+        vachana=parsed.api_key_vachana or shared_key,
+        fish=parsed.api_key_fish or shared_key,
+        transcription=parsed.api_key_transcription or shared_key,
     )
-    names = [name for name in Options.__dataclass_fields__ if name not in ("keys", "stop_flags")]
-    return Options(keys=keys, stop_flags=not known.no_stop_flags, **{name: getattr(known, name) for name in names})
+    names = [name for name in ServerOptions.__dataclass_fields__ if name not in ("keys", "stop_flags")]
+    values = {name: getattr(parsed, name) for name in names}
+    return ServerOptions(keys=keys, stop_flags=not parsed.no_stop_flags, **values)
 
 
 def _parser() -> argparse.ArgumentParser:
-    defaults = Options()
+    defaults = ServerOptions()
     parser = argparse.ArgumentParser(
         prog="voice-agent server",
         description="The local speech server: real engines behind the protocols of Neuphonic, PlayAI, Vachana, Fish "
         "Audio and the transcription service, on one port.",
     )
     add = parser.add_argument
-    add("--host", default=defaults.host, help="address it listens on (%(default)s)")
-    add("--port", type=_port, default=defaults.port, help="port it listens on; 0: any free one (%(default)s)")
-    add("--speech", choices=tuple(TTS_ENGINES), default=defaults.speech, help="engine that speaks (%(default)s)")
-    add("--recognition", choices=STT_CHOICES, default=defaults.recognition, help="engine that recognises (%(default)s)")
-    add("--script", metavar="FILE", help="transcript that the script engine gives")
-    add("--model-path", metavar="DIR", help="directory of a vosk model")
-    add("--api-key", metavar="KEY", help="key that all services want; without one, anybody is let in. Everybody on "
-        "this machine can read a command line: a real key belongs into a file")  # fmt: skip
-    add("--api-key-file", metavar="FILE", help="file with the key that all services want, and nothing else")
+    add("--host", default=defaults.host, help="listen on this address (%(default)s)")
+    add("--port", type=_port, default=defaults.port, help="listen on this port; 0 selects a free one (%(default)s)")
+    add("--speech", choices=tuple(TTS_ENGINES), default=defaults.speech, help="speak with this engine (%(default)s)")
+    add("--recognition", choices=STT_CHOICES, default=defaults.recognition,
+        help="recognize speech with this engine (%(default)s)")  # fmt: skip
+    add("--script", metavar="FILE", help="read the transcripts of the script engine from FILE")
+    add("--model-path", metavar="DIR", help="load the vosk model in DIR")
+    add("--api-key", metavar="KEY", help="require KEY from the clients of all services; without it every client is "
+        "accepted. All users of this machine can read a command line: use --api-key-file for a real key")  # fmt: skip
+    add("--api-key-file", metavar="FILE", help="read the key for all services from FILE, which holds nothing else")
     for service in ("neuphonic", "playai", "vachana", "fish", "transcription"):
-        add(f"--api-key-{service}", metavar="KEY", help=f"key that {service} wants")
-    add("--user-id-playai", metavar="ID", help="user id that playai wants")
-    add("--pace", type=_positive, metavar="FACTOR", help="send sound at FACTOR times real time; default: as it is made")
-    add("--vachana-binary", action="store_true", help="vachana sends bare binary chunks, as its first page says")
-    add("--wav-layout", choices=WAV_LAYOUTS, default=defaults.wav_layout, help="where RIFF headers are (%(default)s)")
-    add("--no-stop-flags", action="store_true", help="neuphonic sends no data.stop, as in 2024")
-    add("--clients", metavar="N", type=_count, default=defaults.clients, help="how many clients at once (%(default)s)")
-    add("--finish-seconds", type=_positive, default=defaults.finish_seconds,
-        help="how long it may go on speaking once it is told to end (%(default)s)")  # fmt: skip
-    add("--wire-log", metavar="FILE", help="write every message, one JSON object a line, into FILE; no sound, no keys")
-    add("--log", metavar="FILE", help="write the log into FILE instead of stderr")
-    add("--log-level", choices=LOG_LEVELS, default=defaults.log_level, help="what is worth a line (%(default)s)")
-    add("--with-parent", action="store_true", help="end as well when standard input ends")
+        add(f"--api-key-{service}", metavar="KEY", help=f"require KEY from clients of {service}")
+    add("--user-id-playai", metavar="ID", help="require this user id from clients of playai")
+    add("--pace", type=_positive, metavar="FACTOR",
+        help="send audio at FACTOR times real time; default: as fast as it is produced")  # fmt: skip
+    add("--vachana-binary", action="store_true", help="send vachana audio as binary messages, as its first page says")
+    add("--wav-layout", choices=WAV_LAYOUTS, default=defaults.wav_layout, help="place RIFF headers here (%(default)s)")
+    add("--no-stop-flags", action="store_true", help="omit neuphonic's data.stop, as its API did in 2024")
+    add("--clients", metavar="N", type=_count, default=defaults.clients, help="accept N clients at once (%(default)s)")
+    add("--finish-seconds", metavar="SECONDS", type=_positive, default=defaults.finish_seconds,
+        help="allow running sessions SECONDS to finish at shutdown (%(default)s)")  # fmt: skip
+    add("--wire-log", metavar="FILE", help="write every message to FILE, one JSON object per line, without audio or "
+        "keys")  # fmt: skip
+    add("--log", metavar="FILE", help="write the log to FILE instead of stderr")
+    add("--log-level", choices=LOG_LEVELS, default=defaults.log_level, help="log from this level up (%(default)s)")
+    add("--with-parent", action="store_true", help="stop when standard input ends")
     return parser
 
 
 def _read_key(path: Path) -> str:
     with path.open("rb") as file:
-        key = file.read(_KEY_BYTES).decode("ascii").strip()
+        key = file.read(_MAX_KEY_BYTES).decode("ascii").strip()
     if not key or not key.isprintable():
-        raise ValueError("one line with the key alone is wanted")
+        raise ValueError("expected one line with the key only")
     return key
 
 
 def _reason(error: OSError | ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
-        return "a key is ASCII"  # the error itself quotes what it read
+        return "a key is ASCII"  # str(error) would quote bytes of the file, which may be a key
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"a port is a number from 0 to 65535, not {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 65535, not {text!r}")
     return int(text)
 
 
 def _count(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 1000:
-        raise argparse.ArgumentTypeError(f"a number from 1 to 1000 is wanted, not {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 1000, not {text!r}")
     return int(text)
 
 
@@ -145,5 +168,5 @@ def _positive(text: str) -> float:
     except ValueError:
         number = -1.0
     if not 0.001 <= number <= 100000.0:
-        raise argparse.ArgumentTypeError(f"a number above 0 is wanted, not {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a number above 0, not {text!r}")
     return number

@@ -1,4 +1,4 @@
-"""What is kept of each transcription session, for a while and within bounds, until somebody fetches it."""
+"""Stores the audio and the transcripts of finished transcription sessions, bounded in number, size and age."""
 
 from __future__ import annotations
 
@@ -19,102 +19,111 @@ from agent.services.protocols.transcription import write_transcript
 _SPEECH = Encoding("wav", SPEECH.rate)
 
 
-class Recording:
-    """The sound and the finals of one session, and of no other. Sound is in a file without a name, so that nothing is
-    left on the disk whatever happens. What goes beyond the bounds of its ``Exports`` is not kept."""
+class SessionRecording:
+    """Audio (16 kHz mono s16le) and final transcripts of one session.
+
+    The session's thread adds; ``transcript``, ``wav`` and ``close`` are safe from any thread after that. The audio is
+    in an unnamed temporary file, so that nothing remains on the disk after a crash. Audio beyond the limits of the
+    store is not kept.
+    """
 
     def __init__(self, reserve: Callable[[int], bool]) -> None:
         self._reserve = reserve
-        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="voice-agent-")  # noqa: SIM115 - closed with the export
+        self._file: IO[bytes] = tempfile.TemporaryFile(prefix="voice-agent-")  # noqa: SIM115 - closed by close()
         self._lock = threading.Lock()
         self._finals: list[Transcript] = []
-        self.size = 0
-        self.complete = True
+        self.size_bytes = 0
+        self.is_complete = True
 
-    def add_sound(self, pcm: bytes) -> None:
-        self.complete = self.complete and self._reserve(len(pcm))
-        if self.complete:
+    def add_audio(self, pcm: bytes) -> None:
+        self.is_complete = self.is_complete and self._reserve(len(pcm))
+        if self.is_complete:
             self._file.write(pcm)
-            self.size += len(pcm)
+            self.size_bytes += len(pcm)
 
     def add_final(self, transcript: Transcript) -> None:
         self._finals.append(transcript)
 
     def transcript(self) -> str | None:
-        """The finals as a JSON list; ``None`` where there are none, as the transcription service has it."""
+        """Return the finals as a JSON list, or ``None`` without any, like the transcription service."""
         if not self._finals:
             return None
         return json.dumps([json.loads(write_transcript(final)) for final in self._finals])
 
     def wav(self) -> bytes | None:
-        """The sound as a WAV; ``None`` where it was forgotten a moment ago."""
+        """Return the audio as a WAV file, or ``None`` if the recording has been removed."""
         with self._lock:
             if self._file.closed:
                 return None
             self._file.seek(0)
-            return wav_header(_SPEECH, self.size) + self._file.read(self.size)
+            return wav_header(_SPEECH, self.size_bytes) + self._file.read(self.size_bytes)
 
     def close(self) -> None:
         with self._lock:
             self._file.close()
 
 
-class Exports:
-    """Finished sessions by their ID (32 lower-case hex digits). The oldest goes when there are more than ``count`` of
-    them, when they and what is being recorded exceed ``total_bytes``, or when it is ``life_seconds`` old."""
+class RecordingStore:
+    """Finished recordings by export ID (32 lower-case hexadecimal digits). Thread-safe.
 
-    def __init__(self, count: int = 64, total_bytes: int = 256 << 20, life_seconds: float = 3600.0) -> None:
-        self._count, self._total_bytes, self._life_seconds = count, total_bytes, life_seconds
+    Args:
+        max_count: Number of recordings; the oldest is removed first.
+        max_bytes: Size of all recordings, including those in progress.
+        max_age_seconds: Age at which a recording is removed.
+    """
+
+    def __init__(self, max_count: int = 64, max_bytes: int = 256 << 20, max_age_seconds: float = 3600.0) -> None:
+        self._max_count, self._max_bytes, self._max_age_seconds = max_count, max_bytes, max_age_seconds
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[float, Recording]] = OrderedDict()
-        self._used = 0
+        self._finished: OrderedDict[str, tuple[float, SessionRecording]] = OrderedDict()
+        self._used_bytes = 0
 
-    def begin(self) -> Recording:
-        return Recording(self._reserve)
+    def start(self) -> SessionRecording:
+        return SessionRecording(self._reserve)
 
-    def keep(self, recording: Recording) -> str:
-        """Keeps a finished recording and gives its ID."""
+    def add(self, recording: SessionRecording) -> str:
+        """Store a finished recording and return its export ID."""
         export_id = secrets.token_hex(16)
         with self._lock:
-            self._kept[export_id] = (time.monotonic(), recording)
-            self._forget_old()
+            self._finished[export_id] = (time.monotonic(), recording)
+            self._remove_expired()
         return export_id
 
-    def drop(self, recording: Recording) -> None:
-        """A session that ended without ``eof`` leaves nothing."""
+    def discard(self, recording: SessionRecording) -> None:
+        """Remove the recording of a session that ended without ``eof``."""
         with self._lock:
-            self._used -= recording.size
+            self._used_bytes -= recording.size_bytes
         recording.close()
 
-    def find(self, export_id: str) -> Recording | None:
+    def find(self, export_id: str) -> SessionRecording | None:
         with self._lock:
-            self._forget_old()
-            kept = self._kept.get(export_id)
-            return kept[1] if kept else None
+            self._remove_expired()
+            entry = self._finished.get(export_id)
+            return entry[1] if entry else None
 
     def close(self) -> None:
         with self._lock:
-            while self._kept:
-                self._forget_first()
+            while self._finished:
+                self._remove_oldest()
 
-    def _reserve(self, size: int) -> bool:
+    def _reserve(self, size_bytes: int) -> bool:
         with self._lock:
-            while self._used + size > self._total_bytes and self._kept:
-                self._forget_first()
-            if self._used + size > self._total_bytes:
+            while self._used_bytes + size_bytes > self._max_bytes and self._finished:
+                self._remove_oldest()
+            if self._used_bytes + size_bytes > self._max_bytes:
                 return False
-            self._used += size
+            self._used_bytes += size_bytes
             return True
 
-    def _forget_old(self) -> None:
+    def _remove_expired(self) -> None:
         now = time.monotonic()
-        while self._kept:
-            since, _ = next(iter(self._kept.values()))
-            if len(self._kept) <= self._count and now - since < self._life_seconds:
+        while self._finished:
+            finished_at, _ = next(iter(self._finished.values()))
+            if len(self._finished) <= self._max_count and now - finished_at < self._max_age_seconds:
                 return
-            self._forget_first()
+            self._remove_oldest()
 
-    def _forget_first(self) -> None:
-        _, (_, recording) = self._kept.popitem(last=False)
-        self._used -= recording.size
+    def _remove_oldest(self) -> None:
+        _, (_, recording) = self._finished.popitem(last=False)
+        self._used_bytes -= recording.size_bytes
         recording.close()

@@ -1,19 +1,18 @@
-"""One client of the transcription service: sound in, transcripts out, and an export of what was heard."""
+"""One connection to the transcription service: decodes audio, sends transcripts, and records the session."""
 
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from dataclasses import replace
 
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import ServerConnection
 
 from agent.audio.convert import Resampler
 from agent.audio.format import SPEECH
 from agent.errors import AudioError
-from agent.server.recordings import Exports, Recording
+from agent.server.connection import ClientConnection
+from agent.server.recordings import RecordingStore, SessionRecording
 from agent.server.stt.engine import RecognizerStream, SttEngine
 from agent.server.wire_log import WireLog
 from agent.services.protocols import transcription
@@ -22,127 +21,133 @@ from agent.services.protocols.codec import Audio, End, Event, Failure, Flush, Lo
 log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 3600.0
+_MAX_REASON_BYTES = 120  # RFC 6455, 5.5: a control frame holds 125 bytes, two of them for the code
 
 
-class Listening:
-    """Serves one connection in the connection's own thread.
+class SttServerSession:
+    """Serves one connection. ``run`` belongs to the connection's thread; ``finish`` and ``abort`` are thread-safe.
 
-    After ``eof`` come the last final, the export ID as bare text, and the close 1000. ``finish`` ends the session as
-    ``eof`` does, but with the close 1001; ``abort`` leaves at once. Both from any thread, at any time.
+    After ``eof`` the last final, the export ID as bare text and the close with code 1000 follow.
     """
 
     def __init__(
         self,
         number: int,
-        connection: ServerConnection,
+        connection: ClientConnection,
         codec: transcription.Server,
-        recogniser: SttEngine,
-        exports: Exports,
-        wire: WireLog,
+        engine: SttEngine,
+        recordings: RecordingStore,
+        wire_log: WireLog,
     ) -> None:
         self._number, self._connection, self._codec = number, connection, codec
-        self._recogniser, self._exports, self._wire = recogniser, exports, wire
-        self._lock = threading.Lock()  # the session belongs to one thread at a time: its own, or that of finish
-        self._recording: Recording | None = exports.begin()
+        self._engine, self._recordings, self._wire_log = engine, recordings, wire_log
+        self._lock = threading.Lock()  # held by the connection's thread or by finish() while it uses the session
+        self._recording: SessionRecording | None = recordings.start()
         self._resampler: Resampler | None = None
-        self._ear: RecognizerStream | None = None
+        self._stream: RecognizerStream | None = None
         self._offset_seconds = 0.0
-        self._heard_seconds = 0.0
-        self._over = False
+        self._received_seconds = 0.0
+        self._is_over = False
 
     def run(self) -> None:
+        """Serve until the connection closes."""
         try:
-            while not self._over:
+            while not self._is_over:
                 message = self._connection.recv(timeout=_IDLE_SECONDS)
                 with self._lock:
-                    if not self._over:
-                        self._take(message)
+                    if not self._is_over:
+                        self._receive(message)
         except (ConnectionClosed, TimeoutError):
             return
         except AudioError as error:
-            # The protocol has no message for this; every plain text is shown by its clients as what the server says.
-            log.error("transcription client %d cannot be heard: %s", self._number, error)
-            self._say_plainly(str(error))
+            # The protocol has no error message. Its clients show plain text as a message of the server.
+            log.error("speech server: recognition failed, client=%d, error=%s", self._number, error)
+            self._fail(str(error))
         finally:
             with self._lock:
-                self._over = True
-                self._forget()
-            self._cut()
+                self._is_over = True
+                self._discard()
+            self._connection.disconnect()
 
     def finish(self) -> None:
+        """End the session like ``eof``, but close with code 1001."""
         with self._lock:
-            if self._over:
+            if self._is_over:
                 return
             try:
                 self._end(1001, "the server is ending")
             except (AudioError, ConnectionClosed):
-                self._cut()
+                self._connection.disconnect()
 
     def abort(self) -> None:
-        self._cut()
+        """Disconnect immediately."""
+        self._connection.disconnect()
 
-    def _take(self, message: Message) -> None:
+    def _receive(self, message: Message) -> None:
         events = self._codec.receive(message)
-        self._wire.message(self._number, transcription.SERVICE, "in", message, events)
+        self._wire_log.message(self._number, transcription.SERVICE, "in", message, events)
         for event in events:
             if isinstance(event, Audio):
-                self._hear(event.data)
+                self._recognize(event.data)
             elif isinstance(event, Flush):
-                self._send_transcripts(self._finish_ear() or [Transcript("", final=True)])
+                self._send_transcripts(self._finish_stream() or [Transcript("", final=True)])
             elif isinstance(event, End):
                 self._end(1000, "")
             elif isinstance(event, Log):
                 self._send(event)
             elif isinstance(event, Failure):
-                log.warning("transcription client %d: got %s, expected %s", self._number, event.came, event.expected)
+                log.warning(
+                    "speech server: message rejected, service=%s, client=%d, received=%s, expected=%s",
+                    transcription.SERVICE, self._number, event.came, event.expected,
+                )  # fmt: skip
                 self._send(event)
                 if event.fatal:
-                    # Source: the service itself closes with 1000 whatever went wrong.
-                    self._over = True
+                    # The service closes with 1000 after every error (source: the service's own server).
+                    self._is_over = True
                     self._close(1000, "")
 
-    def _hear(self, pcm: bytes) -> None:
+    def _recognize(self, pcm: bytes) -> None:
         rate = self._codec.encoding.sample_rate
         if rate != SPEECH.rate:
             if self._resampler is None or self._resampler.from_rate != rate:
                 self._resampler = Resampler(rate, SPEECH.rate)
             pcm = self._resampler.feed(pcm)
-        if self._ear is None:
-            self._ear = self._recogniser.open()
-            self._offset_seconds = self._heard_seconds
+        if self._stream is None:
+            self._stream = self._engine.open()
+            self._offset_seconds = self._received_seconds
         if self._recording is not None:
-            self._recording.add_sound(pcm)
-        self._heard_seconds += SPEECH.seconds_of(len(pcm))
-        self._send_transcripts(self._ear.feed(pcm))
+            self._recording.add_audio(pcm)
+        self._received_seconds += SPEECH.seconds_of(len(pcm))
+        self._send_transcripts(self._stream.feed(pcm))
 
-    def _finish_ear(self) -> list[Transcript]:
-        ear, self._ear = self._ear, None
-        if ear is None:
+    def _finish_stream(self) -> list[Transcript]:
+        stream, self._stream = self._stream, None
+        if stream is None:
             return []
         rest: list[Transcript] = []
         if self._resampler is not None and (tail := self._resampler.finish()):
-            rest = ear.feed(tail)
-        rest += ear.finish()
-        ear.close()
+            rest = stream.feed(tail)
+        rest += stream.finish()
+        stream.close()
         return rest
 
     def _end(self, code: int, reason: str) -> None:
-        self._over = True
-        self._send_transcripts(self._finish_ear())
+        self._is_over = True
+        self._send_transcripts(self._finish_stream())
         recording, self._recording = self._recording, None
         if recording is not None:
-            self._send(End(self._exports.keep(recording)))
+            self._send(End(self._recordings.add(recording)))
         self._close(code, reason)
 
     def _send_transcripts(self, transcripts: list[Transcript]) -> None:
         for transcript in transcripts:
-            said = replace(transcript, words=tuple(self._shifted(word) for word in transcript.words))
-            if said.final and said.text and self._recording is not None:
-                self._recording.add_final(said)
-            self._send(said)
+            shifted = replace(transcript, words=tuple(self._shifted(word) for word in transcript.words))
+            if shifted.final and shifted.text and self._recording is not None:
+                self._recording.add_final(shifted)
+            self._send(shifted)
 
     def _shifted(self, word: Word) -> Word:
-        """Times of words count from the first sample of the session, also after a reset."""
+        """Return the word with times that count from the first sample of the session, also after a reset."""
         if not self._offset_seconds:
             return word
         return replace(
@@ -153,32 +158,27 @@ class Listening:
 
     def _send(self, event: Event) -> None:
         for message in self._codec.send(event):
-            self._wire.message(self._number, transcription.SERVICE, "out", message, [event])
+            self._wire_log.message(self._number, transcription.SERVICE, "out", message, [event])
             self._connection.send(message)
 
-    def _say_plainly(self, sentence: str) -> None:
+    def _fail(self, message: str) -> None:
         try:
-            self._wire.message(self._number, transcription.SERVICE, "out", sentence)
-            self._connection.send(sentence)
-            # The reason is what the user is told in the end, and holds at most 123 bytes: the cure stands in front.
-            self._close(1011, sentence.partition(";")[0].encode()[:120].decode("utf-8", "ignore"))
+            self._wire_log.message(self._number, transcription.SERVICE, "out", message)
+            self._connection.send(message)
+            # Clients show the close reason to the user: send the part of the message that fits, with its remedy.
+            reason = message.partition(";")[0].encode()[:_MAX_REASON_BYTES].decode("utf-8", "ignore")
+            self._close(1011, reason)
         except ConnectionClosed:
             return
 
-    def _forget(self) -> None:
-        if self._ear is not None:
-            self._ear.close()
-            self._ear = None
+    def _discard(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
         if self._recording is not None:
-            self._exports.drop(self._recording)
+            self._recordings.discard(self._recording)
             self._recording = None
 
     def _close(self, code: int, reason: str) -> None:
-        self._wire.note(self._number, transcription.SERVICE, "out", "close", f"{code} {reason}".strip())
+        self._wire_log.note(self._number, transcription.SERVICE, "out", "close", f"{code} {reason}".strip())
         self._connection.close(code, reason)
-
-    def _cut(self) -> None:
-        try:
-            self._connection.socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return

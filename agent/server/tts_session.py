@@ -1,23 +1,22 @@
-"""One client of a speech service: text in, sound out, in order, while more text may come."""
+"""One connection to a speech service: decodes text, encodes audio in order while more text arrives."""
 
 from __future__ import annotations
 
 import logging
 import queue
-import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import ServerConnection
 
 from agent.audio.convert import scale
 from agent.audio.format import Format
 from agent.errors import AudioError
-from agent.server.encoders.encoder import Stream
-from agent.server.options import Options
+from agent.server.connection import ClientConnection
+from agent.server.encoders.encoder import EncodedStream
+from agent.server.options import ServerOptions
 from agent.server.tts import sentences
 from agent.server.tts.engine import TtsEngine, VoiceOptions
 from agent.server.wire_log import WireLog
@@ -27,123 +26,128 @@ log = logging.getLogger(__name__)
 
 CHUNK_SECONDS = 0.15
 EARLY_CHARACTERS = 200
-_LONGEST_TEXT = 1 << 20
-_JOBS = 64
-_LIFE_SECONDS = 3600.0
-_IDLE_SECONDS = {"neuphonic": 90.0}
+_MAX_TEXT_CHARACTERS = 1 << 20
+_MAX_JOBS = 64
+_MAX_SESSION_SECONDS = 3600.0
+_IDLE_SECONDS = {"neuphonic": 90.0}  # the service disconnects an idle client after 90 s; the others do not
 
 
 @dataclass(frozen=True, slots=True)
-class _Say:
+class _Speak:
     text: str
-    manner: VoiceOptions
+    options: VoiceOptions
     encoding: Encoding
     request_id: str | None
-    percent: int
+    volume_percent: int
 
 
 @dataclass(frozen=True, slots=True)
-class _Leave:
+class _Close:
     code: int
     reason: str = ""
 
 
-_Job = _Say | Flush | End | _Leave
+_Job = _Speak | Flush | End | _Close
 
 
-class Speaking:
-    """Serves one connection: ``run`` in the connection's own thread reads, a second thread speaks and writes.
+class TtsServerSession:
+    """Serves one connection. ``run`` belongs to the connection's thread; ``finish`` and ``abort`` are thread-safe.
 
-    Text is spoken at the end of its passage, or sentence by sentence as soon as there is much of it. ``finish`` lets it
-    say what it has been given and then leaves; ``abort`` leaves at once. Both from any thread, at any time.
+    The connection's thread decodes, a second thread speaks and sends. A passage is spoken when it is complete, a long
+    one sentence by sentence.
     """
 
     def __init__(
         self,
         number: int,
-        connection: ServerConnection,
+        connection: ClientConnection,
         codec: Server,
         engine: TtsEngine,
-        options: Options,
-        wire: WireLog,
+        options: ServerOptions,
+        wire_log: WireLog,
     ) -> None:
         self._number, self._connection, self._codec = number, connection, codec
-        self._engine, self._options, self._wire = engine, options, wire
+        self._engine, self._options, self._wire_log = engine, options, wire_log
         self._service = codec.service
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
-        self._room = threading.Semaphore(_JOBS)  # a client that says more than can be spoken is made to wait
-        self._lock = threading.Lock()  # the codec, and the order of what it says on the wire
-        self._taking = threading.Lock()  # a message is taken whole, or comes after the end has begun
-        self._pending: _Say | None = None
-        self._finishing = False
-        self._refused = False  # nothing more of this client is listened to
-        self._busy = threading.Event()
-        self._gone = threading.Event()
-        self._voice = threading.Thread(target=self._speak, name=f"voice-{number}")
-        self._stream: Stream | None = None
+        self._free_jobs = threading.Semaphore(_MAX_JOBS)  # blocks a client that sends faster than the engine speaks
+        self._codec_lock = threading.Lock()  # guards the codec and keeps its messages in order on the wire
+        # finish() waits for a message that is being handled: its text and its end mark stay together.
+        self._message_lock = threading.Lock()
+        self._pending: _Speak | None = None
+        self._is_finishing = False
+        self._is_refused = False  # a fatal failure was sent; further messages are ignored
+        self._is_busy = threading.Event()
+        self._is_closed = threading.Event()
+        self._speaker = threading.Thread(target=self._run_jobs, name=f"voice-{number}")
+        self._stream: EncodedStream | None = None
         self._sent_seconds = 0.0
-        self._began: float | None = None
+        self._pace_start: float | None = None
 
     def run(self) -> None:
-        self._voice.start()
-        ends = time.monotonic() + _LIFE_SECONDS
+        """Serve until the connection closes."""
+        self._speaker.start()
+        session_end = time.monotonic() + _MAX_SESSION_SECONDS
         try:
-            while not self._gone.is_set() and time.monotonic() < ends:
+            while not self._is_closed.is_set() and time.monotonic() < session_end:
                 try:
-                    message = self._connection.recv(timeout=_IDLE_SECONDS.get(self._service, _LIFE_SECONDS))
+                    message = self._connection.recv(timeout=_IDLE_SECONDS.get(self._service, _MAX_SESSION_SECONDS))
                 except TimeoutError:
-                    if self._busy.is_set():
+                    if self._is_busy.is_set():
                         continue
-                    log.info("%s client %d said nothing for long and is dropped", self._service, self._number)
-                    self._cut()
+                    log.info("speech server: idle client dropped, service=%s, client=%d", self._service, self._number)
+                    self._connection.disconnect()
                     break
-                with self._taking:
-                    self._take(message)
+                with self._message_lock:
+                    self._receive(message)
         except ConnectionClosed:
-            self._gone.set()
+            self._is_closed.set()
         finally:
-            self._jobs.put(_Leave(1000))
-            self._voice.join()
+            self._jobs.put(_Close(1000))
+            self._speaker.join()
 
     def finish(self) -> None:
-        with self._taking:
-            self._finishing = True
+        """Speak the text received so far, then close with code 1001."""
+        with self._message_lock:
+            self._is_finishing = True
             rest, self._pending = self._pending, None
             if rest is not None:
                 self._jobs.put(rest)
-            self._jobs.put(_Leave(1001, "the server is ending"))
+            self._jobs.put(_Close(1001, "the server is ending"))
 
     def abort(self) -> None:
-        self._gone.set()
-        self._cut()
+        """Disconnect immediately."""
+        self._is_closed.set()
+        self._connection.disconnect()
 
     # --- reading
 
-    def _take(self, message: Message) -> None:
-        if self._refused:
+    def _receive(self, message: Message) -> None:
+        if self._is_refused:
             return
-        with self._lock:
+        with self._codec_lock:
             events = self._codec.receive(message)
-            manner, encoding, percent = self._wish()
-        self._wire.message(self._number, self._service, "in", message, events)
+            job = self._empty_job()
+        self._wire_log.message(self._number, self._service, "in", message, events)
         for event in events:
-            self._handle(event, manner, encoding, percent)
+            self._handle(event, job)
 
-    def _handle(self, event: Event, manner: VoiceOptions, encoding: Encoding, percent: int) -> None:
+    def _handle(self, event: Event, job: _Speak) -> None:
         if isinstance(event, Failure):
-            log.warning("%s client %d: got %s, expected %s", self._service, self._number, event.came, event.expected)
+            log.warning(
+                "speech server: message rejected, service=%s, client=%d, received=%s, expected=%s",
+                self._service, self._number, event.came, event.expected,
+            )  # fmt: skip
             self._send(event)
             if event.fatal:
-                self._refused = True
-                self._put(_Leave(1000 if self._service == "fish" else 1008, "a message that cannot be met"))
+                self._is_refused = True
+                self._put(_Close(1000 if self._service == "fish" else 1008, "a message that cannot be met"))
         elif isinstance(event, Text):
             before = self._pending.text if self._pending else ""
-            self._pending = _Say(before + event.text, manner, encoding, event.request_id, percent)
+            self._pending = replace(job, text=before + event.text, request_id=event.request_id)
             size = len(self._pending.text)
-            if size > _LONGEST_TEXT:
-                self._handle(
-                    Failure(self._service, f"{size} characters without an end", "shorter passages"), manner, encoding, 0
-                )
+            if size > _MAX_TEXT_CHARACTERS:
+                self._handle(Failure(self._service, f"{size} characters without an end", "shorter passages"), job)
             elif size >= EARLY_CHARACTERS:
                 self._speak_pending(whole_sentences=True)
         elif isinstance(event, Flush | End):
@@ -151,119 +155,123 @@ class Speaking:
             self._put(event)
 
     def _speak_pending(self, whole_sentences: bool = False) -> None:
-        say = self._pending
-        if say is None or self._finishing:
+        job = self._pending
+        if job is None or self._is_finishing:
             return
-        cut = sentences.complete_length(say.text) if whole_sentences else len(say.text)
-        now, later = say.text[:cut], say.text[cut:]
-        if not now:
+        length = sentences.complete_length(job.text) if whole_sentences else len(job.text)
+        text, rest = job.text[:length], job.text[length:]
+        if not text:
             return
-        self._pending = _Say(later, say.manner, say.encoding, say.request_id, say.percent) if later else None
-        self._put(_Say(now, say.manner, say.encoding, say.request_id, say.percent))
+        self._pending = replace(job, text=rest) if rest else None
+        self._put(replace(job, text=text))
 
     def _put(self, job: _Job) -> None:
-        if self._finishing and not isinstance(job, Flush | _Leave):
+        if self._is_finishing and not isinstance(job, Flush | _Close):
             return
-        self._room.acquire()
-        self._busy.set()
+        self._free_jobs.acquire()
+        self._is_busy.set()
         self._jobs.put(job)
 
-    def _wish(self) -> tuple[VoiceOptions, Encoding, int]:
+    def _empty_job(self) -> _Speak:
+        """Return a job with the codec's current voice, encoding and volume."""
         codec, encoding = self._codec, self._codec.encoding
         voice, language = getattr(codec, "voice", "") or "", getattr(codec, "language", "") or ""
-        volume = getattr(getattr(codec, "request", None), "volume", 0.0)
-        manner = VoiceOptions(encoding.sample_rate, voice, language, float(getattr(codec, "speed", 1.0) or 1.0))
-        return manner, encoding, min(round(100 * 10 ** (volume / 20)), 1000)
+        volume_db = getattr(getattr(codec, "request", None), "volume", 0.0)
+        options = VoiceOptions(encoding.sample_rate, voice, language, float(getattr(codec, "speed", 1.0) or 1.0))
+        return _Speak("", options, encoding, None, min(round(100 * 10 ** (volume_db / 20)), 1000))
 
     # --- speaking
 
-    def _speak(self) -> None:
+    def _run_jobs(self) -> None:
         try:
             while True:
                 if self._jobs.empty():
-                    self._busy.clear()
+                    self._is_busy.clear()
                 job = self._jobs.get()
-                self._room.release()
-                if isinstance(job, _Leave):
-                    self._leave(job)
+                self._free_jobs.release()
+                if isinstance(job, _Close):
+                    self._end(job)
                     return
-                if not self._gone.is_set():
-                    self._do(job)
+                if not self._is_closed.is_set():
+                    self._run_job(job)
         except ConnectionClosed:
-            self._gone.set()
+            self._is_closed.set()
         except AudioError as error:
-            log.error("%s client %d cannot be spoken to: %s", self._service, self._number, error)
+            log.error(
+                "speech server: synthesis failed, service=%s, client=%d, error=%s", self._service, self._number, error
+            )
             self._fail(str(error))
         finally:
-            self._gone.set()
-            self._room.release(_JOBS)  # nobody takes jobs any more: let go whoever waits to hand one over
-            self._cut()
+            self._is_closed.set()
+            # No thread takes jobs any more: release the connection's thread if it waits in _put().
+            self._free_jobs.release(_MAX_JOBS)
+            self._connection.disconnect()
 
-    def _do(self, job: _Say | Flush | End) -> None:
-        if isinstance(job, _Say):
+    def _run_job(self, job: _Speak | Flush | End) -> None:
+        if isinstance(job, _Speak):
             for sentence in sentences.split(job.text):
-                self._say(sentence, job)
+                self._speak(sentence, job)
         elif isinstance(job, Flush):
-            if self._service != "fish":  # one stream for each passage, but Fish Audio has one for the whole session
+            if self._service != "fish":  # Fish Audio has one stream per session, the others one per passage
                 self._end_stream(job.request_id)
-            self._began = None
+            self._pace_start = None
             self._send(job)
         else:
             self._end_stream(None)
             self._send(job)
-            self._jobs.put(_Leave(1000))
+            self._jobs.put(_Close(1000))
 
-    def _say(self, sentence: str, job: _Say) -> None:
-        speech = self._engine.speak(sentence, job.manner)
+    def _speak(self, sentence: str, job: _Speak) -> None:
+        audio = self._engine.speak(sentence, job.options)
+        audio_format = Format(audio.rate)
         if self._stream is None:
-            self._stream = Stream(job.encoding, self._layout())
-        self._caption(sentence)
+            self._stream = EncodedStream(job.encoding, self._wav_layout())
+        with self._codec_lock:
+            self._codec.send(
+                Text(sentence)
+            )  # Neuphonic repeats the text in its first audio message; no bytes otherwise
         try:
-            for pcm in _pieces(speech.chunks, Format(speech.rate).bytes_of(CHUNK_SECONDS)):
-                if self._gone.is_set():
+            for pcm in _resized(audio.chunks, audio_format.bytes_of(CHUNK_SECONDS)):
+                if self._is_closed.is_set():
                     return
-                pcm = pcm if job.percent == 100 else scale(pcm, job.percent)
-                self._sound(self._stream.feed(pcm, speech.rate), job.request_id)
-                self._keep_pace(Format(speech.rate).seconds_of(len(pcm)))
+                pcm = pcm if job.volume_percent == 100 else scale(pcm, job.volume_percent)
+                self._send_audio(self._stream.feed(pcm, audio.rate), job.request_id)
+                self._keep_pace(audio_format.seconds_of(len(pcm)))
         finally:
-            close = getattr(speech.chunks, "close", None)
+            close = getattr(audio.chunks, "close", None)
             if close is not None:
                 close()
 
-    def _layout(self) -> str:
-        """Where RIFF headers are: PlayAI sends its own one first, Fish Audio one with the first sound."""
+    def _wav_layout(self) -> str:
+        """Return where the RIFF headers are: PlayAI sends a separate one, Fish Audio one with the first audio."""
         return {"fish": "first", "vachana": self._options.wav_layout}.get(self._service, "header")
 
     def _end_stream(self, request_id: str | None) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
-            self._sound(stream.finish(), request_id)
+            self._send_audio(stream.finish(), request_id)
 
-    def _sound(self, chunks: list[bytes], request_id: str | None) -> None:
+    def _send_audio(self, chunks: list[bytes], request_id: str | None) -> None:
         for chunk in chunks:
             self._send(Audio(chunk, request_id=request_id))
-
-    def _caption(self, sentence: str) -> None:
-        with self._lock:
-            self._codec.send(Text(sentence))  # Neuphonic tells the text with its first sound; for others it is nothing
 
     def _keep_pace(self, seconds: float) -> None:
         if self._options.pace is None:
             return
         now = time.monotonic()
-        if self._began is None:
-            self._began, self._sent_seconds = now, 0.0
+        if self._pace_start is None:
+            self._pace_start, self._sent_seconds = now, 0.0
         self._sent_seconds += seconds
-        self._gone.wait(max(0.0, self._began + self._sent_seconds / self._options.pace - now))
+        self._is_closed.wait(max(0.0, self._pace_start + self._sent_seconds / self._options.pace - now))
 
     def _send(self, event: Event) -> None:
-        with self._lock:
+        with self._codec_lock:
             for message in self._codec.send(event):
-                self._wire.message(self._number, self._service, "out", message, [event])
+                self._wire_log.message(self._number, self._service, "out", message, [event])
                 self._connection.send(message)
 
-    def _leave(self, job: _Leave) -> None:
-        if self._gone.is_set():
+    def _end(self, job: _Close) -> None:
+        if self._is_closed.is_set():
             return
         self._end_stream(None)
         self._send(End())
@@ -277,19 +285,12 @@ class Speaking:
             return
 
     def _close(self, code: int, reason: str) -> None:
-        self._wire.note(self._number, self._service, "out", "close", f"{code} {reason}".strip())
+        self._wire_log.note(self._number, self._service, "out", "close", f"{code} {reason}".strip())
         self._connection.close(code, reason)
 
-    def _cut(self) -> None:
-        """Ends the TCP connection, whoever is reading or writing; nothing where it has been closed already."""
-        try:
-            self._connection.socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            return
 
-
-def _pieces(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """The same sound in pieces of ``size`` bytes, the last one shorter."""
+def _resized(chunks: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """Yield the same bytes in chunks of ``size`` bytes, the last one shorter and of whole samples."""
     held = b""
     for chunk in chunks:
         held += chunk

@@ -1,4 +1,4 @@
-"""The wire log: every message as it came and went, without its sound and without keys."""
+"""Log of all messages of the local server, without audio and keys."""
 
 from __future__ import annotations
 
@@ -15,44 +15,52 @@ from typing import Any
 from agent.errors import UsageError
 from agent.services.protocols.codec import Message
 
-_AUTHORISATION = re.compile(r'("Authorization"\s*:\s*")[^"]*(")', re.IGNORECASE)
-_SOUND = re.compile(r'("audio"\s*:\s*")([^"]{64,})(")')
+_AUTHORIZATION = re.compile(r'("Authorization"\s*:\s*")[^"]*(")', re.IGNORECASE)
+_AUDIO = re.compile(r'("audio"\s*:\s*")([^"]{64,})(")')
 _MASK = "***"
 
 
 class WireLog:
-    """Writes one JSON object a line, complete and flushed at once, from any thread.
+    """Writes one JSON object per line and flushes it immediately. Thread-safe.
 
-    ``time`` (seconds since 1970), ``connection`` (a number), ``service``, ``direction`` (``in``, ``out``), ``kind``
-    (``open``, ``text``, ``binary``, ``close``) and ``summary``: a text message as it is, its sound (base64 of any
-    length) as a hash of its text; of a binary message ``length`` and ``sha256``. ``events``: what the codec read in it.
-    ``path`` ``None``: nothing is written. A file that cannot be opened is a ``UsageError``.
+    Fields: ``time`` (seconds since 1970), ``connection`` (a number), ``service``, ``direction`` (``in``, ``out``),
+    ``kind`` (``open``, ``text``, ``binary``, ``close``) and ``summary``. A text message is logged as it is, with its
+    base64 audio replaced by a hash. A binary message has ``length`` and ``sha256`` instead of ``summary``. ``events``
+    names what the codec decoded.
+
+    Args:
+        path: File to write; ``None`` disables the log.
+        keys: Secrets to mask.
+
+    Raises:
+        UsageError: The file cannot be opened.
     """
 
     def __init__(self, path: str | None, keys: Iterable[str] = ()) -> None:
         self._keys = tuple(keys)
         self._lock = threading.Lock()
         try:
-            self._file = Path(path).open("w", encoding="utf-8") if path else None  # noqa: SIM115 - kept for its life
+            self._file = Path(path).open("w", encoding="utf-8") if path else None  # noqa: SIM115 - closed by close()
         except OSError as error:
             raise UsageError(f"the wire log {path} cannot be written ({error.strerror}): name another file") from error
 
     def message(
         self, connection: int, service: str, direction: str, message: Message, events: Iterable[Any] = ()
     ) -> None:
+        """Log one WebSocket message and the events decoded from it."""
         if self._file is None:
             return
-        about: dict[str, object] = {"kind": "text" if isinstance(message, str) else "binary"}
+        fields: dict[str, object] = {"kind": "text" if isinstance(message, str) else "binary"}
         if isinstance(message, str):
-            about["summary"] = self._masked(message)
+            fields["summary"] = self._masked(message)
         else:
-            about["length"] = len(message)
-            about["sha256"] = hashlib.sha256(message).hexdigest()
+            fields["length"] = len(message)
+            fields["sha256"] = hashlib.sha256(message).hexdigest()
         names = [type(event).__name__ for event in events]
-        self._write(connection, service, direction, about | ({"events": names} if names else {}))
+        self._write(connection, service, direction, fields | ({"events": names} if names else {}))
 
     def note(self, connection: int, service: str, direction: str, kind: str, summary: str) -> None:
-        """The beginning and the end of a connection, and HTTP requests."""
+        """Log the opening or closing of a connection, or an HTTP request."""
         if self._file is not None:
             self._write(connection, service, direction, {"kind": kind, "summary": self._masked(summary)})
 
@@ -73,14 +81,14 @@ class WireLog:
     def _masked(self, text: str) -> str:
         for key in self._keys:
             text = text.replace(key, _MASK)
-        text = _AUTHORISATION.sub(rf"\g<1>{_MASK}\g<2>", text)
-        return _SOUND.sub(
-            lambda found: f"{found[1]}sha256:{hashlib.sha256(found[2].encode()).hexdigest()}{found[3]}", text
+        text = _AUTHORIZATION.sub(rf"\g<1>{_MASK}\g<2>", text)
+        return _AUDIO.sub(
+            lambda match: f"{match[1]}sha256:{hashlib.sha256(match[2].encode()).hexdigest()}{match[3]}", text
         )
 
-    def _write(self, connection: int, service: str, direction: str, about: dict[str, object]) -> None:
+    def _write(self, connection: int, service: str, direction: str, fields: dict[str, object]) -> None:
         line = {"time": round(time.time(), 4), "connection": connection, "service": service, "direction": direction}
         with self._lock:
             if self._file is not None:
-                self._file.write(json.dumps(line | about, ensure_ascii=False) + "\n")
+                self._file.write(json.dumps(line | fields, ensure_ascii=False) + "\n")
                 self._file.flush()

@@ -347,10 +347,11 @@ class MachineTest:
         self._box.take_address(PUBLIC)
         assert self._reached(PRIVATE), "an address of a LAN is kept out"
         assert not self._reached(PUBLIC), "everybody is let in"
-        self._box.wait("somebody has come to it", lambda: "has come" in " ".join(self._box.lines(unit)))
-        coming = [entry for entry in self._box.journal(unit) if "has come" in str(entry["MESSAGE"])]
+        self._box.wait("a client connects", lambda: "client connected" in " ".join(self._box.lines(unit)))
+        coming = [entry for entry in self._box.journal(unit) if "client connected" in str(entry["MESSAGE"])]
         logged = coming[0]["SYSLOG_IDENTIFIER"], coming[0]["PRIORITY"], coming[0]["MESSAGE"]
-        assert logged == ("voice-agent-server", "6", "client 1: neuphonic client 1 has come"), logged
+        connected = "client 1: speech server: client connected, service=neuphonic, client=1"
+        assert logged == ("voice-agent-server", "6", connected), logged
         self._box.run("systemctl", "stop", unit)
         result, status = self._box.show(unit, "Result"), self._box.show(unit, "ExecMainStatus")
         assert (result, status) == ("success", "0"), f"it ended with {result}, {status}"

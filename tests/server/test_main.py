@@ -98,7 +98,7 @@ def test_what_takes_longer_than_the_time_to_finish_is_cut(tmp_path: Path) -> Non
             patience = Deadline(25.0)  # the text takes four times as long
             assert server.stop() == 0
             assert not patience.is_expired
-        assert "are cut" in server.log()
+        assert "sessions aborted" in server.log()
 
 
 def test_the_journal_gets_the_level_and_the_thread_and_no_second_time_of_day(tmp_path: Path) -> None:
@@ -119,9 +119,10 @@ def test_the_journal_gets_the_level_and_the_thread_and_no_second_time_of_day(tmp
             process.terminate()
             assert process.wait(20) == 0
         lines = journal.read().splitlines()
-    assert "<6>client 1: vachana client 1 has come" in lines
-    assert any(line.startswith("<4>client 1: vachana client 1: got ") for line in lines), lines
-    assert "<6>MainThread: ending: SIGTERM" in lines
+    assert "<6>client 1: speech server: client connected, service=vachana, client=1" in lines
+    rejected = "<4>client 1: speech server: message rejected, service=vachana, client=1, received="
+    assert any(line.startswith(rejected) for line in lines), lines
+    assert "<6>MainThread: speech server: stopping, reason=SIGTERM" in lines
 
 
 def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:

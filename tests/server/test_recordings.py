@@ -1,59 +1,61 @@
+"""Limits of the recording store."""
+
 from __future__ import annotations
 
 import json
 
-from agent.server.recordings import Exports
+from agent.server.recordings import RecordingStore
 from agent.services.protocols.codec import Transcript
 
 
-def _kept(exports: Exports, pcm: bytes, text: str = "") -> str:
-    recording = exports.begin()
-    recording.add_sound(pcm)
+def _add(store: RecordingStore, pcm: bytes, text: str = "") -> str:
+    recording = store.start()
+    recording.add_audio(pcm)
     if text:
         recording.add_final(Transcript(text, final=True))
-    return exports.keep(recording)
+    return store.add(recording)
 
 
-def test_an_export_is_found_by_its_id_and_by_no_other() -> None:
-    exports = Exports()
-    one, two = _kept(exports, b"1111", "one"), _kept(exports, b"22", "two")
-    recording = exports.find(one)
+def test_find_returns_a_recording_by_its_export_id_only() -> None:
+    store = RecordingStore()
+    one, two = _add(store, b"1111", "one"), _add(store, b"22", "two")
+    recording = store.find(one)
     assert recording is not None
     assert (recording.wav() or b"")[44:] == b"1111"
     assert [final["text"] for final in json.loads(recording.transcript() or "")] == [" one"]
     assert one != two
-    assert exports.find("0" * 32) is None
-    exports.close()
+    assert store.find("0" * 32) is None
+    store.close()
 
 
-def test_the_oldest_goes_when_there_are_too_many_or_too_much() -> None:
-    exports = Exports(count=3, total_bytes=100)
-    ids = [_kept(exports, bytes(10)) for _ in range(4)]
-    assert [exports.find(each) is not None for each in ids] == [False, True, True, True]
-    large = _kept(exports, bytes(90))
-    assert [exports.find(each) is not None for each in [*ids, large]] == [False, False, False, True, True]
-    exports.close()
+def test_the_oldest_recording_is_removed_beyond_the_count_or_size_limit() -> None:
+    store = RecordingStore(max_count=3, max_bytes=100)
+    ids = [_add(store, bytes(10)) for _ in range(4)]
+    assert [store.find(each) is not None for each in ids] == [False, True, True, True]
+    large = _add(store, bytes(90))
+    assert [store.find(each) is not None for each in [*ids, large]] == [False, False, False, True, True]
+    store.close()
 
 
-def test_what_is_old_goes() -> None:
-    exports = Exports(life_seconds=0.0)
-    assert exports.find(_kept(exports, b"11")) is None
+def test_a_recording_is_removed_at_its_maximum_age() -> None:
+    store = RecordingStore(max_age_seconds=0.0)
+    assert store.find(_add(store, b"11")) is None
 
 
-def test_a_recording_that_would_fill_everything_stops_growing_and_says_so() -> None:
-    exports = Exports(total_bytes=100)
-    recording = exports.begin()
+def test_a_recording_beyond_the_size_limit_is_incomplete() -> None:
+    store = RecordingStore(max_bytes=100)
+    recording = store.start()
     for _ in range(20):
-        recording.add_sound(bytes(10))
-    assert (recording.size, recording.complete) == (100, False)
-    exports.drop(recording)
-    assert exports.find(_kept(exports, bytes(100))) is not None
-    exports.close()
+        recording.add_audio(bytes(10))
+    assert (recording.size_bytes, recording.is_complete) == (100, False)
+    store.discard(recording)
+    assert store.find(_add(store, bytes(100))) is not None
+    store.close()
 
 
-def test_an_export_that_is_forgotten_while_it_is_fetched_is_just_not_there() -> None:
-    exports = Exports()
-    recording = exports.find(_kept(exports, b"11"))
+def test_wav_returns_none_after_removal() -> None:
+    store = RecordingStore()
+    recording = store.find(_add(store, b"11"))
     assert recording is not None
-    exports.close()
+    store.close()
     assert recording.wav() is None

@@ -1,53 +1,56 @@
-"""A client that takes nothing must not hold a thread for ever: its connection would otherwise never be given back."""
+"""Clients that read nothing or send nothing: they block neither a thread, nor other clients, nor the shutdown."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+from collections.abc import Iterator
 
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from agent.server import listener
-from agent.server.listener import Listener
-from agent.server.options import Options
+from agent.server.listener import Listener, ListenerTiming
+from agent.server.options import ServerOptions
 from agent.server.stt.engine import UnavailableRecognizer
 from agent.server.tts.tone import ToneEngine
 from agent.server.wire_log import WireLog
 from agent.system.threads import Deadline
 
+UNAVAILABLE = UnavailableRecognizer("no recognizer in this test")
 
-class Noticing(WireLog):
-    """A wire log that tells when a session is over."""
+
+class SessionEndLog(WireLog):
+    """A wire log that sets an event at the end of a session."""
 
     def __init__(self) -> None:
         super().__init__(None)
-        self.over = threading.Event()
+        self.session_ended = threading.Event()
 
     def note(self, connection: int, service: str, direction: str, kind: str, summary: str) -> None:
         if (direction, kind) == ("in", "close"):
-            self.over.set()
+            self.session_ended.set()
 
 
-def test_a_client_that_takes_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "_STALLED_SECONDS", 1)
-    wire = Noticing()
-    server = Listener(Options(port=0), ToneEngine(), UnavailableRecognizer("no recogniser here"), wire)
+@contextlib.contextmanager
+def running_listener(
+    timing: ListenerTiming | None = None,
+    *,
+    clients: int = 32,
+    max_handshakes: int = 64,
+    wire_log: WireLog | None = None,
+) -> Iterator[Listener]:
+    options = ServerOptions(port=0, clients=clients)
+    listener = Listener(options, ToneEngine(), UNAVAILABLE, wire_log or WireLog(None), timing, max_handshakes)
     try:
-        client = socket.create_connection(server.address)
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        url = f"ws://127.0.0.1:{server.address[1]}/speak/en?sampling_rate=48000"
-        with connect(url, sock=client, close_timeout=0.1) as ws:
-            ws.send("word " * 2000 + "<STOP>")
-            assert wire.over.wait(30)
+        yield listener
     finally:
-        assert server.stop(Deadline(2.0), Deadline(10.0))
+        assert listener.stop(Deadline(30.0), Deadline(60.0))
 
 
-def seated(url: str) -> ClientConnection:
-    """A session; who has just left keeps its seat until its thread has ended, a moment after the goodbye."""
+def connect_when_admitted(url: str) -> ClientConnection:
+    """Retry while the server rejects: a closed session keeps its place until its thread has ended."""
     deadline = Deadline(20.0)
     while True:
         try:
@@ -57,82 +60,85 @@ def seated(url: str) -> ClientConnection:
                 raise
 
 
-def test_those_who_connect_and_say_nothing_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silent connections held the seats of clients for 20 s, and everybody else was locked out."""
-    monkeypatch.setattr(listener, "OPENINGS", 6)
-    server = Listener(
-        Options(port=0, clients=2), ToneEngine(), UnavailableRecognizer("no recogniser here"), WireLog(None)
-    )
-    silent = []
-    try:
-        url = f"ws://127.0.0.1:{server.address[1]}/speak/en"
+def test_a_client_that_reads_nothing_is_disconnected() -> None:
+    wire_log = SessionEndLog()
+    with running_listener(ListenerTiming(send_seconds=1), wire_log=wire_log) as listener:
+        client = socket.create_connection(listener.address)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        url = f"ws://127.0.0.1:{listener.address[1]}/speak/en?sampling_rate=48000"
+        with connect(url, sock=client, close_timeout=0.1) as ws:
+            ws.send("word " * 2000 + "<STOP>")
+            assert wire_log.session_ended.wait(30)
+
+
+def test_silent_connections_do_not_lock_out_clients() -> None:
+    with contextlib.ExitStack() as silent, running_listener(clients=2, max_handshakes=6) as listener:
+        url = f"ws://127.0.0.1:{listener.address[1]}/speak/en"
         for _ in range(20):
-            silent.append(socket.create_connection(server.address))
-            silent.append(socket.create_connection(server.address))
-            silent[-1].sendall(b"GET / HTTP/1.1\r\n")
-            with seated(url), seated(url):
+            silent.enter_context(socket.create_connection(listener.address))
+            silent.enter_context(socket.create_connection(listener.address)).sendall(b"GET / HTTP/1.1\r\n")
+            with connect_when_admitted(url), connect_when_admitted(url):
                 pass
-        with seated(url), seated(url), pytest.raises(InvalidStatus) as refused, connect(url):
+        with (
+            connect_when_admitted(url),
+            connect_when_admitted(url),
+            pytest.raises(InvalidStatus) as rejection,
+            connect(url),
+        ):
             pass
-        assert refused.value.response.status_code == 503
-    finally:
-        assert server.stop(Deadline(2.0), Deadline(10.0))
-        for each in silent:
-            each.close()
+        assert rejection.value.response.status_code == 503
 
 
-def test_who_says_nothing_is_dropped_in_the_time_of_an_opening(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It took 20 s: 10 for the first byte, and 10 for the rest of the request."""
-    monkeypatch.setattr(listener, "OPEN_SECONDS", 0.5)
-    server = Listener(Options(port=0), ToneEngine(), UnavailableRecognizer("no recogniser here"), WireLog(None))
-    try:
-        with socket.create_connection(server.address, 9) as silent, socket.create_connection(server.address, 9) as half:
-            with contextlib.suppress(ConnectionError):  # it may be dropped already
-                half.sendall(b"G")
-            for each in (silent, half):
-                answer = b""
-                with contextlib.suppress(ConnectionError):
-                    while more := each.recv(1000):
-                        answer += more
-                assert answer == b"", "there was no request, for the rest of which another such time had been given"
-    finally:
-        assert server.stop(Deadline(2.0), Deadline(10.0))
+def test_an_incomplete_handshake_is_disconnected_after_its_timeout() -> None:
+    with (
+        running_listener(ListenerTiming(handshake_seconds=0.5)) as listener,
+        socket.create_connection(listener.address, 9) as silent,
+        socket.create_connection(listener.address, 9) as half,
+    ):
+        with contextlib.suppress(ConnectionError):  # the server may have disconnected already
+            half.sendall(b"G")
+        for client in (silent, half):
+            response = b""
+            with contextlib.suppress(ConnectionError):
+                while more := client.recv(1000):
+                    response += more
+            assert response == b""
 
 
-def test_those_who_have_not_opened_a_session_yet_do_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "OPEN_SECONDS", 120.0)
-    server = Listener(Options(port=0), ToneEngine(), UnavailableRecognizer("no recogniser here"), WireLog(None))
-    with socket.create_connection(server.address) as half, socket.create_connection(server.address):
+def test_incomplete_handshakes_do_not_delay_stop() -> None:
+    with (
+        running_listener(ListenerTiming(handshake_seconds=120.0)) as listener,
+        socket.create_connection(listener.address) as half,
+        socket.create_connection(listener.address),
+    ):
         half.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
-        assert server.stop(Deadline(30.0), Deadline(60.0))
+        assert listener.stop(Deadline(30.0), Deadline(60.0))
 
 
-def test_who_is_accepted_at_the_last_moment_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its thread began after those that were opening had been cut: it had the whole time of an opening, and the end
-    waited for it."""
-    monkeypatch.setattr(listener, "OPEN_SECONDS", 120.0)
-    may_open, came = Listener._may_open, threading.Semaphore(0)
-    second, cut = threading.Event(), threading.Event()
+def test_a_connection_accepted_during_stop_does_not_delay_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread of the second connection starts after stop() has disconnected the handshakes."""
+    admit_handshake, admitted = Listener._admit_handshake, threading.Semaphore(0)
+    is_second, is_disconnected = threading.Event(), threading.Event()
 
-    def held(server: Listener, client: socket.socket) -> bool:
-        if second.is_set():
-            came.release()
-            assert cut.wait(30)
-        opened = may_open(server, client)
-        came.release()
-        return opened
+    def delayed_admission(listener: Listener, client: socket.socket) -> bool:
+        if is_second.is_set():
+            admitted.release()
+            assert is_disconnected.wait(30)
+        result = admit_handshake(listener, client)
+        admitted.release()
+        return result
 
-    monkeypatch.setattr(Listener, "_may_open", held)
-    server = Listener(Options(port=0), ToneEngine(), UnavailableRecognizer("no recogniser here"), WireLog(None))
-    ended: list[bool] = []
-    stopping = threading.Thread(target=lambda: ended.append(server.stop(Deadline(30.0), Deadline(60.0))))
-    with socket.create_connection(server.address, 30) as opening:
-        assert came.acquire(timeout=30)
-        second.set()
-        with socket.create_connection(server.address, 30):
-            assert came.acquire(timeout=30)
-            stopping.start()
-            assert opening.recv(1) == b""
-            cut.set()
-            stopping.join(90)
-    assert ended == [True]
+    monkeypatch.setattr(Listener, "_admit_handshake", delayed_admission)
+    results: list[bool] = []
+    with running_listener(ListenerTiming(handshake_seconds=120.0)) as listener:
+        stopping = threading.Thread(target=lambda: results.append(listener.stop(Deadline(30.0), Deadline(60.0))))
+        with socket.create_connection(listener.address, 30) as first:
+            assert admitted.acquire(timeout=30)
+            is_second.set()
+            with socket.create_connection(listener.address, 30):
+                assert admitted.acquire(timeout=30)
+                stopping.start()
+                assert first.recv(1) == b""
+                is_disconnected.set()
+                stopping.join(90)
+    assert results == [True]

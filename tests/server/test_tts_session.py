@@ -1,4 +1,4 @@
-"""One client of a speech service: what it said before the end is spoken to its end."""
+"""Shutdown of a speech session while a message is being handled."""
 
 from __future__ import annotations
 
@@ -10,45 +10,45 @@ from support import server_clients as clients
 from websockets.sync.client import connect
 
 from agent.server.listener import Listener
-from agent.server.options import Options
+from agent.server.options import ServerOptions
 from agent.server.stt.engine import UnavailableRecognizer
 from agent.server.tts import tone
-from agent.server.tts_session import Speaking
+from agent.server.tts_session import TtsServerSession
 from agent.server.wire_log import WireLog
 from agent.system.threads import Deadline
 
 
-@pytest.mark.parametrize("after", [0, 1], ids=["before its text was handed over", "before its end mark was"])
-def test_what_has_come_when_the_end_begins_is_said_to_its_mark(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """The end came between the two halves of a message, text and end mark: what had not been handed over yet to the
-    thread that speaks was handed over behind the goodbye, and nobody heard it."""
-    finish, put = Speaking.finish, Speaking._put
-    handing, goodbye = threading.Event(), threading.Event()
-    handed: list[Any] = []
+@pytest.mark.parametrize("jobs_before", [0, 1], ids=["before the text is queued", "before the end mark is queued"])
+def test_finish_speaks_a_message_that_is_being_handled(monkeypatch: pytest.MonkeyPatch, jobs_before: int) -> None:
+    """finish() waits for the message: text and end mark are both queued before the close."""
+    finish, put = TtsServerSession.finish, TtsServerSession._put
+    is_queueing, is_finished = threading.Event(), threading.Event()
+    queued: list[Any] = []
 
-    def last(session: Speaking) -> None:
+    def observed_finish(session: TtsServerSession) -> None:
         finish(session)
-        goodbye.set()
+        is_finished.set()
 
-    def held(session: Speaking, job: Any) -> None:
-        if len(handed) == after:
-            handing.set()
-            goodbye.wait(0.5)  # it has to wait for this message, so this waits in vain
-        handed.append(job)
+    def delayed_put(session: TtsServerSession, job: Any) -> None:
+        if len(queued) == jobs_before:
+            is_queueing.set()
+            is_finished.wait(0.5)  # times out, because finish() waits for this message
+        queued.append(job)
         put(session, job)
 
-    monkeypatch.setattr(Speaking, "finish", last)
-    monkeypatch.setattr(Speaking, "_put", held)
-    server = Listener(Options(port=0), tone.ToneEngine(), UnavailableRecognizer("no recogniser here"), WireLog(None))
-    stopping = threading.Thread(target=server.stop, args=(Deadline(30.0), Deadline(60.0)))
+    monkeypatch.setattr(TtsServerSession, "finish", observed_finish)
+    monkeypatch.setattr(TtsServerSession, "_put", delayed_put)
+    options = ServerOptions(port=0)
+    listener = Listener(options, tone.ToneEngine(), UnavailableRecognizer("no recognizer in this test"), WireLog(None))
+    stopping = threading.Thread(target=listener.stop, args=(Deadline(30.0), Deadline(60.0)))
     try:
-        with connect(f"ws://127.0.0.1:{server.address[1]}/speak/en?sampling_rate=8000") as ws:
+        with connect(f"ws://127.0.0.1:{listener.address[1]}/speak/en?sampling_rate=8000") as ws:
             ws.send("Good night. <STOP>")
-            assert handing.wait(30)
+            assert is_queueing.wait(30)
             stopping.start()
             assert clients.neuphonic_passage(ws) == tone.pcm("Good night.", 8000)
             assert list(ws) == [] and ws.close_code == 1001
     finally:
-        assert server.stop(Deadline(30.0), Deadline(60.0))
+        assert listener.stop(Deadline(30.0), Deadline(60.0))
         if stopping.ident is not None:
             stopping.join()

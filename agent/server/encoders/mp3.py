@@ -1,4 +1,4 @@
-"""mp3 through libmp3lame, as a stream."""
+"""MP3 encoder that uses libmp3lame."""
 
 from __future__ import annotations
 
@@ -8,32 +8,37 @@ from agent.errors import AudioError
 
 _RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _MONO = 3
-_KILOBITS = 64
+_KILOBITS_PER_SECOND = 64
 _VBR_OFF = 0
 
 
-class Mp3:
-    """mp3, mono, 64 kbit/s. ``rate`` is the one asked for or, where mp3 has it not, the next one above.
+class Mp3Encoder:
+    """Encodes mono MP3 at 64 kbit/s. Not thread-safe; owned by the session's speaking thread.
 
-    The encoder's own delay is in the sound, as in every mp3 without a tag. Raises ``AudioError`` where the library is
-    missing.
+    The audio contains the encoder's delay, as in every MP3 without a tag.
+
+    Args:
+        rate: Requested sample rate in Hz; the next higher one that MP3 supports is used.
+
+    Raises:
+        AudioError: The library is missing or rejects the rate.
     """
 
     def __init__(self, rate: int) -> None:
-        self.rate = next((known for known in _RATES if known >= rate), _RATES[-1])
+        self.rate = next((supported for supported in _RATES if supported >= rate), _RATES[-1])
         self._lame = _library()
         self._flags: int | None = self._lame.lame_init()
         if not self._flags:
             self._flags = None
-            raise AudioError("libmp3lame has no memory for another mp3 stream")
+            raise AudioError("libmp3lame cannot start another MP3 stream: out of memory. Use fewer clients at once")
         for name, value in (
             ("lame_set_in_samplerate", self.rate),
             ("lame_set_out_samplerate", self.rate),
             ("lame_set_num_channels", 1),
             ("lame_set_mode", _MONO),
             ("lame_set_VBR", _VBR_OFF),
-            ("lame_set_brate", _KILOBITS),
-            ("lame_set_bWriteVbrTag", 0),  # a tag would have to be written once the length is known
+            ("lame_set_brate", _KILOBITS_PER_SECOND),
+            ("lame_set_bWriteVbrTag", 0),  # the tag needs the length, which a stream does not know
             ("lame_set_quality", 5),
         ):
             setter = getattr(self._lame, name)
@@ -41,22 +46,22 @@ class Mp3:
             setter(self._flags, value)
         if self._lame.lame_init_params(self._flags) < 0:
             self._close()
-            raise AudioError(f"libmp3lame refuses {self.rate} Hz")
+            raise AudioError(f"libmp3lame rejects {self.rate} Hz: ask for another sample rate")
 
     def feed(self, pcm: bytes) -> list[bytes]:
         if self._flags is None:
             return []
         samples = len(pcm) // 2
-        room = samples * 5 // 4 + 7200  # the size lame.h asks for
-        out = ctypes.create_string_buffer(room)
-        size = self._lame.lame_encode_buffer(self._flags, pcm, pcm, samples, out, room)
+        capacity = samples * 5 // 4 + 7200  # worst case according to lame.h
+        out = ctypes.create_string_buffer(capacity)
+        size = self._lame.lame_encode_buffer(self._flags, pcm, pcm, samples, out, capacity)
         if size < 0:
             self._close()
-            raise AudioError(f"libmp3lame failed with {size}")
+            raise AudioError(f"MP3 encoding failed: libmp3lame returned {size}. Ask for wav")
         return [out.raw[:size]] if size else []
 
     def finish(self) -> list[bytes]:
-        """The last frames; the encoder is given back, and a second ``finish`` gives nothing."""
+        """Return the last frames and release the encoder. A second call returns nothing."""
         if self._flags is None:
             return []
         out = ctypes.create_string_buffer(7200)
@@ -74,9 +79,7 @@ def _library() -> ctypes.CDLL:
     try:
         lame = ctypes.CDLL("libmp3lame.so.0")
     except OSError as error:
-        raise AudioError(
-            "mp3 cannot be made without libmp3lame: install the package libmp3lame0, or ask for wav"
-        ) from error
+        raise AudioError("MP3 needs libmp3lame: install the package libmp3lame0, or ask for wav") from error
     pointer, number = ctypes.c_void_p, ctypes.c_int
     lame.lame_init.restype = pointer
     lame.lame_init_params.argtypes = [pointer]

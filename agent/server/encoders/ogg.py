@@ -1,4 +1,4 @@
-"""Ogg pages, written (RFC 3533)."""
+"""Writer of Ogg pages (RFC 3533)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import functools
 import secrets
 import struct
 
-_FIRST, _LAST = 2, 4
+_FIRST_PAGE, _LAST_PAGE = 2, 4
 
 
-class Pages:
-    """The pages of one logical stream, in order. A packet never crosses a page."""
+class OggPageWriter:
+    """Writes the pages of one logical stream. Not thread-safe; owned by its encoder. No packet spans two pages."""
 
     def __init__(self) -> None:
         self._serial = secrets.randbits(32)
         self._number = 0
 
-    def page(self, packets: list[bytes], granule: int, last: bool = False) -> bytes:
-        """One page with ``packets``; ``granule``: the stream's position at the end of the last of them."""
+    def page(self, packets: list[bytes], granule: int, is_last: bool = False) -> bytes:
+        """Return a page with ``packets``; ``granule`` is the position of the stream after the last packet."""
         lacing = b"".join(b"\xff" * (len(packet) // 255) + bytes([len(packet) % 255]) for packet in packets)
-        flags = (_FIRST if self._number == 0 else 0) | (_LAST if last else 0)
+        flags = (_FIRST_PAGE if self._number == 0 else 0) | (_LAST_PAGE if is_last else 0)
         head = struct.pack("<4sBBqIII", b"OggS", 0, flags, granule, self._serial, self._number, 0)
         page = head + bytes([len(lacing)]) + lacing + b"".join(packets)
         self._number += 1
@@ -27,7 +27,7 @@ class Pages:
 
 
 def checksum(page: bytes) -> int:
-    """The CRC of a page whose own field is zero: polynomial 0x04C11DB7, neither reflected nor inverted."""
+    """Return the CRC of a page whose checksum field is zero: polynomial 0x04C11DB7, not reflected, not inverted."""
     table, crc = _table(), 0
     for byte in page:
         crc = (crc << 8) & 0xFFFFFFFF ^ table[crc >> 24 ^ byte]
