@@ -1,68 +1,133 @@
-"""What is said around an upgrade: headers whatever their case, when to come again, queries that are not doubled."""
+"""HTTP around a WebSocket handshake: headers, queries, keys, and the meanings of HTTP status and close codes."""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-_FIELDS = 100
+from agent.services.protocols.parsing import excerpt
+
+_MAX_QUERY_FIELDS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class StatusMeaning:
+    """What an HTTP status means when a service refuses a request. Immutable.
+
+    Attributes:
+        summary: A verb phrase that follows the name of the service or host, such as "refused the key".
+        remedy: What the user can do, in the imperative; empty where a retry may help.
+        is_permanent: Whether a retry with the same settings is useless.
+    """
+
+    summary: str
+    remedy: str = ""
+    is_permanent: bool = True
+
+
+STATUS_MEANINGS: Mapping[int, StatusMeaning] = {
+    401: StatusMeaning("refused the key", "check api_key"),
+    402: StatusMeaning("requires payment", "check the account"),
+    403: StatusMeaning("refused the key", "check api_key and its permissions"),
+    404: StatusMeaning("does not know the URL", "check url"),
+    422: StatusMeaning("refused the settings", "check voice, model and format"),
+    429: StatusMeaning("received too many requests", is_permanent=False),
+    503: StatusMeaning("is overloaded or under maintenance", is_permanent=False),
+}
+"""The HTTP statuses with a meaning of their own. All others mean only that the request was refused."""
+
+CLOSE_MEANINGS: Mapping[int, str] = {
+    1000: "normal closure",
+    1001: "going away",
+    1002: "protocol error",
+    1003: "unsupported data",
+    1005: "no close code",
+    1006: "connection lost",
+    1007: "invalid text",
+    1008: "policy violation",
+    1009: "message too big",
+    1011: "internal error",
+    1012: "service restart",
+    1013: "try again later",
+}
+"""The WebSocket close codes (RFC 6455, 7.4.1, and the IANA registry)."""
+
+
+def describe_close(code: int, reason: str = "", secret: str | None = None) -> str:
+    """Describe how a connection was closed, safe to log: the close code, its meaning, and the reason of the peer.
+
+    Args:
+        code: The WebSocket close code.
+        reason: The peer's reason, untrusted.
+        secret: A key that the peer may echo.
+    """
+    meaning = f" ({CLOSE_MEANINGS[code]})" if code in CLOSE_MEANINGS else ""
+    return f"the close code {code}{meaning}{' ' + excerpt(reason, secret) if reason else ''}"
 
 
 def header(headers: Mapping[str, str], name: str) -> str | None:
-    """The header ``name``, whatever the case of the names in ``headers``; ``None`` where there is none, or several."""
+    """Return a header, ignoring the case of names; `None` if it is missing or ambiguous."""
     wanted = name.lower()
-    for found in headers:
-        if found.lower() == wanted:
+    for key in headers:
+        if key.lower() == wanted:
             try:
-                return headers[found]
-            except LookupError:  # a mapping of HTTP headers may refuse to choose between two of the same name
+                return headers[key]
+            except LookupError:  # websockets.Headers raises MultipleValuesError for a repeated header
                 return None
     return None
 
 
-def retry_after_seconds(headers: Mapping[str, str], most_seconds: float) -> float | None:
-    """What ``Retry-After`` asks for (RFC 9110, 10.2.3), at most ``most_seconds``: a number of seconds, or a date, read
-    against the answer's own ``Date``. ``None`` where it says nothing that can be understood.
+def retry_after_seconds(headers: Mapping[str, str], max_seconds: float) -> float | None:
+    """Return the delay that `Retry-After` asks for (RFC 9110, 10.2.3): a number of seconds or a date.
 
-    This device's clock is not asked: after a start without a network it may be years off.
+    A date is compared with the `Date` header of the same response, because the clock of this device may be years off
+    after a start without a network.
+
+    Args:
+        headers: The response headers.
+        max_seconds: The upper limit of the result.
+
+    Returns:
+        Seconds, or `None` if the header is missing or invalid.
     """
-    asked = (header(headers, "Retry-After") or "").strip()
-    if asked.isascii() and asked.isdigit():
-        return min(float(asked), most_seconds)
-    then, now = _http_date(asked), _http_date(header(headers, "Date") or "")
+    value = (header(headers, "Retry-After") or "").strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value), max_seconds)
+    then, now = _http_date(value), _http_date(header(headers, "Date") or "")
     if then is None or now is None:
         return None
-    return min(max((then - now).total_seconds(), 0.0), most_seconds)
+    return min(max((then - now).total_seconds(), 0.0), max_seconds)
 
 
 def with_query(url: str, fields: Mapping[str, str]) -> str:
-    """``url`` with ``fields`` added to its query. What the URL itself already says stays as it is and outranks them."""
+    """Add fields to the query of a URL. A field that the URL already has keeps its value."""
     parts = urlsplit(url)
-    said = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    added = urlencode({name: value for name, value in fields.items() if name not in said})
-    return urlunsplit(parts._replace(query="&".join(piece for piece in (parts.query, added) if piece), fragment=""))
+    present = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    added = urlencode({name: value for name, value in fields.items() if name not in present})
+    return urlunsplit(parts._replace(query="&".join(query for query in (parts.query, added) if query), fragment=""))
 
 
 def read_target(target: str) -> tuple[str, dict[str, str]] | None:
-    """The path and the query of a request's target; of a field that is given twice, the last. ``None``: unreadable."""
+    """Return path and query fields of a request target or URL; the last of repeated fields wins; `None`: invalid."""
     try:
         parts = urlsplit(target)
-        return parts.path, dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=_FIELDS))
+        return parts.path, dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS))
     except ValueError:
         return None
 
 
-def same_key(given: str | None, wanted: str) -> bool:
-    """Whether ``given`` is the key ``wanted``; how long it takes to find out tells nothing about the key."""
-    return given is not None and hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode("utf-8"))
+def same_key(received: str | None, expected: str) -> bool:
+    """Compare two keys in constant time."""
+    return received is not None and hmac.compare_digest(received.encode("utf-8", "replace"), expected.encode("utf-8"))
 
 
 def _http_date(text: str) -> datetime | None:
     try:
-        found = parsedate_to_datetime(text[:100])
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        date = parsedate_to_datetime(text[:100])
+        return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None

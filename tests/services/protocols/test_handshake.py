@@ -1,4 +1,4 @@
-"""Headers, queries and keys of the upgrade request."""
+"""Headers, queries, keys and close codes of a WebSocket handshake."""
 
 from __future__ import annotations
 
@@ -6,21 +6,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.services.protocols.handshake import header, read_target, retry_after_seconds, same_key, with_query
+from agent.services.protocols.handshake import (
+    describe_close,
+    header,
+    read_target,
+    retry_after_seconds,
+    same_key,
+    with_query,
+)
 
 
-class Several(dict):
+class Repeated(dict):
+    """Refuses to choose between repeated headers, as ``websockets.Headers`` does."""
+
     def __getitem__(self, name):
         raise LookupError(name)
 
 
-def test_a_header_is_found_whatever_its_case():
+def test_describe_close_names_the_code_its_meaning_and_the_reason_without_the_key():
+    assert describe_close(1006) == "the close code 1006 (connection lost)"
+    assert describe_close(1008, "bad key SESAME1\x07", "SESAME1") == (
+        "the close code 1008 (policy violation) 'bad key ***\\x07'"
+    )
+    assert describe_close(4000) == "the close code 4000"
+
+
+def test_header_ignores_the_case_of_names():
     assert header({"X-Api-KEY": "k"}, "x-api-key") == "k"
     assert header({"other": "k"}, "x-api-key") is None
 
 
-def test_a_header_that_is_given_several_times_is_no_header():
-    assert header(Several({"x-api-key": "a"}), "x-api-key") is None
+def test_header_returns_nothing_for_a_repeated_header():
+    assert header(Repeated({"x-api-key": "a"}), "x-api-key") is None
 
 
 @pytest.mark.parametrize(
@@ -38,26 +55,26 @@ def test_a_header_that_is_given_several_times_is_no_header():
         ({}, None),
     ],
 )
-def test_retry_after_is_seconds_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_seconds_reads_a_number_or_a_date(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after_seconds(headers, 86400.0) == seconds
 
 
-def test_what_the_url_says_is_kept_and_not_doubled():
+def test_with_query_keeps_the_fields_of_the_url():
     assert with_query("wss://h/p?a=1&t=%2F", {"a": "2", "b": "x y"}) == "wss://h/p?a=1&t=%2F&b=x+y"
     assert with_query("wss://h/p", {}) == "wss://h/p"
 
 
 @given(st.text())
-def test_reading_a_target_never_raises(target):
+def test_parse_target_never_raises(target):
     read_target(target)
 
 
-def test_a_target_of_a_thousand_fields_is_unreadable():
+def test_parse_target_refuses_a_thousand_fields_and_an_invalid_host():
     assert read_target("/p?" + "a=1&" * 1000) is None
     assert read_target("//[") is None
 
 
-def test_keys_are_compared_whole():
+def test_keys_match_compares_whole_keys():
     assert same_key("schlüssel", "schlüssel")
     assert not same_key("schlüsse", "schlüssel") and not same_key(None, "k") and not same_key("", "k")
     assert not same_key("\ud800", "k")
