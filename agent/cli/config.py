@@ -9,8 +9,9 @@ from collections.abc import Mapping
 
 from agent.config.display import describe, entries
 from agent.config.errors import ConfigIssue, ConfigIssues
+from agent.config.fields import iter_secrets
 from agent.config.json_schema import schema as whole_schema
-from agent.config.secrets import iter_secrets, unset
+from agent.config.secrets import unset
 from agent.settings.loader import Loaded, load_with_origins
 from agent.settings.model import Config
 
@@ -26,7 +27,7 @@ def check(path: str | None, environ: Mapping[str, str] = os.environ, *, as_json:
         if as_json:
             found = [
                 {"where": issue.where, "key": issue.key, "what": issue.what, "nearest": issue.suggestion}
-                for issue in mistakes.mistakes
+                for issue in mistakes.issues
             ]
             _print_json({"valid": False, "path": path, "mistakes": found, "warnings": []})
         else:
@@ -86,7 +87,7 @@ def _name(loaded: Loaded, otherwise: str | None) -> str | None:
 
 def _print_mistakes(mistakes: ConfigIssues) -> None:
     print(mistakes, file=sys.stderr)
-    number = len(mistakes.mistakes)
+    number = len(mistakes.issues)
     print(f"{number} mistake{'s' if number > 1 else ''}", file=sys.stderr)
 
 

@@ -33,7 +33,7 @@ from agent.pipeline.events import (
     Stop,
     UtterancePlayed,
 )
-from agent.services.registry import redirected
+from agent.services.registry import find
 from agent.settings.model import Config
 from agent.system.systemd import SystemdNotifier
 from agent.system.text import escape
@@ -156,14 +156,14 @@ def _speaker(config: Config, output: str | None, progress: Print) -> tuple[str, 
 
 def _demo_config(config: Config, service: str, url: str, question: str, speaker: str) -> Config:
     """Return the configuration of the turn: the question as microphone, all services at the local server's ``url``."""
-    settings = replace(getattr(config.synthesis, service), **redirected(service, url))
+    settings = replace(config.synthesis.settings(service), **find(service).local_settings(url))
     return replace(
         config,
         microphone=replace(config.microphone, device=f"file:{question}"),
         speaker=replace(config.speaker, device=speaker),
         conversation=replace(config.conversation, mode="assistant"),
         transcription=replace(config.transcription, url=f"{url}/", export_url=None),
-        synthesis=replace(config.synthesis, services=(service,), **{service: settings}),
+        synthesis=replace(config.synthesis, services=(service,)).with_settings(service, settings),
     )
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from agent import __version__
-from agent.config.secrets import hide_keys, iter_secrets
+from agent.config.fields import iter_secrets
+from agent.config.secrets import hide_keys
 from agent.errors import AgentError, UsageError
 from agent.settings.loader import load_with_origins
 from agent.settings.model import Config

@@ -1,50 +1,52 @@
-"""The configuration as it is in force: every key, where its value comes from, and no secret."""
+"""Show the configuration in use: every key, the origin of its value, and no secret."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from operator import attrgetter
 from typing import Any
 
-from agent.config.fields import all_keys, shapes
+from agent.config.fields import all_values, join, keys_of
 from agent.config.json_schema import plain
 from agent.system.text import escape
 
-_COLUMN = 60
+_COMMENT_COLUMN = 60
 
 
 def describe(config: Any, origins: Mapping[str, str]) -> str:
-    """YAML with every key; a comment behind each says ``default``, ``FILE:LINE`` or the name of the variable. Where no
-    key stands in the file itself, it can be loaded again and gives the same configuration. Harmless on a terminal."""
-    return "\n".join(_section(type(config), config, "", "", origins)) + "\n"
+    """Return YAML with every key and a comment with its origin: ``default``, ``FILE:LINE`` or a variable.
+
+    Where the file holds no secret itself, the result can be loaded again and equals ``config``. It has no character
+    that controls a terminal.
+    """
+    return "\n".join(_section(config, "", "", origins)) + "\n"
 
 
 def entries(config: Any, origins: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The same for programs: ``key``, ``value`` and ``origin`` of each."""
+    """Return ``key``, ``value`` and ``origin`` of each key, for programs."""
     return [
-        {"key": dotted, "value": plain(attrgetter(dotted)(config)), "origin": origins.get(dotted, "default")}
-        for dotted, shape in all_keys(type(config))
-        if shape.kind != "section"
+        {"key": dotted, "value": plain(value), "origin": origins.get(dotted, "default")}
+        for dotted, value in all_values(config)
     ]
 
 
-def _section(cls: Any, section: Any, path: str, indent: str, origins: Mapping[str, str]) -> Iterator[str]:
-    for name, shape in shapes(cls).items():
-        dotted = f"{path}.{name}" if path else name
-        value = getattr(section, name)
-        if shape.kind == "section":
+def _section(section: Any, path: str, indent: str, origins: Mapping[str, str]) -> Iterator[str]:
+    for name, field in keys_of(section).items():
+        dotted = join(path, name)
+        value = field.value(section, name)
+        if field.kind == "section":
             yield f"{indent}{name}:"
-            yield from _section(shape.cls, value, dotted, f"{indent}  ", origins)
+            yield from _section(value, dotted, f"{indent}  ", origins)
             continue
         origin = escape(origins.get(dotted, "default"))
-        if shape.kind == "sections" and value:
-            yield _commented(f"{indent}{name}:", origin)
-            yield from _items(value, indent)
+        if field.kind == "sections" and value:
+            yield _with_comment(f"{indent}{name}:", origin)
+            yield from items(value, indent)
         else:
-            yield _commented(f"{indent}{name}: {flow(plain(value))}", origin)
+            yield _with_comment(f"{indent}{name}: {flow(plain(value))}", origin)
 
 
-def _items(value: tuple[Any, ...], indent: str) -> Iterator[str]:
+def items(value: tuple[Any, ...], indent: str) -> Iterator[str]:
+    """Yield the lines of a list of sections."""
     for item in value:
         mark = "- "
         for key, inner in plain(item).items():
@@ -52,12 +54,8 @@ def _items(value: tuple[Any, ...], indent: str) -> Iterator[str]:
             mark = "  "
 
 
-def _commented(line: str, origin: str) -> str:
-    return f"{line:<{_COLUMN}}  # {origin}"
-
-
 def flow(value: Any) -> str:
-    """A value on one line of YAML, without a character that a terminal would obey."""
+    """Return a value on one line of YAML, without a character that controls a terminal."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -71,8 +69,12 @@ def flow(value: Any) -> str:
     return _text(str(value))
 
 
+def _with_comment(line: str, comment: str) -> str:
+    return f"{line:<{_COMMENT_COLUMN}}  # {comment}"
+
+
 def _text(text: str) -> str:
-    # YAML's escapes in double quotes are those of safe(), so that what is harmless is also what can be read again.
+    # The escapes of escape() are YAML's in double quotes, so the text can be read again.
     import yaml
 
     if text and text.isascii() and text.replace("-", "").replace("_", "").replace(".", "").isalnum():

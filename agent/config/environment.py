@@ -1,4 +1,4 @@
-"""``VOICE_AGENT_SECTION__KEY``: the environment variables that outrank the file."""
+"""Read the environment variables ``VOICE_AGENT_SECTION__KEY``, which override the configuration file."""
 
 from __future__ import annotations
 
@@ -7,66 +7,70 @@ from collections.abc import Mapping as Environment
 from typing import Any
 
 from agent.config.errors import ConfigIssue, suggestion
-from agent.config.fields import Field, all_keys, shapes
-from agent.config.validator import Checker, PartialConfig, merge
+from agent.config.fields import Field, all_keys, fields_of
+from agent.config.validator import PartialConfig, Validator, merge
 from agent.config.yaml_tree import Scalar, Tree, read_tree
 
 PREFIX = "VOICE_AGENT_"
 
-_WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
+_INTEGER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 def variable(path: str) -> str:
-    """The name of the variable that sets a dotted key."""
+    """Return the name of the variable that sets a dotted key."""
     return PREFIX + path.upper().replace(".", "__")
 
 
-def read_environment(checker: Checker, root: Any, environ: Environment[str, str]) -> PartialConfig:
-    """What the variables give, checked like the file; a value is written as in YAML, lists and sections in brackets. A
-    variable of that prefix that belongs to no key is a mistake."""
-    given: PartialConfig = {}
+def read_environment(validator: Validator, root: Any, environ: Environment[str, str]) -> PartialConfig:
+    """Return the values that the variables set, checked like the file.
+
+    A value is written as in YAML, lists and sections in brackets. A variable with the prefix that sets no key is an
+    issue.
+    """
+    values: PartialConfig = {}
     names = sorted(name for name in environ if name.startswith(PREFIX))
-    for name in sorted(names, key=lambda name: name.count("__")):  # a section first, so that a key of it outranks it
-        found = _find(root, name)
-        if found is None:
-            meant = suggestion(name, [variable(dotted) for dotted, _ in all_keys(root)])
+    for name in sorted(names, key=lambda name: name.count("__")):  # sections first: a key of one overrides it
+        target = _find(root, name)
+        if target is None:
+            hint = suggestion(name, [variable(dotted) for dotted, _ in all_keys(root)])
             what = f"unknown variable, expected {PREFIX}SECTION__KEY with a key of the configuration"
-            checker.mistakes.append(ConfigIssue(name, "", what, meant))
+            validator.issues.append(ConfigIssue(name, "", what, hint))
             continue
-        path, shape = found
-        tree = _parse(checker, name, environ[name], shape)
+        path, field = target
+        tree = _parse(validator, name, environ[name], field)
         if tree is None:
             continue
-        place: PartialConfig = {}
-        checker.value(place, path[-1], shape, tree, ".".join(path))
+        partial: PartialConfig = {}
+        validator.value(partial, path[-1], field, tree, ".".join(path))
         for section in reversed(path[:-1]):
-            place = {section: place}
-        given = merge(given, place)
-    return given
+            partial = {section: partial}
+        values = merge(values, partial)
+    return values
 
 
-def _parse(checker: Checker, name: str, text: str, shape: Field) -> Tree | None:
-    text = text.encode("utf-8", "replace").decode("utf-8")  # bytes that are no text come as half characters
-    if shape.kind in ("text", "secret") and _bare(text):
-        null = shape.optional and text in ("", "null", "~")
-        return Scalar(name, text, "null" if null else "str", plain=null)
-    # What nobody could take for anything else needs no YAML, which takes longer to load than all other variables.
+def _parse(validator: Validator, name: str, text: str, field: Field) -> Tree | None:
+    text = text.encode("utf-8", "replace").decode("utf-8")  # os.environ has bytes that are not UTF-8 as surrogates
+    if field.kind in ("str", "secret") and _is_bare(text):
+        is_null = field.is_optional and text in ("", "null", "~")
+        return Scalar(name, text, "null" if is_null else "str", is_plain=is_null)
+    # These need no YAML parser, which takes longer to run than all other variables.
     if text in ("true", "false"):
-        return Scalar(name, text, "bool", plain=True)
-    if _WHOLE.fullmatch(text):
-        return Scalar(name, text, "int", plain=True)
-    tree, mistakes = read_tree(text, name, lines=False)
-    checker.mistakes.extend(mistakes)
-    if mistakes:
+        return Scalar(name, text, "bool", is_plain=True)
+    if _INTEGER.fullmatch(text):
+        return Scalar(name, text, "int", is_plain=True)
+    tree, issues = read_tree(text, name, has_lines=False)
+    validator.issues.extend(issues)
+    if issues:
         return None
-    if isinstance(tree, Scalar) and tree.plain and tree.commented:
-        checker.mistakes.append(ConfigIssue(name, "", "a # begins a comment and cuts the value off: put it in quotes"))
+    if isinstance(tree, Scalar) and tree.is_plain and tree.has_comment:
+        what = "a # begins a comment and cuts the value off: put it in quotes"
+        validator.issues.append(ConfigIssue(name, "", what))
         return None
     return tree if tree is not None else Scalar(name, "", "null", True)
 
 
-def _bare(text: str) -> bool:
-    """Whether a text can be taken as it stands: a shell has seen to the quotes already."""
+def _is_bare(text: str) -> bool:
+    """Tell whether a text is used as it is: the shell has removed its quotes already."""
     return not text.lstrip().startswith(('"', "'", "{", "["))
 
 
@@ -74,12 +78,12 @@ def _find(root: Any, name: str) -> tuple[list[str], Field] | None:
     cls, path = root, []
     parts = name[len(PREFIX) :].split("__")
     for depth, part in enumerate(parts):
-        known = shapes(cls) if cls is not None else {}
-        if part != part.upper() or part.lower() not in known:
+        fields = fields_of(cls) if cls is not None else {}
+        if part != part.upper() or part.lower() not in fields:
             return None
-        shape = known[part.lower()]
+        field = fields[part.lower()]
         path.append(part.lower())
-        cls = shape.cls if shape.kind == "section" else None
+        cls = field.cls if field.kind == "section" else None
         if depth == len(parts) - 1:
-            return path, shape
+            return path, field
     return None

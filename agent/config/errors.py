@@ -1,4 +1,4 @@
-"""Mistakes in a configuration: collected while it is read, told all at once."""
+"""Errors of a configuration: all are collected while it is read and reported together."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from agent.system.text import escape
 
 @dataclass(frozen=True, slots=True)
 class ConfigIssue:
-    """One mistake. ``where`` is ``FILE:LINE`` or the name of an environment variable, ``key`` the dotted name of the
-    key (empty for the file as a whole), ``what`` says what is wrong and what was expected, ``nearest`` what may have
-    been meant. It never holds a secret."""
+    """One mistake in a configuration. Immutable; never holds a secret.
+
+    Attributes:
+        where: ``FILE:LINE``, or the name of an environment variable.
+        key: The dotted name of the key; empty for the file as a whole.
+        what: What is wrong and what was expected.
+        suggestion: The word that was probably meant.
+    """
 
     where: str
     key: str
@@ -23,23 +28,26 @@ class ConfigIssue:
 
     def __str__(self) -> str:
         key = f"{self.key}: " if self.key else ""
-        meant = f' (did you mean "{self.suggestion}"?)' if self.suggestion else ""
-        return escape(f"{self.where}: {key}{self.what}{meant}")
+        hint = f' (did you mean "{self.suggestion}"?)' if self.suggestion else ""
+        return escape(f"{self.where}: {key}{self.what}{hint}")
 
 
 class ConfigIssues(ConfigError):
-    """Everything that is wrong with a configuration, one line each; ``mistakes`` holds them for programs."""
+    """All mistakes of a configuration: one line each as text, ``issues`` for programs."""
 
-    def __init__(self, mistakes: Iterable[ConfigIssue]) -> None:
-        self.mistakes = tuple(mistakes)
-        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+    def __init__(self, issues: Iterable[ConfigIssue]) -> None:
+        self.issues = tuple(issues)
+        super().__init__("\n".join(str(issue) for issue in self.issues))
 
 
 class Finding(NamedTuple):
     """A value that is valid by itself and cannot be used with the other values or on this machine.
 
-    ``key`` is the dotted key, ``what`` says what is wrong and what was expected. ``cause`` is another key; its line is
-    reported where ``key`` has its default.
+    Attributes:
+        key: The dotted name of the key.
+        what: What is wrong and what was expected.
+        suggestion: The value that was probably meant.
+        cause: Another key, whose line is reported where ``key`` has its default.
     """
 
     key: str
@@ -47,14 +55,18 @@ class Finding(NamedTuple):
     suggestion: str | None = None
     cause: str | None = None
 
+    def below(self, section: str) -> Finding:
+        """Return the same finding with its keys inside ``section``."""
+        cause = f"{section}.{self.cause}" if self.cause else None
+        return Finding(f"{section}.{self.key}", self.what, self.suggestion, cause)
 
-def suggestion(word: str, known: Iterable[str]) -> str | None:
-    """The known word that ``word`` was probably meant to be, or ``None``."""
-    import difflib  # only somebody who made a mistake pays for it
 
-    choices = list(known)
-    lowered = {choice.lower(): choice for choice in choices}
-    if word.lower() in lowered:
-        return lowered[word.lower()]
-    close = difflib.get_close_matches(word[:64].lower().replace("-", "_"), lowered, n=1, cutoff=0.6)
-    return lowered[close[0]] if close else None
+def suggestion(word: str, allowed: Iterable[str]) -> str | None:
+    """Return the allowed word that ``word`` was probably meant to be, or ``None``."""
+    import difflib  # 3 ms that only a mistake costs
+
+    by_lower_case = {choice.lower(): choice for choice in allowed}
+    if word.lower() in by_lower_case:
+        return by_lower_case[word.lower()]
+    close = difflib.get_close_matches(word[:64].lower().replace("-", "_"), by_lower_case, n=1, cutoff=0.6)
+    return by_lower_case[close[0]] if close else None

@@ -1,4 +1,4 @@
-"""The keys of a configuration, described by the fields of frozen dataclasses."""
+"""Describe the keys of a configuration by the fields of frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 from agent.config.secrets import Secret
@@ -19,66 +18,193 @@ def key(default: Any, about: str, **more: Any) -> Any:
 
     Args:
         default: The default value, or a function without parameters that makes it.
-        about: One line of help for users.
-        more: ``low`` and ``high`` (inclusive bounds), ``choices``, ``least`` (minimum length of a list).
+        about: One line of help for users; it says what the value changes.
+        more: ``low`` and ``high`` (inclusive bounds), ``choices``, ``min_items`` (of a list), ``group``.
     """
     metadata = {"about": about, **more}
     if isinstance(default, list | dict) or callable(default):
-        made = default if callable(default) else lambda: type(default)(default)
-        return dataclasses.field(default_factory=made, metadata=metadata)
+        factory = default if callable(default) else lambda: type(default)(default)
+        return dataclasses.field(default_factory=factory, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
+class SectionGroup:
+    """Sections whose dataclasses are imported when they are first needed. Immutable.
+
+    The field that holds the group is a mapping from the names of sections to their values; a section that is not in it
+    has its defaults.
+
+    Attributes:
+        names: The names of the sections, in the order of the documentation.
+        load: Imports and returns the dataclass of a section.
+        used: Yields the names of the sections that the owner of the group needs.
+    """
+
+    names: tuple[str, ...]
+    load: Callable[[str], Any]
+    used: Callable[[Any], Iterable[str]]
+
+
+def sections(group: SectionGroup) -> Any:
+    """Declare the field of a section that holds the sections of ``group``."""
+    return key(dict, "", group=group)
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
-    """One key. ``kind``: ``section``, ``sections`` (a list of them), ``texts`` (a list of texts), ``secret``, ``text``,
-    ``whole`` (number), ``number``, ``truth``, or ``text or truth``. ``cls``: the dataclass of a section.
-    ``optional``: null is allowed and means something."""
+    """One key. Immutable.
+
+    Attributes:
+        kind: ``section``, ``sections`` (a list of them), ``strings`` (a list of strings), ``secret``, ``str``, ``int``,
+            ``float``, ``bool`` or ``str or bool``.
+        is_optional: Null is a value of its own.
+        default: The default value; ``None`` for a section.
+        metadata: What ``key`` was called with.
+        load: Returns the dataclass of a section or of the items of a list of sections.
+        group: The name of the field that holds the section, for a section of a group.
+    """
 
     kind: str
-    optional: bool
-    cls: Any
+    is_optional: bool
     default: Any
     metadata: Mapping[str, Any]
+    load: Callable[[], Any] | None = None
+    group: str | None = None
+
+    @property
+    def cls(self) -> Any:
+        """The dataclass of a section, or of the items of a list of sections."""
+        return self.load() if self.load is not None else None
 
     @property
     def about(self) -> str:
-        return str(self.metadata.get("about", ""))
+        """One line of help; a section of a group has the docstring of its dataclass."""
+        about = str(self.metadata.get("about", ""))
+        if about or self.group is None:
+            return about
+        line = str(self.cls.__doc__).partition("\n")[0].rstrip(".")
+        return line[:1].lower() + line[1:]
 
     @property
     def choices(self) -> tuple[Any, ...]:
         return tuple(choice for choice in self.metadata.get("choices", ()) if choice is not None)
 
+    def value(self, section: Any, name: str) -> Any:
+        """Return the value that ``section`` has for this key, whose name is ``name``."""
+        if self.group is None:
+            return getattr(section, name)
+        held = getattr(section, self.group)
+        return held[name] if name in held else self.cls()
 
-Keys = Mapping[str, Field]
-"""The keys of a section, by their names."""
 
-_KINDS = {str: "text", int: "whole", float: "number", bool: "truth", Secret: "secret"}
+Fields = Mapping[str, Field]
+"""The keys of a section by name."""
+
+_KINDS = {str: "str", int: "int", float: "float", bool: "bool", Secret: "secret"}
 
 
-@functools.cache  # an annotation is a text that has to be compiled
-def shapes(cls: Any) -> Keys:
-    """The keys of a section, in the order in which they are documented."""
+@functools.cache  # get_type_hints compiles each annotation, which takes longer than all the rest
+def fields_of(cls: Any) -> Fields:
+    """Return the keys of a section in the order of the documentation."""
     hints = typing.get_type_hints(cls)
-    found = {}
+    fields = {}
     for entry in dataclasses.fields(cls):
-        kind, optional, inner = _kind(hints[entry.name])
-        made = entry.default_factory
-        default = entry.default if made is dataclasses.MISSING else made()
-        found[entry.name] = Field(kind, optional, inner, default, entry.metadata)
-    return found
+        group: SectionGroup | None = entry.metadata.get("group")
+        if group is not None:
+            for name in group.names:
+                fields[name] = Field("section", False, None, {}, functools.partial(group.load, name), entry.name)
+            continue
+        kind, is_optional, inner = _kind(hints[entry.name])
+        load = (lambda inner=inner: inner) if inner is not None else None
+        factory = entry.default_factory
+        default = None
+        if kind != "section":
+            default = entry.default if factory is dataclasses.MISSING else factory()
+        fields[entry.name] = Field(kind, is_optional, default, entry.metadata, load)
+    return fields
+
+
+def keys_of(section: Any) -> Fields:
+    """Return the keys of a value of a section."""
+    cls: Any = type(section)
+    return fields_of(cls)
 
 
 def all_keys(root: Any) -> Iterator[tuple[str, Field]]:
-    """Every key below ``root`` with its dotted name, sections too; what is inside these comes after all around them."""
-    sections = [("", root)]
-    while sections:
-        path, cls = sections.pop(0)
-        for name, shape in shapes(cls).items():
-            dotted = f"{path}.{name}" if path else name
-            yield dotted, shape
-            if shape.kind == "section":
-                sections.append((dotted, shape.cls))
+    """Yield each key below the dataclass ``root`` with its dotted name: outer sections first, sections too.
+
+    Imports the dataclass of every section.
+    """
+    pending = [("", root)]
+    while pending:
+        path, cls = pending.pop(0)
+        for name, field in fields_of(cls).items():
+            dotted = join(path, name)
+            yield dotted, field
+            if field.kind == "section":
+                pending.append((dotted, field.cls))
+
+
+def all_values(config: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and the value of each key that is not a section, in the order of ``all_keys``."""
+    pending = [("", config)]
+    while pending:
+        path, section = pending.pop(0)
+        for name, field in keys_of(section).items():
+            dotted, value = join(path, name), field.value(section, name)
+            if field.kind == "section":
+                pending.append((dotted, value))
+            else:
+                yield dotted, value
+
+
+def changes(old: Any, new: Any) -> tuple[str, ...]:
+    """Return the dotted keys whose values differ between two configurations of one class.
+
+    A secret is compared by its place, not by the key that is stored there.
+    """
+    return tuple(_changes("", old, new))
+
+
+def _changes(path: str, old: Any, new: Any) -> Iterator[str]:
+    for name, field in keys_of(new).items():
+        if field.group and name not in getattr(old, field.group) and name not in getattr(new, field.group):
+            continue  # both have the defaults; do not import the section
+        before, after = field.value(old, name), field.value(new, name)
+        if field.kind == "section":
+            yield from _changes(join(path, name), before, after)
+        elif before != after:
+            yield join(path, name)
+
+
+def iter_secrets(config: object, *, all_sections: bool = False) -> Iterator[tuple[str, Secret]]:
+    """Yield the dotted name and the place of each secret. No secret is looked up.
+
+    Args:
+        config: The configuration, or a section of it.
+        all_sections: Include the sections of groups that are neither set nor used; imports all of them.
+    """
+    pending: list[tuple[str, object]] = [("", config)]
+    while pending:
+        path, section = pending.pop(0)
+        if not dataclasses.is_dataclass(section):
+            continue
+        for entry in dataclasses.fields(section):
+            value = getattr(section, entry.name)
+            group: SectionGroup | None = entry.metadata.get("group")
+            if group is not None:
+                names = group.names if all_sections else dict.fromkeys((*value, *group.used(section)))
+                pending += [(join(path, name), value[name] if name in value else group.load(name)()) for name in names]
+            elif isinstance(value, Secret):
+                yield join(path, entry.name), value
+            else:
+                pending.append((join(path, entry.name), value))
+
+
+def join(path: str, name: str) -> str:
+    """Return the dotted name of a key in the section ``path``, which is empty for the top level."""
+    return f"{path}.{name}" if path else name
 
 
 def _kind(hint: Any) -> tuple[str, bool, Any]:
@@ -88,22 +214,12 @@ def _kind(hint: Any) -> tuple[str, bool, Any]:
         return "section", False, hint
     inner = typing.get_args(hint)
     if typing.get_origin(hint) is tuple and len(inner) == 2 and inner[1] is ...:
-        return ("texts", False, None) if inner[0] is str else ("sections", False, inner[0])
+        return ("strings", False, None) if inner[0] is str else ("sections", False, inner[0])
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         rest = [part for part in inner if part is not types.NoneType]
         if set(rest) == {str, bool}:
-            return "text or truth", len(rest) < len(inner), None
+            return "str or bool", len(rest) < len(inner), None
         if len(rest) == 1:
             kind, _, cls = _kind(rest[0])
             return kind, True, cls
-    raise TypeError(f"the model has a key of a type nobody knows how to check: {hint}")
-
-
-def changes(old: Any, new: Any) -> tuple[str, ...]:
-    """The dotted keys whose values differ, in the order of the documentation. Where a key is looked up is compared, not
-    the key that is found there: that is read anew whenever it is needed."""
-    return tuple(
-        dotted
-        for dotted, shape in all_keys(type(new))
-        if shape.kind != "section" and attrgetter(dotted)(old) != attrgetter(dotted)(new)
-    )
+    raise TypeError(f"the configuration has a key of an unsupported type: {hint}")

@@ -1,14 +1,14 @@
-"""The JSON Schema of the configuration, for editors and for whoever writes one by program."""
+"""Generate the JSON Schema of a configuration, for editors and programs."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from agent.config.fields import Field, shapes
+from agent.config.fields import Field, fields_of, keys_of
 from agent.config.secrets import Secret
 
 LOCATION = "/usr/share/voice-agent/config.schema.json"
-"""Where the package puts it; the sample names it at its top."""
+"""Where the package installs the schema; the configuration files name it in their first line."""
 
 _SECRET = {
     "oneOf": [
@@ -30,14 +30,17 @@ _SECRET = {
             "required": ["env"],
             "additionalProperties": False,
         },
-        {"type": "string", "description": "the key itself, only in a file that nobody else may read"},
+        {"type": "string", "description": "the key itself, only in a file that no other user can read"},
     ]
 }
+_TYPES = {"str": "string", "int": "integer", "float": "number", "bool": "boolean"}
 
 
 def schema(cls: Any) -> dict[str, Any]:
-    """The whole as JSON Schema, draft 2020-12. It knows names, types, bounds and choices; what must hold between keys
-    only ``voice-agent config check`` knows."""
+    """Return the schema (draft 2020-12) of the configuration ``cls``.
+
+    It has names, types, bounds and choices; only ``voice-agent config check`` knows the rules between keys.
+    """
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "voice-agent",
@@ -48,53 +51,47 @@ def schema(cls: Any) -> dict[str, Any]:
 
 
 def _section(cls: Any) -> dict[str, Any]:
-    properties = {name: _key(shape) for name, shape in shapes(cls).items()}
-    # A section whose keys are all commented out is null to YAML, and as good as left out.
+    properties = {name: _key(field) for name, field in fields_of(cls).items()}
+    # A section whose keys are all commented out is null in YAML and counts as left out.
     return {"type": ["object", "null"], "additionalProperties": False, "properties": properties}
 
 
-def _key(shape: Field) -> dict[str, Any]:
-    found: dict[str, Any] = {"description": shape.about}
-    if shape.kind == "section":
-        return found | _section(shape.cls)
-    found["default"] = plain(shape.default)
-    if shape.kind == "secret":
-        return found | {"$ref": "#/$defs/secret"}
-    if shape.kind == "sections":
-        items = _section(shape.cls) | {"type": "object"}
-        return found | {"type": ["array", "null"], "items": items}
-    if shape.kind == "texts":
-        items = {"type": "string"} | ({"enum": list(shape.choices)} if shape.choices else {})
-        found |= {"type": "array", "items": items}
-        if shape.choices:
-            found["uniqueItems"] = True
-        if "least" in shape.metadata:
-            found["minItems"] = shape.metadata["least"]
-        return found
-    if shape.choices:
-        return found | {"enum": [*shape.choices, *([None] if shape.optional else [])]}
-    kind = {"text": "string", "whole": "integer", "number": "number", "truth": "boolean"}[shape.kind]
-    found["type"] = [kind, "null"] if shape.optional else kind
+def _key(field: Field) -> dict[str, Any]:
+    entry: dict[str, Any] = {"description": field.about}
+    if field.kind == "section":
+        return entry | _section(field.cls)
+    entry["default"] = plain(field.default)
+    if field.kind == "secret":
+        return entry | {"$ref": "#/$defs/secret"}
+    if field.kind == "sections":
+        return entry | {"type": ["array", "null"], "items": _section(field.cls) | {"type": "object"}}
+    if field.kind == "strings":
+        items = {"type": "string"} | ({"enum": list(field.choices)} if field.choices else {})
+        entry |= {"type": "array", "items": items}
+        if field.choices:
+            entry["uniqueItems"] = True
+        if "min_items" in field.metadata:
+            entry["minItems"] = field.metadata["min_items"]
+        return entry
+    if field.choices:
+        return entry | {"enum": [*field.choices, *([None] if field.is_optional else [])]}
+    kind = _TYPES[field.kind]
+    entry["type"] = [kind, "null"] if field.is_optional else kind
     for name, bound in (("minimum", "low"), ("maximum", "high")):
-        if bound in shape.metadata:
-            found[name] = shape.metadata[bound]
-    return found
+        if bound in field.metadata:
+            entry[name] = field.metadata[bound]
+    return entry
 
 
 def plain(value: Any) -> Any:
-    """A value of the model as JSON has it; a secret as the place where it is looked for, a key itself as ``***``."""
+    """Return a value of the configuration as JSON types; a secret as its place, an inline secret as ``***``."""
     if isinstance(value, Secret):
-        return reference(value)
+        for name in ("credential", "file", "env"):
+            if (place := getattr(value, name)) is not None:
+                return {name: place}
+        return "***" if value.value else ""
     if isinstance(value, tuple):
         return [plain(item) for item in value]
     if hasattr(value, "__dataclass_fields__"):
-        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+        return {name: plain(field.value(value, name)) for name, field in keys_of(value).items()}
     return value
-
-
-def reference(secret: Secret) -> Any:
-    """How the configuration names a secret, with the key itself masked."""
-    for name in ("credential", "file", "env"):
-        if (found := getattr(secret, name)) is not None:
-            return {name: found}
-    return "***" if secret.value else ""

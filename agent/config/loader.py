@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 from agent.config.environment import PREFIX, read_environment
 from agent.config.errors import ConfigIssue, ConfigIssues, Finding
 from agent.config.secrets import Secret
-from agent.config.validator import Checker, PartialConfig, build, merge
-from agent.config.yaml_tree import SIZE_LIMIT, read_tree
+from agent.config.validator import PartialConfig, Validator, build, merge
+from agent.config.yaml_tree import MAX_BYTES, read_tree
 
 SYSTEM_CONFIG = Path("/etc/voice-agent/config.yaml")
 
@@ -23,10 +23,13 @@ Check = Callable[[C], Iterable[Finding]]
 
 @dataclass(frozen=True)
 class Loaded(Generic[C]):
-    """A configuration without a mistake, and where it comes from.
+    """A configuration without mistakes. Immutable.
 
-    ``path``: the file that was read, ``None`` where there is none. ``origins``: ``FILE:LINE`` or the name of a
-    variable for each dotted key that was given; all others have their defaults. ``warnings``: lines for the log.
+    Attributes:
+        config: The values.
+        path: The file; ``None`` where there is none.
+        origins: ``FILE:LINE`` or the name of a variable for each dotted key that is set.
+        warnings: Lines for the log.
     """
 
     config: C
@@ -43,62 +46,62 @@ def load(
     Args:
         cls: The dataclass of the whole configuration.
         path: The file; ``None`` is ``/etc/voice-agent/config.yaml`` where that exists, else the defaults.
+        environ: The environment.
         errors: Yields what makes the loaded configuration unusable.
         warnings: Yields what the user should know about a usable configuration.
 
     Raises:
         ConfigIssues: Lists every mistake, one per line, and never holds a secret.
     """
-    place = Path(path) if path is not None else SYSTEM_CONFIG if _is_there(SYSTEM_CONFIG) else None
-    text = b""
-    inline_refused: str | None = None
-    mistakes: list[ConfigIssue] = []
-    if place is not None:
-        text, mode = _read(place)
+    file = Path(path) if path is not None else SYSTEM_CONFIG if _exists(SYSTEM_CONFIG) else None
+    data = b""
+    inline_refusal: str | None = None
+    issues: list[ConfigIssue] = []
+    if file is not None:
+        data, mode = _read(file)
         if mode & 0o077:
-            inline_refused = f"the file can be read by others than its owner (mode {mode:04o}, chmod 600 would do)"
+            inline_refusal = f"other users can read the file (mode {mode:04o}, chmod 600 is enough)"
         if mode & 0o002:
-            what = f"everybody may write into this file (mode {mode:04o}), expected chmod o-w"
-            mistakes.append(ConfigIssue(str(place), "", what))
+            what = f"every user can write to this file (mode {mode:04o}), expected chmod o-w"
+            issues.append(ConfigIssue(str(file), "", what))
 
-    tree, unread = read_tree(text, str(place))
-    file = Checker(cls, inline_refused)
-    given = file.section(cls, tree, "")
-    variables = Checker(cls, None)
-    whole = merge(given, read_environment(variables, cls, environ))
-    config: C = build(cls, whole)
+    tree, syntax_issues = read_tree(data, str(file))
+    of_file = Validator(cls, inline_refusal)
+    of_variables = Validator(cls, None)
+    values = merge(of_file.section(cls, tree, ""), read_environment(of_variables, cls, environ))
+    config: C = build(cls, values)
 
-    origins = {**file.origins, **variables.origins}
-    asked_for = _asked_for_by_name(whole)
-    mistakes += [*unread, *file.mistakes, *(m for m in variables.mistakes if m.key or m.where not in asked_for)]
-    if not unread or tree is not None:
-        invalid_keys = file.invalid_keys | variables.invalid_keys
-        mistakes += [
-            _placed(finding, origins, place) for finding in errors(config) if not _of(finding.key, invalid_keys)
+    origins = {**of_file.origins, **of_variables.origins}
+    holds_secret = _variables_of_secrets(values)
+    issues += [*syntax_issues, *of_file.issues]
+    issues += [issue for issue in of_variables.issues if issue.key or issue.where not in holds_secret]
+    if not syntax_issues or tree is not None:
+        invalid = of_file.invalid_keys | of_variables.invalid_keys
+        issues += [
+            _placed(finding, origins, file) for finding in errors(config) if not _is_inside(finding.key, invalid)
         ]
-    if mistakes:
-        raise ConfigIssues(_in_order(mistakes))
-    warned = tuple(str(_placed(finding, origins, place)) for finding in warnings(config))
-    return Loaded(config, place, origins, warned)
+    if issues:
+        raise ConfigIssues(_in_order(issues))
+    return Loaded(config, file, origins, tuple(str(_placed(finding, origins, file)) for finding in warnings(config)))
 
 
-def _is_there(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     try:
         return path.exists()
     except PermissionError:
-        return True  # and reading it will say so
+        return True  # reading the file reports the reason
 
 
 def _read(path: Path) -> tuple[bytes, int]:
-    """The bytes of the file, up to a little more than the limit, and its permission bits."""
+    """Return the bytes of the file, up to one more than the limit, and its permission bits."""
     try:
-        # Without O_NONBLOCK a pipe that nobody writes to would be waited for without end.
+        # Without O_NONBLOCK, open() of a pipe without a writer blocks forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
-            facts = os.fstat(descriptor)
-            if not stat.S_ISREG(facts.st_mode):
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 raise ConfigIssues([ConfigIssue(str(path), "", "this is not a file, expected a YAML file")])
-            return file.read(SIZE_LIMIT + 1), stat.S_IMODE(facts.st_mode)
+            return file.read(MAX_BYTES + 1), stat.S_IMODE(status.st_mode)
     except FileNotFoundError as error:
         what = "there is no such file, expected a configuration (without --config the defaults are used)"
         raise ConfigIssues([ConfigIssue(str(path), "", what)]) from error
@@ -107,40 +110,40 @@ def _read(path: Path) -> tuple[bytes, int]:
         raise ConfigIssues([ConfigIssue(str(path), "", f"the file cannot be read: {reason}")]) from error
 
 
-def _asked_for_by_name(given: PartialConfig) -> frozenset[str]:
-    """The variables that ``{env: NAME}`` asks for and that happen to begin like ours: these are no unknown ones."""
-    found = set()
-    waiting: list[object] = [given]
-    while waiting:
-        thing = waiting.pop()
-        if isinstance(thing, dict):
-            waiting.extend(thing.values())
-        elif isinstance(thing, Secret) and thing.env is not None and thing.env.startswith(PREFIX):
-            found.add(thing.env)
-    return frozenset(found)
+def _variables_of_secrets(values: PartialConfig) -> frozenset[str]:
+    """Return the variables with our prefix that ``{env: NAME}`` names: these are no unknown ones."""
+    names = set()
+    pending: list[object] = [values]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            pending.extend(value.values())
+        elif isinstance(value, Secret) and value.env is not None and value.env.startswith(PREFIX):
+            names.add(value.env)
+    return frozenset(names)
 
 
-def _of(key: str, invalid_keys: set[str]) -> bool:
-    """Whether the key, or a section or list around it, has a mistake of its own already."""
+def _is_inside(key: str, invalid_keys: set[str]) -> bool:
+    """Tell whether the key, or a section or list around it, has a mistake of its own."""
     return any(key == other or key.startswith((f"{other}.", f"{other}[")) for other in invalid_keys)
 
 
 def _placed(finding: Finding, origins: Mapping[str, str], path: Path | None) -> ConfigIssue:
-    """The finding with the place of the key, or of the key that brought it up, or of the innermost section around."""
-    key, what, meant, cause = finding
+    """Return the finding at the line of its key, of its cause, or of the innermost section around."""
+    key, what, suggestion, cause = finding
     around = key if key in origins or cause is None else cause
     while around:
         if around in origins:
-            return ConfigIssue(origins[around], key, what, meant)
+            return ConfigIssue(origins[around], key, what, suggestion)
         around = around[: max(around.rfind("."), around.rfind("["), 0)]
-    return ConfigIssue(str(path) if path is not None else "the defaults", key, what, meant)
+    return ConfigIssue(str(path) if path is not None else "the defaults", key, what, suggestion)
 
 
-def _in_order(mistakes: list[ConfigIssue]) -> list[ConfigIssue]:
-    """By line, those of the whole file first and those of the environment last."""
+def _in_order(issues: list[ConfigIssue]) -> list[ConfigIssue]:
+    """Return the issues by line: those of the whole file first, those of the environment last."""
 
-    def order(mistake: ConfigIssue) -> tuple[bool, int]:
-        line = mistake.where.rpartition(":")[2]
-        return mistake.where.startswith(PREFIX), int(line) if line.isdigit() and len(line) < 9 else 0
+    def order(issue: ConfigIssue) -> tuple[bool, int]:
+        line = issue.where.rpartition(":")[2]
+        return issue.where.startswith(PREFIX), int(line) if line.isdigit() and len(line) < 9 else 0
 
-    return sorted(dict.fromkeys(mistakes), key=order)
+    return sorted(dict.fromkeys(issues), key=order)

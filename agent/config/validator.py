@@ -1,4 +1,4 @@
-"""The strict walk: a tree of YAML against the shape of the model; every mistake is kept, none stops it."""
+"""Check a tree of YAML against the dataclasses of a configuration; every mistake is kept, none stops the check."""
 
 from __future__ import annotations
 
@@ -7,38 +7,169 @@ from pathlib import Path
 from typing import Any
 
 from agent.config.errors import ConfigIssue, suggestion
-from agent.config.fields import Field, Keys, all_keys, shapes
-from agent.config.scalars import Refused, as_number, as_text, as_truth, as_whole, quoted
+from agent.config.fields import Field, Fields, all_keys, fields_of, join
+from agent.config.scalars import Refused, as_bool, as_float, as_int, as_str, quoted
 from agent.config.secrets import Secret
 from agent.config.yaml_tree import Mapping, Scalar, Sequence, Tree
 
+PartialConfig = dict[str, Any]
+"""The values of a section that are set. A section inside it is a PartialConfig again."""
 
-def read_secret(tree: Tree, inline_refused: str | None) -> Secret:
-    """The secret that the configuration names. No mistake ever quotes what stands there: it may be the key itself.
 
-    ``inline_refused`` says why a key may not stand in the text itself; ``None``: it may.
+class Validator:
+    """Checks trees. Not thread-safe; owned by the caller.
+
+    Attributes:
+        issues: The mistakes so far.
+        origins: ``FILE:LINE`` or the name of a variable for each dotted key that is set.
+        invalid_keys: The keys that have a mistake, so that its consequences are not reported as well.
+    """
+
+    def __init__(self, root: Any, inline_refusal: str | None) -> None:
+        """``inline_refusal`` is the reason why the text may hold no secret itself; ``None`` allows it."""
+        self.issues: list[ConfigIssue] = []
+        self.origins: dict[str, str] = {}
+        self.invalid_keys: set[str] = set()
+        self._root = root
+        self._inline_refusal = inline_refusal
+
+    def section(self, cls: Any, tree: Tree | None, path: str) -> PartialConfig:
+        """Return the values that the tree sets in a section. A section without keys counts as left out."""
+        if tree is None or (isinstance(tree, Scalar) and tree.is_null):
+            return {}
+        fields = fields_of(cls)
+        if not isinstance(tree, Mapping):
+            what = f"{_kind_of(tree)} is here, expected a section with keys ({', '.join(fields)})"
+            self.invalid_keys.add(path)
+            self.issues.append(ConfigIssue(tree.where, path, what))
+            return {}
+        values: PartialConfig = {}
+        for name, (where, value) in tree.entries.items():
+            if name in fields:
+                dotted = join(path, name)
+                self.value(values, name, fields[name], value, dotted)
+                if fields[name].kind == "section":
+                    self.origins[dotted] = where  # of the name, not of its first key
+            elif name != "<<":  # the tree has an issue for a merge key already
+                self._report_unknown(name, where, path, fields)
+        return values
+
+    def value(self, values: PartialConfig, name: str, field: Field, tree: Tree, path: str) -> None:
+        """Put the checked value into ``values``, or report the mistake."""
+        if isinstance(tree, Scalar) and tree.tag == "refused":
+            self.invalid_keys.add(path)
+            return
+        try:
+            values[name] = self._checked(field, tree, path)
+        except Refused as refused:
+            self.invalid_keys.add(path)
+            self.issues.append(ConfigIssue(tree.where, path, str(refused), refused.suggestion))
+        else:
+            self.origins[path] = tree.where
+
+    def _checked(self, field: Field, tree: Tree, path: str) -> Any:
+        if field.kind == "section":
+            return self.section(field.cls, tree, path)
+        if field.kind == "secret":
+            return read_secret(tree, self._inline_refusal)
+        if field.is_optional and isinstance(tree, Scalar) and tree.is_null:
+            return None
+        if field.kind == "sections":
+            return self._sections(field, tree, path)
+        if field.kind == "strings":
+            return self._strings(field, tree, path)
+        if not isinstance(tree, Scalar):
+            raise Refused(f"{_kind_of(tree)} is here, expected {_EXPECTED_KINDS.get(field.kind, 'a single value')}")
+        if field.kind == "str" or (field.kind == "str or bool" and tree.tag != "bool"):
+            return as_str(tree, field)
+        if field.kind == "int":
+            return as_int(tree, field)
+        return as_float(tree, field) if field.kind == "float" else as_bool(tree)
+
+    def _strings(self, field: Field, tree: Tree, path: str) -> tuple[str, ...]:
+        strings: list[str] = []
+        for index, item in enumerate(self._items(field, tree)):
+            values: PartialConfig = {}
+            self.value(values, "item", Field("str", False, None, field.metadata), item, f"{path}[{index}]")
+            if "item" not in values:
+                continue
+            if field.choices and values["item"] in strings:
+                what = f"{quoted(values['item'])} is in the list already, expected it once"
+                self.issues.append(ConfigIssue(item.where, f"{path}[{index}]", what))
+            strings.append(values["item"])
+        return tuple(strings)
+
+    def _sections(self, field: Field, tree: Tree, path: str) -> tuple[Any, ...]:
+        sections = []
+        for index, item in enumerate(self._items(field, tree)):
+            self.origins[f"{path}[{index}]"] = item.where
+            sections.append(build(field.cls, self.section(field.cls, item, f"{path}[{index}]")))
+        return tuple(sections)
+
+    def _items(self, field: Field, tree: Tree) -> list[Tree]:
+        min_items = field.metadata.get("min_items", 0)
+        if isinstance(tree, Scalar) and tree.is_null and not min_items:
+            return []
+        if isinstance(tree, Mapping):
+            raise Refused("a section is here, expected a list: begin each item with a dash")
+        if not isinstance(tree, Sequence):
+            items = ", ".join(part.strip() for part in tree.text.split(",")) if tree.text else "..."
+            raise Refused(f"a single value is here, expected a list: write [{items[:60]}]")
+        if len(tree.items) < min_items:
+            raise Refused(f"the list is empty, expected at least {min_items} of {', '.join(map(str, field.choices))}")
+        return tree.items
+
+    def _report_unknown(self, name: str, where: str, path: str, fields: Fields) -> None:
+        hint = suggestion(name, fields)
+        if hint is not None:
+            self.invalid_keys.add(join(path, hint))
+        else:
+            hint = self._place_of(name)
+        section = f"the section {path}" if path else "the configuration"
+        what = f"unknown key, {section} has {', '.join(fields)}"
+        if "." in name and name.partition(".")[0] in fields:
+            what = "unknown key, a dot does not lead into a section, expected the section with the key indented below"
+        dotted = join(path, name)
+        self.issues.append(ConfigIssue(where, dotted if len(dotted) <= 100 else f"{dotted[:100]}...", what, hint))
+
+    def _place_of(self, name: str) -> str | None:
+        """Return the dotted key of this name if there is one, or one that is further out than all others."""
+        matches = [dotted for dotted, _ in all_keys(self._root) if dotted.rpartition(".")[2] == name]
+        depths = [dotted.count(".") for dotted in matches[:2]]
+        return matches[0] if matches and (len(matches) == 1 or depths[0] < depths[1]) else None
+
+
+def read_secret(tree: Tree, inline_refusal: str | None) -> Secret:
+    """Return the secret that a tree names.
+
+    Args:
+        tree: The value of the key.
+        inline_refusal: The reason why the text may hold no secret itself; ``None`` allows it.
+
+    Raises:
+        Refused: The tree names no secret. The text quotes nothing of it: it may be the secret itself.
     """
     if isinstance(tree, Scalar):
-        return _inline(tree, inline_refused)
+        return _inline_secret(tree, inline_refusal)
     if not isinstance(tree, Mapping):
-        raise Refused(f"a list stands here, expected {_EXPECTED}")
-    names = [name for name in tree.entries if name in _NAMES]
-    strange = [name for name in tree.entries if name not in _NAMES]
-    if strange or len(names) != 1:
-        meant = suggestion(strange[0], _NAMES) if strange and len(strange[0]) <= 20 else None
-        raise Refused(f"where to find the key is not said, expected {_EXPECTED}", meant)
+        raise Refused(f"a list is here, expected {_EXPECTED_SECRET}")
+    names = [name for name in tree.entries if name in _SECRET_NAMES]
+    unknown = [name for name in tree.entries if name not in _SECRET_NAMES]
+    if unknown or len(names) != 1:
+        hint = suggestion(unknown[0], _SECRET_NAMES) if unknown and len(unknown[0]) <= 20 else None
+        raise Refused(f"the place of the key is not clear, expected {_EXPECTED_SECRET}", hint)
     name = names[0]
-    found = tree.entries[name][1]
-    if not isinstance(found, Scalar) or found.null or found.tag == "refused" or not found.text.strip():
-        raise Refused(f"{name} names nothing, expected {_EXPECTED}")
-    return Secret(**{name: _reference(name, found.text)})
+    value = tree.entries[name][1]
+    if not isinstance(value, Scalar) or value.is_null or value.tag == "refused" or not value.text.strip():
+        raise Refused(f"{name} has no value, expected {_EXPECTED_SECRET}")
+    return Secret(**{name: _secret_place(name, value.text)})
 
 
-_NAMES = ("credential", "file", "env")
-_EXPECTED = "{credential: NAME}, {file: PATH} or {env: NAME}"
+_SECRET_NAMES = ("credential", "file", "env")
+_EXPECTED_SECRET = "{credential: NAME}, {file: PATH} or {env: NAME}"
 
 
-def _reference(name: str, text: str) -> str:
+def _secret_place(name: str, text: str) -> str:
     if name == "credential" and (not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", text) or text in (".", "..")):
         raise Refused("this cannot be the name of a credential, expected letters, digits, dots and dashes, no path")
     if name == "env" and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,199}", text):
@@ -49,173 +180,45 @@ def _reference(name: str, text: str) -> str:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise Refused(f"the file {text} does not exist, expected a file that holds the key") from error
         except (OSError, ValueError):
-            return text  # this user may not look there: the service perhaps may
+            return text  # this user may not look there; the user of the service perhaps may
     return text
 
 
-def _inline(scalar: Scalar, inline_refused: str | None) -> Secret:
-    if scalar.null and scalar.plain:
-        raise Refused(f"the value is missing, expected {_EXPECTED}")
+def _inline_secret(scalar: Scalar, inline_refusal: str | None) -> Secret:
+    if scalar.is_null and scalar.is_plain:
+        raise Refused(f"the value is missing, expected {_EXPECTED_SECRET}")
     text = scalar.text.strip()
     if not text:
         return Secret(value="")
-    if inline_refused is not None:
-        raise Refused(f"a key stands here in clear text, and {inline_refused}; expected {_EXPECTED}")
-    if scalar.commented:
+    if inline_refusal is not None:
+        raise Refused(f"a key is here in clear text, and {inline_refusal}; expected {_EXPECTED_SECRET}")
+    if scalar.has_comment:
         raise Refused("a # follows the key, and YAML ends the value there: put the key in quotes")
     if not (text.isascii() and text.isprintable()):
-        raise Refused("the key holds a line break, a control character or a letter outside ASCII, expected one line")
+        raise Refused("the key has a line break, a control character or a non-ASCII character, expected one line")
     return Secret(value=text)
 
 
-PartialConfig = dict[str, Any]
-"""What was given of a section: its keys, a section inside it being a ``Sparse`` again."""
-
-
-class Checker:
-    """Walks trees. ``mistakes`` grows; ``origins`` tells for each dotted key where its value stands; ``spoiled`` holds
-    the keys that have a mistake already, so that nobody complains about their consequences.
-
-    ``inline_secrets``: ``None`` where a key may stand in the text itself, else why it may not.
-    """
-
-    def __init__(self, root: Any, inline_secrets: str | None) -> None:
-        self.mistakes: list[ConfigIssue] = []
-        self.origins: dict[str, str] = {}
-        self.invalid_keys: set[str] = set()
-        self._root = root
-        self._inline_secrets = inline_secrets
-
-    def section(self, cls: Any, tree: Tree | None, path: str) -> PartialConfig:
-        """What the tree gives of a section. A section without a single key is as good as left out."""
-        if tree is None or (isinstance(tree, Scalar) and tree.null):
-            return {}
-        known = shapes(cls)
-        if not isinstance(tree, Mapping):
-            self._wrong(tree.where, path, f"{_words(tree)} stands here, expected a section with keys", known)
-            return {}
-        given: PartialConfig = {}
-        for name, (where, value) in tree.entries.items():
-            if name in known:
-                dotted = f"{path}.{name}" if path else name
-                self.value(given, name, known[name], value, dotted)
-                if known[name].kind == "section":
-                    self.origins[dotted] = where  # not that of its first key
-            elif name != "<<":  # refused as a merge key already
-                self._unknown(name, where, path, known)
-        return given
-
-    def value(self, given: PartialConfig, name: str, shape: Field, tree: Tree, path: str) -> None:
-        """Puts the checked value into ``given``, or notes the mistake and puts nothing."""
-        if isinstance(tree, Scalar) and tree.tag == "refused":
-            self.invalid_keys.add(path)
-            return
-        try:
-            given[name] = self._checked(shape, tree, path)
-        except Refused as refused:
-            self.invalid_keys.add(path)
-            self.mistakes.append(ConfigIssue(tree.where, path, str(refused), refused.suggestion))
+def build(cls: Any, values: PartialConfig) -> Any:
+    """Return the dataclass with these values; every other key has its default."""
+    fields = fields_of(cls) if values else {}
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        field = fields[name]
+        built = build(field.cls, value) if field.kind == "section" else value
+        if field.group is None:
+            arguments[name] = built
         else:
-            self.origins[path] = tree.where
-
-    def _checked(self, shape: Field, tree: Tree, path: str) -> Any:
-        if shape.kind == "section":
-            return self.section(shape.cls, tree, path)
-        if shape.kind == "secret":
-            return read_secret(tree, self._inline_secrets)
-        if shape.optional and isinstance(tree, Scalar) and tree.null:
-            return None
-        if shape.kind == "sections":
-            return self._sections(shape, tree, path)
-        if shape.kind == "texts":
-            return self._texts(shape, tree, path)
-        if not isinstance(tree, Scalar):
-            raise Refused(f"{_words(tree)} stands here, expected {_expected(shape)}")
-        if shape.kind == "text":
-            value: Any = as_text(tree, shape)
-        elif shape.kind == "whole":
-            value = as_whole(tree, shape)
-        elif shape.kind == "number":
-            value = as_number(tree, shape)
-        elif shape.kind == "text or truth" and tree.tag != "bool":
-            value = as_text(tree, shape)
-        else:
-            value = as_truth(tree)
-        return value
-
-    def _texts(self, shape: Field, tree: Tree, path: str) -> tuple[str, ...]:
-        found: list[str] = []
-        for index, item in enumerate(self._items(shape, tree)):
-            place: PartialConfig = {}
-            inner = Field("text", False, None, None, shape.metadata)
-            self.value(place, "item", inner, item, f"{path}[{index}]")
-            if "item" not in place:
-                continue
-            if shape.choices and place["item"] in found:
-                what = f"{quoted(place['item'])} stands in the list already, expected it once"
-                self.mistakes.append(ConfigIssue(item.where, f"{path}[{index}]", what))
-            found.append(place["item"])
-        return tuple(found)
-
-    def _sections(self, shape: Field, tree: Tree, path: str) -> tuple[Any, ...]:
-        built = []
-        for index, item in enumerate(self._items(shape, tree)):
-            self.origins[f"{path}[{index}]"] = item.where
-            built.append(build(shape.cls, self.section(shape.cls, item, f"{path}[{index}]")))
-        return tuple(built)
-
-    def _items(self, shape: Field, tree: Tree) -> list[Tree]:
-        least = shape.metadata.get("least", 0)
-        if isinstance(tree, Scalar) and tree.null and not least:
-            return []
-        if isinstance(tree, Mapping):
-            raise Refused("a section stands here, expected a list: begin each item with a dash")
-        if not isinstance(tree, Sequence):
-            items = ", ".join(part.strip() for part in tree.text.split(",")) if tree.text else "..."
-            raise Refused(f"a single value stands here, expected a list: write [{items[:60]}]")
-        if len(tree.items) < least:
-            raise Refused(f"the list is empty, expected at least {least} of {', '.join(map(str, shape.choices))}")
-        return tree.items
-
-    def _unknown(self, name: str, where: str, path: str, known: Keys) -> None:
-        meant = suggestion(name, known)
-        if meant is not None:
-            self.invalid_keys.add(f"{path}.{meant}" if path else meant)
-        else:
-            meant = self._elsewhere(name)
-        place = f"the section {path}" if path else "the configuration"
-        dotted = f"{path}.{name}" if path else name
-        what = f"unknown key, {place} has {', '.join(known)}"
-        if "." in name and name.partition(".")[0] in known:
-            what = "unknown key, a dot leads into no section, expected the section with the key indented below it"
-        self.mistakes.append(ConfigIssue(where, _short(dotted), what, meant))
-
-    def _elsewhere(self, name: str) -> str | None:
-        """The one place in the configuration that has a key of this name, dotted; of several the outermost."""
-        found = [dotted for dotted, _ in all_keys(self._root) if dotted.rpartition(".")[2] == name]
-        depths = [dotted.count(".") for dotted in found[:2]]
-        return found[0] if found and (len(found) == 1 or depths[0] < depths[1]) else None
-
-    def _wrong(self, where: str, path: str, what: str, known: Keys) -> None:
-        self.invalid_keys.add(path)
-        self.mistakes.append(ConfigIssue(where, path, f"{what} ({', '.join(known)})"))
+            held = arguments.setdefault(field.group, {})
+            if built != field.cls():  # so that two equal configurations compare equal
+                held[name] = built
+    return cls(**arguments)
 
 
-def build(cls: Any, given: PartialConfig) -> Any:
-    """The dataclass with what was given; all else has its default."""
-    known = shapes(cls) if given else {}
-    return cls(
-        **{
-            name: build(known[name].cls, value) if known[name].kind == "section" else value
-            for name, value in given.items()
-        }
-    )
-
-
-def merge(below: PartialConfig, above: PartialConfig) -> PartialConfig:
-    """Both, and where both have a key, ``above`` wins; sections are merged key by key."""
-    merged = dict(below)
-    for name, value in above.items():
+def merge(lower: PartialConfig, upper: PartialConfig) -> PartialConfig:
+    """Return both; where both have a key, ``upper`` wins, and sections are merged key by key."""
+    merged = dict(lower)
+    for name, value in upper.items():
         if isinstance(value, dict) and isinstance(merged.get(name), dict):
             merged[name] = merge(merged[name], value)
         else:
@@ -223,16 +226,10 @@ def merge(below: PartialConfig, above: PartialConfig) -> PartialConfig:
     return merged
 
 
-def _words(tree: Tree) -> str:
+_EXPECTED_KINDS = {"str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false"}
+
+
+def _kind_of(tree: Tree) -> str:
     if isinstance(tree, Mapping):
         return "a section"
     return "a list" if isinstance(tree, Sequence) else "a single value"
-
-
-def _expected(shape: Field) -> str:
-    words = {"text": "a text", "whole": "a whole number", "number": "a number", "truth": "true or false"}
-    return words.get(shape.kind, "a single value")
-
-
-def _short(dotted: str) -> str:
-    return dotted if len(dotted) <= 100 else f"{dotted[:100]}..."

@@ -21,8 +21,8 @@ from agent.pipeline.playback.speaker import Speaker
 from agent.pipeline.stage import make_standby
 from agent.pipeline.tts.synthesizer import Synthesizer
 from agent.services.connection.standby import Standby
-from agent.services.registry import LocalUrl, SpeechService, TranscriptionService, missing_key
-from agent.settings.model import Config, Server
+from agent.services.service import LocalUrl, SpeechService, TranscriptionService, missing_key
+from agent.settings.model import Config, ServerSettings
 from agent.system.hosts import connect_host, websocket_url
 from agent.system.paths import Paths
 from agent.system.threads import Worker
@@ -247,9 +247,9 @@ def require_keys(config: Config) -> None:
     mode, synthesis, responder = config.conversation.mode, config.synthesis, config.responder
     used = [] if mode == "announce" else [config.transcription.api_key]
     if mode != "captions":
-        used += [getattr(synthesis, name).api_key for name in synthesis.services if name != "local"]
+        used += synthesis.secrets()
     if mode == "assistant":
-        used += {"openai": [responder.openai.api_key], "webhook": [responder.webhook.api_key]}.get(responder.kind, [])
+        used += responder.secrets()
     for secret in used:
         if secret.env is not None:
             secret.reveal()
@@ -260,7 +260,7 @@ def require_keys(config: Config) -> None:
         raise ConfigError("; ".join(reason for reason in reasons if reason))
 
 
-def own_server(config: Config) -> Server | None:
+def own_server(config: Config) -> ServerSettings | None:
     """The local speech server that the daemon starts for itself; ``None`` where it needs none.
 
     Unless it is wanted whatever the rest says, it loads no recogniser that nobody asks for: that is most of its memory.
@@ -268,7 +268,7 @@ def own_server(config: Config) -> Server | None:
     if isinstance(config.server.start, bool):
         return config.server if config.server.start else None
     mode = config.conversation.mode
-    speaks = mode != "captions" and "local" in config.synthesis.services and config.synthesis.local.url is None
+    speaks = mode != "captions" and config.synthesis.uses_own_server
     if mode != "announce" and points_at(config.transcription.url, config):
         return config.server
     return replace(config.server, recognition="none") if speaks else None

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from agent.errors import ServiceError
-from agent.settings.model import Server
+from agent.settings.model import ServerSettings
 from agent.system.hosts import connect_host, websocket_url
 from agent.system.systemd import child_environment
 from agent.system.text import escape
@@ -31,7 +31,7 @@ class LocalServer:
     grows. It ends with this process, whatever happens to that. ``stop`` lets it finish what it is saying.
     """
 
-    def __init__(self, settings: Server) -> None:
+    def __init__(self, settings: ServerSettings) -> None:
         self._settings = settings
         self._changed = threading.Condition()
         self._address: tuple[str, int] | None = None
@@ -42,7 +42,7 @@ class LocalServer:
         self._keeper = threading.Thread(target=self._keep, name="local server")
 
     @classmethod
-    def of(cls, settings: Server | None) -> LocalServer | None:
+    def of(cls, settings: ServerSettings | None) -> LocalServer | None:
         return None if settings is None else cls(settings)
 
     def start(self) -> None:
@@ -58,7 +58,7 @@ class LocalServer:
                 raise ServiceError("local", "the local speech server is ending")
             return websocket_url(*self._address)
 
-    def use(self, settings: Server) -> None:
+    def use(self, settings: ServerSettings) -> None:
         """Where it was started without ears and ``settings`` want some, it ends what it is saying and is begun anew."""
         if settings.recognition == "none" or self._settings.recognition != "none":
             return
@@ -149,7 +149,7 @@ class LocalServer:
                 self._changed.notify_all()
 
 
-def _arguments(settings: Server) -> list[str]:
+def _arguments(settings: ServerSettings) -> list[str]:
     arguments = ["--host", settings.host, "--port", str(settings.port)]
     arguments += ["--speech", settings.speech, "--recognition", settings.recognition]
     arguments += ["--log-level", "warning"]  # who comes and goes is ourselves

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from agent.config.fields import changes
-from agent.config.secrets import hide_keys, iter_secrets
+from agent.config.fields import changes, iter_secrets
+from agent.config.secrets import hide_keys
 from agent.daemon.builder import Parts, hears_at_home, make_services, make_transcription, require_keys
 from agent.daemon.local_server import LocalServer
 from agent.daemon.volume import CONFIGURATION

@@ -85,7 +85,7 @@ class SttServerSession:
 
     def _receive(self, message: Message) -> None:
         events = self._codec.receive(message)
-        self._wire_log.message(self._number, transcription.SERVICE, "in", message, events)
+        self._wire_log.message(self._number, transcription.NAME, "in", message, events)
         for event in events:
             if isinstance(event, Audio):
                 self._recognize(event.data)
@@ -98,7 +98,7 @@ class SttServerSession:
             elif isinstance(event, Failure):
                 log.warning(
                     "speech server: message rejected, service=%s, client=%d, received=%s, expected=%s",
-                    transcription.SERVICE, self._number, event.came, event.expected,
+                    transcription.NAME, self._number, event.came, event.expected,
                 )  # fmt: skip
                 self._send(event)
                 if event.fatal:
@@ -158,12 +158,12 @@ class SttServerSession:
 
     def _send(self, event: Event) -> None:
         for message in self._codec.send(event):
-            self._wire_log.message(self._number, transcription.SERVICE, "out", message, [event])
+            self._wire_log.message(self._number, transcription.NAME, "out", message, [event])
             self._connection.send(message)
 
     def _fail(self, message: str) -> None:
         try:
-            self._wire_log.message(self._number, transcription.SERVICE, "out", message)
+            self._wire_log.message(self._number, transcription.NAME, "out", message)
             self._connection.send(message)
             # Clients show the close reason to the user: send the part of the message that fits, with its remedy.
             reason = message.partition(";")[0].encode()[:_MAX_REASON_BYTES].decode("utf-8", "ignore")
@@ -180,5 +180,5 @@ class SttServerSession:
             self._recording = None
 
     def _close(self, code: int, reason: str) -> None:
-        self._wire_log.note(self._number, transcription.SERVICE, "out", "close", f"{code} {reason}".strip())
+        self._wire_log.note(self._number, transcription.NAME, "out", "close", f"{code} {reason}".strip())
         self._connection.close(code, reason)

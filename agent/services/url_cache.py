@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from agent.errors import ServiceError
 from agent.services.connection.http import CancellableSession, request_errors
-from agent.services.protocols.codec import Failure
+from agent.services.protocols.codec import Failure, IssuedUrl, UrlAuthorization
 from agent.system.threads import Deadline
-
-if TYPE_CHECKING:
-    from agent.services.protocols.playai_auth import Authorization, Grant
 
 GRANT_MARGIN_SECONDS = 300.0
 """A granted address is not used in its last minutes: what begins on it must be able to end on it."""
@@ -27,9 +24,9 @@ class UrlCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._grant: Grant | None = None
+        self._grant: IssuedUrl | None = None
 
-    def url(self, authorization: Authorization, deadline: Deadline) -> str:
+    def url(self, authorization: UrlAuthorization, deadline: Deadline) -> str:
         """Raises ``ServiceError``, at ``deadline`` at the latest."""
         with self._lock:
             grant = self._grant
@@ -40,11 +37,11 @@ class UrlCache:
         return grant.url
 
 
-def _expired(grant: Grant) -> bool:
+def _expired(grant: IssuedUrl) -> bool:
     return grant.expires_at is not None and time.time() > grant.expires_at - GRANT_MARGIN_SECONDS
 
 
-def authorise(authorization: Authorization, deadline: Deadline) -> Grant:
+def authorise(authorization: UrlAuthorization, deadline: Deadline) -> IssuedUrl:
     """Asks for an address. The deadline is that of the whole: a drip of single bytes does not stretch it. Raises
     ``ServiceError``, whatever came or did not."""
     request = authorization.request()
@@ -55,15 +52,15 @@ def authorise(authorization: Authorization, deadline: Deadline) -> Grant:
         status, headers, body = _ask(request, line, deadline)
     except request_errors() as error:
         why = "not in time" if line.is_cancelled else type(error).__name__
-        raise ServiceError("playai", f"{host} did not answer the authorisation ({why})") from error
+        raise ServiceError(authorization.service, f"{host} did not answer the authorisation ({why})") from error
     finally:
         line.close()
     if line.is_cancelled:  # what has come may be half of it
-        raise ServiceError("playai", f"{host} did not answer the authorisation (not in time)")
+        raise ServiceError(authorization.service, f"{host} did not answer the authorisation (not in time)")
     answer = authorization.receive(status, headers, body)
     if isinstance(answer, Failure):
         raise ServiceError(
-            "playai",
+            authorization.service,
             f"the authorisation answered {answer.came}; expected {answer.expected}",
             permanent=answer.permanent,
             retry_after_seconds=answer.retry_after_seconds,

@@ -34,9 +34,9 @@ def test_a_variable_outranks_the_default() -> None:
     assert config.shutdown_seconds == 3.0
     assert config.speaker.volume == 70
     assert config.synthesis.services == ("neuphonic", "local")
-    assert config.synthesis.neuphonic.speed == 1.5
-    assert config.synthesis.neuphonic.temperature is None
-    assert config.synthesis.fish.prosody.volume == -3.0
+    assert config.synthesis.settings("neuphonic").speed == 1.5
+    assert config.synthesis.settings("neuphonic").temperature is None
+    assert config.synthesis.settings("fish").prosody.volume == -3.0
     assert config.server.start is False
     assert config.transcription.api_key.env == "STT_KEY"
     assert [rule.reply for rule in config.responder.rules] == ["Moo."]
@@ -54,10 +54,10 @@ def test_a_text_is_taken_as_it_stands() -> None:
             "VOICE_AGENT_MICROPHONE__DEVICE": "USB: PnP",
         },
     )
-    assert config.synthesis.neuphonic.voice == "no"
-    assert config.synthesis.vachana.voice == "1:30"
+    assert config.synthesis.settings("neuphonic").voice == "no"
+    assert config.synthesis.settings("vachana").voice == "1:30"
     assert config.responder.fallback == "Sorry: I # did not *understand*"
-    assert config.responder.openai.system == "in quotes"
+    assert config.responder.settings("openai").system == "in quotes"
     assert config.transcription.export_url is None
     assert config.microphone.device == "USB: PnP"
 
@@ -67,7 +67,7 @@ def test_a_key_of_a_section_outranks_the_section() -> None:
         "VOICE_AGENT_SYNTHESIS__FISH__PROSODY__SPEED": "1.5",
         "VOICE_AGENT_SYNTHESIS": "{fish: {latency: low, prosody: {speed: 0.5, volume: 2}}}",
     }
-    fish = load(None, environ).synthesis.fish
+    fish = load(None, environ).synthesis.settings("fish")
     assert (fish.latency, fish.prosody.speed, fish.prosody.volume) == ("low", 1.5, 2.0)
 
 
@@ -87,7 +87,7 @@ def test_a_key_of_a_section_outranks_the_section() -> None:
         ("SPEAKER__VOLUME", "*x", "alias"),
         ("SPEAKER__VOLUME", "1" * 70000, "64 KiB"),
         ("SPEAKER__DEVICE", "a\x1b[2Jb", "control character"),
-        ("SYNTHESIS__SERVICES", "fish,local", "synthesis.services: a single value stands here, expected a list: write"),
+        ("SYNTHESIS__SERVICES", "fish,local", "synthesis.services: a single value is here, expected a list: write"),
         ("TRANSCRIPTION__URL", "ws://stt.example.com", "transcription.url: ws:// to stt.example.com"),
         ("LOGGING__TRANSCRIPTS", "1", "logging.transcripts"),
     ],

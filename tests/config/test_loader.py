@@ -83,7 +83,7 @@ BROKEN = [
         "neuphonic",
     ),
     ("service twice", "synthesis:\n  services:\n    - local\n    - local\n", 4, "synthesis.services[1]", "once", None),
-    ("section for a value", "speaker:\n  volume:\n    left: 3\n", 3, "speaker.volume", "a section stands here", None),
+    ("section for a value", "speaker:\n  volume:\n    left: 3\n", 3, "speaker.volume", "a section is here", None),
     ("value for a section", "speaker: loud\n", 1, "speaker", "expected a section", None),
     ("list for a section", "speaker:\n  - volume: 3\n", 2, "speaker", "expected a section", None),
     ("list for the whole", "- speaker\n", 1, "", "expected a section", None),
@@ -333,11 +333,11 @@ def test_a_mistake_is_told_with_its_file_its_line_and_what_was_expected(
     assert isinstance(caught.value, ConfigIssues)
     assert caught.value.exit_code == 78
     place = f"{path}:{line}" if line else str(path)
-    told = [str(mistake) for mistake in caught.value.mistakes]
+    told = [str(mistake) for mistake in caught.value.issues]
     assert len(told) == 1, told
     assert told[0].startswith(f"{place}: {key}: " if key else f"{place}: "), told
     assert piece in told[0], told
-    assert caught.value.mistakes[0].suggestion == meant, told
+    assert caught.value.issues[0].suggestion == meant, told
     assert meant is None or f'(did you mean "{meant}"?)' in told[0]
     assert str(caught.value) == told[0]
 
@@ -370,7 +370,7 @@ def test_every_mistake_is_told_at_once_in_the_order_of_the_lines(tmp_path: Path)
     path.write_text("responder: {kind: nobody}\nspeaker:\n  volume: 1000\n  devise: x\n  volume: 3\n")
     with pytest.raises(ConfigIssues) as caught:
         load(path, {"VOICE_AGENT_SERVER__PORT": "many"})
-    where = [mistake.where for mistake in caught.value.mistakes]
+    where = [mistake.where for mistake in caught.value.issues]
     assert where == [f"{path}:1", f"{path}:3", f"{path}:4", f"{path}:5", "VOICE_AGENT_SERVER__PORT"]
     assert len(str(caught.value).splitlines()) == 5
 
@@ -380,7 +380,7 @@ def test_a_mistyped_key_is_not_told_a_second_time_as_missing(tmp_path: Path) -> 
     path.write_text("responder:\n  kind: webhook\n  webhook: {ulr: https://h/}\n")
     with pytest.raises(ConfigIssues) as caught:
         load(path, {})
-    assert [mistake.key for mistake in caught.value.mistakes] == ["responder.webhook.ulr"]
+    assert [mistake.key for mistake in caught.value.issues] == ["responder.webhook.ulr"]
 
 
 def test_nothing_given_is_the_defaults(tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ def test_a_file_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("speaker: {volume: 3}\n")
     path.chmod(0o666)
-    with pytest.raises(ConfigError, match="everybody may write"):
+    with pytest.raises(ConfigError, match="every user can write"):
         load(path, {})
     path.chmod(0o644)
     assert load(path, {}).speaker.volume == 3
@@ -493,7 +493,7 @@ def test_each_value_is_traced_to_its_line_or_its_variable(tmp_path: Path) -> Non
     assert loaded.path == path
     assert loaded.config.speaker.volume == 7
     assert loaded.config.synthesis.services == ("fish", "local")
-    assert loaded.config.synthesis.fish.prosody.speed == 1.5
+    assert loaded.config.synthesis.settings("fish").prosody.speed == 1.5
     assert loaded.origins["speaker.volume"] == "VOICE_AGENT_SPEAKER__VOLUME"
     assert loaded.origins["speaker.device"] == "VOICE_AGENT_SPEAKER__DEVICE"
     assert loaded.origins["synthesis.services"] == f"{path}:4"

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.config.validator import Checker, build
+from agent.config.validator import Validator, build
 from agent.config.yaml_tree import Mapping, Scalar, Sequence, read_tree
 from agent.settings.model import Config
 
 
 def test_each_value_knows_its_line() -> None:
-    tree, mistakes = read_tree("a: 1\nb:\n  - x\n  - {c: 'd'}\n", "f")
-    assert mistakes == []
+    tree, issues = read_tree("a: 1\nb:\n  - x\n  - {c: 'd'}\n", "f")
+    assert issues == []
     assert isinstance(tree, Mapping)
     assert tree.entries["a"] == ("f:1", Scalar("f:1", "1", "int", True))
     items = tree.entries["b"][1]
@@ -26,9 +26,9 @@ def test_each_value_knows_its_line() -> None:
 @pytest.mark.parametrize("text", ["[" * 60000, "{" * 60000, "- " * 30000, "a: {b: " * 9000, "'" * 64999, "? " * 30000])
 def test_a_hostile_text_costs_little(text: str) -> None:
     began = time.thread_time()  # of this thread, however much others have to do
-    tree, mistakes = read_tree(text, "f")
+    tree, issues = read_tree(text, "f")
     assert time.thread_time() - began < 5
-    assert mistakes
+    assert issues
     assert tree is None
 
 
@@ -47,20 +47,20 @@ def test_a_hostile_text_costs_little(text: str) -> None:
     ],
 )
 def test_what_is_exotic_is_refused_or_harmless(text: str) -> None:
-    tree, mistakes = read_tree(text, "f")
-    checker = Checker(Config, None)
-    checker.section(Config, tree, "")
-    assert mistakes or checker.mistakes
+    tree, issues = read_tree(text, "f")
+    validator = Validator(Config, None)
+    validator.section(Config, tree, "")
+    assert issues or validator.issues
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.text(alphabet="abc:-[]{}&*!|>'\"%@`#, \n\t?~<0", max_size=80)))
 def test_no_text_raises(text: bytes | str) -> None:
-    tree, mistakes = read_tree(text, "f")
-    checker = Checker(Config, "it may not")
-    built = build(Config, checker.section(Config, tree, ""))
+    tree, issues = read_tree(text, "f")
+    validator = Validator(Config, "it may not")
+    built = build(Config, validator.section(Config, tree, ""))
     assert isinstance(built, Config)
-    for mistake in [*mistakes, *checker.mistakes]:
-        assert "\n" not in str(mistake)
-        assert str(mistake).startswith("f")
-        assert len(str(mistake)) < 700
+    for issue in [*issues, *validator.issues]:
+        assert "\n" not in str(issue)
+        assert str(issue).startswith("f")
+        assert len(str(issue)) < 700

@@ -38,8 +38,9 @@ from agent.pipeline.events import (
     Utterance,
     WorkerCrashed,
 )
+from agent.pipeline.responders import command
 from agent.server.tts import tone
-from agent.settings import model
+from agent.services.protocols import local
 from agent.settings.model import Config
 from agent.system.systemd import SystemdNotifier
 
@@ -63,7 +64,7 @@ def configuration(server: Running, mode: str, microphone: str = "none", **respon
         speaker=replace(config.speaker, device="none"),
         conversation=replace(config.conversation, mode=mode, silence_seconds=0.2),
         transcription=replace(config.transcription, url=f"{server.ws}/"),
-        synthesis=replace(config.synthesis, local=replace(config.synthesis.local, url=server.ws)),
+        synthesis=config.synthesis.with_settings("local", local.Settings(url=server.ws)),
         responder=replace(config.responder, rules=(), **responder),
         server=replace(config.server, start=False),
         control=replace(config.control, socket="none"),
@@ -174,8 +175,9 @@ def test_the_first_sentence_of_an_answer_is_said_while_the_rest_is_written(serve
             os.write(opened, b"\n")  # now the rest may be written
         return Stop("test") if isinstance(event, Record) else None
 
-    answer = model.Command(("sh", "-c", f"echo It is late.; read go <{gate}; echo Good night."))
-    config = configuration(server, "assistant", f"file:{tmp_path}/question.wav", kind="command", command=answer)
+    answer = command.Settings(("sh", "-c", f"echo It is late.; read go <{gate}; echo Good night."))
+    responder = {"kind": "command", "sections": {"command": answer}}
+    config = configuration(server, "assistant", f"file:{tmp_path}/question.wav", **responder)
     it = Watched(config, when)
     assert it.run() == 0
     os.close(opened)

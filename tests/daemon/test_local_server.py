@@ -13,11 +13,12 @@ import pytest
 
 from agent.daemon.builder import own_server, own_url, points_at
 from agent.daemon.local_server import LocalServer
-from agent.settings.model import Config, Server, Transcription
+from agent.services.settings import TranscriptionSettings
+from agent.settings.model import Config, ServerSettings
 from agent.system.threads import Deadline
 
 TIMEOUT_SECONDS = 30.0
-SETTINGS = replace(Server(), host="127.0.0.1", port=0, speech="tone", recognition="none")
+SETTINGS = replace(ServerSettings(), host="127.0.0.1", port=0, speech="tone", recognition="none")
 
 
 @pytest.fixture
@@ -87,14 +88,14 @@ def test_a_server_that_is_to_recognise_speech_too_is_begun_anew(server: LocalSer
 def test_a_server_is_known_by_every_name_that_it_is_reached_under(host: str, url: str) -> None:
     """``server.host: 0.0.0.0``, to share it with the house: its own daemon took its ears away, and then complained that
     it could not hear. So did ``localhost``."""
-    config = replace(Config(), server=replace(Server(), host=host), transcription=Transcription(url=url))
+    config = Config(server=ServerSettings(host=host), transcription=TranscriptionSettings(url=url))
     assert points_at(url, config)
     settings = own_server(config)
     assert settings is not None and settings.recognition == "auto"
 
 
 def test_a_server_elsewhere_is_not_taken_for_one_of_our_own() -> None:
-    config = replace(Config(), server=replace(Server(), host="0.0.0.0"))
+    config = replace(Config(), server=replace(ServerSettings(), host="0.0.0.0"))
     assert not points_at("ws://192.168.1.7:8394/", config) and not points_at("ws://127.0.0.1:8395/", config)
 
 
@@ -114,5 +115,5 @@ def test_a_server_that_listens_on_every_address_is_reached_at_this_machine() -> 
     [("::1", "ws://[::1]:8394"), ("::", "ws://[::1]:8394"), ("0.0.0.0", "ws://127.0.0.1:8394")],
 )
 def test_a_server_that_somebody_else_runs_is_dialled_where_it_is_reached(host: str, url: str) -> None:
-    config = replace(Config(), server=replace(Server(), host=host, start=False))
+    config = replace(Config(), server=replace(ServerSettings(), host=host, start=False))
     assert own_url(config, None)(Deadline(1.0)) == url

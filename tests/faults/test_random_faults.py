@@ -12,12 +12,12 @@ from collections.abc import Callable
 import pytest
 from support.fault_tts import Speaking
 from support.fault_voices import SERVICES, encoded, messages_of, sound, synthesis, upgraded
+from support.keepalive import set_keepalive
 from support.proxy import Proxy, Toxics
 from support.scripted import BINARY, PING, TEXT, Peer, Scripted, close_frame, frame
 
 from agent.pipeline.events import UtteranceCancelled, UtteranceFailed, UtterancePlayed
 from agent.services.connection.websocket import Connection
-from agent.services.registry import PULSES, Pulse
 from faults.conftest import Figure
 
 COUNT = int(os.environ.get("FAULTS", "120"))
@@ -73,7 +73,7 @@ class Moody:
 def test_whatever_comes_every_utterance_ends_in_one_state(
     shown: Figure, monkeypatch: pytest.MonkeyPatch, service: str
 ) -> None:
-    monkeypatch.setitem(PULSES, service, Pulse(TIMEOUT_SECONDS, TIMEOUT_SECONDS))
+    set_keepalive(monkeypatch, service, TIMEOUT_SECONDS, TIMEOUT_SECONDS)
     monkeypatch.setitem(Connection.__init__.__kwdefaults__, "stall_seconds", TIMEOUT_SECONDS)
     dice = random.Random(SEED)
     moody = Moody(service, SEED)

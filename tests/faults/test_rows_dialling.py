@@ -15,13 +15,13 @@ import pytest
 from support.authority import Authority
 from support.fault_tts import Speaking
 from support.fault_voices import KEY, SERVICES, authorises, sound, speaks, synthesis
+from support.keepalive import set_keepalive
 from support.scripted import Peer, Script, Scripted, polite, refuses, silent
 
 from agent.pipeline.events import ServiceDown, ServiceUp, UtterancePlayed
 from agent.services.connection import dial, standby
 from agent.services.connection import resolve as addresses
 from agent.services.connection.resolve import Address
-from agent.services.registry import PULSES, Pulse
 from faults.conftest import Figure
 
 TEXT = "Nothing is lost."
@@ -32,7 +32,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clocks with a fraction of the patience, but enough for a service in good health on a busy machine."""
     monkeypatch.setattr(dial, "CONNECT_SECONDS", 2.0)
     for name in SERVICES:
-        monkeypatch.setitem(PULSES, name, Pulse(0.2, 0.2))
+        set_keepalive(monkeypatch, name, 0.2, 0.2)
 
 
 UNHURRIED = {"first_audio_seconds": 90.0, "dial_seconds": 90.0}

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from support.fault_stt import Hearing, Sessions, spoken_to, transcribes
+from support.keepalive import set_keepalive
 from support.proxy import Proxy
 from support.scripted import Peer, Scripted
 
 from agent.pipeline.events import Heard, Partial
 from agent.services.connection.websocket import Connection
-from agent.services.registry import PULSES, Pulse
 from agent.system.threads import Deadline
 from faults.conftest import Figure
 
@@ -24,7 +24,7 @@ TURN_FRAMES = 7  # of a turn of three loud frames, with its pause
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """As short as a service that is merely held up by a busy machine bears."""
-    monkeypatch.setitem(PULSES, "transcription", Pulse(0.5, 5.0))
+    set_keepalive(monkeypatch, "transcription", 0.5, 5.0)
     monkeypatch.setitem(Connection.__init__.__kwdefaults__, "stall_seconds", 5.0)
 
 

@@ -20,7 +20,7 @@ from support.scripted import BINARY, CLOSE, CONTINUATION, TEXT, Peer, Script, Sc
 from agent.pipeline.events import UtteranceFailed, UtterancePlayed
 from agent.services.connection import websocket as connection
 from agent.services.protocols.codec import Message
-from agent.settings.model import Synthesis
+from agent.services.settings import SynthesisSettings
 from faults.conftest import Figure
 
 SAID = "Only sound is heard."
@@ -283,9 +283,10 @@ def wav_head(size: int, rate: int = RATE) -> bytes:
     return b"RIFF%sWAVEfmt %sdata%s" % (struct.pack("<I", min(size + 36, 0xFFFFFFFF)), shape, struct.pack("<I", size))
 
 
-def vachana_wav(config: Synthesis) -> Synthesis:
-    audio = replace(config.vachana.audio_config, container="wav")
-    return replace(config, vachana=replace(config.vachana, audio_config=audio))
+def vachana_wav(config: SynthesisSettings) -> SynthesisSettings:
+    settings = config.settings("vachana")
+    audio = replace(settings.audio_config, container="wav")
+    return config.with_settings("vachana", replace(settings, audio_config=audio))
 
 
 @pytest.mark.parametrize("size", [0, 3200, 0xFFFFFFFF])

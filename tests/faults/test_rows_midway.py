@@ -21,12 +21,12 @@ from support.fault_voices import (
     synthesis,
     upgraded,
 )
+from support.keepalive import set_keepalive
 from support.proxy import Proxy, Toxics
 from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, Scripted, close_frame, frame
 
 from agent.pipeline.events import PlaybackStarted, UtteranceCancelled, UtteranceFailed
 from agent.services.connection.websocket import Connection
-from agent.services.registry import PULSES, Pulse
 from faults.conftest import Figure
 
 TEXT_SAID = "What was begun is not begun again."
@@ -179,7 +179,7 @@ def test_row_22_a_peer_that_stops_reading_holds_nobody(
     figure: Figure, monkeypatch: pytest.MonkeyPatch, service: str
 ) -> None:
     """L: the utterance can be hushed at once, and the loop goes round."""
-    monkeypatch.setitem(PULSES, service, Pulse(None))  # nothing else is to end it while the test looks the other way
+    set_keepalive(monkeypatch, service, None)  # nothing else is to end it while the test looks the other way
     monkeypatch.setitem(Connection.__init__.__kwdefaults__, "stall_seconds", 90.0)
     deafened = threading.Event()
 

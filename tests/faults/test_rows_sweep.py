@@ -23,7 +23,7 @@ from agent.pipeline.stt.recognizer import Recognizer
 from agent.services.connection.websocket import Connection
 from agent.services.protocols import playai, transcription
 from agent.services.protocols.codec import Client
-from agent.services.registry import SpeechService
+from agent.services.service import SpeechService
 from agent.system.threads import Backoff, Deadline
 from faults.conftest import Figure
 

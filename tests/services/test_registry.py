@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from support.scripted import Peer, Scripted
 
 from agent.config.secrets import Secret
 from agent.errors import ConfigError
 from agent.services.connection.websocket import connect
-from agent.services.protocols import fish
+from agent.services.protocols import fish, local, neuphonic
 from agent.services.protocols.codec import End, Flush, Text
-from agent.services.registry import SpeechService, missing_key
-from agent.settings.model import Fish, FishReference, Local, Neuphonic, Synthesis
+from agent.services.service import SpeechService, missing_key
+from agent.services.settings import SynthesisSettings
 from agent.system.threads import Deadline
 
 KEY = Secret(value="a key of the test")
-REFERENCE = FishReference(__file__, "what is said in it")
+REFERENCE = fish.ReferenceSettings(__file__, "what is said in it")
 
 
 @pytest.mark.parametrize(
@@ -33,8 +35,9 @@ REFERENCE = FishReference(__file__, "what is said in it")
 def test_a_server_in_the_house_needs_no_key_by_name_or_by_number(host: str, wanted: bool) -> None:
     """A local speech server on another machine was let off the key where its number stood in the configuration, and not
     where its name did: the daemon did not start, and the doctor found nothing wrong."""
-    fish = Fish(url=f"ws://{host}:8394/v1/tts/live", api_key=Secret(credential="of-nobody"))
-    assert (missing_key("fish", Synthesis(services=("fish",), fish=fish)) is not None) == wanted
+    settings = fish.Settings(url=f"ws://{host}:8394/v1/tts/live", api_key=Secret(credential="of-nobody"))
+    synthesis = SynthesisSettings(services=("fish",), sections={"fish": settings})
+    assert (missing_key("fish", synthesis) is not None) == wanted
 
 
 def test_the_longest_recordings_that_are_taken_can_be_sent() -> None:
@@ -56,18 +59,18 @@ def test_the_longest_recordings_that_are_taken_can_be_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "synthesis"),
+    ("name", "settings"),
     [
-        ("neuphonic", Synthesis(neuphonic=Neuphonic(url="ws://127.0.0.1:1/speak/en?speed=9", api_key=KEY))),
-        ("local", Synthesis(local=Local(url="ws://127.0.0.1:1/speak/en?output_format=mp3"))),
-        ("fish", Synthesis(fish=Fish(url="ws://127.0.0.1:1/", api_key=KEY, references=(REFERENCE,) * 40))),
+        ("neuphonic", neuphonic.Settings(url="ws://127.0.0.1:1/speak/en?speed=9", api_key=KEY)),
+        ("local", local.Settings(url="ws://127.0.0.1:1/speak/en?output_format=mp3")),
+        ("fish", fish.Settings(url="ws://127.0.0.1:1/", api_key=KEY, references=(REFERENCE,) * 40)),
     ],
 )
-def test_what_only_the_codec_can_refuse_is_a_mistake_in_the_configuration(name: str, synthesis: Synthesis) -> None:
+def test_what_only_the_codec_can_refuse_is_a_mistake_in_the_configuration(name: str, settings: Any) -> None:
     """It was a traceback of each dial, again and again, and the end of the doctor."""
 
     def nowhere(deadline: Deadline) -> str:
         raise AssertionError("the address is in the configuration")
 
     with pytest.raises(ConfigError, match=f"synthesis.{name}: "):
-        SpeechService(name, synthesis, nowhere).open(Deadline(5.0))
+        SpeechService(name, SynthesisSettings(sections={name: settings}), nowhere).open(Deadline(5.0))

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from agent.cli.config import schema_text
-from agent.config.fields import shapes
+from agent.config.fields import fields_of
 from agent.config.json_schema import LOCATION, schema
 from agent.settings.loader import load, load_with_origins
 from agent.settings.model import Config
@@ -23,9 +23,9 @@ FILES = ("agent.yaml", "kiosk.yaml", "smart-speaker.yaml", "captions.yaml")
 
 def every_key(cls: Any, path: str = "") -> list[str]:
     found = []
-    for name, shape in shapes(cls).items():
+    for name, field in fields_of(cls).items():
         dotted = f"{path}.{name}" if path else name
-        found += every_key(shape.cls, dotted) if shape.kind == "section" else [dotted]
+        found += every_key(field.cls, dotted) if field.kind == "section" else [dotted]
     return found
 
 

@@ -14,8 +14,8 @@ from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import Gap, Heard, ServiceDown
 from agent.pipeline.stage import make_standby
 from agent.pipeline.stt.recognizer import Recognizer
-from agent.services.registry import TranscriptionService
-from agent.settings.model import Transcription
+from agent.services.service import TranscriptionService
+from agent.services.settings import TranscriptionSettings
 from agent.system.threads import Backoff, Deadline
 from support.fault_tts import TIMEOUT_SECONDS, Inbox
 from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, frame
@@ -124,7 +124,7 @@ class Hearing:
     ) -> None:
         self.inbox = Inbox()
         self.frames = FrameQueue(outage_seconds if captions else 600.0)
-        self.service = TranscriptionService(Transcription(url=f"ws://127.0.0.1:{port}/"))
+        self.service = TranscriptionService(TranscriptionSettings(url=f"ws://127.0.0.1:{port}/"))
         self.standby = make_standby(
             "transcription", self.service.open, self.inbox.put, backoff=Backoff(0.01, 0.02, seed=1), **keys
         )

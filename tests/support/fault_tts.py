@@ -24,8 +24,8 @@ from agent.pipeline.playback.speaker import Speaker
 from agent.pipeline.stage import make_standby
 from agent.pipeline.tts.synthesizer import Synthesizer
 from agent.services.connection.websocket import Connection
-from agent.services.registry import SpeechService
-from agent.settings.model import Synthesis
+from agent.services.service import SpeechService
+from agent.services.settings import SynthesisSettings
 from agent.system.threads import Backoff, Deadline
 
 TIMEOUT_SECONDS = 30.0
@@ -98,7 +98,7 @@ class Speaking:
 
     def __init__(
         self,
-        config: Synthesis | None = None,
+        config: SynthesisSettings | None = None,
         *,
         opens: dict[str, Open] | None = None,
         first_audio_seconds: float = 10.0,

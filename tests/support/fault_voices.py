@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from agent.config.secrets import Secret
-from agent.services.protocols import fish, neuphonic, playai, vachana
+from agent.services.protocols import fish, local, neuphonic, playai, vachana
 from agent.services.protocols.codec import Audio, End, Flush, Message, Server, Text
 from agent.services.protocols.playai_auth import MODEL_PATHS
-from agent.settings.model import Fish, Local, Neuphonic, PlayAI, Synthesis, Vachana, VachanaAudio
+from agent.services.settings import SynthesisSettings
 from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, frame
 
 SERVICES = ("neuphonic", "playai", "vachana", "fish")
@@ -28,29 +28,26 @@ def sound(text: str, seconds: float = 0.1) -> bytes:
     return hashlib.shake_256(seed).digest(size)
 
 
-def synthesis(port: int, *services: str, secure: bool = False, fallback_port: int | None = None) -> Synthesis:
+def synthesis(port: int, *services: str, secure: bool = False, fallback_port: int | None = None) -> SynthesisSettings:
     """The configuration of all services at one port of this machine; ``local`` at ``fallback_port``."""
     key = Secret(value=KEY)
     scheme = "wss" if secure else "ws"
     there = f"{scheme}://127.0.0.1:{port}"
-    return Synthesis(
-        services=services,
-        neuphonic=Neuphonic(url=f"{there}/speak/en", api_key=key, sampling_rate=RATE),
-        playai=PlayAI(
+    audio_config = vachana.AudioSettings(sample_rate=RATE, container="raw")
+    sections = {
+        "neuphonic": neuphonic.Settings(url=f"{there}/speak/en", api_key=key, sampling_rate=RATE),
+        "playai": playai.Settings(
             auth_url=f"http://127.0.0.1:{port}/api/v1/tts/websocket-auth",
             api_key=key,
             user_id="u",
             output_format="raw",
             sample_rate=RATE,
         ),
-        vachana=Vachana(
-            url=f"{there}/api/v1/tts",
-            api_key=key,
-            audio_config=VachanaAudio(sample_rate=RATE, container="raw"),
-        ),
-        fish=Fish(url=f"{there}/v1/tts/live", api_key=key, format="pcm", sample_rate=RATE),
-        local=Local(url=f"ws://127.0.0.1:{fallback_port or port}"),
-    )
+        "vachana": vachana.Settings(url=f"{there}/api/v1/tts", api_key=key, audio_config=audio_config),
+        "fish": fish.Settings(url=f"{there}/v1/tts/live", api_key=key, format="pcm", sample_rate=RATE),
+        "local": local.Settings(url=f"ws://127.0.0.1:{fallback_port or port}"),
+    }
+    return SynthesisSettings(services=services, sections=sections)
 
 
 def server_codec(service: str) -> Server:

@@ -15,7 +15,9 @@ from agent.daemon.builder import make_synthesizer
 from agent.pipeline.events import Event, Utterance, UtteranceCancelled, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
-from agent.settings.model import Config, Local, Synthesis
+from agent.services.protocols import local
+from agent.services.settings import SynthesisSettings
+from agent.settings.model import Config
 from agent.system.threads import Deadline
 from support.room import PERIOD_SECONDS, TIMEOUT_SECONDS, Card, End
 
@@ -25,7 +27,8 @@ class Stage:
     ``arrivals`` when how many bytes of each utterance reached the ring."""
 
     def __init__(self, port: int, *, open_sink: Callable[[Format], Sink] | None = None, **settings: Any) -> None:
-        config = Config(synthesis=Synthesis(services=("local",), local=Local(url=f"ws://127.0.0.1:{port}")))
+        sections = {"local": local.Settings(url=f"ws://127.0.0.1:{port}")}
+        config = Config(synthesis=SynthesisSettings(services=("local",), sections=sections))
         self.heard = bytearray()
         self.ring = _Marked(1 << 24)
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()

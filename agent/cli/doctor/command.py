@@ -28,7 +28,8 @@ from agent.cli.doctor.sandbox import HostFacts
 from agent.cli.doctor.services import check_services
 from agent.cli.doctor.sound import check_microphone, check_speaker
 from agent.cli.doctor.support_bundle import write_bundle
-from agent.config.secrets import hide_keys, iter_secrets
+from agent.config.fields import iter_secrets
+from agent.config.secrets import hide_keys
 from agent.errors import ConfigError
 from agent.settings.loader import Loaded, load_with_origins
 from agent.settings.model import Config

@@ -11,6 +11,8 @@ from agent.cli.doctor.finding import ERROR, OK, WARNING, Finding
 from agent.config.errors import ConfigIssues
 from agent.config.secrets import SYSTEM_CREDENTIALS, Secret
 from agent.errors import ConfigError
+from agent.pipeline.responders.registry import find as find_responder
+from agent.services.registry import find as find_service
 from agent.settings.loader import Loaded, load_with_origins
 from agent.settings.model import Config
 from agent.system.hosts import is_private_host
@@ -28,7 +30,7 @@ def check_configuration(
     try:
         loaded = load_with_origins(path, environ)
     except ConfigIssues as error:
-        return Loaded(Config()), [_issue(issue.where, str(issue)) for issue in error.mistakes]
+        return Loaded(Config()), [_issue(issue.where, str(issue)) for issue in error.issues]
     name = str(loaded.path) if loaded.path is not None else "no file, the defaults apply"
     keys = f"{len(loaded.origins)} keys are set" if loaded.origins else "every key has its default"
     findings = [Finding(SUBJECT, OK, f"{name}, {keys}")]
@@ -69,19 +71,18 @@ def used_keys(config: Config) -> list[tuple[str, Secret, bool]]:
     mode, synthesis = config.conversation.mode, config.synthesis
     if mode != "captions":
         for name in synthesis.services:
-            if name != "local":
-                settings = getattr(synthesis, name)
-                url = settings.auth_url if name == "playai" else settings.url
-                keys.append((f"synthesis.{name}.api_key", settings.api_key, _is_public(url)))
+            service, settings = find_service(name), synthesis.settings(name)
+            if service.has_key:
+                keys.append((f"synthesis.{name}.api_key", settings.api_key, _is_public(service.url(settings) or "")))
     transcription = config.transcription
     is_configured = transcription.api_key.env is not None or transcription.api_key.file is not None
     if mode != "announce" and (_is_public(transcription.url) or is_configured):
         keys.append(("transcription.api_key", transcription.api_key, False))
-    if mode == "assistant" and config.responder.kind == "openai":
-        openai = config.responder.openai
-        keys.append(("responder.openai.api_key", openai.api_key, _is_public(openai.base_url)))
-    if mode == "assistant" and config.responder.kind == "webhook":
-        keys.append(("responder.webhook.api_key", config.responder.webhook.api_key, False))
+    responder = config.responder
+    for secret in responder.secrets() if mode == "assistant" else ():
+        kind = find_responder(responder.kind)
+        url = str(getattr(responder.settings(responder.kind), kind.url_key or "", ""))
+        keys.append((f"responder.{responder.kind}.api_key", secret, _is_public(url) and not kind.is_key_optional))
     return keys
 
 

@@ -34,8 +34,7 @@ def check_local_server(loaded: Loaded) -> list[Finding]:
 
 
 def _uses_local_server(config: Config) -> bool:
-    synthesis = config.synthesis
-    speaks = config.conversation.mode != "captions" and "local" in synthesis.services and synthesis.local.url is None
+    speaks = config.conversation.mode != "captions" and config.synthesis.uses_own_server
     return own_server(config) is not None or speaks or _transcribes_locally(config)
 
 
@@ -97,7 +96,7 @@ def _check_engines(loaded: Loaded) -> list[Finding]:
 
 
 def _check_voice(config: Config) -> Finding:
-    subject, voice = "local voice", config.synthesis.local.voice
+    subject, voice = "local voice", config.synthesis.settings("local").voice
     try:
         speech = tts_registry.create(config.server.speech).speak(
             "Hello.", VoiceOptions(22050, voice=voice, language=voice)

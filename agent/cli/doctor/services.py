@@ -18,7 +18,8 @@ from agent.errors import AgentError, ServiceError
 from agent.services.connection.poll import wait
 from agent.services.connection.websocket import Connection
 from agent.services.protocols.codec import Failure
-from agent.services.registry import SpeechService, TranscriptionService
+from agent.services.registry import find
+from agent.services.service import SpeechService, TranscriptionService
 from agent.settings.loader import Loaded
 from agent.settings.model import Config
 from agent.system.threads import Deadline
@@ -69,7 +70,7 @@ def services_in_use(config: Config) -> list[tuple[str, Open]]:
     mode, synthesis = config.conversation.mode, config.synthesis
     if mode != "captions":
         for name in synthesis.services:
-            if name != "local" or synthesis.local.url is not None:
+            if find(name).url(synthesis.settings(name)) is not None:
                 services.append((name, SpeechService(name, synthesis, local_url).open))
     if mode != "announce" and not points_at(config.transcription.url, config):
         services.append(("transcription", TranscriptionService(config.transcription).open))
@@ -110,12 +111,12 @@ def url_of(config: Config, name: str) -> tuple[str, str]:
     """Return the dotted key that holds the URL of a service, and the URL."""
     if name == "transcription":
         return "transcription.url", config.transcription.url
-    key = "auth_url" if name == "playai" else "url"
-    return f"synthesis.{name}.{key}", str(getattr(getattr(config.synthesis, name), key))
+    service = find(name)
+    return f"synthesis.{name}.{service.url_key}", str(service.url(config.synthesis.settings(name)))
 
 
 def _secret(config: Config, name: str) -> Secret | None:
-    settings = config.transcription if name == "transcription" else getattr(config.synthesis, name)
+    settings = config.transcription if name == "transcription" else config.synthesis.settings(name)
     return getattr(settings, "api_key", None)
 
 

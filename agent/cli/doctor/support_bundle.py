@@ -23,7 +23,7 @@ from agent.audio.devices.device import list_devices
 from agent.cli.doctor.finding import Finding
 from agent.cli.doctor.machine import UNIT
 from agent.config.display import describe
-from agent.config.secrets import iter_secrets
+from agent.config.fields import iter_secrets
 from agent.errors import AgentError, ConfigError, UsageError
 from agent.settings.loader import Loaded
 
@@ -126,7 +126,7 @@ def _create_new(path: Path) -> int:
 
 
 def _secrets(loaded: Loaded, environ: Mapping[str, str]) -> Iterable[str]:
-    for _, secret in iter_secrets(loaded.config):
+    for _, secret in iter_secrets(loaded.config, all_sections=True):
         try:
             value = secret.reveal()
         except ConfigError:

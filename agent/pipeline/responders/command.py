@@ -8,12 +8,15 @@ import select
 import selectors
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import IO
 
+from agent.config.errors import Finding
+from agent.config.fields import key
 from agent.errors import ConfigError, ServiceError
-from agent.pipeline.responders.responder import SLICE_SECONDS, Pieces
-from agent.pipeline.responders.settings import Command as Settings
+from agent.pipeline.responders.responder import SLICE_SECONDS, Pieces, ResponderKind
+from agent.pipeline.responders.settings import ResponderSettings
 from agent.pipeline.text_splitter import Sentences
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates
@@ -189,3 +192,31 @@ class _Run:
 def environment(ours: Mapping[str, str]) -> dict[str, str]:
     """What the program may know of our environment."""
     return {name: value for name, value in child_environment(ours).items() if not name.startswith("VOICE_AGENT_")}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A program on this machine."""
+
+    argv: tuple[str, ...] = key(
+        (), "program and arguments, started without a shell; the user's words are its standard input"
+    )
+    output_bytes: int = key(65536, "longest output; the rest is cut off", low=1, high=1048576)
+
+
+def _check_used(settings: Settings) -> Iterator[Finding]:
+    import shutil  # 2 ms that only this responder costs
+
+    argv = settings.argv
+    if not argv or not argv[0]:
+        what = "responder.kind is command and the program is missing, expected [PROGRAM, ARGUMENT, ...]"
+        yield Finding("argv", what)
+    elif shutil.which(argv[0]) is None:
+        yield Finding("argv", f"there is no program {argv[0]}, expected one that can be started")
+
+
+def _make(responder: ResponderSettings) -> Command:
+    return Command(responder.settings("command"), responder.timeout_seconds)
+
+
+RESPONDER = ResponderKind(_make, Settings, _check_used)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.pipeline.responders.responder import Pieces
+from agent.pipeline.responders.responder import Pieces, ResponderKind
 from agent.pipeline.text_splitter import Sentences
 
 
@@ -27,3 +27,7 @@ class Silence:
 
     def close(self) -> None:
         """Nothing is kept between answers."""
+
+
+RESPONDER = ResponderKind(lambda responder: Echo())
+NO_RESPONDER = ResponderKind(lambda responder: Silence())

@@ -11,11 +11,15 @@ import codecs
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 
+from agent.config.errors import Finding
+from agent.config.fields import key
+from agent.config.secrets import Secret
 from agent.errors import ServiceError
 from agent.pipeline.responders.http_post import Head, post
-from agent.pipeline.responders.responder import Pieces
-from agent.pipeline.responders.settings import OpenAI as Settings
+from agent.pipeline.responders.responder import Pieces, ResponderKind
+from agent.pipeline.responders.settings import ResponderSettings
 from agent.pipeline.text_splitter import Sentences
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates, parse_json
@@ -164,3 +168,30 @@ class _Stream:
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, str):
             yield fix_surrogates(content)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A chat service."""
+
+    base_url: str = key("https://api.openai.com/v1", "base URL of OpenAI or a compatible service")
+    api_key: Secret = key(lambda: Secret(credential="openai"), "where the API key is stored, if one is needed")
+    model: str = key("gpt-4o-mini", "name of the chat model")
+    system: str = key(
+        "You are a voice assistant. Answer in one or two short spoken sentences, without markup.",
+        "instructions that come before the first turn",
+    )
+    history_turns: int = key(6, "number of earlier turns that are sent along", low=0, high=100)
+    max_tokens: int | None = key(None, "longest reply in tokens; null: the service's default", low=1, high=100000)
+
+
+def _check_used(settings: Settings) -> Iterator[Finding]:
+    if not settings.model.strip():
+        yield Finding("model", "the model is empty, expected the name of a chat model")
+
+
+def _make(responder: ResponderSettings) -> OpenAI:
+    return OpenAI(responder.settings("openai"), responder.timeout_seconds, responder.allow_plaintext)
+
+
+RESPONDER = ResponderKind(_make, Settings, _check_used, url_key="base_url")

@@ -1,31 +1,57 @@
-"""Makes the responder that is configured."""
+"""The kinds of responder by name; a responder is imported when it is first asked for."""
 
 from __future__ import annotations
 
-from agent.pipeline.responders.responder import Answers
-from agent.pipeline.responders.settings import Responder
+import importlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from agent.pipeline.responders.responder import Answers, ResponderKind
 
 
-def make_responder(settings: Responder) -> Answers:
-    """The responder of the kind that ``settings`` name. Raises ``ConfigError`` where what it needs is not there."""
-    # Each is imported only where it answers: the network and processes of the others cost a small machine its start.
-    seconds = settings.timeout_seconds
-    if settings.kind == "openai":
-        from agent.pipeline.responders.openai import OpenAI
+class Entry(NamedTuple):
+    """Where a kind of responder is. Immutable.
 
-        return OpenAI(settings.openai, seconds, settings.allow_plaintext)
-    if settings.kind == "webhook":
-        from agent.pipeline.responders.webhook import Webhook
+    Attributes:
+        module: The dotted name of its module.
+        has_section: It has a section ``responder.NAME``.
+        constant: The name of its ``ResponderKind`` in the module.
+    """
 
-        return Webhook(settings.webhook, seconds, settings.allow_plaintext)
-    if settings.kind == "command":
-        from agent.pipeline.responders.command import Command
+    module: str
+    has_section: bool = False
+    constant: str = "RESPONDER"
 
-        return Command(settings.command, seconds)
-    if settings.kind == "rules":
-        from agent.pipeline.responders.rules import Rules
 
-        return Rules(settings.rules, settings.fallback)
-    from agent.pipeline.responders.echo import Echo, Silence
+RESPONDERS = {
+    "rules": Entry("agent.pipeline.responders.rules"),
+    "echo": Entry("agent.pipeline.responders.echo"),
+    "openai": Entry("agent.pipeline.responders.openai", has_section=True),
+    "webhook": Entry("agent.pipeline.responders.webhook", has_section=True),
+    "command": Entry("agent.pipeline.responders.command", has_section=True),
+    "none": Entry("agent.pipeline.responders.echo", constant="NO_RESPONDER"),
+}
+"""A new kind of responder is one line here."""
 
-    return Echo() if settings.kind == "echo" else Silence()
+SECTIONS = tuple(name for name, entry in RESPONDERS.items() if entry.has_section)
+
+
+def find(name: str) -> ResponderKind:
+    """Return the kind of responder called ``name``."""
+    entry = RESPONDERS[name]
+    kind: ResponderKind = getattr(importlib.import_module(entry.module), entry.constant)
+    return kind
+
+
+def settings_class(name: str) -> Any:
+    """Return the dataclass of the section ``responder.NAME``."""
+    return find(name).settings
+
+
+def make_responder(settings: Any) -> Answers:
+    """Return the responder that ``settings``, a ``ResponderSettings``, names.
+
+    Raises:
+        ConfigError: A setting that it needs is missing.
+    """
+    return find(settings.kind).make(settings)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import Protocol
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from agent.config.errors import Finding
 
 # Pieces of an answer. An empty piece says only that the answer is still awaited; closing breaks the answer off.
 Pieces = Generator[str, None, None]
@@ -24,3 +27,27 @@ class Answers(Protocol):
     def answer(self, text: str, turn: int) -> Pieces: ...
 
     def close(self) -> None: ...
+
+
+def no_findings(settings: Any) -> Iterator[Finding]:
+    """The check of a responder without rules between its keys."""
+    yield from ()
+
+
+@dataclass(frozen=True)
+class ResponderKind:
+    """Everything that the package knows about one kind of responder. Immutable.
+
+    Attributes:
+        make: Makes the responder from a ``ResponderSettings``. Raises ``ConfigError`` if a required key is missing.
+        settings: The dataclass of its section ``responder.NAME``, if it has one; its docstring describes the section.
+        check_used: Yields what is wrong with the section if ``responder.kind`` names it, with keys relative to it.
+        url_key: The key of the section that holds a URL.
+        is_key_optional: Whether it may work without an API key at a URL outside.
+    """
+
+    make: Callable[[Any], Answers]
+    settings: Any = None
+    check_used: Callable[[Any], Iterator[Finding]] = no_findings
+    url_key: str | None = None
+    is_key_optional: bool = False

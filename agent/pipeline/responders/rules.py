@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from agent.errors import ConfigError
-from agent.pipeline.responders.responder import Pieces
-from agent.pipeline.responders.settings import Rule
+from agent.pipeline.responders.responder import Pieces, ResponderKind
+from agent.pipeline.responders.settings import ResponderSettings, RuleSettings
 
 # A pattern of the user's may need long for a long text; no one says as much as this in one turn.
 LONGEST_HEARD = 4000
@@ -25,7 +25,9 @@ class Rules:
     Raises ``ConfigError`` for a pattern that is not a regular expression.
     """
 
-    def __init__(self, rules: Sequence[Rule], fallback: str = "", clock: Callable[[], datetime] = datetime.now) -> None:
+    def __init__(
+        self, rules: Sequence[RuleSettings], fallback: str = "", clock: Callable[[], datetime] = datetime.now
+    ) -> None:
         self._rules = [(self._compiled(number, rule.pattern), rule.reply) for number, rule in enumerate(rules)]
         self._fallback = fallback
         self._clock = clock
@@ -73,3 +75,10 @@ def spoken_time(now: datetime) -> str:
     hour = now.hour % 12 or 12
     half = "AM" if now.hour < 12 else "PM"
     return f"{hour}:{now:%M} {half}" if now.minute else f"{hour} {half}"
+
+
+def _make(responder: ResponderSettings) -> Rules:
+    return Rules(responder.rules, responder.fallback)
+
+
+RESPONDER = ResponderKind(_make)

@@ -2,70 +2,95 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from agent.config.fields import key
+from agent.config.errors import Finding, suggestion
+from agent.config.fields import SectionGroup, key, sections
+from agent.config.rules import Url
 from agent.config.secrets import Secret
+from agent.pipeline.responders.registry import RESPONDERS, SECTIONS, find, settings_class
 
 
 @dataclass(frozen=True)
-class Rule:
-    """What is answered to what."""
+class RuleSettings:
+    """One rule of the rules responder."""
 
-    pattern: str = key("", "regular expression, searched in what was heard, case ignored")
-    reply: str = key("", "what is said; {time}, {date}, {weekday}, {heard} and the groups of the pattern are filled in")
+    pattern: str = key("", "regular expression, searched in the user's words without regard to case")
+    reply: str = key("", "text of the reply; {time}, {date}, {weekday}, {heard} and groups of the pattern are replaced")
 
 
-def _rules() -> tuple[Rule, ...]:
+def _default_rules() -> tuple[RuleSettings, ...]:
     return (
-        Rule(pattern=r"\bwhat time\b|\btime is it\b", reply="It is {time}."),
-        Rule(pattern=r"\bwhat (day|date)\b|\bdate\b", reply="Today is {weekday}, {date}."),
-        Rule(pattern=r"\b(hello|hi|good morning|good evening)\b", reply="Hello. How can I help you?"),
-        Rule(pattern=r"\bthank(s| you)\b", reply="You are welcome."),
-        Rule(pattern=r"\b(stop|be quiet|silence)\b", reply=""),
+        RuleSettings(pattern=r"\bwhat time\b|\btime is it\b", reply="It is {time}."),
+        RuleSettings(pattern=r"\bwhat (day|date)\b|\bdate\b", reply="Today is {weekday}, {date}."),
+        RuleSettings(pattern=r"\b(hello|hi|good morning|good evening)\b", reply="Hello. How can I help you?"),
+        RuleSettings(pattern=r"\bthank(s| you)\b", reply="You are welcome."),
+        RuleSettings(pattern=r"\b(stop|be quiet|silence)\b", reply=""),
     )
 
 
 @dataclass(frozen=True)
-class OpenAI:
-    """A chat service."""
+class ResponderSettings:
+    """The source of replies."""
 
-    base_url: str = key("https://api.openai.com/v1", "base URL of any compatible service")
-    api_key: Secret = key(lambda: Secret(credential="openai"), "key, where the service wants one")
-    model: str = key("gpt-4o-mini", "which of its models answers")
-    system: str = key(
-        "You are a voice assistant. Answer in one or two short spoken sentences, without markup.",
-        "what it is told before the first turn",
+    kind: str = key("rules", "source of the replies; none: the device never replies", choices=tuple(RESPONDERS))
+    timeout_seconds: float = key(20.0, "timeout for a whole reply", low=1.0, high=600.0)
+    rules: tuple[RuleSettings, ...] = key(_default_rules, "rules in order; the first that matches gives the reply")
+    fallback: str = key("Sorry, I did not understand that.", "reply if no rule matches; empty: no reply")
+    sections: Mapping[str, Any] = sections(
+        SectionGroup(SECTIONS, settings_class, lambda responder: {responder.kind} & {*SECTIONS})
     )
-    history_turns: int = key(6, "how many turns are remembered", low=0, high=100)
-    max_tokens: int | None = key(None, "longest answer; null: the service's own", low=1, high=100000)
+    allow_plaintext: bool = key(False, "allow http:// to a host that is neither this machine nor on a private network")
+
+    def settings(self, name: str) -> Any:
+        """Return the section of a responder; imports the responder."""
+        return self.sections[name] if name in self.sections else settings_class(name)()
+
+    def secrets(self) -> list[Secret]:
+        """Return the API key of the used responder, if it has one."""
+        return [secret for secret in [getattr(self._used(), "api_key", None)] if isinstance(secret, Secret)]
+
+    def urls(self) -> Iterator[Url]:
+        """Yield the URLs of the sections that are set or used."""
+        for name in dict.fromkeys((*self.sections, *({self.kind} & {*SECTIONS}))):
+            url_key = find(name).url_key
+            if url_key is None:
+                continue
+            url = getattr(self.settings(name), url_key)
+            if url or name == self.kind:
+                yield Url(f"{name}.{url_key}", url, ("https", "http"), "kind")
+
+    def _used(self) -> Any:
+        return self.settings(self.kind) if self.kind in SECTIONS else None
+
+    def check(self) -> Iterator[Finding]:
+        """Yield what is wrong with the rules and with the section that is used."""
+        for index, rule in enumerate(self.rules):
+            yield from _check_rule(rule, f"rules[{index}]")
+        if self.kind in SECTIONS:
+            for finding in find(self.kind).check_used(self.settings(self.kind)):
+                yield Finding(f"{self.kind}.{finding.key}", finding.what, finding.suggestion, "kind")
 
 
-@dataclass(frozen=True)
-class Webhook:
-    """A program on the network."""
-
-    url: str = key("", "gets a JSON POST {text, turn}; answers with text or JSON {text}")
-    api_key: Secret = key(lambda: Secret(credential="webhook"), "sent as a Bearer token, where there is one")
+_PLACEHOLDERS = ("time", "date", "weekday", "heard")
 
 
-@dataclass(frozen=True)
-class Command:
-    """A program on this machine."""
-
-    argv: tuple[str, ...] = key((), "program and arguments; the heard text comes on its stdin, never through a shell")
-    output_bytes: int = key(65536, "what it prints beyond this is cut off", low=1, high=1048576)
-
-
-@dataclass(frozen=True)
-class Responder:
-    """Who answers."""
-
-    kind: str = key("rules", "who answers", choices=("rules", "echo", "openai", "webhook", "command", "none"))
-    timeout_seconds: float = key(20.0, "how long an answer may take", low=1.0, high=600.0)
-    rules: tuple[Rule, ...] = key(_rules, "tried in this order; the first that matches answers")
-    fallback: str = key("Sorry, I did not understand that.", "the answer where no rule matches; empty: none")
-    openai: OpenAI = key(OpenAI, "a chat service")
-    webhook: Webhook = key(Webhook, "a program on the network")
-    allow_plaintext: bool = key(False, "allow http:// to a host that is neither this one nor on a private network")
-    command: Command = key(Command, "a program on this machine")
+def _check_rule(rule: RuleSettings, path: str) -> Iterator[Finding]:
+    if not rule.pattern:
+        yield Finding(f"{path}.pattern", "the pattern is missing, expected a regular expression")
+        return
+    try:
+        pattern = re.compile(rule.pattern, re.IGNORECASE)
+    except (re.error, RecursionError, OverflowError) as error:
+        what = f"this is no regular expression: {error}; expected one in the syntax of Python's re module"
+        yield Finding(f"{path}.pattern", what)
+        return
+    allowed = [*_PLACEHOLDERS, *pattern.groupindex]
+    for name in re.findall(r"\{(\w+)\}", rule.reply):
+        if name not in allowed and not (name.isdigit() and int(name[:6]) <= pattern.groups):
+            expected = ", ".join(f"{{{word}}}" for word in allowed)
+            what = f"there is no {{{name}}}, expected {expected} or the number of a group"
+            yield Finding(f"{path}.reply", what, suggestion(name, allowed))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import codecs
+from dataclasses import dataclass
 
+from agent.config.fields import key
+from agent.config.secrets import Secret
 from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.http_post import Head, post
-from agent.pipeline.responders.responder import Pieces
-from agent.pipeline.responders.settings import Webhook as Settings
+from agent.pipeline.responders.responder import Pieces, ResponderKind
+from agent.pipeline.responders.settings import ResponderSettings
 from agent.pipeline.text_splitter import Sentences
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates, parse_json
@@ -82,3 +85,18 @@ def _texts(body: bytes, key: str | None) -> list[str]:
         wanted = '{"text": "..."} or {"texts": ["..."]}'
         raise ServiceError(SERVICE, f"expected {wanted}, got {excerpt(body.decode('utf-8', 'replace'), key)}")
     return [fix_surrogates(text) for text in texts]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A program on the network."""
+
+    url: str = key("", "URL that gets a JSON POST {text, turn} and answers with text or JSON {text}")
+    api_key: Secret = key(lambda: Secret(credential="webhook"), "where the bearer token is stored, if one is needed")
+
+
+def _make(responder: ResponderSettings) -> Webhook:
+    return Webhook(responder.settings("webhook"), responder.timeout_seconds, responder.allow_plaintext)
+
+
+RESPONDER = ResponderKind(_make, Settings, url_key="url", is_key_optional=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from agent.errors import AgentError, ServiceError
 from agent.pipeline.events import Heard
 from agent.services.connection.http import CancellableSession
-from agent.services.settings import Transcription
+from agent.services.settings import TranscriptionSettings
 from agent.system.files import AtomicFile
 from agent.system.text import escape
 from agent.system.threads import Deadline
@@ -46,7 +46,7 @@ class Exporter:
     it. At most ``AT_ONCE`` at once: what comes beyond that is not fetched. ``watch`` never waits. ``settings`` gives
     those in force, which a reload changes; ``directory`` is for what they name no other for."""
 
-    def __init__(self, settings: Callable[[], Transcription], directory: Path) -> None:
+    def __init__(self, settings: Callable[[], TranscriptionSettings], directory: Path) -> None:
         self._settings, self._directory = settings, directory
         self._threads: list[threading.Thread] = []
 
@@ -74,7 +74,7 @@ class Exporter:
         for thread in self._threads:
             thread.join(deadline.remaining())
 
-    def _fetch(self, settings: Transcription, export_id: str) -> None:
+    def _fetch(self, settings: TranscriptionSettings, export_id: str) -> None:
         directory = Path(settings.export_directory or self._directory)
         try:
             for line in fetch_export(settings, export_id, directory).lines():
@@ -83,7 +83,7 @@ class Exporter:
             log.warning("%s", escape(str(error), 500))
 
 
-def fetch_export(settings: Transcription, export_id: str, directory: Path) -> Fetched:
+def fetch_export(settings: TranscriptionSettings, export_id: str, directory: Path) -> Fetched:
     """Writes ``ID.json`` (the transcript) and ``ID.wav`` (the sound) into ``directory``.
 
     A file is there whole or not at all, also after a power cut. Raises ``ServiceError`` where the service does not give

@@ -17,9 +17,11 @@ The words mean, from the client to a speech service / from the service to the cl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
+
+from agent.config.errors import Finding
 
 Message = str | bytes
 """One WebSocket message: ``str`` is a text message, ``bytes`` a binary one."""
@@ -174,3 +176,131 @@ class Server(Protocol):
     def send(self, event: Event) -> list[Message]: ...
     def receive(self, message: Message) -> list[Event]: ...
     def closed(self, code: int, reason: str = "") -> list[Event]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeepaliveTiming:
+    """When a client pings a service, and how long it waits for the pong. Immutable.
+
+    ``ping_seconds`` ``None``: the client sends no pings.
+    """
+
+    ping_seconds: float | None = 5.0
+    pong_seconds: float = 4.5
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOption:
+    """A command line option of the local server that only one service has. Immutable.
+
+    Without ``metavar`` the option is a switch.
+    """
+
+    flag: str
+    help: str
+    metavar: str | None = None
+
+
+HttpResponse = tuple[int, Mapping[str, str], bytes]
+"""Status, headers and body."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSide:
+    """What the local speech server needs to serve one service. Immutable.
+
+    Attributes:
+        codec: Makes the server codec of one connection.
+        respond: Answers a plain HTTP request: base URL of the server, method, target, headers.
+        idle_seconds: A client that sends nothing for so long is disconnected.
+        refusal_close_code: The WebSocket close code after a message that cannot be processed.
+        wav_layout: Where RIFF headers are (``header``, ``first``); ``None``: as the server's option says.
+        has_one_stream: One audio stream for the session, not one for each passage.
+    """
+
+    codec: Callable[[], Server]
+    respond: Callable[[str, str, str, Mapping[str, str]], HttpResponse] | None = None
+    idle_seconds: float | None = None
+    refusal_close_code: int = 1008
+    wav_layout: str | None = "header"
+    has_one_stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IssuedUrl:
+    """A WebSocket URL that a service issued; it holds a token. Immutable.
+
+    ``expires_at`` in seconds since 1970, UTC; ``None`` where the service does not say.
+    """
+
+    url: str = field(repr=False)
+    expires_at: float | None = None
+
+
+class UrlAuthorization(Protocol):
+    """An HTTP exchange that returns the WebSocket URL of a session, as a codec without sockets."""
+
+    service: str
+
+    def request(self) -> HttpRequest: ...
+    def receive(self, status: int, headers: Mapping[str, str], body: bytes) -> IssuedUrl | Failure: ...
+
+
+def no_findings(settings: Any) -> Iterator[Finding]:
+    """The check of a service without rules between its keys."""
+    yield from ()
+
+
+@dataclass(frozen=True, slots=True)
+class TtsService:
+    """Everything that the package knows about one speech service. Immutable.
+
+    Attributes:
+        name: The name in the configuration, on the command line and in logs.
+        title: The name for users.
+        settings: The dataclass of the section ``synthesis.NAME``; its docstring describes the section.
+        client: Makes a client codec from the settings, the URL and the API key. Raises ``ValueError`` or
+            ``ConfigError`` for settings that the service refuses.
+        check: Yields the rules between keys that the settings break, with keys relative to the section.
+        check_used: As ``check``, for a service that ``synthesis.services`` names.
+        server: Makes the server side from the API key and the values of ``server_options`` by flag; ``None``: the
+            local server does not serve it.
+        server_options: Its own options of the local server.
+        paths: The paths of the local server where its protocol is spoken; ``*`` at the end stands for any rest.
+        http_paths: The paths of the local server where ``ServerSide.respond`` answers.
+        keepalive: Ping timing of a connection.
+        url_key: The key that holds the URL.
+        url_schemes: The URL schemes that key may have.
+        authorize: Makes the HTTP exchange that returns the WebSocket URL; ``None``: ``url_key`` holds it.
+        local_settings: Returns the keys that point the service to a local server, from its WebSocket base URL.
+    """
+
+    name: str
+    title: str
+    settings: Any
+    client: Callable[[Any, str, str | None], Client]
+    check: Callable[[Any], Iterator[Finding]] = no_findings
+    check_used: Callable[[Any], Iterator[Finding]] = no_findings
+    server: Callable[[str | None, Mapping[str, Any]], ServerSide] | None = None
+    server_options: tuple[ServerOption, ...] = ()
+    paths: tuple[str, ...] = ()
+    http_paths: tuple[str, ...] = ()
+    keepalive: KeepaliveTiming = KeepaliveTiming()
+    url_key: str = "url"
+    url_schemes: tuple[str, ...] = ("wss", "ws")
+    authorize: Callable[[Any, str | None], UrlAuthorization] | None = None
+    local_settings: Callable[[str], dict[str, Any]] = lambda base: {"url": base}
+
+    @property
+    def has_key(self) -> bool:
+        """Whether the service has an API key."""
+        return "api_key" in self.settings.__dataclass_fields__
+
+    def url(self, settings: Any) -> str | None:
+        """Return the configured URL."""
+        url: str | None = getattr(settings, self.url_key)
+        return url
+
+    def speaks_at(self, path: str) -> bool:
+        """Tell whether a path of the local server belongs to the protocol."""
+        return any(path.startswith(each[:-1]) if each.endswith("*") else path == each for each in self.paths)

@@ -5,12 +5,33 @@ Source: Fish Audio's WebSocket document, and what its own packages were seen to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import msgpack
 
-from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Handshake, Log, Message, Text
+from agent.config.errors import Finding
+from agent.config.fields import key
+from agent.config.rules import header_problem, input_file_problem
+from agent.config.secrets import Secret
+from agent.errors import ConfigError
+from agent.services.protocols.codec import (
+    Audio,
+    Encoding,
+    End,
+    Event,
+    Failure,
+    Flush,
+    Handshake,
+    KeepaliveTiming,
+    Log,
+    Message,
+    ServerSide,
+    Text,
+    TtsService,
+)
 from agent.services.protocols.handshake import header, read_target, same_key
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates, redact
@@ -141,7 +162,7 @@ def _is_list_of(value: object, kind: type) -> bool:
     return isinstance(value, list) and all(isinstance(entry, kind) for entry in value)
 
 
-SERVICE = "fish"
+NAME = "fish"
 
 PATH = "/v1/tts/live"
 
@@ -197,7 +218,7 @@ class Client:
     bytes of a sound file) and ``text``; ``debug``: the service then sends logs.
     """
 
-    service = SERVICE
+    service = NAME
     silent_seconds: float | None = _SILENT_SECONDS
     one_passage = False
 
@@ -338,10 +359,10 @@ class Client:
 
     def _fatal(self, came: str, expected: str, status: int | None = None) -> Failure:
         self._over = True
-        return Failure(SERVICE, came[:200], expected, status=status)
+        return Failure(NAME, came[:200], expected, status=status)
 
     def _pass_over(self, message: Message, expected: str) -> Failure:
-        return Failure(SERVICE, excerpt(message, self._api_key), expected, fatal=False)
+        return Failure(NAME, excerpt(message, self._api_key), expected, fatal=False)
 
 
 class Server:
@@ -353,7 +374,7 @@ class Server:
     in. ``clock``, in seconds, gives the time that each audio message tells.
     """
 
-    service = SERVICE
+    service = NAME
 
     def __init__(self, api_key: str | None = None, clock: Callable[[], float] | None = None) -> None:
         self.encoding: Encoding = encoding_of("mp3", None)
@@ -379,11 +400,11 @@ class Server:
         """404 for another path, 401 without the key."""
         target = read_target(path)
         if target is None or target[0] != PATH:
-            return Failure(SERVICE, "an upgrade on another path", PATH, permanent=True, status=404)
+            return Failure(NAME, "an upgrade on another path", PATH, permanent=True, status=404)
         scheme, _, key = (header(headers, "Authorization") or "").partition(" ")
         if self._api_key is not None and (scheme.lower() != "bearer" or not same_key(key.strip(), self._api_key)):
             return Failure(
-                SERVICE,
+                NAME,
                 "an upgrade without a key that is known",
                 "Authorization: Bearer KEY",
                 permanent=True,
@@ -456,7 +477,7 @@ class Server:
 
     def _refuse(self, message: Message, expected: str) -> Failure:
         self._stopped = True
-        return Failure(SERVICE, excerpt(message, self._api_key), expected, status=400)
+        return Failure(NAME, excerpt(message, self._api_key), expected, status=400)
 
     def _milliseconds(self) -> float:
         """The time since it was last asked for."""
@@ -466,8 +487,103 @@ class Server:
 
 
 def _pass_over(message: Message, expected: str) -> Failure:
-    return Failure(SERVICE, excerpt(message), expected, fatal=False)
+    return Failure(NAME, excerpt(message), expected, fatal=False)
 
 
 def _cleaned(value: object) -> object:
     return fix_surrogates(value) if isinstance(value, str) else value
+
+
+@dataclass(frozen=True)
+class ProsodySettings:
+    """Speed and volume of Fish Audio's voice."""
+
+    speed: float = key(1.0, "speed of the voice; 1 is natural", low=0.5, high=2.0)
+    volume: float = key(0.0, "gain of the speech in dB", low=-20.0, high=20.0)
+
+
+@dataclass(frozen=True)
+class ReferenceSettings:
+    """A recording of the voice to imitate."""
+
+    audio: str = key("", "path of a recording of the voice to imitate")
+    text: str = key("", "the words of the recording")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The service Fish Audio."""
+
+    url: str = key("wss://api.fish.audio/v1/tts/live", "WebSocket URL; change it for a server of your own")
+    api_key: Secret = key(lambda: Secret(credential="fish"), "pays for the speech; where the API key is stored")
+    model: str = key("speech-1.5", "name of the speech model")
+    format: str = key("wav", "audio format of the speech; opus and mp3 need less bandwidth", choices=tuple(_CONTAINERS))
+    sample_rate: int | None = key(
+        None,
+        "sample rate in Hz; null: the service's default (44100, opus 48000)",
+        choices=(8000, 16000, 24000, 32000, 44100, 48000, None),
+    )
+    latency: str = key("normal", "balanced and low start sooner and sound less steady", choices=LATENCIES)
+    temperature: float = key(0.7, "higher sounds livelier and less steady", low=0.0, high=1.0)
+    top_p: float = key(0.7, "higher varies more between two readings of a text", low=0.0, high=1.0)
+    prosody: ProsodySettings = key(ProsodySettings, "speed and volume")
+    reference_id: str | None = key(None, "ID of a voice that is stored at Fish Audio")
+    references: tuple[ReferenceSettings, ...] = key((), "recordings of a voice to imitate")
+
+
+def _check(settings: Settings) -> Iterator[Finding]:
+    rates = RATES[settings.format]
+    if settings.sample_rate is not None and settings.sample_rate not in rates:
+        what = f"Fish Audio has no {settings.format} at {settings.sample_rate} Hz"
+        expected = f"null or one of {', '.join(map(str, rates))}"
+        yield Finding("sample_rate", f"{what}, expected {expected}", None, "format")
+    if problem := header_problem(settings.model):
+        yield Finding("model", problem)
+    for index, reference in enumerate(settings.references):
+        if problem := input_file_problem(reference.audio):
+            yield Finding(f"references[{index}].audio", problem)
+        if not reference.text.strip():
+            yield Finding(f"references[{index}].text", "the text is missing, expected the words of the recording")
+
+
+def _client(settings: Settings, url: str, api_key: str | None) -> Client:
+    return Client(
+        url=url,
+        api_key=api_key,
+        model=settings.model,
+        format=settings.format,
+        sample_rate=settings.sample_rate,
+        latency=settings.latency,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        prosody=asdict(settings.prosody),
+        reference_id=settings.reference_id,
+        references=[{"audio": _recording(each.audio), "text": each.text} for each in settings.references],
+    )
+
+
+def _recording(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise ConfigError(f"the reference recording {path} cannot be read: {error.strerror}") from error
+
+
+def _server(api_key: str | None, options: Mapping[str, Any]) -> ServerSide:
+    return ServerSide(
+        lambda: Server(api_key, clock=time.monotonic), refusal_close_code=1000, wav_layout="first", has_one_stream=True
+    )
+
+
+SERVICE = TtsService(
+    name="fish",
+    title="Fish Audio",
+    settings=Settings,
+    client=_client,
+    check=_check,
+    server=_server,
+    paths=(PATH,),
+    keepalive=KeepaliveTiming(ping_seconds=30.0, pong_seconds=60.0),  # measured: it answers no pings while it computes
+    local_settings=lambda base: {"url": f"{base}{PATH}"},
+)

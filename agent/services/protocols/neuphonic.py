@@ -13,8 +13,26 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
-from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Handshake, Message, Text
+from agent.config.fields import key
+from agent.config.secrets import Secret
+from agent.services.protocols.codec import (
+    Audio,
+    Encoding,
+    End,
+    Event,
+    Failure,
+    Flush,
+    Handshake,
+    Message,
+    ServerOption,
+    ServerSide,
+    Text,
+    TtsService,
+)
 from agent.services.protocols.handshake import header, read_target, same_key, with_query
 from agent.services.protocols.parsing import decode_base64, excerpt, is_permanent, status_of
 from agent.system.json_text import MAX_MESSAGE_BYTES, fix_surrogates, json_type, parse_json
@@ -124,7 +142,7 @@ class QueryParams:
         return number
 
 
-SERVICE = "neuphonic"
+NAME = "neuphonic"
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _TEXT_CHARACTERS = 16000
 _PASSAGES = 1000
@@ -143,7 +161,7 @@ class Client:
     outranks the arguments. Raises ``ValueError``, one sentence, for a value out of range.
     """
 
-    service = SERVICE
+    service = NAME
     silent_seconds: float | None = 50.0
     """The page says 90 seconds, later pages 60: below both."""
     one_passage = False
@@ -227,7 +245,7 @@ class Client:
             self.quiet_seconds = None
             status = status_of(found)
             came = f"the error {excerpt(message, self._key)}"
-            return [Failure(SERVICE, came, "sound", permanent=is_permanent(status), status=status)]
+            return [Failure(NAME, came, "sound", permanent=is_permanent(status), status=status)]
         if data is None:
             return []
         if not isinstance(data, dict):
@@ -268,7 +286,7 @@ class Client:
         self._over = True
         self.quiet_seconds = None
         came = f"the close code {code}{' ' + excerpt(reason, self._key) if reason else ''}"
-        return [Failure(SERVICE, came, "the end of every passage before the connection ends", status=code)]
+        return [Failure(NAME, came, "the end of every passage before the connection ends", status=code)]
 
     def _text(self, text: str) -> list[Message]:
         if not text:
@@ -310,7 +328,7 @@ class Client:
         return [End()]
 
     def _refuse(self, message: Message, expected: str) -> Failure:
-        return Failure(SERVICE, excerpt(message, self._key), expected, fatal=False)
+        return Failure(NAME, excerpt(message, self._key), expected, fatal=False)
 
 
 class Server:
@@ -323,7 +341,7 @@ class Server:
     have, as servers of its date did.
     """
 
-    service = SERVICE
+    service = NAME
 
     def __init__(
         self, api_key: str | None = None, *, timestamp: Callable[[], str] | None = None, stop_flags: bool = True
@@ -359,27 +377,25 @@ class Server:
 
     def receive(self, message: Message) -> list[Event]:
         if isinstance(message, bytes):
-            return [Failure(SERVICE, excerpt(message), "a text message", fatal=False)]
+            return [Failure(NAME, excerpt(message), "a text message", fatal=False)]
         text, context = message, self._context
         found = parse_json(message)
         if isinstance(found, dict):
             said = found.get("text")
             if not isinstance(said, str):
-                return [
-                    Failure(SERVICE, excerpt(message), f"text, not {json_type(said)}, in its field text", fatal=False)
-                ]
+                return [Failure(NAME, excerpt(message), f"text, not {json_type(said)}, in its field text", fatal=False)]
             text, context = fix_surrogates(said), None
             if isinstance(found.get("context_id"), str):
                 context = str(found["context_id"])[:200]
         elif message.lstrip().startswith("{") or len(message) > MAX_MESSAGE_BYTES:
-            return [Failure(SERVICE, excerpt(message), f"JSON or bare text ({found})", fatal=False)]
+            return [Failure(NAME, excerpt(message), f"JSON or bare text ({found})", fatal=False)]
         events: list[Event] = []
         if context != self._context and (held := self._finder.finish()):
             events.append(Text(held, self._context))
         self._context = context
         *passages, rest = self._finder.feed(text)
         if len(self._passages) + len(passages) > _PASSAGES:
-            return [Failure(SERVICE, excerpt(message), f"at most {_PASSAGES} passages that wait for their sound")]
+            return [Failure(NAME, excerpt(message), f"at most {_PASSAGES} passages that wait for their sound")]
         for passage in passages:
             if passage:
                 events.append(Text(passage, context))
@@ -426,7 +442,7 @@ class Server:
         return _dump({**told, "data": data})
 
     def _deny(self, came: str, expected: str, status: int) -> Failure:
-        return Failure(SERVICE, came, expected, permanent=True, status=status)
+        return Failure(NAME, came, expected, permanent=True, status=status)
 
 
 def _sane_rate(value: object) -> int | None:
@@ -435,3 +451,46 @@ def _sane_rate(value: object) -> int | None:
 
 def _dump(told: Mapping[str, object]) -> str:
     return json.dumps(told, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The service Neuphonic."""
+
+    url: str = key("wss://eu-west-1.api.neuphonic.com/speak/en", "region and language: the last part of the path")
+    api_key: Secret = key(lambda: Secret(credential="neuphonic"), "pays for the speech; where the API key is stored")
+    speed: float = key(1.0, "speed of the voice; 1 is natural", low=0.7, high=2.5)
+    temperature: float | None = key(0.5, "higher sounds livelier and less steady; null: not sent", low=0.0, high=1.0)
+    sampling_rate: int = key(22050, "sample rate of the speech in Hz; higher sounds clearer", choices=SAMPLING_RATES)
+    voice: str = key("", "voice ID; empty: the default voice of the language")
+
+
+def _client(settings: Settings, url: str, api_key: str | None) -> Client:
+    return Client(
+        url=url,
+        api_key=api_key,
+        speed=settings.speed,
+        temperature=settings.temperature,
+        sampling_rate=settings.sampling_rate,
+        voice=settings.voice,
+    )
+
+
+def _server(api_key: str | None, options: Mapping[str, Any]) -> ServerSide:
+    def timestamp() -> str:
+        return datetime.now(UTC).replace(tzinfo=None).isoformat()
+
+    has_stop_flags = not options.get("--no-stop-flags")
+    return ServerSide(lambda: Server(api_key, timestamp=timestamp, stop_flags=has_stop_flags), idle_seconds=90.0)
+
+
+SERVICE = TtsService(
+    name="neuphonic",
+    title="Neuphonic",
+    settings=Settings,
+    client=_client,
+    server=_server,
+    server_options=(ServerOption("--no-stop-flags", "send no data.stop with neuphonic, as in 2024"),),
+    paths=("/speak/*",),
+    local_settings=lambda base: {"url": f"{base}/speak/en"},
+)

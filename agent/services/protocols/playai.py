@@ -7,16 +7,44 @@ clients and its own package were seen to do.
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Handshake, Message, Text
+from agent.config.errors import Finding
+from agent.config.fields import key
+from agent.config.rules import header_problem
+from agent.config.secrets import Secret
+from agent.services.protocols.codec import (
+    Audio,
+    Encoding,
+    End,
+    Event,
+    Failure,
+    Flush,
+    Handshake,
+    HttpResponse,
+    Message,
+    ServerOption,
+    ServerSide,
+    Text,
+    TtsService,
+)
 from agent.services.protocols.handshake import read_target
 from agent.services.protocols.parsing import excerpt, status_of
-from agent.services.protocols.playai_auth import MODEL_PATHS, SERVICE, Tokens
+from agent.services.protocols.playai_auth import (
+    AUTHORIZATION_PATHS,
+    MODEL_PATHS,
+    NAME,
+    Authorization,
+    AuthorizationServer,
+    Tokens,
+)
+from agent.system.hosts import find_url_problem, is_private_host
 from agent.system.json_text import fix_surrogates, json_type, parse_json
 
 FORMATS = {
@@ -124,7 +152,7 @@ def _number(fields: Mapping[str, object], name: str, default: float) -> float | 
 
 
 def _refuse(message: Message, request_id: str | int | None, expected: str) -> Refusal:
-    return Refusal(Failure(SERVICE, excerpt(message), expected, fatal=False, status=400), request_id)
+    return Refusal(Failure(NAME, excerpt(message), expected, fatal=False, status=400), request_id)
 
 
 # An address and a connection last an hour; a standby is renewed while there is time left to speak a passage.
@@ -145,7 +173,7 @@ class Client:
     new with every call. Raises ``ValueError`` for a value out of its range.
     """
 
-    service = SERVICE
+    service = NAME
     silent_seconds: float | None = _SILENT_SECONDS
     one_passage = False
 
@@ -302,10 +330,10 @@ class Client:
     def _fatal(self, came: str, expected: str, status: int | None = None) -> Failure:
         self._over = True
         self._open.clear()
-        return Failure(SERVICE, came[:200], expected, status=status)
+        return Failure(NAME, came[:200], expected, status=status)
 
     def _pass_over(self, message: Message, expected: str) -> Failure:
-        return Failure(SERVICE, self._quote(message), expected, fatal=False)
+        return Failure(NAME, self._quote(message), expected, fatal=False)
 
     def _quote(self, message: Message) -> str:
         if isinstance(message, str):
@@ -323,7 +351,7 @@ class Server:
     ``Failure`` that is not fatal; hand it to ``send`` and the client is told. ``tokens``: ``None`` lets anybody in.
     """
 
-    service = SERVICE
+    service = NAME
 
     def __init__(self, tokens: Tokens | None = None) -> None:
         self.encoding = Encoding("mp3", 24000)
@@ -344,11 +372,11 @@ class Server:
         models = {where: model for model, where in MODEL_PATHS.items()}
         if target is None or target[0] not in models:
             return Failure(
-                SERVICE, "an upgrade on another path", "an address of its authorisation", permanent=True, status=404
+                NAME, "an upgrade on another path", "an address of its authorisation", permanent=True, status=404
             )
         if self._tokens is not None and not self._tokens.accepts(target[1].get("fal_jwt_token", "")):
             return Failure(
-                SERVICE,
+                NAME,
                 "an upgrade without a token that is still good",
                 "fal_jwt_token in the query",
                 permanent=True,
@@ -360,7 +388,7 @@ class Server:
     def receive(self, message: Message) -> list[Event]:
         request = read_request(message)
         if isinstance(request, Request) and len(self._open) >= _OPEN_REQUESTS:
-            failure = Failure(SERVICE, "too many requests at once", "fewer", fatal=False, status=429)
+            failure = Failure(NAME, "too many requests at once", "fewer", fatal=False, status=429)
             request = Refusal(failure, request.request_id)
         if isinstance(request, Refusal):
             self._refused = request
@@ -414,3 +442,90 @@ class Server:
         if failure.retry_after_seconds is not None:
             message["retry_after"] = failure.retry_after_seconds
         return json.dumps(message)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The service PlayAI."""
+
+    auth_url: str = key("https://api.play.ai/api/v1/tts/websocket-auth", "HTTP URL that returns the WebSocket URL")
+    api_key: Secret = key(lambda: Secret(credential="playai"), "pays for the speech; where the API key is stored")
+    user_id: str = key("", "user ID of the account, sent as X-User-Id")
+    model: str = key("Play3.0-mini", "name of the speech model; it selects one of the returned URLs")
+    voice: str = key("", "voice ID or URL")
+    output_format: str = key(
+        "wav",
+        "audio format of the speech; ogg and mp3 need less bandwidth",
+        choices=("mp3", "wav", "raw", "pcm", "mulaw", "ogg"),
+    )
+    sample_rate: int = key(24000, "sample rate of the speech in Hz", low=8000, high=48000)
+    speed: float = key(1.0, "speed of the voice; 1 is natural", low=0.5, high=2.0)
+    temperature: float | None = key(None, "higher sounds livelier and less steady; null: not sent", low=0.0, high=1.0)
+
+
+_HTTP_SCHEMES = ("https", "http")
+
+
+def _check(settings: Settings) -> Iterator[Finding]:
+    if settings.output_format == "mulaw" and settings.sample_rate != 8000:
+        what = f"mulaw comes at 8000 Hz only, not at {settings.sample_rate}, expected 8000"
+        yield Finding("sample_rate", what, "8000", "output_format")
+    if problem := header_problem(settings.user_id, may_be_empty=True):
+        yield Finding("user_id", problem)
+    if not settings.model:
+        yield Finding("model", "the model is empty, expected for example Play3.0-mini", "Play3.0-mini")
+
+
+def _check_used(settings: Settings) -> Iterator[Finding]:
+    if settings.user_id or find_url_problem(settings.auth_url, _HTTP_SCHEMES) is not None:
+        return
+    if not is_private_host(urlsplit(settings.auth_url).hostname or ""):
+        yield Finding("user_id", "the service is used and the user ID is missing, expected your user ID")
+
+
+def _client(settings: Settings, url: str, api_key: str | None) -> Client:
+    return Client(
+        url=url,
+        voice=settings.voice,
+        output_format=settings.output_format,
+        sample_rate=settings.sample_rate,
+        speed=settings.speed,
+        temperature=settings.temperature,
+    )
+
+
+def _authorize(settings: Settings, api_key: str | None) -> Authorization:
+    return Authorization(settings.auth_url, api_key, settings.user_id, settings.model)
+
+
+def _server(api_key: str | None, options: Mapping[str, Any]) -> ServerSide:
+    tokens = Tokens(time.time)
+    user_id: str | None = options.get("--user-id-playai")
+
+    def respond(base_url: str, method: str, target: str, headers: Mapping[str, str]) -> HttpResponse:
+        server = AuthorizationServer(base_url, tokens, api_key=api_key, user_id=user_id)
+        return server.receive(method, target, headers)
+
+    return ServerSide(lambda: Server(tokens), respond)
+
+
+def _local_settings(base: str) -> dict[str, Any]:
+    return {"auth_url": f"http{base.removeprefix('ws')}/api/v1/tts/websocket-auth"}
+
+
+SERVICE = TtsService(
+    name=NAME,
+    title="PlayAI",
+    settings=Settings,
+    client=_client,
+    check=_check,
+    check_used=_check_used,
+    server=_server,
+    server_options=(ServerOption("--user-id-playai", "require this user ID from clients of playai", metavar="ID"),),
+    paths=tuple(MODEL_PATHS.values()),
+    http_paths=AUTHORIZATION_PATHS,
+    url_key="auth_url",
+    url_schemes=_HTTP_SCHEMES,
+    authorize=_authorize,
+    local_settings=_local_settings,
+)

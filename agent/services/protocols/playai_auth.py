@@ -16,17 +16,16 @@ import math
 import re
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
-from agent.services.protocols.codec import Failure, HttpRequest
+from agent.services.protocols.codec import Failure, HttpRequest, IssuedUrl
 from agent.services.protocols.handshake import header, read_target, retry_after_seconds, same_key
 from agent.services.protocols.parsing import excerpt
 from agent.system.hosts import PRIVATE_SUFFIXES
 from agent.system.json_text import parse_json
 
-SERVICE = "playai"
+NAME = "playai"
 
 LIFE_SECONDS = 3600.0
 """How long an address can be used, and how long a connection made with it lasts (PlayAI's document)."""
@@ -68,14 +67,6 @@ _KEYLIKE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A WebSocket address that PlayAI gave. ``expires_at``: seconds since 1970, UTC; ``None`` where it did not say."""
-
-    url: str = field(repr=False)
-    expires_at: float | None = None
-
-
 class Authorization:
     """Asks for the WebSocket address of one model: send what ``request`` gives, hand the answer to ``receive``.
 
@@ -83,7 +74,7 @@ class Authorization:
     header. Source: PlayAI's WebSocket document; the other shapes of the answer are those of its older interfaces.
     """
 
-    service = SERVICE
+    service = NAME
 
     def __init__(self, auth_url: str, api_key: str | None, user_id: str, model: str) -> None:
         parts = urlsplit(auth_url)
@@ -106,7 +97,7 @@ class Authorization:
             headers["Authorization"] = f"Bearer {self._api_key}"
         return HttpRequest("POST", self._auth_url, headers)
 
-    def receive(self, status: int, headers: Mapping[str, str], body: bytes | str) -> Grant | Failure:
+    def receive(self, status: int, headers: Mapping[str, str], body: bytes | str) -> IssuedUrl | Failure:
         """The address, or why there is none. ``body`` may be anything; at most 8 MiB of it are looked at."""
         if status not in (200, 201):
             return self._refusal(status, headers, body)
@@ -126,7 +117,7 @@ class Authorization:
         mistake = self._mistake(url)
         if mistake is not None:
             return self._failure(mistake, "an address wss://HOST/... on the public network")
-        return Grant(url, _expiry(answer.get("expiresAt", answer.get("expires_at"))))
+        return IssuedUrl(url, _expiry(answer.get("expiresAt", answer.get("expires_at"))))
 
     def _refusal(self, status: int, headers: Mapping[str, str], body: bytes | str) -> Failure:
         permanent = 400 <= status < 500 and status not in _PASSING_STATUSES
@@ -141,7 +132,7 @@ class Authorization:
             expected += " from synthesis.playai.auth_url itself, not from elsewhere"
         quoted = self._quoted(body) if body else "no explanation"
         return Failure(
-            SERVICE,
+            NAME,
             f"HTTP {status} to its authorisation, with {quoted}"[:200],
             expected,
             permanent=permanent,
@@ -163,7 +154,7 @@ class Authorization:
         return excerpt(_KEYLIKE.sub("***", body), self._api_key)
 
     def _failure(self, came: str, expected: str, *, permanent: bool = False) -> Failure:
-        return Failure(SERVICE, came[:200], expected, permanent=permanent)
+        return Failure(NAME, came[:200], expected, permanent=permanent)
 
     def _mistake(self, url: str) -> str | None:
         """What is wrong with a granted address. Whoever forges the answer must not send this device round its own
@@ -262,7 +253,7 @@ class AuthorizationServer:
     ``user_id``: whom it lets in; ``None`` is anybody.
     """
 
-    service = SERVICE
+    service = NAME
 
     def __init__(
         self, base_url: str, tokens: Tokens, *, api_key: str | None = None, user_id: str | None = None

@@ -82,7 +82,7 @@ def _number(value: object) -> float | None:
     return float(value) if abs(value) < 1e9 else None
 
 
-SERVICE = "transcription"
+NAME = "transcription"
 SAMPLE_RATE = 16000
 SMALLEST_BYTES = SAMPLE_RATE * 2 // 10
 LARGEST_BYTES = SAMPLE_RATE * 2
@@ -109,7 +109,7 @@ class Client:
     ``dialect="vosk"`` says the sample rate first and ends with the one string that vosk-server takes for an end.
     """
 
-    service = SERVICE
+    service = NAME
     encoding: Encoding = _ENCODING
     silent_seconds: float | None = None
     one_passage = False
@@ -175,7 +175,7 @@ class Client:
         tail = self._tail() if self._eof_sent else []
         self._over = True
         self.quiet_seconds = None
-        return [*tail, Failure(SERVICE, came, expected, status=code)]
+        return [*tail, Failure(NAME, came, expected, status=code)]
 
     def _opening(self) -> list[Message]:
         messages: list[Message] = []
@@ -212,12 +212,12 @@ class Client:
         if said.startswith("No transcription workers available"):
             found = _RETRY.search(said)
             patience = float(found.group(1)) if found else 10.0
-            return [Failure(SERVICE, excerpt(said), "a free worker", fatal=False, retry_after_seconds=patience)]
+            return [Failure(NAME, excerpt(said), "a free worker", fatal=False, retry_after_seconds=patience)]
         if said.startswith((REFUSED, "Initial websocket message", "Initial message was not text")):
             self._over = True
             self.quiet_seconds = None
             came = excerpt(said, self._key)
-            return [Failure(SERVICE, came, "the key to be accepted: check it", permanent=True, status=401)]
+            return [Failure(NAME, came, "the key to be accepted: check it", permanent=True, status=401)]
         return [self._refuse(said, "partial, or result and text, in a JSON object")]
 
     def _transcript(self, message: str, found: dict[str, object]) -> list[Event]:
@@ -251,7 +251,7 @@ class Client:
         return [*self._tail(), End(export_id)]
 
     def _refuse(self, message: Message, expected: str) -> Failure:
-        return Failure(SERVICE, excerpt(message, self._key), expected, fatal=False)
+        return Failure(NAME, excerpt(message, self._key), expected, fatal=False)
 
 
 class Server:
@@ -264,7 +264,7 @@ class Server:
     authorisation; without, it is passed over where it comes.
     """
 
-    service = SERVICE
+    service = NAME
 
     def __init__(self, api_key: str | None = None) -> None:
         self._key = api_key
@@ -289,7 +289,7 @@ class Server:
         if isinstance(message, bytes):
             if len(message) % 2:
                 self._over = True
-                return [Failure(SERVICE, excerpt(message), "whole 16-bit samples")]
+                return [Failure(NAME, excerpt(message), "whole 16-bit samples")]
             return [Audio(message)] if message else []
         if "eof" in message:
             self._over = True
@@ -323,7 +323,7 @@ class Server:
         if self._over:
             return []
         self._over = True
-        return [Failure(SERVICE, f"the close code {code}", "eof before the connection ends", status=code)]
+        return [Failure(NAME, f"the close code {code}", "eof before the connection ends", status=code)]
 
     def _authorise(self, message: Message) -> list[Event] | None:
         """The answer to the first message, or ``None`` where it is to be read like any other."""
@@ -341,7 +341,7 @@ class Server:
             return []
         self._over = True
         came = "another first message" if key is None else "a wrong key"
-        return [Failure(SERVICE, came, 'its key as {"Authorization": ...} first', permanent=True, status=401)]
+        return [Failure(NAME, came, 'its key as {"Authorization": ...} first', permanent=True, status=401)]
 
     def _configure(self, config: dict[str, object]) -> bool:
         rate = config.get("sample_rate", self.sample_rate)

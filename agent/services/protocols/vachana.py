@@ -11,9 +11,27 @@ import base64
 import json
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Handshake, Message, Text
+from agent.config.errors import Finding
+from agent.config.fields import key
+from agent.config.secrets import Secret
+from agent.services.protocols.codec import (
+    Audio,
+    Encoding,
+    End,
+    Event,
+    Failure,
+    Flush,
+    Handshake,
+    Message,
+    ServerOption,
+    ServerSide,
+    Text,
+    TtsService,
+)
 from agent.services.protocols.handshake import header, read_target, same_key
 from agent.services.protocols.parsing import decode_base64, excerpt, is_permanent, status_of
 from agent.system.json_text import fix_surrogates, json_type, parse_json
@@ -85,7 +103,7 @@ def encoding_of(audio_config: Mapping[str, int | str]) -> Encoding:
     return Encoding(container, int(audio_config["sample_rate"]), int(audio_config["num_channels"]), samples)
 
 
-SERVICE = "vachana"
+NAME = "vachana"
 PATH = "/api/v1/tts"
 SPEED = (0.5, 2.0)
 
@@ -101,7 +119,7 @@ class Client:
     period after the last sound. Raises ``ValueError``, one sentence, for a value the service does not know.
     """
 
-    service = SERVICE
+    service = NAME
     silent_seconds: float | None = None
     one_passage = True
     """The service's own SDK opens a connection for each request; some servers close after each."""
@@ -186,7 +204,7 @@ class Client:
         self._over = True
         self.quiet_seconds = None
         came = f"the close code {code}{' ' + excerpt(reason, self._key) if reason else ''}"
-        return [Failure(SERVICE, came, "all the sound of the request before the connection ends", status=code)]
+        return [Failure(NAME, came, "all the sound of the request before the connection ends", status=code)]
 
     def _told(self, message: str, found: dict[str, object]) -> list[Event]:
         what = found.get("type")
@@ -196,7 +214,7 @@ class Client:
             self._over = True
             status = status_of(found)
             came = f"the error {excerpt(message, self._key)}"
-            return [Failure(SERVICE, came, "sound", permanent=is_permanent(status), status=status)]
+            return [Failure(NAME, came, "sound", permanent=is_permanent(status), status=status)]
         if what not in ("start", "audio", "complete"):
             return [self._refuse(message, "a message of the type start, audio, complete or error")]
         self._json = True
@@ -243,7 +261,7 @@ class Client:
         return [End()]
 
     def _refuse(self, message: Message, expected: str) -> Failure:
-        return Failure(SERVICE, excerpt(message, self._key), expected, fatal=False)
+        return Failure(NAME, excerpt(message, self._key), expected, fatal=False)
 
 
 class Server:
@@ -255,7 +273,7 @@ class Server:
     which ``send`` turns into the service's error message.
     """
 
-    service = SERVICE
+    service = NAME
 
     def __init__(self, api_key: str | None = None, *, binary: bool = False) -> None:
         self._key = api_key
@@ -273,10 +291,10 @@ class Server:
         target = read_target(path)
         place = "" if target is None else target[0]
         if place.rstrip("/") != PATH:
-            return Failure(SERVICE, excerpt(place), f"the path {PATH}", permanent=True, status=404)
+            return Failure(NAME, excerpt(place), f"the path {PATH}", permanent=True, status=404)
         if self._key and not same_key(header(headers, "X-API-Key-ID"), self._key):
             expected = "its key in the header X-API-Key-ID"
-            return Failure(SERVICE, "no key or a wrong key", expected, permanent=True, status=401)
+            return Failure(NAME, "no key or a wrong key", expected, permanent=True, status=401)
         return None
 
     def receive(self, message: Message) -> list[Event]:
@@ -303,7 +321,7 @@ class Server:
         if isinstance(config, str):
             return [self._refuse(message, config)]
         if len(self._requests) >= _REQUESTS:
-            return [Failure(SERVICE, excerpt(message), f"at most {_REQUESTS} requests that wait for their sound")]
+            return [Failure(NAME, excerpt(message), f"at most {_REQUESTS} requests that wait for their sound")]
         self.audio_config, self.encoding = config, encoding_of(config)
         self.voice, self.language, self.model, self.speed = said["voice"], said["language"], said["model"], speed
         self._count += 1
@@ -355,7 +373,7 @@ class Server:
             self._requests.popleft()
 
     def _refuse(self, message: Message, expected: str) -> Failure:
-        return Failure(SERVICE, excerpt(message, self._key), expected, fatal=False)
+        return Failure(NAME, excerpt(message, self._key), expected, fatal=False)
 
 
 def _number(value: object) -> float:
@@ -368,3 +386,84 @@ def _number(value: object) -> float:
 
 def _dump(told: Mapping[str, object]) -> str:
     return json.dumps(told, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class AudioSettings:
+    """The audio format that Vachana is asked for."""
+
+    sample_rate: int = key(44100, "sample rate in Hz", choices=(8000, 16000, 22050, 24000, 44100, 48000))
+    num_channels: int = key(1, "number of channels", choices=(1, 2))
+    sample_width: int = key(2, "bytes of a sample", choices=(1, 2))
+    encoding: str = key(
+        "linear_pcm", "encoding of the samples", choices=("linear_pcm", "oggopus", "pcm_mulaw", "pcm_alaw")
+    )
+    container: str = key("wav", "file format of the samples", choices=("raw", "wav", "mp3", "ogg", "mulaw", "alaw"))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The service Vachana."""
+
+    url: str = key("wss://api.vachana.ai/api/v1/tts", "WebSocket URL; change it for a server of your own")
+    api_key: Secret = key(lambda: Secret(credential="vachana"), "pays for the speech; where the API key is stored")
+    voice: str = key("Sia", "name of the voice")
+    language: str = key("IND-IN", "language of the text, which decides the pronunciation")
+    model: str = key("vachana-voice-v1", "name of the speech model")
+    speed: float | None = key(None, "speed of the voice; null: not sent", low=0.5, high=2.0)
+    audio_config: AudioSettings = key(AudioSettings, "audio format of the speech")
+
+
+_CONTAINERS = {
+    "linear_pcm": ("raw", "wav", "mp3"),
+    "oggopus": ("raw", "ogg"),
+    "pcm_mulaw": ("raw", "wav", "mulaw"),
+    "pcm_alaw": ("raw", "wav", "alaw"),
+}
+
+
+def _check(settings: Settings) -> Iterator[Finding]:
+    audio, cause = settings.audio_config, "audio_config.encoding"
+    containers = _CONTAINERS[audio.encoding]
+    if audio.container not in containers:
+        what = f"{audio.encoding} does not come in the container {audio.container}"
+        yield Finding("audio_config.container", f"{what}, expected one of {', '.join(containers)}", None, cause)
+    if audio.encoding in ("pcm_mulaw", "pcm_alaw") and audio.sample_rate != 8000:
+        what = f"{audio.encoding} comes at 8000 Hz only, not at {audio.sample_rate}, expected 8000"
+        yield Finding("audio_config.sample_rate", what, "8000", cause)
+    if audio.encoding == "oggopus" and audio.sample_rate in (22050, 44100):
+        what = f"Opus has no rate of {audio.sample_rate} Hz, expected one of 8000, 16000, 24000, 48000"
+        yield Finding("audio_config.sample_rate", what, None, cause)
+    if audio.encoding in ("linear_pcm", "oggopus") and audio.sample_width != 2:
+        what = f"{audio.encoding} is played with samples of 2 bytes only, expected 2"
+        yield Finding("audio_config.sample_width", what, "2", cause)
+
+
+def _client(settings: Settings, url: str, api_key: str | None) -> Client:
+    return Client(
+        url=url,
+        api_key=api_key,
+        voice=settings.voice,
+        language=settings.language,
+        model=settings.model,
+        speed=settings.speed,
+        audio_config=asdict(settings.audio_config),
+    )
+
+
+def _server(api_key: str | None, options: Mapping[str, Any]) -> ServerSide:
+    is_binary = bool(options.get("--vachana-binary"))
+    return ServerSide(lambda: Server(api_key, binary=is_binary), wav_layout=None)
+
+
+SERVICE = TtsService(
+    name="vachana",
+    title="Vachana",
+    settings=Settings,
+    client=_client,
+    check=_check,
+    server=_server,
+    server_options=(ServerOption("--vachana-binary", "send bare binary chunks with vachana, as its first page says"),),
+    paths=(PATH, f"{PATH}/"),
+    local_settings=lambda base: {"url": f"{base}{PATH}"},
+)

@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 
 from agent.errors import ConfigError, ServiceError
-from agent.pipeline.responders.command import Command, environment
-from agent.settings import model
+from agent.pipeline.responders.command import Command, Settings, environment
 
 Hear = Callable[..., list[str]]
 
 
 def command(*argv: str, seconds: float = 20.0, output_bytes: int = 65536) -> Command:
-    return Command(model.Command(argv, output_bytes), seconds)
+    return Command(Settings(argv, output_bytes), seconds)
 
 
 def python(program: str, **more: Any) -> Command:

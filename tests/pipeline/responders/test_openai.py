@@ -9,15 +9,14 @@ import pytest
 
 from agent.config.secrets import Secret
 from agent.errors import ServiceError
-from agent.pipeline.responders.openai import OpenAI
-from agent.settings import model
+from agent.pipeline.responders.openai import OpenAI, Settings
 
 Hear = Callable[..., list[str]]
 KEY = "sk-0123456789"
 
 
 def chat(url: str, seconds: float = 20.0, key: str | None = KEY, **more: Any) -> OpenAI:
-    return OpenAI(model.OpenAI(base_url=f"{url}/v1", api_key=Secret(value=key), **more), seconds)
+    return OpenAI(Settings(base_url=f"{url}/v1", api_key=Secret(value=key), **more), seconds)
 
 
 def event(content: str | None = None, finish: str | None = None) -> bytes:

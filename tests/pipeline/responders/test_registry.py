@@ -6,13 +6,14 @@ import pytest
 
 from agent.config.secrets import Secret
 from agent.errors import ConfigError
+from agent.pipeline.responders import command, openai, webhook
 from agent.pipeline.responders.command import Command
 from agent.pipeline.responders.echo import Echo, Silence
 from agent.pipeline.responders.openai import OpenAI
 from agent.pipeline.responders.registry import make_responder
 from agent.pipeline.responders.rules import Rules
+from agent.pipeline.responders.settings import ResponderSettings
 from agent.pipeline.responders.webhook import Webhook
-from agent.settings import model
 
 
 @pytest.mark.parametrize(
@@ -27,9 +28,8 @@ from agent.settings import model
     ],
 )
 def test_each_kind_makes_its_responder(kind: str, made: type) -> None:
-    settings = model.Responder(
-        kind=kind, webhook=model.Webhook(url="http://localhost/"), command=model.Command(argv=("true",))
-    )
+    sections = {"webhook": webhook.Settings(url="http://localhost/"), "command": command.Settings(argv=("true",))}
+    settings = ResponderSettings(kind=kind, sections=sections)
     assert type(make_responder(settings)) is made
 
 
@@ -41,14 +41,13 @@ def test_a_key_travels_without_encryption_only_where_that_is_allowed(kind: str, 
     service.script = lambda handler: handler.reply(200, "application/json", body)
     outside = service.url.replace("127.0.0.1", "0.0.0.0")  # it leads here, and is on no private network
     key = Secret(value="a key of the test")
+    sections = {
+        "webhook": webhook.Settings(url=outside, api_key=key),
+        "openai": openai.Settings(base_url=outside, api_key=key),
+    }
     settings = {
-        allowed: model.Responder(
-            kind=kind,
-            webhook=model.Webhook(url=outside, api_key=key),
-            openai=model.OpenAI(base_url=outside, api_key=key),
-            allow_plaintext=allowed,
-        )
-        for allowed in (True, False)
+        is_allowed: ResponderSettings(kind=kind, sections=sections, allow_plaintext=is_allowed)
+        for is_allowed in (True, False)
     }
     assert hear(make_responder(settings[True])) == ["Hi."]
     with pytest.raises(ConfigError, match="without encryption"):
@@ -59,4 +58,4 @@ def test_a_key_travels_without_encryption_only_where_that_is_allowed(kind: str, 
 @pytest.mark.parametrize("kind", ["webhook", "command"])
 def test_what_a_kind_needs_must_be_configured(kind: str) -> None:
     with pytest.raises(ConfigError):
-        make_responder(model.Responder(kind=kind))
+        make_responder(ResponderSettings(kind=kind))

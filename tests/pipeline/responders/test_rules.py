@@ -7,16 +7,16 @@ import pytest
 from agent.errors import ConfigError
 from agent.pipeline.responders.echo import Echo, Silence
 from agent.pipeline.responders.rules import Rules, spoken_time
-from agent.settings.model import Responder, Rule
+from agent.pipeline.responders.settings import ResponderSettings, RuleSettings
 
 
 def answer(reply: str, heard: str = "hello Bob", pattern: str = "hello", fallback: str = "") -> list[str]:
-    rules = Rules([Rule(pattern, reply)], fallback, clock=lambda: datetime(2026, 11, 21, 15, 4))
+    rules = Rules([RuleSettings(pattern, reply)], fallback, clock=lambda: datetime(2026, 11, 21, 15, 4))
     return list(rules.answer(heard, 1))
 
 
 def test_the_first_rule_that_matches_answers_and_case_is_ignored() -> None:
-    rules = Rules([Rule("tea", "one"), Rule("coffee|tea", "two")], "three")
+    rules = Rules([RuleSettings("tea", "one"), RuleSettings("coffee|tea", "two")], "three")
     assert list(rules.answer("More TEA!", 1)) == ["one"]
     assert list(rules.answer("coffee", 2)) == ["two"]
     assert list(rules.answer("milk", 3)) == ["three"]
@@ -54,7 +54,7 @@ def test_an_empty_reply_is_no_answer() -> None:
 
 def test_a_pattern_that_is_no_regular_expression_is_a_mistake_in_the_configuration() -> None:
     with pytest.raises(ConfigError, match=r"responder\.rules\[1\]\.pattern: '\(' is not a regular expression"):
-        Rules([Rule("fine", ""), Rule("(", "")])
+        Rules([RuleSettings("fine", ""), RuleSettings("(", "")])
 
 
 @pytest.mark.parametrize("heard", ["$(reboot)", "; rm -rf /", "-rf", "\0\x1b[2J", "\ud800", "x" * 1_000_000])
@@ -65,7 +65,7 @@ def test_hostile_text_is_only_text(heard: str) -> None:
 
 
 def test_the_rules_of_the_defaults_answer() -> None:
-    settings = Responder()
+    settings = ResponderSettings()
     rules = Rules(settings.rules, settings.fallback, clock=lambda: datetime(2026, 11, 21, 9, 0))
     assert list(rules.answer("Hey, what time is it?", 1)) == ["It is 9 AM."]
     assert list(rules.answer("What day is it today?", 2)) == ["Today is Saturday, November 21, 2026."]

@@ -9,15 +9,14 @@ import pytest
 
 from agent.config.secrets import Secret
 from agent.errors import ConfigError, ServiceError
-from agent.pipeline.responders.webhook import Webhook
-from agent.settings import model
+from agent.pipeline.responders.webhook import Settings, Webhook
 
 Hear = Callable[..., list[str]]
 KEY = "hook-0123456789"
 
 
 def webhook(url: str, seconds: float = 20.0, key: str | None = KEY) -> Webhook:
-    return Webhook(model.Webhook(url=url, api_key=Secret(value=key)), seconds)
+    return Webhook(Settings(url=url, api_key=Secret(value=key)), seconds)
 
 
 @pytest.mark.parametrize("text", ["$(reboot)", "; rm -rf /", "-rf", "a\0b", "\x1b[2J\n<0>", "größe", "x" * 1_000_000])

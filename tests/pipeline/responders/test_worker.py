@@ -11,11 +11,11 @@ import pytest
 
 from agent.errors import ServiceError
 from agent.pipeline.events import Event, Reply, ReplyEnded, WorkerCrashed
+from agent.pipeline.responders import command
 from agent.pipeline.responders.command import Command
 from agent.pipeline.responders.echo import Echo
 from agent.pipeline.responders.responder import Answers, Pieces
 from agent.pipeline.responders.worker import LONGEST_ANSWER, Responder
-from agent.settings import model
 from agent.system.threads import Deadline
 
 TIMEOUT_SECONDS = 60.0
@@ -216,7 +216,7 @@ def test_abort_breaks_off_and_every_question_still_ends_once() -> None:
 
 def test_a_hanging_program_is_ended_by_a_cancel_within_a_second_or_so() -> None:
     """On a machine that has nothing else to do; on any, long before the program ends or its time is over."""
-    with running(Command(model.Command(("sleep", "600")), 600.0)) as (responder, inbox):
+    with running(Command(command.Settings(("sleep", "600")), 600.0)) as (responder, inbox):
         responder.ask(1, "x")
         responder.cancel(1)
         began = time.monotonic()
@@ -244,8 +244,8 @@ def test_control_characters_are_not_spoken() -> None:
 
 def test_an_endless_answer_is_cut_off() -> None:
     program = f"print('word ' * {LONGEST_ANSWER})"
-    command = Command(model.Command((sys.executable, "-c", program), 1_048_576), TIMEOUT_SECONDS)
-    with running(command) as (responder, inbox):
+    endless = Command(command.Settings((sys.executable, "-c", program), 1_048_576), TIMEOUT_SECONDS)
+    with running(endless) as (responder, inbox):
         responder.ask(1, "x")
         length = 0
         while isinstance(event := inbox.next(), Reply):

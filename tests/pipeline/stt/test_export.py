@@ -16,7 +16,7 @@ from support.scripted import Peer, Scripted
 from agent.errors import ServiceError
 from agent.pipeline.stt import export as exports
 from agent.pipeline.stt.export import fetch_export
-from agent.settings.model import Transcription
+from agent.services.settings import TranscriptionSettings
 
 KEPT = b"kept" * 25_000
 
@@ -35,18 +35,18 @@ class _Keeping(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def settings(request: pytest.FixtureRequest) -> Iterator[Transcription]:
+def settings(request: pytest.FixtureRequest) -> Iterator[TranscriptionSettings]:
     """A service that gives as much of each file as the test says, and hangs up."""
     handler = type("Keeping", (_Keeping,), {"gives": getattr(request, "param", len(KEPT))})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
-        yield Transcription(export_url=f"http://127.0.0.1:{server.server_address[1]}")
+        yield TranscriptionSettings(export_url=f"http://127.0.0.1:{server.server_address[1]}")
         server.shutdown()
         thread.join()
 
 
-def test_both_files_are_written_and_nothing_else_is_left(settings: Transcription, tmp_path: Path) -> None:
+def test_both_files_are_written_and_nothing_else_is_left(settings: TranscriptionSettings, tmp_path: Path) -> None:
     assert len(fetch_export(settings, "id-1", tmp_path).paths) == 2
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"id-1.json": KEPT, "id-1.wav": KEPT}
 
@@ -54,7 +54,7 @@ def test_both_files_are_written_and_nothing_else_is_left(settings: Transcription
 @pytest.mark.parametrize("settings", [len(KEPT) // 2], indirect=True)
 @pytest.mark.parametrize("minds", [True, False])
 def test_an_export_that_breaks_off_is_not_kept(
-    settings: Transcription, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minds: bool
+    settings: TranscriptionSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minds: bool
 ) -> None:
     """Debian 12's urllib3 does not mind a body that is shorter than was announced: half a recording was kept as if it
     were whole."""
@@ -91,7 +91,7 @@ def test_an_export_that_drips_is_given_up_when_the_time_is_over(
 
     def fetch() -> None:
         try:
-            fetch_export(Transcription(export_url=f"http://127.0.0.1:{server.port}"), "id-1", tmp_path)
+            fetch_export(TranscriptionSettings(export_url=f"http://127.0.0.1:{server.port}"), "id-1", tmp_path)
         except ServiceError as error:
             refusals.append(error)
 
@@ -117,5 +117,5 @@ def test_an_export_comes_over_https_from_a_host_that_the_named_authorities_vouch
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nkept")
 
     with Scripted(keeping, tls=authority.good()) as server:
-        fetched = fetch_export(Transcription(export_url=f"https://127.0.0.1:{server.port}"), "id-1", tmp_path)
+        fetched = fetch_export(TranscriptionSettings(export_url=f"https://127.0.0.1:{server.port}"), "id-1", tmp_path)
     assert [path.read_bytes() for path in fetched.paths] == [b"kept", b"kept"]

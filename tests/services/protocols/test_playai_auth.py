@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.services.protocols.codec import Failure
-from agent.services.protocols.playai_auth import AUTHORIZATION_PATHS, Authorization, AuthorizationServer, Grant, Tokens
+from agent.services.protocols.codec import Failure, IssuedUrl
+from agent.services.protocols.playai_auth import AUTHORIZATION_PATHS, Authorization, AuthorizationServer, Tokens
 
 AUTH_URL = "https://api.play.ai/api/v1/tts/websocket-auth"
 KEY = "ak-0123456789abcdef-KEY"
@@ -24,7 +24,7 @@ def asked(model: str = "Play3.0-mini", auth_url: str = AUTH_URL) -> Authorizatio
     return Authorization(auth_url, KEY, USER, model)
 
 
-def answered(body: object, status: int = 200, auth_url: str = AUTH_URL) -> Grant | Failure:
+def answered(body: object, status: int = 200, auth_url: str = AUTH_URL) -> IssuedUrl | Failure:
     return asked(auth_url=auth_url).receive(status, {}, json.dumps(body).encode())
 
 
@@ -50,7 +50,7 @@ def test_the_request_is_the_documents() -> None:
 @pytest.mark.parametrize("status", [200, 201])
 def test_each_shape_of_the_answer_gives_the_address_as_it_is(body: object, status: int) -> None:
     grant = answered(body, status)
-    assert isinstance(grant, Grant)
+    assert isinstance(grant, IssuedUrl)
     assert grant.url == URL
     assert grant.expires_at == datetime(2025, 1, 6, 5, 13, 4, 650000, UTC).timestamp()
 
@@ -70,7 +70,7 @@ def test_each_shape_of_the_answer_gives_the_address_as_it_is(body: object, statu
 )
 def test_the_expiry_is_utc_with_or_without_fraction_and_zone(text: object, expected: float | None) -> None:
     grant = answered({"webSocketUrls": {"Play3.0-mini": URL}, "expiresAt": text})
-    assert isinstance(grant, Grant)
+    assert isinstance(grant, IssuedUrl)
     assert grant.expires_at == expected
 
 
@@ -203,12 +203,12 @@ def test_an_address_that_must_not_be_dialled_is_refused_and_not_shown(url: str) 
     ],
 )
 def test_a_public_address_is_taken(url: str) -> None:
-    assert answered({"webSocketUrls": {"Play3.0-mini": url}}) == Grant(url)
+    assert answered({"webSocketUrls": {"Play3.0-mini": url}}) == IssuedUrl(url)
 
 
 def test_who_is_asked_on_the_own_network_and_in_the_clear_may_answer_so() -> None:
     body = {"webSocketUrls": {"Play3.0-mini": "ws://127.0.0.1:8394/stream?fal_jwt_token=T"}}
-    assert isinstance(answered(body, auth_url="http://127.0.0.1:8394/api/v1/tts/websocket-auth"), Grant)
+    assert isinstance(answered(body, auth_url="http://127.0.0.1:8394/api/v1/tts/websocket-auth"), IssuedUrl)
     assert isinstance(answered(body, auth_url="http://api.play.ai/"), Failure)
     assert isinstance(answered(body, auth_url="https://127.0.0.1:8394/"), Failure)
 
@@ -217,7 +217,7 @@ def test_who_is_asked_on_the_own_network_and_in_the_clear_may_answer_so() -> Non
 def test_who_is_asked_in_the_house_by_whatever_name_may_send_us_to_its_number(host: str) -> None:
     """Such a host is asked without a key; but known by a name it was told that its own address is out of bounds."""
     body = {"webSocketUrls": {"Play3.0-mini": "ws://192.168.1.5:8394/stream"}}
-    assert isinstance(answered(body, auth_url=f"http://{host}:8394/api/v1/tts/websocket-auth"), Grant)
+    assert isinstance(answered(body, auth_url=f"http://{host}:8394/api/v1/tts/websocket-auth"), IssuedUrl)
 
 
 @pytest.mark.parametrize(
@@ -258,8 +258,10 @@ json_values = st.recursive(
 @given(st.text() | st.from_regex(r"wss?://[\[\]:@/.%0-9a-f]{0,12}", fullmatch=True), json_values, json_values)
 def test_no_address_raises(url: str, expiry: object, other: object) -> None:
     answer = answered({"webSocketUrls": {"Play3.0-mini": url, "x": other}, "expiresAt": expiry})
-    assert isinstance(answer, Grant | Failure)
-    assert isinstance(answered({"Play3.0-mini": other, "expires_at": expiry, "webSocketUrls": other}), Grant | Failure)
+    assert isinstance(answer, IssuedUrl | Failure)
+    assert isinstance(
+        answered({"Play3.0-mini": other, "expires_at": expiry, "webSocketUrls": other}), IssuedUrl | Failure
+    )
 
 
 # --- the half that answers
@@ -305,7 +307,7 @@ def test_both_halves_understand_each_other_on_every_path(path: str, model: str) 
     client = asked(model, "http://127.0.0.1:8394" + path)
     request = client.request()
     grant = client.receive(*server.receive(request.method, path, request.headers))
-    assert isinstance(grant, Grant)
+    assert isinstance(grant, IssuedUrl)
     assert grant.expires_at == pytest.approx(clock.now + 3600)
     assert tokens.accepts(parse_qs(urlsplit(grant.url).query)["fal_jwt_token"][0])
 

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.services.protocols.codec import Audio, Encoding, End, Failure, Flush, Text
-from agent.services.protocols.vachana import AUDIO_CONFIG, Client, Server, encoding_of, read_audio_config
-from agent.settings.model import VachanaAudio
+from agent.services.protocols.vachana import AUDIO_CONFIG, AudioSettings, Client, Server, encoding_of, read_audio_config
 
 URL = "wss://api.vachana.ai/api/v1/tts"
 KEY = "v-key-0123456789"
@@ -120,9 +119,9 @@ def test_speed_and_request_id_are_sent_only_where_they_are_set():
 
 
 def test_the_audio_config_may_be_a_mapping_an_object_or_the_configurations_own():
-    for given_config in ({"sample_rate": 24000}, SimpleNamespace(sample_rate=24000), VachanaAudio(sample_rate=24000)):
+    for given_config in ({"sample_rate": 24000}, SimpleNamespace(sample_rate=24000), AudioSettings(sample_rate=24000)):
         assert client(audio_config=given_config).encoding == Encoding("wav", 24000)
-    assert client().encoding == client(audio_config=VachanaAudio()).encoding == Encoding("wav", 44100)
+    assert client().encoding == client(audio_config=AudioSettings()).encoding == Encoding("wav", 44100)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,95 @@
+"""Rules for values that several sections share: each returns what is wrong with a value and what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.config.errors import Finding
+from agent.system.hosts import find_url_problem, unencrypted_public_url
+
+
+class Url(NamedTuple):
+    """A URL of a section. Immutable.
+
+    ``key`` and ``cause`` are relative to the section; ``cause`` is the key that makes the URL necessary.
+    """
+
+    key: str
+    url: str
+    schemes: tuple[str, ...]
+    cause: str | None = None
+
+
+def url_findings(urls: Iterable[Url], section: str, *, allow_plaintext: bool) -> Iterator[Finding]:
+    """Yield the URLs that cannot be used, or that would send keys and speech to a public host without encryption."""
+    for key, url, schemes, cause in urls:
+        problem = find_url_problem(url, schemes)
+        if problem is not None:
+            yield Finding(key, problem, None, cause)
+        elif not allow_plaintext and (parts := unencrypted_public_url(url)) is not None:
+            secure = {"ws": "wss", "http": "https"}[parts.scheme]
+            what = f"{parts.scheme}:// to {parts.hostname} would send the key and speech without encryption"
+            yield Finding(key, f"{what}, expected {secure}://, or {section}.allow_plaintext: true", None, cause)
+
+
+def plaintext_warnings(urls: Iterable[Url]) -> Iterator[Finding]:
+    """Yield the usable URLs that send keys and speech to a public host without encryption."""
+    for key, url, schemes, _ in urls:
+        if find_url_problem(url, schemes) is None and unencrypted_public_url(url) is not None:
+            yield Finding(key, "audio, text and the key are sent to a public host without encryption (allow_plaintext)")
+
+
+def header_problem(value: str, *, may_be_empty: bool = False) -> str | None:
+    """Check a value that is sent in an HTTP header."""
+    if not value and not may_be_empty:
+        return "the value is missing, expected a text"
+    if value and not (value.isascii() and value.isprintable()):
+        return "the value is sent in an HTTP header, expected ASCII letters, digits and signs on one line"
+    return None
+
+
+def input_file_problem(path: str) -> str | None:
+    """Check the path of a file that is read. A file that this user may not look at passes."""
+    if not path.strip():
+        return "the path is empty, expected the path of a file"
+    place = Path(path)
+    try:
+        if place.is_dir():
+            return f"{path} is a directory, expected a file"
+        if not place.exists():
+            return f"the file {path} does not exist, expected a file that can be read"
+    except PermissionError:
+        return None
+    except ValueError:
+        return "this cannot be a path"
+    return None
+
+
+def output_file_problem(path: str) -> str | None:
+    """Check the path of a file that is written."""
+    if not path.strip():
+        return "the path is empty, expected the path of a file"
+    try:
+        if Path(path).is_dir():
+            return f"{path} is a directory, expected a file"
+        if not Path(path).parent.is_dir():
+            return f"there is no directory {Path(path).parent} to write into, expected one"
+    except PermissionError:
+        return None
+    except ValueError:
+        return "this cannot be a path"
+    return None
+
+
+def directory_problem(path: str, kind: str) -> str | None:
+    """Check the path of a directory, for example of ``a vosk model``."""
+    try:
+        if Path(path).is_dir():
+            return None
+    except PermissionError:
+        return None
+    except ValueError:
+        pass
+    return f"{path} is not a directory, expected that of {kind}"

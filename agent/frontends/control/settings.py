@@ -1,0 +1,31 @@
+"""The configuration of the control socket."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agent.config.errors import Finding, suggestion
+from agent.config.fields import key
+
+MAX_PATH_BYTES = 107
+"""unix(7): ``sun_path`` has 108 bytes, one of them for the final NUL."""
+
+
+@dataclass(frozen=True)
+class ControlSettings:
+    """The control socket."""
+
+    socket: str = key("auto", "path of the control socket; auto: in the run directory; none: no socket")
+
+    def check(self) -> Iterator[Finding]:
+        """Yield what is wrong with the path."""
+        if self.socket in ("auto", "none"):
+            return
+        if not self.socket.startswith("/"):
+            what = "this is no full path, expected auto, none or a path that begins with /"
+            yield Finding("socket", what, suggestion(self.socket, ("auto", "none")))
+        elif len(os.fsencode(self.socket)) > MAX_PATH_BYTES:
+            what = f"the path is too long for a socket, expected at most {MAX_PATH_BYTES} bytes"
+            yield Finding("socket", what)

@@ -1,0 +1,98 @@
+"""The configuration of the microphone, the speaker and the conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from agent.config.errors import Finding
+from agent.config.fields import key
+from agent.config.rules import input_file_problem, output_file_problem
+
+
+@dataclass(frozen=True)
+class MicrophoneSettings:
+    """The source of audio."""
+
+    device: str = key("default", "default | an ALSA name | part of a card's name | file:PATH.wav | none")
+    frame_seconds: float = key(
+        0.1, "audio in one message; more saves bandwidth and delays the transcript", low=0.1, high=1.0
+    )
+    pre_roll_seconds: float = key(
+        0.5, "audio before the detected start of speech that is sent too; less may cut off words", low=0.0, high=5.0
+    )
+    outage_seconds: float = key(
+        30.0, "audio that is kept while the transcription service is unreachable", low=1.0, high=600.0
+    )
+
+    def check(self) -> Iterator[Finding]:
+        """Yield what is wrong with the device."""
+        return _check_device(self.device, input_file_problem)
+
+
+@dataclass(frozen=True)
+class SpeakerSettings:
+    """The sink of audio."""
+
+    device: str = key("default", "default | an ALSA name | part of a card's name | file:PATH.wav records | none")
+    volume: int = key(100, "playback volume in percent", low=0, high=100)
+    period_seconds: float = key(
+        0.02, "audio in one write to the card; more needs less CPU and stops later", low=0.005, high=0.2
+    )
+    buffer_seconds: float = key(
+        0.1, "audio that the card buffers; more survives a busy machine and stops later", low=0.02, high=2.0
+    )
+    prebuffer_seconds: float = key(
+        0.1, "first playout delay of an utterance; it adapts to the jitter of the network", low=0.0, high=5.0
+    )
+    prebuffer_most_seconds: float = key(
+        3.0, "longest playout delay; more bridges a slow network and answers later", low=0.0, high=30.0
+    )
+    wake_seconds: float = key(
+        0.0, "silence before each utterance, for a card that cuts off the first syllable", low=0.0, high=5.0
+    )
+
+    def check(self) -> Iterator[Finding]:
+        """Yield what is wrong with the device and the buffer."""
+        yield from _check_device(self.device, output_file_problem)
+        if self.buffer_seconds < self.period_seconds:
+            what = f"{self.buffer_seconds:g} is less than one period, expected at least {self.period_seconds:g}"
+            yield Finding("buffer_seconds", f"{what} (speaker.period_seconds)", None, "period_seconds")
+
+
+@dataclass(frozen=True)
+class ConversationSettings:
+    """Turn taking."""
+
+    mode: str = key(
+        "assistant",
+        "assistant: listen and reply | captions: only listen | announce: only speak",
+        choices=("assistant", "captions", "announce"),
+    )
+    listen_while_speaking: bool = key(
+        False, "keep the microphone open while the device speaks (needs echo cancellation)"
+    )
+    silence_seconds: float = key(
+        0.7, "silence that ends a turn; less replies sooner and may interrupt the user", low=0.2, high=5.0
+    )
+    turn_seconds: float = key(30.0, "longest turn; it ends then without silence", low=2.0, high=600.0)
+    vad: str = key(
+        "auto",
+        "voice activity detection: energy compares loudness, webrtc is better in noise, auto is webrtc if installed",
+        choices=("auto", "energy", "webrtc"),
+    )
+    answer_timeout_seconds: float = key(20.0, "timeout for the first word of a reply", low=1.0, high=600.0)
+
+    def check(self) -> Iterator[Finding]:
+        """Yield what is wrong with the durations."""
+        if self.silence_seconds >= self.turn_seconds:
+            what = f"{self.silence_seconds:g} is no shorter than the longest turn"
+            expected = f"expected less than {self.turn_seconds:g}"
+            yield Finding("silence_seconds", f"{what}, {expected}", None, "turn_seconds")
+
+
+def _check_device(device: str, file_problem: Callable[[str], str | None]) -> Iterator[Finding]:
+    if not device.strip():
+        yield Finding("device", "the device is empty, expected default, none, file:PATH.wav or a name", "default")
+    elif device.startswith("file:") and (problem := file_problem(device.removeprefix("file:"))):
+        yield Finding("device", problem)

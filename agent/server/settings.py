@@ -1,0 +1,59 @@
+"""The configuration of the local speech server that the daemon starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from agent.config.errors import Finding
+from agent.config.fields import key
+from agent.config.rules import directory_problem, input_file_problem
+from agent.server.stt.registry import CHOICES as RECOGNITION_ENGINES
+from agent.server.tts.registry import ENGINES as SPEECH_ENGINES
+from agent.system.hosts import is_valid_hostname
+
+LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """The local speech server."""
+
+    start: str | bool = key(
+        "auto", "start it with the daemon; auto: if another key of this file uses it", choices=("auto", True, False)
+    )
+    host: str = key("127.0.0.1", "address it listens on; 0.0.0.0 serves the network, without authentication")
+    port: int = key(8394, "port it listens on, as in transcription.url; 0: any free port", low=0, high=65535)
+    speech: str = key(
+        "auto",
+        "speech engine; auto: flite for English, else espeak; tone is for tests",
+        choices=tuple(SPEECH_ENGINES),
+    )
+    recognition: str = key(
+        "auto",
+        "recognition engine; auto: moonshine if installed, else vosk; script is for tests",
+        choices=RECOGNITION_ENGINES,
+    )
+    model_path: str | None = key(None, "directory of a vosk model, which decides the language")
+    script: str | None = key(None, "file with the transcript for the script engine")
+
+    def check(self) -> Iterator[Finding]:
+        """Yield what is wrong with the address and the files."""
+        if not self.host.isprintable() or " " in self.host or "/" in self.host or not is_valid_hostname(self.host):
+            what = "this is no address to listen on, expected for example 127.0.0.1"
+            yield Finding("host", what, "127.0.0.1")
+        if self.recognition == "script" and self.script is None:
+            what = "server.recognition is script and the file is missing, expected its path"
+            yield Finding("script", what, None, "recognition")
+        if self.recognition == "vosk" and self.model_path is None:
+            what = "server.recognition is vosk and the model is missing, expected its directory"
+            yield Finding("model_path", what, None, "recognition")
+        if self.script is not None and (problem := input_file_problem(self.script)):
+            yield Finding("script", problem, None, "recognition")
+        if self.model_path is not None and (problem := directory_problem(self.model_path, "a vosk model")):
+            yield Finding("model_path", problem, None, "recognition")
+
+    def warnings(self) -> Iterator[Finding]:
+        """Yield a warning for a server that is open to the network."""
+        if self.start is not False and self.host not in LOOPBACK_HOSTS:
+            yield Finding("host", "every machine that reaches this address can use the local speech server")

@@ -1,0 +1,152 @@
+"""Open connections to the services that the configuration describes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from agent.config.secrets import Secret
+from agent.errors import ConfigError, ServiceError
+from agent.services import registry
+from agent.services.protocols.codec import Client, KeepaliveTiming
+from agent.services.settings import SynthesisSettings, TranscriptionSettings
+from agent.system.hosts import is_private_host
+from agent.system.threads import Deadline
+
+# The network and the codecs are imported by the thread that dials, while the daemon is ready already.
+if TYPE_CHECKING:
+    from agent.services.connection.websocket import Connection
+    from agent.services.url_cache import UrlCache
+
+LocalUrl = Callable[[Deadline], str]
+"""Returns the URL of the local speech server. It may wait until the server listens; raises ``ServiceError``."""
+
+TRANSCRIPTION_KEEPALIVE = KeepaliveTiming(ping_seconds=10.0, pong_seconds=30.0)
+"""Measured: the service answers no pings while it computes."""
+
+
+class _UrlRefused(ServiceError):
+    """A service refuses a URL that it issued itself."""
+
+
+class SpeechService:
+    """A speech service of the configuration. Thread-safe; ``open`` blocks."""
+
+    def __init__(self, name: str, synthesis: SynthesisSettings, local_url: LocalUrl) -> None:
+        """``local_url`` is used where the section has no URL. Raises ``ConfigError`` for an unknown name."""
+        self.name = name
+        self._service = registry.find(name)
+        self._settings = synthesis.settings(name)
+        self._allow_plaintext, self._local_url = synthesis.allow_plaintext, local_url
+        self._urls: UrlCache | None = None
+        url = self._service.url(self._settings)
+        self._url_issuer = urlsplit(url or "").hostname if self._service.authorize is not None else None
+
+    def open(self, deadline: Deadline) -> Connection:
+        """Return a connection that is ready for the first text.
+
+        Raises:
+            ServiceError: The service cannot be reached or refuses the connection.
+            ConfigError: The key cannot be read, or the codec refuses the settings.
+        """
+        try:
+            return self._open(deadline)
+        except _UrlRefused:
+            # The issued URL has expired; a new one shows whether the key is refused as well.
+            self._urls = None
+            return self._open(deadline)
+
+    def codec(self, deadline: Deadline) -> Client:
+        """Return a codec for one connection; may ask for its URL over HTTP. Raises as ``open``."""
+        service, settings = self._service, self._settings
+        configured_url = service.url(settings)
+        try:
+            api_key = None
+            if service.has_key:
+                api_key = reveal_key(self.name, settings.api_key, configured_url or "", is_needed=True)
+            if service.authorize is not None:
+                from agent.services.url_cache import UrlCache
+
+                self._urls = self._urls or UrlCache()
+                url = self._urls.url(service.authorize(settings, api_key), deadline)
+            else:
+                url = configured_url or self._local_url(deadline)
+            codec = service.client(settings, url, api_key)
+        except ValueError as error:  # such as the query of a URL, which only the codec can check
+            raise ConfigError(f"synthesis.{self.name}: {error}") from error
+        codec.service = self.name
+        return codec
+
+    def _open(self, deadline: Deadline) -> Connection:
+        codec = self.codec(deadline)
+        try:
+            return _connect(codec, deadline, self._allow_plaintext, self._service.keepalive, self._url_issuer)
+        except ServiceError as error:
+            if self._url_issuer is None or error.status not in (401, 403):
+                raise
+            raise _UrlRefused(
+                self.name, "it refuses the URL that it issued", permanent=True, status=error.status
+            ) from error
+
+    def __repr__(self) -> str:
+        return f"SpeechService({self.name!r})"
+
+
+class TranscriptionService:
+    """The transcription service of the configuration, or the local one. Thread-safe; ``open`` blocks."""
+
+    name = "transcription"
+
+    def __init__(self, settings: TranscriptionSettings, local_url: LocalUrl | None = None) -> None:
+        """``local_url``, where it is set, takes the place of the URL of the settings."""
+        self._settings, self._local_url = settings, local_url
+
+    def open(self, deadline: Deadline) -> Connection:
+        """Return a connection that is ready for the first frame. Raises as ``SpeechService.open``."""
+        from agent.services.protocols import transcription
+
+        url = self._local_url(deadline) if self._local_url else self._settings.url
+        api_key = reveal_key(self.name, self._settings.api_key, url, is_needed=False)
+        codec = transcription.Client(url, api_key, self._settings.dialect)
+        return _connect(codec, deadline, self._settings.allow_plaintext, TRANSCRIPTION_KEEPALIVE)
+
+
+def missing_key(name: str, synthesis: SynthesisSettings) -> str | None:
+    """Return the sentence that a missing or unreadable key of a service needs; ``None`` where there is no problem."""
+    service, settings = registry.find(name), synthesis.settings(name)
+    if not service.has_key:
+        return None
+    try:
+        reveal_key(name, settings.api_key, service.url(settings) or "", is_needed=True)
+    except (ConfigError, ServiceError) as error:
+        return str(error)
+    return None
+
+
+def reveal_key(name: str, secret: Secret, url: str, *, is_needed: bool) -> str | None:
+    """Return the API key of a service.
+
+    Raises:
+        ServiceError: There is none, and ``url`` is not on a private network.
+        ConfigError: It cannot be read.
+    """
+    api_key = secret.reveal()
+    if api_key is None and is_needed and not is_private_host(urlsplit(url).hostname or ""):
+        raise ServiceError(name, f"no key: put it into {secret.home}", permanent=True)
+    return api_key
+
+
+def _connect(
+    codec: Client, deadline: Deadline, allow_plaintext: bool, keepalive: KeepaliveTiming, url_issuer: str | None = None
+) -> Connection:
+    from agent.services.connection.websocket import connect
+
+    return connect(
+        codec,
+        deadline,
+        allow_plaintext=allow_plaintext,
+        ping_seconds=keepalive.ping_seconds,
+        pong_seconds=keepalive.pong_seconds,
+        url_issuer=url_issuer,
+    )
