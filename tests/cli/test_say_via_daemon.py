@@ -1,4 +1,4 @@
-"""The commands that reach a running daemon, each a process of its own, and the daemon another."""
+"""The commands that use a running daemon; daemon and commands are processes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import queue
 import re
 import signal
 import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.processes import Process
 
 from agent.frontends.control.client import ControlClient
 from agent.frontends.control.server import ControlServer
@@ -25,8 +24,11 @@ from agent.pipeline.status import Status
 from agent.system.threads import Deadline
 
 SECONDS = 30.0
-LONG = " ".join(["word"] * 150)
-"""Half a minute of tones: nothing that a test does beside it takes so long."""
+LONG_TEXT = " ".join(["word"] * 150)
+"""Half a minute of tones, longer than any step of a test beside it."""
+
+SHORT_TEXT = " ".join(["word"] * 30)
+"""6 s of tones."""
 
 CONFIG = """
 microphone: {{device: none}}
@@ -38,285 +40,243 @@ control: {{socket: {socket}}}
 """
 
 
-class House:
-    """A daemon that only speaks, and what is typed beside it."""
+class Machine:
+    """A configuration, the daemon that uses it, and commands beside the daemon."""
 
     def __init__(self, directory: Path, mode: str = "announce", prebuffer: float = 0.1) -> None:
         self.socket = directory / "run" / "control.sock"
-        self.config = directory / "config.yaml"
-        self.config.write_text(CONFIG.format(mode=mode, socket=self.socket, prebuffer=prebuffer))
-        self.log: list[str] = []
-        self._over = False
-        self._told = threading.Condition()
+        self._config = directory / "config.yaml"
+        self._config.write_text(CONFIG.format(mode=mode, socket=self.socket, prebuffer=prebuffer))
 
     @contextlib.contextmanager
-    def running(self, code: int = 0) -> Iterator[House]:
-        """A daemon, until the end of the block or its own; it exits with ``code``."""
+    def running(self, code: int = 0) -> Iterator[Machine]:
+        """Run the daemon for the duration of the block; it has to exit with ``code``."""
         self.daemon = self.start("run")
-        reader = threading.Thread(target=self._read)
-        reader.start()
         try:
-            self._await_log(lambda: "ready:" in "".join(self.log))
+            self.daemon.stderr.await_text("ready:")
             yield self
+            self.daemon.signal(signal.SIGTERM)
+            assert self.daemon.end(SECONDS) == code, self.daemon.errors
         finally:
-            if self.daemon.poll() is None:
-                self.daemon.terminate()
-            try:
-                ended = self.daemon.wait(SECONDS)
-            finally:
-                self.daemon.kill()
-                reader.join(SECONDS)
-                self.close(self.daemon)
-        assert ended == code, self.log
+            self.daemon.kill()
 
-    def _read(self) -> None:
-        for line in self.daemon.stderr or ():
-            with self._told:
-                self.log.append(line)
-                self._told.notify_all()
-        with self._told:
-            self._over = True
-            self._told.notify_all()
+    def start(self, *words: str) -> Process:
+        return Process(words[0], "--config", str(self._config), *words[1:], stdin=True)
 
-    def _await_log(self, met: Callable[[], bool]) -> None:
-        """What a daemon has written may still be on its way when a command has ended."""
-        with self._told:
-            self._told.wait_for(lambda: met() or self._over, SECONDS)
-            assert met(), self.log
+    def run(self, *words: str, stdin: str | bytes = "") -> tuple[int, str, str]:
+        """Run a command; return exit code, output and errors."""
+        command = self.start(*words)
+        with contextlib.suppress(BrokenPipeError):
+            command.write(stdin)
+        return end(command)
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "agent", words[0], "--config", str(self.config), *words[1:]]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-
-    def type(self, *words: str, stdin: str = "") -> tuple[int, str, str]:
-        process = self.start(*words)
-        out, err = process.communicate(stdin, timeout=SECONDS)
-        return process.returncode, out, err
-
-    def wait_for(self, state: str) -> None:
-        self.wait_until("state", state)
-
-    def wait_until(self, name: str, value: object) -> None:
+    def await_status(self, name: str, value: object) -> None:
+        """Wait until a field of the daemon's status has this value."""
+        deadline = Deadline(SECONDS)
         with contextlib.closing(ControlClient.connect((self.socket,))) as client:
-            for _ in range(10_000):  # each at the pace of the socket, so this is long enough
-                if client.request({"status": True})[name] == value:
-                    return
-        raise AssertionError(f"its {name} never was {value}: {self.log}")
+            while client.request({"status": True})[name] != value:
+                assert not deadline.is_expired, f"{name} is not {value}: {self.daemon.stderr.data.decode()}"
 
-    @staticmethod
-    def close(process: subprocess.Popen[str]) -> None:
-        for stream in (process.stdin, process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
+    def records(self, count: int = 0) -> list[str]:
+        """Return how each utterance ended, after at least ``count`` of them: a log line may arrive after a command."""
+        ends = time.monotonic() + SECONDS
+        while len(found := re.findall(rb"control-\d+: (.*)", self.daemon.stderr.data)) < count:
+            assert time.monotonic() < ends, found
+            self.daemon.stderr.await_bytes(len(self.daemon.stderr.data) + 1)
+        return [line.decode() for line in found]
 
-    def records(self, least: int = 0) -> list[str]:
-        """What was said, and how it ended, once there are so many of them."""
 
-        def found() -> list[str]:
-            return re.findall(r"control-\d+: (.*)", "".join(self.log))
-
-        self._await_log(lambda: len(found()) >= least)
-        return found()
+def end(command: Process) -> tuple[int, str, str]:
+    with contextlib.suppress(BrokenPipeError):
+        command.close_stdin()
+    return command.end(SECONDS), command.output, command.errors
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    with House(tmp_path).running() as running:
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    with Machine(tmp_path).running() as running:
         yield running
 
 
-def test_a_running_daemon_says_it_and_say_waits_for_the_end(house: House) -> None:
-    assert house.type("say", "hello", "there") == (0, "", "")
-    house.wait_for("idle")
-    assert house.records(1) == ["played, 0.4 s"]
+@pytest.fixture
+def speaking(machine: Machine) -> Process:
+    """A ``say`` whose text the daemon is speaking."""
+    command = machine.start("say", LONG_TEXT)
+    machine.await_status("state", "speaking")
+    return command
 
 
-def test_stdin_is_handed_over_as_it_comes(house: House) -> None:
-    saying = house.start("say", "-")
-    assert saying.stdin is not None
-    saying.stdin.write("One two three. And ")
-    saying.stdin.flush()
-    house.wait_for("speaking")  # while the text is still being written
-    out, err = saying.communicate("four.", timeout=SECONDS)
-    assert (saying.returncode, out, err) == (0, "", "")
-    assert house.records(1) == ["played, 1.0 s"]
+def test_say_waits_until_the_daemon_has_played_the_text(machine: Machine) -> None:
+    assert machine.run("say", "hello", "there") == (0, "", "")
+    machine.await_status("state", "idle")
+    assert machine.records(1) == ["played, 0.4 s"]
 
 
-def test_what_waits_in_line_may_still_be_written(house: House) -> None:
-    first = house.start("say", LONG[:149])  # thirty words
-    house.wait_for("speaking")
-    second = house.type("say", "-", stdin="One. Two.")
-    assert second == (0, "", "")
-    assert first.communicate(timeout=SECONDS) == ("", "") and first.returncode == 0
-    assert house.records(2) == ["played, 6.0 s", "played, 0.4 s"]
+def test_say_passes_on_stdin_while_it_arrives(machine: Machine) -> None:
+    command = machine.start("say", "-")
+    command.write("One two three. And ")
+    machine.await_status("state", "speaking")
+    command.write("four.")
+    assert end(command) == (0, "", "")
+    assert machine.records(1) == ["played, 1.0 s"]
 
 
-@pytest.mark.parametrize(("stdin", "sentence"), [("", "stdin held no words"), (" \n\n", "stdin held no words")])
-def test_stdin_without_words_is_a_mistake_of_usage(house: House, stdin: str, sentence: str) -> None:
-    code, _, err = house.type("say", "-", stdin=stdin)
-    assert code == 2 and sentence in err
-    assert house.records() == []
+def test_a_queued_text_may_arrive_in_pieces(machine: Machine) -> None:
+    first = machine.start("say", SHORT_TEXT)
+    machine.await_status("state", "speaking")
+    assert machine.run("say", "-", stdin="One. Two.") == (0, "", "")
+    assert end(first) == (0, "", "")
+    assert machine.records(2) == ["played, 6.0 s", "played, 0.4 s"]
 
 
-def test_stdin_that_breaks_off_is_a_mistake_and_the_daemon_goes_on(house: House) -> None:
-    saying = subprocess.Popen(
-        [sys.executable, "-m", "agent", "say", "--config", str(house.config), "-"],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    _, err = saying.communicate(b"One. Two. \xff\xfe", timeout=SECONDS)
-    assert saying.returncode == 2 and b"UTF-8" in err
-    code, _, longest = house.type("say", "-", stdin="word " * 20_001)
-    assert code == 2 and "100000" in longest
-    house.wait_for("idle")
-    assert house.type("say", "hello") == (0, "", "")
+@pytest.mark.parametrize("stdin", ["", " \n\n"])
+def test_stdin_without_words_is_a_usage_error(machine: Machine, stdin: str) -> None:
+    code, _, errors = machine.run("say", "-", stdin=stdin)
+    assert code == 2 and "no words" in errors
+    assert machine.records() == []
 
 
-def test_a_text_that_cannot_be_said_never_reaches_the_daemon(house: House) -> None:
-    code, _, err = house.type("say", "  ")
-    assert code == 2 and "nothing to say" in err
-    assert house.records() == []
+def test_invalid_stdin_is_a_usage_error_and_the_daemon_continues(machine: Machine) -> None:
+    code, _, errors = machine.run("say", "-", stdin=b"One. Two. \xff\xfe")
+    assert code == 2 and "UTF-8" in errors
+    code, _, errors = machine.run("say", "-", stdin="word " * 20_001)
+    assert code == 2 and "100000" in errors
+    machine.await_status("state", "idle")
+    assert machine.run("say", "hello") == (0, "", "")
 
 
-def test_interrupting_say_hushes_the_daemon(house: House) -> None:
-    saying = house.start("say", LONG)
-    house.wait_for("speaking")
-    saying.send_signal(signal.SIGINT)
-    assert saying.communicate(timeout=SECONDS) == ("", "") and saying.returncode == 0
-    house.wait_for("idle")
-    assert house.records(1)[0].startswith("cancelled (by control)")
+def test_an_empty_text_is_a_usage_error(machine: Machine) -> None:
+    code, _, errors = machine.run("say", "  ")
+    assert code == 2 and "nothing to say" in errors
+    assert machine.records() == []
 
 
-def test_hush_ends_what_is_said_and_whoever_said_it_is_told(house: House) -> None:
-    saying = house.start("say", LONG)
-    house.wait_for("speaking")
-    assert house.type("hush") == (0, "", "")
-    out, err = saying.communicate(timeout=SECONDS)
-    assert (saying.returncode, out, err) == (0, "", "voice-agent: cancelled by control\n")
+def test_sigint_to_say_cancels_the_utterance(machine: Machine, speaking: Process) -> None:
+    speaking.signal(signal.SIGINT)
+    assert end(speaking) == (0, "", "")
+    machine.await_status("state", "idle")
+    assert machine.records(1)[0].startswith("cancelled (by control)")
 
 
-def test_when_the_daemon_ends_whoever_waits_is_told(house: House) -> None:
-    saying = house.start("say", LONG)
-    house.wait_for("speaking")
-    house.daemon.terminate()
-    _, err = saying.communicate(timeout=SECONDS)
-    assert saying.returncode == 0
-    assert "cancelled by" in err  # cut: the end does not leave enough time for so long a text
-    assert house.daemon.wait(SECONDS) == 0
-    assert not house.socket.exists()
+def test_hush_cancels_the_utterance_and_say_reports_it(machine: Machine, speaking: Process) -> None:
+    assert machine.run("hush") == (0, "", "")
+    assert end(speaking) == (0, "", "voice-agent: cancelled by control\n")
 
 
-def test_when_the_daemon_is_killed_say_fails(tmp_path: Path) -> None:
-    with House(tmp_path).running(code=-signal.SIGKILL) as house:
-        saying = house.start("say", LONG)
-        house.wait_for("speaking")
-        house.daemon.kill()
-        _, err = saying.communicate(timeout=SECONDS)
-        assert saying.returncode == 69 and "gone" in err
-        assert house.socket.exists()  # nobody was there to take it along
-    with House(tmp_path).running() as house:  # the next one takes its place
-        assert house.type("say", "hello")[0] == 0
+def test_say_reports_the_end_of_the_daemon(machine: Machine, speaking: Process) -> None:
+    machine.daemon.signal(signal.SIGTERM)
+    code, _, errors = end(speaking)
+    assert code == 0 and "cancelled by" in errors  # the shutdown is shorter than the text
+    assert machine.daemon.end(SECONDS) == 0
+    assert not machine.socket.exists()
 
 
-def test_status_tells_how_the_daemon_is(house: House) -> None:
-    assert house.type("status") == (0, "ready to speak\n", "")
-    code, out, _ = house.type("status", "--json")
-    status = json.loads(out)
+def test_say_fails_when_the_daemon_is_killed(tmp_path: Path) -> None:
+    with Machine(tmp_path).running(code=-signal.SIGKILL) as machine:
+        command = machine.start("say", LONG_TEXT)
+        machine.await_status("state", "speaking")
+        machine.daemon.kill()
+        code, _, errors = end(command)
+        assert code == 69 and "gone" in errors
+        assert machine.socket.exists()
+    with Machine(tmp_path).running() as machine:  # the next daemon replaces the stale socket
+        assert machine.run("say", "hello")[0] == 0
+
+
+def test_status_prints_the_state(machine: Machine) -> None:
+    assert machine.run("status") == (0, "ready to speak\n", "")
+    code, output, _ = machine.run("status", "--json")
+    status = json.loads(output)
     assert (code, status["state"], status["troubles"], status["volume"]) == (0, "idle", [], 100)
 
 
-def test_the_volume_is_set_and_told(house: House) -> None:
-    assert house.type("volume", "30") == (0, "", "")
-    house.wait_until("volume", 30)  # it is answered before it is done
-    assert house.type("volume") == (0, "30\n", "")
-    code, _, err = house.type("volume", "101")
-    assert code == 2 and "from 0 to 100, not '101'" in err and len(err) < 200
+def test_volume_sets_and_prints_the_volume(machine: Machine) -> None:
+    assert machine.run("volume", "30") == (0, "", "")
+    machine.await_status("volume", 30)  # the answer comes before the effect
+    assert machine.run("volume") == (0, "30\n", "")
+    code, _, errors = machine.run("volume", "101")
+    assert code == 2 and "from 0 to 100, not '101'" in errors and len(errors) < 200
 
 
-def test_without_a_daemon_these_commands_say_so_and_exit_69(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    for words in (["status"], ["hush"], ["volume", "5"], ["volume"]):
-        code, out, err = house.type(*words)
-        assert (code, out) == (69, "")
-        assert "no daemon can be reached" in err and str(house.socket) in err and err.count("\n") == 1
+@pytest.mark.parametrize("words", [["status"], ["hush"], ["volume", "5"], ["volume"]])
+def test_without_a_daemon_the_command_exits_69(tmp_path: Path, words: list[str]) -> None:
+    machine = Machine(tmp_path)
+    code, output, errors = machine.run(*words)
+    assert (code, output) == (69, "")
+    assert str(machine.socket) in errors and errors.count("\n") == 1
 
 
-def test_say_tells_at_once_that_there_is_no_speaker(tmp_path: Path) -> None:
-    """It said nothing for half a minute, and then that there had been no speaker."""
-    house = House(tmp_path)
+def test_say_reports_a_missing_speaker_at_once(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    control = ControlServer(house.socket, inbox.put)
+    control = ControlServer(machine.socket, inbox.put)
     control.open()
     control.notify(Status("no speaker: waiting for any", "idle", ("no speaker: waiting for any",), 100))
     control.start()
     try:
-        saying = house.start("say", "hello")
-        announced = inbox.get(timeout=SECONDS)
-        assert isinstance(announced, Announce) and saying.stderr is not None
-        assert "no speaker: waiting for any" in saying.stderr.readline()  # before it is said
-        control.notify(Record(announced.utterance, "played", "", 1.0))
-        assert saying.communicate(timeout=SECONDS) == ("", "") and saying.returncode == 0
+        command = machine.start("say", "hello")
+        announcement = inbox.get(timeout=SECONDS)
+        assert isinstance(announcement, Announce)
+        command.stderr.await_text("no speaker: waiting for any")  # before the utterance ends
+        control.notify(Record(announcement.utterance, "played", "", 1.0))
+        assert end(command)[0] == 0
     finally:
         control.stop()
         assert control.join(Deadline(SECONDS))
 
 
 def test_without_a_daemon_say_speaks_itself(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    code, out, _ = house.type("say", "hello")
-    assert (code, out) == (0, "")
+    code, output, _ = Machine(tmp_path).run("say", "hello")
+    assert (code, output) == (0, "")
 
 
-def test_with_a_file_or_a_service_say_speaks_itself(house: House, tmp_path: Path) -> None:
+def test_with_an_output_or_a_service_say_speaks_itself(machine: Machine, tmp_path: Path) -> None:
     output = tmp_path / "out.wav"
-    assert house.type("say", "--output", str(output), "hello")[0] == 0
+    assert machine.run("say", "--output", str(output), "hello")[0] == 0
     assert output.stat().st_size > 44
-    assert house.type("say", "--service", "local", "hello")[0] == 0
-    assert house.records() == []
+    assert machine.run("say", "--service", "local", "hello")[0] == 0
+    assert machine.records() == []
 
 
-def test_a_daemon_that_only_listens_refuses_to_speak(tmp_path: Path) -> None:
-    with House(tmp_path, mode="captions").running() as house:
-        code, _, err = house.type("say", "hello")
-        assert code == 69 and "only listens" in err
-        code, out, err = house.type("volume")
-        assert (code, err) == (0, "") and "does not speak" in out
+def test_in_captions_mode_the_daemon_refuses_to_speak(tmp_path: Path) -> None:
+    with Machine(tmp_path, mode="captions").running() as machine:
+        code, _, errors = machine.run("say", "hello")
+        assert code == 69 and "captions" in errors
+        code, output, errors = machine.run("volume")
+        assert (code, errors) == (0, "") and "does not speak" in output
 
 
-def test_a_socket_that_cannot_be_made_is_a_mistake_in_the_configuration(tmp_path: Path) -> None:
-    house = House(tmp_path)
-    house.socket.parent.mkdir()
-    house.socket.write_text("precious")
-    code, _, err = house.type("run")
-    assert code == 78 and "is no socket" in err and "Traceback" not in err
-    assert house.socket.read_text() == "precious"
+def test_a_file_at_the_socket_path_is_a_configuration_error(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.socket.parent.mkdir()
+    machine.socket.write_text("precious")
+    code, _, errors = machine.run("run")
+    assert code == 78 and str(machine.socket) in errors and "Traceback" not in errors
+    assert machine.socket.read_text() == "precious"
 
 
-def test_no_program_at_the_socket_costs_the_sound_a_sample(tmp_path: Path) -> None:
-    """Garbage, a line without end, someone who never reads, and a thousand connections, while it speaks. It begins
-    when all the sound is there, or else a machine that is busy would make it wait in the midst of it."""
-    with House(tmp_path, prebuffer=5.0).running() as house:
-        flooded(house)
+def test_misbehaving_clients_do_not_disturb_playback(tmp_path: Path) -> None:
+    """Garbage, an endless line, a client that never reads and a thousand connections, while the daemon speaks.
 
-
-def flooded(house: House) -> None:
-    saying = house.start("say", LONG[:149])  # thirty words
-    house.wait_for("speaking")
-    with contextlib.ExitStack() as open_ones:
-        callers = [open_ones.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(4)]
-        garbage, giant, deaf, slow = callers
-        for caller in callers:
-            caller.connect(str(house.socket))
-            caller.settimeout(0.5)
-        slow.sendall(b'{"say": "hel')
-        for caller, chunk in ((garbage, os.urandom(4096)), (giant, b"x" * 65536), (deaf, b'{"status": true}\n' * 500)):
+    Playback starts when all audio has arrived, so that a busy machine causes no underrun.
+    """
+    with Machine(tmp_path, prebuffer=5.0).running() as machine, contextlib.ExitStack() as stack:
+        command = machine.start("say", SHORT_TEXT)
+        machine.await_status("state", "speaking")
+        clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(4)]
+        for client in clients:
+            client.connect(str(machine.socket))
+            client.settimeout(0.5)
+        clients[0].sendall(b'{"say": "hel')
+        for client, chunk in zip(
+            clients[1:], (os.urandom(4096), b"x" * 65536, b'{"status": true}\n' * 500), strict=True
+        ):
             with contextlib.suppress(OSError):
                 for _ in range(128):
-                    caller.sendall(chunk)
+                    client.sendall(chunk)
         for _ in range(1000):
-            with socket.socket(socket.AF_UNIX) as passer:
-                passer.connect(str(house.socket))
-        assert saying.communicate(timeout=SECONDS) == ("", "") and saying.returncode == 0
-    assert house.records(1) == ["played, 6.0 s"]
-    assert not any("too late" in line for line in house.log)  # no underrun
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(machine.socket))
+        assert end(command) == (0, "", "")
+        assert machine.records(1) == ["played, 6.0 s"]
+        assert b"silence" not in machine.daemon.stderr.data  # the warning about underruns names the inserted silence

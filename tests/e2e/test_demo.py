@@ -107,7 +107,7 @@ def test_a_demonstration_that_is_stopped_before_the_question_leaves_nothing(
     process.signal(number)
     assert process.end(TIMEOUT_SECONDS) == code, process.errors
     assert f"stopped by {signal.Signals(number).name}" in process.errors
-    assert "Traceback" not in process.errors and "asking it" not in process.output
+    assert "Traceback" not in process.errors and "asking the question" not in process.output
     assert not list(temporary.iterdir()) and not (tmp_path / "reply.wav").exists()
 
 
@@ -135,6 +135,6 @@ def test_without_a_sound_card_the_reply_is_a_file_and_it_says_so(
     config = configured("speaker: {device: a card that nobody has}\n")
     process = agent("demo", "--config", config)
     assert process.end(TIMEOUT_SECONDS) == 0, process.errors
-    assert "no sound card to play on" in process.output and "demo-reply.wav" in process.output
+    assert "no sound card" in process.output and "demo-reply.wav" in process.output
     with wave.open(str(tmp_path / "demo-reply.wav"), "rb") as file:
         assert file.getnframes() > file.getframerate() // 2
