@@ -1,35 +1,38 @@
-"""The exception tree: what can go wrong, and the exit code that says so to a shell.
+"""The exception tree and the exit code of each kind of error.
 
-A message says what happened, why, and what to do, in one sentence a user understands. A library's exception is
-translated where it enters (``raise ... from error``), so nothing above floor 1 knows a library's exceptions.
+A message states what failed, why, and how to fix it. The module that calls a library translates the library's
+exceptions (``raise ... from error``), so the packages above it handle only these classes.
 """
 
 from __future__ import annotations
 
 
 class AgentError(Exception):
-    """An internal failure; every other error of voice-agent descends from it."""
+    """An internal failure, and the base class of all errors of voice-agent."""
 
     exit_code = 70
 
 
 class UsageError(AgentError):
-    """The command line, or an input file or stream it names, cannot be used."""
+    """An invalid command line, or an unusable input file or stream."""
 
     exit_code = 2
 
 
 class ConfigError(AgentError):
-    """The configuration has a mistake, a key is missing, or a device it names is not there."""
+    """An invalid configuration, a missing key, or a configured device that does not exist."""
 
     exit_code = 78
 
 
 class DeviceError(AgentError):
-    """A sound device cannot be opened, was lost, or refuses the format.
+    """A sound device cannot be opened, was lost, or does not support the format.
 
-    ``lost`` tells a device that is known and may come back; ``unknown`` a name that fits nothing there is now: a
-    mistake, or a card that has not been found yet. Where neither holds, waiting changes nothing.
+    Args:
+        message: What failed, why, and how to fix it.
+        lost: The device is known and may come back.
+        unknown: The name matches no present device: a mistake, or a card that is not detected yet.
+            If both are false, a retry does not help.
     """
 
     exit_code = 78
@@ -41,14 +44,18 @@ class DeviceError(AgentError):
 
 
 class AudioError(UsageError):
-    """Audio data is not what it claims to be, or a decoder for it is missing (the message names the package)."""
+    """Invalid audio data, or a missing decoder (the message names the package to install)."""
 
 
 class ServiceError(AgentError):
-    """A service could not be reached, refused, or broke off.
+    """A service is unreachable, refused the request, or closed the connection.
 
-    ``service``: its name in the configuration. ``permanent``: trying again changes nothing (a refused key).
-    ``retry_after_seconds``: what the service asked for, if it asked. ``status``: the HTTP status or close code.
+    Args:
+        service: Name of the service in the configuration; becomes the prefix of the message.
+        message: What failed, why, and how to fix it.
+        permanent: A retry does not help (for example a refused key).
+        retry_after_seconds: Delay that the service requested, if any.
+        status: HTTP status or WebSocket close code, if any.
     """
 
     exit_code = 69
@@ -70,5 +77,5 @@ class ServiceError(AgentError):
 
     @property
     def is_busy(self) -> bool:
-        """Whether it asks for patience, which ends: HTTP 429, or 503 with a Retry-After."""
+        """Whether the service asks for a retry later: HTTP 429, or 503 with Retry-After."""
         return self.status == 429 or (self.status == 503 and self.retry_after_seconds is not None)

@@ -1,4 +1,4 @@
-"""What every thread of the daemon is made of: Worker, Mailbox, Deadline, Backoff."""
+"""Building blocks of the daemon's threads: Worker, Mailbox, Deadline and Backoff."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ Item = TypeVar("Item")
 
 
 class Deadline:
-    """One moment on the monotonic clock, passed down through many steps instead of a time-out for each.
+    """A moment on the monotonic clock, passed through many steps instead of one timeout for each step.
 
-    ``Deadline(None)`` never comes. ``remaining()`` is in seconds, never negative, and ``None`` where it never comes:
-    just what ``select``, ``join`` and ``settimeout`` take.
+    Thread-safe.
+
+    Args:
+        seconds: Seconds from now, or ``None`` for a deadline that never expires.
     """
 
     __slots__ = ("_at",)
@@ -30,6 +32,7 @@ class Deadline:
         self._at = None if seconds is None else time.monotonic() + seconds
 
     def remaining(self) -> float | None:
+        """Seconds left, at least 0; ``None`` without limit. Suits ``select``, ``join`` and ``settimeout``."""
         return None if self._at is None else max(0.0, self._at - time.monotonic())
 
     @property
@@ -37,70 +40,83 @@ class Deadline:
         return self._at is not None and time.monotonic() >= self._at
 
     def within(self, seconds: float) -> Deadline:
-        """The earlier of this moment and ``seconds`` from now."""
+        """Return the earlier of this deadline and ``seconds`` from now."""
         remaining = self.remaining()
         return Deadline(seconds if remaining is None else min(seconds, remaining))
 
 
 class Backoff:
-    """How long to wait before the next try: full jitter under a ceiling that doubles, reset only after health.
+    """Delays between attempts: full jitter below a ceiling that doubles with each attempt.
 
-    ``next_seconds()`` counts a try; ``healthy()`` is called when the thing tried for has held, never merely begun.
+    Not thread-safe; owned by the thread that retries.
+
+    Args:
+        first_seconds: Ceiling of the first delay.
+        cap_seconds: Highest ceiling.
+        seed: Seed of the random generator, for tests.
     """
 
     def __init__(self, first_seconds: float = 0.5, cap_seconds: float = 30.0, seed: int | None = None) -> None:
-        self._first, self._cap = first_seconds, cap_seconds
+        self._first_seconds, self._cap_seconds = first_seconds, cap_seconds
         self._seed = seed
         self._random: random.Random | None = None
         self.tries = 0
 
     def next_seconds(self, at_least_seconds: float = 0.0) -> float:
+        """Count an attempt and return the delay before the next one.
+
+        Args:
+            at_least_seconds: Lower limit, for example the Retry-After of a service. The jitter is added to it, so that
+                the clients of a service do not return at the same moment.
+        """
         if self._random is None:
-            import random  # a start at which nothing fails does without
+            import random  # imported late: a start without failures does not pay for it
 
             self._random = random.Random(self._seed)
-        ceiling = min(self._cap, self._first * 2 ** min(self.tries, 16))
+        ceiling = min(self._cap_seconds, self._first_seconds * 2 ** min(self.tries, 16))
         self.tries += 1
-        # A service's own Retry-After is a floor; jitter on top of it keeps a fleet from coming back in step.
         return at_least_seconds + self._random.uniform(0.0, ceiling)
 
     def reset(self) -> None:
+        """Start again with the first delay. Call this once the operation has held, not when it has merely started."""
         self.tries = 0
 
 
 class Mailbox(Generic[Item]):
-    """Letters to the one thread that owns a socket: a queue with a file descriptor, so that ``select`` sees both.
+    """A queue with a file descriptor, so that the owner of a socket can wait for both with one ``poll``.
 
-    ``put`` never blocks and may be called from any thread. ``fileno`` is readable while a letter waits.
+    ``put`` is thread-safe and never blocks. ``take`` and ``close`` are owned by the receiving thread.
     """
 
     def __init__(self) -> None:
-        self._letters: deque[Item] = deque()
+        self._items: deque[Item] = deque()
         self._lock = threading.Lock()
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
-    def put(self, letter: Item) -> None:
+    def put(self, item: Item) -> None:
+        """Append an item. After ``close`` the item is dropped, because the receiver has ended."""
         with self._lock:
             if self._fd < 0:
-                return  # the owner has gone: nobody will ever read this
-            self._letters.append(letter)
+                return
+            self._items.append(item)
             os.eventfd_write(self._fd, 1)
 
     def take(self) -> list[Item]:
-        """All letters that wait, oldest first; empty when none does."""
+        """Remove and return all items, oldest first."""
         with self._lock:
-            if not self._letters:
+            if not self._items:
                 return []
             os.eventfd_read(self._fd)
-            letters = list(self._letters)
-            self._letters.clear()
-            return letters
+            items = list(self._items)
+            self._items.clear()
+            return items
 
     def fileno(self) -> int:
+        """Return a descriptor that is readable while items are queued; -1 after ``close``."""
         return self._fd
 
     def close(self) -> None:
-        """Gives the descriptor back; called by the owner as it ends, twice is safe."""
+        """Release the descriptor. Idempotent."""
         with self._lock:
             if self._fd >= 0:
                 os.close(self._fd)
@@ -108,7 +124,11 @@ class Mailbox(Generic[Item]):
 
 
 def start_thread(thread: threading.Thread) -> threading.Thread:
-    """The thread, which runs now. Raises ``AgentError`` where the system gives no more threads."""
+    """Start a thread and return it.
+
+    Raises:
+        AgentError: The system cannot create more threads.
+    """
     try:
         thread.start()
     except RuntimeError as error:
@@ -117,28 +137,37 @@ def start_thread(thread: threading.Thread) -> threading.Thread:
 
 
 class Worker:
-    """One thread with a name, a heartbeat and two ways to end.
+    """A named thread with a heartbeat and two ways to end.
 
-    ``stop()`` ends the input and lets the rest flow out; ``abort()`` drops it. Both may be called twice and from any
-    thread. ``run()`` is what the thread does; it calls ``beat()`` each time it goes round its loop, at least every
-    ``stall_timeout``. An exception that leaves ``run`` is passed to ``on_crash`` with the
-    worker's name: a worker never ends silently.
+    ``stop()`` ends the input and lets the rest flow out; ``abort()`` drops the rest. Both are idempotent.
+    ``run()`` is the body of the thread; it calls ``heartbeat()`` at least every ``stall_timeout`` seconds.
+    ``start``, ``stop``, ``abort`` and ``join`` are thread-safe; everything else is owned by the worker's thread.
+
+    Args:
+        name: Name of the thread, shown in log lines and stack dumps.
+        on_crash: Called in the worker's thread with the name and the exception when ``run`` raises.
     """
 
     stall_timeout = 10.0
 
     def __init__(self, name: str, on_crash: Callable[[str, BaseException], None]) -> None:
         self.name = name
-        self._on_crash = on_crash
         self.heartbeats = 0
-        self.on_heartbeat: Callable[[], None] | None = None  # set before the start, by who watches over all
-        self._held: threading.Event | None = None
+        self.on_heartbeat: Callable[[], None] | None = None  # set before start()
+        self._on_crash = on_crash
+        self._start_gate: threading.Event | None = None
         self._thread = threading.Thread(target=self._main, name=name)
 
-    def start(self, held: threading.Event | None = None) -> None:
-        """With ``held`` the thread is up when this returns, and begins its work once that is set. ``AgentError``: the
-        system gives no more threads."""
-        self._held = held
+    def start(self, start_gate: threading.Event | None = None) -> None:
+        """Start the thread.
+
+        Args:
+            start_gate: The thread exists when this returns, and calls ``run`` once the gate is set.
+
+        Raises:
+            AgentError: The system cannot create more threads.
+        """
+        self._start_gate = start_gate
         start_thread(self._thread)
 
     def stop(self) -> None:
@@ -151,6 +180,7 @@ class Worker:
         raise NotImplementedError(f"{type(self).__name__}.run")
 
     def heartbeat(self) -> None:
+        """Record progress for the watchdog."""
         self.heartbeats += 1
         if self.on_heartbeat is not None:
             self.on_heartbeat()
@@ -164,15 +194,15 @@ class Worker:
         return self._thread.ident
 
     def join(self, deadline: Deadline) -> bool:
-        """Waits for the thread's end; tells whether it came in time. A thread that was never started has ended."""
+        """Wait for the end of the thread; return whether it has ended. A thread that never started has ended."""
         if self._thread.ident is not None:
             self._thread.join(deadline.remaining())
         return not self._thread.is_alive()
 
     def _main(self) -> None:
-        if self._held is not None:
-            self._held.wait()
+        if self._start_gate is not None:
+            self._start_gate.wait()
         try:
             self.run()
-        except BaseException as error:  # noqa: BLE001 - whatever ended the thread must be told
+        except BaseException as error:  # noqa: BLE001 - a worker must not end silently, whatever the exception
             self._on_crash(self.name, error)

@@ -19,7 +19,7 @@ from support.keepalive import set_keepalive
 from support.scripted import Peer, Script, Scripted, polite, refuses, silent
 
 from agent.pipeline.events import ServiceDown, ServiceUp, UtterancePlayed
-from agent.services.connection import dial, standby
+from agent.services.connection import dial
 from agent.services.connection import resolve as addresses
 from agent.services.connection.resolve import Address
 from faults.conftest import Figure
@@ -281,17 +281,15 @@ def test_row_10_the_only_service_is_given_a_second_chance_on_a_fresh_connection(
     figure(10, "a stale connection of the only service: said on the next one")
 
 
-def test_a_service_that_accepts_and_hangs_up_is_not_hammered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standby, "AT_ONCE_SECONDS", 90.0)  # how long this machine takes over a drop is its own affair
-
+def test_a_service_that_accepts_and_hangs_up_is_not_hammered() -> None:
     def accepts_and_hangs_up(peer: Peer) -> None:
         peer.accept()
 
     with (
         Scripted(accepts_and_hangs_up) as server,
-        Speaking(synthesis(server.port, "neuphonic"), healthy_seconds=90.0) as speaking,
+        Speaking(synthesis(server.port, "neuphonic"), healthy_seconds=90.0, quick_drop_seconds=90.0) as speaking,
     ):
         speaking.inbox.until(lambda: any(down.permanent for down in speaking.downs))
-        assert "dropped each at once" in speaking.failed(TEXT).reason
+        assert "closed each immediately" in speaking.failed(TEXT).reason
         assert len(server.peers) == 3
         assert [type(event) for event in speaking.inbox.of(ServiceDown, ServiceUp)] == [ServiceDown, ServiceDown]

@@ -1,4 +1,4 @@
-"""A certificate authority of our own: good, expired, too young, for another host, or self-made certificates."""
+"""A test certificate authority: valid, expired, not yet valid, wrong-host and self-signed certificates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
 class Authority:
-    """Issues server contexts; ``ca_file`` is what a client has to trust."""
+    """Issues TLS server contexts; ``ca_file`` is the CA that the client must trust."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -33,7 +33,7 @@ class Authority:
         return self._issued(self._ca.issue_cert("elsewhere.example"))
 
     def stranger(self) -> ssl.SSLContext:
-        """A good certificate from an authority that the client does not know."""
+        """Return a valid certificate from an authority that the client does not know."""
         return self._issued(trustme.CA().issue_cert(*HOSTS))
 
     def self_signed(self) -> ssl.SSLContext:

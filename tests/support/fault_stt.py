@@ -14,6 +14,7 @@ from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import Gap, Heard, ServiceDown
 from agent.pipeline.stage import make_standby
 from agent.pipeline.stt.recognizer import Recognizer
+from agent.services.connection.standby import Timing
 from agent.services.service import TranscriptionService
 from agent.services.settings import TranscriptionSettings
 from agent.system.threads import Backoff, Deadline
@@ -126,7 +127,11 @@ class Hearing:
         self.frames = FrameQueue(outage_seconds if captions else 600.0)
         self.service = TranscriptionService(TranscriptionSettings(url=f"ws://127.0.0.1:{port}/"))
         self.standby = make_standby(
-            "transcription", self.service.open, self.inbox.put, backoff=Backoff(0.01, 0.02, seed=1), **keys
+            "transcription",
+            self.service.open,
+            self.inbox.put,
+            backoff=Backoff(0.01, 0.02, seed=1),
+            timing=Timing(**keys),
         )
         endpointer = (
             NullEndpointer()

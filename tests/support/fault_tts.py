@@ -23,6 +23,7 @@ from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, Utteranc
 from agent.pipeline.playback.speaker import Speaker
 from agent.pipeline.stage import make_standby
 from agent.pipeline.tts.synthesizer import Synthesizer
+from agent.services.connection.standby import Timing
 from agent.services.connection.websocket import Connection
 from agent.services.service import SpeechService
 from agent.services.settings import SynthesisSettings
@@ -115,7 +116,7 @@ class Speaking:
         if config is not None:
             ways = {name: SpeechService(name, config, _nowhere).open for name in config.services}
         self.standbys = [
-            make_standby(name, way, self.inbox.put, backoff=Backoff(0.01, 0.02, seed=1), **keys)
+            make_standby(name, way, self.inbox.put, backoff=Backoff(0.01, 0.02, seed=1), timing=Timing(**keys))
             for name, way in ways.items()
         ]
         self.synthesizer = Synthesizer(

@@ -1,4 +1,4 @@
-"""How long things take, on a machine that has other things to do as well."""
+"""Time measurements that tolerate a busy machine."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ TRIES = 20
 
 
 def quickest(measure: Callable[[], float], enough: float) -> float:
-    """The least of what ``measure`` gives: what is due to the thing itself, whatever else kept the machine busy. It is
-    not measured again once it was less than ``enough``."""
+    """Repeat a measurement and return the smallest result, which is the least affected by other load.
+
+    It stops early once a result is below ``enough``.
+    """
     least = measure()
     for _ in range(TRIES - 1):
         if least < enough:
@@ -21,7 +23,7 @@ def quickest(measure: Callable[[], float], enough: float) -> float:
 
 
 class Metronome(threading.Thread):
-    """``worst_seconds``: by how much a thread that wanted to run was late, at worst, since it was set to 0."""
+    """Thread that records in ``worst_seconds`` its longest scheduling delay. The owner may reset it to 0."""
 
     def __init__(self, period_seconds: float = 0.02) -> None:
         super().__init__(name="metronome")

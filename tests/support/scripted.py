@@ -1,4 +1,4 @@
-"""A server that does exactly what a script says, down to the byte: polite, silent, deaf, dripping, lying or dying."""
+"""A TCP server that follows a script byte by byte: valid, silent, slow or broken WebSocket peers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMEOUT_SECONDS = 60.0
 def frame(
     opcode: int, payload: bytes = b"", *, fin: int = 1, rsv: int = 0, mask: bool = False, length: int | None = None
 ) -> bytes:
-    """A server's frame; ``length`` is what its head claims, whatever the payload is."""
+    """Encode a server frame; ``length`` overrides the length in the header."""
     size = len(payload) if length is None else length
     head = bytes([fin << 7 | rsv << 4 | opcode])
     bit = 0x80 if mask else 0
@@ -37,18 +37,18 @@ def close_frame(code: int, reason: str | bytes = "") -> bytes:
 
 
 class Peer:
-    """One accepted connection, as a script sees it. Every wait of it is bounded."""
+    """One accepted connection, for a script. Every wait is bounded. Not thread-safe; owned by the script's thread."""
 
     def __init__(
-        self, sock: socket.socket, index: int, over: threading.Event, patience_seconds: float = TIMEOUT_SECONDS
+        self, sock: socket.socket, index: int, over: threading.Event, timeout_seconds: float = TIMEOUT_SECONDS
     ) -> None:
         self.sock, self.index, self.over = sock, index, over
-        self._patience = patience_seconds
+        self._timeout_seconds = timeout_seconds
         self.request = ""
         self._bytes = b""
 
     def read_request(self) -> str:
-        """The head of the request; of one that was read before, once more."""
+        """Read and return the head of the request; return it again on later calls."""
         if self.request:
             return self.request
         while b"\r\n\r\n" not in self._bytes:
@@ -65,7 +65,7 @@ class Peer:
         return None
 
     def accept(self, *headers: str, then: bytes = b"") -> None:
-        """Reads the request and completes the upgrade; ``then`` goes in the same segment."""
+        """Read the request and complete the upgrade; ``then`` goes into the same segment."""
         self.read_request()
         key = (self.header("Sec-WebSocket-Key") or "") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
         accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
@@ -73,7 +73,7 @@ class Peer:
         self.send("\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}", "", ""]).encode() + then)
 
     def answer(self, status: str, *headers: str, body: bytes = b"") -> None:
-        """Reads the request and refuses it."""
+        """Read the request and answer it with an HTTP status."""
         self.read_request()
         lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
         self.send("\r\n".join(lines).encode() + body)
@@ -85,7 +85,7 @@ class Peer:
         self.send(frame(TEXT, text.encode()))
 
     def read_frame(self) -> tuple[int, bytes]:
-        """Opcode and payload of the client's next frame; (-1, b"") when it hung up."""
+        """Return opcode and payload of the client's next frame; (-1, b"") after the end of the stream."""
         try:
             first, second = self._exactly(2)
             size = second & 127
@@ -101,18 +101,18 @@ class Peer:
         return first & 15, (int.from_bytes(data, "big") ^ int.from_bytes(whole, "big")).to_bytes(size, "big")
 
     def read_all(self) -> list[tuple[int, bytes]]:
-        """Every frame until the client hangs up."""
+        """Read all frames until the end of the stream."""
         frames = []
-        while (found := self.read_frame())[0] >= 0:
-            frames.append(found)
+        while (received := self.read_frame())[0] >= 0:
+            frames.append(received)
         return frames
 
     def wait(self) -> None:
-        """Silence, and deafness, until the test is over."""
-        self.over.wait(self._patience)
+        """Neither read nor write until the test ends."""
+        self.over.wait(self._timeout_seconds)
 
     def reset(self) -> None:
-        """RST instead of FIN."""
+        """Close with RST instead of FIN."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
@@ -133,11 +133,13 @@ Script = Callable[[Peer], object]
 
 
 class Scripted:
-    """Listens on 127.0.0.1; the first connection gets the first script, and so on, the last one again and again. After
-    ``patience_seconds`` without a byte a script gives its client up.
+    """Listens on 127.0.0.1 and runs one script for each connection, the last script for all further ones.
 
-    ``with Scripted(script) as server``: leaving ends all threads and raises what a script raised (network trouble
-    apart).
+    ``with Scripted(script) as server``: the exit ends all threads and raises the first exception of a script, except
+    network errors. Thread-safe.
+
+    Args:
+        timeout_seconds: A script ends after this time without a byte from its client.
     """
 
     def __init__(
@@ -146,10 +148,10 @@ class Scripted:
         tls: ssl.SSLContext | None = None,
         receive_bytes: int | None = None,
         port: int = 0,
-        patience_seconds: float = TIMEOUT_SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         self._scripts, self._tls = scripts, tls
-        self._patience = patience_seconds
+        self._timeout_seconds = timeout_seconds
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if receive_bytes is not None:
@@ -193,7 +195,7 @@ class Scripted:
             raise self._errors[0]
 
     def join(self) -> None:
-        """Waits until every script that has begun is done."""
+        """Wait until all running scripts are done."""
         with self._lock:
             begun = list(self._threads)
         for thread in begun:
@@ -205,9 +207,9 @@ class Scripted:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
-            sock.settimeout(self._patience)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what was sent before a RST has left
-            peer = Peer(sock, len(self.peers), self.over, self._patience)
+            sock.settimeout(self._timeout_seconds)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # data sent before a RST leaves the host
+            peer = Peer(sock, len(self.peers), self.over, self._timeout_seconds)
             self.peers.append(peer)
             thread = threading.Thread(target=self._play, args=(peer,), name=f"scripted {peer.index}")
             with self._lock:  # a thread that was not started cannot be joined
@@ -221,24 +223,24 @@ class Scripted:
                 with self._lock:
                     secure = self._tls.wrap_socket(peer.sock, server_side=True, do_handshake_on_connect=False)
                     peer.sock = secure
-                secure.do_handshake()  # only now: whoever ends the server finds the socket that has to be woken
+                secure.do_handshake()  # only now: __exit__ needs the TLS socket to wake this thread
             self._scripts[min(peer.index, len(self._scripts) - 1)](peer)
         except (OSError, EOFError):
-            pass  # the client went away, as many scripts want it to
-        except BaseException as error:  # noqa: BLE001 - told to the test that owns the server
+            pass  # many scripts provoke the client to disconnect
+        except BaseException as error:  # noqa: BLE001 - raised again in the test's thread
             self._errors.append(error)
         finally:
-            with self._lock:  # once it is closed its descriptor may be that of another socket
+            with self._lock:  # after close() the descriptor may belong to another socket
                 with contextlib.suppress(OSError):
                     peer.sock.shutdown(socket.SHUT_RDWR)
                 peer.sock.close()
 
 
-# --- scripts that many tests want
+# --- shared scripts
 
 
 def polite(peer: Peer) -> None:
-    """Echoes messages, answers pings and the close."""
+    """Echo messages, answer pings and the close."""
     peer.accept()
     for opcode, data in iter(peer.read_frame, (-1, b"")):
         if opcode in (TEXT, BINARY):
@@ -251,24 +253,24 @@ def polite(peer: Peer) -> None:
 
 
 def silent(peer: Peer) -> None:
-    """Accepts, reads everything, says nothing, answers no ping."""
+    """Accept, read everything, send nothing, not even pongs."""
     peer.accept()
     peer.read_all()
 
 
 def deaf(peer: Peer) -> None:
-    """Accepts and never reads again."""
+    """Accept and never read again."""
     peer.accept()
     peer.wait()
 
 
 def mute(peer: Peer) -> None:
-    """Takes the TCP connection and says nothing at all."""
+    """Accept the TCP connection and never answer the request."""
     peer.wait()
 
 
 def says(*parts: bytes) -> Script:
-    """Accepts, sends the parts, then reads until the client hangs up."""
+    """Accept, send the parts, then read until the end of the stream."""
 
     def script(peer: Peer) -> None:
         peer.accept()
@@ -280,7 +282,7 @@ def says(*parts: bytes) -> Script:
 
 
 def hangs_up(*parts: bytes) -> Script:
-    """Accepts, sends the parts and ends with a FIN, without a close frame."""
+    """Accept, send the parts and end with a FIN, without a close frame."""
 
     def script(peer: Peer) -> None:
         peer.accept()
@@ -291,7 +293,7 @@ def hangs_up(*parts: bytes) -> Script:
 
 
 def resets(*parts: bytes) -> Script:
-    """Accepts, sends the parts and ends with a RST."""
+    """Accept, send the parts and end with a RST."""
 
     def script(peer: Peer) -> None:
         peer.accept()
@@ -303,20 +305,20 @@ def resets(*parts: bytes) -> Script:
 
 
 def drips(data: bytes, seconds: float) -> Script:
-    """One byte of ``data`` each ``seconds``, before anything is accepted."""
+    """Send one byte of ``data`` every ``seconds`` instead of an answer to the upgrade."""
 
     def script(peer: Peer) -> None:
         peer.read_request()
-        for letter in data:
+        for byte in data:
             if peer.over.wait(seconds):
                 return
-            peer.send(bytes([letter]))
+            peer.send(bytes([byte]))
 
     return script
 
 
 def refuses(status: str, *headers: str, body: bytes = b"") -> Script:
-    """Answers the upgrade with a status."""
+    """Answer the upgrade with an HTTP status."""
 
     def script(peer: Peer) -> None:
         peer.answer(status, *headers, body=body)
@@ -325,5 +327,5 @@ def refuses(status: str, *headers: str, body: bytes = b"") -> Script:
 
 
 def garbage(pieces: Iterable[bytes]) -> Script:
-    """Accepts, then sends bytes that mean nothing."""
+    """Accept, then send arbitrary bytes."""
     return says(*pieces)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from agent.pipeline.events import Event
 from agent.pipeline.stage import make_standby
 from agent.server.tts import tone
-from agent.services.connection.standby import Standby
+from agent.services.connection.standby import Standby, Timing
 from agent.services.connection.websocket import connect
 from agent.services.protocols import neuphonic
 from agent.system.threads import Backoff
@@ -116,7 +116,7 @@ def standby(
         return connect(codec, deadline, ping_seconds=None)
 
     backoff = Backoff(retry_seconds, 5 * retry_seconds, seed=1)
-    return make_standby(name, open, report, eager=eager, backoff=backoff, dial_seconds=dial_seconds)
+    return make_standby(name, open, report, eager=eager, backoff=backoff, timing=Timing(dial_seconds=dial_seconds))
 
 
 def hangs_up(peer: Peer) -> None:

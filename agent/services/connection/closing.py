@@ -1,4 +1,4 @@
-"""Connections on their way out: a polite end takes a round trip, and nobody needs to wait for it."""
+"""Closes connections in the background: the end mark, the WebSocket close, and the socket."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BACKGROUND_CLOSE_SECONDS = 2.0
-"""How long a service may take over its part of the goodbye."""
+"""Limit for one connection that is closed in the background."""
 
 STAGE_CLOSE_SECONDS, STAGE_ABORT_SECONDS = 1.5, 0.5
-"""How long a stage's goodbye to all services may take, at its end and at an end by force."""
+"""Limits for closing all connections of a stage, after ``stop()`` and after ``abort()``."""
 
 RECHECK_SECONDS = 0.1
-"""How often a goodbye under way looks whether it is to be cut short."""
+"""Interval at which a wait under an adjustable deadline checks whether the deadline was moved forward."""
 
 
-class Closable(Protocol):
-    """A standby, seen from below."""
+class ClosableStandby(Protocol):
+    """The part of ``Standby`` that closing needs."""
 
     service: str
 
@@ -35,17 +35,23 @@ class Closable(Protocol):
 
 
 class AdjustableDeadline(Deadline):
-    """A deadline that may be brought forward while somebody waits for it: ``hasten`` from any thread, which is seen
-    within ``LOOK_SECONDS``. So ``remaining`` is never longer than that: who waits for it goes round until ``over``."""
+    """A deadline that another thread can move forward during a wait. Thread-safe.
+
+    ``remaining()`` returns at most ``RECHECK_SECONDS``, so a waiter loops until ``is_expired``.
+
+    Args:
+        seconds: Seconds from now, or ``None`` for no limit of its own.
+        others: Deadlines that limit this one.
+    """
 
     __slots__ = ("_others",)
 
     def __init__(self, seconds: float | None, *others: Deadline) -> None:
         super().__init__(seconds)
-        self._others = list(others)  # only appended to, which is safe from any thread
+        self._others = list(others)  # only ever appended to: list.append is atomic, so no lock is needed
 
     def expire_by(self, deadline: Deadline) -> None:
-        """Over with ``deadline`` at the latest, which may be one that is brought forward itself."""
+        """Expire no later than ``deadline``, which may be adjustable itself."""
         if deadline is not self and not any(deadline is other for other in self._others):
             self._others.append(deadline)
 
@@ -55,41 +61,60 @@ class AdjustableDeadline(Deadline):
 
     def remaining(self) -> float:
         waits = [super().remaining(), *(other.remaining() for other in self._others)]
-        return min([RECHECK_SECONDS, *(left for left in waits if left is not None)])
+        return min([RECHECK_SECONDS, *(seconds for seconds in waits if seconds is not None)])
 
     def within(self, seconds: float) -> Deadline:
         return AdjustableDeadline(seconds, self)
 
 
 class BackgroundCloser:
-    """Takes connections over from their owner and ends each in a short-lived thread of its own: the end mark, the
-    close, the socket released. ``join`` waits for those under way. A worker that ends calls ``part_all``."""
+    """Takes over connections and closes each one in a short-lived thread of its own.
 
-    def __init__(self) -> None:
+    Not thread-safe; owned by the thread of the stage. ``close_all`` ends it.
+
+    Args:
+        close_seconds: Limit for each connection; default ``BACKGROUND_CLOSE_SECONDS``.
+    """
+
+    def __init__(self, close_seconds: float | None = None) -> None:
+        self._close_seconds = BACKGROUND_CLOSE_SECONDS if close_seconds is None else close_seconds
         self._threads: list[threading.Thread] = []
-        self._limit = AdjustableDeadline(None)  # of all that are under way
+        self._limit = AdjustableDeadline(None)  # applies to all threads
 
     def close_connection(self, connection: Connection) -> None:
-        """The caller must not touch the connection any more."""
+        """Close a connection. The caller must not use it any more."""
         if connection.is_closed:
             connection.abort()
             return
-        patience = AdjustableDeadline(BACKGROUND_CLOSE_SECONDS, self._limit)
-        # Where the system gives us no thread, the end mark is still written once, and nobody is waited for.
-        self._begin(f"{connection.service} end", lambda: close(connection, patience), lambda: close(connection, _NOW))
+        deadline = AdjustableDeadline(self._close_seconds, self._limit)
+        # Without a thread, the end mark is still written once, without waiting for the peer.
+        self._start(
+            f"{connection.service} close",
+            lambda: close(connection, deadline),
+            lambda: close(connection, _EXPIRED),
+        )
 
-    def close_standby(self, standby: Closable) -> None:
-        """Closes a standby that is not needed any more. The caller must not mind it any more."""
-        patience = AdjustableDeadline(BACKGROUND_CLOSE_SECONDS, self._limit)
-        self._begin(f"{standby.service} retired", lambda: standby.close(patience), lambda: standby.close(_NOW))
+    def close_standby(self, standby: ClosableStandby) -> None:
+        """Close a standby that is not needed any more. The caller must not use it any more."""
+        deadline = AdjustableDeadline(self._close_seconds, self._limit)
+        self._start(
+            f"{standby.service} close standby", lambda: standby.close(deadline), lambda: standby.close(_EXPIRED)
+        )
 
-    def close_all(self, connection: Connection | None, standbys: Sequence[Closable], deadline: Deadline) -> list[Event]:
-        """The end of a stage: its live connection, all its standbys and every goodbye still under way, side by side,
-        over with ``deadline`` whatever the peers do (a dial that is under way is given up after ``GIVE_UP_SECONDS``).
+    def close_all(
+        self, connection: Connection | None, standbys: Sequence[ClosableStandby], deadline: Deadline
+    ) -> list[Event]:
+        """Close everything that a stage holds, in parallel, whatever the peers do.
 
-        Each connection gets its end mark, once; one that could not be delivered is logged. Returns what the live one
-        still said. Where ``deadline`` is a ``Haste``, ``hasten`` from another thread cuts all of it short: a gentle end
-        that an ``abort`` overtakes.
+        Each connection gets its end mark exactly once; an end mark that was not delivered is logged.
+
+        Args:
+            connection: The connection in use.
+            standbys: All standbys of the stage. They stop dialing; see ``Standby.close``.
+            deadline: Limit for all of it. An ``AdjustableDeadline`` lets ``abort`` shorten a ``stop`` in progress.
+
+        Returns:
+            The last events of ``connection``.
         """
         self._limit.expire_by(deadline)
         for standby in standbys:
@@ -101,34 +126,37 @@ class BackgroundCloser:
         return events
 
     def expire_by(self, deadline: Deadline) -> None:
-        """All goodbyes under way are over with ``deadline``; waits for none."""
+        """Limit all threads in progress to ``deadline``, without waiting."""
         self._limit.expire_by(deadline)
 
-    def _begin(self, name: str, politely: Callable[[], object], at_once: Callable[[], object]) -> None:
-        thread = threading.Thread(target=politely, name=name)
-        try:
-            thread.start()
-        except RuntimeError:  # the system gives us no more threads
-            at_once()
-        else:
-            self._threads = [each for each in self._threads if each.is_alive()] + [thread]
-
     def join(self, deadline: Deadline) -> None:
-        """Waits for those under way, which are over with ``deadline`` too."""
+        """Wait for all threads in progress and limit them to ``deadline``."""
         self._limit.expire_by(deadline)
         for thread in self._threads:
             while thread.is_alive() and not deadline.is_expired:
                 thread.join(deadline.remaining())
-            thread.join(2 * RECHECK_SECONDS)  # they look at the deadline no more often
+            thread.join(2 * RECHECK_SECONDS)  # a thread notices the new limit only at its next check
+
+    def _start(self, name: str, in_thread: Callable[[], object], without_thread: Callable[[], object]) -> None:
+        thread = threading.Thread(target=in_thread, name=name)
+        try:
+            thread.start()
+        except RuntimeError:  # the system cannot create more threads
+            without_thread()
+        else:
+            self._threads = [each for each in self._threads if each.is_alive()] + [thread]
 
 
 def close(connection: Connection, deadline: Deadline | float) -> list[Event]:
-    """Ends a connection in good order within ``deadline``, and says so where its end mark could not be delivered.
-    Returns what came meanwhile: the last words of a transcript may come with the goodbye."""
+    """Close a connection within a deadline (or seconds); log if its end mark was not delivered.
+
+    Returns:
+        The events received meanwhile. A transcription service may send its last words after the end mark.
+    """
     events = connection.finish(deadline if isinstance(deadline, Deadline) else Deadline(deadline))
     if not connection.is_end_delivered:
-        log.warning("%s: the end mark was not delivered (%s)", connection.service, connection.close_reason)
+        log.warning("%s: end mark not delivered, reason=%s", connection.service, connection.close_reason)
     return events
 
 
-_NOW = Deadline(0.0)
+_EXPIRED = Deadline(0.0)

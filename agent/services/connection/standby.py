@@ -1,4 +1,4 @@
-"""One connection to a service, kept ready so that the first word costs one round trip, and the patience to get it."""
+"""Keeps one connection to a service open in standby and reconnects it with backoff."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, ServiceError
@@ -17,38 +18,57 @@ from agent.system.threads import Backoff, Deadline, Mailbox
 if TYPE_CHECKING:
     from agent.services.connection.websocket import Connection
 
-DIAL_SECONDS = 10.0
-HEALTHY_SECONDS = 5.0
-"""A connection that has held for so long ends the trouble; one that merely began does not."""
+MAX_QUICK_DROPS = 3
+"""This many connections in a row, each dropped soon after the handshake, count as a refusal: some services answer an
+invalid key that way."""
 
-AT_ONCE_SECONDS, AT_ONCE_TIMES = 1.0, 3
-"""A connection that is dropped this soon, this many times in a row, is a refusal: so some services answer a bad key."""
+MAX_QUICK_DROPS_PROVEN = 8
+"""The same after the key has worked. Eight tries with backoff take about 30 s, longer than a restart behind a proxy;
+three take about 1 s, so a restarting service would be left alone for a minute."""
 
-AT_ONCE_TIMES_PROVEN = 8
-"""The same where the key was good before: that many tries take half a minute, which is longer than a restart behind a
-proxy. After three, within a second, a service that had just begun to restart was left alone for a minute."""
+RENEWAL_FRACTION = 0.9
+"""An unused connection is replaced after this fraction of the time that the service keeps one open."""
 
-REFUSED_SECONDS = 60.0
-"""A refusal that trying again does not change is tried again no sooner."""
 
-RENEW_SHARE = 0.9
-"""Of the time that the service keeps an unused connection; then it is replaced, before the service drops it."""
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Durations of a standby, in seconds. Immutable.
 
-GIVE_UP_SECONDS = 0.2
-"""A dial that is under way when all ends is waited for no longer."""
+    Args:
+        dial_seconds: Limit for DNS, TCP, TLS and upgrade together.
+        healthy_seconds: A connection that has been open this long ends the failure state.
+        refused_seconds: Shortest delay after a permanent error.
+        quick_drop_seconds: A connection that closes sooner counts towards ``MAX_QUICK_DROPS``.
+        give_up_seconds: How long ``close`` waits for a dial in progress.
+        close_seconds: Limit for closing one unused connection in the background.
+    """
+
+    dial_seconds: float = 10.0
+    healthy_seconds: float = 5.0
+    refused_seconds: float = 60.0
+    quick_drop_seconds: float = 1.0
+    give_up_seconds: float = 0.2
+    close_seconds: float = BACKGROUND_CLOSE_SECONDS
 
 
 class Standby:
-    """Keeps one connection warm: dials again when it dies, grows old or was taken, and waits longer after each failure.
+    """Keeps one connection open, so that a request costs one round trip; reconnects it with backoff.
 
-    One thread owns it: it waits for ``waitables()`` and ``next_timeout()`` beside its own things, calls ``mind()`` when
-    it wakes, ``take()`` when it needs the connection, and ``close()`` in every ending. Dialling, and saying goodbye to
-    a connection that nobody used (End, then close), happen in short-lived threads, which get or give it whole.
+    Not thread-safe; owned by the thread of the stage. The owner waits for ``waitables()`` and ``next_timeout()``, calls
+    ``maintain()`` when it wakes, ``take()`` when it needs the connection, and ``close()`` at its end. Dialing, and
+    closing an unused connection, happen in short-lived threads; a connection is handed over whole, never shared.
 
-    ``open`` dials, in a thread of its own, and raises ``ServiceError``. ``eager``: the next connection is dialled when
-    one is taken; otherwise when it is asked for, for who needs just one. ``on_down`` is called with the error when
-    trouble begins (again if it turns out to be permanent), ``on_up`` with the number of failed tries when
-    it is over. ``error`` is the reason while there is trouble.
+    ``error`` is the current error, or ``None``; ``tries`` counts the failed attempts since it began, and ``failed_at``
+    is the time of the last one (``time.monotonic()``).
+
+    Args:
+        service: Name of the service in the configuration.
+        open: Dials the service, in a thread of its own; raises ``AgentError``.
+        on_down: Called with the error when failures begin, and again if the error becomes permanent.
+        on_up: Called with the number of failed attempts when the failures are over.
+        eager: Dial the next connection as soon as one is taken; otherwise only after ``request()``.
+        backoff: Delays between attempts.
+        timing: Durations; tests pass their own.
     """
 
     def __init__(
@@ -60,94 +80,91 @@ class Standby:
         *,
         eager: bool = True,
         backoff: Backoff | None = None,
-        dial_seconds: float = DIAL_SECONDS,
-        healthy_seconds: float = HEALTHY_SECONDS,
-        refused_seconds: float = REFUSED_SECONDS,
+        timing: Timing | None = None,
     ) -> None:
         self.service = service
         self.error: ServiceError | None = None
-        self.tries = 0  # in vain, since the trouble began
-        self.failed_at = 0.0  # when it was tried in vain last; as of time.monotonic()
+        self.tries = 0
+        self.failed_at = 0.0
         self._open, self._on_down, self._on_up = open, on_down, on_up
-        self._eager, self._wanted = eager, True
+        self._eager, self._is_requested = eager, True
         self._backoff = backoff or Backoff()
-        self._dial_seconds, self._healthy_seconds = dial_seconds, healthy_seconds
-        self._refused_seconds = refused_seconds
-        self._dialled: Mailbox[Connection | ServiceError] = Mailbox()
-        self._lock = threading.Lock()  # between the end of a dial and close(): one of them ends the connection
-        self._closed = False
-        self._given_up = Deadline(None)  # when a dial under way is not waited for any more, once it is closed
-        self._dialling: threading.Thread | None = None
-        self._parting = False  # what was dialled came too late and is being taken leave of
-        self._farewells = BackgroundCloser()
+        self._timing = timing or Timing()
+        self._dial_results: Mailbox[Connection | ServiceError] = Mailbox()
+        self._lock = threading.Lock()  # between the end of a dial and close(): only one of them closes the connection
+        self._is_closed = False
+        self._dial_limit = Deadline(None)  # after begin_close(): how long a dial in progress is waited for
+        self._dialer: threading.Thread | None = None
+        self._is_closing_late = False  # the dialer thread closes a connection that was opened after begin_close()
+        self._closer = BackgroundCloser(self._timing.close_seconds)
         self._connection: Connection | None = None
-        self._since = 0.0  # when the connection in standby was ready
-        self._taken_since = 0.0  # the same of the one that was taken last
+        self._opened_at = 0.0  # of the connection in standby
+        self._taken_opened_at = 0.0  # of the connection that was taken last
         self._not_before = 0.0
-        self._dropped = 0
-        self._proven = False  # whether the service has ever done its work with this key
+        self._quick_drops = 0
+        self._is_proven = False  # the service has done its work with this key
 
     @property
     def is_dialing(self) -> bool:
-        """Whether a connection may be there soon."""
-        return self._dialling is not None
+        """Whether a dial is in progress."""
+        return self._dialer is not None
 
     def waitables(self) -> Sequence[HasFileno]:
-        """What the owner waits for to be readable."""
-        return [self._dialled] if self._connection is None else [self._dialled, self._connection]
+        """Return what the owner waits for to become readable."""
+        return [self._dial_results] if self._connection is None else [self._dial_results, self._connection]
 
     def next_timeout(self) -> float | None:
-        """Seconds until ``mind`` has to be called even if nothing happens; ``None``: never."""
+        """Seconds until ``maintain`` is due even without input; ``None`` if never."""
         now = time.monotonic()
-        if self._closed:
+        if self._is_closed:
             return None
         if self._connection is None:
-            idle = self._dialling is not None or not (self._eager or self._wanted)
-            return None if idle else max(0.0, self._not_before - now)
-        moments = [] if self.error is None else [self._since + self._healthy_seconds - now]
-        own, silent = self._connection.next_timeout(), self._connection.codec.silent_seconds
-        moments += [] if own is None else [own]
-        moments += [] if silent is None else [self._since + silent * RENEW_SHARE - now]
-        return max(0.0, min(moments)) if moments else None
+            is_idle = self._dialer is not None or not (self._eager or self._is_requested)
+            return None if is_idle else max(0.0, self._not_before - now)
+        timeouts = [] if self.error is None else [self._opened_at + self._timing.healthy_seconds - now]
+        own, max_silence = self._connection.next_timeout(), self._connection.codec.silent_seconds
+        timeouts += [] if own is None else [own]
+        timeouts += [] if max_silence is None else [self._opened_at + max_silence * RENEWAL_FRACTION - now]
+        return max(0.0, min(timeouts)) if timeouts else None
 
     def maintain(self) -> None:
-        """Does what is due: fetches what was dialled, notices a death, renews, dials. Never blocks."""
-        if self._closed:
+        """Do what is due: collect dial results, detect a lost connection, renew, dial. Never blocks."""
+        if self._is_closed:
             return
-        for found in self._dialled.take():
-            self._dialling = None
-            if isinstance(found, ServiceError):
-                self._failed(found)
+        for result in self._dial_results.take():
+            self._dialer = None
+            if isinstance(result, ServiceError):
+                self._fail(result)
             else:
-                self._connection, self._since = found, time.monotonic()
-        self._check()
-        idle = self._connection is None and self._dialling is None
-        if idle and (self._eager or self._wanted) and time.monotonic() >= self._not_before:
-            self._start_dialling()
+                self._connection, self._opened_at = result, time.monotonic()
+        self._check_connection()
+        can_dial = self._connection is None and self._dialer is None
+        if can_dial and (self._eager or self._is_requested) and time.monotonic() >= self._not_before:
+            self._start_dialing()
 
     def take(self) -> Connection | None:
-        """The connection, now the caller's own, or ``None`` where there is none that is healthy (see ``error``).
+        """Hand the connection over to the caller; ``None`` if there is no healthy one (see ``error``).
 
-        The next connection is dialled at once.
+        The next connection is dialed immediately if ``eager`` is set.
         """
         self.maintain()
         taken, self._connection = self._connection, None
-        self._wanted = taken is None
+        self._is_requested = taken is None
         if taken is not None:
-            self._taken_since = self._since
+            self._taken_opened_at = self._opened_at
         self.maintain()
         return taken
 
     def request(self) -> None:
-        """A connection will be needed again: where ``eager`` is not set, the next ``mind`` dials it."""
-        self._wanted = True
+        """Ask for another connection: without ``eager``, the next ``maintain`` dials it."""
+        self._is_requested = True
 
     def report_success(self) -> None:
-        """The service has done its work on a connection that was taken: whatever the trouble was, it is over."""
-        if self._closed:
+        """Report that the service has done its work on a taken connection: the failures are over."""
+        if self._is_closed:
             return
         self._backoff.reset()
-        self._dropped, self._not_before, self._proven = 0, 0.0, True
+        self._quick_drops, self._not_before, self._is_proven = 0, 0.0, True
         if self.error is not None:
             self.error = None
             self._on_up(self.tries)
@@ -161,145 +178,148 @@ class Standby:
         status: int | None = None,
         retry_after_seconds: float | None = None,
     ) -> None:
-        """A connection that was taken did not do what it was for."""
+        """Report that a taken connection failed; the arguments are those of ``ServiceError``."""
         error = ServiceError(
             self.service,
-            _bare(reason, self.service),
+            _without_prefix(reason, self.service),
             permanent=permanent,
             retry_after_seconds=retry_after_seconds,
             status=status,
         )
-        self._lost(self._taken_since, error)
+        self._lose(self._taken_opened_at, error)
 
     def reconnect(self) -> None:
-        """The connection may have died unnoticed: the next ``mind`` dials another in its place."""
+        """Replace the connection, which may be dead without a sign (for example after a suspend)."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            self._wanted = True
-            self._farewells.close_connection(connection)
+            self._is_requested = True
+            self._closer.close_connection(connection)
 
     def retry_in_seconds(self) -> float:
-        """How long after a failure the next try is put off, by the service's own wish or for decency; 0: it is due."""
+        """Return the delay before the next attempt, in seconds; 0 if it is due."""
         return max(0.0, self._not_before - time.monotonic())
 
     def begin_close(self, deadline: Deadline) -> None:
-        """The first half of ``close``, which does not wait: nothing is dialled any more, and the goodbye begins."""
+        """Stop dialing and start to close the connection, without waiting. ``close`` includes this step."""
         with self._lock:
-            if not self._closed:
-                self._given_up = Deadline(GIVE_UP_SECONDS)
-            self._closed = True
-        self._farewells.expire_by(deadline)
-        for found in self._dialled.take():
-            if not isinstance(found, ServiceError):
-                self._farewells.close_connection(found)
+            if not self._is_closed:
+                self._dial_limit = Deadline(self._timing.give_up_seconds)
+            self._is_closed = True
+        self._closer.expire_by(deadline)
+        for result in self._dial_results.take():
+            if not isinstance(result, ServiceError):
+                self._closer.close_connection(result)
         if self._connection is not None:
-            self._farewells.close_connection(self._connection)
+            self._closer.close_connection(self._connection)
             self._connection = None
 
     def close(self, deadline: Deadline) -> None:
-        """Says goodbye to the connection and joins the threads. A dial that is under way is given up: nothing was said
-        on it, and its thread ends by itself, at the latest with the dial's own deadline. Twice is safe."""
-        self.begin_close(deadline)
-        self._farewells.join(deadline)
-        dialling = self._dialling
-        # A connection that came too late is taken leave of by the thread that dialled it: that is waited for.
-        while dialling is not None and dialling.is_alive() and not deadline.is_expired:
-            if self._given_up.is_expired and not self._parting:
-                break
-            dialling.join(deadline.within(RECHECK_SECONDS).remaining())
-        self._dialled.close()
+        """Close the connection and join the threads. Idempotent.
 
-    def _check(self) -> None:
-        """Looks at the connection as it waits: what it says is of no use to anybody, that it lives is."""
+        A dial in progress is abandoned after ``give_up_seconds``: nothing was sent on it, and its thread ends by itself
+        within ``dial_seconds``. If the dial completes in time, ``close`` waits until its thread has sent the end mark.
+        """
+        self.begin_close(deadline)
+        self._closer.join(deadline)
+        dialer = self._dialer
+        while dialer is not None and dialer.is_alive() and not deadline.is_expired:
+            if self._dial_limit.is_expired and not self._is_closing_late:
+                break
+            dialer.join(deadline.within(RECHECK_SECONDS).remaining())
+        self._dial_results.close()
+
+    def _check_connection(self) -> None:
+        """Read from the connection in standby; only its end, a fatal error or its age matter."""
         connection = self._connection
         if connection is None:
             return
-        said = connection.pump()
-        age = time.monotonic() - self._since
-        fatal = next((event for event in said if isinstance(event, wire.Failure) and event.fatal), None)
+        events = connection.pump()
+        age_seconds = time.monotonic() - self._opened_at
+        fatal = next((event for event in events if isinstance(event, wire.Failure) and event.fatal), None)
         if connection.is_closed or fatal is not None:
             self._connection = None
-            # One that had held and is gone is nothing unusual (services let idle ones go): it is simply dialled again.
-            unusual = not connection.is_closed or (fatal is not None and fatal.permanent)
+            # Services close idle connections: the loss of one that had held is not an error, it is dialed again.
+            is_unusual = not connection.is_closed or (fatal is not None and fatal.permanent)
             connection.abort()
-            if unusual or age < self._healthy_seconds:
-                self._lost(self._since, self._reason(fatal))
+            if is_unusual or age_seconds < self._timing.healthy_seconds:
+                self._lose(self._opened_at, self._error_of(fatal))
             return
-        if self.error is not None and age >= self._healthy_seconds:
+        if self.error is not None and age_seconds >= self._timing.healthy_seconds:
             self.report_success()
-        silent = connection.codec.silent_seconds
-        if silent is not None and age >= silent * RENEW_SHARE:
+        max_silence = connection.codec.silent_seconds
+        if max_silence is not None and age_seconds >= max_silence * RENEWAL_FRACTION:
             self._connection = None
-            self._farewells.close_connection(connection)
+            self._closer.close_connection(connection)
 
-    def _reason(self, fatal: wire.Failure | None) -> ServiceError:
+    def _error_of(self, fatal: wire.Failure | None) -> ServiceError:
         if fatal is None:
-            return ServiceError(self.service, "hung up soon after the dial")
+            return ServiceError(self.service, "closed the connection soon after the handshake")
         return ServiceError(
             self.service,
-            _bare(str(fatal), self.service),
+            _without_prefix(str(fatal), self.service),
             permanent=fatal.permanent,
             retry_after_seconds=fatal.retry_after_seconds,
             status=fatal.status,
         )
 
-    def _lost(self, since: float, error: ServiceError) -> None:
-        if error.is_busy:  # it says itself what is the matter, and when to come again: no refusal, however soon it came
-            self._failed(error)
+    def _lose(self, opened_at: float, error: ServiceError) -> None:
+        if error.is_busy:  # the service states the reason and the delay itself, so an early close is no refusal
+            self._fail(error)
             return
-        self._dropped = self._dropped + 1 if time.monotonic() - since < AT_ONCE_SECONDS else 0
-        most = AT_ONCE_TIMES_PROVEN if self._proven else AT_ONCE_TIMES
-        if self._dropped >= most and not error.permanent:
-            said = _bare(str(error), self.service)
-            what = f"accepted {self._dropped} connections and dropped each at once ({said}): check api_key and url"
-            error = ServiceError(self.service, what, permanent=True, status=error.status)
-        self._failed(error)
+        is_quick = time.monotonic() - opened_at < self._timing.quick_drop_seconds
+        self._quick_drops = self._quick_drops + 1 if is_quick else 0
+        max_drops = MAX_QUICK_DROPS_PROVEN if self._is_proven else MAX_QUICK_DROPS
+        if self._quick_drops >= max_drops and not error.permanent:
+            reason = _without_prefix(str(error), self.service)
+            count = self._quick_drops
+            message = f"accepted {count} connections and closed each immediately ({reason}): check api_key and url"
+            error = ServiceError(self.service, message, permanent=True, status=error.status)
+        self._fail(error)
 
-    def _failed(self, error: ServiceError) -> None:
-        if self._closed:
-            return  # whoever comes after it, if anybody, tells of the service now
-        known, self.error = self.error, error
+    def _fail(self, error: ServiceError) -> None:
+        if self._is_closed:
+            return  # the standby that replaces this one reports the service from now on
+        previous, self.error = self.error, error
         self.tries += 1
         self.failed_at = time.monotonic()
-        floor = self._refused_seconds if error.permanent else 0.0
-        wait_seconds = self._backoff.next_seconds(max(floor, error.retry_after_seconds or 0.0))
-        self._not_before = time.monotonic() + wait_seconds
-        if known is None or (error.permanent and not known.permanent):
+        at_least_seconds = self._timing.refused_seconds if error.permanent else 0.0
+        delay_seconds = self._backoff.next_seconds(max(at_least_seconds, error.retry_after_seconds or 0.0))
+        self._not_before = time.monotonic() + delay_seconds
+        if previous is None or (error.permanent and not previous.permanent):
             self._on_down(error)
 
-    def _start_dialling(self) -> None:
+    def _start_dialing(self) -> None:
+        # A daemon thread: a dial that hangs in the resolver must not keep the process from exiting.
         thread = threading.Thread(target=self._dial, name=f"dial {self.service}", daemon=True)
         try:
             thread.start()
-        except RuntimeError as error:  # the system gives us no more threads
-            self._failed(ServiceError(self.service, f"cannot be dialled: {error}"))
+        except RuntimeError as error:  # the system cannot create more threads
+            self._fail(ServiceError(self.service, f"cannot dial: {error}"))
         else:
-            self._dialling = thread
+            self._dialer = thread
 
     def _dial(self) -> None:
-        found: Connection | ServiceError = ServiceError(self.service, "the dial broke off inside")
+        result: Connection | ServiceError = ServiceError(self.service, "the dial failed with an internal error")
         try:
-            found = self._open(Deadline(self._dial_seconds))
+            result = self._open(Deadline(self._timing.dial_seconds))
         except ServiceError as error:
-            found = error
-        except AgentError as error:  # a key that cannot be read, for one
-            found = ServiceError(self.service, str(error), permanent=not _is_want(error.__cause__))
+            result = error
+        except AgentError as error:  # for example an unreadable key file
+            result = ServiceError(self.service, str(error), permanent=not _is_out_of_resources(error.__cause__))
         finally:
             with self._lock:
-                closed = self._closed
-                self._parting = closed
-                if not closed:
-                    self._dialled.put(found)
-            if closed and not isinstance(found, ServiceError):
-                close(
-                    found, BACKGROUND_CLOSE_SECONDS
-                )  # it came too late to be of use, but it is open and gets its end mark
+                is_closed = self._is_closed
+                self._is_closing_late = is_closed
+                if not is_closed:
+                    self._dial_results.put(result)
+            if is_closed and not isinstance(result, ServiceError):
+                close(result, self._timing.close_seconds)  # too late to be used, but it is open and gets its end mark
 
 
-def _is_want(error: BaseException | None) -> bool:
-    """Whether it is this machine that has no more to give, which passes."""
+def _is_out_of_resources(error: BaseException | None) -> bool:
+    """Whether this machine lacks descriptors or memory, which is temporary."""
     return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
-def _bare(text: str, service: str) -> str:
+def _without_prefix(text: str, service: str) -> str:
     return text.removeprefix(f"{service}: ").removeprefix(f"{service} ")

@@ -28,7 +28,7 @@ from agent.pipeline.stt.segment import SpeechSegment
 from agent.pipeline.stt.session import SttSession
 from agent.services.connection import closing as farewells
 from agent.services.connection.poll import wait
-from agent.services.connection.standby import Standby
+from agent.services.connection.standby import Standby, Timing
 from agent.services.connection.websocket import Connection, connect
 from agent.services.protocols import transcription
 from agent.services.service_log import MOST_TOLD
@@ -154,7 +154,12 @@ class Stage:
         def standby() -> Standby:
             backoff = Backoff(0.01, 0.05, seed=1)
             return make_standby(
-                "transcription", open, self.events, eager=False, backoff=backoff, dial_seconds=dial_seconds
+                "transcription",
+                open,
+                self.events,
+                eager=False,
+                backoff=backoff,
+                timing=Timing(dial_seconds=dial_seconds),
             )
 
         self.other = standby()

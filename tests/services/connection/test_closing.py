@@ -1,4 +1,4 @@
-"""Goodbyes side by side: over in time whatever the peers do, the end mark tried once, and told of where it failed."""
+"""Background closing: parallel, within its deadline whatever the peers do, one end mark each, failures logged."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from contextlib import ExitStack
 
 import pytest
 from support.plain import END_MARK, Plain
-from support.scripted import CLOSE, TEXT, Peer, Scripted, frame, mute
+from support.scripted import CLOSE, TEXT, Peer, Scripted, deaf, frame, mute
 
-from agent.pipeline.stage import make_standby
-from agent.services.connection import closing as farewells
 from agent.services.connection.closing import AdjustableDeadline, BackgroundCloser
 from agent.services.connection.dial import dial
 from agent.services.connection.poll import wait
-from agent.services.connection.standby import Standby
+from agent.services.connection.standby import Standby, Timing
 from agent.services.connection.websocket import Connection
 from agent.services.protocols.codec import Text
 from agent.system.threads import Backoff, Deadline
 
 FAR_SECONDS = 300.0
-"""No test lasts so long: what waits that long is ended by something else."""
+"""Longer than any test."""
 
 
-class Stubborn:
-    """Reads everything and never says goodbye; remembers what each connection was told."""
+class NeverCloses:
+    """Script that reads everything and never answers the close; records the texts of each connection."""
 
     def __init__(self) -> None:
-        self.told: dict[int, list[bytes]] = {}
-        self.marked = threading.Semaphore(0)  # by each end mark
+        self.texts: dict[int, list[bytes]] = {}
+        self.end_mark_received = threading.Semaphore(0)
 
     def __call__(self, peer: Peer) -> None:
         peer.accept()
-        mine = self.told.setdefault(peer.index, [])
+        texts = self.texts.setdefault(peer.index, [])
         for opcode, data in iter(peer.read_frame, (-1, b"")):
             if opcode == TEXT:
-                mine.append(data)
+                texts.append(data)
             if data == END_MARK.encode():
-                self.marked.release()
+                self.end_mark_received.release()
+
+    def end_marks(self) -> list[int]:
+        return [texts.count(END_MARK.encode()) for texts in self.texts.values()]
 
 
 @pytest.fixture
@@ -49,154 +50,131 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-@pytest.fixture
-def wait_for_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A goodbye ends with its deadline, and never by itself."""
-    monkeypatch.setattr(farewells, "BACKGROUND_CLOSE_SECONDS", FAR_SECONDS)
-
-
-def opened(server: Scripted, deadline: Deadline) -> Connection:
+def open_connection(server: Scripted, deadline: Deadline | None = None) -> Connection:
     codec = Plain(server.url)
-    return Connection(dial(codec.handshake(), "plain", deadline), codec, ping_seconds=None, close_seconds=FAR_SECONDS)
+    sock = dial(codec.handshake(), "plain", deadline or Deadline(30.0))
+    return Connection(sock, codec, ping_seconds=None, close_seconds=FAR_SECONDS)
 
 
-def dialled(server: Scripted) -> Connection:
-    return opened(server, Deadline(30.0))
+def open_full_connection(server: Scripted) -> Connection:
+    """Return a connection whose send buffer the peer does not read."""
+    connection = open_connection(server)
+    for _ in range(100):
+        connection.send(Text("x" * 100_000))
+    assert connection.unsent_bytes
+    return connection
 
 
-def all_gone() -> None:
-    """Waits for the goodbyes under way: who joins them does so no longer than its deadline says."""
+def open_standby(server: Scripted, *, ready: bool = True) -> Standby:
+    standby = Standby(
+        "plain",
+        lambda deadline: open_connection(server, deadline),
+        lambda error: None,
+        lambda tries: None,
+        backoff=Backoff(0.01, 0.02),
+        timing=Timing(close_seconds=FAR_SECONDS),
+    )
+    standby.maintain()
+    deadline = Deadline(30.0)
+    while ready and len(standby.waitables()) < 2:
+        assert not deadline.is_expired
+        wait(None, list(standby.waitables()), 0.2)
+        standby.maintain()
+    return standby
+
+
+def join_closing_threads() -> None:
+    """Wait for threads that a ``join`` with an expired deadline has left behind."""
     for thread in threading.enumerate():
-        if thread.name == "plain end":
+        if thread.name == "plain close":
             thread.join(30)
             assert not thread.is_alive()
 
 
-def standby(server: Scripted, *, ready: bool = True) -> Standby:
-    made = make_standby(
-        "plain",
-        lambda deadline: opened(server, deadline),
-        lambda event: None,
-        backoff=Backoff(0.01, 0.02),
-    )
-    made.maintain()
-    patience = Deadline(30.0)
-    while ready and len(made.waitables()) < 2:
-        assert not patience.is_expired
-        wait(None, list(made.waitables()), 0.2)
-        made.maintain()
-    return made
-
-
-def marks(stubborn: Stubborn) -> list[int]:
-    return [told.count(END_MARK.encode()) for told in stubborn.told.values()]
-
-
-@pytest.mark.usefixtures("wait_for_device")
-def test_a_stage_leaves_all_its_dead_peers_at_once_under_one_deadline(stack: ExitStack) -> None:
-    """SIGTERM with a dead peer ended in 70: the live connection took its second, then each standby two, then the
-    goodbyes under way two more, one after the other and past the daemon's own deadline."""
-    stubborn = Stubborn()
-    server = stack.enter_context(Scripted(stubborn, patience_seconds=FAR_SECONDS))
-    dead = stack.enter_context(Scripted(mute, patience_seconds=FAR_SECONDS))
-    standbys = [standby(server), standby(server), standby(dead, ready=False), standby(dead, ready=False)]
-    leaving = BackgroundCloser()
-    leaving.close_connection(dialled(server))  # one goodbye is under way already
-    began = time.monotonic()
-    leaving.close_all(dialled(server), standbys, Deadline(0.5))
-    assert time.monotonic() - began < 60
-    all_gone()
+def test_close_all_ends_within_one_deadline_although_no_peer_answers(stack: ExitStack) -> None:
+    script = NeverCloses()
+    server = stack.enter_context(Scripted(script, timeout_seconds=FAR_SECONDS))
+    dead = stack.enter_context(Scripted(mute, timeout_seconds=FAR_SECONDS))
+    standbys = [open_standby(server), open_standby(server), *(open_standby(dead, ready=False) for _ in range(2))]
+    closer = BackgroundCloser(FAR_SECONDS)
+    closer.close_connection(open_connection(server))
+    start = time.monotonic()
+    closer.close_all(open_connection(server), standbys, Deadline(0.5))
+    assert time.monotonic() - start < 60
+    join_closing_threads()
     dead.over.set()
     server.over.set()
     server.join()
-    assert len(stubborn.told) >= 4 and set(marks(stubborn)) == {1}
+    assert len(script.texts) >= 4 and set(script.end_marks()) == {1}
 
 
-@pytest.mark.usefixtures("wait_for_device")
-def test_an_abort_overtakes_a_gentle_end(stack: ExitStack) -> None:
-    """Who had begun to leave gently did not hear that the time was up."""
-    stubborn = Stubborn()
-    server = stack.enter_context(Scripted(stubborn, patience_seconds=FAR_SECONDS))
-    patience = AdjustableDeadline(FAR_SECONDS)
-    ends: list[float] = []
+def test_expire_by_shortens_close_all_in_progress(stack: ExitStack) -> None:
+    script = NeverCloses()
+    server = stack.enter_context(Scripted(script, timeout_seconds=FAR_SECONDS))
+    deadline = AdjustableDeadline(FAR_SECONDS)
+    ended = threading.Event()
 
-    def leaves() -> None:
-        BackgroundCloser().close_all(dialled(server), [standby(server)], patience)
-        ends.append(time.monotonic())
+    def close_all() -> None:
+        BackgroundCloser(FAR_SECONDS).close_all(open_connection(server), [open_standby(server)], deadline)
+        ended.set()
 
-    thread = threading.Thread(target=leaves)
+    thread = threading.Thread(target=close_all)
     thread.start()
     for _ in range(2):
-        assert stubborn.marked.acquire(timeout=30)  # both goodbyes are under way
-    assert not ends
-    patience.expire_by(Deadline(0.1))
+        assert script.end_mark_received.acquire(timeout=30)
+    assert not ended.is_set()
+    deadline.expire_by(Deadline(0.1))
     thread.join(60)
-    assert ends
+    assert ended.is_set()
 
 
-def test_what_the_live_connection_says_with_its_goodbye_is_returned(stack: ExitStack) -> None:
-    def last_words(peer: Peer) -> None:
+def test_close_all_returns_the_events_that_arrive_with_the_close(stack: ExitStack) -> None:
+    def script(peer: Peer) -> None:
         peer.accept()
         for opcode, data in iter(peer.read_frame, (-1, b"")):
             if opcode == CLOSE:
-                peer.send(frame(TEXT, b"farewell") + frame(CLOSE, data))
+                peer.send(frame(TEXT, b"last words") + frame(CLOSE, data))
                 return
 
-    server = stack.enter_context(Scripted(last_words))
-    assert Text("farewell") in BackgroundCloser().close_all(dialled(server), [], Deadline(60.0))
+    server = stack.enter_context(Scripted(script))
+    assert Text("last words") in BackgroundCloser().close_all(open_connection(server), [], Deadline(60.0))
 
 
 @pytest.mark.parametrize(
-    "leave", [BackgroundCloser.close_connection, lambda it, connection: it.close_all(connection, [], Deadline(0.2))]
+    "close",
+    [BackgroundCloser.close_connection, lambda closer, connection: closer.close_all(connection, [], Deadline(0.2))],
 )
-def test_an_end_mark_that_could_not_be_delivered_is_told(
-    stack: ExitStack, caplog: pytest.LogCaptureFixture, leave: Callable[[BackgroundCloser, Connection], object]
+def test_undelivered_end_mark_is_logged(
+    stack: ExitStack, caplog: pytest.LogCaptureFixture, close: Callable[[BackgroundCloser, Connection], object]
 ) -> None:
-    def deaf(peer: Peer) -> None:
-        peer.accept()
-        peer.wait()
-
-    server = stack.enter_context(Scripted(deaf, receive_bytes=4096))
-    connection = dialled(server)
-    for _ in range(100):
-        connection.send(Text("x" * 100_000))
-    assert connection.unsent_bytes
-    leaving = BackgroundCloser()
+    connection = open_full_connection(stack.enter_context(Scripted(deaf, receive_bytes=4096)))
+    closer = BackgroundCloser()
     with caplog.at_level(logging.WARNING):
-        leave(leaving, connection)
-        leaving.join(Deadline(0.2))
-        all_gone()
-    assert [record.getMessage() for record in caplog.records if "was not delivered" in record.getMessage()]
+        close(closer, connection)
+        closer.join(Deadline(0.2))
+        join_closing_threads()
+    assert [record for record in caplog.records if "end mark not delivered" in record.getMessage()]
 
 
 @pytest.mark.parametrize("reads", [True, False])
-def test_where_there_are_no_more_threads_the_end_mark_is_still_written_once(
+def test_end_mark_is_written_once_when_no_thread_can_be_created(
     stack: ExitStack, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, reads: bool
 ) -> None:
-    """When the system gave no more threads the connection was dropped without a word to the service, or to the log."""
+    script = NeverCloses()
+    server = stack.enter_context(Scripted(script if reads else deaf, receive_bytes=4096))
+    connection = open_connection(server) if reads else open_full_connection(server)
 
-    def deaf(peer: Peer) -> None:
-        peer.accept()
-        peer.wait()
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
 
-    stubborn = Stubborn()
-    server = stack.enter_context(Scripted(stubborn if reads else deaf, receive_bytes=4096))
-    connection = dialled(server)
-    for _ in range(0 if reads else 100):
-        connection.send(Text("x" * 100_000))
-    with monkeypatch.context() as patch:
-
-        def refuses(thread: threading.Thread) -> None:
-            raise RuntimeError("can't start new thread")
-
-        patch.setattr(threading.Thread, "start", refuses)
-        with caplog.at_level(logging.WARNING):
-            BackgroundCloser().close_connection(connection)
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(threading.Thread, "start", refuse)
+        BackgroundCloser().close_connection(connection)
     assert connection.is_closed
     server.over.set()
     server.join()
-    lines = [record.getMessage() for record in caplog.records]
+    messages = [record.getMessage() for record in caplog.records]
     if reads:
-        assert marks(stubborn) == [1] and lines == []
+        assert script.end_marks() == [1] and messages == []
     else:
-        assert len(lines) == 1 and "the end mark was not delivered" in lines[0]
+        assert len(messages) == 1 and "end mark not delivered" in messages[0]

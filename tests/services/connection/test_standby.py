@@ -1,4 +1,4 @@
-"""One connection kept ready: handed over while it is healthy, replaced when it is not, and never hammered for."""
+"""Standby: hands over healthy connections, replaces lost ones, and retries with backoff."""
 
 from __future__ import annotations
 
@@ -6,40 +6,39 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from support.plain import END_MARK, Plain
 from support.scripted import CLOSE, TEXT, Peer, Scripted, close_frame, hangs_up, mute, polite, refuses, silent
 
-from agent.errors import ConfigError
-from agent.pipeline.events import Event, ServiceDown, ServiceUp
-from agent.pipeline.stage import make_standby
-from agent.services.connection import standby
+from agent.errors import ConfigError, ServiceError
 from agent.services.connection.poll import wait
-from agent.services.connection.standby import Standby
+from agent.services.connection.standby import Standby, Timing
 from agent.services.connection.websocket import Connection, connect
 from agent.services.protocols.codec import Text
 from agent.system.threads import Backoff, Deadline
 
 LONG_SECONDS = 300.0
-"""No test lasts so long."""
+"""Longer than any test."""
+
+NEVER_HEALTHY = {"healthy_seconds": LONG_SECONDS, "quick_drop_seconds": LONG_SECONDS}
+"""However slow the machine is, each lost connection counts as a quick drop."""
 
 
-class Quick(Backoff):
-    """A backoff without patience that remembers the floors it was asked for."""
+class QuickBackoff(Backoff):
+    """A short backoff that records the requested minimum delays."""
 
     def __init__(self) -> None:
         super().__init__(first_seconds=0.01, cap_seconds=0.02, seed=1)
-        self.floors: list[float] = []
+        self.minimums: list[float] = []
 
     def next_seconds(self, at_least_seconds: float = 0.0) -> float:
-        self.floors.append(at_least_seconds)
+        self.minimums.append(at_least_seconds)
         return super().next_seconds(at_least_seconds)
 
 
 @pytest.fixture(autouse=True)
-def no_thread_left_behind() -> Iterator[None]:
+def no_thread_is_left() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     for thread in set(threading.enumerate()) - before:
@@ -47,38 +46,48 @@ def no_thread_left_behind() -> Iterator[None]:
         assert not thread.is_alive(), thread.name
 
 
-@pytest.fixture
-def all_is_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow this machine is, a connection that was dropped was dropped at once."""
-    monkeypatch.setattr(standby, "AT_ONCE_SECONDS", LONG_SECONDS)
-
-
 class Kit:
-    """A standby with what it reported."""
+    """A standby with the errors and recoveries it reported; keyword arguments are those of ``Timing``."""
 
-    def __init__(self, url: str, silent_seconds: float | None = None, **keys: Any) -> None:
-        self.told: list[Event] = []
-        self.backoff = Quick()
+    def __init__(self, url: str, silent_seconds: float | None = None, eager: bool = True, **timing: float) -> None:
+        self.downs: list[ServiceError] = []
+        self.ups: list[int] = []
+        self.backoff = QuickBackoff()
 
         def open(deadline: Deadline) -> Connection:
             codec = Plain(url)
             codec.silent_seconds = silent_seconds
             return connect(codec, deadline)
 
-        self.standby: Standby = make_standby("plain", open, self.told.append, backoff=self.backoff, **keys)
+        self.standby = Standby(
+            "plain",
+            open,
+            self.downs.append,
+            self.ups.append,
+            eager=eager,
+            backoff=self.backoff,
+            timing=Timing(**timing),
+        )
 
     def until(self, done: Callable[[], bool], seconds: float = 30.0) -> None:
         deadline = Deadline(seconds)
         self.standby.maintain()
         while not done():
-            assert not deadline.is_expired, (self.told, self.standby.error)
+            assert not deadline.is_expired, (self.downs, self.ups, self.standby.error)
             seconds_left = [deadline.remaining(), self.standby.next_timeout()]
             wait(None, list(self.standby.waitables()), min(s for s in seconds_left if s is not None))
             self.standby.maintain()
 
     @property
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         return len(self.standby.waitables()) == 2
+
+    def take(self) -> Connection:
+        """Wait for a connection and take it."""
+        self.until(lambda: self.is_ready)
+        connection = self.standby.take()
+        assert connection is not None
+        return connection
 
     def __enter__(self) -> Kit:
         return self
@@ -88,57 +97,54 @@ class Kit:
         self.standby.close(Deadline(30))
 
 
-def dials() -> list[threading.Thread]:
-    """The threads that dial."""
+def dial_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "dial plain"]
 
 
-def test_a_connection_is_ready_before_it_is_wanted_and_the_next_follows() -> None:
+def test_take_returns_an_open_connection_and_the_next_is_dialed() -> None:
     with Scripted(polite) as server, Kit(server.url) as kit:
-        kit.until(lambda: kit.ready)
-        taken = kit.standby.take()
-        assert taken is not None
+        taken = kit.take()
         taken.send(Text("hello"))
         while not (events := taken.pump()):
             assert wait(taken, [], 30)[0]
         assert events == [Text("hello")]
-        kit.until(lambda: kit.ready)
-        assert len(server.peers) == 2 and kit.told == []
+        kit.until(lambda: kit.is_ready)
+        assert len(server.peers) == 2 and not kit.downs
         taken.finish(Deadline(30))
 
 
-def test_a_connection_that_died_in_standby_is_not_handed_over() -> None:
+def test_lost_connection_in_standby_is_replaced() -> None:
     go = threading.Event()
 
-    def dies(peer: Peer) -> None:
+    def closes(peer: Peer) -> None:
         peer.accept()
         go.wait(30)
 
-    with Scripted(dies, polite) as server, Kit(server.url, healthy_seconds=0.0) as kit:
-        kit.until(lambda: kit.ready)
+    with Scripted(closes, polite) as server, Kit(server.url, healthy_seconds=0.0) as kit:
+        kit.until(lambda: kit.is_ready)
         first = kit.standby.waitables()[1]
         go.set()
-        kit.until(lambda: kit.ready and kit.standby.waitables()[1] is not first)
-        assert isinstance(first, Connection) and first.is_closed and kit.told == []
+        kit.until(lambda: kit.is_ready and kit.standby.waitables()[1] is not first)
+        assert isinstance(first, Connection) and first.is_closed and not kit.downs
 
 
-def test_a_death_is_seen_at_the_moment_of_taking_too() -> None:
+def test_take_returns_none_for_a_connection_that_was_just_lost() -> None:
     closed = threading.Event()
 
-    def dies(peer: Peer) -> None:
+    def closes(peer: Peer) -> None:
         peer.accept()
         closed.wait(30)
         peer.send(close_frame(1000))
         peer.read_all()
 
-    with Scripted(dies, polite) as server, Kit(server.url, healthy_seconds=0.0) as kit:
-        kit.until(lambda: kit.ready)
+    with Scripted(closes, polite) as server, Kit(server.url, healthy_seconds=0.0) as kit:
+        kit.until(lambda: kit.is_ready)
         closed.set()
         assert wait(None, list(kit.standby.waitables()), 30)[1]
         assert kit.standby.take() is None
 
 
-def test_row_34_an_unused_connection_is_renewed_before_the_service_drops_it_and_gets_its_end_mark() -> None:
+def test_row_34_unused_connection_is_renewed_before_the_service_closes_it_and_gets_its_end_mark() -> None:
     seen: list[list[tuple[int, bytes]]] = []
 
     def script(peer: Peer) -> None:
@@ -153,116 +159,110 @@ def test_row_34_an_unused_connection_is_renewed_before_the_service_drops_it_and_
 
     with Scripted(script) as server, Kit(server.url, silent_seconds=0.2) as kit:
         began = time.monotonic()
-        kit.until(lambda: kit.ready)
+        kit.until(lambda: kit.is_ready)
         first, due = kit.standby.waitables()[1], kit.standby.next_timeout()
         assert due is not None and due < 0.2
-        kit.until(lambda: kit.ready and kit.standby.waitables()[1] is not first)
-        assert time.monotonic() - began > 0.1 and kit.told == []
+        kit.until(lambda: kit.is_ready and kit.standby.waitables()[1] is not first)
+        assert time.monotonic() - began > 0.1 and not kit.downs
     assert len(seen) >= 2 and all([(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")] == frames for frames in seen)
 
 
-def test_row_01_trouble_is_told_once_however_many_tries_and_so_is_its_end() -> None:
+def test_row_01_failures_and_recovery_are_reported_once() -> None:
     with Scripted(refuses("500 Oh"), refuses("500 Oh"), refuses("500 Oh"), polite) as server:
         with Kit(server.url, healthy_seconds=0.1) as kit:
             kit.until(lambda: kit.standby.error is not None)
             kit.until(lambda: kit.standby.error is None)
-            down, up = kit.told
-        assert isinstance(down, ServiceDown) and not down.permanent and "500" in down.reason
-        assert up == ServiceUp("plain", 3)
+            (down,) = kit.downs
+        assert not down.permanent and "500" in str(down)
+        assert kit.ups == [3]
 
 
-def test_a_connection_that_merely_began_does_not_end_the_trouble() -> None:
+def test_new_connection_does_not_end_the_failure_state_before_it_is_healthy() -> None:
     with Scripted(refuses("500 Oh"), polite) as server, Kit(server.url, healthy_seconds=60.0) as kit:
-        kit.until(lambda: kit.ready)
+        kit.until(lambda: kit.is_ready)
         assert kit.standby.error is not None and kit.backoff.tries == 1
         kit.standby.report_success()
-        assert kit.standby.error is None and kit.backoff.tries == 0 and kit.told[1:] == [ServiceUp("plain", 1)]
+        assert kit.standby.error is None and kit.backoff.tries == 0 and kit.ups == [1]
 
 
-def test_row_06_a_permanent_refusal_is_not_hammered() -> None:
+def test_row_06_permanent_refusal_is_retried_after_refused_seconds() -> None:
     with Scripted(refuses("401 No")) as server, Kit(server.url) as kit:
         kit.until(lambda: kit.standby.error is not None)
         error, pause = kit.standby.error, kit.standby.next_timeout()
         assert error is not None and error.permanent and pause is not None and pause > 30
-        assert kit.backoff.floors == [60.0]
+        assert kit.backoff.minimums == [60.0]
         assert kit.standby.take() is None and len(server.peers) == 1
-        assert [event.permanent for event in kit.told if isinstance(event, ServiceDown)] == [True]
+        assert [error.permanent for error in kit.downs] == [True]
 
 
-def test_row_07_retry_after_is_the_least_that_is_waited() -> None:
+def test_row_07_retry_after_is_the_minimum_delay() -> None:
     with Scripted(refuses("429 Slow down", "Retry-After: 30")) as server, Kit(server.url) as kit:
         kit.until(lambda: kit.standby.error is not None)
-        assert kit.backoff.floors == [30.0]
+        assert kit.backoff.minimums == [30.0]
 
 
-@pytest.mark.usefixtures("all_is_at_once")
-def test_accepted_and_dropped_at_once_is_a_refusal_after_three() -> None:
-    with Scripted(hangs_up()) as server, Kit(server.url, healthy_seconds=LONG_SECONDS) as kit:
+def test_three_quick_drops_are_a_permanent_refusal() -> None:
+    with (
+        Scripted(hangs_up()) as server,
+        Kit(server.url, **NEVER_HEALTHY) as kit,
+    ):
         kit.until(lambda: kit.standby.error is not None and kit.standby.error.permanent)
-        assert len(server.peers) == 3 and kit.backoff.floors == [0.0, 0.0, 60.0]
-        assert [type(event) for event in kit.told] == [ServiceDown, ServiceDown], "the second one says: for good"
+        assert len(server.peers) == 3 and kit.backoff.minimums == [0.0, 0.0, 60.0]
+        assert [error.permanent for error in kit.downs] == [False, True]
 
 
-@pytest.mark.usefixtures("all_is_at_once")
-def test_it_is_a_refusal_also_where_the_connections_were_taken_first() -> None:
-    """And what the service said of it is told: that it refused a voice was lost behind the advice to check the key."""
-    with Scripted(silent) as server, Kit(server.url) as kit:
+def test_three_quick_drops_of_taken_connections_are_a_refusal_with_the_reason_of_the_service() -> None:
+    with Scripted(silent) as server, Kit(server.url, quick_drop_seconds=LONG_SECONDS) as kit:
         for _ in range(3):
-            kit.until(lambda: kit.ready)
-            taken = kit.standby.take()
-            assert taken is not None
-            taken.abort()
+            kit.take().abort()
             kit.standby.report_failure("plain: it sent 'no such voice'")
         assert kit.standby.error is not None and kit.standby.error.permanent
         assert "'no such voice'" in str(kit.standby.error)
 
 
-@pytest.mark.usefixtures("all_is_at_once")
-def test_a_service_that_worked_before_is_not_taken_for_one_that_refuses_the_key_while_it_restarts() -> None:
-    """Three connections that a restarting service dropped, within a second, were a minute without a voice."""
+def test_quick_drops_of_a_proven_service_that_restarts_are_no_refusal() -> None:
     scripts = (silent, *[hangs_up()] * 7, silent)
-    with Scripted(*scripts) as server, Kit(server.url, healthy_seconds=LONG_SECONDS) as kit:
-        kit.until(lambda: kit.ready)
-        taken = kit.standby.take()
-        assert taken is not None
-        taken.abort()
+    with (
+        Scripted(*scripts) as server,
+        Kit(server.url, **NEVER_HEALTHY) as kit,
+    ):
+        kit.take().abort()
         kit.standby.report_success()
-        kit.until(lambda: len(server.peers) == 9 and kit.ready, seconds=60.0)
-        assert kit.backoff.floors == [0.0] * 7
-        assert [event.permanent for event in kit.told if isinstance(event, ServiceDown)] == [False]
+        kit.until(lambda: len(server.peers) == 9 and kit.is_ready, seconds=60.0)
+        assert kit.backoff.minimums == [0.0] * 7
+        assert [error.permanent for error in kit.downs] == [False]
 
 
-@pytest.mark.usefixtures("all_is_at_once")
-def test_a_service_that_worked_before_and_drops_everything_for_long_refuses() -> None:
-    with Scripted(silent, hangs_up()) as server, Kit(server.url, healthy_seconds=LONG_SECONDS) as kit:
-        kit.until(lambda: kit.ready)
-        taken = kit.standby.take()
-        assert taken is not None
-        taken.abort()
+def test_eight_quick_drops_of_a_proven_service_are_a_refusal() -> None:
+    with (
+        Scripted(silent, hangs_up()) as server,
+        Kit(server.url, **NEVER_HEALTHY) as kit,
+    ):
+        kit.take().abort()
         kit.standby.report_success()
         kit.until(lambda: kit.standby.error is not None and kit.standby.error.permanent, seconds=60.0)
-        assert kit.backoff.floors == [0.0] * 7 + [60.0]
+        assert kit.backoff.minimums == [0.0] * 7 + [60.0]
 
 
-def test_a_key_that_cannot_be_read_is_permanent_and_ends_nothing() -> None:
-    told: list[Event] = []
+def test_unreadable_key_is_a_permanent_error() -> None:
+    downs: list[ServiceError] = []
 
     def open(deadline: Deadline) -> Connection:
         raise ConfigError("the key file /x cannot be read")
 
-    it: Standby = make_standby("plain", open, told.append)
+    it = Standby("plain", open, downs.append, lambda tries: None)
     it.maintain()
     wait(None, list(it.waitables()), 30.0)
     it.maintain()
-    assert it.error is not None and it.error.permanent and len(told) == 1
+    assert it.error is not None and it.error.permanent and len(downs) == 1
     it.close(Deadline(1))
 
 
-def test_a_key_that_cannot_be_read_for_want_of_descriptors_is_read_again() -> None:
+def test_unreadable_key_is_temporary_when_descriptors_run_out() -> None:
     def open(deadline: Deadline) -> Connection:
         raise ConfigError("the key file /x cannot be read") from OSError(errno.EMFILE, "Too many open files")
 
-    it: Standby = make_standby("plain", open, lambda event: None)
+    it = Standby("plain", open, lambda error: None, lambda tries: None)
     it.maintain()
     wait(None, list(it.waitables()), 30.0)
     it.maintain()
@@ -270,41 +270,35 @@ def test_a_key_that_cannot_be_read_for_want_of_descriptors_is_read_again() -> No
     it.close(Deadline(1))
 
 
-def test_after_health_the_next_dial_is_not_kept_waiting_for_a_trouble_of_before() -> None:
-    """Story: the dial of the next connection was refused for a minute while the one before still did its work; that one
-    ended the trouble, and still nobody dialled until the minute was over."""
+def test_report_success_cancels_the_delay_before_the_next_dial() -> None:
     scripts = (polite, refuses("401 Unauthorized"), polite)
     with Scripted(*scripts) as server, Kit(server.url) as kit:
-        kit.until(lambda: kit.ready)
-        taken = kit.standby.take()
-        assert taken is not None
+        taken = kit.take()
         kit.until(lambda: kit.standby.error is not None)
         assert (kit.standby.next_timeout() or 0.0) > 50
         kit.standby.report_success()
-        kit.until(lambda: kit.ready)  # well before that minute is over
+        kit.until(lambda: kit.is_ready)  # well before the delay of 60 s has passed
         taken.finish(Deadline(30))
 
 
-def test_who_needs_just_one_has_no_second_dialled() -> None:
-    came: list[int] = []
+def test_lazy_standby_dials_no_second_connection() -> None:
+    accepted: list[int] = []
 
     def script(peer: Peer) -> None:
-        came.append(peer.index)
+        accepted.append(peer.index)
         peer.accept()
         peer.read_frame()
 
     with Scripted(script) as server:
         kit = Kit(server.url, eager=False)
-        kit.until(lambda: kit.ready)
-        taken = kit.standby.take()
-        assert taken is not None
+        taken = kit.take()
         assert kit.standby.next_timeout() is None and len(kit.standby.waitables()) == 1
         taken.abort()
         kit.standby.close(Deadline(1))
-    assert came == [0]
+    assert accepted == [0]
 
 
-def test_closing_says_goodbye_to_a_connection_that_nobody_used() -> None:
+def test_close_sends_the_end_mark_on_an_unused_connection() -> None:
     frames: list[tuple[int, bytes]] = []
 
     def script(peer: Peer) -> None:
@@ -315,23 +309,22 @@ def test_closing_says_goodbye_to_a_connection_that_nobody_used() -> None:
 
     with Scripted(script) as server:
         with Kit(server.url) as kit:
-            kit.until(lambda: kit.ready)
+            kit.until(lambda: kit.is_ready)
         server.join()
     assert frames == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
 
 
-def test_closing_does_not_wait_for_a_dial_that_hangs() -> None:
-    with Scripted(mute, patience_seconds=LONG_SECONDS) as server:
+def test_close_does_not_wait_for_a_dial_that_hangs() -> None:
+    with Scripted(mute, timeout_seconds=LONG_SECONDS) as server:
         kit = Kit(server.url, dial_seconds=LONG_SECONDS)
         kit.standby.maintain()
         assert server.arrived.acquire(timeout=30)
-        patience = Deadline(60)
-        kit.standby.close(patience)
-        assert not patience.is_expired
+        deadline = Deadline(60)
+        kit.standby.close(deadline)
+        assert not deadline.is_expired
 
 
-def test_a_dial_that_is_nearly_done_is_waited_for_and_gets_its_end_mark(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standby, "GIVE_UP_SECONDS", 30.0)  # the fifth of a second may be over before anybody looks
+def test_close_waits_for_a_dial_that_completes_and_sends_its_end_mark() -> None:
     frames: list[tuple[int, bytes]] = []
     late = threading.Event()
 
@@ -343,81 +336,77 @@ def test_a_dial_that_is_nearly_done_is_waited_for_and_gets_its_end_mark(monkeypa
         peer.send(close_frame(1000))
 
     with Scripted(script) as server:
-        kit = Kit(server.url)
+        kit = Kit(server.url, give_up_seconds=30.0)
         kit.standby.maintain()
         assert server.arrived.acquire(timeout=30)
         timer = threading.Timer(0.05, late.set)
         timer.start()
         kit.standby.close(Deadline(60))
-        assert not dials()
+        assert not dial_threads()
         server.join()
     timer.join(30)
     assert frames == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
 
 
-def test_a_connection_that_came_too_late_gets_its_end_mark_before_closing_is_over(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Story: the daemon ended while a connection was being dialled; the process left before its goodbye was said."""
-    monkeypatch.setattr(standby, "GIVE_UP_SECONDS", 0.0)  # the goodbye takes longer than a dial under way is waited for
+def test_close_waits_until_a_late_connection_is_closed_although_give_up_seconds_have_passed() -> None:
     frames: list[tuple[int, bytes]] = []
-    late, parting = threading.Event(), threading.Event()
+    late, closing = threading.Event(), threading.Event()
 
     def script(peer: Peer) -> None:
         peer.read_request()
         late.wait(30)
         peer.accept()
         frames.append(peer.read_frame())
-        parting.set()
+        closing.set()
         peer.over.wait(0.4)
         frames.append(peer.read_frame())
         peer.send(close_frame(1000))
 
     with Scripted(script) as server:
-        kit = Kit(server.url)
+        kit = Kit(server.url, give_up_seconds=0.0)
         kit.standby.maintain()
         assert server.arrived.acquire(timeout=30)
         kit.standby.begin_close(Deadline(60))
         late.set()
-        assert parting.wait(30)
+        assert closing.wait(30)
         kit.standby.close(Deadline(60))
-        assert not dials(), "the process may end now, and no thread of a dial holds it up"
+        assert not dial_threads(), "no thread is left"
         server.join()
     assert frames == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
 
 
-def test_row_55_a_flapping_service_costs_no_threads_and_few_connects() -> None:
+def test_row_55_flapping_service_leaves_no_threads_and_is_dialed_rarely() -> None:
     with (
         Scripted(refuses("503 Later"), hangs_up(), refuses("503 Later"), polite) as server,
         Kit(server.url, healthy_seconds=0.05) as kit,
     ):
         kit.until(lambda: len(server.peers) >= 4 and kit.standby.error is None)
-        assert len(dials()) <= 4 and len(server.peers) <= 6
-        for thread in dials():
+        assert len(dial_threads()) <= 4 and len(server.peers) <= 6
+        for thread in dial_threads():
             thread.join(30)
-        assert not dials()
+        assert not dial_threads()
 
 
-def test_one_that_is_not_trusted_any_more_gets_its_end_mark_and_another_is_dialled() -> None:
-    said: list[list[tuple[int, bytes]]] = []
+def test_reconnect_closes_the_connection_and_dials_another() -> None:
+    received: list[list[tuple[int, bytes]]] = []
 
     def script(peer: Peer) -> None:
-        mine: list[tuple[int, bytes]] = []
-        said.append(mine)
+        frames: list[tuple[int, bytes]] = []
+        received.append(frames)
         peer.accept()
         while (found := peer.read_frame())[0] >= 0:
-            mine.append(found)
+            frames.append(found)
             if found[0] == CLOSE:
                 peer.send(close_frame(1000))
                 break
 
     with Scripted(script) as server, Kit(server.url, eager=False) as kit:
-        kit.until(lambda: kit.ready)
+        kit.until(lambda: kit.is_ready)
         first = kit.standby.waitables()[1]
         kit.standby.reconnect()
-        kit.until(lambda: kit.ready)
-        assert kit.standby.waitables()[1] is not first and kit.told == []
+        kit.until(lambda: kit.is_ready)
+        assert kit.standby.waitables()[1] is not first and not kit.downs
         assert kit.standby.take() is not None
-        kit.standby.reconnect()  # who needs just one has it: none is dialled for nobody
+        kit.standby.reconnect()  # nothing to replace, so a lazy standby does not dial
         assert not kit.standby.is_dialing and len(server.peers) == 2
-    assert said[0] == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
+    assert received[0] == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
