@@ -61,7 +61,9 @@ class Machine:
             self.daemon.kill()
 
     def start(self, *words: str) -> Process:
-        return Process(words[0], "--config", str(self._config), *words[1:], stdin=True)
+        # The state directory of the test: without it the daemon of root stores its volume in /var/lib.
+        env = {"STATE_DIRECTORY": os.environ["STATE_DIRECTORY"]}
+        return Process(words[0], "--config", str(self._config), *words[1:], env=env, stdin=True)
 
     def run(self, *words: str, stdin: str | bytes = "") -> tuple[int, str, str]:
         """Run a command; return exit code, output and errors."""
