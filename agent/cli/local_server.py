@@ -7,7 +7,7 @@ import http.client
 from collections.abc import Iterator
 from dataclasses import replace
 
-from agent.daemon.builder import own_server
+from agent.daemon.builder import local_server_settings
 from agent.daemon.local_server import LocalServer
 from agent.settings.model import Config
 
@@ -21,7 +21,7 @@ def local_server(config: Config) -> Iterator[LocalServer | None]:
     Yields:
         The server; ``None`` if the configuration needs none, or if one answers at the configured address.
     """
-    settings = own_server(config)
+    settings = local_server_settings(config)
     if settings is None or is_serving(config.server.host, config.server.port):
         yield None
         return

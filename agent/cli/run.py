@@ -8,15 +8,13 @@ from collections.abc import Callable
 
 from agent.daemon.builder import make_frontends, require_keys
 from agent.daemon.daemon import Daemon
+from agent.daemon.shutdown import EXPORT_SECONDS
 from agent.daemon.volume import VolumeStore
 from agent.pipeline.stt.export import Exporter
 from agent.settings.model import Config
 from agent.system.paths import Paths
 from agent.system.systemd import SystemdNotifier
 from agent.system.threads import Deadline
-
-EXPORT_SECONDS = 2.0
-"""How long the process waits for unfinished exports after the daemon's end."""
 
 
 def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
@@ -36,7 +34,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
         frontends=lambda report: make_frontends(config, os.environ, report),
         captions=sys.stdout,
         reread=reread,
-        levels=VolumeStore(state / "levels.json", config.speaker.volume),
+        volume=VolumeStore(state / "levels.json", config.speaker.volume),
     )
     code = daemon.run()
     exporter.close(Deadline(EXPORT_SECONDS))

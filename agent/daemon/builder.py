@@ -1,4 +1,4 @@
-"""From the configuration to the parts of the daemon, connected."""
+"""The composition root: builds the stages, services and frontends of the daemon from the configuration."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from agent.audio.devices.device import Sink, WaitPolicy, is_card, open_sink, open_source, wait_for_device
 from agent.audio.format import SPEECH, Format
 from agent.daemon.local_server import LocalServer
+from agent.daemon.shutdown import CONTROL_FLUSH_SECONDS
 from agent.daemon.supervisor import Supervisor
 from agent.errors import ConfigError
 from agent.frontends.control.server import ControlServer
@@ -27,7 +28,7 @@ from agent.system.hosts import connect_host, websocket_url
 from agent.system.paths import Paths
 from agent.system.threads import Worker
 
-# What only listens or answers is imported where it is made: a daemon that announces starts without it.
+# The stages that capture and reply are imported where they are built: a daemon that only announces starts faster.
 if TYPE_CHECKING:
     from agent.pipeline.capture.endpointer import Endpointer
     from agent.pipeline.capture.frame_queue import FrameQueue, FrameSource
@@ -36,16 +37,19 @@ if TYPE_CHECKING:
     from agent.pipeline.stt.recognizer import Recognizer
 
 RING_BYTES = 16 * 1024 * 1024
-"""Three minutes of the highest rate a service sends. A service sends faster than it is played, and a socket that is
-not read looks dead to it; only what has come takes memory."""
+"""Three minutes at the highest rate of a service. Services send faster than real time, and close a socket that is not
+read. Only the received audio occupies memory."""
 
-FRAMES_SECONDS = 2.0
-"""Between the microphone and ears that judge every frame; they only wait while the machine is overloaded."""
+FRAME_QUEUE_SECONDS = 2.0
+"""Between the microphone and the recognizer, which takes every frame at once unless the machine is overloaded."""
 
 
 @dataclass
-class Parts:
-    """The stages of one daemon. What the mode does not need is not there."""
+class Pipeline:
+    """The stages of one daemon; ``None`` where the mode does not need one.
+
+    Not thread-safe; owned by the main thread. The stages have thread-safe methods of their own.
+    """
 
     supervisor: Supervisor
     ring: RingBuffer
@@ -57,55 +61,60 @@ class Parts:
     speaker: Speaker | None = None
 
 
-def assemble(config: Config, report: Callable[[Event], None], local: LocalServer | None) -> Parts:
-    """The parts for ``config.conversation.mode``. Nothing runs yet. Raises ``ConfigError``."""
+def build_pipeline(config: Config, report: Callable[[Event], None], local: LocalServer | None) -> Pipeline:
+    """Build the stages for ``config.conversation.mode``; none of them runs yet.
+
+    Args:
+        config: The configuration.
+        report: Receives the events of the stages.
+        local: The local server that this process runs; ``None`` if there is none. The same in all functions below.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+    """
     mode = config.conversation.mode
-    parts = Parts(Supervisor([]), RingBuffer(RING_BYTES))
+    pipeline = Pipeline(Supervisor([]), RingBuffer(RING_BYTES))
     if mode != "announce":
         from agent.pipeline.capture.frame_queue import FrameQueue
 
-        frames = FrameQueue(config.microphone.outage_seconds if mode == "captions" else FRAMES_SECONDS)
-        parts.microphone = make_microphone(config, frames, report)
-        parts.endpointer = make_endpointer(config)
-        parts.recognizer = make_recognizer(config, frames, parts.endpointer, report, local)
+        frames = FrameQueue(config.microphone.outage_seconds if mode == "captions" else FRAME_QUEUE_SECONDS)
+        pipeline.microphone = make_microphone(config, frames, report)
+        pipeline.endpointer = make_endpointer(config)
+        pipeline.recognizer = make_recognizer(config, frames, pipeline.endpointer, report, local)
     if mode == "assistant":
         from agent.pipeline.responders.registry import make_responder
         from agent.pipeline.responders.worker import Responder
 
-        patience = config.conversation.answer_timeout_seconds
-        parts.responder = Responder(make_responder(config.responder), report, first_word_seconds=patience)
+        timeout = config.conversation.answer_timeout_seconds
+        pipeline.responder = Responder(make_responder(config.responder), report, first_word_seconds=timeout)
     if mode != "captions":
-        parts.synthesizer = make_synthesizer(config, parts.ring, report, local)
-        parts.speaker = make_speaker(config, parts.ring, report)
+        pipeline.synthesizer = make_synthesizer(config, pipeline.ring, report, local)
+        pipeline.speaker = make_speaker(config, pipeline.ring, report)
     stages: list[Worker | None] = [
-        parts.microphone,
-        parts.recognizer,
-        parts.responder,
-        parts.synthesizer,
-        parts.speaker,
+        pipeline.microphone,
+        pipeline.recognizer,
+        pipeline.responder,
+        pipeline.synthesizer,
+        pipeline.speaker,
     ]
-    parts.supervisor = Supervisor([stage for stage in stages if stage is not None])
-    return parts
+    pipeline.supervisor = Supervisor([stage for stage in stages if stage is not None])
+    return pipeline
 
 
 def make_frontends(config: Config, environ: Mapping[str, str], report: Callable[[Event], None]) -> list[Frontend]:
-    """The doors for the outside that the configuration wants."""
-    where = config.control.socket
-    if where == "none":
+    """Build the configured frontends; none of them is open yet."""
+    setting = config.control.socket
+    if setting == "none":
         return []
-    # A second daemon without a socket of its own is better than none; a path that somebody wrote down is an order.
-    auto = where == "auto"
-    return [
-        ControlServer(
-            Paths.from_environment(environ).control_socket if auto else Path(where), report, required=not auto
-        )
-    ]
+    # A second daemon may run without a socket at the default path. A configured path is required.
+    is_default = setting == "auto"
+    path = Paths.from_environment(environ).control_socket if is_default else Path(setting)
+    return [ControlServer(path, report, required=not is_default, flush_seconds=CONTROL_FLUSH_SECONDS)]
 
 
 def make_microphone(
     config: Config, frames: FrameQueue, report: Callable[[Event], None], *, patience: WaitPolicy = wait_for_device
 ) -> Microphone:
-    """``patience`` as for ``Microphone``."""
     from agent.pipeline.capture.microphone import Microphone
 
     settings = config.microphone
@@ -116,7 +125,7 @@ def make_microphone(
 
 
 def make_endpointer(config: Config) -> Endpointer:
-    """All of it for captions; else what the voice activity detector takes for speech."""
+    """Build the endpointer: by voice activity, or without endpoints for captions."""
     from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
     from agent.pipeline.capture.vad import create_detector
 
@@ -138,17 +147,18 @@ def make_recognizer(
     report: Callable[[Event], None],
     local: LocalServer | None,
 ) -> Recognizer:
-    """``local`` is the local server of our own, ``None`` where there is none; so it is in all that follow."""
+    """Build the recognizer with its connection to the transcription service."""
     from agent.pipeline.stt.recognizer import SETTLE_SECONDS, Recognizer
 
+    # Whether another server drops the last words of a session is only known after the first session with it.
+    settle_seconds = SETTLE_SECONDS if endpointer.continuous else 0.0
     return Recognizer(
         frames,
         endpointer,
         make_transcription(config, report, local),
         report,
         captions=endpointer.continuous,
-        # Of a server of another make it is only known after the first session whether it forgets its last words.
-        settle_seconds=None if hears_at_home(config, local) else SETTLE_SECONDS if endpointer.continuous else 0.0,
+        settle_seconds=None if uses_local_recognition(config, local) else settle_seconds,
         outage_seconds=config.microphone.outage_seconds,
     )
 
@@ -156,12 +166,12 @@ def make_recognizer(
 def make_transcription(
     config: Config, report: Callable[[Event], None], local: LocalServer | None, *, generation: int = 0
 ) -> Standby:
-    """A connection to the transcription service, dialled when it is wanted."""
-    # Only an address of the local server's own is known better by the server itself: it may have taken any free port.
-    at_home = hears_at_home(config, local)
-    service = TranscriptionService(config.transcription, own_url(config, local) if at_home else None)
-    # Some servers know one client at a time: the next connection is dialled when the last has ended, not before.
-    return warm(service, report, eager=False, generation=generation)
+    """Build the connection to the transcription service; it dials when the recognizer needs it."""
+    # The local server may have chosen a free port, so the address comes from the server and not from the configuration.
+    is_local = uses_local_recognition(config, local)
+    service = TranscriptionService(config.transcription, local_server_url(config, local) if is_local else None)
+    # Some servers accept one client at a time, so the next connection is dialed after the last one has ended.
+    return _standby(service, report, eager=False, generation=generation)
 
 
 def make_synthesizer(
@@ -172,7 +182,15 @@ def make_synthesizer(
     *,
     eager: bool = True,
 ) -> Synthesizer:
-    """``eager`` as for ``warm``."""
+    """Build the synthesizer with its connections.
+
+    Args:
+        config: The configuration.
+        ring: Receives the audio.
+        report: Receives the events.
+        local: As for ``build_pipeline``.
+        eager: Whether to dial the next connection as soon as one is used.
+    """
     return Synthesizer(
         ring,
         make_services(config, report, local, eager=eager),
@@ -189,10 +207,10 @@ def make_services(
     eager: bool = True,
     generation: int = 0,
 ) -> list[Standby]:
-    """The speech services in the order in which they are tried."""
-    url = own_url(config, local)
+    """Build the connections to the speech services, in the order in which they are tried."""
+    url = local_server_url(config, local)
     return [
-        warm(SpeechService(name, config.synthesis, url), report, eager, generation)
+        _standby(SpeechService(name, config.synthesis, url), report, eager, generation)
         for name in config.synthesis.services
     ]
 
@@ -200,7 +218,6 @@ def make_services(
 def make_speaker(
     config: Config, ring: RingBuffer, report: Callable[[Event], None], *, patience: WaitPolicy = wait_for_device
 ) -> Speaker:
-    """``patience`` as for ``Speaker``."""
     settings = config.speaker
 
     def open(format: Format) -> Sink:
@@ -223,18 +240,17 @@ def make_speaker(
     )
 
 
-def warm(
+def _standby(
     service: SpeechService | TranscriptionService,
     report: Callable[[Event], None],
     eager: bool = True,
     generation: int = 0,
 ) -> Standby:
-    """A connection to the service that is kept ready; with ``eager`` the next one as well, as soon as it is taken."""
     return make_standby(service.name, service.open, report, config_generation=generation, eager=eager)
 
 
-def own_url(config: Config, local: LocalServer | None) -> LocalUrl:
-    """Where the local server is, for whoever asks in a dialling thread."""
+def local_server_url(config: Config, local: LocalServer | None) -> LocalUrl:
+    """Return a function for the dialing threads that returns the URL of the local server."""
     if local is not None:
         return local.url
     url = websocket_url(connect_host(config.server.host), config.server.port)
@@ -242,8 +258,11 @@ def own_url(config: Config, local: LocalServer | None) -> LocalUrl:
 
 
 def require_keys(config: Config) -> None:
-    """A configuration none of whose speech services has its key can never speak, and a key that is to come from a
-    variable which is not set is a mistake, also where there are other services. Raises ``ConfigError``."""
+    """Check that a speech service has its key, and that every referenced environment variable is set.
+
+    Raises:
+        ConfigError: No speech service has its key, or a key refers to a variable that is not set.
+    """
     mode, synthesis, responder = config.conversation.mode, config.synthesis, config.responder
     used = [] if mode == "announce" else [config.transcription.api_key]
     if mode != "captions":
@@ -260,29 +279,29 @@ def require_keys(config: Config) -> None:
         raise ConfigError("; ".join(reason for reason in reasons if reason))
 
 
-def own_server(config: Config) -> ServerSettings | None:
-    """The local speech server that the daemon starts for itself; ``None`` where it needs none.
+def local_server_settings(config: Config) -> ServerSettings | None:
+    """Return the settings of the local server that the daemon runs; ``None`` if it needs none.
 
-    Unless it is wanted whatever the rest says, it loads no recogniser that nobody asks for: that is most of its memory.
+    The server loads a recognizer, which takes most of its memory, only if it is used or ``server.start`` is true.
     """
     if isinstance(config.server.start, bool):
         return config.server if config.server.start else None
     mode = config.conversation.mode
     speaks = mode != "captions" and config.synthesis.uses_own_server
-    if mode != "announce" and points_at(config.transcription.url, config):
+    if mode != "announce" and is_local_server_url(config.transcription.url, config):
         return config.server
     return replace(config.server, recognition="none") if speaks else None
 
 
-def hears_at_home(config: Config, local: LocalServer | None) -> bool:
-    """Whether the transcription service is the local server of our own."""
-    return local is not None and points_at(config.transcription.url, config)
+def uses_local_recognition(config: Config, local: LocalServer | None) -> bool:
+    """Return whether the transcription service is the local server of this process."""
+    return local is not None and is_local_server_url(config.transcription.url, config)
 
 
-def points_at(url: str, config: Config) -> bool:
-    """Whether an address is that of the local server that is configured."""
-    parts = urlsplit(url)
-    hosts = ("127.0.0.1", "::1") if parts.hostname == "localhost" else (parts.hostname,)
-    # It listens on one address where it is given the name.
-    home = "127.0.0.1" if config.server.host == "localhost" else connect_host(config.server.host)
-    return home in hosts and parts.port == config.server.port
+def is_local_server_url(url: str, config: Config) -> bool:
+    """Return whether a URL is the address of the configured local server."""
+    pipeline = urlsplit(url)
+    hosts = ("127.0.0.1", "::1") if pipeline.hostname == "localhost" else (pipeline.hostname,)
+    # "localhost" makes the server listen on one address.
+    host = "127.0.0.1" if config.server.host == "localhost" else connect_host(config.server.host)
+    return host in hosts and pipeline.port == config.server.port

@@ -1,4 +1,4 @@
-"""The inbox loop: everything that happens goes through the conversation, and what that decides is done."""
+"""The daemon's main loop: passes every event through the conversation and carries out its decisions."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import logging
 import os
 import queue
 import signal
-import sys
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TextIO
 
-from agent.daemon import event_log as journal
-from agent.daemon.builder import Parts, assemble, own_server
-from agent.daemon.dispatch import DeviceTimeout, do, reset_after_suspend
+from agent.daemon.builder import Pipeline, build_pipeline, local_server_settings
+from agent.daemon.dispatch import SPEAKER_TIMEOUT_SECONDS, DeviceTimeout, dispatch, reset_after_suspend
+from agent.daemon.event_log import log_event, log_record, log_reload, log_worker_crash
 from agent.daemon.local_server import LocalServer
-from agent.daemon.shutdown import ShutdownBudget
+from agent.daemon.shutdown import ShutdownSteps, WorkerBudget
 from agent.daemon.supervisor import Supervisor
 from agent.daemon.suspend import SuspendDetector
 from agent.daemon.volume import VolumeStore
@@ -30,137 +29,163 @@ from agent.pipeline.status import Status, StatusTracker
 from agent.pipeline.stt.captions import Captions
 from agent.settings.model import Config
 from agent.system.signals import Signals
-from agent.system.stacks import dump_stacks
 from agent.system.systemd import SystemdNotifier
 from agent.system.text import escape
 from agent.system.threads import Deadline
 
 log = logging.getLogger(__name__)
 
-ROUND_SECONDS = 0.5
-"""How often the workers are looked after while nothing happens."""
+CHECK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Timings of the daemon. Immutable.
+
+    Args:
+        check_seconds: The interval of the watchdog and of the other checks while no event arrives.
+        speaker_timeout_seconds: How long an utterance waits for a lost speaker.
+        worker_budget: The phases of the stages' end; by default shares of ``shutdown_seconds``.
+    """
+
+    check_seconds: float = CHECK_SECONDS
+    speaker_timeout_seconds: float = SPEAKER_TIMEOUT_SECONDS
+    worker_budget: WorkerBudget | None = None
 
 
 class Daemon:
-    """One voice-agent, from its start to its end in good order.
+    """One voice-agent process from start to shutdown. Not thread-safe; owned by the main thread.
 
-    ``run`` returns the exit code: 0 after a ``Stop``, 70 after a worker died. ``watch`` is shown every event before it
-    is handled and every record (a demonstration). ``frontends`` makes the doors for the outside, each with the inbox
-    to report to. ``local`` is a local server that runs already and belongs to somebody else. ``captions`` is where
-    finals go in captions mode; when its reader leaves, that is a ``Stop``. ``levels`` keeps volume and mutes.
-    ``reread`` reads the configuration again, after a SIGHUP, and raises ``ConfigError``; ``config`` is that in force.
+    Other threads use ``inbox`` only. ``config`` is the configuration in effect.
+
+    Args:
+        config: The configuration.
+        systemd: Receives the state of the service.
+        watch: Called with every event before it is handled, and with every record.
+        frontends: Builds the frontends, which report to the given function.
+        local: A local server that the caller runs; by default the daemon runs one if it needs one.
+        captions: Receives final transcripts in captions mode. When its reader leaves, the daemon stops.
+        reread: Loads the configuration again for a reload. Raises ``ConfigError``.
+        volume: Stores the volume and the mutes; by default they are lost at the restart.
+        suspend_detector: Builds the detector, which calls the given function.
+        timing: Timings for tests.
     """
 
     def __init__(
         self,
         config: Config,
-        service: SystemdNotifier,
+        systemd: SystemdNotifier,
         *,
         watch: Callable[[Event | Record], None] = lambda event: None,
         frontends: Callable[[Callable[[Event], None]], list[Frontend]] = lambda report: [],
         local: LocalServer | None = None,
         captions: TextIO | None = None,
         reread: Callable[[], Config] | None = None,
-        levels: VolumeStore | None = None,
+        volume: VolumeStore | None = None,
+        suspend_detector: Callable[[Callable[[str], None]], SuspendDetector] = SuspendDetector,
+        timing: Timing | None = None,
     ) -> None:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.config, self._service, self._watch = config, service, watch
-        self._reread = reread
-        self._own_server = LocalServer.of(own_server(config)) if local is None else None
+        self.config, self._systemd, self._watch = config, systemd, watch
+        self._reread, self._timing = reread, timing or Timing()
+        self._own_server = LocalServer.create(local_server_settings(config)) if local is None else None
         self._local = local or self._own_server
         mode = config.conversation.mode
         self._captions = Captions(captions, self.inbox.put) if captions is not None and mode == "captions" else None
-        run = os.urandom(6).hex()  # ids that are never used twice, also after a restart, whatever the clock says
+        run = os.urandom(6).hex()  # a random part keeps ids unique across restarts, whatever the clock says
         self._conversation = Conversation(
             mode=mode,
             listen_while_speaking=config.conversation.listen_while_speaking,
             utterance_id=lambda turn: f"{run}-reply-{turn}",
         )
-        self._condition = StatusTracker(
-            mode, self._condition_services(), config.microphone.device, config.speaker.device
-        )
-        self._parts: Parts = assemble(config, self.inbox.put, self._local)
-        self._levels = levels or VolumeStore(None, config.speaker.volume)
+        self._status = StatusTracker(mode, self._speech_services(), config.microphone.device, config.speaker.device)
+        self._pipeline: Pipeline = build_pipeline(config, self.inbox.put, self._local)
+        self._volume = volume or VolumeStore(None, config.speaker.volume)
         self._frontends = frontends(self.inbox.put)
-        self._doors = Supervisor([*self._frontends])
-        self._watchdog = Watchdog(service, [self._parts.supervisor, self._doors])
-        self._standstill = SuspendDetector(lambda by: reset_after_suspend(self._parts, by))
-        self._standstill.watch(self._parts.supervisor.workers)
-        self._absence = DeviceTimeout()
-        self._said: Status | None = None
-        self._code = 0  # what a death that came only while everything ended makes of the exit code
-        self._stuck: list[str] = []
+        self._frontend_supervisor = Supervisor([*self._frontends])
+        self._watchdog = Watchdog(systemd, [self._pipeline.supervisor, self._frontend_supervisor])
+        self._suspend = suspend_detector(lambda reason: reset_after_suspend(self._pipeline, reason))
+        self._suspend.watch(self._pipeline.supervisor.workers)
+        self._device_timeout = DeviceTimeout(self._timing.speaker_timeout_seconds)
+        self._last_status: Status | None = None
+        self._shutdown_code = 0  # the exit code of a crash during the shutdown
 
     def run(self) -> int:
-        signals = self._start_frontends()
-        by, code = "a failure of its own", 70
+        """Run until a ``Stop`` or a crash.
+
+        Returns:
+            The exit code: 0 after a ``Stop``, 70 after a crash (or that of the error), 78 for a missing sound card.
+        """
+        signals = self._open_frontends()
+        reason, code = "an internal failure", 70
         try:
             self._start()
-            by, code = self._serve()
+            reason, code = self._run_loop()
         finally:
-            late = self._end(by)
-            code = code or late
+            self._shut_down(reason)
+            code = code or self._shutdown_code
             signals.restore()
         return code
 
     def _start(self) -> None:
-        for event in self._levels.kept():
-            self._note(event)
-        status = self._status()
-        # All threads are up when READY is said, and held back until it was: what they begin with (PortAudio, the
-        # network's libraries, a child process) would only make it later.
-        held = threading.Event()
+        for event in self._volume.restored_events():
+            self._update(event)
+        status = self._current_status()
+        # All threads exist when READY is sent, and start their work afterwards: loading PortAudio and the network
+        # libraries, or starting a child process, would delay it.
+        start_gate = threading.Event()
         try:
-            self._doors.start(held)
-            self._parts.supervisor.start(held)
-            self._service.ready(status.summary)
+            self._frontend_supervisor.start(start_gate)
+            self._pipeline.supervisor.start(start_gate)
+            self._systemd.ready(status.summary)
         finally:
-            held.set()
-        # What is there by now stays to the end: the collector need never look at it.
+            start_gate.set()
+        # The objects that exist now live until the end: the garbage collector need not traverse them.
         gc.freeze()
         gc.enable()
         if self._captions is not None:
             self._captions.start()
         if self._own_server is not None:
             self._own_server.start()
-        self._tell_frontends(status)
-        log.info("ready: %s", status.summary)
+        self._notify_frontends(status)
+        log.info("daemon: ready, %s", status.summary)
 
-    def _serve(self) -> tuple[str, int]:
-        """Until something ends it: what that was, and the exit code it deserves."""
+    def _run_loop(self) -> tuple[str, int]:
+        """Handle events until the end. Returns its reason and the exit code."""
         while True:
-            event = self._next()
-            if (by := self._standstill.over()) is not None:
-                self.handle(Hush(by))
+            event = self._next_event()
+            if (suspend := self._suspend.take_reason()) is not None:
+                self.handle(Hush(suspend))
             if isinstance(event, Stop):
                 self._watch(event)
                 return event.reason, 0
             if isinstance(event, WorkerCrashed):
-                return f"the death of the {event.worker}", journal.log_worker_crash(event)
+                return f"a crash of the {event.worker}", log_worker_crash(event)
             if isinstance(event, Reload):
                 self._reload()
             elif event is not None:
                 self.handle(event)
-            if self._conversation.state is State.SPEAKING and (away := self._absence.look()) is not None:
-                self.handle(away)
-            stuck = self._watchdog.look()
-            if stuck and self._service.watchdog_seconds is None:
-                return f"{stuck[0]} is stuck, and no watchdog is there to end it", 70
+            is_speaking = self._conversation.state is State.SPEAKING
+            if is_speaking and (timed_out := self._device_timeout.check()) is not None:
+                self.handle(timed_out)
+            stuck = self._watchdog.check()
+            if stuck and self._systemd.watchdog_seconds is None:
+                return f"{stuck[0]} is stuck, and no systemd watchdog would restart the daemon", 70
 
     def handle(self, event: Event) -> None:
-        """What one event leads to. Runs on the main thread only."""
+        """Handle one event, in the main thread."""
         self._watch(event)
-        self._note(event)
+        self._update(event)
         for action in self._conversation.handle(event):
-            self._do(action)
-        self._tell()
+            self._carry_out(action)
+        self._publish_status()
 
-    # --- what comes in
+    # --- input
 
-    def _start_frontends(self) -> Signals:
-        """Raises ``AgentError``, before anything runs, with every door shut again."""
+    def _open_frontends(self) -> Signals:
+        """Install the signal handlers and open the frontends. Raises ``AgentError`` with all of them closed again."""
         put = self.inbox.put
-        signals = Signals(  # first: who finds a door open may send one
+        signals = Signals(  # before the frontends: a client that sees the socket may send a signal at once
             {
                 signal.SIGTERM: lambda name: put(Stop(name)),
                 signal.SIGINT: lambda name: put(Stop(name)),
@@ -177,174 +202,146 @@ class Daemon:
             signals.restore()
             raise
 
-    def _stop_accepting(self) -> None:
-        for frontend in self._frontends:
-            frontend.stop_accepting()
-
-    def _next(self) -> Event | None:
+    def _next_event(self) -> Event | None:
         try:
-            return self.inbox.get(timeout=ROUND_SECONDS)
+            return self.inbox.get(timeout=self._timing.check_seconds)
         except queue.Empty:
             return None
 
-    def _note(self, event: Event) -> None:
-        self._condition.update(event)
-        journal.write(event, transcripts=self.config.logging.transcripts)
-        self._levels.note(event, self._parts.speaker, self._parts.microphone)
-        self._absence.note(event)
+    def _update(self, event: Event) -> None:
+        """Show an event to everything that follows events besides the conversation."""
+        self._status.update(event)
+        log_event(event, transcripts=self.config.logging.transcripts)
+        self._volume.apply(event, self._pipeline.speaker, self._pipeline.microphone)
+        self._device_timeout.update(event)
         if self._captions is not None and isinstance(event, Heard) and event.text:
             self._captions.write(event.text)
 
     def _reload(self) -> None:
-        from agent.daemon.reload import apply  # many daemons are never told to read anything again
+        from agent.daemon.reload import apply  # most daemons never reload
 
-        self._service.reloading()
+        self._systemd.reloading()
         try:
             if self._reread is None:
-                raise ConfigError("there is no file that it was read from")
-            generation = self._condition.config_generation + 1
-            done = apply(self.config, self._reread(), self._parts, self.inbox.put, self._local_for, generation)
+                raise ConfigError("this process has no configuration file to read again")
+            generation = self._status.config_generation + 1
+            result = apply(
+                self.config, self._reread(), self._pipeline, self.inbox.put, self._local_server_for, generation
+            )
         except ConfigError as error:
             lines = str(error).splitlines()
             for line in lines:
-                log.error("the configuration is kept as it was: %s", escape(line, 500))
-            self._condition.reload_failed(lines[0] if len(lines) == 1 else f"{len(lines)} mistakes, first {lines[0]}")
+                log.error("configuration: not reloaded, %s", escape(line, 500))
+            self._status.reload_failed(lines[0] if len(lines) == 1 else f"{len(lines)} errors, first {lines[0]}")
         else:
-            self.config = done.config
-            # Captions go on with the connection that they began with.
-            self._condition.reloaded(self._condition_services(), replaced=self.config.conversation.mode != "captions")
-            journal.log_reload(done.changed, done.waiting)
-        status = self._said = self._status()
-        self._service.ready(status.summary)
-        self._tell_frontends(status)
+            self.config = result.config
+            # In captions mode the connection stays, and so do its failures.
+            self._status.reloaded(self._speech_services(), replaced=self.config.conversation.mode != "captions")
+            log_reload(result.changed, result.pending)
+        status = self._last_status = self._current_status()
+        self._systemd.ready(status.summary)
+        self._notify_frontends(status)
 
-    def _condition_services(self) -> tuple[str, ...]:
+    def _speech_services(self) -> tuple[str, ...]:
         return () if self.config.conversation.mode == "captions" else self.config.synthesis.services
 
-    def _local_for(self, config: Config) -> LocalServer | None:
-        """The local server, which is started where a new configuration is the first to need one, and begun anew where
-        it is the first to need its ears."""
-        settings = own_server(config)
+    def _local_server_for(self, config: Config) -> LocalServer | None:
+        """Return the local server for a new configuration; start it, or restart it with a recognizer, if needed."""
+        settings = local_server_settings(config)
         if self._local is None:
-            self._local = self._own_server = LocalServer.of(settings)
+            self._local = self._own_server = LocalServer.create(settings)
             if self._own_server is not None:
                 self._own_server.start()
         elif self._own_server is not None and settings is not None:
-            self._own_server.use(settings)
+            self._own_server.reconfigure(settings)
         return self._local
 
-    # --- what goes out
+    # --- output
 
-    def _do(self, action: Action) -> None:
+    def _carry_out(self, action: Action) -> None:
         if isinstance(action, Record):
-            self._record(action)
+            log_record(action)
+            self._watch(action)
+            self._notify_frontends(action)
         else:
-            do(action, self._parts, self._absence, self.inbox.put, transcripts=self.config.logging.transcripts)
+            transcripts = self.config.logging.transcripts
+            dispatch(action, self._pipeline, self._device_timeout, self.inbox.put, transcripts=transcripts)
 
-    def _record(self, record: Record) -> None:
-        utterance = record.utterance
-        level = logging.WARNING if record.state == "failed" else logging.INFO
-        log.log(
-            level,
-            "%s: %s%s, %.1f s%s",
-            utterance.id,
-            record.state,
-            f" ({escape(record.reason, 300)})" if record.reason else "",
-            record.seconds,
-            f"; {record.dropped_seconds:.2f} s of its sound dropped" if record.dropped_seconds else "",
-            extra={"turn": utterance.turn, "utterance": utterance.id},
-        )
-        self._watch(record)
-        self._tell_frontends(record)
+    def _current_status(self) -> Status:
+        speaker = self._pipeline.speaker
+        return self._status.status(self._conversation.state, None if speaker is None else speaker.volume)
 
-    def _status(self) -> Status:
-        speaker = self._parts.speaker
-        return self._condition.status(self._conversation.state, None if speaker is None else speaker.volume)
+    def _publish_status(self) -> None:
+        status = self._current_status()
+        if status != self._last_status:
+            self._last_status = status
+            self._systemd.status(status.summary)
+            self._notify_frontends(status)
 
-    def _tell(self) -> None:
-        status = self._status()
-        if status != self._said:
-            self._said = status
-            self._service.status(status.summary)
-            self._tell_frontends(status)
-
-    def _tell_frontends(self, news: Notification) -> None:
+    def _notify_frontends(self, notification: Notification) -> None:
         for frontend in self._frontends:
-            frontend.notify(news)
+            frontend.notify(notification)
 
-    # --- the end
+    # --- shutdown
 
-    def _end(self, by: str) -> int:
-        """Everything ends by end-of-stream, within ``shutdown_seconds``, and whatever goes wrong in one step, the next
-        are taken. Returns what a worker's death in the meantime makes of the exit code; does not return where one
-        could not be ended, which would keep the process for ever."""
-        log.info("ending: %s", by)
-        shares = ShutdownBudget.of(
-            self.config.shutdown_seconds,
-            local_server=self._own_server is not None,
-            frontends=bool(self._frontends),
-            captions=self._captions is not None,
+    def _shut_down(self, reason: str) -> None:
+        log.info("daemon: shutting down, reason=%s", reason)
+        seconds, pipeline = self.config.shutdown_seconds, self._pipeline
+        steps = ShutdownSteps(
+            stop_accepting=self._stop_accepting,
+            abort_reply=None if pipeline.responder is None else pipeline.responder.abort,
+            stop_stages=lambda deadline: self._stop_stages(reason, deadline),
+            record_remaining=lambda: self._record_remaining(reason),
+            close_captions=None if self._captions is None else self._captions.close,
+            stop_frontends=self._stop_frontends if self._frontends else None,
+            save_volume=self._volume.close,
+            stop_local_server=None if self._own_server is None else self._own_server.stop,
         )
-        with ExitStack() as steps:  # the last is taken first
-            steps.callback(self._leave_the_stuck)
-            if self._own_server is not None:
-                steps.callback(self._own_server.stop, shares.local_server)
-            steps.callback(self._levels.close)
-            steps.callback(self._end_doors, shares.frontends)
-            if self._captions is not None:
-                steps.callback(lambda captions: captions.close(Deadline(shares.captions)), self._captions)
-            steps.callback(self._record_what_is_left, by)
-            steps.callback(self._end_stages, by, Deadline(shares.stages))
-            if self._parts.responder is not None:
-                steps.callback(self._parts.responder.abort)  # an answer that has not come yet will not be said any more
-            steps.callback(self._stop_accepting)
-            self._service.stopping(self.config.shutdown_seconds)
-        self._service.resend()
-        log.info("ended")
-        return self._code
+        try:
+            self._systemd.stopping(seconds)
+        finally:
+            steps.run(seconds)
+        self._systemd.resend()
+        log.info("daemon: stopped")
 
-    def _end_stages(self, by: str, deadline: Deadline) -> None:
-        self._stuck += self._parts.supervisor.stop(deadline, self._tend, lambda: self._cut(by))
+    def _stop_accepting(self) -> None:
+        for frontend in self._frontends:
+            frontend.stop_accepting()
 
-    def _record_what_is_left(self, by: str) -> None:
-        for action in self._conversation.close(by):
-            self._do(action)
+    def _stop_stages(self, reason: str, deadline: Deadline) -> list[str]:
+        def cancel() -> None:
+            if self._pipeline.synthesizer is not None:
+                self._pipeline.synthesizer.hush(reason)
 
-    def _end_doors(self, seconds: float) -> None:
-        self._stuck += self._doors.stop(Deadline(seconds), lambda: None, lambda: None)
+        return self._pipeline.supervisor.stop(deadline, self._drain_inbox, cancel, self._timing.worker_budget)
 
-    def _leave_the_stuck(self) -> None:
-        if self._stuck:
-            log.error("could not be ended: %s", ", ".join(self._stuck))
-            dump_stacks(sys.stderr)
-            logging.shutdown()
-            os._exit(70)
+    def _record_remaining(self, reason: str) -> None:
+        for action in self._conversation.close(reason):
+            self._carry_out(action)
 
-    def _cut(self, by: str) -> None:
-        if self._parts.synthesizer is not None:
-            self._parts.synthesizer.hush(by)
+    def _stop_frontends(self, deadline: Deadline) -> list[str]:
+        return self._frontend_supervisor.stop(deadline, lambda: None, lambda: None)
 
-    def _tend(self) -> None:
-        """While the workers flow out, what they report is still taken: the last transcript, how utterances ended. A
-        hush still counts."""
-        self._service.resend()
+    def _drain_inbox(self) -> None:
+        """Handle what the ending stages still report: the last transcript, the ends of utterances, a hush."""
+        self._systemd.resend()
         while True:
             try:
                 event = self.inbox.get_nowait()
             except queue.Empty:
                 return
             try:
-                self._take_late(event)
-            except Exception:  # noqa: BLE001 - one event that cannot be taken must not keep all others from their end
-                log.exception("what came while all was ending could not be taken")
-                self._code = self._code or 70
+                self._handle_late(event)
+            except Exception:  # noqa: BLE001 - one event that cannot be handled must not stop the shutdown
+                log.exception("shutdown: an event could not be handled")
+                self._shutdown_code = self._shutdown_code or 70
 
-    def _take_late(self, event: Event) -> None:
+    def _handle_late(self, event: Event) -> None:
         if isinstance(event, WorkerCrashed):
-            self._code = self._code or journal.log_worker_crash(event)
+            self._shutdown_code = self._shutdown_code or log_worker_crash(event)
             return
         self._watch(event)
-        self._note(event)
+        self._update(event)
         for action in self._conversation.handle(event):
             if isinstance(action, Record | AppendText | Finish | StopPlayback):
-                self._do(action)
+                self._carry_out(action)

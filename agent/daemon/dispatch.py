@@ -1,12 +1,12 @@
-"""How long a lost speaker is waited for by what is to be said."""
+"""Execution of the conversation's actions by the stages, and the timeout for a lost speaker."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from agent.daemon import event_log as journal
-from agent.daemon.builder import Parts
+from agent.daemon.builder import Pipeline
+from agent.daemon.event_log import log_text
 from agent.pipeline.conversation import (
     Action,
     AppendText,
@@ -21,80 +21,96 @@ from agent.pipeline.conversation import (
 from agent.pipeline.events import DeviceBack, DeviceLost, DeviceTimedOut, Event, UtteranceCancelled
 from agent.system.threads import Deadline
 
-WAITED_SECONDS = 30.0
-"""Longer than a card that fell off the bus, or a sound server, needs to come back."""
+SPEAKER_TIMEOUT_SECONDS = 30.0
+"""Longer than a sound card needs to return to the bus, or a sound server to restart."""
 
 
 class DeviceTimeout:
-    """``look`` gives a ``DeviceAway`` when an utterance has waited for the speaker for long enough: since the speaker
-    was lost, or since the utterance began, whichever is later (``begin``)."""
+    """The time that an utterance waits for a lost speaker. Not thread-safe; owned by the main thread.
 
-    def __init__(self, waited_seconds: float = WAITED_SECONDS) -> None:
-        self._waited_seconds = waited_seconds
+    It starts when the speaker is lost or when the utterance starts, whichever is later.
+    """
+
+    def __init__(self, seconds: float = SPEAKER_TIMEOUT_SECONDS) -> None:
+        self._seconds = seconds
         self._lost_at: float | None = None
         self._deadline = Deadline(None)
 
-    def note(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
         match event:
             case DeviceLost("speaker"):
                 self._lost_at = time.monotonic()
-                self.begin()
+                self.restart()
             case DeviceBack("speaker"):
                 self._lost_at = None
 
-    def begin(self) -> None:
-        self._deadline = Deadline(self._waited_seconds)
+    def restart(self) -> None:
+        """Start the time again, for a new utterance."""
+        self._deadline = Deadline(self._seconds)
 
-    def look(self) -> DeviceTimedOut | None:
+    def check(self) -> DeviceTimedOut | None:
+        """Return the event when the time is over, and start it again."""
         if self._lost_at is None or not self._deadline.is_expired:
             return None
-        self.begin()
+        self.restart()
         return DeviceTimedOut("speaker", time.monotonic() - self._lost_at)
 
 
-def reset_after_suspend(parts: Parts, by: str) -> None:
-    """Nothing from before ``by`` is said or sent any more, and no connection of then is trusted. From any thread."""
-    if parts.microphone is not None:
-        parts.microphone.reset_after_suspend(by)
-    if parts.recognizer is not None:
-        parts.recognizer.reset_after_suspend(by)
-    if parts.synthesizer is not None:
-        parts.synthesizer.hush(by, reconnect=True)
+def reset_after_suspend(pipeline: Pipeline, reason: str) -> None:
+    """Drop all audio and text from before a suspend, and replace the connections. Thread-safe."""
+    if pipeline.microphone is not None:
+        pipeline.microphone.reset_after_suspend(reason)
+    if pipeline.recognizer is not None:
+        pipeline.recognizer.reset_after_suspend(reason)
+    if pipeline.synthesizer is not None:
+        pipeline.synthesizer.hush(reason, reconnect=True)
 
 
-def do(
-    action: Action, parts: Parts, absence: DeviceTimeout, report: Callable[[Event], None], *, transcripts: bool = False
+def dispatch(
+    action: Action,
+    pipeline: Pipeline,
+    device_timeout: DeviceTimeout,
+    report: Callable[[Event], None],
+    *,
+    transcripts: bool = False,
 ) -> None:
-    """A ``Record`` is nothing that a part could do: it means nothing here. ``transcripts``: what is said is written
-    into the log."""
+    """Carry out an action, in the main thread. A ``Record`` concerns no stage and is ignored.
+
+    Args:
+        action: The decision of the conversation.
+        pipeline: The stages.
+        device_timeout: Restarted by each new utterance.
+        report: Receives the end of an utterance that no stage can say.
+        transcripts: Whether to log the text.
+    """
     match action:
         case Ask(turn, text):
-            assert parts.responder is not None
-            parts.responder.ask(turn, text)
+            assert pipeline.responder is not None
+            pipeline.responder.ask(turn, text)
         case CancelReply(turn):
-            assert parts.responder is not None
-            parts.responder.cancel(turn)
+            assert pipeline.responder is not None
+            pipeline.responder.cancel(turn)
         case StartUtterance(utterance):
-            absence.begin()
-            if parts.synthesizer is None:
+            device_timeout.restart()
+            if pipeline.synthesizer is None:
                 report(UtteranceCancelled(utterance.id, "the mode, which only listens"))
             else:
-                parts.synthesizer.begin(utterance)
+                pipeline.synthesizer.begin(utterance)
                 if transcripts and utterance.text is not None:
-                    journal.log_text(utterance.id, utterance.text)
+                    log_text(utterance.id, utterance.text)
         case AppendText(utterance, text):
-            if parts.synthesizer is not None:
-                parts.synthesizer.append_text(utterance, text)
+            if pipeline.synthesizer is not None:
+                pipeline.synthesizer.append_text(utterance, text)
                 if transcripts:
-                    journal.log_text(utterance, text)
+                    log_text(utterance, text)
         case Finish(utterance):
-            if parts.synthesizer is not None:
-                parts.synthesizer.complete(utterance)
-        case StopPlayback(by):
-            if parts.synthesizer is not None:
-                parts.synthesizer.hush(by)
+            if pipeline.synthesizer is not None:
+                pipeline.synthesizer.complete(utterance)
+        case StopPlayback(reason):
+            if pipeline.synthesizer is not None:
+                pipeline.synthesizer.hush(reason)
         case Listen(open):
-            if parts.recognizer is not None:
-                parts.recognizer.set_listening(open)
+            if pipeline.recognizer is not None:
+                pipeline.recognizer.set_listening(open)
         case Record():
             return

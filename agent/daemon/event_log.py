@@ -1,4 +1,4 @@
-"""What the log says of an event: what a user would want to know tomorrow, and what was lost."""
+"""Log lines for events: activity that is useful tomorrow, and everything that was lost or degraded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Sequence
 
 from agent.errors import DeviceError
+from agent.pipeline.conversation import Record
 from agent.pipeline.events import (
     DeviceBack,
     DeviceLost,
@@ -24,45 +25,59 @@ from agent.system.text import escape
 log = logging.getLogger(__name__)
 
 
-def write(event: Event, *, transcripts: bool) -> None:
-    """At most one line. What was heard stands there only with ``transcripts``."""
+def log_event(event: Event, *, transcripts: bool) -> None:
+    """Log an event in at most one line; the text of transcripts only with ``transcripts``."""
     match event:
         case Heard(text) if text:
             log.info("heard: %s", escape(text, 500) if transcripts else f"{len(text.split())} words")
         case ReplyEnded(_, str(error)):
-            log.warning("no whole answer: %s", escape(error, 500))
+            log.warning("reply: incomplete, %s", escape(error, 500))
         case Gap(start, seconds, reason):
-            log.warning("%.2f s of sound are missing from %.1f s on: %s", seconds, start, reason)
+            log.warning("gap: %.2f s of captured audio lost at %.1f s, %s", seconds, start, reason)
         case ServiceDown(_, reason, permanent):
             log.log(logging.ERROR if permanent else logging.WARNING, "%s", reason)
-        case ServiceUp(service, tries):
-            log.info("%s is back, after %d tries", service, tries)
-        case DeviceLost(which, reason):
-            log.warning("no %s: %s", which, reason)
-        case DeviceBack(which, seconds):
-            log.info("the %s is back after %.1f s", which, seconds)
+        case ServiceUp(service, attempts):
+            log.info("%s: available again, attempts=%d", service, attempts)
+        case DeviceLost(device, reason):
+            log.warning("%s: lost, %s", device, reason)
+        case DeviceBack(device, seconds):
+            log.info("%s: back after %.1f s", device, seconds)
         case UtterancePlayed(underruns=underruns, silence_seconds=silence) if underruns:
-            log.warning("the sound came too late %d times; %.2f s of silence were put in", underruns, silence)
+            log.warning("speaker: %d playback underruns, %.2f s of silence inserted", underruns, silence)
+
+
+def log_record(record: Record) -> None:
+    """Log the recorded end of an utterance."""
+    log.log(
+        logging.WARNING if record.state == "failed" else logging.INFO,
+        "%s: %s%s, %.1f s%s",
+        record.utterance.id,
+        record.state,
+        f" ({escape(record.reason, 300)})" if record.reason else "",
+        record.seconds,
+        f", {record.dropped_seconds:.2f} s of audio dropped" if record.dropped_seconds else "",
+        extra={"turn": record.utterance.turn, "utterance": record.utterance.id},
+    )
 
 
 def log_text(utterance: str, text: str) -> None:
-    """What is to be said, as it is given to the synthesizer: for whoever has asked for it to be written down."""
+    """Log text that goes to the synthesizer. Called only if the configuration enables ``logging.transcripts``."""
     if text.strip():
         log.info("%s: says %s", utterance, escape(text.strip(), 500), extra={"utterance": utterance})
 
 
-def log_reload(changed: Sequence[str], waiting: Sequence[str]) -> None:
-    """What a configuration that was read again has changed, and what of it waits for a restart."""
-    if changed or not waiting:
-        log.info("read again: %s", ", ".join(changed) or "nothing is different")
-    if waiting:
-        log.warning("changed only by a restart: %s", ", ".join(waiting))
+def log_reload(changed: Sequence[str], pending: Sequence[str]) -> None:
+    """Log the keys that a reload changed, and those that wait for a restart."""
+    if changed or not pending:
+        log.info("configuration: reloaded, changed=%s", ", ".join(changed) or "nothing")
+    if pending:
+        log.warning("configuration: restart the daemon to apply %s", ", ".join(pending))
 
 
 def log_worker_crash(event: WorkerCrashed) -> int:
-    """Says why a worker died; returns the exit code that says so too."""
-    if isinstance(event.error, DeviceError):  # one that no waiting mends: a mistake, and no restart mends it either
+    """Log the reason of a crash and return the exit code for it."""
+    if isinstance(event.error, DeviceError):  # a device that does not exist: neither waiting nor a restart helps
         log.error("%s", escape(str(event.error), 500))
         return event.error.exit_code
-    log.error("the %s died of %s", event.worker, "".join(traceback.format_exception(event.error)))
+    log.error("%s: crashed, %s", event.worker, "".join(traceback.format_exception(event.error)))
     return 70

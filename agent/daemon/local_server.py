@@ -1,4 +1,4 @@
-"""The daemon's own speech server: a child process, started when something is ``local``, kept alive, ended last."""
+"""The local speech server as a child process that is restarted when it ends."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from agent.daemon.shutdown import MAX_LOCAL_SERVER_SECONDS
 from agent.errors import ServiceError
 from agent.settings.model import ServerSettings
 from agent.system.hosts import connect_host, websocket_url
@@ -20,15 +21,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STOP_SECONDS = 3.0
 HEALTHY_SECONDS = 30.0
+"""A server that ran for so long starts again without backoff."""
 
 
 class LocalServer:
-    """A local speech server of one's own.
+    """A child process with the local speech server, restarted with backoff when it ends. Thread-safe.
 
-    ``start`` returns at once; ``url`` waits until it accepts. When it dies it is started again, after a pause that
-    grows. It ends with this process, whatever happens to that. ``stop`` lets it finish what it is saying.
+    The child ends with this process, even after a SIGKILL, because its stdin closes.
     """
 
     def __init__(self, settings: ServerSettings) -> None:
@@ -36,21 +36,27 @@ class LocalServer:
         self._changed = threading.Condition()
         self._address: tuple[str, int] | None = None
         self._process: subprocess.Popen[str] | None = None
-        self._reason = "it has not been started"
+        self._reason = "the process has not been started"
         self._stopping = threading.Event()
-        self._anew = False  # whether it is ended only to be started again, with other settings
-        self._keeper = threading.Thread(target=self._keep, name="local server")
+        self._is_restarting = False  # the process is terminated to start with other settings
+        self._thread = threading.Thread(target=self._run, name="local server")
 
     @classmethod
-    def of(cls, settings: ServerSettings | None) -> LocalServer | None:
+    def create(cls, settings: ServerSettings | None) -> LocalServer | None:
+        """Create a server, or none for ``None``."""
         return None if settings is None else cls(settings)
 
     def start(self) -> None:
-        self._reason = "it did not start in time"
-        start_thread(self._keeper)
+        """Start the process in the background. Raises ``AgentError`` at the thread limit of the system."""
+        self._reason = "the process did not start in time"
+        start_thread(self._thread)
 
     def url(self, deadline: Deadline) -> str:
-        """Where it listens, as ``ws://HOST:PORT``. Blocks until it does; raises ``ServiceError`` where it does not."""
+        """Wait until the server listens, and return its address as ``ws://HOST:PORT``.
+
+        Raises:
+            ServiceError: It does not listen before the deadline, or ``stop`` was called.
+        """
         with self._changed:
             if not self._changed.wait_for(lambda: self._address or self._stopping.is_set(), deadline.remaining()):
                 raise ServiceError("local", f"the local speech server cannot be used: {self._reason}")
@@ -58,20 +64,24 @@ class LocalServer:
                 raise ServiceError("local", "the local speech server is ending")
             return websocket_url(*self._address)
 
-    def use(self, settings: ServerSettings) -> None:
-        """Where it was started without ears and ``settings`` want some, it ends what it is saying and is begun anew."""
+    def reconfigure(self, settings: ServerSettings) -> None:
+        """Restart the server if it runs without a recognizer and ``settings`` require one."""
         if settings.recognition == "none" or self._settings.recognition != "none":
             return
-        log.info("the local speech server is started anew: now it is to recognise speech too")
+        log.info("local server: restarting with a recognizer")
         with self._changed:
             self._settings = settings
-            self._address = None  # who asks from now on waits for the new one
+            self._address = None  # url() waits for the new process from now on
             if self._process is not None:
-                self._anew = True
+                self._is_restarting = True
                 self._process.terminate()
 
-    def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Gives it ``seconds`` to end by itself. Safe twice, and before ``start``."""
+    def stop(self, seconds: float = MAX_LOCAL_SERVER_SECONDS) -> None:
+        """Stop the process. Idempotent, and safe before ``start``.
+
+        Args:
+            seconds: The time to finish what the server is saying, before it is killed.
+        """
         import subprocess
 
         self._stopping.set()
@@ -83,68 +93,69 @@ class LocalServer:
             try:
                 process.wait(seconds)
             except subprocess.TimeoutExpired:
-                log.warning("the local speech server did not end in time and was killed")
+                log.warning("local server: did not end in time, killed, timeout=%.1f s", seconds)
                 process.kill()
-        if self._keeper.ident is not None:
-            self._keeper.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
-    def _keep(self) -> None:
+    def _run(self) -> None:
         backoff = Backoff(first_seconds=0.5, cap_seconds=30.0)
         while not self._stopping.is_set():
-            lived = Deadline(HEALTHY_SECONDS)
+            health = Deadline(HEALTHY_SECONDS)
             try:
-                reason = f"it ended with code {self._run()}"
-            except (OSError, RuntimeError) as error:  # no more processes, descriptors or memory for now
-                reason = f"it cannot be started: {error}"
+                reason = f"the process ended with code {self._run_process()}"
+            except (OSError, RuntimeError) as error:  # out of processes, descriptors or memory for the moment
+                reason = f"the process cannot be started: {error}"
             if self._stopping.is_set():
                 return
-            if self._anew:
-                self._anew = False
+            if self._is_restarting:
+                self._is_restarting = False
                 continue
             self._reason = reason
-            log.warning("the local speech server: %s; it is started again", reason)
-            if lived.is_expired:
+            log.warning("local server: %s, restarting", reason)
+            if health.is_expired:
                 backoff.reset()
             self._stopping.wait(backoff.next_seconds(at_least_seconds=0.2))
 
-    def _run(self) -> int:
-        import subprocess  # in the keeper's thread: nobody else waits for what it loads
+    def _run_process(self) -> int:
+        """Run one process to its end and return its exit code."""
+        import subprocess  # in this thread, so that its import delays no other
 
         settings = self._settings
         process = subprocess.Popen(
-            # -P: what lies in the working directory is none of ours. Its modules are found where ours are found.
+            # -P: never import from the working directory (python(1)). PYTHONPATH is the module path of this process.
             [sys.executable, "-P", "-m", "agent.server", "--with-parent", *_arguments(settings)],
             env={**child_environment(os.environ), "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             errors="replace",
-            # Ctrl-C is for the daemon, which still needs the server to end in good order.
+            # A new session: Ctrl-C in the terminal must not end the server before the daemon has sent its end marks.
             start_new_session=True,
         )
         with self._changed:
             self._process = process
-            self._anew = settings is not self._settings
+            self._is_restarting = settings is not self._settings
         assert process.stdin is not None and process.stdout is not None
         try:
-            with process.stdin, process.stdout:  # closing the one ends the server, whatever goes wrong here
-                if self._stopping.is_set() or self._anew:
+            with process.stdin, process.stdout:  # closing stdin ends the server
+                if self._stopping.is_set() or self._is_restarting:
                     process.terminate()
                 for line in process.stdout:
                     if line.startswith("listening on "):
-                        self._listens(line.removeprefix("listening on ").strip())
+                        self._set_address(line.removeprefix("listening on ").strip())
                 return process.wait()
         finally:
             with self._changed:
                 self._address = self._process = None
 
-    def _listens(self, where: str) -> None:
-        host, _, port = where.rpartition(":")
+    def _set_address(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
         if not (port.isascii() and port.isdecimal()):
-            log.warning("the local speech server says that it listens on %s, which is no address", escape(where, 100))
+            log.warning("local server: reported an invalid address, address=%s", escape(address, 100))
             return
         with self._changed:
-            if not self._anew:
+            if not self._is_restarting:
                 self._address = (connect_host(host.strip("[]")), int(port))
                 self._changed.notify_all()
 
@@ -152,7 +163,7 @@ class LocalServer:
 def _arguments(settings: ServerSettings) -> list[str]:
     arguments = ["--host", settings.host, "--port", str(settings.port)]
     arguments += ["--speech", settings.speech, "--recognition", settings.recognition]
-    arguments += ["--log-level", "warning"]  # who comes and goes is ourselves
+    arguments += ["--log-level", "warning"]  # its info lines report only the connections of this daemon
     if settings.model_path:
         arguments += ["--model-path", settings.model_path]
     if settings.script:

@@ -1,4 +1,4 @@
-"""SIGHUP: the configuration is read again, and what can be changed while the daemon runs is changed."""
+"""Reload (SIGHUP): applies a new configuration to the running daemon, as far as that is possible."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from agent.config.fields import changes, iter_secrets
 from agent.config.secrets import hide_keys
-from agent.daemon.builder import Parts, hears_at_home, make_services, make_transcription, require_keys
+from agent.daemon.builder import Pipeline, make_services, make_transcription, require_keys, uses_local_recognition
 from agent.daemon.local_server import LocalServer
 from agent.daemon.volume import CONFIGURATION
 from agent.pipeline.capture.endpointer import VadEndpointer
@@ -16,7 +16,7 @@ from agent.pipeline.responders.registry import make_responder
 from agent.settings.model import Config
 from agent.system.log import set_level
 
-IN_PLACE = (
+RELOADABLE_KEYS = (
     "logging.",
     "responder.",
     "synthesis.",
@@ -26,67 +26,77 @@ IN_PLACE = (
     "conversation.turn_seconds",
     "shutdown_seconds",
 )
-"""The keys that are changed while the daemon runs. In captions mode, which is one stretch without an end, those of the
-transcription are not among them."""
+"""Keys and prefixes that a reload applies. In captions mode those of the transcription need a restart, because the
+connection lasts as long as the daemon."""
 
 
 @dataclass(frozen=True)
 class Reloaded:
-    """``config`` is in force now; ``changed`` keys have been changed, ``waiting`` ones wait for a restart."""
+    """The effective configuration, the keys that changed and those that need a restart. Immutable."""
 
     config: Config
     changed: tuple[str, ...]
-    waiting: tuple[str, ...]
+    pending: tuple[str, ...]
 
 
 def apply(
     old: Config,
     new: Config,
-    parts: Parts,
+    pipeline: Pipeline,
     report: Callable[[Event], None],
     local: Callable[[Config], LocalServer | None],
     generation: int = 0,
 ) -> Reloaded:
-    """Changes over from ``old`` to what of ``new`` can be changed in place: all of it, or nothing and ``ConfigError``.
+    """Apply the reloadable keys of a configuration: all of them, or none if it raises.
 
-    Services and responders are made anew even where nothing differs: behind the same words there may be another key,
-    and a service that has refused the old one is asked again at once. ``local`` gives the local server that a
-    configuration needs.
+    Services and responders are replaced even if no key differs: the same reference may lead to another credential, and
+    a service that rejected the old one is tried again at once.
+
+    Args:
+        old: The configuration in effect.
+        new: The configuration that was read.
+        pipeline: The stages.
+        report: Receives the events.
+        local: Returns the local server that a configuration needs.
+        generation: The number that the events of the new connections carry (see ``ServiceDown``).
+
+    Raises:
+        ConfigError: The new configuration cannot be used.
     """
     different = changes(old, new)
-    waiting = tuple(key for key in different if not _in_place(key, old))
-    config = in_force(old, new)
+    pending = tuple(key for key in different if not _is_reloadable(key, old))
+    config = effective_config(old, new)
     require_keys(config)
-    answers = make_responder(config.responder) if parts.responder is not None else None
-    hide_keys(secret for _, secret in iter_secrets(config))  # before anything can speak of them
+    answers = make_responder(config.responder) if pipeline.responder is not None else None
+    hide_keys(secret for _, secret in iter_secrets(config))  # before a log line can contain one
     server = local(config)
-    if parts.responder is not None and answers is not None:
-        parts.responder.use(answers)
-    if parts.synthesizer is not None:
+    if pipeline.responder is not None and answers is not None:
+        pipeline.responder.use(answers)
+    if pipeline.synthesizer is not None:
         services = make_services(config, report, server, generation=generation)
-        parts.synthesizer.replace_services(services, config.synthesis.first_audio_seconds)
-    if parts.recognizer is not None and config.conversation.mode != "captions":
-        may_lose_tail = not hears_at_home(config, server)
+        pipeline.synthesizer.replace_services(services, config.synthesis.first_audio_seconds)
+    if pipeline.recognizer is not None and config.conversation.mode != "captions":
+        may_lose_tail = not uses_local_recognition(config, server)
         service = make_transcription(config, report, server, generation=generation)
-        parts.recognizer.replace_service(service, may_lose_tail=may_lose_tail)
-    if isinstance(parts.endpointer, VadEndpointer):
-        parts.endpointer.set_timing(config.conversation.silence_seconds, config.conversation.turn_seconds)
-    if parts.speaker is not None and config.speaker.volume != old.speaker.volume:
-        report(Volume(config.speaker.volume, CONFIGURATION))  # else what was set at the control socket stays
+        pipeline.recognizer.replace_service(service, may_lose_tail=may_lose_tail)
+    if isinstance(pipeline.endpointer, VadEndpointer):
+        pipeline.endpointer.set_timing(config.conversation.silence_seconds, config.conversation.turn_seconds)
+    if pipeline.speaker is not None and config.speaker.volume != old.speaker.volume:
+        report(Volume(config.speaker.volume, CONFIGURATION))  # otherwise a volume set at run time stays
     set_level(config.logging.level)
-    return Reloaded(config, tuple(key for key in different if key not in waiting), waiting)
+    return Reloaded(config, tuple(key for key in different if key not in pending), pending)
 
 
-def in_force(old: Config, new: Config) -> Config:
-    """``old`` with those values of ``new`` that can be changed while the daemon runs."""
+def effective_config(old: Config, new: Config) -> Config:
+    """Return ``old`` with the reloadable values of ``new``."""
     timing = new.conversation
-    listens = old.conversation.mode != "captions"
+    is_captions = old.conversation.mode == "captions"
     return replace(
         old,
         logging=new.logging,
         responder=new.responder,
         synthesis=new.synthesis,
-        transcription=new.transcription if listens else old.transcription,
+        transcription=old.transcription if is_captions else new.transcription,
         speaker=replace(old.speaker, volume=new.speaker.volume),
         conversation=replace(
             old.conversation, silence_seconds=timing.silence_seconds, turn_seconds=timing.turn_seconds
@@ -95,7 +105,7 @@ def in_force(old: Config, new: Config) -> Config:
     )
 
 
-def _in_place(key: str, old: Config) -> bool:
+def _is_reloadable(key: str, old: Config) -> bool:
     if key.startswith("transcription.") and old.conversation.mode == "captions":
         return False
-    return key.startswith(IN_PLACE)
+    return key.startswith(RELOADABLE_KEYS)

@@ -1,14 +1,39 @@
-"""How the time for an orderly end is shared out."""
+"""The shutdown of the daemon: its steps in order, and every time budget of it."""
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
+
+from agent.system.stacks import dump_stacks
+from agent.system.threads import Deadline
+
+log = logging.getLogger(__name__)
+
+# Shares of the configured ``shutdown_seconds``. Each is a fraction of the whole, so that a short shutdown reaches every
+# step, and has a maximum beyond which it is of no use.
+LOCAL_SERVER_SHARE, MAX_LOCAL_SERVER_SECONDS = 0.3, 3.0
+FRONTENDS_SHARE, MAX_FRONTENDS_SECONDS = 0.15, 1.5
+CAPTIONS_SHARE, MAX_CAPTIONS_SECONDS = 0.1, 0.5
+
+# Phases in which workers end, as fractions of the time that they have together.
+DRAIN_SHARE = 0.6
+CANCEL_SHARE, MAX_CANCEL_SECONDS = 0.1, 0.3  # enough for a speaker to report what it played; aborted, it cannot
+ABORT_RESERVE_SECONDS = 0.2  # left for the steps that follow; also the minimum for an aborted worker
+
+# Fixed times. They are not shares, because a slow disk, client or service must not cost the sound its time.
+VOLUME_FILE_SECONDS = 1.0
+CONTROL_FLUSH_SECONDS = 1.0
+EXPORT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class ShutdownBudget:
-    """In seconds. What neither the local server nor the frontends nor the captions get is the stages': each part is a
-    part of the whole, so that nothing is left out however short that is, and no longer than it is of use."""
+    """The seconds for each group of steps; together they are the configured time. Immutable."""
 
     stages: float
     local_server: float = 0.0
@@ -17,7 +42,83 @@ class ShutdownBudget:
 
     @classmethod
     def of(cls, seconds: float, *, local_server: bool, frontends: bool, captions: bool) -> ShutdownBudget:
-        server = min(3.0, 0.3 * seconds) if local_server else 0.0
-        doors = min(1.5, 0.15 * seconds) if frontends else 0.0
-        lines = min(0.5, 0.1 * seconds) if captions else 0.0
-        return cls(seconds - server - doors - lines, server, doors, lines)
+        """Divide ``seconds`` among the groups that exist."""
+        server = min(MAX_LOCAL_SERVER_SECONDS, LOCAL_SERVER_SHARE * seconds) if local_server else 0.0
+        front = min(MAX_FRONTENDS_SECONDS, FRONTENDS_SHARE * seconds) if frontends else 0.0
+        caption = min(MAX_CAPTIONS_SECONDS, CAPTIONS_SHARE * seconds) if captions else 0.0
+        return cls(seconds - server - front - caption, server, front, caption)
+
+
+@dataclass(frozen=True)
+class WorkerBudget:
+    """The seconds for each phase in which workers end. Immutable.
+
+    ``drain``: they end by end of stream. ``cancel``: what is being said is cancelled. ``abort`` is computed at its
+    beginning from the time that is left.
+    """
+
+    drain: float
+    cancel: float
+
+    @classmethod
+    def of(cls, seconds: float) -> WorkerBudget:
+        return cls(DRAIN_SHARE * seconds, min(MAX_CANCEL_SECONDS, CANCEL_SHARE * seconds))
+
+    @staticmethod
+    def abort(remaining_seconds: float) -> float:
+        return max(ABORT_RESERVE_SECONDS, remaining_seconds - ABORT_RESERVE_SECONDS)
+
+
+@dataclass(frozen=True)
+class ShutdownSteps:
+    """The actions of the shutdown, in their order; ``None`` where the daemon has no such part.
+
+    Immutable; ``run`` is called by the main thread. ``stop_stages`` and ``stop_frontends`` return the names of the
+    workers that could not be ended.
+    """
+
+    stop_accepting: Callable[[], None]
+    abort_reply: Callable[[], None] | None  # a reply that has not arrived yet will not be said
+    stop_stages: Callable[[Deadline], list[str]]
+    record_remaining: Callable[[], None]
+    close_captions: Callable[[Deadline], None] | None
+    stop_frontends: Callable[[Deadline], list[str]] | None
+    save_volume: Callable[[Deadline], None]
+    stop_local_server: Callable[[float], None] | None  # last: the stages speak and recognize through it
+
+    def run(self, seconds: float) -> None:
+        """Run every step, even if one raises; the last exception is raised at the end.
+
+        Does not return if a worker is stuck: its thread would keep the process alive forever. Then the stacks of all
+        threads go to stderr, and the process exits with code 70.
+        """
+        budget = ShutdownBudget.of(
+            seconds,
+            local_server=self.stop_local_server is not None,
+            frontends=self.stop_frontends is not None,
+            captions=self.close_captions is not None,
+        )
+        stuck: list[str] = []
+        with ExitStack() as steps:  # runs its callbacks in reverse order, each of them even after an exception
+            steps.callback(exit_if_stuck, stuck)
+            if self.stop_local_server is not None:
+                steps.callback(self.stop_local_server, budget.local_server)
+            steps.callback(lambda: self.save_volume(Deadline(VOLUME_FILE_SECONDS)))
+            if (stop_frontends := self.stop_frontends) is not None:
+                steps.callback(lambda: stuck.extend(stop_frontends(Deadline(budget.frontends))))
+            if (close_captions := self.close_captions) is not None:
+                steps.callback(lambda: close_captions(Deadline(budget.captions)))
+            steps.callback(self.record_remaining)
+            steps.callback(lambda: stuck.extend(self.stop_stages(Deadline(budget.stages))))
+            if self.abort_reply is not None:
+                steps.callback(self.abort_reply)
+            steps.callback(self.stop_accepting)
+
+
+def exit_if_stuck(names: list[str]) -> None:
+    """Leave the process at once if there are stuck workers."""
+    if names:
+        log.error("shutdown: workers are stuck, exit at once, workers=%s", ", ".join(names))
+        dump_stacks(sys.stderr)
+        logging.shutdown()
+        os._exit(70)

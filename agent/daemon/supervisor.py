@@ -1,4 +1,4 @@
-"""Owns the workers: starts them in order, watches their heartbeats, and ends them by end-of-stream, then by force."""
+"""The owner of the workers: starts them in order, watches their heartbeats and stops them in order."""
 
 from __future__ import annotations
 
@@ -8,85 +8,101 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from agent.daemon.shutdown import WorkerBudget
 from agent.system.threads import Deadline, Worker
 
 log = logging.getLogger(__name__)
 
-
-UNASKED_SECONDS = 1.5
-"""Who asks goes round twice a second. A longer pause means that the whole process stood still, not one worker of it. It
-is shorter than the shortest patience, or else one that stood still for a moment longer than that would be restarted."""
-
-GRACE_SECONDS = 0.3
-"""What was cut short ends by itself in less; aborted at once, a speaker could not say any more what had been heard."""
+MAX_CHECK_INTERVAL_SECONDS = 1.5
+"""The main thread checks twice a second. After a longer pause the whole process stood still (SIGSTOP, suspend), and no
+single worker is at fault. Shorter than the shortest stall timeout: otherwise such a pause could restart the daemon."""
 
 
 @dataclass
 class _Pulse:
     heartbeats: int
-    moved_at: float
-    stall_timeout: float = 0.0  # the most there was since it moved: a slow call may end before its next round does
+    changed_at: float
+    # The longest timeout since the last heartbeat: a slow call may end, and reset it, before the next heartbeat.
+    stall_timeout: float = 0.0
 
 
 class Supervisor:
-    """Workers in pipeline order, the first being the one that the stream enters by.
+    """Workers in pipeline order, the first one at the entry of the stream.
 
-    ``start()`` starts the last first, so that nobody writes before somebody reads. ``stuck()`` names the workers whose
-    counter has not moved within the longest patience they had meanwhile. ``stop(deadline, tend)`` ends the input of
-    each and joins them in pipeline order, calling ``tend`` meanwhile so that what they still report is dealt with; who
-    has not ended within the deadline's first part is cut and, a moment later, aborted. It returns the names of those
-    that could not be ended at all.
+    Not thread-safe; owned by the main thread.
     """
 
     def __init__(self, workers: list[Worker]) -> None:
         self.workers = workers
         self._pulses: dict[str, _Pulse] = {}
-        self._asked_at = time.monotonic()
+        self._checked_at = time.monotonic()
 
-    def start(self, held: threading.Event | None = None) -> None:
-        """With ``held`` the threads are up when this returns, and begin their work once that is set."""
+    def start(self, start_gate: threading.Event | None = None) -> None:
+        """Start the workers, the last one first, so that every reader runs before its writer.
+
+        Args:
+            start_gate: The threads exist when this returns, and start their work when the event is set.
+        """
         for worker in reversed(self.workers):
-            worker.start(held)
+            worker.start(start_gate)
             self._pulses[worker.name] = _Pulse(worker.heartbeats, time.monotonic())
-        self._asked_at = time.monotonic()
+        self._checked_at = time.monotonic()
 
     def stuck(self) -> list[str]:
-        """To be asked at least every ``UNASKED_SECONDS``: time in which nobody asked counts for no worker, because the
-        process was stopped then, or the machine slept."""
+        """Return the names of the workers without a heartbeat within their stall timeout.
+
+        Call it at least every ``MAX_CHECK_INTERVAL_SECONDS``. A longer interval does not count against the workers.
+        """
         now = time.monotonic()
-        missed = now - self._asked_at
-        self._asked_at = now
-        if missed > UNASKED_SECONDS:
+        interval = now - self._checked_at
+        self._checked_at = now
+        if interval > MAX_CHECK_INTERVAL_SECONDS:
             for pulse in self._pulses.values():
-                pulse.moved_at += missed
+                pulse.changed_at += interval
         names = []
         for worker in self.workers:
             pulse = self._pulses[worker.name]
             if worker.heartbeats != pulse.heartbeats or not worker.is_alive:
-                pulse.heartbeats, pulse.moved_at, pulse.stall_timeout = worker.heartbeats, now, worker.stall_timeout
+                pulse.heartbeats, pulse.changed_at, pulse.stall_timeout = worker.heartbeats, now, worker.stall_timeout
                 continue
             pulse.stall_timeout = max(pulse.stall_timeout, worker.stall_timeout)
-            if now - pulse.moved_at > pulse.stall_timeout:
+            if now - pulse.changed_at > pulse.stall_timeout:
                 names.append(worker.name)
         return names
 
-    def stop(self, deadline: Deadline, drain: Callable[[], None], cut: Callable[[], None]) -> list[str]:
-        """``cut`` is called when the gentle part of the deadline is over, before the stragglers are aborted."""
-        remaining = deadline.remaining() or 0.0
+    def stop(
+        self,
+        deadline: Deadline,
+        drain: Callable[[], None],
+        cancel: Callable[[], None],
+        budget: WorkerBudget | None = None,
+    ) -> list[str]:
+        """Stop the workers by end of stream, in pipeline order, and by force if that takes too long.
+
+        Args:
+            deadline: The end of the last phase.
+            drain: Handles the events that the workers still report; called repeatedly.
+            cancel: Cancels what is being said; called after the drain phase, before workers are aborted.
+            budget: The first two phases; by default they are shares of the time until ``deadline``.
+
+        Returns:
+            The names of the workers that could not be stopped.
+        """
+        budget = budget or WorkerBudget.of(deadline.remaining() or 0.0)
         for worker in self.workers:
             worker.stop()
-        self._join(Deadline(remaining * 0.6), drain)
-        if self._alive():
-            log.info("cutting short: %s", ", ".join(self._alive()))
-            cut()
-            self._join(deadline.within(min(GRACE_SECONDS, remaining * 0.1)), drain)
+        self._join(Deadline(budget.drain), drain)
+        if running := self._running():
+            log.info("shutdown: cancelling, workers=%s", ", ".join(running))
+            cancel()
+            self._join(deadline.within(budget.cancel), drain)
             for worker in self.workers:
                 if worker.is_alive:
                     worker.abort()
-        self._join(Deadline(max(0.2, (deadline.remaining() or 0.0) - 0.2)), drain)
-        return self._alive()
+        self._join(Deadline(budget.abort(deadline.remaining() or 0.0)), drain)
+        return self._running()
 
-    def _alive(self) -> list[str]:
+    def _running(self) -> list[str]:
         return [worker.name for worker in self.workers if worker.is_alive]
 
     def _join(self, deadline: Deadline, drain: Callable[[], None]) -> None:

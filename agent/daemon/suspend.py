@@ -1,4 +1,4 @@
-"""Whether the whole process has stood still: it was stopped, or the machine slept."""
+"""Detection of a suspended process: SIGSTOP, or a machine that slept."""
 
 from __future__ import annotations
 
@@ -11,50 +11,56 @@ from agent.system.threads import Worker
 
 log = logging.getLogger(__name__)
 
-STANDSTILL_SECONDS = 10.0
-"""No machine is so busy that no thread runs for so long, and nobody waits so long for the rest of a sentence. After
-less than that all goes on where it was."""
+SUSPEND_SECONDS = 10.0
+"""No load keeps every thread from running for so long. After a shorter pause everything continues where it was: the
+user still expects the rest of the sentence."""
 
 
 def _since_boot() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)  # the monotonic clock stands still while the machine sleeps
+    # CLOCK_MONOTONIC excludes the time that the machine sleeps; CLOCK_BOOTTIME includes it (clock_gettime(2)).
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class SuspendDetector:
-    """Notices when nothing of this process ran for longer than ``limit_seconds``.
+    """Detects that no thread of this process ran for longer than a limit. Thread-safe.
 
-    ``look`` is called again and again by all who go round (``watch`` has workers do so at each beat). Where none of
-    them came for so long, none ran: one that is stuck or busy does not keep the others from coming. Whoever comes first
-    then has ``tell`` called, with words that say by what everything was held up, before any other look returns; so
-    nobody goes on with what is from before. ``over`` is for the one who decides: it gives these words, once.
+    Every worker calls ``check`` with each heartbeat. A stuck worker does not trigger it, because the others still call.
+    The first call after a suspend runs ``on_suspend`` before any other ``check`` returns, so that no thread continues
+    with data from before the suspend.
+
+    Args:
+        on_suspend: Receives the reason as text.
+        limit_seconds: The longest pause that is no suspend.
+        clock: Seconds, including the time that the machine sleeps.
     """
 
     def __init__(
         self,
-        tell: Callable[[str], None],
-        limit_seconds: float = STANDSTILL_SECONDS,
+        on_suspend: Callable[[str], None],
+        limit_seconds: float = SUSPEND_SECONDS,
         clock: Callable[[], float] = _since_boot,
     ) -> None:
-        self._tell, self._limit_seconds, self._clock = tell, limit_seconds, clock
+        self._on_suspend, self._limit_seconds, self._clock = on_suspend, limit_seconds, clock
         self._lock = threading.Lock()
-        self._looked_at: float | None = None
-        self._by: str | None = None
+        self._checked_at: float | None = None
+        self._reason: str | None = None
 
     def watch(self, workers: Iterable[Worker]) -> None:
-        """Before they are started."""
+        """Connect to the heartbeats of workers that have not started yet."""
         for worker in workers:
-            worker.on_heartbeat = self.look
+            worker.on_heartbeat = self.check
 
-    def look(self) -> None:
+    def check(self) -> None:
         with self._lock:
-            before, self._looked_at = self._looked_at, self._clock()
-            stood = 0.0 if before is None else self._looked_at - before
-            if stood > self._limit_seconds:
-                log.warning("nothing ran for %.1f s: the process was stopped, or the machine slept", stood)
-                self._by = f"a standstill of {stood:.0f} s"
-                self._tell(self._by)
+            before, self._checked_at = self._checked_at, self._clock()
+            pause = 0.0 if before is None else self._checked_at - before
+            if pause > self._limit_seconds:
+                log.warning("suspend: the process was stopped or the machine slept, seconds=%.1f", pause)
+                self._reason = f"a suspend of {pause:.0f} s"
+                self._on_suspend(self._reason)
 
-    def over(self) -> str | None:
-        self.look()
-        by, self._by = self._by, None
-        return by
+    def take_reason(self) -> str | None:
+        """Check, and return the reason of a suspend that has not been returned before."""
+        self.check()
+        reason, self._reason = self._reason, None
+        return reason

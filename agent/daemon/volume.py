@@ -1,4 +1,4 @@
-"""How loud the speaker is and what is muted, while the daemon runs and after a restart."""
+"""Playback volume and mutes: applied at run time and restored after a restart."""
 
 from __future__ import annotations
 
@@ -16,32 +16,29 @@ from agent.system.threads import Deadline
 log = logging.getLogger(__name__)
 
 CONFIGURATION = "the configuration"
-LAST_TIME = "what was set before the restart"
-_MOST_BYTES = 4096
-PAUSE_SECONDS = 0.5
-"""Somebody who turns a knob sets twenty volumes a second; the one where it comes to rest is kept."""
-
-LAST_SECONDS = 1.0
-"""A disk that is slower than that at the end costs what was set last."""
+RESTORED = "the setting from before the restart"
+_MAX_FILE_BYTES = 4096
+WRITE_DELAY_SECONDS = 0.5
+"""A volume knob produces about twenty events per second; only the last value is written."""
 
 
 class HasVolume(Protocol):
-    """What has a loudness: the speaker."""
+    """The speaker, as far as this module uses it."""
 
     volume: int
     muted: bool
 
 
-class Mutable(Protocol):
-    """What may be closed for a while: the microphone. From any thread, and twice."""
+class CanMute(Protocol):
+    """The microphone, as far as this module uses it. Its methods are thread-safe and idempotent."""
 
     def mute(self) -> None: ...
     def unmute(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """``configured`` is the volume that the configuration named when the rest was set."""
+class _State:
+    """``configured`` is the volume of the configuration at the time when the other values were set. Immutable."""
 
     configured: int
     volume: int
@@ -50,87 +47,95 @@ class _Kept:
 
 
 class VolumeStore:
-    """Sets volume and mutes as the events say, and keeps them in the file ``path``, which is always whole.
+    """Applies volume and mutes, and stores them in a file that is always complete.
 
-    At a start what was kept is set again (``kept``); but where the configuration names another volume than it did
-    then, somebody has changed that since, and it counts. A mute stays until somebody ends it. A file that is missing or
-    holds nonsense is as none; one that cannot be written is told in the log, and everything works until a restart.
-    Without a ``path`` nothing is kept.
+    A volume that changed in the configuration since the file was written takes precedence. Without a valid file the
+    configuration applies. A file that cannot be written is logged, and the values are lost at the restart. A
+    short-lived thread writes the file, because a disk may be slow.
 
-    A disk may be slow: the file is written a moment after the last change, by a thread that lives no longer, and
-    ``close`` writes what has not been written yet.
+    Not thread-safe; owned by the main thread.
+
+    Args:
+        path: The file; ``None`` to store nothing.
+        configured: The volume of the configuration, in percent.
+        write_delay_seconds: The time from a change to its write.
     """
 
-    def __init__(self, path: Path | None, configured: int) -> None:
+    def __init__(self, path: Path | None, configured: int, *, write_delay_seconds: float = WRITE_DELAY_SECONDS) -> None:
         self._path = path
+        self._write_delay_seconds = write_delay_seconds
         self._lock = threading.Lock()
         self._writer: threading.Thread | None = None
         self._closing = threading.Event()
-        self._now = _Kept(configured, configured)
-        found = self._read()
-        if found is not None:
-            same = found.configured == configured
-            self._now = replace(found, configured=configured, volume=found.volume if same else configured)
+        self._state = _State(configured, configured)
+        stored = self._read()
+        if stored is not None:
+            is_current = stored.configured == configured
+            self._state = replace(stored, configured=configured, volume=stored.volume if is_current else configured)
 
-    def kept(self) -> list[Event]:
-        """What differs from the configuration, as events to begin with."""
-        now = self._now
+    def restored_events(self) -> list[Event]:
+        """Return the differences from the configuration, as events for the start of the daemon."""
+        now = self._state
         events: list[Event] = []
         if now.volume != now.configured:
-            events.append(Volume(now.volume, LAST_TIME))
+            events.append(Volume(now.volume, RESTORED))
         if now.muted:
-            events.append(Mute(True, LAST_TIME))
+            events.append(Mute(True, RESTORED))
         if now.microphone_muted:
-            events.append(MicrophoneMute(True, LAST_TIME))
+            events.append(MicrophoneMute(True, RESTORED))
         return events
 
-    def note(self, event: Event, speaker: HasVolume | None, microphone: Mutable | None) -> None:
-        """Does what a ``Volume``, ``Mute`` or ``MicrophoneMute`` asks for; every other event means nothing."""
+    def apply(self, event: Event, speaker: HasVolume | None, microphone: CanMute | None) -> None:
+        """Apply a ``Volume``, ``Mute`` or ``MicrophoneMute``; ignore any other event."""
         match event:
-            case Volume(percent, by) if speaker is not None:
+            case Volume(percent, source) if speaker is not None:
                 speaker.volume = percent
-                log.info("volume: %d percent, by %s", percent, escape(by))
-                configured = percent if by == CONFIGURATION else self._now.configured
-                self._keep(replace(self._now, volume=percent, configured=configured))
-            case Mute(muted, by) if speaker is not None:
+                log.info("volume: set to %d percent, by %s", percent, escape(source))
+                configured = percent if source == CONFIGURATION else self._state.configured
+                self._store(replace(self._state, volume=percent, configured=configured))
+            case Mute(muted, source) if speaker is not None:
                 speaker.muted = muted
-                log.info("the speaker is %s, by %s", "muted" if muted else "not muted any more", escape(by))
-                self._keep(replace(self._now, muted=muted))
-            case MicrophoneMute(muted, by) if microphone is not None:
+                log.info("speaker: %s, by %s", "muted" if muted else "unmuted", escape(source))
+                self._store(replace(self._state, muted=muted))
+            case MicrophoneMute(muted, source) if microphone is not None:
                 if muted:
                     microphone.mute()
                 else:
                     microphone.unmute()
-                log.info("the microphone is %s, by %s", "muted" if muted else "not muted any more", escape(by))
-                self._keep(replace(self._now, microphone_muted=muted))
+                log.info("microphone: %s, by %s", "muted" if muted else "unmuted", escape(source))
+                self._store(replace(self._state, microphone_muted=muted))
 
-    def close(self) -> None:
-        """Safe twice; what is set after it is kept too."""
+    def close(self, deadline: Deadline) -> None:
+        """Write the pending values without delay. Idempotent; later changes are still stored.
+
+        Args:
+            deadline: The longest wait for the disk. A slower disk loses the last change.
+        """
         self._closing.set()
         writer = self._writer
         if writer is not None:
-            writer.join(Deadline(LAST_SECONDS).remaining())
+            writer.join(deadline.remaining())
 
-    def _keep(self, now: _Kept) -> None:
+    def _store(self, state: _State) -> None:
         with self._lock:
-            known, self._now = self._now, now
-            if now == known or self._path is None or self._writer is not None:
+            before, self._state = self._state, state
+            if state == before or self._path is None or self._writer is not None:
                 return
-            # One that hangs in a dead disk must not keep the process.
-            writer = threading.Thread(target=self._write_on, args=[self._path], name="levels", daemon=True)
+            # A daemon thread: a write that hangs in a dead disk must not keep the process alive.
+            writer = threading.Thread(target=self._write_changes, args=[self._path], name="volume", daemon=True)
             try:
                 writer.start()
-            except RuntimeError as error:  # the system gives us no more threads
-                log.warning("the volume is not kept over a restart: %s", error)
+            except RuntimeError as error:  # the thread limit of the system
+                log.warning("volume: not stored, a restart loses it, %s", error)
             else:
                 self._writer = writer
 
-    def _write_on(self, path: Path) -> None:
-        written: _Kept | None = None
+    def _write_changes(self, path: Path) -> None:
+        written: _State | None = None
         while True:
-            self._closing.wait(PAUSE_SECONDS)
+            self._closing.wait(self._write_delay_seconds)
             with self._lock:
-                now = self._now
+                now = self._state
                 if now == written:
                     self._writer = None
                     return
@@ -138,8 +143,8 @@ class VolumeStore:
             written = now
 
     @staticmethod
-    def _write(path: Path, now: _Kept) -> None:
-        import json  # where nothing was ever set, nobody needs it
+    def _write(path: Path, now: _State) -> None:
+        import json  # not at the start: most daemons never change the volume
 
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -147,35 +152,35 @@ class VolumeStore:
                 draft.file.write(json.dumps(asdict(now)).encode("ascii") + b"\n")
                 draft.commit(durable=True)
         except OSError as error:
-            log.warning("the volume is not kept over a restart: %s: %s", path, error.strerror)
+            log.warning("volume: not stored, a restart loses it, path=%s, %s", path, error.strerror)
 
-    def _read(self) -> _Kept | None:
+    def _read(self) -> _State | None:
         if self._path is None:
             return None
         try:
             with self._path.open("rb") as file:
-                kept = file.read(_MOST_BYTES)
+                content = file.read(_MAX_FILE_BYTES)
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._unread(error)
+            self._log_unreadable(error)
             return None
         import json
 
         try:
-            found = json.loads(kept)
+            stored = json.loads(content)
         except (ValueError, RecursionError) as error:
-            self._unread(error)
+            self._log_unreadable(error)
             return None
-        if not isinstance(found, dict) or not all(_percent(found.get(name)) for name in ("configured", "volume")):
-            log.warning("%s holds no volume, so it is as configured", self._path)
+        if not isinstance(stored, dict) or not all(_is_percent(stored.get(name)) for name in ("configured", "volume")):
+            log.warning("volume: no valid value stored, the configuration applies, path=%s", self._path)
             return None
-        muted, microphone = found.get("muted") is True, found.get("microphone_muted") is True
-        return _Kept(found["configured"], found["volume"], muted, microphone)
+        muted, microphone = stored.get("muted") is True, stored.get("microphone_muted") is True
+        return _State(stored["configured"], stored["volume"], muted, microphone)
 
-    def _unread(self, error: Exception) -> None:
-        log.warning("%s cannot be read, so the volume is as configured: %s", self._path, escape(str(error)))
+    def _log_unreadable(self, error: Exception) -> None:
+        log.warning("volume: cannot read, the configuration applies, path=%s, %s", self._path, escape(str(error)))
 
 
-def _percent(value: object) -> bool:
+def _is_percent(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 100

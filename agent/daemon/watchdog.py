@@ -1,4 +1,4 @@
-"""What systemd's watchdog sees: the daemon is alive as long as every one of its workers is."""
+"""The link from the workers' heartbeats to systemd's watchdog."""
 
 from __future__ import annotations
 
@@ -15,28 +15,31 @@ log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Pets systemd's watchdog while the counter of every worker moves within the worker's patience.
+    """Feeds systemd's watchdog (sd_watchdog_enabled(3)) while every worker makes progress.
 
-    ``look`` is to be called about twice a second. Once something is stuck nothing is petted any more, so that systemd
-    ends and restarts the daemon; the names and the stacks of all threads are written to ``stream`` (which ends in the
-    journal), once for each time that it comes to this.
+    Without that feed systemd ends and restarts the daemon. Not thread-safe; owned by the main thread.
+
+    Args:
+        systemd: Receives the feed.
+        supervisors: The owners of the workers.
+        stream: Receives the stacks of all threads, once for each stall; by default stderr, which goes to the journal.
     """
 
     def __init__(
-        self, service: SystemdNotifier, supervisors: Sequence[Supervisor], stream: TextIO | None = None
+        self, systemd: SystemdNotifier, supervisors: Sequence[Supervisor], stream: TextIO | None = None
     ) -> None:
-        self._service, self._supervisors = service, supervisors
+        self._systemd, self._supervisors = systemd, supervisors
         self._stream = stream
         self._stuck: list[str] = []
 
-    def look(self) -> list[str]:
-        """The names of the workers that are stuck; there are none as long as all is well."""
-        known, self._stuck = self._stuck, [name for each in self._supervisors for name in each.stuck()]
+    def check(self) -> list[str]:
+        """Feed the watchdog, or return the names of the stuck workers. Call it about twice a second."""
+        before, self._stuck = self._stuck, [name for each in self._supervisors for name in each.stuck()]
         if not self._stuck:
-            self._service.ping_watchdog()
-            if known:
-                log.warning("moving again: %s", ", ".join(known))
-        elif not known:
-            log.error("stuck: %s; the stacks of all threads follow, and a restart", ", ".join(self._stuck))
+            self._systemd.ping_watchdog()
+            if before:
+                log.warning("watchdog: moving again, workers=%s", ", ".join(before))
+        elif not before:
+            log.error("watchdog: stuck, stacks of all threads and a restart follow, workers=%s", ", ".join(self._stuck))
             dump_stacks(self._stream or sys.stderr)
         return self._stuck

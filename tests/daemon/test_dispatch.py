@@ -4,19 +4,19 @@ from agent.daemon.dispatch import DeviceTimeout
 from agent.pipeline.events import DeviceBack, DeviceLost, DeviceTimedOut
 
 
-def test_a_speaker_that_stays_away_is_told_for_each_utterance_that_waited_long_enough() -> None:
-    absence = DeviceTimeout(0.0)
-    absence.note(DeviceLost("microphone", "x"))
-    assert absence.look() is None
-    absence.note(DeviceLost("speaker", "x"))
-    away = absence.look()
-    assert isinstance(away, DeviceTimedOut) and away.device == "speaker" and away.seconds >= 0.0
-    absence.note(DeviceBack("speaker", 1.0))
-    assert absence.look() is None
+def test_lost_speaker_times_out_until_it_is_back() -> None:
+    timeout = DeviceTimeout(0.0)
+    timeout.update(DeviceLost("microphone", "x"))
+    assert timeout.check() is None
+    timeout.update(DeviceLost("speaker", "x"))
+    event = timeout.check()
+    assert isinstance(event, DeviceTimedOut) and event.device == "speaker" and event.seconds >= 0.0
+    timeout.update(DeviceBack("speaker", 1.0))
+    assert timeout.check() is None
 
 
-def test_an_utterance_that_begins_while_it_is_away_has_the_whole_time() -> None:
-    absence = DeviceTimeout(60.0)
-    absence.note(DeviceLost("speaker", "x"))
-    absence.begin()
-    assert absence.look() is None
+def test_restart_gives_a_new_utterance_the_full_time() -> None:
+    timeout = DeviceTimeout(60.0)
+    timeout.update(DeviceLost("speaker", "x"))
+    timeout.restart()
+    assert timeout.check() is None

@@ -1,9 +1,8 @@
-"""The daemon's own server is kept alive, whatever keeps it from starting."""
-
 from __future__ import annotations
 
 import errno
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agent.daemon.builder import own_server, own_url, points_at
+from agent.daemon.builder import is_local_server_url, local_server_settings, local_server_url
 from agent.daemon.local_server import LocalServer
 from agent.services.settings import TranscriptionSettings
 from agent.settings.model import Config, ServerSettings
@@ -29,11 +28,9 @@ def server() -> Iterator[LocalServer]:
 
 
 @pytest.mark.parametrize("want", [errno.EAGAIN, errno.EMFILE, errno.ENOMEM])
-def test_a_machine_that_has_no_process_to_give_for_a_moment_gets_its_server_later(
+def test_server_is_started_again_after_a_failed_start(
     server: LocalServer, want: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The machine is short of processes for a second. That ended the thread that keeps the server, without a word, and
-    there was no local voice until the next restart."""
     real, refused = subprocess.Popen, threading.Event()
 
     def none_left(*arguments: Any, **more: Any) -> Any:
@@ -45,32 +42,46 @@ def test_a_machine_that_has_no_process_to_give_for_a_moment_gets_its_server_late
     monkeypatch.setattr(subprocess, "Popen", none_left)
     server.start()
     assert server.url(Deadline(TIMEOUT_SECONDS)).startswith("ws://127.0.0.1:")
-    assert "it cannot be started" in caplog.text and "nothing left" in caplog.text
+    assert "cannot be started" in caplog.text and "nothing left" in caplog.text
 
 
-def test_an_address_that_is_none_is_told_and_harms_nobody(
-    server: LocalServer, caplog: pytest.LogCaptureFixture
+@pytest.fixture
+def children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[str]]:
+    """The processes that are started."""
+    started: list[subprocess.Popen[str]] = []
+
+    class Popen(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            super().__init__(*arguments, **more)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    return started
+
+
+def test_invalid_address_is_logged_and_ignored(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server._listens("127.0.0.1:what")
-    assert "which is no address" in caplog.text
+    real = subprocess.Popen
+    program = "print('listening on 127.0.0.1:what'); print('listening on 127.0.0.1:7')"
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **more: real([sys.executable, "-c", program], **more))
     server.start()
-    assert server.url(Deadline(TIMEOUT_SECONDS)).startswith("ws://127.0.0.1:")
+    assert server.url(Deadline(TIMEOUT_SECONDS)) == "ws://127.0.0.1:7"
+    assert "invalid address" in caplog.text and "127.0.0.1:what" in caplog.text
 
 
-def test_a_server_that_is_to_recognise_speech_too_is_begun_anew(server: LocalServer) -> None:
-    """A reload was the first to need local recognition; the server that ran already had been started without ears, and
-    stayed deaf."""
+def test_reconfigure_restarts_only_to_add_a_recognizer(
+    server: LocalServer, children: list[subprocess.Popen[str]]
+) -> None:
     server.start()
     first = server.url(Deadline(TIMEOUT_SECONDS))
-    server.use(replace(SETTINGS, port=0))
-    assert server.url(Deadline(TIMEOUT_SECONDS)) == first, "nothing else is a reason to end it"
-    process = server._process
-    assert process is not None
-    server.use(replace(SETTINGS, recognition="script", script="/dev/null"))
+    server.reconfigure(replace(SETTINGS, port=0))
+    assert server.url(Deadline(TIMEOUT_SECONDS)) == first and len(children) == 1
+    server.reconfigure(replace(SETTINGS, recognition="script", script="/dev/null"))
     assert server.url(Deadline(TIMEOUT_SECONDS))
-    anew = server._process
-    assert anew is not None and anew is not process and process.poll() is not None
-    assert "script" in list(anew.args)  # type: ignore[call-overload]
+    old, new = children
+    assert old.poll() is not None and new.poll() is None
+    assert "script" in list(new.args)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize(
@@ -85,23 +96,21 @@ def test_a_server_that_is_to_recognise_speech_too_is_begun_anew(server: LocalSer
         ("::1", "ws://localhost:8394/"),
     ],
 )
-def test_a_server_is_known_by_every_name_that_it_is_reached_under(host: str, url: str) -> None:
-    """``server.host: 0.0.0.0``, to share it with the house: its own daemon took its ears away, and then complained that
-    it could not hear. So did ``localhost``."""
+def test_is_local_server_url_accepts_every_name_of_the_host(host: str, url: str) -> None:
     config = Config(server=ServerSettings(host=host), transcription=TranscriptionSettings(url=url))
-    assert points_at(url, config)
-    settings = own_server(config)
+    assert is_local_server_url(url, config)
+    settings = local_server_settings(config)
     assert settings is not None and settings.recognition == "auto"
 
 
-def test_a_server_elsewhere_is_not_taken_for_one_of_our_own() -> None:
+def test_is_local_server_url_rejects_other_hosts_and_ports() -> None:
     config = replace(Config(), server=replace(ServerSettings(), host="0.0.0.0"))
-    assert not points_at("ws://192.168.1.7:8394/", config) and not points_at("ws://127.0.0.1:8395/", config)
+    assert not is_local_server_url("ws://192.168.1.7:8394/", config) and not is_local_server_url(
+        "ws://127.0.0.1:8395/", config
+    )
 
 
-def test_a_server_that_listens_on_every_address_is_reached_at_this_machine() -> None:
-    """0.0.0.0 is no address to dial: it counts as one outside, so the daemon's own voice was refused for want of
-    encryption."""
+def test_url_of_a_wildcard_host_is_a_loopback_address() -> None:
     server = LocalServer(replace(SETTINGS, host="0.0.0.0"))
     server.start()
     try:
@@ -114,6 +123,6 @@ def test_a_server_that_listens_on_every_address_is_reached_at_this_machine() -> 
     ("host", "url"),
     [("::1", "ws://[::1]:8394"), ("::", "ws://[::1]:8394"), ("0.0.0.0", "ws://127.0.0.1:8394")],
 )
-def test_a_server_that_somebody_else_runs_is_dialled_where_it_is_reached(host: str, url: str) -> None:
+def test_local_server_url_of_an_external_server_follows_the_configuration(host: str, url: str) -> None:
     config = replace(Config(), server=replace(ServerSettings(), host=host, start=False))
-    assert own_url(config, None)(Deadline(1.0)) == url
+    assert local_server_url(config, None)(Deadline(1.0)) == url

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from support.scripted import Peer, Script, Scripted, polite, refuses
 
-from agent.daemon.reload import in_force
+from agent.daemon.reload import effective_config
 from agent.settings.model import Config
 
 TIMEOUT_SECONDS = 60.0
@@ -170,7 +170,7 @@ def test_what_waits_for_a_restart_keeps_its_old_value() -> None:
     new = load(None, {"VOICE_AGENT_SERVER__PORT": "1234", "VOICE_AGENT_SPEAKER__VOLUME": "7",
                       "VOICE_AGENT_SPEAKER__DEVICE": "none", "VOICE_AGENT_RESPONDER__KIND": "echo",
                       "VOICE_AGENT_CONVERSATION__SILENCE_SECONDS": "1.5"})  # fmt: skip
-    force = in_force(old, new)
+    force = effective_config(old, new)
     assert set(changes(old, force)) == {"speaker.volume", "responder.kind", "conversation.silence_seconds"}
     assert set(changes(force, new)) == {"server.port", "speaker.device"}  # named again by the next reload
 
@@ -181,4 +181,4 @@ def test_captions_go_on_with_the_service_they_began_with() -> None:
     old: Config = load(None, {"VOICE_AGENT_CONVERSATION__MODE": "captions"})
     new = load(None, {"VOICE_AGENT_CONVERSATION__MODE": "captions",
                       "VOICE_AGENT_TRANSCRIPTION__URL": "ws://127.0.0.1:99/"})  # fmt: skip
-    assert in_force(old, new).transcription == old.transcription
+    assert effective_config(old, new).transcription == old.transcription

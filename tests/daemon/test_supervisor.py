@@ -1,5 +1,3 @@
-"""Workers are started last first, watched, ended by end-of-stream, and cut where that takes too long."""
-
 from __future__ import annotations
 
 import threading
@@ -11,68 +9,68 @@ from agent.daemon.supervisor import Supervisor
 from agent.system.threads import Deadline, Worker
 
 
-class Obedient(Worker):
-    """Ends when it is told to; ``needs_abort``: only by force; ``deaf``: not even so, until the test is over."""
+class FakeWorker(Worker):
+    """Ends with ``stop``; with ``needs_abort`` only with ``abort``; with ``stuck`` at the end of the test."""
 
     stall_timeout = 0.05
 
-    def __init__(self, name: str, diary: list[str], *, needs_abort: bool = False, deaf: bool = False) -> None:
+    def __init__(self, name: str, calls: list[str], *, needs_abort: bool = False, stuck: bool = False) -> None:
         super().__init__(name, lambda name, error: None)
-        self.over = threading.Event()
-        self._diary, self._needs_abort, self._deaf = diary, needs_abort, deaf
+        self.ended = threading.Event()
+        self._calls, self._needs_abort, self._stuck = calls, needs_abort, stuck
 
     def run(self) -> None:
-        self.over.wait(60)
-        self._diary.append(f"{self.name} ended")
+        self.ended.wait(60)
+        self._calls.append(f"{self.name} ended")
 
     def stop(self) -> None:
-        self._diary.append(f"stop {self.name}")
-        if not self._needs_abort and not self._deaf:
-            self.over.set()
+        self._calls.append(f"stop {self.name}")
+        if not self._needs_abort and not self._stuck:
+            self.ended.set()
 
     def abort(self) -> None:
-        self._diary.append(f"abort {self.name}")
-        if not self._deaf:
-            self.over.set()
+        self._calls.append(f"abort {self.name}")
+        if not self._stuck:
+            self.ended.set()
 
     def join(self, deadline: Deadline) -> bool:
-        """Who may end is waited for: how long its thread takes to do so says more about the machine."""
-        return super().join(Deadline(20.0) if self.over.is_set() else deadline)
+        """Wait for a worker that may end, however slow the machine is."""
+        return super().join(Deadline(20.0) if self.ended.is_set() else deadline)
 
 
 @pytest.fixture
-def workers() -> Iterator[list[Obedient]]:
-    made: list[Obedient] = []
+def workers() -> Iterator[list[FakeWorker]]:
+    made: list[FakeWorker] = []
     yield made
     for worker in made:
-        worker.over.set()
+        worker.ended.set()
         assert worker.join(Deadline(10.0))
 
 
-def test_who_does_as_told_is_stopped_and_joined_and_nobody_is_cut(workers: list[Obedient]) -> None:
-    diary: list[str] = []
-    workers += [Obedient("first", diary), Obedient("second", diary)]
+def test_stop_ends_workers_in_order_without_cancelling(workers: list[FakeWorker]) -> None:
+    calls: list[str] = []
+    workers += [FakeWorker("first", calls), FakeWorker("second", calls)]
     supervisor = Supervisor(list(workers))
     supervisor.start()
-    tended: list[int] = []
-    assert supervisor.stop(Deadline(10.0), lambda: tended.append(1), lambda: diary.append("cut")) == []
-    assert [word for word in diary if word.startswith("stop")] == ["stop first", "stop second"]
-    assert "cut" not in diary and not any(word.startswith("abort") for word in diary)
-    assert tended
+    drained: list[int] = []
+    assert supervisor.stop(Deadline(10.0), lambda: drained.append(1), lambda: calls.append("cancel")) == []
+    assert [word for word in calls if word.startswith("stop")] == ["stop first", "stop second"]
+    assert "cancel" not in calls and not any(word.startswith("abort") for word in calls)
+    assert drained
 
 
-def test_a_straggler_is_cut_and_aborted_after_the_gentle_part(workers: list[Obedient]) -> None:
-    diary: list[str] = []
-    workers += [Obedient("quick", diary), Obedient("slow", diary, needs_abort=True)]
+def test_stop_cancels_and_then_aborts_a_slow_worker(workers: list[FakeWorker]) -> None:
+    calls: list[str] = []
+    workers += [FakeWorker("quick", calls), FakeWorker("slow", calls, needs_abort=True)]
     supervisor = Supervisor(list(workers))
     supervisor.start()
-    assert supervisor.stop(Deadline(0.5), lambda: None, lambda: diary.append("cut")) == []
-    assert diary.index("cut") < diary.index("abort slow")
-    assert "abort quick" not in diary
+    assert supervisor.stop(Deadline(0.5), lambda: None, lambda: calls.append("cancel")) == []
+    assert calls.index("cancel") < calls.index("abort slow")
+    assert "abort quick" not in calls
 
 
-def test_who_cannot_be_ended_is_named_in_time(workers: list[Obedient]) -> None:
-    workers += [Obedient("fine", []), Obedient("stuck", [], deaf=True)]
+def test_stop_returns_a_stuck_worker_in_time(workers: list[FakeWorker]) -> None:
+    workers += [FakeWorker("fine", []), FakeWorker("stuck", [], stuck=True)]
     supervisor = Supervisor(list(workers))
     supervisor.start()
     deadline = Deadline(20.0)
@@ -80,8 +78,8 @@ def test_who_cannot_be_ended_is_named_in_time(workers: list[Obedient]) -> None:
     assert not deadline.is_expired
 
 
-def test_one_whose_counter_stands_still_is_stuck_and_one_that_moves_is_not(workers: list[Obedient]) -> None:
-    workers += [Obedient("moving", []), Obedient("still", [])]
+def test_stuck_returns_the_worker_without_heartbeats(workers: list[FakeWorker]) -> None:
+    workers += [FakeWorker("moving", []), FakeWorker("still", [])]
     supervisor = Supervisor(list(workers))
     supervisor.start()
     ends, stuck = Deadline(10.0), list[str]()
@@ -91,10 +89,8 @@ def test_one_whose_counter_stands_still_is_stuck_and_one_that_moves_is_not(worke
     assert stuck == ["still"]
 
 
-def test_a_slow_call_that_was_announced_and_has_just_ended_is_no_reason_for_alarm(workers: list[Obedient]) -> None:
-    """A card takes five seconds to open, and the speaker says so beforehand. Its patience was short again before its
-    next round began: in between, the daemon took it for stuck, and ended itself."""
-    workers += [Obedient("speaker", [])]
+def test_longest_stall_timeout_counts_until_the_next_heartbeat(workers: list[FakeWorker]) -> None:
+    workers += [FakeWorker("speaker", [])]
     (speaker,) = workers
     supervisor = Supervisor(list(workers))
     supervisor.start()
@@ -109,35 +105,33 @@ def test_a_slow_call_that_was_announced_and_has_just_ended_is_no_reason_for_alar
     ends = Deadline(10.0)
     while not (stuck := supervisor.stuck()) and not ends.is_expired:
         pass
-    assert stuck == ["speaker"], "and from its next round on the short patience counts"
+    assert stuck == ["speaker"], "the short timeout counts from the next heartbeat"
 
 
-def test_who_ends_by_itself_once_it_was_cut_is_not_aborted(workers: list[Obedient]) -> None:
-    """What is being said is cut, and in the same breath the speaker was aborted: it could not say any more how much
-    had been heard, and the record said 0.0 s."""
-    diary: list[str] = []
+def test_stop_does_not_abort_a_worker_that_ends_after_cancel(workers: list[FakeWorker]) -> None:
+    calls: list[str] = []
 
-    class Speaker(Obedient):
-        cut = False
+    class Speaker(FakeWorker):
+        cancelled = False
 
         def join(self, deadline: Deadline) -> bool:
-            if self.cut:
-                self.over.set()  # in the moment that is left to it
+            if self.cancelled:
+                self.ended.set()  # within the cancel phase
             return super().join(deadline)
 
-    speaker = Speaker("speaker", diary, needs_abort=True)
+    speaker = Speaker("speaker", calls, needs_abort=True)
     workers += [speaker]
     supervisor = Supervisor(list(workers))
     supervisor.start()
-    assert supervisor.stop(Deadline(1.0), lambda: None, lambda: setattr(speaker, "cut", True)) == []
-    assert diary == ["stop speaker", "speaker ended"]
+    assert supervisor.stop(Deadline(1.0), lambda: None, lambda: setattr(speaker, "cancelled", True)) == []
+    assert calls == ["stop speaker", "speaker ended"]
 
 
-def test_one_that_has_ended_is_not_stuck(workers: list[Obedient]) -> None:
-    workers += [Obedient("ended", [])]
+def test_ended_worker_is_not_stuck(workers: list[FakeWorker]) -> None:
+    workers += [FakeWorker("ended", [])]
     supervisor = Supervisor(list(workers))
     supervisor.start()
-    workers[0].over.set()
+    workers[0].ended.set()
     assert workers[0].join(Deadline(10.0))
     ends = Deadline(0.2)
     while not ends.is_expired:

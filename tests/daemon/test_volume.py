@@ -1,5 +1,3 @@
-"""Volume and mutes: set at once, kept over a restart, and never in the way of anything."""
-
 from __future__ import annotations
 
 import json
@@ -9,13 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.daemon.volume import CONFIGURATION, LAST_TIME, VolumeStore
+from agent.daemon.volume import CONFIGURATION, RESTORED, VolumeStore
 from agent.pipeline.events import Hush, MicrophoneMute, Mute, Volume
+from agent.system.threads import Deadline
 
-
-@pytest.fixture(autouse=True)
-def the_disk_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.daemon.volume.LAST_SECONDS", 30.0)
+TIMEOUT_SECONDS = 30.0
 
 
 class Speaker:
@@ -32,59 +28,55 @@ class Microphone:
         self.muted = False
 
 
-def test_what_was_set_is_set_again_after_a_restart(tmp_path: Path) -> None:
+def test_stored_values_are_restored(tmp_path: Path) -> None:
     path, speaker, microphone = tmp_path / "state" / "levels.json", Speaker(), Microphone()
-    levels = VolumeStore(path, 100)
-    assert levels.kept() == []
+    store = VolumeStore(path, 100)
+    assert store.restored_events() == []
     for event in (Volume(30, "control"), Mute(True, "control"), MicrophoneMute(True, "control"), Hush("control")):
-        levels.note(event, speaker, microphone)
+        store.apply(event, speaker, microphone)
     assert (speaker.volume, speaker.muted, microphone.muted) == (30, True, True)
-    levels.close()
-    assert VolumeStore(path, 100).kept() == [
-        Volume(30, LAST_TIME),
-        Mute(True, LAST_TIME),
-        MicrophoneMute(True, LAST_TIME),
+    store.close(Deadline(TIMEOUT_SECONDS))
+    assert VolumeStore(path, 100).restored_events() == [
+        Volume(30, RESTORED),
+        Mute(True, RESTORED),
+        MicrophoneMute(True, RESTORED),
     ]
     for event in (Mute(False, "control"), MicrophoneMute(False, "control")):
-        levels.note(event, speaker, microphone)
+        store.apply(event, speaker, microphone)
     assert (speaker.muted, microphone.muted) == (False, False)
-    levels.close()
-    assert VolumeStore(path, 100).kept() == [Volume(30, LAST_TIME)]
+    store.close(Deadline(TIMEOUT_SECONDS))
+    assert VolumeStore(path, 100).restored_events() == [Volume(30, RESTORED)]
 
 
-def test_a_volume_that_was_changed_in_the_configuration_since_counts(tmp_path: Path) -> None:
+def test_changed_configuration_overrides_the_stored_volume(tmp_path: Path) -> None:
     path = tmp_path / "levels.json"
-    levels = VolumeStore(path, 100)
-    levels.note(Volume(30, "control"), Speaker(), None)
-    levels.close()
-    assert VolumeStore(path, 80).kept() == []
-    assert VolumeStore(path, 100).kept() == [Volume(30, LAST_TIME)], "only looking changes nothing"
+    store = VolumeStore(path, 100)
+    store.apply(Volume(30, "control"), Speaker(), None)
+    store.close(Deadline(TIMEOUT_SECONDS))
+    assert VolumeStore(path, 80).restored_events() == []
+    assert VolumeStore(path, 100).restored_events() == [Volume(30, RESTORED)], "reading changes nothing"
 
 
-def test_a_volume_that_is_read_again_from_the_configuration_counts_after_a_restart_too(tmp_path: Path) -> None:
+def test_reloaded_volume_is_the_configured_one_after_a_restart(tmp_path: Path) -> None:
     path, speaker = tmp_path / "levels.json", Speaker()
-    levels = VolumeStore(path, 100)
-    levels.note(Volume(30, "control"), speaker, None)
-    levels.note(Volume(60, CONFIGURATION), speaker, None)
-    levels.close()
-    assert speaker.volume == 60 and VolumeStore(path, 60).kept() == []
+    store = VolumeStore(path, 100)
+    store.apply(Volume(30, "control"), speaker, None)
+    store.apply(Volume(60, CONFIGURATION), speaker, None)
+    store.close(Deadline(TIMEOUT_SECONDS))
+    assert speaker.volume == 60 and VolumeStore(path, 60).restored_events() == []
 
 
-def test_the_file_is_always_whole_and_there_is_one(tmp_path: Path) -> None:
+def test_file_is_always_complete_and_the_only_one(tmp_path: Path) -> None:
     path = tmp_path / "levels.json"
     for percent in range(0, 100, 7):
-        levels = VolumeStore(path, 100)
-        levels.note(Volume(percent, "control"), Speaker(), None)
-        levels.close()
+        store = VolumeStore(path, 100)
+        store.apply(Volume(percent, "control"), Speaker(), None)
+        store.close(Deadline(TIMEOUT_SECONDS))
         assert json.loads(path.read_text())["volume"] == percent
     assert os.listdir(tmp_path) == ["levels.json"]
 
 
-def test_a_knob_that_is_turned_on_a_slow_disk_keeps_nobody_waiting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every step of the knob was written and synced by the thread that hears of a hush: on a slow card that was a
-    second each. It is written where the knob comes to rest, and by a thread of its own."""
+def test_rapid_changes_are_written_once_by_a_separate_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[str] = []
     sync = os.fsync
 
@@ -93,15 +85,14 @@ def test_a_knob_that_is_turned_on_a_slow_disk_keeps_nobody_waiting(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", slow)
-    monkeypatch.setattr("agent.daemon.volume.PAUSE_SECONDS", 30.0)  # between two steps this thread may stand still
     path, speaker = tmp_path / "levels.json", Speaker()
-    levels = VolumeStore(path, 100)
+    store = VolumeStore(path, 100, write_delay_seconds=30.0)
     for percent in range(100):
-        levels.note(Volume(percent, "control"), speaker, None)
+        store.apply(Volume(percent, "control"), speaker, None)
     assert speaker.volume == 99 and threads == []
-    levels.close()
+    store.close(Deadline(TIMEOUT_SECONDS))
     assert json.loads(path.read_text())["volume"] == 99
-    assert threads == ["levels"]
+    assert threads == ["volume"]
 
 
 @pytest.mark.parametrize(
@@ -116,26 +107,26 @@ def test_a_knob_that_is_turned_on_a_slow_disk_keeps_nobody_waiting(
         b'{"volume": true, "configured": 70}',
     ],
 )
-def test_a_file_with_nonsense_is_as_none(tmp_path: Path, content: bytes) -> None:
+def test_invalid_file_is_ignored(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "levels.json"
     path.write_bytes(content)
-    assert VolumeStore(path, 70).kept() == []
+    assert VolumeStore(path, 70).restored_events() == []
 
 
-def test_a_state_directory_that_cannot_be_written_costs_only_the_memory(
+def test_unwritable_directory_is_logged_and_the_volume_applies(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "state").write_text("a file where the directory should be")
     speaker = Speaker()
-    levels = VolumeStore(tmp_path / "state" / "levels.json", 100)
-    levels.note(Volume(30, "control"), speaker, None)
-    levels.close()
+    store = VolumeStore(tmp_path / "state" / "levels.json", 100)
+    store.apply(Volume(30, "control"), speaker, None)
+    store.close(Deadline(TIMEOUT_SECONDS))
     assert speaker.volume == 30
-    assert "not kept over a restart" in caplog.text
+    assert "volume" in caplog.text and str(tmp_path / "state") in caplog.text
 
 
-def test_what_the_mode_does_not_have_is_not_set(tmp_path: Path) -> None:
-    levels = VolumeStore(tmp_path / "levels.json", 100)
-    levels.note(Volume(30, "control"), None, None)
-    levels.note(MicrophoneMute(True, "control"), None, None)
-    assert levels.kept() == []
+def test_devices_that_the_mode_lacks_are_ignored(tmp_path: Path) -> None:
+    store = VolumeStore(tmp_path / "levels.json", 100)
+    store.apply(Volume(30, "control"), None, None)
+    store.apply(MicrophoneMute(True, "control"), None, None)
+    assert store.restored_events() == []

@@ -13,11 +13,11 @@ from agent.daemon import supervisor
 from agent.daemon.supervisor import Supervisor
 from agent.daemon.watchdog import Watchdog
 from agent.system.systemd import SystemdNotifier
-from agent.system.threads import Worker
+from agent.system.threads import Deadline, Worker
 
 
 class Sleeper(Worker):
-    """Beats when it is told to, and otherwise hangs in a call."""
+    """A worker that hangs in a call; the test sends its heartbeats."""
 
     stall_timeout = 0.2
 
@@ -38,7 +38,7 @@ class Sleeper(Worker):
     abort = stop
 
 
-class Stage:
+class Setup:
     """A watchdog over one worker, with systemd at the other end."""
 
     def __init__(self, folder: Path) -> None:
@@ -53,7 +53,7 @@ class Stage:
         self.supervisor.start()
         assert self.worker.hangs.wait(20.0)
 
-    def petted(self) -> int:
+    def pings(self) -> int:
         count = 0
         while True:
             try:
@@ -63,59 +63,55 @@ class Stage:
 
     def until_stuck(self) -> None:
         until = time.monotonic() + 10
-        while not self.watchdog.look() and time.monotonic() < until:
+        while not self.watchdog.check() and time.monotonic() < until:
             self.worker.leave.wait(0.02)
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    made = Stage(tmp_path)
+def setup(tmp_path: Path) -> Iterator[Setup]:
+    made = Setup(tmp_path)
     yield made
     made.worker.stop()
-    made.worker._thread.join(10)
+    assert made.worker.join(Deadline(10.0))
     made.socket.close()
 
 
-def test_it_is_petted_while_every_counter_moves(stage: Stage) -> None:
+def test_check_pings_while_every_worker_makes_progress(setup: Setup) -> None:
     for _ in range(5):
-        stage.worker.heartbeat()
-        assert stage.watchdog.look() == []
-    assert stage.petted() == 5
-    assert stage.stream.getvalue() == ""
+        setup.worker.heartbeat()
+        assert setup.watchdog.check() == []
+    assert setup.pings() == 5
+    assert setup.stream.getvalue() == ""
 
 
-def test_before_it_is_left_alone_the_stacks_are_told_once(stage: Stage) -> None:
-    stage.until_stuck()
-    stage.petted()
-    told = stage.stream.getvalue()
+def test_stall_ends_pings_and_dumps_stacks_once(setup: Setup) -> None:
+    setup.until_stuck()
+    setup.pings()
+    logged = setup.stream.getvalue()
     for _ in range(3):
-        assert stage.watchdog.look() == ["sleeper"]
-    assert stage.petted() == 0
-    assert 'thread "sleeper"' in told and "hang_in_a_call" in told and 'thread "MainThread"' in told
-    assert stage.stream.getvalue() == told
+        assert setup.watchdog.check() == ["sleeper"]
+    assert setup.pings() == 0
+    assert 'thread "sleeper"' in logged and "hang_in_a_call" in logged and 'thread "MainThread"' in logged
+    assert setup.stream.getvalue() == logged
 
 
-def test_a_worker_that_moves_again_is_petted_again_and_the_next_time_is_told_anew(stage: Stage) -> None:
-    stage.until_stuck()
-    told = len(stage.stream.getvalue())
-    stage.petted()
-    stage.worker.heartbeat()
-    assert stage.watchdog.look() == []
-    assert stage.petted() == 1
-    stage.until_stuck()
-    assert len(stage.stream.getvalue()) > told
+def test_recovery_resumes_pings_and_the_next_stall_is_logged_again(setup: Setup) -> None:
+    setup.until_stuck()
+    logged = len(setup.stream.getvalue())
+    setup.pings()
+    setup.worker.heartbeat()
+    assert setup.watchdog.check() == []
+    assert setup.pings() == 1
+    setup.until_stuck()
+    assert len(setup.stream.getvalue()) > logged
 
 
 @pytest.mark.parametrize("jump", [2.0, 4.9, 3600.0])
-def test_time_in_which_the_whole_process_stood_still_counts_for_no_worker(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch, jump: float
-) -> None:
-    """After SIGSTOP and SIGCONT the monotonic clock has jumped: once every worker looked stuck then. After two
-    to five seconds of it the daemon was restarted one time in four."""
+def test_pause_of_the_whole_process_is_no_stall(setup: Setup, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
     now = time.monotonic()
-    stage.worker.heartbeat()
-    assert stage.watchdog.look() == []
+    setup.worker.heartbeat()
+    assert setup.watchdog.check() == []
     monkeypatch.setattr(supervisor.time, "monotonic", lambda: now + jump)
-    assert stage.watchdog.look() == []
+    assert setup.watchdog.check() == []
     monkeypatch.setattr(supervisor.time, "monotonic", lambda: now + jump + 0.5)
-    assert stage.watchdog.look() == ["sleeper"]  # and from then on it counts again
+    assert setup.watchdog.check() == ["sleeper"]  # the time counts again

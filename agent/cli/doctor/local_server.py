@@ -10,7 +10,7 @@ from dataclasses import replace
 from agent.cli.doctor.config import key_with_origin
 from agent.cli.doctor.finding import ERROR, OK, WARNING, Finding
 from agent.cli.local_server import is_serving
-from agent.daemon.builder import own_server, points_at
+from agent.daemon.builder import is_local_server_url, local_server_settings
 from agent.daemon.local_server import LocalServer
 from agent.errors import AgentError, ServiceError
 from agent.server.stt import registry as stt_registry
@@ -35,11 +35,11 @@ def check_local_server(loaded: Loaded) -> list[Finding]:
 
 def _uses_local_server(config: Config) -> bool:
     speaks = config.conversation.mode != "captions" and config.synthesis.uses_own_server
-    return own_server(config) is not None or speaks or _transcribes_locally(config)
+    return local_server_settings(config) is not None or speaks or _transcribes_locally(config)
 
 
 def _transcribes_locally(config: Config) -> bool:
-    return config.conversation.mode != "announce" and points_at(config.transcription.url, config)
+    return config.conversation.mode != "announce" and is_local_server_url(config.transcription.url, config)
 
 
 def _check_server(loaded: Loaded) -> Finding:
@@ -53,7 +53,7 @@ def _check_server(loaded: Loaded) -> Finding:
         cure = f"end it (sudo ss -ltnp 'sport = :{port}' names it)"
         cure += f", or write another number at {key_with_origin(loaded, 'server.port')}"
         return Finding(subject, ERROR, saw, cure, own=True)
-    if own_server(config) is None:
+    if local_server_settings(config) is None:
         saw = f"no server answers at {host}:{port}, and server.start is false"
         key = key_with_origin(loaded, "server.start")
         return Finding(subject, ERROR, saw, f"sudo systemctl start voice-agent-server on {host}, or true at {key}")

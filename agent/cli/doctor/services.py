@@ -13,7 +13,7 @@ from agent.cli.doctor.config import key_with_origin, set_key_command
 from agent.cli.doctor.finding import ERROR, OK, Finding
 from agent.cli.doctor.machine import SET_CLOCK
 from agent.config.secrets import Secret
-from agent.daemon.builder import points_at
+from agent.daemon.builder import is_local_server_url
 from agent.errors import AgentError, ServiceError
 from agent.services.connection.poll import wait
 from agent.services.connection.websocket import Connection
@@ -72,7 +72,7 @@ def services_in_use(config: Config) -> list[tuple[str, Open]]:
         for name in synthesis.services:
             if find(name).url(synthesis.settings(name)) is not None:
                 services.append((name, SpeechService(name, synthesis, local_url).open))
-    if mode != "announce" and not points_at(config.transcription.url, config):
+    if mode != "announce" and not is_local_server_url(config.transcription.url, config):
         services.append(("transcription", TranscriptionService(config.transcription).open))
     return services
 
