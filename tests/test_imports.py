@@ -19,7 +19,7 @@ ALLOWED = {
     "settings": "frontends pipeline services server audio config system",
     "frontends": "pipeline config system",
     "pipeline": "services audio config system",
-    "server": "services.protocols audio config system",
+    "server": "services.protocols services.registry audio config system",
     "services": "config system",
     "services.protocols": "config system",
     "services.connection": "services.protocols config system",

@@ -7,19 +7,18 @@ from typing import Any
 
 from websockets.sync.server import ServerConnection
 
-from agent.services.protocols import fish, neuphonic, playai, transcription, vachana
-
-ServerCodec = neuphonic.Server | playai.Server | vachana.Server | fish.Server | transcription.Server
+from agent.services.protocols.codec import Server, ServerSide
 
 
 class ClientConnection(ServerConnection):
-    """A connection of the websockets library that exposes its socket and carries its codec.
+    """A connection of the websockets library that exposes its socket and carries its codec and service.
 
     Thread-safe. The library documents the factory argument ``create_connection`` and passes the socket to it, but it
     documents no attribute for the socket.
     """
 
-    codec: ServerCodec
+    codec: Server
+    side: ServerSide | None = None
 
     def __init__(self, client_socket: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(client_socket, *args, **kwargs)

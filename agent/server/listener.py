@@ -11,7 +11,6 @@ import struct
 import threading
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, cast
 
 from websockets.datastructures import Headers
@@ -20,7 +19,7 @@ from websockets.sync.server import ServerConnection, serve
 
 from agent.errors import ConfigError
 from agent.server import http
-from agent.server.connection import ClientConnection, ServerCodec, disconnect
+from agent.server.connection import ClientConnection, disconnect
 from agent.server.options import ServerOptions
 from agent.server.recordings import RecordingStore
 from agent.server.stt.engine import SttEngine
@@ -28,10 +27,10 @@ from agent.server.stt_session import SttServerSession
 from agent.server.tts.engine import TtsEngine
 from agent.server.tts_session import TtsServerSession
 from agent.server.wire_log import WireLog
-from agent.services.protocols import fish, neuphonic, playai, transcription, vachana
-from agent.services.protocols.codec import Failure
+from agent.services.protocols import transcription
+from agent.services.protocols.codec import Failure, Server, ServerSide, TtsService
 from agent.services.protocols.handshake import read_target
-from agent.services.protocols.playai_auth import MODEL_PATHS, AuthorizationServer, Tokens
+from agent.services.registry import served
 from agent.system.threads import Deadline
 
 log = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ class Listener:
     ) -> None:
         self._options, self._tts_engine, self._stt_engine, self._wire_log = options, tts_engine, stt_engine, wire_log
         self._timing, self._max_handshakes = timing or ListenerTiming(), max_handshakes
-        self._tokens = Tokens(time.time)
+        self._services = [(service, _server_side(service, options)) for service in served()]
         self._recordings = RecordingStore()
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -203,15 +202,17 @@ class Listener:
                 response = http.text(405, "this server knows GET and POST", {"Allow": "GET, POST"})
                 self._respond(client, response)
                 return
-            keys = self._options.keys
-            authorization = AuthorizationServer(
-                http.base_url(request.headers, self.address),
-                self._tokens,
-                api_key=keys.playai,
-                user_id=keys.playai_user,
-            )
-            request = http.PlainResponse(*authorization.receive(request.method, request.target, request.headers))
+            request = self._respond_to(request)
         self._respond(client, request)
+
+    def _respond_to(self, request: http.PlainRequest) -> http.PlainResponse:
+        parsed = read_target(request.target)
+        path = parsed[0] if parsed else ""
+        for service, side in self._services:
+            if side.respond is not None and path in service.http_paths:
+                base_url = http.base_url(request.headers, self.address)
+                return http.PlainResponse(*side.respond(base_url, request.method, request.target, request.headers))
+        return http.as_json(404, {"error": "no such path"})
 
     def _respond(self, client: socket.socket, response: http.PlainResponse) -> None:
         client.settimeout(self._timing.handshake_seconds)
@@ -233,38 +234,40 @@ class Listener:
     def _process_request(self, connection: ClientConnection, request: Request) -> Response | None:
         """Answer plain GET requests, reject what a codec rejects, and return ``None`` to upgrade the rest."""
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
-        response = http.get(request.path, headers, self._recordings, self._options.keys.transcription)
+        response = http.get(request.path, headers, self._recordings, self._options.keys.get(transcription.NAME))
         if response is None and "upgrade" in headers:
-            codec = self._codec(request.path)
+            codec, side = self._codec(request.path)
             failure = codec.handshake(request.path, headers)
             if failure is None and self._admit_session(connection.client_socket):
-                connection.codec = codec
+                connection.codec, connection.side = codec, side
                 return None
             response = (
                 http.text(503, "too many clients at once", {"Retry-After": "1"})
                 if failure is None
                 else _rejection(failure)
             )
-        if response is None and not _is_protocol_path(request.path):
+        if response is None and not self._is_protocol_path(request.path):
             response = http.text(404, "there is nothing at this path")
         if response is None:
             return None
         self._wire_log.note(0, "http", "out", str(response.status), request.path.partition("?")[0])
         return Response(response.status, response.reason, Headers(response.fields()), response.body)
 
-    def _codec(self, target: str) -> ServerCodec:
+    def _codec(self, target: str) -> tuple[Server, ServerSide | None]:
+        """Return the codec of the service at this path, or that of the transcription service."""
         parsed = read_target(target)
         path = parsed[0] if parsed else "/"
-        keys, options = self._options.keys, self._options
-        if path.startswith("/speak/"):
-            return neuphonic.Server(keys.neuphonic, timestamp=_timestamp, stop_flags=options.stop_flags)
-        if path.rstrip("/") == vachana.PATH:
-            return vachana.Server(keys.vachana, binary=options.vachana_binary)
-        if path == fish.PATH:
-            return fish.Server(keys.fish, clock=time.monotonic)
-        if path in MODEL_PATHS.values():
-            return playai.Server(self._tokens)
-        return transcription.Server(keys.transcription)
+        for service, side in self._services:
+            if service.speaks_at(path):
+                return side.codec(), side
+        return transcription.Server(self._options.keys.get(transcription.NAME)), None
+
+    def _is_protocol_path(self, target: str) -> bool:
+        """Return whether a protocol has this path. Transcription accepts any path, but only with an upgrade."""
+        parsed = read_target(target)
+        path = parsed[0] if parsed else ""
+        paths = {path, path.rstrip("/")}
+        return path == "/" or any(service.speaks_at(each) for service, _ in self._services for each in paths)
 
     def _serve(self, connection: ClientConnection) -> None:
         codec = connection.codec
@@ -274,7 +277,8 @@ class Listener:
         if isinstance(codec, transcription.Server):
             session = SttServerSession(number, connection, codec, self._stt_engine, self._recordings, self._wire_log)
         else:
-            session = TtsServerSession(number, connection, codec, self._tts_engine, self._options, self._wire_log)
+            side = connection.side or ServerSide(lambda: codec)
+            session = TtsServerSession(number, connection, codec, side, self._tts_engine, self._options, self._wire_log)
         with self._lock:
             self._handshakes.pop(connection.client_socket, None)
             self._sessions[number] = session
@@ -307,12 +311,9 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _is_protocol_path(target: str) -> bool:
-    """Return whether a protocol has this path. Transcription accepts any path, but only with an upgrade."""
-    parsed = read_target(target)
-    path = parsed[0] if parsed else ""
-    paths = {"/", vachana.PATH, fish.PATH, *MODEL_PATHS.values()}
-    return path.startswith("/speak/") or (path.rstrip("/") or "/") in paths
+def _server_side(service: TtsService, options: ServerOptions) -> ServerSide:
+    assert service.server is not None
+    return service.server(options.keys.get(service.name), options.service_options)
 
 
 def _rejection(failure: Failure) -> http.PlainResponse:
@@ -326,7 +327,3 @@ def _peek_byte(client: socket.socket, deadline: Deadline) -> bytes:
         return client.recv(1, socket.MSG_PEEK)
     except OSError:
         return b""
-
-
-def _timestamp() -> str:
-    return datetime.now(UTC).replace(tzinfo=None).isoformat()

@@ -60,7 +60,7 @@ def serve(options: ServerOptions) -> int:
 
 def _serve(options: ServerOptions, reasons: queue.SimpleQueue[str]) -> int:
     stt_engine = stt_registry.create(options.recognition, SttOptions(options.model_path, options.script))
-    with WireLog(options.wire_log, options.keys.all()) as wire_log:
+    with WireLog(options.wire_log, tuple(options.keys.values())) as wire_log:
         listener = Listener(options, tts_registry.create(options.speech), stt_engine, wire_log)
         try:
             _print_address(listener)
@@ -119,7 +119,7 @@ def _log_to(options: ServerOptions) -> Iterator[None]:
                     f"the log {options.log} cannot be written ({error.strerror}): name another file"
                 ) from error
         set_up_logging(options.log_level, os.environ, stream, IDENTIFIER)
-        for key in options.keys.all():
+        for key in tuple(options.keys.values()):
             hide_secret(key)
         # The library logs a traceback for each invalid request, which any client can send.
         logging.getLogger("agent.server.websockets").setLevel(logging.ERROR)

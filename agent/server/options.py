@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from agent.server.encoders.encoder import WAV_LAYOUTS
 from agent.server.stt.registry import CHOICES as STT_CHOICES
 from agent.server.tts.registry import ENGINES as TTS_ENGINES
+from agent.services.protocols import transcription
+from agent.services.protocols.codec import ServerOption
+from agent.services.registry import served
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _MAX_KEY_BYTES = 65536
-
-
-@dataclass(frozen=True)
-class ApiKeys:
-    """Keys that the protocols require; ``None`` accepts every client. Immutable; never shown in ``repr``."""
-
-    neuphonic: str | None = field(default=None, repr=False)
-    playai: str | None = field(default=None, repr=False)
-    playai_user: str | None = field(default=None, repr=False)
-    vachana: str | None = field(default=None, repr=False)
-    fish: str | None = field(default=None, repr=False)
-    transcription: str | None = field(default=None, repr=False)
-
-    def all(self) -> tuple[str, ...]:
-        """Return the keys to mask in logs."""
-        keys = (self.neuphonic, self.playai, self.vachana, self.fish, self.transcription)
-        return tuple(key for key in keys if key)
 
 
 @dataclass(frozen=True)
@@ -44,11 +31,10 @@ class ServerOptions:
         recognition: Name of the recognition engine.
         script: File for the script engine.
         model_path: Directory of a vosk model.
-        keys: Required keys.
+        keys: The key that each service requires; a service without one accepts every client.
+        service_options: Values of the options that only one service has, by flag.
         pace: Audio is sent at this multiple of real time; ``None`` sends it as fast as it is produced.
-        vachana_binary: Vachana sends binary messages instead of JSON.
-        wav_layout: Position of Vachana's RIFF headers, one of ``WAV_LAYOUTS``.
-        stop_flags: Neuphonic sends ``data.stop``.
+        wav_layout: Position of the RIFF headers of services that leave it open, one of ``WAV_LAYOUTS``.
         clients: Maximum number of sessions.
         finish_seconds: Time for the sessions to finish during shutdown.
         wire_log: File for the wire log.
@@ -63,11 +49,10 @@ class ServerOptions:
     recognition: str = "auto"
     script: str | None = None
     model_path: str | None = None
-    keys: ApiKeys = ApiKeys()
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    service_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     pace: float | None = None
-    vachana_binary: bool = False
     wav_layout: str = "header"
-    stop_flags: bool = True
     clients: int = 32
     finish_seconds: float = 2.5
     wire_log: str | None = None
@@ -86,25 +71,33 @@ def parse(argv: Sequence[str]) -> ServerOptions:
             shared_key = _read_key(Path(parsed.api_key_file))
         except (OSError, ValueError) as error:
             parser.error(f"argument --api-key-file: {parsed.api_key_file} cannot be used: {_reason(error)}")
-    keys = ApiKeys(
-        neuphonic=parsed.api_key_neuphonic or shared_key,
-        playai=parsed.api_key_playai or shared_key,
-        playai_user=parsed.user_id_playai,
-        vachana=parsed.api_key_vachana or shared_key,
-        fish=parsed.api_key_fish or shared_key,
-        transcription=parsed.api_key_transcription or shared_key,
+    keys = {name: getattr(parsed, f"api_key_{name}") or shared_key for name in _names()}
+    return ServerOptions(
+        keys={name: key for name, key in keys.items() if key},
+        service_options={option.flag: getattr(parsed, _attribute(option.flag)) for option in _service_options()},
+        **{name: getattr(parsed, name) for name in ServerOptions.__dataclass_fields__ if hasattr(parsed, name)},
     )
-    names = [name for name in ServerOptions.__dataclass_fields__ if name not in ("keys", "stop_flags")]
-    values = {name: getattr(parsed, name) for name in names}
-    return ServerOptions(keys=keys, stop_flags=not parsed.no_stop_flags, **values)
+
+
+def _names() -> list[str]:
+    return [*(service.name for service in served()), transcription.NAME]
+
+
+def _service_options() -> list[ServerOption]:
+    return [option for service in served() for option in service.server_options]
+
+
+def _attribute(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
 
 
 def _parser() -> argparse.ArgumentParser:
     defaults = ServerOptions()
+    titles = ", ".join(service.title for service in served())
     parser = argparse.ArgumentParser(
         prog="voice-agent server",
-        description="The local speech server: real engines behind the protocols of Neuphonic, PlayAI, Vachana, Fish "
-        "Audio and the transcription service, on one port.",
+        description=f"The local speech server: real engines behind the protocols of {titles} and the transcription "
+        "service, on one port.",
     )
     add = parser.add_argument
     add("--host", default=defaults.host, help="listen on this address (%(default)s)")
@@ -117,14 +110,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--api-key", metavar="KEY", help="require KEY from the clients of all services; without it every client is "
         "accepted. All users of this machine can read a command line: use --api-key-file for a real key")  # fmt: skip
     add("--api-key-file", metavar="FILE", help="read the key for all services from FILE, which holds nothing else")
-    for service in ("neuphonic", "playai", "vachana", "fish", "transcription"):
-        add(f"--api-key-{service}", metavar="KEY", help=f"require KEY from clients of {service}")
-    add("--user-id-playai", metavar="ID", help="require this user id from clients of playai")
+    for name in _names():
+        add(f"--api-key-{name}", metavar="KEY", help=f"require KEY from clients of {name}")
+    for option in _service_options():
+        if option.metavar is not None:
+            add(option.flag, metavar=option.metavar, help=option.help)
+        else:
+            add(option.flag, action="store_true", help=option.help)
     add("--pace", type=_positive, metavar="FACTOR",
         help="send audio at FACTOR times real time; default: as fast as it is produced")  # fmt: skip
-    add("--vachana-binary", action="store_true", help="send vachana audio as binary messages, as its first page says")
     add("--wav-layout", choices=WAV_LAYOUTS, default=defaults.wav_layout, help="place RIFF headers here (%(default)s)")
-    add("--no-stop-flags", action="store_true", help="omit neuphonic's data.stop, as its API did in 2024")
     add("--clients", metavar="N", type=_count, default=defaults.clients, help="accept N clients at once (%(default)s)")
     add("--finish-seconds", metavar="SECONDS", type=_positive, default=defaults.finish_seconds,
         help="allow running sessions SECONDS to finish at shutdown (%(default)s)")  # fmt: skip

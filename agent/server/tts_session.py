@@ -20,7 +20,18 @@ from agent.server.options import ServerOptions
 from agent.server.tts import sentences
 from agent.server.tts.engine import TtsEngine, VoiceOptions
 from agent.server.wire_log import WireLog
-from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Message, Server, Text
+from agent.services.protocols.codec import (
+    Audio,
+    Encoding,
+    End,
+    Event,
+    Failure,
+    Flush,
+    Message,
+    Server,
+    ServerSide,
+    Text,
+)
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +40,6 @@ EARLY_CHARACTERS = 200
 _MAX_TEXT_CHARACTERS = 1 << 20
 _MAX_JOBS = 64
 _MAX_SESSION_SECONDS = 3600.0
-_IDLE_SECONDS = {"neuphonic": 90.0}  # the service disconnects an idle client after 90 s; the others do not
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +72,12 @@ class TtsServerSession:
         number: int,
         connection: ClientConnection,
         codec: Server,
+        side: ServerSide,
         engine: TtsEngine,
         options: ServerOptions,
         wire_log: WireLog,
     ) -> None:
-        self._number, self._connection, self._codec = number, connection, codec
+        self._number, self._connection, self._codec, self._side = number, connection, codec, side
         self._engine, self._options, self._wire_log = engine, options, wire_log
         self._service = codec.service
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
@@ -91,7 +102,7 @@ class TtsServerSession:
         try:
             while not self._is_closed.is_set() and time.monotonic() < session_end:
                 try:
-                    message = self._connection.recv(timeout=_IDLE_SECONDS.get(self._service, _MAX_SESSION_SECONDS))
+                    message = self._connection.recv(timeout=self._side.idle_seconds or _MAX_SESSION_SECONDS)
                 except TimeoutError:
                     if self._is_busy.is_set():
                         continue
@@ -141,7 +152,7 @@ class TtsServerSession:
             self._send(event)
             if event.fatal:
                 self._is_refused = True
-                self._put(_Close(1000 if self._service == "fish" else 1008, "a message that cannot be met"))
+                self._put(_Close(self._side.refusal_close_code, "a message that cannot be met"))
         elif isinstance(event, Text):
             before = self._pending.text if self._pending else ""
             self._pending = replace(job, text=before + event.text, request_id=event.request_id)
@@ -212,7 +223,7 @@ class TtsServerSession:
             for sentence in sentences.split(job.text):
                 self._speak(sentence, job)
         elif isinstance(job, Flush):
-            if self._service != "fish":  # Fish Audio has one stream per session, the others one per passage
+            if not self._side.has_one_stream:
                 self._end_stream(job.request_id)
             self._pace_start = None
             self._send(job)
@@ -227,9 +238,7 @@ class TtsServerSession:
         if self._stream is None:
             self._stream = EncodedStream(job.encoding, self._wav_layout())
         with self._codec_lock:
-            self._codec.send(
-                Text(sentence)
-            )  # Neuphonic repeats the text in its first audio message; no bytes otherwise
+            self._codec.send(Text(sentence))  # for a protocol that repeats the text in its first audio message
         try:
             for pcm in _resized(audio.chunks, audio_format.bytes_of(CHUNK_SECONDS)):
                 if self._is_closed.is_set():
@@ -243,8 +252,8 @@ class TtsServerSession:
                 close()
 
     def _wav_layout(self) -> str:
-        """Return where the RIFF headers are: PlayAI sends a separate one, Fish Audio one with the first audio."""
-        return {"fish": "first", "vachana": self._options.wav_layout}.get(self._service, "header")
+        """Return where the RIFF headers are."""
+        return self._side.wav_layout or self._options.wav_layout
 
     def _end_stream(self, request_id: str | None) -> None:
         stream, self._stream = self._stream, None

@@ -38,6 +38,11 @@ def find_all() -> Iterator[TtsService]:
     return map(find, SERVICES)
 
 
+def served() -> list[TtsService]:
+    """Return the services that the local speech server serves; imports all."""
+    return [service for service in find_all() if service.server is not None]
+
+
 def settings_class(name: str) -> Any:
     """Return the dataclass of the section ``synthesis.NAME``."""
     return find(name).settings

@@ -9,6 +9,7 @@ import socket
 import ssl
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,7 +106,8 @@ def test_row_03_a_look_up_that_hangs_stops_nobody(
     monkeypatch.setattr(addresses, "_look_up", hangs)
     with Scripted(speaks("local")) as good:
         config = synthesis(good.port, "neuphonic", "local")
-        object.__setattr__(config.neuphonic, "url", "wss://hangs.example/speak/en")
+        settings = replace(config.settings("neuphonic"), url="wss://hangs.example/speak/en")
+        config = config.with_settings("neuphonic", settings)
         with Speaking(config, **UNHURRIED) as speaking:
             rounds = speaking.synthesizer.heartbeats
             assert speaking.spoken(TEXT) == sound(TEXT)

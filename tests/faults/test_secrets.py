@@ -105,7 +105,7 @@ def test_the_key_of_a_server_comes_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
     options = parse(["--api-key-file", str(file), "--api-key-fish", "another"])
-    assert (options.keys.neuphonic, options.keys.fish) == (KEY, "another") and KEY not in repr(options)
+    assert (options.keys["neuphonic"], options.keys["fish"]) == (KEY, "another") and KEY not in repr(options)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", b"k\xc3\xa9y-" + KEY.encode()])
