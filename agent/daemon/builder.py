@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from agent.pipeline.capture.endpointer import Endpointer
     from agent.pipeline.capture.frame_queue import FrameQueue, FrameSource
     from agent.pipeline.capture.microphone import Microphone
-    from agent.pipeline.responders.worker import Responder
+    from agent.pipeline.responders.worker import ResponderWorker
     from agent.pipeline.stt.recognizer import Recognizer
 
 RING_BYTES = 16 * 1024 * 1024
@@ -56,7 +56,7 @@ class Pipeline:
     microphone: Microphone | None = None
     endpointer: Endpointer | None = None
     recognizer: Recognizer | None = None
-    responder: Responder | None = None
+    responder: ResponderWorker | None = None
     synthesizer: Synthesizer | None = None
     speaker: Speaker | None = None
 
@@ -83,10 +83,10 @@ def build_pipeline(config: Config, report: Callable[[Event], None], local: Local
         pipeline.recognizer = make_recognizer(config, frames, pipeline.endpointer, report, local)
     if mode == "assistant":
         from agent.pipeline.responders.registry import make_responder
-        from agent.pipeline.responders.worker import Responder
+        from agent.pipeline.responders.worker import ResponderWorker
 
         timeout = config.conversation.answer_timeout_seconds
-        pipeline.responder = Responder(make_responder(config.responder), report, first_word_seconds=timeout)
+        pipeline.responder = ResponderWorker(make_responder(config.responder), report, first_word_seconds=timeout)
     if mode != "captions":
         pipeline.synthesizer = make_synthesizer(config, pipeline.ring, report, local)
         pipeline.speaker = make_speaker(config, pipeline.ring, report)

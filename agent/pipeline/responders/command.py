@@ -15,7 +15,7 @@ from typing import IO
 from agent.config.errors import Finding
 from agent.config.fields import key
 from agent.errors import ConfigError, ServiceError
-from agent.pipeline.responders.responder import SLICE_SECONDS, Pieces, ResponderKind
+from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS, ReplyPieces, ResponderKind
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.pipeline.text_splitter import Sentences
 from agent.services.protocols.parsing import excerpt
@@ -29,7 +29,7 @@ _READ_BYTES = 1 << 16
 _STDERR_BYTES = 4096
 
 
-class Command:
+class CommandResponder:
     """Runs a program for each turn: what was heard, as UTF-8 and a line break, is its stdin; what it prints is spoken,
     sentence by sentence as it is printed.
 
@@ -49,7 +49,7 @@ class Command:
         self._output_bytes = settings.output_bytes
         self._timeout = timeout_seconds
 
-    def answer(self, text: str, turn: int) -> Pieces:
+    def reply(self, text: str, turn: int) -> ReplyPieces:
         deadline = Deadline(self._timeout)
         run = _Run(self._argv, fix_surrogates(text).encode("utf-8") + b"\n")
         sentences = Sentences()
@@ -59,7 +59,7 @@ class Command:
             while not run.over:
                 if deadline.is_expired:
                     raise ServiceError(SERVICE, f"it was not done within {self._timeout:g} s and was ended")
-                printed = run.look(deadline.within(SLICE_SECONDS))
+                printed = run.look(deadline.within(MAX_SILENCE_SECONDS))
                 yield from sentences.feed(decoder.decode(printed[:room])) or [""]
                 room -= len(printed)
                 if room < 0:
@@ -215,8 +215,8 @@ def _check_used(settings: Settings) -> Iterator[Finding]:
         yield Finding("argv", f"there is no program {argv[0]}, expected one that can be started")
 
 
-def _make(responder: ResponderSettings) -> Command:
-    return Command(responder.settings("command"), responder.timeout_seconds)
+def _make(responder: ResponderSettings) -> CommandResponder:
+    return CommandResponder(responder.settings("command"), responder.timeout_seconds)
 
 
 RESPONDER = ResponderKind(_make, Settings, _check_used)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from agent.pipeline.responders.responder import Pieces, ResponderKind
+from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
 from agent.pipeline.text_splitter import Sentences
 
 
-class Echo:
+class EchoResponder:
     """Answers with what was heard."""
 
-    def answer(self, text: str, turn: int) -> Pieces:
+    def reply(self, text: str, turn: int) -> ReplyPieces:
         sentences = Sentences()
         yield from sentences.feed(text)
         if rest := sentences.rest():
@@ -19,15 +19,15 @@ class Echo:
         """Nothing is kept between answers."""
 
 
-class Silence:
+class SilentResponder:
     """Never answers."""
 
-    def answer(self, text: str, turn: int) -> Pieces:
+    def reply(self, text: str, turn: int) -> ReplyPieces:
         yield from ()
 
     def close(self) -> None:
         """Nothing is kept between answers."""
 
 
-RESPONDER = ResponderKind(lambda responder: Echo())
-NO_RESPONDER = ResponderKind(lambda responder: Silence())
+RESPONDER = ResponderKind(lambda responder: EchoResponder())
+NO_RESPONDER = ResponderKind(lambda responder: SilentResponder())

@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agent.errors import ConfigError, ServiceError
-from agent.pipeline.responders.responder import SLICE_SECONDS
+from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS
 from agent.services.connection.http import CancellableSession, request_errors
 from agent.services.protocols.handshake import retry_after_seconds
 from agent.services.protocols.parsing import excerpt
@@ -19,14 +19,14 @@ from agent.system.hosts import find_url_problem, unencrypted_public_url
 from agent.system.threads import Deadline
 
 CONNECT_SECONDS = 5.0
-ANSWER_BYTES = 1 << 20
+MAX_RESPONSE_BYTES = 1 << 20
 RETRY_AFTER_CAP_SECONDS = 3600.0
 _CHUNK_BYTES = 1 << 16
 _QUOTED_BYTES = 1000
 
 
 @dataclass(frozen=True)
-class Head:
+class ResponseHead:
     """The status and headers (lower-case names) of an answer that is no error."""
 
     status: int
@@ -43,7 +43,7 @@ class _End:
     error: ServiceError | None
 
 
-def post(
+def post_json(
     service: str,
     url: str,
     payload: Mapping[str, object],
@@ -52,7 +52,7 @@ def post(
     accept: str,
     timeout_seconds: float,
     allow_plaintext: bool = False,
-) -> Generator[Head | bytes | None, None, None]:
+) -> Generator[ResponseHead | bytes | None, None, None]:
     """Sends ``payload`` and gives a ``Head``, then the body in chunks; ``None`` at least every ``SLICE_SECONDS`` while
     nothing has come. Closing it closes the connection.
 
@@ -84,7 +84,7 @@ def post(
     try:
         while True:
             try:
-                got = call.got.get(timeout=SLICE_SECONDS)
+                got = call.got.get(timeout=MAX_SILENCE_SECONDS)
             except queue.Empty:
                 if deadline.is_expired:
                     raise ServiceError(service, f"no complete answer within {timeout_seconds:g} s") from None
@@ -107,7 +107,7 @@ class _Call:
     def __init__(
         self, service: str, url: str, body: bytes, headers: dict[str, str], key: str | None, timeout_seconds: float
     ) -> None:
-        self.got: queue.SimpleQueue[Head | bytes | _End] = queue.SimpleQueue()
+        self.got: queue.SimpleQueue[ResponseHead | bytes | _End] = queue.SimpleQueue()
         self._service, self._url, self._body, self._headers = service, url, body, headers
         self._key = key
         self._timeout = timeout_seconds
@@ -141,7 +141,7 @@ class _Call:
                 allow_redirects=False,
             ) as response,
         ):
-            head = Head(response.status_code, {name.lower(): value for name, value in response.headers.items()})
+            head = ResponseHead(response.status_code, {name.lower(): value for name, value in response.headers.items()})
             if not 200 <= head.status < 300:
                 raise self._refusal(head, b"" if head.status in (401, 403) else _beginning(response.raw))
             if head.headers.get("content-encoding", "identity").lower() != "identity":
@@ -149,12 +149,12 @@ class _Call:
             self.got.put(head)
             self._body_of(response.raw, head)
 
-    def _body_of(self, raw: Any, head: Head) -> None:
+    def _body_of(self, raw: Any, head: ResponseHead) -> None:
         total = 0
         for chunk in _chunks(raw):
             total += len(chunk)
-            if total > ANSWER_BYTES:
-                raise ServiceError(self._service, f"the answer is longer than {ANSWER_BYTES // 1024} KiB")
+            if total > MAX_RESPONSE_BYTES:
+                raise ServiceError(self._service, f"the answer is longer than {MAX_RESPONSE_BYTES // 1024} KiB")
             if self._line.is_cancelled:
                 return
             self.got.put(chunk)
@@ -162,7 +162,7 @@ class _Call:
         if announced.isdecimal() and total < int(announced):
             raise ServiceError(self._service, "the connection broke before the answer was complete")
 
-    def _refusal(self, head: Head, beginning: bytes) -> ServiceError:
+    def _refusal(self, head: ResponseHead, beginning: bytes) -> ServiceError:
         said = excerpt(beginning.decode("utf-8", "replace"), self._key) if beginning else "nothing"
         status, permanent, wait = head.status, False, None
         if status in (401, 403):

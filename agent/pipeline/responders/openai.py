@@ -17,8 +17,8 @@ from agent.config.errors import Finding
 from agent.config.fields import key
 from agent.config.secrets import Secret
 from agent.errors import ServiceError
-from agent.pipeline.responders.http_post import Head, post
-from agent.pipeline.responders.responder import Pieces, ResponderKind
+from agent.pipeline.responders.http_post import ResponseHead, post_json
+from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.pipeline.text_splitter import Sentences
 from agent.services.protocols.parsing import excerpt
@@ -26,10 +26,10 @@ from agent.system.json_text import fix_surrogates, parse_json
 
 SERVICE = "openai"
 LINE_BYTES = 1 << 18
-LONGEST_HEARD = 20_000
+MAX_TEXT_CHARACTERS = 20_000
 
 
-class OpenAI:
+class OpenAIResponder:
     """Answers from a chat service, sentence by sentence as they are written.
 
     The last ``history_turns`` turns are sent along; of an answer that was broken off, what had come of it. A turn that
@@ -41,8 +41,8 @@ class OpenAI:
         self._timeout, self._allow_plaintext = timeout_seconds, allow_plaintext
         self._history: deque[tuple[str, str]] = deque(maxlen=settings.history_turns)
 
-    def answer(self, text: str, turn: int) -> Pieces:
-        heard = fix_surrogates(text[:LONGEST_HEARD])
+    def reply(self, text: str, turn: int) -> ReplyPieces:
+        heard = fix_surrogates(text[:MAX_TEXT_CHARACTERS])
         key = self._settings.api_key.reveal()
         sentences = Sentences()
         said: list[str] = []
@@ -71,7 +71,7 @@ class OpenAI:
         payload: dict[str, object] = {"model": settings.model, "messages": messages, "stream": True}
         if settings.max_tokens is not None:
             payload["max_tokens"] = settings.max_tokens
-        answer = post(
+        answer = post_json(
             SERVICE,
             settings.base_url.rstrip("/") + "/chat/completions",
             payload,
@@ -83,7 +83,7 @@ class OpenAI:
         stream = _Stream(key)
         try:
             for got in answer:
-                if isinstance(got, Head):
+                if isinstance(got, ResponseHead):
                     stream.begin(got)
                 elif got is None:
                     yield ""
@@ -108,7 +108,7 @@ class _Stream:
         self._held_letters = 0
         self._finished = False
 
-    def begin(self, head: Head) -> None:
+    def begin(self, head: ResponseHead) -> None:
         self._events = head.kind == "text/event-stream"
         if not self._events and head.kind != "application/json":
             raise ServiceError(SERVICE, f"expected an event stream or JSON, got {excerpt(head.kind or 'no type')}")
@@ -190,8 +190,8 @@ def _check_used(settings: Settings) -> Iterator[Finding]:
         yield Finding("model", "the model is empty, expected the name of a chat model")
 
 
-def _make(responder: ResponderSettings) -> OpenAI:
-    return OpenAI(responder.settings("openai"), responder.timeout_seconds, responder.allow_plaintext)
+def _make(responder: ResponderSettings) -> OpenAIResponder:
+    return OpenAIResponder(responder.settings("openai"), responder.timeout_seconds, responder.allow_plaintext)
 
 
 RESPONDER = ResponderKind(_make, Settings, _check_used, url_key="base_url")

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from agent.pipeline.responders.responder import Answers, ResponderKind
+    from agent.pipeline.responders.responder import Responder, ResponderKind
 
 
 class Entry(NamedTuple):
@@ -48,7 +48,7 @@ def settings_class(name: str) -> Any:
     return find(name).settings
 
 
-def make_responder(settings: Any) -> Answers:
+def make_responder(settings: Any) -> Responder:
     """Return the responder that ``settings``, a ``ResponderSettings``, names.
 
     Raises:

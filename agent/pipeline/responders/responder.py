@@ -9,13 +9,13 @@ from typing import Any, Protocol
 from agent.config.errors import Finding
 
 # Pieces of an answer. An empty piece says only that the answer is still awaited; closing breaks the answer off.
-Pieces = Generator[str, None, None]
+ReplyPieces = Generator[str, None, None]
 
 # How long a responder may be silent before it gives an empty piece, so that its owner can look round.
-SLICE_SECONDS = 0.25
+MAX_SILENCE_SECONDS = 0.25
 
 
-class Answers(Protocol):
+class Responder(Protocol):
     """Answers one heard text at a time, in the thread that asks.
 
     ``answer`` gives the answer in pieces that can be spoken as they are (whole sentences), and an empty piece at least
@@ -24,7 +24,7 @@ class Answers(Protocol):
     ``close`` releases what is kept between answers; twice is safe.
     """
 
-    def answer(self, text: str, turn: int) -> Pieces: ...
+    def reply(self, text: str, turn: int) -> ReplyPieces: ...
 
     def close(self) -> None: ...
 
@@ -46,7 +46,7 @@ class ResponderKind:
         is_key_optional: Whether it may work without an API key at a URL outside.
     """
 
-    make: Callable[[Any], Answers]
+    make: Callable[[Any], Responder]
     settings: Any = None
     check_used: Callable[[Any], Iterator[Finding]] = no_findings
     url_key: str | None = None

@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from agent.errors import ConfigError
-from agent.pipeline.responders.responder import Pieces, ResponderKind
+from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
 from agent.pipeline.responders.settings import ResponderSettings, RuleSettings
 
 # A pattern of the user's may need long for a long text; no one says as much as this in one turn.
-LONGEST_HEARD = 4000
+MAX_TEXT_CHARACTERS = 4000
 
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
-class Rules:
+class RulesResponder:
     """The first rule whose pattern is found in what was heard answers; where none is, the fallback does.
 
     In a reply ``{time}``, ``{date}`` and ``{weekday}`` are filled in as they are spoken in English (``3:04 PM``,
@@ -32,8 +32,8 @@ class Rules:
         self._fallback = fallback
         self._clock = clock
 
-    def answer(self, text: str, turn: int) -> Pieces:
-        heard = text[:LONGEST_HEARD]
+    def reply(self, text: str, turn: int) -> ReplyPieces:
+        heard = text[:MAX_TEXT_CHARACTERS]
         for pattern, reply in self._rules:
             if found := pattern.search(heard):
                 filled = self._fill(reply, heard, found)
@@ -77,8 +77,8 @@ def spoken_time(now: datetime) -> str:
     return f"{hour}:{now:%M} {half}" if now.minute else f"{hour} {half}"
 
 
-def _make(responder: ResponderSettings) -> Rules:
-    return Rules(responder.rules, responder.fallback)
+def _make(responder: ResponderSettings) -> RulesResponder:
+    return RulesResponder(responder.rules, responder.fallback)
 
 
 RESPONDER = ResponderKind(_make)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from agent.config.fields import key
 from agent.config.secrets import Secret
 from agent.errors import ConfigError, ServiceError
-from agent.pipeline.responders.http_post import Head, post
-from agent.pipeline.responders.responder import Pieces, ResponderKind
+from agent.pipeline.responders.http_post import ResponseHead, post_json
+from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.pipeline.text_splitter import Sentences
 from agent.services.protocols.parsing import excerpt
@@ -18,7 +18,7 @@ from agent.system.json_text import fix_surrogates, parse_json
 SERVICE = "webhook"
 
 
-class Webhook:
+class WebhookResponder:
     """Posts ``{"text": ..., "turn": ...}`` and answers with what comes back.
 
     That is plain text, which goes on sentence by sentence as it arrives, or JSON, ``{"text": "..."}`` or
@@ -32,11 +32,11 @@ class Webhook:
         self._settings = settings
         self._timeout, self._allow_plaintext = timeout_seconds, allow_plaintext
 
-    def answer(self, text: str, turn: int) -> Pieces:
+    def reply(self, text: str, turn: int) -> ReplyPieces:
         key = self._settings.api_key.reveal()
         payload = {"text": fix_surrogates(text), "turn": turn}
         accept = "text/plain, application/json"
-        answer = post(
+        answer = post_json(
             SERVICE,
             self._settings.url,
             payload,
@@ -50,7 +50,7 @@ class Webhook:
         json_bytes: bytearray | None = None
         try:
             for got in answer:
-                if isinstance(got, Head):
+                if isinstance(got, ResponseHead):
                     if got.kind == "application/json":
                         json_bytes = bytearray()
                     elif got.kind not in ("text/plain", "") and got.status != 204:
@@ -95,8 +95,8 @@ class Settings:
     api_key: Secret = key(lambda: Secret(credential="webhook"), "where the bearer token is stored, if one is needed")
 
 
-def _make(responder: ResponderSettings) -> Webhook:
-    return Webhook(responder.settings("webhook"), responder.timeout_seconds, responder.allow_plaintext)
+def _make(responder: ResponderSettings) -> WebhookResponder:
+    return WebhookResponder(responder.settings("webhook"), responder.timeout_seconds, responder.allow_plaintext)
 
 
 RESPONDER = ResponderKind(_make, Settings, url_key="url", is_key_optional=True)

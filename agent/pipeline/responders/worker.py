@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 from agent.errors import AgentError
 from agent.pipeline.events import Event, Reply, ReplyEnded
-from agent.pipeline.responders.responder import Answers
+from agent.pipeline.responders.responder import Responder
 from agent.pipeline.stage import Stage
 from agent.system.text import remove_control_characters
 from agent.system.threads import Deadline
 
-LONGEST_ANSWER = 65_536
+MAX_REPLY_CHARACTERS = 65_536
 
 
-class Responder(Stage):
+class ResponderWorker(Stage):
     """Answers one question after the other. For every ``ask`` there is exactly one ``ReplyEnded``, after all ``Reply``.
 
     ``ask`` and ``cancel`` may be called from any thread and never wait. After ``cancel(turn)`` no ``Reply`` of that
@@ -31,12 +31,12 @@ class Responder(Stage):
     stall_timeout = 10.0
 
     def __init__(
-        self, answers: Answers, report: Callable[[Event], None], *, first_word_seconds: float | None = None
+        self, answers: Responder, report: Callable[[Event], None], *, first_word_seconds: float | None = None
     ) -> None:
         super().__init__("responder", report)
         self._answers = answers
         self._first_word_seconds = first_word_seconds
-        self._questions: queue.SimpleQueue[tuple[int, str] | Answers | None] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[tuple[int, str] | Responder | None] = queue.SimpleQueue()
         # Held while reporting, so that a cancelled turn is silent once cancel() has returned; the inbox never waits.
         self._lock = threading.RLock()
         self._open: set[int] = set()
@@ -70,7 +70,7 @@ class Responder(Stage):
             self._aborted = True
             self.stop()
 
-    def use(self, answers: Answers) -> None:
+    def use(self, answers: Responder) -> None:
         """Somebody else answers, from the next question on."""
         with self._lock:
             if not self._closed:
@@ -105,7 +105,7 @@ class Responder(Stage):
             return self._why_unwanted()
         length, begun = 0, False
         first_word = Deadline(self._first_word_seconds)
-        pieces = self._answers.answer(text, turn)
+        pieces = self._answers.reply(text, turn)
         try:
             for piece in pieces:
                 self.heartbeat()
@@ -113,8 +113,8 @@ class Responder(Stage):
                     return self._why_unwanted()
                 spoken = remove_control_characters(piece)
                 length += len(spoken)
-                if length > LONGEST_ANSWER:
-                    return f"the answer is longer than {LONGEST_ANSWER} characters: the rest is left out"
+                if length > MAX_REPLY_CHARACTERS:
+                    return f"the answer is longer than {MAX_REPLY_CHARACTERS} characters: the rest is left out"
                 begun = begun or bool(spoken.strip())
                 if not begun and first_word.is_expired:
                     return f"the first word of the answer did not come within {self._first_word_seconds:g} s"

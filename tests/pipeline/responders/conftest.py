@@ -115,6 +115,6 @@ def hear() -> Callable[..., list[str]]:
     """The pieces of an answer that are to be spoken."""
 
     def heard(answers: Any, text: str = "hello", turn: int = 1) -> list[str]:
-        return [piece for piece in answers.answer(text, turn) if piece]
+        return [piece for piece in answers.reply(text, turn) if piece]
 
     return heard

@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from agent.errors import ConfigError, ServiceError
-from agent.pipeline.responders.command import Command, Settings, environment
+from agent.pipeline.responders.command import CommandResponder, Settings, environment
 
 Hear = Callable[..., list[str]]
 
 
-def command(*argv: str, seconds: float = 20.0, output_bytes: int = 65536) -> Command:
-    return Command(Settings(argv, output_bytes), seconds)
+def command(*argv: str, seconds: float = 20.0, output_bytes: int = 65536) -> CommandResponder:
+    return CommandResponder(Settings(argv, output_bytes), seconds)
 
 
-def python(program: str, **more: Any) -> Command:
+def python(program: str, **more: Any) -> CommandResponder:
     return command(sys.executable, "-c", program, **more)
 
 
@@ -72,7 +72,7 @@ def test_arguments_are_never_read_by_a_shell(hear: Hear) -> None:
 
 def test_what_is_printed_goes_on_sentence_by_sentence_while_the_program_still_runs() -> None:
     program = "import time; print('One. Two. Thr', end='', flush=True); time.sleep(60)"
-    answer = python(program).answer("x", 1)
+    answer = python(program).reply("x", 1)
     said: list[str] = []
     for piece in answer:
         said += [piece] if piece else []
@@ -83,7 +83,7 @@ def test_what_is_printed_goes_on_sentence_by_sentence_while_the_program_still_ru
 
 
 def test_an_awaited_answer_gives_empty_pieces_often() -> None:
-    answer = command("sleep", "600", seconds=600.0).answer("x", 1)
+    answer = command("sleep", "600", seconds=600.0).reply("x", 1)
     gaps = []
     for _ in range(5):
         began = time.monotonic()
@@ -97,12 +97,12 @@ def test_an_exit_code_is_an_error_with_the_last_words_escaped(hear: Hear) -> Non
     program = "import sys; print('Half'); sys.stderr.write('first\\n\\x1b[31mno such file\\n\\n'); sys.exit(3)"
     said: list[str] = []
     with pytest.raises(ServiceError) as caught:
-        said.extend(piece for piece in python(program).answer("x", 1) if piece)
+        said.extend(piece for piece in python(program).reply("x", 1) if piece)
     assert re.search(r"ended with exit code 3; its last words were '\\x1b\[31mno such file'$", str(caught.value))
 
 
 def test_what_was_said_before_an_error_is_heard() -> None:
-    answer = python("print('Half of it.'); raise SystemExit(1)").answer("x", 1)
+    answer = python("print('Half of it.'); raise SystemExit(1)").reply("x", 1)
     said = next(piece for piece in answer if piece)
     assert said == "Half of it."
     with pytest.raises(ServiceError, match="exit code 1$"):
@@ -134,7 +134,7 @@ def test_a_program_that_hangs_is_ended_with_its_whole_group(tmp_path: Path, hear
 def test_a_flood_is_cut_off_at_the_limit(hear: Hear) -> None:
     said: list[str] = []
     with pytest.raises(ServiceError, match="more than 1000 bytes"):
-        said.extend(piece for piece in command("yes", "one word", output_bytes=1000).answer("x", 1) if piece)
+        said.extend(piece for piece in command("yes", "one word", output_bytes=1000).reply("x", 1) if piece)
     assert set(said) == {"one word"}
     assert sum(len(piece) + 1 for piece in said) <= 1000
 
@@ -159,7 +159,7 @@ def test_what_a_program_leaves_in_the_background_neither_holds_the_answer_up_nor
 
 def test_closing_the_answer_ends_the_program_and_gives_everything_back() -> None:
     before = open_files()
-    answer = python("import os, time; print(os.getpid(), end='. \\n', flush=True); time.sleep(60)").answer("x", 1)
+    answer = python("import os, time; print(os.getpid(), end='. \\n', flush=True); time.sleep(60)").reply("x", 1)
     pid = int(next(piece for piece in answer if piece).rstrip("."))
     answer.close()
     assert is_gone(pid)

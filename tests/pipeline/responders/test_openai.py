@@ -9,14 +9,14 @@ import pytest
 
 from agent.config.secrets import Secret
 from agent.errors import ServiceError
-from agent.pipeline.responders.openai import OpenAI, Settings
+from agent.pipeline.responders.openai import OpenAIResponder, Settings
 
 Hear = Callable[..., list[str]]
 KEY = "sk-0123456789"
 
 
-def chat(url: str, seconds: float = 20.0, key: str | None = KEY, **more: Any) -> OpenAI:
-    return OpenAI(Settings(base_url=f"{url}/v1", api_key=Secret(value=key), **more), seconds)
+def chat(url: str, seconds: float = 20.0, key: str | None = KEY, **more: Any) -> OpenAIResponder:
+    return OpenAIResponder(Settings(base_url=f"{url}/v1", api_key=Secret(value=key), **more), seconds)
 
 
 def event(content: str | None = None, finish: str | None = None) -> bytes:
@@ -75,7 +75,7 @@ def test_a_sentence_goes_on_while_the_rest_is_still_being_written(service: Any) 
         handler.chunk(b"")
 
     service.script = script
-    answer = chat(service.url).answer("x", 1)
+    answer = chat(service.url).reply("x", 1)
     assert next(piece for piece in answer if piece) == "One is whole."
     written.set()
     assert [piece for piece in answer if piece] == ["Two as well."]
@@ -123,7 +123,7 @@ def test_a_turn_that_failed_is_forgotten_and_one_that_was_broken_off_is_not(serv
         handler.hold()
 
     service.script = script
-    answer = responder.answer("broken off", 2)
+    answer = responder.reply("broken off", 2)
     assert next(piece for piece in answer if piece) == "The beginning."
     answer.close()
     service.script = says("ok")
@@ -147,7 +147,7 @@ def test_closing_the_answer_hangs_up_at_once(phase: str, service: Any) -> None:
             hung_up.set()
 
     service.script = script
-    answer = chat(service.url, 100.0).answer("x", 1)  # its own end is far off
+    answer = chat(service.url, 100.0).reply("x", 1)  # its own end is far off
     for _ in answer:
         if heard.is_set():
             break
@@ -292,7 +292,7 @@ def test_over_tls_it_answers_and_closing_hangs_up(
             hung_up.set()
 
     service.script = script
-    answer = chat(service.url, 100.0).answer("x", 1)  # its own end is far off
+    answer = chat(service.url, 100.0).reply("x", 1)  # its own end is far off
     for _ in answer:
         if heard.is_set():
             break
@@ -308,7 +308,7 @@ def test_no_thread_and_no_descriptor_is_left_behind(service: Any, hear: Hear) ->
     before = len(os.listdir("/proc/self/fd"))
     service.script = lambda handler: handler.hold()
     for _ in range(3):
-        answer = chat(service.url).answer("x", 1)
+        answer = chat(service.url).reply("x", 1)
         next(answer)
         answer.close()
     for thread in threading.enumerate():

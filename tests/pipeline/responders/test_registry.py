@@ -7,24 +7,24 @@ import pytest
 from agent.config.secrets import Secret
 from agent.errors import ConfigError
 from agent.pipeline.responders import command, openai, webhook
-from agent.pipeline.responders.command import Command
-from agent.pipeline.responders.echo import Echo, Silence
-from agent.pipeline.responders.openai import OpenAI
+from agent.pipeline.responders.command import CommandResponder
+from agent.pipeline.responders.echo import EchoResponder, SilentResponder
+from agent.pipeline.responders.openai import OpenAIResponder
 from agent.pipeline.responders.registry import make_responder
-from agent.pipeline.responders.rules import Rules
+from agent.pipeline.responders.rules import RulesResponder
 from agent.pipeline.responders.settings import ResponderSettings
-from agent.pipeline.responders.webhook import Webhook
+from agent.pipeline.responders.webhook import WebhookResponder
 
 
 @pytest.mark.parametrize(
     ("kind", "made"),
     [
-        ("rules", Rules),
-        ("echo", Echo),
-        ("none", Silence),
-        ("openai", OpenAI),
-        ("webhook", Webhook),
-        ("command", Command),
+        ("rules", RulesResponder),
+        ("echo", EchoResponder),
+        ("none", SilentResponder),
+        ("openai", OpenAIResponder),
+        ("webhook", WebhookResponder),
+        ("command", CommandResponder),
     ],
 )
 def test_each_kind_makes_its_responder(kind: str, made: type) -> None:

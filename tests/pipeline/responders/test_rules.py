@@ -5,21 +5,21 @@ from datetime import datetime
 import pytest
 
 from agent.errors import ConfigError
-from agent.pipeline.responders.echo import Echo, Silence
-from agent.pipeline.responders.rules import Rules, spoken_time
+from agent.pipeline.responders.echo import EchoResponder, SilentResponder
+from agent.pipeline.responders.rules import RulesResponder, spoken_time
 from agent.pipeline.responders.settings import ResponderSettings, RuleSettings
 
 
 def answer(reply: str, heard: str = "hello Bob", pattern: str = "hello", fallback: str = "") -> list[str]:
-    rules = Rules([RuleSettings(pattern, reply)], fallback, clock=lambda: datetime(2026, 11, 21, 15, 4))
-    return list(rules.answer(heard, 1))
+    rules = RulesResponder([RuleSettings(pattern, reply)], fallback, clock=lambda: datetime(2026, 11, 21, 15, 4))
+    return list(rules.reply(heard, 1))
 
 
 def test_the_first_rule_that_matches_answers_and_case_is_ignored() -> None:
-    rules = Rules([RuleSettings("tea", "one"), RuleSettings("coffee|tea", "two")], "three")
-    assert list(rules.answer("More TEA!", 1)) == ["one"]
-    assert list(rules.answer("coffee", 2)) == ["two"]
-    assert list(rules.answer("milk", 3)) == ["three"]
+    rules = RulesResponder([RuleSettings("tea", "one"), RuleSettings("coffee|tea", "two")], "three")
+    assert list(rules.reply("More TEA!", 1)) == ["one"]
+    assert list(rules.reply("coffee", 2)) == ["two"]
+    assert list(rules.reply("milk", 3)) == ["three"]
 
 
 def test_time_date_and_weekday_are_filled_in_as_they_are_spoken() -> None:
@@ -54,24 +54,24 @@ def test_an_empty_reply_is_no_answer() -> None:
 
 def test_a_pattern_that_is_no_regular_expression_is_a_mistake_in_the_configuration() -> None:
     with pytest.raises(ConfigError, match=r"responder\.rules\[1\]\.pattern: '\(' is not a regular expression"):
-        Rules([RuleSettings("fine", ""), RuleSettings("(", "")])
+        RulesResponder([RuleSettings("fine", ""), RuleSettings("(", "")])
 
 
 @pytest.mark.parametrize("heard", ["$(reboot)", "; rm -rf /", "-rf", "\0\x1b[2J", "\ud800", "x" * 1_000_000])
 def test_hostile_text_is_only_text(heard: str) -> None:
     assert answer("{heard}", heard=heard, pattern="") == [heard[:4000]]
-    assert list(Silence().answer(heard, 1)) == []
-    assert "".join(" ".join(Echo().answer(heard, 1)).split()) == "".join(heard.split()) or len(heard) > 300
+    assert list(SilentResponder().reply(heard, 1)) == []
+    assert "".join(" ".join(EchoResponder().reply(heard, 1)).split()) == "".join(heard.split()) or len(heard) > 300
 
 
 def test_the_rules_of_the_defaults_answer() -> None:
     settings = ResponderSettings()
-    rules = Rules(settings.rules, settings.fallback, clock=lambda: datetime(2026, 11, 21, 9, 0))
-    assert list(rules.answer("Hey, what time is it?", 1)) == ["It is 9 AM."]
-    assert list(rules.answer("What day is it today?", 2)) == ["Today is Saturday, November 21, 2026."]
-    assert list(rules.answer("stop", 3)) == []
-    assert list(rules.answer("xyzzy", 4)) == ["Sorry, I did not understand that."]
+    rules = RulesResponder(settings.rules, settings.fallback, clock=lambda: datetime(2026, 11, 21, 9, 0))
+    assert list(rules.reply("Hey, what time is it?", 1)) == ["It is 9 AM."]
+    assert list(rules.reply("What day is it today?", 2)) == ["Today is Saturday, November 21, 2026."]
+    assert list(rules.reply("stop", 3)) == []
+    assert list(rules.reply("xyzzy", 4)) == ["Sorry, I did not understand that."]
 
 
 def test_echo_repeats_sentence_by_sentence() -> None:
-    assert list(Echo().answer("One. Two", 1)) == ["One.", "Two"]
+    assert list(EchoResponder().reply("One. Two", 1)) == ["One.", "Two"]

@@ -9,14 +9,14 @@ import pytest
 
 from agent.config.secrets import Secret
 from agent.errors import ConfigError, ServiceError
-from agent.pipeline.responders.webhook import Settings, Webhook
+from agent.pipeline.responders.webhook import Settings, WebhookResponder
 
 Hear = Callable[..., list[str]]
 KEY = "hook-0123456789"
 
 
-def webhook(url: str, seconds: float = 20.0, key: str | None = KEY) -> Webhook:
-    return Webhook(Settings(url=url, api_key=Secret(value=key)), seconds)
+def webhook(url: str, seconds: float = 20.0, key: str | None = KEY) -> WebhookResponder:
+    return WebhookResponder(Settings(url=url, api_key=Secret(value=key)), seconds)
 
 
 @pytest.mark.parametrize("text", ["$(reboot)", "; rm -rf /", "-rf", "a\0b", "\x1b[2J\n<0>", "größe", "x" * 1_000_000])
@@ -68,7 +68,7 @@ def test_text_goes_on_sentence_by_sentence_as_it_arrives(chunked: bool, service:
             handler.wfile.write(b"o.")
 
     service.script = script
-    answer = webhook(service.url).answer("x", 1)
+    answer = webhook(service.url).reply("x", 1)
     assert next(piece for piece in answer if piece) == "One."
     go_on.set()
     assert [piece for piece in answer if piece] == ["Two."]

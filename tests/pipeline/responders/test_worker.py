@@ -12,10 +12,10 @@ import pytest
 from agent.errors import ServiceError
 from agent.pipeline.events import Event, Reply, ReplyEnded, WorkerCrashed
 from agent.pipeline.responders import command
-from agent.pipeline.responders.command import Command
-from agent.pipeline.responders.echo import Echo
-from agent.pipeline.responders.responder import Answers, Pieces
-from agent.pipeline.responders.worker import LONGEST_ANSWER, Responder
+from agent.pipeline.responders.command import CommandResponder
+from agent.pipeline.responders.echo import EchoResponder
+from agent.pipeline.responders.responder import ReplyPieces, Responder
+from agent.pipeline.responders.worker import MAX_REPLY_CHARACTERS, ResponderWorker
 from agent.system.threads import Deadline
 
 TIMEOUT_SECONDS = 60.0
@@ -30,7 +30,7 @@ class Scripted:
         self.broken_off = threading.Event()
         self.closed = 0
 
-    def answer(self, text: str, turn: int) -> Pieces:
+    def reply(self, text: str, turn: int) -> ReplyPieces:
         self.asked.set()
         try:
             yield from self._pieces()
@@ -71,9 +71,9 @@ class Inbox:
 
 
 @contextmanager
-def running(answers: Answers, first_word_seconds: float | None = None) -> Iterator[tuple[Responder, Inbox]]:
+def running(answers: Responder, first_word_seconds: float | None = None) -> Iterator[tuple[ResponderWorker, Inbox]]:
     inbox = Inbox()
-    responder = Responder(answers, inbox.put, first_word_seconds=first_word_seconds)
+    responder = ResponderWorker(answers, inbox.put, first_word_seconds=first_word_seconds)
     responder.start()
     try:
         yield responder, inbox
@@ -83,7 +83,7 @@ def running(answers: Answers, first_word_seconds: float | None = None) -> Iterat
 
 
 def test_every_question_gets_its_pieces_and_one_end() -> None:
-    with running(Echo()) as (responder, inbox):
+    with running(EchoResponder()) as (responder, inbox):
         responder.ask(1, "One. Two.")
         responder.ask(2, "Three")
         assert [inbox.next() for _ in range(5)] == [
@@ -124,7 +124,7 @@ def test_an_answer_whose_first_word_does_not_come_is_given_up() -> None:
 
 def test_once_the_first_word_is_there_the_rest_has_its_time() -> None:
     class Slow(Scripted):
-        def answer(self, text: str, turn: int) -> Pieces:
+        def reply(self, text: str, turn: int) -> ReplyPieces:
             yield "One."
             for _ in range(10):
                 yield from [""]
@@ -173,7 +173,7 @@ def test_a_turn_that_is_cancelled_while_it_waits_is_never_asked() -> None:
 
 
 def test_cancelling_what_has_ended_or_was_never_asked_changes_nothing() -> None:
-    with running(Echo()) as (responder, inbox):
+    with running(EchoResponder()) as (responder, inbox):
         responder.cancel(1)
         responder.ask(1, "One")
         assert [inbox.next(), inbox.next()] == [Reply(1, "One"), ReplyEnded(1)]
@@ -216,7 +216,7 @@ def test_abort_breaks_off_and_every_question_still_ends_once() -> None:
 
 def test_a_hanging_program_is_ended_by_a_cancel_within_a_second_or_so() -> None:
     """On a machine that has nothing else to do; on any, long before the program ends or its time is over."""
-    with running(Command(command.Settings(("sleep", "600")), 600.0)) as (responder, inbox):
+    with running(CommandResponder(command.Settings(("sleep", "600")), 600.0)) as (responder, inbox):
         responder.ask(1, "x")
         responder.cancel(1)
         began = time.monotonic()
@@ -237,18 +237,18 @@ def test_it_goes_round_its_loop_while_a_slow_answer_is_awaited() -> None:
 
 
 def test_control_characters_are_not_spoken() -> None:
-    with running(Echo()) as (responder, inbox):
+    with running(EchoResponder()) as (responder, inbox):
         responder.ask(1, "\x1b]0;fake\x07\0 a\tb \x9b")
         assert inbox.next() == Reply(1, "]0;fake a b ")
 
 
 def test_an_endless_answer_is_cut_off() -> None:
-    program = f"print('word ' * {LONGEST_ANSWER})"
-    endless = Command(command.Settings((sys.executable, "-c", program), 1_048_576), TIMEOUT_SECONDS)
+    program = f"print('word ' * {MAX_REPLY_CHARACTERS})"
+    endless = CommandResponder(command.Settings((sys.executable, "-c", program), 1_048_576), TIMEOUT_SECONDS)
     with running(endless) as (responder, inbox):
         responder.ask(1, "x")
         length = 0
         while isinstance(event := inbox.next(), Reply):
             length += len(event.text)
-        assert length <= LONGEST_ANSWER
+        assert length <= MAX_REPLY_CHARACTERS
         assert isinstance(event, ReplyEnded) and event.error is not None and "65536 characters" in event.error
