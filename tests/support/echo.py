@@ -1,20 +1,21 @@
-"""Our own connection as the echo client of Autobahn|Testsuite: ``python tests/tools/echo.py ws://127.0.0.1:9001``.
+"""The connection as echo client of Autobahn|Testsuite: ``python tests/support/echo.py ws://127.0.0.1:9001``.
 
-Start the suite's side first: ``wstest -m fuzzingserver`` (it needs a Python 2.7). It writes its report at the end.
+Start ``wstest -m fuzzingserver`` first (release 0.8.2, on Python 2.7). It writes its report at the end.
 """
 
 from __future__ import annotations
 
 import sys
 
+from agent.services.connection.dial import dial
 from agent.services.connection.poll import wait
-from agent.services.connection.websocket import connect
+from agent.services.connection.websocket import LINGER_SECONDS, Connection, connect
 from agent.services.protocols.codec import Encoding, Event, Handshake, Message, Text
 from agent.system.threads import Deadline
 
 
 class Echo:
-    """A codec that has no words of its own: every message is an event, and an event is that message."""
+    """A codec that sends back the received messages on any event."""
 
     service = "echo"
     encoding = Encoding("raw", 16000)
@@ -44,10 +45,13 @@ class Echo:
         return []
 
 
-def echo(url: str, *, seconds: float = 60.0) -> tuple[int | None, list[Message]]:
-    """Echoes until the server ends it; the close code, and what was in the last message that was not echoed."""
+def echo(
+    url: str, *, seconds: float = 60.0, linger_seconds: float = LINGER_SECONDS
+) -> tuple[int | None, list[Message]]:
+    """Echo until the server closes; return the close code and the messages that were not sent back."""
     codec = Echo(url)
-    connection = connect(codec, Deadline(60), ping_seconds=None)
+    sock = dial(codec.handshake(), codec.service, Deadline(60))
+    connection = Connection(sock, codec, ping_seconds=None, linger_seconds=linger_seconds)
     deadline = Deadline(seconds)
     while not connection.is_closed and not deadline.is_expired:
         wait(connection, (), deadline.remaining())
@@ -57,7 +61,8 @@ def echo(url: str, *, seconds: float = 60.0) -> tuple[int | None, list[Message]]
     return connection.close_code, codec.messages
 
 
-def once(url: str) -> list[Message]:
+def receive_all(url: str) -> list[Message]:
+    """Return all messages until the server closes."""
     codec = Echo(url)
     connection = connect(codec, Deadline(60), ping_seconds=None)
     deadline = Deadline(60)
@@ -69,10 +74,10 @@ def once(url: str) -> list[Message]:
 
 
 def main(url: str, agent: str = "voice-agent") -> None:
-    count = int(once(f"{url}/getCaseCount")[0])
+    count = int(receive_all(f"{url}/getCaseCount")[0])
     for case in range(1, count + 1):
         echo(f"{url}/runCase?case={case}&agent={agent}")
-    once(f"{url}/updateReports?agent={agent}")
+    receive_all(f"{url}/updateReports?agent={agent}")
     print(f"{count} cases")
 
 

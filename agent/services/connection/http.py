@@ -1,4 +1,4 @@
-"""Who vouches for a host that is asked over HTTPS: the same as over wss, where an administrator names them."""
+"""Cancellable HTTP sessions and the CA bundle they verify certificates with."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from typing import Any
 
 
 def ca_bundle() -> str | bool:
-    """The file or directory that the environment names, as ``requests`` takes it; ``True``: those it comes with. It
-    looks there itself only where it may use the environment's proxies and passwords as well, which it may not."""
+    """Return the CA file or directory from the environment, or ``True`` for the bundle of ``requests``.
+
+    ``requests`` reads these variables itself only with ``trust_env``, which would also enable proxies and ``.netrc``.
+    """
     return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True
 
 
 class CancellableSession:
-    """The sockets of one exchange. What is asked with ``session`` ends at once with ``cut``, from any thread and also
-    in the middle of a TLS handshake; ``cut_after`` has it cut by itself. ``close`` gives back what the line holds, once
-    the exchange is over."""
+    """An HTTP exchange that another thread can cancel at any moment, also during the TLS handshake.
+
+    Thread-safe, except the session of ``requests`` itself, which the requesting thread owns. ``close`` releases
+    everything after the exchange.
+    """
 
     def __init__(self) -> None:
         self.is_cancelled = False
@@ -27,38 +31,46 @@ class CancellableSession:
 
     @property
     def is_connected(self) -> bool:
-        """Whether a host has taken a connection, and the line is not closed yet."""
+        """Whether a TCP connection was opened and ``close`` was not called."""
         with self._lock:
             return bool(self._sockets)
 
     def session(self) -> Any:
-        """A session of ``requests`` that uses nothing of the environment but the authorities that it names: no proxy
-        and no ``.netrc``, for a key goes to the host that was named and to no other."""
-        import requests  # 56 ms and 18 MB that only those pay who ask over HTTP
+        """Return a ``requests.Session`` without proxies, ``.netrc`` or other settings of the environment.
+
+        A key must reach the configured host and no other.
+        """
+        import requests  # imported late: 56 ms and 18 MB that only users of HTTP pay
 
         session = requests.Session()
         session.trust_env = False
         session.verify = ca_bundle()
         adapter = requests.adapters.HTTPAdapter()
-        adapter.poolmanager.pool_classes_by_scheme = _pools(self)
+        adapter.poolmanager.pool_classes_by_scheme = _pool_classes(self)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         return session
 
     def cancel(self) -> None:
+        """End the exchange immediately; the requesting thread gets one of ``request_errors()``."""
         with self._lock:
             self.is_cancelled = True
             for each in self._sockets:
-                _shut(each)
+                _shutdown(each)
 
     def cancel_after(self, seconds: float) -> None:
-        """However little comes at a time, and however often. ``RuntimeError``: the system gives us no more threads."""
+        """Cancel the exchange after a total time; the timeout of ``requests`` restarts with each received byte.
+
+        Raises:
+            RuntimeError: The system cannot create more threads.
+        """
         timer = threading.Timer(seconds, self.cancel)
         timer.daemon = True
         timer.start()
         self._timer = timer
 
     def close(self) -> None:
+        """Release the timer and the sockets."""
         if self._timer is not None:
             self._timer.cancel()
         with self._lock:
@@ -66,19 +78,22 @@ class CancellableSession:
                 each.close()
             self._sockets.clear()
 
-    def add_socket(self, number: int) -> None:
-        """The exchange has opened a socket, ``number``."""
-        # A descriptor of our own: the other one may be closed and given to somebody else by the time we hang up.
-        own = socket.socket(fileno=os.dup(number))
+    def add_socket(self, descriptor: int) -> None:
+        """Register a socket that the exchange opened."""
+        # A duplicate: urllib3 may close its descriptor before cancel(), and the number may be in use again by then.
+        duplicate = socket.socket(fileno=os.dup(descriptor))
         with self._lock:
-            self._sockets.append(own)
+            self._sockets.append(duplicate)
             if self.is_cancelled:
-                _shut(own)
+                _shutdown(duplicate)
 
 
 def request_errors() -> tuple[type[Exception], ...]:
-    """What the libraries let escape, each its own way, when an exchange does not come to its end. ``RuntimeError``: the
-    system gives us no more threads."""
+    """Return all exceptions that a failed or cancelled request may raise.
+
+    ``requests`` does not translate every exception of urllib3 and ``http.client``; ``RuntimeError`` means that the
+    system cannot create more threads.
+    """
     import http.client
 
     import requests
@@ -87,31 +102,32 @@ def request_errors() -> tuple[type[Exception], ...]:
     return (requests.RequestException, HTTPError, http.client.HTTPException, OSError, ValueError, RuntimeError)
 
 
-def _shut(own: socket.socket) -> None:
+def _shutdown(sock: socket.socket) -> None:
     try:
-        own.shutdown(socket.SHUT_RDWR)
+        sock.shutdown(socket.SHUT_RDWR)
     except OSError:
-        return  # the other side was quicker
+        return  # the peer has closed the connection already
 
 
-def _pools(line: CancellableSession) -> dict[str, Any]:
-    """The library's own connections, but that the line holds the socket of each before its TLS handshake."""
+def _pool_classes(exchange: CancellableSession) -> dict[str, Any]:
+    """Return the connection pools of urllib3, with each socket registered before its TLS handshake."""
     from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
     from urllib3.connection import HTTPConnection, HTTPSConnection
 
-    def held(connection: Any) -> Any:
-        class Held(connection):  # type: ignore[misc]
+    def registered(connection: Any) -> Any:
+        class Registered(connection):  # type: ignore[misc]
+            # urllib3 2 has no public hook between connect() and the TLS handshake.
             def _new_conn(self) -> Any:
-                made = super()._new_conn()
-                line.add_socket(made.fileno())
-                return made
+                sock = super()._new_conn()
+                exchange.add_socket(sock.fileno())
+                return sock
 
-        return Held
+        return Registered
 
     class PlainPool(HTTPConnectionPool):
-        ConnectionCls = held(HTTPConnection)
+        ConnectionCls = registered(HTTPConnection)
 
-    class EncryptedPool(HTTPSConnectionPool):
-        ConnectionCls = held(HTTPSConnection)
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = registered(HTTPSConnection)
 
-    return {"http": PlainPool, "https": EncryptedPool}
+    return {"http": PlainPool, "https": TlsPool}

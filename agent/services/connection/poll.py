@@ -1,4 +1,4 @@
-"""The one place where the owner of a socket waits: for the socket, its mailbox, and whatever else has a descriptor."""
+"""Waits for a connection, a mailbox and other descriptors with one ``poll``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Protocol, TypeVar
 
 
 class HasFileno(Protocol):
-    """Something ``poll`` can wait for."""
+    """An object that ``poll`` can wait for."""
 
     def fileno(self) -> int: ...
 
 
-class Pumped(HasFileno, Protocol):
-    """A ``Connection``, seen from below."""
+class Pollable(HasFileno, Protocol):
+    """The part of ``Connection`` that waiting needs."""
 
     @property
     def wants_write(self) -> bool: ...
@@ -26,25 +26,31 @@ Waitable = TypeVar("Waitable", bound=HasFileno)
 
 
 def wait(
-    connection: Pumped | None, others: Sequence[Waitable], timeout_seconds: float | None
+    connection: Pollable | None, others: Sequence[Waitable], timeout_seconds: float | None
 ) -> tuple[bool, list[Waitable]]:
-    """Waits for a connection that wants its ``pump``, or for any of ``others`` to be readable, or for the time-out.
+    """Wait until a connection needs ``pump``, another object is readable, or the timeout passes.
 
-    Returns whether the connection wants it, and those of the others that are readable. ``others`` without a descriptor
-    any more (-1) are passed over. The connection's own deadlines are kept: they count as wanting.
+    Args:
+        connection: Its own deadlines are part of the wait.
+        others: Objects to wait for; those with descriptor -1 are skipped.
+        timeout_seconds: ``None`` for no limit.
+
+    Returns:
+        Whether the connection needs ``pump``, and the readable objects of ``others``.
     """
-    poll = select.poll()  # not select(): a descriptor above 1023 is nothing special
-    own = connection.fileno() if connection is not None else -1
-    due = None
+    poll = select.poll()  # not select(), which fails for descriptors above 1023
+    descriptor = connection.fileno() if connection is not None else -1
+    due_seconds = None
     if connection is not None:
-        due = connection.next_timeout()
-        if own >= 0:
-            poll.register(own, select.POLLIN | (select.POLLOUT if connection.wants_write else 0))
+        due_seconds = connection.next_timeout()
+        if descriptor >= 0:
+            poll.register(descriptor, select.POLLIN | (select.POLLOUT if connection.wants_write else 0))
     for other in others:
         if other.fileno() >= 0:
             poll.register(other.fileno(), select.POLLIN)
-    patience = min((seconds for seconds in (due, timeout_seconds) if seconds is not None), default=None)
-    began = time.monotonic()
-    ready = {number for number, _ in poll.poll(None if patience is None else int(patience * 1000) + (patience > 0))}
-    overdue = due is not None and time.monotonic() - began >= due
-    return own in ready or overdue, [other for other in others if other.fileno() in ready]
+    timeout = min((seconds for seconds in (due_seconds, timeout_seconds) if seconds is not None), default=None)
+    start = time.monotonic()
+    milliseconds = None if timeout is None else int(timeout * 1000) + (timeout > 0)  # rounded up: no busy loop
+    ready = {number for number, _ in poll.poll(milliseconds)}
+    is_due = due_seconds is not None and time.monotonic() - start >= due_seconds
+    return descriptor in ready or is_due, [other for other in others if other.fileno() in ready]

@@ -1,4 +1,4 @@
-"""One WebSocket with one codec, owned by one thread: limits, deadlines, and the End that is never forgotten."""
+"""One WebSocket connection with its codec: deadlines, keepalive, and the end mark before every close."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from collections import deque
 from websocket import ABNF
 
 from agent.services.connection.dial import dial
-from agent.services.connection.framing import BROKEN, Close, Framing, Ping, ProtocolError
+from agent.services.connection.framing import CONNECTION_LOST, Close, Framing, Ping, ProtocolError
 from agent.services.connection.keepalive import PING_DUE, PING_SECONDS, PONG_SECONDS, STALL_SECONDS, Keepalive
 from agent.services.connection.poll import wait
 from agent.services.protocols.codec import Client, End, Event, Message
 from agent.system.threads import Deadline
 
 CLOSE_SECONDS = 2.0
-"""The most that is waited for the peer's part of the close."""
+"""Limit of the wait for the peer's close frame."""
 
-LINGER_SECONDS, LINGER_BYTES = 0.5, 1024 * 1024
-"""How long, and over how much, a peer that broke a rule is still listened to, so that it gets to read why."""
+LINGER_SECONDS, MAX_LINGER_BYTES = 0.5, 1024 * 1024
+"""How long, and how much, is read and dropped after a close for a protocol error. A socket that is closed with unread
+data sends RST, and the peer may lose the close frame with the reason."""
 
-UNSENT_BYTES = 16 * 1024 * 1024
-"""More than this waiting to be sent ends the connection: the peer has stopped reading."""
+MAX_UNSENT_BYTES = 16 * 1024 * 1024
+"""More unsent data than this ends the connection: the peer has stopped reading."""
 
-_READ_BYTES, _READS = 65536, 16  # of one round, so that a fast peer does not keep the owner from its mailbox
-_PONGS = 16  # answered of one flood: the latest
-_WRITE_BYTES = 16384  # one TLS record: so that progress on a slow line is seen before it counts as a stall
-_AGAIN = (BlockingIOError, InterruptedError)
+_READ_BYTES, _MAX_READS = 65536, 16  # per pump, so that a fast peer does not keep the owner from its mailbox
+_MAX_PONGS = 16  # of a flood of pings only the latest are answered
+_WRITE_BYTES = 16384  # one TLS record: progress on a slow network shows before it counts as a stall
+_WOULD_BLOCK = (BlockingIOError, InterruptedError)
 
 
 def connect(
@@ -39,27 +40,47 @@ def connect(
     allow_plaintext: bool = False,
     ping_seconds: float | None = PING_SECONDS,
     pong_seconds: float = PONG_SECONDS,
+    close_seconds: float = CLOSE_SECONDS,
     url_issuer: str | None = None,
 ) -> Connection:
-    """Dials what the codec's handshake says. Blocks: for a short-lived thread, which hands the result to its owner.
+    """Dial the URL of the codec's handshake. Blocks, so it is called in a dialing thread.
 
-    ``granted_by`` as for ``dial``. Raises ``ServiceError``.
+    Args:
+        codec: The client side of the protocol.
+        deadline: Limit for DNS, TCP, TLS and upgrade together.
+        allow_plaintext: As for ``dial``.
+        ping_seconds: As for ``Connection``.
+        pong_seconds: As for ``Connection``.
+        close_seconds: As for ``Connection``.
+        url_issuer: As for ``dial``.
+
+    Raises:
+        ServiceError: The service is unreachable or refuses the connection.
     """
-    opening = codec.handshake()
-    sock = dial(opening, codec.service, deadline, allow_plaintext=allow_plaintext, url_issuer=url_issuer)
-    return Connection(sock, codec, ping_seconds=ping_seconds, pong_seconds=pong_seconds)
+    sock = dial(codec.handshake(), codec.service, deadline, allow_plaintext=allow_plaintext, url_issuer=url_issuer)
+    return Connection(sock, codec, ping_seconds=ping_seconds, pong_seconds=pong_seconds, close_seconds=close_seconds)
 
 
 class Connection:
-    """A conversation with a service: events in, events out, and in the end the codec's last word on how it ended.
+    """A connection to a service: events in, events out, and at the end the codec's events for the close.
 
-    One thread owns it and alone calls it; handing it over to another thread is allowed, sharing it is not (two threads
-    on one TLS socket kill it at random). Nothing blocks except ``finish``. The owner waits with ``wait`` (or on
-    ``fileno``, ``wants_write``, ``pending`` and ``next_timeout``) and then calls ``pump``. No trouble of the network
-    raises: it ends the connection, ``ended`` turns true, and ``pump`` returns what the codec makes of it, once. The
-    socket is closed by then. Whoever has had enough calls ``finish`` or ``abort``; both may be called twice.
+    Not thread-safe; owned by one thread. It may be handed over to another thread, but never shared: CPython releases
+    the GIL in SSL_read and SSL_write, and OpenSSL forbids concurrent use of one connection (openssl/openssl#18209,
+    python-engineio#461). With a reader and a writer thread 12 of 30 TLS 1.3 connections failed, with one owner 0 of 30
+    (measured on CPython 3.11).
 
-    ``ping_seconds``: ``None`` where silence of the peer means nothing; see the constants above for the rest.
+    The owner waits with ``poll.wait`` and then calls ``pump``. Only ``finish`` blocks. A network error does not raise:
+    it closes the socket and sets ``is_closed``, and ``pump`` returns the codec's events for it once. ``finish`` and
+    ``abort`` end the connection; both are idempotent.
+
+    Args:
+        sock: A connected socket after the upgrade, from ``dial``.
+        codec: The client side of the protocol.
+        ping_seconds: Silence before a ping; ``None`` if silence of the peer means nothing.
+        pong_seconds: Silence after a ping that means the connection is lost.
+        stall_seconds: See ``STALL_SECONDS``.
+        close_seconds: See ``CLOSE_SECONDS``.
+        linger_seconds: See ``LINGER_SECONDS``.
     """
 
     def __init__(
@@ -71,6 +92,7 @@ class Connection:
         pong_seconds: float = PONG_SECONDS,
         stall_seconds: float = STALL_SECONDS,
         close_seconds: float = CLOSE_SECONDS,
+        linger_seconds: float = LINGER_SECONDS,
     ) -> None:
         sock.setblocking(False)
         self.codec = codec
@@ -79,130 +101,133 @@ class Connection:
         self.close_code: int | None = None
         self.close_reason = ""
         self._sock = sock
-        self._vigil = Keepalive(ping_seconds, pong_seconds, stall_seconds)
-        self._close_seconds = close_seconds
+        self._keepalive = Keepalive(ping_seconds, pong_seconds, stall_seconds)
+        self._close_seconds, self._linger_seconds = close_seconds, linger_seconds
         self._framing = Framing()
-        self._out = bytearray()
-        self._queued = self._sent = 0  # bytes since the beginning: they tell whether the End has left
-        self._end_at: int | None = None
-        self._pongs: deque[bytes] = deque(maxlen=_PONGS)
+        self._unsent = bytearray()
+        self._queued_bytes = self._sent_bytes = 0  # totals: they show whether the end mark has left
+        self._end_mark_at: int | None = None
+        self._pongs: deque[bytes] = deque(maxlen=_MAX_PONGS)
         self._write_waits_for_read = self._read_waits_for_write = False
         self._close_sent = False
-        self._closing: tuple[int, str] | None = None  # how it ends, once the answer to it has left
+        self._closing: tuple[int, str] | None = None  # code and reason, once the close frame is queued
         self._close_by = 0.0
-        self._broken = ""  # why nothing can be sent any more; what has come is read before that is the end
-        self._refusal: ProtocolError | None = None  # found behind messages that the owner has not seen yet
-        self._lingers: bool | None = None  # None: no need to; True: our side is shut, the peer's end is waited for
-        self._passed_over = 0
-        self._last: list[Event] = []  # what the codec said of the end, until it is fetched
+        self._write_error = ""  # received data is still read first
+        self._protocol_error: ProtocolError | None = None  # raised after the messages that precede it are delivered
+        self._is_lingering: bool | None = None  # None: not needed; False: due; True: reading until the peer closes
+        self._dropped_bytes = 0
+        self._last_events: list[Event] = []  # of the close, until they are fetched
 
     def fileno(self) -> int:
-        """The socket, for ``poll``; -1 after the end."""
+        """Return the descriptor of the socket; -1 after the close."""
         return self._sock.fileno()
 
     @property
     def wants_write(self) -> bool:
-        """Whether to wait for the socket to be writable as well."""
-        if self.is_closed or self._broken:
+        """Whether to wait until the socket is writable as well."""
+        if self.is_closed or self._write_error:
             return False
-        return self._read_waits_for_write or (bool(self._out) and not self._write_waits_for_read)
+        return self._read_waits_for_write or (bool(self._unsent) and not self._write_waits_for_read)
 
     @property
     def has_pending(self) -> bool:
-        """Whether there is something to ``pump`` that no ``poll`` sees: decrypted bytes, or the events of the end."""
+        """Whether ``pump`` has work that ``poll`` does not show: decrypted bytes, or the events of the close."""
         if self.is_closed:
-            return bool(self._last)
-        if self._refusal is not None or self._broken:
+            return bool(self._last_events)
+        if self._protocol_error is not None or self._write_error:
             return True
         return isinstance(self._sock, ssl.SSLSocket) and self._sock.pending() > 0
 
     @property
     def unsent_bytes(self) -> int:
-        """Bytes that the socket has not taken yet; what a lost connection certainly did not deliver."""
-        return len(self._out)
+        """Bytes that the socket has not accepted yet; a lost connection did certainly not deliver them."""
+        return len(self._unsent)
 
     @property
     def is_end_delivered(self) -> bool:
-        """Whether the socket has taken the end mark whole; also true where the protocol has none and was told so."""
-        return self._end_at is not None and self._sent >= self._end_at
+        """Whether the socket has accepted the whole end mark; also true if the protocol encodes ``End`` to nothing."""
+        return self._end_mark_at is not None and self._sent_bytes >= self._end_mark_at
 
     def send(self, event: Event) -> bool:
-        """Encodes an event and queues it; ``False`` where the connection takes nothing any more. Never blocks."""
-        if self.is_closed or self._closing is not None or self._close_sent or self._broken:
+        """Encode and queue an event; return ``False`` if the connection accepts no more. Never blocks."""
+        if self.is_closed or self._closing is not None or self._close_sent or self._write_error:
             return False
         for message in self.codec.send(event):
             self._queue_message(message)
-        if isinstance(event, End) and self._end_at is None:
-            self._end_at = self._queued
-        if len(self._out) > UNSENT_BYTES:
-            self._end(BROKEN, "the service has stopped reading")
+        if isinstance(event, End) and self._end_mark_at is None:
+            self._end_mark_at = self._queued_bytes
+        if len(self._unsent) > MAX_UNSENT_BYTES:
+            self._end(CONNECTION_LOST, "the service stopped reading")
             return False
         self._write()
-        return not (self.is_closed or self._broken)
+        return not (self.is_closed or self._write_error)
 
     def pump(self) -> list[Event]:
-        """Writes what can be written, reads what is there, minds the deadlines; returns what it all means."""
+        """Write, read and check the deadlines without blocking; return the decoded events."""
         events: list[Event] = []
         if not self.is_closed:
             self._write()
         if not self.is_closed:
-            refusal, self._refusal = self._refusal, None
-            if refusal is not None:
-                self._refuse(refusal)
+            error, self._protocol_error = self._protocol_error, None
+            if error is not None:
+                self._refuse(error)
             self._read(events)
         if not self.is_closed:
-            self._mind_deadlines()
+            self._check_deadlines()
         if not self.is_closed:
             self._write()
-        return events + self._take_last()
+        return events + self._take_last_events()
 
     def next_timeout(self) -> float | None:
-        """Seconds until ``pump`` has to be called even if nothing happens; ``None``: never."""
+        """Seconds until ``pump`` is due even without input; ``None`` if never."""
         if self.has_pending:
             return 0.0
-        moments = [] if self.is_closed else [moment for moment, _ in self._deadlines()]
-        return max(0.0, min(moments) - time.monotonic()) if moments else None
+        deadlines = [] if self.is_closed else [deadline for deadline, _ in self._deadlines()]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
     def finish(self, deadline: Deadline) -> list[Event]:
-        """Ends in good order: the End if it was not given yet, what waits, the close, and the peer's answer to that for
-        at most ``CLOSE_SECONDS``. Returns the events that came meanwhile, the codec's last word included.
+        """Close the connection: the end mark if it was not sent yet, the unsent data, and the close handshake.
 
-        Blocks until ``deadline`` at the most and never raises for trouble with the network; see ``end_delivered``.
+        Blocks until ``deadline``, with at most ``close_seconds`` for the peer's close frame. A network error does not
+        raise; see ``is_end_delivered``.
+
+        Returns:
+            The events received meanwhile, including those of the codec for the close.
         """
         if not self.is_closed:
             self.send(End())
         events: list[Event] = []
-        while self._out and not self.is_closed and not deadline.is_expired:
+        while self._unsent and not self.is_closed and not deadline.is_expired:
             events += self._round(deadline)
-        if not self.is_closed and self._closing is None and not self._out:
+        if not self.is_closed and self._closing is None and not self._unsent:
             self._queue_close((1000).to_bytes(2, "big"))
             answer_by = deadline.within(self._close_seconds)
             self._write()
             while not self.is_closed and not answer_by.is_expired:
                 events += self._round(answer_by)
-        self._end(*(self._closing or (BROKEN if self._out else 1000, "closed by us")))
-        return events + self._take_last()
+        self._end(*(self._closing or (CONNECTION_LOST if self._unsent else 1000, "closed by voice-agent")))
+        return events + self._take_last_events()
 
     def abort(self) -> list[Event]:
-        """Drops everything and releases the socket, at once; returns the codec's last word if nobody had it yet."""
-        self._end(*(self._closing or (BROKEN, "dropped by us")))
-        return self._take_last()
+        """Drop everything and close the socket immediately; return the codec's events for the close, once."""
+        self._end(*(self._closing or (CONNECTION_LOST, "aborted by voice-agent")))
+        return self._take_last_events()
 
-    # --- out
+    # --- sending
 
     def _queue_message(self, message: Message) -> None:
         if isinstance(message, str):
-            # A lone surrogate (an argument of the command line may hold one) has no place on the wire.
+            # A lone surrogate, which a command line argument may contain, cannot be encoded.
             self._queue(message.encode("utf-8", "replace"), ABNF.OPCODE_TEXT)
         else:
             self._queue(message, ABNF.OPCODE_BINARY)
 
     def _queue(self, data: bytes, opcode: int) -> None:
         frame = ABNF.create_frame(data, opcode).format()
-        if not self._out:
-            self._vigil.progressed()
-        self._out += frame
-        self._queued += len(frame)
+        if not self._unsent:
+            self._keepalive.written()
+        self._unsent += frame
+        self._queued_bytes += len(frame)
 
     def _queue_close(self, payload: bytes) -> None:
         if not self._close_sent:
@@ -210,97 +235,101 @@ class Connection:
             self._close_sent = True
 
     def _write(self) -> None:
-        while not self._broken:
-            while self._pongs and len(self._out) < _WRITE_BYTES and not self._close_sent:
+        while not self._write_error:
+            while self._pongs and len(self._unsent) < _WRITE_BYTES and not self._close_sent:
                 self._queue(self._pongs.popleft(), ABNF.OPCODE_PONG)
-            if not self._out:
+            if not self._unsent:
                 break
-            # The buffer only grows at its end, so a repeated TLS write begins with the same bytes, as it has to.
+            # OpenSSL requires that a repeated SSL_write starts with the same bytes: the buffer only grows at its end.
             try:
-                sent = self._sock.send(self._out[:_WRITE_BYTES])
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError, *_AGAIN) as error:
+                sent = self._sock.send(self._unsent[:_WRITE_BYTES])
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError, *_WOULD_BLOCK) as error:
                 self._write_waits_for_read = isinstance(error, ssl.SSLWantReadError)
                 return
             except (OSError, ValueError) as error:
-                self._broken = _sentence(error)
+                self._write_error = _describe(error)
                 break
             self._write_waits_for_read = False
-            del self._out[:sent]
-            self._sent += sent
-            self._vigil.progressed()
-        if self._closing is None or self._lingers:
+            del self._unsent[:sent]
+            self._sent_bytes += sent
+            self._keepalive.written()
+        if self._closing is None or self._is_lingering:
             return
-        if self._lingers is None or self._broken:
+        if self._is_lingering is None or self._write_error:
             self._end(*self._closing)
             return
-        # To close a socket while the peer still sends resets it, and the peer may lose our close frame.
-        self._lingers, self._close_by = True, time.monotonic() + LINGER_SECONDS
+        # See LINGER_SECONDS.
+        self._is_lingering, self._close_by = True, time.monotonic() + self._linger_seconds
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
 
-    # --- in
+    # --- receiving
 
     def _read(self, events: list[Event]) -> None:
-        for _ in range(_READS):
-            if self._refusal is not None:
+        for _ in range(_MAX_READS):
+            if self._protocol_error is not None:
                 return
             try:
                 data = self._sock.recv(_READ_BYTES)
             except ssl.SSLWantWriteError:
                 self._read_waits_for_write = True
                 return
-            except (ssl.SSLWantReadError, *_AGAIN):
+            except (ssl.SSLWantReadError, *_WOULD_BLOCK):
                 self._read_waits_for_write = False
-                if self._broken:
-                    self._end(*(self._closing or (BROKEN, self._broken)))
+                if self._write_error:
+                    self._end(*(self._closing or (CONNECTION_LOST, self._write_error)))
                 return
             except ssl.SSLZeroReturnError:
                 data = b""
             except (OSError, ValueError) as error:
-                self._end(BROKEN, _sentence(error))
+                self._end(CONNECTION_LOST, _describe(error))
                 return
             self._read_waits_for_write = False
             if not data:
-                code, reason = self._closing or (BROKEN, self._broken or "the service hung up without a word")
+                code, reason = self._closing or (
+                    CONNECTION_LOST,
+                    self._write_error or "the service closed the connection without a close frame",
+                )
                 self._end(code, reason)
                 return
-            self._vigil.received(len(data))
+            self._keepalive.received(len(data))
             if self._closing is None:
-                self._understand(data, events)
+                self._decode(data, events)
                 continue
-            self._passed_over += len(data)
-            if self._passed_over > LINGER_BYTES:
+            self._dropped_bytes += len(data)
+            if self._dropped_bytes > MAX_LINGER_BYTES:
                 self._end(*self._closing)
                 return
 
-    def _understand(self, data: bytes, events: list[Event]) -> None:
-        frames = self._framing.frames
+    def _decode(self, data: bytes, events: list[Event]) -> None:
+        frames_before = self._framing.frame_count
         self._framing.feed(data)
         try:
-            while self._closing is None and (found := self._framing.next()) is not None:
-                if isinstance(found, Ping):
-                    self._pongs.append(found.data)  # in a flood only the latest are answered (RFC 6455, 5.5.3)
-                elif isinstance(found, Close):
-                    self._queue_close(found.echo)
-                    self._close(found.code, found.reason)
+            while self._closing is None and (result := self._framing.next()) is not None:
+                if isinstance(result, Ping):
+                    self._pongs.append(result.data)  # answering only the latest pings is allowed (RFC 6455, 5.5.3)
+                elif isinstance(result, Close):
+                    self._queue_close(result.echo)
+                    self._begin_close(result.code, result.reason)
                 else:
-                    events += self.codec.receive(found)
+                    events += self.codec.receive(result)
         except ProtocolError as error:
             if events:
-                self._refusal = error  # what came before it is answered first
+                self._protocol_error = error  # the messages before it are delivered first
             else:
                 self._refuse(error)
-        self._vigil.half_way(self._framing.partial, anew=self._framing.frames != frames)
+        has_new_frame = self._framing.frame_count != frames_before
+        self._keepalive.frame_state(self._framing.has_partial_frame, is_new=has_new_frame)
 
-    # --- the end
+    # --- closing
 
     def _refuse(self, error: ProtocolError) -> None:
         self._queue_close(error.code.to_bytes(2, "big") + error.reason.encode())
-        self._close(error.code, error.reason)
-        self._lingers = False
+        self._begin_close(error.code, error.reason)
+        self._is_lingering = False
 
-    def _close(self, code: int, reason: str) -> None:
-        """Nothing more is read; the end comes as soon as what waits has left."""
+    def _begin_close(self, code: int, reason: str) -> None:
+        """Stop decoding; the connection closes once the unsent data has left."""
         self._closing = (code, reason)
         self._close_by = time.monotonic() + self._close_seconds
 
@@ -311,26 +340,26 @@ class Connection:
         self.close_code, self.close_reason = code, reason
         with contextlib.suppress(OSError):
             self._sock.close()
-        self._last = self.codec.closed(code, reason)
+        self._last_events = self.codec.closed(code, reason)
 
-    def _take_last(self) -> list[Event]:
-        last, self._last = self._last, []
-        return last
+    def _take_last_events(self) -> list[Event]:
+        events, self._last_events = self._last_events, []
+        return events
 
     def _deadlines(self) -> list[tuple[float, str]]:
         if self._closing is not None:
             return [(self._close_by, "")]
-        return self._vigil.moments(sending=bool(self._out))
+        return self._keepalive.deadlines(is_sending=bool(self._unsent))
 
-    def _mind_deadlines(self) -> None:
+    def _check_deadlines(self) -> None:
         now = time.monotonic()
-        for moment, reason in self._deadlines():
-            if moment > now:
+        for deadline, reason in self._deadlines():
+            if deadline > now:
                 continue
             if reason != PING_DUE:
-                self._end(*(self._closing or (BROKEN, reason)))
+                self._end(*(self._closing or (CONNECTION_LOST, reason)))
                 return
-            self._vigil.pinged()
+            self._keepalive.ping_sent()
             if not self._close_sent:
                 self._queue(b"", ABNF.OPCODE_PING)
 
@@ -339,6 +368,6 @@ class Connection:
         return self.pump()
 
 
-def _sentence(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
-    return f"the connection broke: {reason}"
+    return f"the connection was lost: {reason}"

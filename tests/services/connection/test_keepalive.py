@@ -1,44 +1,62 @@
-"""The clocks of a connection: what is due, and when."""
+"""Keepalive: which deadlines a connection has, and when."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
-from agent.services.connection import keepalive as vigil
 from agent.services.connection.keepalive import PING_DUE, Keepalive
 
+NO_PONG = "the service does not answer pings"
 
-def due(watch: Keepalive) -> list[tuple[float, str]]:
-    """In how many seconds, rounded to so many that a slow machine makes no difference."""
+
+class Suspended:
+    """The seconds that the machine has been suspended."""
+
+    seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def suspended() -> Suspended:
+    return Suspended()
+
+
+def make_keepalive(ping_seconds: float | None, suspended: Callable[[], float]) -> Keepalive:
+    return Keepalive(ping_seconds, 45_000.0, 10_000.0, suspended)
+
+
+def timeouts(keepalive: Keepalive) -> list[tuple[float, str]]:
+    """Return the seconds until each deadline, rounded so that a slow machine makes no difference."""
     now = time.monotonic()
-    return [(round(moment - now, -3), reason) for moment, reason in watch.moments(sending=False)]
+    return [(round(deadline - now, -3), reason) for deadline, reason in keepalive.deadlines(is_sending=False)]
 
 
-def test_silence_asks_for_a_sign_of_life_and_its_want_is_the_end() -> None:
-    watch = Keepalive(50_000.0, 45_000.0, 10_000.0)
-    assert due(watch) == [(50_000, PING_DUE)]
-    watch.pinged()
-    assert due(watch) == [(45_000, "the service gives no sign of life")]
-    watch.received(1)
-    assert due(watch) == [(50_000, PING_DUE)]
+def test_silence_makes_a_ping_due_and_a_missing_pong_means_the_connection_is_lost(suspended: Suspended) -> None:
+    keepalive = make_keepalive(50_000.0, suspended)
+    assert timeouts(keepalive) == [(50_000, PING_DUE)]
+    keepalive.ping_sent()
+    assert timeouts(keepalive) == [(45_000, NO_PONG)]
+    keepalive.received(1)
+    assert timeouts(keepalive) == [(50_000, PING_DUE)]
 
 
-def test_after_a_sleep_a_sign_of_life_is_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The monotonic clock does not see that the machine slept: a connection that the other side had long given up was
-    trusted for as long as if nothing had been."""
-    watch = Keepalive(50_000.0, 45_000.0, 10_000.0)
-    slept = vigil._slept_seconds()
-    monkeypatch.setattr(vigil, "_slept_seconds", lambda: slept + 3_600_000.0)
-    assert due(watch) == [(50_000 - 3_600_000, PING_DUE)]
-    watch.pinged()
-    assert due(watch) == [(45_000, "the service gives no sign of life")], "it has its time to answer"
-    watch.received(1)
-    assert due(watch) == [(50_000, PING_DUE)]
+def test_ping_is_due_immediately_after_a_suspend(suspended: Suspended) -> None:
+    """The peer may have given up the connection meanwhile, and the monotonic clock does not show the suspend."""
+    keepalive = make_keepalive(50_000.0, suspended)
+    suspended.seconds = 3_600_000.0
+    assert timeouts(keepalive) == [(50_000 - 3_600_000, PING_DUE)]
+    keepalive.ping_sent()
+    assert timeouts(keepalive) == [(45_000, NO_PONG)], "the peer has its full time to answer"
+    keepalive.received(1)
+    assert timeouts(keepalive) == [(50_000, PING_DUE)]
 
 
-def test_where_nobody_is_asked_a_sleep_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch = Keepalive(None, 45_000.0, 10_000.0)
-    monkeypatch.setattr(vigil, "_slept_seconds", lambda: 1e9)
-    assert due(watch) == []
+def test_suspend_has_no_effect_without_pings(suspended: Suspended) -> None:
+    keepalive = make_keepalive(None, suspended)
+    suspended.seconds = 1e9
+    assert timeouts(keepalive) == []
