@@ -1,4 +1,4 @@
-"""``scripts/arm-test``: the package in an arm64 Debian under emulation, down to one whole turn of the demonstration."""
+"""``scripts/arm-test``: the package in an arm64 Debian under emulation, up to one turn of ``voice-agent demo``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from support.wav import read_wav
 
 from machine import debian
-from machine.table import Table, carry_out
+from machine.table import Table, run_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHITECTURE = "arm64"
@@ -21,10 +21,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="arm-test", description=__doc__)
     parser.add_argument("suite", nargs="?", default="bookworm", choices=("bookworm", "trixie"))
     suite = parser.parse_args().suite
-    return carry_out("arm", lambda folder, table: ArmTest(folder, suite, table).run())
+    return run_steps("arm", lambda folder, table: ArmTest(folder, suite, table).run())
 
 
 class ArmTest:
+    """The steps of the test, in a root file system that is not booted."""
+
     def __init__(self, folder: Path, suite: str, table: Table) -> None:
         self._folder, self._suite, self._table = folder, suite, table
         self._root = folder / "root"
@@ -36,7 +38,7 @@ class ArmTest:
         step(f"a minimal Debian ({self._suite}, {ARCHITECTURE})", self._make_root, needed=True)
         step("apt install", self._install, needed=True)
         step("the local voice", self._say)
-        step("the local recogniser", self._recogniser)
+        step("the local recognizer", self._recognizer)
         step("voice-agent demo", self._demo)
 
     def _inside(self, *command: str) -> str:
@@ -60,21 +62,21 @@ class ArmTest:
         return self._inside("voice-agent", "--version").strip()
 
     def _say(self) -> str:
-        self._inside("voice-agent", "say", "--output", "/root/said.wav", "Good morning.")
-        format, pcm = read_wav(self._root / "root/said.wav")
+        self._inside("voice-agent", "say", "--output", "/root/speech.wav", "Good morning.")
+        format, pcm = read_wav(self._root / "root/speech.wav")
         seconds = format.seconds_of(len(pcm))
-        assert seconds > 0.5, f"only {seconds:.2f} s of sound"
+        assert seconds > 0.5, f"only {seconds:.2f} s of audio"
         return f"{seconds:.1f} s of speech"
 
-    def _recogniser(self) -> None:
+    def _recognizer(self) -> None:
         self._inside("/usr/lib/voice-agent/add-recognition")
 
     def _demo(self) -> str:
-        said = self._inside("sh", "-c", "cd /root && voice-agent demo --output reply.wav")
-        transcript = next((line for line in said.splitlines() if line.strip().startswith("transcript ")), "")
+        output = self._inside("sh", "-c", "cd /root && voice-agent demo --output reply.wav")
+        transcript = next((line for line in output.splitlines() if line.strip().startswith("transcript ")), "")
         format, pcm = read_wav(self._root / "root/reply.wav")
         assert format.seconds_of(len(pcm)) > 0.5, "the reply is empty"
-        assert "time" in transcript, f"the question was not understood: {said[-1500:]}"
+        assert "time" in transcript, f"the question was not understood: {output[-1500:]}"
         return " ".join(transcript.split())
 
 

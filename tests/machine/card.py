@@ -1,4 +1,4 @@
-"""The virtual sound card inside a root: what every program in there finds as its default device."""
+"""The virtual sound card as the default device inside a root file system."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ PLUGIN = "/usr/local/lib/vcard.so"
 
 
 class MachineCard:
-    """The card of the root ``root``. ``home`` is the directory in there where its record, its microphone and its
-    switches are; whoever plays must be able to write there. A stream that comes late is forgiven."""
+    """The card of one root file system. It tolerates underruns.
+
+    Args:
+        root: The root file system.
+        home: The directory inside it with the recording, the microphone's input and the controls. The program that
+            plays has to be able to write there.
+    """
 
     def __init__(self, root: Path, home: str) -> None:
         self._folder = root / home.lstrip("/")
@@ -32,12 +37,12 @@ class MachineCard:
         )
 
     def played(self) -> bytes:
-        """What has been heard, idle times as zeros."""
+        """Return the recorded s16le samples, with zeros while nothing plays."""
         record = self._folder / "out.raw"
         return record.read_bytes() if record.exists() else b""
 
     def inject(self, pcm: bytes, format: Format) -> None:
-        """Plays into the microphone from now on."""
+        """Feed s16le samples into the microphone from now on."""
         new = self._folder / "in.tmp"
         new.write_bytes(wav_header(format, len(pcm)) + pcm)
         new.chmod(0o644)

@@ -1,4 +1,4 @@
-"""A container whose first process is systemd, without a daemon of this machine and without a network of its own."""
+"""A container with systemd as its first process, without machinectl and without a network."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 
 class Container:
-    """The root ``root`` booted; to be used with ``with``, which leaves neither a process, a mount nor a cgroup.
+    """A booted root file system, as a context manager that leaves no process, mount or cgroup behind.
 
-    It has the loopback device and no other network. ``run`` runs a command in it. ``wait`` is for what systemd or a
-    service does in its own time: it looks until it is so, and says so with an ``AssertionError`` when it never is.
+    Not thread-safe; owned by the main thread. The container has only the loopback device.
+
+    Args:
+        root: The root file system.
+        binds: Directories of this machine, with their paths in the container.
     """
 
     def __init__(self, root: Path, binds: dict[Path, str] | None = None) -> None:
@@ -44,10 +47,10 @@ class Container:
     ) -> None:
         self._end()
 
-    # --- what is done in it
+    # --- commands
 
     def run(self, *command: str, check: bool = True, seconds: float = 300.0) -> subprocess.CompletedProcess[str]:
-        """Runs a command as root; ``AssertionError`` with its words where ``check`` and it fails."""
+        """Run a command as root. Raises ``AssertionError`` with its output if it fails and ``check`` is set."""
         done = subprocess.run(
             [*self._inside(), *command],
             stdin=subprocess.DEVNULL,
@@ -61,7 +64,7 @@ class Container:
         return done
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """Starts a command and does not wait for it."""
+        """Start a command without waiting for it."""
         return subprocess.Popen(
             [*self._inside(), *command],
             stdin=subprocess.DEVNULL,
@@ -72,43 +75,44 @@ class Container:
         )
 
     def show(self, unit: str, name: str) -> str:
-        """One property of a unit."""
+        """Return one property of a unit."""
         return self.run("systemctl", "show", unit, "--property", name, "--value").stdout.strip()
 
     def journal(self, unit: str) -> list[dict[str, Any]]:
-        self.run("journalctl", "--sync")  # what was logged a moment ago need not be in it otherwise
-        said = self.run("journalctl", "--unit", unit, "--output", "json", "--no-pager", "--all").stdout
-        return [json.loads(line) for line in said.splitlines()]
+        self.run("journalctl", "--sync")  # without it the newest lines may be missing
+        output = self.run("journalctl", "--unit", unit, "--output", "json", "--no-pager", "--all").stdout
+        return [json.loads(line) for line in output.splitlines()]
 
     def lines(self, unit: str) -> list[str]:
         return [str(entry.get("MESSAGE", "")) for entry in self.journal(unit)]
 
     def wait(self, what: str, true: Callable[[], bool], seconds: float = 60.0) -> None:
+        """Poll until the condition is true. Raises ``AssertionError`` with ``what`` after ``seconds``."""
         for _ in range(int(seconds / STEP_SECONDS)):
             if true():
                 return
             time.sleep(STEP_SECONDS)
-        raise AssertionError(f"within {seconds:g} s it never came to this: {what}")
+        raise AssertionError(f"not within {seconds:g} s: {what}")
 
     def outside(self, pid: int) -> int:
-        """The number that this machine has for a process of the container."""
+        """Return the process id on this machine for a process id of the container."""
         leader = self._leader()
         for status in Path("/proc").glob("[0-9]*/status"):
             try:
                 numbers = next(line for line in status.read_text().splitlines() if line.startswith("NSpid:")).split()
                 same = os.readlink(status.with_name("ns") / "pid") == os.readlink(f"/proc/{leader}/ns/pid")
             except (OSError, StopIteration):
-                continue  # it has gone meanwhile
+                continue  # the process ended meanwhile
             if same and numbers[-1] == str(pid):
                 return int(numbers[1])
         raise AssertionError(f"the container has no process {pid}")
 
-    def take_address(self, address: str) -> None:
-        """The container gets one more address of its own."""
+    def add_address(self, address: str) -> None:
+        """Add an address to the loopback device of the container."""
         network = ["nsenter", "-t", str(self._leader()), "-n", "--"]
         subprocess.run([*network, "ip", "address", "add", f"{address}/32", "dev", "lo"], check=True)
 
-    # --- how it comes and goes
+    # --- boot and shutdown
 
     def _inside(self) -> list[str]:
         leader = self._leader()
@@ -128,15 +132,14 @@ class Container:
         command = ["systemd-nspawn", "--quiet", "--boot", "-D", str(self.root), "-M", self._name, "--register=no"]
         command += ["--keep-unit", "--private-network", "--timezone=off", "--resolv-conf=off"]
         command += [f"--bind={source}:{target}" for source, target in self._binds.items()]
-        # As Debian has it, whatever this machine has: and systemd filters addresses and devices by programs that it
-        # gives to the kernel.
+        # systemd filters addresses and devices with BPF programs, and nspawn's default filter denies bpf(2).
         command += ["--system-call-filter=bpf"]
         environment = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
         for group in self._groups():
             group.mkdir(exist_ok=True)
         with self._console.open("wb") as console:
             self._process = subprocess.Popen(
-                # It waits until it is in cgroups of its own: systemd may then do there what it likes.
+                # The shell waits until it is in its own cgroups, which systemd then manages.
                 ["sh", "-c", 'read go; exec "$@" </dev/null', "sh", *command, "systemd.unit=multi-user.target"],
                 stdin=subprocess.PIPE,
                 stdout=console,
@@ -183,6 +186,6 @@ class Container:
 
 
 def _environment() -> dict[str, str]:
-    """Of this machine's environment nothing belongs in there."""
+    """Return the environment of a command, without variables of this machine."""
     path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     return {"PATH": path, "HOME": "/root", "LANG": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}

@@ -1,4 +1,4 @@
-"""Minimal Debian roots, made once and kept as a tar in the cache."""
+"""Minimal Debian root file systems, created once and cached as tar archives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voice-agent"
 PACKAGES = "systemd,systemd-sysv,dbus,procps,ca-certificates"
-FRESH_SECONDS = 30 * 24 * 3600.0
+MAX_AGE_SECONDS = 30 * 24 * 3600.0
 _SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -20,9 +20,9 @@ def machine_architecture() -> str:
 
 
 def root_archive(suite: str, architecture: str) -> Path:
-    """The tar of a minimal root, made by mmdebstrap from this machine's own sources of packages where it has some."""
+    """Return the archive of a minimal root, created by mmdebstrap from this machine's package sources."""
     archive = CACHE / f"root-{suite}-{architecture}.tar"
-    if archive.exists() and time.time() - archive.stat().st_mtime < FRESH_SECONDS:
+    if archive.exists() and time.time() - archive.stat().st_mtime < MAX_AGE_SECONDS:
         return archive
     CACHE.mkdir(parents=True, exist_ok=True)
     new = archive.with_suffix(f".new{os.getpid()}")
@@ -51,26 +51,29 @@ def unpack(archive: Path, root: Path) -> None:
         'APT::Keep-Downloaded-Packages "true";\nBinary::apt::APT::Keep-Downloaded-Packages "true";\n'
         'Acquire::Retries "3";\n' + _proxies()
     )
-    # A network that looks into its traffic has its own authority, and this machine knows it.
+    # A network with a TLS-inspecting proxy has its own certificate authority, which this machine trusts.
     if _CERTIFICATES.exists():
         (root / "etc/ssl/certs/ca-certificates.crt").write_bytes(_CERTIFICATES.read_bytes())
 
 
 def _proxies() -> str:
-    said = subprocess.run(["apt-config", "dump"], capture_output=True, text=True).stdout
-    return "".join(f"{line}\n" for line in said.splitlines() if line.startswith("Acquire::http") and "roxy" in line)
+    output = subprocess.run(["apt-config", "dump"], capture_output=True, text=True).stdout
+    return "".join(f"{line}\n" for line in output.splitlines() if line.startswith("Acquire::http") and "roxy" in line)
 
 
 def downloads(suite: str, architecture: str) -> Path:
-    """Where packages that were fetched are kept; to be bound to /var/cache/apt/archives."""
+    """Return the directory of downloaded packages, to be bound to /var/cache/apt/archives."""
     folder = CACHE / f"packages-{suite}-{architecture}"
     (folder / "partial").mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def in_root(root: Path, command: list[str], binds: dict[Path, str] | None = None) -> str:
-    """Runs a command in a root that has not been booted, with this machine's network; ``AssertionError`` with its last
-    words where it fails."""
+    """Run a command in a root that is not booted, with this machine's network, and return its output.
+
+    Raises:
+        AssertionError: The command failed; with the end of its output.
+    """
     nspawn = ["systemd-nspawn", "--quiet", "-D", str(root), "--register=no", "--keep-unit", "--pipe"]
     nspawn += ["--resolv-conf=bind-host", "--timezone=off", "--setenv=DEBIAN_FRONTEND=noninteractive"]
     nspawn += [f"--setenv={name}={os.environ[name]}" for name in ("http_proxy", "https_proxy") if name in os.environ]

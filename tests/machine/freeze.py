@@ -1,4 +1,4 @@
-"""Holds one thread of a process fast, as a debugger does, while all its others go on."""
+"""Stop one thread of another process, as a debugger does, while its other threads continue."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ _LOOK_SECONDS = 0.5
 
 @contextlib.contextmanager
 def frozen_writer(pid: int, goes_on: Callable[[], bool]) -> Iterator[None]:
-    """The thread of ``pid`` that writes most is held for as long as the block lasts, or until its process is killed.
+    """Stop the thread that writes most for the duration of the block, or until its process is killed.
 
-    ``goes_on`` says whether the rest still works; where it does not, the thread was caught with something in its hands
-    that all need, and another moment is tried.
+    Args:
+        pid: The process.
+        goes_on: Returns whether the other threads still work. If not, the thread holds a lock that they need, and it is
+            stopped again at another moment.
     """
     for _ in range(_TRIES):
         thread = _writer(pid)
         try:
-            _hold(thread)
+            _stop(thread)
         except OSError:
-            continue  # it has ended meanwhile
-        if _true(goes_on):
+            continue  # the thread ended meanwhile
+        if _works(goes_on):
             break
         _release(thread)
     else:
-        raise AssertionError("the thread was never caught in a moment in which the others can go on without it")
-    # Its process is gone for the others only when the one who holds the thread has taken note of its death.
+        raise AssertionError("the thread holds a lock of the other threads at every stop")
+    # A traced process stays a zombie until its tracer waits for it (man ptrace).
     watch = threading.Thread(target=_await_death, args=(thread,), daemon=True)
     watch.start()
     try:
@@ -50,7 +52,7 @@ def _await_death(thread: int) -> None:
         os.waitpid(thread, _WALL)
 
 
-def _true(goes_on: Callable[[], bool]) -> bool:
+def _works(goes_on: Callable[[], bool]) -> bool:
     try:
         return goes_on()
     except (AssertionError, subprocess.TimeoutExpired):
@@ -67,20 +69,20 @@ def _writer(pid: int) -> int:
 def _written(pid: int) -> dict[int, int]:
     found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # many threads do one thing and are gone
+        with contextlib.suppress(OSError):  # a short-lived thread ended meanwhile
             counts = dict(line.split(": ") for line in (task / "io").read_text().splitlines())
             found[int(task.name)] = int(counts["wchar"])
     return found
 
 
-def _hold(thread: int) -> None:
+def _stop(thread: int) -> None:
     _ptrace(_SEIZE, thread)
     _ptrace(_INTERRUPT, thread)
     os.waitpid(thread, _WALL)
 
 
 def _release(thread: int) -> None:
-    with contextlib.suppress(OSError):  # its process may be gone by now
+    with contextlib.suppress(OSError):  # the process may have ended
         _ptrace(_DETACH, thread)
 
 

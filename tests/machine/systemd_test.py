@@ -19,7 +19,7 @@ from machine.card import MachineCard
 from machine.container import Container
 from machine.doctor import Doctor
 from machine.freeze import frozen_writer
-from machine.table import Table, carry_out
+from machine.table import Table, run_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = "voice-agent.service"
@@ -49,7 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="systemd-test", description=__doc__)
     parser.add_argument("suite", nargs="?", default="bookworm", choices=("bookworm", "trixie"))
     suite = parser.parse_args().suite
-    return carry_out("machine", lambda folder, table: MachineTest(folder, suite, table).run())
+    return run_steps("machine", lambda folder, table: MachineTest(folder, suite, table).run())
 
 
 class MachineTest:

@@ -1,7 +1,6 @@
-"""A virtual machine with Debian's own kernel, kernel sound and a USB card that can be pulled out.
+"""A virtual machine with Debian's kernel, its sound drivers and a USB card that can be unplugged.
 
-Emulated where the processor gives no virtualisation, which is correct and about ten times slower: for what happens, not
-for how fast.
+Without hardware virtualization the machine is emulated, which is about ten times slower.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from machine.debian import CACHE, FRESH_SECONDS
+from machine.debian import CACHE, MAX_AGE_SECONDS
 
 PACKAGES = (
     "linux-image-amd64,initramfs-tools,systemd,systemd-sysv,udev,kmod,procps,libasound2-plugins,libspeexdsp1,"
@@ -35,9 +34,9 @@ cd /share; sh ./job.sh >job.out 2>&1; echo "exit $?" >>job.out; sync; systemctl 
 
 
 def image() -> Path:
-    """A directory with the disk, the kernel and its first root; made once, which takes some minutes."""
+    """Return a directory with disk, kernel and initrd; they are created once, which takes minutes."""
     made = CACHE / "vm-bookworm"
-    if (made / "disk").exists() and time.time() - (made / "disk").stat().st_mtime < FRESH_SECONDS:
+    if (made / "disk").exists() and time.time() - (made / "disk").stat().st_mtime < MAX_AGE_SECONDS:
         return made
     shutil.rmtree(made, ignore_errors=True)
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -56,17 +55,21 @@ def image() -> Path:
         disk = ["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", str(root), str(new / "disk"), "2G"]
         subprocess.run(disk, check=True)
         for name, pattern in (("kernel", "vmlinuz-*"), ("initrd", "initrd.img-*")):
-            (found,) = (root / "boot").glob(pattern)
-            shutil.copy(found, new / name)
+            (file,) = (root / "boot").glob(pattern)
+            shutil.copy(file, new / name)
         os.replace(new, made)
     return made
 
 
 class Machine:
-    """One run: boots, runs ``job.sh`` of ``share`` (which it sees as /share), and switches itself off.
+    """One run of the machine: it boots, runs ``job.sh`` and powers itself off. Not thread-safe.
 
-    The job may have wishes: files ``qmp.N`` (N = 1, 2, ...) in /share, each with a command for the emulator and its
-    arguments as JSON; they are done in this order.
+    The job sends requests to the emulator as files ``qmp.N`` (N = 1, 2, ...) in /share, each with a QMP command and its
+    arguments as JSON; they are executed in this order.
+
+    Args:
+        share: The directory with ``job.sh``, mounted as /share.
+        devices: Further options of the emulator.
     """
 
     def __init__(self, share: Path, *devices: str) -> None:
@@ -76,18 +79,18 @@ class Machine:
         self._devices = devices
 
     def run(self) -> str:
-        """What the job printed; its last line is ``exit 0``."""
+        """Return the output of the job; its last line is ``exit 0``."""
         errors = ""
         output = self._share / "job.out"
-        # Virtualisation may be offered and yet not work, inside another virtual machine for example.
+        # KVM may be present and not work, for example inside another virtual machine.
         for how in (["kvm"] if os.access("/dev/kvm", os.R_OK | os.W_OK) else []) + ["tcg,thread=multi"]:
             errors = self._boot(how)
             if output.exists():
                 return output.read_text()
-        raise AssertionError(f"the machine did not come up: {errors[-500:]}")
+        raise AssertionError(f"the machine did not boot: {errors[-500:]}")
 
     def _boot(self, how: str) -> str:
-        """Until it has switched itself off; returns what the emulator complained of."""
+        """Run until the machine powers off; return the errors of the emulator."""
         process = subprocess.Popen(
             ["qemu-system-x86_64", "-M", "q35", "-accel", how, "-cpu", "max",
              "-smp", "2", "-m", "1024", "-display", "none", "-no-reboot", "-monitor", "none", "-nic", "none",
@@ -100,24 +103,24 @@ class Machine:
             stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
         over = threading.Event()
-        wishes = threading.Thread(target=self._grant, args=(over,))
-        wishes.start()
+        requests = threading.Thread(target=self._execute_requests, args=(over,))
+        requests.start()
         try:
             _, errors = process.communicate(timeout=BOOT_SECONDS)
         finally:
             over.set()
             process.kill()
             process.wait(10)
-            wishes.join()
+            requests.join()
         return errors.decode("utf-8", "replace")
 
-    def _grant(self, over: threading.Event) -> None:
+    def _execute_requests(self, over: threading.Event) -> None:
         number = 1
-        # A wish comes through the shared folder, of which nothing tells when it changes.
+        # inotify does not report changes by the guest in a 9p share, so the directory is polled.
         while not over.wait(0.1):
-            wish = self._share / f"qmp.{number}"
-            if wish.exists():
-                command, _, arguments = wish.read_text().strip().partition(" ")
+            request = self._share / f"qmp.{number}"
+            if request.exists():
+                command, _, arguments = request.read_text().strip().partition(" ")
                 self._command(command, json.loads(arguments))
                 number += 1
 
@@ -127,8 +130,8 @@ class Machine:
             sock.connect(str(self._monitor))
             with sock.makefile("rw") as stream:
                 stream.readline()
-                for execute, given in (("qmp_capabilities", {}), (command, arguments)):
-                    stream.write(json.dumps({"execute": execute, "arguments": given}) + "\n")
+                for execute, parameters in (("qmp_capabilities", {}), (command, arguments)):
+                    stream.write(json.dumps({"execute": execute, "arguments": parameters}) + "\n")
                     stream.flush()
                     answer: dict[str, Any] = {"event": True}
                     while "event" in answer:

@@ -1,5 +1,4 @@
-"""``scripts/vm-test``: in a virtual machine the service's sandbox lets sound through, and a USB card is taken out in
-mid-speech and put back as another number."""
+"""``scripts/vm-test``: real sound cards of the kernel in a virtual machine, in the sandbox and across an unplug."""
 
 from __future__ import annotations
 
@@ -12,32 +11,36 @@ from pathlib import Path
 from typing import Any
 
 from machine import vm
-from machine.table import Table, carry_out
+from machine.table import Table, run_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="vm-test", description=__doc__)
-    parser.add_argument("--away", type=float, default=10.0, metavar="SECONDS", help="how long the card is out")
+    parser.add_argument(
+        "--away", type=float, default=10.0, metavar="SECONDS", help="keep the card unplugged for this time"
+    )
     away = parser.parse_args().away
-    return carry_out("vm", lambda folder, table: VmTest(folder, away, table).run())
+    return run_steps("vm", lambda folder, table: VmTest(folder, away, table).run())
 
 
 class VmTest:
+    """The steps of the test, judged from the output of the machine."""
+
     def __init__(self, share: Path, away: float, table: Table) -> None:
         self._share, self._away, self._table = share, away, table
-        self._said: dict[str, dict[str, Any]] = {}
+        self._steps: dict[str, dict[str, Any]] = {}
 
     def run(self) -> None:
         step = self._table.step
-        step("the machine's disk", self._image, needed=True)
-        step("the machine runs", self._boot, needed=True)
-        step("the card is known by its name", self._known)
-        step("the service opens it through its sandbox", self._sandbox)
-        step("taken out", self._lost)
-        step("put back", self._back)
-        step("what was heard", self._heard)
+        step("the disk of the machine", self._image, needed=True)
+        step("the job in the machine", self._boot, needed=True)
+        step("the card is found by its name", self._found_by_name)
+        step("the card opens in the sandbox of the service", self._sandbox)
+        step("unplugged", self._lost)
+        step("plugged in again", self._back)
+        step("the recorded frames", self._recorded)
 
     def _image(self) -> str:
         return str(vm.image())
@@ -60,47 +63,51 @@ class VmTest:
         print(output, file=sys.stderr)
         lines = output.splitlines()
         assert lines and lines[-1] == "exit 0", "\n".join(lines[-20:])
-        self._said = {said["what"]: said for said in (json.loads(line) for line in lines if line.startswith("{"))}
+        self._steps = {each["what"]: each for each in (json.loads(line) for line in lines if line.startswith("{"))}
         return f"{len(lines)} lines"
 
-    def _known(self) -> str:
-        names = [name for _, name in self._said["cards"]["cards"]]
+    def _found_by_name(self) -> str:
+        names = [name for _, name in self._steps["cards"]["cards"]]
         assert any("USB Audio" in name for name in names), names
-        assert any("plughw:CARD=" in alsa for _, alsa in self._said["devices"]["devices"])
+        assert any("plughw:CARD=" in alsa for _, alsa in self._steps["devices"]["devices"])
         return "; ".join(names)
 
     def _sandbox(self) -> str:
-        sandbox = self._said["sandbox"]
-        assert sandbox["uid"] != 0 and "inside a sandbox" in sandbox["who"], sandbox
-        assert sandbox["heard"] >= 0.4, sandbox
-        return str(sandbox["who"])
+        sandbox = self._steps["sandbox"]
+        assert sandbox["uid"] != 0 and "inside a sandbox" in sandbox["user"], sandbox
+        assert sandbox["recorded_seconds"] >= 0.4, sandbox
+        return str(sandbox["user"])
 
     def _lost(self) -> str:
-        lost = self._said["lost"]
+        lost = self._steps["lost"]
         assert lost["after"] < 4.0, lost
-        assert self._said["end"]["lost"] == ["speaker"], "the microphone on the other card goes on"
-        return f"noticed {lost['after']} s after the kernel"
+        assert self._steps["end"]["lost"] == ["speaker"], "the microphone on the other card is not lost"
+        return f"reported {lost['after']} s after the kernel removed it"
 
     def _back(self) -> str:
-        back = self._said["back"]
-        assert back["number"] != back["before"], "it came back under another number"
-        assert back["after"] < 4.0, "2 s, and as many for an emulated processor"
-        return f"card {back['before']} is card {back['number']}, in use {back['after']} s after the kernel had it"
+        back = self._steps["back"]
+        assert back["number"] != back["before"], "the card has the same number"
+        assert back["after"] < 4.0, back
+        return f"card {back['before']} is card {back['number']}, in use {back['after']} s after the kernel added it"
 
-    def _heard(self) -> str:
-        """Places only grow, also across the gap: nothing is said twice; what the card still held is not heard."""
-        before, after = (_places(self._share / name) for name in ("before.wav", "after.wav"))
+    def _recorded(self) -> str:
+        """Positions only increase, also across the gap: no frame is played twice; only the card's buffer is lost."""
+        before, after = (_positions(self._share / name) for name in ("before.wav", "after.wav"))
         assert before and after
-        assert all(b > a for a, b in zip(before, before[1:], strict=False)), "something was said twice before"
-        assert all(b > a for a, b in zip(after, after[1:], strict=False)), "something was said twice after"
-        assert after[0] > before[-1], "something was said again after the return"
-        unheard = after[0] - before[-1] - 1
-        assert unheard <= 48000, "no more than what a card holds"
-        return f"{len(before) + len(after)} frames, none twice; {unheard / 48:.0f} ms were in the card as it left"
+        assert all(b > a for a, b in zip(before, before[1:], strict=False)), (
+            "a frame was played twice before the unplug"
+        )
+        assert all(b > a for a, b in zip(after, after[1:], strict=False)), "a frame was played twice after the unplug"
+        assert after[0] > before[-1], "a frame from before the unplug was played again"
+        lost_frames = after[0] - before[-1] - 1
+        assert lost_frames <= 48000, "more frames were lost than a card buffers"
+        return (
+            f"{len(before) + len(after)} frames, none twice; {lost_frames / 48:.0f} ms lost in the buffer of the card"
+        )
 
 
-def _places(path: Path) -> list[int]:
-    """The place that each frame of sound tells; frames of silence tell none."""
+def _positions(path: Path) -> list[int]:
+    """Return the position that each frame encodes; silent frames encode none."""
     samples = array.array("h", path.read_bytes()[44:])
     loudest = 1000 + 64 * 399
     volume = max(samples[0::2], default=0) / loudest
