@@ -30,11 +30,11 @@ KEY = "sk-0123456789abcdef"
 PORT = 8395
 PRIVATE, PUBLIC = "192.168.7.1", "203.0.113.7"
 SENTENCE = "The kettle is on, and the tea will be ready in a minute."
-TRIES = 5
-LONG = " ".join(f"This is sentence number {number} of a rather long story." for number in range(1, 9))
+ATTEMPTS = 5
+LONG_TEXT = " ".join(f"This is sentence number {number} of a rather long story." for number in range(1, 9))
 
-# Every service of the daemon on one speech server of its own, which writes down what comes over the wire.
-WIRED = f"""
+# All services of the daemon at one speech server with a wire log.
+WIRE_LOG_CONFIG = f"""
 conversation: {{mode: assistant}}
 transcription: {{url: "ws://127.0.0.1:{PORT}/", api_key: {{credential: transcription}}}}
 synthesis:
@@ -53,6 +53,8 @@ def main() -> int:
 
 
 class MachineTest:
+    """The steps of the test, in the container ``_box`` after the first three."""
+
     def __init__(self, folder: Path, suite: str, table: Table) -> None:
         self._folder, self._suite, self._table = folder, suite, table
         self._architecture = debian.machine_architecture()
@@ -65,46 +67,51 @@ class MachineTest:
         step = self._table.step
         step("the package is built", self._build, needed=True)
         step(f"a minimal Debian ({self._suite})", self._make_root, needed=True)
-        step("what it depends on is fetched", self._fetch, needed=True)
+        step("the dependencies are downloaded", self._fetch, needed=True)
         archives = debian.downloads(self._suite, self._architecture)
         try:
             with Container(self._root, {archives: "/var/cache/apt/archives"}) as self._box:
                 try:
-                    self._in_the_box()
+                    self._run_in_container()
                 finally:
                     if self._table.failed:
-                        print("\n".join(["the journal of the service:", *self._box.lines(UNIT)[-80:]]), file=sys.stderr)
+                        print("\n".join(["journal of the service:", *self._box.lines(UNIT)[-80:]]), file=sys.stderr)
         except AssertionError as error:
             self._table.failed.append(str(error))
 
-    def _in_the_box(self) -> None:
+    def _run_in_container(self) -> None:
         step = self._table.step
-        step("apt install, without a network: enabled, running", self._install, needed=True)
-        step("STATUS", self._status)
+        step("apt install without a network: enabled and running", self._install, needed=True)
+        step("status of the service", self._status)
         step("the sandbox: exposure and verify", self._sandbox)
-        step("say is handed over and heard to the sample", self._say)
-        step("its speech server logs as it does", self._child)
-        step("sudo voice-agent doctor: as the service, all is fine", lambda: Doctor(self._box).check_without_faults())
-        step("a member of the group audio may, another user not", self._users)
-        step("with the addition for PipeWire it runs as the user who has the sound", self._as_a_user)
-        step("SIGHUP with a good configuration", self._reload_good)
-        step("SIGHUP with a broken one", self._reload_bad)
-        step("a frozen worker: stacks, restart, serving again", self._freeze)
-        step("keys reach the service through the sandbox", self._keys)
-        step("doctor names what is wrong, with its cure", lambda: Doctor(self._box).check_with_faults(WIRED, KEY))
+        step("say via the daemon: every sample is played", self._say_exact)
+        step("journal of the speech server", self._server_journal)
         step(
-            "doctor's archive, for whoever typed sudo, without a key",
+            "sudo voice-agent doctor runs as the service, without an error",
+            lambda: Doctor(self._box).check_without_faults(),
+        )
+        step("access to the control socket: only the group audio", self._access)
+        step("PipeWire drop-in: the service runs as the desktop user", self._pipewire_drop_in)
+        step("reload of a valid configuration", self._reload_valid)
+        step("reload of an invalid configuration", self._reload_invalid)
+        step("a stuck worker: stacks, restart, speech", self._freeze)
+        step("the service reads keys inside the sandbox", self._keys)
+        step(
+            "doctor reports faults with their cures", lambda: Doctor(self._box).check_with_faults(WIRE_LOG_CONFIG, KEY)
+        )
+        step(
+            "doctor writes an archive without keys for the user who typed sudo",
             lambda: Doctor(self._box).write_bundle("member", KEY),
         )
-        step("stop in the middle of a sentence: end marks, success", self._stop)
-        step("the server for a LAN: for private addresses, started, speaking, stopped", self._server)
-        step("no key at all is no reason not to start", self._no_keys)
-        step("a mistake in the configuration: 78, no restart", self._mistake)
-        step("upgrade keeps the configuration and what is disabled", self._upgrade)
-        step("remove stops it and keeps the configuration", self._remove)
-        step("purge leaves nothing", self._purge)
+        step("stop during a sentence: end marks, success", self._stop)
+        step("voice-agent-server: private addresses only", self._lan_server)
+        step("start without any key", self._no_keys)
+        step("invalid configuration: exit 78, no restart", self._invalid_configuration)
+        step("upgrade keeps the configuration and a disabled unit", self._upgrade)
+        step("remove stops the service and keeps the configuration", self._remove)
+        step("purge leaves no file", self._purge)
 
-    # --- before it is booted
+    # --- before the boot
 
     def _build(self) -> str:
         done = subprocess.run(
@@ -124,109 +131,109 @@ class MachineTest:
         fetch = f"apt-get -qq -y install --download-only /root/{self._package.name}"
         debian.in_root(self._root, ["sh", "-c", f"{fetch} || {{ apt-get -qq update && {fetch}; }}"], archives)
 
-    # --- in it
+    # --- in the container
 
     def _install(self) -> str:
-        said = self._box.run("apt", "install", "-y", f"/root/{self._package.name}", seconds=300).stdout
+        output = self._box.run("apt", "install", "-y", f"/root/{self._package.name}", seconds=300).stdout
         assert self._box.run("systemctl", "is-enabled", UNIT).stdout.strip() == "enabled"
-        self._serving()
-        following = said.partition("voice-agent is installed. Next:\n")[2].partition("\n\n")[0].splitlines()
-        commands = [re.split("  +", line.strip())[0].removeprefix("sudo ") for line in following]
-        assert commands == ['voice-agent say "Hello."', "voice-agent doctor", ADD], f"it says {said[-600:]}"
+        self._check_active()
+        advice = output.partition("voice-agent is installed. Next:\n")[2].partition("\n\n")[0].splitlines()
+        commands = [re.split("  +", line.strip())[0].removeprefix("sudo ") for line in advice]
+        assert commands == ['voice-agent say "Hello."', "voice-agent doctor", ADD], output[-600:]
         for command in commands[:2]:
             self._box.run("sh", "-c", command)
-        self._box.run("test", "-x", ADD)  # it would fetch, and there is no network here
+        self._box.run("test", "-x", ADD)  # not run: it downloads, and the container has no network
         return f"next: {', '.join(commands)}"
 
-    def _serving(self) -> None:
-        assert self._box.run("systemctl", "is-active", UNIT, check=False).stdout.strip() == "active", "it is not active"
+    def _check_active(self) -> None:
+        assert self._box.run("systemctl", "is-active", UNIT, check=False).stdout.strip() == "active"
         self._pid = self._box.show(UNIT, "MainPID")
 
     def _status(self) -> str:
         self._ready()
         text = self._box.run("voice-agent", "status").stdout.strip()
-        assert text == "ready to speak", f"the status is {text!r}"
+        assert text == "ready to speak", text
         return text
 
     def _ready(self) -> None:
-        """Whoever had it say something is answered before systemd is told that it is done."""
-        self._box.wait("it is ready to speak", lambda: self._box.show(UNIT, "StatusText") == "ready to speak")
+        """Wait for the status in systemd, which follows the answer to the client."""
+        self._box.wait("StatusText is 'ready to speak'", lambda: self._box.show(UNIT, "StatusText") == "ready to speak")
 
     def _sandbox(self) -> str:
         units = (UNIT, "voice-agent-server.service")
-        said = self._box.run("systemd-analyze", "verify", "--man=no", *units)
-        assert not said.stdout + said.stderr, said.stdout + said.stderr
+        done = self._box.run("systemd-analyze", "verify", "--man=no", *units)
+        assert not done.stdout + done.stderr, done.stdout + done.stderr
         levels = []
         for unit in units:
             done = self._box.run("systemd-analyze", "security", "--threshold=15", "--no-pager", unit)
             levels.append(done.stdout.split("exposure level for ")[-1].split(": ")[-1].split()[0])
         return "exposure " + " and ".join(levels)
 
-    def _say(self) -> str:
-        """The record of the card holds just what the same voice writes into a file."""
-        self._box.run("voice-agent", "say", "--output", "/root/said.wav", SENTENCE)
-        format, self._reference = read_wav(self._root / "root/said.wav")
-        for _ in range(TRIES):
-            late = self._told("the sound came too late")
+    def _say_exact(self) -> str:
+        """The card records the samples that the same voice writes into a file."""
+        self._box.run("voice-agent", "say", "--output", "/root/speech.wav", SENTENCE)
+        format, self._reference = read_wav(self._root / "root/speech.wav")
+        for _ in range(ATTEMPTS):
+            underruns = self._count("underrun")
             self._speak(SENTENCE)
-            if self._told("the sound came too late") == late:
-                break  # else this machine was too busy for a moment, and the daemon has said itself what that did
-        self._box.wait("the sentence is on the card's record", lambda: self._reference in self._card.played())
+            if self._count("underrun") == underruns:
+                break  # with an underrun, because this machine was busy, the recording contains inserted silence
+        self._box.wait("the card recorded the sentence", lambda: self._reference in self._card.played())
         self._ready()
         return f"{format.seconds_of(len(self._reference)):.1f} s of speech at {format.rate} Hz"
 
     def _speak(self, text: str) -> None:
-        """The daemon says it, and has noted that it has."""
-        played = self._told(": played")
+        """Speak ``text`` with the daemon and wait until its journal says that it was played."""
+        played = self._count(": played")
         self._box.run("voice-agent", "say", text)
-        self._box.wait("the daemon has noted that it was played", lambda: self._told(": played") > played)
+        self._box.wait("the journal says that the text was played", lambda: self._count(": played") > played)
 
-    def _told(self, words: str) -> int:
-        """How many lines of its journal have these words."""
+    def _count(self, words: str) -> int:
+        """Return the number of journal lines with these words."""
         return sum(words in line for line in self._box.lines(UNIT))
 
-    def _child(self) -> str:
-        """Its speech server is a process of its own, and the journal knows them apart."""
+    def _server_journal(self) -> str:
+        """The journal has the identifier and the priority of the speech server, a process of its own."""
         program = (
             "import sys; sys.path.insert(0, '/usr/lib/voice-agent/vendor'); import websocket\n"
             "peer = websocket.create_connection('ws://127.0.0.1:8394/api/v1/tts'); peer.send('no JSON'); peer.recv()"
         )
         self._box.run("python3", "-c", program)
-        self._box.wait("the mistake is in the journal", lambda: self._told("no JSON") > 0)
+        self._box.wait("the rejected message is in the journal", lambda: self._count("no JSON") > 0)
         (entry,) = [entry for entry in self._box.journal(UNIT) if "no JSON" in str(entry["MESSAGE"])]
         assert (entry["SYSLOG_IDENTIFIER"], entry["PRIORITY"]) == ("voice-agent-server", "4"), entry
         assert entry["MESSAGE"].startswith("client "), entry["MESSAGE"]
         return str(entry["MESSAGE"])
 
-    def _users(self) -> None:
+    def _access(self) -> None:
         self._box.run("useradd", "--groups", "audio", "member")
         self._box.run("useradd", "stranger")
         self._box.run("runuser", "-u", "member", "--", "voice-agent", "status")
         done = self._box.run("runuser", "-u", "stranger", "--", "voice-agent", "status", check=False)
-        assert done.returncode not in (0, 70), f"a stranger got in: {done.returncode} {done.stdout}{done.stderr}"
+        assert done.returncode not in (0, 70), f"another user has access: {done.returncode} {done.stdout}{done.stderr}"
 
-    def _as_a_user(self) -> str:
-        """There and back: what the service keeps goes with it both times."""
+    def _pipewire_drop_in(self) -> str:
+        """Run as a desktop user and as a dynamic user again: the state directory changes its owner both times."""
         self._box.run("mkdir", "-p", "/run/user/1000")
-        addition = self._root / f"etc/systemd/system/{UNIT}.d/pipewire.conf"
-        addition.parent.mkdir(parents=True)
-        addition.write_text((ROOT / f"systemd/{UNIT}.d/pipewire.conf.example").read_text())
+        drop_in = self._root / f"etc/systemd/system/{UNIT}.d/pipewire.conf"
+        drop_in.parent.mkdir(parents=True)
+        drop_in.write_text((ROOT / f"systemd/{UNIT}.d/pipewire.conf.example").read_text())
         try:
             self._restart()
-            self._say()
-            who = Doctor(self._box).check_without_faults()
-            assert "(uid 1000)" in who, who
+            self._say_exact()
+            examined_by = Doctor(self._box).check_without_faults()
+            assert "(uid 1000)" in examined_by, examined_by
         finally:
-            shutil.rmtree(addition.parent)
+            shutil.rmtree(drop_in.parent)
             self._restart()
-        return who
+        return examined_by
 
     def _restart(self) -> None:
         self._box.run("systemctl", "daemon-reload")
         self._box.run("systemctl", "restart", UNIT)
-        self._serving()
+        self._check_active()
 
-    def _reload_good(self) -> str:
+    def _reload_valid(self) -> str:
         config = self._root / CONFIG
         config.write_text(config.read_text() + "\nspeaker: {volume: 50}\n")
         self._box.run("systemctl", "reload", UNIT)
@@ -234,72 +241,74 @@ class MachineTest:
         begin = len(self._card.played())
         self._box.run("voice-agent", "say", SENTENCE)
         loudest, before = _peak(self._card.played()[begin:]), _peak(self._reference)
-        assert abs(loudest / before - 0.5) < 0.02, f"the peak is {loudest} where it was {before}"
+        assert abs(loudest / before - 0.5) < 0.02, f"peak {before} before, {loudest} after"
         self._same_process()
-        return f"volume 50: the peak went from {before} to {loudest}"
+        return f"volume 50: peak {before} before, {loudest} after"
 
-    def _reload_bad(self) -> str:
+    def _reload_invalid(self) -> str:
         config = self._root / CONFIG
-        good = config.read_text()
-        config.write_text(good + "\nspeeker: {volume: 10}\n")
+        valid = config.read_text()
+        config.write_text(valid + "\nspeeker: {volume: 10}\n")
         try:
-            # Whether systemd calls this a failed reload is its business; the service must go on.
+            # systemd may report a failed reload; the service has to continue.
             self._box.run("systemctl", "reload", UNIT, check=False)
-            self._box.wait("the mistake is in the journal", lambda: "speeker" in " ".join(self._box.lines(UNIT)))
+            self._box.wait("the error is in the journal", lambda: "speeker" in " ".join(self._box.lines(UNIT)))
             line = next(line for line in self._box.lines(UNIT) if "speeker" in line)
             self._same_process()
-            self._box.wait("the status tells of it", lambda: "speeker" in self._box.show(UNIT, "StatusText"))
-            # The command reads the configuration as well, and would refuse it.
-            (self._root / "root/good.yaml").write_text(good)
-            self._box.run("voice-agent", "say", "--config", "/root/good.yaml", "Still here.")
+            self._box.wait("the status names the error", lambda: "speeker" in self._box.show(UNIT, "StatusText"))
+            # The command loads the configuration as well, so it gets a valid one.
+            (self._root / "root/valid.yaml").write_text(valid)
+            self._box.run("voice-agent", "say", "--config", "/root/valid.yaml", "Still here.")
         finally:
-            config.write_text(good)
+            config.write_text(valid)
         self._box.run("systemctl", "reload", UNIT)
         self._ready()
         return line
 
     def _same_process(self) -> None:
-        assert self._box.show(UNIT, "MainPID") == self._pid, "it was restarted"
+        assert self._box.show(UNIT, "MainPID") == self._pid, "the daemon was restarted"
 
     def _freeze(self) -> str:
-        """The thread that plays is held fast in the middle of a sentence; all others go on."""
+        """Stop the speaker thread during a sentence, while the other threads continue."""
         begin = len(self._card.played())
-        self._box.start("voice-agent", "say", LONG)
-        self._box.wait("the long story has begun", lambda: len(self._card.played()) > begin + 16000)
+        self._box.start("voice-agent", "say", LONG_TEXT)
+        self._box.wait("playback has begun", lambda: len(self._card.played()) > begin + 16000)
         leader = self._box.outside(int(self._pid))
-        # While another thread answers, the one that is held does not hold the interpreter's lock as well.
+        # If "voice-agent status" gets an answer, the stopped thread does not hold the GIL.
         with frozen_writer(leader, lambda: self._box.run("voice-agent", "status", seconds=10).returncode == 0):
-            self._box.wait("it was restarted", lambda: self._box.show(UNIT, "NRestarts") != "0", 90)
-        self._box.wait("it is active again", lambda: self._box.show(UNIT, "ActiveState") == "active")
+            self._box.wait("systemd restarted the service", lambda: self._box.show(UNIT, "NRestarts") != "0", 90)
+        self._box.wait("the service is active", lambda: self._box.show(UNIT, "ActiveState") == "active")
         lines = self._box.lines(UNIT)
-        assert any("stuck: speaker" in line for line in lines), "the journal does not name the worker"
-        assert any(line.startswith('thread "speaker"') for line in lines), "the journal has no stack of it"
-        assert any("Watchdog timeout" in line for line in lines), "it was not the watchdog"
-        self._serving()
+        assert any(_is_stuck_line(line) for line in lines), "the journal does not name the worker"
+        assert any(line.startswith('thread "speaker"') for line in lines), (
+            "the journal does not contain the stack of the worker"
+        )
+        assert any("Watchdog timeout" in line for line in lines), "the watchdog did not cause the restart"
+        self._check_active()
         begin = len(self._card.played())
         self._box.run("voice-agent", "say", "I am back.")
-        assert _peak(self._card.played()[begin:]) > 1000, "it serves, but nothing is heard"
-        return next(line for line in lines if "stuck: speaker" in line)
+        assert _peak(self._card.played()[begin:]) > 1000, "nothing is played after the restart"
+        return next(line for line in lines if _is_stuck_line(line))
 
     def _keys(self) -> str:
-        """A server that wants keys lets it in; they are in files that only root can read."""
+        """A server that requires keys accepts the daemon; only root can read the files of the keys."""
         (self._root / "root/script.txt").write_text("tea please\n")
         for name in ("neuphonic", "transcription"):
             file = self._root / "etc/voice-agent/credentials" / name
             file.write_text(KEY + "\n")
             file.chmod(0o600)
-        self._kept = (self._root / CONFIG).read_text()
-        (self._root / CONFIG).write_text(WIRED)
+        self._config = (self._root / CONFIG).read_text()
+        (self._root / CONFIG).write_text(WIRE_LOG_CONFIG)
         command = ["systemd-run", "--quiet", "--unit=wire", "/usr/bin/voice-agent", "server", f"--port={PORT}"]
         command += [f"--api-key={KEY}", "--recognition=script", "--script=/root/script.txt", "--wire-log=/root/wire"]
         self._box.run(*command)
         self._box.wait("the server listens", lambda: "listening on" in " ".join(self._box.lines("wire.service")))
         self._box.run("systemctl", "restart", UNIT)
-        self._serving()
+        self._check_active()
         begin = len(self._card.played())
         self._box.run("voice-agent", "say", "With a key.")
-        assert _peak(self._card.played()[begin:]) > 1000, "nothing is heard"
-        # What the microphone hears goes to the transcription.
+        assert _peak(self._card.played()[begin:]) > 1000, "nothing is played"
+        # The audio of the microphone opens the transcription.
         self._card.inject(self._reference, Format(16000))
         self._box.wait("the transcription is open", lambda: any(w["service"] == "transcription" for w in self._wire()))
         assert not any(KEY in json.dumps(entry) for entry in self._box.journal(UNIT)), "a key is in the journal"
@@ -314,39 +323,39 @@ class MachineTest:
 
     def _stop(self) -> str:
         begin = len(self._card.played())
-        speaking = self._box.start("voice-agent", "say", LONG)
-        self._box.wait("the long story has begun", lambda: len(self._card.played()) > begin + 16000)
+        speaking = self._box.start("voice-agent", "say", LONG_TEXT)
+        self._box.wait("playback has begun", lambda: len(self._card.played()) > begin + 16000)
         self._box.run("systemctl", "stop", UNIT)
         speaking.wait(60)
         result, status = self._box.show(UNIT, "Result"), self._box.show(UNIT, "ExecMainStatus")
-        assert (result, status) == ("success", "0"), f"it ended with {result}, {status}"
-        # The server may come to read what the daemon has left behind only after that has gone.
+        assert (result, status) == ("success", "0"), f"{result}, exit {status}"
+        # The server may read the last messages after the daemon has ended.
         self._box.wait("<STOP> is on every connection", lambda: not self._without("<STOP>", "neuphonic"))
         self._box.wait("eof is on every connection", lambda: not self._without("eof", "transcription"))
-        left = self._box.run("pgrep", "--full", "agent[.]server|voice-agent run", check=False).stdout.split()
-        assert not left, "processes are left"
+        remaining = self._box.run("pgrep", "--full", "agent[.]server|voice-agent run", check=False).stdout.split()
+        assert not remaining, "processes remain"
         return "<STOP> and eof on every connection"
 
     def _without(self, mark: str, service: str) -> set[str]:
-        """The connections that have not got their end mark."""
+        """Return the connections of a service without their end mark."""
         wire = [word for word in self._wire() if word["service"] == service]
         opened = {word["connection"] for word in wire if word["kind"] == "open"}
-        assert opened, f"{service}: there was no connection"
+        assert opened, f"{service}: no connection"
         return opened - {word["connection"] for word in wire if mark in word.get("summary", "")}
 
-    def _server(self) -> str:
+    def _lan_server(self) -> str:
         unit = "voice-agent-server.service"
         enabled = self._box.run("systemctl", "is-enabled", unit, check=False).stdout.strip()
-        assert enabled == "disabled", f"it is {enabled}, though nobody has asked for it"
+        assert enabled == "disabled", f"the unit is {enabled}"
         self._box.run("systemctl", "stop", "wire.service")
         self._box.run("systemctl", "start", unit)
-        self._box.wait("it listens", lambda: "listening on 0.0.0.0:8394" in " ".join(self._box.lines(unit)))
+        self._box.wait("the server listens", lambda: "listening on 0.0.0.0:8394" in " ".join(self._box.lines(unit)))
         self._box.run("voice-agent", "say", "--service", "local", "--output", "/root/lan.wav", SENTENCE)
-        assert read_wav(self._root / "root/lan.wav")[1] == self._reference, "it speaks with another voice"
-        self._box.take_address(PRIVATE)
-        self._box.take_address(PUBLIC)
-        assert self._reached(PRIVATE), "an address of a LAN is kept out"
-        assert not self._reached(PUBLIC), "everybody is let in"
+        assert read_wav(self._root / "root/lan.wav")[1] == self._reference, "the voice differs"
+        self._box.add_address(PRIVATE)
+        self._box.add_address(PUBLIC)
+        assert self._is_reachable(PRIVATE), "a private address is refused"
+        assert not self._is_reachable(PUBLIC), "a public address is accepted"
         self._box.wait("a client connects", lambda: "client connected" in " ".join(self._box.lines(unit)))
         coming = [entry for entry in self._box.journal(unit) if "client connected" in str(entry["MESSAGE"])]
         logged = coming[0]["SYSLOG_IDENTIFIER"], coming[0]["PRIORITY"], coming[0]["MESSAGE"]
@@ -354,31 +363,31 @@ class MachineTest:
         assert logged == ("voice-agent-server", "6", connected), logged
         self._box.run("systemctl", "stop", unit)
         result, status = self._box.show(unit, "Result"), self._box.show(unit, "ExecMainStatus")
-        assert (result, status) == ("success", "0"), f"it ended with {result}, {status}"
-        return f"{PRIVATE} is let in, {PUBLIC} is not"
+        assert (result, status) == ("success", "0"), f"{result}, exit {status}"
+        return f"{PRIVATE} is accepted, {PUBLIC} is not"
 
-    def _reached(self, address: str) -> bool:
-        """Whether the server can be reached from and at this address of the machine."""
+    def _is_reachable(self, address: str) -> bool:
+        """Return whether the server accepts a connection to and from this address."""
         program = f"import socket; socket.create_connection(('{address}', 8394), 5).close()"
         return self._box.run("python3", "-c", program, check=False).returncode == 0
 
     def _no_keys(self) -> None:
-        (self._root / CONFIG).write_text(self._kept)
+        (self._root / CONFIG).write_text(self._config)
         for file in (self._root / "etc/voice-agent/credentials").iterdir():
             file.unlink()
         (self._root / "etc/voice-agent/credentials").rmdir()
         self._box.run("systemctl", "start", UNIT)
-        self._serving()
+        self._check_active()
 
-    def _mistake(self) -> str:
+    def _invalid_configuration(self) -> str:
         (self._root / CONFIG).write_text("conversation: {mode: shout}\n")
         self._box.run("systemctl", "restart", UNIT, check=False)
-        self._box.wait("it has given up", lambda: self._box.show(UNIT, "ActiveState") == "failed")
+        self._box.wait("the service has failed", lambda: self._box.show(UNIT, "ActiveState") == "failed")
         status = self._box.show(UNIT, "ExecMainStatus")
-        assert status == "78", f"it ended with {status}"
-        (self._root / CONFIG).write_text(self._kept)
+        assert status == "78", f"exit {status}"
+        (self._root / CONFIG).write_text(self._config)
         self._box.run("systemctl", "restart", UNIT)
-        self._serving()
+        self._check_active()
         return "exit 78"
 
     def _upgrade(self) -> str:
@@ -386,45 +395,49 @@ class MachineTest:
         subprocess.run(["dpkg-deb", "-R", self._package, tree], check=True)
         control = tree / "DEBIAN/control"
         control.write_text("".join(_next_version(line) for line in control.read_text().splitlines(keepends=True)))
-        # A new default in the packaged file: the one that was changed by hand has to stay.
+        # The packaged file changes; the file that was edited by hand has to stay.
         packaged = tree / CONFIG
-        packaged.write_text(packaged.read_text() + "\n# a new word\n")
+        packaged.write_text(packaged.read_text() + "\n# a new comment\n")
         subprocess.run(["dpkg-deb", "--root-owner-group", "-b", tree, self._root / "root/next.deb"], check=True,
                        capture_output=True)  # fmt: skip
-        said = self._box.run(
+        output = self._box.run(
             "apt-get", "install", "-y", "-o", "Dpkg::Options::=--force-confold", "/root/next.deb", seconds=300
         ).stdout
-        assert (self._root / CONFIG).read_text() == self._kept, "the configuration was changed"
-        assert "add-recognition" not in said, "an upgrade gives the advice of a first installation"
+        assert (self._root / CONFIG).read_text() == self._config, "the configuration has changed"
+        assert "add-recognition" not in output, "the upgrade prints the advice of a first installation"
         before = self._pid
-        self._serving()
-        assert self._pid != before, "the old version still runs"
+        self._check_active()
+        assert self._pid != before, "the service was not restarted"
         self._box.run("systemctl", "disable", "--now", UNIT)
         self._box.run("apt-get", "install", "-y", "--reinstall", "/root/next.deb", seconds=300)
         enabled = self._box.run("systemctl", "is-enabled", UNIT, check=False).stdout.strip()
-        assert enabled == "disabled", f"what was disabled is {enabled}"
+        assert enabled == "disabled", f"the disabled unit is {enabled}"
         self._box.run("systemctl", "enable", "--now", UNIT)
         return "0.1.0 to the next"
 
     def _remove(self) -> None:
-        recogniser = self._root / "usr/lib/voice-agent/recognition/something.py"
-        recogniser.parent.mkdir()
-        recogniser.write_text("")
+        recognizer = self._root / "usr/lib/voice-agent/recognition/something.py"
+        recognizer.parent.mkdir()
+        recognizer.write_text("")
         self._box.run("apt-get", "remove", "-y", "voice-agent", seconds=300)
         active = self._box.run("systemctl", "is-active", UNIT, check=False).stdout.strip()
-        assert active == "inactive", f"it is {active}"
-        assert (self._root / CONFIG).read_text() == self._kept
-        assert not (self._root / "usr/lib/voice-agent").exists(), "its library is left"
+        assert active == "inactive", f"the service is {active}"
+        assert (self._root / CONFIG).read_text() == self._config
+        assert not (self._root / "usr/lib/voice-agent").exists(), "/usr/lib/voice-agent remains"
 
     def _purge(self) -> None:
         self._box.run("apt-get", "purge", "-y", "voice-agent", seconds=300)
-        # Others come and go meanwhile, and are no error of this search.
+        # Other files may disappear during the search.
         search = ["-ignore_readdir_race", "-xdev", "-iname", "*voice*agent*"]
-        found = self._box.run("find", "/etc", "/usr", "/var", "/run", "/tmp", *search).stdout
-        left = [path for path in found.split() if not path.startswith("/run/systemd/propagate/")]
-        assert not left, f"this is left: {' '.join(left)}"
-        known = self._box.run("systemctl", "list-unit-files", "voice-agent*", check=False).stdout
-        assert "voice-agent" not in known, known
+        paths = self._box.run("find", "/etc", "/usr", "/var", "/run", "/tmp", *search).stdout
+        remaining = [path for path in paths.split() if not path.startswith("/run/systemd/propagate/")]
+        assert not remaining, " ".join(remaining)
+        units = self._box.run("systemctl", "list-unit-files", "voice-agent*", check=False).stdout
+        assert "voice-agent" not in units, units
+
+
+def _is_stuck_line(line: str) -> bool:
+    return "stuck" in line and "workers=speaker" in line
 
 
 def _peak(pcm: bytes) -> int:
