@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from agent.server.recordings import RecordingStore
-from agent.services.protocols.handshake import header, read_target, same_key
+from agent.services.protocols.handshake import header, keys_match, parse_target
 from agent.system.threads import Deadline
 
 _MAX_HEAD_BYTES = 16384
@@ -81,7 +81,7 @@ def get(target: str, headers: Mapping[str, str], recordings: RecordingStore, key
     Returns:
         The response, or ``None`` if the path is not one of the HTTP routes.
     """
-    parsed = read_target(target)
+    parsed = parse_target(target)
     path = parsed[0] if parsed else ""
     if path == "/health":
         return as_json(200, {"status": "ok"})
@@ -111,7 +111,7 @@ def _check_key(headers: Mapping[str, str], key: str | None) -> PlainResponse | N
         return None
     authorization = header(headers, "Authorization")
     value = header(headers, "key") if authorization is None else authorization.removeprefix("Bearer ")
-    if same_key(value, key):
+    if keys_match(value, key):
         return None
     return as_json(401, "Unauthorized") if authorization is None else as_json(401, {"detail": "Unauthorized"})
 

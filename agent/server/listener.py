@@ -29,7 +29,7 @@ from agent.server.tts_session import TtsServerSession
 from agent.server.wire_log import WireLog
 from agent.services.protocols import transcription
 from agent.services.protocols.codec import Failure, Server, ServerSide, TtsService
-from agent.services.protocols.handshake import read_target
+from agent.services.protocols.handshake import parse_target
 from agent.services.registry import served
 from agent.system.threads import Deadline
 
@@ -206,7 +206,7 @@ class Listener:
         self._respond(client, request)
 
     def _respond_to(self, request: http.PlainRequest) -> http.PlainResponse:
-        parsed = read_target(request.target)
+        parsed = parse_target(request.target)
         path = parsed[0] if parsed else ""
         for service, side in self._services:
             if side.respond is not None and path in service.http_paths:
@@ -255,7 +255,7 @@ class Listener:
 
     def _codec(self, target: str) -> tuple[Server, ServerSide | None]:
         """Return the codec of the service at this path, or that of the transcription service."""
-        parsed = read_target(target)
+        parsed = parse_target(target)
         path = parsed[0] if parsed else "/"
         for service, side in self._services:
             if service.speaks_at(path):
@@ -264,7 +264,7 @@ class Listener:
 
     def _is_protocol_path(self, target: str) -> bool:
         """Return whether a protocol has this path. Transcription accepts any path, but only with an upgrade."""
-        parsed = read_target(target)
+        parsed = parse_target(target)
         path = parsed[0] if parsed else ""
         paths = {path, path.rstrip("/")}
         return path == "/" or any(service.speaks_at(each) for service, _ in self._services for each in paths)
@@ -318,7 +318,7 @@ def _server_side(service: TtsService, options: ServerOptions) -> ServerSide:
 
 def _rejection(failure: Failure) -> http.PlainResponse:
     status = failure.status or 400
-    return http.as_json(status, {"message": f"{failure.came}; expected {failure.expected}", "status": status})
+    return http.as_json(status, {"message": f"{failure.received}; expected {failure.expected}", "status": status})
 
 
 def _peek_byte(client: socket.socket, deadline: Deadline) -> bytes:

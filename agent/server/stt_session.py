@@ -90,7 +90,7 @@ class SttServerSession:
             if isinstance(event, Audio):
                 self._recognize(event.data)
             elif isinstance(event, Flush):
-                self._send_transcripts(self._finish_stream() or [Transcript("", final=True)])
+                self._send_transcripts(self._finish_stream() or [Transcript("", is_final=True)])
             elif isinstance(event, End):
                 self._end(1000, "")
             elif isinstance(event, Log):
@@ -98,7 +98,7 @@ class SttServerSession:
             elif isinstance(event, Failure):
                 log.warning(
                     "speech server: message rejected, service=%s, client=%d, received=%s, expected=%s",
-                    transcription.NAME, self._number, event.came, event.expected,
+                    transcription.NAME, self._number, event.received, event.expected,
                 )  # fmt: skip
                 self._send(event)
                 if event.fatal:
@@ -142,7 +142,7 @@ class SttServerSession:
     def _send_transcripts(self, transcripts: list[Transcript]) -> None:
         for transcript in transcripts:
             shifted = replace(transcript, words=tuple(self._shifted(word) for word in transcript.words))
-            if shifted.final and shifted.text and self._recording is not None:
+            if shifted.is_final and shifted.text and self._recording is not None:
                 self._recording.add_final(shifted)
             self._send(shifted)
 

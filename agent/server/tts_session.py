@@ -147,7 +147,7 @@ class TtsServerSession:
         if isinstance(event, Failure):
             log.warning(
                 "speech server: message rejected, service=%s, client=%d, received=%s, expected=%s",
-                self._service, self._number, event.came, event.expected,
+                self._service, self._number, event.received, event.expected,
             )  # fmt: skip
             self._send(event)
             if event.fatal:

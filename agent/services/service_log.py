@@ -10,10 +10,10 @@ from agent.system.text import escape
 
 log = logging.getLogger(__name__)
 
-MOST_REFUSED = 100
+MAX_REFUSED_MESSAGES = 100
 """Messages of a session that may be passed over before it counts as broken."""
 
-MOST_TOLD = 20
+MAX_LOG_LINES = 20
 """Lines that a service may have in the log for one session, about itself."""
 
 
@@ -24,19 +24,19 @@ class ServiceLog:
         self._service = service
         self._refused = self._told = 0
 
-    def pass_over(self, failure: Failure) -> str | None:
+    def log_refused(self, failure: Failure) -> str | None:
         """One message that made no sense; why the session is broken, once there have been too many."""
         self._refused += 1
         if self._refused == 1:
-            log.warning("%s: passed over %s; expected %s", self._service, failure.came, failure.expected)
-        if self._refused <= MOST_REFUSED:
+            log.warning("%s: passed over %s; expected %s", self._service, failure.received, failure.expected)
+        if self._refused <= MAX_REFUSED_MESSAGES:
             return None
-        return f"{self._refused} of its messages made no sense, the last {failure.came}"
+        return f"{self._refused} of its messages made no sense, the last {failure.received}"
 
-    def tell(self, message: str) -> None:
+    def log_message(self, message: str) -> None:
         """One line of the service about itself."""
         self._told += 1
-        if self._told <= MOST_TOLD:
+        if self._told <= MAX_LOG_LINES:
             log.info("%s says: %s", self._service, escape(message, 200))
 
     def close(self) -> None:

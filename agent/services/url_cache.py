@@ -12,10 +12,10 @@ from agent.services.connection.http import CancellableSession, request_errors
 from agent.services.protocols.codec import Failure, IssuedUrl, UrlAuthorization
 from agent.system.threads import Deadline
 
-GRANT_MARGIN_SECONDS = 300.0
+EXPIRY_MARGIN_SECONDS = 300.0
 """A granted address is not used in its last minutes: what begins on it must be able to end on it."""
 
-AUTHORISATION_BYTES = 1 << 20
+MAX_RESPONSE_BYTES = 1 << 20
 
 
 class UrlCache:
@@ -31,17 +31,17 @@ class UrlCache:
         with self._lock:
             grant = self._grant
         if grant is None or _expired(grant):
-            grant = authorise(authorization, deadline)
+            grant = fetch_url(authorization, deadline)
             with self._lock:
                 self._grant = grant
         return grant.url
 
 
 def _expired(grant: IssuedUrl) -> bool:
-    return grant.expires_at is not None and time.time() > grant.expires_at - GRANT_MARGIN_SECONDS
+    return grant.expires_at is not None and time.time() > grant.expires_at - EXPIRY_MARGIN_SECONDS
 
 
-def authorise(authorization: UrlAuthorization, deadline: Deadline) -> IssuedUrl:
+def fetch_url(authorization: UrlAuthorization, deadline: Deadline) -> IssuedUrl:
     """Asks for an address. The deadline is that of the whole: a drip of single bytes does not stretch it. Raises
     ``ServiceError``, whatever came or did not."""
     request = authorization.request()
@@ -61,7 +61,7 @@ def authorise(authorization: UrlAuthorization, deadline: Deadline) -> IssuedUrl:
     if isinstance(answer, Failure):
         raise ServiceError(
             authorization.service,
-            f"the authorisation answered {answer.came}; expected {answer.expected}",
+            f"the authorisation answered {answer.received}; expected {answer.expected}",
             permanent=answer.permanent,
             retry_after_seconds=answer.retry_after_seconds,
             status=answer.status,
@@ -82,5 +82,5 @@ def _ask(request: Any, line: CancellableSession, deadline: Deadline) -> tuple[in
             stream=True,
         ) as response,
     ):
-        body = response.raw.read(AUTHORISATION_BYTES, decode_content=True)
+        body = response.raw.read(MAX_RESPONSE_BYTES, decode_content=True)
         return response.status_code, dict(response.headers), body

@@ -17,7 +17,7 @@ class Vosk:
     """As vosk-server behaves: config accepted without a word, one reply to each frame, a final after its end mark."""
 
     def __init__(self) -> None:
-        self.came: list[str | int] = []
+        self.received: list[str | int] = []
         self.server = serve(self._handle, "127.0.0.1", 0)
         self.port = self.server.socket.getsockname()[1]
         self._thread = threading.Thread(target=self.server.serve_forever)
@@ -26,10 +26,10 @@ class Vosk:
     def _handle(self, websocket: ServerConnection) -> None:
         for message in websocket:
             if isinstance(message, bytes):
-                self.came.append(len(message))
+                self.received.append(len(message))
                 websocket.send(json.dumps({"partial": "hello"}))
                 continue
-            self.came.append(message)
+            self.received.append(message)
             if message == '{"eof" : 1}':
                 websocket.send(json.dumps({"text": "hello world"}))
                 return
@@ -57,5 +57,5 @@ def test_vosk_server_is_told_the_rate_first_and_its_own_end(
     process = agent("transcribe", "--config", config, str(path))
     assert process.end() == 0
     assert process.output.strip() == "hello world"
-    assert vosk.came[0] == '{"config": {"sample_rate": 16000}}' and vosk.came[-1] == '{"eof" : 1}'
-    assert sum(size for size in vosk.came if isinstance(size, int)) == 32000
+    assert vosk.received[0] == '{"config": {"sample_rate": 16000}}' and vosk.received[-1] == '{"eof" : 1}'
+    assert sum(size for size in vosk.received if isinstance(size, int)) == 32000

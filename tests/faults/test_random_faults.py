@@ -32,7 +32,7 @@ class Moody:
         self._service, self._dice = service, random.Random(seed)
         self._lock = threading.Lock()
         self.calm = False
-        self.came: dict[str, int] = {}
+        self.received: dict[str, int] = {}
         # Vachana's own clients take a polite close after some sound for the end of it.
         codes = (1001, 1011, 1013) if service == "vachana" else (1000, 1001, 1011, 1013)
         self._faults: dict[str, Callable[[Peer], object]] = {
@@ -51,7 +51,7 @@ class Moody:
         with self._lock:
             mood = "calm" if self.calm else self._dice.choice(["refuses", "hangs up", *self._faults, *["calm"] * 8])
             after = self._dice.randrange(5)
-            self.came[mood] = self.came.get(mood, 0) + 1
+            self.received[mood] = self.received.get(mood, 0) + 1
         if mood == "refuses":
             peer.answer("503 Service Unavailable")
             return
@@ -106,6 +106,8 @@ def test_whatever_comes_every_utterance_ends_in_one_state(
         moody.calm = True
         down.slice_bytes, down.latency_seconds = None, 0.0
         speaking.said_again("And at the end all is well.", within_seconds=60.0)
-    faults = sum(count for mood, count in moody.came.items() if mood != "calm")
+    faults = sum(count for mood, count in moody.received.items() if mood != "calm")
     ends = f"{states[UtterancePlayed]} said, {states[UtteranceFailed]} failed, {states[UtteranceCancelled]} cancelled"
-    shown(9, f"{service}: {faults} faults of {len(moody.came) - 1} kinds, {COUNT} utterances: {ends}, then said again")
+    shown(
+        9, f"{service}: {faults} faults of {len(moody.received) - 1} kinds, {COUNT} utterances: {ends}, then said again"
+    )

@@ -30,7 +30,7 @@ SAID = "Nobody notices."
 def test_row_34_neuphonics_idle_limit_is_never_met(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> None:
     """The service drops what was idle for 4 s (90 s in truth); we renew at nine tenths of our own 0.15 s (50 s). The
     rest is what a busy machine may take over it."""
-    monkeypatch.setattr(neuphonic.Client, "silent_seconds", 0.15)
+    monkeypatch.setattr(neuphonic.Client, "max_idle_seconds", 0.15)
     sessions: list[Answers] = []
     dropped: list[int] = []
     renewed = threading.Semaphore(0)

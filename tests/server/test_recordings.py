@@ -12,7 +12,7 @@ def _add(store: RecordingStore, pcm: bytes, text: str = "") -> str:
     recording = store.start()
     recording.add_audio(pcm)
     if text:
-        recording.add_final(Transcript(text, final=True))
+        recording.add_final(Transcript(text, is_final=True))
     return store.add(recording)
 
 

@@ -49,13 +49,13 @@ def test_the_longest_recordings_that_are_taken_can_be_sent() -> None:
             pass
 
     with Scripted(reads) as server:
-        recording = {"audio": bytes(fish.BEGIN_BYTES - 1000), "text": "what is said in it"}
+        recording = {"audio": bytes(fish.MAX_START_BYTES - 1000), "text": "what is said in it"}
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k", references=[recording])
         connection = connect(codec, Deadline(20.0), ping_seconds=None)
         assert connection.send(Text("Hello.")) and connection.send(Flush()) and connection.send(End())
         connection.abort()
     with pytest.raises(ValueError, match="less than"):
-        fish.Client("ws://127.0.0.1:1/", "k", references=[{"audio": bytes(fish.BEGIN_BYTES), "text": "too long"}])
+        fish.Client("ws://127.0.0.1:1/", "k", references=[{"audio": bytes(fish.MAX_START_BYTES), "text": "too long"}])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from support.scripted import Peer, Scripted, mute
 
 from agent.errors import ServiceError
 from agent.services.protocols.playai_auth import Authorization
-from agent.services.url_cache import UrlCache, authorise
+from agent.services.url_cache import UrlCache, fetch_url
 from agent.system.threads import Deadline
 
 GRANT = b'{"webSocketUrls": {"Play3.0-mini": "ws://127.0.0.1:9/path?fal_jwt_token=secret"}}'
@@ -40,7 +40,7 @@ def test_the_deadline_is_that_of_the_whole_authorisation(script: Callable[[Peer]
     with Scripted(script) as server:
         patience = Deadline(15.0)  # the drip goes on for longer than that, and would go on for ever
         with pytest.raises(ServiceError, match="did not answer the authorisation"):
-            authorise(asks(server), Deadline(0.8))
+            fetch_url(asks(server), Deadline(0.8))
         assert not patience.is_expired
 
 
@@ -63,7 +63,7 @@ def test_a_broken_answer_becomes_a_sentence(answer: bytes) -> None:
         peer.send(answer)
 
     with Scripted(breaks) as server, pytest.raises(ServiceError, match="^playai: 127.0.0.1 did not answer"):
-        authorise(asks(server), Deadline(10.0))
+        fetch_url(asks(server), Deadline(10.0))
 
 
 def test_nobody_waits_for_an_answer_that_somebody_else_is_waiting_for() -> None:

@@ -19,9 +19,9 @@ class Echo:
 
     service = "echo"
     encoding = Encoding("raw", 16000)
-    quiet_seconds: float | None = None
-    silent_seconds: float | None = None
-    one_passage = False
+    receive_timeout_seconds: float | None = None
+    max_idle_seconds: float | None = None
+    is_single_use = False
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -38,10 +38,10 @@ class Echo:
         self.messages.append(message)
         return [Text("")]
 
-    def quiet(self) -> list[Event]:
+    def receive_timeout(self) -> list[Event]:
         return []
 
-    def closed(self, code: int, reason: str = "") -> list[Event]:
+    def receive_close(self, code: int, reason: str = "") -> list[Event]:
         return []
 
 

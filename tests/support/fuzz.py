@@ -205,10 +205,10 @@ def run(target: Target, messages: int, seed: int = 1) -> Cost:
             events += _checked(codec.receive(mutator.message()))
             done += 1
         if hasattr(codec, "quiet"):
-            events += _checked(codec.quiet())
+            events += _checked(codec.receive_timeout())
         code = dice.choice((1000, 1005, 1006, 1011, 4000))
-        events += _checked(codec.closed(code, "why\x07"))
-        assert codec.closed(code) == [], "the end is told once"
+        events += _checked(codec.receive_close(code, "why\x07"))
+        assert codec.receive_close(code) == [], "the end is told once"
         if done <= warm < done + SESSION_MESSAGES:
             gc.collect()
             before = resident_kib()
@@ -219,6 +219,6 @@ def run(target: Target, messages: int, seed: int = 1) -> Cost:
 def _checked(events: list[Any]) -> int:
     for event in events:
         if isinstance(event, Failure):
-            assert len(event.came) <= 400 and event.came.isprintable(), event
-            assert KEY not in event.came and KEY not in event.expected, event
+            assert len(event.received) <= 400 and event.received.isprintable(), event
+            assert KEY not in event.received and KEY not in event.expected, event
     return len(events)

@@ -14,9 +14,9 @@ class Plain:
 
     service = "plain"
     encoding = Encoding("raw", 16000)
-    quiet_seconds: float | None = None
-    silent_seconds: float | None = None
-    one_passage = False
+    receive_timeout_seconds: float | None = None
+    max_idle_seconds: float | None = None
+    is_single_use = False
 
     def __init__(self, url: str, headers: Mapping[str, str] | None = None) -> None:
         self._handshake = Handshake(url, headers if headers is not None else {"x-api-key": "s3cret"})
@@ -39,9 +39,9 @@ class Plain:
     def receive(self, message: Message) -> list[Event]:
         return [Text(message) if isinstance(message, str) else Audio(message)]
 
-    def quiet(self) -> list[Event]:
+    def receive_timeout(self) -> list[Event]:
         return []
 
-    def closed(self, code: int, reason: str = "") -> list[Event]:
+    def receive_close(self, code: int, reason: str = "") -> list[Event]:
         self.closes.append(code)
         return [Failure(self.service, f"close {code}", "the end", status=code)]

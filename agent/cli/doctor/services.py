@@ -103,7 +103,7 @@ def _close_reason(connection: Connection, deadline: Deadline) -> str | None:
         wait(connection, [], deadline.remaining())
         for event in connection.pump():
             if isinstance(event, Failure) and event.fatal:
-                return event.came
+                return event.received
     return (connection.close_reason or f"close code {connection.close_code}") if connection.is_closed else None
 
 

@@ -19,7 +19,7 @@ from agent.system.threads import Deadline
 
 log = logging.getLogger(__name__)
 
-LARGEST_BYTES = 512 * 1024 * 1024
+MAX_AUDIO_BYTES = 512 * 1024 * 1024
 TIMEOUT_SECONDS = 30.0
 LONGEST_SECONDS = 1800.0
 """What takes longer to come, a little at a time, keeps its place for nothing."""
@@ -127,7 +127,7 @@ def _fetch(url: str, headers: dict[str, str], path: Path) -> bool:
                 with AtomicFile(path) as draft:
                     for chunk in answer.iter_content(65536):
                         size += len(chunk)
-                        if size > LARGEST_BYTES:
+                        if size > MAX_AUDIO_BYTES:
                             raise ServiceError("transcription", "the export is larger than 512 MiB and was not kept")
                         draft.file.write(chunk)
                     if line.is_cancelled:  # what ends with the connection looks whole

@@ -280,7 +280,7 @@ class Recognizer(Stage):
             self._hang_up()
 
     def _understand(self, stretch: SpeechSegment, transcript: Transcript) -> None:
-        if not transcript.final:
+        if not transcript.is_final:
             stretch.partial = transcript.text
             self.report(Partial(stretch.so_far()))
             return
@@ -303,7 +303,7 @@ class Recognizer(Stage):
         for gap in stretch.outdated(answering=True):
             self.report(Gap(*gap, "the end came before it was sent"))
         if stretch.partial:
-            self._take_down(stretch, Transcript(stretch.partial, final=True))  # the last partial counts
+            self._take_down(stretch, Transcript(stretch.partial, is_final=True))  # the last partial counts
         if not self._captions:
             self.report(heard(stretch.finals or stretch.kept, export_id))
         elif export_id:

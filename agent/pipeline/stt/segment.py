@@ -57,7 +57,7 @@ class SpeechSegment:
     def keep(self) -> None:
         """What the connection at hand has understood is kept, should no other come. It begins from the start each time,
         so of two the longer one got further."""
-        understood = [*self.finals, *([Transcript(self.partial, final=True)] if self.partial else [])]
+        understood = [*self.finals, *([Transcript(self.partial, is_final=True)] if self.partial else [])]
         self.kept = max(self.kept, understood, key=lambda finals: sum(len(final.text) for final in finals))
         self.finals, self.partial = [], ""
 

@@ -92,7 +92,7 @@ class SttSession:
         if self.connection.is_closed:
             self._fail(self.connection.close_reason)
         elif self._answer_by is not None and self._answer_by.is_expired:
-            transcripts += [found for event in self.connection.codec.quiet() for found in self._take(event)]
+            transcripts += [found for event in self.connection.codec.receive_timeout() for found in self._take(event)]
             if not self._understood:
                 self.ended = False
                 self._fail(f"no transcript came within {self._answer_seconds:g} s of the end mark")
@@ -137,26 +137,26 @@ class SttSession:
             case End(export_id):
                 self.export_id = export_id
                 self.ended = True
-                self.forgetful = self._understood and not getattr(self.connection.codec, "tail_final", True)
+                self.forgetful = self._understood and not getattr(self.connection.codec, "has_final_after_eof", True)
             case Failure(fatal=True):
-                self._fail(f"it sent {event.came}; expected {event.expected}", permanent=event.permanent)
+                self._fail(f"it sent {event.received}; expected {event.expected}", permanent=event.permanent)
             case Failure():
-                if reason := self._remarks.pass_over(event):
+                if reason := self._remarks.log_refused(event):
                     self._fail(reason)
             case Log(message):
-                self._remarks.tell(message)
+                self._remarks.log_message(message)
         return []
 
     def _note(self, transcript: Transcript) -> None:
         now = time.monotonic()
-        if transcript.final or transcript.text != self._said:
+        if transcript.is_final or transcript.text != self._said:
             self._new_at, self._said = now, transcript.text
         # What comes while frames go out comes at the pace of the sound; only a wait of its own tells how slow it is.
         self._pace = max(self._pace, now - self._moved_at)
         self._moved_at = now
         self._understood = self._understood or bool(transcript.text)
         sent = self._stretch.sent_seconds - seconds_of(self._again)
-        if transcript.final and self._continued:
+        if transcript.is_final and self._continued:
             ends = [word.end_seconds for word in transcript.words]
             self._stretch.answered(
                 min(sent, self._began_at + max(ends)) if ends else max(self._began_at, self._marked - MARGIN_SECONDS)

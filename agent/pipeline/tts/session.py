@@ -70,7 +70,7 @@ class TtsSession:
     @property
     def full(self) -> bool:
         """Whether this session takes no further passage."""
-        return self._filled or (self._codec.one_passage and self.asked > 0)
+        return self._filled or (self._codec.is_single_use and self.asked > 0)
 
     def speak(self, passages: list[str], *, complete: bool) -> None:
         """Hands over what is new. ``complete``: nothing will follow, which is the service's to know as well."""
@@ -99,7 +99,7 @@ class TtsSession:
             self._quiet_told = False
         elif self._overdue() and not self._quiet_told:
             self._quiet_told = True
-            events = self._codec.quiet()
+            events = self._codec.receive_timeout()
         if any(isinstance(event, Audio | Flush) for event in events):
             self._moved_at = time.monotonic()
         stalled = self._awaiting and time.monotonic() - self._moved_at > self._stall_seconds()
@@ -119,8 +119,8 @@ class TtsSession:
         waits = []
         if self._awaiting:
             waits.append(self._moved_at + self._stall_seconds())
-        if self._codec.quiet_seconds is not None and not self._quiet_told:
-            waits.append(self._heard_at + self._codec.quiet_seconds)
+        if self._codec.receive_timeout_seconds is not None and not self._quiet_told:
+            waits.append(self._heard_at + self._codec.receive_timeout_seconds)
         return max(0.0, min(waits) - time.monotonic()) if waits else None
 
     @property
@@ -134,10 +134,10 @@ class TtsSession:
         # which is for the first sound of an utterance, while another service could still speak it.
         if self._decoder is None and self.format is None:
             return self._patience
-        return max(self._patience, (self._codec.quiet_seconds or 0.0) * 2)
+        return max(self._patience, (self._codec.receive_timeout_seconds or 0.0) * 2)
 
     def _overdue(self) -> bool:
-        quiet = self._codec.quiet_seconds
+        quiet = self._codec.receive_timeout_seconds
         return quiet is not None and time.monotonic() - self._heard_at >= quiet
 
     def _take(self, event: Event) -> Iterator[bytes]:
@@ -154,20 +154,22 @@ class TtsSession:
             case End():
                 yield from self._close()
             case Failure(fatal=True) if not event.permanent and self._owes_nothing():
-                log.info("%s: the session ended between two sentences, with %s", self.connection.service, event.came)
+                log.info(
+                    "%s: the session ended between two sentences, with %s", self.connection.service, event.received
+                )
                 yield from self._close()
             case Failure(fatal=True):
                 self._fail(
-                    f"it sent {event.came}; expected {event.expected}",
+                    f"it sent {event.received}; expected {event.expected}",
                     permanent=event.permanent,
                     status=event.status,
                     retry_after_seconds=event.retry_after_seconds,
                 )
             case Failure():
-                if reason := self._remarks.pass_over(event):
+                if reason := self._remarks.log_refused(event):
                     self._fail(reason)
             case Log(message):
-                self._remarks.tell(message)
+                self._remarks.log_message(message)
 
     def _decode_anew(self, sample_rate: int | None) -> Iterator[bytes]:
         """From the first sound on, and from where the service tells another rate than before."""

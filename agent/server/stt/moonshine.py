@@ -121,7 +121,7 @@ class MoonshineStream:
                 transcript = self._stream.stop()
             transcripts += self._read(transcript.lines if transcript else [], all_final=True)
         self.close()
-        return [transcript for transcript in transcripts if transcript.final]
+        return [transcript for transcript in transcripts if transcript.is_final]
 
     def close(self) -> None:
         if self._stream is not None:
@@ -183,8 +183,8 @@ class MoonshineStream:
                 self._partial = ""
                 start = self._offset_seconds + line.start_time
                 words = estimate_word_times(text, start, start + line.duration)
-                transcripts.append(Transcript(text, final=True, words=words))
+                transcripts.append(Transcript(text, is_final=True, words=words))
             elif text != self._partial:
                 self._partial = text
-                transcripts.append(Transcript(text, final=False))
+                transcripts.append(Transcript(text, is_final=False))
         return transcripts

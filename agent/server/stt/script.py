@@ -103,9 +103,9 @@ class ScriptStream:
         self._events: list[tuple[int, Transcript]] = []
         for line in lines:
             for count, word in enumerate(line.words, 1):
-                partial = Transcript(" ".join(each.word for each in line.words[:count]), final=False)
+                partial = Transcript(" ".join(each.word for each in line.words[:count]), is_final=False)
                 self._events.append((SPEECH.bytes_of(word.end_seconds), partial))
-            final = Transcript(line.text, final=True, words=line.words)
+            final = Transcript(line.text, is_final=True, words=line.words)
             self._events.append((SPEECH.bytes_of(line.final_seconds), final))
         self._received_bytes = 0
 
@@ -117,7 +117,7 @@ class ScriptStream:
         return transcripts
 
     def finish(self) -> list[Transcript]:
-        rest = [transcript for _, transcript in self._events if transcript.final]
+        rest = [transcript for _, transcript in self._events if transcript.is_final]
         self._events.clear()
         return rest
 

@@ -98,7 +98,7 @@ class VoskStream:
         if not text or text == self._partial:
             return []
         self._partial = text
-        return [Transcript(text, final=False)]
+        return [Transcript(text, is_final=False)]
 
     def finish(self) -> list[Transcript]:
         return _final(self._recognizer.FinalResult())
@@ -111,4 +111,4 @@ def _final(message: str) -> list[Transcript]:
     result = json.loads(message)
     text = str(result.get("text", "")).strip()
     words, _ = read_words(result.get("result"))
-    return [Transcript(text, final=True, words=words)] if text else []
+    return [Transcript(text, is_final=True, words=words)] if text else []

@@ -122,7 +122,7 @@ class Standby:
             is_idle = self._dialer is not None or not (self._eager or self._is_requested)
             return None if is_idle else max(0.0, self._not_before - now)
         timeouts = [] if self.error is None else [self._opened_at + self._timing.healthy_seconds - now]
-        own, max_silence = self._connection.next_timeout(), self._connection.codec.silent_seconds
+        own, max_silence = self._connection.next_timeout(), self._connection.codec.max_idle_seconds
         timeouts += [] if own is None else [own]
         timeouts += [] if max_silence is None else [self._opened_at + max_silence * RENEWAL_FRACTION - now]
         return max(0.0, min(timeouts)) if timeouts else None
@@ -246,7 +246,7 @@ class Standby:
             return
         if self.error is not None and age_seconds >= self._timing.healthy_seconds:
             self.report_success()
-        max_silence = connection.codec.silent_seconds
+        max_silence = connection.codec.max_idle_seconds
         if max_silence is not None and age_seconds >= max_silence * RENEWAL_FRACTION:
             self._connection = None
             self._closer.close_connection(connection)

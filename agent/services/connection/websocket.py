@@ -340,7 +340,7 @@ class Connection:
         self.close_code, self.close_reason = code, reason
         with contextlib.suppress(OSError):
             self._sock.close()
-        self._last_events = self.codec.closed(code, reason)
+        self._last_events = self.codec.receive_close(code, reason)
 
     def _take_last_events(self) -> list[Event]:
         events, self._last_events = self._last_events, []

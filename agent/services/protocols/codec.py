@@ -76,7 +76,7 @@ class Transcript:
     """What was heard. A partial replaces the partial before it; a final closes what its partials said."""
 
     text: str
-    final: bool
+    is_final: bool
     words: tuple[Word, ...] = ()
 
 
@@ -97,7 +97,7 @@ class Failure:
     """
 
     service: str
-    came: str
+    received: str
     expected: str
     fatal: bool = True
     permanent: bool = False
@@ -105,7 +105,7 @@ class Failure:
     retry_after_seconds: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.service} sent {self.came}; expected {self.expected}"
+        return f"{self.service} sent {self.received}; expected {self.expected}"
 
 
 Event = Text | Audio | Flush | End | Transcript | Log | Failure
@@ -154,16 +154,16 @@ class Client(Protocol):
 
     service: str
     encoding: Encoding
-    silent_seconds: float | None
-    one_passage: bool
+    max_idle_seconds: float | None
+    is_single_use: bool
 
     @property
-    def quiet_seconds(self) -> float | None: ...
+    def receive_timeout_seconds(self) -> float | None: ...
     def handshake(self) -> Handshake: ...
     def send(self, event: Event) -> list[Message]: ...
     def receive(self, message: Message) -> list[Event]: ...
-    def quiet(self) -> list[Event]: ...
-    def closed(self, code: int, reason: str = "") -> list[Event]: ...
+    def receive_timeout(self) -> list[Event]: ...
+    def receive_close(self, code: int, reason: str = "") -> list[Event]: ...
 
 
 class Server(Protocol):
@@ -175,7 +175,7 @@ class Server(Protocol):
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None: ...
     def send(self, event: Event) -> list[Message]: ...
     def receive(self, message: Message) -> list[Event]: ...
-    def closed(self, code: int, reason: str = "") -> list[Event]: ...
+    def receive_close(self, code: int, reason: str = "") -> list[Event]: ...
 
 
 @dataclass(frozen=True, slots=True)

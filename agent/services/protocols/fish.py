@@ -32,7 +32,7 @@ from agent.services.protocols.codec import (
     Text,
     TtsService,
 )
-from agent.services.protocols.handshake import header, read_target, same_key
+from agent.services.protocols.handshake import header, keys_match, parse_target
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates, redact
 
@@ -81,7 +81,7 @@ def encoding_of(name: str, sample_rate: int | None) -> Encoding:
     return Encoding(_CONTAINERS[name], sample_rate or RATES[name][-1])
 
 
-def mistake_in(request: Mapping[str, object]) -> str | None:
+def find_error(request: Mapping[str, object]) -> str | None:
     """What the service would refuse in ``request``, in words that fit after "expected"; ``None`` where it is right.
 
     Fields that are not known are let through, and so are fields that are null: clients send many of both.
@@ -167,7 +167,7 @@ NAME = "fish"
 PATH = "/v1/tts/live"
 
 _MESSAGE_BYTES = 32 * 1024 * 1024  # the service's own limit of a frame
-BEGIN_BYTES = 12 * 1024 * 1024
+MAX_START_BYTES = 12 * 1024 * 1024
 """The longest ``start``, which is nearly all of it recordings: more than a connection keeps waiting would end that."""
 
 _ENTRIES = 4096
@@ -219,8 +219,8 @@ class Client:
     """
 
     service = NAME
-    silent_seconds: float | None = _SILENT_SECONDS
-    one_passage = False
+    max_idle_seconds: float | None = _SILENT_SECONDS
+    is_single_use = False
 
     def __init__(
         self,
@@ -256,7 +256,7 @@ class Client:
             ]
         if sample_rate is not None:
             request["sample_rate"] = sample_rate
-        mistake = mistake_in(request)
+        mistake = find_error(request)
         if mistake is not None:
             raise ValueError(f"fish wants {mistake}")
         self.encoding = encoding_of(format, sample_rate)
@@ -264,15 +264,15 @@ class Client:
         self._api_key = api_key
         self._model = model
         self._begin = pack({"event": "start", "request": request, **({"debug": True} if debug else {})})
-        if len(self._begin) > BEGIN_BYTES:
-            raise ValueError(f"fish wants references of less than {BEGIN_BYTES // (1024 * 1024)} MiB in all")
+        if len(self._begin) > MAX_START_BYTES:
+            raise ValueError(f"fish wants references of less than {MAX_START_BYTES // (1024 * 1024)} MiB in all")
         self._started = False
         self._last = ""  # the last letter of the passage that is being written
         self._stopped = False
         self._over = False
 
     @property
-    def quiet_seconds(self) -> float | None:
+    def receive_timeout_seconds(self) -> float | None:
         """30 s while ``finish`` is awaited; before, silence means nothing."""
         return _FINISH_SECONDS if self._stopped and not self._over else None
 
@@ -326,13 +326,13 @@ class Client:
             return [self._pass_over(message, "a map that names its event")]
         return []  # the document wants events that are not known to be ignored
 
-    def quiet(self) -> list[Event]:
+    def receive_timeout(self) -> list[Event]:
         """The service has not finished in time."""
-        if self.quiet_seconds is None:
+        if self.receive_timeout_seconds is None:
             return []
         return [self._fatal(f"nothing for {_FINISH_SECONDS:g} s after stop", "the rest of the audio, and finish")]
 
-    def closed(self, code: int, reason: str = "") -> list[Event]:
+    def receive_close(self, code: int, reason: str = "") -> list[Event]:
         """A close before ``finish`` cuts the utterance short, however politely it is done."""
         if self._over or not self._started:
             return []
@@ -398,11 +398,11 @@ class Server:
 
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
         """404 for another path, 401 without the key."""
-        target = read_target(path)
+        target = parse_target(path)
         if target is None or target[0] != PATH:
             return Failure(NAME, "an upgrade on another path", PATH, permanent=True, status=404)
         scheme, _, key = (header(headers, "Authorization") or "").partition(" ")
-        if self._api_key is not None and (scheme.lower() != "bearer" or not same_key(key.strip(), self._api_key)):
+        if self._api_key is not None and (scheme.lower() != "bearer" or not keys_match(key.strip(), self._api_key)):
             return Failure(
                 NAME,
                 "an upgrade without a key that is known",
@@ -444,7 +444,7 @@ class Server:
             self._finished = True
             return [pack({"event": "finish", "reason": "stop"})]
         if isinstance(event, Failure):
-            said = fix_surrogates(f"got {event.came}; expected {event.expected}")
+            said = fix_surrogates(f"got {event.received}; expected {event.expected}")
             if not event.fatal:
                 return self.send(Log(said))
             self._finished = self._stopped = True
@@ -453,7 +453,7 @@ class Server:
             return [pack({"event": "log", "message": fix_surrogates(event.message)})]
         return []
 
-    def closed(self, code: int, reason: str = "") -> list[Event]:
+    def receive_close(self, code: int, reason: str = "") -> list[Event]:
         """The client has gone, and with it whatever it wanted to hear."""
         if self._stopped:
             return []
@@ -466,7 +466,7 @@ class Server:
         asked = fields.get("request")
         if not isinstance(asked, dict):
             return [self._refuse(message, "a map in the field request of start")]
-        mistake = mistake_in(asked)
+        mistake = find_error(asked)
         if mistake is not None:
             return [self._refuse(message, mistake)]
         self.request = read_request(asked)

@@ -111,7 +111,7 @@ def with_query(url: str, fields: Mapping[str, str]) -> str:
     return urlunsplit(parts._replace(query="&".join(query for query in (parts.query, added) if query), fragment=""))
 
 
-def read_target(target: str) -> tuple[str, dict[str, str]] | None:
+def parse_target(target: str) -> tuple[str, dict[str, str]] | None:
     """Return path and query fields of a request target or URL; the last of repeated fields wins; `None`: invalid."""
     try:
         parts = urlsplit(target)
@@ -120,7 +120,7 @@ def read_target(target: str) -> tuple[str, dict[str, str]] | None:
         return None
 
 
-def same_key(received: str | None, expected: str) -> bool:
+def keys_match(received: str | None, expected: str) -> bool:
     """Compare two keys in constant time."""
     return received is not None and hmac.compare_digest(received.encode("utf-8", "replace"), expected.encode("utf-8"))
 

@@ -33,7 +33,7 @@ from agent.services.protocols.codec import (
     Text,
     TtsService,
 )
-from agent.services.protocols.handshake import header, read_target, same_key, with_query
+from agent.services.protocols.handshake import header, keys_match, parse_target, with_query
 from agent.services.protocols.parsing import decode_base64, excerpt, is_permanent, status_of
 from agent.system.json_text import MAX_MESSAGE_BYTES, fix_surrogates, json_type, parse_json
 
@@ -44,7 +44,7 @@ _BEGUN = re.compile(r"<(S(T(OP?)?)?)?\Z", re.IGNORECASE | re.ASCII)
 _LONGEST_BEGUN = len(STOP) - 1
 
 
-class StopGuard:
+class StopFilter:
     """Takes literal ``<STOP>`` out of a text that comes in pieces, and white space that would be all of a passage.
 
     What may become the mark with the next piece is held back: at most five characters.
@@ -77,7 +77,7 @@ class StopGuard:
         return text
 
 
-class StopFinder:
+class StopSplitter:
     """Finds ``<STOP>`` in a text that comes in pieces, also where it is split over two of them."""
 
     def __init__(self) -> None:
@@ -162,9 +162,9 @@ class Client:
     """
 
     service = NAME
-    silent_seconds: float | None = 50.0
+    max_idle_seconds: float | None = 50.0
     """The page says 90 seconds, later pages 60: below both."""
-    one_passage = False
+    is_single_use = False
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class Client:
         sampling_rate: int = 22050,
         voice: str = "",
     ) -> None:
-        target = read_target(url)
+        target = parse_target(url)
         if target is None:
             raise ValueError("the url of neuphonic cannot be read: check its query")
         path, said = target
@@ -193,10 +193,10 @@ class Client:
         if wish.mistake is not None:
             raise ValueError(f"neuphonic wants {wish.mistake}")
         self.encoding: Encoding = wish.encoding
-        self.quiet_seconds: float | None = None
+        self.receive_timeout_seconds: float | None = None
         self._url = with_query(url, fields)
         self._key = api_key
-        self._guard = StopGuard()
+        self._guard = StopFilter()
         self._asked = 0  # passages that had text and were ended by a <STOP>
         self._stopped = 0  # of these, the ones whose end has come
         self._doubtful = 0  # stops without sound after another stop: an echo of that one, or a silent passage
@@ -242,7 +242,7 @@ class Client:
             if self._over:
                 return []
             self._over = True
-            self.quiet_seconds = None
+            self.receive_timeout_seconds = None
             status = status_of(found)
             came = f"the error {excerpt(message, self._key)}"
             return [Failure(NAME, came, "sound", permanent=is_permanent(status), status=status)]
@@ -267,12 +267,12 @@ class Client:
         self._set_quiet()
         return events
 
-    def quiet(self) -> list[Event]:
-        if self.quiet_seconds is None:
+    def receive_timeout(self) -> list[Event]:
+        if self.receive_timeout_seconds is None:
             return []
         return self._end()
 
-    def closed(self, code: int, reason: str = "") -> list[Event]:
+    def receive_close(self, code: int, reason: str = "") -> list[Event]:
         if self._over:
             return []
         if not self._asked and not self._pending:
@@ -284,7 +284,7 @@ class Client:
         if self._end_sent and self._stopped >= self._asked:
             return self._end()
         self._over = True
-        self.quiet_seconds = None
+        self.receive_timeout_seconds = None
         came = f"the close code {code}{' ' + excerpt(reason, self._key) if reason else ''}"
         return [Failure(NAME, came, "the end of every passage before the connection ends", status=code)]
 
@@ -308,20 +308,20 @@ class Client:
         return events
 
     def _set_quiet(self) -> None:
-        self.quiet_seconds = None
+        self.receive_timeout_seconds = None
         if not self._end_sent or self._over:
             return
         if self._stopped >= self._asked:
             # Everything had come before the End was sent, so no message will ever bring it.
-            self.quiet_seconds = _AT_ONCE_SECONDS
+            self.receive_timeout_seconds = _AT_ONCE_SECONDS
         elif self._stopped + self._doubtful >= self._asked:
-            self.quiet_seconds = _DOUBT_SECONDS
+            self.receive_timeout_seconds = _DOUBT_SECONDS
         elif not self._flags and self._any_sound:
             # Sound of the last passage may take long to begin; once it flows, it pauses only at its end.
-            self.quiet_seconds = _QUIET_SECONDS if self._sound_since_asked else _FIRST_SOUND_SECONDS
+            self.receive_timeout_seconds = _QUIET_SECONDS if self._sound_since_asked else _FIRST_SOUND_SECONDS
 
     def _end(self) -> list[Event]:
-        self.quiet_seconds = None
+        self.receive_timeout_seconds = None
         if self._over:
             return []
         self._over = True
@@ -352,19 +352,19 @@ class Server:
         self.encoding = Encoding("raw", 22050)
         self.language, self.voice = "en", ""
         self.speed, self.temperature = 1.0, 0.5
-        self._finder = StopFinder()
+        self._finder = StopSplitter()
         self._context: str | None = None
         self._passages: deque[str | None] = deque()
         self._caption = ""
         self._over = False
 
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
-        target = read_target(path)
+        target = parse_target(path)
         place, said = target if target is not None else ("", {})
         root, _, language = place.rstrip("/").rpartition("/")
         if root != "/speak" or not _LANGUAGE.fullmatch(language):
             return self._deny(excerpt(place), "the path /speak/<language>", 404)
-        if self._key and not same_key(header(headers, "x-api-key") or said.get("api_key"), self._key):
+        if self._key and not keys_match(header(headers, "x-api-key") or said.get("api_key"), self._key):
             return self._deny("no key or a wrong key", "its key in the header x-api-key", 403)
         wish = QueryParams(said)
         if wish.mistake is not None:
@@ -415,13 +415,13 @@ class Server:
             context = self._passages.popleft() if self._passages else self._context
             return [self._message(b"", None, True, event.request_id or context)] if self._stop_flags else []
         elif isinstance(event, Failure):
-            told: dict[str, object] = {"type": "error", "message": f"{event.came}; expected {event.expected}"}
+            told: dict[str, object] = {"type": "error", "message": f"{event.received}; expected {event.expected}"}
             if event.status is not None:
                 told["status_code"] = event.status
             return [_dump(told)]
         return []
 
-    def closed(self, code: int, reason: str = "") -> list[Event]:
+    def receive_close(self, code: int, reason: str = "") -> list[Event]:
         """The client has left; it says no more."""
         if self._over:
             return []

@@ -34,7 +34,7 @@ from agent.services.protocols.codec import (
     Text,
     TtsService,
 )
-from agent.services.protocols.handshake import read_target
+from agent.services.protocols.handshake import parse_target
 from agent.services.protocols.parsing import excerpt, status_of
 from agent.services.protocols.playai_auth import (
     AUTHORIZATION_PATHS,
@@ -174,8 +174,8 @@ class Client:
     """
 
     service = NAME
-    silent_seconds: float | None = _SILENT_SECONDS
-    one_passage = False
+    max_idle_seconds: float | None = _SILENT_SECONDS
+    is_single_use = False
 
     def __init__(
         self,
@@ -221,7 +221,7 @@ class Client:
         self._over = False  # an End or a fatal Failure has been given: nothing more is expected
 
     @property
-    def quiet_seconds(self) -> float | None:
+    def receive_timeout_seconds(self) -> float | None:
         """10 s while a request is open; next to nothing when all has come and only the ``End`` is left to give."""
         if self._over:
             return None
@@ -269,7 +269,7 @@ class Client:
             return self._end(message, answer.get("request_id"))
         return [self._pass_over(message, _EXPECTED)]
 
-    def quiet(self) -> list[Event]:
+    def receive_timeout(self) -> list[Event]:
         """The ``End`` where nothing is open any more; else the service has stalled and the session is over."""
         if self._over or not (self._open or self._ending):
             return []
@@ -277,7 +277,7 @@ class Client:
             return self._finish()
         return [self._fatal("nothing for 10 s in the middle of a passage", "the rest of its sound, and its end")]
 
-    def closed(self, code: int, reason: str = "") -> list[Event]:
+    def receive_close(self, code: int, reason: str = "") -> list[Event]:
         """A close before the end of what was asked for cuts it short, however politely it is done."""
         unsent = any(piece.strip() for piece in self._pieces)
         if self._over or not (self._open or unsent or self._ending):
@@ -368,7 +368,7 @@ class Server:
 
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
         """404 for another path, 401 without a token that is still good."""
-        target = read_target(path)
+        target = parse_target(path)
         models = {where: model for model, where in MODEL_PATHS.items()}
         if target is None or target[0] not in models:
             return Failure(
@@ -418,7 +418,7 @@ class Server:
             messages.append(event.data)
         return messages
 
-    def closed(self, code: int, reason: str = "") -> list[Event]:
+    def receive_close(self, code: int, reason: str = "") -> list[Event]:
         """The client has gone, and with it whatever it wanted to hear."""
         if self._gone:
             return []
@@ -437,7 +437,7 @@ class Server:
             "type": "error",
             "request_id": request_id,
             "status": failure.status or 500,
-            "message": f"got {failure.came}; expected {failure.expected}",
+            "message": f"got {failure.received}; expected {failure.expected}",
         }
         if failure.retry_after_seconds is not None:
             message["retry_after"] = failure.retry_after_seconds

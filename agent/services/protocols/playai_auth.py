@@ -20,14 +20,14 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from agent.services.protocols.codec import Failure, HttpRequest, IssuedUrl
-from agent.services.protocols.handshake import header, read_target, retry_after_seconds, same_key
+from agent.services.protocols.handshake import header, keys_match, parse_target, retry_after_seconds
 from agent.services.protocols.parsing import excerpt
 from agent.system.hosts import PRIVATE_SUFFIXES
 from agent.system.json_text import parse_json
 
 NAME = "playai"
 
-LIFE_SECONDS = 3600.0
+URL_LIFETIME_SECONDS = 3600.0
 """How long an address can be used, and how long a connection made with it lasts (PlayAI's document)."""
 
 MODEL_PATHS = {
@@ -230,7 +230,7 @@ class Tokens:
 
     def issue(self) -> tuple[str, float]:
         """A new token, and when it expires."""
-        expires_at = self._clock() + LIFE_SECONDS
+        expires_at = self._clock() + URL_LIFETIME_SECONDS
         claim = f"{int(expires_at * 1000)}.{secrets.token_urlsafe(16)}"
         return f"{claim}.{self._signature(claim)}", expires_at
 
@@ -266,7 +266,7 @@ class AuthorizationServer:
 
     def receive(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, dict[str, str], bytes]:
         """Status, headers and body of the answer to one request; its own body is of no interest."""
-        target = read_target(path)
+        target = parse_target(path)
         route = target[0] if target else ""
         if route not in AUTHORIZATION_PATHS:
             return _answer(404, {"error": "no such path"})
@@ -293,8 +293,8 @@ class AuthorizationServer:
     def _knows(self, headers: Mapping[str, str]) -> bool:
         scheme, _, key = (header(headers, "Authorization") or "").partition(" ")
         user = header(headers, "X-User-Id") or ""
-        key_fits = self._api_key is None or (scheme.lower() == "bearer" and same_key(key.strip(), self._api_key))
-        return key_fits and (self._user_id is None or same_key(user.strip(), self._user_id))
+        key_fits = self._api_key is None or (scheme.lower() == "bearer" and keys_match(key.strip(), self._api_key))
+        return key_fits and (self._user_id is None or keys_match(user.strip(), self._user_id))
 
 
 def _answer(status: int, body: Mapping[str, object]) -> tuple[int, dict[str, str], bytes]:

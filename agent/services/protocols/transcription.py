@@ -24,7 +24,7 @@ from agent.services.protocols.codec import (
     Transcript,
     Word,
 )
-from agent.services.protocols.handshake import same_key
+from agent.services.protocols.handshake import keys_match
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates, json_type, parse_json
 
@@ -54,7 +54,7 @@ def write_transcript(transcript: Transcript) -> str:
     if text and not text.startswith(" "):
         text = " " + text
     told: dict[str, object] = {"partial": text}
-    if transcript.final:
+    if transcript.is_final:
         result = [
             {"conf": word.confidence, "start": word.start_seconds, "end": word.end_seconds, "word": word.word}
             for word in transcript.words
@@ -84,13 +84,13 @@ def _number(value: object) -> float | None:
 
 NAME = "transcription"
 SAMPLE_RATE = 16000
-SMALLEST_BYTES = SAMPLE_RATE * 2 // 10
-LARGEST_BYTES = SAMPLE_RATE * 2
-UNKNOWN = "control message unknown"
-BUSY = "No transcription workers available. Retrying in 10 seconds"
-REFUSED = "Provided api key is invalid"
-NO_JSON = "Initial websocket message contained invalid json"
-NO_TEXT = "Initial message was not text and therefore did not match the expected auth format"
+MIN_AUDIO_BYTES = SAMPLE_RATE * 2 // 10
+MAX_AUDIO_BYTES = SAMPLE_RATE * 2
+UNKNOWN_CONTROL = "control message unknown"
+NO_WORKER = "No transcription workers available. Retrying in 10 seconds"
+KEY_REFUSED = "Provided api key is invalid"
+INVALID_JSON = "Initial websocket message contained invalid json"
+NOT_TEXT = "Initial message was not text and therefore did not match the expected auth format"
 
 _EXPORT_ID = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _RETRY = re.compile(r"[Rr]etrying in (\d{1,4}) second")
@@ -103,22 +103,22 @@ class Client:
 
     Sound goes out in even-length messages of 0.1 to 1 s; what is shorter waits for more. After ``eof`` comes the export
     ID, or a close, or nothing at all: whichever it is, what the last partial said is first given as a final of its own
-    where no final followed it (melvin sends none after ``eof``), and then the ``End``. ``tail_final``: a final came
-    after ``eof``.
+    where no final followed it (melvin sends none after ``eof``), and then the ``End``.
+    ``has_final_after_eof``: a final arrived after ``eof``.
     The key, where there is one, goes out as the first message, in front of the first sound or of ``eof``.
     ``dialect="vosk"`` says the sample rate first and ends with the one string that vosk-server takes for an end.
     """
 
     service = NAME
     encoding: Encoding = _ENCODING
-    silent_seconds: float | None = None
-    one_passage = False
+    max_idle_seconds: float | None = None
+    is_single_use = False
 
     def __init__(self, url: str, api_key: str | None = None, dialect: str = "melvin") -> None:
         if dialect not in _DIALECTS:
             raise ValueError(f"transcription knows the dialects {' and '.join(_DIALECTS)}, not {excerpt(dialect)}")
-        self.quiet_seconds: float | None = None
-        self.tail_final = False
+        self.receive_timeout_seconds: float | None = None
+        self.has_final_after_eof = False
         self._url, self._key = url, api_key
         self._vosk = dialect == "vosk"
         self._opened = False
@@ -141,7 +141,7 @@ class Client:
             messages += [*self._rest(), '{"eof" : 1}' if self._vosk else "eof"]
             self._eof_sent = True
             # A slow server transcribes what it has before it answers, and its pings wait too.
-            self.quiet_seconds = None if self._over else 30.0
+            self.receive_timeout_seconds = None if self._over else 30.0
         elif isinstance(event, Flush) and self._vosk:
             messages += [*self._rest(), '{"reset" : 1}']
         if messages and not self._opened:
@@ -162,10 +162,10 @@ class Client:
             return [self._refuse(message, f"partial, or result and text, in a JSON object ({found})")]
         return self._transcript(message, found)
 
-    def quiet(self) -> list[Event]:
-        return [] if self.quiet_seconds is None else self._end(None)
+    def receive_timeout(self) -> list[Event]:
+        return [] if self.receive_timeout_seconds is None else self._end(None)
 
-    def closed(self, code: int, reason: str = "") -> list[Event]:
+    def receive_close(self, code: int, reason: str = "") -> list[Event]:
         if self._over:
             return []
         if self._eof_sent and code in (1000, 1005):
@@ -174,7 +174,7 @@ class Client:
         expected = "the rest of the transcript" if self._eof_sent else "the connection to last until eof"
         tail = self._tail() if self._eof_sent else []
         self._over = True
-        self.quiet_seconds = None
+        self.receive_timeout_seconds = None
         return [*tail, Failure(NAME, came, expected, status=code)]
 
     def _opening(self) -> list[Message]:
@@ -187,8 +187,8 @@ class Client:
 
     def _ripe(self) -> list[Message]:
         messages: list[Message] = []
-        while len(self._sound) >= SMALLEST_BYTES:
-            size = min(LARGEST_BYTES, len(self._sound) // 2 * 2)
+        while len(self._sound) >= MIN_AUDIO_BYTES:
+            size = min(MAX_AUDIO_BYTES, len(self._sound) // 2 * 2)
             messages.append(bytes(self._sound[:size]))
             del self._sound[:size]
         return messages
@@ -207,15 +207,15 @@ class Client:
             if self._eof_sent:
                 return self._end(name)
             return [self._refuse(said, "an export ID only after eof")]
-        if said.lower().startswith(UNKNOWN):
+        if said.lower().startswith(UNKNOWN_CONTROL):
             return [Log(said)]
         if said.startswith("No transcription workers available"):
             found = _RETRY.search(said)
             patience = float(found.group(1)) if found else 10.0
             return [Failure(NAME, excerpt(said), "a free worker", fatal=False, retry_after_seconds=patience)]
-        if said.startswith((REFUSED, "Initial websocket message", "Initial message was not text")):
+        if said.startswith((KEY_REFUSED, "Initial websocket message", "Initial message was not text")):
             self._over = True
-            self.quiet_seconds = None
+            self.receive_timeout_seconds = None
             came = excerpt(said, self._key)
             return [Failure(NAME, came, "the key to be accepted: check it", permanent=True, status=401)]
         return [self._refuse(said, "partial, or result and text, in a JSON object")]
@@ -229,13 +229,13 @@ class Client:
             if partial is None:
                 return [self._refuse(message, f"text in partial, not {json_type(found['partial'])}")]
             self._partial = partial
-            return [Transcript(partial, final=False)]
+            return [Transcript(partial, is_final=False)]
         text = read_text(found.get("text"))
         if text is None:
             return [self._refuse(message, "partial, or result and text, in a JSON object")]
         words, unread = read_words(found.get("result"))
         self._partial = ""
-        self.tail_final = self.tail_final or self._eof_sent
+        self.has_final_after_eof = self.has_final_after_eof or self._eof_sent
         events: list[Event] = [Transcript(text, True, words)] if text or words else []
         if unread:
             events.append(self._refuse(message, "word, start, end and conf in every element of result"))
@@ -243,10 +243,10 @@ class Client:
 
     def _tail(self) -> list[Event]:
         partial, self._partial = self._partial, ""
-        return [Transcript(partial, final=True)] if partial else []
+        return [Transcript(partial, is_final=True)] if partial else []
 
     def _end(self, export_id: str | None) -> list[Event]:
-        self.quiet_seconds = None
+        self.receive_timeout_seconds = None
         self._over = True
         return [*self._tail(), End(export_id)]
 
@@ -309,16 +309,16 @@ class Server:
         if isinstance(event, End):
             return [event.export_id] if event.export_id else []
         if isinstance(event, Log):
-            return [UNKNOWN]
+            return [UNKNOWN_CONTROL]
         if isinstance(event, Failure):
             if event.retry_after_seconds is not None:
-                return [BUSY]
+                return [NO_WORKER]
             if event.fatal:
                 return [] if self._refusal is None else [self._refusal]
-            return [UNKNOWN]
+            return [UNKNOWN_CONTROL]
         return []
 
-    def closed(self, code: int, reason: str = "") -> list[Event]:
+    def receive_close(self, code: int, reason: str = "") -> list[Event]:
         """A client that leaves without ``eof`` wants no transcript any more."""
         if self._over:
             return []
@@ -332,11 +332,11 @@ class Server:
         if not self._key:
             return [] if isinstance(key, str) else None
         if isinstance(message, bytes):
-            self._refusal = NO_TEXT
+            self._refusal = NOT_TEXT
         elif not isinstance(key, str):
-            self._refusal = NO_JSON
-        elif not same_key(key, self._key):
-            self._refusal = REFUSED
+            self._refusal = INVALID_JSON
+        elif not keys_match(key, self._key):
+            self._refusal = KEY_REFUSED
         else:
             return []
         self._over = True

@@ -32,7 +32,7 @@ from agent.services.protocols.codec import (
     Text,
     TtsService,
 )
-from agent.services.protocols.handshake import header, read_target, same_key
+from agent.services.protocols.handshake import header, keys_match, parse_target
 from agent.services.protocols.parsing import decode_base64, excerpt, is_permanent, status_of
 from agent.system.json_text import fix_surrogates, json_type, parse_json
 
@@ -120,8 +120,8 @@ class Client:
     """
 
     service = NAME
-    silent_seconds: float | None = None
-    one_passage = True
+    max_idle_seconds: float | None = None
+    is_single_use = True
     """The service's own SDK opens a connection for each request; some servers close after each."""
 
     def __init__(
@@ -140,7 +140,7 @@ class Client:
         if speed is not None and not SPEED[0] <= speed <= SPEED[1]:
             raise ValueError(f"vachana wants speed to be a number from {SPEED[0]} to {SPEED[1]}, not {speed}")
         self.encoding: Encoding = encoding_of(config)
-        self.quiet_seconds: float | None = None
+        self.receive_timeout_seconds: float | None = None
         self._url, self._key = url, api_key
         self._wish: dict[str, object] = {"voice": voice, "language": language, "model": model, "audio_config": config}
         if speed is not None:
@@ -189,10 +189,10 @@ class Client:
         self._set_quiet()
         return events
 
-    def quiet(self) -> list[Event]:
-        return [] if self.quiet_seconds is None else self._end()
+    def receive_timeout(self) -> list[Event]:
+        return [] if self.receive_timeout_seconds is None else self._end()
 
-    def closed(self, code: int, reason: str = "") -> list[Event]:
+    def receive_close(self, code: int, reason: str = "") -> list[Event]:
         if self._over:
             return []
         waiting = self._asked - self._complete
@@ -202,7 +202,7 @@ class Client:
         if code in (1000, 1005) and self._sound and not self._pieces and (waiting == 1 or not self._json):
             return self._end()
         self._over = True
-        self.quiet_seconds = None
+        self.receive_timeout_seconds = None
         came = f"the close code {code}{' ' + excerpt(reason, self._key) if reason else ''}"
         return [Failure(NAME, came, "all the sound of the request before the connection ends", status=code)]
 
@@ -246,17 +246,17 @@ class Client:
         return [Audio(sound)]
 
     def _set_quiet(self) -> None:
-        self.quiet_seconds = None
+        self.receive_timeout_seconds = None
         if not self._end_sent or self._over:
             return
         if self._complete >= self._asked:
             # Everything had come before the End was sent, so no message will ever bring it.
-            self.quiet_seconds = _AT_ONCE_SECONDS
+            self.receive_timeout_seconds = _AT_ONCE_SECONDS
         elif self._sound and not self._json:
-            self.quiet_seconds = _QUIET_SECONDS
+            self.receive_timeout_seconds = _QUIET_SECONDS
 
     def _end(self) -> list[Event]:
-        self.quiet_seconds = None
+        self.receive_timeout_seconds = None
         self._over = True
         return [End()]
 
@@ -288,11 +288,11 @@ class Server:
         self._over = False
 
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
-        target = read_target(path)
+        target = parse_target(path)
         place = "" if target is None else target[0]
         if place.rstrip("/") != PATH:
             return Failure(NAME, excerpt(place), f"the path {PATH}", permanent=True, status=404)
-        if self._key and not same_key(header(headers, "X-API-Key-ID"), self._key):
+        if self._key and not keys_match(header(headers, "X-API-Key-ID"), self._key):
             expected = "its key in the header X-API-Key-ID"
             return Failure(NAME, "no key or a wrong key", expected, permanent=True, status=401)
         return None
@@ -345,13 +345,13 @@ class Server:
             self._next_request()
             return messages
         if isinstance(event, Failure):
-            told: dict[str, object] = {"type": "error", "message": f"{event.came}; expected {event.expected}"}
+            told: dict[str, object] = {"type": "error", "message": f"{event.received}; expected {event.expected}"}
             if event.status is not None:
                 told["status_code"] = event.status
             return [_dump(told)]
         return []
 
-    def closed(self, code: int, reason: str = "") -> list[Event]:
+    def receive_close(self, code: int, reason: str = "") -> list[Event]:
         """The client has left; it says no more."""
         if self._over:
             return []

@@ -31,7 +31,7 @@ from agent.services.connection.poll import wait
 from agent.services.connection.standby import Standby, Timing
 from agent.services.connection.websocket import Connection, connect
 from agent.services.protocols import transcription
-from agent.services.service_log import MOST_TOLD
+from agent.services.service_log import MAX_LOG_LINES
 from agent.system.threads import Backoff, Deadline
 
 TIMEOUT_SECONDS = 60.0
@@ -412,7 +412,7 @@ def test_long_after_an_outage_no_more_is_sent_again_than_was_not_answered(monkey
             while finals < 6 + number:
                 assert not patience.is_expired and session.failure is None
                 wait(connection, [], 1.0)
-                finals += sum(transcript.final for transcript in session.pump())
+                finals += sum(transcript.is_final for transcript in session.pump())
                 session.send()
         connection.abort()
     assert len(stretch.again()) <= 150 and stretch.missing() is None
@@ -515,7 +515,7 @@ def test_what_a_service_says_of_itself_does_not_flood_the_log(
         it.hear(*frames(0, 5), SILENCE, SILENCE, SILENCE)
         assert it.events.await_first(Heard).text == "it is over"
     told = [record for record in caplog.records if "control message unknown" in record.getMessage()]
-    assert 0 < len(told) <= MOST_TOLD
+    assert 0 < len(told) <= MAX_LOG_LINES
 
 
 def test_an_abort_gives_the_end_mark_and_ends_soon(stage: Callable[..., Stage]) -> None:

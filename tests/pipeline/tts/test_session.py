@@ -21,7 +21,7 @@ from agent.server.tts import tone
 from agent.services.connection.poll import wait
 from agent.services.connection.websocket import Connection, connect
 from agent.services.protocols import fish, neuphonic
-from agent.services.service_log import MOST_REFUSED, MOST_TOLD
+from agent.services.service_log import MAX_LOG_LINES, MAX_REFUSED_MESSAGES
 from agent.system.threads import Deadline
 
 TIMEOUT_SECONDS = 60.0
@@ -34,13 +34,13 @@ def session() -> Iterator[Callable[..., TtsSession]]:
         def begin(
             script: Callable[[scripted.Peer], object],
             patience: float = 2 * TIMEOUT_SECONDS,
-            one_passage: bool = False,
+            is_single_use: bool = False,
         ) -> TtsSession:
             server = stack.enter_context(Scripted(script))
             codec = neuphonic.Client(
                 f"ws://127.0.0.1:{server.port}/speak/en", "k", temperature=None, sampling_rate=RATE
             )
-            codec.one_passage = one_passage
+            codec.is_single_use = is_single_use
             connection: Connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
             stack.callback(connection.abort)
             return TtsSession(connection, patience)
@@ -69,7 +69,7 @@ def test_all_that_was_given_comes_back_as_sound(session: Callable[..., TtsSessio
 
 def test_a_session_for_one_passage_takes_one_and_ends_with_it(session: Callable[..., TtsSession]) -> None:
     """With more passages waiting it was never told that it had ended, and waited for ever."""
-    it = session(Voice(), one_passage=True)
+    it = session(Voice(), is_single_use=True)
     it.speak(["Hello there.", "How are you?"], complete=True)
     assert heard(it) == sound("Hello there.")
     assert it.ended and it.asked == 1 and it.full
@@ -155,7 +155,7 @@ def test_what_a_service_says_of_itself_does_not_flood_the_log(caplog: pytest.Log
         heard(it)
         connection.abort()
     told = [record for record in caplog.records if "line " in record.getMessage()]
-    assert it.ended and 0 < len(told) <= MOST_TOLD
+    assert it.ended and 0 < len(told) <= MAX_LOG_LINES
 
 
 def test_while_more_text_is_to_come_silence_after_sound_is_no_failure(
@@ -183,14 +183,14 @@ def test_while_more_text_is_to_come_silence_after_sound_is_no_failure(
 def test_messages_without_sense_are_passed_over_up_to_a_limit(session: Callable[..., TtsSession]) -> None:
     def babbles(peer: scripted.Peer) -> None:
         peer.accept()
-        for _ in range(MOST_REFUSED + 1):
+        for _ in range(MAX_REFUSED_MESSAGES + 1):
             peer.text("no json at all")
         peer.read_all()
 
     it = session(babbles)
     it.speak(["Hello."], complete=True)
     heard(it)
-    assert it.failure is not None and str(MOST_REFUSED + 1) in it.failure
+    assert it.failure is not None and str(MAX_REFUSED_MESSAGES + 1) in it.failure
 
 
 def test_an_echo_of_the_text_is_no_sound(session: Callable[..., TtsSession]) -> None:

@@ -49,14 +49,14 @@ def no_thread_is_left() -> Iterator[None]:
 class Kit:
     """A standby with the errors and recoveries it reported; keyword arguments are those of ``Timing``."""
 
-    def __init__(self, url: str, silent_seconds: float | None = None, eager: bool = True, **timing: float) -> None:
+    def __init__(self, url: str, max_idle_seconds: float | None = None, eager: bool = True, **timing: float) -> None:
         self.downs: list[ServiceError] = []
         self.ups: list[int] = []
         self.backoff = QuickBackoff()
 
         def open(deadline: Deadline) -> Connection:
             codec = Plain(url)
-            codec.silent_seconds = silent_seconds
+            codec.max_idle_seconds = max_idle_seconds
             return connect(codec, deadline)
 
         self.standby = Standby(
@@ -157,7 +157,7 @@ def test_row_34_unused_connection_is_renewed_before_the_service_closes_it_and_ge
                 peer.send(close_frame(1000))
                 break
 
-    with Scripted(script) as server, Kit(server.url, silent_seconds=0.2) as kit:
+    with Scripted(script) as server, Kit(server.url, max_idle_seconds=0.2) as kit:
         began = time.monotonic()
         kit.until(lambda: kit.is_ready)
         first, due = kit.standby.waitables()[1], kit.standby.next_timeout()

@@ -121,7 +121,7 @@ def test_the_documents_answers_are_sound_log_and_end() -> None:
     assert codec.receive(AUDIO) == [Audio(b"\x00\x01\xff\x80")]
     assert codec.receive(LOG) == [Log("Log message")]
     assert codec.receive(FINISH) == [End()]
-    assert codec.closed(1000) == [] and codec.closed(1006) == [] and codec.quiet() == []
+    assert codec.receive_close(1000) == [] and codec.receive_close(1006) == [] and codec.receive_timeout() == []
 
 
 def test_an_end_without_any_text_still_starts_and_stops() -> None:
@@ -133,7 +133,7 @@ def test_nothing_is_sent_before_the_first_text() -> None:
     codec = client()
     for event in (Flush(), Text(""), Text(" \n"), Flush(), Audio(b"x"), Log("x"), Transcript("x", True)):
         assert codec.send(event) == []
-    assert codec.closed(1006) == []
+    assert codec.receive_close(1006) == []
 
 
 def test_a_word_in_pieces_stays_one_and_two_passages_stay_two() -> None:
@@ -201,7 +201,7 @@ def test_a_key_that_cannot_be_sent_is_not_shown() -> None:
 
 
 def test_a_connection_takes_any_number_of_passages_and_a_standby_is_renewed() -> None:
-    assert not client().one_passage and client().silent_seconds == 240
+    assert not client().is_single_use and client().max_idle_seconds == 240
 
 
 def test_a_log_is_not_blotted_out_for_a_key_of_one_letter() -> None:
@@ -211,11 +211,11 @@ def test_a_log_is_not_blotted_out_for_a_key_of_one_letter() -> None:
 
 def test_silence_means_nothing_until_the_text_has_been_ended() -> None:
     codec = speaking()
-    assert codec.quiet_seconds is None and codec.quiet() == []
+    assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
     codec.send(End())
-    assert codec.quiet_seconds == 30
-    assert is_fatal(codec.quiet()) and codec.quiet() == [] and codec.quiet_seconds is None
-    assert codec.closed(1006) == []
+    assert codec.receive_timeout_seconds == 30
+    assert is_fatal(codec.receive_timeout()) and codec.receive_timeout() == [] and codec.receive_timeout_seconds is None
+    assert codec.receive_close(1006) == []
 
 
 # --- what a service may do wrong
@@ -237,7 +237,7 @@ def test_finish_before_stop_is_not_an_end_for_text_would_be_missing() -> None:
     codec = speaking()
     events = codec.receive(FINISH)
     assert is_fatal(events) and "before it was told to stop" in str(events[0])
-    assert codec.send(End()) == [] and codec.closed(1000) == []
+    assert codec.send(End()) == [] and codec.receive_close(1000) == []
 
 
 def test_what_comes_after_finish_is_passed_over() -> None:
@@ -255,10 +255,10 @@ def test_sound_before_anything_was_asked_for_is_not_heard() -> None:
 def test_a_close_before_finish_is_an_error_however_polite(code: int, stopped: bool) -> None:
     codec = speaking(stopped=stopped)
     codec.receive(AUDIO)
-    events = codec.closed(code, f"bye {KEY}\x1b")
+    events = codec.receive_close(code, f"bye {KEY}\x1b")
     assert is_fatal(events) and str(code) in str(events[0])
     assert KEY not in repr(events) and "\x1b" not in str(events[0])
-    assert codec.closed(code) == []
+    assert codec.receive_close(code) == []
 
 
 def test_an_event_that_is_not_known_is_ignored() -> None:
@@ -467,12 +467,12 @@ def test_start_comes_once() -> None:
 
 def test_nothing_is_taken_after_stop() -> None:
     codec = started()
-    assert codec.receive(STOP) == [End()] and is_passed_over(codec.receive(STOP)) and codec.closed(1000) == []
+    assert codec.receive(STOP) == [End()] and is_passed_over(codec.receive(STOP)) and codec.receive_close(1000) == []
 
 
 def test_a_client_that_goes_without_stop_has_said_all_it_will() -> None:
     codec = started()
-    assert codec.closed(1006) == [End()] and codec.closed(1006) == []
+    assert codec.receive_close(1006) == [End()] and codec.receive_close(1006) == []
 
 
 @pytest.mark.parametrize(
@@ -558,7 +558,7 @@ def test_no_sequence_of_messages_raises(received: list[Message]) -> None:
         events += here.receive(message)
         for event in there.receive(message):
             there.send(event)
-    events += here.closed(1006)
+    events += here.receive_close(1006)
     over = [event for event in events if isinstance(event, End) or (isinstance(event, Failure) and event.fatal)]
     assert len(over) == 1
 

@@ -237,7 +237,7 @@ def test_a_stop_may_carry_the_last_sound():
     codec = client()
     say(codec, Text("a"), Flush(), End())
     assert codec.receive(today(b"ab", stop=True)) == [Audio(b"ab", 22050), Flush(), End()]
-    assert codec.closed(1006) == []
+    assert codec.receive_close(1006) == []
 
 
 def test_one_stop_for_each_passage_and_the_end_after_the_last():
@@ -247,9 +247,9 @@ def test_one_stop_for_each_passage_and_the_end_after_the_last():
     assert codec.receive(today(stop=True)) == [Flush()]
     assert codec.receive(today(b"bb")) == [Audio(b"bb", 22050)]
     codec.send(End())
-    assert codec.quiet_seconds is None
+    assert codec.receive_timeout_seconds is None
     assert codec.receive(today(stop=True)) == [Flush(), End()]
-    assert codec.quiet_seconds is None and codec.quiet() == []
+    assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
 
 
 def test_an_extra_stop_before_the_next_passage_is_nothing():
@@ -276,8 +276,8 @@ def test_a_passage_without_any_sound_ends_after_a_while_at_the_latest():
     say(codec, Text("a"), Flush(), Text("..."), Flush(), End())
     codec.receive(today(b"aa", stop=True))
     assert codec.receive(today(stop=True)) == []
-    assert codec.quiet_seconds is not None and codec.quiet_seconds > 2.5
-    assert codec.quiet() == [End()] and codec.quiet() == []
+    assert codec.receive_timeout_seconds is not None and codec.receive_timeout_seconds > 2.5
+    assert codec.receive_timeout() == [End()] and codec.receive_timeout() == []
 
 
 def test_an_only_passage_without_sound_ends_at_its_stop():
@@ -296,30 +296,30 @@ def test_an_end_that_is_sent_after_everything_came_is_told_at_once():
     codec = client()
     say(codec, Text("a"), Flush())
     codec.receive(today(b"aa", stop=True))
-    assert codec.quiet_seconds is None
+    assert codec.receive_timeout_seconds is None
     codec.send(End())
-    assert codec.quiet_seconds is not None and 0 < codec.quiet_seconds < 0.2
-    assert codec.quiet() == [End()]
+    assert codec.receive_timeout_seconds is not None and 0 < codec.receive_timeout_seconds < 0.2
+    assert codec.receive_timeout() == [End()]
 
 
 def test_a_server_of_2024_ends_with_a_quiet_period():
     codec = client()
     say(codec, Text("a"), Flush())
-    assert codec.quiet_seconds is None
+    assert codec.receive_timeout_seconds is None
     codec.receive(of_2024(b"aa"))
-    assert codec.quiet_seconds is None  # more text may come
+    assert codec.receive_timeout_seconds is None  # more text may come
     codec.send(End())
-    assert codec.quiet_seconds == 2.5
+    assert codec.receive_timeout_seconds == 2.5
     codec.receive(of_2024(b"bb"))
-    assert codec.quiet_seconds == 2.5
-    assert codec.quiet() == [End()]
-    assert codec.quiet() == [] and codec.closed(1006) == [] and codec.quiet_seconds is None
+    assert codec.receive_timeout_seconds == 2.5
+    assert codec.receive_timeout() == [End()]
+    assert codec.receive_timeout() == [] and codec.receive_close(1006) == [] and codec.receive_timeout_seconds is None
 
 
 def test_before_the_first_sound_silence_means_nothing():
     codec = client()
     say(codec, Text("a"), End())
-    assert codec.quiet_seconds is None and codec.quiet() == []
+    assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
 
 
 def test_sound_of_an_earlier_passage_does_not_shorten_the_patience_for_the_last():
@@ -327,39 +327,39 @@ def test_sound_of_an_earlier_passage_does_not_shorten_the_patience_for_the_last(
     say(codec, Text("a"), Flush())
     codec.receive(of_2024(b"aa"))
     say(codec, Text("b"), End())
-    assert codec.quiet_seconds is not None and codec.quiet_seconds > 5
+    assert codec.receive_timeout_seconds is not None and codec.receive_timeout_seconds > 5
     codec.receive(of_2024(b"bb"))
-    assert codec.quiet_seconds == 2.5
+    assert codec.receive_timeout_seconds == 2.5
 
 
 def test_once_a_stop_flag_was_seen_silence_is_a_stall_and_no_end():
     codec = client()
     say(codec, Text("a"), End())
     codec.receive(today(b"aa", stop=False))
-    assert codec.quiet_seconds is None and codec.quiet() == []
+    assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
 
 
 # --- the connection ends
 
 
 def test_a_standby_that_is_closed_lost_nothing():
-    assert client().closed(1006) == []
+    assert client().receive_close(1006) == []
 
 
 def test_a_close_before_the_end_is_a_failure_that_names_its_code():
     codec = client()
     say(codec, Text("a"), End())
     codec.receive(today(b"aa"))
-    (failure,) = codec.closed(1000, "bye\x1b")
+    (failure,) = codec.receive_close(1000, "bye\x1b")
     assert failure.fatal and failure.status == 1000 and "1000" in str(failure) and "\x1b" not in str(failure)
-    assert codec.closed(1000) == []
+    assert codec.receive_close(1000) == []
 
 
 def test_a_server_of_2024_may_end_by_closing_cleanly():
     codec = client()
     say(codec, Text("a"), End())
     codec.receive(of_2024(b"aa"))
-    assert codec.closed(1000) == [End()]
+    assert codec.receive_close(1000) == [End()]
 
 
 def test_a_server_of_2024_that_breaks_off_has_failed():
@@ -368,12 +368,12 @@ def test_a_server_of_2024_that_breaks_off_has_failed():
         say(codec, Text("a"), End())
         if sound:
             codec.receive(of_2024(b"aa"))
-        (failure,) = codec.closed(code)
+        (failure,) = codec.receive_close(code)
         assert isinstance(failure, Failure) and failure.fatal
 
 
 def test_a_standby_is_renewed_before_the_service_drops_it():
-    assert client().silent_seconds is not None and client().silent_seconds < 60
+    assert client().max_idle_seconds is not None and client().max_idle_seconds < 60
 
 
 # --- what is refused
@@ -385,7 +385,7 @@ def test_an_error_of_the_service_is_fatal_and_shows_no_key():
     (failure,) = codec.receive(json.dumps({"type": "error", "message": f"key {KEY} is bad", "status": 401}))
     assert failure.fatal and failure.permanent and failure.status == 401 and failure.service == "neuphonic"
     assert KEY not in str(failure) and "is bad" in str(failure)
-    assert codec.closed(1000) == []
+    assert codec.receive_close(1000) == []
 
 
 def test_a_message_without_audio_is_passed_over():
@@ -414,7 +414,7 @@ def test_a_message_that_is_refused_names_the_service_what_came_and_what_was_expe
     codec = client()
     (failure,) = codec.receive(message)
     assert isinstance(failure, Failure) and not failure.fatal
-    assert failure.service == "neuphonic" and failure.came and failure.expected and len(failure.came) <= 200
+    assert failure.service == "neuphonic" and failure.received and failure.expected and len(failure.received) <= 200
     assert codec.receive(PAGE_RESPONSE) == [Audio(b"Hello!")]
 
 
@@ -446,7 +446,7 @@ def test_whatever_comes_nothing_is_raised_and_the_end_comes_at_most_once(message
     codec = client()
     say(codec, Text("a"), *([End()] if ended else [Flush()]))
     events = [event for message in messages for event in codec.receive(message)]
-    events += [*codec.quiet(), *codec.closed(1006), *codec.closed(1006)]
+    events += [*codec.receive_timeout(), *codec.receive_close(1006), *codec.receive_close(1006)]
     assert all(isinstance(event, Audio | Flush | End | Failure) for event in events)
     over = [event for event in events if isinstance(event, End) or (isinstance(event, Failure) and event.fatal)]
     assert len(over) == 1

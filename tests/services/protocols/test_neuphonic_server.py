@@ -143,7 +143,7 @@ def test_a_context_id_is_echoed_with_its_passage():
 @pytest.mark.parametrize("message", [b"text", "{", '{"text": 5}', '{"txt": "a"}', "{" + '"a":' * 5, "x" * (9 << 20)])
 def test_a_message_without_meaning_is_refused(message):
     (failure,) = server().receive(message)
-    assert isinstance(failure, Failure) and not failure.fatal and failure.came and failure.expected
+    assert isinstance(failure, Failure) and not failure.fatal and failure.received and failure.expected
 
 
 def test_endless_stops_are_not_kept():
@@ -188,7 +188,7 @@ def test_an_end_and_no_sound_are_nothing_and_a_failure_is_an_error():
 
 def test_a_client_that_leaves_says_no_more():
     codec = server()
-    assert codec.closed(1006) == [End()] and codec.closed(1006) == []
+    assert codec.receive_close(1006) == [End()] and codec.receive_close(1006) == []
 
 
 # --- facing each other

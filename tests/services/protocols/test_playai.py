@@ -105,7 +105,7 @@ def test_start_binary_and_end_are_nothing_sound_and_a_passage() -> None:
     assert codec.receive(b"\x01") == [Audio(b"\x01", request_id="r1")]
     assert codec.receive('{"type":"end","request_id":"r1"}') == [Flush("r1")]
     assert codec.send(End()) == []
-    assert codec.quiet() == [End()] and codec.quiet() == [] and codec.closed(1000) == []
+    assert codec.receive_timeout() == [End()] and codec.receive_timeout() == [] and codec.receive_close(1000) == []
 
 
 def test_requests_are_answered_in_their_order_and_the_last_end_is_the_end() -> None:
@@ -126,7 +126,7 @@ def test_requests_are_answered_in_their_order_and_the_last_end_is_the_end() -> N
         Flush("r3"),
         End(),
     ]
-    assert codec.quiet_seconds is None
+    assert codec.receive_timeout_seconds is None
 
 
 def test_a_second_end_and_what_follows_an_end_encode_to_nothing() -> None:
@@ -137,10 +137,10 @@ def test_a_second_end_and_what_follows_an_end_encode_to_nothing() -> None:
 
 def test_an_end_with_nothing_open_is_answered_at_once() -> None:
     codec = client()
-    assert codec.quiet_seconds is None and codec.quiet() == []
+    assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
     codec.send(End())
-    assert codec.quiet_seconds is not None and codec.quiet_seconds < 1
-    assert codec.quiet() == [End()] and codec.quiet_seconds is None
+    assert codec.receive_timeout_seconds is not None and codec.receive_timeout_seconds < 1
+    assert codec.receive_timeout() == [End()] and codec.receive_timeout_seconds is None
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t \u2003"])
@@ -191,7 +191,7 @@ def test_a_value_out_of_its_range_is_named(options: dict[str, object]) -> None:
 
 
 def test_a_standby_is_renewed_before_the_hour_is_over() -> None:
-    assert client().silent_seconds == 3300 and not client().one_passage
+    assert client().max_idle_seconds == 3300 and not client().is_single_use
 
 
 # --- what a service may do wrong
@@ -241,7 +241,7 @@ def test_an_answer_out_of_order_is_an_error_for_a_passage_would_be_missing(messa
     codec = asked("x", "y")
     events = [codec.receive(message) for message in messages]
     assert all(not early for early in events[:-1]) and is_fatal(events[-1])
-    assert codec.closed(1006) == [] and codec.quiet() == [] and codec.quiet_seconds is None
+    assert codec.receive_close(1006) == [] and codec.receive_timeout() == [] and codec.receive_timeout_seconds is None
 
 
 @pytest.mark.parametrize(
@@ -279,32 +279,32 @@ def test_a_close_before_the_end_is_an_error_however_polite(code: int, received: 
     codec = asked("x")
     for message in received:
         codec.receive(message)
-    events = codec.closed(code, "bye\x1b")
+    events = codec.receive_close(code, "bye\x1b")
     assert is_fatal(events) and str(code) in str(events[0]) and "\x1b" not in str(events[0])
-    assert codec.closed(code) == []
+    assert codec.receive_close(code) == []
 
 
 def test_a_close_with_text_that_was_not_sent_is_an_error() -> None:
     codec = client()
     codec.send(Text("Hel"))
-    assert is_fatal(codec.closed(1000))
+    assert is_fatal(codec.receive_close(1000))
 
 
 def test_a_close_while_nothing_is_open_is_no_event_and_after_an_end_the_end() -> None:
     codec = asked("x")
     codec.receive(start())
     codec.receive(end())
-    assert codec.closed(1000) == [] and client().closed(1006) == []
+    assert codec.receive_close(1000) == [] and client().receive_close(1006) == []
     codec.send(End())
-    assert codec.closed(1000) == [End()] and codec.closed(1000) == []
+    assert codec.receive_close(1000) == [End()] and codec.receive_close(1000) == []
 
 
 def test_a_service_that_falls_silent_in_a_passage_has_stalled() -> None:
     codec = asked("x")
-    assert codec.quiet_seconds == 10
+    assert codec.receive_timeout_seconds == 10
     codec.receive(start())
-    assert codec.quiet_seconds == 10
-    assert is_fatal(codec.quiet()) and codec.quiet() == []
+    assert codec.receive_timeout_seconds == 10
+    assert is_fatal(codec.receive_timeout()) and codec.receive_timeout() == []
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_nothing_shows_the_token() -> None:
     shown = repr(codec) + str(codec) + repr(codec.handshake()) + str(codec.handshake())
     for message in (f'{{"type":"odd {TOKEN}"}}', f'{{"type":"error","message":"{URL}"}}'):
         shown += repr(codec.receive(message))
-    shown += repr(asked("x").closed(1008, f"token {TOKEN} is old"))
+    shown += repr(asked("x").receive_close(1008, f"token {TOKEN} is old"))
     assert "SECRET-TOKEN" not in shown
 
 
@@ -496,7 +496,7 @@ def test_a_fatal_failure_is_told_with_the_id_of_the_request_being_spoken() -> No
 def test_a_client_that_has_gone_wants_nothing_more() -> None:
     codec = Server()
     codec.receive('{"text":"x","voice":"v","request_id":"a"}')
-    assert codec.closed(1006) == [End()] and codec.closed(1006) == [] and codec.send(Audio(b"x")) == []
+    assert codec.receive_close(1006) == [End()] and codec.receive_close(1006) == [] and codec.send(Audio(b"x")) == []
 
 
 # --- both halves
@@ -519,7 +519,7 @@ def test_text_and_sound_come_through_however_they_are_split(passages: list[list[
                 heard += [one for one in got if not isinstance(one, Audio)]
     spoken = sum(1 for pieces in passages if "".join(pieces).strip())
     assert heard == [Flush(f"r{number}") for number in range(1, spoken + 1)]
-    assert here.send(End()) == [] and here.quiet() == [End()]
+    assert here.send(End()) == [] and here.receive_timeout() == [End()]
 
 
 def test_a_failure_of_the_server_ends_the_clients_session() -> None:
@@ -550,7 +550,7 @@ def test_no_sequence_of_messages_raises(received: list[Message]) -> None:
         events += here.receive(message)
         for event in there.receive(message):
             there.send(event)
-    events += here.closed(1006)
+    events += here.receive_close(1006)
     over = [event for event in events if isinstance(event, End) or (isinstance(event, Failure) and event.fatal)]
     assert len(over) == 1
     sound = {event.request_id for event in events if isinstance(event, Audio)}

@@ -127,15 +127,15 @@ def test_a_refusal_shows_its_text_as_text_and_says_what_to_do(status: int, advic
     body = f'{{"error":"no: \\u00e9 \x1b[31m {KEY} {URL}","token":"abc","apiKey": "def"}}'
     failure = asked().receive(status, {}, body.encode())
     assert isinstance(failure, Failure)
-    assert failure.came.startswith(f'HTTP {status} to its authorisation, with \'{{"error":"no: ')
-    assert "\\x1b[31m *** ***" in failure.came and advice in failure.expected
+    assert failure.received.startswith(f'HTTP {status} to its authorisation, with \'{{"error":"no: ')
+    assert "\\x1b[31m *** ***" in failure.received and advice in failure.expected
     for secret in (KEY, "TOKEN", "abc", "def", "\x1b"):
         assert secret not in str(failure)
 
 
 def test_a_refusal_that_is_no_text_is_shown_by_its_length() -> None:
     failure = asked().receive(500, {}, b"\xff\xfe\x00")
-    assert isinstance(failure, Failure) and "<3 bytes: ff fe 00>" in failure.came
+    assert isinstance(failure, Failure) and "<3 bytes: ff fe 00>" in failure.received
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])

@@ -156,20 +156,20 @@ def test_any_splitting_of_the_sound_goes_out_whole_in_even_messages_within_a_sec
 
 
 def test_the_partials_of_the_page():
-    assert client().receive(PAGE_PARTIAL) == [Transcript("Das ist ein Beispiel für...", final=False)]
-    assert client().receive('{\n    "partial": ""\n    }') == [Transcript("", final=False)]
+    assert client().receive(PAGE_PARTIAL) == [Transcript("Das ist ein Beispiel für...", is_final=False)]
+    assert client().receive('{\n    "partial": ""\n    }') == [Transcript("", is_final=False)]
 
 
 def test_the_final_of_the_page_has_its_words_with_their_times():
     (transcript,) = client().receive(PAGE_FINAL)
-    assert transcript.final and transcript.text == "Das ist ein Beispiel für Final."
+    assert transcript.is_final and transcript.text == "Das ist ein Beispiel für Final."
     assert len(transcript.words) == 6
     assert transcript.words[0] == Word("Das", 6.792375, 7.452375, 0.8052)
     assert transcript.words[-1] == Word("Final.", 10.112375, 10.892375000000001, 0.495881)
 
 
 def test_a_final_of_text_alone_is_a_final():
-    assert client().receive('{"text": "one two"}') == [Transcript("one two", final=True)]
+    assert client().receive('{"text": "one two"}') == [Transcript("one two", is_final=True)]
 
 
 def test_an_empty_final_is_not_told_but_closes_its_partial():
@@ -182,7 +182,7 @@ def test_an_empty_final_is_not_told_but_closes_its_partial():
 
 def test_the_best_alternative_of_vosk_is_the_final():
     message = {"alternatives": [{"confidence": 200.1, "text": "one"}, {"confidence": 1.0, "text": "won"}]}
-    assert client().receive(json.dumps(message)) == [Transcript("one", final=True)]
+    assert client().receive(json.dumps(message)) == [Transcript("one", is_final=True)]
 
 
 def test_two_finals_of_equal_text_are_both_kept_in_order():
@@ -207,9 +207,9 @@ def test_a_word_that_cannot_be_read_is_refused_and_the_text_kept():
 def test_the_export_id_is_the_end():
     codec = client()
     codec.send(End())
-    assert codec.quiet_seconds == 30.0
+    assert codec.receive_timeout_seconds == 30.0
     assert codec.receive(EXPORT_ID) == [End(EXPORT_ID)]
-    assert codec.closed(1000) == [] and codec.quiet() == [] and codec.quiet_seconds is None
+    assert codec.receive_close(1000) == [] and codec.receive_timeout() == [] and codec.receive_timeout_seconds is None
     assert codec.receive(partial("late")) == []
 
 
@@ -242,30 +242,30 @@ def test_the_last_partial_counts_where_no_final_follows():
         if ending == "id":
             events = codec.receive(EXPORT_ID)
         else:
-            events = codec.closed(1000) if ending == "close" else codec.quiet()
+            events = codec.receive_close(1000) if ending == "close" else codec.receive_timeout()
         assert events == [Transcript("und noch etwas", True), End(EXPORT_ID if ending == "id" else None)]
-        assert not codec.tail_final
+        assert not codec.has_final_after_eof
 
 
 def test_the_last_partial_is_not_told_twice_where_a_final_follows():
     codec = client()
     codec.receive(partial("one"))
     codec.send(End())
-    assert not codec.tail_final
+    assert not codec.has_final_after_eof
     assert codec.receive('{"text": "one two"}') == [Transcript("one two", True)]
-    assert codec.tail_final
-    assert codec.closed(1000) == [End()]
+    assert codec.has_final_after_eof
+    assert codec.receive_close(1000) == [End()]
 
 
 def test_a_partial_that_comes_after_eof_counts_too():
     codec = client()
     codec.send(End())
     codec.receive(partial("tail"))
-    assert codec.closed(1005) == [Transcript("tail", True), End()]
+    assert codec.receive_close(1005) == [Transcript("tail", True), End()]
 
 
 def test_a_close_before_eof_is_a_failure():
-    (failure,) = client().closed(1000, "bye\x1b")
+    (failure,) = client().receive_close(1000, "bye\x1b")
     assert failure.fatal and failure.status == 1000 and "\x1b" not in str(failure)
 
 
@@ -273,14 +273,14 @@ def test_a_connection_that_breaks_after_eof_keeps_what_was_heard():
     codec = client()
     codec.receive(partial("tail"))
     codec.send(End())
-    transcript, failure = codec.closed(1006)
+    transcript, failure = codec.receive_close(1006)
     assert transcript == Transcript("tail", True) and failure.fatal and failure.status == 1006
-    assert codec.closed(1006) == []
+    assert codec.receive_close(1006) == []
 
 
 def test_before_eof_silence_means_nothing():
     codec = client()
-    assert codec.quiet_seconds is None and codec.quiet() == []
+    assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
 
 
 # --- plain text
@@ -306,9 +306,9 @@ def test_a_busy_server_asks_for_patience():
 def test_a_refused_key_is_fatal_and_permanent(message):
     codec = client(api_key=KEY)
     (failure,) = codec.receive(message)
-    assert failure.fatal and failure.permanent and failure.status == 401 and message[:30] in failure.came
-    assert codec.closed(1000) == []
-    assert say(codec, End())[-1] == "eof" and codec.quiet_seconds is None
+    assert failure.fatal and failure.permanent and failure.status == 401 and message[:30] in failure.received
+    assert codec.receive_close(1000) == []
+    assert say(codec, End())[-1] == "eof" and codec.receive_timeout_seconds is None
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_a_message_that_is_refused_names_the_service_what_came_and_what_was_expe
     codec = client()
     (failure,) = codec.receive(message)
     assert isinstance(failure, Failure) and not failure.fatal
-    assert failure.service == "transcription" and failure.came and failure.expected and len(failure.came) <= 200
+    assert failure.service == "transcription" and failure.received and failure.expected and len(failure.received) <= 200
     assert codec.receive(PAGE_PARTIAL)
 
 
@@ -368,7 +368,7 @@ def test_whatever_comes_nothing_is_raised_and_the_end_comes_once(messages, eof_a
             say(codec, End())
         events += codec.receive(message)
     say(codec, End())
-    events += [*codec.closed(1000), *codec.closed(1000)]
+    events += [*codec.receive_close(1000), *codec.receive_close(1000)]
     assert isinstance(events[-1], End) and sum(isinstance(event, End) for event in events) == 1
     for event in events:
         if isinstance(event, Transcript):

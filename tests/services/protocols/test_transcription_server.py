@@ -39,7 +39,7 @@ def test_every_message_including_eof_is_the_end(mark):
 def test_an_odd_length_ends_the_session_as_it_does_today():
     codec = Server()
     (failure,) = codec.receive(b"abc")
-    assert failure.fatal and codec.send(failure) == [] and codec.closed(1000) == []
+    assert failure.fatal and codec.send(failure) == [] and codec.receive_close(1000) == []
 
 
 @pytest.mark.parametrize("rate", [8000, "8000", 8000.0])
@@ -100,9 +100,9 @@ def test_with_a_key_the_first_message_must_say_it():
 def test_a_refused_client_gets_todays_answer(message, answer):
     codec = Server(KEY)
     (failure,) = codec.receive(message)
-    assert failure.fatal and failure.permanent and failure.status == 401 and "guess" not in failure.came
+    assert failure.fatal and failure.permanent and failure.status == 401 and "guess" not in failure.received
     assert codec.send(failure) == [answer]
-    assert codec.receive(b"ab") == [] and codec.closed(1000) == [] and KEY not in repr(failure)
+    assert codec.receive(b"ab") == [] and codec.receive_close(1000) == [] and KEY not in repr(failure)
     (told,) = Client("ws://h/", KEY).receive(answer)
     assert told.fatal and told.permanent
 
@@ -143,11 +143,11 @@ def test_the_plain_answers():
 
 def test_a_client_that_leaves_without_eof_wants_nothing_more():
     codec = Server()
-    (failure,) = codec.closed(1006)
-    assert failure.fatal and codec.closed(1006) == []
+    (failure,) = codec.receive_close(1006)
+    assert failure.fatal and codec.receive_close(1006) == []
     codec = Server()
     codec.receive("eof")
-    assert codec.closed(1000) == []
+    assert codec.receive_close(1000) == []
 
 
 # --- facing each other

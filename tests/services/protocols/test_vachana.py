@@ -183,16 +183,18 @@ def test_binary_chunks_are_sound_and_a_clean_close_is_the_end():
         codec = asking()
         assert codec.receive(b"RIFF") == [Audio(b"RIFF")]
         assert codec.receive(b"\x01") == [Audio(b"\x01")]
-        assert codec.closed(code) == [End()]
-        assert codec.closed(code) == []
+        assert codec.receive_close(code) == [End()]
+        assert codec.receive_close(code) == []
 
 
 def test_binary_chunks_may_end_with_a_quiet_period():
     codec = asking()
-    assert codec.quiet_seconds is None and codec.quiet() == []
+    assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
     codec.receive(b"ab")
-    assert codec.quiet_seconds == 2.5
-    assert codec.quiet() == [End()] and codec.quiet() == [] and codec.quiet_seconds is None
+    assert codec.receive_timeout_seconds == 2.5
+    assert (
+        codec.receive_timeout() == [End()] and codec.receive_timeout() == [] and codec.receive_timeout_seconds is None
+    )
 
 
 def test_an_empty_chunk_is_nothing():
@@ -204,19 +206,19 @@ def test_any_other_close_has_lost_sound(code, chunks):
     codec = asking()
     for _ in range(chunks):
         codec.receive(b"ab")
-    (failure,) = codec.closed(code, "why\x07")
-    assert failure.fatal and failure.status == code and str(code) in failure.came and "\x07" not in str(failure)
-    assert codec.closed(1000) == []
+    (failure,) = codec.receive_close(code, "why\x07")
+    assert failure.fatal and failure.status == code and str(code) in failure.received and "\x07" not in str(failure)
+    assert codec.receive_close(1000) == []
 
 
 def test_a_close_with_text_that_was_not_asked_for_yet_is_a_failure():
     codec = client()
     codec.send(Text("half a sentence"))
-    assert isinstance(codec.closed(1000)[0], Failure)
+    assert isinstance(codec.receive_close(1000)[0], Failure)
 
 
 def test_a_standby_that_is_closed_lost_nothing():
-    assert client().closed(1006) == []
+    assert client().receive_close(1006) == []
 
 
 # --- JSON, as today
@@ -226,9 +228,9 @@ def test_start_audio_complete():
     codec = asking()
     assert codec.receive('{"type": "start", "request_id": "req_1", "message": "x"}') == []
     assert codec.receive(sound(b"abc")) == [Audio(b"abc")]
-    assert codec.quiet_seconds is None and codec.quiet() == []
+    assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
     assert codec.receive(complete()) == [Flush(), End()]
-    assert codec.closed(1006) == []
+    assert codec.receive_close(1006) == []
 
 
 def test_complete_may_carry_the_last_sound():
@@ -244,8 +246,8 @@ def test_a_start_says_that_silence_is_no_end():
     codec = asking()
     codec.receive('{"type": "start"}')
     codec.receive(b"binary after all")
-    assert codec.quiet_seconds is None
-    assert codec.closed(1000) == [End()]
+    assert codec.receive_timeout_seconds is None
+    assert codec.receive_close(1000) == [End()]
 
 
 def test_every_request_on_a_connection_has_its_own_end():
@@ -265,7 +267,7 @@ def test_a_close_after_one_of_two_requests_has_lost_the_other():
         codec.send(Flush())
     codec.send(End())
     codec.receive(complete(b"a"))
-    assert isinstance(codec.closed(1000)[0], Failure)
+    assert isinstance(codec.receive_close(1000)[0], Failure)
 
 
 def test_an_extra_complete_is_nothing():
@@ -283,8 +285,8 @@ def test_an_end_that_is_sent_after_everything_came_is_told_at_once():
     codec.send(Flush())
     assert codec.receive(complete(b"a")) == [Audio(b"a"), Flush()]
     codec.send(End())
-    assert codec.quiet_seconds is not None and 0 < codec.quiet_seconds < 0.2
-    assert codec.quiet() == [End()]
+    assert codec.receive_timeout_seconds is not None and 0 < codec.receive_timeout_seconds < 0.2
+    assert codec.receive_timeout() == [End()]
 
 
 def test_an_error_is_fatal_and_shows_no_key():
@@ -292,7 +294,7 @@ def test_an_error_is_fatal_and_shows_no_key():
     (failure,) = codec.receive(json.dumps({"type": "error", "message": f"bad key {KEY}", "status_code": 401}))
     assert failure.fatal and failure.permanent and failure.status == 401
     assert KEY not in str(failure) and "bad key" in str(failure)
-    assert codec.closed(1000) == [] and codec.quiet_seconds is None
+    assert codec.receive_close(1000) == [] and codec.receive_timeout_seconds is None
 
 
 @pytest.mark.parametrize(
@@ -316,7 +318,7 @@ def test_a_message_that_is_refused_names_the_service_what_came_and_what_was_expe
     codec = asking()
     (failure,) = codec.receive(message)
     assert isinstance(failure, Failure) and not failure.fatal
-    assert failure.service == "vachana" and failure.came and failure.expected
+    assert failure.service == "vachana" and failure.received and failure.expected
     assert codec.receive(complete(b"a")) == [Audio(b"a"), Flush(), End()]
 
 
@@ -418,7 +420,7 @@ def test_the_handshake_wants_the_path_and_the_key():
 
 def test_a_client_that_leaves_says_no_more():
     codec = Server()
-    assert codec.closed(1000) == [End()] and codec.closed(1000) == []
+    assert codec.receive_close(1000) == [End()] and codec.receive_close(1000) == []
 
 
 # --- facing each other
@@ -441,7 +443,7 @@ def test_any_text_and_any_sound_arrive_whole(pieces, chunks, binary):
     assert other.encoding == one.encoding
     answer = [*map(Audio, chunks), Flush(), End()]
     events = [event for wish in answer for message in other.send(wish) for event in one.receive(message)]
-    events += one.closed(1000)
+    events += one.receive_close(1000)
     assert b"".join(event.data for event in events if isinstance(event, Audio)) == b"".join(chunks)
     if any(chunks) or not binary:
         assert events[-1] == End()
@@ -464,7 +466,7 @@ REQUEST = st.fixed_dictionaries(
 def test_whatever_comes_the_client_never_raises_and_the_end_comes_once(messages):
     codec = asking()
     events = [event for message in messages for event in codec.receive(message)]
-    events += [*codec.quiet(), *codec.closed(1006), *codec.closed(1006)]
+    events += [*codec.receive_timeout(), *codec.receive_close(1006), *codec.receive_close(1006)]
     assert all(isinstance(event, Audio | Flush | End | Failure) for event in events)
     assert sum(isinstance(event, End) or (isinstance(event, Failure) and event.fatal) for event in events) == 1
 
