@@ -42,7 +42,7 @@ def play(config: Config, pcm: bytes, format: Format) -> bool:
     """
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     ring = RingBuffer(len(pcm) + format.frame_bytes * _SPARE_FRAMES)
-    speaker = make_speaker(config, ring, inbox.put, patience=fail_fast)
+    speaker = make_speaker(config, ring, inbox.put, wait_policy=fail_fast)
     stream_id = ring.begin("test", format)
     ring.write(stream_id, pcm)
     ring.end(stream_id)

@@ -74,7 +74,7 @@ class _TranscribeSession:
         self._recognizer = make_recognizer(config, frames, NullEndpointer(), self._inbox.put, local)
         workers: list[Worker] = [self._recognizer]
         if isinstance(frames, FrameQueue):
-            workers.insert(0, make_microphone(config, frames, self._inbox.put, patience=fail_fast))
+            workers.insert(0, make_microphone(config, frames, self._inbox.put, wait_policy=fail_fast))
         self._supervisor = Supervisor(workers)
         self._error: AgentError | OSError | None = None
         self._has_transcript = False

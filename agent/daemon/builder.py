@@ -17,6 +17,7 @@ from agent.errors import ConfigError
 from agent.frontends.control.server import ControlServer
 from agent.frontends.frontend import Frontend
 from agent.pipeline.events import Event
+from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.pipeline.stage import make_standby
@@ -113,14 +114,14 @@ def make_frontends(config: Config, environ: Mapping[str, str], report: Callable[
 
 
 def make_microphone(
-    config: Config, frames: FrameQueue, report: Callable[[Event], None], *, patience: WaitPolicy = wait_for_device
+    config: Config, frames: FrameQueue, report: Callable[[Event], None], *, wait_policy: WaitPolicy = wait_for_device
 ) -> Microphone:
     from agent.pipeline.capture.microphone import Microphone
 
     settings = config.microphone
     frame = settings.frame_seconds
     return Microphone(
-        frames, lambda: open_source(settings.device, frame), report, frame_seconds=frame, patience=patience
+        frames, lambda: open_source(settings.device, frame), report, frame_seconds=frame, wait_policy=wait_policy
     )
 
 
@@ -216,7 +217,7 @@ def make_services(
 
 
 def make_speaker(
-    config: Config, ring: RingBuffer, report: Callable[[Event], None], *, patience: WaitPolicy = wait_for_device
+    config: Config, ring: RingBuffer, report: Callable[[Event], None], *, wait_policy: WaitPolicy = wait_for_device
 ) -> Speaker:
     settings = config.speaker
 
@@ -231,11 +232,10 @@ def make_speaker(
         open,
         report,
         period_seconds=settings.period_seconds,
-        prebuffer_seconds=settings.prebuffer_seconds,
-        prebuffer_most_seconds=settings.prebuffer_most_seconds,
+        jitter_buffer=JitterBuffer(settings.prebuffer_seconds, settings.prebuffer_most_seconds),
         wake_seconds=settings.wake_seconds,
         volume=settings.volume,
-        patience=patience,
+        wait_policy=wait_policy,
         probe=probe if is_card(settings.device) else None,
     )
 

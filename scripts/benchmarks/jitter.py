@@ -1,26 +1,25 @@
-"""How well the prebuffer chooses: simulated sessions replayed through the real one in a simulated clock.
+"""Measures the jitter buffer: replays simulated sessions through it on a simulated clock.
 
     scripts/bench jitter [--json]
 
-A *trace* is a session: the arrival times of twenty utterances of one service over one network, made by seeded code. Of
-each utterance, with chunk i arriving at a(i) and carrying the sound that begins at c(i):
+A *trace* is a session: the arrival times of twenty utterances of one service over one network, from a seeded generator.
+For each utterance, with piece i arriving at a(i) and containing the audio from position c(i):
 
-- *start delay*: from the first arrival to the first sample played;
-- *gap*: from a sample after which there is nothing to play, or nothing that is played, to the next one played; *gap
-  time* is how long all gaps of the utterance are together, *gaps* is how many there are;
-- *lateness* = start delay + gap time: by how much the last sample is played later than it could be if everything had
-  arrived at once ("start delay + all gaps");
-- *D** = max(a(i) - c(i)) - a(0): no player that plays every sample in order has less lateness, and whoever knows the
-  future has just that, all of it as start delay and without a gap;
-- *one chunk*: how long the sound of one message lasts;
-- J = (lateness + 2 x gap time + one chunk) / (D* + one chunk).
+- *start delay*: time from the first arrival to the first played sample;
+- *gap*: time between two played samples without audio to play; *gap time* is the sum of the gaps of an utterance;
+- *delay* = start delay + gap time: how much later the last sample plays than it would if everything had arrived at
+  once;
+- *D** = max(a(i) - c(i)) - a(0): the required delay. No player that plays every sample in order has a smaller delay;
+  with knowledge of the future it has exactly this delay, as start delay, without a gap;
+- *piece*: duration of the audio in one message;
+- J = (delay + 2 x gap time + piece) / (D* + piece).
 
-J of a trace takes each of these as the sum over its utterances, the first of which the prebuffer meets without any
-memory; the column "each" is the mean of J taken of every utterance for itself. The rivals are *on arrival*, which plays
-whatever is there, and *fixed*, which waits for the same amount of sound before each start and after each gap; the best
-of these is chosen in hindsight, once for all traces, as the person who sets one number at best would. The prebuffer's
-own numbers were chosen on other seeds than those shown here. Not in here: the speaker waits three quarters of a period
-(15 ms) longer than the prebuffer says, because a card must be given its sound before it runs dry.
+J of a trace uses the sums over its utterances; the jitter buffer meets the first one without observations. The column
+"each" is the mean of J of the single utterances. The comparison players are *on arrival*, which plays whatever is
+there, and *fixed*, which waits for the same amount of audio before each start and after each gap; its amount is the
+best one for all traces, chosen in hindsight. The constants of the jitter buffer were chosen on other seeds. Not
+included: the speaker starts three quarters of a period (15 ms) later, because a card needs its audio before it
+underruns.
 """
 
 from __future__ import annotations
@@ -36,16 +35,18 @@ from typing import Protocol
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
 
 Arrivals = list[tuple[float, float]]
-"""Of one utterance: when each message came, and how many seconds of sound it held."""
+"""Arrival time and seconds of audio of each message of one utterance."""
 
 UTTERANCES = 20
 SEEDS = range(8)
 FIXED_SECONDS = tuple(round(0.02 * step, 2) for step in range(101))
-NOTHING = 1e-6  # seconds: less is rounding, not a gap
+EPSILON_SECONDS = 1e-6  # less is rounding, not a gap
 
 
 @dataclass(frozen=True)
 class Trace:
+    """The arrivals of one session. Immutable."""
+
     kind: str
     seed: int
     chunk_seconds: float
@@ -57,9 +58,12 @@ class Trace:
 
 @dataclass(frozen=True)
 class Network:
-    """``speed``: how much faster than real time the service makes sound. ``stalls_per_second``, each of ``stall``
-    seconds, in which nothing comes and after which everything held back comes at once. ``burst``: how long the service
-    gathers sound before it sends all of it. ``jitter``: how late, at most, any message is."""
+    """The behavior of a service and its network. Immutable.
+
+    ``speed``: rate of the synthesis relative to real time. ``stalls_per_second``: rate of stalls of ``stall`` seconds
+    (minimum, maximum), in which nothing arrives and after which everything arrives at once. ``burst``: seconds for
+    which the service collects audio before it sends it. ``jitter``: maximum additional delay of a message in seconds.
+    """
 
     speed: float = 1.0
     stalls_per_second: float = 0.0
@@ -84,45 +88,47 @@ KINDS: dict[str, Callable[[random.Random], list[Network]]] = {
         ]
     ),
 }
-"""The networks of a session, one after the other: the last mixture is a session in which one becomes another."""
+"""The successive networks of a session; the last mixture changes the network within the session."""
 
 
 def trace(kind: str, seed: int) -> Trace:
-    """The same for the same seed."""
-    made = random.Random(f"{kind} {seed}")
-    chunk = made.choice([0.04, 0.08, 0.1, 0.2])
-    networks = KINDS[kind](made)
+    """Generate a trace; the same seed generates the same trace."""
+    generator = random.Random(f"{kind} {seed}")
+    chunk = generator.choice([0.04, 0.08, 0.1, 0.2])
+    networks = KINDS[kind](generator)
     each = UTTERANCES // len(networks)
-    return Trace(kind, seed, chunk, [_utterance(network, chunk, made) for network in networks for _ in range(each)])
+    return Trace(
+        kind, seed, chunk, [_utterance(network, chunk, generator) for network in networks for _ in range(each)]
+    )
 
 
-def _utterance(network: Network, chunk: float, made: random.Random) -> Arrivals:
-    count = max(2, round(made.uniform(2.0, 12.0) / chunk))
+def _utterance(network: Network, chunk: float, generator: random.Random) -> Arrivals:
+    count = max(2, round(generator.uniform(2.0, 12.0) / chunk))
     arrivals: Arrivals = []
     last = 0.0
-    stalls = _stalls(network, made, 3 * count * chunk + 10)
+    stalls = _stalls(network, generator, 3 * count * chunk + 10)
     burst_ends = 0.0
     for index in range(count):
         sent = index * chunk / network.speed
         if network.burst[1]:
             while burst_ends < sent:
-                burst_ends += made.uniform(*network.burst)
+                burst_ends += generator.uniform(*network.burst)
             sent = burst_ends
-        came = sent + made.uniform(0.0, network.jitter)
+        received = sent + generator.uniform(0.0, network.jitter)
         for begin, end in stalls:
-            if begin <= came < end:
-                came = end
-        last = max(last, came)
+            if begin <= received < end:
+                received = end
+        last = max(last, received)
         arrivals.append((last, chunk))
     return arrivals
 
 
-def _stalls(network: Network, made: random.Random, until: float) -> list[tuple[float, float]]:
+def _stalls(network: Network, generator: random.Random, until: float) -> list[tuple[float, float]]:
     stalls: list[tuple[float, float]] = []
     at = 0.0
     while network.stalls_per_second and at < until:
-        at += made.expovariate(network.stalls_per_second)
-        length = made.uniform(*network.stall)
+        at += generator.expovariate(network.stalls_per_second)
+        length = generator.uniform(*network.stall)
         stalls.append((at, at + length))
         at += length
     return stalls
@@ -136,41 +142,43 @@ def traces(seeds: Sequence[int] = SEEDS) -> list[Trace]:
 
 
 class Player(Protocol):
-    """What ``Prebuffer`` does, and its rivals too."""
+    """The interface of ``JitterBuffer`` and of the comparison players."""
 
     def begin(self) -> None: ...
-    def arrived(self, at: float, seconds: float) -> None: ...
+    def add(self, at: float, seconds: float) -> None: ...
     def start_at(self, played_seconds: float) -> float | None: ...
-    def finish(self, *, whole: bool) -> None: ...
+    def finish(self, *, is_complete: bool) -> None: ...
 
 
 class Fixed:
-    """Waits until ``seconds`` of sound are there; 0 is play on arrival."""
+    """Plays when ``seconds`` of audio are buffered; 0: plays on arrival."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self.begin()
 
     def begin(self) -> None:
-        self._held: Arrivals = []
-        self._came = 0.0
+        self._arrivals: Arrivals = []
+        self._received_seconds = 0.0
 
-    def arrived(self, at: float, seconds: float) -> None:
-        self._came += seconds
-        self._held.append((at, self._came))
+    def add(self, at: float, seconds: float) -> None:
+        self._received_seconds += seconds
+        self._arrivals.append((at, self._received_seconds))
 
     def start_at(self, played_seconds: float) -> float | None:
-        wanted = max(self._seconds, NOTHING) - NOTHING
-        if self._came - played_seconds < wanted or self._came <= played_seconds:
+        wanted = max(self._seconds, EPSILON_SECONDS) - EPSILON_SECONDS
+        if self._received_seconds - played_seconds < wanted or self._received_seconds <= played_seconds:
             return None
-        return self._held[-1][0]
+        return self._arrivals[-1][0]
 
-    def finish(self, *, whole: bool) -> None:
+    def finish(self, *, is_complete: bool) -> None:
         pass
 
 
 @dataclass(frozen=True)
 class Outcome:
+    """The result of one utterance: seconds and the number of gaps. Immutable."""
+
     start_delay: float
     gaps: int
     gap_time: float
@@ -178,16 +186,16 @@ class Outcome:
     chunk: float
 
     @property
-    def lateness(self) -> float:
+    def delay(self) -> float:
         return self.start_delay + self.gap_time
 
     @property
     def score(self) -> float:
-        return (self.lateness + 2 * self.gap_time + self.chunk) / (self.best + self.chunk)
+        return (self.delay + 2 * self.gap_time + self.chunk) / (self.best + self.chunk)
 
 
-def best_lateness(arrivals: Arrivals) -> float:
-    """D*: the least lateness any player can have."""
+def required_delay(arrivals: Arrivals) -> float:
+    """Return D*, the smallest possible delay."""
     begins, best = 0.0, 0.0
     for at, seconds in arrivals:
         best = max(best, at - begins - arrivals[0][0])
@@ -196,42 +204,42 @@ def best_lateness(arrivals: Arrivals) -> float:
 
 
 def play(player: Player, arrivals: Arrivals, chunk: float) -> Outcome:
-    """One utterance. The player is told of a message when it comes, and of nothing before."""
+    """Play one utterance; the player learns of each message at its arrival."""
     first, total = arrivals[0][0], sum(seconds for _, seconds in arrivals)
     player.begin()
-    told, came, played, gaps, silent = 0, 0.0, 0.0, 0, 0.0
+    delivered, received, played, gaps, silent = 0, 0.0, 0.0, 0, 0.0
     now = since = first
     start_delay: float | None = None
     while True:
-        # Waiting: until it wants to play, or all is there.
+        # Buffering: until the player starts, or everything has arrived.
         while True:
-            while told < len(arrivals) and arrivals[told][0] <= now + NOTHING:
-                player.arrived(*arrivals[told])
-                came += arrivals[told][1]
-                told += 1
-            if told == len(arrivals):
+            while delivered < len(arrivals) and arrivals[delivered][0] <= now + EPSILON_SECONDS:
+                player.add(*arrivals[delivered])
+                received += arrivals[delivered][1]
+                delivered += 1
+            if delivered == len(arrivals):
                 break
             wanted = player.start_at(played)
             if wanted is not None and wanted <= now:
                 break
-            now = min(arrivals[told][0], wanted if wanted is not None else float("inf"))
+            now = min(arrivals[delivered][0], wanted if wanted is not None else float("inf"))
         if start_delay is None:
             start_delay = now - since
-        elif now - since > NOTHING:
+        elif now - since > EPSILON_SECONDS:
             gaps += 1
             silent += now - since
-        # Playing: until there is nothing left.
-        while told < len(arrivals) and arrivals[told][0] <= now + came - played + NOTHING:
-            player.arrived(*arrivals[told])
-            came += arrivals[told][1]
-            told += 1
-        now += came - played
-        played = came
+        # Playing: until the buffer is empty.
+        while delivered < len(arrivals) and arrivals[delivered][0] <= now + received - played + EPSILON_SECONDS:
+            player.add(*arrivals[delivered])
+            received += arrivals[delivered][1]
+            delivered += 1
+        now += received - played
+        played = received
         since = now
-        if told == len(arrivals):
-            player.finish(whole=True)
-            assert abs(played - total) < NOTHING
-            return Outcome(start_delay, gaps, silent, best_lateness(arrivals), chunk)
+        if delivered == len(arrivals):
+            player.finish(is_complete=True)
+            assert abs(played - total) < EPSILON_SECONDS
+            return Outcome(start_delay, gaps, silent, required_delay(arrivals), chunk)
 
 
 def session(player: Player, trace: Trace) -> list[Outcome]:
@@ -239,8 +247,8 @@ def session(player: Player, trace: Trace) -> list[Outcome]:
 
 
 def score(outcomes: Sequence[Outcome]) -> float:
-    """J of a trace."""
-    cost = sum(each.lateness + 2 * each.gap_time + each.chunk for each in outcomes)
+    """Return J of a trace."""
+    cost = sum(each.delay + 2 * each.gap_time + each.chunk for each in outcomes)
     return cost / sum(each.best + each.chunk for each in outcomes)
 
 
@@ -253,8 +261,10 @@ def mean(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """One player on some traces. ``score``: mean J; ``each``: mean of J of every utterance; the seconds are means of an
-    utterance."""
+    """One player on one kind of trace. Immutable.
+
+    ``score``: mean J of the traces; ``each``: mean J of the utterances; delays and times are means per utterance.
+    """
 
     player: str
     kind: str
@@ -268,8 +278,8 @@ class Row:
 
 
 def compare(traces: Sequence[Trace]) -> list[Row]:
-    """On each kind of trace, and on all: the prebuffer, playing on arrival, and the best fixed amount."""
-    makers: dict[str, Callable[[], Player]] = {"prebuffer": JitterBuffer, "on arrival": lambda: Fixed(0.0)}
+    """Compare the jitter buffer, playback on arrival and the best fixed amount, on each kind of trace and on all."""
+    makers: dict[str, Callable[[], Player]] = {"adaptive": JitterBuffer, "on arrival": lambda: Fixed(0.0)}
     seconds = min(FIXED_SECONDS, key=lambda seconds: mean([score(session(Fixed(seconds), each)) for each in traces]))
     makers[f"fixed {seconds:.2f} s"] = lambda: Fixed(seconds)
     rows = []
@@ -296,8 +306,10 @@ def _row(player: str, kind: str, sessions: list[list[Outcome]]) -> Row:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench jitter", description="How well the prebuffer chooses.")
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench jitter", description="Measure the jitter buffer on simulated networks."
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     rows = compare(traces())
     if options.json:

@@ -20,6 +20,7 @@ from support.vcard import VirtualCard
 from agent.audio.devices.device import open_sink
 from agent.audio.format import Format
 from agent.pipeline.events import PlaybackStarted, UtteranceCancelled, UtterancePlayed
+from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.server.tts import tone
 from faults.conftest import Figure
 
@@ -173,7 +174,7 @@ def test_58_two_hundred_moments_on_a_card(card: VirtualCard, figure: Figure) -> 
     def open(wanted: Format) -> Watched:
         return Watched(open_sink("speaker", wanted, PERIOD_SECONDS, 0.1), stopped)
 
-    with Room(format, open, prebuffer_seconds=0.0) as room:
+    with Room(format, open, jitter_buffer=JitterBuffer(0.0)) as room:
         for number in range(200):
             room.say(numbered(number, round(made.uniform(0.05, 0.6) * format.rate)))
             assert isinstance(room.event(), PlaybackStarted)

@@ -20,6 +20,7 @@ from agent.daemon.supervisor import Supervisor
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.capture.microphone import Microphone
 from agent.pipeline.events import DeviceBack, DeviceLost, Event, Gap, PlaybackStarted, UtterancePlayed
+from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.pipeline.playback.reconnecting_sink import ReconnectingSink
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
@@ -156,7 +157,7 @@ def unplug(folder: str, away_seconds: float, shift: int) -> dict[str, Any]:
     report = Report()
     ear = RecognizerStream(report)
     ring = RingBuffer(1 << 22)
-    speaker = Speaker(ring, lambda format: open_sink(CARD, format, 0.02, 0.04), report, prebuffer_seconds=0.0)
+    speaker = Speaker(ring, lambda format: open_sink(CARD, format, 0.02, 0.04), report, jitter_buffer=JitterBuffer(0.0))
     with Metronome() as metronome:
         began = time.monotonic()
         ear.microphone.start()

@@ -1,9 +1,10 @@
-"""A speaker in a room: the real thread on a real ring, and everything it reported, in order."""
+"""A running speaker thread on a real ring buffer, with a sink in memory and the reported events in order."""
 
 from __future__ import annotations
 
 import queue
 import random
+import threading
 from array import array
 from collections.abc import Callable
 from types import TracebackType
@@ -18,33 +19,25 @@ from agent.system.threads import Deadline
 
 TIMEOUT_SECONDS = 60.0
 PERIOD_SECONDS = 0.02
+BUFFER_SECONDS = 0.1
 End = UtterancePlayed | UtteranceCancelled | UtteranceFailed
 
 
-class Card(PacedSink):
-    """A card in memory: ``heard`` is what has come out of it, with the silence that was written but no pauses."""
-
-    def __init__(self, format: Format, heard: bytearray, buffer_seconds: float = 0.1) -> None:
-        super().__init__(format, buffer_seconds)
-        self._record = heard
-
-    def _hear(self) -> None:
-        before = bytes(self._held)
-        super()._hear()
-        self._record += before[: len(before) - len(self._held)]
-
-
 class Room:
-    """``with Room(format) as room``: a speaker that plays on a ``Card``, or on what ``open_sink`` opens."""
+    """``with Room(format) as room``: a speaker that plays in real time into ``heard``, or on the sink of ``open_sink``.
+
+    ``heard`` includes inserted silence, but no pauses.
+    """
 
     def __init__(self, format: Format, open_sink: Callable[[Format], Sink] | None = None, **settings: object) -> None:
         self.format = format
         self.heard = bytearray()
-        self.ring = RingBuffer(1 << 22)
+        self._ring_changed = threading.Condition()
+        self.ring = RingBuffer(1 << 22, self._ring_changed)
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.speaker = Speaker(
             self.ring,
-            open_sink or (lambda wanted: Card(wanted, self.heard)),
+            open_sink or (lambda wanted: PacedSink(wanted, BUFFER_SECONDS, on_played=self.heard.extend)),
             self.events.put,
             period_seconds=PERIOD_SECONDS,
             **settings,  # type: ignore[arg-type]
@@ -71,23 +64,23 @@ class Room:
 
     @property
     def last(self) -> str:
-        """The id of the utterance that was begun last."""
+        """The id of the latest utterance."""
         return f"utterance {self._count}"
 
     def say(self, pcm: bytes, error: str | None = None) -> int:
-        """A whole utterance at once."""
-        with self.ring._changed:  # however slow this thread is, the speaker sees nothing of it before its end
+        """Write a complete utterance at once."""
+        with self._ring_changed:  # the speaker sees nothing of it before its end, even if this thread is slow
             stream_id = self.begin()
-            self.rest(stream_id, pcm, error)
+            self.finish(stream_id, pcm, error)
         return stream_id
 
-    def rest(self, stream_id: int, pcm: bytes, error: str | None = None) -> None:
-        """The rest of an utterance and its end at once."""
-        with self.ring._changed:
+    def finish(self, stream_id: int, pcm: bytes, error: str | None = None) -> None:
+        """Write the rest of an utterance and its end at once."""
+        with self._ring_changed:
             self.ring.write(stream_id, pcm)
             self.ring.end(stream_id, error)
 
-    def began(self) -> PlaybackStarted:
+    def wait_started(self) -> PlaybackStarted:
         event = self.event()
         assert isinstance(event, PlaybackStarted), event
         return event
@@ -96,17 +89,17 @@ class Room:
         return self.events.get(timeout=TIMEOUT_SECONDS)
 
     def end(self) -> End:
-        """How the next utterance ended."""
+        """Wait for the end of the next utterance."""
         while not isinstance(event := self.event(), End):
             assert isinstance(event, PlaybackStarted), event
         return event
 
 
 def noise(format: Format, seconds: float, seed: int = 1) -> bytes:
-    """No sample of it is silence."""
-    made = random.Random(seed)
+    """Return noise without a zero sample."""
+    source = random.Random(seed)
     count = round(seconds * format.rate) * format.channels
-    return array("h", [made.choice((-1, 1)) * made.randint(1000, 20000) for _ in range(count)]).tobytes()
+    return array("h", [source.choice((-1, 1)) * source.randint(1000, 20000) for _ in range(count)]).tobytes()
 
 
 def steady(format: Format, seconds: float) -> bytes:

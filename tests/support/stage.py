@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from agent.audio.devices.device import Sink
+from agent.audio.devices.file import PacedSink
 from agent.audio.format import Format
 from agent.daemon.builder import make_synthesizer
 from agent.pipeline.events import Event, Utterance, UtteranceCancelled, UtteranceFailed, UtterancePlayed
@@ -19,7 +20,7 @@ from agent.services.protocols import local
 from agent.services.settings import SynthesisSettings
 from agent.settings.model import Config
 from agent.system.threads import Deadline
-from support.room import PERIOD_SECONDS, TIMEOUT_SECONDS, Card, End
+from support.room import BUFFER_SECONDS, PERIOD_SECONDS, TIMEOUT_SECONDS, End
 
 
 class Stage:
@@ -35,7 +36,7 @@ class Stage:
         self.synthesizer = make_synthesizer(config, self.ring, self.events.put, None)
         self.speaker = Speaker(
             self.ring,
-            open_sink or (lambda wanted: Card(wanted, self.heard)),
+            open_sink or (lambda wanted: PacedSink(wanted, BUFFER_SECONDS, on_played=self.heard.extend)),
             self.events.put,
             period_seconds=PERIOD_SECONDS,
             **settings,

@@ -5,30 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from agent.audio.devices.device import Source, WaitPolicy, wait_for_device
+from agent.audio.devices.reconnector import DeviceReconnector, ReconnectTiming
 from agent.audio.format import SPEECH
 from agent.errors import DeviceError
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import DeviceBack, DeviceLost, Event, Gap
 from agent.pipeline.stage import Stage
 
-PATIENCE_SECONDS = 2.0
-"""A card that stands still is given up well before that, and opened anew: only who is in a call that never returns has
-not come back by then. With a round of the daemon before it and one behind it, that is seen within three seconds; within
-as many more as a frame is longer than a period of the card, which may stand still at the end of one."""
-
 PERIOD_SECONDS = 0.1
 
 SHORTEST_SECONDS = 0.005
 """What is missing for less than that is only how late somebody looked at the clock."""
-
-OPENING_SECONDS = 10.0
-"""Opening asks every card and sound server there is, and may have to wait until the speaker has been opened."""
-
-RETRY_SECONDS = 1.0
-FIRST_RETRY_SECONDS = 0.1
-"""The first try after a loss comes at once, because most losses are hiccups."""
 
 SILENT_FRAME_SECONDS = 0.1
 SILENCE_SECONDS = 6.0
@@ -41,7 +31,7 @@ class Microphone(Stage):
     It opens, reads and closes the source itself. A source that is lost is looked for, at most once a second, until it
     is back; what was not heard meanwhile, from the last frame to the moment it is back, is reported as a ``Gap``, as is
     what the card itself dropped. A device that is not there at the start is waited for in the same way where
-    ``patience`` says so; else its ``DeviceError`` ends the thread. ``frame_seconds``: how long a read takes.
+    ``wait_policy`` says so; else its ``DeviceError`` ends the thread. ``frame_seconds``: how long a read takes.
 
     While it is muted the source is closed: nothing is heard at all, and no gap is reported.
     """
@@ -53,20 +43,31 @@ class Microphone(Stage):
         report: Callable[[Event], None],
         *,
         frame_seconds: float = PERIOD_SECONDS,
-        patience: WaitPolicy = wait_for_device,
+        wait_policy: WaitPolicy = wait_for_device,
+        timing: ReconnectTiming | None = None,
     ) -> None:
+        timing = timing or ReconnectTiming()
+        # A card may stop at the end of a frame, so the limit of a read grows with the excess of a frame over a period.
+        io_timeout = timing.io_timeout_seconds + max(0.0, frame_seconds - PERIOD_SECONDS)
+        self._device = DeviceReconnector(
+            lambda reason: report(DeviceLost("microphone", reason)),
+            lambda seconds: report(DeviceBack("microphone", seconds)),
+            wait_policy=wait_policy,
+            timing=replace(timing, io_timeout_seconds=io_timeout),
+        )
         super().__init__("microphone", report)
-        self.stall_timeout = self._reading_seconds = PATIENCE_SECONDS + max(0.0, frame_seconds - PERIOD_SECONDS)
-        self._frames, self._open_source, self._patience = frames, open_source, patience
+        self._frames, self._open_source = frames, open_source
         self._stopped = threading.Event()
         self._wanted = threading.Event()  # cleared while it is muted
         self._wanted.set()
-        self._opened_once = False
         self._opened_at: float | None = None  # when its first frame began
         self._heard_until = 0.0
-        self._lost_at: float | None = None
-        self._tries = 0  # since a frame was read
         self._outdated: str | None = None  # by what the frame that is being read has become too old
+
+    @property
+    def stall_timeout(self) -> float:  # type: ignore[override]
+        """The time in seconds that the current call may take before it counts as stuck."""
+        return self._device.stall_timeout
 
     def mute(self) -> None:
         """Closes the source, from any thread. Twice is safe, and so is before the start."""
@@ -93,16 +94,17 @@ class Microphone(Stage):
         try:
             while not self._stopped.is_set():
                 if not self._wanted.is_set():
-                    self._tell_gone(time.monotonic())
+                    if self._device.is_lost:
+                        self._report_absence(time.monotonic())
                     self._be_muted()
                     self._heard_until = time.monotonic()  # what somebody muted is not missing
                     continue
                 try:
                     self._listen()
                 except DeviceError as error:
-                    if not self._opened_once and not self._patience(error):
-                        raise
-                    self._lose(error)
+                    self._device.lost(error)
+                    self.heartbeat()
+                    self._device.wait(self._stopped)
         finally:
             self._frames.close()
 
@@ -115,7 +117,7 @@ class Microphone(Stage):
             while not self._stopped.is_set() and self._wanted.is_set():
                 frame = source.read()
                 self.heartbeat()
-                if self._opened_at is None or self._lost_at is not None:
+                if self._opened_at is None or self._device.is_lost:
                     self._found(SPEECH.seconds_of(len(frame)))
                 outdated, self._outdated = self._outdated, None
                 if outdated is None:
@@ -130,9 +132,8 @@ class Microphone(Stage):
                     start = self._since_opened(self._heard_until) - seconds
                     self.report(Gap(start, seconds, "the microphone overflowed"))
         finally:
-            self.stall_timeout = OPENING_SECONDS
-            source.close()
-            self.stall_timeout = self._reading_seconds
+            with self._device.slow_call():
+                source.close()
 
     def _be_muted(self) -> None:
         """With the source closed: silence for as long as a turn that was under way may need to end, then nothing."""
@@ -147,39 +148,29 @@ class Microphone(Stage):
 
     def _open(self) -> Source:
         self.heartbeat()
-        self.stall_timeout = OPENING_SECONDS
-        try:
-            source = self._open_source()
-            self._opened_once = True
-            return source
-        finally:
-            self.heartbeat()
-            self.stall_timeout = self._reading_seconds
+        with self._device.slow_call():
+            try:
+                source = self._open_source()
+            finally:
+                self.heartbeat()
+        self._device.opened()
+        return source
 
     def _found(self, seconds: float) -> None:
         """A frame of ``seconds`` has come: the source is there, for the first time or again."""
         began = time.monotonic() - seconds
-        self._tries = 0
-        if self._lost_at is not None:
-            self.report(DeviceBack("microphone", time.monotonic() - self._lost_at))
-            self._tell_gone(began)
-            self._lost_at = None
+        was_lost = self._device.is_lost
+        self._device.working()
+        if was_lost:
+            self._report_absence(began)
         self._opened_at = began if self._opened_at is None else self._opened_at
 
-    def _tell_gone(self, until: float) -> None:
-        """What a lost microphone has not heard, up to that moment."""
-        if self._lost_at is not None and self._opened_at is not None:
+    def _report_absence(self, until: float) -> None:
+        """Report the audio that the lost microphone did not record up to ``until``."""
+        if self._opened_at is not None:
             away = until - self._heard_until
             if away > SHORTEST_SECONDS:
                 self.report(Gap(self._since_opened(self._heard_until), away, "the microphone was gone"))
-
-    def _lose(self, error: DeviceError) -> None:
-        if self._lost_at is None:
-            self._lost_at = time.monotonic()
-            self.report(DeviceLost("microphone", str(error)))
-        self.heartbeat()
-        self._stopped.wait(RETRY_SECONDS if self._tries else FIRST_RETRY_SECONDS)
-        self._tries += 1
 
     def _since_opened(self, moment: float) -> float:
         return max(0.0, moment - (self._opened_at or moment))

@@ -1,4 +1,4 @@
-"""How loud the speaker is, without a click: changes are ramps, and what breaks off is faded."""
+"""Gain of an utterance without clicks: volume changes are ramps, interruptions are faded."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ FADE_SECONDS = 0.005
 
 
 class Fader:
-    """The sound of one utterance on its way to the sink: ``percent`` of its loudness, which may change at any time.
+    """Applies the volume to the audio (s16le) of one utterance. Not thread-safe; owned by the speaker thread.
 
-    A change takes effect as a ramp over the piece that is fed next. The last ``FADE_SECONDS`` that were fed are held
-    back, so that they can still be faded out when nothing follows them in time (``pause``); what is fed after that is
-    faded in. At 100 percent, and with no pause, exactly what went in comes out.
+    A change of the volume is a ramp over the next piece. The last ``FADE_SECONDS`` are held back, so that ``pause`` can
+    fade them out when the next piece is late; the piece after a pause is faded in. At 100 percent and without a pause
+    the output equals the input.
+
+    Args:
+        format: Rate and channels of the audio.
+        percent: Initial volume.
     """
 
     def __init__(self, format: Format, percent: int) -> None:
@@ -23,39 +27,38 @@ class Fader:
         self._percent = percent
         self._fade_bytes = format.bytes_of(FADE_SECONDS)
         self._tail = b""
-        self._fade_in = False
+        self._fades_in = False
 
     def feed(self, pcm: bytes, percent: int) -> bytes:
-        """Whole frames in, at ``percent`` from now on; as many frames out, those before them included, in all but the
-        first ``FADE_SECONDS``."""
+        """Apply ``percent`` to whole frames; return the audio that is ready, ``FADE_SECONDS`` behind the input."""
         if percent != self._percent:
             pcm = ramp(pcm, self._percent / 100, percent / 100, self._format.channels)
             self._percent = percent
         else:
             pcm = scale(pcm, percent)
-        if self._fade_in and pcm:
-            fading = pcm[: self._fade_bytes]
-            pcm = ramp(fading, 0.0, 1.0, self._format.channels) + pcm[len(fading) :]
-            self._fade_in = False
+        if self._fades_in and pcm:
+            start = pcm[: self._fade_bytes]
+            pcm = ramp(start, 0.0, 1.0, self._format.channels) + pcm[len(start) :]
+            self._fades_in = False
         pcm = self._tail + pcm
-        ready = max(0, len(pcm) - self._fade_bytes)
-        self._tail = pcm[ready:]
-        return pcm[:ready]
+        ready_bytes = max(0, len(pcm) - self._fade_bytes)
+        self._tail = pcm[ready_bytes:]
+        return pcm[:ready_bytes]
 
     def pause(self) -> bytes:
-        """What was held back, faded out: for a while nothing follows."""
+        """Return the rest, faded out, because the next piece is late."""
         tail, self._tail = self._tail, b""
-        self._fade_in = True
+        self._fades_in = True
         return ramp(tail, 1.0, 0.0, self._format.channels)
 
     def finish(self) -> bytes:
-        """What was held back: it was the end."""
+        """Return the rest at the end of the utterance."""
         tail, self._tail = self._tail, b""
         return tail
 
 
 def ramp(pcm: bytes, first: float, last: float, channels: int) -> bytes:
-    """``pcm`` with its loudness going from ``first`` to ``last``, each 0 to 1, evenly, frame by frame."""
+    """Scale ``pcm`` by a factor that changes linearly from ``first`` to ``last`` (each 0 to 1), frame by frame."""
     samples = array("h", pcm[: len(pcm) // (2 * channels) * 2 * channels])
     frames = len(samples) // channels
     if not frames:

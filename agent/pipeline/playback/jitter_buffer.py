@@ -1,4 +1,4 @@
-"""When to begin: how long the speaker lets sound gather before it plays, learned from how sound has come so far."""
+"""Adaptive playout delay: when playback of an utterance starts, and resumes after an underrun."""
 
 from __future__ import annotations
 
@@ -6,106 +6,116 @@ from collections import deque
 from dataclasses import dataclass
 
 QUANTILE = 0.75
-"""Of the utterances remembered, how many would have been played without a gap. A second of waiting costs one second,
-a second of gap is felt as two more: 2/3 would be right for a distribution that is known, and this one is guessed."""
+"""Fraction of the remembered utterances that the chosen delay would have played without a gap. One second of start
+delay costs 1, one second of gap costs 2 more: the optimum for a known distribution is 2/3; this one is estimated."""
 
-FORGETTING = 0.8
-"""What an utterance counts for, compared with the one after it: a network that has changed is known after three."""
+DECAY = 0.8
+"""Weight of an utterance relative to the next one: a change of the network dominates after three utterances."""
 
-UNNOTICED_SECONDS = 0.1
-"""A second too much is worse where hardly any was needed: an utterance counts for 1 / (what it needed + this)."""
+NEGLIGIBLE_SECONDS = 0.1
+"""An excess delay weighs more if little delay was required: the weight is 1 / (required delay + this)."""
 
-REMEMBERED = 32
+MAX_REMEMBERED = 32
 FIRST_REFILL_SECONDS = 0.01
 REFILL_GROWTH = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class _Past:
-    """One utterance: the delay that would have spared it every gap, and its longest dry spell."""
+class _Observation:
+    """One utterance: the start delay that avoids every gap, and its longest stall. Seconds."""
 
-    needed: float
-    dry: float
+    required_delay: float
+    stall: float
 
 
 class JitterBuffer:
-    """Chooses the moment at which playing begins, and goes on after an underrun. Pure: it is told what time it is.
+    """Chooses the time at which playback starts. Pure, without a clock. Not thread-safe; owned by the speaker thread.
 
-    The *lateness* of what arrives is how much later than the first arrival it came, beyond the sound that had come
-    before it: whoever starts so long after the first arrival never waits for it. Each utterance has had its highest
-    lateness, which is the delay it needed, and its longest *dry spell*, the highest rise of the lateness. Playing
-    begins when the delay is the quantile of what the utterances before needed, or when what is there already lasts
-    longer than the quantile of their dry spells. The remembered ones count the less the older they are.
+    The *delay* of a piece of audio is its arrival time relative to the first arrival, minus the duration of the audio
+    before it. An utterance has a *required delay*, the maximum of the delay: playback that starts so long after the
+    first arrival has no gap. It also has a longest *stall*, the largest rise of the delay. Playback starts when the
+    start delay reaches the quantile of the required delays of earlier utterances, or when the buffered audio lasts
+    longer than the quantile of their stalls. Older utterances count less.
 
-    After an underrun nothing is known but that the guess was too low: the first wait is short, and each further one
-    in the same utterance half as long again as the one before, so that a service that is far too slow is heard in a
-    few pieces instead of syllables.
+    An underrun shows only that the estimate was too low. The first refill is short, and each further one in the same
+    utterance lasts ``REFILL_GROWTH`` times the one before. So a service that is much too slow plays in a few pieces
+    instead of single syllables.
 
-    Seconds everywhere; ``initial_seconds`` is the delay while nothing is remembered, ``most_seconds`` the longest
-    wait of all. For each utterance: ``begin``, then ``arrived`` and ``start_at`` as often as wanted, then ``finish``.
+    For each utterance: ``begin``, then ``add`` and ``start_at`` as often as necessary, then ``finish``.
+
+    Args:
+        initial_seconds: Start delay without any observation.
+        max_seconds: Longest wait.
     """
 
-    def __init__(self, initial_seconds: float = 0.1, most_seconds: float = 3.0) -> None:
-        self._initial, self._most = initial_seconds, most_seconds
-        self._past: deque[_Past] = deque(maxlen=REMEMBERED)
+    def __init__(self, initial_seconds: float = 0.1, max_seconds: float = 3.0) -> None:
+        self.initial_seconds, self.max_seconds = initial_seconds, max_seconds
+        self._observations: deque[_Observation] = deque(maxlen=MAX_REMEMBERED)
         self.begin()
 
     def begin(self) -> None:
-        """Another utterance."""
-        self._first: float | None = None
-        self._came = 0.0  # seconds of sound
-        self._late = self._highest = self._lowest = self._dry = 0.0
-        self._resumed_from = 0.0  # what had been played when the last underrun was noticed
-        self._paused_at = 0.0  # the lateness of what ended it
+        """Start the next utterance."""
+        self._first_at: float | None = None
+        self._received_seconds = 0.0
+        self._delay = self._max_delay = self._min_delay = self._stall = 0.0
+        self._underrun_position = 0.0  # seconds that were played at the last underrun
+        self._delay_at_underrun = 0.0
         self._underruns = 0
 
-    def arrived(self, at: float, seconds: float) -> None:
-        """``seconds`` of sound came at the moment ``at``."""
-        if self._first is None:
-            self._first = at
-        self._late = at - self._first - self._came
-        self._highest = max(self._highest, self._late)
-        self._dry = max(self._dry, self._late - self._lowest)
-        self._lowest = min(self._lowest, self._late)
-        self._came += seconds
+    def add(self, at: float, seconds: float) -> None:
+        """Note that ``seconds`` of audio arrived at the time ``at``."""
+        if self._first_at is None:
+            self._first_at = at
+        self._delay = at - self._first_at - self._received_seconds
+        self._max_delay = max(self._max_delay, self._delay)
+        self._stall = max(self._stall, self._delay - self._min_delay)
+        self._min_delay = min(self._min_delay, self._delay)
+        self._received_seconds += seconds
 
     def start_at(self, played_seconds: float) -> float | None:
-        """The moment to play on, ``played_seconds`` having been played, unless something arrives before; ``None`` where
-        nothing is there to play. Asked after sound was played, it is taken for an underrun."""
-        if self._first is None or self._came <= played_seconds:
+        """Return the time to start or resume playback if nothing else arrives before.
+
+        Args:
+            played_seconds: Audio of this utterance that was played. A call with a new positive value is an underrun.
+
+        Returns:
+            The time, or ``None`` if there is no audio to play.
+        """
+        if self._first_at is None or self._received_seconds <= played_seconds:
             return None
-        return self._first + played_seconds + (self._refilled(played_seconds) if played_seconds else self._started())
+        delay = self._refill_delay(played_seconds) if played_seconds else self._start_delay()
+        return self._first_at + played_seconds + delay
 
-    def finish(self, *, whole: bool) -> None:
-        """The utterance is over. One that was cut tells only that at least so much was needed."""
-        if self._first is None:
+    def finish(self, *, is_complete: bool) -> None:
+        """End the utterance. One that was cancelled or failed shows only a lower bound of its required delay."""
+        if self._first_at is None:
             return
-        if whole or self._highest > self._quantile([past.needed for past in self._past]):
-            self._past.append(_Past(self._highest, self._dry))
+        if is_complete or self._max_delay > self._quantile([each.required_delay for each in self._observations]):
+            self._observations.append(_Observation(self._max_delay, self._stall))
 
-    def _started(self) -> float:
-        needed = self._quantile([past.needed for past in self._past])
-        lasting = self._late + max(self._dry, self._quantile([past.dry for past in self._past]))
-        return min(needed, lasting, self._most)
+    def _start_delay(self) -> float:
+        required = self._quantile([each.required_delay for each in self._observations])
+        covered = self._delay + max(self._stall, self._quantile([each.stall for each in self._observations]))
+        return min(required, covered, self.max_seconds)
 
-    def _refilled(self, played_seconds: float) -> float:
-        if played_seconds > self._resumed_from:
-            self._resumed_from = played_seconds
-            self._paused_at = self._highest
+    def _refill_delay(self, played_seconds: float) -> float:
+        if played_seconds > self._underrun_position:
+            self._underrun_position = played_seconds
+            self._delay_at_underrun = self._max_delay
             self._underruns += 1
-        growths = min(self._underruns - 1, 30)
-        return self._paused_at + min(FIRST_REFILL_SECONDS * REFILL_GROWTH**growths, self._most)
+        exponent = min(self._underruns - 1, 30)
+        return self._delay_at_underrun + min(FIRST_REFILL_SECONDS * REFILL_GROWTH**exponent, self.max_seconds)
 
     def _quantile(self, values: list[float]) -> float:
-        """Of ``values``, oldest first, the newer and the smaller ones counting more."""
+        """Return the weighted quantile of ``values``, oldest first; newer and smaller values weigh more."""
         if not values:
-            return self._initial
+            return self.initial_seconds
         weighted = sorted(
-            (value, FORGETTING**age / (value + UNNOTICED_SECONDS)) for age, value in enumerate(reversed(values))
+            (value, DECAY**age / (value + NEGLIGIBLE_SECONDS)) for age, value in enumerate(reversed(values))
         )
-        wanted = QUANTILE * sum(weight for _, weight in weighted)
+        remaining = QUANTILE * sum(weight for _, weight in weighted)
         for value, weight in weighted:
-            wanted -= weight
-            if wanted <= 0:
+            remaining -= weight
+            if remaining <= 0:
                 return value
         return weighted[-1][0]

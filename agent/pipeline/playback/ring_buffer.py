@@ -1,4 +1,4 @@
-"""The ring: sound on its way from the network to the sound card."""
+"""The ring buffer between the synthesizer, which writes, and the speaker, which reads."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from agent.audio.format import Format
 from agent.system.threads import Deadline
 
-SMALLEST_CAPACITY = 64
-CLOSED_EARLY = "the speaker was closed before the end of it"
-SAME_MOMENT_SECONDS = 0.002
-"""What comes within this time after something else came with it."""
+MIN_CAPACITY_BYTES = 64
+CLOSED_EARLY = "the speaker was closed before the end of the utterance"
+SAME_ARRIVAL_SECONDS = 0.002
+"""Writes within this time count as one arrival, because one message is written in several pieces."""
 
 
 @dataclass(frozen=True, slots=True)
 class UtteranceStart:
-    """The next utterance: its id, the format of its bytes, and the ticket its writer holds."""
+    """The start of the next utterance: its id, the format of its audio, and the stream id of its writer."""
 
     utterance: str
     format: Format
@@ -27,8 +27,10 @@ class UtteranceStart:
 
 @dataclass(frozen=True, slots=True)
 class UtteranceEnd:
-    """The utterance that was being read is over: complete, broken off (``error``), or cut (``cleared_by``), with
-    ``cut_bytes`` unread."""
+    """The end of the current utterance: complete, failed (``error``), or dropped (``drop_reason``).
+
+    ``dropped_bytes``: audio that was written and not read.
+    """
 
     utterance: str
     error: str | None = None
@@ -38,12 +40,15 @@ class UtteranceEnd:
 
 @dataclass(frozen=True, slots=True)
 class RingClosed:
-    """Nothing will ever be read again."""
+    """The end of the ring: nothing can be read any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """What ``clear()`` dropped of an utterance, in bytes. ``began``: its reader had begun it and will be told too."""
+    """An utterance that ``clear`` dropped, with its unread bytes.
+
+    ``was_reading``: the reader had started it, so it also gets an ``UtteranceEnd``.
+    """
 
     utterance: str
     unread_bytes: int
@@ -56,70 +61,77 @@ class Dropped:
 
 
 @dataclass(slots=True)
-class _Sound:
-    """One utterance in the ring: what has been written of it and not been read."""
+class _Stream:
+    """One utterance in the ring. Owned by the ring, under its lock."""
 
     stream_id: int
     utterance: str
     format: Format
     unread: bytearray = field(default_factory=bytearray)
-    arrivals: list[tuple[float, int]] = field(default_factory=list)  # since the reader last asked
+    arrivals: list[tuple[float, int]] = field(default_factory=list)  # since the last call of arrivals()
     is_reading: bool = False
-    ended: bool = False
+    is_ended: bool = False
     error: str | None = None
 
 
 class RingBuffer:
-    """Sound on its way from the network to the sound card. When full the writer waits: late sound is worth waiting for.
+    """A bounded queue of utterances and their audio (s16le). Thread-safe; a full ring blocks the writer.
 
-    One thread writes (``begin``, ``write``, ``end``), one thread reads (``read``, ``wait_filled``); ``clear``,
-    ``close`` and the counters are for every thread. Utterances are read in the order in which they were begun, each
-    whole before the next, so a writer ends one before it fills the ring with another. ``written``, ``played`` and
-    ``cut`` count bytes and only grow, so "played to here" is a comparison; what was written was played, or cut, or is
-    held.
+    One thread writes (``begin``, ``write``, ``end``) and one thread reads (``read``, ``wait_readable``); ``clear``,
+    ``close`` and the properties are for every thread. Utterances are read in the order of ``begin``, each completely
+    before the next, so the writer must end one before it fills the ring with another. The counters only grow, and
+    ``written_bytes`` = ``read_bytes`` + ``dropped_bytes`` + ``unread_bytes``.
 
-    After ``clear()`` has returned, no byte that was written before it is ever read.
+    After ``clear`` has returned, no byte that was written before it is ever read.
+
+    Args:
+        capacity_bytes: Size of the ring.
+        changed: Lock of the ring. A caller that passes it can hold it to make several calls atomic.
+
+    Raises:
+        ValueError: If the capacity is below ``MIN_CAPACITY_BYTES``.
     """
 
-    def __init__(self, capacity_bytes: int) -> None:
-        if capacity_bytes < SMALLEST_CAPACITY:
-            raise ValueError(f"a ring of {capacity_bytes} bytes is too small: at least {SMALLEST_CAPACITY}")
+    def __init__(self, capacity_bytes: int, changed: threading.Condition | None = None) -> None:
+        if capacity_bytes < MIN_CAPACITY_BYTES:
+            raise ValueError(f"a ring of {capacity_bytes} bytes is too small: the minimum is {MIN_CAPACITY_BYTES}")
         self.capacity_bytes = capacity_bytes
-        self._changed = threading.Condition()
-        self._sounds: deque[_Sound] = deque()
-        self._open: dict[int, _Sound] = {}
-        self._farewell: UtteranceEnd | None = None  # of the utterance that was cut while it was being read
-        self._tickets = 0
-        self._written = self._played = self._cut = self._held = 0
+        self._changed = changed or threading.Condition()
+        self._streams: deque[_Stream] = deque()
+        self._open: dict[int, _Stream] = {}  # writable streams by id
+        self._cleared_end: UtteranceEnd | None = None  # of the utterance that was cleared while it was being read
+        self._last_stream_id = 0
+        self._written = self._read = self._dropped = self._unread = 0  # bytes
         self._closed = False
 
-    # --- the writer's side
+    # --- for the writer
 
     def begin(self, utterance: str, format: Format) -> int:
-        """Opens an utterance whose sound is in ``format``, behind all that were begun before; returns its ticket."""
+        """Append an utterance with audio in ``format``; return its stream id."""
         with self._changed:
-            self._tickets += 1
+            self._last_stream_id += 1
             if not self._closed:
-                sound = _Sound(self._tickets, utterance, format)
-                self._sounds.append(sound)
-                self._open[sound.stream_id] = sound
+                stream = _Stream(self._last_stream_id, utterance, format)
+                self._streams.append(stream)
+                self._open[stream.stream_id] = stream
                 self._changed.notify_all()
-            return self._tickets
+            return self._last_stream_id
 
     def write(self, stream_id: int, data: bytes) -> bool:
-        """Puts all of ``data`` into the ring, in parts where it must, waiting while the ring is full.
+        """Write ``data``, in parts if necessary, and block while the ring is full.
 
-        False, at once and also in the middle of waiting, when the utterance was cleared or the ring was closed: then
-        what was not yet taken is dropped and the writer need not bring more.
+        Returns:
+            ``False``, also during a wait, if the utterance was cleared or the ring closed; the rest of ``data`` is
+            dropped then.
         """
         rest = memoryview(data)
         with self._changed:
-            while sound := self._open.get(stream_id):
-                part = rest[: self.capacity_bytes - self._held]
+            while stream := self._open.get(stream_id):
+                part = rest[: self.capacity_bytes - self._unread]
                 if part:
-                    self._mark(sound, len(part))
-                    sound.unread += part
-                    self._held += len(part)
+                    self._note_arrival(stream, len(part))
+                    stream.unread += part
+                    self._unread += len(part)
                     self._written += len(part)
                     rest = rest[len(part) :]
                     self._changed.notify_all()
@@ -129,202 +141,216 @@ class RingBuffer:
         return False
 
     def wait_writable(self, stream_id: int, timeout_seconds: float | None) -> bool:
-        """Waits until ``write`` would take something, or return False, at once; False when the time is over first.
+        """Wait until ``write`` would accept data or return ``False`` at once; return ``False`` on timeout.
 
-        For a writer that has something else to do meanwhile, such as showing that it is alive.
+        For a writer that must send heartbeats while it waits.
         """
         with self._changed:
             return self._changed.wait_for(
-                lambda: self._held < self.capacity_bytes or stream_id not in self._open, timeout_seconds
+                lambda: self._unread < self.capacity_bytes or stream_id not in self._open, timeout_seconds
             )
 
     def end(self, stream_id: int, error: str | None = None) -> None:
-        """The utterance's sound is complete, or broke off where ``error`` says why. Safe twice, and after a clear."""
+        """End the utterance; ``error`` says why it is incomplete. Idempotent; no effect after ``clear``."""
         with self._changed:
-            sound = self._open.pop(stream_id, None)
-            if sound is not None:
-                sound.ended, sound.error = True, error
+            stream = self._open.pop(stream_id, None)
+            if stream is not None:
+                stream.is_ended, stream.error = True, error
                 self._changed.notify_all()
 
-    # --- the reader's side
+    # --- for the reader
 
     def read(
         self, max_bytes: int, timeout_seconds: float | None
     ) -> UtteranceStart | bytes | UtteranceEnd | RingClosed | None:
-        """What comes next, strictly in order; ``None`` when nothing came in time.
+        """Return the next item in order.
 
-        Bytes are whole samples of every channel (only the last of an utterance may be a fragment, where its writer
-        wrote one), at most ``max_bytes`` but at least one sample of every channel, and never of two utterances. Every
-        ``Began`` is followed by exactly one ``Finished``, before anything of the next utterance.
+        Args:
+            max_bytes: Limit of the audio; a read returns at least one frame.
+            timeout_seconds: Longest wait; ``None``: no limit.
+
+        Returns:
+            ``None`` on timeout. Audio consists of whole frames of one utterance; only the last bytes of an utterance
+            may be an incomplete frame. Every ``UtteranceStart`` is followed by exactly one ``UtteranceEnd``, before any
+            item of the next utterance.
         """
         deadline = Deadline(timeout_seconds)
         with self._changed:
             while True:
-                found = self._next(max_bytes)
-                if found is not None or deadline.is_expired:
-                    return found
+                item = self._next_item(max_bytes)
+                if item is not None or deadline.is_expired:
+                    return item
                 self._changed.wait(deadline.remaining())
 
     def wait_readable(self, nbytes: int, timeout_seconds: float | None) -> bool:
-        """Waits until ``nbytes`` of the utterance being read are there, or all there will be; False if not in time.
+        """Wait until ``nbytes`` of the current utterance are unread or no more can arrive; return ``False`` on timeout.
 
-        All there will be: the utterance is complete or was cut, the ring is full, or nothing is being read.
+        No more can arrive if the utterance is ended or cleared, if the ring is full, or without a current utterance.
         """
         with self._changed:
-            return self._changed.wait_for(lambda: self._filled(nbytes), timeout_seconds)
+            return self._changed.wait_for(lambda: self._is_readable(nbytes), timeout_seconds)
 
     def wait_cleared(self, stream_id: int, timeout_seconds: float) -> bool:
-        """Waits until that utterance has been cut or everything of it read, and tells whether it was; for a reader that
-        has to wait for something else, and must not go on when the utterance is not wanted any more."""
+        """Wait until the utterance is no longer active; return ``False`` on timeout.
+
+        For a reader that waits for the card and must stop when the utterance is cancelled.
+        """
         with self._changed:
-            return self._changed.wait_for(lambda: not self._valid(stream_id), timeout_seconds)
+            return self._changed.wait_for(lambda: not self._is_active(stream_id), timeout_seconds)
 
     def arrivals(self) -> list[tuple[float, int]]:
-        """When, on the monotonic clock, how many bytes of the utterance being read have come since this was last asked,
-        oldest first. What had to wait for room came when there was room."""
+        """Return the arrivals of the current utterance since the last call: monotonic time and bytes, oldest first.
+
+        Data that waited for room arrives when there is room.
+        """
         with self._changed:
-            sound = self._reading()
-            if sound is None:
+            stream = self._current()
+            if stream is None:
                 return []
-            arrivals, sound.arrivals = sound.arrivals, []
+            arrivals, stream.arrivals = stream.arrivals, []
             return arrivals
 
     @property
     def is_fully_read(self) -> bool:
-        """Whether all of the utterance being read has been written and read: its ``Finished`` comes next."""
+        """Whether the current utterance is ended and read: its ``UtteranceEnd`` is the next item."""
         with self._changed:
-            sound = self._reading()
-            return sound is not None and sound.ended and not sound.unread
+            stream = self._current()
+            return stream is not None and stream.is_ended and not stream.unread
 
     @property
     def is_full(self) -> bool:
-        """Whether the writer has to wait."""
+        """Whether ``write`` blocks."""
         with self._changed:
-            return self._held >= self.capacity_bytes
+            return self._unread >= self.capacity_bytes
 
     @property
     def buffered_bytes(self) -> int:
-        """Unread bytes of the utterance that is being read; 0 where none is."""
+        """Unread bytes of the current utterance; 0 without one."""
         with self._changed:
-            sound = self._reading()
-            return len(sound.unread) if sound else 0
+            stream = self._current()
+            return len(stream.unread) if stream else 0
 
     @property
     def is_complete(self) -> bool:
-        """Whether the utterance that is being read has been ended by its writer; False where none is being read."""
+        """Whether the writer has ended the current utterance; ``False`` without one."""
         with self._changed:
-            sound = self._reading()
-            return sound.ended if sound else False
+            stream = self._current()
+            return stream.is_ended if stream else False
 
-    # --- everybody's side
+    # --- for every thread
 
     def is_active(self, stream_id: int) -> bool:
-        """Whether that utterance is still to be heard: begun, not cut, and its ``Finished`` not read yet."""
+        """Return whether the utterance was begun, not cleared, and its ``UtteranceEnd`` not read."""
         with self._changed:
-            return self._valid(stream_id)
+            return self._is_active(stream_id)
 
-    def clear(self, by: str) -> list[Dropped]:
-        """Drops everything unread, of all utterances; ``by`` says who wanted it. Wakes the writer and the reader.
+    def clear(self, reason: str) -> list[Dropped]:
+        """Drop all unread audio of all utterances; wake the writer and the reader.
 
-        The utterance that is being read, if any, comes to the reader as ``Finished(cleared_by=by)`` next; the others
-        are in the returned list alone, oldest first. Every open ticket is worth nothing afterwards.
+        The current utterance, if any, ends for the reader with ``UtteranceEnd(drop_reason=reason)`` next. All stream
+        ids become invalid.
+
+        Returns:
+            The dropped utterances, oldest first.
         """
         with self._changed:
-            cuts = [
-                Dropped(sound.utterance, len(sound.unread), sound.format, sound.is_reading) for sound in self._sounds
+            dropped = [
+                Dropped(each.utterance, len(each.unread), each.format, each.is_reading) for each in self._streams
             ]
-            reading = self._reading()
-            if reading is not None:
-                self._farewell = UtteranceEnd(reading.utterance, drop_reason=by, dropped_bytes=len(reading.unread))
-            self._cut += self._held
-            self._held = 0
-            self._sounds.clear()
+            current = self._current()
+            if current is not None:
+                self._cleared_end = UtteranceEnd(
+                    current.utterance, drop_reason=reason, dropped_bytes=len(current.unread)
+                )
+            self._dropped += self._unread
+            self._unread = 0
+            self._streams.clear()
             self._open.clear()
             self._changed.notify_all()
-            return cuts
+            return dropped
 
     def close(self) -> None:
-        """No more sound: the reader gets what is left and then ``Closed``, the writer False. Safe twice."""
+        """Close the ring: the reader gets the rest and then ``RingClosed``, the writer ``False``. Idempotent."""
         with self._changed:
             self._closed = True
-            for sound in self._open.values():
-                sound.ended, sound.error = True, CLOSED_EARLY
+            for stream in self._open.values():
+                stream.is_ended, stream.error = True, CLOSED_EARLY
             self._open.clear()
             self._changed.notify_all()
 
     @property
     def written_bytes(self) -> int:
-        """Bytes the ring has taken since it was made."""
+        """Bytes written since construction."""
         with self._changed:
             return self._written
 
     @property
     def read_bytes(self) -> int:
-        """Bytes the reader has taken since the ring was made."""
+        """Bytes read since construction."""
         with self._changed:
-            return self._played
+            return self._read
 
     @property
     def dropped_bytes(self) -> int:
-        """Bytes that were dropped by ``clear()`` since the ring was made."""
+        """Bytes dropped by ``clear`` since construction."""
         with self._changed:
-            return self._cut
+            return self._dropped
 
     @property
     def unread_bytes(self) -> int:
-        """Bytes that wait in the ring, of all utterances; never more than its capacity."""
+        """Unread bytes of all utterances, at most the capacity."""
         with self._changed:
-            return self._held
+            return self._unread
 
-    # --- inside, with the lock held
+    # --- internal, with the lock held
 
-    def _reading(self) -> _Sound | None:
-        return self._sounds[0] if self._sounds and self._sounds[0].is_reading else None
+    def _current(self) -> _Stream | None:
+        return self._streams[0] if self._streams and self._streams[0].is_reading else None
 
-    def _valid(self, stream_id: int) -> bool:
-        return any(sound.stream_id == stream_id for sound in self._sounds)
+    def _is_active(self, stream_id: int) -> bool:
+        return any(stream.stream_id == stream_id for stream in self._streams)
 
     @staticmethod
-    def _mark(sound: _Sound, nbytes: int) -> None:
+    def _note_arrival(stream: _Stream, nbytes: int) -> None:
         now = time.monotonic()
-        if sound.arrivals and now - sound.arrivals[-1][0] < SAME_MOMENT_SECONDS:
-            at, before = sound.arrivals[-1]
-            sound.arrivals[-1] = (at, before + nbytes)
+        if stream.arrivals and now - stream.arrivals[-1][0] < SAME_ARRIVAL_SECONDS:
+            at, before = stream.arrivals[-1]
+            stream.arrivals[-1] = (at, before + nbytes)
         else:
-            sound.arrivals.append((now, nbytes))
+            stream.arrivals.append((now, nbytes))
 
-    def _filled(self, nbytes: int) -> bool:
-        sound = self._reading()
-        return sound is None or sound.ended or len(sound.unread) >= nbytes or self._held >= self.capacity_bytes
+    def _is_readable(self, nbytes: int) -> bool:
+        stream = self._current()
+        return stream is None or stream.is_ended or len(stream.unread) >= nbytes or self._unread >= self.capacity_bytes
 
-    def _next(self, max_bytes: int) -> UtteranceStart | bytes | UtteranceEnd | RingClosed | None:
-        if self._farewell is not None:
-            farewell, self._farewell = self._farewell, None
-            return farewell
-        if not self._sounds:
+    def _next_item(self, max_bytes: int) -> UtteranceStart | bytes | UtteranceEnd | RingClosed | None:
+        if self._cleared_end is not None:
+            end, self._cleared_end = self._cleared_end, None
+            return end
+        if not self._streams:
             return RingClosed() if self._closed else None
-        sound = self._sounds[0]
-        if not sound.is_reading:
-            sound.is_reading = True
-            return UtteranceStart(sound.utterance, sound.format, sound.stream_id)
-        if sound.unread:
-            return self._take(sound, max_bytes) or None
-        if sound.ended:
-            self._sounds.popleft()
-            return UtteranceEnd(sound.utterance, sound.error)
+        stream = self._streams[0]
+        if not stream.is_reading:
+            stream.is_reading = True
+            return UtteranceStart(stream.utterance, stream.format, stream.stream_id)
+        if stream.unread:
+            return self._take(stream, max_bytes) or None
+        if stream.is_ended:
+            self._streams.popleft()
+            return UtteranceEnd(stream.utterance, stream.error)
         return None
 
-    def _take(self, sound: _Sound, max_bytes: int) -> bytes:
-        step = sound.format.frame_bytes
-        wanted = max(max_bytes, step)
-        size = min(wanted - wanted % step, len(sound.unread))
-        # A sample whose second half has not come yet waits for it; at the end of the utterance it never will come.
-        if size % step and not sound.ended:
-            size -= size % step
-        taken = bytes(sound.unread[:size])
-        del sound.unread[:size]
-        self._held -= size
-        self._played += size
-        if taken:
+    def _take(self, stream: _Stream, max_bytes: int) -> bytes:
+        frame_bytes = stream.format.frame_bytes
+        limit = max(max_bytes, frame_bytes)
+        size = min(limit - limit % frame_bytes, len(stream.unread))
+        # An incomplete frame waits for its rest; after the end of the utterance there is none.
+        if size % frame_bytes and not stream.is_ended:
+            size -= size % frame_bytes
+        data = bytes(stream.unread[:size])
+        del stream.unread[:size]
+        self._unread -= size
+        self._read += size
+        if data:
             self._changed.notify_all()
-        return taken
+        return data

@@ -1,10 +1,11 @@
-"""The thread that owns the sink: what is in the ring becomes sound, and what has really been played is reported."""
+"""The speaker thread: plays the ring buffer on the sink and reports how each utterance ended."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from agent.audio.devices.device import Sink, WaitPolicy, wait_for_device
 from agent.audio.format import Format
@@ -16,34 +17,48 @@ from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, Utteranc
 from agent.pipeline.stage import Stage
 from agent.system.threads import Deadline
 
-ROUND_SECONDS = 1.0
-CARD_PATIENCE_SECONDS = 0.5
-"""A card that has made no room for so long is asked to take the sound all the same: it says what is wrong with it."""
 
-DRAINING_SECONDS = 3.0
-REST_SECONDS = 1.0
-"""A card that has been silent for longer may have fallen asleep."""
+@dataclass(frozen=True, slots=True)
+class SpeakerTiming:
+    """Timing of the speaker. Immutable; all values in seconds.
+
+    ``heartbeat_seconds``: longest wait without a heartbeat. ``write_timeout_seconds``: after this time without room in
+    the card, the write is made anyway: its error says what is wrong with the card. ``drain_timeout_seconds``: the same
+    for draining, beyond the duration of the queued audio. ``rest_seconds``: a card that was silent for longer may have
+    entered a power-saving state.
+    """
+
+    heartbeat_seconds: float = 1.0
+    write_timeout_seconds: float = 0.5
+    drain_timeout_seconds: float = 3.0
+    rest_seconds: float = 1.0
 
 
 class Speaker(Stage):
-    """Plays the ring, one utterance after the other, and says of each how it ended.
+    """Plays the utterances of the ring buffer in order and reports the end of each.
 
-    It opens, writes and closes the sink itself; a sink that is lost is opened anew and goes on at the exact sample.
-    ``open_sink(format)`` raises ``DeviceError``; ``patience`` judges a device that is not there at the start, where
-    ``try_card`` is called to find that out, and again while it is lost and there is nothing to play. It ends
-    when the ring is closed, which its writer does at the end of its own input, and everything in it has been played;
-    ``abort()`` ends it after the period that is being written.
+    The thread opens, writes and closes the sink. ``stop``, ``abort``, ``volume`` (percent) and ``muted`` are
+    thread-safe; a change of the volume is a ramp over the next period. The thread ends when the ring is closed, which
+    its writer does at the end of its own input, and everything in it was played. ``abort`` ends it after the current
+    period.
 
-    An utterance begins when the prebuffer says so, at first ``prebuffer_seconds`` after its first sound and never more
-    than ``prebuffer_most_seconds``; at once when all of it is there. Where the network is late, silence is written
-    only when the card would run dry otherwise; what was held back until then is faded out, and what follows is faded
-    in. ``wake_seconds`` of silence go before an utterance when the card has rested.
+    An utterance starts when the jitter buffer says so, or when it is complete. If the network is late, the speaker
+    inserts silence only when the card would otherwise underrun, and fades the audio around the gap.
 
-    A cut (``RingBuffer.clear``) is noticed whatever is being waited for. The card's own buffer is dropped then, and
-    with it the chance to fade: what a card holds cannot be changed any more, and to let it be heard would take longer
-    than a cut may.
+    ``RingBuffer.clear`` ends every wait. The card's own buffer is dropped then, without a fade: the card cannot change
+    what it holds, and playing it would take longer than a cancellation may.
 
-    ``volume`` (percent) and ``muted`` may be set at any time, from any thread; the next period is a ramp to them.
+    Args:
+        ring: Source of the audio.
+        open_sink: Opens the card for a format; raises ``DeviceError``.
+        report: Receives the events, in the speaker thread.
+        period_seconds: Duration of one write.
+        jitter_buffer: Chooses the start of each utterance.
+        wake_seconds: Silence before an utterance if the card has rested, for cards that mute their first sound.
+        volume: Initial volume in percent.
+        wait_policy: Decides whether to wait for a card that has never been open.
+        probe: Opens and closes the card, to detect its presence while there is nothing to play.
+        timing: Timing of the thread.
     """
 
     def __init__(
@@ -53,40 +68,44 @@ class Speaker(Stage):
         report: Callable[[Event], None],
         *,
         period_seconds: float = 0.02,
-        prebuffer_seconds: float = 0.1,
-        prebuffer_most_seconds: float = 3.0,
+        jitter_buffer: JitterBuffer | None = None,
         wake_seconds: float = 0.0,
         volume: int = 100,
-        patience: WaitPolicy = wait_for_device,
+        wait_policy: WaitPolicy = wait_for_device,
         probe: Callable[[], None] | None = None,
+        timing: SpeakerTiming | None = None,
     ) -> None:
         self._aborted = threading.Event()
-        self._sink = ReconnectingSink(open_sink, report, self._aborted, patience=patience, probe=probe)
+        self._sink = ReconnectingSink(open_sink, report, self._aborted, wait_policy=wait_policy, probe=probe)
         super().__init__("speaker", report)
         self.volume, self.muted = volume, False
         self._ring = ring
         self._period_seconds, self._wake_seconds = period_seconds, wake_seconds
-        self._prebuffer = JitterBuffer(prebuffer_seconds, prebuffer_most_seconds)
+        self._jitter_buffer = jitter_buffer or JitterBuffer()
+        self._timing = timing or SpeakerTiming()
         self._silent_since: float | None = None
 
     @property
     def stall_timeout(self) -> float:  # type: ignore[override]
+        """The time in seconds that the current call may take before it counts as stuck."""
         return self._sink.stall_timeout
 
     def stop(self) -> None:
-        """Nothing to do: the end of the stream comes through the ring."""
+        """Do nothing: the end of the stream arrives through the ring."""
 
     def abort(self) -> None:
+        """Drop all audio and end the thread after the current period."""
         self._aborted.set()
         self._ring.close()
         self._ring.clear("abort")
 
     def run(self) -> None:
+        """Play until the ring is closed and empty."""
         try:
             while not self._aborted.is_set():
                 self.heartbeat()
                 self._sink.look()
-                item = self._ring.read(1, ROUND_SECONDS)
+                item = self._ring.read(1, self._timing.heartbeat_seconds)
                 if isinstance(item, RingClosed):
                     return
                 if isinstance(item, UtteranceStart):
@@ -96,34 +115,35 @@ class Speaker(Stage):
 
     # --- one utterance
 
-    def _play(self, began: UtteranceStart) -> None:
-        """From its first sample to its last, or to where it was cut."""
-        sound = _Sound(began, self._percent)
-        period = sound.format.bytes_of(self._period_seconds)
-        self._prebuffer.begin()
-        self._gather(sound)
-        self._wake(sound)
+    def _play(self, start: UtteranceStart) -> None:
+        """Play one utterance to its end or its cancellation."""
+        playback = _Playback(start, self._percent)
+        period_bytes = playback.format.bytes_of(self._period_seconds)
+        self._jitter_buffer.begin()
+        self._prebuffer(playback)
+        if self._needs_wake():
+            self._write_silence(playback, self._wake_seconds)
         while not self._aborted.is_set():
             self.heartbeat()
-            self._learn(sound)
-            spare = self._spare()
-            if not self._ring.wait_readable(sound.format.frame_bytes, min(spare, ROUND_SECONDS)):
+            self._observe_arrivals(playback)
+            spare = self._spare_seconds()
+            if not self._ring.wait_readable(playback.format.frame_bytes, min(spare, self._timing.heartbeat_seconds)):
                 if not spare:
-                    self._bridge(sound)
+                    self._bridge_gap(playback)
                 continue
             if self._ring.is_fully_read:
-                self._write(sound, sound.gain.finish())
-                self._drain(sound)
-            item = self._ring.read(period, 0.0)
+                self._write(playback, playback.fader.finish())
+                self._drain(playback)
+            item = self._ring.read(period_bytes, 0.0)
             if isinstance(item, bytes):
-                if not self._write(sound, sound.gain.feed(item, self._percent)):
-                    sound.refused += len(item)
+                if not self._write(playback, playback.fader.feed(item, self._percent)):
+                    playback.refused_bytes += len(item)
                     continue
-                if not sound.played:
-                    self.report(PlaybackStarted(sound.utterance))
-                sound.played += len(item)
+                if not playback.played_bytes:
+                    self.report(PlaybackStarted(playback.utterance))
+                playback.played_bytes += len(item)
             elif isinstance(item, UtteranceEnd):
-                self._end(sound, item)
+                self._finish(playback, item)
                 return
             elif isinstance(item, RingClosed):
                 return
@@ -132,108 +152,115 @@ class Speaker(Stage):
     def _percent(self) -> int:
         return 0 if self.muted else self.volume
 
-    def _learn(self, sound: _Sound) -> None:
+    def _observe_arrivals(self, playback: _Playback) -> None:
         for at, nbytes in self._ring.arrivals():
-            self._prebuffer.arrived(at, sound.format.seconds_of(nbytes))
+            self._jitter_buffer.add(at, playback.format.seconds_of(nbytes))
 
-    def _gather(self, sound: _Sound) -> None:
-        """Waits until it is time to begin."""
-        while not self._aborted.is_set() and (wait := self._wait_for_more(sound)) > 0:
+    def _prebuffer(self, playback: _Playback) -> None:
+        """Wait for the start time."""
+        while not self._aborted.is_set() and (wait := self._buffering_seconds(playback)) > 0:
             self.heartbeat()
-            self._ring.wait_readable(self._ring.buffered_bytes + 1, min(wait, ROUND_SECONDS))
+            self._ring.wait_readable(self._ring.buffered_bytes + 1, min(wait, self._timing.heartbeat_seconds))
 
-    def _wait_for_more(self, sound: _Sound) -> float:
-        """How long to let sound gather yet, unless more of it comes before that; 0.0: play."""
-        self._learn(sound)
+    def _buffering_seconds(self, playback: _Playback) -> float:
+        """Return how long to wait for more audio, unless some arrives before; 0.0: play."""
+        self._observe_arrivals(playback)
         ring = self._ring
-        if ring.is_complete or ring.is_full or not ring.is_active(sound.stream_id):
+        if ring.is_complete or ring.is_full or not ring.is_active(playback.stream_id):
             return 0.0
-        begins = self._prebuffer.start_at(sound.seconds)
-        if begins is None or ring.buffered_bytes < sound.format.frame_bytes:
-            return ROUND_SECONDS
-        # A little more: what would come just in time for the ear is too late for the card, see _spare.
-        return max(0.0, begins + 0.75 * self._period_seconds - time.monotonic())
+        start_at = self._jitter_buffer.start_at(playback.seconds)
+        if start_at is None or ring.buffered_bytes < playback.format.frame_bytes:
+            return self._timing.heartbeat_seconds
+        # The card needs its audio half a period before it underruns (see _spare_seconds); a quarter is reserve.
+        return max(0.0, start_at + 0.75 * self._period_seconds - time.monotonic())
 
-    def _wake(self, sound: _Sound) -> None:
-        rested = self._silent_since is None or time.monotonic() - self._silent_since > REST_SECONDS
-        if rested and self._wake_seconds:
-            self._be_silent(sound, self._wake_seconds)
+    def _needs_wake(self) -> bool:
+        if not self._wake_seconds:
+            return False
+        return self._silent_since is None or time.monotonic() - self._silent_since > self._timing.rest_seconds
 
-    def _bridge(self, sound: _Sound) -> None:
-        """The network is late and the card about to run dry: silence keeps it running until it is time to go on."""
-        self._write(sound, sound.gain.pause())
-        inserted = 0.0
-        while not self._aborted.is_set() and (wait := self._wait_for_more(sound)) > 0:
+    def _bridge_gap(self, playback: _Playback) -> None:
+        """Keep the card running with silence until the jitter buffer resumes the late utterance."""
+        self._write(playback, playback.fader.pause())
+        inserted_seconds = 0.0
+        while not self._aborted.is_set() and (wait := self._buffering_seconds(playback)) > 0:
             self.heartbeat()
-            spare = self._spare()
+            spare = self._spare_seconds()
             if spare:
                 self._ring.wait_readable(self._ring.buffered_bytes + 1, min(spare, wait))
                 continue
-            silence = min(wait, self._period_seconds)
-            if self._be_silent(sound, silence):
-                inserted += silence
-        if self._ring.buffered_bytes:  # else it was no gap: nothing but the end has come
-            sound.underruns += 1
-            sound.silence_seconds += inserted
+            silence_seconds = min(wait, self._period_seconds)
+            if self._write_silence(playback, silence_seconds):
+                inserted_seconds += silence_seconds
+        if self._ring.buffered_bytes:  # otherwise only the end of the utterance was late, which is no gap
+            playback.underruns += 1
+            playback.silence_seconds += inserted_seconds
 
-    def _drain(self, sound: _Sound) -> None:
-        """Returns when all has been heard, or the utterance was cut."""
-        deadline = Deadline(self._sink.queued_seconds + DRAINING_SECONDS)
+    def _drain(self, playback: _Playback) -> None:
+        """Return when everything was played, or the utterance was cancelled."""
+        deadline = Deadline(self._sink.queued_seconds + self._timing.drain_timeout_seconds)
         while (wait := self._sink.drain_nowait()) > 0 and not self._aborted.is_set():
             self.heartbeat()
-            if self._ring.wait_cleared(sound.stream_id, min(wait, ROUND_SECONDS)):
+            if self._ring.wait_cleared(playback.stream_id, min(wait, self._timing.heartbeat_seconds)):
                 return
             if deadline.is_expired:
-                self._sink.drain()  # it knows how to tell a slow card from one that stands still
+                self._sink.drain()  # the blocking call distinguishes a slow card from a stopped one
                 return
 
-    def _end(self, sound: _Sound, finished: UtteranceEnd) -> None:
-        if finished.drop_reason is not None:
-            heard = max(0.0, sound.seconds - self._sink.queued_seconds)
+    def _finish(self, playback: _Playback, end: UtteranceEnd) -> None:
+        if end.drop_reason is not None:
+            heard_seconds = max(0.0, playback.seconds - self._sink.queued_seconds)
             self._sink.drop()
-            dropped = sound.seconds - heard + sound.format.seconds_of(sound.refused + finished.dropped_bytes)
-            self.report(UtteranceCancelled(sound.utterance, finished.drop_reason, heard, dropped))
-        elif finished.error is not None:
-            self.report(UtteranceFailed(sound.utterance, finished.error, sound.seconds))
+            unplayed_bytes = playback.refused_bytes + end.dropped_bytes
+            dropped_seconds = playback.seconds - heard_seconds + playback.format.seconds_of(unplayed_bytes)
+            self.report(UtteranceCancelled(playback.utterance, end.drop_reason, heard_seconds, dropped_seconds))
+        elif end.error is not None:
+            self.report(UtteranceFailed(playback.utterance, end.error, playback.seconds))
         else:
-            self.report(UtterancePlayed(sound.utterance, sound.seconds, sound.underruns, sound.silence_seconds))
-        self._prebuffer.finish(whole=finished.drop_reason is None and finished.error is None)
+            self.report(
+                UtterancePlayed(playback.utterance, playback.seconds, playback.underruns, playback.silence_seconds)
+            )
+        self._jitter_buffer.finish(is_complete=end.drop_reason is None and end.error is None)
         self._silent_since = time.monotonic()
 
     # --- the sink
 
-    def _spare(self) -> float:
-        """How long nothing need be written, for the card has enough."""
+    def _spare_seconds(self) -> float:
+        """Return how long the card needs no write: its queued audio less half a period."""
         return max(0.0, self._sink.queued_seconds - 0.5 * self._period_seconds)
 
-    def _be_silent(self, sound: _Sound, seconds: float) -> bool:
-        whole, period = sound.format.bytes_of(seconds), sound.format.bytes_of(self._period_seconds)
-        return all(self._write(sound, bytes(min(period, whole - done))) for done in range(0, whole, period))
+    def _write_silence(self, playback: _Playback, seconds: float) -> bool:
+        size, period_bytes = playback.format.bytes_of(seconds), playback.format.bytes_of(self._period_seconds)
+        return all(
+            self._write(playback, bytes(min(period_bytes, size - start))) for start in range(0, size, period_bytes)
+        )
 
-    def _write(self, sound: _Sound, pcm: bytes) -> bool:
-        """Hands at most a period to the sink, as soon as that has room; tells whether it was taken."""
-        deadline = Deadline(CARD_PATIENCE_SECONDS)
+    def _write(self, playback: _Playback, pcm: bytes) -> bool:
+        """Write at most one period when the sink has room for it; return whether it was accepted."""
+        timeout = self._timing.write_timeout_seconds
+        deadline = Deadline(timeout)
         while (wait := self._sink.ready_in_seconds) > 0 and not deadline.is_expired:
             self.heartbeat()
-            if self._ring.wait_cleared(sound.stream_id, min(wait, CARD_PATIENCE_SECONDS)):
+            if self._ring.wait_cleared(playback.stream_id, min(wait, timeout)):
                 return False
-        return self._sink.write(pcm, sound.format, lambda: self._wanted(sound.stream_id))
+        return self._sink.write(pcm, playback.format, lambda: self._is_wanted(playback.stream_id))
 
-    def _wanted(self, stream_id: int) -> bool:
+    def _is_wanted(self, stream_id: int) -> bool:
         self.heartbeat()
         return self._ring.is_active(stream_id)
 
 
-class _Sound:
-    """The utterance that is being played, and how it has gone so far."""
+class _Playback:
+    """The utterance that is being played, and its progress. Not thread-safe; owned by the speaker thread."""
 
-    def __init__(self, began: UtteranceStart, percent: int) -> None:
-        self.utterance, self.stream_id, self.format = began.utterance, began.stream_id, began.format
-        self.gain = Fader(began.format, percent)
-        self.played = self.refused = 0  # bytes that the sink took, and that came to it too late
+    def __init__(self, start: UtteranceStart, percent: int) -> None:
+        self.utterance, self.stream_id, self.format = start.utterance, start.stream_id, start.format
+        self.fader = Fader(start.format, percent)
+        self.played_bytes = 0  # accepted by the sink
+        self.refused_bytes = 0  # read from the ring, then cancelled before the sink accepted it
         self.underruns = 0
         self.silence_seconds = 0.0
 
     @property
     def seconds(self) -> float:
-        return self.format.seconds_of(self.played)
+        return self.format.seconds_of(self.played_bytes)

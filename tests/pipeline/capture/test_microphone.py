@@ -79,9 +79,9 @@ class Desk:
         return [event for event in self.events if isinstance(event, kind)]
 
 
-def started(desk: Desk, patience: WaitPolicy = wait_for_device) -> tuple[Microphone, FrameQueue]:
+def started(desk: Desk, wait_policy: WaitPolicy = wait_for_device) -> tuple[Microphone, FrameQueue]:
     frames = FrameQueue(60.0)
-    microphone = Microphone(frames, desk.open, desk.report, patience=patience)
+    microphone = Microphone(frames, desk.open, desk.report, wait_policy=wait_policy)
     microphone.start()
     return microphone, frames
 
@@ -145,12 +145,12 @@ def test_what_overflowed_is_a_gap_of_that_length() -> None:
     assert gap.seconds == 0.5 and gap.reason == "the microphone overflowed"
 
 
-@pytest.mark.parametrize(("patience", "lost"), [(fail_fast, True), (wait_for_device, False)])
+@pytest.mark.parametrize(("wait_policy", "lost"), [(fail_fast, True), (wait_for_device, False)])
 def test_a_microphone_that_is_not_worth_waiting_for_ends_the_thread_with_its_error(
-    patience: WaitPolicy, lost: bool
+    wait_policy: WaitPolicy, lost: bool
 ) -> None:
     desk = Desk(None, lost=lost)
-    microphone, frames = started(desk, patience)
+    microphone, frames = started(desk, wait_policy)
     desk.wait(WorkerCrashed)
     assert microphone.join(Deadline(TIMEOUT_SECONDS))
     (died,) = desk.of(WorkerCrashed)

@@ -24,7 +24,7 @@ class Endpointer(SilentSource):
         super().__init__(0.02)
         Endpointer.opened += 1
 
-    def _sound(self) -> bytes:
+    def next_frame(self) -> bytes:
         return b"\x01" * self.frame_bytes
 
     def close(self) -> None:

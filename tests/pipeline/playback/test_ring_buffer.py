@@ -1,4 +1,4 @@
-"""The ring: order, waiting, and that nothing old is heard after a clear."""
+"""Ring buffer: order, blocking, and no old audio after a clear."""
 
 import threading
 import time
@@ -15,11 +15,11 @@ from agent.pipeline.playback.ring_buffer import Dropped, RingBuffer, RingClosed,
 
 MONO = Format(24000)
 STEREO = Format(48000, 2)
-BOUND = 30.0
+TIMEOUT_SECONDS = 30.0
 
 
 class Running:
-    """A call in a thread of its own, whose result can be waited for."""
+    """A call in its own thread."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self._call = call
@@ -31,25 +31,25 @@ class Running:
         self._result.append(self._call())
 
     def result(self) -> Any:
-        self._thread.join(BOUND)
-        assert not self._thread.is_alive(), "the call never came back"
+        self._thread.join(TIMEOUT_SECONDS)
+        assert not self._thread.is_alive(), "the call did not return"
         return self._result[0]
 
 
 def drain(ring: RingBuffer, max_bytes: int = 7) -> list[Any]:
-    """All that can be read without waiting, with neighbouring bytes joined."""
-    things: list[Any] = []
-    while (thing := ring.read(max_bytes, 0)) is not None:
-        if isinstance(thing, bytes) and things and isinstance(things[-1], bytes):
-            things[-1] += thing
+    """Read everything without waiting; join consecutive bytes."""
+    items: list[Any] = []
+    while (item := ring.read(max_bytes, 0)) is not None:
+        if isinstance(item, bytes) and items and isinstance(items[-1], bytes):
+            items[-1] += item
         else:
-            things.append(thing)
-        if isinstance(thing, RingClosed):
+            items.append(item)
+        if isinstance(item, RingClosed):
             break
-    return things
+    return items
 
 
-def test_an_utterance_is_read_as_its_beginning_its_bytes_and_its_end() -> None:
+def test_read_returns_start_audio_and_end() -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
     assert ring.write(stream_id, b"abcdef")
@@ -61,7 +61,7 @@ def test_an_utterance_is_read_as_its_beginning_its_bytes_and_its_end() -> None:
     assert ring.read(4, 0) is None
 
 
-def test_bytes_never_cross_the_boundary_between_utterances() -> None:
+def test_read_never_crosses_utterances() -> None:
     ring = RingBuffer(64)
     for name in ("one", "two"):
         stream_id = ring.begin(name, MONO)
@@ -72,7 +72,7 @@ def test_bytes_never_cross_the_boundary_between_utterances() -> None:
     assert read[2::3] == [UtteranceEnd("one"), UtteranceEnd("two")]
 
 
-def test_small_writes_are_joined_to_the_size_that_is_asked_for() -> None:
+def test_read_joins_small_writes() -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
     for piece in (b"ab", b"cd", b"ef"):
@@ -81,7 +81,7 @@ def test_small_writes_are_joined_to_the_size_that_is_asked_for() -> None:
     assert ring.read(6, 0) == b"abcdef"
 
 
-def test_a_broken_utterance_says_why_after_what_there_is_of_it() -> None:
+def test_end_with_error_follows_the_audio() -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
     ring.write(stream_id, b"ab")
@@ -93,7 +93,7 @@ def test_a_broken_utterance_says_why_after_what_there_is_of_it() -> None:
     ]
 
 
-def test_nothing_within_the_timeout_is_none() -> None:
+def test_read_returns_none_on_timeout() -> None:
     ring = RingBuffer(64)
     assert ring.read(4, 0.01) is None
     ring.begin("one", MONO)
@@ -101,51 +101,51 @@ def test_nothing_within_the_timeout_is_none() -> None:
     assert ring.read(4, 0.01) is None
 
 
-def test_a_full_ring_makes_the_writer_wait() -> None:
+def test_write_blocks_while_ring_is_full() -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
     ring.write(stream_id, bytes(64))
     assert not ring.wait_writable(stream_id, 0.01)
     writer = Running(lambda: ring.write(stream_id, b"more"))
-    assert isinstance(ring.read(64, BOUND), UtteranceStart)
-    assert ring.unread_bytes == 64  # the writer has not been let in
-    assert ring.read(64, BOUND) == bytes(64)
+    assert isinstance(ring.read(64, TIMEOUT_SECONDS), UtteranceStart)
+    assert ring.unread_bytes == 64  # the writer is blocked
+    assert ring.read(64, TIMEOUT_SECONDS) == bytes(64)
     assert writer.result() is True
     assert ring.read(64, 0) == b"more"
 
 
-def test_a_write_larger_than_the_ring_goes_through_in_parts() -> None:
+def test_write_larger_than_the_ring_is_split() -> None:
     ring = RingBuffer(64)
     data = bytes(range(256)) * 40
     stream_id = ring.begin("one", MONO)
     writer = Running(lambda: (ring.write(stream_id, data), ring.end(stream_id)))
     heard = b""
-    while not isinstance(thing := ring.read(20, BOUND), UtteranceEnd):
-        if isinstance(thing, bytes):
-            heard += thing
+    while not isinstance(item := ring.read(20, TIMEOUT_SECONDS), UtteranceEnd):
+        if isinstance(item, bytes):
+            heard += item
             assert ring.unread_bytes <= 64
     assert heard == data
     assert writer.result()[0] is True
 
 
-def test_a_clear_wakes_the_writer_and_the_reader() -> None:
+def test_clear_wakes_writer_and_reader() -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
     assert isinstance(ring.read(4, 0), UtteranceStart)
-    reader = Running(lambda: ring.read(4, BOUND))
+    reader = Running(lambda: ring.read(4, TIMEOUT_SECONDS))
     assert ring.clear("button") == [Dropped("one", 0, MONO, was_reading=True)]
     assert reader.result() == UtteranceEnd("one", drop_reason="button")
 
     stream_id = ring.begin("two", MONO)
     ring.read(4, 0)
     writer = Running(lambda: ring.write(stream_id, bytes(1000)))
-    assert ring.wait_readable(64, BOUND)
+    assert ring.wait_readable(64, TIMEOUT_SECONDS)
     assert ring.clear("button") == [Dropped("two", 64, MONO, was_reading=True)]
     assert writer.result() is False
     assert ring.unread_bytes == 0
 
 
-def test_a_cleared_ticket_is_refused_at_once_and_never_again_let_in() -> None:
+def test_write_to_a_cleared_stream_returns_false() -> None:
     ring = RingBuffer(64)
     old = ring.begin("old", MONO)
     ring.write(old, b"oldold")
@@ -158,7 +158,7 @@ def test_a_cleared_ticket_is_refused_at_once_and_never_again_let_in() -> None:
     assert drain(ring) == [UtteranceStart("new", MONO, new), b"new!", UtteranceEnd("new")]
 
 
-def test_an_utterance_cut_while_it_is_read_is_finished_before_anything_new() -> None:
+def test_cleared_current_utterance_ends_before_the_next() -> None:
     ring = RingBuffer(64)
     old = ring.begin("old", MONO)
     ring.write(old, b"oldold")
@@ -173,7 +173,7 @@ def test_an_utterance_cut_while_it_is_read_is_finished_before_anything_new() -> 
     ]
 
 
-def test_two_clears_in_a_row_finish_the_utterance_once_and_name_the_first() -> None:
+def test_second_clear_keeps_the_first_reason() -> None:
     ring = RingBuffer(64)
     ring.begin("old", MONO)
     ring.read(2, 0)
@@ -182,7 +182,7 @@ def test_two_clears_in_a_row_finish_the_utterance_once_and_name_the_first() -> N
     assert drain(ring) == [UtteranceEnd("old", drop_reason="button")]
 
 
-def test_utterances_that_were_not_begun_by_the_reader_are_named_by_the_clear_alone() -> None:
+def test_clear_returns_utterances_that_were_not_started() -> None:
     ring = RingBuffer(64)
     for name in ("one", "two"):
         stream_id = ring.begin(name, MONO)
@@ -193,7 +193,7 @@ def test_utterances_that_were_not_begun_by_the_reader_are_named_by_the_clear_alo
     assert drain(ring) == [UtteranceEnd("one", drop_reason="button", dropped_bytes=4)]
 
 
-def test_a_sample_that_came_in_two_halves_is_read_whole() -> None:
+def test_read_returns_whole_frames() -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", STEREO)
     ring.read(4, 0)
@@ -201,10 +201,10 @@ def test_a_sample_that_came_in_two_halves_is_read_whole() -> None:
     assert ring.read(100, 0) == b"LLRR"
     assert ring.read(100, 0) is None
     ring.write(stream_id, b"LRR")
-    assert ring.read(3, 0) == b"LLRR"  # never less than one sample of every channel
+    assert ring.read(3, 0) == b"LLRR"  # never less than one frame
 
 
-def test_no_read_ends_in_the_middle_of_a_sample_whatever_size_is_asked_for() -> None:
+def test_read_rounds_down_to_whole_frames() -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", STEREO)
     ring.read(4, 0)
@@ -214,7 +214,7 @@ def test_no_read_ends_in_the_middle_of_a_sample_whatever_size_is_asked_for() -> 
     assert ring.read(7, 0) == bytes(range(4, 8))
 
 
-def test_a_fragment_at_the_end_of_an_utterance_is_not_lost() -> None:
+def test_incomplete_frame_at_the_end_is_read() -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", STEREO)
     ring.write(stream_id, b"LLRRL")
@@ -222,12 +222,12 @@ def test_a_fragment_at_the_end_of_an_utterance_is_not_lost() -> None:
     assert drain(ring) == [UtteranceStart("one", STEREO, stream_id), b"LLRRL", UtteranceEnd("one")]
 
 
-def test_filled_means_the_bytes_are_there() -> None:
+def test_wait_readable_waits_for_the_bytes() -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
     ring.read(4, 0)
     assert not ring.wait_readable(8, 0.01)
-    waiting = Running(lambda: ring.wait_readable(8, BOUND))
+    waiting = Running(lambda: ring.wait_readable(8, TIMEOUT_SECONDS))
     ring.write(stream_id, b"abcd")
     ring.write(stream_id, b"efgh")
     assert waiting.result() is True
@@ -235,11 +235,11 @@ def test_filled_means_the_bytes_are_there() -> None:
 
 
 @pytest.mark.parametrize("what", ["end", "clear", "close", "full"])
-def test_filled_also_means_that_no_more_will_come(what: str) -> None:
+def test_wait_readable_returns_when_no_more_can_arrive(what: str) -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
     ring.read(4, 0)
-    waiting = Running(lambda: ring.wait_readable(1000, BOUND))
+    waiting = Running(lambda: ring.wait_readable(1000, TIMEOUT_SECONDS))
     {
         "end": lambda: ring.end(stream_id),
         "clear": lambda: ring.clear("button"),
@@ -249,12 +249,12 @@ def test_filled_also_means_that_no_more_will_come(what: str) -> None:
     assert waiting.result() is True
 
 
-def test_complete_and_buffered_speak_of_the_utterance_being_read() -> None:
+def test_is_complete_and_buffered_bytes_describe_the_current_utterance() -> None:
     ring = RingBuffer(64)
     assert (ring.buffered_bytes, ring.is_complete) == (0, False)
     one = ring.begin("one", MONO)
     ring.write(one, b"abcd")
-    assert ring.buffered_bytes == 0  # its reader has not begun it
+    assert ring.buffered_bytes == 0  # the reader has not started it
     ring.read(2, 0)
     assert (ring.buffered_bytes, ring.is_complete) == (4, False)
     ring.end(one)
@@ -265,21 +265,21 @@ def test_complete_and_buffered_speak_of_the_utterance_being_read() -> None:
     assert (ring.buffered_bytes, ring.is_complete) == (0, False)
 
 
-def test_a_ticket_is_valid_until_its_utterance_is_finished_or_cut() -> None:
+def test_is_active_until_end_or_clear() -> None:
     ring = RingBuffer(64)
     one, two = ring.begin("one", MONO), ring.begin("two", MONO)
     ring.write(one, b"abcd")
     ring.end(one)
     for _ in range(2):
         ring.read(100, 0)
-    assert ring.is_active(one)  # ended and wholly read, but its end is not
+    assert ring.is_active(one)  # read, but not its end
     assert ring.read(100, 0) == UtteranceEnd("one")
     assert (ring.is_active(one), ring.is_active(two), ring.is_active(99)) == (False, True, False)
     ring.clear("button")
     assert not ring.is_active(two)
 
 
-def test_a_closed_ring_gives_what_is_left_and_then_its_end() -> None:
+def test_closed_ring_returns_the_rest_and_then_ring_closed() -> None:
     ring = RingBuffer(64)
     one = ring.begin("one", MONO)
     ring.write(one, b"abcd")
@@ -287,37 +287,35 @@ def test_a_closed_ring_gives_what_is_left_and_then_its_end() -> None:
     ring.close()
     assert ring.write(one, b"ef") is False
     assert ring.write(ring.begin("late", MONO), b"ef") is False
-    began, sound, finished, closed = drain(ring)
+    began, sound, ended, closed = drain(ring)
     assert (began, sound, closed) == (UtteranceStart("one", MONO, one), b"abcd", RingClosed())
-    assert finished.error and not finished.drop_reason
+    assert ended.error and not ended.drop_reason
     assert ring.read(4, None) == RingClosed()
 
 
-def test_closing_wakes_the_writer_and_the_reader() -> None:
+def test_close_wakes_writer_and_reader() -> None:
     ring = RingBuffer(64)
-    reader = Running(lambda: ring.read(4, BOUND))
+    reader = Running(lambda: ring.read(4, TIMEOUT_SECONDS))
     ring.close()
     assert reader.result() == RingClosed()
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
     writer = Running(lambda: ring.write(stream_id, bytes(1000)))
     ring.read(1, 0)
-    assert ring.wait_readable(64, BOUND)
+    assert ring.wait_readable(64, TIMEOUT_SECONDS)
     ring.close()
     assert writer.result() is False
 
 
-def test_a_ring_too_small_for_a_sample_is_refused() -> None:
+def test_too_small_ring_raises_an_error() -> None:
     with pytest.raises(ValueError, match="too small"):
         RingBuffer(3)
 
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=6), st.integers(0, 2000), st.integers(2, 200))
 @settings(max_examples=60, deadline=None)
-def test_with_real_threads_no_byte_of_before_a_clear_is_read_after_it(
-    sizes: list[int], cut_after: int, period: int
-) -> None:
-    """Each utterance's bytes are its own number; a third thread clears at a moment that the reader's progress sets."""
+def test_no_byte_from_before_a_clear_is_read_after_it(sizes: list[int], clear_after: int, period: int) -> None:
+    """Each byte of an utterance is its number. A third thread clears when the reader has reached ``clear_after``."""
     ring = RingBuffer(128)
     reached, cleared = threading.Event(), threading.Event()
 
@@ -329,29 +327,29 @@ def test_with_real_threads_no_byte_of_before_a_clear_is_read_after_it(
 
     def work() -> None:
         write(range(1, len(sizes) + 1), sizes)
-        assert cleared.wait(BOUND)
+        assert cleared.wait(TIMEOUT_SECONDS)
         write([200], [300])
         ring.close()
 
     def clear() -> set[int]:
-        assert reached.wait(BOUND)
-        cuts = ring.clear("button")
+        assert reached.wait(TIMEOUT_SECONDS)
+        dropped = ring.clear("button")
         cleared.set()
-        return {int(cut.utterance) for cut in cuts}
+        return {int(cut.utterance) for cut in dropped}
 
     writer, clearer = Running(work), Running(clear)
     before, after = b"", b""
-    finished = 0
+    ended = 0
     while True:
-        late = cleared.is_set()  # asked before the read: only then does the read surely begin after the clear
-        thing = ring.read(period, BOUND)
-        if isinstance(thing, RingClosed):
+        late = cleared.is_set()  # checked before the read, so the read certainly starts after the clear
+        item = ring.read(period, TIMEOUT_SECONDS)
+        if isinstance(item, RingClosed):
             break
-        assert thing is not None
-        if isinstance(thing, bytes):
-            before, after = (before, after + thing) if late else (before + thing, after)
-        finished += isinstance(thing, UtteranceEnd)
-        if not reached.is_set() and (len(before) >= cut_after or finished == len(sizes)):
+        assert item is not None
+        if isinstance(item, bytes):
+            before, after = (before, after + item) if late else (before + item, after)
+        ended += isinstance(item, UtteranceEnd)
+        if not reached.is_set() and (len(before) >= clear_after or ended == len(sizes)):
             reached.set()
     writer.result()
 
@@ -362,16 +360,16 @@ def test_with_real_threads_no_byte_of_before_a_clear_is_read_after_it(
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Every interleaving of the ring's calls, against a plain list of what must still be heard."""
+    """Every sequence of calls, compared with a list of the expected items."""
 
     @initialize(capacity=st.integers(64, 300))
     def make(self, capacity: int) -> None:
         self.ring = RingBuffer(capacity)
         self.capacity = capacity
-        self.expected: list[Any] = []  # [name, ticket, bytearray, ended, error]
+        self.expected: list[Any] = []  # [name, stream id, bytearray, ended, error]
         self.current: list[Any] | None = None
-        self.farewell: UtteranceEnd | None = None
-        self.dead: list[int] = []
+        self.pending_end: UtteranceEnd | None = None
+        self.cleared_ids: list[int] = []
         self.counter = 0
 
     @precondition(lambda self: not self.expected or self.expected[-1][3])
@@ -384,15 +382,15 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.expected and not self.expected[-1][3])
     @rule(data=st.binary(max_size=120))
     def write(self, data: bytes) -> None:
-        data = data[: self.capacity - self.ring.unread_bytes]  # more would wait; that is tested with threads
+        data = data[: self.capacity - self.ring.unread_bytes]  # more would block; other tests cover that with threads
         assert self.ring.write(self.expected[-1][1], data) is True
         self.expected[-1][2] += data
 
-    @precondition(lambda self: self.dead)
+    @precondition(lambda self: self.cleared_ids)
     @rule(data=st.binary(min_size=1, max_size=20))
-    def write_to_the_dead(self, data: bytes) -> None:
-        assert self.ring.write(self.dead[-1], data) is False
-        self.ring.end(self.dead[-1], "late")
+    def write_to_a_cleared_stream(self, data: bytes) -> None:
+        assert self.ring.write(self.cleared_ids[-1], data) is False
+        self.ring.end(self.cleared_ids[-1], "late")
 
     @precondition(lambda self: self.expected and not self.expected[-1][3])
     @rule(error=st.sampled_from([None, "broken"]))
@@ -402,38 +400,40 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule()
     def clear(self) -> None:
-        cuts = self.ring.clear("button")
-        assert cuts == [Dropped(name, len(left), MONO, name == self._name()) for name, _, left, _, _ in self.expected]
+        dropped = self.ring.clear("button")
+        assert dropped == [
+            Dropped(name, len(left), MONO, name == self._name()) for name, _, left, _, _ in self.expected
+        ]
         if self.current:
-            self.farewell = UtteranceEnd(self.current[0], drop_reason="button", dropped_bytes=len(self.current[2]))
-        self.dead += [entry[1] for entry in self.expected]
+            self.pending_end = UtteranceEnd(self.current[0], drop_reason="button", dropped_bytes=len(self.current[2]))
+        self.cleared_ids += [entry[1] for entry in self.expected]
         self.expected, self.current = [], None
 
     @rule(max_bytes=st.integers(1, 90))
     def read(self, max_bytes: int) -> None:
-        thing = self.ring.read(max_bytes, 0)
-        if self.farewell:
-            assert thing == self.farewell
-            self.farewell = None
+        item = self.ring.read(max_bytes, 0)
+        if self.pending_end:
+            assert item == self.pending_end
+            self.pending_end = None
         elif not self.expected:
-            assert thing is None
+            assert item is None
         elif not self.current:
             self.current = self.expected[0]
-            assert thing == UtteranceStart(self.current[0], MONO, self.current[1])
-        elif isinstance(thing, bytes):
-            assert 0 < len(thing) <= max(2, max_bytes)
-            assert self.current[2].startswith(thing)
-            del self.current[2][: len(thing)]
-        elif isinstance(thing, UtteranceEnd):
+            assert item == UtteranceStart(self.current[0], MONO, self.current[1])
+        elif isinstance(item, bytes):
+            assert 0 < len(item) <= max(2, max_bytes)
+            assert self.current[2].startswith(item)
+            del self.current[2][: len(item)]
+        elif isinstance(item, UtteranceEnd):
             assert not self.current[2] and self.current[3]
-            assert thing == UtteranceEnd(self.current[0], self.current[4])
+            assert item == UtteranceEnd(self.current[0], self.current[4])
             self.expected.pop(0)
             self.current = None
         else:
             assert len(self.current[2]) < 2 and not self.current[3]
 
     @invariant()
-    def every_byte_is_somewhere(self) -> None:
+    def every_byte_is_accounted_for(self) -> None:
         ring = self.ring
         assert ring.written_bytes == ring.read_bytes + ring.dropped_bytes + ring.unread_bytes
         assert ring.unread_bytes == sum(len(entry[2]) for entry in self.expected) <= self.capacity
@@ -447,7 +447,7 @@ TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 
 
-def test_the_reader_is_told_when_what_came() -> None:
+def test_arrivals_reports_times_and_bytes() -> None:
     ring = RingBuffer(1 << 20)
     stream_id = ring.begin("one", MONO)
     before = time.monotonic()
@@ -462,7 +462,7 @@ def test_the_reader_is_told_when_what_came() -> None:
     assert ring.arrivals() == []
 
 
-def test_a_thousand_small_writes_do_not_leave_a_thousand_marks() -> None:
+def test_arrivals_merges_small_writes() -> None:
     ring = RingBuffer(1 << 20)
     stream_id = ring.begin("one", MONO)
     ring.read(1, 0)
@@ -472,18 +472,18 @@ def test_a_thousand_small_writes_do_not_leave_a_thousand_marks() -> None:
     assert len(ring.arrivals()) <= 1 + (time.monotonic() - began) / 0.002
 
 
-def test_who_waits_for_a_card_is_woken_by_a_cut() -> None:
+def test_wait_cleared_returns_on_clear() -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
     ring.read(1, 0)
     ring.write(stream_id, bytes(10))
     assert not ring.wait_cleared(stream_id, 0.0)
-    waiting = Running(lambda: ring.wait_cleared(stream_id, BOUND))
-    ring.clear("somebody")
+    waiting = Running(lambda: ring.wait_cleared(stream_id, TIMEOUT_SECONDS))
+    ring.clear("test")
     assert waiting.result()
 
 
-def test_an_utterance_that_was_read_to_its_end_is_whole_until_that_is_read_too() -> None:
+def test_is_fully_read_until_the_end_is_read() -> None:
     ring = RingBuffer(64)
     stream_id = ring.begin("one", MONO)
     ring.read(1, 0)

@@ -1,4 +1,4 @@
-"""The speaker: what is in the ring is heard whole, nothing of it twice, and nothing of it after a cut."""
+"""Speaker: plays the ring completely and once, and nothing after a clear."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from support.vcard import VirtualCard
 from agent.audio.devices.device import open_sink
 from agent.audio.format import Format
 from agent.pipeline.events import PlaybackStarted, UtteranceCancelled, UtteranceFailed, UtterancePlayed
-from agent.pipeline.playback import speaker
+from agent.pipeline.playback.jitter_buffer import JitterBuffer
+from agent.pipeline.playback.speaker import SpeakerTiming
 from agent.system.threads import Deadline
 
 FORMAT = Format(16000)
-FADE_SECONDS = 0.006  # so much is held back for a fade
+FADE_SECONDS = 0.006  # at most this is held back for a fade
 NEVER = threading.Event()
 
 
-class Led:
-    """A card that plays what it is let, and no more: how much that is does not depend on the machine."""
+class ManualSink:
+    """A sink that plays only on demand, so that the played amount does not depend on the speed of the machine."""
 
     def __init__(self, buffer_seconds: float = 0.1) -> None:
         self.format = FORMAT
@@ -34,20 +35,20 @@ class Led:
         self._allowed: float = 0  # bytes
         self._changed = threading.Condition()
 
-    def open(self, format: Format) -> Led:
+    def open(self, format: Format) -> ManualSink:
         assert format == FORMAT
         return self
 
     def play(self, seconds: float) -> None:
-        """Returns when so much more has been heard."""
+        """Play ``seconds`` more; return when they were played."""
         with self._changed:
             wanted = len(self.heard) + FORMAT.bytes_of(seconds)
             self._allowed += FORMAT.bytes_of(seconds)
             self._hear()
             assert self._changed.wait_for(lambda: len(self.heard) >= wanted, TIMEOUT_SECONDS)
 
-    def go(self) -> None:
-        """From now on everything is heard at once."""
+    def play_all(self) -> None:
+        """Play everything at once from now on."""
         with self._changed:
             self._allowed = float("inf")
             self._hear()
@@ -74,7 +75,7 @@ class Led:
         return rest
 
     def drain(self) -> None:
-        self.go()
+        self.play_all()
         self.drop()
 
     def drop(self) -> None:
@@ -96,7 +97,7 @@ class Led:
         self._changed.notify_all()
 
 
-def wait_for(true: Callable[[], bool]) -> None:
+def poll_until(true: Callable[[], bool]) -> None:
     deadline = Deadline(TIMEOUT_SECONDS)
     while not true():
         assert not deadline.is_expired
@@ -104,19 +105,19 @@ def wait_for(true: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.01, 0.02, 0.123, 0.5])
-def test_the_whole_utterance_is_heard_and_told(seconds: float) -> None:
+def test_utterance_is_played_completely_and_reported(seconds: float) -> None:
     sound = noise(FORMAT, seconds)
     with Room(FORMAT) as room:
         room.say(sound)
-        assert room.began() == PlaybackStarted("utterance 1")
+        assert room.wait_started() == PlaybackStarted("utterance 1")
         end = room.end()
         assert end == UtterancePlayed("utterance 1", FORMAT.seconds_of(len(sound)))
-        assert bytes(room.heard) == sound, "it is told when it has been heard, not before"
+        assert bytes(room.heard) == sound, "the end is reported after playback, not before"
 
 
 @pytest.mark.parametrize("rate", [16000, 22050, 48000])
-def test_on_a_card_every_sample_is_heard_too_however_short_the_utterance(card: VirtualCard, rate: int) -> None:
-    """A card does not even begin before it has a whole period, and stopping it throws away what it still holds."""
+def test_every_sample_of_a_short_utterance_is_played_on_a_card(card: VirtualCard, rate: int) -> None:
+    """A card starts only with a full period, and drops its buffer when it is stopped."""
     format = Format(rate)
     sounds = [noise(format, seconds, seed) for seed, seconds in enumerate((0.01, 0.013, 0.02, 0.5))]
     with Room(format, lambda wanted: open_sink("speaker", wanted, PERIOD_SECONDS, 0.1)) as room:
@@ -130,7 +131,7 @@ def test_on_a_card_every_sample_is_heard_too_however_short_the_utterance(card: V
     assert not rest.strip(b"\0")
 
 
-def test_one_utterance_after_the_other_in_their_own_formats() -> None:
+def test_consecutive_utterances_keep_their_formats() -> None:
     with Room(FORMAT) as room:
         whole = b""
         for rate, channels in ((16000, 1), (24000, 1), (22050, 2)):
@@ -142,13 +143,13 @@ def test_one_utterance_after_the_other_in_their_own_formats() -> None:
         assert bytes(room.heard) == whole
 
 
-def test_an_utterance_without_a_sound_is_told_too() -> None:
+def test_empty_utterance_is_reported() -> None:
     with Room(FORMAT) as room:
         room.say(b"")
         assert room.end() == UtterancePlayed("utterance 1", 0.0)
 
 
-def test_what_broke_off_is_heard_as_far_as_it_came() -> None:
+def test_failed_utterance_is_played_as_far_as_it_arrived() -> None:
     sound = noise(FORMAT, 0.1)
     with Room(FORMAT) as room:
         room.say(sound, "the service fell silent")
@@ -156,18 +157,18 @@ def test_what_broke_off_is_heard_as_far_as_it_came() -> None:
         assert bytes(room.heard) == sound
 
 
-# --- late sound
+# --- late audio
 
 
-def test_a_gap_is_silence_that_is_counted_with_fades_at_both_its_edges() -> None:
+def test_gap_is_counted_silence_with_fades() -> None:
     sound = steady(FORMAT, 0.3)
     with Room(FORMAT) as room:
         stream_id = room.begin()
-        began = time.monotonic()
+        started_at = time.monotonic()
         room.ring.write(stream_id, sound)
-        wait_for(lambda: len(room.heard) > len(sound) + FORMAT.bytes_of(0.1))
-        room.rest(stream_id, sound)
-        gone = time.monotonic() - began
+        poll_until(lambda: len(room.heard) > len(sound) + FORMAT.bytes_of(0.1))
+        room.finish(stream_id, sound)
+        gone = time.monotonic() - started_at
         end = room.end()
     assert isinstance(end, UtterancePlayed)
     assert end.underruns == 1 and 0.1 < end.silence_seconds < gone
@@ -177,30 +178,29 @@ def test_a_gap_is_silence_that_is_counted_with_fades_at_both_its_edges() -> None
     assert end.seconds == pytest.approx(0.6)
     assert len(samples) / FORMAT.rate == pytest.approx(0.6 + end.silence_seconds)
     steps = [abs(b - a) for a, b in zip(samples, samples[1:], strict=False)]
-    assert max(steps) < 300, "neither edge of the gap is a click"
+    assert max(steps) < 300, "no click at the edges of the gap"
 
 
-def test_sound_that_comes_while_the_card_still_has_some_makes_no_gap() -> None:
-    """Silence used to be put in as soon as the ring was empty, although the card had sound for five periods more."""
+def test_no_gap_while_the_card_has_audio() -> None:
     sound = noise(FORMAT, 0.6)
     step = FORMAT.bytes_of(0.05)
-    led = Led(buffer_seconds=10.0)
-    with Room(FORMAT, led.open, prebuffer_seconds=0.0) as room:
+    sink = ManualSink(buffer_seconds=10.0)
+    with Room(FORMAT, sink.open, jitter_buffer=JitterBuffer(0.0)) as room:
         stream_id = room.begin()
         for number in range(12):
             room.ring.write(stream_id, sound[number * step : (number + 1) * step])
-            wait_for(lambda: not room.ring.unread_bytes)
+            poll_until(lambda: not room.ring.unread_bytes)
             if number:
-                led.play(0.05)
+                sink.play(0.05)
             rounds = room.speaker.heartbeats
-            wait_for(lambda: room.speaker.heartbeats > rounds + 1)  # noqa: B023 - called before the next one
-        led.go()
+            poll_until(lambda: room.speaker.heartbeats > rounds + 1)  # noqa: B023 - called before the next one
+        sink.play_all()
         room.ring.end(stream_id)
         assert room.end() == UtterancePlayed("utterance 1", 0.6)
-    assert bytes(led.heard) == sound
+    assert bytes(sink.heard) == sound
 
 
-def test_an_end_that_comes_late_is_no_gap() -> None:
+def test_late_end_is_no_gap() -> None:
     sound = noise(FORMAT, 0.1)
     with Room(FORMAT) as room:
         stream_id = room.begin()
@@ -210,128 +210,131 @@ def test_an_end_that_comes_late_is_no_gap() -> None:
         assert room.end() == UtterancePlayed("utterance 1", 0.1)
 
 
-def test_a_whole_utterance_is_not_waited_for() -> None:
+def test_complete_utterance_starts_at_once() -> None:
     longer = 2 * TIMEOUT_SECONDS
-    with Room(FORMAT, prebuffer_seconds=longer, prebuffer_most_seconds=longer) as room:
+    with Room(FORMAT, jitter_buffer=JitterBuffer(longer, longer)) as room:
         room.say(noise(FORMAT, 0.02))
         room.end()
 
 
-def test_a_service_in_time_is_waited_for_only_once() -> None:
-    piece, led = steady(FORMAT, 5.0), Led(buffer_seconds=100.0)
-    led.go()
-    with Room(FORMAT, led.open, prebuffer_seconds=0.3, prebuffer_most_seconds=2 * TIMEOUT_SECONDS) as room:
+def test_punctual_service_is_delayed_only_once() -> None:
+    piece, sink = steady(FORMAT, 5.0), ManualSink(buffer_seconds=100.0)
+    sink.play_all()
+    longer = 2 * TIMEOUT_SECONDS
+    buffer = JitterBuffer(0.3, longer)
+    with Room(FORMAT, sink.open, jitter_buffer=buffer) as room:
         for number in range(3):
             stream_id = room.begin()
-            began = time.monotonic()
+            written_at = time.monotonic()
             room.ring.write(stream_id, piece)
-            room.began()
-            assert number or time.monotonic() - began > 0.3
+            room.wait_started()
+            assert number or time.monotonic() - written_at > 0.3
             for _ in range(3):
                 room.ring.write(stream_id, piece)
             room.ring.end(stream_id)
             assert isinstance(room.end(), UtterancePlayed)
-            room.speaker._prebuffer._initial = 2 * TIMEOUT_SECONDS  # whoever waited once more would wait for so long
+            buffer.initial_seconds = longer  # another initial delay would exceed the timeout
 
 
-def test_a_service_that_gives_one_byte_and_stops_costs_no_processor() -> None:
+def test_stalled_service_costs_no_cpu() -> None:
     with Room(FORMAT) as room:
         stream_id = room.begin()
         room.ring.write(stream_id, b"\x01")
-        clock = time.pthread_getcpuclockid(room.speaker._thread.ident or 0)
-        used, began = time.clock_gettime(clock), time.monotonic()
+        clock = time.pthread_getcpuclockid(room.speaker.ident or 0)
+        used, started_at = time.clock_gettime(clock), time.monotonic()
         NEVER.wait(0.5)
-        used, gone = time.clock_gettime(clock) - used, time.monotonic() - began
+        used, gone = time.clock_gettime(clock) - used, time.monotonic() - started_at
         room.ring.end(stream_id)
         assert room.end() == UtterancePlayed("utterance 1", FORMAT.seconds_of(1))
         assert used < 0.2 * gone
 
 
-# --- cuts
+# --- cancellation
 
 
-def test_a_cut_is_silence_at_once_and_nothing_of_the_old_utterance_after_it() -> None:
-    old, new, led = noise(FORMAT, 3.0, 1), noise(FORMAT, 0.1, 2), Led()
-    with Room(FORMAT, led.open) as room:
+def test_clear_stops_playback_at_once() -> None:
+    old, new, sink = noise(FORMAT, 3.0, 1), noise(FORMAT, 0.1, 2), ManualSink()
+    with Room(FORMAT, sink.open) as room:
         room.say(old)
-        led.play(0.3)
-        room.began()
-        wait_for(lambda: led.queued_seconds >= 0.1)
-        room.ring.clear("somebody")
+        sink.play(0.3)
+        room.wait_started()
+        poll_until(lambda: sink.queued_seconds >= 0.1)
+        room.ring.clear("test")
         end = room.end()
-        assert isinstance(end, UtteranceCancelled) and end.reason == "somebody"
+        assert isinstance(end, UtteranceCancelled) and end.reason == "test"
         assert end.seconds == pytest.approx(0.3, abs=FADE_SECONDS)
-        assert led.queued_seconds == 0.0, "the card has forgotten what it held"
-        led.go()
+        assert sink.queued_seconds == 0.0, "the card has dropped its buffer"
+        sink.play_all()
         room.say(new)
         assert room.end() == UtterancePlayed("utterance 2", 0.1)
-    assert bytes(led.heard) == old[: FORMAT.bytes_of(0.3)] + new
+    assert bytes(sink.heard) == old[: FORMAT.bytes_of(0.3)] + new
 
 
 @pytest.mark.parametrize("heard_seconds", [0.0, 0.01, 0.037, 0.15])
-def test_of_what_came_all_is_heard_or_told_to_be_dropped(heard_seconds: float) -> None:
-    led = Led()
-    with Room(FORMAT, led.open) as room:
+def test_cancelled_utterance_accounts_for_all_audio(heard_seconds: float) -> None:
+    sink = ManualSink()
+    with Room(FORMAT, sink.open) as room:
         room.say(noise(FORMAT, 1.0))
-        room.began()
-        led.play(heard_seconds)
-        room.ring.clear("somebody")
+        room.wait_started()
+        sink.play(heard_seconds)
+        room.ring.clear("test")
         end = room.end()
     assert isinstance(end, UtteranceCancelled) and end.dropped_seconds > 0
     assert end.seconds + end.dropped_seconds == pytest.approx(1.0, abs=1e-9)
-    assert FORMAT.seconds_of(len(led.heard)) == heard_seconds == pytest.approx(end.seconds, abs=FADE_SECONDS)
+    assert FORMAT.seconds_of(len(sink.heard)) == heard_seconds == pytest.approx(end.seconds, abs=FADE_SECONDS)
 
 
-def test_a_cut_reaches_an_utterance_that_is_only_drained_any_more() -> None:
-    """The ring had nothing left of it, so a hush in its last tenth of a second was not heard of."""
+def test_clear_ends_draining() -> None:
+    """The ring is empty then, so the speaker must watch it while it drains."""
     sound = noise(FORMAT, 0.5)
-    led = Led(buffer_seconds=5.0)
-    with Room(FORMAT, led.open) as room:
+    sink = ManualSink(buffer_seconds=5.0)
+    with Room(FORMAT, sink.open) as room:
         room.say(sound)
-        room.began()
-        wait_for(lambda: not room.ring.unread_bytes)  # the card has all of it
-        led.play(0.1)
-        room.ring.clear("somebody")
+        room.wait_started()
+        poll_until(lambda: not room.ring.unread_bytes)  # the card has all audio
+        sink.play(0.1)
+        room.ring.clear("test")
         assert isinstance(room.end(), UtteranceCancelled)
-        assert bytes(led.heard) == sound[: FORMAT.bytes_of(0.1)]
+        assert bytes(sink.heard) == sound[: FORMAT.bytes_of(0.1)]
 
 
-@pytest.mark.parametrize("phase", ["gathering", "bridging"])
-def test_a_cut_reaches_an_utterance_that_waits_for_sound(phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("phase", ["prebuffering", "bridging"])
+def test_clear_ends_a_wait_for_audio(phase: str) -> None:
     longer = 2 * TIMEOUT_SECONDS
-    monkeypatch.setattr(speaker, "ROUND_SECONDS", longer)  # it is no round that comes by in time
-    with Room(FORMAT, prebuffer_seconds=longer if phase == "gathering" else 0.0, prebuffer_most_seconds=longer) as room:
+    buffer = JitterBuffer(longer if phase == "prebuffering" else 0.0, longer)
+    timing = SpeakerTiming(heartbeat_seconds=longer)  # no heartbeat ends the wait
+    with Room(FORMAT, jitter_buffer=buffer, timing=timing) as room:
         stream_id = room.begin()
         room.ring.write(stream_id, noise(FORMAT, 0.05))
-        if phase == "gathering":
-            wait_for(lambda: room.ring.buffered_bytes > 0)  # the speaker has taken the utterance up
+        if phase == "prebuffering":
+            poll_until(lambda: room.ring.buffered_bytes > 0)  # the speaker has started the utterance
         else:
-            room.began()
+            room.wait_started()
         NEVER.wait(0.3)
-        room.ring.clear("somebody")
+        room.ring.clear("test")
         assert isinstance(room.end(), UtteranceCancelled)
 
 
-def test_abort_ends_it_in_the_midst_of_an_utterance() -> None:
+def test_abort_ends_the_current_utterance() -> None:
     with Room(FORMAT) as room:
         room.say(steady(FORMAT, 2 * TIMEOUT_SECONDS))
-        room.began()
-        room.speaker.abort()  # what was begun would be heard for longer than the end is waited for
+        room.wait_started()
+        room.speaker.abort()  # the rest would play for longer than the timeout of the join
 
 
-# --- loudness
+# --- volume
 
 
-def test_the_volume_changes_in_the_midst_of_an_utterance_without_a_click() -> None:
-    led = Led()
-    with Room(FORMAT, led.open) as room:
+def test_volume_change_has_no_click() -> None:
+    sink = ManualSink()
+    with Room(FORMAT, sink.open) as room:
         room.say(steady(FORMAT, 1.0))
         for volume, muted in ((50, False), (50, True), (80, False)):
-            led.play(0.2)
+            sink.play(0.2)
             room.speaker.volume, room.speaker.muted = volume, muted
-        led.go()
+        sink.play_all()
         room.end()
-    samples = array("h", led.heard)
+    samples = array("h", sink.heard)
     steps = [abs(b - a) for a, b in zip(samples, samples[1:], strict=False)]
     assert {10000, 5000, 0, 8000} <= set(samples)
     assert max(steps) <= 10000 / (PERIOD_SECONDS * FORMAT.rate) + 1
@@ -341,18 +344,11 @@ def test_the_volume_changes_in_the_midst_of_an_utterance_without_a_click() -> No
 # --- cards that sleep
 
 
-def test_silence_wakes_a_card_that_has_rested_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    sound = noise(FORMAT, 0.05)
-    monkeypatch.setattr(speaker, "REST_SECONDS", 3600.0)
-    with Room(FORMAT, wake_seconds=0.3) as room:
+@pytest.mark.parametrize(("rest_seconds", "wakes"), [(3600.0, 1), (0.0, 2)])
+def test_silence_wakes_only_a_rested_card(rest_seconds: float, wakes: int) -> None:
+    sound, silence = noise(FORMAT, 0.05), bytes(FORMAT.bytes_of(0.3))
+    with Room(FORMAT, wake_seconds=0.3, timing=SpeakerTiming(rest_seconds=rest_seconds)) as room:
         for _ in range(2):
             room.say(sound)
-            assert room.end() == UtterancePlayed("utterance 1" if _ == 0 else "utterance 2", 0.05)
-        rounds = room.speaker.heartbeats
-        wait_for(lambda: room.speaker.heartbeats > rounds)  # it has noted when the card began to rest
-        monkeypatch.setattr(speaker, "REST_SECONDS", 0.1)
-        NEVER.wait(0.2)
-        room.say(sound)
-        room.end()
-    silence = bytes(FORMAT.bytes_of(0.3))
-    assert bytes(room.heard) == silence + sound + sound + silence + sound
+            assert room.end() == UtterancePlayed(room.last, 0.05)
+    assert bytes(room.heard) == silence + sound + (silence + sound if wakes == 2 else sound)
