@@ -1,15 +1,19 @@
-"""Text on its way to a speech service, cut into passages: what is spoken in one breath of the protocol."""
+"""Splits text into sentences, and into the passages that a speech service speaks at a time."""
 
 from __future__ import annotations
 
 import re
 
-LONGEST = 300
-# A line without an end mark is a heading or an item of a list; one as long as this was probably only wrapped.
-WRAPPED = 60
+MAX_SENTENCE_CHARACTERS = 300
+MAX_PASSAGE_CHARACTERS = 800
+"""A complete text keeps its intonation across sentences. The length is limited because the first audio has to wait for
+the first passage."""
 
-# One more character is always waited for: "3." may become "3.5", and a closing quote belongs to the sentence.
-# The look-behind makes a run of marks one candidate, so that a flood of dots is looked at once.
+MIN_WRAPPED_CHARACTERS = 60
+"""A shorter line without an end mark is a heading or a list item; a longer line was probably wrapped."""
+
+# An end mark counts only when the next character is known: "3." may become "3.5", and a closing quote belongs to the
+# sentence. The look-behind makes a run of marks one candidate, so that a run of dots is examined once.
 _END = re.compile(
     r"""(?P<latin>(?<![.!?…])[.!?…]++["'”’»)\]]*+(?=\s))"""
     r"""|(?P<own>[。！？｡।॥۔؟]++["'”’」』）]*+(?=.))"""
@@ -21,125 +25,123 @@ _ABBREVIATIONS = """
     mr mrs ms dr prof st gen col capt lt sgt rev jr sr vs cf ca approx fig vol al dept e.g i.e
     z.b d.h u.a o.ä bzw nr hr fr str evtl ggf inkl sog jan feb aug sept oct nov dec
 """
-_NEVER_LAST = frozenset(_ABBREVIATIONS.split())
-_SOMETIMES_LAST = frozenset({"etc", "a.m", "p.m", "u.s", "u.k", "inc", "ltd", "co", "corp", "usw"})
+_NEVER_FINAL = frozenset(_ABBREVIATIONS.split())
+_SOMETIMES_FINAL = frozenset({"etc", "a.m", "p.m", "u.s", "u.k", "inc", "ltd", "co", "corp", "usw"})
 _PAUSES = re.compile(r"[,;:–—](?=\s)|[，、；：]")
 
 
-class Sentences:
-    """Whole sentences out of pieces of text, wherever the pieces were cut.
+class SentenceSplitter:
+    """Assembles pieces of text into complete sentences, independent of where the pieces were cut.
 
-    ``feed`` gives the sentences a piece completes, ``rest`` what is left when no more comes. Joined by spaces they are
-    the text, white space aside. Abbreviations, initials, decimals and the numbers of a list end no sentence; a line
-    break does, unless the line was long enough to have been wrapped. A sentence longer than ``LONGEST`` characters is
-    cut at a pause, else at a space; no more than that is ever held back.
+    Joined by spaces the sentences are the text, apart from white space. Abbreviations, initials, decimals and list
+    numbers do not end a sentence; a line break does, unless the line is long enough to have been wrapped. A sentence
+    longer than ``MAX_SENTENCE_CHARACTERS`` is cut at a pause, otherwise at a space; no more than that is buffered.
+    Not thread-safe; owned by the thread that feeds it.
     """
 
     def __init__(self) -> None:
-        self._held = ""
-        self._looked = 0
+        self._buffer = ""
+        self._scanned = 0  # characters of the buffer that contain no end of a sentence
 
     def feed(self, piece: str) -> list[str]:
-        text = self._held + piece
-        found: list[str] = []
-        start, look = 0, self._looked
+        """Append text; return the sentences that it completes."""
+        text = self._buffer + piece
+        sentences: list[str] = []
+        start, position = 0, self._scanned
         while True:
-            start = _after_space(text, start)
-            look = max(look, start)
-            limit = start + LONGEST
-            # One character past the limit, because an end is only seen by what follows it.
-            mark = _END.search(text, look, limit + 1)
-            if mark is not None:
-                verdict = self._ends(text, start, mark)
-                if verdict is False:
-                    look = mark.end()
+            start = _skip_space(text, start)
+            position = max(position, start)
+            limit = start + MAX_SENTENCE_CHARACTERS
+            # One character past the limit, because only the next character confirms an end.
+            match = _END.search(text, position, limit + 1)
+            if match is not None:
+                is_end = self._is_sentence_end(text, start, match)
+                if is_end is False:
+                    position = match.end()
                     continue
-                if verdict is None and len(text) <= limit:
+                if is_end is None and len(text) <= limit:
                     break
-                cut = mark.end()
+                end = match.end()
             elif len(text) > limit:
-                cut = self._pause(text, start)
+                end = self._pause_position(text, start)
             else:
                 break
-            found.append(" ".join(text[start:cut].split()))
-            start = cut
-        self._held, self._looked = text[start:], look - start
-        return found
+            sentences.append(" ".join(text[start:end].split()))
+            start = end
+        self._buffer, self._scanned = text[start:], position - start
+        return sentences
 
-    def rest(self) -> str:
-        """What has not been given yet; empty where nothing is left. The next piece begins anew."""
-        held, self._held, self._looked = " ".join(self._held.split()), "", 0
-        return held
+    def flush(self) -> str:
+        """Return the rest of the text, possibly empty, and start with a new text."""
+        rest, self._buffer, self._scanned = " ".join(self._buffer.split()), "", 0
+        return rest
 
-    def _ends(self, text: str, start: int, mark: re.Match[str]) -> bool | None:
-        """Whether a sentence ends at the mark; ``None`` where only the next word can tell."""
-        before = text[start : mark.start()]
-        if not any(letter.isalnum() for letter in before):
-            return False  # nothing to say yet: it goes with what follows
-        if mark["own"] or mark["blank"]:
+    def _is_sentence_end(self, text: str, start: int, match: re.Match[str]) -> bool | None:
+        """Return whether the match ends a sentence; ``None`` if that depends on text that is still missing."""
+        before = text[start : match.start()]
+        if not any(character.isalnum() for character in before):
+            return False  # there is nothing to speak yet: it belongs to the following text
+        if match["own"] or match["blank"]:
             return True
-        if mark["line"]:
-            return len(before) - before.rfind("\n") - 1 < WRAPPED
-        sign = mark["latin"].rstrip("\"'”’»)]")
+        if match["line"]:
+            return len(before) - before.rfind("\n") - 1 < MIN_WRAPPED_CHARACTERS
+        mark = match["latin"].rstrip("\"'”’»)]")
         word = before.rsplit(maxsplit=1)[-1].lstrip(_OPENING)
-        if sign == ".":
-            alone = len(word) == len(before.lstrip(_OPENING))
-            if word.lower() in _NEVER_LAST or (len(word) == 1 and word.isupper()) or (alone and word.isdigit()):
+        if mark == ".":
+            is_alone = len(word) == len(before.lstrip(_OPENING))
+            if word.lower() in _NEVER_FINAL or (len(word) == 1 and word.isupper()) or (is_alone and word.isdigit()):
                 return False
-            if word.lower() not in _SOMETIMES_LAST:
+            if word.lower() not in _SOMETIMES_FINAL:
                 return True
-        elif not sign.startswith(("..", "…")):
+        elif not mark.startswith(("..", "…")):
             return True
-        following = _after_space(text, mark.end())
+        following = _skip_space(text, match.end())
         if following == len(text):
             return None
-        return "\n" in text[mark.end() : following] or not text[following].islower()
+        return "\n" in text[match.end() : following] or not text[following].islower()
 
-    def _pause(self, text: str, start: int) -> int:
-        """Where a sentence that is too long is cut."""
-        window = text[start : start + LONGEST]
-        pauses = [pause.end() for pause in _PAUSES.finditer(window) if pause.end() * 3 > LONGEST]
+    def _pause_position(self, text: str, start: int) -> int:
+        """Return the position at which to cut a sentence that is too long."""
+        window = text[start : start + MAX_SENTENCE_CHARACTERS]
+        pauses = [pause.end() for pause in _PAUSES.finditer(window) if pause.end() * 3 > MAX_SENTENCE_CHARACTERS]
         if pauses:
             return start + pauses[-1]
         space = max(window.rfind(" "), window.rfind("\n"), window.rfind("\t"))
-        return start + (space if space > 0 else LONGEST)
+        return start + (space if space > 0 else MAX_SENTENCE_CHARACTERS)
 
 
-def _after_space(text: str, start: int) -> int:
-    """Where the white space that begins at ``start`` has ended."""
+def _skip_space(text: str, start: int) -> int:
     while start < len(text) and text[start].isspace():
         start += 1
     return start
 
 
-LONGEST_PASSAGE = 800
-"""Characters. A text that is there as a whole keeps its melody over several sentences, but not without end: the first
-sound waits for the first passage."""
+class PassageSplitter:
+    """Splits text that arrives in pieces into passages: each sentence is a passage as soon as it is complete.
 
-
-class Passages:
-    """Pieces of text in, passages out. A text that comes piece by piece gives a passage for every sentence as soon as
-    that is complete; a text given as a whole gives passages of whole sentences up to ``LONGEST_PASSAGE`` characters."""
+    Not thread-safe; owned by the thread that feeds it.
+    """
 
     def __init__(self) -> None:
-        self._sentences = Sentences()
+        self._sentences = SentenceSplitter()
 
     def feed(self, piece: str) -> list[str]:
+        """Append text; return the passages that it completes."""
         return [sentence for sentence in self._sentences.feed(piece) if sentence.strip()]
 
-    def rest(self) -> list[str]:
-        """What is left when the text is complete."""
-        rest = self._sentences.rest()
+    def flush(self) -> list[str]:
+        """Return the last passage, if there is one, and start with a new text."""
+        rest = self._sentences.flush()
         return [rest] if rest.strip() else []
 
-    @classmethod
-    def of(cls, text: str) -> list[str]:
-        """The passages of a text that is there as a whole."""
-        cutter = cls()
-        passages: list[str] = []
-        for sentence in [*cutter.feed(text), *cutter.rest()]:
-            if passages and len(passages[-1]) + 1 + len(sentence) <= LONGEST_PASSAGE:
-                passages[-1] = f"{passages[-1].rstrip()} {sentence}"
-            else:
-                passages.append(sentence)
-        return passages
+
+def split_passages(text: str) -> list[str]:
+    """Split a complete text into passages of whole sentences, up to ``MAX_PASSAGE_CHARACTERS`` each."""
+    splitter = PassageSplitter()
+    passages: list[str] = []
+    for sentence in [*splitter.feed(text), *splitter.flush()]:
+        if passages and len(passages[-1]) + 1 + len(sentence) <= MAX_PASSAGE_CHARACTERS:
+            passages[-1] = f"{passages[-1].rstrip()} {sentence}"
+        else:
+            passages.append(sentence)
+    return passages

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.pipeline.text_splitter import LONGEST, Sentences
+from agent.pipeline.text_splitter import MAX_SENTENCE_CHARACTERS, SentenceSplitter
 
 
 def cut(text: str, size: int | None = None) -> list[str]:
-    sentences = Sentences()
+    sentences = SentenceSplitter()
     size = size or len(text) or 1
     found = [one for start in range(0, len(text), size) for one in sentences.feed(text[start : start + size])]
-    rest = sentences.rest()
+    rest = sentences.flush()
     return [*found, rest] if rest else found
 
 
@@ -51,26 +51,26 @@ def test_a_wrapped_line_goes_on_but_a_blank_line_ends_it() -> None:
 
 
 def test_a_sentence_is_given_as_soon_as_the_next_character_shows_that_it_is_whole() -> None:
-    sentences = Sentences()
+    sentences = SentenceSplitter()
     assert sentences.feed("It is 3.") == []
     assert sentences.feed("5 degrees.") == []
     assert sentences.feed(" It") == ["It is 3.5 degrees."]
-    assert sentences.rest() == "It"
-    assert sentences.rest() == ""
+    assert sentences.flush() == "It"
+    assert sentences.flush() == ""
 
 
 def test_what_is_too_long_is_cut_at_a_pause_else_at_a_space_else_anywhere() -> None:
     pause = cut("word " * 40 + "pause, " + "word " * 40)
     assert pause[0].endswith("pause,")
     spaces = cut("word " * 200)
-    assert all(len(one) <= LONGEST and set(one.split()) == {"word"} for one in spaces)
+    assert all(len(one) <= MAX_SENTENCE_CHARACTERS and set(one.split()) == {"word"} for one in spaces)
     assert [len(one) for one in cut("x" * 700)] == [300, 300, 100]
 
 
 def test_what_has_been_read_does_not_change_the_next_text_after_rest() -> None:
-    sentences = Sentences()
+    sentences = SentenceSplitter()
     sentences.feed("J. S. Bach wrote a very, very long")
-    sentences.rest()
+    sentences.flush()
     assert sentences.feed("Hi. So") == ["Hi."]
 
 
@@ -79,7 +79,7 @@ def test_nothing_but_white_space_is_lost_and_no_cut_changes_the_sentences(text: 
     whole = cut(text)
     assert "".join("".join(whole).split()) == "".join(text.split())
     assert "".join("".join(cut(text, size)).split()) == "".join(text.split())
-    assert all(0 < len(one) <= LONGEST + 2 for one in whole)
+    assert all(0 < len(one) <= MAX_SENTENCE_CHARACTERS + 2 for one in whole)
 
 
 @pytest.mark.parametrize("part", ["a", ". ", "A. ", "etc. ", "। ", "\n", " ", "...", '"', "Yes. "])

@@ -17,7 +17,7 @@ from agent.config.fields import key
 from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS, ReplyPieces, ResponderKind
 from agent.pipeline.responders.settings import ResponderSettings
-from agent.pipeline.text_splitter import Sentences
+from agent.pipeline.text_splitter import SentenceSplitter
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates
 from agent.system.systemd import child_environment
@@ -52,7 +52,7 @@ class CommandResponder:
     def reply(self, text: str, turn: int) -> ReplyPieces:
         deadline = Deadline(self._timeout)
         run = _Run(self._argv, fix_surrogates(text).encode("utf-8") + b"\n")
-        sentences = Sentences()
+        sentences = SentenceSplitter()
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         room = self._output_bytes
         try:
@@ -65,7 +65,7 @@ class CommandResponder:
                 if room < 0:
                     raise ServiceError(SERVICE, f"it printed more than {self._output_bytes} bytes and was ended")
             yield from sentences.feed(decoder.decode(b"", final=True))
-            if rest := sentences.rest():
+            if rest := sentences.flush():
                 yield rest
             run.judge()
         finally:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
-from agent.pipeline.text_splitter import Sentences
+from agent.pipeline.text_splitter import SentenceSplitter
 
 
 class EchoResponder:
     """Answers with what was heard."""
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
-        sentences = Sentences()
+        sentences = SentenceSplitter()
         yield from sentences.feed(text)
-        if rest := sentences.rest():
+        if rest := sentences.flush():
             yield rest
 
     def close(self) -> None:

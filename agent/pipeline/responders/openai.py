@@ -20,7 +20,7 @@ from agent.errors import ServiceError
 from agent.pipeline.responders.http_post import ResponseHead, post_json
 from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
 from agent.pipeline.responders.settings import ResponderSettings
-from agent.pipeline.text_splitter import Sentences
+from agent.pipeline.text_splitter import SentenceSplitter
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates, parse_json
 
@@ -44,14 +44,14 @@ class OpenAIResponder:
     def reply(self, text: str, turn: int) -> ReplyPieces:
         heard = fix_surrogates(text[:MAX_TEXT_CHARACTERS])
         key = self._settings.api_key.reveal()
-        sentences = Sentences()
+        sentences = SentenceSplitter()
         said: list[str] = []
         try:
             with closing(self._written(heard, key)) as answer:
                 for written in answer:
                     said.append(written)
                     yield from sentences.feed(written) or [""]
-            if rest := sentences.rest():
+            if rest := sentences.flush():
                 yield rest
         finally:
             if any(said):

@@ -11,7 +11,7 @@ from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.http_post import ResponseHead, post_json
 from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
 from agent.pipeline.responders.settings import ResponderSettings
-from agent.pipeline.text_splitter import Sentences
+from agent.pipeline.text_splitter import SentenceSplitter
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates, parse_json
 
@@ -45,7 +45,7 @@ class WebhookResponder:
             timeout_seconds=self._timeout,
             allow_plaintext=self._allow_plaintext,
         )
-        sentences = Sentences()
+        sentences = SentenceSplitter()
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         json_bytes: bytearray | None = None
         try:
@@ -64,10 +64,10 @@ class WebhookResponder:
             if json_bytes:
                 for said in _texts(bytes(json_bytes), key):
                     yield from sentences.feed(said)
-                    if rest := sentences.rest():
+                    if rest := sentences.flush():
                         yield rest
             yield from sentences.feed(decoder.decode(b"", final=True))
-            if rest := sentences.rest():
+            if rest := sentences.flush():
                 yield rest
         finally:
             answer.close()

@@ -1,48 +1,85 @@
-"""The thread that owns the transcription socket: frames out, transcripts in."""
+"""The stage that owns the transcription connection: frames in, transcripts out."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from agent.pipeline.capture.endpointer import Endpointer, Speech, SpeechEnd, SpeechStart
+from agent.pipeline.capture.endpointer import Endpointer, Speech, SpeechEnd, SpeechStart, VadEvent
 from agent.pipeline.capture.frame_queue import FrameSource
-from agent.pipeline.events import Event, Gap, Hush, Partial, SpeechEnded, SpeechStarted
-from agent.pipeline.stage import Stage
-from agent.pipeline.stt.segment import SpeechSegment, heard, seconds_of
+from agent.pipeline.events import Event, Gap, Partial, SpeechEnded, SpeechStarted
+from agent.pipeline.service_stage import DEFAULT_CLOSE_TIMING, CloseTiming, ServiceStage
+from agent.pipeline.stt.segment import SpeechSegment, seconds_of, to_heard
 from agent.pipeline.stt.session import SttSession
-from agent.services.connection.closing import (
-    STAGE_ABORT_SECONDS,
-    STAGE_CLOSE_SECONDS,
-    AdjustableDeadline,
-    BackgroundCloser,
-)
-from agent.services.connection.poll import wait
 from agent.services.connection.standby import Standby
 from agent.services.protocols.codec import Transcript
-from agent.system.threads import Deadline, Mailbox
-
-ROUND_SECONDS = 1.0
 
 ANSWER_SECONDS = 30.0
-"""How long the last transcript may take after the end mark; a slow server on a small machine needs that much."""
+"""Limit for the last transcript after the end mark; a slow server on a small machine needs that long."""
 
 SETTLE_SECONDS = 1.0
-"""Servers that transcribe in steps forget what they are at when the end mark comes; they are let finish until they have
-been silent for at least so long."""
+"""Minimum silence of the service before the end mark. Servers that transcribe in steps discard the current step when
+the end mark arrives."""
 
-MOST_LOSSES = 3
-"""A stretch that has cost so many connections is given up: it may be what breaks them."""
+MAX_LOSSES = 3
+"""A segment that has lost more connections than this without progress is given up: it may be the cause."""
+
+MAX_FRAMES_PER_READ = 4
 
 
-class Recognizer(Stage):
-    """Sends what ``ears`` find worth sending and reports what the service understood.
+@dataclass(frozen=True, slots=True)
+class SetListening:
+    """Start or stop listening."""
 
-    Every stretch of speech gives one ``Heard``, also where nothing was understood; with ``captions`` every final
-    transcript is a ``Heard`` of its own. Frames wait, up to ``outage_seconds``, while the service is away; what a lost
-    connection has not answered is sent again, and what is lost for good is reported as a ``Gap``. It ends when the
-    frames end, after the last transcript, with the service's end mark sent.
+    is_enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardAudio:
+    """Discard the audio captured so far."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceService:
+    """Use another service from the next segment on."""
+
+    standby: Standby
+    may_lose_tail: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AbortRecognition:
+    """End without waiting for transcripts."""
+
+
+RecognitionCommand = SetListening | DiscardAudio | ReplaceService | AbortRecognition
+
+
+class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
+    """Sends the frames that the endpointer selects and reports the transcripts.
+
+    Every speech segment ends in one ``Heard``, also if the service understood nothing. In captions mode every final
+    transcript is a ``Heard``. While the service is away the segments keep their audio; after a lost connection the
+    unanswered audio is sent again; audio that is lost is reported as a ``Gap``. The stage ends after the frames have
+    ended and the last transcript has arrived.
+
+    The public methods are thread-safe; everything else is owned by the recognizer thread.
+
+    Args:
+        frames: the audio, 16 kHz mono s16le.
+        endpointer: selects the frames to send.
+        standby: connection to the transcription service; the stage closes it.
+        report: receives the events, in the recognizer thread.
+        captions: whether every final transcript is reported by itself.
+        outage_seconds: audio to keep, and time to wait, while the service is away.
+        answer_seconds: limit for the last transcript after the end mark.
+        settle_seconds: silence of the service before the end mark; ``None`` for a service that never loses the last
+            words of a segment.
+        close_timing: limits for closing the connections.
     """
 
     def __init__(
@@ -56,299 +93,302 @@ class Recognizer(Stage):
         outage_seconds: float = 30.0,
         answer_seconds: float = ANSWER_SECONDS,
         settle_seconds: float | None = 0.0,
+        close_timing: CloseTiming = DEFAULT_CLOSE_TIMING,
     ) -> None:
-        super().__init__("recognizer", report)
+        super().__init__("recognizer", report, close_timing)
         self._frames, self._endpointer, self._standby = frames, endpointer, standby
         self._captions = captions
         self._outage_seconds, self._answer_seconds = outage_seconds, answer_seconds
-        self._mailbox: Mailbox[str | Hush | tuple[Standby, bool]] = Mailbox()
-        self._next: tuple[Standby, bool] | None = None
-        self._stretches: deque[SpeechSegment] = deque()
-        self._session: SttSession | None = None
-        self._farewells = BackgroundCloser()
-        self._leave_by = AdjustableDeadline(None)
         self._settle_seconds = settle_seconds or 0.0
-        self._learns = settle_seconds is not None
+        self._may_lose_tail = settle_seconds is not None
+        self._replacement: ReplaceService | None = None
+        self._segments: deque[SpeechSegment] = deque()  # the first one is being transcribed
         self._away_since: float | None = None
-        self._clock = 0.0  # seconds of sound since the microphone was opened
-        self._aborted = False
-        self._deaf = False
+        self._position_seconds = 0.0  # audio read from the source since the microphone was opened
+        self._is_aborted = False
+        self._is_listening = True
 
-    # --- from any thread
-
-    def set_listening(self, open: bool) -> None:
-        """Opens or shuts the ear. While it is shut frames are passed over, and an unfinished stretch ends."""
-        self._mailbox.put("open" if open else "shut")
+    def set_listening(self, is_enabled: bool) -> None:
+        """Start or stop listening. While it is off, frames are discarded; an open segment ends."""
+        self._mailbox.put(SetListening(is_enabled))
 
     def replace_service(self, standby: Standby, *, may_lose_tail: bool) -> None:
-        """Another service, from the next stretch on. ``learns``: whether it may forget its last words, which is then
-        found out."""
-        self._mailbox.put((standby, may_lose_tail))
+        """Use another service from the next segment on.
 
-    def reset_after_suspend(self, by: str) -> None:
-        """What was said before ``by`` is too old to be sent, or to be waited for by those who would answer it."""
-        self._mailbox.put(Hush(by))
+        Args:
+            standby: connection to the new service; the stage closes the old one.
+            may_lose_tail: whether the service may lose the last words of a segment. The first session shows whether it
+                does; the end mark then waits until the service has settled.
+        """
+        self._mailbox.put(ReplaceService(standby, may_lose_tail))
+
+    def reset_after_suspend(self, reason: str) -> None:
+        """Discard the audio from before a suspend: it is too old to be transcribed and answered."""
+        self._mailbox.put(DiscardAudio(reason))
 
     def stop(self) -> None:
-        """The frames end by themselves: their queue is closed by the microphone."""
+        """End the input; the segments so far still get their transcripts."""
         self._frames.close()
 
     def abort(self) -> None:
+        """End without waiting for transcripts."""
         self._frames.close()
-        self._leave_by.expire_by(Deadline(STAGE_ABORT_SECONDS))
-        self._mailbox.put("abort")
+        super().abort()
+        self._mailbox.put(AbortRecognition())
 
-    # --- the thread
+    # --- the loop
 
-    def run(self) -> None:
-        try:
-            while not self._over():
-                frames = [self._frames] if self._hungry() else []
-                connection = self._session.connection if self._session else None
-                wait(connection, [self._mailbox, *self._standby.waitables(), *frames], self._patience())
-                self.heartbeat()
-                for letter in self._mailbox.take():
-                    self._read(letter)
-                self._change_over()
-                self._standby.maintain()
-                self._hear()
-                self._pump()
-                self._advance()
-        finally:
-            self._leave()
+    def _is_done(self) -> bool:
+        return self._is_aborted or (self._has_no_more_frames and not self._segments)
 
-    def _over(self) -> bool:
-        if self._aborted:
-            return True
-        return self._frames.is_closed and not self._frames.frame_count and not self._stretches
+    def _standbys(self) -> Sequence[Standby]:
+        return [self._standby] if self._replacement is None else [self._standby, self._replacement.standby]
 
-    def _hungry(self) -> bool:
-        """Whether frames are to be taken: always by ears that judge them, else only as fast as they can be sent."""
-        if self._frames.is_closed and not self._frames.frame_count:
-            return False
-        if not self._endpointer.continuous or not self._stretches:
-            return True
-        return self._session is not None and self._session.ready and not self._stretches[0].frames.frame_count
+    def _inputs(self) -> Sequence[FrameSource]:
+        return [self._frames] if self._wants_frames() else []
 
-    def _patience(self) -> float:
-        waits = [ROUND_SECONDS, self._standby.next_timeout()]
-        if self._session is not None:
-            waits.append(self._session.next_timeout())
-        return min(each for each in waits if each is not None)
+    def _handle(self, command: RecognitionCommand) -> None:
+        match command:
+            case SetListening(is_enabled):
+                self._is_listening = is_enabled
+                if not is_enabled:
+                    self._process_vad(self._endpointer.reset())
+            case DiscardAudio(reason):
+                self._discard_audio(reason)
+            case ReplaceService():
+                if self._replacement is not None:
+                    self._closer.close_standby(self._replacement.standby)
+                self._replacement = command
+            case AbortRecognition():
+                self._is_aborted = True
 
-    def _read(self, letter: str | Hush | tuple[Standby, bool]) -> None:
-        if isinstance(letter, tuple):
-            if self._next is not None:
-                self._farewells.close_standby(self._next[0])
-            self._next = letter
-        elif isinstance(letter, Hush):
-            self._begin_anew(letter.reason)
-        elif letter == "abort":
-            self._aborted = True
-        else:
-            self._deaf = letter == "shut"
-            if self._deaf:
-                self._mark(self._endpointer.reset())
+    def _advance(self) -> None:
+        self._switch_service()
+        self._standby.maintain()
+        self._read_frames()
+        self._pump()
+        self._send()
 
-    def _change_over(self) -> None:
-        if self._next is not None and not self._stretches and self._session is None:
-            self._farewells.close_standby(self._standby)
-            (self._standby, self._learns), self._next = self._next, None
-            self._settle_seconds = self._settle_seconds if self._learns else 0.0
-            self._away_since = None
+    def _finish(self) -> None:
+        events = self._close_services()
+        session, self._session = self._session, None
+        if session is not None and self._segments:
+            # The last transcripts may arrive while the connection closes.
+            for transcript in session.process(events):
+                self._process_transcript(self._segments[0], transcript)
+            if session.has_ended:
+                self._finish_segment(self._segments.popleft(), session.export_id)
+        while self._segments:
+            self._give_up(self._segments.popleft(), "the recognizer ended before the transcript")
+        self._report_overflow()
+        if (seconds := self._drain_frames()) > 0:
+            self.report(Gap(self._position_seconds, seconds, "the recognizer ended before it was sent"))
+        self._frames.release()
 
     # --- frames in
 
-    def _hear(self) -> None:
-        while self._hungry():
-            self._tell_forgotten()  # only now: what goes on being forgotten while nobody can take it is one loss
-            if not (taken := self._frames.take(4)):
+    @property
+    def _has_no_more_frames(self) -> bool:
+        return self._frames.is_closed and not self._frames.frame_count
+
+    def _wants_frames(self) -> bool:
+        """Return whether to read frames: always for voice activity detection, else as fast as they are sent."""
+        if self._has_no_more_frames:
+            return False
+        if not self._endpointer.continuous or not self._segments:
+            return True
+        return self._session is not None and self._session.is_ready and not self._segments[0].unsent_count
+
+    def _read_frames(self) -> None:
+        while self._wants_frames():
+            # Reported only when frames are read: drops during one outage are one gap, not one gap per round.
+            self._report_overflow()
+            if not (frames := self._frames.take(MAX_FRAMES_PER_READ)):
                 break
-            for frame in taken:
-                self._clock += seconds_of([frame])
-                if not self._deaf:
-                    self._mark(self._endpointer.process(frame))
+            for frame in frames:
+                self._position_seconds += seconds_of([frame])
+                if self._is_listening:
+                    self._process_vad(self._endpointer.process(frame))
             if self._endpointer.continuous:
-                self._advance()
-        if self._frames.is_closed and not self._frames.frame_count and self._stretches and not self._stretches[-1].over:
-            self._mark([*self._endpointer.reset()] or [SpeechEnd(0.0)])
+                self._send()
+        if self._has_no_more_frames and self._segments and not self._segments[-1].is_complete:
+            self._process_vad(self._endpointer.reset() or [SpeechEnd(0.0)])
 
-    def _tell_forgotten(self) -> None:
-        lost = self._frames.take_gap()
-        if lost is not None:
-            self._clock += lost[1]
-            self.report(Gap(*lost, "the frames could not be sent in time"))
-
-    def _begin_anew(self, by: str) -> None:
-        self._tell_forgotten()
-        waited = seconds_of(self._frames.take(self._frames.frame_count))
-        gaps = [(self._clock, waited)] if waited and not self._deaf else []
-        self._clock += waited
-        self._mark(self._endpointer.reset())
-        answering = self._endpointer.continuous and self._session is not None
-        gaps += [gap for each in self._stretches for gap in each.outdated(answering=answering)]
-        for gap in gaps:
-            self.report(Gap(*gap, by))
-        if not self._endpointer.continuous:
-            self._hang_up()
-            while self._stretches:
-                self._give_up(self._stretches.popleft(), by)
-        self._standby.reconnect()
-
-    def _mark(self, marks: list[SpeechStart | Speech | SpeechEnd]) -> None:
-        for mark in marks:
-            match mark:
+    def _process_vad(self, vad_events: list[VadEvent]) -> None:
+        for vad_event in vad_events:
+            match vad_event:
                 case SpeechStart():
-                    before = seconds_of(each.frame for each in marks if isinstance(each, Speech))
-                    self._stretches.append(SpeechSegment.of(self._outage_seconds, max(0.0, self._clock - before)))
+                    seconds = seconds_of(each.frame for each in vad_events if isinstance(each, Speech))
+                    start = max(0.0, self._position_seconds - seconds)
+                    self._segments.append(SpeechSegment(self._outage_seconds, start))
                     if not self._endpointer.continuous:
                         self.report(SpeechStarted())
                 case Speech(frame):
-                    self._stretches[-1].say(frame)
+                    self._segments[-1].append(frame)
                 case SpeechEnd(ago_seconds):
-                    self._stretches[-1].over = True
-                    self._forget_the_oldest()
+                    self._segments[-1].is_complete = True
+                    self._limit_backlog()
                     if not self._endpointer.continuous:
                         self.report(SpeechEnded(ago_seconds))
 
-    def _forget_the_oldest(self) -> None:
-        """A question of long ago is worth less than the present: what waits behind the stretch at hand is bounded."""
-        while len(self._stretches) > 2:
-            waiting = list(self._stretches)[1:-1]
-            if sum(each.said_seconds for each in waiting) <= self._outage_seconds:
+    def _limit_backlog(self) -> None:
+        """Give up the oldest waiting segments if all of them together are longer than the kept audio."""
+        while len(self._segments) > 2:
+            waiting = list(self._segments)[1:-1]
+            if sum(each.seconds for each in waiting) <= self._outage_seconds:
                 return
-            del self._stretches[1]
-            self._give_up(waiting[0], f"{self._standby.service} was away or slow for longer than is kept")
+            del self._segments[1]
+            self._give_up(waiting[0], f"{self._standby.service} was away or slow for longer than audio is kept")
 
-    # --- the stretch at hand, in one session
+    def _report_overflow(self) -> None:
+        gap = self._frames.take_gap()
+        if gap is not None:
+            self._position_seconds += gap[1]
+            self.report(Gap(*gap, "the frame queue was full"))
 
-    def _advance(self) -> None:
-        while self._stretches:
-            stretch = self._stretches[0]
+    def _drain_frames(self) -> float:
+        """Discard the waiting frames; return their length in seconds."""
+        return seconds_of(self._frames.take(self._frames.frame_count))
+
+    def _discard_audio(self, reason: str) -> None:
+        self._report_overflow()
+        seconds = self._drain_frames()
+        gaps = [(self._position_seconds, seconds)] if seconds and self._is_listening else []
+        self._position_seconds += seconds
+        self._process_vad(self._endpointer.reset())
+        may_be_answered = self._endpointer.continuous and self._session is not None
+        for segment in self._segments:
+            gaps += segment.discard_pending() if may_be_answered else segment.discard()
+        for gap in gaps:
+            self.report(Gap(*gap, reason))
+        if not self._endpointer.continuous:
+            self._end_session()
+            while self._segments:
+                self._give_up(self._segments.popleft(), reason)
+        self._standby.reconnect()
+
+    # --- the first segment, in one session
+
+    def _switch_service(self) -> None:
+        replacement = self._replacement
+        if replacement is not None and not self._segments and self._session is None:
+            self._closer.close_standby(self._standby)
+            self._standby, self._may_lose_tail = replacement.standby, replacement.may_lose_tail
+            self._replacement = None
+            if not self._may_lose_tail:
+                self._settle_seconds = 0.0
+            self._away_since = None
+
+    def _send(self) -> None:
+        while self._segments:
+            segment = self._segments[0]
             if self._session is not None:
                 self._session.send()
-                if (lost := stretch.dropped_frames()) is not None:
-                    self.report(Gap(*lost, f"{self._standby.service} was away for longer than is kept"))
+                if (gap := segment.take_overflow_gap()) is not None:
+                    self.report(Gap(*gap, f"{self._standby.service} was away for longer than audio is kept"))
                 return
-            if not self._connect(stretch):
+            if not self._connect(segment):
                 return
 
-    def _connect(self, stretch: SpeechSegment) -> bool:
-        """Whether there is something to go on with at once: a session, or the next stretch after a lost one."""
+    def _connect(self, segment: SpeechSegment) -> bool:
+        """Start a session, or give up the segment; return ``False`` if the stage has to wait for a connection."""
         connection = self._standby.take()
         if connection is not None:
-            if (lost := stretch.missing()) is not None:
-                self.report(Gap(*lost, f"{self._standby.service} broke off, and no more is kept to be sent again"))
+            if (gap := segment.take_replay_gap()) is not None:
+                self.report(Gap(*gap, f"{self._standby.service} broke off, and the audio is no longer kept"))
             self._session = SttSession(
                 connection,
-                stretch,
+                segment,
                 settle_seconds=self._settle_seconds,
                 answer_seconds=self._answer_seconds,
-                continued=self._captions,
+                confirms_finals=self._captions,
             )
             return True
         if self._away_since is None and self._standby.error is not None:
             self._away_since = time.monotonic()
-        if self._gives_up(stretch):
-            self._stretches.popleft()
-            self._give_up(stretch, f"{self._standby.service} could not be reached")
+        if self._is_hopeless(segment):
+            self._segments.popleft()
+            self._give_up(segment, f"{self._standby.service} could not be reached")
             return True
         return False
 
-    def _gives_up(self, stretch: SpeechSegment) -> bool:
-        if not stretch.over or self._away_since is None:
+    def _is_hopeless(self, segment: SpeechSegment) -> bool:
+        if not segment.is_complete or self._away_since is None:
             return False
-        permanent = self._standby.error is not None and self._standby.error.permanent
-        long_away = time.monotonic() - self._away_since > self._outage_seconds
-        return permanent or long_away or stretch.losses > MOST_LOSSES
+        is_permanent = self._standby.error is not None and self._standby.error.permanent
+        is_long_away = time.monotonic() - self._away_since > self._outage_seconds
+        return is_permanent or is_long_away or segment.losses > MAX_LOSSES
 
     def _pump(self) -> None:
         session = self._session
-        if session is None or not self._stretches:
+        if session is None or not self._segments:
             return
-        stretch = self._stretches[0]
+        segment = self._segments[0]
         for transcript in session.pump():
-            self._understand(stretch, transcript)
+            self._process_transcript(segment, transcript)
         if session.failure is not None:
-            self._lose(stretch, session.failure, permanent=session.permanent)
-        elif session.ended:
-            self._well()
-            if session.forgetful and self._learns:
-                self._settle_seconds = max(self._settle_seconds, SETTLE_SECONDS)  # learned for the next
-            self._stretches.popleft()
-            self._finish(stretch, session.export_id)
-            self._hang_up()
+            self._lose_connection(segment, session.failure, is_permanent=session.is_permanent)
+        elif session.has_ended:
+            self._report_success()
+            if session.lost_tail and self._may_lose_tail:
+                self._settle_seconds = max(self._settle_seconds, SETTLE_SECONDS)
+            self._segments.popleft()
+            self._finish_segment(segment, session.export_id)
+            self._end_session()
 
-    def _understand(self, stretch: SpeechSegment, transcript: Transcript) -> None:
-        if not transcript.is_final:
-            stretch.partial = transcript.text
-            self.report(Partial(stretch.so_far()))
-            return
-        self._well()
-        self._take_down(stretch, transcript)
-
-    def _take_down(self, stretch: SpeechSegment, transcript: Transcript) -> None:
-        stretch.partial = ""
-        if self._captions:
-            self.report(heard([transcript]))
+    def _process_transcript(self, segment: SpeechSegment, transcript: Transcript) -> None:
+        if transcript.is_final:
+            self._report_success()
+            self._add_final(segment, transcript)
         else:
-            stretch.finals.append(transcript)
+            segment.partial = transcript.text
+            self.report(Partial(segment.text()))
 
-    def _well(self) -> None:
+    def _add_final(self, segment: SpeechSegment, transcript: Transcript) -> None:
+        segment.partial = ""
+        if self._captions:
+            self.report(to_heard([transcript]))
+        else:
+            segment.finals.append(transcript)
+
+    def _report_success(self) -> None:
         self._away_since = None
         self._standby.report_success()
 
-    def _finish(self, stretch: SpeechSegment, export_id: str | None = None) -> None:
-        """The stretch has its transcript, or will never have one: the one ``Heard`` of it."""
-        for gap in stretch.outdated(answering=True):
-            self.report(Gap(*gap, "the end came before it was sent"))
-        if stretch.partial:
-            self._take_down(stretch, Transcript(stretch.partial, is_final=True))  # the last partial counts
+    def _finish_segment(self, segment: SpeechSegment, export_id: str | None = None) -> None:
+        """Report the one ``Heard`` of a segment that gets no further transcript."""
+        for gap in segment.discard_pending():
+            self.report(Gap(*gap, "the session ended before it was sent"))
+        if segment.partial:
+            # The service sent no final for its last partial: the partial is the result.
+            self._add_final(segment, Transcript(segment.partial, is_final=True))
         if not self._captions:
-            self.report(heard(stretch.finals or stretch.kept, export_id))
+            self.report(to_heard(segment.finals or segment.best, export_id))
         elif export_id:
-            self.report(heard([], export_id))
+            self.report(to_heard([], export_id))
 
-    def _give_up(self, stretch: SpeechSegment, reason: str) -> None:
-        for gap in stretch.given_up():
+    def _give_up(self, segment: SpeechSegment, reason: str) -> None:
+        for gap in segment.discard():
             self.report(Gap(*gap, reason))
         if not self._captions:
-            stretch.keep()
-        self._finish(stretch)
+            segment.restart_transcript()
+        self._finish_segment(segment)
 
-    def _lose(self, stretch: SpeechSegment, reason: str, *, permanent: bool = False) -> None:
-        """The session broke off and the stretch is not answered: it begins again in the next one."""
-        self._standby.report_failure(reason, permanent=permanent)
+    def _lose_connection(self, segment: SpeechSegment, reason: str, *, is_permanent: bool) -> None:
+        """End a failed session; the next one sends the unanswered audio again."""
+        self._standby.report_failure(reason, permanent=is_permanent)
         self._away_since = self._away_since or time.monotonic()
-        stretch.lose()
+        segment.count_loss()
         if not self._captions:
-            # A turn is transcribed anew as a whole; captions have already been given out and are only continued.
-            stretch.keep()
-        self._hang_up()
+            # A turn is transcribed again as a whole. Captions are already reported, so they continue instead.
+            segment.restart_transcript()
+        self._end_session()
 
-    def _hang_up(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            session.close()
-            self._farewells.close_connection(session.connection)
+    def _end_session(self) -> None:
+        if self._session is not None:
+            self._session.close()
+        self._close_session()
         if not self._endpointer.continuous:
-            # Only now: some servers know one client at a time, and a second one would take what the first has said.
+            # Requested only now: some servers serve one client at a time, and a second connection would take the
+            # transcripts of the first.
             self._standby.request()
-
-    def _leave(self) -> None:
-        session, self._session = self._session, None
-        self._leave_by.expire_by(Deadline(STAGE_CLOSE_SECONDS))  # and sooner where an abort comes meanwhile
-        standbys = [self._standby] if self._next is None else [self._standby, self._next[0]]
-        said = self._farewells.close_all(session.connection if session else None, standbys, self._leave_by)
-        if session is not None and self._stretches:
-            for transcript in session.part(said):
-                self._understand(self._stretches[0], transcript)
-            if session.ended:
-                self._finish(self._stretches.popleft(), session.export_id)
-        while self._stretches:
-            self._give_up(self._stretches.popleft(), "the end came before its transcript")
-        self._tell_forgotten()
-        if (left := seconds_of(self._frames.take(self._frames.frame_count))) > 0:
-            self.report(Gap(self._clock, left, "the end came before it was sent"))
-        self._frames.release()
-        self._mailbox.close()

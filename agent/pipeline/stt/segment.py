@@ -1,130 +1,217 @@
-"""What is known of one stretch of speech, from its first frame to its transcript."""
+"""The audio and the transcripts of one speech segment, from its first frame to its final transcript."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from agent.audio.format import SPEECH
-from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import Heard
 from agent.services.protocols.codec import Transcript
 
+BYTES_PER_SECOND = SPEECH.bytes_of(1.0)
 
-@dataclass
+
 class SpeechSegment:
-    """One stretch of speech, from the first frame to its transcript."""
+    """One segment of user speech: the audio that the service has not answered yet, and its transcripts so far.
 
-    frames: FrameQueue
-    sent: FrameQueue  # what a new connection would have to be told again
-    began_seconds: float = 0.0  # since the microphone was opened
-    said_seconds: float = 0.0
-    sent_seconds: float = 0.0  # how far it has been sent
-    confirmed_seconds: float = 0.0  # up to here the service has answered, or it has been told that it never will
-    finals: list[Transcript] = field(default_factory=list)
-    kept: list[Transcript] = field(default_factory=list)  # what a lost connection had given, should no other come
-    losses: int = 0  # of connections, in a row, without getting any further
-    lost_at_seconds: float = 0.0  # how far it had been answered when the last of them was lost
-    partial: str = ""
-    over: bool = False
+    A single buffer holds the audio. Its head was sent to a connection and is sent again over a new one (replay); its
+    tail waits to be sent. Each of the two parts keeps at most ``max_seconds`` and drops its oldest frame if it is full;
+    each loss becomes a gap: (start in seconds since the microphone was opened, length in seconds).
+    Frames are 16 kHz mono s16le. Not thread-safe; owned by the recognizer thread.
 
-    def so_far(self) -> str:
-        """What has been understood of it, the last partial included."""
+    Args:
+        max_seconds: length of audio to keep for a service that is away.
+        start_seconds: position of the first frame, in seconds since the microphone was opened.
+    """
+
+    def __init__(self, max_seconds: float, start_seconds: float = 0.0) -> None:
+        self.start_seconds = start_seconds
+        self.is_complete = False  # whether the last frame was appended
+        self.losses = 0  # consecutive connections that were lost without progress
+        self.partial = ""
+        self.finals: list[Transcript] = []
+        self.best: list[Transcript] = []  # the longest result of a lost connection, used if no other result follows
+        self._max_bytes = SPEECH.bytes_of(max_seconds)
+        # Each frame with its position. The first _sent_count frames were sent to a connection.
+        self._frames: deque[tuple[int, bytes]] = deque()
+        self._sent_count = self._next = 0  # _next: index of the next frame to send; below _sent_count during a replay
+        self._sent_bytes = self._unsent_bytes = self._replay_bytes = 0
+        # Positions in the segment, in bytes.
+        self._total = 0  # end of the captured audio
+        self._sent_until = 0  # end of the audio that was ever sent
+        self._confirmed = 0  # end of the audio that is answered or reported as a gap
+        self._confirmed_at_loss = 0
+        self._dropped: list[tuple[int, int]] = []  # start and end of unsent audio that was dropped
+        self._expired: list[tuple[int, int]] = []  # the same of sent, unanswered audio that is no longer kept
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio so far."""
+        return SPEECH.seconds_of(self._total)
+
+    @property
+    def sent_seconds(self) -> float:
+        """Position up to which the current connection has received the segment."""
+        if self._next < self._sent_count:
+            return SPEECH.seconds_of(self._frames[self._next][0])
+        return SPEECH.seconds_of(self._sent_until)
+
+    @property
+    def replay_from_seconds(self) -> float:
+        """Position at which a replay starts."""
+        return SPEECH.seconds_of(self._frames[0][0] if self._sent_count else self._sent_until)
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the next frame was already sent to a connection that was lost."""
+        return self._next < self._sent_count
+
+    @property
+    def unsent_count(self) -> int:
+        """Number of frames that were never sent."""
+        return len(self._frames) - self._sent_count
+
+    @property
+    def pending_count(self) -> int:
+        """Number of frames that the current connection has not received, replay included."""
+        return len(self._frames) - self._next
+
+    # --- audio
+
+    def append(self, frame: bytes) -> None:
+        """Append a captured frame."""
+        self._frames.append((self._total, frame))
+        self._total += len(frame)
+        self._unsent_bytes += len(frame)
+        while self._unsent_bytes > self._max_bytes and self.unsent_count > 1:
+            start, oldest = self._frames[self._sent_count]
+            del self._frames[self._sent_count]
+            self._unsent_bytes -= len(oldest)
+            _add_range(self._dropped, start, start + len(oldest))
+
+    def next_frame(self) -> bytes | None:
+        """Return the next frame to send, and keep it for a replay; ``None`` if no frame is pending."""
+        if self._next == len(self._frames):
+            return None
+        start, frame = self._frames[self._next]
+        self._next += 1
+        if self._next <= self._sent_count:
+            self._replay_bytes -= len(frame)
+            return frame
+        self._sent_count += 1
+        self._unsent_bytes -= len(frame)
+        self._sent_bytes += len(frame)
+        self._sent_until = start + len(frame)
+        while self._sent_bytes > self._max_bytes and self._sent_count > 1:
+            self._expire(*self._pop_sent())
+        return frame
+
+    def replay(self) -> None:
+        """Start again with the first unanswered frame: the next frames go to a new connection."""
+        self._next, self._replay_bytes = 0, self._sent_bytes
+
+    def confirm(self, until_seconds: float) -> None:
+        """Mark audio as answered: frames that end at or before this position in the segment are not sent again."""
+        self._confirmed = max(self._confirmed, round(until_seconds * BYTES_PER_SECOND))
+        while self._sent_count and self._frames[0][0] + len(self._frames[0][1]) <= self._confirmed:
+            self._pop_sent()
+        expired, self._expired = self._expired, []
+        for start, end in expired:
+            self._expire(start, end)
+
+    def _pop_sent(self) -> tuple[int, int]:
+        """Remove the oldest sent frame; return its start and its end."""
+        start, frame = self._frames.popleft()
+        self._sent_count -= 1
+        self._sent_bytes -= len(frame)
+        if self._next:
+            self._next -= 1
+        else:
+            self._replay_bytes -= len(frame)
+        return start, start + len(frame)
+
+    def _expire(self, start: int, end: int) -> None:
+        if end > self._confirmed:
+            _add_range(self._expired, max(start, self._confirmed), end)
+
+    # --- gaps
+
+    def take_overflow_gap(self) -> tuple[float, float] | None:
+        """Return the unsent audio that was dropped since the last call."""
+        return self._take_gap(self._dropped)
+
+    def take_replay_gap(self) -> tuple[float, float] | None:
+        """Return the unanswered audio of a lost connection that cannot be sent again."""
+        if self._expired:
+            self._confirmed = max(self._confirmed, self._expired[-1][1])
+        return self._take_gap(self._expired)
+
+    def discard(self) -> list[tuple[float, float]]:
+        """Discard all audio that is not answered, because no transcript of it will follow; return its gaps."""
+        gaps = [gap for gap in (self.take_overflow_gap(), self.take_replay_gap()) if gap is not None]
+        gaps += self._clear(self._sent_bytes + self._unsent_bytes)
+        self._confirmed = self._total
+        return gaps
+
+    def discard_pending(self) -> list[tuple[float, float]]:
+        """Discard the audio that the current connection has not received; return its gap.
+
+        The service may still answer the rest, which is not kept for a replay.
+        """
+        for start, frame in list(self._frames)[: self._next]:
+            self._expire(start, start + len(frame))
+        return self._clear(self._replay_bytes + self._unsent_bytes)
+
+    def _take_gap(self, ranges: list[tuple[int, int]]) -> tuple[float, float] | None:
+        if not ranges:
+            return None
+        start, size = ranges[0][0], sum(end - start for start, end in ranges)
+        ranges.clear()
+        return self.start_seconds + SPEECH.seconds_of(start), SPEECH.seconds_of(size)
+
+    def _clear(self, lost_bytes: int) -> list[tuple[float, float]]:
+        self._frames.clear()
+        self._sent_count = self._next = self._sent_bytes = self._unsent_bytes = self._replay_bytes = 0
+        self._sent_until = self._total
+        seconds = SPEECH.seconds_of(lost_bytes)
+        return [(self.start_seconds + self.seconds - seconds, seconds)] if lost_bytes else []
+
+    # --- transcripts
+
+    def text(self) -> str:
+        """Return the transcript so far, including the last partial."""
         return " ".join(text for text in [*(final.text for final in self.finals), self.partial] if text)
 
-    @classmethod
-    def of(cls, outage_seconds: float, began_seconds: float) -> SpeechSegment:
-        return cls(FrameQueue(outage_seconds), FrameQueue(outage_seconds), began_seconds)
+    def count_loss(self) -> None:
+        """Count the loss of a connection.
 
-    def say(self, frame: bytes) -> None:
-        self.frames.put(frame)
-        self.said_seconds += seconds_of([frame])
+        Only confirmed audio is progress: a connection that always breaks at the same point repeats the same words.
+        """
+        self.losses = self.losses + 1 if self._confirmed <= self._confirmed_at_loss else 1
+        self._confirmed_at_loss = self._confirmed
 
-    def next(self) -> bytes | None:
-        """The next frame to be sent; it is kept, in case it has to be sent again. ``None`` where none waits."""
-        frames = self.frames.take(1)
-        if not frames:
-            return None
-        self.sent.put(frames[0])
-        self.sent_seconds = self.said_seconds - self.frames.buffered_seconds
-        return frames[0]
-
-    def lose(self) -> None:
-        """A connection was lost. Only what need not be sent again is progress: words alone come again and again."""
-        self.losses = self.losses + 1 if self.confirmed_seconds <= self.lost_at_seconds else 1
-        self.lost_at_seconds = self.confirmed_seconds
-
-    def keep(self) -> None:
-        """What the connection at hand has understood is kept, should no other come. It begins from the start each time,
-        so of two the longer one got further."""
-        understood = [*self.finals, *([Transcript(self.partial, is_final=True)] if self.partial else [])]
-        self.kept = max(self.kept, understood, key=lambda finals: sum(len(final.text) for final in finals))
+    def restart_transcript(self) -> None:
+        """Start the transcript again with the next connection, and keep the longest result so far."""
+        result = [*self.finals, *([Transcript(self.partial, is_final=True)] if self.partial else [])]
+        self.best = max(self.best, result, key=lambda finals: sum(len(final.text) for final in finals))
         self.finals, self.partial = [], ""
 
-    def kept_from(self) -> float:
-        """Where what would be sent again begins, in seconds since the beginning of the stretch."""
-        return self.sent_seconds - self.sent.buffered_seconds
 
-    def answered(self, until: float) -> None:
-        """What ends before ``until``, in seconds since the beginning of the stretch, need not be sent again."""
-        start = self.kept_from()
-        self.confirmed_seconds = max(self.confirmed_seconds, until)
-        while frames := self.sent.take(1):
-            start += seconds_of(frames)
-            if start > self.confirmed_seconds + 1e-6:
-                self._put_back(frames[0])
-                break
-
-    def again(self) -> list[bytes]:
-        """What a new connection has to be told first, because the lost one never answered it."""
-        frames = self.sent.take(self.sent.frame_count)
-        for frame in frames:
-            self.sent.put(frame)
-        return frames
-
-    def _put_back(self, frame: bytes) -> None:
-        frames = [frame, *self.sent.take(self.sent.frame_count)]
-        for each in frames:
-            self.sent.put(each)
-
-    def dropped_frames(self) -> tuple[float, float] | None:
-        """What will never be sent, because there was no room to keep it: where it began, in seconds since the
-        microphone was opened, and how many seconds it was."""
-        lost = self.frames.take_gap()
-        return None if lost is None else (self.began_seconds + lost[0], lost[1])
-
-    def missing(self) -> tuple[float, float] | None:
-        """The same for what had been sent to a connection that was lost, and cannot be sent again."""
-        kept_from = self.kept_from()
-        start, self.confirmed_seconds = self.confirmed_seconds, max(self.confirmed_seconds, kept_from)
-        return (self.began_seconds + start, kept_from - start) if kept_from > start + 1e-6 else None
-
-    def given_up(self) -> list[tuple[float, float]]:
-        """The same for all that nobody will ever transcribe, piece by piece. It is forgotten with that."""
-        gaps = [gap for gap in (self.dropped_frames(), self.missing()) if gap is not None]
-        seconds = seconds_of([*self.sent.take(self.sent.frame_count), *self.frames.take(self.frames.frame_count)])
-        return [*gaps, (self.began_seconds + self.said_seconds - seconds, seconds)] if seconds else gaps
-
-    def outdated(self, *, answering: bool) -> list[tuple[float, float]]:
-        """The same for all that waits, which is too old to be sent. ``answering``: what has been sent may still be
-        answered; it is not kept to be sent again."""
-        if answering:
-            self.sent.take(self.sent.frame_count)
-            seconds = seconds_of(self.frames.take(self.frames.frame_count))
-            gaps = [(self.began_seconds + self.said_seconds - seconds, seconds)] if seconds else []
-        else:
-            gaps, self.confirmed_seconds = self.given_up(), self.said_seconds
-        self.sent_seconds = self.said_seconds
-        return gaps
+def _add_range(ranges: list[tuple[int, int]], start: int, end: int) -> None:
+    """Append a range, merged with the last one if they are adjacent."""
+    if ranges and ranges[-1][1] == start:
+        start = ranges.pop()[0]
+    ranges.append((start, end))
 
 
 def seconds_of(frames: Iterable[bytes]) -> float:
-    """How long frames of 16 kHz mono s16le last, together."""
+    """Return the total length of frames (16 kHz mono s16le), in seconds."""
     return SPEECH.seconds_of(sum(map(len, frames)))
 
 
-def heard(finals: list[Transcript], export_id: str | None = None) -> Heard:
-    """The finals as one event."""
+def to_heard(finals: list[Transcript], export_id: str | None = None) -> Heard:
+    """Join final transcripts into one event."""
     return Heard(
         " ".join(final.text for final in finals if final.text),
         tuple(

@@ -1,54 +1,95 @@
-"""The speech services in the order in which they are tried, also while one order takes the place of another."""
+"""Fallback between speech services: their order, and the progress of one utterance through them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
+from agent.audio.format import Format
+from agent.pipeline.events import Utterance
+from agent.pipeline.text_splitter import PassageSplitter
 from agent.services.connection.closing import BackgroundCloser
-from agent.services.connection.poll import HasFileno
-
-if TYPE_CHECKING:
-    from agent.services.connection.standby import Standby
+from agent.services.connection.standby import Standby
+from agent.system.threads import Deadline
 
 
 class ServiceChain:
-    """Owned by one thread, like the standbys in it. ``services`` is the order for the next utterance; what an older
-    order is still needed for goes on until ``sweep`` is told that nobody uses it any more."""
+    """The speech services in the order in which they are tried.
 
-    def __init__(self, services: list[Standby], farewells: BackgroundCloser) -> None:
+    ``services`` applies to new utterances. Replaced services stay open until no utterance uses them.
+    Not thread-safe; owned by the synthesizer thread, like the standby connections in it.
+    """
+
+    def __init__(self, services: list[Standby], closer: BackgroundCloser) -> None:
         self.services = services
-        self._old: list[Standby] = []
-        self._farewells = farewells
-
-    def waitables(self) -> list[HasFileno]:
-        return [each for standby in self.all() for each in standby.waitables()]
-
-    def timeouts(self) -> list[float | None]:
-        return [standby.next_timeout() for standby in self.all()]
-
-    def mind(self) -> None:
-        for standby in self.all():
-            standby.maintain()
-
-    def replace(self, services: list[Standby]) -> None:
-        self._old += self.services
-        self.services = services
-
-    def renew(self) -> None:
-        for standby in self.all():
-            standby.reconnect()
-
-    def sweep(self, used: Iterable[Standby]) -> None:
-        """Takes leave of the services that have been replaced and are not ``used``."""
-        if not self._old:
-            return
-        needed = list(used)
-        for standby in self._old:
-            if standby not in needed:
-                self._farewells.close_standby(standby)
-        self._old = [standby for standby in self._old if standby in needed]
+        self._replaced: list[Standby] = []
+        self._closer = closer
 
     def all(self) -> list[Standby]:
-        """Those in use and those on their way out: all that have to be closed in the end."""
-        return [*self.services, *self._old]
+        """Return all services that are open, including replaced ones."""
+        return [*self.services, *self._replaced]
+
+    def replace(self, services: list[Standby]) -> None:
+        """Use other services for new utterances."""
+        self._replaced += self.services
+        self.services = services
+
+    def close_unused(self, used: Iterable[Standby]) -> None:
+        """Close the replaced services that are not in ``used``."""
+        if not self._replaced:
+            return
+        needed = list(used)
+        for standby in self._replaced:
+            if standby not in needed:
+                self._closer.close_standby(standby)
+        self._replaced = [standby for standby in self._replaced if standby in needed]
+
+
+@dataclass(eq=False)
+class SynthesisJob:
+    """One utterance in progress, with all its passages: a failed service's successor needs them again.
+
+    Not thread-safe; owned by the synthesizer thread.
+    """
+
+    utterance: Utterance
+    services: list[Standby]  # still to be tried; the first one is in use
+    splitter: PassageSplitter = field(default_factory=PassageSplitter)
+    passages: list[str] = field(default_factory=list)
+    is_complete: bool = False  # whether no more text follows
+    done_count: int = 0  # passages that the service in use has spoken
+    stream_id: int | None = None
+    format: Format | None = None  # of the stream; later sessions are converted to it
+    has_audio: bool = False
+    is_last_retry: bool = False
+    attempt_started_at: float | None = None  # earlier failures of a service do not count against this attempt
+    deadline: Deadline = field(default_factory=lambda: Deadline(None))  # for a connection or the first audio
+    retry_delay: Deadline = field(default_factory=lambda: Deadline(None))  # until a busy service is asked again
+    keeps_deadline: bool = False  # a busy service: the deadline started with its first refusal
+    failures: list[str] = field(default_factory=list)
+
+    def end_text(self) -> None:
+        """Mark the text as complete; idempotent."""
+        if not self.is_complete:
+            self.passages += self.splitter.flush()
+            self.is_complete = True
+
+    def reset_deadline(self) -> None:
+        """Wait from the start again: audio has arrived, or another service is tried."""
+        self.deadline, self.retry_delay, self.keeps_deadline = Deadline(None), Deadline(None), False
+
+    def try_next_service(self, reason: str, *, is_connection_lost: bool = False) -> None:
+        """Go to the next service, starting with the first passage.
+
+        The last service gets one retry if its connection was lost: the connection may have been stale. An utterance
+        that is already audible is not started again.
+        """
+        failed = self.services.pop(0)
+        self.failures.append(reason)
+        if is_connection_lost and not self.services and not self.is_last_retry:
+            self.is_last_retry, self.attempt_started_at = True, None
+            self.services = [failed]
+        self.done_count = 0
+        self.reset_deadline()
+        if self.has_audio:
+            self.services.clear()

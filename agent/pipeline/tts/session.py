@@ -1,4 +1,4 @@
-"""One session with a speech service: passages in, PCM out, and how it ended."""
+"""One session with a speech service: sends passages of text and receives their audio."""
 
 from __future__ import annotations
 
@@ -19,199 +19,218 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-LONGEST_SESSION = 800
-"""Characters of text. Services send faster than it is played: of a longer session the sound would find no room, and a
-socket that is not read looks dead to whoever pings it."""
+MAX_SESSION_CHARACTERS = 800
+"""Text per session. Services send audio faster than it is played: the audio of a longer session does not fit into the
+ring buffer, the socket is then read slowly, and the service's ping times out."""
 
-SPARE_SECONDS, SLOWEST_SECONDS = 600.0, 2.0
-"""No voice needs more sound than the first, and the second for every character: a service that sends more has gone
-mad, and nothing else would ever end it. The first is generous: what a short text means is the service's business."""
+AUDIO_BASE_SECONDS, AUDIO_SECONDS_PER_CHARACTER = 600.0, 2.0
+"""Limit of the audio of a session: a service that sends more is broken, and nothing else ends its audio. The base is
+generous, because a short text can mean much audio (markup, pauses)."""
 
 SETTLED_SECONDS = 2.0
-"""After so long a silence the sound of a passage has come, where a service does not say so: they send it faster than it
-is heard."""
+"""Silence after which the audio of a passage is complete, for services that do not mark its end. They send audio faster
+than it is played."""
+
+NORMAL_CLOSE_CODES = (1000, 1001, 1005)
+"""RFC 6455, 7.4.1: normal closure, going away, no status."""
 
 
 class TtsSession:
-    """Gives a service passages and its sound back as PCM.
+    """Sends passages over one connection and decodes the audio to PCM.
 
-    ``speak`` hands over the passages that are new; ``pump`` yields PCM in ``format`` (known once the first of it is
-    out; ``wanted`` where it has to be that of a session before) and raises ``AudioError`` where the sound cannot be
-    decoded. Then ``ended`` is true once all that was asked for has come, or ``error`` says what went wrong. ``asked``
-    passages were given. A connection that ends while nothing is owed, between two sentences, ends the session.
+    ``speak`` sends new passages; ``pump`` yields PCM in ``format``. The session is over when ``has_ended`` or ``error``
+    is set. A connection that ends between two passages, with nothing outstanding, ends the session without an error.
+    Not thread-safe; owned by the synthesizer thread.
+
+    Args:
+        connection: an open connection; the session becomes its only user.
+        first_audio_seconds: limit for the first audio.
+        format: format of the PCM, if an earlier session has set it; otherwise that of the first audio.
     """
 
-    def __init__(self, connection: Connection, first_audio_seconds: float, wanted: Format | None = None) -> None:
+    def __init__(self, connection: Connection, first_audio_seconds: float, format: Format | None = None) -> None:
         self.connection = connection
-        self.asked = 0
-        self.ended = False
+        self.passage_count = 0  # passages that were sent
+        self.has_ended = False
         self.error: ServiceError | None = None
-        self.format = wanted
+        self.format = format
         self._codec: Client = connection.codec
-        self._owed = False  # whether nothing has come since a passage was given
-        self._given = 0  # characters
-        self._came = 0.0  # seconds of sound
-        self._filled = False  # there is a passage that was not taken
-        self._answered = 0  # passages of which the service has said that they are complete
-        self._complete = False
-        self._remarks = ServiceLog(connection.service)
+        self._is_waiting = False  # whether no audio has arrived since the last passage
+        self._text_length = 0
+        self._audio_seconds = 0.0
+        self._is_full = False
+        self._answered_count = 0  # passages whose end the service has marked
+        self._end_sent = False
+        self._log = ServiceLog(connection.service)
         self._decoder: Decoder | None = None
-        self._rate = 0  # that the decoder was told
-        self._refit: FormatConverter | None = None
-        self._patience = first_audio_seconds
-        self._heard_at = self._moved_at = time.monotonic()  # when anything came; and when something that was asked for
-        self._silence = 0.0  # how long there had been none when something came last
-        self._quiet_told = False
+        self._rate = 0  # of the decoder
+        self._converter: FormatConverter | None = None
+        self._first_audio_seconds = first_audio_seconds
+        self._received_at = self._progress_at = time.monotonic()  # last event; last event that belongs to a passage
+        self._silence_seconds = 0.0  # length of the silence before the last event
+        self._quiet_reported = False
 
     @property
     def failure(self) -> str | None:
+        """Description of the error."""
         return None if self.error is None else str(self.error)
 
     @property
-    def full(self) -> bool:
-        """Whether this session takes no further passage."""
-        return self._filled or (self._codec.is_single_use and self.asked > 0)
+    def is_full(self) -> bool:
+        """Whether the session accepts no further passage."""
+        return self._is_full or (self._codec.is_single_use and self.passage_count > 0)
 
-    def speak(self, passages: list[str], *, complete: bool) -> None:
-        """Hands over what is new. ``complete``: nothing will follow, which is the service's to know as well."""
+    def speak(self, passages: list[str], *, is_complete: bool) -> None:
+        """Send new passages.
+
+        Args:
+            passages: the passages that follow those sent so far. A full session leaves the rest to the next one.
+            is_complete: whether no further passage follows; sends the end mark.
+        """
         for passage in passages:
-            self._filled = self._filled or (self.asked > 0 and self._given + len(passage) > LONGEST_SESSION)
-            if self.full:
-                break  # and this session gets its end, or it would never be over and the next one never begin
-            if not self._awaiting:
-                self._heard_at = self._moved_at = time.monotonic()  # it had nothing to say until now
+            length = self._text_length + len(passage)
+            self._is_full = self._is_full or (self.passage_count > 0 and length > MAX_SESSION_CHARACTERS)
+            if self.is_full:
+                break
+            if not self._is_awaiting_audio:
+                self._received_at = self._progress_at = time.monotonic()
             self.connection.send(Text(passage))
             self.connection.send(Flush())
-            self.asked += 1
-            self._given += len(passage)
-            self._owed = True
-        if (complete or self.full) and not self._complete:
-            self._complete = True
-            self._heard_at = self._moved_at = time.monotonic()
+            self.passage_count += 1
+            self._text_length += len(passage)
+            self._is_waiting = True
+        # A full session gets its end mark too: otherwise it never ends, and the next session never starts.
+        if (is_complete or self.is_full) and not self._end_sent:
+            self._end_sent = True
+            self._received_at = self._progress_at = time.monotonic()
             self.connection.send(End())
 
     def pump(self) -> Iterator[bytes]:
-        """What has arrived, as PCM; yields nothing while nothing has."""
+        """Read from the connection and yield the new PCM.
+
+        Raises:
+            AudioError: the audio cannot be decoded.
+        """
         events = self.connection.pump()
-        self._silence = time.monotonic() - self._heard_at
+        self._silence_seconds = time.monotonic() - self._received_at
         if events:
-            self._heard_at = time.monotonic()
-            self._quiet_told = False
-        elif self._overdue() and not self._quiet_told:
-            self._quiet_told = True
+            self._received_at = time.monotonic()
+            self._quiet_reported = False
+        elif self._is_quiet() and not self._quiet_reported:
+            self._quiet_reported = True
             events = self._codec.receive_timeout()
         if any(isinstance(event, Audio | Flush) for event in events):
-            self._moved_at = time.monotonic()
-        stalled = self._awaiting and time.monotonic() - self._moved_at > self._stall_seconds()
+            self._progress_at = time.monotonic()
+        is_stalled = self._is_awaiting_audio and time.monotonic() - self._progress_at > self._stall_seconds()
         for event in events:
-            yield from self._take(event)
-        if stalled:
-            kind = "no sound came" if self._decoder is None else "the sound stopped"
+            yield from self._process(event)
+        if is_stalled:
+            kind = "no audio" if self._decoder is None else "no further audio"
             self._fail(f"{kind} for {self._stall_seconds():g} s")
-        if self.connection.is_closed and not self.ended and self.failure is None and not self.connection.has_pending:
-            if self._owes_nothing():
+        if self.connection.is_closed and not self.has_ended and self.error is None and not self.connection.has_pending:
+            if self._has_answered_all():
                 yield from self._close()
             else:
                 self._fail("the connection ended")
 
     def next_timeout(self) -> float | None:
-        """Seconds until ``pump`` has something to decide although nothing arrives."""
-        waits = []
-        if self._awaiting:
-            waits.append(self._moved_at + self._stall_seconds())
-        if self._codec.receive_timeout_seconds is not None and not self._quiet_told:
-            waits.append(self._heard_at + self._codec.receive_timeout_seconds)
-        return max(0.0, min(waits) - time.monotonic()) if waits else None
+        """Return the seconds until ``pump`` has work to do without any received data."""
+        if self.connection.has_pending:
+            return 0.0
+        times = []
+        if self._is_awaiting_audio:
+            times.append(self._progress_at + self._stall_seconds())
+        if self._codec.receive_timeout_seconds is not None and not self._quiet_reported:
+            times.append(self._received_at + self._codec.receive_timeout_seconds)
+        return max(0.0, min(times) - time.monotonic()) if times else None
 
     @property
-    def _awaiting(self) -> bool:
-        # Not every service says where a passage ends. While text is still to come, silence after some sound may be
-        # just that; after the last of it, or before any sound, it is the service that owes something.
-        return self._owed or self._complete
+    def _is_awaiting_audio(self) -> bool:
+        # Not every service marks the end of a passage. Before the end mark, silence after some audio may be just that
+        # end. After the end mark, or before any audio, the service still has to answer.
+        return self._is_waiting or self._end_sent
 
     def _stall_seconds(self) -> float:
-        # A codec that knows what a silence between sounds means says so; its word outranks the general patience,
-        # which is for the first sound of an utterance, while another service could still speak it.
+        # The limit for the first audio applies while another service can still speak the utterance. Later the codec's
+        # own limit counts: it knows how long the service pauses between two pieces of audio.
         if self._decoder is None and self.format is None:
-            return self._patience
-        return max(self._patience, (self._codec.receive_timeout_seconds or 0.0) * 2)
+            return self._first_audio_seconds
+        return max(self._first_audio_seconds, (self._codec.receive_timeout_seconds or 0.0) * 2)
 
-    def _overdue(self) -> bool:
-        quiet = self._codec.receive_timeout_seconds
-        return quiet is not None and time.monotonic() - self._heard_at >= quiet
+    def _is_quiet(self) -> bool:
+        quiet_seconds = self._codec.receive_timeout_seconds
+        return quiet_seconds is not None and time.monotonic() - self._received_at >= quiet_seconds
 
-    def _take(self, event: Event) -> Iterator[bytes]:
+    def _process(self, event: Event) -> Iterator[bytes]:
         match event:
             case Audio(data, sample_rate):
-                self._owed = False
+                self._is_waiting = False
                 if self._decoder is None or (sample_rate is not None and sample_rate != self._rate):
-                    yield from self._decode_anew(sample_rate)
+                    yield from self._start_decoder(sample_rate)
                 assert self._decoder is not None
-                yield from self._fitted(self._decoder.feed(data))
+                yield from self._convert(self._decoder.feed(data))
             case Flush():
-                self._owed = False
-                self._answered += 1
+                self._is_waiting = False
+                self._answered_count += 1
             case End():
                 yield from self._close()
-            case Failure(fatal=True) if not event.permanent and self._owes_nothing():
-                log.info(
-                    "%s: the session ended between two sentences, with %s", self.connection.service, event.received
-                )
+            case Failure(fatal=True) if not event.permanent and self._has_answered_all():
+                log.info("%s: session ended between two passages, received=%s", self.connection.service, event.received)
                 yield from self._close()
             case Failure(fatal=True):
                 self._fail(
-                    f"it sent {event.received}; expected {event.expected}",
+                    f"received {event.received}; expected {event.expected}",
                     permanent=event.permanent,
                     status=event.status,
                     retry_after_seconds=event.retry_after_seconds,
                 )
             case Failure():
-                if reason := self._remarks.log_refused(event):
+                if reason := self._log.log_refused(event):
                     self._fail(reason)
             case Log(message):
-                self._remarks.log_message(message)
+                self._log.log_message(message)
 
-    def _decode_anew(self, sample_rate: int | None) -> Iterator[bytes]:
-        """From the first sound on, and from where the service tells another rate than before."""
+    def _start_decoder(self, sample_rate: int | None) -> Iterator[bytes]:
+        """Start a decoder for the first audio, and another one when the service changes the sample rate."""
         if self._decoder is not None:
-            yield from self._fitted(self._decoder.finish())
+            yield from self._convert(self._decoder.finish())
         encoding = self._codec.encoding
         self._rate = sample_rate or encoding.sample_rate
         self._decoder = create_decoder(encoding.container, encoding.samples, self._rate, encoding.channels)
 
-    def _owes_nothing(self) -> bool:
-        """Whether every passage it was given has been answered whole, as far as the service tells."""
-        if not self.asked or self._owed:
+    def _has_answered_all(self) -> bool:
+        """Return whether every passage has its complete audio, as far as the service marks it."""
+        if not self.passage_count or self._is_waiting:
             return False
-        if self._answered:
-            return self._answered >= self.asked
-        # It does not say where a passage ends: then only a goodbye, some time after the last sound, tells as much.
-        polite = self.connection.is_closed and self.connection.close_code in _GOODBYES
-        return polite and not self._complete and self._silence >= SETTLED_SECONDS
+        if self._answered_count:
+            return self._answered_count >= self.passage_count
+        # Without marks, only a normal close some time after the last audio shows that the passage is complete.
+        is_normal = self.connection.is_closed and self.connection.close_code in NORMAL_CLOSE_CODES
+        return is_normal and not self._end_sent and self._silence_seconds >= SETTLED_SECONDS
 
-    def _fitted(self, pcm: bytes) -> Iterator[bytes]:
-        """The sound in the format that the first of it had: nothing is ever heard at the wrong speed."""
-        came = self._decoder.format if self._decoder is not None else None
-        if not pcm or came is None:
+    def _convert(self, pcm: bytes) -> Iterator[bytes]:
+        """Yield PCM in the session's format, so that no audio is played at the wrong speed."""
+        source = self._decoder.format if self._decoder is not None else None
+        if not pcm or source is None:
             return
-        self.format = self.format or came
-        if self._refit is not None and self._refit.source != came:
-            yield from _some(self._refit.finish())
-            self._refit = None
-        if self._refit is None and came != self.format:
-            self._refit = FormatConverter(came, self.format)
-        fitted = pcm if self._refit is None else self._refit.feed(pcm)
-        self._came += self.format.seconds_of(len(fitted))
-        if self._came > SPARE_SECONDS + SLOWEST_SECONDS * self._given:
-            self._fail(f"it sends more sound than {self._given} characters can be: {self._came:.0f} s")
-        yield from _some(fitted)
+        self.format = self.format or source
+        if self._converter is not None and self._converter.source != source:
+            yield from _non_empty(self._converter.finish())
+            self._converter = None
+        if self._converter is None and source != self.format:
+            self._converter = FormatConverter(source, self.format)
+        converted = pcm if self._converter is None else self._converter.feed(pcm)
+        self._audio_seconds += self.format.seconds_of(len(converted))
+        if self._audio_seconds > AUDIO_BASE_SECONDS + AUDIO_SECONDS_PER_CHARACTER * self._text_length:
+            self._fail(f"more audio than {self._text_length} characters can need: {self._audio_seconds:.0f} s")
+        yield from _non_empty(converted)
 
     def _close(self) -> Iterator[bytes]:
         if self._decoder is not None:
-            yield from self._fitted(self._decoder.finish())
-        if self._refit is not None:
-            yield from _some(self._refit.finish())
-        self.ended = True
+            yield from self._convert(self._decoder.finish())
+        if self._converter is not None:
+            yield from _non_empty(self._converter.finish())
+        self.has_ended = True
 
     def _fail(
         self,
@@ -221,7 +240,7 @@ class TtsSession:
         status: int | None = None,
         retry_after_seconds: float | None = None,
     ) -> None:
-        if self.error is None and not self.ended:
+        if self.error is None and not self.has_ended:
             self.error = ServiceError(
                 self.connection.service,
                 reason,
@@ -231,9 +250,6 @@ class TtsSession:
             )
 
 
-_GOODBYES = (1000, 1001, 1005)
-
-
-def _some(pcm: bytes) -> Iterator[bytes]:
+def _non_empty(pcm: bytes) -> Iterator[bytes]:
     if pcm:
         yield pcm

@@ -1,11 +1,11 @@
-"""The thread that owns the speech socket: text out, sound into the ring."""
+"""The stage that owns the speech service connections: text in, audio into the ring buffer."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from agent.errors import AudioError, ServiceError
@@ -20,73 +20,68 @@ from agent.pipeline.events import (
     UtterancePlayed,
 )
 from agent.pipeline.playback.ring_buffer import RingBuffer
-from agent.pipeline.stage import Stage
-from agent.pipeline.text_splitter import Passages
-from agent.pipeline.tts.fallback import ServiceChain
-from agent.pipeline.tts.job import SynthesisJob
+from agent.pipeline.service_stage import DEFAULT_CLOSE_TIMING, MAX_WAIT_SECONDS, CloseTiming, ServiceStage
+from agent.pipeline.text_splitter import split_passages
+from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
 from agent.pipeline.tts.session import TtsSession
-from agent.services.connection.closing import (
-    STAGE_ABORT_SECONDS,
-    STAGE_CLOSE_SECONDS,
-    AdjustableDeadline,
-    BackgroundCloser,
-)
-from agent.services.connection.poll import wait
 from agent.services.connection.standby import Standby
-from agent.system.threads import Deadline, Mailbox
+from agent.system.threads import Deadline
+
+WRITE_BYTES = 8192
+"""Size of one write to the ring buffer. The heartbeat continues between writes while the ring is full."""
+
+SHUTDOWN = "shutdown"
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
-    """A new utterance, which waits for its turn."""
+class BeginUtterance:
+    """Append an utterance to the queue."""
 
     utterance: Utterance
 
 
 @dataclass(frozen=True, slots=True)
-class Hush:
-    """What is said and what waits is to be dropped. ``renew``: the connections that wait as well, for others."""
+class CancelAll:
+    """Cancel all utterances. ``reconnect``: replace the standby connections as well."""
 
-    by: str
+    reason: str
     reconnect: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """Other services from now on."""
+class ReplaceServices:
+    """Use other services from now on."""
 
     services: list[Standby]
     first_audio_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """All is to end: ``gently`` after what waits has been said."""
+class EndSynthesis:
+    """End the stage. ``drains``: after the utterances in the queue have been spoken."""
 
-    gently: bool
-
-
-Order = Begin | TextPiece | TextComplete | Hush | Use | End
+    drains: bool
 
 
-ROUND_SECONDS = 1.0
-"""The longest the loop waits for anything: the heartbeat must go on while nothing happens."""
-
-PIECE_BYTES = 8192
-"""What is put into the ring at once: while that is full, the heartbeat goes on between pieces."""
+SynthesisCommand = BeginUtterance | TextPiece | TextComplete | CancelAll | ReplaceServices | EndSynthesis
 
 
-class Synthesizer(Stage):
-    """Speaks utterances in the order they come, each through the first service that gives a sound.
+class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
+    """Speaks utterances in order, each through the first service that delivers audio.
 
-    ``begin``, ``say``, ``complete`` and ``hush`` may be called from any thread. Every utterance that was begun ends in
-    one event: ``UtterancePlayed``, ``UtteranceCancelled`` or ``UtteranceFailed``, which the speaker reports where the
-    ring holds sound of it, and this thread where it does not. An utterance that fails before its first sound goes to
-    the next service, and where the
-    connection of the last one broke, once more to that: it may have gone stale while it waited. The last one is dialled
-    for it, as soon as decency allows, also where it has just been tried in vain. One that fails after its first sound
-    is not begun again. ``stop()`` lets the utterance under way flow out; both endings give every open
-    session its end mark.
+    Every utterance ends in one event: ``UtterancePlayed``, ``UtteranceCancelled`` or ``UtteranceFailed``. The speaker
+    reports it if audio of the utterance has reached the ring buffer, otherwise this stage does. An utterance that fails
+    before its first audio goes to the next service; the last service gets one retry if its connection was lost. An
+    utterance that fails after its first audio is not started again.
+
+    The public methods are thread-safe; everything else is owned by the synthesizer thread.
+
+    Args:
+        ring: receives the audio.
+        services: connections to the speech services in the order of preference; the stage closes them.
+        report: receives the events, in the synthesizer thread or in the thread that calls ``hush`` or ``abort``.
+        first_audio_seconds: limit for the first audio of an utterance, and for a connection.
+        close_timing: limits for closing the connections.
     """
 
     def __init__(
@@ -96,202 +91,219 @@ class Synthesizer(Stage):
         report: Callable[[Event], None],
         *,
         first_audio_seconds: float = 10.0,
+        close_timing: CloseTiming = DEFAULT_CLOSE_TIMING,
     ) -> None:
-        super().__init__("synthesizer", report)
+        super().__init__("synthesizer", report, close_timing)
         self._ring = ring
         self._first_audio_seconds = first_audio_seconds
-        self._mailbox: Mailbox[Order] = Mailbox()
-        self._jobs: deque[SynthesisJob] = deque()
-        self._session: TtsSession | None = None
-        self._ending: End | None = None
-        self._farewells = BackgroundCloser()
-        self._leave_by = AdjustableDeadline(None)
-        self._lineup = ServiceChain(services, self._farewells)
-        self._counting = threading.Lock()
-        self._hushes = 0  # that were wished for, less those whose letter has been read
-
-    # --- from any thread
+        self._jobs: deque[SynthesisJob] = deque()  # the first one is being spoken
+        self._end: EndSynthesis | None = None
+        self._chain = ServiceChain(services, self._closer)
+        self._cancel_lock = threading.Lock()
+        self._pending_cancels = 0  # calls of hush() whose command has not been processed yet
 
     def begin(self, utterance: Utterance) -> None:
-        self._mailbox.put(Begin(utterance))
+        """Append an utterance to the queue; without a text, ``append_text`` and ``complete`` follow."""
+        self._mailbox.put(BeginUtterance(utterance))
 
     def append_text(self, utterance: str, text: str) -> None:
+        """Append text to the utterance with this ID."""
         self._mailbox.put(TextPiece(utterance, text))
 
     def complete(self, utterance: str) -> None:
+        """Mark the text of the utterance with this ID as complete."""
         self._mailbox.put(TextComplete(utterance))
 
-    def hush(self, by: str, *, reconnect: bool = False) -> None:
-        """Drops what is being said and what waits. The ring is emptied at once, in the caller's thread. ``renew``: the
-        connections that are kept ready are not to be trusted either."""
-        with self._counting:
-            self._hushes += 1
-        self._clear(by)
-        self._mailbox.put(Hush(by, reconnect))
+    def hush(self, reason: str, *, reconnect: bool = False) -> None:
+        """Cancel all utterances. The ring buffer is empty when this returns.
+
+        Args:
+            reason: reported in the events.
+            reconnect: whether to replace the standby connections, because they may be dead (after a suspend).
+        """
+        with self._cancel_lock:
+            self._pending_cancels += 1
+        self._clear_ring(reason)
+        self._mailbox.put(CancelAll(reason, reconnect))
 
     def replace_services(self, services: list[Standby], first_audio_seconds: float) -> None:
-        """Other services from now on. What is being said is said to its end by the service that began it."""
-        self._mailbox.put(Use(services, first_audio_seconds))
+        """Use other services. The utterance that is already audible ends with the service that started it."""
+        self._mailbox.put(ReplaceServices(services, first_audio_seconds))
 
     def stop(self) -> None:
-        self._mailbox.put(End(gently=True))
+        """End after the utterances in the queue have been spoken."""
+        self._mailbox.put(EndSynthesis(drains=True))
 
     def abort(self) -> None:
-        self._leave_by.expire_by(Deadline(STAGE_ABORT_SECONDS))
-        self._clear("shutdown")
-        self._mailbox.put(End(gently=False))
+        """End now and cancel all utterances."""
+        super().abort()
+        self._clear_ring(SHUTDOWN)
+        self._mailbox.put(EndSynthesis(drains=False))
 
-    # --- the thread
+    # --- the loop
 
-    def run(self) -> None:
-        try:
-            while not self._over():
-                connection = self._session.connection if self._session else None
-                wait(connection, [self._mailbox, *self._lineup.waitables()], self._patience())
-                self.heartbeat()
-                for letter in self._mailbox.take():
-                    self._read(letter)
-                self._lineup.mind()
-                self._pump()
-                self._advance()
-                self._lineup.sweep(standby for job in self._jobs for standby in job.services)
-        finally:
-            self._leave()
+    def _is_done(self) -> bool:
+        return self._end is not None and (not self._end.drains or not self._jobs)
 
-    def _over(self) -> bool:
-        if self._ending is None:
-            return False
-        return not self._ending.gently or not self._jobs
+    def _standbys(self) -> Sequence[Standby]:
+        return self._chain.all()
 
-    def _patience(self) -> float:
-        waits = [ROUND_SECONDS, *self._lineup.timeouts()]
-        if self._jobs and self._session is None:
-            waits += [self._jobs[0].patience.remaining(), self._jobs[0].put_off.remaining()]
-        if self._session:
-            waits.append(self._session.next_timeout())
-            if self._session.connection.has_pending:
-                return 0.0
-        return min(each for each in waits if each is not None)
+    def _timeouts(self) -> Sequence[float | None]:
+        if not self._jobs or self._session is not None:
+            return ()
+        return self._jobs[0].deadline.remaining(), self._jobs[0].retry_delay.remaining()
 
-    def _read(self, letter: Order) -> None:
-        match letter:
-            case Begin(utterance):
-                self._line_up(utterance)
+    def _handle(self, command: SynthesisCommand) -> None:
+        match command:
+            case BeginUtterance(utterance):
+                self._enqueue(utterance)
             case TextPiece(utterance, text):
                 for job in self._jobs:
-                    if job.utterance.id == utterance and not job.complete:
-                        job.passages += job.text.feed(text)
+                    if job.utterance.id == utterance and not job.is_complete:
+                        job.passages += job.splitter.feed(text)
             case TextComplete(utterance):
                 for job in self._jobs:
                     if job.utterance.id == utterance:
                         job.end_text()
-            case Hush(by, reconnect):
-                self._drop(by)
-                with self._counting:
-                    self._hushes -= 1
+            case CancelAll(reason, reconnect):
+                self._close_session()
+                self._cancel_jobs(reason)
+                with self._cancel_lock:
+                    self._pending_cancels -= 1
                 if reconnect:
-                    self._lineup.renew()
-            case Use(services, seconds):
+                    for standby in self._standbys():
+                        standby.reconnect()
+            case ReplaceServices(services, seconds):
                 self._first_audio_seconds = seconds
-                self._replace(services)
-            case End(gently):
-                self._ending = letter
+                self._replace_services(services)
+            case EndSynthesis(drains):
+                self._end = command
                 for job in self._jobs:
                     job.end_text()
-                if not gently:
-                    self._drop("shutdown")
+                if not drains:
+                    self._close_session()
+                    self._cancel_jobs(SHUTDOWN)
 
-    def _replace(self, services: list[Standby]) -> None:
-        self._lineup.replace(services)
-        for job in self._jobs:
-            if not job.sounded:  # what has begun to sound keeps its voice
-                begun = job.services[:1] if self._session is not None and job is self._jobs[0] else []
-                job.services = [*begun, *services]
-                job.begin_patience()
+    def _advance(self) -> None:
+        for standby in self._standbys():
+            standby.maintain()
+        self._pump()
+        self._speak()
+        self._chain.close_unused(standby for job in self._jobs for standby in job.services)
 
-    def _line_up(self, utterance: Utterance) -> None:
-        if self._ending is not None:
-            self.report(UtteranceCancelled(utterance.id, "shutdown"))
+    def _finish(self) -> None:
+        self._cancel_late_utterances()
+        if self._jobs or self._end is None or not self._end.drains:
+            self._cancel_jobs(SHUTDOWN)
+        self._ring.close()  # after a stop the speaker still plays the rest
+        self._close_services()
+        self._session = None
+        self._cancel_late_utterances()
+
+    def _enqueue(self, utterance: Utterance) -> None:
+        if self._end is not None:
+            self.report(UtteranceCancelled(utterance.id, SHUTDOWN))
             return
-        job = SynthesisJob(utterance, list(self._lineup.services))
+        job = SynthesisJob(utterance, list(self._chain.services))
         if utterance.text is not None:
-            job.passages = Passages.of(utterance.text)
-            job.complete = True
+            job.passages = split_passages(utterance.text)
+            job.is_complete = True
         self._jobs.append(job)
 
-    def _drop(self, by: str) -> None:
-        if self._session:
-            self._hang_up()
-        self._clear(by)
+    def _replace_services(self, services: list[Standby]) -> None:
+        self._chain.replace(services)
+        for job in self._jobs:
+            if not job.has_audio:
+                is_active = self._session is not None and job is self._jobs[0]
+                job.services = [*(job.services[:1] if is_active else []), *services]
+                job.reset_deadline()
+
+    def _cancel_jobs(self, reason: str) -> None:
+        self._clear_ring(reason)
         for job in self._jobs:
             if job.stream_id is None:
-                self.report(UtteranceCancelled(job.utterance.id, by))
+                self.report(UtteranceCancelled(job.utterance.id, reason))
         self._jobs.clear()
 
-    def _clear(self, by: str) -> None:
-        """Empties the ring. What the speaker had begun it will report itself; of the rest only we know."""
-        for cut in self._ring.clear(by):
-            if not cut.was_reading:
-                self.report(UtteranceCancelled(cut.utterance, by, dropped_seconds=cut.seconds))
+    def _clear_ring(self, reason: str) -> None:
+        """Empty the ring buffer and report the utterances that the speaker has not begun; it reports the others."""
+        for dropped in self._ring.clear(reason):
+            if not dropped.was_reading:
+                self.report(UtteranceCancelled(dropped.utterance, reason, dropped_seconds=dropped.seconds))
+
+    def _cancel_late_utterances(self) -> None:
+        """Report the utterances that are still in the mailbox: each needs an end state."""
+        for command in self._mailbox.take():
+            if isinstance(command, BeginUtterance):
+                self.report(UtteranceCancelled(command.utterance.id, SHUTDOWN))
 
     # --- one utterance, one service, one session at a time
 
-    def _advance(self) -> None:
+    def _speak(self) -> None:
         while self._jobs:
             job = self._jobs[0]
             if self._session is not None:
-                self._session.speak(job.passages[job.done + self._session.asked :], complete=job.complete)
+                self._session.speak(
+                    job.passages[job.done_count + self._session.passage_count :], is_complete=job.is_complete
+                )
                 return
-            if job.done < len(job.passages):
+            if job.done_count < len(job.passages):
                 if not self._connect(job):
                     return
-            elif job.complete:
-                self._finish(job)
+            elif job.is_complete:
+                self._end_job(job)
             else:
-                job.patience = Deadline(None)
+                job.deadline = Deadline(None)
                 return
 
     def _connect(self, job: SynthesisJob) -> bool:
-        """Whether there is something to go on with at once: a session, or the next service after a failed one."""
+        """Start a session, or try the next service; return ``False`` if the stage has to wait."""
         if not job.services:
-            self._fail(job)
+            self._fail_job(job)
             return True
-        # While what is still to be heard lasts, the next session waits: its sound is to find room.
-        if job.put_off.remaining() or (job.sounded and self._ring.unread_bytes > self._ring.capacity_bytes // 8):
+        # The next session of an audible utterance waits until the ring buffer has room for its audio.
+        if job.retry_delay.remaining() or (job.has_audio and self._ring.unread_bytes > self._ring.capacity_bytes // 8):
             return False
-        job.put_off = Deadline(None)
+        job.retry_delay = Deadline(None)
         standby = job.services[0]
         connection = standby.take()
         if connection is not None:
             self._session = TtsSession(connection, self._first_audio_seconds, job.format)
-            if not job.waited:
-                job.patience = Deadline(None)
+            if not job.keeps_deadline:
+                job.deadline = Deadline(None)
             return True
         error = standby.error
-        last = len(job.services) == 1 or job.sounded  # worth waiting for: nobody else can go on
-        # In the middle of an utterance any trouble that may pass is waited for; else that of before, which may be over,
-        # and a service that asks for it.
-        job.since = job.since or time.monotonic()
-        untried = job.sounded or standby.failed_at < job.since
-        passing = error is not None and (error.is_busy or (untried and not error.permanent))
-        if error is not None and not (last and (standby.is_dialing or passing)):
-            job.pass_on(str(error))
+        is_last = len(job.services) == 1 or job.has_audio
+        # A temporary error of the last service is worth waiting for if the service asks for it, if it is older than
+        # this attempt (the service may work again), or if the utterance is already audible.
+        job.attempt_started_at = job.attempt_started_at or time.monotonic()
+        is_untried = job.has_audio or standby.failed_at < job.attempt_started_at
+        is_temporary = error is not None and (error.is_busy or (is_untried and not error.permanent))
+        if error is not None and not (is_last and (standby.is_dialing or is_temporary)):
+            job.try_next_service(str(error))
             return True
-        return not self._worth_waiting(job, standby, 0.0 if standby.is_dialing else standby.retry_in_seconds())
+        return not self._wait_for_service(job, standby, 0.0 if standby.is_dialing else standby.retry_in_seconds())
 
-    def _worth_waiting(self, job: SynthesisJob, standby: Standby, due: float) -> bool:
-        """Whether the service, tried in ``due`` seconds, may be there in time; where not, the job is passed on."""
-        if job.patience.remaining() is None:
-            job.patience = Deadline(self._first_audio_seconds)
+    def _wait_for_service(self, job: SynthesisJob, standby: Standby, retry_seconds: float) -> bool:
+        """Return whether to wait for the service; if it cannot be ready in time, go to the next service.
+
+        Args:
+            job: the utterance.
+            standby: the service in use.
+            retry_seconds: time until the service is tried again.
+        """
+        if job.deadline.remaining() is None:
+            job.deadline = Deadline(self._first_audio_seconds)
         limit, error = f"{self._first_audio_seconds:g} s", standby.error
-        if error is not None and due > (job.patience.remaining() or 0.0):
-            left = "the" if due > self._first_audio_seconds else "what is left of the"
-            when = f"it can be tried again in {due:.0f} s, which is longer than {left} {limit} a first sound may take"
-            job.pass_on(f"{error}; {when}")
+        if error is not None and retry_seconds > (job.deadline.remaining() or 0.0):
+            rest = "the" if retry_seconds > self._first_audio_seconds else "the rest of the"
+            job.try_next_service(
+                f"{error}; the next retry is in {retry_seconds:.0f} s, after {rest} {limit} for the first audio"
+            )
             return False
-        if job.patience.is_expired:
-            why = f"{error}; " if error is not None else f"{standby.service}: "
-            job.pass_on(f"{why}no connection within {limit}")
+        if job.deadline.is_expired:
+            cause = f"{error}; " if error is not None else f"{standby.service}: "
+            job.try_next_service(f"{cause}no connection within {limit}")
             return False
         return True
 
@@ -301,90 +313,70 @@ class Synthesizer(Stage):
             return
         try:
             for pcm in session.pump():
-                if not self._sound(job, session, pcm):
-                    return  # it was cut
+                if not self._write(job, session, pcm):
+                    return
         except AudioError as error:
             session.error = ServiceError(session.connection.service, str(error))
-        if session.error is None and session.ended and session.asked and not job.sounded:
-            session.error = ServiceError(session.connection.service, "it ended without a sound")
+        if session.error is None and session.has_ended and session.passage_count and not job.has_audio:
+            session.error = ServiceError(session.connection.service, "the session ended without audio")
         if session.error is not None:
-            self._failed(job, session, session.error)
-        elif session.ended:
-            self._hang_up()
+            self._handle_error(job, session, session.error)
+        elif session.has_ended:
+            self._close_session()
             job.services[0].report_success()
-            job.done += session.asked
+            job.done_count += session.passage_count
 
-    def _failed(self, job: SynthesisJob, session: TtsSession, error: ServiceError) -> None:
-        broke = session.connection.is_closed and not error.permanent
-        self._hang_up()
+    def _handle_error(self, job: SynthesisJob, session: TtsSession, error: ServiceError) -> None:
+        is_connection_lost = session.connection.is_closed and not error.permanent
+        self._close_session()
         standby = job.services[0]
         standby.report_failure(
             str(error), permanent=error.permanent, status=error.status, retry_after_seconds=error.retry_after_seconds
         )
-        if not (error.is_busy and len(job.services) == 1 and not job.sounded):
-            job.pass_on(str(error), broke=broke)
-        elif self._worth_waiting(job, standby, standby.retry_in_seconds()):
-            # All is asked again, on a new connection, when it is due.
-            job.done, job.waited, job.put_off = 0, True, Deadline(standby.retry_in_seconds())
+        if not (error.is_busy and len(job.services) == 1 and not job.has_audio):
+            job.try_next_service(str(error), is_connection_lost=is_connection_lost)
+        elif self._wait_for_service(job, standby, standby.retry_in_seconds()):
+            # The new connection gets all passages again.
+            job.done_count, job.keeps_deadline = 0, True
+            job.retry_delay = Deadline(standby.retry_in_seconds())
 
-    def _sound(self, job: SynthesisJob, session: TtsSession, pcm: bytes) -> bool:
-        """Puts sound into the ring, however long that is full; tells whether it is still wanted."""
+    def _write(self, job: SynthesisJob, session: TtsSession, pcm: bytes) -> bool:
+        """Write audio into the ring buffer and wait for room; return ``False`` if the utterance was cancelled."""
         if job.stream_id is None and session.format is not None:
             job.stream_id = self._ring.begin(job.utterance.id, session.format)
-            job.sounded, job.format = True, session.format
-            job.begin_patience()
-            if not self._hushes:
+            job.has_audio, job.format = True, session.format
+            job.reset_deadline()
+            if not self._pending_cancels:
                 self.report(AudioArrived(job.utterance.id, session.connection.service))
         if job.stream_id is None:
             return True
-        if self._hushes:
-            return False  # begun while the ring was emptied, or just before: the letter that cuts it is on its way
+        # hush() clears the ring buffer in another thread. If the stream began during or just before that call, its
+        # audio must not follow; the CancelAll command is in the mailbox.
+        if self._pending_cancels:
+            return False
         if session.format != job.format:
-            raise AudioError(f"its sound changes from {job.format} to {session.format}: one format is expected")
-        for start in range(0, len(pcm), PIECE_BYTES):
-            while not self._ring.wait_writable(job.stream_id, ROUND_SECONDS):
+            raise AudioError(f"the audio format changed from {job.format} to {session.format}: one format is expected")
+        for start in range(0, len(pcm), WRITE_BYTES):
+            while not self._ring.wait_writable(job.stream_id, MAX_WAIT_SECONDS):
                 self.heartbeat()
-            if not self._ring.write(job.stream_id, pcm[start : start + PIECE_BYTES]):
-                # Cleared: the ring has told the speaker, and the letter that says by whom is on its way.
-                self._hang_up()
+            if not self._ring.write(job.stream_id, pcm[start : start + WRITE_BYTES]):
+                # The ring buffer was cleared and has informed the speaker; CancelAll with the reason follows.
+                self._close_session()
                 self._jobs.popleft()
                 return False
         return True
 
-    def _fail(self, job: SynthesisJob) -> None:
+    def _fail_job(self, job: SynthesisJob) -> None:
         self._jobs.popleft()
-        reason = "; ".join(dict.fromkeys(job.failures)) or "there is no speech service"
+        reason = "; ".join(dict.fromkeys(job.failures)) or "no speech service is configured"
         if job.stream_id is not None:
             self._ring.end(job.stream_id, error=reason)
         else:
             self.report(UtteranceFailed(job.utterance.id, reason))
 
-    def _finish(self, job: SynthesisJob) -> None:
+    def _end_job(self, job: SynthesisJob) -> None:
         self._jobs.popleft()
         if job.stream_id is not None:
             self._ring.end(job.stream_id)
         else:
-            self.report(UtterancePlayed(job.utterance.id, 0.0))  # there was nothing to say
-
-    def _hang_up(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            self._farewells.close_connection(session.connection)
-
-    def _leave(self) -> None:
-        session, self._session = self._session, None
-        self._turn_away()
-        if self._jobs or self._ending is None or not self._ending.gently:
-            self._drop("shutdown")
-        self._ring.close()  # after a gentle end the speaker still plays what is in it
-        self._leave_by.expire_by(Deadline(STAGE_CLOSE_SECONDS))  # and sooner where an abort comes meanwhile
-        connection = None if session is None else session.connection
-        self._farewells.close_all(connection, self._lineup.all(), self._leave_by)
-        self._turn_away()
-        self._mailbox.close()
-
-    def _turn_away(self) -> None:
-        """What came too late gets its end all the same."""
-        for letter in self._mailbox.take():
-            if isinstance(letter, Begin):
-                self.report(UtteranceCancelled(letter.utterance.id, "shutdown"))
+            self.report(UtterancePlayed(job.utterance.id, 0.0))  # the text has no words

@@ -1,184 +1,98 @@
-"""The recognizer against services that are polite, silent, dying or busy: every stretch of speech gives one transcript,
-and what was said while the service was away is said again."""
+"""The recognizer with scripted transcription services: every speech segment ends in one transcript, nothing is lost."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import json
-import select
 import threading
 import time
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from support.gathered import Gathered
-from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Scripted, close_frame, frame, mute, refuses, silent
+from support.scripted import BINARY, TEXT, Peer, Scripted, close_frame, mute, refuses, silent
+from support.transcriber import EXPORT_ID, FRAME_BYTES, Transcriber, final, numbered_frames
 
-import agent.pipeline.stt.recognizer
-import agent.pipeline.stt.session
 from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechEnded, SpeechStarted
+from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.stage import make_standby
 from agent.pipeline.stt.recognizer import SETTLE_SECONDS, Recognizer
-from agent.pipeline.stt.segment import SpeechSegment
-from agent.pipeline.stt.session import SttSession
-from agent.services.connection import closing as farewells
-from agent.services.connection.poll import wait
+from agent.services.connection import closing
 from agent.services.connection.standby import Standby, Timing
 from agent.services.connection.websocket import Connection, connect
 from agent.services.protocols import transcription
 from agent.services.service_log import MAX_LOG_LINES
 from agent.system.threads import Backoff, Deadline
 
-TIMEOUT_SECONDS = 60.0
-FRAME = 3200
-SILENCE = bytes(FRAME)
-
-
-def frames(first: int, count: int) -> list[bytes]:
-    """Frames that can be told apart, none of them silent."""
-    return [bytes([1 + (first + number) % 250]) * FRAME for number in range(count)]
-
-
-class Service:
-    """A transcription service. ``heard``: the sound of each connection; ``eofs``: how many end marks each was given.
-
-    ``dies_after``: a connection that has been given so many bytes hangs up; only the first ``deaths`` do. ``answers``:
-    whether a final and an export ID follow ``eof``. ``final_each``: a final after so many bytes, ``final_words``: with
-    a word that ends after half a second. ``breaks_at_eof``: the end mark is answered with the close code 1011.
-    ``forgets``: with the export ID alone.
-    """
-
-    def __init__(
-        self,
-        *,
-        dies_after: int | None = None,
-        deaths: int = 0,
-        answers: bool = True,
-        final_each: int | None = None,
-        final_words: bool = False,
-        partials: bool = True,
-        breaks_at_eof: bool = False,
-        forgets: bool = False,
-    ) -> None:
-        self.heard: list[bytes] = []
-        self.eofs: list[int] = []
-        self.changed = threading.Condition()
-        self._dies_after, self._deaths, self._answers, self._final_each = dies_after, deaths, answers, final_each
-        self._words = [{"word": "all", "start": 0.0, "end": 0.5, "conf": 1.0}] if final_words else []
-        self._partials = partials
-        self._breaks_at_eof, self._forgets = breaks_at_eof, forgets
-
-    def __call__(self, peer: Peer) -> None:
-        peer.accept()
-        with self.changed:
-            mine = len(self.heard)
-            self.heard.append(b"")
-            self.eofs.append(0)
-            self.changed.notify_all()
-        finals = 0
-        for opcode, data in iter(peer.read_frame, (-1, b"")):
-            if opcode == CLOSE:
-                peer.send(frame(CLOSE, data))
-                return
-            if opcode == PING:
-                peer.send(frame(PONG, data))
-            elif opcode == BINARY:
-                with self.changed:
-                    self.heard[mine] += data
-                    self.changed.notify_all()
-                size = len(self.heard[mine])
-                if self._partials:
-                    peer.text(json.dumps({"partial": f"{size // FRAME} frames"}))
-                if self._final_each and size // self._final_each > finals:
-                    finals += 1
-                    peer.text(json.dumps({"result": self._words, "text": f"final {finals}"}))
-                if self._deaths and self._dies_after is not None and size >= self._dies_after:
-                    self._deaths -= 1
-                    return
-            elif opcode == TEXT and data == b"eof":
-                with self.changed:
-                    self.eofs[mine] += 1
-                    self.changed.notify_all()
-                if self._breaks_at_eof:
-                    peer.send(close_frame(1011))
-                elif self._forgets:
-                    peer.text("0b9fd2c1-5a1e-4c53-9f6e-1f7f0f1d2a3b")
-                    peer.send(close_frame(1000))
-                elif self._answers:
-                    word = {"word": "all", "start": 0.0, "end": 0.5, "conf": 1.0}
-                    peer.text(json.dumps({"result": [word], "text": f"all {len(self.heard[mine]) // FRAME} frames"}))
-                    peer.text("0b9fd2c1-5a1e-4c53-9f6e-1f7f0f1d2a3b")
-                    peer.send(close_frame(1000))
-
-    def await_bytes(self, count: int) -> None:
-        with self.changed:
-            met = self.changed.wait_for(lambda: sum(map(len, self.heard)) >= count, TIMEOUT_SECONDS)
-            assert met, [*map(len, self.heard)]
-
-    def await_eofs(self) -> list[int]:
-        """The end marks of all connections, once each has had one: a server may read it when the client has gone."""
-        with self.changed:
-            self.changed.wait_for(lambda: all(self.eofs), TIMEOUT_SECONDS)
-            return list(self.eofs)
-
-    def used(self) -> list[bytes]:
-        """The sound of the connections that were given any."""
-        return [sound for sound in self.heard if sound]
+TIMEOUT_SECONDS = 20.0
+SILENCE = bytes(FRAME_BYTES)
+PAUSE = [SILENCE] * 3
+SUSPEND = "suspended for 60 s"
 
 
 class Stage:
+    """A recognizer in front of a scripted service."""
+
     def __init__(
         self,
-        script: object,
+        script: Callable[[Peer], object],
         *,
-        captions: bool,
-        outage_seconds: float,
-        answer_seconds: float,
-        settle_seconds: float | None,
-        dial_seconds: float,
+        captions: bool = False,
+        dial_seconds: float = TIMEOUT_SECONDS,
+        turn_seconds: float = 30.0,
+        **options: Any,
     ) -> None:
-        self.server = Scripted(script)  # type: ignore[arg-type]
+        self.server = Scripted(script)
         self.server.__enter__()
         self.events = Gathered()
         self.frames = FrameQueue(60.0)
-        port = self.server.port
-
-        def open(deadline: Deadline):  # type: ignore[no-untyped-def]
-            return connect(transcription.Client(f"ws://127.0.0.1:{port}/", None), deadline, ping_seconds=None)
-
-        def standby() -> Standby:
-            backoff = Backoff(0.01, 0.05, seed=1)
-            return make_standby(
-                "transcription",
-                open,
-                self.events,
-                eager=False,
-                backoff=backoff,
-                timing=Timing(dial_seconds=dial_seconds),
-            )
-
-        self.other = standby()
-        turns = VadEndpointer(any, silence_seconds=0.3, turn_seconds=30.0, pre_roll_seconds=0.0)
+        self._dial_seconds = dial_seconds
+        vad = VadEndpointer(any, silence_seconds=0.3, turn_seconds=turn_seconds, pre_roll_seconds=0.0)
         self.recognizer = Recognizer(
             self.frames,
-            NullEndpointer() if captions else turns,
-            standby(),
+            NullEndpointer() if captions else vad,
+            self.standby(),
             self.events,
             captions=captions,
-            outage_seconds=outage_seconds,
-            answer_seconds=answer_seconds,
-            settle_seconds=settle_seconds,
+            **{"outage_seconds": 120.0, "answer_seconds": 120.0, **options},
         )
         self.recognizer.start()
 
-    def hear(self, *heard: bytes) -> None:
-        for each in heard:
+    def standby(self) -> Standby:
+        codec_url = f"ws://127.0.0.1:{self.server.port}/"
+        return make_standby(
+            "transcription",
+            lambda deadline: connect(transcription.Client(codec_url, None), deadline, ping_seconds=None),
+            self.events,
+            eager=False,
+            backoff=Backoff(0.01, 0.05, seed=1),
+            timing=Timing(dial_seconds=self._dial_seconds),
+        )
+
+    def hear(self, *frames: bytes) -> None:
+        for each in frames:
             self.frames.put(each)
+
+    def texts(self) -> list[str]:
+        return [heard.text for heard in self.events.of(Heard) if heard.text]
+
+    def suspend(self) -> None:
+        """Report a suspend; return after the recognizer has processed it."""
+        beats, processed = itertools.count(), threading.Event()
+
+        def on_beat() -> None:
+            number = next(beats)
+            if number == 0:
+                self.recognizer.reset_after_suspend(SUSPEND)
+            elif number == 1:
+                processed.set()
+
+        self.recognizer.on_heartbeat = on_beat
+        assert processed.wait(TIMEOUT_SECONDS)
 
     def end(self) -> None:
         self.recognizer.stop()
@@ -192,552 +106,430 @@ class Stage:
 
 @pytest.fixture
 def stage() -> Iterator[Callable[..., Stage]]:
-    stages: list[Stage] = []
+    with contextlib.ExitStack() as stack:
 
-    def build(
-        script: object,
-        *,
-        captions: bool = False,
-        outage_seconds: float = 120.0,
-        answer_seconds: float = 120.0,
-        settle_seconds: float | None = 0.0,
-        dial_seconds: float = 60.0,
-    ) -> Stage:
-        stages.append(
-            Stage(
-                script,
-                captions=captions,
-                outage_seconds=outage_seconds,
-                answer_seconds=answer_seconds,
-                settle_seconds=settle_seconds,
-                dial_seconds=dial_seconds,
-            )
-        )
-        return stages[-1]
+        def build(script: Callable[[Peer], object], **options: Any) -> Stage:
+            it = Stage(script, **options)
+            stack.callback(it.close)
+            return it
 
-    yield build
-    for each in stages:
-        each.close()
+        yield build
 
 
-def test_a_turn_is_sent_whole_and_gives_one_transcript(stage: Callable[..., Stage]) -> None:
-    service = Service()
+# --- turns
+
+
+def test_turn_is_sent_whole_and_gives_one_transcript(stage: Callable[..., Stage]) -> None:
+    service = Transcriber()
     it = stage(service)
-    said = frames(0, 10)
-    it.hear(SILENCE, SILENCE, *said, SILENCE, SILENCE, SILENCE)
+    it.hear(SILENCE, SILENCE, *numbered_frames(0, 10), *PAUSE)
     heard = it.events.await_first(Heard)
-    assert heard.text == "all 13 frames"
-    assert heard.words == (("all", 0.0, 0.5, 1.0),)
-    assert heard.export_id == "0b9fd2c1-5a1e-4c53-9f6e-1f7f0f1d2a3b"
-    assert service.used() == [b"".join(said) + SILENCE * 3]
+    assert heard == Heard("all 13 frames", (("all", 0.0, 0.5, 1.0),), EXPORT_ID)
+    assert service.used() == [b"".join([*numbered_frames(0, 10), *PAUSE])]
     assert [type(each) for each in it.events.of(SpeechStarted, SpeechEnded)] == [SpeechStarted, SpeechEnded]
     assert it.events.of(Partial)
     it.end()
-    assert set(service.await_eofs()) == {1}
+    assert set(service.await_end_marks()) == {1}
     assert len(it.events.of(Heard)) == 1
 
 
-def test_every_turn_gets_a_connection_and_a_transcript_of_its_own(stage: Callable[..., Stage]) -> None:
-    service = Service()
+def test_every_turn_has_its_own_connection_and_transcript(stage: Callable[..., Stage]) -> None:
+    service = Transcriber()
     it = stage(service)
     for number in range(3):
-        it.hear(*frames(number * 10, 4 + number), SILENCE, SILENCE, SILENCE)
+        it.hear(*numbered_frames(number * 10, 4 + number), *PAUSE)
     it.events.await_first(Heard, 3)
-    assert [heard.text for heard in it.events.of(Heard)] == ["all 7 frames", "all 8 frames", "all 9 frames"]
+    assert it.texts() == ["all 7 frames", "all 8 frames", "all 9 frames"]
     assert len(service.used()) == 3
 
 
-def test_what_a_lost_connection_has_not_answered_is_sent_again(stage: Callable[..., Stage]) -> None:
-    service = Service(dies_after=4 * FRAME, deaths=1)
+def test_next_connection_is_dialed_after_the_turn(stage: Callable[..., Stage]) -> None:
+    """A server that serves one client at a time discards the first client's transcripts when a second one connects."""
+    service = Transcriber()
     it = stage(service)
-    said = frames(0, 4)
-    it.hear(*said)
-    it.events.await_first(ServiceDown)
-    it.hear(*frames(4, 4), SILENCE, SILENCE, SILENCE)
-    assert it.events.await_first(Heard).text == "all 11 frames"
-    assert service.used()[-1] == b"".join(frames(0, 8)) + SILENCE * 3
+    it.hear(*numbered_frames(0, 5))
+    service.await_bytes(5 * FRAME_BYTES)
+    assert len(service.audio) == 1
+    it.hear(*PAUSE)
+    it.events.await_first(Heard)
     it.end()
-    assert it.events.of(Gap) == []
+
+
+def test_listening_off_ends_the_open_turn_and_discards_frames(stage: Callable[..., Stage]) -> None:
+    service = Transcriber()
+    it = stage(service)
+    it.hear(*numbered_frames(0, 5))
+    it.events.await_first(SpeechStarted)
+    service.await_bytes(5 * FRAME_BYTES)
+    it.recognizer.set_listening(False)
+    assert it.events.await_first(Heard).text == "all 5 frames"
+    it.hear(*numbered_frames(20, 5), *PAUSE)
+    it.end()
     assert len(it.events.of(Heard)) == 1
+    assert service.used() == [b"".join(numbered_frames(0, 5))]
+
+
+# --- lost connections and services
+
+
+def test_unanswered_audio_is_sent_again_after_a_lost_connection(stage: Callable[..., Stage]) -> None:
+    service = Transcriber(dies_after=4 * FRAME_BYTES, deaths=1)
+    it = stage(service)
+    it.hear(*numbered_frames(0, 4))
+    it.events.await_first(ServiceDown)
+    it.hear(*numbered_frames(4, 4), *PAUSE)
+    assert it.events.await_first(Heard).text == "all 11 frames"
+    assert service.used()[-1] == b"".join([*numbered_frames(0, 8), *PAUSE])
+    it.end()
+    assert it.events.of(Gap) == [] and len(it.events.of(Heard)) == 1
     assert it.events.of(ServiceUp)
 
 
-def test_a_stretch_that_breaks_every_connection_is_given_up_and_told_of(stage: Callable[..., Stage]) -> None:
-    service = Service(dies_after=2 * FRAME, deaths=1000)
-    it = stage(service)
-    it.hear(*frames(0, 6), SILENCE, SILENCE, SILENCE)
-    heard = it.events.await_first(Heard)
-    assert "frames" in heard.text or heard.text == ""  # the last partial counts
+def test_segment_that_breaks_every_connection_is_given_up_with_a_gap(stage: Callable[..., Stage]) -> None:
+    it = stage(Transcriber(dies_after=2 * FRAME_BYTES, deaths=1000))
+    it.hear(*numbered_frames(0, 6), *PAUSE)
+    it.events.await_first(Heard)
     assert it.events.await_first(Gap).seconds == pytest.approx(0.9)
 
 
-@pytest.mark.parametrize("final_each", [None, 3 * FRAME])
+@pytest.mark.parametrize("final_each", [None, 3 * FRAME_BYTES])
 @pytest.mark.parametrize("captions", [False, True])
-def test_a_service_that_breaks_off_at_every_end_mark_is_given_up_however_much_it_has_said(
+def test_service_that_fails_at_every_end_mark_is_given_up(
     stage: Callable[..., Stage], captions: bool, final_each: int | None
 ) -> None:
-    """vosk-server closes with 1011 when it is given a bare ``eof``. What its partials had said came as a final each
-    time, and each final was taken for progress: the same sound went out again and again, without end."""
-    service = Service(breaks_at_eof=True, final_each=final_each)
+    """vosk-server closes with 1011 after an ``eof`` without audio. Finals of the same audio are not progress."""
+    service = Transcriber(breaks_at_end=True, final_each=final_each)
     it = stage(service, captions=captions)
-    it.hear(*frames(0, 4), SILENCE, SILENCE, SILENCE)
+    it.hear(*numbered_frames(0, 4), *PAUSE)
     it.end()
-    assert sum(service.eofs) <= 5, "each try may be the one that helps, but not for ever"
+    assert sum(service.end_marks) <= 5
     assert it.events.of(Heard) and all(each.text for each in it.events.of(Heard))
     assert len(it.events.of(Gap)) <= 1
 
 
-def test_a_service_that_never_answers_costs_one_turn_and_no_more(stage: Callable[..., Stage]) -> None:
-    service = Service(answers=False)
-    it = stage(service, answer_seconds=0.3)
+def test_service_that_never_answers_costs_one_turn_and_keeps_the_last_partial(stage: Callable[..., Stage]) -> None:
+    it = stage(Transcriber(answers=False), answer_seconds=0.3)
     for turn in (1, 2):
         before = len(it.events.of(Partial))
-        it.hear(*frames(9 * turn, 5))
-        it.events.await_first(Partial, before + 1)  # after the end mark the service is not waited for any more
-        it.hear(SILENCE, SILENCE, SILENCE)
+        it.hear(*numbered_frames(9 * turn, 5))
+        it.events.await_first(Partial, before + 1)
+        it.hear(*PAUSE)
         heard = it.events.await_first(Heard, turn)
-        assert heard.text == it.events.of(Partial)[-1].text and "frames" in heard.text  # the last partial is kept
+        assert heard.text == it.events.of(Partial)[-1].text and "frames" in heard.text
+
+
+def test_service_without_any_transcript_is_reported_as_down(stage: Callable[..., Stage]) -> None:
+    it = stage(Transcriber(answers=False, partials=False), answer_seconds=0.3)
+    it.hear(*numbered_frames(0, 5), *PAUSE)
+    assert "no transcript" in it.events.await_first(ServiceDown).reason
 
 
 @pytest.mark.parametrize("script", [refuses("403 Forbidden"), refuses("500 Oops"), mute], ids=["403", "500", "mute"])
-def test_a_service_that_is_not_there_leaves_a_gap_and_an_empty_transcript(
-    stage: Callable[..., Stage], script: object
-) -> None:
-    it = stage(script, outage_seconds=4.0, dial_seconds=2.0)  # whoever speaks may stand still in the midst of the turn
-    it.hear(*frames(0, 5), SILENCE, SILENCE, SILENCE)
+def test_unreachable_service_gives_a_gap_and_an_empty_transcript(stage: Callable[..., Stage], script: Any) -> None:
+    it = stage(script, outage_seconds=4.0, dial_seconds=2.0)
+    it.hear(*numbered_frames(0, 5), *PAUSE)
     assert it.events.await_first(Heard).text == ""
     gap = it.events.await_first(Gap)
     assert gap.seconds == pytest.approx(0.8) and "transcription" in gap.reason
 
 
-def test_what_a_service_had_understood_before_it_went_for_good_is_kept_whole_and_it_is_not_called_back(
-    stage: Callable[..., Stage],
-) -> None:
-    """The last partial took the place of the finals before it when a turn was given up, and counted as an answer: the
-    service that could not be reached was reported to be back."""
-    taken = threading.Semaphore(1)
+def test_transcript_of_a_lost_service_is_kept_and_the_service_stays_down(stage: Callable[..., Stage]) -> None:
+    first = threading.Semaphore(1)
 
-    def leaves(peer: Peer) -> None:
-        if not taken.acquire(blocking=False):
+    def leave(peer: Peer) -> None:
+        if not first.acquire(blocking=False):
             refuses("500 Oops")(peer)
             return
         peer.accept()
-        for opcode, _ in iter(peer.read_frame, (-1, b"")):
-            if opcode == BINARY:
-                peer.text(json.dumps({"result": [], "text": "turn on"}))
-                peer.text(json.dumps({"partial": "the light"}))
-                return
+        while peer.read_frame()[0] != BINARY:
+            pass
+        peer.text(final("turn on", with_words=False))
+        peer.text(json.dumps({"partial": "the light"}))
 
-    it = stage(leaves, outage_seconds=1.0)
-    it.hear(*frames(0, 5), SILENCE, SILENCE, SILENCE)
+    it = stage(leave, outage_seconds=1.0)
+    it.hear(*numbered_frames(0, 5), *PAUSE)
     assert it.events.await_first(Heard).text == "turn on the light"
     it.end()
     assert it.events.of(ServiceDown) and it.events.of(ServiceUp) == []
 
 
-def test_while_the_ear_is_shut_nothing_is_heard_and_an_unfinished_turn_ends(stage: Callable[..., Stage]) -> None:
-    service = Service()
-    it = stage(service)
-    it.hear(*frames(0, 5))
-    it.events.await_first(SpeechStarted)
-    service.await_bytes(5 * FRAME)
-    it.recognizer.set_listening(False)
-    assert it.events.await_first(Heard).text == "all 5 frames"
-    it.hear(*frames(20, 5), SILENCE, SILENCE, SILENCE)
-    it.end()
-    assert len(it.events.of(Heard)) == 1
-    assert service.used() == [b"".join(frames(0, 5))]
+# --- captions
 
 
-def test_captions_come_one_by_one_and_the_end_of_the_frames_is_the_end(stage: Callable[..., Stage]) -> None:
-    service = Service(final_each=4 * FRAME)
+def test_captions_are_reported_one_by_one_until_the_frames_end(stage: Callable[..., Stage]) -> None:
+    service = Transcriber(final_each=4 * FRAME_BYTES)
     it = stage(service, captions=True)
-    it.hear(*frames(0, 10))
+    it.hear(*numbered_frames(0, 10))
     it.end()
-    assert [heard.text for heard in it.events.of(Heard) if heard.text] == ["final 1", "final 2", "all 10 frames"]
-    assert service.used() == [b"".join(frames(0, 10))]
-    assert service.eofs[service.heard.index(service.used()[0])] == 1
+    assert it.texts() == ["final 1", "final 2", "all 10 frames"]
+    assert service.used() == [b"".join(numbered_frames(0, 10))]
+    assert service.end_marks[service.audio.index(service.used()[0])] == 1
     assert [heard.export_id for heard in it.events.of(Heard) if heard.export_id] != []
 
 
-def test_captions_go_on_after_a_loss_without_saying_anything_twice(stage: Callable[..., Stage]) -> None:
-    service = Service(dies_after=6 * FRAME, deaths=1, final_each=4 * FRAME)
+def test_captions_continue_after_a_loss_without_repetition(stage: Callable[..., Stage]) -> None:
+    service = Transcriber(dies_after=6 * FRAME_BYTES, deaths=1, final_each=4 * FRAME_BYTES)
     it = stage(service, captions=True)
-    it.hear(*frames(0, 6))
+    it.hear(*numbered_frames(0, 6))
     it.events.await_first(ServiceDown)
-    it.hear(*frames(6, 1))
+    it.hear(*numbered_frames(6, 1))
     it.end()
-    assert [heard.text for heard in it.events.of(Heard) if heard.text][0] == "final 1"
+    assert it.texts()[0] == "final 1"
     first, second = service.used()
-    assert first == b"".join(frames(0, 6))
-    # What the first final answered is not sent again; everything that came after it is.
-    assert b"".join(frames(0, 7)).endswith(second)
+    assert first == b"".join(numbered_frames(0, 6))
+    assert b"".join(numbered_frames(0, 7)).endswith(second)
     assert it.events.of(Gap) == []
 
 
-def test_what_is_sent_faster_than_it_is_spoken_is_not_taken_for_answered(stage: Callable[..., Stage]) -> None:
-    """A file waits in the socket, far ahead of the service. A final without words was taken for an answer to nearly all
-    of it, and what a lost connection had not come to was never transcribed, with nothing said of it."""
-    said = frames(0, 200)
-    service = Service(dies_after=200 * FRAME, deaths=1, final_each=200 * FRAME)
+def test_captions_send_again_all_audio_after_the_last_word_of_a_final(stage: Callable[..., Stage]) -> None:
+    service = Transcriber(dies_after=20 * FRAME_BYTES, deaths=1, final_each=20 * FRAME_BYTES, final_words=True)
+    it = stage(service, captions=True)
+    it.hear(*numbered_frames(0, 20))
+    it.events.await_first(ServiceDown)
+    it.hear(*numbered_frames(20, 2))
+    it.end()
+    assert service.used()[1] == b"".join(numbered_frames(5, 17)), "the word of the final ends after 0.5 s"
+    assert it.events.of(Gap) == []
+
+
+def test_final_without_words_does_not_confirm_audio_sent_faster_than_real_time(stage: Callable[..., Stage]) -> None:
+    """A file waits in the socket buffers, far ahead of the service."""
+    frames = numbered_frames(0, 200)
+    service = Transcriber(dies_after=200 * FRAME_BYTES, deaths=1, final_each=200 * FRAME_BYTES)
     began = time.monotonic()
     it = stage(service, captions=True)
-    it.hear(*said)
+    it.hear(*frames)
     it.events.await_first(ServiceDown)
-    most_seconds = time.monotonic() - began  # no more can have been spoken until then
+    elapsed = time.monotonic() - began  # the service cannot have processed more audio than this
     it.end()
-    again = service.used()[1]
-    assert b"".join(said).endswith(again) and len(again) >= (200 - most_seconds * 10) * FRAME
+    second = service.used()[1]
+    assert b"".join(frames).endswith(second) and len(second) >= (200 - elapsed * 10) * FRAME_BYTES
 
 
-def test_long_after_an_outage_no_more_is_sent_again_than_was_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waited for the service, and was sent to it at once, was taken to be ahead of it for ever: all day that much
-    was said twice after each loss, or told as lost where there was no room to keep it."""
-    spoken_seconds = 0.0
-    monkeypatch.setattr(agent.pipeline.stt.session, "time", SimpleNamespace(monotonic=lambda: spoken_seconds))
-    stretch = SpeechSegment.of(30.0, 0.0)
-    for each in frames(0, 250):
-        stretch.say(each)
-        stretch.next()  # to a connection that was lost
-    with Scripted(Service(final_each=50 * FRAME)) as server:
-        codec = transcription.Client(f"ws://127.0.0.1:{server.port}/", None)
-        connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
-        session = SttSession(connection, stretch, settle_seconds=0.0, answer_seconds=60.0, continued=True)
-        finals, patience = 0, Deadline(TIMEOUT_SECONDS)
-        for number in range(70):
-            spoken_seconds += 5.0
-            for each in frames(number, 50):
-                stretch.say(each)
-            session.send()
-            while finals < 6 + number:
-                assert not patience.is_expired and session.failure is None
-                wait(connection, [], 1.0)
-                finals += sum(transcript.is_final for transcript in session.pump())
-                session.send()
-        connection.abort()
-    assert len(stretch.again()) <= 150 and stretch.missing() is None
-
-
-def test_a_connection_that_broke_costs_nothing_of_what_was_still_to_be_sent() -> None:
-    """Until its end was read it was given more and more: of a file all there was, of which only the last half minute
-    could be sent again."""
-
-    def breaks(peer: Peer) -> None:
-        peer.accept()
-        peer.reset()
-
-    stretch = SpeechSegment.of(60.0, 0.0)
-    for each in frames(0, 300):
-        stretch.say(each)
-    with Scripted(breaks) as server:
-        codec = transcription.Client(f"ws://127.0.0.1:{server.port}/", None)
-        connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
-        gone = select.poll()
-        gone.register(connection, 0)
-        assert gone.poll(TIMEOUT_SECONDS * 1000)
-        session = SttSession(connection, stretch, settle_seconds=0.0, answer_seconds=60.0, continued=True)
-        session.send()
-        assert not session.ready and stretch.frames.frame_count == 299
-        assert session.pump() == [] and session.failure is not None
-    assert len(stretch.again()) == 1
-
-
-def test_what_captions_lose_while_the_service_is_away_is_told_once(stage: Callable[..., Stage]) -> None:
-    """It was told with every round of the loop: a service that was away for a night left thirty thousand lines."""
-    service, there = Service(final_each=8 * FRAME), threading.Event()
-
-    def away(peer: Peer) -> None:
-        (service if there.is_set() else refuses("500 Oops"))(peer)
-
-    it = stage(away, captions=True)
+def test_captions_report_one_gap_for_one_outage(stage: Callable[..., Stage]) -> None:
+    service, is_back = Transcriber(final_each=8 * FRAME_BYTES), threading.Event()
+    it = stage(lambda peer: (service if is_back.is_set() else refuses("500 Oops"))(peer), captions=True)
     rounds = threading.Semaphore(0)
-    it.hear(*frames(0, 1))
-    deadline, pause = Deadline(TIMEOUT_SECONDS), threading.Event()
-    while it.frames.frame_count:  # from then on nothing is taken until there is a session
-        assert not deadline.is_expired
-        pause.wait(0.01)
     it.recognizer.on_heartbeat = rounds.release
-    for first, count in ((1, 699), (700, 700)):  # the queue holds a minute
-        it.hear(*frames(first, count))
+    it.hear(*numbered_frames(0, 1))
+    deadline = Deadline(TIMEOUT_SECONDS)
+    while it.frames.frame_count:  # from then on the recognizer takes no frames until it has a session
+        assert not deadline.is_expired and rounds.acquire(timeout=TIMEOUT_SECONDS)
+    for first, count in ((1, 699), (700, 700)):  # the queue holds one minute
+        it.hear(*numbered_frames(first, count))
         for _ in range(3):
             assert rounds.acquire(timeout=TIMEOUT_SECONDS)
     assert it.events.of(Gap) == []
-    there.set()
+    is_back.set()
     it.end()
     (gap,) = it.events.of(Gap)
-    assert gap.seconds == pytest.approx(140.0 - sum(map(len, service.heard)) / 32000)
+    assert gap.seconds == pytest.approx(140.0 - sum(map(len, service.audio)) / 32000)
 
 
-def test_a_service_that_repeats_itself_without_end_gets_its_end_mark_all_the_same(stage: Callable[..., Stage]) -> None:
-    """One that repeated its partial, as a sign of life, was let finish without end: the turn never got its transcript,
-    and nobody was listened to any more."""
-    ended = threading.Event()
+# --- the end mark
 
-    def chats(peer: Peer) -> None:
+
+def answer_end(peer: Peer, text: str) -> None:
+    peer.text(final(text, with_words=False))
+    peer.text(EXPORT_ID)
+    peer.send(close_frame(1000))
+
+
+def test_end_mark_is_sent_to_a_service_that_repeats_its_partial(stage: Callable[..., Stage]) -> None:
+    """A repeated partial is a sign of life and must not delay the end mark without end."""
+    has_ended = threading.Event()
+
+    def repeat(peer: Peer) -> None:
         with contextlib.suppress(OSError):
-            while not ended.wait(0.1):
+            while not has_ended.wait(0.1):
                 peer.text(json.dumps({"partial": "it is late"}))
 
-    def listens(peer: Peer) -> None:
+    def script(peer: Peer) -> None:
         peer.accept()
-        chatting = threading.Thread(target=chats, args=[peer])
-        chatting.start()
+        repeater = threading.Thread(target=repeat, args=[peer])
+        repeater.start()
         for opcode, data in iter(peer.read_frame, (-1, b"")):
             if opcode == TEXT and data == b"eof":
-                ended.set()
-                chatting.join()
-                peer.text(json.dumps({"result": [], "text": "it is over"}))
-                peer.text("0b9fd2c1-5a1e-4c53-9f6e-1f7f0f1d2a3b")
-                peer.send(close_frame(1000))
-        ended.set()
-        chatting.join()
+                has_ended.set()
+                repeater.join()
+                answer_end(peer, "it is over")
+        has_ended.set()
+        repeater.join()
 
-    it = stage(listens, settle_seconds=0.5, answer_seconds=3.0)
-    it.hear(*frames(0, 5), SILENCE, SILENCE, SILENCE)
+    it = stage(script, settle_seconds=0.5, answer_seconds=3.0)
+    it.hear(*numbered_frames(0, 5), *PAUSE)
     assert it.events.await_first(Heard).text == "it is over"
 
 
-def test_what_a_service_says_of_itself_does_not_flood_the_log(
-    stage: Callable[..., Stage], caplog: pytest.LogCaptureFixture
-) -> None:
-    def chats(peer: Peer) -> None:
+def test_end_mark_waits_after_a_replaced_service_has_lost_the_last_words(stage: Callable[..., Stage]) -> None:
+    delays: list[float] = []
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        last = 0.0
+        for opcode, data in iter(peer.read_frame, (-1, b"")):
+            if opcode == BINARY:
+                last = time.monotonic()
+                peer.text(json.dumps({"partial": "words"}))
+            elif opcode == TEXT and data == b"eof" and last:
+                delays.append(time.monotonic() - last)
+                peer.text(EXPORT_ID)  # without a final
+                peer.send(close_frame(1000))
+
+    it = stage(script, settle_seconds=None)
+    it.recognizer.replace_service(it.standby(), may_lose_tail=True)
+    for turn in (1, 2, 3):  # the first turn may use the old service
+        it.hear(*numbered_frames(0, 10), *PAUSE)
+        it.events.await_first(Heard, turn)
+    it.end()
+    assert delays[-1] >= SETTLE_SECONDS * 0.9
+
+
+def test_log_lines_of_a_service_are_limited(stage: Callable[..., Stage], caplog: pytest.LogCaptureFixture) -> None:
+    def script(peer: Peer) -> None:
         peer.accept()
         for opcode, data in iter(peer.read_frame, (-1, b"")):
             if opcode == BINARY:
                 for _ in range(100):
                     peer.text("control message unknown")
             elif opcode == TEXT and data == b"eof":
-                peer.text(json.dumps({"result": [], "text": "it is over"}))
-                peer.send(close_frame(1000))
+                answer_end(peer, "it is over")
 
-    it = stage(chats)
+    it = stage(script)
     with caplog.at_level("INFO"):
-        it.hear(*frames(0, 5), SILENCE, SILENCE, SILENCE)
+        it.hear(*numbered_frames(0, 5), *PAUSE)
         assert it.events.await_first(Heard).text == "it is over"
-    told = [record for record in caplog.records if "control message unknown" in record.getMessage()]
-    assert 0 < len(told) <= MAX_LOG_LINES
+    records = [record for record in caplog.records if "control message unknown" in record.getMessage()]
+    assert 0 < len(records) <= MAX_LOG_LINES
 
 
-def test_an_abort_gives_the_end_mark_and_ends_soon(stage: Callable[..., Stage]) -> None:
-    service = Service(answers=False)
-    it = stage(service)
-    it.hear(*frames(0, 5))
-    it.events.await_that(Partial("5 frames"))
-    it.recognizer.abort()
-    assert it.recognizer.join(Deadline(TIMEOUT_SECONDS))  # half as long as the answer may take
-    service.await_eofs()
-    assert service.eofs[service.heard.index(service.used()[0])] == 1
-    assert [heard.text for heard in it.events.of(Heard)] == ["5 frames"]
+# --- stop and abort
 
 
-def test_ten_minutes_are_sent_again_without_breaking_the_connection() -> None:
-    """All that had to be said once more was handed over at once: with a long ``outage_seconds`` that was more than a
-    connection keeps, and each new one broke as the one before had."""
-    listens, stretch, came = threading.Event(), SpeechSegment.of(600.0, 0.0), hashlib.sha256()
-
-    def listens_late(peer: Peer) -> None:
-        peer.accept()
-        assert listens.wait(20)
-        for opcode, data in iter(peer.read_frame, (-1, b"")):
-            if opcode == BINARY:
-                came.update(data)
-            elif opcode == TEXT and data == b"eof":
-                peer.text(json.dumps({"result": [], "text": came.hexdigest()}))
-                peer.text("0b9fd2c1-5a1e-4c53-9f6e-1f7f0f1d2a3b")
-                peer.send(close_frame(1000))
-
-    said = frames(0, 6000)
-    for each in said:
-        stretch.say(each)
-        stretch.next()  # to a connection that was lost
-    stretch.over = True
-    with Scripted(listens_late) as server:
-        codec = transcription.Client(f"ws://127.0.0.1:{server.port}/", None)
-        connection = connect(codec, Deadline(20.0), ping_seconds=None)
-        session = SttSession(connection, stretch, settle_seconds=0.0, answer_seconds=60.0)
-        session.send()
-        assert not connection.is_closed, connection.close_reason
-        listens.set()
-        understood: list[str] = []
-        patience = Deadline(60.0)
-        while not session.ended and session.failure is None and not patience.is_expired:
-            wait(connection, [], 1.0)
-            session.send()
-            understood += [transcript.text for transcript in session.pump()]
-        connection.abort()
-    assert session.failure is None and understood == [hashlib.sha256(b"".join(said)).hexdigest()]
-
-
-def test_what_the_end_overtakes_on_its_way_is_a_gap_also_where_the_rest_is_answered(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """On a slow line frames wait; an end that could not wait for them was answered for those before, and nobody was
-    told of the others."""
-    monkeypatch.setattr(agent.pipeline.stt.recognizer, "STAGE_CLOSE_SECONDS", 20.0)  # this machine may be busy
-    events, service = Gathered(), Service()
-    standby = make_standby("transcription", lambda deadline: connection, events, eager=False)
-    recognizer = Recognizer(FrameQueue(60.0), NullEndpointer(), standby, events)
-    with Scripted(service) as server:
-        codec = transcription.Client(f"ws://127.0.0.1:{server.port}/", None)
-        connection = connect(codec, Deadline(20.0), ping_seconds=None)
-        connection._close_seconds = 20.0
-        stretch = SpeechSegment.of(30.0, 0.0)
-        recognizer._session = SttSession(connection, stretch, settle_seconds=0.0, answer_seconds=20.0)
-        recognizer._stretches.append(stretch)
-        for each in frames(0, 5):
-            stretch.say(each)
-        recognizer._session.send()
-        for each in frames(5, 3):
-            stretch.say(each)  # and not sent any more
-        recognizer._leave()
-    assert events.await_first(Heard).text == "all 5 frames"
-    assert [(gap.start_seconds, gap.seconds) for gap in events.of(Gap)] == [(pytest.approx(0.5), pytest.approx(0.3))]
-
-
-def test_a_stop_before_anything_was_said_ends_at_once(stage: Callable[..., Stage]) -> None:
-    service = Service()
-    it = stage(service)
+def test_stop_before_any_speech_ends_without_a_transcript(stage: Callable[..., Stage]) -> None:
+    it = stage(Transcriber())
     it.end()
     assert it.events.of(Heard) == []
 
 
-def test_an_abort_ends_soon_whatever_the_peer_does(
-    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A server that accepted and went deaf cost the session's goodbye, then the standby's, then the dial's, one after
-    the other: the daemon could not be ended in time and left with 70."""
-    # A goodbye that is not cut short by the recognizer lasts for longer than this test waits.
-    monkeypatch.setattr(farewells, "BACKGROUND_CLOSE_SECONDS", 2 * TIMEOUT_SECONDS)
-    monkeypatch.setitem(Connection.__init__.__kwdefaults__, "close_seconds", 2 * TIMEOUT_SECONDS)
+def test_abort_sends_the_end_mark_and_keeps_the_last_partial(stage: Callable[..., Stage]) -> None:
+    service = Transcriber(answers=False)
+    it = stage(service)
+    it.hear(*numbered_frames(0, 5))
+    it.events.await_that(Partial("5 frames"))
+    it.recognizer.abort()
+    assert it.recognizer.join(Deadline(TIMEOUT_SECONDS))  # half of answer_seconds
+    service.await_end_marks()
+    assert service.end_marks[service.audio.index(service.used()[0])] == 1
+    assert it.texts() == ["5 frames"]
+
+
+def test_abort_ends_soon_with_a_silent_peer(stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The session, the standby and the dial have to be closed side by side, not one after the other."""
+    without_other_limits(monkeypatch)
     it = stage(silent, dial_seconds=2 * TIMEOUT_SECONDS)
-    it.hear(*frames(0, 5))
+    it.hear(*numbered_frames(0, 5))
     it.events.await_first(SpeechStarted)
     it.recognizer.abort()
     assert it.recognizer.join(Deadline(TIMEOUT_SECONDS))
     assert len(it.events.of(Heard)) == 1
 
 
-def test_nobody_else_is_dialled_while_somebody_speaks(stage: Callable[..., Stage]) -> None:
-    """A server that knows one client at a time forgot what the first had said when the next connection was opened."""
-    service = Service()
+def test_audio_that_an_abort_overtakes_is_a_gap(stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service is slow: some frames are still unsent when the session ends, and the service answers the others."""
+    without_other_limits(monkeypatch)
+    may_read, is_sent = threading.Event(), threading.Event()
+    received: list[int] = []
+
+    def slow(peer: Peer) -> None:
+        peer.accept()
+        may_read.wait(TIMEOUT_SECONDS)
+        size = 0
+        for opcode, data in iter(peer.read_frame, (-1, b"")):
+            if opcode == BINARY:
+                size += len(data)
+            elif opcode == TEXT and data == b"eof":
+                received.append(size)
+                answer_end(peer, "some frames")
+
+    it = stage(slow, turn_seconds=2000.0, outage_seconds=1200.0, close_timing=CloseTiming(20.0, 20.0))
+    count = 10_000  # more than the socket buffers and the connection hold
+    beats = itertools.count()
+    it.recognizer.on_heartbeat = lambda: next(beats) > 3 and is_sent.set()
+    for first in range(0, count, 500):
+        it.hear(*numbered_frames(first, 500))
+        deadline = Deadline(TIMEOUT_SECONDS)
+        while it.frames.frame_count:
+            assert not deadline.is_expired
+            is_sent.wait(0.01)
+    assert is_sent.wait(TIMEOUT_SECONDS)
+    it.recognizer.abort()
+    may_read.set()
+    assert it.recognizer.join(Deadline(TIMEOUT_SECONDS))
+    assert it.texts() == ["some frames"]
+    sent = received[0] / 32000
+    assert 0 < sent < count * 0.1
+    gaps = it.events.of(Gap)
+    assert gaps[0].start_seconds == pytest.approx(sent)
+    assert sum(gap.seconds for gap in gaps) == pytest.approx(count * 0.1 - sent)
+
+
+def without_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the stage's own limit ends a close within the time of a test."""
+    monkeypatch.setattr(closing, "BACKGROUND_CLOSE_SECONDS", 2 * TIMEOUT_SECONDS)
+    monkeypatch.setitem(Connection.__init__.__kwdefaults__, "close_seconds", 2 * TIMEOUT_SECONDS)
+
+
+# --- suspend
+
+
+def test_suspend_gives_up_the_turn_and_replaces_the_connection(stage: Callable[..., Stage]) -> None:
+    service = Transcriber(answers=False, partials=False)
     it = stage(service)
-    it.hear(*frames(0, 5))
-    service.await_bytes(5 * FRAME)
-    assert len(service.heard) == 1
-    it.hear(SILENCE, SILENCE, SILENCE)
-    it.events.await_first(Heard)
-    it.end()
-
-
-def test_captions_that_break_off_send_again_all_that_their_words_do_not_cover(stage: Callable[..., Stage]) -> None:
-    """A final was taken for an answer to all that had been sent: after a break the rest of a file was never heard."""
-    service = Service(dies_after=20 * FRAME, deaths=1, final_each=20 * FRAME, final_words=True)
-    it = stage(service, captions=True)
-    it.hear(*frames(0, 20))
-    it.events.await_first(ServiceDown)
-    it.hear(*frames(20, 2))
-    it.end()
-    second = service.used()[1]
-    # The words of the final end after half a second, so what came after that is said again.
-    assert second == b"".join(frames(5, 17))
-    assert it.events.of(Gap) == []
-
-
-def test_a_service_that_never_answers_is_trouble_and_not_silence(stage: Callable[..., Stage]) -> None:
-    """A server whose seats were all taken gave an empty transcript, as if nothing had been said."""
-    it = stage(Service(answers=False, partials=False), answer_seconds=0.3)
-    it.hear(*frames(0, 5), SILENCE, SILENCE, SILENCE)
-    down = it.events.await_first(ServiceDown)
-    assert "no transcript came" in down.reason
-
-
-# --- a process that stood still
-
-
-def stand_still(recognizer: Recognizer) -> None:
-    """Returns when the recognizer has been told, as it goes round, and has gone round once more."""
-    beats, told = itertools.count(), threading.Event()
-
-    def beat() -> None:
-        number = next(beats)
-        if number == 0:
-            recognizer.reset_after_suspend("a standstill of 60 s")
-        elif number == 1:
-            told.set()
-
-    recognizer.on_heartbeat = beat
-    assert told.wait(TIMEOUT_SECONDS)
-
-
-def test_after_a_standstill_a_turn_is_given_up_and_the_next_is_sent_on_a_new_connection(
-    stage: Callable[..., Stage],
-) -> None:
-    """The end of a question of a minute ago was sent together with what was said now, and both were answered."""
-    service = Service(answers=False, partials=False)
-    it = stage(service)
-    it.hear(*frames(0, 5))
-    service.await_bytes(5 * FRAME)
-    service._answers = True
-    stand_still(it.recognizer)
+    it.hear(*numbered_frames(0, 5))
+    service.await_bytes(5 * FRAME_BYTES)
+    service.answers = True
+    it.suspend()
     assert it.events.await_first(Heard).text == ""
-    assert it.events.of(Gap) == [Gap(0.0, 0.5, "a standstill of 60 s")]
-    it.hear(*frames(50, 4), SILENCE, SILENCE, SILENCE)
-    assert it.events.await_first(Heard, 2) and it.events.of(Heard)[1].text == "all 7 frames"
+    assert it.events.of(Gap) == [Gap(0.0, 0.5, SUSPEND)]
+    it.hear(*numbered_frames(50, 4), *PAUSE)
+    assert it.events.await_first(Heard, 2).text == "all 7 frames"
     it.end()
-    assert service.used() == [b"".join(frames(0, 5)), b"".join(frames(50, 4)) + SILENCE * 3]
-    assert set(service.await_eofs()) == {1}, "the connections that were not trusted got their end mark too"
+    assert service.used() == [b"".join(numbered_frames(0, 5)), b"".join([*numbered_frames(50, 4), *PAUSE])]
+    assert set(service.await_end_marks()) == {1}
     assert [type(each) for each in it.events.of(SpeechStarted, SpeechEnded)] == [SpeechStarted, SpeechEnded] * 2
 
 
 @pytest.mark.parametrize("captions", [False, True])
-def test_after_a_standstill_what_waited_for_a_service_is_a_gap_of_that_length(
-    stage: Callable[..., Stage], captions: bool
-) -> None:
-    service, away = Service(), threading.Event()
-
-    def script(peer: Peer) -> None:
-        if away.is_set():
-            service(peer)
-
-    it = stage(script, captions=captions)
+def test_suspend_turns_unsent_audio_into_a_gap(stage: Callable[..., Stage], captions: bool) -> None:
+    service, is_back = Transcriber(), threading.Event()
+    it = stage(lambda peer: service(peer) if is_back.is_set() else None, captions=captions)
     it.events.await_first(ServiceDown)
-    it.hear(*frames(0, 5))
+    it.hear(*numbered_frames(0, 5))
     if not captions:
         it.events.await_first(SpeechStarted)
-    stand_still(it.recognizer)
+    it.suspend()
     it.events.await_first(Gap)
-    away.set()
-    it.hear(*frames(50, 4), SILENCE, SILENCE, SILENCE)
+    is_back.set()
+    it.hear(*numbered_frames(50, 4), *PAUSE)
     it.end()
     assert sum(gap.seconds for gap in it.events.of(Gap)) == pytest.approx(0.5)
-    assert {gap.reason for gap in it.events.of(Gap)} == {"a standstill of 60 s"}
-    assert service.used() == [b"".join(frames(50, 4)) + SILENCE * 3], "nothing from before was sent"
+    assert {gap.reason for gap in it.events.of(Gap)} == {SUSPEND}
+    assert service.used() == [b"".join([*numbered_frames(50, 4), *PAUSE])]
 
 
-def test_after_a_standstill_captions_go_on_and_what_was_sent_is_not_sent_again(stage: Callable[..., Stage]) -> None:
-    service = Service(dies_after=6 * FRAME, deaths=1, partials=False)
+def test_captions_after_a_suspend_do_not_send_earlier_audio_again(stage: Callable[..., Stage]) -> None:
+    service = Transcriber(dies_after=6 * FRAME_BYTES, deaths=1, partials=False)
     it = stage(service, captions=True)
-    it.hear(*frames(0, 5))
-    service.await_bytes(5 * FRAME)
-    stand_still(it.recognizer)
-    it.hear(*frames(5, 1))
+    it.hear(*numbered_frames(0, 5))
+    service.await_bytes(5 * FRAME_BYTES)
+    it.suspend()
+    it.hear(*numbered_frames(5, 1))
     it.events.await_first(ServiceDown)
-    it.hear(*frames(6, 4))
+    it.hear(*numbered_frames(6, 4))
     it.end()
     first, second = service.used()
-    assert first == b"".join(frames(0, 6)), "the connection may have outlived it"
-    assert second == b"".join(frames(5, 5)), "only what came after it is sent again"
+    assert first == b"".join(numbered_frames(0, 6)), "the connection may have survived the suspend"
+    assert second == b"".join(numbered_frames(5, 5))
     (gap,) = it.events.of(Gap)
     assert (gap.start_seconds, gap.seconds) == (0.0, pytest.approx(0.5)) and "broke off" in gap.reason
-
-
-def test_a_service_that_comes_with_a_reload_is_found_to_forget_its_last_words(stage: Callable[..., Stage]) -> None:
-    """The daemon had begun with its own server, which forgets nothing; from the one that a reload brought it lost the
-    last words of every turn, until it was restarted."""
-    it = stage(Service(forgets=True), settle_seconds=None)
-    it.recognizer.replace_service(it.other, may_lose_tail=True)
-    for turn in (1, 2):  # the first may have begun with the service before
-        it.hear(*frames(0, 10), SILENCE, SILENCE, SILENCE)
-        it.events.await_first(Heard, turn)
-    assert it.recognizer._settle_seconds == SETTLE_SECONDS
-    it.end()

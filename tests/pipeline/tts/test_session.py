@@ -52,7 +52,7 @@ def heard(session: TtsSession) -> bytes:
     """Pumps to the end of the session and returns its sound."""
     pcm = b""
     deadline = Deadline(TIMEOUT_SECONDS)
-    while not session.ended and session.failure is None:
+    while not session.has_ended and session.failure is None:
         assert not deadline.is_expired, "the session did not end"
         wait(session.connection, [], min(session.next_timeout() or 1.0, 1.0))
         pcm += b"".join(session.pump())
@@ -62,17 +62,17 @@ def heard(session: TtsSession) -> bytes:
 def test_all_that_was_given_comes_back_as_sound(session: Callable[..., TtsSession]) -> None:
     voice = Voice()
     it = session(voice)
-    it.speak(["Hello there.", "How are you?"], complete=True)
+    it.speak(["Hello there.", "How are you?"], is_complete=True)
     assert heard(it) == sound("Hello there. How are you?")
-    assert it.ended and it.failure is None and it.asked == 2 and it.format == Format(RATE)
+    assert it.has_ended and it.failure is None and it.passage_count == 2 and it.format == Format(RATE)
 
 
 def test_a_session_for_one_passage_takes_one_and_ends_with_it(session: Callable[..., TtsSession]) -> None:
     """With more passages waiting it was never told that it had ended, and waited for ever."""
     it = session(Voice(), is_single_use=True)
-    it.speak(["Hello there.", "How are you?"], complete=True)
+    it.speak(["Hello there.", "How are you?"], is_complete=True)
     assert heard(it) == sound("Hello there.")
-    assert it.ended and it.asked == 1 and it.full
+    assert it.has_ended and it.passage_count == 1 and it.is_full
 
 
 @pytest.mark.parametrize("then", [hangs_up, resets, falls_silent, refuses_the_text])
@@ -80,9 +80,9 @@ def test_what_goes_wrong_is_told_in_a_sentence(
     session: Callable[..., TtsSession], then: Callable[[scripted.Peer], None]
 ) -> None:
     it = session(Voice(after=0, then=then), patience=0.3)
-    it.speak(["Hello there."], complete=True)
+    it.speak(["Hello there."], is_complete=True)
     assert heard(it) == b""
-    assert it.failure is not None and it.failure.startswith("neuphonic: ") and not it.ended
+    assert it.failure is not None and it.failure.startswith("neuphonic: ") and not it.has_ended
 
 
 @pytest.mark.parametrize("script", [silent, deaf], ids=["silent", "deaf"])
@@ -90,9 +90,9 @@ def test_no_sound_in_time_is_a_failure(
     session: Callable[..., TtsSession], script: Callable[[scripted.Peer], object]
 ) -> None:
     it = session(script, patience=0.3)
-    it.speak(["Hello there."], complete=False)
+    it.speak(["Hello there."], is_complete=False)
     heard(it)
-    assert it.failure == "neuphonic: no sound came for 0.3 s"
+    assert it.failure == "neuphonic: no audio for 0.3 s"
 
 
 def test_the_first_sound_is_waited_for_no_longer_because_a_service_may_pause_for_long() -> None:
@@ -102,9 +102,9 @@ def test_the_first_sound_is_waited_for_no_longer_because_a_service_may_pause_for
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k")
         connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
         it = TtsSession(connection, 0.3)
-        it.speak(["Hello there."], complete=True)
+        it.speak(["Hello there."], is_complete=True)
         assert heard(it) == b""
-        assert it.failure == "fish: no sound came for 0.3 s"
+        assert it.failure == "fish: no audio for 0.3 s"
         connection.abort()
 
 
@@ -126,7 +126,7 @@ def test_a_session_that_goes_on_with_an_utterance_is_waited_for_as_between_two_s
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k", format="pcm", sample_rate=RATE)
         connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
         it = TtsSession(connection, 0.3, Format(RATE))
-        it.speak(["Hello there."], complete=True)
+        it.speak(["Hello there."], is_complete=True)
         ends = Deadline(0.6)
         while not ends.is_expired:
             wait(connection, [], ends.remaining())
@@ -151,33 +151,33 @@ def test_what_a_service_says_of_itself_does_not_flood_the_log(caplog: pytest.Log
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k")
         connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
         it = TtsSession(connection, TIMEOUT_SECONDS)
-        it.speak(["Hello there."], complete=True)
+        it.speak(["Hello there."], is_complete=True)
         heard(it)
         connection.abort()
     told = [record for record in caplog.records if "line " in record.getMessage()]
-    assert it.ended and 0 < len(told) <= MAX_LOG_LINES
+    assert it.has_ended and 0 < len(told) <= MAX_LOG_LINES
 
 
 def test_while_more_text_is_to_come_silence_after_sound_is_no_failure(
     session: Callable[..., TtsSession],
 ) -> None:
     it = session(Voice())
-    it.speak(["Hello there."], complete=False)
+    it.speak(["Hello there."], is_complete=False)
     pcm, deadline = b"", Deadline(TIMEOUT_SECONDS)
     while len(pcm) < len(sound("Hello there.")):
         assert not deadline.is_expired
         wait(it.connection, [], 1.0)
         pcm += b"".join(it.pump())
-    patience, it._patience = it._patience, 0.2
+    patience, it._first_audio_seconds = it._first_audio_seconds, 0.2
     ends = Deadline(0.6)
     while not ends.is_expired:
         wait(it.connection, [], ends.remaining())
         assert list(it.pump()) == []
-    assert it.failure is None and not it.ended
-    it._patience = patience
-    it.speak(["And more."], complete=True)
+    assert it.failure is None and not it.has_ended
+    it._first_audio_seconds = patience
+    it.speak(["And more."], is_complete=True)
     assert heard(it) == sound("And more.")
-    assert it.ended
+    assert it.has_ended
 
 
 def test_messages_without_sense_are_passed_over_up_to_a_limit(session: Callable[..., TtsSession]) -> None:
@@ -188,14 +188,14 @@ def test_messages_without_sense_are_passed_over_up_to_a_limit(session: Callable[
         peer.read_all()
 
     it = session(babbles)
-    it.speak(["Hello."], complete=True)
+    it.speak(["Hello."], is_complete=True)
     heard(it)
     assert it.failure is not None and str(MAX_REFUSED_MESSAGES + 1) in it.failure
 
 
 def test_an_echo_of_the_text_is_no_sound(session: Callable[..., TtsSession]) -> None:
     it = session(polite, patience=0.3)
-    it.speak(["Hello."], complete=True)
+    it.speak(["Hello."], is_complete=True)
     heard(it)
     assert it.failure is not None
 
@@ -208,7 +208,7 @@ def test_sound_that_is_none_is_an_audio_error(session: Callable[..., TtsSession]
         peer.read_all()
 
     it = session(mp3_instead)
-    it.speak(["Hello."], complete=True)
+    it.speak(["Hello."], is_complete=True)
     with pytest.raises(AudioError):
         heard(it)
 
@@ -225,18 +225,18 @@ def test_a_connection_that_breaks_after_all_was_answered_ends_the_session(
 ) -> None:
     """Between two sentences nothing was owed, and yet the rest of the reply was given up."""
     it = session(lambda peer: say_one(peer, stop=True))
-    it.speak(["Hello."], complete=False)
+    it.speak(["Hello."], is_complete=False)
     assert heard(it) == sound("Hello.")
-    assert it.ended and it.failure is None
+    assert it.has_ended and it.failure is None
 
 
 def test_a_connection_that_breaks_in_a_passage_whose_end_nobody_told_is_a_failure(
     session: Callable[..., TtsSession],
 ) -> None:
     it = session(lambda peer: say_one(peer, stop=False))
-    it.speak(["Hello."], complete=False)
+    it.speak(["Hello."], is_complete=False)
     heard(it)
-    assert it.failure is not None and not it.ended
+    assert it.failure is not None and not it.has_ended
 
 
 def test_a_service_that_says_everything_but_a_sound_is_given_up_in_time(session: Callable[..., TtsSession]) -> None:
@@ -253,17 +253,17 @@ def test_a_service_that_says_everything_but_a_sound_is_given_up_in_time(session:
                 return
 
     it = session(chats, patience=0.5)
-    it.speak(["Hello."], complete=False)
+    it.speak(["Hello."], is_complete=False)
     heard(it)
     over.set()
-    assert it.failure == "neuphonic: no sound came for 0.5 s"
+    assert it.failure == "neuphonic: no audio for 0.5 s"
 
 
 def test_sound_without_end_is_cut_where_no_voice_could_need_so_much(
     session: Callable[..., TtsSession], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A service that had gone mad, or had been taken over, could keep the device speaking for as long as it liked."""
-    monkeypatch.setattr(speech, "SPARE_SECONDS", 10.0)
+    monkeypatch.setattr(speech, "AUDIO_BASE_SECONDS", 10.0)
     over = threading.Event()
 
     def without_end(peer: scripted.Peer) -> None:
@@ -274,11 +274,11 @@ def test_sound_without_end_is_cut_where_no_voice_could_need_so_much(
                 peer.send(audio(bytes(RATE)))
 
     it = session(without_end)
-    it.speak(["Hello there."], complete=False)
+    it.speak(["Hello there."], is_complete=False)
     seconds = len(heard(it)) / (2 * RATE)
     over.set()
-    assert it.failure is not None and "more sound than" in it.failure
-    assert seconds >= 10.0 + 12 * speech.SLOWEST_SECONDS
+    assert it.failure is not None and "more audio than" in it.failure
+    assert seconds >= 10.0 + 12 * speech.AUDIO_SECONDS_PER_CHARACTER
 
 
 def test_what_a_busy_service_asks_for_is_kept(session: Callable[..., TtsSession]) -> None:
@@ -289,7 +289,7 @@ def test_what_a_busy_service_asks_for_is_kept(session: Callable[..., TtsSession]
         peer.read_all()
 
     it = session(busy)
-    it.speak(["Hello."], complete=True)
+    it.speak(["Hello."], is_complete=True)
     heard(it)
     assert it.error is not None and it.error.is_busy and not it.error.permanent
 
@@ -297,7 +297,7 @@ def test_what_a_busy_service_asks_for_is_kept(session: Callable[..., TtsSession]
 def test_a_session_speaks_in_the_format_of_the_one_before(session: Callable[..., TtsSession]) -> None:
     it = session(Voice())
     it.format = Format(2 * RATE, 2)
-    it.speak(["Hello there."], complete=True)
+    it.speak(["Hello there."], is_complete=True)
     assert len(heard(it)) == 4 * len(sound("Hello there.")) and it.format == Format(2 * RATE, 2)
 
 
@@ -318,7 +318,7 @@ def test_a_rate_that_changes_from_one_message_to_the_next_is_no_other_speed(
         peer.read_all()
 
     it = session(speaks)
-    it.speak(["Hello."], complete=True)
+    it.speak(["Hello."], is_complete=True)
     pcm = heard(it)
     one = sound("Hello.")
     assert len(pcm) == 3 * len(one) and it.format == Format(RATE)

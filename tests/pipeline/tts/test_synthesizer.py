@@ -28,9 +28,9 @@ from agent.pipeline.events import (
     UtterancePlayed,
 )
 from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
-from agent.pipeline.text_splitter import Passages
-from agent.pipeline.tts import synthesizer
-from agent.pipeline.tts.job import SynthesisJob
+from agent.pipeline.service_stage import DEFAULT_CLOSE_TIMING, CloseTiming
+from agent.pipeline.text_splitter import split_passages
+from agent.pipeline.tts.fallback import SynthesisJob
 from agent.pipeline.tts.synthesizer import Synthesizer
 from agent.services.connection import closing as farewells
 from agent.services.connection.websocket import Connection
@@ -80,6 +80,7 @@ class Stage:
         patience: float = TIMEOUT_SECONDS,
         eager: bool = True,
         retry_seconds: float = 0.01,
+        close_timing: CloseTiming = DEFAULT_CLOSE_TIMING,
     ) -> None:
         self._stack = ExitStack()
         self.servers = [self._stack.enter_context(Scripted(script)) for script in scripts]  # type: ignore[arg-type]
@@ -97,7 +98,9 @@ class Stage:
             )
             for at, server in enumerate(self.servers)
         ]
-        self.synthesizer = Synthesizer(self.ring, services, self.events, first_audio_seconds=patience)
+        self.synthesizer = Synthesizer(
+            self.ring, services, self.events, first_audio_seconds=patience, close_timing=close_timing
+        )
         if read:
             self.player.start()
         self.synthesizer.start()
@@ -123,7 +126,7 @@ class Stage:
         self.await_that(lambda: self.synthesizer._session is not None)
         session = self.synthesizer._session
         assert session is not None
-        session._patience = 0.2
+        session._first_audio_seconds = 0.2
 
     def ends(self) -> list[Event]:
         return self.events.of(UtterancePlayed, UtteranceCancelled, UtteranceFailed)  # type: ignore[return-value]
@@ -184,7 +187,7 @@ def test_of_a_long_text_no_more_is_asked_for_than_the_ring_can_hold(stage: Calla
     voice = Voice()
     it = stage(voice, read=False)
     text = "One sentence like all the others. " * 100
-    passages = Passages.of(text)
+    passages = split_passages(text)
     assert len(passages) > 3
     it.synthesizer.begin(Utterance("a", text))
     it.events.await_first(AudioArrived)
@@ -234,8 +237,8 @@ def test_what_fails_before_its_first_sound_goes_to_the_next_service_whole(
     it = stage(bad, good)
     it.say("a", "One is here. Two is here.")
     if bad is mute:
-        it.await_that(lambda: bool(it.jobs) and it.jobs[0].patience.remaining() is not None)
-        it.jobs[0].patience = Deadline(0.2)  # the next service has all of it again
+        it.await_that(lambda: bool(it.jobs) and it.jobs[0].deadline.remaining() is not None)
+        it.jobs[0].deadline = Deadline(0.2)  # the next service has all of it again
     elif bad in (silent, deaf) or getattr(bad, "_then", None) is falls_silent:
         it.wait_no_longer()
     it.events.await_first(UtterancePlayed)
@@ -440,10 +443,8 @@ def test_a_dead_peer_in_the_middle_of_a_session_does_not_hold_up_the_end(
 ) -> None:
     """SIGTERM while a service was dead ended in 70: the goodbyes were said one after the other, each with a patience of
     its own, and together they were longer than the daemon's."""
-    for limit in ("STAGE_CLOSE_SECONDS", "STAGE_ABORT_SECONDS"):
-        monkeypatch.setattr(synthesizer, limit, 4.0)
     without_other_limits(monkeypatch)
-    it = stage(deaf, deaf, mute, patience=2 * TIMEOUT_SECONDS)
+    it = stage(deaf, deaf, mute, patience=2 * TIMEOUT_SECONDS, close_timing=CloseTiming(4.0, 4.0))
     it.say("a", "One is here.")
     assert it.servers[0].arrived.acquire(timeout=TIMEOUT_SECONDS)
     if gently:
@@ -461,8 +462,7 @@ def test_a_dead_peer_in_the_middle_of_a_session_does_not_hold_up_the_end(
 
 def test_an_abort_overtakes_a_gentle_end(stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> None:
     without_other_limits(monkeypatch)
-    monkeypatch.setattr(synthesizer, "STAGE_CLOSE_SECONDS", 2 * TIMEOUT_SECONDS)
-    it = stage(deaf, deaf, patience=2 * TIMEOUT_SECONDS)
+    it = stage(deaf, deaf, patience=2 * TIMEOUT_SECONDS, close_timing=CloseTiming(2 * TIMEOUT_SECONDS))
     assert it.servers[0].arrived.acquire(timeout=TIMEOUT_SECONDS)
     it.synthesizer.stop()
     it.synthesizer.abort()
@@ -564,7 +564,7 @@ def test_a_service_that_asks_for_more_patience_than_there_is_fails_at_once(stage
     it.say("a", "One is here.")
     end = it.events.await_first(UtteranceFailed)
     assert time.monotonic() - began < 30.0
-    due = re.search(r"it can be tried again in (\d+) s, which is longer than the 30 s", end.reason)
+    due = re.search(r"the next retry is in (\d+) s, after the 30 s", end.reason)
     assert "429" in end.reason and due is not None and 30 < int(due[1]) <= 60
 
 
@@ -578,10 +578,10 @@ def test_a_service_that_is_given_up_after_a_wait_is_told_of_by_what_was_left(sta
 
     it = stage(busy, patience=60.0)
     it.say("a", "One is here.")
-    it.await_that(lambda: bool(it.jobs) and it.jobs[0].patience.remaining() is not None)
+    it.await_that(lambda: bool(it.jobs) and it.jobs[0].deadline.remaining() is not None)
     asked.set()
     end = it.events.await_first(UtteranceFailed)
-    assert "longer than what is left of the 60 s" in end.reason
+    assert "after the rest of the 60 s" in end.reason
 
 
 def test_where_another_service_is_left_a_busy_one_is_not_waited_for(stage: Callable[..., Stage]) -> None:
@@ -614,6 +614,6 @@ def test_a_service_that_stays_busy_is_given_up_when_the_patience_is_over(stage: 
 
     it = stage(Voice(after=0, then=too_many))
     it.say("a", "One is here.")
-    it.await_that(lambda: bool(it.jobs) and it.jobs[0].waited)
-    it.jobs[0].patience = Deadline(0.2)
+    it.await_that(lambda: bool(it.jobs) and it.jobs[0].keeps_deadline)
+    it.jobs[0].deadline = Deadline(0.2)
     assert "busy" in it.events.await_first(UtteranceFailed).reason

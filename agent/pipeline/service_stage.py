@@ -1,0 +1,128 @@
+"""Base class of the stages that own a service connection: mailbox, wait loop and closing sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from agent.pipeline.events import Event
+from agent.pipeline.stage import Stage
+from agent.services.connection.closing import (
+    STAGE_ABORT_SECONDS,
+    STAGE_CLOSE_SECONDS,
+    AdjustableDeadline,
+    BackgroundCloser,
+)
+from agent.services.connection.poll import HasFileno, wait
+from agent.services.connection.standby import Standby
+from agent.services.protocols.codec import Event as CodecEvent
+from agent.system.threads import Deadline, Mailbox
+
+if TYPE_CHECKING:
+    from agent.services.connection.websocket import Connection
+
+MAX_WAIT_SECONDS = 1.0
+"""Upper bound of one wait: the heartbeat continues while nothing happens."""
+
+
+class Session(Protocol):
+    """One exchange with a service over one connection."""
+
+    connection: Connection
+
+    def next_timeout(self) -> float | None: ...
+
+
+Command = TypeVar("Command")
+AnySession = TypeVar("AnySession", bound=Session)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseTiming:
+    """Upper bounds for closing all connections of a stage, after ``stop()`` and after ``abort()``."""
+
+    stop_seconds: float = STAGE_CLOSE_SECONDS
+    abort_seconds: float = STAGE_ABORT_SECONDS
+
+
+DEFAULT_CLOSE_TIMING = CloseTiming()
+
+
+class ServiceStage(Stage, Generic[Command, AnySession]):
+    """A worker that waits for its commands, its session and its standby connections in one place.
+
+    A subclass puts its commands into ``_mailbox`` (thread-safe) and implements the methods that raise
+    ``NotImplementedError``. Every ending closes all connections, each with its end mark.
+    ``abort`` and the public methods of a subclass are thread-safe; everything else is owned by the stage's thread.
+    """
+
+    def __init__(self, name: str, report: Callable[[Event], None], timing: CloseTiming) -> None:
+        super().__init__(name, report)
+        self._mailbox: Mailbox[Command] = Mailbox()
+        self._session: AnySession | None = None
+        self._closer = BackgroundCloser()
+        self._timing = timing
+        self._close_deadline = AdjustableDeadline(None)
+
+    def abort(self) -> None:
+        # A close that is already in progress has to end sooner as well.
+        self._close_deadline.expire_by(Deadline(self._timing.abort_seconds))
+
+    def run(self) -> None:
+        try:
+            while not self._is_done():
+                standbys = self._standbys()
+                sources = [self._mailbox, *self._inputs(), *(each for one in standbys for each in one.waitables())]
+                timeouts = [MAX_WAIT_SECONDS, *(one.next_timeout() for one in standbys), *self._timeouts()]
+                if self._session is not None:
+                    timeouts.append(self._session.next_timeout())
+                connection = None if self._session is None else self._session.connection
+                wait(connection, sources, min(each for each in timeouts if each is not None))
+                self.heartbeat()
+                for command in self._mailbox.take():
+                    self._handle(command)
+                self._advance()
+        finally:
+            self._finish()
+            self._mailbox.close()
+
+    def _is_done(self) -> bool:
+        """Return whether the loop ends."""
+        raise NotImplementedError
+
+    def _standbys(self) -> Sequence[Standby]:
+        """Return all standby connections that the stage owns."""
+        raise NotImplementedError
+
+    def _handle(self, command: Command) -> None:
+        """Process one command."""
+        raise NotImplementedError
+
+    def _advance(self) -> None:
+        """Do all work that is possible without waiting."""
+        raise NotImplementedError
+
+    def _finish(self) -> None:
+        """End in every case: call ``_close_services`` and report what is left."""
+        raise NotImplementedError
+
+    def _inputs(self) -> Sequence[HasFileno]:
+        """Return further sources that wake the loop when they are readable."""
+        return ()
+
+    def _timeouts(self) -> Sequence[float | None]:
+        """Return further limits of the next wait, in seconds."""
+        return ()
+
+    def _close_session(self) -> None:
+        """Close the connection of the session in the background."""
+        session, self._session = self._session, None
+        if session is not None:
+            self._closer.close_connection(session.connection)
+
+    def _close_services(self) -> list[CodecEvent]:
+        """Close all connections side by side within the close timing; return the last events of the session."""
+        self._close_deadline.expire_by(Deadline(self._timing.stop_seconds))
+        connection = None if self._session is None else self._session.connection
+        return self._closer.close_all(connection, self._standbys(), self._close_deadline)
