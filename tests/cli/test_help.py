@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
-from agent.cli.main import build_parser, build_run_parser
+from agent.cli.main import main
 
 # fmt: off
 VERBS = {
@@ -16,44 +15,57 @@ VERBS = {
     "mute", "omit", "play", "print", "read", "record", "require", "run", "send",
     "set", "show", "speak", "stop", "transcribe", "unmute", "use", "wait", "write",
 }
+COMMANDS = (
+    "run", "say", "transcribe", "demo", "status", "hush", "volume", "mute", "unmute", "server",
+    "devices", "meter", "test-speaker", "test-microphone", "doctor", "config",
+)
 # fmt: on
 
-
-def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """Yield a parser and the parsers of its commands."""
-    yield parser
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                yield from parsers(command)
+Help = Callable[..., str]
 
 
-def help_lines(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
-    """Yield the name and the help of each argument and command; without a help it is empty."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            yield from ((choice.dest, choice.help or "") for choice in action._choices_actions)
-        else:
-            yield ("/".join(action.option_strings) or action.dest, action.help or "")
+@pytest.fixture
+def help_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Help:
+    """Return a function that returns the help of a command, without line breaks inside an entry."""
+    monkeypatch.setenv("COLUMNS", "1000")
+
+    def read(*words: str) -> str:
+        with pytest.raises(SystemExit):
+            main([*words, "--help"])
+        return capsys.readouterr().out
+
+    return read
 
 
-PARSERS = [*parsers(build_parser()), build_run_parser()]
-
-
-@pytest.mark.parametrize("parser", PARSERS, ids=lambda parser: parser.prog)
-def test_each_help_line_starts_with_a_verb(parser: argparse.ArgumentParser) -> None:
-    wrong = [f"{name}: {help}" for name, help in help_lines(parser) if first_word(help) not in VERBS]
-    assert wrong == []
-    assert parser.description is None or first_word(parser.description) in VERBS
-
-
-@pytest.mark.parametrize("parser", PARSERS, ids=lambda parser: parser.prog)
-def test_each_metavar_is_a_word(parser: argparse.ArgumentParser) -> None:
-    metavars = [action.metavar for action in parser._actions if action.metavar is not None]
-    assert [metavar for metavar in metavars if not re.fullmatch("[A-Z]{2,}", str(metavar))] == []
-    bare = [action for action in parser._actions if action.nargs != 0 and not (action.metavar or action.choices)]
-    assert [action.dest for action in bare] == []
+def entries(help: str) -> list[tuple[str, str]]:
+    """Return each argument or command with its help."""
+    pairs = re.findall(r"^ {2,4}(\S+(?: \S+)*)(?: {2,}|\n {10,})(\S.*)$", help, re.MULTILINE)
+    names = re.findall(r"^ {2,4}(\S+(?: \S+)*)", help, re.MULTILINE)
+    assert [name for name, _ in pairs] == [name for name in names if name != "COMMAND"], "an entry without help"
+    return pairs
 
 
 def first_word(text: str) -> str:
     return re.split(r"\W", text, maxsplit=1)[0].lower()
+
+
+def test_the_list_of_commands_is_complete(help_of: Help) -> None:
+    names = [name for name, _ in entries(help_of()) if not name.startswith("-")]
+    assert names == list(COMMANDS)
+
+
+@pytest.mark.parametrize("words", [[], *([command] for command in COMMANDS)], ids=lambda words: "".join(words) or "-")
+def test_help_lines_start_with_a_verb(help_of: Help, words: list[str]) -> None:
+    help = help_of(*words)
+    description = help.split("\n\n")[1]
+    lines = [("description", description), *entries(help)]
+    assert [f"{name}: {text}" for name, text in lines if first_word(text) not in VERBS] == []
+
+
+@pytest.mark.parametrize("words", [[command] for command in COMMANDS], ids="".join)
+def test_metavars_are_words_or_choices(help_of: Help, words: list[str]) -> None:
+    usage = help_of(*words).split("\n\n")[0]
+    arguments = re.findall(r"--[\w-]+ ([^\]\s]+)", usage)
+    positional = re.sub(r"\[-[^\]]*\]", "", usage).split()[3:]
+    for metavar in (*arguments, *(word.strip("[].") for word in positional)):
+        assert not metavar or re.fullmatch(r"[A-Z]{2,}|\{.*\}", metavar), metavar
