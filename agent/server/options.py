@@ -96,8 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     titles = ", ".join(service.title for service in served())
     parser = argparse.ArgumentParser(
         prog="voice-agent server",
-        description=f"The local speech server: real engines behind the protocols of {titles} and the transcription "
-        "service, on one port.",
+        description=f"Run the local speech server: real engines behind the protocols of {titles} and transcription, "
+        "on one port.",
     )
     add = parser.add_argument
     add("--host", default=defaults.host, help="listen on this address (%(default)s)")
@@ -120,7 +120,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--pace", type=_positive, metavar="FACTOR",
         help="send audio at FACTOR times real time; default: as fast as it is produced")  # fmt: skip
     add("--wav-layout", choices=WAV_LAYOUTS, default=defaults.wav_layout, help="place RIFF headers here (%(default)s)")
-    add("--clients", metavar="N", type=_count, default=defaults.clients, help="accept N clients at once (%(default)s)")
+    add(
+        "--clients",
+        metavar="COUNT",
+        type=_count,
+        default=defaults.clients,
+        help="accept COUNT clients at once (%(default)s)",
+    )
     add("--finish-seconds", metavar="SECONDS", type=_positive, default=defaults.finish_seconds,
         help="allow running sessions SECONDS to finish at shutdown (%(default)s)")  # fmt: skip
     add("--wire-log", metavar="FILE", help="write every message to FILE, one JSON object per line, without audio or "

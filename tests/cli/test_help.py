@@ -11,8 +11,8 @@ from agent.cli.main import main
 
 # fmt: off
 VERBS = {
-    "accept", "ask", "check", "close", "end", "limit", "listen", "list", "load",
-    "mute", "omit", "play", "print", "read", "record", "require", "run", "send",
+    "accept", "allow", "ask", "check", "close", "end", "limit", "listen", "list", "load", "log",
+    "mute", "omit", "place", "play", "print", "read", "recognize", "record", "require", "run", "send",
     "set", "show", "speak", "stop", "transcribe", "unmute", "use", "wait", "write",
 }
 COMMANDS = (
