@@ -14,6 +14,7 @@ from agent import __version__
 from agent.config.fields import iter_secrets
 from agent.config.secrets import hide_keys
 from agent.errors import AgentError, UsageError
+from agent.services.registry import SERVICES
 from agent.settings.loader import load_with_origins
 from agent.settings.model import Config
 from agent.system import stdio
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SERVICES = ("local", "neuphonic", "playai", "vachana", "fish")
 RUN_HELP = "run the daemon in the foreground"
 MAX_PERCENT = 100
 
@@ -101,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_command(commands, "run", _run, RUN_HELP)
 
     say = _add_command(commands, "say", _say, "speak a text, or stdin while it arrives")
-    say.add_argument("--service", choices=SERVICES, help="use this speech service (default: as configured)")
+    say.add_argument("--service", choices=tuple(SERVICES), help="use this speech service (default: as configured)")
     say.add_argument("--output", metavar="FILE", help="write a WAV file, or WAV to stdout (-), instead of playing")
     say.add_argument("text", nargs="+", metavar="TEXT", help="speak these words, or stdin (-)")
 
@@ -112,7 +112,9 @@ def build_parser() -> argparse.ArgumentParser:
     transcribe.add_argument("source", nargs="?", metavar="FILE", help=help)
 
     demo = _add_command(commands, "demo", _demo, "show one whole turn on the local server, with a timeline", json=True)
-    demo.add_argument("--service", choices=SERVICES, default="local", help="use the wire protocol of this service")
+    demo.add_argument(
+        "--service", choices=tuple(SERVICES), default="local", help="use the wire protocol of this service"
+    )
     demo.add_argument("--question", metavar="TEXT", help="ask this question")
     demo.add_argument("--output", metavar="FILE", help="write the reply to a WAV file instead of playing it")
 

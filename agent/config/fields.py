@@ -19,7 +19,8 @@ def key(default: Any, about: str, **more: Any) -> Any:
     Args:
         default: The default value, or a function without parameters that makes it.
         about: One line of help for users; it says what the value changes.
-        more: ``low`` and ``high`` (inclusive bounds), ``choices``, ``min_items`` (of a list), ``group``.
+        more: ``low`` and ``high`` (inclusive bounds), ``choices``, ``min_items`` (of a list), ``note`` (a second
+            comment in the sample configuration), ``group``.
     """
     metadata = {"about": about, **more}
     if isinstance(default, list | dict) or callable(default):

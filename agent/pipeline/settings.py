@@ -14,7 +14,11 @@ from agent.config.rules import input_file_problem, output_file_problem
 class MicrophoneSettings:
     """The source of audio."""
 
-    device: str = key("default", "default | an ALSA name | part of a card's name | file:PATH.wav | none")
+    device: str = key(
+        "default",
+        "default | an ALSA name | part of a card's name | file:PATH.wav | none",
+        note="`voice-agent devices` lists the names. An ALSA name looks like plughw:CARD=Device,DEV=0.",
+    )
     frame_seconds: float = key(
         0.1, "audio in one message; more saves bandwidth and delays the transcript", low=0.1, high=1.0
     )

@@ -63,7 +63,7 @@ class ServerOptions:
 
 def parse(argv: Sequence[str]) -> ServerOptions:
     """Parse the command line; exit with status 2 and a message if it is invalid."""
-    parser = _parser()
+    parser = build_parser()
     parsed = parser.parse_args(argv)
     shared_key = parsed.api_key
     if parsed.api_key_file is not None:
@@ -91,7 +91,8 @@ def _attribute(flag: str) -> str:
     return flag.removeprefix("--").replace("-", "_")
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of ``voice-agent server``."""
     defaults = ServerOptions()
     titles = ", ".join(service.title for service in served())
     parser = argparse.ArgumentParser(

@@ -1,9 +1,9 @@
-"""The files that are shipped: the sample that documents every key, the three examples, the schema."""
+"""Tests of the shipped files: the sample with every key, the examples, the schema and the generated documents."""
 
 from __future__ import annotations
 
 import copy
-import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import jsonschema
 import pytest
 import yaml
 
-from agent.cli.config import schema_text
 from agent.config.fields import fields_of
 from agent.config.json_schema import LOCATION, schema
 from agent.settings.loader import load, load_with_origins
@@ -34,33 +33,33 @@ def validator() -> Any:
     return jsonschema.Draft202012Validator(schema(Config))
 
 
-def test_the_sample_equals_the_defaults() -> None:
+def test_sample_equals_the_defaults() -> None:
     assert load(CONFIG / "agent.yaml", {}) == Config()
 
 
-def test_the_sample_holds_every_key_with_a_comment_above_it() -> None:
+def test_sample_has_every_key_below_a_comment() -> None:
     loaded = load_with_origins(CONFIG / "agent.yaml", {})
     lines = (CONFIG / "agent.yaml").read_text().splitlines()
     missing = [key for key in every_key(Config) if key not in loaded.origins]
     assert missing == []
     for key in every_key(Config):
-        shape_line = next(
+        key_line = next(
             number
             for number in range(int(loaded.origins[key].rpartition(":")[2]), 0, -1)
             if lines[number - 1].strip().startswith(f"{key.rpartition('.')[2]}:")
         )
-        assert lines[shape_line - 2].strip().startswith("# "), f"line {shape_line}: {key} has no comment"
+        assert lines[key_line - 2].strip().startswith("# "), f"line {key_line}: {key} has no comment"
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_shipped_file_is_valid_and_names_the_schema_at_its_top(name: str) -> None:
+def test_shipped_file_is_valid_and_names_the_schema(name: str) -> None:
     text = (CONFIG / name).read_text()
     assert text.startswith(f"# yaml-language-server: $schema={LOCATION}\n")
     assert load_with_origins(CONFIG / name, {}).warnings == ()
     validator().validate(yaml.safe_load(text))
 
 
-def test_the_examples_do_what_they_are_named_for() -> None:
+def test_examples_do_what_their_names_say() -> None:
     kiosk, captions = load(CONFIG / "kiosk.yaml", {}), load(CONFIG / "captions.yaml", {})
     speaker = load(CONFIG / "smart-speaker.yaml", {})
     assert (kiosk.conversation.mode, kiosk.microphone.device) == ("announce", "none")
@@ -68,15 +67,13 @@ def test_the_examples_do_what_they_are_named_for() -> None:
     assert (speaker.conversation.mode, speaker.responder.kind) == ("assistant", "openai")
 
 
-def test_the_captions_set_no_turns_which_they_do_not_take() -> None:
-    """``turn_seconds: 60`` stood there and did nothing: captions are one stretch without an end."""
+def test_captions_example_sets_no_key_of_turns() -> None:
     assert list(yaml.safe_load((CONFIG / "captions.yaml").read_text())["conversation"]) == ["mode"]
 
 
-def test_the_packaged_schema_is_the_one_that_is_printed() -> None:
-    text = (CONFIG / "schema.json").read_text()
-    assert text == schema_text()
-    assert json.loads(text) == schema(Config)
+def test_generated_files_equal_the_code() -> None:
+    done = subprocess.run([CONFIG.parent / "scripts/generate", "--check"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +86,7 @@ def test_the_packaged_schema_is_the_one_that_is_printed() -> None:
         (("conversation", "mode"), "asistant"),
         (("synthesis", "services"), []),
         (("synthesis", "services"), ["local", "local"]),
-        (("synthesis", "services"), ["nobody"]),
+        (("synthesis", "services"), ["unknown"]),
         (("synthesis", "fish", "sample_rate"), 22050),
         (("synthesis", "fish", "references"), [{"audios": "x"}]),
         (("synthesis", "neuphonic", "voice"), None),
@@ -99,7 +96,7 @@ def test_the_packaged_schema_is_the_one_that_is_printed() -> None:
         (("extra",), {}),
     ],
 )
-def test_an_editor_sees_what_is_wrong_with_a_broken_sample(path: tuple[str, ...], value: object) -> None:
+def test_schema_rejects_invalid_values(path: tuple[str, ...], value: object) -> None:
     broken = copy.deepcopy(yaml.safe_load((CONFIG / "agent.yaml").read_text()))
     section = broken
     for name in path[:-1]:
@@ -109,5 +106,5 @@ def test_an_editor_sees_what_is_wrong_with_a_broken_sample(path: tuple[str, ...]
         validator().validate(broken)
 
 
-def test_null_is_valid_where_it_means_something() -> None:
+def test_schema_accepts_null_for_optional_keys_and_sections() -> None:
     validator().validate({"speaker": None, "synthesis": {"fish": {"sample_rate": None, "reference_id": None}}})

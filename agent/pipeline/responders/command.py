@@ -199,7 +199,9 @@ class Settings:
     """A program on this machine."""
 
     argv: tuple[str, ...] = key(
-        (), "program and arguments, started without a shell; the user's words are its standard input"
+        (),
+        "program and arguments, started without a shell; the user's words are its standard input",
+        note="For example [/usr/local/bin/answer, --brief]",
     )
     output_bytes: int = key(65536, "longest output; the rest is cut off", low=1, high=1048576)
 

@@ -38,7 +38,11 @@ class ResponderSettings:
 
     kind: str = key("rules", "source of the replies; none: the device never replies", choices=tuple(RESPONDERS))
     timeout_seconds: float = key(20.0, "timeout for a whole reply", low=1.0, high=600.0)
-    rules: tuple[RuleSettings, ...] = key(_default_rules, "rules in order; the first that matches gives the reply")
+    rules: tuple[RuleSettings, ...] = key(
+        _default_rules,
+        "rules in order; the first that matches gives the reply",
+        note="A list here replaces all of these rules.",
+    )
     fallback: str = key("Sorry, I did not understand that.", "reply if no rule matches; empty: no reply")
     sections: Mapping[str, Any] = sections(
         SectionGroup(SECTIONS, settings_class, lambda responder: {responder.kind} & {*SECTIONS})

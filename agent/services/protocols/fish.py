@@ -528,7 +528,11 @@ class Settings:
     top_p: float = key(0.7, "higher varies more between two readings of a text", low=0.0, high=1.0)
     prosody: ProsodySettings = key(ProsodySettings, "speed and volume")
     reference_id: str | None = key(None, "ID of a voice that is stored at Fish Audio")
-    references: tuple[ReferenceSettings, ...] = key((), "recordings of a voice to imitate")
+    references: tuple[ReferenceSettings, ...] = key(
+        (),
+        "recordings of a voice to imitate",
+        note="For example [{audio: /etc/voice-agent/voice.wav, text: The words of the recording.}]",
+    )
 
 
 def _check(settings: Settings) -> Iterator[Finding]:
