@@ -148,7 +148,7 @@ class Daemon:
         if self._own_server is not None:
             self._own_server.start()
         self._notify_frontends(status)
-        log.info("daemon: ready, %s", status.summary)
+        log.info("daemon ready: %s", status.summary)
 
     def _run_loop(self) -> tuple[str, int]:
         """Handle events until the end. Returns its reason and the exit code."""
@@ -285,7 +285,7 @@ class Daemon:
     # --- shutdown
 
     def _shut_down(self, reason: str) -> None:
-        log.info("daemon: shutting down, reason=%s", reason)
+        log.info("daemon shutting down: %s", reason)
         seconds, pipeline = self.config.shutdown_seconds, self._pipeline
         steps = ShutdownSteps(
             stop_accepting=self._stop_accepting,
@@ -302,7 +302,7 @@ class Daemon:
         finally:
             steps.run(seconds)
         self._systemd.resend()
-        log.info("daemon: stopped")
+        log.info("daemon stopped")
 
     def _stop_accepting(self) -> None:
         for frontend in self._frontends:

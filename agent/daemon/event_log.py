@@ -39,7 +39,7 @@ def log_event(event: Event, *, transcripts: bool) -> None:
         case ServiceUp(service, attempts):
             log.info("%s: available again, attempts=%d", service, attempts)
         case DeviceLost(device, reason):
-            log.warning("%s: lost, %s", device, reason)
+            log.warning("no %s: %s", device, reason)
         case DeviceBack(device, seconds):
             log.info("%s: back after %.1f s", device, seconds)
         case UtterancePlayed(underruns=underruns, silence_seconds=silence) if underruns:

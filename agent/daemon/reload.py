@@ -67,11 +67,11 @@ def apply(
     pending = tuple(key for key in different if not _is_reloadable(key, old))
     config = effective_config(old, new)
     require_keys(config)
-    answers = make_responder(config.responder) if pipeline.responder is not None else None
+    responder = make_responder(config.responder) if pipeline.responder is not None else None
     hide_keys(secret for _, secret in iter_secrets(config))  # before a log line can contain one
     server = local(config)
-    if pipeline.responder is not None and answers is not None:
-        pipeline.responder.use(answers)
+    if pipeline.responder is not None and responder is not None:
+        pipeline.responder.replace(responder)
     if pipeline.synthesizer is not None:
         services = make_services(config, report, server, generation=generation)
         pipeline.synthesizer.replace_services(services, config.synthesis.first_audio_seconds)

@@ -40,6 +40,6 @@ class Watchdog:
             if before:
                 log.warning("watchdog: moving again, workers=%s", ", ".join(before))
         elif not before:
-            log.error("watchdog: stuck, stacks of all threads and a restart follow, workers=%s", ", ".join(self._stuck))
+            log.error("watchdog: stuck: %s, stacks of all threads and a restart follow", ", ".join(self._stuck))
             dump_stacks(self._stream or sys.stderr)
         return self._stuck

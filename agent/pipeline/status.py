@@ -16,16 +16,6 @@ STATE_WORDS = {
 }
 _IDLE_WORDS = {"announce": "ready to speak", "captions": "writing captions"}
 
-HTTP_STATUS_WORDS = {
-    401: "refused the key",
-    402: "requires payment",
-    403: "refused the key",
-    404: "has no such address",
-    422: "refused the settings",
-    429: "received too many requests",
-    503: "is overloaded",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -74,8 +64,10 @@ class StatusTracker:
             ):
                 return
             case ServiceDown(service, reason, _, status):
-                words = HTTP_STATUS_WORDS.get(status) if status is not None else None
-                self._down[service] = f"{service} {words}" if words else _with_name(service, reason)
+                from agent.services.protocols.handshake import STATUS_MEANINGS  # not before a service fails
+
+                meaning = STATUS_MEANINGS.get(status) if status is not None else None
+                self._down[service] = f"{service} {meaning.summary}" if meaning else _with_name(service, reason)
             case ServiceUp(service):
                 self._down.pop(service, None)
             case DeviceLost(device):

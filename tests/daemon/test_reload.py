@@ -116,8 +116,8 @@ def test_a_good_file_changes_keys_and_settings_in_place_and_names_what_waits(dae
         assert daemon.stop() == 0
     assert server.peers[0].header("x-api-key") == "old-key-0123"
     assert server.peers[1].header("x-api-key") == "new-key-4567"
-    assert "read again: " in daemon.log() and "synthesis.neuphonic.api_key" in daemon.log()
-    assert "changed only by a restart: server.port" in daemon.log()
+    assert "configuration: reloaded, changed=" in daemon.log() and "synthesis.neuphonic.api_key" in daemon.log()
+    assert "restart the daemon to apply server.port" in daemon.log()
     assert "key-4567" not in daemon.log() and "key-0123" not in daemon.log()
 
 

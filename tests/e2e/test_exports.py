@@ -91,7 +91,7 @@ def test_a_reload_says_where_exports_come_from_and_where_they_go(
     process.stderr.await_text("ready: ")
     config = written(f", export_url: '{tones.http}', export_directory: {tmp_path}/kept")
     process.signal(signal.SIGHUP)
-    process.stderr.await_text("read again: transcription.export_url, transcription.export_directory")
+    process.stderr.await_text("reloaded, changed=transcription.export_url, transcription.export_directory")
     assert agent("unmute", "microphone", "--config", config).end() == 0
     process.stderr.await_text("export: ")
     process.stderr.await_text(".wav")

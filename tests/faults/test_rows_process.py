@@ -167,7 +167,7 @@ def test_row_48_what_a_long_standstill_made_old_is_neither_said_nor_sent_but_cou
     assert house.say("and on")["state"] == "played"
     took = time.monotonic() - began
     assert [end["state"] for end in ends] == ["cancelled", "cancelled"]
-    assert all(re.fullmatch(r"by a standstill of \d+ s", str(end["why"])) for end in ends), ends
+    assert all(re.fullmatch(r"by a suspend of \d+ s", str(end["why"])) for end in ends), ends
     (text,) = tones.await_wire(1, woken, service="neuphonic", direction="in", event="Text")
     opened = {line["connection"] for line in tones.wire()[stopped:] if line["kind"] == "open"}
     assert text["connection"] in opened, "a connection from before it was trusted"
@@ -244,8 +244,8 @@ class RecognizerStream:
                 at, skipped = at + line["length"], skipped + line["length"]
                 assert at < len(self._pcm), f"this was not recorded, or sent twice: {line}"
             at += line["length"]
-        told = re.findall(r"([\d.]+) s of sound are missing from [\d.]+ s on: (.*)", self.process.errors)
-        gaps = [float(long) for long, why in told if "standstill" in why or "overflowed" in why]
+        told = re.findall(r"gap: ([\d.]+) s of captured audio lost at [\d.]+ s, (.*)", self.process.errors)
+        gaps = [float(long) for long, why in told if "suspend" in why or "overflowed" in why]
         assert sum(gaps) == pytest.approx(SPEECH.seconds_of(skipped), abs=0.01), told
         return SPEECH.seconds_of(skipped)
 

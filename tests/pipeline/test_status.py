@@ -25,7 +25,7 @@ UNREACHABLE = ServiceDown("local", "local: 127.0.0.1 port 8394 cannot be reached
         ("assistant", [REFUSED, UNREACHABLE], f"neuphonic refused the key; {UNREACHABLE.reason}; no service can speak"),
         ("assistant", [UNREACHABLE], f"{UNREACHABLE.reason}; listening"),
         ("assistant", [ServiceDown("neuphonic", "x", False, 503)],
-         "neuphonic is overloaded; speaking with the local voice"),
+         "neuphonic is overloaded or under maintenance; speaking with the local voice"),
         ("assistant", [ServiceDown("transcription", "broke off")], "transcription: broke off; listening"),
         ("assistant", [REFUSED, ServiceUp("neuphonic", 3)], "listening"),
         ("assistant", [DeviceLost("microphone", "why"), DeviceBack("microphone", 2.0)], "listening"),

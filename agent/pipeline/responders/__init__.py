@@ -1,1 +1,1 @@
-"""Transcripts to replies."""
+"""Sources of replies to transcripts."""

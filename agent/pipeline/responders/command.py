@@ -1,4 +1,4 @@
-"""The responder that asks a program on this machine, never a shell."""
+"""The responder that runs a program on this machine, without a shell."""
 
 from __future__ import annotations
 
@@ -30,59 +30,69 @@ _STDERR_BYTES = 4096
 
 
 class CommandResponder:
-    """Runs a program for each turn: what was heard, as UTF-8 and a line break, is its stdin; what it prints is spoken,
-    sentence by sentence as it is printed.
+    """Runs a program for each turn. Not thread-safe; owned by the responder thread.
 
-    It has ``timeout_seconds`` and ``output_bytes``; past either, and when the answer is not wanted any more, its whole
-    process group is ended, with SIGTERM and after half a second with SIGKILL. Then, and where it exits with something
-    other than 0, ``ServiceError`` says so, with the last line it wrote on stderr. What it leaves running in the
-    background when it exits is not touched. It does not get our keys: ``VOICE_AGENT_*`` and what the service manager
-    set are taken out of its environment. Raises ``ConfigError`` where no program is configured.
+    The program reads the transcript from stdin (UTF-8, one line). Its output is spoken sentence by sentence while it
+    is printed. A timeout, too much output or a cancel ends its process group: SIGTERM, then SIGKILL after
+    ``TERM_SECONDS``. Background processes of a program that has exited keep running. The environment holds no keys of
+    the daemon (see ``environment``).
+
+    Args:
+        settings: The program and its limits.
+        timeout_seconds: The limit for a complete reply.
+
+    Raises:
+        ConfigError: No program is configured.
     """
 
     def __init__(self, settings: Settings, timeout_seconds: float = 20.0) -> None:
         if not settings.argv or not settings.argv[0]:
-            raise ConfigError("responder.command.argv is empty: put the program and its arguments there, as a list")
+            raise ConfigError("responder.command.argv is empty: set it to a list of the program and its arguments")
         if any("\0" in word for word in settings.argv):
-            raise ConfigError("responder.command.argv holds a NUL character: take it out")
+            raise ConfigError("responder.command.argv contains a NUL character: remove it")
         self._argv = settings.argv
         self._output_bytes = settings.output_bytes
         self._timeout = timeout_seconds
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
+        """Raises ``ServiceError`` with the last line of stderr if the program fails or exceeds a limit."""
         deadline = Deadline(self._timeout)
         run = _Run(self._argv, fix_surrogates(text).encode("utf-8") + b"\n")
         sentences = SentenceSplitter()
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         room = self._output_bytes
         try:
-            while not run.over:
+            while not run.has_ended:
                 if deadline.is_expired:
-                    raise ServiceError(SERVICE, f"it was not done within {self._timeout:g} s and was ended")
-                printed = run.look(deadline.within(MAX_SILENCE_SECONDS))
+                    raise ServiceError(
+                        SERVICE, f"the program did not finish within {self._timeout:g} s and was terminated"
+                    )
+                printed = run.read_output(deadline.within(MAX_SILENCE_SECONDS))
                 yield from sentences.feed(decoder.decode(printed[:room])) or [""]
                 room -= len(printed)
                 if room < 0:
-                    raise ServiceError(SERVICE, f"it printed more than {self._output_bytes} bytes and was ended")
+                    raise ServiceError(
+                        SERVICE, f"the program printed more than {self._output_bytes} bytes and was terminated"
+                    )
             yield from sentences.feed(decoder.decode(b"", final=True))
             if rest := sentences.flush():
                 yield rest
-            run.judge()
+            run.check_exit()
         finally:
-            run.end()
+            run.close()
 
     def close(self) -> None:
-        """Nothing is kept between answers."""
+        """Do nothing: no resource is held between replies."""
 
 
 class _Run:
-    """One run of the program, with everything it holds; ``end`` gives all of it back."""
+    """One run of the program. Not thread-safe; owned by the responder thread. ``close`` releases everything."""
 
-    def __init__(self, argv: tuple[str, ...], said: bytes) -> None:
-        self.over = False
+    def __init__(self, argv: tuple[str, ...], stdin: bytes) -> None:
+        self.has_ended = False
         self._program = argv[0]
-        self._said = memoryview(said)
-        self._complaint = b""
+        self._unsent = memoryview(stdin)
+        self._stderr_tail = b""
         try:
             self._process = subprocess.Popen(
                 argv,
@@ -94,84 +104,84 @@ class _Run:
                 env=environment(os.environ),
             )
         except OSError as error:
-            raise ServiceError(SERVICE, f"{argv[0]} cannot be run: {error.strerror}", permanent=True) from error
+            raise ServiceError(SERVICE, f"{argv[0]} cannot be started: {error.strerror}", permanent=True) from error
         try:
-            self._ended = os.pidfd_open(self._process.pid)
+            self._pidfd = os.pidfd_open(self._process.pid)
             self._select = selectors.DefaultSelector()
         except OSError as error:
             self._kill(signal.SIGKILL)
             self._process.communicate()
             raise ServiceError(SERVICE, f"{argv[0]} cannot be watched: {error.strerror}") from error
-        self._select.register(self._ended, selectors.EVENT_READ, "end")
+        self._select.register(self._pidfd, selectors.EVENT_READ, "end")
         for pipe, wanted in ((self._stdin, selectors.EVENT_WRITE), (self._stdout, 1), (self._stderr, 1)):
             os.set_blocking(pipe.fileno(), False)
             self._select.register(pipe, wanted)
 
-    def look(self, deadline: Deadline) -> bytes:
-        """What it has printed by now; waits for something to happen."""
+    def read_output(self, deadline: Deadline) -> bytes:
+        """Wait for an event of the process, and return the output that is available."""
         printed = b""
         ready = {key.fileobj for key, _ in self._select.select(deadline.remaining())}
         if self._stdin in ready:
-            self._tell()
+            self._write_stdin()
         if self._stderr in ready:
-            self._complaint = (self._complaint + self._read(self._stderr))[-_STDERR_BYTES:]
+            self._stderr_tail = (self._stderr_tail + self._read(self._stderr))[-_STDERR_BYTES:]
         if self._stdout in ready:
             printed = self._read(self._stdout)
-        # Something it left in the background may hold its stdout open: its own exit, with nothing more to read, counts.
-        if self._ended in ready and not printed:
-            self.over = True
+        # A background process may keep stdout open, so the exit of the program counts once nothing is left to read.
+        if self._pidfd in ready and not printed:
+            self.has_ended = True
         return printed
 
-    def judge(self) -> None:
-        """Raises where it did not end well."""
+    def check_exit(self) -> None:
+        """Raise ``ServiceError`` if the program did not exit with 0."""
         status = self._process.wait()
         if status == 0:
             return
-        lines = self._complaint.decode("utf-8", "replace").split("\n")
+        lines = self._stderr_tail.decode("utf-8", "replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        how = f"ended with exit code {status}" if status > 0 else f"was ended by signal {-status}"
-        said = f"; its last words were {excerpt(last)}" if last else ""
-        raise ServiceError(SERVICE, f"{self._program} {how}{said}")
+        how = f"ended with exit code {status}" if status > 0 else f"was terminated by signal {-status}"
+        detail = f"; its last line on stderr: {excerpt(last)}" if last else ""
+        raise ServiceError(SERVICE, f"{self._program} {how}{detail}")
 
-    def end(self) -> None:
-        """Ends the whole process group where the program itself still runs, and gives everything back."""
-        # Until it has been waited for, its number, which is its group's, cannot belong to anybody else.
+    def close(self) -> None:
+        """End the process group if the program still runs, and release everything."""
+        # Until wait() has reaped the program, the kernel cannot reuse its process id, which is also its group id.
         if self._process.returncode is None:
-            if not self._has_ended(0.0):
+            if not self._wait_for_exit(0.0):
                 self._kill(signal.SIGTERM)
-                self._has_ended(TERM_SECONDS)
+                self._wait_for_exit(TERM_SECONDS)
                 self._kill(signal.SIGKILL)
             self._process.wait()
         self._select.close()
-        os.close(self._ended)
+        os.close(self._pidfd)
         for pipe in (self._stdin, self._stdout, self._stderr):
             pipe.close()
 
-    def _has_ended(self, seconds: float) -> bool:
-        poll = select.poll()  # select() knows no descriptor above 1023
-        poll.register(self._ended, select.POLLIN)
+    def _wait_for_exit(self, seconds: float) -> bool:
+        poll = select.poll()  # select(2) is limited to descriptors below 1024
+        poll.register(self._pidfd, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
     def _kill(self, number: signal.Signals) -> None:
         try:
             os.killpg(self._process.pid, number)
         except (ProcessLookupError, PermissionError):
-            return  # all of it has gone, or what is left belongs to somebody else
+            return  # the group is gone, or its remaining processes run as another user
 
-    def _tell(self) -> None:
+    def _write_stdin(self) -> None:
         try:
-            self._said = self._said[self._stdin.write(self._said) or 0 :]
+            self._unsent = self._unsent[self._stdin.write(self._unsent) or 0 :]
         except BrokenPipeError:
-            self._said = memoryview(b"")  # it does not want to know, which is its right
-        if not self._said:
+            self._unsent = memoryview(b"")  # the program closed its stdin, which is allowed
+        if not self._unsent:
             self._select.unregister(self._stdin)
             self._stdin.close()
 
     def _read(self, pipe: IO[bytes]) -> bytes:
-        got = pipe.read(_READ_BYTES)
-        if got == b"":
+        data = pipe.read(_READ_BYTES)
+        if data == b"":
             self._select.unregister(pipe)
-        return got or b""
+        return data or b""
 
     @property
     def _stdin(self) -> IO[bytes]:
@@ -189,9 +199,9 @@ class _Run:
         return self._process.stderr
 
 
-def environment(ours: Mapping[str, str]) -> dict[str, str]:
-    """What the program may know of our environment."""
-    return {name: value for name, value in child_environment(ours).items() if not name.startswith("VOICE_AGENT_")}
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without ``VOICE_AGENT_*`` and the variables of the service manager."""
+    return {name: value for name, value in child_environment(environ).items() if not name.startswith("VOICE_AGENT_")}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The responders that need no one: one repeats what was heard, one says nothing."""
+"""The responders without a service: one repeats the transcript, one never replies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from agent.pipeline.text_splitter import SentenceSplitter
 
 
 class EchoResponder:
-    """Answers with what was heard."""
+    """Replies with the transcript. Not thread-safe; owned by the responder thread."""
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
         sentences = SentenceSplitter()
@@ -16,17 +16,17 @@ class EchoResponder:
             yield rest
 
     def close(self) -> None:
-        """Nothing is kept between answers."""
+        """Do nothing: no resource is held between replies."""
 
 
 class SilentResponder:
-    """Never answers."""
+    """Never replies. Not thread-safe; owned by the responder thread."""
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
         yield from ()
 
     def close(self) -> None:
-        """Nothing is kept between answers."""
+        """Do nothing: no resource is held between replies."""
 
 
 RESPONDER = ResponderKind(lambda responder: EchoResponder())

@@ -1,4 +1,4 @@
-"""One JSON POST whose answer is read as it comes, in a short-lived thread so that nobody waits for a socket."""
+"""One JSON POST with a streamed response, read by a short-lived thread so that the responder never blocks."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _QUOTED_BYTES = 1000
 
 @dataclass(frozen=True)
 class ResponseHead:
-    """The status and headers (lower-case names) of an answer that is no error."""
+    """The status and headers (lower-case names) of a successful response. Immutable."""
 
     status: int
     headers: Mapping[str, str]
 
     @property
-    def kind(self) -> str:
-        """The content type without its parameters, in lower case."""
+    def content_type(self) -> str:
+        """The content type without parameters, in lower case."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
@@ -53,85 +53,95 @@ def post_json(
     timeout_seconds: float,
     allow_plaintext: bool = False,
 ) -> Generator[ResponseHead | bytes | None, None, None]:
-    """Sends ``payload`` and gives a ``Head``, then the body in chunks; ``None`` at least every ``SLICE_SECONDS`` while
-    nothing has come. Closing it closes the connection.
+    """Send a JSON document and yield a ``ResponseHead``, then the body in chunks.
 
-    The key goes into ``Authorization: Bearer`` and is never shown; it is not sent without encryption out of the house,
-    unless ``allow_plaintext``.
-    Redirects are not followed, proxies and ``.netrc`` of the environment not used, compression not offered, the answer
-    is bounded (1 MiB). Raises ``ConfigError`` for an address that cannot be used and ``ServiceError`` for a status
-    other than 2xx, and where nothing or not all of it has come within ``timeout_seconds``.
+    Yields ``None`` at least every ``MAX_SILENCE_SECONDS`` while no data arrives. Closing the generator closes the
+    connection. Redirects, and proxies and ``.netrc`` of the environment, are ignored; compression is not offered; the
+    response is limited to ``MAX_RESPONSE_BYTES``.
+
+    Args:
+        service: Its name in error messages.
+        url: The address.
+        payload: The JSON document.
+        key: Sent as ``Authorization: Bearer``, and never shown in a message.
+        accept: The ``Accept`` header.
+        timeout_seconds: The limit for the complete response.
+        allow_plaintext: Whether the key may go unencrypted to a public address.
+
+    Raises:
+        ConfigError: The address or the key cannot be used.
+        ServiceError: A status other than 2xx, or an incomplete response.
     """
-    if wrong := find_url_problem(url, ("http", "https")):
-        raise ConfigError(f"responder.{service}: {wrong}")
+    if problem := find_url_problem(url, ("http", "https")):
+        raise ConfigError(f"responder.{service}: {problem}")
     if key is not None and not allow_plaintext and unencrypted_public_url(url):
         raise ConfigError(
-            f"responder.{service}: the key would travel without encryption: use an https:// address, or set"
+            f"responder.{service}: the key would be sent without encryption: use an https:// address, or set"
             " responder.allow_plaintext"
         )
     if key is not None and not key.isascii():
-        raise ConfigError(f"responder.{service}: the key holds a character that no key has: copy it again")
+        raise ConfigError(f"responder.{service}: the key contains a non-ASCII character: copy it again")
     deadline = Deadline(timeout_seconds)
     headers = {"Content-Type": "application/json", "Accept": accept, "Accept-Encoding": "identity"}
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
     call = _Call(service, url, json.dumps(payload).encode("ascii"), headers, key, timeout_seconds)
-    # A daemon thread: a look-up of a name cannot be interrupted, and the process must not wait for it.
+    # A daemon thread: getaddrinfo(3) cannot be interrupted, and the process must not wait for it.
     try:
         threading.Thread(target=call.run, name=f"{service}-post", daemon=True).start()
     except RuntimeError as error:
-        raise ServiceError(service, f"cannot be asked: {error}") from error
+        raise ServiceError(service, f"the request cannot be sent: {error}") from error
     try:
         while True:
             try:
-                got = call.got.get(timeout=MAX_SILENCE_SECONDS)
+                item = call.received.get(timeout=MAX_SILENCE_SECONDS)
             except queue.Empty:
                 if deadline.is_expired:
-                    raise ServiceError(service, f"no complete answer within {timeout_seconds:g} s") from None
+                    raise ServiceError(service, f"no complete response within {timeout_seconds:g} s") from None
                 yield None
                 continue
-            if isinstance(got, _End):
-                if got.error is not None:
-                    raise got.error
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
                 return
-            yield got
-            if deadline.is_expired:  # a slow drip is no reason to listen for ever
-                raise ServiceError(service, f"no complete answer within {timeout_seconds:g} s")
+            yield item
+            if deadline.is_expired:  # a response that trickles in must not exceed the timeout either
+                raise ServiceError(service, f"no complete response within {timeout_seconds:g} s")
     finally:
-        call.hang_up()
+        call.cancel()
 
 
 class _Call:
-    """What the short-lived thread does: it alone reads, writes and closes. ``hang_up`` only wakes it."""
+    """One request in a short-lived thread, which alone reads, writes and closes. ``cancel`` is thread-safe."""
 
     def __init__(
         self, service: str, url: str, body: bytes, headers: dict[str, str], key: str | None, timeout_seconds: float
     ) -> None:
-        self.got: queue.SimpleQueue[ResponseHead | bytes | _End] = queue.SimpleQueue()
+        self.received: queue.SimpleQueue[ResponseHead | bytes | _End] = queue.SimpleQueue()
         self._service, self._url, self._body, self._headers = service, url, body, headers
         self._key = key
         self._timeout = timeout_seconds
-        self._line = CancellableSession()
+        self._session = CancellableSession()
 
-    def hang_up(self) -> None:
-        self._line.cancel()
+    def cancel(self) -> None:
+        self._session.cancel()
 
     def run(self) -> None:
-        error: ServiceError | None = ServiceError(self._service, "asking it failed inside of this program")
+        error: ServiceError | None = ServiceError(self._service, "the request failed with an internal error")
         try:
             self._exchange()
             error = None
-        except ServiceError as refused:
-            error = refused
+        except ServiceError as failure:
+            error = failure
         except request_errors() as failure:
-            error = ServiceError(self._service, self._sentence(failure))
+            error = ServiceError(self._service, self._describe(failure))
         finally:
-            self._line.close()
-            self.got.put(_End(error))
+            self._session.close()
+            self.received.put(_End(error))
 
     def _exchange(self) -> None:
         with (
-            self._line.session() as session,
+            self._session.session() as session,
             session.post(
                 self._url,
                 data=self._body,
@@ -143,81 +153,81 @@ class _Call:
         ):
             head = ResponseHead(response.status_code, {name.lower(): value for name, value in response.headers.items()})
             if not 200 <= head.status < 300:
-                raise self._refusal(head, b"" if head.status in (401, 403) else _beginning(response.raw))
+                raise self._status_error(head, b"" if head.status in (401, 403) else _read_beginning(response.raw))
             if head.headers.get("content-encoding", "identity").lower() != "identity":
-                raise ServiceError(self._service, "the answer is compressed, which was not asked for")
-            self.got.put(head)
-            self._body_of(response.raw, head)
+                raise ServiceError(self._service, "the response is compressed, which was not requested")
+            self.received.put(head)
+            self._receive_body(response.raw, head)
 
-    def _body_of(self, raw: Any, head: ResponseHead) -> None:
+    def _receive_body(self, raw: Any, head: ResponseHead) -> None:
         total = 0
         for chunk in _chunks(raw):
             total += len(chunk)
             if total > MAX_RESPONSE_BYTES:
-                raise ServiceError(self._service, f"the answer is longer than {MAX_RESPONSE_BYTES // 1024} KiB")
-            if self._line.is_cancelled:
+                raise ServiceError(self._service, f"the response is longer than {MAX_RESPONSE_BYTES // 1024} KiB")
+            if self._session.is_cancelled:
                 return
-            self.got.put(chunk)
-        announced = head.headers.get("content-length", "")
-        if announced.isdecimal() and total < int(announced):
-            raise ServiceError(self._service, "the connection broke before the answer was complete")
+            self.received.put(chunk)
+        length = head.headers.get("content-length", "")
+        if length.isdecimal() and total < int(length):
+            raise ServiceError(self._service, "the connection broke before the response was complete")
 
-    def _refusal(self, head: ResponseHead, beginning: bytes) -> ServiceError:
-        said = excerpt(beginning.decode("utf-8", "replace"), self._key) if beginning else "nothing"
+    def _status_error(self, head: ResponseHead, body: bytes) -> ServiceError:
+        quote = excerpt(body.decode("utf-8", "replace"), self._key) if body else "an empty body"
         status, permanent, wait = head.status, False, None
         if status in (401, 403):
             permanent = True
-            what = "the key is refused" if self._key is not None else "a key is wanted"
-            message = f"{what} ({status}): put a valid one under responder.{self._service}.api_key"
+            what = "the key is refused" if self._key is not None else "a key is required"
+            message = f"{what} ({status}): set a valid one in responder.{self._service}.api_key"
         elif status == 404:
             permanent = True
-            message = f"there is nothing at this address, or no such model (404): {said}"
+            message = f"unknown address or model (404), response: {quote}"
         elif status == 429:
             wait = retry_after_seconds(head.headers, RETRY_AFTER_CAP_SECONDS)
-            message = "too many requests, or the credit is used up (429)" + (f": wait {wait:g} s" if wait else "")
+            message = "too many requests, or no credit left (429)" + (f": wait {wait:g} s" if wait else "")
         elif 300 <= status < 400:
             permanent = True
-            message = f"it sends us elsewhere ({status}), which is not followed: configure the final address"
+            message = f"it redirects ({status}), which is not followed: configure the final address"
         elif status >= 500:
             wait = retry_after_seconds(head.headers, RETRY_AFTER_CAP_SECONDS)
-            message = f"it has an internal failure ({status}); it said {said}"
+            message = f"internal failure of the service ({status}), response: {quote}"
         else:
-            message = f"it refuses what was asked ({status}); it said {said}"
+            message = f"the request is refused ({status}), response: {quote}"
         return ServiceError(self._service, message, permanent=permanent, retry_after_seconds=wait, status=status)
 
-    def _sentence(self, failure: Exception) -> str:
-        """Why no answer came. The library's own words are left out: they quote addresses with all that is in them."""
+    def _describe(self, failure: Exception) -> str:
+        """Describe a failure without the text of the library, which quotes URLs with their credentials."""
         import requests
         from urllib3.exceptions import ReadTimeoutError
 
         parts = urlsplit(self._url)
         where = f"{parts.hostname}:{parts.port or {'http': 80, 'https': 443}[parts.scheme]}"
         if isinstance(failure, requests.exceptions.SSLError):
-            return f"no safe connection to {where}: its certificate or its encryption is not to be trusted"
+            return f"no secure connection to {where}: its certificate or its encryption is not trusted"
         if isinstance(failure, requests.exceptions.ConnectTimeout):
-            return f"{where} does not take the connection: is the address right and the network up?"
+            return f"{where} does not accept the connection: check the address and the network"
         if isinstance(failure, requests.exceptions.Timeout | ReadTimeoutError | TimeoutError):
-            return f"no complete answer within {self._timeout:g} s"
-        if isinstance(failure, requests.exceptions.ConnectionError) and not self._line.is_connected:
-            return f"{where} cannot be reached: is the address right and the service running?"
-        return f"the connection to {where} broke before the answer was complete"
+            return f"no complete response within {self._timeout:g} s"
+        if isinstance(failure, requests.exceptions.ConnectionError) and not self._session.is_connected:
+            return f"{where} cannot be reached: check the address, and that the service is running"
+        return f"the connection to {where} broke before the response was complete"
 
 
 def _chunks(raw: Any) -> Iterator[bytes]:
-    """The body as it arrives, not decoded."""
+    """Yield the body as it arrives, not decoded."""
     if hasattr(raw, "read1"):
         while chunk := raw.read1(_CHUNK_BYTES, decode_content=False):
             yield chunk
-    elif getattr(raw, "chunked", False):  # urllib3 1.26, as in Debian 12
+    elif getattr(raw, "chunked", False):  # urllib3 1.26 (Debian 12) has no read1()
         yield from raw.stream(_CHUNK_BYTES, decode_content=False)
     else:
-        # There reading more than one byte waits until all of them are there.
+        # In urllib3 1.26, read(n) of a body without chunks waits for all n bytes.
         while chunk := raw.read(1, decode_content=False):
             yield chunk
 
 
-def _beginning(raw: Any) -> bytes:
-    """Enough of the body to quote it."""
+def _read_beginning(raw: Any) -> bytes:
+    """Read enough of the body to quote it."""
     beginning = b""
     for chunk in _chunks(raw):
         beginning += chunk

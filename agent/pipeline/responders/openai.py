@@ -1,8 +1,8 @@
-"""The responder that asks a chat service: OpenAI's chat completions, which many others speak as well.
+"""The responder that uses a chat service with the API of OpenAI's chat completions.
 
-The wire is that of ``POST /chat/completions`` with ``"stream": true``: server-sent events, each ``data:`` line a JSON
-object with ``choices[0].delta.content``, the last one ``data: [DONE]``. Local servers (llama.cpp, Ollama, vLLM) do it
-too; one that answers in a single JSON object is understood.
+The wire: ``POST /chat/completions`` with ``"stream": true``. The response is a stream of server-sent events; each
+``data:`` line holds a JSON object with ``choices[0].delta.content``, the last one is ``data: [DONE]`` (OpenAI API
+reference, "Create chat completion"). llama.cpp, Ollama and vLLM implement the same. A single JSON object is accepted.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates, parse_json
 
 SERVICE = "openai"
-LINE_BYTES = 1 << 18
+MAX_LINE_CHARACTERS = 1 << 18
 MAX_TEXT_CHARACTERS = 20_000
 
 
 class OpenAIResponder:
-    """Answers from a chat service, sentence by sentence as they are written.
+    """Replies of a chat service, in sentences while they arrive. Not thread-safe; owned by the responder thread.
 
-    The last ``history_turns`` turns are sent along; of an answer that was broken off, what had come of it. A turn that
-    got no answer is forgotten. No key is sent where none is configured.
+    Each request contains the last ``history_turns`` turns: of a cancelled reply the received part, and no turn without
+    a reply.
     """
 
     def __init__(self, settings: Settings, timeout_seconds: float = 20.0, allow_plaintext: bool = False) -> None:
@@ -42,36 +42,36 @@ class OpenAIResponder:
         self._history: deque[tuple[str, str]] = deque(maxlen=settings.history_turns)
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
-        heard = fix_surrogates(text[:MAX_TEXT_CHARACTERS])
+        transcript = fix_surrogates(text[:MAX_TEXT_CHARACTERS])
         key = self._settings.api_key.reveal()
         sentences = SentenceSplitter()
-        said: list[str] = []
+        received: list[str] = []
         try:
-            with closing(self._written(heard, key)) as answer:
-                for written in answer:
-                    said.append(written)
-                    yield from sentences.feed(written) or [""]
+            with closing(self._stream_reply(transcript, key)) as reply:
+                for piece in reply:
+                    received.append(piece)
+                    yield from sentences.feed(piece) or [""]
             if rest := sentences.flush():
                 yield rest
         finally:
-            if any(said):
-                self._history.append((heard, "".join(said).strip()))
+            if any(received):
+                self._history.append((transcript, "".join(received).strip()))
 
     def close(self) -> None:
-        """Forgets what was said."""
+        """Clear the history."""
         self._history.clear()
 
-    def _written(self, heard: str, key: str | None) -> Generator[str, None, None]:
-        """The answer's text as it comes, empty pieces while it is awaited."""
+    def _stream_reply(self, transcript: str, key: str | None) -> Generator[str, None, None]:
+        """Yield the text of the reply as it arrives, and empty pieces while it is awaited."""
         settings = self._settings
         messages = [{"role": "system", "content": settings.system}] if settings.system else []
-        for asked, answered in self._history:
-            messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
-        messages.append({"role": "user", "content": heard})
+        for question, reply in self._history:
+            messages += [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
+        messages.append({"role": "user", "content": transcript})
         payload: dict[str, object] = {"model": settings.model, "messages": messages, "stream": True}
         if settings.max_tokens is not None:
             payload["max_tokens"] = settings.max_tokens
-        answer = post_json(
+        response = post_json(
             SERVICE,
             settings.base_url.rstrip("/") + "/chat/completions",
             payload,
@@ -82,88 +82,90 @@ class OpenAIResponder:
         )
         stream = _Stream(key)
         try:
-            for got in answer:
-                if isinstance(got, ResponseHead):
-                    stream.begin(got)
-                elif got is None:
+            for item in response:
+                if isinstance(item, ResponseHead):
+                    stream.begin(item)
+                elif item is None:
                     yield ""
                 else:
-                    yield from stream.feed(got)
-                    if stream.complete:
+                    yield from stream.feed(item)
+                    if stream.is_complete:
                         return
             yield from stream.finish()
         finally:
-            answer.close()
+            response.close()
 
 
 class _Stream:
-    """The body of one answer: bytes in, text out. ``complete`` once the service said that it has said all."""
+    """Parses the body of one response: bytes in, text out. Not thread-safe; owned by the responder thread."""
 
     def __init__(self, key: str | None) -> None:
-        self.complete = False
+        self.is_complete = False
         self._key = key
-        self._events = True
+        self._is_event_stream = True
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._held: list[str] = []
-        self._held_letters = 0
-        self._finished = False
+        self._buffer: list[str] = []
+        self._buffered_characters = 0
+        self._has_finish_reason = False
 
     def begin(self, head: ResponseHead) -> None:
-        self._events = head.kind == "text/event-stream"
-        if not self._events and head.kind != "application/json":
-            raise ServiceError(SERVICE, f"expected an event stream or JSON, got {excerpt(head.kind or 'no type')}")
+        self._is_event_stream = head.content_type == "text/event-stream"
+        if not self._is_event_stream and head.content_type != "application/json":
+            raise ServiceError(
+                SERVICE, f"expected an event stream or JSON, got {excerpt(head.content_type or 'no type')}"
+            )
 
     def feed(self, chunk: bytes) -> Iterator[str]:
         text = self._decoder.decode(chunk)
-        if self._events:
+        if self._is_event_stream:
             *lines, rest = text.split("\n")
             for line in lines:
-                line = "".join((*self._held, line))
-                self._held, self._held_letters = [], 0
+                line = "".join((*self._buffer, line))
+                self._buffer, self._buffered_characters = [], 0
                 yield from self._line(line.rstrip("\r"))
-                if self.complete:
+                if self.is_complete:
                     return
             text = rest
-        self._held.append(text)
-        self._held_letters += len(text)
-        if self._events and self._held_letters > LINE_BYTES:
-            raise ServiceError(SERVICE, f"a line of the answer is longer than {LINE_BYTES // 1024} KiB")
+        self._buffer.append(text)
+        self._buffered_characters += len(text)
+        if self._is_event_stream and self._buffered_characters > MAX_LINE_CHARACTERS:
+            raise ServiceError(SERVICE, f"a line of the response is longer than {MAX_LINE_CHARACTERS // 1024} KiB")
 
     def finish(self) -> Iterator[str]:
-        """The body has ended."""
-        rest = "".join(self._held)
-        if not self._events:
-            yield from self._content(self._object(rest), "message")
+        """Parse the rest after the end of the body."""
+        rest = "".join(self._buffer)
+        if not self._is_event_stream:
+            yield from self._content(self._parse_object(rest), "message")
             return
         yield from self._line(rest.rstrip("\r"))
-        if not (self.complete or self._finished):
-            raise ServiceError(SERVICE, "the answer broke off before its end")
+        if not (self.is_complete or self._has_finish_reason):
+            raise ServiceError(SERVICE, "the response ended before the reply was complete")
 
     def _line(self, line: str) -> Iterator[str]:
         name, _, value = line.partition(":")
         if name != "data":
-            return  # a comment, an event's name, or the empty line after an event
+            return  # a comment, an event name, or the empty line after an event
         value = value.strip()
         if value == "[DONE]":
-            self.complete = True
+            self.is_complete = True
         elif value:
-            yield from self._content(self._object(value), "delta")
+            yield from self._content(self._parse_object(value), "delta")
 
-    def _object(self, text: str) -> Mapping[str, object]:
-        found = parse_json(text)
-        if isinstance(found, str):
-            raise ServiceError(SERVICE, f"{found}: {excerpt(text, self._key)}")
-        if (error := found.get("error")) is not None:
+    def _parse_object(self, text: str) -> Mapping[str, object]:
+        document = parse_json(text)
+        if isinstance(document, str):
+            raise ServiceError(SERVICE, f"{document}: {excerpt(text, self._key)}")
+        if (error := document.get("error")) is not None:
             message = error.get("message") if isinstance(error, dict) else error
-            raise ServiceError(SERVICE, f"it reports an error: {excerpt(str(message), self._key)}")
-        return found
+            raise ServiceError(SERVICE, f"the service reports an error: {excerpt(str(message), self._key)}")
+        return document
 
-    def _content(self, found: Mapping[str, object], part: str) -> Iterator[str]:
-        choices = found.get("choices")
+    def _content(self, document: Mapping[str, object], part: str) -> Iterator[str]:
+        choices = document.get("choices")
         choice = choices[0] if isinstance(choices, list) and choices else None
         if not isinstance(choice, dict):
-            return  # counts of tokens come without choices
-        self._finished = self._finished or choice.get("finish_reason") is not None
+            return  # usage events have no choices
+        self._has_finish_reason = self._has_finish_reason or choice.get("finish_reason") is not None
         message = choice.get(part)
         content = message.get("content") if isinstance(message, dict) else None
         if isinstance(content, str):

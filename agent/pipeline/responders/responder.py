@@ -1,4 +1,4 @@
-"""The shape that all kinds of responder share."""
+"""The interface that every responder implements."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ from typing import Any, Protocol
 
 from agent.config.errors import Finding
 
-# Pieces of an answer. An empty piece says only that the answer is still awaited; closing breaks the answer off.
 ReplyPieces = Generator[str, None, None]
+"""Pieces of a reply. An empty piece means that the reply is still awaited. Closing the generator cancels the reply."""
 
-# How long a responder may be silent before it gives an empty piece, so that its owner can look round.
 MAX_SILENCE_SECONDS = 0.25
+"""The longest time between two pieces; it bounds how late the worker sees a cancel."""
 
 
 class Responder(Protocol):
-    """Answers one heard text at a time, in the thread that asks.
+    """A source of replies. Not thread-safe; owned by the responder thread."""
 
-    ``answer`` gives the answer in pieces that can be spoken as they are (whole sentences), and an empty piece at least
-    every ``SLICE_SECONDS`` while it waits for more. Closing the pieces breaks the answer off and releases what it
-    holds. It raises ``AgentError`` with a sentence where there is no answer or it breaks off.
-    ``close`` releases what is kept between answers; twice is safe.
-    """
+    def reply(self, text: str, turn: int) -> ReplyPieces:
+        """Yield the reply to a transcript in whole sentences, one reply at a time.
 
-    def reply(self, text: str, turn: int) -> ReplyPieces: ...
+        Yields an empty piece at least every ``MAX_SILENCE_SECONDS`` while more is awaited.
 
-    def close(self) -> None: ...
+        Raises:
+            AgentError: There is no reply, or it is incomplete.
+        """
+
+    def close(self) -> None:
+        """Release all resources. Idempotent."""
 
 
 def no_findings(settings: Any) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The responder that answers by patterns and replies of the configuration."""
+"""The responder that replies by configured patterns."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from agent.errors import ConfigError
 from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
 from agent.pipeline.responders.settings import ResponderSettings, RuleSettings
 
-# A pattern of the user's may need long for a long text; no one says as much as this in one turn.
 MAX_TEXT_CHARACTERS = 4000
+"""Longer than any spoken turn. The time of a configured pattern may grow with the length of the text."""
 
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
 class RulesResponder:
-    """The first rule whose pattern is found in what was heard answers; where none is, the fallback does.
+    """Replies with the first rule whose pattern matches the transcript, or with the fallback.
 
-    In a reply ``{time}``, ``{date}`` and ``{weekday}`` are filled in as they are spoken in English (``3:04 PM``,
-    ``November 21, 2026``, ``Saturday``), ``{heard}`` with what was heard, and ``{1}`` or ``{name}`` with a group of the
-    pattern. A field that does not exist is left as it is written. An empty reply is no answer.
-    Raises ``ConfigError`` for a pattern that is not a regular expression.
+    A reply may contain ``{time}``, ``{date}`` and ``{weekday}`` in spoken English (``3:04 PM``, ``November 21, 2026``,
+    ``Saturday``), ``{heard}`` (the transcript), and ``{1}`` or ``{name}`` (a group of the pattern). Any other field
+    stays as it is. With an empty reply the device stays silent. Not thread-safe; owned by the responder thread.
+
+    Raises:
+        ConfigError: A pattern is not a regular expression.
     """
 
     def __init__(
@@ -33,18 +35,18 @@ class RulesResponder:
         self._clock = clock
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
-        heard = text[:MAX_TEXT_CHARACTERS]
+        transcript = text[:MAX_TEXT_CHARACTERS]
         for pattern, reply in self._rules:
-            if found := pattern.search(heard):
-                filled = self._fill(reply, heard, found)
+            if match := pattern.search(transcript):
+                filled = self._fill(reply, transcript, match)
                 break
         else:
-            filled = self._fill(self._fallback, heard, None)
+            filled = self._fill(self._fallback, transcript, None)
         if filled.strip():
             yield filled
 
     def close(self) -> None:
-        """Nothing is kept between answers."""
+        """Do nothing: no resource is held between replies."""
 
     @staticmethod
     def _compiled(number: int, pattern: str) -> re.Pattern[str]:
@@ -55,23 +57,23 @@ class RulesResponder:
                 f"responder.rules[{number}].pattern: {pattern!r} is not a regular expression: {error}"
             ) from error
 
-    def _fill(self, reply: str, heard: str, found: re.Match[str] | None) -> str:
+    def _fill(self, reply: str, transcript: str, match: re.Match[str] | None) -> str:
         now = self._clock()
         fields = {
             "time": spoken_time(now),
             "date": f"{now:%B} {now.day}, {now.year}",
             "weekday": f"{now:%A}",
-            "heard": heard,
+            "heard": transcript,
         }
-        if found is not None:
-            fields |= {name: value or "" for name, value in found.groupdict().items()}
-            fields |= {str(number): value or "" for number, value in enumerate((found[0], *found.groups()))}
-        # Filled in once: what was heard may itself hold braces, and is never looked into.
+        if match is not None:
+            fields |= {name: value or "" for name, value in match.groupdict().items()}
+            fields |= {str(number): value or "" for number, value in enumerate((match[0], *match.groups()))}
+        # One substitution: braces in the transcript are never interpreted.
         return _FIELD.sub(lambda field: fields.get(field[1], field[0]), reply)
 
 
 def spoken_time(now: datetime) -> str:
-    """A time of day that speech engines say well: ``3:04 PM``, on the hour ``3 PM``."""
+    """Format a time of day for speech engines: ``3:04 PM``, on the hour ``3 PM``."""
     hour = now.hour % 12 or 12
     half = "AM" if now.hour < 12 else "PM"
     return f"{hour}:{now:%M} {half}" if now.minute else f"{hour} {half}"

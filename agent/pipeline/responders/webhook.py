@@ -1,4 +1,4 @@
-"""The responder that asks a program on the network: one JSON POST for each turn."""
+"""The responder that sends a JSON POST to a program on the network for each turn."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ SERVICE = "webhook"
 
 
 class WebhookResponder:
-    """Posts ``{"text": ..., "turn": ...}`` and answers with what comes back.
+    """Posts ``{"text": ..., "turn": ...}`` and replies with the response.
 
-    That is plain text, which goes on sentence by sentence as it arrives, or JSON, ``{"text": "..."}`` or
-    ``{"texts": ["...", ...]}``. An empty body, or status 204, is no answer.
-    Raises ``ConfigError`` where no address is configured.
+    The response is plain text, which is passed on in sentences while it arrives, or JSON: ``{"text": "..."}`` or
+    ``{"texts": ["...", ...]}``. After an empty body or status 204 the device stays silent.
+
+    Not thread-safe; owned by the responder thread.
+
+    Raises:
+        ConfigError: No address is configured.
     """
 
     def __init__(self, settings: Settings, timeout_seconds: float = 20.0, allow_plaintext: bool = False) -> None:
         if not settings.url:
-            raise ConfigError("responder.webhook.url is empty: put the address there that is to be asked")
+            raise ConfigError("responder.webhook.url is empty: set it to the address of the program")
         self._settings = settings
         self._timeout, self._allow_plaintext = timeout_seconds, allow_plaintext
 
@@ -36,7 +40,7 @@ class WebhookResponder:
         key = self._settings.api_key.reveal()
         payload = {"text": fix_surrogates(text), "turn": turn}
         accept = "text/plain, application/json"
-        answer = post_json(
+        response = post_json(
             SERVICE,
             self._settings.url,
             payload,
@@ -49,41 +53,43 @@ class WebhookResponder:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         json_bytes: bytearray | None = None
         try:
-            for got in answer:
-                if isinstance(got, ResponseHead):
-                    if got.kind == "application/json":
+            for item in response:
+                if isinstance(item, ResponseHead):
+                    if item.content_type == "application/json":
                         json_bytes = bytearray()
-                    elif got.kind not in ("text/plain", "") and got.status != 204:
-                        raise ServiceError(SERVICE, f"expected text/plain or application/json, got {excerpt(got.kind)}")
-                elif got is None:
+                    elif item.content_type not in ("text/plain", "") and item.status != 204:
+                        raise ServiceError(
+                            SERVICE, f"expected text/plain or application/json, got {excerpt(item.content_type)}"
+                        )
+                elif item is None:
                     yield ""
                 elif json_bytes is not None:
-                    json_bytes += got
+                    json_bytes += item
                 else:
-                    yield from sentences.feed(decoder.decode(got))
+                    yield from sentences.feed(decoder.decode(item))
             if json_bytes:
-                for said in _texts(bytes(json_bytes), key):
-                    yield from sentences.feed(said)
+                for part in _texts(bytes(json_bytes), key):
+                    yield from sentences.feed(part)
                     if rest := sentences.flush():
                         yield rest
             yield from sentences.feed(decoder.decode(b"", final=True))
             if rest := sentences.flush():
                 yield rest
         finally:
-            answer.close()
+            response.close()
 
     def close(self) -> None:
-        """Nothing is kept between answers."""
+        """Do nothing: no resource is held between replies."""
 
 
 def _texts(body: bytes, key: str | None) -> list[str]:
-    found = parse_json(body)
-    if isinstance(found, str):
-        raise ServiceError(SERVICE, f"the answer cannot be used, because {found}: {excerpt(body, key)}")
-    texts = found.get("texts", [found.get("text")])
+    document = parse_json(body)
+    if isinstance(document, str):
+        raise ServiceError(SERVICE, f"the response cannot be used: {document}: {excerpt(body, key)}")
+    texts = document.get("texts", [document.get("text")])
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        wanted = '{"text": "..."} or {"texts": ["..."]}'
-        raise ServiceError(SERVICE, f"expected {wanted}, got {excerpt(body.decode('utf-8', 'replace'), key)}")
+        expected = '{"text": "..."} or {"texts": ["..."]}'
+        raise ServiceError(SERVICE, f"expected {expected}, got {excerpt(body.decode('utf-8', 'replace'), key)}")
     return [fix_surrogates(text) for text in texts]
 
 

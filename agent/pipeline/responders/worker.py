@@ -1,4 +1,4 @@
-"""The thread that answers: heard text in, pieces of reply text out."""
+"""The worker that requests replies: transcripts in, pieces of reply text out."""
 
 from __future__ import annotations
 
@@ -14,122 +14,129 @@ from agent.system.text import remove_control_characters
 from agent.system.threads import Deadline
 
 MAX_REPLY_CHARACTERS = 65_536
+ROUND_SECONDS = 1.0
 
 
 class ResponderWorker(Stage):
-    """Answers one question after the other. For every ``ask`` there is exactly one ``ReplyEnded``, after all ``Reply``.
+    """Requests one reply after the other. For every ``ask`` it reports one ``ReplyEnded``, after all ``Reply``.
 
-    ``ask`` and ``cancel`` may be called from any thread and never wait. After ``cancel(turn)`` no ``Reply`` of that
-    turn is reported; its ``ReplyEnded`` comes within half a second or so, once what was asked has been told that the
-    answer is not wanted. An answer whose first word has not come ``first_word_seconds`` after it was asked for
-    is given up. ``stop`` lets what was asked be answered; ``abort`` breaks it off. An error that was foreseen ends the
-    answer with a sentence in ``ReplyEnded``; any other ends the thread. An answer is at most 65536 characters long;
-    control characters, which cannot be spoken, are taken out.
+    ``ask``, ``cancel``, ``replace``, ``stop`` and ``abort`` are thread-safe and never block. All other state is owned
+    by the responder thread. ``stop`` lets the requested replies complete; ``abort`` cancels them. An ``AgentError``
+    ends a reply with its message in ``ReplyEnded``; any other exception ends the thread. Control characters are
+    removed, because they cannot be spoken.
+
+    Args:
+        responder: The source of the replies.
+        report: Receives the events.
+        first_word_seconds: The timeout for the first word of a reply; ``None`` for no timeout.
     """
 
-    # Letters are awaited for a second, an answer in slices of a quarter; only the end of a process takes longer.
+    # The loop runs once a second, and during a reply every MAX_SILENCE_SECONDS; only ending a process takes longer.
     stall_timeout = 10.0
 
     def __init__(
-        self, answers: Responder, report: Callable[[Event], None], *, first_word_seconds: float | None = None
+        self, responder: Responder, report: Callable[[Event], None], *, first_word_seconds: float | None = None
     ) -> None:
         super().__init__("responder", report)
-        self._answers = answers
+        self._responder = responder
         self._first_word_seconds = first_word_seconds
-        self._questions: queue.SimpleQueue[tuple[int, str] | Responder | None] = queue.SimpleQueue()
-        # Held while reporting, so that a cancelled turn is silent once cancel() has returned; the inbox never waits.
+        self._queue: queue.SimpleQueue[tuple[int, str] | Responder | None] = queue.SimpleQueue()
+        # Held while reporting, so that no Reply of a turn follows the return of cancel(). The inbox never blocks.
         self._lock = threading.RLock()
-        self._open: set[int] = set()
-        self._cancelled: set[int] = set()
-        self._aborted = False
-        self._closed = False
+        self._open_turns: set[int] = set()
+        self._cancelled_turns: set[int] = set()
+        self._is_aborted = False
+        self._is_closed = False
 
     def ask(self, turn: int, text: str) -> None:
-        """Wants an answer to ``text``; each ``turn`` is asked once. Once stopped, the answer is an error."""
+        """Request a reply to ``text``, once for each turn. After ``stop`` the reply ends with an error."""
         with self._lock:
-            if not self._closed:
-                self._open.add(turn)
-                self._questions.put((turn, text))
+            if not self._is_closed:
+                self._open_turns.add(turn)
+                self._queue.put((turn, text))
                 return
-            self.report(ReplyEnded(turn, "nobody answers any more: voice-agent is ending"))
+            self.report(ReplyEnded(turn, "no more replies: voice-agent is shutting down"))
 
     def cancel(self, turn: int) -> None:
-        """Does not want the answer of ``turn`` any more; harmless where it has ended."""
+        """Cancel the reply of a turn; without effect if it has ended.
+
+        No ``Reply`` of the turn follows. Its ``ReplyEnded`` follows within about half a second.
+        """
         with self._lock:
-            if turn in self._open:
-                self._cancelled.add(turn)
+            if turn in self._open_turns:
+                self._cancelled_turns.add(turn)
 
     def stop(self) -> None:
         with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._questions.put(None)
+            if not self._is_closed:
+                self._is_closed = True
+                self._queue.put(None)
 
     def abort(self) -> None:
         with self._lock:
-            self._aborted = True
+            self._is_aborted = True
             self.stop()
 
-    def use(self, answers: Responder) -> None:
-        """Somebody else answers, from the next question on."""
+    def replace(self, responder: Responder) -> None:
+        """Use another responder from the next request on."""
         with self._lock:
-            if not self._closed:
-                self._questions.put(answers)
+            if not self._is_closed:
+                self._queue.put(responder)
 
     def run(self) -> None:
         try:
             while True:
                 self.heartbeat()
                 try:
-                    question = self._questions.get(timeout=1.0)
+                    item = self._queue.get(timeout=ROUND_SECONDS)
                 except queue.Empty:
                     continue
-                if question is None:
+                if item is None:
                     break
-                if not isinstance(question, tuple):
-                    self._answers.close()
-                    self._answers = question
+                if not isinstance(item, tuple):
+                    self._responder.close()
+                    self._responder = item
                     continue
-                turn, text = question
-                error = self._answer(turn, text)
+                turn, text = item
+                error = self._reply(turn, text)
                 with self._lock:
-                    self._open.discard(turn)
-                    self._cancelled.discard(turn)
+                    self._open_turns.discard(turn)
+                    self._cancelled_turns.discard(turn)
                     self.report(ReplyEnded(turn, error))
         finally:
-            self._answers.close()
+            self._responder.close()
 
-    def _answer(self, turn: int, text: str) -> str | None:
-        """Reports the answer piece by piece; gives the reason where it is cut short."""
-        if not text.strip() or self._unwanted(turn):
-            return self._why_unwanted()
-        length, begun = 0, False
+    def _reply(self, turn: int, text: str) -> str | None:
+        """Report the pieces of a reply. Returns the error of an incomplete one."""
+        if not text.strip() or self._is_cancelled(turn):
+            return self._cancel_error()
+        length, has_begun = 0, False
         first_word = Deadline(self._first_word_seconds)
-        pieces = self._answers.reply(text, turn)
+        pieces = self._responder.reply(text, turn)
         try:
             for piece in pieces:
                 self.heartbeat()
-                if self._unwanted(turn):
-                    return self._why_unwanted()
-                spoken = remove_control_characters(piece)
-                length += len(spoken)
+                if self._is_cancelled(turn):
+                    return self._cancel_error()
+                speakable = remove_control_characters(piece)
+                length += len(speakable)
                 if length > MAX_REPLY_CHARACTERS:
-                    return f"the answer is longer than {MAX_REPLY_CHARACTERS} characters: the rest is left out"
-                begun = begun or bool(spoken.strip())
-                if not begun and first_word.is_expired:
-                    return f"the first word of the answer did not come within {self._first_word_seconds:g} s"
-                if spoken.strip():
+                    return f"the reply is longer than {MAX_REPLY_CHARACTERS} characters: the rest is omitted"
+                has_begun = has_begun or bool(speakable.strip())
+                if not has_begun and first_word.is_expired:
+                    return f"the first word of the reply did not arrive within {self._first_word_seconds:g} s"
+                if speakable.strip():
                     with self._lock:
-                        if not self._unwanted(turn):
-                            self.report(Reply(turn, spoken))
+                        if not self._is_cancelled(turn):
+                            self.report(Reply(turn, speakable))
         except AgentError as error:
             return str(error)
         finally:
             pieces.close()
         return None
 
-    def _unwanted(self, turn: int) -> bool:
-        return self._aborted or turn in self._cancelled
+    def _is_cancelled(self, turn: int) -> bool:
+        return self._is_aborted or turn in self._cancelled_turns
 
-    def _why_unwanted(self) -> str | None:
-        return "the answer was broken off: voice-agent is ending" if self._aborted else None
+    def _cancel_error(self) -> str | None:
+        return "the reply was cancelled: voice-agent is shutting down" if self._is_aborted else None

@@ -55,22 +55,22 @@ def open_files() -> int:
     "text",
     ["hi", "$(reboot)", "`id`", "; rm -rf /", "-rf", "a\0b", "\x1b]0;x\x07", "line\n<0>fake", "größe 你好", ""],
 )
-def test_what_was_heard_is_the_stdin_to_the_byte_and_never_an_argument(text: str, hear: Hear) -> None:
+def test_transcript_is_written_to_stdin(text: str, hear: Hear) -> None:
     show = "import sys; print(sys.stdin.buffer.read().hex(), len(sys.argv))"
     assert hear(python(show), text) == [f"{(text + chr(10)).encode().hex()} 1"]
 
 
-def test_a_megabyte_goes_in_and_half_a_character_does_not_crash(hear: Hear) -> None:
+def test_large_input_and_split_characters_work(hear: Hear) -> None:
     count = "import sys; print(len(sys.stdin.buffer.read()))"
     assert hear(python(count), "x" * 1_000_000) == ["1000001"]
     assert hear(python(count), "\ud800") == ["4"]
 
 
-def test_arguments_are_never_read_by_a_shell(hear: Hear) -> None:
+def test_arguments_are_not_interpreted_by_a_shell(hear: Hear) -> None:
     assert hear(command("printf", "%s", "$(echo no); `echo no` *")) == ["$(echo no); `echo no` *"]
 
 
-def test_what_is_printed_goes_on_sentence_by_sentence_while_the_program_still_runs() -> None:
+def test_output_is_yielded_in_sentences_while_the_program_runs() -> None:
     program = "import time; print('One. Two. Thr', end='', flush=True); time.sleep(60)"
     answer = python(program).reply("x", 1)
     said: list[str] = []
@@ -82,7 +82,7 @@ def test_what_is_printed_goes_on_sentence_by_sentence_while_the_program_still_ru
     answer.close()
 
 
-def test_an_awaited_answer_gives_empty_pieces_often() -> None:
+def test_reply_yields_empty_pieces_while_waiting() -> None:
     answer = command("sleep", "600", seconds=600.0).reply("x", 1)
     gaps = []
     for _ in range(5):
@@ -93,15 +93,15 @@ def test_an_awaited_answer_gives_empty_pieces_often() -> None:
     answer.close()
 
 
-def test_an_exit_code_is_an_error_with_the_last_words_escaped(hear: Hear) -> None:
+def test_exit_code_raises_with_the_last_stderr_line(hear: Hear) -> None:
     program = "import sys; print('Half'); sys.stderr.write('first\\n\\x1b[31mno such file\\n\\n'); sys.exit(3)"
     said: list[str] = []
     with pytest.raises(ServiceError) as caught:
         said.extend(piece for piece in python(program).reply("x", 1) if piece)
-    assert re.search(r"ended with exit code 3; its last words were '\\x1b\[31mno such file'$", str(caught.value))
+    assert re.search(r"ended with exit code 3; its last line on stderr: '\\x1b\[31mno such file'$", str(caught.value))
 
 
-def test_what_was_said_before_an_error_is_heard() -> None:
+def test_output_before_an_error_is_yielded() -> None:
     answer = python("print('Half of it.'); raise SystemExit(1)").reply("x", 1)
     said = next(piece for piece in answer if piece)
     assert said == "Half of it."
@@ -109,18 +109,18 @@ def test_what_was_said_before_an_error_is_heard() -> None:
         list(answer)
 
 
-def test_a_program_that_is_killed_is_named_with_the_signal(hear: Hear) -> None:
-    with pytest.raises(ServiceError, match="was ended by signal 9"):
+def test_killed_program_raises_with_its_signal(hear: Hear) -> None:
+    with pytest.raises(ServiceError, match="by signal 9"):
         hear(python("import os; os.kill(os.getpid(), 9)"))
 
 
-def test_a_program_that_hangs_is_ended_with_its_whole_group(tmp_path: Path, hear: Hear) -> None:
+def test_timeout_ends_the_process_group(tmp_path: Path, hear: Hear) -> None:
     pids = tmp_path / "pids"
     script = f"trap '' TERM; sleep 600 & echo $! $$ >{pids}; wait; wait; sleep 600"
     found: list[int] = []
     for seconds in (1, 5, 30):  # where the program was ended before it had begun, it gets more time
         began = time.monotonic()
-        with pytest.raises(ServiceError, match=f"not done within {seconds} s"):
+        with pytest.raises(ServiceError, match=f"not finish within {seconds} s"):
             hear(command("sh", "-c", script, seconds=float(seconds)))
         assert time.monotonic() - began < seconds + 60
         found = [int(pid) for pid in pids.read_text().split()] if pids.exists() else []
@@ -131,7 +131,7 @@ def test_a_program_that_hangs_is_ended_with_its_whole_group(tmp_path: Path, hear
         wait_gone(pid)
 
 
-def test_a_flood_is_cut_off_at_the_limit(hear: Hear) -> None:
+def test_output_limit_ends_the_program(hear: Hear) -> None:
     said: list[str] = []
     with pytest.raises(ServiceError, match="more than 1000 bytes"):
         said.extend(piece for piece in command("yes", "one word", output_bytes=1000).reply("x", 1) if piece)
@@ -139,16 +139,16 @@ def test_a_flood_is_cut_off_at_the_limit(hear: Hear) -> None:
     assert sum(len(piece) + 1 for piece in said) <= 1000
 
 
-def test_a_flood_on_stderr_ends_with_the_time(hear: Hear) -> None:
-    with pytest.raises(ServiceError, match="not done within 1 s"):
+def test_stderr_flood_ends_with_the_timeout(hear: Hear) -> None:
+    with pytest.raises(ServiceError, match="not finish within 1 s"):
         hear(command("sh", "-c", "exec yes >&2", seconds=1.0))
 
 
-def test_a_program_that_does_not_read_is_no_error(hear: Hear) -> None:
+def test_program_may_ignore_its_stdin(hear: Hear) -> None:
     assert hear(command("sh", "-c", "exec <&-; echo I do not listen"), "x" * 1_000_000) == ["I do not listen"]
 
 
-def test_what_a_program_leaves_in_the_background_neither_holds_the_answer_up_nor_is_ended(hear: Hear) -> None:
+def test_background_process_neither_delays_the_reply_nor_is_killed(hear: Hear) -> None:
     began = time.monotonic()
     said = hear(command("sh", "-c", "sleep 600 & echo $!", seconds=600.0))
     assert time.monotonic() - began < 60
@@ -157,7 +157,7 @@ def test_what_a_program_leaves_in_the_background_neither_holds_the_answer_up_nor
     os.kill(pid, signal.SIGKILL)
 
 
-def test_closing_the_answer_ends_the_program_and_gives_everything_back() -> None:
+def test_closing_the_reply_ends_the_program_and_releases_everything() -> None:
     before = open_files()
     answer = python("import os, time; print(os.getpid(), end='. \\n', flush=True); time.sleep(60)").reply("x", 1)
     pid = int(next(piece for piece in answer if piece).rstrip("."))
@@ -166,22 +166,22 @@ def test_closing_the_answer_ends_the_program_and_gives_everything_back() -> None
     assert open_files() <= before
 
 
-def test_broken_utf8_is_replaced(hear: Hear) -> None:
+def test_invalid_utf8_is_replaced(hear: Hear) -> None:
     assert hear(python("import sys; sys.stdout.buffer.write(b'caf\\xe9 \\xc3')")) == ["caf\ufffd \ufffd"]
 
 
-def test_a_program_that_is_not_there_is_one_sentence(hear: Hear) -> None:
-    with pytest.raises(ServiceError, match="/no/such/program cannot be run: No such file or directory"):
+def test_missing_program_raises_service_error(hear: Hear) -> None:
+    with pytest.raises(ServiceError, match="/no/such/program cannot be started: No such file or directory"):
         hear(command("/no/such/program"))
 
 
 @pytest.mark.parametrize("argv", [(), ("",), ("a\0b",)])
-def test_no_program_is_a_mistake_in_the_configuration(argv: tuple[str, ...]) -> None:
+def test_empty_argv_raises_config_error(argv: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match=r"responder\.command\.argv"):
         command(*argv)
 
 
-def test_our_keys_are_not_in_its_environment(monkeypatch: pytest.MonkeyPatch, hear: Hear) -> None:
+def test_environment_excludes_keys(monkeypatch: pytest.MonkeyPatch, hear: Hear) -> None:
     monkeypatch.setenv("VOICE_AGENT_SYNTHESIS__FISH__API_KEY", "topsecret")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/topsecret")
     monkeypatch.setenv("KEPT", "kept")

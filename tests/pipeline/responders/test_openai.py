@@ -37,7 +37,7 @@ def says(*contents: str) -> Callable[[Any], None]:
     return script
 
 
-def test_the_request_is_that_of_chat_completions(service: Any, hear: Hear) -> None:
+def test_request_follows_chat_completions(service: Any, hear: Hear) -> None:
     service.script = says("Hi.")
     assert hear(chat(service.url, system="Be brief.", model="m", max_tokens=50), "What's up?") == ["Hi."]
     path, headers, body = service.requests[0]
@@ -52,7 +52,9 @@ def test_the_request_is_that_of_chat_completions(service: Any, hear: Hear) -> No
     }
 
 
-def test_without_a_key_none_is_sent(service: Any, hear: Hear, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_request_without_a_key_has_no_authorization(
+    service: Any, hear: Hear, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("default login somebody password secret\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -62,7 +64,7 @@ def test_without_a_key_none_is_sent(service: Any, hear: Hear, monkeypatch: pytes
     assert "authorization" not in service.requests[0][1]
 
 
-def test_a_sentence_goes_on_while_the_rest_is_still_being_written(service: Any) -> None:
+def test_sentence_is_yielded_while_the_rest_arrives(service: Any) -> None:
     written = threading.Event()
 
     def script(handler: Any) -> None:
@@ -82,7 +84,7 @@ def test_a_sentence_goes_on_while_the_rest_is_still_being_written(service: Any) 
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_an_event_may_be_cut_anywhere_also_inside_a_character(size: int, service: Any, hear: Hear) -> None:
+def test_events_may_be_split_anywhere(size: int, service: Any, hear: Hear) -> None:
     whole = b": comment\r\n\r\nevent: message\r\n" + event("Größe 你好. ").replace(b"\n", b"\r\n") + event("Yes.")
     whole += b'data:{"choices":[],"usage":{"total_tokens":3}}\n\ndata: [DONE]\n\n'
     whole = whole.replace(json.dumps("Größe 你好. ").encode(), '"Größe 你好. "'.encode())
@@ -97,7 +99,7 @@ def test_an_event_may_be_cut_anywhere_also_inside_a_character(size: int, service
     assert hear(chat(service.url)) == ["Größe 你好.", "Yes."]
 
 
-def test_the_last_turns_are_remembered_and_no_more(service: Any, hear: Hear) -> None:
+def test_history_is_limited(service: Any, hear: Hear) -> None:
     responder = chat(service.url, history_turns=2, system="")
     for number in range(4):
         service.script = says(f"answer {number}")
@@ -111,7 +113,7 @@ def test_the_last_turns_are_remembered_and_no_more(service: Any, hear: Hear) -> 
     assert len(json.loads(service.requests[-1][2])["messages"]) == 1
 
 
-def test_a_turn_that_failed_is_forgotten_and_one_that_was_broken_off_is_not(service: Any, hear: Hear) -> None:
+def test_history_keeps_cancelled_and_drops_failed_turns(service: Any, hear: Hear) -> None:
     responder = chat(service.url, system="")
     service.script = lambda handler: handler.reply(500)
     with pytest.raises(ServiceError):
@@ -134,7 +136,7 @@ def test_a_turn_that_failed_is_forgotten_and_one_that_was_broken_off_is_not(serv
 
 
 @pytest.mark.parametrize("phase", ["before the head", "within the body"])
-def test_closing_the_answer_hangs_up_at_once(phase: str, service: Any) -> None:
+def test_closing_the_reply_closes_the_connection(phase: str, service: Any) -> None:
     heard = threading.Event()
     hung_up = threading.Event()
 
@@ -155,7 +157,7 @@ def test_closing_the_answer_hangs_up_at_once(phase: str, service: Any) -> None:
     assert hung_up.wait(20)
 
 
-def test_an_answer_in_one_json_object_is_understood(service: Any, hear: Hear) -> None:
+def test_single_json_response_is_accepted(service: Any, hear: Hear) -> None:
     body = json.dumps({"choices": [{"message": {"role": "assistant", "content": "One. Two."}}]}).encode()
     service.script = lambda handler: handler.reply(200, "application/json", body)
     assert hear(chat(service.url)) == ["One.", "Two."]
@@ -166,14 +168,14 @@ def test_an_answer_in_one_json_object_is_understood(service: Any, hear: Hear) ->
     [
         (401, r"the key is refused \(401\)", True),
         (403, r"the key is refused \(403\)", True),
-        (404, r"no such model \(404\): '.*model'", True),
+        (404, r"model \(404\), response: '.*model'", True),
         (429, r"too many requests.*\(429\): wait 7 s", False),
-        (400, r"refuses what was asked \(400\)", False),
-        (500, r"internal failure \(500\)", False),
-        (503, r"internal failure \(503\)", False),
+        (400, r"refused \(400\)", False),
+        (500, r"internal failure of the service \(500\)", False),
+        (503, r"internal failure of the service \(503\)", False),
     ],
 )
-def test_a_refusal_is_a_sentence_that_never_shows_the_key(
+def test_error_status_raises_without_the_key(
     status: int, message: str, permanent: bool, service: Any, hear: Hear
 ) -> None:
     body = f"\x1b[31mkey {KEY}, model".encode()
@@ -185,9 +187,9 @@ def test_a_refusal_is_a_sentence_that_never_shows_the_key(
     assert caught.value.retry_after_seconds == (7.0 if status in (429, 500, 503) else None)
 
 
-def test_a_redirect_is_not_followed(service: Any, hear: Hear) -> None:
+def test_redirect_is_not_followed(service: Any, hear: Hear) -> None:
     service.script = lambda handler: handler.reply(302, Location=f"{service.url}/elsewhere?token={KEY}")
-    with pytest.raises(ServiceError, match=r"sends us elsewhere \(302\)") as caught:
+    with pytest.raises(ServiceError, match=r"it redirects \(302\)") as caught:
         hear(chat(service.url))
     assert KEY not in str(caught.value)
     assert len(service.requests) == 1
@@ -199,15 +201,15 @@ def test_a_redirect_is_not_followed(service: Any, hear: Hear) -> None:
         ("text/event-stream", b"data: {\n\n", "it is not JSON"),
         ("text/event-stream", b"data: [1]\n\n", "no object"),
         ("text/event-stream", b'data: {"error": {"message": "\\u001b overloaded"}}\n\n', r"an error: '\\x1b overl"),
-        ("text/event-stream", b"", "broke off before its end"),
-        ("text/event-stream", event("Half"), "broke off before its end"),
+        ("text/event-stream", b"", "ended before the reply was complete"),
+        ("text/event-stream", event("Half"), "ended before the reply was complete"),
         ("text/event-stream", b"data: " + b"x" * 400_000, "longer than 256 KiB"),
         ("text/event-stream", b": x\n" * 300_000, "longer than 1024 KiB"),
         ("application/json", b"[" * 100_000, "it is not JSON"),
         ("text/html", b"<html>", "expected an event stream or JSON, got 'text/html'"),
     ],
 )
-def test_what_is_no_answer_is_a_sentence(kind: str, body: bytes, message: str, service: Any, hear: Hear) -> None:
+def test_invalid_response_raises_service_error(kind: str, body: bytes, message: str, service: Any, hear: Hear) -> None:
     service.script = lambda handler: handler.reply(200, kind, body)
     with pytest.raises(ServiceError, match=message):
         hear(chat(service.url))
@@ -217,24 +219,24 @@ def test_what_is_no_answer_is_a_sentence(kind: str, body: bytes, message: str, s
     "body",
     [b'data: {"choices": 5}', b'data: {"choices": [7]}', b'data: {"choices": [{"delta": {"content": 5}}]}', b"data"],
 )
-def test_events_of_another_shape_are_passed_over(body: bytes, service: Any, hear: Hear) -> None:
+def test_unknown_events_are_ignored(body: bytes, service: Any, hear: Hear) -> None:
     service.script = lambda handler: handler.reply(200, "text/event-stream", body + b"\n\ndata: [DONE]\n\n")
     assert hear(chat(service.url)) == []
 
 
-def test_a_connection_that_breaks_is_a_sentence(service: Any, hear: Hear) -> None:
+def test_broken_connection_raises_service_error(service: Any, hear: Hear) -> None:
     def script(handler: Any) -> None:
         handler.begin("text/event-stream")
         handler.chunk(event("Half. Of"))
 
     service.script = script
-    with pytest.raises(ServiceError, match="broke before the answer was complete"):
+    with pytest.raises(ServiceError, match="broke before the response was complete"):
         hear(chat(service.url))
 
 
-def test_silence_and_a_slow_drip_end_with_the_time(service: Any, hear: Hear) -> None:
+def test_timeout_covers_silence_and_a_slow_response(service: Any, hear: Hear) -> None:
     service.script = lambda handler: handler.hold()
-    with pytest.raises(ServiceError, match="no complete answer within 0.5 s"):
+    with pytest.raises(ServiceError, match="no complete response within 0.5 s"):
         hear(chat(service.url, 0.5))
 
     def drip(handler: Any) -> None:
@@ -243,17 +245,17 @@ def test_silence_and_a_slow_drip_end_with_the_time(service: Any, hear: Hear) -> 
             handler.chunk(b": still there\n")
 
     service.script = drip
-    with pytest.raises(ServiceError, match="no complete answer within 0.5 s"):
+    with pytest.raises(ServiceError, match="no complete response within 0.5 s"):
         hear(chat(service.url, 0.5))
 
 
-def test_nobody_there_is_a_sentence_without_the_key(service: Any, hear: Hear) -> None:
+def test_unreachable_service_raises_without_the_key(service: Any, hear: Hear) -> None:
     with pytest.raises(ServiceError, match=r"127\.0\.0\.1:9 cannot be reached") as caught:
         hear(chat("http://127.0.0.1:9"))
     assert KEY not in str(caught.value)
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(service: Any, hear: Hear) -> None:
+def test_untrusted_certificate_is_refused(service: Any, hear: Hear) -> None:
     import ssl
 
     import trustme
@@ -268,7 +270,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(service: Any, hear: He
     assert service.requests == []
 
 
-def test_over_tls_it_answers_and_closing_hangs_up(
+def test_tls_connection_replies_and_closes(
     service: Any, hear: Hear, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ssl
@@ -300,7 +302,7 @@ def test_over_tls_it_answers_and_closing_hangs_up(
     assert hung_up.wait(20)
 
 
-def test_no_thread_and_no_descriptor_is_left_behind(service: Any, hear: Hear) -> None:
+def test_reply_leaves_no_thread_or_descriptor(service: Any, hear: Hear) -> None:
     import os
 
     service.script = says("Hi.")

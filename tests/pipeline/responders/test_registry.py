@@ -27,19 +27,17 @@ from agent.pipeline.responders.webhook import WebhookResponder
         ("command", CommandResponder),
     ],
 )
-def test_each_kind_makes_its_responder(kind: str, made: type) -> None:
+def test_make_responder_returns_each_kind(kind: str, made: type) -> None:
     sections = {"webhook": webhook.Settings(url="http://localhost/"), "command": command.Settings(argv=("true",))}
     settings = ResponderSettings(kind=kind, sections=sections)
     assert type(make_responder(settings)) is made
 
 
 @pytest.mark.parametrize("kind", ["webhook", "openai"])
-def test_a_key_travels_without_encryption_only_where_that_is_allowed(kind: str, service: Any, hear: Any) -> None:
-    """The configuration asks for ``responder.allow_plaintext`` and warns of it, and then every answer was refused: the
-    address would have to be https://."""
+def test_key_is_sent_unencrypted_only_if_allowed(kind: str, service: Any, hear: Any) -> None:
     body = b'{"choices": [{"message": {"content": "Hi."}}], "text": "Hi."}'
     service.script = lambda handler: handler.reply(200, "application/json", body)
-    outside = service.url.replace("127.0.0.1", "0.0.0.0")  # it leads here, and is on no private network
+    outside = service.url.replace("127.0.0.1", "0.0.0.0")  # reaches this machine, and is no private address
     key = Secret(value="a key of the test")
     sections = {
         "webhook": webhook.Settings(url=outside, api_key=key),
@@ -56,6 +54,6 @@ def test_a_key_travels_without_encryption_only_where_that_is_allowed(kind: str, 
 
 
 @pytest.mark.parametrize("kind", ["webhook", "command"])
-def test_what_a_kind_needs_must_be_configured(kind: str) -> None:
+def test_make_responder_raises_without_a_required_key(kind: str) -> None:
     with pytest.raises(ConfigError):
         make_responder(ResponderSettings(kind=kind))

@@ -20,7 +20,7 @@ def webhook(url: str, seconds: float = 20.0, key: str | None = KEY) -> WebhookRe
 
 
 @pytest.mark.parametrize("text", ["$(reboot)", "; rm -rf /", "-rf", "a\0b", "\x1b[2J\n<0>", "größe", "x" * 1_000_000])
-def test_what_was_heard_is_posted_as_json(text: str, service: Any, hear: Hear) -> None:
+def test_transcript_is_posted_as_json(text: str, service: Any, hear: Hear) -> None:
     service.script = lambda handler: handler.reply(200, "text/plain", b"Fine.")
     assert hear(webhook(f"{service.url}/ask"), text, 7) == ["Fine."]
     path, headers, body = service.requests[0]
@@ -42,17 +42,17 @@ def test_what_was_heard_is_posted_as_json(text: str, service: Any, hear: Hear) -
         ("text/plain", "", []),
     ],
 )
-def test_the_answer_is_text_or_json(kind: str, body: str, said: list[str], service: Any, hear: Hear) -> None:
+def test_text_and_json_responses_are_accepted(kind: str, body: str, said: list[str], service: Any, hear: Hear) -> None:
     service.script = lambda handler: handler.reply(200, kind, body.encode())
     assert hear(webhook(service.url)) == said
 
 
-def test_status_204_is_no_answer(service: Any, hear: Hear) -> None:
+def test_status_204_yields_nothing(service: Any, hear: Hear) -> None:
     assert hear(webhook(service.url)) == []
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_text_goes_on_sentence_by_sentence_as_it_arrives(chunked: bool, service: Any) -> None:
+def test_text_is_yielded_in_sentences_while_it_arrives(chunked: bool, service: Any) -> None:
     go_on = threading.Event()
 
     def script(handler: Any) -> None:
@@ -86,50 +86,50 @@ def test_text_goes_on_sentence_by_sentence_as_it_arrives(chunked: bool, service:
         ("text/plain", b"x" * 1_100_000, "longer than 1024 KiB"),
     ],
 )
-def test_what_is_no_answer_is_a_sentence(kind: str, body: bytes, message: str, service: Any, hear: Hear) -> None:
+def test_invalid_response_raises_service_error(kind: str, body: bytes, message: str, service: Any, hear: Hear) -> None:
     service.script = lambda handler: handler.reply(200, kind, body)
     with pytest.raises(ServiceError, match=message):
         hear(webhook(service.url))
 
 
-def test_an_answer_that_is_shorter_than_announced_is_an_error(service: Any, hear: Hear) -> None:
+def test_short_response_raises_service_error(service: Any, hear: Hear) -> None:
     service.script = lambda handler: handler.wfile.write(
         b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 50\r\n\r\nHalf"
     )
-    with pytest.raises(ServiceError, match="broke before the answer was complete"):
+    with pytest.raises(ServiceError, match="broke before the response was complete"):
         hear(webhook(service.url))
 
 
-def test_a_compressed_answer_is_refused(service: Any, hear: Hear) -> None:
+def test_compressed_response_is_refused(service: Any, hear: Hear) -> None:
     service.script = lambda handler: handler.reply(200, "text/plain", b"x", Content_Encoding="gzip")
     with pytest.raises(ServiceError, match="compressed"):
         hear(webhook(service.url))
 
 
-def test_what_is_not_http_is_a_sentence(service: Any, hear: Hear) -> None:
+def test_response_without_http_raises_service_error(service: Any, hear: Hear) -> None:
     service.script = lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH\r\n")
     with pytest.raises(ServiceError, match="webhook: the connection"):
         hear(webhook(service.url))
 
 
 @pytest.mark.parametrize("url", ["ftp://localhost/", "localhost", "http://me:pw@localhost/", "http://localhost/\n"])
-def test_an_address_that_cannot_be_used_is_a_mistake_in_the_configuration(url: str, hear: Hear) -> None:
+def test_unusable_url_raises_config_error(url: str, hear: Hear) -> None:
     with pytest.raises(ConfigError, match="responder.webhook: the address") as caught:
         hear(webhook(url))
     assert "pw" not in str(caught.value)
 
 
-def test_no_address_is_a_mistake_in_the_configuration() -> None:
+def test_missing_url_raises_config_error() -> None:
     with pytest.raises(ConfigError, match=r"responder\.webhook\.url is empty"):
         webhook("")
 
 
-def test_a_key_never_leaves_the_house_without_encryption(hear: Hear) -> None:
+def test_key_is_not_sent_unencrypted_to_a_public_address(hear: Hear) -> None:
     with pytest.raises(ConfigError, match="without encryption"):
         hear(webhook("http://example.com/"))
 
 
-def test_a_key_that_no_header_can_carry_is_refused_and_not_shown(service: Any, hear: Hear) -> None:
+def test_non_ascii_key_is_refused_and_not_shown(service: Any, hear: Hear) -> None:
     with pytest.raises(ConfigError) as caught:
         hear(webhook(service.url, key="schlüssel"))
     assert "schl" not in str(caught.value)
