@@ -96,14 +96,14 @@ def test_row_03_a_look_up_that_hangs_stops_nobody(
     hurried: None, figure: Figure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = threading.Event()
-    look_up = addresses._look_up
+    look_up = addresses.look_up
 
     def hangs(host: str, port: int) -> list[Address]:
         if host == "hangs.example":
             over.wait(90)
         return look_up(host, port)
 
-    monkeypatch.setattr(addresses, "_look_up", hangs)
+    monkeypatch.setattr(addresses, "look_up", hangs)
     with Scripted(speaks("local")) as good:
         config = synthesis(good.port, "neuphonic", "local")
         settings = replace(config.settings("neuphonic"), url="wss://hangs.example/speak/en")
@@ -240,7 +240,7 @@ def test_row_09_giant_headers_are_cut_off(figure: Figure) -> None:
         end = speaking.failed(TEXT)
         used = time.process_time() - used
     assert "more than" in end.reason
-    figure(9, f"cut off after {dial.HEAD_BYTES} bytes, {used:.2f} s of CPU with the server's own")
+    figure(9, f"cut off after {dial.MAX_HEAD_BYTES} bytes, {used:.2f} s of CPU with the server's own")
 
 
 @pytest.mark.parametrize("service", SERVICES)

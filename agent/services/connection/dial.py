@@ -1,4 +1,4 @@
-"""The way to a service: name, TCP, TLS and upgrade under one deadline; a connected socket or one sentence why not."""
+"""Dials a service: DNS, TCP, TLS and the WebSocket upgrade under one deadline."""
 
 from __future__ import annotations
 
@@ -12,36 +12,31 @@ import websocket
 from agent.errors import ServiceError
 from agent.services.connection.resolve import Address, connect_first, is_local_address, is_private_address, resolve
 from agent.services.protocols.codec import Handshake
-from agent.services.protocols.handshake import retry_after_seconds
+from agent.services.protocols.handshake import STATUS_MEANINGS, StatusMeaning, retry_after_seconds
 from agent.system.threads import Deadline
 
 CONNECT_SECONDS = 5.0
-"""The most that the name and the TCP connection may take, each; an address that swallows packets is not waited for."""
+"""Limit for the DNS lookup and for the TCP connection, each: an address that drops packets must not use up the
+deadline."""
 
-HEAD_BYTES = 16 * 1024
-"""The longest answer to an upgrade that is read, status line and headers together."""
+MAX_HEAD_BYTES = 16 * 1024
+"""Longest head of the response to the upgrade. websocket-client 1.9.2 has no limit of its own (measured: 2.6 MB of
+headers took 4 s of CPU), and its timeout applies to each byte (a drip feed with a timeout of 0.5 s lasted 14 s)."""
 
-RETRY_AFTER_CAP_SECONDS = 3600.0
+MAX_RETRY_AFTER_SECONDS = 3600.0
 
-_REFUSALS = {
-    401: "refused the key (HTTP 401): check api_key",
-    402: "wants to be paid first (HTTP 402): look at the account",
-    403: "refused the key (HTTP 403): check api_key and what it may be used for",
-    404: "knows no such address (HTTP 404): check url",
-    422: "refused the settings (HTTP 422): check voice, model and format",
-}
-
-_CERTIFICATES = {
-    10: "its certificate has expired: the service has to renew it, or the clock of this machine is wrong",
-    18: "its certificate is self-signed: nobody vouches for it, so the key is not sent",
-    19: "its certificate is self-signed: nobody vouches for it, so the key is not sent",
-    20: "nobody this machine trusts vouches for its certificate, so the key is not sent",
+# X509_V_ERR_... of OpenSSL (openssl-verification-options(1)).
+_CERTIFICATE_NOT_YET_VALID = 9
+_CERTIFICATE_ERRORS = {
+    10: "its certificate has expired: the service must renew it, or the clock of this machine is wrong",
+    18: "its certificate is self-signed, so the key is not sent: set the CA of the service with SSL_CERT_FILE",
+    19: "its certificate is self-signed, so the key is not sent: set the CA of the service with SSL_CERT_FILE",
+    20: "its certificate is from an unknown authority, so the key is not sent: set the CA with SSL_CERT_FILE",
     62: "its certificate is for another host, so the key is not sent: check url",
     64: "its certificate is for another host, so the key is not sent: check url",
 }
-_NOT_YET_VALID = 9
 
-_CHECKED = ("upgrade", "connection", "sec-websocket-accept")
+_UPGRADE_HEADERS = ("upgrade", "connection", "sec-websocket-accept")
 
 
 def dial(
@@ -53,24 +48,32 @@ def dial(
     ca_file: str | None = None,
     url_issuer: str | None = None,
 ) -> socket.socket:
-    """A socket whose upgrade to WebSocket is done, non-blocking, with nothing of the first frame read yet.
+    """Return a non-blocking socket after the upgrade to WebSocket, before any byte of the first frame.
 
-    Blocks until ``deadline`` at the most: for a short-lived thread. The key is sent to the host of the URL and to no
-    other: redirects are refused, proxies of the environment are not asked, cookies are not kept. ``ws://`` goes to near
-    addresses only, unless ``allow_plaintext``. ``ca_file``: the authorities to trust instead of the system's.
-    ``granted_by``: the host that gave us the URL; unless it is near itself, it may not send us to near addresses.
+    Blocks, so it is called in a dialing thread. The key reaches only the host of the URL: redirects are refused
+    (websocket-client 1.9.2 follows three by default and sends the same headers to the new host), proxies of the
+    environment are not used, and cookies are not kept.
 
-    Raises ``ServiceError`` with one sentence that holds neither key nor query; the socket is closed then.
+    Args:
+        handshake: URL and headers of the request.
+        service: Name of the service in the configuration, for errors.
+        deadline: Limit for all steps together.
+        allow_plaintext: Allow ``ws://`` to public addresses; private ones are always allowed.
+        ca_file: Certificate authorities to trust instead of the system's.
+        url_issuer: Host that issued the URL. A public issuer must not refer us to a private address.
+
+    Raises:
+        ServiceError: The dial failed. The message contains neither the key nor the query of the URL.
     """
-    url = _checked(handshake, service)
-    secure = url.scheme == "wss"
+    url = _check_request(handshake, service)
+    is_secure = url.scheme == "wss"
     host = str(url.hostname)
-    port = url.port or (443 if secure else 80)
-    context = _context(service, ca_file) if secure else None
-    sock = _reach(service, host, port, deadline, secure or allow_plaintext, url_issuer)
+    port = url.port or (443 if is_secure else 80)
+    context = _context(service, ca_file) if is_secure else None
+    sock = _connect(service, host, port, deadline, is_secure or allow_plaintext, url_issuer)
     try:
         if context is not None:
-            sock = _encrypt(service, sock, context, host, deadline)
+            sock = _start_tls(service, sock, context, host, deadline)
         _upgrade(service, sock, handshake, host, deadline)
         sock.setblocking(False)
     except BaseException:
@@ -79,36 +82,37 @@ def dial(
     return sock
 
 
-def _checked(handshake: Handshake, service: str) -> SplitResult:
+def _check_request(handshake: Handshake, service: str) -> SplitResult:
     for name, value in handshake.headers.items():
-        if any(letter in "\r\n\0" for letter in name + value):
+        # websocket-client 1.9.2 does not check header values: a line break in a key would end the header block.
+        if any(character in "\r\n\0" for character in name + value):
             raise ServiceError(
-                service, f"the header {name!r} would hold a line break: put the key on one line", permanent=True
+                service, f"the header {name!r} contains a line break: put the key on one line", permanent=True
             )
-    if any(ord(letter) <= 32 or ord(letter) == 127 for letter in handshake.url):
-        raise ServiceError(service, "the address holds a space or control character: check url", permanent=True)
+    if any(ord(character) <= 32 or ord(character) == 127 for character in handshake.url):
+        raise ServiceError(service, "the URL contains a space or control character: check url", permanent=True)
     try:
         url = urlsplit(handshake.url)
-        usable = url.scheme in ("ws", "wss") and bool(url.hostname) and url.port != 0
+        is_usable = url.scheme in ("ws", "wss") and bool(url.hostname) and url.port != 0
     except ValueError:
-        usable = False
-    if not usable:
-        raise ServiceError(service, "the address is not ws:// or wss:// with a host: check url", permanent=True)
+        is_usable = False
+    if not is_usable:
+        raise ServiceError(service, "the URL is not ws:// or wss:// with a host: check url", permanent=True)
     return url
 
 
-def _reach(
-    service: str, host: str, port: int, deadline: Deadline, anywhere: bool, url_issuer: str | None
+def _connect(
+    service: str, host: str, port: int, deadline: Deadline, allow_public: bool, url_issuer: str | None
 ) -> socket.socket:
     try:
         addresses = resolve(host, port, deadline.within(CONNECT_SECONDS))
     except TimeoutError as error:
-        raise ServiceError(service, f"the name {host} was not found in time: is the network up?") from error
+        raise ServiceError(service, f"the name {host} was not found in time: check the network") from error
     except OSError as error:
         raise ServiceError(service, f"the name {host} was not found: {error.strerror or error}") from error
-    _refuse_far(service, host, addresses, anywhere)
+    _refuse_plaintext(service, host, addresses, allow_public)
     if url_issuer is not None and url_issuer != host:
-        _refuse_inside(service, host, addresses, url_issuer, deadline)
+        _refuse_private(service, host, addresses, url_issuer, deadline)
     try:
         return connect_first(addresses, deadline.within(CONNECT_SECONDS))
     except TimeoutError as error:
@@ -117,40 +121,40 @@ def _reach(
         raise ServiceError(service, f"{host} port {port} cannot be reached: {error.strerror or error}") from error
 
 
-def _refuse_far(service: str, host: str, addresses: list[Address], anywhere: bool) -> None:
-    far = [address.ip for address in addresses if not is_private_address(address.ip)]
-    if far and not anywhere:
+def _refuse_plaintext(service: str, host: str, addresses: list[Address], allow_public: bool) -> None:
+    public = [address.ip for address in addresses if not is_private_address(address.ip)]
+    if public and not allow_public:
         raise ServiceError(
             service,
-            f"{host} ({far[0]}) is neither this machine nor on a private network, and ws:// is not encrypted: "
+            f"{host} ({public[0]}) is neither this machine nor on a private network, and ws:// is not encrypted: "
             "use wss://, or set allow_plaintext",
             permanent=True,
         )
 
 
-def _refuse_inside(service: str, host: str, addresses: list[Address], url_issuer: str, deadline: Deadline) -> None:
-    """A public name may stand for an address on this network: whoever forges a grant must not send us round in it."""
-    inside = [address.ip for address in addresses if _is_inside(address)]
-    if not inside:
+def _refuse_private(service: str, host: str, addresses: list[Address], url_issuer: str, deadline: Deadline) -> None:
+    """Refuse a private address from a public issuer: a forged URL must not reach hosts in this network (SSRF)."""
+    private = [address.ip for address in addresses if _is_private(address)]
+    if not private:
         return
     try:
-        granter = resolve(url_issuer, 0, deadline.within(CONNECT_SECONDS))
+        issuer_addresses = resolve(url_issuer, 0, deadline.within(CONNECT_SECONDS))
     except OSError:  # TimeoutError is one
-        granter = []
-    if not any(_is_inside(address) for address in granter):
+        issuer_addresses = []
+    if not any(_is_private(address) for address in issuer_addresses):
         raise ServiceError(
             service,
-            f"{url_issuer} sends us to {host}, which is {inside[0]} on this machine or its own network: not taken",
+            f"{url_issuer} refers to {host}, which is {private[0]} on this machine or its network: refused",
             permanent=True,
         )
 
 
-def _is_inside(address: Address) -> bool:
+def _is_private(address: Address) -> bool:
     return is_private_address(address.ip) or is_local_address(address.ip)
 
 
 def _context(service: str, ca_file: str | None) -> ssl.SSLContext:
-    # Not ssl.create_default_context: that one obeys SSLKEYLOGFILE and writes the session's keys to disk.
+    # Not ssl.create_default_context(), which writes the session keys to the file that SSLKEYLOGFILE names.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # certificate and host are checked, TLS 1.2 or better
     try:
         if ca_file is None:
@@ -158,37 +162,39 @@ def _context(service: str, ca_file: str | None) -> ssl.SSLContext:
         else:
             context.load_verify_locations(ca_file)
     except OSError as error:  # ssl.SSLError is one
-        raise ServiceError(service, f"the authorities in {ca_file} cannot be read: {error}", permanent=True) from error
+        raise ServiceError(
+            service, f"cannot read the certificate authorities in {ca_file}: {error}", permanent=True
+        ) from error
     return context
 
 
-def _encrypt(
+def _start_tls(
     service: str, sock: socket.socket, context: ssl.SSLContext, host: str, deadline: Deadline
 ) -> ssl.SSLSocket:
-    secured = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
+    tls_sock = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
     try:
-        secured.settimeout(_left(deadline))
-        secured.do_handshake()
+        tls_sock.settimeout(_socket_timeout(deadline))
+        tls_sock.do_handshake()
     except ssl.SSLCertVerificationError as error:
-        secured.close()
-        if error.verify_code == _NOT_YET_VALID:
+        tls_sock.close()
+        if error.verify_code == _CERTIFICATE_NOT_YET_VALID:
             raise ServiceError(
-                service, f"{host} cannot be trusted: its certificate is not yet valid: is this machine's clock wrong?"
+                service, f"{host} cannot be trusted: its certificate is not yet valid: check the clock of this machine"
             ) from error
-        why = _CERTIFICATES.get(error.verify_code, "its certificate does not hold, so the key is not sent")
+        why = _CERTIFICATE_ERRORS.get(error.verify_code, "its certificate is invalid, so the key is not sent")
         raise ServiceError(service, f"{host} cannot be trusted: {why}", permanent=True) from error
     except TimeoutError as error:
-        secured.close()
+        tls_sock.close()
         raise ServiceError(service, f"{host} did not finish the TLS handshake in time") from error
     except OSError as error:
-        secured.close()
-        why = getattr(error, "reason", None) or error.strerror or "the connection broke"
+        tls_sock.close()
+        why = getattr(error, "reason", None) or error.strerror or "the connection was lost"
         raise ServiceError(service, f"no TLS with {host}: {why}") from error
-    return secured
+    return tls_sock
 
 
 def _upgrade(service: str, sock: socket.socket, handshake: Handshake, host: str, deadline: Deadline) -> None:
-    head = _Head(sock, deadline)
+    head = _UpgradeSocket(sock, deadline)
     client = websocket.WebSocket(skip_utf8_validation=True, enable_multithread=False)
     try:
         client.connect(  # type: ignore[no-untyped-call]
@@ -201,69 +207,71 @@ def _upgrade(service: str, sock: socket.socket, handshake: Handshake, host: str,
     except (websocket.WebSocketTimeoutException, TimeoutError) as error:
         raise ServiceError(service, f"{host} did not answer the upgrade in time") from error
     except (websocket.WebSocketException, OSError, ValueError) as error:
-        # The library's texts quote headers and bodies, where a service may repeat the key: none of them is passed on.
-        if head.too_long:
-            raise ServiceError(service, f"{host} answered the upgrade with more than {HEAD_BYTES} bytes") from error
+        # The library's messages quote headers and body, where a service may repeat the key, so none is passed on.
+        if head.is_too_long:
+            raise ServiceError(service, f"{host} answered the upgrade with more than {MAX_HEAD_BYTES} bytes") from error
         if head.status is None:
-            raise ServiceError(service, f"{host} broke off the upgrade to WebSocket") from error
+            raise ServiceError(service, f"{host} closed the connection during the upgrade to WebSocket") from error
         raise _refusal(service, host, head.status, head.headers) from None
     if head.headers.get("sec-websocket-extensions"):
-        raise ServiceError(service, f"{host} wants a WebSocket extension that nobody asked for", status=101)
+        raise ServiceError(service, f"{host} selected a WebSocket extension that was not offered", status=101)
 
 
 def _refusal(service: str, host: str, status: int, headers: Mapping[str, str]) -> ServiceError:
-    if status in _REFUSALS:
-        return ServiceError(service, f"{host} {_REFUSALS[status]}", permanent=True, status=status)
+    if status == 101:
+        return ServiceError(service, f"{host} is not a WebSocket server: its upgrade is invalid", status=status)
     if 300 <= status < 400:
         return ServiceError(
             service,
-            f"{host} sends us to another address (HTTP {status}), where the key is not taken: check url",
+            f"{host} redirects to another URL (HTTP {status}), which must not get the key: check url",
             permanent=True,
             status=status,
         )
-    if status == 101:
-        return ServiceError(service, f"{host} is no WebSocket server: its upgrade is not valid", status=status)
-    after = retry_after_seconds(headers, RETRY_AFTER_CAP_SECONDS) if status in (429, 503) else None
-    what = {429: "has had too many requests from us", 503: "is overloaded or being maintained"}.get(
-        status, "refused the upgrade to WebSocket"
+    meaning = STATUS_MEANINGS.get(status, StatusMeaning("refused the upgrade to WebSocket", is_permanent=False))
+    remedy = f": {meaning.remedy}" if meaning.remedy else ""
+    return ServiceError(
+        service,
+        f"{host} {meaning.summary} (HTTP {status}){remedy}",
+        permanent=meaning.is_permanent,
+        retry_after_seconds=retry_after_seconds(headers, MAX_RETRY_AFTER_SECONDS) if status in (429, 503) else None,
+        status=status,
     )
-    return ServiceError(service, f"{host} {what} (HTTP {status})", retry_after_seconds=after, status=status)
 
 
-def _left(deadline: Deadline) -> float | None:
-    """What a socket's time-out is set to; 0 would mean non-blocking, so a deadline that is over raises."""
-    remaining = deadline.remaining()  # one look: it may come between two
+def _socket_timeout(deadline: Deadline) -> float | None:
+    """Return the timeout for a blocking call. Raises ``TimeoutError`` at the deadline: 0 would mean non-blocking."""
+    remaining = deadline.remaining()  # read once: the deadline may expire between two reads
     if remaining == 0.0:
-        raise TimeoutError("the deadline is over")
+        raise TimeoutError("the deadline has expired")
     return remaining
 
 
-class _Head:
-    """The socket as the library sees it during the upgrade: one deadline over all, and only so many bytes.
+class _UpgradeSocket:
+    """The socket that websocket-client uses during the upgrade: one deadline for all steps, and a size limit.
 
-    It reads exactly the head of the answer, so that the first frame stays in the socket, and the body of a refusal,
-    which the library would read without limit, is never read. The library is shown what it checks and no more, on one
-    line each: it takes a folded header, one that comes twice, a byte beyond ASCII or an interim answer for an invalid
-    upgrade, and it would keep cookies.
+    Not thread-safe; owned by the dialing thread. It reads exactly the head of the response, so the first frame stays in
+    the socket, and the body of a refusal, which websocket-client 1.9.2 reads without limit, is not read at all. It
+    returns only the headers that the library checks, one line each: the library rejects folded and repeated headers,
+    bytes beyond ASCII and interim responses, all of which are valid HTTP, and it would keep cookies.
     """
 
     def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
         self._sock, self._deadline = sock, deadline
-        self._left: bytes | None = None
+        self._head: bytes | None = None
         self.status: int | None = None
         self.headers: dict[str, str] = {}
-        self.too_long = False
+        self.is_too_long = False
 
     def recv(self, size: int) -> bytes:
-        if self._left is None:
-            self._left = self._read()
-        part, self._left = self._left[:size], self._left[size:]
-        return part
+        if self._head is None:
+            self._head = self._read_head()
+        data, self._head = self._head[:size], self._head[size:]
+        return data
 
     def send(self, data: bytes | memoryview) -> int:
         rest = memoryview(data)
         while rest:
-            self._sock.settimeout(_left(self._deadline))
+            self._sock.settimeout(_socket_timeout(self._deadline))
             rest = rest[self._sock.send(rest) :]
         return len(data)
 
@@ -271,7 +279,7 @@ class _Head:
         return self._deadline.remaining() or 0.001
 
     def settimeout(self, seconds: float | None) -> None:
-        """The deadline stands, whatever the library would like."""
+        """Ignore the timeout of the library: the deadline applies."""
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -279,37 +287,39 @@ class _Head:
     def close(self) -> None:
         self._sock.close()
 
-    def _read(self) -> bytes:
+    def _read_head(self) -> bytes:
         lines: list[str] = []
         line, total = bytearray(), 0
         while True:
-            self._sock.settimeout(_left(self._deadline))
-            letter = self._sock.recv(1)
-            if not letter:
-                raise ConnectionResetError("the service hung up")
+            self._sock.settimeout(_socket_timeout(self._deadline))
+            byte = self._sock.recv(1)  # single bytes: what follows the head must stay in the socket
+            if not byte:
+                raise ConnectionResetError("the service closed the connection")
             total += 1
-            if total > HEAD_BYTES:
-                self.too_long = True
-                raise ConnectionAbortedError("too long an answer")
-            line += letter
-            if letter != b"\n":
+            if total > MAX_HEAD_BYTES:
+                self.is_too_long = True
+                raise ConnectionAbortedError("the head is too long")
+            line += byte
+            if byte != b"\n":
                 continue
             if line.strip():
-                lines.append(line.rstrip().decode("latin-1"))  # as bytes: text takes more for space, and leaves nothing
-            elif self._understand(lines):
-                return "\r\n".join([lines[0] if lines else "", *self._shown(), "", ""]).encode("ascii", "replace")
+                lines.append(line.rstrip().decode("latin-1"))  # strip bytes: str.strip removes more characters
+            elif self._parse_head(lines):
+                return "\r\n".join([lines[0] if lines else "", *self._upgrade_headers(), "", ""]).encode(
+                    "ascii", "replace"
+                )
             else:
                 lines, self.status = [], None
             line.clear()
 
-    def _understand(self, lines: list[str]) -> bool:
-        """Takes status and headers from one head; ``False`` where the real one is still to come (RFC 9110, 15.2)."""
+    def _parse_head(self, lines: list[str]) -> bool:
+        """Parse status and headers; return ``False`` for an interim response (RFC 9110, 15.2)."""
         number = lines[0].strip().split(" ", 2)[1:2] if lines else []
         self.status = int(number[0]) if number and number[0].isascii() and number[0].isdecimal() else None
         self.headers = {}
         name = ""
         for line in lines[1:]:
-            if line[0] in " \t":  # a folded line goes on with the one before (RFC 9112, 5.2)
+            if line[0] in " \t":  # a folded line continues the one before (RFC 9112, 5.2)
                 value = f"{self.headers.get(name, '')} {line.strip()}"
             else:
                 name, _, value = line.partition(":")
@@ -319,5 +329,5 @@ class _Head:
             self.headers[name] = value.strip()
         return self.status is None or self.status == 101 or not 100 <= self.status < 200
 
-    def _shown(self) -> list[str]:
-        return [f"{name}: {self.headers[name]}" for name in _CHECKED if name in self.headers]
+    def _upgrade_headers(self) -> list[str]:
+        return [f"{name}: {self.headers[name]}" for name in _UPGRADE_HEADERS if name in self.headers]

@@ -1,4 +1,4 @@
-"""Where a host is: names to addresses within a deadline, which addresses are near, and the first one that answers."""
+"""Resolves host names within a deadline, classifies addresses, and connects to the first one that answers."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from agent.system.hosts import PRIVATE_NETWORKS
 from agent.system.threads import Deadline
 
 STAGGER_SECONDS = 0.25
-"""The next address is tried beside the last one after so long: a dead IPv6 route must not cost a whole time-out."""
+"""The next address is tried this long after the last one, in parallel: a broken IPv6 route must not cost a whole
+timeout (RFC 8305)."""
 
 USER_TIMEOUT_SECONDS = 10.0
-"""Data that nobody acknowledges for so long ends the connection; the system's own patience is a quarter of an hour."""
+"""Unacknowledged data for this long ends the connection. Without it Linux retries for at least 924 s
+(tcp_retries2=15, ip-sysctl), and TCP keepalive does not run meanwhile."""
 
-_NEAR = tuple(ipaddress.ip_network(network) for network in PRIVATE_NETWORKS)
+_PRIVATE = tuple(ipaddress.ip_network(network) for network in PRIVATE_NETWORKS)
 
 
 @dataclass(frozen=True)
 class Address:
-    """One place a name stands for: what ``socket`` and ``connect`` want to know, and the number as text."""
+    """One address of a host: the arguments for ``socket`` and ``connect``. Immutable."""
 
     family: socket.AddressFamily
     sockaddr: tuple[Any, ...]
@@ -35,98 +37,112 @@ class Address:
         return str(self.sockaddr[0])
 
 
-def is_private_address(number: str) -> bool:
-    """Whether an address is this machine's, a private network's or a link's own: only those are spoken to in plain."""
-    found = _parse(number)
-    return found is not None and any(found in network for network in _NEAR if network.version == found.version)
+def is_private_address(ip: str) -> bool:
+    """Return whether an address is loopback, private or link-local; only those may be used without encryption."""
+    address = _parse(ip)
+    return address is not None and any(address in network for network in _PRIVATE if network.version == address.version)
 
 
-def is_local_address(number: str) -> bool:
-    """Whether an address is loopback, link-local or unspecified: nothing an outside service may send us to."""
-    found = _parse(number)
-    return found is not None and (found.is_loopback or found.is_link_local or found.is_unspecified)
+def is_local_address(ip: str) -> bool:
+    """Return whether an address is loopback, link-local or unspecified; no public service may refer us to those."""
+    address = _parse(ip)
+    return address is not None and (address.is_loopback or address.is_link_local or address.is_unspecified)
 
 
 def resolve(host: str, port: int, deadline: Deadline) -> list[Address]:
-    """The addresses of ``host``, in the system's order.
+    """Return the addresses of a host, in the order of the system.
 
-    Raises ``TimeoutError`` once ``deadline`` is over and ``OSError`` where there is no such name. The system's look-up
-    cannot be interrupted and may hang for half a minute, so it runs in a thread of its own that is left behind then.
+    ``getaddrinfo`` cannot be interrupted and may block for 30 s (two tries of 5 s for each of three name servers,
+    resolv.conf(5)), so it runs in a thread that is abandoned at the deadline.
+
+    Raises:
+        TimeoutError: The deadline has expired.
+        OSError: The name does not exist.
     """
     if _parse(host) is not None:
-        return _look_up(host, port)
-    found: list[Address] = []
-    failed: list[OSError] = []
+        return look_up(host, port)
+    addresses: list[Address] = []
+    errors: list[OSError] = []
     done = threading.Event()
 
-    def look() -> None:
+    def run() -> None:
         try:
-            found.extend(_look_up(host, port))
-        except (OSError, UnicodeError) as error:  # a name that IDNA refuses is a UnicodeError
-            failed.append(error if isinstance(error, OSError) else socket.gaierror(socket.EAI_NONAME, "no valid name"))
+            addresses.extend(look_up(host, port))
+        except (OSError, UnicodeError) as error:  # UnicodeError: a name that IDNA does not allow
+            errors.append(error if isinstance(error, OSError) else socket.gaierror(socket.EAI_NONAME, "invalid name"))
         finally:
             done.set()
 
-    # A daemon thread, because nothing can end it but the resolver itself, and the process must not wait for that.
+    # A daemon thread: only the resolver can end it, and the process must not wait for that at its exit.
     try:
-        threading.Thread(target=look, name="resolver", daemon=True).start()
-    except RuntimeError as error:  # the system gives us no more threads
-        raise OSError(errno.EAGAIN, "there is no thread for that") from error
+        threading.Thread(target=run, name="resolver", daemon=True).start()
+    except RuntimeError as error:  # the system cannot create more threads
+        raise OSError(errno.EAGAIN, "cannot create a thread for the resolver") from error
     if not done.wait(deadline.remaining()):
-        raise TimeoutError("the name was not found in time")
-    if failed:
-        raise failed[0]
-    return list(found)
+        raise TimeoutError("the name was not resolved in time")
+    if errors:
+        raise errors[0]
+    return list(addresses)
 
 
 def connect_first(addresses: list[Address], deadline: Deadline) -> socket.socket:
-    """A connected TCP socket, non-blocking, to the first of ``addresses`` that answers.
+    """Return a connected, non-blocking TCP socket to the first address that answers.
 
-    They are tried in order, each next one ``STAGGER_SECONDS`` after the last or as soon as that has failed. Every other
-    socket is closed. Raises the first ``OSError``, or ``TimeoutError`` once ``deadline`` is over.
+    The addresses are tried in order, each ``STAGGER_SECONDS`` after the previous one or as soon as that has failed.
+    All other sockets are closed.
+
+    Raises:
+        TimeoutError: The deadline has expired.
+        OSError: All addresses failed; the first error.
     """
-    waiting: dict[int, socket.socket] = {}
+    connecting: dict[int, socket.socket] = {}
     untried = list(addresses)
-    failure: OSError | None = None
+    first_error: OSError | None = None
     next_try = Deadline(0.0)
     try:
-        while (untried or waiting) and not deadline.is_expired:
-            if untried and (next_try.is_expired or not waiting):
+        while (untried or connecting) and not deadline.is_expired:
+            if untried and (next_try.is_expired or not connecting):
                 try:
-                    sock = _begin(untried.pop(0))
+                    sock = _start_connecting(untried.pop(0))
                 except OSError as error:
-                    failure = failure or error
+                    first_error = first_error or error
                     continue
-                waiting[sock.fileno()] = sock
+                connecting[sock.fileno()] = sock
                 next_try = Deadline(STAGGER_SECONDS)
             poll = select.poll()
-            for number in waiting:
-                poll.register(number, select.POLLOUT)
-            patience = deadline.within(next_try.remaining() or 0.0) if untried else deadline
-            for number, _ in poll.poll(_milliseconds(patience.remaining())):
-                code = waiting[number].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            for descriptor in connecting:
+                poll.register(descriptor, select.POLLOUT)
+            limit = deadline.within(next_try.remaining() or 0.0) if untried else deadline
+            for descriptor, _ in poll.poll(_milliseconds(limit.remaining())):
+                code = connecting[descriptor].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if code == 0:
-                    return waiting.pop(number)
-                failure = failure or OSError(code, os.strerror(code))
-                waiting.pop(number).close()
+                    return connecting.pop(descriptor)
+                first_error = first_error or OSError(code, os.strerror(code))
+                connecting.pop(descriptor).close()
     finally:
-        for sock in waiting.values():
+        for sock in connecting.values():
             sock.close()
-    raise failure if failure is not None and not waiting else TimeoutError("nobody answered in time")
+    raise first_error if first_error is not None and not connecting else TimeoutError("no address answered in time")
+
+
+def look_up(host: str, port: int) -> list[Address]:
+    """Call the resolver of the system; blocks."""
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return [Address(family, sockaddr) for family, _, _, _, sockaddr in answers]
 
 
 def _milliseconds(seconds: float | None) -> int | None:
     return None if seconds is None else int(seconds * 1000) + 1
 
 
-def _begin(address: Address) -> socket.socket:
+def _start_connecting(address: Address) -> socket.socket:
     sock = socket.socket(address.family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(USER_TIMEOUT_SECONDS * 1000))
-        # What waits in the system's buffer looks sent and is lost with the connection: keep that little.
+        # Data in the kernel's send buffer counts as sent but is lost with the connection: keep that buffer small.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 32768)
         sock.connect(address.sockaddr)
     except BlockingIOError:
@@ -137,15 +153,10 @@ def _begin(address: Address) -> socket.socket:
     return sock
 
 
-def _look_up(host: str, port: int) -> list[Address]:
-    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
-    return [Address(family, where) for family, _, _, _, where in answers]
-
-
-def _parse(number: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _parse(ip: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        found = ipaddress.ip_address(number.partition("%")[0])
+        address = ipaddress.ip_address(ip.partition("%")[0])
     except ValueError:
         return None
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return mapped or found
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

@@ -21,7 +21,7 @@ from agent.system.threads import Backoff, Deadline
 LONG_SECONDS = 300.0
 """Longer than any test."""
 
-NEVER_HEALTHY = {"healthy_seconds": LONG_SECONDS, "quick_drop_seconds": LONG_SECONDS}
+NEVER_HEALTHY: dict[str, Any] = {"healthy_seconds": LONG_SECONDS, "quick_drop_seconds": LONG_SECONDS}
 """However slow the machine is, each lost connection counts as a quick drop."""
 
 
@@ -49,7 +49,7 @@ def no_thread_is_left() -> Iterator[None]:
 class Kit:
     """A standby with the errors and recoveries it reported; keyword arguments are those of ``Timing``."""
 
-    def __init__(self, url: str, max_idle_seconds: float | None = None, eager: bool = True, **timing: float) -> None:
+    def __init__(self, url: str, max_idle_seconds: float | None = None, eager: bool = True, **timing: Any) -> None:
         self.downs: list[ServiceError] = []
         self.ups: list[int] = []
         self.backoff = QuickBackoff()
