@@ -204,7 +204,7 @@ def run(target: Target, messages: int, seed: int = 1) -> Cost:
                 codec.send(words.pop(0))
             events += _checked(codec.receive(mutator.message()))
             done += 1
-        if hasattr(codec, "quiet"):
+        if hasattr(codec, "receive_timeout"):
             events += _checked(codec.receive_timeout())
         code = dice.choice((1000, 1005, 1006, 1011, 4000))
         events += _checked(codec.receive_close(code, "why\x07"))

@@ -1,18 +1,18 @@
-"""The one vocabulary of all five protocols, in both directions and on both sides.
+"""The shared vocabulary of all protocols: events, the interfaces of client and server codecs, and `TtsService`.
 
-A codec is an object without sockets, clocks or threads. ``Client`` and ``Server`` of a protocol are mirrors: what the
-one sends the other receives. A codec lives as long as one connection and is used for no other.
+A codec is an object without sockets, clocks or threads. `Client` and `Server` of a protocol mirror each other: the
+messages that one sends are the messages that the other receives. A codec serves one connection and is not reused.
 
-The words mean, from the client to a speech service / from the service to the client:
+The events mean, from the client to a speech service / from the service to the client:
 
-* ``Text``: a piece of text to be spoken / what an audio message says of its text (rare).
-* ``Audio``: microphone sound for the transcription service / sound of the reply, still in the encoding asked for.
-* ``Flush``: a passage (a sentence) is complete, speak it now / the sound of one passage is complete.
-* ``End``: this side has said all it is going to say. The first ``End`` gives the end mark of the protocol, a second
-  one gives nothing, so closing is always safe.
-* ``Transcript``: what was heard, partial or final.
-* ``Log``: something worth a line in the log, never text to be spoken.
-* ``Failure``: a message the codec refuses, or an error the other side reported. It never raises.
+* `Text`: a piece of text to speak / the text that belongs to an audio message (rare).
+* `Audio`: microphone audio for the transcription service / audio of the speech, in the requested encoding.
+* `Flush`: a passage (a sentence) is complete, speak it now / the audio of one passage is complete.
+* `End`: this side sends nothing more. The first `End` encodes to the end mark of the protocol, a second one to
+  nothing, so that closing is always safe.
+* `Transcript`: a partial or final transcript.
+* `Log`: a line for the log, never text to speak.
+* `Failure`: a message that the codec refuses, or an error that the peer reports. Codecs never raise for a message.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from typing import Any, Protocol
 from agent.config.errors import Finding
 
 Message = str | bytes
-"""One WebSocket message: ``str`` is a text message, ``bytes`` a binary one."""
+"""One WebSocket message: `str` is a text message, `bytes` a binary one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Text to be spoken. ``request_id`` ties it to a request where the protocol has such ids."""
+    """A piece of text to speak. `request_id` is the protocol's own ID of the request, if it has one."""
 
     text: str
     request_id: str | None = None
@@ -37,9 +37,9 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Sound: a run of bytes in the codec's ``encoding`` that may begin and end anywhere, in the middle of a sample too.
+    """A run of bytes in the codec's `encoding`. It may begin and end anywhere, also inside a sample.
 
-    ``sample_rate`` in Hz where the message itself names one; it then outranks the one asked for.
+    `sample_rate` in Hz, if the message itself contains one; it takes precedence over the requested rate.
     """
 
     data: bytes = field(repr=False)
@@ -56,14 +56,14 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """This side has said all it is going to say. ``export_id``: where the transcription service keeps the session."""
+    """This side sends nothing more. `export_id`: the ID of the session's export on the transcription service."""
 
     export_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One recognised word; ``start_seconds`` and ``end_seconds`` count from the first sample of the session."""
+    """One recognized word; `start_seconds` and `end_seconds` count from the first sample of the session."""
 
     word: str
     start_seconds: float
@@ -73,7 +73,7 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What was heard. A partial replaces the partial before it; a final closes what its partials said."""
+    """A transcript. A partial replaces the partial before it; a final replaces its partials and is not revised."""
 
     text: str
     is_final: bool
@@ -82,18 +82,23 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """Something the other side said about itself. Untrusted text: escape it before it reaches a log or a terminal."""
+    """A line that the peer reports about itself. Untrusted text: escape it before it reaches a log or a terminal."""
 
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A message that was refused, or an error that was reported, in words a user understands.
+    """A refused message or a reported error.
 
-    ``came`` is a short, escaped excerpt of what arrived (never a key, at most 200 characters), ``expected`` what the
-    protocol allows there. ``fatal``: the session cannot go on; otherwise only that message was passed over.
-    ``permanent``: asking again changes nothing (a refused key). ``status``: HTTP status or close code, where one came.
+    Attributes:
+        service: The name of the service.
+        received: An escaped excerpt of the message, without keys.
+        expected: What the protocol allows at this point.
+        fatal: The session cannot continue. Otherwise only this message is discarded.
+        permanent: A retry is useless, as for a refused key.
+        status: The HTTP status or close code, if there is one.
+        retry_after_seconds: The delay that the service asks for.
     """
 
     service: str
@@ -113,11 +118,13 @@ Event = Text | Audio | Flush | End | Transcript | Log | Failure
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How the bytes of ``Audio`` are to be read.
+    """The encoding of `Audio.data`. Immutable.
 
-    ``container``: ``raw``, ``wav``, ``mp3`` or ``opus`` (Ogg Opus); ``flac`` where somebody asks for what only the
-    service itself can give. ``samples``: ``s16le``, ``mulaw`` or ``alaw`` (the last two in ``raw`` and ``wav`` only).
-    ``sample_rate`` in Hz and ``channels`` as asked for; a container's own header outranks them.
+    Attributes:
+        container: `raw`, `wav`, `mp3` or `opus` (Ogg Opus); `flac` only as a request to the service itself.
+        sample_rate: The requested rate in Hz; the header of a container takes precedence.
+        channels: The requested number of channels; the header of a container takes precedence.
+        samples: `s16le`, `mulaw` or `alaw`; the last two in `raw` and `wav` only.
     """
 
     container: str
@@ -128,7 +135,7 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """What a client opens its connection with. The URL and the headers may hold secrets and never show in a repr."""
+    """URL and headers of the opening handshake. Immutable. Both may hold secrets and are not part of the repr."""
 
     url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -136,7 +143,7 @@ class Handshake:
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A plain HTTP request that comes before the handshake (PlayAI's authorisation). Never shows its secrets."""
+    """A plain HTTP request before the handshake (PlayAI's authorization). Immutable. Secrets are not in the repr."""
 
     method: str
     url: str = field(repr=False)
@@ -144,12 +151,14 @@ class HttpRequest:
 
 
 class Client(Protocol):
-    """The shape of every client codec.
+    """The interface of every client codec. Not thread-safe; owned by the thread that owns the connection.
 
-    ``quiet_seconds``: after so long without a message, while an answer is awaited, the owner calls ``quiet()`` once;
-    ``None`` when silence means nothing now. It may change with every message. ``silent_seconds``: how long the service
-    keeps an unused connection open (``None``: for ever), so that a standby is renewed before. ``one_passage``: a
-    session takes one passage only; the next needs a new connection.
+    Attributes:
+        service: The name of the service.
+        encoding: The encoding of the `Audio` that `receive` returns (of the `Audio` to send, for transcription).
+        max_idle_seconds: How long the service keeps an idle connection open (`None`: without limit). A standby is
+            reconnected before that.
+        is_single_use: A session takes one passage only; the next one needs a new connection.
     """
 
     service: str
@@ -158,24 +167,55 @@ class Client(Protocol):
     is_single_use: bool
 
     @property
-    def receive_timeout_seconds(self) -> float | None: ...
-    def handshake(self) -> Handshake: ...
-    def send(self, event: Event) -> list[Message]: ...
-    def receive(self, message: Message) -> list[Event]: ...
-    def receive_timeout(self) -> list[Event]: ...
-    def receive_close(self, code: int, reason: str = "") -> list[Event]: ...
+    def receive_timeout_seconds(self) -> float | None:
+        """After so long without a message the owner calls `receive_timeout` once; `None`: no timeout now.
+
+        The value may change with every message that is sent or received.
+        """
+        ...
+
+    def handshake(self) -> Handshake:
+        """Return URL and headers for the opening handshake."""
+        ...
+
+    def send(self, event: Event) -> list[Message]:
+        """Encode an event."""
+        ...
+
+    def receive(self, message: Message) -> list[Event]:
+        """Decode a message. Never raises."""
+        ...
+
+    def receive_timeout(self) -> list[Event]:
+        """Return the events that the silence of the service means."""
+        ...
+
+    def receive_close(self, code: int, reason: str = "") -> list[Event]:
+        """Return the events that the end of the connection means; nothing if the session had ended before."""
+        ...
 
 
 class Server(Protocol):
-    """The shape of every server codec. ``handshake`` answers ``None`` to accept, or a ``Failure`` with a status."""
+    """The interface of every server codec. Not thread-safe; owned by the thread that owns the connection."""
 
     service: str
     encoding: Encoding
 
-    def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None: ...
-    def send(self, event: Event) -> list[Message]: ...
-    def receive(self, message: Message) -> list[Event]: ...
-    def receive_close(self, code: int, reason: str = "") -> list[Event]: ...
+    def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
+        """Check the opening handshake. Return `None` to accept it, or a `Failure` with the HTTP status."""
+        ...
+
+    def send(self, event: Event) -> list[Message]:
+        """Encode an event."""
+        ...
+
+    def receive(self, message: Message) -> list[Event]:
+        """Decode a message. Never raises."""
+        ...
+
+    def receive_close(self, code: int, reason: str = "") -> list[Event]:
+        """Return the events that the end of the connection means; nothing if the session had ended before."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from agent.services.protocols.codec import Failure
 from agent.services.protocols.parsing import excerpt
 
 _MAX_QUERY_FIELDS = 100
@@ -55,6 +56,35 @@ CLOSE_MEANINGS: Mapping[int, str] = {
     1013: "try again later",
 }
 """The WebSocket close codes (RFC 6455, 7.4.1, and the IANA registry)."""
+
+
+def is_permanent(status: int | None) -> bool:
+    """Return whether a retry is useless: a refused key, an account without credit, an invalid request."""
+    meaning = STATUS_MEANINGS.get(status) if status is not None else None
+    return status == 400 or (meaning is not None and meaning.is_permanent)
+
+
+def status_of(fields: Mapping[str, object]) -> int | None:
+    """Return the HTTP status in `status`, `status_code` or `code` of an error object, or `None`."""
+    for name in ("status", "status_code", "code"):
+        value = fields.get(name)
+        if isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599:
+            return value
+    return None
+
+
+def reported_error(service: str, message: str | bytes, fields: Mapping[str, object], secret: str | None) -> Failure:
+    """Return the failure that a JSON error message in place of audio means.
+
+    Args:
+        service: The name of the service.
+        message: The message, to be quoted.
+        fields: The parsed message.
+        secret: A key that the message may echo.
+    """
+    status = status_of(fields)
+    received = f"the error {excerpt(message, secret)}"
+    return Failure(service, received, "audio", permanent=is_permanent(status), status=status)
 
 
 def describe_close(code: int, reason: str = "", secret: str | None = None) -> str:

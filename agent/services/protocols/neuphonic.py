@@ -1,14 +1,14 @@
-"""Neuphonic: JSON text both ways, base64 sound, ``<STOP>`` at the end of every passage.
+"""Neuphonic: JSON text messages both ways, base64 audio, and `<STOP>` at the end of every passage.
 
-Source: the service's own page "Websocket API" of October 2024 (pyneuphonic 1.1.1), and what its SDKs do on the wire
-since then: ``data.stop`` for every ``<STOP>``, ``data.sampling_rate``, ``context_id``, bare text in place of JSON.
-Servers of the page's date send no ``data.stop``; which kind it is shows in what arrives.
+Sources: Neuphonic's page "Websocket API" (`docs/source/websocket-api.md` of pyneuphonic 1.1.1, October 2024); and,
+measured on the wire, pyneuphonic 3.1.2, the JavaScript SDK 0.7.3, LiveKit 1.8.9 and pipecat 1.14, which add
+`data.stop` for every `<STOP>`, `data.sampling_rate`, `context_id` and bare text in place of JSON. Servers of the page's
+date send no `data.stop`; the client detects the generation from the messages.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import math
 import re
 from collections import deque
@@ -33,137 +33,152 @@ from agent.services.protocols.codec import (
     Text,
     TtsService,
 )
-from agent.services.protocols.handshake import header, keys_match, parse_target, with_query
-from agent.services.protocols.parsing import decode_base64, excerpt, is_permanent, status_of
+from agent.services.protocols.handshake import (
+    describe_close,
+    header,
+    keys_match,
+    parse_target,
+    reported_error,
+    with_query,
+)
+from agent.services.protocols.parsing import decode_base64, dump_error, dump_json, excerpt
 from agent.system.json_text import MAX_MESSAGE_BYTES, fix_surrogates, json_type, parse_json
 
+NAME = "neuphonic"
 STOP = "<STOP>"
+SAMPLING_RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
+"""The sample rates in Hz that the service and its SDKs list."""
+SPEED = (0.7, 2.5)
+TEMPERATURE = (0.0, 1.0)
+SAMPLES = {"pcm_linear": "s16le", "pcm_mulaw": "mulaw"}
 
-_TOKEN = re.compile("<STOP>", re.IGNORECASE | re.ASCII)
-_BEGUN = re.compile(r"<(S(T(OP?)?)?)?\Z", re.IGNORECASE | re.ASCII)
-_LONGEST_BEGUN = len(STOP) - 1
+_STOP_PATTERN = re.compile("<STOP>", re.IGNORECASE | re.ASCII)
+_STOP_PREFIX = re.compile(r"<(S(T(OP?)?)?)?\Z", re.IGNORECASE | re.ASCII)
+_MAX_PREFIX_CHARACTERS = len(STOP) - 1
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
+_MAX_TEXT_CHARACTERS = 16000
+_MAX_PASSAGES = 1000
+_IMMEDIATE_SECONDS = 0.05
+_PAUSE_SECONDS = 2.5  # between two audio messages of a server without stop flags; pipecat waits 3 s
+_FIRST_AUDIO_SECONDS = 10.0
+_LATE_STOP_SECONDS = 5.0
 
 
 class StopFilter:
-    """Takes literal ``<STOP>`` out of a text that comes in pieces, and white space that would be all of a passage.
+    """Removes a literal `<STOP>` from text that arrives in pieces, and passages of white space only.
 
-    What may become the mark with the next piece is held back: at most five characters.
+    The last characters of a piece are held back while they may be the beginning of the mark: at most five. Not
+    thread-safe; owned by the codec.
     """
 
     def __init__(self) -> None:
         self._held = ""
         self._blank = ""
-        self._blank_so_far = True
+        self._is_blank = True
 
     def feed(self, text: str) -> str:
-        """What of the passage can be sent now."""
-        # A space and not nothing: "<ST<STOP>OP>" must not become the mark by taking one out.
-        text = _TOKEN.sub(" ", self._held + text)
-        keep = _begun(text)
-        self._held = text[len(text) - keep :]
-        return self._without_blank(text[: len(text) - keep])
+        """Return the text that can be sent now."""
+        # Replaced by a space: with an empty replacement "<ST<STOP>OP>" would become the mark.
+        text = _STOP_PATTERN.sub(" ", self._held + text)
+        held = _prefix_length(text)
+        self._held = text[len(text) - held :]
+        return self._without_blank(text[: len(text) - held])
 
     def finish(self) -> str:
-        """The rest of the passage; the next piece begins a new one."""
+        """Return the rest of the passage. The next piece begins a new one."""
         text, self._held = self._without_blank(self._held), ""
-        self._blank, self._blank_so_far = "", True
+        self._blank, self._is_blank = "", True
         return text
 
     def _without_blank(self, text: str) -> str:
-        if self._blank_so_far and not text.strip():
+        if self._is_blank and not text.strip():
             self._blank += text
             return ""
-        text, self._blank, self._blank_so_far = self._blank + text, "", False
+        text, self._blank, self._is_blank = self._blank + text, "", False
         return text
 
 
 class StopSplitter:
-    """Finds ``<STOP>`` in a text that comes in pieces, also where it is split over two of them."""
+    """Splits text that arrives in pieces at `<STOP>`, also where two pieces share the mark.
+
+    Not thread-safe; owned by the codec.
+    """
 
     def __init__(self) -> None:
         self._held = ""
 
     def feed(self, text: str) -> list[str]:
-        """The passages in ``text``: what stands before each mark, and at last what stands behind the last one."""
+        """Return the text before each mark, and as the last element the text after the last mark."""
         *passages, rest = (self._held + text).split(STOP)
-        keep = _begun(rest)
-        if rest[len(rest) - keep :] != STOP[:keep]:
-            keep = 0  # only the mark as it is written ends a passage
-        self._held = rest[len(rest) - keep :]
-        return [*passages, rest[: len(rest) - keep]]
+        held = _prefix_length(rest)
+        if rest[len(rest) - held :] != STOP[:held]:
+            held = 0  # unlike the filter, only the exact spelling of the mark ends a passage
+        self._held = rest[len(rest) - held :]
+        return [*passages, rest[: len(rest) - held]]
 
     def finish(self) -> str:
-        """What was held back because it might have become a mark."""
+        """Return the text that was held back."""
         held, self._held = self._held, ""
         return held
 
 
-def _begun(text: str) -> int:
-    """How many characters at the end of ``text`` are a beginning of the mark."""
-    found = _BEGUN.search(text, max(0, len(text) - _LONGEST_BEGUN))
-    return 0 if found is None else len(found.group())
-
-
-SAMPLING_RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
-SPEED = (0.7, 2.5)
-TEMPERATURE = (0.0, 1.0)
-SAMPLES = {"pcm_linear": "s16le", "pcm_mulaw": "mulaw"}
-
-
 class QueryParams:
-    """What a query asks for, in today's names and in those of 2024. ``mistake``: what is out of range, in words."""
+    """The query of the handshake, with the parameter names of today and of 2024. Not modified after construction.
 
-    def __init__(self, said: Mapping[str, str]) -> None:
-        self.mistake: str | None = None
-        self.speed = self._number(said, "speed", 1.0, SPEED)
-        self.temperature = self._number(said, "temperature", 0.5, TEMPERATURE)
-        rate = said.get("sampling_rate", "22050")
-        if rate not in {str(known) for known in SAMPLING_RATES}:
-            self.mistake = f"sampling_rate to be one of {', '.join(map(str, SAMPLING_RATES))}, not {excerpt(rate)}"
+    `error` says which value is out of range, as a clause that fits after "expected"; `None`: none.
+    """
+
+    def __init__(self, query: Mapping[str, str]) -> None:
+        self.error: str | None = None
+        self.speed = self._number(query, "speed", 1.0, SPEED)
+        self.temperature = self._number(query, "temperature", 0.5, TEMPERATURE)
+        rate = query.get("sampling_rate", "22050")
+        if rate not in {str(allowed) for allowed in SAMPLING_RATES}:
+            self.error = f"sampling_rate to be one of {', '.join(map(str, SAMPLING_RATES))}, not {excerpt(rate)}"
             rate = "22050"
-        samples = said.get("encoding", "pcm_linear")
+        samples = query.get("encoding", "pcm_linear")
         if samples not in SAMPLES:
-            self.mistake = f"encoding to be pcm_linear or pcm_mulaw, not {excerpt(samples)}"
-        if said.get("output_format", "raw") not in ("raw", "pcm"):
-            self.mistake = f"output_format to be raw, not {excerpt(said['output_format'])}"
+            self.error = f"encoding to be pcm_linear or pcm_mulaw, not {excerpt(samples)}"
+        if query.get("output_format", "raw") not in ("raw", "pcm"):
+            self.error = f"output_format to be raw, not {excerpt(query['output_format'])}"
         self.encoding = Encoding("raw", int(rate), 1, SAMPLES.get(samples, "s16le"))
 
-    def _number(self, said: Mapping[str, str], name: str, default: float, bounds: tuple[float, float]) -> float:
-        given = said.get(name)
-        if given is None:
+    def _number(self, query: Mapping[str, str], name: str, default: float, bounds: tuple[float, float]) -> float:
+        value = query.get(name)
+        if value is None:
             return default
         try:
-            number = float(given)
+            number = float(value)
         except ValueError:
             number = math.nan
         if not bounds[0] <= number <= bounds[1]:
-            self.mistake = f"{name} to be a number from {bounds[0]} to {bounds[1]}, not {excerpt(given)}"
+            self.error = f"{name} to be a number from {bounds[0]} to {bounds[1]}, not {excerpt(value)}"
             return default
         return number
 
 
-NAME = "neuphonic"
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
-_TEXT_CHARACTERS = 16000
-_PASSAGES = 1000
-_AT_ONCE_SECONDS = 0.05
-_QUIET_SECONDS = 2.5
-_FIRST_SOUND_SECONDS = 10.0
-_DOUBT_SECONDS = 5.0
-
-
 class Client:
-    """Speaks to Neuphonic. One connection takes any number of passages, one after the other.
+    """The client codec. One connection takes any number of passages, one after the other.
 
-    A passage is complete when its ``data.stop`` has come; the ``End`` follows the last one after ``send(End)``. Where a
-    server sends no such flags, the end is a quiet period after the last sound. A ``<STOP>`` that stands in a text, in
-    any case and also if it only appears where two pieces meet, is replaced by a space. What the query of ``url`` says
-    outranks the arguments. Raises ``ValueError``, one sentence, for a value out of range.
+    A passage is complete when its `data.stop` arrives; `End` follows the last one after `send(End)`. With a server
+    that sends no stop flags, `End` is a pause after the last audio. A `<STOP>` in the text, in any case and also split
+    over two pieces, is replaced by a space. Not thread-safe; owned by the thread that owns the connection.
+
+    Args:
+        url: The URL; its query takes precedence over the other arguments.
+        api_key: The API key, sent as a header.
+        speed: 0.7 to 2.5; 1 is natural.
+        temperature: 0 to 1; `None`: not sent.
+        sampling_rate: In Hz, one of `SAMPLING_RATES`.
+        voice: The voice ID; empty: the default voice of the language.
+
+    Raises:
+        ValueError: A value is out of range.
     """
 
     service = NAME
     max_idle_seconds: float | None = 50.0
-    """The page says 90 seconds, later pages 60: below both."""
+    """Below the limits of the page (90 s) and of later documentation (60 s)."""
     is_single_use = False
 
     def __init__(
@@ -177,8 +192,8 @@ class Client:
     ) -> None:
         target = parse_target(url)
         if target is None:
-            raise ValueError("the url of neuphonic cannot be read: check its query")
-        path, said = target
+            raise ValueError("cannot read the url of neuphonic: check its query")
+        path, query = target
         fields = {"speed": str(speed)}
         if temperature is not None:
             fields["temperature"] = str(temperature)
@@ -189,28 +204,30 @@ class Client:
             fields["lang_code"] = language
         if voice:
             fields["voice_id"] = voice
-        wish = QueryParams({**fields, **said})
-        if wish.mistake is not None:
-            raise ValueError(f"neuphonic wants {wish.mistake}")
-        self.encoding: Encoding = wish.encoding
+        params = QueryParams({**fields, **query})
+        if params.error is not None:
+            raise ValueError(f"neuphonic expects {params.error}")
+        self.encoding: Encoding = params.encoding
         self.receive_timeout_seconds: float | None = None
         self._url = with_query(url, fields)
         self._key = api_key
-        self._guard = StopFilter()
-        self._asked = 0  # passages that had text and were ended by a <STOP>
-        self._stopped = 0  # of these, the ones whose end has come
-        self._doubtful = 0  # stops without sound after another stop: an echo of that one, or a silent passage
-        self._pending = False  # text is on the wire that no <STOP> has followed
+        self._filter = StopFilter()
+        self._requested = 0  # passages with text that a <STOP> ended
+        self._stopped = 0  # those of them that are complete
+        # Stops without audio directly after another stop: a duplicate of that one, or a passage without audio. The two
+        # cannot be told apart, so that neither may end the session at once.
+        self._ambiguous_stops = 0
+        self._has_open_text = False  # text was sent and no <STOP> after it
         self._stop_is_last = False
         self._end_sent = False
-        self._over = False  # the End, or a fatal Failure, has been given
-        self._flags = False  # this server sends data.stop
-        self._any_sound = False
-        self._sound_since_stop = False
-        self._sound_since_asked = False
+        self._is_over = False  # End or a fatal Failure was returned
+        self._server_has_flags = False  # the server sends data.stop
+        self._has_audio = False
+        self._audio_since_stop = False
+        self._audio_since_request = False
 
     def handshake(self) -> Handshake:
-        """The key goes into the header: a URL gets logged."""
+        """Return the URL, and the key as a header: URLs appear in logs."""
         return Handshake(self._url, {"x-api-key": self._key} if self._key else {})
 
     def send(self, event: Event) -> list[Message]:
@@ -218,113 +235,110 @@ class Client:
         if self._end_sent:
             return messages
         if isinstance(event, Text):
-            messages += self._text(self._guard.feed(fix_surrogates(event.text)))
+            messages += self._text(self._filter.feed(fix_surrogates(event.text)))
         elif isinstance(event, Flush | End):
-            messages += self._text(self._guard.finish())
-            if self._pending:
-                messages.append(_dump({"text": STOP}))
-                self._pending, self._stop_is_last = False, True
-                self._asked += 1
-                self._sound_since_asked = False
+            messages += self._text(self._filter.finish())
+            if self._has_open_text:
+                messages.append(dump_json({"text": STOP}))
+                self._has_open_text, self._stop_is_last = False, True
+                self._requested += 1
+                self._audio_since_request = False
             if isinstance(event, End):
                 if not self._stop_is_last:
-                    messages.append(_dump({"text": STOP}))
+                    messages.append(dump_json({"text": STOP}))
                 self._end_sent = True
-        self._set_quiet()
+        self._set_timeout()
         return messages
 
     def receive(self, message: Message) -> list[Event]:
-        found = parse_json(message)
-        if isinstance(found, str):
-            return [self._refuse(message, f"a JSON object with data.audio ({found})")]
-        data = found.get("data")
-        if found.get("type") == "error" or (data is None and found.get("error")):
-            if self._over:
+        fields = parse_json(message)
+        if isinstance(fields, str):
+            return [self._refuse(message, f"a JSON object with data.audio ({fields})")]
+        data = fields.get("data")
+        if fields.get("type") == "error" or (data is None and fields.get("error")):
+            if self._is_over:
                 return []
-            self._over = True
+            self._is_over = True
             self.receive_timeout_seconds = None
-            status = status_of(found)
-            came = f"the error {excerpt(message, self._key)}"
-            return [Failure(NAME, came, "sound", permanent=is_permanent(status), status=status)]
+            return [reported_error(NAME, message, fields, self._key)]
         if data is None:
             return []
         if not isinstance(data, dict):
             return [self._refuse(message, f"data to be an object, not {json_type(data)}")]
         events: list[Event] = []
         stop = data.get("stop")
-        self._flags = self._flags or isinstance(stop, bool)
+        self._server_has_flags = self._server_has_flags or isinstance(stop, bool)
         if data.get("audio") is not None:
-            sound = decode_base64(data["audio"])
-            if isinstance(sound, str):
-                events.append(self._refuse(message, f"base64 in data.audio ({sound})"))
-            elif sound and self._over:
-                events.append(self._refuse(message, "nothing more after the last passage"))
-            elif sound:
-                self._any_sound = self._sound_since_stop = self._sound_since_asked = True
-                events.append(Audio(sound, _sane_rate(data.get("sampling_rate"))))
+            audio = decode_base64(data["audio"])
+            if isinstance(audio, str):
+                events.append(self._refuse(message, f"base64 in data.audio ({audio})"))
+            elif audio and self._is_over:
+                events.append(self._refuse(message, "no audio after the last passage"))
+            elif audio:
+                self._has_audio = self._audio_since_stop = self._audio_since_request = True
+                events.append(Audio(audio, _valid_rate(data.get("sampling_rate"))))
         if stop is True:
-            events += self._passage_ended()
-        self._set_quiet()
+            events += self._stop()
+        self._set_timeout()
         return events
 
     def receive_timeout(self) -> list[Event]:
-        if self.receive_timeout_seconds is None:
-            return []
-        return self._end()
+        return [] if self.receive_timeout_seconds is None else self._end()
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        if self._over:
+        if self._is_over:
             return []
-        if not self._asked and not self._pending:
+        if not self._requested and not self._has_open_text:
             return self._end() if self._end_sent else []
-        silent_end = self._any_sound and not self._pending and not self._flags
-        doubtful_end = self._end_sent and self._stopped + self._doubtful >= self._asked
-        if code == 1000 and (silent_end or doubtful_end):
+        ends_without_flags = self._has_audio and not self._has_open_text and not self._server_has_flags
+        may_be_complete = self._end_sent and self._stopped + self._ambiguous_stops >= self._requested
+        if code == 1000 and (ends_without_flags or may_be_complete):
             return self._end()
-        if self._end_sent and self._stopped >= self._asked:
+        if self._end_sent and self._stopped >= self._requested:
             return self._end()
-        self._over = True
+        self._is_over = True
         self.receive_timeout_seconds = None
-        came = f"the close code {code}{' ' + excerpt(reason, self._key) if reason else ''}"
-        return [Failure(NAME, came, "the end of every passage before the connection ends", status=code)]
+        received = describe_close(code, reason, self._key)
+        return [Failure(NAME, received, "the end of every passage before the connection ends", status=code)]
 
     def _text(self, text: str) -> list[Message]:
         if not text:
             return []
-        self._pending, self._stop_is_last = True, False
-        return [_dump({"text": text[at : at + _TEXT_CHARACTERS]}) for at in range(0, len(text), _TEXT_CHARACTERS)]
+        self._has_open_text, self._stop_is_last = True, False
+        pieces = (text[at : at + _MAX_TEXT_CHARACTERS] for at in range(0, len(text), _MAX_TEXT_CHARACTERS))
+        return [dump_json({"text": piece}) for piece in pieces]
 
-    def _passage_ended(self) -> list[Event]:
+    def _stop(self) -> list[Event]:
         events: list[Event] = []
-        if self._stopped < self._asked:
-            if self._stopped and not self._sound_since_stop:
-                self._doubtful += 1
+        if self._stopped < self._requested:
+            if self._stopped and not self._audio_since_stop:
+                self._ambiguous_stops += 1
             else:
                 self._stopped += 1
                 events.append(Flush())
-            self._sound_since_stop = False
-        if self._end_sent and self._stopped >= self._asked:
+            self._audio_since_stop = False
+        if self._end_sent and self._stopped >= self._requested:
             events += self._end()
         return events
 
-    def _set_quiet(self) -> None:
+    def _set_timeout(self) -> None:
         self.receive_timeout_seconds = None
-        if not self._end_sent or self._over:
+        if not self._end_sent or self._is_over:
             return
-        if self._stopped >= self._asked:
-            # Everything had come before the End was sent, so no message will ever bring it.
-            self.receive_timeout_seconds = _AT_ONCE_SECONDS
-        elif self._stopped + self._doubtful >= self._asked:
-            self.receive_timeout_seconds = _DOUBT_SECONDS
-        elif not self._flags and self._any_sound:
-            # Sound of the last passage may take long to begin; once it flows, it pauses only at its end.
-            self.receive_timeout_seconds = _QUIET_SECONDS if self._sound_since_asked else _FIRST_SOUND_SECONDS
+        if self._stopped >= self._requested:
+            # All passages were complete before End was sent, so that no message will trigger the End event.
+            self.receive_timeout_seconds = _IMMEDIATE_SECONDS
+        elif self._stopped + self._ambiguous_stops >= self._requested:
+            self.receive_timeout_seconds = _LATE_STOP_SECONDS
+        elif not self._server_has_flags and self._has_audio:
+            # The first audio of a passage may take long; after it, the audio pauses only at the end of the passage.
+            self.receive_timeout_seconds = _PAUSE_SECONDS if self._audio_since_request else _FIRST_AUDIO_SECONDS
 
     def _end(self) -> list[Event]:
         self.receive_timeout_seconds = None
-        if self._over:
+        if self._is_over:
             return []
-        self._over = True
+        self._is_over = True
         return [End()]
 
     def _refuse(self, message: Message, expected: str) -> Failure:
@@ -332,13 +346,20 @@ class Client:
 
 
 class Server:
-    """Speaks as Neuphonic does: today's messages, in which a client of the page's date finds what it looks for.
+    """The server codec: today's messages, which contain everything that a client of the page's date reads.
 
-    After ``handshake``: ``encoding``, ``language``, ``voice``, ``speed``, ``temperature``. Every ``<STOP>`` gives a
-    ``Flush``, also one with no text before it, and wants a ``send(Flush)``. ``request_id`` of the events is the
-    ``context_id`` of the messages; it is echoed in the order of the passages also where the caller names none.
-    ``timestamp`` is called for the timestamp of each message. ``stop_flags=False`` leaves out all the page does not
-    have, as servers of its date did.
+    Every `<STOP>` returns a `Flush`, also without text before it, and expects `send(Flush)` in return (pipecat sends
+    a second bare `<STOP>`; LiveKit waits for each stop flag). `request_id` of the events is the `context_id` of the
+    messages; it is echoed in the order of the passages even if the caller names none, because LiveKit drops audio of
+    other contexts. Not thread-safe; owned by the connection's thread.
+
+    Args:
+        api_key: The key that clients must send; `None`: none.
+        timestamp: Returns the `timestamp` of each message; `None`: messages have none.
+        stop_flags: `False` omits every field that the page does not have, as servers of its date did.
+
+    Attributes:
+        encoding, language, voice, speed, temperature: The values of the handshake.
     """
 
     service = NAME
@@ -348,54 +369,55 @@ class Server:
     ) -> None:
         self._key = api_key
         self._timestamp = timestamp
-        self._stop_flags = stop_flags
+        self._has_stop_flags = stop_flags
         self.encoding = Encoding("raw", 22050)
         self.language, self.voice = "en", ""
         self.speed, self.temperature = 1.0, 0.5
-        self._finder = StopSplitter()
+        self._splitter = StopSplitter()
         self._context: str | None = None
         self._passages: deque[str | None] = deque()
         self._caption = ""
-        self._over = False
+        self._is_over = False
 
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
+        """Check path, key and query. Status 403 for a wrong key, as the service answers."""
         target = parse_target(path)
-        place, said = target if target is not None else ("", {})
+        place, query = target if target is not None else ("", {})
         root, _, language = place.rstrip("/").rpartition("/")
         if root != "/speak" or not _LANGUAGE.fullmatch(language):
             return self._deny(excerpt(place), "the path /speak/<language>", 404)
-        if self._key and not keys_match(header(headers, "x-api-key") or said.get("api_key"), self._key):
+        if self._key and not keys_match(header(headers, "x-api-key") or query.get("api_key"), self._key):
             return self._deny("no key or a wrong key", "its key in the header x-api-key", 403)
-        wish = QueryParams(said)
-        if wish.mistake is not None:
-            return self._deny("a query that is out of range", wish.mistake, 400)
-        self.encoding, self.speed = wish.encoding, wish.speed
-        self.temperature = wish.temperature
-        self.language = said.get("lang_code") or said.get("language_id") or language
-        self.voice = said.get("voice_id") or said.get("voice") or ""
+        params = QueryParams(query)
+        if params.error is not None:
+            return self._deny("a query that is out of range", params.error, 400)
+        self.encoding, self.speed, self.temperature = params.encoding, params.speed, params.temperature
+        self.language = query.get("lang_code") or query.get("language_id") or language
+        self.voice = query.get("voice_id") or query.get("voice") or ""
         return None
 
     def receive(self, message: Message) -> list[Event]:
         if isinstance(message, bytes):
             return [Failure(NAME, excerpt(message), "a text message", fatal=False)]
         text, context = message, self._context
-        found = parse_json(message)
-        if isinstance(found, dict):
-            said = found.get("text")
-            if not isinstance(said, str):
-                return [Failure(NAME, excerpt(message), f"text, not {json_type(said)}, in its field text", fatal=False)]
-            text, context = fix_surrogates(said), None
-            if isinstance(found.get("context_id"), str):
-                context = str(found["context_id"])[:200]
+        fields = parse_json(message)
+        if isinstance(fields, dict):
+            value = fields.get("text")
+            if not isinstance(value, str):
+                expected = f"text, not {json_type(value)}, in its field text"
+                return [Failure(NAME, excerpt(message), expected, fatal=False)]
+            text, context = fix_surrogates(value), None
+            if isinstance(fields.get("context_id"), str):
+                context = str(fields["context_id"])[:200]
         elif message.lstrip().startswith("{") or len(message) > MAX_MESSAGE_BYTES:
-            return [Failure(NAME, excerpt(message), f"JSON or bare text ({found})", fatal=False)]
+            return [Failure(NAME, excerpt(message), f"JSON or bare text ({fields})", fatal=False)]
         events: list[Event] = []
-        if context != self._context and (held := self._finder.finish()):
+        if context != self._context and (held := self._splitter.finish()):
             events.append(Text(held, self._context))
         self._context = context
-        *passages, rest = self._finder.feed(text)
-        if len(self._passages) + len(passages) > _PASSAGES:
-            return [Failure(NAME, excerpt(message), f"at most {_PASSAGES} passages that wait for their sound")]
+        *passages, rest = self._splitter.feed(text)
+        if len(self._passages) + len(passages) > _MAX_PASSAGES:
+            return [Failure(NAME, excerpt(message), f"at most {_MAX_PASSAGES} passages that wait for their audio")]
         for passage in passages:
             if passage:
                 events.append(Text(passage, context))
@@ -413,44 +435,43 @@ class Server:
             return [self._message(event.data, event.sample_rate, False, event.request_id or context)]
         elif isinstance(event, Flush):
             context = self._passages.popleft() if self._passages else self._context
-            return [self._message(b"", None, True, event.request_id or context)] if self._stop_flags else []
+            return [self._message(b"", None, True, event.request_id or context)] if self._has_stop_flags else []
         elif isinstance(event, Failure):
-            told: dict[str, object] = {"type": "error", "message": f"{event.received}; expected {event.expected}"}
-            if event.status is not None:
-                told["status_code"] = event.status
-            return [_dump(told)]
+            return [dump_error(event)]
         return []
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """The client has left; it says no more."""
-        if self._over:
+        """Return `End`: the client sends nothing more."""
+        if self._is_over:
             return []
-        self._over = True
+        self._is_over = True
         return [End()]
 
-    def _message(self, sound: bytes, rate: int | None, stop: bool, context: str | None) -> str:
-        data: dict[str, object] = {"audio": base64.b64encode(sound).decode("ascii"), "text": self._caption}
+    def _message(self, audio: bytes, rate: int | None, stop: bool, context: str | None) -> str:
+        data: dict[str, object] = {"audio": base64.b64encode(audio).decode("ascii"), "text": self._caption}
         self._caption = ""
-        if self._stop_flags:
+        if self._has_stop_flags:
             data["sampling_rate"] = rate or self.encoding.sample_rate
             data["stop"] = stop
             if context is not None:
                 data["context_id"] = context
-        told: dict[str, object] = {"version": "1.0.0"}
+        fields: dict[str, object] = {"version": "1.0.0"}
         if self._timestamp is not None:
-            told["timestamp"] = self._timestamp()
-        return _dump({**told, "data": data})
+            fields["timestamp"] = self._timestamp()
+        return dump_json({**fields, "data": data})
 
-    def _deny(self, came: str, expected: str, status: int) -> Failure:
-        return Failure(NAME, came, expected, permanent=True, status=status)
+    def _deny(self, received: str, expected: str, status: int) -> Failure:
+        return Failure(NAME, received, expected, permanent=True, status=status)
 
 
-def _sane_rate(value: object) -> int | None:
+def _prefix_length(text: str) -> int:
+    """Return how many characters at the end of the text are a beginning of `<STOP>`."""
+    match = _STOP_PREFIX.search(text, max(0, len(text) - _MAX_PREFIX_CHARACTERS))
+    return 0 if match is None else len(match.group())
+
+
+def _valid_rate(value: object) -> int | None:
     return value if isinstance(value, int) and 4000 <= value <= 192000 else None
-
-
-def _dump(told: Mapping[str, object]) -> str:
-    return json.dumps(told, ensure_ascii=False)
 
 
 @dataclass(frozen=True)

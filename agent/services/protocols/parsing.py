@@ -1,11 +1,13 @@
-"""Decoding and quoting of untrusted messages: bounded, strict, and never raising."""
+"""Decoding, quoting and encoding of messages; decoding is bounded, strict, and never raises."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import json
+from collections.abc import Mapping
 
-from agent.services.protocols.codec import Message
+from agent.services.protocols.codec import Failure, Message
 from agent.system.json_text import MAX_MESSAGE_BYTES, json_type, redact
 
 MAX_EXCERPT_CHARACTERS = 200
@@ -59,18 +61,17 @@ def decode_base64(value: object) -> bytes | str:
         return "its audio is not base64"
 
 
-def status_of(fields: dict[str, object]) -> int | None:
-    """Return the HTTP status in `status`, `status_code` or `code` of an error object, or `None`."""
-    for name in ("status", "status_code", "code"):
-        value = fields.get(name)
-        if isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599:
-            return value
-    return None
+def dump_json(fields: Mapping[str, object]) -> str:
+    """Encode a JSON message without escaping non-ASCII characters."""
+    return json.dumps(fields, ensure_ascii=False)
 
 
-def is_permanent(status: int | None) -> bool:
-    """Return whether a retry is useless: a refused key, an account without credit, an invalid request."""
-    return status in (400, 401, 402, 403, 404, 422)
+def dump_error(failure: Failure) -> str:
+    """Encode a failure as the JSON error message of a speech service: `type`, `message`, `status_code`."""
+    fields: dict[str, object] = {"type": "error", "message": f"{failure.received}; expected {failure.expected}"}
+    if failure.status is not None:
+        fields["status_code"] = failure.status
+    return dump_json(fields)
 
 
 def _redact_bytes(data: bytes, secret: str | None) -> bytes:

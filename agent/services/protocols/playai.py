@@ -34,8 +34,8 @@ from agent.services.protocols.codec import (
     Text,
     TtsService,
 )
-from agent.services.protocols.handshake import parse_target
-from agent.services.protocols.parsing import excerpt, status_of
+from agent.services.protocols.handshake import parse_target, status_of
+from agent.services.protocols.parsing import excerpt
 from agent.services.protocols.playai_auth import (
     AUTHORIZATION_PATHS,
     MODEL_PATHS,

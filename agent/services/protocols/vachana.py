@@ -1,14 +1,13 @@
-"""Vachana: one JSON request for each passage, answered with binary sound or with JSON messages.
+"""Vachana (Gnani.ai): one JSON request for each passage, answered with binary audio or with JSON messages.
 
-Source: the service's page "TTS WebSocket" (binary chunks, no end mark), and what its SDK 0.8.2 and the integrations
-read today: ``start``, ``audio`` with base64 in ``data.audio``, ``complete``, ``error``. Which of the two a server
-speaks shows in what arrives.
+Sources: the page "TTS WebSocket" (binary chunks, no end mark); and gnani-vachana 0.8.2, LiveKit and pipecat-gnani,
+which read `start`, `audio` with base64 in `data.audio`, `complete` and `error`. The client detects from the messages
+which of the two the server speaks.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -32,9 +31,19 @@ from agent.services.protocols.codec import (
     Text,
     TtsService,
 )
-from agent.services.protocols.handshake import header, keys_match, parse_target
-from agent.services.protocols.parsing import decode_base64, excerpt, is_permanent, status_of
+from agent.services.protocols.handshake import (
+    describe_close,
+    header,
+    keys_match,
+    parse_target,
+    reported_error,
+)
+from agent.services.protocols.parsing import decode_base64, dump_error, dump_json, excerpt
 from agent.system.json_text import fix_surrogates, json_type, parse_json
+
+NAME = "vachana"
+PATH = "/api/v1/tts"
+SPEED = (0.5, 2.0)
 
 AUDIO_CONFIG: Mapping[str, int | str] = {
     "sample_rate": 44100,
@@ -43,8 +52,11 @@ AUDIO_CONFIG: Mapping[str, int | str] = {
     "encoding": "linear_pcm",
     "container": "wav",
 }
-"""The example of the service's page, and what holds for every field a request leaves out."""
+"""The example of the page, and the default of every field that a request omits. `sample_rate` in Hz."""
 
+_PAUSE_SECONDS = 2.5  # between two binary chunks; a longer pause is the end
+_IMMEDIATE_SECONDS = 0.05
+_MAX_REQUESTS = 1000
 _CHOICES: Mapping[str, tuple[int | str, ...]] = {
     "sample_rate": (8000, 16000, 22050, 24000, 44100, 48000),
     "num_channels": (1, 2),
@@ -52,7 +64,7 @@ _CHOICES: Mapping[str, tuple[int | str, ...]] = {
     "encoding": ("linear_pcm", "oggopus", "pcm_mulaw", "pcm_alaw"),
     "container": ("raw", "wav", "mp3", "ogg", "mulaw", "alaw"),
 }
-_SOUND: Mapping[tuple[str, str], tuple[str, str]] = {
+_FORMATS: Mapping[tuple[str, str], tuple[str, str]] = {
     # (encoding, container): (container, samples) of the decoder
     ("linear_pcm", "raw"): ("raw", "s16le"),
     ("linear_pcm", "wav"): ("wav", "s16le"),
@@ -71,58 +83,64 @@ _SOUND: Mapping[tuple[str, str], tuple[str, str]] = {
 }
 
 
-def read_audio_config(given: object) -> dict[str, int | str] | str:
-    """The five fields in the order of the page, from a mapping or from an object with such attributes, the missing
-    ones filled in; or what should be there instead, in words. Never raises. Fields it does not know are left out.
+def read_audio_config(value: object) -> dict[str, int | str] | str:
+    """Complete and check an `audio_config`. Never raises.
+
+    Args:
+        value: A mapping, or an object with such attributes; unknown fields are ignored.
+
+    Returns:
+        The five fields in the order of the page; or the first error as a clause that fits after "expected".
     """
-    if given is None:
+    if value is None:
         return dict(AUDIO_CONFIG)
-    if isinstance(given, str | bytes | int | float | list | tuple):
-        return f"audio_config to be an object, not {json_type(given)}"
-    found: dict[str, int | str] = {}
+    if isinstance(value, str | bytes | int | float | list | tuple):
+        return f"audio_config to be an object, not {json_type(value)}"
+    config: dict[str, int | str] = {}
     for name, default in AUDIO_CONFIG.items():
-        value = given.get(name, default) if isinstance(given, Mapping) else getattr(given, name, default)
-        if isinstance(value, bool) or not isinstance(value, int | str) or value not in _CHOICES[name]:
-            shown = excerpt(value) if isinstance(value, str) else excerpt(str(value)[:40])
+        entry = value.get(name, default) if isinstance(value, Mapping) else getattr(value, name, default)
+        if isinstance(entry, bool) or not isinstance(entry, int | str) or entry not in _CHOICES[name]:
+            shown = excerpt(entry) if isinstance(entry, str) else excerpt(str(entry)[:40])
             return f"audio_config.{name} to be one of {', '.join(map(str, _CHOICES[name]))}, not {shown}"
-        found[name] = value
-    pair = (str(found["encoding"]), str(found["container"]))
-    if pair not in _SOUND:
+        config[name] = entry
+    pair = (str(config["encoding"]), str(config["container"]))
+    if pair not in _FORMATS:
         return f"an audio_config whose container holds its encoding, not {pair[0]} in {pair[1]}"
-    samples = _SOUND[pair][1]
-    if samples == "s16le" and found["sample_width"] != 2:
+    samples = _FORMATS[pair][1]
+    if samples == "s16le" and config["sample_width"] != 2:
         return "audio_config.sample_width to be 2 for samples that are not mu-law or A-law"
-    if samples != "s16le" and found["sample_rate"] != 8000:
-        return f"audio_config.sample_rate to be 8000 for {samples}, not {found['sample_rate']}"
-    return found
+    if samples != "s16le" and config["sample_rate"] != 8000:
+        return f"audio_config.sample_rate to be 8000 for {samples}, not {config['sample_rate']}"
+    return config
 
 
 def encoding_of(audio_config: Mapping[str, int | str]) -> Encoding:
-    """What the bytes of the reply to such a request are."""
-    container, samples = _SOUND[(str(audio_config["encoding"]), str(audio_config["container"]))]
+    """Return the encoding of the response to a request with this (valid) `audio_config`."""
+    container, samples = _FORMATS[(str(audio_config["encoding"]), str(audio_config["container"]))]
     return Encoding(container, int(audio_config["sample_rate"]), int(audio_config["num_channels"]), samples)
 
 
-NAME = "vachana"
-PATH = "/api/v1/tts"
-SPEED = (0.5, 2.0)
-
-_QUIET_SECONDS = 2.5
-_AT_ONCE_SECONDS = 0.05
-_REQUESTS = 1000
-
-
 class Client:
-    """Speaks to Vachana. Pieces of text are gathered until the passage is complete, then asked for in one request.
+    """The client codec. Pieces of text are collected until the passage is complete and then sent as one request.
 
-    The ``End`` comes with ``complete``; from a server that sends binary sound only, with a clean close or with a quiet
-    period after the last sound. Raises ``ValueError``, one sentence, for a value the service does not know.
+    `End` comes with `complete`; from a server that sends binary audio only, with a clean close or with a pause after
+    the last audio. Not thread-safe; owned by the thread that owns the connection.
+
+    Args:
+        url: The URL.
+        api_key: The API key, sent as a header.
+        voice, language, model: Sent as they are; the service renames them often.
+        speed: 0.5 to 2; `None`: not sent.
+        audio_config: As for `read_audio_config`.
+
+    Raises:
+        ValueError: A value is out of range.
     """
 
     service = NAME
     max_idle_seconds: float | None = None
     is_single_use = True
-    """The service's own SDK opens a connection for each request; some servers close after each."""
+    """gnani-vachana 0.8.2 opens a connection for each request, and some servers close after each."""
 
     def __init__(
         self,
@@ -136,22 +154,27 @@ class Client:
     ) -> None:
         config = read_audio_config(audio_config)
         if isinstance(config, str):
-            raise ValueError(f"vachana wants {config}")
+            raise ValueError(f"vachana expects {config}")
         if speed is not None and not SPEED[0] <= speed <= SPEED[1]:
-            raise ValueError(f"vachana wants speed to be a number from {SPEED[0]} to {SPEED[1]}, not {speed}")
+            raise ValueError(f"vachana expects speed to be a number from {SPEED[0]} to {SPEED[1]}, not {speed}")
         self.encoding: Encoding = encoding_of(config)
         self.receive_timeout_seconds: float | None = None
         self._url, self._key = url, api_key
-        self._wish: dict[str, object] = {"voice": voice, "language": language, "model": model, "audio_config": config}
+        self._options: dict[str, object] = {
+            "voice": voice,
+            "language": language,
+            "model": model,
+            "audio_config": config,
+        }
         if speed is not None:
-            self._wish["speed"] = speed
+            self._options["speed"] = speed
         self._pieces: list[str] = []
-        self._asked = 0
-        self._complete = 0
+        self._requested = 0
+        self._completed = 0
         self._end_sent = False
-        self._over = False  # the End, or a fatal Failure, has been given
-        self._json = False  # this server speaks JSON: its silence means nothing
-        self._sound = False  # sound has come since the last complete
+        self._is_over = False  # End or a fatal Failure was returned
+        self._server_has_json = False  # the server marks the end of each request, so that a pause means nothing
+        self._has_audio = False  # audio arrived since the last complete
 
     def handshake(self) -> Handshake:
         headers = {"Content-Type": "application/json"}
@@ -169,95 +192,98 @@ class Client:
             text = "".join(self._pieces)
             self._pieces.clear()
             if text.strip():
-                request = {"text": text, **self._wish}
+                request = {"text": text, **self._options}
                 if isinstance(event, Flush) and event.request_id is not None:
                     request["request_id"] = event.request_id
-                messages.append(_dump(request))
-                self._asked += 1
+                messages.append(dump_json(request))
+                self._requested += 1
             self._end_sent = isinstance(event, End)
-        self._set_quiet()
+        self._set_timeout()
         return messages
 
     def receive(self, message: Message) -> list[Event]:
         if isinstance(message, bytes):
-            events = self._heard(message, message)
+            events = self._audio(message, message)
         else:
-            found = parse_json(message)
-            if isinstance(found, str):
-                return [self._refuse(message, f"binary sound or a JSON object ({found})")]
-            events = self._told(message, found)
-        self._set_quiet()
+            fields = parse_json(message)
+            if isinstance(fields, str):
+                return [self._refuse(message, f"binary audio or a JSON object ({fields})")]
+            events = self._json_message(message, fields)
+        self._set_timeout()
         return events
 
     def receive_timeout(self) -> list[Event]:
         return [] if self.receive_timeout_seconds is None else self._end()
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        if self._over:
+        if self._is_over:
             return []
-        waiting = self._asked - self._complete
+        waiting = self._requested - self._completed
         if not waiting and not self._pieces:
-            return self._end() if self._asked or self._end_sent else []
-        # Of several requests only JSON tells which are answered; of binary sound a clean close is all the end there is.
-        if code in (1000, 1005) and self._sound and not self._pieces and (waiting == 1 or not self._json):
+            return self._end() if self._requested or self._end_sent else []
+        # With several requests, only JSON tells which ones are answered; for binary audio a clean close is the end.
+        if (
+            code in (1000, 1005)
+            and self._has_audio
+            and not self._pieces
+            and (waiting == 1 or not self._server_has_json)
+        ):
             return self._end()
-        self._over = True
+        self._is_over = True
         self.receive_timeout_seconds = None
-        came = f"the close code {code}{' ' + excerpt(reason, self._key) if reason else ''}"
-        return [Failure(NAME, came, "all the sound of the request before the connection ends", status=code)]
+        expected = "all the audio of the request before the connection ends"
+        return [Failure(NAME, describe_close(code, reason, self._key), expected, status=code)]
 
-    def _told(self, message: str, found: dict[str, object]) -> list[Event]:
-        what = found.get("type")
-        if what == "error":
-            if self._over:
+    def _json_message(self, message: str, fields: dict[str, object]) -> list[Event]:
+        kind = fields.get("type")
+        if kind == "error":
+            if self._is_over:
                 return []
-            self._over = True
-            status = status_of(found)
-            came = f"the error {excerpt(message, self._key)}"
-            return [Failure(NAME, came, "sound", permanent=is_permanent(status), status=status)]
-        if what not in ("start", "audio", "complete"):
+            self._is_over = True
+            return [reported_error(NAME, message, fields, self._key)]
+        if kind not in ("start", "audio", "complete"):
             return [self._refuse(message, "a message of the type start, audio, complete or error")]
-        self._json = True
-        data = found.get("data")
-        place = data if isinstance(data, dict) else found
+        self._server_has_json = True
+        data = fields.get("data")
+        holder = data if isinstance(data, dict) else fields
         events: list[Event] = []
-        if place.get("audio") is not None:
-            sound = decode_base64(place["audio"])
-            if isinstance(sound, str):
-                events.append(self._refuse(message, f"base64 in data.audio ({sound})"))
+        if holder.get("audio") is not None:
+            audio = decode_base64(holder["audio"])
+            if isinstance(audio, str):
+                events.append(self._refuse(message, f"base64 in data.audio ({audio})"))
             else:
-                events += self._heard(message, sound)
-        elif what == "audio":
+                events += self._audio(message, audio)
+        elif kind == "audio":
             events.append(self._refuse(message, "base64 in data.audio"))
-        if what == "complete" and self._complete < self._asked and not self._over:
-            self._complete += 1
-            self._sound = False
+        if kind == "complete" and self._completed < self._requested and not self._is_over:
+            self._completed += 1
+            self._has_audio = False
             events.append(Flush())
-            if self._end_sent and self._complete == self._asked:
+            if self._end_sent and self._completed == self._requested:
                 events += self._end()
         return events
 
-    def _heard(self, message: Message, sound: bytes) -> list[Event]:
-        if not sound:
+    def _audio(self, message: Message, audio: bytes) -> list[Event]:
+        if not audio:
             return []
-        if self._over:
-            return [self._refuse(message, "nothing more after the last passage")]
-        self._sound = True
-        return [Audio(sound)]
+        if self._is_over:
+            return [self._refuse(message, "no audio after the last passage")]
+        self._has_audio = True
+        return [Audio(audio)]
 
-    def _set_quiet(self) -> None:
+    def _set_timeout(self) -> None:
         self.receive_timeout_seconds = None
-        if not self._end_sent or self._over:
+        if not self._end_sent or self._is_over:
             return
-        if self._complete >= self._asked:
-            # Everything had come before the End was sent, so no message will ever bring it.
-            self.receive_timeout_seconds = _AT_ONCE_SECONDS
-        elif self._sound and not self._json:
-            self.receive_timeout_seconds = _QUIET_SECONDS
+        if self._completed >= self._requested:
+            # All requests were complete before End was sent, so that no message will trigger the End event.
+            self.receive_timeout_seconds = _IMMEDIATE_SECONDS
+        elif self._has_audio and not self._server_has_json:
+            self.receive_timeout_seconds = _PAUSE_SECONDS
 
     def _end(self) -> list[Event]:
         self.receive_timeout_seconds = None
-        self._over = True
+        self._is_over = True
         return [End()]
 
     def _refuse(self, message: Message, expected: str) -> Failure:
@@ -265,29 +291,33 @@ class Client:
 
 
 class Server:
-    """Speaks as Vachana does: JSON messages, or with ``binary=True`` the bare chunks of its page.
+    """The server codec: JSON messages, or with `binary=True` the bare chunks of the page.
 
-    A request gives a ``Text`` and a ``Flush`` and sets ``encoding``, ``voice``, ``language``, ``model``, ``speed`` and
-    ``audio_config`` for its answer, which is ``send(Audio)``, any number of times, and ``send(Flush)``. One connection
-    takes any number of requests; they are answered in their order. A request that cannot be met gives a ``Failure``,
-    which ``send`` turns into the service's error message.
+    A request returns a `Text` and a `Flush` and sets the attributes below for its response, which is `send(Audio)`, any
+    number of times, and `send(Flush)`. One connection takes any number of requests; they are answered in order. An
+    invalid request returns a `Failure`, which `send` encodes as the error message of the service. Not thread-safe;
+    owned by the connection's thread.
+
+    Attributes:
+        encoding, voice, language, model, speed, audio_config: The values of the last request.
     """
 
     service = NAME
 
     def __init__(self, api_key: str | None = None, *, binary: bool = False) -> None:
         self._key = api_key
-        self._binary = binary
+        self._is_binary = binary
         self.audio_config: dict[str, int | str] = dict(AUDIO_CONFIG)
         self.encoding = encoding_of(self.audio_config)
         self.voice, self.language, self.model = "", "", ""
         self.speed = 1.0
         self._requests: deque[str] = deque()
         self._count = 0
-        self._chunk: int | None = None  # counts the messages of the request that is being answered
-        self._over = False
+        self._chunk: int | None = None  # messages of the current response; None: its start is not sent yet
+        self._is_over = False
 
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
+        """Check path and key."""
         target = parse_target(path)
         place = "" if target is None else target[0]
         if place.rstrip("/") != PATH:
@@ -300,77 +330,70 @@ class Server:
     def receive(self, message: Message) -> list[Event]:
         if isinstance(message, bytes):
             return [self._refuse(message, "a request as a text message")]
-        found = parse_json(message)
-        if isinstance(found, str):
-            return [self._refuse(message, f"a request as a JSON object ({found})")]
-        text = found.get("text")
+        fields = parse_json(message)
+        if isinstance(fields, str):
+            return [self._refuse(message, f"a request as a JSON object ({fields})")]
+        text = fields.get("text")
         if not isinstance(text, str) or not text:
-            return [
-                self._refuse(message, f"text to be spoken in its field text, not {json_type(text) if text else 'none'}")
-            ]
-        said: dict[str, str] = {}
+            received = json_type(text) if text else "none"
+            return [self._refuse(message, f"text to speak in its field text, not {received}")]
+        names: dict[str, str] = {}
         for name in ("voice", "language", "model", "request_id"):
-            value = found.get(name)
+            value = fields.get(name)
             if value is not None and not isinstance(value, str):
                 return [self._refuse(message, f"{name} to be text, not {json_type(value)}")]
-            said[name] = fix_surrogates(value or "")[:200]
-        speed = _number(found.get("speed", 1.0))
+            names[name] = fix_surrogates(value or "")[:200]
+        speed = _number(fields.get("speed", 1.0))
         if not SPEED[0] <= speed <= SPEED[1]:
             return [self._refuse(message, f"speed to be a number from {SPEED[0]} to {SPEED[1]}")]
-        config = read_audio_config(found.get("audio_config"))
+        config = read_audio_config(fields.get("audio_config"))
         if isinstance(config, str):
             return [self._refuse(message, config)]
-        if len(self._requests) >= _REQUESTS:
-            return [Failure(NAME, excerpt(message), f"at most {_REQUESTS} requests that wait for their sound")]
+        if len(self._requests) >= _MAX_REQUESTS:
+            return [Failure(NAME, excerpt(message), f"at most {_MAX_REQUESTS} requests that wait for their audio")]
         self.audio_config, self.encoding = config, encoding_of(config)
-        self.voice, self.language, self.model, self.speed = said["voice"], said["language"], said["model"], speed
+        self.voice, self.language, self.model, self.speed = names["voice"], names["language"], names["model"], speed
         self._count += 1
-        request_id = said["request_id"] or f"req_{self._count:012x}"
+        request_id = names["request_id"] or f"req_{self._count:012x}"
         self._requests.append(request_id)
         return [Text(fix_surrogates(text), request_id), Flush(request_id)]
 
     def send(self, event: Event) -> list[Message]:
         if isinstance(event, Audio) and event.data:
-            if self._binary:
+            if self._is_binary:
                 return [event.data]
             messages = self._start()
-            sound = base64.b64encode(event.data).decode("ascii")
-            data = {"audio": sound, "chunk_index": self._chunk or 0, "is_final": False}
+            audio = base64.b64encode(event.data).decode("ascii")
+            data = {"audio": audio, "chunk_index": self._chunk or 0, "is_final": False}
             self._chunk = (self._chunk or 0) + 1
-            return [*messages, _dump({"type": "audio", "data": data})]
+            return [*messages, dump_json({"type": "audio", "data": data})]
         if isinstance(event, Flush):
-            messages = [] if self._binary else self._start()
-            if not self._binary:
-                messages.append(_dump({"type": "complete", "request_id": self._request_id(), "data": None}))
-            self._next_request()
+            messages = [] if self._is_binary else self._start()
+            if not self._is_binary:
+                messages.append(dump_json({"type": "complete", "request_id": self._request_id(), "data": None}))
+            self._chunk = None
+            if self._requests:
+                self._requests.popleft()
             return messages
         if isinstance(event, Failure):
-            told: dict[str, object] = {"type": "error", "message": f"{event.received}; expected {event.expected}"}
-            if event.status is not None:
-                told["status_code"] = event.status
-            return [_dump(told)]
+            return [dump_error(event)]
         return []
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """The client has left; it says no more."""
-        if self._over:
+        """Return `End`: the client sends nothing more."""
+        if self._is_over:
             return []
-        self._over = True
+        self._is_over = True
         return [End()]
 
     def _start(self) -> list[Message]:
         if self._chunk is not None:
             return []
         self._chunk = 0
-        return [_dump({"type": "start", "request_id": self._request_id(), "message": "synthesis started"})]
+        return [dump_json({"type": "start", "request_id": self._request_id(), "message": "synthesis started"})]
 
     def _request_id(self) -> str | None:
         return self._requests[0] if self._requests else None
-
-    def _next_request(self) -> None:
-        self._chunk = None
-        if self._requests:
-            self._requests.popleft()
 
     def _refuse(self, message: Message, expected: str) -> Failure:
         return Failure(NAME, excerpt(message, self._key), expected, fatal=False)
@@ -382,10 +405,6 @@ def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
     return value if abs(value) < 1e6 else math.nan
-
-
-def _dump(told: Mapping[str, object]) -> str:
-    return json.dumps(told, ensure_ascii=False)
 
 
 @dataclass(frozen=True)

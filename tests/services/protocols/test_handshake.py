@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from agent.services.protocols.handshake import (
     describe_close,
     header,
+    is_permanent,
     keys_match,
     parse_target,
     retry_after_seconds,
+    status_of,
     with_query,
 )
 
@@ -78,3 +80,10 @@ def test_keys_match_compares_whole_keys():
     assert keys_match("schlüssel", "schlüssel")
     assert not keys_match("schlüsse", "schlüssel") and not keys_match(None, "k") and not keys_match("", "k")
     assert not keys_match("\ud800", "k")
+
+
+def test_status_of_accepts_only_integers_from_100_to_599():
+    assert status_of({"status": 429}) == 429
+    assert status_of({"code": 401, "message": "x"}) == 401
+    assert [status_of({"status": odd}) for odd in (True, "401", 7, 1e3, None)] == [None] * 5
+    assert is_permanent(401) and not is_permanent(429) and not is_permanent(None)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.untrusted import ANY_TEXT
 
-from agent.services.protocols.parsing import decode_base64, excerpt, is_permanent, status_of
+from agent.services.protocols.parsing import decode_base64, excerpt
 from agent.system.json_text import MAX_MESSAGE_BYTES
 
 
@@ -62,10 +62,3 @@ def test_decode_base64_refuses_everything_but_strict_base64(value):
 
 def test_decode_base64_checks_the_size_first():
     assert decode_base64("A" * (MAX_MESSAGE_BYTES + 4)) == "its audio is bigger than 8 MiB"
-
-
-def test_status_of_accepts_only_integers_from_100_to_599():
-    assert status_of({"status": 429}) == 429
-    assert status_of({"code": 401, "message": "x"}) == 401
-    assert [status_of({"status": odd}) for odd in (True, "401", 7, 1e3, None)] == [None] * 5
-    assert is_permanent(401) and not is_permanent(429) and not is_permanent(None)
