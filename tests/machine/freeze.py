@@ -18,12 +18,12 @@ _LOOK_SECONDS = 0.5
 
 
 @contextlib.contextmanager
-def frozen_writer(pid: int, goes_on: Callable[[], bool]) -> Iterator[None]:
+def frozen_writer(pid: int, is_responsive: Callable[[], bool]) -> Iterator[None]:
     """Stop the thread that writes most for the duration of the block, or until its process is killed.
 
     Args:
         pid: The process.
-        goes_on: Returns whether the other threads still work. If not, the thread holds a lock that they need, and it is
+        is_responsive: Returns whether the other threads still work. If not, the thread holds a lock that they need, and it is
             stopped again at another moment.
     """
     for _ in range(_TRIES):
@@ -32,7 +32,7 @@ def frozen_writer(pid: int, goes_on: Callable[[], bool]) -> Iterator[None]:
             _stop(thread)
         except OSError:
             continue  # the thread ended meanwhile
-        if _works(goes_on):
+        if _works(is_responsive):
             break
         _release(thread)
     else:
@@ -52,9 +52,9 @@ def _await_death(thread: int) -> None:
         os.waitpid(thread, _WALL)
 
 
-def _works(goes_on: Callable[[], bool]) -> bool:
+def _works(is_responsive: Callable[[], bool]) -> bool:
     try:
-        return goes_on()
+        return is_responsive()
     except (AssertionError, subprocess.TimeoutExpired):
         return False
 
