@@ -98,11 +98,11 @@ need_packages() {
 
 # Print the path of Python 3.11 or later.
 find_python() {
-    local name found
+    local name path
     for name in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do
-        if found=$("$name" -c 'import sys; sys.version_info >= (3, 11) and print(sys.executable)' 2>/dev/null) &&
-            [[ -n $found ]]; then
-            printf '%s' "$found"
+        if path=$("$name" -c 'import sys; sys.version_info >= (3, 11) and print(sys.executable)' 2>/dev/null) &&
+            [[ -n $path ]]; then
+            printf '%s' "$path"
             return 0
         fi
     done
