@@ -11,7 +11,13 @@ from urllib.parse import urlsplit
 from agent.audio.devices.device import Sink, WaitPolicy, is_card, open_sink, open_source, wait_for_device
 from agent.audio.format import SPEECH, Format
 from agent.daemon.local_server import LocalServer
-from agent.daemon.shutdown import CONTROL_FLUSH_SECONDS
+from agent.daemon.shutdown import (
+    CONNECTION_CLOSE_SECONDS,
+    CONTROL_FLUSH_SECONDS,
+    DIAL_GIVE_UP_SECONDS,
+    STAGE_ABORT_SECONDS,
+    STAGE_CLOSE_SECONDS,
+)
 from agent.daemon.supervisor import Supervisor
 from agent.errors import ConfigError
 from agent.frontends.control.server import ControlServer
@@ -20,9 +26,10 @@ from agent.pipeline.events import Event
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
+from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.stage import make_standby
 from agent.pipeline.tts.synthesizer import Synthesizer
-from agent.services.connection.standby import Standby
+from agent.services.connection.standby import Standby, Timing
 from agent.services.service import LocalUrl, SpeechService, TranscriptionService, missing_key
 from agent.settings.model import Config, ServerSettings
 from agent.system.hosts import connect_host, websocket_url
@@ -43,6 +50,9 @@ read. Only the received audio occupies memory."""
 
 FRAME_QUEUE_SECONDS = 2.0
 """Between the microphone and the recognizer, which takes every frame at once unless the machine is overloaded."""
+
+CLOSE_TIMING = CloseTiming(STAGE_CLOSE_SECONDS, STAGE_ABORT_SECONDS)
+STANDBY_TIMING = Timing(give_up_seconds=DIAL_GIVE_UP_SECONDS, close_seconds=CONNECTION_CLOSE_SECONDS)
 
 
 @dataclass
@@ -161,6 +171,7 @@ def make_recognizer(
         captions=endpointer.continuous,
         settle_seconds=None if uses_local_recognition(config, local) else settle_seconds,
         outage_seconds=config.microphone.outage_seconds,
+        close_timing=CLOSE_TIMING,
     )
 
 
@@ -197,6 +208,7 @@ def make_synthesizer(
         make_services(config, report, local, eager=eager),
         report,
         first_audio_seconds=config.synthesis.first_audio_seconds,
+        close_timing=CLOSE_TIMING,
     )
 
 
@@ -246,7 +258,9 @@ def _standby(
     eager: bool = True,
     generation: int = 0,
 ) -> Standby:
-    return make_standby(service.name, service.open, report, config_generation=generation, eager=eager)
+    return make_standby(
+        service.name, service.open, report, config_generation=generation, eager=eager, timing=STANDBY_TIMING
+    )
 
 
 def local_server_url(config: Config, local: LocalServer | None) -> LocalUrl:

@@ -39,7 +39,7 @@ CHECK_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Timing:
+class DaemonTiming:
     """Timings of the daemon. Immutable.
 
     Args:
@@ -83,11 +83,11 @@ class Daemon:
         reread: Callable[[], Config] | None = None,
         volume: VolumeStore | None = None,
         suspend_detector: Callable[[Callable[[str], None]], SuspendDetector] = SuspendDetector,
-        timing: Timing | None = None,
+        timing: DaemonTiming | None = None,
     ) -> None:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.config, self._systemd, self._watch = config, systemd, watch
-        self._reread, self._timing = reread, timing or Timing()
+        self._reread, self._timing = reread, timing or DaemonTiming()
         self._own_server = LocalServer.create(local_server_settings(config)) if local is None else None
         self._local = local or self._own_server
         mode = config.conversation.mode

@@ -30,6 +30,11 @@ VOLUME_FILE_SECONDS = 1.0
 CONTROL_FLUSH_SECONDS = 1.0
 EXPORT_SECONDS = 2.0
 
+# Closing of service connections, in parallel, as soon as a stage ends. Passed to the stages and standbys.
+STAGE_CLOSE_SECONDS, STAGE_ABORT_SECONDS = 1.5, 0.5  # all connections of a stage, after stop() and after abort()
+CONNECTION_CLOSE_SECONDS = 2.0  # one unused connection in the background: end mark and closing handshake
+DIAL_GIVE_UP_SECONDS = 0.2  # a dial in progress; its end mark follows in the background
+
 
 @dataclass(frozen=True)
 class ShutdownBudget:

@@ -17,7 +17,7 @@ import pytest
 from e2e.conftest import write_wav
 from support.local_server import Running
 
-from agent.daemon.daemon import Daemon, Timing
+from agent.daemon.daemon import Daemon, DaemonTiming
 from agent.daemon.shutdown import WorkerBudget
 from agent.daemon.suspend import SuspendDetector
 from agent.errors import ConfigError
@@ -230,7 +230,7 @@ def test_shutdown_records_every_accepted_utterance(server: Running) -> None:
     it = Watched(
         replace(configuration(server, "announce"), shutdown_seconds=8.0),
         lambda event: Stop("test") if isinstance(event, PlaybackStarted) else None,
-        timing=Timing(worker_budget=WorkerBudget(drain=2.0, cancel=5.0)),  # enough for a speaker on a loaded machine
+        timing=DaemonTiming(worker_budget=WorkerBudget(drain=2.0, cancel=5.0)),
     )
     assert it.run(Announce(Utterance("a", "word " * 200)), Announce(Utterance("b", "Never said."))) == 0
     assert sorted(it.records) == [("a", "cancelled"), ("b", "cancelled")]
@@ -329,7 +329,7 @@ def test_utterance_fails_after_the_speaker_timeout(server: Running) -> None:
     it = Watched(
         configuration(server, "announce"),
         lambda event: Stop("test") if isinstance(event, Record) else None,
-        timing=Timing(speaker_timeout_seconds=0.2),
+        timing=DaemonTiming(speaker_timeout_seconds=0.2),
     )
     assert it.run(Announce(Utterance("a", "word " * 200)), DeviceLost("speaker", "pulled out")) == 0
     (record,) = [each for each in it.seen if isinstance(each, Record)]

@@ -1,5 +1,3 @@
-"""SIGHUP on a whole daemon, as systemd sees it; and what a reload does to the parts."""
-
 from __future__ import annotations
 
 import json
@@ -23,7 +21,7 @@ QUIET = "microphone: {device: none}\nspeaker: {device: none}\nconversation: {mod
 
 
 class Running:
-    """A daemon in a process of its own, and what it says to systemd and into its log."""
+    """A daemon process with its notifications to systemd and its log."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,7 +51,7 @@ class Running:
         return self.until(lambda words: "READY=1" in words)
 
     def reload(self, text: str) -> str:
-        """What it says from the beginning of the reload to its end."""
+        """Reload, and return the notification at its end."""
         assert self.process is not None
         self.write(text)
         self.process.send_signal(signal.SIGHUP)
@@ -95,24 +93,26 @@ def speaking(server: Scripted, key: str, *more: str) -> str:
     return "\n".join([f"{QUIET}synthesis:\n  services: [neuphonic]\n  neuphonic: {service}", *more, ""])
 
 
-def test_a_good_file_changes_keys_and_settings_in_place_and_names_what_waits(daemon: Running) -> None:
-    asked = threading.Semaphore(0)  # once a request has been read whole
+def test_reload_applies_keys_and_settings_and_names_the_pending_ones(daemon: Running) -> None:
+    requested = threading.Semaphore(0)
 
-    def told(answer: Script) -> Script:
+    def then(answer: Script) -> Script:
         def script(peer: Peer) -> None:
             peer.read_request()
-            asked.release()
+            requested.release()
             answer(peer)
 
         return script
 
-    with Scripted(told(refuses("401 Unauthorized")), told(polite)) as server:
+    with Scripted(then(refuses("401 Unauthorized")), then(polite)) as server:
         daemon.start(speaking(server, "old-key-0123"))
         assert "neuphonic refused the key" in daemon.until(lambda words: "refused" in words)
         words = daemon.reload(speaking(server, "new-key-4567", "logging: {level: debug}", "server: {port: 8399}"))
         assert words == "READY=1\nSTATUS=ready to speak"
-        assert asked.acquire(timeout=TIMEOUT_SECONDS)
-        assert asked.acquire(timeout=TIMEOUT_SECONDS)  # at once, although a refusal waits for a minute
+        assert requested.acquire(timeout=TIMEOUT_SECONDS)
+        assert requested.acquire(
+            timeout=TIMEOUT_SECONDS
+        )  # at once, although a rejected key delays the next attempt by a minute
         assert daemon.stop() == 0
     assert server.peers[0].header("x-api-key") == "old-key-0123"
     assert server.peers[1].header("x-api-key") == "new-key-4567"
@@ -130,27 +130,27 @@ def test_a_good_file_changes_keys_and_settings_in_place_and_names_what_waits(dae
         ("responder: {kind: webhook}\n", "responder.webhook.url"),
     ],
 )
-def test_a_bad_file_changes_nothing_and_every_mistake_is_told(daemon: Running, text: str, why: str) -> None:
+def test_invalid_file_changes_nothing_and_is_reported(daemon: Running, text: str, why: str) -> None:
     with Scripted(polite) as server:
         daemon.start(speaking(server, "old-key-0123"))
-        told = daemon.reload(QUIET + text)
-        assert told.startswith("READY=1\nSTATUS=the new configuration is not used: ") and why in told
+        status = daemon.reload(QUIET + text)
+        assert status.startswith("READY=1\nSTATUS=the new configuration is not used: ") and why in status
         if "loud" in text:
-            assert "2 mistakes, first " in told
+            assert "2 errors, first " in status
             assert '"loud" is not known here' in daemon.log()
         good = daemon.reload(speaking(server, "old-key-0123"))
         assert "is not used" not in good
         assert daemon.stop() == 0
 
 
-def test_who_is_replaced_is_told_that_nothing_more_comes(daemon: Running) -> None:
-    said: list[list[tuple[int, bytes]]] = []
+def test_replaced_connection_gets_its_end_mark(daemon: Running) -> None:
+    received: list[list[tuple[int, bytes]]] = []
     listens = threading.Event()
 
     def listener(peer: Peer) -> None:
         peer.accept()
         listens.set()
-        said.append(peer.read_all())
+        received.append(peer.read_all())
 
     with Scripted(listener) as old, Scripted(polite) as new:
         daemon.start(speaking(old, "old-key-0123"))
@@ -159,10 +159,10 @@ def test_who_is_replaced_is_told_that_nothing_more_comes(daemon: Running) -> Non
         assert new.arrived.acquire(timeout=TIMEOUT_SECONDS)
         old.join()
         assert daemon.stop() == 0
-    assert [json.loads(data)["text"] for opcode, data in said[0] if opcode == 1] == ["<STOP>"]
+    assert [json.loads(data)["text"] for opcode, data in received[0] if opcode == 1] == ["<STOP>"]
 
 
-def test_what_waits_for_a_restart_keeps_its_old_value() -> None:
+def test_effective_config_keeps_values_that_need_a_restart() -> None:
     from agent.config.fields import changes
     from agent.settings.loader import load
 
@@ -170,12 +170,12 @@ def test_what_waits_for_a_restart_keeps_its_old_value() -> None:
     new = load(None, {"VOICE_AGENT_SERVER__PORT": "1234", "VOICE_AGENT_SPEAKER__VOLUME": "7",
                       "VOICE_AGENT_SPEAKER__DEVICE": "none", "VOICE_AGENT_RESPONDER__KIND": "echo",
                       "VOICE_AGENT_CONVERSATION__SILENCE_SECONDS": "1.5"})  # fmt: skip
-    force = effective_config(old, new)
-    assert set(changes(old, force)) == {"speaker.volume", "responder.kind", "conversation.silence_seconds"}
-    assert set(changes(force, new)) == {"server.port", "speaker.device"}  # named again by the next reload
+    effective = effective_config(old, new)
+    assert set(changes(old, effective)) == {"speaker.volume", "responder.kind", "conversation.silence_seconds"}
+    assert set(changes(effective, new)) == {"server.port", "speaker.device"}  # the next reload reports them again
 
 
-def test_captions_go_on_with_the_service_they_began_with() -> None:
+def test_effective_config_keeps_the_transcription_of_captions() -> None:
     from agent.settings.loader import load
 
     old: Config = load(None, {"VOICE_AGENT_CONVERSATION__MODE": "captions"})
