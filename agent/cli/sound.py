@@ -10,18 +10,29 @@ from array import array
 from dataclasses import asdict, dataclass, replace
 
 from agent.audio.convert import measure_level
-from agent.audio.devices.device import Device, list_devices, open_source
+from agent.audio.devices.device import Device, fail_fast, list_devices, open_source
 from agent.audio.format import SPEECH, Format
 from agent.audio.level_meter import MIN_DECIBELS, Level, LevelMeter, clipped, decibels
-from agent.cli.foreground import stop_signals
+from agent.cli.foreground import crash_error, stop_signals
 from agent.cli.local_server import local_server
-from agent.cli.play import play
 from agent.cli.say import announcing, speak
+from agent.daemon.builder import make_speaker
+from agent.errors import AgentError
 from agent.pipeline.capture.vad import create_detector
-from agent.pipeline.events import Event
+from agent.pipeline.events import (
+    DeviceLost,
+    Event,
+    Stop,
+    UtteranceCancelled,
+    UtteranceFailed,
+    UtterancePlayed,
+    WorkerCrashed,
+)
 from agent.pipeline.playback.fader import ramp
+from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.settings.model import Config
 from agent.system.text import escape
+from agent.system.threads import Deadline
 
 # --- devices
 
@@ -148,7 +159,7 @@ def test_microphone(config: Config, *, as_json: bool = False) -> int:
     else:
         print(f"{VERDICTS[verdict.heard]} (level {verdict.level:.0f} dB, peak {verdict.peak:.0f} dB)", flush=True)
         print(f"playing the recording on the speaker {config.speaker.device!r}", flush=True)
-    play(config, b"".join(frames), SPEECH)
+    _play(config, b"".join(frames), SPEECH)
     return 0
 
 
@@ -189,7 +200,7 @@ def test_speaker(config: Config) -> int:
     tones = ", ".join(f"{hertz} Hz" for hertz in TONES_HERTZ)
     print(f"three tones on the speaker {config.speaker.device!r}: {tones}", flush=True)
     pause = bytes(TONE_FORMAT.bytes_of(PAUSE_SECONDS))
-    if not play(config, b"".join(tone(hertz) + pause for hertz in TONES_HERTZ), TONE_FORMAT):
+    if not _play(config, b"".join(tone(hertz) + pause for hertz in TONES_HERTZ), TONE_FORMAT):
         return 0
     print(f"a sentence: {SENTENCE}", flush=True)
     config = announcing(replace(config, synthesis=replace(config.synthesis, services=("local",))))
@@ -206,3 +217,50 @@ def tone(hertz: int) -> bytes:
     pcm = array("h", (round(AMPLITUDE * math.sin(step * n)) for n in range(samples))).tobytes()
     edge = TONE_FORMAT.bytes_of(RAMP_SECONDS)
     return ramp(pcm[:edge], 0.0, 1.0, 1) + pcm[edge:-edge] + ramp(pcm[-edge:], 1.0, 0.0, 1)
+
+
+# --- playback
+
+STOP_SECONDS = 5.0
+_SPARE_FRAMES = 64
+
+
+def _play(config: Config, pcm: bytes, format: Format) -> bool:
+    """Play to the last sample, or until a signal.
+
+    Args:
+        config: The configuration, with the speaker.
+        pcm: s16le samples.
+        format: Sample rate and channels of ``pcm``.
+
+    Returns:
+        Whether all samples were played.
+
+    Raises:
+        AgentError: The speaker cannot be used.
+    """
+    inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    ring = RingBuffer(len(pcm) + format.frame_bytes * _SPARE_FRAMES)
+    speaker = make_speaker(config, ring, inbox.put, wait_policy=fail_fast)
+    stream_id = ring.begin("test", format)
+    ring.write(stream_id, pcm)
+    ring.end(stream_id)
+    ring.close()
+    with stop_signals(inbox.put):
+        speaker.start()
+        try:
+            while True:
+                match inbox.get():
+                    case UtterancePlayed():
+                        return True
+                    case UtteranceCancelled():
+                        return False
+                    case Stop(name):
+                        ring.clear(name)
+                    case WorkerCrashed() as event:
+                        raise crash_error(event)
+                    case UtteranceFailed(reason=reason) | DeviceLost(reason=reason):
+                        raise AgentError(reason)
+        finally:
+            speaker.abort()
+            speaker.join(Deadline(STOP_SECONDS))

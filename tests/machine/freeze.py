@@ -23,8 +23,8 @@ def frozen_writer(pid: int, is_responsive: Callable[[], bool]) -> Iterator[None]
 
     Args:
         pid: The process.
-        is_responsive: Returns whether the other threads still work. If not, the thread holds a lock that they need, and it is
-            stopped again at another moment.
+        is_responsive: Returns whether the other threads still work. If not, the thread holds a lock that they need, and
+            it is stopped again at another moment.
     """
     for _ in range(_TRIES):
         thread = _writer(pid)
