@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, also where the process is killed while it writes."""
+"""Atomic files: complete or absent, even if the process is killed during the write."""
 
 from __future__ import annotations
 
@@ -9,54 +9,62 @@ import stat
 from pathlib import Path
 from types import TracebackType
 
-_HANDLES = "/proc/self/fd"
-_NO_NAMELESS_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
+_DESCRIPTORS = "/proc/self/fd"
+_NO_TMPFILE_ERRORS = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 
 
 class AtomicFile:
-    """A file in the making, on the disk of ``place`` but without a name: ``put`` gives it that, and takes the place of
-    the file that was there. Whatever ends it otherwise (``drop``, ``with``, the end of the process, also by SIGKILL)
-    leaves nothing. Where there are no files without a name (on FAT, or without /proc), it has one meanwhile
-    (``.NAME.….part``), which a SIGKILL leaves.
+    """A new file that replaces ``path`` at ``commit``. Not thread-safe; owned by the writing thread.
 
-    ``file`` is open for writing. All of it raises ``OSError`` as files do; ``drop`` never does.
+    Until then the file has no name (O_TMPFILE), so nothing is left after ``discard``, after the ``with`` block, and
+    after SIGKILL. On file systems without O_TMPFILE (such as FAT) or without /proc it has the temporary name
+    ``.NAME.XXXXXXXX.part``, which remains after SIGKILL.
+
+    ``file`` is open for writing. The constructor, ``file`` and ``commit`` raise ``OSError``; ``discard`` does not.
+
+    Args:
+        path: The file to create or replace.
     """
 
-    def __init__(self, place: Path) -> None:
-        self._place = place
-        self._name: Path | None = None
-        handle = _nameless(place.parent)
-        if handle is None:
-            name = self._beside()
-            handle = os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
-            self._name = name
-        self.file = os.fdopen(handle, "wb")
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary: Path | None = None
+        descriptor = _open_unnamed(path.parent)
+        if descriptor is None:
+            temporary = self._temporary_path()
+            descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+            self._temporary = temporary
+        self.file = os.fdopen(descriptor, "wb")
 
     def commit(self, *, durable: bool = False) -> None:
-        """Puts it in its place, with the mode of what was there. ``durable``: also where the power goes right after."""
+        """Move the file to ``path``, with the mode of the replaced file.
+
+        Args:
+            durable: Write the data to disk first, so that it survives a power failure.
+        """
         self.file.flush()
-        handle = self.file.fileno()
+        descriptor = self.file.fileno()
         with contextlib.suppress(FileNotFoundError):
-            os.fchmod(handle, stat.S_IMODE(self._place.stat().st_mode))
+            os.fchmod(descriptor, stat.S_IMODE(self._path.stat().st_mode))
         if durable:
-            os.fsync(handle)
-        if self._name is None:
-            name = self._beside()
-            # Only with a folder given is the link in /proc followed; an absolute path takes no notice of which.
-            os.link(f"{_HANDLES}/{handle}", name, src_dir_fd=handle, follow_symlinks=True)
-            self._name = name
+            os.fsync(descriptor)
+        if self._temporary is None:
+            temporary = self._temporary_path()
+            # src_dir_fd makes Python call linkat() with AT_SYMLINK_FOLLOW, which the link in /proc needs (open(2)).
+            os.link(f"{_DESCRIPTORS}/{descriptor}", temporary, src_dir_fd=descriptor, follow_symlinks=True)
+            self._temporary = temporary
         self.file.close()
-        os.replace(self._name, self._place)
-        self._name = None
+        os.replace(self._temporary, self._path)
+        self._temporary = None
 
     def discard(self) -> None:
-        """Leaves nothing. Safe twice, and after ``put`` without effect."""
-        name, self._name = self._name, None
-        with contextlib.suppress(OSError):  # what cannot be flushed (a full disk) was to be thrown away
+        """Drop the file. Idempotent; no effect after ``commit``."""
+        temporary, self._temporary = self._temporary, None
+        with contextlib.suppress(OSError):  # the data that a full disk does not take is dropped anyway
             self.file.close()
-        if name is not None:
+        if temporary is not None:
             with contextlib.suppress(OSError):
-                name.unlink()
+                temporary.unlink()
 
     def __enter__(self) -> AtomicFile:
         return self
@@ -64,16 +72,16 @@ class AtomicFile:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.discard()
 
-    def _beside(self) -> Path:
-        return self._place.with_name(f".{self._place.name[:100]}.{os.urandom(4).hex()}.part")
+    def _temporary_path(self) -> Path:
+        return self._path.with_name(f".{self._path.name[:100]}.{os.urandom(4).hex()}.part")
 
 
-def _nameless(folder: Path) -> int | None:
-    if not os.path.isdir(_HANDLES):
+def _open_unnamed(directory: Path) -> int | None:
+    if not os.path.isdir(_DESCRIPTORS):
         return None
     try:
-        return os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        return os.open(directory, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        if error.errno in _NO_NAMELESS_FILES:
+        if error.errno in _NO_TMPFILE_ERRORS:
             return None
         raise

@@ -1,13 +1,12 @@
-"""Addresses of services: which are well formed, and to which a key and a voice may travel without encryption."""
+"""Checks URLs of services, and which hosts may be used without encryption."""
 
 from __future__ import annotations
 
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 PRIVATE_SUFFIXES = (".localhost", ".local", ".home.arpa", ".internal", ".lan", ".home", ".fritz.box")
-"""How they end: RFC 6761, RFC 6762, RFC 8375, ICANN's "internal", and what home routers hand out. A name says
-nothing of where it leads: whoever connects judges the address itself once more."""
-
+"""Suffixes of names in private networks: RFC 6761, RFC 6762, RFC 8375, "internal" (ICANN), and those of home routers.
+A name does not prove where it resolves to, so ``dial`` checks the address again."""
 
 PRIVATE_NETWORKS = (
     "127.0.0.0/8",
@@ -23,39 +22,47 @@ _KEY_NAMES = frozenset({"api_key", "apikey", "api-key", "key", "token", "jwt_tok
 
 
 def is_private_host(host: str) -> bool:
-    """Whether this is the machine itself or a host on a private network, judged by the address or the name alone: a
-    name without a dot, or one that by its standard is never resolved outside."""
-    import ipaddress  # 5 ms that only an address without encryption costs
+    """Return whether a host is this machine or in a private network, by its IP address or its name alone.
+
+    A name is private if it has no dot or a suffix of ``PRIVATE_SUFFIXES``.
+    """
+    import ipaddress  # imported late: 5 ms that only URLs without encryption cost
 
     host = host.strip("[]").partition("%")[0].rstrip(".").lower()
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
-        number = host[:1].isdigit() and all(letter in "0123456789abcdefx." for letter in host)
-        # 134744072 and 0x08080808 are addresses to a resolver, though not to us.
-        return bool(host) and not number and ("." not in host or host.endswith(PRIVATE_SUFFIXES))
+        # The resolver accepts 134744072 and 0x08080808 as IPv4 addresses (inet_aton(3)); ipaddress does not.
+        is_number = host[:1].isdigit() and all(character in "0123456789abcdefx." for character in host)
+        return bool(host) and not is_number and ("." not in host or host.endswith(PRIVATE_SUFFIXES))
     mapped = getattr(address, "ipv4_mapped", None)
     address = mapped or address
     return any(address in network for network in map(ipaddress.ip_network, PRIVATE_NETWORKS))
 
 
 def is_valid_hostname(name: str) -> bool:
-    """Whether a resolver can be asked for it: no part of a name is empty, or longer than 63 letters as it is sent."""
+    """Return whether a name can be resolved: each label has 1 to 63 characters in its encoded form."""
     try:
-        sent = name if name.isascii() else name.encode("idna").decode("ascii")
+        encoded = name if name.isascii() else name.encode("idna").decode("ascii")
     except UnicodeError:
         return False
-    return all(0 < len(part) < 64 for part in sent.removesuffix(".").split("."))
+    return all(0 < len(part) < 64 for part in encoded.removesuffix(".").split("."))
 
 
 def find_url_problem(url: str, schemes: tuple[str, ...]) -> str | None:
-    """What keeps ``url`` from being used, and what was expected; ``None`` where nothing does. Never quotes the part
-    of an address that may hold a key."""
+    """Return why a URL cannot be used, and what was expected; ``None`` if it is valid.
+
+    The message never quotes a part of the URL that may contain a key.
+
+    Args:
+        url: The URL from the configuration.
+        schemes: The allowed schemes.
+    """
     expected = f"expected {' or '.join(f'{scheme}://' for scheme in schemes)}HOST..."
     if not url:
         return f"the address is empty, {expected}"
     if not url.isprintable() or " " in url or "\\" in url:
-        return f"the address holds a space, a backslash or a control character, {expected}"
+        return f"the address contains a space, a backslash or a control character, {expected}"
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -67,27 +74,26 @@ def find_url_problem(url: str, schemes: tuple[str, ...]) -> str | None:
     if not parts.hostname or not is_valid_hostname(parts.hostname) or port == 0:
         return f"the address names no host and port to connect to, {expected}"
     if parts.username is not None or parts.password is not None:
-        return "the address holds a user name or password, which would be printed: put keys under api_key"
+        return "the address contains a user name or password, which would be printed: put keys under api_key"
     if any(name.lower() in _KEY_NAMES for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
-        return "the address holds a key, which would be printed: put it under api_key"
+        return "the address contains a key, which would be printed: put it under api_key"
     if parts.fragment or url.endswith("#"):
         return "the address has a part after #, which is never sent: leave it out"
     return None
 
 
 def connect_host(host: str) -> str:
-    """Where a server that listens on ``host`` is reached from this machine: one that listens on every address of it is
-    at home on each."""
+    """Return the host at which a server on this machine is reached: loopback for a server on all addresses."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
 
 
 def websocket_url(host: str, port: int) -> str:
-    """``ws://HOST:PORT``."""
+    """Return ``ws://HOST:PORT``."""
     return f"ws://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def unencrypted_public_url(url: str) -> SplitResult | None:
-    """The parts of a well-formed ``url`` that leads out of the house without encryption, else ``None``."""
+    """Return the parts of a valid URL that reaches a public host without encryption, else ``None``."""
     parts = urlsplit(url)
     if parts.scheme in ("ws", "http") and not is_private_host(parts.hostname or ""):
         return parts

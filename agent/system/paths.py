@@ -1,4 +1,4 @@
-"""Where the daemon keeps its socket, what it must remember, and what it may forget."""
+"""The directories of the daemon: runtime, state and cache."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _NAME = "voice-agent"
-_SYSTEM_RUN = Path("/run") / _NAME
+_SYSTEM_RUNTIME = Path("/run") / _NAME
 
 
 @dataclass(frozen=True)
 class Paths:
-    """``run`` (the control socket; gone after a restart), ``state`` (kept), ``cache`` (may be deleted at any time).
-    Nothing is created: who puts something there makes the directory.
+    """The directories of the daemon, which need not exist. Immutable.
+
+    Args:
+        run: Control socket; removed at a restart of the machine.
+        state: Data that must be kept.
+        cache: Data that may be deleted at any time.
     """
 
     run: Path
@@ -23,45 +27,45 @@ class Paths:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Paths:
-        """systemd's directories where it gave some; else the system's where this user may write there; else the
-        user's own (XDG Base Directory)."""
+        """Choose systemd's directories, else those of the system if writable, else those of the user (XDG)."""
         home = _absolute(environ, "HOME")
-        nowhere = (_absolute(environ, "TMPDIR") or Path("/tmp")) / f"{_NAME}-{os.getuid()}"
-        private = home / ".local" / "state" / _NAME if home else nowhere
+        temporary = (_absolute(environ, "TMPDIR") or Path("/tmp")) / f"{_NAME}-{os.getuid()}"
+        private = home / ".local" / "state" / _NAME if home else temporary
         xdg_state, xdg_cache = _absolute(environ, "XDG_STATE_HOME"), _absolute(environ, "XDG_CACHE_HOME")
         xdg_run = _absolute(environ, "XDG_RUNTIME_DIR")
         state = xdg_state / _NAME if xdg_state else private
         cache = xdg_cache / _NAME if xdg_cache else home / ".cache" / _NAME if home else private / "cache"
         return cls(
-            run=_given(environ, "RUNTIME_DIRECTORY")
-            or _system(_SYSTEM_RUN)
+            run=_from_systemd(environ, "RUNTIME_DIRECTORY")
+            or _if_writable(_SYSTEM_RUNTIME)
             or (xdg_run / _NAME if xdg_run else state / "run"),
-            state=_given(environ, "STATE_DIRECTORY") or _system(Path("/var/lib") / _NAME) or state,
-            cache=_given(environ, "CACHE_DIRECTORY") or _system(Path("/var/cache") / _NAME) or cache,
+            state=_from_systemd(environ, "STATE_DIRECTORY") or _if_writable(Path("/var/lib") / _NAME) or state,
+            cache=_from_systemd(environ, "CACHE_DIRECTORY") or _if_writable(Path("/var/cache") / _NAME) or cache,
         )
 
     @property
     def control_socket(self) -> Path:
-        """Where this daemon listens for commands."""
+        """Path of the control socket of this daemon."""
         return self.run / "control.sock"
 
     def candidate_sockets(self) -> tuple[Path, ...]:
-        """Where a running daemon may be found: one of this user's own, then the system's."""
-        return tuple(dict.fromkeys((self.control_socket, _SYSTEM_RUN / "control.sock")))
+        """Return the sockets of a possibly running daemon: the user's own, then the system's."""
+        return tuple(dict.fromkeys((self.control_socket, _SYSTEM_RUNTIME / "control.sock")))
 
 
-def _given(environ: Mapping[str, str], name: str) -> Path | None:
-    """systemd lists several directories with colons between them; the unit's first is ours."""
+def _from_systemd(environ: Mapping[str, str], name: str) -> Path | None:
+    """Return the first of the colon-separated directories (systemd.exec(5))."""
     first = environ.get(name, "").partition(":")[0]
     return Path(first) if first.startswith("/") else None
 
 
 def _absolute(environ: Mapping[str, str], name: str) -> Path | None:
     value = environ.get(name, "")
-    return Path(value) if value.startswith("/") else None  # relative ones are to be ignored, says XDG
+    return Path(value) if value.startswith("/") else None  # relative paths must be ignored (XDG Base Directory)
 
 
-def _system(path: Path) -> Path | None:
-    # os.path: systemd keeps the state of its service where others may not even look, and that is no error here.
-    here = path if os.path.isdir(path) else path.parent
-    return path if os.access(here, os.W_OK | os.X_OK) else None
+def _if_writable(path: Path) -> Path | None:
+    # os.path.isdir, not Path.is_dir: with DynamicUser= the state is below a directory that other users cannot enter,
+    # and Path.is_dir raises PermissionError there.
+    directory = path if os.path.isdir(path) else path.parent
+    return path if os.access(directory, os.W_OK | os.X_OK) else None

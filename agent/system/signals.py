@@ -1,4 +1,4 @@
-"""Signals, told at once by a thread of its own: a signal may reach any thread, and need not wake the one that waits."""
+"""Handles signals in a thread of its own, independent of what the main thread waits for."""
 
 from __future__ import annotations
 
@@ -15,51 +15,60 @@ TERMINATION_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 
 
 class Signals:
-    """Calls ``rules[number](name)`` for each signal that comes, in the thread ``signals``, until ``restore``.
+    """Calls a handler for each signal until ``restore``; a second SIGINT or SIGTERM ends the process immediately.
 
-    A Python handler runs only when the main thread comes round to it, which may wait for ever in a queue or in a C
-    call. Here the C handler writes into a pipe that a thread reads, so nothing has to come round. A second one of
-    SIGINT and SIGTERM leaves at once. Made, and restored, in the main thread. ``AgentError``: no thread is to be had.
+    Python runs a signal handler only between bytecodes of the main thread, so a main thread that blocks in
+    ``queue.get()`` or in a C call never runs it (measured: still running after 4 s), and a handler that takes a lock
+    which the main thread holds deadlocks. Here the C-level handler writes to a pipe (``signal.set_wakeup_fd``) and the
+    thread ``signals`` reads it.
+
+    Not thread-safe; created and restored by the main thread. The handlers run in the thread ``signals``.
+
+    Args:
+        handlers: For each signal a function that gets the name of the signal.
+
+    Raises:
+        AgentError: The system cannot create more threads.
     """
 
-    def __init__(self, rules: Mapping[signal.Signals, Callable[[str], object]]) -> None:
-        self._rules = rules
-        self._read, self._write = os.pipe2(os.O_CLOEXEC)
-        os.set_blocking(self._write, False)
+    def __init__(self, handlers: Mapping[signal.Signals, Callable[[str], object]]) -> None:
+        self._handlers = handlers
+        self._read_fd, self._write_fd = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._write_fd, False)
         try:
             self._thread = start_thread(threading.Thread(target=self._watch, name="signals", daemon=True))
         except AgentError:
-            os.close(self._read)
-            os.close(self._write)
+            os.close(self._read_fd)
+            os.close(self._write_fd)
             raise
-        self._before_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        # Without a Python handler there is no C handler; what it would do is done by the thread.
-        self._before = {number: signal.signal(number, _nothing) for number in rules}
+        self._previous_fd = signal.set_wakeup_fd(self._write_fd, warn_on_full_buffer=False)
+        # The C-level handler is installed only together with a Python handler, which has nothing to do here.
+        self._previous = {number: signal.signal(number, _ignore) for number in handlers}
 
     def restore(self) -> None:
-        """Puts back what was before. Safe twice."""
-        if self._write < 0:
+        """Restore the previous handlers. Idempotent."""
+        if self._write_fd < 0:
             return
-        for number, handler in self._before.items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(self._before_fd)  # last: until then one that comes in between still has a reader
-        os.close(self._write)
-        self._write = -1
+        signal.set_wakeup_fd(self._previous_fd)  # last: until here a signal still needs the pipe
+        os.close(self._write_fd)
+        self._write_fd = -1
         self._thread.join()
-        os.close(self._read)
+        os.close(self._read_fd)
 
     def _watch(self) -> None:
-        leaving = 0
-        while numbers := os.read(self._read, 64):
+        terminations = 0
+        while numbers := os.read(self._read_fd, 64):
             for value in numbers:
                 with contextlib.suppress(ValueError):
                     number = signal.Signals(value)
-                    leaving += number in TERMINATION_SIGNALS
-                    if number in TERMINATION_SIGNALS and leaving > 1:
+                    terminations += number in TERMINATION_SIGNALS
+                    if number in TERMINATION_SIGNALS and terminations > 1:
                         os._exit(128 + number)
-                    if number in self._rules:
-                        self._rules[number](number.name)
+                    if number in self._handlers:
+                        self._handlers[number](number.name)
 
 
-def _nothing(number: int, frame: object) -> None:
-    """See ``Signals``."""
+def _ignore(number: int, frame: object) -> None:
+    """Python-level handler without effect; see ``Signals``."""

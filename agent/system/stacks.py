@@ -1,4 +1,4 @@
-"""The stacks of all threads, for the moment before the watchdog strikes."""
+"""Dumps the stacks of all threads, for the time when the watchdog is about to kill the process."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ from typing import TextIO
 
 from agent.system.text import escape
 
-_DEPTH_LIMIT = 100
+_MAX_DEPTH = 100
 
 
 def dump_stacks(stream: TextIO) -> None:
-    """Writes where every thread stands, one paragraph each, innermost call last: its name, its numbers, and for each
-    call file, line and function. Reads nothing from disk: that may be what is stuck."""
+    """Write the stack of every thread: name, number, and each call with file, line and function, innermost last.
+
+    Unlike ``faulthandler`` it prints the names of the threads. Unlike ``traceback`` it reads no source files, because
+    the disk may be what blocks.
+    """
     names = {thread.ident: (thread.name, thread.native_id) for thread in threading.enumerate()}
     lines = []
-    for ident, frame in sorted(sys._current_frames().items()):
-        name, number = names.get(ident, ("unknown to Python", None))
-        lines.append(f'thread "{escape(name, 60)}" ({number or ident}):')
+    for ident, top in sorted(sys._current_frames().items()):
+        name, native_id = names.get(ident, ("unknown to Python", None))
+        lines.append(f'thread "{escape(name, 60)}" ({native_id or ident}):')
         calls: list[str] = []
-        here: FrameType | None = frame
-        while here is not None and len(calls) < _DEPTH_LIMIT:
-            code = here.f_code
-            calls.append(f"  {escape(code.co_filename)}:{here.f_lineno} in {escape(code.co_qualname)}")
-            here = here.f_back
+        frame: FrameType | None = top
+        while frame is not None and len(calls) < _MAX_DEPTH:
+            code = frame.f_code
+            calls.append(f"  {escape(code.co_filename)}:{frame.f_lineno} in {escape(code.co_qualname)}")
+            frame = frame.f_back
         lines.extend(reversed(calls))
     stream.write("\n".join(lines) + "\n")
     stream.flush()

@@ -1,4 +1,4 @@
-"""The service's word to systemd: ready, how it is, still alive, stopping. Without systemd every word goes nowhere."""
+"""Notifies systemd of the state of the service (sd_notify); without systemd, every notification is dropped."""
 
 from __future__ import annotations
 
@@ -7,151 +7,141 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from agent.system.log import RepeatedWarning
 from agent.system.text import escape
 
 log = logging.getLogger(__name__)
 
-_STATUS_LIMIT = 200
-_LAST_SECONDS = 3.0  # for what comes after the orderly end, when the interpreter itself ends
+MAX_STATUS_CHARACTERS = 200
+EXIT_SECONDS = 3.0
+"""Time for the exit of the interpreter, which follows the shutdown."""
 
 
 class SystemdNotifier:
-    """Tells systemd what the service does. Any thread may call anything, and nothing here ever raises or waits: a
-    supervisor that has gone, or does not read, is no reason to fall silent.
+    """Sends notifications to systemd. Thread-safe; no method blocks or raises.
 
-    What cannot be handed over at once is kept, the latest word of each kind, and told in its order the next time that
-    anything is (``pet`` comes once a second); the log has one line when that begins and one when it is over.
+    A notification that systemd does not accept is kept, the latest of each kind, and sent in order before the next one
+    (the watchdog sends one every second). The log has one line when that begins and one when it ends.
 
-    ``environ`` is what systemd gave: ``NOTIFY_SOCKET``, ``WATCHDOG_USEC``, ``WATCHDOG_PID`` (man sd_notify,
-    sd_watchdog_enabled).
+    The protocol is one datagram per notification (sd_notify(3)). The library of systemd is not used: it takes 5 ms to
+    import and blocks while the receive buffer of systemd is full.
+
+    Args:
+        environ: Environment from systemd: ``NOTIFY_SOCKET``, ``WATCHDOG_USEC`` and ``WATCHDOG_PID``.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._address = environ.get("NOTIFY_SOCKET", "")
-        self._watchdog = _watchdog_seconds(environ)
+        self._watchdog_seconds = _watchdog_seconds(environ)
         self._status: str | None = None
         self._lock = threading.Lock()
-        self._waiting: dict[str, str] = {}  # by kind, in the order in which they are to be told
-        self._deaf = RepeatedWarning(log)
+        self._pending: dict[str, str] = {}  # by kind, in the order of sending
+        self._rejected = RepeatedWarning(log)
 
     @property
     def watchdog_seconds(self) -> float | None:
-        """How long systemd waits for a ``pet()`` before it kills; ``None`` where it does not watch this process. Pet at
-        least twice in that time."""
-        return self._watchdog
+        """Interval after which systemd kills the service, or ``None`` without watchdog.
+
+        ``ping_watchdog`` must be called at least every half of it (sd_watchdog_enabled(3)).
+        """
+        return self._watchdog_seconds
 
     def ready(self, status: str) -> bool:
-        """The configuration is valid and the threads are up; also said when a reload is through."""
-        self._status = _line(status)
-        return self._tell("READY", "READY=1", f"STATUS={self._status}")
+        """Report that startup or a reload is complete."""
+        self._status = escape(status, MAX_STATUS_CHARACTERS)
+        return self._notify("READY", "READY=1", f"STATUS={self._status}")
 
     def status(self, text: str) -> bool:
-        """How things are, in words for a person. The same words again are not sent again."""
-        line = _line(text)
+        """Report the state in words. An unchanged text is not sent again."""
+        line = escape(text, MAX_STATUS_CHARACTERS)
         if line == self._status:
             return True
         self._status = line
-        return self._tell("STATUS", f"STATUS={line}")
+        return self._notify("STATUS", f"STATUS={line}")
 
     def reloading(self) -> bool:
-        """The configuration is being read again; ``ready`` must follow."""
-        # systemd compares this with the moment it sent its signal, on the same clock.
-        return self._tell("RELOADING", "RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        """Report that a reload begins; ``ready`` must follow."""
+        # systemd compares the time with that of its signal, both on CLOCK_MONOTONIC (Type=notify-reload).
+        return self._notify("RELOADING", "RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self, seconds: float) -> bool:
-        """The end has begun, and may take so long: the first thing said after SIGTERM. The unit may know of less."""
-        microseconds = int((seconds + _LAST_SECONDS) * 1_000_000)
-        return self._tell("STOPPING", "STOPPING=1", f"EXTEND_TIMEOUT_USEC={microseconds}")
+        """Report that the shutdown begins and may take ``seconds``; the first step after SIGTERM."""
+        microseconds = int((seconds + EXIT_SECONDS) * 1_000_000)
+        return self._notify("STOPPING", "STOPPING=1", f"EXTEND_TIMEOUT_USEC={microseconds}")
 
     def ping_watchdog(self) -> bool:
-        """Every worker moves. Say it only then: a keep-alive from a thread of its own would hide a deadlock."""
-        return self._tell("WATCHDOG", "WATCHDOG=1")
+        """Report that all workers make progress.
+
+        Call it only then, never from a timer thread of its own: that would keep a deadlocked daemon alive.
+        """
+        return self._notify("WATCHDOG", "WATCHDOG=1")
 
     def resend(self) -> bool:
-        """Tells what could not be handed over before; to be called where nothing else is said any more."""
+        """Send the kept notifications; for phases without other notifications."""
         with self._lock:
-            return self._tell_waiting()
+            return self._send_pending()
 
-    def _tell(self, kind: str, *lines: str) -> bool:
-        """Whether the message, and all that waited before it, was handed over."""
+    def _notify(self, kind: str, *lines: str) -> bool:
+        """Send a notification after all kept ones; return whether all were accepted."""
         if not self._address:
             return False
         with self._lock:
             self._keep(kind, "\n".join(lines))
-            return self._tell_waiting()
+            return self._send_pending()
 
-    def _tell_waiting(self) -> bool:
-        while self._waiting:
-            first = next(iter(self._waiting))
-            if not self._hand_over(self._waiting[first]):
-                self._deaf.warn("systemd does not take what it is told (%s); it is told again", first)
+    def _send_pending(self) -> bool:
+        while self._pending:
+            kind = next(iter(self._pending))
+            if not self._send(self._pending[kind]):
+                self._rejected.warn("systemd: notification not accepted, kept for later, kind=%s", kind)
                 return False
-            del self._waiting[first]
-        self._deaf.resolved("systemd has taken all that it was told")
+            del self._pending[kind]
+        self._rejected.resolved("systemd: all notifications accepted")
         return True
 
     def _keep(self, kind: str, message: str) -> None:
-        """The latest of its kind, behind all that waits. A reload that was never told of is forgotten with its end when
-        the next one begins; but the word that the start is over stays before both."""
-        if kind == "RELOADING":
-            self._waiting.pop("READY again", None)
-        elif kind == "READY":
-            self._waiting.pop("STATUS", None)  # it has a newer one with it
-            kind = "READY again" if "RELOADING" in self._waiting else "READY"
-        self._waiting.pop(kind, None)
-        self._waiting[kind] = message
+        """Replace the kept notification of the same kind.
 
-    def _hand_over(self, message: str) -> bool:
+        READY after startup and READY after a reload are two kinds: a new reload drops the end of the previous one, but
+        never the end of the startup.
+        """
+        if kind == "RELOADING":
+            self._pending.pop("READY after reload", None)
+        elif kind == "READY":
+            self._pending.pop("STATUS", None)  # READY contains a newer status
+            kind = "READY after reload" if "RELOADING" in self._pending else "READY"
+        self._pending.pop(kind, None)
+        self._pending[kind] = message
+
+    def _send(self, message: str) -> bool:
+        # Only AF_UNIX: systemd passes a vsock address to the init of a virtual machine, never to a service.
+        if self._address[0] not in "/@" or len(self._address) < 2:
+            return False
+        # The name of an abstract socket starts with a zero byte, which systemd writes as "@".
+        address = f"\0{self._address[1:]}" if self._address[0] == "@" else self._address
         try:
-            if self._address[0] in "/@":
-                # Not through systemd's library: that takes 5 ms to load, and waits without end for whoever listens.
-                return _send(self._address, message)
-            library = _library() if self._address == os.environ.get("NOTIFY_SOCKET") else None
-            return library(message) if library is not None else False
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+                sock.setblocking(False)
+                sock.connect(address)
+                sock.send(message.encode("utf-8"))  # a datagram is accepted as a whole or not at all
         except OSError:
             return False
+        return True
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment for a program that the daemon starts: it must not speak to systemd in the daemon's name, nor know
-    where the keys are."""
-    ours = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "LISTEN_PID")
-    return {name: value for name, value in environ.items() if name not in ours and not name.endswith("__API_KEY")}
-
-
-def _library() -> Callable[[str], bool] | None:
-    """systemd's own client where it is installed: it also knows sockets that the datagram below does not (vsock)."""
-    try:
-        # The folder systemd/ beside the sources is found instead where the package is not installed; it has no daemon.
-        from systemd import daemon  # type: ignore[attr-defined]
-    except ImportError:
-        return None
-    return lambda message: bool(daemon.notify(message))
-
-
-def _send(address: str, message: str) -> bool:
-    if len(address) < 2:
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.setblocking(False)
-        # An abstract socket is written with @ and begins with a zero byte.
-        sock.connect("\0" + address[1:] if address[0] == "@" else address)
-        sock.send(message.encode("utf-8"))  # a datagram is taken whole or not at all
-    return True
+    """Return the environment for a child process: without access to systemd's notifications and to the keys."""
+    own = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "LISTEN_PID")
+    return {name: value for name, value in environ.items() if name not in own and not name.endswith("__API_KEY")}
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:
     microseconds = environ.get("WATCHDOG_USEC", "")
     if not (microseconds.isascii() and microseconds.isdigit()) or len(microseconds) > 18 or int(microseconds) == 0:
         return None
-    # The variables are inherited: a child must not believe that it is watched.
+    # Child processes inherit the variables; WATCHDOG_PID names the watched process (sd_watchdog_enabled(3)).
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     return int(microseconds) / 1_000_000
-
-
-def _line(text: str) -> str:
-    return escape(text, _STATUS_LIMIT)

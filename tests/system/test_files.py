@@ -1,4 +1,4 @@
-"""Files in the making: whole in their place, or nowhere."""
+"""AtomicFile: complete or absent."""
 
 from __future__ import annotations
 
@@ -15,87 +15,86 @@ import pytest
 from agent.system.files import AtomicFile
 
 
-@pytest.fixture(params=["without a name", "with one"])
-def folder(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of either kind of file system."""
-    if request.param == "with one":
-        really = os.open
+@pytest.fixture(params=["O_TMPFILE", "temporary name"])
+def directory(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with and without support for O_TMPFILE."""
+    if request.param == "temporary name":
+        real_open = os.open
 
-        def fat(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        def open_without_tmpfile(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
             if flags & os.O_TMPFILE == os.O_TMPFILE:
                 raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-            return really(path, flags, *more, **named)
+            return real_open(path, flags, *args, **kwargs)
 
-        monkeypatch.setattr(os, "open", fat)
+        monkeypatch.setattr(os, "open", open_without_tmpfile)
     return tmp_path
 
 
-def test_it_is_not_seen_in_its_place_before_it_is_whole(folder: Path) -> None:
-    place = folder / "x.wav"
-    place.write_bytes(b"before")
-    with AtomicFile(place) as draft:
-        draft.file.write(b"after")
-        assert place.read_bytes() == b"before"
-        draft.commit(durable=True)
-        assert place.read_bytes() == b"after"
-    assert [path.name for path in folder.iterdir()] == ["x.wav"] and place.read_bytes() == b"after"
+def test_file_is_replaced_only_by_commit(directory: Path) -> None:
+    path = directory / "x.wav"
+    path.write_bytes(b"before")
+    with AtomicFile(path) as file:
+        file.file.write(b"after")
+        assert path.read_bytes() == b"before"
+        file.commit(durable=True)
+        assert path.read_bytes() == b"after"
+    assert [each.name for each in directory.iterdir()] == ["x.wav"] and path.read_bytes() == b"after"
 
 
-def test_what_is_dropped_leaves_nothing(folder: Path) -> None:
-    place = folder / "x.wav"
-    with pytest.raises(KeyError), AtomicFile(place) as draft:
-        draft.file.write(b"half")
+def test_discard_leaves_no_file(directory: Path) -> None:
+    path = directory / "x.wav"
+    with pytest.raises(KeyError), AtomicFile(path) as file:
+        file.file.write(b"half")
         raise KeyError
-    draft.discard()
-    assert list(folder.iterdir()) == []
+    file.discard()
+    assert list(directory.iterdir()) == []
 
 
-def test_what_cannot_be_put_in_its_place_leaves_nothing(folder: Path) -> None:
-    place = folder / "x"
-    place.mkdir()
-    with pytest.raises(IsADirectoryError), AtomicFile(place) as draft:
-        draft.commit()
-    assert [path.name for path in folder.iterdir()] == ["x"]
+def test_failed_commit_leaves_no_file(directory: Path) -> None:
+    path = directory / "x"
+    path.mkdir()
+    with pytest.raises(IsADirectoryError), AtomicFile(path) as file:
+        file.commit()
+    assert [each.name for each in directory.iterdir()] == ["x"]
 
 
-def test_it_has_the_mode_of_what_it_replaces_else_what_the_user_gives_new_files(folder: Path) -> None:
-    old, new = folder / "old", folder / "new"
+def test_mode_is_that_of_the_replaced_file_or_the_umask(directory: Path) -> None:
+    old, new = directory / "old", directory / "new"
     old.write_bytes(b"")
     old.chmod(0o640)
     mask = os.umask(0o027)
     try:
-        for place in (old, new):
-            with AtomicFile(place) as draft:
-                draft.commit()
+        for path in (old, new):
+            with AtomicFile(path) as file:
+                file.commit()
     finally:
         os.umask(mask)
-    assert [place.stat().st_mode & 0o777 for place in (old, new)] == [0o640, 0o640]
+    assert [path.stat().st_mode & 0o777 for path in (old, new)] == [0o640, 0o640]
 
 
-def test_a_folder_that_is_not_there_is_told_as_for_any_file(folder: Path) -> None:
+def test_missing_directory_raises_file_not_found(directory: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        AtomicFile(folder / "nowhere" / "x")
+        AtomicFile(directory / "nowhere" / "x")
 
 
-def test_a_name_as_long_as_names_may_be_is_none_too_long(folder: Path) -> None:
-    place = folder / ("x" * 255)
-    with AtomicFile(place) as draft:
-        draft.commit()
-    assert place.exists()
+def test_name_of_maximum_length_is_supported(directory: Path) -> None:
+    path = directory / ("x" * 255)
+    with AtomicFile(path) as file:
+        file.commit()
+    assert path.exists()
 
 
-def test_a_process_that_is_killed_leaves_nothing() -> None:
-    """Every recording and every export that was killed in the middle left what it had, under a hidden name."""
+def test_killed_process_leaves_no_file() -> None:
     program = (
-        "import sys; from pathlib import Path; from agent.system.files import Draft\n"
-        "draft = Draft(Path(sys.argv[1])); draft.file.write(bytes(100000)); draft.file.flush()\n"
+        "import sys; from pathlib import Path; from agent.system.files import AtomicFile\n"
+        "file = AtomicFile(Path(sys.argv[1])); file.file.write(bytes(100000)); file.file.flush()\n"
         "print('half', flush=True); sys.stdin.read()"
     )
-    # In memory: there are files without a name wherever this runs.
-    place = Path("/dev/shm") / f"voice-agent-draft-{os.getpid()}"
+    # tmpfs supports O_TMPFILE on every machine.
+    path = Path("/dev/shm") / f"voice-agent-draft-{os.getpid()}"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", program, str(place)], **pipes) as process:
+    with subprocess.Popen([sys.executable, "-c", program, str(path)], **pipes) as process:
         assert process.stdout is not None and process.stdout.readline() == b"half\n"
         process.kill()
         assert process.wait(10) == -signal.SIGKILL
-    assert list(place.parent.glob(f"*{place.name}*")) == []
+    assert list(path.parent.glob(f"*{path.name}*")) == []

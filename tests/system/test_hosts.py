@@ -1,3 +1,5 @@
+"""Hosts: private names and addresses, and unusable URLs."""
+
 from __future__ import annotations
 
 import pytest
@@ -28,7 +30,7 @@ from agent.system.hosts import find_url_problem, is_private_host, unencrypted_pu
         "box.lan",
     ],
 )
-def test_a_host_of_the_house_is_private(host: str) -> None:
+def test_private_hosts(host: str) -> None:
     assert is_private_host(host)
 
 
@@ -53,7 +55,7 @@ def test_a_host_of_the_house_is_private(host: str) -> None:
         "pi.local.org",
     ],
 )
-def test_a_host_outside_is_not(host: str) -> None:
+def test_public_hosts(host: str) -> None:
     assert not is_private_host(host)
 
 
@@ -83,20 +85,19 @@ def test_a_host_outside_is_not(host: str) -> None:
         "ws://h\u202e/",
     ],
 )
-def test_an_address_that_cannot_be_used_is_refused_in_one_sentence(url: str) -> None:
-    wrong = find_url_problem(url, ("wss", "ws"))
-    assert wrong is not None
-    assert wrong.isprintable()
+def test_unusable_url_has_a_printable_problem(url: str) -> None:
+    problem = find_url_problem(url, ("wss", "ws"))
+    assert problem is not None and problem.isprintable()
 
 
 @pytest.mark.parametrize(
     "url", ["ws://h", "ws://h:1/", "wss://h/a?b=c", "WSS://H/", "ws://[::1]:8394/", "ws://127.0.0.1/"]
 )
-def test_a_good_address_is_left_alone(url: str) -> None:
+def test_usable_url_has_no_problem(url: str) -> None:
     assert find_url_problem(url, ("wss", "ws")) is None
 
 
-def test_only_what_leaves_the_house_without_encryption_travels_open() -> None:
+def test_only_public_hosts_without_encryption_are_returned() -> None:
     assert unencrypted_public_url("ws://example.com/") is not None
     assert unencrypted_public_url("http://8.8.8.8/") is not None
     assert unencrypted_public_url("wss://example.com/") is None

@@ -1,4 +1,4 @@
-"""Signals are told at once, also while the main thread waits; a second one leaves at once."""
+"""Signals: handled while the main thread blocks; a second termination signal ends the process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ inbox.get()
 """
 
 
-def test_a_main_thread_that_waits_in_a_queue_is_told_at_once_and_a_second_signal_leaves() -> None:
+def test_signal_is_handled_while_the_main_thread_blocks_and_a_second_one_ends_the_process() -> None:
     for _ in range(5):
         with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
@@ -38,12 +38,12 @@ def test_a_main_thread_that_waits_in_a_queue_is_told_at_once_and_a_second_signal
                 process.kill()
 
 
-def test_what_was_before_is_put_back() -> None:
+def test_restore_restores_the_previous_handlers() -> None:
     before = signal.getsignal(signal.SIGUSR1)
-    told: queue.SimpleQueue[str] = queue.SimpleQueue()
-    signals = Signals({signal.SIGUSR1: told.put})
+    received: queue.SimpleQueue[str] = queue.SimpleQueue()
+    signals = Signals({signal.SIGUSR1: received.put})
     os.kill(os.getpid(), signal.SIGUSR1)
-    assert told.get(timeout=30) == "SIGUSR1"
+    assert received.get(timeout=30) == "SIGUSR1"
     signals.restore()
     signals.restore()
     assert signal.getsignal(signal.SIGUSR1) is before
