@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from agent.server.stt import engine
-from agent.server.stt.engine import SttEngine, SttOptions, UnavailableRecognizer
+if TYPE_CHECKING:
+    from agent.server.stt.engine import SttEngine, SttOptions
 
 ENGINES: dict[str, str] = {
     "moonshine": "agent.server.stt.moonshine",
@@ -30,15 +31,19 @@ def create(name: str, options: SttOptions) -> SttEngine:
     Raises:
         UsageError: The script or the model cannot be read, or the requested package is missing.
     """
+    from agent.server.stt import engine  # the daemon imports this module for the names only
+
     if name == "none":
-        return UnavailableRecognizer("speech recognition is disabled on this server: start it with --recognition auto")
+        return engine.UnavailableRecognizer(
+            "speech recognition is disabled on this server: start it with --recognition auto"
+        )
     if name == "auto":
         if engine.is_installed("moonshine_voice"):
             name = "moonshine"
         elif options.model_path and engine.is_installed("vosk"):
             name = "vosk"
         else:
-            return UnavailableRecognizer(
+            return engine.UnavailableRecognizer(
                 f"no speech recognizer on this machine: {install_command()}; or install the extra vosk, and set "
                 "server.model_path to the directory of a model"
             )

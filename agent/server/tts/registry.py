@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from agent.server.tts.engine import TtsEngine
+if TYPE_CHECKING:
+    from agent.server.tts.engine import TtsEngine
 
 ENGINES: dict[str, str] = {
     "auto": "agent.server.tts.auto",

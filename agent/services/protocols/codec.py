@@ -218,7 +218,7 @@ class Server(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class KeepaliveTiming:
     """When a client pings a service, and how long it waits for the pong. Immutable.
 
@@ -229,7 +229,7 @@ class KeepaliveTiming:
     pong_seconds: float = 4.5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServerOption:
     """A command line option of the local server that only one service has. Immutable.
 
@@ -245,7 +245,7 @@ HttpResponse = tuple[int, Mapping[str, str], bytes]
 """Status, headers and body."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServerSide:
     """What the local speech server needs to serve one service. Immutable.
 
@@ -266,7 +266,7 @@ class ServerSide:
     has_one_stream: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IssuedUrl:
     """A WebSocket URL that a service issued; it holds a token. Immutable.
 
@@ -291,7 +291,7 @@ def no_findings(settings: Any) -> Iterator[Finding]:
     yield from ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TtsService:
     """Everything that the package knows about one speech service. Immutable.
 
