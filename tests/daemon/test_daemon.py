@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.conftest import write_wav
-from support.local_server import Running
+from support.agent_fixtures import write_wav
+from support.local_server import LocalServerProcess
 
 from agent.daemon.daemon import Daemon, DaemonTiming
 from agent.daemon.shutdown import WorkerBudget
@@ -46,15 +46,15 @@ TURN_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerProcess]:
     folder = tmp_path_factory.mktemp("server")
     (folder / "script.txt").write_text("what time is it\n")
     arguments = ("--speech", "tone", "--recognition", "script", "--script", str(folder / "script.txt"))
-    with Running(folder, *arguments) as running:
+    with LocalServerProcess(folder, *arguments) as running:
         yield running
 
 
-def configuration(server: Running, mode: str, microphone: str = "none", **responder: Any) -> Config:
+def configuration(server: LocalServerProcess, mode: str, microphone: str = "none", **responder: Any) -> Config:
     config = Config()
     return replace(
         config,
@@ -100,7 +100,7 @@ class Watched:
         return [(each.utterance.id, each.state) for each in self.seen if isinstance(each, Record)]
 
 
-def test_signal_handlers_are_installed_before_a_frontend_opens(server: Running) -> None:
+def test_signal_handlers_are_installed_before_a_frontend_opens(server: LocalServerProcess) -> None:
     numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
     before = [signal.getsignal(number) for number in numbers]
     handlers: list[object] = []
@@ -121,7 +121,7 @@ def test_signal_handlers_are_installed_before_a_frontend_opens(server: Running) 
     assert [signal.getsignal(number) for number in numbers] == before
 
 
-def test_announcement_is_played_and_recorded(server: Running) -> None:
+def test_announcement_is_played_and_recorded(server: LocalServerProcess) -> None:
     it = Watched(configuration(server, "announce"), lambda event: Stop("test") if isinstance(event, Record) else None)
     assert it.run(Announce(Utterance("a", "Dinner is ready."))) == 0
     assert it.records == [("a", "played")]
@@ -129,7 +129,7 @@ def test_announcement_is_played_and_recorded(server: Running) -> None:
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_transcripts_are_logged_only_if_configured(
-    server: Running, tmp_path: Path, caplog: pytest.LogCaptureFixture, wanted: bool
+    server: LocalServerProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture, wanted: bool
 ) -> None:
     write_wav(tmp_path / "question.wav", bytes(16000) + tone.pcm("a b c d e f", 16000))
     config = configuration(server, "assistant", f"file:{tmp_path}/question.wav", fallback="It is late.")
@@ -148,7 +148,7 @@ def test_transcripts_are_logged_only_if_configured(
         assert any(words in line for line in seen) == wanted, (words, seen)
 
 
-def test_question_is_recognized_answered_and_played(server: Running, tmp_path: Path) -> None:
+def test_question_is_recognized_answered_and_played(server: LocalServerProcess, tmp_path: Path) -> None:
     write_wav(tmp_path / "question.wav", bytes(16000) + tone.pcm("a b c d e f", 16000))
     config = configuration(server, "assistant", f"file:{tmp_path}/question.wav", fallback="It is late.")
     it = Watched(config, lambda event: Stop("test") if isinstance(event, Record) else None)
@@ -158,7 +158,9 @@ def test_question_is_recognized_answered_and_played(server: Running, tmp_path: P
     assert record.state == "played" and record.seconds == pytest.approx(3 * tone.WORD_SECONDS, abs=0.01)
 
 
-def test_first_sentence_of_a_reply_is_played_before_the_rest_arrives(server: Running, tmp_path: Path) -> None:
+def test_first_sentence_of_a_reply_is_played_before_the_rest_arrives(
+    server: LocalServerProcess, tmp_path: Path
+) -> None:
     write_wav(tmp_path / "question.wav", bytes(16000) + tone.pcm("a b c d e f", 16000))
     gate = tmp_path / "gate"
     os.mkfifo(gate)
@@ -181,7 +183,7 @@ def test_first_sentence_of_a_reply_is_played_before_the_rest_arrives(server: Run
     assert record.state == "played" and record.seconds == pytest.approx(5 * tone.WORD_SECONDS, abs=0.01)
 
 
-def test_question_from_before_a_suspend_is_not_answered(server: Running, tmp_path: Path) -> None:
+def test_question_from_before_a_suspend_is_not_answered(server: LocalServerProcess, tmp_path: Path) -> None:
     question = bytes(16000) + tone.pcm("a b c d e f", 16000)
     # Seconds of silence: speech before the suspend is detected counts as old, too.
     write_wav(tmp_path / "questions.wav", question + bytes(4 * 32000) + question)
@@ -206,7 +208,7 @@ def test_question_from_before_a_suspend_is_not_answered(server: Running, tmp_pat
     assert [state for _, state in it.records] == ["played"]
 
 
-def test_captions_are_written_line_by_line(server: Running, tmp_path: Path) -> None:
+def test_captions_are_written_line_by_line(server: LocalServerProcess, tmp_path: Path) -> None:
     write_wav(tmp_path / "talk.wav", tone.pcm("a b c d e f g h", 16000))
     config = configuration(server, "captions", f"file:{tmp_path}/talk.wav")
     it = Watched(config, lambda event: Stop("test") if isinstance(event, Heard) else None)
@@ -214,7 +216,7 @@ def test_captions_are_written_line_by_line(server: Running, tmp_path: Path) -> N
     assert it.captions.getvalue().splitlines()[0] == "what time is it"
 
 
-def test_hush_cancels_current_and_queued_utterances(server: Running) -> None:
+def test_hush_cancels_current_and_queued_utterances(server: LocalServerProcess) -> None:
     def when(event: Event | Record) -> Event | None:
         if isinstance(event, PlaybackStarted):
             return Hush("test")
@@ -226,7 +228,7 @@ def test_hush_cancels_current_and_queued_utterances(server: Running) -> None:
     assert sorted(it.records) == [("a", "cancelled"), ("b", "cancelled")]
 
 
-def test_shutdown_records_every_accepted_utterance(server: Running) -> None:
+def test_shutdown_records_every_accepted_utterance(server: LocalServerProcess) -> None:
     it = Watched(
         replace(configuration(server, "announce"), shutdown_seconds=8.0),
         lambda event: Stop("test") if isinstance(event, PlaybackStarted) else None,
@@ -238,7 +240,7 @@ def test_shutdown_records_every_accepted_utterance(server: Running) -> None:
     assert heard["a"] > 0.5 and heard["b"] == 0.0
 
 
-def test_shutdown_extends_the_stop_timeout_of_systemd(server: Running, tmp_path: Path) -> None:
+def test_shutdown_extends_the_stop_timeout_of_systemd(server: LocalServerProcess, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.setblocking(False)
@@ -254,7 +256,7 @@ def test_shutdown_extends_the_stop_timeout_of_systemd(server: Running, tmp_path:
     assert [int(request.partition("=")[2]) > 100_000_000 for request in requests] == [True]
 
 
-def test_short_shutdown_lets_a_short_utterance_end(server: Running) -> None:
+def test_short_shutdown_lets_a_short_utterance_end(server: LocalServerProcess) -> None:
     """In a few seconds a short word can be said to its end; the time was given away to parts that had no use for it."""
 
     def ended() -> str:
@@ -269,7 +271,7 @@ def test_short_shutdown_lets_a_short_utterance_end(server: Running) -> None:
     assert "played" in (ended() for _ in range(5)), "unless the machine stands still for the whole time"
 
 
-def test_shutdown_lets_the_current_utterance_end(server: Running) -> None:
+def test_shutdown_lets_the_current_utterance_end(server: LocalServerProcess) -> None:
     it = Watched(
         configuration(server, "announce"), lambda event: Stop("test") if isinstance(event, PlaybackStarted) else None
     )
@@ -277,13 +279,13 @@ def test_shutdown_lets_the_current_utterance_end(server: Running) -> None:
     assert it.records == [("a", "played")]
 
 
-def test_worker_crash_shuts_down_with_exit_code_70(server: Running) -> None:
+def test_worker_crash_shuts_down_with_exit_code_70(server: LocalServerProcess) -> None:
     it = Watched(configuration(server, "announce"), lambda event: None)
     assert it.run(WorkerCrashed("speaker", LookupError("unexpected"))) == 70
     assert not any(thread.name in ("synthesizer", "speaker") for thread in threading.enumerate())
 
 
-def test_stop_at_the_start_ends_with_exit_code_0(server: Running) -> None:
+def test_stop_at_the_start_ends_with_exit_code_0(server: LocalServerProcess) -> None:
     for mode in ("assistant", "captions", "announce"):
         it = Watched(configuration(server, mode), lambda event: None)
         assert it.run(Stop("test")) == 0
@@ -291,7 +293,7 @@ def test_stop_at_the_start_ends_with_exit_code_0(server: Running) -> None:
     assert not left & {"microphone", "recognizer", "responder", "synthesizer", "speaker"}
 
 
-def test_hush_during_the_shutdown_cancels(server: Running) -> None:
+def test_hush_during_the_shutdown_cancels(server: LocalServerProcess) -> None:
     said = " ".join(["word"] * 60)  # shorter than the end, so only the hush can cut it
 
     def when(event: Event | Record) -> Event | None:
@@ -306,12 +308,12 @@ def test_hush_during_the_shutdown_cancels(server: Running) -> None:
     assert (record.state, record.reason) == ("cancelled", "by a button")
 
 
-def test_worker_crash_during_the_shutdown_sets_the_exit_code(server: Running) -> None:
+def test_worker_crash_during_the_shutdown_sets_the_exit_code(server: LocalServerProcess) -> None:
     it = Watched(configuration(server, "announce"), lambda event: None)
     assert it.run(Stop("test"), WorkerCrashed("speaker", LookupError("unexpected"))) == 70
 
 
-def test_event_that_fails_during_the_shutdown_does_not_stop_it(server: Running) -> None:
+def test_event_that_fails_during_the_shutdown_does_not_stop_it(server: LocalServerProcess) -> None:
     """The captions' reader had gone: the error of the first write ended the main loop, the same error of the second
     the end itself, and the process stayed for ever."""
 
@@ -325,7 +327,7 @@ def test_event_that_fails_during_the_shutdown_does_not_stop_it(server: Running) 
     assert not any(thread.name in ("synthesizer", "speaker") for thread in threading.enumerate())
 
 
-def test_utterance_fails_after_the_speaker_timeout(server: Running) -> None:
+def test_utterance_fails_after_the_speaker_timeout(server: LocalServerProcess) -> None:
     it = Watched(
         configuration(server, "announce"),
         lambda event: Stop("test") if isinstance(event, Record) else None,

@@ -11,11 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import Process, Supervision, Wired, sound_of
+from support.agent_fixtures import Start, service_config, write_wav
+from support.processes import Process, Supervision, WireLoggedServer, audio_on_wire
 
 from agent.server.tts import tone
-from e2e.conftest import Start, write_wav
-from e2e.test_say import configuration
 
 USAGE, UNAVAILABLE, CONFIGURATION = 2, 69, 78
 
@@ -23,7 +22,7 @@ USAGE, UNAVAILABLE, CONFIGURATION = 2, 69, 78
 def refused(process: Process, code: int, *words: str) -> str:
     """It ended with this code and one sentence that holds these words; returns the sentence."""
     ended = process.end()
-    lines = process.lines_of_error()
+    lines = process.error_lines()
     assert ended == code, lines
     assert len(lines) == 1, lines
     (line,) = lines
@@ -56,39 +55,39 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("command", [("run",), ("say", "hello"), ("transcribe",), ("demo",)])
-def test_a_mistake_in_the_yaml_is_named_with_file_and_line(
-    agent: Start, configured: Callable[[str], str], command: tuple[str, ...]
+def test_a_config_error_names_file_and_line(
+    agent: Start, write_config: Callable[[str], str], command: tuple[str, ...]
 ) -> None:
-    config = configured("speaker:\n  volume: loud\n")
+    config = write_config("speaker:\n  volume: loud\n")
     refused(agent(*command, "--config", config), CONFIGURATION, f"{config}:2", "speaker.volume", "loud")
 
 
-def test_every_mistake_is_named_at_once(agent: Start, configured: Callable[[str], str]) -> None:
-    config = configured("speaker:\n  volume: 200\n  devise: none\nmicrophone: 3\n")
+def test_all_config_errors_are_reported_together(agent: Start, write_config: Callable[[str], str]) -> None:
+    config = write_config("speaker:\n  volume: 200\n  devise: none\nmicrophone: 3\n")
     process = agent("run", "--config", config)
     assert process.end() == CONFIGURATION
-    lines = process.lines_of_error()
+    lines = process.error_lines()
     assert all(line.startswith("voice-agent") for line in lines)
     for word in (":2", ":3", ":4", "device"):
         assert any(word in line for line in lines), lines
 
 
 @pytest.mark.parametrize("text", ["a: [", "\t- x", "speaker: *nobody", "\0"])
-def test_what_is_no_yaml_is_said_to_be_none(agent: Start, configured: Callable[[str], str], text: str) -> None:
-    config = configured(text)
+def test_invalid_yaml_is_reported(agent: Start, write_config: Callable[[str], str], text: str) -> None:
+    config = write_config(text)
     refused(agent("say", "hello", "--config", config), CONFIGURATION, config)
 
 
-def test_a_configuration_that_is_not_there_is_named(agent: Start) -> None:
+def test_a_missing_config_file_is_named(agent: Start) -> None:
     refused(agent("run", "--config", "nowhere.yaml"), CONFIGURATION, "nowhere.yaml")
 
 
 @pytest.mark.parametrize("service", ["neuphonic", "playai", "vachana", "fish"])
 @pytest.mark.parametrize("command", ["say", "run"])
-def test_a_missing_key_is_named_with_the_place_to_put_it(
-    agent: Start, configured: Callable[[str], str], folder: Path, service: str, command: str
+def test_a_missing_api_key_is_reported_with_its_location(
+    agent: Start, write_config: Callable[[str], str], folder: Path, service: str, command: str
 ) -> None:
-    config = configured(f"synthesis: {{services: [{service}]}}\ncontrol: {{socket: none}}\n")
+    config = write_config(f"synthesis: {{services: [{service}]}}\ncontrol: {{socket: none}}\n")
     arguments = ("say", "--output", "out.wav", "hello") if command == "say" else ("run",)
     line = refused(agent(*arguments, "--config", config, cwd=folder), CONFIGURATION, service, "key")
     assert service in line
@@ -97,26 +96,30 @@ def test_a_missing_key_is_named_with_the_place_to_put_it(
 # --- devices
 
 
-def test_a_speaker_that_is_not_there_is_named(agent: Start, configured: Callable[[str], str], tones: Wired) -> None:
-    config = configured("speaker: {device: nosuchcard}\n" + configuration(tones, "local"))
+def test_a_missing_speaker_is_named(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer
+) -> None:
+    config = write_config("speaker: {device: nosuchcard}\n" + service_config(tone_server, "local"))
     refused(agent("say", "--service", "local", "--config", config, "hello"), CONFIGURATION, "nosuchcard")
 
 
-def test_a_microphone_that_is_not_there_is_named(agent: Start, configured: Callable[[str], str], tones: Wired) -> None:
-    config = configured(f"microphone: {{device: nosuchcard}}\ntranscription: {{url: '{tones.ws}/'}}\n")
+def test_a_missing_microphone_is_named(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer
+) -> None:
+    config = write_config(f"microphone: {{device: nosuchcard}}\ntranscription: {{url: '{tone_server.ws}/'}}\n")
     refused(agent("transcribe", "--config", config), CONFIGURATION, "nosuchcard")
 
 
-def test_the_daemon_waits_for_a_microphone_that_is_not_there_and_says_so(
-    agent: Start, configured: Callable[[str], str], tones: Wired, supervision: Supervision
+def test_the_daemon_waits_for_a_missing_microphone(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, supervision: Supervision
 ) -> None:
     """It may only be late, or be plugged in again: an attended command refuses, an unattended daemon waits."""
-    config = configured(
+    config = write_config(
         "microphone: {device: nosuchcard}\nspeaker: {device: none}\ncontrol: {socket: none}\n"
-        f"transcription: {{url: '{tones.ws}/'}}\n" + configuration(tones, "local")
+        f"transcription: {{url: '{tone_server.ws}/'}}\n" + service_config(tone_server, "local")
     )
     process = agent("run", "--config", config, env={"NOTIFY_SOCKET": supervision.path})
-    assert "STATUS=" in supervision.await_word("nosuchcard", while_alive=process)
+    assert "STATUS=" in supervision.await_line("nosuchcard", while_alive=process)
     process.signal(signal.SIGTERM)
     assert process.end() == 0, process.errors
 
@@ -144,68 +147,85 @@ def header_only(path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [float_wav, text_file, empty_file])
-def test_a_file_that_is_no_16_bit_wav_is_refused(
-    agent: Start, configured: Callable[[str], str], tones: Wired, tmp_path: Path, write: Callable[[Path], None]
+def test_a_file_other_than_16_bit_wav_is_rejected(
+    agent: Start,
+    write_config: Callable[[str], str],
+    tone_server: WireLoggedServer,
+    tmp_path: Path,
+    write: Callable[[Path], None],
 ) -> None:
     write(tmp_path / "asked.wav")
-    config = configured(f"transcription: {{url: '{tones.ws}/'}}\n")
+    config = write_config(f"transcription: {{url: '{tone_server.ws}/'}}\n")
     refused(agent("transcribe", "--config", config, "asked.wav"), USAGE, "asked.wav")
 
 
 @pytest.mark.parametrize("name", ["nowhere.wav", "."])
-def test_a_file_that_cannot_be_read_is_named(
-    agent: Start, configured: Callable[[str], str], tones: Wired, name: str
+def test_an_unreadable_file_is_named(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, name: str
 ) -> None:
-    config = configured(f"transcription: {{url: '{tones.ws}/'}}\n")
+    config = write_config(f"transcription: {{url: '{tone_server.ws}/'}}\n")
     refused(agent("transcribe", "--config", config, name), USAGE, name)
 
 
-def test_a_wav_on_stdin_is_recognised_as_a_mistake(
-    agent: Start, configured: Callable[[str], str], tones: Wired, tmp_path: Path
+def test_a_wav_on_stdin_is_rejected(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
     write_wav(tmp_path / "asked.wav", bytes(32000))
-    process = agent("transcribe", "--config", configured(f"transcription: {{url: '{tones.ws}/'}}\n"), "-", stdin=True)
+    process = agent(
+        "transcribe", "--config", write_config(f"transcription: {{url: '{tone_server.ws}/'}}\n"), "-", stdin=True
+    )
     feed(process, (tmp_path / "asked.wav").read_bytes())
     refused(process, USAGE, "WAV")
 
 
 @pytest.mark.parametrize(("width", "silence"), [(1, b"\x80"), (3, b"\0\0\0"), (4, b"\0\0\0\0")])
-def test_integer_samples_of_other_widths_are_made_to_fit(
-    agent: Start, configured: Callable[[str], str], tones: Wired, tmp_path: Path, width: int, silence: bytes
+def test_other_integer_sample_widths_are_converted(
+    agent: Start,
+    write_config: Callable[[str], str],
+    tone_server: WireLoggedServer,
+    tmp_path: Path,
+    width: int,
+    silence: bytes,
 ) -> None:
     write_wav(tmp_path / "asked.wav", silence * 16000, width=width)
-    since = len(tones.wire())
-    process = agent("transcribe", "--config", configured(f"transcription: {{url: '{tones.ws}/'}}\n"), "asked.wav")
+    since = len(tone_server.wire())
+    process = agent(
+        "transcribe", "--config", write_config(f"transcription: {{url: '{tone_server.ws}/'}}\n"), "asked.wav"
+    )
     assert process.end() == 0, process.errors
-    assert sound_of(tones.settled(since), bytes(32000)) == bytes(32000)
+    assert audio_on_wire(tone_server.settled(since), bytes(32000)) == bytes(32000)
 
 
-def test_silence_is_no_mistake(agent: Start, configured: Callable[[str], str], tones: Wired, tmp_path: Path) -> None:
+def test_silence_is_no_error(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
+) -> None:
     header_only(tmp_path / "asked.wav")
-    process = agent("transcribe", "--config", configured(f"transcription: {{url: '{tones.ws}/'}}\n"), "asked.wav")
-    assert (process.end(), process.output, process.lines_of_error()) == (0, "", [])
+    process = agent(
+        "transcribe", "--config", write_config(f"transcription: {{url: '{tone_server.ws}/'}}\n"), "asked.wav"
+    )
+    assert (process.end(), process.output, process.error_lines()) == (0, "", [])
 
 
 # --- servers
 
 
-def test_a_transcription_server_that_is_not_there_is_named(
-    agent: Start, configured: Callable[[str], str], tmp_path: Path, nobody: str
+def test_an_unreachable_transcription_service_is_named(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path, nobody: str
 ) -> None:
     write_wav(tmp_path / "asked.wav", bytes(32000))
-    config = configured(f"transcription: {{url: '{nobody}/'}}\n")
+    config = write_config(f"transcription: {{url: '{nobody}/'}}\n")
     refused(
         agent("transcribe", "--config", config, "asked.wav"), UNAVAILABLE, "transcription", nobody.rpartition(":")[2]
     )
 
 
 @pytest.mark.parametrize("service", ["local", "neuphonic", "playai", "vachana", "fish"])
-def test_a_speech_server_that_is_not_there_is_named(
-    agent: Start, configured: Callable[[str], str], folder: Path, nobody: str, service: str
+def test_an_unreachable_speech_service_is_named(
+    agent: Start, write_config: Callable[[str], str], folder: Path, nobody: str, service: str
 ) -> None:
     key = "auth_url" if service == "playai" else "url"
     url = nobody.replace("ws:", "http:") if service == "playai" else nobody
-    config = configured(f"synthesis: {{{service}: {{{key}: '{url}'}}}}\n")
+    config = write_config(f"synthesis: {{{service}: {{{key}: '{url}'}}}}\n")
     process = agent("say", "--config", config, "--service", service, "--output", "out.wav", "hello", cwd=folder)
     refused(process, UNAVAILABLE, service)
 
@@ -214,48 +234,48 @@ def test_a_speech_server_that_is_not_there_is_named(
 
 
 @pytest.mark.parametrize("text", [" ", "\n\t ", ""])
-def test_a_text_of_nothing_but_spaces_is_refused(agent: Start, folder: Path, text: str) -> None:
+def test_blank_text_is_rejected(agent: Start, folder: Path, text: str) -> None:
     refused(agent("say", "--output", "out.wav", text, cwd=folder), USAGE, "nothing to say")
 
 
-def test_a_text_of_a_megabyte_is_refused(
-    agent: Start, folder: Path, configured: Callable[[str], str], tones: Wired
+def test_text_of_a_megabyte_is_rejected(
+    agent: Start, folder: Path, write_config: Callable[[str], str], tone_server: WireLoggedServer
 ) -> None:
-    config = configured(configuration(tones, "local"))
+    config = write_config(service_config(tone_server, "local"))
     process = agent("say", "--config", config, "--output", "out.wav", "-", stdin=True, cwd=folder)
     feed(process, b"word " * 200_000)
     refused(process, USAGE, "100000 characters")
 
 
-def test_a_long_argument_is_refused(agent: Start, folder: Path) -> None:
+def test_a_long_argument_is_rejected(agent: Start, folder: Path) -> None:
     refused(agent("say", "--output", "out.wav", "word " * 25_000, cwd=folder), USAGE, "125000 characters")
 
 
 @pytest.mark.parametrize("data", [b"", b" \n\n\t "])
-def test_stdin_without_words_is_refused(
-    agent: Start, folder: Path, configured: Callable[[str], str], tones: Wired, data: bytes
+def test_stdin_without_words_is_rejected(
+    agent: Start, folder: Path, write_config: Callable[[str], str], tone_server: WireLoggedServer, data: bytes
 ) -> None:
-    config = configured(configuration(tones, "local"))
+    config = write_config(service_config(tone_server, "local"))
     process = agent("say", "--config", config, "--output", "out.wav", "-", stdin=True, cwd=folder)
     feed(process, data)
     refused(process, USAGE, "nothing to say")
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe", b"Good morning. And \xe2\x82", b"Half of it is fine. \x80"])
-def test_broken_utf_8_on_stdin_is_refused(
-    agent: Start, folder: Path, configured: Callable[[str], str], tones: Wired, data: bytes
+def test_invalid_utf_8_on_stdin_is_rejected(
+    agent: Start, folder: Path, write_config: Callable[[str], str], tone_server: WireLoggedServer, data: bytes
 ) -> None:
-    config = configured(configuration(tones, "local"))
+    config = write_config(service_config(tone_server, "local"))
     process = agent("say", "--config", config, "--output", "out.wav", "-", stdin=True, cwd=folder)
     feed(process, data)
     refused(process, USAGE, "UTF-8")
 
 
-def test_broken_utf_8_in_an_argument_is_refused(agent: Start, folder: Path) -> None:
+def test_invalid_utf_8_in_an_argument_is_rejected(agent: Start, folder: Path) -> None:
     refused(agent("say", "--output", "out.wav", b"caf\xe9", cwd=folder), USAGE, "UTF-8", "4")
 
 
-def test_a_service_that_there_is_not_is_refused_with_those_there_are(agent: Start, folder: Path) -> None:
+def test_an_unknown_service_is_rejected_with_the_known_ones(agent: Start, folder: Path) -> None:
     process = agent("say", "--service", "nosuch", "--output", "out.wav", "hello", cwd=folder)
     assert process.end() == USAGE
     assert "nosuch" in process.errors and "neuphonic" in process.errors and "Traceback" not in process.errors
@@ -266,35 +286,46 @@ def test_a_service_that_there_is_not_is_refused_with_those_there_are(agent: Star
 
 @pytest.mark.parametrize("command", ["say", "demo"])
 @pytest.mark.parametrize("output", ["missing/out.wav", "."])
-def test_a_place_that_cannot_be_written_is_named_before_anything_is_said(
-    agent: Start, folder: Path, configured: Callable[[str], str], tones: Wired, command: str, output: str
+def test_an_unwritable_output_is_rejected_before_synthesis(
+    agent: Start,
+    folder: Path,
+    write_config: Callable[[str], str],
+    tone_server: WireLoggedServer,
+    command: str,
+    output: str,
 ) -> None:
-    config = configured(configuration(tones, "local"))
+    config = write_config(service_config(tone_server, "local"))
     text = ("hello",) if command == "say" else ()
-    since = len(tones.wire())
+    since = len(tone_server.wire())
     process = agent(command, "--config", config, "--output", output, *text, cwd=folder)
     if command == "say":
         refused(process, USAGE, output)
-        assert tones.matching(since, event="Text") == []
+        assert tone_server.matching(since, event="Text") == []
     else:
         assert process.end() == USAGE
-        assert output in process.lines_of_error()[-1]
+        assert output in process.error_lines()[-1]
 
 
-def test_a_full_disk_ends_say_with_a_sentence_and_leaves_nothing(
-    agent: Start, configured: Callable[[str], str], tones: Wired, folder: Path
+def test_a_full_disk_leaves_no_file(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, folder: Path
 ) -> None:
-    config = configured(configuration(tones, "local"))
+    config = write_config(service_config(tone_server, "local"))
     process = agent("say", "--config", config, "--output", "/dev/full", "hello there", cwd=folder)
     refused(process, USAGE, "/dev/full")
 
 
-def test_a_full_disk_behind_the_stream_ends_say_with_a_sentence(
-    agent: Start, configured: Callable[[str], str], tones: Wired
+def test_a_full_disk_behind_stdout_is_reported(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer
 ) -> None:
     with open("/dev/full", "wb") as full:
         process = agent(
-            "say", "--config", configured(configuration(tones, "local")), "--output", "-", "hi", stdout=full.fileno()
+            "say",
+            "--config",
+            write_config(service_config(tone_server, "local")),
+            "--output",
+            "-",
+            "hi",
+            stdout=full.fileno(),
         )
     refused(process, USAGE, "No space left")
 
@@ -303,12 +334,12 @@ def test_a_full_disk_behind_the_stream_ends_say_with_a_sentence(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_the_middle_leaves_what_was_said_or_nothing_at_all(
-    agent: Start, configured: Callable[[str], str], tmp_path: Path, number: int
+def test_a_signal_leaves_a_complete_wav_or_no_file(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path, number: int
 ) -> None:
     """Hushed on purpose: the file is a whole WAV of what has come, never a header with a wrong length."""
-    with Wired(tmp_path / "server", "--speech", "tone", "--recognition", "none", "--pace", "1") as server:
-        config = configured(configuration(server, "local"))
+    with WireLoggedServer(tmp_path / "server", "--speech", "tone", "--recognition", "none", "--pace", "1") as server:
+        config = write_config(service_config(server, "local"))
         folder = tmp_path / "folder"
         folder.mkdir()
         process = agent("say", "--config", config, "--output", "out.wav", "word " * 100, cwd=folder)
@@ -322,11 +353,9 @@ def test_a_signal_in_the_middle_leaves_what_was_said_or_nothing_at_all(
             assert tone.pcm("word " * 100, 22050).startswith(pcm)
 
 
-def test_a_kill_in_the_middle_leaves_no_half_of_the_file_under_its_name(
-    agent: Start, configured: Callable[[str], str], tmp_path: Path
-) -> None:
-    with Wired(tmp_path / "server", "--speech", "tone", "--recognition", "none", "--pace", "1") as server:
-        config = configured(configuration(server, "local"))
+def test_sigkill_leaves_no_partial_file(agent: Start, write_config: Callable[[str], str], tmp_path: Path) -> None:
+    with WireLoggedServer(tmp_path / "server", "--speech", "tone", "--recognition", "none", "--pace", "1") as server:
+        config = write_config(service_config(server, "local"))
         (tmp_path / "out.wav").write_bytes(b"what was there before")
         process = agent("say", "--config", config, "--output", "out.wav", "word " * 100)
         server.await_wire(3, direction="out", event="Audio")
@@ -335,17 +364,17 @@ def test_a_kill_in_the_middle_leaves_no_half_of_the_file_under_its_name(
     assert (tmp_path / "out.wav").read_bytes() == b"what was there before"
 
 
-def test_a_reader_that_has_had_enough_is_no_error(
-    agent: Start, configured: Callable[[str], str], tones: Wired, tmp_path: Path
+def test_a_closed_output_pipe_is_no_error(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
     """``say --output - | head -c 100``."""
-    config = configured(configuration(tones, "local"))
+    config = write_config(service_config(tone_server, "local"))
     reading, writing = os.pipe()
     os.close(reading)
     process = agent("say", "--config", config, "--output", "-", "word " * 100, stdout=writing)
     os.close(writing)
     assert process.end() in (0, -signal.SIGPIPE), process.errors
-    assert process.lines_of_error() == []
+    assert process.error_lines() == []
 
 
 def feed(process: Process, data: bytes) -> None:

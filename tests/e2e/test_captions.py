@@ -10,27 +10,29 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.local_server import Running
+from support.agent_fixtures import Start, write_wav
+from support.local_server import LocalServerProcess
 
 from agent.server.tts import tone
-from e2e.conftest import Start, write_wav
 
 TIMEOUT_SECONDS = 30.0
 
 
 @pytest.fixture
-def config(tmp_path: Path, configured: Callable[[str], str]) -> Iterator[str]:
+def config(tmp_path: Path, write_config: Callable[[str], str]) -> Iterator[str]:
     """Captions without end: nobody is too slow for the next one."""
     write_wav(tmp_path / "talk.wav", tone.pcm("one two three four " * 8, 16000))
     (tmp_path / "script.txt").write_text("good evening\n" + "and welcome\n" * 200)
-    with Running(tmp_path, "--speech", "tone", "--recognition", "script", "--script", f"{tmp_path}/script.txt") as it:
-        yield configured(
+    with LocalServerProcess(
+        tmp_path, "--speech", "tone", "--recognition", "script", "--script", f"{tmp_path}/script.txt"
+    ) as it:
+        yield write_config(
             f"microphone: {{device: 'file:{tmp_path}/talk.wav'}}\ncontrol: {{socket: none}}\n"
             f"conversation: {{mode: captions}}\nserver: {{start: false}}\ntranscription: {{url: '{it.ws}/'}}\n"
         )
 
 
-def test_a_reader_that_wants_one_line_only_ends_it_in_good_order(agent: Start, config: str) -> None:
+def test_a_closed_caption_pipe_ends_the_daemon_cleanly(agent: Start, config: str) -> None:
     """``voice-agent run | head -1``: the second caption found a closed pipe, its error ended the main loop, the same
     error the end, and the process stayed, deaf to SIGTERM."""
     reader, writer = os.pipe()
@@ -43,7 +45,7 @@ def test_a_reader_that_wants_one_line_only_ends_it_in_good_order(agent: Start, c
     assert "the reader of the captions" in process.errors and "Traceback" not in process.errors
 
 
-def test_a_reader_that_stands_still_does_not_keep_sigterm_from_ending_it(agent: Start, config: str) -> None:
+def test_sigterm_ends_captions_into_a_blocked_pipe(agent: Start, config: str) -> None:
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
     os.write(writer, bytes(4096))

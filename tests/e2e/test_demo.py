@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.agent_fixtures import Start
 
 from agent.cli.demo import QUESTION
-from e2e.conftest import Start
 
 REPLY = "My name is Robert and I live in a small house by the river."
 # What is spoken begins when all of it is there: a machine that is busy is no gap in it.
@@ -46,10 +46,10 @@ def recognised(agent: Start, path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_question_is_answered_aloud_and_the_turn_can_be_read(
-    agent: Start, configured: Callable[[str], str], tmp_path: Path, service: str
+def test_demo_answers_and_prints_a_timeline(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path, service: str
 ) -> None:
-    config = configured(CONFIGURATION)
+    config = write_config(CONFIGURATION)
     process = agent("demo", "--config", config, "--service", service, "--output", "reply.wav")
     assert process.end(TIMEOUT_SECONDS) == 0, process.errors
     said = process.output
@@ -65,10 +65,8 @@ def test_a_question_is_answered_aloud_and_the_turn_can_be_read(
     assert len(missing) <= 2, f"{heard} was heard instead of {REPLY!r}"
 
 
-def test_for_programs_the_turn_is_one_json_object(
-    agent: Start, configured: Callable[[str], str], tmp_path: Path
-) -> None:
-    process = agent("demo", "--json", "--config", configured(CONFIGURATION), "--output", "reply.wav")
+def test_demo_json_prints_one_object(agent: Start, write_config: Callable[[str], str], tmp_path: Path) -> None:
+    process = agent("demo", "--json", "--config", write_config(CONFIGURATION), "--output", "reply.wav")
     assert process.end(TIMEOUT_SECONDS) == 0, process.errors
     turn = json.loads(process.output)
     assert turn["question"] == QUESTION and {"what", "time"} <= set(words(turn["transcript"]))
@@ -83,7 +81,7 @@ def test_for_programs_the_turn_is_one_json_object(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_demonstration_that_is_stopped_says_so(agent: Start, number: int, code: int) -> None:
+def test_a_signal_ends_the_demo_with_its_exit_code(agent: Start, number: int, code: int) -> None:
     """It claimed, after three seconds, that the turn had not ended within ninety, and blamed a service for it."""
     process = agent("demo", "--output", "reply.wav")
     process.stdout.await_text("partial:")
@@ -94,7 +92,7 @@ def test_a_demonstration_that_is_stopped_says_so(agent: Start, number: int, code
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("moment", ["starting the local speech server", "recording the question"])
-def test_a_demonstration_that_is_stopped_before_the_question_leaves_nothing(
+def test_a_signal_before_the_question_leaves_no_files(
     agent: Start, tmp_path: Path, moment: str, number: int, code: int
 ) -> None:
     """It asked a question that had not been recorded, with a traceback and ninety seconds of patience; where SIGTERM
@@ -111,7 +109,7 @@ def test_a_demonstration_that_is_stopped_before_the_question_leaves_nothing(
     assert not list(temporary.iterdir()) and not (tmp_path / "reply.wav").exists()
 
 
-def test_a_demonstration_that_is_killed_leaves_no_question_behind(agent: Start, tmp_path: Path) -> None:
+def test_sigkill_leaves_no_question_file(agent: Start, tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     process = agent("demo", "--output", "reply.wav", env={"TMPDIR": str(temporary)})
@@ -121,18 +119,18 @@ def test_a_demonstration_that_is_killed_leaves_no_question_behind(agent: Start, 
     assert not list(temporary.iterdir()) and not (tmp_path / "reply.wav").exists()
 
 
-def test_a_terminal_without_such_letters_gets_others(agent: Start, configured: Callable[[str], str]) -> None:
+def test_an_ascii_terminal_gets_an_ascii_timeline(agent: Start, write_config: Callable[[str], str]) -> None:
     """The bars of the timeline were a traceback where the terminal is not of UTF-8."""
     environment = {"PYTHONIOENCODING": "latin-1"}
-    process = agent("demo", "--config", configured(CONFIGURATION), "--output", "reply.wav", env=environment)
+    process = agent("demo", "--config", write_config(CONFIGURATION), "--output", "reply.wav", env=environment)
     assert process.end(TIMEOUT_SECONDS) == 0, process.errors
     assert re.search(r"last audio +\d+\.\d\d s  \?+", process.output), process.output
 
 
-def test_without_a_sound_card_the_reply_is_a_file_and_it_says_so(
-    agent: Start, configured: Callable[[str], str], tmp_path: Path
+def test_demo_without_a_sound_card_writes_a_file(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path
 ) -> None:
-    config = configured("speaker: {device: a card that nobody has}\n")
+    config = write_config("speaker: {device: a card that nobody has}\n")
     process = agent("demo", "--config", config)
     assert process.end(TIMEOUT_SECONDS) == 0, process.errors
     assert "no sound card" in process.output and "demo-reply.wav" in process.output

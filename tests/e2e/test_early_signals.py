@@ -15,7 +15,7 @@ _SLOW = "import os\nos.write(2, b'here')\nos.read(0, 1)\n"
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("command", [["run"], ["say", "Hello."], ["devices"], ["--version"]])
-def test_a_signal_during_the_imports_is_an_exit_code_and_no_traceback(
+def test_a_signal_during_imports_exits_without_a_traceback(
     tmp_path: Path, command: list[str], number: int, code: int
 ) -> None:
     """Ctrl-C in the first moments printed a traceback, and SIGTERM killed the process."""

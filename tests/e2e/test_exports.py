@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import Wired
-
-from e2e.conftest import Start
+from support.agent_fixtures import Start
+from support.processes import WireLoggedServer
 
 
 class _Refusing(http.server.BaseHTTPRequestHandler):
@@ -39,28 +38,34 @@ def refusing(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("refusing", "code"), [(404, 0), (500, 69), (401, 69)], indirect=["refusing"])
-def test_a_service_that_has_kept_nothing_is_no_failure(
-    agent: Start, configured: Callable[[str], str], tones: Wired, speech: Path, refusing: str, code: int
+def test_a_missing_export_is_no_failure(
+    agent: Start,
+    write_config: Callable[[str], str],
+    tone_server: WireLoggedServer,
+    speech: Path,
+    refusing: str,
+    code: int,
 ) -> None:
     """A good transcript ended with exit code 69, because there was nothing to export."""
-    config = configured(f"transcription: {{url: '{tones.ws}/', export_url: '{refusing}'}}\n")
+    config = write_config(f"transcription: {{url: '{tone_server.ws}/', export_url: '{refusing}'}}\n")
     process = agent("transcribe", "--config", config, speech.name)
     assert process.end() == code, process.errors
     assert process.output.splitlines()[0] == "what time is it please"
-    told = [line for line in process.lines_of_error() if "export" in line]
+    told = [line for line in process.error_lines() if "export" in line]
     assert len(told) == 1
     assert code or told == ["export: the service has kept no transcript and no audio"]
 
 
-def test_the_daemon_fetches_what_is_exported_where_it_is_told_to(
-    agent: Start, configured: Callable[[str], str], tones: Wired, speech: Path, tmp_path: Path
+def test_the_daemon_stores_exports_in_the_configured_directory(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, speech: Path, tmp_path: Path
 ) -> None:
     """``export_url`` and ``export_directory`` meant nothing to the daemon."""
-    config = configured(
+    config = write_config(
         f"microphone: {{device: 'file:{speech}'}}\nspeaker: {{device: none}}\ncontrol: {{socket: none}}\n"
         "conversation: {mode: assistant, silence_seconds: 0.3}\nresponder: {kind: none}\nserver: {start: false}\n"
-        f"synthesis: {{local: {{url: '{tones.ws}'}}}}\n"
-        f"transcription: {{url: '{tones.ws}/', export_url: '{tones.http}', export_directory: {tmp_path}/kept}}\n"
+        f"synthesis: {{local: {{url: '{tone_server.ws}'}}}}\n"
+        f"transcription: {{url: '{tone_server.ws}/', export_url: '{tone_server.http}',"
+        f" export_directory: {tmp_path}/kept}}\n"
     )
     process = agent("run", "--config", config)
     process.stderr.await_text("export: ")
@@ -70,8 +75,8 @@ def test_the_daemon_fetches_what_is_exported_where_it_is_told_to(
     assert sorted(path.suffix for path in (tmp_path / "kept").iterdir()) == [".json", ".wav"]
 
 
-def test_a_reload_says_where_exports_come_from_and_where_they_go(
-    agent: Start, configured: Callable[[str], str], tones: Wired, speech: Path, tmp_path: Path
+def test_reload_changes_export_url_and_directory(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, speech: Path, tmp_path: Path
 ) -> None:
     """The journal said that ``export_url`` and ``export_directory`` had changed, and exports went on as before."""
     state = tmp_path / "state"
@@ -80,16 +85,16 @@ def test_a_reload_says_where_exports_come_from_and_where_they_go(
     (state / "levels.json").write_text('{"configured": 100, "volume": 100, "microphone_muted": true}')
 
     def written(exports: str) -> str:
-        return configured(
+        return write_config(
             f"microphone: {{device: 'file:{speech}'}}\nspeaker: {{device: none}}\n"
             f"control: {{socket: {tmp_path}/socket}}\nconversation: {{silence_seconds: 0.3}}\n"
-            f"responder: {{kind: none}}\nserver: {{start: false}}\nsynthesis: {{local: {{url: '{tones.ws}'}}}}\n"
-            f"transcription: {{url: '{tones.ws}/'{exports}}}\n"
+            f"responder: {{kind: none}}\nserver: {{start: false}}\nsynthesis: {{local: {{url: '{tone_server.ws}'}}}}\n"
+            f"transcription: {{url: '{tone_server.ws}/'{exports}}}\n"
         )
 
     process = agent("run", "--config", written(""), env={"STATE_DIRECTORY": str(state)})
     process.stderr.await_text("ready: ")
-    config = written(f", export_url: '{tones.http}', export_directory: {tmp_path}/kept")
+    config = written(f", export_url: '{tone_server.http}', export_directory: {tmp_path}/kept")
     process.signal(signal.SIGHUP)
     process.stderr.await_text("reloaded, changed=transcription.export_url, transcription.export_directory")
     assert agent("unmute", "microphone", "--config", config).end() == 0

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.processes import Process, Wired
+from support.agent_fixtures import Start
+from support.processes import Process, WireLoggedServer
 from support.vcard import VirtualCard
 
 from agent.server.tts.tone import pcm
-from e2e.conftest import Start
 
 Configured = Callable[[str], str]
 RATE = 22050
@@ -30,11 +30,11 @@ def card(tmp_path: Path) -> VirtualCard:
     return VirtualCard(folder)
 
 
-def settings(tmp_path: Path, tones: Wired) -> str:
+def settings(tmp_path: Path, tone_server: WireLoggedServer) -> str:
     return (
         # It begins when all of it is there: a machine that is busy is no gap in it.
         "conversation: {mode: announce}\nspeaker: {device: speaker, prebuffer_seconds: 5}\n"
-        f"synthesis: {{local: {{url: '{tones.ws}'}}}}\n"
+        f"synthesis: {{local: {{url: '{tone_server.ws}'}}}}\n"
         f"control: {{socket: {tmp_path}/control.sock}}\n"
     )
 
@@ -50,10 +50,10 @@ def await_sound(card: VirtualCard, since: int = 0) -> None:
 @pytest.mark.parametrize(
     "way", ["say, Ctrl-C", "say, SIGUSR1", "daemon, SIGUSR1", "daemon, hush", "daemon, Ctrl-C in say"]
 )
-def test_silence_follows_at_once(
-    agent: Start, configured: Configured, tones: Wired, card: VirtualCard, tmp_path: Path, way: str
+def test_hush_silences_the_card_immediately(
+    agent: Start, write_config: Configured, tone_server: WireLoggedServer, card: VirtualCard, tmp_path: Path, way: str
 ) -> None:
-    config = configured(settings(tmp_path, tones))
+    config = write_config(settings(tmp_path, tone_server))
     who, _, how = way.partition(", ")
     daemon: Process | None = None
     if who == "daemon":
@@ -89,10 +89,10 @@ def test_silence_follows_at_once(
         assert daemon.end() == 0
 
 
-def test_volume_and_mute_are_kept_over_a_restart(
-    agent: Start, configured: Configured, tones: Wired, card: VirtualCard, tmp_path: Path
+def test_volume_and_mute_persist_across_a_restart(
+    agent: Start, write_config: Configured, tone_server: WireLoggedServer, card: VirtualCard, tmp_path: Path
 ) -> None:
-    config = configured(settings(tmp_path, tones))
+    config = write_config(settings(tmp_path, tone_server))
     environment = {**card.env, "STATE_DIRECTORY": str(tmp_path / "state")}
     seen = []
     for _ in range(2):

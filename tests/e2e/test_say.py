@@ -4,38 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-import wave
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.processes import Wired
+from support.agent_fixtures import Start, service_config
+from support.processes import WireLoggedServer
+from support.wav import read_wav
 
 from agent.audio.decoders.decoder import create_decoder
+from agent.audio.format import Format
 from agent.server.encoders.g711 import compand
 from agent.server.tts import tone
-from e2e.conftest import Start
 
 TEXT = "Hello there, my friend! How are you today? I am fine. And so are all the others."
-
-
-def configuration(server: Wired, service: str, **settings: object) -> str:
-    """All of one service's settings, at the local server."""
-    urls = {
-        "neuphonic": {"url": f"{server.ws}/speak/en"},
-        "playai": {"auth_url": f"{server.http}/api/v1/tts/websocket-auth"},
-        "vachana": {"url": f"{server.ws}/api/v1/tts"},
-        "fish": {"url": f"{server.ws}/v1/tts/live"},
-        "local": {"url": server.ws},
-    }
-    lines = "".join(f"    {name}: {value}\n" for name, value in {**urls[service], **settings}.items())
-    return f"synthesis:\n  services: [{service}]\n  {service}:\n{lines}"
-
-
-def heard(path: Path) -> tuple[int, int, bytes]:
-    with wave.open(str(path), "rb") as file:
-        assert file.getsampwidth() == 2
-        return file.getframerate(), file.getnchannels(), file.readframes(file.getnframes())
 
 
 LOSSLESS = [
@@ -57,19 +39,19 @@ LOSSLESS = [
 
 
 @pytest.mark.parametrize(("service", "settings", "rate"), LOSSLESS)
-def test_every_sample_arrives(
+def test_lossless_formats_deliver_every_sample(
     agent: Start,
-    configured: Callable[[str], str],
-    tones: Wired,
+    write_config: Callable[[str], str],
+    tone_server: WireLoggedServer,
     tmp_path: Path,
     service: str,
     settings: dict[str, object],
     rate: int,
 ) -> None:
-    config = configured(configuration(tones, service, **settings))
+    config = write_config(service_config(tone_server, service, **settings))
     process = agent("say", "--config", config, "--service", service, "--output", "out.wav", TEXT)
-    assert (process.end(), process.lines_of_error()) == (0, [])
-    assert heard(tmp_path / "out.wav") == (rate, 1, tone.pcm(TEXT, rate))
+    assert (process.end(), process.error_lines()) == (0, [])
+    assert read_wav(tmp_path / "out.wav") == (Format(rate, 1), tone.pcm(TEXT, rate))
     assert process.output == ""
 
 
@@ -81,51 +63,53 @@ def test_every_sample_arrives(
         ("vachana", {"audio_config": "{sample_rate: 8000, container: raw, encoding: pcm_alaw}"}, "alaw"),
     ],
 )
-def test_companded_sound_arrives_as_it_decodes(
+def test_companded_formats_deliver_every_sample(
     agent: Start,
-    configured: Callable[[str], str],
-    tones: Wired,
+    write_config: Callable[[str], str],
+    tone_server: WireLoggedServer,
     tmp_path: Path,
     service: str,
     settings: dict[str, object],
     law: str,
 ) -> None:
-    config = configured(configuration(tones, service, **settings))
+    config = write_config(service_config(tone_server, service, **settings))
     assert agent("say", "--config", config, "--output", "out.wav", TEXT).end() == 0
     expected = create_decoder("raw", law, 8000, 1).feed(compand(tone.pcm(TEXT, 8000), law))
-    assert heard(tmp_path / "out.wav") == (8000, 1, expected)
+    assert read_wav(tmp_path / "out.wav") == (Format(8000, 1), expected)
 
 
 @pytest.mark.parametrize("layout", ["header", "first", "every"])
 @pytest.mark.parametrize("service", ["vachana", "fish"])
-def test_no_header_is_ever_heard_wherever_it_stands(
-    agent: Start, configured: Callable[[str], str], tmp_path: Path, service: str, layout: str
+def test_no_wav_header_is_played_in_any_layout(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path, service: str, layout: str
 ) -> None:
-    with Wired(tmp_path / "server", "--speech", "tone", "--recognition", "none", "--wav-layout", layout) as server:
-        config = configured(configuration(server, service))
+    with WireLoggedServer(
+        tmp_path / "server", "--speech", "tone", "--recognition", "none", "--wav-layout", layout
+    ) as server:
+        config = write_config(service_config(server, service))
         assert agent("say", "--config", config, "--output", "out.wav", TEXT).end() == 0
-        assert heard(tmp_path / "out.wav") == (44100, 1, tone.pcm(TEXT, 44100))
+        assert read_wav(tmp_path / "out.wav") == (Format(44100, 1), tone.pcm(TEXT, 44100))
 
 
 @pytest.mark.parametrize("container", ["wav", "raw"])
-def test_vachanas_bare_binary_chunks_arrive_as_well(
-    agent: Start, configured: Callable[[str], str], tmp_path: Path, container: str
+def test_vachana_binary_messages_deliver_every_sample(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path, container: str
 ) -> None:
     arguments = ("--speech", "tone", "--recognition", "none", "--vachana-binary")
-    with Wired(tmp_path / "server", *arguments) as server:
-        config = configured(configuration(server, "vachana", audio_config=f"{{container: {container}}}"))
+    with WireLoggedServer(tmp_path / "server", *arguments) as server:
+        config = write_config(service_config(server, "vachana", audio_config=f"{{container: {container}}}"))
         assert agent("say", "--config", config, "--output", "out.wav", TEXT).end() == 0
-        assert heard(tmp_path / "out.wav") == (44100, 1, tone.pcm(TEXT, 44100))
+        assert read_wav(tmp_path / "out.wav") == (Format(44100, 1), tone.pcm(TEXT, 44100))
 
 
-def test_neuphonic_that_never_tells_its_stops_ends_by_silence(
-    agent: Start, configured: Callable[[str], str], tmp_path: Path
+def test_neuphonic_without_stop_flags_ends_after_silence(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path
 ) -> None:
     arguments = ("--speech", "tone", "--recognition", "none", "--no-stop-flags")
-    with Wired(tmp_path / "server", *arguments) as server:
-        config = configured(configuration(server, "neuphonic"))
+    with WireLoggedServer(tmp_path / "server", *arguments) as server:
+        config = write_config(service_config(server, "neuphonic"))
         assert agent("say", "--config", config, "--output", "out.wav", TEXT).end() == 0
-        assert heard(tmp_path / "out.wav") == (22050, 1, tone.pcm(TEXT, 22050))
+        assert read_wav(tmp_path / "out.wav") == (Format(22050, 1), tone.pcm(TEXT, 22050))
 
 
 @pytest.mark.parametrize(
@@ -139,20 +123,21 @@ def test_neuphonic_that_never_tells_its_stops_ends_by_silence(
         ("vachana", {"audio_config": "{sample_rate: 48000, container: ogg, encoding: oggopus}"}),
     ],
 )
-def test_compressed_sound_has_the_right_length_and_the_right_tones(
+def test_compressed_formats_deliver_the_tones_and_length(
     agent: Start,
-    configured: Callable[[str], str],
-    tones: Wired,
+    write_config: Callable[[str], str],
+    tone_server: WireLoggedServer,
     tmp_path: Path,
     service: str,
     settings: dict[str, object],
 ) -> None:
-    config = configured(configuration(tones, service, **settings))
+    config = write_config(service_config(tone_server, service, **settings))
     process = agent("say", "--config", config, "--output", "out.wav", TEXT)
-    assert (process.end(), process.lines_of_error()) == (0, [])
-    rate, channels, pcm = heard(tmp_path / "out.wav")
+    assert (process.end(), process.error_lines()) == (0, [])
+    audio_format, pcm = read_wav(tmp_path / "out.wav")
     words = TEXT.split()
-    assert channels == 1
+    rate = audio_format.rate
+    assert audio_format.channels == 1
     assert abs(len(pcm) / 2 / rate - len(words) * tone.WORD_SECONDS) <= 0.1
     samples = memoryview(pcm).cast("h")
     for number, word in enumerate(words):
@@ -171,10 +156,10 @@ def power(samples: memoryview, hertz: float, rate: int) -> float:
     return before * before + last * last - turn * before * last
 
 
-def test_a_stream_begins_with_a_header_of_open_length_and_holds_every_sample(
-    agent: Start, configured: Callable[[str], str], tones: Wired
+def test_output_to_stdout_is_a_wav_stream_with_every_sample(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer
 ) -> None:
-    config = configured(configuration(tones, "local"))
+    config = write_config(service_config(tone_server, "local"))
     process = agent("say", "--config", config, "--output", "-", TEXT)
     assert process.end() == 0
     wav = process.stdout.whole()
@@ -184,28 +169,30 @@ def test_a_stream_begins_with_a_header_of_open_length_and_holds_every_sample(
 
 
 @pytest.mark.parametrize("service", ["local", "neuphonic", "playai", "vachana", "fish"])
-def test_a_text_of_many_passages_is_spoken_whole(
-    agent: Start, configured: Callable[[str], str], tones: Wired, tmp_path: Path, service: str
+def test_a_text_of_many_passages_is_spoken_completely(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path, service: str
 ) -> None:
     """A service that takes one passage in a session was never told that the session was over when more of them waited,
     and ``say`` waited for ever."""
     text = " ".join(f"This is sentence number {number} of the whole long text." for number in range(40))
-    config = configured(configuration(tones, service))
+    config = write_config(service_config(tone_server, service))
     process = agent("say", "--config", config, "--output", "out.wav", text)
-    assert (process.end(), process.lines_of_error()) == (0, [])
-    rate, _, pcm = heard(tmp_path / "out.wav")
-    assert pcm == tone.pcm(text, rate)
+    assert (process.end(), process.error_lines()) == (0, [])
+    audio_format, pcm = read_wav(tmp_path / "out.wav")
+    assert pcm == tone.pcm(text, audio_format.rate)
 
 
 SERVICES = ["local", "neuphonic", "playai", "vachana", "fish"]
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_text_is_spoken_while_it_is_still_being_written(
-    agent: Start, configured: Callable[[str], str], tones: Wired, service: str
+def test_stdin_is_spoken_while_it_is_written(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, service: str
 ) -> None:
     """The writer waits for the first sound before it writes the last line: a program that gathered would hang."""
-    process = agent("say", "--config", configured(configuration(tones, service)), "--output", "-", "-", stdin=True)
+    process = agent(
+        "say", "--config", write_config(service_config(tone_server, service)), "--output", "-", "-", stdin=True
+    )
     process.write("The first line is here. ")
     process.write("The second one follows. Here the\n")
     process.stdout.await_bytes(2000)

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.processes import Supervision, Wired
+from support.agent_fixtures import SCRIPT, Start, assert_end_mark, service_config, write_wav
+from support.processes import Supervision, WireLoggedServer
 from support.scripted import Peer, Scripted, mute
 
 from agent.server.tts import tone
-from e2e.conftest import SCRIPT, Start, write_wav
-from e2e.test_say import configuration
 
 SHUTDOWN_SECONDS = 6.0
 SLOWNESS_SECONDS = 10.0
@@ -27,13 +26,13 @@ ANSWER = "This is a long answer that nobody will hear to its end, because it goe
 
 
 @pytest.fixture(scope="module")
-def slow_speech(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
+def slow_speech(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireLoggedServer]:
     """Speaks in real time, so that there is time to be interrupted."""
     folder = tmp_path_factory.mktemp("slow")
     script = folder / "script.txt"
     script.write_text(SCRIPT)
     arguments = ("--speech", "tone", "--recognition", "script", "--script", str(script), "--pace", "1")
-    with Wired(folder / "server", *arguments) as server:
+    with WireLoggedServer(folder / "server", *arguments) as server:
         yield server
 
 
@@ -89,8 +88,10 @@ def addressed(service: str, where: str) -> str:
 class Daemon:
     """A daemon that is brought into a state, then ended."""
 
-    def __init__(self, start: Start, configured: Callable[[str], str], supervision: Supervision, server: Wired) -> None:
-        self._start, self._configured = start, configured
+    def __init__(
+        self, start: Start, write_config: Callable[[str], str], supervision: Supervision, server: WireLoggedServer
+    ) -> None:
+        self._start, self._configured = start, write_config
         self.supervision, self.server = supervision, server
         self.since = len(server.wire())
 
@@ -113,8 +114,8 @@ class Daemon:
         self.process = self._start("run", "--config", config, env={"NOTIFY_SOCKET": self.supervision.path})
         self.service = "neuphonic" if service == "local" else service
 
-    def await_word(self, word: str) -> None:
-        self.supervision.await_word(word, while_alive=self.process)
+    def await_line(self, word: str) -> None:
+        self.supervision.await_line(word, while_alive=self.process)
 
     def await_open(self, *services: str, count: int = 1) -> None:
         """A dial that is under way at the end is given up, and nothing is said on it: the last is waited for."""
@@ -139,31 +140,15 @@ class Daemon:
             elif line["connection"] in sessions and line["direction"] == "in":
                 sessions[line["connection"]].append(line)
         for lines in sessions.values():
-            said_goodbye(lines)
+            assert_end_mark(lines)
         return wire
 
 
-def said_goodbye(lines: list[dict[str, Any]]) -> None:
-    """The end mark of one session was the last thing in it, and came once; then the close, in good order."""
-    service = lines[0]["service"]
-    messages = [line for line in lines if line["kind"] in ("text", "binary")]
-    if service == "transcription":
-        assert [line["summary"] for line in messages if line["kind"] == "text"] == ["eof"], lines
-        assert messages[-1]["kind"] == "text"
-    elif service == "fish":
-        assert [line for line in messages if "End" in line.get("events", [])] == messages[-1:], lines
-    elif service == "neuphonic":
-        assert messages[-1]["summary"].endswith('<STOP>"}') or messages[-1]["summary"].endswith("<STOP>"), lines
-    assert lines[-1]["kind"] == "close"
-    # The server itself waits for the other half of the goodbye for a second: one that takes so long found this machine
-    # standing still. Whoever just hangs up is found out at once.
-    late = messages and lines[-1]["time"] - messages[-1]["time"] >= 1.0
-    assert lines[-1]["summary"] in ("1000", "1001", "1005", *(["1006"] if late else [])), lines
-
-
 @pytest.fixture
-def daemon(agent: Start, configured: Callable[[str], str], supervision: Supervision, slow_speech: Wired) -> Daemon:
-    return Daemon(agent, configured, supervision, slow_speech)
+def daemon(
+    agent: Start, write_config: Callable[[str], str], supervision: Supervision, slow_speech: WireLoggedServer
+) -> Daemon:
+    return Daemon(agent, write_config, supervision, slow_speech)
 
 
 def bring(
@@ -182,7 +167,7 @@ def bring(
     talking = json.dumps({"kind": "rules", "rules": [], "fallback": ANSWER})
     microphone = {"listening": f"file:{files['lecture']}", "thinking": f"file:{files['question']}",
                   "speaking": f"file:{files['question']}"}.get(state, "none")  # fmt: skip
-    synthesis = configuration(server, "local" if service == "transcription" else service)
+    synthesis = service_config(server, "local" if service == "transcription" else service)
     transcription = here
     if state in hosts and service == "transcription":
         transcription = hosts[state]
@@ -196,24 +181,24 @@ def bring(
         synthesis=synthesis,
         shutdown_seconds=shutdown_seconds,
     )
-    daemon.await_word("READY=1")
+    daemon.await_line("READY=1")
     if state not in hosts:
         daemon.await_open("transcription", daemon.service)
     else:
         daemon.await_open(daemon.service if service == "transcription" else "transcription")
     if state == "listening":
-        daemon.await_word("STATUS=listening: somebody speaks")
+        daemon.await_line("STATUS=listening: somebody speaks")
         server.await_wire(3, since=daemon.since, service="transcription", direction="in", kind="binary")
     elif state == "thinking":
-        daemon.await_word("STATUS=thinking")
+        daemon.await_line("STATUS=thinking")
         assert responder.arrived.acquire(timeout=30)
         daemon.await_open("transcription", count=2)  # the next question's
     elif state == "speaking":
-        daemon.await_word("STATUS=speaking")
+        daemon.await_line("STATUS=speaking")
         server.await_wire(2, since=daemon.since, service=daemon.service, direction="out", event="Audio")
         daemon.await_open("transcription", daemon.service, count=2)  # and those of the next turn
     elif state == "reconnecting":
-        daemon.await_word(f"STATUS={service}: ")
+        daemon.await_line(f"STATUS={service}: ")
 
 
 @pytest.fixture
@@ -237,7 +222,7 @@ def test_sigterm_ends_every_session_with_its_end_mark(
 
 
 @pytest.mark.parametrize("state", STATES)
-def test_sigint_does_the_same(
+def test_sigint_ends_every_session_with_its_end_mark(
     daemon: Daemon, hosts: dict[str, str], files: dict[str, Path], responder: Scripted, state: str
 ) -> None:
     bring(daemon, state, "local", hosts, files, responder)
@@ -245,14 +230,14 @@ def test_sigint_does_the_same(
 
 
 @pytest.mark.parametrize("state", ["connecting", "reconnecting"])
-def test_a_transcription_service_that_is_away_holds_nothing_up(
+def test_an_unreachable_transcription_service_does_not_delay_shutdown(
     daemon: Daemon, hosts: dict[str, str], files: dict[str, Path], responder: Scripted, state: str
 ) -> None:
     bring(daemon, state, "transcription", hosts, files, responder)
     daemon.end(signal.SIGTERM)
 
 
-def test_the_last_transcript_is_kept(
+def test_sigterm_prints_the_last_transcript(
     daemon: Daemon, hosts: dict[str, str], files: dict[str, Path], responder: Scripted
 ) -> None:
     """What was said until the signal is transcribed: in captions it is printed."""
@@ -275,7 +260,7 @@ def test_a_second_signal_leaves_at_once(
 ) -> None:
     bring(daemon, "speaking", "local", hosts, files, responder, shutdown_seconds=120.0)
     daemon.process.signal(number)
-    daemon.await_word("STOPPING=1")
+    daemon.await_line("STOPPING=1")
     began = time.monotonic()
     daemon.process.signal(number)
     assert daemon.process.end() == 128 + number

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.processes import Process, Wired
+from support.agent_fixtures import Start
+from support.processes import Process, WireLoggedServer
 from support.vcard import VirtualCard
 
 from agent.audio.format import SPEECH
 from agent.cli.sound import TONES_HERTZ, tone
 from agent.pipeline.playback.fader import ramp
 from agent.server.tts.tone import pcm
-from e2e.conftest import Start
 
 Configured = Callable[[str], str]
 # What is played begins when all of it is there: a machine that is busy is no gap in it.
@@ -52,9 +52,9 @@ def told(process: Process) -> list[str]:
     return [line for line in lines if "playback underruns" not in line and "clock drift" not in line]
 
 
-def test_the_meter_tells_programs_frame_by_frame(agent: Start, configured: Configured, card: VirtualCard) -> None:
+def test_meter_json_prints_one_object_per_frame(agent: Start, write_config: Configured, card: VirtualCard) -> None:
     card.inject(loud(0.5, 8192), SPEECH)  # the card keeps it until somebody listens
-    process = agent("meter", "--config", configured(DEVICES), "--json", "--seconds", "2.5", env=card.env)
+    process = agent("meter", "--config", write_config(DEVICES), "--json", "--seconds", "2.5", env=card.env)
     assert (process.end(), told(process)) == (0, [])
     readings = [json.loads(line) for line in process.output.splitlines()]
     assert len(readings) == 50
@@ -64,10 +64,8 @@ def test_the_meter_tells_programs_frame_by_frame(agent: Start, configured: Confi
     assert not any(reading["clipped"] for reading in readings)
 
 
-def test_the_meter_is_one_line_written_again_until_ctrl_c(
-    agent: Start, configured: Configured, card: VirtualCard
-) -> None:
-    process = agent("meter", "--config", configured(DEVICES), env=card.env)
+def test_meter_rewrites_one_line_until_sigint(agent: Start, write_config: Configured, card: VirtualCard) -> None:
+    process = agent("meter", "--config", write_config(DEVICES), env=card.env)
     process.stdout.await_text("dB")
     card.inject(loud(1.0, 32767), SPEECH)
     process.stdout.await_text("CLIPPING")
@@ -78,10 +76,10 @@ def test_the_meter_is_one_line_written_again_until_ctrl_c(
     assert process.output.endswith("samples were clipped\n")
 
 
-def test_the_speaker_is_tested_with_three_tones_and_a_sentence(
-    agent: Start, configured: Configured, tones: Wired, card: VirtualCard
+def test_test_speaker_plays_three_tones_and_a_sentence(
+    agent: Start, write_config: Configured, tone_server: WireLoggedServer, card: VirtualCard
 ) -> None:
-    config = configured(DEVICES + f"synthesis: {{local: {{url: '{tones.ws}'}}}}\n")
+    config = write_config(DEVICES + f"synthesis: {{local: {{url: '{tone_server.ws}'}}}}\n")
     process = agent("test-speaker", "--config", config, env=card.env)
     assert (process.end(), told(process)) == (0, [])
     assert "440 Hz, 660 Hz, 880 Hz" in process.output and "a sentence: " in process.output
@@ -101,29 +99,29 @@ def test_the_speaker_is_tested_with_three_tones_and_a_sentence(
         (ramp(loud(3.5, 32767), 1.0, 1.0, 1), "clipping", "clips"),
     ],
 )
-def test_the_microphone_is_judged_and_played_back(
-    agent: Start, configured: Configured, card: VirtualCard, sound: bytes, heard: str, words: str
+def test_test_microphone_rates_and_plays_the_recording(
+    agent: Start, write_config: Configured, card: VirtualCard, sound: bytes, heard: str, words: str
 ) -> None:
     if sound:
         card.inject(sound, SPEECH)  # the card keeps it until somebody listens
-    process = agent("test-microphone", "--config", configured(DEVICES), env=card.env)
+    process = agent("test-microphone", "--config", write_config(DEVICES), env=card.env)
     assert (process.end(), told(process)) == (0, [])
     assert "speak now" in process.output and words in process.output, heard
     if sound:
         assert sound[SPEECH.bytes_of(0.5) :][:3200] in card.played(), "what was recorded is what is played back"
 
 
-def test_the_verdict_is_told_to_programs_too(agent: Start, configured: Configured, card: VirtualCard) -> None:
-    process = agent("test-microphone", "--json", "--config", configured(DEVICES), env=card.env)
+def test_test_microphone_json_prints_the_rating(agent: Start, write_config: Configured, card: VirtualCard) -> None:
+    process = agent("test-microphone", "--json", "--config", write_config(DEVICES), env=card.env)
     assert process.end() == 0
     assert json.loads(process.output) == {"heard": "nothing", "level": -96.0, "peak": -96.0, "clipped": 0}
 
 
 @pytest.mark.parametrize("command", ["meter", "test-speaker", "test-microphone"])
-def test_a_device_that_is_not_there_is_one_sentence(
-    agent: Start, configured: Configured, card: VirtualCard, command: str
+def test_a_missing_device_is_reported_in_one_line(
+    agent: Start, write_config: Configured, card: VirtualCard, command: str
 ) -> None:
-    config = configured("microphone: {device: nothing}\nspeaker: {device: nothing}\n")
+    config = write_config("microphone: {device: nothing}\nspeaker: {device: nothing}\n")
     process = agent(command, "--config", config, env=card.env)
     assert process.end() not in (0, 2)
-    assert len(process.lines_of_error()) == 1 and "nothing" in process.errors and "Traceback" not in process.errors
+    assert len(process.error_lines()) == 1 and "nothing" in process.errors and "Traceback" not in process.errors

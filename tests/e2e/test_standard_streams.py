@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import Process, Wired
+from support.agent_fixtures import service_config, write_wav
+from support.processes import Process, WireLoggedServer
 
 from agent.audio.format import SPEECH
-from e2e.conftest import write_wav
-from e2e.test_say import configuration
 
 BUFFERED = {"PYTHONUNBUFFERED": ""}  # as in any shell
 
@@ -29,7 +28,7 @@ class Shell:
             *arguments, env=BUFFERED, cwd=self._folder, under=("sh", "-c", f'exec "$0" "$@" {redirections}')
         )
         self._started.append(process)
-        return process.end(), process.lines_of_error()
+        return process.end(), process.error_lines()
 
     def close(self) -> None:
         for process in self._started:
@@ -43,61 +42,61 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     it.close()
 
 
-def test_a_text_from_a_stdin_that_is_closed_or_unreadable_is_refused(
-    shell: Shell, configured: Callable[[str], str], tones: Wired, tmp_path: Path
+def test_a_closed_or_unreadable_stdin_is_rejected(
+    shell: Shell, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
     """The reader's thread died, and whoever waited for it waited for ever."""
-    say = ("say", "--config", configured(configuration(tones, "local")), "--output", "out.wav", "-")
+    say = ("say", "--config", write_config(service_config(tone_server, "local")), "--output", "out.wav", "-")
     code, errors = shell("<&-", *say)
     assert code == 2 and len(errors) == 1 and "stdin held no words" in errors[0]
     code, errors = shell(f"0>{tmp_path}/only_for_writing", *say)
     assert code == 2 and len(errors) == 1 and "stdin cannot be read" in errors[0]
 
 
-def test_sound_from_a_stdin_that_is_closed_is_no_sound(
-    shell: Shell, configured: Callable[[str], str], tones: Wired
+def test_transcribe_from_a_closed_stdin_is_rejected(
+    shell: Shell, write_config: Callable[[str], str], tone_server: WireLoggedServer
 ) -> None:
-    config = configured(f"transcription: {{url: '{tones.ws}/'}}\n")
+    config = write_config(f"transcription: {{url: '{tone_server.ws}/'}}\n")
     assert shell("<&-", "transcribe", "--config", config, "-") == (0, [])
 
 
 @pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&- >&- 2>&-"])
-def test_a_command_works_where_streams_are_closed(
-    shell: Shell, configured: Callable[[str], str], tones: Wired, tmp_path: Path, closed: str
+def test_commands_work_with_closed_standard_streams(
+    shell: Shell, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path, closed: str
 ) -> None:
-    config = configured(configuration(tones, "local"))
+    config = write_config(service_config(tone_server, "local"))
     assert shell(closed, "say", "--config", config, "--output", "out.wav", "hello") == (0, [])
     with wave.open(str(tmp_path / "out.wav"), "rb") as file:
         assert file.getnframes() > 0
 
 
 @pytest.mark.parametrize("command", [("config", "check"), ("config", "show"), ("config", "schema"), ("devices",)])
-def test_output_that_finds_no_room_is_a_sentence(shell: Shell, command: tuple[str, ...]) -> None:
+def test_output_to_a_full_device_is_reported(shell: Shell, command: tuple[str, ...]) -> None:
     code, errors = shell(">/dev/full", *command)
     assert code == 2
     assert errors == ["voice-agent: standard output cannot be written: No space left on device"]
 
 
 @pytest.mark.parametrize("command", [("config", "check"), ("devices", "--json"), ("--version",)])
-def test_little_output_that_nobody_reads_is_no_error(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_a_closed_stdout_pipe_is_no_error(tmp_path: Path, command: tuple[str, ...]) -> None:
     """What fits into the buffer was written at the exit, when nobody could say any more that this is in order."""
     reading, writing = os.pipe()
     os.close(reading)
     process = Process(*command, env=BUFFERED, cwd=tmp_path, stdout=writing)
     os.close(writing)
     try:
-        assert (process.end(), process.lines_of_error()) == (0, [])
+        assert (process.end(), process.error_lines()) == (0, [])
     finally:
         process.kill()
 
 
-def test_a_transcript_that_nobody_reads_any_more_is_at_an_end(
-    configured: Callable[[str], str], tones: Wired, tmp_path: Path
+def test_transcribe_ends_when_its_output_pipe_closes(
+    write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
     """``transcribe --json F.wav | head -1``: the recognizer lived on without a main thread, deaf to every signal."""
     reading, writing = os.pipe()
     os.close(reading)
-    config = configured(f"transcription: {{url: '{tones.ws}/'}}\n")
+    config = write_config(f"transcription: {{url: '{tone_server.ws}/'}}\n")
     process = Process(
         "transcribe", "--config", config, "--json", "-", env=BUFFERED, cwd=tmp_path, stdin=True, stdout=writing
     )
@@ -105,27 +104,27 @@ def test_a_transcript_that_nobody_reads_any_more_is_at_an_end(
     try:
         process.write(bytes(SPEECH.bytes_of(2.0)))  # as much as a pipe takes at once, and then nothing more
         assert process.end() == 0
-        assert not [line for line in process.lines_of_error() if not line.startswith("... ")]
+        assert not [line for line in process.error_lines() if not line.startswith("... ")]
     finally:
         process.kill()
 
 
-def test_a_transcript_that_finds_no_room_is_a_sentence(
-    shell: Shell, configured: Callable[[str], str], tones: Wired, tmp_path: Path
+def test_a_transcript_to_a_full_device_is_reported(
+    shell: Shell, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
     write_wav(tmp_path / "sound.wav", bytes(SPEECH.bytes_of(3.0)))
-    config = configured(f"transcription: {{url: '{tones.ws}/'}}\n")
+    config = write_config(f"transcription: {{url: '{tone_server.ws}/'}}\n")
     code, errors = shell(">/dev/full", "transcribe", "--config", config, "sound.wav")
     assert code == 2
     assert errors[-1] == "voice-agent: standard output cannot be written: No space left on device"
 
 
-def test_a_mistake_is_named_also_where_the_words_before_it_had_no_sound(
-    shell: Shell, configured: Callable[[str], str], tmp_path: Path
+def test_invalid_stdin_is_reported_after_unpronounceable_text(
+    shell: Shell, write_config: Callable[[str], str], tmp_path: Path
 ) -> None:
     """``say -`` of a picture: the few characters before the first bad byte were all that was spoken of."""
     (tmp_path / "picture").write_bytes(b"{\n\xff\xd8\xff")
-    with Wired(tmp_path / "server", "--speech", "flite", "--recognition", "none") as server:
-        config = configured(configuration(server, "local"))
+    with WireLoggedServer(tmp_path / "server", "--speech", "flite", "--recognition", "none") as server:
+        config = write_config(service_config(server, "local"))
         code, errors = shell(f"<{tmp_path}/picture", "say", "--config", config, "--output", "out.wav", "-")
     assert code == 2 and len(errors) == 1 and "stdin is not UTF-8 after 2 characters" in errors[0]

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.local_server import Running
-from support.processes import Wired, sound_of
+from support.agent_fixtures import Start, write_wav
+from support.local_server import LocalServerProcess
+from support.processes import WireLoggedServer, audio_on_wire
 from support.scripted import Peer, Scripted
 
 from agent.audio.devices.file import read_speech
 from agent.server.tts import tone
-from e2e.conftest import Start, write_wav
 
 WORDS = [
     ("what", 0.0, 0.3),
@@ -31,12 +31,12 @@ FINALS = ["what time is it please", "and what day is it today"]
 SOUND = tone.pcm("a b c d e f g h i j k l m n o p q r s t u v w x y z", 16000)
 
 
-def configuration(server: Running, **more: object) -> str:
+def configuration(server: LocalServerProcess, **more: object) -> str:
     lines = "".join(f"  {name}: {value}\n" for name, value in more.items())
     return f"transcription:\n  url: {server.ws}/\n{lines}"
 
 
-def messages_in(server: Wired, since: int) -> list[dict[str, Any]]:
+def messages_in(server: WireLoggedServer, since: int) -> list[dict[str, Any]]:
     """What came in the one session there was: its last message is its one ``eof``."""
     wire = server.settled(since)
     assert sum(line["kind"] == "open" for line in wire) == 1
@@ -46,32 +46,32 @@ def messages_in(server: Wired, since: int) -> list[dict[str, Any]]:
     return messages
 
 
-def proven(server: Wired, since: int, pcm: bytes) -> None:
+def proven(server: WireLoggedServer, since: int, pcm: bytes) -> None:
     """The server got this sound, whole and in order, and then one ``eof``."""
     messages = messages_in(server, since)
-    assert sound_of(messages, pcm) == pcm
+    assert audio_on_wire(messages, pcm) == pcm
     # Even lengths and 0.1 to 1 s of sound in a message, but for the last of it.
     lengths = [line["length"] for line in messages[:-1]]
     assert all(length % 2 == 0 and 3200 <= length <= 32000 for length in lengths[:-1]), lengths
 
 
-def test_a_file_is_transcribed_word_for_word_and_every_sample_is_heard_once(
-    agent: Start, configured: Callable[[str], str], tones: Wired, tmp_path: Path
+def test_transcribe_sends_every_sample_of_a_file_once(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
     write_wav(tmp_path / "asked.wav", SOUND)
-    since = len(tones.wire())
-    process = agent("transcribe", "--config", configured(configuration(tones)), "asked.wav")
+    since = len(tone_server.wire())
+    process = agent("transcribe", "--config", write_config(configuration(tone_server)), "asked.wav")
     assert process.end() == 0, process.errors
     assert process.output.splitlines() == FINALS
-    assert "... what time is it" in process.lines_of_error()
-    proven(tones, since, SOUND)
+    assert "... what time is it" in process.error_lines()
+    proven(tone_server, since, SOUND)
 
 
-def test_for_programs_every_final_comes_with_the_times_of_its_words(
-    agent: Start, configured: Callable[[str], str], tones: Wired, tmp_path: Path
+def test_transcribe_json_prints_word_times(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
     write_wav(tmp_path / "asked.wav", SOUND)
-    process = agent("transcribe", "--json", "--config", configured(configuration(tones)), "asked.wav")
+    process = agent("transcribe", "--json", "--config", write_config(configuration(tone_server)), "asked.wav")
     assert process.end() == 0, process.errors
     first, second = (json.loads(line) for line in process.output.splitlines())
     assert first["text"] == FINALS[0] and second["text"] == FINALS[1]
@@ -81,8 +81,13 @@ def test_for_programs_every_final_comes_with_the_times_of_its_words(
 
 
 @pytest.mark.parametrize(("rate", "channels"), [(48000, 2), (44100, 1), (8000, 1), (16000, 2)])
-def test_other_rates_and_channels_are_made_to_fit(
-    agent: Start, configured: Callable[[str], str], tones: Wired, tmp_path: Path, rate: int, channels: int
+def test_other_rates_and_channels_are_converted(
+    agent: Start,
+    write_config: Callable[[str], str],
+    tone_server: WireLoggedServer,
+    tmp_path: Path,
+    rate: int,
+    channels: int,
 ) -> None:
     path = tmp_path / "asked.wav"
     mono = tone.pcm("a b c d e f g h i j k l m n o p q r s t", rate)
@@ -91,53 +96,55 @@ def test_other_rates_and_channels_are_made_to_fit(
     write_wav(path, mono, rate, channels)
     expected = b"".join(read_speech(path))
     assert abs(len(expected) / 32000 - 20 * tone.WORD_SECONDS) < 0.01
-    since = len(tones.wire())
-    process = agent("transcribe", "--config", configured(configuration(tones)), "asked.wav")
+    since = len(tone_server.wire())
+    process = agent("transcribe", "--config", write_config(configuration(tone_server)), "asked.wav")
     assert process.end() == 0, process.errors
     assert process.output.splitlines() == FINALS
-    proven(tones, since, expected)
+    proven(tone_server, since, expected)
 
 
-def test_raw_sound_on_stdin_is_transcribed(agent: Start, configured: Callable[[str], str], tones: Wired) -> None:
-    since = len(tones.wire())
-    process = agent("transcribe", "--config", configured(configuration(tones)), "-", stdin=True)
+def test_raw_audio_on_stdin_is_transcribed(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer
+) -> None:
+    since = len(tone_server.wire())
+    process = agent("transcribe", "--config", write_config(configuration(tone_server)), "-", stdin=True)
     process.write(SOUND)
     process.close_stdin()
     assert process.end() == 0, process.errors
     assert process.output.splitlines() == FINALS
-    proven(tones, since, SOUND)
+    proven(tone_server, since, SOUND)
 
 
-def test_stdin_in_pieces_of_any_size_is_sent_in_frames_and_no_sample_is_cut_in_two(
-    agent: Start, configured: Callable[[str], str], tones: Wired
+def test_stdin_in_odd_sizes_is_sent_in_whole_frames(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer
 ) -> None:
     """A pipe gives what its writer happened to write: odd sizes must not reach the service."""
-    since = len(tones.wire())
-    process = agent("transcribe", "--config", configured(configuration(tones)), "-", stdin=True)
+    since = len(tone_server.wire())
+    process = agent("transcribe", "--config", write_config(configuration(tone_server)), "-", stdin=True)
     for start in range(0, 96001, 999):
         process.write(SOUND[start : min(start + 999, 96001)])
     process.close_stdin()
     assert process.end() == 0, process.errors
-    proven(tones, since, SOUND[:96000])  # the last byte is half a sample
+    proven(tone_server, since, SOUND[:96000])  # the last byte is half a sample
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_with_eof_and_the_last_partial_is_kept(
-    agent: Start, configured: Callable[[str], str], tones: Wired, number: int
+def test_a_signal_sends_eof_and_prints_the_last_partial(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, number: int
 ) -> None:
-    since = len(tones.wire())
-    process = agent("transcribe", "--config", configured(configuration(tones)), "-", stdin=True)
+    since = len(tone_server.wire())
+    process = agent("transcribe", "--config", write_config(configuration(tone_server)), "-", stdin=True)
     half = SOUND[: 32000 + 6400]  # 1.2 s: four words of the first line
     process.write(half)
     process.stderr.await_text("... what time is it")
     process.signal(number)
     assert process.end() == 0, process.errors
     assert process.output.splitlines()[0].startswith("what time is it")
-    proven(tones, since, half)
+    proven(tone_server, since, half)
 
 
-def test_a_file_can_be_broken_off_as_well(
-    agent: Start, configured: Callable[[str], str], tones: Wired, tmp_path: Path
+def test_a_signal_ends_the_transcription_of_a_file(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
     path = tmp_path / "long.wav"
     write_wav(path, b"")
@@ -146,31 +153,31 @@ def test_a_file_can_be_broken_off_as_well(
         file.seek(40)
         file.write(struct.pack("<I", most))
         file.truncate(44 + most)
-    since = len(tones.wire())
-    process = agent("transcribe", "--config", configured(configuration(tones)), "long.wav")
+    since = len(tone_server.wire())
+    process = agent("transcribe", "--config", write_config(configuration(tone_server)), "long.wav")
     process.stderr.await_text("... what time is it")
     process.signal(signal.SIGTERM)
     assert process.end() == 0, process.errors
-    messages = messages_in(tones, since)
+    messages = messages_in(tone_server, since)
     sent = sum(line["length"] for line in messages if line["kind"] == "binary")
-    assert 0 < sent < most and len(sound_of(messages, bytes(sent))) == sent
+    assert 0 < sent < most and len(audio_on_wire(messages, bytes(sent))) == sent
 
 
-def test_the_microphone_is_transcribed_until_a_signal_comes(
-    agent: Start, configured: Callable[[str], str], tones: Wired, speech: Path
+def test_the_microphone_is_transcribed_until_a_signal(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, speech: Path
 ) -> None:
-    since = len(tones.wire())
-    config = configured(f"microphone: {{device: 'file:{speech}'}}\n" + configuration(tones))
+    since = len(tone_server.wire())
+    config = write_config(f"microphone: {{device: 'file:{speech}'}}\n" + configuration(tone_server))
     process = agent("transcribe", "--config", config)
     process.stderr.await_text("... what time is it")
     process.signal(signal.SIGINT)
     assert process.end() == 0, process.errors
     with wave.open(str(speech), "rb") as file:
         pcm = file.readframes(file.getnframes())
-    assert sound_of(messages_in(tones, since), pcm + bytes(60 * 32000)) != b""
+    assert audio_on_wire(messages_in(tone_server, since), pcm + bytes(60 * 32000)) != b""
 
 
-def test_a_second_signal_leaves_at_once(agent: Start, configured: Callable[[str], str]) -> None:
+def test_a_second_signal_leaves_at_once(agent: Start, write_config: Callable[[str], str]) -> None:
     began, heard = threading.Event(), threading.Event()
 
     def mute_after_eof(peer: Peer) -> None:
@@ -184,7 +191,7 @@ def test_a_second_signal_leaves_at_once(agent: Start, configured: Callable[[str]
         process = agent(
             "transcribe",
             "--config",
-            configured(f"transcription: {{url: 'ws://127.0.0.1:{server.port}/'}}\nshutdown_seconds: 60\n"),
+            write_config(f"transcription: {{url: 'ws://127.0.0.1:{server.port}/'}}\nshutdown_seconds: 60\n"),
             "-",
             stdin=True,
         )
@@ -197,11 +204,11 @@ def test_a_second_signal_leaves_at_once(agent: Start, configured: Callable[[str]
         assert process.end() == 128 + signal.SIGTERM
 
 
-def test_the_export_is_fetched_and_written_beside_the_file_where_it_is_asked_for(
-    agent: Start, configured: Callable[[str], str], tones: Wired, tmp_path: Path
+def test_export_writes_files_beside_the_recording(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
     write_wav(tmp_path / "asked.wav", SOUND)
-    config = configured(configuration(tones, export_url=tones.http))
+    config = write_config(configuration(tone_server, export_url=tone_server.http))
     process = agent("transcribe", "--config", config, "asked.wav")
     assert process.end() == 0, process.errors
     assert process.output.splitlines() == FINALS
@@ -214,41 +221,39 @@ def test_the_export_is_fetched_and_written_beside_the_file_where_it_is_asked_for
     assert all(word in kept for word in " ".join(FINALS).split())
 
 
-def test_a_long_file_arrives_whole(
-    agent: Start, configured: Callable[[str], str], tones: Wired, tmp_path: Path
+def test_a_long_file_is_sent_completely(
+    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
     """Faster than real time, with no frame forgotten on the way."""
     sound = SOUND * 60  # five minutes
     write_wav(tmp_path / "long.wav", sound)
-    since = len(tones.wire())
-    process = agent("transcribe", "--config", configured(configuration(tones)), "long.wav")
+    since = len(tone_server.wire())
+    process = agent("transcribe", "--config", write_config(configuration(tone_server)), "long.wav")
     assert process.end() == 0, process.errors
-    proven(tones, since, sound)
+    proven(tone_server, since, sound)
 
 
-def test_where_nobody_recognises_the_last_line_says_how_that_is_mended(
-    agent: Start, configured: Callable[[str], str], tmp_path: Path
+def test_a_missing_recognizer_is_reported_with_the_install_command(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path
 ) -> None:
     """It ended with a close code, and the command to type stood in the midst of the log above."""
     write_wav(tmp_path / "asked.wav", SOUND)
-    with Running(tmp_path, "--recognition", "none") as server:
-        process = agent("transcribe", "--config", configured(configuration(server)), str(tmp_path / "asked.wav"))
+    with LocalServerProcess(tmp_path, "--recognition", "none") as server:
+        process = agent("transcribe", "--config", write_config(configuration(server)), str(tmp_path / "asked.wav"))
         assert process.end() == 69
     assert "start it with --recognition auto" in process.errors.splitlines()[-1]
 
 
-def test_a_service_that_goes_in_the_middle_and_stays_away_is_not_waited_for_without_end(
-    agent: Start, configured: Callable[[str], str], tmp_path: Path
-) -> None:
+def test_transcribe_gives_up_after_an_outage(agent: Start, write_config: Callable[[str], str], tmp_path: Path) -> None:
     """Nobody was there any more, stdin had ended, and the command waited for ever."""
     script = tmp_path / "script.txt"
     script.write_text("what time is it\n")
     arguments = ("--speech", "tone", "--recognition", "script", "--script", str(script))
-    with Wired(tmp_path / "server", *arguments) as server:
-        config = configured(f"transcription: {{url: '{server.ws}/'}}\nmicrophone: {{outage_seconds: 1}}\n")
+    with WireLoggedServer(tmp_path / "server", *arguments) as server:
+        config = write_config(f"transcription: {{url: '{server.ws}/'}}\nmicrophone: {{outage_seconds: 1}}\n")
         process = agent("transcribe", "--config", config, "-", stdin=True)
         process.write(tone.pcm("one two three four", 16000) + bytes(64000))
         process.stdout.await_text("what time is it")
     process.close_stdin()
     assert process.end() == 69, process.errors
-    assert process.lines_of_error()[-1].startswith("voice-agent: transcription: ")
+    assert process.error_lines()[-1].startswith("voice-agent: transcription: ")

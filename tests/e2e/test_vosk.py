@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.agent_fixtures import Start, write_wav
 from websockets.sync.server import ServerConnection, serve
-
-from e2e.conftest import Start, write_wav
 
 
 class Vosk:
@@ -48,12 +47,12 @@ def vosk() -> Iterator[Vosk]:
     server.stop()
 
 
-def test_vosk_server_is_told_the_rate_first_and_its_own_end(
-    vosk: Vosk, agent: Start, configured: Callable[[str], str], tmp_path: Path
+def test_vosk_server_gets_the_sample_rate_and_its_end_mark(
+    vosk: Vosk, agent: Start, write_config: Callable[[str], str], tmp_path: Path
 ) -> None:
     path = tmp_path / "asked.wav"
     write_wav(path, bytes(32000))
-    config = configured(f"transcription: {{url: 'ws://127.0.0.1:{vosk.port}/', dialect: vosk}}")
+    config = write_config(f"transcription: {{url: 'ws://127.0.0.1:{vosk.port}/', dialect: vosk}}")
     process = agent("transcribe", "--config", config, str(path))
     assert process.end() == 0
     assert process.output.strip() == "hello world"

@@ -1,4 +1,4 @@
-"""The rows of the matrix of faults: how each is held is recorded with the test that proves it."""
+"""Fixtures of the fault tests; each test records the row of the fault matrix and what it measured."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.agent_fixtures import agent, scripted_server, supervision, write_config
 from support.fakepa import FakePortAudio
-from support.processes import Process, Supervision, Wired
+from support.fault_rows import Drive, Record
+from support.processes import WireLoggedServer
 
-Figure = Callable[[int, str], None]
-Drive = Callable[..., dict[str, Any]]
-Start = Callable[..., Process]
+__all__ = ["agent", "supervision", "write_config"]
 
 TESTS = Path(__file__).parent.parent
 
 
 @pytest.fixture
-def figure(record_property: Callable[[str, object], None]) -> Figure:
+def record_row(record_property: Callable[[str, object], None]) -> Record:
     """``figure(row, "what was measured")``: what the table of the faults shows for that row of the matrix."""
 
     def record(row: int, text: str) -> None:
@@ -33,8 +33,8 @@ def figure(record_property: Callable[[str, object], None]) -> Figure:
 
 
 @pytest.fixture
-def shown(record_property: Callable[[str, object], None]) -> Figure:
-    """The same for what is to be shown of the connections as a whole, by its number."""
+def record_show(record_property: Callable[[str, object], None]) -> Record:
+    """Like ``record_row``, for the numbered requirements that are not rows of the matrix."""
 
     def record(number: int, text: str) -> None:
         record_property("show", number)
@@ -45,7 +45,7 @@ def shown(record_property: Callable[[str, object], None]) -> Figure:
 
 @pytest.fixture
 def fpa(tmp_path: Path) -> FakePortAudio:
-    """A fake PortAudio of this test's own, for the processes that it starts."""
+    """A fake PortAudio for the processes of one test."""
     folder = tmp_path / "portaudio"
     folder.mkdir()
     return FakePortAudio(folder)
@@ -70,33 +70,8 @@ def drive(fpa: FakePortAudio) -> Drive:
     return run
 
 
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Start]:
-    """Starts ``voice-agent ARGUMENTS`` with more environment; whatever is left of it is killed."""
-    started: list[Process] = []
-
-    def start(*arguments: str, env: dict[str, str] | None = None, under: Sequence[str] = ()) -> Process:
-        process = Process(*arguments, env=env, cwd=tmp_path, under=under)
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-
-
-@pytest.fixture
-def supervision(tmp_path: Path) -> Iterator[Supervision]:
-    watcher = Supervision(tmp_path)
-    yield watcher
-    watcher.close()
-
-
 @pytest.fixture(scope="module")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
-    """A server that speaks in tones and hears what its script says."""
-    folder = tmp_path_factory.mktemp("tones")
-    script = folder / "script.txt"
-    script.write_text("what time is it please\n")
-    with Wired(folder / "server", "--speech", "tone", "--recognition", "script", "--script", str(script)) as server:
+def tone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireLoggedServer]:
+    """A server that speaks tones and recognizes one line."""
+    with scripted_server(tmp_path_factory.mktemp("tones"), "what time is it please\n") as server:
         yield server

@@ -14,60 +14,60 @@ from pathlib import Path
 
 import pytest
 from support.authority import Authority
-from support.fault_tts import Speaking
-from support.fault_voices import KEY, SERVICES, authorises, sound, speaks, synthesis
+from support.fault_rows import Record
 from support.keepalive import set_keepalive
 from support.scripted import Peer, Script, Scripted, polite, refuses, silent
+from support.speech_services import KEY, SERVICES, answer_authorization, audio_of, serve_speech, synthesis_settings
+from support.tts_pipeline import TtsPipeline
 
 from agent.pipeline.events import ServiceDown, ServiceUp, UtterancePlayed
 from agent.services.connection import dial
 from agent.services.connection import resolve as addresses
 from agent.services.connection.resolve import Address
-from faults.conftest import Figure
 
 TEXT = "Nothing is lost."
 
 
 @pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clocks with a fraction of the patience, but enough for a service in good health on a busy machine."""
     monkeypatch.setattr(dial, "CONNECT_SECONDS", 2.0)
     for name in SERVICES:
         set_keepalive(monkeypatch, name, 0.2, 0.2)
 
 
-UNHURRIED = {"first_audio_seconds": 90.0, "dial_seconds": 90.0}
+LONG_TIMEOUTS = {"first_audio_seconds": 90.0, "dial_seconds": 90.0}
 """Longer than anything is waited for here: what ends sooner was ended by a shorter limit."""
 
 
-def put_off(speaking: Speaking) -> float:
+def seconds_until_retry(pipeline: TtsPipeline) -> float:
     """How long after a failure the first service is dialled again, as seen when that was: some time may have passed."""
-    left = speaking.standbys[0].next_timeout()
+    left = pipeline.standbys[0].next_timeout()
     assert left is not None
-    return left + time.monotonic() - speaking.standbys[0].failed_at
+    return left + time.monotonic() - pipeline.standbys[0].failed_at
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_row_01_a_refused_connection_fails_the_utterance_and_is_told_once(figure: Figure, service: str) -> None:
+def test_row_01_a_refused_connection_fails_the_utterance_and_is_reported_once(record_row: Record, service: str) -> None:
     """T: failed. L: said again as soon as the service is up."""
     with socket.socket() as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
-        with Speaking(synthesis(port, service), healthy_seconds=0.05) as speaking:
-            ends = [speaking.failed(TEXT) for _ in range(3)]
+        with TtsPipeline(synthesis_settings(port, service), healthy_seconds=0.05) as pipeline:
+            ends = [pipeline.failed(TEXT) for _ in range(3)]
             assert all(end.reason and end.seconds == 0 and KEY not in end.reason for end in ends)
             began = time.monotonic()
-            with Scripted(speaks(service), port=port):  # beside the one that holds the port and never listens
-                speaking.inbox.until(lambda: bool(speaking.ups))
-                assert speaking.spoken(TEXT) == sound(TEXT)
+            with Scripted(serve_speech(service), port=port):  # beside the one that holds the port and never listens
+                pipeline.inbox.until(lambda: bool(pipeline.ups))
+                assert pipeline.spoken(TEXT) == audio_of(TEXT)
                 took = time.monotonic() - began
-                tries = speaking.ups[0].attempts
-                assert len(speaking.downs) == 1 and tries >= 1
-    figure(1, f"{service}: 3 of 3 failed with the reason, 1 line for {tries} tries, said again after {took:.2f} s")
+                tries = pipeline.ups[0].attempts
+                assert len(pipeline.downs) == 1 and tries >= 1
+    record_row(1, f"{service}: 3 of 3 failed with the reason, 1 line for {tries} tries, said again after {took:.2f} s")
 
 
-def test_row_02_an_address_that_swallows_packets_costs_the_next_service_nothing(hurried: None, figure: Figure) -> None:
+def test_row_02_a_connect_timeout_fails_over_to_the_next_service(short_timeouts: None, record_row: Record) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         queued = []
         for _ in range(4):  # a queue that is full swallows the SYN
@@ -79,21 +79,23 @@ def test_row_02_an_address_that_swallows_packets_costs_the_next_service_nothing(
         began = time.monotonic()
         port = full.getsockname()[1]
         with (
-            Scripted(speaks("local")) as good,
-            Speaking(synthesis(port, "neuphonic", "local", fallback_port=good.port), **UNHURRIED) as speaking,
+            Scripted(serve_speech("local")) as good,
+            TtsPipeline(
+                synthesis_settings(port, "neuphonic", "local", fallback_port=good.port), **LONG_TIMEOUTS
+            ) as pipeline,
         ):
-            assert speaking.spoken(TEXT) == sound(TEXT)
+            assert pipeline.spoken(TEXT) == audio_of(TEXT)
             took = time.monotonic() - began
-            assert [(down.service, down.permanent) for down in speaking.downs] == [("neuphonic", False)]
+            assert [(down.service, down.permanent) for down in pipeline.downs] == [("neuphonic", False)]
         for sock in queued:
             sock.close()
-    figure(
+    record_row(
         2, f"connect given up after {dial.CONNECT_SECONDS:g} s here (5 s as shipped), said by the next in {took:.2f} s"
     )
 
 
-def test_row_03_a_look_up_that_hangs_stops_nobody(
-    hurried: None, figure: Figure, monkeypatch: pytest.MonkeyPatch
+def test_row_03_a_hanging_lookup_does_not_block_the_synthesizer(
+    short_timeouts: None, record_row: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = threading.Event()
     look_up = addresses.look_up
@@ -104,62 +106,64 @@ def test_row_03_a_look_up_that_hangs_stops_nobody(
         return look_up(host, port)
 
     monkeypatch.setattr(addresses, "look_up", hangs)
-    with Scripted(speaks("local")) as good:
-        config = synthesis(good.port, "neuphonic", "local")
+    with Scripted(serve_speech("local")) as good:
+        config = synthesis_settings(good.port, "neuphonic", "local")
         settings = replace(config.settings("neuphonic"), url="wss://hangs.example/speak/en")
         config = config.with_settings("neuphonic", settings)
-        with Speaking(config, **UNHURRIED) as speaking:
-            rounds = speaking.synthesizer.heartbeats
-            assert speaking.spoken(TEXT) == sound(TEXT)
-            rounds = speaking.synthesizer.heartbeats - rounds
-            assert [down.service for down in speaking.downs] == ["neuphonic"]
+        with TtsPipeline(config, **LONG_TIMEOUTS) as pipeline:
+            rounds = pipeline.synthesizer.heartbeats
+            assert pipeline.spoken(TEXT) == audio_of(TEXT)
+            rounds = pipeline.synthesizer.heartbeats - rounds
+            assert [down.service for down in pipeline.downs] == ["neuphonic"]
     over.set()
     assert rounds >= 2
-    figure(3, f"the look-up was left behind, the loop went round {rounds} times meanwhile, the next service spoke")
+    record_row(3, f"the look-up was left behind, the loop went round {rounds} times meanwhile, the next service spoke")
 
 
 @pytest.mark.parametrize("kind", ["wrong_host", "self_signed", "expired", "stranger"])
-def test_row_04_a_bad_certificate_never_sees_the_key(
-    figure: Figure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+def test_row_04_an_invalid_certificate_gets_no_request(
+    record_row: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """T: failed, permanently, without a try in plain text."""
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
     with Scripted(polite, tls=getattr(authority, kind)()) as server:
-        with Speaking(synthesis(server.port, "neuphonic", secure=True)) as speaking:
-            end = speaking.failed(TEXT)
+        with TtsPipeline(synthesis_settings(server.port, "neuphonic", secure=True)) as pipeline:
+            end = pipeline.failed(TEXT)
             assert "cannot be trusted" in end.reason and KEY not in end.reason
-            assert speaking.downs[0].permanent
+            assert pipeline.downs[0].permanent
         assert server.requests == [""] and len(server.peers) == 1
-    figure(4, f"{kind}: 1 dial, 0 bytes of a request, permanent")
+    record_row(4, f"{kind}: 1 dial, 0 bytes of a request, permanent")
 
 
-def test_row_04_a_good_certificate_is_spoken_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_04_a_valid_certificate_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
     with (
-        Scripted(speaks("neuphonic"), tls=authority.good()) as server,
-        Speaking(synthesis(server.port, "neuphonic", secure=True)) as speaking,
+        Scripted(serve_speech("neuphonic"), tls=authority.good()) as server,
+        TtsPipeline(synthesis_settings(server.port, "neuphonic", secure=True)) as pipeline,
     ):
-        assert speaking.spoken(TEXT) == sound(TEXT)
+        assert pipeline.spoken(TEXT) == audio_of(TEXT)
 
 
 @pytest.mark.parametrize("bytes_passed", [0, 5, 200, 900])
-def test_row_05_a_tls_handshake_that_stalls_is_given_up(
-    figure: Figure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_passed: int
+def test_row_05_a_stalled_tls_handshake_times_out(
+    record_row: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_passed: int
 ) -> None:
     """L: whoever dials is bound by one deadline, and the utterance by its own."""
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
     with (
         Scripted(stalls(authority.good(), bytes_passed)) as server,
-        Speaking(synthesis(server.port, "neuphonic", secure=True), **{**UNHURRIED, "dial_seconds": 1.5}) as speaking,
+        TtsPipeline(
+            synthesis_settings(server.port, "neuphonic", secure=True), **{**LONG_TIMEOUTS, "dial_seconds": 1.5}
+        ) as pipeline,
     ):
         began = time.monotonic()
-        end = speaking.failed(TEXT)
+        end = pipeline.failed(TEXT)
         took = time.monotonic() - began
     assert "TLS handshake in time" in end.reason
-    figure(
+    record_row(
         5,
         f"stalled after {bytes_passed} bytes: given up after {took:.2f} s of the 1.5 s deadline here (10 s as shipped)",
     )
@@ -184,88 +188,93 @@ def stalls(context: ssl.SSLContext, bytes_passed: int) -> Script:
 
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
-def test_row_06_a_refused_key_is_not_tried_again(figure: Figure, service: str, status: str) -> None:
+def test_row_06_a_rejected_key_is_not_retried(record_row: Record, service: str, status: str) -> None:
     def refuse(peer: Peer) -> None:
         peer.answer(status, body=f"bad key {KEY}".encode())
 
-    with Scripted(refuse) as server, Speaking(synthesis(server.port, service)) as speaking:
-        ends = [speaking.failed(TEXT) for _ in range(3)]
-        down = speaking.downs[0]
-        assert down.permanent and down.status == int(status[:3]) and len(speaking.downs) == 1
+    with Scripted(refuse) as server, TtsPipeline(synthesis_settings(server.port, service)) as pipeline:
+        ends = [pipeline.failed(TEXT) for _ in range(3)]
+        down = pipeline.downs[0]
+        assert down.permanent and down.status == int(status[:3]) and len(pipeline.downs) == 1
         assert all(KEY not in each for each in [down.reason, *[end.reason for end in ends]])
-        wait = put_off(speaking)
+        wait = seconds_until_retry(pipeline)
         assert wait >= 60
         assert len(server.peers) == 1
-    figure(6, f"{service}: 1 dial for 3 utterances, the next after {wait:.0f} s, no key in any reason")
+    record_row(6, f"{service}: 1 dial for 3 utterances, the next after {wait:.0f} s, no key in any reason")
 
 
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
-def test_row_07_retry_after_is_honoured_and_the_next_service_speaks(figure: Figure, service: str, status: str) -> None:
+def test_row_07_retry_after_delays_the_retry_and_fails_over(record_row: Record, service: str, status: str) -> None:
     with (
         Scripted(refuses(status, "Retry-After: 70")) as server,
-        Scripted(speaks("local")) as good,
-        Speaking(synthesis(server.port, service, "local", fallback_port=good.port)) as speaking,
+        Scripted(serve_speech("local")) as good,
+        TtsPipeline(synthesis_settings(server.port, service, "local", fallback_port=good.port)) as pipeline,
     ):
-        assert speaking.spoken(TEXT) == sound(TEXT)
-        assert speaking.spoken("Once more.") == sound("Once more.")
-        left = speaking.standbys[0].next_timeout()
-        wait = put_off(speaking)
+        assert pipeline.spoken(TEXT) == audio_of(TEXT)
+        assert pipeline.spoken("Once more.") == audio_of("Once more.")
+        left = pipeline.standbys[0].next_timeout()
+        wait = seconds_until_retry(pipeline)
         assert left is not None and left < 70.1 and wait >= 70
-        assert len(server.peers) == 1 and not speaking.downs[0].permanent
-    figure(7, f"{service}: asked for 70 s, the next dial after {wait:.2f} s, 2 of 2 said by the next service")
+        assert len(server.peers) == 1 and not pipeline.downs[0].permanent
+    record_row(7, f"{service}: asked for 70 s, the next dial after {wait:.2f} s, 2 of 2 said by the next service")
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_row_08_a_redirect_does_not_carry_the_key_away(figure: Figure, service: str) -> None:
+def test_row_08_a_redirect_is_not_followed(record_row: Record, service: str) -> None:
     with Scripted(polite) as second:
         go = refuses("302 Found", f"Location: ws://127.0.0.1:{second.port}/elsewhere")
-        with Scripted(go) as first, Speaking(synthesis(first.port, service)) as speaking:
-            end = speaking.failed(TEXT)
-            assert speaking.downs[0].permanent and KEY not in end.reason
+        with Scripted(go) as first, TtsPipeline(synthesis_settings(first.port, service)) as pipeline:
+            end = pipeline.failed(TEXT)
+            assert pipeline.downs[0].permanent and KEY not in end.reason
             assert any(KEY in request for request in first.requests)
         assert second.peers == []
-    figure(8, f"{service}: the second host was asked 0 times and saw no key")
+    record_row(8, f"{service}: the second host was asked 0 times and saw no key")
 
 
-def test_row_09_giant_headers_are_cut_off(figure: Figure) -> None:
+def test_row_09_oversized_headers_are_rejected(record_row: Record) -> None:
     def giant(peer: Peer) -> None:
         peer.read_request()
         peer.send(b"HTTP/1.1 101 Switching Protocols\r\n")
         for number in range(30000):
             peer.send(b"X-%d: %s\r\n" % (number, b"x" * 80))
 
-    with Scripted(giant) as server, Speaking(synthesis(server.port, "neuphonic"), **UNHURRIED) as speaking:
+    with (
+        Scripted(giant) as server,
+        TtsPipeline(synthesis_settings(server.port, "neuphonic"), **LONG_TIMEOUTS) as pipeline,
+    ):
         used = time.process_time()
-        end = speaking.failed(TEXT)
+        end = pipeline.failed(TEXT)
         used = time.process_time() - used
     assert "more than" in end.reason
-    figure(9, f"cut off after {dial.MAX_HEAD_BYTES} bytes, {used:.2f} s of CPU with the server's own")
+    record_row(9, f"cut off after {dial.MAX_HEAD_BYTES} bytes, {used:.2f} s of CPU with the server's own")
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_row_10_who_is_silent_after_the_upgrade_is_passed_over(hurried: None, figure: Figure, service: str) -> None:
+def test_row_10_a_service_without_a_response_fails_over(short_timeouts: None, record_row: Record, service: str) -> None:
     """T: no sound had come yet, so the next service says it."""
 
     def accepts_and_is_silent(peer: Peer) -> None:
-        if not authorises(peer):
+        if not answer_authorization(peer):
             silent(peer)
 
     with (
         Scripted(accepts_and_is_silent) as server,
-        Scripted(speaks("local")) as good,
-        Speaking(synthesis(server.port, service, "local", fallback_port=good.port), **UNHURRIED) as speaking,
+        Scripted(serve_speech("local")) as good,
+        TtsPipeline(
+            synthesis_settings(server.port, service, "local", fallback_port=good.port), **LONG_TIMEOUTS
+        ) as pipeline,
     ):
         began = time.monotonic()
-        utterance = speaking.say(TEXT)
-        assert isinstance(speaking.ended(utterance), UtterancePlayed) and speaking.heard(utterance) == sound(TEXT)
+        utterance = pipeline.say(TEXT)
+        assert isinstance(pipeline.ended(utterance), UtterancePlayed) and pipeline.heard(utterance) == audio_of(TEXT)
         took = time.monotonic() - began
-    figure(
+    record_row(
         10, f"{service}: given up and said by the next service after {took:.2f} s (ping 0.2 s here, 9.5 s as shipped)"
     )
 
 
-def test_row_10_the_only_service_is_given_a_second_chance_on_a_fresh_connection(figure: Figure) -> None:
+def test_row_10_the_only_service_is_retried_on_a_new_connection(record_row: Record) -> None:
     """A connection that went stale in standby (a change of network) must not cost the utterance: nothing was heard."""
     gone_stale = threading.Event()
 
@@ -275,23 +284,27 @@ def test_row_10_the_only_service_is_given_a_second_chance_on_a_fresh_connection(
         gone_stale.set()
         peer.reset()
 
-    with Scripted(stale, speaks("neuphonic")) as server:
-        with Speaking(synthesis(server.port, "neuphonic")) as speaking:
-            utterance = speaking.say(TEXT)
-            assert isinstance(speaking.ended(utterance), UtterancePlayed) and speaking.heard(utterance) == sound(TEXT)
+    with Scripted(stale, serve_speech("neuphonic")) as server:
+        with TtsPipeline(synthesis_settings(server.port, "neuphonic")) as pipeline:
+            utterance = pipeline.say(TEXT)
+            assert isinstance(pipeline.ended(utterance), UtterancePlayed) and pipeline.heard(utterance) == audio_of(
+                TEXT
+            )
         assert gone_stale.is_set()
-    figure(10, "a stale connection of the only service: said on the next one")
+    record_row(10, "a stale connection of the only service: said on the next one")
 
 
-def test_a_service_that_accepts_and_hangs_up_is_not_hammered() -> None:
+def test_a_service_that_closes_after_the_upgrade_is_retried_with_backoff() -> None:
     def accepts_and_hangs_up(peer: Peer) -> None:
         peer.accept()
 
     with (
         Scripted(accepts_and_hangs_up) as server,
-        Speaking(synthesis(server.port, "neuphonic"), healthy_seconds=90.0, quick_drop_seconds=90.0) as speaking,
+        TtsPipeline(
+            synthesis_settings(server.port, "neuphonic"), healthy_seconds=90.0, quick_drop_seconds=90.0
+        ) as pipeline,
     ):
-        speaking.inbox.until(lambda: any(down.permanent for down in speaking.downs))
-        assert "closed each immediately" in speaking.failed(TEXT).reason
+        pipeline.inbox.until(lambda: any(down.permanent for down in pipeline.downs))
+        assert "closed each immediately" in pipeline.failed(TEXT).reason
         assert len(server.peers) == 3
-        assert [type(event) for event in speaking.inbox.of(ServiceDown, ServiceUp)] == [ServiceDown, ServiceDown]
+        assert [type(event) for event in pipeline.inbox.of(ServiceDown, ServiceUp)] == [ServiceDown, ServiceDown]

@@ -8,53 +8,53 @@ import time
 from pathlib import Path
 
 import pytest
-from support.fault_stt import Hearing, Sessions, spoken_to, transcribes
+from support.fault_rows import Record
 from support.keepalive import set_keepalive
 from support.proxy import Proxy
 from support.scripted import Peer, Scripted
+from support.stt_pipeline import Sessions, SttPipeline, audio_messages, serve_transcription
 
 from agent.pipeline.events import Heard, Partial
 from agent.services.connection.websocket import Connection
 from agent.system.threads import Deadline
-from faults.conftest import Figure
 
 TURN_FRAMES = 7  # of a turn of three loud frames, with its pause
 
 
 @pytest.fixture
-def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """As short as a service that is merely held up by a busy machine bears."""
     set_keepalive(monkeypatch, "transcription", 0.5, 5.0)
     monkeypatch.setitem(Connection.__init__.__kwdefaults__, "stall_seconds", 5.0)
 
 
-def test_row_16_a_black_hole_costs_no_frame(hurried: None, figure: Figure) -> None:
+def test_row_16_frames_sent_into_a_black_hole_are_sent_again(short_timeouts: None, record_row: Record) -> None:
     """M: what was sent into the hole is sent again on the next connection, in order, whole."""
     sessions = Sessions()
     with (
-        Scripted(transcribes(sessions, "all of it")) as server,
+        Scripted(serve_transcription(sessions, "all of it")) as server,
         Proxy(server.port) as proxy,
-        Hearing(proxy.port) as hearing,
+        SttPipeline(proxy.port) as pipeline,
     ):
-        numbers = hearing.say(10)
+        numbers = pipeline.say(10)
         sessions.await_frames(5)
         proxy.up.black_hole = proxy.down.black_hole = True
-        numbers += hearing.say(10)
+        numbers += pipeline.say(10)
         began = time.monotonic()
-        hearing.inbox.until(lambda: bool(hearing.downs))
+        pipeline.inbox.until(lambda: bool(pipeline.downs))
         took = time.monotonic() - began
         proxy.up.black_hole = proxy.down.black_hole = False
         proxy.cut()
-        numbers += hearing.say(10) + hearing.say(4, loud=False)
-        (heard,) = hearing.heard(1)
-        assert heard.text == "all of it" and hearing.gaps == []
+        numbers += pipeline.say(10) + pipeline.say(4, loud=False)
+        (heard,) = pipeline.heard(1)
+        assert heard.text == "all of it" and pipeline.gaps == []
     assert all(session.eofs == 1 for session in sessions.ended)
     sent = len(sessions.ended[-1].frames)
     assert sessions.ended[-1].frames == numbers[:sent] and sent >= 30
-    figure(16, f"noticed after {took:.2f} s (5.5 s here, 40 s as shipped), {sent} frames sent in order")
+    record_row(16, f"noticed after {took:.2f} s (5.5 s here, 40 s as shipped), {sent} frames sent in order")
 
 
-def test_row_22_frames_wait_for_a_service_that_reads_nothing_and_go_to_the_next(hurried: None, figure: Figure) -> None:
+def test_row_22_frames_for_a_blocked_peer_go_to_the_next_connection(short_timeouts: None, record_row: Record) -> None:
     sessions = Sessions()
     deafened = threading.Event()
 
@@ -64,23 +64,23 @@ def test_row_22_frames_wait_for_a_service_that_reads_nothing_and_go_to_the_next(
         peer.wait()
 
     with (
-        Scripted(deaf, transcribes(sessions, "all of it"), receive_bytes=4096) as server,
-        Hearing(server.port, outage_seconds=60) as hearing,
+        Scripted(deaf, serve_transcription(sessions, "all of it"), receive_bytes=4096) as server,
+        SttPipeline(server.port, outage_seconds=60) as pipeline,
     ):
         assert deafened.wait(10)
-        numbers = hearing.turn(200)
-        (heard,) = hearing.heard(1)
-        assert heard.text == "all of it" and hearing.gaps == []
+        numbers = pipeline.turn(200)
+        (heard,) = pipeline.heard(1)
+        assert heard.text == "all of it" and pipeline.gaps == []
         sent = sessions.ended[-1]
         assert sent.frames == numbers[: len(sent.frames)] and len(sent.frames) >= 200
-    figure(22, f"{len(sent.frames)} frames to the next connection, in order, none lost")
+    record_row(22, f"{len(sent.frames)} frames to the next connection, in order, none lost")
 
 
-def test_an_outage_keeps_the_newest_frames_and_says_what_it_forgot(figure: Figure) -> None:
+def test_an_outage_keeps_the_newest_frames_and_reports_the_gap(record_row: Record) -> None:
     """M: 50 frames while only 2 s are kept: captured = sent + forgotten, with the gap's start and length."""
     sessions = Sessions()
     up = threading.Event()
-    sessions_script = transcribes(sessions, "the rest")
+    sessions_script = serve_transcription(sessions, "the rest")
 
     def script(peer: Peer) -> None:
         if not up.is_set():
@@ -88,16 +88,16 @@ def test_an_outage_keeps_the_newest_frames_and_says_what_it_forgot(figure: Figur
             return
         sessions_script(peer)
 
-    with Scripted(script) as server, Hearing(server.port, outage_seconds=2.0) as hearing:
-        hearing.inbox.until(lambda: bool(hearing.downs))
-        hearing.say(10, loud=False)
-        numbers = hearing.say(50) + hearing.say(2, loud=False)
+    with Scripted(script) as server, SttPipeline(server.port, outage_seconds=2.0) as pipeline:
+        pipeline.inbox.until(lambda: bool(pipeline.downs))
+        pipeline.say(10, loud=False)
+        numbers = pipeline.say(50) + pipeline.say(2, loud=False)
         up.set()
         sessions.await_frames(1)
-        hearing.say(4, loud=False)
-        hearing.heard(1)
+        pipeline.say(4, loud=False)
+        pipeline.heard(1)
         frames = sessions.ended[-1].frames
-        gaps = hearing.gaps
+        gaps = pipeline.gaps
         lost = sum(gap.seconds for gap in gaps)
         # The turn began 0.2 s before frame 11, which is 1.0 s after the microphone was opened.
         assert frames == list(range(frames[0], frames[0] + len(frames)))
@@ -105,11 +105,11 @@ def test_an_outage_keeps_the_newest_frames_and_says_what_it_forgot(figure: Figur
         assert gaps and abs(gaps[0].start_seconds - 0.8) < 1e-6
         assert abs(gaps[0].start_seconds + lost - (frames[0] - 1) * 0.1) < 1e-6
     kept, forgotten = len(frames), round(lost * 10)
-    figure(16, f"outage: 55 frames = {kept} sent + {forgotten} forgotten from {gaps[0].start_seconds:.1f} s on")
+    record_row(16, f"outage: 55 frames = {kept} sent + {forgotten} forgotten from {gaps[0].start_seconds:.1f} s on")
 
 
 @pytest.mark.parametrize("end", ["late", "never", "restart", "1006 after the final"])
-def test_row_35_eof_answered_late_or_never_keeps_the_finals(figure: Figure, end: str) -> None:
+def test_row_35_finals_are_kept_if_eof_is_answered_late_or_never(record_row: Record, end: str) -> None:
     """X: finals that came are kept. S: one ``eof`` for every session."""
     sessions = Sessions()
     restarted = threading.Event()
@@ -117,7 +117,7 @@ def test_row_35_eof_answered_late_or_never_keeps_the_finals(figure: Figure, end:
     def script(peer: Peer) -> None:
         peer.accept()
         session = sessions.begin()
-        for opcode, data in spoken_to(peer):
+        for opcode, data in audio_messages(peer):
             session.take(opcode, data)
             if end == "restart" and len(session.frames) == 3 and not restarted.is_set():
                 restarted.set()
@@ -138,57 +138,59 @@ def test_row_35_eof_answered_late_or_never_keeps_the_finals(figure: Figure, end:
 
     # Only who waits in vain need not wait for long.
     answer_seconds = 5.0 if end == "never" else 60.0
-    with Scripted(script) as server, Hearing(server.port, answer_seconds=answer_seconds) as hearing:
+    with Scripted(script) as server, SttPipeline(server.port, answer_seconds=answer_seconds) as pipeline:
         began = time.monotonic()
-        numbers = hearing.turn(8)
-        (heard,) = hearing.heard(1)
+        numbers = pipeline.turn(8)
+        (heard,) = pipeline.heard(1)
         took = time.monotonic() - began
-        assert heard.text == "what was said" and hearing.gaps == []
+        assert heard.text == "what was said" and pipeline.gaps == []
     used = [session for session in sessions if session.frames]
     assert all(session.eofs <= 1 for session in sessions) and used[-1].eofs == 1
     assert used[-1].frames == numbers[: len(used[-1].frames)]
-    figure(35, f"{end}: the final kept after {took:.2f} s, {len(used)} session(s), one eof each")
+    record_row(35, f"{end}: the final kept after {took:.2f} s, {len(used)} session(s), one eof each")
 
 
-def test_row_36_equal_finals_a_final_without_a_partial_and_a_partial_after_a_final_are_all_kept(figure: Figure) -> None:
+def test_row_36_equal_finals_and_partials_in_any_order_are_kept(record_row: Record) -> None:
     def script(peer: Peer) -> None:
         peer.accept()
-        for _, data in spoken_to(peer):
+        for _, data in audio_messages(peer):
             if data == b"eof":
                 for text in ('{"text": "yes"}', '{"text": "yes"}', '{"partial": "and th"}', '{"partial": "and then"}'):
                     peer.text(text)
                 peer.text("399e7f744c3e47c3a32f28a19f07739d")
 
     with Scripted(script) as server:
-        with Hearing(server.port) as hearing:
-            hearing.turn(5)
-            (turn,) = hearing.heard(1)
-            partials = [partial.text for partial in hearing.inbox.of(Partial)]
+        with SttPipeline(server.port) as pipeline:
+            pipeline.turn(5)
+            (turn,) = pipeline.heard(1)
+            partials = [partial.text for partial in pipeline.inbox.of(Partial)]
         assert turn.text == "yes yes and then" and partials[-1] == "yes yes and then"
-        with Hearing(server.port, captions=True) as hearing:
-            hearing.say(5)
-        assert [heard.text for heard in hearing.inbox.of(Heard) if heard.text] == ["yes", "yes", "and then"]
-    figure(36, "2 equal finals and the last partial, in order, as a turn and as captions")
+        with SttPipeline(server.port, captions=True) as pipeline:
+            pipeline.say(5)
+        assert [heard.text for heard in pipeline.inbox.of(Heard) if heard.text] == ["yes", "yes", "and then"]
+    record_row(36, "2 equal finals and the last partial, in order, as a turn and as captions")
 
 
 @pytest.mark.parametrize("captions", [False, True])
-def test_row_55_a_flapping_line_loses_no_turn_and_grows_nothing(hurried: None, figure: Figure, captions: bool) -> None:
+def test_row_55_a_flapping_connection_loses_no_segment(
+    short_timeouts: None, record_row: Record, captions: bool
+) -> None:
     """M, T: 20 turns while the line is cut again and again; threads and descriptors are what they were."""
     sessions = Sessions()
     threads_before, descriptors_before = set(threading.enumerate()), _descriptors()
     # A turn is answered at its end, captions as they come: who never answers and is cut off has refused us.
-    script = transcribes(sessions, "said", every=TURN_FRAMES if captions else None)
+    script = serve_transcription(sessions, "said", every=TURN_FRAMES if captions else None)
     with Scripted(script) as server, Proxy(server.port) as proxy:
-        with Hearing(proxy.port, captions=captions, healthy_seconds=0.05) as hearing:
+        with SttPipeline(proxy.port, captions=captions, healthy_seconds=0.05) as pipeline:
             sent: list[int] = []
             for number in range(20):
-                sent += hearing.turn(3)
+                sent += pipeline.turn(3)
                 if number % 2:
                     proxy.cut()
-                hearing.heard(number + 1)
+                pipeline.heard(number + 1)
         connects = proxy.connections
         proxy.cut()
-    assert hearing.gaps == [] and connects <= 20 * 4
+    assert pipeline.gaps == [] and connects <= 20 * 4
     if captions:
         reached = {frame_number for session in sessions for frame_number in session.frames}
         assert len(sessions.ended) >= 1 and reached >= set(sent)
@@ -197,7 +199,7 @@ def test_row_55_a_flapping_line_loses_no_turn_and_grows_nothing(hurried: None, f
         thread.join(deadline.remaining())  # a dial that was given up ends by itself
     assert set(threading.enumerate()) <= threads_before and _descriptors() <= descriptors_before
     what = "captions" if captions else "turns"
-    figure(55, f"{what}: 10 cuts, {connects} connects, 0 gaps, no thread and no descriptor more")
+    record_row(55, f"{what}: 10 cuts, {connects} connects, 0 gaps, no thread and no descriptor more")
 
 
 def _descriptors() -> int:

@@ -13,15 +13,24 @@ from dataclasses import replace
 
 import msgpack
 import pytest
-from support.fault_tts import Speaking
-from support.fault_voices import RATE, SERVICES, encoded, messages_of, sound, speaks, synthesis, upgraded
+from support.fault_rows import Record
 from support.scripted import BINARY, CLOSE, CONTINUATION, TEXT, Peer, Script, Scripted, frame
+from support.speech_services import (
+    RATE,
+    SERVICES,
+    accept_session,
+    audio_of,
+    client_messages,
+    frames_of,
+    serve_speech,
+    synthesis_settings,
+)
+from support.tts_pipeline import TtsPipeline
 
 from agent.pipeline.events import UtteranceFailed, UtterancePlayed
 from agent.services.connection import websocket as connection
 from agent.services.protocols.codec import Message
 from agent.services.settings import SynthesisSettings
-from faults.conftest import Figure
 
 SAID = "Only sound is heard."
 NEXT = "And the next one."
@@ -32,16 +41,16 @@ def resident_kib() -> int:
         return int(file.read().split()[1]) * resource.getpagesize() // 1024
 
 
-def tampers(service: str, change: Callable[[list[bytes]], Sequence[bytes]], times: int = 1) -> Script:
+def serve_modified(service: str, change: Callable[[list[bytes]], Sequence[bytes]], times: int = 1) -> Script:
     """A service whose first ``times`` answers go through ``change`` on their way: frames in, bytes out."""
     left = [times]
 
     def script(peer: Peer) -> None:
-        answers = upgraded(peer, service)
-        if answers is None:
+        session = accept_session(peer, service)
+        if session is None:
             return
-        for message in messages_of(peer):
-            frames: Sequence[bytes] = encoded(answers.take(message))
+        for message in client_messages(peer):
+            frames: Sequence[bytes] = frames_of(session.receive(message))
             if frames and left[0]:
                 left[0] -= 1
                 frames = change(list(frames))
@@ -51,15 +60,15 @@ def tampers(service: str, change: Callable[[list[bytes]], Sequence[bytes]], time
     return script
 
 
-def before_the_first(*parts: bytes) -> Callable[[list[bytes]], Sequence[bytes]]:
+def prepend(*parts: bytes) -> Callable[[list[bytes]], Sequence[bytes]]:
     return lambda frames: [*parts, *frames]
 
 
 def message(said: Message) -> bytes:
-    return encoded([said])[0]
+    return frames_of([said])[0]
 
 
-def carrying(service: str, data: bytes) -> bytes:
+def audio_message(service: str, data: bytes) -> bytes:
     """A message of the service with these bytes for sound."""
     if service in ("neuphonic", "vachana"):
         audio = base64.b64encode(data).decode()
@@ -86,38 +95,40 @@ def carrying(service: str, data: bytes) -> bytes:
         pytest.param(27, frame(TEXT, b"\xc0\xaf"), 1007, id="row-27-overlong"),
     ],
 )
-def test_rows_24_to_27_a_frame_that_breaks_the_rules_ends_its_utterance_and_no_more(
-    figure: Figure, monkeypatch: pytest.MonkeyPatch, service: str, row: int, bad: bytes, code: int
+def test_rows_24_to_27_an_invalid_frame_fails_only_its_utterance(
+    record_row: Record, monkeypatch: pytest.MonkeyPatch, service: str, row: int, bad: bytes, code: int
 ) -> None:
     monkeypatch.setattr(connection, "LINGER_SECONDS", 30.0)  # however late this server reads why it was closed
     closes: dict[int, int] = {}  # what each connection was closed with
     lying_to: list[int] = []
 
     def script(peer: Peer) -> None:
-        answers = upgraded(peer, service)
-        if answers is None:
+        session = accept_session(peer, service)
+        if session is None:
             return
         for opcode, data in iter(peer.read_frame, (-1, b"")):
             if opcode == CLOSE:
                 closes[peer.index] = struct.unpack("!H", data[:2])[0]
                 peer.send(frame(CLOSE, data))
                 return
-            messages = answers.take(data.decode() if opcode == TEXT else data) if opcode in (TEXT, BINARY) else []
-            if messages and SAID in "".join(answers.texts) and peer.index not in lying_to:
+            messages = session.receive(data.decode() if opcode == TEXT else data) if opcode in (TEXT, BINARY) else []
+            if messages and SAID in "".join(session.texts) and peer.index not in lying_to:
                 lying_to.append(peer.index)
                 peer.send(bad)
             elif peer.index not in lying_to:
-                for each in encoded(messages):
+                for each in frames_of(messages):
                     peer.send(each)
 
-    with Scripted(script) as server, Speaking(synthesis(server.port, service)) as speaking:
-        assert speaking.spoken(NEXT) == sound(NEXT)  # whatever is loaded on first use is there
+    with Scripted(script) as server, TtsPipeline(synthesis_settings(server.port, service)) as pipeline:
+        assert pipeline.spoken(NEXT) == audio_of(NEXT)  # whatever is loaded on first use is there
         before = resident_kib()
-        assert isinstance(speaking.ended(speaking.say(SAID)), UtteranceFailed)
+        assert isinstance(pipeline.ended(pipeline.say(SAID)), UtteranceFailed)
         grown = resident_kib() - before
-        took = speaking.said_again(NEXT)
+        took = pipeline.speak_until_played(NEXT)
     assert closes[lying_to[0]] == code and grown < 2048
-    figure(row, f"{service}: {code} and failed, memory up by {max(grown, 0)} KiB, the next one said after {took:.2f} s")
+    record_row(
+        row, f"{service}: {code} and failed, memory up by {max(grown, 0)} KiB, the next one said after {took:.2f} s"
+    )
 
 
 # --- messages: rows 28 to 31
@@ -142,64 +153,67 @@ SENSELESS: dict[str, Callable[[str], Message]] = {
         if what != "bare binary" or service in ("neuphonic", "fish")
     ],  # for the others it is sound
 )
-def test_row_28_a_message_without_sense_is_passed_over_and_told_once(
-    figure: Figure, caplog: pytest.LogCaptureFixture, service: str, what: str
+def test_row_28_invalid_messages_are_ignored_and_logged_once(
+    record_row: Record, caplog: pytest.LogCaptureFixture, service: str, what: str
 ) -> None:
     """T: the utterance is said, or fails; it is never heard as noise."""
     bad = message(SENSELESS[what](service))
     caplog.set_level(logging.WARNING)
     with (
-        Scripted(tampers(service, before_the_first(bad, bad, bad))) as server,
-        Speaking(synthesis(server.port, service)) as speaking,
+        Scripted(serve_modified(service, prepend(bad, bad, bad))) as server,
+        TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
     ):
-        assert speaking.spoken(SAID) == sound(SAID)
-        assert speaking.spoken(NEXT) == sound(NEXT)
+        assert pipeline.spoken(SAID) == audio_of(SAID)
+        assert pipeline.spoken(NEXT) == audio_of(NEXT)
     told = [record for record in caplog.records if "passed over" in record.getMessage()]
     assert len(told) <= 1 and all(len(record.getMessage()) < 600 for record in caplog.records)
-    figure(28, f"{service}, {what}: 3 passed over, {len(told)} line, said to the last byte")
+    record_row(28, f"{service}, {what}: 3 passed over, {len(told)} line, said to the last byte")
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_row_28_nothing_but_senseless_messages_is_a_failure(figure: Figure, service: str) -> None:
+def test_row_28_too_many_invalid_messages_fail_the_utterance(record_row: Record, service: str) -> None:
     with (
-        Scripted(tampers(service, lambda frames: [message("{nonsense")] * 200)) as server,
-        Speaking(synthesis(server.port, service)) as speaking,
+        Scripted(serve_modified(service, lambda frames: [message("{nonsense")] * 200)) as server,
+        TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
     ):
-        end = speaking.failed(SAID)
+        end = pipeline.failed(SAID)
         assert "made no sense" in end.reason
-        assert speaking.spoken(NEXT) == sound(NEXT)
-    figure(28, f"{service}: more than 100 senseless messages in a session: failed")
+        assert pipeline.spoken(NEXT) == audio_of(NEXT)
+    record_row(28, f"{service}: more than 100 senseless messages in a session: failed")
 
 
 @pytest.mark.parametrize("service", ["neuphonic", "vachana"])
 @pytest.mark.parametrize("junk", ["!!!!", "QUJ", "QUJDR", "_-_-", "QUJD QUJD", "ÄÖÜ"])
-def test_row_29_base64_junk_is_no_noise(figure: Figure, service: str, junk: str) -> None:
+def test_row_29_invalid_base64_is_not_played(record_row: Record, service: str, junk: str) -> None:
     told = {"type": "audio", "data": {"audio": junk, "sampling_rate": RATE, "stop": False}}
     with (
-        Scripted(tampers(service, before_the_first(message(json.dumps(told))))) as server,
-        Speaking(synthesis(server.port, service)) as speaking,
+        Scripted(serve_modified(service, prepend(message(json.dumps(told))))) as server,
+        TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
     ):
-        heard = speaking.spoken(SAID)
-        if heard != sound(SAID):  # a spelling that a tolerant reader understands: whole samples, nothing shifted
-            extra = len(heard) - len(sound(SAID))
-            assert 0 < extra <= 8 and extra % 2 == 0 and heard[extra:] == sound(SAID)
-    figure(29, f"{service}: {junk!r} was no noise, the sound came whole")
+        heard = pipeline.spoken(SAID)
+        if heard != audio_of(SAID):  # a spelling that a tolerant reader understands: whole samples, nothing shifted
+            extra = len(heard) - len(audio_of(SAID))
+            assert 0 < extra <= 8 and extra % 2 == 0 and heard[extra:] == audio_of(SAID)
+    record_row(29, f"{service}: {junk!r} was no noise, the sound came whole")
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_row_29_a_sample_cut_in_two_between_messages_is_whole_again(figure: Figure, service: str) -> None:
+def test_row_29_samples_split_between_messages_are_joined(record_row: Record, service: str) -> None:
     """Odd chunks: the whole sound again, in pieces of an odd number of bytes."""
-    pcm = sound(SAID)
+    pcm = audio_of(SAID)
     pieces = [pcm[:1], pcm[1:4], pcm[4:1001], pcm[1001:1002], pcm[1002:]]
 
     def odd(frames: list[bytes]) -> list[bytes]:
         head, tail = (frames[:1], frames[-1:]) if service in ("playai", "vachana") else ([], frames[-1:])
-        made = [carrying(service, piece) for piece in pieces]
+        made = [audio_message(service, piece) for piece in pieces]
         return [*head, *made, *([] if service == "fish" else tail)]
 
-    with Scripted(tampers(service, odd)) as server, Speaking(synthesis(server.port, service)) as speaking:
-        assert speaking.spoken(SAID) == pcm
-    figure(29, f"{service}: chunks of 1, 3, 997, 1 and {len(pieces[-1])} bytes, bit for bit")
+    with (
+        Scripted(serve_modified(service, odd)) as server,
+        TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
+    ):
+        assert pipeline.spoken(SAID) == pcm
+    record_row(29, f"{service}: chunks of 1, 3, 997, 1 and {len(pieces[-1])} bytes, bit for bit")
 
 
 BOMBS: dict[str, bytes] = {
@@ -214,17 +228,17 @@ BOMBS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("what", BOMBS)
-def test_row_30_messagepack_that_lies_is_passed_over(figure: Figure, what: str) -> None:
+def test_row_30_invalid_messagepack_is_ignored(record_row: Record, what: str) -> None:
     before = resident_kib()
     with (
-        Scripted(tampers("fish", before_the_first(message(BOMBS[what])))) as server,
-        Speaking(synthesis(server.port, "fish")) as speaking,
+        Scripted(serve_modified("fish", prepend(message(BOMBS[what])))) as server,
+        TtsPipeline(synthesis_settings(server.port, "fish")) as pipeline,
     ):
-        assert speaking.spoken(SAID) == sound(SAID)
-        assert speaking.spoken(NEXT) == sound(NEXT)
+        assert pipeline.spoken(SAID) == audio_of(SAID)
+        assert pipeline.spoken(NEXT) == audio_of(NEXT)
     grown = max(0, resident_kib() - before)
     assert grown < 4096
-    figure(30, f"{what}: passed over, memory up by {grown} KiB, said to the last byte")
+    record_row(30, f"{what}: passed over, memory up by {grown} KiB, said to the last byte")
 
 
 ERRORS: dict[str, list[Message]] = {
@@ -236,43 +250,43 @@ ERRORS: dict[str, list[Message]] = {
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_row_31_an_error_belongs_to_its_utterance(figure: Figure, service: str) -> None:
+def test_row_31_a_service_error_fails_only_its_utterance(record_row: Record, service: str) -> None:
     """T: failed with the service's own words; the next one is said. Nothing of it was heard."""
-    scripts = [tampers(service, lambda frames: encoded(ERRORS[service])), speaks(service)]
-    first = [speaks(service)] if service == "playai" else []
-    with Scripted(*first, *scripts) as server, Speaking(synthesis(server.port, service)) as speaking:
-        end = speaking.failed(SAID)
+    scripts = [serve_modified(service, lambda frames: frames_of(ERRORS[service])), serve_speech(service)]
+    first = [serve_speech(service)] if service == "playai" else []
+    with Scripted(*first, *scripts) as server, TtsPipeline(synthesis_settings(server.port, service)) as pipeline:
+        end = pipeline.failed(SAID)
         assert "out of breath" in end.reason and end.seconds == 0
-        assert speaking.spoken(NEXT) == sound(NEXT)
-    figure(31, f"{service}: failed with the service's words, the next one said")
+        assert pipeline.spoken(NEXT) == audio_of(NEXT)
+    record_row(31, f"{service}: failed with the service's words, the next one said")
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_row_31_sound_after_the_end_is_in_no_utterance(figure: Figure, service: str) -> None:
-    late = carrying(service, b"ABCD")
+def test_row_31_audio_after_the_end_is_not_played(record_row: Record, service: str) -> None:
+    late = audio_message(service, b"ABCD")
     with (
-        Scripted(tampers(service, lambda frames: [*frames, late, late], times=9)) as server,
-        Speaking(synthesis(server.port, service)) as speaking,
+        Scripted(serve_modified(service, lambda frames: [*frames, late, late], times=9)) as server,
+        TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
     ):
         # Fish says everything again with each message: the late sound comes behind its finish.
-        first, second = speaking.spoken(SAID), speaking.spoken(NEXT)
+        first, second = pipeline.spoken(SAID), pipeline.spoken(NEXT)
         if service == "fish":
-            assert first.startswith(sound(SAID)) and second.startswith(sound(NEXT))
+            assert first.startswith(audio_of(SAID)) and second.startswith(audio_of(NEXT))
         else:
-            assert (first, second) == (sound(SAID), sound(NEXT))
-    figure(31, f"{service}: 2 late chunks in no utterance")
+            assert (first, second) == (audio_of(SAID), audio_of(NEXT))
+    record_row(31, f"{service}: 2 late chunks in no utterance")
 
 
-def test_row_31_sound_of_another_request_is_passed_over(figure: Figure) -> None:
+def test_row_31_audio_of_another_request_is_not_played(record_row: Record) -> None:
     """PlayAI's requests have ids: what belongs to none of ours is not heard."""
     alien = [message(json.dumps({"type": "start", "request_id": "another"})), message(b"NOISE!" * 50),
              message(json.dumps({"type": "end", "request_id": "another"}))]  # fmt: skip
     with (
-        Scripted(tampers("playai", before_the_first(*alien))) as server,
-        Speaking(synthesis(server.port, "playai")) as speaking,
+        Scripted(serve_modified("playai", prepend(*alien))) as server,
+        TtsPipeline(synthesis_settings(server.port, "playai")) as pipeline,
     ):
-        assert speaking.spoken(SAID) == sound(SAID)
-    figure(31, "playai: 300 bytes of a request that nobody made were not heard")
+        assert pipeline.spoken(SAID) == audio_of(SAID)
+    record_row(31, "playai: 300 bytes of a request that nobody made were not heard")
 
 
 # --- headers: rows 32 and 33
@@ -291,35 +305,35 @@ def vachana_wav(config: SynthesisSettings) -> SynthesisSettings:
 
 @pytest.mark.parametrize("size", [0, 3200, 0xFFFFFFFF])
 @pytest.mark.parametrize("split", [44, 0, 1, 4, 20, 43, "every chunk"])
-def test_row_32_a_header_is_never_heard(figure: Figure, size: int, split: int | str) -> None:
-    pcm = sound(SAID)
+def test_row_32_a_wav_header_is_never_played(record_row: Record, size: int, split: int | str) -> None:
+    pcm = audio_of(SAID)
     head = wav_head(size)
     if split == "every chunk":
         pieces = [wav_head(len(part)) + part for part in (pcm[:1600], pcm[1600:])]
     else:
         whole = head + pcm
         pieces = [part for part in (whole[: int(split)], whole[int(split) : 1000], whole[1000:]) if part]
-    made = [carrying("vachana", piece) for piece in pieces]
+    made = [audio_message("vachana", piece) for piece in pieces]
     with (
-        Scripted(tampers("vachana", lambda frames: [frames[0], *made, frames[-1]])) as server,
-        Speaking(vachana_wav(synthesis(server.port, "vachana"))) as speaking,
+        Scripted(serve_modified("vachana", lambda frames: [frames[0], *made, frames[-1]])) as server,
+        TtsPipeline(vachana_wav(synthesis_settings(server.port, "vachana"))) as pipeline,
     ):
-        assert speaking.spoken(SAID) == pcm
-    figure(32, f"header {split}, size {size}: bit for bit")
+        assert pipeline.spoken(SAID) == pcm
+    record_row(32, f"header {split}, size {size}: bit for bit")
 
 
-def test_row_32_another_rate_than_asked_for_is_played_at_its_own(figure: Figure) -> None:
-    pcm = sound(SAID)
+def test_row_32_the_rate_in_the_header_outranks_the_requested_one(record_row: Record) -> None:
+    pcm = audio_of(SAID)
     whole = wav_head(len(pcm), rate=8000) + pcm
-    made = carrying("vachana", whole)
+    made = audio_message("vachana", whole)
     with (
-        Scripted(tampers("vachana", lambda frames: [frames[0], made, frames[-1]])) as server,
-        Speaking(vachana_wav(synthesis(server.port, "vachana"))) as speaking,
+        Scripted(serve_modified("vachana", lambda frames: [frames[0], made, frames[-1]])) as server,
+        TtsPipeline(vachana_wav(synthesis_settings(server.port, "vachana"))) as pipeline,
     ):
-        utterance = speaking.say(SAID)
-        end = speaking.ended(utterance)
-        assert isinstance(end, UtterancePlayed) and speaking.heard(utterance) == pcm and end.seconds == 0.2
-    figure(32, "8000 Hz although 16000 were asked for: every sample, at its own rate")
+        utterance = pipeline.say(SAID)
+        end = pipeline.ended(utterance)
+        assert isinstance(end, UtterancePlayed) and pipeline.heard(utterance) == pcm and end.seconds == 0.2
+    record_row(32, "8000 Hz although 16000 were asked for: every sample, at its own rate")
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -328,15 +342,17 @@ def test_row_32_another_rate_than_asked_for_is_played_at_its_own(figure: Figure)
     [b"ID3\x04\0\0\0\0\0\x21" + bytes(64), (b"\xff\xfb\x90\x64" + bytes(413)) * 2, b"OggS\0\x02" + bytes(60)],
     ids=["id3", "mp3", "ogg"],
 )
-def test_row_33_what_is_compressed_is_refused_loudly(figure: Figure, service: str, magic: bytes) -> None:
+def test_row_33_compressed_audio_instead_of_pcm_fails_the_utterance(
+    record_row: Record, service: str, magic: bytes
+) -> None:
     """T: failed, with a sentence; not one byte of it is heard."""
-    told = carrying(service, magic)
+    told = audio_message(service, magic)
     at = 1 if service in ("playai", "vachana") else 0
     with (
-        Scripted(tampers(service, lambda frames: [*frames[:at], told, *frames[at:]])) as server,
-        Speaking(synthesis(server.port, service)) as speaking,
+        Scripted(serve_modified(service, lambda frames: [*frames[:at], told, *frames[at:]])) as server,
+        TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
     ):
-        utterance = speaking.say(SAID)
-        end = speaking.ended(utterance)
-        assert isinstance(end, UtteranceFailed) and speaking.heard(utterance) == b""
-    figure(33, f"{service}: {end.reason.partition(': ')[2][:60]}")
+        utterance = pipeline.say(SAID)
+        end = pipeline.ended(utterance)
+        assert isinstance(end, UtteranceFailed) and pipeline.heard(utterance) == b""
+    record_row(33, f"{service}: {end.reason.partition(': ')[2][:60]}")

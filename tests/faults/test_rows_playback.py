@@ -10,7 +10,8 @@ from array import array
 from collections.abc import Iterator
 
 import pytest
-from support.local_server import Running
+from support.fault_rows import Record
+from support.local_server import LocalServerProcess
 from support.pace import Metronome
 from support.proxy import Proxy, Toxics
 from support.room import PERIOD_SECONDS, Room
@@ -22,7 +23,6 @@ from agent.audio.format import Format
 from agent.pipeline.events import PlaybackStarted, UtteranceCancelled, UtterancePlayed
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.server.tts import tone
-from faults.conftest import Figure
 
 RATE = 22050
 FORMAT = Format(RATE)
@@ -30,19 +30,19 @@ WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine",
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with Running(tmp_path_factory.mktemp("server"), "--speech", "tone", "--recognition", "none") as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerProcess]:
+    with LocalServerProcess(tmp_path_factory.mktemp("server"), "--speech", "tone", "--recognition", "none") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerProcess]:
     arguments = ("--speech", "tone", "--recognition", "none", "--pace", "1.0")
-    with Running(tmp_path_factory.mktemp("paced"), *arguments) as running:
+    with LocalServerProcess(tmp_path_factory.mktemp("paced"), *arguments) as running:
         yield running
 
 
-def best_lateness(arrivals: list[tuple[float, int]]) -> float:
+def min_possible_delay(arrivals: list[tuple[float, int]]) -> float:
     """The least lateness that any player can have who plays every sample in order."""
     came, best = 0, 0.0
     for at, nbytes in arrivals:
@@ -51,7 +51,7 @@ def best_lateness(arrivals: list[tuple[float, int]]) -> float:
     return best
 
 
-def test_17_latency_and_jitter_make_no_gap_that_foresight_would_not_have_made(paced: Running, figure: Figure) -> None:
+def test_17_jitter_causes_no_avoidable_underrun(paced: LocalServerProcess, record_row: Record) -> None:
     """A service that sends in real time, each piece 100 to 500 ms late. Whoever began when we did and knew the future
     would be late by ``unavoidable``; our own refilling adds about a period to that. A busy machine lets a thread wait,
     which no player can help: that is measured and taken off, once for the start and once for each gap."""
@@ -66,7 +66,7 @@ def test_17_latency_and_jitter_make_no_gap_that_foresight_would_not_have_made(pa
             assert isinstance(end, UtterancePlayed) and end.seconds == FORMAT.seconds_of(len(tone.pcm(text, RATE)))
             arrivals = stage.arrivals[utterance]
             started = stage.moments[utterance, "PlaybackStarted"] - arrivals[0][0]
-            unavoidable = max(best_lateness(arrivals), started)
+            unavoidable = max(min_possible_delay(arrivals), started)
             waited = (1 + end.underruns) * metronome.worst_seconds
             beyond.append(started + end.silence_seconds - unavoidable - waited)
             gaps.append(end.underruns)
@@ -76,7 +76,7 @@ def test_17_latency_and_jitter_make_no_gap_that_foresight_would_not_have_made(pa
     assert statistics.median(beyond) <= 1.5 * PERIOD_SECONDS, beyond
     assert sum(gaps) <= 0.7 * sum(arrival_gaps), (gaps, arrival_gaps)
     excess = f"{1000 * statistics.median(beyond):.0f} ms beyond the oracle (at most {1000 * max(beyond):.0f})"
-    figure(17, f"8 utterances: {sum(gaps)} gaps, on arrival {sum(arrival_gaps)}; {excess}")
+    record_row(17, f"8 utterances: {sum(gaps)} gaps, on arrival {sum(arrival_gaps)}; {excess}")
 
 
 def late(arrivals: list[tuple[float, int]]) -> int:
@@ -90,7 +90,7 @@ def late(arrivals: list[tuple[float, int]]) -> int:
     return gaps
 
 
-def test_18_a_line_five_times_too_slow_is_heard_in_a_few_pieces(server: Running, figure: Figure) -> None:
+def test_18_a_slow_connection_plays_with_few_underruns(server: LocalServerProcess, record_row: Record) -> None:
     text = " ".join(WORDS[:4])
     with Proxy(server.port, down=Toxics(bytes_per_second=8000, slice_bytes=400)) as proxy, Stage(proxy.port) as stage:
         used, began = time.process_time(), time.monotonic()
@@ -102,10 +102,10 @@ def test_18_a_line_five_times_too_slow_is_heard_in_a_few_pieces(server: Running,
     assert 1 <= end.underruns <= on_arrival
     assert used < 0.35 * took, "the proxy included"
     gaps = f"{end.underruns} gaps, {end.silence_seconds:.1f} s of silence"
-    figure(18, f"{end.seconds:.1f} s in {took:.1f} s: {gaps}; {used / took:.0%} of a core with the proxy")
+    record_row(18, f"{end.seconds:.1f} s in {took:.1f} s: {gaps}; {used / took:.0%} of a core with the proxy")
 
 
-def test_58_hushed_at_any_moment_nothing_old_is_heard_after_it(server: Running, figure: Figure) -> None:
+def test_58_no_old_audio_is_played_after_a_hush(server: LocalServerProcess, record_row: Record) -> None:
     """Through the synthesizer: dialling, waiting for sound, gathering, playing, draining. Whatever is heard between
     two hushes is the beginning of what was begun between them."""
     made = random.Random(58)
@@ -113,7 +113,7 @@ def test_58_hushed_at_any_moment_nothing_old_is_heard_after_it(server: Running, 
     with Stage(server.port) as stage:
         for number in range(60):
             text = f"{WORDS[number % len(WORDS)]} {number}"
-            sound = tone.pcm(text, RATE)
+            audio_of = tone.pcm(text, RATE)
             since = len(stage.heard)
             utterance = stage.begin(text)
             while number % 3 == 0 and (utterance, "PlaybackStarted") not in stage.moments:
@@ -124,7 +124,7 @@ def test_58_hushed_at_any_moment_nothing_old_is_heard_after_it(server: Running, 
             end = stage.end(utterance)
             took.append(time.monotonic() - began)
             heard = bytes(stage.heard[since:])
-            assert sound.startswith(heard)
+            assert audio_of.startswith(heard)
             phases.add(type(end).__name__ + ("" if heard else " unheard"))
         last = stage.begin("the last one")
         since = len(stage.heard)
@@ -133,10 +133,10 @@ def test_58_hushed_at_any_moment_nothing_old_is_heard_after_it(server: Running, 
     assert {"UtteranceCancelled", "UtteranceCancelled unheard"} <= phases
     usual = statistics.median(took)
     assert usual < 0.5
-    figure(58, f"60 hushes in every phase: 0 old samples afterwards, each told once, usually {usual * 1000:.0f} ms")
+    record_row(58, f"60 hushes in every phase: 0 old samples afterwards, each told once, usually {usual * 1000:.0f} ms")
 
 
-def test_58_fifty_hushes_a_second_leave_every_utterance_with_one_end(server: Running, figure: Figure) -> None:
+def test_58_frequent_hushes_leave_every_utterance_with_one_end(server: LocalServerProcess, record_row: Record) -> None:
     over = threading.Event()
 
     def storm() -> None:
@@ -160,10 +160,10 @@ def test_58_fifty_hushes_a_second_leave_every_utterance_with_one_end(server: Run
         assert bytes(stage.heard[since:]) == tone.pcm("the last one", RATE)
     cancelled = sum(isinstance(end, UtteranceCancelled) for end in ends)
     assert cancelled >= 0.5 * len(begun)
-    figure(58, f"150 hushes in 3 s: {len(begun)} utterances, {cancelled} cancelled, each told once, the next whole")
+    record_row(58, f"150 hushes in 3 s: {len(begun)} utterances, {cancelled} cancelled, each told once, the next whole")
 
 
-def test_58_two_hundred_moments_on_a_card(card: VirtualCard, figure: Figure) -> None:
+def test_58_a_card_is_silent_after_a_hush(card: VirtualCard, record_row: Record) -> None:
     """On the card's exact record. Every sample tells which utterance it belongs to and where in it, and the card is
     asked when it was stopped."""
     format = Format(24000)
@@ -189,7 +189,7 @@ def test_58_two_hundred_moments_on_a_card(card: VirtualCard, figure: Figure) -> 
     assert sorted(runs) == runs and len(runs) == len(set(runs)), "nothing of an utterance is heard after the next began"
     usual = statistics.median(waits)
     assert usual <= 1.5 * PERIOD_SECONDS, sorted(waits)
-    figure(58, f"{len(waits)} cuts on a card: silent after {usual * 1000:.1f} ms, usually; 0 old samples after it")
+    record_row(58, f"{len(waits)} cuts on a card: silent after {usual * 1000:.1f} ms, usually; 0 old samples after it")
 
 
 class Watched:

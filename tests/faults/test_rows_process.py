@@ -17,19 +17,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from support.agent_fixtures import Start
 from support.authority import Authority
-from support.fault_tts import Speaking
-from support.fault_voices import sound, speaks, synthesis
-from support.processes import Process, Wired
+from support.fault_rows import Record
+from support.processes import Process, WireLoggedServer
 from support.scripted import Scripted
 from support.shiftedclock import ShiftedClock
+from support.speech_services import audio_of, serve_speech, synthesis_settings
+from support.tts_pipeline import TtsPipeline
 
 from agent.audio.format import SPEECH
 from agent.audio.wav_writer import wav_header
 from agent.frontends.control.client import ControlClient
 from agent.server.tts import tone
 from agent.system.threads import Deadline
-from faults.conftest import Figure, Start
 
 SECONDS = 30.0
 HOUR = 3600
@@ -43,7 +44,7 @@ class House:
     def __init__(
         self,
         agent: Start,
-        server: Wired,
+        server: WireLoggedServer,
         folder: Path,
         env: dict[str, str] | None = None,
         under: Sequence[str] = (),
@@ -84,26 +85,26 @@ class House:
         return self.process.end()
 
 
-def test_row_46_sigterm_in_the_middle_and_the_utterance_has_its_record(
-    figure: Figure, agent: Start, tones: Wired, tmp_path: Path
+def test_row_46_sigterm_ends_an_utterance_with_one_record(
+    record_row: Record, agent: Start, tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
     """All states and all services: ``tests/e2e/test_signals.py``. Here T: whoever waited is told, in one record."""
-    house = House(agent, tones, tmp_path)
+    house = House(agent, tone_server, tmp_path)
     ends: list[dict[str, object]] = []
     text = "one two three four five six seven eight nine ten " * 9
     asking = threading.Thread(target=lambda: ends.append(house.say(text)))
-    since = len(tones.wire())
+    since = len(tone_server.wire())
     asking.start()
-    tones.await_wire(1, since, service="neuphonic", direction="in", kind="text")
+    tone_server.await_wire(1, since, service="neuphonic", direction="in", kind="text")
     began = time.monotonic()
     code = house.end()
     took = time.monotonic() - began
     asking.join(SECONDS)
     assert code == 0 and took < 15.0 and house.records() == ["cancelled"] and len(ends) == 1
-    figure(46, f"cancelled once, exit 0 after {took:.2f} s; 32 states and services in tests/e2e/test_signals.py")
+    record_row(46, f"cancelled once, exit 0 after {took:.2f} s; 32 states and services in tests/e2e/test_signals.py")
 
 
-def stand_still(processes: list[Process], seconds: float) -> None:
+def stop_and_continue(processes: list[Process], seconds: float) -> None:
     for process in processes:
         process.signal(signal.SIGSTOP)
     threading.Event().wait(seconds)  # time that passes is what is tested here
@@ -111,41 +112,41 @@ def stand_still(processes: list[Process], seconds: float) -> None:
         process.signal(signal.SIGCONT)
 
 
-def all_in_the_ring(tones: Wired, since: int) -> None:
+def await_synthesis_end(tone_server: WireLoggedServer, since: int) -> None:
     """Returns when the session that was given a text has been left by the daemon: it has all of its sound then."""
-    (text,) = tones.await_wire(1, since, service="neuphonic", direction="in", event="Text")
-    tones.await_wire(1, since, connection=text["connection"], direction="in", kind="close")
+    (text,) = tone_server.await_wire(1, since, service="neuphonic", direction="in", event="Text")
+    tone_server.await_wire(1, since, connection=text["connection"], direction="in", kind="close")
 
 
-def test_row_48_after_5_s_of_standing_still_all_goes_on_where_it_was(
-    figure: Figure, agent: Start, tones: Wired, tmp_path: Path
+def test_row_48_a_short_sigstop_resumes_the_utterance(
+    record_row: Record, agent: Start, tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
     """SIGSTOP in the middle of an utterance: it is said to its end, and nobody is taken for stuck."""
-    house = House(agent, tones, tmp_path)
+    house = House(agent, tone_server, tmp_path)
     ends: list[dict[str, object]] = []
-    since = len(tones.wire())
+    since = len(tone_server.wire())
     asking = threading.Thread(target=lambda: ends.append(house.say(LONG)))
     asking.start()
-    all_in_the_ring(tones, since)
-    stand_still([house.process], 5.0)
+    await_synthesis_end(tone_server, since)
+    stop_and_continue([house.process], 5.0)
     asking.join(SECONDS)
     assert house.say("and on")["state"] == "played"
     assert [(end["state"], end["seconds"]) for end in ends] == [("played", LONG_SECONDS)]
     assert house.end() == 0 and house.records() == ["played", "played"]
     assert "stuck" not in house.process.errors and "Traceback" not in house.process.errors
-    figure(48, f"stopped for 5 s: all {LONG_SECONDS:g} s played, the next one too, exit 0")
+    record_row(48, f"stopped for 5 s: all {LONG_SECONDS:g} s played, the next one too, exit 0")
 
 
-def test_row_48_what_a_long_standstill_made_old_is_neither_said_nor_sent_but_counted(
-    figure: Figure, agent: Start, tones: Wired, tmp_path: Path
+def test_row_48_a_long_sigstop_drops_and_counts_old_audio(
+    record_row: Record, agent: Start, tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
     """A device that slept in the middle of a sentence said the rest of it in the morning. A and M: of the sound that
     came, and of the frames that were recorded, each is accounted for. T: one record each. No connection is trusted."""
     seconds = float(os.environ.get("STOPPED_SECONDS", "12"))
-    house = House(agent, tones, tmp_path)
-    ear = RecognizerStream(agent, tones, tmp_path, seconds + 200.0)
+    house = House(agent, tone_server, tmp_path)
+    ear = RecognizerStream(agent, tone_server, tmp_path, seconds + 200.0)
     ends: list[dict[str, object]] = []
-    since = len(tones.wire())
+    since = len(tone_server.wire())
     accepted = threading.Event()
 
     def ask(text: str) -> None:
@@ -153,23 +154,23 @@ def test_row_48_what_a_long_standstill_made_old_is_neither_said_nor_sent_but_cou
 
     asking = [threading.Thread(target=ask, args=(text,)) for text in (LONG * 2, "and this")]
     asking[0].start()
-    all_in_the_ring(tones, since)
+    await_synthesis_end(tone_server, since)
     accepted.clear()
     asking[1].start()
     assert accepted.wait(SECONDS)
     ear.await_frames(10)
-    stopped = len(tones.wire())
-    stand_still([house.process, ear.process], seconds)
+    stopped = len(tone_server.wire())
+    stop_and_continue([house.process, ear.process], seconds)
     for thread in asking:
         thread.join(SECONDS)
-    woken = len(tones.wire())
+    woken = len(tone_server.wire())
     began = time.monotonic()
     assert house.say("and on")["state"] == "played"
     took = time.monotonic() - began
     assert [end["state"] for end in ends] == ["cancelled", "cancelled"]
     assert all(re.fullmatch(r"by a suspend of \d+ s", str(end["why"])) for end in ends), ends
-    (text,) = tones.await_wire(1, woken, service="neuphonic", direction="in", event="Text")
-    opened = {line["connection"] for line in tones.wire()[stopped:] if line["kind"] == "open"}
+    (text,) = tone_server.await_wire(1, woken, service="neuphonic", direction="in", event="Text")
+    opened = {line["connection"] for line in tone_server.wire()[stopped:] if line["kind"] == "open"}
     assert text["connection"] in opened, "a connection from before it was trusted"
     ear.await_frames(20)
     assert house.end() == 0 and ear.end() == 0
@@ -181,40 +182,40 @@ def test_row_48_what_a_long_standstill_made_old_is_neither_said_nor_sent_but_cou
     assert missing > seconds - 1.0
     for process in (house.process, ear.process):
         assert "stuck" not in process.errors and "Traceback" not in process.errors
-    figure(
+    record_row(
         48,
         f"stopped for {seconds:g} s: {heard:.2f} s heard + {dropped:.2f} s dropped of {2 * LONG_SECONDS:g} s, gaps of "
         f"{missing:.1f} s are all that is missing of the frames; the next one played after {took:.2f} s",
     )
 
 
-def test_row_48_one_that_was_killed_while_it_stood_still_begins_cleanly(
-    figure: Figure, agent: Start, tones: Wired, tmp_path: Path
+def test_row_48_a_daemon_killed_while_stopped_starts_again(
+    record_row: Record, agent: Start, tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
     """What systemd's watchdog does to a process that was stopped for longer than WatchdogSec: SIGABRT, which waits, and
     SIGKILL. The socket of the old one is in the way of nobody; in a real systemd: ``scripts/systemd-test``."""
-    old = House(agent, tones, tmp_path)
-    since = len(tones.wire())
+    old = House(agent, tone_server, tmp_path)
+    since = len(tone_server.wire())
     with contextlib.closing(ControlClient.connect((old.socket,))) as client:
         client.say(LONG)
-        all_in_the_ring(tones, since)
+        await_synthesis_end(tone_server, since)
         old.process.signal(signal.SIGSTOP)
         os.waitid(os.P_PID, old.process.popen.pid, os.WSTOPPED)  # a thread that still runs would take the SIGABRT
         for number in (signal.SIGABRT, signal.SIGKILL):
             old.process.signal(number)
         assert old.process.end() == -signal.SIGKILL
     began = time.monotonic()
-    house = House(agent, tones, tmp_path)
+    house = House(agent, tone_server, tmp_path)
     assert house.say("and on")["state"] == "played"
     took = time.monotonic() - began
     assert house.end() == 0 and house.records() == ["played"]
-    figure(48, f"killed while stopped: a new one has said the next {took:.2f} s after its start, exit 0")
+    record_row(48, f"killed while stopped: a new one has said the next {took:.2f} s after its start, exit 0")
 
 
 class RecognizerStream:
     """Captions of a recording in which no two pieces are the same."""
 
-    def __init__(self, agent: Start, server: Wired, folder: Path, seconds: float) -> None:
+    def __init__(self, agent: Start, server: WireLoggedServer, folder: Path, seconds: float) -> None:
         self._server, self._since = server, len(server.wire())
         self._pcm = random.Random(48).randbytes(SPEECH.bytes_of(seconds))
         recording, config = folder / "said.wav", folder / "ear.yaml"
@@ -250,11 +251,13 @@ class RecognizerStream:
         return SPEECH.seconds_of(skipped)
 
 
-def test_row_50_a_clock_that_is_set_changes_nothing(figure: Figure, agent: Start, tones: Wired, tmp_path: Path) -> None:
+def test_row_50_setting_the_wall_clock_has_no_effect(
+    record_row: Record, agent: Start, tone_server: WireLoggedServer, tmp_path: Path
+) -> None:
     """The wall clock begins in 1970, is set by NTP, and jumps an hour both ways; only the monotonic one counts."""
     clock = ShiftedClock(tmp_path)
     clock.shift(-int(time.time()))
-    house = House(agent, tones, tmp_path, clock.env)
+    house = House(agent, tone_server, tmp_path, clock.env)
     durations = []
     for shift in (None, 0, HOUR, -HOUR, 0):
         if shift is not None:
@@ -264,9 +267,9 @@ def test_row_50_a_clock_that_is_set_changes_nothing(figure: Figure, agent: Start
         durations.append(time.monotonic() - began)
     ends: list[dict[str, object]] = []
     asking = threading.Thread(target=lambda: ends.append(house.say("one two three four five six")))
-    since = len(tones.wire())
+    since = len(tone_server.wire())
     asking.start()
-    tones.await_wire(1, since, service="neuphonic", direction="in", event="Text")
+    tone_server.await_wire(1, since, service="neuphonic", direction="in", event="Text")
     clock.shift(HOUR)
     clock.shift(-HOUR)
     asking.join(SECONDS)
@@ -276,32 +279,32 @@ def test_row_50_a_clock_that_is_set_changes_nothing(figure: Figure, agent: Start
     assert " warning " not in errors, errors
     assert "stuck" not in errors and "Traceback" not in errors and max(durations) < SECONDS
     most = max(durations)
-    figure(50, f"1970, then today, +1 h, -1 h, both in one utterance: 6 of 6 played, at most {most:.2f} s each")
+    record_row(50, f"1970, then today, +1 h, -1 h, both in one utterance: 6 of 6 played, at most {most:.2f} s each")
 
 
-def test_row_50_a_certificate_that_is_not_yet_valid_is_explained_and_tried_again(
-    figure: Figure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_row_50_a_not_yet_valid_certificate_is_explained_and_retried(
+    record_row: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A device without a clock of its own begins in the past: that passes, and no key is sent meanwhile."""
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
     with (
-        Scripted(speaks("neuphonic"), tls=authority.not_yet_valid()) as server,
-        Speaking(synthesis(server.port, "neuphonic", secure=True)) as speaking,
+        Scripted(serve_speech("neuphonic"), tls=authority.not_yet_valid()) as server,
+        TtsPipeline(synthesis_settings(server.port, "neuphonic", secure=True)) as pipeline,
     ):
-        end = speaking.failed("Too early.")
+        end = pipeline.failed("Too early.")
         assert "not yet valid: is this machine's clock wrong?" in end.reason
-        assert not speaking.downs[0].permanent and set(server.requests) == {""}
+        assert not pipeline.downs[0].permanent and set(server.requests) == {""}
         server._tls = authority.good()
-        took = speaking.said_again("In time.")
-        assert speaking.spoken("And on.") == sound("And on.")
-    figure(50, f"not yet valid: explained, tried again, said {took:.2f} s after the clock was right")
+        took = pipeline.speak_until_played("In time.")
+        assert pipeline.spoken("And on.") == audio_of("And on.")
+    record_row(50, f"not yet valid: explained, tried again, said {took:.2f} s after the clock was right")
 
 
 NOBODY = 61353  # a user that runs nothing else
 
 
-def counted() -> list[str]:
+def unprivileged_command() -> list[str]:
     """What a process has to be started under for a limit of its threads to mean something: root has none, and whoever
     leaves root for it must still be able to read the interpreter."""
     if os.geteuid() != 0:
@@ -311,12 +314,12 @@ def counted() -> list[str]:
 
 
 @contextlib.contextmanager
-def limited(process: Process, kind: str, most: int) -> Iterator[None]:
+def resource_limit(process: Process, kind: str, most: int) -> Iterator[None]:
     """A limit of a running process, taken back afterwards. Set as its own user, because root may not always."""
 
     def prlimit(*arguments: str) -> str:
         of_another = f"Uid:\t{NOBODY}\t" in Path(f"/proc/{process.popen.pid}/status").read_text()
-        own = counted() if of_another else []
+        own = unprivileged_command() if of_another else []
         command = [*own, "prlimit", f"--pid={process.popen.pid}", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
@@ -329,12 +332,12 @@ def limited(process: Process, kind: str, most: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("what", ["descriptors", "memory", "threads", "threads but one", "threads but two"])
-def test_row_53_a_process_without_means_says_so_and_goes_on_when_it_has_them_again(
-    figure: Figure, agent: Start, tones: Wired, tmp_path: Path, what: str
+def test_row_53_exhausted_resources_fail_utterances_until_they_return(
+    record_row: Record, agent: Start, tone_server: WireLoggedServer, tmp_path: Path, what: str
 ) -> None:
     """No descriptor for a socket; no memory for a thread; no thread, or one to dial and none to look up the name. T:
     each utterance ends; L: then the next one is said."""
-    house = House(agent, tones, tmp_path, under=counted() if "threads" in what else ())
+    house = House(agent, tone_server, tmp_path, under=unprivileged_command() if "threads" in what else ())
     assert house.say("one")["state"] == "played"
     pid = house.process.popen.pid
     with contextlib.closing(ControlClient.connect((house.socket,))) as client:
@@ -348,7 +351,7 @@ def test_row_53_a_process_without_means_says_so_and_goes_on_when_it_has_them_aga
         else:  # what there is, and four megabytes: the stack of a new thread wants eight
             pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
             kind, most = "as", pages * resource.getpagesize() + (4 << 20)
-        with limited(house.process, kind, most):
+        with resource_limit(house.process, kind, most):
             states = []
             for number in range(3):
                 client.say(f"one two {number}")
@@ -365,18 +368,20 @@ def test_row_53_a_process_without_means_says_so_and_goes_on_when_it_has_them_aga
     took = time.monotonic() - began
     assert house.end() == 0
     assert "Traceback" not in house.process.errors, house.process.errors[-3000:]
-    figure(53, f"without {what}: {', '.join(map(str, states))}; played again after {took:.2f} s, exit 0, no traceback")
+    record_row(
+        53, f"without {what}: {', '.join(map(str, states))}; played again after {took:.2f} s, exit 0, no traceback"
+    )
 
 
-def test_row_53_a_start_without_threads_ends_in_a_sentence_and_leaves_nothing(
-    figure: Figure, agent: Start, tones: Wired, tmp_path: Path
+def test_row_53_a_start_without_threads_exits_with_an_error(
+    record_row: Record, agent: Start, tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
     """With one thread more each time, until it is ready: no half of it goes on, no socket stays, no traceback."""
     wanting = []
-    others = 0 if counted() else threads_of(os.geteuid())
+    others = 0 if unprivileged_command() else threads_of(os.geteuid())
     for more in range(1, 20):
-        under = [*counted(), "prlimit", f"--nproc={others + more}:"]
-        house = House(agent, tones, tmp_path, under=under, ready=False)
+        under = [*unprivileged_command(), "prlimit", f"--nproc={others + more}:"]
+        house = House(agent, tone_server, tmp_path, under=under, ready=False)
         house.process.stderr.await_text("ready:", "cannot be started")
         if b"ready:" in house.process.stderr.data:
             break
@@ -387,7 +392,7 @@ def test_row_53_a_start_without_threads_ends_in_a_sentence_and_leaves_nothing(
         assert not house.socket.exists(), f"without a thread for the {wanting[-1]}"
     assert {"signals", "control", "synthesizer", "microphone"} <= set(wanting), wanting
     assert house.end() == 0 and not house.socket.exists()
-    figure(53, f"a start without a thread for {', '.join(wanting)}: each exit 70 with a sentence, no socket left")
+    record_row(53, f"a start without a thread for {', '.join(wanting)}: each exit 70 with a sentence, no socket left")
 
 
 def threads_of(user: int) -> int:

@@ -1,5 +1,4 @@
-"""Row 20: the connection is cut behind every single byte of a session, of every service. Nothing escapes, every
-utterance ends in one state, and what came is heard, no byte more and none less."""
+"""Row 20: the connection is cut after every byte of a session of every service."""
 
 from __future__ import annotations
 
@@ -8,11 +7,11 @@ import socket
 import threading
 
 import pytest
-from support import fault_voices as voices
-from support.fault_tts import TIMEOUT_SECONDS, Inbox, Speaking
-from support.fault_voices import SERVICES, Answers, encoded, sound, speaks, synthesis
+from support.fault_rows import Record
 from support.proxy import Proxy, Toxics
 from support.scripted import BINARY, TEXT, Peer, Scripted, frame
+from support.speech_services import SERVICES, ServiceSession, audio_of, frames_of, serve_speech, synthesis_settings
+from support.tts_pipeline import TIMEOUT_SECONDS, Inbox, TtsPipeline
 
 from agent.errors import ServiceError
 from agent.pipeline.capture.endpointer import NullEndpointer
@@ -25,9 +24,10 @@ from agent.services.protocols import playai, transcription
 from agent.services.protocols.codec import Client
 from agent.services.service import SpeechService
 from agent.system.threads import Backoff, Deadline
-from faults.conftest import Figure
 
 SAID = "Cut."
+AUDIO = audio_of(SAID, seconds=0.0015)
+CHUNK_BYTES = 24
 OPEN_PATH = {
     "neuphonic": "/speak/en?sampling_rate=16000",
     "playai": "/playht-fal/playht-tts/stream",
@@ -39,14 +39,14 @@ OPEN_PATH = {
 def codec_of(service: str) -> Client:
     if service == "playai":
         return playai.Client("ws://127.0.0.1:1/", "voice", output_format="raw", sample_rate=16000)
-    return SpeechService(service, synthesis(1, service), lambda deadline: "").codec(Deadline(1))
+    return SpeechService(service, synthesis_settings(1, service), lambda deadline: "").codec(Deadline(1))
 
 
-class Dropped:
-    """A service on the other end of a socket pair that answers until ``limit`` bytes have left, and is gone then."""
+class TruncatedService:
+    """A service at the other end of a socket pair that disconnects after ``limit`` sent bytes."""
 
-    def __init__(self, service: str, limit: int, *, abrupt: bool) -> None:
-        self._service, self._limit, self._abrupt = service, limit, abrupt
+    def __init__(self, service: str, limit: int, *, is_abrupt: bool) -> None:
+        self._service, self._limit, self._is_abrupt = service, limit, is_abrupt
         self.sent = b""
         self._threads: list[threading.Thread] = []
 
@@ -57,86 +57,89 @@ class Dropped:
         return Connection(ours, codec_of(self._service), ping_seconds=None, close_seconds=0.2)
 
     def join(self) -> None:
-        """Waits until all has been ``sent``: the client may have had enough before."""
+        """Wait for the end of the service: the client may close before everything is ``sent``."""
         for thread in self._threads:
             thread.join(TIMEOUT_SECONDS)
 
     def _serve(self, sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError):  # the client may leave as soon as it has what it wants
+        with sock, contextlib.suppress(OSError):  # the client may close as soon as it has the audio
             sock.settimeout(10)
             peer = Peer(sock, 0, threading.Event())
-            answers = Answers(self._service, OPEN_PATH[self._service])
+            session = ServiceSession(
+                self._service, OPEN_PATH[self._service], audio=lambda text: AUDIO, chunk_bytes=CHUNK_BYTES
+            )
             for opcode, data in iter(peer.read_frame, (-1, b"")):
                 if opcode not in (TEXT, BINARY):
                     continue
-                for each in encoded(answers.take(data.decode() if opcode == TEXT else data)):
+                for each in frames_of(session.receive(data.decode() if opcode == TEXT else data)):
                     part = each[: self._limit - len(self.sent)]
                     sock.sendall(part)
                     self.sent += part
                     if len(self.sent) >= self._limit:
-                        if not self._abrupt:  # a FIN first: what we say meets no reset
+                        if not self._is_abrupt:  # FIN first: reading the rest avoids a RST
                             sock.shutdown(socket.SHUT_WR)
                             peer.read_all()
                         return
 
 
-def session(service: str, limit: int, *, abrupt: bool = False) -> tuple[object, bytes, Dropped]:
-    cut = Dropped(service, limit, abrupt=abrupt)
+def run_session(service: str, limit: int, *, is_abrupt: bool = False) -> tuple[object, bytes, int]:
+    """Speak once over a connection that ends after ``limit`` bytes; return the end, the audio and the bytes sent."""
+    truncated = TruncatedService(service, limit, is_abrupt=is_abrupt)
     opened: list[Connection] = []
 
-    def once(deadline: Deadline) -> Connection:
+    def open_once(deadline: Deadline) -> Connection:
         if opened:
             raise ServiceError(service, "no second connection", permanent=True)
-        opened.append(cut.open(deadline))
+        opened.append(truncated.open(deadline))
         return opened[0]
 
-    with Speaking(opens={service: once}, eager=False) as speaking:
-        utterance = speaking.say(SAID)
-        end = speaking.ended(utterance)
-        heard = speaking.heard(utterance)
-    cut.join()
-    return end, heard, cut
+    with TtsPipeline(opens={service: open_once}, eager=False) as pipeline:
+        utterance = pipeline.say(SAID)
+        end = pipeline.ended(utterance)
+        played = pipeline.heard(utterance)
+    truncated.join()
+    return end, played, len(truncated.sent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("service", SERVICES)
-def test_row_20_cut_behind_every_byte(figure: Figure, service: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(voices, "CHUNK_BYTES", 24)
-    pcm = sound(SAID, seconds=0.0015)
-    monkeypatch.setattr(voices, "sound", lambda text: pcm)
-    end, heard, cut = session(service, 1 << 20)
-    assert isinstance(end, UtterancePlayed) and heard == pcm
-    whole = len(cut.sent)
-    failed = partly = 0
-    for limit in range(whole):
-        end, heard, cut = session(service, limit, abrupt=bool(limit % 2))
-        assert heard == pcm[: len(heard)]
-        assert isinstance(end, UtteranceFailed) or (isinstance(end, UtterancePlayed) and heard == pcm), (limit, end)
-        assert end.seconds == len(heard) / 32000
+def test_row_20_a_session_cut_after_every_byte_ends_once_with_the_audio_received(
+    record_row: Record, service: str
+) -> None:
+    end, played, size = run_session(service, 1 << 20)
+    assert isinstance(end, UtterancePlayed) and played == AUDIO
+    failed = partial = 0
+    for limit in range(size):
+        end, played, _ = run_session(service, limit, is_abrupt=bool(limit % 2))
+        assert played == AUDIO[: len(played)]
+        assert isinstance(end, UtteranceFailed) or (isinstance(end, UtterancePlayed) and played == AUDIO), (limit, end)
+        assert end.seconds == len(played) / 32000
         failed += isinstance(end, UtteranceFailed)
-        partly += 0 < len(heard) < len(pcm)
-    assert failed > whole * 0.9 or service == "playai"
-    figure(20, f"{service}: {whole} cuts, {failed} failed with {partly} heard in part, 0 exceptions, 0 bytes too many")
+        partial += 0 < len(played) < len(AUDIO)
+    assert failed > size * 0.9 or service == "playai"
+    record_row(20, f"{service}: {size} cuts, {failed} failed, {partial} of them played in part, no excess byte")
 
 
-def test_row_20_the_upgrade_cut_behind_every_byte(figure: Figure) -> None:
-    """Through a real socket: the answer to the upgrade is cut, and the next service says it."""
+def test_row_20_a_response_cut_in_the_upgrade_fails_the_utterance(record_row: Record) -> None:
+    """Over a real TCP connection, through a proxy that cuts the response."""
     toxics = Toxics(limit_bytes=1)
     with (
-        Scripted(speaks("neuphonic")) as server,
+        Scripted(serve_speech("neuphonic")) as server,
         Proxy(server.port, down=toxics) as proxy,
     ):
         cuts = 0
         for limit in range(1, 135, 3):
             toxics.limit_bytes = limit
-            with Speaking(synthesis(proxy.port, "neuphonic"), eager=False) as speaking:
-                end = speaking.failed(SAID)
+            with TtsPipeline(synthesis_settings(proxy.port, "neuphonic"), eager=False) as pipeline:
+                end = pipeline.failed(SAID)
                 assert end.seconds == 0
             cuts += 1
-    figure(20, f"upgrade: {cuts} cuts, all failed with a sentence")
+    record_row(20, f"upgrade: {cuts} cuts, all failed with a sentence")
 
 
-def test_row_20_a_transcription_cut_behind_every_byte(figure: Figure) -> None:
-    """X: a final that came whole is kept, whatever comes after it; M: the sound is sent again."""
+@pytest.mark.slow
+def test_row_20_a_transcription_cut_after_every_byte_keeps_its_final(record_row: Record) -> None:
+    """A complete final is kept whatever follows; without one the audio is sent again."""
     says = frame(TEXT, b'{"partial": "one"}') + frame(TEXT, b'{"result": [], "text": "one two"}')
     tail = frame(TEXT, b"399e7f744c3e47c3a32f28a19f07739d") + b"\x88\x02\x03\xe8"
     whole = says + tail
@@ -163,7 +166,7 @@ def test_row_20_a_transcription_cut_behind_every_byte(figure: Figure) -> None:
         assert [each.text for each in heard] == ["one two"], (limit, inbox.events)
         kept += len(connections) == 1
     again = len(whole) + 1 - kept
-    figure(20, f"transcription: {len(whole)} cuts, the final in every one, {again} times by sending again")
+    record_row(20, f"transcription: {len(whole)} cuts, the final in every one, {again} times by sending again")
 
 
 def serve(sock: socket.socket, says: bytes) -> None:

@@ -11,26 +11,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.processes import ENVIRONMENT, Wired
+from support.agent_fixtures import Start
+from support.fault_rows import Record
+from support.processes import ENVIRONMENT, WireLoggedServer
 
 from agent.frontends.control.client import ControlClient
 from agent.server.options import parse
 from agent.system.threads import Deadline
-from faults.conftest import Figure, Start
 
 KEY = "k3y-0f-a-real-service-7f3a"
 SERVICES = ("neuphonic", "playai", "vachana", "fish")
 
 
 @pytest.fixture
-def keyed(tmp_path: Path) -> Iterator[Wired]:
+def keyed(tmp_path: Path) -> Iterator[WireLoggedServer]:
     """A server that wants its key, which it has from a file."""
     file = tmp_path / "server-key"
     file.write_text(f"{KEY}\n")
     script = tmp_path / "script.txt"
     script.write_text("what time is it\n")
     arguments = ("--speech", "tone", "--recognition", "script", "--script", str(script), "--api-key-file", str(file))
-    with Wired(tmp_path / "server", *arguments) as server:
+    with WireLoggedServer(tmp_path / "server", *arguments) as server:
         yield server
 
 
@@ -41,7 +42,7 @@ def credentials(folder: Path, key: str) -> Path:
     return folder
 
 
-def configuration(server: Wired, folder: Path, services: str, level: str) -> Path:
+def configuration(server: WireLoggedServer, folder: Path, services: str, level: str) -> Path:
     path = folder / "config.yaml"
     path.write_text(
         f"microphone: {{device: none}}\nspeaker: {{device: none}}\ncontrol: {{socket: {folder}/control.sock}}\n"
@@ -53,7 +54,7 @@ def configuration(server: Wired, folder: Path, services: str, level: str) -> Pat
     return path
 
 
-def everything_about(pid: int) -> bytes:
+def process_files(pid: int) -> bytes:
     """What anybody on the machine, or its owner, can read of a process."""
     places = [Path(f"/proc/{pid}/{name}") for name in ("cmdline", "environ", "status", "comm", "maps")]
     return b"\0".join(place.read_bytes() for place in places)
@@ -62,8 +63,8 @@ def everything_about(pid: int) -> bytes:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("right", [True, False], ids=["accepted", "refused"])
-def test_show_7_no_key_is_found_anywhere(
-    shown: Figure, agent: Start, keyed: Wired, tmp_path: Path, service: str, right: bool
+def test_show_7_no_output_contains_a_key(
+    record_show: Record, agent: Start, keyed: WireLoggedServer, tmp_path: Path, service: str, right: bool
 ) -> None:
     key = KEY if right else "wr0ng-k3y-that-is-refused"
     env = {"CREDENTIALS_DIRECTORY": str(credentials(tmp_path / "credentials", key))}
@@ -79,7 +80,7 @@ def test_show_7_no_key_is_found_anywhere(
             told.append(answer)
         assert answer is not None and (answer["state"] == "played") == right, answer
         told += [answer, client.request({"status": True})]
-    seen = {"processes": everything_about(daemon.popen.pid) + everything_about(keyed.process.pid)}
+    seen = {"processes": process_files(daemon.popen.pid) + process_files(keyed.process.pid)}
     daemon.signal(15)
     assert daemon.end() == 0
     seen["log of the daemon"] = daemon.errors.encode() + daemon.stdout.whole()
@@ -98,10 +99,10 @@ def test_show_7_no_key_is_found_anywhere(
             assert secret.encode() not in text, f"{secret} was found in {where}"
         assert not re.search(rb"fal_jwt_token=[^*&\s\"']{8}", text), f"a granted address was found in {where}"
     size = sum(map(len, seen.values()))
-    shown(7, f"{service}, {'accepted' if right else 'refused'}: no key in {size} bytes from {len(seen)} places")
+    record_show(7, f"{service}, {'accepted' if right else 'refused'}: no key in {size} bytes from {len(seen)} places")
 
 
-def test_the_key_of_a_server_comes_from_a_file(tmp_path: Path) -> None:
+def test_api_key_file_sets_the_shared_key(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text(f"{KEY}\n")
     options = parse(["--api-key-file", str(file), "--api-key-fish", "another"])
@@ -109,7 +110,7 @@ def test_the_key_of_a_server_comes_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", b"k\xc3\xa9y-" + KEY.encode()])
-def test_a_key_file_that_holds_no_key_is_refused_without_its_content(
+def test_an_invalid_key_file_is_rejected_without_its_content(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
 ) -> None:
     file = tmp_path / "key"

@@ -15,15 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from e2e.conftest import write_wav
-from e2e.test_say import configuration
-from e2e.test_signals import said_goodbye
-from support.processes import Process, Supervision, Wired
+from support.agent_fixtures import Start, assert_end_mark, service_config, write_wav
+from support.fault_rows import Record
+from support.processes import Process, Supervision, WireLoggedServer
 
 from agent.server.tts import tone
-from faults.conftest import Figure, Start
 
-COUNT = int(os.environ.get("SIGTERMS", "12"))
+COUNT = int(os.environ.get("SIGTERMS", "5"))
 SEED = int(os.environ.get("SIGTERM_SEED", "7"))
 SERVICES = ("local", "playai", "neuphonic", "vachana", "fish")  # no two neighbours speak the same protocol
 CONVERSATION_SECONDS = 2.5
@@ -33,13 +31,13 @@ KNOWN_SECONDS = 2.0
 
 
 @pytest.fixture(scope="module")
-def talking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
+def talking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireLoggedServer]:
     """Hears one question after the other, and speaks in real time."""
     folder = tmp_path_factory.mktemp("talking")
     script = folder / "script.txt"
     script.write_text("what time is it please\nand what day is it today\n")
     arguments = ("--speech", "tone", "--recognition", "script", "--script", str(script), "--pace", "1")
-    with Wired(folder / "server", *arguments) as server:
+    with WireLoggedServer(folder / "server", *arguments) as server:
         yield server
 
 
@@ -50,14 +48,14 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def read_on(notices: socket.socket) -> None:
+def drain(notices: socket.socket) -> None:
     notices.settimeout(None)
     with contextlib.suppress(OSError):  # it was closed: the test has failed already
         while notices.recv(65536):
             pass
 
 
-def given_up(lines: list[dict[str, Any]], ordered_at: float, own: tuple[str, str]) -> bool:
+def is_abandoned_dial(lines: list[dict[str, Any]], ordered_at: float, own: tuple[str, str]) -> bool:
     """Whether this was a dial that was under way when the order came: it is not waited for, so a server that is slow
     to answer finds nobody there any more, who could have said a word. ``own``: the service and the path of what the
     daemon of now speaks to; what is neither was dialled by the one before, which has had its order long ago."""
@@ -70,14 +68,19 @@ def given_up(lines: list[dict[str, Any]], ordered_at: float, own: tuple[str, str
 
 
 def end_in_the_middle(
-    agent: Start, server: Wired, config: str, supervision: Supervision, after_seconds: float, own: tuple[str, str]
+    agent: Start,
+    server: WireLoggedServer,
+    config: str,
+    supervision: Supervision,
+    after_seconds: float,
+    own: tuple[str, str],
 ) -> tuple[int, int, float]:
     """One conversation, ended so long after its start; sessions, end marks that were due, seconds it took."""
     since = len(server.wire())
     process: Process = agent("run", "--config", config, env={"NOTIFY_SOCKET": supervision.path})
-    supervision.await_word("READY=1", while_alive=process)
+    supervision.await_line("READY=1", while_alive=process)
     # As the service manager does: who does not read keeps the daemon waiting at every change of its status.
-    reader = threading.Thread(target=read_on, args=(supervision._socket,))
+    reader = threading.Thread(target=drain, args=(supervision._socket,))
     reader.start()
     threading.Event().wait(after_seconds)  # a random moment is what is wanted
     began, ordered_at = time.monotonic(), time.time()
@@ -95,26 +98,32 @@ def end_in_the_middle(
             sessions[line["connection"]].append(line)
     marks = 0
     for lines in sessions.values():
-        if given_up(lines, ordered_at, own):
+        if is_abandoned_dial(lines, ordered_at, own):
             continue
-        said_goodbye(lines)
+        assert_end_mark(lines)
         marks += lines[0]["service"] in ("neuphonic", "fish", "transcription")
     return len(sessions), marks, took
 
 
 @pytest.mark.timeout(7200)
-def test_show_6_sigterm_at_any_moment_ends_every_session_with_its_mark(
-    shown: Figure, agent: Start, talking: Wired, questions: Path, configured: Callable[[str], str], tmp_path: Path
+def test_show_6_sigterm_at_random_moments_sends_every_end_mark(
+    record_show: Record,
+    agent: Start,
+    talking: WireLoggedServer,
+    questions: Path,
+    write_config: Callable[[str], str],
+    tmp_path: Path,
 ) -> None:
     dice = random.Random(SEED)
     sessions = marks = 0
     slowest = 0.0
     for number in range(COUNT):
         service, path = SERVICES[number % len(SERVICES)], f"/{number}"
-        config = configured(
+        config = write_config(
             f"microphone: {{device: 'file:{questions}'}}\nspeaker: {{device: none}}\ncontrol: {{socket: none}}\n"
             f"shutdown_seconds: {SHUTDOWN_SECONDS}\nconversation: {{silence_seconds: 0.3}}\n"
-            f"transcription: {{url: '{talking.ws}{path}'}}\nserver: {{start: false}}\n{configuration(talking, service)}"
+            f"transcription: {{url: '{talking.ws}{path}'}}\nserver: {{start: false}}\n"
+            f"{service_config(talking, service)}"
         )
         folder = tmp_path / f"n{number}"
         folder.mkdir()
@@ -130,14 +139,4 @@ def test_show_6_sigterm_at_any_moment_ends_every_session_with_its_mark(
         sessions, marks, slowest = sessions + opened, marks + due, max(slowest, took)
     assert sessions >= COUNT
     ends = f"{COUNT} SIGTERMs: {COUNT} exits of 0"
-    shown(6, f"{ends}, {marks} of {marks} end marks in {sessions} sessions, at most {slowest:.1f} s")
-
-
-@pytest.fixture
-def configured(tmp_path: Path) -> Callable[[str], str]:
-    def write(text: str) -> str:
-        path = tmp_path / "config.yaml"
-        path.write_text(text)
-        return str(path)
-
-    return write
+    record_show(6, f"{ends}, {marks} of {marks} end marks in {sessions} sessions, at most {slowest:.1f} s")

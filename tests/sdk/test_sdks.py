@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from support.local_server import Running
-from support.sdk_environments import Environment
+from support.local_server import LocalServerProcess
+from support.sdk_environments import KEY, Environment
 
 from agent.server.tts import tone
-from sdk.conftest import KEY
 
 TEXT = "Hello there, my friend! How are you today? I am fine, thank you."
 
@@ -28,16 +27,16 @@ class TestPyneuphonic3:
     def sdk(cls) -> Environment:
         return Environment("pyneuphonic==3.1.2")
 
-    def test_it_receives_the_tones_and_the_stop(self, sdk: Environment, keyed_server: Running) -> None:
+    def test_it_receives_the_tones_and_the_stop(self, sdk: Environment, keyed_server: LocalServerProcess) -> None:
         assert sdk.run("neuphonic_3", keyed_server.port, KEY, TEXT) == _tones(TEXT, 24000)
 
-    def test_its_wrong_key_is_refused(self, sdk: Environment, keyed_server: Running) -> None:
+    def test_its_wrong_key_is_refused(self, sdk: Environment, keyed_server: LocalServerProcess) -> None:
         assert (
             "Connection to Neuphonic server failed" in sdk.run("neuphonic_3", keyed_server.port, "wrong", TEXT)["error"]
         )
 
 
-def test_pyneuphonic_of_the_documents_date_receives_the_tones(keyed_server: Running) -> None:
+def test_pyneuphonic_of_the_documents_date_receives_the_tones(keyed_server: LocalServerProcess) -> None:
     sdk = Environment("pyneuphonic==1.1.1", "httpx")
     expected = _tones(TEXT, 22050)
     assert sdk.run("neuphonic_1", keyed_server.port, KEY, TEXT, expected["length"]) == expected
@@ -50,19 +49,21 @@ class TestFishAudio:
         return Environment("fish-audio-sdk==1.3.0")
 
     @pytest.mark.parametrize("driver", ["fish_new", "fish_legacy"])
-    def test_it_receives_the_tones_and_the_finish(self, sdk: Environment, keyed_server: Running, driver: str) -> None:
+    def test_it_receives_the_tones_and_the_finish(
+        self, sdk: Environment, keyed_server: LocalServerProcess, driver: str
+    ) -> None:
         pieces = ["Hello there, ", "my friend! ", "How are you?"]
         assert sdk.run(driver, keyed_server.port, KEY, "pcm", *pieces) == _tones("".join(pieces), 44100)
 
-    def test_it_receives_a_wav_with_one_header(self, sdk: Environment, keyed_server: Running) -> None:
+    def test_it_receives_a_wav_with_one_header(self, sdk: Environment, keyed_server: LocalServerProcess) -> None:
         told = sdk.run("fish_new", keyed_server.port, KEY, "wav", "One two three.")
         assert told["length"] == 44 + len(tone.pcm("One two three.", 44100))
 
     @pytest.mark.parametrize("name", ["mp3", "opus"])
-    def test_it_receives_compressed_sound(self, sdk: Environment, keyed_server: Running, name: str) -> None:
+    def test_it_receives_compressed_sound(self, sdk: Environment, keyed_server: LocalServerProcess, name: str) -> None:
         assert sdk.run("fish_new", keyed_server.port, KEY, name, "One two three.")["length"] > 1000
 
-    def test_its_wrong_key_is_refused(self, sdk: Environment, keyed_server: Running) -> None:
+    def test_its_wrong_key_is_refused(self, sdk: Environment, keyed_server: LocalServerProcess) -> None:
         assert "error" in sdk.run("fish_new", keyed_server.port, "wrong", "pcm", "One.")
 
 
@@ -74,7 +75,7 @@ class TestPyht:
 
     @pytest.mark.parametrize(("wanted", "head"), [("WAV", b"RIFF".hex()), ("RAW", "0000")])
     def test_it_asks_for_an_address_and_receives_the_tones_of_one_request_after_the_other(
-        self, sdk: Environment, keyed_server: Running, wanted: str, head: str
+        self, sdk: Environment, keyed_server: LocalServerProcess, wanted: str, head: str
     ) -> None:
         told = sdk.run("pyht_ws", keyed_server.port, KEY, wanted, TEXT, "And again.")
         assert [{"sha256": each["sha256"], "length": each["length"]} for each in told] == [
@@ -82,7 +83,7 @@ class TestPyht:
         ]  # fmt: skip
         assert all(each["head"].startswith(head) for each in told)
 
-    def test_its_wrong_key_is_refused(self, sdk: Environment, keyed_server: Running) -> None:
+    def test_its_wrong_key_is_refused(self, sdk: Environment, keyed_server: LocalServerProcess) -> None:
         assert "error" in sdk.run("pyht_ws", keyed_server.port, "wrong", "WAV", "One.")
 
 
@@ -93,13 +94,15 @@ class TestGnaniVachana:
         return Environment("gnani-vachana==0.8.2")
 
     @pytest.mark.parametrize("rate", [16000, 48000])
-    def test_it_receives_the_tones_and_the_complete(self, sdk: Environment, keyed_server: Running, rate: int) -> None:
+    def test_it_receives_the_tones_and_the_complete(
+        self, sdk: Environment, keyed_server: LocalServerProcess, rate: int
+    ) -> None:
         assert sdk.run("vachana", keyed_server.port, KEY, "raw", rate, TEXT) == _tones(TEXT, rate)
 
-    def test_it_receives_a_wav(self, sdk: Environment, keyed_server: Running) -> None:
+    def test_it_receives_a_wav(self, sdk: Environment, keyed_server: LocalServerProcess) -> None:
         # The package itself lets a header that comes alone through, and takes off every other.
         length = len(tone.pcm(TEXT, 44100))
         assert sdk.run("vachana", keyed_server.port, KEY, "wav", 44100, TEXT)["length"] in (length, length + 44)
 
-    def test_its_wrong_key_is_refused(self, sdk: Environment, keyed_server: Running) -> None:
+    def test_its_wrong_key_is_refused(self, sdk: Environment, keyed_server: LocalServerProcess) -> None:
         assert "401" in sdk.run("vachana", keyed_server.port, "wrong", "raw", 16000, TEXT)["error"]

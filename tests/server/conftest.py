@@ -3,12 +3,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from support.local_server import Running
-
-SCRIPT = "Good morning everybody.\nHow are you today?\n\nThe second session.\n"
+from support.local_server import LocalServerProcess
 
 
 @pytest.fixture(scope="module")
-def tone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with Running(tmp_path_factory.mktemp("tone"), "--speech", "tone", "--recognition", "none") as server:
+def tone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerProcess]:
+    with LocalServerProcess(tmp_path_factory.mktemp("tone"), "--speech", "tone", "--recognition", "none") as server:
         yield server

@@ -1,4 +1,4 @@
-"""Strangers at the port: whatever they send, they get an answer or a close in time, and everybody else is served."""
+"""Invalid and unauthorized requests: each gets a response or a close, and other clients are served."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support import server_clients as clients
-from support.local_server import Running
+from support.local_server import LocalServerProcess
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -23,28 +23,28 @@ KEY = "secret-key"
 
 
 @pytest.fixture(scope="module")
-def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerProcess]:
     folder = tmp_path_factory.mktemp("keyed")
     (folder / "key").write_text(f"{KEY}\n")
-    keys = ("--api-key-file", str(folder / "key"), "--user-id-playai", "somebody")
-    with Running(folder, "--speech", "tone", "--recognition", "none", *keys) as server:
+    keys = ("--api-key-file", str(folder / "key"), "--user-id-playai", "user-1")
+    with LocalServerProcess(folder, "--speech", "tone", "--recognition", "none", *keys) as server:
         yield server
 
 
-def _raw(server: Running, *pieces: bytes) -> bytes:
-    """All that comes back until the server closes."""
+def _exchange(server: LocalServerProcess, *pieces: bytes) -> bytes:
+    """Send the pieces and return everything received until the server closes."""
     with socket.create_connection((server.host, server.port), 20) as client:
         answer = b""
-        with contextlib.suppress(ConnectionError):  # a close on what is still being sent is an answer too
+        with contextlib.suppress(ConnectionError):  # the server may close before it has read everything
             for piece in pieces:
                 client.sendall(piece)
-        with contextlib.suppress(ConnectionError):  # and what came before it is there all the same
+        with contextlib.suppress(ConnectionError):  # data received before the reset counts
             while more := client.recv(65536):
                 answer += more
         return answer
 
 
-def _still_serves(server: Running) -> None:
+def _assert_serves_clients(server: LocalServerProcess) -> None:
     with connect(f"{server.ws}/speak/en?sampling_rate=8000", additional_headers={"x-api-key": KEY}) as ws:
         ws.send("Hello. <STOP>")
         assert clients.neuphonic_passage(ws) == tone.pcm("Hello.", 8000)
@@ -62,25 +62,27 @@ def _still_serves(server: Running) -> None:
         ("/playht-fal/playht-tts/stream?fal_jwt_token=made-up", {}, 401),
     ],
 )
-def test_a_wrong_key_is_refused_at_the_handshake(
-    keyed: Running, path: str, headers: dict[str, str], status: int
+def test_a_wrong_key_is_rejected_in_the_handshake(
+    keyed: LocalServerProcess, path: str, headers: dict[str, str], status: int
 ) -> None:
-    with pytest.raises(InvalidStatus) as refused, connect(keyed.ws + path, additional_headers=headers):
+    with pytest.raises(InvalidStatus) as rejection, connect(keyed.ws + path, additional_headers=headers):
         pass
-    assert refused.value.response.status_code == status
-    assert json.loads(refused.value.response.body)["status"] == status
+    assert rejection.value.response.status_code == status
+    assert json.loads(rejection.value.response.body)["status"] == status
 
 
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
-        ({"Authorization": f"Bearer {KEY}", "X-User-Id": "somebody"}, 200),
+        ({"Authorization": f"Bearer {KEY}", "X-User-Id": "user-1"}, 200),
         ({"Authorization": f"Bearer {KEY}", "X-User-Id": "other"}, 401),
-        ({"Authorization": "Bearer wrong", "X-User-Id": "somebody"}, 401),
+        ({"Authorization": "Bearer wrong", "X-User-Id": "user-1"}, 401),
         ({}, 401),
     ],
 )
-def test_playai_grants_an_address_to_its_users_only(keyed: Running, headers: dict[str, str], status: int) -> None:
+def test_playai_authorization_requires_key_and_user_id(
+    keyed: LocalServerProcess, headers: dict[str, str], status: int
+) -> None:
     connection = http.client.HTTPConnection(keyed.host, keyed.port, timeout=20)
     connection.request("POST", "/api/v1/tts/websocket-auth", body=b"{}", headers=headers)
     answer = connection.getresponse()
@@ -91,12 +93,12 @@ def test_playai_grants_an_address_to_its_users_only(keyed: Running, headers: dic
         assert body["webSocketUrls"]["Play3.0-mini"].startswith(f"ws://{keyed.host}:{keyed.port}/")
 
 
-def test_a_granted_address_leads_back_to_the_name_the_client_used(keyed: Running) -> None:
+def test_playai_authorization_returns_urls_with_the_requested_host(keyed: LocalServerProcess) -> None:
     connection = http.client.HTTPConnection("localhost", keyed.port, timeout=20)
-    connection.request("POST", "/api/v4/sdk-auth", headers={"Authorization": f"Bearer {KEY}", "X-User-Id": "somebody"})
-    told = json.loads(connection.getresponse().read())
+    connection.request("POST", "/api/v4/sdk-auth", headers={"Authorization": f"Bearer {KEY}", "X-User-Id": "user-1"})
+    body = json.loads(connection.getresponse().read())
     connection.close()
-    assert told["PlayDialogArabic"]["websocket_url"].startswith(f"ws://localhost:{keyed.port}/")
+    assert body["PlayDialogArabic"]["websocket_url"].startswith(f"ws://localhost:{keyed.port}/")
 
 
 @pytest.mark.parametrize(
@@ -118,12 +120,14 @@ def test_a_granted_address_leads_back_to_the_name_the_client_used(keyed: Running
         (b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", b"HTTP/1.1 4"),
     ],
 )
-def test_a_request_that_is_none_is_answered_and_left(keyed: Running, request_bytes: bytes, begin: bytes) -> None:
-    assert _raw(keyed, request_bytes).startswith(begin)
-    _still_serves(keyed)
+def test_an_invalid_request_is_answered_and_closed(
+    keyed: LocalServerProcess, request_bytes: bytes, begin: bytes
+) -> None:
+    assert _exchange(keyed, request_bytes).startswith(begin)
+    _assert_serves_clients(keyed)
 
 
-def test_a_flood_of_text_is_ended_and_holds_up_nobody(keyed: Running) -> None:
+def test_text_beyond_the_limit_closes_the_session_with_1008(keyed: LocalServerProcess) -> None:
     with connect(f"{keyed.ws}/speak/en", additional_headers={"x-api-key": KEY}) as ws:
         with pytest.raises(ConnectionClosed):
             for _ in range(40):
@@ -131,10 +135,10 @@ def test_a_flood_of_text_is_ended_and_holds_up_nobody(keyed: Running) -> None:
             assert json.loads(ws.recv(timeout=20))["type"] == "error"
             ws.recv(timeout=20)
         assert ws.close_code == 1008
-    _still_serves(keyed)
+    _assert_serves_clients(keyed)
 
 
-def test_a_message_beyond_8_mib_is_refused_with_1009(keyed: Running) -> None:
+def test_a_message_above_8_mib_closes_with_1009(keyed: LocalServerProcess) -> None:
     with connect(f"{keyed.ws}/api/v1/tts", additional_headers={"X-API-Key-ID": KEY}) as ws:
         with pytest.raises(ConnectionClosed):
             ws.send(b"x" * (9 << 20))
@@ -144,29 +148,29 @@ def test_a_message_beyond_8_mib_is_refused_with_1009(keyed: Running) -> None:
 
 @pytest.mark.parametrize("path", ["/speak/en", "/api/v1/tts", "/v1/tts/live"])
 @pytest.mark.parametrize("message", ["", "{", "[]", "null", b"", b"\xff\xfe", b"\xc1" * 100, '{"text": 5}', "\0" * 10])
-def test_garbage_in_a_session_never_ends_the_server(keyed: Running, path: str, message: str | bytes) -> None:
+def test_invalid_messages_do_not_end_the_server(keyed: LocalServerProcess, path: str, message: str | bytes) -> None:
     headers = {"x-api-key": KEY, "X-API-Key-ID": KEY, "Authorization": f"Bearer {KEY}"}
     with connect(keyed.ws + path, additional_headers=headers) as ws:
         ws.send(message)
         ws.send(message)
-    _still_serves(keyed)
+    _assert_serves_clients(keyed)
     assert "Traceback" not in keyed.log()
 
 
-def test_more_clients_than_allowed_are_asked_to_come_back(tmp_path: Path) -> None:
+def test_a_client_above_the_limit_gets_503_with_retry_after(tmp_path: Path) -> None:
     arguments = ("--speech", "tone", "--recognition", "none", "--clients", "2")
-    with Running(tmp_path, *arguments) as server:
+    with LocalServerProcess(tmp_path, *arguments) as server:
         url = f"{server.ws}/speak/en"
-        with connect(url), connect(url), pytest.raises(InvalidStatus) as refused, connect(url):
+        with connect(url), connect(url), pytest.raises(InvalidStatus) as rejection, connect(url):
             pass
-        assert refused.value.response.status_code == 503
-        assert refused.value.response.headers["Retry-After"] == "1"
+        assert rejection.value.response.status_code == 503
+        assert rejection.value.response.headers["Retry-After"] == "1"
 
 
-def test_no_key_and_no_token_is_in_any_log(keyed: Running) -> None:
+def test_no_log_contains_a_key_or_token(keyed: LocalServerProcess) -> None:
     request = urllib.request.Request(
         f"{keyed.http}/api/v1/tts/websocket-auth", data=b"", method="POST",
-        headers={"Authorization": f"Bearer {KEY}", "X-User-Id": "somebody"},
+        headers={"Authorization": f"Bearer {KEY}", "X-User-Id": "user-1"},
     )  # fmt: skip
     with urllib.request.urlopen(request, timeout=20) as answer:
         url = json.loads(answer.read())["webSocketUrls"]["Play3.0-mini"]

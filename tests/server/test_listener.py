@@ -1,4 +1,4 @@
-"""One port, five protocols: every lossless format carries the tones sample by sample, to clients made by hand."""
+"""All five protocols on one port: every lossless format carries exactly the samples of the tone engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from support import server_clients as clients
-from support.local_server import Running
+from support.local_server import LocalServerProcess
 from websockets.sync.client import connect
 
 from agent.audio.decoders.decoder import create_decoder
@@ -25,21 +25,23 @@ TEXT = "Hello there, my friend! How are you today? I am fine."
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 24000, 44100, 48000])
-def test_neuphonic_gives_every_sample_of_the_text(tone_server: Running, rate: int) -> None:
+def test_neuphonic_sends_every_sample(tone_server: LocalServerProcess, rate: int) -> None:
     sound = clients.neuphonic(tone_server, "Hello ", "World! ", "<STOP>", query=f"?sampling_rate={rate}&speed=1.5")
     assert sound == tone.pcm("Hello World!", rate)
 
 
-def test_neuphonic_gives_22050_hz_where_no_rate_is_asked_for(tone_server: Running) -> None:
+def test_neuphonic_sends_22050_hz_by_default(tone_server: LocalServerProcess) -> None:
     assert clients.neuphonic(tone_server, "Hello, World! <STOP>") == tone.pcm("Hello, World!", 22050)
 
 
-def test_neuphonic_gives_mulaw_where_it_is_asked_for(tone_server: Running) -> None:
+def test_neuphonic_sends_mulaw_on_request(tone_server: LocalServerProcess) -> None:
     sound = clients.neuphonic(tone_server, f"{TEXT} <STOP>", query="?sampling_rate=8000&encoding=pcm_mulaw")
     assert sound == compand(tone.pcm(TEXT, 8000), "mulaw")
 
 
-def test_neuphonic_answers_every_stop_also_one_without_text_and_echoes_the_context(tone_server: Running) -> None:
+def test_neuphonic_answers_every_stop_and_echoes_the_context(
+    tone_server: LocalServerProcess,
+) -> None:
     with connect(f"{tone_server.ws}/speak/en?sampling_rate=8000") as ws:
         ws.send("Bare text. <STOP>")
         assert clients.neuphonic_passage(ws) == tone.pcm("Bare text.", 8000)
@@ -50,24 +52,24 @@ def test_neuphonic_answers_every_stop_also_one_without_text_and_echoes_the_conte
         assert (first["context_id"], first["sampling_rate"], first["stop"]) == ("abc", 8000, False)
 
 
-def test_playai_gives_its_header_first_and_then_every_sample(tone_server: Running) -> None:
+def test_playai_sends_a_header_and_then_every_sample(tone_server: LocalServerProcess) -> None:
     header, *chunks = clients.playai(tone_server, TEXT, output_format="wav", sample_rate=24000)
     assert header == wav_header(Encoding("wav", 24000), None)
     assert b"".join(chunks) == tone.pcm(TEXT, 24000)
 
 
 @pytest.mark.parametrize(("output_format", "rate"), [("raw", 24000), ("pcm", 44100), ("raw", 8000), ("pcm", 11111)])
-def test_playai_gives_raw_samples(tone_server: Running, output_format: str, rate: int) -> None:
+def test_playai_sends_raw_samples(tone_server: LocalServerProcess, output_format: str, rate: int) -> None:
     chunks = clients.playai(tone_server, TEXT, output_format=output_format, sample_rate=rate)
     assert b"".join(chunks) == tone.pcm(TEXT, rate)
 
 
-def test_playai_gives_mulaw(tone_server: Running) -> None:
+def test_playai_sends_mulaw(tone_server: LocalServerProcess) -> None:
     chunks = clients.playai(tone_server, TEXT, output_format="mulaw", sample_rate=8000)
     assert b"".join(chunks) == compand(tone.pcm(TEXT, 8000), "mulaw")
 
 
-def test_playai_answers_requests_in_their_order_each_in_its_own_format(tone_server: Running) -> None:
+def test_playai_answers_requests_in_order_each_in_its_format(tone_server: LocalServerProcess) -> None:
     with connect(clients.playai_url(tone_server)) as ws:
         for number, rate in ((1, 8000), (2, 48000), (3, 16000)):
             ws.send(
@@ -83,7 +85,7 @@ def test_playai_answers_requests_in_their_order_each_in_its_own_format(tone_serv
 
 
 @pytest.mark.parametrize("path", ["/api/v1/websocket-auth", "/api/v1/tts/websocket-auth"])
-def test_playai_grants_an_address_on_both_paths_of_the_document(tone_server: Running, path: str) -> None:
+def test_playai_authorization_answers_on_both_documented_paths(tone_server: LocalServerProcess, path: str) -> None:
     url = clients.playai_url(tone_server, path, "PlayDialog")
     assert url.startswith(f"{tone_server.ws}/")
     with connect(url) as ws:
@@ -93,7 +95,7 @@ def test_playai_grants_an_address_on_both_paths_of_the_document(tone_server: Run
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 24000, 44100, 48000])
 @pytest.mark.parametrize("container", ["raw", "wav"])
-def test_vachana_gives_every_sample(tone_server: Running, rate: int, container: str) -> None:
+def test_vachana_sends_every_sample(tone_server: LocalServerProcess, rate: int, container: str) -> None:
     chunks = clients.vachana(tone_server, TEXT, sample_rate=rate, container=container)
     if container == "wav":
         assert chunks.pop(0) == wav_header(Encoding("wav", rate), None)
@@ -101,20 +103,20 @@ def test_vachana_gives_every_sample(tone_server: Running, rate: int, container: 
 
 
 @pytest.mark.parametrize(("encoding", "law"), [("pcm_mulaw", "mulaw"), ("pcm_alaw", "alaw")])
-def test_vachana_gives_companded_samples(tone_server: Running, encoding: str, law: str) -> None:
+def test_vachana_sends_companded_samples(tone_server: LocalServerProcess, encoding: str, law: str) -> None:
     chunks = clients.vachana(tone_server, TEXT, sample_rate=8000, container="raw", encoding=encoding)
     assert b"".join(chunks) == compand(tone.pcm(TEXT, 8000), law)
 
 
-def test_vachana_gives_two_equal_channels_where_two_are_asked_for(tone_server: Running) -> None:
+def test_vachana_sends_two_equal_channels_on_request(tone_server: LocalServerProcess) -> None:
     samples = array.array("h")
     samples.frombytes(b"".join(clients.vachana(tone_server, TEXT, container="raw", num_channels=2)))
     assert samples[0::2].tobytes() == samples[1::2].tobytes() == tone.pcm(TEXT, 44100)
 
 
 @pytest.mark.parametrize("layout", ["first", "every"])
-def test_vachana_gives_the_older_layouts_of_its_headers(tmp_path: Any, layout: str) -> None:
-    with Running(tmp_path, "--speech", "tone", "--recognition", "none", "--wav-layout", layout) as server:
+def test_vachana_places_headers_by_the_wav_layout(tmp_path: Any, layout: str) -> None:
+    with LocalServerProcess(tmp_path, "--speech", "tone", "--recognition", "none", "--wav-layout", layout) as server:
         chunks = clients.vachana(server, TEXT)
     headed = chunks if layout == "every" else chunks[:1]
     assert len(chunks) > 1
@@ -123,8 +125,8 @@ def test_vachana_gives_the_older_layouts_of_its_headers(tmp_path: Any, layout: s
     assert sound == tone.pcm(TEXT, 44100)
 
 
-def test_vachana_gives_bare_binary_chunks_as_its_first_page_says(tmp_path: Any) -> None:
-    with Running(tmp_path, "--speech", "tone", "--recognition", "none", "--vachana-binary") as server:
+def test_vachana_binary_sends_binary_messages(tmp_path: Any) -> None:
+    with LocalServerProcess(tmp_path, "--speech", "tone", "--recognition", "none", "--vachana-binary") as server:
         config = {
             "sample_rate": 16000,
             "num_channels": 1,
@@ -143,13 +145,13 @@ def test_vachana_gives_bare_binary_chunks_as_its_first_page_says(tmp_path: Any) 
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 24000, 32000, 44100])
-def test_fish_gives_raw_samples_finishes_and_closes(tone_server: Running, rate: int) -> None:
+def test_fish_gives_raw_samples_finishes_and_closes(tone_server: LocalServerProcess, rate: int) -> None:
     chunks, reason, code = clients.fish(tone_server, "Hello ", "there, ", "my friend! ", format="pcm", sample_rate=rate)
     assert b"".join(chunks) == tone.pcm("Hello there, my friend!", rate)
     assert (reason, code) == ("stop", 1000)
 
 
-def test_fish_gives_one_header_with_its_placeholder_sizes(tone_server: Running) -> None:
+def test_fish_gives_one_header_with_its_placeholder_sizes(tone_server: LocalServerProcess) -> None:
     chunks, reason, _ = clients.fish(tone_server, TEXT, format="wav")
     sound = b"".join(chunks)
     assert (sound[:4], sound[4:8], sound[40:44]) == (
@@ -161,11 +163,11 @@ def test_fish_gives_one_header_with_its_placeholder_sizes(tone_server: Running) 
     assert reason == "stop"
 
 
-def test_fish_gives_nothing_but_finish_for_no_text(tone_server: Running) -> None:
+def test_fish_gives_nothing_but_finish_for_no_text(tone_server: LocalServerProcess) -> None:
     assert clients.fish(tone_server, format="pcm") == ([], "stop", 1000)
 
 
-def test_much_text_is_spoken_before_the_passage_ends(tone_server: Running) -> None:
+def test_much_text_is_spoken_before_the_passage_ends(tone_server: LocalServerProcess) -> None:
     text = "This is a sentence of eight words only. " * 6
     with connect(f"{tone_server.ws}/speak/en?sampling_rate=8000") as ws:
         ws.send(json.dumps({"text": text}))
@@ -177,7 +179,7 @@ def test_much_text_is_spoken_before_the_passage_ends(tone_server: Running) -> No
 @pytest.mark.parametrize("name", ["mp3", "opus"])
 @pytest.mark.parametrize("service", ["fish", "playai", "vachana"])
 def test_compressed_sound_has_the_right_length_and_the_right_tones(
-    tone_server: Running, service: str, name: str
+    tone_server: LocalServerProcess, service: str, name: str
 ) -> None:
     if service == "fish":
         chunks = clients.fish(tone_server, TEXT, format=name)[0]
@@ -213,7 +215,7 @@ def _loudest(samples: array.array[int], rate: int) -> int:
     return max(range(300, 2800, 25), key=power)
 
 
-def test_flac_is_refused_in_a_sentence(tone_server: Running) -> None:
+def test_flac_is_refused_in_a_sentence(tone_server: LocalServerProcess) -> None:
     with connect(clients.playai_url(tone_server)) as ws:
         ws.send(json.dumps({"text": "Hello", "voice": "x", "output_format": "flac", "request_id": "r"}))
         told = [json.loads(ws.recv(timeout=20))]
@@ -221,7 +223,7 @@ def test_flac_is_refused_in_a_sentence(tone_server: Running) -> None:
         assert "ask for wav, raw, mp3 or opus" in told[-1]["message"]
 
 
-def test_several_clients_are_served_at_once_and_a_slow_one_holds_up_nobody(tone_server: Running) -> None:
+def test_several_clients_are_served_at_once_and_a_slow_one_holds_up_nobody(tone_server: LocalServerProcess) -> None:
     with connect(f"{tone_server.ws}/speak/en?sampling_rate=48000", max_queue=1) as slow:
         slow.send(json.dumps({"text": "word " * 2000 + "<STOP>"}))  # 38 MB that nobody reads
         sounds: dict[int, bytes] = {}
@@ -238,18 +240,18 @@ def test_several_clients_are_served_at_once_and_a_slow_one_holds_up_nobody(tone_
         slow.socket.close()
 
 
-def test_health_is_told_over_http(tone_server: Running) -> None:
+def test_health_is_told_over_http(tone_server: LocalServerProcess) -> None:
     with urllib.request.urlopen(f"{tone_server.http}/health", timeout=20) as answer:
         assert json.loads(answer.read()) == {"status": "ok"}
 
 
-def test_a_path_of_http_that_is_none_is_refused(tone_server: Running) -> None:
+def test_a_path_of_http_that_is_none_is_refused(tone_server: LocalServerProcess) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{tone_server.http}/nothing", timeout=20)
     assert refused.value.code == 404
 
 
-def test_the_path_of_a_protocol_wants_an_upgrade(tone_server: Running) -> None:
+def test_the_path_of_a_protocol_wants_an_upgrade(tone_server: LocalServerProcess) -> None:
     """Every path was said to want one, also those at which there is nothing."""
     for path in ("/", "/speak/en", "/api/v1/tts", "/v1/tts/live"):
         with pytest.raises(urllib.error.HTTPError) as refused:

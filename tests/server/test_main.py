@@ -1,4 +1,4 @@
-"""The process: how it begins, and that it ends in good order in the middle of whatever it is doing."""
+"""The server process: start, signals and shutdown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import msgpack
 import pytest
 from support import server_clients as clients
-from support.local_server import Running
+from support.local_server import LocalServerProcess
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -46,8 +46,8 @@ def _fish(ws: ClientConnection) -> None:
     ws.send(msgpack.packb({"event": "flush"}))
 
 
-def _sound_of(message: str | bytes, service: str) -> tuple[bytes, str]:
-    """The sound in a message, and the end mark in it, if any."""
+def _decode(message: str | bytes, service: str) -> tuple[bytes, str]:
+    """Return the audio and the end mark, if any, of one message."""
     if service == "playai":
         return (message, "") if isinstance(message, bytes) else (b"", str(json.loads(message)["type"]))
     if service == "fish":
@@ -70,39 +70,42 @@ def _sound_of(message: str | bytes, service: str) -> tuple[bytes, str]:
     ],
 )
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_in_the_middle_of_a_speech_lets_it_finish(
+def test_a_signal_lets_a_running_synthesis_finish(
     tmp_path: Path, service: str, path: str, start: Callable[[ClientConnection], None], mark: str, number: int
 ) -> None:
-    with Running(tmp_path, *PACED) as server, connect(server.ws + path if path else clients.playai_url(server)) as ws:
+    with (
+        LocalServerProcess(tmp_path, *PACED) as server,
+        connect(server.ws + path if path else clients.playai_url(server)) as ws,
+    ):
         start(ws)
-        sound, seen = _sound_of(ws.recv(timeout=20), service)
+        sound, seen = _decode(ws.recv(timeout=20), service)
         assert not seen
         server.process.send_signal(number)
         try:
             for message in ws:
-                more, seen = _sound_of(message, service)
+                more, seen = _decode(message, service)
                 sound += more
         except ConnectionClosed as error:
-            raise AssertionError(f"the server broke off: {error}") from error
+            raise AssertionError(f"the server closed abnormally: {error}") from error
         assert seen == mark
         assert sound == tone.pcm(TEXT, 8000)
         assert ws.close_code == 1001
         assert server.process.wait(20) == 0
 
 
-def test_what_takes_longer_than_the_time_to_finish_is_cut(tmp_path: Path) -> None:
-    with Running(tmp_path, *PACED[:-1], "0.3") as server:
+def test_a_session_is_aborted_after_finish_seconds(tmp_path: Path) -> None:
+    with LocalServerProcess(tmp_path, *PACED[:-1], "0.3") as server:
         with connect(f"{server.ws}/speak/en?sampling_rate=8000") as ws:
             ws.send(json.dumps({"text": "word " * 500 + "<STOP>"}))
             ws.recv(timeout=20)
-            patience = Deadline(25.0)  # the text takes four times as long
+            limit = Deadline(25.0)  # a quarter of the duration of the text
             assert server.stop() == 0
-            assert not patience.is_expired
+            assert not limit.is_expired
         assert "sessions aborted" in server.log()
 
 
-def test_the_journal_gets_the_level_and_the_thread_and_no_second_time_of_day(tmp_path: Path) -> None:
-    # Where systemd's library is not installed: what is in its place has no journal in it.
+def test_journal_lines_have_level_and_thread_but_no_timestamp(tmp_path: Path) -> None:
+    # Replaces systemd-python by an empty package, as on a machine without it.
     (tmp_path / "systemd").mkdir()
     (tmp_path / "systemd" / "__init__.py").write_text("")
     reader, writer = os.pipe()
@@ -125,21 +128,21 @@ def test_the_journal_gets_the_level_and_the_thread_and_no_second_time_of_day(tmp
     assert "<6>MainThread: speech server: stopping, reason=SIGTERM" in lines
 
 
-def test_a_second_signal_leaves_at_once(tmp_path: Path) -> None:
+def test_a_second_signal_exits_immediately(tmp_path: Path) -> None:
     with (
-        Running(tmp_path, *PACED[:-1], "60") as server,
+        LocalServerProcess(tmp_path, *PACED[:-1], "60") as server,
         connect(f"{server.ws}/speak/en?sampling_rate=8000") as ws,
         connect(f"{server.ws}/speak/en") as idle,
     ):
         ws.send(json.dumps({"text": "word " * 500 + "<STOP>"}))
         ws.recv(timeout=20)
         server.process.send_signal(signal.SIGTERM)
-        assert list(idle) == []  # until it has let this one go, and so has seen the first signal
+        assert list(idle) == []  # closed, so the first signal has been handled
         assert server.stop() != 0
 
 
-def test_idle_and_half_open_clients_do_not_hold_up_the_end(tmp_path: Path) -> None:
-    with Running(tmp_path, "--speech", "tone", "--recognition", "none") as server:
+def test_idle_and_half_open_clients_do_not_delay_shutdown(tmp_path: Path) -> None:
+    with LocalServerProcess(tmp_path, "--speech", "tone", "--recognition", "none") as server:
         half = socket.create_connection((server.host, server.port))
         half.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
         silent = socket.create_connection((server.host, server.port))
@@ -153,10 +156,10 @@ def test_idle_and_half_open_clients_do_not_hold_up_the_end(tmp_path: Path) -> No
         silent.close()
 
 
-def test_a_listening_session_gets_its_last_final_and_its_id_at_the_end_of_the_server(tmp_path: Path) -> None:
+def test_sigterm_sends_the_last_final_and_the_export_id(tmp_path: Path) -> None:
     script = tmp_path / "script.txt"
     script.write_text("Good morning everybody.")
-    with Running(tmp_path, "--recognition", "script", "--script", str(script)) as server:
+    with LocalServerProcess(tmp_path, "--recognition", "script", "--script", str(script)) as server:
         with connect(f"{server.ws}/") as ws:
             ws.send(bytes(3200 * 4))
             assert json.loads(ws.recv(timeout=20)) == {"partial": " Good"}
@@ -168,25 +171,25 @@ def test_a_listening_session_gets_its_last_final_and_its_id_at_the_end_of_the_se
         assert server.process.wait(20) == 0
 
 
-def test_it_ends_without_a_word_while_its_recogniser_is_being_loaded(tmp_path: Path) -> None:
-    """The model's library went on while the process was taken down around it: it complained in red, or crashed."""
-    for _ in range(8):
-        with Running(tmp_path, "--recognition", "moonshine") as server:
+def test_sigterm_while_a_model_loads_exits_cleanly(tmp_path: Path) -> None:
+    """The C++ code of a loading model must not crash or print during the shutdown of the interpreter."""
+    for _ in range(3):
+        with LocalServerProcess(tmp_path, "--recognition", "moonshine") as server:
             maps = Path(f"/proc/{server.process.pid}/maps")
-            assert any("libonnxruntime" in maps.read_text() for _ in range(100_000)), "it never began to load"
+            assert any("libonnxruntime" in maps.read_text() for _ in range(100_000)), "the model was not loaded"
             assert server.stop() == 0
             assert server.process.stderr is not None and server.process.stderr.read() == ""
 
 
-def test_it_ends_with_its_parent(tmp_path: Path) -> None:
-    with Running(tmp_path, "--with-parent", "--recognition", "none", stdin=subprocess.PIPE) as server:
+def test_with_parent_exits_at_the_end_of_stdin(tmp_path: Path) -> None:
+    with LocalServerProcess(tmp_path, "--with-parent", "--recognition", "none", stdin=subprocess.PIPE) as server:
         assert server.process.stdin is not None
         server.process.stdin.close()
         assert server.process.wait(20) == 0
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "sentence"),
+    ("arguments", "code", "reason"),
     [
         (("--recognition", "script"), 2, "name it with"),
         (("--recognition", "script", "--script", "/nowhere.txt"), 2, "cannot be read"),
@@ -196,17 +199,17 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
         (("--speech", "nothing"), 2, "invalid choice"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_an_exit_code(arguments: tuple[str, ...], code: int, sentence: str) -> None:
+def test_a_usage_error_prints_its_reason(arguments: tuple[str, ...], code: int, reason: str) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "agent.server", "--port", "0", *arguments], capture_output=True, text=True, timeout=30
     )
     assert ended.returncode == code
-    assert sentence in ended.stderr
+    assert reason in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
-    with Running(tmp_path, "--recognition", "none") as server:
+def test_a_port_in_use_exits_with_78(tmp_path: Path) -> None:
+    with LocalServerProcess(tmp_path, "--recognition", "none") as server:
         ended = subprocess.run(
             [sys.executable, "-m", "agent.server", "--port", str(server.port)],
             capture_output=True,
@@ -217,13 +220,13 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1:{server.port} (Address already in use): choose another" in ended.stderr
 
 
-def test_the_wire_log_tells_the_end_marks_in_order(tmp_path: Path) -> None:
-    with Running(tmp_path, "--speech", "tone", "--recognition", "none") as server:
+def test_the_wire_log_names_the_decoded_events_in_order(tmp_path: Path) -> None:
+    with LocalServerProcess(tmp_path, "--speech", "tone", "--recognition", "none") as server:
         clients.neuphonic(server, "One. <STOP>", "Two. <STOP>")
         clients.fish(server, "One.", format="pcm")
         assert server.stop() == 0
-        assert server.told("in", "neuphonic") == ["Text", "Flush", "Text", "Flush"]
-        assert server.told("in", "fish") == ["Text", "End"]
+        assert server.event_names("in", "neuphonic") == ["Text", "Flush", "Text", "Flush"]
+        assert server.event_names("in", "fish") == ["Text", "End"]
         assert [line["summary"] for line in server.wire() if line["direction"] == "in" and line["kind"] == "text"] == [
             '{"text": "One. <STOP>"}',
             '{"text": "Two. <STOP>"}',
@@ -232,9 +235,8 @@ def test_the_wire_log_tells_the_end_marks_in_order(tmp_path: Path) -> None:
         assert stop[0]["length"] == len(msgpack.packb({"event": "stop"}))
 
 
-def test_a_parent_that_dies_before_it_is_told_where_leaves_no_server_behind() -> None:
-    """A daemon that was killed within its first tenth of a second left a server that nobody could end: the line that
-    says where it listens broke, and the thread that accepts kept the process."""
+def test_a_parent_that_dies_during_the_start_ends_the_server() -> None:
+    """Printing the address fails with EPIPE; the acceptor thread must not keep the process."""
     read, write = os.pipe()
     os.close(read)
     command = [sys.executable, "-m", "agent.server", "--with-parent", "--port", "0"]
@@ -242,7 +244,7 @@ def test_a_parent_that_dies_before_it_is_told_where_leaves_no_server_behind() ->
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=write, stderr=subprocess.PIPE, text=True) as process:
         os.close(write)
         try:
-            _, said = process.communicate(timeout=20)
+            _, errors = process.communicate(timeout=20)
         finally:
             process.kill()
-    assert process.returncode == 2 and "has gone" in said and "Traceback" not in said
+    assert process.returncode == 2 and "has gone" in errors and "Traceback" not in errors

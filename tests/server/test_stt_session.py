@@ -1,4 +1,4 @@
-"""The transcription service: scripted transcripts word for word, the end of a session, and its export."""
+"""Transcription sessions: scripted transcripts, the end of a session, and its export."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.local_server import Running
+from support.local_server import LocalServerProcess
 from websockets.sync.client import ClientConnection, connect
 
 SECOND = 32000
-SCRIPT = "Good morning everybody.\nHow are you?\n\nThe second session.\n"
+SCRIPT = "Good morning all.\nHow are you?\n\nThe second session.\n"
 
 
-def _server(directory: Path, *arguments: str, script: str = SCRIPT) -> Running:
+def _server(directory: Path, *arguments: str, script: str = SCRIPT) -> LocalServerProcess:
     path = directory / "script.txt"
     path.write_text(script, encoding="utf-8")
-    return Running(directory, "--speech", "tone", "--recognition", "script", "--script", str(path), *arguments)
+    return LocalServerProcess(
+        directory, "--speech", "tone", "--recognition", "script", "--script", str(path), *arguments
+    )
 
 
 def _sound(seconds: float, seed: int = 1) -> bytes:
@@ -36,56 +38,56 @@ def _send(ws: ClientConnection, pcm: bytes, frame: int = 3200) -> None:
         ws.send(pcm[at : at + frame])
 
 
-def _session(server: Running, pcm: bytes, frame: int = 3200) -> tuple[list[Any], str, int | None]:
-    """What came before the export ID, the ID, and the code of the close."""
+def _session(server: LocalServerProcess, pcm: bytes, frame: int = 3200) -> tuple[list[Any], str, int | None]:
+    """Return the messages before the export ID, the ID, and the close code."""
     with connect(f"{server.ws}/") as ws:
         _send(ws, pcm, frame)
         ws.send("eof")
-        *told, export_id = list(ws)
-        return [json.loads(message) for message in told], str(export_id), ws.close_code
+        *messages, export_id = list(ws)
+        return [json.loads(message) for message in messages], str(export_id), ws.close_code
 
 
-def _get(server: Running, path: str, **headers: str) -> bytes:
+def _get(server: LocalServerProcess, path: str, **headers: str) -> bytes:
     with urllib.request.urlopen(urllib.request.Request(server.http + path, headers=headers), timeout=20) as answer:
         return bytes(answer.read())
 
 
-def _refused(server: Running, path: str, **headers: str) -> tuple[int, bytes]:
-    with pytest.raises(urllib.error.HTTPError) as refused:
+def _rejection(server: LocalServerProcess, path: str, **headers: str) -> tuple[int, bytes]:
+    with pytest.raises(urllib.error.HTTPError) as rejection:
         _get(server, path, **headers)
-    return refused.value.code, refused.value.read()
+    return rejection.value.code, rejection.value.read()
 
 
-def test_partials_grow_word_by_word_and_a_final_closes_them(tmp_path: Path) -> None:
+def test_partials_grow_by_words_until_the_final(tmp_path: Path) -> None:
     with _server(tmp_path) as server:
-        told, _, _ = _session(server, _sound(3))
-    assert told[:4] == [
+        messages, _, _ = _session(server, _sound(3))
+    assert messages[:4] == [
         {"partial": " Good"},
         {"partial": " Good morning"},
-        {"partial": " Good morning everybody."},
+        {"partial": " Good morning all."},
         {
             "result": [
                 {"conf": 1.0, "start": 0.0, "end": 0.3, "word": "Good"},
                 {"conf": 1.0, "start": 0.3, "end": 0.6, "word": "morning"},
-                {"conf": 1.0, "start": 0.6, "end": 0.9, "word": "everybody."},
+                {"conf": 1.0, "start": 0.6, "end": 0.9, "word": "all."},
             ],
-            "text": " Good morning everybody.",
+            "text": " Good morning all.",
         },
     ]
-    assert [message["text"] for message in told if "text" in message] == [" Good morning everybody.", " How are you?"]
+    assert [message["text"] for message in messages if "text" in message] == [" Good morning all.", " How are you?"]
 
 
 @pytest.mark.parametrize("frame", [3200, 16000, 32000])
-def test_eof_gives_the_last_final_the_export_id_and_the_close_1000(tmp_path: Path, frame: int) -> None:
+def test_eof_returns_the_last_final_the_export_id_and_close_1000(tmp_path: Path, frame: int) -> None:
     with _server(tmp_path) as server:
-        told, export_id, code = _session(server, _sound(0.7), frame)
-    assert [message["text"] for message in told if "text" in message] == [" Good morning everybody.", " How are you?"]
+        messages, export_id, code = _session(server, _sound(0.7), frame)
+    assert [message["text"] for message in messages if "text" in message] == [" Good morning all.", " How are you?"]
     assert len(export_id) == 32
     assert set(export_id) <= set("0123456789abcdef")
     assert code == 1000
 
 
-def test_the_export_holds_the_sound_and_the_finals_of_its_own_session_only(tmp_path: Path) -> None:
+def test_an_export_has_the_audio_and_finals_of_its_session_only(tmp_path: Path) -> None:
     with _server(tmp_path, "--api-key-transcription", "secret-key") as server:
         sessions = []
         for number in (1, 2):
@@ -96,7 +98,7 @@ def test_the_export_holds_the_sound_and_the_finals_of_its_own_session_only(tmp_p
                 ws.send("eof")
                 sessions.append((pcm, str(list(ws)[-1])))
         for (pcm, export_id), texts in zip(
-            sessions, [[" Good morning everybody.", " How are you?"], [" The second session."]], strict=True
+            sessions, [[" Good morning all.", " How are you?"], [" The second session."]], strict=True
         ):
             with wave.open(io.BytesIO(_get(server, f"/export/audio/{export_id}", key="secret-key"))) as file:
                 assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16000, 1, 2)
@@ -104,25 +106,25 @@ def test_the_export_holds_the_sound_and_the_finals_of_its_own_session_only(tmp_p
             found = json.loads(_get(server, f"/export/transcript/{export_id}", Authorization="secret-key"))
             assert [final["text"] for final in found] == texts
         export_id = sessions[0][1]
-        assert _refused(server, f"/export/audio/{export_id}") == (401, b'"Unauthorized"')
-        assert _refused(server, f"/export/transcript/{export_id}", key="wrong") == (401, b'"Unauthorized"')
-        assert _refused(server, f"/export/transcript/{export_id}", Authorization="wrong") == (
+        assert _rejection(server, f"/export/audio/{export_id}") == (401, b'"Unauthorized"')
+        assert _rejection(server, f"/export/transcript/{export_id}", key="wrong") == (401, b'"Unauthorized"')
+        assert _rejection(server, f"/export/transcript/{export_id}", Authorization="wrong") == (
             401, b'{"detail": "Unauthorized"}',
         )  # fmt: skip
         assert "secret-key" not in server.wire_path.read_text() + server.log()
 
 
-def test_an_export_that_is_not_there_is_refused_in_the_words_of_the_service(tmp_path: Path) -> None:
+def test_a_missing_export_gets_the_errors_of_the_service(tmp_path: Path) -> None:
     with _server(tmp_path) as server:
         with connect(f"{server.ws}/") as ws:
             ws.send("eof")
             (export_id,) = list(ws)
-        assert _refused(server, f"/export/transcript/{export_id}") == (404, b"Transcription ID not found")
-        assert _refused(server, f"/export/audio/{'0' * 32}") == (404, b'{"error": "File not found"}')
+        assert _rejection(server, f"/export/transcript/{export_id}") == (404, b"Transcription ID not found")
+        assert _rejection(server, f"/export/audio/{'0' * 32}") == (404, b'{"error": "File not found"}')
         assert json.loads(_get(server, "/health")) == {"status": "ok"}
 
 
-def test_an_unknown_text_gets_the_plain_answer_and_the_session_goes_on(tmp_path: Path) -> None:
+def test_an_unknown_control_message_is_answered_and_the_session_continues(tmp_path: Path) -> None:
     with _server(tmp_path) as server, connect(f"{server.ws}/") as ws:
         ws.send("hello?")
         assert ws.recv(timeout=20) == "control message unknown"
@@ -130,7 +132,7 @@ def test_an_unknown_text_gets_the_plain_answer_and_the_session_goes_on(tmp_path:
         assert json.loads(ws.recv(timeout=20)) == {"partial": " Good"}
 
 
-def test_an_odd_number_of_bytes_ends_the_session_without_an_id(tmp_path: Path) -> None:
+def test_an_odd_number_of_bytes_closes_without_an_export_id(tmp_path: Path) -> None:
     with _server(tmp_path) as server, connect(f"{server.ws}/") as ws:
         ws.send(b"odd")
         assert list(ws) == []
@@ -145,25 +147,25 @@ def test_an_odd_number_of_bytes_ends_the_session_without_an_id(tmp_path: Path) -
         (b"\0\0", "Initial message was not text and therefore did not match the expected auth format"),
     ],
 )
-def test_who_does_not_have_the_key_is_told_so_and_left(tmp_path: Path, first: Any, answer: str) -> None:
+def test_a_missing_key_is_answered_and_closed(tmp_path: Path, first: Any, answer: str) -> None:
     with _server(tmp_path, "--api-key", "secret-key") as server, connect(f"{server.ws}/") as ws:
         ws.send(first)
         assert list(ws) == [answer]
         assert ws.close_code == 1000
 
 
-def test_a_client_that_just_goes_leaves_no_export_and_the_next_is_served(tmp_path: Path) -> None:
+def test_a_client_that_disconnects_leaves_no_export(tmp_path: Path) -> None:
     with _server(tmp_path) as server:
         with connect(f"{server.ws}/") as ws:
             ws.send(_sound(0.5))
             assert json.loads(ws.recv(timeout=20)) == {"partial": " Good"}
             ws.socket.close()
-        told, _, code = _session(server, _sound(1))
-        assert told[-1]["text"] == " The second session."
+        messages, _, code = _session(server, _sound(1))
+        assert messages[-1]["text"] == " The second session."
         assert code == 1000
 
 
-def test_the_server_gets_every_byte_in_order_from_many_clients_at_once(tmp_path: Path) -> None:
+def test_concurrent_sessions_record_every_byte_in_order(tmp_path: Path) -> None:
     results: dict[int, bytes] = {}
     with _server(tmp_path, script="One two three.") as server:
 
@@ -179,22 +181,21 @@ def test_the_server_gets_every_byte_in_order_from_many_clients_at_once(tmp_path:
     assert results == {number: _sound(2, number + 1) for number in range(6)}
 
 
-def test_a_script_in_json_gives_its_own_words_and_times(tmp_path: Path) -> None:
+def test_a_json_script_sets_words_and_times(tmp_path: Path) -> None:
     script = json.dumps(
         [{"words": [{"word": "Ja.", "start": 0.1, "end": 0.4, "conf": 0.5}], "at": 0.5}, {"text": "Und nein"}]
     )
     with _server(tmp_path, script=script) as server:
-        told, _, _ = _session(server, _sound(2))
-    assert told[1] == {"result": [{"conf": 0.5, "start": 0.1, "end": 0.4, "word": "Ja."}], "text": " Ja."}
-    assert told[-1]["result"] == [
+        messages, _, _ = _session(server, _sound(2))
+    assert messages[1] == {"result": [{"conf": 0.5, "start": 0.1, "end": 0.4, "word": "Ja."}], "text": " Ja."}
+    assert messages[-1]["result"] == [
         {"conf": 1.0, "start": 0.5, "end": 0.8, "word": "Und"},
         {"conf": 1.0, "start": 0.8, "end": 1.1, "word": "nein"},
     ]
 
 
 @pytest.mark.parametrize("arguments", [("--model-path", "/nowhere"), ()])
-def test_vosk_without_a_model_is_refused_at_once(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """The server listened, and only the first session learned that it would never be understood."""
+def test_vosk_without_a_model_exits_with_a_usage_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "agent.server", "--port", "0", "--recognition", "vosk", *arguments],
         capture_output=True,

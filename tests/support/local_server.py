@@ -1,4 +1,4 @@
-"""The local speech server as its users have it: a process of its own, on a free port of the loopback interface."""
+"""The local speech server as a separate process on a free local port."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 TIMEOUT_SECONDS = 30.0
 
 
-class Running:
-    """``with Running(tmp_path, "--speech", "tone") as server``: it accepts; afterwards it has ended."""
+class LocalServerProcess:
+    """A running server: ``with LocalServerProcess(tmp_path, "--speech", "tone") as server``. Not thread-safe."""
 
     def __init__(self, directory: Path, *arguments: str, stdin: int = subprocess.DEVNULL) -> None:
         self.wire_path = directory / "wire.jsonl"
@@ -40,8 +40,8 @@ class Running:
     def wire(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.wire_path.read_text(encoding="utf-8").splitlines()]
 
-    def told(self, direction: str, service: str) -> list[str]:
-        """The kinds of event that went in one direction, in order."""
+    def event_names(self, direction: str, service: str) -> list[str]:
+        """Return the names of the events in one direction, in order."""
         return [
             event
             for line in self.wire()
@@ -56,7 +56,7 @@ class Running:
         self.process.send_signal(number)
         return self.process.wait(TIMEOUT_SECONDS)
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> LocalServerProcess:
         return self
 
     def __exit__(

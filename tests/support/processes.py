@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from support.local_server import Running
+from support.local_server import LocalServerProcess
 
 TIMEOUT_SECONDS = 60.0
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("VOICE_AGENT_")}
@@ -118,12 +118,12 @@ class Process:
             with contextlib.suppress(OSError):
                 self.popen.stdin.close()
 
-    def lines_of_error(self) -> list[str]:
+    def error_lines(self) -> list[str]:
         """What it said to the user, without the log of the local server that it may have started."""
         return [line for line in self.errors.splitlines() if " agent.server." not in line]
 
 
-class Wired(Running):
+class WireLoggedServer(LocalServerProcess):
     """The local server with its wire log as it is written: ``await_wire`` waits for a message, without looking again
     and again. The log goes through a FIFO; whoever looks reads first what is in it, so that what the server has written
     is seen."""
@@ -239,7 +239,7 @@ class Supervision:
         self._socket.bind(self.path)
         self.said: list[str] = []
 
-    def await_word(self, *words: str, while_alive: Process) -> str:
+    def await_line(self, *words: str, while_alive: Process) -> str:
         """The next line that holds one of ``words``; who has ended will not say it any more."""
         ends = time.monotonic() + TIMEOUT_SECONDS
         while (left := ends - time.monotonic()) > 0:
@@ -261,7 +261,7 @@ class Supervision:
         self._socket.close()
 
 
-def sound_of(server_lines: list[dict[str, Any]], pcm: bytes) -> bytes:
+def audio_on_wire(server_lines: list[dict[str, Any]], pcm: bytes) -> bytes:
     """The part of ``pcm`` that the binary messages of a wire log carried, each compared by its hash, in order."""
     at = 0
     for line in server_lines:

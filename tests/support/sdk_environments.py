@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+KEY = "secret-key"
 CACHE = Path(__file__).resolve().parents[2] / ".sdk"
 DRIVERS = Path(__file__).resolve().parents[1] / "sdk" / "drivers"
 _INSTALL_SECONDS = 300

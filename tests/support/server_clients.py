@@ -1,4 +1,4 @@
-"""Clients made by hand from the services' documents, so that the server is not only tested against its own mirror."""
+"""Clients written from the services' documentation, independent of the codecs that the server shares with the agent."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import msgpack
 from websockets.sync.client import ClientConnection, connect
 
-from support.local_server import Running
+from support.local_server import LocalServerProcess
 
 TIMEOUT_SECONDS = 20.0
 
 
-def neuphonic(server: Running, *texts: str, query: str = "", key: str | None = None) -> bytes:
-    """Speaks over one connection; every text is one message. Returns the sound up to the last stop."""
+def neuphonic(server: LocalServerProcess, *texts: str, query: str = "", key: str | None = None) -> bytes:
+    """Send each text as one message and return the audio up to the last stop."""
     headers = {"x-api-key": key} if key else {}
     with connect(f"{server.ws}/speak/en{query}", additional_headers=headers) as ws:
         for text in texts:
@@ -36,18 +36,20 @@ def neuphonic_passage(ws: ClientConnection) -> bytes:
             return sound
 
 
-def playai_url(server: Running, path: str = "/api/v1/tts/websocket-auth", model: str = "Play3.0-mini") -> str:
+def playai_url(
+    server: LocalServerProcess, path: str = "/api/v1/tts/websocket-auth", model: str = "Play3.0-mini"
+) -> str:
     request = urllib.request.Request(
         server.http + path, data=b"", method="POST",
-        headers={"Authorization": "Bearer secret-key", "X-User-Id": "somebody"},
+        headers={"Authorization": "Bearer secret-key", "X-User-Id": "user-1"},
     )  # fmt: skip
     with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
-        found = json.loads(answer.read())
-    return str(found["webSocketUrls"][model])
+        body = json.loads(answer.read())
+    return str(body["webSocketUrls"][model])
 
 
-def playai(server: Running, text: str, **options: Any) -> list[bytes]:
-    """The binary messages between ``start`` and ``end``."""
+def playai(server: LocalServerProcess, text: str, **options: Any) -> list[bytes]:
+    """Return the binary messages between ``start`` and ``end``."""
     with connect(playai_url(server)) as ws:
         ws.send(json.dumps({"text": text, "voice": "s3://voice", "request_id": "r1", **options}))
         assert json.loads(ws.recv(timeout=TIMEOUT_SECONDS)) == {"type": "start", "request_id": "r1"}
@@ -58,13 +60,13 @@ def playai(server: Running, text: str, **options: Any) -> list[bytes]:
         return chunks
 
 
-def vachana(server: Running, text: str, **audio_config: Any) -> list[bytes]:
-    """The chunks of sound up to ``complete``."""
-    wanted = {
+def vachana(server: LocalServerProcess, text: str, **audio_config: Any) -> list[bytes]:
+    """Return the audio chunks up to ``complete``."""
+    config = {
         "sample_rate": 44100, "num_channels": 1, "sample_width": 2, "encoding": "linear_pcm", "container": "wav"
     } | audio_config  # fmt: skip
     request = {
-        "text": text, "voice": "Sia", "language": "IND-IN", "model": "vachana-voice-v1", "audio_config": wanted,
+        "text": text, "voice": "Sia", "language": "IND-IN", "model": "vachana-voice-v1", "audio_config": config,
     }  # fmt: skip
     headers = {"Content-Type": "application/json", "X-API-Key-ID": "secret-key"}
     with connect(f"{server.ws}/api/v1/tts", additional_headers=headers) as ws:
@@ -80,8 +82,10 @@ def vachana(server: Running, text: str, **audio_config: Any) -> list[bytes]:
                 assert message["type"] == "start", message
 
 
-def fish(server: Running, *texts: str, key: str = "secret-key", **request: Any) -> tuple[list[bytes], str, int | None]:
-    """The chunks of sound, the reason of ``finish`` and the code of the close."""
+def fish(
+    server: LocalServerProcess, *texts: str, key: str = "secret-key", **request: Any
+) -> tuple[list[bytes], str, int | None]:
+    """Return the audio chunks, the reason of ``finish`` and the close code."""
     with connect(f"{server.ws}/v1/tts/live", additional_headers={"Authorization": f"Bearer {key}"}) as ws:
         ws.send(msgpack.packb({"event": "start", "request": {"text": "", "latency": "normal"} | request}))
         for text in texts:
@@ -90,10 +94,10 @@ def fish(server: Running, *texts: str, key: str = "secret-key", **request: Any) 
         chunks: list[bytes] = []
         reason = ""
         for message in ws:
-            found = msgpack.unpackb(message)
-            if found["event"] == "audio":
-                chunks.append(found["audio"])
+            event = msgpack.unpackb(message)
+            if event["event"] == "audio":
+                chunks.append(event["audio"])
             else:
-                assert found["event"] == "finish"
-                reason = found["reason"]
+                assert event["event"] == "finish"
+                reason = event["reason"]
         return chunks, reason, ws.close_code

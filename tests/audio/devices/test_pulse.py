@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.processes import Process, Wired
+from support.processes import Process, WireLoggedServer
 from support.pulse import Pulse
 
 from agent.audio.format import SPEECH
@@ -33,15 +33,15 @@ def pulse(tmp_path: Path) -> Iterator[Pulse]:
 
 
 @pytest.fixture(scope="module")
-def tones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
+def tones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireLoggedServer]:
     folder = tmp_path_factory.mktemp("tones")
     (folder / "script.txt").write_text("hello\n")
     recognition = ("--recognition", "script", "--script", str(folder / "script.txt"))
-    with Wired(folder / "server", "--speech", "tone", *recognition) as server:
+    with WireLoggedServer(folder / "server", "--speech", "tone", *recognition) as server:
         yield server
 
 
-def test_what_say_speaks_is_heard_to_the_sample(pulse: Pulse, tones: Wired, tmp_path: Path) -> None:
+def test_what_say_speaks_is_heard_to_the_sample(pulse: Pulse, tones: WireLoggedServer, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(
         # So much that the sound goes on however late a busy machine is with the next of it.
@@ -110,7 +110,7 @@ def test_a_server_that_dies_and_comes_back_is_survived_by_both_sides(pulse: Puls
     assert after in pulse.heard(until=after)
 
 
-def test_a_server_that_is_frozen_ends_in_a_restart(pulse: Pulse, tones: Wired, tmp_path: Path) -> None:
+def test_a_server_that_is_frozen_ends_in_a_restart(pulse: Pulse, tones: WireLoggedServer, tmp_path: Path) -> None:
     """Closing a stream to a frozen server hangs for a minute inside its library: only a new process is a cure."""
     config = tmp_path / "config.yaml"
     config.write_text(

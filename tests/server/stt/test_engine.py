@@ -1,4 +1,4 @@
-"""The local recogniser on human speech: LibriVox recordings with transcripts, from Debian's pocketsphinx-testdata."""
+"""moonshine on human speech: LibriVox recordings with transcripts, from Debian's pocketsphinx-testdata."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.local_server import Running
+from support.local_server import LocalServerProcess
 from websockets.sync.client import connect
 
 SPEECH = Path("/usr/share/pocketsphinx/test/data/librivox")
-HIGHEST_WORD_ERROR_RATE = 0.15
+MAX_WORD_ERROR_RATE = 0.15
 _LINE = re.compile(r"<s> (.*) </s> \((.*)\)")
 
 
 @dataclass(frozen=True)
-class Heard:
+class Recognition:
     finals: list[dict[str, object]]
-    partials_before_the_end: list[str]
+    early_partials: list[str]
     code: int | None
 
     @property
@@ -31,24 +31,26 @@ class Heard:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with Running(tmp_path_factory.mktemp("moonshine"), "--recognition", "moonshine", "--speech", "tone") as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerProcess]:
+    with LocalServerProcess(
+        tmp_path_factory.mktemp("moonshine"), "--recognition", "moonshine", "--speech", "tone"
+    ) as running:
         yield running
 
 
 def _recordings() -> list[tuple[str, bytes]]:
-    found = []
+    recordings = []
     for line in (SPEECH / "transcription").read_text().splitlines():
         match = _LINE.fullmatch(line.strip())
         assert match, line
         with wave.open(str(SPEECH / f"{match[2]}.wav")) as file:
             assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16000, 1, 2)
-            found.append((match[1], file.readframes(file.getnframes())))
-    return found
+            recordings.append((match[1], file.readframes(file.getnframes())))
+    return recordings
 
 
-def _hear(server: Running, pcm: bytes) -> Heard:
-    """All but the last moment of the sound, then the first partial; then the rest and ``eof``."""
+def _recognize(server: LocalServerProcess, pcm: bytes) -> Recognition:
+    """Send all but the last chunk, wait for the first partial, then send the rest and ``eof``."""
     with connect(f"{server.ws}/") as ws:
         last = (len(pcm) - 1) // 3200 * 3200
         for at in range(0, last, 3200):
@@ -56,8 +58,9 @@ def _hear(server: Running, pcm: bytes) -> Heard:
         partials = [json.loads(ws.recv(timeout=60))["partial"]]
         ws.send(pcm[last:])
         ws.send("eof")
-        *told, _ = [str(message) for message in ws]
-        return Heard([found for message in told if "text" in (found := json.loads(message))], partials, ws.close_code)
+        *messages, _ = [str(message) for message in ws]
+        finals = [final for message in messages if "text" in (final := json.loads(message))]
+        return Recognition(finals, partials, ws.close_code)
 
 
 def _words(text: str) -> list[str]:
@@ -73,47 +76,47 @@ def _errors(wanted: list[str], heard: list[str]) -> int:
     return row[-1]
 
 
-def test_human_speech_is_understood_and_partials_come_before_its_end(
-    server: Running, capsys: pytest.CaptureFixture[str]
+def test_human_speech_is_recognized_with_early_partials(
+    server: LocalServerProcess, capsys: pytest.CaptureFixture[str]
 ) -> None:
     errors = total = 0
     for wanted, pcm in _recordings():
         began = time.monotonic()
-        heard = _hear(server, pcm)
+        heard = _recognize(server, pcm)
         took = time.monotonic() - began
         wrong = _errors(_words(wanted), _words(heard.text))
         errors, total = errors + wrong, total + len(_words(wanted))
         with capsys.disabled():
             print(f"\n  {len(pcm) / 32000:4.1f} s in {took:4.2f} s, {wrong} wrong: {heard.text}", end="")
-        assert heard.partials_before_the_end[0].strip()
+        assert heard.early_partials[0].strip()
         assert heard.code == 1000
     with capsys.disabled():
         print(f"\n  word error rate: {errors}/{total} = {errors / total:.1%}")
-    assert errors / total <= HIGHEST_WORD_ERROR_RATE
+    assert errors / total <= MAX_WORD_ERROR_RATE
 
 
-def test_words_have_times_within_their_sound(server: Running) -> None:
+def test_word_times_are_within_the_audio(server: LocalServerProcess) -> None:
     wanted, pcm = _recordings()[0]
-    words = [word for final in _hear(server, pcm).finals for word in final["result"]]  # type: ignore[attr-defined]
+    words = [word for final in _recognize(server, pcm).finals for word in final["result"]]  # type: ignore[attr-defined]
     assert len(words) >= len(wanted.split()) * 0.8
     starts = [word["start"] for word in words]
     assert starts == sorted(starts)
     assert all(0 <= word["start"] < word["end"] <= len(pcm) / 32000 + 1 for word in words)
 
 
-def test_two_pieces_of_speech_with_a_pause_are_two_finals(server: Running) -> None:
+def test_a_pause_separates_two_finals(server: LocalServerProcess) -> None:
     recordings = _recordings()
     pause = bytes(32000 * 2)
-    heard = _hear(server, recordings[1][1] + pause + recordings[4][1] + pause)
+    heard = _recognize(server, recordings[1][1] + pause + recordings[4][1] + pause)
     assert len(heard.finals) >= 2
     assert "young" in str(heard.finals[0]["text"]).lower()
     assert "himself" in str(heard.finals[-1]["text"]).lower()
 
 
-def test_silence_is_no_speech(server: Running) -> None:
+def test_silence_gives_no_transcript(server: LocalServerProcess) -> None:
     with connect(f"{server.ws}/") as ws:
         for _ in range(30):
             ws.send(bytes(3200))
         ws.send("eof")
-        told = list(ws)
-    assert len(told) == 1  # the export ID and nothing else
+        messages = list(ws)
+    assert len(messages) == 1  # only the export ID

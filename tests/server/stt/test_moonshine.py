@@ -1,4 +1,4 @@
-"""How often moonshine looks at what it has heard, with an engine made by hand: how long that takes is what matters."""
+"""Update interval of a moonshine stream, with a fake model and clock."""
 
 from __future__ import annotations
 
@@ -14,46 +14,44 @@ from agent.server.stt.moonshine import MoonshineStream
 SECOND = bytes(32000)
 
 
-class Engine:
-    """Stands for the model and its one stream: each look takes as long as the next of ``takes`` says, then no time."""
+class FakeModel:
+    """A model and its only stream; the updates take the ``durations`` in seconds, further ones no time."""
 
-    def __init__(self, *takes: float) -> None:
-        self.takes, self.now, self.heard = list(takes), 100.0, 0.0
-        self.looked_at: list[float] = []
+    def __init__(self, *durations: float) -> None:
+        self.durations, self.now, self.received_seconds = list(durations), 100.0, 0.0
+        self.updated_at: list[float] = []
 
     def clock(self) -> float:
         return self.now
 
-    def create_stream(self, update_interval: float) -> Engine:
+    def create_stream(self, update_interval: float) -> FakeModel:
         return self
 
     def start(self) -> None:
-        """Nothing to do."""
+        """The fake needs no start."""
 
     def add_audio(self, sound: list[float], rate: int) -> None:
-        self.heard += len(sound) / rate
+        self.received_seconds += len(sound) / rate
 
     def update_transcription(self) -> Any:
-        self.looked_at.append(round(self.heard, 1))
-        self.now += self.takes.pop(0) if self.takes else 0.0
+        self.updated_at.append(round(self.received_seconds, 1))
+        self.now += self.durations.pop(0) if self.durations else 0.0
         return SimpleNamespace(lines=[])
 
 
-def pauses(engine: Engine, seconds: int) -> list[float]:
-    """Between two looks each, in seconds of sound."""
-    listening = MoonshineStream(engine, threading.Lock(), OSError, engine.clock)
+def update_intervals(model: FakeModel, seconds: int) -> list[float]:
+    """Return the seconds of audio between the updates."""
+    stream = MoonshineStream(model, threading.Lock(), OSError, model.clock)
     for at in range(0, seconds * len(SECOND), 3200):
-        listening.feed((SECOND * seconds)[at : at + 3200])
-    return [later - earlier for earlier, later in pairwise(engine.looked_at)]
+        stream.feed((SECOND * seconds)[at : at + 3200])
+    return [later - earlier for earlier, later in pairwise(model.updated_at)]
 
 
-def test_a_slow_machine_looks_so_often_that_it_keeps_up() -> None:
-    found = pauses(Engine(*[1.0] * 100), 14)
-    assert len(found) >= 4 and found[1:] == pytest.approx([3.0] * len(found[1:]), abs=0.2)
+def test_slow_updates_increase_the_interval() -> None:
+    intervals = update_intervals(FakeModel(*[1.0] * 100), 14)
+    assert len(intervals) >= 4 and intervals[1:] == pytest.approx([3.0] * len(intervals[1:]), abs=0.2)
 
 
-def test_one_slow_moment_does_not_cost_the_words_of_the_next_seconds() -> None:
-    """A second in which the machine had other things to do was taken for its speed: for three seconds nothing more was
-    understood, and of a short question not one word before its end."""
-    found = pauses(Engine(0.0, 2.0), 4)
-    assert len(found) >= 5 and found == pytest.approx([0.5] * len(found), abs=0.2)
+def test_one_slow_update_keeps_the_interval() -> None:
+    intervals = update_intervals(FakeModel(0.0, 2.0), 4)
+    assert len(intervals) >= 5 and intervals == pytest.approx([0.5] * len(intervals), abs=0.2)

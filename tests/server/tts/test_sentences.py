@@ -1,3 +1,5 @@
+"""Splitting text into sentences."""
+
 from __future__ import annotations
 
 from hypothesis import given
@@ -6,7 +8,7 @@ from hypothesis import strategies as some
 from agent.server.tts import sentences
 
 
-def test_a_text_is_cut_into_its_sentences() -> None:
+def test_split_returns_sentences() -> None:
     assert list(sentences.split("Hello there. How are you?  Fine!\nNext line")) == [
         "Hello there.", "How are you?", "Fine!", "Next line",
     ]  # fmt: skip
@@ -15,12 +17,12 @@ def test_a_text_is_cut_into_its_sentences() -> None:
 
 
 @given(some.text(), some.integers(min_value=5, max_value=60))
-def test_nothing_but_white_space_is_lost_and_nothing_is_too_long(text: str, longest: int) -> None:
+def test_split_loses_only_white_space_and_respects_the_limit(text: str, longest: int) -> None:
     pieces = list(sentences.split(text, longest))
     assert "".join("".join(pieces).split()) == "".join(text.split())
     assert all(0 < len(piece) <= longest for piece in pieces)
 
 
-def test_complete_tells_how_far_whole_sentences_go() -> None:
+def test_complete_length_counts_complete_sentences() -> None:
     assert sentences.complete_length("One. Two. Thr") == len("One. Two. ")
     assert sentences.complete_length("no end yet.") == 0

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from support.fuzz import run, targets
 
-MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "20000"))
+MESSAGES = int(os.environ.get("FUZZ_MESSAGES", "5000"))
 MOST_KIB = 2048
 TARGETS = targets()
 

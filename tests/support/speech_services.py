@@ -1,4 +1,4 @@
-"""Speech services that speak each protocol with its own codec, over a socket that a test has in its hand."""
+"""Scripts for ``Scripted`` that serve each speech protocol with its own server codec."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from agent.services.settings import SynthesisSettings
 from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, frame
 
 SERVICES = ("neuphonic", "playai", "vachana", "fish")
-KEY = "s3cret-key-that-nobody-may-see"
+KEY = "s3cret-key-of-the-services"
 RATE = 16000
 CHUNK_BYTES = 1600
 
 
-def sound(text: str, seconds: float = 0.1) -> bytes:
-    """What a text sounds like: noise of its own, so that no byte of it can be taken for another's."""
+def audio_of(text: str, seconds: float = 0.1) -> bytes:
+    """Return noise that depends on the text, so that no byte can be mistaken for another text's audio."""
     size = int(RATE * seconds) * 2
     seed = text.strip().encode()
     return hashlib.shake_256(seed).digest(size)
 
 
-def synthesis(port: int, *services: str, secure: bool = False, fallback_port: int | None = None) -> SynthesisSettings:
-    """The configuration of all services at one port of this machine; ``local`` at ``fallback_port``."""
+def synthesis_settings(
+    port: int, *services: str, secure: bool = False, fallback_port: int | None = None
+) -> SynthesisSettings:
+    """Return settings with all services at one local port and ``local`` at ``fallback_port``."""
     key = Secret(value=KEY)
     scheme = "wss" if secure else "ws"
     there = f"{scheme}://127.0.0.1:{port}"
@@ -62,71 +64,80 @@ def server_codec(service: str) -> Server:
     return codec
 
 
-class Answers:
-    """One session of a service without a socket: messages of the client in, messages of the service out.
+class ServiceSession:
+    """One session of a service without a socket, spoken with the service's own codec. Not thread-safe.
 
-    ``texts`` are the passages that were asked for; ``ended``: the client gave its end mark, as far as there is one.
+    ``texts`` holds the requested passages; ``has_ended`` tells whether the client sent its end mark.
     """
 
-    def __init__(self, service: str, path: str = "", headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        service: str,
+        path: str = "",
+        headers: dict[str, str] | None = None,
+        *,
+        audio: Callable[[str], bytes] | None = None,
+        chunk_bytes: int = CHUNK_BYTES,
+    ) -> None:
         self.texts: list[str] = []
-        self.ended = False
-        self._service = service
+        self.has_ended = False
         self._codec = server_codec(service)
-        refusal = self._codec.handshake(path, headers or {})
-        assert refusal is None, refusal
-        self._written = ""
+        self._audio, self._chunk_bytes = audio or audio_of, chunk_bytes
+        failure = self._codec.handshake(path, headers or {})
+        assert failure is None, failure
+        self._pending_text = ""
 
-    def take(self, message: Message) -> list[Message]:
+    def receive(self, message: Message) -> list[Message]:
+        """Return the service's answers to one message of the client."""
         answers: list[Message] = []
         for event in self._codec.receive(message):
             if isinstance(event, Text):
-                self._written += event.text
+                self._pending_text += event.text
             elif isinstance(event, Flush | End):
                 answers += self._speak()
-                self.ended = isinstance(event, End)
+                self.has_ended = isinstance(event, End)
                 answers += self._codec.send(event)
         return answers
 
     def _speak(self) -> list[Message]:
-        text, self._written = self._written, ""
+        text, self._pending_text = self._pending_text, ""
         if not text.strip():
             return []
         self.texts.append(text)
-        pcm = sound(text)
-        parts = [pcm[at : at + CHUNK_BYTES] for at in range(0, len(pcm), CHUNK_BYTES)]
-        return [message for part in parts for message in self._codec.send(Audio(part))]
+        pcm = self._audio(text)
+        chunks = [pcm[at : at + self._chunk_bytes] for at in range(0, len(pcm), self._chunk_bytes)]
+        return [message for chunk in chunks for message in self._codec.send(Audio(chunk))]
 
 
-def encoded(messages: Sequence[Message]) -> list[bytes]:
-    """The frames of some messages."""
+def frames_of(messages: Sequence[Message]) -> list[bytes]:
+    """Encode messages as WebSocket frames."""
     return [frame(TEXT, each.encode()) if isinstance(each, str) else frame(BINARY, each) for each in messages]
 
 
-def authorises(peer: Peer) -> bool:
-    """Whether this is PlayAI's authorisation, which is then answered: the address is this very server."""
+def answer_authorization(peer: Peer) -> bool:
+    """Answer PlayAI's authorization request with this server's URL and return True; return False for other requests."""
     if not peer.read_request().startswith("POST"):
         return False
-    host = peer.header("Host")  # as the client reached it, which may be through a proxy
+    host = peer.header("Host")  # the address that the client used, possibly a proxy's
     urls = {model: f"ws://{host}{path}?fal_jwt_token=t" for model, path in MODEL_PATHS.items()}
     body = json.dumps({"webSocketUrls": urls}).encode()
     peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     return True
 
 
-def upgraded(peer: Peer, service: str) -> Answers | None:
-    """Completes the upgrade; ``None`` where this connection was only for the authorisation."""
-    if authorises(peer):
+def accept_session(peer: Peer, service: str) -> ServiceSession | None:
+    """Complete the upgrade; return ``None`` if the connection was an authorization request."""
+    if answer_authorization(peer):
         return None
     path = peer.request.split(" ")[1]
     lines = (line.partition(":") for line in peer.request.split("\r\n")[1:])
     headers = {name.lower(): value.strip() for name, _, value in lines}
     peer.accept()
-    return Answers(service, path, headers)
+    return ServiceSession(service, path, headers)
 
 
-def messages_of(peer: Peer) -> Iterator[Message]:
-    """What the client says until it leaves; pings and the close are answered."""
+def client_messages(peer: Peer) -> Iterator[Message]:
+    """Yield the client's messages until it disconnects; answer pings and the close."""
     for opcode, data in iter(peer.read_frame, (-1, b"")):
         if opcode == PING:
             peer.send(frame(PONG, data))
@@ -140,27 +151,27 @@ def messages_of(peer: Peer) -> Iterator[Message]:
             yield data
 
 
-def speaks(service: str, sessions: list[Answers] | None = None) -> Script:
-    """A service in good health. Each session that was opened is put into ``sessions``."""
-    return breaks(service, None, lambda peer: None, sessions)
+def serve_speech(service: str, sessions: list[ServiceSession] | None = None) -> Script:
+    """Return the script of a healthy service. Each session is appended to ``sessions``."""
+    return fail_after(service, None, lambda peer: None, sessions)
 
 
-def breaks(
-    service: str, after: int | None, how: Callable[[Peer], object], sessions: list[Answers] | None = None
+def fail_after(
+    service: str, after: int | None, fault: Callable[[Peer], object], sessions: list[ServiceSession] | None = None
 ) -> Script:
-    """A service that sends ``after`` frames of its answers and then does ``how``; ``None``: never."""
+    """Return the script of a service that sends ``after`` frames and then calls ``fault``; ``None`` is never."""
 
     def script(peer: Peer) -> None:
-        answers = upgraded(peer, service)
-        if answers is None:
+        session = accept_session(peer, service)
+        if session is None:
             return
         if sessions is not None:
-            sessions.append(answers)
+            sessions.append(session)
         sent = 0
-        for message in messages_of(peer):
-            for each in encoded(answers.take(message)):
+        for message in client_messages(peer):
+            for each in frames_of(session.receive(message)):
                 if sent == after:
-                    how(peer)
+                    fault(peer)
                     return
                 peer.send(each)
                 sent += 1

@@ -18,8 +18,8 @@ from agent.services.connection.standby import Timing
 from agent.services.service import TranscriptionService
 from agent.services.settings import TranscriptionSettings
 from agent.system.threads import Backoff, Deadline
-from support.fault_tts import TIMEOUT_SECONDS, Inbox
 from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, frame
+from support.tts_pipeline import TIMEOUT_SECONDS, Inbox
 
 MAX_FRAME_BYTES = 3200
 EXPORT = "399e7f744c3e47c3a32f28a19f07739d"
@@ -73,12 +73,12 @@ class Sessions(list[Session]):
         return [session for session in self if session.frames and session.eofs]
 
 
-def numbered(number: int, loud: bool = True) -> bytes:
+def numbered_frame(number: int, loud: bool = True) -> bytes:
     """A frame of 0.1 s whose first sample is its number."""
     return struct.pack("<H", number) + (b"\x00\x20" if loud else b"\0\0") * (MAX_FRAME_BYTES // 2 - 1)
 
 
-def spoken_to(peer: Peer) -> Iterator[tuple[int, bytes]]:
+def audio_messages(peer: Peer) -> Iterator[tuple[int, bytes]]:
     """What the client says, until it closes or leaves; pings are answered."""
     for opcode, data in iter(peer.read_frame, (-1, b"")):
         if opcode == PING:
@@ -90,14 +90,14 @@ def spoken_to(peer: Peer) -> Iterator[tuple[int, bytes]]:
             yield opcode, data
 
 
-def transcribes(sessions: Sessions, *finals: str, export: bool = True, every: int | None = None) -> Script:
+def serve_transcription(sessions: Sessions, *finals: str, export: bool = True, every: int | None = None) -> Script:
     """A service in good health: after ``eof`` it gives the finals, the export ID, and closes. ``every``: it also gives
     the finals after each frame whose number is a multiple of that, and says up to where they go."""
 
     def script(peer: Peer) -> None:
         peer.accept()
         session = sessions.begin()
-        for opcode, data in spoken_to(peer):
+        for opcode, data in audio_messages(peer):
             session.take(opcode, data)
             if data == b"eof" or (every is not None and session.frames[-1] % every == 0):
                 word = {"word": "word", "start": 0.0, "end": len(session.frames) * 0.1, "conf": 1.0}
@@ -111,7 +111,7 @@ def transcribes(sessions: Sessions, *finals: str, export: bool = True, every: in
     return script
 
 
-class Hearing:
+class SttPipeline:
     """``with Hearing(url) as hearing``: frames are said with ``say``; leaving ends the stream and waits for the end."""
 
     def __init__(
@@ -151,7 +151,7 @@ class Hearing:
         )
         self._numbers = itertools.count(1)
 
-    def __enter__(self) -> Hearing:
+    def __enter__(self) -> SttPipeline:
         self.recognizer.start()
         return self
 
@@ -164,7 +164,7 @@ class Hearing:
         """So many frames more; their numbers."""
         numbers = list(itertools.islice(self._numbers, count))
         for number in numbers:
-            self.frames.put(numbered(number, loud))
+            self.frames.put(numbered_frame(number, loud))
         return numbers
 
     def turn(self, count: int) -> list[int]:

@@ -54,7 +54,7 @@ class Inbox:
             return [event for event in self.events if isinstance(event, kinds)]
 
 
-class RecognizerStream(threading.Thread):
+class RingReader(threading.Thread):
     """Plays the ring as fast as it comes and keeps what was heard of each utterance."""
 
     def __init__(self, ring: RingBuffer, report: Callable[[Event], None]) -> None:
@@ -81,19 +81,19 @@ class RecognizerStream(threading.Thread):
                     self._report(UtterancePlayed(utterance, seconds))
 
 
-class Loudly:
+class SpeakerReader:
     """The real speaker in place of the ear, in real time on a device of that name."""
 
-    def __init__(self, speaking: Speaking, device: str) -> None:
+    def __init__(self, pipeline: TtsPipeline, device: str) -> None:
         self.heard: dict[str, bytes] = {}
-        self._speaker = Speaker(speaking.ring, lambda format: open_sink(device, format, 0.02, 0.1), speaking.inbox.put)
+        self._speaker = Speaker(pipeline.ring, lambda format: open_sink(device, format, 0.02, 0.1), pipeline.inbox.put)
         self.start = self._speaker.start
 
     def join(self, seconds: float) -> None:
         assert self._speaker.join(Deadline(seconds))
 
 
-class Speaking:
+class TtsPipeline:
     """``with Speaking(config) as speaking``: what is said ends in exactly one state, in order; leaving asserts it, and
     that no thread is left."""
 
@@ -109,8 +109,8 @@ class Speaking:
         self._threads = set(threading.enumerate())
         self.inbox = Inbox()
         self.ring = RingBuffer(1 << 22)
-        self.ear: RecognizerStream | Loudly = (
-            RecognizerStream(self.ring, self.inbox.put) if sink is None else Loudly(self, sink)
+        self.ear: RingReader | SpeakerReader = (
+            RingReader(self.ring, self.inbox.put) if sink is None else SpeakerReader(self, sink)
         )
         ways: dict[str, Open] = opens or {}
         if config is not None:
@@ -125,7 +125,7 @@ class Speaking:
         self._count = itertools.count(1)
         self.said: list[str] = []
 
-    def __enter__(self) -> Speaking:
+    def __enter__(self) -> TtsPipeline:
         self.ear.start()
         self.synthesizer.start()
         return self
@@ -186,7 +186,7 @@ class Speaking:
         assert isinstance(end, UtteranceFailed), end
         return end
 
-    def said_again(self, text: str, within_seconds: float = TIMEOUT_SECONDS) -> float:
+    def speak_until_played(self, text: str, within_seconds: float = TIMEOUT_SECONDS) -> float:
         """After how many seconds it could be said again: the back-off in force is next to nothing here."""
         began, deadline = time.monotonic(), Deadline(within_seconds)
         while True:
