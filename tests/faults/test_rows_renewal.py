@@ -81,7 +81,7 @@ def test_row_34_neuphonic_connections_are_renewed_before_the_idle_limit(
 
 class Expiring:
     """PlayAI with addresses that are said to live ``seconds``, and live until ``age``, if ``generous`` at all. What is
-    refused and what was granted is unprivileged_command."""
+    refused and what was granted is counted."""
 
     def __init__(self, seconds: float, *, generous: bool = True) -> None:
         self._seconds, self._generous = seconds, generous
