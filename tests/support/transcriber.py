@@ -48,7 +48,7 @@ class Transcriber:
         breaks_at_end: bool = False,
         loses_tail: bool = False,
     ) -> None:
-        self.audio: list[bytes] = []
+        self.audio: list[bytearray] = []
         self.end_marks: list[int] = []
         self.answers = answers
         self._changed = threading.Condition()
@@ -60,7 +60,7 @@ class Transcriber:
         peer.accept()
         with self._changed:
             index = len(self.audio)
-            self.audio.append(b"")
+            self.audio.append(bytearray())
             self.end_marks.append(0)
             self._changed.notify_all()
         for opcode, data in iter(peer.read_frame, (-1, b"")):
@@ -116,4 +116,4 @@ class Transcriber:
 
     def used(self) -> list[bytes]:
         """The audio of the connections that received any."""
-        return [audio for audio in self.audio if audio]
+        return [bytes(audio) for audio in self.audio if audio]

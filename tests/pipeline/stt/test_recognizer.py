@@ -263,7 +263,7 @@ def test_captions_are_reported_one_by_one_until_the_frames_end(stage: Callable[.
     it.end()
     assert it.texts() == ["final 1", "final 2", "all 10 frames"]
     assert service.used() == [b"".join(numbered_frames(0, 10))]
-    assert service.end_marks[service.audio.index(service.used()[0])] == 1
+    assert service.end_marks[service.audio.index(bytearray(service.used()[0]))] == 1
     assert [heard.export_id for heard in it.events.of(Heard) if heard.export_id] != []
 
 
@@ -420,7 +420,7 @@ def test_abort_sends_the_end_mark_and_keeps_the_last_partial(stage: Callable[...
     it.recognizer.abort()
     assert it.recognizer.join(Deadline(TIMEOUT_SECONDS))  # half of answer_seconds
     service.await_end_marks()
-    assert service.end_marks[service.audio.index(service.used()[0])] == 1
+    assert service.end_marks[service.audio.index(bytearray(service.used()[0]))] == 1
     assert it.texts() == ["5 frames"]
 
 

@@ -25,13 +25,18 @@ def connected(server: Scripted) -> Connection:
     return connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
 
 
+def wait_for(session: SttSession) -> None:
+    timeout = session.next_timeout()
+    wait(session.connection, [], 1.0 if timeout is None else timeout)
+
+
 def run(session: SttSession, is_done: Callable[[], bool]) -> list[str]:
     """Drive the session; return the texts of its final transcripts."""
     finals: list[str] = []
     deadline = Deadline(TIMEOUT_SECONDS)
     while not is_done() and not session.has_ended:
         assert not deadline.is_expired and session.failure is None
-        wait(session.connection, [], 1.0)
+        wait_for(session)
         session.send()
         finals += [transcript.text for transcript in session.pump() if transcript.is_final]
     return finals
@@ -59,7 +64,7 @@ def test_replay_after_a_long_outage_contains_only_unanswered_audio() -> None:
             session.send()
             while finals < 6 + number:
                 assert not deadline.is_expired and session.failure is None
-                wait(connection, [], 1.0)
+                wait_for(session)
                 finals += sum(transcript.is_final for transcript in session.pump())
                 session.send()
         connection.abort()
