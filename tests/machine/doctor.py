@@ -23,10 +23,10 @@ class Doctor:
         """Without faults there is no error, the checks run as the service's user, and the daemon is undisturbed."""
         report = self._box.run("voice-agent", "doctor").stdout
         assert "errors: 0," in report, report
-        findings = self._findings()
+        results = self._results()
         pid = self._box.show(UNIT, "MainPID")
         uid = self._box.run("ps", "-o", "uid=", "-p", pid).stdout.strip()
-        examined_by = str(findings["examined by"]["saw"])
+        examined_by = str(results["examined by"]["saw"])
         assert uid != "0"
         assert f"(uid {uid}), inside a sandbox" in examined_by, (
             f"uid of the service: {uid}, of the doctor: {examined_by}"
@@ -34,8 +34,8 @@ class Doctor:
         expected = {"speaker": "plays", "local server": "answers", "disk, state": "can be written",
                     "systemd": "ready to speak"}  # fmt: skip
         for subject, words in expected.items():
-            assert findings[subject]["verdict"] == "ok" and words in findings[subject]["saw"], findings[subject]
-        assert [subject for subject in findings if subject not in report] == []
+            assert results[subject]["verdict"] == "ok" and words in results[subject]["saw"], results[subject]
+        assert [subject for subject in results if subject not in report] == []
         self._box.run("voice-agent", "status")  # the control socket of the daemon still exists
         assert self._box.show(UNIT, "MainPID") == pid, "the daemon was restarted"
         return examined_by
@@ -47,17 +47,17 @@ class Doctor:
             config: The configuration in force, with services that need keys and are fine.
             key: The key in force.
         """
-        findings = self._findings()
-        credential = findings["key synthesis.neuphonic"]
+        results = self._results()
+        credential = results["key synthesis.neuphonic"]
         assert credential["verdict"] == "ok" and "/key_neuphonic, mode 04" in credential["saw"], credential
         for subject in ("service neuphonic", "service transcription", "microphone", "speaker"):
-            assert findings[subject]["verdict"] == "ok", findings[subject]
+            assert results[subject]["verdict"] == "ok", results[subject]
         (self._root / "root/key").write_text(f"{key}\n")
         faulty = config.replace("{credential: transcription}", "{file: /root/key}")
         try:
             (self._root / CREDENTIALS / "neuphonic").write_text("sk-not-the-right-one\n")
             (self._root / CONFIG).write_text(f'{faulty}speaker: {{device: "plughw:CARD=Nowhere,DEV=0"}}\n')
-            findings = self._findings(78)
+            results = self._results(78)
         finally:
             (self._root / CREDENTIALS / "neuphonic").write_text(f"{key}\n")
             (self._root / CONFIG).write_text(config)
@@ -67,13 +67,13 @@ class Doctor:
             "speaker": "a line of voice-agent devices for speaker.device (/etc/voice-agent/config.yaml:",
         }
         for subject, cure in cures.items():
-            assert findings[subject]["verdict"] == "error" and cure in findings[subject]["cure"], findings[subject]
+            assert results[subject]["verdict"] == "error" and cure in results[subject]["cure"], results[subject]
         # Without its key the transcription service refuses the connection as well.
-        errors = {subject for subject, finding in findings.items() if finding["verdict"] == "error"}
+        errors = {subject for subject, result in results.items() if result["verdict"] == "error"}
         assert errors == {*cures, "service transcription"}, errors
-        assert "sk-" not in json.dumps(findings), "a finding contains a key"
-        self._findings()
-        return "; ".join(f"{subject}: {findings[subject]['saw']}" for subject in cures)
+        assert "sk-" not in json.dumps(results), "a result contains a key"
+        self._results()
+        return "; ".join(f"{subject}: {results[subject]['saw']}" for subject in cures)
 
     def write_bundle(self, user: str, key: str) -> str:
         """The archive can be read by ``user``, who types sudo, and does not contain ``key``."""
@@ -87,8 +87,8 @@ class Doctor:
         assert key not in contents, "the archive contains a key"
         return ", ".join(name.rpartition("/")[2] for name in names)
 
-    def _findings(self, code: int = 0) -> dict[str, dict[str, Any]]:
-        """Return the findings by subject; the doctor has to exit with ``code``."""
+    def _results(self, code: int = 0) -> dict[str, dict[str, Any]]:
+        """Return the results by subject; the doctor has to exit with ``code``."""
         done = self._box.run("voice-agent", "doctor", "--json", check=False)
         assert done.returncode == code, f"exit code {done.returncode}: {done.stdout}{done.stderr}"
-        return {finding["subject"]: finding for finding in json.loads(done.stdout)["findings"]}
+        return {result["subject"]: result for result in json.loads(done.stdout)["findings"]}

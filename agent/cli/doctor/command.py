@@ -11,7 +11,6 @@ from pathlib import Path
 
 from agent.cli.doctor import sandbox
 from agent.cli.doctor.config import check_configuration, check_keys
-from agent.cli.doctor.finding import ERROR, WARNING, Finding, exit_code
 from agent.cli.doctor.local_server import check_local_server
 from agent.cli.doctor.machine import (
     UnitState,
@@ -24,6 +23,7 @@ from agent.cli.doctor.machine import (
     is_synchronized,
     unit_state,
 )
+from agent.cli.doctor.result import ERROR, WARNING, CheckResult, exit_code
 from agent.cli.doctor.sandbox import HostFacts
 from agent.cli.doctor.services import check_services
 from agent.cli.doctor.sound import check_microphone, check_speaker
@@ -42,7 +42,7 @@ MAX_LINE = 1000
 
 
 def doctor(path: str | None, *, as_json: bool = False, bundle: str | None = None, here: bool = False) -> int:
-    """Run all checks, print the findings and return the exit code: 0, 69 or 78 (``exit_code``).
+    """Run all checks, print the results and return the exit code: 0, 69 or 78 (``exit_code``).
 
     As root and with the service installed, the checks run as the service. The support archive is written by this
     process in any case, since it contains files that only root can read.
@@ -63,19 +63,19 @@ def doctor(path: str | None, *, as_json: bool = False, bundle: str | None = None
     set_up_logging("error", os.environ)
     loaded = _loaded(path)
     hide_keys(secret for _, secret in iter_secrets(loaded.config))
-    results = sandbox.findings_as_service(arguments) if as_service else None
-    findings: list[Finding] = []
-    for finding in run_checks(path, os.environ) if results is None else results:
-        findings.append(finding)
+    remote = sandbox.results_as_service(arguments) if as_service else None
+    results: list[CheckResult] = []
+    for result in run_checks(path, os.environ) if remote is None else remote:
+        results.append(result)
         if not as_json:
-            print("\n".join(lines(finding)), flush=True)
-    code = exit_code(findings)
+            print("\n".join(lines(result)), flush=True)
+    code = exit_code(results)
     if as_json:
-        print(json.dumps({"exit_code": code, "findings": [asdict(finding) for finding in findings]}, indent=2))
+        print(json.dumps({"exit_code": code, "findings": [asdict(result) for result in results]}, indent=2))
     else:
-        print(_summary(findings))
+        print(_summary(results))
     if bundle is not None:
-        write_bundle(Path(bundle), loaded, findings, os.environ)
+        write_bundle(Path(bundle), loaded, results, os.environ)
         print(f"{bundle}: written, without the keys", file=sys.stderr)
     return code
 
@@ -84,17 +84,17 @@ def run_checks(
     path: str | os.PathLike[str] | None,
     environ: Mapping[str, str],
     read_state: Callable[[], UnitState | None] = unit_state,
-) -> Iterator[Finding]:
-    """Yield each finding as soon as it is known. Invalid configuration: only the checks that need none.
+) -> Iterator[CheckResult]:
+    """Yield each result as soon as it is known. Invalid configuration: only the checks that need none.
 
     Args:
         path: The configuration file; ``None`` for the default.
         environ: The environment; with ``HostFacts`` in it systemd is not asked again.
         read_state: Returns the properties of the unit.
     """
-    loaded, findings = check_configuration(path, environ)
-    yield from findings
-    is_valid = not any(finding.verdict == ERROR for finding in findings)
+    loaded, results = check_configuration(path, environ)
+    yield from results
+    is_valid = not any(result.verdict == ERROR for result in results)
     yield check_user()
     facts = HostFacts.of(environ)
     state = read_state() if facts is None else facts.unit
@@ -113,11 +113,11 @@ def run_checks(
     yield from check_systemd(state)
 
 
-def lines(finding: Finding) -> list[str]:
-    """Return a finding as lines: verdict, subject and observation in columns, the cure below."""
-    rows = [f"{finding.verdict:8}  {finding.subject:<22}  {escape(finding.saw, MAX_LINE)}"]
-    if finding.cure:
-        rows.append(f"{'':32}  -> {escape(finding.cure, MAX_LINE)}")
+def lines(result: CheckResult) -> list[str]:
+    """Return a result as lines: verdict, subject and observation in columns, the cure below."""
+    rows = [f"{result.verdict:8}  {result.subject:<22}  {escape(result.saw, MAX_LINE)}"]
+    if result.cure:
+        rows.append(f"{'':32}  -> {escape(result.cure, MAX_LINE)}")
     return rows
 
 
@@ -128,6 +128,6 @@ def _loaded(path: str | None) -> Loaded:
         return Loaded(Config())  # check_configuration reports the errors
 
 
-def _summary(findings: Sequence[Finding]) -> str:
-    errors, warnings = (sum(finding.verdict == verdict for finding in findings) for verdict in (ERROR, WARNING))
-    return f"errors: {errors}, warnings: {warnings}, ok: {len(findings) - errors - warnings}"
+def _summary(results: Sequence[CheckResult]) -> str:
+    errors, warnings = (sum(result.verdict == verdict for result in results) for verdict in (ERROR, WARNING))
+    return f"errors: {errors}, warnings: {warnings}, ok: {len(results) - errors - warnings}"

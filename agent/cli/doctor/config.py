@@ -7,7 +7,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.cli.doctor.finding import ERROR, OK, WARNING, Finding
+from agent.cli.doctor.result import ERROR, OK, WARNING, CheckResult
 from agent.config.errors import ConfigIssues
 from agent.config.secrets import SYSTEM_CREDENTIALS, Secret
 from agent.errors import ConfigError
@@ -25,25 +25,25 @@ SUBJECT = "configuration"
 
 def check_configuration(
     path: str | os.PathLike[str] | None, environ: Mapping[str, str]
-) -> tuple[Loaded, list[Finding]]:
-    """Return the configuration (the defaults if it is invalid) and one finding per error."""
+) -> tuple[Loaded, list[CheckResult]]:
+    """Return the configuration (the defaults if it is invalid) and one result per error."""
     try:
         loaded = load_with_origins(path, environ)
     except ConfigIssues as error:
         return Loaded(Config()), [_issue(issue.where, str(issue)) for issue in error.issues]
     name = str(loaded.path) if loaded.path is not None else "no file, the defaults apply"
     keys = f"{len(loaded.origins)} keys are set" if loaded.origins else "every key has its default"
-    findings = [Finding(SUBJECT, OK, f"{name}, {keys}")]
-    return loaded, findings + [Finding(SUBJECT, WARNING, warning, own=True) for warning in loaded.warnings]
+    results = [CheckResult(SUBJECT, OK, f"{name}, {keys}")]
+    return loaded, results + [CheckResult(SUBJECT, WARNING, warning, own=True) for warning in loaded.warnings]
 
 
-def _issue(where: str, sentence: str) -> Finding:
+def _issue(where: str, sentence: str) -> CheckResult:
     file, colon, line = where.rpartition(":")
     if colon and line.isdigit():
         cure = f"change line {line} of {file}, then type: voice-agent config check --config {file}"
     else:
         cure = f"correct {where}, then type: voice-agent config check"
-    return Finding(SUBJECT, ERROR, sentence, cure, own=True)
+    return CheckResult(SUBJECT, ERROR, sentence, cure, own=True)
 
 
 def key_with_origin(loaded: Loaded, key: str) -> str:
@@ -55,7 +55,7 @@ def key_with_origin(loaded: Loaded, key: str) -> str:
 # --- API keys
 
 
-def check_keys(loaded: Loaded, *, installed: bool) -> list[Finding]:
+def check_keys(loaded: Loaded, *, installed: bool) -> list[CheckResult]:
     """Check each API key that the configuration uses.
 
     Args:
@@ -101,27 +101,27 @@ def set_key_command(secret: Secret) -> str:
     return "write the key behind api_key, or better {credential: NAME}"
 
 
-def _check_key(loaded: Loaded, key: str, secret: Secret, needed: bool, installed: bool) -> Finding:
+def _check_key(loaded: Loaded, key: str, secret: Secret, needed: bool, installed: bool) -> CheckResult:
     subject = f"key {key.removesuffix('.api_key')}"
     try:
         value = secret.reveal()
     except ConfigError as error:
-        return Finding(subject, ERROR, str(error), _make_readable(loaded, key, secret), own=True)
+        return CheckResult(subject, ERROR, str(error), _make_readable(loaded, key, secret), own=True)
     if value is None:
         verdict, saw = (ERROR, "is missing") if needed else (WARNING, "is missing; the service may need no key")
-        return Finding(subject, verdict, f"{secret.origin} {saw}", set_key_command(secret), own=True)
+        return CheckResult(subject, verdict, f"{secret.origin} {saw}", set_key_command(secret), own=True)
     file = _file(secret)
     if file is None:
-        return Finding(subject, OK, f"set, from {secret.origin}")
+        return CheckResult(subject, OK, f"set, from {secret.origin}")
     status = file.stat()
     mode = stat.S_IMODE(status.st_mode)
     saw = f"{file}, mode {mode:04o}, owner {status.st_uid}"
     if secret.file is not None and installed and os.geteuid() == 0 and not mode & 0o004:
         saw = f"{saw}: the service, which is not root, cannot read it"
-        return Finding(subject, ERROR, saw, _make_readable(loaded, key, secret), own=True)
+        return CheckResult(subject, ERROR, saw, _make_readable(loaded, key, secret), own=True)
     if mode & 0o077 and not _is_from_systemd(file):
-        return Finding(subject, WARNING, f"{saw}: other users can read it", f"sudo chmod 600 {file}", own=True)
-    return Finding(subject, OK, saw)
+        return CheckResult(subject, WARNING, f"{saw}: other users can read it", f"sudo chmod 600 {file}", own=True)
+    return CheckResult(subject, OK, saw)
 
 
 def _make_readable(loaded: Loaded, key: str, secret: Secret) -> str:

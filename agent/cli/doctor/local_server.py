@@ -8,7 +8,7 @@ import socket
 from dataclasses import replace
 
 from agent.cli.doctor.config import key_with_origin
-from agent.cli.doctor.finding import ERROR, OK, WARNING, Finding
+from agent.cli.doctor.result import ERROR, OK, WARNING, CheckResult
 from agent.cli.local_server import is_serving
 from agent.daemon.builder import is_local_server_url, local_server_settings
 from agent.daemon.local_server import LocalServer
@@ -26,8 +26,8 @@ START_SECONDS = 15.0
 _LIBRARIES = {"moonshine": "moonshine_voice", "vosk": "vosk"}
 
 
-def check_local_server(loaded: Loaded) -> list[Finding]:
-    """Check the local speech server and its engines; without a use for it there is no finding."""
+def check_local_server(loaded: Loaded) -> list[CheckResult]:
+    """Check the local speech server and its engines; without a use for it there is no result."""
     if not _uses_local_server(loaded.config):
         return []
     return [_check_server(loaded), *_check_engines(loaded)]
@@ -42,36 +42,36 @@ def _transcribes_locally(config: Config) -> bool:
     return config.conversation.mode != "announce" and is_local_server_url(config.transcription.url, config)
 
 
-def _check_server(loaded: Loaded) -> Finding:
+def _check_server(loaded: Loaded) -> CheckResult:
     config, subject = loaded.config, "local server"
     host, port = config.server.host, config.server.port
     if port and is_serving(host, port):
-        return Finding(subject, OK, f"answers at {host}:{port}")
+        return CheckResult(subject, OK, f"answers at {host}:{port}")
     error = _listen_error(host, port)
     if error is not None and error.errno == errno.EADDRINUSE:
         saw = f"port {port} of {host} is in use by another program, which is not a speech server"
         cure = f"end it (sudo ss -ltnp 'sport = :{port}' names it)"
         cure += f", or write another number at {key_with_origin(loaded, 'server.port')}"
-        return Finding(subject, ERROR, saw, cure, own=True)
+        return CheckResult(subject, ERROR, saw, cure, own=True)
     if local_server_settings(config) is None:
         saw = f"no server answers at {host}:{port}, and server.start is false"
         key = key_with_origin(loaded, "server.start")
-        return Finding(subject, ERROR, saw, f"sudo systemctl start voice-agent-server on {host}, or true at {key}")
+        return CheckResult(subject, ERROR, saw, f"sudo systemctl start voice-agent-server on {host}, or true at {key}")
     if error is not None:
         saw = f"the server cannot listen at {host}:{port}: {error.strerror or error}"
         cure = f"write 127.0.0.1, or an address of this machine, at {key_with_origin(loaded, 'server.host')}"
         if error.errno == errno.EACCES:
             cure = f"write a number above 1023 at {key_with_origin(loaded, 'server.port')}"
-        return Finding(subject, ERROR, saw, cure, own=True)
+        return CheckResult(subject, ERROR, saw, cure, own=True)
     server = LocalServer(replace(config.server, host="127.0.0.1", port=0))
     server.start()
     try:
         server.url(Deadline(START_SECONDS))
     except ServiceError as failure:
-        return Finding(subject, ERROR, str(failure), "voice-agent server (it prints the reason)")
+        return CheckResult(subject, ERROR, str(failure), "voice-agent server (it prints the reason)")
     finally:
         server.stop()
-    return Finding(subject, OK, f"starts, and {host}:{port} is free")
+    return CheckResult(subject, OK, f"starts, and {host}:{port} is free")
 
 
 def _listen_error(host: str, port: int) -> OSError | None:
@@ -83,19 +83,19 @@ def _listen_error(host: str, port: int) -> OSError | None:
         return error
 
 
-def _check_engines(loaded: Loaded) -> list[Finding]:
+def _check_engines(loaded: Loaded) -> list[CheckResult]:
     config = loaded.config
     if config.server.start is False and not is_serving("127.0.0.1", config.server.port):
         return []  # the engines are on another machine
-    findings = []
+    results = []
     if config.conversation.mode != "captions" and "local" in config.synthesis.services:
-        findings.append(_check_voice(config))
+        results.append(_check_voice(config))
     if _transcribes_locally(config):
-        findings.append(_check_recognizer(loaded))
-    return findings
+        results.append(_check_recognizer(loaded))
+    return results
 
 
-def _check_voice(config: Config) -> Finding:
+def _check_voice(config: Config) -> CheckResult:
     subject, voice = "local voice", config.synthesis.settings("local").voice
     try:
         speech = tts_registry.create(config.server.speech).speak(
@@ -103,26 +103,26 @@ def _check_voice(config: Config) -> Finding:
         )
         size_bytes = sum(len(chunk) for chunk in speech.chunks)
     except AgentError as error:
-        return Finding(subject, ERROR, str(error), "sudo apt install flite espeak-ng")
+        return CheckResult(subject, ERROR, str(error), "sudo apt install flite espeak-ng")
     if not size_bytes:
-        return Finding(subject, WARNING, "the engine returned no audio", "voice-agent say hello")
-    return Finding(subject, OK, f"speaks ({config.server.speech}, voice {voice})")
+        return CheckResult(subject, WARNING, "the engine returned no audio", "voice-agent say hello")
+    return CheckResult(subject, OK, f"speaks ({config.server.speech}, voice {voice})")
 
 
-def _check_recognizer(loaded: Loaded) -> Finding:
+def _check_recognizer(loaded: Loaded) -> CheckResult:
     settings, subject = loaded.config.server, "local recognizer"
     if settings.recognition == "none":
         saw = "server.recognition is none, but the microphone is transcribed by the local server"
         cure = f"write auto at {key_with_origin(loaded, 'server.recognition')}"
-        return Finding(subject, ERROR, saw, cure, own=True)
+        return CheckResult(subject, ERROR, saw, cure, own=True)
     try:
         engine = stt_registry.create(settings.recognition, SttOptions(settings.model_path, settings.script))
         if isinstance(engine, UnavailableRecognizer):
             engine.open()
     except AgentError as error:
-        return Finding(subject, ERROR, str(error), stt_registry.install_command())
+        return CheckResult(subject, ERROR, str(error), stt_registry.install_command())
     # The model is not loaded: that takes seconds and 200 MB.
     library = _LIBRARIES.get(engine.name)
     if library is not None and importlib.util.find_spec(library) is None:
-        return Finding(subject, ERROR, f"{engine.name} is not installed", stt_registry.install_command())
-    return Finding(subject, OK, f"{engine.name} is installed")
+        return CheckResult(subject, ERROR, f"{engine.name} is not installed", stt_registry.install_command())
+    return CheckResult(subject, OK, f"{engine.name} is installed")

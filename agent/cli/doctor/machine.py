@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import agent
-from agent.cli.doctor.finding import ERROR, OK, WARNING, Finding
+from agent.cli.doctor.result import ERROR, OK, WARNING, CheckResult
 from agent.system.paths import Paths
 
 UNIT = "voice-agent.service"
@@ -44,7 +44,7 @@ UnitState = dict[str, str]
 # --- user
 
 
-def check_user(status: Path = Path("/proc/self/status")) -> Finding:
+def check_user(status: Path = Path("/proc/self/status")) -> CheckResult:
     """Report the user of this process and whether a sandbox such as the service's confines it.
 
     Args:
@@ -58,7 +58,7 @@ def check_user(status: Path = Path("/proc/self/status")) -> Finding:
     fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
     is_sandboxed = fields.get("NoNewPrivs") == "1" and fields.get("Seccomp") == "2"
     place = "inside a sandbox, as the service" if is_sandboxed else "without the sandbox of the service"
-    return Finding("examined by", OK, f"{name} (uid {uid}), {place}")
+    return CheckResult("examined by", OK, f"{name} (uid {uid}), {place}")
 
 
 # --- clock
@@ -68,7 +68,7 @@ def check_clock(
     now: Callable[[], float] = time.time,
     built: float | None = None,
     synchronized: Callable[[], bool | None] | None = None,
-) -> Finding:
+) -> CheckResult:
     """Check the clock: with a wrong time no TLS certificate is valid.
 
     Args:
@@ -82,11 +82,11 @@ def check_clock(
     if moment < made - 86400:
         built_on = time.strftime("%Y-%m-%d", time.gmtime(made))
         saw = f"the clock shows {text}, but this program was built on {built_on}: no certificate can be valid"
-        return Finding("clock", ERROR, saw, SET_CLOCK)
+        return CheckResult("clock", ERROR, saw, SET_CLOCK)
     is_set = (synchronized or is_synchronized)()
     if is_set is False:
-        return Finding("clock", WARNING, f"the clock shows {text} and is not synchronized", SET_CLOCK)
-    return Finding("clock", OK, f"{text}{', synchronized' if is_set else ''}")
+        return CheckResult("clock", WARNING, f"the clock shows {text} and is not synchronized", SET_CLOCK)
+    return CheckResult("clock", OK, f"{text}{', synchronized' if is_set else ''}")
 
 
 def is_synchronized() -> bool | None:
@@ -100,7 +100,7 @@ def is_synchronized() -> bool | None:
 # --- disk
 
 
-def check_disk(paths: Paths) -> list[Finding]:
+def check_disk(paths: Paths) -> list[CheckResult]:
     """Check that the state and the cache directory (or their nearest existing parents) can be written.
 
     The check writes a temporary file without a name, and so leaves nothing behind.
@@ -108,7 +108,7 @@ def check_disk(paths: Paths) -> list[Finding]:
     return [_check_directory(name, place) for name, place in (("state", paths.state), ("cache", paths.cache))]
 
 
-def _check_directory(name: str, place: Path) -> Finding:
+def _check_directory(name: str, place: Path) -> CheckResult:
     subject = f"disk, {name}"
     directory = next(each for each in (place, *place.parents) if each.is_dir())
     make_room = f"df -h {directory}; sudo apt clean; sudo journalctl --vacuum-size=50M"
@@ -121,17 +121,17 @@ def _check_directory(name: str, place: Path) -> Finding:
         usage = os.statvfs(directory)
     except OSError as error:
         if error.errno in _FULL:
-            return Finding(subject, ERROR, f"no room in {directory}: {error.strerror}", make_room)
+            return CheckResult(subject, ERROR, f"no room in {directory}: {error.strerror}", make_room)
         if error.errno == errno.EROFS:
             cure = f"sudo mount -o remount,rw $(findmnt -nT {directory} -o TARGET)"
-            return Finding(subject, ERROR, f"{directory} is read-only", cure)
+            return CheckResult(subject, ERROR, f"{directory} is read-only", cure)
         cure = f"sudo chown -R {os.geteuid()} {directory}"
-        return Finding(subject, ERROR, f"{directory} cannot be written: {error.strerror}", cure)
+        return CheckResult(subject, ERROR, f"{directory} cannot be written: {error.strerror}", cure)
     free_bytes = usage.f_bavail * usage.f_frsize
     saw = f"{directory} can be written, {free_bytes // (1024 * 1024)} MiB are free"
     if free_bytes < MIN_FREE_BYTES:
-        return Finding(subject, WARNING, saw, make_room)
-    return Finding(subject, OK, saw)
+        return CheckResult(subject, WARNING, saw, make_room)
+    return CheckResult(subject, OK, saw)
 
 
 # --- systemd
@@ -153,27 +153,27 @@ def unit_state() -> UnitState | None:
     return {name: value for name, _, value in pairs}
 
 
-def check_systemd(state: UnitState | None) -> list[Finding]:
-    """Check the properties of the unit; without systemd there is no finding."""
+def check_systemd(state: UnitState | None) -> list[CheckResult]:
+    """Check the properties of the unit; without systemd there is no result."""
     if state is None:
         return []
     subject = "systemd"
     if not is_installed(state):
-        return [Finding(subject, OK, f"{UNIT} is not installed: voice-agent is started by hand")]
+        return [CheckResult(subject, OK, f"{UNIT} is not installed: voice-agent is started by hand")]
     restarts = state.get("NRestarts", "0")
     saw = f"{state.get('ActiveState', '')} ({state.get('SubState', '')}), {restarts} restarts"
     saw += f", status: {state['StatusText']}" if state.get("StatusText") else ""
     journal = f"journalctl -u {UNIT} -n 50"
     if state.get("ActiveState") == "failed":
         cure = f"{journal}; then sudo systemctl restart voice-agent"
-        return [Finding(subject, ERROR, f"{saw}, result {state.get('Result', '')}", cure)]
+        return [CheckResult(subject, ERROR, f"{saw}, result {state.get('Result', '')}", cure)]
     if not is_active(state):
-        return [Finding(subject, WARNING, saw, "sudo systemctl enable --now voice-agent")]
-    findings = [Finding(subject, OK, saw) if restarts == "0" else Finding(subject, WARNING, saw, journal)]
+        return [CheckResult(subject, WARNING, saw, "sudo systemctl enable --now voice-agent")]
+    results = [CheckResult(subject, OK, saw) if restarts == "0" else CheckResult(subject, WARNING, saw, journal)]
     if state.get("WatchdogUSec", "0") in ("0", "infinity"):
         cure = f"sudo systemctl edit {UNIT}: WatchdogSec=15"
-        findings.append(Finding(subject, WARNING, "no watchdog is set", cure))
-    return findings
+        results.append(CheckResult(subject, WARNING, "no watchdog is set", cure))
+    return results
 
 
 def is_installed(state: UnitState | None) -> bool:

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from agent.cli.doctor.finding import CONFIGURATION_EXIT, SERVICE_EXIT, Finding
 from agent.cli.doctor.machine import UNIT, UnitState, command_output, has_systemd, is_synchronized, unit_state
+from agent.cli.doctor.result import CONFIGURATION_EXIT, SERVICE_EXIT, CheckResult
 from agent.errors import AgentError
 
 HERE = "--here"
@@ -90,12 +90,12 @@ def run_as_service(arguments: Sequence[str]) -> int:
     return code
 
 
-def findings_as_service(arguments: Sequence[str]) -> list[Finding] | None:
-    """Return the findings of ``voice-agent doctor`` run as the service; ``None`` if that failed."""
+def results_as_service(arguments: Sequence[str]) -> list[CheckResult] | None:
+    """Return the results of ``voice-agent doctor`` run as the service; ``None`` if that failed."""
     done = subprocess.run([*_command(arguments), "--json"], stdout=subprocess.PIPE, text=True)
     _report_failure(done.returncode)
     try:
-        return [Finding(**finding) for finding in json.loads(done.stdout)["findings"]]
+        return [CheckResult(**result) for result in json.loads(done.stdout)["findings"]]
     except (ValueError, KeyError, TypeError):
         return None
 

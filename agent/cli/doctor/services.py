@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from agent.cli.doctor.config import key_with_origin, set_key_command
-from agent.cli.doctor.finding import ERROR, OK, Finding
 from agent.cli.doctor.machine import SET_CLOCK
+from agent.cli.doctor.result import ERROR, OK, CheckResult
 from agent.config.secrets import Secret
 from agent.daemon.builder import is_local_server_url
 from agent.errors import AgentError, ServiceError
@@ -44,20 +44,20 @@ class Timing:
     hold_seconds: float = 0.7
 
 
-def check_services(loaded: Loaded, timing: Timing = Timing()) -> list[Finding]:  # noqa: B008 - immutable
+def check_services(loaded: Loaded, timing: Timing = Timing()) -> list[CheckResult]:  # noqa: B008 - immutable
     """Check all remote services in use at the same time. Only the end mark is sent, so the check costs nothing."""
     services = services_in_use(loaded.config)
-    findings: dict[str, Finding] = {}
+    results: dict[str, CheckResult] = {}
 
     def check(name: str, open: Open) -> None:
-        findings[name] = check_service(loaded, name, open, timing)
+        results[name] = check_service(loaded, name, open, timing)
 
     threads = [threading.Thread(target=check, args=each, name=f"check {each[0]}") for each in services]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return [findings[name] for name, _ in services]
+    return [results[name] for name, _ in services]
 
 
 def services_in_use(config: Config) -> list[tuple[str, Open]]:
@@ -77,14 +77,14 @@ def services_in_use(config: Config) -> list[tuple[str, Open]]:
     return services
 
 
-def check_service(loaded: Loaded, name: str, open: Open, timing: Timing) -> Finding:
+def check_service(loaded: Loaded, name: str, open: Open, timing: Timing) -> CheckResult:
     """Open a connection and check that the service keeps it open."""
     subject = f"service {name}"
     try:
         connection = open(Deadline(timing.open_seconds))
     except AgentError as error:
         cure, own = _cure(loaded, name, error)
-        return Finding(subject, ERROR, str(error).removeprefix(f"{name}: "), cure, own)
+        return CheckResult(subject, ERROR, str(error).removeprefix(f"{name}: "), cure, own)
     reason = _close_reason(connection, Deadline(timing.hold_seconds))
     if not connection.is_closed:
         connection.finish(Deadline(_CLOSE_SECONDS))
@@ -92,9 +92,9 @@ def check_service(loaded: Loaded, name: str, open: Open, timing: Timing) -> Find
         secret = _secret(loaded.config, name)
         cure = f"check the key: {set_key_command(secret)}" if secret else f"check {url_of(loaded.config, name)[0]}"
         saw = f"the service accepted the connection and closed it immediately ({reason})"
-        return Finding(subject, ERROR, saw, cure, own=True)
+        return CheckResult(subject, ERROR, saw, cure, own=True)
     host = urlsplit(url_of(loaded.config, name)[1]).hostname
-    return Finding(subject, OK, f"{host} accepted the connection")
+    return CheckResult(subject, OK, f"{host} accepted the connection")
 
 
 def _close_reason(connection: Connection, deadline: Deadline) -> str | None:

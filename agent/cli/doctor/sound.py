@@ -10,7 +10,7 @@ from agent.audio.convert import measure_level
 from agent.audio.devices.device import open_sink, open_source
 from agent.audio.format import SPEECH, Format
 from agent.cli.doctor.config import key_with_origin
-from agent.cli.doctor.finding import ERROR, OK, WARNING, Finding
+from agent.cli.doctor.result import ERROR, OK, WARNING, CheckResult
 from agent.errors import AgentError, DeviceError
 from agent.settings.loader import Loaded
 
@@ -23,7 +23,7 @@ _ABSENT = ("Cannot get card index", "cannot find card", "Connection refused")
 """ALSA's words for a missing card or sound server; a card in use gives other errors (EBUSY)."""
 
 
-def check_microphone(loaded: Loaded, *, in_use: bool = False) -> Finding:
+def check_microphone(loaded: Loaded, *, in_use: bool = False) -> CheckResult:
     """Record for a moment and judge the level.
 
     Args:
@@ -32,7 +32,7 @@ def check_microphone(loaded: Loaded, *, in_use: bool = False) -> Finding:
     """
     settings, subject = loaded.config.microphone, "microphone"
     if settings.device == "none":
-        return Finding(subject, OK, "none, as configured")
+        return CheckResult(subject, OK, "none, as configured")
     try:
         source = open_source(settings.device, settings.frame_seconds)
         try:
@@ -47,13 +47,13 @@ def check_microphone(loaded: Loaded, *, in_use: bool = False) -> Finding:
     saw = f"{settings.device}: {SPEECH.seconds_of(len(pcm)):.1f} s recorded, {_decibels(mean)}{rate}"
     if not peak and not settings.device.startswith("file:"):
         cure = "alsamixer -V capture (unmute with the space bar)"
-        return Finding(subject, WARNING, f"{saw}: digital silence, not even noise", cure)
+        return CheckResult(subject, WARNING, f"{saw}: digital silence, not even noise", cure)
     if peak >= MAX_SAMPLE:
-        return Finding(subject, WARNING, f"{saw}: clipping", "alsamixer -V capture (turn the capture level down)")
-    return Finding(subject, OK, saw)
+        return CheckResult(subject, WARNING, f"{saw}: clipping", "alsamixer -V capture (turn the capture level down)")
+    return CheckResult(subject, OK, saw)
 
 
-def check_speaker(loaded: Loaded, *, in_use: bool = False) -> Finding:
+def check_speaker(loaded: Loaded, *, in_use: bool = False) -> CheckResult:
     """Play a moment of silence.
 
     Args:
@@ -62,7 +62,7 @@ def check_speaker(loaded: Loaded, *, in_use: bool = False) -> Finding:
     """
     settings, subject = loaded.config.speaker, "speaker"
     if settings.device == "none":
-        return Finding(subject, OK, "none, as configured")
+        return CheckResult(subject, OK, "none, as configured")
     if settings.device.startswith("file:"):
         return _check_file(loaded, Path(settings.device.removeprefix("file:")))
     try:
@@ -79,41 +79,41 @@ def check_speaker(loaded: Loaded, *, in_use: bool = False) -> Finding:
     saw = f"{settings.device}: plays{rate}, volume {settings.volume} percent"
     if not settings.volume:
         cure = f"raise {key_with_origin(loaded, 'speaker.volume')}"
-        return Finding(subject, WARNING, f"{saw}: inaudible", cure, own=True)
-    return Finding(subject, OK, saw)
+        return CheckResult(subject, WARNING, f"{saw}: inaudible", cure, own=True)
+    return CheckResult(subject, OK, saw)
 
 
-def _check_file(loaded: Loaded, path: Path) -> Finding:
+def _check_file(loaded: Loaded, path: Path) -> CheckResult:
     target = path if path.exists() else path.parent
     if path.is_dir() or not path.parent.is_dir():
         saw = f"{path} is not a file in an existing directory"
     elif os.access(path.parent, os.W_OK | os.X_OK) and os.access(target, os.W_OK):
-        return Finding("speaker", OK, f"records into {path}")
+        return CheckResult("speaker", OK, f"records into {path}")
     else:
         saw = f"{path} cannot be written by this user ({os.geteuid()})"
     key = key_with_origin(loaded, "speaker.device")
     cure = f"sudo chown {os.geteuid()} {path.parent}, or write another path at {key}"
-    return Finding("speaker", ERROR, saw, cure, own=True)
+    return CheckResult("speaker", ERROR, saw, cure, own=True)
 
 
-def _failed(loaded: Loaded, subject: str, error: AgentError, in_use: bool) -> Finding:
+def _failed(loaded: Loaded, subject: str, error: AgentError, in_use: bool) -> CheckResult:
     text = str(error)
     key = key_with_origin(loaded, f"{subject}.device")
     is_lost = isinstance(error, DeviceError) and error.lost
     if is_lost and in_use and not any(words in text for words in _ABSENT):
-        return Finding(subject, OK, f"in use by the running daemon ({text})")
+        return CheckResult(subject, OK, f"in use by the running daemon ({text})")
     if "PyAudio" in text:
-        return Finding(subject, ERROR, text, "sudo apt install libportaudio2 python3-pyaudio")
+        return CheckResult(subject, ERROR, text, "sudo apt install libportaudio2 python3-pyaudio")
     if "none of the formats" in text:
         cure = f"write plughw:CARD=NAME,DEV=0 (a line of voice-agent devices) at {key}: ALSA then converts"
-        return Finding(subject, ERROR, text, cure, own=True)
+        return CheckResult(subject, ERROR, text, cure, own=True)
     if is_lost:
         cure = (
             "plug the device in, or end the program that uses it (fuser -v /dev/snd/*), "
             f"or choose a line of voice-agent devices for {key}"
         )
-        return Finding(subject, ERROR, text, cure)
-    return Finding(subject, ERROR, text, f"choose a line of voice-agent devices for {key}", own=True)
+        return CheckResult(subject, ERROR, text, cure)
+    return CheckResult(subject, ERROR, text, f"choose a line of voice-agent devices for {key}", own=True)
 
 
 def _decibels(mean: float) -> str:

@@ -1,4 +1,4 @@
-"""The support archive: findings, configuration, versions and journal, with every secret masked."""
+"""The support archive: results, configuration, versions and journal, with every secret masked."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from urllib.parse import quote
 
 from agent import __version__
 from agent.audio.devices.device import list_devices
-from agent.cli.doctor.finding import Finding
 from agent.cli.doctor.machine import UNIT
+from agent.cli.doctor.result import CheckResult
 from agent.config.display import describe
 from agent.config.fields import iter_secrets
 from agent.errors import AgentError, ConfigError, UsageError
@@ -48,7 +48,7 @@ _PACKAGES = (
 )
 
 
-def write_bundle(path: Path, loaded: Loaded, findings: Sequence[Finding], environ: Mapping[str, str]) -> None:
+def write_bundle(path: Path, loaded: Loaded, results: Sequence[CheckResult], environ: Mapping[str, str]) -> None:
     """Write the archive, readable only by this user; under sudo by the user who typed sudo.
 
     Every key that the configuration refers to, and every variable that looks like one, is replaced by ``***``.
@@ -56,7 +56,7 @@ def write_bundle(path: Path, loaded: Loaded, findings: Sequence[Finding], enviro
     Args:
         path: The archive to write (``.tar.gz``).
         loaded: The configuration.
-        findings: The findings of the doctor.
+        results: The results of the doctor.
         environ: The environment.
 
     Raises:
@@ -65,7 +65,7 @@ def write_bundle(path: Path, loaded: Loaded, findings: Sequence[Finding], enviro
     secrets = list(_secrets(loaded, environ))
     members = {
         "configuration.yaml": describe(loaded.config, loaded.origins),
-        "doctor.json": json.dumps([asdict(finding) for finding in findings], indent=2) + "\n",
+        "doctor.json": json.dumps([asdict(result) for result in results], indent=2) + "\n",
         "versions.txt": _versions(),
         "devices.txt": _devices(),
         "journal.txt": _output("journalctl", "-u", UNIT, "-n", str(JOURNAL_LINES), "--no-pager", "-o", "short-iso"),

@@ -40,7 +40,7 @@ def test_doctor_with_an_invalid_configuration_prints_json_and_exits_78(tmp_path:
     report = json.loads(done.stdout)
     assert done.returncode == report["exit_code"] == 78
     assert report["findings"][0]["verdict"] == "error" and "speaker" in report["findings"][0]["saw"]
-    assert {"clock", "disk, state"} <= {finding["subject"] for finding in report["findings"]}
+    assert {"clock", "disk, state"} <= {result["subject"] for result in report["findings"]}
 
 
 def test_doctor_with_an_unreachable_service_exits_69(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli.doctor.finding import ERROR, OK, exit_code
 from agent.cli.doctor.local_server import check_local_server
+from agent.cli.doctor.result import ERROR, OK, exit_code
 from agent.settings.loader import Loaded
 
 Read = Callable[[str], Loaded]
@@ -19,9 +19,9 @@ def test_a_port_in_use_by_another_program_is_reported(loaded: Read) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         text = f"conversation: {{mode: announce}}\nserver: {{port: {port}, speech: tone}}\n"
-        finding = check_local_server(loaded(text))[0]
-    assert finding.verdict == ERROR and f"port {port}" in finding.saw and "another program" in finding.saw
-    assert f"sport = :{port}" in finding.cure and "server.port" in finding.cure
+        result = check_local_server(loaded(text))[0]
+    assert result.verdict == ERROR and f"port {port}" in result.saw and "another program" in result.saw
+    assert f"sport = :{port}" in result.cure and "server.port" in result.cure
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
@@ -49,9 +49,9 @@ def test_a_missing_recognizer_is_reported_with_the_command_that_installs_it(
         command.write_text("")
     monkeypatch.setattr("agent.server.stt.registry.ADD_RECOGNITION", command)
     monkeypatch.setattr("agent.server.stt.engine.is_installed", lambda module: False)
-    findings = {finding.subject: finding for finding in check_local_server(loaded("server: {speech: tone}\n"))}
-    assert findings["local server"].verdict == OK and findings["local voice"].verdict == OK
-    recognizer = findings["local recognizer"]
+    results = {result.subject: result for result in check_local_server(loaded("server: {speech: tone}\n"))}
+    assert results["local server"].verdict == OK and results["local voice"].verdict == OK
+    recognizer = results["local recognizer"]
     assert recognizer.verdict == ERROR and exit_code([recognizer]) == 69
     assert (recognizer.cure == f"sudo {command}") if has_command else ("[recognition]" in recognizer.cure)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.cli.doctor.finding import ERROR, OK, WARNING, Finding, exit_code
 from agent.cli.doctor.machine import check_clock, check_disk, check_systemd, check_user
+from agent.cli.doctor.result import ERROR, OK, WARNING, CheckResult, exit_code
 from agent.system.paths import Paths
 
 BUILT = 1_790_000_000.0
@@ -21,8 +21,8 @@ ACTIVE = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running",
 
 
 def test_exit_code_is_78_for_own_errors_and_69_for_others() -> None:
-    outside, own = Finding("a", ERROR, "b"), Finding("a", ERROR, "b", own=True)
-    assert exit_code([Finding("a", WARNING, "b", own=True)]) == 0
+    outside, own = CheckResult("a", ERROR, "b"), CheckResult("a", ERROR, "b", own=True)
+    assert exit_code([CheckResult("a", WARNING, "b", own=True)]) == 0
     assert exit_code([outside]) == 69
     assert exit_code([outside, own]) == 78
 
@@ -32,15 +32,15 @@ def test_check_user_reports_the_user_and_the_sandbox(tmp_path: Path, flags: str,
     no_new_privs, seccomp = flags.split()
     status = f"Name:\tpython3\nGroups:\t \nNoNewPrivs:\t{no_new_privs}\nSeccomp:\t{seccomp}\n"
     (tmp_path / "status").write_text(status)
-    finding = check_user(tmp_path / "status")
-    assert f"(uid {os.geteuid()})" in finding.saw and words in finding.saw
+    result = check_user(tmp_path / "status")
+    assert f"(uid {os.geteuid()})" in result.saw and words in result.saw
 
 
 @pytest.mark.parametrize("now", [0.0, 86400.0 * 400, BUILT - 86400 * 2])
 def test_check_clock_reports_a_time_before_the_build(now: float) -> None:
-    finding = check_clock(lambda: now, BUILT, lambda: None)
-    assert finding.verdict == ERROR and "built on" in finding.saw and "timedatectl set-ntp true" in finding.cure
-    assert exit_code([finding]) == 69
+    result = check_clock(lambda: now, BUILT, lambda: None)
+    assert result.verdict == ERROR and "built on" in result.saw and "timedatectl set-ntp true" in result.cure
+    assert exit_code([result]) == 69
 
 
 @pytest.mark.parametrize(("synchronized", "verdict"), [(True, OK), (False, WARNING), (None, OK)])
@@ -54,8 +54,8 @@ def test_check_disk_reports_a_full_disk(tmp_path: Path) -> None:
         "import resource, signal, sys\nfrom pathlib import Path\nfrom agent.cli.doctor.machine import check_disk\n"
         "from agent.system.paths import Paths\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\nplace = Path(sys.argv[1])\n"
-        "for finding in check_disk(Paths(place, place, place)):\n"
-        "    print(finding.verdict, finding.saw, finding.cure)\n"
+        "for result in check_disk(Paths(place, place, place)):\n"
+        "    print(result.verdict, result.saw, result.cure)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60, check=True
@@ -68,13 +68,13 @@ def test_check_disk_reports_a_full_disk(tmp_path: Path) -> None:
 def test_check_disk_reports_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
     place = Path("/proc/self") if os.geteuid() == 0 else tmp_path
     tmp_path.chmod(0o500)
-    finding = check_disk(Paths(place, place, place))[0]
-    assert finding.verdict == ERROR and "cannot be written" in finding.saw and "chown" in finding.cure
+    result = check_disk(Paths(place, place, place))[0]
+    assert result.verdict == ERROR and "cannot be written" in result.saw and "chown" in result.cure
 
 
 def test_check_disk_leaves_nothing_behind(tmp_path: Path) -> None:
-    findings = check_disk(Paths(tmp_path, tmp_path / "not" / "yet", tmp_path))
-    assert [finding.verdict for finding in findings] == [OK, OK]
+    results = check_disk(Paths(tmp_path, tmp_path / "not" / "yet", tmp_path))
+    assert [result.verdict for result in results] == [OK, OK]
     assert not list(tmp_path.iterdir())
 
 
@@ -89,14 +89,14 @@ def test_check_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     ],
 )
 def test_check_systemd_judges_the_state_of_the_unit(change: dict[str, str], verdict: str, word: str) -> None:
-    (finding,) = check_systemd({**ACTIVE, **change})
-    assert finding.verdict == verdict and word in finding.saw
-    assert bool(finding.cure) == (verdict != OK)
+    (result,) = check_systemd({**ACTIVE, **change})
+    assert result.verdict == verdict and word in result.saw
+    assert bool(result.cure) == (verdict != OK)
 
 
 def test_check_systemd_warns_without_a_watchdog() -> None:
-    findings = check_systemd({**ACTIVE, "WatchdogUSec": "infinity"})
-    assert [finding.verdict for finding in findings] == [OK, WARNING] and "watchdog" in findings[1].saw
+    results = check_systemd({**ACTIVE, "WatchdogUSec": "infinity"})
+    assert [result.verdict for result in results] == [OK, WARNING] and "watchdog" in results[1].saw
 
 
 def test_check_systemd_without_systemd_has_no_finding() -> None:

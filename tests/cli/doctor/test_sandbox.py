@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.cli.doctor.command import run_checks
-from agent.cli.doctor.finding import WARNING
+from agent.cli.doctor.result import WARNING
 from agent.cli.doctor.sandbox import HostFacts, doctor_command, sandbox_properties
 
 UNIT = Path(__file__).parents[3] / "systemd" / "voice-agent.service"
@@ -44,9 +44,9 @@ def test_run_checks_uses_the_host_facts_instead_of_systemd(tmp_path: Path) -> No
     file.write_text("microphone: {device: none}\nspeaker: {device: none}\nserver: {start: false}\n")
     unit = {"LoadState": "loaded", "ActiveState": "active", "WatchdogUSec": "15s", "StatusText": 'a "$b" %c'}
     name, _, value = HostFacts(unit, synchronized=False).as_variable().partition("=")
-    findings = {each.subject: each for each in run_checks(file, {name: value}, read_state=lambda: None)}
-    assert 'a "$b" %c' in findings["systemd"].saw
-    assert findings["clock"].verdict == WARNING
+    results = {each.subject: each for each in run_checks(file, {name: value}, read_state=lambda: None)}
+    assert 'a "$b" %c' in results["systemd"].saw
+    assert results["clock"].verdict == WARNING
 
 
 @pytest.mark.parametrize("value", ["", "[]", "{}", '{"other": 1}'])

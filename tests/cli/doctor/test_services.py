@@ -10,7 +10,7 @@ import pytest
 from support.authority import Authority
 from support.scripted import Scripted, close_frame, mute, polite, refuses, says
 
-from agent.cli.doctor.finding import ERROR, OK, Finding, exit_code
+from agent.cli.doctor.result import ERROR, OK, CheckResult, exit_code
 from agent.cli.doctor.services import Timing, check_services
 from agent.settings.loader import Loaded
 
@@ -24,17 +24,17 @@ def using(url: str, service: str = "neuphonic") -> str:
     return f"conversation: {{mode: announce}}\nsynthesis:\n  services: [{service}]\n  {section}\n"
 
 
-def only(findings: list[Finding]) -> Finding:
-    (finding,) = findings
-    assert "s3cret-key" not in f"{finding}"
-    return finding
+def only(results: list[CheckResult]) -> CheckResult:
+    (result,) = results
+    assert "s3cret-key" not in f"{result}"
+    return result
 
 
 def test_a_service_that_accepts_the_connection_is_ok_and_receives_the_end_mark(loaded: Read) -> None:
     with Scripted(polite) as server:
-        finding = only(check_services(loaded(using(f"ws://127.0.0.1:{server.port}/speak/en"))))
+        result = only(check_services(loaded(using(f"ws://127.0.0.1:{server.port}/speak/en"))))
         server.join()
-    assert (finding.verdict, finding.subject) == (OK, "service neuphonic")
+    assert (result.verdict, result.subject) == (OK, "service neuphonic")
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
@@ -43,32 +43,32 @@ def test_a_refused_key_is_reported_with_its_place(loaded: Read, status: str, tmp
         key = tmp_path / "key"
         key.write_text("s3cret-key")
         text = using(f"ws://127.0.0.1:{server.port}/").replace("s3cret-key", f"{{file: {key}}}")
-        finding = only(check_services(loaded(text)))
-    assert finding.verdict == ERROR and "key" in finding.saw and status[:3] in finding.saw
-    assert "put the right key there" in finding.cure and str(key) in finding.cure
-    assert exit_code([finding]) == 78
+        result = only(check_services(loaded(text)))
+    assert result.verdict == ERROR and "key" in result.saw and status[:3] in result.saw
+    assert "put the right key there" in result.cure and str(key) in result.cure
+    assert exit_code([result]) == 78
 
 
 def test_a_connection_that_is_closed_immediately_is_reported_as_a_key_error(loaded: Read) -> None:
     timing = Timing(hold_seconds=20.0)  # the check ends with the close, not with the timeout
     with Scripted(says(close_frame(1008, "bad key"))) as server:
-        finding = only(check_services(loaded(using(f"ws://127.0.0.1:{server.port}/")), timing))
-    assert finding.verdict == ERROR and "closed it immediately" in finding.saw and "check the key" in finding.cure
+        result = only(check_services(loaded(using(f"ws://127.0.0.1:{server.port}/")), timing))
+    assert result.verdict == ERROR and "closed it immediately" in result.saw and "check the key" in result.cure
 
 
 def test_the_authorization_of_playai_is_requested(loaded: Read) -> None:
     with Scripted(refuses("401 Unauthorized", body=b"{}")) as server:
         text = using(f"http://127.0.0.1:{server.port}/auth", "playai").replace("api_key", "user_id: me, api_key")
-        finding = only(check_services(loaded(text)))
-    assert finding.verdict == ERROR and "401" in finding.saw and "key" in finding.cure
-    assert exit_code([finding]) == 78
+        result = only(check_services(loaded(text)))
+    assert result.verdict == ERROR and "401" in result.saw and "key" in result.cure
+    assert exit_code([result]) == 78
 
 
 def test_an_unknown_host_is_reported_with_the_lookup_command(loaded: Read) -> None:
-    finding = only(check_services(loaded(using("wss://speech.invalid/"))))
-    assert finding.verdict == ERROR and "speech.invalid was not found" in finding.saw
-    assert "getent hosts speech.invalid" in finding.cure and "config.yaml:4" in finding.cure
-    assert exit_code([finding]) == 69
+    result = only(check_services(loaded(using("wss://speech.invalid/"))))
+    assert result.verdict == ERROR and "speech.invalid was not found" in result.saw
+    assert "getent hosts speech.invalid" in result.cure and "config.yaml:4" in result.cure
+    assert exit_code([result]) == 69
 
 
 @pytest.mark.parametrize(
@@ -86,23 +86,23 @@ def test_an_invalid_certificate_is_reported_with_the_cure_of_its_flaw(
     authority = Authority(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
     with Scripted(polite, tls=getattr(authority, flaw)()) as server:
-        finding = only(check_services(loaded(using(f"wss://localhost:{server.port}/"))))
-    assert finding.verdict == ERROR and "certificate" in finding.saw and cure in finding.cure
+        result = only(check_services(loaded(using(f"wss://localhost:{server.port}/"))))
+    assert result.verdict == ERROR and "certificate" in result.saw and cure in result.cure
 
 
 def test_a_refused_connection_is_reported_with_the_line_of_the_url(loaded: Read) -> None:
     with socket.socket() as bound:  # bound and not listening: no other program can take the port meanwhile
         bound.bind(("127.0.0.1", 0))
-        finding = only(check_services(loaded(using(f"ws://127.0.0.1:{bound.getsockname()[1]}/"))))
-    assert finding.verdict == ERROR
-    assert "nothing listens there" in finding.cure and "config.yaml:4" in finding.cure
-    assert exit_code([finding]) == 69
+        result = only(check_services(loaded(using(f"ws://127.0.0.1:{bound.getsockname()[1]}/"))))
+    assert result.verdict == ERROR
+    assert "nothing listens there" in result.cure and "config.yaml:4" in result.cure
+    assert exit_code([result]) == 69
 
 
 def test_a_host_that_does_not_answer_is_reported_at_the_timeout(loaded: Read) -> None:
     with Scripted(mute) as server:
-        finding = only(check_services(loaded(using(f"ws://127.0.0.1:{server.port}/")), Timing(open_seconds=3.0)))
-    assert finding.verdict == ERROR and "does not answer" in finding.cure
+        result = only(check_services(loaded(using(f"ws://127.0.0.1:{server.port}/")), Timing(open_seconds=3.0)))
+    assert result.verdict == ERROR and "does not answer" in result.cure
 
 
 def test_check_services_opens_exactly_the_services_in_use(loaded: Read) -> None:
@@ -112,5 +112,5 @@ def test_check_services_opens_exactly_the_services_in_use(loaded: Read) -> None:
             f'transcription: {{url: "{url}"}}\n'
             f'synthesis:\n  services: [fish, local, vachana]\n  fish: {{url: "{url}"}}\n  vachana: {{url: "{url}"}}\n'
         )
-        findings = check_services(loaded(text))
-    assert [finding.subject for finding in findings] == ["service fish", "service vachana", "service transcription"]
+        results = check_services(loaded(text))
+    assert [result.subject for result in results] == ["service fish", "service vachana", "service transcription"]

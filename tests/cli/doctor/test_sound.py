@@ -11,7 +11,7 @@ import pytest
 from support.vcard import VirtualCard
 
 from agent.audio.format import SPEECH
-from agent.cli.doctor.finding import ERROR, OK, WARNING, exit_code
+from agent.cli.doctor.result import ERROR, OK, WARNING, exit_code
 from agent.cli.doctor.sound import check_microphone, check_speaker
 from agent.settings.loader import Loaded
 
@@ -21,45 +21,45 @@ MICROPHONE = "microphone: {device: mic}\n"
 
 def test_a_microphone_with_sound_is_ok_with_its_level(loaded: Read, card: VirtualCard) -> None:
     card.inject(array.array("h", [3000, -3000] * 240_000).tobytes(), SPEECH)
-    finding = check_microphone(loaded(MICROPHONE))
-    assert finding.verdict == OK and "level -" in finding.saw and "Hz" in finding.saw
+    result = check_microphone(loaded(MICROPHONE))
+    assert result.verdict == OK and "level -" in result.saw and "Hz" in result.saw
 
 
 def test_a_microphone_with_digital_silence_is_a_warning(loaded: Read, card: VirtualCard) -> None:
-    finding = check_microphone(loaded(MICROPHONE))
-    assert finding.verdict == WARNING and "not even noise" in finding.saw and "alsamixer" in finding.cure
+    result = check_microphone(loaded(MICROPHONE))
+    assert result.verdict == WARNING and "not even noise" in result.saw and "alsamixer" in result.cure
 
 
 def test_an_unknown_microphone_is_reported_with_the_list_of_devices(loaded: Read, card: VirtualCard) -> None:
-    finding = check_microphone(loaded("microphone: {device: USB PnP}\n"))
-    assert finding.verdict == ERROR and "USB PnP" in finding.saw
-    assert "voice-agent devices" in finding.cure and "config.yaml:1" in finding.cure
+    result = check_microphone(loaded("microphone: {device: USB PnP}\n"))
+    assert result.verdict == ERROR and "USB PnP" in result.saw
+    assert "voice-agent devices" in result.cure and "config.yaml:1" in result.cure
 
 
 def test_a_busy_microphone_is_an_error_unless_the_daemon_runs(loaded: Read, card: VirtualCard) -> None:
     card.fault("busy")
-    finding = check_microphone(loaded(MICROPHONE))
-    assert finding.verdict == ERROR and "fuser -v /dev/snd" in finding.cure
+    result = check_microphone(loaded(MICROPHONE))
+    assert result.verdict == ERROR and "fuser -v /dev/snd" in result.cure
     assert check_microphone(loaded(MICROPHONE), in_use=True).verdict == OK
 
 
 @pytest.mark.parametrize("name", ["hw:7,0", "plughw:CARD=Nowhere,DEV=0", "sysdefault:CARD=Nowhere"])
 def test_a_missing_card_is_an_error_also_while_the_daemon_runs(loaded: Read, name: str) -> None:
-    finding = check_speaker(loaded(f'speaker: {{device: "{name}"}}\n'), in_use=True)
-    assert finding.verdict == ERROR and name in finding.saw and "voice-agent devices" in finding.cure
+    result = check_speaker(loaded(f'speaker: {{device: "{name}"}}\n'), in_use=True)
+    assert result.verdict == ERROR and name in result.saw and "voice-agent devices" in result.cure
 
 
 def test_a_card_without_a_usable_rate_is_reported_with_the_device_that_converts(
     loaded: Read, card: VirtualCard
 ) -> None:
     card.add(f'pcm.odd {{ type vcard playback_file "/dev/null" control "{card.folder}/ctl" rates [ 11025 ] }}')
-    finding = check_speaker(loaded("speaker: {device: odd}\n"))
-    assert finding.verdict == ERROR and "plughw:" in finding.cure and exit_code([finding]) == 78
+    result = check_speaker(loaded("speaker: {device: odd}\n"))
+    assert result.verdict == ERROR and "plughw:" in result.cure and exit_code([result]) == 78
 
 
 def test_a_speaker_that_plays_is_ok_unless_its_volume_is_0(loaded: Read, card: VirtualCard) -> None:
-    finding = check_speaker(loaded("speaker: {device: speaker}\n"))
-    assert finding.verdict == OK and "plays" in finding.saw
+    result = check_speaker(loaded("speaker: {device: speaker}\n"))
+    assert result.verdict == OK and "plays" in result.saw
     assert check_speaker(loaded("speaker: {device: speaker, volume: 0}\n")).verdict == WARNING
 
 
@@ -71,8 +71,8 @@ def test_a_recording_that_cannot_be_written_is_reported(loaded: Read, tmp_path: 
     place = Path("/proc/self") if os.geteuid() == 0 else folder  # root may write everywhere but in such a directory
     if os.geteuid() != 0:
         folder.chmod(0o500)
-    finding = check_speaker(loaded(f"speaker: {{device: 'file:{place}/a.wav'}}\n"))
-    assert finding.verdict == ERROR and "cannot be written" in finding.saw and "chown" in finding.cure
+    result = check_speaker(loaded(f"speaker: {{device: 'file:{place}/a.wav'}}\n"))
+    assert result.verdict == ERROR and "cannot be written" in result.saw and "chown" in result.cure
 
 
 def test_device_none_is_ok(loaded: Read) -> None:

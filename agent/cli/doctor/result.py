@@ -11,7 +11,7 @@ CONFIGURATION_EXIT, SERVICE_EXIT = 78, 69
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """The result of one check. Immutable. The field names are those of ``doctor --json``.
 
     Args:
@@ -29,9 +29,9 @@ class Finding:
     own: bool = False
 
 
-def exit_code(findings: Iterable[Finding]) -> int:
+def exit_code(results: Iterable[CheckResult]) -> int:
     """Return 0 without errors, 78 if the configuration or a key causes an error, else 69."""
-    errors = [finding for finding in findings if finding.verdict == ERROR]
+    errors = [result for result in results if result.verdict == ERROR]
     if not errors:
         return 0
-    return CONFIGURATION_EXIT if any(finding.own for finding in errors) else SERVICE_EXIT
+    return CONFIGURATION_EXIT if any(result.own for result in errors) else SERVICE_EXIT
