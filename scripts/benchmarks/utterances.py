@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from support.local_server import Running
+from support.local_server import LocalServerProcess
 from support.stage import Stage
 
 from agent.audio.format import Format
@@ -88,7 +88,7 @@ def run(count: int, warm: int | None = None) -> Report:
     threads: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         arguments = ("--speech", "tone", "--recognition", "none")
-        with Running(Path(folder), *arguments) as server, Stage(server.port, open_sink=Swallow) as stage:
+        with LocalServerProcess(Path(folder), *arguments) as server, Stage(server.port, open_sink=Swallow) as stage:
             began = time.monotonic()
             for number in range(count):
                 utterance = stage.begin(WORDS[number % len(WORDS)])
