@@ -1,4 +1,4 @@
-"""A trouble that repeats: one line when it begins, one when it is over, a count between."""
+"""Log handlers for terminals and the journal that hide secrets and escape untrusted text."""
 
 from __future__ import annotations
 
@@ -14,76 +14,82 @@ from urllib.parse import quote
 
 from agent.system.text import escape
 
+MAX_LINE_CHARACTERS = 4000
+"""Longest line: a transcript may have a megabyte."""
+
+_MAX_TRACE_LINES = 200
+_MAX_CHAINED_ERRORS = 10
+_MAX_THREAD_NAME = 60
+_MIN_SECRET_CHARACTERS = 4
+_JOURNAL_FIELDS = ("turn", "service", "utterance")
+_PACKAGE = "agent"
+
+Send = Callable[..., object]
+
 
 class RepeatedWarning:
-    """One kind of trouble, told twice however often it happens.
+    """A warning about a condition that may repeat: one line when it begins, one with the count when it ends.
 
-    ``happened(...)`` writes its line the first time and counts from then on; ``over(...)`` writes its line, with how
-    often and how long it was, if anything had happened at all. Any thread may call both. ``count`` is how often it has
-    happened since it began.
+    Thread-safe. ``count`` is how often it has occurred since it began.
+
+    Args:
+        log: Logger for both lines.
     """
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
         self._lock = threading.Lock()
-        self._began = 0.0
+        self._started_at = 0.0
         self.count = 0
 
     def warn(self, message: str, *args: object) -> bool:
-        """Whether this was the first time, and the line was written."""
+        """Count an occurrence; write the line and return ``True`` for the first one."""
         with self._lock:
             self.count += 1
             if self.count > 1:
                 return False
-            self._began = time.monotonic()
+            self._started_at = time.monotonic()
         self._log.warning(message, *args)
         return True
 
     def resolved(self, message: str, *args: object) -> int:
-        """How often it had happened; 0, and no line, where it had not."""
+        """End the condition; write the line, with count and duration, only if it had occurred. Return the count."""
         with self._lock:
             count, self.count = self.count, 0
-            seconds = time.monotonic() - self._began
+            seconds = time.monotonic() - self._started_at
         if count:
             times = "once" if count == 1 else f"{count} times"
-            self._log.info(f"{message} (%s in %.1f s)", *args, times, seconds)
+            self._log.info("%s (%s in %.1f s)", message % args, times, seconds)
         return count
-
-
-LINE_LIMIT = 4000
-"""Characters of one line; a transcript of a megabyte is no line of a log."""
-
-_TRACE_LIMIT = 200
-_SHORTEST_SECRET = 4
-_FIELDS = ("turn", "service", "utterance")
-_OURS = "agent"
-
-Send = Callable[..., object]
 
 
 def set_up_logging(
     level: str, environ: Mapping[str, str], stream: TextIO | None = None, identifier: str = "voice-agent"
 ) -> None:
-    """Sends everything logged to ``stream`` (stderr), in the form of whoever reads it: with the journal's own fields
-    where it is the journal and systemd's library is installed, with ``<N>`` before each line where the library is not,
-    else as ``time level thread: message``.
+    """Configure the root logger. A second call replaces the handler and keeps the secrets.
 
-    ``level``: debug, info, warning or error, for our own programs; libraries are heard from warning on, since some
-    of them log keys and addresses with tokens. ``extra={"turn": ..., "service": ..., "utterance": ...}`` become
-    fields of the journal, where ``identifier`` says which program it was. Calling it again replaces what was set up
-    before; what is hidden stays hidden.
+    If ``stream`` is the journal, records become entries with fields (``extra={"turn": ..., "service": ...,
+    "utterance": ...}``), or lines with a ``<N>`` priority prefix if the library of systemd is not installed. Otherwise
+    they become lines ``time level thread: message``.
+
+    Args:
+        level: debug, info, warning or error, for this package. Libraries are limited to warning, because some of them
+            log keys and URLs with tokens (websocket-client 1.9.2 logs the request headers).
+        environ: The environment, for ``JOURNAL_STREAM``.
+        stream: Default: stderr.
+        identifier: ``SYSLOG_IDENTIFIER`` of the journal entries.
     """
     stream = stream if stream is not None else sys.stderr
     handler: RedactingHandler
     if not _is_journal(stream, environ):
         handler = ConsoleHandler(stream)
     else:
-        send = _journal()
+        send = _journal_send()
         handler = JournalHandler(send, identifier) if send is not None else PrefixHandler(stream)
     root = logging.getLogger()
     for old in root.handlers[:]:
         if isinstance(old, RedactingHandler):
-            handler.hidden = old.hidden
+            handler.secrets = old.secrets
             root.removeHandler(old)
             old.close()
     root.addHandler(handler)
@@ -93,106 +99,115 @@ def set_up_logging(
 
 
 def set_level(level: str) -> None:
-    """Changes the level while the daemon runs: debug, info, warning or error."""
-    logging.getLogger(_OURS).setLevel(level.upper())
+    """Change the level of this package: debug, info, warning or error."""
+    logging.getLogger(_PACKAGE).setLevel(level.upper())
 
 
 def hide_secret(secret: str | None) -> None:
-    """From now on ``***`` stands in the log wherever ``secret`` would, as itself or as a part of a URL. A net below
-    those who must not log keys in the first place. A text under 4 characters is no secret."""
-    if secret is None or len(secret) < _SHORTEST_SECRET:
+    """Replace a secret by ``***`` in all further lines, also in its URL-encoded form.
+
+    This is a second protection: no code may log keys in the first place. Texts of less than 4 characters are ignored.
+    """
+    if secret is None or len(secret) < _MIN_SECRET_CHARACTERS:
         return
     for handler in logging.getLogger().handlers:
         if isinstance(handler, RedactingHandler):
-            handler.hidden = tuple(
-                # The longest first: a key may begin with another one.
-                sorted({*handler.hidden, secret, quote(secret, safe="")}, key=len, reverse=True)
+            handler.secrets = tuple(
+                # The longest first: a key may be the beginning of another one.
+                sorted({*handler.secrets, secret, quote(secret, safe="")}, key=len, reverse=True)
             )
 
 
 class RedactingHandler(logging.Handler):
-    """Turns a record into lines that hold no secret, no control character and no end."""
+    """Base class: formats a record as bounded lines without secrets and control characters. Thread-safe."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.hidden: tuple[str, ...] = ()
+        self.secrets: tuple[str, ...] = ()
 
     def lines(self, record: logging.LogRecord) -> list[str]:
-        """The message, and where an exception goes with it the lines of its trace."""
+        """Return the message, followed by the lines of an exception and of a stack."""
         try:
             message = record.getMessage()
-        except (TypeError, ValueError, KeyError):  # the arguments do not fit: rather an ugly line than none
+        except (TypeError, ValueError, KeyError):  # mismatched arguments: still write the line
             message = f"{record.msg} {record.args!r}"
         lines = [self.clean(message)]
         if record.exc_info and record.exc_info[1] is not None:
-            lines += self._trace(record.exc_info[1])
+            lines += self._format_exception(record.exc_info[1])
         if record.stack_info:
-            lines += [self.clean(line) for line in record.stack_info.split("\n")[:_TRACE_LIMIT]]
+            lines += [self.clean(line) for line in record.stack_info.split("\n")[:_MAX_TRACE_LINES]]
         return lines
 
     def clean(self, text: str) -> str:
-        for secret in self.hidden:
+        for secret in self.secrets:
             text = text.replace(secret, "***")
-        return escape(text, LINE_LIMIT)
+        return escape(text, MAX_LINE_CHARACTERS)
 
-    def _trace(self, error: BaseException) -> list[str]:
-        """The frames line by line, each exception's own text on one line: it may hold what somebody said."""
+    def _format_exception(self, error: BaseException) -> list[str]:
+        """Return the chain of exceptions; the text of each on one line, because it may contain untrusted text."""
         lines: list[str] = []
-        here: BaseException | None = error
+        current: BaseException | None = error
         seen: set[int] = set()
-        while here is not None and id(here) not in seen and len(seen) < 10:
-            seen.add(id(here))
-            lines.append(self.clean("".join(traceback.format_exception_only(here)).strip()))
-            frames = traceback.extract_tb(here.__traceback__)[-_TRACE_LIMIT:]
+        while current is not None and id(current) not in seen and len(seen) < _MAX_CHAINED_ERRORS:
+            seen.add(id(current))
+            lines.append(self.clean("".join(traceback.format_exception_only(current)).strip()))
+            frames = traceback.extract_tb(current.__traceback__)[-_MAX_TRACE_LINES:]
             lines += [self.clean(f"  {frame.filename}:{frame.lineno} in {frame.name}") for frame in frames]
-            here = here.__cause__ or (None if here.__suppress_context__ else here.__context__)
-            if here is not None:
-                lines.append("because of")
+            current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+            if current is not None:
+                lines.append("caused by")
         return lines
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """A log that cannot be written (a full disk, a reader that has gone) must not stop the work."""
+        """Ignore the error: a full disk or a closed pipe must not stop the daemon."""
 
 
-class _Written(RedactingHandler):
-    """Writes lines to a stream."""
+class _StreamHandler(RedactingHandler):
+    """Base class: writes lines to a stream. Thread-safe."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
         self._stream = stream
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = "".join(f"{line}\n" for line in self.written(record))
+        text = "".join(f"{line}\n" for line in self.stream_lines(record))
         try:
             self._stream.write(text)
             self._stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed
             self.handleError(record)
 
-    def written(self, record: logging.LogRecord) -> list[str]:
-        raise NotImplementedError("written")
+    def stream_lines(self, record: logging.LogRecord) -> list[str]:
+        raise NotImplementedError(f"{type(self).__name__}.stream_lines")
 
 
-class ConsoleHandler(_Written):
-    """``2026-11-21 10:15:00.123 info speaker: ...``; what belongs to a line is indented below it."""
+class ConsoleHandler(_StreamHandler):
+    """Writes ``2026-11-21 10:15:00.123 info speaker: ...``; further lines of a record are indented. Thread-safe."""
 
-    def written(self, record: logging.LogRecord) -> list[str]:
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        level, thread = record.levelname.lower(), escape(record.threadName or "?", 60)
+    def stream_lines(self, record: logging.LogRecord) -> list[str]:
+        timestamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
+        level, thread = record.levelname.lower(), escape(record.threadName or "?", _MAX_THREAD_NAME)
         first, *rest = self.lines(record)
-        return [f"{moment}.{int(record.msecs):03d} {level} {thread}: {first}", *(f"    {line}" for line in rest)]
+        return [f"{timestamp}.{int(record.msecs):03d} {level} {thread}: {first}", *(f"    {line}" for line in rest)]
 
 
-class PrefixHandler(_Written):
-    """``<4>speaker: ...``: the journal takes the number for the priority and adds the time itself."""
+class PrefixHandler(_StreamHandler):
+    """Writes ``<4>speaker: ...``; the journal reads the priority (sd-daemon(3)) and adds the time. Thread-safe."""
 
-    def written(self, record: logging.LogRecord) -> list[str]:
-        thread = escape(record.threadName or "?", 60)
+    def stream_lines(self, record: logging.LogRecord) -> list[str]:
+        thread = escape(record.threadName or "?", _MAX_THREAD_NAME)
         return [f"<{_priority(record)}>{thread}: {line}" for line in self.lines(record)]
 
 
 class JournalHandler(RedactingHandler):
-    """Entries with fields: ``journalctl -u voice-agent UTTERANCE=...`` finds all of one utterance."""
+    """Sends journal entries with fields, so that ``journalctl UTTERANCE=...`` finds one utterance. Thread-safe.
+
+    The handler of the library is not used: it writes the arguments of a record, with secrets, as ``CODE_ARGS``.
+
+    Args:
+        send: ``systemd.journal.send``.
+        identifier: Value of ``SYSLOG_IDENTIFIER``.
+    """
 
     def __init__(self, send: Send, identifier: str) -> None:
         super().__init__()
@@ -200,7 +215,7 @@ class JournalHandler(RedactingHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         first, *rest = self.lines(record)
-        thread = escape(record.threadName or "?", 60)
+        thread = escape(record.threadName or "?", _MAX_THREAD_NAME)
         fields = {
             "PRIORITY": str(_priority(record)),
             "SYSLOG_IDENTIFIER": self._identifier,
@@ -210,7 +225,7 @@ class JournalHandler(RedactingHandler):
             "CODE_LINE": record.lineno,
             "CODE_FUNC": record.funcName or "",
         }
-        for name in _FIELDS:
+        for name in _JOURNAL_FIELDS:
             value = getattr(record, name, None)
             if value is not None:
                 fields[name.upper()] = self.clean(str(value))
@@ -221,7 +236,7 @@ class JournalHandler(RedactingHandler):
 
 
 def _priority(record: logging.LogRecord) -> int:
-    """The level as syslog counts it."""
+    """Return the syslog priority of the level."""
     for level, priority in ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6)):
         if record.levelno >= level:
             return priority
@@ -229,16 +244,18 @@ def _priority(record: logging.LogRecord) -> int:
 
 
 def _is_journal(stream: TextIO, environ: Mapping[str, str]) -> bool:
-    """Whether what is written here ends in the journal: systemd says by device and inode which stream does
-    (man systemd.exec, JOURNAL_STREAM), since a redirected one does not."""
+    """Return whether a stream is connected to the journal.
+
+    ``JOURNAL_STREAM`` names it by device and inode, so a redirected stream does not match (systemd.exec(5)).
+    """
     try:
-        facts = os.fstat(stream.fileno())
+        status = os.fstat(stream.fileno())
     except (OSError, ValueError):
         return False
-    return environ.get("JOURNAL_STREAM") == f"{facts.st_dev}:{facts.st_ino}"
+    return environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
-def _journal() -> Send | None:
+def _journal_send() -> Send | None:
     try:
         from systemd import journal  # type: ignore[attr-defined]
     except ImportError:

@@ -1,4 +1,4 @@
-"""The log of the service: its three forms, and that nothing written into it can forge, paint or tell a key."""
+"""Log handlers: the three formats, hidden secrets, escaped text, and repeated warnings."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import Any
 
 import pytest
 
-from agent.system.log import JournalHandler, RepeatedWarning, _journal, hide_secret, set_level, set_up_logging
+from agent.system.log import JournalHandler, RepeatedWarning, hide_secret, set_level, set_up_logging
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    root, ours = logging.getLogger(), logging.getLogger("agent")
-    handlers, level, our_level = root.handlers[:], root.level, ours.level
+def restore_logging() -> Iterator[None]:
+    root, package = logging.getLogger(), logging.getLogger("agent")
+    handlers, level, package_level = root.handlers[:], root.level, package.level
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    ours.setLevel(our_level)
+    package.setLevel(package_level)
     logging.captureWarnings(False)
 
 
 class Pipe:
-    """A stream with a descriptor, as stderr is one, and what came out of it."""
+    """A stream with a descriptor, like stderr, and its output."""
 
     def __init__(self) -> None:
         reader, writer = os.pipe()
         self.reader, self.stream = os.fdopen(reader, "rb"), os.fdopen(writer, "w", encoding="utf-8")
-        facts = os.fstat(writer)
-        self.name = f"{facts.st_dev}:{facts.st_ino}"
+        status = os.fstat(writer)
+        self.name = f"{status.st_dev}:{status.st_ino}"
 
     def lines(self) -> list[str]:
         self.stream.close()
@@ -45,21 +45,21 @@ class Pipe:
 log = logging.getLogger("agent.pipeline.playback.speaker")
 
 
-def for_people() -> io.StringIO:
+def log_to_console() -> io.StringIO:
     stream = io.StringIO()
     set_up_logging("info", {}, stream)
     return stream
 
 
-def test_a_person_reads_time_level_thread_and_message() -> None:
-    stream = for_people()
+def test_console_line_has_time_level_thread_and_message() -> None:
+    stream = log_to_console()
     thread = threading.Thread(target=lambda: log.warning("%d frames lost", 3), name="microphone")
     thread.start()
     thread.join()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} warning microphone: 3 frames lost\n", stream.getvalue())
 
 
-def test_the_journal_without_the_library_gets_priorities(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_journal_without_the_library_gets_priority_prefixes(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "systemd.journal", None)
@@ -79,14 +79,14 @@ def test_the_journal_without_the_library_gets_priorities(monkeypatch: pytest.Mon
     ]
 
 
-def test_a_stream_that_was_led_elsewhere_is_no_journal() -> None:
+def test_redirected_stream_is_not_the_journal() -> None:
     pipe = Pipe()
     set_up_logging("info", {"JOURNAL_STREAM": "1:2"}, pipe.stream)
     log.info("hello")
     assert pipe.lines()[0].endswith(" info MainThread: hello")
 
 
-def test_the_journal_gets_fields() -> None:
+def test_journal_entry_has_fields() -> None:
     sent: list[tuple[str, dict[str, Any]]] = []
     handler = JournalHandler(lambda message, **fields: sent.append((message, fields)), "speaker-test")
     text, arguments = "%s refused\n", ("fish",)
@@ -104,53 +104,52 @@ def test_the_journal_gets_fields() -> None:
         "agent.pipeline.tts.synthesizer",
         7,
     )
-    assert "CODE_ARGS" not in fields  # where systemd's own handler writes what was meant to be hidden
+    assert "CODE_ARGS" not in fields  # the library's own handler would write the secrets there
 
 
-def test_systemds_library_is_used_where_stderr_is_the_journal() -> None:
-    assert _journal() is not None
+def test_library_is_used_if_the_stream_is_the_journal() -> None:
     pipe = Pipe()
     set_up_logging("info", {"JOURNAL_STREAM": pipe.name}, pipe.stream)
     assert any(isinstance(handler, JournalHandler) for handler in logging.getLogger().handlers)
-    log.info("to the journal, or to nobody where there is none")
+    log.info("to the journal, if there is one")
     assert pipe.lines() == []
 
 
-def test_what_was_heard_cannot_forge_a_line_or_paint_on_a_terminal() -> None:
-    stream = for_people()
+def test_untrusted_text_is_escaped() -> None:
+    stream = log_to_console()
     log.info("heard %s", "stop\n2026-01-01 00:00:00.000 error main: fake\r\x1b]0;x\x07\u202e\u2028\x85")
     assert stream.getvalue().count("\n") == 1
-    assert all(letter.isprintable() for letter in stream.getvalue().rstrip("\n"))
+    assert all(character.isprintable() for character in stream.getvalue().rstrip("\n"))
     assert "stop\\n2026" in stream.getvalue()
 
 
-def test_a_megabyte_is_no_line_of_a_log() -> None:
-    stream = for_people()
+def test_long_line_is_cut() -> None:
+    stream = log_to_console()
     log.info("heard %s", "x" * 1_000_000)
     assert len(stream.getvalue()) < 4200
     assert "more characters" in stream.getvalue()
 
 
-def test_the_text_of_an_exception_is_one_line_and_its_trace_is_kept() -> None:
-    stream = for_people()
+def test_exception_text_is_one_line_followed_by_the_frames() -> None:
+    stream = log_to_console()
     try:
         try:
             raise OSError("inner\n<0>fake")
         except OSError as error:
             raise ValueError("outer\x1b[2J") from error
     except ValueError:
-        log.exception("it broke")
+        log.exception("failed")
     lines = stream.getvalue().splitlines()
-    assert lines[0].endswith("error MainThread: it broke")
+    assert lines[0].endswith("error MainThread: failed")
     assert lines[1] == "    ValueError: outer\\x1b[2J"
     assert f"{__file__}:" in lines[2]
-    assert "    because of" in lines
+    assert "    caused by" in lines
     assert "    OSError: inner\\n<0>fake" in lines
     assert all(line.isprintable() for line in lines)
 
 
-def test_a_hidden_key_is_told_nowhere() -> None:
-    stream = for_people()
+def test_key_is_hidden_everywhere() -> None:
+    stream = log_to_console()
     hide_secret("sk-se/cret")
     hide_secret("sk-se/cret-and-longer")
     hide_secret(None)
@@ -168,16 +167,16 @@ def test_a_hidden_key_is_told_nowhere() -> None:
     assert "cret" not in later.getvalue()
 
 
-def test_setting_up_again_replaces_and_does_not_double() -> None:
-    for_people()
-    stream = for_people()
+def test_second_set_up_replaces_the_handler() -> None:
+    log_to_console()
+    stream = log_to_console()
     log.info("once")
     assert stream.getvalue().count("once") == 1
     assert sum(type(handler).__module__.startswith("agent.") for handler in logging.getLogger().handlers) == 1
 
 
-def test_the_level_changes_while_it_runs_and_libraries_are_heard_from_warning_on() -> None:
-    stream = for_people()
+def test_set_level_applies_to_the_package_and_libraries_stay_at_warning() -> None:
+    stream = log_to_console()
     log.debug("silent")
     set_level("debug")
     log.debug("heard")
@@ -186,54 +185,54 @@ def test_the_level_changes_while_it_runs_and_libraries_are_heard_from_warning_on
     assert [line.rpartition(": ")[2] for line in stream.getvalue().splitlines()] == ["heard", "trouble"]
 
 
-def test_a_log_that_cannot_be_written_does_not_stop_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unwritable_stream_is_ignored(capsys: pytest.CaptureFixture[str]) -> None:
     pipe = Pipe()
     set_up_logging("info", {}, pipe.stream)
     pipe.reader.close()
-    log.info("nobody reads this")
+    log.info("the reader is gone")
     full = open("/dev/full", "w")  # noqa: SIM115 - closing it fails too
     set_up_logging("info", {}, full)
-    log.info("no room for this")
+    log.info("the disk is full")
     closed = io.StringIO()
     set_up_logging("info", {}, closed)
     closed.close()
-    log.info("nor this")
+    log.info("the stream is closed")
     assert capsys.readouterr().err == ""
     for stream in (pipe.stream, full):
         with contextlib.suppress(OSError):
             stream.close()
 
 
-def test_arguments_that_do_not_fit_still_give_a_line() -> None:
-    stream = for_people()
+def test_mismatched_arguments_are_still_logged() -> None:
+    stream = log_to_console()
     root = logging.getLogger()
     root.handlers[:] = [handler for handler in root.handlers if type(handler).__module__.startswith("agent.")]
     log.info("%d and %d", "one")
     assert "%d and %d ('one',)" in stream.getvalue()
 
 
-def test_a_flood_is_two_lines_and_a_count() -> None:
-    stream = for_people()
-    flood = RepeatedWarning(log)
-    assert flood.resolved("fine again") == 0
-    assert flood.warn("%s refused", "fish")
-    assert not any(flood.warn("%s refused", "fish") for _ in range(99))
-    assert flood.count == 100
-    assert flood.resolved("%s answers again", "fish") == 100
-    assert flood.warn("%s refused", "fish")
+def test_repeated_warning_is_two_lines_with_a_count() -> None:
+    stream = log_to_console()
+    warning = RepeatedWarning(log)
+    assert warning.resolved("fine again") == 0
+    assert warning.warn("%s refused", "fish")
+    assert not any(warning.warn("%s refused", "fish") for _ in range(99))
+    assert warning.count == 100
+    assert warning.resolved("%s answers again", "fish") == 100
+    assert warning.warn("%s refused", "fish")
     lines = [line.split("MainThread: ")[1] for line in stream.getvalue().splitlines()]
     assert lines[0] == lines[2] == "fish refused"
     assert re.fullmatch(r"fish answers again \(100 times in \d+\.\d s\)", lines[1])
     assert len(lines) == 3
 
 
-def test_a_flood_from_many_threads_is_told_once() -> None:
-    stream = for_people()
-    flood = RepeatedWarning(log)
-    threads = [threading.Thread(target=lambda: [flood.warn("x") for _ in range(100)]) for _ in range(8)]
+def test_repeated_warning_of_many_threads_is_one_line() -> None:
+    stream = log_to_console()
+    warning = RepeatedWarning(log)
+    threads = [threading.Thread(target=lambda: [warning.warn("x") for _ in range(100)]) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert flood.count == 800
+    assert warning.count == 800
     assert stream.getvalue().count("\n") == 1
