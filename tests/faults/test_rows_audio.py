@@ -155,7 +155,7 @@ def test_43_a_card_that_rejects_all_formats_exits_with_78(
     # A busy card is worth waiting for, but not by a command that somebody waits for.
     process = agent(*(["run"] if code == BAD_RATE else ["transcribe"]), "--config", str(config), env=fpa.env)
     assert process.end() == 78
-    words = "takes none of the formats tried" if code == BAD_RATE else "is used by another program, or not there"
+    words = "supports none of the requested formats" if code == BAD_RATE else "is used by another program or missing"
     assert words in process.errors and "USB PnP" in process.errors and "Traceback" not in process.errors
     rates = {tuple(what.split()[1:4:2]) for _, _, what in fpa.calls("open")}
     if code == BAD_RATE:
@@ -200,7 +200,7 @@ def test_43_the_daemon_serves_requests_without_a_microphone(
     since = len(tone_server.wire())
     process = agent("run", "--config", str(config), env={**fpa.env, "NOTIFY_SOCKET": supervision.path})
     supervision.await_line('no microphone: waiting for "USB PnP"', while_alive=process)
-    process.stderr.await_text("there is no microphone 'USB PnP'; there is: default")
+    process.stderr.await_text("there is no microphone 'USB PnP'; available: default")
     said = agent("say", "--config", str(config), "one two three")
     assert said.end() == 0, said.errors
     tone_server.await_wire(since=since, direction="in", event="Text")

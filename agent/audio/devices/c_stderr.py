@@ -1,9 +1,10 @@
-"""Keeps the chatter of ALSA, JACK and PortAudio away from standard error, and gives it back as words for an error.
+"""Captures the messages that ALSA, JACK and PortAudio print to the C stream ``stderr``, for error messages.
 
-These libraries print dozens of lines while devices are probed, and a few when a running card is lost, whenever they
-like and from whichever call. All of them print to C's ``stderr``, which is a variable in the GNU C library and may be
-set (its manual says so: "Standard Streams"). So that is turned away, and descriptor 2 stays what it is: the program's
-own log, what children print and what other threads print meanwhile go where they always went, and no pipe can fill up.
+PortAudio sets no error handler, so these libraries print dozens of lines while they probe devices (PortAudio issue
+163, pull request 1162), and a few when a running card is lost. A handler of our own is unsafe, because ALSA may call it
+after its function was freed (Debian bug 563192). But the GNU C library defines ``stderr`` as a variable that a program
+may set (its manual, "Standard Streams"). This module redirects the variable and leaves descriptor 2 alone, so the log,
+child processes and other threads keep their output, and no pipe can fill up.
 """
 
 from __future__ import annotations
@@ -15,68 +16,65 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_ALSA = re.compile(r"^ALSA lib \S+:\d+:\(\w+\) (?P<words>.+)$")
-_MOST_WORDS = 160
-_MOST_READ = 1 << 16
-_UNBUFFERED = 2
+_ALSA = re.compile(r"^ALSA lib \S+:\d+:\(\w+\) (?P<message>.+)$")
+_MAX_MESSAGE_LENGTH = 160
+_MAX_READ_BYTES = 1 << 16
+_IONBF = 2  # unbuffered, of setvbuf in stdio.h
 
 
 class StderrCapture:
-    """What the C libraries print during one ``quiet()``.
-
-    ``words`` is the first thing ALSA has said since the last ``listen()``, empty if nothing: what follows the first
-    complaint are complaints about the complaint.
-    """
+    """The messages of the C libraries during one ``capture_stderr``. Not thread-safe; used under ``PORTAUDIO_LOCK``."""
 
     def __init__(self, memory: int) -> None:
         self._memory = memory
-        self._from = 0
+        self._start = 0
 
-    def listen(self) -> None:
-        """Forgets what has been said so far."""
-        self._from = os.fstat(self._memory).st_size
+    def reset(self) -> None:
+        """Ignore all messages so far."""
+        self._start = os.fstat(self._memory).st_size
 
     @property
-    def words(self) -> str:
-        for line in os.pread(self._memory, _MOST_READ, self._from).decode("utf-8", "replace").splitlines():
-            said = _ALSA.match(line)
-            if said:
-                return "".join(c if c.isprintable() else " " for c in said["words"].strip())[:_MOST_WORDS]
+    def first_message(self) -> str:
+        """The first message of ALSA since ``reset``, or ``""``. The later ones are consequences of the first."""
+        for line in os.pread(self._memory, _MAX_READ_BYTES, self._start).decode("utf-8", "replace").splitlines():
+            match = _ALSA.match(line)
+            if match:
+                return "".join(c if c.isprintable() else " " for c in match["message"].strip())[:_MAX_MESSAGE_LENGTH]
         return ""
 
 
 class _Streams:
-    """Two C streams that live as long as the process: a library may be printing to one while it is turned away."""
+    """Two C streams. They are never closed: a library may print to one while ``stderr`` is set to the other."""
 
     def __init__(self) -> None:
         library = ctypes.CDLL(None)
         self._variable = ctypes.c_void_p.in_dll(library, "stderr")
         library.fdopen.restype, library.fdopen.argtypes = ctypes.c_void_p, [ctypes.c_int, ctypes.c_char_p]
-        self.memory = os.memfd_create("chatter")
-        self._kept = library.fdopen(self.memory, b"a")
-        self._nowhere = library.fdopen(os.open(os.devnull, os.O_WRONLY), b"a")
-        library.setvbuf(ctypes.c_void_p(self._kept), None, _UNBUFFERED, ctypes.c_size_t(0))
+        self.memory = os.memfd_create("c-stderr")
+        self._recording = library.fdopen(self.memory, b"a")
+        self._null = library.fdopen(os.open(os.devnull, os.O_WRONLY), b"a")
+        library.setvbuf(ctypes.c_void_p(self._recording), None, _IONBF, ctypes.c_size_t(0))
 
-    def keep(self) -> None:
+    def record(self) -> None:
         os.ftruncate(self.memory, 0)
-        self._variable.value = self._kept
+        self._variable.value = self._recording
 
-    def forget(self) -> None:
-        self._variable.value = self._nowhere
+    def discard(self) -> None:
+        self._variable.value = self._null
 
 
 @contextmanager
 def capture_stderr() -> Iterator[StderrCapture]:
-    """What the C libraries print inside the block is kept, and thrown away from the end of the block on, for good.
+    """Capture the messages of the C libraries inside the block, and discard all later ones.
 
-    Only one block at a time: the caller holds PortAudio's lock.
+    Not thread-safe: the caller holds ``PORTAUDIO_LOCK``.
     """
     streams = _streams()
-    streams.keep()
+    streams.record()
     try:
         yield StderrCapture(streams.memory)
     finally:
-        streams.forget()
+        streams.discard()
         os.ftruncate(streams.memory, 0)
 
 

@@ -1,8 +1,9 @@
-"""The microphone and the speaker on a sound card: what the card does, converted from and to what the daemon wants."""
+"""Microphone and speaker on a sound card, converted between the format of the card and that of the daemon."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from agent.audio.convert import Resampler, to_mono, to_stereo
 from agent.audio.devices.clock_drift import ClockDrift
@@ -10,30 +11,40 @@ from agent.audio.devices.portaudio import CardStream, open_card
 from agent.audio.format import SPEECH, Format
 from agent.errors import AudioError, DeviceError
 
-_LONGEST_PERIOD_SECONDS = 0.1
+_MAX_PERIOD_SECONDS = 0.1
+MAX_CLOCK_ERROR = 0.01
+"""Up to this relative error of a card's clock, missing frames are drift and not loss."""
 
 
 class CardSource:
-    """16 kHz mono from a sound card, whatever the card itself does. Opened, read and closed by one thread.
+    """A sound card as the microphone: 16 kHz mono s16le. Not thread-safe; one thread opens, reads and closes it.
 
-    ``lost_frames``: samples (at 16 kHz) that the card dropped because nobody read in time.
+    ``lost_frames``: samples at 16 kHz that the card dropped because no read came in time.
+
+    Args:
+        name: Name of the device.
+        frame_seconds: Duration of a frame.
+
+    Raises:
+        DeviceError: If the card cannot be opened.
+        AudioError: If the rate of the card needs a resampler and its library is missing.
     """
 
     def __init__(self, name: str, frame_seconds: float) -> None:
         self.frame_bytes = SPEECH.bytes_of(frame_seconds)
-        # A period as long as the frame, but for very long frames: the buffer is two periods, and what does not fit
-        # into it while Python is busy elsewhere is lost.
-        self._card = open_card(name, False, SPEECH, min(frame_seconds, _LONGEST_PERIOD_SECONDS))
+        # One period per frame, except for long frames: the card's buffer is two periods, and it overruns while another
+        # thread holds the interpreter for longer than a period.
+        self._card = open_card(name, False, SPEECH, min(frame_seconds, _MAX_PERIOD_SECONDS))
         self.format = self._card.format
-        self._resampler = _resampler(self._card, self.format.rate, SPEECH.rate, 1)
-        self._waiting = bytearray()
+        self._resampler = _create_resampler(self._card, self.format.rate, SPEECH.rate, 1)
+        self._buffer = bytearray()
         self._loss = LossMeter(self.format.rate, tolerance_frames=self._card.period_frames)
         self.drift = ClockDrift(self.format.rate)
-        self._came = 0
+        self._read_frames = 0
         try:
             self._card.start()
         except DeviceError:
-            self._card.close()  # nobody has it yet who could
+            self._card.close()  # the caller has no object to close
             raise
 
     @property
@@ -41,205 +52,237 @@ class CardSource:
         return round(self._loss.lost_frames * SPEECH.rate / self.format.rate)
 
     def read(self) -> bytes:
-        """The next frame, in real time; ``DeviceError`` with ``lost`` when the card is gone."""
-        while len(self._waiting) < self.frame_bytes:
+        """Return the next frame, in real time.
+
+        Raises:
+            DeviceError: With ``lost`` set, if the card is gone.
+        """
+        while len(self._buffer) < self.frame_bytes:
             period = self._card.read()
             self._count(len(period) // self.format.frame_bytes)
-            self._waiting += self._resampler.feed(to_mono(period, self.format.channels))
-        frame = bytes(self._waiting[: self.frame_bytes])
-        del self._waiting[: self.frame_bytes]
+            self._buffer += self._resampler.feed(to_mono(period, self.format.channels))
+        frame = bytes(self._buffer[: self.frame_bytes])
+        del self._buffer[: self.frame_bytes]
         return frame
 
     def close(self) -> None:
-        self.drift.tell(self._card.name)
+        self.drift.log(self._card.name)
         self._card.close()
 
-    def _count(self, read: int) -> None:
-        waiting, now = self._card.look()
-        self._came += read
-        self._loss.count(read, waiting, now)
-        self.drift.at(self._came + waiting + self._loss.lost_frames, now)
+    def _count(self, frames: int) -> None:
+        available, now = self._card.available_at()
+        self._read_frames += frames
+        self._loss.count(frames, available, now)
+        self.drift.observe(self._read_frames + available + self._loss.lost_frames, now)
 
 
 class LossMeter:
-    """Frames that a card recorded and nobody read: PyAudio does not tell, so the clock has to.
+    """Counts frames that a card recorded and then dropped. Not thread-safe; owned by the source's thread.
 
-    ``count`` takes the frames just read, those that wait in the card, and the moment. What the clock says should have
-    come, and did not, is lost once it exceeds the tolerance; a card whose clock is a little off is followed, at up to
-    one part in a hundred, so that its drift is no loss.
+    PyAudio reports an overrun only as an error that closes the stream (see ``CardStream.read``), so the loss is the
+    difference between the clock and the frames read. A difference above the tolerance is a loss. A smaller one is
+    followed at up to ``MAX_CLOCK_ERROR``, so that the drift of the card's clock is no loss.
+
+    Args:
+        rate: Rate of the card in Hz.
+        tolerance_frames: Differences up to this are no loss.
     """
 
     def __init__(self, rate: int, tolerance_frames: int) -> None:
         self.lost_frames = 0
         self._rate, self._tolerance = rate, tolerance_frames
-        self._came = 0
-        self._began: float | None = None
-        self._behind = 0.0  # by how many frames the card is behind the clock when all is well
-        self._last = 0.0
+        self._read_frames = 0
+        self._started_at: float | None = None
+        self._offset = 0.0  # frames by which the card is behind the clock without a loss
+        self._last_at = 0.0
 
-    def count(self, read: int, waiting: int, now: float) -> None:
-        self._came += read
-        if self._began is None:
-            self._began = self._last = now
-            self._behind = -float(self._came + waiting)
+    def count(self, frames: int, available: int, now: float) -> None:
+        """Note that ``frames`` were read, and that ``available`` more can be read at the time ``now``."""
+        self._read_frames += frames
+        if self._started_at is None:
+            self._started_at = self._last_at = now
+            self._offset = -float(self._read_frames + available)
             return
-        behind = (now - self._began) * self._rate - (self._came + waiting)
-        slack = (now - self._last) * self._rate / 100
-        self._last = now
-        if behind - self._behind > self._tolerance:
-            self.lost_frames += round(behind - self._behind)
-            self._behind = behind
+        behind = (now - self._started_at) * self._rate - (self._read_frames + available)
+        max_change = (now - self._last_at) * self._rate * MAX_CLOCK_ERROR
+        self._last_at = now
+        if behind - self._offset > self._tolerance:
+            self.lost_frames += round(behind - self._offset)
+            self._offset = behind
         else:
-            self._behind += max(-slack, min(slack, behind - self._behind))
+            self._offset += max(-max_change, min(max_change, behind - self._offset))
 
 
 class CardSink:
-    """A sound card as the speaker: takes ``format``, whatever the card itself does. One thread owns it.
+    """A sound card as the speaker: accepts ``format``, mono or stereo. Not thread-safe; one thread owns it.
 
-    ``underruns`` counts how often the card ran empty between two writes of one utterance.
+    ``underruns``: how often the card was empty between two writes of one utterance.
+
+    Args:
+        name: Name of the device.
+        format: Format of the audio.
+        period_seconds: Duration of a period of the card.
+        buffer_seconds: Desired size of the card's buffer.
+        open_stream: Opens the stream, as ``open_card``.
+
+    Raises:
+        DeviceError: If the card cannot be opened.
+        AudioError: If the rate of the card needs a resampler and its library is missing.
     """
 
-    def __init__(self, name: str, format: Format, period_seconds: float, buffer_seconds: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        format: Format,
+        period_seconds: float,
+        buffer_seconds: float,
+        open_stream: Callable[[str, bool, Format, float, float], CardStream] = open_card,
+    ) -> None:
         if format.channels > 2:
-            raise DeviceError(f"sound with {format.channels} channels cannot be played: mono and stereo can")
+            raise DeviceError(f"cannot play audio with {format.channels} channels: use mono or stereo")
         self.format = format
         self.underruns = 0
-        self._card: CardStream = open_card(name, True, format, period_seconds, buffer_seconds)
+        self._card = open_stream(name, True, format, period_seconds, buffer_seconds)
         self.card_format = self._card.format
         self._resampler = self._new_resampler()
-        self._waiting = bytearray()
-        self._playing = self._draining = False
+        self._buffer = bytearray()  # in the card's format
+        self._is_playing = self._is_draining = False
         self.drift = ClockDrift(self.card_format.rate)
-        self._offered = self._accepted = 0  # of the sound since opened, drained or dropped: our frames, the card's
+        # Since open, drain or drop: frames of `format` that were written, frames of the card that it accepted.
+        self._written_frames = self._card_frames = 0
 
     @property
     def accepted_frames(self) -> int:
-        """How many frames of ``format`` the card has taken, since it was opened, drained or dropped. To the frame
-        where the rates are equal, else rounded down: a card that is lost takes what the filter holds with it."""
-        return min(self._offered, self._accepted * self.format.rate // self.card_format.rate)
+        """Frames of ``format`` that the card accepted since it was opened, drained or dropped.
+
+        Exact if the rates are equal, otherwise rounded down: audio in the resampler is lost with the card.
+        """
+        return min(self._written_frames, self._card_frames * self.format.rate // self.card_format.rate)
 
     @property
     def queued_seconds(self) -> float:
-        """How much of what was written is still to be heard."""
-        if not self._playing:
+        """Duration of the audio in the card."""
+        if not self._is_playing:
             return 0.0
         return max(0, self._card.buffer_frames - self._card.available()) / self.card_format.rate
 
     @property
     def ready_in_seconds(self) -> float:
-        """How long ``write`` would wait: until the card has room for one of its own periods."""
-        if not self._playing:
+        """Time that ``write`` would wait until the card has room for a period."""
+        if not self._is_playing:
             return 0.0
-        return max(0, self._room_wanted() - self._card.available()) / self.card_format.rate
+        return max(0, self._required_room() - self._card.available()) / self.card_format.rate
 
     def write(self, pcm: bytes) -> None:
-        """Plays whole frames, at the card's pace: returns when the last of them is in the card's buffer."""
-        self._offered += len(pcm) // self.format.frame_bytes
-        self._put(self._for_card(self._resampler.feed(pcm)))
+        """Write whole frames at the pace of the card; return when the last one is in its buffer."""
+        self._written_frames += len(pcm) // self.format.frame_bytes
+        self._write_all(self._to_card_channels(self._resampler.feed(pcm)))
 
     def drain(self) -> None:
-        """Returns when all has been heard to its last sample; the card is then at rest.
+        """Return when everything was played; the card is stopped then.
 
-        PortAudio never drains: stopping a stream throws away what the card still holds, and a card does not even begin
-        before a whole period is there. So silence is written until it has pushed everything real out.
+        PortAudio cannot drain: its ALSA backend always stops with ``snd_pcm_drop`` (``AlsaStop`` in pa_linux_alsa.c
+        sets ``abort = 1`` because "snd_pcm_drain tends to lock up"), which discards the card's buffer; measured: 113 ms
+        of a 1 s tone were lost. A card also starts only with a full period. So silence pushes the audio out.
         """
-        self._put(self._for_card(self._resampler.finish()))
-        if self._playing:
-            # When so much silence has been taken, at most a bufferful is still to be heard, and none of it is sound.
-            silence = self._card.buffer_frames + self._card.period_frames
-            self._put(bytes(silence * self.card_format.frame_bytes))
+        self._write_all(self._to_card_channels(self._resampler.finish()))
+        if self._is_playing:
+            self._write_all(self._draining_silence())
         self.drop()
 
     def drain_nowait(self) -> float:
-        """Drains without waiting; returns after how many seconds to go on, 0.0 when all has been heard."""
-        if not self._draining:
-            self._draining = True
-            self._waiting += self._for_card(self._resampler.finish())
-            if self._playing or self._waiting:
-                silence = self._card.buffer_frames + self._card.period_frames
-                self._waiting += bytes(silence * self.card_format.frame_bytes)
-        period = self._card.period_frames * self.card_format.frame_bytes
-        while self._waiting:
-            missing = self._room_wanted() - self._card.available() if self._playing else 0
+        """Drain without blocking; return the seconds until the next call, 0.0 when everything was played."""
+        if not self._is_draining:
+            self._is_draining = True
+            self._buffer += self._to_card_channels(self._resampler.finish())
+            if self._is_playing or self._buffer:
+                self._buffer += self._draining_silence()
+        period_bytes = self._card.period_frames * self.card_format.frame_bytes
+        while self._buffer:
+            missing = self._required_room() - self._card.available() if self._is_playing else 0
             if missing > 0:
                 return max(0.001, missing / self.card_format.rate)
-            piece = bytes(self._waiting[:period])
-            del self._waiting[:period]
-            self._give(piece)
+            piece = bytes(self._buffer[:period_bytes])
+            del self._buffer[:period_bytes]
+            self._write_period(piece)
         self.drop()
         return 0.0
 
     def drop(self) -> None:
-        """Silent at once: what the card still holds is not heard."""
-        self._draining = False
-        self._waiting.clear()
-        self._offered = self._accepted = 0
+        """Stop at once; discard everything that was not played."""
+        self._is_draining = False
+        self._buffer.clear()
+        self._written_frames = self._card_frames = 0
         self._resampler = self._new_resampler()
-        if self._playing:
-            self._playing = False
+        if self._is_playing:
+            self._is_playing = False
             self.drift.pause()
             self._card.stop()
 
     def change_format(self, format: Format) -> bool:
-        """Only the card itself knows whether it can do the new rate: it is asked by opening it."""
+        """Return ``False`` for another format: only opening the card shows whether it supports the rate."""
         return format == self.format
 
     def close(self) -> None:
-        self.drift.tell(self._card.name)
+        self.drift.log(self._card.name)
         self._card.close()
 
-    def _put(self, pcm: bytes) -> None:
-        self._waiting += pcm
-        frame = self.card_format.frame_bytes
-        whole = len(self._waiting) // frame * frame
-        period = self._card.period_frames * frame
-        for start in range(0, whole, period):
-            self._give(bytes(self._waiting[start : min(start + period, whole)]))
-        del self._waiting[:whole]
+    def _draining_silence(self) -> bytes:
+        # After this much silence was accepted, the card holds at most a buffer of it and no audio.
+        return bytes((self._card.buffer_frames + self._card.period_frames) * self.card_format.frame_bytes)
 
-    def _give(self, piece: bytes) -> None:
-        """At most one period of the card, of whole frames."""
-        dry_at = None
-        if not self._playing:
+    def _write_all(self, pcm: bytes) -> None:
+        self._buffer += pcm
+        frame_bytes = self.card_format.frame_bytes
+        whole = len(self._buffer) // frame_bytes * frame_bytes
+        period_bytes = self._card.period_frames * frame_bytes
+        for start in range(0, whole, period_bytes):
+            self._write_period(bytes(self._buffer[start : min(start + period_bytes, whole)]))
+        del self._buffer[:whole]
+
+    def _write_period(self, piece: bytes) -> None:
+        """Write at most one period of whole frames."""
+        empty_at = None
+        if not self._is_playing:
             self._card.start()
         else:
-            dry_at = self._look()
-        self._playing = True
+            empty_at = self._observe()
+        self._is_playing = True
         self._card.write(piece)
-        if dry_at is not None and time.monotonic() > dry_at:
-            self.drift.pause()  # this machine stood still for so long that the card may have been dry before the piece
-        self._accepted += len(piece) // self.card_format.frame_bytes
+        if empty_at is not None and time.monotonic() > empty_at:
+            # The process was suspended for so long that the card may have been empty before this piece.
+            self.drift.pause()
+        self._card_frames += len(piece) // self.card_format.frame_bytes
 
-    def _look(self) -> float | None:
-        """Before it gets more: has it run dry, and how far has it come? Returns when it will have run dry, if it has
-        not."""
-        room, now = self._card.look()
-        holds = self._card.buffer_frames - room
-        if holds > 0:
-            self.drift.at(self._accepted - holds, now)
-            return now + holds / self.card_format.rate
-        self.drift.pause()  # its counter stands still while it is dry
-        if not self._draining:
+    def _observe(self) -> float | None:
+        """Check for an underrun and observe the drift; return the time at which the card will be empty."""
+        room, now = self._card.available_at()
+        queued_frames = self._card.buffer_frames - room
+        if queued_frames > 0:
+            self.drift.observe(self._card_frames - queued_frames, now)
+            return now + queued_frames / self.card_format.rate
+        self.drift.pause()  # the counter of an empty card stands still
+        if not self._is_draining:
             self.underruns += 1
         return None
 
-    def _room_wanted(self) -> int:
-        """PortAudio waits for so many free frames, however few are written."""
+    def _required_room(self) -> int:
+        """Return the free frames that a write of any size waits for (see ``CardStream.write``)."""
         return min(self._card.period_frames, self._card.buffer_frames)
 
-    def _for_card(self, pcm: bytes) -> bytes:
-        channels, card = self.format.channels, self.card_format.channels
-        if channels == card:
+    def _to_card_channels(self, pcm: bytes) -> bytes:
+        channels, card_channels = self.format.channels, self.card_format.channels
+        if channels == card_channels:
             return pcm
-        return to_mono(pcm, channels) if card == 1 else to_stereo(pcm)
+        return to_mono(pcm, channels) if card_channels == 1 else to_stereo(pcm)
 
     def _new_resampler(self) -> Resampler:
-        return _resampler(self._card, self.format.rate, self.card_format.rate, self.format.channels)
+        return _create_resampler(self._card, self.format.rate, self.card_format.rate, self.format.channels)
 
 
-def _resampler(card: CardStream, from_rate: int, to_rate: int, channels: int) -> Resampler:
+def _create_resampler(card: CardStream, from_rate: int, to_rate: int, channels: int) -> Resampler:
     try:
         return Resampler(from_rate, to_rate, channels)
-    except AudioError:  # its library is missing: the card must not stay open behind the error
+    except AudioError:  # the library is missing: the caller has no object to close
         card.close()
         raise

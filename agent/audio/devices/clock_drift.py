@@ -1,4 +1,4 @@
-"""How far a sound card's clock is off: every card has a quartz of its own, some of them a poor one."""
+"""Drift between the clock of a sound card and the monotonic clock."""
 
 from __future__ import annotations
 
@@ -6,56 +6,59 @@ import logging
 
 log = logging.getLogger(__name__)
 
-TOLD_SECONDS = 0.1
-"""What a card gained or lost before it is worth a line: below that it may only be a coarse counter."""
+MIN_LOGGED_SECONDS = 0.1
+"""A smaller drift is not logged: it may be the granularity of the card's counter."""
 
 
 class ClockDrift:
-    """Compares a card's counter with the monotonic clock.
+    """Compares the frame counter of a card with the monotonic clock. Not thread-safe; owned by the device's thread.
 
-    ``at(frames, now)`` tells that the card's counter stood at ``frames`` at that moment; it only grows, until
-    ``pause()`` says that the card was stopped. ``seconds`` is what the card has gained so far (negative: lost), in
-    ``observed_seconds`` of running.
+    Args:
+        rate: Nominal rate of the card in Hz.
     """
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
-        self._since: tuple[int, float] | None = None
+        self._first: tuple[int, float] | None = None
         self._last: tuple[int, float] | None = None
-        self._frames, self._elapsed = 0, 0.0
+        self._frames, self._elapsed = 0, 0.0  # of the runs before the current one
 
-    def at(self, frames: int, now: float) -> None:
-        if self._since is None:
-            self._since = (frames, now)
+    def observe(self, frames: int, now: float) -> None:
+        """Note that the counter of the running card is at ``frames`` at the time ``now``."""
+        if self._first is None:
+            self._first = (frames, now)
         self._last = (frames, now)
 
     def pause(self) -> None:
-        self._frames, self._elapsed = self._sum()
-        self._since = self._last = None
+        """End the current run: the card was stopped, or its counter stands still."""
+        self._frames, self._elapsed = self._totals()
+        self._first = self._last = None
 
     @property
     def observed_seconds(self) -> float:
-        return self._sum()[1]
+        """Duration of all runs."""
+        return self._totals()[1]
 
     @property
     def seconds(self) -> float:
-        frames, elapsed = self._sum()
+        """Time that the card has gained (negative: lost) in all runs."""
+        frames, elapsed = self._totals()
         return frames / self._rate - elapsed
 
     @property
     def ppm(self) -> float:
-        """Parts per million; 0.0 as long as nothing has been observed."""
+        """The drift in parts per million; 0.0 without an observation."""
         return self.seconds / self.observed_seconds * 1e6 if self.observed_seconds else 0.0
 
-    def tell(self, name: str) -> None:
-        """One line for the log, where the card's clock is noticeably off."""
-        if abs(self.seconds) > TOLD_SECONDS:
+    def log(self, name: str) -> None:
+        """Log the drift of the device ``name`` if it is noticeable."""
+        if abs(self.seconds) > MIN_LOGGED_SECONDS:
             log.info(
-                "the clock of %s is off by %+.0f ppm: %+.2f s in %.0f s",
+                "%s: clock drift, ppm=%+.0f, drift_seconds=%+.2f, observed_seconds=%.0f",
                 name, self.ppm, self.seconds, self.observed_seconds,
             )  # fmt: skip
 
-    def _sum(self) -> tuple[int, float]:
-        if self._since is None or self._last is None:
+    def _totals(self) -> tuple[int, float]:
+        if self._first is None or self._last is None:
             return self._frames, self._elapsed
-        return self._frames + self._last[0] - self._since[0], self._elapsed + self._last[1] - self._since[1]
+        return self._frames + self._last[0] - self._first[0], self._elapsed + self._last[1] - self._first[1]

@@ -1,7 +1,7 @@
-"""Where sound comes from and goes to, by name: a sound card, ``file:PATH``, or ``none``.
+"""Sources and sinks by name: a sound card, ``file:PATH``, or ``none``.
 
-A name is ``default``, an ALSA name taken as it is written (``plughw:CARD=Device,DEV=0``), or part of a card's name;
-never a number, because numbers change at boot.
+A sound card's name is ``default``, an ALSA name (``plughw:CARD=Device,DEV=0``), or a part of its description. Numbers
+are rejected, because they change at boot.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ _FILE = "file:"
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A sound card's device. ``line`` is what to write into the configuration, below ``microphone`` or ``speaker``.
+    """A device of a sound card. Immutable.
 
-    ``inputs`` and ``outputs`` are the most channels of each direction, 0 where there is none; ``rates`` in Hz.
+    ``inputs`` and ``outputs``: maximum number of channels, 0 for none; ``rates``: in Hz; ``line``: the line for the
+    configuration, below ``microphone`` or ``speaker``.
     """
 
     name: str
@@ -33,26 +34,30 @@ class Device:
 
 
 class Source(Protocol):
-    """A microphone: 16 kHz mono s16le, frame by frame, in real time.
+    """A microphone: 16 kHz mono s16le, frame by frame, in real time. One thread opens, reads and closes it.
 
-    One thread opens, reads and closes it. ``lost_frames`` counts samples that were recorded and never read.
+    ``lost_frames``: samples that were recorded and dropped before they were read.
     """
 
     @property
     def lost_frames(self) -> int: ...
 
     def read(self) -> bytes:
-        """The next frame. Blocks in real time; ``DeviceError`` with ``lost`` when the card is gone."""
+        """Return the next frame; block in real time.
+
+        Raises:
+            DeviceError: With ``lost`` set, if the card is gone.
+        """
         ...
 
     def close(self) -> None: ...
 
 
 class Sink(Protocol):
-    """A speaker: takes s16le of ``format``, at the pace of what it is played on. One thread opens, uses and closes it.
+    """A speaker: plays s16le in ``format`` in real time. One thread opens, uses and closes it.
 
-    ``underruns`` counts how often it ran empty in the middle of an utterance. Every method but ``close`` raises
-    ``DeviceError`` with ``lost`` when the card is gone; ``taken_frames`` then still tells how much it had taken.
+    ``underruns``: how often it was empty within an utterance. Every method except ``close`` raises ``DeviceError`` with
+    ``lost`` set if the card is gone; ``accepted_frames`` stays valid then.
     """
 
     format: Format
@@ -60,51 +65,63 @@ class Sink(Protocol):
 
     @property
     def accepted_frames(self) -> int:
-        """How many frames of ``format`` the card has taken since it was opened, drained or dropped."""
+        """Frames of ``format`` that the card accepted since it was opened, drained or dropped."""
         ...
 
     @property
     def queued_seconds(self) -> float:
-        """How much of what was written is still to be heard; endless where nothing can run dry."""
+        """Duration of the audio that is not yet played; infinite if the sink cannot underrun."""
         ...
 
     @property
     def ready_in_seconds(self) -> float:
-        """How long ``write`` would wait, as far as can be known; 0.0 where it would not."""
+        """Estimated time that ``write`` would block."""
         ...
 
     def write(self, pcm: bytes) -> None:
-        """Takes sound; waits while the buffer is full."""
+        """Accept whole frames; block while the buffer is full."""
         ...
 
     def drain_nowait(self) -> float:
-        """Drains, but does not wait: returns after how many seconds it is to be called again, 0.0 when everything
-        written has been heard, to its last sample. Only ``drain``, ``drop`` or ``close`` may come between."""
+        """Drain without blocking.
+
+        Only ``drain``, ``drop`` or ``close`` may be called before it has returned 0.0.
+
+        Returns:
+            Seconds until the next call; 0.0 when everything was played.
+        """
         ...
 
     def drain(self) -> None:
-        """Returns when everything written has been heard, to its last sample."""
+        """Return when everything was played."""
         ...
 
     def drop(self) -> None:
-        """Silent at once; what has not been heard never will be."""
+        """Stop at once; discard everything that was not played."""
         ...
 
     def change_format(self, format: Format) -> bool:
-        """Takes sound of another ``format`` from now on; ``False`` where it must be opened anew for that. To be asked
-        only when everything has been drained or dropped."""
+        """Accept another format from now on; return ``False`` if the sink must be reopened for it.
+
+        Only after ``drain`` or ``drop``.
+        """
         ...
 
     def close(self) -> None: ...
 
 
 def is_card(name: str) -> bool:
-    """Whether the name stands for a sound card, which may be missing, and not for a file or for nothing."""
+    """Return whether the name is that of a sound card, which may be missing, and not a file or ``none``."""
     return name != "none" and not name.startswith(_FILE)
 
 
 def open_source(name: str, frame_seconds: float) -> Source:
-    """Opens the microphone ``name``; ``DeviceError`` or ``AudioError`` in one sentence where that cannot be done."""
+    """Open the microphone ``name``.
+
+    Raises:
+        DeviceError: If the sound card cannot be opened.
+        AudioError: If the file cannot be read, or a library is missing.
+    """
     if name == "none" or name.startswith(_FILE):
         from agent.audio.devices.file import FileSource, SilentSource
 
@@ -117,9 +134,17 @@ def open_source(name: str, frame_seconds: float) -> Source:
 
 
 def open_sink(name: str, format: Format, period_seconds: float, buffer_seconds: float) -> Sink:
-    """Opens the speaker ``name`` for sound of ``format``, with about ``buffer_seconds`` between write and ear.
+    """Open the speaker ``name``; ``file:PATH`` replaces the file when the sink is closed.
 
-    ``file:PATH`` replaces the file at PATH, when it is closed.
+    Args:
+        name: Name of the device.
+        format: Format of the audio.
+        period_seconds: Duration of one write to the card.
+        buffer_seconds: Desired size of the card's buffer.
+
+    Raises:
+        DeviceError: If the sound card cannot be opened.
+        AudioError: If the file cannot be written, or a library is missing.
     """
     if name == "none" or name.startswith(_FILE):
         from agent.audio.devices.file import PacedSink
@@ -133,7 +158,11 @@ def open_sink(name: str, format: Format, period_seconds: float, buffer_seconds: 
 
 
 def list_devices() -> list[Device]:
-    """The devices there are, ``default`` first; empty where there is no sound. ``DeviceError`` without PortAudio."""
+    """List the devices, ``default`` first; empty without a sound card.
+
+    Raises:
+        DeviceError: If PortAudio is missing, or the configuration of ALSA is invalid.
+    """
     from agent.audio.devices.portaudio import list_cards
 
     return [
@@ -143,16 +172,18 @@ def list_devices() -> list[Device]:
 
 
 WaitPolicy = Callable[[DeviceError], bool]
-"""Whether to wait for the device; where not, the error ends whoever wanted it. It is asked until the device has been
-opened once: from then on every failure may pass."""
+"""Decides whether to wait for a device that has never been open; if not, its error is raised to the owner. The owner
+waits out every failure of a device that was open before."""
 
 
 def fail_fast(error: DeviceError) -> bool:
-    """A command that somebody waits for fails at once."""
+    """Never wait: the policy of a command."""
     return False
 
 
 def wait_for_device(error: DeviceError) -> bool:
-    """A daemon starts before the cards on USB are found: it waits, says so, and does meanwhile what it can. A card that
-    takes no format at all is mended by no waiting."""
+    """Wait for a missing, busy or unknown card: the policy of the daemon.
+
+    The daemon may start before the USB cards are found. No wait helps with a card that supports none of the formats.
+    """
     return error.lost or error.unknown

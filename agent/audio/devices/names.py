@@ -1,4 +1,4 @@
-"""What users call a sound card, and what ALSA calls it: pure, so that every mistake has its sentence and its test."""
+"""Resolution of the device names of users to ALSA names, without access to a sound card."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from agent.audio.devices.alsa import SINK_SLOT, SOURCE_SLOT, CardPcm
 from agent.errors import DeviceError
 
 _HARDWARE = re.compile(r"\((?:plug)?hw:(\d+),(\d+)\)$")
-# What alsa-plugins defines and PortAudio lists, though no sound comes in or goes out there by itself.
-_NO_DEVICES = re.compile(
+# PCMs that alsa-lib and alsa-plugins define and PortAudio lists, but that are no devices by themselves.
+_PLUGINS = re.compile(
     r"^(surround|lavrate|samplerate|speexrate|speex$|upmix|vdownmix|jack|oss|usbstream|a52|dmix|dsnoop|null|iec958"
     rf"|{SOURCE_SLOT}$|{SINK_SLOT}$)"
 )
@@ -19,7 +19,7 @@ _NO_DEVICES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class PortAudioDevice:
-    """One device of PortAudio's list. ``inputs`` and ``outputs`` are its most channels."""
+    """One device of PortAudio's list. Immutable. ``inputs``, ``outputs``: maximum number of channels."""
 
     index: int
     name: str
@@ -28,44 +28,52 @@ class PortAudioDevice:
 
 
 def reject_number(name: str) -> None:
-    """``DeviceError`` where a name is a number, or nothing."""
+    """Raise ``DeviceError`` if ``name`` is a number or empty."""
     if not name.strip() or name.strip().isdigit():
         raise DeviceError(
-            f"{name!r} is no name of a sound device, and numbers change at boot: use a name from `voice-agent devices`"
+            f"{name!r} is no name of a sound device, and numbers change at boot. Use a name from `voice-agent devices`."
         )
 
 
 def resolve_name(name: str, output: bool, listed: Sequence[PortAudioDevice], present: Sequence[CardPcm]) -> list[str]:
-    """The ALSA names to try, in this order, for ``name``, a part of a card's name in any case.
+    """Resolve a part of a card's name, in any case, to the ALSA names to try in order.
 
-    ``present``: the kernel's cards; ``listed``: what ALSA's configuration adds to them. ``DeviceError`` where it fits
-    nothing, or several; a whole name outranks a part of a longer one.
+    Args:
+        name: Part of a name; a card's complete id takes precedence over a part of another name.
+        output: Whether to look for a speaker.
+        listed: PortAudio's list, which contains the PCMs of ALSA's configuration.
+        present: The PCMs of the kernel's cards.
+
+    Raises:
+        DeviceError: If no device or several devices match.
     """
     part = name.strip().casefold()
     side = "speaker" if output else "microphone"
     kernel = [card for card in present if (card.sink if output else card.source)]
     named = [device.name for device in listed if (device.outputs if output else device.inputs) and _is_device(device)]
-    found = [card for card in kernel if part in f"{card.card} {card.name}".casefold()]
-    others = [n for n in named if part in n.casefold()]
-    exact = [card for card in found if part == card.card.casefold()]
+    matches = [card for card in kernel if part in f"{card.card} {card.name}".casefold()]
+    others = [each for each in named if part in each.casefold()]
+    exact = [card for card in matches if part == card.card.casefold()]
     if exact:
-        found, others = exact, []
-    choices = sorted({f"{card.name}, {card.card}" for card in found} | set(others))
+        matches, others = exact, []
+    choices = sorted({f"{card.name}, {card.card}" for card in matches} | set(others))
     if len(choices) > 1:
-        raise DeviceError(f"{name!r} fits several sound devices: {'; '.join(choices)}; write more of the name")
-    if found:
-        # The card itself first: ALSA's plug would take any rate and convert it worse than our own resampler does.
-        return [f"{how}:{found[0].address}" for how in ("hw", "plughw")]
+        raise DeviceError(
+            f"{name!r} matches several sound devices: {'; '.join(choices)}. Use a longer part of the name."
+        )
+    if matches:
+        # First the card itself: ALSA's plug accepts every rate, but converts with lower quality than our resampler.
+        return [f"{how}:{matches[0].address}" for how in ("hw", "plughw")]
     if others:
         return others
-    there = sorted({card.name for card in kernel} | set(named))
+    available = sorted({card.name for card in kernel} | set(named))
     raise DeviceError(
-        f"there is no {side} {name!r}; there is: {'; '.join(there) or 'no sound device at all'}", unknown=True
+        f"there is no {side} {name!r}; available: {'; '.join(available) or 'no sound device at all'}", unknown=True
     )
 
 
 def alsa_name(device: PortAudioDevice, present: Sequence[CardPcm]) -> tuple[str, str] | None:
-    """A device's name for people and for ALSA; ``None`` for what is no device a user would choose."""
+    """Return the name of a device for users and for ALSA; ``None`` if it is no device to choose."""
     hardware = _HARDWARE.search(device.name)
     if not hardware:
         return (device.name, device.name) if _is_device(device) else None
@@ -76,4 +84,4 @@ def alsa_name(device: PortAudioDevice, present: Sequence[CardPcm]) -> tuple[str,
 
 
 def _is_device(device: PortAudioDevice) -> bool:
-    return not (_HARDWARE.search(device.name) or _NO_DEVICES.match(device.name))
+    return not (_HARDWARE.search(device.name) or _PLUGINS.match(device.name))

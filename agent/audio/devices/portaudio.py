@@ -1,10 +1,13 @@
-"""One PyAudio stream, from opening to closing, and the list of devices: the only room that imports PyAudio.
+"""PyAudio streams and the list of devices; the only module that imports PyAudio (0.2.14, on PortAudio 19.6).
 
-A stream belongs to the thread that opened it: closing it elsewhere crashes the process, stopping it elsewhere leaves
-the reader hanging. So nothing here may be called from another thread, and no call here waits inside PortAudio: on
-Debian 12 a card that is pulled out while PortAudio waits for it never lets go of the call. Instead the owner asks how
-much may be read or written, waits in Python for as long as the card still needs, and only then lets PortAudio copy. A
-card that makes no progress for ``STALL_SECONDS`` counts as lost.
+A stream belongs to the thread that opened it. PyAudio releases the interpreter lock during a read, so closing the
+stream in another thread crashes the process (PortAudio issue 1179; 3 of 10 attempts in a measurement), and stopping it
+there leaves the reader in an endless poll.
+
+No call in this module waits inside PortAudio: if a card is unplugged during the wait, Debian 12's 19.6.0-1.2 loops on
+the error for ever (PortAudio issue 1037, fixed upstream in 2025). Instead the owner asks how many frames can be read or
+written, waits in Python for the time that the card needs, and only then calls PortAudio to copy them. A card without
+progress for ``STALL_SECONDS`` counts as lost.
 """
 
 from __future__ import annotations
@@ -25,22 +28,27 @@ if TYPE_CHECKING:
     import pyaudio
 
 STALL_SECONDS = 1.2
-_LOOKS, _AT_ONCE_SECONDS = 3, 0.001
+_MAX_QUERIES = 3
+_FAST_QUERY_SECONDS = 0.001
 LISTED_RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
 _LADDER_RATES = (48000, 44100, 16000)
+# Error codes of portaudio.h.
 _HOST_ERROR = -9999
 _INVALID_RATE = -9997
-_FORMAT_REFUSED = (_INVALID_RATE, -9998, -9994)  # rate, channels, samples
-_UNAVAILABLE = (-9985, -9993)  # PortAudio calls a device that it cannot open an illegal combination
-# Initialising, opening and ending PortAudio is not safe from two threads, and standard error is one for the process.
-_portaudio = threading.Lock()
+_FORMAT_ERRORS = (_INVALID_RATE, -9998, -9994)  # rate, channels, sample format
+# Device unavailable, and bad device combination: the latter is reported for a device that was not opened, too.
+_UNAVAILABLE_ERRORS = (-9985, -9993)
+
+PORTAUDIO_LOCK = threading.Lock()
+"""Held to initialize and terminate PortAudio, and to open and close streams: PortAudio is not thread-safe there, ALSA's
+configuration and the C stream ``stderr`` are shared by the process."""
 
 
 class CardStream:
-    """A stream of 16-bit PCM to or from a sound card, in the card's own ``format``. One thread owns it.
+    """A stream of s16le from or to a sound card in its ``format``. Not thread-safe; owned by the opening thread.
 
-    ``period_frames`` is what the card moves at a time, ``buffer_frames`` what it holds (for a sink; 0 for a source).
-    Every failure is a ``DeviceError`` with ``lost``; then only ``close()`` is left.
+    ``period_frames``: frames of one transfer; ``buffer_frames``: capacity of a sink, 0 for a source. Every failure is a
+    ``DeviceError`` with ``lost`` set; only ``close`` may be called after it.
     """
 
     def __init__(
@@ -56,161 +64,187 @@ class CardStream:
         self.name, self.format, self.period_frames, self.buffer_frames = name, format, period_frames, buffer_frames
         self._library, self._output = library, output
         self._stream: pyaudio.Stream | None = stream
-        self._failed = False
-        self._never = threading.Event()
+        self._has_failed = False
+        self._never = threading.Event()  # never set: waits with a timeout
 
     def available(self) -> int:
-        """How many frames may be read or written now."""
-        stream = self._open()
+        """Return the number of frames that can be read or written now."""
+        stream = self._open_stream()
         try:
-            return _available(stream, self._output)
+            return _query_available(stream, self._output)
         except OSError as error:
-            raise self._lost(error) from error
+            raise self.fail(error) from error
 
-    def look(self) -> tuple[int, float]:
-        """``available()``, and the moment at which it was so, as of ``time.monotonic()``. On a busy machine the thread
-        may stand still between the card's answer and the clock's, and what it was late by would be taken for sound that
-        never came: it looks again then, and the quickest look counts."""
-        looks = []
-        for _ in range(_LOOKS):
-            asked = time.monotonic()
-            ready = self.available()
-            looks.append((time.monotonic() - asked, ready, asked))
-            if looks[-1][0] < _AT_ONCE_SECONDS:
+    def available_at(self) -> tuple[int, float]:
+        """Return ``available`` and the monotonic time of the answer.
+
+        On a busy machine the thread may be suspended between the answer of the card and that of the clock, and the
+        difference would count as lost audio. So a slow query is repeated, and the fastest one counts.
+        """
+        queries = []
+        for _ in range(_MAX_QUERIES):
+            queried_at = time.monotonic()
+            frames = self.available()
+            queries.append((time.monotonic() - queried_at, frames, queried_at))
+            if queries[-1][0] < _FAST_QUERY_SECONDS:
                 break
-        return min(looks)[1:]
+        return min(queries)[1:]
 
     def read(self) -> bytes:
-        """One period, in real time."""
+        """Return one period, in real time."""
         self._wait(self.period_frames)
         try:
-            return self._open().read(self.period_frames, exception_on_overflow=False)
+            # By default PyAudio closes the stream on the first overrun (error path of pa_read_stream: "-9981 Input
+            # overflowed", then "-9988 Stream closed"). Without the exception it hides the loss; LossMeter counts it.
+            return self._open_stream().read(self.period_frames, exception_on_overflow=False)
         except OSError as error:
-            raise self._lost(error) from error
+            raise self.fail(error) from error
 
     def write(self, pcm: bytes) -> None:
-        """At most one period of whole frames, at the card's pace. An underrun is tolerated."""
-        # PortAudio itself waits for a whole free period, however little is written.
+        """Write at most one period of whole frames at the pace of the card; an underrun is no error."""
+        # PortAudio waits for a free period even for a smaller write, and must not wait (see the module).
         self._wait(min(self.period_frames, self.buffer_frames))
         try:
-            self._open().write(pcm, exception_on_underflow=False)
+            # As with reads, the exception would close the stream.
+            self._open_stream().write(pcm, exception_on_underflow=False)
         except OSError as error:
-            raise self._lost(error) from error
+            raise self.fail(error) from error
 
     def start(self) -> None:
-        """A source begins to record; a stopped sink may be written to again."""
-        stream = self._open()
+        """Start to record; make a stopped sink writable again."""
+        stream = self._open_stream()
         try:
             if stream.is_stopped():
                 stream.start_stream()
             if not self._output:
-                stream.read(0, exception_on_overflow=False)  # ALSA records from the first read on, not from opening
+                stream.read(0, exception_on_overflow=False)  # ALSA starts to record at the first read, not at open
         except OSError as error:
-            raise self._lost(error) from error
+            raise self.fail(error) from error
 
     def stop(self) -> None:
-        """Drops what the card still holds: silence, at once."""
-        stream = self._open()
+        """Stop at once; drop the buffer of the card."""
+        stream = self._open_stream()
         try:
             if not stream.is_stopped():
                 stream.stop_stream()
         except OSError as error:
-            raise self._lost(error) from error
+            raise self.fail(error) from error
 
     def close(self) -> None:
-        """Gives the card back and ends PyAudio; twice is safe."""
+        """Close the stream and terminate PyAudio. Idempotent."""
         if self._stream is not None:
-            with _portaudio:
-                self._end()
+            with PORTAUDIO_LOCK:
+                self._close()
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
             with capture_stderr():
-                _end(self._library, stream)
+                _close_stream(self._library, stream)
 
-    def _fail(self) -> None:
-        """Closes after a failure, unless that would mean waiting for a thread that opens a card: its owner has patience
-        for that in ``close()``, and little while it reads or writes."""
-        self._failed = True
-        if _portaudio.acquire(blocking=False):
+    @property
+    def is_open(self) -> bool:
+        """Whether the stream was not closed yet."""
+        return self._stream is not None
+
+    def fail(self, error: OSError) -> DeviceError:
+        """Mark the stream as lost; return the error to raise."""
+        self._mark_failed()
+        return DeviceError(f"the sound device {self.name} was lost: {_describe_error(error)}", lost=True)
+
+    def _mark_failed(self) -> None:
+        """Close the stream, unless another thread opens a card.
+
+        Opening may take seconds, which the stall timeout of a read or write does not allow. ``close`` waits instead.
+        """
+        self._has_failed = True
+        if PORTAUDIO_LOCK.acquire(blocking=False):
             try:
-                self._end()
+                self._close()
             finally:
-                _portaudio.release()
+                PORTAUDIO_LOCK.release()
 
-    def _open(self) -> pyaudio.Stream:
-        if self._stream is None or self._failed:
+    def _open_stream(self) -> pyaudio.Stream:
+        if self._stream is None or self._has_failed:
             raise DeviceError(f"the sound device {self.name} is closed", lost=True)
         return self._stream
 
     def _wait(self, frames: int) -> None:
-        before, since = -1, time.monotonic()
-        # Asked before the card is: if it is this thread that stands still, the card has gone on by the next answer.
-        while (asked := time.monotonic()) and (ready := self.available()) < frames:
-            if ready != before:
-                before, since = ready, time.monotonic()
-            elif asked - since > STALL_SECONDS:
-                self._fail()
-                raise DeviceError(f"the sound device {self.name} has stood still for {STALL_SECONDS:g} s", lost=True)
-            # Nothing but the card's clock ends this wait; it is asked again when the frames should be there.
-            self._never.wait(min(0.1, max(0.001, (frames - ready) / self.format.rate)))
-
-    def _lost(self, error: OSError) -> DeviceError:
-        self._fail()
-        return DeviceError(f"the sound device {self.name} was lost: {_reason(error)}", lost=True)
+        previous, progress_at = -1, time.monotonic()
+        # The clock is read before the card: if this thread was suspended, the card has made progress by its answer.
+        while (now := time.monotonic()) and (available := self.available()) < frames:
+            if available != previous:
+                previous, progress_at = available, time.monotonic()
+            elif now - progress_at > STALL_SECONDS:
+                self._mark_failed()
+                raise DeviceError(f"the sound device {self.name} made no progress for {STALL_SECONDS:g} s", lost=True)
+            # The card signals nothing: ask again when the frames are due.
+            self._never.wait(min(0.1, max(0.001, (frames - available) / self.format.rate)))
 
 
 def open_card(
     name: str, output: bool, wanted: Format, period_seconds: float, buffer_seconds: float = 0.0
 ) -> CardStream:
-    """Opens the card called ``name`` in the first format of the ladder that it takes, ``wanted`` first.
+    """Open a card in the first format that it supports.
 
-    Ladder: the wanted rate, then 48000, 44100, 16000 Hz; of each the wanted channels, then mono, then stereo.
-    ``buffer_seconds``: how much a sink should hold; its period is made longer until it does.
+    The order is: the wanted rate, then 48000, 44100 and 16000 Hz, because PortAudio does not convert ("-9997 Invalid
+    sample rate"); for each rate the wanted channels, then mono, then stereo.
+
+    Args:
+        name: Name of the device (see ``device``).
+        output: Whether to open a speaker.
+        wanted: Preferred format.
+        period_seconds: Duration of a period.
+        buffer_seconds: Desired capacity of a sink; its periods are extended until it has this capacity.
+
+    Raises:
+        DeviceError: If the card cannot be opened.
     """
-    with _portaudio, capture_stderr() as chatter:
-        library = _start()
+    with PORTAUDIO_LOCK, capture_stderr() as messages:
+        # A new instance for each stream: PortAudio reads the list of devices only when it is initialized.
+        library = _initialize()
         try:
-            index = _slot(library, output)
-            refusals = []
+            index = _find_slot(library, output)
+            errors = []
             reject_number(name)
-            verbatim = ":" in name or is_defined(name)
-            for target in [name] if verbatim else resolve_name(name, output, _listed(library), kernel_pcms()):
+            is_alsa_name = ":" in name or is_defined(name)
+            for target in [name] if is_alsa_name else resolve_name(name, output, _listed(library), kernel_pcms()):
                 set_slot(SINK_SLOT if output else SOURCE_SLOT, target)
-                chatter.listen()
+                messages.reset()
                 try:
-                    return _climb(library, index, name, output, wanted, period_seconds, buffer_seconds)
+                    return _open_first_supported(library, index, name, output, wanted, period_seconds, buffer_seconds)
                 except OSError as error:
-                    refusals.append(error)
-            raise _refusal(name, output, refusals[-1], chatter)
+                    errors.append(error)
+            raise _open_error(name, output, errors[-1], messages)
         except (DeviceError, OSError):
             library.terminate()
             raise
 
 
-def _start() -> pyaudio.PyAudio:
+def _initialize() -> pyaudio.PyAudio:
     try:
         import pyaudio
     except ImportError as error:
-        raise DeviceError(f"PyAudio cannot be used ({error}): install the package libportaudio2 and PyAudio") from error
+        raise DeviceError(
+            f"PyAudio cannot be loaded: {error}. Install the package libportaudio2 and PyAudio."
+        ) from error
     set_slot(SOURCE_SLOT, None)
     set_slot(SINK_SLOT, None)
     try:
         return pyaudio.PyAudio()
     except OSError as error:
-        raise DeviceError(f"PortAudio does not start: {_reason(error)}", lost=True) from error
+        raise DeviceError(f"PortAudio does not start: {_describe_error(error)}", lost=True) from error
 
 
-def _available(stream: pyaudio.Stream, output: bool) -> int:
+def _query_available(stream: pyaudio.Stream, output: bool) -> int:
     frames = stream.get_write_available() if output else stream.get_read_available()
-    if frames < 0:  # PyAudio hands PortAudio's error codes through as if they were amounts
-        raise OSError(frames, f"PortAudio's error {frames}")
+    if frames < 0:  # PyAudio 0.2.14 returns PortAudio's error codes as numbers of frames
+        raise OSError(frames, f"PortAudio error {frames}")
     return frames
 
 
-def _end(library: pyaudio.PyAudio, stream: pyaudio.Stream) -> None:
-    with suppress(OSError):  # a card that is gone cannot be stopped; closing must go on all the same
+def _close_stream(library: pyaudio.PyAudio, stream: pyaudio.Stream) -> None:
+    with suppress(OSError):  # a lost card cannot be stopped, but must be closed
         if not stream.is_stopped():
             stream.stop_stream()
     with suppress(OSError):
@@ -219,50 +253,50 @@ def _end(library: pyaudio.PyAudio, stream: pyaudio.Stream) -> None:
 
 
 def _listed(library: pyaudio.PyAudio) -> list[PortAudioDevice]:
-    """Every device of the ALSA host API: opening one of JACK's own can crash PortAudio."""
+    """List the devices of the ALSA host API; probing those of JACK can crash PortAudio."""
     import pyaudio
 
     try:
         api = library.get_host_api_info_by_type(pyaudio.paALSA)
     except OSError:
         return []
-    found = []
-    for place in range(int(api["deviceCount"])):
-        info = library.get_device_info_by_host_api_device_index(int(api["index"]), place)
+    devices = []
+    for position in range(int(api["deviceCount"])):
+        info = library.get_device_info_by_host_api_device_index(int(api["index"]), position)
         inputs, outputs = int(info["maxInputChannels"]), int(info["maxOutputChannels"])
-        found.append(PortAudioDevice(int(info["index"]), str(info["name"]), inputs, outputs))
-    return found
+        devices.append(PortAudioDevice(int(info["index"]), str(info["name"]), inputs, outputs))
+    return devices
 
 
-def _slot(library: pyaudio.PyAudio, output: bool) -> int:
+def _find_slot(library: pyaudio.PyAudio, output: bool) -> int:
     for device in _listed(library):
         if device.name == (SINK_SLOT if output else SOURCE_SLOT):
             return device.index
-    raise DeviceError("PortAudio was built without ALSA: install the package libportaudio2")
+    raise DeviceError("PortAudio does not support ALSA. Install the package libportaudio2.")
 
 
-def _climb(
+def _open_first_supported(
     library: pyaudio.PyAudio, index: int, name: str, output: bool, wanted: Format, period: float, buffer: float
 ) -> CardStream:
-    refused = OSError(_INVALID_RATE, "no sample rate is taken")
+    last_error = OSError(_INVALID_RATE, "no sample rate is supported")
     for rate in dict.fromkeys((wanted.rate, *_LADDER_RATES)):
         for channels in dict.fromkeys((wanted.channels, 1, 2)):
             try:
-                return _try(library, index, name, output, Format(rate, channels), period, buffer)
+                return _open_stream(library, index, name, output, Format(rate, channels), period, buffer)
             except OSError as error:
-                if error.errno not in _FORMAT_REFUSED:
+                if error.errno not in _FORMAT_ERRORS:
                     raise
-                refused = error
-    raise refused
+                last_error = error
+    raise last_error
 
 
-def _try(
+def _open_stream(
     library: pyaudio.PyAudio, index: int, name: str, output: bool, format: Format, period: float, buffer: float
 ) -> CardStream:
     import pyaudio
 
     frames = max(16, round(period * format.rate), round(buffer / 2 * format.rate))
-    for last in (False, True):
+    for is_last in (False, True):
         stream = library.open(
             rate=format.rate,
             channels=format.channels,
@@ -273,72 +307,73 @@ def _try(
             output_device_index=index if output else None,
             frames_per_buffer=frames,
         )
-        holds = _available(stream, True) if output else 0
-        # PyAudio cannot ask for a buffer. PortAudio makes one of two or three periods, on some cards of hardly more
-        # than one: then longer periods are the only way to what is wanted.
+        capacity = _query_available(stream, True) if output else 0
+        # PyAudio has no latency parameter: it requests PortAudio's default low latency (8.7 ms), so only the period
+        # changes the capacity. That is two or three periods, on some cards hardly more than one.
         enough = round(0.75 * buffer * format.rate)
-        if last or holds >= enough or not holds:
-            return CardStream(library, stream, name, output, format, frames, holds)
-        frames = min(frames * 4, frames * enough // holds + 1)
+        if is_last or capacity >= enough or not capacity:
+            return CardStream(library, stream, name, output, format, frames, capacity)
+        frames = min(frames * 4, frames * enough // capacity + 1)
         stream.close()
-    raise AssertionError("the second try always returns")
+    raise AssertionError("the second iteration always returns")
 
 
-def _refusal(name: str, output: bool, error: OSError, chatter: StderrCapture) -> DeviceError:
+def _open_error(name: str, output: bool, error: OSError, messages: StderrCapture) -> DeviceError:
     side = "speaker" if output else "microphone"
-    words = chatter.words
-    if error.errno in _FORMAT_REFUSED:
-        why = f"it takes none of the formats tried ({_reason(error)})"
-    elif words.startswith("cannot find card"):
-        why = f"there is no such sound card ({words})"
-    elif words:
-        why = words
-    elif error.errno in _UNAVAILABLE:
-        why = "it is used by another program, or not there"
+    message = messages.first_message
+    if error.errno in _FORMAT_ERRORS:
+        reason = f"it supports none of the requested formats ({_describe_error(error)})"
+    elif message.startswith("cannot find card"):
+        reason = f"there is no such sound card ({message})"
+    elif message:
+        reason = message
+    elif error.errno in _UNAVAILABLE_ERRORS:
+        reason = "it is used by another program or missing"
     else:
-        why = _reason(error)
-    # A name that ALSA does not know is a mistake; a card that is missing or busy may come back.
-    refused, unknown = error.errno in _FORMAT_REFUSED, words.startswith(("Unknown PCM", "Unknown parameter"))
+        reason = _describe_error(error)
+    # A missing or busy card may return, so it is "lost"; a name that ALSA does not know is probably misspelled.
+    has_no_format = error.errno in _FORMAT_ERRORS
+    is_unknown = message.startswith(("Unknown PCM", "Unknown parameter"))
     return DeviceError(
-        f"the {side} {name!r} cannot be opened: {why}; see `voice-agent devices`",
-        lost=not refused and not unknown,
-        unknown=not refused and unknown,
+        f"the {side} {name!r} cannot be opened: {reason}. `voice-agent devices` lists the devices.",
+        lost=not has_no_format and not is_unknown,
+        unknown=not has_no_format and is_unknown,
     )
 
 
-def _reason(error: OSError) -> str:
+def _describe_error(error: OSError) -> str:
     if error.errno == _HOST_ERROR:
-        return "the card or its sound server has gone"
+        return "the card or its sound server is gone"
     # PyAudio raises OSError(code, text) or OSError(text, code), depending on the call.
-    words = [str(part) for part in error.args if isinstance(part, str)]
-    return words[0] if words else str(error)
+    texts = [part for part in error.args if isinstance(part, str)]
+    return texts[0] if texts else str(error)
 
 
 def list_cards() -> list[tuple[str, str, int, int, tuple[int, ...]]]:
-    """Name, ALSA name, inputs, outputs and rates of everything PortAudio can open through ALSA, ``default`` first."""
-    with _portaudio, capture_stderr():
-        library = _start()
+    """List what PortAudio can open through ALSA: name, ALSA name, inputs, outputs and rates (Hz); ``default`` first."""
+    with PORTAUDIO_LOCK, capture_stderr():
+        library = _initialize()
         try:
-            return list(_described(library))
+            return list(_iter_cards(library))
         finally:
             library.terminate()
 
 
-def _described(library: pyaudio.PyAudio) -> Iterator[tuple[str, str, int, int, tuple[int, ...]]]:
+def _iter_cards(library: pyaudio.PyAudio) -> Iterator[tuple[str, str, int, int, tuple[int, ...]]]:
     present = kernel_pcms()
     for device in sorted(_listed(library), key=lambda device: device.name != "default"):
-        known = alsa_name(device, present)
-        if known is not None:
-            rates = _rates(library, device.index, device.inputs, device.outputs)
-            yield known[0], known[1], device.inputs, device.outputs, rates
+        names = alsa_name(device, present)
+        if names is not None:
+            rates = _supported_rates(library, device.index, device.inputs, device.outputs)
+            yield *names, device.inputs, device.outputs, rates
 
 
-def _rates(library: pyaudio.PyAudio, index: int, inputs: int, outputs: int) -> tuple[int, ...]:
+def _supported_rates(library: pyaudio.PyAudio, index: int, inputs: int, outputs: int) -> tuple[int, ...]:
     import pyaudio
 
-    taken = []
+    rates = []
     for rate in LISTED_RATES:
-        with suppress(ValueError):  # PyAudio's way to say no
+        with suppress(ValueError):  # PyAudio raises it for an unsupported rate
             if outputs:
                 library.is_format_supported(
                     rate, output_device=index, output_channels=min(2, outputs), output_format=pyaudio.paInt16
@@ -347,5 +382,5 @@ def _rates(library: pyaudio.PyAudio, index: int, inputs: int, outputs: int) -> t
                 library.is_format_supported(
                     rate, input_device=index, input_channels=min(2, inputs), input_format=pyaudio.paInt16
                 )
-            taken.append(rate)
-    return tuple(taken)
+            rates.append(rate)
+    return tuple(rates)

@@ -1,4 +1,4 @@
-"""What PortAudio takes for granted of ALSA's configuration."""
+"""ALSA's configuration: errors instead of PortAudio's assertions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import pytest
 
 
 @pytest.mark.parametrize("text", [None, "", "pcm.other { type null }\n"])
-def test_a_configuration_without_a_default_is_a_sentence_and_no_abort(tmp_path: Path, text: str | None) -> None:
-    """With ALSA's configuration missing or empty PortAudio's list of devices ended in an assertion: ``devices`` and
-    ``demo`` died by SIGABRT without a word."""
+def test_configuration_without_default_raises_an_error(tmp_path: Path, text: str | None) -> None:
+    """With a missing or empty configuration PortAudio would abort the process in an assertion."""
     path = tmp_path / "alsa.conf"
     if text is not None:
         path.write_text(text)
@@ -30,9 +29,8 @@ def test_a_configuration_without_a_default_is_a_sentence_and_no_abort(tmp_path: 
 
 
 @pytest.mark.parametrize("text", ["pcm.!default { type hw card 0 ", "}}} what =", "<nosuchfile.conf>"])
-def test_a_mistake_in_the_configuration_is_a_sentence_and_no_abort(tmp_path: Path, text: str) -> None:
-    """A bracket forgotten in ``.asoundrc`` leaves ALSA without any configuration: the process died by SIGABRT,
-    without a word."""
+def test_syntax_error_in_the_configuration_raises_an_error(tmp_path: Path, text: str) -> None:
+    """A syntax error leaves ALSA without any configuration, and a search in it would abort the process."""
     (tmp_path / ".asoundrc").write_text(text)
     done = subprocess.run(
         [sys.executable, "-m", "agent", "devices"],
@@ -46,7 +44,7 @@ def test_a_mistake_in_the_configuration_is_a_sentence_and_no_abort(tmp_path: Pat
     assert done.stderr.count("\n") == 1 and "ALSA's configuration cannot be read" in done.stderr
 
 
-def test_a_configuration_that_is_broken_and_mended_while_a_card_is_away_is_read_again(tmp_path: Path) -> None:
+def test_repaired_configuration_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "alsa.conf"
     path.write_text("pcm.default { type null }\n")
     program = """if True:
@@ -62,7 +60,7 @@ def test_a_configuration_that_is_broken_and_mended_while_a_card_is_away_is_read_
             list_devices()
         except DeviceError as error:
             print(error)
-        path.write_text(kept + "# mended\\n")
+        path.write_text(kept + "# repaired\\n")
         print(len(list_devices()))
     """
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What C libraries print about sound cards never reaches the user; what the program prints always does."""
+"""Capture of C stderr: messages of the libraries never reach the user, output of the program always does."""
 
 from __future__ import annotations
 
@@ -14,57 +14,57 @@ from agent.audio.devices.c_stderr import capture_stderr
 ALSA = b"ALSA lib pcm.c:2666:(snd_pcm_open_noupdate) Unknown PCM plughw:CARD=Foo\n"
 
 
-def chat(text: bytes) -> None:
-    """Prints as a C library does."""
+def print_to_c_stderr(text: bytes) -> None:
+    """Print to the C stream stderr."""
     library = ctypes.CDLL(None)
     library.fputs(text, ctypes.c_void_p.in_dll(library, "stderr"))
 
 
-def test_chatter_is_held_back_and_its_words_are_kept(capfd: pytest.CaptureFixture[str]) -> None:
-    with capture_stderr() as chatter:
-        chat(b"Cannot connect to server socket err = No such file or directory\n\n")
-        chat(ALSA)
-        chat(b"Expression 'ret' failed in 'src/hostapi/alsa/pa_linux_alsa.c', line: 1736\n")
-        assert chatter.words == "Unknown PCM plughw:CARD=Foo"
+def test_first_message_of_alsa_is_captured(capfd: pytest.CaptureFixture[str]) -> None:
+    with capture_stderr() as messages:
+        print_to_c_stderr(b"Cannot connect to server socket err = No such file or directory\n\n")
+        print_to_c_stderr(ALSA)
+        print_to_c_stderr(b"Expression 'ret' failed in 'src/hostapi/alsa/pa_linux_alsa.c', line: 1736\n")
+        assert messages.first_message == "Unknown PCM plughw:CARD=Foo"
     assert capfd.readouterr().err == ""
 
 
-def test_the_first_words_since_listening_count() -> None:
-    with capture_stderr() as chatter:
-        chat(ALSA)
-        chatter.listen()
-        assert chatter.words == ""
-        chat(b"ALSA lib confmisc.c:165:(snd_config_get_card) Cannot get card index for Foo\n" + ALSA)
-        assert chatter.words == "Cannot get card index for Foo"
+def test_reset_discards_earlier_messages() -> None:
+    with capture_stderr() as messages:
+        print_to_c_stderr(ALSA)
+        messages.reset()
+        assert messages.first_message == ""
+        print_to_c_stderr(b"ALSA lib confmisc.c:165:(snd_config_get_card) Cannot get card index for Foo\n" + ALSA)
+        assert messages.first_message == "Cannot get card index for Foo"
 
 
-def test_each_block_begins_with_nothing_said() -> None:
+def test_each_capture_starts_empty() -> None:
     with capture_stderr():
-        chat(ALSA)
-    with capture_stderr() as chatter:
-        assert chatter.words == ""
-        chat(b"ALSA lib a.c:1:(f) something else\n")
-        assert chatter.words == "something else"
+        print_to_c_stderr(ALSA)
+    with capture_stderr() as messages:
+        assert messages.first_message == ""
+        print_to_c_stderr(b"ALSA lib a.c:1:(f) something else\n")
+        assert messages.first_message == "something else"
 
 
-def test_what_is_printed_later_stays_quiet_too(capfd: pytest.CaptureFixture[str]) -> None:
-    """A card that was lost in the middle of an utterance used to put PortAudio's lines between those of the log."""
+def test_messages_after_the_capture_are_discarded(capfd: pytest.CaptureFixture[str]) -> None:
+    """PortAudio prints when a running card is lost, outside of any capture."""
     with capture_stderr():
         pass
-    chat(b"Expression 'err' failed in 'src/hostapi/alsa/pa_linux_alsa.c', line: 3384\n" * 100)
+    print_to_c_stderr(b"Expression 'err' failed in 'src/hostapi/alsa/pa_linux_alsa.c', line: 3384\n" * 100)
     ctypes.CDLL(None).fflush(None)
     assert capfd.readouterr().err == ""
 
 
-def test_what_the_program_prints_meanwhile_comes_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_the_program_is_not_captured(capfd: pytest.CaptureFixture[str]) -> None:
     with capture_stderr():
         print("a line of the log", file=sys.stderr, flush=True)
-        chat(ALSA)
+        print_to_c_stderr(ALSA)
         assert capfd.readouterr().err == "a line of the log\n"
 
 
-def test_a_child_that_is_started_meanwhile_has_the_real_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
-    """A local server that was started while a card was opened used to lose its log for as long as it lived."""
+def test_child_process_keeps_the_real_stderr(capfd: pytest.CaptureFixture[str]) -> None:
+    """The local server may be started while a card is opened."""
     with capture_stderr():
         child = subprocess.Popen(["sh", "-c", "read line; echo still heard >&2"], stdin=subprocess.PIPE)
     child.communicate(b"go on\n")
@@ -72,29 +72,29 @@ def test_a_child_that_is_started_meanwhile_has_the_real_standard_error(capfd: py
 
 
 def test_ten_thousand_lines_do_not_block(capfd: pytest.CaptureFixture[str]) -> None:
-    with capture_stderr() as chatter:
-        chat(ALSA * 10_000)
-        assert chatter.words
-    chat(ALSA * 10_000)
+    with capture_stderr() as messages:
+        print_to_c_stderr(ALSA * 10_000)
+        assert messages.first_message
+    print_to_c_stderr(ALSA * 10_000)
     assert capfd.readouterr().err == ""
 
 
-def test_control_characters_do_not_come_through() -> None:
-    with capture_stderr() as chatter:
-        chat(b"ALSA lib a.c:1:(f) \x1b]0;evil\x07 \xff name" + b"x" * 1000 + b"\n")
-        assert chatter.words.isprintable() and len(chatter.words) <= 160
+def test_control_characters_are_replaced() -> None:
+    with capture_stderr() as messages:
+        print_to_c_stderr(b"ALSA lib a.c:1:(f) \x1b]0;evil\x07 \xff name" + b"x" * 1000 + b"\n")
+        assert messages.first_message.isprintable() and len(messages.first_message) <= 160
 
 
-def test_no_descriptor_is_left_open() -> None:
+def test_capture_leaks_no_descriptor() -> None:
     with capture_stderr():
         pass
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
         with capture_stderr():
             pass
-    assert len(os.listdir("/proc/self/fd")) <= before  # what an earlier test has left may end meanwhile
+    assert len(os.listdir("/proc/self/fd")) <= before  # descriptors of an earlier test may be closed meanwhile
 
 
-def test_an_error_inside_goes_through() -> None:
+def test_exception_inside_the_block_propagates() -> None:
     with pytest.raises(ValueError), capture_stderr():
         raise ValueError

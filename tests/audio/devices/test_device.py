@@ -1,4 +1,4 @@
-"""A device is found by its name, and a name that fits nothing or too much is answered with what there is."""
+"""Devices by name: listing, opening, and errors that list the available names."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ PCM = """\
 """
 
 
-def test_the_kernels_cards_are_known_by_their_ids(tmp_path: Path) -> None:
+def test_kernel_pcms_reads_the_cards_of_the_kernel(tmp_path: Path) -> None:
     (tmp_path / "cards").write_text(CARDS)
     (tmp_path / "pcm").write_text(PCM)
     usb = "USB Audio Device (C-Media Electronics Inc. USB Audio Device at usb-0000:01:00.0-1.3, full speed)"
-    found = kernel_pcms(tmp_path)
-    assert found == [
+    pcms = kernel_pcms(tmp_path)
+    assert pcms == [
         CardPcm(0, "Headphones", 0, "bcm2835 Headphones (bcm2835 Headphones)", source=False, sink=True),
         CardPcm(1, "Device", 0, usb, source=True, sink=True),
     ]
-    assert found[1].address == "CARD=Device,DEV=0"
+    assert pcms[1].address == "CARD=Device,DEV=0"
 
 
-def test_no_kernel_sound_means_no_cards(tmp_path: Path) -> None:
+def test_kernel_pcms_is_empty_without_alsa(tmp_path: Path) -> None:
     (tmp_path / "cards").write_text("--- no soundcards ---\n")
     assert kernel_pcms(tmp_path) == []
     assert kernel_pcms(tmp_path / "nowhere") == []
 
 
-def test_the_list_has_what_can_be_opened_and_the_line_for_the_configuration(card: VirtualCard) -> None:
+def test_list_devices_contains_rates_and_configuration_lines(card: VirtualCard) -> None:
     listed = list_devices()
     assert listed[0].name == "default"
     by_name = {device.alsa_name: device for device in listed}
@@ -57,7 +57,7 @@ def test_the_list_has_what_can_be_opened_and_the_line_for_the_configuration(card
     assert by_name["speaker"].line == "device: speaker"
 
 
-def test_a_part_of_a_name_is_enough(card: VirtualCard) -> None:
+def test_open_sink_accepts_a_part_of_a_name(card: VirtualCard) -> None:
     sink = open_sink("AKER4", Format(24000), 0.02, 0.1)
     sink.write(b"\x01\x01" * 2400)
     sink.drain()
@@ -65,31 +65,33 @@ def test_a_part_of_a_name_is_enough(card: VirtualCard) -> None:
     assert b"\x01" in card.played()
 
 
-def test_a_part_that_fits_several_is_answered_with_their_names(card: VirtualCard) -> None:
-    with pytest.raises(DeviceError, match="'Speak' fits several .*: speaker; speaker48; write more") as caught:
+def test_ambiguous_name_error_lists_the_matches(card: VirtualCard) -> None:
+    with pytest.raises(
+        DeviceError, match="'Speak' matches several .*: speaker; speaker48. Use a longer part"
+    ) as caught:
         open_sink("Speak", Format(24000), 0.02, 0.1)
     assert not caught.value.lost
 
 
-def test_an_unknown_name_is_answered_with_what_there_is(card: VirtualCard) -> None:
-    with pytest.raises(DeviceError, match="there is no microphone 'Jabra'; there is: .*mic.*mic48") as caught:
+def test_unknown_name_error_lists_the_devices(card: VirtualCard) -> None:
+    with pytest.raises(DeviceError, match="there is no microphone 'Jabra'; available: .*mic.*mic48") as caught:
         open_source("Jabra", 0.1)
     assert not caught.value.lost
 
 
-def test_an_alsa_name_that_is_not_there_says_so_in_alsas_words(card: VirtualCard) -> None:
+def test_unknown_alsa_name_error_contains_the_message_of_alsa(card: VirtualCard) -> None:
     with pytest.raises(DeviceError, match="Unknown PCM plughw:CARD=Device,DEV=0"):
         open_sink("plughw:CARD=Device,DEV=0", Format(24000), 0.02, 0.1)
 
 
 @pytest.mark.parametrize("name", ["0", " 1 ", "", "  "])
-def test_a_number_is_no_name(card: VirtualCard, name: str) -> None:
+def test_number_is_no_name(card: VirtualCard, name: str) -> None:
     with pytest.raises(DeviceError, match="numbers change at boot"):
         open_sink(name, Format(24000), 0.02, 0.1)
 
 
 @pytest.mark.parametrize("name", ['x:"\npcm.!default "null', "x:" + "y" * 1000, 'x:" } pcm.evil {', "x:\\", "{:}"])
-def test_a_name_cannot_change_the_configuration_of_alsa(card: VirtualCard, name: str) -> None:
+def test_name_cannot_inject_alsa_configuration(card: VirtualCard, name: str) -> None:
     with pytest.raises(DeviceError):
         open_sink(name, Format(24000), 0.02, 0.1)
     sink = open_sink("default", Format(24000), 0.02, 0.1)
@@ -99,17 +101,17 @@ def test_a_name_cannot_change_the_configuration_of_alsa(card: VirtualCard, name:
     assert b"\x01\x01" * 240 in card.played()
 
 
-def test_nothing_of_alsas_chatter_reaches_the_user(
+def test_messages_of_the_libraries_do_not_reach_stderr(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the system's own configuration, PortAudio makes ALSA and JACK print some eighty lines."""
+    """With the system's configuration, ALSA and JACK print about eighty lines."""
     monkeypatch.delenv("ALSA_CONFIG_PATH", raising=False)
     with pytest.raises(DeviceError):
         open_sink("hw:CARD=NotThere", Format(24000), 0.02, 0.1)
     assert capfd.readouterr().err == ""
 
 
-def test_microphone_and_speaker_open_and_close_at_once_from_two_threads(card: VirtualCard) -> None:
+def test_two_threads_open_and_close_concurrently(card: VirtualCard) -> None:
     problems: list[BaseException] = []
 
     def use(side: str) -> None:
@@ -124,7 +126,7 @@ def test_microphone_and_speaker_open_and_close_at_once_from_two_threads(card: Vi
                     source = open_source("mic", 0.1)
                     source.read()
                     source.close()
-        except BaseException as error:  # noqa: BLE001 - whatever went wrong in the thread must fail the test
+        except BaseException as error:  # noqa: BLE001 - any error of the thread must fail the test
             problems.append(error)
 
     threads = [threading.Thread(target=use, args=(side,)) for side in ("sink", "source")]
@@ -135,7 +137,7 @@ def test_microphone_and_speaker_open_and_close_at_once_from_two_threads(card: Vi
     assert not problems and not any(thread.is_alive() for thread in threads)
 
 
-def test_opening_again_and_again_leaks_nothing(card: VirtualCard) -> None:
+def test_opening_leaks_no_descriptor_and_no_thread(card: VirtualCard) -> None:
     def use() -> None:
         open_sink("speaker", Format(24000), 0.02, 0.1).close()
         with pytest.raises(DeviceError):
@@ -145,11 +147,11 @@ def test_opening_again_and_again_leaks_nothing(card: VirtualCard) -> None:
     descriptors, threads = len(os.listdir("/proc/self/fd")), set(threading.enumerate())
     for _ in range(10):
         use()
-    # What an earlier test has left may end meanwhile.
+    # Threads of an earlier test may end meanwhile.
     assert len(os.listdir("/proc/self/fd")) <= descriptors and set(threading.enumerate()) <= threads
 
 
-def test_files_and_silence_need_no_pyaudio() -> None:
+def test_files_and_none_need_no_pyaudio() -> None:
     program = (
         "import sys; sys.modules['pyaudio'] = None\n"
         "from agent.audio.devices.device import open_sink, open_source\n"
@@ -159,10 +161,10 @@ def test_files_and_silence_need_no_pyaudio() -> None:
         "except Exception as error: print(type(error).__name__, error)\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("DeviceError PyAudio cannot be used") and "libportaudio2" in done.stdout
+    assert done.stdout.startswith("DeviceError PyAudio cannot be loaded") and "libportaudio2" in done.stdout
 
 
-def test_speech_is_what_every_source_gives(card: VirtualCard) -> None:
+def test_every_source_returns_speech_frames(card: VirtualCard) -> None:
     for name in ("mic", "mic48", "none"):
         source = open_source(name, 0.1)
         assert len(source.read()) == SPEECH.bytes_of(0.1)

@@ -1,4 +1,4 @@
-"""What users write for a card is understood, or answered with the names there are."""
+"""Device names: resolution, and errors that list the available names."""
 
 from __future__ import annotations
 
@@ -23,32 +23,34 @@ LISTED = [
 
 
 @pytest.mark.parametrize("name", ["jabra", "Jabra", "speak 410", "SPEAK"])
-def test_a_part_of_a_cards_name_is_the_card_by_its_id(name: str) -> None:
+def test_part_of_a_name_resolves_to_the_card_id(name: str) -> None:
     assert resolve_name(name, False, LISTED, CARDS) == ["hw:CARD=Jabra,DEV=0", "plughw:CARD=Jabra,DEV=0"]
 
 
-def test_twin_cards_are_told_apart_by_where_they_are_plugged_in() -> None:
+def test_port_distinguishes_equal_cards() -> None:
     assert resolve_name("usb-1.4", True, LISTED, CARDS)[0] == "hw:CARD=Device_1,DEV=0"
-    with pytest.raises(DeviceError, match="fits several sound devices: USB .*usb-1.3.*; USB .*usb-1.4.*; write more"):
+    with pytest.raises(
+        DeviceError, match="matches several sound devices: USB .*usb-1.3.*; USB .*usb-1.4.*. Use a longer part"
+    ):
         resolve_name("USB Audio", True, LISTED, CARDS)
 
 
-def test_a_whole_id_outranks_a_part_of_a_longer_one() -> None:
+def test_complete_id_takes_precedence() -> None:
     assert resolve_name("device", False, LISTED, CARDS)[0] == "hw:CARD=Device,DEV=0"
 
 
-def test_a_card_without_a_microphone_is_none() -> None:
-    with pytest.raises(DeviceError, match="no microphone 'Headphones'; there is: Jabra SPEAK 410 USB; USB"):
+def test_card_without_a_microphone_does_not_match_as_one() -> None:
+    with pytest.raises(DeviceError, match="no microphone 'Headphones'; available: Jabra SPEAK 410 USB; USB"):
         resolve_name("Headphones", False, LISTED, CARDS)
 
 
-def test_what_alsas_configuration_adds_is_found_too() -> None:
+def test_pcms_of_the_alsa_configuration_match() -> None:
     assert resolve_name("puls", True, LISTED, CARDS) == ["pulse"]
     with pytest.raises(DeviceError, match="there is no speaker 'surround'"):
         resolve_name("surround", True, LISTED, CARDS)
 
 
-def test_a_listed_card_is_shown_by_its_id_and_not_by_its_number() -> None:
+def test_alsa_name_uses_the_card_id() -> None:
     assert alsa_name(LISTED[0], CARDS) == ("USB Audio Device (C-Media at usb-1.3)", "plughw:CARD=Device,DEV=0")
     assert alsa_name(LISTED[1], CARDS) == ("default", "default")
     assert alsa_name(LISTED[2], CARDS) is None
@@ -56,6 +58,6 @@ def test_a_listed_card_is_shown_by_its_id_and_not_by_its_number() -> None:
 
 
 @pytest.mark.parametrize("name", ["", " ", "0", " 12 "])
-def test_a_number_is_refused(name: str) -> None:
+def test_number_is_rejected(name: str) -> None:
     with pytest.raises(DeviceError, match="numbers change at boot"):
         reject_number(name)
