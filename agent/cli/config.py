@@ -1,4 +1,4 @@
-"""``voice-agent config check | show | schema``: results to stdout, mistakes to stderr, exit codes of the contract."""
+"""The command ``voice-agent config``: check, show or describe the configuration."""
 
 from __future__ import annotations
 
@@ -10,47 +10,51 @@ from collections.abc import Mapping
 from agent.config.display import describe, entries
 from agent.config.errors import ConfigIssue, ConfigIssues
 from agent.config.fields import iter_secrets
-from agent.config.json_schema import schema as whole_schema
+from agent.config.json_schema import schema as json_schema
 from agent.config.secrets import unset
 from agent.settings.loader import Loaded, load_with_origins
 from agent.settings.model import Config
 
 
 def check(path: str | None, environ: Mapping[str, str] = os.environ, *, as_json: bool = False) -> int:
-    """Says whether the configuration can be used: 0, or 78 with every mistake on a line of its own. As JSON it prints
-    ``{"valid", "path", "mistakes": [{where, key, what, nearest}], "warnings"}`` to stdout."""
+    """Report every mistake of the configuration, one per line on stderr.
+
+    With ``as_json`` it prints ``{"valid", "path", "mistakes": [{where, key, what, nearest}], "warnings"}`` to stdout.
+
+    Returns:
+        The exit code: 0, or 78 if the configuration cannot be used.
+    """
     try:
         loaded = load_with_origins(path, environ)
-        if absent := _absent_keys(loaded, environ):
-            raise ConfigIssues(absent)
-    except ConfigIssues as mistakes:
+        if issues := _unset_variables(loaded, environ):
+            raise ConfigIssues(issues)
+    except ConfigIssues as error:
         if as_json:
-            found = [
+            mistakes = [
                 {"where": issue.where, "key": issue.key, "what": issue.what, "nearest": issue.suggestion}
-                for issue in mistakes.issues
+                for issue in error.issues
             ]
-            _print_json({"valid": False, "path": path, "mistakes": found, "warnings": []})
+            _print_json({"valid": False, "path": path, "mistakes": mistakes, "warnings": []})
         else:
-            _print_mistakes(mistakes)
-        return mistakes.exit_code
+            _print_issues(error)
+        return error.exit_code
+    file = str(loaded.path) if loaded.path is not None else None
     if as_json:
-        _print_json(
-            {"valid": True, "path": _name(loaded, None), "mistakes": [], "warnings": list(loaded.warnings)},
-        )
+        _print_json({"valid": True, "path": file, "mistakes": [], "warnings": list(loaded.warnings)})
     else:
         for warning in loaded.warnings:
             print(f"warning: {warning}", file=sys.stderr)
-        print(f"{_name(loaded, 'the defaults')}: no mistake")
+        print(f"{file or 'the defaults'}: no mistake")
     return 0
 
 
 def show(path: str | None, environ: Mapping[str, str] = os.environ, *, as_json: bool = False) -> int:
-    """Prints the configuration in force, with where each value comes from and without a secret."""
+    """Print all values with their origin, without secrets, and return the exit code."""
     try:
         loaded = load_with_origins(path, environ)
-    except ConfigIssues as mistakes:
-        _print_mistakes(mistakes)
-        return mistakes.exit_code
+    except ConfigIssues as error:
+        _print_issues(error)
+        return error.exit_code
     if as_json:
         _print_json(entries(loaded.config, loaded.origins))
     else:
@@ -59,19 +63,22 @@ def show(path: str | None, environ: Mapping[str, str] = os.environ, *, as_json: 
 
 
 def schema() -> int:
-    """Prints the JSON Schema."""
+    """Print the JSON Schema and return the exit code."""
     print(schema_text(), end="")
     return 0
 
 
 def schema_text() -> str:
-    """The JSON Schema as it is printed and packaged."""
-    return json.dumps(whole_schema(Config), indent=2, ensure_ascii=True) + "\n"
+    """Return the JSON Schema as text; the package installs the same text."""
+    return json.dumps(json_schema(Config), indent=2, ensure_ascii=True) + "\n"
 
 
-def _absent_keys(loaded: Loaded, environ: Mapping[str, str]) -> list[ConfigIssue]:
-    """The keys that are to come from a variable that is not set. Only who has to know is told: ``status`` and its like
-    read the same file in a shell that has no need of the daemon's variables."""
+def _unset_variables(loaded: Loaded, environ: Mapping[str, str]) -> list[ConfigIssue]:
+    """Return the secrets whose environment variable is not set.
+
+    Only ``config check`` reports them: ``status``, for example, reads the same file in a shell without the variables of
+    the daemon.
+    """
     return [
         ConfigIssue(
             loaded.origins.get(name, str(loaded.path)), name, f"{unset(secret.env)}, expected it to hold the key"
@@ -81,15 +88,11 @@ def _absent_keys(loaded: Loaded, environ: Mapping[str, str]) -> list[ConfigIssue
     ]
 
 
-def _name(loaded: Loaded, otherwise: str | None) -> str | None:
-    return str(loaded.path) if loaded.path is not None else otherwise
-
-
-def _print_mistakes(mistakes: ConfigIssues) -> None:
-    print(mistakes, file=sys.stderr)
-    number = len(mistakes.issues)
+def _print_issues(error: ConfigIssues) -> None:
+    print(error, file=sys.stderr)
+    number = len(error.issues)
     print(f"{number} mistake{'s' if number > 1 else ''}", file=sys.stderr)
 
 
-def _print_json(found: object) -> None:
-    print(json.dumps(found, indent=2))
+def _print_json(value: object) -> None:
+    print(json.dumps(value, indent=2))

@@ -8,7 +8,7 @@ import pytest
 from agent.cli.config import check, schema, show
 
 
-def test_check_says_that_there_is_no_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_a_valid_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("transcription: {url: 'ws://stt.example.com', allow_plaintext: true}\n")
     assert check(str(path), {}) == 0
@@ -20,7 +20,7 @@ def test_check_says_that_there_is_no_mistake(tmp_path: Path, capsys: pytest.Capt
     assert (found["valid"], found["path"], len(found["warnings"])) == (True, str(path), 1)
 
 
-def test_check_says_every_mistake_and_ends_with_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_reports_every_mistake_and_exits_with_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("speaker:\n  volum: 3\n  device: 4\n")
     assert check(str(path), {}) == 78
@@ -34,10 +34,7 @@ def test_check_says_every_mistake_and_ends_with_78(tmp_path: Path, capsys: pytes
     assert found["mistakes"][0]["nearest"] == "volume"
 
 
-def test_check_names_a_variable_that_is_to_hold_a_key_and_is_not_set(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """``{env: NAME}`` without the variable was "no mistake"."""
+def test_check_reports_the_unset_variable_of_a_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("speaker: {volume: 3}\ntranscription: {api_key: {env: NO_SUCH_KEY}}\n")
     assert check(str(path), {}) == 78
@@ -46,7 +43,7 @@ def test_check_names_a_variable_that_is_to_hold_a_key_and_is_not_set(
     assert check(str(path), {"NO_SUCH_KEY": "k"}) == 0
 
 
-def test_show_prints_what_is_in_force_or_ends_with_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_the_values_or_exits_with_78(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("speaker: {volume: 3}\n")
     assert show(str(path), {}) == 0

@@ -8,8 +8,8 @@ from agent.config import loader as loading
 
 
 @pytest.fixture(autouse=True)
-def no_configuration_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the configuration of the system is looked for: a place that is empty until a test fills it."""
+def system_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The path of the system configuration, which is empty until a test writes it."""
     place = tmp_path / "etc" / "config.yaml"
     monkeypatch.setattr(loading, "SYSTEM_CONFIG", place)
     return place

@@ -12,14 +12,14 @@ from agent.settings.loader import load, load_with_origins
 from agent.settings.model import Config
 
 
-def again(text: str, tmp_path: Path) -> Config:
-    path = tmp_path / "again.yaml"
+def reload(text: str, tmp_path: Path) -> Config:
+    path = tmp_path / "shown.yaml"
     path.write_text(text)
     path.chmod(0o600)
     return load(path, {})
 
 
-def test_what_is_shown_can_be_loaded_again_and_is_the_same(tmp_path: Path) -> None:
+def test_shown_configuration_can_be_loaded_again(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(
         "synthesis:\n  fish: {temperature: 0.123456789012345, sample_rate: 24000}\n"
@@ -29,14 +29,14 @@ def test_what_is_shown_can_be_loaded_again_and_is_the_same(tmp_path: Path) -> No
     )
     loaded = load_with_origins(path, {})
     shown = describe(loaded.config, loaded.origins)
-    assert again(shown, tmp_path) == loaded.config
+    assert reload(shown, tmp_path) == loaded.config
     assert "\u202e" not in shown
-    assert again(describe(Config(), {}), tmp_path) == Config()
+    assert reload(describe(Config(), {}), tmp_path) == Config()
 
 
 @settings(max_examples=150, deadline=None)
 @given(text=st.text(st.characters(codec="utf-8"), max_size=30))
-def test_any_text_is_shown_harmless(text: str) -> None:
+def test_shown_text_has_no_control_characters(text: str) -> None:
     config = Config()
     responder = dataclasses.replace(config.responder, fallback=text)
     shown = describe(dataclasses.replace(config, responder=responder), {})
@@ -44,7 +44,7 @@ def test_any_text_is_shown_harmless(text: str) -> None:
     assert sum(line.startswith("  fallback: ") for line in shown.split("\n")) == 1
 
 
-def test_each_line_says_where_its_value_comes_from(tmp_path: Path) -> None:
+def test_each_line_has_the_origin_of_its_value(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("speaker:\n  volume: 3\n")
     loaded = load_with_origins(path, {"VOICE_AGENT_SERVER__PORT": "1234"})
@@ -58,7 +58,7 @@ def test_each_line_says_where_its_value_comes_from(tmp_path: Path) -> None:
     assert found["synthesis.fish.prosody.speed"]["origin"] == "default"
 
 
-def test_a_key_is_shown_as_the_place_where_it_is_looked_for_and_never_itself(tmp_path: Path) -> None:
+def test_secret_is_shown_as_its_place(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("transcription: {api_key: sk-very-secret}\n")
     path.chmod(0o600)

@@ -10,13 +10,13 @@ from agent.settings.loader import load
 from agent.settings.model import Config
 
 
-def told(environ: dict[str, str]) -> list[str]:
+def issues_of(environ: dict[str, str]) -> list[str]:
     with pytest.raises(ConfigIssues) as caught:
         load(None, environ)
     return str(caught.value).splitlines()
 
 
-def test_a_variable_outranks_the_default() -> None:
+def test_variable_overrides_the_default() -> None:
     config = load(
         None,
         {
@@ -42,7 +42,7 @@ def test_a_variable_outranks_the_default() -> None:
     assert [rule.reply for rule in config.responder.rules] == ["Moo."]
 
 
-def test_a_text_is_taken_as_it_stands() -> None:
+def test_text_is_used_as_it_is() -> None:
     config = load(
         None,
         {
@@ -62,7 +62,7 @@ def test_a_text_is_taken_as_it_stands() -> None:
     assert config.microphone.device == "USB: PnP"
 
 
-def test_a_key_of_a_section_outranks_the_section() -> None:
+def test_variable_of_a_key_overrides_that_of_its_section() -> None:
     environ = {
         "VOICE_AGENT_SYNTHESIS__FISH__PROSODY__SPEED": "1.5",
         "VOICE_AGENT_SYNTHESIS": "{fish: {latency: low, prosody: {speed: 0.5, volume: 2}}}",
@@ -92,23 +92,23 @@ def test_a_key_of_a_section_outranks_the_section() -> None:
         ("LOGGING__TRANSCRIPTS", "1", "logging.transcripts"),
     ],
 )
-def test_a_mistake_in_a_variable_names_the_variable(name: str, value: str, line: str) -> None:
-    found = told({f"VOICE_AGENT_{name}": value})
-    assert len(found) == 1, found
-    assert found[0].startswith(f"VOICE_AGENT_{name}: ")
-    assert line in found[0]
+def test_issue_names_the_variable(name: str, value: str, line: str) -> None:
+    lines = issues_of({f"VOICE_AGENT_{name}": value})
+    assert len(lines) == 1, lines
+    assert lines[0].startswith(f"VOICE_AGENT_{name}: ")
+    assert line in lines[0]
 
 
-def test_a_key_in_a_variable_is_used_and_never_told() -> None:
+def test_secret_in_a_variable_is_used_and_never_shown() -> None:
     config = load(None, {"VOICE_AGENT_TRANSCRIPTION__API_KEY": "0123456 # 89"})
     assert config.transcription.api_key.reveal() == "0123456 # 89"
     assert "0123456" not in repr(config)
-    assert "very-secret" not in told({"VOICE_AGENT_TRANSCRIPTION__API_KEY": "very-secret\n" * 2})[0]
-    assert "very-secret" not in told({"VOICE_AGENT_TRANSCRIPTION__API_KEY": "[very-secret]"})[0]
+    assert "very-secret" not in issues_of({"VOICE_AGENT_TRANSCRIPTION__API_KEY": "very-secret\n" * 2})[0]
+    assert "very-secret" not in issues_of({"VOICE_AGENT_TRANSCRIPTION__API_KEY": "[very-secret]"})[0]
 
 
-def test_a_variable_that_a_key_is_looked_up_in_may_begin_like_ours(tmp_path: Path) -> None:
-    assert told({"VOICE_AGENT_STT": "k"})[0].startswith("VOICE_AGENT_STT: unknown variable")
+def test_variable_of_a_secret_may_have_the_prefix(tmp_path: Path) -> None:
+    assert issues_of({"VOICE_AGENT_STT": "k"})[0].startswith("VOICE_AGENT_STT: unknown variable")
     path = tmp_path / "config.yaml"
     path.write_text("transcription: {api_key: {env: VOICE_AGENT_STT}}\n")
     assert load(path, {"VOICE_AGENT_STT": "k"}).transcription.api_key.env == "VOICE_AGENT_STT"
@@ -116,10 +116,10 @@ def test_a_variable_that_a_key_is_looked_up_in_may_begin_like_ours(tmp_path: Pat
     assert load(None, environ).transcription.api_key.env == "VOICE_AGENT_STT"
 
 
-def test_other_variables_are_left_alone() -> None:
+def test_variables_without_the_prefix_are_ignored() -> None:
     assert load(None, {"VOICE_AGENTS": "x", "PATH": "/", "MY_VOICE_AGENT_X": ""}) == Config()
 
 
-def test_the_name_of_a_variable_is_made_of_the_key() -> None:
+def test_variable_name_is_derived_from_the_key() -> None:
     assert variable("synthesis.neuphonic.speed") == "VOICE_AGENT_SYNTHESIS__NEUPHONIC__SPEED"
     assert variable("shutdown_seconds") == "VOICE_AGENT_SHUTDOWN_SECONDS"

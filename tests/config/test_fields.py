@@ -5,7 +5,7 @@ from agent.settings.loader import load
 from agent.settings.model import Config
 
 
-def test_each_key_that_differs_is_named_and_no_other() -> None:
+def test_changes_are_the_keys_that_differ() -> None:
     new = load(
         None,
         {

@@ -1,4 +1,4 @@
-"""The table of broken configurations: for each its file, its line, what is said of it, and what may have been meant."""
+"""Tests of loading: a table of broken configurations with the line, the message and the suggestion of each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agent.errors import ConfigError
 from agent.settings.loader import load, load_with_origins
 from agent.settings.model import Config
 
-# name, text, line (0: the file as a whole), key, a piece of what is said, what may have been meant
+# name, text, line (0: the file as a whole), key, a part of the message, suggestion
 BROKEN = [
     ("unknown key", "microphone:\n  devise: none\n", 2, "microphone.devise", "unknown key", "device"),
     ("unknown section", "\nmicrofone:\n  device: none\n", 2, "microfone", "unknown key", "microphone"),
@@ -94,7 +94,7 @@ BROKEN = [
     ("merge key", "speaker:\n  <<: {volume: 3}\n", 2, "speaker", "merge key", None),
     ("tag", "speaker:\n  volume: !!python/object:os.system 3\n", 2, "speaker.volume", "tag", None),
     (
-        "a host that no resolver can be asked for",
+        "a host that is no valid name",
         "server:\n  host: a..b\n",
         2,
         "server.host",
@@ -102,7 +102,7 @@ BROKEN = [
         "127.0.0.1",
     ),
     (
-        "an export from a host that nobody can be asked for",
+        "an export URL without a valid host",
         "transcription:\n  export_url: http://a..b/\n",
         2,
         "transcription.export_url",
@@ -225,7 +225,7 @@ BROKEN = [
         "16000",
     ),
     (
-        "format that nobody here decodes",
+        "format without a decoder",
         "synthesis:\n  playai:\n    output_format: flac\n",
         3,
         "synthesis.playai.output_format",
@@ -320,10 +320,10 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "key", "piece", "meant"), [pytest.param(*row[1:], id=row[0]) for row in BROKEN]
+    ("text", "line", "key", "part", "suggestion"), [pytest.param(*row[1:], id=row[0]) for row in BROKEN]
 )
-def test_a_mistake_is_told_with_its_file_its_line_and_what_was_expected(
-    tmp_path: Path, text: str | bytes, line: int, key: str, piece: str, meant: str | None
+def test_issue_has_file_line_key_expectation_and_suggestion(
+    tmp_path: Path, text: str | bytes, line: int, key: str, part: str, suggestion: str | None
 ) -> None:
     path = tmp_path / "config.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -333,20 +333,20 @@ def test_a_mistake_is_told_with_its_file_its_line_and_what_was_expected(
     assert isinstance(caught.value, ConfigIssues)
     assert caught.value.exit_code == 78
     place = f"{path}:{line}" if line else str(path)
-    told = [str(mistake) for mistake in caught.value.issues]
-    assert len(told) == 1, told
-    assert told[0].startswith(f"{place}: {key}: " if key else f"{place}: "), told
-    assert piece in told[0], told
-    assert caught.value.issues[0].suggestion == meant, told
-    assert meant is None or f'(did you mean "{meant}"?)' in told[0]
-    assert str(caught.value) == told[0]
+    lines = [str(issue) for issue in caught.value.issues]
+    assert len(lines) == 1, lines
+    assert lines[0].startswith(f"{place}: {key}: " if key else f"{place}: "), lines
+    assert part in lines[0], lines
+    assert caught.value.issues[0].suggestion == suggestion, lines
+    assert suggestion is None or f'(did you mean "{suggestion}"?)' in lines[0]
+    assert str(caught.value) == lines[0]
 
 
-def test_forty_broken_configurations_are_in_the_table() -> None:
+def test_table_has_forty_configurations() -> None:
     assert len(BROKEN) >= 40
 
 
-def test_every_broken_configuration_ends_the_command_with_78_and_no_traceback(tmp_path: Path) -> None:
+def test_every_broken_configuration_exits_with_78_without_traceback(tmp_path: Path) -> None:
     program = (
         "import sys\nfrom agent.cli.config import check, show\n"
         "for path in sys.argv[1:]:\n"
@@ -365,25 +365,25 @@ def test_every_broken_configuration_ends_the_command_with_78_and_no_traceback(tm
     assert all(f"{path}:" in done.stderr for path in paths)
 
 
-def test_every_mistake_is_told_at_once_in_the_order_of_the_lines(tmp_path: Path) -> None:
+def test_all_issues_are_reported_in_line_order(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text("responder: {kind: nobody}\nspeaker:\n  volume: 1000\n  devise: x\n  volume: 3\n")
+    path.write_text("responder: {kind: unknown}\nspeaker:\n  volume: 1000\n  devise: x\n  volume: 3\n")
     with pytest.raises(ConfigIssues) as caught:
         load(path, {"VOICE_AGENT_SERVER__PORT": "many"})
-    where = [mistake.where for mistake in caught.value.issues]
+    where = [issue.where for issue in caught.value.issues]
     assert where == [f"{path}:1", f"{path}:3", f"{path}:4", f"{path}:5", "VOICE_AGENT_SERVER__PORT"]
     assert len(str(caught.value).splitlines()) == 5
 
 
-def test_a_mistyped_key_is_not_told_a_second_time_as_missing(tmp_path: Path) -> None:
+def test_mistyped_key_is_not_reported_as_missing_too(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("responder:\n  kind: webhook\n  webhook: {ulr: https://h/}\n")
     with pytest.raises(ConfigIssues) as caught:
         load(path, {})
-    assert [mistake.key for mistake in caught.value.issues] == ["responder.webhook.ulr"]
+    assert [issue.key for issue in caught.value.issues] == ["responder.webhook.ulr"]
 
 
-def test_nothing_given_is_the_defaults(tmp_path: Path) -> None:
+def test_empty_file_gives_the_defaults(tmp_path: Path) -> None:
     empty = tmp_path / "config.yaml"
     for text in ("", "# nothing\n", "---\n", "speaker:\n", "\ufeffspeaker: {}\n"):
         empty.write_text(text)
@@ -391,8 +391,8 @@ def test_nothing_given_is_the_defaults(tmp_path: Path) -> None:
     assert load(None, {}) == Config()
 
 
-def test_without_a_path_the_systems_file_is_read_where_there_is_one(no_configuration_of_this_machine: Path) -> None:
-    path = no_configuration_of_this_machine
+def test_system_file_is_read_without_a_path(system_config: Path) -> None:
+    path = system_config
     path.parent.mkdir()
     path.write_text("speaker: {volume: 3}\n")
     assert load_with_origins(None, {}).path == path
@@ -404,11 +404,11 @@ def test_without_a_path_the_systems_file_is_read_where_there_is_one(no_configura
     [
         pytest.param(lambda path: None, id="missing"),
         pytest.param(lambda path: path.mkdir(), id="a directory"),
-        pytest.param(lambda path: os.mkfifo(path), id="a pipe that nobody writes to"),
+        pytest.param(lambda path: os.mkfifo(path), id="a pipe without a writer"),
         pytest.param(lambda path: path.symlink_to(path), id="a link to itself"),
     ],
 )
-def test_what_is_no_file_is_one_clear_sentence(tmp_path: Path, make: object) -> None:
+def test_path_that_is_no_file_is_one_issue(tmp_path: Path, make: object) -> None:
     path = tmp_path / "config.yaml"
     make(path)  # type: ignore[operator]
     with pytest.raises(ConfigError) as caught:
@@ -417,7 +417,7 @@ def test_what_is_no_file_is_one_clear_sentence(tmp_path: Path, make: object) -> 
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_file_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
+def test_world_writable_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("speaker: {volume: 3}\n")
     path.chmod(0o666)
@@ -427,7 +427,7 @@ def test_a_file_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
     assert load(path, {}).speaker.volume == 3
 
 
-def test_a_key_itself_may_stand_only_in_a_file_that_nobody_else_may_read(tmp_path: Path) -> None:
+def test_inline_secret_requires_a_private_file(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("transcription:\n  api_key: sk-very-secret\n")
     path.chmod(0o640)
@@ -456,7 +456,7 @@ def test_a_key_itself_may_stand_only_in_a_file_that_nobody_else_may_read(tmp_pat
         'api_key: "sk-very-secret\\n"',
     ],
 )
-def test_no_mistake_ever_quotes_what_stands_in_the_place_of_a_key(tmp_path: Path, text: str) -> None:
+def test_no_issue_quotes_the_value_of_a_secret(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(f"transcription:\n  {text}\n")
     path.chmod(0o644)
@@ -465,7 +465,7 @@ def test_no_mistake_ever_quotes_what_stands_in_the_place_of_a_key(tmp_path: Path
     assert "very-secret" not in str(caught.value)
 
 
-def test_a_comment_right_behind_a_key_is_refused_since_the_key_may_be_cut(tmp_path: Path) -> None:
+def test_comment_behind_an_inline_secret_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("transcription:\n  api_key: abc #def\n")
     path.chmod(0o600)
@@ -475,7 +475,7 @@ def test_a_comment_right_behind_a_key_is_refused_since_the_key_may_be_cut(tmp_pa
     assert load(path, {}).transcription.api_key.reveal() == "abc #def"
 
 
-def test_a_mistake_cannot_paint_on_the_terminal(tmp_path: Path) -> None:
+def test_issue_has_no_terminal_control_characters(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text('"\\e]0;x\\a\\u202e": 1\nspeaker:\n  volume: "\\e[2J"\n')
     with pytest.raises(ConfigError) as caught:
@@ -485,7 +485,7 @@ def test_a_mistake_cannot_paint_on_the_terminal(tmp_path: Path) -> None:
     assert "\\x1b]0;x\\x07\\u202e" in str(caught.value)
 
 
-def test_each_value_is_traced_to_its_line_or_its_variable(tmp_path: Path) -> None:
+def test_origin_is_the_line_or_the_variable(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     speech = "synthesis:\n  services: [fish, local]\n  fish:\n    prosody: {speed: 1.5}\n"
     path.write_text(f"speaker:\n  volume: 3\n{speech}")
@@ -501,14 +501,14 @@ def test_each_value_is_traced_to_its_line_or_its_variable(tmp_path: Path) -> Non
     assert "microphone.device" not in loaded.origins
 
 
-def test_what_travels_without_encryption_by_permission_is_warned_about(tmp_path: Path) -> None:
+def test_allowed_plaintext_url_is_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("transcription:\n  url: ws://stt.example.com/\n  allow_plaintext: true\n")
     warned = load_with_origins(path, {}).warnings
     assert [line.split(": ")[:2] for line in warned] == [[f"{path}:2", "transcription.url"]]
 
 
-def test_a_merge_key_bomb_costs_nothing(tmp_path: Path) -> None:
+def test_merge_key_bomb_is_refused_early(tmp_path: Path) -> None:
     # Each level of this doubles what PyYAML's own loader holds: 772 bytes cost it seconds and a hundred megabytes.
     path = tmp_path / "config.yaml"
     levels = "".join(f"a{level}: &a{level}\n  <<: [*a{level - 1}, *a{level - 1}]\n" for level in range(1, 30))

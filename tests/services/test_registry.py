@@ -1,76 +1,46 @@
-"""From the configuration to a codec: who has to have a key, and what only the codec can refuse."""
+"""Tests of the table of speech services."""
 
 from __future__ import annotations
 
-from typing import Any
+import subprocess
+import sys
 
 import pytest
-from support.scripted import Peer, Scripted
 
-from agent.config.secrets import Secret
+from agent.config.fields import fields_of
 from agent.errors import ConfigError
-from agent.services.connection.websocket import connect
-from agent.services.protocols import fish, local, neuphonic
-from agent.services.protocols.codec import End, Flush, Text
-from agent.services.service import SpeechService, missing_key
-from agent.services.settings import SynthesisSettings
-from agent.system.threads import Deadline
-
-KEY = Secret(value="a key of the test")
-REFERENCE = fish.ReferenceSettings(__file__, "what is said in it")
+from agent.services.registry import SERVICES, find, find_all, served
 
 
-@pytest.mark.parametrize(
-    ("host", "wanted"),
-    [
-        ("127.0.0.1", False),
-        ("192.168.1.5", False),
-        ("localhost", False),
-        ("speech.local", False),
-        ("raspberrypi", False),
-        ("speech.example.com", True),
-        ("93.184.216.34", True),
-    ],
-)
-def test_a_server_in_the_house_needs_no_key_by_name_or_by_number(host: str, wanted: bool) -> None:
-    """A local speech server on another machine was let off the key where its number stood in the configuration, and not
-    where its name did: the daemon did not start, and the doctor found nothing wrong."""
-    settings = fish.Settings(url=f"ws://{host}:8394/v1/tts/live", api_key=Secret(credential="of-nobody"))
-    synthesis = SynthesisSettings(services=("fish",), sections={"fish": settings})
-    assert (missing_key("fish", synthesis) is not None) == wanted
+def test_find_returns_the_service_of_that_name() -> None:
+    assert [service.name for service in find_all()] == list(SERVICES)
 
 
-def test_the_longest_recordings_that_are_taken_can_be_sent() -> None:
-    """Up to 32 MiB were taken, and from 16 on every connection ended with "the service has stopped reading"."""
-
-    def reads(peer: Peer) -> None:
-        peer.accept()
-        for _ in iter(peer.read_frame, (-1, b"")):
-            pass
-
-    with Scripted(reads) as server:
-        recording = {"audio": bytes(fish.MAX_START_BYTES - 1000), "text": "what is said in it"}
-        codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k", references=[recording])
-        connection = connect(codec, Deadline(20.0), ping_seconds=None)
-        assert connection.send(Text("Hello.")) and connection.send(Flush()) and connection.send(End())
-        connection.abort()
-    with pytest.raises(ValueError, match="less than"):
-        fish.Client("ws://127.0.0.1:1/", "k", references=[{"audio": bytes(fish.MAX_START_BYTES), "text": "too long"}])
+def test_find_of_an_unknown_name_lists_the_services() -> None:
+    with pytest.raises(ConfigError, match="neuphonic, playai, vachana, fish, local"):
+        find("unknown")
 
 
-@pytest.mark.parametrize(
-    ("name", "settings"),
-    [
-        ("neuphonic", neuphonic.Settings(url="ws://127.0.0.1:1/speak/en?speed=9", api_key=KEY)),
-        ("local", local.Settings(url="ws://127.0.0.1:1/speak/en?output_format=mp3")),
-        ("fish", fish.Settings(url="ws://127.0.0.1:1/", api_key=KEY, references=(REFERENCE,) * 40)),
-    ],
-)
-def test_what_only_the_codec_can_refuse_is_a_mistake_in_the_configuration(name: str, settings: Any) -> None:
-    """It was a traceback of each dial, again and again, and the end of the doctor."""
+def test_no_service_is_imported_with_the_configuration() -> None:
+    program = (
+        "import sys; from agent.settings.loader import load; load(None, {})\n"
+        "print([name for name in ('neuphonic', 'playai', 'vachana', 'fish') "
+        "if f'agent.services.protocols.{name}' in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
-    def nowhere(deadline: Deadline) -> str:
-        raise AssertionError("the address is in the configuration")
 
-    with pytest.raises(ConfigError, match=f"synthesis.{name}: "):
-        SpeechService(name, SynthesisSettings(sections={name: settings}), nowhere).open(Deadline(5.0))
+@pytest.mark.parametrize("name", list(SERVICES))
+def test_service_can_be_pointed_to_the_local_server(name: str) -> None:
+    service = find(name)
+    settings = service.settings(**service.local_settings("ws://127.0.0.1:8394"))
+    assert str(service.url(settings)).partition("://")[0] in service.url_schemes
+    assert all(field.about for field in fields_of(service.settings).values())
+
+
+def test_paths_of_the_services_do_not_overlap() -> None:
+    for service in served():
+        for path in service.paths:
+            speakers = [other.name for other in served() if other.speaks_at(path.replace("*", "en"))]
+            assert speakers == [service.name]
