@@ -1,8 +1,8 @@
-"""The client cases 1 to 7 and 10 of Autobahn|Testsuite (Apache-2.0) as data: what is sent, what has to come back.
+"""The client cases 1 to 7 and 10 of Autobahn|Testsuite 0.8.2 (Apache-2.0) as data, with its numbers.
 
-The suite's own numbers are kept. A case sends ``parts`` in chops of ``chop`` bytes (0: each part whole, -1: all in
-one) and expects the messages and pongs of ``answers``, in order, then a close frame with one of ``codes``. Where the
-suite leaves a choice, the strict one is asked for; where it gives no verdict (7.1.6, 7.13.*), any orderly end will do.
+A case sends ``parts`` in chunks of ``chop`` bytes (0: each part in one chunk, -1: everything in one chunk) and expects
+the messages and pongs of ``answers``, in order, then a close frame with one of ``codes``. If the suite allows several
+results, the strict one is expected; without a verdict of the suite (7.1.6, 7.13.*), any close frame is accepted.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ UMLAUTS = "Hello-µ@ßöäüàá-UTF-8!!".encode()
 
 @dataclass(frozen=True)
 class Case:
-    """One case. ``polite``: the server closes with 1000 once the answers are in. ``alive_after``: so many parts are
-    sent first, then a ping has to be answered before the rest follows (the suite waits a second there instead)."""
+    """One case. Immutable.
+
+    ``polite``: the server closes with 1000 after the answers. ``alive_after``: this number of parts is sent first, and
+    a ping must be answered before the rest follows (the suite waits a second instead).
+    """
 
     number: str
     parts: tuple[bytes, ...]
@@ -43,7 +46,7 @@ def closes(number: str, *parts: bytes, codes: tuple[int | None, ...] = (1000,)) 
 
 
 def split(opcode: int, data: bytes, size: int = 1) -> tuple[bytes, ...]:
-    """A message in fragments of ``size`` bytes."""
+    """Encode a message in fragments of ``size`` bytes."""
     ends = range(0, len(data), size)
     return tuple(
         frame(CONTINUATION if at else opcode, data[at : at + size], fin=int(at + size >= len(data))) for at in ends
@@ -52,10 +55,10 @@ def split(opcode: int, data: bytes, size: int = 1) -> tuple[bytes, ...]:
 
 def framing() -> Iterator[Case]:
     sizes = (0, 125, 126, 127, 128, 65535, 65536)
-    for group, opcode, letter in ((1, TEXT, b"*"), (2, BINARY, b"\xfe")):
+    for group, opcode, payload in ((1, TEXT, b"*"), (2, BINARY, b"\xfe")):
         for index, size in enumerate(sizes, 1):
-            yield Case(f"1.{group}.{index}", (frame(opcode, letter * size),), ((opcode, letter * size),))
-        yield Case(f"1.{group}.8", (frame(opcode, letter * 65536),), ((opcode, letter * 65536),), chop=997)
+            yield Case(f"1.{group}.{index}", (frame(opcode, payload * size),), ((opcode, payload * size),))
+        yield Case(f"1.{group}.8", (frame(opcode, payload * 65536),), ((opcode, payload * 65536),), chop=997)
 
 
 def pings() -> Iterator[Case]:

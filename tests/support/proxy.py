@@ -1,4 +1,4 @@
-"""A TCP proxy that does harm: late, slow, sliced, cut off, silent, reset, or closed long after the end."""
+"""A TCP proxy with faults: latency, jitter, low bandwidth, small chunks, cuts, resets, black holes and late closes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,17 @@ TIMEOUT_SECONDS = 20.0
 
 @dataclass
 class Toxics:
-    """What is done to one direction; may be changed while connections live.
+    """The faults of one direction; may be replaced while connections are open.
 
-    ``latency_seconds`` +/- ``jitter_seconds`` for each chunk (order is kept), ``bytes_per_second`` of bandwidth, chunks
-    of ``slice_bytes``; after ``limit_bytes`` the connection ends (``reset``: with a RST); ``black_hole``: what comes is
-    swallowed and the other side never told; ``close_seconds``: how late an end is passed on.
+    Args:
+        latency_seconds: Delay of each chunk; the order is kept.
+        jitter_seconds: Random change of the latency, in both directions.
+        bytes_per_second: Bandwidth.
+        slice_bytes: Largest chunk.
+        limit_bytes: The connection ends after this number of bytes.
+        reset: The connection ends with a RST.
+        black_hole: Data is dropped, and the end of the stream is not forwarded on.
+        close_seconds: Delay of the end of the stream.
     """
 
     latency_seconds: float = 0.0
@@ -35,10 +41,16 @@ class Toxics:
 
 
 class Proxy:
-    """``with Proxy(port, down=Toxics(...)) as proxy``: what is dialled at ``proxy.port`` is led to ``port``.
+    """Forwards connections from ``proxy.port`` to ``port`` within ``with Proxy(port, down=Toxics(...)) as proxy``.
 
-    ``up`` is the way from the client to the server. ``connections`` counts them, ``turns_up`` how often the direction
-    changed to upwards: the round trips of a dialogue.
+    ``connections`` counts the connections; ``turns_up`` counts how often the direction changed to up, which is the
+    number of round trips. Thread-safe.
+
+    Args:
+        port: Port of the server on 127.0.0.1.
+        up: Faults from the client to the server.
+        down: Faults from the server to the client.
+        seed: Seed of the jitter.
     """
 
     def __init__(self, port: int, *, up: Toxics | None = None, down: Toxics | None = None, seed: int = 1) -> None:
@@ -52,7 +64,7 @@ class Proxy:
         self.port = int(self._listener.getsockname()[1])
         self.over = threading.Event()
         self._sockets: list[socket.socket] = []
-        self._lock = threading.Lock()  # over the sockets
+        self._lock = threading.Lock()  # protects _sockets
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Proxy:
@@ -62,7 +74,7 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self.over.set()
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._threads[0].join(TIMEOUT_SECONDS)  # the accepter: what it is just leading on is to be cut as well
+        self._threads[0].join(TIMEOUT_SECONDS)  # first: it may be opening a connection
         self.cut()
         for thread in self._threads:
             thread.join(TIMEOUT_SECONDS)
@@ -70,7 +82,7 @@ class Proxy:
             sock.close()
 
     def cut(self) -> None:
-        """Ends every connection there is, both ways."""
+        """Close all connections in both directions."""
         with self._lock:
             for sock in self._sockets:
                 with contextlib.suppress(OSError):
@@ -101,13 +113,13 @@ class Proxy:
             turns = [0, 1, 2, 3]
             for name, source, target in (("up", client, server), ("down", server, client)):
                 chunks: queue.Queue[tuple[float, bytes]] = queue.Queue(maxsize=64)
-                self._spawn(self._take_turn, turns, (client, server), self._read, name, source, chunks)
-                self._spawn(self._take_turn, turns, (client, server), self._write, name, target, source, chunks)
+                self._spawn(self._run_turn, turns, (client, server), self._read, name, source, chunks)
+                self._spawn(self._run_turn, turns, (client, server), self._write, name, target, source, chunks)
 
-    def _take_turn(
+    def _run_turn(
         self, turns: list[int], pair: tuple[socket.socket, ...], work: Callable[..., None], *args: object
     ) -> None:
-        """The last of a connection's threads closes its sockets: before, one of the others may be about to use them."""
+        """Run ``work``; the last thread of a connection closes its sockets, which the other threads may still use."""
         work(*args)
         if turns.pop() == 0:
             with self._lock:
@@ -127,9 +139,9 @@ class Proxy:
             if data and self._direction != name:
                 self._direction = name
                 self.turns_up += name == "up"
-            late = toxics.latency_seconds + self._random.uniform(-1, 1) * toxics.jitter_seconds
-            late += 0.0 if data else toxics.close_seconds
-            due = max(due, time.monotonic() + max(0.0, late))
+            delay = toxics.latency_seconds + self._random.uniform(-1, 1) * toxics.jitter_seconds
+            delay += 0.0 if data else toxics.close_seconds
+            due = max(due, time.monotonic() + max(0.0, delay))
             if toxics.bytes_per_second:
                 due += len(data) / toxics.bytes_per_second
             while not self.over.is_set():
@@ -140,7 +152,7 @@ class Proxy:
     def _write(
         self, name: str, target: socket.socket, source: socket.socket, chunks: queue.Queue[tuple[float, bytes]]
     ) -> None:
-        passed = 0
+        forwarded = 0
         while not self.over.is_set():
             try:
                 due, data = chunks.get(timeout=0.2)
@@ -152,26 +164,26 @@ class Proxy:
             if toxics.black_hole:
                 continue
             if toxics.limit_bytes is not None:
-                data = data[: toxics.limit_bytes - passed]
-            over = not data
+                data = data[: toxics.limit_bytes - forwarded]
+            is_over = not data
             with contextlib.suppress(OSError):
                 if data:
                     target.sendall(data)
-                passed += len(data)
-                over = over or (toxics.limit_bytes is not None and passed >= toxics.limit_bytes)
-                if over:
-                    self._end(target, source, toxics, whole=bool(data) or toxics.limit_bytes is not None)
-            if over:
+                forwarded += len(data)
+                is_over = is_over or (toxics.limit_bytes is not None and forwarded >= toxics.limit_bytes)
+                if is_over:
+                    self._end(target, source, toxics, both_ways=bool(data) or toxics.limit_bytes is not None)
+            if is_over:
                 return
 
-    def _end(self, target: socket.socket, source: socket.socket, toxics: Toxics, *, whole: bool) -> None:
+    def _end(self, target: socket.socket, source: socket.socket, toxics: Toxics, *, both_ways: bool) -> None:
         if toxics.reset:
             target.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            # The other direction's reader holds the socket open while it waits; this wakes it.
+            # A blocked recv() in the other direction keeps the socket open; this wakes it.
             target.shutdown(socket.SHUT_RD)
             target.close()
             source.shutdown(socket.SHUT_RDWR)
             return
-        target.shutdown(socket.SHUT_RDWR if whole else socket.SHUT_WR)
-        if whole:
+        target.shutdown(socket.SHUT_RDWR if both_ways else socket.SHUT_WR)
+        if both_ways:
             source.shutdown(socket.SHUT_RDWR)

@@ -1,1 +1,1 @@
-"""Connections to services."""
+"""WebSocket connections and HTTP sessions to services."""

@@ -134,7 +134,7 @@ class Framing:
         if frame.opcode == ABNF.OPCODE_PING:
             return Ping(data)
         if frame.opcode == ABNF.OPCODE_PONG:
-            return None  # any received byte counts as a sign of life, so pongs need no matching
+            return None  # any received byte shows that the peer is alive, so pongs need no matching
         if frame.opcode == ABNF.OPCODE_CLOSE:
             if not data:
                 return Close(NO_CODE, "", b"")

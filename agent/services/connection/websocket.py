@@ -113,7 +113,7 @@ class Connection:
         self._closing: tuple[int, str] | None = None  # code and reason, once the close frame is queued
         self._close_by = 0.0
         self._write_error = ""  # received data is still read first
-        self._protocol_error: ProtocolError | None = None  # raised after the messages that precede it are delivered
+        self._protocol_error: ProtocolError | None = None  # handled after the messages before it are delivered
         self._is_lingering: bool | None = None  # None: not needed; False: due; True: reading until the peer closes
         self._dropped_bytes = 0
         self._last_events: list[Event] = []  # of the close, until they are fetched

@@ -152,19 +152,19 @@ def test_row_34_unused_connection_is_renewed_before_the_service_closes_it_and_ge
         peer.accept()
         frames: list[tuple[int, bytes]] = []
         seen.append(frames)
-        while (found := peer.read_frame())[0] >= 0:
-            frames.append(found)
-            if found[0] == CLOSE:
+        while (received := peer.read_frame())[0] >= 0:
+            frames.append(received)
+            if received[0] == CLOSE:
                 peer.send(close_frame(1000))
                 break
 
     with Scripted(script) as server, Kit(server.url, max_idle_seconds=0.2) as kit:
-        began = time.monotonic()
+        start = time.monotonic()
         kit.until(lambda: kit.is_ready)
         first, due = kit.standby.waitables()[1], kit.standby.next_timeout()
         assert due is not None and due < 0.2
         kit.until(lambda: kit.is_ready and kit.standby.waitables()[1] is not first)
-        assert time.monotonic() - began > 0.1 and not kit.downs
+        assert time.monotonic() - start > 0.1 and not kit.downs
     assert len(seen) >= 2 and all([(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")] == frames for frames in seen)
 
 
@@ -389,15 +389,15 @@ def test_row_55_flapping_service_leaves_no_threads_and_is_dialed_rarely() -> Non
 
 
 def test_reconnect_closes_the_connection_and_dials_another() -> None:
-    received: list[list[tuple[int, bytes]]] = []
+    received_frames: list[list[tuple[int, bytes]]] = []
 
     def script(peer: Peer) -> None:
         frames: list[tuple[int, bytes]] = []
-        received.append(frames)
+        received_frames.append(frames)
         peer.accept()
-        while (found := peer.read_frame())[0] >= 0:
-            frames.append(found)
-            if found[0] == CLOSE:
+        while (received := peer.read_frame())[0] >= 0:
+            frames.append(received)
+            if received[0] == CLOSE:
                 peer.send(close_frame(1000))
                 break
 
@@ -410,4 +410,4 @@ def test_reconnect_closes_the_connection_and_dials_another() -> None:
         assert kit.standby.take() is not None
         kit.standby.reconnect()  # nothing to replace, so a lazy standby does not dial
         assert not kit.standby.is_dialing and len(server.peers) == 2
-    assert received[0] == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
+    assert received_frames[0] == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
