@@ -30,7 +30,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
     daemon = Daemon(
         config,
         SystemdNotifier(os.environ),
-        watch=exporter.watch,
+        watch=exporter.handle_event,
         frontends=lambda report: make_frontends(config, os.environ, report),
         captions=sys.stdout,
         reread=reread,

@@ -1,4 +1,4 @@
-"""The frame queue: sound on its way from the microphone to the network."""
+"""The frame queue between the microphone thread and the recognizer thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agent.audio.format import SPEECH
 
 
 class FrameSource(Protocol):
-    """Where frames come from: the frame queue, or something that is read no faster than it can be sent."""
+    """A source of frames (16 kHz mono s16le): the frame queue, or a file that is read as fast as frames are sent."""
 
     @property
     def frame_count(self) -> int: ...
@@ -26,149 +26,152 @@ class FrameSource(Protocol):
 
 
 class FrameQueue:
-    """Frames on their way from the microphone to one listener. When full, the oldest frame is forgotten and counted:
-    late speech is worth less than the present. Iteration ends when the queue is closed and empty.
+    """A bounded queue of frames that never blocks the microphone.
 
-    Frames are 16 kHz mono s16le, of any length. One thread puts, one listens (``take``, ``get``, iteration); ``clear``
-    and ``close`` are for every thread. As long as it is never cleared, every frame that was put was taken, forgotten,
-    or is held. A listener that has used ``fileno()`` calls ``release()`` when it ends.
+    When the queue is full it drops its oldest frame and counts it: current speech is worth more than old speech. Every
+    frame is taken, dropped, cleared or still in the queue.
+
+    This queue is the hand-over between two threads. What a segment keeps for a replay is in ``SpeechSegment``.
+
+    Thread-safe, for one writer (``put``) and one reader (``take``, ``get``, iteration, ``take_gap``, ``release``). A
+    reader that uses ``fileno()`` calls ``release()`` at its end.
+
+    Args:
+        capacity_seconds: length of the audio that fits into the queue; a single longer frame fits as well.
     """
 
     def __init__(self, capacity_seconds: float) -> None:
-        self._capacity = SPEECH.bytes_of(capacity_seconds)
-        self._changed = threading.Condition()
-        self._waiting: deque[tuple[int, bytes]] = deque()  # each with its place: bytes since the first frame
-        self._waiting_bytes = self._place = 0
-        self._forgotten = 0
-        self._lost: tuple[int, int] | None = None
-        self._closed = self._released = False
+        self._capacity_bytes = SPEECH.bytes_of(capacity_seconds)
+        self._condition = threading.Condition()
+        self._frames: deque[tuple[int, bytes]] = deque()  # each with its position: bytes since the first frame
+        self._queued_bytes = self._total_bytes = 0
+        self._dropped_frames = 0
+        self._gap: tuple[int, int] | None = None  # position and size of the dropped audio
+        self._is_closed = self._is_released = False
         self._fd = -1
 
-    # --- the microphone's side
+    # --- writer
 
     def put(self, frame: bytes) -> None:
-        """Takes one frame, never blocks. After ``close()`` it is dropped. An empty frame is none."""
-        with self._changed:
-            if self._closed or not frame:
+        """Append a frame. Ignores empty frames, and all frames after ``close()``."""
+        with self._condition:
+            if self._is_closed or not frame:
                 return
-            self._admit(self._place, frame)
-            self._announce()
-            self._place += len(frame)
+            self._frames.append((self._total_bytes, frame))
+            self._total_bytes += len(frame)
+            self._queued_bytes += len(frame)
+            self._drop_oldest()
+            self._signal()
 
     def close(self) -> None:
-        """The end of the stream: the listener gets what waits, then the end. Safe twice."""
-        with self._changed:
-            self._closed = True
-            self._announce()
+        """End the stream: the reader gets the queued frames, then the end. Idempotent, from any thread."""
+        with self._condition:
+            self._is_closed = True
+            self._signal()
 
-    # --- the listener's side
+    # --- reader
 
     def take(self, max_frames: int) -> list[bytes]:
-        """Up to ``max_frames`` frames that wait, oldest first, without blocking; empty when none does."""
-        with self._changed:
-            return [self._pop() for _ in range(min(max_frames, len(self._waiting)))]
+        """Remove and return up to ``max_frames`` frames, oldest first, without blocking."""
+        with self._condition:
+            return [self._pop() for _ in range(min(max_frames, len(self._frames)))]
 
     def get(self, timeout_seconds: float | None) -> bytes | None:
-        """The oldest frame; ``None`` when none came in time, or the queue is closed and empty."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed, timeout_seconds)
-            return self._pop() if self._waiting else None
+        """Remove and return the oldest frame; ``None`` after the timeout or at the end of the stream."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._frames or self._is_closed, timeout_seconds)
+            return self._pop() if self._frames else None
 
     def __iter__(self) -> Iterator[bytes]:
         while (frame := self.get(None)) is not None:
             yield frame
 
     def fileno(self) -> int:
-        """A descriptor for ``select``, readable while a frame waits or the queue is closed; -1 once released."""
-        with self._changed:
-            if self._fd < 0 and not self._released:
+        """Return a descriptor that is readable while a frame is queued or the queue is closed; -1 after ``release``."""
+        with self._condition:
+            if self._fd < 0 and not self._is_released:
                 self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-                if self._waiting or self._closed:
+                if self._frames or self._is_closed:
                     os.eventfd_write(self._fd, 1)
             return self._fd
 
     def release(self) -> None:
-        """Gives the descriptor back, and closes the queue: nobody listens any more. Safe twice."""
+        """Close the queue and its descriptor; idempotent."""
         self.close()
-        with self._changed:
-            self._released = True
+        with self._condition:
+            self._is_released = True
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
 
     def take_gap(self) -> tuple[float, float] | None:
-        """What was forgotten since this was last asked: where it began, in seconds of sound since the first frame, and
-        how many seconds it was; ``None`` where nothing was."""
-        with self._changed:
-            if self._lost is None:
+        """Return the audio dropped since the last call, or ``None``.
+
+        Returns:
+            Start, in seconds of audio since the first frame, and length in seconds.
+        """
+        with self._condition:
+            if self._gap is None:
                 return None
-            (start, size), self._lost = self._lost, None
+            (start, size), self._gap = self._gap, None
             return SPEECH.seconds_of(start), SPEECH.seconds_of(size)
 
-    # --- everybody's side
+    # --- any thread
 
     def clear(self) -> int:
-        """Drops every frame that waits, on somebody's wish: not counted as forgotten. Returns how many."""
-        with self._changed:
-            dropped = len(self._waiting)
-            self._waiting.clear()
-            self._waiting_bytes = 0
-            self._quieten()
-            return dropped
+        """Discard the queued frames on purpose, without counting them as dropped; return their number."""
+        with self._condition:
+            count = len(self._frames)
+            self._frames.clear()
+            self._queued_bytes = 0
+            self._reset_signal()
+            return count
 
     @property
     def is_closed(self) -> bool:
-        """Whether ``close()`` was called; frames may still wait."""
-        with self._changed:
-            return self._closed
+        """Whether the stream has ended; frames may still be queued."""
+        with self._condition:
+            return self._is_closed
 
     @property
     def frame_count(self) -> int:
-        """How many frames wait for the listener."""
-        with self._changed:
-            return len(self._waiting)
-
-    @property
-    def buffered_seconds(self) -> float:
-        """How much sound waits for the listener, in seconds."""
-        with self._changed:
-            return SPEECH.seconds_of(self._waiting_bytes)
+        """Number of queued frames."""
+        with self._condition:
+            return len(self._frames)
 
     @property
     def dropped_frames(self) -> int:
-        """How many frames were forgotten because the queue was full; only grows."""
-        with self._changed:
-            return self._forgotten
+        """Number of frames that were dropped because the queue was full; never decreases."""
+        with self._condition:
+            return self._dropped_frames
 
-    # --- inside, with the lock held
+    # --- with the lock held
 
-    def _admit(self, place: int, frame: bytes) -> None:
-        self._waiting.append((place, frame))
-        self._waiting_bytes += len(frame)
-        # The newest frame stays even where it alone is more than the capacity: the present is what counts.
-        while self._waiting_bytes > self._capacity and len(self._waiting) > 1:
-            oldest, dropped_frames = self._waiting.popleft()
-            self._waiting_bytes -= len(dropped_frames)
-            self._forgotten += 1
-            start, size = self._lost or (oldest, 0)
-            self._lost = start, size + len(dropped_frames)
+    def _drop_oldest(self) -> None:
+        # The newest frame stays even if it is longer than the capacity.
+        while self._queued_bytes > self._capacity_bytes and len(self._frames) > 1:
+            position, frame = self._frames.popleft()
+            self._queued_bytes -= len(frame)
+            self._dropped_frames += 1
+            start, size = self._gap or (position, 0)
+            self._gap = start, size + len(frame)
 
     def _pop(self) -> bytes:
-        _, frame = self._waiting.popleft()
-        self._waiting_bytes -= len(frame)
-        if not self._waiting:
-            self._quieten()
+        _, frame = self._frames.popleft()
+        self._queued_bytes -= len(frame)
+        if not self._frames:
+            self._reset_signal()
         return frame
 
-    def _announce(self) -> None:
-        self._changed.notify_all()
+    def _signal(self) -> None:
+        self._condition.notify_all()
         if self._fd >= 0:
             os.eventfd_write(self._fd, 1)
 
-    def _quieten(self) -> None:
-        # Only what was announced is taken back: a closed queue stays readable, so that its end is seen.
-        if self._fd >= 0 and not self._closed:
+    def _reset_signal(self) -> None:
+        # A closed queue stays readable, so that the reader sees the end.
+        if self._fd >= 0 and not self._is_closed:
             try:
                 os.eventfd_read(self._fd)
             except BlockingIOError:
-                return  # nothing had been announced
+                return  # the descriptor was not readable

@@ -1,4 +1,4 @@
-"""The thread that owns the source: sound becomes frames on their way to the recognizer."""
+"""The stage that owns the microphone: audio of the source becomes frames in the queue."""
 
 from __future__ import annotations
 
@@ -17,23 +17,31 @@ from agent.pipeline.stage import Stage
 
 PERIOD_SECONDS = 0.1
 
-SHORTEST_SECONDS = 0.005
-"""What is missing for less than that is only how late somebody looked at the clock."""
+MIN_GAP_SECONDS = 0.005
+"""A shorter gap is only the imprecision of the clock readings."""
 
 SILENT_FRAME_SECONDS = 0.1
-SILENCE_SECONDS = 6.0
-"""Longer than any pause that ends a turn."""
+MUTE_SILENCE_SECONDS = 6.0
+"""Silence sent at the start of a mute: longer than any pause that ends a turn."""
 
 
 class Microphone(Stage):
-    """Reads the source and puts its frames into the queue, until it is stopped; then the queue is closed.
+    """Reads the source and puts its frames into the queue until it is stopped; then it closes the queue.
 
-    It opens, reads and closes the source itself. A source that is lost is looked for, at most once a second, until it
-    is back; what was not heard meanwhile, from the last frame to the moment it is back, is reported as a ``Gap``, as is
-    what the card itself dropped. A device that is not there at the start is waited for in the same way where
-    ``wait_policy`` says so; else its ``DeviceError`` ends the thread. ``frame_seconds``: how long a read takes.
+    The stage opens, reads and closes the source itself. A lost source is reopened, at most once a second; the audio
+    from the last frame before to the first frame after the loss is reported as a ``Gap``, as are overruns of the card.
+    While the microphone is muted the source is closed, and no gap is reported.
+    ``mute``, ``unmute``, ``reset_after_suspend``, ``stop`` and ``abort`` are thread-safe; everything else is owned by
+    the microphone thread.
 
-    While it is muted the source is closed: nothing is heard at all, and no gap is reported.
+    Args:
+        frames: receives the frames, 16 kHz mono s16le.
+        open_source: opens the device.
+        report: receives the events, in the microphone thread.
+        frame_seconds: length of one read.
+        wait_policy: whether to wait for a device that is missing at the start; otherwise its ``DeviceError`` ends the
+            thread.
+        timing: limits and pauses of the reconnection.
     """
 
     def __init__(
@@ -58,11 +66,11 @@ class Microphone(Stage):
         super().__init__("microphone", report)
         self._frames, self._open_source = frames, open_source
         self._stopped = threading.Event()
-        self._wanted = threading.Event()  # cleared while it is muted
-        self._wanted.set()
-        self._opened_at: float | None = None  # when its first frame began
-        self._heard_until = 0.0
-        self._outdated: str | None = None  # by what the frame that is being read has become too old
+        self._unmuted = threading.Event()
+        self._unmuted.set()
+        self._opened_at: float | None = None  # start of the first frame
+        self._recorded_until = 0.0
+        self._outdated_reason: str | None = None  # why the frame that is being read is discarded
 
     @property
     def stall_timeout(self) -> float:  # type: ignore[override]
@@ -70,37 +78,39 @@ class Microphone(Stage):
         return self._device.stall_timeout
 
     def mute(self) -> None:
-        """Closes the source, from any thread. Twice is safe, and so is before the start."""
-        self._wanted.clear()
+        """Close the source; idempotent, also before the start."""
+        self._unmuted.clear()
 
     def unmute(self) -> None:
-        """Opens the source again."""
+        """Open the source again; idempotent."""
         if not self._stopped.is_set():
-            self._wanted.set()
+            self._unmuted.set()
 
-    def reset_after_suspend(self, by: str) -> None:
-        """What is being recorded, from any thread, is from before ``by`` and too old to be heard: it becomes a gap."""
-        self._outdated = by
+    def reset_after_suspend(self, reason: str) -> None:
+        """Report the frame that is being read as a gap: it was recorded before the suspend."""
+        self._outdated_reason = reason
 
     def stop(self) -> None:
+        """End after the current frame."""
         self._stopped.set()
-        self._wanted.set()
+        self._unmuted.set()
 
     def abort(self) -> None:
+        """End after the current frame and discard the queued frames."""
         self.stop()
         self._frames.clear()
 
     def run(self) -> None:
         try:
             while not self._stopped.is_set():
-                if not self._wanted.is_set():
+                if not self._unmuted.is_set():
                     if self._device.is_lost:
                         self._report_absence(time.monotonic())
-                    self._be_muted()
-                    self._heard_until = time.monotonic()  # what somebody muted is not missing
+                    self._send_silence()
+                    self._recorded_until = time.monotonic()  # a mute is not a gap
                     continue
                 try:
-                    self._listen()
+                    self._record()
                 except DeviceError as error:
                     self._device.lost(error)
                     self.heartbeat()
@@ -108,42 +118,42 @@ class Microphone(Stage):
         finally:
             self._frames.close()
 
-    def _listen(self) -> None:
-        """From one opening to the loss of the source, or to the end."""
+    def _record(self) -> None:
+        """Open the source and read it until it is lost, muted or stopped."""
         source = self._open()
-        self._outdated = None  # nothing was being recorded
+        self._outdated_reason = None  # no recording was in progress
         try:
-            lost = 0
-            while not self._stopped.is_set() and self._wanted.is_set():
+            lost_frames = 0
+            while not self._stopped.is_set() and self._unmuted.is_set():
                 frame = source.read()
                 self.heartbeat()
                 if self._opened_at is None or self._device.is_lost:
-                    self._found(SPEECH.seconds_of(len(frame)))
-                outdated, self._outdated = self._outdated, None
-                if outdated is None:
+                    self._handle_first_frame(SPEECH.seconds_of(len(frame)))
+                outdated_reason, self._outdated_reason = self._outdated_reason, None
+                if outdated_reason is None:
                     self._frames.put(frame)
                 else:
-                    start = self._since_opened(self._heard_until)
-                    self.report(Gap(start, SPEECH.seconds_of(len(frame)), outdated))
-                self._heard_until = time.monotonic()
-                if source.lost_frames > lost:
-                    seconds = SPEECH.seconds_of((source.lost_frames - lost) * SPEECH.frame_bytes)
-                    lost = source.lost_frames
-                    start = self._since_opened(self._heard_until) - seconds
+                    start = self._since_opened(self._recorded_until)
+                    self.report(Gap(start, SPEECH.seconds_of(len(frame)), outdated_reason))
+                self._recorded_until = time.monotonic()
+                if source.lost_frames > lost_frames:
+                    seconds = SPEECH.seconds_of((source.lost_frames - lost_frames) * SPEECH.frame_bytes)
+                    lost_frames = source.lost_frames
+                    start = self._since_opened(self._recorded_until) - seconds
                     self.report(Gap(start, seconds, "the microphone overflowed"))
         finally:
             with self._device.slow_call():
                 source.close()
 
-    def _be_muted(self) -> None:
-        """With the source closed: silence for as long as a turn that was under way may need to end, then nothing."""
+    def _send_silence(self) -> None:
+        """Wait until the mute ends; first send silence, so that the endpointer ends an open turn."""
         silence = bytes(SPEECH.bytes_of(SILENT_FRAME_SECONDS))
-        for _ in range(round(SILENCE_SECONDS / SILENT_FRAME_SECONDS)):
+        for _ in range(round(MUTE_SILENCE_SECONDS / SILENT_FRAME_SECONDS)):
             self.heartbeat()
             self._frames.put(silence)
-            if self._wanted.wait(SILENT_FRAME_SECONDS):
+            if self._unmuted.wait(SILENT_FRAME_SECONDS):
                 return
-        while not self._wanted.wait(1.0):
+        while not self._unmuted.wait(1.0):
             self.heartbeat()
 
     def _open(self) -> Source:
@@ -156,21 +166,22 @@ class Microphone(Stage):
         self._device.opened()
         return source
 
-    def _found(self, seconds: float) -> None:
-        """A frame of ``seconds`` has come: the source is there, for the first time or again."""
+    def _handle_first_frame(self, seconds: float) -> None:
+        """Process the first frame after the start or after a loss; ``seconds`` is its length."""
         began = time.monotonic() - seconds
         was_lost = self._device.is_lost
         self._device.working()
         if was_lost:
             self._report_absence(began)
-        self._opened_at = began if self._opened_at is None else self._opened_at
+        if self._opened_at is None:
+            self._opened_at = began
 
     def _report_absence(self, until: float) -> None:
         """Report the audio that the lost microphone did not record up to ``until``."""
         if self._opened_at is not None:
-            away = until - self._heard_until
-            if away > SHORTEST_SECONDS:
-                self.report(Gap(self._since_opened(self._heard_until), away, "the microphone was gone"))
+            away = until - self._recorded_until
+            if away > MIN_GAP_SECONDS:
+                self.report(Gap(self._since_opened(self._recorded_until), away, "the microphone was gone"))
 
     def _since_opened(self, moment: float) -> float:
         return max(0.0, moment - (self._opened_at or moment))

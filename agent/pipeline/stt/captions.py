@@ -1,4 +1,4 @@
-"""Where captions are written: a stream whose reader may be slow, stand still or leave, and nobody else waits for it."""
+"""Writes captions to a stream whose reader may be slow, blocked or gone, without blocking the caller."""
 
 from __future__ import annotations
 
@@ -15,86 +15,102 @@ from agent.system.threads import Deadline, Mailbox, start_thread
 
 log = logging.getLogger(__name__)
 
-MOST_WAITING = 1000
-ROUND_SECONDS = 1.0
-PIECE_BYTES = 512
-"""What the system takes whole once it says that there is room: any pipe has room for more than that."""
+MAX_PENDING_LINES = 1000
+POLL_SECONDS = 1.0
+
+WRITE_BYTES = 512
+"""Size of one write. POSIX guarantees that a pipe that polls as writable accepts this much without blocking (pipe(7),
+PIPE_BUF)."""
 
 
 class Captions:
-    """Writes one line for each caption, from a short thread of its own; ``write`` never blocks.
+    """Writes one line for each caption from its own thread.
 
-    A reader that does not read costs the lines that find no room (the log says so); one that has left is a ``Stop``,
-    at once, and nothing is written any more. ``close`` waits for what is still to be written, no longer than its
-    deadline. A ``stream`` without a descriptor is memory, and is written at once.
+    If the reader does not read, lines beyond ``MAX_PENDING_LINES`` are dropped and logged. If the reader has closed the
+    stream, a ``Stop`` is reported at once and nothing more is written. A stream without a descriptor (in memory) is
+    written at once.
+    The methods are owned by the main thread; ``report`` is called in the captions thread.
+
+    Args:
+        stream: a text stream.
+        report: receives the ``Stop``.
     """
 
     def __init__(self, stream: TextIO, report: Callable[[Event], None]) -> None:
         self._stream, self._report = stream, report
         self._mailbox: Mailbox[bytes | None] = Mailbox()
         self._thread: threading.Thread | None = None
-        self._given = self._written = 0  # lines: the one is counted by who writes them, the other by the thread
-        self._lost = 0
-        self._left = False
+        self._queued_lines = 0  # changed by the caller only
+        self._written_lines = 0  # changed by the captions thread only
+        self._dropped_lines = 0
+        self._is_broken = False
 
     def start(self) -> None:
+        """Start the thread.
+
+        Raises:
+            AgentError: the system has no more threads.
+        """
         try:
             descriptor = self._stream.fileno()
         except OSError:
             return
-        # A thread that hangs in a write must not keep the process, and one that could not be started is not joined.
+        # A daemon thread: a blocked write must not keep the process. Assigned after the start: only a started thread
+        # can be joined.
         self._thread = start_thread(threading.Thread(target=self._run, args=[descriptor], name="captions", daemon=True))
 
     def write(self, text: str) -> None:
+        """Queue one caption; never blocks."""
         line = f"{escape(text)}\n"
-        if self._left:
+        if self._is_broken:
             return
         if self._thread is None:
             self._stream.write(line)
-        elif self._given - self._written < MOST_WAITING:
-            self._given += 1
+        elif self._queued_lines - self._written_lines < MAX_PENDING_LINES:
+            self._queued_lines += 1
             self._mailbox.put(line.encode(self._stream.encoding or "utf-8", "backslashreplace"))
         else:
-            self._lost += 1
-            if self._lost == 1:
-                log.warning("captions are lost: nobody reads them, and %d lines wait already", MOST_WAITING)
+            self._dropped_lines += 1
+            if self._dropped_lines == 1:
+                log.warning("captions: lines dropped, the reader does not read, pending=%d", MAX_PENDING_LINES)
 
     def close(self, deadline: Deadline) -> None:
-        """Safe without ``start``, and twice."""
+        """Write the queued lines until the deadline; idempotent, also without ``start``."""
         if self._thread is None:
             self._mailbox.close()
             return
         self._mailbox.put(None)
         self._thread.join(deadline.remaining())
-        if self._lost or self._thread.is_alive():
-            log.warning("%d captions were not written", self._lost + self._given - self._written)
+        if self._dropped_lines or self._thread.is_alive():
+            count = self._dropped_lines + self._queued_lines - self._written_lines
+            log.warning("captions: lines not written, count=%d", count)
 
     def _run(self, descriptor: int) -> None:
         poll = select.poll()
         poll.register(self._mailbox, select.POLLIN)
-        poll.register(descriptor, 0)  # whether the reader has left is told without being asked
+        poll.register(descriptor, 0)  # poll() reports POLLERR, a closed reader, without a request
         try:
             while True:
-                told = dict(poll.poll(ROUND_SECONDS * 1000))
-                if told.get(descriptor, 0) & (select.POLLERR | select.POLLNVAL):
+                ready = dict(poll.poll(POLL_SECONDS * 1000))
+                if ready.get(descriptor, 0) & (select.POLLERR | select.POLLNVAL):
                     raise BrokenPipeError
                 for line in self._mailbox.take():
                     if line is None:
                         return
-                    self._put(descriptor, line)
-                    self._written += 1
+                    self._write(descriptor, line)
+                    self._written_lines += 1
         except OSError as error:
-            self._left = True
-            log.debug("captions: %s", error)
-            self._report(Stop("the reader of the captions, who left"))
+            self._is_broken = True
+            log.debug("captions: stream closed, error=%s", error)
+            self._report(Stop("the reader of the captions, which closed the stream"))
         finally:
             self._mailbox.close()
 
     @staticmethod
-    def _put(descriptor: int, line: bytes) -> None:
+    def _write(descriptor: int, line: bytes) -> None:
         rest = memoryview(line)
         poll = select.poll()
         poll.register(descriptor, select.POLLOUT)
         while rest:
-            if poll.poll(ROUND_SECONDS * 1000):
-                rest = rest[os.write(descriptor, rest[:PIECE_BYTES]) :]
+            if poll.poll(POLL_SECONDS * 1000):
+                rest = rest[os.write(descriptor, rest[:WRITE_BYTES]) :]

@@ -11,7 +11,7 @@ import pytest
 
 from agent.errors import AgentError
 from agent.pipeline.events import Event, Stop
-from agent.pipeline.stt.captions import MOST_WAITING, Captions
+from agent.pipeline.stt.captions import MAX_PENDING_LINES, Captions
 from agent.system.threads import Deadline
 
 BOUND = 20.0
@@ -49,7 +49,7 @@ def test_a_reader_that_stands_still_keeps_nobody_waiting() -> None:
     reader, writer = os.pipe()
     captions = Captions(os.fdopen(writer, "w"), lambda event: None)
     captions.start()
-    for _ in range(MOST_WAITING + 200):
+    for _ in range(MAX_PENDING_LINES + 200):
         captions.write("x" * 400)
     patience = Deadline(BOUND)
     captions.close(Deadline(0.1))

@@ -86,7 +86,7 @@ def test_an_export_that_drips_is_given_up_when_the_time_is_over(
                 return
             peer.sock.sendall(b"k")
 
-    monkeypatch.setattr(exports, "LONGEST_SECONDS", 0.5)
+    monkeypatch.setattr(exports, "MAX_DOWNLOAD_SECONDS", 0.5)
     refusals: list[ServiceError] = []
 
     def fetch() -> None:
