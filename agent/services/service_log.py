@@ -1,5 +1,4 @@
-"""What a service sends besides its business: messages that make no sense, and lines about itself. Neither floods the
-log."""
+"""Limits on the refused messages and log lines of one session with a service."""
 
 from __future__ import annotations
 
@@ -11,35 +10,44 @@ from agent.system.text import escape
 log = logging.getLogger(__name__)
 
 MAX_REFUSED_MESSAGES = 100
-"""Messages of a session that may be passed over before it counts as broken."""
+"""A session with more refused messages is broken."""
 
 MAX_LOG_LINES = 20
-"""Lines that a service may have in the log for one session, about itself."""
+"""The number of a service's own log lines that one session logs."""
 
 
 class ServiceLog:
-    """Those of one session with ``service``. Owned by the thread that has the session."""
+    """Logs refused messages and the service's own log lines of one session, within limits.
+
+    Not thread-safe; owned by the thread that owns the session.
+    """
 
     def __init__(self, service: str) -> None:
         self._service = service
-        self._refused = self._told = 0
+        self._refused = self._lines = 0
 
     def log_refused(self, failure: Failure) -> str | None:
-        """One message that made no sense; why the session is broken, once there have been too many."""
+        """Count a refused message and log the first one.
+
+        Returns:
+            The reason to end the session after more than `MAX_REFUSED_MESSAGES`, else `None`.
+        """
         self._refused += 1
         if self._refused == 1:
-            log.warning("%s: passed over %s; expected %s", self._service, failure.received, failure.expected)
+            log.warning(
+                "%s: message refused, received %s; expected %s", self._service, failure.received, failure.expected
+            )
         if self._refused <= MAX_REFUSED_MESSAGES:
             return None
-        return f"{self._refused} of its messages made no sense, the last {failure.received}"
+        return f"{self._refused} invalid messages, the last {failure.received}"
 
     def log_message(self, message: str) -> None:
-        """One line of the service about itself."""
-        self._told += 1
-        if self._told <= MAX_LOG_LINES:
-            log.info("%s says: %s", self._service, escape(message, 200))
+        """Log a line that the service reports about itself, escaped."""
+        self._lines += 1
+        if self._lines <= MAX_LOG_LINES:
+            log.info("%s: message from the service: %s", self._service, escape(message, 200))
 
     def close(self) -> None:
-        """Sums up what was passed over."""
+        """Log how many messages were refused, if there was more than one."""
         if self._refused > 1:
-            log.warning("%s: %d messages of a session were passed over", self._service, self._refused)
+            log.warning("%s: session ended, refused_messages=%d", self._service, self._refused)

@@ -1,4 +1,4 @@
-"""PlayAI's granted address: asked for over HTTP, kept until it grows old, within a deadline whatever the host does."""
+"""Fetches the WebSocket URL that a service issues over HTTP, and caches it until shortly before it expires."""
 
 from __future__ import annotations
 
@@ -13,72 +13,87 @@ from agent.services.protocols.codec import Failure, IssuedUrl, UrlAuthorization
 from agent.system.threads import Deadline
 
 EXPIRY_MARGIN_SECONDS = 300.0
-"""A granted address is not used in its last minutes: what begins on it must be able to end on it."""
+"""A URL is not used in its last minutes, so that an utterance that starts on it can also end on it."""
 
 MAX_RESPONSE_BYTES = 1 << 20
 
 
 class UrlCache:
-    """The address at hand, asked for again before it expires. Dialling threads may ask at the same time, and none waits
-    for another's answer."""
+    """The current URL of one service. Thread-safe.
+
+    The lock is not held during a request: a dial never waits for the response to another one, which may exceed its
+    own deadline.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._grant: IssuedUrl | None = None
+        self._issued: IssuedUrl | None = None
 
     def url(self, authorization: UrlAuthorization, deadline: Deadline) -> str:
-        """Raises ``ServiceError``, at ``deadline`` at the latest."""
+        """Return a URL that is not about to expire; blocks until `deadline` at most.
+
+        Raises:
+            ServiceError: The service did not issue one.
+        """
         with self._lock:
-            grant = self._grant
-        if grant is None or _expired(grant):
-            grant = fetch_url(authorization, deadline)
+            issued = self._issued
+        if issued is None or _is_expiring(issued):
+            issued = fetch_url(authorization, deadline)
             with self._lock:
-                self._grant = grant
-        return grant.url
-
-
-def _expired(grant: IssuedUrl) -> bool:
-    return grant.expires_at is not None and time.time() > grant.expires_at - EXPIRY_MARGIN_SECONDS
+                self._issued = issued
+        return issued.url
 
 
 def fetch_url(authorization: UrlAuthorization, deadline: Deadline) -> IssuedUrl:
-    """Asks for an address. The deadline is that of the whole: a drip of single bytes does not stretch it. Raises
-    ``ServiceError``, whatever came or did not."""
+    """Request a URL. The deadline limits the whole exchange.
+
+    Raises:
+        ServiceError: The service refused, or its response is invalid or late.
+    """
     request = authorization.request()
     host = urlsplit(request.url).hostname
-    line = CancellableSession()
+    session = CancellableSession()
     try:
-        line.cancel_after(deadline.remaining() or 0.0)
-        status, headers, body = _ask(request, line, deadline)
+        # The timeout of requests limits each read only: a host that sends single bytes would extend it without limit.
+        session.cancel_after(deadline.remaining() or 0.0)
+        status, headers, body = _exchange(request, session, deadline)
     except request_errors() as error:
-        why = "not in time" if line.is_cancelled else type(error).__name__
-        raise ServiceError(authorization.service, f"{host} did not answer the authorisation ({why})") from error
+        reason = "not in time" if session.is_cancelled else type(error).__name__
+        raise _no_response(authorization.service, host, reason) from error
     finally:
-        line.close()
-    if line.is_cancelled:  # what has come may be half of it
-        raise ServiceError(authorization.service, f"{host} did not answer the authorisation (not in time)")
-    answer = authorization.receive(status, headers, body)
-    if isinstance(answer, Failure):
+        session.close()
+    if session.is_cancelled:  # the body may be truncated
+        raise _no_response(authorization.service, host, "not in time")
+    response = authorization.receive(status, headers, body)
+    if isinstance(response, Failure):
         raise ServiceError(
             authorization.service,
-            f"the authorisation answered {answer.received}; expected {answer.expected}",
-            permanent=answer.permanent,
-            retry_after_seconds=answer.retry_after_seconds,
-            status=answer.status,
+            f"the authorization answered {response.received}; expected {response.expected}",
+            permanent=response.permanent,
+            retry_after_seconds=response.retry_after_seconds,
+            status=response.status,
         )
-    return answer
+    return response
 
 
-def _ask(request: Any, line: CancellableSession, deadline: Deadline) -> tuple[int, dict[str, str], bytes]:
+def _is_expiring(issued: IssuedUrl) -> bool:
+    return issued.expires_at is not None and time.time() > issued.expires_at - EXPIRY_MARGIN_SECONDS
+
+
+def _no_response(service: str, host: str | None, reason: str) -> ServiceError:
+    return ServiceError(service, f"{host} did not answer the authorization ({reason})")
+
+
+def _exchange(request: Any, cancellable: CancellableSession, deadline: Deadline) -> tuple[int, dict[str, str], bytes]:
     with (
-        line.session() as session,
+        cancellable.session() as session,
         session.request(
             request.method,
             request.url,
             headers=dict(request.headers),
             data=b"",
             timeout=deadline.remaining(),
-            allow_redirects=False,
+            allow_redirects=False,  # a redirect would send the key to another host
             stream=True,
         ) as response,
     ):

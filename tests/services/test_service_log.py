@@ -1,4 +1,4 @@
-"""What a service sends besides its business never floods the log, and too much without sense ends its session."""
+"""A service's invalid messages and log lines are limited in the log, and too many invalid messages end a session."""
 
 from __future__ import annotations
 
@@ -9,33 +9,30 @@ import pytest
 from agent.services.protocols.codec import Failure
 from agent.services.service_log import MAX_LOG_LINES, MAX_REFUSED_MESSAGES, ServiceLog
 
-NONSENSE = Failure("plain", "a number", "text")
+REFUSED = Failure("plain", "a number", "text")
 
 
-def test_messages_without_sense_are_told_once_and_summed_up_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    remarks = ServiceLog("plain")
-    assert [remarks.log_refused(NONSENSE) for _ in range(3)] == [None] * 3
-    remarks.close()
-    assert caplog.messages == [
-        "plain: passed over a number; expected text",
-        "plain: 3 messages of a session were passed over",
-    ]
+def test_log_refused_logs_the_first_message_and_close_the_total(caplog: pytest.LogCaptureFixture) -> None:
+    service_log = ServiceLog("plain")
+    assert [service_log.log_refused(REFUSED) for _ in range(3)] == [None] * 3
+    service_log.close()
+    first, total = caplog.records
+    assert first.levelno == total.levelno == logging.WARNING
+    assert "plain" in first.getMessage() and "a number" in first.getMessage() and "text" in first.getMessage()
+    assert "refused_messages=3" in total.getMessage()
 
 
-def test_too_many_messages_without_sense_are_a_reason_to_end() -> None:
-    remarks = ServiceLog("plain")
-    assert [remarks.log_refused(NONSENSE) for _ in range(MAX_REFUSED_MESSAGES)] == [None] * MAX_REFUSED_MESSAGES
-    assert (
-        remarks.log_refused(NONSENSE) == f"{MAX_REFUSED_MESSAGES + 1} of its messages made no sense, the last a number"
-    )
+def test_log_refused_returns_the_reason_to_end_after_the_limit() -> None:
+    service_log = ServiceLog("plain")
+    assert [service_log.log_refused(REFUSED) for _ in range(MAX_REFUSED_MESSAGES)] == [None] * MAX_REFUSED_MESSAGES
+    reason = service_log.log_refused(REFUSED)
+    assert reason is not None and str(MAX_REFUSED_MESSAGES + 1) in reason and "a number" in reason
 
 
-def test_what_a_service_says_about_itself_is_written_without_escapes_and_only_so_often(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_log_message_escapes_and_limits_lines(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    remarks = ServiceLog("plain")
+    service_log = ServiceLog("plain")
     for number in range(MAX_LOG_LINES + 5):
-        remarks.log_message(f"queue \x1b[31m{number}")
+        service_log.log_message(f"queue \x1b[31m{number}")
     assert len(caplog.messages) == MAX_LOG_LINES
-    assert caplog.messages[0].startswith("plain says: queue ") and "\x1b" not in caplog.text
+    assert "plain" in caplog.messages[0] and "queue" in caplog.messages[0] and "\x1b" not in caplog.text
