@@ -1,6 +1,8 @@
-"""Fish Audio, both halves: MessagePack maps in binary messages, from ``start`` to ``finish``.
+"""Fish Audio: MessagePack maps in binary messages, from `start` to `finish`.
 
-Source: Fish Audio's WebSocket document, and what its own packages were seen to send. The only doorway to msgpack.
+Sources: Fish Audio's WebSocket page; `asyncapi.yml`, `errors.mdx` and `capabilities.mdx` of fishaudio/docs (August
+2026); and, measured on the wire, fish-audio-sdk 1.3.0, the npm SDK, LiveKit and pipecat. This module is the only one
+that imports msgpack.
 """
 
 from __future__ import annotations
@@ -32,9 +34,12 @@ from agent.services.protocols.codec import (
     Text,
     TtsService,
 )
-from agent.services.protocols.handshake import header, keys_match, parse_target
+from agent.services.protocols.handshake import describe_close, header, keys_match, parse_target
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates, redact
+
+NAME = "fish"
+PATH = "/v1/tts/live"
 
 RATES = {
     "wav": (8000, 16000, 24000, 32000, 44100),
@@ -42,19 +47,32 @@ RATES = {
     "mp3": (32000, 44100),
     "opus": (48000,),
 }
-"""The sample rates of each format in Hz. The service's own choice is the highest; it refuses all others."""
+"""The sample rates of each format in Hz (`capabilities.mdx`). The default is the highest; others are refused."""
 
 LATENCIES = ("normal", "balanced", "low")
 
 _CONTAINERS = {"wav": "wav", "pcm": "raw", "mp3": "mp3", "opus": "opus"}
-_NUMBERS = {"temperature": (0.0, 1.0), "top_p": (0.0, 1.0)}
-_PROSODY = {"speed": (0.5, 2.0), "volume": (-20.0, 20.0)}
-_REFERENCES_MAX = 32
+_NUMBERS = {
+    # lowest, highest and default value; speed and volume (in dB) are fields of prosody
+    "temperature": (0.0, 1.0, 0.7),
+    "top_p": (0.0, 1.0, 0.7),
+    "speed": (0.5, 2.0, 1.0),
+    "volume": (-20.0, 20.0, 0.0),
+}
+_MAX_REFERENCES = 32
+_MAX_MESSAGE_BYTES = 32 * 1024 * 1024  # the frame limit of the service (documented for its compatible sockets)
+MAX_START_BYTES = 12 * 1024 * 1024
+"""Limit of `start`, which is mostly recordings. A larger one would exceed the send queue of a connection."""
+_MAX_ENTRIES = 4096
+_MAX_LOG_CHARACTERS = 2000
+_MAX_IDLE_SECONDS = 240.0
+# The service may compute a long passage for more than 20 s without any message or pong (fish-audio-python #47).
+_FINISH_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A recording (the bytes of a sound file) of the voice that is to be imitated, and what is said in it."""
+    """A recording of the voice to imitate (the bytes of an audio file) and its words. Immutable."""
 
     audio: bytes = field(repr=False)
     text: str
@@ -62,7 +80,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a ``start`` asks for, with the service's own choices where it is silent. ``volume`` in dB."""
+    """The parameters of a `start`, with the defaults of the service filled in. Immutable. `volume` in dB."""
 
     text: str
     encoding: Encoding
@@ -77,149 +95,122 @@ class Request:
 
 
 def encoding_of(name: str, sample_rate: int | None) -> Encoding:
-    """How the sound comes; ``name`` is one of ``RATES``, the rate in Hz or ``None`` for the service's own choice."""
+    """Return the encoding of the audio; `name` is one of `RATES`, the rate in Hz or `None` for the default."""
     return Encoding(_CONTAINERS[name], sample_rate or RATES[name][-1])
 
 
-def find_error(request: Mapping[str, object]) -> str | None:
-    """What the service would refuse in ``request``, in words that fit after "expected"; ``None`` where it is right.
+def read_request(request: Mapping[str, object]) -> Request | str:
+    """Check the parameters of a `start` and fill in the defaults of the service. Never raises.
 
-    Fields that are not known are let through, and so are fields that are null: clients send many of both.
+    Unknown fields and null values are accepted: clients send many of both.
+
+    Returns:
+        The parameters, or the first error as a clause that fits after "expected".
     """
-    if not isinstance(_value(request, "text", ""), str):
+    fields = {name: value for name, value in request.items() if value is not None}
+    text, name, latency = fields.get("text", ""), fields.get("format", "mp3"), fields.get("latency", "normal")
+    if not isinstance(text, str):
         return "text in the field text"
-    name = _value(request, "format", "mp3")
     if not isinstance(name, str) or name not in RATES:
         return f"a format out of {', '.join(RATES)}"
-    rate = _value(request, "sample_rate", RATES[name][-1])
+    rate = fields.get("sample_rate", RATES[name][-1])
     if not isinstance(rate, int) or rate not in RATES[name]:
         return f"a sample_rate for {name} out of {', '.join(map(str, RATES[name]))}"
-    if _value(request, "latency", "normal") not in LATENCIES:
+    if not isinstance(latency, str) or latency not in LATENCIES:
         return f"a latency out of {', '.join(LATENCIES)}"
-    prosody = _value(request, "prosody", {})
+    prosody = fields.get("prosody", {})
     if not isinstance(prosody, dict):
         return "a map in the field prosody"
-    for fields, ranges in ((request, _NUMBERS), (prosody, _PROSODY)):
-        for field_name, (low, high) in ranges.items():
-            value = _value(fields, field_name, low)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-                return f"a {field_name} of {low:g} to {high:g}"
-    voices = _value(request, "reference_id", "")
-    if not isinstance(voices, str) and not _is_list_of(voices, str):
+    numbers: dict[str, float] = {}
+    for number_name, (low, high, default) in _NUMBERS.items():
+        value = (prosody if number_name in ("speed", "volume") else fields).get(number_name)
+        number = default if value is None else value
+        if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
+            return f"a {number_name} of {low:g} to {high:g}"
+        numbers[number_name] = float(number)
+    entries = fields.get("reference_id", [])
+    entries = entries if isinstance(entries, list) else [entries]
+    voices = [entry for entry in entries if isinstance(entry, str)]
+    if len(voices) < len(entries):
         return "text in the field reference_id"
-    return _mistake_in_references(_value(request, "references", []))
+    references = _read_references(fields.get("references", []))
+    if isinstance(references, str):
+        return references
+    voice = voices[0] if voices else None
+    return Request(text, encoding_of(name, rate), name, latency, **numbers, reference_id=voice, references=references)
 
 
-def read_request(request: Mapping[str, object]) -> Request:
-    """``request``, in which ``mistake_in`` has found nothing."""
-    name = str(_value(request, "format", "mp3"))
-    rate = _value(request, "sample_rate", None)
-    prosody = _value(request, "prosody", {})
-    prosody = prosody if isinstance(prosody, dict) else {}
-    voices = _value(request, "reference_id", None)
-    if isinstance(voices, list):
-        voices = voices[0] if voices else None
-    references = _value(request, "references", [])
-    return Request(
-        text=str(_value(request, "text", "")),
-        encoding=encoding_of(name, int(rate) if isinstance(rate, int) else None),
-        format=name,
-        latency=str(_value(request, "latency", "normal")),
-        temperature=_number(request, "temperature", 0.7),
-        top_p=_number(request, "top_p", 0.7),
-        speed=_number(prosody, "speed", 1.0),
-        volume=_number(prosody, "volume", 0.0),
-        reference_id=voices if isinstance(voices, str) else None,
-        references=tuple(
-            Reference(entry["audio"], entry["text"]) for entry in (references if isinstance(references, list) else [])
-        ),
-    )
-
-
-def _mistake_in_references(references: object) -> str | None:
-    if not isinstance(references, list) or len(references) > _REFERENCES_MAX:
-        return f"a list of at most {_REFERENCES_MAX} maps in the field references"
-    for entry in references:
+def _read_references(entries: object) -> tuple[Reference, ...] | str:
+    if not isinstance(entries, list) or len(entries) > _MAX_REFERENCES:
+        return f"a list of at most {_MAX_REFERENCES} maps in the field references"
+    for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("text"), str):
             return "a map with text in each of the references"
         if not isinstance(entry.get("audio"), bytes):
             return "binary audio in each of the references"
-    return None
-
-
-def _value(fields: Mapping[str, object], name: str, default: object) -> object:
-    """A field; ``default`` where it is missing or null."""
-    value = fields.get(name)
-    return default if value is None else value
-
-
-def _number(fields: Mapping[str, object], name: str, default: float) -> float:
-    value = fields.get(name)
-    return float(value) if isinstance(value, int | float) else default
-
-
-def _is_list_of(value: object, kind: type) -> bool:
-    return isinstance(value, list) and all(isinstance(entry, kind) for entry in value)
-
-
-NAME = "fish"
-
-PATH = "/v1/tts/live"
-
-_MESSAGE_BYTES = 32 * 1024 * 1024  # the service's own limit of a frame
-MAX_START_BYTES = 12 * 1024 * 1024
-"""The longest ``start``, which is nearly all of it recordings: more than a connection keeps waiting would end that."""
-
-_ENTRIES = 4096
-_LOG_CHARACTERS = 2000
-_SILENT_SECONDS = 240.0
-# The service may be busy for more than 20 s with a long passage, without a sign of life.
-_FINISH_SECONDS = 30.0
+    return tuple(Reference(entry["audio"], entry["text"]) for entry in entries)
 
 
 def pack(fields: Mapping[str, object]) -> bytes:
-    """One map as a message; ``bytes`` become MessagePack's binary type, as the service wants them."""
+    """Encode a map; `bytes` become the binary type of MessagePack, which the service requires."""
     return bytes(msgpack.packb(fields, use_bin_type=True))
 
 
 def unpack(message: Message) -> dict[str, object] | str:
-    """The one map in ``message``, or the reason why there is none, which fits after "because". Never raises.
+    """Decode the map in a message of at most 32 MiB. Never raises.
 
-    At most 32 MiB; lengths that claim more than there is, endless nesting, keys that are no text, text that is no
-    UTF-8 and anything after the map are refused.
+    Lengths beyond the message, excessive nesting, keys that are no text, invalid UTF-8 and data after the map are
+    refused.
+
+    Returns:
+        The map, or the reason for the refusal as a clause that fits after "because".
     """
     if isinstance(message, str):
         return "it is a text message"
-    if len(message) > _MESSAGE_BYTES:
-        return f"it is bigger than {_MESSAGE_BYTES // (1024 * 1024)} MiB"
+    if len(message) > _MAX_MESSAGE_BYTES:
+        return f"it is bigger than {_MAX_MESSAGE_BYTES // (1024 * 1024)} MiB"
     try:
-        found = msgpack.unpackb(
+        fields = msgpack.unpackb(
             message,
             raw=False,
             strict_map_key=True,
-            max_array_len=_ENTRIES,
-            max_map_len=_ENTRIES,
-            max_ext_len=_ENTRIES,
+            max_array_len=_MAX_ENTRIES,
+            max_map_len=_MAX_ENTRIES,
+            max_ext_len=_MAX_ENTRIES,
         )
     except (ValueError, msgpack.UnpackException, RecursionError, MemoryError):
         return "it is not MessagePack"
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+    if not isinstance(fields, dict) or not all(isinstance(name, str) for name in fields):
         return "it is MessagePack, but no map of names"
-    return found
+    return fields
 
 
 class Client:
-    """Speaks one utterance: ``start`` goes out with the first text, the pieces of text as they come, and ``stop`` at
-    the ``End``.
+    """The client codec of one utterance: `start` with the first text, `text` for each piece, `stop` at the `End`.
 
-    Nothing comes back for a ``Flush``; the ``End`` comes with ``finish``. Pieces of a passage are sent as they are; a
-    space parts it from the next, because the service joins all text. Raises ``ValueError`` for a value that the
-    service would refuse. ``prosody``: ``speed`` 0.5 to 2, ``volume`` in dB; ``references``: maps of ``audio`` (the
-    bytes of a sound file) and ``text``; ``debug``: the service then sends logs.
+    The service does not acknowledge a `Flush`; `End` is returned for `finish`. Pieces of a passage are sent as they
+    are; a space separates two passages, because the service concatenates all text. Not thread-safe; owned by the
+    thread that owns the connection.
+
+    Args:
+        url: The URL.
+        api_key: The API key, sent as a header.
+        model: The model, sent as a header.
+        format: One of `RATES`.
+        sample_rate: In Hz, one of `RATES[format]`; `None`: the default of the service.
+        latency: One of `LATENCIES`.
+        temperature, top_p: 0 to 1.
+        prosody: `speed` 0.5 to 2, `volume` -20 to 20 dB.
+        reference_id: The ID of a stored voice.
+        references: Maps of `audio` (the bytes of an audio file) and `text`.
+        debug: Whether the service sends `log` messages.
+
+    Raises:
+        ValueError: The service would refuse a value.
     """
 
     service = NAME
-    max_idle_seconds: float | None = _SILENT_SECONDS
+    max_idle_seconds: float | None = _MAX_IDLE_SECONDS
     is_single_use = False
 
     def __init__(
@@ -238,8 +229,8 @@ class Client:
         debug: bool = False,
     ) -> None:
         for name, value in (("api_key", api_key or ""), ("model", model)):
-            if any(ord(letter) < 32 or ord(letter) > 126 for letter in value):
-                raise ValueError(f"fish's {name} holds a character that cannot be sent in a header")
+            if any(not " " <= character <= "~" for character in value):
+                raise ValueError(f"fish's {name} contains a character that cannot be sent in a header")
         request: dict[str, object] = {
             "text": "",
             "latency": latency,
@@ -252,29 +243,29 @@ class Client:
             request["reference_id"] = fix_surrogates(reference_id)
         if references:
             request["references"] = [
-                {"audio": entry.get("audio"), "text": _cleaned(entry.get("text"))} for entry in references
+                {"audio": entry.get("audio"), "text": _fix_text(entry.get("text"))} for entry in references
             ]
         if sample_rate is not None:
             request["sample_rate"] = sample_rate
-        mistake = find_error(request)
-        if mistake is not None:
-            raise ValueError(f"fish wants {mistake}")
-        self.encoding = encoding_of(format, sample_rate)
+        parameters = read_request(request)
+        if isinstance(parameters, str):
+            raise ValueError(f"fish expects {parameters}")
+        self.encoding = parameters.encoding
         self._url = url
         self._api_key = api_key
         self._model = model
-        self._begin = pack({"event": "start", "request": request, **({"debug": True} if debug else {})})
-        if len(self._begin) > MAX_START_BYTES:
-            raise ValueError(f"fish wants references of less than {MAX_START_BYTES // (1024 * 1024)} MiB in all")
-        self._started = False
-        self._last = ""  # the last letter of the passage that is being written
-        self._stopped = False
-        self._over = False
+        self._start_message = pack({"event": "start", "request": request, **({"debug": True} if debug else {})})
+        if len(self._start_message) > MAX_START_BYTES:
+            raise ValueError(f"fish expects references of less than {MAX_START_BYTES // (1024 * 1024)} MiB in all")
+        self._start_sent = False
+        self._last = ""  # the last character of the current passage
+        self._stop_sent = False
+        self._is_over = False  # End or a fatal Failure was returned
 
     @property
     def receive_timeout_seconds(self) -> float | None:
-        """30 s while ``finish`` is awaited; before, silence means nothing."""
-        return _FINISH_SECONDS if self._stopped and not self._over else None
+        """30 s while `finish` is expected; before, a pause means nothing."""
+        return _FINISH_SECONDS if self._stop_sent and not self._is_over else None
 
     def handshake(self) -> Handshake:
         headers = {"model": self._model}
@@ -283,8 +274,8 @@ class Client:
         return Handshake(self._url, headers)
 
     def send(self, event: Event) -> list[Message]:
-        """White space at the beginning of a passage is not sent, nor is a ``flush`` for a passage of nothing else."""
-        if self._stopped or self._over:
+        """Encode an event. A passage of white space only sends nothing."""
+        if self._stop_sent or self._is_over:
             return []
         if isinstance(event, Text):
             text = fix_surrogates(event.text)
@@ -293,85 +284,92 @@ class Client:
             self._last = text[-1]
             return [*self._start(), pack({"event": "text", "text": text})]
         if isinstance(event, Flush) and self._last:
-            parted, self._last = self._last.isspace(), ""
-            gap: list[Message] = [] if parted else [pack({"event": "text", "text": " "})]
-            return [*gap, pack({"event": "flush"})]
+            is_separated, self._last = self._last.isspace(), ""
+            separator: list[Message] = [] if is_separated else [pack({"event": "text", "text": " "})]
+            return [*separator, pack({"event": "flush"})]
         if isinstance(event, End):
-            self._stopped = True
+            self._stop_sent = True
             return [*self._start(), pack({"event": "stop"})]
         return []
 
     def receive(self, message: Message) -> list[Event]:
         fields = unpack(message)
         if isinstance(fields, str):
-            return [self._pass_over(message, f"a MessagePack map in a binary message, but {fields}")]
-        if self._over:
-            return [self._pass_over(message, "nothing after finish")]
+            return [self._ignore(message, f"a MessagePack map in a binary message, but {fields}")]
+        if self._is_over:
+            return [self._ignore(message, "nothing after finish")]
         kind = fields.get("event")
         if kind == "audio":
             audio = fields.get("audio")
             if not isinstance(audio, bytes):
-                return [self._pass_over(message, "audio as binary data")]
-            if not self._started:
-                return [self._pass_over(message, "no audio before start was sent")]
+                return [self._ignore(message, "audio as binary data")]
+            if not self._start_sent:
+                return [self._ignore(message, "no audio before start was sent")]
             return [Audio(audio)] if audio else []
         if kind == "finish":
             return [self._finish(fields)]
         if kind == "log":
-            said = fields.get("message")
-            if not isinstance(said, str):
-                return [self._pass_over(message, "a log with text")]
-            return [Log(redact(said, self._api_key)[:_LOG_CHARACTERS])]
+            text = fields.get("message")
+            if not isinstance(text, str):
+                return [self._ignore(message, "a log with text")]
+            return [Log(redact(text, self._api_key)[:_MAX_LOG_CHARACTERS])]
         if not isinstance(kind, str):
-            return [self._pass_over(message, "a map that names its event")]
-        return []  # the document wants events that are not known to be ignored
+            return [self._ignore(message, "a map that names its event")]
+        return []  # asyncapi.yml: clients ignore unknown events
 
     def receive_timeout(self) -> list[Event]:
-        """The service has not finished in time."""
+        """Return a fatal failure: the service did not finish in time."""
         if self.receive_timeout_seconds is None:
             return []
         return [self._fatal(f"nothing for {_FINISH_SECONDS:g} s after stop", "the rest of the audio, and finish")]
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """A close before ``finish`` cuts the utterance short, however politely it is done."""
-        if self._over or not self._started:
+        """Return a fatal failure before `finish`, whatever the close code: the utterance is incomplete."""
+        if self._is_over or not self._start_sent:
             return []
-        said = f", saying {excerpt(reason, self._api_key)}" if reason else ""
-        return [self._fatal(f"the end of the connection ({code}{said}) before finish", "finish", code)]
+        return [self._fatal(f"{describe_close(code, reason, self._api_key)} before finish", "finish", code)]
 
     def _start(self) -> list[Message]:
-        if self._started:
+        if self._start_sent:
             return []
-        self._started = True
-        return [self._begin]
+        self._start_sent = True
+        return [self._start_message]
 
     def _finish(self, fields: Mapping[str, object]) -> Event:
         reason = fields.get("reason")
-        said = fields.get("message")
-        quoted = f", saying {excerpt(said, self._api_key)}" if isinstance(said, str) else ""
-        if reason == "stop" and self._stopped:
-            self._over = True
+        text = fields.get("message")
+        quoted = f" and the message {excerpt(text, self._api_key)}" if isinstance(text, str) else ""
+        if reason == "stop" and self._stop_sent:
+            self._is_over = True
             return End()
         if reason == "stop":
-            return self._fatal(f"finish before it was told to stop{quoted}", "the sound of all the text first")
+            return self._fatal(f"finish before stop was sent{quoted}", "the audio of all the text first")
         shown = excerpt(reason, self._api_key) if isinstance(reason, str) else "no reason"
         return self._fatal(f"finish with {shown}{quoted}", "finish with the reason 'stop'")
 
-    def _fatal(self, came: str, expected: str, status: int | None = None) -> Failure:
-        self._over = True
-        return Failure(NAME, came[:200], expected, status=status)
+    def _fatal(self, received: str, expected: str, status: int | None = None) -> Failure:
+        self._is_over = True
+        return Failure(NAME, received[:200], expected, status=status)
 
-    def _pass_over(self, message: Message, expected: str) -> Failure:
+    def _ignore(self, message: Message, expected: str) -> Failure:
         return Failure(NAME, excerpt(message, self._api_key), expected, fatal=False)
 
 
 class Server:
-    """Takes one utterance and answers with its sound and ``finish``.
+    """The server codec of one utterance: the audio of its text, then `finish`.
 
-    After ``start``, ``request`` holds what was asked for and ``encoding`` how the sound is to be; ``model`` is known
-    after the handshake. A ``Flush`` gets no answer but the sound; ``send(End)`` is ``finish``, and so is the
-    ``send`` of a fatal ``Failure``: hand every ``Failure`` of ``receive`` to it. ``api_key``: ``None`` lets anybody
-    in. ``clock``, in seconds, gives the time that each audio message tells.
+    A `Flush` has no answer but the audio. `send(End)` and `send` of a fatal `Failure` encode `finish`: pass every
+    `Failure` of `receive` to `send`. Not thread-safe; owned by the connection's thread.
+
+    Args:
+        api_key: The key that clients must send; `None`: none.
+        clock: Returns seconds, for the `time` of each audio message.
+
+    Attributes:
+        request: The parameters of `start`; `None` before it.
+        encoding: The encoding of the audio, known after `start`.
+        model: The model, known after the handshake.
+        debug: Whether the client wants `log` messages.
     """
 
     service = NAME
@@ -383,13 +381,13 @@ class Server:
         self.request: Request | None = None
         self._api_key = api_key
         self._clock = clock
-        self._since: float | None = None
-        self._stopped = False  # the client has said all it is going to say, or nothing more of it is listened to
-        self._finished = False
+        self._last_call: float | None = None
+        self._is_over = False  # the client sends nothing more, or its messages are ignored
+        self._finish_sent = False
 
     @property
     def voice(self) -> str:
-        """The ``reference_id`` that was asked for; empty where there was none."""
+        """The requested `reference_id`, or an empty string."""
         return (self.request.reference_id if self.request else None) or ""
 
     @property
@@ -397,15 +395,15 @@ class Server:
         return self.request.speed if self.request else 1.0
 
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
-        """404 for another path, 401 without the key."""
+        """Check path and key."""
         target = parse_target(path)
         if target is None or target[0] != PATH:
-            return Failure(NAME, "an upgrade on another path", PATH, permanent=True, status=404)
+            return Failure(NAME, "a handshake on another path", PATH, permanent=True, status=404)
         scheme, _, key = (header(headers, "Authorization") or "").partition(" ")
         if self._api_key is not None and (scheme.lower() != "bearer" or not keys_match(key.strip(), self._api_key)):
             return Failure(
                 NAME,
-                "an upgrade without a key that is known",
+                "a handshake without a valid key",
                 "Authorization: Bearer KEY",
                 permanent=True,
                 status=401,
@@ -416,81 +414,81 @@ class Server:
     def receive(self, message: Message) -> list[Event]:
         fields = unpack(message)
         if isinstance(fields, str):
-            return [_pass_over(message, f"a MessagePack map in a binary message, but {fields}")]
-        if self._stopped:
-            return [_pass_over(message, "nothing after stop")]
+            return [_ignore(message, f"a MessagePack map in a binary message, but {fields}")]
+        if self._is_over:
+            return [_ignore(message, "nothing after stop")]
         kind = fields.get("event")
         if kind == "start":
             return self._start(message, fields)
         if kind not in ("text", "flush", "stop"):
-            return [_pass_over(message, "start, text, flush or stop")]
+            return [_ignore(message, "start, text, flush or stop")]
         if self.request is None:
             return [self._refuse(message, "start before anything else")]
         if kind == "flush":
             return [Flush()]
         if kind == "stop":
-            self._stopped = True
+            self._is_over = True
             return [End()]
         text = fields.get("text")
-        return [Text(text)] if isinstance(text, str) else [_pass_over(message, "text in the field text")]
+        return [Text(text)] if isinstance(text, str) else [_ignore(message, "text in the field text")]
 
     def send(self, event: Event) -> list[Message]:
-        """Nothing goes out after ``finish``. A ``Log`` only goes to a client that asked for it with ``debug``."""
-        if self._finished:
+        """Encode an event; nothing after `finish`. A `Log` is sent only if the client asked for it with `debug`."""
+        if self._finish_sent:
             return []
         if isinstance(event, Audio):
             return [pack({"event": "audio", "audio": event.data, "time": self._milliseconds()})] if event.data else []
         if isinstance(event, End):
-            self._finished = True
+            self._finish_sent = True
             return [pack({"event": "finish", "reason": "stop"})]
         if isinstance(event, Failure):
-            said = fix_surrogates(f"got {event.received}; expected {event.expected}")
+            text = fix_surrogates(f"got {event.received}; expected {event.expected}")
             if not event.fatal:
-                return self.send(Log(said))
-            self._finished = self._stopped = True
-            return [pack({"event": "finish", "reason": "error", "message": said})]
+                return self.send(Log(text))
+            self._finish_sent = self._is_over = True
+            return [pack({"event": "finish", "reason": "error", "message": text})]
         if isinstance(event, Log) and self.debug:
             return [pack({"event": "log", "message": fix_surrogates(event.message)})]
         return []
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """The client has gone, and with it whatever it wanted to hear."""
-        if self._stopped:
+        """Return `End`: the client sends nothing more."""
+        if self._is_over:
             return []
-        self._stopped = True
+        self._is_over = True
         return [End()]
 
     def _start(self, message: Message, fields: Mapping[str, object]) -> list[Event]:
         if self.request is not None:
             return [self._refuse(message, "start only once")]
-        asked = fields.get("request")
-        if not isinstance(asked, dict):
+        request = fields.get("request")
+        if not isinstance(request, dict):
             return [self._refuse(message, "a map in the field request of start")]
-        mistake = find_error(asked)
-        if mistake is not None:
-            return [self._refuse(message, mistake)]
-        self.request = read_request(asked)
+        parameters = read_request(request)
+        if isinstance(parameters, str):
+            return [self._refuse(message, parameters)]
+        self.request = parameters
         self.encoding = self.request.encoding
-        self.debug = fields.get("debug") is True or asked.get("debug") is True
+        self.debug = fields.get("debug") is True or request.get("debug") is True
         self._milliseconds()
         return [Text(self.request.text)] if self.request.text else []
 
     def _refuse(self, message: Message, expected: str) -> Failure:
-        self._stopped = True
+        self._is_over = True
         return Failure(NAME, excerpt(message, self._api_key), expected, status=400)
 
     def _milliseconds(self) -> float:
-        """The time since it was last asked for."""
+        """Return the milliseconds since the last call."""
         now = self._clock() if self._clock else 0.0
-        since, self._since = self._since, now
-        return 0.0 if since is None else (now - since) * 1000.0
+        last, self._last_call = self._last_call, now
+        return 0.0 if last is None else (now - last) * 1000.0
 
 
-def _pass_over(message: Message, expected: str) -> Failure:
+def _ignore(message: Message, expected: str) -> Failure:
     return Failure(NAME, excerpt(message), expected, fatal=False)
 
 
-def _cleaned(value: object) -> object:
+def _fix_text(value: object) -> object:
     return fix_surrogates(value) if isinstance(value, str) else value
 
 

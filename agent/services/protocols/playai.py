@@ -1,7 +1,7 @@
-"""PlayAI's second step, both halves: one JSON request for each passage, answered by start, binary sound and end.
+"""PlayAI over its issued URL: one JSON request for each passage, answered by `start`, binary audio and `end`.
 
-The first step, which gets the address, is ``playai_authorization``. Source: PlayAI's WebSocket document, and what its
-clients and its own package were seen to do.
+`playai_auth` obtains the URL. Sources: PlayAI's WebSocket page; and, measured on the wire, pyht 0.1.14 and pipecat. The
+service itself was shut down on 31 December 2025; compatible servers remain.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from agent.services.protocols.codec import (
     Text,
     TtsService,
 )
-from agent.services.protocols.handshake import parse_target, status_of
+from agent.services.protocols.handshake import describe_close, parse_target, status_of
 from agent.services.protocols.parsing import excerpt
 from agent.services.protocols.playai_auth import (
     AUTHORIZATION_PATHS,
@@ -56,15 +56,22 @@ FORMATS = {
     "ogg": ("opus", "s16le"),
     "flac": ("flac", "s16le"),
 }
-"""Container and samples of each ``output_format``; the service's own choice is mp3."""
+"""Container and samples of each `output_format`; the default of the service is mp3."""
 
-_SAMPLE_RATE = 24000
-_ID_CHARACTERS = 256
+_DEFAULT_SAMPLE_RATE = 24000
+_MAX_ID_CHARACTERS = 256
+# URL and connection are valid for one hour (PlayAI's page); a standby is reconnected early enough to speak a passage.
+_MAX_IDLE_SECONDS = 3300.0
+_STALL_SECONDS = 10.0
+_IMMEDIATE_SECONDS = 0.05
+_MAX_REQUESTS = 64
+_PERMANENT_STATUSES = (402, 404, 422)  # not 401 and 403: during a session they mean an expired token
+_EXPECTED = "start, binary audio and end of each request, in order"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What one request asks for. ``request_id`` is echoed as it came."""
+    """The parameters of a request. Immutable. `request_id` is echoed unchanged."""
 
     text: str
     voice: str
@@ -77,20 +84,20 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not taken, and its id, so that the client can tell which."""
+    """The failure of a refused request, and its ID for the error message. Immutable."""
 
     failure: Failure
     request_id: str | int | None = None
 
 
 def encoding_of(output_format: str, sample_rate: int | None) -> Encoding:
-    """How the sound of a request comes; ``output_format`` is one of ``FORMATS``, the rate 24000 Hz unless asked for."""
+    """Return the encoding of the audio; `output_format` is one of `FORMATS`; `sample_rate` in Hz, `None`: 24000."""
     container, samples = FORMATS[output_format]
-    return Encoding(container, sample_rate or _SAMPLE_RATE, samples=samples)
+    return Encoding(container, sample_rate or _DEFAULT_SAMPLE_RATE, samples=samples)
 
 
 def read_request(message: Message) -> Request | Refusal:
-    """The request in ``message``, or why there is none. Fields that are not known are ignored. Never raises."""
+    """Read a request. Unknown fields are ignored. Never raises."""
     if isinstance(message, bytes):
         return _refuse(message, None, "a JSON text message")
     fields = parse_json(message)
@@ -99,16 +106,16 @@ def read_request(message: Message) -> Request | Refusal:
     request_id = fields.get("request_id")
     if isinstance(request_id, bool) or not isinstance(request_id, str | int | None):
         return _refuse(message, None, f"text in the field request_id, not {json_type(request_id)}")
-    if len(str(request_id)) > _ID_CHARACTERS:
-        return _refuse(message, None, f"a request_id of at most {_ID_CHARACTERS} characters")
+    if len(str(request_id)) > _MAX_ID_CHARACTERS:
+        return _refuse(message, None, f"a request_id of at most {_MAX_ID_CHARACTERS} characters")
     text = _text(fields.get("text"))
     voice = fields.get("voice")
     output_format = "mp3" if fields.get("output_format") is None else fields["output_format"]
     rate = fields.get("sample_rate")
     language = fields.get("language")
     if text is None:
-        found = json_type(fields.get("text"))
-        return _refuse(message, request_id, f"text or a list of texts in the field text, not {found}")
+        received = json_type(fields.get("text"))
+        return _refuse(message, request_id, f"text or a list of texts in the field text, not {received}")
     if not isinstance(voice, str):
         return _refuse(message, request_id, f"text in the field voice, not {json_type(voice)}")
     if not isinstance(output_format, str) or output_format not in FORMATS:
@@ -118,7 +125,7 @@ def read_request(message: Message) -> Request | Refusal:
     speed = _number(fields, "speed", 1.0)
     if speed is None or not 0.5 <= speed <= 2:
         return _refuse(message, request_id, "a speed of 0.5 to 2")
-    # The document's temperature ends at 1, that of the service's own package at 2.
+    # The page limits the temperature to 1, pyht to 2.
     temperature = _number(fields, "temperature", 0.0)
     if temperature is None or not 0 <= temperature <= 2:
         return _refuse(message, request_id, "a temperature of 0 to 1")
@@ -142,7 +149,7 @@ def _text(value: object) -> str | None:
 
 
 def _number(fields: Mapping[str, object], name: str, default: float) -> float | None:
-    """The number in a field, ``default`` where it is missing or null, ``None`` where it is something else."""
+    """Return the number in a field, `default` if it is missing or null, `None` if it is something else."""
     value = fields.get(name)
     if value is None:
         return default
@@ -155,26 +162,29 @@ def _refuse(message: Message, request_id: str | int | None, expected: str) -> Re
     return Refusal(Failure(NAME, excerpt(message), expected, fatal=False, status=400), request_id)
 
 
-# An address and a connection last an hour; a standby is renewed while there is time left to speak a passage.
-_SILENT_SECONDS = 3300.0
-_STALL_SECONDS = 10.0
-_AT_ONCE_SECONDS = 0.05
-_OPEN_REQUESTS = 64
-_PERMANENT_STATUSES = (402, 404, 422)  # not 401 and 403: in the middle of a session they mean a token grown old
-_EXPECTED = "start, binary sound and end of each request, in order"
-
-
 class Client:
-    """Speaks over one granted address: text is collected until its ``Flush``, then sent as one request.
+    """The client codec over one issued URL: text is collected until its `Flush` and then sent as one request.
 
-    A passage of nothing but white space is not sent, and no ``Flush`` comes back for it. ``End`` sends no mark of its
-    own, only what text is left; if nothing is open then, ``quiet_seconds`` is next to nothing and ``quiet()`` gives the
-    ``End``. ``url``: the address as granted; it goes out as it is and never shows. ``request_ids`` gives an id that is
-    new with every call. Raises ``ValueError`` for a value out of its range.
+    A passage of white space only is not sent and returns no `Flush`. `End` has no mark of its own: it sends the
+    remaining text; if no request is open then, `receive_timeout` returns the `End` after a very short timeout. Not
+    thread-safe; owned by the thread that owns the connection.
+
+    Args:
+        url: The issued URL, used unchanged. It contains a token and never appears in events.
+        voice: The voice ID or URL.
+        output_format: One of `FORMATS`.
+        sample_rate: In Hz, 8000 to 48000; `None`: not sent.
+        speed: 0.5 to 2.
+        temperature: 0 to 1; `None`: not sent.
+        model: The `voice_engine`; `None`: not sent.
+        request_ids: Returns a new ID with every call.
+
+    Raises:
+        ValueError: A value is out of range.
     """
 
     service = NAME
-    max_idle_seconds: float | None = _SILENT_SECONDS
+    max_idle_seconds: float | None = _MAX_IDLE_SECONDS
     is_single_use = False
 
     def __init__(
@@ -198,9 +208,9 @@ class Client:
             raise ValueError(f"playai's temperature must be 0 to 1, not {temperature!r}")
         self.encoding = encoding_of(output_format, sample_rate)
         self._url = url
-        # An echoed address must not reach a log: its token is blotted out, as it is written and as it is meant.
-        written = (field.partition("=")[2] for field in urlsplit(url).query.split("&"))
-        self._secrets = [form for value in written if len(value) >= 8 for form in (value, unquote(value))]
+        # An echoed URL must not reach a log: its token is redacted, percent-encoded and decoded.
+        values = (field.partition("=")[2] for field in urlsplit(url).query.split("&"))
+        self._secrets = [form for value in values if len(value) >= 8 for form in (value, unquote(value))]
         self._options: dict[str, object] = {
             "voice": fix_surrogates(voice),
             "output_format": output_format,
@@ -215,33 +225,33 @@ class Client:
         self._request_ids = request_ids
         self._pieces: list[str] = []
         self._open: deque[str] = deque()
-        self._started = False  # the first of the open requests has begun to sound
-        self._strange: object = None  # what stands in a list of one: the id of an answer that nobody asked for
-        self._ending = False
-        self._over = False  # an End or a fatal Failure has been given: nothing more is expected
+        self._is_started = False  # start arrived for the first open request
+        self._foreign_id: object = None  # a list with the ID (any JSON value) of a response to an unknown request
+        self._end_sent = False
+        self._is_over = False  # End or a fatal Failure was returned
 
     @property
     def receive_timeout_seconds(self) -> float | None:
-        """10 s while a request is open; next to nothing when all has come and only the ``End`` is left to give."""
-        if self._over:
+        """10 s while a request is open; 0.05 s when only the `End` event is missing."""
+        if self._is_over:
             return None
         if self._open:
             return _STALL_SECONDS
-        return _AT_ONCE_SECONDS if self._ending else None
+        return _IMMEDIATE_SECONDS if self._end_sent else None
 
     def handshake(self) -> Handshake:
-        """The granted address, as it is; it needs no header."""
+        """Return the issued URL; it needs no header."""
         return Handshake(self._url)
 
     def send(self, event: Event) -> list[Message]:
-        """The request of a passage at its ``Flush``, or at the ``End`` if there is text without one."""
-        if self._ending or self._over:
+        """Encode a passage at its `Flush`, or at the `End` if text is left."""
+        if self._end_sent or self._is_over:
             return []
         if isinstance(event, Text):
             self._pieces.append(event.text)
             return []
         if isinstance(event, End):
-            self._ending = True
+            self._end_sent = True
         elif not isinstance(event, Flush):
             return []
         text, self._pieces = fix_surrogates("".join(self._pieces)), []
@@ -252,103 +262,114 @@ class Client:
         return [json.dumps({"text": text, **self._options, "request_id": request_id})]
 
     def receive(self, message: Message) -> list[Event]:
-        if self._over:
-            return [self._pass_over(message, "nothing, for all that was asked for has been answered")]
+        if self._is_over:
+            return [self._ignore(message, "nothing after the last response")]
         if isinstance(message, bytes):
-            return self._sound(message)
+            return self._audio(message)
         answer = parse_json(message)
         if isinstance(answer, str):
-            return [self._pass_over(message, f"a JSON message; {answer}")]
+            return [self._ignore(message, f"a JSON message; {answer}")]
         kind, status = answer.get("type"), answer.get("status")
-        refused = isinstance(status, int) and status >= 400
-        if kind == "error" or refused or (answer.get("error") and kind not in ("start", "end")):
+        is_refusal = isinstance(status, int) and status >= 400
+        if kind == "error" or is_refusal or (answer.get("error") and kind not in ("start", "end")):
             return [self._error(message, answer)]
         if kind == "start":
             return self._start(message, answer.get("request_id"))
         if kind == "end":
             return self._end(message, answer.get("request_id"))
-        return [self._pass_over(message, _EXPECTED)]
+        return [self._ignore(message, _EXPECTED)]
 
     def receive_timeout(self) -> list[Event]:
-        """The ``End`` where nothing is open any more; else the service has stalled and the session is over."""
-        if self._over or not (self._open or self._ending):
+        """Return the `End` if no request is open, else a fatal failure: the service stalled."""
+        if self._is_over or not (self._open or self._end_sent):
             return []
         if not self._open:
             return self._finish()
-        return [self._fatal("nothing for 10 s in the middle of a passage", "the rest of its sound, and its end")]
+        return [self._fatal("nothing for 10 s inside a passage", "the rest of its audio, and its end")]
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """A close before the end of what was asked for cuts it short, however politely it is done."""
-        unsent = any(piece.strip() for piece in self._pieces)
-        if self._over or not (self._open or unsent or self._ending):
-            return []
-        if not self._open and self._ending:
-            return self._finish()
-        said = f", saying {self._quote(reason)}" if reason else ""
-        return [self._fatal(f"the end of the connection ({code}{said}) in the middle of a passage", _EXPECTED, code)]
+        """Return a fatal failure before the last `end`, whatever the close code: the audio is incomplete.
 
-    def _sound(self, message: bytes) -> list[Event]:
-        if self._strange is not None:
-            return [self._pass_over(message, "sound of a request of this session")]
-        if not self._started:
-            return [self._pass_over(message, "sound between the start and the end of a request only")]
+        pyht treats a normal close inside an utterance as success and truncates the audio silently.
+        """
+        unsent = any(piece.strip() for piece in self._pieces)
+        if self._is_over or not (self._open or unsent or self._end_sent):
+            return []
+        if not self._open and self._end_sent:
+            return self._finish()
+        received = describe_close(code, self._redact(reason))
+        return [self._fatal(f"{received} inside a passage", _EXPECTED, code)]
+
+    def _audio(self, message: bytes) -> list[Event]:
+        if self._foreign_id is not None:
+            return [self._ignore(message, "audio of a request of this session")]
+        if not self._is_started:
+            return [self._ignore(message, "audio between the start and the end of a request only")]
         return [Audio(message, request_id=self._open[0])] if message else []
 
     def _start(self, message: str, request_id: object) -> list[Event]:
         if request_id not in self._open:
-            self._strange = [request_id]
-            return [self._pass_over(message, "the start of a request of this session")]
-        if self._started or request_id != self._open[0]:
-            return [self._fatal(self._quote(message), "the end of the request before; a passage is missing")]
-        self._strange = None
-        self._started = True
+            self._foreign_id = [request_id]
+            return [self._ignore(message, "the start of a request of this session")]
+        if self._is_started or request_id != self._open[0]:
+            return [self._fatal(self._quote(message), "the end of the previous request; a passage is missing")]
+        self._foreign_id = None
+        self._is_started = True
         return []
 
     def _end(self, message: str, request_id: object) -> list[Event]:
         if request_id not in self._open:
-            if self._strange == [request_id]:
-                self._strange = None
-            return [self._pass_over(message, "the end of a request of this session")]
-        if not self._started or request_id != self._open[0]:
+            if self._foreign_id == [request_id]:
+                self._foreign_id = None
+            return [self._ignore(message, "the end of a request of this session")]
+        if not self._is_started or request_id != self._open[0]:
             return [self._fatal(self._quote(message), "the start of that request before its end")]
-        self._strange = None
-        self._started = False
-        ended: list[Event] = [Flush(self._open.popleft())]
-        return ended + (self._finish() if self._ending and not self._open else [])
+        self._foreign_id = None
+        self._is_started = False
+        events: list[Event] = [Flush(self._open.popleft())]
+        return events + (self._finish() if self._end_sent and not self._open else [])
 
     def _error(self, message: str, answer: dict[str, object]) -> Failure:
         status = status_of(answer)
-        asked = answer.get("retry_after", answer.get("retry_after_seconds"))
-        patience = min(float(asked), 86400.0) if isinstance(asked, int | float) and 0 <= asked < 1e9 else None
+        delay = answer.get("retry_after", answer.get("retry_after_seconds"))
+        retry_after = min(float(delay), 86400.0) if isinstance(delay, int | float) and 0 <= delay < 1e9 else None
         failure = self._fatal(self._quote(message), _EXPECTED, status)
-        return replace(failure, permanent=status in _PERMANENT_STATUSES, retry_after_seconds=patience)
+        return replace(failure, permanent=status in _PERMANENT_STATUSES, retry_after_seconds=retry_after)
 
     def _finish(self) -> list[Event]:
-        self._over = True
+        self._is_over = True
         return [End()]
 
-    def _fatal(self, came: str, expected: str, status: int | None = None) -> Failure:
-        self._over = True
+    def _fatal(self, received: str, expected: str, status: int | None = None) -> Failure:
+        self._is_over = True
         self._open.clear()
-        return Failure(NAME, came[:200], expected, status=status)
+        return Failure(NAME, received[:200], expected, status=status)
 
-    def _pass_over(self, message: Message, expected: str) -> Failure:
+    def _ignore(self, message: Message, expected: str) -> Failure:
         return Failure(NAME, self._quote(message), expected, fatal=False)
 
     def _quote(self, message: Message) -> str:
-        if isinstance(message, str):
-            for secret in self._secrets:
-                message = message.replace(secret, "***")
-        return excerpt(message)
+        return excerpt(self._redact(message) if isinstance(message, str) else message)
+
+    def _redact(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
 
 class Server:
-    """Answers requests in the order in which they came.
+    """The server codec: answers requests in order.
 
-    ``receive`` gives ``Text`` and ``Flush`` for a request; from then on ``encoding``, ``voice``, ``speed``,
-    ``temperature`` and ``language`` are those of that request, so take them down before the next ``receive``.
-    ``send(Audio)`` and ``send(Flush)`` belong to the oldest request that is not finished. A refused request gives a
-    ``Failure`` that is not fatal; hand it to ``send`` and the client is told. ``tokens``: ``None`` lets anybody in.
+    A request returns `Text` and `Flush` and sets the attributes below; read them before the next `receive`.
+    `send(Audio)` and `send(Flush)` belong to the oldest open request. A refused request returns a `Failure` that is not
+    fatal; pass it to `send`, which encodes the error message. Not thread-safe; owned by the connection's thread.
+
+    Args:
+        tokens: Checks the token of the URL; `None`: no token is required.
+
+    Attributes:
+        model: The model of the URL's path.
+        encoding, voice, speed, temperature, language: The values of the last request.
     """
 
     service = NAME
@@ -362,22 +383,20 @@ class Server:
         self.language: str | None = None
         self._tokens = tokens
         self._open: deque[str | int | None] = deque()
-        self._started = False
-        self._refused: Refusal | None = None
-        self._gone = False
+        self._is_started = False
+        self._refusal: Refusal | None = None
+        self._is_over = False
 
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
-        """404 for another path, 401 without a token that is still good."""
+        """Check path and token."""
         target = parse_target(path)
-        models = {where: model for model, where in MODEL_PATHS.items()}
+        models = {place: model for model, place in MODEL_PATHS.items()}
         if target is None or target[0] not in models:
-            return Failure(
-                NAME, "an upgrade on another path", "an address of its authorisation", permanent=True, status=404
-            )
+            return Failure(NAME, "a handshake on another path", "an issued URL", permanent=True, status=404)
         if self._tokens is not None and not self._tokens.accepts(target[1].get("fal_jwt_token", "")):
             return Failure(
                 NAME,
-                "an upgrade without a token that is still good",
+                "a handshake without a valid token",
                 "fal_jwt_token in the query",
                 permanent=True,
                 status=401,
@@ -387,11 +406,11 @@ class Server:
 
     def receive(self, message: Message) -> list[Event]:
         request = read_request(message)
-        if isinstance(request, Request) and len(self._open) >= _OPEN_REQUESTS:
+        if isinstance(request, Request) and len(self._open) >= _MAX_REQUESTS:
             failure = Failure(NAME, "too many requests at once", "fewer", fatal=False, status=429)
             request = Refusal(failure, request.request_id)
         if isinstance(request, Refusal):
-            self._refused = request
+            self._refusal = request
             return [request.failure]
         self.encoding = request.encoding
         self.voice, self.speed = request.voice, request.speed
@@ -401,38 +420,41 @@ class Server:
         return [Text(request.text, name), Flush(name)]
 
     def send(self, event: Event) -> list[Message]:
-        """``start`` comes before the first sound of a request, or before its ``end`` where it has none. ``End`` has no
-        mark in this protocol. A fatal ``Failure`` drops every request that is open: close after it."""
+        """Encode an event. `End` has no mark in this protocol.
+
+        `start` precedes the first audio of a request, or its `end`. A fatal `Failure` discards all open requests: close
+        the connection after it.
+        """
         if isinstance(event, Failure):
             return [self._error(event)]
         if not self._open or not isinstance(event, Audio | Flush):
             return []
         messages: list[Message] = []
-        if not self._started and (isinstance(event, Flush) or event.data):
-            self._started = True
+        if not self._is_started and (isinstance(event, Flush) or event.data):
+            self._is_started = True
             messages.append(json.dumps({"type": "start", "request_id": self._open[0]}))
         if isinstance(event, Flush):
-            self._started = False
+            self._is_started = False
             messages.append(json.dumps({"type": "end", "request_id": self._open.popleft()}))
         elif event.data:
             messages.append(event.data)
         return messages
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """The client has gone, and with it whatever it wanted to hear."""
-        if self._gone:
+        """Return `End`: the client sends nothing more."""
+        if self._is_over:
             return []
-        self._gone = True
+        self._is_over = True
         self._open.clear()
         return [End()]
 
     def _error(self, failure: Failure) -> str:
         request_id = self._open[0] if self._open else None
-        if self._refused is not None and self._refused.failure is failure:
-            request_id = self._refused.request_id
+        if self._refusal is not None and self._refusal.failure is failure:
+            request_id = self._refusal.request_id
         if failure.fatal:
             self._open.clear()
-            self._started = False
+            self._is_started = False
         message: dict[str, object] = {
             "type": "error",
             "request_id": request_id,

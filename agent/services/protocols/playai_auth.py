@@ -1,7 +1,8 @@
-"""PlayAI's first step: a POST with the key that answers with the WebSocket addresses, one for each model.
+"""PlayAI's authorization: a POST with the key returns one WebSocket URL for each model.
 
-Both halves, without sockets: ``Authorization`` asks and judges the answer, ``AuthorizationServer`` gives it, and
-``Tokens`` are what the addresses carry. An address is a key for an hour and never shows.
+`Authorization` and `AuthorizationServer` are the two sides, without sockets; `Tokens` are the secrets in the URLs. A
+URL is a credential for one hour and never appears in events. Sources: PlayAI's WebSocket page, playai-showcase, and
+pyht 0.1.14.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from agent.system.json_text import parse_json
 NAME = "playai"
 
 URL_LIFETIME_SECONDS = 3600.0
-"""How long an address can be used, and how long a connection made with it lasts (PlayAI's document)."""
+"""How long a URL is valid, and how long a connection opened with it lasts (PlayAI's page)."""
 
 MODEL_PATHS = {
     "Play3.0-mini": "/playht-fal/playht-tts/stream",
@@ -36,7 +37,7 @@ MODEL_PATHS = {
     "PlayDialogMultilingual": "/playht-fal/playht-tts-multilingual-ldm/stream",
     "PlayDialogArabic": "/playht-fal/playht-tts-arabic/stream",
 }
-"""The models there are, and the path of each one's WebSocket address."""
+"""The models, and the path of the WebSocket URL of each."""
 
 AUTHORIZATION_PATHS = (
     "/api/v1/websocket-auth",
@@ -45,21 +46,21 @@ AUTHORIZATION_PATHS = (
     "/api/v4/websocket-auth",
     "/api/v4/sdk-auth",
 )
-"""The first two are the document's, the third an older name; the last two are those of the service's own packages."""
+"""The paths of the POST: two of PlayAI's page, an older one, and two of the play.ht API (v4, pyht)."""
 
-_RETRY_SECONDS_MAX = 86400.0
-_URL_CHARACTERS = 8192
-_PASSING_STATUSES = (408, 425, 429)  # the only 4xx after which asking again may help
-_MODELS_NAMED = 8
+_MAX_RETRY_SECONDS = 86400.0
+_MAX_URL_CHARACTERS = 8192
+_TEMPORARY_STATUSES = (408, 425, 429)  # the 4xx statuses after which a retry may help
+_MAX_MODELS_SHOWN = 8
 _ADVICE = {
     401: "; check synthesis.playai.api_key and user_id",
-    402: "; the account has nothing left to pay with: look at it in PlayAI's console",
+    402: "; the account has no credit: check it in PlayAI's console",
     403: "; check synthesis.playai.api_key and user_id",
     404: "; check synthesis.playai.auth_url",
-    429: "; these are too many requests for the account: it is asked again later",
+    429: "; the account has too many requests: voice-agent retries later",
 }
-# What a body may quote and nobody may see: addresses, what follows a word for a key, and whatever looks like one.
-_KEYLIKE = re.compile(
+# Secrets that a body may contain: WebSocket URLs, values after a name for a key, and long random strings.
+_SECRET_PATTERN = re.compile(
     r"wss?://[^\s\"']+"
     r"|(?<=Bearer )[^\s\"']+"
     r"|(?i:(?<=token=)|(?<=token\": \")|(?<=token\":\")|(?<=key=)|(?<=key\": \")|(?<=key\":\"))[^\s\"'&]+"
@@ -68,10 +69,18 @@ _KEYLIKE = re.compile(
 
 
 class Authorization:
-    """Asks for the WebSocket address of one model: send what ``request`` gives, hand the answer to ``receive``.
+    """The client side for one model: send the result of `request`, pass the response to `receive`.
 
-    Raises ``ValueError`` for an ``auth_url`` that is no http address, and for a control character in what becomes a
-    header. Source: PlayAI's WebSocket document; the other shapes of the answer are those of its older interfaces.
+    Stateless between calls; safe to use from any thread.
+
+    Args:
+        auth_url: The HTTP URL of the POST.
+        api_key: The API key.
+        user_id: The user ID of the account.
+        model: The model whose URL is returned.
+
+    Raises:
+        ValueError: `auth_url` is no HTTP URL, or a header value contains a control character.
     """
 
     service = NAME
@@ -79,138 +88,142 @@ class Authorization:
     def __init__(self, auth_url: str, api_key: str | None, user_id: str, model: str) -> None:
         parts = urlsplit(auth_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("playai's auth_url must begin with https:// or http:// and name a host")
+            raise ValueError("playai's auth_url must begin with https:// or http:// and contain a host")
         for name, value in (("api_key", api_key or ""), ("user_id", user_id)):
-            if any(ord(letter) < 32 or ord(letter) > 126 for letter in value):
-                raise ValueError(f"playai's {name} holds a character that cannot be sent in a header")
+            if any(not " " <= character <= "~" for character in value):
+                raise ValueError(f"playai's {name} contains a character that cannot be sent in a header")
         self._auth_url = auth_url
         self._api_key = api_key
         self._user_id = user_id
         self._model = model
-        self._plain = parts.scheme == "http"
-        self._near = _is_near(parts.hostname)
+        self._allows_plaintext = parts.scheme == "http"
+        self._is_private = _is_private_address(parts.hostname)
 
     def request(self) -> HttpRequest:
-        """The POST, with an empty body."""
+        """Return the POST; its body is empty."""
         headers = {"X-User-Id": self._user_id, "Content-Type": "application/json"}
         if self._api_key:
             headers["Authorization"] = f"Bearer {self._api_key}"
         return HttpRequest("POST", self._auth_url, headers)
 
     def receive(self, status: int, headers: Mapping[str, str], body: bytes | str) -> IssuedUrl | Failure:
-        """The address, or why there is none. ``body`` may be anything; at most 8 MiB of it are looked at."""
+        """Return the URL, or the failure. The body is untrusted; at most 8 MiB of it are parsed."""
         if status not in (200, 201):
             return self._refusal(status, headers, body)
         answer = parse_json(body)
         if isinstance(answer, str):
-            # The body is not quoted: a mangled answer may still hold an address, which is a key.
-            return self._failure(f"an answer to its authorisation that cannot be read: {answer}", "a JSON object")
-        offered = _addresses(answer)
-        if self._model not in offered:
-            names = ", ".join(excerpt(name[:40]) for name in list(offered)[:_MODELS_NAMED]) or "no model at all"
+            # The body is not quoted: a damaged response may still contain a URL, which is a credential.
+            return self._failure(f"an invalid answer to its authorization: {answer}", "a JSON object")
+        urls = _urls_by_model(answer)
+        if self._model not in urls:
+            names = ", ".join(excerpt(name[:40]) for name in list(urls)[:_MAX_MODELS_SHOWN]) or "no model at all"
             return self._failure(
-                f"addresses for {names}",
+                f"URLs for {names}",
                 f"one for the model {excerpt(self._model[:40])}; set synthesis.playai.model",
                 permanent=True,
             )
-        url = offered[self._model]
-        mistake = self._mistake(url)
-        if mistake is not None:
-            return self._failure(mistake, "an address wss://HOST/... on the public network")
+        url = urls[self._model]
+        error = self._find_url_error(url)
+        if error is not None:
+            return self._failure(error, "a URL wss://HOST/... on the public network")
         return IssuedUrl(url, _expiry(answer.get("expiresAt", answer.get("expires_at"))))
 
     def _refusal(self, status: int, headers: Mapping[str, str], body: bytes | str) -> Failure:
-        permanent = 400 <= status < 500 and status not in _PASSING_STATUSES
-        expected = "a WebSocket address (HTTP 200)"
+        permanent = 400 <= status < 500 and status not in _TEMPORARY_STATUSES
+        expected = "a WebSocket URL (HTTP 200)"
         if status in _ADVICE:
             expected += _ADVICE[status]
         elif status >= 500:
-            expected += "; the trouble is the service's own: it is asked again"
+            expected += "; the service has an internal error: voice-agent retries"
         elif 300 <= status < 400:
-            # A redirect would carry the key to whatever host it names.
+            # A redirect would send the key to another host.
             permanent = True
-            expected += " from synthesis.playai.auth_url itself, not from elsewhere"
+            expected += " from synthesis.playai.auth_url itself, not a redirect"
         quoted = self._quoted(body) if body else "no explanation"
         return Failure(
             NAME,
-            f"HTTP {status} to its authorisation, with {quoted}"[:200],
+            f"HTTP {status} to its authorization, with {quoted}"[:200],
             expected,
             permanent=permanent,
             status=status,
-            retry_after_seconds=retry_after_seconds(headers, _RETRY_SECONDS_MAX),
+            retry_after_seconds=retry_after_seconds(headers, _MAX_RETRY_SECONDS),
         )
 
     def _quoted(self, body: bytes | str) -> str:
-        """The beginning of a body: text as text, without keys and addresses."""
+        """Quote the beginning of a body without keys and URLs."""
         if isinstance(body, bytes):
             try:
-                # A letter that the cut goes through is none of the body's mistakes.
+                # An incremental decoder accepts a character that the truncation splits.
                 body = codecs.getincrementaldecoder("utf-8")().decode(body[:4096], len(body) <= 4096)
             except UnicodeDecodeError:
                 return excerpt(body[:4096], self._api_key)
         body = body[:4096].strip()
         if self._api_key:
             body = body.replace(self._api_key, "***")
-        return excerpt(_KEYLIKE.sub("***", body), self._api_key)
+        return excerpt(_SECRET_PATTERN.sub("***", body), self._api_key)
 
-    def _failure(self, came: str, expected: str, *, permanent: bool = False) -> Failure:
-        return Failure(NAME, came[:200], expected, permanent=permanent)
+    def _failure(self, received: str, expected: str, *, permanent: bool = False) -> Failure:
+        return Failure(NAME, received[:200], expected, permanent=permanent)
 
-    def _mistake(self, url: str) -> str | None:
-        """What is wrong with a granted address. Whoever forges the answer must not send this device round its own
-        network, nor make it speak in the clear."""
-        if len(url) > _URL_CHARACTERS or any(not 32 < ord(letter) < 127 or letter in "\\#" for letter in url):
-            return "an address with characters that no address has"
+    def _find_url_error(self, url: str) -> str | None:
+        """Return the problem with an issued URL, or `None`.
+
+        A forged response must not direct this device into its own network, nor to an unencrypted connection.
+        """
+        if len(url) > _MAX_URL_CHARACTERS or any(
+            not "!" <= character <= "~" or character in "\\#" for character in url
+        ):
+            return "a URL with invalid characters"
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError:
-            return "an address that cannot be read"
-        if parts.scheme != "wss" and not (parts.scheme == "ws" and self._plain):
-            return f"an address with the scheme {excerpt(parts.scheme[:20])}"
+            return "an invalid URL"
+        if parts.scheme != "wss" and not (parts.scheme == "ws" and self._allows_plaintext):
+            return f"a URL with the scheme {excerpt(parts.scheme[:20])}"
         if not host or port == 0:
-            return "an address without a host"
+            return "a URL without a host"
         if "@" in parts.netloc:
-            return "an address with a user's name in it"
-        if _is_near(host) and not self._near:
-            return "an address on a private network"
+            return "a URL with a user name"
+        if _is_private_address(host) and not self._is_private:
+            return "a URL on a private network"
         return None
 
 
-def _addresses(answer: Mapping[str, object]) -> dict[str, str]:
-    """The addresses by model, in any of the four shapes in which they come."""
+def _urls_by_model(answer: Mapping[str, object]) -> dict[str, str]:
+    """Return the URLs by model from any of the four response formats (play.ai, its predecessor, play.ht v4, pyht)."""
     for name in ("webSocketUrls", "websocket_urls"):
         table = answer.get(name)
         if isinstance(table, dict):
             return {model: url for model, url in table.items() if isinstance(url, str)}
-    found: dict[str, str] = {}
+    urls: dict[str, str] = {}
     for model, entry in answer.items():
         if isinstance(entry, dict):
             url = entry.get("webSocketUrl", entry.get("websocket_url"))
             if isinstance(url, str):
-                found[model] = url
-    return found
+                urls[model] = url
+    return urls
 
 
 def _expiry(text: object) -> float | None:
     if not isinstance(text, str):
         return None
     try:
-        found = datetime.fromisoformat(text.strip()[:64])
-        # A time without a zone is UTC here; taken for local time it would be hours off.
-        seconds = (found.replace(tzinfo=UTC) if found.tzinfo is None else found).timestamp()
+        time = datetime.fromisoformat(text.strip()[:64])
+        # The service sends UTC. pyht reads a time without a zone as local time, which is off by the UTC offset.
+        seconds = (time.replace(tzinfo=UTC) if time.tzinfo is None else time).timestamp()
     except (ValueError, OverflowError):
         return None
     return seconds if math.isfinite(seconds) else None
 
 
-def _is_near(host: str) -> bool:
-    """Whether ``host`` is, spells, or by its name alone is known for an address of this machine or its own network."""
+def _is_private_address(host: str) -> bool:
+    """Return whether a host is an address or a name of this machine or of a private network, in any notation."""
     host = host.rstrip(".").lower()
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        # Resolvers still read 127.1, 0x7f.1 and 2130706433 as addresses; no public name ends in a number.
+        # inet_aton, which resolvers use, accepts 127.1, 0x7f.1 and 2130706433; no public name ends in a number.
         last = host.rpartition(".")[2]
         return last == host or host.endswith(PRIVATE_SUFFIXES) or last.isdigit() or last.startswith("0x")
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
@@ -218,10 +231,12 @@ def _is_near(host: str) -> bool:
 
 
 class Tokens:
-    """What the granted addresses carry: unguessable, good for an hour, and kept nowhere, so that nobody can fill up
-    the memory with them. One ``Tokens`` serves a whole server and may be used from any thread.
+    """Issues and checks the tokens in issued URLs: signed, valid for one hour, and not stored. Thread-safe.
 
-    ``clock``: seconds since 1970.
+    A stateless check bounds the memory: clients cannot fill a table of tokens.
+
+    Args:
+        clock: Returns seconds since 1970.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -229,13 +244,13 @@ class Tokens:
         self._secret = secrets.token_bytes(32)
 
     def issue(self) -> tuple[str, float]:
-        """A new token, and when it expires."""
+        """Return a new token and its expiry in seconds since 1970."""
         expires_at = self._clock() + URL_LIFETIME_SECONDS
         claim = f"{int(expires_at * 1000)}.{secrets.token_urlsafe(16)}"
         return f"{claim}.{self._signature(claim)}", expires_at
 
     def accepts(self, token: str) -> bool:
-        """Whether ``token`` came from here and has not expired. Takes anything."""
+        """Return whether this object issued the token and it has not expired. Accepts any string."""
         claim, _, signature = token[:256].rpartition(".")
         if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._signature(claim).encode()):
             return False
@@ -247,10 +262,13 @@ class Tokens:
 
 
 class AuthorizationServer:
-    """Answers the authorisation POST on all its paths, each in its own shape.
+    """The server side: answers the POST on all its paths, each in its own format. Immutable; safe from any thread.
 
-    ``base_url``: where clients reach this server, ``http://HOST:PORT`` or ``https://HOST:PORT``. ``api_key`` and
-    ``user_id``: whom it lets in; ``None`` is anybody.
+    Args:
+        base_url: The URL of this server for clients, `http://HOST:PORT` or `https://HOST:PORT`.
+        tokens: Issues the tokens.
+        api_key: The key that clients must send; `None`: none.
+        user_id: The user ID that clients must send; `None`: none.
     """
 
     service = NAME
@@ -265,37 +283,37 @@ class AuthorizationServer:
         self._user_id = user_id
 
     def receive(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and body of the answer to one request; its own body is of no interest."""
+        """Return status, headers and body of the response. The body of the request is ignored."""
         target = parse_target(path)
         route = target[0] if target else ""
         if route not in AUTHORIZATION_PATHS:
-            return _answer(404, {"error": "no such path"})
+            return _response(404, {"error": "no such path"})
         if method.upper() != "POST":
-            status, answered, body = _answer(405, {"error": "this path wants a POST"})
-            return status, {**answered, "Allow": "POST"}, body
-        if not self._knows(headers):
-            return _answer(401, {"error": "the Authorization or X-User-Id header is not accepted"})
+            status, fields, body = _response(405, {"error": "this path requires POST"})
+            return status, {**fields, "Allow": "POST"}, body
+        if not self._is_authorized(headers):
+            return _response(401, {"error": "the Authorization or X-User-Id header is not accepted"})
         token, expires_at = self._tokens.issue()
-        # Some clients read the time in this form only, with the fraction.
+        # pyht parses only this format, with the fraction.
         expiry = (datetime(1970, 1, 1) + timedelta(seconds=expires_at)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        ws = {model: f"{self._ws}{where}?fal_jwt_token={token}" for model, where in MODEL_PATHS.items()}
-        http = {model: f"{self._http}{where}?fal_jwt_token={token}" for model, where in MODEL_PATHS.items()}
+        ws = {model: f"{self._ws}{path}?fal_jwt_token={token}" for model, path in MODEL_PATHS.items()}
+        http = {model: f"{self._http}{path}?fal_jwt_token={token}" for model, path in MODEL_PATHS.items()}
         if route == "/api/v4/websocket-auth":
-            return _answer(201, {"websocket_urls": ws, "expires_at": expiry})
+            return _response(201, {"websocket_urls": ws, "expires_at": expiry})
         if route == "/api/v4/sdk-auth":
             pairs = {model: {"http_streaming_url": http[model], "websocket_url": ws[model]} for model in ws}
-            return _answer(201, {**pairs, "expires_at": expiry})
+            return _response(201, {**pairs, "expires_at": expiry})
         if route == "/api/v1/tts/auth":
             older = {model: {"httpStreamingUrl": http[model], "webSocketUrl": ws[model]} for model in ws}
-            return _answer(200, {**older, "expiresAt": expiry})
-        return _answer(200, {"webSocketUrls": ws, "expiresAt": expiry})
+            return _response(200, {**older, "expiresAt": expiry})
+        return _response(200, {"webSocketUrls": ws, "expiresAt": expiry})
 
-    def _knows(self, headers: Mapping[str, str]) -> bool:
+    def _is_authorized(self, headers: Mapping[str, str]) -> bool:
         scheme, _, key = (header(headers, "Authorization") or "").partition(" ")
         user = header(headers, "X-User-Id") or ""
         key_fits = self._api_key is None or (scheme.lower() == "bearer" and keys_match(key.strip(), self._api_key))
         return key_fits and (self._user_id is None or keys_match(user.strip(), self._user_id))
 
 
-def _answer(status: int, body: Mapping[str, object]) -> tuple[int, dict[str, str], bytes]:
+def _response(status: int, body: Mapping[str, object]) -> tuple[int, dict[str, str], bytes]:
     return status, {"Content-Type": "application/json", "Cache-Control": "no-store"}, json.dumps(body).encode()

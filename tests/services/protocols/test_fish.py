@@ -236,7 +236,7 @@ def test_finish_with_another_reason_is_a_failure_too(reason: object) -> None:
 def test_finish_before_stop_is_not_an_end_for_text_would_be_missing() -> None:
     codec = speaking()
     events = codec.receive(FINISH)
-    assert is_fatal(events) and "before it was told to stop" in str(events[0])
+    assert is_fatal(events) and "before stop was sent" in str(events[0])
     assert codec.send(End()) == [] and codec.receive_close(1000) == []
 
 

@@ -118,8 +118,8 @@ def test_a_refusal_is_permanent_and_does_not_show_the_key(status: int) -> None:
         (403, "api_key and user_id"),
         (404, "auth_url"),
         (429, "too many"),
-        (500, "service's own"),
-        (503, "service's own"),
+        (500, "internal error"),
+        (503, "internal error"),
     ],
 )
 def test_a_refusal_shows_its_text_as_text_and_says_what_to_do(status: int, advice: str) -> None:
@@ -127,7 +127,7 @@ def test_a_refusal_shows_its_text_as_text_and_says_what_to_do(status: int, advic
     body = f'{{"error":"no: \\u00e9 \x1b[31m {KEY} {URL}","token":"abc","apiKey": "def"}}'
     failure = asked().receive(status, {}, body.encode())
     assert isinstance(failure, Failure)
-    assert failure.received.startswith(f'HTTP {status} to its authorisation, with \'{{"error":"no: ')
+    assert failure.received.startswith(f'HTTP {status} to its authorization, with \'{{"error":"no: ')
     assert "\\x1b[31m *** ***" in failure.received and advice in failure.expected
     for secret in (KEY, "TOKEN", "abc", "def", "\x1b"):
         assert secret not in str(failure)
