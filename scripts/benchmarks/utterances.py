@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from support.local_server import LocalServerProcess
-from support.stage import Stage
+from support.speech_harness import SpeechHarness
 
 from agent.audio.format import Format
 from agent.pipeline.events import UtterancePlayed
@@ -88,12 +88,15 @@ def run(count: int, warm: int | None = None) -> Report:
     threads: list[int] = []
     with tempfile.TemporaryDirectory() as folder:
         arguments = ("--speech", "tone", "--recognition", "none")
-        with LocalServerProcess(Path(folder), *arguments) as server, Stage(server.port, open_sink=Swallow) as stage:
+        with (
+            LocalServerProcess(Path(folder), *arguments) as server,
+            SpeechHarness(server.port, open_sink=Swallow) as harness,
+        ):
             began = time.monotonic()
             for number in range(count):
-                utterance = stage.begin(WORDS[number % len(WORDS)])
-                spoken += isinstance(stage.end(utterance), UtterancePlayed)
-                stage.forget(utterance)
+                utterance = harness.begin(WORDS[number % len(WORDS)])
+                spoken += isinstance(harness.end(utterance), UtterancePlayed)
+                harness.forget(utterance)
                 if number >= warm and (number - warm) % every == 0:
                     gc.collect()
                     points.append((number, memory_kib()))

@@ -62,7 +62,7 @@ def test_hush_silences_the_card_immediately(
     # A start of Python lies between the look at the record and the hush of a command.
     at_once = 1.5 if how == "hush" else 0.3
     followed: list[float] = []
-    # A machine that is busy only ever makes it later: how soon it is shows at the quickest of a few.
+    # A machine that is busy only ever makes it later: how soon it is shows at the fastest of a few.
     while len(followed) < TRIES and min(followed, default=at_once) >= at_once:
         earlier = len(card.played())
         saying = agent("say", "--config", config, WORDS, env=card.env)

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 import pytest
 from support.fault_rows import Record
 from support.local_server import LocalServerProcess
-from support.pace import Metronome
 from support.proxy import Proxy, Toxics
-from support.room import PERIOD_SECONDS, Room
-from support.stage import Stage
+from support.speaker_harness import PERIOD_SECONDS, SpeakerHarness
+from support.speech_harness import SpeechHarness
+from support.timing import DelayMonitor
 from support.vcard import VirtualCard
 
 from agent.audio.devices.device import open_sink
@@ -58,16 +58,20 @@ def test_17_jitter_causes_no_avoidable_underrun(paced: LocalServerProcess, recor
     text = " ".join(WORDS)
     beyond, gaps, arrival_gaps = [], [], []
     toxics = Toxics(latency_seconds=0.3, jitter_seconds=0.2)
-    with Proxy(paced.port, down=toxics, seed=17) as proxy, Stage(proxy.port) as stage, Metronome() as metronome:
+    with (
+        Proxy(paced.port, down=toxics, seed=17) as proxy,
+        SpeechHarness(proxy.port) as harness,
+        DelayMonitor() as monitor,
+    ):
         for _ in range(8):
-            metronome.worst_seconds = 0.0
-            utterance = stage.begin(text)
-            end = stage.end(utterance)
+            monitor.worst_seconds = 0.0
+            utterance = harness.begin(text)
+            end = harness.end(utterance)
             assert isinstance(end, UtterancePlayed) and end.seconds == FORMAT.seconds_of(len(tone.pcm(text, RATE)))
-            arrivals = stage.arrivals[utterance]
-            started = stage.moments[utterance, "PlaybackStarted"] - arrivals[0][0]
+            arrivals = harness.arrivals[utterance]
+            started = harness.moments[utterance, "PlaybackStarted"] - arrivals[0][0]
             unavoidable = max(min_possible_delay(arrivals), started)
-            waited = (1 + end.underruns) * metronome.worst_seconds
+            waited = (1 + end.underruns) * monitor.worst_seconds
             beyond.append(started + end.silence_seconds - unavoidable - waited)
             gaps.append(end.underruns)
             arrival_gaps.append(late(arrivals))
@@ -92,13 +96,16 @@ def late(arrivals: list[tuple[float, int]]) -> int:
 
 def test_18_a_slow_connection_plays_with_few_underruns(server: LocalServerProcess, record_row: Record) -> None:
     text = " ".join(WORDS[:4])
-    with Proxy(server.port, down=Toxics(bytes_per_second=8000, slice_bytes=400)) as proxy, Stage(proxy.port) as stage:
+    with (
+        Proxy(server.port, down=Toxics(bytes_per_second=8000, slice_bytes=400)) as proxy,
+        SpeechHarness(proxy.port) as harness,
+    ):
         used, began = time.process_time(), time.monotonic()
-        utterance = stage.begin(text)
-        end = stage.end(utterance)
+        utterance = harness.begin(text)
+        end = harness.end(utterance)
         used, took = time.process_time() - used, time.monotonic() - began
         assert isinstance(end, UtterancePlayed) and end.seconds == FORMAT.seconds_of(len(tone.pcm(text, RATE)))
-        on_arrival = late(stage.arrivals[utterance])
+        on_arrival = late(harness.arrivals[utterance])
     assert 1 <= end.underruns <= on_arrival
     assert used < 0.35 * took, "the proxy included"
     gaps = f"{end.underruns} gaps, {end.silence_seconds:.1f} s of silence"
@@ -110,26 +117,26 @@ def test_58_no_old_audio_is_played_after_a_hush(server: LocalServerProcess, reco
     two hushes is the beginning of what was begun between them."""
     made = random.Random(58)
     took, phases = [], set()
-    with Stage(server.port) as stage:
+    with SpeechHarness(server.port) as harness:
         for number in range(60):
             text = f"{WORDS[number % len(WORDS)]} {number}"
             audio_of = tone.pcm(text, RATE)
-            since = len(stage.heard)
-            utterance = stage.begin(text)
-            while number % 3 == 0 and (utterance, "PlaybackStarted") not in stage.moments:
-                stage.take()
+            since = len(harness.heard)
+            utterance = harness.begin(text)
+            while number % 3 == 0 and (utterance, "PlaybackStarted") not in harness.moments:
+                harness.next_event()
             threading.Event().wait(made.uniform(0.0, 0.45) * made.random())
             began = time.monotonic()
-            stage.synthesizer.hush("somebody")
-            end = stage.end(utterance)
+            harness.synthesizer.hush("somebody")
+            end = harness.end(utterance)
             took.append(time.monotonic() - began)
-            heard = bytes(stage.heard[since:])
+            heard = bytes(harness.heard[since:])
             assert audio_of.startswith(heard)
             phases.add(type(end).__name__ + ("" if heard else " unheard"))
-        last = stage.begin("the last one")
-        since = len(stage.heard)
-        assert isinstance(stage.end(last), UtterancePlayed)
-        assert bytes(stage.heard[since:]) == tone.pcm("the last one", RATE)
+        last = harness.begin("the last one")
+        since = len(harness.heard)
+        assert isinstance(harness.end(last), UtterancePlayed)
+        assert bytes(harness.heard[since:]) == tone.pcm("the last one", RATE)
     assert {"UtteranceCancelled", "UtteranceCancelled unheard"} <= phases
     usual = statistics.median(took)
     assert usual < 0.5
@@ -141,23 +148,23 @@ def test_58_frequent_hushes_leave_every_utterance_with_one_end(server: LocalServ
 
     def storm() -> None:
         for _ in range(150):
-            stage.synthesizer.hush("a button")
+            harness.synthesizer.hush("a button")
             if over.wait(0.02):
                 return
 
-    with Stage(server.port) as stage:
+    with SpeechHarness(server.port) as harness:
         pressing = threading.Thread(target=storm)
         pressing.start()
         begun = []
         while pressing.is_alive():
-            begun.append(stage.begin(WORDS[len(begun) % len(WORDS)]))
+            begun.append(harness.begin(WORDS[len(begun) % len(WORDS)]))
             pressing.join(0.01)
-        stage.synthesizer.hush("a button")
-        ends = [stage.end(utterance) for utterance in begun]
-        since = len(stage.heard)
-        last = stage.begin("the last one")
-        assert isinstance(stage.end(last), UtterancePlayed)
-        assert bytes(stage.heard[since:]) == tone.pcm("the last one", RATE)
+        harness.synthesizer.hush("a button")
+        ends = [harness.end(utterance) for utterance in begun]
+        since = len(harness.heard)
+        last = harness.begin("the last one")
+        assert isinstance(harness.end(last), UtterancePlayed)
+        assert bytes(harness.heard[since:]) == tone.pcm("the last one", RATE)
     cancelled = sum(isinstance(end, UtteranceCancelled) for end in ends)
     assert cancelled >= 0.5 * len(begun)
     record_row(58, f"150 hushes in 3 s: {len(begun)} utterances, {cancelled} cancelled, each told once, the next whole")
@@ -174,15 +181,15 @@ def test_58_a_card_is_silent_after_a_hush(card: VirtualCard, record_row: Record)
     def open(wanted: Format) -> Watched:
         return Watched(open_sink("speaker", wanted, PERIOD_SECONDS, 0.1), stopped)
 
-    with Room(format, open, jitter_buffer=JitterBuffer(0.0)) as room:
+    with SpeakerHarness(format, open, jitter_buffer=JitterBuffer(0.0)) as harness:
         for number in range(200):
-            room.say(numbered(number, round(made.uniform(0.05, 0.6) * format.rate)))
-            assert isinstance(room.event(), PlaybackStarted)
+            harness.say(numbered(number, round(made.uniform(0.05, 0.6) * format.rate)))
+            assert isinstance(harness.event(), PlaybackStarted)
             threading.Event().wait(made.uniform(0.0, 0.2))
             stopped.clear()
             cut = time.monotonic()
-            room.ring.clear("somebody")
-            if isinstance(room.end(), UtteranceCancelled):
+            harness.ring.clear("somebody")
+            if isinstance(harness.end(), UtteranceCancelled):
                 waits.append(stopped[0] - cut)
     runs = heard(array("h", card.played()))
     assert len(waits) > 100, "most of them were cut in mid-sound"

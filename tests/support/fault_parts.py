@@ -26,7 +26,7 @@ from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.system.threads import Deadline
 from support.fakepa import FakePortAudio
-from support.pace import Metronome
+from support.timing import DelayMonitor
 
 CARD = "USB PnP"
 TIMEOUT_SECONDS = 60.0
@@ -158,7 +158,7 @@ def unplug(folder: str, away_seconds: float, shift: int) -> dict[str, Any]:
     ear = RecognizerStream(report)
     ring = RingBuffer(1 << 22)
     speaker = Speaker(ring, lambda format: open_sink(CARD, format, 0.02, 0.04), report, jitter_buffer=JitterBuffer(0.0))
-    with Metronome() as metronome:
+    with DelayMonitor() as monitor:
         began = time.monotonic()
         ear.microphone.start()
         speaker.start()
@@ -190,7 +190,7 @@ def unplug(folder: str, away_seconds: float, shift: int) -> dict[str, Any]:
         "back": backs,
         "away": back + max(backs.values()) - gone,
         "gone": [heard, gone - began],
-        "late": metronome.worst_seconds,
+        "late": monitor.worst_seconds,
         "heard exactly": sound in fake.heard(),
         "jumps": ear.jumps(),
         "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in ear.gaps()],

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import pytest
-from support.pace import quickest
+from support.timing import fastest
 from support.vcard import VirtualCard
 
 from agent.audio.devices.card import CardSink, CardSource, LossMeter
@@ -113,7 +113,7 @@ def test_card_buffer_has_about_the_desired_size(card: VirtualCard) -> None:
             speaker.drain()
         return elapsed
 
-    assert 0.8 <= quickest(play, 2.0) <= 2.0
+    assert 0.8 <= fastest(play, 2.0) <= 2.0
 
 
 def test_drop_stops_at_once_and_discards_the_rest(card: VirtualCard) -> None:
@@ -128,7 +128,7 @@ def test_drop_stops_at_once_and_discards_the_rest(card: VirtualCard) -> None:
             speaker.drop()
             return time.monotonic() - started_at
 
-        assert quickest(drop, 0.3) < 0.3
+        assert fastest(drop, 0.3) < 0.3
     card.forget()
     with sink("speaker", format) as speaker:
         drop()
@@ -236,7 +236,7 @@ def test_frames_have_the_desired_length_and_arrive_in_real_time(card: VirtualCar
             return time.monotonic() - started_at
 
         read()
-        assert quickest(read, 1.5 * frame_seconds + 0.5) < 1.5 * frame_seconds + 0.5
+        assert fastest(read, 1.5 * frame_seconds + 0.5) < 1.5 * frame_seconds + 0.5
 
 
 @pytest.mark.parametrize(("name", "format"), [("mic48", Format(48000, 2)), ("radio", Format(44100))])
@@ -386,7 +386,7 @@ def test_stopped_card_is_lost_within_seconds(card: VirtualCard, side: str) -> No
             card.fault("hang", on=False)
         return elapsed
 
-    assert quickest(noticed, 3.0) < STALL_SECONDS + 3.0
+    assert fastest(noticed, 3.0) < STALL_SECONDS + 3.0
 
 
 def test_card_plugged_in_later_is_found_while_the_other_direction_is_open(card: VirtualCard) -> None:

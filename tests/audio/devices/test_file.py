@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support.pace import quickest
+from support.timing import fastest
 from support.wav import read_wav
 
 from agent.audio.devices.device import open_sink, open_source
@@ -48,7 +48,7 @@ def test_file_source_plays_once_in_real_time_and_then_silence(tmp_path: Path) ->
         source.close()
         return elapsed
 
-    assert 0.39 < quickest(play, 0.8) < 0.8
+    assert 0.39 < fastest(play, 0.8) < 0.8
 
 
 def test_reader_later_than_the_limit_loses_audio(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_silent_source_is_silence_in_real_time() -> None:
         source.close()
         return elapsed
 
-    assert 0.29 < quickest(listen, 0.6) < 0.6
+    assert 0.29 < fastest(listen, 0.6) < 0.6
 
 
 def test_late_reader_gets_every_frame_at_once() -> None:
@@ -121,7 +121,7 @@ def test_late_reader_gets_every_frame_at_once() -> None:
         source.close()
         return elapsed
 
-    assert quickest(come_late, 0.08) < 0.08
+    assert fastest(come_late, 0.08) < 0.08
 
 
 def test_close_ends_a_blocked_read() -> None:
@@ -157,7 +157,7 @@ def test_recording_equals_the_played_audio(tmp_path: Path) -> None:
         assert read_wav(path) == (format, sound + sound)
         return drained[-1]
 
-    quickest(record, 0.5)
+    fastest(record, 0.5)
     assert 0.18 < min(written) < 0.5, "all but the buffer has been played"
     assert 0.29 < min(drained) < 0.7
 
@@ -192,7 +192,7 @@ def test_sink_without_card_plays_in_real_time() -> None:
         sink.drain()
         return elapsed
 
-    assert 0.24 < quickest(swallow, 0.6) < 0.6
+    assert 0.24 < fastest(swallow, 0.6) < 0.6
     sink.close()
 
 

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.pace import quickest
 from support.processes import TIMEOUT_SECONDS, Process
+from support.timing import fastest
 from support.vcard import VirtualCard
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
@@ -158,7 +158,7 @@ def test_a_card_that_stands_still_is_given_up_before_its_thread_is_taken_for_stu
     """Both took two seconds: one time in ten the daemon was restarted for a card that only had to be opened anew."""
     microphone = Microphone(FrameQueue(1.0), lambda: open_source("none", 0.1), print)
     patience = min(microphone.stall_timeout, ReconnectingSink(open_none, print, threading.Event()).stall_timeout)
-    assert quickest(lambda: motionless_seconds(card), patience - 0.3) < patience - 0.3
+    assert fastest(lambda: motionless_seconds(card), patience - 0.3) < patience - 0.3
 
 
 def open_none(format: Format) -> Sink:

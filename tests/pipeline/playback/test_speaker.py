@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Callable
 
 import pytest
-from support.room import PERIOD_SECONDS, TIMEOUT_SECONDS, Room, noise, steady
+from support.speaker_harness import PERIOD_SECONDS, TIMEOUT_SECONDS, SpeakerHarness, noise, steady
 from support.vcard import VirtualCard
 
 from agent.audio.devices.device import open_sink
@@ -107,12 +107,12 @@ def poll_until(true: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("seconds", [0.0001, 0.01, 0.02, 0.123, 0.5])
 def test_utterance_is_played_completely_and_reported(seconds: float) -> None:
     sound = noise(FORMAT, seconds)
-    with Room(FORMAT) as room:
-        room.say(sound)
-        assert room.wait_started() == PlaybackStarted("utterance 1")
-        end = room.end()
+    with SpeakerHarness(FORMAT) as harness:
+        harness.say(sound)
+        assert harness.wait_started() == PlaybackStarted("utterance 1")
+        end = harness.end()
         assert end == UtterancePlayed("utterance 1", FORMAT.seconds_of(len(sound)))
-        assert bytes(room.heard) == sound, "the end is reported after playback, not before"
+        assert bytes(harness.heard) == sound, "the end is reported after playback, not before"
 
 
 @pytest.mark.parametrize("rate", [16000, 22050, 48000])
@@ -120,10 +120,10 @@ def test_every_sample_of_a_short_utterance_is_played_on_a_card(card: VirtualCard
     """A card starts only with a full period, and drops its buffer when it is stopped."""
     format = Format(rate)
     sounds = [noise(format, seconds, seed) for seed, seconds in enumerate((0.01, 0.013, 0.02, 0.5))]
-    with Room(format, lambda wanted: open_sink("speaker", wanted, PERIOD_SECONDS, 0.1)) as room:
+    with SpeakerHarness(format, lambda wanted: open_sink("speaker", wanted, PERIOD_SECONDS, 0.1)) as harness:
         for sound in sounds:
-            room.say(sound)
-            assert room.end() == UtterancePlayed(room.last, format.seconds_of(len(sound)))
+            harness.say(sound)
+            assert harness.end() == UtterancePlayed(harness.last, format.seconds_of(len(sound)))
     rest = card.played()
     for sound in sounds:
         silence, found, rest = rest.partition(sound)
@@ -132,29 +132,29 @@ def test_every_sample_of_a_short_utterance_is_played_on_a_card(card: VirtualCard
 
 
 def test_consecutive_utterances_keep_their_formats() -> None:
-    with Room(FORMAT) as room:
+    with SpeakerHarness(FORMAT) as harness:
         whole = b""
         for rate, channels in ((16000, 1), (24000, 1), (22050, 2)):
-            room.format = Format(rate, channels)
-            sound = noise(room.format, 0.05, rate)
+            harness.format = Format(rate, channels)
+            sound = noise(harness.format, 0.05, rate)
             whole += sound
-            room.say(sound)
-        assert [type(room.end()) for _ in range(3)] == [UtterancePlayed] * 3
-        assert bytes(room.heard) == whole
+            harness.say(sound)
+        assert [type(harness.end()) for _ in range(3)] == [UtterancePlayed] * 3
+        assert bytes(harness.heard) == whole
 
 
 def test_empty_utterance_is_reported() -> None:
-    with Room(FORMAT) as room:
-        room.say(b"")
-        assert room.end() == UtterancePlayed("utterance 1", 0.0)
+    with SpeakerHarness(FORMAT) as harness:
+        harness.say(b"")
+        assert harness.end() == UtterancePlayed("utterance 1", 0.0)
 
 
 def test_failed_utterance_is_played_as_far_as_it_arrived() -> None:
     sound = noise(FORMAT, 0.1)
-    with Room(FORMAT) as room:
-        room.say(sound, "the service fell silent")
-        assert room.end() == UtteranceFailed("utterance 1", "the service fell silent", 0.1)
-        assert bytes(room.heard) == sound
+    with SpeakerHarness(FORMAT) as harness:
+        harness.say(sound, "the service fell silent")
+        assert harness.end() == UtteranceFailed("utterance 1", "the service fell silent", 0.1)
+        assert bytes(harness.heard) == sound
 
 
 # --- late audio
@@ -162,17 +162,17 @@ def test_failed_utterance_is_played_as_far_as_it_arrived() -> None:
 
 def test_gap_is_counted_silence_with_fades() -> None:
     sound = steady(FORMAT, 0.3)
-    with Room(FORMAT) as room:
-        stream_id = room.begin()
+    with SpeakerHarness(FORMAT) as harness:
+        stream_id = harness.begin()
         started_at = time.monotonic()
-        room.ring.write(stream_id, sound)
-        poll_until(lambda: len(room.heard) > len(sound) + FORMAT.bytes_of(0.1))
-        room.finish(stream_id, sound)
+        harness.ring.write(stream_id, sound)
+        poll_until(lambda: len(harness.heard) > len(sound) + FORMAT.bytes_of(0.1))
+        harness.finish(stream_id, sound)
         gone = time.monotonic() - started_at
-        end = room.end()
+        end = harness.end()
     assert isinstance(end, UtterancePlayed)
     assert end.underruns == 1 and 0.1 < end.silence_seconds < gone
-    samples = array("h", room.heard)
+    samples = array("h", harness.heard)
     silent = sum(1 for sample in samples if sample == 0) / FORMAT.rate
     assert abs(silent - end.silence_seconds) < 0.003
     assert end.seconds == pytest.approx(0.6)
@@ -185,36 +185,36 @@ def test_no_gap_while_the_card_has_audio() -> None:
     sound = noise(FORMAT, 0.6)
     step = FORMAT.bytes_of(0.05)
     sink = ManualSink(buffer_seconds=10.0)
-    with Room(FORMAT, sink.open, jitter_buffer=JitterBuffer(0.0)) as room:
-        stream_id = room.begin()
+    with SpeakerHarness(FORMAT, sink.open, jitter_buffer=JitterBuffer(0.0)) as harness:
+        stream_id = harness.begin()
         for number in range(12):
-            room.ring.write(stream_id, sound[number * step : (number + 1) * step])
-            poll_until(lambda: not room.ring.unread_bytes)
+            harness.ring.write(stream_id, sound[number * step : (number + 1) * step])
+            poll_until(lambda: not harness.ring.unread_bytes)
             if number:
                 sink.play(0.05)
-            rounds = room.speaker.heartbeats
-            poll_until(lambda: room.speaker.heartbeats > rounds + 1)  # noqa: B023 - called before the next one
+            rounds = harness.speaker.heartbeats
+            poll_until(lambda: harness.speaker.heartbeats > rounds + 1)  # noqa: B023 - called before the next one
         sink.play_all()
-        room.ring.end(stream_id)
-        assert room.end() == UtterancePlayed("utterance 1", 0.6)
+        harness.ring.end(stream_id)
+        assert harness.end() == UtterancePlayed("utterance 1", 0.6)
     assert bytes(sink.heard) == sound
 
 
 def test_late_end_is_no_gap() -> None:
     sound = noise(FORMAT, 0.1)
-    with Room(FORMAT) as room:
-        stream_id = room.begin()
-        room.ring.write(stream_id, sound)
+    with SpeakerHarness(FORMAT) as harness:
+        stream_id = harness.begin()
+        harness.ring.write(stream_id, sound)
         NEVER.wait(0.5)
-        room.ring.end(stream_id)
-        assert room.end() == UtterancePlayed("utterance 1", 0.1)
+        harness.ring.end(stream_id)
+        assert harness.end() == UtterancePlayed("utterance 1", 0.1)
 
 
 def test_complete_utterance_starts_at_once() -> None:
     longer = 2 * TIMEOUT_SECONDS
-    with Room(FORMAT, jitter_buffer=JitterBuffer(longer, longer)) as room:
-        room.say(noise(FORMAT, 0.02))
-        room.end()
+    with SpeakerHarness(FORMAT, jitter_buffer=JitterBuffer(longer, longer)) as harness:
+        harness.say(noise(FORMAT, 0.02))
+        harness.end()
 
 
 def test_punctual_service_is_delayed_only_once() -> None:
@@ -222,30 +222,30 @@ def test_punctual_service_is_delayed_only_once() -> None:
     sink.play_all()
     longer = 2 * TIMEOUT_SECONDS
     buffer = JitterBuffer(0.3, longer)
-    with Room(FORMAT, sink.open, jitter_buffer=buffer) as room:
+    with SpeakerHarness(FORMAT, sink.open, jitter_buffer=buffer) as harness:
         for number in range(3):
-            stream_id = room.begin()
+            stream_id = harness.begin()
             written_at = time.monotonic()
-            room.ring.write(stream_id, piece)
-            room.wait_started()
+            harness.ring.write(stream_id, piece)
+            harness.wait_started()
             assert number or time.monotonic() - written_at > 0.3
             for _ in range(3):
-                room.ring.write(stream_id, piece)
-            room.ring.end(stream_id)
-            assert isinstance(room.end(), UtterancePlayed)
+                harness.ring.write(stream_id, piece)
+            harness.ring.end(stream_id)
+            assert isinstance(harness.end(), UtterancePlayed)
             buffer.initial_seconds = longer  # another initial delay would exceed the timeout
 
 
 def test_stalled_service_costs_no_cpu() -> None:
-    with Room(FORMAT) as room:
-        stream_id = room.begin()
-        room.ring.write(stream_id, b"\x01")
-        clock = time.pthread_getcpuclockid(room.speaker.ident or 0)
+    with SpeakerHarness(FORMAT) as harness:
+        stream_id = harness.begin()
+        harness.ring.write(stream_id, b"\x01")
+        clock = time.pthread_getcpuclockid(harness.speaker.ident or 0)
         used, started_at = time.clock_gettime(clock), time.monotonic()
         NEVER.wait(0.5)
         used, gone = time.clock_gettime(clock) - used, time.monotonic() - started_at
-        room.ring.end(stream_id)
-        assert room.end() == UtterancePlayed("utterance 1", FORMAT.seconds_of(1))
+        harness.ring.end(stream_id)
+        assert harness.end() == UtterancePlayed("utterance 1", FORMAT.seconds_of(1))
         assert used < 0.2 * gone
 
 
@@ -254,31 +254,31 @@ def test_stalled_service_costs_no_cpu() -> None:
 
 def test_clear_stops_playback_at_once() -> None:
     old, new, sink = noise(FORMAT, 3.0, 1), noise(FORMAT, 0.1, 2), ManualSink()
-    with Room(FORMAT, sink.open) as room:
-        room.say(old)
+    with SpeakerHarness(FORMAT, sink.open) as harness:
+        harness.say(old)
         sink.play(0.3)
-        room.wait_started()
+        harness.wait_started()
         poll_until(lambda: sink.queued_seconds >= 0.1)
-        room.ring.clear("test")
-        end = room.end()
+        harness.ring.clear("test")
+        end = harness.end()
         assert isinstance(end, UtteranceCancelled) and end.reason == "test"
         assert end.seconds == pytest.approx(0.3, abs=FADE_SECONDS)
         assert sink.queued_seconds == 0.0, "the card has dropped its buffer"
         sink.play_all()
-        room.say(new)
-        assert room.end() == UtterancePlayed("utterance 2", 0.1)
+        harness.say(new)
+        assert harness.end() == UtterancePlayed("utterance 2", 0.1)
     assert bytes(sink.heard) == old[: FORMAT.bytes_of(0.3)] + new
 
 
 @pytest.mark.parametrize("heard_seconds", [0.0, 0.01, 0.037, 0.15])
 def test_cancelled_utterance_accounts_for_all_audio(heard_seconds: float) -> None:
     sink = ManualSink()
-    with Room(FORMAT, sink.open) as room:
-        room.say(noise(FORMAT, 1.0))
-        room.wait_started()
+    with SpeakerHarness(FORMAT, sink.open) as harness:
+        harness.say(noise(FORMAT, 1.0))
+        harness.wait_started()
         sink.play(heard_seconds)
-        room.ring.clear("test")
-        end = room.end()
+        harness.ring.clear("test")
+        end = harness.end()
     assert isinstance(end, UtteranceCancelled) and end.dropped_seconds > 0
     assert end.seconds + end.dropped_seconds == pytest.approx(1.0, abs=1e-9)
     assert FORMAT.seconds_of(len(sink.heard)) == heard_seconds == pytest.approx(end.seconds, abs=FADE_SECONDS)
@@ -288,13 +288,13 @@ def test_clear_ends_draining() -> None:
     """The ring is empty then, so the speaker must watch it while it drains."""
     sound = noise(FORMAT, 0.5)
     sink = ManualSink(buffer_seconds=5.0)
-    with Room(FORMAT, sink.open) as room:
-        room.say(sound)
-        room.wait_started()
-        poll_until(lambda: not room.ring.unread_bytes)  # the card has all audio
+    with SpeakerHarness(FORMAT, sink.open) as harness:
+        harness.say(sound)
+        harness.wait_started()
+        poll_until(lambda: not harness.ring.unread_bytes)  # the card has all audio
         sink.play(0.1)
-        room.ring.clear("test")
-        assert isinstance(room.end(), UtteranceCancelled)
+        harness.ring.clear("test")
+        assert isinstance(harness.end(), UtteranceCancelled)
         assert bytes(sink.heard) == sound[: FORMAT.bytes_of(0.1)]
 
 
@@ -303,23 +303,23 @@ def test_clear_ends_a_wait_for_audio(phase: str) -> None:
     longer = 2 * TIMEOUT_SECONDS
     buffer = JitterBuffer(longer if phase == "prebuffering" else 0.0, longer)
     timing = SpeakerTiming(heartbeat_seconds=longer)  # no heartbeat ends the wait
-    with Room(FORMAT, jitter_buffer=buffer, timing=timing) as room:
-        stream_id = room.begin()
-        room.ring.write(stream_id, noise(FORMAT, 0.05))
+    with SpeakerHarness(FORMAT, jitter_buffer=buffer, timing=timing) as harness:
+        stream_id = harness.begin()
+        harness.ring.write(stream_id, noise(FORMAT, 0.05))
         if phase == "prebuffering":
-            poll_until(lambda: room.ring.buffered_bytes > 0)  # the speaker has started the utterance
+            poll_until(lambda: harness.ring.buffered_bytes > 0)  # the speaker has started the utterance
         else:
-            room.wait_started()
+            harness.wait_started()
         NEVER.wait(0.3)
-        room.ring.clear("test")
-        assert isinstance(room.end(), UtteranceCancelled)
+        harness.ring.clear("test")
+        assert isinstance(harness.end(), UtteranceCancelled)
 
 
 def test_abort_ends_the_current_utterance() -> None:
-    with Room(FORMAT) as room:
-        room.say(steady(FORMAT, 2 * TIMEOUT_SECONDS))
-        room.wait_started()
-        room.speaker.abort()  # the rest would play for longer than the timeout of the join
+    with SpeakerHarness(FORMAT) as harness:
+        harness.say(steady(FORMAT, 2 * TIMEOUT_SECONDS))
+        harness.wait_started()
+        harness.speaker.abort()  # the rest would play for longer than the timeout of the join
 
 
 # --- volume
@@ -327,13 +327,13 @@ def test_abort_ends_the_current_utterance() -> None:
 
 def test_volume_change_has_no_click() -> None:
     sink = ManualSink()
-    with Room(FORMAT, sink.open) as room:
-        room.say(steady(FORMAT, 1.0))
+    with SpeakerHarness(FORMAT, sink.open) as harness:
+        harness.say(steady(FORMAT, 1.0))
         for volume, muted in ((50, False), (50, True), (80, False)):
             sink.play(0.2)
-            room.speaker.volume, room.speaker.muted = volume, muted
+            harness.speaker.volume, harness.speaker.muted = volume, muted
         sink.play_all()
-        room.end()
+        harness.end()
     samples = array("h", sink.heard)
     steps = [abs(b - a) for a, b in zip(samples, samples[1:], strict=False)]
     assert {10000, 5000, 0, 8000} <= set(samples)
@@ -347,8 +347,8 @@ def test_volume_change_has_no_click() -> None:
 @pytest.mark.parametrize(("rest_seconds", "wakes"), [(3600.0, 1), (0.0, 2)])
 def test_silence_wakes_only_a_rested_card(rest_seconds: float, wakes: int) -> None:
     sound, silence = noise(FORMAT, 0.05), bytes(FORMAT.bytes_of(0.3))
-    with Room(FORMAT, wake_seconds=0.3, timing=SpeakerTiming(rest_seconds=rest_seconds)) as room:
+    with SpeakerHarness(FORMAT, wake_seconds=0.3, timing=SpeakerTiming(rest_seconds=rest_seconds)) as harness:
         for _ in range(2):
-            room.say(sound)
-            assert room.end() == UtterancePlayed(room.last, 0.05)
-    assert bytes(room.heard) == silence + sound + (silence + sound if wakes == 2 else sound)
+            harness.say(sound)
+            assert harness.end() == UtterancePlayed(harness.last, 0.05)
+    assert bytes(harness.heard) == silence + sound + (silence + sound if wakes == 2 else sound)

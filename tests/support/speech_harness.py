@@ -1,4 +1,4 @@
-"""Synthesizer and speaker as the daemon has them, in front of a real server; the card is in memory."""
+"""Synthesizer and speaker threads on a real local server, with a sink in memory."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ from agent.services.protocols import local
 from agent.services.settings import SynthesisSettings
 from agent.settings.model import Config
 from agent.system.threads import Deadline
-from support.room import BUFFER_SECONDS, PERIOD_SECONDS, TIMEOUT_SECONDS, End
+from support.speaker_harness import BUFFER_SECONDS, PERIOD_SECONDS, TIMEOUT_SECONDS, End
 
 
-class Stage:
-    """``with Stage(port) as stage``: a local server at ``port`` speaks. ``heard`` is what came out of the card,
-    ``arrivals`` when how many bytes of each utterance reached the ring."""
+class SpeechHarness:
+    """``with SpeechHarness(port) as harness``: speaks with the local server at ``port``.
+
+    ``heard``: the played audio; ``ends``: the end of each utterance; ``moments``: the time of the first event of each
+    kind, by utterance and name of the event.
+    """
 
     def __init__(self, port: int, *, open_sink: Callable[[Format], Sink] | None = None, **settings: Any) -> None:
         sections = {"local": local.Settings(url=f"ws://127.0.0.1:{port}")}
         config = Config(synthesis=SynthesisSettings(services=("local",), sections=sections))
         self.heard = bytearray()
-        self.ring = _Marked(1 << 24)
+        self.ring = _RecordingRing(1 << 24)
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.synthesizer = make_synthesizer(config, self.ring, self.events.put, None)
         self.speaker = Speaker(
@@ -43,13 +46,14 @@ class Stage:
         )
         self._ids = (f"utterance {number}" for number in itertools.count(1))
         self.ends: dict[str, End] = {}
-        self.moments: dict[tuple[str, str], float] = {}  # of the events of each utterance, by their kind
+        self.moments: dict[tuple[str, str], float] = {}
 
     @property
     def arrivals(self) -> dict[str, list[tuple[float, int]]]:
-        return self.ring.marks
+        """Monotonic time and bytes of each write to the ring, by utterance."""
+        return self.ring.writes
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> SpeechHarness:
         self.speaker.start()
         self.synthesizer.start()
         return self
@@ -70,8 +74,8 @@ class Stage:
         self.synthesizer.begin(Utterance(utterance, text))
         return utterance
 
-    def take(self, seconds: float = TIMEOUT_SECONDS) -> Event:
-        """The next thing that was reported. An utterance that ends twice fails here."""
+    def next_event(self, seconds: float = TIMEOUT_SECONDS) -> Event:
+        """Return the next event; an utterance that ends twice is an error."""
         event = self.events.get(timeout=seconds)
         utterance = getattr(event, "utterance", None)
         if isinstance(utterance, str):
@@ -82,37 +86,37 @@ class Stage:
         return event
 
     def forget(self, utterance: str) -> None:
-        """What is known of it is not wanted any more."""
+        """Discard all data of an utterance."""
         self.ends.pop(utterance, None)
-        self.ring.marks.pop(utterance, None)
+        self.ring.writes.pop(utterance, None)
         self.ring.names.clear()
         for key in [key for key in self.moments if key[0] == utterance]:
             del self.moments[key]
 
     def end(self, utterance: str) -> End:
-        """How that utterance ended."""
+        """Wait for the end of an utterance."""
         deadline = Deadline(TIMEOUT_SECONDS)
         while utterance not in self.ends:
-            self.take(deadline.remaining() or 0.001)
+            self.next_event(deadline.remaining() or 0.001)
         return self.ends[utterance]
 
 
-class _Marked(RingBuffer):
-    """A ring that keeps for good when what came into it."""
+class _RecordingRing(RingBuffer):
+    """A ring that records all its writes."""
 
     def __init__(self, capacity_bytes: int) -> None:
         super().__init__(capacity_bytes)
-        self.marks: dict[str, list[tuple[float, int]]] = {}
+        self.writes: dict[str, list[tuple[float, int]]] = {}
         self.names: dict[int, str] = {}
 
     def begin(self, utterance: str, format: Format) -> int:
         stream_id = super().begin(utterance, format)
         self.names[stream_id] = utterance
-        self.marks[utterance] = []
+        self.writes[utterance] = []
         return stream_id
 
     def write(self, stream_id: int, data: bytes) -> bool:
-        taken = super().write(stream_id, data)
-        # After it: a thread that stands still here makes it late, as it is; before, only the mark would be in time.
-        self.marks[self.names[stream_id]].append((time.monotonic(), len(data)))
-        return taken
+        accepted = super().write(stream_id, data)
+        # Recorded after the write: a thread that is suspended here delays both, not only the audio.
+        self.writes[self.names[stream_id]].append((time.monotonic(), len(data)))
+        return accepted

@@ -23,8 +23,8 @@ BUFFER_SECONDS = 0.1
 End = UtterancePlayed | UtteranceCancelled | UtteranceFailed
 
 
-class Room:
-    """``with Room(format) as room``: a speaker that plays in real time into ``heard``, or on the sink of ``open_sink``.
+class SpeakerHarness:
+    """``with SpeakerHarness(format) as harness``: plays in real time into ``heard``, or on the sink of ``open_sink``.
 
     ``heard`` includes inserted silence, but no pauses.
     """
@@ -44,7 +44,7 @@ class Room:
         )
         self._count = 0
 
-    def __enter__(self) -> Room:
+    def __enter__(self) -> SpeakerHarness:
         self.speaker.start()
         return self
 

@@ -6,42 +6,42 @@ import threading
 import time
 from collections.abc import Callable
 
-TRIES = 20
+MAX_TRIES = 20
 
 
-def quickest(measure: Callable[[], float], enough: float) -> float:
-    """Repeat a measurement and return the smallest result, which is the least affected by other load.
+def fastest(measure: Callable[[], float], sufficient: float) -> float:
+    """Return the smallest result of several calls of ``measure``, without the delays of a busy machine.
 
-    It stops early once a result is below ``enough``.
+    A result below ``sufficient`` ends the measurement.
     """
     least = measure()
-    for _ in range(TRIES - 1):
-        if least < enough:
+    for _ in range(MAX_TRIES - 1):
+        if least < sufficient:
             break
         least = min(least, measure())
     return least
 
 
-class Metronome(threading.Thread):
-    """Thread that records in ``worst_seconds`` its longest scheduling delay. The owner may reset it to 0."""
+class DelayMonitor(threading.Thread):
+    """Measures how late the machine runs a thread. ``worst_seconds``: the largest delay since it was set to 0."""
 
     def __init__(self, period_seconds: float = 0.02) -> None:
-        super().__init__(name="metronome")
+        super().__init__(name="delay monitor")
         self.worst_seconds = 0.0
         self._period_seconds = period_seconds
-        self._over = threading.Event()
+        self._stopped = threading.Event()
 
-    def __enter__(self) -> Metronome:
+    def __enter__(self) -> DelayMonitor:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopped.set()
         self.join()
 
     def run(self) -> None:
         due = time.monotonic() + self._period_seconds
-        while not self._over.wait(max(0.0, due - time.monotonic())):
+        while not self._stopped.wait(max(0.0, due - time.monotonic())):
             now = time.monotonic()
             self.worst_seconds = max(self.worst_seconds, now - due)
             due = now + self._period_seconds
