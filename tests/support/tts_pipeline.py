@@ -104,7 +104,8 @@ class TtsPipeline:
         opens: dict[str, Open] | None = None,
         first_audio_seconds: float = 10.0,
         sink: str | None = None,
-        **keys: Any,
+        eager: bool = True,
+        **timing: float,
     ) -> None:
         self._threads = set(threading.enumerate())
         self.inbox = Inbox()
@@ -116,7 +117,14 @@ class TtsPipeline:
         if config is not None:
             ways = {name: SpeechService(name, config, _nowhere).open for name in config.services}
         self.standbys = [
-            make_standby(name, way, self.inbox.put, backoff=Backoff(0.01, 0.02, seed=1), timing=Timing(**keys))
+            make_standby(
+                name,
+                way,
+                self.inbox.put,
+                eager=eager,
+                backoff=Backoff(0.01, 0.02, seed=1),
+                timing=Timing(**timing),
+            )
             for name, way in ways.items()
         ]
         self.synthesizer = Synthesizer(
