@@ -1,10 +1,9 @@
-"""How long the daemon takes from exec to READY, against the bare imports of its two libraries, and how big it is.
+"""Measures the start time of the daemon, relative to the bare imports of its two libraries, and its memory.
 
-Everything is measured in one run and in turns, so that a busy machine is busy for all. Each ratio is the median of
-those of all turns: of the time on the clock, and of the work, which is the time that processors had for the process
-(user and system, all its threads) and which a busy machine changes less. Every process is the same interpreter with the
-same compiled modules on disk. "imports" ends when ``import websocket, pyaudio`` is done, "READY" when the service
-manager has been told.
+All variants run in turns, so that a busy machine affects all of them. Each ratio is the median over the turns: of the
+wall clock time, and of the CPU time (user and system, all threads), which a busy machine changes less. All processes
+use the same interpreter and the same compiled modules. "imports" ends after ``import websocket, pyaudio``, "READY" with
+the notification of the service manager.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-MOST_RATIO = 1.5
-MOST_MIB = 30.0
-PATIENCE_SECONDS = 30.0
+MAX_RATIO = 1.5
+MAX_MIB = 30.0
+TIMEOUT_SECONDS = 30.0
 
 BARE = "import websocket, pyaudio, os; os.write(1, b'.'); os.read(0, 1)"
 PROBE = """
@@ -39,14 +38,14 @@ before = rss()
 pyaudio.PyAudio().terminate()
 print(rss() - before)
 """
-Took = tuple[float, float]
-"""Seconds on the clock, and seconds of work."""
+Duration = tuple[float, float]
+"""Seconds of wall clock time and of CPU time."""
 
 ANNOUNCE = "conversation: {mode: announce}\n"
 
 
 class Ready:
-    """The socket at which a daemon says that it is ready."""
+    """The notification socket of a daemon. ``wait`` is thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "notify"
@@ -54,11 +53,11 @@ class Ready:
         self._socket.bind(str(self.path))
 
         self._moments: queue.SimpleQueue[float] = queue.SimpleQueue()
-        # Somebody has to read all that a daemon says, or it would have to wait.
+        # Reads all notifications, because a full socket would block the daemon.
         threading.Thread(target=self._listen, daemon=True).start()
 
     def wait(self) -> float:
-        return self._moments.get(timeout=PATIENCE_SECONDS)
+        return self._moments.get(timeout=TIMEOUT_SECONDS)
 
     def _listen(self) -> None:
         while True:
@@ -71,7 +70,7 @@ def environment(folder: Path, ready: Ready | None = None) -> dict[str, str]:
     kept["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
     kept["VOICE_AGENT_CONTROL__SOCKET"] = str(folder / "control.sock")
     kept["VOICE_AGENT_SERVER__PORT"] = "0"
-    kept["STATE_DIRECTORY"] = str(folder)  # what somebody has set on this machine is nothing to measure
+    kept["STATE_DIRECTORY"] = str(folder)  # state of this machine must not affect the measurement
     if ready is not None:
         kept["NOTIFY_SOCKET"] = str(ready.path)
     return kept
@@ -79,7 +78,7 @@ def environment(folder: Path, ready: Ready | None = None) -> dict[str, str]:
 
 @contextlib.contextmanager
 def daemon(folder: Path, ready: Ready, arguments: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """A daemon, and how long it took."""
+    """Start a daemon; yield its process and the seconds until READY."""
     began = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "agent", "run", *arguments],
@@ -92,63 +91,63 @@ def daemon(folder: Path, ready: Ready, arguments: list[str]) -> Iterator[tuple[s
         yield process, ready.wait() - began
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(PATIENCE_SECONDS)
+        process.wait(TIMEOUT_SECONDS)
 
 
-def worked(pid: int) -> float:
-    """Seconds of processor time that all threads of a process have had, from the kernel's scheduler."""
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of all threads of a process, from the kernel's scheduler."""
     threads = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
-def imports(folder: Path) -> Took:
+def imports(folder: Path) -> Duration:
     began = time.perf_counter()
     with subprocess.Popen(
         [sys.executable, "-c", BARE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment(folder)
     ) as process:
         assert process.stdout is not None and process.stdin is not None
-        readable, _, _ = select.select([process.stdout], [], [], PATIENCE_SECONDS)
+        readable, _, _ = select.select([process.stdout], [], [], TIMEOUT_SECONDS)
         seconds = time.perf_counter() - began
         assert readable and process.stdout.read(1) == b".", "the libraries are not installed"
-        took = seconds, worked(process.pid)
+        took = seconds, cpu_seconds(process.pid)
         process.stdin.close()
     return took
 
 
-def times(folder: Path, ready: Ready, rounds: int) -> dict[str, list[Took]]:
+def times(folder: Path, ready: Ready, rounds: int) -> dict[str, list[Duration]]:
     file = folder / "announce.yaml"
     file.write_text(ANNOUNCE)
 
-    def started(*arguments: str) -> Callable[[], Took]:
-        def run() -> Took:
+    def started(*arguments: str) -> Callable[[], Duration]:
+        def run() -> Duration:
             with daemon(folder, ready, list(arguments)) as (process, seconds):
-                return seconds, worked(process.pid)
+                return seconds, cpu_seconds(process.pid)
 
         return run
 
-    ways: dict[str, Callable[[], Took]] = {
+    ways: dict[str, Callable[[], Duration]] = {
         "imports of websocket and pyaudio": lambda: imports(folder),
         "READY, defaults": started(),
         "READY, announcing, from a file": started("--config", str(file)),
     }
-    found: dict[str, list[Took]] = {name: [] for name in ways}
+    results: dict[str, list[Duration]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, way in ways.items():
-            took = way()
-            if turn:  # the first writes the compiled modules
-                found[name].append(took)
-    return found
+            duration = way()
+            if turn:  # the first turn compiles the modules
+                results[name].append(duration)
+    return results
 
 
 def memory(pid: int) -> dict[str, float]:
-    """MiB, from the kernel."""
+    """Return the memory of a process in MiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines if line.endswith(" kB")}
-    return {"resident": sizes["VmRSS"], "of it its own": sizes["RssAnon"], "of it shared files": sizes["RssFile"]}
+    return {"resident": sizes["VmRSS"], "anonymous": sizes["RssAnon"], "files": sizes["RssFile"]}
 
 
 def say(folder: Path, ready: Ready) -> None:
-    """One utterance, through the running daemon."""
+    """Speak one utterance through the running daemon."""
     subprocess.run(
         [sys.executable, "-m", "agent", "say", "This is a measurement, and here is a second sentence of it."],
         cwd=ROOT,
@@ -160,7 +159,7 @@ def say(folder: Path, ready: Ready) -> None:
 
 
 def resident(folder: Path, ready: Ready, seconds: float) -> dict[str, dict[str, float]]:
-    """MiB of a daemon that announces: with a card's library never loaded, and with PortAudio looking for the card."""
+    """Return the memory (MiB) of an announcing daemon, without PortAudio and after PortAudio has probed the cards."""
     found = {}
     for name, device in (("speaker: none", "none"), ("speaker: default (PortAudio has probed)", "default")):
         file = folder / "memory.yaml"
@@ -170,13 +169,13 @@ def resident(folder: Path, ready: Ready, seconds: float) -> dict[str, dict[str, 
                 say(folder, ready)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(seconds if device == "none" else min(seconds, 5.0))
-                raise SystemExit("the daemon did not live that long")
+                raise SystemExit("the daemon ended too early")
             found[f"{name}, after {seconds if device == 'none' else min(seconds, 5.0):g} s"] = memory(process.pid)
     return found
 
 
 def probing(folder: Path) -> float:
-    """MiB that PortAudio's look at the cards adds to any process."""
+    """Return the memory (MiB) that PortAudio's probing of the cards adds to a process."""
     done = subprocess.run(
         [sys.executable, "-c", PROBE], env=environment(folder), capture_output=True, text=True, check=True, timeout=60
     )
@@ -186,14 +185,16 @@ def probing(folder: Path) -> float:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench start", description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=15, help="starts of each kind (15)")
-    parser.add_argument("--seconds", type=float, default=600.0, help="how old the daemon is when it is weighed (600)")
+    parser.add_argument(
+        "--seconds", type=float, default=600.0, help="age of the daemon when its memory is measured (600)"
+    )
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ready = Ready(folder)
         found = times(folder, ready, options.rounds)
         bare, worst = found["imports of websocket and pyaudio"], 0.0
-        print(f"{'exec to':<40} {'clock':>9} {'ratio':>7} {'work':>9} {'ratio':>7}   ({options.rounds} each, in turns)")
+        print(f"{'exec to':<40} {'clock':>9} {'ratio':>7} {'CPU':>9} {'ratio':>7}   ({options.rounds} each, in turns)")
         for what, took in found.items():
             line = f"{what:<40}"
             for kind in (0, 1):
@@ -202,11 +203,11 @@ def main(arguments: list[str]) -> int:
                 worst = max(worst, ratio)
             print(line)
         sizes = resident(folder, ready, options.seconds)
-        print(f"\n{'MiB':<40} {'resident':>9} {'own':>9} {'files':>7}")
+        print(f"\n{'MiB':<40} {'resident':>9} {'anonymous':>9} {'files':>7}")
         for what, size in sizes.items():
             print(f"{what:<40} {' '.join(f'{value:8.1f}' for value in size.values())}")
-        print(f"{'PortAudio looking for cards adds':<40} {probing(folder):8.1f}")
+        print(f"{'added by probing the cards':<40} {probing(folder):8.1f}")
     heaviest = next(iter(sizes.values()))["resident"]
-    print(f"\nREADY within {MOST_RATIO:g} times the imports: {'yes' if worst <= MOST_RATIO else 'no'} ({worst:.2f})")
-    print(f"at most {MOST_MIB:g} MiB resident: {'yes' if heaviest <= MOST_MIB else 'no'} ({heaviest:.1f})")
-    return 0 if worst <= MOST_RATIO and heaviest <= MOST_MIB else 1
+    print(f"\nREADY within {MAX_RATIO:g} times the imports: {'yes' if worst <= MAX_RATIO else 'no'} ({worst:.2f})")
+    print(f"at most {MAX_MIB:g} MiB resident: {'yes' if heaviest <= MAX_MIB else 'no'} ({heaviest:.1f})")
+    return 0 if worst <= MAX_RATIO and heaviest <= MAX_MIB else 1

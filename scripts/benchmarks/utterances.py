@@ -1,10 +1,10 @@
-"""Thousands of short utterances in a row: what of them stays behind in memory, descriptors and threads.
+"""Measures what thousands of consecutive short utterances leak: memory, descriptors and threads.
 
     scripts/bench utterances [--count 10000] [--json]
 
-Each goes the whole way: text to the local server's tone engine over a real connection, sound through synthesizer, ring
-and speaker into a sink that takes everything at once. The slope is that of the line through the resident memory after
-the first tenth, in KiB for 1000 utterances.
+Each utterance takes the full path: text to the tone engine of the local server over a real connection, audio through
+synthesizer, ring buffer and speaker into a sink that accepts everything at once. The slope is that of the regression
+line through the resident memory after the first tenth, in KiB per 1000 utterances.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ WORDS = ("yes", "no", "well", "now", "good")
 SAMPLES = 100
 
 
-class Swallow:
-    """A sink that takes everything at once and keeps nothing."""
+class DiscardingSink:
+    """A sink that accepts everything at once and discards it. Not thread-safe; owned by the speaker thread."""
 
     underruns = 0
     queued_seconds = math.inf
@@ -65,8 +65,11 @@ class Swallow:
 
 @dataclass(frozen=True)
 class Report:
-    """``slope_kib``: growth of the memory for 1000 utterances; of descriptors and threads the fewest and the most.
-    ``left``: by how many the fewest descriptors, and threads, of the last quarter are more than those of the first."""
+    """The result of a run. Immutable.
+
+    ``memory_kib``: first and last value; ``slope_kib``: growth per 1000 utterances; ``descriptors``, ``threads``:
+    minimum and maximum; ``left``: growth of the minimum of descriptors and threads from the first quarter to the last.
+    """
 
     utterances: int
     spoken: int
@@ -79,7 +82,7 @@ class Report:
 
 
 def run(count: int, warm: int | None = None) -> Report:
-    """``warm``: after how many the memory is looked at; a tenth of them unless told."""
+    """Speak ``count`` utterances; measure after the first ``warm``, by default a tenth."""
     warm = count // 10 if warm is None else warm
     every = max(1, (count - warm) // SAMPLES)
     spoken = 0
@@ -90,7 +93,7 @@ def run(count: int, warm: int | None = None) -> Report:
         arguments = ("--speech", "tone", "--recognition", "none")
         with (
             LocalServerProcess(Path(folder), *arguments) as server,
-            SpeechHarness(server.port, open_sink=Swallow) as harness,
+            SpeechHarness(server.port, open_sink=DiscardingSink) as harness,
         ):
             began = time.monotonic()
             for number in range(count):
@@ -116,7 +119,7 @@ def run(count: int, warm: int | None = None) -> Report:
 
 
 def left(counts: Sequence[int]) -> int:
-    """The most vary with how many come and go at a time; what stays makes the fewest more."""
+    """Return the growth of the minimum. Short-lived resources change the maximum, leaked ones the minimum."""
     quarter = max(1, len(counts) // 4)
     return min(counts[-quarter:]) - min(counts[:quarter])
 
@@ -127,24 +130,24 @@ def memory_kib() -> int:
 
 
 def slope(points: Sequence[tuple[int, int]]) -> float:
-    """Of the line through the points with the least squares."""
+    """Return the slope of the regression line."""
     middle = sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
     above = sum((x - middle[0]) * (y - middle[1]) for x, y in points)
     return above / sum((x - middle[0]) ** 2 for x, _ in points)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench utterances", description="What utterances leave behind.")
-    parser.add_argument("--count", type=int, default=10_000)
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser = argparse.ArgumentParser(prog="scripts/bench utterances", description="Measure what utterances leak.")
+    parser.add_argument("--count", type=int, default=10_000, help="number of utterances (10000)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     report = run(options.count)
     if options.json:
         print(json.dumps(asdict(report)))
         return 0
     print(f"utterances   {report.utterances}, spoken {report.spoken}, in {report.seconds:g} s")
-    print(f"memory       {report.memory_kib[0]} KiB, at last {report.memory_kib[1]} KiB")
-    print(f"slope        {report.slope_kib:g} KiB for 1000 utterances")
+    print(f"memory       {report.memory_kib[0]} KiB, finally {report.memory_kib[1]} KiB")
+    print(f"slope        {report.slope_kib:g} KiB per 1000 utterances")
     print(f"descriptors  {report.descriptors[0]} to {report.descriptors[1]}, {report.left[0]} left")
     print(f"threads      {report.threads[0]} to {report.threads[1]}, {report.left[1]} left")
     return 0

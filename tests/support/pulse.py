@@ -1,4 +1,4 @@
-"""A PulseAudio of a test's own, without D-Bus or a card: what it plays is recorded, what it hears is played to it."""
+"""A PulseAudio server for one test, without D-Bus and sound card, with recorded output and generated input."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ TIMEOUT_SECONDS = 60.0
 
 
 class Pulse:
-    """A server in ``folder`` with a speaker (a null sink of ``rate``, mono) and a microphone (what is played into the
-    sink ``micfeed``). ``env`` is what a process needs to have both as its ALSA devices ``speaker``, ``mic`` and
-    ``default``."""
+    """A server in ``folder`` with a speaker (a null sink, mono, ``rate`` Hz) and a microphone (monitor of ``micfeed``).
+
+    ``env``: the environment in which a process sees both as the ALSA devices ``speaker``, ``mic`` and ``default``.
+    """
 
     def __init__(self, folder: Path, rate: int) -> None:
         self.folder, self.rate = folder, rate
@@ -39,7 +40,7 @@ class Pulse:
         )
         server = f'server "unix:{self._socket}"'
         (folder / "asound.conf").write_text(
-            # What the system's own configuration says of the pulse plugin is not read: this is all there is.
+            # Complete, without the system's own configuration of the pulse plugin.
             "pcm_type.pulse { lib libasound_module_pcm_pulse.so }\n"
             f'pcm.speaker {{ type pulse {server} device "speaker" }}\n'
             f'pcm.mic {{ type pulse {server} device "mic" }}\n'
@@ -47,13 +48,13 @@ class Pulse:
         )
 
     def start(self) -> None:
-        """Returns when it accepts clients."""
+        """Start the server; return when it accepts clients."""
         self._socket.unlink(missing_ok=True)
         self._server = subprocess.Popen(
             ["pulseaudio", "-n", "-F", str(self.folder / "default.pa"), "--daemonize=no", "--use-pid-file=no",
              "--exit-idle-time=-1", "--disallow-exit", "--realtime=no", "--high-priority=no",
              f"--log-target=file:{self.folder / 'log'}"],
-            env={**_clean(), **self.env}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            env={**_base_environment(), **self.env}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, cwd=self.folder,
         )  # fmt: skip
         pause = threading.Event()
@@ -64,14 +65,14 @@ class Pulse:
         raise AssertionError(f"PulseAudio did not start: {(self.folder / 'log').read_text()[-2000:]}")
 
     def kill(self) -> None:
-        """As when it crashes."""
+        """Kill the server, as in a crash."""
         if self._server is not None:
             self._server.send_signal(signal.SIGKILL)
             self._server.wait(TIMEOUT_SECONDS)
             self._server = None
 
     def freeze(self) -> None:
-        """It is there, and does nothing any more."""
+        """Suspend the server."""
         assert self._server is not None
         self._server.send_signal(signal.SIGSTOP)
 
@@ -80,12 +81,12 @@ class Pulse:
             self._server.send_signal(signal.SIGCONT)
 
     def record(self) -> None:
-        """Records what the speaker plays from now on; returns when the recorder is connected."""
+        """Record the output of the speaker; return when the recorder is connected."""
         with (self.folder / "heard.raw").open("wb") as file:
             self._recorder = subprocess.Popen(
                 ["parec", "-d", "speaker.monitor", "--raw", "--format=s16le", f"--rate={self.rate}", "--channels=1",
                  "--latency-msec=20"],
-                env={**_clean(), **self.env}, stdout=file, stderr=subprocess.DEVNULL,
+                env={**_base_environment(), **self.env}, stdout=file, stderr=subprocess.DEVNULL,
             )  # fmt: skip
         pause = threading.Event()
         for _ in range(round(TIMEOUT_SECONDS / 0.05)):
@@ -95,7 +96,7 @@ class Pulse:
         raise AssertionError("nothing was recorded")
 
     def heard(self, until: bytes | None = None) -> bytes:
-        """What has been recorded; waits until ``until`` is in it."""
+        """Return the recorded audio; wait until it contains ``until``."""
         pause = threading.Event()
         for _ in range(round(TIMEOUT_SECONDS / 0.05)):
             heard = (self.folder / "heard.raw").read_bytes()
@@ -105,9 +106,12 @@ class Pulse:
         return heard
 
     def say(self, wav: Path) -> None:
-        """Plays a WAV file into the microphone, in real time; returns when that is done."""
+        """Play a WAV file into the microphone in real time."""
         subprocess.run(
-            ["paplay", "-d", "micfeed", str(wav)], env={**_clean(), **self.env}, check=True, timeout=TIMEOUT_SECONDS
+            ["paplay", "-d", "micfeed", str(wav)],
+            env={**_base_environment(), **self.env},
+            check=True,
+            timeout=TIMEOUT_SECONDS,
         )
 
     def close(self) -> None:
@@ -118,9 +122,9 @@ class Pulse:
 
     def _pactl(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            ["pactl", *arguments], env={**_clean(), **self.env}, capture_output=True, timeout=TIMEOUT_SECONDS
+            ["pactl", *arguments], env={**_base_environment(), **self.env}, capture_output=True, timeout=TIMEOUT_SECONDS
         )
 
 
-def _clean() -> dict[str, str]:
+def _base_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ("DBUS_SESSION_BUS_ADDRESS", "DISPLAY")}

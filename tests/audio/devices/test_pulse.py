@@ -41,10 +41,10 @@ def tones(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireLoggedServer
         yield server
 
 
-def test_what_say_speaks_is_heard_to_the_sample(pulse: Pulse, tones: WireLoggedServer, tmp_path: Path) -> None:
+def test_say_plays_exactly(pulse: Pulse, tones: WireLoggedServer, tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     config.write_text(
-        # So much that the sound goes on however late a busy machine is with the next of it.
+        # Large buffers, because a busy machine is late.
         "speaker: {device: default, buffer_seconds: 2.0, prebuffer_seconds: 2.0}\n"
         "control: {socket: none}\nserver: {start: false}\n"
         f"synthesis: {{services: [neuphonic], neuphonic: {{url: '{tones.ws}/speak/en', api_key: {{env: KEY}}, "
@@ -59,7 +59,7 @@ def test_what_say_speaks_is_heard_to_the_sample(pulse: Pulse, tones: WireLoggedS
         process.kill()
     sound = tone.pcm(TEXT, RATE)
     assert sound.strip(b"\0") in pulse.heard(until=sound.strip(b"\0"))
-    assert process.errors == "", "no chatter"
+    assert process.errors == "", "no messages of the libraries"
 
 
 def parts(pulse: Pulse, function: str, **arguments: Any) -> subprocess.Popen[str]:
@@ -77,7 +77,7 @@ def read(process: subprocess.Popen[str], word: str) -> None:
     assert line == f"{word}\n", line + process.stderr.read()
 
 
-def test_a_server_that_dies_and_comes_back_is_survived_by_both_sides(pulse: Pulse, tmp_path: Path) -> None:
+def test_both_directions_survive_a_restart_of_the_server(pulse: Pulse, tmp_path: Path) -> None:
     said = random.Random(1).randbytes(SPEECH.bytes_of(0.5)).replace(b"\0", b"\1")
     wav = tmp_path / "said.wav"
     wav.write_bytes(wav_header(SPEECH, len(said)) + said)
@@ -92,7 +92,7 @@ def test_a_server_that_dies_and_comes_back_is_survived_by_both_sides(pulse: Puls
         process.stdin.write("go on\n")
         process.stdin.flush()
         read(process, "back")
-        for _ in range(20):  # as often as it takes: what comes while nobody has time to listen is lost
+        for _ in range(20):  # repeated, because a busy machine may lose some of it
             pulse.say(wav)
             if process.poll() is not None:
                 break
@@ -101,7 +101,7 @@ def test_a_server_that_dies_and_comes_back_is_survived_by_both_sides(pulse: Puls
         process.kill()
         process.wait(10)
     answer = json.loads(out)
-    assert answer["said"], f"what was said after that has arrived: {answer}"
+    assert answer["said"], f"the speech after the restart was not received: {answer}"
     assert answer["back"] < 10.0
     assert not [line for line in errors.splitlines() if "playback underruns" not in line], (
         "no messages of the libraries"
@@ -110,8 +110,8 @@ def test_a_server_that_dies_and_comes_back_is_survived_by_both_sides(pulse: Puls
     assert after in pulse.heard(until=after)
 
 
-def test_a_server_that_is_frozen_ends_in_a_restart(pulse: Pulse, tones: WireLoggedServer, tmp_path: Path) -> None:
-    """Closing a stream to a frozen server hangs for a minute inside its library: only a new process is a cure."""
+def test_frozen_server_ends_in_a_restart(pulse: Pulse, tones: WireLoggedServer, tmp_path: Path) -> None:
+    """Closing a stream to a frozen server blocks for a minute inside its library, so only a restart helps."""
     config = tmp_path / "config.yaml"
     config.write_text(
         f"conversation: {{mode: captions}}\ntranscription: {{url: '{tones.ws}/'}}\ncontrol: {{socket: none}}\n"

@@ -1,4 +1,4 @@
-"""From end to end through a card: nothing is clipped, nothing is lost, and a poor card sounds as good as it can."""
+"""End to end through a virtual card: exact audio, reconnection, and the quality of the conversion."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def noise(seconds: float, rate: int) -> bytes:
 
 
 def decibels_over_the_rest(pcm: bytes, rate: int, hertz: float = 1000) -> float:
-    """How far a tone is above all that is not that tone, in dB, whatever its phase and its level."""
+    """Return the level of a tone of any phase over everything else in dB."""
     samples = array.array("h", pcm)
-    samples = samples[: len(samples) // (rate // 1000) * (rate // 1000)]  # whole periods of the tone, or nearly
+    samples = samples[: len(samples) // (rate // 1000) * (rate // 1000)]  # about a whole number of periods
     angles = [2 * math.pi * hertz * n / rate for n in range(len(samples))]
-    # Least squares for a sine, a cosine and nothing else.
+    # Least squares fit of a sine and a cosine.
     sines, cosines = [math.sin(a) for a in angles], [math.cos(a) for a in angles]
     ss, cc = sum(s * s for s in sines), sum(c * c for c in cosines)
     sc = sum(s * c for s, c in zip(sines, cosines, strict=True))
@@ -64,13 +64,13 @@ def decibels_over_the_rest(pcm: bytes, rate: int, hertz: float = 1000) -> float:
 
 
 def middle(pcm: bytes, rate: int) -> bytes:
-    """Without the first and the last 50 ms, where a tone begins and ends."""
+    """Return the audio without its first and last 50 ms."""
     edge = 2 * (rate // 20)
     return pcm[edge:-edge]
 
 
-def test_a_minute_is_heard_to_the_sample(card: VirtualCard) -> None:
-    """On a card whose clock runs ten times as fast: what can go wrong goes wrong between periods, not between hours."""
+def test_a_minute_is_played_exactly(card: VirtualCard) -> None:
+    """The clock of the card runs ten times as fast: errors happen between periods, so the duration does not matter."""
     card.add(f'pcm.fast {{ type vcard playback_file "{card.folder}/out.raw" control "{card.folder}/ctl" ppm 9000000 }}')
     sound = noise(60.0, 24000)
     events: list[Event] = []
@@ -81,14 +81,14 @@ def test_a_minute_is_heard_to_the_sample(card: VirtualCard) -> None:
         assert sink.write(sound[start : start + period], format, lambda: True)
     sink.drain()
     sink.close()
-    # The idle time after an underrun is zeros in the record; there are none in the sound.
+    # The record has zeros for the idle time after an underrun; the audio has none.
     heard = array.array("h", card.played())
     assert array.array("h", filter(None, heard)).tobytes() == sound
     assert not events
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_a_card_of_48_khz_stereo_plays_every_service_with_80_db(card: VirtualCard, rate: int) -> None:
+def test_48_khz_stereo_card_plays_every_rate_with_80_db(card: VirtualCard, rate: int) -> None:
     sink = open_sink("speaker48", Format(rate), 0.02, 0.1)
     sink.write(tone(0.6, rate))
     sink.drain()
@@ -99,74 +99,74 @@ def test_a_card_of_48_khz_stereo_plays_every_service_with_80_db(card: VirtualCar
     assert decibels_over_the_rest(middle(left[: len(left) // 2 * 2], 48000), 48000) > 80
 
 
-def test_a_card_of_48_khz_stereo_records_speech_with_80_db(card: VirtualCard) -> None:
-    said = array.array("h")
+def test_48_khz_stereo_card_records_speech_with_80_db(card: VirtualCard) -> None:
+    speech = array.array("h")
     for sample in array.array("h", tone(1.0, 48000)):
-        said.extend((sample, sample))
+        speech.extend((sample, sample))
     source = open_source("mic48", 0.1)
     source.read()
-    card.inject(said.tobytes(), Format(48000, 2))
+    card.inject(speech.tobytes(), Format(48000, 2))
     heard = b"".join(source.read() for _ in range(15)).strip(b"\0")
     source.close()
     assert decibels_over_the_rest(middle(heard[: len(heard) // 2 * 2], SPEECH.rate), SPEECH.rate) > 80
 
 
-def test_a_card_that_is_pulled_out_goes_on_where_it_stopped(card: VirtualCard) -> None:
-    """Through ALSA itself, where a card that is pulled out hangs whoever waits for it inside PortAudio."""
+def test_playback_continues_after_an_unplugged_card_returns(card: VirtualCard) -> None:
+    """Through ALSA itself, where an unplugged card blocks every wait inside PortAudio."""
     sound = array.array("h", [n % 30000 + 1 for n in range(24000 * 6)])
     events: list[tuple[float, Event]] = []
-    under_way, lost, back = threading.Event(), threading.Event(), threading.Event()
+    started, lost, back = threading.Event(), threading.Event(), threading.Event()
 
     def report(event: Event) -> None:
         events.append((time.monotonic(), event))
         (lost if isinstance(event, DeviceLost) else back).set()
 
     sink = ReconnectingSink(lambda format: open_sink("speaker", format, 0.02, 0.1), report, threading.Event())
-    put_back: list[float] = []
+    replugged: list[float] = []
 
     def play() -> None:
         for start in range(0, len(sound), 480):
             assert sink.write(sound[start : start + 480].tobytes(), Format(24000), lambda: True)
             if start > 24000:
-                under_way.set()
+                started.set()
         sink.drain()
         sink.close()
 
     player = threading.Thread(target=play)
     player.start()
-    assert under_way.wait(TIMEOUT_SECONDS)
+    assert started.wait(TIMEOUT_SECONDS)
     card.fault("unplug")
     assert lost.wait(TIMEOUT_SECONDS)
     threading.Event().wait(2.5)
     card.fault("unplug", on=False)
-    put_back.append(time.monotonic())
+    replugged.append(time.monotonic())
     assert back.wait(TIMEOUT_SECONDS)
     player.join(TIMEOUT_SECONDS)
     ((_, first), (back_at, second)) = events
     assert isinstance(first, DeviceLost) and isinstance(second, DeviceBack)
-    assert back_at - put_back[0] < 10.0
+    assert back_at - replugged[0] < 10.0
     heard = array.array("h", filter(None, array.array("h", card.played())))
-    jumps = [n for n in range(1, len(heard)) if heard[n] != heard[n - 1] % 30000 + 1]
-    # What the card still held when it was pulled out was never heard; everything else was, once.
-    assert len(jumps) <= 1
+    discontinuities = [n for n in range(1, len(heard)) if heard[n] != heard[n - 1] % 30000 + 1]
+    # Only the buffer of the unplugged card was not played; everything else was, once.
+    assert len(discontinuities) <= 1
     missing = len(sound) - len(heard)
     assert 0 <= missing <= 24000 * 0.3, missing
     assert heard[0] == sound[0] and heard[-1] == sound[-1]
 
 
-def test_a_card_that_stands_still_is_given_up_before_its_thread_is_taken_for_stuck(card: VirtualCard) -> None:
-    """Both took two seconds: one time in ten the daemon was restarted for a card that only had to be opened anew."""
+def test_stopped_card_is_lost_before_the_stall_timeout(card: VirtualCard) -> None:
+    """With equal limits the watchdog would restart the daemon for a card that only needs to be reopened."""
     microphone = Microphone(FrameQueue(1.0), lambda: open_source("none", 0.1), print)
-    patience = min(microphone.stall_timeout, ReconnectingSink(open_none, print, threading.Event()).stall_timeout)
-    assert fastest(lambda: motionless_seconds(card), patience - 0.3) < patience - 0.3
+    limit = min(microphone.stall_timeout, ReconnectingSink(open_none, print, threading.Event()).stall_timeout)
+    assert fastest(lambda: longest_stall_seconds(card), limit - 0.3) < limit - 0.3
 
 
 def open_none(format: Format) -> Sink:
     return open_sink("none", format, 0.02, 0.1)
 
 
-def motionless_seconds(card: VirtualCard) -> float:
-    """For how long nobody saw the one who waits for a card that stands still move, until it was given up."""
+def longest_stall_seconds(card: VirtualCard) -> float:
+    """Return the longest time without a heartbeat before a stopped card was declared lost."""
     changed = threading.Condition()
     lost: dict[str, float] = {}
 
@@ -181,8 +181,8 @@ def motionless_seconds(card: VirtualCard) -> float:
     microphone = Microphone(FrameQueue(60.0), lambda: open_source("mic", 0.1), report)
     speaker = Speaker(ring, lambda format: open_sink("speaker", format, 0.02, 0.1), report)
     workers = {worker.name: worker for worker in (microphone, speaker)}
-    rounds = {name: worker.heartbeats for name, worker in workers.items()}
-    moved: dict[str, list[float]] = {name: [] for name in workers}
+    heartbeats_before = {name: worker.heartbeats for name, worker in workers.items()}
+    heartbeat_times: dict[str, list[float]] = {name: [] for name in workers}
     deadline = Deadline(TIMEOUT_SECONDS)
     for worker in workers.values():
         worker.start()
@@ -191,10 +191,10 @@ def motionless_seconds(card: VirtualCard) -> float:
     while len(lost) < 2:
         assert not deadline.is_expired
         for name, worker in workers.items():
-            if worker.heartbeats != rounds[name]:
-                rounds[name] = worker.heartbeats
-                moved[name].append(time.monotonic())
-        if card.played() and moved["microphone"]:
+            if worker.heartbeats != heartbeats_before[name]:
+                heartbeats_before[name] = worker.heartbeats
+                heartbeat_times[name].append(time.monotonic())
+        if card.played() and heartbeat_times["microphone"]:
             card.fault("hang")
         with changed:
             changed.wait(0.01)
@@ -202,11 +202,11 @@ def motionless_seconds(card: VirtualCard) -> float:
     for worker in workers.values():
         worker.abort()
         assert worker.join(deadline)
-    return max(at - max(moment for moment in moved[name] if moment < at) for name, at in lost.items())
+    return max(at - max(moment for moment in heartbeat_times[name] if moment < at) for name, at in lost.items())
 
 
 class Transcriber:
-    """A transcription service that keeps every byte, and answers ``eof`` with the end."""
+    """A transcription service that records all audio and closes the connection after ``eof``."""
 
     def __init__(self) -> None:
         self.sound = b""
@@ -229,7 +229,7 @@ class Transcriber:
 
     def wait(self, met: Callable[[], bool]) -> None:
         with self.changed:
-            assert self.changed.wait_for(met, TIMEOUT_SECONDS), f"only {len(self.sound)} bytes came"
+            assert self.changed.wait_for(met, TIMEOUT_SECONDS), f"only {len(self.sound)} bytes were received"
 
 
 @contextmanager
@@ -245,8 +245,8 @@ def transcribing() -> Iterator[tuple[Transcriber, int]]:
             thread.join()
 
 
-def test_what_is_said_arrives_at_the_transcription_service_bit_exact(card: VirtualCard, tmp_path: Path) -> None:
-    said = noise(3.0, SPEECH.rate)
+def test_recorded_speech_reaches_the_service_bit_exact(card: VirtualCard, tmp_path: Path) -> None:
+    speech = noise(3.0, SPEECH.rate)
     config = tmp_path / "config.yaml"
     with transcribing() as (service, port):
         config.write_text(
@@ -256,11 +256,11 @@ def test_what_is_said_arrives_at_the_transcription_service_bit_exact(card: Virtu
         process = Process("run", "--config", str(config), env={**os.environ, **card.env}, cwd=tmp_path)
         try:
             service.wait(lambda: len(service.sound) >= SPEECH.bytes_of(0.3))
-            card.inject(said, SPEECH)
-            service.wait(lambda: said in service.sound)
+            card.inject(speech, SPEECH)
+            service.wait(lambda: speech in service.sound)
             process.signal(signal.SIGTERM)
             assert process.end() == 0, process.errors
         finally:
             process.kill()
         service.wait(lambda: service.ended)  # eof was sent
-        assert service.sound.strip(b"\0") == said
+        assert service.sound.strip(b"\0") == speech

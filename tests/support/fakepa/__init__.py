@@ -1,4 +1,4 @@
-"""A PortAudio made for faults, with the real PyAudio on top, in a process of its own: see ``fake_portaudio.c``."""
+"""A fake PortAudio library with faults on demand, for the real PyAudio in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ _SOURCE = Path(__file__).with_name("fake_portaudio.c")
 
 
 class FakePortAudio:
-    """Its directory and what a process needs to run on it."""
+    """The library's folder, and the environment ``env`` for a process that uses it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.env = {"LD_LIBRARY_PATH": str(compiled().parent), "FPA_DIR": str(folder)}
 
     def order(self, *lines: str) -> None:
-        """A new script: counting begins anew when PortAudio is next initialised."""
+        """Write a new script of faults; the call counts restart when PortAudio is initialized next."""
         new = self.folder / "script.new"
         new.write_text("".join(f"{line}\n" for line in lines))
         os.replace(new, self.folder / "script")
 
     def set(self, name: str, value: str | None) -> None:
-        """Writes ``gone``, ``shift``, ``takes``, ``speed`` or ``spam``; ``None`` takes it away."""
+        """Set the switch ``gone``, ``shift``, ``takes``, ``speed`` or ``spam``; ``None`` removes it."""
         if value is None:
             (self.folder / name).unlink(missing_ok=True)
         else:
             (self.folder / name).write_text(value)
 
     def heard(self) -> bytes:
-        """Every frame that was taken, as it was written."""
+        """Return all accepted frames."""
         return self._bytes("heard.raw")
 
     def calls(self, function: str) -> list[tuple[float, int, str]]:
-        """The calls of ``init``, ``terminate``, ``open`` or ``close``: when (monotonic), result, and what of."""
+        """Return the calls of ``init``, ``terminate``, ``open`` or ``close``: monotonic time, result and argument."""
         lines = [line.split(" ", 3) for line in self._bytes("calls").decode().splitlines()]
         return [(float(line[0]), int(line[2]), line[3]) for line in lines if line[1] == function]
 
@@ -45,7 +45,7 @@ class FakePortAudio:
 
 
 def compiled() -> Path:
-    """The library, from the cache if this very source has been compiled before."""
+    """Compile the library, or return it from the cache."""
     digest = hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voice-agent-tests" / f"fakepa-{digest}"
     library = cache / "libportaudio.so.2"

@@ -1,4 +1,4 @@
-"""A wall clock for other processes that can be set while they run: see ``shifted_clock.c``."""
+"""An adjustable wall clock for other processes (``shifted_clock.c``)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SOURCE = Path(__file__).with_name("shifted_clock.c")
 
 
 class ShiftedClock:
-    """``env`` is what a process needs to live by it; ``shift`` sets it, in seconds from the true time."""
+    """``env``: the environment for a process with this clock; ``shift``: sets its offset in seconds."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "shift"
@@ -23,6 +23,6 @@ class ShiftedClock:
         self.env = {"LD_PRELOAD": str(library), "SHIFT_FILE": str(self._file)}
 
     def shift(self, seconds: int) -> None:
-        # In place: the processes have it mapped.
+        # Written in place, because the processes have mapped the file.
         with open(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
             file.write(struct.pack("@l", seconds))

@@ -1,7 +1,7 @@
-"""A sound card in user space: an ALSA plugin with a real clock, compiled once, with everything a test wants to know.
+"""A virtual sound card: an ALSA plugin with a real clock and switchable faults.
 
-It needs neither kernel sound nor a daemon: only a compiler and ALSA's headers (gcc, libasound2-dev). What it can do is
-told at the head of ``pcm_vcard.c``.
+It needs gcc and libasound2-dev, but no sound support of the kernel and no sound server. ``pcm_vcard.c`` describes its
+options.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _SOURCE = Path(__file__).with_name("pcm_vcard.c")
 
 
 class VirtualCard:
-    """One card in ``folder``: the devices ``speaker``, ``mic``, ``mic_echo`` (hears the speaker), ``speaker48`` and
-    ``mic48`` (48 kHz stereo only), ``radio`` (44.1 kHz mono only, both ways), ``default``.
+    """A card in ``folder`` with the devices ``speaker``, ``mic``, ``mic_echo`` (records the speaker), ``speaker48`` and
+    ``mic48`` (48 kHz stereo only), ``radio`` (44.1 kHz mono only, both directions) and ``default``.
 
-    ``env`` is what a process needs to see this card and no other; there, a late program is forgiven (no overruns and
-    underruns but those a test asks for), because test machines are busy.
+    ``env``: the environment in which a process sees only this card. Overruns and underruns happen only on demand,
+    because test machines are busy.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -31,13 +31,13 @@ class VirtualCard:
         self._write_configuration(compiled())
 
     def inject(self, pcm: bytes, format: Format) -> None:
-        """Plays ``pcm`` into the microphones from now on; ``format`` must be that of the capture stream."""
+        """Play ``pcm`` into the microphones from now on; ``format`` must be that of the capture stream."""
         new = self.folder / "in.tmp"
         new.write_bytes(wav_header(format, len(pcm)) + pcm)
         os.replace(new, self.folder / "in.wav")
 
     def fault(self, name: str, on: bool = True) -> None:
-        """Begins or ends ``unplug``, ``hang`` (the clock stands still), ``xrun`` (one), ``busy`` (nobody may open)."""
+        """Start or end a fault: ``unplug``, ``hang`` (the clock stops), ``xrun`` (one), ``busy`` (open fails)."""
         switch = self.folder / f"ctl.{name}"
         if on:
             switch.touch()
@@ -45,16 +45,16 @@ class VirtualCard:
             switch.unlink(missing_ok=True)
 
     def played(self) -> bytes:
-        """What has been heard: s16le in the format of the playback streams, idle times between them as zeros."""
+        """Return the played audio: s16le in the format of the playback streams, with zeros for idle times."""
         record = self.folder / "out.raw"
         return record.read_bytes() if record.exists() else b""
 
     def forget(self) -> None:
-        """Begins a new record; to be called while no playback stream is open."""
+        """Start a new record; only while no playback stream is open."""
         (self.folder / "out.raw").unlink(missing_ok=True)
 
     def add(self, definition: str) -> None:
-        """One more device, from now on: a card that is plugged in."""
+        """Add a device, as when a card is plugged in."""
         configuration = self.folder / "asound.conf"
         new = self.folder / "asound.new"
         new.write_text(configuration.read_text() + definition + "\n")
@@ -76,7 +76,7 @@ class VirtualCard:
 
 
 def compiled() -> Path:
-    """The plugin, from the cache if this very source has been compiled before."""
+    """Compile the plugin, or return it from the cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "voice-agent-tests"
     plugin = cache / f"vcard-{hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]}.so"
     if not plugin.exists():
