@@ -53,7 +53,7 @@ class Machine:
         """Run the daemon for the duration of the block; it has to exit with ``code``."""
         self.daemon = self.start("run")
         try:
-            self.daemon.stderr.await_text("daemon: ready")
+            self.daemon.stderr.await_text("ready: ")
             yield self
             self.daemon.signal(signal.SIGTERM)
             assert self.daemon.end(SECONDS) == code, self.daemon.errors
