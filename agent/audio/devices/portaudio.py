@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     import pyaudio
 
 STALL_SECONDS = 1.2
+"""A card without progress for this time is lost. Below the limit of a read or write (``ReconnectTiming``)."""
+
 _MAX_QUERIES = 3
 _FAST_QUERY_SECONDS = 0.001
 LISTED_RATES = (8000, 16000, 22050, 24000, 32000, 44100, 48000)
-_LADDER_RATES = (48000, 44100, 16000)
+_FALLBACK_RATES = (48000, 44100, 16000)
 # Error codes of portaudio.h.
 _HOST_ERROR = -9999
 _INVALID_RATE = -9997
@@ -279,7 +281,7 @@ def _open_first_supported(
     library: pyaudio.PyAudio, index: int, name: str, output: bool, wanted: Format, period: float, buffer: float
 ) -> CardStream:
     last_error = OSError(_INVALID_RATE, "no sample rate is supported")
-    for rate in dict.fromkeys((wanted.rate, *_LADDER_RATES)):
+    for rate in dict.fromkeys((wanted.rate, *_FALLBACK_RATES)):
         for channels in dict.fromkeys((wanted.channels, 1, 2)):
             try:
                 return _open_stream(library, index, name, output, Format(rate, channels), period, buffer)

@@ -1,4 +1,4 @@
-"""On a sound server, as on a desktop: what is said is heard, and a server that dies is survived."""
+"""A sound server as on a desktop: exact playback, a restart of the server, and a frozen server."""
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ def read(process: subprocess.Popen[str], word: str) -> None:
 
 
 def test_both_directions_survive_a_restart_of_the_server(pulse: Pulse, tmp_path: Path) -> None:
-    said = random.Random(1).randbytes(SPEECH.bytes_of(0.5)).replace(b"\0", b"\1")
-    wav = tmp_path / "said.wav"
-    wav.write_bytes(wav_header(SPEECH, len(said)) + said)
-    process = parts(pulse, "survive", rate=RATE, until=said.hex())
+    speech = random.Random(1).randbytes(SPEECH.bytes_of(0.5)).replace(b"\0", b"\1")
+    wav = tmp_path / "speech.wav"
+    wav.write_bytes(wav_header(SPEECH, len(speech)) + speech)
+    process = parts(pulse, "survive", rate=RATE, until=speech.hex())
     try:
         read(process, "at work")
         pulse.kill()

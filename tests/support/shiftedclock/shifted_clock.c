@@ -1,5 +1,5 @@
 /* The wall clock, shifted by as many seconds as the file SHIFT_FILE says at this moment. The monotonic clock is left
- * alone, as it is when somebody sets a clock. */
+ * alone, as when the clock is set. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>
