@@ -1,4 +1,4 @@
-"""Fish Audio: each half pinned to the document's messages byte by byte, then both looped, then what must not harm."""
+"""Fish Audio: client and server compared with the messages of the page, then connected to each other, then fuzzed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.codecs import is_fatal, is_refused
 
 from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Log, Message, Text, Transcript
 from agent.services.protocols.fish import Client, Reference, Server, pack, unpack
@@ -57,25 +58,17 @@ def started(**request: object) -> Server:
     return codec
 
 
-def is_passed_over(events: list[Event]) -> bool:
-    return len(events) == 1 and isinstance(events[0], Failure) and not events[0].fatal
+# --- the client, compared with the page
 
 
-def is_fatal(events: list[Event]) -> bool:
-    return len(events) == 1 and isinstance(events[0], Failure) and events[0].fatal
-
-
-# --- the client, pinned to the document
-
-
-def test_the_handshake_has_the_key_and_the_model_as_headers() -> None:
+def test_handshake_sends_key_and_model_as_headers() -> None:
     handshake = client(model="s1").handshake()
     assert handshake.url == URL
     assert dict(handshake.headers) == {"Authorization": f"Bearer {KEY}", "model": "s1"}
     assert dict(Client(URL, None).handshake().headers) == {"model": "speech-1.5"}
 
 
-def test_an_utterance_is_the_documents_messages_byte_by_byte() -> None:
+def test_send_encodes_an_utterance_as_on_the_page() -> None:
     codec = client(format="opus")
     assert codec.send(Text("Hello world ")) == [START, TEXT]
     assert codec.send(Flush()) == [FLUSH]
@@ -83,7 +76,7 @@ def test_an_utterance_is_the_documents_messages_byte_by_byte() -> None:
     assert codec.send(End()) == [] and codec.send(Text("x")) == [] and codec.send(Flush()) == []
 
 
-def test_start_holds_every_field_of_the_document() -> None:
+def test_start_contains_every_field_of_the_page() -> None:
     codec = client(
         format="mp3",
         sample_rate=32000,
@@ -114,7 +107,7 @@ def test_start_holds_every_field_of_the_document() -> None:
     }
 
 
-def test_the_documents_answers_are_sound_log_and_end() -> None:
+def test_receive_decodes_audio_log_and_finish_of_the_page() -> None:
     codec = client()
     codec.send(Text("x"))
     codec.send(End())
@@ -124,19 +117,19 @@ def test_the_documents_answers_are_sound_log_and_end() -> None:
     assert codec.receive_close(1000) == [] and codec.receive_close(1006) == [] and codec.receive_timeout() == []
 
 
-def test_an_end_without_any_text_still_starts_and_stops() -> None:
+def test_end_without_text_sends_start_and_stop() -> None:
     sent = [msgpack.unpackb(message)["event"] for message in client().send(End())]
     assert sent == ["start", "stop"]
 
 
-def test_nothing_is_sent_before_the_first_text() -> None:
+def test_send_encodes_nothing_before_the_first_text() -> None:
     codec = client()
     for event in (Flush(), Text(""), Text(" \n"), Flush(), Audio(b"x"), Log("x"), Transcript("x", True)):
         assert codec.send(event) == []
     assert codec.receive_close(1006) == []
 
 
-def test_a_word_in_pieces_stays_one_and_two_passages_stay_two() -> None:
+def test_send_separates_passages_and_not_pieces() -> None:
     codec = client()
     codec.send(Text("un"))
     assert codec.send(Text("divided")) == [pack({"event": "text", "text": "divided"})]
@@ -160,7 +153,7 @@ def test_a_word_in_pieces_stays_one_and_two_passages_stay_two() -> None:
         ("opus", 48000, Encoding("opus", 48000)),
     ],
 )
-def test_the_encoding_is_that_of_the_format(name: str, rate: int | None, encoding: Encoding) -> None:
+def test_client_encoding_follows_format_and_sample_rate(name: str, rate: int | None, encoding: Encoding) -> None:
     assert client(format=name, sample_rate=rate).encoding == encoding
     assert ("sample_rate" in unpack(client(format=name, sample_rate=rate).send(End())[0])["request"]) == bool(rate)
 
@@ -189,27 +182,27 @@ def test_the_encoding_is_that_of_the_format(name: str, rate: int | None, encodin
         {"references": [{"audio": bytes(33 * 1024 * 1024), "text": "x"}]},
     ],
 )
-def test_a_value_the_service_would_refuse_is_an_error_at_once(options: dict[str, object]) -> None:
+def test_client_raises_value_error_for_a_value_out_of_range(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="fish"):
         client(**options)
 
 
-def test_a_key_that_cannot_be_sent_is_not_shown() -> None:
+def test_client_does_not_show_an_invalid_key() -> None:
     with pytest.raises(ValueError) as caught:
         Client(URL, KEY + "\n")
     assert KEY not in str(caught.value)
 
 
-def test_a_connection_takes_any_number_of_passages_and_a_standby_is_renewed() -> None:
+def test_client_takes_several_passages_and_limits_its_idle_time() -> None:
     assert not client().is_single_use and client().max_idle_seconds == 240
 
 
-def test_a_log_is_not_blotted_out_for_a_key_of_one_letter() -> None:
+def test_receive_does_not_redact_a_key_of_one_character() -> None:
     codec = Client(URL, "k")
     assert codec.receive(pack({"event": "log", "message": "ok"})) == [Log("ok")]
 
 
-def test_silence_means_nothing_until_the_text_has_been_ended() -> None:
+def test_receive_timeout_is_unset_before_end() -> None:
     codec = speaking()
     assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
     codec.send(End())
@@ -218,10 +211,10 @@ def test_silence_means_nothing_until_the_text_has_been_ended() -> None:
     assert codec.receive_close(1006) == []
 
 
-# --- what a service may do wrong
+# --- errors of the service
 
 
-def test_finish_with_an_error_is_a_failure_with_its_reason() -> None:
+def test_finish_with_an_error_is_a_fatal_failure_with_its_message() -> None:
     assert is_fatal(speaking().receive(FINISH_ERROR))
     (failure,) = speaking().receive(pack({"event": "finish", "reason": "error", "message": f"bad voice \x1b {KEY}"}))
     assert isinstance(failure, Failure) and failure.fatal and failure.service == "fish"
@@ -229,30 +222,30 @@ def test_finish_with_an_error_is_a_failure_with_its_reason() -> None:
 
 
 @pytest.mark.parametrize("reason", ["", "length", None, 7, [], "STOP"])
-def test_finish_with_another_reason_is_a_failure_too(reason: object) -> None:
+def test_finish_with_an_unknown_reason_is_a_fatal_failure(reason: object) -> None:
     assert is_fatal(speaking(stopped=True).receive(pack({"event": "finish", "reason": reason})))
 
 
-def test_finish_before_stop_is_not_an_end_for_text_would_be_missing() -> None:
+def test_finish_before_stop_is_a_fatal_failure() -> None:
     codec = speaking()
     events = codec.receive(FINISH)
     assert is_fatal(events) and "before stop was sent" in str(events[0])
     assert codec.send(End()) == [] and codec.receive_close(1000) == []
 
 
-def test_what_comes_after_finish_is_passed_over() -> None:
+def test_receive_refuses_messages_after_finish() -> None:
     codec = speaking(stopped=True)
     codec.receive(FINISH)
-    assert is_passed_over(codec.receive(AUDIO)) and is_passed_over(codec.receive(FINISH))
+    assert is_refused(codec.receive(AUDIO)) and is_refused(codec.receive(FINISH))
 
 
-def test_sound_before_anything_was_asked_for_is_not_heard() -> None:
-    assert is_passed_over(client().receive(AUDIO))
+def test_receive_refuses_audio_before_start() -> None:
+    assert is_refused(client().receive(AUDIO))
 
 
 @pytest.mark.parametrize("code", [1000, 1005, 1006, 1011])
 @pytest.mark.parametrize("stopped", [False, True])
-def test_a_close_before_finish_is_an_error_however_polite(code: int, stopped: bool) -> None:
+def test_close_before_finish_is_a_fatal_failure(code: int, stopped: bool) -> None:
     codec = speaking(stopped=stopped)
     codec.receive(AUDIO)
     events = codec.receive_close(code, f"bye {KEY}\x1b")
@@ -261,7 +254,7 @@ def test_a_close_before_finish_is_an_error_however_polite(code: int, stopped: bo
     assert codec.receive_close(code) == []
 
 
-def test_an_event_that_is_not_known_is_ignored() -> None:
+def test_receive_ignores_unknown_events() -> None:
     codec = speaking()
     assert codec.receive(pack({"event": "ping"})) == [] and codec.receive(pack({"event": "start"})) == []
     assert codec.receive(pack({"event": "audio", "audio": b""})) == []
@@ -305,19 +298,19 @@ NO_MESSAGES: list[Message] = [
 
 
 @pytest.mark.parametrize("message", NO_MESSAGES, ids=range(len(NO_MESSAGES)))
-def test_a_message_that_makes_no_sense_is_passed_over(message: Message) -> None:
+def test_receive_refuses_an_invalid_message(message: Message) -> None:
     for codec in (speaking(), started()):
         events = codec.receive(message)
-        assert is_passed_over(events) and len(str(events[0])) < 500
-    assert is_passed_over(client().receive(message))
+        assert is_refused(events) and len(str(events[0])) < 500
+    assert is_refused(client().receive(message))
 
 
-def test_a_message_beyond_the_limit_is_not_even_unpacked() -> None:
+def test_unpack_checks_the_size_first() -> None:
     assert unpack(bytes(33 * 1024 * 1024)) == "it is bigger than 32 MiB"
     assert unpack("x") == "it is a text message"
 
 
-def test_nothing_shows_the_key() -> None:
+def test_events_and_repr_never_contain_the_key() -> None:
     codec = speaking()
     shown = repr(codec) + str(codec) + repr(codec.handshake()) + repr(Server(KEY))
     shown += repr(codec.receive(pack({"event": "log", "message": f"key {KEY}"})))
@@ -326,15 +319,15 @@ def test_nothing_shows_the_key() -> None:
     assert KEY not in shown
 
 
-def test_a_lone_surrogate_in_a_text_does_not_reach_the_wire() -> None:
+def test_send_replaces_lone_surrogates() -> None:
     codec = client(reference_id="a\udcff", references=[{"audio": b"x", "text": "\udcff"}])
     assert codec.send(Text("a\udcffb"))[1] == pack({"event": "text", "text": "a\ufffdb"})
 
 
-# --- the server, pinned to the document
+# --- the server, compared with the page
 
 
-def test_the_documents_utterance_is_text_flush_and_end() -> None:
+def test_server_decodes_the_utterance_of_the_page() -> None:
     codec = Server()
     assert [codec.receive(message) for message in (START, TEXT, FLUSH, STOP)] == [
         [],
@@ -347,7 +340,7 @@ def test_the_documents_utterance_is_text_flush_and_end() -> None:
     assert (codec.speed, codec.voice, codec.debug) == (1.0, "", False)
 
 
-def test_the_answers_are_the_documents_byte_by_byte() -> None:
+def test_server_encodes_audio_and_finish_as_on_the_page() -> None:
     times = iter((1.0, 1.003012, 2.0))
     codec = Server(clock=lambda: next(times))
     codec.receive(START)
@@ -361,7 +354,7 @@ def test_the_answers_are_the_documents_byte_by_byte() -> None:
     assert codec.send(End()) == [] and codec.send(Audio(b"x")) == []
 
 
-def test_a_log_goes_to_whoever_asked_for_it() -> None:
+def test_server_sends_log_only_with_debug() -> None:
     codec = Server()
     codec.receive(pack({"event": "start", "request": {"text": ""}, "debug": True}))
     assert codec.send(Log("Log message")) == [LOG]
@@ -369,21 +362,21 @@ def test_a_log_goes_to_whoever_asked_for_it() -> None:
     assert Server().send(Log("Log message")) == []
 
 
-def test_a_failure_is_finish_with_an_error_once() -> None:
+def test_server_encodes_a_fatal_failure_as_finish_once() -> None:
     codec = started()
     assert codec.send(Failure("fish", "junk", "sense", fatal=False)) == []
     assert codec.send(Failure("fish", "x", "y")) == [
         pack({"event": "finish", "reason": "error", "message": "got x; expected y"})
     ]
-    assert codec.send(End()) == [] and is_passed_over(codec.receive(STOP))
+    assert codec.send(End()) == [] and is_refused(codec.receive(STOP))
 
 
-def test_text_in_start_is_text() -> None:
+def test_server_returns_the_text_of_start() -> None:
     codec = Server()
     assert codec.receive(pack({"event": "start", "request": {"text": "Hello "}})) == [Text("Hello ")]
 
 
-def test_the_packages_start_is_taken_with_all_its_fields() -> None:
+def test_server_accepts_the_start_of_the_python_sdk() -> None:
     codec = started(
         chunk_length=200,
         format="pcm",
@@ -409,7 +402,7 @@ def test_the_packages_start_is_taken_with_all_its_fields() -> None:
     assert "RIFF" not in repr(codec.request)
 
 
-def test_a_sparse_start_gets_the_services_own_choices() -> None:
+def test_server_fills_in_the_defaults_of_a_sparse_start() -> None:
     codec = started()
     assert codec.encoding == Encoding("mp3", 44100)
     listed = started(reference_id=["one", "two"], prosody={"speed": 2, "volume": 20}, format="wav", sample_rate=16000)
@@ -445,7 +438,7 @@ def test_a_sparse_start_gets_the_services_own_choices() -> None:
         {"references": [{"audio": b"", "text": ""}] * 33},
     ],
 )
-def test_a_bad_start_is_finished_with_an_error(request_fields: object) -> None:
+def test_server_finishes_an_invalid_start_with_an_error(request_fields: object) -> None:
     codec = Server()
     (failure,) = codec.receive(pack({"event": "start", "request": request_fields}))
     assert isinstance(failure, Failure) and failure.fatal and failure.status == 400
@@ -455,22 +448,22 @@ def test_a_bad_start_is_finished_with_an_error(request_fields: object) -> None:
 
 
 @pytest.mark.parametrize("message", [TEXT, FLUSH, STOP])
-def test_start_comes_first(message: bytes) -> None:
+def test_server_requires_start_first(message: bytes) -> None:
     codec = Server()
-    assert is_fatal(codec.receive(message)) and is_passed_over(codec.receive(START))
+    assert is_fatal(codec.receive(message)) and is_refused(codec.receive(START))
 
 
-def test_start_comes_once() -> None:
+def test_server_refuses_a_second_start() -> None:
     codec = started()
-    assert is_fatal(codec.receive(START)) and is_passed_over(codec.receive(TEXT))
+    assert is_fatal(codec.receive(START)) and is_refused(codec.receive(TEXT))
 
 
-def test_nothing_is_taken_after_stop() -> None:
+def test_server_refuses_messages_after_stop() -> None:
     codec = started()
-    assert codec.receive(STOP) == [End()] and is_passed_over(codec.receive(STOP)) and codec.receive_close(1000) == []
+    assert codec.receive(STOP) == [End()] and is_refused(codec.receive(STOP)) and codec.receive_close(1000) == []
 
 
-def test_a_client_that_goes_without_stop_has_said_all_it_will() -> None:
+def test_server_returns_end_for_a_close_without_stop() -> None:
     codec = started()
     assert codec.receive_close(1006) == [End()] and codec.receive_close(1006) == []
 
@@ -487,7 +480,7 @@ def test_a_client_that_goes_without_stop_has_said_all_it_will() -> None:
         ("//[", {}, 404),
     ],
 )
-def test_the_handshake_wants_the_path_and_the_key(path: str, headers: dict[str, str], status: int | None) -> None:
+def test_server_handshake_requires_path_and_key(path: str, headers: dict[str, str], status: int | None) -> None:
     codec = Server(KEY)
     failure = codec.handshake(path, headers)
     assert (failure.status if failure else None) == status and (failure is None or failure.permanent)
@@ -496,11 +489,11 @@ def test_the_handshake_wants_the_path_and_the_key(path: str, headers: dict[str, 
         assert codec.model == headers.get("model", "speech-1.5")
 
 
-# --- both halves
+# --- client and server connected
 
 
 @given(st.lists(st.lists(st.text(max_size=8), max_size=4), max_size=4), st.lists(st.binary(max_size=6), max_size=5))
-def test_text_and_sound_come_through_however_they_are_split(passages: list[list[str]], sound: list[bytes]) -> None:
+def test_text_and_audio_pass_both_codecs_unchanged(passages: list[list[str]], sound: list[bytes]) -> None:
     here, there = client(), Server()
     arrived: list[Event] = []
     for pieces in passages:
@@ -520,7 +513,7 @@ def test_text_and_sound_come_through_however_they_are_split(passages: list[list[
 
 
 @given(st.lists(st.text(alphabet="ab c.", min_size=1), min_size=1, max_size=4))
-def test_pieces_of_a_passage_arrive_as_they_are(pieces: list[str]) -> None:
+def test_pieces_of_a_passage_arrive_unchanged(pieces: list[str]) -> None:
     here = client()
     sent = [unpack(message) for piece in pieces for message in here.send(Text(piece))]
     text = "".join(str(fields["text"]) for fields in sent if isinstance(fields, dict) and fields["event"] == "text")

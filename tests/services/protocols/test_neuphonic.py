@@ -1,4 +1,4 @@
-"""Neuphonic's client: pinned to the page's messages and to those of today, then fed with anything at all."""
+"""Neuphonic's client: compared with the messages of the page and of the SDKs, then fuzzed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.codecs import send_all
 
 from agent.services.protocols.codec import Audio, Encoding, End, Failure, Flush, Text
 from agent.services.protocols.neuphonic import Client
@@ -39,10 +40,6 @@ def of_2024(sound):
     return json.dumps({"version": "1.0.0", "timestamp": "t", "data": {"audio": base64.b64encode(sound).decode()}})
 
 
-def say(codec, *events):
-    return [message for event in events for message in codec.send(event)]
-
-
 def texts(messages):
     return [json.loads(message)["text"] for message in messages]
 
@@ -50,18 +47,18 @@ def texts(messages):
 # --- the handshake
 
 
-def test_the_key_is_in_the_header_of_the_page_and_not_in_the_url():
+def test_handshake_sends_the_key_as_header_and_not_in_the_url():
     handshake = client().handshake()
     assert handshake.headers == {"x-api-key": KEY}
     assert KEY not in handshake.url and KEY not in repr(handshake)
 
 
-def test_without_a_key_there_is_no_header():
+def test_handshake_sends_no_header_without_a_key():
     assert Client(URL, None).handshake().headers == {}
     assert Client(URL, "").handshake().headers == {}
 
 
-def test_the_query_says_what_is_wanted_once():
+def test_handshake_sends_every_option_once():
     url = urlsplit(client(speed=1.5, temperature=0.0, sampling_rate=8000, voice="v/1").handshake().url)
     assert f"{url.scheme}://{url.netloc}{url.path}" == URL
     assert parse_qs(url.query) == {
@@ -74,19 +71,19 @@ def test_the_query_says_what_is_wanted_once():
     }
 
 
-def test_a_url_that_says_its_speed_as_on_the_page_keeps_it():
+def test_query_of_the_url_takes_precedence():
     codec = Client(URL + "?speed=1.5&sampling_rate=16000", KEY, speed=1.0)
     query = parse_qs(urlsplit(codec.handshake().url).query)
     assert query["speed"] == ["1.5"] and query["sampling_rate"] == ["16000"]
     assert codec.encoding == Encoding("raw", 16000)
 
 
-def test_what_is_null_or_empty_is_not_sent():
+def test_handshake_omits_null_and_empty_options():
     query = parse_qs(urlsplit(client(temperature=None).handshake().url).query)
     assert "temperature" not in query and "voice_id" not in query
 
 
-def test_the_sound_is_what_the_page_says():
+def test_client_encoding_follows_the_query():
     assert client().encoding == Encoding("raw", 22050, 1, "s16le")
 
 
@@ -101,32 +98,32 @@ def test_the_sound_is_what_the_page_says():
         {"sampling_rate": 22051},
     ],
 )
-def test_a_value_out_of_range_is_one_sentence_that_names_it(wrong):
+def test_client_raises_value_error_that_names_the_option(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         client(**wrong)
 
 
-def test_the_bounds_of_the_page_are_allowed():
+def test_client_accepts_the_bounds_of_the_page():
     for value in (0.7, 2.5):
         client(speed=value)
     for value in (0.0, 1.0):
         client(temperature=value)
 
 
-# --- the way out
+# --- sending
 
 
-def test_the_first_example_of_the_page_word_by_word():
-    assert say(client(), Text("Hello, "), Text("World!"), Flush()) == [
+def test_send_encodes_the_first_example_of_the_page():
+    assert send_all(client(), Text("Hello, "), Text("World!"), Flush()) == [
         '{"text": "Hello, "}',
         '{"text": "World!"}',
         '{"text": "<STOP>"}',
     ]
 
 
-def test_every_sentence_ends_with_its_own_stop_and_the_end_adds_none():
+def test_flush_sends_one_stop_and_end_adds_none():
     codec = client()
-    assert texts(say(codec, Text("One."), Flush(), Text("Two."), Flush(), End(), End())) == [
+    assert texts(send_all(codec, Text("One."), Flush(), Text("Two."), Flush(), End(), End())) == [
         "One.",
         "<STOP>",
         "Two.",
@@ -134,40 +131,40 @@ def test_every_sentence_ends_with_its_own_stop_and_the_end_adds_none():
     ]
 
 
-def test_an_end_stops_text_that_nobody_flushed():
-    assert texts(say(client(), Text("One"), End(), End())) == ["One", "<STOP>"]
+def test_end_sends_a_stop_for_open_text():
+    assert texts(send_all(client(), Text("One"), End(), End())) == ["One", "<STOP>"]
 
 
-def test_an_unused_connection_says_its_end_once():
-    assert say(client(), End(), End()) == [STOP]
+def test_end_on_an_unused_connection_sends_one_stop():
+    assert send_all(client(), End(), End()) == [STOP]
 
 
-def test_a_flush_without_text_is_nothing():
-    assert say(client(), Flush(), Text(""), Flush(), Text(" \n"), Flush()) == []
+def test_flush_without_text_sends_nothing():
+    assert send_all(client(), Flush(), Text(""), Flush(), Text(" \n"), Flush()) == []
 
 
-def test_white_space_between_words_is_kept():
-    assert "".join(texts(say(client(), Text("a"), Text(" "), Text("b")))) == "a b"
+def test_send_keeps_white_space_between_words():
+    assert "".join(texts(send_all(client(), Text("a"), Text(" "), Text("b")))) == "a b"
 
 
-def test_text_after_the_end_is_nothing():
+def test_send_encodes_nothing_after_end():
     codec = client()
     codec.send(End())
-    assert say(codec, Text("late"), Flush()) == []
+    assert send_all(codec, Text("late"), Flush()) == []
 
 
-def test_other_letters_and_quotes_survive():
+def test_send_keeps_non_ascii_characters_and_quotes():
     said = 'Grüß "Gott" \\ 你好 \U0001f600\n'
-    assert texts(say(client(), Text(said))) == [said]
+    assert texts(send_all(client(), Text(said))) == [said]
 
 
-def test_half_a_character_is_replaced_and_not_raised():
-    (message,) = say(client(), Text("a\ud800b"))
+def test_send_replaces_lone_surrogates():
+    (message,) = send_all(client(), Text("a\ud800b"))
     message.encode("utf-8")
 
 
-def test_a_very_long_text_goes_in_several_messages():
-    messages = say(client(), Text("wörd " * 200_000), Flush())
+def test_send_splits_a_long_text():
+    messages = send_all(client(), Text("wörd " * 200_000), Flush())
     assert "".join(texts(messages[:-1])) == "wörd " * 200_000
     assert max(map(len, messages)) < 65536
 
@@ -184,20 +181,20 @@ def test_a_very_long_text_goes_in_several_messages():
         ["say <STOP><STOP><STO", "P> twice"],
     ],
 )
-def test_a_literal_stop_in_the_text_never_ends_it_early(pieces):
-    messages = say(client(), *map(Text, pieces))
+def test_stop_filter_removes_a_literal_stop(pieces):
+    messages = send_all(client(), *map(Text, pieces))
     assert "<stop>" not in "".join(texts(messages)).lower()
     assert "".join(texts(messages)).startswith("say ") and "".join(texts(messages)).endswith(" twice")
 
 
-def test_what_only_looks_like_the_beginning_of_a_stop_is_spoken():
-    assert "".join(texts(say(client(), Text("a <"), Text("b <STO"), Flush()))) == "a <b <STO<STOP>"
+def test_stop_filter_keeps_an_incomplete_stop():
+    assert "".join(texts(send_all(client(), Text("a <"), Text("b <STO"), Flush()))) == "a <b <STO<STOP>"
 
 
 @given(st.lists(st.text("<STOPstop> a", max_size=8) | st.text(max_size=4), max_size=12))
-def test_no_splitting_of_a_text_lets_a_stop_through_or_loses_a_letter(pieces):
+def test_stop_filter_loses_no_character_and_passes_no_stop(pieces):
     codec = client()
-    said = "".join(texts(say(codec, *map(Text, pieces), Flush())))
+    said = "".join(texts(send_all(codec, *map(Text, pieces), Flush())))
     if said:
         assert said.endswith("<STOP>")
         said = said.removesuffix("<STOP>")
@@ -208,41 +205,41 @@ def test_no_splitting_of_a_text_lets_a_stop_through_or_loses_a_letter(pieces):
 
 
 @given(st.text(), st.data())
-def test_any_splitting_of_a_text_says_the_same(text, data):
+def test_stop_filter_result_is_independent_of_the_pieces(text, data):
     cut = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=4)))
     pieces = [text[a:b] for a, b in zip([0, *cut], [*cut, len(text)], strict=True)]
     one, many = client(), client()
-    assert "".join(texts(say(one, Text(text), End()))) == "".join(texts(say(many, *map(Text, pieces), End())))
+    assert "".join(texts(send_all(one, Text(text), End()))) == "".join(texts(send_all(many, *map(Text, pieces), End())))
 
 
-# --- the way back
+# --- receiving
 
 
-def test_the_response_of_the_page_is_sound():
+def test_receive_decodes_the_response_of_the_page():
     assert client().receive(PAGE_RESPONSE) == [Audio(b"Hello!")]
 
 
-def test_the_message_names_its_own_rate():
+def test_audio_carries_the_rate_of_the_message():
     codec = client()
     assert codec.receive(today(b"ab", sampling_rate=24000)) == [Audio(b"ab", 24000)]
     for odd in ("24000", True, 0, -1, 10**12, 2.5, None):
         assert codec.receive(today(b"ab", sampling_rate=odd)) == [Audio(b"ab")]
 
 
-def test_an_odd_byte_is_passed_on_as_it_came():
+def test_receive_keeps_an_odd_byte():
     assert client().receive(today(b"abc")) == [Audio(b"abc", 22050)]
 
 
-def test_a_stop_may_carry_the_last_sound():
+def test_stop_may_carry_the_last_audio():
     codec = client()
-    say(codec, Text("a"), Flush(), End())
+    send_all(codec, Text("a"), Flush(), End())
     assert codec.receive(today(b"ab", stop=True)) == [Audio(b"ab", 22050), Flush(), End()]
     assert codec.receive_close(1006) == []
 
 
-def test_one_stop_for_each_passage_and_the_end_after_the_last():
+def test_every_stop_returns_flush_and_the_last_one_end():
     codec = client()
-    say(codec, Text("a"), Flush(), Text("b"), Flush())
+    send_all(codec, Text("a"), Flush(), Text("b"), Flush())
     assert codec.receive(today(b"aa")) == [Audio(b"aa", 22050)]
     assert codec.receive(today(stop=True)) == [Flush()]
     assert codec.receive(today(b"bb")) == [Audio(b"bb", 22050)]
@@ -252,49 +249,49 @@ def test_one_stop_for_each_passage_and_the_end_after_the_last():
     assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
 
 
-def test_an_extra_stop_before_the_next_passage_is_nothing():
+def test_extra_stop_before_the_next_passage_is_ignored():
     codec = client()
-    say(codec, Text("a"), Flush())
+    send_all(codec, Text("a"), Flush())
     assert codec.receive(today(b"aa", stop=True)) == [Audio(b"aa", 22050), Flush()]
     assert codec.receive(today(stop=True)) == []
-    say(codec, Text("b"), Flush(), End())
+    send_all(codec, Text("b"), Flush(), End())
     assert codec.receive(today(b"bb")) == [Audio(b"bb", 22050)]
     assert codec.receive(today(stop=True)) == [Flush(), End()]
 
 
-def test_an_extra_stop_is_never_taken_for_the_end_of_a_later_passage():
+def test_extra_stop_does_not_end_a_later_passage():
     codec = client()
-    say(codec, Text("a"), Flush(), Text("b"), Flush(), End())
+    send_all(codec, Text("a"), Flush(), Text("b"), Flush(), End())
     assert codec.receive(today(b"aa", stop=True)) == [Audio(b"aa", 22050), Flush()]
     assert codec.receive(today(stop=True)) == []
     assert codec.receive(today(b"bb")) == [Audio(b"bb", 22050)]
     assert codec.receive(today(stop=True)) == [Flush(), End()]
 
 
-def test_a_passage_without_any_sound_ends_after_a_while_at_the_latest():
+def test_passage_without_audio_ends_by_timeout():
     codec = client()
-    say(codec, Text("a"), Flush(), Text("..."), Flush(), End())
+    send_all(codec, Text("a"), Flush(), Text("..."), Flush(), End())
     codec.receive(today(b"aa", stop=True))
     assert codec.receive(today(stop=True)) == []
     assert codec.receive_timeout_seconds is not None and codec.receive_timeout_seconds > 2.5
     assert codec.receive_timeout() == [End()] and codec.receive_timeout() == []
 
 
-def test_an_only_passage_without_sound_ends_at_its_stop():
+def test_single_passage_without_audio_ends_at_its_stop():
     codec = client()
-    say(codec, Text("..."), End())
+    send_all(codec, Text("..."), End())
     assert codec.receive(today(stop=True)) == [Flush(), End()]
 
 
-def test_a_stop_on_an_unused_connection_is_its_end():
+def test_stop_on_an_unused_connection_returns_end():
     codec = client()
     codec.send(End())
     assert codec.receive(today(stop=True)) == [End()]
 
 
-def test_an_end_that_is_sent_after_everything_came_is_told_at_once():
+def test_end_after_all_stops_is_returned_at_once():
     codec = client()
-    say(codec, Text("a"), Flush())
+    send_all(codec, Text("a"), Flush())
     codec.receive(today(b"aa", stop=True))
     assert codec.receive_timeout_seconds is None
     codec.send(End())
@@ -302,9 +299,9 @@ def test_an_end_that_is_sent_after_everything_came_is_told_at_once():
     assert codec.receive_timeout() == [End()]
 
 
-def test_a_server_of_2024_ends_with_a_quiet_period():
+def test_server_without_stop_flags_ends_by_timeout():
     codec = client()
-    say(codec, Text("a"), Flush())
+    send_all(codec, Text("a"), Flush())
     assert codec.receive_timeout_seconds is None
     codec.receive(of_2024(b"aa"))
     assert codec.receive_timeout_seconds is None  # more text may come
@@ -316,79 +313,79 @@ def test_a_server_of_2024_ends_with_a_quiet_period():
     assert codec.receive_timeout() == [] and codec.receive_close(1006) == [] and codec.receive_timeout_seconds is None
 
 
-def test_before_the_first_sound_silence_means_nothing():
+def test_receive_timeout_is_unset_before_the_first_audio():
     codec = client()
-    say(codec, Text("a"), End())
+    send_all(codec, Text("a"), End())
     assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
 
 
-def test_sound_of_an_earlier_passage_does_not_shorten_the_patience_for_the_last():
+def test_audio_of_an_earlier_passage_does_not_shorten_the_timeout():
     codec = client()
-    say(codec, Text("a"), Flush())
+    send_all(codec, Text("a"), Flush())
     codec.receive(of_2024(b"aa"))
-    say(codec, Text("b"), End())
+    send_all(codec, Text("b"), End())
     assert codec.receive_timeout_seconds is not None and codec.receive_timeout_seconds > 5
     codec.receive(of_2024(b"bb"))
     assert codec.receive_timeout_seconds == 2.5
 
 
-def test_once_a_stop_flag_was_seen_silence_is_a_stall_and_no_end():
+def test_receive_timeout_is_unset_for_a_server_with_stop_flags():
     codec = client()
-    say(codec, Text("a"), End())
+    send_all(codec, Text("a"), End())
     codec.receive(today(b"aa", stop=False))
     assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
 
 
-# --- the connection ends
+# --- close
 
 
-def test_a_standby_that_is_closed_lost_nothing():
+def test_close_of_an_unused_connection_returns_nothing():
     assert client().receive_close(1006) == []
 
 
-def test_a_close_before_the_end_is_a_failure_that_names_its_code():
+def test_close_before_the_last_stop_is_a_fatal_failure_with_its_code():
     codec = client()
-    say(codec, Text("a"), End())
+    send_all(codec, Text("a"), End())
     codec.receive(today(b"aa"))
     (failure,) = codec.receive_close(1000, "bye\x1b")
     assert failure.fatal and failure.status == 1000 and "1000" in str(failure) and "\x1b" not in str(failure)
     assert codec.receive_close(1000) == []
 
 
-def test_a_server_of_2024_may_end_by_closing_cleanly():
+def test_clean_close_of_a_server_without_stop_flags_returns_end():
     codec = client()
-    say(codec, Text("a"), End())
+    send_all(codec, Text("a"), End())
     codec.receive(of_2024(b"aa"))
     assert codec.receive_close(1000) == [End()]
 
 
-def test_a_server_of_2024_that_breaks_off_has_failed():
+def test_abnormal_close_of_a_server_without_stop_flags_is_a_fatal_failure():
     for code, sound in ((1006, True), (1000, False)):
         codec = client()
-        say(codec, Text("a"), End())
+        send_all(codec, Text("a"), End())
         if sound:
             codec.receive(of_2024(b"aa"))
         (failure,) = codec.receive_close(code)
         assert isinstance(failure, Failure) and failure.fatal
 
 
-def test_a_standby_is_renewed_before_the_service_drops_it():
+def test_idle_limit_is_below_the_limit_of_the_service():
     assert client().max_idle_seconds is not None and client().max_idle_seconds < 60
 
 
-# --- what is refused
+# --- invalid messages
 
 
-def test_an_error_of_the_service_is_fatal_and_shows_no_key():
+def test_error_is_fatal_and_hides_the_key():
     codec = client()
-    say(codec, Text("a"), End())
+    send_all(codec, Text("a"), End())
     (failure,) = codec.receive(json.dumps({"type": "error", "message": f"key {KEY} is bad", "status": 401}))
     assert failure.fatal and failure.permanent and failure.status == 401 and failure.service == "neuphonic"
     assert KEY not in str(failure) and "is bad" in str(failure)
     assert codec.receive_close(1000) == []
 
 
-def test_a_message_without_audio_is_passed_over():
+def test_receive_ignores_a_message_without_audio():
     for message in ('{"data": {"text": "x"}}', '{"data": {"audio": null}}', "{}", '{"version": "1"}', today()):
         assert client().receive(message) == []
 
@@ -410,7 +407,7 @@ def test_a_message_without_audio_is_passed_over():
         " " * (9 * 1024 * 1024),
     ],
 )
-def test_a_message_that_is_refused_names_the_service_what_came_and_what_was_expected(message):
+def test_receive_refuses_an_invalid_message(message):
     codec = client()
     (failure,) = codec.receive(message)
     assert isinstance(failure, Failure) and not failure.fatal
@@ -418,9 +415,9 @@ def test_a_message_that_is_refused_names_the_service_what_came_and_what_was_expe
     assert codec.receive(PAGE_RESPONSE) == [Audio(b"Hello!")]
 
 
-def test_sound_after_the_end_is_refused():
+def test_receive_refuses_audio_after_end():
     codec = client()
-    say(codec, Text("a"), End())
+    send_all(codec, Text("a"), End())
     codec.receive(today(b"aa", stop=True))
     (failure,) = codec.receive(today(b"more"))
     assert isinstance(failure, Failure) and not failure.fatal
@@ -442,9 +439,9 @@ ANY = (
 
 
 @given(st.lists(ANY, max_size=6), st.booleans())
-def test_whatever_comes_nothing_is_raised_and_the_end_comes_at_most_once(messages, ended):
+def test_client_never_raises_and_returns_end_at_most_once(messages, ended):
     codec = client()
-    say(codec, Text("a"), *([End()] if ended else [Flush()]))
+    send_all(codec, Text("a"), *([End()] if ended else [Flush()]))
     events = [event for message in messages for event in codec.receive(message)]
     events += [*codec.receive_timeout(), *codec.receive_close(1006), *codec.receive_close(1006)]
     assert all(isinstance(event, Audio | Flush | End | Failure) for event in events)

@@ -1,4 +1,4 @@
-"""Neuphonic's server half: what every known client sends it, and the two halves facing each other."""
+"""Neuphonic's server: the messages of the SDKs, and client and server connected."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.codecs import receive_all
 
 from agent.services.protocols.codec import Audio, Encoding, End, Failure, Flush, Text
 from agent.services.protocols.neuphonic import Client, Server
@@ -21,14 +22,10 @@ def server(path="/speak/en", headers=None, **more):
     return codec
 
 
-def heard(codec, *messages):
-    return [event for message in messages for event in codec.receive(message)]
-
-
 # --- the handshake
 
 
-def test_the_defaults_are_those_of_the_page():
+def test_defaults_are_those_of_the_page():
     codec = server()
     assert codec.encoding == Encoding("raw", 22050) and codec.language == "en"
     assert (codec.speed, codec.temperature, codec.voice) == (1.0, 0.5, "")
@@ -44,12 +41,12 @@ def test_the_defaults_are_those_of_the_page():
         ("speed=1.5", 22050),
     ],
 )
-def test_the_queries_of_the_known_clients_are_understood(query, rate):
+def test_handshake_reads_the_queries_of_the_sdks(query, rate):
     codec = server("/speak/en?" + query)
     assert codec.encoding == Encoding("raw", rate) and codec.language == "en"
 
 
-def test_the_names_of_2024_mean_what_todays_mean():
+def test_handshake_reads_the_parameter_names_of_2024():
     codec = server("/speak/en?language_id=de&voice=anna&encoding=pcm_mulaw&sampling_rate=8000&speed=0.7&temperature=1")
     assert (codec.language, codec.voice, codec.speed, codec.temperature) == ("de", "anna", 0.7, 1.0)
     assert codec.encoding == Encoding("raw", 8000, 1, "mulaw")
@@ -59,43 +56,43 @@ def test_the_names_of_2024_mean_what_todays_mean():
     "query",
     ["speed=3", "speed=x", "speed=nan", "temperature=1.5", "sampling_rate=1", "encoding=flac", "output_format=mp3"],
 )
-def test_a_query_out_of_range_is_refused_by_its_name(query):
+def test_handshake_refuses_and_names_a_parameter_out_of_range(query):
     failure = Server().handshake("/speak/en?" + query, {})
     assert failure is not None and failure.status == 400 and query.split("=")[0] in failure.expected
 
 
-def test_the_key_may_be_in_the_header_or_in_the_query():
+def test_handshake_accepts_the_key_in_header_or_query():
     assert Server(KEY).handshake("/speak/en", {"X-API-Key": KEY}) is None
     assert Server(KEY).handshake("/speak/en?api_key=" + KEY, {}) is None
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-api-key": "wrong"}, {"x-api-key": ""}, {"authorization": KEY}])
-def test_without_the_key_the_handshake_is_refused_and_the_key_not_shown(headers):
+def test_handshake_refuses_a_wrong_key_and_hides_it(headers):
     failure = Server(KEY).handshake("/speak/en", headers)
     assert failure is not None and failure.status == 403 and failure.permanent
     assert KEY not in repr(failure) and "wrong'" not in repr(failure)
 
 
 @pytest.mark.parametrize("path", ["/", "/speak", "/speak/", "/speak/../x", "/speak/en/de", "/x/en", "", "//["])
-def test_another_path_is_not_found(path):
+def test_handshake_refuses_another_path(path):
     failure = Server().handshake(path, {})
     assert failure is not None and failure.status == 404
 
 
-# --- what a client says
+# --- receiving
 
 
-def test_both_examples_of_the_page():
-    assert heard(server(), '{"text": "Hello, "}', '{"text": "World!"}', '{"text": "<STOP>"}') == [
+def test_receive_decodes_the_examples_of_the_page():
+    assert receive_all(server(), '{"text": "Hello, "}', '{"text": "World!"}', '{"text": "<STOP>"}') == [
         Text("Hello, "),
         Text("World!"),
         Flush(),
     ]
-    assert heard(server(), '{"text": "Hello, World! <STOP>"}') == [Text("Hello, World! "), Flush()]
+    assert receive_all(server(), '{"text": "Hello, World! <STOP>"}') == [Text("Hello, World! "), Flush()]
 
 
-def test_bare_text_and_json_are_understood_on_one_connection():
-    assert heard(server(), "Hello world.", '{"text": " <STOP>"}', "Again. <STOP>") == [
+def test_receive_accepts_bare_text_and_json_on_one_connection():
+    assert receive_all(server(), "Hello world.", '{"text": " <STOP>"}', "Again. <STOP>") == [
         Text("Hello world."),
         Text(" "),
         Flush(),
@@ -104,12 +101,12 @@ def test_bare_text_and_json_are_understood_on_one_connection():
     ]
 
 
-def test_bare_text_that_happens_to_be_json_is_text():
-    assert heard(server(), "5", '"quoted"', "[1]") == [Text("5"), Text('"quoted"'), Text("[1]")]
+def test_receive_reads_a_json_scalar_as_bare_text():
+    assert receive_all(server(), "5", '"quoted"', "[1]") == [Text("5"), Text('"quoted"'), Text("[1]")]
 
 
-def test_every_stop_is_answered_also_a_lone_one():
-    assert heard(server(), '{"text": "a <STOP>"}', '{"text": "<STOP>"}', "<STOP><STOP>") == [
+def test_every_stop_returns_a_flush():
+    assert receive_all(server(), '{"text": "a <STOP>"}', '{"text": "<STOP>"}', "<STOP><STOP>") == [
         Text("a "),
         Flush(),
         Flush(),
@@ -118,8 +115,8 @@ def test_every_stop_is_answered_also_a_lone_one():
     ]
 
 
-def test_a_stop_is_found_where_it_is_split_over_messages():
-    assert heard(server(), "One <ST", "OP> two <", "b <stop> ", "<STOP>") == [
+def test_stop_split_over_messages_is_found():
+    assert receive_all(server(), "One <ST", "OP> two <", "b <stop> ", "<STOP>") == [
         Text("One "),
         Flush(),
         Text(" two "),
@@ -128,35 +125,35 @@ def test_a_stop_is_found_where_it_is_split_over_messages():
     ]
 
 
-def test_the_keep_alive_of_a_known_client_is_nothing():
-    assert heard(server(), '{"text": ""}', "") == []
+def test_receive_ignores_the_keepalive_of_pipecat():
+    assert receive_all(server(), '{"text": ""}', "") == []
 
 
-def test_a_context_id_is_echoed_with_its_passage():
+def test_context_id_is_echoed_with_its_passage():
     codec = server()
-    events = heard(codec, '{"text": "a <STOP>", "context_id": "c1"}', '{"text": "b <STOP>", "context_id": "c2"}')
+    events = receive_all(codec, '{"text": "a <STOP>", "context_id": "c1"}', '{"text": "b <STOP>", "context_id": "c2"}')
     assert events == [Text("a ", "c1"), Flush("c1"), Text("b ", "c2"), Flush("c2")]
     sent = [codec.send(event)[0] for event in (Audio(b"a"), Flush(), Audio(b"b"), Flush())]
     assert [json.loads(message)["data"]["context_id"] for message in sent] == ["c1", "c1", "c2", "c2"]
 
 
 @pytest.mark.parametrize("message", [b"text", "{", '{"text": 5}', '{"txt": "a"}', "{" + '"a":' * 5, "x" * (9 << 20)])
-def test_a_message_without_meaning_is_refused(message):
+def test_receive_refuses_an_invalid_message(message):
     (failure,) = server().receive(message)
     assert isinstance(failure, Failure) and not failure.fatal and failure.received and failure.expected
 
 
-def test_endless_stops_are_not_kept():
+def test_server_limits_open_passages():
     codec = server()
     for _ in range(30):
         events = codec.receive("<STOP>" * 100)
     assert [type(event) for event in events] == [Failure] and events[0].fatal
 
 
-# --- what the server says
+# --- sending
 
 
-def test_a_message_has_the_fields_of_the_page_and_those_of_today():
+def test_message_has_the_fields_of_the_page_and_of_the_sdks():
     codec = server(timestamp=lambda: "2024-07-15T11:59:27.619054")
     codec.send(Text("Hello "))
     (message,) = codec.send(Audio(b"Hello!"))
@@ -167,31 +164,31 @@ def test_a_message_has_the_fields_of_the_page_and_those_of_today():
     }
 
 
-def test_a_stop_is_a_message_with_no_sound():
+def test_flush_encodes_a_stop_without_audio():
     (message,) = server("/speak/en?sampling_rate=8000").send(Flush())
     assert json.loads(message)["data"] == {"audio": "", "text": "", "sampling_rate": 8000, "stop": True}
 
 
-def test_a_server_of_2024_says_what_the_page_has_and_nothing_else():
+def test_server_without_stop_flags_sends_the_fields_of_the_page_only():
     codec = server(stop_flags=False, timestamp=lambda: "t")
     (message,) = codec.send(Audio(b"ab"))
     assert json.loads(message) == {"version": "1.0.0", "timestamp": "t", "data": {"audio": "YWI=", "text": ""}}
     assert codec.send(Flush()) == [] and codec.send(End()) == []
 
 
-def test_an_end_and_no_sound_are_nothing_and_a_failure_is_an_error():
+def test_send_encodes_failures_and_ignores_end_and_empty_audio():
     codec = server()
     assert codec.send(End()) == [] and codec.send(Audio(b"")) == []
     (message,) = codec.send(Failure("neuphonic", "junk", "text", status=400))
     assert json.loads(message) == {"type": "error", "message": "junk; expected text", "status_code": 400}
 
 
-def test_a_client_that_leaves_says_no_more():
+def test_close_returns_end_once():
     codec = server()
     assert codec.receive_close(1006) == [End()] and codec.receive_close(1006) == []
 
 
-# --- facing each other
+# --- client and server connected
 
 
 def talk(pieces, **more):
@@ -206,14 +203,14 @@ def talk(pieces, **more):
     return client, codec, events
 
 
-def test_the_server_reads_what_the_client_asks_for():
+def test_server_reads_the_query_of_the_client():
     client, codec, _ = talk([])
     assert codec.encoding == client.encoding == Encoding("raw", 16000)
     assert (codec.speed, codec.voice, codec.language) == (2.0, "v", "de")
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="<", exclude_categories=["Cs"]), max_size=6), max_size=6))
-def test_any_text_arrives_whole_with_one_end_for_its_passage(pieces):
+def test_text_passes_both_codecs_with_one_flush(pieces):
     _, _, events = talk([*map(Text, pieces), Flush(), End()])
     text = "".join(pieces)
     assert "".join(event.text for event in events if isinstance(event, Text)) == (text if text.strip() else "")
@@ -221,13 +218,13 @@ def test_any_text_arrives_whole_with_one_end_for_its_passage(pieces):
 
 
 @given(st.lists(st.text("<STOP> ab", min_size=1, max_size=9), min_size=1, max_size=8))
-def test_a_hostile_text_never_gives_the_server_more_passages_than_there_are(pieces):
+def test_text_with_stops_creates_no_extra_passage(pieces):
     _, _, events = talk([Text("x"), *map(Text, pieces), Flush(), Text("y"), End()])
     assert sum(isinstance(event, Flush) for event in events) == 2
 
 
 @given(st.lists(st.binary(max_size=9), max_size=9))
-def test_any_splitting_of_the_sound_arrives_byte_by_byte(chunks):
+def test_audio_passes_both_codecs_unchanged(chunks):
     client, codec, _ = talk([Text("a"), End()])
     events = []
     for event in [*map(Audio, chunks), Flush(), End()]:
@@ -240,17 +237,17 @@ def test_any_splitting_of_the_sound_arrives_byte_by_byte(chunks):
 @given(
     st.lists(st.text() | st.binary() | st.dictionaries(st.text(), st.text() | st.none()).map(json.dumps), max_size=6)
 )
-def test_whatever_comes_the_server_never_raises(messages):
-    events = heard(server(), *messages)
+def test_server_never_raises(messages):
+    events = receive_all(server(), *messages)
     assert all(isinstance(event, Text | Flush | Failure) for event in events)
 
 
 @given(st.text(), st.dictionaries(st.text(), st.text()))
-def test_whatever_the_handshake_is_the_server_never_raises(path, headers):
+def test_handshake_never_raises(path, headers):
     assert isinstance(Server(KEY).handshake(path, headers), Failure)
     assert isinstance(Server().handshake("/speak/en?speed=" + path, headers), Failure | None)
 
 
-def test_base64_of_the_server_is_the_pages():
+def test_audio_is_standard_base64():
     (message,) = server().send(Audio(bytes(range(256))))
     assert base64.b64decode(json.loads(message)["data"]["audio"]) == bytes(range(256))

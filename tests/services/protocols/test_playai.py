@@ -1,4 +1,4 @@
-"""PlayAI's WebSocket: each half pinned to the document, then both looped, then what must not harm."""
+"""PlayAI's WebSocket: client and server compared with the messages of the page, then connected, then fuzzed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import count
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.codecs import is_fatal, is_refused
 
 from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Log, Message, Text, Transcript
 from agent.services.protocols.playai import Client, Server
@@ -28,7 +29,7 @@ def client(**options: object) -> Client:
 
 
 def asked(*passages: str, **options: object) -> Client:
-    """A client that has sent a request for each passage."""
+    """Return a client that sent a request for each passage."""
     codec = client(**options)
     for passage in passages:
         codec.send(Text(passage))
@@ -44,23 +45,15 @@ def end(request_id: object = "r1", **more: object) -> str:
     return json.dumps({"type": "end", "request_id": request_id, **more})
 
 
-def is_passed_over(events: list[Event]) -> bool:
-    return len(events) == 1 and isinstance(events[0], Failure) and not events[0].fatal
+# --- the client, compared with the page
 
 
-def is_fatal(events: list[Event]) -> bool:
-    return len(events) == 1 and isinstance(events[0], Failure) and events[0].fatal
-
-
-# --- the client, pinned to the document
-
-
-def test_the_granted_address_goes_out_as_it_is() -> None:
+def test_handshake_uses_the_issued_url_unchanged() -> None:
     handshake = client().handshake()
     assert handshake.url == URL and dict(handshake.headers) == {}
 
 
-def test_a_passage_is_one_request_in_the_documents_words() -> None:
+def test_flush_encodes_one_request_as_on_the_page() -> None:
     codec = client(output_format="mp3")
     assert codec.send(Text("Hello ")) == [] and codec.send(Text("World")) == []
     (message,) = codec.send(Flush())
@@ -73,7 +66,7 @@ def test_a_passage_is_one_request_in_the_documents_words() -> None:
     }
 
 
-def test_every_option_that_is_set_is_in_the_request() -> None:
+def test_request_contains_every_option_that_is_set() -> None:
     codec = client(output_format="raw", sample_rate=16000, speed=0.5, temperature=0.0, model="PlayDialog")
     codec.send(Text("x"))
     assert json.loads(codec.send(Flush())[0]) == {
@@ -88,7 +81,7 @@ def test_every_option_that_is_set_is_in_the_request() -> None:
     }
 
 
-def test_every_request_has_an_id_of_its_own() -> None:
+def test_every_request_has_its_own_id() -> None:
     codec = Client(URL, "v")
     seen = set()
     for _ in range(50):
@@ -97,7 +90,7 @@ def test_every_request_has_an_id_of_its_own() -> None:
     assert len(seen) == 50 and all(isinstance(name, str) and name for name in seen)
 
 
-def test_start_binary_and_end_are_nothing_sound_and_a_passage() -> None:
+def test_receive_decodes_start_audio_and_end() -> None:
     codec = asked("Hello")
     assert codec.receive('{"type":"start","request_id":"r1"}') == []
     assert codec.receive(b"RIFF") == [Audio(b"RIFF", request_id="r1")]
@@ -108,7 +101,7 @@ def test_start_binary_and_end_are_nothing_sound_and_a_passage() -> None:
     assert codec.receive_timeout() == [End()] and codec.receive_timeout() == [] and codec.receive_close(1000) == []
 
 
-def test_requests_are_answered_in_their_order_and_the_last_end_is_the_end() -> None:
+def test_last_response_after_end_returns_end() -> None:
     codec = asked("one", "two")
     assert codec.send(Text("three")) == []
     (last,) = codec.send(End())
@@ -129,13 +122,13 @@ def test_requests_are_answered_in_their_order_and_the_last_end_is_the_end() -> N
     assert codec.receive_timeout_seconds is None
 
 
-def test_a_second_end_and_what_follows_an_end_encode_to_nothing() -> None:
+def test_send_encodes_nothing_after_end() -> None:
     codec = asked("x")
     for event in (End(), End(), Text("y"), Flush(), End()):
         assert codec.send(event) == []
 
 
-def test_an_end_with_nothing_open_is_answered_at_once() -> None:
+def test_receive_timeout_returns_end_without_open_requests() -> None:
     codec = client()
     assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
     codec.send(End())
@@ -144,13 +137,13 @@ def test_an_end_with_nothing_open_is_answered_at_once() -> None:
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\t \u2003"])
-def test_a_passage_of_nothing_but_white_space_is_not_sent(text: str) -> None:
+def test_send_skips_a_passage_of_white_space(text: str) -> None:
     codec = client()
     codec.send(Text(text))
     assert codec.send(Flush()) == [] and codec.send(End()) == []
 
 
-def test_events_that_have_no_place_here_encode_to_nothing() -> None:
+def test_send_ignores_foreign_events() -> None:
     for event in (Audio(b"x"), Log("x"), Transcript("x", True), Failure("x", "y", "z")):
         assert client().send(event) == []
 
@@ -167,7 +160,7 @@ def test_events_that_have_no_place_here_encode_to_nothing() -> None:
         ("flac", Encoding("flac", 24000)),
     ],
 )
-def test_the_encoding_is_that_of_the_output_format(output_format: str, encoding: Encoding) -> None:
+def test_client_encoding_follows_output_format(output_format: str, encoding: Encoding) -> None:
     assert client(output_format=output_format).encoding == encoding
     assert client(output_format=output_format, sample_rate=8000).encoding.sample_rate == 8000
 
@@ -185,44 +178,44 @@ def test_the_encoding_is_that_of_the_output_format(output_format: str, encoding:
         {"output_format": "wma"},
     ],
 )
-def test_a_value_out_of_its_range_is_named(options: dict[str, object]) -> None:
+def test_client_raises_value_error_that_names_the_option(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"playai's {next(iter(options))} must be"):
         client(**options)
 
 
-def test_a_standby_is_renewed_before_the_hour_is_over() -> None:
+def test_idle_limit_is_below_one_hour() -> None:
     assert client().max_idle_seconds == 3300 and not client().is_single_use
 
 
-# --- what a service may do wrong
+# --- errors of the service
 
 
-def test_sound_outside_start_and_end_is_never_heard() -> None:
+def test_receive_refuses_audio_outside_start_and_end() -> None:
     codec = asked("x", "y")
-    assert is_passed_over(codec.receive(b"too early"))
+    assert is_refused(codec.receive(b"too early"))
     codec.receive(start())
     codec.receive(end())
-    assert is_passed_over(codec.receive(b"too late"))
+    assert is_refused(codec.receive(b"too late"))
     codec.receive(start("r2"))
     assert codec.receive(b"z") == [Audio(b"z", request_id="r2")]
 
 
 @pytest.mark.parametrize("name", ["stale", None, 1, True, [], {}, "r2", ["r1"]])
-def test_sound_of_a_request_nobody_made_is_dropped_until_its_end(name: object) -> None:
+def test_receive_refuses_audio_of_an_unknown_request(name: object) -> None:
     codec = asked("x")
-    assert is_passed_over(codec.receive(start(name)))
-    assert is_passed_over(codec.receive(b"stale"))
-    assert is_passed_over(codec.receive(end("other")))
-    assert is_passed_over(codec.receive(b"stale"))
-    assert is_passed_over(codec.receive(end(name)))
+    assert is_refused(codec.receive(start(name)))
+    assert is_refused(codec.receive(b"stale"))
+    assert is_refused(codec.receive(end("other")))
+    assert is_refused(codec.receive(b"stale"))
+    assert is_refused(codec.receive(end(name)))
     assert codec.receive(start()) == [] and codec.receive(b"x") == [Audio(b"x", request_id="r1")]
 
 
-def test_a_strange_answer_in_the_middle_of_ones_own_does_not_mix_with_it() -> None:
+def test_response_to_an_unknown_request_does_not_mix_with_the_current_one() -> None:
     codec = asked("x")
     codec.receive(start())
-    assert is_passed_over(codec.receive(start("stale"))) and is_passed_over(codec.receive(b"stale"))
-    assert is_passed_over(codec.receive(end("stale")))
+    assert is_refused(codec.receive(start("stale"))) and is_refused(codec.receive(b"stale"))
+    assert is_refused(codec.receive(end("stale")))
     assert codec.receive(b"x") == [Audio(b"x", request_id="r1")] and codec.receive(end()) == [Flush("r1")]
 
 
@@ -237,7 +230,7 @@ def test_a_strange_answer_in_the_middle_of_ones_own_does_not_mix_with_it() -> No
         [start("r1"), end("r2")],
     ],
 )
-def test_an_answer_out_of_order_is_an_error_for_a_passage_would_be_missing(messages: list[str]) -> None:
+def test_response_out_of_order_is_a_fatal_failure(messages: list[str]) -> None:
     codec = asked("x", "y")
     events = [codec.receive(message) for message in messages]
     assert all(not early for early in events[:-1]) and is_fatal(events[-1])
@@ -259,7 +252,7 @@ def test_an_answer_out_of_order_is_an_error_for_a_passage_would_be_missing(messa
         ('{"type":"error","request_id":"r1"}', None, False, None),
     ],
 )
-def test_an_error_ends_the_session_with_what_the_service_said(
+def test_error_is_a_fatal_failure_with_its_message_and_status(
     message: str, status: int | None, permanent: bool, patience: float | None
 ) -> None:
     (failure,) = asked("x").receive(message)
@@ -268,14 +261,14 @@ def test_an_error_ends_the_session_with_what_the_service_said(
     assert (failure.permanent, failure.retry_after_seconds) == (permanent, patience)
 
 
-def test_an_end_with_an_empty_error_is_an_end() -> None:
+def test_end_with_an_empty_error_is_an_end() -> None:
     codec = asked("x")
     assert codec.receive(start(error=None)) == [] and codec.receive(end(error=None)) == [Flush("r1")]
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1005, 1006, 1011])
 @pytest.mark.parametrize("received", [[], [start()], [start(), b"half"]])
-def test_a_close_before_the_end_is_an_error_however_polite(code: int, received: list[Message]) -> None:
+def test_close_before_the_last_end_is_a_fatal_failure(code: int, received: list[Message]) -> None:
     codec = asked("x")
     for message in received:
         codec.receive(message)
@@ -284,13 +277,13 @@ def test_a_close_before_the_end_is_an_error_however_polite(code: int, received: 
     assert codec.receive_close(code) == []
 
 
-def test_a_close_with_text_that_was_not_sent_is_an_error() -> None:
+def test_close_with_unsent_text_is_a_fatal_failure() -> None:
     codec = client()
     codec.send(Text("Hel"))
     assert is_fatal(codec.receive_close(1000))
 
 
-def test_a_close_while_nothing_is_open_is_no_event_and_after_an_end_the_end() -> None:
+def test_close_without_open_requests_returns_nothing_or_end() -> None:
     codec = asked("x")
     codec.receive(start())
     codec.receive(end())
@@ -299,7 +292,7 @@ def test_a_close_while_nothing_is_open_is_no_event_and_after_an_end_the_end() ->
     assert codec.receive_close(1000) == [End()] and codec.receive_close(1000) == []
 
 
-def test_a_service_that_falls_silent_in_a_passage_has_stalled() -> None:
+def test_receive_timeout_inside_a_passage_is_a_fatal_failure() -> None:
     codec = asked("x")
     assert codec.receive_timeout_seconds == 10
     codec.receive(start())
@@ -327,14 +320,14 @@ def test_a_service_that_falls_silent_in_a_passage_has_stalled() -> None:
         "x" * 10_000_000,
     ],
 )
-def test_a_message_that_makes_no_sense_is_passed_over(message: str) -> None:
+def test_receive_refuses_an_invalid_message(message: str) -> None:
     codec = asked("x")
     events = codec.receive(message)
-    assert is_passed_over(events) and len(str(events[0])) < 500
+    assert is_refused(events) and len(str(events[0])) < 500
     assert codec.receive(start()) == []
 
 
-def test_nothing_shows_the_token() -> None:
+def test_events_and_repr_never_contain_the_token() -> None:
     codec = asked("x")
     shown = repr(codec) + str(codec) + repr(codec.handshake()) + str(codec.handshake())
     for message in (f'{{"type":"odd {TOKEN}"}}', f'{{"type":"error","message":"{URL}"}}'):
@@ -343,16 +336,16 @@ def test_nothing_shows_the_token() -> None:
     assert "SECRET-TOKEN" not in shown
 
 
-def test_a_lone_surrogate_in_a_text_does_not_reach_the_wire() -> None:
+def test_send_replaces_lone_surrogates() -> None:
     codec = client()
     codec.send(Text("a\udcffb"))
     assert json.loads(codec.send(Flush())[0])["text"] == "a\ufffdb"
 
 
-# --- the server, pinned to the document
+# --- the server, compared with the page
 
 
-def test_a_documents_request_is_text_and_a_passage_with_the_documents_defaults() -> None:
+def test_server_decodes_the_request_of_the_page_with_its_defaults() -> None:
     codec = Server()
     assert codec.receive('{"text":"Hello World","voice":"v"}') == [Text("Hello World"), Flush()]
     assert (codec.encoding, codec.voice, codec.speed) == (Encoding("mp3", 24000), "v", 1.0)
@@ -361,7 +354,7 @@ def test_a_documents_request_is_text_and_a_passage_with_the_documents_defaults()
     assert codec.send(Flush()) == ['{"type": "end", "request_id": null}']
 
 
-def test_the_packages_request_is_taken_as_it_is() -> None:
+def test_server_accepts_the_request_of_pyht() -> None:
     codec = Server()
     request = {
         "text": ["Hello there.", "You too."],
@@ -380,7 +373,7 @@ def test_the_packages_request_is_taken_as_it_is() -> None:
     assert codec.language == "english"
 
 
-def test_a_request_without_any_sound_still_starts_before_it_ends() -> None:
+def test_server_sends_start_and_end_without_audio() -> None:
     codec = Server()
     codec.receive('{"text":"","voice":"","request_id":"a"}')
     assert codec.send(Audio(b"")) == []
@@ -391,7 +384,7 @@ def test_a_request_without_any_sound_still_starts_before_it_ends() -> None:
     assert codec.send(Flush()) == [] and codec.send(Audio(b"x")) == [] and codec.send(End()) == []
 
 
-def test_each_request_gets_its_own_id_back_in_its_turn() -> None:
+def test_server_echoes_request_ids_in_order() -> None:
     codec = Server()
     for name in ('"a"', "2", "null"):
         codec.receive(f'{{"text":"x","voice":"v","request_id":{name}}}')
@@ -399,7 +392,7 @@ def test_each_request_gets_its_own_id_back_in_its_turn() -> None:
     assert answered == ["a", "a", 2, 2, None, None]
 
 
-def test_the_handshake_wants_a_path_of_the_service_and_a_good_token() -> None:
+def test_server_handshake_requires_path_and_token() -> None:
     now = [1000.0]
     tokens = Tokens(lambda: now[0])
     token, _ = tokens.issue()
@@ -435,7 +428,7 @@ def test_the_handshake_wants_a_path_of_the_service_and_a_good_token() -> None:
         {"speed": 10**300},
     ],
 )
-def test_a_bad_request_is_told_so_and_the_next_is_taken(fields: dict[str, object]) -> None:
+def test_server_refuses_an_invalid_request_and_accepts_the_next(fields: dict[str, object]) -> None:
     codec = Server()
     codec.receive('{"text":"first","voice":"v","request_id":"first"}')
     (failure,) = codec.receive(json.dumps({"text": "x", "voice": "v", "request_id": "bad", **fields}))
@@ -447,7 +440,7 @@ def test_a_bad_request_is_told_so_and_the_next_is_taken(fields: dict[str, object
 
 
 @pytest.mark.parametrize(("speed", "temperature", "rate"), [(0.5, 0, 8000), (2, 2, 48000), (1, 1, 24000)])
-def test_both_ends_of_every_range_are_in_it(speed: float, temperature: float, rate: int) -> None:
+def test_server_accepts_the_bounds_of_every_range(speed: float, temperature: float, rate: int) -> None:
     codec = Server()
     fields = {"text": "x", "voice": "v", "speed": speed, "temperature": temperature, "sample_rate": rate}
     assert codec.receive(json.dumps(fields)) == [Text("x"), Flush()]
@@ -470,14 +463,14 @@ def test_both_ends_of_every_range_are_in_it(speed: float, temperature: float, ra
         '{"text":"x","voice":"v","request_id":' + "1" * 4000 + "}",
     ],
 )
-def test_the_server_refuses_what_is_no_request(message: Message) -> None:
+def test_server_refuses_an_invalid_message(message: Message) -> None:
     codec = Server()
     (failure,) = codec.receive(message)
     assert isinstance(failure, Failure) and not failure.fatal
     assert json.loads(codec.send(failure)[0])["request_id"] is None
 
 
-def test_the_server_does_not_queue_without_end() -> None:
+def test_server_limits_open_requests() -> None:
     codec = Server()
     events = [codec.receive('{"text":"x","voice":"v"}') for _ in range(100)]
     refused = [event for answer in events for event in answer if isinstance(event, Failure)]
@@ -485,7 +478,7 @@ def test_the_server_does_not_queue_without_end() -> None:
     assert codec.send(refused[0]) and codec.send(Flush())
 
 
-def test_a_fatal_failure_is_told_with_the_id_of_the_request_being_spoken() -> None:
+def test_server_sends_a_fatal_failure_with_the_id_of_the_current_request() -> None:
     codec = Server()
     codec.receive('{"text":"x","voice":"v","request_id":"a"}')
     answer = json.loads(codec.send(Failure("playai", "no engine", "one", status=503, retry_after_seconds=2.0))[0])
@@ -493,17 +486,17 @@ def test_a_fatal_failure_is_told_with_the_id_of_the_request_being_spoken() -> No
     assert codec.send(Audio(b"x")) == []
 
 
-def test_a_client_that_has_gone_wants_nothing_more() -> None:
+def test_server_returns_end_once_for_a_close() -> None:
     codec = Server()
     codec.receive('{"text":"x","voice":"v","request_id":"a"}')
     assert codec.receive_close(1006) == [End()] and codec.receive_close(1006) == [] and codec.send(Audio(b"x")) == []
 
 
-# --- both halves
+# --- client and server connected
 
 
 @given(st.lists(st.lists(st.text(max_size=8), max_size=4), max_size=4), st.data())
-def test_text_and_sound_come_through_however_they_are_split(passages: list[list[str]], data: st.DataObject) -> None:
+def test_text_and_audio_pass_both_codecs_unchanged(passages: list[list[str]], data: st.DataObject) -> None:
     here, there = client(), Server()
     heard: list[Event] = []
     for pieces in passages:
@@ -522,7 +515,7 @@ def test_text_and_sound_come_through_however_they_are_split(passages: list[list[
     assert here.send(End()) == [] and here.receive_timeout() == [End()]
 
 
-def test_a_failure_of_the_server_ends_the_clients_session() -> None:
+def test_server_failure_ends_the_session_of_the_client() -> None:
     here, there = client(), Server()
     here.send(Text("x"))
     for event in there.receive(here.send(Flush())[0]):

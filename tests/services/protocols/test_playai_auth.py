@@ -1,4 +1,4 @@
-"""The authorisation that comes before PlayAI's handshake: pinned to the document, then both halves together."""
+"""PlayAI's authorization: compared with the messages of the page, then both sides connected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def answered(body: object, status: int = 200, auth_url: str = AUTH_URL) -> Issue
     return asked(auth_url=auth_url).receive(status, {}, json.dumps(body).encode())
 
 
-def test_the_request_is_the_documents() -> None:
+def test_request_is_the_post_of_the_page() -> None:
     request = asked().request()
     assert (request.method, request.url) == ("POST", AUTH_URL)
     assert dict(request.headers) == {
@@ -48,7 +48,7 @@ def test_the_request_is_the_documents() -> None:
     ],
 )
 @pytest.mark.parametrize("status", [200, 201])
-def test_each_shape_of_the_answer_gives_the_address_as_it_is(body: object, status: int) -> None:
+def test_receive_returns_the_url_of_every_response_format(body: object, status: int) -> None:
     grant = answered(body, status)
     assert isinstance(grant, IssuedUrl)
     assert grant.url == URL
@@ -68,13 +68,13 @@ def test_each_shape_of_the_answer_gives_the_address_as_it_is(body: object, statu
         (None, None),
     ],
 )
-def test_the_expiry_is_utc_with_or_without_fraction_and_zone(text: object, expected: float | None) -> None:
+def test_expiry_is_read_as_utc(text: object, expected: float | None) -> None:
     grant = answered({"webSocketUrls": {"Play3.0-mini": URL}, "expiresAt": text})
     assert isinstance(grant, IssuedUrl)
     assert grant.expires_at == expected
 
 
-def test_a_model_that_is_not_offered_is_answered_with_those_that_are() -> None:
+def test_receive_names_the_available_models_for_an_unknown_model() -> None:
     failure = answered({"webSocketUrls": {"PlayDialog": URL, "Other\x1b[31m": URL}})
     assert isinstance(failure, Failure)
     assert failure.permanent
@@ -97,13 +97,13 @@ def test_a_model_that_is_not_offered_is_answered_with_those_that_are() -> None:
         b'{"Play3.0-mini": {"webSocketUrl": null}}',
     ],
 )
-def test_an_answer_without_an_address_is_a_failure(body: bytes) -> None:
+def test_receive_fails_for_a_response_without_a_url(body: bytes) -> None:
     failure = asked().receive(200, {}, body)
     assert isinstance(failure, Failure) and failure.service == "playai" and failure.fatal
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 402, 403, 404, 422])
-def test_a_refusal_is_permanent_and_does_not_show_the_key(status: int) -> None:
+def test_refusal_is_permanent_and_hides_the_key(status: int) -> None:
     failure = asked().receive(status, {"Location": "https://evil/"}, f'{{"error":"bad key {KEY}"}}'.encode())
     assert isinstance(failure, Failure)
     assert failure.permanent and failure.status == status
@@ -122,8 +122,7 @@ def test_a_refusal_is_permanent_and_does_not_show_the_key(status: int) -> None:
         (503, "internal error"),
     ],
 )
-def test_a_refusal_shows_its_text_as_text_and_says_what_to_do(status: int, advice: str) -> None:
-    """The reason in the answer was shown as hexadecimal digits, and only 401 and 403 came with advice."""
+def test_refusal_quotes_the_body_and_names_the_remedy(status: int, advice: str) -> None:
     body = f'{{"error":"no: \\u00e9 \x1b[31m {KEY} {URL}","token":"abc","apiKey": "def"}}'
     failure = asked().receive(status, {}, body.encode())
     assert isinstance(failure, Failure)
@@ -133,13 +132,13 @@ def test_a_refusal_shows_its_text_as_text_and_says_what_to_do(status: int, advic
         assert secret not in str(failure)
 
 
-def test_a_refusal_that_is_no_text_is_shown_by_its_length() -> None:
+def test_refusal_with_a_binary_body_shows_its_length() -> None:
     failure = asked().receive(500, {}, b"\xff\xfe\x00")
     assert isinstance(failure, Failure) and "<3 bytes: ff fe 00>" in failure.received
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
-def test_a_busy_service_is_asked_again_after_the_time_it_names(status: int) -> None:
+def test_temporary_refusal_carries_retry_after(status: int) -> None:
     failure = asked().receive(status, {"retry-after": "7"}, "busy")
     assert isinstance(failure, Failure)
     assert not failure.permanent and failure.retry_after_seconds == 7.0
@@ -187,7 +186,7 @@ def test_a_busy_service_is_asked_again_after_the_time_it_names(status: int) -> N
         "wss://nas.lan/TOKEN",
     ],
 )
-def test_an_address_that_must_not_be_dialled_is_refused_and_not_shown(url: str) -> None:
+def test_receive_refuses_a_private_or_invalid_url_and_hides_it(url: str) -> None:
     failure = answered({"webSocketUrls": {"Play3.0-mini": url}})
     assert isinstance(failure, Failure) and failure.fatal
     assert "TOKEN" not in repr(failure)
@@ -202,11 +201,11 @@ def test_an_address_that_must_not_be_dialled_is_refused_and_not_shown(url: str) 
         "wss://[2606:4700::1111]/a",
     ],
 )
-def test_a_public_address_is_taken(url: str) -> None:
+def test_receive_accepts_a_public_url(url: str) -> None:
     assert answered({"webSocketUrls": {"Play3.0-mini": url}}) == IssuedUrl(url)
 
 
-def test_who_is_asked_on_the_own_network_and_in_the_clear_may_answer_so() -> None:
+def test_private_plaintext_auth_url_may_issue_private_plaintext_urls() -> None:
     body = {"webSocketUrls": {"Play3.0-mini": "ws://127.0.0.1:8394/stream?fal_jwt_token=T"}}
     assert isinstance(answered(body, auth_url="http://127.0.0.1:8394/api/v1/tts/websocket-auth"), IssuedUrl)
     assert isinstance(answered(body, auth_url="http://api.play.ai/"), Failure)
@@ -214,8 +213,7 @@ def test_who_is_asked_on_the_own_network_and_in_the_clear_may_answer_so() -> Non
 
 
 @pytest.mark.parametrize("host", ["nas", "nas.lan.", "nas.local", "NAS.fritz.box", "192.168.1.5", "[fd00::5]"])
-def test_who_is_asked_in_the_house_by_whatever_name_may_send_us_to_its_number(host: str) -> None:
-    """Such a host is asked without a key; but known by a name it was told that its own address is out of bounds."""
+def test_private_host_name_may_issue_a_url_with_its_address(host: str) -> None:
     body = {"webSocketUrls": {"Play3.0-mini": "ws://192.168.1.5:8394/stream"}}
     assert isinstance(answered(body, auth_url=f"http://{host}:8394/api/v1/tts/websocket-auth"), IssuedUrl)
 
@@ -229,13 +227,13 @@ def test_who_is_asked_in_the_house_by_whatever_name_may_send_us_to_its_number(ho
         (AUTH_URL, KEY, "a\r\nb: c"),
     ],
 )
-def test_what_cannot_be_sent_is_a_value_error_without_the_key(auth_url: str, key: str, user: str) -> None:
+def test_authorization_raises_value_error_without_the_key(auth_url: str, key: str, user: str) -> None:
     with pytest.raises(ValueError) as caught:
         Authorization(auth_url, key, user, "m")
     assert key not in str(caught.value)
 
 
-def test_nothing_shows_the_key_or_the_token() -> None:
+def test_events_and_repr_never_contain_key_or_token() -> None:
     grant = answered({"webSocketUrls": {"Play3.0-mini": URL}})
     tokens = Tokens(lambda: 0.0)
     server = AuthorizationServer("http://h", tokens, api_key=KEY, user_id=USER)
@@ -244,7 +242,7 @@ def test_nothing_shows_the_key_or_the_token() -> None:
 
 
 @given(st.integers(), st.dictionaries(st.text(), st.text()), st.binary() | st.text())
-def test_no_answer_raises(status: int, headers: dict[str, str], body: bytes | str) -> None:
+def test_receive_never_raises(status: int, headers: dict[str, str], body: bytes | str) -> None:
     assert isinstance(asked().receive(status, headers, body), Failure)
 
 
@@ -256,7 +254,7 @@ json_values = st.recursive(
 
 
 @given(st.text() | st.from_regex(r"wss?://[\[\]:@/.%0-9a-f]{0,12}", fullmatch=True), json_values, json_values)
-def test_no_address_raises(url: str, expiry: object, other: object) -> None:
+def test_receive_never_raises_for_any_url_and_expiry(url: str, expiry: object, other: object) -> None:
     answer = answered({"webSocketUrls": {"Play3.0-mini": url, "x": other}, "expiresAt": expiry})
     assert isinstance(answer, IssuedUrl | Failure)
     assert isinstance(
@@ -264,7 +262,7 @@ def test_no_address_raises(url: str, expiry: object, other: object) -> None:
     )
 
 
-# --- the half that answers
+# --- the server
 
 
 class Clock:
@@ -277,7 +275,7 @@ class Clock:
 HEADERS = {"authorization": f"Bearer {KEY}", "x-user-id": USER}
 
 
-def test_the_documents_path_answers_with_the_documents_shape() -> None:
+def test_server_answers_the_page_path_in_the_page_format() -> None:
     server = AuthorizationServer("http://127.0.0.1:8394/", Tokens(Clock()), api_key=KEY, user_id=USER)
     for path in ("/api/v1/websocket-auth", "/api/v1/tts/websocket-auth?x=1"):
         status, headers, body = server.receive("POST", path, HEADERS)
@@ -287,7 +285,7 @@ def test_the_documents_path_answers_with_the_documents_shape() -> None:
         assert answer["webSocketUrls"]["Play3.0-mini"].startswith("ws://127.0.0.1:8394/playht-fal/")
 
 
-def test_the_package_gets_every_model_both_urls_and_an_expiry_with_a_fraction() -> None:
+def test_server_answers_pyht_with_both_urls_and_a_fractional_expiry() -> None:
     server = AuthorizationServer("https://box", Tokens(Clock()))
     status, _, body = server.receive("POST", "/api/v4/sdk-auth", {})
     answer = json.loads(body)
@@ -300,7 +298,7 @@ def test_the_package_gets_every_model_both_urls_and_an_expiry_with_a_fraction() 
 
 @pytest.mark.parametrize("path", AUTHORIZATION_PATHS)
 @pytest.mark.parametrize("model", ["Play3.0-mini", "PlayDialog"])
-def test_both_halves_understand_each_other_on_every_path(path: str, model: str) -> None:
+def test_client_reads_the_response_of_every_server_path(path: str, model: str) -> None:
     clock = Clock()
     tokens = Tokens(clock)
     server = AuthorizationServer("http://127.0.0.1:8394", tokens, api_key=KEY, user_id=USER)
@@ -324,14 +322,14 @@ def test_both_halves_understand_each_other_on_every_path(path: str, model: str) 
         ("POST", AUTHORIZATION_PATHS[0], {**HEADERS, "authorization": "Bearer x"}, 401),
     ],
 )
-def test_whoever_is_not_known_gets_no_address(method: str, path: str, headers: dict[str, str], status: int) -> None:
+def test_server_refuses_wrong_method_path_or_key(method: str, path: str, headers: dict[str, str], status: int) -> None:
     server = AuthorizationServer("http://h", Tokens(Clock()), api_key=KEY, user_id=USER)
     answer = server.receive(method, path, headers)
     assert answer[0] == status
     assert b"fal_jwt_token" not in answer[2] and KEY.encode() not in answer[2]
 
 
-def test_a_token_is_good_for_an_hour_and_for_nobody_elses_server() -> None:
+def test_token_is_valid_for_one_hour_and_one_server() -> None:
     clock = Clock()
     tokens = Tokens(clock)
     token, expires_at = tokens.issue()
@@ -344,7 +342,7 @@ def test_a_token_is_good_for_an_hour_and_for_nobody_elses_server() -> None:
 
 
 @given(st.text())
-def test_a_guessed_or_mended_token_is_not_accepted(guess: str) -> None:
+def test_forged_token_is_refused(guess: str) -> None:
     tokens = Tokens(Clock())
     claim, _, signature = tokens.issue()[0].rpartition(".")
     later = f"9{claim[1:]}.{signature}"

@@ -1,4 +1,4 @@
-"""The transcription client: pinned to the page, to what melvin-asr and vosk-server do, then fed with anything."""
+"""The transcription client: compared with the page, melvin-asr and vosk-server, then fuzzed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.codecs import send_all
 
 from agent.services.protocols.codec import Audio, Encoding, End, Failure, Flush, Log, Text, Transcript, Word
 from agent.services.protocols.transcription import Client
@@ -63,104 +64,100 @@ def client(**more):
     return Client("ws://127.0.0.1:8394/", **more)
 
 
-def say(codec, *events):
-    return [message for event in events for message in codec.send(event)]
-
-
 def partial(text):
     return json.dumps({"partial": text})
 
 
-# --- the way out
+# --- sending
 
 
-def test_the_handshake_has_no_headers():
+def test_handshake_sends_no_headers():
     handshake = client(api_key=KEY).handshake()
     assert handshake.url == "ws://127.0.0.1:8394/" and handshake.headers == {}
     assert client().encoding == Encoding("raw", 16000)
 
 
-def test_a_frame_of_a_tenth_of_a_second_goes_out_as_it_is():
+def test_send_passes_a_frame_of_100_ms():
     frame = bytes(range(200)) * 16
-    assert say(client(), Audio(frame)) == [frame]
+    assert send_all(client(), Audio(frame)) == [frame]
 
 
-def test_shorter_sound_waits_until_a_tenth_of_a_second_is_there():
+def test_send_collects_audio_up_to_100_ms():
     codec = client()
-    assert say(codec, Audio(bytes(1600)), Audio(bytes(1598))) == []
-    assert say(codec, Audio(b"ab")) == [bytes(3198) + b"ab"]
+    assert send_all(codec, Audio(bytes(1600)), Audio(bytes(1598))) == []
+    assert send_all(codec, Audio(b"ab")) == [bytes(3198) + b"ab"]
 
 
-def test_longer_sound_is_split_at_a_second():
-    assert [len(message) for message in say(client(), Audio(bytes(70000)))] == [32000, 32000, 6000]
+def test_send_splits_audio_at_one_second():
+    assert [len(message) for message in send_all(client(), Audio(bytes(70000)))] == [32000, 32000, 6000]
 
 
-def test_the_rest_goes_before_the_end_mark_and_the_mark_goes_once():
+def test_end_sends_the_remainder_and_one_eof():
     codec = client()
-    assert say(codec, Audio(b"abcd"), End(), End(), Audio(bytes(3200))) == [b"abcd", "eof"]
+    assert send_all(codec, Audio(b"abcd"), End(), End(), Audio(bytes(3200))) == [b"abcd", "eof"]
 
 
-def test_half_a_sample_is_carried_over_and_at_the_end_dropped():
+def test_half_a_sample_is_carried_over_and_discarded_at_end():
     codec = client()
-    assert say(codec, Audio(bytes(3201))) == [bytes(3200)]
-    assert say(codec, Audio(b"x" * 3200)) == [b"\x00" + b"x" * 3199]
-    assert say(codec, End()) == ["eof"]
+    assert send_all(codec, Audio(bytes(3201))) == [bytes(3200)]
+    assert send_all(codec, Audio(b"x" * 3200)) == [b"\x00" + b"x" * 3199]
+    assert send_all(codec, End()) == ["eof"]
 
 
-def test_an_unused_session_is_ended_too():
-    assert say(client(), End(), End()) == ["eof"]
+def test_end_on_an_unused_session_sends_eof():
+    assert send_all(client(), End(), End()) == ["eof"]
 
 
-def test_what_is_no_sound_is_not_sent():
-    assert say(client(), Text("hello"), Flush(), Audio(b""), Log("x")) == []
+def test_send_ignores_foreign_events():
+    assert send_all(client(), Text("hello"), Flush(), Audio(b""), Log("x")) == []
 
 
-def test_the_key_goes_first_and_once():
+def test_key_is_the_first_message_and_sent_once():
     codec = client(api_key=KEY)
-    assert say(codec, Audio(b"ab")) == []
-    first, sound = say(codec, Audio(bytes(3198)))
+    assert send_all(codec, Audio(b"ab")) == []
+    first, sound = send_all(codec, Audio(bytes(3198)))
     assert json.loads(first) == {"Authorization": KEY} and len(sound) == 3200
-    assert say(codec, End()) == ["eof"]
+    assert send_all(codec, End()) == ["eof"]
 
 
-def test_the_key_goes_before_eof_where_nothing_was_said():
-    first, last = say(client(api_key=KEY), End())
+def test_key_precedes_eof_without_audio():
+    first, last = send_all(client(api_key=KEY), End())
     assert json.loads(first) == {"Authorization": KEY} and last == "eof"
 
 
-def test_vosk_is_told_the_rate_first_and_ended_with_the_one_string_it_takes():
+def test_vosk_dialect_sends_the_config_first_and_its_own_eof():
     codec = client(dialect="vosk")
-    config, sound = say(codec, Audio(bytes(3200)))
+    config, sound = send_all(codec, Audio(bytes(3200)))
     assert config == '{"config": {"sample_rate": 16000}}' and sound == bytes(3200)
-    assert say(codec, Audio(b"ab"), Flush()) == [b"ab", '{"reset" : 1}']
-    assert say(codec, End(), End()) == ['{"eof" : 1}']
+    assert send_all(codec, Audio(b"ab"), Flush()) == [b"ab", '{"reset" : 1}']
+    assert send_all(codec, End(), End()) == ['{"eof" : 1}']
 
 
-def test_another_dialect_is_one_sentence():
+def test_client_raises_value_error_for_an_unknown_dialect():
     with pytest.raises(ValueError, match="melvin and vosk"):
         client(dialect="klingon")
 
 
 @given(st.lists(st.binary(max_size=5000), max_size=8), st.sampled_from(["melvin", "vosk"]))
-def test_any_splitting_of_the_sound_goes_out_whole_in_even_messages_within_a_second(chunks, dialect):
+def test_audio_is_sent_whole_in_even_messages_of_one_second_at_most(chunks, dialect):
     codec = client(dialect=dialect)
-    before = [message for message in say(codec, *map(Audio, chunks)) if isinstance(message, bytes)]
+    before = [message for message in send_all(codec, *map(Audio, chunks)) if isinstance(message, bytes)]
     assert all(len(message) % 2 == 0 and 3200 <= len(message) <= 32000 for message in before)
-    after = [message for message in say(codec, End()) if isinstance(message, bytes)]
+    after = [message for message in send_all(codec, End()) if isinstance(message, bytes)]
     whole = b"".join(chunks)
     assert b"".join(before + after) == whole[: len(whole) // 2 * 2]
     assert len(after) <= 1 and all(len(message) % 2 == 0 for message in after)
 
 
-# --- the way back
+# --- receiving
 
 
-def test_the_partials_of_the_page():
+def test_receive_decodes_the_partials_of_the_page():
     assert client().receive(PAGE_PARTIAL) == [Transcript("Das ist ein Beispiel für...", is_final=False)]
     assert client().receive('{\n    "partial": ""\n    }') == [Transcript("", is_final=False)]
 
 
-def test_the_final_of_the_page_has_its_words_with_their_times():
+def test_receive_decodes_the_final_of_the_page_with_its_words():
     (transcript,) = client().receive(PAGE_FINAL)
     assert transcript.is_final and transcript.text == "Das ist ein Beispiel für Final."
     assert len(transcript.words) == 6
@@ -168,11 +165,11 @@ def test_the_final_of_the_page_has_its_words_with_their_times():
     assert transcript.words[-1] == Word("Final.", 10.112375, 10.892375000000001, 0.495881)
 
 
-def test_a_final_of_text_alone_is_a_final():
+def test_receive_decodes_a_final_without_words():
     assert client().receive('{"text": "one two"}') == [Transcript("one two", is_final=True)]
 
 
-def test_an_empty_final_is_not_told_but_closes_its_partial():
+def test_empty_final_returns_nothing_and_clears_the_partial():
     codec = client()
     codec.receive(partial(" um"))
     assert codec.receive('{"result": [], "text": ""}') == []
@@ -180,18 +177,18 @@ def test_an_empty_final_is_not_told_but_closes_its_partial():
     assert codec.receive(EXPORT_ID) == [End(EXPORT_ID)]
 
 
-def test_the_best_alternative_of_vosk_is_the_final():
+def test_receive_takes_the_first_alternative_of_vosk():
     message = {"alternatives": [{"confidence": 200.1, "text": "one"}, {"confidence": 1.0, "text": "won"}]}
     assert client().receive(json.dumps(message)) == [Transcript("one", is_final=True)]
 
 
-def test_two_finals_of_equal_text_are_both_kept_in_order():
+def test_equal_finals_are_both_returned():
     codec = client()
     events = [event for message in ('{"text": "a"}', partial("b"), '{"text": "a"}') for event in codec.receive(message)]
     assert events == [Transcript("a", True), Transcript("b", False), Transcript("a", True)]
 
 
-def test_a_word_that_cannot_be_read_is_refused_and_the_text_kept():
+def test_invalid_word_is_refused_and_the_text_kept():
     good = {"word": "a", "start": 0, "end": 1}
     for odd in (5, {}, {**good, "start": "0"}, {**good, "end": None}, {**good, "conf": True}, {**good, "end": 10**400}):
         transcript, failure = client().receive(json.dumps({"result": [good, odd], "text": " a b"}))
@@ -204,7 +201,7 @@ def test_a_word_that_cannot_be_read_is_refused_and_the_text_kept():
 # --- the end
 
 
-def test_the_export_id_is_the_end():
+def test_export_id_returns_end():
     codec = client()
     codec.send(End())
     assert codec.receive_timeout_seconds == 30.0
@@ -214,25 +211,25 @@ def test_the_export_id_is_the_end():
 
 
 @pytest.mark.parametrize("name", [f'"{EXPORT_ID}"', f" {EXPORT_ID}\n", "399e7f74-4c3e-47c3-a32f-28a19f07739d"])
-def test_an_export_id_is_known_in_other_clothes(name):
+def test_export_id_is_accepted_in_other_spellings(name):
     codec = client()
     codec.send(End())
     assert codec.receive(name) == [End(name.strip().strip('"'))]
 
 
-def test_an_export_id_before_eof_is_refused():
+def test_export_id_before_eof_is_refused():
     (failure,) = client().receive(EXPORT_ID)
     assert isinstance(failure, Failure) and not failure.fatal
 
 
-def test_what_could_lead_out_of_a_directory_is_no_export_id():
+def test_export_id_with_a_path_is_refused():
     codec = client()
     codec.send(End())
     for odd in ("../../../../etc/passwd", "/" * 32, EXPORT_ID + "\x00", EXPORT_ID[:-1], "a" * 64):
         assert [type(event) for event in codec.receive(odd)] == [Failure]
 
 
-def test_the_last_partial_counts_where_no_final_follows():
+def test_last_partial_becomes_final_without_a_final():
     for ending in ("id", "close", "quiet"):
         codec = client()
         codec.receive(PAGE_FINAL)
@@ -247,7 +244,7 @@ def test_the_last_partial_counts_where_no_final_follows():
         assert not codec.has_final_after_eof
 
 
-def test_the_last_partial_is_not_told_twice_where_a_final_follows():
+def test_last_partial_is_not_repeated_after_a_final():
     codec = client()
     codec.receive(partial("one"))
     codec.send(End())
@@ -257,19 +254,19 @@ def test_the_last_partial_is_not_told_twice_where_a_final_follows():
     assert codec.receive_close(1000) == [End()]
 
 
-def test_a_partial_that_comes_after_eof_counts_too():
+def test_partial_after_eof_becomes_final():
     codec = client()
     codec.send(End())
     codec.receive(partial("tail"))
     assert codec.receive_close(1005) == [Transcript("tail", True), End()]
 
 
-def test_a_close_before_eof_is_a_failure():
+def test_close_before_eof_is_a_fatal_failure():
     (failure,) = client().receive_close(1000, "bye\x1b")
     assert failure.fatal and failure.status == 1000 and "\x1b" not in str(failure)
 
 
-def test_a_connection_that_breaks_after_eof_keeps_what_was_heard():
+def test_abnormal_close_after_eof_keeps_the_last_partial():
     codec = client()
     codec.receive(partial("tail"))
     codec.send(End())
@@ -278,7 +275,7 @@ def test_a_connection_that_breaks_after_eof_keeps_what_was_heard():
     assert codec.receive_close(1006) == []
 
 
-def test_before_eof_silence_means_nothing():
+def test_receive_timeout_is_unset_before_eof():
     codec = client()
     assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
 
@@ -286,11 +283,11 @@ def test_before_eof_silence_means_nothing():
 # --- plain text
 
 
-def test_an_unknown_control_message_is_worth_a_line_in_the_log():
+def test_unknown_control_message_returns_a_log():
     assert client().receive("control message unknown") == [Log("control message unknown")]
 
 
-def test_a_busy_server_asks_for_patience():
+def test_busy_server_returns_retry_after():
     (failure,) = client().receive("No transcription workers available. Retrying in 10 seconds")
     assert not failure.fatal and not failure.permanent and failure.retry_after_seconds == 10.0
 
@@ -303,12 +300,12 @@ def test_a_busy_server_asks_for_patience():
         "Initial message was not text and therefore did not match the expected auth format",
     ],
 )
-def test_a_refused_key_is_fatal_and_permanent(message):
+def test_refused_key_is_fatal_and_permanent(message):
     codec = client(api_key=KEY)
     (failure,) = codec.receive(message)
     assert failure.fatal and failure.permanent and failure.status == 401 and message[:30] in failure.received
     assert codec.receive_close(1000) == []
-    assert say(codec, End())[-1] == "eof" and codec.receive_timeout_seconds is None
+    assert send_all(codec, End())[-1] == "eof" and codec.receive_timeout_seconds is None
 
 
 @pytest.mark.parametrize(
@@ -329,7 +326,7 @@ def test_a_refused_key_is_fatal_and_permanent(message):
         "{" + " " * (9 << 20),
     ],
 )
-def test_a_message_that_is_refused_names_the_service_what_came_and_what_was_expected(message):
+def test_receive_refuses_an_invalid_message(message):
     codec = client()
     (failure,) = codec.receive(message)
     assert isinstance(failure, Failure) and not failure.fatal
@@ -337,7 +334,7 @@ def test_a_message_that_is_refused_names_the_service_what_came_and_what_was_expe
     assert codec.receive(PAGE_PARTIAL)
 
 
-def test_an_echoed_key_is_not_shown():
+def test_echoed_key_is_hidden():
     (failure,) = client(api_key=KEY).receive(f"who is {KEY}?")
     assert KEY not in str(failure)
 
@@ -360,14 +357,14 @@ MESSAGE = st.fixed_dictionaries(
 
 
 @given(st.lists(st.text() | st.binary() | st.just(EXPORT_ID) | MESSAGE.map(json.dumps), max_size=8), st.integers(0, 8))
-def test_whatever_comes_nothing_is_raised_and_the_end_comes_once(messages, eof_after):
+def test_client_never_raises_and_returns_end_once(messages, eof_after):
     codec = client()
     events = []
     for index, message in enumerate(messages):
         if index == eof_after:
-            say(codec, End())
+            send_all(codec, End())
         events += codec.receive(message)
-    say(codec, End())
+    send_all(codec, End())
     events += [*codec.receive_close(1000), *codec.receive_close(1000)]
     assert isinstance(events[-1], End) and sum(isinstance(event, End) for event in events) == 1
     for event in events:

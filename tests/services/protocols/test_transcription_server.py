@@ -1,4 +1,4 @@
-"""The transcription server half: what every known client sends it, and the two halves facing each other."""
+"""The transcription server: the messages of known clients, and client and server connected."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.codecs import receive_all
 
 from agent.services.protocols.codec import Audio, Encoding, End, Failure, Flush, Log, Text, Transcript, Word
 from agent.services.protocols.transcription import Client, Server
@@ -15,58 +16,54 @@ KEY = "t-key-0123456789"
 EXPORT_ID = "399e7f744c3e47c3a32f28a19f07739d"
 
 
-def heard(codec, *messages):
-    return [event for message in messages for event in codec.receive(message)]
-
-
-def test_any_path_will_do():
+def test_handshake_accepts_any_path():
     assert Server().handshake("/", {}) is None and Server(KEY).handshake("/any?thing", {}) is None
     assert Server().encoding == Encoding("raw", 16000)
 
 
-# --- what a client says
+# --- receiving
 
 
-def test_sound_and_eof_as_on_the_page():
-    assert heard(Server(), b"ab", b"", b"cd", "eof", "eof", b"late") == [Audio(b"ab"), Audio(b"cd"), End()]
+def test_receive_decodes_audio_and_eof_of_the_page():
+    assert receive_all(Server(), b"ab", b"", b"cd", "eof", "eof", b"late") == [Audio(b"ab"), Audio(b"cd"), End()]
 
 
 @pytest.mark.parametrize("mark", ["eof", '{"eof" : 1}', '{"eof":1}', "please eof now", '{"eof": true}'])
-def test_every_message_including_eof_is_the_end(mark):
-    assert heard(Server(), mark) == [End()]
+def test_message_containing_eof_returns_end(mark):
+    assert receive_all(Server(), mark) == [End()]
 
 
-def test_an_odd_length_ends_the_session_as_it_does_today():
+def test_odd_length_is_a_fatal_failure():
     codec = Server()
     (failure,) = codec.receive(b"abc")
     assert failure.fatal and codec.send(failure) == [] and codec.receive_close(1000) == []
 
 
 @pytest.mark.parametrize("rate", [8000, "8000", 8000.0])
-def test_a_vosk_client_says_its_rate_and_gets_no_answer(rate):
+def test_config_of_a_vosk_client_sets_the_rate_without_answer(rate):
     codec = Server()
-    assert heard(codec, json.dumps({"config": {"sample_rate": rate}}), b"ab") == [Audio(b"ab")]
+    assert receive_all(codec, json.dumps({"config": {"sample_rate": rate}}), b"ab") == [Audio(b"ab")]
     assert codec.sample_rate == 8000 and codec.encoding == Encoding("raw", 8000)
 
 
-def test_a_config_without_a_rate_changes_nothing():
+def test_config_without_a_rate_changes_nothing():
     codec = Server()
-    assert heard(codec, '{"config": {"words": true}}') == [] and codec.sample_rate == 16000
+    assert receive_all(codec, '{"config": {"words": true}}') == [] and codec.sample_rate == 16000
 
 
 @pytest.mark.parametrize("rate", [0, -1, "fast", "²", True, None, 1e300, 10**30, "9" * 50])
-def test_a_rate_that_is_not_sane_is_a_message_of_no_meaning(rate):
+def test_config_with_an_invalid_rate_returns_a_log(rate):
     codec = Server()
-    (event,) = heard(codec, json.dumps({"config": {"sample_rate": rate}}))
+    (event,) = receive_all(codec, json.dumps({"config": {"sample_rate": rate}}))
     assert isinstance(event, Log) and codec.sample_rate == 16000
 
 
-def test_a_reset_wants_a_final_now():
-    assert heard(Server(), '{"reset" : 1}') == [Flush()]
+def test_reset_returns_a_flush():
+    assert receive_all(Server(), '{"reset" : 1}') == [Flush()]
 
 
 @pytest.mark.parametrize("message", ["hello", "", "{}", "[]", '{"config": 5}', "{", "null"])
-def test_a_message_of_no_meaning_gets_todays_answer(message):
+def test_unknown_message_is_answered_as_melvin_asr_does(message):
     codec = Server()
     (event,) = codec.receive(message)
     assert event == Log(message) and codec.send(event) == ["control message unknown"]
@@ -75,16 +72,16 @@ def test_a_message_of_no_meaning_gets_todays_answer(message):
 # --- the first message
 
 
-def test_without_a_key_an_authorisation_is_passed_over():
-    assert heard(Server(), '{"Authorization": "some key with eof"}', b"ab") == [Audio(b"ab")]
+def test_authorization_is_ignored_without_a_key():
+    assert receive_all(Server(), '{"Authorization": "some key with eof"}', b"ab") == [Audio(b"ab")]
 
 
-def test_an_authorisation_later_is_a_message_of_no_meaning():
-    assert heard(Server(), b"ab", '{"Authorization": "x"}')[1:] == [Log('{"Authorization": "x"}')]
+def test_later_authorization_returns_a_log():
+    assert receive_all(Server(), b"ab", '{"Authorization": "x"}')[1:] == [Log('{"Authorization": "x"}')]
 
 
-def test_with_a_key_the_first_message_must_say_it():
-    assert heard(Server(KEY), json.dumps({"Authorization": KEY}), b"ab", "eof") == [Audio(b"ab"), End()]
+def test_first_message_must_contain_the_key():
+    assert receive_all(Server(KEY), json.dumps({"Authorization": KEY}), b"ab", "eof") == [Audio(b"ab"), End()]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +94,7 @@ def test_with_a_key_the_first_message_must_say_it():
         (b"ab", "Initial message was not text and therefore did not match the expected auth format"),
     ],
 )
-def test_a_refused_client_gets_todays_answer(message, answer):
+def test_refused_client_is_answered_as_melvin_asr_does(message, answer):
     codec = Server(KEY)
     (failure,) = codec.receive(message)
     assert failure.fatal and failure.permanent and failure.status == 401 and "guess" not in failure.received
@@ -107,16 +104,16 @@ def test_a_refused_client_gets_todays_answer(message, answer):
     assert told.fatal and told.permanent
 
 
-# --- what the server says
+# --- sending
 
 
-def test_a_partial_is_the_pages_indented_and_with_a_space_before_it():
+def test_send_encodes_a_partial_as_on_the_page():
     codec = Server()
     assert codec.send(Transcript("für dich", False)) == ['{\n  "partial": " f\\u00fcr dich"\n}']
     assert codec.send(Transcript("", False)) == ['{\n  "partial": ""\n}']
 
 
-def test_a_final_has_the_fields_of_the_page_in_its_order():
+def test_send_encodes_a_final_as_on_the_page():
     (message,) = Server().send(Transcript("Das", True, (Word("Das", 6.792375, 7.452375, 0.8052),)))
     assert json.loads(message) == {
         "result": [{"conf": 0.8052, "start": 6.792375, "end": 7.452375, "word": "Das"}],
@@ -127,12 +124,12 @@ def test_a_final_has_the_fields_of_the_page_in_its_order():
     assert json.loads(Server().send(Transcript("", True))[0]) == {"result": [], "text": ""}
 
 
-def test_the_export_id_is_bare_text():
+def test_send_encodes_the_export_id_as_bare_text():
     assert Server().send(End(EXPORT_ID)) == [EXPORT_ID]
     assert Server().send(End()) == []
 
 
-def test_the_plain_answers():
+def test_send_encodes_plain_text_answers():
     codec = Server()
     assert codec.send(Failure("transcription", "x", "y", fatal=False)) == ["control message unknown"]
     busy = Failure("transcription", "x", "y", fatal=False, retry_after_seconds=10)
@@ -141,7 +138,7 @@ def test_the_plain_answers():
     assert codec.send(Text("x")) == codec.send(Audio(b"ab")) == codec.send(Flush()) == []
 
 
-def test_a_client_that_leaves_without_eof_wants_nothing_more():
+def test_close_without_eof_is_a_fatal_failure():
     codec = Server()
     (failure,) = codec.receive_close(1006)
     assert failure.fatal and codec.receive_close(1006) == []
@@ -150,13 +147,13 @@ def test_a_client_that_leaves_without_eof_wants_nothing_more():
     assert codec.receive_close(1000) == []
 
 
-# --- facing each other
+# --- client and server connected
 
 
 @given(
     st.lists(st.binary(max_size=5000), max_size=8), st.sampled_from(["melvin", "vosk"]), st.sampled_from([None, KEY])
 )
-def test_every_sample_arrives_in_order_and_then_the_end_once(chunks, dialect, key):
+def test_audio_passes_both_codecs_unchanged(chunks, dialect, key):
     client, server = Client("ws://h/", key, dialect), Server(key)
     events = [
         event
@@ -179,7 +176,7 @@ TRANSCRIPT = st.one_of(
 
 
 @given(st.lists(TRANSCRIPT, max_size=6))
-def test_every_transcript_arrives_as_it_was(transcripts):
+def test_transcripts_pass_both_codecs_unchanged(transcripts):
     client, server = Client("ws://h/"), Server()
     events = [
         event for transcript in transcripts for message in server.send(transcript) for event in client.receive(message)
@@ -191,9 +188,9 @@ def test_every_transcript_arrives_as_it_was(transcripts):
 
 
 @given(st.lists(st.text() | st.binary() | st.dictionaries(st.text(), st.text()).map(json.dumps), max_size=6))
-def test_whatever_comes_the_server_never_raises(messages):
+def test_server_never_raises(messages):
     for codec in (Server(), Server(KEY)):
-        events = heard(codec, *messages)
+        events = receive_all(codec, *messages)
         assert all(isinstance(event, Audio | End | Flush | Log | Failure) for event in events)
         for event in events:
             codec.send(event)

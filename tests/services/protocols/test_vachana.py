@@ -1,4 +1,4 @@
-"""Vachana's client and server: pinned to the page's request and to today's JSON, then facing each other."""
+"""Vachana's client and server: compared with the page and the SDK, then connected to each other."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def complete(data=None):
 # --- the request
 
 
-def test_the_headers_are_those_of_the_page():
+def test_handshake_sends_the_headers_of_the_page():
     handshake = client().handshake()
     assert handshake.url == URL
     assert handshake.headers == {"Content-Type": "application/json", "X-API-Key-ID": KEY}
@@ -86,7 +86,7 @@ def test_the_headers_are_those_of_the_page():
     assert "X-API-Key-ID" not in Client(URL, None).handshake().headers
 
 
-def test_the_request_is_the_pages_in_its_order():
+def test_flush_encodes_the_request_of_the_page():
     codec = client()
     assert codec.send(Text("Websocket Endpoint ")) == [] and codec.send(Text("production test..")) == []
     (request,) = codec.send(Flush())
@@ -96,7 +96,7 @@ def test_the_request_is_the_pages_in_its_order():
     assert codec.send(End()) == []
 
 
-def test_an_end_asks_for_the_text_that_nobody_flushed():
+def test_end_requests_the_open_text():
     codec = client()
     codec.send(Text("one"))
     (request,) = codec.send(End())
@@ -104,12 +104,12 @@ def test_an_end_asks_for_the_text_that_nobody_flushed():
     assert codec.send(End()) == [] and codec.send(Text("late")) == [] and codec.send(Flush()) == []
 
 
-def test_no_text_is_no_request():
+def test_send_encodes_no_request_without_text():
     codec = client()
     assert [codec.send(event) for event in (Flush(), Text(" \n"), Flush(), Text(""), End())] == [[]] * 5
 
 
-def test_speed_and_request_id_are_sent_only_where_they_are_set():
+def test_request_contains_speed_and_request_id_only_if_set():
     codec = client(speed=1.1, voice="Pranav", language="en-IN", model="timbre-v2.5")
     codec.send(Text("a"))
     (request,) = codec.send(Flush(request_id="req_1"))
@@ -118,7 +118,7 @@ def test_speed_and_request_id_are_sent_only_where_they_are_set():
     assert (told["voice"], told["language"], told["model"]) == ("Pranav", "en-IN", "timbre-v2.5")
 
 
-def test_the_audio_config_may_be_a_mapping_an_object_or_the_configurations_own():
+def test_read_audio_config_accepts_mapping_object_and_settings():
     for given_config in ({"sample_rate": 24000}, SimpleNamespace(sample_rate=24000), AudioSettings(sample_rate=24000)):
         assert client(audio_config=given_config).encoding == Encoding("wav", 24000)
     assert client().encoding == client(audio_config=AudioSettings()).encoding == Encoding("wav", 44100)
@@ -140,7 +140,7 @@ def test_the_audio_config_may_be_a_mapping_an_object_or_the_configurations_own()
         ({"container": "alaw", "encoding": "pcm_alaw", "sample_rate": 8000}, Encoding("raw", 8000, 1, "alaw")),
     ],
 )
-def test_every_format_of_the_service_is_told_to_the_decoder(config, encoding):
+def test_encoding_follows_the_audio_config(config, encoding):
     assert client(audio_config=config).encoding == encoding
 
 
@@ -161,7 +161,7 @@ def test_every_format_of_the_service_is_told_to_the_decoder(config, encoding):
         ([], "audio_config"),
     ],
 )
-def test_an_audio_config_that_cannot_be_is_one_sentence(wrong, name):
+def test_client_raises_value_error_for_an_invalid_audio_config(wrong, name):
     with pytest.raises(ValueError, match=name):
         client(audio_config=wrong)
     request = {**json.loads(PAGE_REQUEST), "audio_config": wrong}
@@ -170,15 +170,15 @@ def test_an_audio_config_that_cannot_be_is_one_sentence(wrong, name):
 
 
 @pytest.mark.parametrize("speed", [0.49, 2.01, float("nan")])
-def test_a_speed_out_of_range_is_one_sentence(speed):
+def test_client_raises_value_error_for_a_speed_out_of_range(speed):
     with pytest.raises(ValueError, match="speed"):
         client(speed=speed)
 
 
-# --- binary sound, as on the page
+# --- binary audio, as on the page
 
 
-def test_binary_chunks_are_sound_and_a_clean_close_is_the_end():
+def test_clean_close_after_binary_audio_returns_end():
     for code in (1000, 1005):
         codec = asking()
         assert codec.receive(b"RIFF") == [Audio(b"RIFF")]
@@ -187,7 +187,7 @@ def test_binary_chunks_are_sound_and_a_clean_close_is_the_end():
         assert codec.receive_close(code) == []
 
 
-def test_binary_chunks_may_end_with_a_quiet_period():
+def test_binary_audio_ends_by_timeout():
     codec = asking()
     assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
     codec.receive(b"ab")
@@ -197,12 +197,12 @@ def test_binary_chunks_may_end_with_a_quiet_period():
     )
 
 
-def test_an_empty_chunk_is_nothing():
+def test_receive_ignores_an_empty_chunk():
     assert asking().receive(b"") == []
 
 
 @pytest.mark.parametrize(("code", "chunks"), [(1006, 1), (1011, 1), (1000, 0), (1005, 0)])
-def test_any_other_close_has_lost_sound(code, chunks):
+def test_other_close_is_a_fatal_failure(code, chunks):
     codec = asking()
     for _ in range(chunks):
         codec.receive(b"ab")
@@ -211,20 +211,20 @@ def test_any_other_close_has_lost_sound(code, chunks):
     assert codec.receive_close(1000) == []
 
 
-def test_a_close_with_text_that_was_not_asked_for_yet_is_a_failure():
+def test_close_with_unsent_text_is_a_fatal_failure():
     codec = client()
     codec.send(Text("half a sentence"))
     assert isinstance(codec.receive_close(1000)[0], Failure)
 
 
-def test_a_standby_that_is_closed_lost_nothing():
+def test_close_of_an_unused_connection_returns_nothing():
     assert client().receive_close(1006) == []
 
 
-# --- JSON, as today
+# --- JSON, as the SDK reads it
 
 
-def test_start_audio_complete():
+def test_receive_decodes_start_audio_and_complete():
     codec = asking()
     assert codec.receive('{"type": "start", "request_id": "req_1", "message": "x"}') == []
     assert codec.receive(sound(b"abc")) == [Audio(b"abc")]
@@ -233,16 +233,16 @@ def test_start_audio_complete():
     assert codec.receive_close(1006) == []
 
 
-def test_complete_may_carry_the_last_sound():
+def test_complete_may_carry_the_last_audio():
     assert asking().receive(complete(b"xy")) == [Audio(b"xy"), Flush(), End()]
     assert asking().receive('{"type": "complete", "audio": "eHk="}') == [Audio(b"xy"), Flush(), End()]
 
 
-def test_sound_at_the_top_level_is_heard():
+def test_receive_accepts_audio_at_the_top_level():
     assert asking().receive('{"type": "audio", "audio": "eHk="}') == [Audio(b"xy")]
 
 
-def test_a_start_says_that_silence_is_no_end():
+def test_receive_timeout_is_unset_after_start():
     codec = asking()
     codec.receive('{"type": "start"}')
     codec.receive(b"binary after all")
@@ -250,7 +250,7 @@ def test_a_start_says_that_silence_is_no_end():
     assert codec.receive_close(1000) == [End()]
 
 
-def test_every_request_on_a_connection_has_its_own_end():
+def test_every_complete_returns_flush():
     codec = client()
     for text in ("a", "b"):
         codec.send(Text(text))
@@ -260,7 +260,7 @@ def test_every_request_on_a_connection_has_its_own_end():
     assert codec.receive(complete(b"b")) == [Audio(b"b"), Flush(), End()]
 
 
-def test_a_close_after_one_of_two_requests_has_lost_the_other():
+def test_close_after_one_of_two_requests_is_a_fatal_failure():
     codec = client()
     for text in ("a", "b"):
         codec.send(Text(text))
@@ -270,7 +270,7 @@ def test_a_close_after_one_of_two_requests_has_lost_the_other():
     assert isinstance(codec.receive_close(1000)[0], Failure)
 
 
-def test_an_extra_complete_is_nothing():
+def test_extra_complete_is_ignored():
     codec = client()
     assert codec.receive(complete()) == []
     codec.send(Text("a"))
@@ -279,7 +279,7 @@ def test_an_extra_complete_is_nothing():
     assert codec.receive(complete()) == []
 
 
-def test_an_end_that_is_sent_after_everything_came_is_told_at_once():
+def test_end_after_all_responses_is_returned_at_once():
     codec = client()
     codec.send(Text("a"))
     codec.send(Flush())
@@ -289,7 +289,7 @@ def test_an_end_that_is_sent_after_everything_came_is_told_at_once():
     assert codec.receive_timeout() == [End()]
 
 
-def test_an_error_is_fatal_and_shows_no_key():
+def test_error_is_fatal_and_hides_the_key():
     codec = asking()
     (failure,) = codec.receive(json.dumps({"type": "error", "message": f"bad key {KEY}", "status_code": 401}))
     assert failure.fatal and failure.permanent and failure.status == 401
@@ -314,7 +314,7 @@ def test_an_error_is_fatal_and_shows_no_key():
         '{"a": ' * 100_000,
     ],
 )
-def test_a_message_that_is_refused_names_the_service_what_came_and_what_was_expected(message):
+def test_receive_refuses_an_invalid_message(message):
     codec = asking()
     (failure,) = codec.receive(message)
     assert isinstance(failure, Failure) and not failure.fatal
@@ -322,7 +322,7 @@ def test_a_message_that_is_refused_names_the_service_what_came_and_what_was_expe
     assert codec.receive(complete(b"a")) == [Audio(b"a"), Flush(), End()]
 
 
-def test_sound_after_the_end_is_refused():
+def test_receive_refuses_audio_after_end():
     codec = asking()
     codec.receive(complete(b"a"))
     assert [type(event) for event in codec.receive(b"more")] == [Failure]
@@ -332,7 +332,7 @@ def test_sound_after_the_end_is_refused():
 # --- the server
 
 
-def test_the_request_of_the_page_is_understood():
+def test_server_decodes_the_request_of_the_page():
     codec = Server()
     text, flush = codec.receive(PAGE_REQUEST)
     assert text == Text("Websocket Endpoint production test..", flush.request_id)
@@ -341,13 +341,13 @@ def test_the_request_of_the_page_is_understood():
     assert codec.speed == 1.0
 
 
-def test_the_request_of_todays_sdk_is_understood():
+def test_server_decodes_the_request_of_the_sdk():
     codec = Server()
     assert codec.receive(SDK_REQUEST) == [Text("Hello", "req_0123456789ab"), Flush("req_0123456789ab")]
     assert codec.encoding == Encoding("raw", 48000) and codec.voice == "Pranav" and codec.language == ""
 
 
-def test_the_answer_is_start_audio_and_complete():
+def test_server_encodes_start_audio_and_complete():
     codec = server(SDK_REQUEST)
     messages = [message for event in (Audio(b"ab"), Audio(b"c"), Flush(), End()) for message in codec.send(event)]
     start, first, second, last = map(json.loads, messages)
@@ -357,11 +357,11 @@ def test_the_answer_is_start_audio_and_complete():
     assert last == {"type": "complete", "request_id": "req_0123456789ab", "data": None}
 
 
-def test_an_answer_without_sound_still_starts():
+def test_server_sends_start_without_audio():
     assert [json.loads(message)["type"] for message in server(SDK_REQUEST).send(Flush())] == ["start", "complete"]
 
 
-def test_requests_are_answered_in_their_order():
+def test_server_answers_requests_in_order():
     codec = server(SDK_REQUEST, PAGE_REQUEST)
     answers = [
         json.loads(message) for event in (Audio(b"a"), Flush(), Audio(b"b"), Flush()) for message in codec.send(event)
@@ -370,7 +370,7 @@ def test_requests_are_answered_in_their_order():
     assert ids[:2] == ["req_0123456789ab"] * 2 and ids[2] == ids[3] != ids[0] and ids[2].startswith("req_")
 
 
-def test_a_binary_server_says_what_the_page_says():
+def test_binary_server_sends_bare_chunks():
     codec = server(PAGE_REQUEST, binary=True)
     assert codec.send(Audio(b"RIFF")) == [b"RIFF"]
     assert codec.send(Flush()) == [] and codec.send(End()) == [] and codec.send(Audio(b"")) == []
@@ -394,7 +394,7 @@ def test_a_binary_server_says_what_the_page_says():
         '{"text": "a", "audio_config": "wav"}',
     ],
 )
-def test_a_request_that_cannot_be_met_is_answered_with_an_error(message):
+def test_server_answers_an_invalid_request_with_an_error(message):
     codec = Server()
     (failure,) = codec.receive(message)
     assert isinstance(failure, Failure) and not failure.fatal
@@ -403,14 +403,14 @@ def test_a_request_that_cannot_be_met_is_answered_with_an_error(message):
     assert len(codec.receive(SDK_REQUEST)) == 2
 
 
-def test_requests_without_end_are_not_kept():
+def test_server_limits_open_requests():
     codec = Server()
     for _ in range(1001):
         events = codec.receive(SDK_REQUEST)
     assert [type(event) for event in events] == [Failure] and events[0].fatal
 
 
-def test_the_handshake_wants_the_path_and_the_key():
+def test_server_handshake_requires_path_and_key():
     assert Server().handshake("/api/v1/tts", {}) is None
     assert Server(KEY).handshake("/api/v1/tts?x=1", {"x-api-key-id": KEY}) is None
     assert Server().handshake("/api/v1", {}).status == 404
@@ -418,16 +418,16 @@ def test_the_handshake_wants_the_path_and_the_key():
     assert refused.status == 401 and refused.permanent and KEY not in repr(refused)
 
 
-def test_a_client_that_leaves_says_no_more():
+def test_server_returns_end_once_for_a_close():
     codec = Server()
     assert codec.receive_close(1000) == [End()] and codec.receive_close(1000) == []
 
 
-# --- facing each other
+# --- client and server connected
 
 
 @given(st.lists(st.text(), max_size=6), st.lists(st.binary(max_size=9), max_size=6), st.booleans())
-def test_any_text_and_any_sound_arrive_whole(pieces, chunks, binary):
+def test_text_and_audio_pass_both_codecs_unchanged(pieces, chunks, binary):
     one, other = client(audio_config=RAW), Server(KEY, binary=binary)
     assert other.handshake("/api/v1/tts", one.handshake().headers) is None
     heard = [
@@ -463,7 +463,7 @@ REQUEST = st.fixed_dictionaries(
 
 
 @given(st.lists(st.text() | st.binary() | ANSWER.map(json.dumps), max_size=6))
-def test_whatever_comes_the_client_never_raises_and_the_end_comes_once(messages):
+def test_client_never_raises_and_returns_end_once(messages):
     codec = asking()
     events = [event for message in messages for event in codec.receive(message)]
     events += [*codec.receive_timeout(), *codec.receive_close(1006), *codec.receive_close(1006)]
@@ -472,12 +472,12 @@ def test_whatever_comes_the_client_never_raises_and_the_end_comes_once(messages)
 
 
 @given(st.text() | st.binary() | REQUEST.map(json.dumps))
-def test_whatever_comes_the_server_never_raises(message):
+def test_server_never_raises(message):
     events = Server().receive(message)
     assert events and all(isinstance(event, Text | Flush | Failure) for event in events)
 
 
 @given(JSON)
-def test_an_audio_config_is_read_or_refused_and_never_raises(config):
+def test_read_audio_config_never_raises(config):
     found = read_audio_config(config)
     assert isinstance(found, str) or encoding_of(found).sample_rate > 0
