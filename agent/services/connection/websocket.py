@@ -40,7 +40,6 @@ def connect(
     allow_plaintext: bool = False,
     ping_seconds: float | None = PING_SECONDS,
     pong_seconds: float = PONG_SECONDS,
-    close_seconds: float = CLOSE_SECONDS,
     url_issuer: str | None = None,
 ) -> Connection:
     """Dial the URL of the codec's handshake. Blocks, so it is called in a dialing thread.
@@ -51,14 +50,13 @@ def connect(
         allow_plaintext: As for ``dial``.
         ping_seconds: As for ``Connection``.
         pong_seconds: As for ``Connection``.
-        close_seconds: As for ``Connection``.
         url_issuer: As for ``dial``.
 
     Raises:
         ServiceError: The service is unreachable or refuses the connection.
     """
     sock = dial(codec.handshake(), codec.service, deadline, allow_plaintext=allow_plaintext, url_issuer=url_issuer)
-    return Connection(sock, codec, ping_seconds=ping_seconds, pong_seconds=pong_seconds, close_seconds=close_seconds)
+    return Connection(sock, codec, ping_seconds=ping_seconds, pong_seconds=pong_seconds)
 
 
 class Connection:
