@@ -1,7 +1,7 @@
-"""Messages that no protocol allows, by the thousand, for each half of each codec: none may raise, or be kept.
+"""Thousands of invalid messages for the client and server of each codec: none may raise or stay in memory.
 
-``run(target, messages, seed)`` gives what it cost; ``TARGETS`` are the halves by their names. Each message is a valid
-one that was mutated, or junk. A codec takes a dozen of them, with words of its own side between, and then the end.
+Each message is a mutated valid message or junk. A codec receives a dozen of them, between events that its own side
+sends, and then the close.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgpack
 from agent.services.protocols import fish, neuphonic, playai, transcription, vachana
 from agent.services.protocols.codec import Audio, End, Failure, Flush, Log, Message, Text, Transcript, Word
 
-SOUND = bytes(range(256)) * 2
+AUDIO = bytes(range(256)) * 2
 SESSION_MESSAGES = 12
 URL = "ws://127.0.0.1:1/speak/en"
 KEY = "s3cret-key-of-the-fuzzer"
@@ -29,15 +29,17 @@ KEY = "s3cret-key-of-the-fuzzer"
 
 @dataclass(frozen=True)
 class Target:
-    """One half: how it is made, what its peer says to it when all is well, and what its own side says meanwhile."""
+    """A client or server: its constructor, the valid messages of its peer, and the events that its own side sends."""
 
     make: Callable[[], Any]
     valid: list[Message]
-    words: list[Any]
+    events: list[Any]
 
 
 @dataclass(frozen=True)
 class Cost:
+    """The cost of a run."""
+
     messages: int
     seconds: float
     grown_kib: int
@@ -49,7 +51,7 @@ def _ask() -> list[Any]:
 
 
 def _answer() -> list[Any]:
-    return [Text("One."), Audio(SOUND), Audio(SOUND[:7], 16000), Flush(), Log("so"), Failure("x", "y", "z"), End()]
+    return [Text("One."), Audio(AUDIO), Audio(AUDIO[:7], 16000), Flush(), Log("so"), Failure("x", "y", "z"), End()]
 
 
 def _client(make: Callable[[], Any], server: Callable[[], Any], path: str) -> Target:
@@ -86,7 +88,7 @@ def _playai_client() -> Any:
 
 
 def targets() -> dict[str, Target]:
-    """Every half there is, by service and side."""
+    """Return all clients and servers by the names `SERVICE client` and `SERVICE server`."""
     sides: dict[str, tuple[Callable[[], Any], Callable[[], Any], str]] = {
         "neuphonic": (lambda: neuphonic.Client(URL, KEY), neuphonic.Server, "/speak/en"),
         "playai": (_playai_client, playai.Server, "/playht-fal/playht-tts/stream"),
@@ -98,7 +100,7 @@ def targets() -> dict[str, Target]:
         found[f"{name} client"] = _client(client, server, path)
         found[f"{name} server"] = _server(server, client, path)
     listener = transcription.Server()
-    frames: list[Any] = [Audio(SOUND * 8), Audio(SOUND * 8), End()]
+    frames: list[Any] = [Audio(AUDIO * 8), Audio(AUDIO * 8), End()]
     said = [message for word in _heard() for message in listener.send(word)]
     found["transcription client"] = Target(lambda: transcription.Client(URL, KEY), said, frames)
     asking = transcription.Client(URL, KEY)
@@ -114,7 +116,7 @@ JUNK: tuple[Any, ...] = (
 
 
 class Mutator:
-    """Makes bad messages out of good ones, the same ones for the same seed."""
+    """Makes invalid messages from valid ones, the same ones for the same seed."""
 
     def __init__(self, valid: list[Message], seed: int) -> None:
         self._random = random.Random(seed)
@@ -188,7 +190,7 @@ def resident_kib() -> int:
 
 
 def run(target: Target, messages: int, seed: int = 1) -> Cost:
-    """Gives one half so many messages. What it raises is raised; ``grown_kib`` is measured after a first thousand."""
+    """Pass a number of messages to a target and measure the cost; `grown_kib` ignores the first 2000 messages."""
     mutator = Mutator(target.valid, seed)
     dice = random.Random(seed + 1)
     events = 0
@@ -198,7 +200,7 @@ def run(target: Target, messages: int, seed: int = 1) -> Cost:
     done = 0
     while done < messages:
         codec = target.make()
-        words = list(target.words)
+        words = list(target.events)
         for _ in range(SESSION_MESSAGES):
             if words and dice.random() < 0.2:
                 codec.send(words.pop(0))
@@ -208,7 +210,7 @@ def run(target: Target, messages: int, seed: int = 1) -> Cost:
             events += _checked(codec.receive_timeout())
         code = dice.choice((1000, 1005, 1006, 1011, 4000))
         events += _checked(codec.receive_close(code, "why\x07"))
-        assert codec.receive_close(code) == [], "the end is told once"
+        assert codec.receive_close(code) == [], "the end is returned once"
         if done <= warm < done + SESSION_MESSAGES:
             gc.collect()
             before = resident_kib()

@@ -1,4 +1,4 @@
-"""What workers report, gathered as it comes; every wait is bounded."""
+"""A collector of the events that workers report; every wait has a timeout."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIMEOUT_SECONDS = 60.0
 
 
 class Gathered:
-    """Stands where the inbox would: call it with an event."""
+    """Takes the place of the inbox: call it with an event. Thread-safe."""
 
     def __init__(self) -> None:
         self.all: list[Event] = []
@@ -27,15 +27,15 @@ class Gathered:
         with self._changed:
             return [event for event in self.all if isinstance(event, kinds)]
 
-    def await_that(self, wanted: Event) -> None:
+    def await_event(self, expected: Event) -> None:
         with self._changed:
-            came = self._changed.wait_for(lambda: wanted in self.all, TIMEOUT_SECONDS)
-            assert came, f"{wanted} did not come; there was {self.all}"
+            received = self._changed.wait_for(lambda: expected in self.all, TIMEOUT_SECONDS)
+            assert received, f"no event {expected}; received {self.all}"
 
     def await_first(self, kind: type[Kind], count: int = 1) -> Kind:
-        """The ``count``-th of this kind."""
+        """Return event number `count` (from 1) of this class."""
         with self._changed:
             self._changed.wait_for(lambda: sum(isinstance(event, kind) for event in self.all) >= count, TIMEOUT_SECONDS)
-            found = [event for event in self.all if isinstance(event, kind)]
-            assert len(found) >= count, f"{kind.__name__} did not come {count} times; there was {self.all}"
-            return found[count - 1]
+            events = [event for event in self.all if isinstance(event, kind)]
+            assert len(events) >= count, f"fewer than {count} events {kind.__name__}; received {self.all}"
+            return events[count - 1]

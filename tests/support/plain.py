@@ -1,4 +1,4 @@
-"""The plainest codec: text is text, bytes are sound, and the end mark is a word of its own."""
+"""A minimal codec: text messages are text, binary messages are audio, and the end mark is a text message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ END_MARK = "<END>"
 
 
 class Plain:
-    """A client codec; ``closes`` holds every code that ``closed`` was told."""
+    """A client codec. `closes` holds every code that `receive_close` received."""
 
     service = "plain"
     encoding = Encoding("raw", 16000)

@@ -1,4 +1,4 @@
-"""A speech service that speaks Neuphonic's protocol in tones: polite, mute, dying, lying, as a test wants it."""
+"""A speech service that speaks Neuphonic's protocol with tones, and scripts for its failures."""
 
 from __future__ import annotations
 
@@ -30,10 +30,20 @@ def audio(pcm: bytes, *, stop: bool = False, rate: int = RATE) -> bytes:
 
 
 class Voice:
-    """A script, and what it was told. ``passages``: the texts that were ended by an end mark, over all connections;
-    ``marks``: how many end marks each connection was given. ``after``: after so many passages of a connection ``then``
-    is done instead of answering the next, on ``deaths`` connections;
-    ``chunks``: so many pieces of its sound are still sent before."""
+    """A script that answers every passage with its tone. Thread-safe.
+
+    Args:
+        after: The number of passages that each connection answers before `then` runs; `None`: all.
+        chunks: The number of audio messages of the next passage that are sent before `then`.
+        then: The failure.
+        deaths: The number of connections that fail.
+
+    Attributes:
+        changed: The condition that guards `passages` and `marks`.
+        passages: The texts of all passages that ended with an end mark, over all connections.
+        marks: The number of end marks of each connection.
+        go: With `chunks`, `then` waits for this event.
+    """
 
     def __init__(
         self,
@@ -45,13 +55,13 @@ class Voice:
     ) -> None:
         self.passages: list[str] = []
         self.marks: list[int] = []
-        self.told = threading.Condition()
-        self.go = threading.Event()  # ``then`` waits for it where some sound is sent before
+        self.changed = threading.Condition()
+        self.go = threading.Event()
         self._after, self._chunks, self._then, self._deaths = after, chunks, then, deaths
 
     def __call__(self, peer: Peer) -> None:
         peer.accept()
-        with self.told:
+        with self.changed:
             self.marks.append(0)
             mine = len(self.marks) - 1
         text, answered = "", 0
@@ -66,10 +76,10 @@ class Voice:
             text += json.loads(data)["text"]
             while "<STOP>" in text:
                 passage, _, text = text.partition("<STOP>")
-                with self.told:
+                with self.changed:
                     self.marks[mine] += 1
                     self.passages += [passage] if passage.strip() else []
-                    self.told.notify_all()
+                    self.changed.notify_all()
                 if self._after is not None and answered >= self._after and self._then is not None and self._deaths:
                     self._deaths -= 1
                     for at in range(self._chunks):
@@ -84,18 +94,18 @@ class Voice:
     @staticmethod
     def _speak(peer: Peer, passage: str) -> None:
         pcm = sound(passage)
-        for at in range(0, len(pcm), 3201):  # odd: a sample is cut in two
+        for at in range(0, len(pcm), 3201):  # an odd size splits a sample
             peer.send(audio(pcm[at : at + 3201]))
         peer.send(audio(b"", stop=True))
 
     def await_passages(self, count: int) -> None:
-        with self.told:
-            assert self.told.wait_for(lambda: len(self.passages) >= count, TIMEOUT_SECONDS), self.passages
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.passages) >= count, TIMEOUT_SECONDS), self.passages
 
     def await_marks(self) -> list[int]:
-        """``marks``, once every connection was given one: it may be read here only when the client has gone."""
-        with self.told:
-            self.told.wait_for(lambda: all(self.marks), TIMEOUT_SECONDS)
+        """Return `marks` when every connection has one; it may arrive after the client has closed."""
+        with self.changed:
+            self.changed.wait_for(lambda: all(self.marks), TIMEOUT_SECONDS)
             return list(self.marks)
 
 
@@ -108,7 +118,7 @@ def standby(
     retry_seconds: float = 0.01,
     dial_seconds: float = 2.0,
 ) -> Standby:
-    """A standby to the scripted server that does not wait long between its tries, unless ``retry_seconds`` says so."""
+    """Return a standby for the scripted server with short delays between its attempts."""
 
     def open(deadline):  # type: ignore[no-untyped-def]
         codec = neuphonic.Client(f"ws://127.0.0.1:{server.port}/speak/en", "k", temperature=None, sampling_rate=RATE)
@@ -120,7 +130,7 @@ def standby(
 
 
 def hangs_up(peer: Peer) -> None:
-    """The script ends, and the socket with it."""
+    """End the script, which closes the socket."""
 
 
 def resets(peer: Peer) -> None:

@@ -416,7 +416,7 @@ def test_abort_sends_the_end_mark_and_keeps_the_last_partial(stage: Callable[...
     service = Transcriber(answers=False)
     it = stage(service)
     it.hear(*numbered_frames(0, 5))
-    it.events.await_that(Partial("5 frames"))
+    it.events.await_event(Partial("5 frames"))
     it.recognizer.abort()
     assert it.recognizer.join(Deadline(TIMEOUT_SECONDS))  # half of answer_seconds
     service.await_end_marks()
