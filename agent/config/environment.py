@@ -8,8 +8,8 @@ from typing import Any
 
 from agent.config.errors import ConfigIssue, suggestion
 from agent.config.fields import Field, all_keys, fields_of
+from agent.config.tree import Scalar, Tree
 from agent.config.validator import PartialConfig, Validator, merge
-from agent.config.yaml_tree import Scalar, Tree, read_tree
 
 PREFIX = "VOICE_AGENT_"
 
@@ -53,11 +53,13 @@ def _parse(validator: Validator, name: str, text: str, field: Field) -> Tree | N
     if field.kind in ("str", "secret") and _is_bare(text):
         is_null = field.is_optional and text in ("", "null", "~")
         return Scalar(name, text, "null" if is_null else "str", is_plain=is_null)
-    # These need no YAML parser, which takes longer to run than all other variables.
+    # These need no YAML parser, whose import takes longer than everything else here.
     if text in ("true", "false"):
         return Scalar(name, text, "bool", is_plain=True)
     if _INTEGER.fullmatch(text):
         return Scalar(name, text, "int", is_plain=True)
+    from agent.config.yaml_tree import read_tree
+
     tree, issues = read_tree(text, name, has_lines=False)
     validator.issues.extend(issues)
     if issues:

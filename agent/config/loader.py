@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 from agent.config.environment import PREFIX, read_environment
 from agent.config.errors import ConfigIssue, ConfigIssues, Finding
 from agent.config.secrets import Secret
+from agent.config.tree import MAX_BYTES, Tree
 from agent.config.validator import PartialConfig, Validator, build, merge
-from agent.config.yaml_tree import MAX_BYTES, read_tree
 
 SYSTEM_CONFIG = Path("/etc/voice-agent/config.yaml")
 
@@ -65,7 +65,12 @@ def load(
             what = f"every user can write to this file (mode {mode:04o}), expected chmod o-w"
             issues.append(ConfigIssue(str(file), "", what))
 
-    tree, syntax_issues = read_tree(data, str(file))
+    tree: Tree | None = None
+    syntax_issues: list[ConfigIssue] = []
+    if data:
+        from agent.config.yaml_tree import read_tree
+
+        tree, syntax_issues = read_tree(data, str(file))
     of_file = Validator(cls, inline_refusal)
     of_variables = Validator(cls, None)
     values = merge(of_file.section(cls, tree, ""), read_environment(of_variables, cls, environ))

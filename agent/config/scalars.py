@@ -7,7 +7,7 @@ import re
 
 from agent.config.errors import suggestion
 from agent.config.fields import Field
-from agent.config.yaml_tree import Scalar
+from agent.config.tree import Scalar
 from agent.system.text import escape
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")

@@ -10,7 +10,7 @@ from agent.config.errors import ConfigIssue, suggestion
 from agent.config.fields import Field, Fields, all_keys, fields_of, join
 from agent.config.scalars import Refused, as_bool, as_float, as_int, as_str, quoted
 from agent.config.secrets import Secret
-from agent.config.yaml_tree import Mapping, Scalar, Sequence, Tree
+from agent.config.tree import Mapping, Scalar, Sequence, Tree
 
 PartialConfig = dict[str, Any]
 """The values of a section that are set. A section inside it is a PartialConfig again."""

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.config.tree import Mapping, Scalar, Sequence
 from agent.config.validator import Validator, build
-from agent.config.yaml_tree import Mapping, Scalar, Sequence, read_tree
+from agent.config.yaml_tree import read_tree
 from agent.settings.model import Config
 
 

@@ -1,0 +1,49 @@
+"""The tree of values that a document or a variable is read into."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+MAX_BYTES = 64 * 1024
+"""The longest document."""
+
+
+@dataclass(slots=True)
+class Scalar:
+    """A single value as it was written.
+
+    Attributes:
+        where: ``FILE:LINE``, or the name of an environment variable.
+        tag: YAML's type of the value (``str``, ``int``, ``bool``, ``null``, ...), or ``refused``.
+        is_plain: Written without quotes.
+        has_comment: A comment follows on the line.
+    """
+
+    where: str
+    text: str
+    tag: str
+    is_plain: bool
+    has_comment: bool = False
+
+    @property
+    def is_null(self) -> bool:
+        return self.tag == "null"
+
+
+@dataclass(slots=True)
+class Sequence:
+    """A list."""
+
+    where: str
+    items: list[Tree] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Mapping:
+    """A section. ``entries`` maps a name to the place of the name and the value."""
+
+    where: str
+    entries: dict[str, tuple[str, Tree]] = field(default_factory=dict)
+
+
+Tree = Scalar | Sequence | Mapping
