@@ -64,13 +64,16 @@ class Peer:
                 return value.strip()
         return None
 
+    def accept_key(self) -> str:
+        """Return the value of Sec-WebSocket-Accept for the request (RFC 6455, 4.2.2)."""
+        key = (self.header("Sec-WebSocket-Key") or "") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        return base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+
     def accept(self, *headers: str, then: bytes = b"") -> None:
         """Read the request and complete the upgrade; ``then`` goes into the same segment."""
         self.read_request()
-        key = (self.header("Sec-WebSocket-Key") or "") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-        accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
         lines = ["HTTP/1.1 101 Switching Protocols", "Upgrade: websocket", "Connection: Upgrade", *headers]
-        self.send("\r\n".join([*lines, f"Sec-WebSocket-Accept: {accept}", "", ""]).encode() + then)
+        self.send("\r\n".join([*lines, f"Sec-WebSocket-Accept: {self.accept_key()}", "", ""]).encode() + then)
 
     def answer(self, status: str, *headers: str, body: bytes = b"") -> None:
         """Read the request and answer it with an HTTP status."""
@@ -250,6 +253,23 @@ def polite(peer: Peer) -> None:
         elif opcode == CLOSE:
             peer.send(frame(CLOSE, data))
             return
+
+
+class Recorder:
+    """Script that records the frames of each connection and answers the close."""
+
+    def __init__(self) -> None:
+        self.frames: list[list[tuple[int, bytes]]] = []
+
+    def __call__(self, peer: Peer) -> None:
+        peer.accept()
+        frames: list[tuple[int, bytes]] = []
+        self.frames.append(frames)
+        for received in iter(peer.read_frame, (-1, b"")):
+            frames.append(received)
+            if received[0] == CLOSE:
+                peer.send(close_frame(1000))
+                return
 
 
 def silent(peer: Peer) -> None:

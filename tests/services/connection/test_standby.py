@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.plain import END_MARK, Plain
-from support.scripted import CLOSE, TEXT, Peer, Scripted, close_frame, hangs_up, mute, polite, refuses, silent
+from support.scripted import CLOSE, TEXT, Peer, Recorder, Scripted, close_frame, hangs_up, mute, polite, refuses, silent
 
 from agent.errors import ConfigError, ServiceError
 from agent.services.connection.poll import wait
@@ -18,6 +18,9 @@ from agent.services.connection.standby import Standby, Timing
 from agent.services.connection.websocket import Connection, connect
 from agent.services.protocols.codec import Text
 from agent.system.threads import Backoff, Deadline
+
+CLOSED = [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
+"""The frames of a connection that was closed without use."""
 
 LONG_SECONDS = 300.0
 """Longer than any test."""
@@ -146,26 +149,15 @@ def test_take_returns_none_for_a_connection_that_was_just_lost() -> None:
 
 
 def test_row_34_unused_connection_is_renewed_before_the_service_closes_it_and_gets_its_end_mark() -> None:
-    seen: list[list[tuple[int, bytes]]] = []
-
-    def script(peer: Peer) -> None:
-        peer.accept()
-        frames: list[tuple[int, bytes]] = []
-        seen.append(frames)
-        while (received := peer.read_frame())[0] >= 0:
-            frames.append(received)
-            if received[0] == CLOSE:
-                peer.send(close_frame(1000))
-                break
-
-    with Scripted(script) as server, Kit(server.url, max_idle_seconds=0.2) as kit:
+    recorder = Recorder()
+    with Scripted(recorder) as server, Kit(server.url, max_idle_seconds=0.2) as kit:
         start = time.monotonic()
         kit.until(lambda: kit.is_ready)
         first, due = kit.standby.waitables()[1], kit.standby.next_timeout()
         assert due is not None and due < 0.2
         kit.until(lambda: kit.is_ready and kit.standby.waitables()[1] is not first)
         assert time.monotonic() - start > 0.1 and not kit.downs
-    assert len(seen) >= 2 and all([(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")] == frames for frames in seen)
+    assert len(recorder.frames) >= 2 and all(frames == CLOSED for frames in recorder.frames)
 
 
 def test_row_01_failures_and_recovery_are_reported_once() -> None:
@@ -300,19 +292,12 @@ def test_lazy_standby_dials_no_second_connection() -> None:
 
 
 def test_close_sends_the_end_mark_on_an_unused_connection() -> None:
-    frames: list[tuple[int, bytes]] = []
-
-    def script(peer: Peer) -> None:
-        peer.accept()
-        frames.append(peer.read_frame())
-        frames.append(peer.read_frame())
-        peer.send(close_frame(1000))
-
-    with Scripted(script) as server:
+    recorder = Recorder()
+    with Scripted(recorder) as server:
         with Kit(server.url) as kit:
             kit.until(lambda: kit.is_ready)
         server.join()
-    assert frames == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
+    assert recorder.frames == [CLOSED]
 
 
 def test_close_does_not_wait_for_a_dial_that_hangs() -> None:
@@ -346,7 +331,7 @@ def test_close_waits_for_a_dial_that_completes_and_sends_its_end_mark() -> None:
         assert not dial_threads()
         server.join()
     timer.join(30)
-    assert frames == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
+    assert frames == CLOSED
 
 
 def test_close_waits_until_a_late_connection_is_closed_although_give_up_seconds_have_passed() -> None:
@@ -373,7 +358,7 @@ def test_close_waits_until_a_late_connection_is_closed_although_give_up_seconds_
         kit.standby.close(Deadline(60))
         assert not dial_threads(), "no thread is left"
         server.join()
-    assert frames == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
+    assert frames == CLOSED
 
 
 def test_row_55_flapping_service_leaves_no_threads_and_is_dialed_rarely() -> None:
@@ -389,19 +374,8 @@ def test_row_55_flapping_service_leaves_no_threads_and_is_dialed_rarely() -> Non
 
 
 def test_reconnect_closes_the_connection_and_dials_another() -> None:
-    received_frames: list[list[tuple[int, bytes]]] = []
-
-    def script(peer: Peer) -> None:
-        frames: list[tuple[int, bytes]] = []
-        received_frames.append(frames)
-        peer.accept()
-        while (received := peer.read_frame())[0] >= 0:
-            frames.append(received)
-            if received[0] == CLOSE:
-                peer.send(close_frame(1000))
-                break
-
-    with Scripted(script) as server, Kit(server.url, eager=False) as kit:
+    recorder = Recorder()
+    with Scripted(recorder) as server, Kit(server.url, eager=False) as kit:
         kit.until(lambda: kit.is_ready)
         first = kit.standby.waitables()[1]
         kit.standby.reconnect()
@@ -410,4 +384,4 @@ def test_reconnect_closes_the_connection_and_dials_another() -> None:
         assert kit.standby.take() is not None
         kit.standby.reconnect()  # nothing to replace, so a lazy standby does not dial
         assert not kit.standby.is_dialing and len(server.peers) == 2
-    assert received_frames[0] == [(TEXT, END_MARK.encode()), (CLOSE, b"\x03\xe8")]
+    assert recorder.frames[0] == CLOSED
