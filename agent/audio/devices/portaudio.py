@@ -71,7 +71,7 @@ class CardStream:
 
     def available(self) -> int:
         """Return the number of frames that can be read or written now."""
-        stream = self._open_stream()
+        stream = self._require_stream()
         try:
             return _query_available(stream, self._output)
         except OSError as error:
@@ -98,7 +98,7 @@ class CardStream:
         try:
             # By default PyAudio closes the stream on the first overrun (error path of pa_read_stream: "-9981 Input
             # overflowed", then "-9988 Stream closed"). Without the exception it hides the loss; LossMeter counts it.
-            return self._open_stream().read(self.period_frames, exception_on_overflow=False)
+            return self._require_stream().read(self.period_frames, exception_on_overflow=False)
         except OSError as error:
             raise self.fail(error) from error
 
@@ -108,13 +108,13 @@ class CardStream:
         self._wait(min(self.period_frames, self.buffer_frames))
         try:
             # As with reads, the exception would close the stream.
-            self._open_stream().write(pcm, exception_on_underflow=False)
+            self._require_stream().write(pcm, exception_on_underflow=False)
         except OSError as error:
             raise self.fail(error) from error
 
     def start(self) -> None:
         """Start to record; make a stopped sink writable again."""
-        stream = self._open_stream()
+        stream = self._require_stream()
         try:
             if stream.is_stopped():
                 stream.start_stream()
@@ -125,7 +125,7 @@ class CardStream:
 
     def stop(self) -> None:
         """Stop at once; drop the buffer of the card."""
-        stream = self._open_stream()
+        stream = self._require_stream()
         try:
             if not stream.is_stopped():
                 stream.stop_stream()
@@ -166,7 +166,7 @@ class CardStream:
             finally:
                 PORTAUDIO_LOCK.release()
 
-    def _open_stream(self) -> pyaudio.Stream:
+    def _require_stream(self) -> pyaudio.Stream:
         if self._stream is None or self._has_failed:
             raise DeviceError(f"the sound device {self.name} is closed", lost=True)
         return self._stream
@@ -210,7 +210,9 @@ def open_card(
             errors = []
             reject_number(name)
             is_alsa_name = ":" in name or is_defined(name)
-            for target in [name] if is_alsa_name else resolve_name(name, output, _listed(library), kernel_pcms()):
+            for target in (
+                [name] if is_alsa_name else resolve_name(name, output, _list_alsa_devices(library), kernel_pcms())
+            ):
                 set_slot(SINK_SLOT if output else SOURCE_SLOT, target)
                 messages.reset()
                 try:
@@ -254,7 +256,7 @@ def _close_stream(library: pyaudio.PyAudio, stream: pyaudio.Stream) -> None:
     library.terminate()
 
 
-def _listed(library: pyaudio.PyAudio) -> list[PortAudioDevice]:
+def _list_alsa_devices(library: pyaudio.PyAudio) -> list[PortAudioDevice]:
     """List the devices of the ALSA host API; probing those of JACK can crash PortAudio."""
     import pyaudio
 
@@ -271,7 +273,7 @@ def _listed(library: pyaudio.PyAudio) -> list[PortAudioDevice]:
 
 
 def _find_slot(library: pyaudio.PyAudio, output: bool) -> int:
-    for device in _listed(library):
+    for device in _list_alsa_devices(library):
         if device.name == (SINK_SLOT if output else SOURCE_SLOT):
             return device.index
     raise DeviceError("PortAudio does not support ALSA. Install the package libportaudio2.")
@@ -363,7 +365,7 @@ def list_cards() -> list[tuple[str, str, int, int, tuple[int, ...]]]:
 
 def _iter_cards(library: pyaudio.PyAudio) -> Iterator[tuple[str, str, int, int, tuple[int, ...]]]:
     present = kernel_pcms()
-    for device in sorted(_listed(library), key=lambda device: device.name != "default"):
+    for device in sorted(_list_alsa_devices(library), key=lambda device: device.name != "default"):
         names = alsa_name(device, present)
         if names is not None:
             rates = _supported_rates(library, device.index, device.inputs, device.outputs)
