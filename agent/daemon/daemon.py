@@ -323,7 +323,7 @@ class Daemon:
         return self._frontend_supervisor.stop(deadline, lambda: None, lambda: None)
 
     def _drain_inbox(self) -> None:
-        """Handle what the ending stages still report: the last transcript, the ends of utterances, a hush."""
+        """Handle what the ending stages still report: the last transcript, ends of utterances, a hush."""
         self._systemd.resend()
         while True:
             try:

@@ -80,7 +80,7 @@ class LocalServer:
         """Stop the process. Idempotent, and safe before ``start``.
 
         Args:
-            seconds: The time to finish what the server is saying, before it is killed.
+            seconds: The time to finish its current requests, before it is killed.
         """
         import subprocess
 

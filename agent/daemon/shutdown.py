@@ -58,7 +58,7 @@ class ShutdownBudget:
 class WorkerBudget:
     """The seconds for each phase in which workers end. Immutable.
 
-    ``drain``: they end by end of stream. ``cancel``: what is being said is cancelled. ``abort`` is computed at its
+    ``drain``: they end by end of stream. ``cancel``: the current utterance is cancelled. ``abort`` is computed at its
     beginning from the time that is left.
     """
 

@@ -82,7 +82,7 @@ class Supervisor:
         Args:
             deadline: The end of the last phase.
             drain: Handles the events that the workers still report; called repeatedly.
-            cancel: Cancels what is being said; called after the drain phase, before workers are aborted.
+            cancel: Cancels the current utterance; called after the drain phase, before workers are aborted.
             budget: The first two phases; by default they are shares of the time until ``deadline``.
 
         Returns:

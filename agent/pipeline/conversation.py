@@ -323,7 +323,7 @@ class Conversation:
         return [*self._cancel_reply(), *([StopPlayback(reason)] if self._current is not None else [])]
 
     def _next_state(self) -> list[Action]:
-        """Listen while the user speaks, else await the transcript, else say what is queued, else be idle."""
+        """Listen while the user speaks, else await the transcript, else start a queued utterance, else be idle."""
         awaits_transcript = any(self._segments)
         if self._user_speaks and (awaits_transcript or len(self._queue)):
             self.state = State.LISTENING

@@ -96,7 +96,7 @@ class Announce:
 
 @dataclass(frozen=True, slots=True)
 class TextPiece:
-    """More text of an utterance that arrives in pieces, whether it is being said or still queued."""
+    """More text of an utterance that arrives in pieces, current or still queued."""
 
     utterance: str
     text: str
@@ -217,7 +217,7 @@ class WorkerCrashed:
 
 @dataclass(frozen=True, slots=True)
 class Hush:
-    """Cancel everything that is being said or queued."""
+    """Cancel the current and all queued utterances."""
 
     reason: str
 

@@ -257,7 +257,6 @@ def test_shutdown_extends_the_stop_timeout_of_systemd(server: LocalServerProcess
 
 
 def test_short_shutdown_lets_a_short_utterance_end(server: LocalServerProcess) -> None:
-    """In a few seconds a short word can be said to its end; the time was given away to parts that had no use for it."""
 
     def ended() -> str:
         it = Watched(
@@ -294,7 +293,7 @@ def test_stop_at_the_start_ends_with_exit_code_0(server: LocalServerProcess) -> 
 
 
 def test_hush_during_the_shutdown_cancels(server: LocalServerProcess) -> None:
-    said = " ".join(["word"] * 60)  # shorter than the end, so only the hush can cut it
+    said = " ".join(["word"] * 60)  # shorter than the shutdown, so only the hush can cancel it
 
     def when(event: Event | Record) -> Event | None:
         if isinstance(event, PlaybackStarted):

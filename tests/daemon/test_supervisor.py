@@ -141,7 +141,7 @@ def test_ended_worker_is_not_stuck(workers: list[FakeWorker]) -> None:
 def test_exception_of_run_is_passed_to_on_crash() -> None:
     class Faulty(Worker):
         def run(self) -> None:
-            raise LookupError("nobody foresaw this")
+            raise LookupError("unexpected")
 
     crashes: list[tuple[str, BaseException]] = []
     worker = Faulty("faulty", lambda name, error: crashes.append((name, error)))

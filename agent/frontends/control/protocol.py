@@ -87,7 +87,7 @@ class CompleteText:
 
 @dataclass(frozen=True, slots=True)
 class HushRequest:
-    """Cancel everything that is being said or queued."""
+    """Cancel the current and all queued utterances."""
 
 
 @dataclass(frozen=True, slots=True)

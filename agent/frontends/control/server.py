@@ -40,7 +40,7 @@ MAX_ACTIVE_PEERS = 8
 """Connected clients that do not wait for an utterance. A waiting client does not block ``hush`` or an urgent text."""
 MAX_PEERS = 64
 MAX_LOGGED_USERS = 100
-ROUND_SECONDS = 1.0
+MAX_WAIT_SECONDS = 1.0
 ACCEPTS_PER_SECOND = 200.0
 ACCEPT_PAUSE_SECONDS = 1.0
 
@@ -126,7 +126,7 @@ class ControlServer(Frontend):
         try:
             while self._end is None:
                 self.heartbeat()
-                self._poll(ROUND_SECONDS)
+                self._poll(MAX_WAIT_SECONDS)
             if self._end is _Signal.STOP:
                 self._flush()
         finally:

@@ -14,7 +14,7 @@ from agent.system.text import remove_control_characters
 from agent.system.threads import Deadline
 
 MAX_REPLY_CHARACTERS = 65_536
-ROUND_SECONDS = 1.0
+MAX_WAIT_SECONDS = 1.0
 
 
 class ResponderWorker(Stage):
@@ -88,7 +88,7 @@ class ResponderWorker(Stage):
             while True:
                 self.heartbeat()
                 try:
-                    item = self._queue.get(timeout=ROUND_SECONDS)
+                    item = self._queue.get(timeout=MAX_WAIT_SECONDS)
                 except queue.Empty:
                     continue
                 if item is None:

@@ -132,7 +132,7 @@ def build(tmp_path: Path) -> Iterator[Build]:
         setup.end()
 
 
-# --- what may be asked
+# --- requests
 
 
 def test_say_returns_the_utterance_and_then_its_recorded_end(build: Build) -> None:
@@ -315,7 +315,7 @@ def test_invalid_line_gets_an_error_and_the_next_request_is_served(build: Build)
     assert client.ask({"status": True})["status"] == "ready to speak"
 
 
-# --- who calls, and how
+# --- connections
 
 
 def test_requests_of_a_disconnected_client_are_carried_out(build: Build) -> None:
@@ -415,7 +415,7 @@ def test_client_that_does_not_read_is_disconnected(build: Build) -> None:
     deaf, other = setup.call(), setup.call()
     deaf.socket.settimeout(0.2)
     request = b'{"status": true}\n' * 1000
-    with pytest.raises(OSError):  # the answers fill every buffer there is; then nobody reads what is written
+    with pytest.raises(OSError):  # the answers fill every buffer there is; then the server reads no more
         for _ in range(1000):
             deaf.socket.sendall(request)
     assert other.ask({"status": True})["state"] == "idle"
@@ -580,7 +580,7 @@ def test_group_member_is_accepted(build: Build) -> None:
         setup.end()
 
 
-# --- the end
+# --- shutdown
 
 
 def test_stop_accepting_refuses_new_texts_and_still_reports_ends(build: Build) -> None:

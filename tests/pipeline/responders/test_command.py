@@ -27,7 +27,7 @@ def python(program: str, **more: Any) -> CommandResponder:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has waited for yet counts."""
+    """Return whether a process has ended; a zombie counts."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -35,7 +35,7 @@ def is_gone(pid: int) -> bool:
 
 
 def wait_gone(pid: int) -> None:
-    """Waits for the end of a process that is not ours to wait for."""
+    """Wait for the end of a process that is no child of this one."""
     try:
         ended = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -73,12 +73,12 @@ def test_arguments_are_not_interpreted_by_a_shell(hear: Hear) -> None:
 def test_output_is_yielded_in_sentences_while_the_program_runs() -> None:
     program = "import time; print('One. Two. Thr', end='', flush=True); time.sleep(60)"
     answer = python(program).reply("x", 1)
-    said: list[str] = []
+    pieces: list[str] = []
     for piece in answer:
-        said += [piece] if piece else []
-        if len(said) == 2:
+        pieces += [piece] if piece else []
+        if len(pieces) == 2:
             break
-    assert said == ["One.", "Two."]
+    assert pieces == ["One.", "Two."]
     answer.close()
 
 
@@ -95,16 +95,16 @@ def test_reply_yields_empty_pieces_while_waiting() -> None:
 
 def test_exit_code_raises_with_the_last_stderr_line(hear: Hear) -> None:
     program = "import sys; print('Half'); sys.stderr.write('first\\n\\x1b[31mno such file\\n\\n'); sys.exit(3)"
-    said: list[str] = []
+    pieces: list[str] = []
     with pytest.raises(ServiceError) as caught:
-        said.extend(piece for piece in python(program).reply("x", 1) if piece)
+        pieces.extend(piece for piece in python(program).reply("x", 1) if piece)
     assert re.search(r"ended with exit code 3; its last line on stderr: '\\x1b\[31mno such file'$", str(caught.value))
 
 
 def test_output_before_an_error_is_yielded() -> None:
     answer = python("print('Half of it.'); raise SystemExit(1)").reply("x", 1)
-    said = next(piece for piece in answer if piece)
-    assert said == "Half of it."
+    first = next(piece for piece in answer if piece)
+    assert first == "Half of it."
     with pytest.raises(ServiceError, match="exit code 1$"):
         list(answer)
 
@@ -132,11 +132,11 @@ def test_timeout_ends_the_process_group(tmp_path: Path, hear: Hear) -> None:
 
 
 def test_output_limit_ends_the_program(hear: Hear) -> None:
-    said: list[str] = []
+    pieces: list[str] = []
     with pytest.raises(ServiceError, match="more than 1000 bytes"):
-        said.extend(piece for piece in command("yes", "one word", output_bytes=1000).reply("x", 1) if piece)
-    assert set(said) == {"one word"}
-    assert sum(len(piece) + 1 for piece in said) <= 1000
+        pieces.extend(piece for piece in command("yes", "one word", output_bytes=1000).reply("x", 1) if piece)
+    assert set(pieces) == {"one word"}
+    assert sum(len(piece) + 1 for piece in pieces) <= 1000
 
 
 def test_stderr_flood_ends_with_the_timeout(hear: Hear) -> None:
@@ -150,9 +150,9 @@ def test_program_may_ignore_its_stdin(hear: Hear) -> None:
 
 def test_background_process_neither_delays_the_reply_nor_is_killed(hear: Hear) -> None:
     began = time.monotonic()
-    said = hear(command("sh", "-c", "sleep 600 & echo $!", seconds=600.0))
+    pieces = hear(command("sh", "-c", "sleep 600 & echo $!", seconds=600.0))
     assert time.monotonic() - began < 60
-    pid = int(said[0])
+    pid = int(pieces[0])
     assert not is_gone(pid)
     os.kill(pid, signal.SIGKILL)
 
