@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.services.protocols.codec import Event, Failure, Message
+from agent.services.protocols.codec import End, Event, Failure, Message
 
 
 def send_all(codec: Any, *events: Event) -> list[Message]:
@@ -25,3 +25,8 @@ def is_refused(events: list[Event]) -> bool:
 def is_fatal(events: list[Event]) -> bool:
     """Return whether the only event is a failure that ends the session."""
     return len(events) == 1 and isinstance(events[0], Failure) and events[0].fatal
+
+
+def count_endings(events: list[Event]) -> int:
+    """Return how many events end the session."""
+    return sum(isinstance(event, End) or (isinstance(event, Failure) and event.fatal) for event in events)

@@ -95,18 +95,18 @@ def targets() -> dict[str, Target]:
         "vachana": (lambda: vachana.Client(URL, KEY), vachana.Server, "/api/v1/tts"),
         "fish": (lambda: fish.Client(URL, KEY), fish.Server, "/v1/tts/live"),
     }
-    found: dict[str, Target] = {}
+    result: dict[str, Target] = {}
     for name, (client, server, path) in sides.items():
-        found[f"{name} client"] = _client(client, server, path)
-        found[f"{name} server"] = _server(server, client, path)
+        result[f"{name} client"] = _client(client, server, path)
+        result[f"{name} server"] = _server(server, client, path)
     listener = transcription.Server()
     frames: list[Any] = [Audio(AUDIO * 8), Audio(AUDIO * 8), End()]
-    said = [message for word in _heard() for message in listener.send(word)]
-    found["transcription client"] = Target(lambda: transcription.Client(URL, KEY), said, frames)
-    asking = transcription.Client(URL, KEY)
-    asked = [message for word in frames for message in asking.send(word)]
-    found["transcription server"] = Target(transcription.Server, asked, _heard())
-    return found
+    replies = [message for event in _heard() for message in listener.send(event)]
+    result["transcription client"] = Target(lambda: transcription.Client(URL, KEY), replies, frames)
+    speaker = transcription.Client(URL, KEY)
+    requests = [message for event in frames for message in speaker.send(event)]
+    result["transcription server"] = Target(transcription.Server, requests, _heard())
+    return result
 
 
 JUNK: tuple[Any, ...] = (
@@ -158,19 +158,21 @@ class Mutator:
 
     def _restructured(self, good: Message) -> Message | None:
         try:
-            found = json.loads(good) if isinstance(good, str) else msgpack.unpackb(good, raw=False)
+            fields = json.loads(good) if isinstance(good, str) else msgpack.unpackb(good, raw=False)
         except (ValueError, msgpack.UnpackException, UnicodeDecodeError, RecursionError):
             return None
-        if not isinstance(found, dict):
+        if not isinstance(fields, dict):
             return None
-        self._spoil(found)
+        self._spoil(fields)
         try:
-            return json.dumps(found) if isinstance(good, str) else bytes(msgpack.packb(found, unicode_errors="replace"))
+            return (
+                json.dumps(fields) if isinstance(good, str) else bytes(msgpack.packb(fields, unicode_errors="replace"))
+            )
         except (ValueError, TypeError, OverflowError):
             return None
 
-    def _spoil(self, found: dict[Any, Any]) -> None:
-        place = found
+    def _spoil(self, fields: dict[Any, Any]) -> None:
+        place = fields
         while self._random.random() < 0.5 and (deeper := [v for v in place.values() if isinstance(v, dict) and v]):
             place = self._random.choice(deeper)
         names = list(place) or ["x"]
@@ -220,6 +222,7 @@ def run(target: Target, messages: int, seed: int = 1) -> Cost:
 
 def _checked(events: list[Any]) -> int:
     for event in events:
+        assert isinstance(event, Text | Audio | Flush | End | Transcript | Log | Failure), event
         if isinstance(event, Failure):
             assert len(event.received) <= 400 and event.received.isprintable(), event
             assert KEY not in event.received and KEY not in event.expected, event

@@ -215,7 +215,7 @@ class Client:
         self._requested = 0  # passages with text that a <STOP> ended
         self._stopped = 0  # those of them that are complete
         # Stops without audio directly after another stop: a duplicate of that one, or a passage without audio. The two
-        # cannot be told apart, so that neither may end the session at once.
+        # look the same, so that neither may end the session at once.
         self._ambiguous_stops = 0
         self._has_open_text = False  # text was sent and no <STOP> after it
         self._stop_is_last = False

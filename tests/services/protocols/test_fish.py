@@ -8,7 +8,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.codecs import is_fatal, is_refused
+from support.codecs import count_endings, is_fatal, is_refused
 
 from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Log, Message, Text, Transcript
 from agent.services.protocols.fish import Client, Reference, Server, pack, unpack
@@ -442,8 +442,8 @@ def test_server_finishes_an_invalid_start_with_an_error(request_fields: object) 
     codec = Server()
     (failure,) = codec.receive(pack({"event": "start", "request": request_fields}))
     assert isinstance(failure, Failure) and failure.fatal and failure.status == 400
-    (told,) = codec.send(failure)
-    fields = unpack(told)
+    (message,) = codec.send(failure)
+    fields = unpack(message)
     assert isinstance(fields, dict) and (fields["event"], fields["reason"]) == ("finish", "error")
 
 
@@ -552,11 +552,4 @@ def test_no_sequence_of_messages_raises(received: list[Message]) -> None:
         for event in there.receive(message):
             there.send(event)
     events += here.receive_close(1006)
-    over = [event for event in events if isinstance(event, End) or (isinstance(event, Failure) and event.fatal)]
-    assert len(over) == 1
-
-
-@given(st.binary(max_size=64), st.integers(0, len(AUDIO)))
-def test_a_damaged_message_never_raises(junk: bytes, at: int) -> None:
-    for message in (AUDIO[:at] + junk, AUDIO[:at] + junk + AUDIO[at:], junk + AUDIO[at:]):
-        assert all(isinstance(event, Audio | Log | Failure) for event in speaking().receive(message))
+    assert count_endings(events) == 1

@@ -9,7 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.codecs import send_all
+from support.codecs import count_endings, send_all
+from support.untrusted import JSON
 
 from agent.services.protocols.codec import Audio, Encoding, End, Failure, Flush, Text
 from agent.services.protocols.neuphonic import Client
@@ -154,8 +155,8 @@ def test_send_encodes_nothing_after_end():
 
 
 def test_send_keeps_non_ascii_characters_and_quotes():
-    said = 'Grüß "Gott" \\ 你好 \U0001f600\n'
-    assert texts(send_all(client(), Text(said))) == [said]
+    text = 'Grüß "Gott" \\ 你好 \U0001f600\n'
+    assert texts(send_all(client(), Text(text))) == [text]
 
 
 def test_send_replaces_lone_surrogates():
@@ -194,14 +195,14 @@ def test_stop_filter_keeps_an_incomplete_stop():
 @given(st.lists(st.text("<STOPstop> a", max_size=8) | st.text(max_size=4), max_size=12))
 def test_stop_filter_loses_no_character_and_passes_no_stop(pieces):
     codec = client()
-    said = "".join(texts(send_all(codec, *map(Text, pieces), Flush())))
-    if said:
-        assert said.endswith("<STOP>")
-        said = said.removesuffix("<STOP>")
-    assert "<stop>" not in said.lower()
+    text = "".join(texts(send_all(codec, *map(Text, pieces), Flush())))
+    if text:
+        assert text.endswith("<STOP>")
+        text = text.removesuffix("<STOP>")
+    assert "<stop>" not in text.lower()
     whole = "".join(pieces)
     if "<stop>" not in whole.lower():
-        assert said == (whole if whole.strip() else "")
+        assert text == (whole if whole.strip() else "")
 
 
 @given(st.text(), st.data())
@@ -423,11 +424,6 @@ def test_receive_refuses_audio_after_end():
     assert isinstance(failure, Failure) and not failure.fatal
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=8,
-)
 DATA = st.fixed_dictionaries({}, optional={"audio": JSON, "stop": JSON, "sampling_rate": JSON})
 ANY = (
     st.text()
@@ -445,5 +441,4 @@ def test_client_never_raises_and_returns_end_at_most_once(messages, ended):
     events = [event for message in messages for event in codec.receive(message)]
     events += [*codec.receive_timeout(), *codec.receive_close(1006), *codec.receive_close(1006)]
     assert all(isinstance(event, Audio | Flush | End | Failure) for event in events)
-    over = [event for event in events if isinstance(event, End) or (isinstance(event, Failure) and event.fatal)]
-    assert len(over) == 1
+    assert count_endings(events) == 1

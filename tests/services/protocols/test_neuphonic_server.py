@@ -234,14 +234,6 @@ def test_audio_passes_both_codecs_unchanged(chunks):
     assert events[-2:] == [Flush(), End()]
 
 
-@given(
-    st.lists(st.text() | st.binary() | st.dictionaries(st.text(), st.text() | st.none()).map(json.dumps), max_size=6)
-)
-def test_server_never_raises(messages):
-    events = receive_all(server(), *messages)
-    assert all(isinstance(event, Text | Flush | Failure) for event in events)
-
-
 @given(st.text(), st.dictionaries(st.text(), st.text()))
 def test_handshake_never_raises(path, headers):
     assert isinstance(Server(KEY).handshake(path, headers), Failure)

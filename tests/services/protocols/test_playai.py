@@ -9,7 +9,7 @@ from itertools import count
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.codecs import is_fatal, is_refused
+from support.codecs import count_endings, is_fatal, is_refused
 
 from agent.services.protocols.codec import Audio, Encoding, End, Event, Failure, Flush, Log, Message, Text, Transcript
 from agent.services.protocols.playai import Client, Server
@@ -238,7 +238,7 @@ def test_response_out_of_order_is_a_fatal_failure(messages: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "status", "permanent", "patience"),
+    ("message", "status", "permanent", "retry_after_seconds"),
     [
         ('{"type":"error","message":"no such voice"}', None, False, None),
         ('{"error":"out of credit","status":402}', 402, True, None),
@@ -253,12 +253,12 @@ def test_response_out_of_order_is_a_fatal_failure(messages: list[str]) -> None:
     ],
 )
 def test_error_is_a_fatal_failure_with_its_message_and_status(
-    message: str, status: int | None, permanent: bool, patience: float | None
+    message: str, status: int | None, permanent: bool, retry_after_seconds: float | None
 ) -> None:
     (failure,) = asked("x").receive(message)
     assert isinstance(failure, Failure)
     assert (failure.service, failure.fatal, failure.status) == ("playai", True, status)
-    assert (failure.permanent, failure.retry_after_seconds) == (permanent, patience)
+    assert (failure.permanent, failure.retry_after_seconds) == (permanent, retry_after_seconds)
 
 
 def test_end_with_an_empty_error_is_an_end() -> None:
@@ -433,8 +433,8 @@ def test_server_refuses_an_invalid_request_and_accepts_the_next(fields: dict[str
     codec.receive('{"text":"first","voice":"v","request_id":"first"}')
     (failure,) = codec.receive(json.dumps({"text": "x", "voice": "v", "request_id": "bad", **fields}))
     assert isinstance(failure, Failure) and not failure.fatal and failure.status == 400
-    (told,) = codec.send(failure)
-    answer = json.loads(told)
+    (message,) = codec.send(failure)
+    answer = json.loads(message)
     assert (answer["type"], answer["request_id"], answer["status"]) == ("error", "bad", 400)
     assert json.loads(codec.send(Flush())[0]) == {"type": "start", "request_id": "first"}
 
@@ -544,7 +544,6 @@ def test_no_sequence_of_messages_raises(received: list[Message]) -> None:
         for event in there.receive(message):
             there.send(event)
     events += here.receive_close(1006)
-    over = [event for event in events if isinstance(event, End) or (isinstance(event, Failure) and event.fatal)]
-    assert len(over) == 1
+    assert count_endings(events) == 1
     sound = {event.request_id for event in events if isinstance(event, Audio)}
     assert sound <= {"r1", "r2"}

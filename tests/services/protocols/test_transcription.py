@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.codecs import send_all
+from support.untrusted import JSON
 
 from agent.services.protocols.codec import Audio, Encoding, End, Failure, Flush, Log, Text, Transcript, Word
 from agent.services.protocols.transcription import Client
@@ -339,11 +340,6 @@ def test_echoed_key_is_hidden():
     assert KEY not in str(failure)
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=8,
-)
 WORD = st.fixed_dictionaries({}, optional={"word": JSON, "start": JSON, "end": JSON, "conf": JSON})
 MESSAGE = st.fixed_dictionaries(
     {},

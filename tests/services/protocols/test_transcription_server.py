@@ -100,8 +100,8 @@ def test_refused_client_is_answered_as_melvin_asr_does(message, answer):
     assert failure.fatal and failure.permanent and failure.status == 401 and "guess" not in failure.received
     assert codec.send(failure) == [answer]
     assert codec.receive(b"ab") == [] and codec.receive_close(1000) == [] and KEY not in repr(failure)
-    (told,) = Client("ws://h/", KEY).receive(answer)
-    assert told.fatal and told.permanent
+    (failure,) = Client("ws://h/", KEY).receive(answer)
+    assert failure.fatal and failure.permanent
 
 
 # --- sending

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.codecs import count_endings
+from support.untrusted import JSON
 
 from agent.services.protocols.codec import Audio, Encoding, End, Failure, Flush, Text
 from agent.services.protocols.vachana import AUDIO_CONFIG, AudioSettings, Client, Server, encoding_of, read_audio_config
@@ -113,14 +115,14 @@ def test_request_contains_speed_and_request_id_only_if_set():
     codec = client(speed=1.1, voice="Pranav", language="en-IN", model="timbre-v2.5")
     codec.send(Text("a"))
     (request,) = codec.send(Flush(request_id="req_1"))
-    told = json.loads(request)
-    assert told["speed"] == 1.1 and told["request_id"] == "req_1"
-    assert (told["voice"], told["language"], told["model"]) == ("Pranav", "en-IN", "timbre-v2.5")
+    fields = json.loads(request)
+    assert fields["speed"] == 1.1 and fields["request_id"] == "req_1"
+    assert (fields["voice"], fields["language"], fields["model"]) == ("Pranav", "en-IN", "timbre-v2.5")
 
 
 def test_read_audio_config_accepts_mapping_object_and_settings():
-    for given_config in ({"sample_rate": 24000}, SimpleNamespace(sample_rate=24000), AudioSettings(sample_rate=24000)):
-        assert client(audio_config=given_config).encoding == Encoding("wav", 24000)
+    for config in ({"sample_rate": 24000}, SimpleNamespace(sample_rate=24000), AudioSettings(sample_rate=24000)):
+        assert client(audio_config=config).encoding == Encoding("wav", 24000)
     assert client().encoding == client(audio_config=AudioSettings()).encoding == Encoding("wav", 44100)
 
 
@@ -449,11 +451,6 @@ def test_text_and_audio_pass_both_codecs_unchanged(pieces, chunks, binary):
         assert events[-1] == End()
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=8,
-)
 DATA = st.fixed_dictionaries({}, optional={"audio": JSON})
 TYPES = st.sampled_from(["start", "audio", "complete", "error"])
 ANSWER = st.fixed_dictionaries({}, optional={"type": TYPES | JSON, "data": DATA | JSON, "audio": JSON, "code": JSON})
@@ -468,16 +465,10 @@ def test_client_never_raises_and_returns_end_once(messages):
     events = [event for message in messages for event in codec.receive(message)]
     events += [*codec.receive_timeout(), *codec.receive_close(1006), *codec.receive_close(1006)]
     assert all(isinstance(event, Audio | Flush | End | Failure) for event in events)
-    assert sum(isinstance(event, End) or (isinstance(event, Failure) and event.fatal) for event in events) == 1
-
-
-@given(st.text() | st.binary() | REQUEST.map(json.dumps))
-def test_server_never_raises(message):
-    events = Server().receive(message)
-    assert events and all(isinstance(event, Text | Flush | Failure) for event in events)
+    assert count_endings(events) == 1
 
 
 @given(JSON)
 def test_read_audio_config_never_raises(config):
-    found = read_audio_config(config)
-    assert isinstance(found, str) or encoding_of(found).sample_rate > 0
+    result = read_audio_config(config)
+    assert isinstance(result, str) or encoding_of(result).sample_rate > 0
