@@ -1,4 +1,4 @@
-"""Rows 38 to 45 and 54 of the matrix of faults: what goes wrong with sound cards, and what is not lost by it.
+"""Rows 38 to 45 and 54 of the fault matrix: faults of sound cards.
 
 The fake PortAudio stands below the real PyAudio; where the whole daemon is meant, it is a process of its own.
 """
@@ -270,6 +270,7 @@ def test_45_library_output_on_stderr_is_suppressed(
     )
 
 
+@pytest.mark.slow
 def test_54_cpu_starvation_loses_only_counted_frames(fpa: FakePortAudio, drive: Drive, record_row: Record) -> None:
     spinners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:

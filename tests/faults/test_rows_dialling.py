@@ -1,5 +1,4 @@
-"""Rows 1 to 10: a service that cannot be reached, refuses, or lies before the first word. Every utterance ends failed
-or is said by the next service, no key goes astray, and the synthesizer goes round its loop."""
+"""Rows 1 to 10: faults up to the first audio. The utterance fails or the next service speaks; no key leaks."""
 
 from __future__ import annotations
 

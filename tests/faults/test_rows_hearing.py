@@ -1,5 +1,4 @@
-"""Rows 16, 22, 34 to 37 and 55 for what is heard: frames are kept while the service is away and sent again, what is
-lost is said with its beginning and its length, finals that came are kept, and every session gets one ``eof``."""
+"""Rows 16, 22, 34 to 37 and 55 for transcription: frames are sent again, gaps are reported, finals are kept."""
 
 from __future__ import annotations
 

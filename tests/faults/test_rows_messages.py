@@ -1,5 +1,4 @@
-"""Rows 24 to 33: frames and messages that break the rules, or mean something else than they say. The utterance fails or
-the message is passed over, never is a byte heard that is no sound, and the next utterance is said."""
+"""Rows 24 to 33: invalid frames and messages. They fail one utterance or are ignored, and never reach the speaker."""
 
 from __future__ import annotations
 

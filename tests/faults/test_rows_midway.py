@@ -1,5 +1,4 @@
-"""Rows 11 to 23: a connection that breaks, stalls, drips or floods in the middle of an utterance. What came is heard to
-the last byte and never begun again; what had not begun to sound is said by somebody else."""
+"""Rows 11 to 23: a connection that breaks or stalls during an utterance. Received audio is played once, not restarted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows 17, 18 and 58 of the matrix of faults: sound that comes late, far too slowly, or is not wanted any more."""
+"""Rows 17, 18 and 58 of the fault matrix: jitter, a slow connection, and hush."""
 
 from __future__ import annotations
 
@@ -51,6 +51,7 @@ def min_possible_delay(arrivals: list[tuple[float, int]]) -> float:
     return best
 
 
+@pytest.mark.slow
 def test_17_jitter_causes_no_avoidable_underrun(paced: LocalServerProcess, record_row: Record) -> None:
     """A service that sends in real time, each piece 100 to 500 ms late. Whoever began when we did and knew the future
     would be late by ``unavoidable``; our own refilling adds about a period to that. A busy machine lets a thread wait,
@@ -112,6 +113,7 @@ def test_18_a_slow_connection_plays_with_few_underruns(server: LocalServerProces
     record_row(18, f"{end.seconds:.1f} s in {took:.1f} s: {gaps}; {used / took:.0%} of a core with the proxy")
 
 
+@pytest.mark.slow
 def test_58_no_old_audio_is_played_after_a_hush(server: LocalServerProcess, record_row: Record) -> None:
     """Through the synthesizer: dialling, waiting for sound, gathering, playing, draining. Whatever is heard between
     two hushes is the beginning of what was begun between them."""
@@ -170,6 +172,7 @@ def test_58_frequent_hushes_leave_every_utterance_with_one_end(server: LocalServ
     record_row(58, f"150 hushes in 3 s: {len(begun)} utterances, {cancelled} cancelled, each told once, the next whole")
 
 
+@pytest.mark.slow
 def test_58_a_card_is_silent_after_a_hush(card: VirtualCard, record_row: Record) -> None:
     """On the card's exact record. Every sample tells which utterance it belongs to and where in it, and the card is
     asked when it was stopped."""

@@ -1,5 +1,4 @@
-"""Rows 46, 48, 50 and 53: what is done to the daemon's process itself. Every utterance ends in one record, the next one
-is said, and it ends with exit code 0."""
+"""Rows 46, 48, 50 and 53: signals, suspend, clock changes and exhausted resources of the daemon's process."""
 
 from __future__ import annotations
 

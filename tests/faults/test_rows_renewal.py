@@ -1,5 +1,4 @@
-"""Row 34, and what a ``say`` costs: connections are renewed before the service lets them go, addresses before they
-expire, and nobody notices."""
+"""Row 34: renewal of idle connections and expiring URLs; round trips of a ``say``."""
 
 from __future__ import annotations
 

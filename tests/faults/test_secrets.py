@@ -1,4 +1,4 @@
-"""Keys stay where they are: in no log, no command line, no environment, no status, no shown configuration."""
+"""Keys appear in no log, command line, environment, status or printed configuration."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""SIGTERM at random moments of a running conversation, over each service: an end mark for every session, an exit of 0
-every time. ``SIGTERMS`` says how many; the moments are the same for the same ``SIGTERM_SEED``."""
+"""SIGTERM at random moments of a conversation, for each service: every session gets its end mark, the exit code is 0.
+
+``SIGTERMS`` sets the number of signals, ``SIGTERM_SEED`` the moments.
+"""
 
 from __future__ import annotations
 
