@@ -1,4 +1,4 @@
-"""Rows 11 to 23: a connection that breaks or stalls during an utterance. Received audio is played once, not restarted."""
+"""Rows 11 to 23: a connection that fails or stalls during an utterance. Received audio is played exactly once."""
 
 from __future__ import annotations
 
