@@ -437,7 +437,7 @@ class MachineTest:
 
 
 def _is_stuck_line(line: str) -> bool:
-    return "stuck" in line and "workers=speaker" in line
+    return re.search(r"\bstuck\b.*\bspeaker\b", line) is not None
 
 
 def _peak(pcm: bytes) -> int:
