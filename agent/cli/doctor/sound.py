@@ -104,7 +104,7 @@ def _failed(loaded: Loaded, subject: str, error: AgentError, in_use: bool) -> Ch
         return CheckResult(subject, OK, f"in use by the running daemon ({text})")
     if "PyAudio" in text:
         return CheckResult(subject, ERROR, text, "sudo apt install libportaudio2 python3-pyaudio")
-    if "none of the formats" in text:
+    if "none of the" in text:
         cure = f"write plughw:CARD=NAME,DEV=0 (a line of voice-agent devices) at {key}: ALSA then converts"
         return CheckResult(subject, ERROR, text, cure, own=True)
     if is_lost:
