@@ -30,7 +30,7 @@ class ServiceLog:
         """Count a refused message and log the first one.
 
         Returns:
-            The reason to end the session after more than `MAX_REFUSED_MESSAGES`, else `None`.
+            The reason to end the session after more than ``MAX_REFUSED_MESSAGES``, else ``None``.
         """
         self._refused += 1
         if self._refused == 1:

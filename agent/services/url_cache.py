@@ -30,7 +30,7 @@ class UrlCache:
         self._issued: IssuedUrl | None = None
 
     def url(self, authorization: UrlAuthorization, deadline: Deadline) -> str:
-        """Return a URL that is not about to expire; blocks until `deadline` at most.
+        """Return a URL that is not about to expire; blocks until ``deadline`` at most.
 
         Raises:
             ServiceError: The service did not issue one.

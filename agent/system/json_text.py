@@ -15,8 +15,8 @@ _MIN_SECRET_CHARACTERS = 4
 def parse_json(message: str | bytes) -> dict[str, object] | str:
     """Parse the JSON object in a message. Never raises.
 
-    The size limit (`MAX_MESSAGE_BYTES`) is checked before parsing. Bytes are decoded as UTF-8. NaN, infinities (also
-    `1e999`), excessive nesting and excessive digits are refused.
+    The size limit (``MAX_MESSAGE_BYTES``) is checked before parsing. Bytes are decoded as UTF-8. NaN, infinities (also
+    ``1e999``), excessive nesting and excessive digits are refused.
 
     Returns:
         The object with all its fields, known or not; or the reason for the refusal as a clause that fits after
@@ -48,7 +48,7 @@ def json_type(value: object) -> str:
 
 
 def redact(text: str, secret: str | None) -> str:
-    """Replace every occurrence of a secret by `***`; a secret of fewer than 4 characters is left in place."""
+    """Replace every occurrence of a secret by ``***``; a secret of fewer than 4 characters is left in place."""
     # Redacting every "k" would make the text unreadable and would not protect the key.
     return text if secret is None or len(secret) < _MIN_SECRET_CHARACTERS else text.replace(secret, "***")
 

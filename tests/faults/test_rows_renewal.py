@@ -121,7 +121,7 @@ class Expiring:
 
 def test_row_34_a_playai_url_is_renewed_before_it_expires(record_row: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is taken for old 0.3 s after it was granted, and refused 30 s later (5 minutes in truth)."""
-    monkeypatch.setattr(grants, "GRANT_MARGIN_SECONDS", 30.0)
+    monkeypatch.setattr(grants, "EXPIRY_MARGIN_SECONDS", 30.0)
     service = Expiring(30.3)
     over = threading.Event()
     with Scripted(service.script) as server, TtsPipeline(synthesis_settings(server.port, "playai")) as pipeline:

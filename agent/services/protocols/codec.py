@@ -1,18 +1,18 @@
-"""The shared vocabulary of all protocols: events, the interfaces of client and server codecs, and `TtsService`.
+"""The shared vocabulary of all protocols: events, the interfaces of client and server codecs, and ``TtsService``.
 
-A codec is an object without sockets, clocks or threads. `Client` and `Server` of a protocol mirror each other: the
+A codec is an object without sockets, clocks or threads. ``Client`` and ``Server`` of a protocol mirror each other: the
 messages that one sends are the messages that the other receives. A codec serves one connection and is not reused.
 
 The events mean, from the client to a speech service / from the service to the client:
 
-* `Text`: a piece of text to speak / the text that belongs to an audio message (rare).
-* `Audio`: microphone audio for the transcription service / audio of the speech, in the requested encoding.
-* `Flush`: a passage (a sentence) is complete, speak it now / the audio of one passage is complete.
-* `End`: this side sends nothing more. The first `End` encodes to the end mark of the protocol, a second one to
+* ``Text``: a piece of text to speak / the text that belongs to an audio message (rare).
+* ``Audio``: microphone audio for the transcription service / audio of the speech, in the requested encoding.
+* ``Flush``: a passage (a sentence) is complete, speak it now / the audio of one passage is complete.
+* ``End``: this side sends nothing more. The first ``End`` encodes to the end mark of the protocol, a second one to
   nothing, so that closing is always safe.
-* `Transcript`: a partial or final transcript.
-* `Log`: a line for the log, never text to speak.
-* `Failure`: a message that the codec refuses, or an error that the peer reports. Codecs never raise for a message.
+* ``Transcript``: a partial or final transcript.
+* ``Log``: a line for the log, never text to speak.
+* ``Failure``: a message that the codec refuses, or an error that the peer reports. Codecs never raise for a message.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from typing import Any, Protocol
 from agent.config.errors import Finding
 
 Message = str | bytes
-"""One WebSocket message: `str` is a text message, `bytes` a binary one."""
+"""One WebSocket message: ``str`` is a text message, ``bytes`` a binary one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A piece of text to speak. `request_id` is the protocol's own ID of the request, if it has one."""
+    """A piece of text to speak. ``request_id`` is the protocol's own ID of the request, if it has one."""
 
     text: str
     request_id: str | None = None
@@ -37,9 +37,9 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """A run of bytes in the codec's `encoding`. It may begin and end anywhere, also inside a sample.
+    """A run of bytes in the codec's ``encoding``. It may begin and end anywhere, also inside a sample.
 
-    `sample_rate` in Hz, if the message itself contains one; it takes precedence over the requested rate.
+    ``sample_rate`` in Hz, if the message itself contains one; it takes precedence over the requested rate.
     """
 
     data: bytes = field(repr=False)
@@ -56,14 +56,14 @@ class Flush:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """This side sends nothing more. `export_id`: the ID of the session's export on the transcription service."""
+    """This side sends nothing more. ``export_id``: the ID of the session's export on the transcription service."""
 
     export_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One recognized word; `start_seconds` and `end_seconds` count from the first sample of the session."""
+    """One recognized word; ``start_seconds`` and ``end_seconds`` count from the first sample of the session."""
 
     word: str
     start_seconds: float
@@ -118,13 +118,13 @@ Event = Text | Audio | Flush | End | Transcript | Log | Failure
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """The encoding of `Audio.data`. Immutable.
+    """The encoding of ``Audio.data``. Immutable.
 
     Attributes:
-        container: `raw`, `wav`, `mp3` or `opus` (Ogg Opus); `flac` only as a request to the service itself.
+        container: ``raw``, ``wav``, ``mp3`` or ``opus`` (Ogg Opus); ``flac`` only as a request to the service itself.
         sample_rate: The requested rate in Hz; the header of a container takes precedence.
         channels: The requested number of channels; the header of a container takes precedence.
-        samples: `s16le`, `mulaw` or `alaw`; the last two in `raw` and `wav` only.
+        samples: ``s16le``, ``mulaw`` or ``alaw``; the last two in ``raw`` and ``wav`` only.
     """
 
     container: str
@@ -155,8 +155,8 @@ class Client(Protocol):
 
     Attributes:
         service: The name of the service.
-        encoding: The encoding of the `Audio` that `receive` returns (of the `Audio` to send, for transcription).
-        max_idle_seconds: How long the service keeps an idle connection open (`None`: without limit). A standby is
+        encoding: The encoding of the ``Audio`` that ``receive`` returns (of the ``Audio`` to send, for transcription).
+        max_idle_seconds: How long the service keeps an idle connection open (``None``: without limit). A standby is
             reconnected before that.
         is_single_use: A session takes one passage only; the next one needs a new connection.
     """
@@ -168,7 +168,7 @@ class Client(Protocol):
 
     @property
     def receive_timeout_seconds(self) -> float | None:
-        """After so long without a message the owner calls `receive_timeout` once; `None`: no timeout now.
+        """After so long without a message the owner calls ``receive_timeout`` once; ``None``: no timeout now.
 
         The value may change with every message that is sent or received.
         """
@@ -202,7 +202,7 @@ class Server(Protocol):
     encoding: Encoding
 
     def handshake(self, path: str, headers: Mapping[str, str]) -> Failure | None:
-        """Check the opening handshake. Return `None` to accept it, or a `Failure` with the HTTP status."""
+        """Check the opening handshake. Return ``None`` to accept it, or a ``Failure`` with the HTTP status."""
         ...
 
     def send(self, event: Event) -> list[Message]:

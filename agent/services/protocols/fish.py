@@ -1,8 +1,8 @@
-"""Fish Audio: MessagePack maps in binary messages, from `start` to `finish`.
+"""Fish Audio: MessagePack maps in binary messages, from ``start`` to ``finish``.
 
-Sources: Fish Audio's WebSocket page; `asyncapi.yml`, `errors.mdx` and `capabilities.mdx` of fishaudio/docs (August
-2026); and, measured on the wire, fish-audio-sdk 1.3.0, the npm SDK, LiveKit and pipecat. This module is the only one
-that imports msgpack.
+Sources: Fish Audio's WebSocket page; ``asyncapi.yml``, ``errors.mdx`` and ``capabilities.mdx`` of fishaudio/docs
+(August 2026); and, measured on the wire, fish-audio-sdk 1.3.0, the npm SDK, LiveKit and pipecat. Only this
+module imports msgpack.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ RATES = {
     "mp3": (32000, 44100),
     "opus": (48000,),
 }
-"""The sample rates of each format in Hz (`capabilities.mdx`). The default is the highest; others are refused."""
+"""The sample rates of each format in Hz (``capabilities.mdx``). The default is the highest; others are refused."""
 
 LATENCIES = ("normal", "balanced", "low")
 
@@ -62,7 +62,7 @@ _NUMBERS = {
 _MAX_REFERENCES = 32
 _MAX_MESSAGE_BYTES = 32 * 1024 * 1024  # the frame limit of the service (documented for its compatible sockets)
 MAX_START_BYTES = 12 * 1024 * 1024
-"""Limit of `start`, which is mostly recordings. A larger one would exceed the send queue of a connection."""
+"""Limit of ``start``, which is mostly recordings. A larger one would exceed the send queue of a connection."""
 _MAX_ENTRIES = 4096
 _MAX_LOG_CHARACTERS = 2000
 _MAX_IDLE_SECONDS = 240.0
@@ -80,7 +80,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The parameters of a `start`, with the defaults of the service filled in. Immutable. `volume` in dB."""
+    """The parameters of a ``start``, with the defaults of the service filled in. Immutable. ``volume`` in dB."""
 
     text: str
     encoding: Encoding
@@ -95,12 +95,12 @@ class Request:
 
 
 def encoding_of(name: str, sample_rate: int | None) -> Encoding:
-    """Return the encoding of the audio; `name` is one of `RATES`, the rate in Hz or `None` for the default."""
+    """Return the encoding of the audio; ``name`` is one of ``RATES``, the rate in Hz or ``None`` for the default."""
     return Encoding(_CONTAINERS[name], sample_rate or RATES[name][-1])
 
 
 def read_request(request: Mapping[str, object]) -> Request | str:
-    """Check the parameters of a `start` and fill in the defaults of the service. Never raises.
+    """Check the parameters of a ``start`` and fill in the defaults of the service. Never raises.
 
     Unknown fields and null values are accepted: clients send many of both.
 
@@ -152,7 +152,7 @@ def _read_references(entries: object) -> tuple[Reference, ...] | str:
 
 
 def pack(fields: Mapping[str, object]) -> bytes:
-    """Encode a map; `bytes` become the binary type of MessagePack, which the service requires."""
+    """Encode a map; ``bytes`` become the binary type of MessagePack, which the service requires."""
     return bytes(msgpack.packb(fields, use_bin_type=True))
 
 
@@ -186,24 +186,25 @@ def unpack(message: Message) -> dict[str, object] | str:
 
 
 class Client:
-    """The client codec of one utterance: `start` with the first text, `text` for each piece, `stop` at the `End`.
+    """The client codec of one utterance: ``start`` with the first text, ``text`` for each piece, ``stop`` at the
+    ``End``.
 
-    The service does not acknowledge a `Flush`; `End` is returned for `finish`. Pieces of a passage are sent as they
-    are; a space separates two passages, because the service concatenates all text. Not thread-safe; owned by the
+    The service does not acknowledge a ``Flush``; ``End`` is returned for ``finish``. Pieces of a passage are sent as
+    they are; a space separates two passages, because the service concatenates all text. Not thread-safe; owned by the
     thread that owns the connection.
 
     Args:
         url: The URL.
         api_key: The API key, sent as a header.
         model: The model, sent as a header.
-        format: One of `RATES`.
-        sample_rate: In Hz, one of `RATES[format]`; `None`: the default of the service.
-        latency: One of `LATENCIES`.
+        format: One of ``RATES``.
+        sample_rate: In Hz, one of ``RATES[format]``; ``None``: the default of the service.
+        latency: One of ``LATENCIES``.
         temperature, top_p: 0 to 1.
-        prosody: `speed` 0.5 to 2, `volume` -20 to 20 dB.
+        prosody: ``speed`` 0.5 to 2, ``volume`` -20 to 20 dB.
         reference_id: The ID of a stored voice.
-        references: Maps of `audio` (the bytes of an audio file) and `text`.
-        debug: Whether the service sends `log` messages.
+        references: Maps of ``audio`` (the bytes of an audio file) and ``text``.
+        debug: Whether the service sends ``log`` messages.
 
     Raises:
         ValueError: The service would refuse a value.
@@ -264,7 +265,7 @@ class Client:
 
     @property
     def receive_timeout_seconds(self) -> float | None:
-        """30 s while `finish` is expected; before, a pause means nothing."""
+        """30 s while ``finish`` is expected; before, a pause means nothing."""
         return _FINISH_SECONDS if self._stop_sent and not self._is_over else None
 
     def handshake(self) -> Handshake:
@@ -324,7 +325,7 @@ class Client:
         return [self._fatal(f"nothing for {_FINISH_SECONDS:g} s after stop", "the rest of the audio, and finish")]
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """Return a fatal failure before `finish`, whatever the close code: the utterance is incomplete."""
+        """Return a fatal failure before ``finish``, whatever the close code: the utterance is incomplete."""
         if self._is_over or not self._start_sent:
             return []
         return [self._fatal(f"{describe_close(code, reason, self._api_key)} before finish", "finish", code)]
@@ -356,20 +357,20 @@ class Client:
 
 
 class Server:
-    """The server codec of one utterance: the audio of its text, then `finish`.
+    """The server codec of one utterance: the audio of its text, then ``finish``.
 
-    A `Flush` has no answer but the audio. `send(End)` and `send` of a fatal `Failure` encode `finish`: pass every
-    `Failure` of `receive` to `send`. Not thread-safe; owned by the connection's thread.
+    A ``Flush`` has no answer but the audio. ``send(End)`` and ``send`` of a fatal ``Failure`` encode ``finish``: pass
+    every ``Failure`` of ``receive`` to ``send``. Not thread-safe; owned by the connection's thread.
 
     Args:
-        api_key: The key that clients must send; `None`: none.
-        clock: Returns seconds, for the `time` of each audio message.
+        api_key: The key that clients must send; ``None``: none.
+        clock: Returns seconds, for the ``time`` of each audio message.
 
     Attributes:
-        request: The parameters of `start`; `None` before it.
-        encoding: The encoding of the audio, known after `start`.
+        request: The parameters of ``start``; ``None`` before it.
+        encoding: The encoding of the audio, known after ``start``.
         model: The model, known after the handshake.
-        debug: Whether the client wants `log` messages.
+        debug: Whether the client wants ``log`` messages.
     """
 
     service = NAME
@@ -387,7 +388,7 @@ class Server:
 
     @property
     def voice(self) -> str:
-        """The requested `reference_id`, or an empty string."""
+        """The requested ``reference_id``, or an empty string."""
         return (self.request.reference_id if self.request else None) or ""
 
     @property
@@ -433,7 +434,7 @@ class Server:
         return [Text(text)] if isinstance(text, str) else [_ignore(message, "text in the field text")]
 
     def send(self, event: Event) -> list[Message]:
-        """Encode an event; nothing after `finish`. A `Log` is sent only if the client asked for it with `debug`."""
+        """Encode an event; nothing after ``finish``, and no ``Log`` unless the client set ``debug``."""
         if self._finish_sent:
             return []
         if isinstance(event, Audio):
@@ -452,7 +453,7 @@ class Server:
         return []
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """Return `End`: the client sends nothing more."""
+        """Return ``End``: the client sends nothing more."""
         if self._is_over:
             return []
         self._is_over = True

@@ -65,7 +65,7 @@ def is_permanent(status: int | None) -> bool:
 
 
 def status_of(fields: Mapping[str, object]) -> int | None:
-    """Return the HTTP status in `status`, `status_code` or `code` of an error object, or `None`."""
+    """Return the HTTP status in ``status``, ``status_code`` or ``code`` of an error object, or ``None``."""
     for name in ("status", "status_code", "code"):
         value = fields.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599:
@@ -100,7 +100,7 @@ def describe_close(code: int, reason: str = "", secret: str | None = None) -> st
 
 
 def header(headers: Mapping[str, str], name: str) -> str | None:
-    """Return a header, ignoring the case of names; `None` if it is missing or ambiguous."""
+    """Return a header, ignoring the case of names; ``None`` if it is missing or ambiguous."""
     wanted = name.lower()
     for key in headers:
         if key.lower() == wanted:
@@ -112,9 +112,9 @@ def header(headers: Mapping[str, str], name: str) -> str | None:
 
 
 def retry_after_seconds(headers: Mapping[str, str], max_seconds: float) -> float | None:
-    """Return the delay that `Retry-After` asks for (RFC 9110, 10.2.3): a number of seconds or a date.
+    """Return the delay that ``Retry-After`` asks for (RFC 9110, 10.2.3): a number of seconds or a date.
 
-    A date is compared with the `Date` header of the same response, because the clock of this device may be years off
+    A date is compared with the ``Date`` header of the same response, because the clock of this device may be years off
     after a start without a network.
 
     Args:
@@ -122,7 +122,7 @@ def retry_after_seconds(headers: Mapping[str, str], max_seconds: float) -> float
         max_seconds: The upper limit of the result.
 
     Returns:
-        Seconds, or `None` if the header is missing or invalid.
+        Seconds, or ``None`` if the header is missing or invalid.
     """
     value = (header(headers, "Retry-After") or "").strip()
     if value.isascii() and value.isdigit():
@@ -142,7 +142,7 @@ def with_query(url: str, fields: Mapping[str, str]) -> str:
 
 
 def parse_target(target: str) -> tuple[str, dict[str, str]] | None:
-    """Return path and query fields of a request target or URL; the last of repeated fields wins; `None`: invalid."""
+    """Return path and query fields of a request target or URL; the last of repeated fields wins; ``None``: invalid."""
     try:
         parts = urlsplit(target)
         return parts.path, dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS))

@@ -1,9 +1,9 @@
-"""Neuphonic: JSON text messages both ways, base64 audio, and `<STOP>` at the end of every passage.
+"""Neuphonic: JSON text messages both ways, base64 audio, and ``<STOP>`` at the end of every passage.
 
-Sources: Neuphonic's page "Websocket API" (`docs/source/websocket-api.md` of pyneuphonic 1.1.1, October 2024); and,
+Sources: Neuphonic's page "Websocket API" (``docs/source/websocket-api.md`` of pyneuphonic 1.1.1, October 2024); and,
 measured on the wire, pyneuphonic 3.1.2, the JavaScript SDK 0.7.3, LiveKit 1.8.9 and pipecat 1.14, which add
-`data.stop` for every `<STOP>`, `data.sampling_rate`, `context_id` and bare text in place of JSON. Servers of the page's
-date send no `data.stop`; the client detects the generation from the messages.
+``data.stop`` for every ``<STOP>``, ``data.sampling_rate``, ``context_id`` and bare text in place of JSON. Servers of
+the page's date send no ``data.stop``; the client detects the generation from the messages.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _LATE_STOP_SECONDS = 5.0
 
 
 class StopFilter:
-    """Removes a literal `<STOP>` from text that arrives in pieces, and passages of white space only.
+    """Removes a literal ``<STOP>`` from text that arrives in pieces, and passages of white space only.
 
     The last characters of a piece are held back while they may be the beginning of the mark: at most five. Not
     thread-safe; owned by the codec.
@@ -99,7 +99,7 @@ class StopFilter:
 
 
 class StopSplitter:
-    """Splits text that arrives in pieces at `<STOP>`, also where two pieces share the mark.
+    """Splits text that arrives in pieces at ``<STOP>``, also where two pieces share the mark.
 
     Not thread-safe; owned by the codec.
     """
@@ -125,7 +125,7 @@ class StopSplitter:
 class QueryParams:
     """The query of the handshake, with the parameter names of today and of 2024. Not modified after construction.
 
-    `error` says which value is out of range, as a clause that fits after "expected"; `None`: none.
+    ``error`` says which value is out of range, as a clause that fits after "expected"; ``None``: none.
     """
 
     def __init__(self, query: Mapping[str, str]) -> None:
@@ -160,16 +160,16 @@ class QueryParams:
 class Client:
     """The client codec. One connection takes any number of passages, one after the other.
 
-    A passage is complete when its `data.stop` arrives; `End` follows the last one after `send(End)`. With a server
-    that sends no stop flags, `End` is a pause after the last audio. A `<STOP>` in the text, in any case and also split
-    over two pieces, is replaced by a space. Not thread-safe; owned by the thread that owns the connection.
+    A passage is complete when its ``data.stop`` arrives; ``End`` follows the last one after ``send(End)``. With a
+    server that sends no stop flags, ``End`` is a pause after the last audio. A ``<STOP>`` in the text, in any case and
+    also split over two pieces, is replaced by a space. Not thread-safe; owned by the thread that owns the connection.
 
     Args:
         url: The URL; its query takes precedence over the other arguments.
         api_key: The API key, sent as a header.
         speed: 0.7 to 2.5; 1 is natural.
-        temperature: 0 to 1; `None`: not sent.
-        sampling_rate: In Hz, one of `SAMPLING_RATES`.
+        temperature: 0 to 1; ``None``: not sent.
+        sampling_rate: In Hz, one of ``SAMPLING_RATES``.
         voice: The voice ID; empty: the default voice of the language.
 
     Raises:
@@ -348,15 +348,15 @@ class Client:
 class Server:
     """The server codec: today's messages, which contain everything that a client of the page's date reads.
 
-    Every `<STOP>` returns a `Flush`, also without text before it, and expects `send(Flush)` in return (pipecat sends
-    a second bare `<STOP>`; LiveKit waits for each stop flag). `request_id` of the events is the `context_id` of the
-    messages; it is echoed in the order of the passages even if the caller names none, because LiveKit drops audio of
-    other contexts. Not thread-safe; owned by the connection's thread.
+    Every ``<STOP>`` returns a ``Flush``, also without text before it, and expects ``send(Flush)`` in return (pipecat
+    sends a second bare ``<STOP>``; LiveKit waits for each stop flag). ``request_id`` of the events is the
+    ``context_id`` of the messages; it is echoed in the order of the passages even if the caller names none, because
+    LiveKit drops audio of other contexts. Not thread-safe; owned by the connection's thread.
 
     Args:
-        api_key: The key that clients must send; `None`: none.
-        timestamp: Returns the `timestamp` of each message; `None`: messages have none.
-        stop_flags: `False` omits every field that the page does not have, as servers of its date did.
+        api_key: The key that clients must send; ``None``: none.
+        timestamp: Returns the ``timestamp`` of each message; ``None``: messages have none.
+        stop_flags: ``False`` omits every field that the page does not have, as servers of its date did.
 
     Attributes:
         encoding, language, voice, speed, temperature: The values of the handshake.
@@ -441,7 +441,7 @@ class Server:
         return []
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """Return `End`: the client sends nothing more."""
+        """Return ``End``: the client sends nothing more."""
         if self._is_over:
             return []
         self._is_over = True
@@ -465,7 +465,7 @@ class Server:
 
 
 def _prefix_length(text: str) -> int:
-    """Return how many characters at the end of the text are a beginning of `<STOP>`."""
+    """Return how many characters at the end of the text are a beginning of ``<STOP>``."""
     match = _STOP_PREFIX.search(text, max(0, len(text) - _MAX_PREFIX_CHARACTERS))
     return 0 if match is None else len(match.group())
 

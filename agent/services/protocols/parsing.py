@@ -22,7 +22,7 @@ def excerpt(message: Message, secret: str | None = None) -> str:
 
     Args:
         message: The message.
-        secret: A key that the peer may echo; every occurrence is replaced by `***`.
+        secret: A key that the peer may echo; every occurrence is replaced by ``***``.
     """
     if isinstance(message, bytes):
         message = _redact_bytes(message, secret)
@@ -67,7 +67,7 @@ def dump_json(fields: Mapping[str, object]) -> str:
 
 
 def dump_error(failure: Failure) -> str:
-    """Encode a failure as the JSON error message of a speech service: `type`, `message`, `status_code`."""
+    """Encode a failure as the JSON error message of a speech service: ``type``, ``message``, ``status_code``."""
     fields: dict[str, object] = {"type": "error", "message": f"{failure.received}; expected {failure.expected}"}
     if failure.status is not None:
         fields["status_code"] = failure.status
@@ -75,7 +75,7 @@ def dump_error(failure: Failure) -> str:
 
 
 def _redact_bytes(data: bytes, secret: str | None) -> bytes:
-    # Latin-1 maps bytes and characters one to one, so that `redact` is the only place with the rule for short secrets.
+    # Latin-1 maps bytes to characters one to one, so that only ``redact`` has the rule for short secrets.
     if secret is None:
         return data
     return redact(data.decode("latin-1"), secret.encode("utf-8", "replace").decode("latin-1")).encode("latin-1")

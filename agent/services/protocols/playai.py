@@ -1,7 +1,7 @@
-"""PlayAI over its issued URL: one JSON request for each passage, answered by `start`, binary audio and `end`.
+"""PlayAI over its issued URL: one JSON request for each passage, answered by ``start``, binary audio and ``end``.
 
-`playai_auth` obtains the URL. Sources: PlayAI's WebSocket page; and, measured on the wire, pyht 0.1.14 and pipecat. The
-service itself was shut down on 31 December 2025; compatible servers remain.
+``playai_auth`` obtains the URL. Sources: PlayAI's WebSocket page; and, measured on the wire, pyht 0.1.14 and pipecat.
+The service itself was shut down on 31 December 2025; compatible servers remain.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ FORMATS = {
     "ogg": ("opus", "s16le"),
     "flac": ("flac", "s16le"),
 }
-"""Container and samples of each `output_format`; the default of the service is mp3."""
+"""Container and samples of each ``output_format``; the default of the service is mp3."""
 
 _DEFAULT_SAMPLE_RATE = 24000
 _MAX_ID_CHARACTERS = 256
@@ -71,7 +71,7 @@ _EXPECTED = "start, binary audio and end of each request, in order"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The parameters of a request. Immutable. `request_id` is echoed unchanged."""
+    """The parameters of a request. Immutable. ``request_id`` is echoed unchanged."""
 
     text: str
     voice: str
@@ -91,7 +91,7 @@ class Refusal:
 
 
 def encoding_of(output_format: str, sample_rate: int | None) -> Encoding:
-    """Return the encoding of the audio; `output_format` is one of `FORMATS`; `sample_rate` in Hz, `None`: 24000."""
+    """Return the encoding of the audio; ``sample_rate`` in Hz, ``None``: 24000."""
     container, samples = FORMATS[output_format]
     return Encoding(container, sample_rate or _DEFAULT_SAMPLE_RATE, samples=samples)
 
@@ -149,7 +149,7 @@ def _text(value: object) -> str | None:
 
 
 def _number(fields: Mapping[str, object], name: str, default: float) -> float | None:
-    """Return the number in a field, `default` if it is missing or null, `None` if it is something else."""
+    """Return the number in a field, ``default`` if it is missing or null, ``None`` if it is something else."""
     value = fields.get(name)
     if value is None:
         return default
@@ -163,20 +163,20 @@ def _refuse(message: Message, request_id: str | int | None, expected: str) -> Re
 
 
 class Client:
-    """The client codec over one issued URL: text is collected until its `Flush` and then sent as one request.
+    """The client codec over one issued URL: text is collected until its ``Flush`` and then sent as one request.
 
-    A passage of white space only is not sent and returns no `Flush`. `End` has no mark of its own: it sends the
-    remaining text; if no request is open then, `receive_timeout` returns the `End` after a very short timeout. Not
+    A passage of white space only is not sent and returns no ``Flush``. ``End`` has no mark of its own: it sends the
+    remaining text; if no request is open then, ``receive_timeout`` returns the ``End`` after a very short timeout. Not
     thread-safe; owned by the thread that owns the connection.
 
     Args:
         url: The issued URL, used unchanged. It contains a token and never appears in events.
         voice: The voice ID or URL.
-        output_format: One of `FORMATS`.
-        sample_rate: In Hz, 8000 to 48000; `None`: not sent.
+        output_format: One of ``FORMATS``.
+        sample_rate: In Hz, 8000 to 48000; ``None``: not sent.
         speed: 0.5 to 2.
-        temperature: 0 to 1; `None`: not sent.
-        model: The `voice_engine`; `None`: not sent.
+        temperature: 0 to 1; ``None``: not sent.
+        model: The ``voice_engine``; ``None``: not sent.
         request_ids: Returns a new ID with every call.
 
     Raises:
@@ -232,7 +232,7 @@ class Client:
 
     @property
     def receive_timeout_seconds(self) -> float | None:
-        """10 s while a request is open; 0.05 s when only the `End` event is missing."""
+        """10 s while a request is open; 0.05 s when only the ``End`` event is missing."""
         if self._is_over:
             return None
         if self._open:
@@ -244,7 +244,7 @@ class Client:
         return Handshake(self._url)
 
     def send(self, event: Event) -> list[Message]:
-        """Encode a passage at its `Flush`, or at the `End` if text is left."""
+        """Encode a passage at its ``Flush``, or at the ``End`` if text is left."""
         if self._end_sent or self._is_over:
             return []
         if isinstance(event, Text):
@@ -280,7 +280,7 @@ class Client:
         return [self._ignore(message, _EXPECTED)]
 
     def receive_timeout(self) -> list[Event]:
-        """Return the `End` if no request is open, else a fatal failure: the service stalled."""
+        """Return the ``End`` if no request is open, else a fatal failure: the service stalled."""
         if self._is_over or not (self._open or self._end_sent):
             return []
         if not self._open:
@@ -288,7 +288,7 @@ class Client:
         return [self._fatal("nothing for 10 s inside a passage", "the rest of its audio, and its end")]
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """Return a fatal failure before the last `end`, whatever the close code: the audio is incomplete.
+        """Return a fatal failure before the last ``end``, whatever the close code: the audio is incomplete.
 
         pyht treats a normal close inside an utterance as success and truncates the audio silently.
         """
@@ -360,12 +360,13 @@ class Client:
 class Server:
     """The server codec: answers requests in order.
 
-    A request returns `Text` and `Flush` and sets the attributes below; read them before the next `receive`.
-    `send(Audio)` and `send(Flush)` belong to the oldest open request. A refused request returns a `Failure` that is not
-    fatal; pass it to `send`, which encodes the error message. Not thread-safe; owned by the connection's thread.
+    A request returns ``Text`` and ``Flush`` and sets the attributes below; read them before the next ``receive``.
+    ``send(Audio)`` and ``send(Flush)`` belong to the oldest open request. A refused request returns a ``Failure`` that
+    is not fatal; pass it to ``send``, which encodes the error message. Not thread-safe; owned by the connection's
+    thread.
 
     Args:
-        tokens: Checks the token of the URL; `None`: no token is required.
+        tokens: Checks the token of the URL; ``None``: no token is required.
 
     Attributes:
         model: The model of the URL's path.
@@ -420,10 +421,10 @@ class Server:
         return [Text(request.text, name), Flush(name)]
 
     def send(self, event: Event) -> list[Message]:
-        """Encode an event. `End` has no mark in this protocol.
+        """Encode an event. ``End`` has no mark in this protocol.
 
-        `start` precedes the first audio of a request, or its `end`. A fatal `Failure` discards all open requests: close
-        the connection after it.
+        ``start`` precedes the first audio of a request, or its ``end``. A fatal ``Failure`` discards all open requests:
+        close the connection after it.
         """
         if isinstance(event, Failure):
             return [self._error(event)]
@@ -441,7 +442,7 @@ class Server:
         return messages
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """Return `End`: the client sends nothing more."""
+        """Return ``End``: the client sends nothing more."""
         if self._is_over:
             return []
         self._is_over = True

@@ -1,8 +1,8 @@
 """PlayAI's authorization: a POST with the key returns one WebSocket URL for each model.
 
-`Authorization` and `AuthorizationServer` are the two sides, without sockets; `Tokens` are the secrets in the URLs. A
-URL is a credential for one hour and never appears in events. Sources: PlayAI's WebSocket page, playai-showcase, and
-pyht 0.1.14.
+``Authorization`` and ``AuthorizationServer`` are the two sides, without sockets; ``Tokens`` are the secrets in the
+URLs. A URL is a credential for one hour and never appears in events. Sources: PlayAI's WebSocket page, playai-showcase,
+and pyht 0.1.14.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ _SECRET_PATTERN = re.compile(
 
 
 class Authorization:
-    """The client side for one model: send the result of `request`, pass the response to `receive`.
+    """The client side for one model: send the result of ``request``, pass the response to ``receive``.
 
     Stateless between calls; safe to use from any thread.
 
@@ -80,7 +80,7 @@ class Authorization:
         model: The model whose URL is returned.
 
     Raises:
-        ValueError: `auth_url` is no HTTP URL, or a header value contains a control character.
+        ValueError: ``auth_url`` is no HTTP URL, or a header value contains a control character.
     """
 
     service = NAME
@@ -166,7 +166,7 @@ class Authorization:
         return Failure(NAME, received[:200], expected, permanent=permanent)
 
     def _find_url_error(self, url: str) -> str | None:
-        """Return the problem with an issued URL, or `None`.
+        """Return the problem with an issued URL, or ``None``.
 
         A forged response must not direct this device into its own network, nor to an unencrypted connection.
         """
@@ -265,10 +265,10 @@ class AuthorizationServer:
     """The server side: answers the POST on all its paths, each in its own format. Immutable; safe from any thread.
 
     Args:
-        base_url: The URL of this server for clients, `http://HOST:PORT` or `https://HOST:PORT`.
+        base_url: The URL of this server for clients, ``http://HOST:PORT`` or ``https://HOST:PORT``.
         tokens: Issues the tokens.
-        api_key: The key that clients must send; `None`: none.
-        user_id: The user ID that clients must send; `None`: none.
+        api_key: The key that clients must send; ``None``: none.
+        user_id: The user ID that clients must send; ``None``: none.
     """
 
     service = NAME

@@ -1,8 +1,8 @@
-"""The transcription protocol: raw 16 kHz audio out, partial and final transcripts in, `eof` at the end.
+"""The transcription protocol: raw 16 kHz audio out, partial and final transcripts in, ``eof`` at the end.
 
-Sources: melvin-asr's `docs/websocket-api.md` (commit 46e7e3f, June 2024); measured with the code of that commit and of
-its successors (d3284fa): the export ID as bare text, plain-text messages, the key in the first message. vosk-server
-(c2e82f0), measured, has nearly the same messages (`dialect="vosk"`).
+Sources: melvin-asr's ``docs/websocket-api.md`` (commit 46e7e3f, June 2024); measured with the code of that commit and
+of its successors (d3284fa): the export ID as bare text, plain-text messages, the key in the first message. vosk-server
+(c2e82f0), measured, has nearly the same messages (``dialect="vosk"``).
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ _NUMBERS = (("start", None), ("end", None), ("conf", 1.0))
 
 
 def read_text(value: object) -> str | None:
-    """Return a text without leading and trailing white space; `None` if the value is no text."""
+    """Return a text without leading and trailing white space; ``None`` if the value is no text."""
     return fix_surrogates(value).strip() if isinstance(value, str) else None
 
 
 def read_words(result: object) -> tuple[tuple[Word, ...], bool]:
-    """Return the valid words of `result`, and whether there were invalid ones. `result` may be missing (`None`)."""
+    """Return the valid words of ``result``, and whether there were invalid ones. ``None``: no words."""
     if result is None:
         return (), False
     if not isinstance(result, list):
@@ -100,21 +100,21 @@ def _number(value: object) -> float | None:
 
 
 class Client:
-    """The client codec: one connection is one session, ended by `eof`.
+    """The client codec: one connection is one session, ended by ``eof``.
 
-    Audio is sent in messages of 0.1 to 1 s and of even length; less is held back until more arrives. After `eof` the
+    Audio is sent in messages of 0.1 to 1 s and of even length; less is held back until more arrives. After ``eof`` the
     server sends the export ID, closes, or sends nothing. In each case the last partial without a final becomes a final
-    (melvin-asr sends none after `eof`), and then the `End` follows. The key, if there is one, is the first message.
-    With `dialect="vosk"` the first message is the sample rate, and the end mark is `{"eof" : 1}`: vosk-server accepts
-    no other spelling (measured: it closes with 1011). Not thread-safe; owned by the recognizer thread.
+    (melvin-asr sends none after ``eof``), and then the ``End`` follows. The key, if there is one, is the first message.
+    With ``dialect="vosk"`` the first message is the sample rate, and the end mark is ``{"eof" : 1}``: vosk-server
+    accepts no other spelling (measured: it closes with 1011). Not thread-safe; owned by the recognizer thread.
 
     Args:
         url: The URL.
         api_key: The key for servers since March 2025.
-        dialect: `melvin` or `vosk`.
+        dialect: ``melvin`` or ``vosk``.
 
     Attributes:
-        has_final_after_eof: Whether a final arrived after `eof`.
+        has_final_after_eof: Whether a final arrived after ``eof``.
 
     Raises:
         ValueError: The dialect is unknown.
@@ -269,15 +269,16 @@ class Client:
 class Server:
     """The server codec: behaves as melvin-asr, for its clients and for clients of vosk-server.
 
-    A reset of the client returns a `Flush`. An unknown text returns a `Log`; `send` of that `Log`, or of a `Failure`
-    that is not fatal, encodes the server's plain-text message. A `Failure` with `retry_after_seconds` means that all
-    workers are busy. Not thread-safe; owned by the connection's thread.
+    A reset of the client returns a ``Flush``. An unknown text returns a ``Log``; ``send`` of that ``Log``, or of a
+    ``Failure`` that is not fatal, encodes the server's plain-text message. A ``Failure`` with ``retry_after_seconds``
+    means that all workers are busy. Not thread-safe; owned by the connection's thread.
 
     Args:
-        api_key: The key that the first message must contain; `None`: a key is accepted and ignored.
+        api_key: The key that the first message must contain; ``None``: a key is accepted and ignored.
 
     Attributes:
-        sample_rate, encoding: 16000 Hz, or the rate of the client's `{"config": ...}`; rates out of range are refused.
+        sample_rate, encoding: 16000 Hz, or the rate of the client's ``{"config": ...}``; rates out of range are
+            refused.
     """
 
     service = NAME
@@ -335,14 +336,14 @@ class Server:
         return []
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """Return a fatal failure: the client disconnected without `eof`."""
+        """Return a fatal failure: the client disconnected without ``eof``."""
         if self._is_over:
             return []
         self._is_over = True
         return [Failure(NAME, describe_close(code), "eof before the connection ends", status=code)]
 
     def _authorize(self, message: Message) -> list[Event] | None:
-        """Check the first message. Return its events, or `None` if it is an ordinary message."""
+        """Check the first message. Return its events, or ``None`` if it is an ordinary message."""
         fields = parse_json(message) if isinstance(message, str) and message.lstrip().startswith("{") else ""
         key = fields.get("Authorization") if isinstance(fields, dict) else None
         if not self._key:

@@ -1,8 +1,8 @@
 """Vachana (Gnani.ai): one JSON request for each passage, answered with binary audio or with JSON messages.
 
 Sources: the page "TTS WebSocket" (binary chunks, no end mark); and gnani-vachana 0.8.2, LiveKit and pipecat-gnani,
-which read `start`, `audio` with base64 in `data.audio`, `complete` and `error`. The client detects from the messages
-which of the two the server speaks.
+which read ``start``, ``audio`` with base64 in ``data.audio``, ``complete`` and ``error``. The client detects from the
+messages which of the two the server speaks.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ AUDIO_CONFIG: Mapping[str, int | str] = {
     "encoding": "linear_pcm",
     "container": "wav",
 }
-"""The example of the page, and the default of every field that a request omits. `sample_rate` in Hz."""
+"""The example of the page, and the default of every field that a request omits. ``sample_rate`` in Hz."""
 
 _PAUSE_SECONDS = 2.5  # between two binary chunks; a longer pause is the end
 _IMMEDIATE_SECONDS = 0.05
@@ -84,7 +84,7 @@ _FORMATS: Mapping[tuple[str, str], tuple[str, str]] = {
 
 
 def read_audio_config(value: object) -> dict[str, int | str] | str:
-    """Complete and check an `audio_config`. Never raises.
+    """Complete and check an ``audio_config``. Never raises.
 
     Args:
         value: A mapping, or an object with such attributes; unknown fields are ignored.
@@ -115,7 +115,7 @@ def read_audio_config(value: object) -> dict[str, int | str] | str:
 
 
 def encoding_of(audio_config: Mapping[str, int | str]) -> Encoding:
-    """Return the encoding of the response to a request with this (valid) `audio_config`."""
+    """Return the encoding of the response to a request with this (valid) ``audio_config``."""
     container, samples = _FORMATS[(str(audio_config["encoding"]), str(audio_config["container"]))]
     return Encoding(container, int(audio_config["sample_rate"]), int(audio_config["num_channels"]), samples)
 
@@ -123,15 +123,15 @@ def encoding_of(audio_config: Mapping[str, int | str]) -> Encoding:
 class Client:
     """The client codec. Pieces of text are collected until the passage is complete and then sent as one request.
 
-    `End` comes with `complete`; from a server that sends binary audio only, with a clean close or with a pause after
-    the last audio. Not thread-safe; owned by the thread that owns the connection.
+    ``End`` comes with ``complete``; from a server that sends binary audio only, with a clean close or with a pause
+    after the last audio. Not thread-safe; owned by the thread that owns the connection.
 
     Args:
         url: The URL.
         api_key: The API key, sent as a header.
         voice, language, model: Sent as they are; the service renames them often.
-        speed: 0.5 to 2; `None`: not sent.
-        audio_config: As for `read_audio_config`.
+        speed: 0.5 to 2; ``None``: not sent.
+        audio_config: As for ``read_audio_config``.
 
     Raises:
         ValueError: A value is out of range.
@@ -291,12 +291,12 @@ class Client:
 
 
 class Server:
-    """The server codec: JSON messages, or with `binary=True` the bare chunks of the page.
+    """The server codec: JSON messages, or with ``binary=True`` the bare chunks of the page.
 
-    A request returns a `Text` and a `Flush` and sets the attributes below for its response, which is `send(Audio)`, any
-    number of times, and `send(Flush)`. One connection takes any number of requests; they are answered in order. An
-    invalid request returns a `Failure`, which `send` encodes as the error message of the service. Not thread-safe;
-    owned by the connection's thread.
+    A request returns a ``Text`` and a ``Flush`` and sets the attributes below for its response, which is
+    ``send(Audio)``, any number of times, and ``send(Flush)``. One connection takes any number of requests; they are
+    answered in order. An invalid request returns a ``Failure``, which ``send`` encodes as the error message of the
+    service. Not thread-safe; owned by the connection's thread.
 
     Attributes:
         encoding, voice, language, model, speed, audio_config: The values of the last request.
@@ -380,7 +380,7 @@ class Server:
         return []
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """Return `End`: the client sends nothing more."""
+        """Return ``End``: the client sends nothing more."""
         if self._is_over:
             return []
         self._is_over = True
