@@ -38,19 +38,19 @@ def cut(text: str, size: int | None = None) -> list[str]:
         ("- \n* \nWord", ["- * Word"]),
     ],
 )
-def test_a_sentence_ends_where_a_person_would_end_it_however_the_text_is_cut(text: str, expected: list[str]) -> None:
+def test_sentences_do_not_depend_on_the_pieces(text: str, expected: list[str]) -> None:
     assert cut(text) == expected
     assert cut(text, 1) == expected
     assert cut(text, 3) == expected
 
 
-def test_a_wrapped_line_goes_on_but_a_blank_line_ends_it() -> None:
+def test_wrapped_line_continues_and_blank_line_ends_a_sentence() -> None:
     line = "this line is so long that it was probably wrapped by the editor"
     assert cut(f"{line}\nand goes on. Next") == [f"{line} and goes on.", "Next"]
     assert cut(f"{line}\n\nanother", 1) == [line, "another"]
 
 
-def test_a_sentence_is_given_as_soon_as_the_next_character_shows_that_it_is_whole() -> None:
+def test_feed_returns_a_sentence_as_soon_as_it_is_complete() -> None:
     sentences = SentenceSplitter()
     assert sentences.feed("It is 3.") == []
     assert sentences.feed("5 degrees.") == []
@@ -59,7 +59,7 @@ def test_a_sentence_is_given_as_soon_as_the_next_character_shows_that_it_is_whol
     assert sentences.flush() == ""
 
 
-def test_what_is_too_long_is_cut_at_a_pause_else_at_a_space_else_anywhere() -> None:
+def test_long_sentence_is_cut_at_a_pause_or_a_space() -> None:
     pause = cut("word " * 40 + "pause, " + "word " * 40)
     assert pause[0].endswith("pause,")
     spaces = cut("word " * 200)
@@ -67,7 +67,7 @@ def test_what_is_too_long_is_cut_at_a_pause_else_at_a_space_else_anywhere() -> N
     assert [len(one) for one in cut("x" * 700)] == [300, 300, 100]
 
 
-def test_what_has_been_read_does_not_change_the_next_text_after_rest() -> None:
+def test_flush_starts_a_new_text() -> None:
     sentences = SentenceSplitter()
     sentences.feed("J. S. Bach wrote a very, very long")
     sentences.flush()
@@ -75,7 +75,7 @@ def test_what_has_been_read_does_not_change_the_next_text_after_rest() -> None:
 
 
 @given(st.text(alphabet="aA1 .,!?…\n\"'。।é;:", max_size=700), st.integers(1, 50))
-def test_nothing_but_white_space_is_lost_and_no_cut_changes_the_sentences(text: str, size: int) -> None:
+def test_only_white_space_is_lost(text: str, size: int) -> None:
     whole = cut(text)
     assert "".join("".join(whole).split()) == "".join(text.split())
     assert "".join("".join(cut(text, size)).split()) == "".join(text.split())
@@ -83,15 +83,14 @@ def test_nothing_but_white_space_is_lost_and_no_cut_changes_the_sentences(text: 
 
 
 @pytest.mark.parametrize("part", ["a", ". ", "A. ", "etc. ", "। ", "\n", " ", "...", '"', "Yes. "])
-def test_a_megabyte_of_anything_is_cut_in_bounded_time(part: str) -> None:
-    """Four times as much takes about four times as long, on any machine."""
+def test_run_time_is_linear(part: str) -> None:
     for length, size in ((1_000_000, None), (50_000, 1)):
         quarter, whole = (cost(part * (count // len(part)), size) for count in (length // 4, length))
         assert whole < 8 * quarter + 0.5
 
 
 def cost(text: str, size: int | None) -> float:
-    """The seconds that this thread alone was at it: what others do meanwhile does not count."""
+    """CPU seconds of this thread."""
     began = time.thread_time()
     cut(text, size)
     return time.thread_time() - began

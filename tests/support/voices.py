@@ -88,11 +88,11 @@ class Voice:
                         self.go.wait(TIMEOUT_SECONDS)
                     self._then(peer)
                     return
-                self._speak(peer, passage)
+                self.speak(peer, passage)
                 answered += 1
 
     @staticmethod
-    def _speak(peer: Peer, passage: str) -> None:
+    def speak(peer: Peer, passage: str) -> None:
         pcm = sound(passage)
         for at in range(0, len(pcm), 3201):  # an odd size splits a sample
             peer.send(audio(pcm[at : at + 3201]))

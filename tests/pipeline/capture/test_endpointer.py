@@ -1,4 +1,4 @@
-"""Where speech begins and ends."""
+"""The start and the end of speech segments."""
 
 from __future__ import annotations
 
@@ -10,80 +10,82 @@ from agent.pipeline.capture.endpointer import NullEndpointer, Speech, SpeechEnd,
 SPEECH, SILENCE = b"\x01" * 3200, b"\x00" * 3200  # a tenth of a second each
 
 
-def turns(**changes: float) -> VadEndpointer:
-    wishes = {"silence_seconds": 0.3, "turn_seconds": 2.0, "pre_roll_seconds": 0.2, "onset_seconds": 0.1} | changes
-    return VadEndpointer(lambda frame: frame[0] == 1, **wishes)
+def create_endpointer(**changes: float) -> VadEndpointer:
+    timing = {"silence_seconds": 0.3, "turn_seconds": 2.0, "pre_roll_seconds": 0.2, "onset_seconds": 0.1} | changes
+    return VadEndpointer(lambda frame: frame[0] == 1, **timing)
 
 
-def hear(endpointer: VadEndpointer, pattern: str) -> list[VadEvent]:
-    return [mark for letter in pattern for mark in endpointer.process(SPEECH if letter == "x" else SILENCE)]
+def process(endpointer: VadEndpointer, pattern: str) -> list[VadEvent]:
+    return [
+        vad_event for character in pattern for vad_event in endpointer.process(SPEECH if character == "x" else SILENCE)
+    ]
 
 
-def sketch(marks: list[VadEvent]) -> str:
+def shape(vad_events: list[VadEvent]) -> str:
     return "".join(
         "("
-        if isinstance(mark, SpeechStart)
+        if isinstance(vad_event, SpeechStart)
         else ")"
-        if isinstance(mark, SpeechEnd)
+        if isinstance(vad_event, SpeechEnd)
         else "x"
-        if mark.frame == SPEECH
+        if vad_event.frame == SPEECH
         else "."
-        for mark in marks
+        for vad_event in vad_events
     )
 
 
-def test_a_turn_takes_what_came_before_it_with_it_and_ends_after_silence() -> None:
-    assert sketch(hear(turns(), ".....xxx.xx......")) == "(..xxx.xx...)"
+def test_segment_includes_the_pre_roll_and_ends_after_silence() -> None:
+    assert shape(process(create_endpointer(), ".....xxx.xx......")) == "(..xxx.xx...)"
 
 
-def test_a_pause_within_a_turn_does_not_end_it() -> None:
-    assert sketch(hear(turns(), "xx..xx..xx...")) == "(xx..xx..xx...)"
+def test_short_pause_does_not_end_the_segment() -> None:
+    assert shape(process(create_endpointer(), "xx..xx..xx...")) == "(xx..xx..xx...)"
 
 
-def test_a_click_that_is_shorter_than_the_onset_begins_nothing() -> None:
-    assert sketch(hear(turns(onset_seconds=0.2), "..x...x..")) == ""
-    assert sketch(hear(turns(onset_seconds=0.2), "....xx...")) == "(..xx...)"
+def test_click_shorter_than_the_onset_starts_no_segment() -> None:
+    assert shape(process(create_endpointer(onset_seconds=0.2), "..x...x..")) == ""
+    assert shape(process(create_endpointer(onset_seconds=0.2), "....xx...")) == "(..xx...)"
 
 
-def test_a_turn_that_does_not_end_is_ended() -> None:
-    assert sketch(hear(turns(turn_seconds=0.5), "xxxxxxxx")).startswith("(xxxxx)(")
+def test_segment_ends_at_its_maximum_length() -> None:
+    assert shape(process(create_endpointer(turn_seconds=0.5), "xxxxxxxx")).startswith("(xxxxx)(")
 
 
-def test_how_long_ago_the_speech_ended_is_told() -> None:
-    [over] = [mark for mark in hear(turns(), "xx...") if isinstance(mark, SpeechEnd)]
+def test_speech_end_reports_the_length_of_the_silence() -> None:
+    [over] = [vad_event for vad_event in process(create_endpointer(), "xx...") if isinstance(vad_event, SpeechEnd)]
     assert abs(over.ago_seconds - 0.3) < 1e-6
 
 
-def test_forgetting_ends_the_turn_at_hand_and_the_pre_roll() -> None:
-    endpointer = turns()
-    hear(endpointer, "..xx")
-    assert sketch(endpointer.reset()) == ")"
+def test_reset_ends_the_segment_and_clears_the_pre_roll() -> None:
+    endpointer = create_endpointer()
+    process(endpointer, "..xx")
+    assert shape(endpointer.reset()) == ")"
     assert endpointer.reset() == []
-    assert sketch(hear(endpointer, "x...")) == "(x...)"
+    assert shape(process(endpointer, "x...")) == "(x...)"
 
 
-def test_listening_without_end_sends_everything() -> None:
+def test_null_endpointer_selects_every_frame() -> None:
     endpointer = NullEndpointer()
-    marks = [mark for _ in range(3) for mark in endpointer.process(SILENCE)]
-    assert sketch(marks) == "(..." and endpointer.reset() == []
+    vad_events = [vad_event for _ in range(3) for vad_event in endpointer.process(SILENCE)]
+    assert shape(vad_events) == "(..." and endpointer.reset() == []
 
 
 @given(st.text("x.", max_size=80))
-def test_marks_are_always_well_formed_and_the_frames_keep_their_order(pattern: str) -> None:
-    endpointer = turns()
-    marks: list[VadEvent] = []
+def test_events_are_well_formed_and_frames_keep_their_order(pattern: str) -> None:
+    endpointer = create_endpointer()
+    vad_events: list[VadEvent] = []
     frames = []
-    for number, letter in enumerate(pattern):
-        frame = (b"\x01" if letter == "x" else b"\x00") + number.to_bytes(2, "big") + bytes(3197)
+    for number, character in enumerate(pattern):
+        frame = (b"\x01" if character == "x" else b"\x00") + number.to_bytes(2, "big") + bytes(3197)
         frames.append(frame)
-        marks += endpointer.process(frame)
+        vad_events += endpointer.process(frame)
     inside = False
-    for mark in marks:
-        if isinstance(mark, Speech):
+    for vad_event in vad_events:
+        if isinstance(vad_event, Speech):
             assert inside
         else:
-            assert inside is isinstance(mark, SpeechEnd)
-            inside = isinstance(mark, SpeechStart)
-    said = [mark.frame for mark in marks if isinstance(mark, Speech)]
-    assert said == sorted(said, key=lambda frame: frame[1:3])
-    assert len(said) == len(set(said))
+            assert inside is isinstance(vad_event, SpeechEnd)
+            inside = isinstance(vad_event, SpeechStart)
+    frames_out = [vad_event.frame for vad_event in vad_events if isinstance(vad_event, Speech)]
+    assert frames_out == sorted(frames_out, key=lambda frame: frame[1:3])
+    assert len(frames_out) == len(set(frames_out))

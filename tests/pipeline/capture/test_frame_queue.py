@@ -1,4 +1,4 @@
-"""The frame queue: nothing blocks the microphone, and what is lost is counted."""
+"""The frame queue: the microphone never blocks, and dropped frames are counted."""
 
 import select
 import threading
@@ -26,7 +26,7 @@ def readable(queue: FrameQueue) -> bool:
     return bool(select.select([queue], [], [], 0)[0])
 
 
-def test_frames_come_out_in_the_order_in_which_they_were_heard() -> None:
+def test_frames_are_taken_in_order() -> None:
     queue = FrameQueue(1.0)
     for number in range(5):
         queue.put(frame(number))
@@ -36,7 +36,7 @@ def test_frames_come_out_in_the_order_in_which_they_were_heard() -> None:
     assert queue.take(100) == []
 
 
-def test_a_full_queue_forgets_its_oldest_frame_and_counts_it() -> None:
+def test_full_queue_drops_and_counts_its_oldest_frame() -> None:
     queue = FrameQueue(0.5)
     for number in range(8):
         queue.put(frame(number))
@@ -44,7 +44,7 @@ def test_a_full_queue_forgets_its_oldest_frame_and_counts_it() -> None:
     assert numbers(queue.take(100)) == [3, 4, 5, 6, 7]
 
 
-def test_what_was_forgotten_is_told_once_with_its_place_and_length() -> None:
+def test_take_gap_returns_position_and_length_once() -> None:
     queue = FrameQueue(0.5)
     for number in range(2):
         queue.put(frame(number))
@@ -58,7 +58,7 @@ def test_what_was_forgotten_is_told_once_with_its_place_and_length() -> None:
     assert queue.take_gap() == (pytest.approx(0.3), pytest.approx(0.1))
 
 
-def test_a_frame_longer_than_the_queue_is_held_alone() -> None:
+def test_frame_longer_than_the_queue_is_kept_alone() -> None:
     queue = FrameQueue(0.1)
     queue.put(frame(1))
     queue.put(frame(2, 5 * FRAME))
@@ -66,7 +66,7 @@ def test_a_frame_longer_than_the_queue_is_held_alone() -> None:
     assert queue.take(9) == [frame(2, 5 * FRAME)]
 
 
-def test_a_waiting_listener_is_woken_by_a_frame() -> None:
+def test_get_is_woken_by_a_frame() -> None:
     queue = FrameQueue(1.0)
     got: list[bytes | None] = []
     listener = threading.Thread(target=lambda: got.append(queue.get(BOUND)))
@@ -76,11 +76,11 @@ def test_a_waiting_listener_is_woken_by_a_frame() -> None:
     assert got == [frame(7)]
 
 
-def test_no_frame_in_time_is_none() -> None:
+def test_get_returns_none_after_the_timeout() -> None:
     assert FrameQueue(1.0).get(0.01) is None
 
 
-def test_iteration_ends_after_what_is_left_when_the_queue_is_closed() -> None:
+def test_iteration_ends_after_the_last_frame_of_a_closed_queue() -> None:
     queue = FrameQueue(5.0)
     heard: list[int] = []
     listener = threading.Thread(target=lambda: heard.extend(numbers(list(queue))))
@@ -96,7 +96,7 @@ def test_iteration_ends_after_what_is_left_when_the_queue_is_closed() -> None:
     assert queue.is_closed and queue.get(BOUND) is None
 
 
-def test_the_descriptor_is_readable_exactly_while_frames_wait() -> None:
+def test_descriptor_is_readable_exactly_while_frames_are_queued() -> None:
     queue = FrameQueue(1.0)
     queue.put(frame(0))
     assert readable(queue)  # also when it is asked for after the frame came
@@ -112,7 +112,7 @@ def test_the_descriptor_is_readable_exactly_while_frames_wait() -> None:
     queue.release()
 
 
-def test_a_closed_queue_stays_readable_so_that_its_end_is_seen() -> None:
+def test_closed_queue_stays_readable() -> None:
     queue = FrameQueue(1.0)
     assert not readable(queue)
     queue.put(frame(1))
@@ -125,7 +125,7 @@ def test_a_closed_queue_stays_readable_so_that_its_end_is_seen() -> None:
     queue.release(), late.release()
 
 
-def test_a_select_is_woken_by_a_frame_and_by_the_end() -> None:
+def test_select_is_woken_by_a_frame_and_by_close() -> None:
     queue = FrameQueue(1.0)
     queue.fileno()
     for wake in (lambda: queue.put(frame(1)), queue.close):
@@ -137,7 +137,7 @@ def test_a_select_is_woken_by_a_frame_and_by_the_end() -> None:
     queue.release()
 
 
-def test_a_released_queue_has_given_its_descriptor_back() -> None:
+def test_release_closes_the_descriptor() -> None:
     queue = FrameQueue(1.0)
     assert queue.fileno() >= 0
     queue.release()
@@ -146,7 +146,7 @@ def test_a_released_queue_has_given_its_descriptor_back() -> None:
     assert queue.fileno() == -1 and queue.is_closed and queue.take(1) == []
 
 
-def test_clear_drops_everything_on_purpose_and_says_how_many() -> None:
+def test_clear_discards_all_frames_and_returns_their_number() -> None:
     queue = FrameQueue(1.0)
     queue.put(frame(1))
     queue.put(frame(2))
@@ -154,7 +154,7 @@ def test_clear_drops_everything_on_purpose_and_says_how_many() -> None:
     assert (queue.frame_count, queue.dropped_frames, queue.take(9)) == (0, 0, [])
 
 
-def test_an_empty_frame_is_none() -> None:
+def test_empty_frame_is_ignored() -> None:
     queue = FrameQueue(1.0)
     queue.put(b"")
     assert queue.frame_count == 0 and not readable(queue)
@@ -167,7 +167,7 @@ STEPS = st.sampled_from(["put", "put", "put", "take", "clear"])
 
 @given(st.floats(0.05, 1.0), st.lists(st.one_of(PUTS, TAKES), max_size=60))
 @settings(max_examples=150, deadline=None)
-def test_every_frame_was_taken_or_forgotten_or_is_held(capacity: float, steps: list[int | tuple[int]]) -> None:
+def test_every_frame_is_taken_or_dropped_or_queued(capacity: float, steps: list[int | tuple[int]]) -> None:
     queue = FrameQueue(capacity)
     put = taken = put_bytes = taken_bytes = 0
     last = -1
@@ -192,7 +192,7 @@ def test_every_frame_was_taken_or_forgotten_or_is_held(capacity: float, steps: l
 
 @given(st.lists(STEPS, max_size=80))
 @settings(max_examples=150, deadline=None)
-def test_taking_and_clearing_keep_the_order_and_it_is_readable_while_a_frame_waits(steps: list[str]) -> None:
+def test_take_and_clear_keep_order_and_readability(steps: list[str]) -> None:
     queue = FrameQueue(1000.0)
     waiting: list[int] = []
     count = 0
@@ -213,7 +213,7 @@ def test_taking_and_clearing_keep_the_order_and_it_is_readable_while_a_frame_wai
     queue.release()
 
 
-def test_two_threads_lose_nothing_that_is_not_counted() -> None:
+def test_two_threads_lose_only_counted_frames() -> None:
     queue = FrameQueue(0.3)
     got: list[int] = []
     listener = threading.Thread(target=lambda: got.extend(numbers(list(queue))))

@@ -1,4 +1,4 @@
-"""A microphone that is lost is looked for until it is back, and what was not heard meanwhile is told exactly."""
+"""A lost microphone is reopened, and the missing audio is reported exactly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIMEOUT_SECONDS = 30.0
 
 
 class Scripted:
-    """A source that gives ``frames`` frames in real time and is lost then."""
+    """A source that delivers ``frames`` frames in real time and is then lost."""
 
     def __init__(self, frames: int, overflow: int = 0) -> None:
         self.frames, self.overflow = frames, overflow
@@ -49,7 +49,7 @@ class Scripted:
 
 
 class Desk:
-    """Sources one after the other; ``None``: it cannot be opened."""
+    """Opens the given sources in order; ``None`` cannot be opened."""
 
     def __init__(self, *sources: Scripted | None, lost: bool = True) -> None:
         self.sources, self.lost = list(sources), lost
@@ -91,7 +91,7 @@ def ended(microphone: Microphone) -> None:
     assert microphone.join(Deadline(TIMEOUT_SECONDS))
 
 
-def test_the_gap_of_a_loss_goes_from_the_last_frame_to_the_first() -> None:
+def test_gap_of_a_loss_reaches_from_the_last_frame_to_the_first() -> None:
     before, after = Scripted(20), Scripted(10_000)
     desk = Desk(before, None, None, after)
     microphone, frames = started(desk)
@@ -107,7 +107,7 @@ def test_the_gap_of_a_loss_goes_from_the_last_frame_to_the_first() -> None:
     assert frames.is_closed
 
 
-def test_a_lost_microphone_is_tried_for_once_a_second_at_most() -> None:
+def test_lost_microphone_is_reopened_once_per_second_at_most() -> None:
     desk = Desk(Scripted(5), None, None, None, Scripted(10_000))
     microphone, _ = started(desk)
     desk.wait(DeviceBack)
@@ -116,7 +116,7 @@ def test_a_lost_microphone_is_tried_for_once_a_second_at_most() -> None:
     assert all(wait >= 1.0 for wait in waits[1:])
 
 
-def test_a_microphone_that_fails_at_every_first_read_is_not_opened_in_a_storm() -> None:
+def test_microphone_that_fails_at_the_first_read_is_reopened_slowly() -> None:
     desk = Desk(Scripted(5), Scripted(0), Scripted(0), Scripted(10_000))
     microphone, _ = started(desk)
     desk.wait(DeviceBack)
@@ -126,7 +126,7 @@ def test_a_microphone_that_fails_at_every_first_read_is_not_opened_in_a_storm() 
     assert len(desk.of(DeviceLost)) == 1
 
 
-def test_a_microphone_that_is_late_at_the_start_has_lost_nothing() -> None:
+def test_missing_microphone_at_the_start_is_not_a_gap() -> None:
     desk = Desk(None, Scripted(10_000))
     microphone, frames = started(desk)
     desk.wait(DeviceBack)
@@ -135,7 +135,7 @@ def test_a_microphone_that_is_late_at_the_start_has_lost_nothing() -> None:
     assert not desk.of(Gap)
 
 
-def test_what_overflowed_is_a_gap_of_that_length() -> None:
+def test_overflow_is_a_gap_of_its_length() -> None:
     desk = Desk(Scripted(10_000, overflow=8000))
     microphone, _ = started(desk)
     desk.wait(Gap)
@@ -146,9 +146,7 @@ def test_what_overflowed_is_a_gap_of_that_length() -> None:
 
 
 @pytest.mark.parametrize(("wait_policy", "lost"), [(fail_fast, True), (wait_for_device, False)])
-def test_a_microphone_that_is_not_worth_waiting_for_ends_the_thread_with_its_error(
-    wait_policy: WaitPolicy, lost: bool
-) -> None:
+def test_device_error_that_the_policy_rejects_ends_the_thread(wait_policy: WaitPolicy, lost: bool) -> None:
     desk = Desk(None, lost=lost)
     microphone, frames = started(desk, wait_policy)
     desk.wait(WorkerCrashed)
@@ -158,9 +156,8 @@ def test_a_microphone_that_is_not_worth_waiting_for_ends_the_thread_with_its_err
     assert frames.is_closed
 
 
-def test_a_microphone_that_was_opened_and_is_slow_to_begin_is_opened_anew_also_for_who_has_no_patience() -> None:
-    """One that wakes up only when it is opened was given up by ``transcribe``, now that a card that stands still is
-    lost sooner."""
+def test_microphone_that_was_opened_is_reopened_even_with_fail_fast() -> None:
+    """Some devices deliver their first frame only after they were opened twice."""
     desk = Desk(Scripted(0), Scripted(10_000))
     microphone, frames = started(desk, fail_fast)
     assert frames.get(TIMEOUT_SECONDS) is not None
@@ -177,7 +174,7 @@ def test_every_source_is_closed() -> None:
     assert first.closed and second.closed
 
 
-def test_a_stuck_read_is_seen_within_three_seconds_and_opening_may_take_longer() -> None:
+def test_stall_timeout_is_short_for_reads_and_long_for_opening() -> None:
     desk = Desk(Scripted(10_000))
     seen: list[float] = []
     opening = threading.Event()
@@ -197,8 +194,7 @@ def test_a_stuck_read_is_seen_within_three_seconds_and_opening_may_take_longer()
 
 
 @pytest.mark.parametrize("frame_seconds", [0.1, 1.0])
-def test_a_card_may_stand_still_also_at_the_end_of_a_long_frame(frame_seconds: float) -> None:
-    """It is given up after 1.2 s; but who had waited for most of a frame of a second by then was taken for stuck."""
+def test_stall_timeout_grows_with_the_frame_length(frame_seconds: float) -> None:
     config = replace(Config(), microphone=replace(Config().microphone, device="none", frame_seconds=frame_seconds))
     frames = FrameQueue(60.0)
     microphone = make_microphone(config, frames, lambda event: None)
@@ -210,14 +206,14 @@ def test_a_card_may_stand_still_also_at_the_end_of_a_long_frame(frame_seconds: f
     assert while_reading <= frame_seconds + 2.0
 
 
-def test_the_frame_that_is_from_before_a_standstill_becomes_a_gap_and_the_next_is_heard() -> None:
+def test_frame_from_before_a_suspend_is_a_gap() -> None:
     source = Held()
     desk = Desk(source)
     microphone, frames = started(desk)
     source.give.release()
     assert frames.get(TIMEOUT_SECONDS) is not None
     assert source.reading.acquire(timeout=TIMEOUT_SECONDS) and source.reading.acquire(timeout=TIMEOUT_SECONDS)
-    microphone.reset_after_suspend("a standstill of 60 s")
+    microphone.reset_after_suspend("suspended for 60 s")
     source.give.release(2)
     assert frames.get(TIMEOUT_SECONDS) is not None
     microphone.stop()
@@ -225,11 +221,11 @@ def test_the_frame_that_is_from_before_a_standstill_becomes_a_gap_and_the_next_i
     ended(microphone)
     (gap,) = desk.of(Gap)
     assert isinstance(gap, Gap)
-    assert gap.seconds == FRAME_SECONDS and gap.reason == "a standstill of 60 s"
+    assert gap.seconds == FRAME_SECONDS and gap.reason == "suspended for 60 s"
 
 
 class Held(Scripted):
-    """A source that gives a frame only when it is let."""
+    """A source that delivers a frame on request."""
 
     def __init__(self) -> None:
         super().__init__(1000)

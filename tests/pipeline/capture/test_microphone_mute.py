@@ -1,4 +1,4 @@
-"""A muted microphone is a closed one."""
+"""Muting closes the microphone."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from agent.pipeline.events import DeviceBack, DeviceLost, Gap
 from agent.system.threads import Deadline
 
 
-class Endpointer(SilentSource):
-    """A source that hears a hum, and knows whether it is open."""
+class CountingSource(SilentSource):
+    """A source with a constant signal that counts how often it is opened and closed."""
 
     opened = closed = 0
 
     def __init__(self) -> None:
         super().__init__(0.02)
-        Endpointer.opened += 1
+        CountingSource.opened += 1
 
     def next_frame(self) -> bytes:
         return b"\x01" * self.frame_bytes
 
     def close(self) -> None:
-        Endpointer.closed += 1
+        CountingSource.closed += 1
         super().close()
 
 
@@ -42,13 +42,13 @@ def frames_until(queue: FrameQueue, wanted: bytes) -> None:
 
 
 def test_mute_closes_the_source_and_unmute_opens_it_again() -> None:
-    Endpointer.opened = Endpointer.closed = 0
+    CountingSource.opened = CountingSource.closed = 0
     events, queue = Gathered(), FrameQueue(5.0)
-    microphone = Microphone(queue, Endpointer, events)
+    microphone = Microphone(queue, CountingSource, events)
     microphone.mute()
     microphone.start()
     frames_until(queue, b"\0")
-    assert Endpointer.opened == 0, "it was muted before it was started"
+    assert CountingSource.opened == 0, "it was muted before it was started"
     microphone.unmute()
     microphone.unmute()
     frames_until(queue, b"\x01")
@@ -56,59 +56,58 @@ def test_mute_closes_the_source_and_unmute_opens_it_again() -> None:
     microphone.mute()
     frames_until(queue, b"\0")
     queue.clear()
-    assert (Endpointer.opened, Endpointer.closed) == (1, 1)
+    assert (CountingSource.opened, CountingSource.closed) == (1, 1)
     heard = [queue.get(20.0) for _ in range(4)]
     assert all(frame == bytes(len(frame)) for frame in heard if frame is not None), "not one sample of the room"
     assert None not in heard
     microphone.unmute()
     frames_until(queue, b"\x01")
-    assert Endpointer.opened == 2 and events.of(Gap) == [], "what somebody muted is not missing"
+    assert CountingSource.opened == 2 and events.of(Gap) == [], "a mute is not a gap"
     microphone.stop()
     assert microphone.join(Deadline(20.0))
 
 
-def test_a_muted_microphone_ends_when_it_is_stopped() -> None:
-    microphone = Microphone(FrameQueue(5.0), Endpointer, Gathered())
+def test_stop_ends_a_muted_microphone() -> None:
+    microphone = Microphone(FrameQueue(5.0), CountingSource, Gathered())
     microphone.mute()
     microphone.start()
     microphone.stop()
     assert microphone.join(Deadline(20.0))
 
 
-class Leaving(Endpointer):
-    """It is lost after a few frames, and back when ``there`` says so."""
+class LostSource(CountingSource):
+    """A source that is lost after three frames and back when ``is_back`` is set."""
 
-    there = threading.Event()
+    is_back = threading.Event()
     last_read = 0.0
 
     def __init__(self) -> None:
-        if Leaving.last_read and not Leaving.there.is_set():
-            raise DeviceError("it is not there", lost=True)
+        if LostSource.last_read and not LostSource.is_back.is_set():
+            raise DeviceError("not connected", lost=True)
         super().__init__()
 
     def read(self) -> bytes:
-        if self._frames == 3 and not Leaving.there.is_set():
+        if self._frames == 3 and not LostSource.is_back.is_set():
             raise DeviceError("it was lost", lost=True)
-        Leaving.last_read = time.monotonic()
+        LostSource.last_read = time.monotonic()
         return super().read()
 
 
-def test_a_microphone_that_was_lost_is_not_missing_for_as_long_as_it_was_muted() -> None:
-    """One that was pulled out, muted, and back the next morning, was reported to be missing the whole night."""
-    Leaving.there.clear()
-    Leaving.last_read = 0.0
+def test_gap_of_a_lost_microphone_excludes_the_mute() -> None:
+    LostSource.is_back.clear()
+    LostSource.last_read = 0.0
     events, queue = Gathered(), FrameQueue(60.0)
-    microphone = Microphone(queue, Leaving, events)
+    microphone = Microphone(queue, LostSource, events)
     microphone.start()
     events.await_first(DeviceLost)
-    gone_from = Leaving.last_read
+    gone_from = LostSource.last_read
     microphone.mute()
     frames_until(queue, b"\0")
     began = time.monotonic()
     for _ in range(10):
         frames_until(queue, b"\0")
     muted_seconds = time.monotonic() - began
-    Leaving.there.set()
+    LostSource.is_back.set()
     microphone.unmute()
     events.await_first(DeviceBack)
     frames_until(queue, b"\x01")
@@ -117,17 +116,16 @@ def test_a_microphone_that_was_lost_is_not_missing_for_as_long_as_it_was_muted()
     assert microphone.join(Deadline(20.0))
     gaps = events.of(Gap)
     assert gaps and sum(gap.seconds for gap in gaps) <= gone_seconds - muted_seconds
-    assert all(gap.seconds > 0.005 for gap in gaps), "one that was back before the mute was over told of 0.00 s"
+    assert all(gap.seconds > 0.005 for gap in gaps), "no gap of 0.00 s"
 
 
-def test_a_standstill_while_it_is_muted_takes_nothing_of_what_is_heard_after() -> None:
-    """The first frame after the mute, hours later, became a gap by a standstill in which nothing was recorded."""
+def test_suspend_during_a_mute_discards_no_later_frame() -> None:
     events, queue = Gathered(), FrameQueue(5.0)
-    microphone = Microphone(queue, Endpointer, events)
+    microphone = Microphone(queue, CountingSource, events)
     microphone.mute()
     microphone.start()
     frames_until(queue, b"\0")
-    microphone.reset_after_suspend("a standstill of 60 s")
+    microphone.reset_after_suspend("suspended for 60 s")
     microphone.unmute()
     frames_until(queue, b"\x01")
     microphone.stop()

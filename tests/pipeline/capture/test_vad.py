@@ -28,7 +28,7 @@ LEAD_SECONDS, TAIL_SECONDS = 3.0, 2.0
 
 @pytest.fixture(scope="module", params=sorted(VOICES))
 def spoken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """A sentence at 16 kHz, by a real voice."""
+    """A sentence at 16 kHz, spoken by a real voice."""
     path = tmp_path_factory.mktemp("speech") / "sentence.wav"
     subprocess.run([*VOICES[request.param], str(path)], check=True, timeout=60, capture_output=True)
     format, sound = read_wav(path)
@@ -144,7 +144,7 @@ def test_a_fan_that_stops_makes_the_next_soft_word_audible_at_once(spoken: bytes
     assert share([judge.is_speech(frame) for frame in frames(soft, 0.1)]) > 0.7
 
 
-def test_talking_on_and_on_does_not_become_noise(spoken: bytes) -> None:
+def test_long_speech_does_not_become_noise(spoken: bytes) -> None:
     sound = staged(spoken * 8)
     found, _, _ = judged("energy", sound, sound, 0.1)
     assert found > 0.95
@@ -176,8 +176,8 @@ def test_a_click_is_no_speech() -> None:
 
 @given(st.lists(st.integers(0, 5000), max_size=20))
 @settings(max_examples=50, deadline=None)
-def test_frames_of_any_length_hold_the_same_pieces(sizes: list[int]) -> None:
-    """However the sound is cut, the gate hears the same 20 ms one after the other."""
+def test_frame_length_does_not_change_the_chunks(sizes: list[int]) -> None:
+    """The gate gets the same chunks of 20 ms, whatever the frame length is."""
     sound = white(1, 500).tobytes() + white(1, 4000).tobytes()
     whole, parts = EnergyGate(), create_detector("energy")
     start = 0
@@ -193,7 +193,7 @@ def test_frames_of_any_length_hold_the_same_pieces(sizes: list[int]) -> None:
     assert parts.is_speech(missing) == whole.is_loud(rest)
 
 
-def test_a_frame_too_short_to_judge_gets_the_answer_of_the_one_before() -> None:
+def test_short_frame_gets_the_previous_answer() -> None:
     judge = create_detector("energy")
     assert judge.is_speech(b"") is False
     assert judge.is_speech(white(0.1, 8000).tobytes()) is True
@@ -201,13 +201,13 @@ def test_a_frame_too_short_to_judge_gets_the_answer_of_the_one_before() -> None:
     assert judge.is_speech(b"") is True
 
 
-def test_an_unknown_detector_is_refused_in_a_sentence() -> None:
+def test_unknown_detector_raises_audio_error() -> None:
     with pytest.raises(AudioError, match="unknown voice activity detector 'magic': use auto, energy or webrtc"):
         create_detector("magic")
 
 
-def test_without_webrtcvad_auto_is_the_energy_gate_and_webrtc_names_the_package(tmp_path: Path) -> None:
-    """A module of that name which cannot be imported, found first, stands for one that is not installed."""
+def test_missing_webrtcvad_is_optional_for_auto_and_named_for_webrtc(tmp_path: Path) -> None:
+    """A module of that name that cannot be imported simulates a missing package."""
     (tmp_path / "webrtcvad.py").write_text("raise ImportError('not here')\n")
     code = (
         "from agent.pipeline.capture.vad import create_detector\n"
@@ -227,9 +227,7 @@ def test_without_webrtcvad_auto_is_the_energy_gate_and_webrtc_names_the_package(
     assert "Install the package webrtcvad-wheels, or use energy" in run.stderr.strip().splitlines()[-1]
 
 
-def test_a_detector_that_cannot_be_loaded_for_want_of_descriptors_is_loaded_later(
-    monkeypatch: pytest.MonkeyPatch, spoken: bytes
-) -> None:
+def test_detector_without_free_descriptors_is_loaded_later(monkeypatch: pytest.MonkeyPatch, spoken: bytes) -> None:
     """It is loaded with the first sound, and that came while the process had no descriptor left: the ear died of it."""
     loads = iter([OSError(errno.EMFILE, "Too many open files"), None])  # its own import may make a NameError of it
     load = vad._load_webrtc

@@ -1,4 +1,4 @@
-"""Captions are written line by line, and no reader, however it behaves, keeps the daemon."""
+"""Captions are written line by line, and no reader blocks the daemon."""
 
 from __future__ import annotations
 
@@ -17,64 +17,65 @@ from agent.system.threads import Deadline
 BOUND = 20.0
 
 
-def test_every_line_is_written_before_the_end() -> None:
+def test_close_writes_every_line() -> None:
     reader, writer = os.pipe()
-    captions = Captions(os.fdopen(writer, "w", encoding="ascii"), lambda event: None)
+    stream = os.fdopen(writer, "w", encoding="ascii")
+    captions = Captions(stream, lambda event: None)
     captions.start()
     for text in ("good evening", "caf\u00e9", "long " * 500):
         captions.write(text)
     captions.close(Deadline(BOUND))
-    captions._stream.close()
+    stream.close()
     with os.fdopen(reader) as lines:
         assert lines.read().splitlines() == ["good evening", "caf\\xe9", "long " * 500]
 
 
-def test_a_reader_that_left_is_told_once_and_at_once() -> None:
-    """``voice-agent run | head -1``: the second caption raised an error, and the end raised it again."""
-    told: queue.SimpleQueue[Event] = queue.SimpleQueue()
+def test_closed_reader_is_reported_once() -> None:
+    reported: queue.SimpleQueue[Event] = queue.SimpleQueue()
     reader, writer = os.pipe()
-    captions = Captions(os.fdopen(writer, "w"), told.put)
+    stream = os.fdopen(writer, "w")
+    captions = Captions(stream, reported.put)
     captions.start()
     os.close(reader)
-    stop = told.get(timeout=BOUND)
+    stop = reported.get(timeout=BOUND)
     assert isinstance(stop, Stop) and "the captions" in stop.reason
-    captions.write("nobody reads this")
+    captions.write("unread")
     captions.close(Deadline(BOUND))
-    captions._stream.close()
-    assert told.empty()
+    stream.close()
+    assert reported.empty()
 
 
-def test_a_reader_that_stands_still_keeps_nobody_waiting() -> None:
-    """A full pipe that nobody reads held the main thread in its write: no signal ended the daemon any more."""
+def test_blocked_reader_does_not_block_write_and_close() -> None:
     reader, writer = os.pipe()
     captions = Captions(os.fdopen(writer, "w"), lambda event: None)
     captions.start()
     for _ in range(MAX_PENDING_LINES + 200):
         captions.write("x" * 400)
-    patience = Deadline(BOUND)
+    deadline = Deadline(BOUND)
     captions.close(Deadline(0.1))
-    assert not patience.is_expired
+    assert not deadline.is_expired
     os.close(reader)
 
 
-def test_what_could_not_be_started_is_closed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its end raised RuntimeError in the place of the sentence that there are no more threads."""
+def test_close_works_after_a_failed_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def refused(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    descriptors = len(os.listdir("/proc/self/fd"))
     reader, writer = os.pipe()
-    captions = Captions(os.fdopen(writer, "w"), lambda event: None)
+    stream = os.fdopen(writer, "w")
+    captions = Captions(stream, lambda event: None)
     with monkeypatch.context() as patched, pytest.raises(AgentError, match="captions cannot be started"):
         patched.setattr(threading.Thread, "start", refused)
         captions.start()
     captions.close(Deadline(BOUND))
-    assert captions._mailbox.fileno() < 0
-    captions._stream.close()
+    stream.close()
     os.close(reader)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
 
 
-def test_memory_is_written_at_once() -> None:
+def test_stream_in_memory_is_written_at_once() -> None:
     stream = io.StringIO()
     captions = Captions(stream, lambda event: None)
     captions.start()

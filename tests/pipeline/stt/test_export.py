@@ -1,4 +1,4 @@
-"""The files of an export: whole, or not there."""
+"""The files of an export are complete or absent."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class _Keeping(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def settings(request: pytest.FixtureRequest) -> Iterator[TranscriptionSettings]:
-    """A service that gives as much of each file as the test says, and hangs up."""
+    """A server that sends the given part of each file and closes the connection."""
     handler = type("Keeping", (_Keeping,), {"gives": getattr(request, "param", len(KEPT))})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -46,18 +46,17 @@ def settings(request: pytest.FixtureRequest) -> Iterator[TranscriptionSettings]:
         thread.join()
 
 
-def test_both_files_are_written_and_nothing_else_is_left(settings: TranscriptionSettings, tmp_path: Path) -> None:
+def test_fetch_export_writes_both_files_only(settings: TranscriptionSettings, tmp_path: Path) -> None:
     assert len(fetch_export(settings, "id-1", tmp_path).paths) == 2
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"id-1.json": KEPT, "id-1.wav": KEPT}
 
 
 @pytest.mark.parametrize("settings", [len(KEPT) // 2], indirect=True)
 @pytest.mark.parametrize("minds", [True, False])
-def test_an_export_that_breaks_off_is_not_kept(
+def test_incomplete_export_is_discarded(
     settings: TranscriptionSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minds: bool
 ) -> None:
-    """Debian 12's urllib3 does not mind a body that is shorter than was announced: half a recording was kept as if it
-    were whole."""
+    """Debian 12's urllib3 1.26 does not report a body that is shorter than its Content-Length."""
     request = urllib3.connection.HTTPConnection.request
 
     def careless(self: Any, *args: Any, **more: Any) -> Any:
@@ -72,10 +71,7 @@ def test_an_export_that_breaks_off_is_not_kept(
 
 
 @pytest.mark.parametrize("head", [b"Content-Length: 1000000\r\n", b""], ids=["of a known length", "until the end"])
-def test_an_export_that_drips_is_given_up_when_the_time_is_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes
-) -> None:
-    """The time was looked at after every 64 KiB: single bytes kept one of four places for days."""
+def test_slow_export_is_cancelled_after_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
     over = threading.Event()
 
     def drips(peer: Peer) -> None:
@@ -105,9 +101,7 @@ def test_an_export_that_drips_is_given_up_when_the_time_is_over(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_export_comes_over_https_from_a_host_that_the_named_authorities_vouch_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_export_over_https_uses_the_configured_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = Authority(tmp_path)
     monkeypatch.delenv("REQUESTS_CA_BUNDLE", raising=False)
     monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)

@@ -1,4 +1,4 @@
-"""One session with a speech service: passages in, sound out, and how it ended."""
+"""One session with a speech service: passages in, audio out, and its end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def session() -> Iterator[Callable[..., TtsSession]]:
 
         def begin(
             script: Callable[[scripted.Peer], object],
-            patience: float = 2 * TIMEOUT_SECONDS,
+            first_audio_seconds: float = 2 * TIMEOUT_SECONDS,
             is_single_use: bool = False,
         ) -> TtsSession:
             server = stack.enter_context(Scripted(script))
@@ -43,13 +43,13 @@ def session() -> Iterator[Callable[..., TtsSession]]:
             codec.is_single_use = is_single_use
             connection: Connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
             stack.callback(connection.abort)
-            return TtsSession(connection, patience)
+            return TtsSession(connection, first_audio_seconds)
 
         yield begin
 
 
 def heard(session: TtsSession) -> bytes:
-    """Pumps to the end of the session and returns its sound."""
+    """Drive the session to its end; return its audio."""
     pcm = b""
     deadline = Deadline(TIMEOUT_SECONDS)
     while not session.has_ended and session.failure is None:
@@ -59,7 +59,7 @@ def heard(session: TtsSession) -> bytes:
     return pcm
 
 
-def test_all_that_was_given_comes_back_as_sound(session: Callable[..., TtsSession]) -> None:
+def test_passages_return_as_audio(session: Callable[..., TtsSession]) -> None:
     voice = Voice()
     it = session(voice)
     it.speak(["Hello there.", "How are you?"], is_complete=True)
@@ -67,8 +67,7 @@ def test_all_that_was_given_comes_back_as_sound(session: Callable[..., TtsSessio
     assert it.has_ended and it.failure is None and it.passage_count == 2 and it.format == Format(RATE)
 
 
-def test_a_session_for_one_passage_takes_one_and_ends_with_it(session: Callable[..., TtsSession]) -> None:
-    """With more passages waiting it was never told that it had ended, and waited for ever."""
+def test_single_use_session_ends_after_one_passage(session: Callable[..., TtsSession]) -> None:
     it = session(Voice(), is_single_use=True)
     it.speak(["Hello there.", "How are you?"], is_complete=True)
     assert heard(it) == sound("Hello there.")
@@ -76,28 +75,25 @@ def test_a_session_for_one_passage_takes_one_and_ends_with_it(session: Callable[
 
 
 @pytest.mark.parametrize("then", [hangs_up, resets, falls_silent, refuses_the_text])
-def test_what_goes_wrong_is_told_in_a_sentence(
-    session: Callable[..., TtsSession], then: Callable[[scripted.Peer], None]
-) -> None:
-    it = session(Voice(after=0, then=then), patience=0.3)
+def test_failure_names_the_service(session: Callable[..., TtsSession], then: Callable[[scripted.Peer], None]) -> None:
+    it = session(Voice(after=0, then=then), first_audio_seconds=0.3)
     it.speak(["Hello there."], is_complete=True)
     assert heard(it) == b""
     assert it.failure is not None and it.failure.startswith("neuphonic: ") and not it.has_ended
 
 
 @pytest.mark.parametrize("script", [silent, deaf], ids=["silent", "deaf"])
-def test_no_sound_in_time_is_a_failure(
+def test_missing_audio_fails_after_the_limit(
     session: Callable[..., TtsSession], script: Callable[[scripted.Peer], object]
 ) -> None:
-    it = session(script, patience=0.3)
+    it = session(script, first_audio_seconds=0.3)
     it.speak(["Hello there."], is_complete=False)
     heard(it)
     assert it.failure == "neuphonic: no audio for 0.3 s"
 
 
-def test_the_first_sound_is_waited_for_no_longer_because_a_service_may_pause_for_long() -> None:
-    """Fish Audio may take half a minute for its ``finish``: a mute one was waited for twice as long as that, whatever
-    the configuration granted, before the next service was asked."""
+def test_limit_for_the_first_audio_ignores_the_receive_timeout_of_the_codec() -> None:
+    """Fish Audio may pause for half a minute before ``finish``."""
     with Scripted(silent) as server:
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k")
         connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
@@ -108,9 +104,8 @@ def test_the_first_sound_is_waited_for_no_longer_because_a_service_may_pause_for
         connection.abort()
 
 
-def test_a_session_that_goes_on_with_an_utterance_is_waited_for_as_between_two_sounds() -> None:
-    """A long text is asked for in several sessions. Fish Audio may be silent for half a minute within it: where
-    that was at the beginning of a session, the rest was given up, and nobody else can go on."""
+def test_later_session_of_an_utterance_uses_the_receive_timeout_of_the_codec() -> None:
+    """Fish Audio may pause for half a minute within a text, also at the start of its second session."""
     late = threading.Event()
 
     def speaks_late(peer: scripted.Peer) -> None:
@@ -136,7 +131,7 @@ def test_a_session_that_goes_on_with_an_utterance_is_waited_for_as_between_two_s
         connection.abort()
 
 
-def test_what_a_service_says_of_itself_does_not_flood_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_log_lines_of_a_service_are_limited(caplog: pytest.LogCaptureFixture) -> None:
     def chats(peer: scripted.Peer) -> None:
         peer.accept()
         while b"stop" not in peer.read_frame()[1]:
@@ -158,29 +153,27 @@ def test_what_a_service_says_of_itself_does_not_flood_the_log(caplog: pytest.Log
     assert it.has_ended and 0 < len(told) <= MAX_LOG_LINES
 
 
-def test_while_more_text_is_to_come_silence_after_sound_is_no_failure(
+def test_silence_after_audio_is_accepted_while_text_is_incomplete(
     session: Callable[..., TtsSession],
 ) -> None:
-    it = session(Voice())
+    it = session(Voice(), first_audio_seconds=2.0)
     it.speak(["Hello there."], is_complete=False)
     pcm, deadline = b"", Deadline(TIMEOUT_SECONDS)
     while len(pcm) < len(sound("Hello there.")):
         assert not deadline.is_expired
         wait(it.connection, [], 1.0)
         pcm += b"".join(it.pump())
-    patience, it._first_audio_seconds = it._first_audio_seconds, 0.2
-    ends = Deadline(0.6)
+    ends = Deadline(2.5)
     while not ends.is_expired:
         wait(it.connection, [], ends.remaining())
         assert list(it.pump()) == []
     assert it.failure is None and not it.has_ended
-    it._first_audio_seconds = patience
     it.speak(["And more."], is_complete=True)
     assert heard(it) == sound("And more.")
     assert it.has_ended
 
 
-def test_messages_without_sense_are_passed_over_up_to_a_limit(session: Callable[..., TtsSession]) -> None:
+def test_invalid_messages_are_ignored_up_to_a_limit(session: Callable[..., TtsSession]) -> None:
     def babbles(peer: scripted.Peer) -> None:
         peer.accept()
         for _ in range(MAX_REFUSED_MESSAGES + 1):
@@ -193,14 +186,14 @@ def test_messages_without_sense_are_passed_over_up_to_a_limit(session: Callable[
     assert it.failure is not None and str(MAX_REFUSED_MESSAGES + 1) in it.failure
 
 
-def test_an_echo_of_the_text_is_no_sound(session: Callable[..., TtsSession]) -> None:
-    it = session(polite, patience=0.3)
+def test_echo_of_the_text_is_not_audio(session: Callable[..., TtsSession]) -> None:
+    it = session(polite, first_audio_seconds=0.3)
     it.speak(["Hello."], is_complete=True)
     heard(it)
     assert it.failure is not None
 
 
-def test_sound_that_is_none_is_an_audio_error(session: Callable[..., TtsSession]) -> None:
+def test_undecodable_audio_raises_audio_error(session: Callable[..., TtsSession]) -> None:
     def mp3_instead(peer: scripted.Peer) -> None:
         peer.accept()
         peer.read_frame()
@@ -220,17 +213,16 @@ def say_one(peer: scripted.Peer, *, stop: bool) -> None:
     peer.send(audio(sound("Hello."), stop=stop))
 
 
-def test_a_connection_that_breaks_after_all_was_answered_ends_the_session(
+def test_connection_lost_after_all_answers_ends_the_session(
     session: Callable[..., TtsSession],
 ) -> None:
-    """Between two sentences nothing was owed, and yet the rest of the reply was given up."""
     it = session(lambda peer: say_one(peer, stop=True))
     it.speak(["Hello."], is_complete=False)
     assert heard(it) == sound("Hello.")
     assert it.has_ended and it.failure is None
 
 
-def test_a_connection_that_breaks_in_a_passage_whose_end_nobody_told_is_a_failure(
+def test_connection_lost_in_an_unfinished_passage_is_a_failure(
     session: Callable[..., TtsSession],
 ) -> None:
     it = session(lambda peer: say_one(peer, stop=False))
@@ -239,9 +231,7 @@ def test_a_connection_that_breaks_in_a_passage_whose_end_nobody_told_is_a_failur
     assert it.failure is not None and not it.has_ended
 
 
-def test_a_service_that_says_everything_but_a_sound_is_given_up_in_time(session: Callable[..., TtsSession]) -> None:
-    """Whatever it sent counted as a sign that its sound would come: a hundred messages were waited for, each as long as
-    a first sound may take."""
+def test_messages_without_audio_do_not_extend_the_limit(session: Callable[..., TtsSession]) -> None:
     over = threading.Event()
 
     def chats(peer: scripted.Peer) -> None:
@@ -252,17 +242,14 @@ def test_a_service_that_says_everything_but_a_sound_is_given_up_in_time(session:
             if over.wait(0.1):
                 return
 
-    it = session(chats, patience=0.5)
+    it = session(chats, first_audio_seconds=0.5)
     it.speak(["Hello."], is_complete=False)
     heard(it)
     over.set()
     assert it.failure == "neuphonic: no audio for 0.5 s"
 
 
-def test_sound_without_end_is_cut_where_no_voice_could_need_so_much(
-    session: Callable[..., TtsSession], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A service that had gone mad, or had been taken over, could keep the device speaking for as long as it liked."""
+def test_endless_audio_is_cut(session: Callable[..., TtsSession], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech, "AUDIO_BASE_SECONDS", 10.0)
     over = threading.Event()
 
@@ -281,7 +268,7 @@ def test_sound_without_end_is_cut_where_no_voice_could_need_so_much(
     assert seconds >= 10.0 + 12 * speech.AUDIO_SECONDS_PER_CHARACTER
 
 
-def test_what_a_busy_service_asks_for_is_kept(session: Callable[..., TtsSession]) -> None:
+def test_busy_message_is_a_temporary_error(session: Callable[..., TtsSession]) -> None:
     def busy(peer: scripted.Peer) -> None:
         peer.accept()
         peer.read_frame()
@@ -294,18 +281,16 @@ def test_what_a_busy_service_asks_for_is_kept(session: Callable[..., TtsSession]
     assert it.error is not None and it.error.is_busy and not it.error.permanent
 
 
-def test_a_session_speaks_in_the_format_of_the_one_before(session: Callable[..., TtsSession]) -> None:
+def test_audio_is_converted_to_the_format_of_the_utterance(session: Callable[..., TtsSession]) -> None:
     it = session(Voice())
     it.format = Format(2 * RATE, 2)
     it.speak(["Hello there."], is_complete=True)
     assert len(heard(it)) == 4 * len(sound("Hello there.")) and it.format == Format(2 * RATE, 2)
 
 
-def test_a_rate_that_changes_from_one_message_to_the_next_is_no_other_speed(
+def test_changed_sample_rate_is_converted(
     session: Callable[..., TtsSession],
 ) -> None:
-    """The rate of the first message was taken for that of all others: sound of twice the rate was heard at half the
-    speed."""
 
     def speaks(peer: scripted.Peer) -> None:
         peer.accept()
