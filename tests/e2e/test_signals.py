@@ -187,7 +187,7 @@ def bring(
     else:
         daemon.await_open(daemon.service if service == "transcription" else "transcription")
     if state == "listening":
-        daemon.await_line("STATUS=listening: somebody speaks")
+        daemon.await_line("STATUS=listening: the user speaks")
         server.await_wire(3, since=daemon.since, service="transcription", direction="in", kind="binary")
     elif state == "thinking":
         daemon.await_line("STATUS=thinking")
