@@ -150,7 +150,7 @@ def test_row_34_a_rejected_playai_url_is_renewed_immediately(record_row: Record)
 def test_row_06_a_repeatedly_rejected_playai_url_is_permanent(record_row: Record) -> None:
     service = Expiring(3600.0, generous=False)
     with Scripted(service.script) as server, TtsPipeline(synthesis_settings(server.port, "playai")) as pipeline:
-        assert "refuses the address that it granted" in pipeline.failed(SAID).reason
+        assert "refuses the URL that it issued" in pipeline.failed(SAID).reason
         assert pipeline.downs[0].permanent and (len(service.granted), service.refused) == (2, 2)
     record_row(6, "playai: a granted address refused twice: permanent, no storm")
 
