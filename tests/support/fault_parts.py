@@ -1,6 +1,6 @@
-"""The microphone and the speaker by themselves, on whatever card the environment gives: run as a process of its own.
+"""Runs microphone and speaker on the sound card of the environment, as a separate process.
 
-``python -m faults.parts FUNCTION JSON`` calls it with the arguments and prints what it returns, as JSON.
+``python -m support.fault_parts FUNCTION JSON`` calls the function with the arguments and prints its result as JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TIMEOUT_SECONDS = 60.0
 
 
 def counted(frames: int, first: int = 1) -> bytes:
-    """Sound of which every sample tells its place."""
+    """Audio in which every sample encodes its position."""
     return array.array("h", [(first + n) % 32000 + 1 for n in range(frames)]).tobytes()
 
 
@@ -95,7 +95,7 @@ def sweep(folder: str, rule: str, upto: int, frames: int, rate: int) -> dict[str
 
 
 def underruns(frames: int, rate: int) -> dict[str, Any]:
-    """On a card that has room for all of it, so that it runs dry only when it is told to."""
+    """On a card with room for all audio, which runs dry only on request."""
     report = Report()
     sink = ReconnectingSink(lambda format: open_sink(CARD, format, 0.02, 2.0), report, threading.Event())
     speaking(frames, rate, drain=False)(sink)
@@ -104,8 +104,8 @@ def underruns(frames: int, rate: int) -> dict[str, Any]:
     return {"underruns": counts, "losses": len(report.of(DeviceLost))}
 
 
-class RecognizerStream:
-    """A microphone whose frames are gathered, with the moment of each."""
+class MicrophoneRecorder:
+    """A microphone whose audio is collected. Not thread-safe."""
 
     def __init__(self, report: Report, device: str = CARD) -> None:
         self.report = report
@@ -113,8 +113,8 @@ class RecognizerStream:
         self.microphone = Microphone(self.frames, lambda: open_source(device, 0.1), report)
         self.sound = bytearray()
 
-    def hear(self, seconds: float) -> None:
-        """Waits for so much more sound."""
+    def record(self, seconds: float) -> None:
+        """Wait for this much more audio."""
         deadline = Deadline(TIMEOUT_SECONDS)
         more = len(self.sound) + SPEECH.bytes_of(seconds)
         while len(self.sound) < more:
@@ -136,40 +136,40 @@ class RecognizerStream:
 
 
 def listen(seconds: float) -> dict[str, Any]:
-    ear = RecognizerStream(Report())
-    ear.microphone.start()
+    recorder = MicrophoneRecorder(Report())
+    recorder.microphone.start()
     began = time.monotonic()
-    ear.hear(seconds)
+    recorder.record(seconds)
     took = time.monotonic() - began
-    ear.end()
+    recorder.end()
     return {
-        "jumps": ear.jumps(),
-        "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in ear.gaps()],
-        "losses": len(ear.report.of(DeviceLost)),
-        "waiting": ear.frames.dropped_frames,
+        "jumps": recorder.jumps(),
+        "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in recorder.gaps()],
+        "losses": len(recorder.report.of(DeviceLost)),
+        "waiting": recorder.frames.dropped_frames,
         "took": took,
     }
 
 
 def unplug(folder: str, away_seconds: float, shift: int) -> dict[str, Any]:
-    """Both sides at work; the card goes, and comes back later at another place of the list."""
+    """Record and play; the card disappears and returns later at another index."""
     fake = FakePortAudio(Path(folder))
     report = Report()
-    ear = RecognizerStream(report)
+    recorder = MicrophoneRecorder(report)
     ring = RingBuffer(1 << 22)
     speaker = Speaker(ring, lambda format: open_sink(CARD, format, 0.02, 0.04), report, jitter_buffer=JitterBuffer(0.0))
     with DelayMonitor() as monitor:
         began = time.monotonic()
-        ear.microphone.start()
+        recorder.microphone.start()
         speaker.start()
-        ear.hear(0.5)
+        recorder.record(0.5)
         # So much that some of it is still to be played when the card goes.
         sound = counted(16000 * 4)
         stream_id = ring.begin("one", SPEECH)
         ring.write(stream_id, sound)
         ring.end(stream_id)
-        ear.hear(0.5)
-        heard = SPEECH.seconds_of(len(ear.sound))
+        recorder.record(0.5)
+        heard = SPEECH.seconds_of(len(recorder.sound))
         fake.set("gone", "")
         gone = time.monotonic()
         report.wait(DeviceLost, 2)
@@ -180,8 +180,8 @@ def unplug(folder: str, away_seconds: float, shift: int) -> dict[str, Any]:
         report.wait(DeviceBack, 2)
         report.wait(Gap)
         report.wait(UtterancePlayed)
-        ear.hear(0.5)
-        ear.end()
+        recorder.record(0.5)
+        recorder.end()
         ring.close()
         assert speaker.join(Deadline(TIMEOUT_SECONDS))
     backs = {event.device: at - back for at, event in report.of(DeviceBack)}
@@ -192,13 +192,13 @@ def unplug(folder: str, away_seconds: float, shift: int) -> dict[str, Any]:
         "gone": [heard, gone - began],
         "late": monitor.worst_seconds,
         "heard exactly": sound in fake.heard(),
-        "jumps": ear.jumps(),
-        "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in ear.gaps()],
+        "jumps": recorder.jumps(),
+        "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in recorder.gaps()],
     }
 
 
 def _both(seconds: float, spin: bool) -> dict[str, Any]:
-    """Microphone and speaker at work for ``seconds``."""
+    """Record and play for ``seconds``."""
     report = Report()
     opened: dict[str, Any] = {}
 
@@ -210,11 +210,11 @@ def _both(seconds: float, spin: bool) -> dict[str, Any]:
         opened["speaker"] = open_sink(CARD, format, 0.02, 0.1)
         return opened["speaker"]
 
-    ear = RecognizerStream(report)
-    ear.microphone = Microphone(ear.frames, source, report)
+    recorder = MicrophoneRecorder(report)
+    recorder.microphone = Microphone(recorder.frames, source, report)
     ring = RingBuffer(1 << 17)
     speaker = Speaker(ring, sink, report)
-    supervisor = Supervisor([ear.microphone, speaker])
+    supervisor = Supervisor([recorder.microphone, speaker])
     over = threading.Event()
 
     def burn() -> None:
@@ -238,14 +238,14 @@ def _both(seconds: float, spin: bool) -> dict[str, Any]:
     supervisor.start()
     for thread in threads:
         thread.start()
-    while not report.of(UtterancePlayed) or len(ear.sound) < SPEECH.bytes_of(seconds):
-        ear.sound += ear.frames.get(timeout_seconds=1.0) or b""
+    while not report.of(UtterancePlayed) or len(recorder.sound) < SPEECH.bytes_of(seconds):
+        recorder.sound += recorder.frames.get(timeout_seconds=1.0) or b""
         most = max(most, ring.buffered_bytes)
         stuck.update(supervisor.stuck())
         assert time.monotonic() - began < TIMEOUT_SECONDS, report.events
     took = time.monotonic() - began
     over.set()
-    ear.end()
+    recorder.end()
     ring.close()
     assert speaker.join(Deadline(TIMEOUT_SECONDS))
     for thread in threads:
@@ -253,9 +253,9 @@ def _both(seconds: float, spin: bool) -> dict[str, Any]:
     (spoken,) = [event for _, event in report.of(UtterancePlayed)]
     return {
         "took": took,
-        "jumps": ear.jumps(),
-        "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in ear.gaps()],
-        "forgotten": ear.frames.dropped_frames,
+        "jumps": recorder.jumps(),
+        "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in recorder.gaps()],
+        "forgotten": recorder.frames.dropped_frames,
         "ring most": most,
         "ring holds": 1 << 17,
         "stuck": sorted(stuck),
@@ -274,13 +274,13 @@ def both(folder: str, seconds: float, spin: bool = False) -> dict[str, Any]:
 def survive(rate: int, until: str) -> dict[str, Any]:
     """Both sides on ``default``, whose server somebody else kills and starts again; each step is one line on stdout."""
     report = Report()
-    ear = RecognizerStream(report, "default")
+    recorder = MicrophoneRecorder(report, "default")
     format = Format(rate)
     ring = RingBuffer(1 << 22)
     speaker = Speaker(ring, lambda format: open_sink("default", format, 0.02, 2.0), report)
-    supervisor = Supervisor([ear.microphone, speaker])
+    supervisor = Supervisor([recorder.microphone, speaker])
     supervisor.start()
-    ear.hear(0.5)
+    recorder.record(0.5)
     stream_id = ring.begin("endless", format)
     ring.write(
         stream_id, counted(60 * rate)
@@ -299,18 +299,18 @@ def survive(rate: int, until: str) -> dict[str, Any]:
     print("back", flush=True)
     report.wait(UtterancePlayed)
     began = time.monotonic()
-    while bytes.fromhex(until) not in ear.sound and time.monotonic() - began < TIMEOUT_SECONDS:
-        ear.sound += ear.frames.get(timeout_seconds=1.0) or b""
-    ear.end()
+    while bytes.fromhex(until) not in recorder.sound and time.monotonic() - began < TIMEOUT_SECONDS:
+        recorder.sound += recorder.frames.get(timeout_seconds=1.0) or b""
+    recorder.end()
     ring.close()
     assert speaker.join(Deadline(TIMEOUT_SECONDS))
     # How long the server itself was away is not ours to shorten: what counts is how long after the last try in vain.
     lost = max(at for at, _ in report.of(DeviceLost))
     return {
-        "said": bytes.fromhex(until) in ear.sound,
+        "said": bytes.fromhex(until) in recorder.sound,
         "back": max(at for at, _ in report.of(DeviceBack)) - lost,
         "sound after": after.hex(),
-        "gaps": len(ear.gaps()),
+        "gaps": len(recorder.gaps()),
     }
 
 
