@@ -292,7 +292,7 @@ def test_row_50_a_not_yet_valid_certificate_is_explained_and_retried(
         TtsPipeline(synthesis_settings(server.port, "neuphonic", secure=True)) as pipeline,
     ):
         end = pipeline.failed("Too early.")
-        assert "not yet valid: is this machine's clock wrong?" in end.reason
+        assert "not yet valid: check the clock of this machine" in end.reason
         assert not pipeline.downs[0].permanent and set(server.requests) == {""}
         server._tls = authority.good()
         took = pipeline.speak_until_played("In time.")
