@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -219,3 +220,8 @@ def test_no_module_sleeps_keeps_globals_or_acts_in_a_destructor() -> None:
 def test_a_cycle_would_be_found() -> None:
     assert cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
     assert cycles({"a": {"b"}, "b": set()}) == []
+
+
+def test_pictures_show_the_imports_of_today() -> None:
+    done = subprocess.run([sys.executable, "scripts/draw", "--check"], cwd=AGENT.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
