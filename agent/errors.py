@@ -6,6 +6,8 @@ exceptions (``raise ... from error``), so the packages above it handle only thes
 
 from __future__ import annotations
 
+import enum
+
 
 class AgentError(Exception):
     """An internal failure, and the base class of all errors of voice-agent."""
@@ -25,6 +27,14 @@ class ConfigError(AgentError):
     exit_code = 78
 
 
+class DeviceProblem(enum.Enum):
+    """Causes of a ``DeviceError`` that have a remedy of their own. Immutable."""
+
+    NO_LIBRARY = "PyAudio cannot be loaded"
+    NO_FORMAT = "the device supports none of the requested formats"
+    ABSENT = "the device or its sound server is not present"
+
+
 class DeviceError(AgentError):
     """A sound device cannot be opened, was lost, or does not support the format.
 
@@ -33,14 +43,18 @@ class DeviceError(AgentError):
         lost: The device is known and may come back.
         unknown: The name matches no present device: a mistake, or a card that is not detected yet.
             If both are false, a retry does not help.
+        problem: The cause, if it has a remedy of its own.
     """
 
     exit_code = 78
 
-    def __init__(self, message: str, *, lost: bool = False, unknown: bool = False) -> None:
+    def __init__(
+        self, message: str, *, lost: bool = False, unknown: bool = False, problem: DeviceProblem | None = None
+    ) -> None:
         super().__init__(message)
         self.lost = lost
         self.unknown = unknown
+        self.problem = problem
 
 
 class AudioError(UsageError):
@@ -79,3 +93,14 @@ class ServiceError(AgentError):
     def is_busy(self) -> bool:
         """Whether the service asks for a retry later: HTTP 429, or 503 with Retry-After."""
         return self.status == 429 or (self.status == 503 and self.retry_after_seconds is not None)
+
+
+class MissingKeyError(ServiceError):
+    """A service needs an API key, and none is configured."""
+
+    def __init__(self, service: str, message: str) -> None:
+        super().__init__(service, message, permanent=True)
+
+
+class NameLookupError(ServiceError):
+    """The host name of a service cannot be resolved, or not in time."""

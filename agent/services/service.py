@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from agent.config.secrets import Secret
-from agent.errors import ConfigError, ServiceError
+from agent.errors import ConfigError, MissingKeyError, ServiceError
 from agent.services import registry
 from agent.services.protocols.codec import Client, KeepaliveTiming
 from agent.services.settings import SynthesisSettings, TranscriptionSettings
@@ -128,12 +128,12 @@ def reveal_key(name: str, secret: Secret, url: str, *, is_needed: bool) -> str |
     """Return the API key of a service.
 
     Raises:
-        ServiceError: There is none, and ``url`` is not on a private network.
+        MissingKeyError: There is none, and ``url`` is not on a private network.
         ConfigError: It cannot be read.
     """
     api_key = secret.reveal()
     if api_key is None and is_needed and not is_private_host(urlsplit(url).hostname or ""):
-        raise ServiceError(name, f"no key: put it into {secret.home}", permanent=True)
+        raise MissingKeyError(name, f"no key: put it into {secret.home}")
     return api_key
 
 

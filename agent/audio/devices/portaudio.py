@@ -22,7 +22,7 @@ from agent.audio.devices.alsa import SINK_SLOT, SOURCE_SLOT, is_defined, kernel_
 from agent.audio.devices.c_stderr import StderrCapture, capture_stderr
 from agent.audio.devices.names import PortAudioDevice, alsa_name, reject_number, resolve_name
 from agent.audio.format import Format
-from agent.errors import DeviceError
+from agent.errors import DeviceError, DeviceProblem
 
 if TYPE_CHECKING:
     import pyaudio
@@ -40,6 +40,8 @@ _INVALID_RATE = -9997
 _FORMAT_ERRORS = (_INVALID_RATE, -9998, -9994)  # rate, channels, sample format
 # Device unavailable, and bad device combination: the latter is reported for a device that was not opened, too.
 _UNAVAILABLE_ERRORS = (-9985, -9993)
+# ALSA's messages for a missing card or sound server. PortAudio's code is the same as for a card in use (EBUSY).
+_ABSENT_MESSAGES = ("Cannot get card index", "cannot find card", "Connection refused")
 
 PORTAUDIO_LOCK = threading.Lock()
 """Held to initialize and terminate PortAudio, and to open and close streams: PortAudio is not thread-safe there, ALSA's
@@ -230,7 +232,8 @@ def _initialize() -> pyaudio.PyAudio:
         import pyaudio
     except ImportError as error:
         raise DeviceError(
-            f"PyAudio cannot be loaded: {error}. Install the package libportaudio2 and PyAudio."
+            f"PyAudio cannot be loaded: {error}. Install the package libportaudio2 and PyAudio.",
+            problem=DeviceProblem.NO_LIBRARY,
         ) from error
     set_slot(SOURCE_SLOT, None)
     set_slot(SINK_SLOT, None)
@@ -337,11 +340,13 @@ def _open_error(name: str, output: bool, error: OSError, messages: StderrCapture
         reason = _describe_error(error)
     # A missing or busy card may return, so it is "lost"; a name that ALSA does not know is probably misspelled.
     has_no_format = error.errno in _FORMAT_ERRORS
+    is_absent = any(text in message for text in _ABSENT_MESSAGES)
     is_unknown = message.startswith(("Unknown PCM", "Unknown parameter"))
     return DeviceError(
         f"the {side} {name!r} cannot be opened: {reason}. `voice-agent devices` lists the devices.",
         lost=not has_no_format and not is_unknown,
         unknown=not has_no_format and is_unknown,
+        problem=DeviceProblem.NO_FORMAT if has_no_format else DeviceProblem.ABSENT if is_absent else None,
     )
 
 

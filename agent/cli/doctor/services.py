@@ -14,7 +14,7 @@ from agent.cli.doctor.machine import SET_CLOCK
 from agent.cli.doctor.result import ERROR, OK, CheckResult
 from agent.config.secrets import Secret
 from agent.daemon.builder import is_local_server_url
-from agent.errors import AgentError, ServiceError
+from agent.errors import AgentError, MissingKeyError, NameLookupError, ServiceError
 from agent.services.connection.poll import wait
 from agent.services.connection.websocket import Connection
 from agent.services.protocols.codec import Failure
@@ -138,14 +138,14 @@ def _cure(loaded: Loaded, name: str, error: AgentError) -> tuple[str, bool]:
     if error.status in (402, 429, 503):
         retry = "" if error.permanent else "; voice-agent retries by itself"
         return f"check the account and the service's status page{retry}", False
-    if isinstance(cause, socket.gaierror) or "name" in str(error) and "not found" in str(error):
+    if isinstance(error, NameLookupError) or isinstance(cause, socket.gaierror):
         lookup = f"getent hosts {host}; without a result the network or its DNS is down (resolvectl status)"
         return f"{lookup}; else check {url_key}", False
     if isinstance(cause, TimeoutError):
         return f"the host accepts the connection and does not answer: try later, or check {url_key}", False
     if isinstance(cause, ConnectionError):
         return f"nothing listens there: start the service, or check host and port of {url_key}", False
-    if error.permanent and secret is not None and "no key" in str(error):
+    if isinstance(error, MissingKeyError) and secret is not None:
         return set_key_command(secret), True
     return f"check {url_key}, and the network: ping {host}", error.permanent
 

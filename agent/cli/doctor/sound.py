@@ -11,16 +11,13 @@ from agent.audio.devices.device import open_sink, open_source
 from agent.audio.format import SPEECH, Format
 from agent.cli.doctor.config import key_with_origin
 from agent.cli.doctor.result import ERROR, OK, WARNING, CheckResult
-from agent.errors import AgentError, DeviceError
+from agent.errors import AgentError, DeviceError, DeviceProblem
 from agent.settings.loader import Loaded
 
 RECORD_SECONDS = 0.6
 PLAY_SECONDS = 0.1
 PLAY_FORMAT = Format(24000)
 MAX_SAMPLE = 32767
-
-_ABSENT = ("Cannot get card index", "cannot find card", "Connection refused")
-"""ALSA's words for a missing card or sound server; a card in use gives other errors (EBUSY)."""
 
 
 def check_microphone(loaded: Loaded, *, in_use: bool = False) -> CheckResult:
@@ -100,11 +97,12 @@ def _failed(loaded: Loaded, subject: str, error: AgentError, in_use: bool) -> Ch
     text = str(error)
     key = key_with_origin(loaded, f"{subject}.device")
     is_lost = isinstance(error, DeviceError) and error.lost
-    if is_lost and in_use and not any(words in text for words in _ABSENT):
+    problem = error.problem if isinstance(error, DeviceError) else None
+    if is_lost and in_use and problem is not DeviceProblem.ABSENT:
         return CheckResult(subject, OK, f"in use by the running daemon ({text})")
-    if "PyAudio" in text:
+    if problem is DeviceProblem.NO_LIBRARY:
         return CheckResult(subject, ERROR, text, "sudo apt install libportaudio2 python3-pyaudio")
-    if "none of the" in text:
+    if problem is DeviceProblem.NO_FORMAT:
         cure = f"write plughw:CARD=NAME,DEV=0 (a line of voice-agent devices) at {key}: ALSA then converts"
         return CheckResult(subject, ERROR, text, cure, own=True)
     if is_lost:

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import websocket
 
-from agent.errors import ServiceError
+from agent.errors import NameLookupError, ServiceError
 from agent.services.connection.resolve import Address, connect_first, is_local_address, is_private_address, resolve
 from agent.services.protocols.codec import Handshake
 from agent.services.protocols.handshake import STATUS_MEANINGS, StatusMeaning, retry_after_seconds
@@ -107,9 +107,9 @@ def _connect(
     try:
         addresses = resolve(host, port, deadline.within(CONNECT_SECONDS))
     except TimeoutError as error:
-        raise ServiceError(service, f"the name {host} was not found in time: check the network") from error
+        raise NameLookupError(service, f"the name {host} was not found in time: check the network") from error
     except OSError as error:
-        raise ServiceError(service, f"the name {host} was not found: {error.strerror or error}") from error
+        raise NameLookupError(service, f"the name {host} was not found: {error.strerror or error}") from error
     _refuse_plaintext(service, host, addresses, allow_public)
     if url_issuer is not None and url_issuer != host:
         _refuse_private(service, host, addresses, url_issuer, deadline)

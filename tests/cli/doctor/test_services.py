@@ -5,14 +5,17 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from support.authority import Authority
 from support.scripted import Scripted, close_frame, mute, polite, refuses, says
 
 from agent.cli.doctor.result import ERROR, OK, CheckResult, exit_code
-from agent.cli.doctor.services import Timing, check_services
+from agent.cli.doctor.services import Timing, check_service, check_services
+from agent.errors import MissingKeyError, NameLookupError, ServiceError
 from agent.settings.loader import Loaded
+from agent.system.threads import Deadline
 
 Read = Callable[[str], Loaded]
 
@@ -62,6 +65,24 @@ def test_the_authorization_of_playai_is_requested(loaded: Read) -> None:
         result = only(check_services(loaded(text)))
     assert result.verdict == ERROR and "401" in result.saw and "key" in result.cure
     assert exit_code([result]) == 78
+
+
+@pytest.mark.parametrize(
+    ("error", "cure", "own"),
+    [
+        (NameLookupError("neuphonic", "any message"), "getent hosts speech.example", False),
+        (MissingKeyError("neuphonic", "any message"), "behind api_key", True),
+        (ServiceError("neuphonic", "no key, name not found", permanent=True), "ping speech.example", True),
+    ],
+)
+def test_the_cure_depends_on_the_error_class_and_not_on_the_message(
+    loaded: Read, error: ServiceError, cure: str, own: bool
+) -> None:
+    def fail(deadline: Deadline) -> NoReturn:
+        raise error
+
+    result = check_service(loaded(using("wss://speech.example/")), "neuphonic", fail, Timing())
+    assert (result.verdict, result.own) == (ERROR, own) and cure in result.cure
 
 
 def test_an_unknown_host_is_reported_with_the_lookup_command(loaded: Read) -> None:

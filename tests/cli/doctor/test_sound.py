@@ -6,13 +6,16 @@ import array
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from support.vcard import VirtualCard
 
 from agent.audio.format import SPEECH
+from agent.cli.doctor import sound
 from agent.cli.doctor.result import ERROR, OK, WARNING, exit_code
 from agent.cli.doctor.sound import check_microphone, check_speaker
+from agent.errors import DeviceError, DeviceProblem
 from agent.settings.loader import Loaded
 
 Read = Callable[[str], Loaded]
@@ -55,6 +58,25 @@ def test_a_card_without_a_usable_rate_is_reported_with_the_device_that_converts(
     card.add(f'pcm.odd {{ type vcard playback_file "/dev/null" control "{card.folder}/ctl" rates [ 11025 ] }}')
     result = check_speaker(loaded("speaker: {device: odd}\n"))
     assert result.verdict == ERROR and "plughw:" in result.cure and exit_code([result]) == 78
+
+
+@pytest.mark.parametrize(
+    ("problem", "cure", "own"),
+    [
+        (DeviceProblem.NO_LIBRARY, "apt install libportaudio2", False),
+        (DeviceProblem.NO_FORMAT, "plughw:", True),
+        (DeviceProblem.ABSENT, "plug the device in", False),
+    ],
+)
+def test_the_cure_depends_on_the_problem_and_not_on_the_message(
+    loaded: Read, monkeypatch: pytest.MonkeyPatch, problem: DeviceProblem, cure: str, own: bool
+) -> None:
+    def fail(*_: object) -> NoReturn:
+        raise DeviceError("any message", lost=problem is DeviceProblem.ABSENT, problem=problem)
+
+    monkeypatch.setattr(sound, "open_source", fail)
+    result = check_microphone(loaded(MICROPHONE), in_use=True)
+    assert (result.verdict, result.own) == (ERROR, own) and cure in result.cure
 
 
 def test_a_speaker_that_plays_is_ok_unless_its_volume_is_0(loaded: Read, card: VirtualCard) -> None:
