@@ -34,11 +34,11 @@ def words(text: str) -> list[str]:
     return re.findall(r"[a-z']+", text.lower())
 
 
-def recognised(agent: Start, path: Path) -> list[str]:
-    """What the local recogniser makes of a WAV file: our own, for somebody else's may listen at the usual port."""
+def recognized(agent: Start, path: Path) -> list[str]:
+    """What the local recognizer makes of a WAV file: our own, for somebody else's may listen at the usual port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    config = path.with_name("recognised.yaml")
+    config = path.with_name("recognized.yaml")
     config.write_text(f"server: {{port: {port}}}\ntranscription: {{url: 'ws://127.0.0.1:{port}/'}}\n")
     process = agent("transcribe", "--config", str(config), str(path))
     assert process.end(TIMEOUT_SECONDS) == 0, process.errors
@@ -60,7 +60,7 @@ def test_demo_answers_and_prints_a_timeline(
     assert f"spoken by   {service}" in said and "reply.wav" in said
     seconds = [float(found) for found in re.findall(r"^ *[a-z ]+ +(\d+\.\d\d) s  ", said, re.MULTILINE)]
     assert len(seconds) == len(MOMENTS) and seconds == sorted(seconds), said
-    heard = recognised(agent, tmp_path / "reply.wav")
+    heard = recognized(agent, tmp_path / "reply.wav")
     missing = [word for word in words(REPLY) if word not in heard]
     assert len(missing) <= 2, f"{heard} was heard instead of {REPLY!r}"
 

@@ -41,7 +41,7 @@ ENDINGS: dict[str, Callable[[Peer], object]] = {
 }
 
 
-def authorisation(service: str) -> list[Script]:
+def authorization(service: str) -> list[Script]:
     """What the first connection is for, where it is for that alone."""
     return [serve_speech(service)] if service == "playai" else []
 
@@ -52,7 +52,7 @@ def check_interrupted_utterance(record_row: Record, row: int, service: str, endi
     good: list[ServiceSession] = []
     scripts = [fail_after(service, FIRST_CHUNK[service], ENDINGS[ending], bad), serve_speech(service, bad)]
     with (
-        Scripted(*authorisation(service), *scripts) as server,
+        Scripted(*authorization(service), *scripts) as server,
         Scripted(serve_speech("local", good)) as other,
         TtsPipeline(synthesis_settings(server.port, service, "local", fallback_port=other.port)) as pipeline,
     ):
@@ -138,7 +138,7 @@ def test_row_15_an_incomplete_frame_times_out(
     sessions: list[ServiceSession] = []
     scripts = [fail_after(service, FIRST_CHUNK[service], half, sessions), serve_speech(service, sessions)]
     with (
-        Scripted(*authorisation(service), *scripts) as server,
+        Scripted(*authorization(service), *scripts) as server,
         TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
     ):
         began = time.monotonic()
@@ -190,7 +190,7 @@ def test_row_22_a_peer_that_stops_reading_does_not_block_hush(
 
     script = fail_after(service, 0, stops_reading)
     with (
-        Scripted(*authorisation(service), script, receive_bytes=4096) as server,
+        Scripted(*authorization(service), script, receive_bytes=4096) as server,
         TtsPipeline(synthesis_settings(server.port, service), first_audio_seconds=90.0) as pipeline,
     ):
         utterance = pipeline.say(None)

@@ -115,7 +115,7 @@ def test_18_a_slow_connection_plays_with_few_underruns(server: LocalServerProces
 
 @pytest.mark.slow
 def test_58_no_old_audio_is_played_after_a_hush(server: LocalServerProcess, record_row: Record) -> None:
-    """Through the synthesizer: dialling, waiting for sound, gathering, playing, draining. Whatever is heard between
+    """Through the synthesizer: dialing, waiting for sound, gathering, playing, draining. Whatever is heard between
     two hushes is the beginning of what was begun between them."""
     made = random.Random(58)
     took, phases = [], set()

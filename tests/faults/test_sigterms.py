@@ -25,7 +25,7 @@ from agent.server.tts import tone
 
 COUNT = int(os.environ.get("SIGTERMS", "5"))
 SEED = int(os.environ.get("SIGTERM_SEED", "7"))
-SERVICES = ("local", "playai", "neuphonic", "vachana", "fish")  # no two neighbours speak the same protocol
+SERVICES = ("local", "playai", "neuphonic", "vachana", "fish")  # no two neighbors speak the same protocol
 CONVERSATION_SECONDS = 2.5
 SHUTDOWN_SECONDS = 4.0
 KNOWN_SECONDS = 2.0

@@ -45,7 +45,7 @@ typedef struct {
 
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 static struct rule rules[4096];
-static int n_rules, initialised, spamming;
+static int n_rules, initialized, spamming;
 static long calls[FUNCTIONS];
 static ino_t script_ino;
 static struct timespec script_time;
@@ -165,7 +165,7 @@ PaError Pa_Initialize(void)
     fprintf(stderr, "ALSA lib conf.c:5180:(snd_config_expand) Evaluate error: No such file or directory\n");
     int code = ordered(INIT, NULL);
     pthread_mutex_lock(&mu);
-    if (!code && !initialised++) {        /* the list is made once, as in the real library */
+    if (!code && !initialized++) {        /* the list is made once, as in the real library */
         n_devices = 0;
         for (int i = (int)number("shift", 0); i > 0; i--) add("something else", 2, 2);
         add("default", 128, 128);
@@ -186,7 +186,7 @@ PaError Pa_Initialize(void)
 PaError Pa_Terminate(void)
 {
     pthread_mutex_lock(&mu);
-    initialised--;
+    initialized--;
     pthread_mutex_unlock(&mu);
     note("terminate", 0, "");
     return paNoError;
