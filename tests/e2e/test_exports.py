@@ -1,65 +1,43 @@
-"""What the transcription service keeps of a session, fetched by ``transcribe`` and by the daemon."""
+"""Export of the transcript and the audio that the transcription service stores, by ``transcribe`` and the daemon."""
 
 from __future__ import annotations
 
-import http.server
 import signal
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.agent_fixtures import Start
 from support.processes import WireLoggedServer
+from support.scripted import Scripted, refuses
 
 
-class _Refusing(http.server.BaseHTTPRequestHandler):
-    status = 404
-
-    def do_GET(self) -> None:
-        self.send_response(self.status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        """The test says what matters."""
-
-
-@pytest.fixture
-def refusing(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Where every export is answered with one status."""
-    handler = type("Refusing", (_Refusing,), {"status": request.param})
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
-
-
-@pytest.mark.parametrize(("refusing", "code"), [(404, 0), (500, 69), (401, 69)], indirect=["refusing"])
+@pytest.mark.parametrize(
+    ("status", "code"), [("404 Not Found", 0), ("500 Internal Server Error", 69), ("401 Unauthorized", 69)]
+)
 def test_a_missing_export_is_no_failure(
     agent: Start,
     write_config: Callable[[str], str],
     tone_server: WireLoggedServer,
     speech: Path,
-    refusing: str,
+    status: str,
     code: int,
 ) -> None:
-    """A good transcript ended with exit code 69, because there was nothing to export."""
-    config = write_config(f"transcription: {{url: '{tone_server.ws}/', export_url: '{refusing}'}}\n")
-    process = agent("transcribe", "--config", config, speech.name)
-    assert process.end() == code, process.errors
+    """Only 404 means that there is nothing to export."""
+    with Scripted(refuses(status)) as server:
+        exports = f"http://127.0.0.1:{server.port}"
+        config = write_config(f"transcription: {{url: '{tone_server.ws}/', export_url: '{exports}'}}\n")
+        process = agent("transcribe", "--config", config, speech.name)
+        assert process.end() == code, process.errors
     assert process.output.splitlines()[0] == "what time is it please"
-    told = [line for line in process.error_lines() if "export" in line]
-    assert len(told) == 1
-    assert code or told == ["export: the service has kept no transcript and no audio"]
+    lines = [line for line in process.error_lines() if "export" in line]
+    assert len(lines) == 1
+    assert code or lines == ["export: the service has kept no transcript and no audio"]
 
 
 def test_the_daemon_stores_exports_in_the_configured_directory(
     agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, speech: Path, tmp_path: Path
 ) -> None:
-    """``export_url`` and ``export_directory`` meant nothing to the daemon."""
     config = write_config(
         f"microphone: {{device: 'file:{speech}'}}\nspeaker: {{device: none}}\ncontrol: {{socket: none}}\n"
         "conversation: {mode: assistant, silence_seconds: 0.3}\nresponder: {kind: none}\nserver: {start: false}\n"
@@ -78,10 +56,9 @@ def test_the_daemon_stores_exports_in_the_configured_directory(
 def test_reload_changes_export_url_and_directory(
     agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, speech: Path, tmp_path: Path
 ) -> None:
-    """The journal said that ``export_url`` and ``export_directory`` had changed, and exports went on as before."""
     state = tmp_path / "state"
     state.mkdir()
-    # What is heard waits until the configuration has been read again.
+    # The microphone is muted until the configuration has been reloaded.
     (state / "levels.json").write_text('{"configured": 100, "volume": 100, "microphone_muted": true}')
 
     def written(exports: str) -> str:

@@ -19,15 +19,15 @@ from agent.server.tts import tone
 
 SHUTDOWN_SECONDS = 6.0
 SLOWNESS_SECONDS = 10.0
-"""What the machine may add to it: with that it is still less than an answer lasts, or a service that is silent."""
+"""Tolerance for a busy machine; the sum is still shorter than the spoken answer and than a service's timeout."""
 SPEECH_SERVICES = ["local", "neuphonic", "playai", "vachana", "fish"]
 STATES = ["idle", "connecting", "listening", "thinking", "speaking", "reconnecting"]
-ANSWER = "This is a long answer that nobody will hear to its end, because it goes on and on and on. " * 8
+ANSWER = "This is a long answer that is never heard to its end, because it is very, very long. " * 8
 
 
 @pytest.fixture(scope="module")
 def slow_speech(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireLoggedServer]:
-    """Speaks in real time, so that there is time to be interrupted."""
+    """A server that speaks in real time, so that the speech can be interrupted."""
     folder = tmp_path_factory.mktemp("slow")
     script = folder / "script.txt"
     script.write_text(SCRIPT)
@@ -37,8 +37,8 @@ def slow_speech(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireLogged
 
 
 @pytest.fixture(scope="module")
-def nobody() -> Iterator[str]:
-    """An address at which nobody listens."""
+def refusing_host() -> Iterator[str]:
+    """An address that refuses connections."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{held.getsockname()[1]}"
@@ -46,26 +46,26 @@ def nobody() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def silent_host() -> Iterator[str]:
-    """A host that takes the connection and then says nothing at all."""
+    """A host that accepts the connection and sends nothing."""
     with Scripted(mute) as server:
         yield f"127.0.0.1:{server.port}"
 
 
 @pytest.fixture
 def responder() -> Iterator[Scripted]:
-    """An answer that never comes."""
+    """A webhook that never answers."""
 
-    def ponder(peer: Peer) -> None:
+    def never_answer(peer: Peer) -> None:
         peer.read_request()
         peer.wait()
 
-    with Scripted(ponder) as server:
+    with Scripted(never_answer) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def question(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pause, a little sound, and then silence: one turn."""
+    """Silence, a little audio, and silence: one turn."""
     path = tmp_path_factory.mktemp("question") / "question.wav"
     write_wav(path, bytes(16000) + tone.pcm("one two three", 16000))
     return path
@@ -73,25 +73,25 @@ def question(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lecture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Somebody who does not stop speaking."""
+    """Continuous speech."""
     path = tmp_path_factory.mktemp("lecture") / "lecture.wav"
     write_wav(path, bytes(16000) + tone.pcm("one two three four " * 30, 16000))
     return path
 
 
-def addressed(service: str, where: str) -> str:
-    """The configuration of a service at another host."""
+def service_at(service: str, where: str) -> str:
+    """Return the configuration of a service at another host."""
     key, scheme = ("auth_url", "http") if service == "playai" else ("url", "ws")
     return f"synthesis:\n  services: [{service}]\n  {service}: {{{key}: '{scheme}://{where}/'}}\n"
 
 
 class Daemon:
-    """A daemon that is brought into a state, then ended."""
+    """A daemon under test and the server that it uses. Not thread-safe."""
 
     def __init__(
         self, start: Start, write_config: Callable[[str], str], supervision: Supervision, server: WireLoggedServer
     ) -> None:
-        self._start, self._configured = start, write_config
+        self.start, self.write_config = start, write_config
         self.supervision, self.server = supervision, server
         self.since = len(server.wire())
 
@@ -105,30 +105,30 @@ class Daemon:
         synthesis: str,
         shutdown_seconds: float = SHUTDOWN_SECONDS,
     ) -> None:
-        config = self._configured(
+        config = self.write_config(
             f"microphone: {{device: '{microphone}'}}\nspeaker: {{device: none}}\ncontrol: {{socket: none}}\n"
             f"shutdown_seconds: {shutdown_seconds}\nconversation: {{silence_seconds: 0.2}}\n"
             f"transcription: {{url: 'ws://{transcription}/'}}\n"
             f"responder: {responder}\nserver: {{start: false}}\n{synthesis}"
         )
-        self.process = self._start("run", "--config", config, env={"NOTIFY_SOCKET": self.supervision.path})
+        self.process = self.start("run", "--config", config, env={"NOTIFY_SOCKET": self.supervision.path})
         self.service = "neuphonic" if service == "local" else service
 
     def await_line(self, word: str) -> None:
         self.supervision.await_line(word, while_alive=self.process)
 
     def await_open(self, *services: str, count: int = 1) -> None:
-        """A dial that is under way at the end is given up, and nothing is said on it: the last is waited for."""
+        """Wait for the connections: a dial in progress at the signal is abandoned and has no end mark."""
         for service in services:
             self.server.await_wire(count, since=self.since, kind="open", service=service)
 
     def end(self, number: int) -> list[dict[str, Any]]:
-        """Sends the signal; checks the promise; returns what the server's log holds."""
+        """Send the signal, assert exit code, time and end marks; return the lines of the server's wire log."""
         began = time.monotonic()
         self.process.signal(number)
         code = self.process.end()
         took = time.monotonic() - began
-        assert code == 0, self.process.errors  # so nothing was left over when the time was up, by its own clock
+        assert code == 0, self.process.errors  # 0: everything ended within the daemon's own budget
         assert took <= SHUTDOWN_SECONDS + SLOWNESS_SECONDS, f"it took {took:.1f} s: {self.process.errors}"
         assert "Traceback" not in self.process.errors
         assert "error " not in self.process.errors
@@ -151,7 +151,7 @@ def daemon(
     return Daemon(agent, write_config, supervision, slow_speech)
 
 
-def bring(
+def bring_to(
     daemon: Daemon,
     state: str,
     service: str,
@@ -160,7 +160,7 @@ def bring(
     responder: Scripted,
     shutdown_seconds: float = SHUTDOWN_SECONDS,
 ) -> None:
-    """Starts the daemon and returns once it is in that state, with all its sessions open."""
+    """Start the daemon; return when it is in that state and all its sessions are open."""
     server = daemon.server
     here = f"{server.host}:{server.port}"
     waiting = f"{{kind: webhook, webhook: {{url: 'http://127.0.0.1:{responder.port}/'}}}}"
@@ -172,7 +172,7 @@ def bring(
     if state in hosts and service == "transcription":
         transcription = hosts[state]
     elif state in hosts:
-        synthesis = addressed(service, hosts[state])
+        synthesis = service_at(service, hosts[state])
     daemon.begin(
         "local" if service == "transcription" else service,
         transcription=transcription,
@@ -202,8 +202,8 @@ def bring(
 
 
 @pytest.fixture
-def hosts(nobody: str, silent_host: str) -> dict[str, str]:
-    return {"connecting": silent_host, "reconnecting": nobody}
+def hosts(refusing_host: str, silent_host: str) -> dict[str, str]:
+    return {"connecting": silent_host, "reconnecting": refusing_host}
 
 
 @pytest.fixture
@@ -216,7 +216,7 @@ def files(question: Path, lecture: Path) -> dict[str, Path]:
 def test_sigterm_ends_every_session_with_its_end_mark(
     daemon: Daemon, hosts: dict[str, str], files: dict[str, Path], responder: Scripted, service: str, state: str
 ) -> None:
-    bring(daemon, state, service, hosts, files, responder)
+    bring_to(daemon, state, service, hosts, files, responder)
     wire = daemon.end(signal.SIGTERM)
     assert any(line["service"] == "transcription" and line.get("summary") == "eof" for line in wire)
 
@@ -225,7 +225,7 @@ def test_sigterm_ends_every_session_with_its_end_mark(
 def test_sigint_ends_every_session_with_its_end_mark(
     daemon: Daemon, hosts: dict[str, str], files: dict[str, Path], responder: Scripted, state: str
 ) -> None:
-    bring(daemon, state, "local", hosts, files, responder)
+    bring_to(daemon, state, "local", hosts, files, responder)
     daemon.end(signal.SIGINT)
 
 
@@ -233,21 +233,21 @@ def test_sigint_ends_every_session_with_its_end_mark(
 def test_an_unreachable_transcription_service_does_not_delay_shutdown(
     daemon: Daemon, hosts: dict[str, str], files: dict[str, Path], responder: Scripted, state: str
 ) -> None:
-    bring(daemon, state, "transcription", hosts, files, responder)
+    bring_to(daemon, state, "transcription", hosts, files, responder)
     daemon.end(signal.SIGTERM)
 
 
 def test_sigterm_prints_the_last_transcript(
     daemon: Daemon, hosts: dict[str, str], files: dict[str, Path], responder: Scripted
 ) -> None:
-    """What was said until the signal is transcribed: in captions it is printed."""
+    """In captions mode the speech up to the signal is transcribed and printed."""
     server = daemon.server
-    config = daemon._configured(
+    config = daemon.write_config(
         f"microphone: {{device: 'file:{files['lecture']}'}}\ncontrol: {{socket: none}}\n"
         f"conversation: {{mode: captions}}\n"
         f"transcription: {{url: 'ws://{server.host}:{server.port}/'}}\nshutdown_seconds: {SHUTDOWN_SECONDS}\n"
     )
-    daemon.process = daemon._start("run", "--config", config, env={"NOTIFY_SOCKET": daemon.supervision.path})
+    daemon.process = daemon.start("run", "--config", config, env={"NOTIFY_SOCKET": daemon.supervision.path})
     server.await_wire(8, since=daemon.since, service="transcription", direction="in", kind="binary")
     wire = daemon.end(signal.SIGTERM)
     assert SCRIPT.splitlines()[0] in daemon.process.output.splitlines()
@@ -255,13 +255,13 @@ def test_sigterm_prints_the_last_transcript(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_leaves_at_once(
+def test_a_second_signal_exits_immediately(
     daemon: Daemon, hosts: dict[str, str], files: dict[str, Path], responder: Scripted, number: int
 ) -> None:
-    bring(daemon, "speaking", "local", hosts, files, responder, shutdown_seconds=120.0)
+    bring_to(daemon, "speaking", "local", hosts, files, responder, shutdown_seconds=120.0)
     daemon.process.signal(number)
     daemon.await_line("STOPPING=1")
     began = time.monotonic()
     daemon.process.signal(number)
     assert daemon.process.end() == 128 + number
-    assert time.monotonic() - began < SLOWNESS_SECONDS  # the answer alone would last for longer
+    assert time.monotonic() - began < SLOWNESS_SECONDS  # shorter than the spoken answer

@@ -1,60 +1,44 @@
-"""vosk-server as the transcription service: it is told the rate first, answers every frame, and knows one end mark."""
+"""``transcribe`` with vosk-server: the sample rate first, a reply to every frame, and one end mark."""
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from support.agent_fixtures import Start, write_wav
-from websockets.sync.server import ServerConnection, serve
+from support.scripted import Peer, Scripted, close_frame
+from support.speech_services import client_messages, frames_of
+
+from agent.services.protocols import transcription
+from agent.services.protocols.codec import Audio, End, Message, Transcript
 
 
-class Vosk:
-    """As vosk-server behaves: config accepted without a word, one reply to each frame, a final after its end mark."""
-
-    def __init__(self) -> None:
-        self.received: list[str | int] = []
-        self.server = serve(self._handle, "127.0.0.1", 0)
-        self.port = self.server.socket.getsockname()[1]
-        self._thread = threading.Thread(target=self.server.serve_forever)
-        self._thread.start()
-
-    def _handle(self, websocket: ServerConnection) -> None:
-        for message in websocket:
-            if isinstance(message, bytes):
-                self.received.append(len(message))
-                websocket.send(json.dumps({"partial": "hello"}))
-                continue
-            self.received.append(message)
-            if message == '{"eof" : 1}':
-                websocket.send(json.dumps({"text": "hello world"}))
-                return
-            if "config" not in json.loads(message):
-                raise ValueError(message)  # as the real one: close 1011
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self._thread.join()
-
-
-@pytest.fixture
-def vosk() -> Iterator[Vosk]:
-    server = Vosk()
-    yield server
-    server.stop()
-
-
-def test_vosk_server_gets_the_sample_rate_and_its_end_mark(
-    vosk: Vosk, agent: Start, write_config: Callable[[str], str], tmp_path: Path
+def test_vosk_server_receives_the_sample_rate_and_its_end_mark(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path
 ) -> None:
+    received: list[Message] = []
+
+    def script(peer: Peer) -> None:
+        """Behave as vosk-server: no reply to the configuration, a partial for each frame, a final for the end mark."""
+        peer.accept()
+        codec = transcription.Server()
+        for message in client_messages(peer):
+            received.append(message)
+            for event in codec.receive(message):
+                assert isinstance(event, Audio | End), event  # vosk-server closes with 1011 after any other message
+                is_final = isinstance(event, End)
+                transcript = Transcript("hello world" if is_final else "hello", is_final)
+                peer.send(b"".join(frames_of(codec.send(transcript))))
+                if is_final:
+                    peer.send(close_frame(1000))
+                    return
+
     path = tmp_path / "asked.wav"
     write_wav(path, bytes(32000))
-    config = write_config(f"transcription: {{url: 'ws://127.0.0.1:{vosk.port}/', dialect: vosk}}")
-    process = agent("transcribe", "--config", config, str(path))
-    assert process.end() == 0
+    with Scripted(script) as server:
+        config = write_config(f"transcription: {{url: 'ws://127.0.0.1:{server.port}/', dialect: vosk}}")
+        process = agent("transcribe", "--config", config, str(path))
+        assert process.end() == 0
     assert process.output.strip() == "hello world"
-    assert vosk.received[0] == '{"config": {"sample_rate": 16000}}' and vosk.received[-1] == '{"eof" : 1}'
-    assert sum(size for size in vosk.received if isinstance(size, int)) == 32000
+    assert received[0] == '{"config": {"sample_rate": 16000}}' and received[-1] == '{"eof" : 1}'
+    assert sum(len(message) for message in received if isinstance(message, bytes)) == 32000

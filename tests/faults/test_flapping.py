@@ -94,9 +94,6 @@ def test_show_8_flapping_leaks_no_threads_descriptors_or_memory(record_show: Rec
 
 def discard_collected(server: Scripted, proxy: Proxy, pipeline: TtsPipeline) -> None:
     """Discard what the test itself has collected, which is not what it measures."""
-    for peer in [peer for peer in server.peers if peer.sock.fileno() < 0]:
-        server.peers.remove(peer)
-    for threads in (server._threads, proxy._threads):
-        for thread in [each for each in threads if each.ident is not None and not each.is_alive()]:
-            threads.remove(thread)
+    server.discard_finished()
+    proxy.discard_finished()
     pipeline.forget()

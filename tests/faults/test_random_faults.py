@@ -13,14 +13,12 @@ from collections.abc import Callable
 
 import pytest
 from support.fault_rows import Record
-from support.keepalive import set_keepalive
 from support.proxy import Proxy, Toxics
 from support.scripted import BINARY, PING, TEXT, Peer, Scripted, close_frame, frame
 from support.speech_services import SERVICES, accept_session, audio_of, client_messages, frames_of, synthesis_settings
 from support.tts_pipeline import TtsPipeline
 
 from agent.pipeline.events import UtteranceCancelled, UtteranceFailed, UtterancePlayed
-from agent.services.connection.websocket import Connection
 
 COUNT = int(os.environ.get("FAULTS", "120"))
 SEED = int(os.environ.get("FAULT_SEED", "3"))
@@ -75,11 +73,8 @@ class FaultyService:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("service", SERVICES)
-def test_every_utterance_ends_in_one_state_under_random_faults(
-    record_show: Record, monkeypatch: pytest.MonkeyPatch, service: str
-) -> None:
-    set_keepalive(monkeypatch, service, TIMEOUT_SECONDS, TIMEOUT_SECONDS)
-    monkeypatch.setitem(Connection.__init__.__kwdefaults__, "stall_seconds", TIMEOUT_SECONDS)
+def test_every_utterance_ends_in_one_state_under_random_faults(record_show: Record, service: str) -> None:
+    timing = dict.fromkeys(("ping_seconds", "pong_seconds", "stall_seconds"), TIMEOUT_SECONDS)
     chance = random.Random(SEED)
     faulty = FaultyService(service, SEED)
     states = {UtterancePlayed: 0, UtteranceFailed: 0, UtteranceCancelled: 0}
@@ -88,8 +83,8 @@ def test_every_utterance_ends_in_one_state_under_random_faults(
         Scripted(faulty.script) as server,
         Proxy(server.port, down=down, seed=SEED) as proxy,
         TtsPipeline(
-            synthesis_settings(proxy.port, service), first_audio_seconds=TIMEOUT_SECONDS, healthy_seconds=0.01,
-            refused_seconds=0.05,
+            synthesis_settings(proxy.port, service), connection=timing, first_audio_seconds=TIMEOUT_SECONDS,
+            healthy_seconds=0.01, refused_seconds=0.05,
         ) as pipeline,
     ):  # fmt: skip
         for number in range(COUNT):

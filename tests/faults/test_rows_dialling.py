@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from support.authority import Authority
 from support.fault_rows import Record
-from support.keepalive import set_keepalive
 from support.scripted import Peer, Script, Scripted, polite, refuses, silent
 from support.speech_services import KEY, SERVICES, answer_authorization, audio_of, serve_speech, synthesis_settings
 from support.tts_pipeline import TtsPipeline
@@ -28,11 +27,9 @@ TEXT = "Nothing is lost."
 
 
 @pytest.fixture
-def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clocks with a fraction of the patience, but enough for a service in good health on a busy machine."""
+def short_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short connect timeout, but long enough for a healthy service on a busy machine."""
     monkeypatch.setattr(dial, "CONNECT_SECONDS", 2.0)
-    for name in SERVICES:
-        set_keepalive(monkeypatch, name, 0.2, 0.2)
 
 
 LONG_TIMEOUTS = {"first_audio_seconds": 90.0, "dial_seconds": 90.0}
@@ -66,7 +63,9 @@ def test_row_01_a_refused_connection_fails_the_utterance_and_is_reported_once(re
     record_row(1, f"{service}: 3 of 3 failed with the reason, 1 line for {tries} tries, said again after {took:.2f} s")
 
 
-def test_row_02_a_connect_timeout_fails_over_to_the_next_service(short_timeouts: None, record_row: Record) -> None:
+def test_row_02_a_connect_timeout_fails_over_to_the_next_service(
+    short_connect_timeout: None, record_row: Record
+) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         queued = []
         for _ in range(4):  # a queue that is full swallows the SYN
@@ -94,7 +93,7 @@ def test_row_02_a_connect_timeout_fails_over_to_the_next_service(short_timeouts:
 
 
 def test_row_03_a_hanging_lookup_does_not_block_the_synthesizer(
-    short_timeouts: None, record_row: Record, monkeypatch: pytest.MonkeyPatch
+    short_connect_timeout: None, record_row: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = threading.Event()
     look_up = addresses.look_up
@@ -250,7 +249,7 @@ def test_row_09_oversized_headers_are_rejected(record_row: Record) -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_row_10_a_service_without_a_response_fails_over(short_timeouts: None, record_row: Record, service: str) -> None:
+def test_row_10_a_service_without_a_response_fails_over(record_row: Record, service: str) -> None:
     """T: no sound had come yet, so the next service says it."""
 
     def accepts_and_is_silent(peer: Peer) -> None:
@@ -261,7 +260,9 @@ def test_row_10_a_service_without_a_response_fails_over(short_timeouts: None, re
         Scripted(accepts_and_is_silent) as server,
         Scripted(serve_speech("local")) as good,
         TtsPipeline(
-            synthesis_settings(server.port, service, "local", fallback_port=good.port), **LONG_TIMEOUTS
+            synthesis_settings(server.port, service, "local", fallback_port=good.port),
+            connection={"ping_seconds": 0.2, "pong_seconds": 0.2},
+            **LONG_TIMEOUTS,
         ) as pipeline,
     ):
         began = time.monotonic()

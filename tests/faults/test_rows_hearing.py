@@ -8,32 +8,27 @@ from pathlib import Path
 
 import pytest
 from support.fault_rows import Record
-from support.keepalive import set_keepalive
 from support.proxy import Proxy
 from support.scripted import Peer, Scripted
 from support.stt_pipeline import Sessions, SttPipeline, audio_messages, serve_transcription
 
 from agent.pipeline.events import Heard, Partial
-from agent.services.connection.websocket import Connection
 from agent.system.threads import Deadline
 
 TURN_FRAMES = 7  # of a turn of three loud frames, with its pause
 
 
-@pytest.fixture
-def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As short as a service that is merely held up by a busy machine bears."""
-    set_keepalive(monkeypatch, "transcription", 0.5, 5.0)
-    monkeypatch.setitem(Connection.__init__.__kwdefaults__, "stall_seconds", 5.0)
+SHORT_TIMEOUTS = {"ping_seconds": 0.5, "pong_seconds": 5.0, "stall_seconds": 5.0}
+"""Short, but long enough for a healthy service on a busy machine."""
 
 
-def test_row_16_frames_sent_into_a_black_hole_are_sent_again(short_timeouts: None, record_row: Record) -> None:
+def test_row_16_frames_sent_into_a_black_hole_are_sent_again(record_row: Record) -> None:
     """M: what was sent into the hole is sent again on the next connection, in order, whole."""
     sessions = Sessions()
     with (
         Scripted(serve_transcription(sessions, "all of it")) as server,
         Proxy(server.port) as proxy,
-        SttPipeline(proxy.port) as pipeline,
+        SttPipeline(proxy.port, connection=SHORT_TIMEOUTS) as pipeline,
     ):
         numbers = pipeline.say(10)
         sessions.await_frames(5)
@@ -53,7 +48,7 @@ def test_row_16_frames_sent_into_a_black_hole_are_sent_again(short_timeouts: Non
     record_row(16, f"noticed after {took:.2f} s (5.5 s here, 40 s as shipped), {sent} frames sent in order")
 
 
-def test_row_22_frames_for_a_blocked_peer_go_to_the_next_connection(short_timeouts: None, record_row: Record) -> None:
+def test_row_22_frames_for_a_blocked_peer_go_to_the_next_connection(record_row: Record) -> None:
     sessions = Sessions()
     deafened = threading.Event()
 
@@ -64,7 +59,7 @@ def test_row_22_frames_for_a_blocked_peer_go_to_the_next_connection(short_timeou
 
     with (
         Scripted(deaf, serve_transcription(sessions, "all of it"), receive_bytes=4096) as server,
-        SttPipeline(server.port, outage_seconds=60) as pipeline,
+        SttPipeline(server.port, outage_seconds=60, connection=SHORT_TIMEOUTS) as pipeline,
     ):
         assert deafened.wait(10)
         numbers = pipeline.turn(200)
@@ -171,16 +166,14 @@ def test_row_36_equal_finals_and_partials_in_any_order_are_kept(record_row: Reco
 
 
 @pytest.mark.parametrize("captions", [False, True])
-def test_row_55_a_flapping_connection_loses_no_segment(
-    short_timeouts: None, record_row: Record, captions: bool
-) -> None:
+def test_row_55_a_flapping_connection_loses_no_segment(record_row: Record, captions: bool) -> None:
     """M, T: 20 turns while the line is cut again and again; threads and descriptors are what they were."""
     sessions = Sessions()
     threads_before, descriptors_before = set(threading.enumerate()), _descriptors()
     # A turn is answered at its end, captions as they come: who never answers and is cut off has refused us.
     script = serve_transcription(sessions, "said", every=TURN_FRAMES if captions else None)
     with Scripted(script) as server, Proxy(server.port) as proxy:
-        with SttPipeline(proxy.port, captions=captions, healthy_seconds=0.05) as pipeline:
+        with SttPipeline(proxy.port, captions=captions, healthy_seconds=0.05, connection=SHORT_TIMEOUTS) as pipeline:
             sent: list[int] = []
             for number in range(20):
                 sent += pipeline.turn(3)

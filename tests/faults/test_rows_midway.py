@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import pytest
 from support.fault_rows import Record
-from support.keepalive import set_keepalive
 from support.proxy import Proxy, Toxics
 from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, Scripted, close_frame, frame
 from support.speech_services import (
@@ -26,7 +25,6 @@ from support.speech_services import (
 from support.tts_pipeline import TtsPipeline
 
 from agent.pipeline.events import PlaybackStarted, UtteranceCancelled, UtteranceFailed
-from agent.services.connection.websocket import Connection
 
 TEXT_SAID = "What was begun is not begun again."
 FIRST_CHUNK = {"neuphonic": 1, "playai": 2, "vachana": 2, "fish": 1}  # frames until one chunk of sound has been sent
@@ -126,11 +124,7 @@ def test_row_14_a_server_error_close_reconnects(record_row: Record, service: str
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_row_15_an_incomplete_frame_times_out(
-    record_row: Record, monkeypatch: pytest.MonkeyPatch, service: str
-) -> None:
-    monkeypatch.setitem(Connection.__init__.__kwdefaults__, "stall_seconds", 0.3)
-
+def test_row_15_an_incomplete_frame_times_out(record_row: Record, service: str) -> None:
     def half(peer: Peer) -> None:
         peer.send(frame(BINARY, b"x" * 100, length=4000))
         peer.read_all()
@@ -139,7 +133,7 @@ def test_row_15_an_incomplete_frame_times_out(
     scripts = [fail_after(service, FIRST_CHUNK[service], half, sessions), serve_speech(service, sessions)]
     with (
         Scripted(*authorization(service), *scripts) as server,
-        TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
+        TtsPipeline(synthesis_settings(server.port, service), connection={"stall_seconds": 0.3}) as pipeline,
     ):
         began = time.monotonic()
         end = pipeline.failed(TEXT_SAID)
@@ -176,12 +170,9 @@ def test_row_21_a_slow_close_does_not_delay_shutdown(record_row: Record, service
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_row_22_a_peer_that_stops_reading_does_not_block_hush(
-    record_row: Record, monkeypatch: pytest.MonkeyPatch, service: str
-) -> None:
-    """L: the utterance can be hushed at once, and the loop goes round."""
-    set_keepalive(monkeypatch, service, None)  # nothing else is to end it while the test looks the other way
-    monkeypatch.setitem(Connection.__init__.__kwdefaults__, "stall_seconds", 90.0)
+def test_row_22_a_peer_that_stops_reading_does_not_block_hush(record_row: Record, service: str) -> None:
+    """L: the utterance is cancelled at once. No timeout of the connection may end it first."""
+    timing = {"ping_seconds": None, "stall_seconds": 90.0}
     deafened = threading.Event()
 
     def stops_reading(peer: Peer) -> None:
@@ -191,7 +182,7 @@ def test_row_22_a_peer_that_stops_reading_does_not_block_hush(
     script = fail_after(service, 0, stops_reading)
     with (
         Scripted(*authorization(service), script, receive_bytes=4096) as server,
-        TtsPipeline(synthesis_settings(server.port, service), first_audio_seconds=90.0) as pipeline,
+        TtsPipeline(synthesis_settings(server.port, service), first_audio_seconds=90.0, connection=timing) as pipeline,
     ):
         utterance = pipeline.say(None)
         for _ in range(300):

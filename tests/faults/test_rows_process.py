@@ -294,7 +294,7 @@ def test_row_50_a_not_yet_valid_certificate_is_explained_and_retried(
         end = pipeline.failed("Too early.")
         assert "not yet valid: check the clock of this machine" in end.reason
         assert not pipeline.downs[0].permanent and set(server.requests) == {""}
-        server._tls = authority.good()
+        server.tls = authority.good()
         took = pipeline.speak_until_played("In time.")
         assert pipeline.spoken("And on.") == audio_of("And on.")
     record_row(50, f"not yet valid: explained, tried again, said {took:.2f} s after the clock was right")

@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,16 +23,16 @@ from agent.server.tts import tone
 
 COUNT = int(os.environ.get("SIGTERMS", "5"))
 SEED = int(os.environ.get("SIGTERM_SEED", "7"))
-SERVICES = ("local", "playai", "neuphonic", "vachana", "fish")  # no two neighbors speak the same protocol
+SERVICES = ("local", "playai", "neuphonic", "vachana", "fish")  # no two neighbors use the same protocol
 CONVERSATION_SECONDS = 2.5
 SHUTDOWN_SECONDS = 4.0
 KNOWN_SECONDS = 2.0
-"""How long after the server's answer a busy daemon may not know yet that its dial is done."""
+"""Longest delay on a busy machine between the server's answer and the daemon's notice of it."""
 
 
 @pytest.fixture(scope="module")
 def talking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireLoggedServer]:
-    """Hears one question after the other, and speaks in real time."""
+    """A server that recognizes one question after the other and speaks in real time."""
     folder = tmp_path_factory.mktemp("talking")
     script = folder / "script.txt"
     script.write_text("what time is it please\nand what day is it today\n")
@@ -50,23 +48,21 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def drain(notices: socket.socket) -> None:
-    notices.settimeout(None)
-    with contextlib.suppress(OSError):  # it was closed: the test has failed already
-        while notices.recv(65536):
-            pass
+def is_abandoned_dial(lines: list[dict[str, Any]], signaled_at: float, own: tuple[str, str]) -> bool:
+    """Return whether this connection was being dialed at the signal, so that it has no end mark.
 
+    The daemon does not wait for such a dial.
 
-def is_abandoned_dial(lines: list[dict[str, Any]], ordered_at: float, own: tuple[str, str]) -> bool:
-    """Whether this was a dial that was under way when the order came: it is not waited for, so a server that is slow
-    to answer finds nobody there any more, who could have said a word. ``own``: the service and the path of what the
-    daemon of now speaks to; what is neither was dialled by the one before, which has had its order long ago."""
+    Args:
+        own: The speech service and the transcription path of the running daemon; other connections were dialed by the
+            daemon before it, long after its own signal.
+    """
     if [line["kind"] for line in lines] != ["open", "close"] or lines[-1]["summary"] != "1006":
         return False
     service, path = own
     opened = lines[0]
-    stranger = opened["summary"] != path if opened["service"] == "transcription" else opened["service"] != service
-    return stranger or bool(opened["time"] >= ordered_at - KNOWN_SECONDS)
+    is_foreign = opened["summary"] != path if opened["service"] == "transcription" else opened["service"] != service
+    return is_foreign or bool(opened["time"] >= signaled_at - KNOWN_SECONDS)
 
 
 def end_in_the_middle(
@@ -77,20 +73,16 @@ def end_in_the_middle(
     after_seconds: float,
     own: tuple[str, str],
 ) -> tuple[int, int, float]:
-    """One conversation, ended so long after its start; sessions, end marks that were due, seconds it took."""
+    """End a conversation ``after_seconds``; return the number of sessions and due end marks, and the seconds taken."""
     since = len(server.wire())
     process: Process = agent("run", "--config", config, env={"NOTIFY_SOCKET": supervision.path})
     supervision.await_line("READY=1", while_alive=process)
-    # As the service manager does: who does not read keeps the daemon waiting at every change of its status.
-    reader = threading.Thread(target=drain, args=(supervision._socket,))
-    reader.start()
-    threading.Event().wait(after_seconds)  # a random moment is what is wanted
-    began, ordered_at = time.monotonic(), time.time()
-    process.signal(signal.SIGTERM)
-    code = process.end(SHUTDOWN_SECONDS + 15)  # how long it took is told; a busy machine takes its time
-    took = time.monotonic() - began
-    supervision._socket.shutdown(socket.SHUT_RDWR)
-    reader.join()
+    with supervision.discard():
+        threading.Event().wait(after_seconds)  # the random moment is the input of the test
+        began, signaled_at = time.monotonic(), time.time()
+        process.signal(signal.SIGTERM)
+        code = process.end(SHUTDOWN_SECONDS + 15)  # a busy machine adds to it; the measurement is recorded
+        took = time.monotonic() - began
     assert code == 0 and "Traceback" not in process.errors, process.errors
     sessions: dict[int, list[dict[str, Any]]] = {}
     for line in server.settled(since):
@@ -100,7 +92,7 @@ def end_in_the_middle(
             sessions[line["connection"]].append(line)
     marks = 0
     for lines in sessions.values():
-        if is_abandoned_dial(lines, ordered_at, own):
+        if is_abandoned_dial(lines, signaled_at, own):
             continue
         assert_end_mark(lines)
         marks += lines[0]["service"] in ("neuphonic", "fish", "transcription")

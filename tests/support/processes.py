@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -231,16 +231,16 @@ class WireLoggedServer(LocalServerProcess):
 
 
 class Supervision:
-    """What a service manager sees of the daemon: ``READY``, every ``STATUS``, ``STOPPING``, in order."""
+    """The notification socket of a service manager; ``lines`` holds what the daemon sent. Not thread-safe."""
 
     def __init__(self, directory: Path) -> None:
         self.path = str(directory / "notify")
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(self.path)
-        self.said: list[str] = []
+        self.lines: list[str] = []
 
     def await_line(self, *words: str, while_alive: Process) -> str:
-        """The next line that holds one of ``words``; who has ended will not say it any more."""
+        """Return the next line that contains one of ``words``; fail once the process has ended."""
         ends = time.monotonic() + TIMEOUT_SECONDS
         while (left := ends - time.monotonic()) > 0:
             self._socket.settimeout(min(left, 1.0))
@@ -251,11 +251,29 @@ class Supervision:
                 if ended:
                     break
                 continue
-            self.said += message.splitlines()
+            self.lines += message.splitlines()
             for line in message.splitlines():
                 if any(word in line for word in words):
                     return line
-        raise AssertionError(f"none of {words} was said, but {self.said}; {while_alive.stderr.data.decode()}")
+        raise AssertionError(f"none of {words} was sent, but {self.lines}; {while_alive.stderr.data.decode()}")
+
+    @contextlib.contextmanager
+    def discard(self) -> Iterator[None]:
+        """Read and discard all messages inside the block: a full socket would block the daemon. Usable once."""
+
+        def drain() -> None:
+            with contextlib.suppress(OSError):
+                while self._socket.recv(65536):
+                    pass
+
+        self._socket.settimeout(None)
+        reader = threading.Thread(target=drain)
+        reader.start()
+        try:
+            yield
+        finally:
+            self._socket.shutdown(socket.SHUT_RDWR)
+            reader.join()
 
     def close(self) -> None:
         self._socket.close()

@@ -88,6 +88,11 @@ class Proxy:
                 with contextlib.suppress(OSError):
                     sock.shutdown(socket.SHUT_RDWR)
 
+    def discard_finished(self) -> None:
+        """Forget the threads that have ended, so that a long test does not grow."""
+        for thread in [each for each in self._threads[1:] if each.ident is not None and not each.is_alive()]:
+            self._threads.remove(thread)
+
     def _spawn(self, target: object, *args: object) -> None:
         thread = threading.Thread(target=target, args=args, name="proxy")  # type: ignore[arg-type]
         self._threads.append(thread)

@@ -142,6 +142,7 @@ class Scripted:
     network errors. Thread-safe.
 
     Args:
+        tls: Context of the server; may be replaced while no connection is open.
         timeout_seconds: A script ends after this time without a byte from its client.
     """
 
@@ -153,7 +154,7 @@ class Scripted:
         port: int = 0,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        self._scripts, self._tls = scripts, tls
+        self._scripts, self.tls = scripts, tls
         self._timeout_seconds = timeout_seconds
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -172,7 +173,7 @@ class Scripted:
 
     @property
     def url(self) -> str:
-        return f"{'ws' if self._tls is None else 'wss'}://127.0.0.1:{self.port}/path?api_key=s3cret"
+        return f"{'ws' if self.tls is None else 'wss'}://127.0.0.1:{self.port}/path?api_key=s3cret"
 
     @property
     def requests(self) -> list[str]:
@@ -196,6 +197,12 @@ class Scripted:
             peer.sock.close()
         if self._errors:
             raise self._errors[0]
+
+    def discard_finished(self) -> None:
+        """Forget the connections and threads that have ended, so that a long test does not grow."""
+        with self._lock:
+            self.peers[:] = [peer for peer in self.peers if peer.sock.fileno() >= 0]
+            self._threads[:] = [thread for thread in self._threads if thread.is_alive()]
 
     def join(self) -> None:
         """Wait until all running scripts are done."""
@@ -222,9 +229,9 @@ class Scripted:
 
     def _play(self, peer: Peer) -> None:
         try:
-            if self._tls is not None:
+            if self.tls is not None:
                 with self._lock:
-                    secure = self._tls.wrap_socket(peer.sock, server_side=True, do_handshake_on_connect=False)
+                    secure = self.tls.wrap_socket(peer.sock, server_side=True, do_handshake_on_connect=False)
                     peer.sock = secure
                 secure.do_handshake()  # only now: __exit__ needs the TLS socket to wake this thread
             self._scripts[min(peer.index, len(self._scripts) - 1)](peer)

@@ -15,18 +15,19 @@ from agent.pipeline.events import Gap, Heard, ServiceDown
 from agent.pipeline.stage import make_standby
 from agent.pipeline.stt.recognizer import Recognizer
 from agent.services.connection.standby import Timing
+from agent.services.protocols import transcription
 from agent.services.service import TranscriptionService
 from agent.services.settings import TranscriptionSettings
 from agent.system.threads import Backoff, Deadline
 from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, frame
-from support.tts_pipeline import TIMEOUT_SECONDS, Inbox
+from support.tts_pipeline import TIMEOUT_SECONDS, Inbox, open_with
 
 MAX_FRAME_BYTES = 3200
 EXPORT = "399e7f744c3e47c3a32f28a19f07739d"
 
 
 class Session:
-    """What one connection was told: the numbers of its frames, and whether it was ended with ``eof``."""
+    """What one connection received: the numbers of its frames and the count of ``eof``. Thread-safe."""
 
     def __init__(self, changed: threading.Condition) -> None:
         self.frames: list[int] = []
@@ -45,41 +46,41 @@ class Session:
 
 
 class Sessions(list[Session]):
-    """The sessions in the order in which they were opened."""
+    """The sessions in the order in which they were opened. Thread-safe."""
 
     def __init__(self) -> None:
         super().__init__()
         self._changed = threading.Condition()
 
     def begin(self) -> Session:
-        """One more."""
+        """Append a session."""
         with self._changed:
             self.append(Session(self._changed))
             return self[-1]
 
     def await_frames(self, count: int) -> Session:
-        """The first session that was told so many. (On a slow machine there may be one more before it.)"""
+        """Wait for a session with ``count`` frames; return the first (an earlier one may have less)."""
 
-        def told() -> list[Session]:
+        def matching() -> list[Session]:
             return [session for session in self if len(session.frames) >= count]
 
         with self._changed:
-            assert self._changed.wait_for(told, TIMEOUT_SECONDS), [session.frames for session in self]
-            return told()[0]
+            assert self._changed.wait_for(matching, TIMEOUT_SECONDS), [session.frames for session in self]
+            return matching()[0]
 
     @property
     def ended(self) -> list[Session]:
-        """Those that were told something and ended with ``eof``."""
+        """Sessions that received frames and ``eof``."""
         return [session for session in self if session.frames and session.eofs]
 
 
 def numbered_frame(number: int, loud: bool = True) -> bytes:
-    """A frame of 0.1 s whose first sample is its number."""
+    """Return a frame of 0.1 s whose first sample is its number."""
     return struct.pack("<H", number) + (b"\x00\x20" if loud else b"\0\0") * (MAX_FRAME_BYTES // 2 - 1)
 
 
 def audio_messages(peer: Peer) -> Iterator[tuple[int, bytes]]:
-    """What the client says, until it closes or leaves; pings are answered."""
+    """Yield the client's messages until it disconnects; answer pings and the close."""
     for opcode, data in iter(peer.read_frame, (-1, b"")):
         if opcode == PING:
             peer.send(frame(PONG, data))
@@ -91,8 +92,11 @@ def audio_messages(peer: Peer) -> Iterator[tuple[int, bytes]]:
 
 
 def serve_transcription(sessions: Sessions, *finals: str, export: bool = True, every: int | None = None) -> Script:
-    """A service in good health: after ``eof`` it gives the finals, the export ID, and closes. ``every``: it also gives
-    the finals after each frame whose number is a multiple of that, and says up to where they go."""
+    """Return the script of a healthy service: it answers ``eof`` with the finals, the export ID and a close.
+
+    Args:
+        every: Send the finals also after each frame whose number is a multiple of this, with their end time.
+    """
 
     def script(peer: Peer) -> None:
         peer.accept()
@@ -112,7 +116,14 @@ def serve_transcription(sessions: Sessions, *finals: str, export: bool = True, e
 
 
 class SttPipeline:
-    """``with Hearing(url) as hearing``: frames are said with ``say``; leaving ends the stream and waits for the end."""
+    """``with SttPipeline(port) as pipeline``: a running recognizer. Not thread-safe.
+
+    ``say`` queues frames; the exit ends the stream and waits for the recognizer.
+
+    Args:
+        connection: Timing of the connections, as for ``Connection``.
+        timing: As for ``Timing`` of the standby connection.
+    """
 
     def __init__(
         self,
@@ -121,17 +132,21 @@ class SttPipeline:
         captions: bool = False,
         outage_seconds: float = 30.0,
         answer_seconds: float = 10.0,
-        **keys: Any,
+        connection: dict[str, Any] | None = None,
+        **timing: Any,
     ) -> None:
         self.inbox = Inbox()
         self.frames = FrameQueue(outage_seconds if captions else 600.0)
-        self.service = TranscriptionService(TranscriptionSettings(url=f"ws://127.0.0.1:{port}/"))
+        url = f"ws://127.0.0.1:{port}/"
+        open = TranscriptionService(TranscriptionSettings(url=url)).open
+        if connection:
+            open = open_with(lambda deadline: transcription.Client(url), **connection)
         self.standby = make_standby(
             "transcription",
-            self.service.open,
+            open,
             self.inbox.put,
             backoff=Backoff(0.01, 0.02, seed=1),
-            timing=Timing(**keys),
+            timing=Timing(**timing),
         )
         endpointer = (
             NullEndpointer()
@@ -161,14 +176,14 @@ class SttPipeline:
         assert ended or kind is not None, "the recognizer did not end"
 
     def say(self, count: int, *, loud: bool = True) -> list[int]:
-        """So many frames more; their numbers."""
+        """Queue ``count`` frames; return their numbers."""
         numbers = list(itertools.islice(self._numbers, count))
         for number in numbers:
             self.frames.put(numbered_frame(number, loud))
         return numbers
 
     def turn(self, count: int) -> list[int]:
-        """A turn: so many loud frames, and a pause."""
+        """Queue a turn of ``count`` loud frames and a pause; return the frame numbers."""
         return [*self.say(count), *self.say(4, loud=False)]
 
     def heard(self, count: int) -> list[Heard]:

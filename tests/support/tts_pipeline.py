@@ -1,4 +1,4 @@
-"""The synthesizer with real connections to scripted services, and somebody who hears all that reaches the ring."""
+"""The synthesizer thread with real connections to scripted services and a reader of the ring."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, Utteranc
 from agent.pipeline.playback.speaker import Speaker
 from agent.pipeline.stage import make_standby
 from agent.pipeline.tts.synthesizer import Synthesizer
+from agent.services.connection.dial import dial
 from agent.services.connection.standby import Timing
 from agent.services.connection.websocket import Connection
+from agent.services.protocols.codec import Client
 from agent.services.service import SpeechService
 from agent.services.settings import SynthesisSettings
 from agent.system.threads import Backoff, Deadline
@@ -33,8 +35,18 @@ TIMEOUT_SECONDS = 30.0
 Open = Callable[[Deadline], Connection]
 
 
+def open_with(make_codec: Callable[[Deadline], Client], **timing: Any) -> Open:
+    """Return a function that opens connections with the timing arguments of ``Connection``."""
+
+    def open(deadline: Deadline) -> Connection:
+        codec = make_codec(deadline)
+        return Connection(dial(codec.handshake(), codec.service, deadline, allow_plaintext=True), codec, **timing)
+
+    return open
+
+
 class Inbox:
-    """What was reported, in order, and a way to wait for it."""
+    """The reported events in order. Thread-safe."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -55,10 +67,13 @@ class Inbox:
 
 
 class RingReader(threading.Thread):
-    """Plays the ring as fast as it comes and keeps what was heard of each utterance."""
+    """Reads the ring at full speed and keeps the audio of each utterance.
+
+    ``heard`` is owned by this thread; read it after the utterance has ended.
+    """
 
     def __init__(self, ring: RingBuffer, report: Callable[[Event], None]) -> None:
-        super().__init__(name="ear")
+        super().__init__(name="ring reader")
         self._ring, self._report = ring, report
         self.heard: dict[str, bytes] = {}
 
@@ -82,7 +97,7 @@ class RingReader(threading.Thread):
 
 
 class SpeakerReader:
-    """The real speaker in place of the ear, in real time on a device of that name."""
+    """The real speaker thread on a device of that name, in place of ``RingReader``. Not thread-safe."""
 
     def __init__(self, pipeline: TtsPipeline, device: str) -> None:
         self.heard: dict[str, bytes] = {}
@@ -94,14 +109,23 @@ class SpeakerReader:
 
 
 class TtsPipeline:
-    """``with Speaking(config) as speaking``: what is said ends in exactly one state, in order; leaving asserts it, and
-    that no thread is left."""
+    """``with TtsPipeline(config) as pipeline``: a running synthesizer and a reader of its ring. Not thread-safe.
+
+    The exit asserts that each utterance ended in exactly one state, in order, and that no thread is left.
+
+    Args:
+        opens: Functions that open connections, by service, in place of ``config``.
+        connection: Timing of the connections of the first service, as for ``Connection``.
+        sink: Device for the real speaker; ``None`` reads the ring at full speed.
+        timing: As for ``Timing`` of the standby connections.
+    """
 
     def __init__(
         self,
         config: SynthesisSettings | None = None,
         *,
         opens: dict[str, Open] | None = None,
+        connection: dict[str, Any] | None = None,
         first_audio_seconds: float = 10.0,
         sink: str | None = None,
         eager: bool = True,
@@ -110,31 +134,32 @@ class TtsPipeline:
         self._threads = set(threading.enumerate())
         self.inbox = Inbox()
         self.ring = RingBuffer(1 << 22)
-        self.ear: RingReader | SpeakerReader = (
+        self.reader: RingReader | SpeakerReader = (
             RingReader(self.ring, self.inbox.put) if sink is None else SpeakerReader(self, sink)
         )
-        ways: dict[str, Open] = opens or {}
-        if config is not None:
-            ways = {name: SpeechService(name, config, _nowhere).open for name in config.services}
+        opens = dict(opens or {})
+        for name in config.services if config is not None else ():
+            service = SpeechService(name, config, _no_local_url)
+            opens[name] = open_with(service.codec, **connection) if connection and not opens else service.open
         self.standbys = [
             make_standby(
                 name,
-                way,
+                open,
                 self.inbox.put,
                 eager=eager,
                 backoff=Backoff(0.01, 0.02, seed=1),
                 timing=Timing(**timing),
             )
-            for name, way in ways.items()
+            for name, open in opens.items()
         ]
         self.synthesizer = Synthesizer(
             self.ring, list(self.standbys), self.inbox.put, first_audio_seconds=first_audio_seconds
         )
         self._count = itertools.count(1)
-        self.said: list[str] = []
+        self.utterances: list[str] = []
 
     def __enter__(self) -> TtsPipeline:
-        self.ear.start()
+        self.reader.start()
         self.synthesizer.start()
         return self
 
@@ -144,7 +169,7 @@ class TtsPipeline:
         if kind is not None:
             self.ring.close()
             self.ring.clear("the test failed")
-        self.ear.join(TIMEOUT_SECONDS)
+        self.reader.join(TIMEOUT_SECONDS)
         if kind is not None:
             return
         assert ended, "the synthesizer did not end"
@@ -157,33 +182,33 @@ class TtsPipeline:
             assert not thread.is_alive(), thread.name
 
     def forget(self) -> None:
-        """Asserts the promise for what has been said so far, all of which has ended, and keeps nothing of it."""
+        """Assert that each utterance so far has ended in one state, in order, and discard them."""
         ends = self.inbox.of(UtterancePlayed, UtteranceCancelled, UtteranceFailed)
-        assert [end.utterance for end in ends] == self.said, "each utterance ends in one state, in order"
+        assert [end.utterance for end in ends] == self.utterances, "each utterance ends in one state, in order"
         self.inbox.events.clear()
-        self.said.clear()
-        self.ear.heard.clear()
+        self.utterances.clear()
+        self.reader.heard.clear()
 
     def say(self, text: str | None) -> str:
         utterance = f"u{next(self._count)}"
-        self.said.append(utterance)
+        self.utterances.append(utterance)
         self.synthesizer.begin(Utterance(utterance, text))
         return utterance
 
     def ended(self, utterance: str, seconds: float = TIMEOUT_SECONDS) -> Any:
-        """How it ended: ``Spoken``, ``UtteranceCancelled`` or ``Unspoken``."""
-        found: list[Any] = []
+        """Wait for the end of an utterance; return its final event."""
+        kinds = UtterancePlayed | UtteranceCancelled | UtteranceFailed
+        ends: list[Any] = []
 
         def met() -> bool:
-            ends = UtterancePlayed | UtteranceCancelled | UtteranceFailed
-            found[:] = [e for e in self.inbox.events if isinstance(e, ends) and e.utterance == utterance]
-            return bool(found)
+            ends[:] = [e for e in self.inbox.events if isinstance(e, kinds) and e.utterance == utterance]
+            return bool(ends)
 
         self.inbox.until(met, seconds)
-        return found[0]
+        return ends[0]
 
     def spoken(self, text: str) -> bytes:
-        """Says it to its end; what was heard."""
+        """Speak a text to its end; return the audio."""
         utterance = self.say(text)
         end = self.ended(utterance)
         assert isinstance(end, UtterancePlayed), end
@@ -195,7 +220,7 @@ class TtsPipeline:
         return end
 
     def speak_until_played(self, text: str, within_seconds: float = TIMEOUT_SECONDS) -> float:
-        """After how many seconds it could be said again: the back-off in force is next to nothing here."""
+        """Speak a text until it is played; return the seconds that it took. The backoff is at most 20 ms here."""
         began, deadline = time.monotonic(), Deadline(within_seconds)
         while True:
             utterance = self.say(text)
@@ -204,7 +229,7 @@ class TtsPipeline:
             assert not deadline.is_expired, self.inbox.events
 
     def heard(self, utterance: str) -> bytes:
-        return self.ear.heard.get(utterance, b"")
+        return self.reader.heard.get(utterance, b"")
 
     @property
     def downs(self) -> list[ServiceDown]:
@@ -215,5 +240,5 @@ class TtsPipeline:
         return self.inbox.of(ServiceUp)
 
 
-def _nowhere(deadline: Deadline) -> str:
-    raise AssertionError("no local server belongs to this test")
+def _no_local_url(deadline: Deadline) -> str:
+    raise AssertionError("this test has no local server")
