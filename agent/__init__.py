@@ -1,3 +1,3 @@
-"""voice-agent: a synchronous, threaded daemon that listens, asks, and speaks."""
+"""voice-agent: a synchronous, threaded daemon that listens, requests replies, and speaks."""
 
 __version__ = "0.1.0"

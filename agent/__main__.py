@@ -1,4 +1,4 @@
-"""Entry point of ``voice-agent``: a signal sets the exit code from the first moment, also during the imports."""
+"""Entry point of ``voice-agent``: a signal sets the exit code at any time, also during the imports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main() -> int:
     traceback.
     """
     if sys.argv[1:2] == ["run"]:
-        gc.disable()  # nothing made during the start is garbage; the daemon enables the collector when it is ready
+        gc.disable()  # the start creates no garbage; the daemon enables the collector when it is ready
     previous = {number: signal.signal(number, _exit) for number in (signal.SIGINT, signal.SIGTERM)}
     from agent.cli.main import main as run
 

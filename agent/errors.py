@@ -103,4 +103,4 @@ class MissingKeyError(ServiceError):
 
 
 class NameLookupError(ServiceError):
-    """The host name of a service cannot be resolved, or not in time."""
+    """The host name of a service cannot be resolved, or not before the deadline."""

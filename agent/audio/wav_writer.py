@@ -43,8 +43,8 @@ def wav_header(format: Format, nbytes: int | None) -> bytes:
 class WavWriter:
     """Writes a WAV file that appears under its name only when it is complete. Not thread-safe; one thread owns it.
 
-    Call ``write`` for each piece, then ``close`` to put the file in its place, or ``discard`` to leave the folder as it
-    was. After an error nothing is left behind.
+    Call ``write`` for each piece, then ``close`` to put the file in its place, or ``discard`` to leave the directory
+    unchanged. After an error no file remains.
 
     Raises:
         AudioError: From all methods except ``discard``, if the file cannot be written.
@@ -95,5 +95,5 @@ class WavWriter:
     def _write_error(self, error: Exception) -> AudioError:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         return AudioError(
-            f"{self.path} cannot be written: {reason}. Use a folder with free space and write permission."
+            f"{self.path} cannot be written: {reason}. Use a directory with free space and write permission."
         )

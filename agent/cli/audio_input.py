@@ -1,4 +1,4 @@
-"""WAV files and stdin as frames for the recognizer: read at the pace of the connection, without loss."""
+"""WAV files and stdin as frames for the recognizer: read at the rate of the connection, without loss."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FileFrames:
         self._frame_bytes = SPEECH.bytes_of(frame_seconds)
         self._chunks: Iterator[bytes] = read_speech(path)
         self._buffer = bytearray(next(self._chunks, b""))
-        self._fd = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # always readable: a file never has to be waited for
+        self._fd = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # always readable: a read of a file never waits
         self._is_read = False
 
     def fileno(self) -> int:
@@ -82,7 +82,7 @@ class FileFrames:
 class StdinFrames:
     """Raw 16 kHz mono s16le from stdin as frames. Not thread-safe; owned by the recognizer thread.
 
-    Live audio is never held back. From a pipe that holds more, a tail of less than 0.1 s is part of the frame before
+    Live audio is never delayed. From a pipe that holds more, a tail of less than 0.1 s is part of the frame before
     it. ``take`` raises ``UsageError`` for a WAV file.
 
     Args:

@@ -17,7 +17,7 @@ from agent.settings.model import Config
 
 
 def check(path: str | None, environ: Mapping[str, str] = os.environ, *, as_json: bool = False) -> int:
-    """Report every mistake of the configuration, one per line on stderr.
+    """Report every error in the configuration, one per line on stderr.
 
     With ``as_json`` it prints ``{"valid", "path", "mistakes": [{where, key, what, nearest}], "warnings"}`` to stdout.
 

@@ -23,7 +23,7 @@ def status(config: Config, *, as_json: bool = False) -> int:
 
 
 def hush(config: Config) -> int:
-    """Cancel the current utterance and all that wait."""
+    """Cancel the current and all queued utterances."""
     _ask(config, {"hush": True})
     return 0
 

@@ -114,7 +114,7 @@ class _Interrupted(KeyboardInterrupt):
 
 def _interrupt(number: int, frame: object) -> None:
     for name in _SIGNALS:
-        signal.signal(signal.Signals[name], _exit)  # a second signal ends the process at once
+        signal.signal(signal.Signals[name], _exit)  # a second signal ends the process immediately
     raise _Interrupted(signal.Signals(number).name)
 
 
@@ -127,7 +127,7 @@ def _exit(number: int, frame: object) -> None:
 
 @contextlib.contextmanager
 def _recording(config: Config, server: LocalServer, question: str) -> Iterator[str]:
-    """Yield the path of the spoken question, a WAV file in memory: it is gone however the process ends."""
+    """Yield the path of the spoken question, a WAV file in memory, which leaves no file behind even after SIGKILL."""
     local = replace(config, synthesis=replace(config.synthesis, services=("local",)))
     wav, stopped_by = record(local, server, question)
     if stopped_by:
@@ -244,7 +244,7 @@ class _Turn:
                 self.transcript = text
                 self._progress(f"  heard:   {escape(text)}")
             case Heard():
-                self._fail(ServiceError("transcription", "the question was not understood"))
+                self._fail(ServiceError("transcription", "no words were recognized in the question"))
             case Stop(name) if name in _SIGNALS and not self._has_ended and self._error is None:
                 self._stopped_by = name
             case Reply(text=text):

@@ -17,7 +17,7 @@ from agent.system.text import escape
 def stop_signals(report: Callable[[Event], object]) -> Iterator[None]:
     """Report SIGINT, SIGTERM and SIGUSR1 as ``Stop`` for the duration of the block.
 
-    A second SIGINT or SIGTERM ends the process at once.
+    A second SIGINT or SIGTERM ends the process immediately.
 
     Args:
         report: Receives the event; called by the signal thread.

@@ -75,7 +75,7 @@ def _dispatch(words: list[str]) -> int:
 
         return serve(words[1:])
     if words == ["run"] or words[:2] == ["run", "--config"] and len(words) == 3 and not words[2].startswith("-"):
-        return _run_daemon(words[2] if len(words) == 3 else None)  # the form of the units: starts without argparse
+        return _run_daemon(words[2] if len(words) == 3 else None)  # as in the units: without argparse
     try:
         options = build_run_parser().parse_args(words[1:]) if words[:1] == ["run"] else build_parser().parse_args(words)
     except SystemExit:

@@ -175,7 +175,7 @@ class _SaySession:
                     self._was_played = True
                     return None
                 case UtteranceFailed(reason=reason):
-                    # The few words before invalid input may have no audio: then the input is the cause.
+                    # A few words before invalid input may produce no audio: then the input is the cause.
                     return self._read_error or ServiceError("speech", reason)
                 case UtteranceCancelled():
                     self.was_cancelled = True

@@ -18,7 +18,7 @@ def say_via_daemon(client: ControlClient, text: str | None) -> int:
     """Let the daemon speak. A signal cancels the utterance.
 
     Args:
-        client: The connection to the daemon; it is closed in any case.
+        client: The connection to the daemon; always closed at the end.
         text: The text; ``None`` for stdin while it arrives.
 
     Raises:
@@ -102,7 +102,7 @@ class _DaemonConsumer(threading.Thread):
         try:
             send()
         except ServiceError:
-            self._client.shutdown()  # this thread still receives the earlier answers, which may hold the reason
+            self._client.shutdown()  # this thread still receives the earlier responses, which may contain the reason
 
     def run(self) -> None:
         try:
@@ -116,7 +116,7 @@ class _DaemonConsumer(threading.Thread):
         while True:
             answer = self._client.receive(Deadline(None))
             if answer is None:
-                return UtteranceFailed("", "the daemon is gone: it ended before the utterance")
+                return UtteranceFailed("", "the daemon ended before the utterance")
             state, why = answer.get("state"), str(answer.get("why", ""))
             if state == "played":
                 return UtterancePlayed("", 0.0)

@@ -116,7 +116,7 @@ def _position(decibels: float) -> int:
 RECORD_SECONDS = 3.0
 RECORD_FRAME_SECONDS = 0.1
 MAX_CLIPPED_SHARE = 0.0005
-"""Share of clipped samples up to which a recording is good: a single click is not the microphone's fault."""
+"""Share of clipped samples up to which a recording is good: a single click does not mean a wrong microphone level."""
 
 MIN_SPEECH_FRAMES = 3
 SILENCE_DECIBELS = -60.0
@@ -124,7 +124,7 @@ SILENCE_DECIBELS = -60.0
 VERDICTS = {
     "clipping": "the recording is too loud and clips: turn the microphone down, or speak from further away",
     "speech": "the recording contains speech",
-    "nothing": "the recording is digital silence: the microphone is muted, or another device is the right one",
+    "nothing": "the recording is digital silence: the microphone is muted, or the wrong device is configured",
     "silence": "the recording is silent: no speech, or the microphone is turned down",
     "noise": "the recording contains sound, but no speech",
 }

@@ -33,8 +33,8 @@ class TextReader(threading.Thread):
     """Reads standard input and passes it on. Thread-safe: ``stop`` may be called from any thread.
 
     The first word begins the utterance, the end of the input completes it. ``has_begun`` says whether it began;
-    ``error`` says why the input could not be used as a whole. For an utterance that never begins, ``UtterancePlayed``
-    is reported.
+    ``error`` is the reason why the input could not be used completely. For an utterance that never begins,
+    ``UtterancePlayed`` is reported.
 
     Args:
         consumer: Receives the text.
@@ -65,11 +65,11 @@ class TextReader(threading.Thread):
         if self.has_begun:
             self._consumer.complete(self._utterance)
         else:
-            self.error = self.error or UsageError("there is nothing to say: stdin held no words")
+            self.error = self.error or UsageError("there is nothing to say: stdin contained no words")
             self._report(UtterancePlayed(self._utterance, 0.0))
 
     def stop(self) -> None:
-        """Stop reading at once and wait for the thread. Allowed after its end."""
+        """Stop reading immediately and wait for the thread. Allowed after its end."""
         os.write(self._wake_write, b".")
         self.join()
         os.close(self._wake_read)
@@ -87,10 +87,10 @@ class TextReader(threading.Thread):
                 chars += len(text)
                 if chars > self._max_chars:
                     self.error = UsageError(
-                        f"stdin holds more than {self._max_chars} characters, the most that one text may have. "
-                        "Say it in parts."
+                        f"stdin holds more than {self._max_chars} characters, the maximum for one text. "
+                        "Split it into parts."
                     )
-                    # After error is set: the cancellation ends the command, which then looks for the error.
+                    # After error is set: the cancellation ends the command, which then reads the error.
                     self._consumer.hush("the length of the text")
                     break
                 self._pass_on(text)

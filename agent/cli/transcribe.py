@@ -79,7 +79,7 @@ class _TranscribeSession:
         self._error: AgentError | OSError | None = None
         self._has_transcript = False
         self._down: ServiceError | None = None
-        self._outage = Deadline(None)  # for the reconnect to a service that failed in mid-stream
+        self._outage = Deadline(None)  # for the reconnect to a service that failed during the stream
 
     def run(self) -> int:
         with stop_signals(self._inbox.put):
@@ -136,7 +136,7 @@ class _TranscribeSession:
                     self._error = self._down
                 else:
                     notice(reason)
-                    if self._source is not None:  # a file or a pipe has an end, and so has the wait for the service
+                    if self._source is not None:  # a file or a pipe ends, so the wait for the service is limited too
                         self._outage = Deadline(self._config.microphone.outage_seconds)
             case ServiceUp():
                 self._outage = Deadline(None)

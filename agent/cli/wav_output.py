@@ -21,7 +21,7 @@ class WavOutput:
         output: A path, or ``-`` for standard output.
 
     Raises:
-        AudioError: The file cannot be written. It is raised at once and not at the end of the speech.
+        AudioError: The file cannot be written. It is raised immediately and not at the end of the speech.
     """
 
     def __init__(self, output: str) -> None:
@@ -72,10 +72,10 @@ class WavMemory:
 
 
 class _WriterSink:
-    """A sink that takes all samples at once. Not thread-safe; owned by the speaker thread."""
+    """A sink that accepts all samples without waiting. Not thread-safe; owned by the speaker thread."""
 
     underruns = 0
-    queued_seconds = math.inf  # the sink never runs dry
+    queued_seconds = math.inf  # the sink has no underruns
     ready_in_seconds = 0.0
 
     def __init__(self, format: Format, put: Callable[[bytes], object]) -> None:

@@ -1,1 +1,1 @@
-"""Generic configuration engine; it knows no key."""
+"""Generic configuration engine without knowledge of single keys."""

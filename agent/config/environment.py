@@ -53,7 +53,7 @@ def _parse(validator: Validator, name: str, text: str, field: Field) -> Tree | N
     if field.kind in ("str", "secret") and _is_bare(text):
         is_null = field.is_optional and text in ("", "null", "~")
         return Scalar(name, text, "null" if is_null else "str", is_plain=is_null)
-    # These need no YAML parser, whose import takes longer than everything else here.
+    # These need no YAML parser, whose import takes longer than all other work here.
     if text in ("true", "false"):
         return Scalar(name, text, "bool", is_plain=True)
     if _INTEGER.fullmatch(text):
@@ -65,14 +65,14 @@ def _parse(validator: Validator, name: str, text: str, field: Field) -> Tree | N
     if issues:
         return None
     if isinstance(tree, Scalar) and tree.is_plain and tree.has_comment:
-        what = "a # begins a comment and cuts the value off: put it in quotes"
+        what = "a # begins a comment and truncates the value: put it in quotes"
         validator.issues.append(ConfigIssue(name, "", what))
         return None
     return tree if tree is not None else Scalar(name, "", "null", True)
 
 
 def _is_bare(text: str) -> bool:
-    """Tell whether a text is used as it is: the shell has removed its quotes already."""
+    """Return whether a text is used unchanged: the shell has already removed its quotes."""
     return not text.lstrip().startswith(('"', "'", "{", "["))
 
 

@@ -18,7 +18,7 @@ def key(default: Any, about: str, **more: Any) -> Any:
 
     Args:
         default: The default value, or a function without parameters that makes it.
-        about: One line of help for users; it says what the value changes.
+        about: One line of help for users; it describes the effect of the value.
         more: ``low`` and ``high`` (inclusive bounds), ``choices``, ``min_items`` (of a list), ``note`` (a second
             comment in the sample configuration), ``group``.
     """
@@ -61,7 +61,7 @@ class Field:
             ``float``, ``bool`` or ``str or bool``.
         is_optional: Null is a value of its own.
         default: The default value; ``None`` for a section.
-        metadata: What ``key`` was called with.
+        metadata: The arguments of ``key``.
         load: Returns the dataclass of a section or of the items of a list of sections.
         group: The name of the field that holds the section, for a section of a group.
     """
@@ -105,7 +105,7 @@ Fields = Mapping[str, Field]
 _KINDS = {str: "str", int: "int", float: "float", bool: "bool", Secret: "secret"}
 
 
-@functools.cache  # get_type_hints compiles each annotation, which takes longer than all the rest
+@functools.cache  # get_type_hints compiles each annotation, which takes most of the time
 def fields_of(cls: Any) -> Fields:
     """Return the keys of a section in the order of the documentation."""
     hints = typing.get_type_hints(cls)

@@ -47,8 +47,8 @@ def load(
         cls: The dataclass of the whole configuration.
         path: The file; ``None`` is ``/etc/voice-agent/config.yaml`` where that exists, else the defaults.
         environ: The environment.
-        errors: Yields what makes the loaded configuration unusable.
-        warnings: Yields what the user should know about a usable configuration.
+        errors: Yields the findings that make the loaded configuration unusable.
+        warnings: Yields the warnings about a usable configuration.
 
     Raises:
         ConfigIssues: Lists every mistake, one per line, and never holds a secret.
@@ -129,7 +129,7 @@ def _variables_of_secrets(values: PartialConfig) -> frozenset[str]:
 
 
 def _is_inside(key: str, invalid_keys: set[str]) -> bool:
-    """Tell whether the key, or a section or list around it, has a mistake of its own."""
+    """Return whether the key, or a section or list around it, has an issue itself."""
     return any(key == other or key.startswith((f"{other}.", f"{other}[")) for other in invalid_keys)
 
 

@@ -1,4 +1,4 @@
-"""Rules for values that several sections share: each returns what is wrong with a value and what was expected."""
+"""Rules for values that several sections share: each returns the error in a value and the expected value."""
 
 from __future__ import annotations
 

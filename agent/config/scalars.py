@@ -16,7 +16,7 @@ _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]{1,2}")
 
 
 class Refused(Exception):
-    """A value does not fit its key; the text says what it is and what was expected."""
+    """A value does not fit its key; the text describes the value and the expected one."""
 
     def __init__(self, what: str, suggestion: str | None = None) -> None:
         super().__init__(what)
@@ -99,7 +99,7 @@ _YAML_TYPES = {
 
 
 def _surprise(scalar: Scalar) -> str:
-    """Return what the value is where a number is expected, and how YAML reads it."""
+    """Describe a value that is not a number, and how YAML reads it."""
     text = scalar.text
     if scalar.is_null and scalar.is_plain:
         return "the value is missing"

@@ -97,7 +97,7 @@ class Secret:
             try:
                 return _read(place)
             except (FileNotFoundError, NotADirectoryError, PermissionError):
-                continue  # a missing credential is no error: a local service needs none
+                continue  # a missing credential is not an error: a local service needs none
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(f"the credential {place} cannot be read: {_reason(error)}") from error
         return None

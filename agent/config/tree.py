@@ -10,7 +10,7 @@ MAX_BYTES = 64 * 1024
 
 @dataclass(slots=True)
 class Scalar:
-    """A single value as it was written.
+    """A single value as written in the document.
 
     Attributes:
         where: ``FILE:LINE``, or the name of an environment variable.

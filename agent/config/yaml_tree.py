@@ -1,4 +1,4 @@
-"""Read a YAML document into a tree whose values know their lines; the only module that knows PyYAML's parser.
+"""Read a YAML document into a tree whose values have line numbers; the only module that uses PyYAML's parser.
 
 It is imported only when there is a document: PyYAML takes a third of the start time of a daemon with defaults.
 """
@@ -28,7 +28,7 @@ def read_tree(data: bytes | str, name: str, *, has_lines: bool = True) -> tuple[
     Args:
         data: The document; bytes are UTF-8.
         name: The file or the environment variable that holds it.
-        has_lines: Whether line numbers mean anything there.
+        has_lines: Whether line numbers are useful there.
 
     Returns:
         The tree, ``None`` where the document is empty or cannot be read, and what is wrong with it.
@@ -77,14 +77,14 @@ class _Place:
 
 
 class _Refused(Exception):
-    """The document has something that makes reading the rest pointless; it is in the issues already."""
+    """The rest of the document cannot be read; the reason is already in the issues."""
 
 
 class _Loader(yaml.SafeLoader):
     """Composes nodes and refuses what a configuration does not need: aliases, anchors, tags, depth.
 
-    It refuses them before PyYAML acts on them: an alias would be resolved without a trace, which makes a small text
-    a huge tree, and depth would become recursion.
+    It refuses them before PyYAML acts on them: an alias would be resolved silently, which expands a small text into a
+    huge tree, and depth would cause recursion.
     """
 
     def __init__(self, text: str, place: _Place, issues: list[ConfigIssue]) -> None:

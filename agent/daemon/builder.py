@@ -45,11 +45,11 @@ if TYPE_CHECKING:
     from agent.pipeline.stt.recognizer import Recognizer
 
 RING_BYTES = 16 * 1024 * 1024
-"""Three minutes at the highest rate of a service. Services send faster than real time, and close a socket that is not
+"""Three minutes at the highest rate of a service. Services send faster than real time and close a socket that is not
 read. Only the received audio occupies memory."""
 
 FRAME_QUEUE_SECONDS = 2.0
-"""Between the microphone and the recognizer, which takes every frame at once unless the machine is overloaded."""
+"""Between the microphone and the recognizer, which takes every frame immediately unless the machine is overloaded."""
 
 CLOSE_TIMING = CloseTiming(STAGE_CLOSE_SECONDS, STAGE_ABORT_SECONDS)
 STANDBY_TIMING = Timing(give_up_seconds=DIAL_GIVE_UP_SECONDS, close_seconds=CONNECTION_CLOSE_SECONDS)
@@ -161,7 +161,7 @@ def make_recognizer(
     """Build the recognizer with its connection to the transcription service."""
     from agent.pipeline.stt.recognizer import SETTLE_SECONDS, Recognizer
 
-    # Whether another server drops the last words of a session is only known after the first session with it.
+    # The first session with another server shows whether it drops the last words of a session.
     settle_seconds = SETTLE_SECONDS if endpointer.continuous else 0.0
     return Recognizer(
         frames,

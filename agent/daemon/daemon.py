@@ -1,4 +1,4 @@
-"""The daemon's main loop: passes every event through the conversation and carries out its decisions."""
+"""The daemon's main loop: passes every event to the conversation and executes its actions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class DaemonTiming:
     Args:
         check_seconds: The interval of the watchdog and of the other checks while no event arrives.
         speaker_timeout_seconds: How long an utterance waits for a lost speaker.
-        worker_budget: The phases of the stages' end; by default shares of ``shutdown_seconds``.
+        worker_budget: The phases in which the stages end; by default shares of ``shutdown_seconds``.
     """
 
     check_seconds: float = CHECK_SECONDS
@@ -64,7 +64,7 @@ class Daemon:
         watch: Called with every event before it is handled, and with every record.
         frontends: Builds the frontends, which report to the given function.
         local: A local server that the caller runs; by default the daemon runs one if it needs one.
-        captions: Receives final transcripts in captions mode. When its reader leaves, the daemon stops.
+        captions: Receives final transcripts in captions mode. The daemon stops when the reader closes its stream.
         reread: Loads the configuration again for a reload. Raises ``ConfigError``.
         volume: Stores the volume and the mutes; by default they are lost at the restart.
         suspend_detector: Builds the detector, which calls the given function.
@@ -92,7 +92,7 @@ class Daemon:
         self._local = local or self._own_server
         mode = config.conversation.mode
         self._captions = Captions(captions, self.inbox.put) if captions is not None and mode == "captions" else None
-        run = os.urandom(6).hex()  # a random part keeps ids unique across restarts, whatever the clock says
+        run = os.urandom(6).hex()  # a random part keeps ids unique across restarts, even if the clock is wrong
         self._conversation = Conversation(
             mode=mode,
             listen_while_speaking=config.conversation.listen_while_speaking,
@@ -185,7 +185,7 @@ class Daemon:
     def _open_frontends(self) -> Signals:
         """Install the signal handlers and open the frontends. Raises ``AgentError`` with all of them closed again."""
         put = self.inbox.put
-        signals = Signals(  # before the frontends: a client that sees the socket may send a signal at once
+        signals = Signals(  # before the frontends: a client that sees the socket may send a signal immediately
             {
                 signal.SIGTERM: lambda name: put(Stop(name)),
                 signal.SIGINT: lambda name: put(Stop(name)),
@@ -209,7 +209,7 @@ class Daemon:
             return None
 
     def _update(self, event: Event) -> None:
-        """Show an event to everything that follows events besides the conversation."""
+        """Pass an event to all observers besides the conversation."""
         self._status.update(event)
         log_event(event, transcripts=self.config.logging.transcripts)
         self._volume.apply(event, self._pipeline.speaker, self._pipeline.microphone)
@@ -235,7 +235,7 @@ class Daemon:
             self._status.reload_failed(lines[0] if len(lines) == 1 else f"{len(lines)} errors, first {lines[0]}")
         else:
             self.config = result.config
-            # In captions mode the connection stays, and so do its failures.
+            # In captions mode the connection is not replaced, so its failures remain valid.
             self._status.reloaded(self._speech_services(), replaced=self.config.conversation.mode != "captions")
             log_reload(result.changed, result.pending)
         status = self._last_status = self._current_status()
@@ -323,7 +323,7 @@ class Daemon:
         return self._frontend_supervisor.stop(deadline, lambda: None, lambda: None)
 
     def _drain_inbox(self) -> None:
-        """Handle what the ending stages still report: the last transcript, ends of utterances, a hush."""
+        """Handle the events of the ending stages: the last transcript, ends of utterances, a hush."""
         self._systemd.resend()
         while True:
             try:

@@ -22,7 +22,7 @@ from agent.pipeline.events import DeviceBack, DeviceLost, DeviceTimedOut, Event,
 from agent.system.threads import Deadline
 
 SPEAKER_TIMEOUT_SECONDS = 30.0
-"""Longer than a sound card needs to return to the bus, or a sound server to restart."""
+"""Longer than the reconnection of a sound card or the restart of a sound server."""
 
 
 class DeviceTimeout:
@@ -45,11 +45,11 @@ class DeviceTimeout:
                 self._lost_at = None
 
     def restart(self) -> None:
-        """Start the time again, for a new utterance."""
+        """Restart the timeout for a new utterance."""
         self._deadline = Deadline(self._seconds)
 
     def check(self) -> DeviceTimedOut | None:
-        """Return the event when the time is over, and start it again."""
+        """Return the event when the timeout has expired, and restart the timeout."""
         if self._lost_at is None or not self._deadline.is_expired:
             return None
         self.restart()
@@ -74,13 +74,13 @@ def dispatch(
     *,
     transcripts: bool = False,
 ) -> None:
-    """Carry out an action, in the main thread. A ``Record`` concerns no stage and is ignored.
+    """Carry out an action, in the main thread. A ``Record`` needs no stage and is ignored.
 
     Args:
-        action: The decision of the conversation.
+        action: An action of the conversation.
         pipeline: The stages.
         device_timeout: Restarted by each new utterance.
-        report: Receives the end of an utterance that no stage can say.
+        report: Receives the end of an utterance that no stage can speak.
         transcripts: Whether to log the text.
     """
     match action:
@@ -93,7 +93,7 @@ def dispatch(
         case StartUtterance(utterance):
             device_timeout.restart()
             if pipeline.synthesizer is None:
-                report(UtteranceCancelled(utterance.id, "the mode, which only listens"))
+                report(UtteranceCancelled(utterance.id, "the mode, which does not speak"))
             else:
                 pipeline.synthesizer.begin(utterance)
                 if transcripts and utterance.text is not None:

@@ -1,4 +1,4 @@
-"""Log lines for events: activity that is useful tomorrow, and everything that was lost or degraded."""
+"""Log lines for events: activity, and every loss or degradation."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def log_reload(changed: Sequence[str], pending: Sequence[str]) -> None:
 
 def log_worker_crash(event: WorkerCrashed) -> int:
     """Log the reason of a crash and return the exit code for it."""
-    if isinstance(event.error, DeviceError):  # a device that does not exist: neither waiting nor a restart helps
+    if isinstance(event.error, DeviceError):  # a device that does not exist: neither a wait nor a restart helps
         log.error("%s", escape(str(event.error), 500))
         return event.error.exit_code
     log.error("%s: crashed, %s", event.worker, "".join(traceback.format_exception(event.error)))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HEALTHY_SECONDS = 30.0
-"""A server that ran for so long starts again without backoff."""
+"""A server that ran for this time is restarted without backoff."""
 
 
 class LocalServer:
@@ -119,7 +119,7 @@ class LocalServer:
 
     def _run_process(self) -> int:
         """Run one process to its end and return its exit code."""
-        import subprocess  # in this thread, so that its import delays no other
+        import subprocess  # imported in this thread, so that the import does not delay other threads
 
         settings = self._settings
         process = subprocess.Popen(

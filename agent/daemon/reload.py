@@ -50,7 +50,7 @@ def apply(
     """Apply the reloadable keys of a configuration: all of them, or none if it raises.
 
     Services and responders are replaced even if no key differs: the same reference may lead to another credential, and
-    a service that rejected the old one is tried again at once.
+    a service that rejected the old one is tried again immediately.
 
     Args:
         old: The configuration in effect.

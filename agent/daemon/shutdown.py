@@ -22,10 +22,13 @@ CAPTIONS_SHARE, MAX_CAPTIONS_SECONDS = 0.1, 0.5
 
 # Phases in which workers end, as fractions of the time that they have together.
 DRAIN_SHARE = 0.6
-CANCEL_SHARE, MAX_CANCEL_SECONDS = 0.1, 0.3  # enough for a speaker to report what it played; aborted, it cannot
+CANCEL_SHARE, MAX_CANCEL_SECONDS = (
+    0.1,
+    0.3,
+)  # enough for a speaker to report the played audio
 ABORT_RESERVE_SECONDS = 0.2  # left for the steps that follow; also the minimum for an aborted worker
 
-# Fixed times. They are not shares, because a slow disk, client or service must not cost the sound its time.
+# Fixed times. They are not shares, because a slow disk, client or service must not shorten the time for playback.
 VOLUME_FILE_SECONDS = 1.0
 CONTROL_FLUSH_SECONDS = 1.0
 EXPORT_SECONDS = 2.0
@@ -83,7 +86,7 @@ class ShutdownSteps:
     """
 
     stop_accepting: Callable[[], None]
-    abort_reply: Callable[[], None] | None  # a reply that has not arrived yet will not be said
+    abort_reply: Callable[[], None] | None  # a reply that has not arrived yet is not spoken
     stop_stages: Callable[[Deadline], list[str]]
     record_remaining: Callable[[], None]
     close_captions: Callable[[Deadline], None] | None
@@ -121,9 +124,9 @@ class ShutdownSteps:
 
 
 def exit_if_stuck(names: list[str]) -> None:
-    """Leave the process at once if there are stuck workers."""
+    """Exit the process immediately if there are stuck workers."""
     if names:
-        log.error("shutdown: workers are stuck, exit at once, workers=%s", ", ".join(names))
+        log.error("shutdown: workers are stuck, exiting immediately, workers=%s", ", ".join(names))
         dump_stacks(sys.stderr)
         logging.shutdown()
         os._exit(70)

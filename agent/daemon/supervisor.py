@@ -14,8 +14,8 @@ from agent.system.threads import Deadline, Worker
 log = logging.getLogger(__name__)
 
 MAX_CHECK_INTERVAL_SECONDS = 1.5
-"""The main thread checks twice a second. After a longer pause the whole process stood still (SIGSTOP, suspend), and no
-single worker is at fault. Shorter than the shortest stall timeout: otherwise such a pause could restart the daemon."""
+"""The main thread checks twice a second. After a longer pause the whole process was stopped (SIGSTOP, suspend), and no
+single worker is the cause. Shorter than the shortest stall timeout: otherwise such a pause could restart the daemon."""
 
 
 @dataclass

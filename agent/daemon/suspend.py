@@ -1,4 +1,4 @@
-"""Detection of a suspended process: SIGSTOP, or a machine that slept."""
+"""Detection of a suspended process: SIGSTOP, or a suspend of the machine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from agent.system.threads import Worker
 log = logging.getLogger(__name__)
 
 SUSPEND_SECONDS = 10.0
-"""No load keeps every thread from running for so long. After a shorter pause everything continues where it was: the
-user still expects the rest of the sentence."""
+"""No load keeps every thread from running for this time. After a shorter pause every thread continues where it stopped,
+because the user still expects the rest of the sentence."""
 
 
 def _since_boot() -> float:
@@ -55,7 +55,7 @@ class SuspendDetector:
             before, self._checked_at = self._checked_at, self._clock()
             pause = 0.0 if before is None else self._checked_at - before
             if pause > self._limit_seconds:
-                log.warning("suspend: the process was stopped or the machine slept, seconds=%.1f", pause)
+                log.warning("suspend: the process was stopped or the machine suspended, seconds=%.1f", pause)
                 self._reason = f"a suspend of {pause:.0f} s"
                 self._on_suspend(self._reason)
 

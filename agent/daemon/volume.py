@@ -109,7 +109,7 @@ class VolumeStore:
         """Write the pending values without delay. Idempotent; later changes are still stored.
 
         Args:
-            deadline: The longest wait for the disk. A slower disk loses the last change.
+            deadline: The longest wait for the disk. With a slower disk the last change is lost.
         """
         self._closing.set()
         writer = self._writer

@@ -38,7 +38,7 @@ class Watchdog:
         if not self._stuck:
             self._systemd.ping_watchdog()
             if before:
-                log.warning("watchdog: moving again, workers=%s", ", ".join(before))
+                log.warning("watchdog: making progress again, workers=%s", ", ".join(before))
         elif not before:
             log.error("watchdog: stuck: %s, stacks of all threads and a restart follow", ", ".join(self._stuck))
             dump_stacks(self._stream or sys.stderr)

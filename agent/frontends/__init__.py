@@ -1,1 +1,1 @@
-"""How the outside reaches the daemon."""
+"""Interfaces through which other programs control the daemon."""

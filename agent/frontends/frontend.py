@@ -1,4 +1,4 @@
-"""The interface that every frontend implements: how the outside reaches the daemon."""
+"""The interface that every frontend implements."""
 
 from __future__ import annotations
 

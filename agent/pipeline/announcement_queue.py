@@ -33,8 +33,8 @@ class AnnouncementQueue:
         """Queue an utterance.
 
         Returns:
-            Whether there was room. A full queue refuses the new utterance whatever its priority, because every queued
-            utterance has been accepted already and must end in a recorded state.
+            Whether there was room. A full queue refuses the new utterance regardless of its priority, because every
+            queued utterance has already been accepted and must end in a recorded state.
         """
         if len(self._heap) >= MAX_QUEUED:
             return False
@@ -56,7 +56,7 @@ class AnnouncementQueue:
         return utterance, self._pending.pop(utterance.id, None)
 
     def clear(self) -> list[Utterance]:
-        """Empty the queue and return its utterances in the order in which they would have been said."""
+        """Empty the queue and return its utterances in playback order."""
         queued = [entry[2] for entry in sorted(self._heap, key=lambda entry: entry[:2])]
         self._heap.clear()
         self._pending.clear()

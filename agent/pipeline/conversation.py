@@ -1,8 +1,8 @@
 """The conversation: a table of states and events that decides who may speak, without a thread, a clock or a lock.
 
 States: ``idle``, ``listening`` (the user speaks), ``thinking`` (a reply is awaited), ``speaking`` (the device speaks).
-Everything that the device says goes through here as an ``Utterance``. Each accepted utterance ends in exactly one
-recorded state: played, cancelled or failed.
+Every text that the device speaks passes through the conversation as an ``Utterance``. Each accepted utterance ends in
+exactly one recorded state: played, cancelled or failed.
 """
 
 from __future__ import annotations
@@ -156,12 +156,12 @@ class Conversation:
         return self.state is not State.IDLE or len(self._queue) > 0
 
     def handle(self, event: Event) -> list[Action]:
-        """Return the actions that an event leads to; none where the event has no meaning in this state."""
+        """Return the actions for an event; none if the event has no meaning in this state."""
         rule = TABLE.get((self.state, type(event))) or TABLE.get((None, type(event)))
         return rule(self, event) if rule else []
 
     def close(self, reason: str) -> list[Action]:
-        """Return the records of all accepted utterances that have not ended. Nothing is accepted afterwards."""
+        """Return the records of all accepted utterances that have not ended, and accept no more."""
         left = [*self._unrecorded.values(), *self._queue.clear()]
         self._unrecorded.clear()
         return [Record(utterance, "cancelled", f"by {reason}") for utterance in left]
@@ -198,7 +198,7 @@ class Conversation:
         actions: list[Action] = [] if self._recognizer_paused else [Listen(False), Listen(True)]
         return actions + self._next_state() if self.state in (State.IDLE, State.LISTENING) else actions
 
-    # While a reply is awaited, a new sound changes nothing: a bang must not cost the reply. Only a transcript with
+    # While a reply is awaited, a new sound has no effect: a bang must not cancel the reply. Only a transcript with
     # words replaces the previous question, and interrupts its reply if that has started.
 
     def _heard(self, event: Heard) -> list[Action]:
@@ -219,7 +219,7 @@ class Conversation:
     def _reply_started(self, event: Reply) -> list[Action]:
         if event.turn != self.turn or not self._reply_open:
             return []
-        # Starts even while the user speaks: the transcript interrupts it, if it holds words.
+        # Starts even while the user speaks: a transcript with words interrupts it.
         utterance = Utterance(self._utterance_id(event.turn), text=None, turn=event.turn)
         return [*self._speak(utterance), _sentences(utterance.id, event.text)]
 
@@ -242,7 +242,7 @@ class Conversation:
         if self.state is State.IDLE and not self._user_speaks:
             return self._speak(event.utterance)
         if not self._queue.add(event.utterance):
-            return [Record(event.utterance, "failed", "too many utterances wait already")]
+            return [Record(event.utterance, "failed", "too many utterances are queued")]
         return self._next_state() if self.state is State.IDLE else []
 
     def _text_piece(self, event: TextPiece) -> list[Action]:
@@ -315,7 +315,7 @@ class Conversation:
             return actions
         self._current = None
         if ended.turn == self.turn:
-            actions += self._cancel_reply()  # it ended before its text did: the rest of the reply cannot be said
+            actions += self._cancel_reply()  # it ended before its text did: the rest of the reply cannot be spoken
         # After a barge-in the user is speaking, and the queue keeps waiting.
         return [*actions, *self._next_state()] if self.state is State.SPEAKING else actions
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One thing to be said. Immutable.
+    """One text to be spoken. Immutable.
 
     ``text`` is ``None`` where the text arrives in pieces (a reply that is still being written). ``turn`` is the turn
-    that it answers, 0 for an announcement. A higher ``priority`` is said first. ``source`` (``reply``, ``control``,
+    that it answers, 0 for an announcement. A higher ``priority`` is spoken first. ``source`` (``reply``, ``control``,
     ``say``, ...) appears in the log.
     """
 

@@ -53,7 +53,7 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
     """A worker that waits for its commands, its session and its standby connections in one place.
 
     A subclass puts its commands into ``_mailbox`` (thread-safe) and implements the methods that raise
-    ``NotImplementedError``. Every ending closes all connections, each with its end mark.
+    ``NotImplementedError``. The stage always closes all connections with their end marks, also after an error.
     ``abort`` and the public methods of a subclass are thread-safe; everything else is owned by the stage's thread.
     """
 
@@ -104,7 +104,7 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
         raise NotImplementedError
 
     def _finish(self) -> None:
-        """End in every case: call ``_close_services`` and report what is left."""
+        """Clean up at the end of the thread, also after an error: call ``_close_services`` and report what is left."""
         raise NotImplementedError
 
     def _inputs(self) -> Sequence[HasFileno]:
@@ -122,7 +122,7 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
             self._closer.close_connection(session.connection)
 
     def _close_services(self) -> list[CodecEvent]:
-        """Close all connections side by side within the close timing; return the last events of the session."""
+        """Close all connections concurrently within the close timing; return the last events of the session."""
         self._close_deadline.expire_by(Deadline(self._timing.stop_seconds))
         connection = None if self._session is None else self._session.connection
         return self._closer.close_all(connection, self._standbys(), self._close_deadline)

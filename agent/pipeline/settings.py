@@ -41,16 +41,16 @@ class SpeakerSettings:
     device: str = key("default", "default | an ALSA name | part of a card's name | file:PATH.wav records | none")
     volume: int = key(100, "playback volume in percent", low=0, high=100)
     period_seconds: float = key(
-        0.02, "audio in one write to the card; more needs less CPU and stops later", low=0.005, high=0.2
+        0.02, "audio in one write to the card; more needs less CPU and delays the stop", low=0.005, high=0.2
     )
     buffer_seconds: float = key(
-        0.1, "audio that the card buffers; more survives a busy machine and stops later", low=0.02, high=2.0
+        0.1, "audio that the card buffers; more survives a busy machine and delays the stop", low=0.02, high=2.0
     )
     prebuffer_seconds: float = key(
         0.1, "first playout delay of an utterance; it adapts to the jitter of the network", low=0.0, high=5.0
     )
     prebuffer_most_seconds: float = key(
-        3.0, "longest playout delay; more bridges a slow network and answers later", low=0.0, high=30.0
+        3.0, "longest playout delay; more bridges a slow network and delays the reply", low=0.0, high=30.0
     )
     wake_seconds: float = key(
         0.0, "silence before each utterance, for a card that cuts off the first syllable", low=0.0, high=5.0

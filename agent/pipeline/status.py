@@ -52,7 +52,7 @@ class StatusTracker:
         self._devices = {"microphone": microphone, "speaker": speaker}
         self._lost: dict[str, str] = {}
         self._down: dict[str, str] = {}
-        # Services of an older generation may still report a failure, and never its end: their events are ignored.
+        # Services of an older generation may still report a failure but never a recovery: their events are ignored.
         self.config_generation = 0
         self._config_problem: str | None = None
         self._muted: set[str] = set()
@@ -85,7 +85,7 @@ class StatusTracker:
 
         Args:
             services: The speech services from now on.
-            replaced: Whether all connections were replaced, which makes the known failures obsolete.
+            replaced: Whether all connections were replaced, which clears the known failures.
         """
         self._services = tuple(services)
         self._config_problem = None
@@ -122,7 +122,7 @@ class StatusTracker:
         return (*self._lost.values(), *self._down.values(), *config_problem)
 
     def _voice(self) -> str | None:
-        """Describe the voice in use, where it is not the first choice."""
+        """Describe the voice in use if it is not the first choice."""
         if not self._services or self._services[0] not in self._down:
             return None
         available = [service for service in self._services if service not in self._down]

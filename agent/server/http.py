@@ -153,7 +153,7 @@ def read_request(connection: socket.socket, deadline: Deadline) -> PlainRequest 
                 return None
             body += more
     except TimeoutError:
-        return text(408, "the request did not come in time")
+        return text(408, "the request did not arrive in time")
     except OSError:
         return None
     return request
@@ -171,7 +171,7 @@ def _parse_head(head: bytes) -> PlainRequest | PlainResponse:
     lines = head.decode("latin-1").split("\r\n")
     parts = lines[0].split(" ")
     if len(parts) != 3 or not parts[0].isalpha() or not parts[1].startswith("/") or not parts[2].startswith("HTTP/1."):
-        return text(400, "this is no HTTP request")
+        return text(400, "this is not an HTTP request")
     if len(lines) > _MAX_LINES:
         return text(431, "too many header fields")
     headers: dict[str, str] = {}
@@ -185,10 +185,10 @@ def _parse_head(head: bytes) -> PlainRequest | PlainResponse:
 
 def _content_length(request: PlainRequest) -> int | PlainResponse:
     if "transfer-encoding" in request.headers:
-        return text(411, "say how long the body is")
+        return text(411, "the request has no Content-Length")
     value = request.headers.get("content-length", "0")
     if not (value.isascii() and value.isdigit()):
-        return text(400, "the length of the body cannot be read")
+        return text(400, "the Content-Length is invalid")
     if len(value) > 9 or int(value) > _MAX_BODY_BYTES:
-        return text(413, "no request here has so long a body")
+        return text(413, "the body of this request is too long")
     return int(value)

@@ -149,7 +149,7 @@ class Listener:
     def _open_connection(self, client: socket.socket, *args: Any, **kwargs: Any) -> ClientConnection:
         """Create the connection of an accepted socket; the library calls this in the connection's thread.
 
-        The library's parser accepts only GET. The first byte tells whether the request is a GET, and peeking leaves it
+        The library's parser accepts only GET. The first byte shows whether the request is a GET, and peeking leaves it
         in the socket. Other requests are answered here. The library closes the socket after an exception.
         """
         if not self._admit_handshake(client):
@@ -179,7 +179,8 @@ class Listener:
                 del self._handshakes[each]
                 disconnect(each)
             self._handshakes[client] = now + self._timing.handshake_seconds
-            # A disconnected handshake needs a moment to end its thread. The limit on threads stops a flood.
+            # The thread of a disconnected handshake needs a moment to end. The limit on threads bounds a flood of
+            # connections.
             self._threads = {thread for thread in self._threads if thread.is_alive()}
             self._threads.add(threading.current_thread())
             return len(self._threads) <= self._options.clients + 4 * DEFAULT_MAX_HANDSHAKES
@@ -199,7 +200,7 @@ class Listener:
         if isinstance(request, http.PlainRequest):
             self._wire_log.note(0, "http", "in", request.method.lower(), request.target.partition("?")[0])
             if request.method not in ("POST", "GET"):
-                response = http.text(405, "this server knows GET and POST", {"Allow": "GET, POST"})
+                response = http.text(405, "this server supports GET and POST", {"Allow": "GET, POST"})
                 self._respond(client, response)
                 return
             request = self._respond_to(request)
@@ -219,7 +220,7 @@ class Listener:
         try:
             client.sendall(response.encoded())
             client.shutdown(socket.SHUT_WR)
-            # Read what the client still sends: closing a socket with unread data sends RST (RFC 2525, 2.17), which
+            # Read the rest of the client's data: closing a socket with unread data sends RST (RFC 2525, 2.17), which
             # discards the response on the client's side.
             deadline = Deadline(1.0)
             for _ in range(64):
@@ -242,9 +243,7 @@ class Listener:
                 connection.codec, connection.side = codec, side
                 return None
             response = (
-                http.text(503, "too many clients at once", {"Retry-After": "1"})
-                if failure is None
-                else _rejection(failure)
+                http.text(503, "too many clients", {"Retry-After": "1"}) if failure is None else _rejection(failure)
             )
         if response is None and not self._is_protocol_path(request.path):
             response = http.text(404, "there is nothing at this path")

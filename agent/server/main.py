@@ -94,12 +94,12 @@ def _print_address(listener: Listener) -> None:
     except BrokenPipeError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes stdout again at exit
         raise UsageError(
-            "cannot print the server's address: the parent process has gone. Start the server again"
+            "cannot print the server's address: the parent process has ended. Start the server again"
         ) from error
 
 
 def _watch_parent(reasons: queue.SimpleQueue[str]) -> None:
-    """Report the end of standard input: the kernel closes the parent's end of the pipe however the parent dies."""
+    """Report the end of standard input: the kernel closes the parent's end of the pipe also if the parent is killed."""
     with open(0, "rb", buffering=0, closefd=False) as stdin:
         while stdin.read(4096):
             pass

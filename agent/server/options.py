@@ -31,10 +31,10 @@ class ServerOptions:
         recognition: Name of the recognition engine.
         script: File for the script engine.
         model_path: Directory of a vosk model.
-        keys: The key that each service requires; a service without one accepts every client.
+        keys: The key that each service requires; a service without a key accepts every client.
         service_options: Values of the options that only one service has, by flag.
         pace: Audio is sent at this multiple of real time; ``None`` sends it as fast as it is produced.
-        wav_layout: Position of the RIFF headers of services that leave it open, one of ``WAV_LAYOUTS``.
+        wav_layout: Position of the RIFF headers of services that do not define it, one of ``WAV_LAYOUTS``.
         clients: Maximum number of sessions.
         finish_seconds: Time for the sessions to finish during shutdown.
         wire_log: File for the wire log.
@@ -110,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--model-path", metavar="DIR", help="load the vosk model in DIR")
     add("--api-key", metavar="KEY", help="require KEY from the clients of all services; without it every client is "
         "accepted. All users of this machine can read a command line: use --api-key-file for a real key")  # fmt: skip
-    add("--api-key-file", metavar="FILE", help="read the key for all services from FILE, which holds nothing else")
+    add("--api-key-file", metavar="FILE", help="read the key for all services from FILE, which contains only the key")
     for name in _names():
         add(f"--api-key-{name}", metavar="KEY", help=f"require KEY from clients of {name}")
     for option in _service_options():
@@ -126,14 +126,19 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="COUNT",
         type=_count,
         default=defaults.clients,
-        help="accept COUNT clients at once (%(default)s)",
+        help="accept COUNT clients at the same time (%(default)s)",
     )
     add("--finish-seconds", metavar="SECONDS", type=_positive, default=defaults.finish_seconds,
         help="allow running sessions SECONDS to finish at shutdown (%(default)s)")  # fmt: skip
     add("--wire-log", metavar="FILE", help="write every message to FILE, one JSON object per line, without audio or "
         "keys")  # fmt: skip
     add("--log", metavar="FILE", help="write the log to FILE instead of stderr")
-    add("--log-level", choices=LOG_LEVELS, default=defaults.log_level, help="log from this level up (%(default)s)")
+    add(
+        "--log-level",
+        choices=LOG_LEVELS,
+        default=defaults.log_level,
+        help="log from this level up (%(default)s)",
+    )
     add("--with-parent", action="store_true", help="stop when standard input ends")
     return parser
 

@@ -23,7 +23,7 @@ class SessionRecording:
     """Audio (16 kHz mono s16le) and final transcripts of one session.
 
     The session's thread adds; ``transcript``, ``wav`` and ``close`` are safe from any thread after that. The audio is
-    in an unnamed temporary file, so that nothing remains on the disk after a crash. Audio beyond the limits of the
+    in an unnamed temporary file, so that no file remains on the disk after a crash. Audio beyond the limits of the
     store is not kept.
     """
 

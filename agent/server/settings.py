@@ -38,9 +38,9 @@ class ServerSettings:
     script: str | None = key(None, "file with the transcript for the script engine")
 
     def check(self) -> Iterator[Finding]:
-        """Yield what is wrong with the address and the files."""
+        """Yield the errors in the address and the files."""
         if not self.host.isprintable() or " " in self.host or "/" in self.host or not is_valid_hostname(self.host):
-            what = "this is no address to listen on, expected for example 127.0.0.1"
+            what = "this is not an address to listen on, expected for example 127.0.0.1"
             yield Finding("host", what, "127.0.0.1")
         if self.recognition == "script" and self.script is None:
             what = "server.recognition is script and the file is missing, expected its path"

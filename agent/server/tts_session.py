@@ -63,8 +63,8 @@ _Job = _Speak | Flush | End | _Close
 class TtsServerSession:
     """Serves one connection. ``run`` belongs to the connection's thread; ``finish`` and ``abort`` are thread-safe.
 
-    The connection's thread decodes, a second thread speaks and sends. A passage is spoken when it is complete, a long
-    one sentence by sentence.
+    The connection's thread decodes, a second thread speaks and sends. A complete passage is spoken; a long one is
+    spoken sentence by sentence.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class TtsServerSession:
             self._send(event)
             if event.fatal:
                 self._is_refused = True
-                self._put(_Close(self._side.refusal_close_code, "a message that cannot be met"))
+                self._put(_Close(self._side.refusal_close_code, "a request that cannot be fulfilled"))
         elif isinstance(event, Text):
             before = self._pending.text if self._pending else ""
             self._pending = replace(job, text=before + event.text, request_id=event.request_id)

@@ -26,7 +26,7 @@ class WireLog:
     Fields: ``time`` (seconds since 1970), ``connection`` (a number), ``service``, ``direction`` (``in``, ``out``),
     ``kind`` (``open``, ``text``, ``binary``, ``close``) and ``summary``. A text message is logged as it is, with its
     base64 audio replaced by a hash. A binary message has ``length`` and ``sha256`` instead of ``summary``. ``events``
-    names what the codec decoded.
+    lists the events that the codec decoded.
 
     Args:
         path: File to write; ``None`` disables the log.

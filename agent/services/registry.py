@@ -1,4 +1,4 @@
-"""The speech services by name; a service is imported when it is first asked for."""
+"""The speech services by name; a service is imported on first use."""
 
 from __future__ import annotations
 

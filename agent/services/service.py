@@ -14,7 +14,7 @@ from agent.services.settings import SynthesisSettings, TranscriptionSettings
 from agent.system.hosts import is_private_host
 from agent.system.threads import Deadline
 
-# The network and the codecs are imported by the thread that dials, while the daemon is ready already.
+# The dialing thread imports the network and the codecs, so that the daemon is ready sooner.
 if TYPE_CHECKING:
     from agent.services.connection.websocket import Connection
     from agent.services.url_cache import UrlCache
@@ -99,7 +99,7 @@ class TranscriptionService:
     name = "transcription"
 
     def __init__(self, settings: TranscriptionSettings, local_url: LocalUrl | None = None) -> None:
-        """``local_url``, where it is set, takes the place of the URL of the settings."""
+        """``local_url``, if set, replaces the URL of the settings."""
         self._settings, self._local_url = settings, local_url
 
     def open(self, deadline: Deadline) -> Connection:
@@ -113,7 +113,7 @@ class TranscriptionService:
 
 
 def missing_key(name: str, synthesis: SynthesisSettings) -> str | None:
-    """Return the sentence that a missing or unreadable key of a service needs; ``None`` where there is no problem."""
+    """Return the error message for a missing or unreadable key of a service; ``None`` if there is no problem."""
     service, settings = registry.find(name), synthesis.settings(name)
     if not service.has_key:
         return None

@@ -10,7 +10,7 @@ from agent.system.text import escape
 log = logging.getLogger(__name__)
 
 MAX_REFUSED_MESSAGES = 100
-"""A session with more refused messages is broken."""
+"""A session with more refused messages ends."""
 
 MAX_LOG_LINES = 20
 """The number of a service's own log lines that one session logs."""

@@ -37,9 +37,9 @@ class TranscriptionSettings:
             yield Url("export_url", self.export_url, ("https", "http"))
 
     def check(self) -> Iterator[Finding]:
-        """Yield what is wrong with the export directory."""
+        """Yield the errors in the export directory."""
         if self.export_directory is not None and not self.export_directory.startswith("/"):
-            yield Finding("export_directory", "this is no full path, expected one that begins with /")
+            yield Finding("export_directory", "this is not an absolute path, expected one that begins with /")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class SynthesisSettings:
                 yield Url(f"{name}.{service.url_key}", url, service.url_schemes)
 
     def check(self) -> Iterator[Finding]:
-        """Yield what is wrong with the sections of the services that are set or used."""
+        """Yield the errors in the sections of the services that are set or used."""
         for name in self._relevant():
             service, settings = find(name), self.settings(name)
             for finding in service.check(settings):

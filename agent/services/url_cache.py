@@ -13,7 +13,7 @@ from agent.services.protocols.codec import Failure, IssuedUrl, UrlAuthorization
 from agent.system.threads import Deadline
 
 EXPIRY_MARGIN_SECONDS = 300.0
-"""A URL is not used in its last minutes, so that an utterance that starts on it can also end on it."""
+"""A URL is not used in its last minutes, so that it stays valid until the end of the utterance."""
 
 MAX_RESPONSE_BYTES = 1 << 20
 
@@ -48,7 +48,7 @@ def fetch_url(authorization: UrlAuthorization, deadline: Deadline) -> IssuedUrl:
     """Request a URL. The deadline limits the whole exchange.
 
     Raises:
-        ServiceError: The service refused, or its response is invalid or late.
+        ServiceError: The service refused, or its response is invalid or too late.
     """
     request = authorization.request()
     host = urlsplit(request.url).hostname

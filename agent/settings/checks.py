@@ -22,7 +22,7 @@ URL_SECTIONS = ("transcription", "synthesis", "responder")
 
 
 def findings(config: Config) -> Iterator[Finding]:
-    """Yield what makes the configuration unusable, although each value by itself is valid."""
+    """Yield the errors of a configuration whose single values are valid."""
     for name in CHECKED_SECTIONS:
         for finding in getattr(config, name).check():
             yield finding.below(name)
@@ -33,7 +33,7 @@ def findings(config: Config) -> Iterator[Finding]:
 
 
 def warnings(config: Config) -> Iterator[Finding]:
-    """Yield what works and is reported at each start."""
+    """Yield the warnings, which are reported at each start."""
     for name in URL_SECTIONS:
         section = getattr(config, name)
         for finding in plaintext_warnings(section.urls()) if section.allow_plaintext else ():

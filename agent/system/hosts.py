@@ -26,7 +26,7 @@ def is_private_host(host: str) -> bool:
 
     A name is private if it has no dot or a suffix of ``PRIVATE_SUFFIXES``.
     """
-    import ipaddress  # imported late: 5 ms that only URLs without encryption cost
+    import ipaddress  # imported late: costs 5 ms, needed for URLs without encryption only
 
     host = host.strip("[]").partition("%")[0].rstrip(".").lower()
     try:

@@ -1,4 +1,4 @@
-"""Handles signals in a thread of its own, independent of what the main thread waits for."""
+"""Handles signals in a separate thread, also while the main thread blocks."""
 
 from __future__ import annotations
 

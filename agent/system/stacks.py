@@ -1,4 +1,4 @@
-"""Dumps the stacks of all threads, for the time when the watchdog is about to kill the process."""
+"""Dumps the stacks of all threads, for use shortly before the watchdog kills the process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def dump_stacks(stream: TextIO) -> None:
     """Write the stack of every thread: name, number, and each call with file, line and function, innermost last.
 
     Unlike ``faulthandler`` it prints the names of the threads. Unlike ``traceback`` it reads no source files, because
-    the disk may be what blocks.
+    the disk may be the cause of the stall.
     """
     names = {thread.ident: (thread.name, thread.native_id) for thread in threading.enumerate()}
     lines = []

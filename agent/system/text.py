@@ -5,7 +5,7 @@ from __future__ import annotations
 from agent.errors import UsageError
 
 MAX_TEXT_CHARACTERS = 100_000
-"""Longest text that is spoken at once, about two hours of speech. A longer one is a mistake of the caller."""
+"""Maximum length of a spoken text, about two hours of speech. A longer text is an error of the caller."""
 
 _LINE_BREAKS = "\r\v\f\x85"
 _CONTROLS: dict[int, str | None] = {
@@ -22,7 +22,7 @@ def escape(text: str, limit: int | None = None) -> str:
 
     Args:
         text: Untrusted text.
-        limit: Most characters of ``text`` to show; the number of the others follows.
+        limit: Maximum number of characters of ``text`` to show; the number of the others follows.
     """
     omitted = 0
     if limit is not None and len(text) > limit:

@@ -70,7 +70,7 @@ class Backoff:
                 the clients of a service do not return at the same moment.
         """
         if self._random is None:
-            import random  # imported late: a start without failures does not pay for it
+            import random  # imported late: a start without failures does not need it
 
             self._random = random.Random(self._seed)
         ceiling = min(self._cap_seconds, self._first_seconds * 2 ** min(self.tries, 16))
@@ -78,7 +78,8 @@ class Backoff:
         return at_least_seconds + self._random.uniform(0.0, ceiling)
 
     def reset(self) -> None:
-        """Start again with the first delay. Call this once the operation has held, not when it has merely started."""
+        """Start again with the first delay. Call this after the operation has been stable for some time, not when it
+        starts."""
         self.tries = 0
 
 
@@ -139,7 +140,7 @@ def start_thread(thread: threading.Thread) -> threading.Thread:
 class Worker:
     """A named thread with a heartbeat and two ways to end.
 
-    ``stop()`` ends the input and lets the rest flow out; ``abort()`` drops the rest. Both are idempotent.
+    ``stop()`` ends the input and drains the rest; ``abort()`` drops the rest. Both are idempotent.
     ``run()`` is the body of the thread; it calls ``heartbeat()`` at least every ``stall_timeout`` seconds.
     ``start``, ``stop``, ``abort`` and ``join`` are thread-safe; everything else is owned by the worker's thread.
 

@@ -100,5 +100,5 @@ def test_full_disk_raises_an_error_and_leaves_nothing(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path / "out.wav")], capture_output=True, text=True, timeout=60, check=False
     )
     assert run.stderr.strip().splitlines()[-1].startswith("agent.errors.AudioError")
-    assert "cannot be written: File too large. Use a folder with free space" in run.stderr
+    assert "cannot be written: File too large. Use a directory with free space" in run.stderr
     assert os.listdir(tmp_path) == []

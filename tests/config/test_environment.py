@@ -81,7 +81,7 @@ def test_variable_of_a_key_overrides_that_of_its_section() -> None:
         ("SPEAKER__VOLUME__LEFT", "3", "unknown variable"),
         ("SPEAKER__VOLUME", "", "speaker.volume: the value is missing"),
         ("SPEAKER__VOLUME", "loud", 'speaker.volume: "loud" is not a number, expected a whole number from 0 to 100'),
-        ("SPEAKER__VOLUME", "70 # percent", "cuts the value off"),
+        ("SPEAKER__VOLUME", "70 # percent", "truncates the value"),
         ("SPEAKER__VOLUME", "[", "this is not YAML"),
         ("SYNTHESIS__SERVICES", "[fish", "the [ here is not closed by its ]"),
         ("SPEAKER__VOLUME", "*x", "alias"),

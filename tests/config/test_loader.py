@@ -98,7 +98,7 @@ BROKEN = [
         "server:\n  host: a..b\n",
         2,
         "server.host",
-        "no address to listen on",
+        "not an address to listen on",
         "127.0.0.1",
     ),
     (
@@ -245,7 +245,7 @@ BROKEN = [
         "synthesis:\n  vachana:\n    audio_config:\n      container: ogg\n",
         4,
         "synthesis.vachana.audio_config.container",
-        "does not come in",
+        "is not available in",
         None,
     ),
     (

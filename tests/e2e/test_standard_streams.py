@@ -48,7 +48,7 @@ def test_a_closed_or_unreadable_stdin_is_rejected(
     """The reader's thread died, and whoever waited for it waited for ever."""
     say = ("say", "--config", write_config(service_config(tone_server, "local")), "--output", "out.wav", "-")
     code, errors = shell("<&-", *say)
-    assert code == 2 and len(errors) == 1 and "stdin held no words" in errors[0]
+    assert code == 2 and len(errors) == 1 and "stdin contained no words" in errors[0]
     code, errors = shell(f"0>{tmp_path}/only_for_writing", *say)
     assert code == 2 and len(errors) == 1 and "stdin cannot be read" in errors[0]
 

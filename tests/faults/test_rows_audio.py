@@ -68,7 +68,7 @@ def test_40_an_error_at_any_read_is_a_gap_without_repeated_samples(
     heard = drive("listen", seconds=3.0)
     assert heard["losses"] == len(heard["gaps"]) == len(heard["jumps"]) == 3
     off = [abs(beside(jump, gap[1])) / 16000 for jump, gap in zip(heard["jumps"], heard["gaps"], strict=True)]
-    assert {gap[2] for gap in heard["gaps"]} == {"the microphone was gone"}
+    assert {gap[2] for gap in heard["gaps"]} == {"the microphone was disconnected"}
     assert statistics.median(heard["jumps"]) < 16000 and statistics.median(off) < 0.1
     record_row(40, f"3 reads: 3 gaps, usually told to within {statistics.median(off) * 1000:.0f} ms")
 
@@ -101,7 +101,9 @@ def test_41_a_card_is_reopened_under_a_new_number(fpa: FakePortAudio, drive: Dri
     assert max(done["back"].values()) < 10.0
     assert done["heard exactly"], "no sample of what was being said is missing or repeated"
     ((start, seconds, reason),) = done["gaps"]
-    assert reason == "the microphone was gone" and done["gone"][0] - 0.2 - done["late"] < start < done["gone"][1]
+    assert (
+        reason == "the microphone was disconnected" and done["gone"][0] - 0.2 - done["late"] < start < done["gone"][1]
+    )
     (jump,) = done["jumps"]
     off = beside(jump, seconds)
     assert abs(off) < 1600 + done["late"] * 16000, f"the gap is told to within a frame: {off}"

@@ -220,7 +220,7 @@ def test_flac_is_refused_in_a_sentence(tone_server: LocalServerProcess) -> None:
         ws.send(json.dumps({"text": "Hello", "voice": "x", "output_format": "flac", "request_id": "r"}))
         told = [json.loads(ws.recv(timeout=20))]
         assert told[-1]["type"] == "error"
-        assert "ask for wav, raw, mp3 or opus" in told[-1]["message"]
+        assert "request wav, raw, mp3 or opus" in told[-1]["message"]
 
 
 def test_several_clients_are_served_at_once_and_a_slow_one_holds_up_nobody(tone_server: LocalServerProcess) -> None:

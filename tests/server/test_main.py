@@ -247,4 +247,4 @@ def test_a_parent_that_dies_during_the_start_ends_the_server() -> None:
             _, errors = process.communicate(timeout=20)
         finally:
             process.kill()
-    assert process.returncode == 2 and "has gone" in errors and "Traceback" not in errors
+    assert process.returncode == 2 and "has ended" in errors and "Traceback" not in errors

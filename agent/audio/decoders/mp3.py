@@ -16,7 +16,7 @@ _SIGNED_16, _MONO_AND_STEREO = 0xD0, 3
 _RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _OUT_BYTES = 1 << 15
 _MAX_JUNK_BYTES = 1 << 17
-"""A stream with more bytes than this before its first frame is no mp3. (An ID3 tag with a picture may be longer, but
+"""A stream with more bytes than this before its first frame is not mp3. (An ID3 tag with a picture may be longer, but
 services send none.)"""
 _MAX_ERRORS = 64
 _MAX_FOREIGN_SECONDS = 1.0
@@ -44,11 +44,11 @@ class Mp3Decoder:
             raise AudioError("cannot decode mp3: libmpg123 does not start. Reinstall the package libmpg123-0.")
         # Freed with the object: an utterance may be cancelled at any moment, without a call of finish().
         weakref.finalize(self, self._mpg123.mpg123_delete, self._handle).atexit = False
-        # A Xing header or TLEN tag states a length, but services send the stream while they make it.
+        # A Xing header or TLEN tag states a length, but services send the stream while they generate it.
         self._mpg123.mpg123_param(self._handle, _ADD_FLAGS, _QUIET | _GAPLESS | _IGNORE_STREAMLENGTH, 0.0)
-        # By default libmpg123 fails for good after 1024 bytes of junk; -1 resynchronizes without a limit.
+        # By default libmpg123 fails permanently after 1024 bytes of junk; -1 resynchronizes without a limit.
         self._mpg123.mpg123_param(self._handle, _RESYNC_LIMIT, -1, 0.0)
-        # Allow s16 alone, at each native rate: no other encoding and no resampling inside the library.
+        # Allow only s16, at each native rate: no other encoding and no resampling inside the library.
         self._mpg123.mpg123_format_none(self._handle)
         for rate in _RATES:
             self._mpg123.mpg123_format(self._handle, rate, _MONO_AND_STEREO, _SIGNED_16)

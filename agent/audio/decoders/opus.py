@@ -16,11 +16,11 @@ _MAX_STREAMS = 4
 _MAX_PACKET_BYTES = 1 << 16
 """Longer packets (pictures in the comment header) are truncated; an Opus packet is always shorter."""
 
-_GRANULE_RATE = 48000  # granule positions and the pre-skip count at this rate, whatever the output rate is (RFC 7845)
+_GRANULE_RATE = 48000  # of granule positions and pre-skip, for every output rate (RFC 7845)
 _RATES = (8000, 12000, 16000, 24000, 48000)
 _MAX_PACKET_SECONDS = 0.12
 _MAX_JUNK_BYTES = 1 << 17
-"""A stream with more bytes than this before its Opus header is no Opus."""
+"""A stream with more bytes than this before its Opus header is not Opus."""
 _OPUS_SET_GAIN = 4034
 
 
@@ -85,7 +85,7 @@ class OggReader:
                 return False
             if buffer[4] == 0 and buffer[5] < 8:
                 break
-            del buffer[: len(_PAGE_MAGIC)]  # the magic bytes without a valid version and flags are no page
+            del buffer[: len(_PAGE_MAGIC)]  # the magic bytes without a valid version and flags are not a page
         self._flags = buffer[5]
         self._granule = int.from_bytes(buffer[6:14], "little", signed=True)
         self._serial = int.from_bytes(buffer[14:18], "little")

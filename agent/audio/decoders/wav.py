@@ -111,7 +111,7 @@ class PcmDecoder:
             self._skip_bytes -= size
 
     def _read_riff(self) -> bool:
-        """Read the start of a header, or find that it is none."""
+        """Read the start of a header, or detect that it is not one."""
         buffer = self._buffer
         if not _may_be_header(buffer):
             buffer[:0], self._before_header = self._before_header or b"", None
@@ -153,7 +153,8 @@ class PcmDecoder:
         return True
 
     def _end_data(self) -> bool:
-        """Handle the bytes after a data chunk: other chunks, the next file, or samples that the size left out."""
+        """Handle the bytes after a data chunk: other chunks, the next file, or samples beyond the size in the
+        header."""
         if self._file_bytes:
             self._skip_bytes, self._file_bytes = self._file_bytes, 0
             return True

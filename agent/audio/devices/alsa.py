@@ -6,9 +6,9 @@ contains neither ``plughw:CARD=Device,DEV=0`` nor a card that was plugged in lat
 
 Therefore this module adds two names, the slots, to ALSA's configuration in memory, one for each direction. While
 PortAudio makes its list, a slot is ALSA's ``null`` device, which always exists. Before a stream is opened, the slot
-becomes an alias of the desired name, which ALSA resolves at that moment. So every ALSA name works as it is written, and
-a card that returns with another number is found, without a file or an environment variable. (``PA_ALSA_PLUGHW`` knows
-only the cards of the list; a configuration file of our own would have to outlive every child that inherits its path.)
+becomes an alias of the desired name, which ALSA resolves at that moment. So every ALSA name works unchanged, and a card
+that returns with another number is detected, without a file or an environment variable. (``PA_ALSA_PLUGHW`` knows only
+the cards of the list; a configuration file of our own would have to outlive every child that inherits its path.)
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def set_slot(slot: str, name: str | None) -> None:
         DeviceError: If ALSA's configuration is missing or invalid, or rejects the name.
     """
     if name is not None and not (0 < len(name) <= 200 and name.isprintable()):
-        raise DeviceError(f"{name[:200]!r} is no name of a sound device. `voice-agent devices` lists the names.")
+        raise DeviceError(f"{name[:200]!r} is not the name of a sound device. `voice-agent devices` lists the names.")
     target = "{ type null }" if name is None else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
     text = f"pcm.!{slot} {target}\n".encode()
     library = _load_library()

@@ -3,8 +3,8 @@
 PortAudio sets no error handler, so these libraries print dozens of lines while they probe devices (PortAudio issue
 163, pull request 1162), and a few when a running card is lost. A handler of our own is unsafe, because ALSA may call it
 after its function was freed (Debian bug 563192). But the GNU C library defines ``stderr`` as a variable that a program
-may set (its manual, "Standard Streams"). This module redirects the variable and leaves descriptor 2 alone, so the log,
-child processes and other threads keep their output, and no pipe can fill up.
+may set (its manual, "Standard Streams"). This module redirects the variable and does not change descriptor 2, so the
+log, child processes and other threads keep their output, and no pipe can fill up.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ MAX_CLOCK_ERROR = 0.01
 class CardSource:
     """A sound card as the microphone: 16 kHz mono s16le. Not thread-safe; one thread opens, reads and closes it.
 
-    ``lost_frames``: samples at 16 kHz that the card dropped because no read came in time.
+    ``lost_frames``: samples at 16 kHz that the card dropped because no read happened in time.
 
     Args:
         name: Name of the device.
@@ -81,11 +81,11 @@ class LossMeter:
 
     PyAudio reports an overrun only as an error that closes the stream (see ``CardStream.read``), so the loss is the
     difference between the clock and the frames read. A difference above the tolerance is a loss. A smaller one is
-    followed at up to ``MAX_CLOCK_ERROR``, so that the drift of the card's clock is no loss.
+    tracked at up to ``MAX_CLOCK_ERROR``, so that the drift of the card's clock does not count as a loss.
 
     Args:
         rate: Rate of the card in Hz.
-        tolerance_frames: Differences up to this are no loss.
+        tolerance_frames: Differences up to this do not count as a loss.
     """
 
     def __init__(self, rate: int, tolerance_frames: int) -> None:
@@ -174,7 +174,7 @@ class CardSink:
         return max(0, self._required_room() - self._card.available()) / self.card_format.rate
 
     def write(self, pcm: bytes) -> None:
-        """Write whole frames at the pace of the card; return when the last one is in its buffer."""
+        """Write whole frames at the rate of the card; return when the last one is in its buffer."""
         self._written_frames += len(pcm) // self.format.frame_bytes
         self._write_all(self._to_card_channels(self._resampler.feed(pcm)))
 
@@ -209,7 +209,7 @@ class CardSink:
         return 0.0
 
     def drop(self) -> None:
-        """Stop at once; discard everything that was not played."""
+        """Stop immediately; discard all audio that was not played."""
         self._is_draining = False
         self._buffer.clear()
         self._written_frames = self._card_frames = 0
@@ -261,7 +261,7 @@ class CardSink:
         if queued_frames > 0:
             self.drift.observe(self._card_frames - queued_frames, now)
             return now + queued_frames / self.card_format.rate
-        self.drift.pause()  # the counter of an empty card stands still
+        self.drift.pause()  # the counter of an empty card does not advance
         if not self._is_draining:
             self.underruns += 1
         return None

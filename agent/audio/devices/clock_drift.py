@@ -30,7 +30,7 @@ class ClockDrift:
         self._last = (frames, now)
 
     def pause(self) -> None:
-        """End the current run: the card was stopped, or its counter stands still."""
+        """End the current run: the card was stopped, or its counter does not advance."""
         self._frames, self._elapsed = self._totals()
         self._first = self._last = None
 

@@ -97,7 +97,7 @@ class Sink(Protocol):
         ...
 
     def drop(self) -> None:
-        """Stop at once; discard everything that was not played."""
+        """Stop immediately; discard all audio that was not played."""
         ...
 
     def change_format(self, format: Format) -> bool:
@@ -172,8 +172,8 @@ def list_devices() -> list[Device]:
 
 
 WaitPolicy = Callable[[DeviceError], bool]
-"""Decides whether to wait for a device that has never been open; if not, its error is raised to the owner. The owner
-waits out every failure of a device that was open before."""
+"""Decides whether to wait for a device that has never been open; if not, its error is raised to the owner. After a
+failure of a device that was open before, the owner always waits for its return."""
 
 
 def fail_fast(error: DeviceError) -> bool:
@@ -184,6 +184,7 @@ def fail_fast(error: DeviceError) -> bool:
 def wait_for_device(error: DeviceError) -> bool:
     """Wait for a missing, busy or unknown card: the policy of the daemon.
 
-    The daemon may start before the USB cards are found. No wait helps with a card that supports none of the formats.
+    The daemon may start before the kernel detects the USB cards. A wait does not help if a card supports none of the
+    formats.
     """
     return error.lost or error.unknown

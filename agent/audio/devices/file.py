@@ -16,13 +16,13 @@ from agent.errors import AudioError
 _READ_BYTES = 1 << 16
 
 MAX_LATE_SECONDS = 10.0
-"""A reader that is later than this was suspended, not busy: the audio of that time is lost."""
+"""A reader that is later than this was suspended, not busy; the audio of that time is dropped."""
 
 
 class SilentSource:
     """A microphone that records silence in real time. ``close`` is thread-safe; one thread owns the rest.
 
-    A late reader gets the missed frames at once, up to ``max_late_seconds``. Older frames are lost and counted in
+    A late reader gets the missed frames immediately, up to ``max_late_seconds``. Older frames are lost and counted in
     ``lost_frames`` (samples), as on a card.
 
     Args:
@@ -39,7 +39,7 @@ class SilentSource:
         self._closed = threading.Event()
 
     def read(self) -> bytes:
-        """Return the next frame when its last sample is due; at once after ``close``."""
+        """Return the next frame when its last sample is due; immediately after ``close``."""
         if self._started_at is None:
             self._started_at = time.monotonic()
         self._frames += 1
@@ -112,7 +112,7 @@ def read_speech(path: Path) -> Iterator[bytes]:
             # The decoder accepts the headerless audio of services; here a file without a header is an error.
             start = file.read(12)
             if start[:4] != b"RIFF" or start[8:] != b"WAVE":
-                raise AudioError("the file is no WAV file")
+                raise AudioError("the file is not a WAV file")
             decoder.feed(start)
             while chunk := file.read(_READ_BYTES):
                 pcm = decoder.feed(chunk)

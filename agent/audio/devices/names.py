@@ -10,7 +10,7 @@ from agent.audio.devices.alsa import SINK_SLOT, SOURCE_SLOT, CardPcm
 from agent.errors import DeviceError
 
 _HARDWARE = re.compile(r"\((?:plug)?hw:(\d+),(\d+)\)$")
-# PCMs that alsa-lib and alsa-plugins define and PortAudio lists, but that are no devices by themselves.
+# PCMs that alsa-lib and alsa-plugins define and PortAudio lists, but that are not devices.
 _PLUGINS = re.compile(
     r"^(surround|lavrate|samplerate|speexrate|speex$|upmix|vdownmix|jack|oss|usbstream|a52|dmix|dsnoop|null|iec958"
     rf"|{SOURCE_SLOT}$|{SINK_SLOT}$)"
@@ -31,7 +31,8 @@ def reject_number(name: str) -> None:
     """Raise ``DeviceError`` if ``name`` is a number or empty."""
     if not name.strip() or name.strip().isdigit():
         raise DeviceError(
-            f"{name!r} is no name of a sound device, and numbers change at boot. Use a name from `voice-agent devices`."
+            f"{name!r} is not the name of a sound device, and numbers change at boot. "
+            "Use a name from `voice-agent devices`."
         )
 
 
@@ -73,7 +74,7 @@ def resolve_name(name: str, output: bool, listed: Sequence[PortAudioDevice], pre
 
 
 def alsa_name(device: PortAudioDevice, present: Sequence[CardPcm]) -> tuple[str, str] | None:
-    """Return the name of a device for users and for ALSA; ``None`` if it is no device to choose."""
+    """Return the name of a device for users and for ALSA; ``None`` if users cannot select it."""
     hardware = _HARDWARE.search(device.name)
     if not hardware:
         return (device.name, device.name) if _is_device(device) else None

@@ -5,8 +5,8 @@ stream in another thread crashes the process (PortAudio issue 1179; 3 of 10 atte
 there leaves the reader in an endless poll.
 
 No call in this module waits inside PortAudio: if a card is unplugged during the wait, Debian 12's 19.6.0-1.2 loops on
-the error for ever (PortAudio issue 1037, fixed upstream in 2025). Instead the owner asks how many frames can be read or
-written, waits in Python for the time that the card needs, and only then calls PortAudio to copy them. A card without
+the error forever (PortAudio issue 1037, fixed upstream in 2025). Instead the owner asks how many frames can be read or
+written, waits in Python for the time that the card needs, and then calls PortAudio to copy them. A card without
 progress for ``STALL_SECONDS`` counts as lost.
 """
 
@@ -105,7 +105,7 @@ class CardStream:
             raise self.fail(error) from error
 
     def write(self, pcm: bytes) -> None:
-        """Write at most one period of whole frames at the pace of the card; an underrun is no error."""
+        """Write at most one period of whole frames at the rate of the card; an underrun is not an error."""
         # PortAudio waits for a free period even for a smaller write, and must not wait (see the module).
         self._wait(min(self.period_frames, self.buffer_frames))
         try:
@@ -126,7 +126,7 @@ class CardStream:
             raise self.fail(error) from error
 
     def stop(self) -> None:
-        """Stop at once; drop the buffer of the card."""
+        """Stop immediately; drop the buffer of the card."""
         stream = self._require_stream()
         try:
             if not stream.is_stopped():
@@ -182,7 +182,7 @@ class CardStream:
             elif now - progress_at > STALL_SECONDS:
                 self._mark_failed()
                 raise DeviceError(f"the sound device {self.name} made no progress for {STALL_SECONDS:g} s", lost=True)
-            # The card signals nothing: ask again when the frames are due.
+            # The card sends no signal: query it again when the frames are due.
             self._never.wait(min(0.1, max(0.001, (frames - available) / self.format.rate)))
 
 

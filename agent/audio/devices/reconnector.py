@@ -70,7 +70,7 @@ class DeviceReconnector:
         return self._was_opened and not self.is_lost
 
     def opened(self) -> None:
-        """Note that the device was opened: from now on every failure is waited out."""
+        """Record that the device was opened: after every later failure the owner waits for its return."""
         self._was_opened = True
 
     def lost(self, error: DeviceError) -> None:
@@ -87,14 +87,14 @@ class DeviceReconnector:
 
     def working(self) -> None:
         """Note that the device transfers audio; report its return if it was lost."""
-        # Not reset by opening alone: a device that opens and then fails at once is retried at the slow rate.
+        # Not reset by opening alone: a device that opens and then fails immediately is retried at the slow rate.
         self._attempts = 0
         if self._lost_at is not None:
             seconds, self._lost_at = time.monotonic() - self._lost_at, None
             self._on_back(seconds)
 
     def wait(self, cancelled: threading.Event) -> None:
-        """Wait for the time of the next try; ``cancelled`` ends the wait at once."""
+        """Wait for the time of the next try; ``cancelled`` ends the wait immediately."""
         cancelled.wait(self.timing.retry_seconds if self._attempts else self.timing.first_retry_seconds)
         self._attempts += 1
 

@@ -44,8 +44,8 @@ MAX_LINE = 1000
 def doctor(path: str | None, *, as_json: bool = False, bundle: str | None = None, here: bool = False) -> int:
     """Run all checks, print the results and return the exit code: 0, 69 or 78 (``exit_code``).
 
-    As root and with the service installed, the checks run as the service. The support archive is written by this
-    process in any case, since it contains files that only root can read.
+    As root and with the service installed, the checks run as the service. This process always writes the support
+    archive itself, because the archive contains files that only root can read.
 
     Args:
         path: The configuration file; ``None`` for the default.
@@ -85,11 +85,11 @@ def run_checks(
     environ: Mapping[str, str],
     read_state: Callable[[], UnitState | None] = unit_state,
 ) -> Iterator[CheckResult]:
-    """Yield each result as soon as it is known. Invalid configuration: only the checks that need none.
+    """Yield each result as soon as it is known. With an invalid configuration, only the checks that do not need it run.
 
     Args:
         path: The configuration file; ``None`` for the default.
-        environ: The environment; with ``HostFacts`` in it systemd is not asked again.
+        environ: The environment; if it contains ``HostFacts``, systemd is not queried again.
         read_state: Returns the properties of the unit.
     """
     loaded, results = check_configuration(path, environ)

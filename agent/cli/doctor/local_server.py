@@ -1,4 +1,5 @@
-"""Checks of the local speech server: whether it answers or can be started, and has engines for its work."""
+"""Checks of the local speech server: whether it answers or can be started, and whether it has the engines that it
+needs."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ _LIBRARIES = {"moonshine": "moonshine_voice", "vosk": "vosk"}
 
 
 def check_local_server(loaded: Loaded) -> list[CheckResult]:
-    """Check the local speech server and its engines; without a use for it there is no result."""
+    """Check the local speech server and its engines; if the configuration does not use it, there is no result."""
     if not _uses_local_server(loaded.config):
         return []
     return [_check_server(loaded), *_check_engines(loaded)]

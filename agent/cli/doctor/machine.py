@@ -45,7 +45,7 @@ UnitState = dict[str, str]
 
 
 def check_user(status: Path = Path("/proc/self/status")) -> CheckResult:
-    """Report the user of this process and whether a sandbox such as the service's confines it.
+    """Report the user of this process and whether it runs in a sandbox such as the service's.
 
     Args:
         status: The kernel's status of the process (man proc_pid_status).
@@ -103,7 +103,7 @@ def is_synchronized() -> bool | None:
 def check_disk(paths: Paths) -> list[CheckResult]:
     """Check that the state and the cache directory (or their nearest existing parents) can be written.
 
-    The check writes a temporary file without a name, and so leaves nothing behind.
+    The check writes a temporary file without a name, which leaves no file behind.
     """
     return [_check_directory(name, place) for name, place in (("state", paths.state), ("cache", paths.cache))]
 

@@ -64,7 +64,7 @@ def services_in_use(config: Config) -> list[tuple[str, Open]]:
     """Return name and opener of each service in use, except the local speech server of this machine."""
 
     def local_url(deadline: Deadline) -> str:
-        raise ServiceError("local", "the local speech server has a check of its own")
+        raise ServiceError("local", "the local speech server has a separate check")
 
     services: list[tuple[str, Open]] = []
     mode, synthesis = config.conversation.mode, config.synthesis
@@ -121,7 +121,7 @@ def _secret(config: Config, name: str) -> Secret | None:
 
 
 def _cure(loaded: Loaded, name: str, error: AgentError) -> tuple[str, bool]:
-    """Return what to do about a failed connection, and whether the cause is the configuration or a key."""
+    """Return the cure of a failed connection, and whether the cause is the configuration or a key."""
     key, url = url_of(loaded.config, name)
     host = urlsplit(url).hostname or ""
     url_key = key_with_origin(loaded, key)
@@ -161,7 +161,7 @@ def _certificate_cure(cause: ssl.SSLCertVerificationError, host: str, url_key: s
         return f"date (if the clock is right, {host} has to renew its certificate)", False
     if cause.verify_code in (_HOST_MISMATCH, _IP_MISMATCH):
         return f"write the name in the certificate into {url_key}", True
-    own = "put a self-made authority into /usr/local/share/ca-certificates and run sudo update-ca-certificates"
+    own = "put a private authority into /usr/local/share/ca-certificates and run sudo update-ca-certificates"
     return f"sudo apt install ca-certificates; for {host} with a private authority: {own}", False
 
 

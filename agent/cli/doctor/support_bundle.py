@@ -95,8 +95,8 @@ def _create(path: Path, environ: Mapping[str, str]) -> int:
     """Create the file and return its descriptor, as the user who typed sudo if that user may write there."""
     ids = environ.get("SUDO_UID", ""), environ.get("SUDO_GID", "")
     if os.geteuid() == 0 and all(each.isascii() and each.isdigit() for each in ids):
-        # The file is created by that user, not created by root and then given away with chown: a link at this path
-        # would give any file of root to the user.
+        # The file is created by that user, not created by root and then passed to the user with chown: a link at this
+        # path would give any file of root to the user.
         with contextlib.suppress(PermissionError), _as_user(int(ids[0]), int(ids[1])):
             return _create_new(path)
     return _create_new(path)

@@ -1,4 +1,4 @@
-"""The client of the control socket, for the commands that talk to a running daemon."""
+"""The client of the control socket, for the commands that use a running daemon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from agent.system.threads import Deadline
 SEND_SECONDS = 10.0
 RESPONSE_SECONDS = 5.0
 PIECE_CHARACTERS = 8000
-"""Of a text in one line. Its line stays below the limit even if JSON writes each character as an escape."""
+"""Maximum length of a text in one line. Its line stays below the limit even if JSON writes each character as an
+escape."""
 
 
 class DaemonUnreachable(ServiceError):
@@ -56,8 +57,9 @@ class ControlClient:
         for path in paths:
             connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
             try:
-                # Without a timeout: with one, connect(2) on a Unix socket fails at once with EAGAIN while the backlog
-                # is full (unix(7)). A daemon that never accepts is restarted by its watchdog, which ends this call.
+                # Without a timeout: with one, connect(2) on a Unix socket fails immediately with EAGAIN while the
+                # backlog is full (unix(7)). A daemon that never accepts is restarted by its watchdog, which ends this
+                # call.
                 connected.connect(os.fspath(path))
             except OSError as error:
                 connected.close()
@@ -77,10 +79,10 @@ class ControlClient:
             with self._send_lock:
                 self._socket.sendall(line)
         except OSError as error:
-            raise ServiceError("control", f"the daemon does not read any more ({_reason(error)})") from error
+            raise ServiceError("control", f"the daemon no longer reads ({_reason(error)})") from error
 
     def say(self, text: str, priority: int = 0) -> None:
-        """Request that ``text`` be said, in one line if it fits, else in pieces."""
+        """Request the speech of ``text``, in one line if it fits, else in pieces."""
         request: dict[str, object] = {"say": text, "priority": priority}
         if len(json.dumps(request)) <= MAX_LINE_BYTES:
             self.send(request)
@@ -90,7 +92,7 @@ class ControlClient:
         self.send({"complete": True})
 
     def send_text(self, text: str) -> None:
-        """Send more of a text that was begun."""
+        """Send another piece of a text that was begun."""
         for start in range(0, len(text), PIECE_CHARACTERS):
             self.send({"piece": text[start : start + PIECE_CHARACTERS]})
 
@@ -107,7 +109,7 @@ class ControlClient:
             try:
                 data = self._socket.recv(65536)
             except OSError as error:
-                raise ServiceError("control", f"the daemon is gone ({_reason(error)})") from error
+                raise ServiceError("control", f"the connection to the daemon was lost ({_reason(error)})") from error
             if not data:
                 return None
             self._lines.feed(data)

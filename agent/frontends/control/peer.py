@@ -14,7 +14,7 @@ from agent.frontends.control.protocol import LineBuffer
 
 READ_BYTES = 64 * 1024
 MAX_UNSENT_BYTES = 64 * 1024
-"""Of responses that a client does not read, before the server closes its connection."""
+"""Maximum of responses that a client does not read; beyond it the server closes the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class PeerTiming:
     """The limits for one client. Immutable.
 
     Args:
-        idle_seconds: Maximum silence with no utterance to wait for.
+        idle_seconds: Maximum time without a request from a client that waits for no utterance.
         line_seconds: Maximum time to complete a line, or to read the responses.
         first_piece_seconds: Maximum time from ``begin`` to the first words.
         piece_seconds: Maximum time between pieces after that, while the device waits for more text.
@@ -75,8 +75,8 @@ class Peer:
     Attributes:
         awaited: Ids of the utterances whose end is sent to the client.
         text: The text that the client sends in pieces.
-        is_closed: Nothing more can be done for this client.
-        has_ended_input: The client sends nothing more. It may still read, and its requests are still carried out.
+        is_closed: The connection is closed.
+        has_ended_input: The client sends no more data. It may still read, and its requests are still executed.
         is_throttled: The client sends faster than its rate.
     """
 
@@ -91,7 +91,7 @@ class Peer:
         self._rate = RateLimiter(timing.lines_per_second)
         self._cannot_send = False
         self._line_at = self._sent_at = time.monotonic()  # the last complete line; the last byte of ours it took
-        # The last response. The client may have waited for it as long as an utterance lasts, without being idle.
+        # The last response. The client may have waited for it during a whole utterance, which does not count as idle.
         self._response_at = self._line_at
         self._partial_line_at: float | None = None  # start of the incomplete line
 
@@ -151,7 +151,7 @@ class Peer:
             except BlockingIOError:
                 return
             except OSError:
-                # The client closed its side. Requests that it sent before are still carried out, without a response.
+                # The client closed its side. Requests that it sent before are still executed, without a response.
                 self._cannot_send = True
                 self._unsent.clear()
                 self.awaited.clear()
@@ -172,7 +172,7 @@ class Peer:
         return "this took too long" if remaining is not None and remaining <= 0 else None
 
     def timeout(self) -> float | None:
-        """Return the seconds until the client needs attention without any input; ``None``: it never does."""
+        """Return the seconds until the next timeout of the client; ``None`` if there is no timeout."""
         waits = (self._remaining_seconds(), self._rate.wait_seconds() if self.is_throttled else None)
         return min((wait for wait in waits if wait is not None), default=None)
 

@@ -15,7 +15,7 @@ from agent.system.json_text import json_type, parse_json
 from agent.system.text import escape, validate_piece, validate_text
 
 MAX_LINE_BYTES = 64 * 1024
-"""Of one line, without its line end."""
+"""Maximum length of a line, without its line end."""
 
 MAX_PRIORITY = 100
 
@@ -60,7 +60,7 @@ class LineBuffer:
 
 @dataclass(frozen=True, slots=True)
 class SayText:
-    """Say a complete text."""
+    """Speak a complete text."""
 
     text: str
     priority: int = 0
@@ -75,7 +75,7 @@ class BeginText:
 
 @dataclass(frozen=True, slots=True)
 class PieceOfText:
-    """More of the text that was begun."""
+    """Another piece of the text that was begun."""
 
     text: str
 
@@ -118,7 +118,7 @@ class SetMicrophone:
 
 @dataclass(frozen=True, slots=True)
 class InvalidRequest:
-    """A line that is no request, with the reason as a sentence for the client."""
+    """A line that is not a request, with the reason as a sentence for the client."""
 
     reason: str
 
@@ -138,7 +138,7 @@ Request = (
 
 
 def parse_request(line: bytes) -> Request:
-    """Parse one line. Never raises, whatever the line holds."""
+    """Parse one line. Never raises."""
     request = parse_json(line)
     if isinstance(request, str):
         return InvalidRequest(f"a request is one JSON object in a line, but {request}")

@@ -119,7 +119,7 @@ class ControlServer(Frontend):
     # --- the control thread
 
     def run(self) -> None:
-        # Loaded here and not with the module: the thread starts its work after the daemon has reported READY.
+        # Imported here and not with the module: the thread starts its work after the daemon has reported READY.
         from agent.frontends.control.peer import RateLimiter
 
         self._accept_rate = RateLimiter(ACCEPTS_PER_SECOND)
@@ -211,7 +211,7 @@ class ControlServer(Frontend):
             return "you may not connect: only root, the daemon's own user and members of the socket's group may"
         active = sum(not each.awaited for each in self._peers.values())
         if active >= MAX_ACTIVE_PEERS or len(self._peers) >= MAX_PEERS:
-            return f"{len(self._peers)} programs are connected already: try again"
+            return f"{len(self._peers)} programs are already connected: try again"
         return None
 
     def _dismiss(self, peer: Peer, reason: str) -> None:
@@ -324,7 +324,7 @@ class ControlServer(Frontend):
 
     def _append(self, peer: Peer, text: str) -> None:
         """Pass a piece on, without a response. The first piece with words announces the utterance: until then there is
-        nothing to say, and no reason to pause the recognizer."""
+        no text to speak, and no reason to pause the recognizer."""
         streamed = peer.text
         if streamed is None:
             peer.send({"error": "no text has been begun"})

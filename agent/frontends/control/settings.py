@@ -20,11 +20,11 @@ class ControlSettings:
     socket: str = key("auto", "path of the control socket; auto: in the run directory; none: no socket")
 
     def check(self) -> Iterator[Finding]:
-        """Yield what is wrong with the path."""
+        """Yield the errors in the path."""
         if self.socket in ("auto", "none"):
             return
         if not self.socket.startswith("/"):
-            what = "this is no full path, expected auto, none or a path that begins with /"
+            what = "this is not an absolute path, expected auto, none or a path that begins with /"
             yield Finding("socket", what, suggestion(self.socket, ("auto", "none")))
         elif len(os.fsencode(self.socket)) > MAX_PATH_BYTES:
             what = f"the path is too long for a socket, expected at most {MAX_PATH_BYTES} bytes"

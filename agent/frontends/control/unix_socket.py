@@ -20,7 +20,7 @@ BACKLOG = 16
 PROBE_SECONDS = 1.0
 
 _SO_PEERGROUPS = 59  # asm-generic/socket.h; the same number on x86, ARM and RISC-V
-_GROUPS_BYTES = 1024  # the most that socket.getsockopt() reads: 256 groups
+_GROUPS_BYTES = 1024  # the maximum that socket.getsockopt() reads: 256 groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class PeerCredentials:
         try:
             groups = connected.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_BYTES)
         except OSError:
-            groups = b""  # kernel before 4.13, or more groups than fit: use the primary group alone
+            groups = b""  # kernel before 4.13, or more groups than fit: use the primary group only
         return cls(pid, uid, frozenset((gid, *struct.unpack(f"={len(groups) // 4}I", groups))))
 
 
@@ -79,7 +79,7 @@ class UnixListener:
         self._socket, self._file, self._group = listener, (status.st_dev, status.st_ino), status.st_gid
 
     def accept(self) -> socket.socket | None:
-        """Return the next connection, in non-blocking mode; ``None`` if none waits.
+        """Return the next connection, in non-blocking mode; ``None`` if none is pending.
 
         Raises:
             OSError: The process has no descriptor left.
@@ -96,8 +96,8 @@ class UnixListener:
     def admits(self, peer: PeerCredentials) -> bool:
         """Return whether a peer is root, the own user or a member of the socket file's group.
 
-        Mode 0660 grants exactly that, but the kernel checks the mode on the path only. The check of each peer holds
-        even after a ``chmod 666``.
+        Mode 0660 has the same effect, but the kernel checks the mode on the path only. The check of each peer still
+        applies after a ``chmod 666``.
         """
         return peer.uid in (0, os.geteuid()) or self._group in peer.groups
 
@@ -118,13 +118,13 @@ class UnixListener:
         except FileNotFoundError:
             return
         if not stat.S_ISSOCK(status.st_mode):
-            raise ConfigError(f"{self.path} exists and is no socket: move it away or choose another path")
+            raise ConfigError(f"{self.path} exists and is not a socket: move it away or choose another path")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(PROBE_SECONDS)
             try:
                 probe.connect(str(self.path))
             except ConnectionRefusedError:
-                os.unlink(self.path)  # its daemon died without removing it
+                os.unlink(self.path)  # its daemon ended without removing it
                 return
             except (TimeoutError, BlockingIOError):
                 pass  # it listens, and its backlog is full

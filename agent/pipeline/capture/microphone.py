@@ -1,4 +1,4 @@
-"""The stage that owns the microphone: audio of the source becomes frames in the queue."""
+"""The stage that owns the microphone and puts its frames into the queue."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agent.pipeline.stage import Stage
 PERIOD_SECONDS = 0.1
 
 MIN_GAP_SECONDS = 0.005
-"""A shorter gap is only the imprecision of the clock readings."""
+"""A shorter gap is within the error of the clock readings."""
 
 SILENT_FRAME_SECONDS = 0.1
 MUTE_SILENCE_SECONDS = 6.0
@@ -28,11 +28,10 @@ MUTE_SILENCE_SECONDS = 6.0
 class Microphone(Stage):
     """Reads the source and puts its frames into the queue until it is stopped; then it closes the queue.
 
-    The stage opens, reads and closes the source itself. A lost source is reopened, at most once a second; the audio
-    from the last frame before to the first frame after the loss is reported as a ``Gap``, as are overruns of the card.
-    While the microphone is muted the source is closed, and no gap is reported.
-    ``mute``, ``unmute``, ``reset_after_suspend``, ``stop`` and ``abort`` are thread-safe; everything else is owned by
-    the microphone thread.
+    The stage opens, reads and closes the source itself. A lost source is reopened at most once a second. The audio
+    between the last frame before the loss and the first frame after it is reported as a ``Gap``, and so are overruns of
+    the card. While the microphone is muted the source is closed, and no gap is reported. ``mute``, ``unmute``,
+    ``reset_after_suspend``, ``stop`` and ``abort`` are thread-safe; everything else is owned by the microphone thread.
 
     Args:
         frames: receives the frames, 16 kHz mono s16le.
@@ -181,7 +180,7 @@ class Microphone(Stage):
         if self._opened_at is not None:
             away = until - self._recorded_until
             if away > MIN_GAP_SECONDS:
-                self.report(Gap(self._since_opened(self._recorded_until), away, "the microphone was gone"))
+                self.report(Gap(self._since_opened(self._recorded_until), away, "the microphone was disconnected"))
 
     def _since_opened(self, moment: float) -> float:
         return max(0.0, moment - (self._opened_at or moment))

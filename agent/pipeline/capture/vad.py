@@ -1,6 +1,6 @@
 """Voice activity detection: decides whether one microphone frame contains speech.
 
-Each frame is judged on its own. The endpointer applies the pauses: only silence of a minimum length ends a turn.
+The detector classifies each frame independently. The endpointer decides how much silence ends a turn.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ _MAX_REQUIRED_CHUNKS = 5
 
 _WINDOW_CHUNKS = 90
 _FLOOR_DIVISOR = 10
-# Measured with speech 10 dB above white noise: these values find five frames in six and take no noise frame for speech.
-# With 9 and 6 dB only two frames in three are found; with 6 and 3 dB one frame in sixteen of rumble counts as speech.
+# Measured with speech 10 dB above white noise: these values detect five frames in six and no noise frame as speech.
+# With 9 and 6 dB only two frames in three are detected; with 6 and 3 dB one frame in sixteen of rumble counts as
+# speech.
 _ONSET_DECIBELS = 7.0
 _SUSTAIN_DECIBELS = 4.0
 # Decibels relative to one unit of a 16-bit sample. A lower level is a muted or digital input, not noise, and a signal
@@ -69,14 +70,14 @@ class EnergyGate:
     """Classifies a chunk as speech if it is clearly louder than the noise of the last 1.8 s.
 
     The noise floor is the level below which a tenth of the window stays. Speech has pauses and does not raise it; a fan
-    counts as noise once it fills the window; a drop is followed at once. A sound that has started may become slightly
-    softer before it ends, so that word endings stay complete. Costs 0.6 ms of one x86 core per second of audio.
-    Not thread-safe; owned by the thread that owns the detector.
+    counts as noise once it fills the window. The floor follows a drop immediately. A sound that has started may become
+    slightly softer before it ends, so that word endings stay complete. Costs 0.6 ms of one x86 core per second of
+    audio. Not thread-safe; owned by the thread that owns the detector.
     """
 
     def __init__(self) -> None:
         self._levels: deque[float] = deque(maxlen=_WINDOW_CHUNKS)
-        # Assume low noise until the window is filled: the user may speak at once.
+        # Assume low noise until the window is full: the user may speak immediately.
         self._levels.extend([_MIN_FLOOR_DECIBELS] * _WINDOW_CHUNKS)
         self._is_loud = False
 
@@ -124,7 +125,7 @@ class _ChunkDetector:
 def _webrtc_if_installed() -> Callable[[bytes], bool]:
     """Return a classifier that loads webrtcvad with its first chunk.
 
-    Loading takes 15 ms, which the start of the daemon does not have to pay. Without webrtcvad, or as long as no file
+    Loading takes 15 ms, which would delay the start of the daemon. Without webrtcvad, or while no file
     descriptor is left to load it, the classifier accepts every chunk, so that the others decide.
     """
     classify: Callable[[bytes], bool] | None = None

@@ -6,8 +6,9 @@ from collections import deque
 from dataclasses import dataclass
 
 QUANTILE = 0.75
-"""Fraction of the remembered utterances that the chosen delay would have played without a gap. One second of start
-delay costs 1, one second of gap costs 2 more: the optimum for a known distribution is 2/3; this one is estimated."""
+"""Fraction of the remembered utterances that the chosen delay would have played without a gap. If one second of start
+delay costs 1 and one second of gap costs 2 more, the optimum for a known distribution is 2/3. The distribution here is
+an estimate."""
 
 DECAY = 0.8
 """Weight of an utterance relative to the next one: a change of the network dominates after three utterances."""
@@ -32,14 +33,14 @@ class JitterBuffer:
     """Chooses the time at which playback starts. Pure, without a clock. Not thread-safe; owned by the speaker thread.
 
     The *delay* of a piece of audio is its arrival time relative to the first arrival, minus the duration of the audio
-    before it. An utterance has a *required delay*, the maximum of the delay: playback that starts so long after the
+    before it. An utterance has a *required delay*, the maximum of the delay: playback that starts this long after the
     first arrival has no gap. It also has a longest *stall*, the largest rise of the delay. Playback starts when the
     start delay reaches the quantile of the required delays of earlier utterances, or when the buffered audio lasts
     longer than the quantile of their stalls. Older utterances count less.
 
-    An underrun shows only that the estimate was too low. The first refill is short, and each further one in the same
-    utterance lasts ``REFILL_GROWTH`` times the one before. So a service that is much too slow plays in a few pieces
-    instead of single syllables.
+    An underrun shows only that the estimate was too low. The first refill is short, and each further refill in the same
+    utterance lasts ``REFILL_GROWTH`` times as long as the previous one. This way the audio of a service that is much
+    too slow is played in a few pieces instead of single syllables.
 
     For each utterance: ``begin``, then ``add`` and ``start_at`` as often as necessary, then ``finish``.
 

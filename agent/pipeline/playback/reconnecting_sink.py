@@ -25,7 +25,7 @@ class ReconnectingSink:
     Args:
         open_sink: Opens the card for a format; raises ``DeviceError``.
         report: Receives the events.
-        cancelled: Any thread sets it to end every wait at once.
+        cancelled: Any thread sets it to end every wait immediately.
         wait_policy: Decides whether to wait for a card that has never been open; its other errors are raised.
         probe: Opens and closes the card, for ``look``; ``None`` if the device is no card.
         timing: Delays and limits of the reconnection.
@@ -166,7 +166,7 @@ class ReconnectingSink:
         self._end_utterance()
 
     def drop(self) -> None:
-        """Stop playback at once and drop all audio that was not played."""
+        """Stop playback immediately and drop all audio that was not played."""
         if self._sink is not None:
             try:
                 self._sink.drop()

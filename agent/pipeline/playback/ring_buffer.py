@@ -141,7 +141,7 @@ class RingBuffer:
         return False
 
     def wait_writable(self, stream_id: int, timeout_seconds: float | None) -> bool:
-        """Wait until ``write`` would accept data or return ``False`` at once; return ``False`` on timeout.
+        """Wait until ``write`` would accept data or return ``False`` immediately; return ``False`` on timeout.
 
         For a writer that must send heartbeats while it waits.
         """

@@ -23,9 +23,9 @@ class SpeakerTiming:
     """Timing of the speaker. Immutable; all values in seconds.
 
     ``heartbeat_seconds``: longest wait without a heartbeat. ``write_timeout_seconds``: after this time without room in
-    the card, the write is made anyway: its error says what is wrong with the card. ``drain_timeout_seconds``: the same
-    for draining, beyond the duration of the queued audio. ``rest_seconds``: a card that was silent for longer may have
-    entered a power-saving state.
+    the card, the speaker writes anyway: the error describes the problem of the card. ``drain_timeout_seconds``: the
+    same for draining, beyond the duration of the queued audio. ``rest_seconds``: a card that was silent for longer may
+    have entered a power-saving state.
     """
 
     heartbeat_seconds: float = 1.0
@@ -42,8 +42,8 @@ class Speaker(Stage):
     its writer does at the end of its own input, and everything in it was played. ``abort`` ends it after the current
     period.
 
-    An utterance starts when the jitter buffer says so, or when it is complete. If the network is late, the speaker
-    inserts silence only when the card would otherwise underrun, and fades the audio around the gap.
+    An utterance starts at the time that the jitter buffer returns, or when it is complete. If the network is late, the
+    speaker inserts silence only when the card would otherwise underrun, and fades the audio around the gap.
 
     ``RingBuffer.clear`` ends every wait. The card's own buffer is dropped then, without a fade: the card cannot change
     what it holds, and playing it would take longer than a cancellation may.
@@ -163,7 +163,7 @@ class Speaker(Stage):
             self._ring.wait_readable(self._ring.buffered_bytes + 1, min(wait, self._timing.heartbeat_seconds))
 
     def _buffering_seconds(self, playback: _Playback) -> float:
-        """Return how long to wait for more audio, unless some arrives before; 0.0: play."""
+        """Return the longest wait for more audio, in seconds; 0.0: play."""
         self._observe_arrivals(playback)
         ring = self._ring
         if ring.is_complete or ring.is_full or not ring.is_active(playback.stream_id):

@@ -214,7 +214,7 @@ class _Call:
 
 
 def _chunks(raw: Any) -> Iterator[bytes]:
-    """Yield the body as it arrives, not decoded."""
+    """Yield the undecoded body as it arrives."""
     if hasattr(raw, "read1"):
         while chunk := raw.read1(_CHUNK_BYTES, decode_content=False):
             yield chunk

@@ -32,8 +32,8 @@ MAX_TEXT_CHARACTERS = 20_000
 class OpenAIResponder:
     """Replies of a chat service, in sentences while they arrive. Not thread-safe; owned by the responder thread.
 
-    Each request contains the last ``history_turns`` turns: of a cancelled reply the received part, and no turn without
-    a reply.
+    Each request contains the last ``history_turns`` turns: only the received part of a cancelled reply, and no turn
+    without a reply.
     """
 
     def __init__(self, settings: Settings, timeout_seconds: float = 20.0, allow_plaintext: bool = False) -> None:

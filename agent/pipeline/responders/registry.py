@@ -1,4 +1,4 @@
-"""The kinds of responder by name; a responder is imported when it is first asked for."""
+"""The kinds of responder by name; a responder is imported on first use."""
 
 from __future__ import annotations
 

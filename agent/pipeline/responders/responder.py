@@ -38,7 +38,7 @@ def no_findings(settings: Any) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class ResponderKind:
-    """Everything that the package knows about one kind of responder. Immutable.
+    """The description of one kind of responder. Immutable.
 
     Attributes:
         make: Makes the responder from a ``ResponderSettings``. Raises ``ConfigError`` if a required key is missing.

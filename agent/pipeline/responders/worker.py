@@ -31,7 +31,8 @@ class ResponderWorker(Stage):
         first_word_seconds: The timeout for the first word of a reply; ``None`` for no timeout.
     """
 
-    # The loop runs once a second, and during a reply every MAX_SILENCE_SECONDS; only ending a process takes longer.
+    # The loop runs once a second, and during a reply every MAX_SILENCE_SECONDS; only the termination of a process takes
+    # longer.
     stall_timeout = 10.0
 
     def __init__(

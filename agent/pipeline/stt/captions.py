@@ -27,9 +27,8 @@ class Captions:
     """Writes one line for each caption from its own thread.
 
     If the reader does not read, lines beyond ``MAX_PENDING_LINES`` are dropped and logged. If the reader has closed the
-    stream, a ``Stop`` is reported at once and nothing more is written. A stream without a descriptor (in memory) is
-    written at once.
-    The methods are owned by the main thread; ``report`` is called in the captions thread.
+    stream, the writer reports a ``Stop`` and writes no more. A stream without a descriptor (in memory) is written
+    synchronously. The methods are owned by the main thread; ``report`` is called in the captions thread.
 
     Args:
         stream: a text stream.

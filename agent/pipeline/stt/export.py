@@ -1,4 +1,4 @@
-"""Downloads what the transcription service keeps of a session: the transcript and the recording."""
+"""Downloads the transcript and the recording of a session from the transcription service."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 MAX_EXPORT_BYTES = 512 * 1024 * 1024
 IO_TIMEOUT_SECONDS = 30.0
 MAX_DOWNLOAD_SECONDS = 1800.0
-"""A slower download is cancelled: it blocks one of the few places."""
+"""A slower download is cancelled: it occupies one of ``MAX_DOWNLOADS`` slots."""
 
 MAX_DOWNLOADS = 4
 _ID = re.compile(r"[0-9A-Za-z-]{1,64}\Z")
@@ -121,7 +121,7 @@ def fetch_export(settings: TranscriptionSettings, export_id: str, directory: Pat
 
 def _download_file(url: str, headers: dict[str, str], path: Path) -> bool:
     """Download one file; return ``False`` if the service does not keep it."""
-    import requests  # takes long to import, and is needed for exports only
+    import requests  # slow to import, and needed for exports only
 
     exchange = CancellableSession()
     try:

@@ -24,7 +24,7 @@ SETTLE_SECONDS = 1.0
 the end mark arrives."""
 
 MAX_LOSSES = 3
-"""A segment that has lost more connections than this without progress is given up: it may be the cause."""
+"""A segment that has lost more connections than this without progress is abandoned: its audio may be the cause."""
 
 MAX_FRAMES_PER_READ = 4
 
@@ -62,7 +62,7 @@ RecognitionCommand = SetListening | DiscardAudio | ReplaceService | AbortRecogni
 class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
     """Sends the frames that the endpointer selects and reports the transcripts.
 
-    Every speech segment ends in one ``Heard``, also if the service understood nothing. In captions mode every final
+    Every speech segment ends in one ``Heard``, also if the service recognized no words. In captions mode every final
     transcript is a ``Heard``. While the service is away the segments keep their audio; after a lost connection the
     unanswered audio is sent again; audio that is lost is reported as a ``Gap``. The stage ends after the frames have
     ended and the last transcript has arrived.
@@ -74,7 +74,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         endpointer: selects the frames to send.
         standby: connection to the transcription service; the stage closes it.
         report: receives the events, in the recognizer thread.
-        captions: whether every final transcript is reported by itself.
+        captions: whether every final transcript is reported separately.
         outage_seconds: audio to keep, and time to wait, while the service is away.
         answer_seconds: limit for the last transcript after the end mark.
         settle_seconds: silence of the service before the end mark; ``None`` for a service that never loses the last
@@ -295,7 +295,9 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         connection = self._standby.take()
         if connection is not None:
             if (gap := segment.take_replay_gap()) is not None:
-                self.report(Gap(*gap, f"{self._standby.service} broke off, and the audio is no longer kept"))
+                self.report(
+                    Gap(*gap, f"the connection to {self._standby.service} was lost, and the audio is no longer kept")
+                )
             self._session = SttSession(
                 connection,
                 segment,

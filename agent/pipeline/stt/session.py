@@ -41,7 +41,7 @@ class SttSession:
         connection: an open connection; the session becomes its only user.
         segment: the audio to send, starting with its unanswered frames.
         settle_seconds: silence of the service before the end mark is sent, or longer if its transcripts arrive more
-            slowly; 0 sends the end mark at once.
+            slowly; 0 sends the end mark immediately.
         answer_seconds: limit for the last transcript after the end mark.
         confirms_finals: whether the audio that a final transcript covers is never sent again (captions). Otherwise a
             lost session is repeated as a whole.
@@ -139,7 +139,7 @@ class SttSession:
         if self.connection.unsent_bytes:
             return self._settle_seconds
         settle_seconds = min(MAX_SETTLE_SECONDS, max(self._settle_seconds, 1.5 * self._response_seconds))
-        # A service that repeats the same partial without end must not delay the end mark without end.
+        # A service that repeats the same partial indefinitely must not delay the end mark indefinitely.
         return min(self._active_at + settle_seconds, self._progress_at + self._answer_seconds) - self._clock()
 
     def _process(self, event: Event) -> list[Transcript]:
@@ -165,8 +165,8 @@ class SttSession:
         now = self._clock()
         if transcript.is_final or transcript.text != self._last_text:
             self._progress_at, self._last_text = now, transcript.text
-        # Transcripts that arrive while frames are sent follow the pace of the audio. Only a wait without sending shows
-        # how slow the service is.
+        # Transcripts that arrive while frames are sent follow the rate of the audio. Only a wait without sending shows
+        # the latency of the service.
         self._response_seconds = max(self._response_seconds, now - self._active_at)
         self._active_at = now
         self._has_text = self._has_text or bool(transcript.text)

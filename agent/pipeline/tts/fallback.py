@@ -64,7 +64,7 @@ class SynthesisJob:
     is_last_retry: bool = False
     attempt_started_at: float | None = None  # earlier failures of a service do not count against this attempt
     deadline: Deadline = field(default_factory=lambda: Deadline(None))  # for a connection or the first audio
-    retry_delay: Deadline = field(default_factory=lambda: Deadline(None))  # until a busy service is asked again
+    retry_delay: Deadline = field(default_factory=lambda: Deadline(None))  # until a busy service is tried again
     keeps_deadline: bool = False  # a busy service: the deadline started with its first refusal
     failures: list[str] = field(default_factory=list)
 
@@ -75,7 +75,7 @@ class SynthesisJob:
             self.is_complete = True
 
     def reset_deadline(self) -> None:
-        """Wait from the start again: audio has arrived, or another service is tried."""
+        """Restart the timeout: audio has arrived, or another service is tried."""
         self.deadline, self.retry_delay, self.keeps_deadline = Deadline(None), Deadline(None), False
 
     def try_next_service(self, reason: str, *, is_connection_lost: bool = False) -> None:

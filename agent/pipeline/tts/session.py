@@ -24,8 +24,8 @@ MAX_SESSION_CHARACTERS = 800
 ring buffer, the socket is then read slowly, and the service's ping times out."""
 
 AUDIO_BASE_SECONDS, AUDIO_SECONDS_PER_CHARACTER = 600.0, 2.0
-"""Limit of the audio of a session: a service that sends more is broken, and nothing else ends its audio. The base is
-generous, because a short text can mean much audio (markup, pauses)."""
+"""Limit of the audio of a session: a service that sends more is faulty, and no other limit ends its audio. The base is
+large, because a short text can produce much audio (markup, pauses)."""
 
 SETTLED_SECONDS = 2.0
 """Silence after which the audio of a passage is complete, for services that do not mark its end. They send audio faster
@@ -146,8 +146,8 @@ class TtsSession:
 
     @property
     def _is_awaiting_audio(self) -> bool:
-        # Not every service marks the end of a passage. Before the end mark, silence after some audio may be just that
-        # end. After the end mark, or before any audio, the service still has to answer.
+        # Not every service marks the end of a passage. Before the end mark, silence after some audio may be that end.
+        # After the end mark, or before any audio, the service still has to answer.
         return self._is_waiting or self._end_sent
 
     def _stall_seconds(self) -> float:

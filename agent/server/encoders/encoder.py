@@ -111,7 +111,7 @@ def wav_header(encoding: Encoding, size: int | None) -> bytes:
 
 def _create_encoder(encoding: Encoding, layout: str) -> Encoder:
     if encoding.channels not in (1, 2):
-        raise AudioError(f"audio with {encoding.channels} channels is not supported: ask for 1 or 2")
+        raise AudioError(f"audio with {encoding.channels} channels is not supported: request 1 or 2")
     if encoding.container in ("raw", "wav") and encoding.samples in _FORMAT_TAGS:
         return PcmEncoder(encoding, layout)
     if encoding.container == "mp3":
@@ -122,4 +122,4 @@ def _create_encoder(encoding: Encoding, layout: str) -> Encoder:
         from agent.server.encoders.opus import OpusEncoder
 
         return OpusEncoder(encoding.sample_rate)
-    raise AudioError(f"the format {encoding.container} is not supported: ask for wav, raw, mp3 or opus")
+    raise AudioError(f"the format {encoding.container} is not supported: request wav, raw, mp3 or opus")

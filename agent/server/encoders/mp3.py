@@ -30,7 +30,7 @@ class Mp3Encoder:
         self._flags: int | None = self._lame.lame_init()
         if not self._flags:
             self._flags = None
-            raise AudioError("libmp3lame cannot start another MP3 stream: out of memory. Use fewer clients at once")
+            raise AudioError("libmp3lame cannot start another MP3 stream: out of memory. Reduce the number of clients")
         for name, value in (
             ("lame_set_in_samplerate", self.rate),
             ("lame_set_out_samplerate", self.rate),
@@ -46,7 +46,7 @@ class Mp3Encoder:
             setter(self._flags, value)
         if self._lame.lame_init_params(self._flags) < 0:
             self._close()
-            raise AudioError(f"libmp3lame rejects {self.rate} Hz: ask for another sample rate")
+            raise AudioError(f"libmp3lame rejects {self.rate} Hz: request another sample rate")
 
     def feed(self, pcm: bytes) -> list[bytes]:
         if self._flags is None:
@@ -57,7 +57,7 @@ class Mp3Encoder:
         size = self._lame.lame_encode_buffer(self._flags, pcm, pcm, samples, out, capacity)
         if size < 0:
             self._close()
-            raise AudioError(f"MP3 encoding failed: libmp3lame returned {size}. Ask for wav")
+            raise AudioError(f"MP3 encoding failed: libmp3lame returned {size}. Request wav")
         return [out.raw[:size]] if size else []
 
     def finish(self) -> list[bytes]:
@@ -79,7 +79,7 @@ def _library() -> ctypes.CDLL:
     try:
         lame = ctypes.CDLL("libmp3lame.so.0")
     except OSError as error:
-        raise AudioError("MP3 needs libmp3lame: install the package libmp3lame0, or ask for wav") from error
+        raise AudioError("MP3 needs libmp3lame: install the package libmp3lame0, or request wav") from error
     pointer, number = ctypes.c_void_p, ctypes.c_int
     lame.lame_init.restype = pointer
     lame.lame_init_params.argtypes = [pointer]

@@ -39,7 +39,7 @@ class OpusEncoder:
             self.rate, 1, _APPLICATION_AUDIO, ctypes.byref(error)
         )
         if not self._encoder:
-            raise AudioError(f"libopus rejects {self.rate} Hz (error {error.value}): ask for another sample rate")
+            raise AudioError(f"libopus rejects {self.rate} Hz (error {error.value}): request another sample rate")
         self._control(_SET_BITRATE, ctypes.c_int(_BITS_PER_SECOND))
         lookahead = ctypes.c_int()
         self._control(_GET_LOOKAHEAD, ctypes.byref(lookahead))
@@ -96,7 +96,7 @@ class OpusEncoder:
         out = ctypes.create_string_buffer(_MAX_PACKET_BYTES)
         size = self._opus.opus_encode(self._encoder, pcm, self._packet_samples, out, _MAX_PACKET_BYTES)
         if size < 0:
-            raise AudioError(f"Opus encoding failed: libopus returned {size}. Ask for wav")
+            raise AudioError(f"Opus encoding failed: libopus returned {size}. Request wav")
         self._encoded_samples += self._packet_samples
         return out.raw[:size]
 
@@ -114,7 +114,7 @@ def _library() -> ctypes.CDLL:
     try:
         opus = ctypes.CDLL("libopus.so.0")
     except OSError as error:
-        raise AudioError("Opus needs libopus: install the package libopus0, or ask for wav") from error
+        raise AudioError("Opus needs libopus: install the package libopus0, or request wav") from error
     pointer, number = ctypes.c_void_p, ctypes.c_int
     opus.opus_encoder_create.restype = pointer
     opus.opus_encoder_create.argtypes = [number, number, number, pointer]

@@ -1,4 +1,4 @@
-"""Interfaces of the recognition engines and what they share."""
+"""Interfaces of the recognition engines and their shared helpers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RecognizerStream(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the resources; a second call does nothing."""
+        """Release the resources. Idempotent."""
         ...
 
 

@@ -157,12 +157,12 @@ class MoonshineStream:
             with self._model_lock:
                 lines = self._stream.update_transcription().lines
         except self._error_type as error:
-            # Nothing is lost: the next update processes the same audio again.
+            # No audio is lost: the next update processes the same audio again.
             log.warning("moonshine: update failed, retrying with the next audio, error=%s", error)
             lines = []
         duration = self._clock() - start
-        # At most a third of the time goes into processing incomplete lines again, so that several streams, or one on a
-        # slow machine, keep up with the audio. The minimum of two durations ignores a single slow update.
+        # At most a third of the time is spent on processing incomplete lines again, so that several streams, or one on
+        # a slow machine, keep up with the audio. The minimum of two durations ignores a single slow update.
         self._interval_seconds = max(_UPDATE_SECONDS, 3 * min(duration, self._last_duration))
         self._last_duration = duration
         self._updated_seconds = self._received_seconds

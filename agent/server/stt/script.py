@@ -1,4 +1,4 @@
-"""Recognition engine that reads its transcripts from a file, in time with the audio, so that tests are exact."""
+"""Recognition engine that reads timed transcripts from a file, so that tests are exact."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ScriptLine:
 
 
 class ScriptEngine:
-    """Gives each stream the next transcript of the script; the last one repeats. Thread-safe.
+    """Returns the next transcript of the script for each stream; the last one repeats. Thread-safe.
 
     A text file has one final transcript per line and an empty line between sessions. Each word lasts 0.3 s. A final
     follows 0.2 s after the last word, and the next line starts there. A JSON file has a list of finals,

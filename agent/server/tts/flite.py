@@ -51,7 +51,7 @@ class FliteEngine:
     def speak(self, text: str, options: VoiceOptions) -> SynthesizedAudio:
         text = transliterate(text)
         if not re.search(r"[0-9A-Za-z]", text):
-            # Without anything to pronounce some versions of flite fail and others write silence.
+            # Without text to pronounce some versions of flite fail and others write silence.
             return SynthesizedAudio(16000, iter(()))
         requested = options.voice.removeprefix("flite:")
         argv = ["flite", "-voice", requested if requested in _VOICES else "slt"]

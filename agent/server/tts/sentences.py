@@ -1,4 +1,4 @@
-"""Splits text into sentences for synthesis, so that the first audio is early and no split is audible."""
+"""Splits text into sentences for synthesis, so that the first audio arrives early and no split is audible."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _END = re.compile(r"[.!?…。！？:;]+[\"')\]»”]*\s+|\n+")
 def split(text: str, max_characters: int = MAX_CHARACTERS) -> Iterator[str]:
     """Yield the sentences of ``text``, stripped, each at most ``max_characters`` characters long.
 
-    A longer sentence is split after a comma, otherwise between words, and a longer word anywhere. Nothing but white
-    space is lost.
+    A longer sentence is split after a comma, otherwise between words, and a longer word anywhere. Only white space is
+    lost.
     """
     at = 0
     for end in _END.finditer(text):

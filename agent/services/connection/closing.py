@@ -104,14 +104,15 @@ class BackgroundCloser:
     def close_all(
         self, connection: Connection | None, standbys: Sequence[ClosableStandby], deadline: Deadline
     ) -> list[Event]:
-        """Close everything that a stage holds, in parallel, whatever the peers do.
+        """Close all connections of a stage in parallel, within the deadline even if a peer does not respond.
 
         Each connection gets its end mark exactly once; an end mark that was not delivered is logged.
 
         Args:
             connection: The connection in use.
             standbys: All standbys of the stage. They stop dialing; see ``Standby.close``.
-            deadline: Limit for all of it. An ``AdjustableDeadline`` lets ``abort`` shorten a ``stop`` in progress.
+            deadline: Limit for all connections together. An ``AdjustableDeadline`` lets ``abort`` shorten a ``stop`` in
+            progress.
 
         Returns:
             The last events of ``connection``.
@@ -151,7 +152,7 @@ def close(connection: Connection, deadline: Deadline | float) -> list[Event]:
     """Close a connection within a deadline (or seconds); log if its end mark was not delivered.
 
     Returns:
-        The events received meanwhile. A transcription service may send its last words after the end mark.
+        The events received meanwhile. A transcription service may send its last transcript after the end mark.
     """
     events = connection.finish(deadline if isinstance(deadline, Deadline) else Deadline(deadline))
     if not connection.is_end_delivered:

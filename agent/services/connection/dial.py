@@ -60,7 +60,7 @@ def dial(
         deadline: Limit for all steps together.
         allow_plaintext: Allow ``ws://`` to public addresses; private ones are always allowed.
         ca_file: Certificate authorities to trust instead of the system's.
-        url_issuer: Host that issued the URL. A public issuer must not refer us to a private address.
+        url_issuer: Host that issued the URL. The URL of a public issuer must not lead to a private address.
 
     Raises:
         ServiceError: The dial failed. The message contains neither the key nor the query of the URL.
@@ -207,7 +207,8 @@ def _upgrade(service: str, sock: socket.socket, handshake: Handshake, host: str,
     except (websocket.WebSocketTimeoutException, TimeoutError) as error:
         raise ServiceError(service, f"{host} did not answer the upgrade in time") from error
     except (websocket.WebSocketException, OSError, ValueError) as error:
-        # The library's messages quote headers and body, where a service may repeat the key, so none is passed on.
+        # The library's messages quote headers and body, in which a service may repeat the key, so the errors do not
+        # contain them.
         if head.is_too_long:
             raise ServiceError(service, f"{host} answered the upgrade with more than {MAX_HEAD_BYTES} bytes") from error
         if head.status is None:

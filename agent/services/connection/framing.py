@@ -52,7 +52,7 @@ class Close:
 
 
 class Framing:
-    """Bytes of a server in; whole messages, pings and the close out. Not thread-safe; owned by its connection.
+    """Converts the bytes of a server to whole messages, pings and the close. Not thread-safe; owned by its connection.
 
     Memory is bounded by the limits above. Text is decoded strictly, in a fragmented message with each fragment:
     websocket-client 1.9.2 accepts a truncated UTF-8 sequence (Autobahn cases 6.6.1 to 6.14.7), and its check in pure
@@ -72,11 +72,11 @@ class Framing:
         return bool(self._buffer)
 
     def feed(self, data: bytes) -> None:
-        """Append received bytes, cut anywhere."""
+        """Append received bytes, which may end anywhere in a frame."""
         self._buffer += data
 
     def next(self) -> Message | Ping | Close | None:
-        """Return what the bytes so far complete, or ``None`` if more are needed.
+        """Return the next message, ping or close, or ``None`` if more bytes are needed.
 
         Raises:
             ProtocolError: Once; the connection must be closed then.
@@ -113,9 +113,9 @@ class Framing:
         """Check the two header bytes and the payload length before any of the payload is kept."""
         is_final, opcode = first >> 7, first & 0x0F
         if first & 0x70:
-            raise ProtocolError(PROTOCOL_ERROR, "a reserved bit is set, and no extension was agreed on")
+            raise ProtocolError(PROTOCOL_ERROR, "a reserved bit is set, and no extension was negotiated")
         if opcode not in ABNF.OPCODES:
-            raise ProtocolError(PROTOCOL_ERROR, "an unknown kind of frame")
+            raise ProtocolError(PROTOCOL_ERROR, "an unknown opcode")
         if second & 0x80:
             raise ProtocolError(PROTOCOL_ERROR, "a server must not mask")
         if opcode >= ABNF.OPCODE_CLOSE:

@@ -1,4 +1,4 @@
-"""The timers of one connection: when a ping is due, and when silence or a stall means the connection is lost."""
+"""The timers of one connection: when a ping is due, and when a silent or stalled connection counts as lost."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ STALL_SECONDS = 10.0
 ``recv`` does not detect half a frame: websocket-client 1.9.2 checks its pings only between frames."""
 
 STALL_BYTES_PER_SECOND = 4096
-"""Each such number of bytes of a frame extends its limit by one second, so that a slow network is not a stall."""
+"""Each time this many bytes of a frame arrive, its limit grows by one second, so that a slow network is not a stall."""
 
 PING_DUE = "a ping is due"
 
 
 def suspended_seconds() -> float:
-    """Return how long the machine has been suspended since boot: CLOCK_MONOTONIC leaves that out (clock_gettime(2))."""
+    """Return how long the machine has been suspended since boot, which CLOCK_MONOTONIC excludes (clock_gettime(2))."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) - time.monotonic()
 
 

@@ -15,8 +15,8 @@ from agent.system.hosts import PRIVATE_NETWORKS
 from agent.system.threads import Deadline
 
 STAGGER_SECONDS = 0.25
-"""The next address is tried this long after the last one, in parallel: a broken IPv6 route must not cost a whole
-timeout (RFC 8305)."""
+"""The next address is tried this long after the last one, in parallel: a broken IPv6 route must not delay the
+connection by a whole timeout (RFC 8305)."""
 
 USER_TIMEOUT_SECONDS = 10.0
 """Unacknowledged data for this long ends the connection. Without it Linux retries for at least 924 s
@@ -44,7 +44,7 @@ def is_private_address(ip: str) -> bool:
 
 
 def is_local_address(ip: str) -> bool:
-    """Return whether an address is loopback, link-local or unspecified; no public service may refer us to those."""
+    """Return whether an address is loopback, link-local or unspecified: forbidden in the URL of a public service."""
     address = _parse(ip)
     return address is not None and (address.is_loopback or address.is_link_local or address.is_unspecified)
 

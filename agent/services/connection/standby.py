@@ -24,7 +24,7 @@ invalid key that way."""
 
 MAX_QUICK_DROPS_PROVEN = 8
 """The same after the key has worked. Eight tries with backoff take about 30 s, longer than a restart behind a proxy;
-three take about 1 s, so a restarting service would be left alone for a minute."""
+three take about 1 s, so a restarting service would not be tried again for a minute."""
 
 RENEWAL_FRACTION = 0.9
 """An unused connection is replaced after this fraction of the time that the service keeps one open."""
@@ -93,7 +93,7 @@ class Standby:
         self._dial_results: Mailbox[Connection | ServiceError] = Mailbox()
         self._lock = threading.Lock()  # between the end of a dial and close(): only one of them closes the connection
         self._is_closed = False
-        self._dial_limit = Deadline(None)  # after begin_close(): how long a dial in progress is waited for
+        self._dial_limit = Deadline(None)  # after begin_close(): limit of the wait for a dial in progress
         self._dialer: threading.Thread | None = None
         self._is_closing_late = False  # the dialer thread closes a connection that was opened after begin_close()
         self._closer = BackgroundCloser(self._timing.close_seconds)
@@ -102,7 +102,7 @@ class Standby:
         self._taken_opened_at = 0.0  # of the connection that was taken last
         self._not_before = 0.0
         self._quick_drops = 0
-        self._is_proven = False  # the service has done its work with this key
+        self._is_proven = False  # the service has accepted this key and delivered a result
 
     @property
     def is_dialing(self) -> bool:
@@ -128,7 +128,7 @@ class Standby:
         return max(0.0, min(timeouts)) if timeouts else None
 
     def maintain(self) -> None:
-        """Do what is due: collect dial results, detect a lost connection, renew, dial. Never blocks."""
+        """Do all work that is due: collect dial results, detect a lost connection, renew, dial. Never blocks."""
         if self._is_closed:
             return
         for result in self._dial_results.take():
@@ -156,11 +156,11 @@ class Standby:
         return taken
 
     def request(self) -> None:
-        """Ask for another connection: without ``eager``, the next ``maintain`` dials it."""
+        """Request another connection: without ``eager``, the next ``maintain`` dials it."""
         self._is_requested = True
 
     def report_success(self) -> None:
-        """Report that the service has done its work on a taken connection: the failures are over."""
+        """Report that the service delivered a result on a taken connection. This ends the failure state."""
         if self._is_closed:
             return
         self._backoff.reset()
@@ -189,7 +189,7 @@ class Standby:
         self._lose(self._taken_opened_at, error)
 
     def reconnect(self) -> None:
-        """Replace the connection, which may be dead without a sign (for example after a suspend)."""
+        """Replace the connection, which may be dead without an error (for example after a suspend)."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._is_requested = True
@@ -238,7 +238,8 @@ class Standby:
         fatal = next((event for event in events if isinstance(event, wire.Failure) and event.fatal), None)
         if connection.is_closed or fatal is not None:
             self._connection = None
-            # Services close idle connections: the loss of one that had held is not an error, it is dialed again.
+            # Services close idle connections: the loss of a connection that was stable is not an error; the next one is
+            # dialed.
             is_unusual = not connection.is_closed or (fatal is not None and fatal.permanent)
             connection.abort()
             if is_unusual or age_seconds < self._timing.healthy_seconds:

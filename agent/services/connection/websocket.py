@@ -21,8 +21,8 @@ CLOSE_SECONDS = 2.0
 """Limit of the wait for the peer's close frame."""
 
 LINGER_SECONDS, MAX_LINGER_BYTES = 0.5, 1024 * 1024
-"""How long, and how much, is read and dropped after a close for a protocol error. A socket that is closed with unread
-data sends RST, and the peer may lose the close frame with the reason."""
+"""Limits of the time and the bytes that are read and discarded after a close for a protocol error. A socket that is
+closed with unread data sends RST, and the peer may lose the close frame with the reason."""
 
 MAX_UNSENT_BYTES = 16 * 1024 * 1024
 """More unsent data than this ends the connection: the peer has stopped reading."""
@@ -60,7 +60,7 @@ def connect(
 
 
 class Connection:
-    """A connection to a service: events in, events out, and at the end the codec's events for the close.
+    """A connection to a service: encodes and sends events, and decodes the received ones.
 
     Not thread-safe; owned by one thread. It may be handed over to another thread, but never shared: CPython releases
     the GIL in SSL_read and SSL_write, and OpenSSL forbids concurrent use of one connection (openssl/openssl#18209,
@@ -74,7 +74,7 @@ class Connection:
     Args:
         sock: A connected socket after the upgrade, from ``dial``.
         codec: The client side of the protocol.
-        ping_seconds: Silence before a ping; ``None`` if silence of the peer means nothing.
+        ping_seconds: Silence before a ping; ``None`` if the peer may be silent for any time.
         pong_seconds: Silence after a ping that means the connection is lost.
         stall_seconds: See ``STALL_SECONDS``.
         close_seconds: See ``CLOSE_SECONDS``.

@@ -98,7 +98,7 @@ class Failure:
         fatal: The session cannot continue. Otherwise only this message is discarded.
         permanent: A retry is useless, as for a refused key.
         status: The HTTP status or close code, if there is one.
-        retry_after_seconds: The delay that the service asks for.
+        retry_after_seconds: The delay that the service requests.
     """
 
     service: str
@@ -168,7 +168,7 @@ class Client(Protocol):
 
     @property
     def receive_timeout_seconds(self) -> float | None:
-        """After so long without a message the owner calls ``receive_timeout`` once; ``None``: no timeout now.
+        """Seconds without a message after which the owner calls ``receive_timeout`` once; ``None``: no timeout now.
 
         The value may change with every message that is sent or received.
         """
@@ -187,7 +187,7 @@ class Client(Protocol):
         ...
 
     def receive_timeout(self) -> list[Event]:
-        """Return the events that the silence of the service means."""
+        """Return the events for a timeout without a message from the service."""
         ...
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
@@ -247,12 +247,12 @@ HttpResponse = tuple[int, Mapping[str, str], bytes]
 
 @dataclass(frozen=True)
 class ServerSide:
-    """What the local speech server needs to serve one service. Immutable.
+    """The server side of one service in the local speech server. Immutable.
 
     Attributes:
         codec: Makes the server codec of one connection.
         respond: Answers a plain HTTP request: base URL of the server, method, target, headers.
-        idle_seconds: A client that sends nothing for so long is disconnected.
+        idle_seconds: A client that sends nothing for this time is disconnected.
         refusal_close_code: The WebSocket close code after a message that cannot be processed.
         wav_layout: Where RIFF headers are (``header``, ``first``); ``None``: as the server's option says.
         has_one_stream: One audio stream for the session, not one for each passage.
@@ -293,7 +293,7 @@ def no_findings(settings: Any) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class TtsService:
-    """Everything that the package knows about one speech service. Immutable.
+    """The description of one speech service. Immutable.
 
     Attributes:
         name: The name in the configuration, on the command line and in logs.
@@ -342,5 +342,5 @@ class TtsService:
         return url
 
     def speaks_at(self, path: str) -> bool:
-        """Tell whether a path of the local server belongs to the protocol."""
+        """Return whether a path of the local server belongs to the protocol."""
         return any(path.startswith(each[:-1]) if each.endswith("*") else path == each for each in self.paths)

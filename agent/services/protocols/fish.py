@@ -62,7 +62,8 @@ _NUMBERS = {
 _MAX_REFERENCES = 32
 _MAX_MESSAGE_BYTES = 32 * 1024 * 1024  # the frame limit of the service (documented for its compatible sockets)
 MAX_START_BYTES = 12 * 1024 * 1024
-"""Limit of ``start``, which is mostly recordings. A larger one would exceed the send queue of a connection."""
+"""Limit of ``start``, whose largest part are the recordings. A larger one would exceed the send queue of a
+connection."""
 _MAX_ENTRIES = 4096
 _MAX_LOG_CHARACTERS = 2000
 _MAX_IDLE_SECONDS = 240.0
@@ -265,7 +266,7 @@ class Client:
 
     @property
     def receive_timeout_seconds(self) -> float | None:
-        """30 s while ``finish`` is expected; before, a pause means nothing."""
+        """30 s while ``finish`` is expected; no timeout before that."""
         return _FINISH_SECONDS if self._stop_sent and not self._is_over else None
 
     def handshake(self) -> Handshake:
@@ -325,7 +326,7 @@ class Client:
         return [self._fatal(f"nothing for {_FINISH_SECONDS:g} s after stop", "the rest of the audio, and finish")]
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """Return a fatal failure before ``finish``, whatever the close code: the utterance is incomplete."""
+        """Return a fatal failure before ``finish``, for every close code: the utterance is incomplete."""
         if self._is_over or not self._start_sent:
             return []
         return [self._fatal(f"{describe_close(code, reason, self._api_key)} before finish", "finish", code)]
@@ -359,8 +360,8 @@ class Client:
 class Server:
     """The server codec of one utterance: the audio of its text, then ``finish``.
 
-    A ``Flush`` has no answer but the audio. ``send(End)`` and ``send`` of a fatal ``Failure`` encode ``finish``: pass
-    every ``Failure`` of ``receive`` to ``send``. Not thread-safe; owned by the connection's thread.
+    The audio is the only response to a ``Flush``. ``send(End)`` and ``send`` of a fatal ``Failure`` encode ``finish``:
+    pass every ``Failure`` of ``receive`` to ``send``. Not thread-safe; owned by the connection's thread.
 
     Args:
         api_key: The key that clients must send; ``None``: none.
@@ -522,9 +523,9 @@ class Settings:
         "sample rate in Hz; null: the service's default (44100, opus 48000)",
         choices=(8000, 16000, 24000, 32000, 44100, 48000, None),
     )
-    latency: str = key("normal", "balanced and low start sooner and sound less steady", choices=LATENCIES)
-    temperature: float = key(0.7, "higher sounds livelier and less steady", low=0.0, high=1.0)
-    top_p: float = key(0.7, "higher varies more between two readings of a text", low=0.0, high=1.0)
+    latency: str = key("normal", "balanced and low have less delay and a less stable voice", choices=LATENCIES)
+    temperature: float = key(0.7, "higher is livelier and less stable", low=0.0, high=1.0)
+    top_p: float = key(0.7, "higher varies more when the same text is spoken again", low=0.0, high=1.0)
     prosody: ProsodySettings = key(ProsodySettings, "speed and volume")
     reference_id: str | None = key(None, "ID of a voice that is stored at Fish Audio")
     references: tuple[ReferenceSettings, ...] = key(

@@ -17,7 +17,7 @@ _MAX_QUERY_FIELDS = 100
 
 @dataclass(frozen=True, slots=True)
 class StatusMeaning:
-    """What an HTTP status means when a service refuses a request. Immutable.
+    """The meaning of an HTTP status with which a service refuses a request. Immutable.
 
     Attributes:
         summary: A verb phrase that follows the name of the service or host, such as "refused the key".
@@ -74,7 +74,7 @@ def status_of(fields: Mapping[str, object]) -> int | None:
 
 
 def reported_error(service: str, message: str | bytes, fields: Mapping[str, object], secret: str | None) -> Failure:
-    """Return the failure that a JSON error message in place of audio means.
+    """Return the failure for a JSON error message in place of audio.
 
     Args:
         service: The name of the service.
@@ -112,7 +112,7 @@ def header(headers: Mapping[str, str], name: str) -> str | None:
 
 
 def retry_after_seconds(headers: Mapping[str, str], max_seconds: float) -> float | None:
-    """Return the delay that ``Retry-After`` asks for (RFC 9110, 10.2.3): a number of seconds or a date.
+    """Return the delay in ``Retry-After`` (RFC 9110, 10.2.3), which holds a number of seconds or a date.
 
     A date is compared with the ``Date`` header of the same response, because the clock of this device may be years off
     after a start without a network.

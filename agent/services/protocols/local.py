@@ -18,7 +18,7 @@ class Settings:
 
 
 def _client(settings: Settings, url: str, api_key: str | None) -> Client:
-    from agent.services.protocols import neuphonic  # by the thread that dials, so that the daemon is ready sooner
+    from agent.services.protocols import neuphonic  # in the dialing thread, so that the daemon is ready sooner
 
     # "de" is a language, "espeak:de" is an engine with one of its voices.
     language, voice = ("en", settings.voice) if ":" in settings.voice else (settings.voice, "")

@@ -215,7 +215,7 @@ class Client:
         self._requested = 0  # passages with text that a <STOP> ended
         self._stopped = 0  # those of them that are complete
         # Stops without audio directly after another stop: a duplicate of that one, or a passage without audio. The two
-        # look the same, so that neither may end the session at once.
+        # cannot be distinguished, so that neither may end the session immediately.
         self._ambiguous_stops = 0
         self._has_open_text = False  # text was sent and no <STOP> after it
         self._stop_is_last = False
@@ -346,7 +346,7 @@ class Client:
 
 
 class Server:
-    """The server codec: today's messages, which contain everything that a client of the page's date reads.
+    """The server codec: the current messages, which contain all fields that a client of the page's date reads.
 
     Every ``<STOP>`` returns a ``Flush``, also without text before it, and expects ``send(Flush)`` in return (pipecat
     sends a second bare ``<STOP>``; LiveKit waits for each stop flag). ``request_id`` of the events is the
@@ -481,7 +481,7 @@ class Settings:
     url: str = key("wss://eu-west-1.api.neuphonic.com/speak/en", "region and language: the last part of the path")
     api_key: Secret = key(lambda: Secret(credential="neuphonic"), "pays for the speech; where the API key is stored")
     speed: float = key(1.0, "speed of the voice; 1 is natural", low=0.7, high=2.5)
-    temperature: float | None = key(0.5, "higher sounds livelier and less steady; null: not sent", low=0.0, high=1.0)
+    temperature: float | None = key(0.5, "higher is livelier and less stable; null: not sent", low=0.0, high=1.0)
     sampling_rate: int = key(22050, "sample rate of the speech in Hz; higher sounds clearer", choices=SAMPLING_RATES)
     voice: str = key("", "voice ID; empty: the default voice of the language")
 

@@ -288,7 +288,7 @@ class Client:
         return [self._fatal("nothing for 10 s inside a passage", "the rest of its audio, and its end")]
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """Return a fatal failure before the last ``end``, whatever the close code: the audio is incomplete.
+        """Return a fatal failure before the last ``end``, for every close code: the audio is incomplete.
 
         pyht treats a normal close inside an utterance as success and truncates the audio silently.
         """
@@ -483,7 +483,7 @@ class Settings:
     )
     sample_rate: int = key(24000, "sample rate of the speech in Hz", low=8000, high=48000)
     speed: float = key(1.0, "speed of the voice; 1 is natural", low=0.5, high=2.0)
-    temperature: float | None = key(None, "higher sounds livelier and less steady; null: not sent", low=0.0, high=1.0)
+    temperature: float | None = key(None, "higher is livelier and less stable; null: not sent", low=0.0, high=1.0)
 
 
 _HTTP_SCHEMES = ("https", "http")
@@ -491,7 +491,7 @@ _HTTP_SCHEMES = ("https", "http")
 
 def _check(settings: Settings) -> Iterator[Finding]:
     if settings.output_format == "mulaw" and settings.sample_rate != 8000:
-        what = f"mulaw comes at 8000 Hz only, not at {settings.sample_rate}, expected 8000"
+        what = f"mulaw is available at 8000 Hz only, not at {settings.sample_rate}, expected 8000"
         yield Finding("sample_rate", what, "8000", "output_format")
     if problem := header_problem(settings.user_id, may_be_empty=True):
         yield Finding("user_id", problem)

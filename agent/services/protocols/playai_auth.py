@@ -80,7 +80,7 @@ class Authorization:
         model: The model whose URL is returned.
 
     Raises:
-        ValueError: ``auth_url`` is no HTTP URL, or a header value contains a control character.
+        ValueError: ``auth_url`` is not an HTTP URL, or a header value contains a control character.
     """
 
     service = NAME

@@ -1,4 +1,4 @@
-"""The transcription protocol: raw 16 kHz audio out, partial and final transcripts in, ``eof`` at the end.
+"""The transcription protocol: raw 16 kHz audio to the service, partial and final transcripts back, ``eof`` at the end.
 
 Sources: melvin-asr's ``docs/websocket-api.md`` (commit 46e7e3f, June 2024); measured with the code of that commit and
 of its successors (d3284fa): the export ID as bare text, plain-text messages, the key in the first message. vosk-server

@@ -123,8 +123,8 @@ def encoding_of(audio_config: Mapping[str, int | str]) -> Encoding:
 class Client:
     """The client codec. Pieces of text are collected until the passage is complete and then sent as one request.
 
-    ``End`` comes with ``complete``; from a server that sends binary audio only, with a clean close or with a pause
-    after the last audio. Not thread-safe; owned by the thread that owns the connection.
+    ``complete`` returns the ``End``. With a server that sends binary audio only, a clean close or a pause after the
+    last audio returns it. Not thread-safe; owned by the thread that owns the connection.
 
     Args:
         url: The URL.
@@ -173,7 +173,7 @@ class Client:
         self._completed = 0
         self._end_sent = False
         self._is_over = False  # End or a fatal Failure was returned
-        self._server_has_json = False  # the server marks the end of each request, so that a pause means nothing
+        self._server_has_json = False  # the server marks the end of each request, so that a pause has no meaning
         self._has_audio = False  # audio arrived since the last complete
 
     def handshake(self) -> Handshake:
@@ -409,7 +409,7 @@ def _number(value: object) -> float:
 
 @dataclass(frozen=True)
 class AudioSettings:
-    """The audio format that Vachana is asked for."""
+    """The audio format that is requested from Vachana."""
 
     sample_rate: int = key(44100, "sample rate in Hz", choices=(8000, 16000, 22050, 24000, 44100, 48000))
     num_channels: int = key(1, "number of channels", choices=(1, 2))
@@ -445,10 +445,10 @@ def _check(settings: Settings) -> Iterator[Finding]:
     audio, cause = settings.audio_config, "audio_config.encoding"
     containers = _CONTAINERS[audio.encoding]
     if audio.container not in containers:
-        what = f"{audio.encoding} does not come in the container {audio.container}"
+        what = f"{audio.encoding} is not available in the container {audio.container}"
         yield Finding("audio_config.container", f"{what}, expected one of {', '.join(containers)}", None, cause)
     if audio.encoding in ("pcm_mulaw", "pcm_alaw") and audio.sample_rate != 8000:
-        what = f"{audio.encoding} comes at 8000 Hz only, not at {audio.sample_rate}, expected 8000"
+        what = f"{audio.encoding} is available at 8000 Hz only, not at {audio.sample_rate}, expected 8000"
         yield Finding("audio_config.sample_rate", what, "8000", cause)
     if audio.encoding == "oggopus" and audio.sample_rate in (22050, 44100):
         what = f"Opus has no rate of {audio.sample_rate} Hz, expected one of 8000, 16000, 24000, 48000"

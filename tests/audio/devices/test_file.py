@@ -80,9 +80,9 @@ def test_file_source_converts_to_speech(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"This is text, not audio.", "is no WAV file"),
-        (b"ID3\x04" + bytes(100), "is no WAV file"),
-        (b"", "is no WAV file"),
+        (b"This is text, not audio.", "is not a WAV file"),
+        (b"ID3\x04" + bytes(100), "is not a WAV file"),
+        (b"", "is not a WAV file"),
         (wav_header(SPEECH, 0)[:20] + b"\x03\0" + wav_header(SPEECH, 0)[22:], "floating point"),
     ],
 )

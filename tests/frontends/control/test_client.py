@@ -100,7 +100,7 @@ def test_request_raises_the_reason_of_a_refused_connection(path: Path) -> None:
             client = inside.enter_context(contextlib.closing(ControlClient.connect((path,))))
             client.request({"status": True})
         ninth = inside.enter_context(contextlib.closing(ControlClient.connect((path,))))
-        with pytest.raises(ServiceError, match="8 programs are connected already"):
+        with pytest.raises(ServiceError, match="8 programs are already connected"):
             ninth.request({"status": True})
 
 

@@ -104,7 +104,7 @@ def test_open_never_removes_another_kind_of_file(
         path.mkdir()
     else:
         path.symlink_to(elsewhere)
-    with pytest.raises(ConfigError, match="is no socket"):
+    with pytest.raises(ConfigError, match="is not a socket"):
         listening(path)
     assert os.path.lexists(path) and elsewhere.read_text() == "precious"
 

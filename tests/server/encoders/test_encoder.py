@@ -80,7 +80,7 @@ def test_finish_of_an_empty_stream_is_idempotent(container: str) -> None:
 
 
 def test_an_unsupported_format_raises_with_the_supported_ones() -> None:
-    with pytest.raises(AudioError, match="ask for wav, raw, mp3 or opus"):
+    with pytest.raises(AudioError, match="request wav, raw, mp3 or opus"):
         EncodedStream(Encoding("flac", 24000))
-    with pytest.raises(AudioError, match="ask for 1 or 2"):
+    with pytest.raises(AudioError, match="request 1 or 2"):
         EncodedStream(Encoding("raw", 24000, channels=5))
