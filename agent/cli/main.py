@@ -160,7 +160,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def build_run_parser() -> argparse.ArgumentParser:
-    """Return the parser of ``run`` alone: building the other parsers takes a tenth of the daemon's start time."""
+    """Return the parser of ``run`` alone: creating the other parsers takes a tenth of the daemon's start time."""
     import argparse
 
     parser = argparse.ArgumentParser(prog="voice-agent run", description=_sentence(RUN_HELP))

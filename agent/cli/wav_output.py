@@ -106,7 +106,7 @@ class _WriterSink:
 
 
 def check_writable(path: str) -> None:
-    """Raise ``AudioError`` if no WAV file can be written to ``path``. An existing file stays as it is."""
+    """Raise ``AudioError`` if no WAV file can be written to ``path``. An existing file is not changed."""
     WavWriter(path, SPEECH).discard()
 
 

@@ -15,7 +15,7 @@ _COMMENT_COLUMN = 60
 def describe(config: Any, origins: Mapping[str, str]) -> str:
     """Return YAML with every key and a comment with its origin: ``default``, ``FILE:LINE`` or a variable.
 
-    Where the file holds no secret itself, the result can be loaded again and equals ``config``. It has no character
+    If the file contains no secret itself, the result can be loaded again and equals ``config``. It has no character
     that controls a terminal.
     """
     return "\n".join(_section(config, "", "", origins)) + "\n"

@@ -12,7 +12,7 @@ from agent.system.text import escape
 
 @dataclass(frozen=True, slots=True)
 class ConfigIssue:
-    """One mistake in a configuration. Immutable; never holds a secret.
+    """One error in a configuration. Immutable; never contains a secret.
 
     Attributes:
         where: ``FILE:LINE``, or the name of an environment variable.
@@ -33,7 +33,7 @@ class ConfigIssue:
 
 
 class ConfigIssues(ConfigError):
-    """All mistakes of a configuration: one line each as text, ``issues`` for programs."""
+    """All errors in a configuration: one line each as text, ``issues`` for programs."""
 
     def __init__(self, issues: Iterable[ConfigIssue]) -> None:
         self.issues = tuple(issues)
@@ -63,7 +63,7 @@ class Finding(NamedTuple):
 
 def suggestion(word: str, allowed: Iterable[str]) -> str | None:
     """Return the allowed word that ``word`` was probably meant to be, or ``None``."""
-    import difflib  # 3 ms that only a mistake costs
+    import difflib  # imported late: costs 3 ms, needed for an error only
 
     by_lower_case = {choice.lower(): choice for choice in allowed}
     if word.lower() in by_lower_case:

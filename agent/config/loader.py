@@ -1,4 +1,4 @@
-"""Load a configuration from a file and the environment, or report every mistake in it."""
+"""Load a configuration from a file and the environment, or report every error in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Check = Callable[[C], Iterable[Finding]]
 
 @dataclass(frozen=True)
 class Loaded(Generic[C]):
-    """A configuration without mistakes. Immutable.
+    """A valid configuration. Immutable.
 
     Attributes:
         config: The values.
@@ -51,7 +51,7 @@ def load(
         warnings: Yields the warnings about a usable configuration.
 
     Raises:
-        ConfigIssues: Lists every mistake, one per line, and never holds a secret.
+        ConfigIssues: Lists every error, one per line, and never contains a secret.
     """
     file = Path(path) if path is not None else SYSTEM_CONFIG if _exists(SYSTEM_CONFIG) else None
     data = b""

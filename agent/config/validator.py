@@ -1,4 +1,5 @@
-"""Check a tree of YAML against the dataclasses of a configuration; every mistake is kept, none stops the check."""
+"""Check a tree of YAML against the dataclasses of a configuration; every error is collected, and none stops the
+check."""
 
 from __future__ import annotations
 
@@ -20,9 +21,9 @@ class Validator:
     """Checks trees. Not thread-safe; owned by the caller.
 
     Attributes:
-        issues: The mistakes so far.
+        issues: The errors so far.
         origins: ``FILE:LINE`` or the name of a variable for each dotted key that is set.
-        invalid_keys: The keys that have a mistake, so that its consequences are not reported as well.
+        invalid_keys: The keys with an error, so that its consequences are not reported as well.
     """
 
     def __init__(self, root: Any, inline_refusal: str | None) -> None:
@@ -55,7 +56,7 @@ class Validator:
         return values
 
     def value(self, values: PartialConfig, name: str, field: Field, tree: Tree, path: str) -> None:
-        """Put the checked value into ``values``, or report the mistake."""
+        """Put the checked value into ``values``, or report the error."""
         if isinstance(tree, Scalar) and tree.tag == "refused":
             self.invalid_keys.add(path)
             return

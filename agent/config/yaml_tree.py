@@ -31,7 +31,7 @@ def read_tree(data: bytes | str, name: str, *, has_lines: bool = True) -> tuple[
         has_lines: Whether line numbers are useful there.
 
     Returns:
-        The tree, ``None`` where the document is empty or cannot be read, and what is wrong with it.
+        The tree, ``None`` where the document is empty or cannot be read, and the errors in it.
     """
     if len(data) > MAX_BYTES:
         return None, [ConfigIssue(name, "", f"it is longer than {MAX_BYTES // 1024} KiB, expected a shorter text")]
@@ -81,7 +81,7 @@ class _Refused(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes and refuses what a configuration does not need: aliases, anchors, tags, depth.
+    """Composes nodes and refuses the features that a configuration does not need: aliases, anchors, tags, depth.
 
     It refuses them before PyYAML acts on them: an alias would be resolved silently, which expands a small text into a
     huge tree, and depth would cause recursion.

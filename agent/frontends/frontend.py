@@ -7,7 +7,7 @@ from agent.pipeline.stage import Stage
 from agent.pipeline.status import Status
 
 Notification = Record | Status
-"""What the daemon sends to its frontends: each recorded end of an utterance, and each change of the status."""
+"""A notification of the daemon to its frontends: a recorded end of an utterance, or a change of the status."""
 
 
 class Frontend(Stage):
@@ -17,7 +17,7 @@ class Frontend(Stage):
     """
 
     def open(self) -> None:
-        """Acquire what the frontend needs (a path, a pin) before any thread runs.
+        """Acquire the resources of the frontend (a path, a pin) before any thread runs.
 
         Raises:
             ConfigError: The resource is not available.
@@ -29,5 +29,5 @@ class Frontend(Stage):
         raise NotImplementedError(f"{type(self).__name__}.notify")
 
     def stop_accepting(self) -> None:
-        """Refuse new requests, as the first step of the shutdown. Requests already made still get their answers."""
+        """Refuse new requests, as the first step of the shutdown. Earlier requests still get their responses."""
         raise NotImplementedError(f"{type(self).__name__}.stop_accepting")

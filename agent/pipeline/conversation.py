@@ -341,7 +341,7 @@ def _sentences(utterance: str, text: str) -> AppendText:
     return AppendText(utterance, f"{text}\n")
 
 
-Rule = Callable[[Conversation, Any], list[Action]]  # each takes the event type of its table row
+Rule = Callable[[Conversation, Any], list[Action]]  # each receives the event type of its table row
 
 TABLE: dict[tuple[State | None, type], Rule] = {
     (None, SpeechStarted): Conversation._speech_started,

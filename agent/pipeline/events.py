@@ -1,6 +1,6 @@
 """The events of the daemon's inbox, as frozen dataclasses.
 
-A stage only reports what happened. The conversation alone decides what follows. Durations are float seconds. ``turn``
+A stage only reports events. The conversation alone decides which actions follow. Durations are float seconds. ``turn``
 counts up from 1. ``utterance`` is an id that is never reused.
 """
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agent.services.connection.websocket import Connection
 
 MAX_WAIT_SECONDS = 1.0
-"""Upper bound of one wait: the heartbeat continues while nothing happens."""
+"""Upper bound of one wait: the heartbeat continues while the stage is idle."""
 
 
 class Session(Protocol):
@@ -104,7 +104,8 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
         raise NotImplementedError
 
     def _finish(self) -> None:
-        """Clean up at the end of the thread, also after an error: call ``_close_services`` and report what is left."""
+        """Clean up at the end of the thread, also after an error: call ``_close_services`` and report the remaining
+        work."""
         raise NotImplementedError
 
     def _inputs(self) -> Sequence[HasFileno]:

@@ -30,7 +30,7 @@ class MicrophoneSettings:
     )
 
     def check(self) -> Iterator[Finding]:
-        """Yield what is wrong with the device."""
+        """Yield the errors in the device."""
         return _check_device(self.device, input_file_problem)
 
 
@@ -57,7 +57,7 @@ class SpeakerSettings:
     )
 
     def check(self) -> Iterator[Finding]:
-        """Yield what is wrong with the device and the buffer."""
+        """Yield the errors in the device and the buffer."""
         yield from _check_device(self.device, output_file_problem)
         if self.buffer_seconds < self.period_seconds:
             what = f"{self.buffer_seconds:g} is less than one period, expected at least {self.period_seconds:g}"
@@ -88,7 +88,7 @@ class ConversationSettings:
     answer_timeout_seconds: float = key(20.0, "timeout for the first word of a reply", low=1.0, high=600.0)
 
     def check(self) -> Iterator[Finding]:
-        """Yield what is wrong with the durations."""
+        """Yield the errors in the durations."""
         if self.silence_seconds >= self.turn_seconds:
             what = f"{self.silence_seconds:g} is no shorter than the longest turn"
             expected = f"expected less than {self.turn_seconds:g}"

@@ -80,7 +80,7 @@ class SentenceSplitter:
         """Return whether the match ends a sentence; ``None`` if that depends on text that is still missing."""
         before = text[start : match.start()]
         if not any(character.isalnum() for character in before):
-            return False  # there is nothing to speak yet: it belongs to the following text
+            return False  # no text to speak yet: the mark belongs to the following text
         if match["own"] or match["blank"]:
             return True
         if match["line"]:

@@ -233,7 +233,8 @@ class Listener:
     # --- upgrading
 
     def _process_request(self, connection: ClientConnection, request: Request) -> Response | None:
-        """Answer plain GET requests, reject what a codec rejects, and return ``None`` to upgrade the rest."""
+        """Answer plain GET requests, reject the requests that a codec rejects, and return ``None`` to upgrade the
+        rest."""
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
         response = http.get(request.path, headers, self._recordings, self._options.keys.get(transcription.NAME))
         if response is None and "upgrade" in headers:

@@ -214,7 +214,7 @@ class TtsServerSession:
             self._fail(str(error))
         finally:
             self._is_closed.set()
-            # No thread takes jobs any more: release the connection's thread if it waits in _put().
+            # No thread processes jobs any more: release the connection's thread if it waits in _put().
             self._free_jobs.release(_MAX_JOBS)
             self._connection.disconnect()
 

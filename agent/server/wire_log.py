@@ -24,9 +24,9 @@ class WireLog:
     """Writes one JSON object per line and flushes it immediately. Thread-safe.
 
     Fields: ``time`` (seconds since 1970), ``connection`` (a number), ``service``, ``direction`` (``in``, ``out``),
-    ``kind`` (``open``, ``text``, ``binary``, ``close``) and ``summary``. A text message is logged as it is, with its
-    base64 audio replaced by a hash. A binary message has ``length`` and ``sha256`` instead of ``summary``. ``events``
-    lists the events that the codec decoded.
+    ``kind`` (``open``, ``text``, ``binary``, ``close``) and ``summary``. A text message is logged unchanged, except
+    that a hash replaces its base64 audio. A binary message has ``length`` and ``sha256`` instead of ``summary``.
+    ``events`` lists the events that the codec decoded.
 
     Args:
         path: File to write; ``None`` disables the log.

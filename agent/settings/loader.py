@@ -25,6 +25,6 @@ def load_with_origins(path: str | os.PathLike[str] | None, environ: Mapping[str,
         environ: The environment, whose variables ``VOICE_AGENT_SECTION__KEY`` override the file.
 
     Raises:
-        ConfigIssues: Lists every mistake, one per line, and never holds a secret.
+        ConfigIssues: Lists every error, one per line, and never contains a secret.
     """
     return loader.load(Config, path, environ, findings, warnings)

@@ -13,7 +13,7 @@ def open_missing_streams() -> None:
     """Connect closed standard streams (such as with ``2>&-``) to /dev/null.
 
     Python sets a closed stream to ``None``, and the next opened file or socket gets its descriptor, so that output of
-    other code would go there.
+    other code would be written there.
     """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:

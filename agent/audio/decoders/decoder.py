@@ -20,7 +20,7 @@ DECODERS = {
 class Decoder(Protocol):
     """Decodes one stream to s16le, piece by piece. Never blocks. Not thread-safe; one thread owns it.
 
-    A decoder holds back at most one packet or one header.
+    A decoder buffers at most one packet or one header.
     """
 
     @property

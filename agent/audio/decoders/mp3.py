@@ -70,7 +70,7 @@ class Mp3Decoder:
         return pcm
 
     def finish(self) -> bytes:
-        """Return nothing, because nothing is held back; raise ``AudioError`` if the stream held data but no mp3."""
+        """Return no audio, because none is buffered; raise ``AudioError`` if the stream contained data but no mp3."""
         if self._received_bytes and self.format is None:
             raise _not_mp3()
         return b""

@@ -152,7 +152,7 @@ class OpusDecoder:
         return b"".join(out)
 
     def finish(self) -> bytes:
-        """Return nothing, because nothing is held back; raise ``AudioError`` if the stream held data but no Opus."""
+        """Return no audio, because none is buffered; raise ``AudioError`` if the stream contained data but no Opus."""
         if self._received_bytes and self._serial is None:
             raise _not_opus()
         return b""

@@ -129,7 +129,7 @@ def read_speech(path: Path) -> Iterator[bytes]:
 
 
 class PacedSink:
-    """A speaker without a card, in real time; optionally records what it plays. One thread owns it.
+    """A speaker without a card, in real time; optionally records the played audio. One thread owns it.
 
     It buffers ``buffer_seconds`` as a card does: ``write`` blocks while the buffer is full, ``drain`` blocks until
     everything was "played", ``drop`` discards the rest. Pauses between utterances are not recorded. The recording

@@ -359,7 +359,8 @@ def _describe_error(error: OSError) -> str:
 
 
 def list_cards() -> list[tuple[str, str, int, int, tuple[int, ...]]]:
-    """List what PortAudio can open through ALSA: name, ALSA name, inputs, outputs and rates (Hz); ``default`` first."""
+    """List the devices that PortAudio can open through ALSA: name, ALSA name, inputs, outputs and rates (Hz);
+    ``default`` first."""
     with PORTAUDIO_LOCK, capture_stderr():
         library = _initialize()
         try:

@@ -18,7 +18,7 @@ class CheckResult:
         subject: The thing that was checked.
         verdict: ``ok``, ``warning`` or ``error``.
         saw: The observation, in one sentence.
-        cure: The line to change or the command to type; empty if there is nothing to do.
+        cure: The line to change or the command to type; empty if no action is needed.
         own: Whether the cause is the configuration or a key, and not the machine or the network.
     """
 

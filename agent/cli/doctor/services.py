@@ -45,7 +45,7 @@ class Timing:
 
 
 def check_services(loaded: Loaded, timing: Timing = Timing()) -> list[CheckResult]:  # noqa: B008 - immutable
-    """Check all remote services in use at the same time. Only the end mark is sent, so the check costs nothing."""
+    """Check all remote services in use at the same time. Only the end mark is sent, so the check has no cost."""
     services = services_in_use(loaded.config)
     results: dict[str, CheckResult] = {}
 

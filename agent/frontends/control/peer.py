@@ -61,7 +61,8 @@ class RateLimiter:
 
 @dataclass
 class StreamedUtterance:
-    """A text that a client sends in pieces. ``is_announced``: it has words, and the daemon knows it as an utterance."""
+    """A text that a client sends in pieces. ``is_announced``: it has words and was reported to the daemon as an
+    utterance."""
 
     utterance: str
     priority: int
@@ -132,7 +133,7 @@ class Peer:
         return line
 
     def send(self, response: Mapping[str, object]) -> None:
-        """Queue a response and write as much as the socket takes."""
+        """Queue a response and write as much as the socket accepts."""
         if self.is_closed or self._cannot_send:
             return
         self._response_at = time.monotonic()

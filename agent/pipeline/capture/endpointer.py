@@ -1,4 +1,4 @@
-"""Endpointing: finds the start and the end of speech in a stream of frames, without a clock of its own.
+"""Endpointing: finds the start and the end of speech in a stream of frames, without a clock.
 
 Frames are 16 kHz mono s16le; time is the length of the frames.
 """

@@ -31,7 +31,7 @@ class FrameQueue:
     When the queue is full it drops its oldest frame and counts it: current speech is worth more than old speech. Every
     frame is taken, dropped, cleared or still in the queue.
 
-    This queue is the hand-over between two threads. What a segment keeps for a replay is in ``SpeechSegment``.
+    This queue is the hand-over between two threads. ``SpeechSegment`` keeps the audio for a replay.
 
     Thread-safe, for one writer (``put``) and one reader (``take``, ``get``, iteration, ``take_gap``, ``release``). A
     reader that uses ``fileno()`` calls ``release()`` at its end.

@@ -66,7 +66,7 @@ class ReconnectingSink:
         return self._past_underruns + (self._sink.underruns if self._sink is not None else 0)
 
     def look(self) -> None:
-        """Check the presence of the card while there is nothing to play, at most once per ``retry_seconds``.
+        """Check the presence of the card while there is no audio to play, at most once per ``retry_seconds``.
 
         The check reports a missing card at the start, and the return of a lost one, before the next utterance needs it.
         """

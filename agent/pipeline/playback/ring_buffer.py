@@ -40,7 +40,7 @@ class UtteranceEnd:
 
 @dataclass(frozen=True, slots=True)
 class RingClosed:
-    """The end of the ring: nothing can be read any more."""
+    """The end of the ring: no more items can be read."""
 
 
 @dataclass(frozen=True, slots=True)

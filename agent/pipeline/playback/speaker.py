@@ -46,7 +46,7 @@ class Speaker(Stage):
     speaker inserts silence only when the card would otherwise underrun, and fades the audio around the gap.
 
     ``RingBuffer.clear`` ends every wait. The card's own buffer is dropped then, without a fade: the card cannot change
-    what it holds, and playing it would take longer than a cancellation may.
+    its buffered audio, and playing that audio would take longer than a cancellation may.
 
     Args:
         ring: Source of the audio.
@@ -57,7 +57,7 @@ class Speaker(Stage):
         wake_seconds: Silence before an utterance if the card has rested, for cards that mute their first sound.
         volume: Initial volume in percent.
         wait_policy: Decides whether to wait for a card that has never been open.
-        probe: Opens and closes the card, to detect its presence while there is nothing to play.
+        probe: Opens and closes the card, to detect its presence while the ring is empty.
         timing: Timing of the thread.
     """
 

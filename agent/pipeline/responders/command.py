@@ -127,7 +127,7 @@ class _Run:
             self._stderr_tail = (self._stderr_tail + self._read(self._stderr))[-_STDERR_BYTES:]
         if self._stdout in ready:
             printed = self._read(self._stdout)
-        # A background process may keep stdout open, so the exit of the program counts once nothing is left to read.
+        # A background process may keep stdout open, so the exit of the program counts after all output was read.
         if self._pidfd in ready and not printed:
             self.has_ended = True
         return printed
@@ -166,7 +166,7 @@ class _Run:
         try:
             os.killpg(self._process.pid, number)
         except (ProcessLookupError, PermissionError):
-            return  # the group is gone, or its remaining processes run as another user
+            return  # the group has ended, or its remaining processes run as another user
 
     def _write_stdin(self) -> None:
         try:

@@ -43,7 +43,7 @@ class ResponderKind:
     Attributes:
         make: Makes the responder from a ``ResponderSettings``. Raises ``ConfigError`` if a required key is missing.
         settings: The dataclass of its section ``responder.NAME``, if it has one; its docstring describes the section.
-        check_used: Yields what is wrong with the section if ``responder.kind`` names it, with keys relative to it.
+        check_used: Yields the errors in the section if ``responder.kind`` names it, with keys relative to it.
         url_key: The key of the section that holds a URL.
         is_key_optional: Whether it may work without an API key at a URL outside.
     """

@@ -20,8 +20,8 @@ class RulesResponder:
     """Replies with the first rule whose pattern matches the transcript, or with the fallback.
 
     A reply may contain ``{time}``, ``{date}`` and ``{weekday}`` in spoken English (``3:04 PM``, ``November 21, 2026``,
-    ``Saturday``), ``{heard}`` (the transcript), and ``{1}`` or ``{name}`` (a group of the pattern). Any other field
-    stays as it is. With an empty reply the device stays silent. Not thread-safe; owned by the responder thread.
+    ``Saturday``), ``{heard}`` (the transcript), and ``{1}`` or ``{name}`` (a group of the pattern). Any other field is
+    not replaced. With an empty reply the device stays silent. Not thread-safe; owned by the responder thread.
 
     Raises:
         ConfigError: A pattern is not a regular expression.

@@ -71,7 +71,7 @@ class ResponderSettings:
         return self.settings(self.kind) if self.kind in SECTIONS else None
 
     def check(self) -> Iterator[Finding]:
-        """Yield what is wrong with the rules and with the section that is used."""
+        """Yield the errors in the rules and in the section that is used."""
         for index, rule in enumerate(self.rules):
             yield from _check_rule(rule, f"rules[{index}]")
         if self.kind in SECTIONS:

@@ -1,4 +1,4 @@
-"""Writes captions to a stream whose reader may be slow, blocked or gone, without blocking the caller."""
+"""Writes captions to a stream whose reader may be slow, blocked or closed, without blocking the caller."""
 
 from __future__ import annotations
 

@@ -33,9 +33,9 @@ the estimate never catches up after an outage, or with a sound card whose clock 
 class SttSession:
     """Sends one segment over one connection and collects its transcripts.
 
-    ``send`` sends what the connection accepts, and the end mark once the segment is complete and the service has
-    settled. ``pump`` returns the transcripts. The session is over when ``has_ended`` or ``failure`` is set.
-    Not thread-safe; owned by the recognizer thread.
+    ``send`` sends the audio that the connection accepts, and the end mark when the segment is complete and the service
+    has settled. ``pump`` returns the transcripts. The session is over when ``has_ended`` or ``failure`` is set. Not
+    thread-safe; owned by the recognizer thread.
 
     Args:
         connection: an open connection; the session becomes its only user.

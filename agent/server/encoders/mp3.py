@@ -38,7 +38,7 @@ class Mp3Encoder:
             ("lame_set_mode", _MONO),
             ("lame_set_VBR", _VBR_OFF),
             ("lame_set_brate", _KILOBITS_PER_SECOND),
-            ("lame_set_bWriteVbrTag", 0),  # the tag needs the length, which a stream does not know
+            ("lame_set_bWriteVbrTag", 0),  # the tag needs the length, which is unknown in a stream
             ("lame_set_quality", 5),
         ):
             setter = getattr(self._lame, name)
@@ -61,7 +61,7 @@ class Mp3Encoder:
         return [out.raw[:size]] if size else []
 
     def finish(self) -> list[bytes]:
-        """Return the last frames and release the encoder. A second call returns nothing."""
+        """Return the last frames and release the encoder. A second call returns no data."""
         if self._flags is None:
             return []
         out = ctypes.create_string_buffer(7200)

@@ -68,7 +68,7 @@ class OpusEncoder:
         return messages
 
     def finish(self) -> list[bytes]:
-        """Return the last page and release the encoder. A second call returns nothing."""
+        """Return the last page and release the encoder. A second call returns no data."""
         if self._encoder is None:
             return []
         messages = self._head()

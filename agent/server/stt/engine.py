@@ -58,7 +58,7 @@ class SttEngine(Protocol):
 
 
 class UnavailableRecognizer:
-    """Rejects every stream with a message that names what is missing. Thread-safe."""
+    """Rejects every stream with a message that names the missing part. Thread-safe."""
 
     name = "none"
 

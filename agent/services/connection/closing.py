@@ -40,7 +40,7 @@ class AdjustableDeadline(Deadline):
     ``remaining()`` returns at most ``RECHECK_SECONDS``, so a waiter loops until ``is_expired``.
 
     Args:
-        seconds: Seconds from now, or ``None`` for no limit of its own.
+        seconds: Seconds from now, or ``None`` for no separate limit.
         others: Deadlines that limit this one.
     """
 
@@ -68,7 +68,7 @@ class AdjustableDeadline(Deadline):
 
 
 class BackgroundCloser:
-    """Takes over connections and closes each one in a short-lived thread of its own.
+    """Takes over connections and closes each one in a separate short-lived thread.
 
     Not thread-safe; owned by the thread of the stage. ``close_all`` ends it.
 

@@ -20,7 +20,7 @@ CONNECT_SECONDS = 5.0
 deadline."""
 
 MAX_HEAD_BYTES = 16 * 1024
-"""Longest head of the response to the upgrade. websocket-client 1.9.2 has no limit of its own (measured: 2.6 MB of
+"""Longest head of the response to the upgrade. websocket-client 1.9.2 has no limit (measured: 2.6 MB of
 headers took 4 s of CPU), and its timeout applies to each byte (a drip feed with a timeout of 0.5 s lasted 14 s)."""
 
 MAX_RETRY_AFTER_SECONDS = 3600.0

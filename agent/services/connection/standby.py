@@ -63,7 +63,7 @@ class Standby:
 
     Args:
         service: Name of the service in the configuration.
-        open: Dials the service, in a thread of its own; raises ``AgentError``.
+        open: Dials the service, in a separate thread; raises ``AgentError``.
         on_down: Called with the error when failures begin, and again if the error becomes permanent.
         on_up: Called with the number of failed attempts when the failures are over.
         eager: Dial the next connection as soon as one is taken; otherwise only after ``request()``.
@@ -110,7 +110,7 @@ class Standby:
         return self._dialer is not None
 
     def waitables(self) -> Sequence[HasFileno]:
-        """Return what the owner waits for to become readable."""
+        """Return the objects for which the owner waits to become readable."""
         return [self._dial_results] if self._connection is None else [self._dial_results, self._connection]
 
     def next_timeout(self) -> float | None:

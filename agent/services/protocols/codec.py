@@ -270,7 +270,7 @@ class ServerSide:
 class IssuedUrl:
     """A WebSocket URL that a service issued; it holds a token. Immutable.
 
-    ``expires_at`` in seconds since 1970, UTC; ``None`` where the service does not say.
+    ``expires_at`` in seconds since 1970, UTC; ``None`` if the service does not report it.
     """
 
     url: str = field(repr=False)
