@@ -314,8 +314,8 @@ def uses_local_recognition(config: Config, local: LocalServer | None) -> bool:
 
 def is_local_server_url(url: str, config: Config) -> bool:
     """Return whether a URL is the address of the configured local server."""
-    pipeline = urlsplit(url)
-    hosts = ("127.0.0.1", "::1") if pipeline.hostname == "localhost" else (pipeline.hostname,)
+    parts = urlsplit(url)
+    hosts = ("127.0.0.1", "::1") if parts.hostname == "localhost" else (parts.hostname,)
     # "localhost" makes the server listen on one address.
     host = "127.0.0.1" if config.server.host == "localhost" else connect_host(config.server.host)
-    return host in hosts and pipeline.port == config.server.port
+    return host in hosts and parts.port == config.server.port

@@ -160,8 +160,9 @@ class UtteranceFailed:
 class ServiceDown:
     """A service is unavailable.
 
-    ``permanent``: until the configuration changes (a rejected key). ``status``: the HTTP status or close code, if the
-    service sent one. ``config_generation``: the number of reloads before the connection was configured.
+    ``permanent``: only a change can help, such as another key; the service is retried after a minute. ``status``: the
+    HTTP status or close code, if the service sent one. ``config_generation``: the number of reloads before the
+    connection was configured.
     """
 
     service: str

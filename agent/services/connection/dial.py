@@ -155,7 +155,8 @@ def _is_private(address: Address) -> bool:
 
 def _context(service: str, ca_file: str | None) -> ssl.SSLContext:
     # Not ssl.create_default_context(), which writes the session keys to the file that SSLKEYLOGFILE names.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # certificate and host are checked, TLS 1.2 or better
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the certificate and the host name
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         if ca_file is None:
             context.load_default_certs()
