@@ -51,7 +51,7 @@ read. Only the received audio occupies memory."""
 FRAME_QUEUE_SECONDS = 2.0
 """Between the microphone and the recognizer, which takes every frame immediately unless the machine is overloaded."""
 
-CLOSE_TIMING = CloseTiming(STAGE_CLOSE_SECONDS, STAGE_ABORT_SECONDS)
+CLOSE_TIMING = CloseTiming(STAGE_CLOSE_SECONDS, STAGE_ABORT_SECONDS, CONNECTION_CLOSE_SECONDS)
 STANDBY_TIMING = Timing(give_up_seconds=DIAL_GIVE_UP_SECONDS, close_seconds=CONNECTION_CLOSE_SECONDS)
 
 

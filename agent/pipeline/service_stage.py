@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from agent.pipeline.events import Event
 from agent.pipeline.stage import Stage
-from agent.services.connection.closing import (
-    STAGE_ABORT_SECONDS,
-    STAGE_CLOSE_SECONDS,
-    AdjustableDeadline,
-    BackgroundCloser,
-)
+from agent.services.connection.closing import AdjustableDeadline, BackgroundCloser
 from agent.services.connection.poll import HasFileno, wait
 from agent.services.connection.standby import Standby
 from agent.services.protocols.codec import Event as CodecEvent
@@ -40,13 +35,17 @@ AnySession = TypeVar("AnySession", bound=Session)
 
 @dataclass(frozen=True, slots=True)
 class CloseTiming:
-    """Upper bounds for closing all connections of a stage, after ``stop()`` and after ``abort()``."""
+    """Upper bounds for closing the connections of a stage, in seconds. Immutable.
 
-    stop_seconds: float = STAGE_CLOSE_SECONDS
-    abort_seconds: float = STAGE_ABORT_SECONDS
+    Args:
+        stop_seconds: For all connections together, after ``stop()``.
+        abort_seconds: For all connections together, after ``abort()``.
+        connection_seconds: For one connection that is closed in the background.
+    """
 
-
-DEFAULT_CLOSE_TIMING = CloseTiming()
+    stop_seconds: float
+    abort_seconds: float
+    connection_seconds: float
 
 
 class ServiceStage(Stage, Generic[Command, AnySession]):
@@ -61,7 +60,7 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
         super().__init__(name, report)
         self._mailbox: Mailbox[Command] = Mailbox()
         self._session: AnySession | None = None
-        self._closer = BackgroundCloser()
+        self._closer = BackgroundCloser(timing.connection_seconds)
         self._timing = timing
         self._close_deadline = AdjustableDeadline(None)
 

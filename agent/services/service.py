@@ -16,7 +16,7 @@ from agent.system.threads import Deadline
 
 # The dialing thread imports the network and the codecs, so that the daemon is ready sooner.
 if TYPE_CHECKING:
-    from agent.services.connection.websocket import Connection
+    from agent.services.connection.websocket import Connection, ConnectionTiming
     from agent.services.url_cache import UrlCache
 
 LocalUrl = Callable[[Deadline], str]
@@ -33,9 +33,22 @@ class _UrlRefused(ServiceError):
 class SpeechService:
     """A speech service of the configuration. Thread-safe; ``open`` blocks."""
 
-    def __init__(self, name: str, synthesis: SynthesisSettings, local_url: LocalUrl) -> None:
-        """``local_url`` is used where the section has no URL. Raises ``ConfigError`` for an unknown name."""
+    def __init__(
+        self, name: str, synthesis: SynthesisSettings, local_url: LocalUrl, *, timing: ConnectionTiming | None = None
+    ) -> None:
+        """Look up the service.
+
+        Args:
+            name: Name of the service in the configuration.
+            synthesis: The settings.
+            local_url: Used where the section has no URL.
+            timing: Durations of the connections; by default the usual ones, with the service's own pings.
+
+        Raises:
+            ConfigError: There is no such service.
+        """
         self.name = name
+        self._timing = timing
         self._service = registry.find(name)
         self._settings = synthesis.settings(name)
         self._allow_plaintext, self._local_url = synthesis.allow_plaintext, local_url
@@ -81,7 +94,9 @@ class SpeechService:
     def _open(self, deadline: Deadline) -> Connection:
         codec = self.codec(deadline)
         try:
-            return _connect(codec, deadline, self._allow_plaintext, self._service.keepalive, self._url_issuer)
+            return _connect(
+                codec, deadline, self._allow_plaintext, self._service.keepalive, self._timing, self._url_issuer
+            )
         except ServiceError as error:
             if self._url_issuer is None or error.status not in (401, 403):
                 raise
@@ -98,9 +113,15 @@ class TranscriptionService:
 
     name = "transcription"
 
-    def __init__(self, settings: TranscriptionSettings, local_url: LocalUrl | None = None) -> None:
-        """``local_url``, if set, replaces the URL of the settings."""
-        self._settings, self._local_url = settings, local_url
+    def __init__(
+        self,
+        settings: TranscriptionSettings,
+        local_url: LocalUrl | None = None,
+        *,
+        timing: ConnectionTiming | None = None,
+    ) -> None:
+        """``local_url``, if set, replaces the URL of the settings; ``timing`` is that of ``SpeechService``."""
+        self._settings, self._local_url, self._timing = settings, local_url, timing
 
     def open(self, deadline: Deadline) -> Connection:
         """Return a connection that is ready for the first frame. Raises as ``SpeechService.open``."""
@@ -109,7 +130,7 @@ class TranscriptionService:
         url = self._local_url(deadline) if self._local_url else self._settings.url
         api_key = reveal_key(self.name, self._settings.api_key, url, is_needed=False)
         codec = transcription.Client(url, api_key, self._settings.dialect)
-        return _connect(codec, deadline, self._settings.allow_plaintext, TRANSCRIPTION_KEEPALIVE)
+        return _connect(codec, deadline, self._settings.allow_plaintext, TRANSCRIPTION_KEEPALIVE, self._timing)
 
 
 def missing_key(name: str, synthesis: SynthesisSettings) -> str | None:
@@ -138,15 +159,14 @@ def reveal_key(name: str, secret: Secret, url: str, *, is_needed: bool) -> str |
 
 
 def _connect(
-    codec: Client, deadline: Deadline, allow_plaintext: bool, keepalive: KeepaliveTiming, url_issuer: str | None = None
+    codec: Client,
+    deadline: Deadline,
+    allow_plaintext: bool,
+    keepalive: KeepaliveTiming,
+    timing: ConnectionTiming | None,
+    url_issuer: str | None = None,
 ) -> Connection:
-    from agent.services.connection.websocket import connect
+    from agent.services.connection.websocket import ConnectionTiming, connect
 
-    return connect(
-        codec,
-        deadline,
-        allow_plaintext=allow_plaintext,
-        ping_seconds=keepalive.ping_seconds,
-        pong_seconds=keepalive.pong_seconds,
-        url_issuer=url_issuer,
-    )
+    timing = timing or ConnectionTiming(ping_seconds=keepalive.ping_seconds, pong_seconds=keepalive.pong_seconds)
+    return connect(codec, deadline, allow_plaintext=allow_plaintext, timing=timing, url_issuer=url_issuer)

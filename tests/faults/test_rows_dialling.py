@@ -26,10 +26,8 @@ from agent.services.connection.resolve import Address
 TEXT = "Nothing is lost."
 
 
-@pytest.fixture
-def short_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A short connect timeout, but long enough for a healthy service on a busy machine."""
-    monkeypatch.setattr(dial, "CONNECT_SECONDS", 2.0)
+SHORT_CONNECT_SECONDS = 2.0
+"""Short, but long enough for a healthy service on a busy machine."""
 
 
 LONG_TIMEOUTS = {"first_audio_seconds": 90.0, "dial_seconds": 90.0}
@@ -63,9 +61,7 @@ def test_row_01_a_refused_connection_fails_the_utterance_and_is_reported_once(re
     record_row(1, f"{service}: 3 of 3 failed with the reason, 1 line for {tries} tries, said again after {took:.2f} s")
 
 
-def test_row_02_a_connect_timeout_fails_over_to_the_next_service(
-    short_connect_timeout: None, record_row: Record
-) -> None:
+def test_row_02_a_connect_timeout_fails_over_to_the_next_service(record_row: Record) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         queued = []
         for _ in range(4):  # a queue that is full swallows the SYN
@@ -79,7 +75,9 @@ def test_row_02_a_connect_timeout_fails_over_to_the_next_service(
         with (
             Scripted(serve_speech("local")) as good,
             TtsPipeline(
-                synthesis_settings(port, "neuphonic", "local", fallback_port=good.port), **LONG_TIMEOUTS
+                synthesis_settings(port, "neuphonic", "local", fallback_port=good.port),
+                connection={"connect_seconds": SHORT_CONNECT_SECONDS},
+                **LONG_TIMEOUTS,
             ) as pipeline,
         ):
             assert pipeline.spoken(TEXT) == audio_of(TEXT)
@@ -88,12 +86,12 @@ def test_row_02_a_connect_timeout_fails_over_to_the_next_service(
         for sock in queued:
             sock.close()
     record_row(
-        2, f"connect given up after {dial.CONNECT_SECONDS:g} s here (5 s as shipped), said by the next in {took:.2f} s"
+        2, f"connect given up after {SHORT_CONNECT_SECONDS:g} s here (5 s as shipped), said by the next in {took:.2f} s"
     )
 
 
 def test_row_03_a_hanging_lookup_does_not_block_the_synthesizer(
-    short_connect_timeout: None, record_row: Record, monkeypatch: pytest.MonkeyPatch
+    record_row: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = threading.Event()
     look_up = addresses.look_up
@@ -108,7 +106,7 @@ def test_row_03_a_hanging_lookup_does_not_block_the_synthesizer(
         config = synthesis_settings(good.port, "neuphonic", "local")
         settings = replace(config.settings("neuphonic"), url="wss://hangs.example/speak/en")
         config = config.with_settings("neuphonic", settings)
-        with TtsPipeline(config, **LONG_TIMEOUTS) as pipeline:
+        with TtsPipeline(config, connection={"connect_seconds": SHORT_CONNECT_SECONDS}, **LONG_TIMEOUTS) as pipeline:
             rounds = pipeline.synthesizer.heartbeats
             assert pipeline.spoken(TEXT) == audio_of(TEXT)
             rounds = pipeline.synthesizer.heartbeats - rounds

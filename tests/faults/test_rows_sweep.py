@@ -13,13 +13,14 @@ from support.scripted import BINARY, TEXT, Peer, Scripted, frame
 from support.speech_services import SERVICES, ServiceSession, audio_of, frames_of, serve_speech, synthesis_settings
 from support.tts_pipeline import TIMEOUT_SECONDS, Inbox, TtsPipeline
 
+from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
 from agent.errors import ServiceError
 from agent.pipeline.capture.endpointer import NullEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import Heard, UtteranceFailed, UtterancePlayed
 from agent.pipeline.stage import make_standby
 from agent.pipeline.stt.recognizer import Recognizer
-from agent.services.connection.websocket import Connection
+from agent.services.connection.websocket import Connection, ConnectionTiming
 from agent.services.protocols import playai, transcription
 from agent.services.protocols.codec import Client
 from agent.services.service import SpeechService
@@ -54,7 +55,7 @@ class TruncatedService:
         ours, theirs = socket.socketpair()
         self._threads.append(threading.Thread(target=self._serve, args=(theirs,), name="scripted cut"))
         self._threads[-1].start()
-        return Connection(ours, codec_of(self._service), ping_seconds=None, close_seconds=0.2)
+        return Connection(ours, codec_of(self._service), ConnectionTiming(ping_seconds=None, close_seconds=0.2))
 
     def join(self) -> None:
         """Wait for the end of the service: the client may close before everything is ``sent``."""
@@ -151,13 +152,26 @@ def test_row_20_a_transcription_cut_after_every_byte_keeps_its_final(record_row:
             ours, theirs = socket.socketpair()
             says = whole if connections else whole[:limit]
             threading.Thread(target=serve, args=(theirs, says), name="scripted").start()
-            connections.append(Connection(ours, transcription.Client("ws://x/"), ping_seconds=None, close_seconds=0.2))
+            connections.append(
+                Connection(
+                    ours, transcription.Client("ws://x/"), ConnectionTiming(ping_seconds=None, close_seconds=0.2)
+                )
+            )
             return connections[-1]
 
         inbox = Inbox()
         frames = FrameQueue(30)
-        standby = make_standby("transcription", open_one, inbox.put, eager=False, backoff=Backoff(0.001, 0.002, seed=1))
-        recognizer = Recognizer(frames, NullEndpointer(), standby, inbox.put, answer_seconds=30.0)
+        standby = make_standby(
+            "transcription",
+            open_one,
+            inbox.put,
+            eager=False,
+            backoff=Backoff(0.001, 0.002, seed=1),
+            timing=STANDBY_TIMING,
+        )
+        recognizer = Recognizer(
+            frames, NullEndpointer(), standby, inbox.put, answer_seconds=30.0, close_timing=CLOSE_TIMING
+        )
         recognizer.start()
         frames.put(bytes(3200))
         frames.close()

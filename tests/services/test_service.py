@@ -9,7 +9,7 @@ from support.scripted import Peer, Scripted
 
 from agent.config.secrets import Secret
 from agent.errors import ConfigError
-from agent.services.connection.websocket import connect
+from agent.services.connection.websocket import ConnectionTiming, connect
 from agent.services.protocols import fish, local, neuphonic
 from agent.services.protocols.codec import End, Flush, Text
 from agent.services.service import SpeechService, missing_key
@@ -48,7 +48,7 @@ def test_longest_accepted_recording_can_be_sent() -> None:
     with Scripted(reads) as server:
         recording = {"audio": bytes(fish.MAX_START_BYTES - 1000), "text": "what is said in it"}
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k", references=[recording])
-        connection = connect(codec, Deadline(20.0), ping_seconds=None)
+        connection = connect(codec, Deadline(20.0), timing=ConnectionTiming(ping_seconds=None))
         assert connection.send(Text("Hello.")) and connection.send(Flush()) and connection.send(End())
         connection.abort()
     with pytest.raises(ValueError, match="less than"):

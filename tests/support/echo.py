@@ -9,7 +9,7 @@ import sys
 
 from agent.services.connection.dial import dial
 from agent.services.connection.poll import wait
-from agent.services.connection.websocket import LINGER_SECONDS, Connection, connect
+from agent.services.connection.websocket import DEFAULT_TIMING, Connection, ConnectionTiming, connect
 from agent.services.protocols.codec import Encoding, Event, Handshake, Message, Text
 from agent.system.threads import Deadline
 
@@ -46,12 +46,12 @@ class Echo:
 
 
 def echo(
-    url: str, *, seconds: float = 60.0, linger_seconds: float = LINGER_SECONDS
+    url: str, *, seconds: float = 60.0, linger_seconds: float = DEFAULT_TIMING.linger_seconds
 ) -> tuple[int | None, list[Message]]:
     """Echo until the server closes; return the close code and the messages that were not sent back."""
     codec = Echo(url)
     sock = dial(codec.handshake(), codec.service, Deadline(60))
-    connection = Connection(sock, codec, ping_seconds=None, linger_seconds=linger_seconds)
+    connection = Connection(sock, codec, ConnectionTiming(ping_seconds=None, linger_seconds=linger_seconds))
     deadline = Deadline(seconds)
     while not connection.is_closed and not deadline.is_expired:
         wait(connection, (), deadline.remaining())
@@ -64,7 +64,7 @@ def echo(
 def receive_all(url: str) -> list[Message]:
     """Return all messages until the server closes."""
     codec = Echo(url)
-    connection = connect(codec, Deadline(60), ping_seconds=None)
+    connection = connect(codec, Deadline(60), timing=ConnectionTiming(ping_seconds=None))
     deadline = Deadline(60)
     while not connection.is_closed and not deadline.is_expired:
         wait(connection, (), deadline.remaining())

@@ -7,20 +7,21 @@ import json
 import struct
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
 from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import Gap, Heard, ServiceDown
 from agent.pipeline.stage import make_standby
 from agent.pipeline.stt.recognizer import Recognizer
-from agent.services.connection.standby import Timing
-from agent.services.protocols import transcription
+from agent.services.connection.websocket import ConnectionTiming
 from agent.services.service import TranscriptionService
 from agent.services.settings import TranscriptionSettings
 from agent.system.threads import Backoff, Deadline
 from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, frame
-from support.tts_pipeline import TIMEOUT_SECONDS, Inbox, open_with
+from support.tts_pipeline import TIMEOUT_SECONDS, Inbox
 
 MAX_FRAME_BYTES = 3200
 EXPORT = "399e7f744c3e47c3a32f28a19f07739d"
@@ -121,7 +122,7 @@ class SttPipeline:
     ``say`` queues frames; the exit ends the stream and waits for the recognizer.
 
     Args:
-        connection: Timing of the connections, as for ``Connection``.
+        connection: Timing of the connections, as for ``ConnectionTiming``.
         timing: As for ``Timing`` of the standby connection.
     """
 
@@ -138,15 +139,14 @@ class SttPipeline:
         self.inbox = Inbox()
         self.frames = FrameQueue(outage_seconds if captions else 600.0)
         url = f"ws://127.0.0.1:{port}/"
-        open = TranscriptionService(TranscriptionSettings(url=url)).open
-        if connection:
-            open = open_with(lambda deadline: transcription.Client(url), **connection)
+        connection_timing = ConnectionTiming(**connection) if connection else None
+        service = TranscriptionService(TranscriptionSettings(url=url), timing=connection_timing)
         self.standby = make_standby(
             "transcription",
-            open,
+            service.open,
             self.inbox.put,
             backoff=Backoff(0.01, 0.02, seed=1),
-            timing=Timing(**timing),
+            timing=replace(STANDBY_TIMING, **timing),
         )
         endpointer = (
             NullEndpointer()
@@ -163,6 +163,7 @@ class SttPipeline:
             captions=captions,
             outage_seconds=outage_seconds,
             answer_seconds=answer_seconds,
+            close_timing=CLOSE_TIMING,
         )
         self._numbers = itertools.count(1)
 

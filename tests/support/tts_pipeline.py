@@ -6,9 +6,11 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from agent.audio.devices.device import open_sink
+from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
 from agent.pipeline.events import (
     Event,
     PlaybackStarted,
@@ -23,26 +25,13 @@ from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, Utteranc
 from agent.pipeline.playback.speaker import Speaker
 from agent.pipeline.stage import make_standby
 from agent.pipeline.tts.synthesizer import Synthesizer
-from agent.services.connection.dial import dial
-from agent.services.connection.standby import Timing
-from agent.services.connection.websocket import Connection
-from agent.services.protocols.codec import Client
+from agent.services.connection.websocket import Connection, ConnectionTiming
 from agent.services.service import SpeechService
 from agent.services.settings import SynthesisSettings
 from agent.system.threads import Backoff, Deadline
 
 TIMEOUT_SECONDS = 30.0
 Open = Callable[[Deadline], Connection]
-
-
-def open_with(make_codec: Callable[[Deadline], Client], **timing: Any) -> Open:
-    """Return a function that opens connections with the timing arguments of ``Connection``."""
-
-    def open(deadline: Deadline) -> Connection:
-        codec = make_codec(deadline)
-        return Connection(dial(codec.handshake(), codec.service, deadline, allow_plaintext=True), codec, **timing)
-
-    return open
 
 
 class Inbox:
@@ -115,7 +104,7 @@ class TtsPipeline:
 
     Args:
         opens: Functions that open connections, by service, in place of ``config``.
-        connection: Timing of the connections of the first service, as for ``Connection``.
+        connection: Timing of the connections of the first service, as for ``ConnectionTiming``.
         sink: Device for the real speaker; ``None`` reads the ring at full speed.
         timing: As for ``Timing`` of the standby connections.
     """
@@ -139,8 +128,8 @@ class TtsPipeline:
         )
         opens = dict(opens or {})
         for name in config.services if config is not None else ():
-            service = SpeechService(name, config, _no_local_url)
-            opens[name] = open_with(service.codec, **connection) if connection and not opens else service.open
+            timing_of_first = ConnectionTiming(**connection) if connection and not opens else None
+            opens[name] = SpeechService(name, config, _no_local_url, timing=timing_of_first).open
         self.standbys = [
             make_standby(
                 name,
@@ -148,12 +137,16 @@ class TtsPipeline:
                 self.inbox.put,
                 eager=eager,
                 backoff=Backoff(0.01, 0.02, seed=1),
-                timing=Timing(**timing),
+                timing=replace(STANDBY_TIMING, **timing),
             )
             for name, open in opens.items()
         ]
         self.synthesizer = Synthesizer(
-            self.ring, list(self.standbys), self.inbox.put, first_audio_seconds=first_audio_seconds
+            self.ring,
+            list(self.standbys),
+            self.inbox.put,
+            first_audio_seconds=first_audio_seconds,
+            close_timing=CLOSE_TIMING,
         )
         self._count = itertools.count(1)
         self.utterances: list[str] = []

@@ -6,12 +6,14 @@ import base64
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
+from agent.daemon.builder import STANDBY_TIMING
 from agent.pipeline.events import Event
 from agent.pipeline.stage import make_standby
 from agent.server.tts import tone
-from agent.services.connection.standby import Standby, Timing
-from agent.services.connection.websocket import connect
+from agent.services.connection.standby import Standby
+from agent.services.connection.websocket import DEFAULT_TIMING, ConnectionTiming, connect
 from agent.services.protocols import neuphonic
 from agent.system.threads import Backoff
 from support.scripted import CLOSE, PING, PONG, TEXT, Peer, Script, Scripted, frame
@@ -117,16 +119,19 @@ def standby(
     eager: bool = True,
     retry_seconds: float = 0.01,
     dial_seconds: float = 2.0,
+    close_seconds: float = DEFAULT_TIMING.close_seconds,
 ) -> Standby:
     """Return a standby for the scripted server with short delays between its attempts."""
 
     def open(deadline):  # type: ignore[no-untyped-def]
         codec = neuphonic.Client(f"ws://127.0.0.1:{server.port}/speak/en", "k", temperature=None, sampling_rate=RATE)
         codec.service = name
-        return connect(codec, deadline, ping_seconds=None)
+        return connect(codec, deadline, timing=ConnectionTiming(ping_seconds=None, close_seconds=close_seconds))
 
     backoff = Backoff(retry_seconds, 5 * retry_seconds, seed=1)
-    return make_standby(name, open, report, eager=eager, backoff=backoff, timing=Timing(dial_seconds=dial_seconds))
+    return make_standby(
+        name, open, report, eager=eager, backoff=backoff, timing=replace(STANDBY_TIMING, dial_seconds=dial_seconds)
+    )
 
 
 def hangs_up(peer: Peer) -> None:

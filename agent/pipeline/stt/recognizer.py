@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from agent.pipeline.capture.endpointer import Endpointer, Speech, SpeechEnd, SpeechStart, VadEvent
 from agent.pipeline.capture.frame_queue import FrameSource
 from agent.pipeline.events import Event, Gap, Partial, SpeechEnded, SpeechStarted
-from agent.pipeline.service_stage import DEFAULT_CLOSE_TIMING, CloseTiming, ServiceStage
+from agent.pipeline.service_stage import CloseTiming, ServiceStage
 from agent.pipeline.stt.segment import SpeechSegment, seconds_of, to_heard
 from agent.pipeline.stt.session import SttSession
 from agent.services.connection.standby import Standby
@@ -93,7 +93,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         outage_seconds: float = 30.0,
         answer_seconds: float = ANSWER_SECONDS,
         settle_seconds: float | None = 0.0,
-        close_timing: CloseTiming = DEFAULT_CLOSE_TIMING,
+        close_timing: CloseTiming,
     ) -> None:
         super().__init__("recognizer", report, close_timing)
         self._frames, self._endpointer, self._standby = frames, endpointer, standby

@@ -20,7 +20,7 @@ from agent.pipeline.events import (
     UtterancePlayed,
 )
 from agent.pipeline.playback.ring_buffer import RingBuffer
-from agent.pipeline.service_stage import DEFAULT_CLOSE_TIMING, MAX_WAIT_SECONDS, CloseTiming, ServiceStage
+from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
 from agent.pipeline.text_splitter import split_passages
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
 from agent.pipeline.tts.session import TtsSession
@@ -91,7 +91,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         report: Callable[[Event], None],
         *,
         first_audio_seconds: float = 10.0,
-        close_timing: CloseTiming = DEFAULT_CLOSE_TIMING,
+        close_timing: CloseTiming,
     ) -> None:
         super().__init__("synthesizer", report, close_timing)
         self._ring = ring

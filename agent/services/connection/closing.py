@@ -15,12 +15,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BACKGROUND_CLOSE_SECONDS = 2.0
-"""Limit for one connection that is closed in the background."""
-
-STAGE_CLOSE_SECONDS, STAGE_ABORT_SECONDS = 1.5, 0.5
-"""Limits for closing all connections of a stage, after ``stop()`` and after ``abort()``."""
-
 RECHECK_SECONDS = 0.1
 """Interval at which a wait under an adjustable deadline checks whether the deadline was moved forward."""
 
@@ -73,11 +67,11 @@ class BackgroundCloser:
     Not thread-safe; owned by the thread of the stage. ``close_all`` ends it.
 
     Args:
-        close_seconds: Limit for each connection; default ``BACKGROUND_CLOSE_SECONDS``.
+        close_seconds: Limit for each connection.
     """
 
-    def __init__(self, close_seconds: float | None = None) -> None:
-        self._close_seconds = BACKGROUND_CLOSE_SECONDS if close_seconds is None else close_seconds
+    def __init__(self, close_seconds: float) -> None:
+        self._close_seconds = close_seconds
         self._threads: list[threading.Thread] = []
         self._limit = AdjustableDeadline(None)  # applies to all threads
 

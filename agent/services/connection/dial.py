@@ -47,6 +47,7 @@ def dial(
     allow_plaintext: bool = False,
     ca_file: str | None = None,
     url_issuer: str | None = None,
+    connect_seconds: float = CONNECT_SECONDS,
 ) -> socket.socket:
     """Return a non-blocking socket after the upgrade to WebSocket, before any byte of the first frame.
 
@@ -61,6 +62,7 @@ def dial(
         allow_plaintext: Allow ``ws://`` to public addresses; private ones are always allowed.
         ca_file: Certificate authorities to trust instead of the system's.
         url_issuer: Host that issued the URL. The URL of a public issuer must not lead to a private address.
+        connect_seconds: See ``CONNECT_SECONDS``.
 
     Raises:
         ServiceError: The dial failed. The message contains neither the key nor the query of the URL.
@@ -70,7 +72,7 @@ def dial(
     host = str(url.hostname)
     port = url.port or (443 if is_secure else 80)
     context = _context(service, ca_file) if is_secure else None
-    sock = _connect(service, host, port, deadline, is_secure or allow_plaintext, url_issuer)
+    sock = _connect(service, host, port, deadline, is_secure or allow_plaintext, url_issuer, connect_seconds)
     try:
         if context is not None:
             sock = _start_tls(service, sock, context, host, deadline)
@@ -102,19 +104,25 @@ def _check_request(handshake: Handshake, service: str) -> SplitResult:
 
 
 def _connect(
-    service: str, host: str, port: int, deadline: Deadline, allow_public: bool, url_issuer: str | None
+    service: str,
+    host: str,
+    port: int,
+    deadline: Deadline,
+    allow_public: bool,
+    url_issuer: str | None,
+    connect_seconds: float,
 ) -> socket.socket:
     try:
-        addresses = resolve(host, port, deadline.within(CONNECT_SECONDS))
+        addresses = resolve(host, port, deadline.within(connect_seconds))
     except TimeoutError as error:
         raise NameLookupError(service, f"the name {host} was not found in time: check the network") from error
     except OSError as error:
         raise NameLookupError(service, f"the name {host} was not found: {error.strerror or error}") from error
     _refuse_plaintext(service, host, addresses, allow_public)
     if url_issuer is not None and url_issuer != host:
-        _refuse_private(service, host, addresses, url_issuer, deadline)
+        _refuse_private(service, host, addresses, url_issuer, deadline.within(connect_seconds))
     try:
-        return connect_first(addresses, deadline.within(CONNECT_SECONDS))
+        return connect_first(addresses, deadline.within(connect_seconds))
     except TimeoutError as error:
         raise ServiceError(service, f"{host} port {port} did not answer in time") from error
     except OSError as error:
@@ -138,7 +146,7 @@ def _refuse_private(service: str, host: str, addresses: list[Address], url_issue
     if not private:
         return
     try:
-        issuer_addresses = resolve(url_issuer, 0, deadline.within(CONNECT_SECONDS))
+        issuer_addresses = resolve(url_issuer, 0, deadline)
     except OSError:  # TimeoutError is one
         issuer_addresses = []
     if not any(_is_private(address) for address in issuer_addresses):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, ServiceError
-from agent.services.connection.closing import BACKGROUND_CLOSE_SECONDS, RECHECK_SECONDS, BackgroundCloser, close
+from agent.services.connection.closing import RECHECK_SECONDS, BackgroundCloser, close
 from agent.services.connection.poll import HasFileno
 from agent.services.protocols import codec as wire
 from agent.system.threads import Backoff, Deadline, Mailbox
@@ -30,25 +30,25 @@ RENEWAL_FRACTION = 0.9
 """An unused connection is replaced after this fraction of the time that the service keeps one open."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """Durations of a standby, in seconds. Immutable.
 
     Args:
+        give_up_seconds: How long ``close`` waits for a dial in progress.
+        close_seconds: Limit for closing one unused connection in the background.
         dial_seconds: Limit for DNS, TCP, TLS and upgrade together.
         healthy_seconds: A connection that has been open this long ends the failure state.
         refused_seconds: Shortest delay after a permanent error.
         quick_drop_seconds: A connection that closes sooner counts towards ``MAX_QUICK_DROPS``.
-        give_up_seconds: How long ``close`` waits for a dial in progress.
-        close_seconds: Limit for closing one unused connection in the background.
     """
 
+    give_up_seconds: float
+    close_seconds: float
     dial_seconds: float = 10.0
     healthy_seconds: float = 5.0
     refused_seconds: float = 60.0
     quick_drop_seconds: float = 1.0
-    give_up_seconds: float = 0.2
-    close_seconds: float = BACKGROUND_CLOSE_SECONDS
 
 
 class Standby:
@@ -68,7 +68,7 @@ class Standby:
         on_up: Called with the number of failed attempts when the failures are over.
         eager: Dial the next connection as soon as one is taken; otherwise only after ``request()``.
         backoff: Delays between attempts.
-        timing: Durations; tests pass their own.
+        timing: Durations.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Standby:
         *,
         eager: bool = True,
         backoff: Backoff | None = None,
-        timing: Timing | None = None,
+        timing: Timing,
     ) -> None:
         self.service = service
         self.error: ServiceError | None = None
@@ -89,7 +89,7 @@ class Standby:
         self._open, self._on_down, self._on_up = open, on_down, on_up
         self._eager, self._is_requested = eager, True
         self._backoff = backoff or Backoff()
-        self._timing = timing or Timing()
+        self._timing = timing
         self._dial_results: Mailbox[Connection | ServiceError] = Mailbox()
         self._lock = threading.Lock()  # between the end of a dial and close(): only one of them closes the connection
         self._is_closed = False

@@ -7,22 +7,19 @@ import socket
 import ssl
 import time
 from collections import deque
+from dataclasses import dataclass
 
 from websocket import ABNF
 
-from agent.services.connection.dial import dial
+from agent.services.connection.dial import CONNECT_SECONDS, dial
 from agent.services.connection.framing import CONNECTION_LOST, Close, Framing, Ping, ProtocolError
 from agent.services.connection.keepalive import PING_DUE, PING_SECONDS, PONG_SECONDS, STALL_SECONDS, Keepalive
 from agent.services.connection.poll import wait
 from agent.services.protocols.codec import Client, End, Event, Message
 from agent.system.threads import Deadline
 
-CLOSE_SECONDS = 2.0
-"""Limit of the wait for the peer's close frame."""
-
-LINGER_SECONDS, MAX_LINGER_BYTES = 0.5, 1024 * 1024
-"""Limits of the time and the bytes that are read and discarded after a close for a protocol error. A socket that is
-closed with unread data sends RST, and the peer may lose the close frame with the reason."""
+MAX_LINGER_BYTES = 1024 * 1024
+"""Limit of the data that is read and discarded after a close for a protocol error, see ``linger_seconds``."""
 
 MAX_UNSENT_BYTES = 16 * 1024 * 1024
 """More unsent data than this ends the connection: the peer has stopped reading."""
@@ -33,13 +30,38 @@ _WRITE_BYTES = 16384  # one TLS record: progress on a slow network shows before 
 _WOULD_BLOCK = (BlockingIOError, InterruptedError)
 
 
+@dataclass(frozen=True, slots=True)
+class ConnectionTiming:
+    """Durations of a connection, in seconds. Immutable.
+
+    Args:
+        connect_seconds: See ``CONNECT_SECONDS``; only ``connect`` uses it.
+        ping_seconds: Silence before a ping; ``None`` if the peer may be silent for any time.
+        pong_seconds: Silence after a ping that means the connection is lost.
+        stall_seconds: See ``STALL_SECONDS``.
+        close_seconds: Limit of the wait for the peer's close frame. It applies to every close; a shutdown limits it
+            further by the deadline of ``finish``.
+        linger_seconds: How long data is read and discarded after a close for a protocol error. A socket that is closed
+            with unread data sends RST, and the peer may lose the close frame with the reason.
+    """
+
+    connect_seconds: float = CONNECT_SECONDS
+    ping_seconds: float | None = PING_SECONDS
+    pong_seconds: float = PONG_SECONDS
+    stall_seconds: float = STALL_SECONDS
+    close_seconds: float = 2.0
+    linger_seconds: float = 0.5
+
+
+DEFAULT_TIMING = ConnectionTiming()
+
+
 def connect(
     codec: Client,
     deadline: Deadline,
     *,
     allow_plaintext: bool = False,
-    ping_seconds: float | None = PING_SECONDS,
-    pong_seconds: float = PONG_SECONDS,
+    timing: ConnectionTiming = DEFAULT_TIMING,
     url_issuer: str | None = None,
 ) -> Connection:
     """Dial the URL of the codec's handshake. Blocks, so it is called in a dialing thread.
@@ -48,15 +70,21 @@ def connect(
         codec: The client side of the protocol.
         deadline: Limit for DNS, TCP, TLS and upgrade together.
         allow_plaintext: As for ``dial``.
-        ping_seconds: As for ``Connection``.
-        pong_seconds: As for ``Connection``.
+        timing: As for ``Connection``.
         url_issuer: As for ``dial``.
 
     Raises:
         ServiceError: The service is unreachable or refuses the connection.
     """
-    sock = dial(codec.handshake(), codec.service, deadline, allow_plaintext=allow_plaintext, url_issuer=url_issuer)
-    return Connection(sock, codec, ping_seconds=ping_seconds, pong_seconds=pong_seconds)
+    sock = dial(
+        codec.handshake(),
+        codec.service,
+        deadline,
+        allow_plaintext=allow_plaintext,
+        url_issuer=url_issuer,
+        connect_seconds=timing.connect_seconds,
+    )
+    return Connection(sock, codec, timing)
 
 
 class Connection:
@@ -74,24 +102,10 @@ class Connection:
     Args:
         sock: A connected socket after the upgrade, from ``dial``.
         codec: The client side of the protocol.
-        ping_seconds: Silence before a ping; ``None`` if the peer may be silent for any time.
-        pong_seconds: Silence after a ping that means the connection is lost.
-        stall_seconds: See ``STALL_SECONDS``.
-        close_seconds: See ``CLOSE_SECONDS``.
-        linger_seconds: See ``LINGER_SECONDS``.
+        timing: Durations; tests pass their own.
     """
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        codec: Client,
-        *,
-        ping_seconds: float | None = PING_SECONDS,
-        pong_seconds: float = PONG_SECONDS,
-        stall_seconds: float = STALL_SECONDS,
-        close_seconds: float = CLOSE_SECONDS,
-        linger_seconds: float = LINGER_SECONDS,
-    ) -> None:
+    def __init__(self, sock: socket.socket, codec: Client, timing: ConnectionTiming = DEFAULT_TIMING) -> None:
         sock.setblocking(False)
         self.codec = codec
         self.service = codec.service
@@ -99,8 +113,8 @@ class Connection:
         self.close_code: int | None = None
         self.close_reason = ""
         self._sock = sock
-        self._keepalive = Keepalive(ping_seconds, pong_seconds, stall_seconds)
-        self._close_seconds, self._linger_seconds = close_seconds, linger_seconds
+        self._timing = timing
+        self._keepalive = Keepalive(timing.ping_seconds, timing.pong_seconds, timing.stall_seconds)
         self._framing = Framing()
         self._unsent = bytearray()
         self._queued_bytes = self._sent_bytes = 0  # totals: they show whether the end mark has left
@@ -199,7 +213,7 @@ class Connection:
             events += self._round(deadline)
         if not self.is_closed and self._closing is None and not self._unsent:
             self._queue_close((1000).to_bytes(2, "big"))
-            answer_by = deadline.within(self._close_seconds)
+            answer_by = deadline.within(self._timing.close_seconds)
             self._write()
             while not self.is_closed and not answer_by.is_expired:
                 events += self._round(answer_by)
@@ -256,8 +270,8 @@ class Connection:
         if self._is_lingering is None or self._write_error:
             self._end(*self._closing)
             return
-        # See LINGER_SECONDS.
-        self._is_lingering, self._close_by = True, time.monotonic() + self._linger_seconds
+        # See ``ConnectionTiming.linger_seconds``.
+        self._is_lingering, self._close_by = True, time.monotonic() + self._timing.linger_seconds
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_WR)
 
@@ -329,7 +343,7 @@ class Connection:
     def _begin_close(self, code: int, reason: str) -> None:
         """Stop decoding; the connection closes once the unsent data has left."""
         self._closing = (code, reason)
-        self._close_by = time.monotonic() + self._close_seconds
+        self._close_by = time.monotonic() + self._timing.close_seconds
 
     def _end(self, code: int, reason: str) -> None:
         if self.is_closed:

@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,15 +16,15 @@ from support.gathered import Gathered
 from support.scripted import BINARY, TEXT, Peer, Scripted, close_frame, mute, refuses, silent
 from support.transcriber import EXPORT_ID, FRAME_BYTES, Transcriber, final, numbered_frames
 
+from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
 from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechEnded, SpeechStarted
 from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.stage import make_standby
 from agent.pipeline.stt.recognizer import SETTLE_SECONDS, Recognizer
-from agent.services.connection import closing
-from agent.services.connection.standby import Standby, Timing
-from agent.services.connection.websocket import Connection, connect
+from agent.services.connection.standby import Standby
+from agent.services.connection.websocket import DEFAULT_TIMING, ConnectionTiming, connect
 from agent.services.protocols import transcription
 from agent.services.service_log import MAX_LOG_LINES
 from agent.system.threads import Backoff, Deadline
@@ -43,6 +44,7 @@ class Stage:
         *,
         captions: bool = False,
         dial_seconds: float = TIMEOUT_SECONDS,
+        connection_close_seconds: float = DEFAULT_TIMING.close_seconds,
         turn_seconds: float = 30.0,
         **options: Any,
     ) -> None:
@@ -51,6 +53,7 @@ class Stage:
         self.events = Gathered()
         self.frames = FrameQueue(60.0)
         self._dial_seconds = dial_seconds
+        self._connection_timing = ConnectionTiming(ping_seconds=None, close_seconds=connection_close_seconds)
         vad = VadEndpointer(any, silence_seconds=0.3, turn_seconds=turn_seconds, pre_roll_seconds=0.0)
         self.recognizer = Recognizer(
             self.frames,
@@ -58,7 +61,7 @@ class Stage:
             self.standby(),
             self.events,
             captions=captions,
-            **{"outage_seconds": 120.0, "answer_seconds": 120.0, **options},
+            **{"close_timing": CLOSE_TIMING, "outage_seconds": 120.0, "answer_seconds": 120.0, **options},
         )
         self.recognizer.start()
 
@@ -66,11 +69,11 @@ class Stage:
         codec_url = f"ws://127.0.0.1:{self.server.port}/"
         return make_standby(
             "transcription",
-            lambda deadline: connect(transcription.Client(codec_url, None), deadline, ping_seconds=None),
+            lambda deadline: connect(transcription.Client(codec_url, None), deadline, timing=self._connection_timing),
             self.events,
             eager=False,
             backoff=Backoff(0.01, 0.05, seed=1),
-            timing=Timing(dial_seconds=self._dial_seconds),
+            timing=replace(STANDBY_TIMING, dial_seconds=self._dial_seconds),
         )
 
     def hear(self, *frames: bytes) -> None:
@@ -424,10 +427,14 @@ def test_abort_sends_the_end_mark_and_keeps_the_last_partial(stage: Callable[...
     assert it.texts() == ["5 frames"]
 
 
-def test_abort_ends_soon_with_a_silent_peer(stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_abort_ends_soon_with_a_silent_peer(stage: Callable[..., Stage]) -> None:
     """The session, the standby and the dial have to be closed side by side, not one after the other."""
-    without_other_limits(monkeypatch)
-    it = stage(silent, dial_seconds=2 * TIMEOUT_SECONDS)
+    it = stage(
+        silent,
+        dial_seconds=2 * TIMEOUT_SECONDS,
+        close_timing=replace(CLOSE_TIMING, connection_seconds=2 * TIMEOUT_SECONDS),
+        connection_close_seconds=2 * TIMEOUT_SECONDS,
+    )
     it.hear(*numbered_frames(0, 5))
     it.events.await_first(SpeechStarted)
     it.recognizer.abort()
@@ -435,9 +442,8 @@ def test_abort_ends_soon_with_a_silent_peer(stage: Callable[..., Stage], monkeyp
     assert len(it.events.of(Heard)) == 1
 
 
-def test_audio_that_an_abort_overtakes_is_a_gap(stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_audio_that_an_abort_overtakes_is_a_gap(stage: Callable[..., Stage]) -> None:
     """The service is slow: some frames are still unsent when the session ends, and the service answers the others."""
-    without_other_limits(monkeypatch)
     may_read, is_sent = threading.Event(), threading.Event()
     received: list[int] = []
 
@@ -452,7 +458,13 @@ def test_audio_that_an_abort_overtakes_is_a_gap(stage: Callable[..., Stage], mon
                 received.append(size)
                 answer_end(peer, "some frames")
 
-    it = stage(slow, turn_seconds=2000.0, outage_seconds=1200.0, close_timing=CloseTiming(20.0, 20.0))
+    it = stage(
+        slow,
+        turn_seconds=2000.0,
+        outage_seconds=1200.0,
+        close_timing=CloseTiming(20.0, 20.0, 2 * TIMEOUT_SECONDS),
+        connection_close_seconds=2 * TIMEOUT_SECONDS,
+    )
     count = 10_000  # more than the socket buffers and the connection hold
     beats = itertools.count()
     it.recognizer.on_heartbeat = lambda: next(beats) > 3 and is_sent.set()
@@ -472,12 +484,6 @@ def test_audio_that_an_abort_overtakes_is_a_gap(stage: Callable[..., Stage], mon
     gaps = it.events.of(Gap)
     assert gaps[0].start_seconds == pytest.approx(sent)
     assert sum(gap.seconds for gap in gaps) == pytest.approx(count * 0.1 - sent)
-
-
-def without_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the stage's own limit ends a close within the time of a test."""
-    monkeypatch.setattr(closing, "BACKGROUND_CLOSE_SECONDS", 2 * TIMEOUT_SECONDS)
-    monkeypatch.setitem(Connection.__init__.__kwdefaults__, "close_seconds", 2 * TIMEOUT_SECONDS)
 
 
 # --- suspend

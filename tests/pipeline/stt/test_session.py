@@ -13,7 +13,7 @@ from support.transcriber import EXPORT_ID, FRAME_BYTES, Transcriber, final, numb
 from agent.pipeline.stt.segment import SpeechSegment
 from agent.pipeline.stt.session import SttSession
 from agent.services.connection.poll import wait
-from agent.services.connection.websocket import Connection, connect
+from agent.services.connection.websocket import Connection, ConnectionTiming, connect
 from agent.services.protocols import transcription
 from agent.system.threads import Deadline
 
@@ -22,7 +22,7 @@ TIMEOUT_SECONDS = 60.0
 
 def connected(server: Scripted) -> Connection:
     codec = transcription.Client(f"ws://127.0.0.1:{server.port}/", None)
-    return connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
+    return connect(codec, Deadline(TIMEOUT_SECONDS), timing=ConnectionTiming(ping_seconds=None))
 
 
 def wait_for(session: SttSession) -> None:

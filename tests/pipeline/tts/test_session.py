@@ -19,7 +19,7 @@ from agent.pipeline.tts import session as speech
 from agent.pipeline.tts.session import TtsSession
 from agent.server.tts import tone
 from agent.services.connection.poll import wait
-from agent.services.connection.websocket import Connection, connect
+from agent.services.connection.websocket import Connection, ConnectionTiming, connect
 from agent.services.protocols import fish, neuphonic
 from agent.services.service_log import MAX_LOG_LINES, MAX_REFUSED_MESSAGES
 from agent.system.threads import Deadline
@@ -41,7 +41,9 @@ def session() -> Iterator[Callable[..., TtsSession]]:
                 f"ws://127.0.0.1:{server.port}/speak/en", "k", temperature=None, sampling_rate=RATE
             )
             codec.is_single_use = is_single_use
-            connection: Connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
+            connection: Connection = connect(
+                codec, Deadline(TIMEOUT_SECONDS), timing=ConnectionTiming(ping_seconds=None)
+            )
             stack.callback(connection.abort)
             return TtsSession(connection, first_audio_seconds)
 
@@ -96,7 +98,7 @@ def test_limit_for_the_first_audio_ignores_the_receive_timeout_of_the_codec() ->
     """Fish Audio may pause for half a minute before ``finish``."""
     with Scripted(silent) as server:
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k")
-        connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
+        connection = connect(codec, Deadline(TIMEOUT_SECONDS), timing=ConnectionTiming(ping_seconds=None))
         it = TtsSession(connection, 0.3)
         it.speak(["Hello there."], is_complete=True)
         assert heard(it) == b""
@@ -119,7 +121,7 @@ def test_later_session_of_an_utterance_uses_the_receive_timeout_of_the_codec() -
 
     with Scripted(speaks_late) as server:
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k", format="pcm", sample_rate=RATE)
-        connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
+        connection = connect(codec, Deadline(TIMEOUT_SECONDS), timing=ConnectionTiming(ping_seconds=None))
         it = TtsSession(connection, 0.3, Format(RATE))
         it.speak(["Hello there."], is_complete=True)
         ends = Deadline(0.6)
@@ -144,7 +146,7 @@ def test_log_lines_of_a_service_are_limited(caplog: pytest.LogCaptureFixture) ->
 
     with Scripted(chats) as server, caplog.at_level("INFO"):
         codec = fish.Client(f"ws://127.0.0.1:{server.port}/v1/tts/live", "k")
-        connection = connect(codec, Deadline(TIMEOUT_SECONDS), ping_seconds=None)
+        connection = connect(codec, Deadline(TIMEOUT_SECONDS), timing=ConnectionTiming(ping_seconds=None))
         it = TtsSession(connection, TIMEOUT_SECONDS)
         it.speak(["Hello there."], is_complete=True)
         heard(it)

@@ -19,6 +19,8 @@ from support.scripted import TEXT, Peer, Scripted, close_frame, deaf, frame, mut
 from support.voices import Voice, falls_silent, hangs_up, refuses_the_text, resets, sound, standby
 
 from agent.audio.format import Format
+from agent.daemon.builder import CLOSE_TIMING
+from agent.daemon.shutdown import STAGE_ABORT_SECONDS
 from agent.pipeline.events import (
     AudioArrived,
     Event,
@@ -29,11 +31,10 @@ from agent.pipeline.events import (
     UtterancePlayed,
 )
 from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
-from agent.pipeline.service_stage import DEFAULT_CLOSE_TIMING, CloseTiming
+from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.text_splitter import split_passages
 from agent.pipeline.tts.synthesizer import Synthesizer
-from agent.services.connection import closing as farewells
-from agent.services.connection.websocket import Connection
+from agent.services.connection.websocket import DEFAULT_TIMING
 from agent.system.threads import Deadline
 
 TIMEOUT_SECONDS = 60.0
@@ -82,7 +83,8 @@ class Stage:
         first_audio_seconds: float = TIMEOUT_SECONDS,
         eager: bool = True,
         retry_seconds: float = 0.01,
-        close_timing: CloseTiming = DEFAULT_CLOSE_TIMING,
+        close_timing: CloseTiming = CLOSE_TIMING,
+        connection_close_seconds: float = DEFAULT_TIMING.close_seconds,
     ) -> None:
         self._stack = ExitStack()
         self.servers = [self._stack.enter_context(Scripted(script)) for script in scripts]  # type: ignore[arg-type]
@@ -97,6 +99,7 @@ class Stage:
                 eager=eager,
                 retry_seconds=retry_seconds,
                 dial_seconds=2 * TIMEOUT_SECONDS,
+                close_seconds=connection_close_seconds,
             )
             for at, server in enumerate(self.servers)
         ]
@@ -410,19 +413,17 @@ def test_utterance_after_stop_is_cancelled(stage: Callable[..., Stage]) -> None:
     assert it.synthesizer.join(Deadline(TIMEOUT_SECONDS))
 
 
-def without_other_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the stage's own limit ends a close within the time of a test."""
-    monkeypatch.setattr(farewells, "BACKGROUND_CLOSE_SECONDS", 2 * TIMEOUT_SECONDS)
-    monkeypatch.setitem(Connection.__init__.__kwdefaults__, "close_seconds", 2 * TIMEOUT_SECONDS)
-
-
 @pytest.mark.parametrize("gently", [True, False])
-def test_dead_peers_are_closed_side_by_side(
-    stage: Callable[..., Stage], gently: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dead_peers_are_closed_side_by_side(stage: Callable[..., Stage], gently: bool) -> None:
     """Closing them one after the other exceeds the shutdown time of the daemon."""
-    without_other_limits(monkeypatch)
-    it = stage(deaf, deaf, mute, first_audio_seconds=2 * TIMEOUT_SECONDS, close_timing=CloseTiming(4.0, 4.0))
+    it = stage(
+        deaf,
+        deaf,
+        mute,
+        first_audio_seconds=2 * TIMEOUT_SECONDS,
+        close_timing=CloseTiming(4.0, 4.0, 2 * TIMEOUT_SECONDS),
+        connection_close_seconds=2 * TIMEOUT_SECONDS,
+    )
     it.say("a", "One is here.")
     assert it.servers[0].arrived.acquire(timeout=TIMEOUT_SECONDS)
     if gently:
@@ -438,9 +439,14 @@ def test_dead_peers_are_closed_side_by_side(
     assert time.monotonic() - began < 7.9, "two goodbyes of four seconds each, side by side"
 
 
-def test_abort_shortens_a_stop_in_progress(stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> None:
-    without_other_limits(monkeypatch)
-    it = stage(deaf, deaf, first_audio_seconds=2 * TIMEOUT_SECONDS, close_timing=CloseTiming(2 * TIMEOUT_SECONDS))
+def test_abort_shortens_a_stop_in_progress(stage: Callable[..., Stage]) -> None:
+    it = stage(
+        deaf,
+        deaf,
+        first_audio_seconds=2 * TIMEOUT_SECONDS,
+        close_timing=CloseTiming(2 * TIMEOUT_SECONDS, STAGE_ABORT_SECONDS, 2 * TIMEOUT_SECONDS),
+        connection_close_seconds=2 * TIMEOUT_SECONDS,
+    )
     assert it.servers[0].arrived.acquire(timeout=TIMEOUT_SECONDS)
     it.synthesizer.stop()
     it.synthesizer.abort()

@@ -7,16 +7,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 from support.plain import END_MARK, Plain
 from support.scripted import CLOSE, TEXT, Peer, Scripted, deaf, frame, mute
 
+from agent.daemon.builder import STANDBY_TIMING
+from agent.daemon.shutdown import CONNECTION_CLOSE_SECONDS
 from agent.services.connection.closing import AdjustableDeadline, BackgroundCloser
 from agent.services.connection.dial import dial
 from agent.services.connection.poll import wait
-from agent.services.connection.standby import Standby, Timing
-from agent.services.connection.websocket import Connection
+from agent.services.connection.standby import Standby
+from agent.services.connection.websocket import Connection, ConnectionTiming
 from agent.services.protocols.codec import Text
 from agent.system.threads import Backoff, Deadline
 
@@ -53,7 +56,7 @@ def stack() -> Iterator[ExitStack]:
 def open_connection(server: Scripted, deadline: Deadline | None = None) -> Connection:
     codec = Plain(server.url)
     sock = dial(codec.handshake(), "plain", deadline or Deadline(30.0))
-    return Connection(sock, codec, ping_seconds=None, close_seconds=FAR_SECONDS)
+    return Connection(sock, codec, ConnectionTiming(ping_seconds=None, close_seconds=FAR_SECONDS))
 
 
 def open_full_connection(server: Scripted) -> Connection:
@@ -72,7 +75,7 @@ def open_standby(server: Scripted, *, ready: bool = True) -> Standby:
         lambda error: None,
         lambda tries: None,
         backoff=Backoff(0.01, 0.02),
-        timing=Timing(close_seconds=FAR_SECONDS),
+        timing=replace(STANDBY_TIMING, close_seconds=FAR_SECONDS),
     )
     standby.maintain()
     deadline = Deadline(30.0)
@@ -137,7 +140,9 @@ def test_close_all_returns_the_events_that_arrive_with_the_close(stack: ExitStac
                 return
 
     server = stack.enter_context(Scripted(script))
-    assert Text("last words") in BackgroundCloser().close_all(open_connection(server), [], Deadline(60.0))
+    assert Text("last words") in BackgroundCloser(CONNECTION_CLOSE_SECONDS).close_all(
+        open_connection(server), [], Deadline(60.0)
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,7 +153,7 @@ def test_undelivered_end_mark_is_logged(
     stack: ExitStack, caplog: pytest.LogCaptureFixture, close: Callable[[BackgroundCloser, Connection], object]
 ) -> None:
     connection = open_full_connection(stack.enter_context(Scripted(deaf, receive_bytes=4096)))
-    closer = BackgroundCloser()
+    closer = BackgroundCloser(CONNECTION_CLOSE_SECONDS)
     with caplog.at_level(logging.WARNING):
         close(closer, connection)
         closer.join(Deadline(0.2))
@@ -169,7 +174,7 @@ def test_end_mark_is_written_once_when_no_thread_can_be_created(
 
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
         patch.setattr(threading.Thread, "start", refuse)
-        BackgroundCloser().close_connection(connection)
+        BackgroundCloser(CONNECTION_CLOSE_SECONDS).close_connection(connection)
     assert connection.is_closed
     server.over.set()
     server.join()

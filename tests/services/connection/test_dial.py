@@ -16,9 +16,8 @@ from support.proxy import Proxy, Toxics
 from support.scripted import TEXT, Peer, Script, Scripted, drips, frame, mute, polite, refuses
 
 from agent.errors import ServiceError
-from agent.services.connection import dial as dial_module
 from agent.services.connection import resolve
-from agent.services.connection.dial import MAX_HEAD_BYTES, dial
+from agent.services.connection.dial import CONNECT_SECONDS, MAX_HEAD_BYTES, dial
 from agent.services.connection.resolve import Address
 from agent.services.protocols.codec import Handshake
 from agent.system.threads import Deadline
@@ -57,7 +56,11 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 def dial_error(
-    url: str, limit: float | Deadline = 30.0, headers: dict[str, str] | None = None, ca_file: str | None = None
+    url: str,
+    limit: float | Deadline = 30.0,
+    headers: dict[str, str] | None = None,
+    ca_file: str | None = None,
+    connect_seconds: float = CONNECT_SECONDS,
 ) -> ServiceError:
     with pytest.raises(ServiceError) as raised:
         dial(
@@ -65,6 +68,7 @@ def dial_error(
             "plain",
             limit if isinstance(limit, Deadline) else Deadline(limit),
             ca_file=ca_file,
+            connect_seconds=connect_seconds,
         )
     assert KEY not in str(raised.value) and "\n" not in str(raised.value)
     return raised.value
@@ -112,8 +116,7 @@ def test_row_01_refused_connection_is_a_temporary_error() -> None:
     assert not error.permanent and "refused" in str(error).lower()
 
 
-def test_row_02_address_that_drops_packets_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dial_module, "CONNECT_SECONDS", FAR_SECONDS)
+def test_row_02_address_that_drops_packets_is_given_up_at_the_deadline() -> None:
     # A full backlog drops SYNs, like a black hole.
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(socket.socket())
@@ -125,7 +128,7 @@ def test_row_02_address_that_drops_packets_is_given_up_at_the_deadline(monkeypat
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.1", port))
         start = time.monotonic()
-        error = dial_error(f"ws://127.0.0.1:{port}/", 0.4)
+        error = dial_error(f"ws://127.0.0.1:{port}/", 0.4, connect_seconds=FAR_SECONDS)
         assert 0.3 < time.monotonic() - start < 9 and not error.permanent, "the kernel itself gives up after 10 seconds"
     assert resolve.USER_TIMEOUT_SECONDS == 10
 
@@ -156,10 +159,9 @@ def test_row_03_unknown_name_is_a_temporary_error() -> None:
 def test_row_03_alook_up_that_hangs_is_left_behind_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     # The system's resolver cannot be made to hang without changing the machine.
     release = threading.Event()
-    monkeypatch.setattr(dial_module, "CONNECT_SECONDS", FAR_SECONDS)
     monkeypatch.setattr(resolve, "look_up", lambda host, port: release.wait(60) and [])
     start = time.monotonic()
-    error = dial_error("ws://hanging.example/", 0.2)
+    error = dial_error("ws://hanging.example/", 0.2, connect_seconds=FAR_SECONDS)
     release.set()
     assert time.monotonic() - start < 30 and "not found in time" in str(error)
 

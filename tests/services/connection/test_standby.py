@@ -6,15 +6,17 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from support.plain import END_MARK, Plain
 from support.scripted import CLOSE, TEXT, Peer, Recorder, Scripted, close_frame, hangs_up, mute, polite, refuses, silent
 
+from agent.daemon.builder import STANDBY_TIMING
 from agent.errors import ConfigError, ServiceError
 from agent.services.connection.poll import wait
-from agent.services.connection.standby import Standby, Timing
+from agent.services.connection.standby import Standby
 from agent.services.connection.websocket import Connection, connect
 from agent.services.protocols.codec import Text
 from agent.system.threads import Backoff, Deadline
@@ -70,7 +72,7 @@ class Kit:
             self.ups.append,
             eager=eager,
             backoff=self.backoff,
-            timing=Timing(**timing),
+            timing=replace(STANDBY_TIMING, **timing),
         )
 
     def until(self, done: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -243,7 +245,7 @@ def test_unreadable_key_is_a_permanent_error() -> None:
     def open(deadline: Deadline) -> Connection:
         raise ConfigError("the key file /x cannot be read")
 
-    it = Standby("plain", open, downs.append, lambda tries: None)
+    it = Standby("plain", open, downs.append, lambda tries: None, timing=STANDBY_TIMING)
     it.maintain()
     wait(None, list(it.waitables()), 30.0)
     it.maintain()
@@ -255,7 +257,7 @@ def test_unreadable_key_is_temporary_when_descriptors_run_out() -> None:
     def open(deadline: Deadline) -> Connection:
         raise ConfigError("the key file /x cannot be read") from OSError(errno.EMFILE, "Too many open files")
 
-    it = Standby("plain", open, lambda error: None, lambda tries: None)
+    it = Standby("plain", open, lambda error: None, lambda tries: None, timing=STANDBY_TIMING)
     it.maintain()
     wait(None, list(it.waitables()), 30.0)
     it.maintain()

@@ -42,7 +42,7 @@ from agent.services.connection.dial import dial
 from agent.services.connection.framing import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES
 from agent.services.connection.keepalive import PONG_SECONDS
 from agent.services.connection.poll import wait
-from agent.services.connection.websocket import Connection, connect
+from agent.services.connection.websocket import Connection, ConnectionTiming, connect
 from agent.services.protocols.codec import Audio, End, Event, Failure, Text
 from agent.system.threads import Deadline, Mailbox
 
@@ -70,9 +70,10 @@ def open_sockets() -> int:
     return count
 
 
-def open_connection(url: str, ca_file: str | None = None, **options: Any) -> Connection:
+def open_connection(url: str, ca_file: str | None = None, **timing: Any) -> Connection:
     codec = Plain(url)
-    return Connection(dial(codec.handshake(), "plain", Deadline(30), ca_file=ca_file), codec, **options)
+    sock = dial(codec.handshake(), "plain", Deadline(30), ca_file=ca_file)
+    return Connection(sock, codec, ConnectionTiming(**timing))
 
 
 def until(connection: Connection, is_done: Callable[[list[Event]], bool], seconds: float = 30.0) -> list[Event]:
@@ -95,9 +96,9 @@ def resident_kib() -> int:
         return int(file.read().split()[1]) * resource.getpagesize() // 1024
 
 
-def assert_closes(script: Script, code: int, **options: Any) -> Connection:
+def assert_closes(script: Script, code: int, **timing: Any) -> Connection:
     with Scripted(script) as server:
-        connection = open_connection(server.url, **options)
+        connection = open_connection(server.url, **timing)
         last = until_closed(connection)[-1]
     assert isinstance(last, Failure) and last.status == code, last
     assert connection.close_code == code and connection.fileno() == -1
