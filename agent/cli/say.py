@@ -150,7 +150,7 @@ class _SaySession:
             finally:
                 if self._reader is not None:
                     self._reader.stop()
-                stuck = supervisor.stop(Deadline(self._config.shutdown_seconds), lambda: None, lambda: None)
+                stuck = supervisor.stop(Deadline(self._config.shutdown_seconds))
                 if self._output is not None:
                     self._output.end(complete=self._was_played)
         if stuck:

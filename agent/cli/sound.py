@@ -222,6 +222,7 @@ def tone(hertz: int) -> bytes:
 # --- playback
 
 STOP_SECONDS = 5.0
+"""Limit for the speaker to close the sound card. No part of the shutdown of the daemon."""
 _SPARE_FRAMES = 64
 
 

@@ -94,7 +94,7 @@ class _TranscribeSession:
                     self._error = self._down
             if self._error is not None:
                 self._recognizer.abort()  # no transcript can be used any more
-            stuck = self._supervisor.stop(Deadline(self._config.shutdown_seconds), self._drain, lambda: None)
+            stuck = self._supervisor.stop(Deadline(self._config.shutdown_seconds), self._drain)
         if stuck:
             os._exit(AgentError.exit_code)  # a normal exit would wait for the stuck thread
         if self._error is not None:

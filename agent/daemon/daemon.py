@@ -320,7 +320,7 @@ class Daemon:
             self._carry_out(action)
 
     def _stop_frontends(self, deadline: Deadline) -> list[str]:
-        return self._frontend_supervisor.stop(deadline, lambda: None, lambda: None)
+        return self._frontend_supervisor.stop(deadline)
 
     def _drain_inbox(self) -> None:
         """Handle the events of the ending stages: the last transcript, ends of utterances, a hush."""

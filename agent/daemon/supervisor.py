@@ -18,6 +18,10 @@ MAX_CHECK_INTERVAL_SECONDS = 1.5
 single worker is the cause. Shorter than the shortest stall timeout: otherwise such a pause could restart the daemon."""
 
 
+def _do_nothing() -> None:
+    pass
+
+
 @dataclass
 class _Pulse:
     heartbeats: int
@@ -73,8 +77,8 @@ class Supervisor:
     def stop(
         self,
         deadline: Deadline,
-        drain: Callable[[], None],
-        cancel: Callable[[], None],
+        drain: Callable[[], None] = _do_nothing,
+        cancel: Callable[[], None] = _do_nothing,
         budget: WorkerBudget | None = None,
     ) -> list[str]:
         """Stop the workers by end of stream, in pipeline order, and by force if that takes too long.

@@ -28,6 +28,8 @@ IDENTIFIER = "voice-agent-server"
 """Name of this process in the journal, also when the daemon has started it."""
 
 _ABORT_SECONDS = 2.0
+"""Limit for the threads to end after the sessions were aborted. No part of the daemon's shutdown, which ends the server
+process at its own deadline (``LocalServer.stop``)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

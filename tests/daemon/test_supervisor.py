@@ -64,7 +64,7 @@ def test_stop_cancels_and_then_aborts_a_slow_worker(workers: list[FakeWorker]) -
     workers += [FakeWorker("quick", calls), FakeWorker("slow", calls, needs_abort=True)]
     supervisor = Supervisor(list(workers))
     supervisor.start()
-    assert supervisor.stop(Deadline(0.5), lambda: None, lambda: calls.append("cancel")) == []
+    assert supervisor.stop(Deadline(0.5), cancel=lambda: calls.append("cancel")) == []
     assert calls.index("cancel") < calls.index("abort slow")
     assert "abort quick" not in calls
 
@@ -74,7 +74,7 @@ def test_stop_returns_a_stuck_worker_in_time(workers: list[FakeWorker]) -> None:
     supervisor = Supervisor(list(workers))
     supervisor.start()
     deadline = Deadline(20.0)
-    assert supervisor.stop(Deadline(0.5), lambda: None, lambda: None) == ["stuck"]
+    assert supervisor.stop(Deadline(0.5)) == ["stuck"]
     assert not deadline.is_expired
 
 
@@ -123,7 +123,7 @@ def test_stop_does_not_abort_a_worker_that_ends_after_cancel(workers: list[FakeW
     workers += [speaker]
     supervisor = Supervisor(list(workers))
     supervisor.start()
-    assert supervisor.stop(Deadline(1.0), lambda: None, lambda: setattr(speaker, "cancelled", True)) == []
+    assert supervisor.stop(Deadline(1.0), cancel=lambda: setattr(speaker, "cancelled", True)) == []
     assert calls == ["stop speaker", "speaker ended"]
 
 

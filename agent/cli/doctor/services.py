@@ -26,7 +26,7 @@ from agent.system.threads import Deadline
 
 Open = Callable[[Deadline], Connection]
 
-_CLOSE_SECONDS = 2.0
+_CLOSE_SECONDS = 2.0  # for one probed connection; no part of the daemon's shutdown
 _MAX_CAUSES = 20
 
 

@@ -25,6 +25,9 @@ from agent.system.threads import Deadline
 
 SERVICE = "command"
 TERM_SECONDS = 0.5
+"""Time between SIGTERM and SIGKILL. It applies to every cancel and is no part of the shutdown: the shutdown aborts the
+reply first, and its own deadline for the stages limits the wait for the responder thread."""
+
 _READ_BYTES = 1 << 16
 _STDERR_BYTES = 4096
 
