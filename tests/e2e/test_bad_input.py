@@ -20,7 +20,7 @@ USAGE, UNAVAILABLE, CONFIGURATION = 2, 69, 78
 
 
 def refused(process: Process, code: int, *words: str) -> str:
-    """It ended with this code and one sentence that holds these words; returns the sentence."""
+    """Assert the exit code and a single message that contains these words; return the message."""
     ended = process.end()
     lines = process.error_lines()
     assert ended == code, lines
@@ -35,8 +35,8 @@ def refused(process: Process, code: int, *words: str) -> str:
 
 
 @pytest.fixture
-def nobody() -> Iterator[str]:
-    """An address at which nobody listens."""
+def refusing_url() -> Iterator[str]:
+    """A URL that refuses connections."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield f"ws://127.0.0.1:{held.getsockname()[1]}"
@@ -44,7 +44,7 @@ def nobody() -> Iterator[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """An empty folder to write into; a failed command leaves it as it was."""
+    """An empty folder; asserts that a failed command leaves no file in it."""
     path = tmp_path / "folder"
     path.mkdir()
     yield path
@@ -72,7 +72,7 @@ def test_all_config_errors_are_reported_together(agent: Start, write_config: Cal
         assert any(word in line for line in lines), lines
 
 
-@pytest.mark.parametrize("text", ["a: [", "\t- x", "speaker: *nobody", "\0"])
+@pytest.mark.parametrize("text", ["a: [", "\t- x", "speaker: *undefined", "\0"])
 def test_invalid_yaml_is_reported(agent: Start, write_config: Callable[[str], str], text: str) -> None:
     config = write_config(text)
     refused(agent("say", "hello", "--config", config), CONFIGURATION, config)
@@ -113,7 +113,7 @@ def test_a_missing_microphone_is_named(
 def test_the_daemon_waits_for_a_missing_microphone(
     agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, supervision: Supervision
 ) -> None:
-    """It may only be late, or be plugged in again: an attended command refuses, an unattended daemon waits."""
+    """The card may be plugged in later: a command fails, the daemon waits."""
     config = write_config(
         "microphone: {device: nosuchcard}\nspeaker: {device: none}\ncontrol: {socket: none}\n"
         f"transcription: {{url: '{tone_server.ws}/'}}\n" + service_config(tone_server, "local")
@@ -210,21 +210,24 @@ def test_silence_is_no_error(
 
 
 def test_an_unreachable_transcription_service_is_named(
-    agent: Start, write_config: Callable[[str], str], tmp_path: Path, nobody: str
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path, refusing_url: str
 ) -> None:
     write_wav(tmp_path / "asked.wav", bytes(32000))
-    config = write_config(f"transcription: {{url: '{nobody}/'}}\n")
+    config = write_config(f"transcription: {{url: '{refusing_url}/'}}\n")
     refused(
-        agent("transcribe", "--config", config, "asked.wav"), UNAVAILABLE, "transcription", nobody.rpartition(":")[2]
+        agent("transcribe", "--config", config, "asked.wav"),
+        UNAVAILABLE,
+        "transcription",
+        refusing_url.rpartition(":")[2],
     )
 
 
 @pytest.mark.parametrize("service", ["local", "neuphonic", "playai", "vachana", "fish"])
 def test_an_unreachable_speech_service_is_named(
-    agent: Start, write_config: Callable[[str], str], folder: Path, nobody: str, service: str
+    agent: Start, write_config: Callable[[str], str], folder: Path, refusing_url: str, service: str
 ) -> None:
     key = "auth_url" if service == "playai" else "url"
-    url = nobody.replace("ws:", "http:") if service == "playai" else nobody
+    url = refusing_url.replace("ws:", "http:") if service == "playai" else refusing_url
     config = write_config(f"synthesis: {{{service}: {{{key}: '{url}'}}}}\n")
     process = agent("say", "--config", config, "--service", service, "--output", "out.wav", "hello", cwd=folder)
     refused(process, UNAVAILABLE, service)
@@ -337,7 +340,7 @@ def test_a_full_disk_behind_stdout_is_reported(
 def test_a_signal_leaves_a_complete_wav_or_no_file(
     agent: Start, write_config: Callable[[str], str], tmp_path: Path, number: int
 ) -> None:
-    """Hushed on purpose: the file is a whole WAV of what has come, never a header with a wrong length."""
+    """After a hush the file is a complete WAV of the audio so far, with the right length in its header."""
     with WireLoggedServer(tmp_path / "server", "--speech", "tone", "--recognition", "none", "--pace", "1") as server:
         config = write_config(service_config(server, "local"))
         folder = tmp_path / "folder"

@@ -1,4 +1,4 @@
-"""Captions into a pipe, with a reader that leaves, and with one that stands still: the real command."""
+"""Captions into a pipe whose reader closes it or stops reading."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMEOUT_SECONDS = 30.0
 
 @pytest.fixture
 def config(tmp_path: Path, write_config: Callable[[str], str]) -> Iterator[str]:
-    """Captions without end: nobody is too slow for the next one."""
+    """A configuration with more captions than any test reads."""
     write_wav(tmp_path / "talk.wav", tone.pcm("one two three four " * 8, 16000))
     (tmp_path / "script.txt").write_text("good evening\n" + "and welcome\n" * 200)
     with LocalServerProcess(
@@ -33,8 +33,7 @@ def config(tmp_path: Path, write_config: Callable[[str], str]) -> Iterator[str]:
 
 
 def test_a_closed_caption_pipe_ends_the_daemon_cleanly(agent: Start, config: str) -> None:
-    """``voice-agent run | head -1``: the second caption found a closed pipe, its error ended the main loop, the same
-    error the end, and the process stayed, deaf to SIGTERM."""
+    """``voice-agent run | head -1``: the second caption fails with EPIPE, also in the shutdown."""
     reader, writer = os.pipe()
     process = agent("run", "--config", config, stdout=writer)
     os.close(writer)

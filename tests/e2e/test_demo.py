@@ -27,7 +27,7 @@ responder:
 MOMENTS = ["end_of_speech", "final_transcript", "first_reply_text", "first_audio", "last_audio"]
 SERVICES = ["local", "neuphonic", "playai", "vachana", "fish"]
 TIMEOUT_SECONDS = 240.0
-"""Longer than its own, so that it is the demonstration that says what took so long."""
+"""Longer than the timeout of the command, so that the command reports the slow step."""
 
 
 def words(text: str) -> list[str]:
@@ -35,7 +35,7 @@ def words(text: str) -> list[str]:
 
 
 def recognized(agent: Start, path: Path) -> list[str]:
-    """What the local recognizer makes of a WAV file: our own, for somebody else's may listen at the usual port."""
+    """Return the words that the local recognizer hears in a WAV file; on a free port, as the default may be taken."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = path.with_name("recognized.yaml")
@@ -52,14 +52,14 @@ def test_demo_answers_and_prints_a_timeline(
     config = write_config(CONFIGURATION)
     process = agent("demo", "--config", config, "--service", service, "--output", "reply.wav")
     assert process.end(TIMEOUT_SECONDS) == 0, process.errors
-    said = process.output
-    assert f"question    {QUESTION}" in said
-    (transcript,) = re.findall(r"^ *transcript +(.+)$", said, re.MULTILINE)
-    assert {"what", "time"} <= set(words(transcript)), said
-    assert re.search(rf"reply +{re.escape(REPLY)}", said), said
-    assert f"spoken by   {service}" in said and "reply.wav" in said
-    seconds = [float(found) for found in re.findall(r"^ *[a-z ]+ +(\d+\.\d\d) s  ", said, re.MULTILINE)]
-    assert len(seconds) == len(MOMENTS) and seconds == sorted(seconds), said
+    output = process.output
+    assert f"question    {QUESTION}" in output
+    (transcript,) = re.findall(r"^ *transcript +(.+)$", output, re.MULTILINE)
+    assert {"what", "time"} <= set(words(transcript)), output
+    assert re.search(rf"reply +{re.escape(REPLY)}", output), output
+    assert f"spoken by   {service}" in output and "reply.wav" in output
+    seconds = [float(text) for text in re.findall(r"^ *[a-z ]+ +(\d+\.\d\d) s  ", output, re.MULTILINE)]
+    assert len(seconds) == len(MOMENTS) and seconds == sorted(seconds), output
     heard = recognized(agent, tmp_path / "reply.wav")
     missing = [word for word in words(REPLY) if word not in heard]
     assert len(missing) <= 2, f"{heard} was heard instead of {REPLY!r}"
@@ -76,13 +76,12 @@ def test_demo_json_prints_one_object(agent: Start, write_config: Callable[[str],
     assert times[0] == 0.0 and times == sorted(times)
     with wave.open(str(tmp_path / "reply.wav"), "rb") as file:
         spoken_seconds = file.getnframes() / file.getframerate()
-    # Each is the moment at which the turn was told of it, and a machine that is busy may be late for either.
+    # Each moment is the receipt of the event, which may be late on a busy machine.
     assert 0.25 * spoken_seconds < times[-1] - times[-2] < spoken_seconds + 10.0
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_demo_with_its_exit_code(agent: Start, number: int, code: int) -> None:
-    """It claimed, after three seconds, that the turn had not ended within ninety, and blamed a service for it."""
     process = agent("demo", "--output", "reply.wav")
     process.stdout.await_text("partial:")
     process.signal(number)
@@ -95,11 +94,9 @@ def test_a_signal_ends_the_demo_with_its_exit_code(agent: Start, number: int, co
 def test_a_signal_before_the_question_leaves_no_files(
     agent: Start, tmp_path: Path, moment: str, number: int, code: int
 ) -> None:
-    """It asked a question that had not been recorded, with a traceback and ninety seconds of patience; where SIGTERM
-    came earlier, its temporary folder stayed."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    endless = f"{QUESTION} " * 300  # however late the signal is, it is still being recorded
+    endless = f"{QUESTION} " * 300  # so long that the recording is not done at the signal
     process = agent("demo", "--question", endless, "--output", "reply.wav", env={"TMPDIR": str(temporary)})
     process.stdout.await_text(moment)
     process.signal(number)
@@ -120,7 +117,7 @@ def test_sigkill_leaves_no_question_file(agent: Start, tmp_path: Path) -> None:
 
 
 def test_an_ascii_terminal_gets_an_ascii_timeline(agent: Start, write_config: Callable[[str], str]) -> None:
-    """The bars of the timeline were a traceback where the terminal is not of UTF-8."""
+    """The bars of the timeline are not in latin-1."""
     environment = {"PYTHONIOENCODING": "latin-1"}
     process = agent("demo", "--config", write_config(CONFIGURATION), "--output", "reply.wav", env=environment)
     assert process.end(TIMEOUT_SECONDS) == 0, process.errors
@@ -130,7 +127,7 @@ def test_an_ascii_terminal_gets_an_ascii_timeline(agent: Start, write_config: Ca
 def test_demo_without_a_sound_card_writes_a_file(
     agent: Start, write_config: Callable[[str], str], tmp_path: Path
 ) -> None:
-    config = write_config("speaker: {device: a card that nobody has}\n")
+    config = write_config("speaker: {device: a missing card}\n")
     process = agent("demo", "--config", config)
     assert process.end(TIMEOUT_SECONDS) == 0, process.errors
     assert "no sound card" in process.output and "demo-reply.wav" in process.output

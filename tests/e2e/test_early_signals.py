@@ -1,4 +1,4 @@
-"""A signal that comes before the program has come to itself."""
+"""Signals while the interpreter still imports the program."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SLOW = "import os\nos.write(2, b'here')\nos.read(0, 1)\n"
 def test_a_signal_during_imports_exits_without_a_traceback(
     tmp_path: Path, command: list[str], number: int, code: int
 ) -> None:
-    """Ctrl-C in the first moments printed a traceback, and SIGTERM killed the process."""
+    """Neither a traceback after Ctrl-C nor a death by SIGTERM."""
     (tmp_path / "logging.py").write_text(_SLOW)  # what is imported first, and takes as long as the test wants
     with subprocess.Popen(
         [sys.executable, "-m", "agent", *command],

@@ -1,4 +1,4 @@
-"""Hush, in every way there is to ask for it, and levels that outlive a restart: on the card's own record."""
+"""Hush through every interface, and volume levels that persist across restarts, on the record of a card."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agent.server.tts.tone import pcm
 Configured = Callable[[str], str]
 RATE = 22050
 WORDS = " ".join(f"word{number}" for number in range(150))
-"""Half a minute of it."""
+"""Speech of half a minute."""
 TRIES = 5
 NEVER = threading.Event()
 
@@ -100,8 +100,8 @@ def test_volume_and_mute_persist_across_a_restart(
         daemon.stderr.await_text("ready")
         status = agent("status", "--json", "--config", config)
         assert status.end() == 0
-        told = json.loads(status.output)
-        seen.append((told["volume"], told["muted"], told["status"]))
+        status_fields = json.loads(status.output)
+        seen.append((status_fields["volume"], status_fields["muted"], status_fields["status"]))
         assert agent("volume", "--config", config, "50").end() == 0
         assert agent("mute", "speaker", "--config", config).end() == 0
         assert agent("say", "--config", config, "unheard").end() == 0

@@ -148,7 +148,7 @@ def test_compressed_formats_deliver_the_tones_and_length(
 
 
 def power(samples: memoryview, hertz: float, rate: int) -> float:
-    """Goertzel's: how much of one frequency is in the samples."""
+    """Return the power of one frequency in the samples (Goertzel's algorithm)."""
     turn = 2 * math.cos(2 * math.pi * hertz / rate)
     before = last = 0.0
     for sample in samples:
@@ -172,8 +172,7 @@ def test_output_to_stdout_is_a_wav_stream_with_every_sample(
 def test_a_text_of_many_passages_is_spoken_completely(
     agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path, service: str
 ) -> None:
-    """A service that takes one passage in a session was never told that the session was over when more of them waited,
-    and ``say`` waited for ever."""
+    """A service with one passage per session gets an end mark also when more passages are queued."""
     text = " ".join(f"This is sentence number {number} of the whole long text." for number in range(40))
     config = write_config(service_config(tone_server, service))
     process = agent("say", "--config", config, "--output", "out.wav", text)
@@ -189,7 +188,7 @@ SERVICES = ["local", "neuphonic", "playai", "vachana", "fish"]
 def test_stdin_is_spoken_while_it_is_written(
     agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, service: str
 ) -> None:
-    """The writer waits for the first sound before it writes the last line: a program that gathered would hang."""
+    """The test writes the last line after the first audio: a ``say`` that read to the end first would hang."""
     process = agent(
         "say", "--config", write_config(service_config(tone_server, service)), "--output", "-", "-", stdin=True
     )

@@ -1,4 +1,4 @@
-"""How ``say`` ends when something goes otherwise than planned: the file whole or as it was, and a line that says so."""
+"""Abnormal ends of ``say``: the output file is complete or unchanged, and one line reports the reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireLoggedServer]
 def test_a_signal_keeps_the_existing_output_file(
     agent: Start, write_config: Callable[[str], str], slow: WireLoggedServer, tmp_path: Path, number: int
 ) -> None:
-    """Half a file replaced the old one, with exit code 0."""
+    """A partial file never replaces the old one."""
     (tmp_path / "out.wav").write_bytes(b"old")
     since = len(slow.wire())
     process = agent("say", "--config", write_config(service_config(slow, "local")), "--output", "out.wav", TEXT)
@@ -40,7 +40,7 @@ def test_a_signal_keeps_the_existing_output_file(
 def test_binary_stdin_leaves_no_file(
     agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
-    """It said that what came before the bad byte was said, and there was no file."""
+    """The text before the bad byte is not written either."""
     config = write_config(service_config(tone_server, "local"))
     process = agent("say", "--config", config, "--output", "out.wav", "-", stdin=True)
     process.write(b"One sentence here. Two is bad \xe4 here.")
@@ -54,7 +54,7 @@ def test_binary_stdin_leaves_no_file(
 def test_failover_is_reported_in_one_line(
     agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
-    """When the first service failed and the next one spoke, nobody was told."""
+    """The failure of the first service is reported although the next one speaks."""
     config = write_config(
         "synthesis:\n  services: [neuphonic, local]\n  neuphonic: {url: 'ws://127.0.0.1:9/speak/en'}\n"
         f"  local: {{url: '{tone_server.ws}'}}\n"

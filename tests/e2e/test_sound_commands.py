@@ -1,4 +1,4 @@
-"""meter, test-speaker and test-microphone on the virtual card, as a user calls them."""
+"""meter, test-speaker and test-microphone on the virtual card."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def loud(seconds: float, amplitude: int) -> bytes:
 
 
 def speech() -> bytes:
-    """Words with pauses between them over a little noise, as a detector knows them."""
+    """Return words with pauses over a little noise, which the voice activity detector accepts."""
     noise = random.Random(3)
     samples = array("h", pcm(" ".join(f"word{n}" for n in range(12)), SPEECH.rate))
     word = round(0.2 * SPEECH.rate)
@@ -46,16 +46,16 @@ def speech() -> bytes:
     return array("h", [sample + noise.randint(-20, 20) for sample in samples]).tobytes()
 
 
-def told(process: Process) -> list[str]:
-    """What a command had to say but for this: a busy machine may be too late for the card, or find its clock odd."""
+def warnings_of(process: Process) -> list[str]:
+    """Return the lines on stderr, without underruns and clock drift, which a busy machine causes."""
     lines = process.errors.splitlines()
     return [line for line in lines if "playback underruns" not in line and "clock drift" not in line]
 
 
 def test_meter_json_prints_one_object_per_frame(agent: Start, write_config: Configured, card: VirtualCard) -> None:
-    card.inject(loud(0.5, 8192), SPEECH)  # the card keeps it until somebody listens
+    card.inject(loud(0.5, 8192), SPEECH)  # the card keeps it until it is opened for recording
     process = agent("meter", "--config", write_config(DEVICES), "--json", "--seconds", "2.5", env=card.env)
-    assert (process.end(), told(process)) == (0, [])
+    assert (process.end(), warnings_of(process)) == (0, [])
     readings = [json.loads(line) for line in process.output.splitlines()]
     assert len(readings) == 50
     assert set(readings[0]) == {"level", "peak", "floor", "clipped"}
@@ -70,7 +70,7 @@ def test_meter_rewrites_one_line_until_sigint(agent: Start, write_config: Config
     card.inject(loud(1.0, 32767), SPEECH)
     process.stdout.await_text("CLIPPING")
     process.signal(signal.SIGINT)
-    assert (process.end(), told(process)) == (0, [])
+    assert (process.end(), warnings_of(process)) == (0, [])
     bars = process.stdout.whole().split(b"\r")
     assert bars[0] == b"" and len({len(bar) for bar in bars[1:-1]}) == 1
     assert process.output.endswith("samples were clipped\n")
@@ -81,7 +81,7 @@ def test_test_speaker_plays_three_tones_and_a_sentence(
 ) -> None:
     config = write_config(DEVICES + f"synthesis: {{local: {{url: '{tone_server.ws}'}}}}\n")
     process = agent("test-speaker", "--config", config, env=card.env)
-    assert (process.end(), told(process)) == (0, [])
+    assert (process.end(), warnings_of(process)) == (0, [])
     assert "440 Hz, 660 Hz, 880 Hz" in process.output and "a sentence: " in process.output
     played = card.played()
     places = [played.find(tone(hertz).strip(b"\0")) for hertz in TONES_HERTZ]
@@ -103,9 +103,9 @@ def test_test_microphone_rates_and_plays_the_recording(
     agent: Start, write_config: Configured, card: VirtualCard, sound: bytes, heard: str, words: str
 ) -> None:
     if sound:
-        card.inject(sound, SPEECH)  # the card keeps it until somebody listens
+        card.inject(sound, SPEECH)  # the card keeps it until it is opened for recording
     process = agent("test-microphone", "--config", write_config(DEVICES), env=card.env)
-    assert (process.end(), told(process)) == (0, [])
+    assert (process.end(), warnings_of(process)) == (0, [])
     assert "speak now" in process.output and words in process.output, heard
     if sound:
         assert sound[SPEECH.bytes_of(0.5) :][:3200] in card.played(), "what was recorded is what is played back"

@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, or read no further: a sentence, an exit code, and never a hang."""
+"""Closed, full and unread standard streams: one message, an exit code, no hang."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUFFERED = {"PYTHONUNBUFFERED": ""}  # as in any shell
 
 
 class Shell:
-    """``voice-agent ARGUMENTS REDIRECTIONS``, as a shell starts it."""
+    """Runs ``voice-agent ARGUMENTS REDIRECTIONS`` in a shell."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -45,7 +45,7 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
 def test_a_closed_or_unreadable_stdin_is_rejected(
     shell: Shell, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
-    """The reader's thread died, and whoever waited for it waited for ever."""
+    """An error in the reader's thread ends the command."""
     say = ("say", "--config", write_config(service_config(tone_server, "local")), "--output", "out.wav", "-")
     code, errors = shell("<&-", *say)
     assert code == 2 and len(errors) == 1 and "stdin contained no words" in errors[0]
@@ -79,7 +79,7 @@ def test_output_to_a_full_device_is_reported(shell: Shell, command: tuple[str, .
 
 @pytest.mark.parametrize("command", [("config", "check"), ("devices", "--json"), ("--version",)])
 def test_a_closed_stdout_pipe_is_no_error(tmp_path: Path, command: tuple[str, ...]) -> None:
-    """What fits into the buffer was written at the exit, when nobody could say any more that this is in order."""
+    """Output that fits into the buffer is only written at the exit."""
     reading, writing = os.pipe()
     os.close(reading)
     process = Process(*command, env=BUFFERED, cwd=tmp_path, stdout=writing)
@@ -93,7 +93,7 @@ def test_a_closed_stdout_pipe_is_no_error(tmp_path: Path, command: tuple[str, ..
 def test_transcribe_ends_when_its_output_pipe_closes(
     write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
-    """``transcribe --json F.wav | head -1``: the recognizer lived on without a main thread, deaf to every signal."""
+    """``transcribe --json F.wav | head -1``: the end of the main thread ends the recognizer."""
     reading, writing = os.pipe()
     os.close(reading)
     config = write_config(f"transcription: {{url: '{tone_server.ws}/'}}\n")
@@ -122,7 +122,7 @@ def test_a_transcript_to_a_full_device_is_reported(
 def test_invalid_stdin_is_reported_after_unpronounceable_text(
     shell: Shell, write_config: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """``say -`` of a picture: the few characters before the first bad byte were all that was spoken of."""
+    """``say -`` of a picture: the message names the first bad byte."""
     (tmp_path / "picture").write_bytes(b"{\n\xff\xd8\xff")
     with WireLoggedServer(tmp_path / "server", "--speech", "flite", "--recognition", "none") as server:
         config = write_config(service_config(server, "local"))

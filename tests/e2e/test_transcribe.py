@@ -1,4 +1,4 @@
-"""``transcribe``: word for word, every sample in order, one ``eof``, whatever ends it."""
+"""``transcribe``: every word, every sample in order, and one ``eof`` at every kind of end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def configuration(server: LocalServerProcess, **more: object) -> str:
 
 
 def messages_in(server: WireLoggedServer, since: int) -> list[dict[str, Any]]:
-    """What came in the one session there was: its last message is its one ``eof``."""
+    """Return what the only session received; assert that its last message is its one ``eof``."""
     wire = server.settled(since)
     assert sum(line["kind"] == "open" for line in wire) == 1
     messages = [line for line in wire if line["direction"] == "in" and line["kind"] in ("text", "binary")]
@@ -46,8 +46,8 @@ def messages_in(server: WireLoggedServer, since: int) -> list[dict[str, Any]]:
     return messages
 
 
-def proven(server: WireLoggedServer, since: int, pcm: bytes) -> None:
-    """The server got this sound, whole and in order, and then one ``eof``."""
+def assert_received(server: WireLoggedServer, since: int, pcm: bytes) -> None:
+    """Assert that the server received this audio, complete and in order, and then one ``eof``."""
     messages = messages_in(server, since)
     assert audio_on_wire(messages, pcm) == pcm
     # Even lengths and 0.1 to 1 s of sound in a message, but for the last of it.
@@ -64,7 +64,7 @@ def test_transcribe_sends_every_sample_of_a_file_once(
     assert process.end() == 0, process.errors
     assert process.output.splitlines() == FINALS
     assert "... what time is it" in process.error_lines()
-    proven(tone_server, since, SOUND)
+    assert_received(tone_server, since, SOUND)
 
 
 def test_transcribe_json_prints_word_times(
@@ -100,7 +100,7 @@ def test_other_rates_and_channels_are_converted(
     process = agent("transcribe", "--config", write_config(configuration(tone_server)), "asked.wav")
     assert process.end() == 0, process.errors
     assert process.output.splitlines() == FINALS
-    proven(tone_server, since, expected)
+    assert_received(tone_server, since, expected)
 
 
 def test_raw_audio_on_stdin_is_transcribed(
@@ -112,20 +112,20 @@ def test_raw_audio_on_stdin_is_transcribed(
     process.close_stdin()
     assert process.end() == 0, process.errors
     assert process.output.splitlines() == FINALS
-    proven(tone_server, since, SOUND)
+    assert_received(tone_server, since, SOUND)
 
 
 def test_stdin_in_odd_sizes_is_sent_in_whole_frames(
     agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer
 ) -> None:
-    """A pipe gives what its writer happened to write: odd sizes must not reach the service."""
+    """A pipe delivers chunks of any size; an odd size must not reach the service."""
     since = len(tone_server.wire())
     process = agent("transcribe", "--config", write_config(configuration(tone_server)), "-", stdin=True)
     for start in range(0, 96001, 999):
         process.write(SOUND[start : min(start + 999, 96001)])
     process.close_stdin()
     assert process.end() == 0, process.errors
-    proven(tone_server, since, SOUND[:96000])  # the last byte is half a sample
+    assert_received(tone_server, since, SOUND[:96000])  # the last byte is half a sample
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -140,7 +140,7 @@ def test_a_signal_sends_eof_and_prints_the_last_partial(
     process.signal(number)
     assert process.end() == 0, process.errors
     assert process.output.splitlines()[0].startswith("what time is it")
-    proven(tone_server, since, half)
+    assert_received(tone_server, since, half)
 
 
 def test_a_signal_ends_the_transcription_of_a_file(
@@ -148,7 +148,7 @@ def test_a_signal_ends_the_transcription_of_a_file(
 ) -> None:
     path = tmp_path / "long.wav"
     write_wav(path, b"")
-    most = 2**31 - 2  # eighteen hours: nobody has sent them before the signal comes; they take no room on the disk
+    most = 2**31 - 2  # 18 hours, which are not sent before the signal; a sparse file
     with path.open("r+b") as file:
         file.seek(40)
         file.write(struct.pack("<I", most))
@@ -182,9 +182,9 @@ def test_a_second_signal_leaves_at_once(agent: Start, write_config: Callable[[st
 
     def mute_after_eof(peer: Peer) -> None:
         peer.accept()
-        while (found := peer.read_frame())[0] >= 0:
+        while (received := peer.read_frame())[0] >= 0:
             began.set()
-            if found[1] == b"eof":
+            if received[1] == b"eof":
                 heard.set()
 
     with Scripted(mute_after_eof) as server:
@@ -196,7 +196,7 @@ def test_a_second_signal_leaves_at_once(agent: Start, write_config: Callable[[st
             stdin=True,
         )
         process.write(SOUND)
-        assert began.wait(30)  # a dial that is still under way is given up with the first signal
+        assert began.wait(30)  # the first signal abandons a dial that is in progress
         process.signal(signal.SIGTERM)
         # It waits for the last transcript of a server that never says anything.
         assert heard.wait(30)
@@ -224,19 +224,19 @@ def test_export_writes_files_beside_the_recording(
 def test_a_long_file_is_sent_completely(
     agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
 ) -> None:
-    """Faster than real time, with no frame forgotten on the way."""
+    """Faster than real time, and no frame is dropped."""
     sound = SOUND * 60  # five minutes
     write_wav(tmp_path / "long.wav", sound)
     since = len(tone_server.wire())
     process = agent("transcribe", "--config", write_config(configuration(tone_server)), "long.wav")
     assert process.end() == 0, process.errors
-    proven(tone_server, since, sound)
+    assert_received(tone_server, since, sound)
 
 
 def test_a_missing_recognizer_is_reported_with_the_install_command(
     agent: Start, write_config: Callable[[str], str], tmp_path: Path
 ) -> None:
-    """It ended with a close code, and the command to type stood in the midst of the log above."""
+    """The last line of stderr is the command, not a close code."""
     write_wav(tmp_path / "asked.wav", SOUND)
     with LocalServerProcess(tmp_path, "--recognition", "none") as server:
         process = agent("transcribe", "--config", write_config(configuration(server)), str(tmp_path / "asked.wav"))
@@ -245,7 +245,7 @@ def test_a_missing_recognizer_is_reported_with_the_install_command(
 
 
 def test_transcribe_gives_up_after_an_outage(agent: Start, write_config: Callable[[str], str], tmp_path: Path) -> None:
-    """Nobody was there any more, stdin had ended, and the command waited for ever."""
+    """The service is gone and stdin has ended: the command ends too."""
     script = tmp_path / "script.txt"
     script.write_text("what time is it\n")
     arguments = ("--speech", "tone", "--recognition", "script", "--script", str(script))

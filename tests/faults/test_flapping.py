@@ -89,7 +89,7 @@ def test_show_8_flapping_leaks_no_threads_descriptors_or_memory(record_show: Rec
     # During an outage there is a connection attempt every 0.01 s on average at most.
     assert connects < FLAPS * 6 + took * 200
     grown = f"threads {threads_after - threads:+}, descriptors {files_after - files:+}, {grown_kib:+} KiB"
-    record_show(8, f"{service}: {FLAPS} flaps, {connects} connects, {failed} failed, {spoken} said; {grown}")
+    record_show(8, f"{service}: {FLAPS} flaps, {connects} connects, {failed} failed, {spoken} played; {grown}")
 
 
 def discard_collected(server: Scripted, proxy: Proxy, pipeline: TtsPipeline) -> None:

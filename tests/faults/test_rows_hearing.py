@@ -23,7 +23,7 @@ SHORT_TIMEOUTS = {"ping_seconds": 0.5, "pong_seconds": 5.0, "stall_seconds": 5.0
 
 
 def test_row_16_frames_sent_into_a_black_hole_are_sent_again(record_row: Record) -> None:
-    """M: what was sent into the hole is sent again on the next connection, in order, whole."""
+    """All frames without a final are sent again on the next connection, in order."""
     sessions = Sessions()
     with (
         Scripted(serve_transcription(sessions, "all of it")) as server,
@@ -50,18 +50,18 @@ def test_row_16_frames_sent_into_a_black_hole_are_sent_again(record_row: Record)
 
 def test_row_22_frames_for_a_blocked_peer_go_to_the_next_connection(record_row: Record) -> None:
     sessions = Sessions()
-    deafened = threading.Event()
+    stopped_reading = threading.Event()
 
     def deaf(peer: Peer) -> None:
         peer.accept()
-        deafened.set()
+        stopped_reading.set()
         peer.wait()
 
     with (
         Scripted(deaf, serve_transcription(sessions, "all of it"), receive_bytes=4096) as server,
         SttPipeline(server.port, outage_seconds=60, connection=SHORT_TIMEOUTS) as pipeline,
     ):
-        assert deafened.wait(10)
+        assert stopped_reading.wait(10)
         numbers = pipeline.turn(200)
         (heard,) = pipeline.heard(1)
         assert heard.text == "all of it" and pipeline.gaps == []
@@ -71,7 +71,7 @@ def test_row_22_frames_for_a_blocked_peer_go_to_the_next_connection(record_row: 
 
 
 def test_an_outage_keeps_the_newest_frames_and_reports_the_gap(record_row: Record) -> None:
-    """M: 50 frames while only 2 s are kept: captured = sent + forgotten, with the gap's start and length."""
+    """50 frames while 2 s are kept: captured frames are sent or in a gap with its start and length."""
     sessions = Sessions()
     up = threading.Event()
     sessions_script = serve_transcription(sessions, "the rest")
@@ -98,13 +98,13 @@ def test_an_outage_keeps_the_newest_frames_and_reports_the_gap(record_row: Recor
         assert len(frames) + round(lost * 10) == 2 + len(numbers) + 1, (frames, gaps)
         assert gaps and abs(gaps[0].start_seconds - 0.8) < 1e-6
         assert abs(gaps[0].start_seconds + lost - (frames[0] - 1) * 0.1) < 1e-6
-    kept, forgotten = len(frames), round(lost * 10)
-    record_row(16, f"outage: 55 frames = {kept} sent + {forgotten} forgotten from {gaps[0].start_seconds:.1f} s on")
+    kept, dropped = len(frames), round(lost * 10)
+    record_row(16, f"outage: 55 frames = {kept} sent + {dropped} dropped from {gaps[0].start_seconds:.1f} s on")
 
 
 @pytest.mark.parametrize("end", ["late", "never", "restart", "1006 after the final"])
 def test_row_35_finals_are_kept_if_eof_is_answered_late_or_never(record_row: Record, end: str) -> None:
-    """X: finals that came are kept. S: one ``eof`` for every session."""
+    """Received finals are kept; every session gets one ``eof``."""
     sessions = Sessions()
     restarted = threading.Event()
 
@@ -118,7 +118,7 @@ def test_row_35_finals_are_kept_if_eof_is_answered_late_or_never(record_row: Rec
                 peer.reset()
                 return
             if data == b"eof":
-                peer.text('{"result": [], "text": "what was said"}')
+                peer.text('{"result": [], "text": "the final text"}')
                 if end == "late":
                     peer.over.wait(0.3)
                 elif end == "never":
@@ -130,14 +130,14 @@ def test_row_35_finals_are_kept_if_eof_is_answered_late_or_never(record_row: Rec
                     return
                 peer.text("399e7f744c3e47c3a32f28a19f07739d")
 
-    # Only who waits in vain need not wait for long.
+    # Short only where the wait ends with a timeout.
     answer_seconds = 5.0 if end == "never" else 60.0
     with Scripted(script) as server, SttPipeline(server.port, answer_seconds=answer_seconds) as pipeline:
         began = time.monotonic()
         numbers = pipeline.turn(8)
         (heard,) = pipeline.heard(1)
         took = time.monotonic() - began
-        assert heard.text == "what was said" and pipeline.gaps == []
+        assert heard.text == "the final text" and pipeline.gaps == []
     used = [session for session in sessions if session.frames]
     assert all(session.eofs <= 1 for session in sessions) and used[-1].eofs == 1
     assert used[-1].frames == numbers[: len(used[-1].frames)]
@@ -167,11 +167,11 @@ def test_row_36_equal_finals_and_partials_in_any_order_are_kept(record_row: Reco
 
 @pytest.mark.parametrize("captions", [False, True])
 def test_row_55_a_flapping_connection_loses_no_segment(record_row: Record, captions: bool) -> None:
-    """M, T: 20 turns while the line is cut again and again; threads and descriptors are what they were."""
+    """20 turns with 10 cuts of the connection lose nothing and leave no thread and no descriptor."""
     sessions = Sessions()
     threads_before, descriptors_before = set(threading.enumerate()), _descriptors()
-    # A turn is answered at its end, captions as they come: who never answers and is cut off has refused us.
-    script = serve_transcription(sessions, "said", every=TURN_FRAMES if captions else None)
+    # Captions need finals in between: a connection that is cut without any answer counts as refused.
+    script = serve_transcription(sessions, "final", every=TURN_FRAMES if captions else None)
     with Scripted(script) as server, Proxy(server.port) as proxy:
         with SttPipeline(proxy.port, captions=captions, healthy_seconds=0.05, connection=SHORT_TIMEOUTS) as pipeline:
             sent: list[int] = []
@@ -188,7 +188,7 @@ def test_row_55_a_flapping_connection_loses_no_segment(record_row: Record, capti
         assert len(sessions.ended) >= 1 and reached >= set(sent)
     deadline = Deadline(30.0)
     for thread in set(threading.enumerate()) - threads_before:
-        thread.join(deadline.remaining())  # a dial that was given up ends by itself
+        thread.join(deadline.remaining())  # an abandoned dial ends by itself
     assert set(threading.enumerate()) <= threads_before and _descriptors() <= descriptors_before
     what = "captions" if captions else "turns"
     record_row(55, f"{what}: 10 cuts, {connects} connects, 0 gaps, no thread and no descriptor more")

@@ -30,7 +30,7 @@ from agent.pipeline.events import UtteranceFailed, UtterancePlayed
 from agent.services.protocols.codec import Message
 from agent.services.settings import SynthesisSettings
 
-SAID = "Only sound is heard."
+FIRST = "Only audio is played."
 NEXT = "And the next one."
 
 
@@ -40,7 +40,7 @@ def resident_kib() -> int:
 
 
 def serve_modified(service: str, change: Callable[[list[bytes]], Sequence[bytes]], times: int = 1) -> Script:
-    """A service whose first ``times`` answers go through ``change`` on their way: frames in, bytes out."""
+    """A service whose first ``times`` answers go through ``change``, as frames."""
     left = [times]
 
     def script(peer: Peer) -> None:
@@ -62,12 +62,12 @@ def prepend(*parts: bytes) -> Callable[[list[bytes]], Sequence[bytes]]:
     return lambda frames: [*parts, *frames]
 
 
-def message(said: Message) -> bytes:
-    return frames_of([said])[0]
+def message(content: Message) -> bytes:
+    return frames_of([content])[0]
 
 
 def audio_message(service: str, data: bytes) -> bytes:
-    """A message of the service with these bytes for sound."""
+    """Return an audio message of the service with these bytes."""
     if service in ("neuphonic", "vachana"):
         audio = base64.b64encode(data).decode()
         return message(json.dumps({"type": "audio", "data": {"audio": audio, "stop": False}}))
@@ -96,8 +96,8 @@ def audio_message(service: str, data: bytes) -> bytes:
 def test_rows_24_to_27_an_invalid_frame_fails_only_its_utterance(
     record_row: Record, service: str, row: int, bad: bytes, code: int
 ) -> None:
-    closes: dict[int, int] = {}  # what each connection was closed with
-    lying_to: list[int] = []
+    closes: dict[int, int] = {}  # close code by connection
+    sent_bad_to: list[int] = []
 
     def script(peer: Peer) -> None:
         session = accept_session(peer, service)
@@ -109,10 +109,10 @@ def test_rows_24_to_27_an_invalid_frame_fails_only_its_utterance(
                 peer.send(frame(CLOSE, data))
                 return
             messages = session.receive(data.decode() if opcode == TEXT else data) if opcode in (TEXT, BINARY) else []
-            if messages and SAID in "".join(session.texts) and peer.index not in lying_to:
-                lying_to.append(peer.index)
+            if messages and FIRST in "".join(session.texts) and peer.index not in sent_bad_to:
+                sent_bad_to.append(peer.index)
                 peer.send(bad)
-            elif peer.index not in lying_to:
+            elif peer.index not in sent_bad_to:
                 for each in frames_of(messages):
                     peer.send(each)
 
@@ -123,18 +123,18 @@ def test_rows_24_to_27_an_invalid_frame_fails_only_its_utterance(
     ):
         assert pipeline.spoken(NEXT) == audio_of(NEXT)  # so that memory of the first use does not count
         before = resident_kib()
-        assert isinstance(pipeline.ended(pipeline.say(SAID)), UtteranceFailed)
+        assert isinstance(pipeline.ended(pipeline.say(FIRST)), UtteranceFailed)
         grown = resident_kib() - before
         took = pipeline.speak_until_played(NEXT)
-    assert closes[lying_to[0]] == code and grown < 2048
+    assert closes[sent_bad_to[0]] == code and grown < 2048
     record_row(
-        row, f"{service}: {code} and failed, memory up by {max(grown, 0)} KiB, the next one said after {took:.2f} s"
+        row, f"{service}: {code} and failed, memory up by {max(grown, 0)} KiB, the next one played after {took:.2f} s"
     )
 
 
 # --- messages: rows 28 to 31
 
-SENSELESS: dict[str, Callable[[str], Message]] = {
+INVALID: dict[str, Callable[[str], Message]] = {
     "no JSON": lambda service: "{nonsense",
     "wrong types": lambda service: json.dumps({"data": 7, "type": 8, "event": [], "request_id": {}}),
     "no audio": lambda service: json.dumps({"type": "audio", "data": {"audio": 12}}),
@@ -150,25 +150,25 @@ SENSELESS: dict[str, Callable[[str], Message]] = {
     [
         (service, what)
         for service in SERVICES
-        for what in SENSELESS
+        for what in INVALID
         if what != "bare binary" or service in ("neuphonic", "fish")
-    ],  # for the others it is sound
+    ],  # for the others it is audio
 )
 def test_row_28_invalid_messages_are_ignored_and_logged_once(
     record_row: Record, caplog: pytest.LogCaptureFixture, service: str, what: str
 ) -> None:
-    """T: the utterance is said, or fails; it is never heard as noise."""
-    bad = message(SENSELESS[what](service))
+    """The utterance is played unchanged."""
+    bad = message(INVALID[what](service))
     caplog.set_level(logging.WARNING)
     with (
         Scripted(serve_modified(service, prepend(bad, bad, bad))) as server,
         TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
     ):
-        assert pipeline.spoken(SAID) == audio_of(SAID)
+        assert pipeline.spoken(FIRST) == audio_of(FIRST)
         assert pipeline.spoken(NEXT) == audio_of(NEXT)
-    told = [record for record in caplog.records if "message refused" in record.getMessage()]
-    assert len(told) <= 1 and all(len(record.getMessage()) < 600 for record in caplog.records)
-    record_row(28, f"{service}, {what}: 3 passed over, {len(told)} line, said to the last byte")
+    refusals = [record for record in caplog.records if "message refused" in record.getMessage()]
+    assert len(refusals) <= 1 and all(len(record.getMessage()) < 600 for record in caplog.records)
+    record_row(28, f"{service}, {what}: 3 ignored, {len(refusals)} line, played to the last byte")
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -177,31 +177,31 @@ def test_row_28_too_many_invalid_messages_fail_the_utterance(record_row: Record,
         Scripted(serve_modified(service, lambda frames: [message("{nonsense")] * 200)) as server,
         TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
     ):
-        end = pipeline.failed(SAID)
+        end = pipeline.failed(FIRST)
         assert "invalid messages" in end.reason
         assert pipeline.spoken(NEXT) == audio_of(NEXT)
-    record_row(28, f"{service}: more than 100 senseless messages in a session: failed")
+    record_row(28, f"{service}: more than 100 invalid messages in a session: failed")
 
 
 @pytest.mark.parametrize("service", ["neuphonic", "vachana"])
 @pytest.mark.parametrize("junk", ["!!!!", "QUJ", "QUJDR", "_-_-", "QUJD QUJD", "ÄÖÜ"])
 def test_row_29_invalid_base64_is_not_played(record_row: Record, service: str, junk: str) -> None:
-    told = {"type": "audio", "data": {"audio": junk, "sampling_rate": RATE, "stop": False}}
+    fields = {"type": "audio", "data": {"audio": junk, "sampling_rate": RATE, "stop": False}}
     with (
-        Scripted(serve_modified(service, prepend(message(json.dumps(told))))) as server,
+        Scripted(serve_modified(service, prepend(message(json.dumps(fields))))) as server,
         TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
     ):
-        heard = pipeline.spoken(SAID)
-        if heard != audio_of(SAID):  # a spelling that a tolerant reader understands: whole samples, nothing shifted
-            extra = len(heard) - len(audio_of(SAID))
-            assert 0 < extra <= 8 and extra % 2 == 0 and heard[extra:] == audio_of(SAID)
-    record_row(29, f"{service}: {junk!r} was no noise, the sound came whole")
+        heard = pipeline.spoken(FIRST)
+        if heard != audio_of(FIRST):  # a tolerant decoder may accept it: whole samples, nothing shifted
+            extra = len(heard) - len(audio_of(FIRST))
+            assert 0 < extra <= 8 and extra % 2 == 0 and heard[extra:] == audio_of(FIRST)
+    record_row(29, f"{service}: {junk!r} was not played as noise, the audio is complete")
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_row_29_samples_split_between_messages_are_joined(record_row: Record, service: str) -> None:
-    """Odd chunks: the whole sound again, in pieces of an odd number of bytes."""
-    pcm = audio_of(SAID)
+    """The complete audio in chunks with odd numbers of bytes."""
+    pcm = audio_of(FIRST)
     pieces = [pcm[:1], pcm[1:4], pcm[4:1001], pcm[1001:1002], pcm[1002:]]
 
     def odd(frames: list[bytes]) -> list[bytes]:
@@ -213,7 +213,7 @@ def test_row_29_samples_split_between_messages_are_joined(record_row: Record, se
         Scripted(serve_modified(service, odd)) as server,
         TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
     ):
-        assert pipeline.spoken(SAID) == pcm
+        assert pipeline.spoken(FIRST) == pcm
     record_row(29, f"{service}: chunks of 1, 3, 997, 1 and {len(pieces[-1])} bytes, bit for bit")
 
 
@@ -235,31 +235,31 @@ def test_row_30_invalid_messagepack_is_ignored(record_row: Record, what: str) ->
         Scripted(serve_modified("fish", prepend(message(BOMBS[what])))) as server,
         TtsPipeline(synthesis_settings(server.port, "fish")) as pipeline,
     ):
-        assert pipeline.spoken(SAID) == audio_of(SAID)
+        assert pipeline.spoken(FIRST) == audio_of(FIRST)
         assert pipeline.spoken(NEXT) == audio_of(NEXT)
     grown = max(0, resident_kib() - before)
     assert grown < 4096
-    record_row(30, f"{what}: passed over, memory up by {grown} KiB, said to the last byte")
+    record_row(30, f"{what}: ignored, memory up by {grown} KiB, played to the last byte")
 
 
 ERRORS: dict[str, list[Message]] = {
-    "fish": [msgpack.packb({"event": "finish", "reason": "error", "message": "out of breath"})],
-    "playai": [json.dumps({"type": "error", "status": 500, "message": "out of breath", "request_id": "?"})],
-    "neuphonic": [json.dumps({"type": "error", "message": "out of breath"})],
-    "vachana": [json.dumps({"type": "error", "message": "out of breath"})],
+    "fish": [msgpack.packb({"event": "finish", "reason": "error", "message": "out of memory"})],
+    "playai": [json.dumps({"type": "error", "status": 500, "message": "out of memory", "request_id": "?"})],
+    "neuphonic": [json.dumps({"type": "error", "message": "out of memory"})],
+    "vachana": [json.dumps({"type": "error", "message": "out of memory"})],
 }
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_row_31_a_service_error_fails_only_its_utterance(record_row: Record, service: str) -> None:
-    """T: failed with the service's own words; the next one is said. Nothing of it was heard."""
+    """The utterance fails with the message of the service and no audio; the next one is played."""
     scripts = [serve_modified(service, lambda frames: frames_of(ERRORS[service])), serve_speech(service)]
     first = [serve_speech(service)] if service == "playai" else []
     with Scripted(*first, *scripts) as server, TtsPipeline(synthesis_settings(server.port, service)) as pipeline:
-        end = pipeline.failed(SAID)
-        assert "out of breath" in end.reason and end.seconds == 0
+        end = pipeline.failed(FIRST)
+        assert "out of memory" in end.reason and end.seconds == 0
         assert pipeline.spoken(NEXT) == audio_of(NEXT)
-    record_row(31, f"{service}: failed with the service's words, the next one said")
+    record_row(31, f"{service}: failed with the service's message, the next one played")
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -269,25 +269,25 @@ def test_row_31_audio_after_the_end_is_not_played(record_row: Record, service: s
         Scripted(serve_modified(service, lambda frames: [*frames, late, late], times=9)) as server,
         TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
     ):
-        # Fish says everything again with each message: the late sound comes behind its finish.
-        first, second = pipeline.spoken(SAID), pipeline.spoken(NEXT)
+        # Fish repeats the audio for each message: its late audio follows the finish.
+        first, second = pipeline.spoken(FIRST), pipeline.spoken(NEXT)
         if service == "fish":
-            assert first.startswith(audio_of(SAID)) and second.startswith(audio_of(NEXT))
+            assert first.startswith(audio_of(FIRST)) and second.startswith(audio_of(NEXT))
         else:
-            assert (first, second) == (audio_of(SAID), audio_of(NEXT))
+            assert (first, second) == (audio_of(FIRST), audio_of(NEXT))
     record_row(31, f"{service}: 2 late chunks in no utterance")
 
 
 def test_row_31_audio_of_another_request_is_not_played(record_row: Record) -> None:
-    """PlayAI's requests have ids: what belongs to none of ours is not heard."""
-    alien = [message(json.dumps({"type": "start", "request_id": "another"})), message(b"NOISE!" * 50),
+    """PlayAI's requests have IDs; audio of an unknown ID is dropped."""
+    foreign = [message(json.dumps({"type": "start", "request_id": "another"})), message(b"NOISE!" * 50),
              message(json.dumps({"type": "end", "request_id": "another"}))]  # fmt: skip
     with (
-        Scripted(serve_modified("playai", prepend(*alien))) as server,
+        Scripted(serve_modified("playai", prepend(*foreign))) as server,
         TtsPipeline(synthesis_settings(server.port, "playai")) as pipeline,
     ):
-        assert pipeline.spoken(SAID) == audio_of(SAID)
-    record_row(31, "playai: 300 bytes of a request that nobody made were not heard")
+        assert pipeline.spoken(FIRST) == audio_of(FIRST)
+    record_row(31, "playai: 300 bytes of an unknown request were not played")
 
 
 # --- headers: rows 32 and 33
@@ -307,7 +307,7 @@ def vachana_wav(config: SynthesisSettings) -> SynthesisSettings:
 @pytest.mark.parametrize("size", [0, 3200, 0xFFFFFFFF])
 @pytest.mark.parametrize("split", [44, 0, 1, 4, 20, 43, "every chunk"])
 def test_row_32_a_wav_header_is_never_played(record_row: Record, size: int, split: int | str) -> None:
-    pcm = audio_of(SAID)
+    pcm = audio_of(FIRST)
     head = wav_head(size)
     if split == "every chunk":
         pieces = [wav_head(len(part)) + part for part in (pcm[:1600], pcm[1600:])]
@@ -319,19 +319,19 @@ def test_row_32_a_wav_header_is_never_played(record_row: Record, size: int, spli
         Scripted(serve_modified("vachana", lambda frames: [frames[0], *made, frames[-1]])) as server,
         TtsPipeline(vachana_wav(synthesis_settings(server.port, "vachana"))) as pipeline,
     ):
-        assert pipeline.spoken(SAID) == pcm
+        assert pipeline.spoken(FIRST) == pcm
     record_row(32, f"header {split}, size {size}: bit for bit")
 
 
 def test_row_32_the_rate_in_the_header_outranks_the_requested_one(record_row: Record) -> None:
-    pcm = audio_of(SAID)
+    pcm = audio_of(FIRST)
     whole = wav_head(len(pcm), rate=8000) + pcm
     made = audio_message("vachana", whole)
     with (
         Scripted(serve_modified("vachana", lambda frames: [frames[0], made, frames[-1]])) as server,
         TtsPipeline(vachana_wav(synthesis_settings(server.port, "vachana"))) as pipeline,
     ):
-        utterance = pipeline.say(SAID)
+        utterance = pipeline.say(FIRST)
         end = pipeline.ended(utterance)
         assert isinstance(end, UtterancePlayed) and pipeline.heard(utterance) == pcm and end.seconds == 0.2
     record_row(32, "8000 Hz although 16000 were asked for: every sample, at its own rate")
@@ -346,14 +346,14 @@ def test_row_32_the_rate_in_the_header_outranks_the_requested_one(record_row: Re
 def test_row_33_compressed_audio_instead_of_pcm_fails_the_utterance(
     record_row: Record, service: str, magic: bytes
 ) -> None:
-    """T: failed, with a sentence; not one byte of it is heard."""
-    told = audio_message(service, magic)
+    """The utterance fails with a message; no byte is played."""
+    compressed = audio_message(service, magic)
     at = 1 if service in ("playai", "vachana") else 0
     with (
-        Scripted(serve_modified(service, lambda frames: [*frames[:at], told, *frames[at:]])) as server,
+        Scripted(serve_modified(service, lambda frames: [*frames[:at], compressed, *frames[at:]])) as server,
         TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
     ):
-        utterance = pipeline.say(SAID)
+        utterance = pipeline.say(FIRST)
         end = pipeline.ended(utterance)
         assert isinstance(end, UtteranceFailed) and pipeline.heard(utterance) == b""
     record_row(33, f"{service}: {end.reason.partition(': ')[2][:60]}")

@@ -26,8 +26,8 @@ from support.tts_pipeline import TtsPipeline
 
 from agent.pipeline.events import PlaybackStarted, UtteranceCancelled, UtteranceFailed
 
-TEXT_SAID = "What was begun is not begun again."
-FIRST_CHUNK = {"neuphonic": 1, "playai": 2, "vachana": 2, "fish": 1}  # frames until one chunk of sound has been sent
+TEXT_SPOKEN = "An utterance that has started is not started again."
+FIRST_CHUNK = {"neuphonic": 1, "playai": 2, "vachana": 2, "fish": 1}  # frames until one chunk of audio has been sent
 HALF = CHUNK_BYTES / (2 * RATE)
 ENDINGS: dict[str, Callable[[Peer], object]] = {
     "reset": Peer.reset,
@@ -40,12 +40,12 @@ ENDINGS: dict[str, Callable[[Peer], object]] = {
 
 
 def authorization(service: str) -> list[Script]:
-    """What the first connection is for, where it is for that alone."""
+    """Return the script for the first connection of a service that authorizes on a separate one."""
     return [serve_speech(service)] if service == "playai" else []
 
 
 def check_interrupted_utterance(record_row: Record, row: int, service: str, ending: str) -> None:
-    """One utterance of which half is sent before the end: T, A, and what follows is said (L)."""
+    """Half of an utterance is sent before the end: it fails with that audio, and the next one is played."""
     bad: list[ServiceSession] = []
     good: list[ServiceSession] = []
     scripts = [fail_after(service, FIRST_CHUNK[service], ENDINGS[ending], bad), serve_speech(service, bad)]
@@ -54,19 +54,20 @@ def check_interrupted_utterance(record_row: Record, row: int, service: str, endi
         Scripted(serve_speech("local", good)) as other,
         TtsPipeline(synthesis_settings(server.port, service, "local", fallback_port=other.port)) as pipeline,
     ):
-        utterance = pipeline.say(TEXT_SAID)
+        utterance = pipeline.say(TEXT_SPOKEN)
         end = pipeline.ended(utterance)
         assert isinstance(end, UtteranceFailed), end
-        assert pipeline.heard(utterance) == audio_of(TEXT_SAID)[:CHUNK_BYTES]
+        assert pipeline.heard(utterance) == audio_of(TEXT_SPOKEN)[:CHUNK_BYTES]
         assert end.seconds == HALF
         began = time.monotonic()
         assert pipeline.spoken("The next one.") == audio_of("The next one.")
         took = time.monotonic() - began
         asked = [text.strip() for session in [*bad, *good] for text in session.texts]
-        assert asked.count(TEXT_SAID) == 1
+        assert asked.count(TEXT_SPOKEN) == 1
         assert len(pipeline.inbox.of(PlaybackStarted)) == 2
     record_row(
-        row, f"{service}: {end.seconds:g} of 0.1 s heard and told, asked for once, the next said after {took:.2f} s"
+        row,
+        f"{service}: {end.seconds:g} of 0.1 s played and reported, requested once, the next played after {took:.2f} s",
     )
 
 
@@ -80,9 +81,9 @@ def test_row_11_the_speaker_reports_the_seconds_played(record_row: Record) -> No
         Scripted(fail_after("neuphonic", 1, Peer.reset), serve_speech("neuphonic")) as server,
         TtsPipeline(synthesis_settings(server.port, "neuphonic"), sink="none") as pipeline,
     ):
-        end = pipeline.failed(TEXT_SAID)
+        end = pipeline.failed(TEXT_SPOKEN)
         assert end.seconds == HALF
-    record_row(11, f"the speaker itself: {end.seconds:g} s played of the {HALF:g} s that came")
+    record_row(11, f"the speaker itself: {end.seconds:g} s played of the {HALF:g} s received")
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -92,20 +93,19 @@ def test_row_12_a_fin_without_a_close_frame_fails_the_utterance(record_row: Reco
 
 @pytest.mark.parametrize("service", [each for each in SERVICES if each != "vachana"])
 def test_row_13_a_normal_close_before_the_end_fails_the_utterance(record_row: Record, service: str) -> None:
-    """Vachana's own clients take such a close for the end, once sound has come: there it is one (see below)."""
+    """Not Vachana, whose own clients treat such a close after audio as the end (next test)."""
     check_interrupted_utterance(record_row, 13, service, "1000")
 
 
 def test_row_13_a_normal_close_of_vachana_after_audio_is_its_end(record_row: Record) -> None:
-    """What came is played whole and counts as all there is: this service may close instead of saying ``complete``, and
-    nothing in its protocol tells the two apart."""
+    """The received audio counts as complete: the service may close instead of sending ``complete``."""
     with (
         Scripted(fail_after("vachana", FIRST_CHUNK["vachana"], ENDINGS["1000"]), serve_speech("vachana")) as server,
         TtsPipeline(synthesis_settings(server.port, "vachana")) as pipeline,
     ):
-        assert pipeline.spoken(TEXT_SAID) == audio_of(TEXT_SAID)[:CHUNK_BYTES]
+        assert pipeline.spoken(TEXT_SPOKEN) == audio_of(TEXT_SPOKEN)[:CHUNK_BYTES]
         assert pipeline.spoken("The next one.") == audio_of("The next one.")
-    record_row(13, "vachana: closed after sound, played with all that came, the next one said")
+    record_row(13, "vachana: closed after audio, played with all received audio, the next one played")
 
 
 def test_row_13_a_normal_close_of_vachana_before_audio_fails_the_utterance(record_row: Record) -> None:
@@ -113,8 +113,8 @@ def test_row_13_a_normal_close_of_vachana_before_audio_fails_the_utterance(recor
         Scripted(fail_after("vachana", 1, ENDINGS["1000"])) as server,
         TtsPipeline(synthesis_settings(server.port, "vachana")) as pipeline,
     ):
-        assert pipeline.failed(TEXT_SAID).seconds == 0
-    record_row(13, "vachana: no sound before the close, failed")
+        assert pipeline.failed(TEXT_SPOKEN).seconds == 0
+    record_row(13, "vachana: no audio before the close, failed")
 
 
 @pytest.mark.parametrize("code", ["1011", "1012", "1013"])
@@ -136,11 +136,11 @@ def test_row_15_an_incomplete_frame_times_out(record_row: Record, service: str) 
         TtsPipeline(synthesis_settings(server.port, service), connection={"stall_seconds": 0.3}) as pipeline,
     ):
         began = time.monotonic()
-        end = pipeline.failed(TEXT_SAID)
+        end = pipeline.failed(TEXT_SPOKEN)
         took = time.monotonic() - began
         assert end.seconds == HALF and "in the middle of a message" in end.reason
         assert pipeline.spoken("The next one.") == audio_of("The next one.")
-    record_row(15, f"{service}: noticed after {took:.2f} s of the 0.3 s here (10 s as shipped), the next one said")
+    record_row(15, f"{service}: noticed after {took:.2f} s of the 0.3 s here (10 s as shipped), the next one played")
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -149,20 +149,20 @@ def test_row_19_one_byte_segments_deliver_the_same_audio(record_row: Record, ser
     with Scripted(serve_speech(service)) as server, Proxy(server.port, down=slices, up=Toxics(slice_bytes=7)) as proxy:
         config = synthesis_settings(proxy.port, service)
         with TtsPipeline(config) as pipeline:
-            heard = pipeline.spoken(TEXT_SAID)
-            assert heard == audio_of(TEXT_SAID)
+            heard = pipeline.spoken(TEXT_SPOKEN)
+            assert heard == audio_of(TEXT_SPOKEN)
     record_row(19, f"{service}: {len(heard)} bytes, bit for bit")
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_row_21_a_slow_close_does_not_delay_shutdown(record_row: Record, service: str) -> None:
-    """The end of an utterance, and of all, while the peer takes minutes over its part of every close."""
+    """The shutdown does not wait for a peer that answers each close after minutes."""
     with Scripted(serve_speech(service)) as server:
         proxy = Proxy(server.port, up=Toxics(close_seconds=300), down=Toxics(close_seconds=300))
         with proxy:
             pipeline = TtsPipeline(synthesis_settings(proxy.port, service))
             with pipeline:
-                assert pipeline.spoken(TEXT_SAID) == audio_of(TEXT_SAID)
+                assert pipeline.spoken(TEXT_SPOKEN) == audio_of(TEXT_SPOKEN)
                 began = time.monotonic()
             took = time.monotonic() - began
     assert took < 20.0
@@ -173,10 +173,10 @@ def test_row_21_a_slow_close_does_not_delay_shutdown(record_row: Record, service
 def test_row_22_a_peer_that_stops_reading_does_not_block_hush(record_row: Record, service: str) -> None:
     """L: the utterance is cancelled at once. No timeout of the connection may end it first."""
     timing = {"ping_seconds": None, "stall_seconds": 90.0}
-    deafened = threading.Event()
+    is_blocked = threading.Event()
 
     def stops_reading(peer: Peer) -> None:
-        deafened.set()
+        is_blocked.set()
         peer.wait()
 
     script = fail_after(service, 0, stops_reading)
@@ -189,7 +189,7 @@ def test_row_22_a_peer_that_stops_reading_does_not_block_hush(record_row: Record
             pipeline.synthesizer.append_text(
                 utterance, "A sentence that is long enough to fill what a socket takes. " * 16
             )
-        assert deafened.wait(30)
+        assert is_blocked.wait(30)
         began = time.monotonic()
         pipeline.synthesizer.hush("test")
         end = pipeline.ended(utterance)
@@ -200,7 +200,7 @@ def test_row_22_a_peer_that_stops_reading_does_not_block_hush(record_row: Record
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_row_23_a_flood_of_pings_and_pongs_does_not_change_the_audio(record_row: Record, service: str) -> None:
-    """A: bit for bit, with 2000 pings and as many pongs that nobody asked for between two chunks."""
+    """Identical audio with 2000 pings and as many unsolicited pongs between two chunks."""
     flood = b"".join(frame(PING, b"p" * 125) + frame(PONG, b"u" * 125) for _ in range(2000))
 
     def script(peer: Peer) -> None:
@@ -218,6 +218,6 @@ def test_row_23_a_flood_of_pings_and_pongs_does_not_change_the_audio(record_row:
 
     with Scripted(script) as server, TtsPipeline(synthesis_settings(server.port, service)) as pipeline:
         used = time.process_time()
-        assert pipeline.spoken(TEXT_SAID) == audio_of(TEXT_SAID)
+        assert pipeline.spoken(TEXT_SPOKEN) == audio_of(TEXT_SPOKEN)
         used = time.process_time() - used
     record_row(23, f"{service}: bit for bit among 8000 pings, {used:.2f} s of CPU with the server's own")

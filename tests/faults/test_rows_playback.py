@@ -43,19 +43,21 @@ def paced(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerProce
 
 
 def min_possible_delay(arrivals: list[tuple[float, int]]) -> float:
-    """The least lateness that any player can have who plays every sample in order."""
-    came, best = 0, 0.0
+    """Return the smallest delay in seconds with which any player can play every sample in order without a gap."""
+    received, best = 0, 0.0
     for at, nbytes in arrivals:
-        best = max(best, at - arrivals[0][0] - FORMAT.seconds_of(came))
-        came += nbytes
+        best = max(best, at - arrivals[0][0] - FORMAT.seconds_of(received))
+        received += nbytes
     return best
 
 
 @pytest.mark.slow
 def test_17_jitter_causes_no_avoidable_underrun(paced: LocalServerProcess, record_row: Record) -> None:
-    """A service that sends in real time, each piece 100 to 500 ms late. Whoever began when we did and knew the future
-    would be late by ``unavoidable``; our own refilling adds about a period to that. A busy machine lets a thread wait,
-    which no player can help: that is measured and taken off, once for the start and once for each gap."""
+    """A service that sends in real time, each chunk 100 to 500 ms late.
+
+    An ideal player with the same start has the delay ``unavoidable``; refilling the card adds about one period. Delays
+    of the threads on a busy machine are measured and subtracted, once for the start and once for each gap.
+    """
     text = " ".join(WORDS)
     beyond, gaps, arrival_gaps = [], [], []
     toxics = Toxics(latency_seconds=0.3, jitter_seconds=0.2)
@@ -75,23 +77,23 @@ def test_17_jitter_causes_no_avoidable_underrun(paced: LocalServerProcess, recor
             waited = (1 + end.underruns) * monitor.worst_seconds
             beyond.append(started + end.silence_seconds - unavoidable - waited)
             gaps.append(end.underruns)
-            arrival_gaps.append(late(arrivals))
+            arrival_gaps.append(count_arrival_gaps(arrivals))
     # The card's margin and the refilling cost 25 ms for the first gap of an utterance, a little more for each other.
-    # The thread that had to wait need not be the one that was measured: what happens once says nothing of the player.
+    # The delayed thread need not be the measured one, so the median is judged.
     assert statistics.median(beyond) <= 1.5 * PERIOD_SECONDS, beyond
     assert sum(gaps) <= 0.7 * sum(arrival_gaps), (gaps, arrival_gaps)
     excess = f"{1000 * statistics.median(beyond):.0f} ms beyond the oracle (at most {1000 * max(beyond):.0f})"
     record_row(17, f"8 utterances: {sum(gaps)} gaps, on arrival {sum(arrival_gaps)}; {excess}")
 
 
-def late(arrivals: list[tuple[float, int]]) -> int:
-    """How many gaps whoever plays on arrival has."""
-    gaps, lateness, came = 0, 0.0, 0
+def count_arrival_gaps(arrivals: list[tuple[float, int]]) -> int:
+    """Return the number of gaps of a player that plays on arrival."""
+    gaps, lateness, received = 0, 0.0, 0
     for at, nbytes in arrivals:
-        now = at - arrivals[0][0] - FORMAT.seconds_of(came)
+        now = at - arrivals[0][0] - FORMAT.seconds_of(received)
         if now > lateness + 0.001:
             gaps, lateness = gaps + 1, now
-        came += nbytes
+        received += nbytes
     return gaps
 
 
@@ -106,7 +108,7 @@ def test_18_a_slow_connection_plays_with_few_underruns(server: LocalServerProces
         end = harness.end(utterance)
         used, took = time.process_time() - used, time.monotonic() - began
         assert isinstance(end, UtterancePlayed) and end.seconds == FORMAT.seconds_of(len(tone.pcm(text, RATE)))
-        on_arrival = late(harness.arrivals[utterance])
+        on_arrival = count_arrival_gaps(harness.arrivals[utterance])
     assert 1 <= end.underruns <= on_arrival
     assert used < 0.35 * took, "the proxy included"
     gaps = f"{end.underruns} gaps, {end.silence_seconds:.1f} s of silence"
@@ -115,8 +117,10 @@ def test_18_a_slow_connection_plays_with_few_underruns(server: LocalServerProces
 
 @pytest.mark.slow
 def test_58_no_old_audio_is_played_after_a_hush(server: LocalServerProcess, record_row: Record) -> None:
-    """Through the synthesizer: dialing, waiting for sound, gathering, playing, draining. Whatever is heard between
-    two hushes is the beginning of what was begun between them."""
+    """Hushes at random moments: dialing, waiting for audio, buffering, playing, draining.
+
+    The audio between two hushes is the beginning of the utterance that was started between them.
+    """
     made = random.Random(58)
     took, phases = [], set()
     with SpeechHarness(server.port) as harness:
@@ -129,7 +133,7 @@ def test_58_no_old_audio_is_played_after_a_hush(server: LocalServerProcess, reco
                 harness.next_event()
             threading.Event().wait(made.uniform(0.0, 0.45) * made.random())
             began = time.monotonic()
-            harness.synthesizer.hush("somebody")
+            harness.synthesizer.hush("a test")
             end = harness.end(utterance)
             took.append(time.monotonic() - began)
             heard = bytes(harness.heard[since:])
@@ -142,7 +146,9 @@ def test_58_no_old_audio_is_played_after_a_hush(server: LocalServerProcess, reco
     assert {"UtteranceCancelled", "UtteranceCancelled unheard"} <= phases
     usual = statistics.median(took)
     assert usual < 0.5
-    record_row(58, f"60 hushes in every phase: 0 old samples afterwards, each told once, usually {usual * 1000:.0f} ms")
+    record_row(
+        58, f"60 hushes in every phase: 0 old samples afterwards, each reported once, usually {usual * 1000:.0f} ms"
+    )
 
 
 def test_58_frequent_hushes_leave_every_utterance_with_one_end(server: LocalServerProcess, record_row: Record) -> None:
@@ -169,20 +175,21 @@ def test_58_frequent_hushes_leave_every_utterance_with_one_end(server: LocalServ
         assert bytes(harness.heard[since:]) == tone.pcm("the last one", RATE)
     cancelled = sum(isinstance(end, UtteranceCancelled) for end in ends)
     assert cancelled >= 0.5 * len(begun)
-    record_row(58, f"150 hushes in 3 s: {len(begun)} utterances, {cancelled} cancelled, each told once, the next whole")
+    record_row(
+        58, f"150 hushes in 3 s: {len(begun)} utterances, {cancelled} cancelled, each reported once, the next whole"
+    )
 
 
 @pytest.mark.slow
 def test_58_a_card_is_silent_after_a_hush(card: VirtualCard, record_row: Record) -> None:
-    """On the card's exact record. Every sample tells which utterance it belongs to and where in it, and the card is
-    asked when it was stopped."""
+    """On the exact record of a card: every sample encodes its utterance, and the sink records when it stopped."""
     format = Format(24000)
     made = random.Random(200)
     stopped: list[float] = []
     waits = []
 
-    def open(wanted: Format) -> Watched:
-        return Watched(open_sink("speaker", wanted, PERIOD_SECONDS, 0.1), stopped)
+    def open(wanted: Format) -> DropRecorder:
+        return DropRecorder(open_sink("speaker", wanted, PERIOD_SECONDS, 0.1), stopped)
 
     with SpeakerHarness(format, open, jitter_buffer=JitterBuffer(0.0)) as harness:
         for number in range(200):
@@ -191,7 +198,7 @@ def test_58_a_card_is_silent_after_a_hush(card: VirtualCard, record_row: Record)
             threading.Event().wait(made.uniform(0.0, 0.2))
             stopped.clear()
             cut = time.monotonic()
-            harness.ring.clear("somebody")
+            harness.ring.clear("a test")
             if isinstance(harness.end(), UtteranceCancelled):
                 waits.append(stopped[0] - cut)
     runs = heard(array("h", card.played()))
@@ -202,8 +209,8 @@ def test_58_a_card_is_silent_after_a_hush(card: VirtualCard, record_row: Record)
     record_row(58, f"{len(waits)} cuts on a card: silent after {usual * 1000:.1f} ms, usually; 0 old samples after it")
 
 
-class Watched:
-    """A sink that notes when it has fallen silent."""
+class DropRecorder:
+    """A sink that records when it was stopped. Not thread-safe; owned by the speaker thread."""
 
     def __init__(self, sink: object, stopped: list[float]) -> None:
         self._sink, self._stopped = sink, stopped
@@ -217,12 +224,12 @@ class Watched:
 
 
 def numbered(number: int, frames: int) -> bytes:
-    """An utterance whose samples are all ``1 + number`` and negative in turns, from the first to the last."""
+    """Return an utterance whose samples are alternately ``1 + number`` and its negative."""
     return array("h", [(1 + number) * (1 if frame % 2 == 0 else -1) for frame in range(frames)]).tobytes()
 
 
 def heard(record: array[int]) -> list[int]:
-    """The numbers of the utterances that were heard, each as often as it began anew."""
+    """Return the numbers of the utterances in the record, one per uninterrupted run."""
     runs: list[int] = []
     for sample in record:
         if sample and (not runs or runs[-1] != abs(sample) - 1):

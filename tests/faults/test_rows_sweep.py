@@ -26,8 +26,8 @@ from agent.services.protocols.codec import Client
 from agent.services.service import SpeechService
 from agent.system.threads import Backoff, Deadline
 
-SAID = "Cut."
-AUDIO = audio_of(SAID, seconds=0.0015)
+SHORT_TEXT = "Cut."
+AUDIO = audio_of(SHORT_TEXT, seconds=0.0015)
 CHUNK_BYTES = 24
 OPEN_PATH = {
     "neuphonic": "/speak/en?sampling_rate=16000",
@@ -95,7 +95,7 @@ def run_session(service: str, limit: int, *, is_abrupt: bool = False) -> tuple[o
         return opened[0]
 
     with TtsPipeline(opens={service: open_once}, eager=False) as pipeline:
-        utterance = pipeline.say(SAID)
+        utterance = pipeline.say(SHORT_TEXT)
         end = pipeline.ended(utterance)
         played = pipeline.heard(utterance)
     truncated.join()
@@ -132,7 +132,7 @@ def test_row_20_a_response_cut_in_the_upgrade_fails_the_utterance(record_row: Re
         for limit in range(1, 135, 3):
             toxics.limit_bytes = limit
             with TtsPipeline(synthesis_settings(proxy.port, "neuphonic"), eager=False) as pipeline:
-                end = pipeline.failed(SAID)
+                end = pipeline.failed(SHORT_TEXT)
                 assert end.seconds == 0
             cuts += 1
     record_row(20, f"upgrade: {cuts} cuts, all failed with a sentence")

@@ -71,21 +71,21 @@ def test_show_7_no_output_contains_a_key(
     config = configuration(keyed, tmp_path, service, "debug")
     daemon = agent("run", "--config", str(config), env=env)
     daemon.stderr.await_text("ready:")
-    told: list[dict[str, object]] = []
+    answers: list[dict[str, object]] = []
     with contextlib.closing(ControlClient.connect((tmp_path / "control.sock",))) as client:
-        told.append(client.request({"status": True}))
+        answers.append(client.request({"status": True}))
         client.say("one two")
         deadline = Deadline(90)
         while (answer := client.receive(deadline)) is not None and "state" not in answer:
-            told.append(answer)
+            answers.append(answer)
         assert answer is not None and (answer["state"] == "played") == right, answer
-        told += [answer, client.request({"status": True})]
+        answers += [answer, client.request({"status": True})]
     seen = {"processes": process_files(daemon.popen.pid) + process_files(keyed.process.pid)}
     daemon.signal(15)
     assert daemon.end() == 0
     seen["log of the daemon"] = daemon.errors.encode() + daemon.stdout.whole()
     seen["log of the server"] = keyed.log().encode() + json.dumps(keyed.wire()).encode()
-    seen["status"] = json.dumps(told).encode()
+    seen["status"] = json.dumps(answers).encode()
     for command in (("config", "show"), ("config", "check"), ("doctor",)):
         done = subprocess.run(
             [sys.executable, "-m", "agent", *command, "--config", str(config)],
@@ -96,8 +96,8 @@ def test_show_7_no_output_contains_a_key(
         seen[" ".join(command)] = done.stdout + done.stderr
     for where, text in seen.items():
         for secret in (KEY, key):
-            assert secret.encode() not in text, f"{secret} was found in {where}"
-        assert not re.search(rb"fal_jwt_token=[^*&\s\"']{8}", text), f"a granted address was found in {where}"
+            assert secret.encode() not in text, f"{secret} is in {where}"
+        assert not re.search(rb"fal_jwt_token=[^*&\s\"']{8}", text), f"an issued URL is in {where}"
     size = sum(map(len, seen.values()))
     record_show(7, f"{service}, {'accepted' if right else 'refused'}: no key in {size} bytes from {len(seen)} places")
 
@@ -117,5 +117,5 @@ def test_an_invalid_key_file_is_rejected_without_its_content(
     file.write_bytes(content)
     with pytest.raises(SystemExit) as left:
         parse(["--api-key-file", str(file)])
-    said = capsys.readouterr().err
-    assert left.value.code == 2 and "cannot be used" in said and KEY not in said and "lines" not in said
+    errors = capsys.readouterr().err
+    assert left.value.code == 2 and "cannot be used" in errors and KEY not in errors and "lines" not in errors

@@ -9,7 +9,7 @@ from support.sdk_environments import KEY
 
 @pytest.fixture(scope="module")
 def keyed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerProcess]:
-    """Tones for whoever has the key."""
+    """A server that speaks tones and requires a key."""
     folder = tmp_path_factory.mktemp("sdk")
     (folder / "key").write_text(KEY)
     with LocalServerProcess(

@@ -56,8 +56,8 @@ class TestFishAudio:
         assert sdk.run(driver, keyed_server.port, KEY, "pcm", *pieces) == _tones("".join(pieces), 44100)
 
     def test_it_receives_a_wav_with_one_header(self, sdk: Environment, keyed_server: LocalServerProcess) -> None:
-        told = sdk.run("fish_new", keyed_server.port, KEY, "wav", "One two three.")
-        assert told["length"] == 44 + len(tone.pcm("One two three.", 44100))
+        result = sdk.run("fish_new", keyed_server.port, KEY, "wav", "One two three.")
+        assert result["length"] == 44 + len(tone.pcm("One two three.", 44100))
 
     @pytest.mark.parametrize("name", ["mp3", "opus"])
     def test_it_receives_compressed_sound(self, sdk: Environment, keyed_server: LocalServerProcess, name: str) -> None:
@@ -77,11 +77,11 @@ class TestPyht:
     def test_it_asks_for_an_address_and_receives_the_tones_of_one_request_after_the_other(
         self, sdk: Environment, keyed_server: LocalServerProcess, wanted: str, head: str
     ) -> None:
-        told = sdk.run("pyht_ws", keyed_server.port, KEY, wanted, TEXT, "And again.")
-        assert [{"sha256": each["sha256"], "length": each["length"]} for each in told] == [
+        result = sdk.run("pyht_ws", keyed_server.port, KEY, wanted, TEXT, "And again.")
+        assert [{"sha256": each["sha256"], "length": each["length"]} for each in result] == [
             _tones(TEXT, 24000), _tones("And again.", 24000),
         ]  # fmt: skip
-        assert all(each["head"].startswith(head) for each in told)
+        assert all(each["head"].startswith(head) for each in result)
 
     def test_its_wrong_key_is_refused(self, sdk: Environment, keyed_server: LocalServerProcess) -> None:
         assert "error" in sdk.run("pyht_ws", keyed_server.port, "wrong", "WAV", "One.")

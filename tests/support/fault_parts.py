@@ -38,7 +38,7 @@ def counted(frames: int, first: int = 1) -> bytes:
 
 
 class Report:
-    """What was reported and when; ``wait`` for something of a kind."""
+    """The reported events with their monotonic times. Thread-safe."""
 
     def __init__(self) -> None:
         self.events: list[tuple[float, Event]] = []
@@ -76,7 +76,7 @@ def speaking(frames: int, rate: int, drain: bool = True) -> Callable[[Reconnecti
 
 
 def sweep(folder: str, rule: str, upto: int, frames: int, rate: int) -> dict[str, Any]:
-    """Plays ``frames`` once for each call number up to ``upto`` at which the fault of ``rule`` strikes."""
+    """Play ``frames`` once for each call number up to ``upto``, with the fault of ``rule`` at that call."""
     fake = FakePortAudio(Path(folder))
     wrong, losses, backs = [], 0, []
     for number in range(1, upto + 1):
@@ -86,7 +86,7 @@ def sweep(folder: str, rule: str, upto: int, frames: int, rate: int) -> dict[str
         sink = ReconnectingSink(lambda format: open_sink(CARD, format, 0.02, 0.04), report, threading.Event())
         speaking(frames, rate)(sink)
         sink.close()
-        # Once all is taken nothing is said twice: what follows is silence.
+        # After the last sample the card plays only silence.
         if fake.heard()[before:].rstrip(b"\0") != counted(frames):
             wrong.append(number)
         losses += len(report.of(DeviceLost))
@@ -95,7 +95,7 @@ def sweep(folder: str, rule: str, upto: int, frames: int, rate: int) -> dict[str
 
 
 def underruns(frames: int, rate: int) -> dict[str, Any]:
-    """On a card with room for all audio, which runs dry only on request."""
+    """Play on a card with a buffer for all audio, which underruns only on request."""
     report = Report()
     sink = ReconnectingSink(lambda format: open_sink(CARD, format, 0.02, 2.0), report, threading.Event())
     speaking(frames, rate, drain=False)(sink)
@@ -118,7 +118,7 @@ class MicrophoneRecorder:
         deadline = Deadline(TIMEOUT_SECONDS)
         more = len(self.sound) + SPEECH.bytes_of(seconds)
         while len(self.sound) < more:
-            assert not deadline.is_expired, f"no sound came; {self.report.events}"
+            assert not deadline.is_expired, f"no audio received; {self.report.events}"
             self.sound += self.frames.get(timeout_seconds=1.0) or b""
 
     def end(self) -> None:
@@ -126,7 +126,7 @@ class MicrophoneRecorder:
         assert self.microphone.join(Deadline(TIMEOUT_SECONDS))
 
     def jumps(self) -> list[int]:
-        """Where the samples, which count up, are not one more than the one before: by how many more."""
+        """Return the number of missing samples at each place where the samples do not count up by one."""
         samples = array.array("h", bytes(self.sound))
         steps = [(b - a) % 65536 for a, b in zip(samples, samples[1:], strict=False)]
         return [step - 1 for step in steps if step != 1]
@@ -163,7 +163,7 @@ def unplug(folder: str, away_seconds: float, shift: int) -> dict[str, Any]:
         recorder.microphone.start()
         speaker.start()
         recorder.record(0.5)
-        # So much that some of it is still to be played when the card goes.
+        # Long enough that some of it is not yet played when the card disappears.
         sound = counted(16000 * 4)
         stream_id = ring.begin("one", SPEECH)
         ring.write(stream_id, sound)
@@ -224,7 +224,7 @@ def _both(seconds: float, spin: bool) -> dict[str, Any]:
     sound = counted(round(16000 * seconds))
     most, stuck = 0, set()
 
-    # The reply is ahead of the speaker by all that the ring holds: a gap in it would not be the card's.
+    # The ring is full before the start, so that a gap can only come from the card.
     stream_id = ring.begin("one", SPEECH)
     ring.write(stream_id, sound[: 1 << 17])
 
@@ -255,13 +255,13 @@ def _both(seconds: float, spin: bool) -> dict[str, Any]:
         "took": took,
         "jumps": recorder.jumps(),
         "gaps": [[gap.start_seconds, gap.seconds, gap.reason] for gap in recorder.gaps()],
-        "forgotten": recorder.frames.dropped_frames,
+        "dropped": recorder.frames.dropped_frames,
         "ring most": most,
         "ring holds": 1 << 17,
         "stuck": sorted(stuck),
         "heard": sound,
         "underruns": opened["speaker"].underruns + spoken.underruns,
-        "told": {which: device.drift.ppm for which, device in opened.items()},
+        "drifts": {which: device.drift.ppm for which, device in opened.items()},
     }
 
 
@@ -272,7 +272,7 @@ def both(folder: str, seconds: float, spin: bool = False) -> dict[str, Any]:
 
 
 def survive(rate: int, until: str) -> dict[str, Any]:
-    """Both sides on ``default``, whose server somebody else kills and starts again; each step is one line on stdout."""
+    """Use ``default``, whose server the caller kills and restarts; print one line per step."""
     report = Report()
     recorder = MicrophoneRecorder(report, "default")
     format = Format(rate)
@@ -282,9 +282,7 @@ def survive(rate: int, until: str) -> dict[str, Any]:
     supervisor.start()
     recorder.record(0.5)
     stream_id = ring.begin("endless", format)
-    ring.write(
-        stream_id, counted(60 * rate)
-    )  # a speaker with nothing to give to its card need not notice that it is dead
+    ring.write(stream_id, counted(60 * rate))  # a speaker without audio does not notice a dead card
     report.wait(PlaybackStarted)
     print("at work", flush=True)
     report.wait(DeviceLost, 2)
@@ -304,7 +302,7 @@ def survive(rate: int, until: str) -> dict[str, Any]:
     recorder.end()
     ring.close()
     assert speaker.join(Deadline(TIMEOUT_SECONDS))
-    # How long the server itself was away is not ours to shorten: what counts is how long after the last try in vain.
+    # Measured from the last failed attempt, without the downtime of the server.
     lost = max(at for at, _ in report.of(DeviceLost))
     return {
         "said": bytes.fromhex(until) in recorder.sound,

@@ -1,4 +1,4 @@
-"""The program as its users have it: processes of their own, watched line by line, every wait bounded, all reaped."""
+"""The program as separate processes: every wait is bounded, and every process is reaped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 
 
 class Stream:
-    """What a process writes, gathered by a thread as it comes, with the moment at which each piece came."""
+    """The output of a process, read by a thread; ``first_at`` is the monotonic time of the first byte. Thread-safe."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self.data = b""
@@ -51,13 +51,13 @@ class Stream:
         self._await(lambda: len(self.data) >= least, f"{least} bytes")
 
     def await_text(self, *texts: str) -> None:
-        """One of them."""
+        """Wait for one of the texts."""
         self._await(lambda: any(text.encode() in self.data for text in texts), " or ".join(map(repr, texts)))
 
     def _await(self, met: Callable[[], bool], what: str) -> None:
         with self._changed:
             self._changed.wait_for(lambda: met() or self._over, TIMEOUT_SECONDS)
-            assert met(), f"{what} did not come; there was {self.data[-2000:]!r}"
+            assert met(), f"{what} is missing in {self.data[-2000:]!r}"
 
     def whole(self) -> bytes:
         self._thread.join(TIMEOUT_SECONDS)
@@ -65,8 +65,11 @@ class Stream:
 
 
 class Process:
-    """One ``voice-agent`` in a process group of its own. ``end`` waits for its end and fails the test that it keeps
-    waiting; whatever is left of the group is killed. ``under``: a program that becomes it, with its arguments."""
+    """One ``voice-agent`` in its own process group. Not thread-safe.
+
+    Args:
+        under: A command prefix that executes the program.
+    """
 
     def __init__(self, *arguments: str | bytes, env: Mapping[str, str] | None = None, cwd: Path | None = None,
                  stdin: bool = False, stdout: int = subprocess.PIPE, under: Sequence[str] = ()) -> None:  # fmt: skip
@@ -100,7 +103,7 @@ class Process:
             return self.popen.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"it did not end within {seconds:g} s; it said {self.stderr.whole()!r}") from None
+            raise AssertionError(f"it did not end within {seconds:g} s; stderr: {self.stderr.whole()!r}") from None
 
     @property
     def output(self) -> str:
@@ -119,14 +122,12 @@ class Process:
                 self.popen.stdin.close()
 
     def error_lines(self) -> list[str]:
-        """What it said to the user, without the log of the local server that it may have started."""
+        """Return the lines on stderr without the log of a local server that it started."""
         return [line for line in self.errors.splitlines() if " agent.server." not in line]
 
 
 class WireLoggedServer(LocalServerProcess):
-    """The local server with its wire log as it is written: ``await_wire`` waits for a message, without looking again
-    and again. The log goes through a FIFO; whoever looks reads first what is in it, so that what the server has written
-    is seen."""
+    """The local server with its wire log in a FIFO; ``await_wire`` waits for lines without polling. Thread-safe."""
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         directory.mkdir(exist_ok=True)
@@ -134,7 +135,7 @@ class WireLoggedServer(LocalServerProcess):
         self._lines: list[dict[str, Any]] = []
         self._rest = b""
         self._changed = threading.Condition()
-        # Opened for both, so that it neither waits for a writer nor ends with one.
+        # Opened for reading and writing: neither the open waits for a writer nor the FIFO ends with it.
         self._fd = os.open(directory / "wire.jsonl", os.O_RDWR | os.O_NONBLOCK)
         self._stop = os.eventfd(0)
         self._thread = threading.Thread(target=self._gather, name="wire")
@@ -151,12 +152,12 @@ class WireLoggedServer(LocalServerProcess):
             return list(self._lines)
 
     def await_wire(self, count: int = 1, since: int = 0, **about: Any) -> list[dict[str, Any]]:
-        """The first ``count`` lines after ``since`` that hold all of ``about``; ``event``: one that the codec read."""
+        """Return the first ``count`` lines after ``since`` with the fields ``about``; ``event``: one of its events."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._matching(since, about)) >= count, TIMEOUT_SECONDS)
-            found = self._matching(since, about)
-            assert len(found) >= count, f"{about} did not come {count} times; there was {self._lines[since:][-30:]}"
-            return found[:count]
+            lines = self._matching(since, about)
+            assert len(lines) >= count, f"not {count} lines with {about} in {self._lines[since:][-30:]}"
+            return lines[:count]
 
     def matching(self, since: int = 0, **about: Any) -> list[dict[str, Any]]:
         with self._changed:
@@ -164,8 +165,7 @@ class WireLoggedServer(LocalServerProcess):
             return self._matching(since, about)
 
     def settled(self, since: int) -> list[dict[str, Any]]:
-        """The wire of the sessions that have been opened since then, once each of them has been closed. The last words
-        of those that were there before may come late, and are left out."""
+        """Wait until all sessions opened after ``since`` are closed; return their lines, and none of older sessions."""
         with self._changed:
             self._read()
             self._changed.wait_for(lambda: not self._open(since), TIMEOUT_SECONDS)
@@ -220,7 +220,7 @@ class WireLoggedServer(LocalServerProcess):
                 return
 
     def _read(self) -> None:
-        """Takes what is in the FIFO now."""
+        """Read the current content of the FIFO."""
         if self._fd < 0:
             return
         with contextlib.suppress(BlockingIOError):
@@ -280,12 +280,12 @@ class Supervision:
 
 
 def audio_on_wire(server_lines: list[dict[str, Any]], pcm: bytes) -> bytes:
-    """The part of ``pcm`` that the binary messages of a wire log carried, each compared by its hash, in order."""
+    """Return the part of ``pcm`` that the binary messages of a wire log carried; assert order and content by hash."""
     at = 0
     for line in server_lines:
         if line["direction"] == "in" and line["kind"] == "binary":
             piece = pcm[at : at + line["length"]]
-            assert len(piece) == line["length"], f"more came than there is: {line}"
-            assert hashlib.sha256(piece).hexdigest() == line["sha256"], f"other sound came at byte {at}: {line}"
+            assert len(piece) == line["length"], f"more audio than in the source: {line}"
+            assert hashlib.sha256(piece).hexdigest() == line["sha256"], f"different audio at byte {at}: {line}"
             at += line["length"]
     return pcm[:at]

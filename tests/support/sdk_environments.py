@@ -22,13 +22,15 @@ class Environment:
     """A virtual environment with ``requirements`` and nothing of ours."""
 
     def __init__(self, *requirements: str) -> None:
-        told = json.dumps([sys.version_info[:3], sys.base_prefix, *requirements])
-        self._folder = CACHE / f"{requirements[0].partition('=')[0]}-{hashlib.sha256(told.encode()).hexdigest()[:12]}"
+        content = json.dumps([sys.version_info[:3], sys.base_prefix, *requirements])
+        self._folder = (
+            CACHE / f"{requirements[0].partition('=')[0]}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+        )
         self._requirements = requirements
         CACHE.mkdir(exist_ok=True)
         with (CACHE / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            # The mark is written last: an environment without it was broken off and is made anew.
+            # The mark is written last: an environment without it is incomplete and is made again.
             if not (self._folder / "complete").exists():
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._make()

@@ -12,5 +12,5 @@ client = FishAudio(api_key=key, base_url=f"http://127.0.0.1:{port}")
 try:
     sound = b"".join(client.tts.stream_websocket(iter(stream), format=wanted))
     print(json.dumps({"sha256": hashlib.sha256(sound).hexdigest(), "length": len(sound)}))
-except Exception as error:  # noqa: BLE001 - whatever the package raises is told
+except Exception as error:  # noqa: BLE001 - every exception of the package is reported
     print(json.dumps({"error": f"{type(error).__name__} {error}"}))

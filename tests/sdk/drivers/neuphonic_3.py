@@ -22,7 +22,7 @@ async def main() -> None:
     ws.on(WebsocketEvents.MESSAGE, on_message)
     try:
         await ws.open(TTSConfig(lang_code="en", sampling_rate=24000, speed=1.05))
-    except Exception as error:  # noqa: BLE001 - whatever the package raises is told
+    except Exception as error:  # noqa: BLE001 - every exception of the package is reported
         print(json.dumps({"error": str(error)}))
         return
     await ws.send(text, autocomplete=True)

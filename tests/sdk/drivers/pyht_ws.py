@@ -11,20 +11,20 @@ from pyht.inference_coordinates import InferenceCoordinatesOptions
 port, key, wanted, *texts = sys.argv[1:]
 coordinates = InferenceCoordinatesOptions(api_url=f"http://127.0.0.1:{port}/api/v4")
 client = Client(
-    "somebody",
+    "a user",
     key,
     auto_connect=False,
     advanced=Client.AdvancedOptions(inference_coordinates_options=coordinates),
 )
-told = []
+results = []
 try:
     for text in texts:
         options = TTSOptions(voice="s3://voice/manifest.json", format=Format[f"FORMAT_{wanted}"], sample_rate=24000)
         sound = b"".join(client.tts(text, options, voice_engine="Play3.0-mini", protocol="ws"))
         body = sound[44:] if sound.startswith(b"RIFF") else sound
-        told.append({"sha256": hashlib.sha256(body).hexdigest(), "length": len(body), "head": sound[:4].hex()})
-    print(json.dumps(told))
-except Exception as error:  # noqa: BLE001 - whatever the package raises is told
+        results.append({"sha256": hashlib.sha256(body).hexdigest(), "length": len(body), "head": sound[:4].hex()})
+    print(json.dumps(results))
+except Exception as error:  # noqa: BLE001 - every exception of the package is reported
     print(json.dumps({"error": f"{type(error).__name__} {error}"}))
 finally:
     client.close()

@@ -19,7 +19,7 @@ async def main() -> None:
         async for chunk in client.synthesize(text, voice="Pranav", audio_config=config):
             sound.extend(chunk)
         print(json.dumps({"sha256": hashlib.sha256(sound).hexdigest(), "length": len(sound)}))
-    except Exception as error:  # noqa: BLE001 - whatever the package raises is told
+    except Exception as error:  # noqa: BLE001 - every exception of the package is reported
         print(json.dumps({"error": f"{type(error).__name__} {error}"}))
 
 
