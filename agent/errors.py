@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import enum
 
+CANCELLED_EXIT_CODE = 3
+"""The exit code of a ``say`` whose utterance was cancelled: by a signal, ``hush`` or the end of the daemon."""
+
 
 class AgentError(Exception):
     """An internal failure, and the base class of all errors of voice-agent."""

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after the program's name; ``None`` for those of this process.
 
     Returns:
-        0 done; 2 usage; 69 a service could not be reached; 70 internal failure; 78 configuration.
+        0 done; 2 usage; 3 cancelled ``say``; 69 a service could not be reached; 70 internal failure; 78 configuration.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     stdio.open_missing_streams()
@@ -74,10 +74,15 @@ def _dispatch(words: list[str]) -> int:
         from agent.server.main import main as serve
 
         return serve(words[1:])
-    if words == ["run"] or words[:2] == ["run", "--config"] and len(words) == 3 and not words[2].startswith("-"):
+    if (
+        words == ["run"]
+        or words[:2] in (["run", "--config"], ["run", "-c"])
+        and len(words) == 3
+        and not words[2].startswith("-")
+    ):
         return _run_daemon(words[2] if len(words) == 3 else None)  # as in the units: without argparse
     try:
-        options = build_run_parser().parse_args(words[1:]) if words[:1] == ["run"] else build_parser().parse_args(words)
+        options = build_run_parser().parse_args(words[1:]) if words[:1] == ["run"] else _parse(words)
     except SystemExit:
         stdio.flush_stdout()  # after --help and --version
         raise
@@ -86,6 +91,15 @@ def _dispatch(words: list[str]) -> int:
 
 
 # --- parsers
+
+
+def _parse(words: list[str]) -> Options:
+    """Parse the words of any command; a usage error prints the usage of that command, not of all commands."""
+    options, unknown = build_parser().parse_known_args(words)
+    if unknown:
+        parser: argparse.ArgumentParser = options.parser
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -101,8 +115,13 @@ def build_parser() -> argparse.ArgumentParser:
     _add_command(commands, "run", _run, RUN_HELP)
 
     say = _add_command(commands, "say", _say, "speak a text, or stdin while it arrives")
-    say.add_argument("--service", choices=tuple(SERVICES), help="use this speech service (default: as configured)")
-    say.add_argument("--output", metavar="FILE", help="write a WAV file, or WAV to stdout (-), instead of playing")
+    say.add_argument(
+        "-s", "--service", choices=tuple(SERVICES), help="use this speech service (default: as configured)"
+    )
+    say.add_argument(
+        "-o", "--output", metavar="FILE", help="write a WAV file, or WAV to stdout (-), instead of playing"
+    )
+    say.add_argument("-w", "--wait", action="store_true", help="wait until the text is spoken (always the case)")
     say.add_argument("text", nargs="+", metavar="TEXT", help="speak these words, or stdin (-)")
 
     transcribe = _add_command(
@@ -113,10 +132,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     demo = _add_command(commands, "demo", _demo, "show one whole turn on the local server, with a timeline", json=True)
     demo.add_argument(
-        "--service", choices=tuple(SERVICES), default="local", help="use the wire protocol of this service"
+        "-s", "--service", choices=tuple(SERVICES), default="local", help="use the wire protocol of this service"
     )
     demo.add_argument("--question", metavar="TEXT", help="ask this question")
-    demo.add_argument("--output", metavar="FILE", help="write the reply to a WAV file instead of playing it")
+    demo.add_argument("-o", "--output", metavar="FILE", help="write the reply to a WAV file instead of playing it")
 
     _add_command(commands, "status", _status, "show the status of the running daemon", json=True)
     _add_command(commands, "hush", _hush, "stop the running daemon's speech and clear its queue")
@@ -179,17 +198,17 @@ def _add_command(
     json: bool = False,
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=help, description=_sentence(help))
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
     if config:
         _add_config(parser)
     if json:
-        parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.add_argument("-j", "--json", action="store_true", help="print JSON")
     return parser
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
     help = "read this configuration (default: /etc/voice-agent/config.yaml, if it exists)"
-    parser.add_argument("--config", metavar="FILE", help=help)
+    parser.add_argument("-c", "--config", metavar="FILE", help=help)
 
 
 def _sentence(help: str) -> str:

@@ -15,7 +15,7 @@ from agent.cli.wav_output import WavMemory, WavOutput
 from agent.daemon.builder import RING_BYTES, make_speaker, make_synthesizer, require_keys
 from agent.daemon.local_server import LocalServer
 from agent.daemon.supervisor import Supervisor
-from agent.errors import AgentError, DeviceError, ServiceError
+from agent.errors import CANCELLED_EXIT_CODE, AgentError, DeviceError, ServiceError
 from agent.frontends.control.client import ControlClient, DaemonUnreachable, socket_paths
 from agent.pipeline.events import (
     AudioArrived,
@@ -52,6 +52,9 @@ def say(config: Config, words: list[str], *, service: str | None = None, output:
         service: The speech service to use.
         output: A WAV file, or ``-`` for standard output, in place of the speaker.
 
+    Returns:
+        The exit code: 0, or 3 if the utterance was cancelled.
+
     Raises:
         AgentError: The text was not spoken completely.
     """
@@ -64,6 +67,8 @@ def say(config: Config, words: list[str], *, service: str | None = None, output:
         config = replace(config, synthesis=replace(config.synthesis, services=(service,)))
     config = announcing(config)
     require_keys(config)
+    if output is None and config.speaker.volume == 0:
+        notice("speaker.volume is 0 in the configuration: the text cannot be heard")
     with local_server(config) as local:
         try:
             session = _SaySession(config, local, None if output is None else WavOutput(output))
@@ -73,7 +78,7 @@ def say(config: Config, words: list[str], *, service: str | None = None, output:
             raise DeviceError(message, lost=error.lost, unknown=error.unknown) from error
     if session.was_cancelled and output not in (None, "-"):
         notice(f"stopped: {output} was not written")
-    return 0
+    return CANCELLED_EXIT_CODE if session.was_cancelled else 0
 
 
 def announcing(config: Config) -> Config:
@@ -190,6 +195,7 @@ class _SaySession:
                 case Stop(name):
                     self._synthesizer.hush(name)
                     if self._reader is not None and not self._reader.has_begun:
+                        self.was_cancelled = True
                         return None
                 case WorkerCrashed(error=BrokenPipeError() as error):
                     raise error  # the reader of standard output closed the pipe

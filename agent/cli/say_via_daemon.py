@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from agent.cli.foreground import notice, stop_signals
 from agent.cli.stdin_text import TextReader
-from agent.errors import AgentError, ServiceError
+from agent.errors import CANCELLED_EXIT_CODE, AgentError, ServiceError
 from agent.frontends.control.client import ControlClient
 from agent.pipeline.events import Event, Stop, Utterance, UtteranceCancelled, UtteranceFailed, UtterancePlayed
 from agent.system.threads import Deadline
@@ -20,6 +20,9 @@ def say_via_daemon(client: ControlClient, text: str | None) -> int:
     Args:
         client: The connection to the daemon; always closed at the end.
         text: The text; ``None`` for stdin while it arrives.
+
+    Returns:
+        The exit code: 0, or 3 if the utterance was cancelled.
 
     Raises:
         ServiceError: The daemon did not speak the text, with its reason.
@@ -37,24 +40,25 @@ def say_via_daemon(client: ControlClient, text: str | None) -> int:
                 reader.start()
             else:
                 daemon.say_whole(text)
-            error = _wait(inbox, daemon, reader)
+            end = _wait(inbox, daemon, reader)
         finally:
             client.shutdown()  # first: it ends a send of the reader that waits for the daemon
             if reader is not None:
                 reader.stop()
             daemon.join()
             client.close()
-    if error is not None:
-        raise error
-    return 0
+    if isinstance(end, AgentError):
+        raise end
+    return end
 
 
-def _wait(inbox: queue.SimpleQueue[Event], daemon: _DaemonConsumer, reader: TextReader | None) -> AgentError | None:
+def _wait(inbox: queue.SimpleQueue[Event], daemon: _DaemonConsumer, reader: TextReader | None) -> AgentError | int:
+    """Return the error of the utterance, or the exit code."""
     is_stopped = False
     while True:
         match inbox.get():
             case UtterancePlayed():
-                return reader.error if reader is not None else None
+                return (reader.error if reader is not None else None) or 0
             case UtteranceFailed(reason=reason):
                 return ServiceError("control", reason)
             case UtteranceCancelled() as event:
@@ -62,10 +66,10 @@ def _wait(inbox: queue.SimpleQueue[Event], daemon: _DaemonConsumer, reader: Text
                     return reader.error
                 if not is_stopped:
                     notice(f"cancelled {event.reason}")
-                return None
+                return CANCELLED_EXIT_CODE
             case Stop(name):
                 if reader is not None and not reader.has_begun:
-                    return None
+                    return CANCELLED_EXIT_CODE
                 is_stopped = True
                 daemon.hush(name)
 
@@ -128,12 +132,18 @@ class _DaemonConsumer(threading.Thread):
                 return UtteranceFailed("", str(answer["error"]))
             if "utterance" in answer and not is_accepted:
                 _print_speaker_trouble(answer.get("troubles"))
+                for warning in _texts(answer.get("warnings")):
+                    notice(warning)
             # After the acceptance an error concerns a single piece that arrived too late; the end is reported as well.
             is_accepted = is_accepted or "utterance" in answer
 
 
 def _print_speaker_trouble(troubles: object) -> None:
     """Print why the utterance waits, if the daemon has no speaker."""
-    for trouble in troubles if isinstance(troubles, list) else []:
-        if isinstance(trouble, str) and trouble.startswith("no speaker"):
+    for trouble in _texts(troubles):
+        if trouble.startswith("no speaker"):
             notice(f"{trouble} (sudo voice-agent doctor shows the reason)")
+
+
+def _texts(value: object) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []

@@ -155,20 +155,40 @@ def test_an_empty_text_is_a_usage_error(machine: Machine) -> None:
 
 def test_sigint_to_say_cancels_the_utterance(machine: Machine, speaking: Process) -> None:
     speaking.signal(signal.SIGINT)
-    assert end(speaking) == (0, "", "")
+    assert end(speaking) == (3, "", "")
     machine.await_status("state", "idle")
     assert machine.records(1)[0].startswith("cancelled (by control)")
 
 
 def test_hush_cancels_the_utterance_and_say_reports_it(machine: Machine, speaking: Process) -> None:
     assert machine.run("hush") == (0, "", "")
-    assert end(speaking) == (0, "", "voice-agent: cancelled by control\n")
+    assert end(speaking) == (3, "", "voice-agent: cancelled by control\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_signals_to_say_cancel_the_utterance(machine: Machine, number: int) -> None:
+    command = machine.start("say", LONG_TEXT)
+    machine.await_status("state", "speaking")
+    command.signal(number)
+    assert end(command) == (3, "", "")
+
+
+def test_say_warns_about_a_speaker_that_cannot_be_heard(machine: Machine) -> None:
+    assert machine.run("mute", "speaker") == (0, "", "")
+    code, _, errors = machine.run("say", "hello")
+    assert code == 0 and "muted" in errors and "unmute speaker" in errors
+    assert machine.run("unmute", "speaker") == (0, "", "")
+    assert machine.run("volume", "0") == (0, "", "")
+    code, _, errors = machine.run("say", "-", stdin="hello")
+    assert code == 0 and "volume is 0" in errors
+    assert machine.run("volume", "50") == (0, "", "")
+    assert machine.run("say", "hello") == (0, "", "")
 
 
 def test_say_reports_the_end_of_the_daemon(machine: Machine, speaking: Process) -> None:
     machine.daemon.signal(signal.SIGTERM)
     code, _, errors = end(speaking)
-    assert code == 0 and "cancelled by" in errors  # the shutdown is shorter than the text
+    assert code == 3 and "cancelled by" in errors  # the shutdown is shorter than the text
     assert machine.daemon.end(SECONDS) == 0
     assert not machine.socket.exists()
 

@@ -348,7 +348,7 @@ def test_a_signal_leaves_a_complete_wav_or_no_file(
         process = agent("say", "--config", config, "--output", "out.wav", "word " * 100, cwd=folder)
         server.await_wire(3, direction="out", event="Audio")
         process.signal(number)
-        assert process.end() == 0, process.errors
+        assert process.end() == 3, process.errors
         for path in folder.iterdir():
             assert path.name == "out.wav"
             with wave.open(str(path), "rb") as file:

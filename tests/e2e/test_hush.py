@@ -74,7 +74,7 @@ def test_hush_silences_the_card_immediately(
             daemon.signal(signal.SIGUSR1)
         else:
             saying.signal(signal.SIGUSR1 if how == "SIGUSR1" else signal.SIGINT)
-        assert saying.end() == 0
+        assert saying.end() == 3
         heard = card.played()
         sound = heard[earlier:].strip(b"\0")
         assert pcm(WORDS, RATE).strip(b"\0").startswith(sound[: len(sound) // 2 * 2])

@@ -31,7 +31,7 @@ def test_a_signal_keeps_the_existing_output_file(
     process = agent("say", "--config", write_config(service_config(slow, "local")), "--output", "out.wav", TEXT)
     slow.await_wire(3, since=since, direction="out", event="Audio")
     process.signal(number)
-    assert process.end() == 0
+    assert process.end() == 3
     assert (tmp_path / "out.wav").read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "out.wav"]
     assert process.error_lines() == ["voice-agent: stopped: out.wav was not written"]

@@ -318,9 +318,17 @@ class ControlServer(Frontend):
             peer.send(self._accepted(peer.text.utterance))
 
     def _accepted(self, utterance: str) -> dict[str, object]:
-        """Return the response to an accepted text, with the problems that may delay it."""
-        problems = self._status.problems if self._status is not None else ()
-        return {"utterance": utterance, **({"troubles": list(problems)} if problems else {})}
+        """Return the response to an accepted text: with the problems that may delay it, and why it is not heard."""
+        response: dict[str, object] = {"utterance": utterance}
+        if self._status is None:
+            return response
+        if self._status.problems:
+            response["troubles"] = list(self._status.problems)
+        if "speaker" in self._status.muted:
+            response["warnings"] = ["the speaker is muted, the text is not heard: voice-agent unmute speaker"]
+        elif self._status.volume == 0:
+            response["warnings"] = ["the volume is 0, the text is not heard: voice-agent volume 50"]
+        return response
 
     def _append(self, peer: Peer, text: str) -> None:
         """Pass a piece on, without a response. The first piece with words announces the utterance: until then there is
