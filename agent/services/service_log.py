@@ -24,14 +24,20 @@ class ServiceLog:
 
     def __init__(self, service: str) -> None:
         self._service = service
-        self._refused = self._lines = 0
+        self._refused = self._foreign = self._lines = 0
 
     def log_refused(self, failure: Failure) -> str | None:
-        """Count a refused message and log the first one.
+        """Count a refused message and log the first one of its kind.
 
         Returns:
-            The reason to end the session after more than ``MAX_REFUSED_MESSAGES``, else ``None``.
+            The reason to end the session after more than ``MAX_REFUSED_MESSAGES``, else ``None``. Messages of other
+            requests have no limit: the service may serve several on one connection.
         """
+        if failure.is_foreign:
+            self._foreign += 1
+            if self._foreign == 1:
+                log.warning("%s: message of another request ignored, received %s", self._service, failure.received)
+            return None
         self._refused += 1
         if self._refused == 1:
             log.warning(
@@ -51,3 +57,5 @@ class ServiceLog:
         """Log how many messages were refused, if there was more than one."""
         if self._refused > 1:
             log.warning("%s: session ended, refused_messages=%d", self._service, self._refused)
+        if self._foreign > 1:
+            log.warning("%s: session ended, messages_of_other_requests=%d", self._service, self._foreign)

@@ -1,4 +1,4 @@
-"""Rows 24 to 33: invalid frames and messages. They fail one utterance or are ignored, and never reach the speaker."""
+"""Rows 24 to 33 and 61: invalid and foreign frames and messages. They never reach the speaker."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from support.scripted import BINARY, CLOSE, CONTINUATION, TEXT, Peer, Script, Sc
 from support.speech_services import (
     RATE,
     SERVICES,
+    ServiceSession,
     accept_session,
     audio_of,
     client_messages,
@@ -288,6 +289,63 @@ def test_row_31_audio_of_another_request_is_not_played(record_row: Record) -> No
     ):
         assert pipeline.spoken(FIRST) == audio_of(FIRST)
     record_row(31, "playai: 300 bytes of an unknown request were not played")
+
+
+FOREIGN: dict[str, list[Message]] = {
+    "neuphonic": [
+        json.dumps({"data": {"audio": "QUJDRA==", "stop": False, "context_id": "another"}}),
+        json.dumps({"data": {"audio": "", "stop": True, "context_id": "another"}}),
+        json.dumps({"type": "error", "message": "out of memory", "context_id": "another"}),
+    ],
+    "vachana": [
+        json.dumps({"type": "audio", "request_id": "another", "data": {"audio": "QUJDRA=="}}),
+        json.dumps({"type": "complete", "request_id": "another", "data": None}),
+        json.dumps({"type": "error", "message": "out of memory", "request_id": "another"}),
+    ],
+    "playai": [
+        json.dumps({"type": "end", "request_id": "another"}),
+        json.dumps({"type": "error", "message": "out of memory", "request_id": "another"}),
+        json.dumps({"type": "end", "request_id": "another", "status": 500}),
+    ],
+}
+
+
+@pytest.mark.parametrize("service", FOREIGN)
+def test_row_61_ends_and_errors_of_another_request_do_not_end_the_utterance(
+    record_row: Record, caplog: pytest.LogCaptureFixture, service: str
+) -> None:
+    """Each foreign message at each place of the own response, 40 times: the audio is complete, one line is logged."""
+    caplog.set_level(logging.WARNING)
+    count = 3 if service == "neuphonic" else 4  # messages of the own response; the others have a start
+    foreign = frames_of(FOREIGN[service]) * 40
+
+    def insert(place: int) -> Callable[[list[bytes]], Sequence[bytes]]:
+        return lambda frames: [*frames[:place], *foreign, *frames[place:]]
+
+    for place in range(count):
+        caplog.clear()
+        with (
+            Scripted(serve_modified(service, insert(place))) as server,
+            TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
+        ):
+            assert pipeline.spoken(FIRST) == audio_of(FIRST)
+        assert len([each for each in caplog.messages if "another request ignored" in each]) == 1
+    record_row(61, f"{service}: 120 foreign messages at {count} places, bit for bit, 1 line each")
+
+
+@pytest.mark.parametrize("service", ["fish", "neuphonic"])
+def test_row_61_one_connection_carries_one_utterance(record_row: Record, service: str) -> None:
+    """Fish and the Neuphonic of 2024 name no context: what arrives on a connection belongs to its only utterance."""
+    sessions: list[ServiceSession] = []
+    with (
+        Scripted(serve_speech(service, sessions)) as server,
+        TtsPipeline(synthesis_settings(server.port, service)) as pipeline,
+    ):
+        utterances = [pipeline.say(text) for text in (FIRST, NEXT, FIRST)]
+        assert all(isinstance(pipeline.ended(utterance), UtterancePlayed) for utterance in utterances)
+    spoken = ["".join(session.texts).strip() for session in sessions if session.texts]
+    assert spoken == [FIRST, NEXT, FIRST]
+    record_row(61, f"{service}: 3 utterances on 3 connections")
 
 
 # --- headers: rows 32 and 33

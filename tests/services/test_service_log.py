@@ -36,3 +36,13 @@ def test_log_message_escapes_and_limits_lines(caplog: pytest.LogCaptureFixture) 
         service_log.log_message(f"queue \x1b[31m{number}")
     assert len(caplog.messages) == MAX_LOG_LINES
     assert "plain" in caplog.messages[0] and "queue" in caplog.messages[0] and "\x1b" not in caplog.text
+
+
+def test_messages_of_other_requests_are_counted_and_never_end_a_session(caplog: pytest.LogCaptureFixture) -> None:
+    service_log = ServiceLog("plain")
+    foreign = Failure("plain", "the end of a", "the end of b", fatal=False, is_foreign=True)
+    count = 3 * MAX_REFUSED_MESSAGES
+    assert [service_log.log_refused(foreign) for _ in range(count)] == [None] * count
+    service_log.close()
+    first, total = caplog.messages
+    assert "the end of a" in first and f"messages_of_other_requests={count}" in total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -55,6 +56,7 @@ class TtsSession:
         self.error: ServiceError | None = None
         self.format = format
         self._codec: Client = connection.codec
+        self._request_id = f"req_{os.urandom(6).hex()}"  # the form of gnani-vachana 0.8.2
         self._is_waiting = False  # whether no audio has arrived since the last passage
         self._text_length = 0
         self._audio_seconds = 0.0
@@ -94,8 +96,8 @@ class TtsSession:
                 break
             if not self._is_awaiting_audio:
                 self._received_at = self._progress_at = time.monotonic()
-            self.connection.send(Text(passage))
-            self.connection.send(Flush())
+            self.connection.send(Text(passage, self._request_id))
+            self.connection.send(Flush(self._request_id))
             self.passage_count += 1
             self._text_length += len(passage)
             self._is_waiting = True
@@ -231,6 +233,7 @@ class TtsSession:
         if self._converter is not None:
             yield from _non_empty(self._converter.finish())
         self.has_ended = True
+        self._log.close()
 
     def _fail(
         self,
@@ -241,6 +244,7 @@ class TtsSession:
         retry_after_seconds: float | None = None,
     ) -> None:
         if self.error is None and not self.has_ended:
+            self._log.close()
             self.error = ServiceError(
                 self.connection.service,
                 reason,

@@ -99,6 +99,7 @@ class Failure:
         permanent: A retry is useless, as for a refused key.
         status: The HTTP status or close code, if there is one.
         retry_after_seconds: The delay that the service requests.
+        is_foreign: The message belongs to another request than those of the session; only it is discarded.
     """
 
     service: str
@@ -108,6 +109,7 @@ class Failure:
     permanent: bool = False
     status: int | None = None
     retry_after_seconds: float | None = None
+    is_foreign: bool = False
 
     def __str__(self) -> str:
         return f"{self.service} sent {self.received}; expected {self.expected}"

@@ -42,6 +42,7 @@ from agent.services.protocols.handshake import (
     with_query,
 )
 from agent.services.protocols.parsing import decode_base64, dump_error, dump_json, excerpt
+from agent.services.protocols.request_ids import ADOPTION_SECONDS, RequestIds
 from agent.system.json_text import MAX_MESSAGE_BYTES, fix_surrogates, json_type, parse_json
 
 NAME = "neuphonic"
@@ -162,7 +163,8 @@ class Client:
 
     A passage is complete when its ``data.stop`` arrives; ``End`` follows the last one after ``send(End)``. With a
     server that sends no stop flags, ``End`` is a pause after the last audio. A ``<STOP>`` in the text, in any case and
-    also split over two pieces, is replaced by a space. Not thread-safe; owned by the thread that owns the connection.
+    also split over two pieces, is replaced by a space. The ``request_id`` of a ``Text`` is sent as ``context_id``;
+    messages of other contexts are refused. Not thread-safe; owned by the thread that owns the connection.
 
     Args:
         url: The URL; its query takes precedence over the other arguments.
@@ -212,6 +214,8 @@ class Client:
         self._url = with_query(url, fields)
         self._key = api_key
         self._filter = StopFilter()
+        self._contexts = RequestIds()
+        self._context: str | None = None  # of the current passage
         self._requested = 0  # passages with text that a <STOP> ended
         self._stopped = 0  # those of them that are complete
         # Stops without audio directly after another stop: a duplicate of that one, or a passage without audio. The two
@@ -235,11 +239,13 @@ class Client:
         if self._end_sent:
             return messages
         if isinstance(event, Text):
+            if not self._has_open_text:
+                self._context = event.request_id
             messages += self._text(self._filter.feed(fix_surrogates(event.text)))
         elif isinstance(event, Flush | End):
             messages += self._text(self._filter.finish())
             if self._has_open_text:
-                messages.append(dump_json({"text": STOP}))
+                messages.append(self._message(STOP))
                 self._has_open_text, self._stop_is_last = False, True
                 self._requested += 1
                 self._audio_since_request = False
@@ -255,6 +261,11 @@ class Client:
         if isinstance(fields, str):
             return [self._refuse(message, f"a JSON object with data.audio ({fields})")]
         data = fields.get("data")
+        context = fields.get("context_id", data.get("context_id") if isinstance(data, dict) else None)
+        if self._contexts.is_foreign(message, context):
+            self._set_timeout()
+            received = excerpt(message, self._key)
+            return [Failure(NAME, received, "messages of its own context", fatal=False, is_foreign=True)]
         if fields.get("type") == "error" or (data is None and fields.get("error")):
             if self._is_over:
                 return []
@@ -267,6 +278,8 @@ class Client:
             return [self._refuse(message, f"data to be an object, not {json_type(data)}")]
         events: list[Event] = []
         stop = data.get("stop")
+        if context is None and (data.get("audio") or stop is True):
+            self._contexts.settle_without_id()
         self._server_has_flags = self._server_has_flags or isinstance(stop, bool)
         if data.get("audio") is not None:
             audio = decode_base64(data["audio"])
@@ -283,9 +296,13 @@ class Client:
         return events
 
     def receive_timeout(self) -> list[Event]:
-        return [] if self.receive_timeout_seconds is None else self._end()
+        if self.receive_timeout_seconds is None:
+            return []
+        return self._adopt() if self._contexts.has_held else self._end()
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
+        if self._contexts.has_held:
+            return [*self._adopt(), *self.receive_close(code, reason)]
         if self._is_over:
             return []
         if not self._requested and not self._has_open_text:
@@ -304,9 +321,17 @@ class Client:
     def _text(self, text: str) -> list[Message]:
         if not text:
             return []
+        if not self._has_open_text:
+            self._contexts.add(self._context)
         self._has_open_text, self._stop_is_last = True, False
         pieces = (text[at : at + _MAX_TEXT_CHARACTERS] for at in range(0, len(text), _MAX_TEXT_CHARACTERS))
-        return [dump_json({"text": piece}) for piece in pieces]
+        return [self._message(piece) for piece in pieces]
+
+    def _message(self, text: str) -> str:
+        return dump_json({"text": text} if self._context is None else {"context_id": self._context, "text": text})
+
+    def _adopt(self) -> list[Event]:
+        return [event for message in self._contexts.adopt() for event in self.receive(message)]
 
     def _stop(self) -> list[Event]:
         events: list[Event] = []
@@ -323,9 +348,13 @@ class Client:
 
     def _set_timeout(self) -> None:
         self.receive_timeout_seconds = None
-        if not self._end_sent or self._is_over:
+        if self._is_over:
             return
-        if self._stopped >= self._requested:
+        if self._contexts.has_held:
+            self.receive_timeout_seconds = ADOPTION_SECONDS
+        elif not self._end_sent:
+            return
+        elif self._stopped >= self._requested:
             # All passages were complete before End was sent, so that no message will trigger the End event.
             self.receive_timeout_seconds = _IMMEDIATE_SECONDS
         elif self._stopped + self._ambiguous_stops >= self._requested:

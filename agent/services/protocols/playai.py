@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -44,6 +44,7 @@ from agent.services.protocols.playai_auth import (
     AuthorizationServer,
     Tokens,
 )
+from agent.services.protocols.request_ids import ADOPTION_SECONDS
 from agent.system.hosts import find_url_problem, is_private_host
 from agent.system.json_text import fix_surrogates, json_type, parse_json
 
@@ -227,6 +228,8 @@ class Client:
         self._open: deque[str] = deque()
         self._is_started = False  # start arrived for the first open request
         self._foreign_id: object = None  # a list with the ID (any JSON value) of a response to an unknown request
+        self._has_answered = False  # the service has used an ID of this session
+        self._held_error: Failure | None = None  # an error with an unknown ID before that
         self._end_sent = False
         self._is_over = False  # End or a fatal Failure was returned
 
@@ -235,6 +238,8 @@ class Client:
         """10 s while a request is open; 0.05 s when only the ``End`` event is missing."""
         if self._is_over:
             return None
+        if self._held_error is not None:
+            return ADOPTION_SECONDS
         if self._open:
             return _STALL_SECONDS
         return _IMMEDIATE_SECONDS if self._end_sent else None
@@ -272,7 +277,14 @@ class Client:
         kind, status = answer.get("type"), answer.get("status")
         is_refusal = isinstance(status, int) and status >= 400
         if kind == "error" or is_refusal or (answer.get("error") and kind not in ("start", "end")):
-            return [self._error(message, answer)]
+            failure = self._error(message, answer)
+            if answer.get("request_id") not in (None, "", *self._open):
+                # The ID may be one that the service made up for the error, unless it has used one of this session.
+                self._held_error = None if self._has_answered else failure
+                if self._foreign_id == [answer.get("request_id")]:
+                    self._foreign_id = None
+                return [self._ignore(message, "an error of a request of this session", is_foreign=True)]
+            return [self._fail(failure)]
         if kind == "start":
             return self._start(message, answer.get("request_id"))
         if kind == "end":
@@ -283,6 +295,8 @@ class Client:
         """Return the ``End`` if no request is open, else a fatal failure: the service stalled."""
         if self._is_over or not (self._open or self._end_sent):
             return []
+        if self._held_error is not None:
+            return [self._fail(self._held_error)]
         if not self._open:
             return self._finish()
         return [self._fatal("nothing for 10 s inside a passage", "the rest of its audio, and its end")]
@@ -302,7 +316,7 @@ class Client:
 
     def _audio(self, message: bytes) -> list[Event]:
         if self._foreign_id is not None:
-            return [self._ignore(message, "audio of a request of this session")]
+            return [self._ignore(message, "audio of a request of this session", is_foreign=True)]
         if not self._is_started:
             return [self._ignore(message, "audio between the start and the end of a request only")]
         return [Audio(message, request_id=self._open[0])] if message else []
@@ -310,18 +324,18 @@ class Client:
     def _start(self, message: str, request_id: object) -> list[Event]:
         if request_id not in self._open:
             self._foreign_id = [request_id]
-            return [self._ignore(message, "the start of a request of this session")]
+            return [self._ignore(message, "the start of a request of this session", is_foreign=True)]
         if self._is_started or request_id != self._open[0]:
             return [self._fatal(self._quote(message), "the end of the previous request; a passage is missing")]
-        self._foreign_id = None
-        self._is_started = True
+        self._foreign_id = self._held_error = None
+        self._is_started = self._has_answered = True
         return []
 
     def _end(self, message: str, request_id: object) -> list[Event]:
         if request_id not in self._open:
             if self._foreign_id == [request_id]:
                 self._foreign_id = None
-            return [self._ignore(message, "the end of a request of this session")]
+            return [self._ignore(message, "the end of a request of this session", is_foreign=True)]
         if not self._is_started or request_id != self._open[0]:
             return [self._fatal(self._quote(message), "the start of that request before its end")]
         self._foreign_id = None
@@ -333,20 +347,29 @@ class Client:
         status = status_of(answer)
         delay = answer.get("retry_after", answer.get("retry_after_seconds"))
         retry_after = min(float(delay), 86400.0) if isinstance(delay, int | float) and 0 <= delay < 1e9 else None
-        failure = self._fatal(self._quote(message), _EXPECTED, status)
-        return replace(failure, permanent=status in _PERMANENT_STATUSES, retry_after_seconds=retry_after)
+        return Failure(
+            NAME,
+            self._quote(message)[:200],
+            _EXPECTED,
+            permanent=status in _PERMANENT_STATUSES,
+            status=status,
+            retry_after_seconds=retry_after,
+        )
 
     def _finish(self) -> list[Event]:
         self._is_over = True
         return [End()]
 
     def _fatal(self, received: str, expected: str, status: int | None = None) -> Failure:
+        return self._fail(Failure(NAME, received[:200], expected, status=status))
+
+    def _fail(self, failure: Failure) -> Failure:
         self._is_over = True
         self._open.clear()
-        return Failure(NAME, received[:200], expected, status=status)
+        return failure
 
-    def _ignore(self, message: Message, expected: str) -> Failure:
-        return Failure(NAME, self._quote(message), expected, fatal=False)
+    def _ignore(self, message: Message, expected: str, *, is_foreign: bool = False) -> Failure:
+        return Failure(NAME, self._quote(message), expected, fatal=False, is_foreign=is_foreign)
 
     def _quote(self, message: Message) -> str:
         return excerpt(self._redact(message) if isinstance(message, str) else message)

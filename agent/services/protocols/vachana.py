@@ -39,6 +39,7 @@ from agent.services.protocols.handshake import (
     reported_error,
 )
 from agent.services.protocols.parsing import decode_base64, dump_error, dump_json, excerpt
+from agent.services.protocols.request_ids import ADOPTION_SECONDS, RequestIds
 from agent.system.json_text import fix_surrogates, json_type, parse_json
 
 NAME = "vachana"
@@ -124,7 +125,9 @@ class Client:
     """The client codec. Pieces of text are collected until the passage is complete and then sent as one request.
 
     ``complete`` returns the ``End``. With a server that sends binary audio only, a clean close or a pause after the
-    last audio returns it. Not thread-safe; owned by the thread that owns the connection.
+    last audio returns it. A server that announced a ``start`` owes a ``complete``. Messages with the ``request_id`` of
+    another request, and audio between its ``start`` and ``complete``, are refused. Not thread-safe; owned by the thread
+    that owns the connection.
 
     Args:
         url: The URL.
@@ -174,6 +177,9 @@ class Client:
         self._end_sent = False
         self._is_over = False  # End or a fatal Failure was returned
         self._server_has_json = False  # the server marks the end of each request, so that a pause has no meaning
+        self._owes_complete = False  # start arrived for the current request
+        self._request_ids = RequestIds()
+        self._is_foreign = False  # audio without an ID belongs to another request
         self._has_audio = False  # audio arrived since the last complete
 
     def handshake(self) -> Handshake:
@@ -196,6 +202,7 @@ class Client:
                 if isinstance(event, Flush) and event.request_id is not None:
                     request["request_id"] = event.request_id
                 messages.append(dump_json(request))
+                self._request_ids.add(event.request_id if isinstance(event, Flush) else None)
                 self._requested += 1
             self._end_sent = isinstance(event, End)
         self._set_timeout()
@@ -213,9 +220,13 @@ class Client:
         return events
 
     def receive_timeout(self) -> list[Event]:
-        return [] if self.receive_timeout_seconds is None else self._end()
+        if self.receive_timeout_seconds is None:
+            return []
+        return self._adopt() if self._request_ids.has_held else self._end()
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
+        if self._request_ids.has_held:
+            return [*self._adopt(), *self.receive_close(code, reason)]
         if self._is_over:
             return []
         waiting = self._requested - self._completed
@@ -225,6 +236,7 @@ class Client:
         if (
             code in (1000, 1005)
             and self._has_audio
+            and not self._owes_complete
             and not self._pieces
             and (waiting == 1 or not self._server_has_json)
         ):
@@ -236,16 +248,28 @@ class Client:
 
     def _json_message(self, message: str, fields: dict[str, object]) -> list[Event]:
         kind = fields.get("type")
+        if kind not in ("start", "audio", "complete", "error"):
+            return [self._refuse(message, "a message of the type start, audio, complete or error")]
+        data = fields.get("data")
+        holder = data if isinstance(data, dict) else fields
+        request_id = fields.get("request_id", holder.get("request_id"))
+        if self._request_ids.is_foreign(message, request_id):
+            if kind != "audio":
+                self._is_foreign = kind == "start"
+            return [self._refuse_foreign(message, is_held=True)]
+        if kind == "audio" and request_id is None and self._is_foreign:
+            return [self._refuse_foreign(message)]
         if kind == "error":
             if self._is_over:
                 return []
             self._is_over = True
             return [reported_error(NAME, message, fields, self._key)]
-        if kind not in ("start", "audio", "complete"):
-            return [self._refuse(message, "a message of the type start, audio, complete or error")]
         self._server_has_json = True
-        data = fields.get("data")
-        holder = data if isinstance(data, dict) else fields
+        if kind in ("start", "complete"):
+            self._is_foreign = False
+            self._owes_complete = kind == "start"
+            if request_id is None:
+                self._request_ids.settle_without_id()
         events: list[Event] = []
         if holder.get("audio") is not None:
             audio = decode_base64(holder["audio"])
@@ -268,14 +292,20 @@ class Client:
             return []
         if self._is_over:
             return [self._refuse(message, "no audio after the last passage")]
+        if isinstance(message, bytes) and self._is_foreign:
+            return [self._refuse_foreign(message)]
         self._has_audio = True
         return [Audio(audio)]
 
     def _set_timeout(self) -> None:
         self.receive_timeout_seconds = None
-        if not self._end_sent or self._is_over:
+        if self._is_over:
             return
-        if self._completed >= self._requested:
+        if self._request_ids.has_held:
+            self.receive_timeout_seconds = ADOPTION_SECONDS
+        elif not self._end_sent:
+            return
+        elif self._completed >= self._requested:
             # All requests were complete before End was sent, so that no message will trigger the End event.
             self.receive_timeout_seconds = _IMMEDIATE_SECONDS
         elif self._has_audio and not self._server_has_json:
@@ -286,8 +316,18 @@ class Client:
         self._is_over = True
         return [End()]
 
+    def _adopt(self) -> list[Event]:
+        self._is_foreign = False
+        return [event for message in self._request_ids.adopt() for event in self.receive(message)]
+
     def _refuse(self, message: Message, expected: str) -> Failure:
         return Failure(NAME, excerpt(message, self._key), expected, fatal=False)
+
+    def _refuse_foreign(self, message: Message, *, is_held: bool = False) -> Failure:
+        if not is_held:
+            self._request_ids.hold(message)
+        received = excerpt(message, self._key)
+        return Failure(NAME, received, "messages of its own request", fatal=False, is_foreign=True)
 
 
 class Server:

@@ -248,7 +248,22 @@ def test_receive_timeout_is_unset_after_start():
     codec = asking()
     codec.receive('{"type": "start"}')
     codec.receive(b"binary after all")
-    assert codec.receive_timeout_seconds is None
+    assert codec.receive_timeout_seconds is None and codec.receive_timeout() == []
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1005, 1006, 1011])
+@pytest.mark.parametrize("audio", [sound(b"half"), b"half"], ids=["json", "binary"])
+def test_close_before_the_complete_of_an_announced_start_is_a_fatal_failure(code, audio):
+    codec = asking()
+    codec.receive('{"type": "start", "request_id": "req_1"}')
+    assert codec.receive(audio) == [Audio(b"half")]
+    (failure,) = codec.receive_close(code)
+    assert isinstance(failure, Failure) and failure.fatal and not failure.permanent
+
+
+def test_close_after_json_audio_without_a_start_is_the_end():
+    codec = asking()
+    codec.receive(sound(b"all"))
     assert codec.receive_close(1000) == [End()]
 
 

@@ -1,0 +1,83 @@
+"""Tells the messages of a session's own requests from those of other requests on the same connection."""
+
+from __future__ import annotations
+
+from agent.services.protocols.codec import Message
+
+ADOPTION_SECONDS = 2.5
+"""Silence after which messages with an unknown ID are taken for the session's own, if the service has not used an ID of
+the session: a service that replaces the client's IDs by its own must be heard, too."""
+
+MAX_HELD_BYTES = 8 * 1024 * 1024
+
+
+class RequestIds:
+    """The IDs of one session's requests. Not thread-safe; owned by the codec.
+
+    Services echo the ID that a request names. A message with another ID is foreign: its audio, end or error must not
+    reach the utterance. A request without an ID gets the first ID that the service names. Until the service has used an
+    ID of the session, foreign messages are held for ``adopt``.
+    """
+
+    def __init__(self) -> None:
+        self._has_requests = False
+        self._own: set[str] = set()
+        self._unnamed_count = 0  # requests without an ID to which the service has not assigned one
+        self._is_settled = False  # whether the service has answered a request of the session
+        self._held_id: str | None = None
+        self._held: list[Message] = []
+        self._held_bytes = 0
+
+    @property
+    def has_held(self) -> bool:
+        """Whether ``adopt`` would return messages."""
+        return bool(self._held)
+
+    def add(self, request_id: str | None) -> None:
+        """Note a request of the session; ``None``: it names no ID."""
+        self._has_requests = True
+        if request_id is None:
+            self._unnamed_count += 1
+        else:
+            self._own.add(request_id)
+
+    def is_foreign(self, message: Message, request_id: object) -> bool:
+        """Return whether a message with this ID belongs to another request; hold it if that is not certain."""
+        if request_id is None or request_id == "" or not self._has_requests:
+            return False
+        request_id = str(request_id)
+        if request_id not in self._own:
+            if not self._unnamed_count:
+                self.hold(message, request_id)
+                return True
+            self._unnamed_count -= 1
+            self._own.add(request_id)
+        self.settle()
+        return False
+
+    def settle(self) -> None:
+        """Note that the service has answered a request of the session: it names the session's IDs, or none."""
+        self._is_settled = True
+        self._held.clear()
+
+    def settle_without_id(self) -> None:
+        """Note that the service has answered a request of the session without an ID: it assigns none."""
+        self._unnamed_count = 0
+        self.settle()
+
+    def hold(self, message: Message, request_id: str | None = None) -> None:
+        """Hold a message for ``adopt``; ``request_id`` ``None``: the ID of the message that was held before."""
+        if request_id is not None and self._held and request_id != self._held_id:
+            return
+        if self._is_settled or self._held_bytes + len(message) > MAX_HELD_BYTES:
+            return
+        self._held_id = request_id or self._held_id
+        self._held.append(message)
+        self._held_bytes += len(message)
+
+    def adopt(self) -> list[Message]:
+        """Take the ID of the held messages for the session's own, and return them to be read again."""
+        held, self._held = self._held, []
+        if held and self._held_id is not None:
+            self._own.add(self._held_id)
+        return held
