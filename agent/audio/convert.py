@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import weakref
 from array import array
 from functools import cache
@@ -24,6 +25,9 @@ PACKAGE = "libspeexdsp1"
 
 _MAX_SAMPLE, _MIN_SAMPLE = 32767, -32768
 _PIECE_FRAMES = 4096
+# Energy of the mean of the channels, relative to the loudest channel. One channel with sound among five silent ones is
+# at 0.028.
+_CANCELED, _AUDIBLE = 0.02, 0.1
 # More output frames than the ratio of the rates demands: the resampler's fractional position adds at most one.
 _SPARE_FRAMES = 64
 _MAX_TAIL_PIECES = 100
@@ -164,6 +168,39 @@ def to_mono(pcm: bytes, channels: int) -> bytes:
         return array("h", [(left + right) >> 1 for left, right in pairs]).tobytes()
     frames = zip(*(samples[channel::channels] for channel in range(channels)), strict=True)
     return array("h", [sum(frame) // channels for frame in frames]).tobytes()
+
+
+class MonoMixer:
+    """Mixes channels to mono, and takes the loudest channel where the channels cancel each other.
+
+    A cable with exchanged wires makes two channels of opposite phase, whose mean is silence. The choice of one piece
+    stays for the next pieces until the mean is clearly audible again. Not thread-safe; one thread owns it.
+    """
+
+    def __init__(self) -> None:
+        self._channel: int | None = None  # the channel that replaces the mean
+
+    def feed(self, pcm: bytes, channels: int) -> bytes:
+        """Return s16le audio of any number of interleaved channels as mono."""
+        mono = to_mono(pcm, channels)
+        if channels == 1 or not mono:
+            return mono
+        samples = _samples(pcm, channels)
+        energies = [_energy(samples[channel::channels]) for channel in range(channels)]
+        loudest = max(energies)
+        if self._channel is not None and self._channel >= channels:
+            self._channel = None
+        limit = loudest * (_CANCELED if self._channel is None else _AUDIBLE)
+        if _energy(_samples(mono)) >= limit:
+            self._channel = None if loudest else self._channel
+        elif self._channel is None:
+            self._channel = energies.index(loudest)
+        return mono if self._channel is None else samples[self._channel :: channels].tobytes()
+
+
+def _energy(samples: array[int]) -> int:
+    """Return the sum of the squares of all samples."""
+    return sum(map(operator.mul, samples, samples))
 
 
 def to_stereo(pcm: bytes) -> bytes:

@@ -36,9 +36,15 @@ class FileFrames:
         self._buffer = bytearray(next(self._chunks, b""))
         self._fd = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # always readable: a read of a file never waits
         self._is_read = False
+        self._taken_bytes = 0
 
     def fileno(self) -> int:
         return self._fd
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio that was taken."""
+        return SPEECH.seconds_of(self._taken_bytes)
 
     @property
     def frame_count(self) -> int:
@@ -76,7 +82,9 @@ class FileFrames:
                 self._is_read = True
                 break
             self._buffer += chunk
-        return _pop_frame(self._buffer, self._frame_bytes)
+        frame = _pop_frame(self._buffer, self._frame_bytes)
+        self._taken_bytes += len(frame)
+        return frame
 
 
 class StdinFrames:

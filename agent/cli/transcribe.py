@@ -69,7 +69,7 @@ class _TranscribeSession:
     def __init__(
         self, config: Config, frames: FrameSource, local: LocalServer | None, source: str | None, as_json: bool
     ) -> None:
-        self._config, self._source, self._as_json = config, source, as_json
+        self._config, self._frames, self._source, self._as_json = config, frames, source, as_json
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._recognizer = make_recognizer(config, frames, NullEndpointer(), self._inbox.put, local)
         workers: list[Worker] = [self._recognizer]
@@ -77,7 +77,7 @@ class _TranscribeSession:
             workers.insert(0, make_microphone(config, frames, self._inbox.put, wait_policy=fail_fast))
         self._supervisor = Supervisor(workers)
         self._error: AgentError | OSError | None = None
-        self._has_transcript = False
+        self._has_transcript = self._has_words = False
         self._down: ServiceError | None = None
         self._outage = Deadline(None)  # for the reconnect to a service that failed during the stream
 
@@ -99,6 +99,8 @@ class _TranscribeSession:
             os._exit(AgentError.exit_code)  # a normal exit would wait for the stuck thread
         if self._error is not None:
             raise self._error
+        if not self._has_words:
+            self._report_silence()
         return 0
 
     def _drain(self) -> None:
@@ -148,7 +150,17 @@ class _TranscribeSession:
                 return True
         return not self._recognizer.is_alive and self._inbox.empty()
 
+    def _report_silence(self) -> None:
+        subject = {None: "the microphone", "-": "stdin"}.get(self._source, f"the file {self._source}")
+        if isinstance(self._frames, FileFrames) and not self._frames.seconds:
+            notice(f"no speech: {subject} holds no audio")
+        elif isinstance(self._frames, FileFrames):
+            notice(f"no speech: {self._frames.seconds:.1f} s of audio in {subject} without words")
+        else:
+            notice(f"no speech: the audio from {subject} has no words")
+
     def _print(self, event: Heard) -> None:
+        self._has_words = self._has_words or bool(event.text)
         if event.text and self._as_json:
             words = [
                 {"word": word, "start": start, "end": end, "conf": confidence}

@@ -278,7 +278,7 @@ def require_keys(config: Config) -> None:
         ConfigError: No speech service has its key, or a key refers to a variable that is not set.
     """
     mode, synthesis, responder = config.conversation.mode, config.synthesis, config.responder
-    used = [] if mode == "announce" else [config.transcription.api_key]
+    used = [] if mode == "announce" else [config.transcription.api_key, config.transcription.export_key]
     if mode != "captions":
         used += synthesis.secrets()
     if mode == "assistant":

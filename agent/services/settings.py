@@ -27,6 +27,9 @@ class TranscriptionSettings:
     export_url: str | None = key(
         None, "REST base URL for exports, e.g. http://127.0.0.1:8393; null: exports are not fetched"
     )
+    export_key: Secret = key(
+        lambda: Secret(credential="transcription-export"), "key of the REST interface; without it api_key is sent"
+    )
     export_directory: str | None = key(None, "directory for exports; null: the state directory")
     allow_plaintext: bool = key(False, "allow ws:// to a host that is neither this machine nor on a private network")
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.audio.convert import FormatConverter, Resampler, measure_level, scale, to_mono, to_stereo
+from agent.audio.convert import FormatConverter, MonoMixer, Resampler, measure_level, scale, to_mono, to_stereo
 from agent.audio.format import Format
 from agent.errors import AudioError
 
@@ -169,6 +169,44 @@ def test_to_mono_inverts_to_stereo(pcm: bytes) -> None:
     assert array("h", both)[::2] == array("h", both)[1::2] == array("h", pcm)
     assert to_mono(both, 2) == pcm
     assert to_mono(pcm, 1) is pcm
+
+
+def interleaved(*channels: bytes) -> bytes:
+    samples = [array("h", channel) for channel in channels]
+    return array("h", [sample for frame in zip(*samples, strict=True) for sample in frame]).tobytes()
+
+
+def inverted(pcm: bytes) -> bytes:
+    return array("h", [-sample for sample in array("h", pcm)]).tobytes()
+
+
+@pytest.mark.parametrize("others", [(), ("silence",), ("silence", "silence")])
+@pytest.mark.parametrize("level", [1.0, 0.9])
+def test_channels_of_opposite_phase_are_not_canceled(others: tuple[str, ...], level: float) -> None:
+    voice = tone(16000, 1600)
+    opposite = array("h", [round(-level * sample) for sample in array("h", voice)]).tobytes()
+    mixer = MonoMixer()
+    pcm = interleaved(voice, opposite, *(bytes(len(voice)) for _ in others))
+    assert mixer.feed(pcm, 2 + len(others)) == voice
+    assert mixer.feed(pcm, 2 + len(others)) == voice
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6])
+def test_channels_that_do_not_cancel_each_other_become_their_mean(channels: int) -> None:
+    voice = tone(16000, 1600)
+    same = interleaved(*[voice] * channels)
+    one = interleaved(voice, *[bytes(len(voice))] * (channels - 1))
+    for pcm in (same, one, bytes(len(same))):
+        assert MonoMixer().feed(pcm, channels) == to_mono(pcm, channels)
+
+
+def test_the_mean_returns_when_the_channels_do_not_cancel_each_other_any_more() -> None:
+    voice = tone(16000, 1600)
+    mixer = MonoMixer()
+    assert mixer.feed(interleaved(voice, inverted(voice)), 2) == voice
+    assert mixer.feed(bytes(2 * len(voice)), 2) == bytes(len(voice))
+    assert mixer.feed(interleaved(voice, voice), 2) == voice
+    assert mixer.feed(interleaved(voice, bytes(len(voice))), 2) == to_mono(interleaved(voice, bytes(len(voice))), 2)
 
 
 def test_to_mono_returns_the_mean_of_the_channels() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.agent_fixtures import Start, write_wav
+from support.agent_fixtures import Start, scripted_server, write_wav
 from support.local_server import LocalServerProcess
 from support.processes import WireLoggedServer, audio_on_wire
 from support.scripted import Peer, Scripted
@@ -257,3 +257,30 @@ def test_transcribe_gives_up_after_an_outage(agent: Start, write_config: Callabl
     process.close_stdin()
     assert process.end() == 69, process.errors
     assert process.error_lines()[-1].startswith("voice-agent: transcription: ")
+
+
+@pytest.mark.parametrize(
+    ("sound", "says"), [(b"", "holds no audio"), (bytes(2 * 32000), "2.0 s of audio"), (bytes(3200), "0.1 s of audio")]
+)
+def test_a_file_without_speech_is_reported_as_such(
+    agent: Start,
+    write_config: Callable[[str], str],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    sound: bytes,
+    says: str,
+) -> None:
+    with scripted_server(tmp_path_factory.mktemp("nothing"), "\n") as server:
+        write_wav(tmp_path / "silent.wav", sound)
+        process = agent("transcribe", "--config", write_config(configuration(server)), "silent.wav")
+        assert process.end() == 0, process.errors
+    assert process.output == "" and "no speech" in process.error_lines()[-1] and says in process.error_lines()[-1]
+
+
+def test_a_file_that_is_no_sound_cannot_be_read(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path
+) -> None:
+    (tmp_path / "text.wav").write_text("no sound")
+    process = agent("transcribe", "--config", write_config(""), "text.wav")
+    assert process.end() == 2
+    assert "cannot be read" in process.errors and "played" not in process.errors

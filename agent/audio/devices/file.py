@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agent.audio.convert import FormatConverter, Resampler, to_mono
+from agent.audio.convert import FormatConverter, MonoMixer, Resampler
 from agent.audio.decoders.decoder import create_decoder
 from agent.audio.format import SPEECH, Format
 from agent.audio.wav_writer import WavWriter
@@ -107,6 +107,7 @@ def read_speech(path: Path) -> Iterator[bytes]:
     """
     decoder = create_decoder("wav", "s16le", SPEECH.rate, 1)
     resampler: Resampler | None = None
+    mixer = MonoMixer()
     try:
         with path.open("rb") as file:
             # The decoder accepts the headerless audio of services; here a file without a header is an error.
@@ -118,14 +119,14 @@ def read_speech(path: Path) -> Iterator[bytes]:
                 pcm = decoder.feed(chunk)
                 if decoder.format is not None and pcm:
                     resampler = resampler or Resampler(decoder.format.rate, SPEECH.rate)
-                    yield resampler.feed(to_mono(pcm, decoder.format.channels))
+                    yield resampler.feed(mixer.feed(pcm, decoder.format.channels))
             pcm = decoder.finish()
     except OSError as error:
         raise AudioError(f"the file {path} cannot be read: {error.strerror}. Check name and permissions.") from error
     except AudioError as error:
-        raise AudioError(f"the file {path} cannot be played: {error}. Convert it to a WAV of 16-bit PCM.") from error
+        raise AudioError(f"the file {path} cannot be read: {error}. Convert it to a WAV of 16-bit PCM.") from error
     if resampler is not None and decoder.format is not None:
-        yield resampler.feed(to_mono(pcm, decoder.format.channels)) + resampler.finish()
+        yield resampler.feed(mixer.feed(pcm, decoder.format.channels)) + resampler.finish()
 
 
 class PacedSink:

@@ -78,6 +78,9 @@ def used_keys(config: Config) -> list[tuple[str, Secret, bool]]:
     is_configured = transcription.api_key.env is not None or transcription.api_key.file is not None
     if mode != "announce" and (_is_public(transcription.url) or is_configured):
         keys.append(("transcription.api_key", transcription.api_key, False))
+    export_key = transcription.export_key
+    if mode != "announce" and transcription.export_url and (export_key.env is not None or export_key.file is not None):
+        keys.append(("transcription.export_key", export_key, False))
     responder = config.responder
     for secret in responder.secrets() if mode == "assistant" else ():
         kind = find_responder(responder.kind)

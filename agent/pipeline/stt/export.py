@@ -105,7 +105,7 @@ def fetch_export(settings: TranscriptionSettings, export_id: str, directory: Pat
     if not _ID.match(export_id):
         raise ServiceError("transcription", "export not downloaded: the service sent an invalid export ID")
     base = settings.export_url.rstrip("/")
-    key = settings.api_key.reveal()
+    key = settings.export_key.reveal() or settings.api_key.reveal()
     # The service documentation names the header "key"; the current server accepts "Authorization".
     headers = {"key": key, "Authorization": key} if key else {}
     directory.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import urllib3
 from support.authority import Authority
 from support.scripted import Peer, Scripted
 
+from agent.config.secrets import Secret
 from agent.errors import ServiceError
 from agent.pipeline.stt import export as exports
 from agent.pipeline.stt.export import fetch_export
@@ -113,3 +114,29 @@ def test_export_over_https_uses_the_configured_certificates(tmp_path: Path, monk
     with Scripted(keeping, tls=authority.good()) as server:
         fetched = fetch_export(TranscriptionSettings(export_url=f"https://127.0.0.1:{server.port}"), "id-1", tmp_path)
     assert [path.read_bytes() for path in fetched.paths] == [b"kept", b"kept"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "sent"),
+    [
+        ({"api_key": Secret(value="first")}, "first"),
+        ({"export_key": Secret(value="rest")}, "rest"),
+        ({"api_key": Secret(value="first"), "export_key": Secret(value="rest")}, "rest"),
+        ({}, None),
+    ],
+)
+def test_the_rest_interface_gets_its_own_key_or_else_the_api_key(
+    keys: dict[str, Secret], sent: str | None, tmp_path: Path
+) -> None:
+    received: list[tuple[str | None, str | None]] = []
+
+    def script(peer: Peer) -> None:
+        peer.answer("200 OK", body=KEPT)
+        received.append((peer.header("key"), peer.header("Authorization")))
+
+    none = {"api_key": Secret(), "export_key": Secret()}
+    with Scripted(script) as server:
+        settings = TranscriptionSettings(export_url=f"http://127.0.0.1:{server.port}", **{**none, **keys})
+        fetch_export(settings, "id-1", tmp_path)
+        server.join()
+    assert received == [(sent, sent)] * 2
