@@ -8,8 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 
+from agent.config.errors import ConfigIssues
 from agent.frontends.control.client import ControlClient, socket_paths
 from agent.settings.model import Config
 from agent.system.text import escape
@@ -48,6 +51,21 @@ def mute(config: Config, device: str, muted: bool) -> int:
     """
     _ask(config, {"mute": muted} if device == "speaker" else {"microphone": "mute" if muted else "unmute"})
     return 0
+
+
+def usable_for_client(error: ConfigIssues) -> Config:
+    """Return the part of an invalid configuration that is usable, with a usable ``control.socket``."""
+    config: Config = error.usable or Config()
+    if any(config.control.check()):
+        return replace(config, control=type(config.control)())
+    return config
+
+
+def warn_of_issues(error: ConfigIssues) -> None:
+    """Print that the configuration is invalid, for a command that needs only the control socket."""
+    more = f" (and {len(error.issues) - 1} more)" if len(error.issues) > 1 else ""
+    warning = f"warning: the configuration is invalid, {error.issues[0]}{more}; the command uses only control.socket"
+    print(f"voice-agent: {escape(warning, 500)}", file=sys.stderr, flush=True)
 
 
 def _ask(config: Config, request: Mapping[str, object]) -> dict[str, object]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from agent import __version__
+from agent.config.errors import ConfigIssues
 from agent.config.fields import iter_secrets
 from agent.config.secrets import hide_keys
 from agent.errors import AgentError, UsageError
@@ -245,6 +246,17 @@ def _load_quiet(options: Options) -> Config:
     return config
 
 
+def _load_for_client(options: Options) -> Config:
+    """Load the configuration for a command that needs only the control socket; an invalid one is a warning."""
+    try:
+        return _load_quiet(options)
+    except ConfigIssues as error:
+        from agent.cli.control import usable_for_client, warn_of_issues
+
+        warn_of_issues(error)
+        return usable_for_client(error)
+
+
 # --- commands; each imports its module when it runs, which keeps the daemon's start short
 
 
@@ -262,7 +274,16 @@ def _run_daemon(path: str | None) -> int:
 def _say(options: Options) -> int:
     from agent.cli.say import say
 
-    return say(_load_quiet(options), options.text, service=options.service, output=options.output)
+    invalid: ConfigIssues | None = None
+    try:
+        config = _load_quiet(options)
+    except ConfigIssues as error:
+        if options.service is not None or options.output is not None:
+            raise
+        from agent.cli.control import usable_for_client
+
+        config, invalid = usable_for_client(error), error
+    return say(config, options.text, service=options.service, output=options.output, invalid=invalid)
 
 
 def _transcribe(options: Options) -> int:
@@ -283,25 +304,25 @@ def _demo(options: Options) -> int:
 def _status(options: Options) -> int:
     from agent.cli.control import status
 
-    return status(_load_quiet(options), as_json=options.json)
+    return status(_load_for_client(options), as_json=options.json)
 
 
 def _hush(options: Options) -> int:
     from agent.cli.control import hush
 
-    return hush(_load_quiet(options))
+    return hush(_load_for_client(options))
 
 
 def _volume(options: Options) -> int:
     from agent.cli.control import volume
 
-    return volume(_load_quiet(options), options.percent)
+    return volume(_load_for_client(options), options.percent)
 
 
 def _mute(options: Options) -> int:
     from agent.cli.control import mute
 
-    return mute(_load(options.config), options.device, options.muted)
+    return mute(_load_for_client(options), options.device, options.muted)
 
 
 def _devices(options: Options) -> int:

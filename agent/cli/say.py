@@ -7,11 +7,13 @@ import queue
 from dataclasses import replace
 
 from agent.audio.devices.device import fail_fast
+from agent.cli.control import warn_of_issues
 from agent.cli.foreground import crash_error, notice, print_device_event, stop_signals
 from agent.cli.local_server import local_server
 from agent.cli.say_via_daemon import say_via_daemon
 from agent.cli.stdin_text import TextReader
 from agent.cli.wav_output import WavMemory, WavOutput
+from agent.config.errors import ConfigIssues
 from agent.daemon.builder import RING_BYTES, make_speaker, make_synthesizer, require_keys
 from agent.daemon.local_server import LocalServer
 from agent.daemon.supervisor import Supervisor
@@ -40,7 +42,14 @@ from agent.system.threads import Deadline
 UTTERANCE = "say"
 
 
-def say(config: Config, words: list[str], *, service: str | None = None, output: str | None = None) -> int:
+def say(
+    config: Config,
+    words: list[str],
+    *,
+    service: str | None = None,
+    output: str | None = None,
+    invalid: ConfigIssues | None = None,
+) -> int:
     """Speak ``words``, or stdin if they are ``-``.
 
     A running daemon speaks unless ``service`` or ``output`` is set: it holds the sound card and the keys, and has a
@@ -51,6 +60,7 @@ def say(config: Config, words: list[str], *, service: str | None = None, output:
         words: The words of the text.
         service: The speech service to use.
         output: A WAV file, or ``-`` for standard output, in place of the speaker.
+        invalid: The errors in the configuration; only a running daemon can speak then.
 
     Returns:
         The exit code: 0, or 3 if the utterance was cancelled.
@@ -62,7 +72,11 @@ def say(config: Config, words: list[str], *, service: str | None = None, output:
     if service is None and output is None:
         daemon = _connect(config)
         if daemon is not None:
+            if invalid is not None:
+                warn_of_issues(invalid)
             return say_via_daemon(daemon, text)
+    if invalid is not None:
+        raise invalid
     if service is not None:
         config = replace(config, synthesis=replace(config.synthesis, services=(service,)))
     config = announcing(config)

@@ -8,11 +8,12 @@ from typing import Any
 
 from agent.config.errors import ConfigIssue, suggestion
 from agent.config.fields import Field, all_keys, fields_of
-from agent.config.tree import Scalar, Tree
+from agent.config.tree import Scalar, Sequence, Tree
 from agent.config.validator import PartialConfig, Validator, merge
 
 PREFIX = "VOICE_AGENT_"
 
+_OF_CONTAINERS = r"SERVICE_(HOST|PORT(_\w+)?)|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?"
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
@@ -24,11 +25,16 @@ def variable(path: str) -> str:
 def read_environment(validator: Validator, root: Any, environ: Environment[str, str]) -> PartialConfig:
     """Return the values that the variables set, checked like the file.
 
-    A value is written as in YAML, lists and sections in brackets. A variable with the prefix that sets no key is an
-    issue.
+    A value is written as in YAML, lists and sections in brackets; a list of words may be separated by commas alone. A
+    variable with the prefix that sets no key is an issue, or a warning if a container system sets it.
     """
     values: PartialConfig = {}
     names = sorted(name for name in environ if name.startswith(PREFIX))
+    if foreign := [name for name in names if _find(root, name) is None and _is_of_container(name, environ[name])]:
+        more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
+        what = f"the variable{more} is ignored: container systems set it for a service with the name voice-agent"
+        validator.warnings.append(ConfigIssue(foreign[0], "", what))
+        names = [name for name in names if name not in foreign]
     for name in sorted(names, key=lambda name: name.count("__")):  # sections first: a key of one overrides it
         target = _find(root, name)
         if target is None:
@@ -53,6 +59,8 @@ def _parse(validator: Validator, name: str, text: str, field: Field) -> Tree | N
     if field.kind in ("str", "secret") and _is_bare(text):
         is_null = field.is_optional and text in ("", "null", "~")
         return Scalar(name, text, "null" if is_null else "str", is_plain=is_null)
+    if field.kind == "strings" and text.strip() not in ("", "null", "~") and _is_bare(text) and "\n" not in text:
+        return Sequence(name, [Scalar(name, item.strip(), "str", is_plain=True) for item in text.split(",")])
     # These need no YAML parser, whose import takes longer than all other work here.
     if text in ("true", "false"):
         return Scalar(name, text, "bool", is_plain=True)
@@ -69,6 +77,15 @@ def _parse(validator: Validator, name: str, text: str, field: Field) -> Tree | N
         validator.issues.append(ConfigIssue(name, "", what))
         return None
     return tree if tree is not None else Scalar(name, "", "null", True)
+
+
+def _is_of_container(name: str, value: str) -> bool:
+    """Return whether a container system sets this variable for a service whose name begins with ``voice-agent``.
+
+    Kubernetes documents the names in "Service", "Environment variables"; Docker uses the same for legacy links.
+    """
+    is_address = name.endswith("_PORT") and value.startswith(("tcp://", "udp://", "sctp://"))
+    return is_address or re.search(_OF_CONTAINERS, name[len(PREFIX) :]) is not None
 
 
 def _is_bare(text: str) -> bool:

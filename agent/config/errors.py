@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agent.errors import ConfigError
 from agent.system.text import escape
@@ -33,10 +33,15 @@ class ConfigIssue:
 
 
 class ConfigIssues(ConfigError):
-    """All errors in a configuration: one line each as text, ``issues`` for programs."""
+    """All errors in a configuration: one line each as text, ``issues`` for programs.
 
-    def __init__(self, issues: Iterable[ConfigIssue]) -> None:
+    ``usable`` is the configuration of the keys without an error, for a command that needs only some of them; ``None``
+    if no file was read.
+    """
+
+    def __init__(self, issues: Iterable[ConfigIssue], usable: Any = None) -> None:
         self.issues = tuple(issues)
+        self.usable = usable
         super().__init__("\n".join(str(issue) for issue in self.issues))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from agent.config.fields import Field, fields_of, keys_of
 from agent.config.secrets import Secret
+from agent.config.validator import IGNORED_PREFIX
 
 LOCATION = "/usr/share/voice-agent/config.schema.json"
 """Where the package installs the schema; the configuration files name it in their first line."""
@@ -46,6 +47,7 @@ def schema(cls: Any) -> dict[str, Any]:
         "title": "voice-agent",
         "description": "The configuration of voice-agent; every key has a default.",
         **_section(cls),
+        "patternProperties": {f"^{IGNORED_PREFIX}": {}},
         "$defs": {"secret": _SECRET},
     }
 

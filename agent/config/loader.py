@@ -57,8 +57,13 @@ def load(
     data = b""
     inline_refusal: str | None = None
     issues: list[ConfigIssue] = []
-    if file is not None:
-        data, mode = _read(file)
+    if path is not None and not os.fspath(path):
+        what = f"the path is empty, expected that of a YAML file (without --config: {SYSTEM_CONFIG}, if it exists)"
+        issues.append(ConfigIssue("--config", "", what))
+    elif file is not None:
+        data, mode, problem = _read(file)
+        if problem is not None:
+            issues.append(ConfigIssue(str(file), "", problem))
         if mode & 0o077:
             inline_refusal = f"other users can read the file (mode {mode:04o}, chmod 600 is enough)"
         if mode & 0o002:
@@ -66,11 +71,14 @@ def load(
             issues.append(ConfigIssue(str(file), "", what))
 
     tree: Tree | None = None
+    is_partial = False  # the tree is incomplete, so errors in it may be consequences
     syntax_issues: list[ConfigIssue] = []
     if data:
-        from agent.config.yaml_tree import read_tree
+        from agent.config.yaml_tree import read_sections, read_tree
 
         tree, syntax_issues = read_tree(data, str(file))
+        if syntax_issues and tree is None:
+            tree, is_partial = read_sections(data, str(file)), True
     of_file = Validator(cls, inline_refusal)
     of_variables = Validator(cls, None)
     values = merge(of_file.section(cls, tree, ""), read_environment(of_variables, cls, environ))
@@ -78,16 +86,19 @@ def load(
 
     origins = {**of_file.origins, **of_variables.origins}
     holds_secret = _variables_of_secrets(values)
-    issues += [*syntax_issues, *of_file.issues]
+    issues += [*syntax_issues, *([] if is_partial else of_file.issues)]
     issues += [issue for issue in of_variables.issues if issue.key or issue.where not in holds_secret]
-    if not syntax_issues or tree is not None:
+    if not is_partial:
         invalid = of_file.invalid_keys | of_variables.invalid_keys
         issues += [
             _placed(finding, origins, file) for finding in errors(config) if not _is_inside(finding.key, invalid)
         ]
     if issues:
-        raise ConfigIssues(_in_order(issues))
-    return Loaded(config, file, origins, tuple(str(_placed(finding, origins, file)) for finding in warnings(config)))
+        from agent.config.cures import add_cures
+
+        raise ConfigIssues(add_cures(_in_order(issues), data, str(file)), config)
+    found = [*of_variables.warnings, *(_placed(finding, origins, file) for finding in warnings(config))]
+    return Loaded(config, file, origins, tuple(map(str, found)))
 
 
 def _exists(path: Path) -> bool:
@@ -97,22 +108,22 @@ def _exists(path: Path) -> bool:
         return True  # reading the file reports the reason
 
 
-def _read(path: Path) -> tuple[bytes, int]:
-    """Return the bytes of the file, up to one more than the limit, and its permission bits."""
+def _read(path: Path) -> tuple[bytes, int, str | None]:
+    """Return the bytes of the file, up to one more than the limit, its permission bits, and why it cannot be read."""
     try:
         # Without O_NONBLOCK, open() of a pipe without a writer blocks forever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise ConfigIssues([ConfigIssue(str(path), "", "this is not a file, expected a YAML file")])
-            return file.read(MAX_BYTES + 1), stat.S_IMODE(status.st_mode)
-    except FileNotFoundError as error:
+                return b"", 0, "this is not a file, expected a YAML file"
+            return file.read(MAX_BYTES + 1), stat.S_IMODE(status.st_mode), None
+    except FileNotFoundError:
         what = "there is no such file, expected a configuration (without --config the defaults are used)"
-        raise ConfigIssues([ConfigIssue(str(path), "", what)]) from error
+        return b"", 0, what
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "this cannot be a path"
-        raise ConfigIssues([ConfigIssue(str(path), "", f"the file cannot be read: {reason}")]) from error
+        return b"", 0, f"the file cannot be read: {reason}"
 
 
 def _variables_of_secrets(values: PartialConfig) -> frozenset[str]:

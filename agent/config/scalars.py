@@ -12,6 +12,8 @@ from agent.system.text import escape
 
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?|[-+]?\.[0-9]+")
+_CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_TYPOGRAPHIC_QUOTES = frozenset("“”„‟«»‘’‚‛‹›")
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]{1,2}")
 
 
@@ -40,8 +42,15 @@ def as_str(scalar: Scalar, field: Field) -> str:
         raise Refused(f'YAML reads {quoted(text)} as {kind}, expected a text: put it in quotes, "{escape(text, 40)}"')
     if field.choices and text not in field.choices:
         raise Refused(f"{quoted(text)} is not known here, expected {_expected(field)}", _choice(text, field))
-    if any(ord(character) < 32 and character != "\n" for character in text) or "\x7f" in text:
-        raise Refused("it has a control character, expected printable text")
+    if _CONTROL.search(text):
+        cure = (
+            ""
+            if scalar.is_plain
+            else r": in double quotes, \b and the like are escapes; use single quotes, as in \'\bhi\b\'"
+        )
+        raise Refused(f"it has a control character, expected printable text{cure}")
+    if scalar.is_plain and text[:1] in _TYPOGRAPHIC_QUOTES and text[-1:] in _TYPOGRAPHIC_QUOTES and len(text) > 1:
+        raise Refused("it is in typographic quotes, which would belong to the text, expected straight quotes")
     return text
 
 

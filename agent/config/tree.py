@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 MAX_BYTES = 64 * 1024
 """The longest document."""
 
+NOT_YAML = "this is not YAML"
+"""The beginning of the text of each error of syntax."""
+
 
 @dataclass(slots=True)
 class Scalar:

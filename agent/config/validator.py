@@ -16,12 +16,16 @@ from agent.config.tree import Mapping, Scalar, Sequence, Tree
 PartialConfig = dict[str, Any]
 """The values of a section that are set. A section inside it is a PartialConfig again."""
 
+IGNORED_PREFIX = "x-"
+"""Top-level keys with this prefix hold values for anchors and have no other meaning."""
+
 
 class Validator:
     """Checks trees. Not thread-safe; owned by the caller.
 
     Attributes:
         issues: The errors so far.
+        warnings: Observations that do not make the configuration unusable.
         origins: ``FILE:LINE`` or the name of a variable for each dotted key that is set.
         invalid_keys: The keys with an error, so that its consequences are not reported as well.
     """
@@ -29,6 +33,7 @@ class Validator:
     def __init__(self, root: Any, inline_refusal: str | None) -> None:
         """``inline_refusal`` is the reason why the text may hold no secret itself; ``None`` allows it."""
         self.issues: list[ConfigIssue] = []
+        self.warnings: list[ConfigIssue] = []
         self.origins: dict[str, str] = {}
         self.invalid_keys: set[str] = set()
         self._root = root
@@ -51,7 +56,7 @@ class Validator:
                 self.value(values, name, fields[name], value, dotted)
                 if fields[name].kind == "section":
                     self.origins[dotted] = where  # of the name, not of its first key
-            elif name != "<<":  # the tree has an issue for a merge key already
+            elif path or not name.startswith(IGNORED_PREFIX):
                 self._report_unknown(name, where, path, fields)
         return values
 

@@ -5,16 +5,19 @@ It is imported only when there is a document: PyYAML takes a third of the start 
 
 from __future__ import annotations
 
+import codecs
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 from agent.config.errors import ConfigIssue
 from agent.config.fields import join
-from agent.config.tree import MAX_BYTES, Mapping, Scalar, Sequence, Tree
+from agent.config.tree import MAX_BYTES, NOT_YAML, Mapping, Scalar, Sequence, Tree
 
 MAX_DEPTH = 24
+MAX_NODES = 10_000
+"""The longest document in values, after each alias is replaced by the value of its anchor."""
 
 _TAG = "tag:yaml.org,2002:"
 _REFUSED = f"{_TAG}refused"
@@ -36,11 +39,18 @@ def read_tree(data: bytes | str, name: str, *, has_lines: bool = True) -> tuple[
     if len(data) > MAX_BYTES:
         return None, [ConfigIssue(name, "", f"it is longer than {MAX_BYTES // 1024} KiB, expected a shorter text")]
     if isinstance(data, bytes):
+        if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in data[:4]:
+            what = "the text is UTF-16, expected UTF-8: convert it with iconv -f UTF-16 -t UTF-8"
+            return None, [ConfigIssue(f"{name}:1", "", what)]
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
-            return None, [ConfigIssue(f"{name}:{line}", "", f"byte 0x{data[error.start]:02x} is not UTF-8 text")]
+            what = (
+                f"byte 0x{data[error.start]:02x} is not UTF-8 text: if the text is Latin-1, convert it with"
+                " iconv -f LATIN1 -t UTF-8"
+            )
+            return None, [ConfigIssue(f"{name}:{line}", "", what)]
     else:
         text = data
     if not text:
@@ -63,6 +73,18 @@ def read_tree(data: bytes | str, name: str, *, has_lines: bool = True) -> tuple[
     return tree, issues
 
 
+def read_sections(data: bytes, name: str) -> Tree | None:
+    """Return the top-level sections that can be read alone, of a document that cannot be read as a whole."""
+    encoding = "utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+    text = data[:MAX_BYTES].decode(encoding, "replace")
+    entries: dict[str, tuple[str, Tree]] = {}
+    for section in re.split(r"^(?=[^\s#])", text, flags=re.MULTILINE):
+        tree, issues = read_tree(section, name, has_lines=False)
+        if isinstance(tree, Mapping) and not issues:
+            entries = {**tree.entries, **entries}
+    return Mapping(name, entries) if entries else None
+
+
 class _Place:
     """Where the document is, for messages."""
 
@@ -81,10 +103,10 @@ class _Refused(Exception):
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes nodes and refuses the features that a configuration does not need: aliases, anchors, tags, depth.
+    """Composes nodes, resolves aliases, and refuses tags and depth. Not thread-safe; owned by ``read_tree``.
 
-    It refuses them before PyYAML acts on them: an alias would be resolved silently, which expands a small text into a
-    huge tree, and depth would cause recursion.
+    It refuses depth before PyYAML acts on it, which would recurse. ``_Builder`` limits the size of what aliases expand
+    to: here, all aliases of an anchor are one node.
     """
 
     def __init__(self, text: str, place: _Place, issues: list[ConfigIssue]) -> None:
@@ -94,36 +116,37 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        if event.__class__ is yaml.AliasEvent:
-            self.get_event()  # type: ignore[no-untyped-call]
-            self._parents.append((parent, index))
-            self._report(event, "an alias (*) is not allowed: write the value itself, in quotes if it begins with *")
-            self._parents.pop()
-            start, end = event.start_mark, event.end_mark
-            return yaml.ScalarNode(_REFUSED, "", start, end)  # type: ignore[arg-type]
         self._parents.append((parent, index))
-        is_refused = self._refuse_anchor_and_tag(event)
-        if isinstance(event, yaml.CollectionStartEvent):
-            if isinstance(parent, yaml.MappingNode) and index is None:
-                self._report(event, "a list or section cannot be the name of a key, expected a word")
-                raise _Refused
-            if len(self._parents) > MAX_DEPTH:
-                self._report(event, f"nested deeper than {MAX_DEPTH} levels, expected fewer")
-                raise _Refused
-        node = super().compose_node(parent, index)
-        self._parents.pop()
+        try:
+            if event.__class__ is yaml.AliasEvent:
+                return self._alias(event)
+            # An anchor may be used again (YAML 1.1, 3.2.2.2); PyYAML refuses it.
+            self.anchors.pop(event.anchor, None)
+            if event.tag is not None:
+                self._report(event, "a tag (!) is not allowed: put a value that begins with ! in quotes")
+            is_refused, event.tag = event.tag is not None, None
+            if isinstance(event, yaml.CollectionStartEvent):
+                if isinstance(parent, yaml.MappingNode) and index is None:
+                    self._report(event, "a list or section cannot be the name of a key, expected a word")
+                    raise _Refused
+                if len(self._parents) > MAX_DEPTH:
+                    self._report(event, f"nested deeper than {MAX_DEPTH} levels, expected fewer")
+                    raise _Refused
+            node = super().compose_node(parent, index)
+        finally:
+            self._parents.pop()
         if is_refused and isinstance(node, yaml.ScalarNode):
             node.tag = _REFUSED
         return node
 
-    def _refuse_anchor_and_tag(self, event: Any) -> bool:
-        anchor, tag = event.anchor, event.tag
-        if anchor is not None:
-            self._report(event, "an anchor (&) is not allowed: put a value that begins with & in quotes")
-        if tag is not None:
-            self._report(event, "a tag (!) is not allowed: put a value that begins with ! in quotes")
-        event.anchor = event.tag = None
-        return anchor is not None or tag is not None
+    def _alias(self, event: Any) -> Any:
+        self.get_event()  # type: ignore[no-untyped-call]
+        node = self.anchors.get(event.anchor)
+        if node is not None:
+            return node
+        # Without the name: in place of a key without quotes it would be the key itself.
+        self._report(event, "the alias (*) has no anchor (&) above it: put a value that begins with * in quotes")
+        return yaml.ScalarNode(_REFUSED, "", event.start_mark, event.end_mark)
 
     def _report(self, event: Any, what: str) -> None:
         path = ""
@@ -138,34 +161,77 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Builder:
-    """Turns nodes into a tree, and reports duplicate keys, merge keys and surrogates."""
+    """Turns nodes into a tree; merges sections; reports duplicate keys, surrogates and excessive expansion.
+
+    Not thread-safe; owned by ``read_tree``.
+    """
 
     def __init__(self, place: _Place, text: str, issues: list[ConfigIssue]) -> None:
         self._place, self._issues = place, issues
         self._lines = text.split("\n")
+        self._nodes = 0
+        self._open: list[Any] = []  # the collections around the node
 
     def build(self, node: Any, path: str) -> Tree:
         where = self._place.of(node.start_mark)
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self._refuse(where, path, f"with its aliases the document has more than {MAX_NODES} values, expected fewer")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, where, path)
-        if isinstance(node, yaml.SequenceNode):
-            return Sequence(where, [self.build(item, f"{path}[{index}]") for index, item in enumerate(node.value)])
-        mapping = Mapping(where)
+        if any(node is each for each in self._open):
+            self._refuse(where, path, "the value contains an alias of itself, expected a value that ends")
+        if len(self._open) >= MAX_DEPTH:
+            self._refuse(where, path, f"nested deeper than {MAX_DEPTH} levels, expected fewer")
+        self._open.append(node)
+        tree = self._sequence(node, where, path) if isinstance(node, yaml.SequenceNode) else Mapping(where)
+        if isinstance(tree, Mapping):
+            self._fill(tree, node, path)
+        self._open.pop()
+        return tree
+
+    def _sequence(self, node: Any, where: str, path: str) -> Sequence:
+        return Sequence(where, [self.build(item, f"{path}[{index}]") for index, item in enumerate(node.value)])
+
+    def _fill(self, mapping: Mapping, node: Any, path: str) -> None:
+        merged: list[Mapping] = []
         for key_node, value_node in node.value:
-            key = self._scalar(key_node, self._place.of(key_node.start_mark), path)
+            key_where = self._place.of(key_node.start_mark)
+            if not isinstance(key_node, yaml.ScalarNode):  # an alias
+                what = "a list or section cannot be the name of a key, expected a word"
+                self._issues.append(ConfigIssue(self._place.of(value_node.start_mark), path, what))
+                continue
+            key = self._scalar(key_node, key_where, path)
+            if key.text == "<<" and key.is_plain:
+                merged += self._merged(value_node, key.where, path)
+                continue
             dotted = join(path, key.text)
             is_new = key.text not in mapping.entries
-            if key.text == "<<" and key.is_plain:
-                what = "a merge key (<<) is not allowed: write the keys themselves"
-                self._issues.append(ConfigIssue(key.where, path, what))
-            elif not is_new:
+            if not is_new:
                 first = mapping.entries[key.text][0]
                 what = f"the same key is here a second time (first: {first}), expected it once"
                 self._issues.append(ConfigIssue(key.where, dotted, what))
             value = self.build(value_node, dotted)
             if is_new:
                 mapping.entries[key.text] = (key.where, value)
-        return mapping
+        for (
+            other
+        ) in merged:  # a key of the section itself wins, then the first of the merged sections (YAML 1.1, merge)
+            mapping.entries = {**other.entries, **mapping.entries}
+
+    def _merged(self, node: Any, where: str, path: str) -> list[Mapping]:
+        """Return the sections that a merge key names."""
+        nodes = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        trees = [self.build(each, path) for each in nodes]
+        sections = [tree for tree in trees if isinstance(tree, Mapping)]
+        if len(sections) < len(trees):
+            what = "a merge key (<<) takes a section or a list of sections, expected for example *NAME with &NAME above"
+            self._issues.append(ConfigIssue(where, path, what))
+        return sections
+
+    def _refuse(self, where: str, path: str, what: str) -> NoReturn:
+        self._issues.append(ConfigIssue(where, path.partition("[")[0], what))
+        raise _Refused
 
     def _scalar(self, node: Any, where: str, path: str) -> Scalar:
         tag = node.tag
@@ -185,12 +251,14 @@ def _syntax_issue(error: yaml.YAMLError, place: _Place, text: str) -> ConfigIssu
         code = ord(text[error.position])
         return ConfigIssue(where, "", f"the character U+{code:04X} is not allowed, expected plain text")
     if not isinstance(error, yaml.MarkedYAMLError):
-        return ConfigIssue(place.name, "", "this is not YAML")
+        return ConfigIssue(place.name, "", NOT_YAML)
     mark = error.problem_mark or error.context_mark
     problem = error.problem or "it cannot be parsed"
     if "'\\t'" in problem:
         return ConfigIssue(place.of(mark), "", "a tab is used where YAML allows only spaces: indent with spaces")
     reason = _REASONS.get(problem)
+    if problem.startswith("found unknown escape character"):
+        reason = "a backslash in double quotes begins an escape: put the value in single quotes"
     if problem.endswith("that cannot start any token"):
         reason = f"a value that begins with {problem.split()[2]} needs quotes"
     if problem.startswith("expected ',' or ") and error.context_mark is not None:
@@ -200,7 +268,7 @@ def _syntax_issue(error: yaml.YAMLError, place: _Place, text: str) -> ConfigIssu
     if reason is None:
         context = f"{error.context}: " if error.context else ""
         reason = f"{context}{problem}"
-    return ConfigIssue(place.of(mark), "", f"this is not YAML: {reason}")
+    return ConfigIssue(place.of(mark), "", f"{NOT_YAML}: {reason}")
 
 
 _REASONS = {

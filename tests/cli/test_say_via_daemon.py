@@ -45,8 +45,8 @@ class Machine:
 
     def __init__(self, directory: Path, mode: str = "announce", prebuffer: float = 0.1) -> None:
         self.socket = directory / "run" / "control.sock"
-        self._config = directory / "config.yaml"
-        self._config.write_text(CONFIG.format(mode=mode, socket=self.socket, prebuffer=prebuffer))
+        self.config = directory / "config.yaml"
+        self.config.write_text(CONFIG.format(mode=mode, socket=self.socket, prebuffer=prebuffer))
 
     @contextlib.contextmanager
     def running(self, code: int = 0) -> Iterator[Machine]:
@@ -63,7 +63,7 @@ class Machine:
     def start(self, *words: str) -> Process:
         # The state directory of the test: without it the daemon of root stores its volume in /var/lib.
         env = {"STATE_DIRECTORY": os.environ["STATE_DIRECTORY"]}
-        return Process(words[0], "--config", str(self._config), *words[1:], env=env, stdin=True)
+        return Process(words[0], "--config", str(self.config), *words[1:], env=env, stdin=True)
 
     def run(self, *words: str, stdin: str | bytes = "") -> tuple[int, str, str]:
         """Run a command; return exit code, output and errors."""
@@ -226,6 +226,36 @@ def test_without_a_daemon_the_command_exits_69(tmp_path: Path, words: list[str])
     code, output, errors = machine.run(*words)
     assert (code, output) == (69, "")
     assert str(machine.socket) in errors and errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"\nspeeker: {volume: 3}\n",
+        b"\nlogging: [\n",
+        "\n# f\u00fcr\n".encode("latin-1"),
+        b"\nspeaker:\n\tvolume: 80\n",
+        b'\nresponder: {rules: [{pattern: "\\d"}]}\n',
+    ],
+)
+def test_an_invalid_configuration_does_not_lock_the_operator_out(machine: Machine, broken: bytes) -> None:
+    machine.config.write_bytes(machine.config.read_bytes() + broken)
+    for words in (["status"], ["volume", "30"], ["mute", "speaker"], ["unmute", "speaker"], ["hush"], ["say", "hello"]):
+        code, _, errors = machine.run(*words)
+        assert code == 0, errors
+        assert errors.count("\n") == 1 and errors.startswith("voice-agent: warning: the configuration is invalid, ")
+        assert str(machine.config) in errors
+    code, _, errors = machine.run("say", "--output", "-", "hello")
+    assert code == 78 and "warning" not in errors
+
+
+def test_without_a_daemon_an_invalid_configuration_is_an_error_of_say(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    machine.config.write_text(machine.config.read_text() + "\nspeeker: {volume: 3}\n")
+    code, _, errors = machine.run("say", "hello")
+    assert code == 78 and errors.count("speeker") == 1
+    code, _, errors = machine.run("hush")
+    assert code == 69 and "no daemon can be reached" in errors
 
 
 def test_say_reports_a_missing_speaker_at_once(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from agent.config.environment import variable
 from agent.config.errors import ConfigIssues
-from agent.settings.loader import load
+from agent.settings.loader import load, load_with_origins
 from agent.settings.model import Config
 
 
@@ -87,7 +87,9 @@ def test_variable_of_a_key_overrides_that_of_its_section() -> None:
         ("SPEAKER__VOLUME", "*x", "alias"),
         ("SPEAKER__VOLUME", "1" * 70000, "64 KiB"),
         ("SPEAKER__DEVICE", "a\x1b[2Jb", "control character"),
-        ("SYNTHESIS__SERVICES", "fish,local", "synthesis.services: a single value is here, expected a list: write"),
+        ("SYNTHESIS__SERVICES", "fish,loca", '(did you mean "local"?)'),
+        ("SYNTHESIS__SERVICES", "fish,fish", "is in the list already"),
+        ("SYNTHESIS__SERVICES", "", "synthesis.services: a single value is here, expected a list: write"),
         ("TRANSCRIPTION__URL", "ws://stt.example.com", "transcription.url: ws:// to stt.example.com"),
         ("LOGGING__TRANSCRIPTS", "1", "logging.transcripts"),
     ],
@@ -123,3 +125,49 @@ def test_variables_without_the_prefix_are_ignored() -> None:
 def test_variable_name_is_derived_from_the_key() -> None:
     assert variable("synthesis.neuphonic.speed") == "VOICE_AGENT_SYNTHESIS__NEUPHONIC__SPEED"
     assert variable("shutdown_seconds") == "VOICE_AGENT_SHUTDOWN_SECONDS"
+
+
+@pytest.mark.parametrize(
+    ("value", "services"),
+    [
+        ("neuphonic,local", ("neuphonic", "local")),
+        (" fish , vachana,local", ("fish", "vachana", "local")),
+        ("local", ("local",)),
+        ("[neuphonic, local]", ("neuphonic", "local")),
+        ('["fish"]', ("fish",)),
+        ("- fish\n- local", ("fish", "local")),
+    ],
+)
+def test_list_may_be_separated_by_commas(value: str, services: tuple[str, ...]) -> None:
+    assert load(None, {"VOICE_AGENT_SYNTHESIS__SERVICES": value}).synthesis.services == services
+
+
+CONTAINER_VARIABLES = {
+    "VOICE_AGENT_PORT": "tcp://10.96.0.12:8394",
+    "VOICE_AGENT_PORT_8394_TCP": "tcp://10.96.0.12:8394",
+    "VOICE_AGENT_PORT_8394_TCP_PROTO": "tcp",
+    "VOICE_AGENT_PORT_8394_TCP_ADDR": "10.96.0.12",
+    "VOICE_AGENT_SERVICE_HOST": "10.96.0.12",
+    "VOICE_AGENT_SERVICE_PORT": "8394",
+    "VOICE_AGENT_SERVICE_PORT_HTTP": "8394",
+    "VOICE_AGENT_SERVER_PORT": "udp://10.96.0.12:53",
+}
+
+
+@pytest.mark.parametrize("name", CONTAINER_VARIABLES)
+def test_variable_of_a_container_system_is_a_warning(name: str) -> None:
+    (warning,) = load_with_origins(None, {name: CONTAINER_VARIABLES[name]}).warnings
+    assert warning.startswith(f"{name}: ") and "ignored" in warning
+
+
+def test_variables_of_a_container_system_are_one_warning() -> None:
+    loaded = load_with_origins(None, {**CONTAINER_VARIABLES, "VOICE_AGENT_SERVER__PORT": "8400"})
+    assert loaded.config.server.port == 8400
+    (warning,) = loaded.warnings
+    assert f"{len(CONTAINER_VARIABLES) - 1} more" in warning
+
+
+@pytest.mark.parametrize("name", ["VOICE_AGENT_PORT", "VOICE_AGENT_SERVER_PORT"])
+def test_variable_with_a_number_is_no_variable_of_a_container_system(name: str) -> None:
+    (line,) = issues_of({name: "8394"})
+    assert line.startswith(f"{name}: unknown variable")

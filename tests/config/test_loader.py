@@ -90,8 +90,54 @@ BROKEN = [
     ("same key twice", "speaker:\n  volume: 3\n  volume: 4\n", 3, "speaker.volume", "a second time", None),
     ("same section twice", "speaker:\n  volume: 3\nlogging: {}\nspeaker: {}\n", 4, "speaker", "a second time", None),
     ("alias", "speaker:\n  volume: 3\nserver:\n  port: *it\n", 4, "server.port", "alias", None),
-    ("anchor", "speaker: &it\n  volume: 3\n", 1, "speaker", "anchor", None),
-    ("merge key", "speaker:\n  <<: {volume: 3}\n", 2, "speaker", "merge key", None),
+    ("value of an alias", "x-a: &it none\nspeaker:\n  volume: *it\n", 1, "speaker.volume", "a number", None),
+    ("merge of a value", "speaker:\n  <<: 3\n", 2, "speaker", "merge key", None),
+    ("merge of a list of values", "speaker:\n  <<: [{volume: 3}, 4]\n", 2, "speaker", "merge key", None),
+    ("merge of an unknown key", "x-all: &all\n  loud: 3\nspeaker:\n  <<: *all\n", 2, "speaker.loud", "unknown", None),
+    ("alias of itself", "speaker: &it\n  volume: *it\n", 1, "speaker.volume", "alias of itself", None),
+    ("merge of itself", "speaker: &it\n  <<: *it\n", 1, "speaker", "alias of itself", None),
+    ("alias of a section as a name", "x-a: &it {a: b}\n*it : 3\n", 2, "", "cannot be the name", None),
+    ("regular expression", 'speaker:\n  device: "\\bcard"\n', 2, "speaker.device", "single quotes", None),
+    ("regular expression, tab", 'speaker:\n  device: "\\tcard"\n', 2, "speaker.device", "single quotes", None),
+    ("regular expression, digit", 'speaker:\n  device: "\\d+"\n', 2, "", "single quotes", None),
+    ("regular expression, letter", 'speaker:\n  device: "\\Ncard"\n', 2, "speaker.device", "single quotes", None),
+    (
+        "no space after a colon",
+        "speaker:\n  volume:80\n",
+        2,
+        "speaker",
+        "a space is missing after the colon of volume:",
+        None,
+    ),
+    ("no space, then a key", "speaker:\n  volume:80\n  wake_seconds: 1\n", 2, "", "after the colon of volume:", None),
+    (
+        "no space in braces",
+        "speaker: {wake_seconds: 1, volume:80}\n",
+        1,
+        "speaker.volume:80",
+        "colon of volume:",
+        "volume",
+    ),
+    (
+        "no space in a section",
+        "speaker:{volume: 80}\n",
+        1,
+        "speaker:{volume",
+        "a space is missing after the colon of speaker:",
+        "speaker",
+    ),
+    ("typographic quotes", "speaker:\n  device: “USB”\n", 2, "speaker.device", "straight", None),
+    ("typographic quotes, number", "speaker:\n  volume: „80“\n", 2, "speaker.volume", "straight", None),
+    ("typographic quotes, choice", "logging:\n  level: ‘info’\n", 2, "logging.level", "straight", "info"),
+    ("typographic quotes, name", "speaker:\n  “volume”: 80\n", 2, "speaker.“volume”", "straight", "volume"),
+    ("no-break space", "speaker:\n  volume:\u00a080\n", 2, "speaker", "U+00A0", None),
+    ("no-break space, indentation", "speaker:\n\u00a0 volume: 80\n", 2, "", "U+00A0", None),
+    ("narrow no-break space", "speaker:\n  volume: 8\u202f0\n", 2, "speaker.volume", "U+202F", None),
+    ("zero width space", "speaker:\n  \u200bvolume: 80\n", 2, "speaker.\\u200bvolume", "U+200B", "volume"),
+    ("Latin-1", "responder:\n  rules: [] # für\n".encode("latin-1"), 2, "", "iconv -f LATIN1", None),
+    ("UTF-16", "speaker:\n  volume: 3\n".encode("utf-16"), 1, "", "iconv -f UTF-16", None),
+    ("UTF-16, big-endian", "\ufeffspeaker:\n  volume: 3\n".encode("utf-16-be"), 1, "", "iconv -f UTF-16", None),
+    ("UTF-16 without a mark", "speaker:\n  volume: 3\n".encode("utf-16-le"), 1, "", "iconv -f UTF-16", None),
     ("tag", "speaker:\n  volume: !!python/object:os.system 3\n", 2, "speaker.volume", "tag", None),
     (
         "a host that is no valid name",
@@ -513,5 +559,79 @@ def test_merge_key_bomb_is_refused_early(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     levels = "".join(f"a{level}: &a{level}\n  <<: [*a{level - 1}, *a{level - 1}]\n" for level in range(1, 30))
     path.write_text(f"a0: &a0 {{b: c}}\n{levels}")
-    with pytest.raises(ConfigError, match="merge key"):
+    with pytest.raises(ConfigError, match="more than 10000 values"):
         load(path, {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "speaker: {volume: &loud 80}\nserver: {port: *loud}\n",
+        "x-common: &all\n  volume: 80\nspeaker:\n  <<: *all\nserver: {port: 80}\n",
+        "x-common: &all {volume: 20, wake_seconds: 0.5}\nspeaker: {<<: *all, volume: 80}\nserver: {port: 80}\n",
+        "x-a: &a {volume: 80}\nx-b: &b {volume: 20}\nspeaker:\n  <<: [*a, *b]\nserver: {port: 80}\n",
+        "speaker:\n  volume: 80\n  <<: {volume: 20}\nserver: {port: 80}\n",
+        "x-root: &root\n  speaker: {volume: 80}\n  server: {port: 80}\n<<: *root\n",
+        "x-a: &it 20\nx-b: &it 80\nspeaker: {volume: *it}\nserver: {port: *it}\n",
+        "x-a: &name volume\nspeaker: {*name : 80}\nserver: {port: 80}\n",
+    ],
+)
+def test_aliases_and_merge_keys_are_resolved(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    config = load(path, {})
+    assert (config.speaker.volume, config.server.port) == (80, 80)
+
+
+def test_error_in_a_merged_value_has_the_line_of_the_value(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("x-loud: &loud\n  volume: 101\nspeaker:\n  <<: *loud\n")
+    with pytest.raises(ConfigIssues) as caught:
+        load(path, {})
+    (issue,) = caught.value.issues
+    assert (issue.where, issue.key) == (f"{path}:2", "speaker.volume")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x-0: &a0 [x, x, x, x, x, x, x, x, x]\n"
+        + "".join(f"x-{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 9)),
+        "x-0: &a0 {k: v}\n" + "".join(f"x-{i}: &a{i} {{k: *a{i - 1}}}\n" for i in range(1, 2500)),
+        "x-0: &a0 [" + "x, " * 200 + "x]\nx-1: [" + "*a0, " * 9000 + "*a0]\n",
+    ],
+    ids=["lists of lists", "depth", "many aliases"],
+)
+def test_expanded_size_of_aliases_is_limited(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigIssues) as caught:
+        load(path, {})
+    assert "expected fewer" in caught.value.issues[0].what
+
+
+def test_an_empty_path_is_reported_as_the_option() -> None:
+    with pytest.raises(ConfigIssues) as caught:
+        load("", {})
+    (issue,) = caught.value.issues
+    assert issue.where == "--config" and "empty" in issue.what and "without --config" in issue.what
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "control: {socket: /run/x.sock}\nspeaker: {volume: 101}\n",
+        "speaker: [1\ncontrol:\n  socket: /run/x.sock\nlogging: {}\n",
+        'control:\n  socket: /run/x.sock\nspeaker:\n  device: "\\d"\n',
+        "# für\ncontrol:\n  socket: /run/x.sock\n".encode("latin-1"),
+        "control:\n  socket: /run/x.sock\n".encode("utf-16"),
+        "logging:\n\tlevel: info\ncontrol: {socket: /run/x.sock}\n",
+    ],
+)
+def test_errors_carry_the_usable_part_of_the_configuration(tmp_path: Path, text: str | bytes) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigIssues) as caught:
+        load(path, {})
+    assert caught.value.usable.control.socket == "/run/x.sock"
+    assert caught.value.usable.speaker.volume == 100

@@ -1,0 +1,62 @@
+"""Add the cure to an error whose line has a typical typing or copying mistake."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from agent.config.errors import ConfigIssue
+from agent.config.tree import NOT_YAML
+
+_SPACES = re.compile("[\u00a0\u2000-\u200b\u202f\u205f\u3000\ufeff]")
+_QUOTES = re.compile("[“”„‟«»‘’‚‛‹›]")
+_MISSING_SPACE = re.compile(r"(?:^\s*(?:-\s+)?|[{,]\s*)([A-Za-z_]\w*):(?=[^\s/])")
+
+
+def add_cures(issues: Iterable[ConfigIssue], data: bytes, file: str) -> list[ConfigIssue]:
+    """Return the issues; one whose line has a likely cause that a reader overlooks has the cure at the end of its text.
+
+    Args:
+        issues: The errors.
+        data: The bytes of the file.
+        file: The name of the file in ``ConfigIssue.where``.
+    """
+    lines = data.decode("utf-8", "replace").splitlines()
+    return [_with_cure(issue, lines, file) for issue in issues]
+
+
+def _with_cure(issue: ConfigIssue, lines: list[str], file: str) -> ConfigIssue:
+    name, _, number = issue.where.rpartition(":")
+    if name != file or not number.isdigit():
+        return issue
+    for line in _candidates(issue, lines, int(number)):
+        cure = _cure(lines[line - 1])
+        if cure is not None and not issue.key and issue.what.startswith(NOT_YAML):
+            return ConfigIssue(f"{file}:{line}", "", f"{NOT_YAML}: {cure}", issue.suggestion)
+        if cure is not None:
+            return ConfigIssue(issue.where, issue.key, f"{issue.what}; {cure}", issue.suggestion)
+    return issue
+
+
+def _candidates(issue: ConfigIssue, lines: list[str], number: int) -> list[int]:
+    """Return the line of the issue. YAML notices an error of syntax after its cause: then also the line above."""
+    numbers = [number] if 0 < number <= len(lines) else []
+    if not issue.key:
+        above = [each for each in range(1, min(number, len(lines) + 1)) if _is_content(lines[each - 1])]
+        numbers += above[-1:]
+    return numbers
+
+
+def _is_content(line: str) -> bool:
+    return bool(line.strip()) and not line.lstrip().startswith("#")
+
+
+def _cure(line: str) -> str | None:
+    line = re.sub(r"(^|\s)#.*", "", line)
+    if space := _SPACES.search(line):
+        return f"the line has the invisible character U+{ord(space[0]):04X}, replace it with a space"
+    if quote := _QUOTES.search(line):
+        return f"the line has the typographic quote {quote[0]}, replace it with a straight one"
+    if missing := _MISSING_SPACE.search(line):
+        return f"a space is missing after the colon of {missing[1]}:"
+    return None
