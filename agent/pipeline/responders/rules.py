@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -28,11 +29,11 @@ class RulesResponder:
     """
 
     def __init__(
-        self, rules: Sequence[RuleSettings], fallback: str = "", clock: Callable[[], datetime] = datetime.now
+        self, rules: Sequence[RuleSettings], fallback: str = "", clock: Callable[[], datetime] | None = None
     ) -> None:
         self._rules = [(self._compiled(number, rule.pattern), rule.reply) for number, rule in enumerate(rules)]
         self._fallback = fallback
-        self._clock = clock
+        self._clock = clock or local_now
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
         transcript = text[:MAX_TEXT_CHARACTERS]
@@ -70,6 +71,13 @@ class RulesResponder:
             fields |= {str(number): value or "" for number, value in enumerate((match[0], *match.groups()))}
         # One substitution: braces in the transcript are never interpreted.
         return _FIELD.sub(lambda field: fields.get(field[1], field[0]), reply)
+
+
+def local_now() -> datetime:
+    """Return the local time in the time zone that the machine has now."""
+    # The C library reads /etc/localtime once; tzset(3) reads it again if it has changed.
+    time.tzset()
+    return datetime.now()
 
 
 def spoken_time(now: datetime) -> str:

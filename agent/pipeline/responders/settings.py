@@ -22,13 +22,60 @@ class RuleSettings:
     reply: str = key("", "text of the reply; {time}, {date}, {weekday}, {heard} and groups of the pattern are replaced")
 
 
+# The end of a question about the present: "What time is it in Tokyo?" is not such a question.
+_NOW = r"(?:\W+(?:right|just|now|please|here|today|exactly|currently|at the moment))*\W*$"
+
+
 def _default_rules() -> tuple[RuleSettings, ...]:
     return (
-        RuleSettings(pattern=r"\bwhat time\b|\btime is it\b", reply="It is {time}."),
-        RuleSettings(pattern=r"\bwhat (day|date)\b|\bdate\b", reply="Today is {weekday}, {date}."),
-        RuleSettings(pattern=r"\b(hello|hi|good morning|good evening)\b", reply="Hello. How can I help you?"),
-        RuleSettings(pattern=r"\bthank(s| you)\b", reply="You are welcome."),
+        RuleSettings(
+            pattern=rf"\bwhat (?:time|hour) (?:is it|it is|do you have|have you got){_NOW}", reply="It is {time}."
+        ),
+        RuleSettings(
+            pattern=rf"\b(?:(?:what['’]?s|what is|tell me|give me|say|do you have|have you got|know|got) the"
+            rf"|the (?:current|exact|local)|current|^) ?(?:current |exact |local )?time(?: is it)?{_NOW}",
+            reply="It is {time}.",
+        ),
+        RuleSettings(
+            pattern=rf"\b(?:what|which) (?:day|date|month|year)(?: of the (?:week|month|year))?"
+            rf" (?:is it|it is|is today|today is|is this|are we in|do we have|have we got|is the date){_NOW}",
+            reply="Today is {weekday}, {date}.",
+        ),
+        RuleSettings(
+            pattern=rf"\b(?:what['’]?s|what is|tell me|give me|say|do you know|^)(?: the)?"
+            rf" ?(?:current |exact )?(?:day|date|today['’]?s (?:date|day)|today)(?: of the week| is it)?{_NOW}",
+            reply="Today is {weekday}, {date}.",
+        ),
+        RuleSettings(
+            pattern=rf"\bis (?:it|today) (?:a )?(?:mon|tues|wednes|thurs|fri|satur|sun)day{_NOW}",
+            reply="Today is {weekday}, {date}.",
+        ),
         RuleSettings(pattern=r"\b(stop|be quiet|silence)\b", reply=""),
+        RuleSettings(
+            pattern=r"\bhow are (?:you|things)\b|\bhow(?:['’]?s| is) it going\b", reply="I am fine, thank you."
+        ),
+        RuleSettings(
+            pattern=r"\b(?:who|what) are you\b|\bwhat(?:['’]?s| is) your name\b|\bare you (?:a )?(?:robot|human)\b",
+            reply="I am a voice assistant.",
+        ),
+        RuleSettings(
+            pattern=r"\bwhat can (?:you|i)\b|\bwhat do you (?:do|know)\b|\bhow can you help\b|\bhelp me\b|^\W*help\W*$",
+            reply="I can tell you the time and the date. Ask me: what time is it?",
+        ),
+        RuleSettings(
+            pattern=r"\b(?:can|do) you hear me\b|\bare you (?:there|listening|awake|ready|on)\b",
+            reply="Yes, I hear you.",
+        ),
+        RuleSettings(
+            pattern=r"\b(?:weather|forecast|temperature|news|music|song|alarm|timer|joke)\b",
+            reply="I cannot do that. I can tell you the time and the date.",
+        ),
+        RuleSettings(pattern=r"\b(?:good ?bye|bye|good night|see you)\b", reply="Goodbye."),
+        RuleSettings(
+            pattern=r"\b(?:hello|hi|good (?:morning|afternoon|evening|day))\b|^\W*hey\W*$",
+            reply="Hello. How can I help you?",
+        ),
+        RuleSettings(pattern=r"\bthank(?:s| you)\b", reply="You are welcome."),
     )
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from datetime import datetime
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -64,13 +65,111 @@ def test_hostile_text_is_treated_as_text(heard: str) -> None:
     assert "".join(" ".join(EchoResponder().reply(heard, 1)).split()) == "".join(heard.split()) or len(heard) > 300
 
 
-def test_default_rules_reply() -> None:
+def default_answer(question: str) -> list[str]:
     settings = ResponderSettings()
     rules = RulesResponder(settings.rules, settings.fallback, clock=lambda: datetime(2026, 11, 21, 9, 0))
-    assert list(rules.reply("Hey, what time is it?", 1)) == ["It is 9 AM."]
-    assert list(rules.reply("What day is it today?", 2)) == ["Today is Saturday, November 21, 2026."]
-    assert list(rules.reply("stop", 3)) == []
-    assert list(rules.reply("xyzzy", 4)) == ["Sorry, I did not understand that."]
+    return list(rules.reply(question, 1))
+
+
+UNKNOWN = "Sorry, I did not understand that."
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What's the time?",
+        "What’s the time?",
+        "whats the time",
+        "Hey, what time is it?",
+        "do you know what time it is",
+        "Could you tell me the time, please?",
+        "Do you have the time?",
+        "What is the current time?",
+        "what time is it right now",
+        "Time, please.",
+    ],
+)
+def test_default_rules_tell_the_time(question: str) -> None:
+    assert default_answer(question) == ["It is 9 AM."]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What day is it?",
+        "What day is it today?",
+        "Which day of the week is it?",
+        "What's the date?",
+        "what is today's date",
+        "What is today?",
+        "Tell me the date.",
+        "What month is it?",
+        "What year are we in?",
+        "Is it Monday today?",
+    ],
+)
+def test_default_rules_tell_the_date(question: str) -> None:
+    assert default_answer(question) == ["Today is Saturday, November 21, 2026."]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Hello!",
+        "Good morning.",
+        "Good night.",
+        "Goodbye.",
+        "How are you?",
+        "Who are you?",
+        "What's your name?",
+        "What can you do?",
+        "Are you there?",
+        "Can you hear me?",
+        "Thank you.",
+        "Help!",
+        "What's the weather like?",
+        "Tell me a joke.",
+        "Set a timer for five minutes.",
+    ],
+)
+def test_default_rules_answer_usual_questions(question: str) -> None:
+    (answer,) = default_answer(question)
+    assert answer != UNKNOWN and "9 AM" not in answer and "November" not in answer
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What time does the museum close?",
+        "What time is the meeting?",
+        "What time is it in Tokyo?",
+        "What day does the shop open?",
+        "What date is Easter?",
+        "I had a date yesterday.",
+        "It was a long time.",
+        "xyzzy",
+    ],
+)
+def test_default_rules_do_not_answer_questions_about_other_times(question: str) -> None:
+    assert default_answer(question) == [UNKNOWN]
+
+
+def test_default_rule_for_stop_is_silent() -> None:
+    assert default_answer("stop") == default_answer("Stop the music!") == []
+
+
+def test_changed_time_zone_is_used_at_the_next_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    rules = RulesResponder([RuleSettings("time", "{time}")])
+    try:
+        for zone, hours in (("UTC0", 0), ("XYZ-5", 5), ("XYZ+7", -7)):
+            monkeypatch.setenv("TZ", zone)
+            before = datetime.now(UTC) + timedelta(hours=hours)
+            answer = list(rules.reply("time", 1))
+            after = datetime.now(UTC) + timedelta(hours=hours)
+            assert answer in ([spoken_time(before)], [spoken_time(after)])
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_echo_yields_sentences() -> None:
