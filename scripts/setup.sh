@@ -104,7 +104,7 @@ need_packages() {
     # shellcheck disable=SC2086
     size=$("${as_root[@]}" "${apt[@]}" --assume-no install $names 2>/dev/null | sed -nE \
         -e 's/^Need to get ([^/]*)(\/.*)? of archives\.$/\1 to download/p' \
-        -e 's/^After this operation, (.*) of additional disk space will be used\.$/\1 on disk/p' | paste -sd, | sed 's/,/, /') || true
+        -e 's/^After this operation, (.*) of additional disk space will be used\.$/\1 on disk/p' | paste -sd '|' | sed 's/|/, /') || true
     # shellcheck disable=SC2086
     step "installing system packages (${size:-size unknown}):$names" "${as_root[@]}" "${apt[@]}" install $names
 }

@@ -13,14 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from agent.audio.devices.device import open_sink
-from agent.audio.format import Format
 from agent.cli.foreground import notice
 from agent.cli.say import record
-from agent.cli.wav_output import check_writable
+from agent.cli.wav_output import check_writable, speaker_problem
 from agent.daemon.daemon import Daemon
 from agent.daemon.local_server import LocalServer
-from agent.errors import AgentError, AudioError, DeviceError, ServiceError
+from agent.errors import AgentError, AudioError, ServiceError
 from agent.pipeline.conversation import Record
 from agent.pipeline.events import (
     Event,
@@ -141,17 +139,15 @@ def _speaker(config: Config, output: str | None, progress: Print) -> tuple[str, 
     """Return the speaker device, and its path if it is a WAV file, which replaces a missing sound card."""
     if output is not None:
         return f"file:{output}", output
-    settings = config.speaker
-    try:
-        open_sink(settings.device, Format(22050), settings.period_seconds, settings.buffer_seconds).close()
-    except (DeviceError, AudioError) as error:
-        progress(f"no sound card ({error}): the reply is written to {REPLY_FILE}")
+    device = config.speaker.device
+    if problem := speaker_problem(config.speaker):
+        progress(f"{problem}: the reply is written to {REPLY_FILE}")
         try:
             check_writable(REPLY_FILE)
         except AudioError as reason:
             raise AudioError(f"{reason} Name another file: --output FILE.wav") from reason
         return f"file:{REPLY_FILE}", REPLY_FILE
-    return settings.device, settings.device.removeprefix("file:") if settings.device.startswith("file:") else None
+    return device, device.removeprefix("file:") if device.startswith("file:") else None
 
 
 def _demo_config(config: Config, service: str, url: str, question: str, speaker: str) -> Config:

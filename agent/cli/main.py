@@ -122,6 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
     say.add_argument(
         "-o", "--output", metavar="FILE", help="write a WAV file, or WAV to stdout (-), instead of playing"
     )
+    say.add_argument("--fallback", metavar="FILE", help="write to this file if there is no sound card")
     say.add_argument("-w", "--wait", action="store_true", help="wait until the text is spoken (always the case)")
     say.add_argument("text", nargs="+", metavar="TEXT", help="speak these words, or stdin (-)")
 
@@ -283,7 +284,14 @@ def _say(options: Options) -> int:
         from agent.cli.control import usable_for_client
 
         config, invalid = usable_for_client(error), error
-    return say(config, options.text, service=options.service, output=options.output, invalid=invalid)
+    return say(
+        config,
+        options.text,
+        service=options.service,
+        output=options.output,
+        fallback=options.fallback,
+        invalid=invalid,
+    )
 
 
 def _transcribe(options: Options) -> int:

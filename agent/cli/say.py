@@ -12,7 +12,7 @@ from agent.cli.foreground import crash_error, notice, print_device_event, stop_s
 from agent.cli.local_server import local_server
 from agent.cli.say_via_daemon import say_via_daemon
 from agent.cli.stdin_text import TextReader
-from agent.cli.wav_output import WavMemory, WavOutput
+from agent.cli.wav_output import WavMemory, WavOutput, speaker_problem
 from agent.config.errors import ConfigIssues
 from agent.daemon.builder import RING_BYTES, make_speaker, make_synthesizer, require_keys
 from agent.daemon.local_server import LocalServer
@@ -48,6 +48,7 @@ def say(
     *,
     service: str | None = None,
     output: str | None = None,
+    fallback: str | None = None,
     invalid: ConfigIssues | None = None,
 ) -> int:
     """Speak ``words``, or stdin if they are ``-``.
@@ -60,6 +61,7 @@ def say(
         words: The words of the text.
         service: The speech service to use.
         output: A WAV file, or ``-`` for standard output, in place of the speaker.
+        fallback: A file for the audio if the speaker cannot be opened.
         invalid: The errors in the configuration; only a running daemon can speak then.
 
     Returns:
@@ -81,6 +83,9 @@ def say(
         config = replace(config, synthesis=replace(config.synthesis, services=(service,)))
     config = announcing(config)
     require_keys(config)
+    if output is None and fallback is not None and (problem := speaker_problem(config.speaker)):
+        notice(f"{problem}: the speech is written to {fallback}")
+        output = fallback
     if output is None and config.speaker.volume == 0:
         notice("speaker.volume is 0 in the configuration: the text cannot be heard")
     with local_server(config) as local:

@@ -1,4 +1,4 @@
-"""WAV outputs in place of the speaker: a file, standard output or memory."""
+"""WAV outputs in place of the speaker: a file, standard output or memory, and the check whether one is needed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 import sys
 from collections.abc import Callable
 
-from agent.audio.devices.device import Sink
+from agent.audio.devices.device import Sink, is_card, open_sink
 from agent.audio.format import SPEECH, Format
 from agent.audio.wav_writer import WavWriter, wav_header
-from agent.errors import AudioError
+from agent.errors import AudioError, DeviceError, DeviceProblem
+from agent.pipeline.settings import SpeakerSettings
 
 
 class WavOutput:
@@ -103,6 +104,19 @@ class _WriterSink:
 
     def close(self) -> None:
         """Do nothing: ``WavOutput.end`` completes the file, and standard output stays open."""
+
+
+def speaker_problem(settings: SpeakerSettings) -> str:
+    """Open and close the speaker; return in a few words why it cannot be used, or an empty string if it can."""
+    if not is_card(settings.device):
+        return ""
+    try:
+        open_sink(settings.device, Format(22050), settings.period_seconds, settings.buffer_seconds).close()
+    except (DeviceError, AudioError) as error:
+        if not isinstance(error, DeviceError) or not (error.unknown or error.problem is DeviceProblem.ABSENT):
+            return "the speaker cannot be opened (doctor shows the reason)"
+        return "no sound card" if settings.device == "default" else f"no sound card {settings.device!r}"
+    return ""
 
 
 def check_writable(path: str) -> None:
