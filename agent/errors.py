@@ -35,14 +35,17 @@ class DeviceProblem(enum.Enum):
 
     NO_LIBRARY = "PyAudio cannot be loaded"
     NO_FORMAT = "the device supports none of the requested formats"
-    ABSENT = "the device or its sound server is not present"
+    ABSENT = "the device is not present"
+    SERVER = "the sound server of the device cannot be reached"
+    CONFIGURATION = "a file of ALSA's configuration is invalid"
 
 
 class DeviceError(AgentError):
     """A sound device cannot be opened, was lost, or does not support the format.
 
     Args:
-        message: What failed, why, and how to fix it.
+        message: What failed and why, and how to fix it unless ``cure`` says so.
+        cure: How to fix it; the end of the text of the error.
         lost: The device is known and may come back.
         unknown: The name matches no present device: a mistake, or a card that is not detected yet.
             If both are false, a retry does not help.
@@ -52,9 +55,17 @@ class DeviceError(AgentError):
     exit_code = 78
 
     def __init__(
-        self, message: str, *, lost: bool = False, unknown: bool = False, problem: DeviceProblem | None = None
+        self,
+        message: str,
+        *,
+        cure: str = "",
+        lost: bool = False,
+        unknown: bool = False,
+        problem: DeviceProblem | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(f"{message} {cure}" if cure else message)
+        self.reason = message
+        self.cure = cure
         self.lost = lost
         self.unknown = unknown
         self.problem = problem

@@ -205,11 +205,16 @@ def _energy(samples: array[int]) -> int:
 
 def to_stereo(pcm: bytes) -> bytes:
     """Return mono audio on both channels."""
-    samples = _samples(pcm)
-    stereo = array("h", bytes(2 * SAMPLE_BYTES * len(samples)))
-    stereo[::2] = samples
-    stereo[1::2] = samples
-    return stereo.tobytes()
+    return spread(pcm, 1, 2)
+
+
+def spread(pcm: bytes, channels: int, target: int) -> bytes:
+    """Return audio of ``channels`` on ``target`` channels; channel n gets channel n modulo ``channels``."""
+    samples = _samples(pcm, channels)
+    wide = array("h", bytes(SAMPLE_BYTES * target * (len(samples) // channels)))
+    for channel in range(target):
+        wide[channel::target] = samples[channel % channels :: channels]
+    return wide.tobytes()
 
 
 def scale(pcm: bytes, percent: int) -> bytes:

@@ -93,8 +93,10 @@ def say(
             session = _SaySession(config, local, None if output is None else WavOutput(output))
             session.run(text)
         except DeviceError as error:
-            message = f"{error}. To write a file instead: voice-agent say --output FILE.wav"
-            raise DeviceError(message, lost=error.lost, unknown=error.unknown) from error
+            cure = f"{error.cure} To write a file instead: voice-agent say --output FILE.wav".strip()
+            raise DeviceError(
+                error.reason, cure=cure, lost=error.lost, unknown=error.unknown, problem=error.problem
+            ) from error
     if session.was_cancelled and output not in (None, "-"):
         notice(f"stopped: {output} was not written")
     return CANCELLED_EXIT_CODE if session.was_cancelled else 0

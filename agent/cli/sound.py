@@ -6,11 +6,12 @@ import contextlib
 import json
 import math
 import queue
+import sys
 from array import array
 from dataclasses import asdict, dataclass, replace
 
 from agent.audio.convert import measure_level
-from agent.audio.devices.device import Device, fail_fast, list_devices, open_source
+from agent.audio.devices.device import Device, default_device_error, fail_fast, list_devices, open_source
 from agent.audio.format import SPEECH, Format
 from agent.audio.level_meter import MIN_DECIBELS, Level, LevelMeter, clipped, decibels
 from agent.cli.foreground import crash_error, stop_signals
@@ -40,6 +41,8 @@ from agent.system.threads import Deadline
 def devices(*, as_json: bool = False) -> int:
     """List the sound cards. Raises ``DeviceError`` if PortAudio cannot be used."""
     cards = list_devices()
+    if (error := default_device_error()) is not None:
+        print(f"voice-agent: {escape(str(error))}", file=sys.stderr)
     if as_json:
         print(json.dumps([asdict(card) for card in cards]))
         return 0

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import ctypes
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from agent.audio.devices.alsa_config import invalid_configuration
+from agent.audio.devices.c_stderr import captured_messages
 from agent.errors import DeviceError
 
 PROC = Path("/proc/asound")
@@ -28,8 +30,7 @@ _CARD = re.compile(r"^ *(?P<number>\d+) \[(?P<id>[^\]]*)\]: (?P<driver>.*?) - (?
 _PCM = re.compile(r"^(?P<card>\d+)-(?P<device>\d+): (?P<id>.*?) : (?P<name>.*?) :(?P<streams>.*)$")
 
 
-@dataclass(frozen=True, slots=True)
-class CardPcm:
+class CardPcm(NamedTuple):
     """One PCM of a sound card in the kernel. Immutable. ``card`` is its stable id; ``number`` changes at boot."""
 
     number: int
@@ -88,7 +89,7 @@ def set_slot(slot: str, name: str | None) -> None:
         raise DeviceError(f"{name[:200]!r} is not the name of a sound device. `voice-agent devices` lists the names.")
     target = "{ type null }" if name is None else '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
     text = f"pcm.!{slot} {target}\n".encode()
-    library = _load_library()
+    library = load_library()
     _update_config(library)
     top = ctypes.c_void_p.in_dll(library, "snd_config")
     # PortAudio assumes a PCM called "default": without one, listing the devices ends in an assertion (SIGABRT).
@@ -110,7 +111,7 @@ def is_defined(name: str) -> bool:
     """Return whether ALSA's configuration defines the PCM ``name``. The caller holds ``PORTAUDIO_LOCK``."""
     if not _NAME.fullmatch(name):
         return False
-    library = _load_library()
+    library = load_library()
     _update_config(library)
     return _has(library, name)
 
@@ -122,10 +123,7 @@ def _update_config(library: ctypes.CDLL) -> None:
     (an assertion in ``snd_config_search``).
     """
     if library.snd_config_update() < 0:
-        raise DeviceError(
-            "ALSA's configuration cannot be read: syntax error. Check /etc/asound.conf, ~/.asoundrc and the file that "
-            "ALSA_CONFIG_PATH names."
-        )
+        raise invalid_configuration(captured_messages())
 
 
 def _has(library: ctypes.CDLL, name: str) -> bool:
@@ -134,7 +132,12 @@ def _has(library: ctypes.CDLL, name: str) -> bool:
     return int(library.snd_config_search(top, f"pcm.{name}".encode(), ctypes.byref(node))) >= 0
 
 
-def _load_library() -> ctypes.CDLL:
+def load_library() -> ctypes.CDLL:
+    """Return libasound.
+
+    Raises:
+        DeviceError: If it is missing.
+    """
     # dlopen returns the copy that PortAudio is linked with, so both use the same configuration in memory.
     try:
         library = ctypes.CDLL("libasound.so.2")
@@ -144,4 +147,5 @@ def _load_library() -> ctypes.CDLL:
     library.snd_config_load.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     library.snd_config_search.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(ctypes.c_void_p)]
     library.snd_input_close.argtypes = [ctypes.c_void_p]
+    library.snd_pcm_format_name.restype = ctypes.c_char_p
     return library

@@ -34,13 +34,20 @@ class StderrCapture:
         self._start = os.fstat(self._memory).st_size
 
     @property
-    def first_message(self) -> str:
-        """The first message of ALSA since ``reset``, or ``""``. The later ones are consequences of the first."""
-        for line in os.pread(self._memory, _MAX_READ_BYTES, self._start).decode("utf-8", "replace").splitlines():
-            match = _ALSA.match(line)
-            if match:
-                return "".join(c if c.isprintable() else " " for c in match["message"].strip())[:_MAX_MESSAGE_LENGTH]
-        return ""
+    def messages(self) -> list[str]:
+        """ALSA's messages since ``reset``. The later ones are consequences of the first."""
+        lines = os.pread(self._memory, _MAX_READ_BYTES, self._start).decode("utf-8", "replace").splitlines()
+        matches = [match for line in lines if (match := _ALSA.match(line))]
+        return [_printable(match["message"].strip()) for match in matches]
+
+
+def captured_messages() -> list[str]:
+    """Return ALSA's messages of the current ``capture_stderr``; none outside of it."""
+    return StderrCapture(_streams().memory).messages
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)[:_MAX_MESSAGE_LENGTH]
 
 
 class _Streams:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from agent.audio.convert import Resampler, to_mono, to_stereo
+from agent.audio.convert import Resampler, spread, to_mono
 from agent.audio.devices.clock_drift import ClockDrift
 from agent.audio.devices.portaudio import CardStream, open_card
 from agent.audio.format import SPEECH, Format
@@ -274,7 +274,7 @@ class CardSink:
         channels, card_channels = self.format.channels, self.card_format.channels
         if channels == card_channels:
             return pcm
-        return to_mono(pcm, channels) if card_channels == 1 else to_stereo(pcm)
+        return to_mono(pcm, channels) if card_channels == 1 else spread(pcm, channels, card_channels)
 
     def _new_resampler(self) -> Resampler:
         return _create_resampler(self._card, self.format.rate, self.card_format.rate, self.format.channels)

@@ -158,7 +158,7 @@ def open_sink(name: str, format: Format, period_seconds: float, buffer_seconds: 
 
 
 def list_devices() -> list[Device]:
-    """List the devices, ``default`` first; empty without a sound card.
+    """List the devices that can be opened, ``default`` first; empty without a sound card.
 
     Raises:
         DeviceError: If PortAudio is missing, or the configuration of ALSA is invalid.
@@ -166,9 +166,20 @@ def list_devices() -> list[Device]:
     from agent.audio.devices.portaudio import list_cards
 
     return [
-        Device(name, alsa_name, inputs, outputs, rates, f"device: {alsa_name}")
-        for name, alsa_name, inputs, outputs, rates in list_cards()
+        Device(card.name, card.alsa_name, card.inputs, card.outputs, card.rates, f"device: {card.alsa_name}")
+        for card in list_cards()
     ]
+
+
+def default_device_error() -> DeviceError | None:
+    """Return why ALSA's device ``default`` cannot be opened, if a file or a sound server is the reason.
+
+    Raises:
+        DeviceError: If the configuration of ALSA is invalid.
+    """
+    from agent.audio.devices.portaudio import diagnose_default
+
+    return diagnose_default()
 
 
 WaitPolicy = Callable[[DeviceError], bool]

@@ -12,15 +12,18 @@ progress for ``STALL_SECONDS`` counts as lost.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.audio.devices.alsa import SINK_SLOT, SOURCE_SLOT, is_defined, kernel_pcms, set_slot
 from agent.audio.devices.c_stderr import StderrCapture, capture_stderr
+from agent.audio.devices.diagnosis import converting_name, default_error, format_error, open_error
 from agent.audio.devices.names import PortAudioDevice, alsa_name, reject_number, resolve_name
+from agent.audio.devices.pcm import query_pcm
 from agent.audio.format import Format
 from agent.errors import DeviceError, DeviceProblem
 
@@ -40,8 +43,6 @@ _INVALID_RATE = -9997
 _FORMAT_ERRORS = (_INVALID_RATE, -9998, -9994)  # rate, channels, sample format
 # Device unavailable, and bad device combination: the latter is reported for a device that was not opened, too.
 _UNAVAILABLE_ERRORS = (-9985, -9993)
-# ALSA's messages for a missing card or sound server. PortAudio's code is the same as for a card in use (EBUSY).
-_ABSENT_MESSAGES = ("Cannot get card index", "cannot find card", "Connection refused")
 
 PORTAUDIO_LOCK = threading.Lock()
 """Held to initialize and terminate PortAudio, and to open and close streams: PortAudio is not thread-safe there, ALSA's
@@ -217,11 +218,12 @@ def open_card(
             ):
                 set_slot(SINK_SLOT if output else SOURCE_SLOT, target)
                 messages.reset()
+                opener = _Opener(library, index, name, output, period_seconds, buffer_seconds)
                 try:
-                    return _open_first_supported(library, index, name, output, wanted, period_seconds, buffer_seconds)
+                    return opener.open_first(wanted, target)
                 except OSError as error:
                     errors.append(error)
-            raise _open_error(name, output, errors[-1], messages)
+            raise _open_error(name, target, output, errors[-1], messages)
         except (DeviceError, OSError):
             library.terminate()
             raise
@@ -282,72 +284,80 @@ def _find_slot(library: pyaudio.PyAudio, output: bool) -> int:
     raise DeviceError("PortAudio does not support ALSA. Install the package libportaudio2.")
 
 
-def _open_first_supported(
-    library: pyaudio.PyAudio, index: int, name: str, output: bool, wanted: Format, period: float, buffer: float
-) -> CardStream:
-    last_error = OSError(_INVALID_RATE, "no sample rate is supported")
-    for rate in dict.fromkeys((wanted.rate, *_FALLBACK_RATES)):
-        for channels in dict.fromkeys((wanted.channels, 1, 2)):
+class _Opener(NamedTuple):
+    """Opens one device of PortAudio's list. Immutable; used under ``PORTAUDIO_LOCK``."""
+
+    library: pyaudio.PyAudio
+    device_index: int
+    name: str
+    output: bool
+    period_seconds: float
+    buffer_seconds: float
+
+    def open_first(self, wanted: Format, target: str) -> CardStream:
+        """Open the first supported format.
+
+        Args:
+            wanted: Preferred format.
+            target: ALSA name of the device.
+
+        Raises:
+            OSError: If the device cannot be opened.
+        """
+        last_error = OSError(_INVALID_RATE, "no sample rate is supported")
+        for format in _candidates(wanted, target, self.output):
             try:
-                return _open_stream(library, index, name, output, Format(rate, channels), period, buffer)
+                return self.open(format)
             except OSError as error:
                 if error.errno not in _FORMAT_ERRORS:
                     raise
                 last_error = error
-    raise last_error
+        raise last_error
+
+    def open(self, format: Format) -> CardStream:
+        import pyaudio
+
+        period, buffer = self.period_seconds, self.buffer_seconds
+        frames = max(16, round(period * format.rate), round(buffer / 2 * format.rate))
+        for is_last in (False, True):
+            stream = self.library.open(
+                rate=format.rate,
+                channels=format.channels,
+                format=pyaudio.paInt16,
+                input=not self.output,
+                output=self.output,
+                input_device_index=None if self.output else self.device_index,
+                output_device_index=self.device_index if self.output else None,
+                frames_per_buffer=frames,
+            )
+            capacity = _query_available(stream, True) if self.output else 0
+            # PyAudio has no latency parameter: it requests PortAudio's default low latency (8.7 ms), so only the period
+            # changes the capacity. That is two or three periods, on some cards hardly more than one.
+            enough = round(0.75 * buffer * format.rate)
+            if is_last or capacity >= enough or not capacity:
+                return CardStream(self.library, stream, self.name, self.output, format, frames, capacity)
+            frames = min(frames * 4, frames * enough // capacity + 1)
+            stream.close()
+        raise AssertionError("the second iteration always returns")
 
 
-def _open_stream(
-    library: pyaudio.PyAudio, index: int, name: str, output: bool, format: Format, period: float, buffer: float
-) -> CardStream:
-    import pyaudio
-
-    frames = max(16, round(period * format.rate), round(buffer / 2 * format.rate))
-    for is_last in (False, True):
-        stream = library.open(
-            rate=format.rate,
-            channels=format.channels,
-            format=pyaudio.paInt16,
-            input=not output,
-            output=output,
-            input_device_index=None if output else index,
-            output_device_index=index if output else None,
-            frames_per_buffer=frames,
-        )
-        capacity = _query_available(stream, True) if output else 0
-        # PyAudio has no latency parameter: it requests PortAudio's default low latency (8.7 ms), so only the period
-        # changes the capacity. That is two or three periods, on some cards hardly more than one.
-        enough = round(0.75 * buffer * format.rate)
-        if is_last or capacity >= enough or not capacity:
-            return CardStream(library, stream, name, output, format, frames, capacity)
-        frames = min(frames * 4, frames * enough // capacity + 1)
-        stream.close()
-    raise AssertionError("the second iteration always returns")
+def _candidates(wanted: Format, target: str, output: bool) -> Iterator[Format]:
+    """Yield the formats to try: the usual ones first, because ALSA needs one more open to report its formats."""
+    usual = [
+        Format(rate, channels)
+        for rate in dict.fromkeys((wanted.rate, *_FALLBACK_RATES))
+        for channels in dict.fromkeys((wanted.channels, 1, 2))
+    ]
+    yield from usual
+    yield from (format for format in query_pcm(target, output).preferred(wanted) if format not in usual)
 
 
-def _open_error(name: str, output: bool, error: OSError, messages: StderrCapture) -> DeviceError:
-    side = "speaker" if output else "microphone"
-    message = messages.first_message
+def _open_error(name: str, target: str, output: bool, error: OSError, messages: StderrCapture) -> DeviceError:
     if error.errno in _FORMAT_ERRORS:
-        reason = f"it supports none of the requested formats ({_describe_error(error)})"
-    elif message.startswith("cannot find card"):
-        reason = f"there is no such sound card ({message})"
-    elif message:
-        reason = message
-    elif error.errno in _UNAVAILABLE_ERRORS:
-        reason = "it is used by another program or missing"
-    else:
-        reason = _describe_error(error)
-    # A missing or busy card may return, so it is "lost"; a name that ALSA does not know is probably misspelled.
-    has_no_format = error.errno in _FORMAT_ERRORS
-    is_absent = any(text in message for text in _ABSENT_MESSAGES)
-    is_unknown = message.startswith(("Unknown PCM", "Unknown parameter"))
-    return DeviceError(
-        f"the {side} {name!r} cannot be opened: {reason}. `voice-agent devices` lists the devices.",
-        lost=not has_no_format and not is_unknown,
-        unknown=not has_no_format and is_unknown,
-        problem=DeviceProblem.NO_FORMAT if has_no_format else DeviceProblem.ABSENT if is_absent else None,
-    )
+        return format_error(name, target, output)
+    is_unavailable = error.errno in _UNAVAILABLE_ERRORS
+    fallback = "it is used by another program or missing" if is_unavailable else _describe_error(error)
+    return open_error(name, target, output, messages.messages, fallback)
 
 
 def _describe_error(error: OSError) -> str:
@@ -358,9 +368,18 @@ def _describe_error(error: OSError) -> str:
     return texts[0] if texts else str(error)
 
 
-def list_cards() -> list[tuple[str, str, int, int, tuple[int, ...]]]:
-    """List the devices that PortAudio can open through ALSA: name, ALSA name, inputs, outputs and rates (Hz);
-    ``default`` first."""
+class Card(NamedTuple):
+    """A device that users can select. Immutable. See ``Device`` in ``device``."""
+
+    name: str
+    alsa_name: str
+    inputs: int
+    outputs: int
+    rates: tuple[int, ...]
+
+
+def list_cards() -> list[Card]:
+    """List the devices that can be opened, ``default`` first."""
     with PORTAUDIO_LOCK, capture_stderr():
         library = _initialize()
         try:
@@ -369,28 +388,24 @@ def list_cards() -> list[tuple[str, str, int, int, tuple[int, ...]]]:
             library.terminate()
 
 
-def _iter_cards(library: pyaudio.PyAudio) -> Iterator[tuple[str, str, int, int, tuple[int, ...]]]:
+def diagnose_default() -> DeviceError | None:
+    """Return why ALSA's PCM ``default`` cannot be opened, if a file or a sound server is the reason."""
+    with PORTAUDIO_LOCK, capture_stderr() as messages:
+        return default_error(messages)
+
+
+def _iter_cards(library: pyaudio.PyAudio) -> Iterator[Card]:
     present = kernel_pcms()
     for device in sorted(_list_alsa_devices(library), key=lambda device: device.name != "default"):
         names = alsa_name(device, present)
-        if names is not None:
-            rates = _supported_rates(library, device.index, device.inputs, device.outputs)
-            yield *names, device.inputs, device.outputs, rates
-
-
-def _supported_rates(library: pyaudio.PyAudio, index: int, inputs: int, outputs: int) -> tuple[int, ...]:
-    import pyaudio
-
-    rates = []
-    for rate in LISTED_RATES:
-        with suppress(ValueError):  # PyAudio raises it for an unsupported rate
-            if outputs:
-                library.is_format_supported(
-                    rate, output_device=index, output_channels=min(2, outputs), output_format=pyaudio.paInt16
-                )
-            else:
-                library.is_format_supported(
-                    rate, input_device=index, input_channels=min(2, inputs), input_format=pyaudio.paInt16
-                )
-            rates.append(rate)
-    return tuple(rates)
+        if names is None:
+            continue
+        output = bool(device.outputs)
+        for target in (names[1], converting_name(names[1], output)):
+            pcm = query_pcm(target, output) if target is not None else None
+            # A busy device opens later; it reports no formats now.
+            if target is not None and pcm is not None and (pcm.formats or pcm.error == errno.EBUSY):
+                rates = {format.rate for format in pcm.formats}
+                listed = tuple(rate for rate in LISTED_RATES if rate in rates) or tuple(sorted(rates))
+                yield Card(names[0], target, device.inputs, device.outputs, listed)
+                break

@@ -94,18 +94,18 @@ def _check_file(loaded: Loaded, path: Path) -> CheckResult:
 
 
 def _failed(loaded: Loaded, subject: str, error: AgentError, in_use: bool) -> CheckResult:
-    text = str(error)
-    key = key_with_origin(loaded, f"{subject}.device")
-    is_lost = isinstance(error, DeviceError) and error.lost
-    problem = error.problem if isinstance(error, DeviceError) else None
-    if is_lost and in_use and problem is not DeviceProblem.ABSENT:
+    if not isinstance(error, DeviceError):
+        key = key_with_origin(loaded, f"{subject}.device")
+        return CheckResult(subject, ERROR, str(error), f"choose a line of voice-agent devices for {key}", own=True)
+    text, problem, key = error.reason, error.problem, key_with_origin(loaded, f"{subject}.device")
+    if error.cure and problem is not None and problem is not DeviceProblem.ABSENT:
+        is_own = problem in (DeviceProblem.NO_FORMAT, DeviceProblem.CONFIGURATION)
+        return CheckResult(subject, ERROR, text, error.cure.replace(f"{subject}.device", key), own=is_own)
+    if error.lost and in_use and problem is not DeviceProblem.ABSENT:
         return CheckResult(subject, OK, f"in use by the running daemon ({text})")
     if problem is DeviceProblem.NO_LIBRARY:
         return CheckResult(subject, ERROR, text, "sudo apt install libportaudio2 python3-pyaudio")
-    if problem is DeviceProblem.NO_FORMAT:
-        cure = f"write plughw:CARD=NAME,DEV=0 (a line of voice-agent devices) at {key}: ALSA then converts"
-        return CheckResult(subject, ERROR, text, cure, own=True)
-    if is_lost:
+    if error.lost:
         cure = (
             "plug the device in, or end the program that uses it (fuser -v /dev/snd/*), "
             f"or choose a line of voice-agent devices for {key}"

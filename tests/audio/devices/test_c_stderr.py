@@ -25,7 +25,7 @@ def test_first_message_of_alsa_is_captured(capfd: pytest.CaptureFixture[str]) ->
         print_to_c_stderr(b"Cannot connect to server socket err = No such file or directory\n\n")
         print_to_c_stderr(ALSA)
         print_to_c_stderr(b"Expression 'ret' failed in 'src/hostapi/alsa/pa_linux_alsa.c', line: 1736\n")
-        assert messages.first_message == "Unknown PCM plughw:CARD=Foo"
+        assert messages.messages[0] == "Unknown PCM plughw:CARD=Foo"
     assert capfd.readouterr().err == ""
 
 
@@ -33,18 +33,18 @@ def test_reset_discards_earlier_messages() -> None:
     with capture_stderr() as messages:
         print_to_c_stderr(ALSA)
         messages.reset()
-        assert messages.first_message == ""
+        assert messages.messages == []
         print_to_c_stderr(b"ALSA lib confmisc.c:165:(snd_config_get_card) Cannot get card index for Foo\n" + ALSA)
-        assert messages.first_message == "Cannot get card index for Foo"
+        assert messages.messages[0] == "Cannot get card index for Foo"
 
 
 def test_each_capture_starts_empty() -> None:
     with capture_stderr():
         print_to_c_stderr(ALSA)
     with capture_stderr() as messages:
-        assert messages.first_message == ""
+        assert messages.messages == []
         print_to_c_stderr(b"ALSA lib a.c:1:(f) something else\n")
-        assert messages.first_message == "something else"
+        assert messages.messages[0] == "something else"
 
 
 def test_messages_after_the_capture_are_discarded(capfd: pytest.CaptureFixture[str]) -> None:
@@ -74,7 +74,7 @@ def test_child_process_keeps_the_real_stderr(capfd: pytest.CaptureFixture[str]) 
 def test_ten_thousand_lines_do_not_block(capfd: pytest.CaptureFixture[str]) -> None:
     with capture_stderr() as messages:
         print_to_c_stderr(ALSA * 10_000)
-        assert messages.first_message
+        assert messages.messages[0]
     print_to_c_stderr(ALSA * 10_000)
     assert capfd.readouterr().err == ""
 
@@ -82,7 +82,7 @@ def test_ten_thousand_lines_do_not_block(capfd: pytest.CaptureFixture[str]) -> N
 def test_control_characters_are_replaced() -> None:
     with capture_stderr() as messages:
         print_to_c_stderr(b"ALSA lib a.c:1:(f) \x1b]0;evil\x07 \xff name" + b"x" * 1000 + b"\n")
-        assert messages.first_message.isprintable() and len(messages.first_message) <= 160
+        assert messages.messages[0].isprintable() and len(messages.messages[0]) <= 160
 
 
 def test_capture_leaks_no_descriptor() -> None:

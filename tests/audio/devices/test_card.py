@@ -158,6 +158,51 @@ def test_48_khz_stereo_card_plays_every_rate(card: VirtualCard) -> None:
             assert left.tobytes().strip(b"\0") == sound.strip(b"\0"), "only the channels had to change"
 
 
+@pytest.mark.parametrize(
+    ("rates", "channels", "opened"),
+    [
+        ("48000", "4", Format(48000, 4)),
+        ("48000", "6 8", Format(48000, 6)),
+        ("8000", "1 2", Format(8000, 1)),
+        ("32000", "2", Format(32000, 2)),
+        ("96000", "8", Format(96000, 8)),
+        ("11025 37800", "3", Format(37800, 3)),
+    ],
+)
+def test_card_of_unusual_formats_plays_on_all_channels(
+    card: VirtualCard, rates: str, channels: str, opened: Format
+) -> None:
+    add_unusual_card(card, rates, channels)
+    with sink("unusual", Format(24000)) as speaker:
+        assert speaker.card_format == opened
+        speaker.write(tone(0.5, 24000, 500))
+        speaker.drain()
+    samples = array.array("h", card.played())
+    first = samples[:: opened.channels]
+    assert all(samples[each :: opened.channels] == first for each in range(opened.channels))
+    heard = first.tobytes().strip(b"\0")
+    assert abs(len(heard) / 2 / opened.rate - 0.5) < 0.01
+    assert abs(hertz(heard[: len(heard) // 2 * 2], opened.rate) - 500) < 10
+
+
+def add_unusual_card(card: VirtualCard, rates: str, channels: str) -> None:
+    card.add(
+        f'pcm.unusual {{ type vcard playback_file "{card.folder}/out.raw" capture_file "{card.folder}/in.wav" '
+        f"rates [ {rates} ] channels [ {channels} ] }}"
+    )
+
+
+def test_stereo_keeps_its_sides_on_a_card_of_four_channels(card: VirtualCard) -> None:
+    add_unusual_card(card, "48000", "4")
+    stereo = noise(0.3, Format(48000, 2))
+    with sink("unusual", Format(48000, 2)) as speaker:
+        speaker.write(stereo)
+        speaker.drain()
+    samples = array.array("h", audible(card))
+    assert samples[0::4] == samples[2::4] == array.array("h", stereo)[0::2]
+    assert samples[1::4] == samples[3::4] == array.array("h", stereo)[1::2]
+
+
 def test_mono_card_plays_stereo(card: VirtualCard) -> None:
     sound = tone(0.3, 44100, 500)
     stereo = array.array("h")
@@ -239,8 +284,20 @@ def test_frames_have_the_desired_length_and_arrive_in_real_time(card: VirtualCar
         assert fastest(read, 1.5 * frame_seconds + 0.5) < 1.5 * frame_seconds + 0.5
 
 
-@pytest.mark.parametrize(("name", "format"), [("mic48", Format(48000, 2)), ("radio", Format(44100))])
-def test_card_of_another_rate_records_speech(card: VirtualCard, name: str, format: Format) -> None:
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("mic48", Format(48000, 2)),
+        ("radio", Format(44100)),
+        ("unusual", Format(16000, 4)),
+        ("unusual", Format(48000, 6)),
+        ("unusual", Format(8000, 1)),
+        ("unusual", Format(32000, 2)),
+        ("unusual", Format(96000, 8)),
+    ],
+)
+def test_card_of_another_format_records_speech(card: VirtualCard, name: str, format: Format) -> None:
+    add_unusual_card(card, str(format.rate), str(format.channels))
     speech = array.array("h")
     for sample in array.array("h", tone(1.0, format.rate, 1000)):
         speech.extend([sample] * format.channels)

@@ -57,6 +57,40 @@ def test_list_devices_contains_rates_and_configuration_lines(card: VirtualCard) 
     assert by_name["speaker"].line == "device: speaker"
 
 
+PLUG = "pcm.plug { @args [ SLAVE ] @args.SLAVE { type string } type plug slave.pcm $SLAVE }"
+
+
+def test_every_listed_line_opens(card: VirtualCard) -> None:
+    for name, options in (
+        ("array4", "channels [ 4 ]"),
+        ("array6", "rates [ 16000 ] channels [ 6 ]"),
+        ("slow", "rates [ 8000 ]"),
+        ("fast", "rates [ 96000 ] channels [ 2 ]"),
+        ("desk", "channels [ 10 12 ]"),
+        ("busy", "channels [ 2 ]"),
+    ):
+        files = f'playback_file "{card.folder}/out.raw" capture_file "{card.folder}/in.wav"'
+        card.add(f"pcm.{name} {{ type vcard {files} {options} }}")
+    card.add(PLUG)
+    lines = {device.name: device.line for device in list_devices()}
+    assert lines["desk"] == "device: plug:desk" and lines["array6"] == "device: array6"
+    assert len(lines) == 13
+    for device in list_devices():
+        name = device.line.removeprefix("device: ")
+        if device.inputs:
+            open_source(name, 0.1).close()
+        if device.outputs:
+            open_sink(name, Format(24000), 0.02, 0.1).close()
+
+
+def test_a_device_that_no_name_opens_is_not_listed(card: VirtualCard) -> None:
+    card.add(f'pcm.desk {{ type vcard playback_file "{card.folder}/out.raw" channels [ 10 ] }}')
+    assert "desk" not in {device.name for device in list_devices()}
+    with pytest.raises(DeviceError, match="only 10 channels") as caught:
+        open_sink("desk", Format(24000), 0.02, 0.1)
+    assert "type plug" in caught.value.cure
+
+
 def test_open_sink_accepts_a_part_of_a_name(card: VirtualCard) -> None:
     sink = open_sink("AKER4", Format(24000), 0.02, 0.1)
     sink.write(b"\x01\x01" * 2400)

@@ -52,19 +52,43 @@ def test_a_missing_card_is_an_error_also_while_the_daemon_runs(loaded: Read, nam
     assert result.verdict == ERROR and name in result.saw and "voice-agent devices" in result.cure
 
 
-def test_a_card_without_a_usable_rate_is_reported_with_the_device_that_converts(
-    loaded: Read, card: VirtualCard
+PLUG = "pcm.plug { @args [ SLAVE ] @args.SLAVE { type string } type plug slave.pcm $SLAVE }"
+
+
+def test_a_card_with_too_many_channels_is_reported_with_the_name_that_converts(loaded: Read, card: VirtualCard) -> None:
+    card.add(f'{PLUG}\npcm.desk {{ type vcard playback_file "/dev/null" channels [ 10 12 ] }}')
+    result = check_speaker(loaded("speaker: {device: desk}\n"))
+    assert result.verdict == ERROR and "10 or 12 channels" in result.saw and exit_code([result]) == 78
+    assert '"plug:desk"' in result.cure and "config.yaml:1" in result.cure
+    assert check_speaker(loaded('speaker: {device: "plug:desk"}\n')).verdict == OK
+
+
+@pytest.mark.parametrize(
+    ("definition", "saw"),
+    [
+        ('type pulse server "unix:/nowhere/native"', "PulseAudio"),
+        ("type nosuchtype", "nosuchtype"),
+        ('type plug slave.pcm "broken"', "refers to itself"),
+        ("type hw card 9", "sound card that is missing"),
+        ("type plug slavee.pcm speaker", "slavee"),
+    ],
+)
+def test_a_device_that_the_alsa_configuration_breaks_is_reported_with_its_file(
+    loaded: Read, card: VirtualCard, definition: str, saw: str
 ) -> None:
-    card.add(f'pcm.odd {{ type vcard playback_file "/dev/null" control "{card.folder}/ctl" rates [ 11025 ] }}')
-    result = check_speaker(loaded("speaker: {device: odd}\n"))
-    assert result.verdict == ERROR and "plughw:" in result.cure and exit_code([result]) == 78
+    card.add(f"pcm_type.pulse {{ lib libasound_module_pcm_pulse.so }}\npcm.broken {{ {definition} }}")
+    result = check_speaker(loaded("speaker: {device: broken}\n"))
+    assert result.verdict == ERROR and saw in result.saw
+    assert f"{card.folder}/asound.conf" in result.saw and "plug the device in" not in result.cure
 
 
 @pytest.mark.parametrize(
     ("problem", "cure", "own"),
     [
         (DeviceProblem.NO_LIBRARY, "apt install libportaudio2", False),
-        (DeviceProblem.NO_FORMAT, "plughw:", True),
+        (DeviceProblem.NO_FORMAT, "Write something at microphone.device", True),
+        (DeviceProblem.CONFIGURATION, "Write something at microphone.device", True),
+        (DeviceProblem.SERVER, "Write something at microphone.device", False),
         (DeviceProblem.ABSENT, "plug the device in", False),
     ],
 )
@@ -72,7 +96,8 @@ def test_the_cure_depends_on_the_problem_and_not_on_the_message(
     loaded: Read, monkeypatch: pytest.MonkeyPatch, problem: DeviceProblem, cure: str, own: bool
 ) -> None:
     def fail(*_: object) -> NoReturn:
-        raise DeviceError("any message", lost=problem is DeviceProblem.ABSENT, problem=problem)
+        text = "" if problem is DeviceProblem.NO_LIBRARY else "Write something at microphone.device."
+        raise DeviceError("any message", cure=text, lost=problem is DeviceProblem.ABSENT, problem=problem)
 
     monkeypatch.setattr(sound, "open_source", fail)
     result = check_microphone(loaded(MICROPHONE), in_use=True)
