@@ -166,3 +166,13 @@ def test_document_names_every_command(document: str) -> None:
 
 def test_files_do_not_contain_the_build_directory(tree: Path) -> None:
     assert [path for path in tree.rglob("*") if path.is_file() and str(ROOT).encode() in path.read_bytes()] == []
+
+
+def test_suggested_packages_are_named_where_they_are_needed() -> None:
+    control = (ROOT / "packaging/control").read_text()
+    (suggests,) = re.findall(r"^Suggests: (.+)$", control, re.MULTILINE)
+    folders = ("agent", "docs", "packaging", "systemd")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
+    texts = [path.read_text(errors="replace") for path in files if path.name != "control"]
+    unused = [name for name in suggests.split(", ") if not any(name in text for text in texts)]
+    assert unused == []

@@ -26,7 +26,10 @@ class MicrophoneSettings:
         0.5, "audio before the detected start of speech that is sent too; less may cut off words", low=0.0, high=5.0
     )
     outage_seconds: float = key(
-        30.0, "audio that is kept while the transcription service is unreachable", low=1.0, high=600.0
+        30.0,
+        "audio that is kept while the transcription service is unreachable; a second takes 32 kB of memory",
+        low=1.0,
+        high=600.0,
     )
 
     def check(self) -> Iterator[Finding]:
@@ -47,13 +50,16 @@ class SpeakerSettings:
         0.1, "audio that the card buffers; more survives a busy machine and delays the stop", low=0.02, high=2.0
     )
     prebuffer_seconds: float = key(
-        0.1, "first playout delay of an utterance; it adapts to the jitter of the network", low=0.0, high=5.0
+        0.1,
+        "first playout delay, which then adapts to the network; more avoids gaps, less starts sooner",
+        low=0.0,
+        high=5.0,
     )
     prebuffer_most_seconds: float = key(
         3.0, "longest playout delay; more bridges a slow network and delays the reply", low=0.0, high=30.0
     )
     wake_seconds: float = key(
-        0.0, "silence before each utterance, for a card that cuts off the first syllable", low=0.0, high=5.0
+        0.0, "silence before each utterance; more helps if the card cuts off the first syllable", low=0.0, high=5.0
     )
 
     def check(self) -> Iterator[Finding]:
@@ -74,18 +80,22 @@ class ConversationSettings:
         choices=("assistant", "captions", "announce"),
     )
     listen_while_speaking: bool = key(
-        False, "keep the microphone open while the device speaks (needs echo cancellation)"
+        False, "true: speech interrupts a reply; only for a microphone with echo cancellation"
     )
     silence_seconds: float = key(
         0.7, "silence that ends a turn; less replies sooner and may interrupt the user", low=0.2, high=5.0
     )
-    turn_seconds: float = key(30.0, "longest turn; it ends then without silence", low=2.0, high=600.0)
+    turn_seconds: float = key(
+        30.0, "longest turn; a longer one is answered without waiting for silence", low=2.0, high=600.0
+    )
     vad: str = key(
         "auto",
         "voice activity detection: energy compares loudness, webrtc is better in noise, auto is webrtc if installed",
         choices=("auto", "energy", "webrtc"),
     )
-    answer_timeout_seconds: float = key(20.0, "timeout for the first word of a reply", low=1.0, high=600.0)
+    answer_timeout_seconds: float = key(
+        20.0, "longest wait for the first word of a reply; the turn then fails", low=1.0, high=600.0
+    )
 
     def check(self) -> Iterator[Finding]:
         """Yield the errors in the durations."""

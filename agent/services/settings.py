@@ -18,7 +18,10 @@ class TranscriptionSettings:
     """Speech to text."""
 
     url: str = key("ws://127.0.0.1:8394/", "WebSocket URL of the transcription service")
-    api_key: Secret = key(lambda: Secret(credential="transcription"), "where the API key is stored, if one is needed")
+    api_key: Secret = key(
+        lambda: Secret(credential="transcription"),
+        "where the key is stored that begins a session; without a key none is sent",
+    )
     dialect: str = key(
         "melvin",
         "how a session begins and ends: vosk sends the sample rate first, as vosk-server requires",
@@ -31,7 +34,7 @@ class TranscriptionSettings:
         lambda: Secret(credential="transcription-export"), "key of the REST interface; without it api_key is sent"
     )
     export_directory: str | None = key(None, "directory for exports; null: the state directory")
-    allow_plaintext: bool = key(False, "allow ws:// to a host that is neither this machine nor on a private network")
+    allow_plaintext: bool = key(False, "true: also ws:// to public hosts, where others can read texts and keys")
 
     def urls(self) -> Iterator[Url]:
         """Yield the URLs that are set."""
@@ -50,12 +53,12 @@ class SynthesisSettings:
     """Text to speech."""
 
     services: tuple[str, ...] = key(
-        ("local",), "speech services; the first one that sends audio speaks", choices=tuple(SERVICES), min_items=1
+        ("local",), "speech services in order; the next one speaks if one fails", choices=tuple(SERVICES), min_items=1
     )
     sections: Mapping[str, Any] = sections(
         SectionGroup(tuple(SERVICES), settings_class, lambda synthesis: synthesis.services)
     )
-    allow_plaintext: bool = key(False, "allow ws:// to a host that is neither this machine nor on a private network")
+    allow_plaintext: bool = key(False, "true: also ws:// to public hosts, where others can read texts and keys")
     first_audio_seconds: float = key(
         10.0, "timeout for the first audio of an utterance, after which the next service is used", low=1.0, high=120.0
     )

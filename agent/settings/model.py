@@ -19,8 +19,12 @@ from agent.services.settings import SynthesisSettings, TranscriptionSettings
 class LoggingSettings:
     """The log."""
 
-    level: str = key("info", "lowest level that is logged", choices=("debug", "info", "warning", "error"))
-    transcripts: bool = key(False, "log the texts of the user and the device")
+    level: str = key(
+        "info",
+        "lowest level that is logged; debug helps to find a fault",
+        choices=("debug", "info", "warning", "error"),
+    )
+    transcripts: bool = key(False, "true: the log contains the words of the user and of the device")
 
 
 @dataclass(frozen=True)
@@ -35,5 +39,7 @@ class Config:
     responder: ResponderSettings = key(ResponderSettings, "the source of replies")
     server: ServerSettings = key(ServerSettings, "the local speech server")
     control: ControlSettings = key(ControlSettings, "the control socket")
-    shutdown_seconds: float = key(8.0, "timeout for a shutdown that finishes the current work", low=1.0, high=120.0)
+    shutdown_seconds: float = key(
+        8.0, "timeout for a shutdown that finishes the current work; more lets a longer reply end", low=1.0, high=120.0
+    )
     logging: LoggingSettings = key(LoggingSettings, "the log")

@@ -40,7 +40,9 @@ class Settings:
     """The service Acme."""
 
     url: str = key(f"wss://api.acme.example{PATH}", "WebSocket URL; change it for a server of your own")
-    api_key: Secret = key(lambda: Secret(credential=NAME), "pays for the speech; where the API key is stored")
+    api_key: Secret = key(
+        lambda: Secret(credential=NAME), "where the API key is stored; its account pays for the speech"
+    )
     voice: str = key("anna", "name of the voice", choices=("anna", "otto"))
     speed: float = key(1.0, "speed of the voice; 1 is natural", low=0.5, high=2.0)
 

@@ -17,7 +17,9 @@ MAX_PATH_BYTES = 107
 class ControlSettings:
     """The control socket."""
 
-    socket: str = key("auto", "path of the control socket; auto: in the run directory; none: no socket")
+    socket: str = key(
+        "auto", "path of the control socket; auto: in the run directory; none: no command reaches the daemon"
+    )
 
     def check(self) -> Iterator[Finding]:
         """Yield the errors in the path."""

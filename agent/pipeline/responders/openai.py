@@ -177,14 +177,20 @@ class Settings:
     """A chat service."""
 
     base_url: str = key("https://api.openai.com/v1", "base URL of OpenAI or a compatible service")
-    api_key: Secret = key(lambda: Secret(credential="openai"), "where the API key is stored, if one is needed")
-    model: str = key("gpt-4o-mini", "name of the chat model")
+    api_key: Secret = key(
+        lambda: Secret(credential="openai"), "where the API key is stored; without a key none is sent"
+    )
+    model: str = key("gpt-4o-mini", "name of the chat model, as the service lists it")
     system: str = key(
         "You are a voice assistant. Answer in one or two short spoken sentences, without markup.",
         "instructions that come before the first turn",
     )
-    history_turns: int = key(6, "number of earlier turns that are sent along", low=0, high=100)
-    max_tokens: int | None = key(None, "longest reply in tokens; null: the service's default", low=1, high=100000)
+    history_turns: int = key(
+        6, "number of earlier turns that are sent along; more keep the context and cost more tokens", low=0, high=100
+    )
+    max_tokens: int | None = key(
+        None, "longest reply in tokens, which may cut off a sentence; null: the service's default", low=1, high=100000
+    )
 
 
 def _check_used(settings: Settings) -> Iterator[Finding]:

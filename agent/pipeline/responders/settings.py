@@ -83,8 +83,10 @@ def _default_rules() -> tuple[RuleSettings, ...]:
 class ResponderSettings:
     """The source of replies."""
 
-    kind: str = key("rules", "source of the replies; none: the device never replies", choices=tuple(RESPONDERS))
-    timeout_seconds: float = key(20.0, "timeout for a whole reply", low=1.0, high=600.0)
+    kind: str = key(
+        "rules", "source of the replies; echo repeats the user, none never replies", choices=tuple(RESPONDERS)
+    )
+    timeout_seconds: float = key(20.0, "timeout for a whole reply; a slow model needs more", low=1.0, high=600.0)
     rules: tuple[RuleSettings, ...] = key(
         _default_rules,
         "rules in order; the first that matches gives the reply",
@@ -94,7 +96,7 @@ class ResponderSettings:
     sections: Mapping[str, Any] = sections(
         SectionGroup(SECTIONS, settings_class, lambda responder: {responder.kind} & {*SECTIONS})
     )
-    allow_plaintext: bool = key(False, "allow http:// to a host that is neither this machine nor on a private network")
+    allow_plaintext: bool = key(False, "true: also http:// to public hosts, where others can read texts and keys")
 
     def settings(self, name: str) -> Any:
         """Return the section of a responder; imports the responder."""

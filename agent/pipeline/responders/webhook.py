@@ -98,7 +98,9 @@ class Settings:
     """A program on the network."""
 
     url: str = key("", "URL that gets a JSON POST {text, turn} and answers with text or JSON {text}")
-    api_key: Secret = key(lambda: Secret(credential="webhook"), "where the bearer token is stored, if one is needed")
+    api_key: Secret = key(
+        lambda: Secret(credential="webhook"), "where the bearer token is stored; without a token none is sent"
+    )
 
 
 def _make(responder: ResponderSettings) -> WebhookResponder:

@@ -498,8 +498,8 @@ def _fix_text(value: object) -> object:
 class ProsodySettings:
     """Speed and volume of Fish Audio's voice."""
 
-    speed: float = key(1.0, "speed of the voice; 1 is natural", low=0.5, high=2.0)
-    volume: float = key(0.0, "gain of the speech in dB", low=-20.0, high=20.0)
+    speed: float = key(1.0, "speed of the voice; 2 is twice as fast", low=0.5, high=2.0)
+    volume: float = key(0.0, "gain of the speech in dB; 6 is twice the amplitude", low=-20.0, high=20.0)
 
 
 @dataclass(frozen=True)
@@ -515,19 +515,23 @@ class Settings:
     """The service Fish Audio."""
 
     url: str = key("wss://api.fish.audio/v1/tts/live", "WebSocket URL; change it for a server of your own")
-    api_key: Secret = key(lambda: Secret(credential="fish"), "pays for the speech; where the API key is stored")
+    api_key: Secret = key(
+        lambda: Secret(credential="fish"), "where the API key is stored; its account pays for the speech"
+    )
     model: str = key("speech-1.5", "name of the speech model")
     format: str = key("wav", "audio format of the speech; opus and mp3 need less bandwidth", choices=tuple(_CONTAINERS))
     sample_rate: int | None = key(
         None,
-        "sample rate in Hz; null: the service's default (44100, opus 48000)",
+        "sample rate in Hz, higher sounds clearer; null: the service's default (44100, opus 48000)",
         choices=(8000, 16000, 24000, 32000, 44100, 48000, None),
     )
     latency: str = key("normal", "balanced and low have less delay and a less stable voice", choices=LATENCIES)
     temperature: float = key(0.7, "higher is livelier and less stable", low=0.0, high=1.0)
     top_p: float = key(0.7, "higher varies more when the same text is spoken again", low=0.0, high=1.0)
-    prosody: ProsodySettings = key(ProsodySettings, "speed and volume")
-    reference_id: str | None = key(None, "ID of a voice that is stored at Fish Audio")
+    prosody: ProsodySettings = key(ProsodySettings, "speed and volume of the voice")
+    reference_id: str | None = key(
+        None, "ID of a voice that is stored at Fish Audio; null: the default voice of the model"
+    )
     references: tuple[ReferenceSettings, ...] = key(
         (),
         "recordings of a voice to imitate",

@@ -507,11 +507,18 @@ def _valid_rate(value: object) -> int | None:
 class Settings:
     """The service Neuphonic."""
 
-    url: str = key("wss://eu-west-1.api.neuphonic.com/speak/en", "region and language: the last part of the path")
-    api_key: Secret = key(lambda: Secret(credential="neuphonic"), "pays for the speech; where the API key is stored")
-    speed: float = key(1.0, "speed of the voice; 1 is natural", low=0.7, high=2.5)
+    url: str = key(
+        "wss://eu-west-1.api.neuphonic.com/speak/en",
+        "WebSocket URL; its host selects the region, the last part of its path the language",
+    )
+    api_key: Secret = key(
+        lambda: Secret(credential="neuphonic"), "where the API key is stored; its account pays for the speech"
+    )
+    speed: float = key(1.0, "speed of the voice; 2 is twice as fast", low=0.7, high=2.5)
     temperature: float | None = key(0.5, "higher is livelier and less stable; null: not sent", low=0.0, high=1.0)
-    sampling_rate: int = key(22050, "sample rate of the speech in Hz; higher sounds clearer", choices=SAMPLING_RATES)
+    sampling_rate: int = key(
+        22050, "sample rate of the speech in Hz; higher sounds clearer and needs more bandwidth", choices=SAMPLING_RATES
+    )
     voice: str = key("", "voice ID; empty: the default voice of the language")
 
 

@@ -495,8 +495,10 @@ class Settings:
     """The service PlayAI."""
 
     auth_url: str = key("https://api.play.ai/api/v1/tts/websocket-auth", "HTTP URL that returns the WebSocket URL")
-    api_key: Secret = key(lambda: Secret(credential="playai"), "pays for the speech; where the API key is stored")
-    user_id: str = key("", "user ID of the account, sent as X-User-Id")
+    api_key: Secret = key(
+        lambda: Secret(credential="playai"), "where the API key is stored; its account pays for the speech"
+    )
+    user_id: str = key("", "user ID of the account, without which the service refuses the key")
     model: str = key("Play3.0-mini", "name of the speech model; it selects one of the returned URLs")
     voice: str = key("", "voice ID or URL")
     output_format: str = key(
@@ -504,8 +506,10 @@ class Settings:
         "audio format of the speech; ogg and mp3 need less bandwidth",
         choices=("mp3", "wav", "raw", "pcm", "mulaw", "ogg"),
     )
-    sample_rate: int = key(24000, "sample rate of the speech in Hz", low=8000, high=48000)
-    speed: float = key(1.0, "speed of the voice; 1 is natural", low=0.5, high=2.0)
+    sample_rate: int = key(
+        24000, "sample rate of the speech in Hz; higher sounds clearer and needs more bandwidth", low=8000, high=48000
+    )
+    speed: float = key(1.0, "speed of the voice; 2 is twice as fast", low=0.5, high=2.0)
     temperature: float | None = key(None, "higher is livelier and less stable; null: not sent", low=0.0, high=1.0)
 
 

@@ -451,13 +451,23 @@ def _number(value: object) -> float:
 class AudioSettings:
     """The audio format that is requested from Vachana."""
 
-    sample_rate: int = key(44100, "sample rate in Hz", choices=(8000, 16000, 22050, 24000, 44100, 48000))
-    num_channels: int = key(1, "number of channels", choices=(1, 2))
-    sample_width: int = key(2, "bytes of a sample", choices=(1, 2))
-    encoding: str = key(
-        "linear_pcm", "encoding of the samples", choices=("linear_pcm", "oggopus", "pcm_mulaw", "pcm_alaw")
+    sample_rate: int = key(
+        44100,
+        "sample rate in Hz; higher sounds clearer and needs more bandwidth",
+        choices=(8000, 16000, 22050, 24000, 44100, 48000),
     )
-    container: str = key("wav", "file format of the samples", choices=("raw", "wav", "mp3", "ogg", "mulaw", "alaw"))
+    num_channels: int = key(1, "number of channels; 2 needs twice the bandwidth", choices=(1, 2))
+    sample_width: int = key(2, "bytes of a sample; 1 is noisier and needs half the bandwidth", choices=(1, 2))
+    encoding: str = key(
+        "linear_pcm",
+        "encoding of the samples; oggopus needs the least bandwidth",
+        choices=("linear_pcm", "oggopus", "pcm_mulaw", "pcm_alaw"),
+    )
+    container: str = key(
+        "wav",
+        "file format of the samples; it has to fit the encoding",
+        choices=("raw", "wav", "mp3", "ogg", "mulaw", "alaw"),
+    )
 
 
 @dataclass(frozen=True)
@@ -465,11 +475,13 @@ class Settings:
     """The service Vachana."""
 
     url: str = key("wss://api.vachana.ai/api/v1/tts", "WebSocket URL; change it for a server of your own")
-    api_key: Secret = key(lambda: Secret(credential="vachana"), "pays for the speech; where the API key is stored")
+    api_key: Secret = key(
+        lambda: Secret(credential="vachana"), "where the API key is stored; its account pays for the speech"
+    )
     voice: str = key("Sia", "name of the voice")
     language: str = key("IND-IN", "language of the text, which decides the pronunciation")
     model: str = key("vachana-voice-v1", "name of the speech model")
-    speed: float | None = key(None, "speed of the voice; null: not sent", low=0.5, high=2.0)
+    speed: float | None = key(None, "speed of the voice, 2 is twice as fast; null: not sent", low=0.5, high=2.0)
     audio_config: AudioSettings = key(AudioSettings, "audio format of the speech")
 
 
