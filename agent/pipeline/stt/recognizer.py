@@ -225,8 +225,9 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                         self.report(SpeechStarted())
                 case Speech(frame):
                     self._segments[-1].append(frame)
-                case SpeechEnd(ago_seconds):
+                case SpeechEnd(ago_seconds, is_cut):
                     self._segments[-1].is_complete = True
+                    self._segments[-1].is_cut = is_cut
                     self._limit_backlog()
                     if not self._endpointer.continuous:
                         self.report(SpeechEnded(ago_seconds))
@@ -336,6 +337,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                 self._settle_seconds = max(self._settle_seconds, SETTLE_SECONDS)
             self._segments.popleft()
             self._finish_segment(segment, session.export_id)
+            has_words = any(each.text.strip() for each in segment.finals)
+            self._endpointer.report_turn(has_words=has_words, is_cut=segment.is_cut)
             self._end_session()
 
     def _process_transcript(self, segment: SpeechSegment, transcript: Transcript) -> None:

@@ -28,6 +28,7 @@ class SpeechSegment:
     def __init__(self, max_seconds: float, start_seconds: float = 0.0) -> None:
         self.start_seconds = start_seconds
         self.is_complete = False  # whether the last frame was appended
+        self.is_cut = False  # whether it ended at its maximum length, without a pause
         self.losses = 0  # consecutive connections that were lost without progress
         self.partial = ""
         self.finals: list[Transcript] = []

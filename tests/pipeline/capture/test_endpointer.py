@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from support.frame_detector import FrameDetector
 
 from agent.pipeline.capture.endpointer import NullEndpointer, Speech, SpeechEnd, SpeechStart, VadEndpointer, VadEvent
 
@@ -11,8 +12,9 @@ SPEECH, SILENCE = b"\x01" * 3200, b"\x00" * 3200  # a tenth of a second each
 
 
 def create_endpointer(**changes: float) -> VadEndpointer:
-    timing = {"silence_seconds": 0.3, "turn_seconds": 2.0, "pre_roll_seconds": 0.2, "onset_seconds": 0.1} | changes
-    return VadEndpointer(lambda frame: frame[0] == 1, **timing)
+    timing = {"silence_seconds": 0.3, "turn_seconds": 2.0, "pre_roll_seconds": 0.2} | changes
+    detector = FrameDetector(lambda frame: frame[0] == 1, timing.pop("onset_seconds", 0.1))
+    return VadEndpointer(detector, **timing)
 
 
 def process(endpointer: VadEndpointer, pattern: str) -> list[VadEvent]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from support.frame_detector import FrameDetector
 from support.gathered import Gathered
 from support.scripted import BINARY, TEXT, Peer, Scripted, close_frame, mute, refuses, silent
 from support.transcriber import EXPORT_ID, FRAME_BYTES, Transcriber, final, numbered_frames
@@ -54,7 +55,7 @@ class Stage:
         self.frames = FrameQueue(60.0)
         self._dial_seconds = dial_seconds
         self._connection_timing = ConnectionTiming(ping_seconds=None, close_seconds=connection_close_seconds)
-        vad = VadEndpointer(any, silence_seconds=0.3, turn_seconds=turn_seconds, pre_roll_seconds=0.0)
+        vad = VadEndpointer(FrameDetector(any), silence_seconds=0.3, turn_seconds=turn_seconds, pre_roll_seconds=0.0)
         self.recognizer = Recognizer(
             self.frames,
             NullEndpointer() if captions else vad,

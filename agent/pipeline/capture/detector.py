@@ -1,0 +1,31 @@
+"""The interface of voice activity detectors."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Detector(Protocol):
+    """Classifies frames as speech or not. Not thread-safe; one instance per audio stream, owned by one thread."""
+
+    @property
+    def starts_turn(self) -> bool:
+        """Whether the last frame completes enough uninterrupted speech for the start of a turn."""
+
+    def is_speech(self, frame: bytes) -> bool:
+        """Return whether the frame contains speech.
+
+        The detector keeps the rest of a frame that completes none of its chunks and judges it with the next frame. A
+        frame that completes no chunk gets the previous answer.
+
+        Args:
+            frame: 16 kHz mono s16le, of any length.
+        """
+
+    def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
+        """Note the result of a turn, so that the detector adapts to sounds without words.
+
+        Args:
+            has_words: whether its transcript has words.
+            is_cut: whether it ended at its maximum length instead of a pause.
+        """
