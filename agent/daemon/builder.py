@@ -117,7 +117,7 @@ def make_frontends(config: Config, environ: Mapping[str, str], report: Callable[
     setting = config.control.socket
     if setting == "none":
         return []
-    # A second daemon may run without a socket at the default path. A configured path is required.
+    # A user without a writable run directory may run a daemon without a socket. A configured path is required.
     is_default = setting == "auto"
     path = Paths.from_environment(environ).control_socket if is_default else Path(setting)
     return [ControlServer(path, report, required=not is_default, flush_seconds=CONTROL_FLUSH_SECONDS)]

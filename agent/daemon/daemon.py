@@ -88,7 +88,7 @@ class Daemon:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.config, self._systemd, self._watch = config, systemd, watch
         self._reread, self._timing = reread, timing or DaemonTiming()
-        self._own_server = LocalServer.create(local_server_settings(config)) if local is None else None
+        self._own_server = LocalServer.create(local_server_settings(config), self.inbox.put) if local is None else None
         self._local = local or self._own_server
         mode = config.conversation.mode
         self._captions = Captions(captions, self.inbox.put) if captions is not None and mode == "captions" else None

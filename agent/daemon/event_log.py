@@ -6,7 +6,7 @@ import logging
 import traceback
 from collections.abc import Sequence
 
-from agent.errors import DeviceError
+from agent.errors import ConfigError, DeviceError
 from agent.pipeline.conversation import Record
 from agent.pipeline.events import (
     DeviceBack,
@@ -76,7 +76,7 @@ def log_reload(changed: Sequence[str], pending: Sequence[str]) -> None:
 
 def log_worker_crash(event: WorkerCrashed) -> int:
     """Log the reason of a crash and return the exit code for it."""
-    if isinstance(event.error, DeviceError):  # a device that does not exist: neither a wait nor a restart helps
+    if isinstance(event.error, DeviceError | ConfigError):  # neither a wait nor a restart helps
         log.error("%s", escape(str(event.error), 500))
         return event.error.exit_code
     log.error("%s: crashed, %s", event.worker, "".join(traceback.format_exception(event.error)))

@@ -6,12 +6,15 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.daemon.shutdown import MAX_LOCAL_SERVER_SECONDS
-from agent.errors import ServiceError
+from agent.errors import ConfigError, ServiceError
+from agent.pipeline.events import Event, WorkerCrashed
 from agent.settings.model import ServerSettings
 from agent.system.hosts import connect_host, websocket_url
+from agent.system.ports import find_port_owner, is_port_in_use, read_command
 from agent.system.systemd import child_environment
 from agent.system.text import escape
 from agent.system.threads import Backoff, Deadline, start_thread
@@ -21,6 +24,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PORT_RELEASE_SECONDS = 5.0
+"""Longer than the server of a killed daemon needs to finish its sessions."""
+
+PORT_CHECK_SECONDS = 0.2
+
 HEALTHY_SECONDS = 30.0
 """A server that ran for this time is restarted without backoff."""
 
@@ -29,10 +37,15 @@ class LocalServer:
     """A child process with the local speech server, restarted with backoff when it ends. Thread-safe.
 
     The child ends with this process, even after a SIGKILL, because its stdin closes.
+
+    Args:
+        settings: The settings of the server.
+        report: Receives a ``WorkerCrashed`` with a ``ConfigError`` if another program uses the port at the start; by
+            default the server waits for the port.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: ServerSettings, report: Callable[[Event], None] | None = None) -> None:
+        self._settings, self._report = settings, report
         self._changed = threading.Condition()
         self._address: tuple[str, int] | None = None
         self._process: subprocess.Popen[str] | None = None
@@ -42,9 +55,11 @@ class LocalServer:
         self._thread = threading.Thread(target=self._run, name="local server")
 
     @classmethod
-    def create(cls, settings: ServerSettings | None) -> LocalServer | None:
+    def create(
+        cls, settings: ServerSettings | None, report: Callable[[Event], None] | None = None
+    ) -> LocalServer | None:
         """Create a server, or none for ``None``."""
-        return None if settings is None else cls(settings)
+        return None if settings is None else cls(settings, report)
 
     def start(self) -> None:
         """Start the process in the background. Raises ``AgentError`` at the thread limit of the system."""
@@ -101,6 +116,8 @@ class LocalServer:
     def _run(self) -> None:
         backoff = Backoff(first_seconds=0.5, cap_seconds=30.0)
         while not self._stopping.is_set():
+            if not self._await_port():
+                return
             health = Deadline(HEALTHY_SECONDS)
             try:
                 reason = f"the process ended with code {self._run_process()}"
@@ -116,6 +133,25 @@ class LocalServer:
             if health.is_expired:
                 backoff.reset()
             self._stopping.wait(backoff.next_seconds(at_least_seconds=0.2))
+
+    def _await_port(self) -> bool:
+        """Wait while another program uses the port; return whether the server can be started."""
+        host, port = self._settings.host, self._settings.port
+        is_logged = False
+        release = Deadline(PORT_RELEASE_SECONDS)
+        while not self._stopping.is_set() and is_port_in_use(host, port):
+            owner, is_orphan = _owner(port)
+            self._reason = f"the speech server cannot listen on {host}:{port}: {owner} uses the port"
+            if self._report is not None and (release.is_expired or not is_orphan):
+                cure = "End it, or give this daemon another server.port and the same in transcription.url"
+                error = ConfigError(f"{self._reason}. {cure}. To use a speech server there, set server.start to false")
+                self._report(WorkerCrashed("local server", error))
+                return False
+            if not is_logged:
+                log.warning("local server: waiting for the port, %s", self._reason)
+                is_logged = True
+            self._stopping.wait(PORT_CHECK_SECONDS if self._report is not None else 1.0)
+        return not self._stopping.is_set()
 
     def _run_process(self) -> int:
         """Run one process to its end and return its exit code."""
@@ -156,8 +192,24 @@ class LocalServer:
             return
         with self._changed:
             if not self._is_restarting:
+                self._report = None  # from now on a port that is in use is no error of the start
                 self._address = (connect_host(host.strip("[]")), int(port))
                 self._changed.notify_all()
+
+
+def _owner(port: int) -> tuple[str, bool]:
+    """Return the process that uses the port in words, and whether it may end by itself: the server of a daemon that was
+    killed ends soon, and a process of another user may be one."""
+    owner = find_port_owner(port)
+    if owner is None:
+        return "another program", True
+    if "agent.server --with-parent" not in owner.command:
+        return f"process {owner.pid} ({escape(owner.command, 80)})", False
+    parent = read_command(owner.parent)
+    is_daemon = "voice-agent" in parent or "agent" in parent.split()
+    if owner.parent == 1 or not is_daemon:  # it has been passed to the init process, or to a process that reaps
+        return f"the speech server of another daemon (process {owner.pid})", True
+    return f"another daemon (process {owner.parent})", False
 
 
 def _arguments(settings: ServerSettings) -> list[str]:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,13 @@ from typing import IO, Any
 from support.local_server import LocalServerProcess
 
 TIMEOUT_SECONDS = 60.0
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("VOICE_AGENT_")}
+RUN_DIRECTORY = tempfile.TemporaryDirectory(prefix="voice-agent-run-")
+"""Of the default control socket, so that a daemon outside the tests is no second one."""
+
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if not name.startswith("VOICE_AGENT_")},
+    "RUNTIME_DIRECTORY": RUN_DIRECTORY.name,
+}
 
 
 class Stream:

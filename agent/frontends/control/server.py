@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from agent import __version__
 from agent.errors import ConfigError
-from agent.frontends.control.unix_socket import PeerCredentials, UnixListener
+from agent.frontends.control.unix_socket import PeerCredentials, SocketInUse, UnixListener
 from agent.frontends.frontend import Frontend, Notification
 from agent.pipeline.conversation import Record
 from agent.pipeline.events import (
@@ -61,7 +61,7 @@ class ControlServer(Frontend):
         path: The path of the socket.
         report: Receives the requests as events.
         required: Whether ``open`` raises ``ConfigError`` where the socket cannot be created. Otherwise it logs a
-            warning, and the daemon runs without the socket.
+            warning, and the daemon runs without the socket. A socket of another daemon is always an error.
         timing: The limits for each client.
         flush_seconds: How long ``stop`` waits for clients to read their last responses.
     """
@@ -96,7 +96,7 @@ class ControlServer(Frontend):
         try:
             self._listener.open()
         except ConfigError as error:
-            if self._required:
+            if self._required or isinstance(error, SocketInUse):
                 raise
             log.warning("no control socket: %s", error)
         else:

@@ -43,6 +43,10 @@ class PeerCredentials:
         return cls(pid, uid, frozenset((gid, *struct.unpack(f"={len(groups) // 4}I", groups))))
 
 
+class SocketInUse(ConfigError):
+    """Another daemon listens at the path, or is about to."""
+
+
 class UnixListener:
     """A listening socket at ``path`` with mode 0660. Not thread-safe; owned by one thread at a time.
 
@@ -60,7 +64,12 @@ class UnixListener:
         return -1 if self._socket is None else self._socket.fileno()
 
     def open(self) -> None:
-        """Create the socket. Raises ``ConfigError``."""
+        """Create the socket.
+
+        Raises:
+            SocketInUse: Another daemon uses it.
+            ConfigError: It cannot be created.
+        """
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             _make_directory(self.path.parent)
@@ -119,18 +128,21 @@ class UnixListener:
             return
         if not stat.S_ISSOCK(status.st_mode):
             raise ConfigError(f"{self.path} exists and is not a socket: move it away or choose another path")
+        owner = ""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(PROBE_SECONDS)
             try:
                 probe.connect(str(self.path))
+                pid = PeerCredentials.of(probe).pid  # of the process that called listen() (unix(7), SO_PEERCRED)
+                owner = f" (process {pid})" if pid else ""  # 0: in another PID namespace
             except ConnectionRefusedError:
                 os.unlink(self.path)  # its daemon ended without removing it
                 return
             except (TimeoutError, BlockingIOError):
                 pass  # it listens, and its backlog is full
-        raise ConfigError(
-            f"another daemon listens at {self.path} already: end one of the two (the service: sudo systemctl stop"
-            " voice-agent), or give this one a control.socket and a server.port of its own"
+        raise SocketInUse(
+            f"another daemon{owner} listens at {self.path} already: end one of the two (the service: sudo"
+            " systemctl stop voice-agent), or give this one a control.socket and a server.port of its own"
         )
 
 
@@ -151,6 +163,6 @@ def _locked(directory: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError as error:
-        raise ConfigError(f"another daemon is starting in {directory}: end one of the two") from error
+        raise SocketInUse(f"another daemon is starting in {directory}: end one of the two") from error
     finally:
         os.close(descriptor)

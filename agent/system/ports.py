@@ -1,0 +1,75 @@
+"""Find out whether a TCP port is in use, and by which process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+from typing import NamedTuple
+
+_LISTENING = "0A"  # net/tcp_states.h
+
+
+class PortOwner(NamedTuple):
+    """A process that listens on a port. Immutable.
+
+    Attributes:
+        pid: Its process ID.
+        parent: The process ID of its parent.
+        command: Its command line.
+    """
+
+    pid: int
+    parent: int
+    command: str
+
+
+def is_port_in_use(host: str, port: int) -> bool:
+    """Return whether another socket listens on this address; ``False`` for port 0."""
+    if port == 0:
+        return False
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
+
+
+def find_port_owner(port: int) -> PortOwner | None:
+    """Return a process that listens on the port; ``None`` if there is none, or it belongs to another user."""
+    inodes = _listening_inodes(port)
+    for process in Path("/proc").iterdir() if inodes else ():
+        if not process.name.isdigit():
+            continue
+        try:
+            if any(os.readlink(entry.path) in inodes for entry in os.scandir(process / "fd")):
+                # proc(5), stat: the name in parentheses may contain spaces; the parent is the second field after it.
+                parent = int((process / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[1])
+                return PortOwner(int(process.name), parent, read_command(int(process.name)))
+        except OSError:
+            continue  # the process ended, or it belongs to another user
+    return None
+
+
+def read_command(pid: int) -> str:
+    """Return the command line of a process; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _listening_inodes(port: int) -> set[str]:
+    """Return the link targets of the sockets that listen on the port (proc(5), /proc/net/tcp)."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            lines = Path(table).read_text("ascii").splitlines()[1:]
+        except OSError:
+            continue  # a kernel without IPv6
+        for fields in map(str.split, lines):
+            if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    return inodes
