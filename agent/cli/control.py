@@ -70,4 +70,8 @@ def warn_of_issues(error: ConfigIssues) -> None:
 
 def _ask(config: Config, request: Mapping[str, object]) -> dict[str, object]:
     with contextlib.closing(ControlClient.connect(socket_paths(config.control.socket, os.environ))) as client:
-        return client.request(request)
+        answer = client.request(request)
+    warnings = answer.get("warnings")
+    for warning in warnings if isinstance(warnings, list) else ():
+        print(f"voice-agent: warning: {escape(str(warning), 500)}", file=sys.stderr, flush=True)
+    return answer

@@ -27,14 +27,15 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
     require_keys(config)
     state = Paths.from_environment(os.environ).state
     exporter = Exporter(lambda: daemon.config.transcription, state)
+    volume = VolumeStore(state / "levels.json", config.speaker.volume)
     daemon = Daemon(
         config,
         SystemdNotifier(os.environ),
         watch=exporter.handle_event,
-        frontends=lambda report: make_frontends(config, os.environ, report),
+        frontends=lambda report: make_frontends(config, os.environ, report, volume.storage_problem),
         captions=sys.stdout,
         reread=reread,
-        volume=VolumeStore(state / "levels.json", config.speaker.volume),
+        volume=volume,
     )
     code = daemon.run()
     exporter.close(Deadline(EXPORT_SECONDS))

@@ -72,7 +72,7 @@ def say(
     """
     text = None if words == ["-"] else validate_text(" ".join(words))
     if service is None and output is None:
-        daemon = _connect(config)
+        daemon = connect_daemon(config)
         if daemon is not None:
             if invalid is not None:
                 warn_of_issues(invalid)
@@ -120,7 +120,8 @@ def record(config: Config, local: LocalServer, text: str) -> tuple[bytes, str]:
     return memory.wav, session.stopped_by
 
 
-def _connect(config: Config) -> ControlClient | None:
+def connect_daemon(config: Config) -> ControlClient | None:
+    """Return a connection to the running daemon; ``None`` without one."""
     try:
         return ControlClient.connect(socket_paths(config.control.socket, os.environ))
     except DaemonUnreachable:

@@ -14,15 +14,16 @@ from agent.audio.convert import measure_level
 from agent.audio.devices.device import Device, default_device_error, fail_fast, list_devices, open_source
 from agent.audio.format import SPEECH, Format
 from agent.audio.level_meter import MIN_DECIBELS, Level, LevelMeter, clipped, decibels
-from agent.cli.foreground import crash_error, stop_signals
+from agent.cli.foreground import crash_error, notice, stop_signals
 from agent.cli.local_server import local_server
-from agent.cli.say import announcing, speak
+from agent.cli.say import announcing, connect_daemon, speak
 from agent.daemon.builder import make_speaker
-from agent.errors import AgentError
+from agent.errors import AgentError, ServiceError
 from agent.pipeline.capture.vad import create_detector
 from agent.pipeline.events import (
     DeviceLost,
     Event,
+    PlaybackStarted,
     Stop,
     UtteranceCancelled,
     UtteranceFailed,
@@ -152,17 +153,19 @@ class Verdict:
 
 def test_microphone(config: Config, *, as_json: bool = False) -> int:
     """Record, judge the recording and play it. Raises ``AgentError`` if a device cannot be used."""
-    if not as_json:
-        print(f"speak now: recording {RECORD_SECONDS:g} s from the microphone {config.microphone.device!r}", flush=True)
     with contextlib.closing(open_source(config.microphone.device, RECORD_FRAME_SECONDS)) as source:
+        if not as_json:
+            device = config.microphone.device
+            print(f"speak now: recording {RECORD_SECONDS:g} s from the microphone {device!r}", flush=True)
         frames = [source.read() for _ in range(round(RECORD_SECONDS / RECORD_FRAME_SECONDS))]
     verdict = judge(frames, config.conversation.vad)
     if as_json:
         print(json.dumps(asdict(verdict)), flush=True)
     else:
         print(f"{VERDICTS[verdict.heard]} (level {verdict.level:.0f} dB, peak {verdict.peak:.0f} dB)", flush=True)
-        print(f"playing the recording on the speaker {config.speaker.device!r}", flush=True)
-    _play(config, b"".join(frames), SPEECH)
+    _warn_if_inaudible(config)
+    started = "" if as_json else f"playing the recording on the speaker {config.speaker.device!r}"
+    _play(config, b"".join(frames), SPEECH, started)
     return 0
 
 
@@ -200,10 +203,11 @@ SENTENCE = "If you can hear this sentence, the speaker works."
 
 def test_speaker(config: Config) -> int:
     """Play tones and a sentence. Raises ``AgentError`` if the speaker or the local voice cannot be used."""
+    _warn_if_inaudible(config)
     tones = ", ".join(f"{hertz} Hz" for hertz in TONES_HERTZ)
-    print(f"three tones on the speaker {config.speaker.device!r}: {tones}", flush=True)
+    started = f"three tones on the speaker {config.speaker.device!r}: {tones}"
     pause = bytes(TONE_FORMAT.bytes_of(PAUSE_SECONDS))
-    if not _play(config, b"".join(tone(hertz) + pause for hertz in TONES_HERTZ), TONE_FORMAT):
+    if not _play(config, b"".join(tone(hertz) + pause for hertz in TONES_HERTZ), TONE_FORMAT, started):
         return 0
     print(f"a sentence: {SENTENCE}", flush=True)
     config = announcing(replace(config, synthesis=replace(config.synthesis, services=("local",))))
@@ -229,13 +233,29 @@ STOP_SECONDS = 5.0
 _SPARE_FRAMES = 64
 
 
-def _play(config: Config, pcm: bytes, format: Format) -> bool:
+def _warn_if_inaudible(config: Config) -> None:
+    """Print a warning if the configured volume is 0, or if the running daemon is muted or at volume 0."""
+    if config.speaker.volume == 0:
+        notice("warning: speaker.volume is 0, nothing is heard. Raise speaker.volume in the configuration")
+    if (daemon := connect_daemon(config)) is None:
+        return
+    with contextlib.closing(daemon), contextlib.suppress(ServiceError):
+        status = daemon.request({"status": True})
+        muted = status.get("muted")
+        if isinstance(muted, list) and "speaker" in muted:
+            notice("warning: the speaker of the running daemon is muted: voice-agent unmute speaker")
+        elif status.get("volume") == 0 and config.speaker.volume:
+            notice("warning: the volume of the running daemon is 0: voice-agent volume 50")
+
+
+def _play(config: Config, pcm: bytes, format: Format, started: str = "") -> bool:
     """Play to the last sample, or until a signal.
 
     Args:
         config: The configuration, with the speaker.
         pcm: s16le samples.
         format: Sample rate and channels of ``pcm``.
+        started: Printed when the card is open and plays.
 
     Returns:
         Whether all samples were played.
@@ -255,6 +275,8 @@ def _play(config: Config, pcm: bytes, format: Format) -> bool:
         try:
             while True:
                 match inbox.get():
+                    case PlaybackStarted() if started:
+                        print(started, flush=True)
                     case UtterancePlayed():
                         return True
                     case UtteranceCancelled():

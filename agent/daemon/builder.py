@@ -112,15 +112,35 @@ def build_pipeline(config: Config, report: Callable[[Event], None], local: Local
     return pipeline
 
 
-def make_frontends(config: Config, environ: Mapping[str, str], report: Callable[[Event], None]) -> list[Frontend]:
-    """Build the configured frontends; none of them is open yet."""
+def make_frontends(
+    config: Config,
+    environ: Mapping[str, str],
+    report: Callable[[Event], None],
+    storage_problem: Callable[[], str | None] = lambda: None,
+) -> list[Frontend]:
+    """Build the configured frontends; none of them is open yet.
+
+    Args:
+        config: The configuration.
+        environ: The environment of the process.
+        report: Receives the events.
+        storage_problem: Returns why the volume and the mutes cannot be stored; ``None`` if they can.
+    """
     setting = config.control.socket
     if setting == "none":
         return []
     # A user without a writable run directory may run a daemon without a socket. A configured path is required.
     is_default = setting == "auto"
     path = Paths.from_environment(environ).control_socket if is_default else Path(setting)
-    return [ControlServer(path, report, required=not is_default, flush_seconds=CONTROL_FLUSH_SECONDS)]
+    return [
+        ControlServer(
+            path,
+            report,
+            required=not is_default,
+            flush_seconds=CONTROL_FLUSH_SECONDS,
+            storage_problem=storage_problem,
+        )
+    ]
 
 
 def make_microphone(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import threading
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +22,9 @@ RESTORED = "the setting from before the restart"
 _MAX_FILE_BYTES = 4096
 WRITE_DELAY_SECONDS = 0.5
 """A volume knob produces about twenty events per second; only the last value is written."""
+
+PROBE_SECONDS = 0.5
+"""Longest wait for a disk before it counts as unusable."""
 
 
 class HasVolume(Protocol):
@@ -104,6 +109,34 @@ class VolumeStore:
                     microphone.unmute()
                 log.info("microphone: %s, by %s", "muted" if muted else "unmuted", escape(source))
                 self._store(replace(self._state, microphone_muted=muted))
+
+    def storage_problem(self) -> str | None:
+        """Return why the values are lost at the restart and how to fix it; ``None`` if they can be stored.
+
+        Thread-safe. It writes a file without a name, and waits at most ``PROBE_SECONDS`` for the disk.
+        """
+        if self._path is None:
+            return None
+        reasons: list[str] = []
+        probe = threading.Thread(target=self._probe, args=[self._path, reasons], name="volume probe", daemon=True)
+        try:
+            probe.start()
+        except RuntimeError as error:  # the thread limit of the system
+            return str(error)
+        probe.join(PROBE_SECONDS)
+        return f"{self._path}: the disk does not answer" if probe.is_alive() else "".join(reasons) or None
+
+    @staticmethod
+    def _probe(path: Path, reasons: list[str]) -> None:
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with AtomicFile(path) as draft:
+                draft.file.write(bytes(_MAX_FILE_BYTES))
+                draft.file.flush()
+        except OSError as error:
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            cure = "Free disk space" if is_full else f"Make {path.parent} writable for uid {os.geteuid()}"
+            reasons.append(f"{path} cannot be written, {error.strerror}. {cure}")
 
     def close(self, deadline: Deadline) -> None:
         """Write the pending values without delay. Idempotent; later changes are still stored.

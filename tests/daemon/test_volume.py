@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.daemon import volume
 from agent.daemon.volume import CONFIGURATION, RESTORED, VolumeStore
 from agent.pipeline.events import Hush, MicrophoneMute, Mute, Volume
 from agent.system.threads import Deadline
@@ -130,3 +132,48 @@ def test_devices_that_the_mode_lacks_are_ignored(tmp_path: Path) -> None:
     store.apply(Volume(30, "control"), None, None)
     store.apply(MicrophoneMute(True, "control"), None, None)
     assert store.restored_events() == []
+
+
+def test_storage_problem_is_none_where_values_can_be_stored(tmp_path: Path) -> None:
+    assert VolumeStore(tmp_path / "state" / "levels.json", 100).storage_problem() is None
+    assert VolumeStore(None, 100).storage_problem() is None
+    assert os.listdir(tmp_path / "state") == [], "the probe leaves no file"
+
+
+def test_storage_problem_names_a_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    places = [tmp_path / "file", Path("/proc/self")]  # root may write everywhere but in such places
+    if os.geteuid() != 0:
+        places.append(tmp_path / "locked")
+        places[-1].mkdir(mode=0o500)
+    for place in places:
+        problem = VolumeStore(place / "levels.json", 100).storage_problem()
+        assert problem is not None and f"{place}/levels.json" in problem and f"uid {os.geteuid()}" in problem
+
+
+@pytest.mark.parametrize(
+    ("code", "cure"), [(errno.ENOSPC, "Free disk space"), (errno.EDQUOT, "Free disk space"), (errno.EROFS, "writable")]
+)
+def test_cure_of_a_storage_problem_depends_on_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, cure: str
+) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(volume, "AtomicFile", fail)
+    problem = VolumeStore(tmp_path / "levels.json", 100).storage_problem()
+    assert problem is not None and os.strerror(code) in problem and cure in problem
+
+
+def test_a_disk_that_does_not_answer_is_a_storage_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+
+    def wait(path: Path) -> None:
+        answered.wait(TIMEOUT_SECONDS)
+        raise OSError(errno.EIO, "too late")
+
+    monkeypatch.setattr(volume, "AtomicFile", wait)
+    monkeypatch.setattr(volume, "PROBE_SECONDS", 0.05)
+    problem = VolumeStore(tmp_path / "levels.json", 100).storage_problem()
+    answered.set()
+    assert problem is not None and "does not answer" in problem

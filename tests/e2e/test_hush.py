@@ -118,3 +118,19 @@ def test_volume_and_mute_persist_across_a_restart(
     assert max(samples) == 4000, "half of what the tone engine speaks with"
     daemon.signal(signal.SIGTERM)
     assert daemon.end() == 0
+
+
+def test_commands_warn_of_values_that_cannot_be_stored(
+    agent: Start, write_config: Configured, tone_server: WireLoggedServer, card: VirtualCard, tmp_path: Path
+) -> None:
+    (tmp_path / "state").write_text("a file where the directory should be")
+    config = write_config(settings(tmp_path, tone_server))
+    daemon = agent("run", "--config", config, env={**card.env, "STATE_DIRECTORY": str(tmp_path / "state")})
+    daemon.stderr.await_text("ready")
+    for command in (("volume", "30"), ("mute", "speaker"), ("unmute", "speaker")):
+        process = agent(*command, "--config", config)
+        assert process.end() == 0
+        assert len(process.error_lines()) == 1 and str(tmp_path / "state") in process.errors
+    assert agent("status", "--config", config).end() == 0
+    daemon.signal(signal.SIGTERM)
+    assert daemon.end() == 0

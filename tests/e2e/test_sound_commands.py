@@ -125,3 +125,33 @@ def test_a_missing_device_is_reported_in_one_line(
     process = agent(command, "--config", config, env=card.env)
     assert process.end() not in (0, 2)
     assert len(process.error_lines()) == 1 and "nothing" in process.errors and "Traceback" not in process.errors
+    assert process.output == "", "the user is asked to speak or listen only when the card is open"
+
+
+@pytest.mark.parametrize("command", ["test-speaker", "test-microphone"])
+def test_volume_0_is_named(
+    agent: Start, write_config: Configured, tone_server: WireLoggedServer, card: VirtualCard, command: str
+) -> None:
+    config = write_config(
+        "microphone: {device: mic}\nspeaker: {device: speaker, volume: 0}\n"
+        f"synthesis: {{local: {{url: '{tone_server.ws}'}}}}\n"
+    )
+    process = agent(command, "--config", config, env=card.env)
+    assert process.end() == 0 and card.played().strip(b"\0") == b""
+    assert [line for line in warnings_of(process) if "speaker.volume is 0" in line] == warnings_of(process) != []
+
+
+def test_mute_of_the_daemon_is_named(
+    agent: Start, write_config: Configured, tone_server: WireLoggedServer, card: VirtualCard, tmp_path: Path
+) -> None:
+    config = write_config(
+        f"{DEVICES}conversation: {{mode: announce}}\ncontrol: {{socket: '{tmp_path}/control.sock'}}\n"
+        f"synthesis: {{local: {{url: '{tone_server.ws}'}}}}\n"
+    )
+    daemon = agent("run", "--config", config, env={**card.env, "STATE_DIRECTORY": str(tmp_path / "state")})
+    daemon.stderr.await_text("ready")
+    assert agent("mute", "speaker", "--config", config).end() == 0
+    process = agent("test-speaker", "--config", config, env=card.env)
+    assert process.end() == 0 and "voice-agent unmute speaker" in process.errors
+    daemon.signal(signal.SIGTERM)
+    assert daemon.end() == 0

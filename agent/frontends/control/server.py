@@ -64,6 +64,7 @@ class ControlServer(Frontend):
             warning, and the daemon runs without the socket. A socket of another daemon is always an error.
         timing: The limits for each client.
         flush_seconds: How long ``stop`` waits for clients to read their last responses.
+        storage_problem: Returns why the volume and the mutes cannot be stored; ``None`` if they can.
     """
 
     def __init__(
@@ -74,11 +75,13 @@ class ControlServer(Frontend):
         required: bool = True,
         timing: PeerTiming | None = None,
         flush_seconds: float = 1.0,
+        storage_problem: Callable[[], str | None] = lambda: None,
     ) -> None:
         super().__init__("control", report)
         self._listener = UnixListener(path)
         self._required = required
         self._timing, self._flush_seconds = timing, flush_seconds
+        self._storage_problem = storage_problem
         self._mailbox: Mailbox[Notification | _Signal] = Mailbox()
         self._peers: dict[int, Peer] = {}  # by file descriptor
         self._status: Status | None = None
@@ -281,15 +284,19 @@ class ControlServer(Frontend):
                 peer.send(self._status_response())
             case protocol.SetVolume(percent) if self._check_speaks(peer):
                 self.report(Volume(percent, "control"))
-                peer.send({"volume": percent})
+                peer.send({"volume": percent, **self._storage_warnings()})
             case protocol.SetMute(muted) if self._check_speaks(peer):
                 self.report(Mute(muted, "control"))
-                peer.send({"mute": muted})
+                peer.send({"mute": muted, **self._storage_warnings()})
             case protocol.SetMicrophone(muted) if self._check_listens(peer):
                 self.report(MicrophoneMute(muted, "control"))
-                peer.send({"microphone": "mute" if muted else "unmute"})
+                peer.send({"microphone": "mute" if muted else "unmute", **self._storage_warnings()})
             case protocol.InvalidRequest(reason):
                 peer.send({"error": reason})
+
+    def _storage_warnings(self) -> dict[str, list[str]]:
+        problem = self._storage_problem()
+        return {"warnings": [f"the value is lost at the next start: {problem}"]} if problem else {}
 
     def _check_speaks(self, peer: Peer) -> bool:
         if self._status is not None and self._status.volume is None:

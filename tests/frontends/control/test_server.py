@@ -76,10 +76,10 @@ class Client:
 class Setup:
     """A control server with an inbox."""
 
-    def __init__(self, path: Path, timing: PeerTiming) -> None:
+    def __init__(self, path: Path, timing: PeerTiming, storage_problem: str | None = None) -> None:
         self.path = path
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.control = ControlServer(path, self.inbox.put, timing=timing)
+        self.control = ControlServer(path, self.inbox.put, timing=timing, storage_problem=lambda: storage_problem)
         self.control.open()
         self.control.notify(STATUS)
         self.control.start()
@@ -123,8 +123,8 @@ Build = Callable[..., Setup]
 def build(tmp_path: Path) -> Iterator[Build]:
     setups: list[Setup] = []
 
-    def make(path: Path | None = None, **timing: float) -> Setup:
-        setups.append(Setup(path or tmp_path / "run" / "control.sock", PeerTiming(**timing)))
+    def make(path: Path | None = None, storage_problem: str | None = None, **timing: float) -> Setup:
+        setups.append(Setup(path or tmp_path / "run" / "control.sock", PeerTiming(**timing), storage_problem))
         return setups[-1]
 
     yield make
@@ -288,6 +288,13 @@ def test_volume_is_reported(build: Build) -> None:
     setup = build()
     assert setup.call().ask({"volume": 30}) == {"volume": 30}
     assert setup.event() == Volume(30, "control")
+
+
+def test_values_that_cannot_be_stored_get_a_warning(build: Build) -> None:
+    setup = build(storage_problem="disk full")
+    for request in ({"volume": 30}, {"mute": True}, {"microphone": "unmute"}):
+        answer = setup.call().ask(request)
+        assert answer.items() >= request.items() and "disk full" in answer["warnings"][0]
 
 
 def test_speech_requests_are_refused_in_captions_mode(build: Build) -> None:
