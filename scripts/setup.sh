@@ -93,7 +93,7 @@ need_packages() {
     if [[ -n $(dpkg --audit 2>/dev/null) ]]; then
         step "finishing an interrupted installation of system packages" "${as_root[@]}" dpkg --configure -a
     fi
-    step "reading the list of system packages (20 MB to download)" "${as_root[@]}" "${apt[@]}" update
+    step "reading the list of system packages (16 MB to download, 85 MB on disk)" "${as_root[@]}" "${apt[@]}" update
     # shellcheck disable=SC2086 # the names are words
     known=" $(apt-cache "${cache[@]}" show --no-all-versions $missing ${missing// /t64 }t64 2>/dev/null |
         sed -n 's/^Package: //p' | tr '\n' ' ')"
@@ -179,12 +179,14 @@ print(*(line.strip() for text in lists for line in text.splitlines() if line.str
 END
 }
 
-# Let the environment's Python find the clone, and remove an editable installation.
+# Let the environment's Python find the clone, in place of an editable installation.
 link_clone() {
-    "$venv/bin/python" -P -m pip uninstall --yes --disable-pip-version-check edge-voice-agent || true
     "$venv/bin/python" -P - "$root" <<'END'
 import pathlib, sys, sysconfig
-pathlib.Path(sysconfig.get_path("purelib"), "voice-agent.pth").write_text(sys.argv[1] + "\n")
+packages = pathlib.Path(sysconfig.get_path("purelib"))
+for file in packages.glob("__editable__*edge_voice_agent*"):
+    file.unlink()
+(packages / "voice-agent.pth").write_text(sys.argv[1] + "\n")
 END
 }
 
@@ -241,7 +243,7 @@ set_up() {
         amd64 | x86_64 | arm64 | aarch64) recognizer=true extras+=(vad) ;;
         *) say "no package of the local recognizer for this processor. Use vosk with a model, or a transcription service." ;;
     esac
-    step "adding the clone to the environment" link_clone
+    link_clone
     if [[ $purpose == test ]]; then size="160 MB on disk"; else options=(--no-cache-dir); fi
     mapfile -t list < <(requirements "${extras[@]}")
     step "installing Python libraries into .venv ($size)" pip_install "${options[@]}" "${list[@]}"
