@@ -19,7 +19,7 @@ MAX_LINE_CHARACTERS = 4000
 
 _MAX_TRACE_LINES = 200
 _MAX_CHAINED_ERRORS = 10
-_MAX_THREAD_NAME = 60
+_MAX_NAME = 60
 _MIN_SECRET_CHARACTERS = 4
 _JOURNAL_FIELDS = ("turn", "service", "utterance")
 _PACKAGE = "agent"
@@ -59,7 +59,7 @@ class RepeatedWarning:
             seconds = time.monotonic() - self._started_at
         if count:
             times = "once" if count == 1 else f"{count} times"
-            self._log.info("%s (%s in %.1f s)", message % args, times, seconds)
+            self._log.info(f"{message} (%s in %.1f s)", *args, times, seconds)  # the caller's message is constant
         return count
 
 
@@ -70,7 +70,8 @@ def set_up_logging(
 
     If ``stream`` is the journal, records become entries with fields (``extra={"turn": ..., "service": ...,
     "utterance": ...}``), or lines with a ``<N>`` priority prefix if the library of systemd is not installed. Otherwise
-    they become lines ``time level thread: message``.
+    they become lines ``time level component: message``. The component is ``extra={"component": ...}``, or the subject
+    with which the message begins (``subject: event``), or the name of the thread.
 
     Args:
         level: debug, info, warning or error, for this package. Libraries are limited to warning, because some of them
@@ -131,6 +132,9 @@ class RedactingHandler(logging.Handler):
             message = record.getMessage()
         except (TypeError, ValueError, KeyError):  # mismatched arguments: still write the line
             message = f"{record.msg} {record.args!r}"
+        component = _component(record)
+        if component and not message.startswith(f"{component}: "):
+            message = f"{component}: {message}"
         lines = [self.clean(message)]
         if record.exc_info and record.exc_info[1] is not None:
             lines += self._format_exception(record.exc_info[1])
@@ -182,21 +186,20 @@ class _StreamHandler(RedactingHandler):
 
 
 class ConsoleHandler(_StreamHandler):
-    """Writes ``2026-11-21 10:15:00.123 info speaker: ...``; further lines of a record are indented. Thread-safe."""
+    """Writes ``2026-11-21 10:15:00.123 info speaker: muted``; further lines of a record are indented. Thread-safe."""
 
     def stream_lines(self, record: logging.LogRecord) -> list[str]:
         timestamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        level, thread = record.levelname.lower(), escape(record.threadName or "?", _MAX_THREAD_NAME)
         first, *rest = self.lines(record)
-        return [f"{timestamp}.{int(record.msecs):03d} {level} {thread}: {first}", *(f"    {line}" for line in rest)]
+        level = record.levelname.lower()
+        return [f"{timestamp}.{int(record.msecs):03d} {level} {first}", *(f"    {line}" for line in rest)]
 
 
 class PrefixHandler(_StreamHandler):
     """Writes ``<4>speaker: ...``; the journal reads the priority (sd-daemon(3)) and adds the time. Thread-safe."""
 
     def stream_lines(self, record: logging.LogRecord) -> list[str]:
-        thread = escape(record.threadName or "?", _MAX_THREAD_NAME)
-        return [f"<{_priority(record)}>{thread}: {line}" for line in self.lines(record)]
+        return [f"<{_priority(record)}>{line}" for line in self.lines(record)]
 
 
 class JournalHandler(RedactingHandler):
@@ -215,12 +218,11 @@ class JournalHandler(RedactingHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         first, *rest = self.lines(record)
-        thread = escape(record.threadName or "?", _MAX_THREAD_NAME)
         fields = {
             "PRIORITY": str(_priority(record)),
             "SYSLOG_IDENTIFIER": self._identifier,
             "LOGGER": record.name,
-            "THREAD_NAME": thread,
+            "THREAD_NAME": escape(record.threadName or "?", _MAX_NAME),
             "CODE_FILE": record.pathname,
             "CODE_LINE": record.lineno,
             "CODE_FUNC": record.funcName or "",
@@ -230,9 +232,32 @@ class JournalHandler(RedactingHandler):
             if value is not None:
                 fields[name.upper()] = self.clean(str(value))
         try:
-            self._send("\n".join([f"{thread}: {first}", *rest]), **fields)
+            self._send("\n".join([first, *rest]), **fields)
         except OSError:
             self.handleError(record)
+
+
+def _component(record: logging.LogRecord) -> str:
+    """Return the component that a line names in front of the message; empty if the message names it itself."""
+    component = getattr(record, "component", None)
+    if component is not None:
+        return escape(str(component), _MAX_NAME)
+    if record.name.partition(".")[0] != _PACKAGE:
+        return escape(record.name.partition(".")[0], _MAX_NAME)
+    if _has_subject(str(record.msg)):
+        return ""
+    is_main = record.threadName in (None, "MainThread")
+    return record.name.rpartition(".")[2] if is_main else escape(str(record.threadName), _MAX_NAME)
+
+
+def _has_subject(message: str) -> bool:
+    """Return whether a message begins with its subject, which names the component: up to three words and a colon.
+
+    ``%s`` as the only word is the name of a service, a worker or an utterance.
+    """
+    subject, colon, _ = message.partition(": ")
+    words = subject.split(" ")
+    return bool(colon) and (subject == "%s" or (len(words) <= 3 and all(map(str.isalpha, words))))
 
 
 def _priority(record: logging.LogRecord) -> int:

@@ -51,12 +51,45 @@ def log_to_console() -> io.StringIO:
     return stream
 
 
-def test_console_line_has_time_level_thread_and_message() -> None:
+def test_console_line_has_time_level_component_and_message() -> None:
     stream = log_to_console()
     thread = threading.Thread(target=lambda: log.warning("%d frames lost", 3), name="microphone")
     thread.start()
     thread.join()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} warning microphone: 3 frames lost\n", stream.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "arguments", "line"),
+    [
+        ("agent.daemon.volume", "speaker: %s, by %s", ("muted", "control"), "speaker: muted, by control"),
+        ("agent.services.service_log", "%s: message refused", ("neuphonic",), "neuphonic: message refused"),
+        ("agent.daemon.daemon", "daemon ready: %s", ("listening",), "daemon ready: listening"),
+        ("agent.daemon.daemon", "daemon stopped", (), "daemon: daemon stopped"),
+        ("agent.pipeline.tts.session", "%s refused", ("fish",), "session: fish refused"),
+        ("urllib3.connectionpool", "pool: is full", (), "urllib3: pool: is full"),
+    ],
+)
+def test_line_of_the_main_thread_names_the_component(
+    name: str, message: str, arguments: tuple[str, ...], line: str
+) -> None:
+    stream = log_to_console()
+    logging.getLogger(name).warning(message, *arguments)
+    assert stream.getvalue().endswith(f" warning {line}\n")
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("%s refused the key", "fish: fish refused the key"),
+        ("fish: %s", "fish: fish"),
+        ("heard: %s", "fish: heard: fish"),
+    ],
+)
+def test_component_of_a_record_is_named_once(message: str, line: str) -> None:
+    stream = log_to_console()
+    log.warning(message, "fish", extra={"component": "fish"})
+    assert stream.getvalue().endswith(f" warning {line}\n")
 
 
 def test_journal_without_the_library_gets_priority_prefixes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,11 +104,11 @@ def test_journal_without_the_library_gets_priority_prefixes(monkeypatch: pytest.
     log.error("d\n<0>e")
     log.critical("f")
     assert pipe.lines() == [
-        "<7>MainThread: a",
-        "<6>MainThread: b",
-        "<4>MainThread: c",
-        "<3>MainThread: d\\n<0>e",
-        "<2>MainThread: f",
+        "<7>speaker: a",
+        "<6>speaker: b",
+        "<4>speaker: c",
+        "<3>speaker: d\\n<0>e",
+        "<2>speaker: f",
     ]
 
 
@@ -83,7 +116,7 @@ def test_redirected_stream_is_not_the_journal() -> None:
     pipe = Pipe()
     set_up_logging("info", {"JOURNAL_STREAM": "1:2"}, pipe.stream)
     log.info("hello")
-    assert pipe.lines()[0].endswith(" info MainThread: hello")
+    assert pipe.lines()[0].endswith(" info speaker: hello")
 
 
 def test_journal_entry_has_fields() -> None:
@@ -96,7 +129,7 @@ def test_journal_entry_has_fields() -> None:
     record.turn, record.service, record.utterance = 3, "fish\x1b", "u-1"
     handler.emit(record)
     message, fields = sent[0]
-    assert message == "MainThread: fish refused\\n"
+    assert message == "synthesizer: fish refused\\n"
     assert (fields["PRIORITY"], fields["SYSLOG_IDENTIFIER"]) == ("4", "speaker-test")
     assert (fields["TURN"], fields["SERVICE"], fields["UTTERANCE"]) == ("3", "fish\\x1b", "u-1")
     assert (fields["THREAD_NAME"], fields["LOGGER"], fields["CODE_LINE"]) == (
@@ -140,7 +173,7 @@ def test_exception_text_is_one_line_followed_by_the_frames() -> None:
     except ValueError:
         log.exception("failed")
     lines = stream.getvalue().splitlines()
-    assert lines[0].endswith("error MainThread: failed")
+    assert lines[0].endswith("error speaker: failed")
     assert lines[1] == "    ValueError: outer\\x1b[2J"
     assert f"{__file__}:" in lines[2]
     assert "    caused by" in lines
@@ -220,7 +253,7 @@ def test_repeated_warning_is_two_lines_with_a_count() -> None:
     assert warning.count == 100
     assert warning.resolved("%s answers again", "fish") == 100
     assert warning.warn("%s refused", "fish")
-    lines = [line.split("MainThread: ")[1] for line in stream.getvalue().splitlines()]
+    lines = [line.split("speaker: ")[1] for line in stream.getvalue().splitlines()]
     assert lines[0] == lines[2] == "fish refused"
     assert re.fullmatch(r"fish answers again \(100 times in \d+\.\d s\)", lines[1])
     assert len(lines) == 3

@@ -101,9 +101,9 @@ class ControlServer(Frontend):
         except ConfigError as error:
             if self._required or isinstance(error, SocketInUse):
                 raise
-            log.warning("no control socket: %s", error)
+            log.warning("control: no socket, %s", error)
         else:
-            log.info("control socket: listening, path=%s", self._listener.path)
+            log.info("control: listening, path=%s", self._listener.path)
 
     def notify(self, notification: Notification) -> None:
         self._mailbox.put(notification)
@@ -187,7 +187,7 @@ class ControlServer(Frontend):
                 connected = self._listener.accept()
             except OSError as error:
                 # Out of descriptors: the listener stays readable, and without a pause this loop would spin.
-                log.warning("control socket: cannot accept, %s, retry in %g s", error.strerror, ACCEPT_PAUSE_SECONDS)
+                log.warning("control: cannot accept, %s, retry in %g s", error.strerror, ACCEPT_PAUSE_SECONDS)
                 self._accept_pause = Deadline(ACCEPT_PAUSE_SECONDS)
                 return
             if connected is None:
@@ -210,7 +210,7 @@ class ControlServer(Frontend):
             is_new = credentials.uid not in self._refused_users and len(self._refused_users) < MAX_LOGGED_USERS
             self._refused_users |= {credentials.uid} if is_new else set()
             level = logging.WARNING if is_new else logging.DEBUG
-            log.log(level, "control socket: client refused, pid=%d, uid=%d", credentials.pid, credentials.uid)
+            log.log(level, "control: client refused, pid=%d, uid=%d", credentials.pid, credentials.uid)
             return "you may not connect: only root, the daemon's own user and members of the socket's group may"
         active = sum(not each.awaited for each in self._peers.values())
         if active >= MAX_ACTIVE_PEERS or len(self._peers) >= MAX_PEERS:
