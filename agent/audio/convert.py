@@ -277,24 +277,48 @@ class FormatConverter:
         return to_stereo(pcm) if self._mixes and self.target.channels == 2 else pcm
 
 
-SAMPLE_WIDTHS = {"u8": 1, "s16le": 2, "s24le": 3, "s32le": 4, "mulaw": 1, "alaw": 1}
-"""Bytes of one sample by encoding."""
+SAMPLE_WIDTHS = {
+    "u8": 1, "mulaw": 1, "alaw": 1,
+    "s16le": 2, "s24le": 3, "s32le": 4, "f32le": 4, "f64le": 8,
+    "s16be": 2, "s24be": 3, "s32be": 4, "f32be": 4, "f64be": 8,
+}  # fmt: skip
+"""Bytes of one sample by encoding: unsigned and signed integers, floating point from -1 to 1, and G.711."""
 
 
 def to_s16le(data: bytes, encoding: str) -> bytes:
-    """Convert whole samples in ``encoding`` (a key of ``SAMPLE_WIDTHS``) to s16le; lower bits are truncated."""
+    """Convert whole samples in ``encoding`` (a key of ``SAMPLE_WIDTHS``) to s16le.
+
+    Lower bits are truncated, floating-point values beyond full scale are clipped.
+    """
     width = SAMPLE_WIDTHS[encoding]
     if encoding == "s16le":
         return data
+    if encoding.startswith("f"):
+        return _float_to_s16le(data, encoding)
     out = bytearray(2 * (len(data) // width))
-    if width > 2:
-        out[0::2] = data[width - 2 :: width]
-        out[1::2] = data[width - 1 :: width]
+    if width > 1:
+        low, high = (width - 2, width - 1) if encoding.endswith("le") else (1, 0)
+        out[0::2] = data[low::width]
+        out[1::2] = data[high::width]
     else:
-        low, high = _lookup_tables(encoding)
-        out[0::2] = data.translate(low)
-        out[1::2] = data.translate(high)
+        low_bytes, high_bytes = _lookup_tables(encoding)
+        out[0::2] = data.translate(low_bytes)
+        out[1::2] = data.translate(high_bytes)
     return bytes(out)
+
+
+def _float_to_s16le(data: bytes, encoding: str) -> bytes:
+    values = array("f" if encoding.startswith("f32") else "d", data)
+    if encoding.endswith("be"):
+        values.byteswap()
+    samples = [int(value * 32768.0) if -1.0 <= value < 1.0 else _clip(value) for value in values]
+    return array("h", samples).tobytes()
+
+
+def _clip(value: float) -> int:
+    if math.isnan(value):
+        return 0
+    return _MAX_SAMPLE if value > 0.0 else _MIN_SAMPLE
 
 
 @cache

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from agent.errors import AudioError
 
 SAMPLE_BYTES = 2
-MIN_RATE, MAX_RATE = 1000, 384_000
+MIN_RATE, MAX_RATE = 100, 1_536_000
 MAX_CHANNELS = 8
 
 

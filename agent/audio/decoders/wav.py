@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import re
+
 from agent.audio.convert import SAMPLE_WIDTHS, to_s16le
+from agent.audio.decoders.riff import (
+    CHUNK_HEADER_BYTES,
+    HEADER_BYTES,
+    MAX_FMT_BYTES,
+    TRAILERS,
+    UNKNOWN_SIZE,
+    ByteOrder,
+    byte_order,
+    is_chunk_name,
+    may_be_header,
+    parse_fmt,
+)
 from agent.audio.decoders.sniff import is_uncompressed
 from agent.audio.format import Format
 from agent.errors import AudioError
 
-_HEADER_BYTES = 12  # RIFF, size, WAVE
-_UNKNOWN_SIZE = 0x7FFF_0000
-"""A chunk size of this or more is unknown: encoders of live streams write 0xFFFFFFFF, 4294967040 or 0x7FFFFFFF."""
-_MAX_FMT_BYTES = 1 << 12
-_EXTENSIBLE = 0xFFFE
-_ENCODINGS = {(1, 8): "u8", (1, 16): "s16le", (1, 24): "s24le", (1, 32): "s32le", (6, 8): "alaw", (7, 8): "mulaw"}
-# Chunks that may follow the samples. If the RIFF size is unknown, only their names distinguish them from samples.
-_TRAILERS = (b"LIST", b"fact", b"id3 ", b"ID3 ", b"cue ", b"smpl", b"bext", b"JUNK", b"junk", b"PAD ", b"PEAK", b"iXML")
+_MAX_TRAILER_BYTES = 16 << 20
+"""A longer chunk does not follow samples of unknown length: its name is part of the samples."""
+_TRAILER = re.compile(b"|".join(TRAILERS))
 
 
 def create(encoding: str, rate: int, channels: int) -> PcmDecoder:
@@ -27,7 +36,8 @@ class PcmDecoder:
 
     The decoder recognizes a header at the start of the stream, at the start of every later piece, and after the end of
     the data chunk before. Therefore the caller feeds the service's messages one by one. A header takes precedence over
-    the requested format. Size 0 or an unknown size means: until the end of the stream.
+    the requested format. Size 0 or an unknown size means: until the end of the stream, except for chunks of metadata,
+    which are recognized by their names.
     """
 
     def __init__(self, encoding: str, rate: int, channels: int) -> None:
@@ -42,8 +52,12 @@ class PcmDecoder:
         self._before_header: bytes | None = None
         self._in_header = False  # between RIFF and the samples
         self._has_fmt = False  # the fmt chunk of this header was read
+        self._order: ByteOrder = "little"
+        self._long_size: int | None = None  # size of the data chunk of an RF64
+        self._has_header = False  # a header came before the samples
         self._skip_bytes = 0
         self._data_bytes: int | None = None  # rest of the data chunk; None: until the stream ends
+        self._is_padded = False  # the data chunk has an odd size
         self._file_bytes: int | None = None  # rest of the RIFF file; None: unknown
         self._is_checked = False  # the stream is not compressed
 
@@ -55,7 +69,8 @@ class PcmDecoder:
         """
         if not chunk:
             return b""
-        if self._before_header is None and not self._in_header and _may_be_header(chunk):
+        is_between_files = not self._in_header or self._data_bytes == 0
+        if self._before_header is None and is_between_files and may_be_header(chunk):
             self._before_header = bytes(self._buffer)
             self._buffer.clear()
         self._buffer += chunk
@@ -78,19 +93,42 @@ class PcmDecoder:
             self._consume(min(self._skip_bytes, len(self._buffer)), is_skipped=True)
             return bool(self._buffer)
         if self._in_header:
-            return self._read_chunk()
+            return self._read_chunk() if self._file_bytes != 0 else self._end_file()
         if self._data_bytes == 0:
             return self._end_data()
         if not self._is_checked:
             self._is_checked = is_uncompressed(self._buffer)
             if not self._is_checked:
                 return False
-        out += self._take_samples()
+        out += self._take_samples(self._samples_before_trailer())
         return self._data_bytes == 0 and bool(self._buffer)
 
-    def _take_samples(self) -> bytes:
+    def _samples_before_trailer(self) -> int | None:
+        """Return how many bytes of the buffer precede a chunk of metadata; ``None``: all of them are samples.
+
+        Samples of unknown length may end at any byte. If the beginning of a chunk is found, the samples end before it.
+        If the buffer ends within what may be the beginning of a chunk, the decision needs the next piece.
+        """
+        if self._data_bytes is not None or not self._has_header:
+            return None
+        buffer = self._buffer
+        for match in _TRAILER.finditer(buffer):
+            start = match.start()
+            if len(buffer) < start + CHUNK_HEADER_BYTES:
+                return start
+            if int.from_bytes(buffer[start + 4 : start + 8], self._order) <= _MAX_TRAILER_BYTES:
+                self._data_bytes = start
+                return start
+        for length in (3, 2, 1):
+            tail = bytes(buffer[-length:])
+            if len(tail) == length and any(name.startswith(tail) for name in TRAILERS):
+                return len(buffer) - length
+        return None
+
+    def _take_samples(self, limit: int | None = None) -> bytes:
         frame_bytes = SAMPLE_WIDTHS[self._encoding] * (self.format or self._requested).channels
         size = len(self._buffer) if self._data_bytes is None else min(self._data_bytes, len(self._buffer))
+        size = size if limit is None else min(size, limit)
         data = self._partial_frame + self._buffer[:size]
         whole = len(data) // frame_bytes * frame_bytes
         # Kept across a header: services split their audio at any byte and put a header before each piece.
@@ -113,86 +151,86 @@ class PcmDecoder:
     def _read_riff(self) -> bool:
         """Read the start of a header, or detect that it is not one."""
         buffer = self._buffer
-        if not _may_be_header(buffer):
+        if not may_be_header(buffer):
             buffer[:0], self._before_header = self._before_header or b"", None
             return True
-        if len(buffer) < _HEADER_BYTES:
+        if len(buffer) < HEADER_BYTES:
             return False
-        size = int.from_bytes(buffer[4:8], "little")
-        self._file_bytes = None if size == 0 or size >= _UNKNOWN_SIZE else size + 8
-        self._consume(_HEADER_BYTES)
+        self._order = byte_order(buffer) or "little"
+        size = int.from_bytes(buffer[4:8], self._order)
+        self._file_bytes = None if size == 0 or size >= UNKNOWN_SIZE else size + 8
+        self._consume(HEADER_BYTES)
         self._partial_frame += self._before_header or b""
         self._before_header, self._in_header, self._has_fmt = None, True, False
+        self._has_header, self._long_size, self._data_bytes = True, None, None
         self._is_checked, self._skip_bytes = True, 0
         return True
 
     def _read_chunk(self) -> bool:
         """Read one chunk of a header, up to the samples."""
         buffer = self._buffer
-        if len(buffer) < 8:
+        if len(buffer) < CHUNK_HEADER_BYTES:
             return False
-        name, size = bytes(buffer[:4]), int.from_bytes(buffer[4:8], "little")
+        name, size = bytes(buffer[:4]), int.from_bytes(buffer[4:8], self._order)
+        body = bytes(buffer[CHUNK_HEADER_BYTES : CHUNK_HEADER_BYTES + size]) if size <= MAX_FMT_BYTES else b""
         if name == b"data":
             if not self._has_fmt:
                 raise AudioError(
                     "cannot decode WAV: the header has no fmt chunk before its data. The audio is damaged."
                 )
-            self._consume(8)
-            self._data_bytes = None if size == 0 or size >= _UNKNOWN_SIZE else size
-            self._in_header = False
+            self._consume(CHUNK_HEADER_BYTES)
+            size = self._long_size if size == 0xFFFF_FFFF and self._long_size is not None else size
+            self._data_bytes = None if size == 0 or UNKNOWN_SIZE <= size <= 0xFFFF_FFFF else size
+            self._in_header, self._is_padded = False, bool(size % 2)
             return bool(buffer)
+        if name in (b"fmt ", b"ds64") and len(body) < size <= MAX_FMT_BYTES:
+            return False
         if name == b"fmt ":
-            if not 16 <= size <= _MAX_FMT_BYTES:
-                raise AudioError(f"cannot decode WAV: the header is damaged, its fmt chunk has {size} bytes")
-            if len(buffer) < 8 + size:
-                return False
-            self._apply_fmt(bytes(buffer[8 : 8 + size]))
-        elif not all(32 <= code < 127 for code in name):
+            self._apply_fmt(body)
+        elif name == b"ds64":
+            self._long_size = int.from_bytes(body[8:16], self._order)
+        elif not is_chunk_name(name) and self._data_bytes == 0 and self._file_bytes:
+            size = self._file_bytes - CHUNK_HEADER_BYTES  # the data chunk is followed by something else
+        elif not is_chunk_name(name):
             raise AudioError(f"cannot decode WAV: the header is damaged, it has a chunk {name!r}")
-        self._skip_bytes = 8 + size + size % 2
+        self._skip_bytes = CHUNK_HEADER_BYTES + size + size % 2
+        if self._data_bytes == 0 and self._file_bytes is not None:
+            self._skip_bytes = min(self._skip_bytes, self._file_bytes)
         return True
+
+    def _end_file(self) -> bool:
+        self._in_header = False
+        return bool(self._buffer)
 
     def _end_data(self) -> bool:
         """Handle the bytes after a data chunk: other chunks, the next file, or samples beyond the size in the
         header."""
         if self._file_bytes:
-            self._skip_bytes, self._file_bytes = self._file_bytes, 0
+            self._in_header, self._skip_bytes = True, int(self._is_padded)
             return True
         self._file_bytes = None
         start = bytes(self._buffer[:4])
-        if any(name.startswith(start) and name != start for name in (b"RIFF", *_TRAILERS)):
+        if any(name.startswith(start) and name != start for name in TRAILERS):
             return False  # too short to decide
-        if _may_be_header(self._buffer):
+        if may_be_header(self._buffer):
             self._before_header = b""
-        elif start in _TRAILERS:
-            if len(self._buffer) < 8:
+        elif start in TRAILERS:
+            if len(self._buffer) < CHUNK_HEADER_BYTES:
                 return False
-            size = int.from_bytes(self._buffer[4:8], "little")
-            self._skip_bytes = 8 + size + size % 2
+            size = int.from_bytes(self._buffer[4:8], self._order)
+            self._skip_bytes = CHUNK_HEADER_BYTES + size + size % 2
             return True
         self._data_bytes = None  # the size in the header covered only the first piece of the stream
         return True
 
     def _apply_fmt(self, fmt: bytes) -> None:
-        tag, channels = int.from_bytes(fmt[0:2], "little"), int.from_bytes(fmt[2:4], "little")
-        rate, bits = int.from_bytes(fmt[4:8], "little"), int.from_bytes(fmt[14:16], "little")
-        if tag == _EXTENSIBLE and len(fmt) >= 26:  # the sub-format's GUID starts with the real tag
-            tag = int.from_bytes(fmt[24:26], "little")
-        if (tag, bits) not in _ENCODINGS:
-            encoding = {1: "integer", 3: "floating point", 17: "ADPCM", 85: "mp3"}.get(tag, f"format {tag}")
-            raise AudioError(f"cannot decode WAV: {bits}-bit {encoding} samples are not supported. Use 16-bit PCM.")
+        encoding, rate, channels = parse_fmt(fmt, self._order)
         format = Format(rate, channels)
         if self.format is not None and format != self.format:
             raise AudioError(
                 f"cannot decode WAV: the stream changes from {self.format} to {format}. "
                 "Configure a service that keeps one format."
             )
-        if _ENCODINGS[tag, bits] != self._encoding:
+        if encoding != self._encoding:
             self._partial_frame.clear()  # its rest would have another encoding
-        self._requested, self._encoding, self._has_fmt = format, _ENCODINGS[tag, bits], True
-
-
-def _may_be_header(data: bytes | bytearray) -> bool:
-    if len(data) >= _HEADER_BYTES:
-        return data[:4] == b"RIFF" and data[8:12] == b"WAVE"
-    return b"RIFF".startswith(bytes(data[:4])) and b"WAVE".startswith(bytes(data[8:12]))
+        self._requested, self._encoding, self._has_fmt = format, encoding, True

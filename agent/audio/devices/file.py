@@ -8,12 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agent.audio.convert import FormatConverter, MonoMixer, Resampler
-from agent.audio.decoders.decoder import create_decoder
 from agent.audio.format import SPEECH, Format
+from agent.audio.wav_file import WavFile, WavPipe
 from agent.audio.wav_writer import WavWriter
 from agent.errors import AudioError
-
-_READ_BYTES = 1 << 16
 
 MAX_LATE_SECONDS = 10.0
 """A reader that is later than this was suspended, not busy; the audio of that time is dropped."""
@@ -105,28 +103,17 @@ def read_speech(path: Path) -> Iterator[bytes]:
     Raises:
         AudioError: If the file is no WAV, or cannot be read.
     """
-    decoder = create_decoder("wav", "s16le", SPEECH.rate, 1)
-    resampler: Resampler | None = None
-    mixer = MonoMixer()
     try:
         with path.open("rb") as file:
-            # The decoder accepts the headerless audio of services; here a file without a header is an error.
-            start = file.read(12)
-            if start[:4] != b"RIFF" or start[8:] != b"WAVE":
-                raise AudioError("the file is not a WAV file")
-            decoder.feed(start)
-            while chunk := file.read(_READ_BYTES):
-                pcm = decoder.feed(chunk)
-                if decoder.format is not None and pcm:
-                    resampler = resampler or Resampler(decoder.format.rate, SPEECH.rate)
-                    yield resampler.feed(mixer.feed(pcm, decoder.format.channels))
-            pcm = decoder.finish()
+            wav: WavFile | WavPipe = WavFile(file) if file.seekable() else WavPipe(file)
+            resampler, mixer = Resampler(wav.format.rate, SPEECH.rate), MonoMixer()
+            for pcm in wav.read():
+                yield resampler.feed(mixer.feed(pcm, wav.format.channels))
+            yield resampler.finish()
     except OSError as error:
         raise AudioError(f"the file {path} cannot be read: {error.strerror}. Check name and permissions.") from error
     except AudioError as error:
-        raise AudioError(f"the file {path} cannot be read: {error}. Convert it to a WAV of 16-bit PCM.") from error
-    if resampler is not None and decoder.format is not None:
-        yield resampler.feed(mixer.feed(pcm, decoder.format.channels)) + resampler.finish()
+        raise AudioError(f"the file {path} cannot be read: {error}") from error
 
 
 class PacedSink:

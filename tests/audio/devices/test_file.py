@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import itertools
+import os
 import random
 import resource
 import threading
@@ -11,11 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+import soundfile
 from support.timing import fastest
 from support.wav import read_wav
 
 from agent.audio.devices.device import open_sink, open_source
-from agent.audio.devices.file import FileSource, PacedSink
+from agent.audio.devices.file import FileSource, PacedSink, read_speech
 from agent.audio.format import SPEECH, Format
 from agent.audio.wav_writer import wav_header
 from agent.errors import AudioError
@@ -83,13 +85,40 @@ def test_file_source_converts_to_speech(tmp_path: Path) -> None:
         (b"This is text, not audio.", "is not a WAV file"),
         (b"ID3\x04" + bytes(100), "is not a WAV file"),
         (b"", "is not a WAV file"),
-        (wav_header(SPEECH, 0)[:20] + b"\x03\0" + wav_header(SPEECH, 0)[22:], "floating point"),
+        (wav_header(SPEECH, 0)[:20] + b"\x11\0" + wav_header(SPEECH, 0)[22:], "ADPCM"),
+        (wav_header(SPEECH, 0), "holds no sound"),
     ],
 )
 def test_file_source_rejects_a_file_that_is_no_wav(tmp_path: Path, content: bytes, says: str) -> None:
     (tmp_path / "q.wav").write_bytes(content)
     with pytest.raises(AudioError, match=says):
         open_source(f"file:{tmp_path / 'q.wav'}", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "suffix"),
+    [(16000, 1, "s16"), (8000, 6, "s24"), (44100, 2, "f32"), (96000, 16, "s32"), (768_000, 1, "f64"), (999, 3, "u8")],
+)
+def test_file_source_plays_every_rate_and_number_of_channels(
+    tmp_path: Path, rate: int, channels: int, suffix: str
+) -> None:
+    subtype = {"s16": "PCM_16", "s24": "PCM_24", "s32": "PCM_32", "f32": "FLOAT", "f64": "DOUBLE", "u8": "PCM_U8"}
+    seconds = 0.5
+    level = [[0.25] * channels] * round(seconds * rate)
+    soundfile.write(tmp_path / "q.wav", level, rate, subtype=subtype[suffix], format="WAVEX")
+    speech = array.array("h", b"".join(read_speech(tmp_path / "q.wav")))
+    assert len(speech) == round(16000 * seconds) or rate == 999
+    middle = speech[len(speech) // 4 : len(speech) * 3 // 4]
+    assert all(abs(sample - 8192) < 200 for sample in middle)
+
+
+def test_file_through_a_pipe_is_played(tmp_path: Path) -> None:
+    pipe, speech = tmp_path / "pipe", noise(1.0, SPEECH)
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=write_wav, args=(pipe, speech, SPEECH))
+    writer.start()
+    assert b"".join(read_speech(pipe)) == speech
+    writer.join()
 
 
 def test_missing_file_is_named_in_the_error(tmp_path: Path) -> None:
