@@ -75,9 +75,11 @@ def test_missing_packages_are_installed_by_the_name_that_exists_and_with_their_s
     done = debian.run("need_packages flite libasound2 lame")
     (line,) = [line for line in done.stderr.splitlines() if "installing" in line]
     assert line == "setup: installing system packages (1,234 kB to download, 12.3 MB on disk): libasound2t64 lame"
-    installed = [call for call in debian.calls.read_text().splitlines() if re.match("apt-get .* install ", call)]
-    assert installed and all(call.endswith("install libasound2t64 lame") for call in installed)
-    assert all("--no-install-recommends" in call for call in installed)
+    calls = [call for call in debian.calls.read_text().splitlines() if re.match("apt-get .* install ", call)]
+    assert all(call.endswith("install libasound2t64 lame") for call in calls)
+    assert all("--no-install-recommends" in call for call in calls)
+    asked, installed = calls
+    assert "--print-uris" in asked and "--print-uris" not in installed, "the question for the size installs nothing"
 
 
 def test_nothing_runs_if_no_package_is_missing(debian: Shell) -> None:
