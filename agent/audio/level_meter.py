@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.audio.convert import measure_level
 
@@ -18,8 +18,7 @@ PEAK_SECONDS = 1.5
 _FLOOR_FRACTION = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(NamedTuple):
     """One reading of the meter. Immutable. Levels in dBFS, -96 to 0.
 
     ``level``: root mean square of this frame; ``peak``: highest sample of the last ``PEAK_SECONDS``; ``floor``: noise

@@ -8,7 +8,8 @@ import math
 import queue
 import sys
 from array import array
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from agent.audio.convert import measure_level
 from agent.audio.devices.device import Device, default_device_error, fail_fast, list_devices, open_source
@@ -45,7 +46,7 @@ def devices(*, as_json: bool = False) -> int:
     if (error := default_device_error()) is not None:
         print(f"voice-agent: {escape(str(error))}", file=sys.stderr)
     if as_json:
-        print(json.dumps([asdict(card) for card in cards]))
+        print(json.dumps([card._asdict() for card in cards]))
         return 0
     if not cards:
         print("no sound card: microphone.device and speaker.device can be file:PATH.wav or none")
@@ -93,7 +94,7 @@ def meter(config: Config, *, seconds: float | None = None, as_json: bool = False
             frames += 1
             clipped_samples += reading.clipped
             if as_json:
-                print(json.dumps({key: round(value, 1) for key, value in asdict(reading).items()}), flush=True)
+                print(json.dumps({key: round(value, 1) for key, value in reading._asdict().items()}), flush=True)
             else:
                 print(f"\r{bar(reading)}", end="", flush=True)
     if not as_json:
@@ -134,8 +135,7 @@ VERDICTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The judgment of a recording. Immutable. The field names are those of ``test-microphone --json``.
 
     Args:
@@ -160,7 +160,7 @@ def test_microphone(config: Config, *, as_json: bool = False) -> int:
         frames = [source.read() for _ in range(round(RECORD_SECONDS / RECORD_FRAME_SECONDS))]
     verdict = judge(frames, config.conversation.vad)
     if as_json:
-        print(json.dumps(asdict(verdict)), flush=True)
+        print(json.dumps(verdict._asdict()), flush=True)
     else:
         print(f"{VERDICTS[verdict.heard]} (level {verdict.level:.0f} dB, peak {verdict.peak:.0f} dB)", flush=True)
     _warn_if_inaudible(config)

@@ -8,7 +8,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.config.secrets import Secret
 
@@ -29,8 +29,7 @@ def key(default: Any, about: str, **more: Any) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-@dataclass(frozen=True, slots=True)
-class SectionGroup:
+class SectionGroup(NamedTuple):
     """Sections whose dataclasses are imported when they are first needed. Immutable.
 
     The field that holds the group is a mapping from the names of sections to their values; a section that is not in it

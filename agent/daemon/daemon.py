@@ -9,8 +9,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from agent.daemon.builder import Pipeline, build_pipeline, local_server_settings
 from agent.daemon.dispatch import SPEAKER_TIMEOUT_SECONDS, DeviceTimeout, dispatch, reset_after_suspend
@@ -38,8 +37,7 @@ log = logging.getLogger(__name__)
 CHECK_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class DaemonTiming:
+class DaemonTiming(NamedTuple):
     """Timings of the daemon. Immutable.
 
     Args:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from agent.config.fields import changes, iter_secrets
 from agent.config.secrets import hide_keys
@@ -30,8 +31,7 @@ RELOADABLE_KEYS = (
 connection lasts as long as the daemon."""
 
 
-@dataclass(frozen=True)
-class Reloaded:
+class Reloaded(NamedTuple):
     """The effective configuration, the keys that changed and those that need a restart. Immutable."""
 
     config: Config

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.system.stacks import dump_stacks
 from agent.system.threads import Deadline
@@ -39,8 +39,7 @@ CONNECTION_CLOSE_SECONDS = 2.0  # one unused connection in the background: end m
 DIAL_GIVE_UP_SECONDS = 0.2  # a dial in progress; its end mark follows in the background
 
 
-@dataclass(frozen=True)
-class ShutdownBudget:
+class ShutdownBudget(NamedTuple):
     """The seconds for each group of steps; together they are the configured time. Immutable."""
 
     stages: float
@@ -57,8 +56,7 @@ class ShutdownBudget:
         return cls(seconds - server - front - caption, server, front, caption)
 
 
-@dataclass(frozen=True)
-class WorkerBudget:
+class WorkerBudget(NamedTuple):
     """The seconds for each phase in which workers end. Immutable.
 
     ``drain``: they end by end of stream. ``cancel``: the current utterance is cancelled. ``abort`` is computed at its
@@ -77,8 +75,7 @@ class WorkerBudget:
         return max(ABORT_RESERVE_SECONDS, remaining_seconds - ABORT_RESERVE_SECONDS)
 
 
-@dataclass(frozen=True)
-class ShutdownSteps:
+class ShutdownSteps(NamedTuple):
     """The actions of the shutdown, in their order; ``None`` where the daemon has no such part.
 
     Immutable; ``run`` is called by the main thread. ``stop_stages`` and ``stop_frontends`` return the names of the

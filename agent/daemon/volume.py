@@ -6,9 +6,8 @@ import errno
 import logging
 import os
 import threading
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agent.pipeline.events import Event, MicrophoneMute, Mute, Volume
 from agent.system.files import AtomicFile
@@ -41,8 +40,7 @@ class CanMute(Protocol):
     def unmute(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
+class _State(NamedTuple):
     """``configured`` is the volume of the configuration at the time when the other values were set. Immutable."""
 
     configured: int
@@ -76,7 +74,7 @@ class VolumeStore:
         stored = self._read()
         if stored is not None:
             is_current = stored.configured == configured
-            self._state = replace(stored, configured=configured, volume=stored.volume if is_current else configured)
+            self._state = stored._replace(configured=configured, volume=stored.volume if is_current else configured)
 
     def restored_events(self) -> list[Event]:
         """Return the differences from the configuration, as events for the start of the daemon."""
@@ -97,18 +95,18 @@ class VolumeStore:
                 speaker.volume = percent
                 log.info("volume: set to %d percent, by %s", percent, escape(source))
                 configured = percent if source == CONFIGURATION else self._state.configured
-                self._store(replace(self._state, volume=percent, configured=configured))
+                self._store(self._state._replace(volume=percent, configured=configured))
             case Mute(muted, source) if speaker is not None:
                 speaker.muted = muted
                 log.info("speaker: %s, by %s", "muted" if muted else "unmuted", escape(source))
-                self._store(replace(self._state, muted=muted))
+                self._store(self._state._replace(muted=muted))
             case MicrophoneMute(muted, source) if microphone is not None:
                 if muted:
                     microphone.mute()
                 else:
                     microphone.unmute()
                 log.info("microphone: %s, by %s", "muted" if muted else "unmuted", escape(source))
-                self._store(replace(self._state, microphone_muted=muted))
+                self._store(self._state._replace(microphone_muted=muted))
 
     def storage_problem(self) -> str | None:
         """Return why the values are lost at the restart and how to fix it; ``None`` if they can be stored.
@@ -182,7 +180,7 @@ class VolumeStore:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with AtomicFile(path) as draft:
-                draft.file.write(json.dumps(asdict(now)).encode("ascii") + b"\n")
+                draft.file.write(json.dumps(now._asdict()).encode("ascii") + b"\n")
                 draft.commit(durable=True)
         except OSError as error:
             log.warning("volume: not stored, a restart loses it, path=%s, %s", path, error.strerror)

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.pipeline.announcement_queue import AnnouncementQueue, PendingText
 from agent.pipeline.events import (
@@ -33,6 +32,7 @@ from agent.pipeline.events import (
     UtteranceFailed,
     UtterancePlayed,
 )
+from agent.system.distinct import distinct
 
 
 class State(Enum):
@@ -47,59 +47,59 @@ class State(Enum):
 # --- actions: the decisions that the daemon carries out
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+@distinct
+class Ask(NamedTuple):
     """Request a reply to a transcript."""
 
     turn: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class CancelReply:
+@distinct
+class CancelReply(NamedTuple):
     """Cancel the reply of a turn."""
 
     turn: int
 
 
-@dataclass(frozen=True, slots=True)
-class StartUtterance:
+@distinct
+class StartUtterance(NamedTuple):
     """Start an utterance. Where its text is ``None``, ``AppendText`` and ``Finish`` follow."""
 
     utterance: Utterance
 
 
-@dataclass(frozen=True, slots=True)
-class AppendText:
+@distinct
+class AppendText(NamedTuple):
     """Add a piece to the text of an utterance."""
 
     utterance: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+@distinct
+class Finish(NamedTuple):
     """Mark the text of an utterance as complete."""
 
     utterance: str
 
 
-@dataclass(frozen=True, slots=True)
-class StopPlayback:
+@distinct
+class StopPlayback(NamedTuple):
     """Cancel the current utterance; not one more sample of it is played."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+@distinct
+class Listen(NamedTuple):
     """Pass microphone audio to the recognizer, or stop while the device speaks."""
 
     open: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+@distinct
+class Record(NamedTuple):
     """The recorded end of an utterance (``played``, ``cancelled``, ``failed``), with the seconds played and dropped."""
 
     utterance: Utterance

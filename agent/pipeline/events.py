@@ -1,4 +1,4 @@
-"""The events of the daemon's inbox, as frozen dataclasses.
+"""The events of the daemon's inbox, as named tuples.
 
 A stage only reports events. The conversation alone decides which actions follow. Durations are float seconds. ``turn``
 counts up from 1. ``utterance`` is an id that is never reused.
@@ -6,11 +6,13 @@ counts up from 1. ``utterance`` is an id that is never reused.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from agent.system.distinct import distinct
 
 
-@dataclass(frozen=True, slots=True)
-class Utterance:
+@distinct
+class Utterance(NamedTuple):
     """One text to be spoken. Immutable.
 
     ``text`` is ``None`` where the text arrives in pieces (a reply that is still being written). ``turn`` is the turn
@@ -28,27 +30,27 @@ class Utterance:
 # --- listening
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechStarted:
+@distinct
+class SpeechStarted(NamedTuple):
     """The user started to speak."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechEnded:
+@distinct
+class SpeechEnded(NamedTuple):
     """The user has been silent for ``silence_seconds``: the turn is over and its transcript follows."""
 
     silence_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Partial:
+@distinct
+class Partial(NamedTuple):
     """The partial transcript; replaces the previous partial. Untrusted text."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+@distinct
+class Heard(NamedTuple):
     """The final transcript of a turn (assistant) or one caption (captions). Empty where no words were recognized."""
 
     text: str
@@ -56,8 +58,8 @@ class Heard:
     export_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+@distinct
+class Gap(NamedTuple):
     """Captured audio was lost: its start (seconds since the microphone opened), its length and the reason."""
 
     start_seconds: float
@@ -68,16 +70,16 @@ class Gap:
 # --- replying
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+@distinct
+class Reply(NamedTuple):
     """A piece of the reply: whole sentences, or one that is cut off."""
 
     turn: int
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyEnded:
+@distinct
+class ReplyEnded(NamedTuple):
     """The reply is complete; with ``error`` it is incomplete for that reason."""
 
     turn: int
@@ -87,45 +89,45 @@ class ReplyEnded:
 # --- speaking
 
 
-@dataclass(frozen=True, slots=True)
-class Announce:
+@distinct
+class Announce(NamedTuple):
     """An announcement from outside the daemon was requested."""
 
     utterance: Utterance
 
 
-@dataclass(frozen=True, slots=True)
-class TextPiece:
+@distinct
+class TextPiece(NamedTuple):
     """More text of an utterance that arrives in pieces, current or still queued."""
 
     utterance: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class TextComplete:
+@distinct
+class TextComplete(NamedTuple):
     """The text of an utterance that arrives in pieces is complete."""
 
     utterance: str
 
 
-@dataclass(frozen=True, slots=True)
-class AudioArrived:
+@distinct
+class AudioArrived(NamedTuple):
     """The ring buffer holds the first audio of an utterance, synthesized by ``service``."""
 
     utterance: str
     service: str
 
 
-@dataclass(frozen=True, slots=True)
-class PlaybackStarted:
+@distinct
+class PlaybackStarted(NamedTuple):
     """The sink received the first audio of an utterance."""
 
     utterance: str
 
 
-@dataclass(frozen=True, slots=True)
-class UtterancePlayed:
+@distinct
+class UtterancePlayed(NamedTuple):
     """An utterance was played to its end, with ``silence_seconds`` inserted in ``underruns`` underruns."""
 
     utterance: str
@@ -134,8 +136,8 @@ class UtterancePlayed:
     silence_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class UtteranceCancelled:
+@distinct
+class UtteranceCancelled(NamedTuple):
     """An utterance was cancelled after ``seconds`` of playback; ``dropped_seconds`` of its audio were dropped."""
 
     utterance: str
@@ -144,8 +146,8 @@ class UtteranceCancelled:
     dropped_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class UtteranceFailed:
+@distinct
+class UtteranceFailed(NamedTuple):
     """An utterance failed after ``seconds`` of playback (0 where no service delivered audio)."""
 
     utterance: str
@@ -156,8 +158,8 @@ class UtteranceFailed:
 # --- services, devices, workers
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceDown:
+@distinct
+class ServiceDown(NamedTuple):
     """A service is unavailable.
 
     ``permanent``: only a change can help, such as another key; the service is retried after a minute. ``status``: the
@@ -172,8 +174,8 @@ class ServiceDown:
     config_generation: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceUp:
+@distinct
+class ServiceUp(NamedTuple):
     """A service is available again, after ``attempts`` failed attempts."""
 
     service: str
@@ -181,79 +183,79 @@ class ServiceUp:
     config_generation: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceLost:
+@distinct
+class DeviceLost(NamedTuple):
     """The ``microphone`` or the ``speaker`` disappeared; its stage retries until it is back."""
 
     device: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceBack:
+@distinct
+class DeviceBack(NamedTuple):
     """A sound device is in use again, after ``seconds``."""
 
     device: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceTimedOut:
+@distinct
+class DeviceTimedOut(NamedTuple):
     """A lost sound device did not return within ``seconds``: the utterance that waits for it fails."""
 
     device: str
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerCrashed:
+@distinct
+class WorkerCrashed(NamedTuple):
     """A worker ended with an unexpected exception."""
 
     worker: str
-    error: BaseException = field(compare=False)
+    error: BaseException
 
 
 # --- requests from outside; ``source`` and ``reason`` name the origin
 
 
-@dataclass(frozen=True, slots=True)
-class Hush:
+@distinct
+class Hush(NamedTuple):
     """Cancel the current and all queued utterances."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Volume:
+@distinct
+class Volume(NamedTuple):
     """Set the playback volume, in percent."""
 
     percent: int
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Mute:
+@distinct
+class Mute(NamedTuple):
     """Mute or unmute the speaker. Utterances are played silently while it is muted."""
 
     muted: bool
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class MicrophoneMute:
+@distinct
+class MicrophoneMute(NamedTuple):
     """Close the microphone, or open it again."""
 
     muted: bool
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reload:
+@distinct
+class Reload(NamedTuple):
     """Read the configuration again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+@distinct
+class Stop(NamedTuple):
     """Shut down. ``reason`` names the signal or the command."""
 
     reason: str

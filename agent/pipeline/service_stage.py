@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from agent.pipeline.events import Event
 from agent.pipeline.stage import Stage
@@ -33,8 +32,7 @@ Command = TypeVar("Command")
 AnySession = TypeVar("AnySession", bound=Session)
 
 
-@dataclass(frozen=True, slots=True)
-class CloseTiming:
+class CloseTiming(NamedTuple):
     """Upper bounds for closing the connections of a stage, in seconds. Immutable.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.pipeline.conversation import State
 from agent.pipeline.events import DeviceBack, DeviceLost, Event, MicrophoneMute, Mute, ServiceDown, ServiceUp
@@ -17,8 +17,7 @@ STATE_WORDS = {
 _IDLE_WORDS = {"announce": "ready to speak", "captions": "writing captions"}
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(NamedTuple):
     """The status of the daemon. Immutable.
 
     ``volume`` is in percent, ``None`` where the daemon never speaks. ``muted`` holds ``microphone`` and ``speaker``

@@ -10,8 +10,7 @@ import socket
 import struct
 import threading
 import time
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
@@ -41,8 +40,7 @@ _PING_SECONDS, _PONG_SECONDS = 20.0, 60.0
 _CLOSE_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class ListenerTiming:
+class ListenerTiming(NamedTuple):
     """Time limits of the listener. Immutable.
 
     Args:

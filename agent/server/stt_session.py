@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
 
 from websockets.exceptions import ConnectionClosed
 
@@ -141,7 +140,7 @@ class SttServerSession:
 
     def _send_transcripts(self, transcripts: list[Transcript]) -> None:
         for transcript in transcripts:
-            shifted = replace(transcript, words=tuple(self._shifted(word) for word in transcript.words))
+            shifted = transcript._replace(words=tuple(self._shifted(word) for word in transcript.words))
             if shifted.is_final and shifted.text and self._recording is not None:
                 self._recording.add_final(shifted)
             self._send(shifted)
@@ -150,8 +149,7 @@ class SttServerSession:
         """Return the word with times that count from the first sample of the session, also after a reset."""
         if not self._offset_seconds:
             return word
-        return replace(
-            word,
+        return word._replace(
             start_seconds=round(word.start_seconds + self._offset_seconds, 3),
             end_seconds=round(word.end_seconds + self._offset_seconds, 3),
         )

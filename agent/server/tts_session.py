@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from websockets.exceptions import ConnectionClosed
 
@@ -42,8 +42,7 @@ _MAX_JOBS = 64
 _MAX_SESSION_SECONDS = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Speak:
+class _Speak(NamedTuple):
     text: str
     options: VoiceOptions
     encoding: Encoding
@@ -51,8 +50,7 @@ class _Speak:
     volume_percent: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Close:
+class _Close(NamedTuple):
     code: int
     reason: str = ""
 
@@ -155,7 +153,7 @@ class TtsServerSession:
                 self._put(_Close(self._side.refusal_close_code, "a request that cannot be fulfilled"))
         elif isinstance(event, Text):
             before = self._pending.text if self._pending else ""
-            self._pending = replace(job, text=before + event.text, request_id=event.request_id)
+            self._pending = job._replace(text=before + event.text, request_id=event.request_id)
             size = len(self._pending.text)
             if size > _MAX_TEXT_CHARACTERS:
                 self._handle(Failure(self._service, f"{size} characters without an end", "shorter passages"), job)
@@ -173,8 +171,8 @@ class TtsServerSession:
         text, rest = job.text[:length], job.text[length:]
         if not text:
             return
-        self._pending = replace(job, text=rest) if rest else None
-        self._put(replace(job, text=text))
+        self._pending = job._replace(text=rest) if rest else None
+        self._put(job._replace(text=text))
 
     def _put(self, job: _Job) -> None:
         if self._is_finishing and not isinstance(job, Flush | _Close):

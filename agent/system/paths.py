@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 _NAME = "voice-agent"
 _SYSTEM_RUNTIME = Path("/run") / _NAME
 
 
-@dataclass(frozen=True)
-class Paths:
+class Paths(NamedTuple):
     """The directories of the daemon, which need not exist. Immutable.
 
     Args:

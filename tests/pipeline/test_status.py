@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from agent.pipeline.conversation import State
@@ -68,7 +66,7 @@ def test_events_of_a_replaced_service_are_ignored() -> None:
     tracker.reloaded(("neuphonic", "local"))
     tracker.update(REFUSED)  # the old service's
     assert tracker.summary(State.IDLE) == "ready to speak"
-    tracker.update(replace(REFUSED, config_generation=1))
+    tracker.update(REFUSED._replace(config_generation=1))
     assert "refused the key" in tracker.summary(State.IDLE)
     tracker.update(ServiceUp("neuphonic", 1))  # the old service's again
     assert "refused the key" in tracker.summary(State.IDLE)

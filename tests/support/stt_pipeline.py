@@ -7,7 +7,6 @@ import json
 import struct
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
@@ -147,7 +146,7 @@ class SttPipeline:
             service.open,
             self.inbox.put,
             backoff=Backoff(0.01, 0.02, seed=1),
-            timing=replace(STANDBY_TIMING, **timing),
+            timing=STANDBY_TIMING._replace(**timing),
         )
         endpointer = (
             NullEndpointer()

@@ -6,7 +6,6 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from agent.audio.devices.device import open_sink
@@ -137,7 +136,7 @@ class TtsPipeline:
                 self.inbox.put,
                 eager=eager,
                 backoff=Backoff(0.01, 0.02, seed=1),
-                timing=replace(STANDBY_TIMING, **timing),
+                timing=STANDBY_TIMING._replace(**timing),
             )
             for name, open in opens.items()
         ]

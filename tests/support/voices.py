@@ -6,7 +6,6 @@ import base64
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 from agent.daemon.builder import STANDBY_TIMING
 from agent.pipeline.events import Event
@@ -130,7 +129,7 @@ def standby(
 
     backoff = Backoff(retry_seconds, 5 * retry_seconds, seed=1)
     return make_standby(
-        name, open, report, eager=eager, backoff=backoff, timing=replace(STANDBY_TIMING, dial_seconds=dial_seconds)
+        name, open, report, eager=eager, backoff=backoff, timing=STANDBY_TIMING._replace(dial_seconds=dial_seconds)
     )
 
 

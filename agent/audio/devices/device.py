@@ -7,9 +7,8 @@ are rejected, because they change at boot.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agent.audio.format import Format
 from agent.errors import DeviceError
@@ -17,8 +16,7 @@ from agent.errors import DeviceError
 _FILE = "file:"
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(NamedTuple):
     """A device of a sound card. Immutable.
 
     ``inputs`` and ``outputs``: maximum number of channels, 0 for none; ``rates``: in Hz; ``line``: the line for the

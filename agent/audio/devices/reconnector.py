@@ -6,14 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.audio.devices.device import WaitPolicy, wait_for_device
 from agent.errors import DeviceError
 
 
-@dataclass(frozen=True, slots=True)
-class ReconnectTiming:
+class ReconnectTiming(NamedTuple):
     """Timing of the reconnection. Immutable; all values in seconds.
 
     ``first_retry_seconds``: delay of the first retry after a loss. It is short, because most losses are brief: a

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from agent.cli.doctor import sandbox
@@ -71,7 +70,7 @@ def doctor(path: str | None, *, as_json: bool = False, bundle: str | None = None
             print("\n".join(lines(result)), flush=True)
     code = exit_code(results)
     if as_json:
-        print(json.dumps({"exit_code": code, "findings": [asdict(result) for result in results]}, indent=2))
+        print(json.dumps({"exit_code": code, "findings": [result._asdict() for result in results]}, indent=2))
     else:
         print(_summary(results))
     if bundle is not None:

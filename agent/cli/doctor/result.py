@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 
 CONFIGURATION_EXIT, SERVICE_EXIT = 78, 69
 
 
-@dataclass(frozen=True, slots=True)
-class CheckResult:
+class CheckResult(NamedTuple):
     """The result of one check. Immutable. The field names are those of ``doctor --json``.
 
     Args:

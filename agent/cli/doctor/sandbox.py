@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 from agent.cli.doctor.machine import UNIT, UnitState, command_output, has_systemd, is_synchronized, unit_state
 from agent.cli.doctor.result import CONFIGURATION_EXIT, SERVICE_EXIT, CheckResult
@@ -43,8 +43,7 @@ _OMITTED = (
 _DOCTOR_EXITS = (0, SERVICE_EXIT, AgentError.exit_code, CONFIGURATION_EXIT)
 
 
-@dataclass(frozen=True, slots=True)
-class HostFacts:
+class HostFacts(NamedTuple):
     """Facts about the machine that root passes to the doctor inside the sandbox. Immutable.
 
     A dynamic user may be unknown to the system bus, and then ``systemctl`` and ``timedatectl`` get no answer.
@@ -59,7 +58,7 @@ class HostFacts:
 
     def as_variable(self) -> str:
         """Return ``NAME=VALUE`` for the environment."""
-        return f"{FACTS_VARIABLE}={json.dumps(asdict(self))}"
+        return f"{FACTS_VARIABLE}={json.dumps(self._asdict())}"
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> HostFacts | None:

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from agent.cli.doctor.config import key_with_origin, set_key_command
@@ -30,8 +30,7 @@ _CLOSE_SECONDS = 2.0  # for one probed connection; no part of the daemon's shutd
 _MAX_CAUSES = 20
 
 
-@dataclass(frozen=True)
-class Timing:
+class Timing(NamedTuple):
     """Timeouts of the check of one service. Immutable.
 
     Args:

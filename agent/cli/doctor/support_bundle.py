@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote
@@ -66,7 +65,7 @@ def write_bundle(path: Path, loaded: Loaded, results: Sequence[CheckResult], env
     secrets = list(_secrets(loaded, environ))
     members = {
         "configuration.yaml": describe(loaded.config, loaded.origins),
-        "doctor.json": json.dumps([asdict(result) for result in results], indent=2) + "\n",
+        "doctor.json": json.dumps([result._asdict() for result in results], indent=2) + "\n",
         "versions.txt": _versions(),
         "devices.txt": _devices(),
         "journal.txt": _output("journalctl", "-u", UNIT, "-n", str(JOURNAL_LINES), "--no-pager", "-o", "short-iso"),
@@ -151,7 +150,7 @@ def _versions() -> str:
 
 def _devices() -> str:
     try:
-        return json.dumps([asdict(device) for device in list_devices()], indent=2) + "\n"
+        return json.dumps([device._asdict() for device in list_devices()], indent=2) + "\n"
     except AgentError as error:
         return f"{error}\n"
 

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.frontends.control.protocol import LineBuffer
 
@@ -17,8 +18,7 @@ MAX_UNSENT_BYTES = 64 * 1024
 """Maximum of responses that a client does not read; beyond it the server closes the connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class PeerTiming:
+class PeerTiming(NamedTuple):
     """The limits for one client. Immutable.
 
     Args:

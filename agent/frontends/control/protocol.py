@@ -8,9 +8,10 @@ speaker), ``{"microphone": "mute" | "unmute"}``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.errors import UsageError
+from agent.system.distinct import distinct
 from agent.system.json_text import json_type, parse_json
 from agent.system.text import escape, validate_piece, validate_text
 
@@ -58,66 +59,66 @@ class LineBuffer:
         return line
 
 
-@dataclass(frozen=True, slots=True)
-class SayText:
+@distinct
+class SayText(NamedTuple):
     """Speak a complete text."""
 
     text: str
     priority: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class BeginText:
+@distinct
+class BeginText(NamedTuple):
     """Begin a text that follows in pieces."""
 
     priority: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class PieceOfText:
+@distinct
+class PieceOfText(NamedTuple):
     """Another piece of the text that was begun."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class CompleteText:
+@distinct
+class CompleteText(NamedTuple):
     """The text that was begun is complete."""
 
 
-@dataclass(frozen=True, slots=True)
-class HushRequest:
+@distinct
+class HushRequest(NamedTuple):
     """Cancel the current and all queued utterances."""
 
 
-@dataclass(frozen=True, slots=True)
-class StatusRequest:
+@distinct
+class StatusRequest(NamedTuple):
     """Report the status."""
 
 
-@dataclass(frozen=True, slots=True)
-class SetVolume:
+@distinct
+class SetVolume(NamedTuple):
     """Set the playback volume, in percent."""
 
     percent: int
 
 
-@dataclass(frozen=True, slots=True)
-class SetMute:
+@distinct
+class SetMute(NamedTuple):
     """Mute or unmute the speaker."""
 
     muted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class SetMicrophone:
+@distinct
+class SetMicrophone(NamedTuple):
     """Close or open the microphone."""
 
     muted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class InvalidRequest:
+@distinct
+class InvalidRequest(NamedTuple):
     """A line that is not a request, with the reason as a sentence for the client."""
 
     reason: str

@@ -9,8 +9,8 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.errors import ConfigError
 
@@ -23,8 +23,7 @@ _SO_PEERGROUPS = 59  # asm-generic/socket.h; the same number on x86, ARM and RIS
 _GROUPS_BYTES = 1024  # the maximum that socket.getsockopt() reads: 256 groups
 
 
-@dataclass(frozen=True, slots=True)
-class PeerCredentials:
+class PeerCredentials(NamedTuple):
     """The process at the other end, as recorded by the kernel at ``connect`` (unix(7), SO_PEERCRED). Immutable."""
 
     pid: int

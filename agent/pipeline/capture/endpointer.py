@@ -6,27 +6,30 @@ Frames are 16 kHz mono s16le; time is the length of the frames.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agent.audio.format import SPEECH
 from agent.pipeline.capture.detector import Detector
+from agent.system.distinct import distinct
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechStart:
+@distinct
+class SpeechStart(NamedTuple):
     """A speech segment starts; its frames follow."""
 
 
-@dataclass(frozen=True, slots=True)
-class Speech:
+@distinct
+class Speech(NamedTuple):
     """One frame of a speech segment."""
 
-    frame: bytes = field(repr=False)
+    frame: bytes
+
+    def __repr__(self) -> str:
+        return f"Speech({len(self.frame)} bytes)"
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechEnd:
+@distinct
+class SpeechEnd(NamedTuple):
     """The segment has ended; its last speech was ``ago_seconds`` before the end of the last frame.
 
     ``is_cut``: it ended at its maximum length, without a pause.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from agent.audio.devices.device import Source, WaitPolicy, wait_for_device
 from agent.audio.devices.reconnector import DeviceReconnector, ReconnectTiming
@@ -60,7 +59,7 @@ class Microphone(Stage):
             lambda reason: report(DeviceLost("microphone", reason)),
             lambda seconds: report(DeviceBack("microphone", seconds)),
             wait_policy=wait_policy,
-            timing=replace(timing, io_timeout_seconds=io_timeout),
+            timing=timing._replace(io_timeout_seconds=io_timeout),
         )
         super().__init__("microphone", report)
         self._frames, self._open_source = frames, open_source

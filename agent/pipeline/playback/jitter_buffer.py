@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 QUANTILE = 0.75
 """Fraction of the remembered utterances that the chosen delay would have played without a gap. If one second of start
@@ -21,8 +21,7 @@ FIRST_REFILL_SECONDS = 0.01
 REFILL_GROWTH = 1.5
 
 
-@dataclass(frozen=True, slots=True)
-class _Observation:
+class _Observation(NamedTuple):
     """One utterance: the start delay that avoids every gap, and its longest stall. Seconds."""
 
     required_delay: float

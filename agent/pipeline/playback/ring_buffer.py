@@ -6,8 +6,10 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agent.audio.format import Format
+from agent.system.distinct import distinct
 from agent.system.threads import Deadline
 
 MIN_CAPACITY_BYTES = 64
@@ -16,8 +18,8 @@ SAME_ARRIVAL_SECONDS = 0.002
 """Writes within this time count as one arrival, because one message is written in several pieces."""
 
 
-@dataclass(frozen=True, slots=True)
-class UtteranceStart:
+@distinct
+class UtteranceStart(NamedTuple):
     """The start of the next utterance: its id, the format of its audio, and the stream id of its writer."""
 
     utterance: str
@@ -25,8 +27,8 @@ class UtteranceStart:
     stream_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class UtteranceEnd:
+@distinct
+class UtteranceEnd(NamedTuple):
     """The end of the current utterance: complete, failed (``error``), or dropped (``drop_reason``).
 
     ``dropped_bytes``: audio that was written and not read.
@@ -38,13 +40,13 @@ class UtteranceEnd:
     dropped_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class RingClosed:
+@distinct
+class RingClosed(NamedTuple):
     """The end of the ring: no more items can be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+@distinct
+class Dropped(NamedTuple):
     """An utterance that ``clear`` dropped, with its unread bytes.
 
     ``was_reading``: the reader had started it, so it also gets an ``UtteranceEnd``.

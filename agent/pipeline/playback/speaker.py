@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.audio.devices.device import Sink, WaitPolicy, wait_for_device
 from agent.audio.format import Format
@@ -18,8 +18,7 @@ from agent.pipeline.stage import Stage
 from agent.system.threads import Deadline
 
 
-@dataclass(frozen=True, slots=True)
-class SpeakerTiming:
+class SpeakerTiming(NamedTuple):
     """Timing of the speaker. Immutable; all values in seconds.
 
     ``heartbeat_seconds``: longest wait without a heartbeat. ``write_timeout_seconds``: after this time without room in

@@ -6,8 +6,7 @@ import json
 import queue
 import threading
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from agent.errors import ConfigError, ServiceError
@@ -25,8 +24,7 @@ _CHUNK_BYTES = 1 << 16
 _QUOTED_BYTES = 1000
 
 
-@dataclass(frozen=True)
-class ResponseHead:
+class ResponseHead(NamedTuple):
     """The status and headers (lower-case names) of a successful response. Immutable."""
 
     status: int
@@ -38,8 +36,7 @@ class ResponseHead:
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-@dataclass(frozen=True)
-class _End:
+class _End(NamedTuple):
     error: ServiceError | None
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from agent.config.errors import Finding
 
@@ -36,8 +35,7 @@ def no_findings(settings: Any) -> Iterator[Finding]:
     yield from ()
 
 
-@dataclass(frozen=True)
-class ResponderKind:
+class ResponderKind(NamedTuple):
     """The description of one kind of responder. Immutable.
 
     Attributes:

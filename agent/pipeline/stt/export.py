@@ -6,8 +6,8 @@ import logging
 import re
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from agent.errors import AgentError, ServiceError
 from agent.pipeline.events import Heard
@@ -28,8 +28,7 @@ MAX_DOWNLOADS = 4
 _ID = re.compile(r"[0-9A-Za-z-]{1,64}\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class ExportResult:
+class ExportResult(NamedTuple):
     """The files that were written, and the kinds that the service does not keep (HTTP 404). Immutable."""
 
     paths: tuple[Path, ...] = ()

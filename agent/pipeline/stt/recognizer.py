@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.pipeline.capture.endpointer import Endpointer, Speech, SpeechEnd, SpeechStart, VadEvent
 from agent.pipeline.capture.frame_queue import FrameSource
@@ -15,6 +15,7 @@ from agent.pipeline.stt.segment import SpeechSegment, seconds_of, to_heard
 from agent.pipeline.stt.session import SttSession
 from agent.services.connection.standby import Standby
 from agent.services.protocols.codec import Transcript
+from agent.system.distinct import distinct
 
 ANSWER_SECONDS = 30.0
 """Limit for the last transcript after the end mark; a slow server on a small machine needs that long."""
@@ -29,30 +30,30 @@ MAX_LOSSES = 3
 MAX_FRAMES_PER_READ = 4
 
 
-@dataclass(frozen=True, slots=True)
-class SetListening:
+@distinct
+class SetListening(NamedTuple):
     """Start or stop listening."""
 
     is_enabled: bool
 
 
-@dataclass(frozen=True, slots=True)
-class DiscardAudio:
+@distinct
+class DiscardAudio(NamedTuple):
     """Discard the audio captured so far."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class ReplaceService:
+@distinct
+class ReplaceService(NamedTuple):
     """Use another service from the next segment on."""
 
     standby: Standby
     may_lose_tail: bool
 
 
-@dataclass(frozen=True, slots=True)
-class AbortRecognition:
+@distinct
+class AbortRecognition(NamedTuple):
     """End without waiting for transcripts."""
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.errors import AudioError, ServiceError
 from agent.pipeline.events import (
@@ -25,6 +25,7 @@ from agent.pipeline.text_splitter import split_passages
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
 from agent.pipeline.tts.session import TtsSession
 from agent.services.connection.standby import Standby
+from agent.system.distinct import distinct
 from agent.system.threads import Deadline
 
 WRITE_BYTES = 8192
@@ -33,31 +34,31 @@ WRITE_BYTES = 8192
 SHUTDOWN = "shutdown"
 
 
-@dataclass(frozen=True, slots=True)
-class BeginUtterance:
+@distinct
+class BeginUtterance(NamedTuple):
     """Append an utterance to the queue."""
 
     utterance: Utterance
 
 
-@dataclass(frozen=True, slots=True)
-class CancelAll:
+@distinct
+class CancelAll(NamedTuple):
     """Cancel all utterances. ``reconnect``: replace the standby connections as well."""
 
     reason: str
     reconnect: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ReplaceServices:
+@distinct
+class ReplaceServices(NamedTuple):
     """Use other services from now on."""
 
     services: list[Standby]
     first_audio_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class EndSynthesis:
+@distinct
+class EndSynthesis(NamedTuple):
     """End the stage. ``drains``: after the utterances in the queue have been spoken."""
 
     drains: bool

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from agent.errors import AudioError
 from agent.services.protocols.codec import Transcript, Word
 
 
-@dataclass(frozen=True, slots=True)
-class SttOptions:
+class SttOptions(NamedTuple):
     """Options of the recognition engines. Immutable.
 
     Args:

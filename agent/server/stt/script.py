@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 import threading
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.audio.format import SPEECH
 from agent.errors import UsageError
@@ -19,8 +18,7 @@ PAUSE_SECONDS = 0.2
 _MAX_FILE_BYTES = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class ScriptLine:
+class ScriptLine(NamedTuple):
     """One final transcript: its words, and its position in seconds of audio. Immutable."""
 
     words: tuple[Word, ...]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from websocket import ABNF, WebSocketException
 
 from agent.services.protocols.codec import Message
+from agent.system.distinct import distinct
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 """Longest frame. A longer one is refused when its length is read: websocket-client 1.9.2 itself has no limit and
@@ -35,15 +36,15 @@ class ProtocolError(Exception):
         self.code, self.reason = code, reason
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+@distinct
+class Ping(NamedTuple):
     """A ping; its data belongs into the pong."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+@distinct
+class Close(NamedTuple):
     """The peer's close frame. ``code`` is 1005 if it has none; ``echo`` is the payload of the answer."""
 
     code: int

@@ -8,8 +8,7 @@ import os
 import select
 import socket
 import threading
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.system.hosts import PRIVATE_NETWORKS
 from agent.system.threads import Deadline
@@ -25,8 +24,7 @@ USER_TIMEOUT_SECONDS = 10.0
 _PRIVATE = tuple(ipaddress.ip_network(network) for network in PRIVATE_NETWORKS)
 
 
-@dataclass(frozen=True)
-class Address:
+class Address(NamedTuple):
     """One address of a host: the arguments for ``socket`` and ``connect``. Immutable."""
 
     family: socket.AddressFamily

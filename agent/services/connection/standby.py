@@ -6,8 +6,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import AgentError, ServiceError
 from agent.services.connection.closing import RECHECK_SECONDS, BackgroundCloser, close
@@ -30,8 +29,7 @@ RENEWAL_FRACTION = 0.9
 """An unused connection is replaced after this fraction of the time that the service keeps one open."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
+class Timing(NamedTuple):
     """Durations of a standby, in seconds. Immutable.
 
     Args:

@@ -7,7 +7,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from websocket import ABNF
 
@@ -30,8 +30,7 @@ _WRITE_BYTES = 16384  # one TLS record: progress on a slow network shows before 
 _WOULD_BLOCK = (BlockingIOError, InterruptedError)
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionTiming:
+class ConnectionTiming(NamedTuple):
     """Durations of a connection, in seconds. Immutable.
 
     Args:

@@ -18,51 +18,54 @@ The events mean, from the client to a speech service / from the service to the c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from agent.config.errors import Finding
+from agent.system.distinct import distinct
 
 Message = str | bytes
 """One WebSocket message: ``str`` is a text message, ``bytes`` a binary one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+@distinct
+class Text(NamedTuple):
     """A piece of text to speak. ``request_id`` is the protocol's own ID of the request, if it has one."""
 
     text: str
     request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Audio:
+@distinct
+class Audio(NamedTuple):
     """A run of bytes in the codec's ``encoding``. It may begin and end anywhere, also inside a sample.
 
     ``sample_rate`` in Hz, if the message itself contains one; it takes precedence over the requested rate.
     """
 
-    data: bytes = field(repr=False)
+    data: bytes
     sample_rate: int | None = None
     request_id: str | None = None
 
+    def __repr__(self) -> str:
+        return f"Audio({len(self.data)} bytes, {self.sample_rate}, {self.request_id!r})"
 
-@dataclass(frozen=True, slots=True)
-class Flush:
+
+@distinct
+class Flush(NamedTuple):
     """A passage is complete."""
 
     request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+@distinct
+class End(NamedTuple):
     """This side sends nothing more. ``export_id``: the ID of the session's export on the transcription service."""
 
     export_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """One recognized word; ``start_seconds`` and ``end_seconds`` count from the first sample of the session."""
 
     word: str
@@ -71,8 +74,8 @@ class Word:
     confidence: float
 
 
-@dataclass(frozen=True, slots=True)
-class Transcript:
+@distinct
+class Transcript(NamedTuple):
     """A transcript. A partial replaces the partial before it; a final replaces its partials and is not revised."""
 
     text: str
@@ -80,15 +83,15 @@ class Transcript:
     words: tuple[Word, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+@distinct
+class Log(NamedTuple):
     """A line that the peer reports about itself. Untrusted text: escape it before it reaches a log or a terminal."""
 
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+@distinct
+class Failure(NamedTuple):
     """A refused message or a reported error.
 
     Attributes:
@@ -118,8 +121,7 @@ class Failure:
 Event = Text | Audio | Flush | End | Transcript | Log | Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Encoding:
+class Encoding(NamedTuple):
     """The encoding of ``Audio.data``. Immutable.
 
     Attributes:
@@ -135,21 +137,25 @@ class Encoding:
     samples: str = "s16le"
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
+class Handshake(NamedTuple):
     """URL and headers of the opening handshake. Immutable. Both may hold secrets and are not part of the repr."""
 
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    url: str
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        return "Handshake()"
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """A plain HTTP request before the handshake (PlayAI's authorization). Immutable. Secrets are not in the repr."""
 
     method: str
-    url: str = field(repr=False)
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    url: str
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    def __repr__(self) -> str:
+        return f"HttpRequest({self.method!r})"
 
 
 class Client(Protocol):
@@ -220,8 +226,7 @@ class Server(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class KeepaliveTiming:
+class KeepaliveTiming(NamedTuple):
     """When a client pings a service, and how long it waits for the pong. Immutable.
 
     ``ping_seconds`` ``None``: the client sends no pings.
@@ -231,8 +236,7 @@ class KeepaliveTiming:
     pong_seconds: float = 4.5
 
 
-@dataclass(frozen=True)
-class ServerOption:
+class ServerOption(NamedTuple):
     """A command line option of the local server that only one service has. Immutable.
 
     Without ``metavar`` the option is a switch.
@@ -247,8 +251,7 @@ HttpResponse = tuple[int, Mapping[str, str], bytes]
 """Status, headers and body."""
 
 
-@dataclass(frozen=True)
-class ServerSide:
+class ServerSide(NamedTuple):
     """The server side of one service in the local speech server. Immutable.
 
     Attributes:
@@ -268,15 +271,17 @@ class ServerSide:
     has_one_stream: bool = False
 
 
-@dataclass(frozen=True)
-class IssuedUrl:
+class IssuedUrl(NamedTuple):
     """A WebSocket URL that a service issued; it holds a token. Immutable.
 
     ``expires_at`` in seconds since 1970, UTC; ``None`` if the service does not report it.
     """
 
-    url: str = field(repr=False)
+    url: str
     expires_at: float | None = None
+
+    def __repr__(self) -> str:
+        return f"IssuedUrl(expires_at={self.expires_at})"
 
 
 class UrlAuthorization(Protocol):
@@ -293,8 +298,7 @@ def no_findings(settings: Any) -> Iterator[Finding]:
     yield from ()
 
 
-@dataclass(frozen=True)
-class TtsService:
+class TtsService(NamedTuple):
     """The description of one speech service. Immutable.
 
     Attributes:

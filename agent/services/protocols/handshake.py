@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from agent.services.protocols.codec import Failure
@@ -15,8 +15,7 @@ from agent.services.protocols.parsing import excerpt
 _MAX_QUERY_FIELDS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class StatusMeaning:
+class StatusMeaning(NamedTuple):
     """The meaning of an HTTP status with which a service refuses a request. Immutable.
 
     Attributes:

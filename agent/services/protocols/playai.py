@@ -12,7 +12,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from agent.config.errors import Finding
@@ -70,8 +70,7 @@ _PERMANENT_STATUSES = (402, 404, 422)  # not 401 and 403: during a session they 
 _EXPECTED = "start, binary audio and end of each request, in order"
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """The parameters of a request. Immutable. ``request_id`` is echoed unchanged."""
 
     text: str
@@ -83,8 +82,7 @@ class Request:
     language: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """The failure of a refused request, and its ID for the error message. Immutable."""
 
     failure: Failure

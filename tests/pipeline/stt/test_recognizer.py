@@ -8,7 +8,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -74,7 +73,7 @@ class Stage:
             self.events,
             eager=False,
             backoff=Backoff(0.01, 0.05, seed=1),
-            timing=replace(STANDBY_TIMING, dial_seconds=self._dial_seconds),
+            timing=STANDBY_TIMING._replace(dial_seconds=self._dial_seconds),
         )
 
     def hear(self, *frames: bytes) -> None:
@@ -433,7 +432,7 @@ def test_abort_ends_soon_with_a_silent_peer(stage: Callable[..., Stage]) -> None
     it = stage(
         silent,
         dial_seconds=2 * TIMEOUT_SECONDS,
-        close_timing=replace(CLOSE_TIMING, connection_seconds=2 * TIMEOUT_SECONDS),
+        close_timing=CLOSE_TIMING._replace(connection_seconds=2 * TIMEOUT_SECONDS),
         connection_close_seconds=2 * TIMEOUT_SECONDS,
     )
     it.hear(*numbered_frames(0, 5))

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 
 import pytest
 from support.plain import END_MARK, Plain
@@ -75,7 +74,7 @@ def open_standby(server: Scripted, *, ready: bool = True) -> Standby:
         lambda error: None,
         lambda tries: None,
         backoff=Backoff(0.01, 0.02),
-        timing=replace(STANDBY_TIMING, close_seconds=FAR_SECONDS),
+        timing=STANDBY_TIMING._replace(close_seconds=FAR_SECONDS),
     )
     standby.maintain()
     deadline = Deadline(30.0)

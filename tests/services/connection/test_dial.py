@@ -331,7 +331,7 @@ def test_row_09_oversized_headers_are_refused_cheaply() -> None:
         usual = time.thread_time() - start
         start = time.thread_time()
         error = dial_error(server.url)
-        assert time.thread_time() - start < 5 * max(usual, 0.05)
+        assert time.thread_time() - start < 5 * max(usual, 0.2)  # a head without a limit never ends
     assert str(MAX_HEAD_BYTES) in str(error)
 
 

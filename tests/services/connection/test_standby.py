@@ -6,7 +6,6 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -72,7 +71,7 @@ class Kit:
             self.ups.append,
             eager=eager,
             backoff=self.backoff,
-            timing=replace(STANDBY_TIMING, **timing),
+            timing=STANDBY_TIMING._replace(**timing),
         )
 
     def until(self, done: Callable[[], bool], seconds: float = 30.0) -> None:

@@ -171,7 +171,8 @@ SPOKEN = st.text().map(str.strip)
 TIME = st.floats(0, 1e6)
 WORDS = st.lists(st.builds(Word, SPOKEN, TIME, TIME, st.floats(0, 1)), max_size=4).map(tuple)
 TRANSCRIPT = st.one_of(
-    st.builds(Transcript, SPOKEN, st.just(False)), st.builds(Transcript, SPOKEN.filter(bool), st.just(True), WORDS)
+    st.builds(Transcript, SPOKEN, st.just(False), st.just(())),
+    st.builds(Transcript, SPOKEN.filter(bool), st.just(True), WORDS),
 )
 
 
