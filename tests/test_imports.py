@@ -42,6 +42,7 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
     "websockets": ("server",),
     "moonshine_voice": ("server.stt",),
     "vosk": ("server.stt",),
+    "sentencex": ("pipeline.text.sentences",),
     "requests": ("services.connection.http", "pipeline.responders", "pipeline.stt.export"),
     "urllib3": ("services.connection.http", "pipeline.responders"),
 }

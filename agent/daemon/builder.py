@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from agent.pipeline.capture.endpointer import Endpointer
     from agent.pipeline.capture.frame_queue import FrameQueue, FrameSource
     from agent.pipeline.capture.microphone import Microphone
-    from agent.pipeline.responders.worker import ResponderWorker
+    from agent.pipeline.responders.worker import ReplyOptions, ResponderWorker
     from agent.pipeline.stt.recognizer import Recognizer
 
 RING_BYTES = 16 * 1024 * 1024
@@ -97,7 +97,9 @@ def build_pipeline(config: Config, report: Callable[[Event], None], local: Local
         from agent.pipeline.responders.worker import ResponderWorker
 
         timeout = config.conversation.answer_timeout_seconds
-        pipeline.responder = ResponderWorker(make_responder(config.responder), report, first_word_seconds=timeout)
+        pipeline.responder = ResponderWorker(
+            make_responder(config.responder), report, first_word_seconds=timeout, options=reply_options(config)
+        )
     if mode != "captions":
         pipeline.synthesizer = make_synthesizer(config, pipeline.ring, report, local)
         pipeline.speaker = make_speaker(config, pipeline.ring, report)
@@ -110,6 +112,13 @@ def build_pipeline(config: Config, report: Callable[[Event], None], local: Local
     ]
     pipeline.supervisor = Supervisor([stage for stage in stages if stage is not None])
     return pipeline
+
+
+def reply_options(config: Config) -> ReplyOptions:
+    """Return how the replies of the responder are spoken."""
+    from agent.pipeline.responders.worker import ReplyOptions
+
+    return ReplyOptions(config.synthesis.text, config.responder.empty_reply, config.responder.failure_reply)
 
 
 def make_frontends(
@@ -228,6 +237,7 @@ def make_synthesizer(
         make_services(config, report, local, eager=eager),
         report,
         first_audio_seconds=config.synthesis.first_audio_seconds,
+        language=config.synthesis.text.language,
         close_timing=CLOSE_TIMING,
     )
 

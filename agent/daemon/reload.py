@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 from agent.config.fields import changes, iter_secrets
 from agent.config.secrets import hide_keys
-from agent.daemon.builder import Pipeline, make_services, make_transcription, require_keys, uses_local_recognition
+from agent.daemon.builder import (
+    Pipeline,
+    make_services,
+    make_transcription,
+    reply_options,
+    require_keys,
+    uses_local_recognition,
+)
 from agent.daemon.local_server import LocalServer
 from agent.daemon.volume import CONFIGURATION
 from agent.pipeline.capture.endpointer import VadEndpointer
@@ -71,10 +78,11 @@ def apply(
     hide_keys(secret for _, secret in iter_secrets(config))  # before a log line can contain one
     server = local(config)
     if pipeline.responder is not None and responder is not None:
-        pipeline.responder.replace(responder)
+        pipeline.responder.replace(responder, reply_options(config))
     if pipeline.synthesizer is not None:
         services = make_services(config, report, server, generation=generation)
-        pipeline.synthesizer.replace_services(services, config.synthesis.first_audio_seconds)
+        synthesis = config.synthesis
+        pipeline.synthesizer.replace_services(services, synthesis.first_audio_seconds, synthesis.text.language)
     if pipeline.recognizer is not None and config.conversation.mode != "captions":
         may_lose_tail = not uses_local_recognition(config, server)
         service = make_transcription(config, report, server, generation=generation)

@@ -80,10 +80,15 @@ class Reply(NamedTuple):
 
 @distinct
 class ReplyEnded(NamedTuple):
-    """The reply is complete; with ``error`` it is incomplete for that reason."""
+    """The reply is complete; with ``error`` it is incomplete for that reason.
+
+    ``shortfall`` is the kind of an answer that is missing although the request worked: ``empty``, ``tool_call``,
+    ``refusal``, ``filtered``, ``length`` (the limit of tokens) or ``unspeakable``.
+    """
 
     turn: int
     error: str | None = None
+    shortfall: str | None = None
 
 
 # --- speaking

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -49,6 +50,26 @@ class TranscriptionSettings:
 
 
 @dataclass(frozen=True)
+class TextSettings:
+    """How text becomes speech."""
+
+    markdown: str = key(
+        "strip",
+        "markup in replies; strip: marks, addresses, code and tables are not spoken, keep: the voice gets them",
+        choices=("strip", "keep"),
+    )
+    omitted: str = key("", "sentence in place of a block of code or a table; empty: none")
+    language: str = key(
+        "auto", "language whose abbreviations do not end a sentence, such as de; auto: guessed from each text"
+    )
+
+    def check(self) -> Iterator[Finding]:
+        """Yield the errors in the language."""
+        if self.language != "auto" and not re.fullmatch(r"[a-z]{2,3}", self.language):
+            yield Finding("language", "this is no language, expected auto or a code of two letters such as en", "auto")
+
+
+@dataclass(frozen=True)
 class SynthesisSettings:
     """Text to speech."""
 
@@ -58,6 +79,7 @@ class SynthesisSettings:
     sections: Mapping[str, Any] = sections(
         SectionGroup(tuple(SERVICES), settings_class, lambda synthesis: synthesis.services)
     )
+    text: TextSettings = key(TextSettings, "how text becomes speech")
     allow_plaintext: bool = key(False, "true: also ws:// to public hosts, where others can read texts and keys")
     first_audio_seconds: float = key(
         10.0, "timeout for the first audio of an utterance, after which the next service is used", low=1.0, high=120.0
@@ -77,6 +99,8 @@ class SynthesisSettings:
 
     def check(self) -> Iterator[Finding]:
         """Yield the errors in the sections of the services that are set or used."""
+        for finding in self.text.check():
+            yield finding.below("text")
         for name in self._relevant():
             service, settings = find(name), self.settings(name)
             for finding in service.check(settings):

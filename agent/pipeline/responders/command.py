@@ -17,7 +17,6 @@ from agent.config.fields import key
 from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS, ReplyPieces, ResponderKind
 from agent.pipeline.responders.settings import ResponderSettings
-from agent.pipeline.text_splitter import SentenceSplitter
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates
 from agent.system.systemd import child_environment
@@ -61,7 +60,6 @@ class CommandResponder:
         """Raises ``ServiceError`` with the last line of stderr if the program fails or exceeds a limit."""
         deadline = Deadline(self._timeout)
         run = _Run(self._argv, fix_surrogates(text).encode("utf-8") + b"\n")
-        sentences = SentenceSplitter()
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         room = self._output_bytes
         try:
@@ -71,18 +69,17 @@ class CommandResponder:
                         SERVICE, f"the program did not finish within {self._timeout:g} s and was terminated"
                     )
                 printed = run.read_output(deadline.within(MAX_SILENCE_SECONDS))
-                yield from sentences.feed(decoder.decode(printed[:room])) or [""]
+                yield decoder.decode(printed[:room])
                 room -= len(printed)
                 if room < 0:
                     raise ServiceError(
                         SERVICE, f"the program printed more than {self._output_bytes} bytes and was terminated"
                     )
-            yield from sentences.feed(decoder.decode(b"", final=True))
-            if rest := sentences.flush():
-                yield rest
+            yield decoder.decode(b"", final=True)
             run.check_exit()
         finally:
             run.close()
+        return None
 
     def close(self) -> None:
         """Do nothing: no resource is held between replies."""

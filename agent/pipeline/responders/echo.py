@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
-from agent.pipeline.text_splitter import SentenceSplitter
 
 
 class EchoResponder:
     """Replies with the transcript. Not thread-safe; owned by the responder thread."""
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
-        sentences = SentenceSplitter()
-        yield from sentences.feed(text)
-        if rest := sentences.flush():
-            yield rest
+        yield text
+        return None
 
     def close(self) -> None:
         """Do nothing: no resource is held between replies."""
@@ -24,6 +21,7 @@ class SilentResponder:
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
         yield from ()
+        return None
 
     def close(self) -> None:
         """Do nothing: no resource is held between replies."""

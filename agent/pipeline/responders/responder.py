@@ -7,7 +7,20 @@ from typing import Any, NamedTuple, Protocol
 
 from agent.config.errors import Finding
 
-ReplyPieces = Generator[str, None, None]
+
+class Shortfall(NamedTuple):
+    """What is missing in an answer although the request worked. Immutable.
+
+    Attributes:
+        kind: As in ``ReplyEnded.shortfall``.
+        reason: What happened and how to change it.
+    """
+
+    kind: str
+    reason: str
+
+
+ReplyPieces = Generator[str, None, Shortfall | None]
 """Pieces of a reply. An empty piece means that the reply is still awaited. Closing the generator cancels the reply."""
 
 MAX_SILENCE_SECONDS = 0.25
@@ -18,9 +31,10 @@ class Responder(Protocol):
     """A source of replies. Not thread-safe; owned by the responder thread."""
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
-        """Yield the reply to a transcript in whole sentences, one reply at a time.
+        """Yield the text of the reply to a transcript as it arrives, one reply at a time.
 
-        Yields an empty piece at least every ``MAX_SILENCE_SECONDS`` while more is awaited.
+        Yields an empty piece at least every ``MAX_SILENCE_SECONDS`` while more is awaited. Returns what is missing in
+        the answer, if that is known.
 
         Raises:
             AgentError: There is no reply, or it is incomplete.

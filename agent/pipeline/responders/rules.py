@@ -45,6 +45,7 @@ class RulesResponder:
             filled = self._fill(self._fallback, transcript, None)
         if filled.strip():
             yield filled
+        return None
 
     def close(self) -> None:
         """Do nothing: no resource is held between replies."""

@@ -93,6 +93,13 @@ class ResponderSettings:
         note="A list here replaces all of these rules.",
     )
     fallback: str = key("Sorry, I did not understand that.", "reply if no rule matches; empty: no reply")
+    empty_reply: str = key(
+        "Sorry, I have no answer to that.",
+        "spoken if a language model answers nothing, such as a tool call; empty: no reply",
+    )
+    failure_reply: str = key(
+        "Sorry, I cannot answer right now.", "spoken if the source of the replies fails; empty: no reply"
+    )
     sections: Mapping[str, Any] = sections(
         SectionGroup(SECTIONS, settings_class, lambda responder: {responder.kind} & {*SECTIONS})
     )

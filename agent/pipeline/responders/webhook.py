@@ -11,7 +11,6 @@ from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.http_post import ResponseHead, post_json
 from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
 from agent.pipeline.responders.settings import ResponderSettings
-from agent.pipeline.text_splitter import SentenceSplitter
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates, parse_json
 
@@ -21,7 +20,7 @@ SERVICE = "webhook"
 class WebhookResponder:
     """Posts ``{"text": ..., "turn": ...}`` and replies with the response.
 
-    The response is plain text, which is passed on in sentences while it arrives, or JSON: ``{"text": "..."}`` or
+    The response is plain text, which is passed on while it arrives, or JSON: ``{"text": "..."}`` or
     ``{"texts": ["...", ...]}``. After an empty body or status 204 the device stays silent.
 
     Not thread-safe; owned by the responder thread.
@@ -49,7 +48,6 @@ class WebhookResponder:
             timeout_seconds=self._timeout,
             allow_plaintext=self._allow_plaintext,
         )
-        sentences = SentenceSplitter()
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         json_bytes: bytearray | None = None
         try:
@@ -66,17 +64,14 @@ class WebhookResponder:
                 elif json_bytes is not None:
                     json_bytes += item
                 else:
-                    yield from sentences.feed(decoder.decode(item))
+                    yield decoder.decode(item)
             if json_bytes:
                 for part in _texts(bytes(json_bytes), key):
-                    yield from sentences.feed(part)
-                    if rest := sentences.flush():
-                        yield rest
-            yield from sentences.feed(decoder.decode(b"", final=True))
-            if rest := sentences.flush():
-                yield rest
+                    yield f"{part}\n\n"
+            yield decoder.decode(b"", final=True)
         finally:
             response.close()
+        return None
 
     def close(self) -> None:
         """Do nothing: no resource is held between replies."""

@@ -5,16 +5,46 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 from agent.errors import AgentError
 from agent.pipeline.events import Event, Reply, ReplyEnded
-from agent.pipeline.responders.responder import Responder
+from agent.pipeline.responders.responder import Responder, Shortfall
 from agent.pipeline.stage import Stage
-from agent.system.text import remove_control_characters
+from agent.pipeline.text.reply import ReplyText
+from agent.services.settings import TextSettings
 from agent.system.threads import Deadline
 
 MAX_REPLY_CHARACTERS = 65_536
 MAX_WAIT_SECONDS = 1.0
+
+
+class ReplyOptions(NamedTuple):
+    """How replies are spoken. Immutable.
+
+    Attributes:
+        text: How text becomes speech.
+        empty_reply: Spoken if the answer holds nothing to speak; empty for silence.
+        failure_reply: Spoken if there is no answer because of an error; empty for silence.
+    """
+
+    text: TextSettings = TextSettings()
+    empty_reply: str = ""
+    failure_reply: str = ""
+
+
+class _Replacement(NamedTuple):
+    responder: Responder
+    options: ReplyOptions
+
+
+class _Reply:
+    """One reply in progress. Not thread-safe; owned by the responder thread."""
+
+    def __init__(self, turn: int, text: ReplyText) -> None:
+        self.turn, self.text = turn, text
+        self.length = 0  # characters that were reported
+        self.has_begun = False  # whether a sentence was reported
 
 
 class ResponderWorker(Stage):
@@ -22,13 +52,14 @@ class ResponderWorker(Stage):
 
     ``ask``, ``cancel``, ``replace``, ``stop`` and ``abort`` are thread-safe and never block. All other state is owned
     by the responder thread. ``stop`` lets the requested replies complete; ``abort`` cancels them. An ``AgentError``
-    ends a reply with its message in ``ReplyEnded``; any other exception ends the thread. Control characters are
-    removed, because they cannot be spoken.
+    ends a reply with its message in ``ReplyEnded``; any other exception ends the thread. Each ``Reply`` is a sentence
+    without hidden reasoning, markup and characters that cannot be spoken.
 
     Args:
         responder: The source of the replies.
         report: Receives the events.
         first_word_seconds: The timeout for the first word of a reply; ``None`` for no timeout.
+        options: How replies are spoken.
     """
 
     # The loop runs once a second, and during a reply every MAX_SILENCE_SECONDS; only the termination of a process takes
@@ -36,12 +67,18 @@ class ResponderWorker(Stage):
     stall_timeout = 10.0
 
     def __init__(
-        self, responder: Responder, report: Callable[[Event], None], *, first_word_seconds: float | None = None
+        self,
+        responder: Responder,
+        report: Callable[[Event], None],
+        *,
+        first_word_seconds: float | None = None,
+        options: ReplyOptions | None = None,
     ) -> None:
         super().__init__("responder", report)
         self._responder = responder
         self._first_word_seconds = first_word_seconds
-        self._queue: queue.SimpleQueue[tuple[int, str] | Responder | None] = queue.SimpleQueue()
+        self._options = options or ReplyOptions()
+        self._queue: queue.SimpleQueue[tuple[int, str] | _Replacement | None] = queue.SimpleQueue()
         # Held while reporting, so that no Reply of a turn follows the return of cancel(). The inbox never blocks.
         self._lock = threading.RLock()
         self._open_turns: set[int] = set()
@@ -78,11 +115,11 @@ class ResponderWorker(Stage):
             self._is_aborted = True
             self.stop()
 
-    def replace(self, responder: Responder) -> None:
-        """Use another responder from the next request on."""
+    def replace(self, responder: Responder, options: ReplyOptions) -> None:
+        """Use another responder and other options from the next request on."""
         with self._lock:
             if not self._is_closed:
-                self._queue.put(responder)
+                self._queue.put(_Replacement(responder, options))
 
     def run(self) -> None:
         try:
@@ -94,47 +131,82 @@ class ResponderWorker(Stage):
                     continue
                 if item is None:
                     break
-                if not isinstance(item, tuple):
+                if isinstance(item, _Replacement):
                     self._responder.close()
-                    self._responder = item
+                    self._responder, self._options = item
                     continue
                 turn, text = item
-                error = self._reply(turn, text)
+                end = self._reply(turn, text)
                 with self._lock:
                     self._open_turns.discard(turn)
                     self._cancelled_turns.discard(turn)
-                    self.report(ReplyEnded(turn, error))
+                    self.report(end)
         finally:
             self._responder.close()
 
-    def _reply(self, turn: int, text: str) -> str | None:
-        """Report the pieces of a reply. Returns the error of an incomplete one."""
-        if not text.strip() or self._is_cancelled(turn):
-            return self._cancel_error()
-        length, has_begun = 0, False
+    def _reply(self, turn: int, request: str) -> ReplyEnded:
+        """Report the sentences of a reply. Returns its end."""
+        if not request.strip() or self._is_cancelled(turn):
+            return ReplyEnded(turn, self._cancel_error())
+        text = ReplyText(self._options.text)
+        reply = _Reply(turn, text)
+        end = self._speak_pieces(reply, request)
+        if not reply.has_begun and not self._is_cancelled(turn):
+            sentence = self._options.failure_reply if end.error and not end.shortfall else self._options.empty_reply
+            # Symbols alone, such as an emoji, are an answer, although no voice can speak it.
+            if sentence.strip() and end.error and end.shortfall != "unspeakable":
+                self._report_sentences(reply, [sentence])
+        return end
+
+    def _speak_pieces(self, reply: _Reply, request: str) -> ReplyEnded:
+        turn, text = reply.turn, reply.text
         first_word = Deadline(self._first_word_seconds)
-        pieces = self._responder.reply(text, turn)
+        pieces = self._responder.reply(request, turn)
+        shortfall: Shortfall | None = None
+        has_symbols = False
         try:
-            for piece in pieces:
+            while True:
+                try:
+                    piece = next(pieces)
+                except StopIteration as stop:
+                    shortfall = stop.value
+                    break
                 self.heartbeat()
                 if self._is_cancelled(turn):
-                    return self._cancel_error()
-                speakable = remove_control_characters(piece)
-                length += len(speakable)
-                if length > MAX_REPLY_CHARACTERS:
-                    return f"the reply is longer than {MAX_REPLY_CHARACTERS} characters: the rest is omitted"
-                has_begun = has_begun or bool(speakable.strip())
-                if not has_begun and first_word.is_expired:
-                    return f"the first word of the reply did not arrive within {self._first_word_seconds:g} s"
-                if speakable.strip():
-                    with self._lock:
-                        if not self._is_cancelled(turn):
-                            self.report(Reply(turn, speakable))
+                    return ReplyEnded(turn, self._cancel_error())
+                has_symbols = has_symbols or bool(piece.strip())
+                if not self._report_sentences(reply, text.feed(piece) if piece else text.pause()):
+                    return ReplyEnded(
+                        turn, f"the reply is longer than {MAX_REPLY_CHARACTERS} characters: the rest is omitted"
+                    )
+                if not (text.has_words or reply.has_begun) and first_word.is_expired:
+                    return ReplyEnded(
+                        turn, f"the first word of the reply did not arrive within {self._first_word_seconds:g} s"
+                    )
+            self._report_sentences(reply, text.flush())
         except AgentError as error:
-            return str(error)
+            self._report_sentences(reply, text.pause())
+            return ReplyEnded(turn, str(error))
         finally:
             pieces.close()
-        return None
+        if shortfall is None and has_symbols and not reply.has_begun:
+            if text.has_words:
+                shortfall = Shortfall("empty", "the reply has no text to speak, only code, tables or hidden parts")
+            else:
+                shortfall = Shortfall("unspeakable", "the reply has nothing that a voice can pronounce")
+        return ReplyEnded(turn) if shortfall is None else ReplyEnded(turn, shortfall.reason, shortfall.kind)
+
+    def _report_sentences(self, reply: _Reply, sentences: list[str]) -> bool:
+        """Report sentences of a reply; return ``False`` if they exceed the limit of its length."""
+        for sentence in sentences:
+            reply.length += len(sentence)
+            if reply.length > MAX_REPLY_CHARACTERS:
+                return False
+            with self._lock:
+                if not self._is_cancelled(reply.turn):
+                    reply.has_begun = True
+                    self.report(Reply(reply.turn, sentence))
+        return True
 
     def _is_cancelled(self, turn: int) -> bool:
         return self._is_aborted or turn in self._cancelled_turns

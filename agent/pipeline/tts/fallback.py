@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from agent.audio.format import Format
 from agent.pipeline.events import Utterance
-from agent.pipeline.text_splitter import PassageSplitter
+from agent.pipeline.text.passages import PassageSplitter
 from agent.services.connection.closing import BackgroundCloser
 from agent.services.connection.standby import Standby
 from agent.system.threads import Deadline
@@ -54,7 +54,7 @@ class SynthesisJob:
 
     utterance: Utterance
     services: list[Standby]  # still to be tried; the first one is in use
-    splitter: PassageSplitter = field(default_factory=PassageSplitter)
+    splitter: PassageSplitter
     passages: list[str] = field(default_factory=list)
     is_complete: bool = False  # whether no more text follows
     done_count: int = 0  # passages that the service in use has spoken

@@ -21,7 +21,7 @@ from agent.pipeline.events import (
 )
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
-from agent.pipeline.text_splitter import split_passages
+from agent.pipeline.text.passages import PassageSplitter, split_passages
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
 from agent.pipeline.tts.session import TtsSession
 from agent.services.connection.standby import Standby
@@ -55,6 +55,7 @@ class ReplaceServices(NamedTuple):
 
     services: list[Standby]
     first_audio_seconds: float
+    language: str
 
 
 @distinct
@@ -82,6 +83,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         services: connections to the speech services in the order of preference; the stage closes them.
         report: receives the events, in the synthesizer thread or in the thread that calls ``hush`` or ``abort``.
         first_audio_seconds: limit for the first audio of an utterance, and for a connection.
+        language: of the texts, as for ``SentenceSplitter``.
         close_timing: limits for closing the connections.
     """
 
@@ -92,11 +94,13 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         report: Callable[[Event], None],
         *,
         first_audio_seconds: float = 10.0,
+        language: str = "auto",
         close_timing: CloseTiming,
     ) -> None:
         super().__init__("synthesizer", report, close_timing)
         self._ring = ring
         self._first_audio_seconds = first_audio_seconds
+        self._language = language
         self._jobs: deque[SynthesisJob] = deque()  # the first one is being spoken
         self._end: EndSynthesis | None = None
         self._chain = ServiceChain(services, self._closer)
@@ -127,9 +131,9 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         self._clear_ring(reason)
         self._mailbox.put(CancelAll(reason, reconnect))
 
-    def replace_services(self, services: list[Standby], first_audio_seconds: float) -> None:
+    def replace_services(self, services: list[Standby], first_audio_seconds: float, language: str = "auto") -> None:
         """Use other services. The utterance that is already audible ends with the service that started it."""
-        self._mailbox.put(ReplaceServices(services, first_audio_seconds))
+        self._mailbox.put(ReplaceServices(services, first_audio_seconds, language))
 
     def stop(self) -> None:
         """End after the utterances in the queue have been spoken."""
@@ -174,8 +178,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
                 if reconnect:
                     for standby in self._standbys():
                         standby.reconnect()
-            case ReplaceServices(services, seconds):
-                self._first_audio_seconds = seconds
+            case ReplaceServices(services, seconds, language):
+                self._first_audio_seconds, self._language = seconds, language
                 self._replace_services(services)
             case EndSynthesis(drains):
                 self._end = command
@@ -205,9 +209,9 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         if self._end is not None:
             self.report(UtteranceCancelled(utterance.id, SHUTDOWN))
             return
-        job = SynthesisJob(utterance, list(self._chain.services))
+        job = SynthesisJob(utterance, list(self._chain.services), PassageSplitter(self._language))
         if utterance.text is not None:
-            job.passages = split_passages(utterance.text)
+            job.passages = split_passages(utterance.text, self._language)
             job.is_complete = True
         self._jobs.append(job)
 

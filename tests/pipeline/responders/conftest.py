@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from agent.pipeline.text.reply import ReplyText
+from agent.services.settings import TextSettings
+
 
 class Service:
     """One scripted service. ``script(handler)`` answers each POST; ``requests`` holds what was asked, body included.
@@ -112,9 +115,11 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture
 def hear() -> Callable[..., list[str]]:
-    """The pieces of an answer that are to be spoken."""
+    """The sentences of an answer that are spoken."""
 
     def heard(answers: Any, text: str = "hello", turn: int = 1) -> list[str]:
-        return [piece for piece in answers.reply(text, turn) if piece]
+        reply = ReplyText(TextSettings())
+        sentences = [sentence for piece in answers.reply(text, turn) for sentence in reply.feed(piece)]
+        return [*sentences, *reply.flush()]
 
     return heard

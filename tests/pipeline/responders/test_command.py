@@ -67,18 +67,13 @@ def test_large_input_and_split_characters_work(hear: Hear) -> None:
 
 
 def test_arguments_are_not_interpreted_by_a_shell(hear: Hear) -> None:
-    assert hear(command("printf", "%s", "$(echo no); `echo no` *")) == ["$(echo no); `echo no` *"]
+    assert hear(command("printf", "%s", "$(echo no); $HOME *")) == ["$(echo no); $HOME *"]
 
 
-def test_output_is_yielded_in_sentences_while_the_program_runs() -> None:
+def test_output_is_yielded_while_the_program_runs() -> None:
     program = "import time; print('One. Two. Thr', end='', flush=True); time.sleep(60)"
     answer = python(program).reply("x", 1)
-    pieces: list[str] = []
-    for piece in answer:
-        pieces += [piece] if piece else []
-        if len(pieces) == 2:
-            break
-    assert pieces == ["One.", "Two."]
+    assert next(piece for piece in answer if piece) == "One. Two. Thr"
     answer.close()
 
 
@@ -104,7 +99,7 @@ def test_exit_code_raises_with_the_last_stderr_line(hear: Hear) -> None:
 def test_output_before_an_error_is_yielded() -> None:
     answer = python("print('Half of it.'); raise SystemExit(1)").reply("x", 1)
     first = next(piece for piece in answer if piece)
-    assert first == "Half of it."
+    assert first.strip() == "Half of it."
     with pytest.raises(ServiceError, match="exit code 1$"):
         list(answer)
 
@@ -135,8 +130,7 @@ def test_output_limit_ends_the_program(hear: Hear) -> None:
     pieces: list[str] = []
     with pytest.raises(ServiceError, match="more than 1000 bytes"):
         pieces.extend(piece for piece in command("yes", "one word", output_bytes=1000).reply("x", 1) if piece)
-    assert set(pieces) == {"one word"}
-    assert sum(len(piece) + 1 for piece in pieces) <= 1000
+    assert "".join(pieces) == ("one word\n" * 200)[:1000]
 
 
 def test_stderr_flood_ends_with_the_timeout(hear: Hear) -> None:
@@ -160,14 +154,15 @@ def test_background_process_neither_delays_the_reply_nor_is_killed(hear: Hear) -
 def test_closing_the_reply_ends_the_program_and_releases_everything() -> None:
     before = open_files()
     answer = python("import os, time; print(os.getpid(), end='. \\n', flush=True); time.sleep(60)").reply("x", 1)
-    pid = int(next(piece for piece in answer if piece).rstrip("."))
+    pid = int(next(piece for piece in answer if piece).rstrip(". \n"))
     answer.close()
     assert is_gone(pid)
     assert open_files() <= before
 
 
-def test_invalid_utf8_is_replaced(hear: Hear) -> None:
-    assert hear(python("import sys; sys.stdout.buffer.write(b'caf\\xe9 \\xc3')")) == ["caf\ufffd \ufffd"]
+def test_invalid_utf8_is_replaced() -> None:
+    answer = python("import sys; sys.stdout.buffer.write(b'caf\\xe9 \\xc3')").reply("x", 1)
+    assert "".join(answer) == "caf\ufffd \ufffd"
 
 
 def test_missing_program_raises_service_error(hear: Hear) -> None:

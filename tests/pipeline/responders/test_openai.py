@@ -64,7 +64,7 @@ def test_request_without_a_key_has_no_authorization(
     assert "authorization" not in service.requests[0][1]
 
 
-def test_sentence_is_yielded_while_the_rest_arrives(service: Any) -> None:
+def test_text_is_yielded_while_the_rest_arrives(service: Any) -> None:
     written = threading.Event()
 
     def script(handler: Any) -> None:
@@ -78,9 +78,10 @@ def test_sentence_is_yielded_while_the_rest_arrives(service: Any) -> None:
 
     service.script = script
     answer = chat(service.url).reply("x", 1)
-    assert next(piece for piece in answer if piece) == "One is whole."
+    pieces = (piece for piece in answer if piece)
+    assert [next(pieces), next(pieces)] == ["One is", " whole. Two"]
     written.set()
-    assert [piece for piece in answer if piece] == ["Two as well."]
+    assert list(pieces) == [" as well."]
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
@@ -126,7 +127,7 @@ def test_history_keeps_cancelled_and_drops_failed_turns(service: Any, hear: Hear
 
     service.script = script
     answer = responder.reply("broken off", 2)
-    assert next(piece for piece in answer if piece) == "The beginning."
+    assert next(piece for piece in answer if piece) == "The beginning. And"
     answer.close()
     service.script = says("ok")
     hear(responder, "now")

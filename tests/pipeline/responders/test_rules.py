@@ -172,5 +172,5 @@ def test_changed_time_zone_is_used_at_the_next_answer(monkeypatch: pytest.Monkey
         time.tzset()
 
 
-def test_echo_yields_sentences() -> None:
-    assert list(EchoResponder().reply("One. Two", 1)) == ["One.", "Two"]
+def test_echo_yields_the_transcript() -> None:
+    assert list(EchoResponder().reply("One. Two", 1)) == ["One. Two"]

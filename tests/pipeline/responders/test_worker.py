@@ -237,7 +237,7 @@ def test_heartbeats_continue_during_a_slow_reply() -> None:
 def test_control_characters_are_removed() -> None:
     with running(EchoResponder()) as (responder, inbox):
         responder.ask(1, "\x1b]0;fake\x07\0 a\tb \x9b")
-        assert inbox.next() == Reply(1, "]0;fake a b ")
+        assert inbox.next() == Reply(1, "]0;fake a b")
 
 
 def test_endless_reply_is_cut_at_the_limit() -> None:

@@ -32,7 +32,7 @@ from agent.pipeline.events import (
 )
 from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
 from agent.pipeline.service_stage import CloseTiming
-from agent.pipeline.text_splitter import split_passages
+from agent.pipeline.text.passages import split_passages
 from agent.pipeline.tts.synthesizer import Synthesizer
 from agent.services.connection.websocket import DEFAULT_TIMING
 from agent.system.threads import Deadline

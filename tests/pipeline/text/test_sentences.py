@@ -6,15 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.pipeline.text_splitter import MAX_SENTENCE_CHARACTERS, SentenceSplitter
+from agent.pipeline.text.sentences import MAX_SENTENCE_CHARACTERS, SentenceSplitter
 
 
 def cut(text: str, size: int | None = None) -> list[str]:
     sentences = SentenceSplitter()
     size = size or len(text) or 1
     found = [one for start in range(0, len(text), size) for one in sentences.feed(text[start : start + size])]
-    rest = sentences.flush()
-    return [*found, rest] if rest else found
+    return [*found, *sentences.flush()]
 
 
 @pytest.mark.parametrize(
@@ -55,8 +54,8 @@ def test_feed_returns_a_sentence_as_soon_as_it_is_complete() -> None:
     assert sentences.feed("It is 3.") == []
     assert sentences.feed("5 degrees.") == []
     assert sentences.feed(" It") == ["It is 3.5 degrees."]
-    assert sentences.flush() == "It"
-    assert sentences.flush() == ""
+    assert sentences.flush() == ["It"]
+    assert sentences.flush() == []
 
 
 def test_long_sentence_is_cut_at_a_pause_or_a_space() -> None:

@@ -1,0 +1,198 @@
+"""Turns Markdown, HTML and citation marks of a streamed text into words."""
+
+from __future__ import annotations
+
+import html
+import re
+from urllib.parse import urlsplit
+
+_BREAKING = "br|p|div|li|ul|ol|tr|td|th|table|h[1-6]|hr|details|summary|blockquote|pre"
+_HTML = f"{_BREAKING}|b|i|u|s|em|strong|span|a|code|kbd|sub|sup|small|mark|del|ins|font|img|tbody|thead"
+_INLINE = re.compile(
+    r"(?P<escape>\\[!-/:-@\[-`{-~])"
+    r"|(?P<citation>[ \t]?\[\^?\d{1,3}(?:\s?[,–-]\s?\d{1,3})*\](?!\()|[ \t]?【(?:\d|[^】\n]*†)[^】\n]*】)"
+    r"|!?\[(?P<text>[^\[\]\n]*)\](?:\((?:[^()\n]|\([^()\n]*\))*\)|\[[^\]\n]*\])"
+    r"|<?(?P<url>https?://[^\s<>\]]*[^\s<>\])}.,;:!?*_`'\"])>?"
+    rf"|<(?P<tag>/?(?:{_HTML}))(?:\s[^<>\n]*)?/?>|<!--.*?-->"
+    r"|(?P<entity>&(?:[a-zA-Z]{2,10}|\#\d{1,7}|\#x[0-9a-fA-F]{1,6});)"
+    r"|(?P<star>\*+)|(?P<line>_+)|`+|~~+",
+    re.IGNORECASE,
+)
+_BREAK = re.compile(rf"/?(?:{_BREAKING})", re.IGNORECASE)
+# The beginning of one of these at the end of a piece.
+_PARTIAL = re.compile(
+    r"(?:\\|[ \t]?!?\[[^\[\]\n]{0,300}(?:\](?:\((?:[^()\n]|\([^()\n]*\)?){0,500}|\[[^\]\n]{0,80})?)?"
+    r"|[ \t]?【[^】\n]{0,80}|<(?:!-{0,2}[^<>\n]{0,200}|/?[a-z][^<>\n]{0,200})?|(?<!\w)h(?:t(?:tps?|t)?)?|<?https?:\S*"
+    r"|&[#\w]{0,10}|`+|~+|\*+|_+|!)\Z",
+    re.IGNORECASE,
+)
+_FENCE = re.compile(r"[ \t]*(`{3,}(?=[^`\n]*\n)|~{3,})[^\n]*\n")
+_RULE = re.compile(r"[ \t]*([-*_=])(?:[ \t]*\1){2,}[ \t]*(?:\n|\Z)|[ \t]*[=-]{2,}[ \t]*(?:\n|\Z)")
+_ROW = re.compile(r"[ \t]*\|[^\n]*\|[ \t]*(?:\n|\Z)|[ \t]*:?-{3,}:?[ \t]*(?:\|[ \t]*:?-{3,}:?[ \t]*)+(?:\n|\Z)")
+_HEADING = re.compile(r"[ \t]{0,3}#{1,6}(?:[ \t]+|(?=\n|\Z))")
+_QUOTE = re.compile(r"[ \t]*>[ \t]?")
+_BULLET = re.compile(r"[ \t]*[-*+•·‣◦⁃][ \t]+(?:\[[ xX]\][ \t]+)?")
+_NUMBER = re.compile(r"[ \t]*(\d{1,3})[.)][ \t]+")
+# The beginning of a line that may be one of these.
+_UNDECIDED = re.compile(
+    r"[ \t]*(?:(?:(?:[-*_=][ \t]*)+|[+•·‣◦⁃>][ \t]*)(?:\[[ xX]?\]?[ \t]*)?|\#{1,6}[ \t]*|\d{1,3}[.)]?[ \t]*"
+    r"|`{1,2}|`{3,}[^`\n]*|~+|~{3,}[^\n]*|\|[^\n]*|:?-{3,}[-:| \t]*)?\Z"
+)
+_MAX_LINE_CHARACTERS = 1000
+
+
+class MarkupFilter:
+    """Passes on the words of a text, independent of where the pieces were cut.
+
+    Emphasis, headings, list bullets, links, citations and HTML tags lose their marks; of an address the host remains.
+    Blocks of code and tables are left out. A mark with a meaning outside Markdown stays (``2 * 3``, ``snake_case``).
+    Not thread-safe; owned by the thread that feeds it.
+
+    Args:
+        omitted: The sentence in place of a block of code or a table; empty for none.
+    """
+
+    def __init__(self, omitted: str = "") -> None:
+        self._omitted = f"\n{omitted}\n\n" if omitted else "\n"
+        self._buffer = ""
+        self._is_line_start = True
+        self._fence = ""  # the mark that ends the block of code, inside it
+        self._is_table = False
+        self._is_heading = False
+        self._last = "\n"  # the last character before the buffer
+
+    def feed(self, piece: str) -> str:
+        """Append text; return the words that are certain."""
+        self._buffer += piece
+        return self._words(is_final=False)
+
+    def pause(self) -> str:
+        """Return the words that are certain if no text follows for some time."""
+        if self._is_line_start or self._fence or self._buffer.strip("!*_`~"):
+            return ""
+        words = _convert(self._buffer, self._last, " ")
+        self._last, self._buffer = self._buffer[-1:] or self._last, ""
+        return words
+
+    def flush(self) -> str:
+        """Return the rest of the words, and start with a new text."""
+        rest = self._words(is_final=True)
+        self._buffer, self._is_line_start, self._fence, self._last = "", True, "", "\n"
+        self._is_table = self._is_heading = False
+        return rest
+
+    def _words(self, *, is_final: bool) -> str:
+        words: list[str] = []
+        while self._buffer:
+            if self._fence:
+                if not self._skip_code():
+                    break
+            elif self._is_line_start:
+                is_undecided = not is_final and len(self._buffer) < _MAX_LINE_CHARACTERS
+                if is_undecided and _UNDECIDED.match(self._buffer):
+                    break
+                words.append(self._block())
+            else:
+                inline = self._inline(is_final)
+                if inline is None:
+                    break
+                words.append(inline)
+        return "".join(words)
+
+    def _skip_code(self) -> bool:
+        """Drop one line of a block of code; return ``False`` if more of it has to arrive."""
+        line, end, rest = self._buffer.partition("\n")
+        if not end:
+            self._buffer = line[-_MAX_LINE_CHARACTERS:]
+            return False
+        if line.strip().startswith(self._fence) and not line.strip().strip(self._fence[0]):
+            self._fence = ""
+        self._buffer = rest
+        return True
+
+    def _block(self) -> str:
+        """Handle the mark at the start of a line; return what takes its place."""
+        was_table, self._is_table = self._is_table, False
+        if fence := _FENCE.match(self._buffer):
+            self._buffer, self._fence = self._buffer[fence.end() :], fence[1]
+            return self._omitted
+        if row := _ROW.match(self._buffer):
+            self._buffer, self._is_table = self._buffer[row.end() :], True
+            return "" if was_table else self._omitted
+        if rule := _RULE.match(self._buffer):
+            self._buffer = self._buffer[rule.end() :]
+            return "\n"
+        if quote := _QUOTE.match(self._buffer):
+            self._buffer = self._buffer[quote.end() :]
+            return ""
+        self._is_line_start = False
+        if heading := _HEADING.match(self._buffer):
+            self._buffer, self._is_heading = self._buffer[heading.end() :], True
+            return "\n"
+        if number := _NUMBER.match(self._buffer):
+            self._buffer = self._buffer[number.end() :]
+            return f"\n{number[1]}. "
+        if bullet := _BULLET.match(self._buffer):
+            self._buffer = self._buffer[bullet.end() :]
+            return "\n"
+        return ""
+
+    def _inline(self, is_final: bool) -> str | None:
+        """Return the words until the end of the line or of the certain text; ``None`` if nothing is certain."""
+        line, end, rest = self._buffer.partition("\n")
+        if not (end or is_final):
+            certain = _certain_length(line)
+            line, rest = line[:certain], line[certain:]
+            if not line:
+                return None
+        if self._is_heading and end:
+            line = line.rstrip(" \t#")
+        words = _convert(line, self._last, rest[:1] if not end else "\n")
+        self._last = line[-1:] or self._last
+        self._buffer = rest
+        if end:
+            words += "\n\n" if self._is_heading else "\n"
+            self._is_line_start, self._is_heading, self._last = True, False, "\n"
+        return words
+
+
+def _certain_length(line: str) -> int:
+    """Return how much of an incomplete line holds no mark that is still incomplete."""
+    start = 0
+    for match in _INLINE.finditer(line):
+        is_complete = match.lastgroup in ("escape", "text", "tag", "entity")
+        if is_complete or (match.lastgroup == "citation" and match.end() < len(line)):
+            start = match.end()
+    partial = _PARTIAL.search(line, start)
+    return partial.start() if partial else len(line)
+
+
+def _convert(line: str, before: str, after: str) -> str:
+    """Convert the marks in ``line``, which stands between the characters ``before`` and ``after``."""
+    text = f"{before or ' '}{line}{after or ' '}"
+    words, position = [], 1
+    for match in _INLINE.finditer(text, 1, len(text) - 1):
+        words += [text[position : match.start()], _replacement(match)]
+        position = match.end()
+    return "".join([*words, text[position : len(text) - 1]])
+
+
+def _replacement(match: re.Match[str]) -> str:
+    """Return the words of one mark."""
+    before, after = match.string[match.start() - 1], match.string[match.end()]
+    kind = match.lastgroup
+    if kind == "escape":
+        return "" if match[0][1] in "()[]" else match[0][1]
+    if kind == "text":
+        return _convert(match["text"], "", "")
+    if kind == "url":
+        return (urlsplit(match["url"]).hostname or "").removeprefix("www.")
+    if kind == "tag":
+        return " " if _BREAK.fullmatch(match["tag"]) else ""
+    if kind == "entity":
+        return html.unescape(match[0]).replace("\xa0", " ")
+    if kind in ("star", "line"):
+        is_free = before.isspace() and after.isspace()
+        is_inside = before.isalnum() and after.isalnum() and (kind == "line" or len(match[0]) == 1 or before.isdigit())
+        return match[0] if is_free or is_inside else ""
+    return ""

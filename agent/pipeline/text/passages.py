@@ -1,0 +1,79 @@
+"""Splits text into the passages that a speech service speaks at a time."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+from agent.pipeline.text.sentences import SentenceSplitter
+from agent.pipeline.text.symbols import speakable
+
+log = logging.getLogger(__name__)
+
+MAX_PASSAGE_CHARACTERS = 800
+"""A complete text keeps its intonation across sentences. The length is limited because the first audio has to wait for
+the first passage."""
+
+MAX_WORD_CHARACTERS = 200
+"""A longer word is data, such as base64 or a key: speech of it takes minutes and tells nothing."""
+
+# Runs without a pause. The scripts of East and Southeast Asia write words without spaces.
+_WORD = re.compile(
+    r"[^\s,;:.!?…–—\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u9fff\uac00-\ud7af\uf900-\uffef\U00020000-\U0003ffff]+"
+)
+
+
+class PassageSplitter:
+    """Splits text that arrives in pieces into passages: each sentence is a passage as soon as it is complete.
+
+    What no voice can pronounce is removed, and a passage of marks only is dropped. Not thread-safe; owned
+    by the thread that feeds it.
+
+    Args:
+        language: As for ``SentenceSplitter``.
+    """
+
+    def __init__(self, language: str = "auto") -> None:
+        self._sentences = SentenceSplitter(language)
+        self._word_length = 0  # of the word at the end of the text so far
+
+    def feed(self, piece: str) -> list[str]:
+        """Append text; return the passages that it completes."""
+        return _speakable(self._sentences.feed(self._cut_words(piece)))
+
+    def flush(self) -> list[str]:
+        """Return the last passages, and start with a new text."""
+        self._word_length = 0
+        return _speakable(self._sentences.flush())
+
+    def _cut_words(self, piece: str) -> str:
+        parts: list[str] = []
+        position = 0
+        for word in _WORD.finditer(piece):
+            known = self._word_length if word.start() == 0 else 0
+            kept = max(0, MAX_WORD_CHARACTERS - known)
+            length = known + len(word[0])
+            if length > MAX_WORD_CHARACTERS >= known:
+                log.warning("text: a word of more than %d characters is cut", MAX_WORD_CHARACTERS)
+            parts += [piece[position : word.start()], word[0][:kept]]
+            position = word.end()
+            self._word_length = length
+        if position < len(piece):
+            self._word_length = 0
+        return "".join([*parts, piece[position:]])
+
+
+def split_passages(text: str, language: str = "auto") -> list[str]:
+    """Split a complete text into passages of whole sentences, up to ``MAX_PASSAGE_CHARACTERS`` each."""
+    splitter = PassageSplitter(language)
+    passages: list[str] = []
+    for sentence in [*splitter.feed(text), *splitter.flush()]:
+        if passages and len(passages[-1]) + 1 + len(sentence) <= MAX_PASSAGE_CHARACTERS:
+            passages[-1] = f"{passages[-1]} {sentence}"
+        else:
+            passages.append(sentence)
+    return passages
+
+
+def _speakable(sentences: list[str]) -> list[str]:
+    return [passage for sentence in sentences if (passage := speakable(sentence))]

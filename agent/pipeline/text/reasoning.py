@@ -1,0 +1,87 @@
+"""Removes what a language model does not mean to be heard: hidden reasoning, tool calls and tokens of its template."""
+
+from __future__ import annotations
+
+import re
+
+_HIDDEN = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|seed:think|tool_calls?|function_call"
+_OPEN = re.compile(
+    rf"<(?P<tag>{_HIDDEN})(?:\s[^<>]*=[^<>]*)?\s*>|(?P<mistral>\[THINK\])|(?P<calls>\[TOOL_CALLS\])|(?P<kimi>◁think▷)"
+    r"|(?P<thought><\|begin_of_thought\|>)|(?P<channel><\|channel\|>(?:analysis|commentary)[^<]*<\|message\|>)",
+    re.IGNORECASE,
+)
+_ENDS = {
+    "mistral": re.compile(r"\[/THINK\]", re.IGNORECASE),
+    "calls": re.compile(r"\[/TOOL_CALLS\]", re.IGNORECASE),
+    "kimi": re.compile("◁/think▷"),
+    "thought": re.compile(r"<\|end_of_thought\|>"),
+    "channel": re.compile(r"<\|end\|>|(?=<\|channel\|>)"),
+}
+# Without its opening tag, which the template of some models contains: the text before it is reasoning.
+_CLOSE = re.compile(rf"</(?:{_HIDDEN})\s*>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>", re.IGNORECASE)
+_TOKEN = re.compile(
+    r"<\|start\|>(?:assistant)?|<\|channel\|>final|<\|/?[a-z_]+\|>|</?s>|\[/?(?:INST|TOOL_CALLS)\]", re.IGNORECASE
+)
+# The beginning of a tag at the end of a piece: the rest of the tag may follow.
+_PARTIAL = re.compile(
+    r"(?:</?(?:[a-z_:]{1,20}(?:\s[^<>]{0,80})?)?"
+    r"|<\|(?:channel|start)\|>[^<]{0,40}(?:<(?:\|[a-z]{0,10}\|?)?)?"
+    r"|<\|[^<>|]{0,40}\|?"
+    r"|\[/?[a-z_]{0,10}"
+    r"|◁/?\w{0,5})\Z",
+    re.IGNORECASE,
+)
+
+
+class ReasoningFilter:
+    """Passes on the visible text of a model, independent of where the pieces were cut.
+
+    Not thread-safe; owned by the thread that feeds it.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = ""
+        self._end: re.Pattern[str] | None = None  # what ends the hidden text, inside it
+
+    def feed(self, piece: str) -> str:
+        """Append text; return the visible text that is certain."""
+        self._buffer += piece
+        return self._visible(is_final=False)
+
+    def flush(self) -> str:
+        """Return the rest of the visible text, and start with a new text."""
+        rest = self._visible(is_final=True)
+        self._buffer, self._end = "", None
+        return rest
+
+    def _visible(self, *, is_final: bool) -> str:
+        text, visible = self._buffer, ""
+        while True:
+            if self._end is not None:
+                end = self._end.search(text)
+                if end is None:
+                    partial = _PARTIAL.search(text)
+                    self._buffer = partial[0] if partial else ""
+                    return visible
+                text, self._end = text[end.end() :], None
+            begin = _OPEN.search(text)
+            if begin is None:
+                break
+            visible += _without_tokens(text[: begin.start()])
+            text = text[begin.end() :]
+            kind = begin.lastgroup or ""
+            self._end = _ENDS.get(kind) or re.compile(rf"</{begin['tag']}\s*>", re.IGNORECASE)
+        held = None if is_final else _PARTIAL.search(text)
+        self._buffer = held[0] if held else ""
+        return visible + _without_tokens(text[: held.start()] if held else text)
+
+
+def visible_text(text: str) -> str:
+    """Return the visible part of a complete text."""
+    reasoning = ReasoningFilter()
+    return reasoning.feed(text) + reasoning.flush()
+
+
+def _without_tokens(text: str) -> str:
+    ends = [close.end() for close in _CLOSE.finditer(text)]
+    return _TOKEN.sub("", text[ends[-1] if ends else 0 :])

@@ -1,0 +1,253 @@
+"""Splits text that arrives in pieces into sentences; the library ``sentencex`` knows the abbreviations."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import re
+from typing import Protocol, cast
+
+from agent.pipeline.text.language import LanguageGuess
+
+MAX_SENTENCE_CHARACTERS = 300
+MIN_WRAPPED_CHARACTERS = 60
+"""A shorter line without an end mark is a heading or a list item; a longer line was probably wrapped."""
+
+# An end mark counts only when the next character is known: "3." may become "3.5", and a closing quote belongs to the
+# sentence. The look-behind makes a run of marks one candidate, so that a run of dots is examined once.
+_END = re.compile(
+    r"""(?P<latin>(?<![.!?…‼⁇⁈⁉])[.!?…‼⁇⁈⁉]++(?P<closed>(?:["'”’»)\]“]|\[\d++\])*+)(?=\s))"""
+    r"""|(?P<native>(?:(?<=[\u0530-\u058f])[:։]|(?<=[\u0370-\u03ff\u1f00-\u1fff])[;\u037e])(?=\s))"""  # Armenian, Greek
+    r"""|(?P<own>[。！？｡।॥۔؟።፧။།]++["'”’」』）]*+(?=.))"""
+    r"""|(?P<blank>\n[^\S\n]*+\n)|(?P<line>\n)""",
+    re.DOTALL,
+)
+_OPENING = "\"'“‘«([„¿¡"
+_CLOSING = "\"'”’»)]“"
+_PAUSES = re.compile(r"[,;:–—](?=\s)|[，、；：]")
+
+# The library misses these, or knows them in one language only.
+_ABBREVIATIONS = """
+    mr mrs ms dr prof st gen col capt lt sgt rev sr vs cf ca approx fig vol al dept e.g i.e mme mmes mlle mlles mgr
+    z.b d.h u.a o.ä bzw nr hr fr str evtl ggf inkl sog jan feb aug sept oct nov dec mt ft sq cu rd ave blvd hwy ph.d
+    b.sc m.sc b.a m.a sra srta dott sig dra exc ing
+"""
+_DOUBTFUL = "etc a.m p.m u.s u.k inc ltd co corp usw jr no nos p pp sec"
+_WEEKDAYS = "Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun Mo Di Mi Do Fr Sa So"
+_FIRST_WORDS = """
+    The This That These Those There Then They We I It He She You What When Where Who Why How Did Do Does Is Are Was Will
+    Can Could Would Should But And So If In At On For My Your Our Their His Her Its No Yes Please Let Here After Before
+"""
+_MONTHS = "Januar Jänner Februar März April Mai Juni Juli August September Oktober November Dezember"
+_BEFORE_ORDINALS = "am im vom zum beim der die das den dem des ein eine einen einem einer ab bis seit"
+_NEVER_FINAL = frozenset(_ABBREVIATIONS.split())
+_SOMETIMES_FINAL = frozenset(_DOUBTFUL.split())
+_DAYS = frozenset(_WEEKDAYS.split())
+_STARTERS = frozenset(_FIRST_WORDS.split())
+_GERMAN_MONTHS = frozenset(_MONTHS.split())
+_GERMAN_ORDINALS = frozenset(_BEFORE_ORDINALS.split())
+# Texts after a mark. If the library cuts before each of them, the next word does not matter.
+_PROBES = ("Zora", "The", "7")
+
+
+class _Library(Protocol):
+    def segment(self, language: str, text: str) -> list[str]: ...
+
+
+class SentenceSplitter:
+    """Assembles pieces of text into complete sentences, independent of where the pieces were cut.
+
+    Joined by spaces the sentences are the text, apart from white space. Abbreviations, initials, decimals, ordinals and
+    list numbers do not end a sentence; a line break does, unless the line is long enough to have been wrapped. Most
+    sentences are complete with the white space after them; after an abbreviation the next word decides. A sentence
+    longer than ``MAX_SENTENCE_CHARACTERS`` is cut at a pause, otherwise at a space; no more than that is buffered.
+    Not thread-safe; owned by the thread that feeds it.
+
+    Args:
+        language: An ISO 639-1 code, or ``auto`` to guess it from the text.
+    """
+
+    def __init__(self, language: str = "auto") -> None:
+        self._language = language
+        self._buffer = ""
+        self._scanned = 0  # characters of the buffer that contain no end of a sentence
+        self._guess = LanguageGuess()
+        self._guessed = 0  # characters of the buffer that the guess has counted
+
+    def feed(self, piece: str) -> list[str]:
+        """Append text; return the sentences that it completes."""
+        self._buffer += piece
+        return self._split(is_final=False)
+
+    def pause(self) -> list[str]:
+        """Return the sentences that are complete if no text follows for some time."""
+        end = self._buffer.rstrip()
+        if not end or end[-1].isdigit() or end[-2:-1].isdigit():
+            return []
+        probe = SentenceSplitter(self._language)
+        probe._buffer, probe._guess = f"{end} ", self._guess
+        sentences = probe._split(is_final=False)
+        if probe._buffer.strip():
+            return []
+        self._buffer, self._scanned, self._guessed = "", 0, 0
+        return sentences
+
+    def flush(self) -> list[str]:
+        """Return the sentences in the rest of the text, and start with a new text."""
+        sentences = self._split(is_final=True)
+        rest = " ".join(self._buffer.split())
+        self._buffer, self._scanned, self._guessed, self._guess = "", 0, 0, LanguageGuess()
+        return [*sentences, rest] if rest else sentences
+
+    def _split(self, *, is_final: bool) -> list[str]:
+        text = self._buffer
+        sentences: list[str] = []
+        start, position = 0, self._scanned
+        while True:
+            start = _skip_space(text, start)
+            position = max(position, start)
+            limit = start + MAX_SENTENCE_CHARACTERS
+            # One character past the limit, because only the next character confirms an end.
+            match = _END.search(text, position, limit + 1)
+            if match is not None:
+                is_end = self._is_sentence_end(text, start, match, is_final)
+                if is_end is False:
+                    position = match.end()
+                    continue
+                if is_end is None and len(text) <= limit:
+                    break
+                end = match.end()
+            elif len(text) > limit:
+                end = self._pause_position(text, start)
+            else:
+                break
+            self._count_words(text, end)
+            sentences.append(" ".join(text[start:end].split()))
+            start = end
+        self._buffer, self._scanned, self._guessed = text[start:], position - start, max(0, self._guessed - start)
+        return sentences
+
+    def _is_sentence_end(self, text: str, start: int, match: re.Match[str], is_final: bool) -> bool | None:
+        """Return whether the match ends a sentence; ``None`` if that depends on text that is still missing."""
+        before = text[start : match.start()]
+        if not any(character.isalnum() for character in before):
+            return False  # no text to speak yet: the mark belongs to the following text
+        if match["own"]:
+            return before.count("《") <= before.count("》")  # a title may hold a mark
+        if match["native"] or match["blank"]:
+            return True
+        if match["line"]:
+            return len(before) - before.rfind("\n") - 1 < MIN_WRAPPED_CHARACTERS
+        following = _skip_space(text, match.end())
+        if "\n" in text[match.end() : following]:
+            return not self._is_list_number(before)
+        next_word = _next_word(text, following, is_final)
+        mark = match["latin"][: len(match["latin"]) - len(match["closed"])]
+        if mark == "." and self._is_list_number(before):
+            return False
+        if match["closed"] or mark.startswith(("..", "…")) or before[-1].isspace():
+            if following == len(text):
+                return is_final or None
+            return not (text[following].islower() or text[following] in ".…(")
+        self._count_words(text, match.start())
+        word = before.rsplit(maxsplit=1)[-1].lstrip(_OPENING)
+        if mark == "." and (decision := self._decide_by_rules(before, word, next_word)) != "library":
+            return cast("bool | None", decision)
+        return self._decide_by_library(before, word + mark, next_word)
+
+    def _decide_by_rules(self, before: str, word: str, next_word: str | None) -> bool | str | None:
+        """Return whether a period after ``word`` ends the sentence, or ``library`` where the library knows it."""
+        if word.lower() in _NEVER_FINAL:
+            return False
+        is_number = word.isdigit() and len(word) <= 2
+        is_initial = len(word) == 1 and word.isupper()
+        if is_number and self._language == "auto" and self._guess.is_surely_english:
+            return True
+        if not (is_number or is_initial or word in _DAYS or word.lower() in _SOMETIMES_FINAL or "." in word):
+            return "library"
+        if next_word is None:
+            return None
+        next_word = next_word.strip(_OPENING + ",.;:")
+        if next_word[:1].islower() or (not is_number and next_word[:1].isdigit()):
+            return False
+        if is_initial:
+            return next_word in _STARTERS and not (word == "M" and "fr" in self._languages())
+        if is_number:
+            previous = before.rsplit(maxsplit=2)[-2:-1]
+            is_ordinal = "de" in self._languages() and previous and previous[0].lower() in _GERMAN_ORDINALS
+            return not (is_ordinal or next_word in _GERMAN_MONTHS)
+        return "library"
+
+    def _decide_by_library(self, before: str, word: str, next_word: str | None) -> bool | None:
+        languages = self._languages()
+        if all(_cuts(language, word, probe) for language in languages for probe in _PROBES):
+            return not (next_word or "").startswith(".")
+        if next_word is None:
+            return None
+        return all(_cuts(language, f"{before[-80:]}{word[-1]}", next_word) for language in languages)
+
+    def _languages(self) -> tuple[str, ...]:
+        """Return the language, or the languages that are equally likely."""
+        return self._guess.languages if self._language == "auto" else (self._language,)
+
+    def _count_words(self, text: str, end: int) -> None:
+        if self._language == "auto" and end > self._guessed:
+            self._guess.feed(text[self._guessed : end])
+            self._guessed = end
+
+    @staticmethod
+    def _is_list_number(before: str) -> bool:
+        """Return whether the sentence holds only a number or character of a list so far."""
+        mark = before.strip(" \t\n•⁃*-([\"'")
+        return mark.isdigit() or (len(mark) == 1 and mark.isalpha() and mark.islower())
+
+    @staticmethod
+    def _pause_position(text: str, start: int) -> int:
+        """Return the position at which to cut a sentence that is too long."""
+        window = text[start : start + MAX_SENTENCE_CHARACTERS]
+        pauses = [pause.end() for pause in _PAUSES.finditer(window) if pause.end() * 3 > MAX_SENTENCE_CHARACTERS]
+        if pauses:
+            return start + pauses[-1]
+        space = max(window.rfind(" "), window.rfind("\n"), window.rfind("\t"))
+        return start + (space if space > 0 else MAX_SENTENCE_CHARACTERS)
+
+
+@functools.cache
+def _library() -> _Library | None:
+    """Import the library; it has no wheel for 32-bit ARM, where the rules of this module decide alone."""
+    try:
+        return cast(_Library, importlib.import_module("sentencex"))
+    except ImportError:
+        return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _cuts(language: str, head: str, tail: str) -> bool:
+    """Return whether the library ends a sentence between two texts."""
+    library = _library()
+    if library is None:
+        return not (tail[:1].islower() or tail[:1].isdigit()) or head.rstrip(_CLOSING)[-1:] in "!?"
+    # Versions differ in the white space that they keep, so that only the other characters are counted.
+    length = sum(not character.isspace() for character in head)
+    position = 0
+    for segment in library.segment(language, f"{head} {tail}"):
+        position += sum(not character.isspace() for character in segment)
+        if position >= length:
+            return position == length
+    return False
+
+
+def _next_word(text: str, start: int, is_final: bool) -> str | None:
+    """Return the word at ``start``; ``None`` if more of it may follow."""
+    end = start
+    while end < len(text) and not text[end].isspace():
+        end += 1
+    if end == len(text) and not is_final:
+        return None
+    return text[start:end]
+
+
+def _skip_space(text: str, start: int) -> int:
+    while start < len(text) and text[start].isspace():
+        start += 1
+    return start

@@ -1,0 +1,35 @@
+"""Removes what no voice can pronounce: emojis, pictographs and invisible characters."""
+
+from __future__ import annotations
+
+import re
+
+# Unicode 16, emoji-data.txt and the blocks of pictographs, arrows, frames and dingbats. Characters that a voice reads,
+# such as the degree sign, the trademark sign and currencies, stay. Joiners stay in words, where the scripts of
+# India and Persian need them.
+_PICTURES = (
+    r"\u2190-\u21ff\u2300-\u23ff\u2460-\u24ff\u2500-\u27bf\u2900-\u297f\u2b00-\u2bff"
+    r"\U0001f000-\U0001f0ff\U0001f170-\U0001faff\U000e0000-\U000e007f\ue000-\uf8ff"
+)
+_EMOJI = re.compile(
+    rf"[ \t]*(?:[\u00a9\u00ae\u2122\u2139\u3030\u303d\u3297\u3299](?=\ufe0f)|[#*]\ufe0f?\u20e3|[{_PICTURES}])"
+    rf"(?:[ \t\ufe00-\ufe0f\u20e3\u200d]|[{_PICTURES}])*"
+)
+_INVISIBLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\u20e3\ufeff\ufff0-\ufffd]"
+    r"|(?<!\w)[\u200c\u200d]|[\u200c\u200d](?!\w)"
+)
+
+
+def speakable(text: str) -> str:
+    """Return the part of a sentence that a voice can pronounce, possibly empty."""
+    if not text.isascii():
+        text = _EMOJI.sub(_gap, text)
+        text = _INVISIBLE.sub("", text)
+    return " ".join(text.split()) if any(character.isalnum() for character in text) else ""
+
+
+def _gap(match: re.Match[str]) -> str:
+    """Return the space that separates the words around a removed picture, none before a mark."""
+    following = match.string[match.end() : match.end() + 1]
+    return "" if following in ".,;:!?…)" and match.start() else " "
