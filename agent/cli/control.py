@@ -13,16 +13,35 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from agent.config.errors import ConfigIssues
+from agent.errors import ServiceError
 from agent.frontends.control.client import ControlClient, socket_paths
 from agent.settings.model import Config
 from agent.system.text import escape
 
 
-def status(config: Config, *, as_json: bool = False) -> int:
-    """Print the status of the daemon."""
+def status(config: Config, *, as_json: bool = False, check: bool = False) -> int:
+    """Print the status of the daemon as a table.
+
+    Args:
+        config: The configuration.
+        as_json: Print the same fields as one JSON object.
+        check: Print nothing if the daemon can speak and listen as its mode requires, else the reasons on stderr.
+
+    Returns:
+        The exit code: 0, or 69 with ``check`` if the daemon cannot.
+    """
     answer = _ask(config, {"status": True})
-    print(json.dumps(answer) if as_json else escape(str(answer.get("status", ""))), flush=True)
-    return 0
+    if as_json:
+        print(json.dumps(answer), flush=True)
+    elif not check:
+        from agent.cli.status_table import table
+
+        print(table(answer), flush=True)
+    missing = [verb for verb in ("speak", "listen") if answer.get(f"can_{verb}") is False]
+    if not check or not missing:
+        return 0
+    print(f"voice-agent: cannot {' or '.join(missing)}: {escape(str(answer.get('status', '')), 500)}", file=sys.stderr)
+    return ServiceError.exit_code
 
 
 def hush(config: Config) -> int:

@@ -139,7 +139,8 @@ def build_parser() -> argparse.ArgumentParser:
     demo.add_argument("--question", metavar="TEXT", help="ask this question")
     demo.add_argument("-o", "--output", metavar="FILE", help="write the reply to a WAV file instead of playing it")
 
-    _add_command(commands, "status", _status, "show the status of the running daemon", json=True)
+    status = _add_command(commands, "status", _status, "show the status of the running daemon", json=True)
+    status.add_argument("--check", action="store_true", help="print nothing; end with 69 if it cannot speak or listen")
     _add_command(commands, "hush", _hush, "stop the running daemon's speech and clear its queue")
 
     volume = _add_command(commands, "volume", _volume, "show or set the playback volume (persists across restarts)")
@@ -312,7 +313,7 @@ def _demo(options: Options) -> int:
 def _status(options: Options) -> int:
     from agent.cli.control import status
 
-    return status(_load_for_client(options), as_json=options.json)
+    return status(_load_for_client(options), as_json=options.json, check=options.check)
 
 
 def _hush(options: Options) -> int:

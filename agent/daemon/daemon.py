@@ -18,6 +18,7 @@ from agent.daemon.local_server import LocalServer
 from agent.daemon.shutdown import ShutdownSteps, WorkerBudget
 from agent.daemon.supervisor import Supervisor
 from agent.daemon.suspend import SuspendDetector
+from agent.daemon.utterances import UtteranceTracker
 from agent.daemon.volume import VolumeStore
 from agent.daemon.watchdog import Watchdog
 from agent.errors import AgentError, ConfigError
@@ -96,7 +97,10 @@ class Daemon:
             listen_while_speaking=config.conversation.listen_while_speaking,
             utterance_id=lambda turn: f"{run}-reply-{turn}",
         )
-        self._status = StatusTracker(mode, self._speech_services(), config.microphone.device, config.speaker.device)
+        self._status = StatusTracker(
+            mode, self._speech_services(), config.microphone.device, config.speaker.device, config.responder.kind
+        )
+        self._utterances = UtteranceTracker()
         self._pipeline: Pipeline = build_pipeline(config, self.inbox.put, self._local)
         self._volume = volume or VolumeStore(None, config.speaker.volume)
         self._frontends = frontends(self.inbox.put)
@@ -209,6 +213,7 @@ class Daemon:
     def _update(self, event: Event) -> None:
         """Pass an event to all observers besides the conversation."""
         self._status.update(event)
+        self._utterances.update(event)
         log_event(event, transcripts=self.config.logging.transcripts)
         self._volume.apply(event, self._pipeline.speaker, self._pipeline.microphone)
         self._device_timeout.update(event)
@@ -234,7 +239,9 @@ class Daemon:
         else:
             self.config = result.config
             # In captions mode the connection is not replaced, so its failures remain valid.
-            self._status.reloaded(self._speech_services(), replaced=self.config.conversation.mode != "captions")
+            is_replaced = self.config.conversation.mode != "captions"
+            responder = self.config.responder.kind
+            self._status.reloaded(self._speech_services(), replaced=is_replaced, responder=responder)
             log_reload(result.changed, result.pending)
         status = self._last_status = self._current_status()
         self._systemd.ready(status.summary)
@@ -258,22 +265,30 @@ class Daemon:
 
     def _carry_out(self, action: Action) -> None:
         if isinstance(action, Record):
-            log_record(action)
+            spoken = self._utterances.end(action)
+            log_record(action, spoken.services, spoken.excerpt if self.config.logging.transcripts else None)
             self._watch(action)
             self._notify_frontends(action)
         else:
+            self._utterances.carry_out(action)
             transcripts = self.config.logging.transcripts
             dispatch(action, self._pipeline, self._device_timeout, self.inbox.put, transcripts=transcripts)
 
     def _current_status(self) -> Status:
         speaker = self._pipeline.speaker
-        return self._status.status(self._conversation.state, None if speaker is None else speaker.volume)
+        return self._status.status(
+            self._conversation.state,
+            None if speaker is None else speaker.volume,
+            self._utterances.saying,
+            self._conversation.queue_length,
+        )
 
     def _publish_status(self) -> None:
         status = self._current_status()
         if status != self._last_status:
+            if self._last_status is None or status.summary != self._last_status.summary:
+                self._systemd.status(status.summary)
             self._last_status = status
-            self._systemd.status(status.summary)
             self._notify_frontends(status)
 
     def _notify_frontends(self, notification: Notification) -> None:

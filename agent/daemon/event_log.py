@@ -29,34 +29,50 @@ def log_event(event: Event, *, transcripts: bool) -> None:
     """Log an event in at most one line; the text of transcripts only with ``transcripts``."""
     match event:
         case Heard(text) if text:
-            log.info("heard: %s", escape(text, 500) if transcripts else f"{len(text.split())} words")
+            words = escape(text, 500) if transcripts else f"{len(text.split())} words"
+            log.info("heard: %s", words, extra={"component": "recognizer"})
         case ReplyEnded(_, str(error)):
-            log.warning("reply: incomplete, %s", escape(error, 500))
+            log.warning("reply: incomplete, %s", escape(error, 500), extra={"component": "responder"})
         case Gap(start, seconds, reason):
             log.warning("gap: %.2f s of captured audio lost at %.1f s, %s", seconds, start, reason)
-        case ServiceDown(_, reason, permanent):
-            log.log(logging.ERROR if permanent else logging.WARNING, "%s", reason)
+        case ServiceDown(service, reason, permanent):
+            log.log(logging.ERROR if permanent else logging.WARNING, "%s", reason, extra={"component": service})
         case ServiceUp(service, attempts):
             log.info("%s: available again, attempts=%d", service, attempts)
         case DeviceLost(device, reason):
-            log.warning("no %s: %s", device, reason)
+            log.warning("no %s: %s", device, reason, extra={"component": device})
         case DeviceBack(device, seconds):
             log.info("%s: back after %.1f s", device, seconds)
         case UtterancePlayed(underruns=underruns, silence_seconds=silence) if underruns:
             log.warning("speaker: %d playback underruns, %.2f s of silence inserted", underruns, silence)
 
 
-def log_record(record: Record) -> None:
-    """Log the recorded end of an utterance."""
+def log_record(record: Record, services: Sequence[str] = (), text: str | None = None) -> None:
+    """Log the recorded end of an utterance.
+
+    Args:
+        record: The end.
+        services: The services that spoke.
+        text: The first words; ``None`` if the log may not contain them.
+    """
+    utterance = record.utterance
     log.log(
         logging.WARNING if record.state == "failed" else logging.INFO,
-        "%s: %s%s, %.1f s%s",
-        record.utterance.id,
+        "%s: %s%s%s, %.1f s%s, priority=%d%s",
+        utterance.id,
         record.state,
+        f" by {', '.join(services)}" if services and record.state == "played" else "",
         f" ({escape(record.reason, 300)})" if record.reason else "",
         record.seconds,
         f", {record.dropped_seconds:.2f} s of audio dropped" if record.dropped_seconds else "",
-        extra={"turn": record.utterance.turn, "utterance": record.utterance.id},
+        utterance.priority,
+        f', text="{escape(text, 200)}"' if text else "",
+        extra={
+            "component": "conversation",
+            "turn": utterance.turn,
+            "utterance": utterance.id,
+            "service": ", ".join(services) or None,
+        },
     )
 
 
@@ -77,7 +93,7 @@ def log_reload(changed: Sequence[str], pending: Sequence[str]) -> None:
 def log_worker_crash(event: WorkerCrashed) -> int:
     """Log the reason of a crash and return the exit code for it."""
     if isinstance(event.error, DeviceError | ConfigError):  # neither a wait nor a restart helps
-        log.error("%s", escape(str(event.error), 500))
+        log.error("%s", escape(str(event.error), 500), extra={"component": event.worker})
         return event.error.exit_code
     log.error("%s: crashed, %s", event.worker, "".join(traceback.format_exception(event.error)))
     return 70

@@ -155,6 +155,11 @@ class Conversation:
         """Whether a turn or an utterance is active, or an announcement is queued."""
         return self.state is not State.IDLE or len(self._queue) > 0
 
+    @property
+    def queue_length(self) -> int:
+        """The number of announcements that wait."""
+        return len(self._queue)
+
     def handle(self, event: Event) -> list[Action]:
         """Return the actions for an event; none if the event has no meaning in this state."""
         rule = TABLE.get((self.state, type(event))) or TABLE.get((None, type(event)))

@@ -180,6 +180,14 @@ class ServiceDown(NamedTuple):
 
 
 @distinct
+class ServiceConnected(NamedTuple):
+    """A service accepted a connection for the first time. It has not delivered a result yet."""
+
+    service: str
+    config_generation: int = 0
+
+
+@distinct
 class ServiceUp(NamedTuple):
     """A service is available again, after ``attempts`` failed attempts."""
 
@@ -283,6 +291,7 @@ Event = (
     | UtteranceCancelled
     | UtteranceFailed
     | ServiceDown
+    | ServiceConnected
     | ServiceUp
     | DeviceLost
     | DeviceBack

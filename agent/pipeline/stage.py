@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ServiceError
-from agent.pipeline.events import Event, ServiceDown, ServiceUp, WorkerCrashed
+from agent.pipeline.events import Event, ServiceConnected, ServiceDown, ServiceUp, WorkerCrashed
 from agent.services.connection.standby import Standby
 from agent.system.threads import Deadline, Worker
 
@@ -37,7 +37,7 @@ def make_standby(
     config_generation: int = 0,
     **options: Any,
 ) -> Standby:
-    """Create a ``Standby`` that reports ``ServiceDown`` and ``ServiceUp``.
+    """Create a ``Standby`` that reports ``ServiceConnected``, ``ServiceDown`` and ``ServiceUp``.
 
     Args:
         service: Name of the service in the configuration.
@@ -53,4 +53,7 @@ def make_standby(
     def on_up(tries: int) -> None:
         report(ServiceUp(service, tries, config_generation))
 
-    return Standby(service, open, on_down, on_up, **options)
+    def on_connected() -> None:
+        report(ServiceConnected(service, config_generation))
+
+    return Standby(service, open, on_down, on_up, on_connected, **options)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from agent.pipeline.conversation import State
-from agent.pipeline.events import DeviceBack, DeviceLost, Event, MicrophoneMute, Mute, ServiceDown, ServiceUp
+from agent.pipeline.events import (
+    AudioArrived,
+    DeviceBack,
+    DeviceLost,
+    Event,
+    Heard,
+    MicrophoneMute,
+    Mute,
+    ReplyEnded,
+    ServiceConnected,
+    ServiceDown,
+    ServiceUp,
+)
 
 STATE_WORDS = {
     State.IDLE: "listening",
@@ -14,14 +26,54 @@ STATE_WORDS = {
     State.THINKING: "thinking",
     State.SPEAKING: "speaking",
 }
+STARTING_WORDS = "no speech service has answered yet"
 _IDLE_WORDS = {"announce": "ready to speak", "captions": "writing captions"}
+
+
+TRANSCRIPTION = "transcription"
+"""The name of the transcription service in events."""
+
+UNKNOWN, CONNECTED, READY, FAILED = "unknown", "connected", "ready", "failed"
+"""The states of a service: no connection yet, a connection and no result yet, a result, the last attempt failed."""
+
+
+class Saying(NamedTuple):
+    """The utterance that is being spoken. Immutable. ``text`` is the beginning of its text."""
+
+    utterance: str
+    text: str
+    priority: int
+    source: str
+
+
+class ServiceState(NamedTuple):
+    """The state of a service. Immutable.
+
+    ``role`` is ``speech``, ``transcription`` or ``reply``; ``reason`` says why it failed.
+    """
+
+    name: str
+    role: str
+    state: str
+    reason: str = ""
+
+
+class DeviceState(NamedTuple):
+    """The state of a sound device. Immutable. ``state`` is ``ready``, ``muted`` or ``lost`` with a ``reason``."""
+
+    name: str
+    device: str
+    state: str
+    reason: str = ""
 
 
 class Status(NamedTuple):
     """The status of the daemon. Immutable.
 
     ``volume`` is in percent, ``None`` where the daemon never speaks. ``muted`` holds ``microphone`` and ``speaker``
-    where they are muted. ``listens``: whether the mode uses the microphone.
+    where they are muted. ``listens``: whether the mode uses the microphone. ``queue`` is the number of announcements
+    that wait. ``can_speak`` and ``can_listen``: whether a service and the device are usable; ``None`` where the mode
+    does not need them.
     """
 
     summary: str
@@ -30,6 +82,13 @@ class Status(NamedTuple):
     volume: int | None = None
     muted: tuple[str, ...] = ()
     listens: bool = True
+    mode: str = "assistant"
+    saying: Saying | None = None
+    queue: int = 0
+    services: tuple[ServiceState, ...] = ()
+    devices: tuple[DeviceState, ...] = ()
+    can_speak: bool | None = None
+    can_listen: bool | None = None
 
 
 class StatusTracker:
@@ -40,17 +99,27 @@ class StatusTracker:
         services: The speech services in the order in which they are tried.
         microphone: The configured device.
         speaker: The configured device.
+        responder: The kind of the responder.
     """
 
     def __init__(
-        self, mode: str, services: Sequence[str] = (), microphone: str = "default", speaker: str = "default"
+        self,
+        mode: str,
+        services: Sequence[str] = (),
+        microphone: str = "default",
+        speaker: str = "default",
+        responder: str = "rules",
     ) -> None:
+        self._mode, self._responder = mode, responder
         self._idle_words = _IDLE_WORDS.get(mode, STATE_WORDS[State.IDLE])
         self._speaks, self._listens = mode != "captions", mode != "announce"
         self._services = tuple(services)
         self._devices = {"microphone": microphone, "speaker": speaker}
         self._lost: dict[str, str] = {}
+        self._lost_reasons: dict[str, str] = {}
         self._down: dict[str, str] = {}
+        self._states: dict[str, str] = {}
+        self._reply = ServiceState(responder, "reply", UNKNOWN)
         # Services of an older generation may still report a failure but never a recovery: their events are ignored.
         self.config_generation = 0
         self._config_problem: str | None = None
@@ -58,18 +127,31 @@ class StatusTracker:
 
     def update(self, event: Event) -> None:
         match event:
-            case ServiceDown(config_generation=number) | ServiceUp(config_generation=number) if (
-                number != self.config_generation
-            ):
+            case (
+                ServiceDown(config_generation=number)
+                | ServiceUp(config_generation=number)
+                | ServiceConnected(config_generation=number)
+            ) if number != self.config_generation:
                 return
+            case ServiceConnected(service):
+                self._states.setdefault(service, CONNECTED)
+            case AudioArrived(service=service):
+                self._states[service] = READY
+            case Heard(text) if text:
+                self._states[TRANSCRIPTION] = READY
+            case ReplyEnded(_, error):
+                self._reply = ServiceState(self._responder, "reply", FAILED if error else READY, error or "")
             case ServiceDown(service, reason, _, status):
                 from agent.services.protocols.handshake import STATUS_MEANINGS  # not before a service fails
 
                 meaning = STATUS_MEANINGS.get(status) if status is not None else None
                 self._down[service] = f"{service} {meaning.summary}" if meaning else _with_name(service, reason)
+                self._states[service] = FAILED
             case ServiceUp(service):
                 self._down.pop(service, None)
-            case DeviceLost(device):
+                self._states[service] = READY
+            case DeviceLost(device, reason):
+                self._lost_reasons[device] = reason
                 name = self._devices.get(device, "default")
                 self._lost[device] = f"no {device}: waiting for " + ("any" if name == "default" else f'"{name}"')
             case DeviceBack(device):
@@ -79,17 +161,20 @@ class StatusTracker:
             case MicrophoneMute(muted) if self._listens:
                 self._set_muted("microphone", muted)
 
-    def reloaded(self, services: Sequence[str], *, replaced: bool = True) -> None:
+    def reloaded(self, services: Sequence[str], *, replaced: bool = True, responder: str = "rules") -> None:
         """Note a successful reload.
 
         Args:
             services: The speech services from now on.
             replaced: Whether all connections were replaced, which clears the known failures.
+            responder: The kind of the responder from now on.
         """
+        self._responder, self._reply = responder, ServiceState(responder, "reply", UNKNOWN)
         self._services = tuple(services)
         self._config_problem = None
         if replaced:
             self._down.clear()
+            self._states.clear()
             self.config_generation += 1
 
     def reload_failed(self, reason: str) -> None:
@@ -102,13 +187,52 @@ class StatusTracker:
         if state is not State.IDLE:
             activity.append(STATE_WORDS[state])
         elif not voice and "microphone" not in self._lost and "microphone" not in self._muted:
-            activity.append(self._idle_words)
+            activity.append(self._idle_words if self._is_known else STARTING_WORDS)
         muted = [f"the {device} is muted" for device in sorted(self._muted)]
         return "; ".join([*self._problems(), *muted, *activity])
 
-    def status(self, state: State, volume: int | None) -> Status:
-        muted = tuple(sorted(self._muted))
-        return Status(self.summary(state), state.value, self._problems(), volume, muted, self._listens)
+    def status(self, state: State, volume: int | None, saying: Saying | None = None, queue: int = 0) -> Status:
+        return Status(
+            self.summary(state),
+            state.value,
+            self._problems(),
+            volume,
+            tuple(sorted(self._muted)),
+            self._listens,
+            self._mode,
+            saying,
+            queue,
+            tuple(self._service_states()),
+            tuple(self._device_states()),
+            can_speak=self._can_speak if self._speaks else None,
+            can_listen="microphone" not in self._lost and TRANSCRIPTION not in self._down if self._listens else None,
+        )
+
+    @property
+    def _can_speak(self) -> bool:
+        return "speaker" not in self._lost and any(service not in self._down for service in self._services)
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether the mode only speaks and a service has answered or failed, or the mode also listens."""
+        return self._listens or not self._services or any(service in self._states for service in self._services)
+
+    def _service_states(self) -> Iterator[ServiceState]:
+        names = [(service, "speech") for service in self._services if self._speaks]
+        names += [(TRANSCRIPTION, TRANSCRIPTION)] if self._listens else []
+        for name, role in names:
+            reason = self._down.get(name, "").removeprefix(f"{name}: ").removeprefix(f"{name} ")
+            yield ServiceState(name, role, self._states.get(name, UNKNOWN), reason)
+        if self._speaks and self._listens:
+            yield self._reply
+
+    def _device_states(self) -> Iterator[DeviceState]:
+        names = (["microphone"] if self._listens else []) + (["speaker"] if self._speaks else [])
+        for name in names:
+            if name in self._lost:
+                yield DeviceState(name, self._devices[name], "lost", self._lost_reasons.get(name, ""))
+            else:
+                yield DeviceState(name, self._devices[name], "muted" if name in self._muted else "ready")
 
     def _set_muted(self, device: str, muted: bool) -> None:
         if muted:

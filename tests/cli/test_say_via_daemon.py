@@ -82,7 +82,7 @@ class Machine:
     def records(self, count: int = 0) -> list[str]:
         """Return how each utterance ended, after at least ``count`` of them: a log line may arrive after a command."""
         ends = time.monotonic() + SECONDS
-        while len(found := re.findall(rb"control-\d+: (.*)", self.daemon.stderr.data)) < count:
+        while len(found := re.findall(rb"conversation: \S*control-\d+: (.*)", self.daemon.stderr.data)) < count:
             assert time.monotonic() < ends, found
             self.daemon.stderr.await_bytes(len(self.daemon.stderr.data) + 1)
         return [line.decode() for line in found]
@@ -111,7 +111,7 @@ def speaking(machine: Machine) -> Process:
 def test_say_waits_until_the_daemon_has_played_the_text(machine: Machine) -> None:
     assert machine.run("say", "hello", "there") == (0, "", "")
     machine.await_status("state", "idle")
-    assert machine.records(1) == ["played, 0.4 s"]
+    assert machine.records(1) == ["played by local, 0.4 s, priority=0"]
 
 
 def test_say_passes_on_stdin_while_it_arrives(machine: Machine) -> None:
@@ -120,7 +120,7 @@ def test_say_passes_on_stdin_while_it_arrives(machine: Machine) -> None:
     machine.await_status("state", "speaking")
     command.write("four.")
     assert end(command) == (0, "", "")
-    assert machine.records(1) == ["played, 1.0 s"]
+    assert machine.records(1) == ["played by local, 1.0 s, priority=0"]
 
 
 def test_a_queued_text_may_arrive_in_pieces(machine: Machine) -> None:
@@ -128,7 +128,7 @@ def test_a_queued_text_may_arrive_in_pieces(machine: Machine) -> None:
     machine.await_status("state", "speaking")
     assert machine.run("say", "-", stdin="One. Two.") == (0, "", "")
     assert end(first) == (0, "", "")
-    assert machine.records(2) == ["played, 6.0 s", "played, 0.4 s"]
+    assert machine.records(2) == [f"played by local, {seconds} s, priority=0" for seconds in ("6.0", "0.4")]
 
 
 @pytest.mark.parametrize("stdin", ["", " \n\n"])
@@ -205,11 +205,66 @@ def test_say_fails_when_the_daemon_is_killed(tmp_path: Path) -> None:
         assert machine.run("say", "hello")[0] == 0
 
 
-def test_status_prints_the_state(machine: Machine) -> None:
-    assert machine.run("status") == (0, "ready to speak\n", "")
+def test_status_prints_a_table_of_the_fields_in_json(machine: Machine) -> None:
+    machine.await_status("status", "ready to speak")
     code, output, _ = machine.run("status", "--json")
     status = json.loads(output)
     assert (code, status["state"], status["troubles"], status["volume"]) == (0, "idle", [], 100)
+    assert (status["mode"], status["saying"], status["queue"]) == ("announce", None, 0)
+    assert status["services"] == [{"name": "local", "role": "speech", "state": "connected", "reason": ""}]
+    assert status["devices"] == {"speaker": {"device": "none", "state": "ready", "reason": ""}}
+    assert status["uptime_seconds"] > 0 and status["version"]
+    code, output, errors = machine.run("status")
+    rows = dict(line.split(maxsplit=1) for line in output.splitlines())
+    assert (code, errors) == (0, "")
+    assert rows["status"] == "ready to speak" and rows["volume"] == "100 %" and rows["version"] == status["version"]
+    assert (rows["speech"], rows["speaker"]) == ("local: connected", "none: ready")
+
+
+def test_status_shows_the_utterance_and_the_queue(machine: Machine, speaking: Process) -> None:
+    queued = machine.start("say", "-")
+    queued.write("second")
+    machine.await_status("queue", 1)
+    _, output, _ = machine.run("status")
+    rows = dict(line.split(maxsplit=1) for line in output.splitlines())
+    assert rows["saying"].startswith('"word word word') and "priority 0" in rows["saying"]
+    assert rows["queue"] == "1" and rows["speech"] == "local: ready"
+    assert machine.run("hush") == (0, "", "")
+    assert end(speaking)[0] == end(queued)[0] == 3
+    machine.await_status("saying", None)
+
+
+def test_status_shows_a_failed_reload(machine: Machine) -> None:
+    valid = machine.config.read_bytes()
+    machine.config.write_bytes(valid + b"\nspeeker: {volume: 3}\n")
+    machine.daemon.signal(signal.SIGHUP)
+    machine.daemon.stderr.await_text("not reloaded")
+    code, output, _ = machine.run("status")
+    assert code == 0 and "trouble       the new configuration is not used: " in output and "speeker" in output
+    machine.config.write_bytes(valid)
+    machine.daemon.signal(signal.SIGHUP)
+    machine.await_status("troubles", [])
+
+
+@pytest.mark.parametrize(
+    ("can_speak", "can_listen", "code"),
+    [(True, True, 0), (True, None, 0), (None, True, 0), (False, True, 69), (True, False, 69), (False, False, 69)],
+)
+def test_status_check_fails_if_the_daemon_cannot_speak_or_listen(
+    tmp_path: Path, can_speak: bool | None, can_listen: bool | None, code: int
+) -> None:
+    machine = Machine(tmp_path)
+    control = ControlServer(machine.socket, lambda event: None)
+    control.open()
+    control.notify(Status("no service can speak", "idle", can_speak=can_speak, can_listen=can_listen))
+    control.start()
+    try:
+        exit_code, output, errors = machine.run("status", "--check")
+        assert (exit_code, output) == (code, "")
+        assert ("cannot" in errors) == (code != 0) and errors.count("\n") <= 1
+    finally:
+        control.stop()
+        assert control.join(Deadline(SECONDS))
 
 
 def test_volume_sets_and_prints_the_volume(machine: Machine) -> None:
@@ -220,7 +275,7 @@ def test_volume_sets_and_prints_the_volume(machine: Machine) -> None:
     assert code == 2 and "from 0 to 100, not '101'" in errors and len(errors) < 200
 
 
-@pytest.mark.parametrize("words", [["status"], ["hush"], ["volume", "5"], ["volume"]])
+@pytest.mark.parametrize("words", [["status"], ["status", "--check"], ["hush"], ["volume", "5"], ["volume"]])
 def test_without_a_daemon_the_command_exits_69(tmp_path: Path, words: list[str]) -> None:
     machine = Machine(tmp_path)
     code, output, errors = machine.run(*words)
@@ -330,5 +385,5 @@ def test_misbehaving_clients_do_not_disturb_playback(tmp_path: Path) -> None:
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(str(machine.socket))
         assert end(command) == (0, "", "")
-        assert machine.records(1) == ["played, 6.0 s"]
+        assert machine.records(1) == ["played by local, 6.0 s, priority=0"]
         assert b"silence" not in machine.daemon.stderr.data  # the warning about underruns names the inserted silence

@@ -108,7 +108,7 @@ def test_reload_applies_keys_and_settings_and_names_the_pending_ones(daemon: Run
         daemon.start(speaking(server, "old-key-0123"))
         assert "neuphonic refused the key" in daemon.until(lambda words: "refused" in words)
         words = daemon.reload(speaking(server, "new-key-4567", "logging: {level: debug}", "server: {port: 8399}"))
-        assert words == "READY=1\nSTATUS=ready to speak"
+        assert words == "READY=1\nSTATUS=no speech service has answered yet"
         assert requested.acquire(timeout=TIMEOUT_SECONDS)
         assert requested.acquire(
             timeout=TIMEOUT_SECONDS

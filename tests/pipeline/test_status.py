@@ -3,9 +3,22 @@ from __future__ import annotations
 import pytest
 
 from agent.pipeline.conversation import State
-from agent.pipeline.events import DeviceBack, DeviceLost, Event, MicrophoneMute, Mute, ServiceDown, ServiceUp
-from agent.pipeline.status import StatusTracker
+from agent.pipeline.events import (
+    AudioArrived,
+    DeviceBack,
+    DeviceLost,
+    Event,
+    Heard,
+    MicrophoneMute,
+    Mute,
+    ReplyEnded,
+    ServiceConnected,
+    ServiceDown,
+    ServiceUp,
+)
+from agent.pipeline.status import DeviceState, Saying, ServiceState, StatusTracker
 
+CONNECTED = ServiceConnected("neuphonic")
 REFUSED = ServiceDown("neuphonic", "neuphonic: api.example refused the key (HTTP 401): check api_key", True, 401)
 UNREACHABLE = ServiceDown("local", "local: 127.0.0.1 port 8394 cannot be reached: Connection refused")
 
@@ -14,7 +27,11 @@ UNREACHABLE = ServiceDown("local", "local: 127.0.0.1 port 8394 cannot be reached
     ("mode", "events", "line"),
     [
         ("assistant", [], "listening"),
-        ("announce", [], "ready to speak"),
+        ("announce", [], "no speech service has answered yet"),
+        ("announce", [CONNECTED], "ready to speak"),
+        ("announce", [ServiceConnected("local")], "ready to speak"),
+        ("announce", [AudioArrived("u-1", "local")], "ready to speak"),
+        ("announce", [ServiceConnected("transcription")], "no speech service has answered yet"),
         ("captions", [], "writing captions"),
         ("assistant", [DeviceLost("microphone", "why")], 'no microphone: waiting for "USB PnP"'),
         ("assistant", [DeviceLost("speaker", "why")], "no speaker: waiting for any; listening"),
@@ -28,7 +45,7 @@ UNREACHABLE = ServiceDown("local", "local: 127.0.0.1 port 8394 cannot be reached
         ("assistant", [REFUSED, ServiceUp("neuphonic", 3)], "listening"),
         ("assistant", [DeviceLost("microphone", "why"), DeviceBack("microphone", 2.0)], "listening"),
         ("assistant", [MicrophoneMute(True, "control")], "the microphone is muted"),
-        ("announce", [MicrophoneMute(True, "what was set before the restart")], "ready to speak"),
+        ("announce", [CONNECTED, MicrophoneMute(True, "what was set before the restart")], "ready to speak"),
         ("captions", [Mute(True, "what was set before the restart")], "writing captions"),
     ],
 )  # fmt: skip
@@ -56,7 +73,7 @@ def test_reload_clears_problems_and_a_failed_reload_adds_one() -> None:
     assert "the new configuration is not used: config.yaml:3: speaker: unknown key" in tracker.summary(State.IDLE)
     assert "neuphonic refused the key" in tracker.summary(State.IDLE)
     tracker.reloaded(("fish", "local"))
-    assert tracker.summary(State.IDLE) == "ready to speak"
+    assert tracker.summary(State.IDLE) == "no speech service has answered yet"
     tracker.update(ServiceDown("fish", "x", True, 403, config_generation=tracker.config_generation))
     assert tracker.summary(State.IDLE) == "fish refused the key; speaking with the local voice"
 
@@ -64,8 +81,9 @@ def test_reload_clears_problems_and_a_failed_reload_adds_one() -> None:
 def test_events_of_a_replaced_service_are_ignored() -> None:
     tracker = StatusTracker("announce", ("neuphonic", "local"))
     tracker.reloaded(("neuphonic", "local"))
+    tracker.update(CONNECTED)  # the old service's
     tracker.update(REFUSED)  # the old service's
-    assert tracker.summary(State.IDLE) == "ready to speak"
+    assert tracker.summary(State.IDLE) == "no speech service has answered yet"
     tracker.update(REFUSED._replace(config_generation=1))
     assert "refused the key" in tracker.summary(State.IDLE)
     tracker.update(ServiceUp("neuphonic", 1))  # the old service's again
@@ -81,3 +99,68 @@ def test_reload_without_replacement_keeps_problems() -> None:
     assert tracker.summary(State.IDLE) == "transcription: broke off; writing captions"
     tracker.update(ServiceUp("transcription", 1))
     assert tracker.summary(State.IDLE) == "writing captions"
+
+
+def test_status_has_the_state_of_each_service() -> None:
+    tracker = StatusTracker("assistant", ("neuphonic", "local"), responder="openai")
+    tracker.update(CONNECTED)
+    assert tracker.status(State.IDLE, 70).services == (
+        ServiceState("neuphonic", "speech", "connected"),
+        ServiceState("local", "speech", "unknown"),
+        ServiceState("transcription", "transcription", "unknown"),
+        ServiceState("openai", "reply", "unknown"),
+    )
+    for event in (REFUSED, AudioArrived("u-1", "local"), Heard("hello"), ReplyEnded(1, "no answer")):
+        tracker.update(event)
+    assert tracker.status(State.IDLE, 70).services == (
+        ServiceState("neuphonic", "speech", "failed", "refused the key"),
+        ServiceState("local", "speech", "ready"),
+        ServiceState("transcription", "transcription", "ready"),
+        ServiceState("openai", "reply", "failed", "no answer"),
+    )
+    tracker.update(ServiceUp("neuphonic", 2))
+    tracker.update(ReplyEnded(2))
+    assert {service.state for service in tracker.status(State.IDLE, 70).services} == {"ready"}
+
+
+def test_status_has_the_state_of_each_device() -> None:
+    tracker = StatusTracker("assistant", ("local",), "USB PnP", "default")
+    tracker.update(DeviceLost("microphone", "it was unplugged"))
+    tracker.update(Mute(True, "control"))
+    assert tracker.status(State.IDLE, 70).devices == (
+        DeviceState("microphone", "USB PnP", "lost", "it was unplugged"),
+        DeviceState("speaker", "default", "muted"),
+    )
+    assert [device.name for device in StatusTracker("announce").status(State.IDLE, 70).devices] == ["speaker"]
+    assert [device.name for device in StatusTracker("captions").status(State.IDLE, None).devices] == ["microphone"]
+
+
+def test_status_has_the_utterance_and_the_queue() -> None:
+    saying = Saying("u-1", "Hello", 5, "control")
+    status = StatusTracker("announce", ("local",)).status(State.SPEAKING, 70, saying, 3)
+    assert (status.saying, status.queue, status.mode) == (saying, 3, "announce")
+
+
+@pytest.mark.parametrize(
+    ("mode", "events", "can_speak", "can_listen"),
+    [
+        ("assistant", [], True, True),
+        ("announce", [], True, None),
+        ("captions", [], None, True),
+        ("assistant", [REFUSED], True, True),
+        ("assistant", [REFUSED, UNREACHABLE], False, True),
+        ("assistant", [DeviceLost("speaker", "why")], False, True),
+        ("assistant", [DeviceLost("microphone", "why")], True, False),
+        ("captions", [ServiceDown("transcription", "broke off")], None, False),
+        ("assistant", [Mute(True, "control"), MicrophoneMute(True, "control")], True, True),
+        ("announce", [REFUSED, UNREACHABLE, ServiceUp("local", 1)], True, None),
+    ],
+)
+def test_status_says_whether_the_daemon_can_speak_and_listen(
+    mode: str, events: list[Event], can_speak: bool | None, can_listen: bool | None
+) -> None:
+    tracker = StatusTracker(mode, ("neuphonic", "local"))
+    for event in events:
+        tracker.update(event)
+    status = tracker.status(State.IDLE, 70)
+    assert (status.can_speak, status.can_listen) == (can_speak, can_listen)

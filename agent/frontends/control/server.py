@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import select
+import time
 from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
@@ -90,6 +91,7 @@ class ControlServer(Frontend):
         self._refused_users: set[int] = set()
         self._is_accepting = True
         self._end: _Signal | None = None
+        self._started_at = time.monotonic()
         run = os.urandom(6).hex()
         self._ids = (f"{run}-control-{number}" for number in itertools.count(1))
 
@@ -386,10 +388,21 @@ class ControlServer(Frontend):
         return {
             "status": status.summary,
             "state": status.state,
-            "version": __version__,
-            "troubles": list(status.problems),
+            "mode": status.mode,
+            "saying": None if status.saying is None else status.saying._asdict(),
+            "queue": status.queue,
             "volume": status.volume,
             "muted": list(status.muted),
+            "services": [service._asdict() for service in status.services],
+            "devices": {
+                name: {"device": device, "state": state, "reason": reason}
+                for name, device, state, reason in status.devices
+            },
+            "can_speak": status.can_speak,
+            "can_listen": status.can_listen,
+            "troubles": list(status.problems),
+            "uptime_seconds": round(time.monotonic() - self._started_at, 1),
+            "version": __version__,
         }
 
     def _flush(self) -> None:

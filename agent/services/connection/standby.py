@@ -64,6 +64,7 @@ class Standby:
         open: Dials the service, in a separate thread; raises ``AgentError``.
         on_down: Called with the error when failures begin, and again if the error becomes permanent.
         on_up: Called with the number of failed attempts when the failures are over.
+        on_connected: Called when the service accepts the first connection.
         eager: Dial the next connection as soon as one is taken; otherwise only after ``request()``.
         backoff: Delays between attempts.
         timing: Durations.
@@ -75,6 +76,7 @@ class Standby:
         open: Callable[[Deadline], Connection],
         on_down: Callable[[ServiceError], None],
         on_up: Callable[[int], None],
+        on_connected: Callable[[], None] = lambda: None,
         *,
         eager: bool = True,
         backoff: Backoff | None = None,
@@ -84,7 +86,8 @@ class Standby:
         self.error: ServiceError | None = None
         self.tries = 0
         self.failed_at = 0.0
-        self._open, self._on_down, self._on_up = open, on_down, on_up
+        self._open, self._on_down, self._on_up, self._on_connected = open, on_down, on_up, on_connected
+        self._has_connected = False
         self._eager, self._is_requested = eager, True
         self._backoff = backoff or Backoff()
         self._timing = timing
@@ -135,6 +138,9 @@ class Standby:
                 self._fail(result)
             else:
                 self._connection, self._opened_at = result, time.monotonic()
+                if not self._has_connected:
+                    self._has_connected = True
+                    self._on_connected()
         self._check_connection()
         can_dial = self._connection is None and self._dialer is None
         if can_dial and (self._eager or self._is_requested) and time.monotonic() >= self._not_before:

@@ -1,0 +1,58 @@
+"""The table of ``voice-agent status``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agent.system.text import escape
+
+_COLUMN = 14
+
+
+def table(status: Mapping[str, Any]) -> str:
+    """Return the answer of the daemon to ``status`` as lines with a name and a value."""
+    lines = []
+    previous = ""
+    for name, value in _rows(status):
+        lines.append(f"{'' if name == previous else name:{_COLUMN}}{escape(value, 300)}")
+        previous = name
+    return "\n".join(lines)
+
+
+def _rows(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "status", str(status.get("status", ""))
+    yield "state", f"{status.get('state', '')} (mode {status.get('mode', '')})"
+    saying = status.get("saying")
+    if saying:
+        text = f'"{saying.get("text", "")}"'
+        yield "saying", f"{text} (priority {saying.get('priority')}, {saying.get('utterance')})"
+    else:
+        yield "saying", "nothing"
+    yield "queue", str(status.get("queue", 0))
+    volume = status.get("volume")
+    yield "volume", "not used in this mode" if volume is None else f"{volume} %"
+    for service in status.get("services") or ():
+        yield str(service.get("role", "")), _state(service, str(service.get("name", "")))
+    for name, device in (status.get("devices") or {}).items():
+        yield str(name), _state(device, str(device.get("device", "")))
+    for trouble in status.get("troubles") or ():
+        yield "trouble", str(trouble)
+    yield "uptime", _duration(float(status.get("uptime_seconds") or 0.0))
+    yield "version", str(status.get("version", ""))
+
+
+def _state(entry: Mapping[str, Any], name: str) -> str:
+    reason = entry.get("reason")
+    return f"{name}: {entry.get('state', '')}" + (f", {reason}" if reason else "")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

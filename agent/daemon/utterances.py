@@ -1,0 +1,70 @@
+"""Tracks the utterances between their start and their recorded end, for the log and the status."""
+
+from __future__ import annotations
+
+from agent.pipeline.conversation import Action, AppendText, Record, StartUtterance
+from agent.pipeline.events import AudioArrived, Event, Utterance
+from agent.pipeline.status import Saying
+
+EXCERPT_CHARACTERS = 60
+
+
+class SpokenUtterance:
+    """An utterance, the beginning of its text and the services that speak it.
+
+    Not thread-safe; owned by the main thread.
+    """
+
+    def __init__(self, utterance: Utterance) -> None:
+        self.utterance = utterance
+        self.services: list[str] = []
+        self._beginning = ""
+        self.append(utterance.text or "")
+
+    def append(self, text: str) -> None:
+        if len(self._beginning) <= EXCERPT_CHARACTERS:
+            self._beginning += text[: 4 * EXCERPT_CHARACTERS]
+
+    @property
+    def excerpt(self) -> str:
+        """The first words of the text, with ``...`` if more words follow."""
+        words = " ".join(self._beginning.split())
+        if len(words) <= EXCERPT_CHARACTERS:
+            return words
+        beginning = words[:EXCERPT_CHARACTERS]
+        return f"{beginning.rpartition(' ')[0] or beginning} ..."
+
+
+class UtteranceTracker:
+    """Knows the utterance that is being spoken. Not thread-safe; owned by the main thread."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, SpokenUtterance] = {}
+
+    def update(self, event: Event) -> None:
+        """Note the service that speaks."""
+        if not isinstance(event, AudioArrived):
+            return
+        spoken = self._open.get(event.utterance)
+        if spoken is not None and event.service not in spoken.services:
+            spoken.services.append(event.service)
+
+    def carry_out(self, action: Action) -> None:
+        """Note the start and the text of an utterance."""
+        if isinstance(action, StartUtterance):
+            self._open[action.utterance.id] = SpokenUtterance(action.utterance)
+        elif isinstance(action, AppendText) and (spoken := self._open.get(action.utterance)) is not None:
+            spoken.append(action.text)
+
+    def end(self, record: Record) -> SpokenUtterance:
+        """Remove and return an utterance; one that was never started has only its text."""
+        return self._open.pop(record.utterance.id, None) or SpokenUtterance(record.utterance)
+
+    @property
+    def saying(self) -> Saying | None:
+        """The utterance that started last and has not ended."""
+        if not self._open:
+            return None
+        spoken = list(self._open.values())[-1]
+        utterance = spoken.utterance
+        return Saying(utterance.id, spoken.excerpt, utterance.priority, utterance.source)
