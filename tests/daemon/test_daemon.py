@@ -60,7 +60,7 @@ def configuration(server: LocalServerProcess, mode: str, microphone: str = "none
         config,
         microphone=replace(config.microphone, device=microphone),
         speaker=replace(config.speaker, device="none"),
-        conversation=replace(config.conversation, mode=mode, silence_seconds=0.2),
+        conversation=replace(config.conversation, mode=mode, silence_seconds=0.2, vad="energy"),
         transcription=replace(config.transcription, url=f"{server.ws}/"),
         synthesis=config.synthesis.with_settings("local", local.Settings(url=server.ws)),
         responder=replace(config.responder, rules=(), **responder),

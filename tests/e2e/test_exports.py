@@ -40,7 +40,8 @@ def test_the_daemon_stores_exports_in_the_configured_directory(
 ) -> None:
     config = write_config(
         f"microphone: {{device: 'file:{speech}'}}\nspeaker: {{device: none}}\ncontrol: {{socket: none}}\n"
-        "conversation: {mode: assistant, silence_seconds: 0.3}\nresponder: {kind: none}\nserver: {start: false}\n"
+        "conversation: {mode: assistant, silence_seconds: 0.3, vad: energy}\n"
+        "responder: {kind: none}\nserver: {start: false}\n"
         f"synthesis: {{local: {{url: '{tone_server.ws}'}}}}\n"
         f"transcription: {{url: '{tone_server.ws}/', export_url: '{tone_server.http}',"
         f" export_directory: {tmp_path}/kept}}\n"
@@ -64,7 +65,7 @@ def test_reload_changes_export_url_and_directory(
     def written(exports: str) -> str:
         return write_config(
             f"microphone: {{device: 'file:{speech}'}}\nspeaker: {{device: none}}\n"
-            f"control: {{socket: {tmp_path}/socket}}\nconversation: {{silence_seconds: 0.3}}\n"
+            f"control: {{socket: {tmp_path}/socket}}\nconversation: {{silence_seconds: 0.3, vad: energy}}\n"
             f"responder: {{kind: none}}\nserver: {{start: false}}\nsynthesis: {{local: {{url: '{tone_server.ws}'}}}}\n"
             f"transcription: {{url: '{tone_server.ws}/'{exports}}}\n"
         )

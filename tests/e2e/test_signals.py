@@ -107,7 +107,7 @@ class Daemon:
     ) -> None:
         config = self.write_config(
             f"microphone: {{device: '{microphone}'}}\nspeaker: {{device: none}}\ncontrol: {{socket: none}}\n"
-            f"shutdown_seconds: {shutdown_seconds}\nconversation: {{silence_seconds: 0.2}}\n"
+            f"shutdown_seconds: {shutdown_seconds}\nconversation: {{silence_seconds: 0.2, vad: energy}}\n"
             f"transcription: {{url: 'ws://{transcription}/'}}\n"
             f"responder: {responder}\nserver: {{start: false}}\n{synthesis}"
         )

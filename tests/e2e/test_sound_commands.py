@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.agent_fixtures import Start
+from support.human_voice import spoken
 from support.processes import Process, WireLoggedServer
 from support.vcard import VirtualCard
 
@@ -37,13 +38,10 @@ def loud(seconds: float, amplitude: int) -> bytes:
 
 
 def speech() -> bytes:
-    """Return words with pauses over a little noise, which the voice activity detector accepts."""
+    """Return a spoken sentence of at least three seconds over a little noise."""
     noise = random.Random(3)
-    samples = array("h", pcm(" ".join(f"word{n}" for n in range(12)), SPEECH.rate))
-    word = round(0.2 * SPEECH.rate)
-    for start in range(0, len(samples), 2 * word):
-        samples[start : start + word] = array("h", [0] * word)
-    return array("h", [sample + noise.randint(-20, 20) for sample in samples]).tobytes()
+    samples = array("h", spoken("turn on the light in the kitchen and tell me what time it is in the garden"))
+    return array("h", [max(-32000, min(32000, sample + noise.randint(-20, 20))) for sample in samples]).tobytes()
 
 
 def warnings_of(process: Process) -> list[str]:
