@@ -44,7 +44,7 @@ class WavFile:
         file: The file; it is read by position and not closed.
 
     Raises:
-        AudioError: The file is no WAV, is damaged, holds no sound, or its samples have an unsupported encoding.
+        AudioError: The file is no WAV, is damaged, or its samples have an unsupported encoding.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -58,11 +58,6 @@ class WavFile:
         if self._format is None or not self._spans:
             raise _damaged("it has no data chunk")
         self.format: WavFormat = self._format
-        if not sum(span.length for span in self._spans) // self._frame_bytes:
-            raise AudioError(
-                "the file holds no sound: its header states a length of 0. Record it again; if it should hold sound, "
-                "repair the header with: sox --ignore-length FILE RESULT.wav"
-            )
 
     def read(self) -> Iterator[bytes]:
         """Yield the sound in pieces: whole frames of interleaved s16le."""
@@ -101,6 +96,11 @@ class WavFile:
             if not is_chunk_name(name):
                 if not self._spans:
                     raise _damaged(f"it has a chunk {name!r}")
+                if not any(span.length for span in self._spans):
+                    raise AudioError(
+                        "the header of the file states no sound, but other data follows. Repair the header with: "
+                        "sox --ignore-length FILE RESULT.wav"
+                    )
                 return
             if name == b"ds64":
                 self._long_size = int.from_bytes(self._at(body + 8, 8), self._order)
@@ -171,7 +171,7 @@ class WavPipe:
         file: The pipe.
 
     Raises:
-        AudioError: The file is no WAV, is damaged, holds no sound, or its samples have an unsupported encoding.
+        AudioError: The file is no WAV, is damaged, or its samples have an unsupported encoding.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -186,9 +186,7 @@ class WavPipe:
         while not self._first and (data := file.read(_PIPE_BYTES)):
             self._first = self._decoder.feed(data)
         self._first = self._first or self._decoder.finish()
-        if self._decoder.format is None:
-            raise AudioError("the pipe held no sound. Check the program that writes into it")
-        self.format: Format = self._decoder.format
+        self.format: Format = self._decoder.format or SPEECH
 
     def read(self) -> Iterator[bytes]:
         """Yield the sound in pieces: whole frames of interleaved s16le."""

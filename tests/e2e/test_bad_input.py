@@ -142,10 +142,6 @@ def empty_file(path: Path) -> None:
     path.touch()
 
 
-def header_only(path: Path) -> None:
-    write_wav(path, b"")
-
-
 @pytest.mark.parametrize("write", [adpcm_wav, text_file, empty_file])
 def test_a_file_that_is_no_uncompressed_wav_is_rejected(
     agent: Start,
@@ -194,14 +190,6 @@ def test_other_integer_sample_widths_are_converted(
     )
     assert process.end() == 0, process.errors
     assert audio_on_wire(tone_server.settled(since), bytes(32000)) == bytes(32000)
-
-
-def test_a_file_without_sound_is_rejected(
-    agent: Start, write_config: Callable[[str], str], tone_server: WireLoggedServer, tmp_path: Path
-) -> None:
-    header_only(tmp_path / "asked.wav")
-    config = write_config(f"transcription: {{url: '{tone_server.ws}/'}}\n")
-    refused(agent("transcribe", "--config", config, "asked.wav"), USAGE, "asked.wav", "holds no sound")
 
 
 # --- servers

@@ -74,7 +74,7 @@ class FileSource(SilentSource):
         max_late_seconds: Limit of the delay of a reader.
 
     Raises:
-        AudioError: If the file is no WAV, or cannot be read.
+        AudioError: If the file is no WAV, holds no sound, or cannot be read.
     """
 
     def __init__(self, path: Path, frame_seconds: float, max_late_seconds: float = MAX_LATE_SECONDS) -> None:
@@ -82,7 +82,11 @@ class FileSource(SilentSource):
         self.has_ended = False
         self._buffer = bytearray()
         self._pieces = read_speech(path)
-        self._buffer += next(self._pieces, b"")
+        while not self._buffer:
+            piece = next(self._pieces, None)
+            if piece is None:
+                raise AudioError(f"the file {path} holds no sound. Record it again")
+            self._buffer += piece
 
     def next_frame(self) -> bytes:
         """Return the next frame of the file; shorter or empty after its end."""
