@@ -31,19 +31,24 @@ class FileFrames:
     """
 
     def __init__(self, path: Path, frame_seconds: float) -> None:
-        self._frame_bytes = SPEECH.bytes_of(frame_seconds)
+        self._path, self._frame_bytes = path, SPEECH.bytes_of(frame_seconds)
         self._chunks: Iterator[bytes] = read_speech(path)
         self._buffer = bytearray(next(self._chunks, b""))
         self._fd = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # always readable: a read of a file never waits
-        self._is_read = False
-        self._taken_bytes = 0
+        self._is_read = self._is_stopped = False
+        self._taken_bytes = self._read_bytes = 0
 
     def fileno(self) -> int:
         return self._fd
 
     @property
     def seconds(self) -> float:
-        """Length of the audio that was taken."""
+        """Length of the audio that was taken, also if it was read again from an earlier position."""
+        return SPEECH.seconds_of(self._read_bytes)
+
+    @property
+    def position_seconds(self) -> float:
+        """Position of the next frame."""
         return SPEECH.seconds_of(self._taken_bytes)
 
     @property
@@ -63,9 +68,28 @@ class FileFrames:
     def take_gap(self) -> tuple[float, float] | None:
         return None
 
+    def rewind(self, position_bytes: int) -> bool:
+        """Read again from this position of the audio, unless the reader was stopped."""
+        if self._is_stopped:
+            return False
+        self._chunks, self._is_read = read_speech(self._path), False
+        self._buffer.clear()
+        self._taken_bytes = position_bytes
+        skipped = 0
+        while skipped < position_bytes and (chunk := next(self._chunks, None)) is not None:
+            skipped += len(chunk)
+            self._buffer += (
+                chunk[max(0, len(chunk) - (skipped - position_bytes)) :] if skipped > position_bytes else b""
+            )
+        return True
+
+    def measure_rest(self) -> float:
+        """Return the length of the audio that is not taken yet, in seconds; reads the file again."""
+        return SPEECH.seconds_of(sum(map(len, read_speech(self._path))) - self._taken_bytes)
+
     def close(self) -> None:
         """Drop the audio that is not taken yet."""
-        self._is_read = True
+        self._is_read = self._is_stopped = True
         self._buffer.clear()
 
     def release(self) -> None:
@@ -84,6 +108,7 @@ class FileFrames:
             self._buffer += chunk
         frame = _pop_frame(self._buffer, self._frame_bytes)
         self._taken_bytes += len(frame)
+        self._read_bytes = max(self._read_bytes, self._taken_bytes)
         return frame
 
 
@@ -130,6 +155,9 @@ class StdinFrames:
 
     def take_gap(self) -> tuple[float, float] | None:
         return None
+
+    def rewind(self, position_bytes: int) -> bool:
+        return False
 
     def close(self) -> None:
         self._is_read = True

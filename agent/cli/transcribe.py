@@ -38,6 +38,9 @@ from agent.system.threads import Deadline, Worker
 
 ALIVE_CHECK_SECONDS = 0.5
 
+FIRST_ANSWER_SECONDS = 10.0
+"""How long a service that has not answered yet is dialed again after an error that may pass."""
+
 
 def transcribe(config: Config, source: str | None, *, as_json: bool = False) -> int:
     """Transcribe until the end of the input or a signal.
@@ -78,6 +81,7 @@ class _TranscribeSession:
         self._supervisor = Supervisor(workers)
         self._error: AgentError | OSError | None = None
         self._has_transcript = self._has_words = False
+        self._missing_seconds = 0.0
         self._down: ServiceError | None = None
         self._outage = Deadline(None)  # for the reconnect to a service that failed during the stream
 
@@ -97,8 +101,15 @@ class _TranscribeSession:
             stuck = self._supervisor.stop(Deadline(self._config.shutdown_seconds), self._drain)
         if stuck:
             os._exit(AgentError.exit_code)  # a normal exit would wait for the stuck thread
+        self._report_rest()
         if self._error is not None:
             raise self._error
+        if self._missing_seconds:
+            raise ServiceError(
+                "transcription",
+                f"the transcript is incomplete: {self._missing_seconds:.2f} s of audio are missing. Transcribe it"
+                " again; for a slow service raise transcription.answer_seconds.",
+            )
         if not self._has_words:
             self._report_silence()
         return 0
@@ -126,16 +137,20 @@ class _TranscribeSession:
     def _handle_printing(self, event: Event) -> bool:
         match event:
             case Partial(text):
+                if self._outage.remaining() is not None:  # the service answers again
+                    self._outage = Deadline(self._config.microphone.outage_seconds)
                 print(f"... {escape(text)}", file=sys.stderr, flush=True)
             case Heard():
                 self._has_transcript = True
                 self._print(event)
-            case Gap(start, seconds, reason) if self._error is None:
-                notice(f"gap: {seconds:.2f} s of audio are missing after {start:.1f} s: {reason}")
+            case Gap():
+                self._print_gap(event)
             case ServiceDown(service, reason, permanent):
                 self._down = ServiceError(service, reason.removeprefix(f"{service}: "), permanent=permanent)
-                if permanent or not self._has_transcript:
+                if permanent:
                     self._error = self._down
+                elif not self._has_transcript:
+                    self._outage = Deadline(FIRST_ANSWER_SECONDS)
                 else:
                     notice(reason)
                     if self._source is not None:  # a file or a pipe ends, so the wait for the service is limited too
@@ -150,11 +165,26 @@ class _TranscribeSession:
                 return True
         return not self._recognizer.is_alive and self._inbox.empty()
 
+    def _print_gap(self, gap: Gap) -> None:
+        """Print a part of the audio without a transcript, in its place among the transcripts."""
+        self._missing_seconds += gap.seconds
+        if self._as_json:
+            fields = {"start": gap.start_seconds, "seconds": gap.seconds, "reason": gap.reason}
+            print(json.dumps({"gap": fields}, ensure_ascii=False), flush=True)
+        else:
+            text = f"{gap.seconds:.2f} s of audio are missing after {gap.start_seconds:.2f} s: {gap.reason}"
+            print(f"[gap: {escape(text)}]", flush=True)
+
+    def _report_rest(self) -> None:
+        """Report the part of a file that was not read because of an error of the service."""
+        if isinstance(self._error, ServiceError) and isinstance(self._frames, FileFrames):
+            seconds = self._frames.measure_rest()
+            if seconds > 0:
+                self._print_gap(Gap(self._frames.position_seconds, seconds, str(self._error)))
+
     def _report_silence(self) -> None:
         subject = {None: "the microphone", "-": "stdin"}.get(self._source, f"the file {self._source}")
-        if isinstance(self._frames, FileFrames) and not self._frames.seconds:
-            notice(f"no speech: {subject} holds no audio")
-        elif isinstance(self._frames, FileFrames):
+        if isinstance(self._frames, FileFrames):
             notice(f"no speech: {self._frames.seconds:.1f} s of audio in {subject} without words")
         else:
             notice(f"no speech: the audio from {subject} has no words")

@@ -17,6 +17,7 @@ from agent.daemon.shutdown import (
     DIAL_GIVE_UP_SECONDS,
     STAGE_ABORT_SECONDS,
     STAGE_CLOSE_SECONDS,
+    STOP_ANSWER_SHARE,
 )
 from agent.daemon.supervisor import Supervisor
 from agent.errors import ConfigError
@@ -188,17 +189,16 @@ def make_recognizer(
     local: LocalServer | None,
 ) -> Recognizer:
     """Build the recognizer with its connection to the transcription service."""
-    from agent.pipeline.stt.recognizer import SETTLE_SECONDS, Recognizer
+    from agent.pipeline.stt.recognizer import Recognizer
 
-    # The first session with another server shows whether it drops the last words of a session.
-    settle_seconds = SETTLE_SECONDS if endpointer.continuous else 0.0
     return Recognizer(
         frames,
         endpointer,
         make_transcription(config, report, local),
         report,
         captions=endpointer.continuous,
-        settle_seconds=None if uses_local_recognition(config, local) else settle_seconds,
+        answer_seconds=config.transcription.answer_seconds,
+        stop_seconds=STOP_ANSWER_SHARE * config.shutdown_seconds,
         outage_seconds=config.microphone.outage_seconds,
         close_timing=CLOSE_TIMING,
     )

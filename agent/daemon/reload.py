@@ -14,7 +14,6 @@ from agent.daemon.builder import (
     make_transcription,
     reply_options,
     require_keys,
-    uses_local_recognition,
 )
 from agent.daemon.local_server import LocalServer
 from agent.daemon.volume import CONFIGURATION
@@ -84,9 +83,8 @@ def apply(
         synthesis = config.synthesis
         pipeline.synthesizer.replace_services(services, synthesis.first_audio_seconds, synthesis.text.language)
     if pipeline.recognizer is not None and config.conversation.mode != "captions":
-        may_lose_tail = not uses_local_recognition(config, server)
         service = make_transcription(config, report, server, generation=generation)
-        pipeline.recognizer.replace_service(service, may_lose_tail=may_lose_tail)
+        pipeline.recognizer.replace_service(service, answer_seconds=config.transcription.answer_seconds)
     if isinstance(pipeline.endpointer, VadEndpointer):
         pipeline.endpointer.set_timing(config.conversation.silence_seconds, config.conversation.turn_seconds)
     if pipeline.speaker is not None and config.speaker.volume != old.speaker.volume:

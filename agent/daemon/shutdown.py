@@ -20,6 +20,9 @@ LOCAL_SERVER_SHARE, MAX_LOCAL_SERVER_SECONDS = 0.3, 3.0
 FRONTENDS_SHARE, MAX_FRONTENDS_SECONDS = 0.15, 1.5
 CAPTIONS_SHARE, MAX_CAPTIONS_SECONDS = 0.1, 0.5
 
+# Until the end mark of a transcription that is not answered yet; the rest of the drain phase is for the answer to it.
+STOP_ANSWER_SHARE = 0.4
+
 # Phases in which workers end, as fractions of the time that they have together.
 DRAIN_SHARE = 0.6
 CANCEL_SHARE, MAX_CANCEL_SECONDS = (

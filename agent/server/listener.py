@@ -99,6 +99,7 @@ class Listener:
             sock=server_socket,
             create_connection=cast("type[ServerConnection]", self._open_connection),
             process_request=self._process_request,  # type: ignore[arg-type]  # as above
+            process_response=_announce,  # type: ignore[arg-type]  # as above
             compression=None,  # no service offers it, and a small message cannot expand into a huge one
             server_header="voice-agent",
             open_timeout=self._timing.handshake_seconds,
@@ -293,6 +294,12 @@ class Listener:
                 del self._sessions[number]
             self._wire_log.note(number, codec.service, "in", "close", str(connection.close_code))
             log.info("speech server: client disconnected, service=%s, client=%d", codec.service, number)
+
+
+def _announce(connection: ClientConnection, request: Request, response: Response) -> None:
+    """Tell clients of the transcription service that everything is transcribed before ``eof`` is answered."""
+    if response.status_code == 101 and isinstance(connection.codec, transcription.Server):
+        response.headers[transcription.LATE_ANSWERS[0]] = transcription.LATE_ANSWERS[1]
 
 
 def _listen(host: str, port: int) -> socket.socket:

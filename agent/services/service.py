@@ -125,12 +125,24 @@ class TranscriptionService:
 
     def open(self, deadline: Deadline) -> Connection:
         """Return a connection that is ready for the first frame. Raises as ``SpeechService.open``."""
+        from agent.services.connection.websocket import ConnectionTiming, connect
         from agent.services.protocols import transcription
 
         url = self._local_url(deadline) if self._local_url else self._settings.url
         api_key = reveal_key(self.name, self._settings.api_key, url, is_needed=False)
         codec = transcription.Client(url, api_key, self._settings.dialect)
-        return _connect(codec, deadline, self._settings.allow_plaintext, TRANSCRIPTION_KEEPALIVE, self._timing)
+        # A service that computes for as long as it may answers no pings and reads nothing meanwhile.
+        seconds = max(TRANSCRIPTION_KEEPALIVE.pong_seconds, self._settings.answer_seconds)
+        timing = self._timing or ConnectionTiming(
+            ping_seconds=TRANSCRIPTION_KEEPALIVE.ping_seconds, pong_seconds=seconds, stall_seconds=seconds
+        )
+        return connect(
+            codec,
+            deadline,
+            allow_plaintext=self._settings.allow_plaintext,
+            timing=timing,
+            on_response=codec.receive_handshake,
+        )
 
 
 def missing_key(name: str, synthesis: SynthesisSettings) -> str | None:

@@ -28,6 +28,12 @@ class TranscriptionSettings:
         "how a session begins and ends: vosk sends the sample rate first, as vosk-server requires",
         choices=("melvin", "vosk"),
     )
+    answer_seconds: float = key(
+        30.0,
+        "longest time without any message from a service that owes a transcript; what is missing then is reported",
+        low=1.0,
+        high=600.0,
+    )
     export_url: str | None = key(
         None, "REST base URL for exports, e.g. http://127.0.0.1:8393; null: exports are not fetched"
     )

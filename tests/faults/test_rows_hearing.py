@@ -11,6 +11,7 @@ from support.fault_rows import Record
 from support.proxy import Proxy
 from support.scripted import Peer, Scripted
 from support.stt_pipeline import Sessions, SttPipeline, audio_messages, serve_transcription
+from support.transcriber import ANSWERS_LATE
 
 from agent.pipeline.events import Heard, Partial
 from agent.system.threads import Deadline
@@ -109,7 +110,7 @@ def test_row_35_finals_are_kept_if_eof_is_answered_late_or_never(record_row: Rec
     restarted = threading.Event()
 
     def script(peer: Peer) -> None:
-        peer.accept()
+        peer.accept(ANSWERS_LATE)
         session = sessions.begin()
         for opcode, data in audio_messages(peer):
             session.take(opcode, data)

@@ -47,6 +47,11 @@ class Peer:
         self.request = ""
         self._bytes = b""
 
+    @property
+    def has_input(self) -> bool:
+        """Whether received bytes are not read yet; more may wait in the socket."""
+        return bool(self._bytes)
+
     def read_request(self) -> str:
         """Read and return the head of the request; return it again on later calls."""
         if self.request:

@@ -21,6 +21,7 @@ from agent.services.settings import TranscriptionSettings
 from agent.system.threads import Backoff, Deadline
 from support.frame_detector import FrameDetector
 from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, Script, frame
+from support.transcriber import ANSWERS_LATE
 from support.tts_pipeline import TIMEOUT_SECONDS, Inbox
 
 MAX_FRAME_BYTES = 3200
@@ -100,7 +101,7 @@ def serve_transcription(sessions: Sessions, *finals: str, export: bool = True, e
     """
 
     def script(peer: Peer) -> None:
-        peer.accept()
+        peer.accept(ANSWERS_LATE)
         session = sessions.begin()
         for opcode, data in audio_messages(peer):
             session.take(opcode, data)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import threading
 
+from agent.services.protocols import transcription
 from support.scripted import BINARY, CLOSE, PING, PONG, TEXT, Peer, close_frame, frame
 
 TIMEOUT_SECONDS = 60.0
+ANSWERS_LATE = ": ".join(transcription.LATE_ANSWERS)
+"""Header of a service that transcribes everything before it answers the end mark."""
+
 FRAME_BYTES = 3200
 EXPORT_ID = "0b9fd2c1-5a1e-4c53-9f6e-1f7f0f1d2a3b"
 
@@ -57,7 +61,7 @@ class Transcriber:
         self._partials, self._breaks_at_end, self._loses_tail = partials, breaks_at_end, loses_tail
 
     def __call__(self, peer: Peer) -> None:
-        peer.accept()
+        peer.accept(ANSWERS_LATE)
         with self._changed:
             index = len(self.audio)
             self.audio.append(bytearray())
@@ -87,8 +91,9 @@ class Transcriber:
         size = before + len(data)
         if self._partials:
             peer.text(json.dumps({"partial": f"{size // FRAME_BYTES} frames"}))
-        if self._final_each and size // self._final_each > before // self._final_each:
-            peer.text(final(f"final {size // self._final_each}", with_words=self._final_words))
+        each = self._final_each
+        for number in range(before // each + 1, size // each + 1) if each else ():
+            peer.text(final(f"final {number}", with_words=self._final_words))
         if self._deaths and size >= self._dies_after:
             self._deaths -= 1
             return True

@@ -12,22 +12,20 @@ from agent.pipeline.capture.frame_queue import FrameSource
 from agent.pipeline.events import Event, Gap, Partial, SpeechEnded, SpeechStarted
 from agent.pipeline.service_stage import CloseTiming, ServiceStage
 from agent.pipeline.stt.segment import SpeechSegment, seconds_of, to_heard
-from agent.pipeline.stt.session import SttSession
+from agent.pipeline.stt.session import NEVER, SttSession
 from agent.services.connection.standby import Standby
 from agent.services.protocols.codec import Transcript
 from agent.system.distinct import distinct
+from agent.system.threads import Deadline
 
 ANSWER_SECONDS = 30.0
-"""Limit for the last transcript after the end mark; a slow server on a small machine needs that long."""
-
-SETTLE_SECONDS = 1.0
-"""Minimum silence of the service before the end mark. Servers that transcribe in steps discard the current step when
-the end mark arrives."""
+"""Longest time without any message of a service that owes a transcript."""
 
 MAX_LOSSES = 3
 """A segment that has lost more connections than this without progress is abandoned: its audio may be the cause."""
 
-MAX_FRAMES_PER_READ = 4
+MAX_FRAMES_PER_READ = 10
+"""One second of frames of the usual length: a service may take them as one message."""
 
 
 @distinct
@@ -49,7 +47,7 @@ class ReplaceService(NamedTuple):
     """Use another service from the next segment on."""
 
     standby: Standby
-    may_lose_tail: bool
+    answer_seconds: float
 
 
 @distinct
@@ -77,9 +75,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         report: receives the events, in the recognizer thread.
         captions: whether every final transcript is reported separately.
         outage_seconds: audio to keep, and time to wait, while the service is away.
-        answer_seconds: limit for the last transcript after the end mark.
-        settle_seconds: silence of the service before the end mark; ``None`` for a service that never loses the last
-            words of a segment.
+        answer_seconds: longest time without any message of a service that owes a transcript.
+        stop_seconds: time after ``stop`` in which the service may answer before the end mark is sent.
         close_timing: limits for closing the connections.
     """
 
@@ -93,15 +90,15 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         captions: bool = False,
         outage_seconds: float = 30.0,
         answer_seconds: float = ANSWER_SECONDS,
-        settle_seconds: float | None = 0.0,
+        stop_seconds: float | None = None,
         close_timing: CloseTiming,
     ) -> None:
         super().__init__("recognizer", report, close_timing)
         self._frames, self._endpointer, self._standby = frames, endpointer, standby
         self._captions = captions
         self._outage_seconds, self._answer_seconds = outage_seconds, answer_seconds
-        self._settle_seconds = settle_seconds or 0.0
-        self._may_lose_tail = settle_seconds is not None
+        self._stop_seconds = stop_seconds
+        self._end_by = NEVER
         self._replacement: ReplaceService | None = None
         self._segments: deque[SpeechSegment] = deque()  # the first one is being transcribed
         self._away_since: float | None = None
@@ -113,15 +110,14 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         """Start or stop listening. While it is off, frames are discarded; an open segment ends."""
         self._mailbox.put(SetListening(is_enabled))
 
-    def replace_service(self, standby: Standby, *, may_lose_tail: bool) -> None:
+    def replace_service(self, standby: Standby, *, answer_seconds: float) -> None:
         """Use another service from the next segment on.
 
         Args:
             standby: connection to the new service; the stage closes the old one.
-            may_lose_tail: whether the service may lose the last words of a segment. The first session shows whether it
-                does; the end mark then waits until the service has settled.
+            answer_seconds: as for the constructor.
         """
-        self._mailbox.put(ReplaceService(standby, may_lose_tail))
+        self._mailbox.put(ReplaceService(standby, answer_seconds))
 
     def reset_after_suspend(self, reason: str) -> None:
         """Discard the audio from before a suspend: it is too old to be transcribed and answered."""
@@ -129,6 +125,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
 
     def stop(self) -> None:
         """End the input; the segments so far still get their transcripts."""
+        self._end_by = Deadline(self._stop_seconds)
         self._frames.close()
 
     def abort(self) -> None:
@@ -178,7 +175,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             for transcript in session.process(events):
                 self._process_transcript(self._segments[0], transcript)
             if session.has_ended:
-                self._finish_segment(self._segments.popleft(), session.export_id)
+                self._finish_segment(self._segments.popleft(), session)
         while self._segments:
             self._give_up(self._segments.popleft(), "the recognizer ended before the transcript")
         self._report_overflow()
@@ -275,16 +272,15 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         replacement = self._replacement
         if replacement is not None and not self._segments and self._session is None:
             self._closer.close_standby(self._standby)
-            self._standby, self._may_lose_tail = replacement.standby, replacement.may_lose_tail
+            self._standby, self._answer_seconds = replacement.standby, replacement.answer_seconds
             self._replacement = None
-            if not self._may_lose_tail:
-                self._settle_seconds = 0.0
             self._away_since = None
 
     def _send(self) -> None:
         while self._segments:
             segment = self._segments[0]
             if self._session is not None:
+                self._session.end_by = self._end_by
                 self._session.send()
                 if (gap := segment.take_overflow_gap()) is not None:
                     self.report(Gap(*gap, f"{self._standby.service} was away for longer than audio is kept"))
@@ -303,7 +299,6 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             self._session = SttSession(
                 connection,
                 segment,
-                settle_seconds=self._settle_seconds,
                 answer_seconds=self._answer_seconds,
                 confirms_finals=self._captions,
             )
@@ -334,10 +329,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             self._lose_connection(segment, session.failure, is_permanent=session.is_permanent)
         elif session.has_ended:
             self._report_success()
-            if session.lost_tail and self._may_lose_tail:
-                self._settle_seconds = max(self._settle_seconds, SETTLE_SECONDS)
             self._segments.popleft()
-            self._finish_segment(segment, session.export_id)
+            self._finish_segment(segment, session)
             has_words = any(each.text.strip() for each in segment.finals)
             self._endpointer.report_turn(has_words=has_words, is_cut=segment.is_cut)
             self._end_session()
@@ -352,6 +345,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
 
     def _add_final(self, segment: SpeechSegment, transcript: Transcript) -> None:
         segment.partial = ""
+        if not transcript.text:
+            return  # it ends the partial
         if self._captions:
             self.report(to_heard([transcript]))
         else:
@@ -361,19 +356,27 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         self._away_since = None
         self._standby.report_success()
 
-    def _finish_segment(self, segment: SpeechSegment, export_id: str | None = None) -> None:
+    def _finish_segment(self, segment: SpeechSegment, session: SttSession | None = None) -> None:
         """Report the one ``Heard`` of a segment that gets no further transcript."""
+        missing_from = None if session is None else session.missing_from_seconds
+        if missing_from is not None and missing_from < segment.sent_seconds:
+            seconds = segment.sent_seconds - missing_from
+            reason = f"{self._standby.service} sent no transcript of it within {self._answer_seconds:g} s"
+            self.report(Gap(segment.start_seconds + missing_from, seconds, reason))
         for gap in segment.discard_pending():
             self.report(Gap(*gap, "the session ended before it was sent"))
         if segment.partial:
             # The service sent no final for its last partial: the partial is the result.
             self._add_final(segment, Transcript(segment.partial, is_final=True))
+        export_id = None if session is None else session.export_id
         if not self._captions:
             self.report(to_heard(segment.finals or segment.best, export_id))
         elif export_id:
             self.report(to_heard([], export_id))
 
     def _give_up(self, segment: SpeechSegment, reason: str) -> None:
+        if self._captions and segment.partial:
+            segment.confirm(segment.partial_until)  # it is the result
         for gap in segment.discard():
             self.report(Gap(*gap, reason))
         if not self._captions:
@@ -382,12 +385,16 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
 
     def _lose_connection(self, segment: SpeechSegment, reason: str, *, is_permanent: bool) -> None:
         """End a failed session; the next one sends the unanswered audio again."""
+        segment.count_loss()
+        can_rewind = self._captions and segment.losses <= MAX_LOSSES
+        is_permanent = is_permanent or (self._captions and not can_rewind and not segment.is_complete)
         self._standby.report_failure(reason, permanent=is_permanent)
         self._away_since = self._away_since or time.monotonic()
-        segment.count_loss()
         if not self._captions:
             # A turn is transcribed again as a whole. Captions are already reported, so they continue instead.
             segment.restart_transcript()
+        elif can_rewind and self._frames.rewind(segment.confirmed_bytes):
+            self._position_seconds = segment.start_seconds + segment.rewind()
         self._end_session()
 
     def _end_session(self) -> None:

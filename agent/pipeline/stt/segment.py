@@ -18,7 +18,8 @@ class SpeechSegment:
     A single buffer holds the audio. Its head was sent to a connection and is sent again over a new one (replay); its
     tail waits to be sent. Each of the two parts keeps at most ``max_seconds`` and drops its oldest frame if it is full;
     each loss becomes a gap: (start in seconds since the microphone was opened, length in seconds).
-    Frames are 16 kHz mono s16le. Not thread-safe; owned by the recognizer thread.
+    Positions are seconds from the start of the segment. Frames are 16 kHz mono s16le.
+    Not thread-safe; owned by the recognizer thread.
 
     Args:
         max_seconds: length of audio to keep for a service that is away.
@@ -31,6 +32,7 @@ class SpeechSegment:
         self.is_cut = False  # whether it ended at its maximum length, without a pause
         self.losses = 0  # consecutive connections that were lost without progress
         self.partial = ""
+        self.partial_until = 0.0  # position up to which the partial covers the audio
         self.finals: list[Transcript] = []
         self.best: list[Transcript] = []  # the longest result of a lost connection, used if no other result follows
         self._max_bytes = SPEECH.bytes_of(max_seconds)
@@ -42,6 +44,9 @@ class SpeechSegment:
         self._total = 0  # end of the captured audio
         self._sent_until = 0  # end of the audio that was ever sent
         self._confirmed = 0  # end of the audio that is answered or reported as a gap
+        self._assumed = 0  # the same, estimated from the finals without a position
+        self._reported_until = 0  # where the audio ended that a connection had received at its last such final
+        self.reported_words = 0  # words of such finals that were reported since the confirmed position
         self._confirmed_at_loss = 0
         self._dropped: list[tuple[int, int]] = []  # start and end of unsent audio that was dropped
         self._expired: list[tuple[int, int]] = []  # the same of sent, unanswered audio that is no longer kept
@@ -62,6 +67,11 @@ class SpeechSegment:
     def replay_from_seconds(self) -> float:
         """Position at which a replay starts."""
         return SPEECH.seconds_of(self._frames[0][0] if self._sent_count else self._sent_until)
+
+    @property
+    def confirmed_bytes(self) -> int:
+        """Position of the first audio without a confirmed answer, in bytes."""
+        return self._confirmed
 
     @property
     def is_replaying(self) -> bool:
@@ -91,10 +101,26 @@ class SpeechSegment:
             self._unsent_bytes -= len(oldest)
             _add_range(self._dropped, start, start + len(oldest))
 
-    def next_frame(self) -> bytes | None:
-        """Return the next frame to send, and keep it for a replay; ``None`` if no frame is pending."""
-        if self._next == len(self._frames):
-            return None
+    def next_audio(self, max_bytes: int = 0) -> tuple[float, bytes] | None:
+        """Return the position and the audio of the next frame to send, and keep it for a replay.
+
+        Args:
+            max_bytes: join adjacent frames up to this length.
+
+        Returns:
+            ``None`` if no frame is pending.
+        """
+        start = end = self._frames[self._next][0] if self.pending_count else 0
+        audio: list[bytes] = []
+        while self.pending_count and self._frames[self._next][0] == end:
+            size = len(self._frames[self._next][1])
+            if audio and end - start + size > max_bytes:
+                break
+            audio.append(self._next_frame())
+            end += size
+        return (SPEECH.seconds_of(start), b"".join(audio)) if audio else None
+
+    def _next_frame(self) -> bytes:
         start, frame = self._frames[self._next]
         self._next += 1
         if self._next <= self._sent_count:
@@ -112,9 +138,31 @@ class SpeechSegment:
         """Start again with the first unanswered frame: the next frames go to a new connection."""
         self._next, self._replay_bytes = 0, self._sent_bytes
 
+    def rewind(self) -> float:
+        """Discard all audio that is not answered, because its source is read again; return its position."""
+        self._clear(0)
+        self._expired.clear()
+        self._dropped.clear()
+        self._total = self._sent_until = self._confirmed
+        self.is_complete = False
+        return SPEECH.seconds_of(self._confirmed)
+
+    def assume(self, until_seconds: float, sent_seconds: float, words: int) -> None:
+        """Note a final without a position: it may be repeated, so its words are counted.
+
+        Args:
+            until_seconds: estimated position up to which the final certainly covers the audio.
+            sent_seconds: position up to which the service had received the audio.
+            words: number of words of all finals since the confirmed position.
+        """
+        self._assumed = max(self._assumed, round(until_seconds * BYTES_PER_SECOND))
+        self._reported_until = round(sent_seconds * BYTES_PER_SECOND)
+        self.reported_words = max(self.reported_words, words)
+
     def confirm(self, until_seconds: float) -> None:
-        """Mark audio as answered: frames that end at or before this position in the segment are not sent again."""
+        """Mark audio as answered: frames that end at or before this position are not sent again."""
         self._confirmed = max(self._confirmed, round(until_seconds * BYTES_PER_SECOND))
+        self.reported_words = 0
         while self._sent_count and self._frames[0][0] + len(self._frames[0][1]) <= self._confirmed:
             self._pop_sent()
         expired, self._expired = self._expired, []
@@ -143,9 +191,19 @@ class SpeechSegment:
         return self._take_gap(self._dropped)
 
     def take_replay_gap(self) -> tuple[float, float] | None:
-        """Return the unanswered audio of a lost connection that cannot be sent again."""
-        if self._expired:
-            self._confirmed = max(self._confirmed, self._expired[-1][1])
+        """Return the unanswered audio of a lost connection that cannot be sent again.
+
+        If finals without a position were reported, all audio that they may cover is part of the gap: only a replay from
+        the confirmed position shows which words follow the reported ones.
+        """
+        if not self._expired:
+            return None
+        if self.reported_words:
+            self.reported_words = 0
+            while self._sent_count and self._frames[0][0] < self._reported_until:
+                _add_range(self._expired, *self._pop_sent())
+            self._expired = [(max(start, self._assumed), end) for start, end in self._expired if end > self._assumed]
+        self._confirmed = max(self._confirmed, self._expired[-1][1] if self._expired else self._assumed)
         return self._take_gap(self._expired)
 
     def discard(self) -> list[tuple[float, float]]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from agent.audio.format import SPEECH
 from agent.pipeline.stt.segment import SpeechSegment
-from agent.services.protocols.codec import Audio, End, Event, Failure, Log, Transcript
+from agent.services.protocols.codec import Audio, End, Event, Failure, Flush, Log, Transcript
 from agent.services.service_log import ServiceLog
 from agent.system.threads import Deadline
 
 if TYPE_CHECKING:
     from agent.services.connection.websocket import Connection
+    from agent.services.protocols.transcription import Client
+
+NEVER = Deadline(None)
 
 MAX_UNSENT_BYTES = 64000
 """Bytes that may wait in the connection before the next frame is sent: two seconds of speech."""
@@ -20,31 +25,42 @@ MAX_UNSENT_BYTES = 64000
 MAX_REPLAY_UNSENT_BYTES = 4 * 1024 * 1024
 """The same during a replay, which is not bound to real time. The connection fails if much more waits in it."""
 
-MAX_SETTLE_SECONDS = 8.0
 CONFIRM_MARGIN_SECONDS = 2.0
-"""A final without words has no end position. It certainly covers the audio up to this long before the previous
-message."""
+"""A final without a position certainly covers the audio up to this long before the previous message."""
 
 MAX_SERVICE_SPEED = 1.1
 """Assumed speed of a service relative to real time, where it does not report positions. It has to be above 1: otherwise
 the estimate never catches up after an outage, or with a sound card whose clock is fast."""
+
+SETTLE_SECONDS = 1.0
+"""Minimum silence of a service whose account never becomes complete, before more silence or the end mark is sent."""
+
+BLOCKED_SETTLE_SECONDS = 0.3
+"""The same if the service computes in its event loop: its pongs show that it has nothing left to do."""
+
+QUIET_PONGS = 2
+"""A service that computes in its event loop reads the first ping together with the audio. It reads the second one after
+it has transcribed that audio (measured with melvin-asr d3284fa)."""
+
+MAX_PROBES = 4
+"""melvin-asr (d3284fa) sends no words for the first audio, and sends finals when audio arrives. Each probe, six seconds
+of silence, makes it transcribe once more."""
 
 
 class SttSession:
     """Sends one segment over one connection and collects its transcripts.
 
     ``send`` sends the audio that the connection accepts, and the end mark when the segment is complete and the service
-    has settled. ``pump`` returns the transcripts. The session is over when ``has_ended`` or ``failure`` is set. Not
-    thread-safe; owned by the recognizer thread.
+    has answered all of it. ``pump`` returns the transcripts. The session is over when ``has_ended`` or ``failure`` is
+    set. Not thread-safe; owned by the recognizer thread.
 
     Args:
         connection: an open connection; the session becomes its only user.
         segment: the audio to send, starting with its unanswered frames.
-        settle_seconds: silence of the service before the end mark is sent, or longer if its transcripts arrive more
-            slowly; 0 sends the end mark immediately.
-        answer_seconds: limit for the last transcript after the end mark.
-        confirms_finals: whether the audio that a final transcript covers is never sent again (captions). Otherwise a
-            lost session is repeated as a whole.
+        answer_seconds: longest time without any message, before and after the end mark.
+        confirms_finals: whether the words of a final transcript are never reported again (captions). Otherwise a lost
+            session is repeated as a whole.
+        end_by: when the end mark is sent at the latest, as soon as all audio is sent.
         clock: monotonic time in seconds.
     """
 
@@ -53,48 +69,68 @@ class SttSession:
         connection: Connection,
         segment: SpeechSegment,
         *,
-        settle_seconds: float,
         answer_seconds: float,
         confirms_finals: bool = False,
+        end_by: Deadline = NEVER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.connection = connection
         self.has_ended = False
-        self.lost_tail = False  # whether the service ended without a final transcript of the last audio
         self.failure: str | None = None
         self.is_permanent = False  # whether a retry of the failure is useless
         self.export_id: str | None = None
+        self.end_by = end_by
+        self._codec = cast("Client", connection.codec)
         self._segment = segment
-        self._settle_seconds, self._answer_seconds = settle_seconds, answer_seconds
+        self._answer_seconds = answer_seconds
         self._confirms_finals = confirms_finals
         self._clock = clock
         self._start_seconds = segment.replay_from_seconds  # position in the segment at which this session starts
-        self._active_at = clock()  # time of the last sent frame or received transcript
-        self._progress_at, self._last_text = self._active_at, ""  # the same, without repeated transcripts
-        self._response_seconds = 0.0  # longest wait for a transcript
+        # Bytes sent in this session, and the position in the segment that follows them, at each jump.
+        self._jumps: list[tuple[int, float]] = [(0, self._start_seconds)]
+        self._sent_bytes = 0
+        self._is_refused = False  # the connection accepts no more data; only its end is left to read
+        self._log = ServiceLog(connection.service)
+        self._words = 0  # of the finals of this session without a position
+        self._message_count = self._codec.message_count
+        self._active_at = clock()  # time of the last sent audio or received message
+        self._progress_at = self._active_at  # the same, without repeated transcripts
+        self._last_state = ("", 0)
+        self._response_seconds = 0.0  # longest wait for a message
         # Position up to which the service has certainly processed the audio, and when that was computed.
         self._processed_seconds, self._processed_at = self._start_seconds, self._active_at
-        self._answer_deadline: Deadline | None = None  # set with the end mark
-        self._has_text = False
-        self._log = ServiceLog(connection.service)
-        self._is_refused = False  # the connection accepts no more data; only its end is left to read
+        # After the last audio:
+        self._flush_count = 0
+        self._has_answered_flush = self._has_final_since_flush = False
+        self._is_settled = False
+        self._end_sent = self._had_answer_before_end = False
+        self._ping: int | None = None
+        self._pinged_at = 0.0
+        self._pong_seconds = 0.0  # longest wait for a pong
+        self._quiet_pongs = 0  # since the last message
         segment.replay()
 
     @property
     def is_ready(self) -> bool:
         """Whether another frame can be sent without growing a backlog."""
         limit = MAX_REPLAY_UNSENT_BYTES if self._segment.is_replaying else MAX_UNSENT_BYTES
-        if self.has_ended or self._is_refused or self.failure is not None:
+        if self.has_ended or self._is_refused or self._end_sent or self.failure is not None:
             return False
         return self.connection.unsent_bytes < limit
 
     def send(self) -> None:
         """Send frames while the connection accepts them, then the end mark if it is due."""
-        while self.is_ready and (frame := self._segment.next_frame()) is not None:
-            self._is_refused = not self.connection.send(Audio(frame))
+        while self.is_ready and (audio := self._segment.next_audio(self._codec.burst_bytes)) is not None:
+            position, pcm = audio
+            if abs(self._position(self._sent_bytes) - position) > 0.001:
+                self._jumps.append((self._sent_bytes, position))
+            self._sent_bytes += len(pcm)
+            self._is_refused = not self.connection.send(Audio(pcm))
             self._active_at = self._progress_at = self._clock()
-        if self._has_sent_all and self._answer_deadline is None and self._unsettled_seconds() <= 0:
-            self._answer_deadline = Deadline(self._answer_seconds)
+        if self._has_sent_all and not self._end_sent and self._is_end_due():
+            self._end_sent = True
+            self._had_answer_before_end = bool(self._message_count)
+            self._active_at = self._progress_at = self._clock()
             self.connection.send(End())
 
     def pump(self) -> list[Transcript]:
@@ -104,9 +140,9 @@ class SttSession:
             return transcripts
         if self.connection.is_closed:
             self._fail(self.connection.close_reason)
-        elif self._answer_deadline is not None and self._answer_deadline.is_expired:
-            transcripts += self.process(self.connection.codec.receive_timeout())
-            if not self._has_text:
+        elif self._end_sent and self._clock() >= self._silence_until:
+            transcripts += self.process(self._codec.receive_timeout())
+            if not self._codec.message_count:
                 self.has_ended = False
                 self._fail(f"no transcript within {self._answer_seconds:g} s of the end mark")
             self.has_ended = self.failure is None
@@ -114,43 +150,134 @@ class SttSession:
 
     def process(self, events: list[Event]) -> list[Transcript]:
         """Process codec events, also those received while the connection closes; return their transcripts."""
+        if self._codec.message_count != self._message_count:
+            self._message_count = self._codec.message_count
+            # Messages that arrive while frames are sent follow the rate of the audio. Only a wait without sending shows
+            # the latency of the service.
+            now = self._clock()
+            self._response_seconds = max(self._response_seconds, now - self._active_at)
+            self._active_at = now
+            self._has_answered_flush = True
+            self._ping, self._quiet_pongs = None, 0
         return [transcript for event in events for transcript in self._process(event)]
 
     def next_timeout(self) -> float | None:
         """Return the seconds until the session has work to do without any received data."""
         if self.connection.has_pending:
             return 0.0
-        if self._answer_deadline is not None:
-            return self._answer_deadline.remaining()
-        return max(0.01, self._unsettled_seconds()) if self._has_sent_all and self._settle_seconds else None
+        if not self._has_sent_all:
+            return None
+        now = self._clock()
+        times = [self._silence_until]
+        if not self._end_sent:
+            times.append(self._active_at + self._settle_seconds)
+            if self._ping is not None:
+                times.append(self._pinged_at + self._max_pong_seconds)
+        seconds = max(0.01, min([time for time in times if time > now], default=now) - now)
+        return seconds if self._end_sent else min(seconds, self.end_by.within(seconds).remaining() or 0.01)
+
+    @property
+    def missing_from_seconds(self) -> float | None:
+        """Position in the segment from which the service has not answered the audio; ``None`` if it has answered all.
+
+        Valid when the session has ended.
+        """
+        codec = self._codec
+        if codec.answers_late or self._is_settled or codec.answers.is_complete:
+            return None
+        # vosk-server's last final, or the only answer of an unknown service.
+        if codec.has_final_after_eof and (not codec.answers.padding_bytes or not self._had_answer_before_end):
+            return None
+        return self._position(codec.answers.answered_bytes)
 
     def close(self) -> None:
         """Log the summary of ignored messages."""
         self._log.close()
 
+    # --- the end of the audio
+
     @property
     def _has_sent_all(self) -> bool:
         return self._segment.is_complete and not self._segment.pending_count
 
-    def _unsettled_seconds(self) -> float:
-        """Return how long the end mark has to wait; 0 or less if it is due."""
-        if not self._settle_seconds:
-            return 0.0
+    @property
+    def _silence_until(self) -> float:
+        """The time at which the service has been silent for too long, or has only repeated itself for twice as long."""
+        return min(self._active_at + self._answer_seconds, self._progress_at + 2 * self._answer_seconds)
+
+    @property
+    def _settle_seconds(self) -> float:
+        if self._pong_seconds >= self._response_seconds / 2 > 0:
+            return BLOCKED_SETTLE_SECONDS
+        return max(SETTLE_SECONDS, 1.5 * self._response_seconds)
+
+    @property
+    def _max_pong_seconds(self) -> float:
+        return max(SETTLE_SECONDS, 1.5 * self._response_seconds)
+
+    def _is_end_due(self) -> bool:
+        """Return whether the end mark is due; send the silence and the pings that show it."""
+        if self._codec.answers_late:
+            return True
+        if self._clock() >= self._silence_until or self.end_by.is_expired:
+            return True
         if self.connection.unsent_bytes:
-            return self._settle_seconds
-        settle_seconds = min(MAX_SETTLE_SECONDS, max(self._settle_seconds, 1.5 * self._response_seconds))
-        # A service that repeats the same partial indefinitely must not delay the end mark indefinitely.
-        return min(self._active_at + settle_seconds, self._progress_at + self._answer_seconds) - self._clock()
+            return False
+        if not self._flush_count:
+            # The current melvin-asr repeats words if its window of 15 s overflows while transcriptions wait.
+            if self._codec.answers.padding_bytes and not self._is_idle(assumes_no_pongs=True):
+                return False
+            self._flush()
+        if self._codec.answers.is_complete:
+            return not self._codec.answers.padding_bytes or self._is_idle(assumes_no_pongs=True)
+        if not self._codec.answers.padding_bytes or not self._is_idle(assumes_no_pongs=False):
+            return False
+        if not self._message_count or self._clock() < self._active_at + self._settle_seconds:
+            return False
+        if self._has_answered_flush and self._flush_count > 1 and not self._has_final_since_flush:
+            self._is_settled = True
+        elif self._flush_count > MAX_PROBES:
+            self._is_settled = self._has_answered_flush
+        elif self._has_answered_flush or self._flush_count == 1:
+            self._flush()
+            return False
+        return self._is_settled
+
+    def _flush(self) -> None:
+        self._flush_count += 1
+        self._has_answered_flush = self._has_final_since_flush = False
+        self.connection.send(Flush())
+        self._active_at = self._clock()
+        self._ping, self._quiet_pongs = None, 0
+
+    def _is_idle(self, *, assumes_no_pongs: bool) -> bool:
+        """Return whether the service has answered two pings, one after the other, without a message between them.
+
+        Args:
+            assumes_no_pongs: whether a missing pong means that the service answers no pings.
+        """
+        if self._quiet_pongs >= QUIET_PONGS:
+            return True
+        now = self._clock()
+        if self._ping is not None:
+            if self.connection.answered_ping < self._ping:
+                return assumes_no_pongs and now >= self._pinged_at + self._max_pong_seconds
+            self._pong_seconds = max(self._pong_seconds, now - self._pinged_at)
+            self._quiet_pongs += 1
+            if self._quiet_pongs >= QUIET_PONGS:
+                return True
+        self._ping, self._pinged_at = self.connection.ping(), now
+        return False
+
+    # --- events
 
     def _process(self, event: Event) -> list[Transcript]:
         match event:
             case Transcript():
-                self._track(event)
-                return [event]
+                return self._track(event)
             case End(export_id):
                 self.export_id = export_id
                 self.has_ended = True
-                self.lost_tail = self._has_text and not getattr(self.connection.codec, "has_final_after_eof", True)
             case Failure(fatal=True):
                 self._fail(f"received {event.received}; expected {event.expected}", is_permanent=event.permanent)
             case Failure():
@@ -160,26 +287,55 @@ class SttSession:
                 self._log.log_message(message)
         return []
 
-    def _track(self, transcript: Transcript) -> None:
-        """Update the timing and the confirmed audio."""
+    def _track(self, transcript: Transcript) -> list[Transcript]:
+        """Update the positions; return the transcript without the words that an earlier connection has reported."""
         now = self._clock()
-        if transcript.is_final or transcript.text != self._last_text:
-            self._progress_at, self._last_text = now, transcript.text
-        # Transcripts that arrive while frames are sent follow the rate of the audio. Only a wait without sending shows
-        # the latency of the service.
-        self._response_seconds = max(self._response_seconds, now - self._active_at)
-        self._active_at = now
-        self._has_text = self._has_text or bool(transcript.text)
-        sent_seconds = self._segment.sent_seconds
-        if transcript.is_final and self._confirms_finals:
-            ends = [word.end_seconds for word in transcript.words]
-            estimate = max(self._start_seconds, self._processed_seconds - CONFIRM_MARGIN_SECONDS)
-            self._segment.confirm(min(sent_seconds, self._start_seconds + max(ends)) if ends else estimate)
+        state = transcript.text, self._codec.answers.answered_bytes
+        if transcript.is_final or state != self._last_state:
+            self._progress_at, self._last_state = now, state
+        self._has_final_since_flush = self._has_final_since_flush or transcript.is_final
+        if self._confirms_finals:
+            transcript = self._without_reported(transcript)
+            if transcript.is_final:
+                self._confirm(transcript)
+        if not transcript.is_final:
+            self._segment.partial_until = self._position(self._codec.answers.answered_bytes)
         # Audio from a file or a replay is sent faster than real time and waits in the socket buffers, far ahead of the
         # service. So the position grows only with the clock.
         elapsed = now - self._processed_at
+        sent_seconds = self._segment.sent_seconds
         self._processed_seconds = min(sent_seconds, self._processed_seconds + MAX_SERVICE_SPEED * elapsed)
         self._processed_at = now
+        return [transcript]
+
+    def _confirm(self, final: Transcript) -> None:
+        sent_seconds = self._segment.sent_seconds
+        final_bytes = self._codec.answers.final_bytes
+        ends = [word.end_seconds for word in final.words] if self._codec.answers_late else []
+        if final_bytes is not None or ends:
+            # melvin-asr's word times are wrong (measured), so they are used only where the server announced itself.
+            position = self._position(final_bytes) if final_bytes is not None else self._start_seconds + max(ends)
+            self._segment.confirm(min(sent_seconds, position))
+            self._words = 0
+        else:
+            estimate = max(self._start_seconds, self._processed_seconds - CONFIRM_MARGIN_SECONDS)
+            self._segment.assume(estimate, sent_seconds, self._words)
+
+    def _without_reported(self, transcript: Transcript) -> Transcript:
+        """Remove the words that an earlier connection has reported for the same audio."""
+        words = transcript.text.split()
+        count = min(len(words), max(0, self._segment.reported_words - self._words))
+        if transcript.is_final:
+            self._words += len(words)
+        if not count:
+            return transcript
+        timed = transcript.words[count:] if len(transcript.words) == len(words) else ()
+        return transcript._replace(text=" ".join(words[count:]), words=timed)
+
+    def _position(self, size: int) -> float:
+        """Return the position in the segment after so many bytes of this session."""
+        at, seconds = self._jumps[bisect_right(self._jumps, (min(size, self._sent_bytes), float("inf"))) - 1]
+        return seconds + SPEECH.seconds_of(min(size, self._sent_bytes) - at)
 
     def _fail(self, reason: str, *, is_permanent: bool = False) -> None:
         if self.failure is None and not self.has_ended:

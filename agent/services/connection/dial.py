@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import SplitResult, urlsplit
 
 import websocket
@@ -48,6 +48,7 @@ def dial(
     ca_file: str | None = None,
     url_issuer: str | None = None,
     connect_seconds: float = CONNECT_SECONDS,
+    on_response: Callable[[Mapping[str, str]], None] | None = None,
 ) -> socket.socket:
     """Return a non-blocking socket after the upgrade to WebSocket, before any byte of the first frame.
 
@@ -63,6 +64,7 @@ def dial(
         ca_file: Certificate authorities to trust instead of the system's.
         url_issuer: Host that issued the URL. The URL of a public issuer must not lead to a private address.
         connect_seconds: See ``CONNECT_SECONDS``.
+        on_response: Receives the headers of the response to the upgrade; their names are in lower case.
 
     Raises:
         ServiceError: The dial failed. The message contains neither the key nor the query of the URL.
@@ -76,7 +78,9 @@ def dial(
     try:
         if context is not None:
             sock = _start_tls(service, sock, context, host, deadline)
-        _upgrade(service, sock, handshake, host, deadline)
+        headers = _upgrade(service, sock, handshake, host, deadline)
+        if on_response is not None:
+            on_response(headers)
         sock.setblocking(False)
     except BaseException:
         sock.close()
@@ -202,7 +206,9 @@ def _start_tls(
     return tls_sock
 
 
-def _upgrade(service: str, sock: socket.socket, handshake: Handshake, host: str, deadline: Deadline) -> None:
+def _upgrade(
+    service: str, sock: socket.socket, handshake: Handshake, host: str, deadline: Deadline
+) -> Mapping[str, str]:
     head = _UpgradeSocket(sock, deadline)
     client = websocket.WebSocket(skip_utf8_validation=True, enable_multithread=False)
     try:
@@ -225,6 +231,7 @@ def _upgrade(service: str, sock: socket.socket, handshake: Handshake, host: str,
         raise _refusal(service, host, head.status, head.headers) from None
     if head.headers.get("sec-websocket-extensions"):
         raise ServiceError(service, f"{host} selected a WebSocket extension that was not offered", status=101)
+    return head.headers
 
 
 def _refusal(service: str, host: str, status: int, headers: Mapping[str, str]) -> ServiceError:

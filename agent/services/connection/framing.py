@@ -44,6 +44,13 @@ class Ping(NamedTuple):
 
 
 @distinct
+class Pong(NamedTuple):
+    """A pong with the data of its ping. Immutable."""
+
+    data: bytes
+
+
+@distinct
 class Close(NamedTuple):
     """The peer's close frame. ``code`` is 1005 if it has none; ``echo`` is the payload of the answer."""
 
@@ -53,7 +60,7 @@ class Close(NamedTuple):
 
 
 class Framing:
-    """Converts the bytes of a server to whole messages, pings and the close. Not thread-safe; owned by its connection.
+    """Converts the bytes of a server to messages, pings, pongs and the close. Not thread-safe; its connection owns it.
 
     Memory is bounded by the limits above. Text is decoded strictly, in a fragmented message with each fragment:
     websocket-client 1.9.2 accepts a truncated UTF-8 sequence (Autobahn cases 6.6.1 to 6.14.7), and its check in pure
@@ -76,8 +83,8 @@ class Framing:
         """Append received bytes, which may end anywhere in a frame."""
         self._buffer += data
 
-    def next(self) -> Message | Ping | Close | None:
-        """Return the next message, ping or close, or ``None`` if more bytes are needed.
+    def next(self) -> Message | Ping | Pong | Close | None:
+        """Return the next message, ping, pong or close, or ``None`` if more bytes are needed.
 
         Raises:
             ProtocolError: Once; the connection must be closed then.
@@ -130,12 +137,12 @@ class Framing:
         if len(self._fragments) + length > MAX_MESSAGE_BYTES:
             raise ProtocolError(TOO_BIG, f"a message of more than {MAX_MESSAGE_BYTES} bytes")
 
-    def _interpret(self, frame: ABNF) -> Message | Ping | Close | None:
+    def _interpret(self, frame: ABNF) -> Message | Ping | Pong | Close | None:
         data = frame.data.encode() if isinstance(frame.data, str) else frame.data
         if frame.opcode == ABNF.OPCODE_PING:
             return Ping(data)
         if frame.opcode == ABNF.OPCODE_PONG:
-            return None  # any received byte shows that the peer is alive, so pongs need no matching
+            return Pong(data)
         if frame.opcode == ABNF.OPCODE_CLOSE:
             if not data:
                 return Close(NO_CODE, "", b"")

@@ -7,12 +7,13 @@ import socket
 import ssl
 import time
 from collections import deque
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from websocket import ABNF
 
 from agent.services.connection.dial import CONNECT_SECONDS, dial
-from agent.services.connection.framing import CONNECTION_LOST, Close, Framing, Ping, ProtocolError
+from agent.services.connection.framing import CONNECTION_LOST, Close, Framing, Ping, Pong, ProtocolError
 from agent.services.connection.keepalive import PING_DUE, PING_SECONDS, PONG_SECONDS, STALL_SECONDS, Keepalive
 from agent.services.connection.poll import wait
 from agent.services.protocols.codec import Client, End, Event, Message
@@ -62,6 +63,7 @@ def connect(
     allow_plaintext: bool = False,
     timing: ConnectionTiming = DEFAULT_TIMING,
     url_issuer: str | None = None,
+    on_response: Callable[[Mapping[str, str]], None] | None = None,
 ) -> Connection:
     """Dial the URL of the codec's handshake. Blocks, so it is called in a dialing thread.
 
@@ -71,6 +73,7 @@ def connect(
         allow_plaintext: As for ``dial``.
         timing: As for ``Connection``.
         url_issuer: As for ``dial``.
+        on_response: As for ``dial``.
 
     Raises:
         ServiceError: The service is unreachable or refuses the connection.
@@ -82,6 +85,7 @@ def connect(
         allow_plaintext=allow_plaintext,
         url_issuer=url_issuer,
         connect_seconds=timing.connect_seconds,
+        on_response=on_response,
     )
     return Connection(sock, codec, timing)
 
@@ -119,6 +123,8 @@ class Connection:
         self._queued_bytes = self._sent_bytes = 0  # totals: they show whether the end mark has left
         self._end_mark_at: int | None = None
         self._pongs: deque[bytes] = deque(maxlen=_MAX_PONGS)
+        self._ping_number = 0
+        self.answered_ping = 0  # number of the last ping of ``ping`` whose pong has arrived
         self._write_waits_for_read = self._read_waits_for_write = False
         self._close_sent = False
         self._closing: tuple[int, str] | None = None  # code and reason, once the close frame is queued
@@ -172,6 +178,17 @@ class Connection:
             return False
         self._write()
         return not (self.is_closed or self._write_error)
+
+    def ping(self) -> int:
+        """Queue a ping and return its number; ``answered_ping`` is that number once its pong has arrived.
+
+        A peer that computes in its event loop sends the pong only afterwards.
+        """
+        self._ping_number += 1
+        if not (self.is_closed or self._closing is not None or self._close_sent or self._write_error):
+            self._queue(str(self._ping_number).encode(), ABNF.OPCODE_PING)
+            self._write()
+        return self._ping_number
 
     def pump(self) -> list[Event]:
         """Write, read and check the deadlines without blocking; return the decoded events."""
@@ -319,6 +336,8 @@ class Connection:
             while self._closing is None and (result := self._framing.next()) is not None:
                 if isinstance(result, Ping):
                     self._pongs.append(result.data)  # answering only the latest pings is allowed (RFC 6455, 5.5.3)
+                elif isinstance(result, Pong):
+                    self.answered_ping = _ping_number(result.data) or self.answered_ping
                 elif isinstance(result, Close):
                     self._queue_close(result.echo)
                     self._begin_close(result.code, result.reason)
@@ -377,6 +396,11 @@ class Connection:
     def _round(self, deadline: Deadline) -> list[Event]:
         wait(self, (), deadline.remaining())
         return self.pump()
+
+
+def _ping_number(data: bytes) -> int:
+    """Return the number of the ping that a pong answers; 0 for a pong of the keepalive or an unsolicited one."""
+    return int(data) if data.isdigit() and len(data) < 10 else 0
 
 
 def _describe(error: Exception) -> str:

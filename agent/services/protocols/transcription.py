@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 
+from agent.services.protocols.answers import Answers, FrameAnswers, LateAnswers, WindowAnswers
 from agent.services.protocols.codec import (
     Audio,
     Encoding,
@@ -33,6 +34,10 @@ SAMPLE_RATE = 16000
 """In Hz; the audio is s16le mono."""
 MIN_AUDIO_BYTES = SAMPLE_RATE * 2 // 10
 MAX_AUDIO_BYTES = SAMPLE_RATE * 2
+
+LATE_ANSWERS = ("X-Voice-Agent-Transcripts", "until-close")
+"""The response header of a server that transcribes everything before it answers ``eof``, so that ``eof`` needs no wait.
+Its word times are positions."""
 
 # The plain-text messages of melvin-asr, as its source code has them.
 UNKNOWN_CONTROL = "control message unknown"
@@ -105,8 +110,14 @@ class Client:
     Audio is sent in messages of 0.1 to 1 s and of even length; less is held back until more arrives. After ``eof`` the
     server sends the export ID, closes, or sends nothing. In each case the last partial without a final becomes a final
     (melvin-asr sends none after ``eof``), and then the ``End`` follows. The key, if there is one, is the first message.
+
+    melvin-asr drops at ``eof`` what it has not transcribed yet, so the owner sends a ``Flush`` before ``End`` and waits
+    until ``answers.is_complete``. The ``Flush`` encodes to as much silence as makes the server send a final for all
+    audio (measured), in one message, because each second in a message of its own would be transcribed as well.
+
     With ``dialect="vosk"`` the first message is the sample rate, and the end mark is ``{"eof" : 1}``: vosk-server
-    accepts no other spelling (measured: it closes with 1011). Not thread-safe; owned by the recognizer thread.
+    accepts no other spelling (measured: it closes with 1011). It needs no silence; a ``Flush`` encodes to nothing.
+    Not thread-safe; owned by the recognizer thread.
 
     Args:
         url: The URL.
@@ -114,7 +125,12 @@ class Client:
         dialect: ``melvin`` or ``vosk``.
 
     Attributes:
+        answers: What the service has answered so far.
+        answers_late: Whether the server transcribes everything before it answers ``eof`` (see ``LATE_ANSWERS``).
         has_final_after_eof: Whether a final arrived after ``eof``.
+        burst_bytes: The audio to send at once where more waits. The current melvin-asr (d3284fa) transcribes again
+            for each message that it finds waiting, so that few long ones are faster.
+        message_count: The number of received messages.
 
     Raises:
         ValueError: The dialect is unknown.
@@ -132,6 +148,10 @@ class Client:
         self.has_final_after_eof = False
         self._url, self._key = url, api_key
         self._is_vosk = dialect == "vosk"
+        self.answers: Answers = FrameAnswers() if self._is_vosk else WindowAnswers()
+        self.answers_late = False
+        self.burst_bytes = 0 if self._is_vosk else MAX_AUDIO_BYTES
+        self.message_count = 0
         self._is_opened = False
         self._audio = bytearray()
         self._partial = ""  # the last partial without a final
@@ -141,7 +161,23 @@ class Client:
     def handshake(self) -> Handshake:
         return Handshake(self._url)
 
+    def receive_handshake(self, headers: Mapping[str, str]) -> None:
+        """Read the headers of the response to the handshake; their names are in lower case."""
+        name, value = LATE_ANSWERS
+        if headers.get(name.lower()) == value:
+            self.answers_late, self.answers = True, LateAnswers()
+
     def send(self, event: Event) -> list[Message]:
+        messages = self._encode(event)
+        for message in messages:
+            if isinstance(message, bytes):
+                self.answers.add_audio(len(message))
+        if messages and not self._is_opened:
+            self._is_opened = True
+            return [*self._opening(), *messages]
+        return messages
+
+    def _encode(self, event: Event) -> list[Message]:
         messages: list[Message] = []
         if self._eof_sent:
             return messages
@@ -153,16 +189,18 @@ class Client:
             self._eof_sent = True
             # melvin-asr transcribes in its event loop: the export ID and pongs wait for queued audio (measured: 6 s).
             self.receive_timeout_seconds = None if self._is_over else _EXPORT_SECONDS
-        elif isinstance(event, Flush) and self._is_vosk:
-            messages += [*self._remainder(), '{"reset" : 1}']
-        if messages and not self._is_opened:
-            self._is_opened = True
-            return [*self._opening(), *messages]
+        elif isinstance(event, Flush) and (self._is_opened or self._audio):
+            rest = b"".join(self._remainder())
+            # The rest counts as well, but is not part of the account yet.
+            size = self.answers.padding_bytes - len(rest)
+            padded = rest + bytes(max(0, size))
+            messages += [padded] if padded else []
         return messages
 
     def receive(self, message: Message) -> list[Event]:
         if self._is_over:
             return []
+        self.message_count += 1
         if isinstance(message, bytes):
             return [self._refuse(message, "a text message")]
         text = message.strip()
@@ -183,10 +221,9 @@ class Client:
             return self._end(None)
         received = describe_close(code, reason, self._key)
         expected = "the rest of the transcript" if self._eof_sent else "the connection to last until eof"
-        tail = self._tail() if self._eof_sent else []
         self._is_over = True
         self.receive_timeout_seconds = None
-        return [*tail, Failure(NAME, received, expected, status=code)]
+        return [Failure(NAME, received, expected, status=code)]
 
     def _opening(self) -> list[Message]:
         messages: list[Message] = []
@@ -204,7 +241,7 @@ class Client:
             del self._audio[:size]
         return messages
 
-    def _remainder(self) -> list[Message]:
+    def _remainder(self) -> list[bytes]:
         size = len(self._audio) // 2 * 2
         rest = bytes(self._audio[:size])
         # Half a sample is discarded: an odd length makes melvin-asr close with 1000 and without an ID (measured).
@@ -240,18 +277,34 @@ class Client:
             partial = read_text(fields["partial"])
             if partial is None:
                 return [self._refuse(message, f"text in partial, not {json_type(fields['partial'])}")]
+            self.answers.add_partial()
+            if self._partial and not partial and not (self._is_vosk or self.answers_late):
+                return []  # melvin-asr (d3284fa) sends an empty partial when all words are confirmed and not final yet
             self._partial = partial
             return [Transcript(partial, is_final=False)]
         text = read_text(fields.get("text"))
         if text is None:
             return [self._refuse(message, "partial, or result and text, in a JSON object")]
         words, has_invalid = read_words(fields.get("result"))
-        self._partial = ""
+        rest = self._rest_of_partial(text)
+        events: list[Event] = [Transcript(text, True, words)] if text or words or self._partial else []
+        events += [Transcript(rest, False)] if rest else []
+        self._partial = rest
         self.has_final_after_eof = self.has_final_after_eof or self._eof_sent
-        events: list[Event] = [Transcript(text, True, words)] if text or words else []
+        self.answers.add_final(is_partial_rest=bool(rest))
         if has_invalid:
             events.append(self._refuse(message, "word, start, end and conf in every element of result"))
         return events
+
+    def _rest_of_partial(self, final: str) -> str:
+        """Return the words of the last partial that follow the words of a final.
+
+        melvin-asr (d3284fa) sends the confirmed words as a final, after a partial with all words.
+        """
+        if self._is_vosk or self.answers_late:
+            return ""
+        words, partial = final.split(), self._partial.split()
+        return " ".join(partial[len(words) :]) if words and partial[: len(words)] == words else ""
 
     def _tail(self) -> list[Event]:
         partial, self._partial = self._partial, ""

@@ -14,7 +14,7 @@ import pytest
 from support.frame_detector import FrameDetector
 from support.gathered import Gathered
 from support.scripted import BINARY, TEXT, Peer, Scripted, close_frame, mute, refuses, silent
-from support.transcriber import EXPORT_ID, FRAME_BYTES, Transcriber, final, numbered_frames
+from support.transcriber import ANSWERS_LATE, EXPORT_ID, FRAME_BYTES, Transcriber, final, numbered_frames
 
 from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
 from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
@@ -22,9 +22,9 @@ from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.events import Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechEnded, SpeechStarted
 from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.stage import make_standby
-from agent.pipeline.stt.recognizer import SETTLE_SECONDS, Recognizer
+from agent.pipeline.stt.recognizer import Recognizer
 from agent.services.connection.standby import Standby
-from agent.services.connection.websocket import DEFAULT_TIMING, ConnectionTiming, connect
+from agent.services.connection.websocket import DEFAULT_TIMING, Connection, ConnectionTiming, connect
 from agent.services.protocols import transcription
 from agent.services.service_log import MAX_LOG_LINES
 from agent.system.threads import Backoff, Deadline
@@ -69,12 +69,15 @@ class Stage:
         codec_url = f"ws://127.0.0.1:{self.server.port}/"
         return make_standby(
             "transcription",
-            lambda deadline: connect(transcription.Client(codec_url, None), deadline, timing=self._connection_timing),
+            lambda deadline: self._connect(transcription.Client(codec_url, None), deadline),
             self.events,
             eager=False,
             backoff=Backoff(0.01, 0.05, seed=1),
             timing=STANDBY_TIMING._replace(dial_seconds=self._dial_seconds),
         )
+
+    def _connect(self, codec: transcription.Client, deadline: Deadline) -> Connection:
+        return connect(codec, deadline, timing=self._connection_timing, on_response=codec.receive_handshake)
 
     def hear(self, *frames: bytes) -> None:
         for each in frames:
@@ -359,38 +362,14 @@ def test_end_mark_is_sent_to_a_service_that_repeats_its_partial(stage: Callable[
         has_ended.set()
         repeater.join()
 
-    it = stage(script, settle_seconds=0.5, answer_seconds=3.0)
+    it = stage(script, answer_seconds=3.0)
     it.hear(*numbered_frames(0, 5), *PAUSE)
     assert it.events.await_first(Heard).text == "it is over"
 
 
-def test_end_mark_waits_after_a_replaced_service_has_lost_the_last_words(stage: Callable[..., Stage]) -> None:
-    delays: list[float] = []
-
-    def script(peer: Peer) -> None:
-        peer.accept()
-        last = 0.0
-        for opcode, data in iter(peer.read_frame, (-1, b"")):
-            if opcode == BINARY:
-                last = time.monotonic()
-                peer.text(json.dumps({"partial": "words"}))
-            elif opcode == TEXT and data == b"eof" and last:
-                delays.append(time.monotonic() - last)
-                peer.text(EXPORT_ID)  # without a final
-                peer.send(close_frame(1000))
-
-    it = stage(script, settle_seconds=None)
-    it.recognizer.replace_service(it.standby(), may_lose_tail=True)
-    for turn in (1, 2, 3):  # the first turn may use the old service
-        it.hear(*numbered_frames(0, 10), *PAUSE)
-        it.events.await_first(Heard, turn)
-    it.end()
-    assert delays[-1] >= SETTLE_SECONDS * 0.9
-
-
 def test_log_lines_of_a_service_are_limited(stage: Callable[..., Stage], caplog: pytest.LogCaptureFixture) -> None:
     def script(peer: Peer) -> None:
-        peer.accept()
+        peer.accept(ANSWERS_LATE)
         for opcode, data in iter(peer.read_frame, (-1, b"")):
             if opcode == BINARY:
                 for _ in range(100):

@@ -16,12 +16,12 @@ def filled(count: int, sent: int = 0, max_seconds: float = 60.0) -> SpeechSegmen
     for frame in numbered_frames(0, count):
         segment.append(frame)
     for _ in range(sent):
-        segment.next_frame()
+        segment.next_audio()
     return segment
 
 
 def pending(segment: SpeechSegment) -> list[bytes]:
-    return list(iter(segment.next_frame, None))
+    return [audio for _, audio in iter(segment.next_audio, None)]
 
 
 def test_replay_returns_every_unanswered_frame_before_the_unsent_ones() -> None:
@@ -45,7 +45,7 @@ def test_sent_audio_that_is_no_longer_kept_is_a_gap_after_a_loss() -> None:
     segment = filled(3, sent=3, max_seconds=0.3)
     for frame in numbered_frames(3, 2):
         segment.append(frame)
-        segment.next_frame()
+        segment.next_audio()
     segment.confirm(0.1)
     assert segment.take_replay_gap() == (pytest.approx(10.1), pytest.approx(0.1))
     assert segment.take_replay_gap() is None
@@ -60,7 +60,7 @@ def test_discard_pending_keeps_what_the_connection_has_received() -> None:
 def test_discard_pending_includes_the_rest_of_a_replay() -> None:
     segment = filled(5, sent=5)
     segment.replay()
-    segment.next_frame()
+    segment.next_audio()
     assert segment.discard_pending() == [(pytest.approx(10.1), pytest.approx(0.4))]
 
 
@@ -93,7 +93,7 @@ def test_every_frame_is_answered_or_pending_or_part_of_a_gap(steps: list[str]) -
             segment.append(numbered_frames(0, 1)[0])
             appended += 0.1
         elif step == "send":
-            segment.next_frame()
+            segment.next_audio()
         elif step == "confirm":
             confirmed = max(confirmed, segment.sent_seconds)
             segment.confirm(segment.sent_seconds)
@@ -105,4 +105,4 @@ def test_every_frame_is_answered_or_pending_or_part_of_a_gap(steps: list[str]) -
     gaps += sum(seconds for _, seconds in segment.discard())
     assert segment.seconds == pytest.approx(appended)
     assert appended - confirmed - 1e-6 <= gaps <= appended + 1e-6
-    assert segment.discard() == [] and segment.next_frame() is None
+    assert segment.discard() == [] and segment.next_audio() is None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.codecs import receive_all
 
 from agent.services.protocols.codec import Audio, Encoding, End, Failure, Flush, Log, Text, Transcript, Word
-from agent.services.protocols.transcription import Client, Server
+from agent.services.protocols.transcription import LATE_ANSWERS, Client, Server
 
 KEY = "t-key-0123456789"
 EXPORT_ID = "399e7f744c3e47c3a32f28a19f07739d"
@@ -179,6 +179,7 @@ TRANSCRIPT = st.one_of(
 @given(st.lists(TRANSCRIPT, max_size=6))
 def test_transcripts_pass_both_codecs_unchanged(transcripts):
     client, server = Client("ws://h/"), Server()
+    client.receive_handshake({LATE_ANSWERS[0].lower(): LATE_ANSWERS[1]})
     events = [
         event for transcript in transcripts for message in server.send(transcript) for event in client.receive(message)
     ]

@@ -1,0 +1,135 @@
+"""Counts which part of the sent audio a transcription service has answered."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Protocol
+
+BYTES_PER_SECOND = 32000
+"""16 kHz mono s16le."""
+
+WINDOW_BYTES = 6 * BYTES_PER_SECOND
+"""melvin-asr sends a final when it has received this much audio since the last one (measured at commit 46e7e3f)."""
+
+
+class Answers(Protocol):
+    """The account of one session. Positions are bytes since its first sample. Not thread-safe; owned by the codec.
+
+    ``is_complete``: the service owes no message. ``final_bytes``: the audio that final transcripts certainly cover;
+    ``None`` if the service does not show it. ``answered_bytes``: the same with the last partial transcript.
+    """
+
+    @property
+    def is_complete(self) -> bool: ...
+    @property
+    def final_bytes(self) -> int | None: ...
+    @property
+    def answered_bytes(self) -> int: ...
+    @property
+    def padding_bytes(self) -> int: ...
+    def add_audio(self, size: int) -> None: ...
+    def add_partial(self) -> None: ...
+    def add_final(self, *, is_partial_rest: bool = False) -> None: ...
+
+
+class FrameAnswers:
+    """The account of vosk-server, which sends one reply for each audio message (asr_server.py, c2e82f0).
+
+    Not thread-safe; owned by the codec.
+    """
+
+    padding_bytes = 0
+
+    def __init__(self) -> None:
+        self.answered_bytes = 0
+        self.final_bytes: int | None = 0
+        self._sent_bytes = 0
+        self._unanswered: deque[int] = deque()  # the end of each message
+
+    @property
+    def is_complete(self) -> bool:
+        return not self._unanswered
+
+    def add_audio(self, size: int) -> None:
+        self._sent_bytes += size
+        self._unanswered.append(self._sent_bytes)
+
+    def add_partial(self) -> None:
+        if self._unanswered:
+            self.answered_bytes = self._unanswered.popleft()
+
+    def add_final(self, *, is_partial_rest: bool = False) -> None:
+        self.add_partial()
+        self.final_bytes = self.answered_bytes
+
+
+class WindowAnswers:
+    """The account of melvin-asr: a partial for each full second, and a final for each six seconds.
+
+    The final is computed from all audio since the last one, when the message that completes six seconds has arrived.
+    Partials are fewer if the service is slow. Later versions (d3284fa) send a final after some words or at the end of a
+    sentence; then the positions of finals are unknown. Not thread-safe; owned by the codec.
+    """
+
+    def __init__(self) -> None:
+        self._sent_bytes = 0
+        self._final_bytes = 0
+        self._window_bytes = 0  # since the last window was complete
+        self._windows: deque[int] = deque()  # the end of each complete window without its final
+        self._partials = 0  # since the last final
+        self._is_exact = True
+
+    @property
+    def is_complete(self) -> bool:
+        if not self._is_exact:
+            return False
+        seconds = (self._sent_bytes - self._final_bytes) // BYTES_PER_SECOND
+        return not self._windows and not self._window_bytes or 0 < seconds <= self._partials
+
+    @property
+    def final_bytes(self) -> int | None:
+        return self._final_bytes if self._is_exact else None
+
+    @property
+    def answered_bytes(self) -> int:
+        end = self._windows[0] if self._windows else self._sent_bytes
+        return min(end, self._final_bytes + self._partials * BYTES_PER_SECOND)
+
+    @property
+    def padding_bytes(self) -> int:
+        """The silence after which the service owes a final for all audio."""
+        return WINDOW_BYTES - self._window_bytes
+
+    def add_audio(self, size: int) -> None:
+        self._sent_bytes += size
+        self._window_bytes += size
+        if self._window_bytes >= WINDOW_BYTES:
+            self._windows.append(self._sent_bytes)
+            self._window_bytes = 0
+
+    def add_partial(self) -> None:
+        self._partials += 1
+
+    def add_final(self, *, is_partial_rest: bool = False) -> None:
+        """Count a final; ``is_partial_rest``: it has fewer words than the partial before it."""
+        if not self._windows or is_partial_rest:
+            self._is_exact = False
+        if self._windows:
+            self._final_bytes = self._windows.popleft()
+        self._partials = 0
+
+
+class LateAnswers:
+    """The account of a service that transcribes everything before it answers the end mark.
+
+    Not thread-safe; owned by the codec.
+    """
+
+    is_complete = True
+    padding_bytes = 0
+    answered_bytes = 0
+    final_bytes: int | None = None
+
+    def add_audio(self, size: int) -> None: ...
+    def add_partial(self) -> None: ...
+    def add_final(self, *, is_partial_rest: bool = False) -> None: ...
