@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 
 from agent.config.display import describe, entries
-from agent.config.errors import ConfigIssue, ConfigIssues
+from agent.config.errors import ConfigIssue, ConfigIssues, suggestion
 from agent.config.fields import iter_secrets
 from agent.config.json_schema import schema as json_schema
 from agent.config.secrets import unset
@@ -26,7 +26,7 @@ def check(path: str | None, environ: Mapping[str, str] = os.environ, *, as_json:
     """
     try:
         loaded = load_with_origins(path, environ)
-        if issues := _unset_variables(loaded, environ):
+        if issues := [*_unset_variables(loaded, environ), *_missing_voice(loaded)]:
             raise ConfigIssues(issues)
     except ConfigIssues as error:
         if as_json:
@@ -86,6 +86,25 @@ def _unset_variables(loaded: Loaded, environ: Mapping[str, str]) -> list[ConfigI
         for name, secret in iter_secrets(loaded.config)
         if secret.env is not None and secret.env not in environ
     ]
+
+
+def _missing_voice(loaded: Loaded) -> list[ConfigIssue]:
+    """Return the configured local voice if no engine of this machine has it.
+
+    Only ``config check`` and ``doctor`` look: the daemon speaks with the default voice instead, and starts faster.
+    """
+    config, key = loaded.config, "synthesis.local.voice"
+    local = config.synthesis.settings("local")
+    if local.url is not None or config.server.speech == "tone" or key not in loaded.origins:
+        return []
+    from agent.server.tts.voices import find_voice_problem, list_voices
+
+    problem = find_voice_problem(local.voice)
+    if problem is None:
+        return []
+    by_name = {voice.name.partition(":")[2]: voice.name for voice in list_voices()}
+    nearest = suggestion(local.voice.rpartition(":")[2], by_name)
+    return [ConfigIssue(loaded.origins[key], key, problem, by_name.get(nearest or ""))]
 
 
 def _print_issues(error: ConfigIssues) -> None:

@@ -160,6 +160,8 @@ def build_parser() -> argparse.ArgumentParser:
     meter = _add_command(commands, "meter", _meter, "show the microphone level as a live bar", json=True)
     meter.add_argument("--seconds", type=float, metavar="SECONDS", help="stop after this time (default: at Ctrl-C)")
 
+    _add_command(commands, "voices", _voices, "list the voices of the local speech engines", json=True, config=False)
+
     _add_command(commands, "test-speaker", _test_speaker, "play three tones and a sentence")
     _add_command(
         commands,
@@ -344,6 +346,12 @@ def _meter(options: Options) -> int:
     from agent.cli.sound import meter
 
     return meter(_load(options.config), seconds=options.seconds, as_json=options.json)
+
+
+def _voices(options: Options) -> int:
+    from agent.cli.voices import voices
+
+    return voices(as_json=options.json)
 
 
 def _test_speaker(options: Options) -> int:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,25 @@ def test_show_prints_the_values_or_exits_with_78(tmp_path: Path, capsys: pytest.
 def test_schema_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert schema() == 0
     assert json.loads(capsys.readouterr().out)["$schema"].endswith("2020-12/schema")
+
+
+@pytest.mark.skipif(not shutil.which("espeak-ng"), reason="needs espeak-ng")
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("synthesis: {local: {voice: klingon}}\n", 78),
+        ("synthesis: {local: {voice: 'espeak:klingon'}}\n", 78),
+        ("synthesis: {services: [fish, local], local: {voice: xx}}\n", 78),
+        ("synthesis: {local: {voice: de}}\n", 0),
+        ("synthesis: {local: {voice: klingon, url: 'ws://192.168.1.9:8394/'}}\n", 0),  # another machine may have it
+        ("synthesis: {local: {voice: klingon}}\nserver: {speech: tone}\n", 0),
+    ],
+)
+def test_check_reports_a_local_voice_that_does_not_exist(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, code: int
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    assert check(str(path), {}) == code
+    errors = capsys.readouterr().err
+    assert ("synthesis.local.voice: there is no voice" in errors) == (code != 0)

@@ -17,7 +17,7 @@ VERBS = {
 }
 COMMANDS = (
     "run", "say", "transcribe", "demo", "status", "hush", "volume", "mute", "unmute", "server",
-    "devices", "meter", "test-speaker", "test-microphone", "doctor", "config",
+    "devices", "meter", "voices", "test-speaker", "test-microphone", "doctor", "config",
 )
 # fmt: on
 

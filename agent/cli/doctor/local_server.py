@@ -18,6 +18,7 @@ from agent.server.stt import registry as stt_registry
 from agent.server.stt.engine import SttOptions, UnavailableRecognizer
 from agent.server.tts import registry as tts_registry
 from agent.server.tts.engine import VoiceOptions
+from agent.server.tts.voices import find_voice_problem
 from agent.settings.loader import Loaded
 from agent.settings.model import Config
 from agent.system.threads import Deadline
@@ -90,14 +91,19 @@ def _check_engines(loaded: Loaded) -> list[CheckResult]:
         return []  # the engines are on another machine
     results = []
     if config.conversation.mode != "captions" and "local" in config.synthesis.services:
-        results.append(_check_voice(config))
+        results.append(_check_voice(loaded))
     if _transcribes_locally(config):
         results.append(_check_recognizer(loaded))
     return results
 
 
-def _check_voice(config: Config) -> CheckResult:
+def _check_voice(loaded: Loaded) -> CheckResult:
+    config = loaded.config
     subject, voice = "local voice", config.synthesis.settings("local").voice
+    problem = find_voice_problem(voice) if config.server.speech != "tone" else None
+    if problem is not None:
+        cure = f"voice-agent voices, then write one of them at {key_with_origin(loaded, 'synthesis.local.voice')}"
+        return CheckResult(subject, ERROR, problem, cure, own=True)
     try:
         speech = tts_registry.create(config.server.speech).speak(
             "Hello.", VoiceOptions(22050, voice=voice, language=voice)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-_LANGUAGES = {
+LANGUAGE_NAMES = {
     "english": "en", "german": "de", "french": "fr", "spanish": "es", "italian": "it", "portuguese": "pt",
     "dutch": "nl", "hindi": "hi", "polish": "pl", "russian": "ru", "swedish": "sv", "turkish": "tr", "arabic": "ar",
 }  # fmt: skip
@@ -31,8 +31,8 @@ class VoiceOptions(NamedTuple):
     def code(self) -> str:
         """Two-letter code of the language; ``en`` if the language is unknown."""
         language = self.language.strip().lower()
-        if language in _LANGUAGES:
-            return _LANGUAGES[language]
+        if language in LANGUAGE_NAMES:
+            return LANGUAGE_NAMES[language]
         first = language.replace("_", "-").partition("-")[0]
         # Vachana's older language names start with a country ("IND-IN" is India). They fall back to English as well.
         return first if first.isalpha() and first.isascii() and len(first) == 2 else "en"

@@ -14,7 +14,7 @@ from agent.server.tts.engine import SynthesizedAudio, TtsEngine, VoiceOptions
 _CHUNK_BYTES = 8192
 _MAX_HEADER_BYTES = 4096
 _TIMEOUT_SECONDS = 60.0
-_VOICE = re.compile(r"[A-Za-z]{2,3}([-+][A-Za-z0-9]{1,12}){0,3}")
+VOICE_PATTERN = re.compile(r"[A-Za-z]{2,3}([-+][A-Za-z0-9]{1,12}){0,3}")
 _WORDS_PER_MINUTE = 175
 _RATE = 22050
 _COMMAND = ("espeak-ng", "--stdin", "--stdout", "-b", "1")  # -b 1: the text is UTF-8
@@ -33,7 +33,7 @@ class EspeakEngine:
             return SynthesizedAudio(_RATE, iter(()))
         text = text.replace("\0", " ")  # espeak-ng stops reading at a NUL
         requested = options.voice.removeprefix("espeak:") if options.voice.startswith("espeak:") else options.code
-        voice = requested if _VOICE.fullmatch(requested) else "en"
+        voice = requested if VOICE_PATTERN.fullmatch(requested) else "en"
         words_per_minute = round(_WORDS_PER_MINUTE * min(max(options.speed, 0.5), 2.5))
         last: AudioError | None = None
         for name in dict.fromkeys((voice, "en")):

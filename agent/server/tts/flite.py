@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from agent.errors import AudioError
 from agent.server.tts.engine import SynthesizedAudio, TtsEngine, VoiceOptions
 
-_VOICES = ("slt", "awb", "rms", "kal16", "kal")
+VOICES = ("slt", "awb", "rms", "kal16", "kal")
 _WAV_HEADER_BYTES = 44
 _CHUNK_BYTES = 8192
 _TIMEOUT_SECONDS = 60.0
@@ -54,7 +54,7 @@ class FliteEngine:
             # Without text to pronounce some versions of flite fail and others write silence.
             return SynthesizedAudio(16000, iter(()))
         requested = options.voice.removeprefix("flite:")
-        argv = ["flite", "-voice", requested if requested in _VOICES else "slt"]
+        argv = ["flite", "-voice", requested if requested in VOICES else "slt"]
         if abs(options.speed - 1.0) > 0.01:
             argv += ["--setf", f"duration_stretch={1 / min(max(options.speed, 0.3), 3.0):.3f}"]
         return _synthesize(argv, text)

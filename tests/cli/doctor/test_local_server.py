@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -59,3 +60,13 @@ def test_a_missing_recognizer_is_reported_with_the_command_that_installs_it(
 def test_without_local_services_there_is_no_finding(loaded: Read) -> None:
     text = "conversation: {mode: announce}\nsynthesis:\n  services: [neuphonic]\n  neuphonic: {api_key: some-key}\n"
     assert check_local_server(loaded(text)) == []
+
+
+@pytest.mark.skipif(not shutil.which("espeak-ng"), reason="needs espeak-ng")
+@pytest.mark.parametrize("voice", ["klingon", "espeak:klingon", "flite:bob"])
+def test_a_local_voice_that_does_not_exist_is_an_error_of_the_configuration(loaded: Read, voice: str) -> None:
+    text = f"conversation: {{mode: announce}}\nserver: {{port: 0}}\nsynthesis: {{local: {{voice: '{voice}'}}}}\n"
+    results = {result.subject: result for result in check_local_server(loaded(text))}
+    result = results["local voice"]
+    assert result.verdict == ERROR and f'"{voice}"' in result.saw and exit_code([result]) == 78
+    assert "voice-agent voices" in result.cure and "synthesis.local.voice (" in result.cure
