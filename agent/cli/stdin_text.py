@@ -12,7 +12,7 @@ from typing import Protocol
 
 from agent.errors import AgentError, UsageError
 from agent.pipeline.events import Event, Utterance, UtterancePlayed
-from agent.system.text import MAX_TEXT_CHARACTERS, remove_control_characters
+from agent.system.text import MAX_TEXT_CHARACTERS, has_words, remove_control_characters
 
 _READ_BYTES = 65536
 
@@ -113,7 +113,7 @@ class TextReader(threading.Thread):
 
     def _pass_on(self, text: str) -> None:
         text = remove_control_characters(text)
-        if not self.has_begun and text.strip():
+        if not self.has_begun and has_words(text):
             self.has_begun = True
             self._consumer.begin(Utterance(self._utterance, None, source="say"))
         if self.has_begun and text:

@@ -37,16 +37,23 @@ def validate_text(text: str) -> str:
     """Return the text without control characters.
 
     Raises:
-        UsageError: The text is empty, too long, or not valid Unicode.
+        UsageError: The text is empty, has nothing that a voice can pronounce, is too long, or is not valid Unicode.
     """
     text = remove_control_characters(text)
     if not text.strip():
         raise UsageError("there is nothing to say: the text is empty or only white space; give some words")
+    if not has_words(text):
+        raise UsageError("there is nothing to say: the text has only marks or symbols; give some words")
     if len(text) > MAX_TEXT_CHARACTERS:
         raise UsageError(
             f"the text has {len(text)} characters and at most {MAX_TEXT_CHARACTERS} are spoken at once: say it in parts"
         )
     return _validate_encoding(text)
+
+
+def has_words(text: str) -> bool:
+    """Return whether a text has anything that a voice can pronounce: at least one word or number."""
+    return any(character.isalnum() for character in text)
 
 
 def validate_piece(text: str) -> str:

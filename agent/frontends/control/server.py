@@ -29,7 +29,7 @@ from agent.pipeline.events import (
     Volume,
 )
 from agent.pipeline.status import Status
-from agent.system.text import MAX_TEXT_CHARACTERS
+from agent.system.text import MAX_TEXT_CHARACTERS, has_words
 from agent.system.threads import Deadline, Mailbox
 
 if TYPE_CHECKING:
@@ -351,7 +351,7 @@ class ControlServer(Frontend):
             peer.send({"error": f"the text has more than {MAX_TEXT_CHARACTERS} characters: its beginning is said"})
             self._complete(peer)
             return
-        if not streamed.is_announced and text.strip():
+        if not streamed.is_announced and has_words(text):
             streamed.is_announced = True
             self._announce(peer, Utterance(streamed.utterance, None, priority=streamed.priority, source="control"))
         if streamed.is_announced and text:

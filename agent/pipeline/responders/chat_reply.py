@@ -43,6 +43,7 @@ class ChatReply:
         self._service, self._key = service, key
         self._stream: EventStream | None = None
         self._is_json = False
+        self._half = ""
         self._body = bytearray()  # of a JSON response, or until the kind of the response is known
 
     def begin(self, head: ResponseHead) -> None:
@@ -122,6 +123,9 @@ class ChatReply:
                 text += refusal
         else:
             text = _text(choice.get("text"))  # the older completions API
+        text, self._half = self._half + text, ""
+        if text and "\ud800" <= text[-1] <= "\udbff":
+            text, self._half = text[:-1], text[-1]  # a server has cut a character; its other half follows
         if text:
             yield fix_surrogates(text)
         if isinstance(reason := choice.get("finish_reason"), str) and reason:

@@ -191,7 +191,7 @@ class ResponderWorker(Stage):
             pieces.close()
         if shortfall is None and has_symbols and not reply.has_begun:
             if text.has_words:
-                shortfall = Shortfall("empty", "the reply has no text to speak, only code, tables or hidden parts")
+                shortfall = Shortfall("empty", "the reply has nothing to speak besides code, tables or hidden parts")
             else:
                 shortfall = Shortfall("unspeakable", "the reply has nothing that a voice can pronounce")
         return ReplyEnded(turn) if shortfall is None else ReplyEnded(turn, shortfall.reason, shortfall.kind)

@@ -22,7 +22,8 @@ _BREAK = re.compile(rf"/?(?:{_BREAKING})", re.IGNORECASE)
 # The beginning of one of these at the end of a piece.
 _PARTIAL = re.compile(
     r"(?:\\|[ \t]?!?\[[^\[\]\n]{0,300}(?:\](?:\((?:[^()\n]|\([^()\n]*\)?){0,500}|\[[^\]\n]{0,80})?)?"
-    r"|[ \t]?【[^】\n]{0,80}|<(?:!-{0,2}[^<>\n]{0,200}|/?[a-z][^<>\n]{0,200})?|(?<!\w)h(?:t(?:tps?|t)?)?|<?https?:\S*"
+    r"|[ \t]?【[^】\n]{0,80}|<(?:!-{0,2}[^<>\n]{0,200}|/?(?:[a-z][^<>\n]{0,200})?)?"
+    r"|(?<!\w)h(?:t(?:tps?|t)?)?|<?https?:\S*"
     r"|&[#\w]{0,10}|`+|~+|\*+|_+|!)\Z",
     re.IGNORECASE,
 )
@@ -141,7 +142,7 @@ class MarkupFilter:
         """Return the words until the end of the line or of the certain text; ``None`` if nothing is certain."""
         line, end, rest = self._buffer.partition("\n")
         if not (end or is_final):
-            certain = _certain_length(line)
+            certain = _certain_length(line.rstrip(" \t#") if self._is_heading else line)
             line, rest = line[:certain], line[certain:]
             if not line:
                 return None

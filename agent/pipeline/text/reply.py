@@ -9,7 +9,7 @@ from agent.pipeline.text.reasoning import ReasoningFilter
 from agent.pipeline.text.sentences import SentenceSplitter
 from agent.pipeline.text.symbols import speakable
 from agent.services.settings import TextSettings
-from agent.system.text import remove_control_characters
+from agent.system.text import has_words, remove_control_characters
 
 _SPACE_BEFORE_MARK = re.compile(r" +([.,])(?= |\Z)")
 
@@ -45,7 +45,7 @@ class ReplyText:
 
     def _words(self, text: str) -> str:
         text = remove_control_characters(text)
-        self.has_words = self.has_words or any(character.isalnum() for character in text)
+        self.has_words = self.has_words or has_words(text)
         return text if self._markup is None else self._markup.feed(text)
 
     def _speakable(self, sentences: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ import re
 from typing import Protocol, cast
 
 from agent.pipeline.text.language import LanguageGuess
+from agent.system.text import has_words
 
 MAX_SENTENCE_CHARACTERS = 300
 MIN_WRAPPED_CHARACTERS = 60
@@ -30,7 +31,7 @@ _PAUSES = re.compile(r"[,;:–—](?=\s)|[，、；：]")
 _ABBREVIATIONS = """
     mr mrs ms dr prof st gen col capt lt sgt rev sr vs cf ca approx fig vol al dept e.g i.e mme mmes mlle mlles mgr
     z.b d.h u.a o.ä bzw nr hr fr str evtl ggf inkl sog jan feb aug sept oct nov dec mt ft sq cu rd ave blvd hwy ph.d
-    b.sc m.sc b.a m.a sra srta dott sig dra exc ing
+    b.sc m.sc b.a m.a sra srta dott sig dra exc ing dhr mevr drs bijv blz av avda núm sta sto
 """
 _DOUBTFUL = "etc a.m p.m u.s u.k inc ltd co corp usw jr no nos p pp sec"
 _WEEKDAYS = "Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun Mo Di Mi Do Fr Sa So"
@@ -73,6 +74,7 @@ class SentenceSplitter:
         self._scanned = 0  # characters of the buffer that contain no end of a sentence
         self._guess = LanguageGuess()
         self._guessed = 0  # characters of the buffer that the guess has counted
+        self._is_pause = False
 
     def feed(self, piece: str) -> list[str]:
         """Append text; return the sentences that it completes."""
@@ -85,7 +87,7 @@ class SentenceSplitter:
         if not end or end[-1].isdigit() or end[-2:-1].isdigit():
             return []
         probe = SentenceSplitter(self._language)
-        probe._buffer, probe._guess = f"{end} ", self._guess
+        probe._buffer, probe._guess, probe._is_pause = f"{end} ", self._guess, True
         sentences = probe._split(is_final=False)
         if probe._buffer.strip():
             return []
@@ -130,7 +132,7 @@ class SentenceSplitter:
     def _is_sentence_end(self, text: str, start: int, match: re.Match[str], is_final: bool) -> bool | None:
         """Return whether the match ends a sentence; ``None`` if that depends on text that is still missing."""
         before = text[start : match.start()]
-        if not any(character.isalnum() for character in before):
+        if not has_words(before):
             return False  # no text to speak yet: the mark belongs to the following text
         if match["own"]:
             return before.count("《") <= before.count("》")  # a title may hold a mark
@@ -147,7 +149,7 @@ class SentenceSplitter:
             return False
         if match["closed"] or mark.startswith(("..", "…")) or before[-1].isspace():
             if following == len(text):
-                return is_final or None
+                return is_final or self._is_pause or None
             return not (text[following].islower() or text[following] in ".…(")
         self._count_words(text, match.start())
         word = before.rsplit(maxsplit=1)[-1].lstrip(_OPENING)
@@ -176,7 +178,7 @@ class SentenceSplitter:
             previous = before.rsplit(maxsplit=2)[-2:-1]
             is_ordinal = "de" in self._languages() and previous and previous[0].lower() in _GERMAN_ORDINALS
             return not (is_ordinal or next_word in _GERMAN_MONTHS)
-        return "library"
+        return "library" if _library() is not None else next_word in _STARTERS
 
     def _decide_by_library(self, before: str, word: str, next_word: str | None) -> bool | None:
         languages = self._languages()
@@ -226,6 +228,8 @@ def _cuts(language: str, head: str, tail: str) -> bool:
     """Return whether the library ends a sentence between two texts."""
     library = _library()
     if library is None:
+        if len(head.rsplit(maxsplit=1)[-1]) == 2 and head[-1] == ".":
+            return False  # one character: an abbreviation
         return not (tail[:1].islower() or tail[:1].isdigit()) or head.rstrip(_CLOSING)[-1:] in "!?"
     # Versions differ in the white space that they keep, so that only the other characters are counted.
     length = sum(not character.isspace() for character in head)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from agent.system.text import has_words
+
 # Unicode 16, emoji-data.txt and the blocks of pictographs, arrows, frames and dingbats. Characters that a voice reads,
 # such as the degree sign, the trademark sign and currencies, stay. Joiners stay in words, where the scripts of
 # India and Persian need them.
@@ -17,16 +19,16 @@ _EMOJI = re.compile(
 )
 _INVISIBLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\u20e3\ufeff\ufff0-\ufffd]"
-    r"|(?<!\w)[\u200c\u200d]|[\u200c\u200d](?!\w)"
+    r"|(?<![\u0590-\u1fff])[\u200c\u200d]"
 )
 
 
 def speakable(text: str) -> str:
     """Return the part of a sentence that a voice can pronounce, possibly empty."""
-    if not text.isascii():
+    if not (text.isascii() and text.isprintable()):
         text = _EMOJI.sub(_gap, text)
         text = _INVISIBLE.sub("", text)
-    return " ".join(text.split()) if any(character.isalnum() for character in text) else ""
+    return " ".join(text.split()) if has_words(text) else ""
 
 
 def _gap(match: re.Match[str]) -> str:

@@ -14,8 +14,8 @@ from agent.pipeline.events import Event, Reply, ReplyEnded, WorkerCrashed
 from agent.pipeline.responders import command
 from agent.pipeline.responders.command import CommandResponder
 from agent.pipeline.responders.echo import EchoResponder
-from agent.pipeline.responders.responder import ReplyPieces, Responder
-from agent.pipeline.responders.worker import MAX_REPLY_CHARACTERS, ResponderWorker
+from agent.pipeline.responders.responder import ReplyPieces, Responder, Shortfall
+from agent.pipeline.responders.worker import MAX_REPLY_CHARACTERS, ReplyOptions, ResponderWorker
 from agent.system.threads import Deadline
 
 TIMEOUT_SECONDS = 60.0
@@ -24,7 +24,8 @@ TIMEOUT_SECONDS = 60.0
 class FakeResponder:
     """Yields each piece when the test puts it, and raises an exception from the test."""
 
-    def __init__(self) -> None:
+    def __init__(self, shortfall: Shortfall | None = None) -> None:
+        self.shortfall = shortfall
         self.pieces: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()
         self.asked = threading.Event()
         self.cancelled = threading.Event()
@@ -37,6 +38,7 @@ class FakeResponder:
         except GeneratorExit:
             self.cancelled.set()
             raise
+        return self.shortfall
 
     def _pieces(self) -> Generator[str, None, None]:
         while True:
@@ -71,9 +73,11 @@ class Inbox:
 
 
 @contextmanager
-def running(fake: Responder, first_word_seconds: float | None = None) -> Iterator[tuple[ResponderWorker, Inbox]]:
+def running(
+    fake: Responder, first_word_seconds: float | None = None, options: ReplyOptions | None = None
+) -> Iterator[tuple[ResponderWorker, Inbox]]:
     inbox = Inbox()
-    responder = ResponderWorker(fake, inbox.put, first_word_seconds=first_word_seconds)
+    responder = ResponderWorker(fake, inbox.put, first_word_seconds=first_word_seconds, options=options)
     responder.start()
     try:
         yield responder, inbox
@@ -129,6 +133,7 @@ def test_first_word_timeout_does_not_apply_to_the_rest() -> None:
                 yield from [""]
                 self.asked.wait(0.1)
             yield "Two."
+            return None
 
     with running(Slow(), first_word_seconds=0.3) as (responder, inbox):
         responder.ask(1, "x")
@@ -250,3 +255,72 @@ def test_endless_reply_is_cut_at_the_limit() -> None:
             length += len(event.text)
         assert length <= MAX_REPLY_CHARACTERS
         assert isinstance(event, ReplyEnded) and event.error is not None and "65536 characters" in event.error
+
+
+OPTIONS = ReplyOptions(empty_reply="No answer.", failure_reply="Not now.")
+LENGTH = Shortfall("length", "cut")
+ONLY_CODE = "the reply has nothing to speak besides code, tables or hidden parts"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "shortfall", "spoken", "end"),
+    [
+        ([ServiceError("openai", "busy (429)")], None, ["Not now."], ("openai: busy (429)", None)),
+        ([" \n", ServiceError("openai", "refused")], None, ["Not now."], ("openai: refused", None)),
+        (["Half", ServiceError("openai", "broke")], None, ["Not now."], ("openai: broke", None)),
+        (["Half. Of", ServiceError("openai", "broke")], None, ["Half."], ("openai: broke", None)),
+        ([], LENGTH, ["No answer."], ("cut", "length")),
+        (["<think>Hm. Let", None], LENGTH, ["No answer."], ("cut", "length")),
+        (["Half of", None], LENGTH, ["Half of"], ("cut", "length")),
+        (["I cannot.", None], Shortfall("refusal", "no"), ["I cannot."], ("no", "refusal")),
+        (["```\ncode\n```\n"], None, ["No answer."], (ONLY_CODE, "empty")),
+        (["\U0001f44d"], None, [], ("the reply has nothing that a voice can pronounce", "unspeakable")),
+        (["---\n", "..."], None, [], ("the reply has nothing that a voice can pronounce", "unspeakable")),
+        ([], None, [], (None, None)),
+        (["Fine."], None, ["Fine."], (None, None)),
+    ],
+)  # fmt: skip
+def test_missing_answer_is_reported_and_replaced_by_a_sentence(
+    pieces: list[str | BaseException],
+    shortfall: Shortfall | None,
+    spoken: list[str],
+    end: tuple[str | None, str | None],
+) -> None:
+    fake = FakeResponder(shortfall)
+    with running(fake, options=OPTIONS) as (responder, inbox):
+        responder.ask(7, "x")
+        for piece in [*pieces, None]:
+            fake.pieces.put(piece)
+        assert [inbox.next() for _ in spoken] == [Reply(7, sentence) for sentence in spoken]
+        assert inbox.next() == ReplyEnded(7, *end)
+
+
+def test_first_word_timeout_is_answered_by_the_failure_reply() -> None:
+    with running(FakeResponder(), first_word_seconds=0.1, options=OPTIONS) as (responder, inbox):
+        responder.ask(1, "x")
+        assert inbox.next() == Reply(1, "Not now.")
+        assert isinstance(inbox.next(), ReplyEnded)
+
+
+def test_cancelled_reply_has_no_failure_reply() -> None:
+    fake = FakeResponder()
+    with running(fake, options=OPTIONS) as (responder, inbox):
+        responder.ask(1, "x")
+        responder.cancel(1)
+        fake.pieces.put(ServiceError("openai", "broke"))
+        assert inbox.next() == ReplyEnded(1)
+        responder.ask(2, "y")
+        responder.abort()
+        assert all(isinstance(event, ReplyEnded) for event in [inbox.next(), *inbox.rest()])
+
+
+def test_sentence_is_reported_while_the_reply_pauses() -> None:
+    fake = FakeResponder()
+    with running(fake) as (responder, inbox):
+        responder.ask(1, "x")
+        for piece in ("One mom", "ent. ", "**Really.**"):
+            fake.pieces.put(piece)
+        assert [inbox.next(), inbox.next()] == [Reply(1, "One moment."), Reply(1, "Really.")]
+        fake.pieces.put(" Dr.")
+        fake.pieces.put(" Who?")
+        assert inbox.next() == Reply(1, "Dr. Who?")
