@@ -7,8 +7,9 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 
-from agent.errors import AgentError
+from agent.errors import AgentError, ConfigError
 from agent.pipeline.events import DeviceBack, DeviceLost, Event, Stop, WorkerCrashed
+from agent.system.limits import describe_no_descriptor
 from agent.system.signals import Signals
 from agent.system.text import escape
 
@@ -34,6 +35,8 @@ def crash_error(event: WorkerCrashed) -> AgentError:
     """Return the worker's own error, or an internal error that names the worker."""
     if isinstance(event.error, AgentError):
         return event.error
+    if reason := describe_no_descriptor(event.error):
+        return ConfigError(reason)
     return AgentError(f"the {event.worker} thread crashed: {event.error!r}")
 
 
@@ -47,4 +50,4 @@ def print_device_event(event: DeviceLost | DeviceBack) -> None:
 
 def notice(text: str) -> None:
     """Print one line to standard error."""
-    print(f"voice-agent: {escape(text, 300)}", file=sys.stderr, flush=True)
+    print(f"voice-agent: {escape(text, 600)}", file=sys.stderr, flush=True)

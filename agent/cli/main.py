@@ -14,11 +14,12 @@ from agent import __version__
 from agent.config.errors import ConfigIssues
 from agent.config.fields import iter_secrets
 from agent.config.secrets import hide_keys
-from agent.errors import AgentError, UsageError
+from agent.errors import AgentError, ConfigError, UsageError
 from agent.services.registry import SERVICES
 from agent.settings.loader import load_with_origins
 from agent.settings.model import Config
 from agent.system import stdio
+from agent.system.limits import describe_no_descriptor, require_descriptors
 from agent.system.log import set_level, set_up_logging
 from agent.system.text import escape
 
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 RUN_HELP = "run the daemon in the foreground"
 MAX_PERCENT = 100
+_CLIENT_COMMANDS = frozenset({"status", "hush", "volume", "mute", "unmute", "config", "--help", "-h", "--version"})
+"""Commands that need only the standard streams and one more descriptor."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,11 +69,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stdio.discard_stdout()
             print(f"voice-agent: {reason}", file=sys.stderr)
             return UsageError.exit_code
+        if reason := describe_no_descriptor(error):
+            print(f"voice-agent: {reason}", file=sys.stderr)
+            return ConfigError.exit_code
         traceback.print_exc()
         return AgentError.exit_code
 
 
 def _dispatch(words: list[str]) -> int:
+    if words and words[0] not in _CLIENT_COMMANDS:
+        require_descriptors()
     if words[:1] == ["server"]:
         from agent.server.main import main as serve
 
