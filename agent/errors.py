@@ -75,6 +75,10 @@ class AudioError(UsageError):
     """Invalid audio data, or a missing decoder (the message names the package to install)."""
 
 
+TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+"""The HTTP statuses after which a retry with the same request may help (RFC 9110; from 520 on: proxies of services)."""
+
+
 class ServiceError(AgentError):
     """A service is unreachable, refused the request, or closed the connection.
 
@@ -84,6 +88,7 @@ class ServiceError(AgentError):
         permanent: A retry does not help (for example a refused key).
         retry_after_seconds: Delay that the service requested, if any.
         status: HTTP status or WebSocket close code, if any.
+        transient: The cause often passes within seconds, although it has no HTTP status (for example a reset).
     """
 
     exit_code = 69
@@ -96,12 +101,19 @@ class ServiceError(AgentError):
         permanent: bool = False,
         retry_after_seconds: float | None = None,
         status: int | None = None,
+        transient: bool = False,
     ) -> None:
         super().__init__(f"{service}: {message}")
         self.service = service
         self.permanent = permanent
         self.retry_after_seconds = retry_after_seconds
         self.status = status
+        self._is_transient = transient or status in TRANSIENT_STATUSES
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether a retry within seconds may help: HTTP 429 and 5xx, a reset, a name that was not found."""
+        return self._is_transient and not self.permanent
 
     @property
     def is_busy(self) -> bool:
@@ -118,3 +130,6 @@ class MissingKeyError(ServiceError):
 
 class NameLookupError(ServiceError):
     """The host name of a service cannot be resolved, or not before the deadline."""
+
+    def __init__(self, service: str, message: str) -> None:
+        super().__init__(service, message, transient=True)

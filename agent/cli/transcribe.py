@@ -74,7 +74,15 @@ class _TranscribeSession:
     ) -> None:
         self._config, self._frames, self._source, self._as_json = config, frames, source, as_json
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._recognizer = make_recognizer(config, frames, NullEndpointer(), self._inbox.put, local)
+        # An error that passes within seconds, such as a single HTTP 503, does not end the command.
+        self._recognizer = make_recognizer(
+            config,
+            frames,
+            NullEndpointer(),
+            self._inbox.put,
+            local,
+            report_seconds=config.synthesis.first_audio_seconds,
+        )
         workers: list[Worker] = [self._recognizer]
         if isinstance(frames, FrameQueue):
             workers.insert(0, make_microphone(config, frames, self._inbox.put, wait_policy=fail_fast))

@@ -187,14 +187,25 @@ def make_recognizer(
     endpointer: Endpointer,
     report: Callable[[Event], None],
     local: LocalServer | None,
+    *,
+    report_seconds: float = 0.0,
 ) -> Recognizer:
-    """Build the recognizer with its connection to the transcription service."""
+    """Build the recognizer with its connection to the transcription service.
+
+    Args:
+        config: The configuration.
+        frames: The audio.
+        endpointer: Divides it into segments.
+        report: Receives the events.
+        local: As for ``build_pipeline``.
+        report_seconds: As for ``Timing``.
+    """
     from agent.pipeline.stt.recognizer import Recognizer
 
     return Recognizer(
         frames,
         endpointer,
-        make_transcription(config, report, local),
+        make_transcription(config, report, local, report_seconds=report_seconds),
         report,
         captions=endpointer.continuous,
         answer_seconds=config.transcription.answer_seconds,
@@ -205,14 +216,19 @@ def make_recognizer(
 
 
 def make_transcription(
-    config: Config, report: Callable[[Event], None], local: LocalServer | None, *, generation: int = 0
+    config: Config,
+    report: Callable[[Event], None],
+    local: LocalServer | None,
+    *,
+    generation: int = 0,
+    report_seconds: float = 0.0,
 ) -> Standby:
     """Build the connection to the transcription service; it dials when the recognizer needs it."""
     # The local server may have chosen a free port, so the address comes from the server and not from the configuration.
     is_local = uses_local_recognition(config, local)
     service = TranscriptionService(config.transcription, local_server_url(config, local) if is_local else None)
     # Some servers accept one client at a time, so the next connection is dialed after the last one has ended.
-    return _standby(service, report, eager=False, generation=generation)
+    return _standby(service, report, eager=False, generation=generation, report_seconds=report_seconds)
 
 
 def make_synthesizer(
@@ -287,10 +303,10 @@ def _standby(
     report: Callable[[Event], None],
     eager: bool = True,
     generation: int = 0,
+    report_seconds: float = 0.0,
 ) -> Standby:
-    return make_standby(
-        service.name, service.open, report, config_generation=generation, eager=eager, timing=STANDBY_TIMING
-    )
+    timing = STANDBY_TIMING._replace(report_seconds=report_seconds)
+    return make_standby(service.name, service.open, report, config_generation=generation, eager=eager, timing=timing)
 
 
 def local_server_url(config: Config, local: LocalServer | None) -> LocalUrl:

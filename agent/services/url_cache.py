@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agent.errors import ServiceError
-from agent.services.connection.http import CancellableSession, request_errors
+from agent.services.connection.http import CancellableSession, describe_request_error, request_errors
 from agent.services.protocols.codec import Failure, IssuedUrl, UrlAuthorization
 from agent.system.threads import Deadline
 
@@ -58,8 +58,10 @@ def fetch_url(authorization: UrlAuthorization, deadline: Deadline) -> IssuedUrl:
         session.cancel_after(deadline.remaining() or 0.0)
         status, headers, body = _exchange(request, session, deadline)
     except request_errors() as error:
-        reason = "not in time" if session.is_cancelled else type(error).__name__
-        raise _no_response(authorization.service, host, reason) from error
+        if session.is_cancelled:
+            raise _no_response(authorization.service, host, "not in time") from error
+        described = describe_request_error(authorization.service, request.url, error)
+        raise described or _no_response(authorization.service, host, type(error).__name__) from error
     finally:
         session.close()
     if session.is_cancelled:  # the body may be truncated

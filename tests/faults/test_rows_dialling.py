@@ -1,4 +1,4 @@
-"""Rows 1 to 10: faults up to the first audio. The utterance fails or the next service speaks; no key leaks."""
+"""Rows 1 to 10 and 62: faults up to the first audio. The utterance fails or the next service speaks; no key leaks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from support.authority import Authority
 from support.fault_rows import Record
-from support.scripted import Peer, Scripted, mute, polite, refuses, silent
+from support.scripted import Peer, Script, Scripted, mute, polite, refuses, silent
 from support.speech_services import KEY, SERVICES, answer_authorization, audio_of, serve_speech, synthesis_settings
 from support.tts_pipeline import TtsPipeline
 
@@ -253,3 +253,108 @@ def test_a_service_that_closes_after_the_upgrade_is_retried_with_backoff() -> No
         assert "closed each immediately" in pipeline.failed(TEXT).reason
         assert len(server.peers) == 3
         assert [type(event) for event in pipeline.inbox.of(ServiceDown, ServiceUp)] == [ServiceDown, ServiceDown]
+
+
+def resets_once(peer: Peer) -> None:
+    peer.read_request()
+    peer.reset()
+
+
+def hangs_up_once(peer: Peer) -> None:
+    peer.read_request()
+
+
+TRANSIENT: dict[str, Script] = {
+    "500": refuses("500 Internal Server Error"),
+    "502": refuses("502 Bad Gateway"),
+    "503": refuses("503 Service Unavailable"),
+    "504": refuses("504 Gateway Timeout"),
+    "429": refuses("429 Too Many Requests", "Retry-After: 0"),
+    "reset": resets_once,
+    "end of stream": hangs_up_once,
+}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("fault", TRANSIENT)
+@pytest.mark.parametrize("eager", [True, False], ids=["daemon", "command"])
+def test_row_62_the_only_service_is_tried_again_after_a_transient_error(
+    record_row: Record, service: str, fault: str, eager: bool
+) -> None:
+    """The fault hits the first request: the handshake, or PlayAI's authorization."""
+    asked = threading.Event()
+
+    def once(peer: Peer) -> None:
+        asked.wait(60)  # the error is not older than the utterance
+        TRANSIENT[fault](peer)
+
+    with (
+        Scripted(once, serve_speech(service)) as server,
+        TtsPipeline(synthesis_settings(server.port, service), eager=eager) as pipeline,
+    ):
+        utterance = pipeline.say(TEXT)
+        asked.set()
+        assert isinstance(pipeline.ended(utterance), UtterancePlayed) and pipeline.heard(utterance) == audio_of(TEXT)
+    record_row(62, f"{service}, {fault}, {'daemon' if eager else 'command'}: played by the next connection")
+
+
+def test_row_62_a_refused_upgrade_behind_a_good_authorization_is_tried_again(record_row: Record) -> None:
+    good = serve_speech("playai")
+    with (
+        Scripted(good, TRANSIENT["502"], good) as server,
+        TtsPipeline(synthesis_settings(server.port, "playai")) as pipeline,
+    ):
+        assert pipeline.spoken(TEXT) == audio_of(TEXT)
+    record_row(62, "playai: 1 of 1 authorization and 502 for the upgrade, then played")
+
+
+@pytest.mark.parametrize("code", [socket.EAI_AGAIN, socket.EAI_NONAME, socket.EAI_FAIL])
+@pytest.mark.parametrize("service", ["neuphonic", "playai"])
+def test_row_62_a_lookup_that_fails_once_is_tried_again(
+    record_row: Record, monkeypatch: pytest.MonkeyPatch, service: str, code: int
+) -> None:
+    look_up, failures = addresses.look_up, []
+
+    def fails_once(host: str, port: int) -> list[Address]:
+        if host == "once.localhost" and not failures:
+            failures.append(host)
+            raise socket.gaierror(code, "no answer")
+        return look_up("127.0.0.1" if host == "once.localhost" else host, port)
+
+    monkeypatch.setattr(addresses, "look_up", fails_once)
+    with Scripted(serve_speech(service)) as server:
+        config = synthesis_settings(server.port, service)
+        key = "auth_url" if service == "playai" else "url"
+        settings = config.settings(service)
+        settings = replace(settings, **{key: getattr(settings, key).replace("127.0.0.1", "once.localhost")})
+        with TtsPipeline(config.with_settings(service, settings)) as pipeline:
+            assert pipeline.spoken(TEXT) == audio_of(TEXT)
+    assert failures
+    record_row(62, f"{service}: 1 failed lookup ({code}), then played")
+
+
+def test_row_62_a_service_that_keeps_failing_is_given_up_after_the_time_for_the_first_audio(record_row: Record) -> None:
+    """The next utterance gets one attempt: the service has been failing for longer."""
+    with (
+        Scripted(TRANSIENT["503"]) as server,
+        TtsPipeline(synthesis_settings(server.port, "neuphonic"), first_audio_seconds=0.5) as pipeline,
+    ):
+        began = time.monotonic()
+        reason = pipeline.failed(TEXT).reason
+        took = time.monotonic() - began
+        assert "503" in reason and len(server.peers) > 1
+        assert "503" in pipeline.failed(TEXT).reason
+    record_row(62, f"503 for good: failed after {took:.2f} s of 0.5 s here (10 s as shipped)")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_row_62_no_message_promises_a_retry_that_does_not_come(record_row: Record, service: str) -> None:
+    """A command ends with the error, so that the reason names the fault and the attempts only."""
+    with (
+        Scripted(TRANSIENT["500"]) as server,
+        TtsPipeline(synthesis_settings(server.port, service), eager=False, first_audio_seconds=0.5) as pipeline,
+    ):
+        reason = pipeline.failed(TEXT).reason
+    assert "500" in reason
+    assert not any(word in reason for word in ("retr", "again", "later", "next"))
+    record_row(62, f"{service}: {reason[:100]}")

@@ -15,7 +15,9 @@ from agent.cli.doctor.result import ERROR, OK, CheckResult
 from agent.config.secrets import Secret
 from agent.daemon.builder import is_local_server_url
 from agent.errors import AgentError, MissingKeyError, NameLookupError, ServiceError
+from agent.services.connection.http import root_cause
 from agent.services.connection.poll import wait
+from agent.services.connection.tls import EXPIRED, HOST_MISMATCH, IP_MISMATCH, NOT_YET_VALID, ca_file_problem
 from agent.services.connection.websocket import Connection
 from agent.services.protocols.codec import Failure
 from agent.services.registry import find
@@ -27,7 +29,6 @@ from agent.system.threads import Deadline
 Open = Callable[[Deadline], Connection]
 
 _CLOSE_SECONDS = 2.0  # for one probed connection; no part of the daemon's shutdown
-_MAX_CAUSES = 20
 
 
 class Timing(NamedTuple):
@@ -127,7 +128,7 @@ def _cure(loaded: Loaded, name: str, error: AgentError) -> tuple[str, bool]:
     secret = _secret(loaded.config, name)
     if not isinstance(error, ServiceError):
         return f"correct {url_key}", True
-    cause = _root_cause(error)
+    cause = root_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _certificate_cure(cause, host, url_key)
     if error.status in (401, 403) and secret is not None:
@@ -149,32 +150,14 @@ def _cure(loaded: Loaded, name: str, error: AgentError) -> tuple[str, bool]:
     return f"check {url_key}, and the network: ping {host}", error.permanent
 
 
-# Verification results of OpenSSL (x509_vfy.h).
-_NOT_YET_VALID, _EXPIRED, _HOST_MISMATCH, _IP_MISMATCH = 9, 10, 62, 64
-
-
 def _certificate_cure(cause: ssl.SSLCertVerificationError, host: str, url_key: str) -> tuple[str, bool]:
-    if cause.verify_code == _NOT_YET_VALID:
+    if cause.verify_code == NOT_YET_VALID:
         return SET_CLOCK, False
-    if cause.verify_code == _EXPIRED:
+    if cause.verify_code == EXPIRED:
         return f"date (if the clock is right, {host} has to renew its certificate)", False
-    if cause.verify_code in (_HOST_MISMATCH, _IP_MISMATCH):
+    if cause.verify_code in (HOST_MISMATCH, IP_MISMATCH):
         return f"write the name in the certificate into {url_key}", True
+    if problem := ca_file_problem():
+        return problem, True
     own = "put a private authority into /usr/local/share/ca-certificates and run sudo update-ca-certificates"
     return f"sudo apt install ca-certificates; for {host} with a private authority: {own}", False
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    """Return the first socket or TLS exception inside ``error``, which libraries wrap in several ways."""
-    specific = (ssl.SSLCertVerificationError, socket.gaierror, TimeoutError, ConnectionError)
-    pending: list[object] = [error]
-    seen: list[BaseException] = []
-    while pending and len(seen) < _MAX_CAUSES:
-        current = pending.pop(0)
-        if not isinstance(current, BaseException) or current in seen:
-            continue
-        seen.append(current)
-        if isinstance(current, specific):
-            return current
-        pending += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
-    return error

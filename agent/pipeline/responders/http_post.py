@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import ssl
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -11,7 +12,9 @@ from urllib.parse import urlsplit
 
 from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS
-from agent.services.connection.http import CancellableSession, request_errors
+from agent.services.connection.http import CancellableSession, request_errors, root_cause
+from agent.services.connection.proxies import proxy_hint
+from agent.services.connection.tls import describe_certificate_error
 from agent.services.protocols.handshake import retry_after_seconds
 from agent.services.protocols.parsing import excerpt
 from agent.system.hosts import find_url_problem, unencrypted_public_url
@@ -199,14 +202,18 @@ class _Call:
 
         parts = urlsplit(self._url)
         where = f"{parts.hostname}:{parts.port or {'http': 80, 'https': 443}[parts.scheme]}"
+        hint = proxy_hint(parts.hostname or "")
         if isinstance(failure, requests.exceptions.SSLError):
+            cause = root_cause(failure)
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return f"no secure connection to {where}: {describe_certificate_error(cause)}"
             return f"no secure connection to {where}: its certificate or its encryption is not trusted"
         if isinstance(failure, requests.exceptions.ConnectTimeout):
-            return f"{where} does not accept the connection: check the address and the network"
+            return f"{where} does not accept the connection: check the address and the network{hint}"
         if isinstance(failure, requests.exceptions.Timeout | ReadTimeoutError | TimeoutError):
             return f"no complete response within {self._timeout:g} s"
         if isinstance(failure, requests.exceptions.ConnectionError) and not self._session.is_connected:
-            return f"{where} cannot be reached: check the address, and that the service is running"
+            return f"{where} cannot be reached: check the address, and that the service is running{hint}"
         return f"the connection to {where} broke before the response was complete"
 
 

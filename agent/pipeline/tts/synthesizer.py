@@ -280,10 +280,14 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         error = standby.error
         is_last = len(job.services) == 1 or job.has_audio
         # A temporary error of the last service is worth waiting for if the service asks for it, if it is older than
-        # this attempt (the service may work again), or if the utterance is already audible.
+        # this attempt (the service may work again), if the utterance is already audible, or if such errors pass within
+        # seconds. A service that has been failing for longer gets one attempt for each utterance.
         job.attempt_started_at = job.attempt_started_at or time.monotonic()
         is_untried = job.has_audio or standby.failed_at < job.attempt_started_at
-        is_temporary = error is not None and (error.is_busy or (is_untried and not error.permanent))
+        is_new = standby.failed_at < standby.failing_since + self._first_audio_seconds
+        is_temporary = error is not None and (
+            error.is_busy or (not error.permanent and (is_untried or (error.is_transient and is_new)))
+        )
         if error is not None and not (is_last and (standby.is_dialing or is_temporary)):
             job.try_next_service(str(error))
             return True
@@ -302,9 +306,13 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         limit, error = f"{self._first_audio_seconds:g} s", standby.error
         if error is not None and retry_seconds > (job.deadline.remaining() or 0.0):
             rest = "the" if retry_seconds > self._first_audio_seconds else "the rest of the"
-            job.try_next_service(
-                f"{error}; the next retry is in {retry_seconds:.0f} s, after {rest} {limit} for the first audio"
-            )
+            if standby.is_eager:
+                when = f"the next retry is in {retry_seconds:.0f} s, after {rest} {limit} for the first audio"
+            elif error.retry_after_seconds is not None:
+                when = f"it asks for a delay of {retry_seconds:.0f} s, longer than {rest} {limit} for the first audio"
+            else:
+                when = f"attempts within {limit}: {standby.tries}"
+            job.try_next_service(f"{error}; {when}")
             return False
         if job.deadline.is_expired:
             cause = f"{error}; " if error is not None else f"{standby.service}: "

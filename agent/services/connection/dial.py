@@ -10,9 +10,11 @@ from urllib.parse import SplitResult, urlsplit
 import websocket
 
 from agent.errors import NameLookupError, ServiceError
+from agent.services.connection.proxies import proxy_hint
 from agent.services.connection.resolve import Address, connect_first, is_local_address, is_private_address, resolve
+from agent.services.connection.tls import describe_certificate_error, is_certificate_error_permanent, tls_context
 from agent.services.protocols.codec import Handshake
-from agent.services.protocols.handshake import STATUS_MEANINGS, StatusMeaning, retry_after_seconds
+from agent.services.protocols.handshake import LOGIN_HINT, STATUS_MEANINGS, StatusMeaning, retry_after_seconds
 from agent.system.threads import Deadline
 
 CONNECT_SECONDS = 5.0
@@ -24,17 +26,6 @@ MAX_HEAD_BYTES = 16 * 1024
 headers took 4 s of CPU), and its timeout applies to each byte (a drip feed with a timeout of 0.5 s lasted 14 s)."""
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
-
-# X509_V_ERR_... of OpenSSL (openssl-verification-options(1)).
-_CERTIFICATE_NOT_YET_VALID = 9
-_CERTIFICATE_ERRORS = {
-    10: "its certificate has expired: the service must renew it, or the clock of this machine is wrong",
-    18: "its certificate is self-signed, so the key is not sent: set the CA of the service with SSL_CERT_FILE",
-    19: "its certificate is self-signed, so the key is not sent: set the CA of the service with SSL_CERT_FILE",
-    20: "its certificate is from an unknown authority, so the key is not sent: set the CA with SSL_CERT_FILE",
-    62: "its certificate is for another host, so the key is not sent: check url",
-    64: "its certificate is for another host, so the key is not sent: check url",
-}
 
 _UPGRADE_HEADERS = ("upgrade", "connection", "sec-websocket-accept")
 
@@ -119,18 +110,21 @@ def _connect(
     try:
         addresses = resolve(host, port, deadline.within(connect_seconds))
     except TimeoutError as error:
-        raise NameLookupError(service, f"the name {host} was not found in time: check the network") from error
+        message = f"the name {host} was not found in time: check the network{proxy_hint(host)}"
+        raise NameLookupError(service, message) from error
     except OSError as error:
-        raise NameLookupError(service, f"the name {host} was not found: {error.strerror or error}") from error
+        message = f"the name {host} was not found: {error.strerror or error}{proxy_hint(host)}"
+        raise NameLookupError(service, message) from error
     _refuse_plaintext(service, host, addresses, allow_public)
     if url_issuer is not None and url_issuer != host:
         _refuse_private(service, host, addresses, url_issuer, deadline.within(connect_seconds))
     try:
         return connect_first(addresses, deadline.within(connect_seconds))
     except TimeoutError as error:
-        raise ServiceError(service, f"{host} port {port} did not answer in time") from error
+        raise ServiceError(service, f"{host} port {port} did not answer in time{proxy_hint(host)}") from error
     except OSError as error:
-        raise ServiceError(service, f"{host} port {port} cannot be reached: {error.strerror or error}") from error
+        message = f"{host} port {port} cannot be reached: {error.strerror or error}{proxy_hint(host)}"
+        raise ServiceError(service, message, transient=isinstance(error, ConnectionResetError)) from error
 
 
 def _refuse_plaintext(service: str, host: str, addresses: list[Address], allow_public: bool) -> None:
@@ -166,19 +160,12 @@ def _is_private(address: Address) -> bool:
 
 
 def _context(service: str, ca_file: str | None) -> ssl.SSLContext:
-    # Not ssl.create_default_context(), which writes the session keys to the file that SSLKEYLOGFILE names.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the certificate and the host name
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        if ca_file is None:
-            context.load_default_certs()
-        else:
-            context.load_verify_locations(ca_file)
+        return tls_context(ca_file)
     except OSError as error:  # ssl.SSLError is one
         raise ServiceError(
             service, f"cannot read the certificate authorities in {ca_file}: {error}", permanent=True
         ) from error
-    return context
 
 
 def _start_tls(
@@ -190,19 +177,16 @@ def _start_tls(
         tls_sock.do_handshake()
     except ssl.SSLCertVerificationError as error:
         tls_sock.close()
-        if error.verify_code == _CERTIFICATE_NOT_YET_VALID:
-            raise ServiceError(
-                service, f"{host} cannot be trusted: its certificate is not yet valid: check the clock of this machine"
-            ) from error
-        why = _CERTIFICATE_ERRORS.get(error.verify_code, "its certificate is invalid, so the key is not sent")
-        raise ServiceError(service, f"{host} cannot be trusted: {why}", permanent=True) from error
+        message = f"{host} cannot be trusted: {describe_certificate_error(error)}"
+        raise ServiceError(service, message, permanent=is_certificate_error_permanent(error)) from error
     except TimeoutError as error:
         tls_sock.close()
         raise ServiceError(service, f"{host} did not finish the TLS handshake in time") from error
     except OSError as error:
         tls_sock.close()
         why = getattr(error, "reason", None) or error.strerror or "the connection was lost"
-        raise ServiceError(service, f"no TLS with {host}: {why}") from error
+        is_reset = isinstance(error, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError)
+        raise ServiceError(service, f"no TLS with {host}: {why}", transient=is_reset) from error
     return tls_sock
 
 
@@ -227,7 +211,8 @@ def _upgrade(
         if head.is_too_long:
             raise ServiceError(service, f"{host} answered the upgrade with more than {MAX_HEAD_BYTES} bytes") from error
         if head.status is None:
-            raise ServiceError(service, f"{host} closed the connection during the upgrade to WebSocket") from error
+            message = f"{host} closed the connection during the upgrade to WebSocket"
+            raise ServiceError(service, message, transient=True) from error
         raise _refusal(service, host, head.status, head.headers) from None
     if head.headers.get("sec-websocket-extensions"):
         raise ServiceError(service, f"{host} selected a WebSocket extension that was not offered", status=101)
@@ -240,10 +225,13 @@ def _refusal(service: str, host: str, status: int, headers: Mapping[str, str]) -
     if 300 <= status < 400:
         return ServiceError(
             service,
-            f"{host} redirects to another URL (HTTP {status}), which must not get the key: check url",
+            f"{host} redirects to another URL (HTTP {status}), which must not get the key: check url{LOGIN_HINT}",
             permanent=True,
             status=status,
         )
+    if 200 <= status < 300:
+        message = f"{host} answered with a page in place of a WebSocket (HTTP {status}): check url{LOGIN_HINT}"
+        return ServiceError(service, message, status=status)
     meaning = STATUS_MEANINGS.get(status, StatusMeaning("refused the upgrade to WebSocket", is_permanent=False))
     remedy = f": {meaning.remedy}" if meaning.remedy else ""
     return ServiceError(

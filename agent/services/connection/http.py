@@ -1,19 +1,21 @@
-"""Cancellable HTTP sessions and the CA bundle they verify certificates with."""
+"""Cancellable HTTP sessions that dial, and trust certificates, as the WebSocket connections do."""
 
 from __future__ import annotations
 
 import os
 import socket
+import ssl
 import threading
 from typing import Any
+from urllib.parse import urlsplit
 
+from agent.errors import NameLookupError, ServiceError
+from agent.services.connection.proxies import proxy_hint
+from agent.services.connection.resolve import connect_first, resolve
+from agent.services.connection.tls import describe_certificate_error, is_certificate_error_permanent, tls_context
+from agent.system.threads import Deadline
 
-def ca_bundle() -> str | bool:
-    """Return the CA file or directory from the environment, or ``True`` for the bundle of ``requests``.
-
-    ``requests`` reads these variables itself only with ``trust_env``, which would also enable proxies and ``.netrc``.
-    """
-    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE") or True
+_MAX_CAUSES = 30
 
 
 class CancellableSession:
@@ -44,8 +46,7 @@ class CancellableSession:
 
         session = requests.Session()
         session.trust_env = False
-        session.verify = ca_bundle()
-        adapter = requests.adapters.HTTPAdapter()
+        adapter = _adapter_class()()
         adapter.poolmanager.pool_classes_by_scheme = _pool_classes(self)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
@@ -102,6 +103,50 @@ def request_errors() -> tuple[type[Exception], ...]:
     return (requests.RequestException, HTTPError, http.client.HTTPException, OSError, ValueError, RuntimeError)
 
 
+def describe_request_error(service: str, url: str, error: Exception) -> ServiceError | None:
+    """Return the error for a request that failed before a response; ``None`` if the cause is another one.
+
+    The texts of the libraries are not quoted, because they contain URLs with their credentials.
+
+    Args:
+        service: Its name in the message.
+        url: The URL of the request.
+        error: One of ``request_errors()``.
+    """
+    import requests
+
+    host = urlsplit(url).hostname or ""
+    cause = root_cause(error)
+    if isinstance(error, requests.ConnectTimeout):
+        return ServiceError(service, f"{host} did not answer in time{proxy_hint(host)}")
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        message = f"{host} cannot be trusted: {describe_certificate_error(cause)}"
+        return ServiceError(service, message, permanent=is_certificate_error_permanent(cause))
+    if isinstance(cause, socket.gaierror):
+        return NameLookupError(service, f"the name {host} was not found: {cause.strerror}{proxy_hint(host)}")
+    if isinstance(cause, ConnectionResetError | BrokenPipeError):
+        return ServiceError(service, f"{host} did not answer: it closed the connection", transient=True)
+    if isinstance(cause, OSError) and cause.errno is not None and not isinstance(cause, ssl.SSLError):
+        return ServiceError(service, f"{host} cannot be reached: {cause.strerror}{proxy_hint(host)}")
+    return None
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the first socket or TLS exception inside ``error``, which libraries wrap in several ways."""
+    pending: list[object] = [error]
+    seen: list[BaseException] = []
+    while pending and len(seen) < _MAX_CAUSES:
+        current = pending.pop(0)
+        if not isinstance(current, BaseException) or current in seen:
+            continue
+        seen.append(current)
+        # The exceptions of requests are OSErrors, too.
+        if isinstance(current, OSError) and type(current).__module__ in ("builtins", "socket", "ssl", "http.client"):
+            return current
+        pending += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+    return error
+
+
 def _shutdown(sock: socket.socket) -> None:
     try:
         sock.shutdown(socket.SHUT_RDWR)
@@ -109,25 +154,51 @@ def _shutdown(sock: socket.socket) -> None:
         return  # the peer has closed the connection already
 
 
+def _adapter_class() -> Any:
+    from requests.adapters import HTTPAdapter
+
+    class Adapter(HTTPAdapter):
+        def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+            """Leave the certificates to the context of the pool: requests would add the bundle of certifi."""
+
+    return Adapter
+
+
 def _pool_classes(exchange: CancellableSession) -> dict[str, Any]:
-    """Return the connection pools of urllib3, with each socket registered before its TLS handshake."""
+    """Return the connection pools of urllib3, with our own dialing and TLS.
+
+    Each socket is registered before its TLS handshake.
+    """
     from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
     from urllib3.connection import HTTPConnection, HTTPSConnection
+    from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-    def registered(connection: Any) -> Any:
-        class Registered(connection):  # type: ignore[misc]
-            # urllib3 2 has no public hook between connect() and the TLS handshake.
+    def dialing(connection: Any) -> Any:
+        class Dialing(connection):  # type: ignore[misc]
+            # urllib3 tries the addresses one after the other, each for the whole timeout, and has no public hook
+            # between connect() and the TLS handshake.
             def _new_conn(self) -> Any:
-                sock = super()._new_conn()
+                seconds = self.timeout if isinstance(self.timeout, int | float) else None
+                deadline = Deadline(seconds)
+                try:
+                    sock = connect_first(resolve(self.host.strip("[]"), self.port, deadline), deadline)
+                except TimeoutError as error:
+                    raise ConnectTimeoutError(self, "no connection in time") from error
+                except OSError as error:
+                    raise NewConnectionError(self, "no connection") from error
+                sock.settimeout(seconds)
                 exchange.add_socket(sock.fileno())
                 return sock
 
-        return Registered
+        return Dialing
 
     class PlainPool(HTTPConnectionPool):
-        ConnectionCls = registered(HTTPConnection)
+        ConnectionCls = dialing(HTTPConnection)
 
     class TlsPool(HTTPSConnectionPool):
-        ConnectionCls = registered(HTTPSConnection)
+        ConnectionCls = dialing(HTTPSConnection)
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{**options, "ssl_context": tls_context()})
 
     return {"http": PlainPool, "https": TlsPool}

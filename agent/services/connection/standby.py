@@ -39,6 +39,7 @@ class Timing(NamedTuple):
         healthy_seconds: A connection that has been open this long ends the failure state.
         refused_seconds: Shortest delay after a permanent error.
         quick_drop_seconds: A connection that closes sooner counts towards ``MAX_QUICK_DROPS``.
+        report_seconds: Transient errors are reported as a failure after this time.
     """
 
     give_up_seconds: float
@@ -47,6 +48,7 @@ class Timing(NamedTuple):
     healthy_seconds: float = 5.0
     refused_seconds: float = 60.0
     quick_drop_seconds: float = 1.0
+    report_seconds: float = 0.0
 
 
 class Standby:
@@ -56,8 +58,9 @@ class Standby:
     ``maintain()`` when it wakes, ``take()`` when it needs the connection, and ``close()`` at its end. Dialing, and
     closing an unused connection, happen in short-lived threads; a connection is handed over whole, never shared.
 
-    ``error`` is the current error, or ``None``; ``tries`` counts the failed attempts since it began, and ``failed_at``
-    is the time of the last one (``time.monotonic()``).
+    ``error`` is the current error, or ``None``; ``tries`` counts the failed attempts since it began, ``failing_since``
+    is the time of the first one and ``failed_at`` of the last one (``time.monotonic()``). ``is_eager`` tells whether
+    the standby dials again without a request.
 
     Args:
         service: Name of the service in the configuration.
@@ -85,10 +88,12 @@ class Standby:
         self.service = service
         self.error: ServiceError | None = None
         self.tries = 0
-        self.failed_at = 0.0
+        self.failing_since = self.failed_at = 0.0
+        self.is_eager = eager
         self._open, self._on_down, self._on_up, self._on_connected = open, on_down, on_up, on_connected
         self._has_connected = False
-        self._eager, self._is_requested = eager, True
+        self._is_requested = True
+        self._is_reported = False  # whether on_down was called for the current failure state
         self._backoff = backoff or Backoff()
         self._timing = timing
         self._dial_results: Mailbox[Connection | ServiceError] = Mailbox()
@@ -120,7 +125,7 @@ class Standby:
         if self._is_closed:
             return None
         if self._connection is None:
-            is_idle = self._dialer is not None or not (self._eager or self._is_requested)
+            is_idle = self._dialer is not None or not (self.is_eager or self._is_requested)
             return None if is_idle else max(0.0, self._not_before - now)
         timeouts = [] if self.error is None else [self._opened_at + self._timing.healthy_seconds - now]
         own, max_silence = self._connection.next_timeout(), self._connection.codec.max_idle_seconds
@@ -143,7 +148,7 @@ class Standby:
                     self._on_connected()
         self._check_connection()
         can_dial = self._connection is None and self._dialer is None
-        if can_dial and (self._eager or self._is_requested) and time.monotonic() >= self._not_before:
+        if can_dial and (self.is_eager or self._is_requested) and time.monotonic() >= self._not_before:
             self._start_dialing()
 
     def take(self) -> Connection | None:
@@ -169,8 +174,9 @@ class Standby:
             return
         self._backoff.reset()
         self._quick_drops, self._not_before, self._is_proven = 0, 0.0, True
-        if self.error is not None:
-            self.error = None
+        self.error = None
+        if self._is_reported:
+            self._is_reported = False
             self._on_up(self.tries)
         self.tries = 0
 
@@ -287,10 +293,15 @@ class Standby:
         previous, self.error = self.error, error
         self.tries += 1
         self.failed_at = time.monotonic()
+        if previous is None:
+            self.failing_since = self.failed_at
         at_least_seconds = self._timing.refused_seconds if error.permanent else 0.0
         delay_seconds = self._backoff.next_seconds(max(at_least_seconds, error.retry_after_seconds or 0.0))
         self._not_before = time.monotonic() + delay_seconds
-        if previous is None or (error.permanent and not previous.permanent):
+        report_at = self.failing_since + self._timing.report_seconds
+        is_due = not error.is_transient or self._not_before > report_at
+        if (is_due and not self._is_reported) or (error.permanent and previous is not None and not previous.permanent):
+            self._is_reported = True
             self._on_down(error)
 
     def _start_dialing(self) -> None:

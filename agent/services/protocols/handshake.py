@@ -35,10 +35,17 @@ STATUS_MEANINGS: Mapping[int, StatusMeaning] = {
     403: StatusMeaning("refused the key", "check api_key and its permissions"),
     404: StatusMeaning("does not know the URL", "check url"),
     422: StatusMeaning("refused the settings", "check voice, model and format"),
+    407: StatusMeaning("is behind a proxy that requires a login", "allow direct connections to it", is_permanent=False),
     429: StatusMeaning("received too many requests", is_permanent=False),
     503: StatusMeaning("is overloaded or under maintenance", is_permanent=False),
+    511: StatusMeaning(
+        "is behind a network that requires a login", "log in on the network's login page", is_permanent=False
+    ),
 }
 """The HTTP statuses with a meaning of their own. All others mean only that the request was refused."""
+
+LOGIN_HINT = "; the network's login page or a proxy in between may answer in its place"
+"""Follows the message about a page or a redirect in place of the service's response."""
 
 CLOSE_MEANINGS: Mapping[int, str] = {
     1000: "normal closure",

@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from agent.services.protocols.codec import Failure, HttpRequest, IssuedUrl
-from agent.services.protocols.handshake import header, keys_match, parse_target, retry_after_seconds
+from agent.services.protocols.handshake import LOGIN_HINT, header, keys_match, parse_target, retry_after_seconds
 from agent.services.protocols.parsing import excerpt
 from agent.system.hosts import PRIVATE_SUFFIXES
 from agent.system.json_text import parse_json
@@ -50,14 +50,16 @@ AUTHORIZATION_PATHS = (
 
 _MAX_RETRY_SECONDS = 86400.0
 _MAX_URL_CHARACTERS = 8192
-_TEMPORARY_STATUSES = (408, 425, 429)  # the 4xx statuses after which a retry may help
+_TEMPORARY_STATUSES = (407, 408, 425, 429)  # the 4xx statuses after which a retry may help
 _MAX_MODELS_SHOWN = 8
 _ADVICE = {
     401: "; check synthesis.playai.api_key and user_id",
     402: "; the account has no credit: check it in PlayAI's console",
     403: "; check synthesis.playai.api_key and user_id",
     404: "; check synthesis.playai.auth_url",
-    429: "; the account has too many requests: voice-agent retries later",
+    407: "; a proxy in between requires a login: allow direct connections",
+    429: "; the account has too many requests",
+    511: "; log in on the network's login page",
 }
 # Secrets that a body may contain: WebSocket URLs, values after a name for a key, and long random strings.
 _SECRET_PATTERN = re.compile(
@@ -113,7 +115,8 @@ class Authorization:
         answer = parse_json(body)
         if isinstance(answer, str):
             # The body is not quoted: a damaged response may still contain a URL, which is a credential.
-            return self._failure(f"an invalid answer to its authorization: {answer}", "a JSON object")
+            hint = LOGIN_HINT if _is_html(body) else ""
+            return self._failure(f"an invalid answer to its authorization: {answer}", f"a JSON object{hint}")
         urls = _urls_by_model(answer)
         if self._model not in urls:
             names = ", ".join(excerpt(name[:40]) for name in list(urls)[:_MAX_MODELS_SHOWN]) or "no model at all"
@@ -134,11 +137,11 @@ class Authorization:
         if status in _ADVICE:
             expected += _ADVICE[status]
         elif status >= 500:
-            expected += "; the service has an internal error: voice-agent retries"
+            expected += "; the service has an internal error"
         elif 300 <= status < 400:
             # A redirect would send the key to another host.
             permanent = True
-            expected += " from synthesis.playai.auth_url itself, not a redirect"
+            expected += f" from synthesis.playai.auth_url itself, not a redirect{LOGIN_HINT}"
         quoted = self._quoted(body) if body else "no explanation"
         return Failure(
             NAME,
@@ -188,6 +191,11 @@ class Authorization:
         if _is_private_address(host) and not self._is_private:
             return "a URL on a private network"
         return None
+
+
+def _is_html(body: bytes | str) -> bool:
+    beginning = body[:500].lstrip().lower()
+    return b"<html" in beginning if isinstance(beginning, bytes) else "<html" in beginning
 
 
 def _urls_by_model(answer: Mapping[str, object]) -> dict[str, str]:

@@ -250,6 +250,25 @@ def test_row_08_redirect_is_refused_and_the_key_reaches_no_other_host(status: in
         assert second.peers == []
 
 
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (200, "login page or a proxy in between"),
+        (204, "login page or a proxy in between"),
+        (302, "login page or a proxy in between"),
+        (407, "proxy that requires a login"),
+        (511, "login page"),
+    ],
+)
+def test_answers_of_a_network_in_between_are_named(status: int, words: str) -> None:
+    with Scripted(
+        refuses(f"{status} Elsewhere", "Location: http://login.example/", body=b"<html>Log in</html>")
+    ) as server:
+        error = dial_error(server.url)
+    assert words in str(error) and str(status) in str(error) and error.status == status
+    assert error.permanent is (status == 302) and "login.example" not in str(error)
+
+
 def test_row_08_plaintext_needs_a_private_address_or_allow_plaintext() -> None:
     error = dial_error("ws://192.0.2.7:9/")
     assert error.permanent and "allow_plaintext" in str(error)

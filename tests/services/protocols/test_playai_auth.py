@@ -132,6 +132,26 @@ def test_refusal_quotes_the_body_and_names_the_remedy(status: int, advice: str) 
         assert secret not in str(failure)
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "advice"),
+    [
+        (200, b"<!DOCTYPE html><html>Log in</html>", "login page or a proxy in between"),
+        (302, b"", "login page or a proxy in between"),
+        (407, b"<html>Proxy</html>", "allow direct connections"),
+        (511, b"<html>Log in</html>", "login page"),
+    ],
+)
+def test_answer_of_a_network_in_between_is_named(status: int, body: bytes, advice: str) -> None:
+    failure = asked().receive(status, {}, body)
+    assert isinstance(failure, Failure) and advice in failure.expected
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_refusal_promises_no_retry(status: int) -> None:
+    failure = asked().receive(status, {}, b"busy")
+    assert isinstance(failure, Failure) and "retr" not in str(failure) and "later" not in str(failure)
+
+
 def test_refusal_with_a_binary_body_shows_its_length() -> None:
     failure = asked().receive(500, {}, b"\xff\xfe\x00")
     assert isinstance(failure, Failure) and "<3 bytes: ff fe 00>" in failure.received
