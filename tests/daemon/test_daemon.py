@@ -17,6 +17,7 @@ import pytest
 from support.agent_fixtures import write_wav
 from support.local_server import LocalServerProcess
 
+from agent.config.secrets import Secret
 from agent.daemon.daemon import Daemon, DaemonTiming
 from agent.daemon.shutdown import WorkerBudget
 from agent.daemon.suspend import SuspendDetector
@@ -31,14 +32,17 @@ from agent.pipeline.events import (
     Hush,
     PlaybackStarted,
     Reply,
+    ReplyEnded,
+    ServiceDown,
     SpeechEnded,
     Stop,
     Utterance,
     WorkerCrashed,
 )
-from agent.pipeline.responders import command
+from agent.pipeline.responders import command, openai
+from agent.pipeline.status import Status
 from agent.server.tts import tone
-from agent.services.protocols import local
+from agent.services.protocols import local, neuphonic
 from agent.settings.model import Config
 from agent.system.systemd import SystemdNotifier
 
@@ -181,6 +185,86 @@ def test_first_sentence_of_a_reply_is_played_before_the_rest_arrives(
     assert seen == [Reply, PlaybackStarted, Reply]
     (record,) = [each for each in it.seen if isinstance(each, Record)]
     assert record.state == "played" and record.seconds == pytest.approx(5 * tone.WORD_SECONDS, abs=0.01)
+
+
+class StatusRecorder(Frontend):
+    """Records the problems of each status. Not thread-safe; owned by the main thread."""
+
+    def __init__(self, report: Callable[[Event], None], problems: list[tuple[str, ...]]) -> None:
+        super().__init__("recorder", report)
+        self._problems, self._ended = problems, threading.Event()
+
+    def open(self) -> None:
+        pass
+
+    def notify(self, notification: object) -> None:
+        if isinstance(notification, Status):
+            self._problems.append(notification.problems)
+
+    def stop_accepting(self) -> None:
+        pass
+
+    def run(self) -> None:
+        while not self._ended.wait(1.0):
+            self.heartbeat()
+
+    def stop(self) -> None:
+        self._ended.set()
+
+    abort = stop
+
+
+@pytest.mark.parametrize("text", ["\U0001f600", "---", "...", "\u2764\ufe0f \U0001f44d!"])
+def test_announcement_without_words_goes_to_no_service(server: LocalServerProcess, text: str) -> None:
+    config = configuration(server, "announce")
+    synthesis = replace(config.synthesis, services=("neuphonic", "local")).with_settings(
+        "neuphonic", neuphonic.Settings(url=f"{server.ws}/speak/en")
+    )
+    problems: list[tuple[str, ...]] = []
+    it = Watched(
+        replace(config, synthesis=synthesis),
+        lambda event: Stop("test") if isinstance(event, Record) and event.utterance.id == "b" else None,
+        frontends=lambda report: [StatusRecorder(report, problems)],
+    )
+    before = server.event_names("in", "neuphonic").count("Text")
+    assert it.run(Announce(Utterance("a", text)), Announce(Utterance("b", f"Dinner. {text}"))) == 0
+    assert it.records == [("a", "played"), ("b", "played")]
+    assert server.event_names("in", "neuphonic").count("Text") == before + 1
+    assert set(problems) == {()} and not any(isinstance(event, ServiceDown) for event in it.seen)
+
+
+@pytest.mark.parametrize("text", ["\U0001f600", "---", "**...**"])
+def test_answer_without_words_is_silent_and_no_trouble_of_a_service(
+    server: LocalServerProcess, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    responder = {"kind": "command", "sections": {"command": command.Settings(("echo", text))}}
+    config = configuration(server, "assistant", **responder)
+    problems: list[tuple[str, ...]] = []
+    it = Watched(
+        config,
+        lambda event: Stop("test") if isinstance(event, ReplyEnded) else None,
+        frontends=lambda report: [StatusRecorder(report, problems)],
+    )
+    assert it.run(Heard("Do you like it?")) == 0
+    assert [event.shortfall for event in it.seen if isinstance(event, ReplyEnded)] == ["unspeakable"]
+    assert it.records == [] and not any(isinstance(event, Reply | ServiceDown) for event in it.seen)
+    assert set(problems) == {()}
+    assert any("nothing that a voice can pronounce" in record.getMessage() for record in caplog.records)
+
+
+def test_failed_answer_is_replaced_by_the_failure_reply(
+    server: LocalServerProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    sections = {"openai": openai.Settings(base_url="http://127.0.0.1:9/v1", api_key=Secret(value=None))}
+    config = configuration(server, "assistant", kind="openai", sections=sections, failure_reply="Ask me later.")
+    it = Watched(config, lambda event: Stop("test") if isinstance(event, Record) else None)
+    assert it.run(Heard("What is new?")) == 0
+    assert [event.text for event in it.seen if isinstance(event, Reply)] == ["Ask me later."]
+    (record,) = [each for each in it.seen if isinstance(each, Record)]
+    assert record.state == "played" and record.seconds == pytest.approx(3 * tone.WORD_SECONDS, abs=0.01)
+    assert any(
+        "reply: incomplete, openai: 127.0.0.1:9 cannot be reached" in each.getMessage() for each in caplog.records
+    )
 
 
 def test_question_from_before_a_suspend_is_not_answered(server: LocalServerProcess, tmp_path: Path) -> None:

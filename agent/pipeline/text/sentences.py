@@ -178,7 +178,7 @@ class SentenceSplitter:
             previous = before.rsplit(maxsplit=2)[-2:-1]
             is_ordinal = "de" in self._languages() and previous and previous[0].lower() in _GERMAN_ORDINALS
             return not (is_ordinal or next_word in _GERMAN_MONTHS)
-        return "library" if _library() is not None else next_word in _STARTERS
+        return True if next_word in _STARTERS else "library"
 
     def _decide_by_library(self, before: str, word: str, next_word: str | None) -> bool | None:
         languages = self._languages()
@@ -216,7 +216,7 @@ class SentenceSplitter:
 
 @functools.cache
 def _library() -> _Library | None:
-    """Import the library; it has no wheel for 32-bit ARM, where the rules of this module decide alone."""
+    """Import the library; without it, such as on a system with Debian's packages only, the rules here decide alone."""
     try:
         return cast(_Library, importlib.import_module("sentencex"))
     except ImportError:
@@ -228,9 +228,9 @@ def _cuts(language: str, head: str, tail: str) -> bool:
     """Return whether the library ends a sentence between two texts."""
     library = _library()
     if library is None:
-        if len(head.rsplit(maxsplit=1)[-1]) == 2 and head[-1] == ".":
-            return False  # one character: an abbreviation
-        return not (tail[:1].islower() or tail[:1].isdigit()) or head.rstrip(_CLOSING)[-1:] in "!?"
+        # One character is an abbreviation, and after several periods only a word that begins sentences ends one.
+        word = head.rsplit(maxsplit=1)[-1]
+        return word[-1] != "." or not (len(word) == 2 or word.strip(".").lower() in _SOMETIMES_FINAL)
     # Versions differ in the white space that they keep, so that only the other characters are counted.
     length = sum(not character.isspace() for character in head)
     position = 0
