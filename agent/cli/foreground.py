@@ -13,6 +13,9 @@ from agent.system.limits import describe_no_descriptor
 from agent.system.signals import Signals
 from agent.system.text import escape
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""The signals that cancel an utterance."""
+
 
 @contextlib.contextmanager
 def stop_signals(report: Callable[[Event], object]) -> Iterator[None]:
@@ -23,8 +26,7 @@ def stop_signals(report: Callable[[Event], object]) -> Iterator[None]:
     Args:
         report: Receives the event; called by the signal thread.
     """
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    signals = Signals(dict.fromkeys(numbers, lambda name: report(Stop(name))))
+    signals = Signals(dict.fromkeys(STOP_SIGNALS, lambda name: report(Stop(name))))
     try:
         yield
     finally:

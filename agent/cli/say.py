@@ -7,18 +7,14 @@ import queue
 from dataclasses import replace
 
 from agent.audio.devices.device import fail_fast
-from agent.cli.control import warn_of_issues
 from agent.cli.foreground import crash_error, notice, print_device_event, stop_signals
 from agent.cli.local_server import local_server
-from agent.cli.say_via_daemon import say_via_daemon
 from agent.cli.stdin_text import TextReader
 from agent.cli.wav_output import WavMemory, WavOutput, speaker_problem
-from agent.config.errors import ConfigIssues
 from agent.daemon.builder import RING_BYTES, make_speaker, make_synthesizer, require_keys
 from agent.daemon.local_server import LocalServer
 from agent.daemon.supervisor import Supervisor
 from agent.errors import CANCELLED_EXIT_CODE, AgentError, DeviceError, ServiceError
-from agent.frontends.control.client import ControlClient, DaemonUnreachable, socket_paths
 from agent.pipeline.events import (
     AudioArrived,
     DeviceBack,
@@ -49,12 +45,8 @@ def say(
     service: str | None = None,
     output: str | None = None,
     fallback: str | None = None,
-    invalid: ConfigIssues | None = None,
 ) -> int:
     """Speak ``words``, or stdin if they are ``-``.
-
-    A running daemon speaks unless ``service`` or ``output`` is set: it holds the sound card and the keys, and has a
-    connection in standby.
 
     Args:
         config: The configuration.
@@ -62,7 +54,6 @@ def say(
         service: The speech service to use.
         output: A WAV file, or ``-`` for standard output, in place of the speaker.
         fallback: A file for the audio if the speaker cannot be opened.
-        invalid: The errors in the configuration; only a running daemon can speak then.
 
     Returns:
         The exit code: 0, or 3 if the utterance was cancelled.
@@ -71,14 +62,6 @@ def say(
         AgentError: The text was not spoken completely.
     """
     text = None if words == ["-"] else validate_text(" ".join(words))
-    if service is None and output is None:
-        daemon = connect_daemon(config)
-        if daemon is not None:
-            if invalid is not None:
-                warn_of_issues(invalid)
-            return say_via_daemon(daemon, text)
-    if invalid is not None:
-        raise invalid
     if service is not None:
         config = replace(config, synthesis=replace(config.synthesis, services=(service,)))
     config = announcing(config)
@@ -118,14 +101,6 @@ def record(config: Config, local: LocalServer, text: str) -> tuple[bytes, str]:
     session = _SaySession(config, local, memory)
     session.run(text)
     return memory.wav, session.stopped_by
-
-
-def connect_daemon(config: Config) -> ControlClient | None:
-    """Return a connection to the running daemon; ``None`` without one."""
-    try:
-        return ControlClient.connect(socket_paths(config.control.socket, os.environ))
-    except DaemonUnreachable:
-        return None
 
 
 class _SaySession:

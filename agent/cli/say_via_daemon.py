@@ -1,12 +1,13 @@
-"""Send an utterance to the running daemon and wait for its end."""
+"""Wait for the end of an utterance of the running daemon, and send it the text of stdin."""
 
 from __future__ import annotations
 
 import queue
+import signal
 import threading
 from collections.abc import Callable
 
-from agent.cli.foreground import notice, stop_signals
+from agent.cli.foreground import STOP_SIGNALS, notice, stop_signals
 from agent.cli.stdin_text import TextReader
 from agent.errors import CANCELLED_EXIT_CODE, AgentError, ServiceError
 from agent.frontends.control.client import ControlClient
@@ -14,12 +15,12 @@ from agent.pipeline.events import Event, Stop, Utterance, UtteranceCancelled, Ut
 from agent.system.threads import Deadline
 
 
-def say_via_daemon(client: ControlClient, text: str | None) -> int:
-    """Let the daemon speak. A signal cancels the utterance.
+def wait_for_daemon(client: ControlClient, *, reads_stdin: bool) -> int:
+    """Wait until the daemon has spoken. A signal cancels the utterance.
 
     Args:
         client: The connection to the daemon; always closed at the end.
-        text: The text; ``None`` for stdin while it arrives.
+        reads_stdin: Whether to send stdin while it arrives; otherwise the text was sent already.
 
     Returns:
         The exit code: 0, or 3 if the utterance was cancelled.
@@ -32,14 +33,13 @@ def say_via_daemon(client: ControlClient, text: str | None) -> int:
     daemon = _DaemonConsumer(client, inbox)
     reader = None
     with stop_signals(inbox.put):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         daemon.start()
         try:
-            if text is None:
+            if reads_stdin:
                 daemon.send({"begin": True})  # before the first word, so that the daemon reserves the utterance
                 reader = TextReader(daemon, "", inbox.put)
                 reader.start()
-            else:
-                daemon.say_whole(text)
             end = _wait(inbox, daemon, reader)
         finally:
             client.shutdown()  # first: it ends a send of the reader that waits for the daemon
@@ -95,9 +95,6 @@ class _DaemonConsumer(threading.Thread):
 
     def hush(self, by: str) -> None:
         self.send({"hush": True})
-
-    def say_whole(self, text: str) -> None:
-        self._send(lambda: self._client.say(text))
 
     def send(self, request: dict[str, object]) -> None:
         self._send(lambda: self._client.send(request))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import queue
 import sys
 from array import array
@@ -17,9 +18,10 @@ from agent.audio.format import SPEECH, Format
 from agent.audio.level_meter import MIN_DECIBELS, Level, LevelMeter, clipped, decibels
 from agent.cli.foreground import crash_error, notice, stop_signals
 from agent.cli.local_server import local_server
-from agent.cli.say import announcing, connect_daemon, speak
+from agent.cli.say import announcing, speak
 from agent.daemon.builder import make_speaker
 from agent.errors import AgentError, ServiceError
+from agent.frontends.control.client import ControlClient, DaemonUnreachable, socket_paths
 from agent.pipeline.capture.vad import create_detector
 from agent.pipeline.events import (
     DeviceLost,
@@ -237,7 +239,9 @@ def _warn_if_inaudible(config: Config) -> None:
     """Print a warning if the configured volume is 0, or if the running daemon is muted or at volume 0."""
     if config.speaker.volume == 0:
         notice("warning: speaker.volume is 0, nothing is heard. Raise speaker.volume in the configuration")
-    if (daemon := connect_daemon(config)) is None:
+    try:
+        daemon = ControlClient.connect(socket_paths(config.control.socket, os.environ))
+    except DaemonUnreachable:
         return
     with contextlib.closing(daemon), contextlib.suppress(ServiceError):
         status = daemon.request({"status": True})

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agent.cli.main import build_parser, build_run_parser, main
+from agent.cli.main import main
+from agent.cli.parsers import parse
 
 
 @pytest.mark.parametrize(
@@ -33,11 +34,11 @@ def test_usage_error_prints_the_usage_of_the_command(
 
 
 def test_short_options_are_the_long_ones() -> None:
-    parse = build_parser().parse_args
+
     said = parse(["say", "-c", "a.yaml", "-s", "fish", "-o", "out.wav", "-w", "hello"])
     assert (said.config, said.service, said.output, said.wait, said.text) == (
         "a.yaml", "fish", "out.wav", True, ["hello"],
     )  # fmt: skip
     assert parse(["status", "-j"]).json and parse(["transcribe", "-j", "-c", "b.yaml"]).config == "b.yaml"
     assert parse(["demo", "-s", "local", "-o", "a.wav", "-j"]).output == "a.wav"
-    assert build_run_parser().parse_args(["-c", "c.yaml"]).config == "c.yaml"
+    assert parse(["run", "-c", "c.yaml"]).config == "c.yaml"

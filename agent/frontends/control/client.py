@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.errors import ServiceError
-from agent.frontends.control.protocol import MAX_LINE_BYTES, LineBuffer
+from agent.frontends.control.line_buffer import MAX_LINE_BYTES, LineBuffer
 from agent.system.json_text import parse_json
 from agent.system.paths import Paths
 from agent.system.threads import Deadline
@@ -37,10 +37,12 @@ def socket_paths(setting: str, environ: Mapping[str, str]) -> tuple[Path, ...]:
 class ControlClient:
     """A connection to a running daemon. Every method raises ``ServiceError`` if the connection fails.
 
-    ``send`` and the methods based on it are thread-safe. One thread may ``receive`` meanwhile.
+    ``send`` and the methods based on it are thread-safe. One thread may ``receive`` meanwhile. ``path`` is that of the
+    socket.
     """
 
-    def __init__(self, connected: socket.socket) -> None:
+    def __init__(self, connected: socket.socket, path: Path) -> None:
+        self.path = path
         self._socket = connected
         self._lines = LineBuffer()
         self._send_lock = threading.Lock()
@@ -67,7 +69,7 @@ class ControlClient:
                 is_forbidden = is_forbidden or isinstance(error, PermissionError)
                 continue
             connected.settimeout(SEND_SECONDS)
-            return cls(connected)
+            return cls(connected, path)
         details = "; ".join(reasons) if reasons else "control.socket is none"
         cure = "" if is_forbidden else ": start one with voice-agent run"
         raise DaemonUnreachable("control", f"no daemon can be reached ({details}){cure}")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from agent.frontends.control.protocol import LineBuffer
+from agent.frontends.control.line_buffer import LineBuffer
 
 READ_BYTES = 64 * 1024
 MAX_UNSENT_BYTES = 64 * 1024

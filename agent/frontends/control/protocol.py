@@ -15,48 +15,7 @@ from agent.system.distinct import distinct
 from agent.system.json_text import json_type, parse_json
 from agent.system.text import escape, validate_piece, validate_text
 
-MAX_LINE_BYTES = 64 * 1024
-"""Maximum length of a line, without its line end."""
-
 MAX_PRIORITY = 100
-
-
-class LineBuffer:
-    """Splits a byte stream into lines, with bounded memory. Not thread-safe; owned by the thread that reads the socket.
-
-    The buffer never holds more than the limit and one chunk if its owner stops feeding while ``size`` exceeds the
-    limit. ``is_overlong`` becomes true when a line exceeds the limit, and stays true: the end of that line is unknown.
-    """
-
-    def __init__(self, limit: int = MAX_LINE_BYTES) -> None:
-        self._limit = limit
-        self._buffer = bytearray()
-        self._searched = 0  # bytes without a line end
-        self.is_overlong = False
-
-    @property
-    def size(self) -> int:
-        return len(self._buffer)
-
-    def feed(self, data: bytes) -> None:
-        if not self.is_overlong:
-            self._buffer += data
-
-    def next(self) -> bytes | None:
-        """Return the next complete line without its end; ``None`` if there is none or it exceeds the limit."""
-        end = -1 if self.is_overlong else self._buffer.find(b"\n", self._searched)
-        if (len(self._buffer) if end < 0 else end) > self._limit:
-            self.is_overlong = True
-            self._buffer.clear()
-        if self.is_overlong:
-            return None
-        if end < 0:
-            self._searched = len(self._buffer)
-            return None
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        self._searched = 0
-        return line
 
 
 @distinct

@@ -11,7 +11,7 @@ import pytest
 
 from agent.errors import ServiceError
 from agent.frontends.control.client import ControlClient, DaemonUnreachable, socket_paths
-from agent.frontends.control.protocol import MAX_LINE_BYTES
+from agent.frontends.control.line_buffer import MAX_LINE_BYTES
 from agent.frontends.control.server import MAX_ACTIVE_PEERS, ControlServer
 from agent.pipeline.events import Announce, Event, TextComplete, TextPiece
 from agent.pipeline.status import Status

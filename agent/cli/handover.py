@@ -1,0 +1,117 @@
+"""The commands that only need the running daemon: each sends its request before the rest of the package is imported.
+
+The socket's path is known without loading the configuration in almost every case: ``control.socket`` is set neither in
+the file nor in the environment. Otherwise the configuration is loaded, and its errors are warnings here, because an
+operator has to reach a running daemon also with an invalid file on disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+from agent.errors import ServiceError
+from agent.frontends.control.client import ControlClient, DaemonUnreachable, socket_paths
+from agent.system.text import escape, validate_text
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+_SYSTEM_CONFIG = "/etc/voice-agent/config.yaml"
+_SECTION = "control"
+_MAX_FILE_BYTES = 64 * 1024
+
+
+def connect(path: str | None) -> ControlClient:
+    """Connect to the running daemon.
+
+    Args:
+        path: The value of ``--config``.
+
+    Raises:
+        DaemonUnreachable: No daemon can be reached.
+    """
+    warning = None
+    if (paths := _default_paths(path)) is None:
+        setting, warning = _load(path)
+        client = ControlClient.connect(socket_paths(setting, os.environ))
+    else:
+        client = ControlClient.connect(paths)
+        if _is_newer(path or _SYSTEM_CONFIG, client.path):  # the daemon may not know its errors
+            warning = _load(path)[1]
+    if warning is not None:
+        print(f"voice-agent: {escape(warning, 500)}", file=sys.stderr, flush=True)
+    return client
+
+
+def say(options: argparse.Namespace) -> int | None:
+    """Let the running daemon speak.
+
+    Returns:
+        The exit code; ``None`` without a daemon, or with options for which the command speaks itself.
+    """
+    if options.service is not None or options.output is not None:
+        return None
+    text = None if options.text == ["-"] else validate_text(" ".join(options.text))
+    # A signal between the request and the handlers that cancel the utterance would end only this process.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        try:
+            client = connect(options.config)
+        except DaemonUnreachable:
+            return None
+        if text is not None:
+            with contextlib.suppress(ServiceError):  # the daemon's responses contain the reason
+                client.say(text)
+        from agent.cli.say_via_daemon import wait_for_daemon
+
+        return wait_for_daemon(client, reads_stdin=text is None)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def _default_paths(path: str | None) -> tuple[Path, ...] | None:
+    """Return the paths for the default of ``control.socket``; ``None`` where the configuration may set it."""
+    if path == "" or any(name.startswith("VOICE_AGENT_CONTROL") for name in os.environ):
+        return None
+    try:
+        with open(path or _SYSTEM_CONFIG, "rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+    except FileNotFoundError:
+        return socket_paths("auto", os.environ) if path is None else None
+    except OSError:
+        return None
+    # An escape (\x63ontrol) or UTF-16 may hide the name of the section.
+    is_readable = len(data) <= _MAX_FILE_BYTES and b"\\" not in data and b"\0" not in data
+    lines = (line.strip() for line in data.splitlines())
+    if not is_readable or any(_SECTION.encode() in line for line in lines if not line.startswith(b"#")):
+        return None
+    return socket_paths("auto", os.environ)
+
+
+def _is_newer(path: str, socket: Path) -> bool:
+    """Return whether the file was changed after the daemon opened its socket."""
+    try:
+        return os.stat(path).st_mtime >= os.stat(socket).st_mtime
+    except OSError:
+        return False
+
+
+def _load(path: str | None) -> tuple[str, str | None]:
+    """Return ``control.socket``, and a warning if the configuration is invalid."""
+    from agent.config.errors import ConfigIssues
+    from agent.settings.loader import load
+    from agent.settings.model import Config
+
+    try:
+        return load(path, os.environ).control.socket, None
+    except ConfigIssues as error:
+        more = f" (and {len(error.issues) - 1} more)" if len(error.issues) > 1 else ""
+        warning = (
+            f"warning: the configuration is invalid, {error.issues[0]}{more}; the command uses only control.socket"
+        )
+        control = (error.usable or Config()).control
+        return "auto" if any(control.check()) else control.socket, warning

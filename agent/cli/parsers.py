@@ -1,0 +1,168 @@
+"""The parsers of the commands: one for each command, and one that lists all of them for the help.
+
+Creating the parser of one command takes a tenth of the time that all of them take, and a command that only sends a
+request to the running daemon has to start fast.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from agent import __version__
+from agent.services.registry import SERVICES
+
+MAX_PERCENT = 100
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Parse the words of a command line.
+
+    Returns:
+        The options; ``command`` is the name of the command.
+
+    Raises:
+        SystemExit: A usage error (code 2), or a request for the help or the version (code 0).
+    """
+    if words and words[0] in _COMMANDS and words[0] != "server":
+        return _command_parser(words[0]).parse_args(words[1:])
+    build_parser().parse_args(words)  # prints the help, the version or a usage error
+    raise AssertionError(words)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands. ``server`` has its own parser."""
+    parser = argparse.ArgumentParser(
+        prog="voice-agent", description="Listen to speech, request a reply and speak it, as a daemon or by command."
+    )
+    parser.add_argument("--version", action="version", version=f"voice-agent {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="command")
+    for name, (help, add_arguments) in _COMMANDS.items():
+        command = commands.add_parser(name, help=help, description=_sentence(help), add_help=name != "server")
+        add_arguments(command)
+    return parser
+
+
+def _command_parser(name: str) -> argparse.ArgumentParser:
+    help, add_arguments = _COMMANDS[name]
+    parser = argparse.ArgumentParser(prog=f"voice-agent {name}", description=_sentence(help))
+    add_arguments(parser)
+    parser.set_defaults(command=name)
+    return parser
+
+
+# --- arguments
+
+
+def _config_only(parser: argparse.ArgumentParser) -> None:
+    help = "read this configuration (default: /etc/voice-agent/config.yaml, if it exists)"
+    parser.add_argument("-c", "--config", metavar="FILE", help=help)
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-j", "--json", action="store_true", help="print JSON")
+
+
+def _config_and_json(parser: argparse.ArgumentParser) -> None:
+    _config_only(parser)
+    _json(parser)
+
+
+def _none(parser: argparse.ArgumentParser) -> None:
+    pass
+
+
+def _say(parser: argparse.ArgumentParser) -> None:
+    _config_only(parser)
+    parser.add_argument(
+        "-s", "--service", choices=tuple(SERVICES), help="use this speech service (default: as configured)"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write a WAV file, or WAV to stdout (-), instead of playing"
+    )
+    parser.add_argument("--fallback", metavar="FILE", help="write to this file if there is no sound card")
+    parser.add_argument("-w", "--wait", action="store_true", help="wait until the text is spoken (always the case)")
+    parser.add_argument("text", nargs="+", metavar="TEXT", help="speak these words, or stdin (-)")
+
+
+def _transcribe(parser: argparse.ArgumentParser) -> None:
+    _config_and_json(parser)
+    help = "read a WAV file, or raw 16 kHz mono s16le from stdin (-); default: the microphone"
+    parser.add_argument("source", nargs="?", metavar="FILE", help=help)
+
+
+def _demo(parser: argparse.ArgumentParser) -> None:
+    _config_and_json(parser)
+    parser.add_argument(
+        "-s", "--service", choices=tuple(SERVICES), default="local", help="use the wire protocol of this service"
+    )
+    parser.add_argument("--question", metavar="TEXT", help="ask this question")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write the reply to a WAV file instead of playing it")
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    _config_and_json(parser)
+    parser.add_argument("--check", action="store_true", help="print nothing; end with 69 if it cannot speak or listen")
+
+
+def _volume(parser: argparse.ArgumentParser) -> None:
+    _config_only(parser)
+    parser.add_argument("percent", nargs="?", type=_percent, metavar="PERCENT", help="set the volume, from 0 to 100")
+
+
+def _mute(name: str) -> Callable[[argparse.ArgumentParser], None]:
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        _config_only(parser)
+        parser.add_argument("device", choices=("speaker", "microphone"), help=f"{name} this device")
+
+    return add_arguments
+
+
+def _meter(parser: argparse.ArgumentParser) -> None:
+    _config_and_json(parser)
+    parser.add_argument("--seconds", type=float, metavar="SECONDS", help="stop after this time (default: at Ctrl-C)")
+
+
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    _config_and_json(parser)
+    parser.add_argument("--bundle", metavar="FILE", help="write a support archive (.tar.gz), with the keys masked")
+    parser.add_argument("--here", action="store_true", help="check as root instead of as the service (only with sudo)")
+
+
+def _config(parser: argparse.ArgumentParser) -> None:
+    _config_and_json(parser)
+    help = (
+        "check: report every error; show: print all values with their origin; schema: print the JSON Schema of all keys"
+    )
+    parser.add_argument("what", choices=("check", "show", "schema"), help=help)
+
+
+def _percent(word: str) -> int:
+    if not (word.isascii() and word.isdecimal() and int(word) <= MAX_PERCENT):
+        raise argparse.ArgumentTypeError(f"the volume has to be a whole number from 0 to {MAX_PERCENT}, not {word!r}")
+    return int(word)
+
+
+def _sentence(help: str) -> str:
+    return f"{help[0].upper()}{help[1:]}."
+
+
+_COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "run": ("run the daemon in the foreground", _config_only),
+    "say": ("speak a text, or stdin while it arrives", _say),
+    "transcribe": ("transcribe a file, stdin or the microphone", _transcribe),
+    "demo": ("show one whole turn on the local server, with a timeline", _demo),
+    "status": ("show the status of the running daemon", _status),
+    "hush": ("stop the running daemon's speech and clear its queue", _config_only),
+    "volume": ("show or set the playback volume (persists across restarts)", _volume),
+    "mute": ("mute the running daemon's speaker or microphone", _mute("mute")),
+    "unmute": ("unmute the running daemon's speaker or microphone", _mute("unmute")),
+    "server": ("run the local speech server (server --help lists its options)", _none),
+    "devices": ("list sound cards and the matching device: setting", _json),
+    "meter": ("show the microphone level as a live bar", _meter),
+    "voices": ("list the voices of the local speech engines", _json),
+    "test-speaker": ("play three tones and a sentence", _config_only),
+    "test-microphone": ("record 3 seconds, judge the recording and play it back", _config_and_json),
+    "doctor": ("check everything and show how to fix each error", _doctor),
+    "config": ("check, show or describe the configuration", _config),
+}
