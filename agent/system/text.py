@@ -39,7 +39,7 @@ def validate_text(text: str) -> str:
     Raises:
         UsageError: The text is empty, has nothing that a voice can pronounce, is too long, or is not valid Unicode.
     """
-    text = remove_control_characters(text)
+    text = _validate_encoding(remove_control_characters(text))
     if not text.strip():
         raise UsageError("there is nothing to say: the text is empty or only white space; give some words")
     if not has_words(text):
@@ -48,7 +48,7 @@ def validate_text(text: str) -> str:
         raise UsageError(
             f"the text has {len(text)} characters and at most {MAX_TEXT_CHARACTERS} are spoken at once: say it in parts"
         )
-    return _validate_encoding(text)
+    return text
 
 
 def has_words(text: str) -> bool:

@@ -105,7 +105,7 @@ def test_request_raises_the_reason_of_a_refused_connection(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x" * MAX_TEXT_CHARACTERS, "\u4e16" * MAX_TEXT_CHARACTERS, "\U0001f600 " * (MAX_TEXT_CHARACTERS // 2)]
+    "text", ["x" * MAX_TEXT_CHARACTERS, "\u4e16" * MAX_TEXT_CHARACTERS, "\U00010400 " * (MAX_TEXT_CHARACTERS // 2)]
 )
 def test_say_sends_the_longest_text_in_pieces(path: Path, inbox: queue.SimpleQueue[Event], text: str) -> None:
     with contextlib.closing(ControlClient.connect((path,))) as client:
