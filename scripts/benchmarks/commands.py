@@ -1,0 +1,119 @@
+"""Measures from exec until the running daemon has the request of a command, relative to a bare Python socket client.
+
+A peer at the control socket takes the place of the daemon: it reads the first line, takes the time and the CPU time
+of its client from the kernel, and answers. All ways run in turns, so that a busy machine affects all of them. Each
+ratio is the median over the turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_RATIO = 1.6
+TIMEOUT_SECONDS = 30.0
+
+BARE = """
+import json, socket, sys
+client = socket.socket(socket.AF_UNIX)
+client.connect(sys.argv[1])
+client.sendall(json.dumps(json.loads(sys.argv[2])).encode() + b"\\n")
+client.makefile().readline()
+"""
+SAY = {"say": "The museum closes in ten minutes.", "priority": 0}
+ANSWERS = {
+    "say": b'{"utterance": "1"}\n{"utterance": "1", "state": "played"}\n',
+    "hush": b'{"hush": true}\n',
+    "status": b'{"status": "ready"}\n',
+}
+
+
+class HandOver(NamedTuple):
+    """From exec to the complete request, in seconds."""
+
+    clock: float
+    cpu: float
+
+
+def cpu_seconds(pid: int) -> float:
+    threads = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+
+
+def measure(listener: socket.socket, words: Sequence[str], answer: bytes, environment: dict[str, str]) -> HandOver:
+    """Run one command until it has handed over its request."""
+    began = time.perf_counter()
+    with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
+        peer, _ = listener.accept()
+        peer.settimeout(TIMEOUT_SECONDS)
+        with peer:
+            data = b""
+            while not data.endswith(b"\n"):
+                piece = peer.recv(65536)
+                assert piece, "the command ended without a request"
+                data += piece
+            took = time.perf_counter() - began
+            pid = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+            cpu = cpu_seconds(pid)
+            peer.sendall(answer)
+            assert process.wait(TIMEOUT_SECONDS) == 0
+    return HandOver(took, cpu)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench commands", description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=15, help="turns (15)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as name, socket.socket(socket.AF_UNIX) as listener:
+        path = os.path.join(name, "control.sock")
+        listener.bind(path)
+        listener.listen()
+        listener.settimeout(TIMEOUT_SECONDS)
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith(("VOICE_AGENT_", "PYTHON"))
+        }
+        environment |= {"RUNTIME_DIRECTORY": name, "PYTHONPYCACHEPREFIX": os.path.join(name, "compiled")}
+        agent = [sys.executable, "-m", "agent"]
+        ways = {
+            "a bare socket client": ([sys.executable, "-c", BARE, path, json.dumps(SAY)], ANSWERS["say"]),
+            "voice-agent say": ([*agent, "say", str(SAY["say"])], ANSWERS["say"]),
+            "voice-agent hush": ([*agent, "hush"], ANSWERS["hush"]),
+            "voice-agent status": ([*agent, "status"], ANSWERS["status"]),
+        }
+        found: dict[str, list[HandOver]] = {way: [] for way in ways}
+        for turn in range(options.rounds + 1):
+            for way, (words, answer) in ways.items():
+                took = measure(listener, words, answer, environment)
+                if turn:  # the first turn compiles the modules
+                    found[way].append(took)
+    bare, worst, rows = found["a bare socket client"], 0.0, []
+    for way, took in found.items():
+        pairs = list(zip(took, bare, strict=True))
+        ratios = [statistics.median(one[kind] / other[kind] for one, other in pairs) for kind in (0, 1)]
+        clock, cpu = (statistics.median(one[kind] for one in took) * 1000 for kind in (0, 1))
+        worst = max(worst, *ratios)
+        row = {"from exec to handed over": way, "clock_ms": clock, "clock_ratio": ratios[0]}
+        rows.append(row | {"cpu_ms": cpu, "cpu_ratio": ratios[1]})
+    if options.json:
+        print(json.dumps(rows))
+    else:
+        print(f"| from exec to handed over ({options.rounds} turns) | clock, ms | ratio | CPU, ms | ratio |")
+        print("|---|---|---|---|---|")
+        for row in rows:
+            values = (f"{row[key]:.{digits}f}" for key, digits in zip(row, (0, 1, 2, 1, 2), strict=True) if digits)
+            print(f"| {row['from exec to handed over']} | {' | '.join(values)} |")
+        print(f"\nat most {MAX_RATIO:g} times the bare client: {'yes' if worst <= MAX_RATIO else 'no'} ({worst:.2f})")
+    return 0 if worst <= MAX_RATIO else 1
