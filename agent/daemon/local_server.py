@@ -216,6 +216,8 @@ def _arguments(settings: ServerSettings) -> list[str]:
     arguments = ["--host", settings.host, "--port", str(settings.port)]
     arguments += ["--speech", settings.speech, "--recognition", settings.recognition]
     arguments += ["--log-level", "warning"]  # its info lines report only the connections of this daemon
+    for origin in settings.allow_origins:
+        arguments += ["--allow-origin", origin]
     if settings.model_path:
         arguments += ["--model-path", settings.model_path]
     if settings.script:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from agent.server.recordings import RecordingStore
 from agent.services.protocols.handshake import header, keys_match, parse_target
 from agent.system.threads import Deadline
 
+METHODS = "GET, HEAD, POST, OPTIONS"
+
 _MAX_HEAD_BYTES = 16384
 _MAX_LINES = 100
 _MAX_BODY_BYTES = 65536
 _READ_BYTES = 4096
+_MAX_FIELD_NAMES = 1000
 _EXPORT = re.compile(r"/export/(transcript|audio)/([0-9A-Za-z_-]{1,64})")
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
+_FIELD_NAMES = re.compile(r"[A-Za-z0-9-]+( *, *[A-Za-z0-9-]+)*")
 _REASONS = {
-    200: "OK", 201: "Created", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed",
-    408: "Request Timeout", 411: "Length Required", 413: "Content Too Large", 431: "Request Header Fields Too Large",
-    503: "Service Unavailable",
+    200: "OK", 201: "Created", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found",
+    405: "Method Not Allowed", 408: "Request Timeout", 411: "Length Required", 413: "Content Too Large",
+    426: "Upgrade Required", 431: "Request Header Fields Too Large", 503: "Service Unavailable",
 }  # fmt: skip
 
 
@@ -47,10 +51,10 @@ class PlainResponse:
         """Return all header fields, including the length of the body."""
         return {**self.headers, "Content-Length": str(len(self.body)), "Connection": "close"}
 
-    def encoded(self) -> bytes:
-        """Return the response as bytes for the socket."""
+    def encoded(self, has_body: bool = True) -> bytes:
+        """Return the response as bytes for the socket; without its body for a HEAD request."""
         head = "".join(f"{name}: {value}\r\n" for name, value in self.fields().items())
-        return f"HTTP/1.1 {self.status} {self.reason}\r\n{head}\r\n".encode("latin-1", "replace") + self.body
+        return f"HTTP/1.1 {self.status} {self.reason}\r\n{head}\r\n".encode("latin-1", "replace") + self.body * has_body
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,28 @@ def _check_key(headers: Mapping[str, str], key: str | None) -> PlainResponse | N
     if keys_match(value, key):
         return None
     return as_json(401, "Unauthorized") if authorization is None else as_json(401, {"detail": "Unauthorized"})
+
+
+def cors_fields(headers: Mapping[str, str], allow_origins: Sequence[str]) -> dict[str, str]:
+    """Return the header fields that allow a web page to read a response (Fetch standard, CORS protocol).
+
+    Args:
+        headers: The header fields of the request.
+        allow_origins: The origins of the pages (``https://kiosk.example:8443``); ``*`` is every page.
+    """
+    origin = header(headers, "Origin")
+    if not origin or not allow_origins:
+        return {}
+    if origin.lower() not in allow_origins and "*" not in allow_origins:
+        return {"Vary": "Origin"}
+    names = header(headers, "Access-Control-Request-Headers") or ""
+    fields = {"Access-Control-Allow-Origin": origin, "Vary": "Origin", "Access-Control-Allow-Methods": "POST"}
+    if _FIELD_NAMES.fullmatch(names[:_MAX_FIELD_NAMES]):
+        fields["Access-Control-Allow-Headers"] = names[:_MAX_FIELD_NAMES]
+    # Chromium asks before a page of a public network reads from a private one (Private Network Access).
+    if header(headers, "Access-Control-Request-Private-Network") == "true":
+        fields["Access-Control-Allow-Private-Network"] = "true"
+    return fields
 
 
 def base_url(headers: Mapping[str, str], address: tuple[str, int]) -> str:

@@ -10,6 +10,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
 from websockets.datastructures import Headers
@@ -196,28 +197,41 @@ class Listener:
         request = http.read_request(client, deadline)
         if request is None:
             return
+        has_body = True
         if isinstance(request, http.PlainRequest):
+            has_body = request.method != "HEAD"
             self._wire_log.note(0, "http", "in", request.method.lower(), request.target.partition("?")[0])
-            if request.method not in ("POST", "GET"):
-                response = http.text(405, "this server supports GET and POST", {"Allow": "GET, POST"})
-                self._respond(client, response)
-                return
             request = self._respond_to(request)
-        self._respond(client, request)
+        self._respond(client, request, has_body)
 
     def _respond_to(self, request: http.PlainRequest) -> http.PlainResponse:
-        parsed = parse_target(request.target)
-        path = parsed[0] if parsed else ""
+        if request.method == "HEAD":
+            response = self._get(request.target, request.headers)
+            return response or http.text(426, "this path requires a WebSocket", {"Upgrade": "websocket"})
+        if request.method not in ("POST", "OPTIONS"):
+            return http.text(405, "this server supports GET, HEAD, POST and OPTIONS", {"Allow": http.METHODS})
+        path = _path(request.target)
         for service, side in self._services:
             if side.respond is not None and path in service.http_paths:
+                grants = http.cors_fields(request.headers, self._options.allow_origins)
+                if request.method == "OPTIONS":
+                    return http.PlainResponse(204, {"Allow": "POST, OPTIONS", **grants})
                 base_url = http.base_url(request.headers, self.address)
-                return http.PlainResponse(*side.respond(base_url, request.method, request.target, request.headers))
+                status, fields, body = side.respond(base_url, request.method, request.target, request.headers)
+                return http.PlainResponse(status, {**fields, **grants}, body)
         return http.as_json(404, {"error": "no such path"})
 
-    def _respond(self, client: socket.socket, response: http.PlainResponse) -> None:
+    def _get(self, target: str, headers: Mapping[str, str]) -> http.PlainResponse | None:
+        """Answer a GET request; ``None``: the path belongs to a protocol, which requires an upgrade."""
+        response = http.get(target, headers, self._recordings, self._options.keys.get(transcription.NAME))
+        if response is None and not self._is_protocol_path(target):
+            return http.text(404, "there is nothing at this path")
+        return response
+
+    def _respond(self, client: socket.socket, response: http.PlainResponse, has_body: bool) -> None:
         client.settimeout(self._timing.handshake_seconds)
         try:
-            client.sendall(response.encoded())
+            client.sendall(response.encoded(has_body))
             client.shutdown(socket.SHUT_WR)
             # Read the rest of the client's data: closing a socket with unread data sends RST (RFC 2525, 2.17), which
             # discards the response on the client's side.
@@ -235,7 +249,7 @@ class Listener:
         """Answer plain GET requests, reject the requests that a codec rejects, and return ``None`` to upgrade the
         rest."""
         headers = {name.lower(): value for name, value in request.headers.raw_items()}
-        response = http.get(request.path, headers, self._recordings, self._options.keys.get(transcription.NAME))
+        response = self._get(request.path, headers)
         if response is None and "upgrade" in headers:
             codec, side = self._codec(request.path)
             failure = codec.handshake(request.path, headers)
@@ -245,28 +259,22 @@ class Listener:
             response = (
                 http.text(503, "too many clients", {"Retry-After": "1"}) if failure is None else _rejection(failure)
             )
-        if response is None and not self._is_protocol_path(request.path):
-            response = http.text(404, "there is nothing at this path")
         if response is None:
             return None
         self._wire_log.note(0, "http", "out", str(response.status), request.path.partition("?")[0])
         return Response(response.status, response.reason, Headers(response.fields()), response.body)
 
     def _codec(self, target: str) -> tuple[Server, ServerSide | None]:
-        """Return the codec of the service at this path, or that of the transcription service."""
-        parsed = parse_target(target)
-        path = parsed[0] if parsed else "/"
+        """Return the codec of the service at this path, or that of the transcription service, whose path is ``/``."""
         for service, side in self._services:
-            if service.speaks_at(path):
+            if any(service.speaks_at(path) for path in _spellings(target)):
                 return side.codec(), side
         return transcription.Server(self._options.keys.get(transcription.NAME)), None
 
     def _is_protocol_path(self, target: str) -> bool:
-        """Return whether a protocol has this path. Transcription accepts any path, but only with an upgrade."""
-        parsed = parse_target(target)
-        path = parsed[0] if parsed else ""
-        paths = {path, path.rstrip("/")}
-        return path == "/" or any(service.speaks_at(each) for service, _ in self._services for each in paths)
+        """Return whether a protocol has this path; a slash at its end makes no difference."""
+        paths = _spellings(target)
+        return paths[0] == "/" or any(service.speaks_at(path) for service, _ in self._services for path in paths)
 
     def _serve(self, connection: ClientConnection) -> None:
         codec = connection.codec
@@ -300,6 +308,16 @@ def _announce(connection: ClientConnection, request: Request, response: Response
     """Tell clients of the transcription service that everything is transcribed before ``eof`` is answered."""
     if response.status_code == 101 and isinstance(connection.codec, transcription.Server):
         response.headers[transcription.LATE_ANSWERS[0]] = transcription.LATE_ANSWERS[1]
+
+
+def _path(target: str) -> str:
+    parsed = parse_target(target)
+    return parsed[0] if parsed else ""
+
+
+def _spellings(target: str) -> tuple[str, str]:
+    path = _path(target)
+    return path, path.rstrip("/")
 
 
 def _listen(host: str, port: int) -> socket.socket:

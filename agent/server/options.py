@@ -35,6 +35,7 @@ class ServerOptions:
         service_options: Values of the options that only one service has, by flag.
         pace: Audio is sent at this multiple of real time; ``None`` sends it as fast as it is produced.
         wav_layout: Position of the RIFF headers of services that do not define it, one of ``WAV_LAYOUTS``.
+        allow_origins: Origins of the web pages that may read the responses of PlayAI's authorization.
         clients: Maximum number of sessions.
         finish_seconds: Time for the sessions to finish during shutdown.
         wire_log: File for the wire log.
@@ -53,6 +54,7 @@ class ServerOptions:
     service_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     pace: float | None = None
     wav_layout: str = "header"
+    allow_origins: Sequence[str] = ()
     clients: int = 32
     finish_seconds: float = 2.5
     wire_log: str | None = None
@@ -128,6 +130,9 @@ def build_parser() -> argparse.ArgumentParser:
         default=defaults.clients,
         help="accept COUNT clients at the same time (%(default)s)",
     )
+    add("--allow-origin", dest="allow_origins", metavar="ORIGIN", action="append", type=str.lower, default=[],
+        help="allow web pages of ORIGIN, for example https://kiosk.example, to use PlayAI's authorization; * is every "
+        "page, and the option may be repeated")  # fmt: skip
     add("--finish-seconds", metavar="SECONDS", type=_positive, default=defaults.finish_seconds,
         help="allow running sessions SECONDS to finish at shutdown (%(default)s)")  # fmt: skip
     add("--wire-log", metavar="FILE", help="write every message to FILE, one JSON object per line, without audio or "

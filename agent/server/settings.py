@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from agent.server.stt.registry import CHOICES as RECOGNITION_ENGINES
 from agent.server.tts.registry import ENGINES as SPEECH_ENGINES
 from agent.system.hosts import is_valid_hostname
 
+_ORIGIN = re.compile(
+    r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
+)
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
@@ -34,6 +38,11 @@ class ServerSettings:
         "recognition engine; auto: moonshine if installed, else vosk; script is for tests",
         choices=RECOGNITION_ENGINES,
     )
+    allow_origins: tuple[str, ...] = key(
+        (),
+        "web pages that may use PlayAI's authorization in a browser, by their origin",
+        note="For example [https://kiosk.example:8443]; * is every page",
+    )
     model_path: str | None = key(None, "directory of a vosk model, which decides the language")
     script: str | None = key(None, "file with the transcript for the script engine")
 
@@ -42,6 +51,10 @@ class ServerSettings:
         if not self.host.isprintable() or " " in self.host or "/" in self.host or not is_valid_hostname(self.host):
             what = "this is not an address to listen on, expected for example 127.0.0.1"
             yield Finding("host", what, "127.0.0.1")
+        for index, origin in enumerate(self.allow_origins):
+            if not _ORIGIN.fullmatch(origin):
+                what = f"{origin!r} is not an origin, expected SCHEME://HOST or SCHEME://HOST:PORT without a path, or *"
+                yield Finding(f"allow_origins[{index}]", what)
         if self.recognition == "script" and self.script is None:
             what = "server.recognition is script and the file is missing, expected its path"
             yield Finding("script", what, None, "recognition")

@@ -225,10 +225,14 @@ class TtsServerSession:
                 self._end_stream(job.request_id)
             self._pace_start = None
             self._send(job)
+            if self._side.closes_after_passage and self._jobs.empty():
+                self._jobs.put(_Close(1000))
         else:
             self._end_stream(None)
+            self._pace_start = None
             self._send(job)
-            self._jobs.put(_Close(1000))
+            if not self._side.is_reusable:
+                self._jobs.put(_Close(1000))
 
     def _speak(self, sentence: str, job: _Speak) -> None:
         audio = self._engine.speak(sentence, job.options)

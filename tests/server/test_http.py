@@ -101,11 +101,59 @@ def test_playai_authorization_returns_urls_with_the_requested_host(keyed: LocalS
     assert body["PlayDialogArabic"]["websocket_url"].startswith(f"ws://localhost:{keyed.port}/")
 
 
+AUTHORIZED = {"Authorization": f"Bearer {KEY}", "X-User-Id": "user-1"}
+PREFLIGHT = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, x-user-id"}
+
+
+@pytest.fixture(scope="module")
+def open_to_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerProcess]:
+    origins = ("--allow-origin", "https://Kiosk.example:8443", "--allow-origin", "http://localhost:5173")
+    folder = tmp_path_factory.mktemp("pages")
+    with LocalServerProcess(folder, "--speech", "tone", "--recognition", "none", "--api-key", KEY, *origins) as server:
+        yield server
+
+
+def _request(server: LocalServerProcess, method: str, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=20)
+    connection.request(method, path, headers=headers)
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer
+
+
+@pytest.mark.parametrize("path", ["/api/v1/tts/websocket-auth", "/api/v4/sdk-auth"])
+@pytest.mark.parametrize("origin", ["https://kiosk.example:8443", "http://localhost:5173"])
+def test_an_allowed_page_may_use_the_authorization(open_to_pages: LocalServerProcess, path: str, origin: str) -> None:
+    preflight = _request(open_to_pages, "OPTIONS", path, {"Origin": origin, **PREFLIGHT})
+    assert preflight.status == 204
+    assert preflight.headers["Access-Control-Allow-Origin"] == origin
+    assert preflight.headers["Access-Control-Allow-Methods"] == "POST"
+    assert preflight.headers["Access-Control-Allow-Headers"] == "authorization, x-user-id"
+    for headers, statuses in ((AUTHORIZED, (200, 201)), ({}, (401,))):
+        answer = _request(open_to_pages, "POST", path, {"Origin": origin, **headers})
+        assert answer.status in statuses
+        assert (answer.headers["Access-Control-Allow-Origin"], answer.headers["Vary"]) == (origin, "Origin")
+
+
+@pytest.mark.parametrize("origin", ["https://kiosk.example", "http://kiosk.example:8443", "null", "*", ""])
+def test_another_page_may_not_use_the_authorization(open_to_pages: LocalServerProcess, origin: str) -> None:
+    for method, extra in (("OPTIONS", PREFLIGHT), ("POST", AUTHORIZED)):
+        answer = _request(open_to_pages, method, "/api/v1/tts/websocket-auth", {"Origin": origin, **extra})
+        assert not any(name.startswith("Access-Control") for name in answer.headers)
+
+
+def test_no_page_may_use_the_authorization_by_default(keyed: LocalServerProcess) -> None:
+    answer = _request(keyed, "POST", "/api/v1/tts/auth", {"Origin": "http://localhost", **AUTHORIZED})
+    assert answer.status == 200 and "Access-Control-Allow-Origin" not in answer.headers
+
+
 @pytest.mark.parametrize(
     ("request_bytes", "begin"),
     [
         (b"POST /nothing HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 404 "),
         (b"PUT / HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 405 "),
+        (b"OPTIONS / HTTP/1.1\r\nHost: x\r\n\r\n", b"HTTP/1.1 404 "),
         (b"POST /api/v1/tts/auth HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", b"HTTP/1.1 413 "),
         (b"POST /api/v1/tts/auth HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"HTTP/1.1 400 "),
         (b"POST /api/v1/tts/auth HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"HTTP/1.1 411 "),

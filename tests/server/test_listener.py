@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import http.client
 import json
 import math
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from support import server_clients as clients
 from support.local_server import LocalServerProcess
+from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from agent.audio.decoders.decoder import create_decoder
@@ -125,7 +127,7 @@ def test_vachana_places_headers_by_the_wav_layout(tmp_path: Any, layout: str) ->
     assert sound == tone.pcm(TEXT, 44100)
 
 
-def test_vachana_binary_sends_binary_messages(tmp_path: Any) -> None:
+def test_vachana_binary_sends_binary_messages_and_ends_by_closing(tmp_path: Any) -> None:
     with LocalServerProcess(tmp_path, "--speech", "tone", "--recognition", "none", "--vachana-binary") as server:
         config = {
             "sample_rate": 16000,
@@ -134,25 +136,47 @@ def test_vachana_binary_sends_binary_messages(tmp_path: Any) -> None:
             "encoding": "linear_pcm",
             "container": "raw",
         }
-        with connect(f"{server.ws}/api/v1/tts") as ws:
-            ws.send(json.dumps({"text": "Hello World", "voice": "Sia", "model": "m", "audio_config": config}))
-            sound = b""
-            while len(sound) < len(tone.pcm("Hello World", 16000)):
-                message = ws.recv(timeout=20)
-                assert isinstance(message, bytes)
-                sound += message
-    assert sound == tone.pcm("Hello World", 16000)
+        for texts in (["Hello World"], ["One.", "Two three.", "Four."]):
+            with connect(f"{server.ws}/api/v1/tts") as ws:
+                for text in texts:
+                    ws.send(json.dumps({"text": text, "voice": "Sia", "model": "m", "audio_config": config}))
+                messages = list(ws)  # raises if the code is not 1000
+            assert all(isinstance(message, bytes) for message in messages)
+            assert b"".join(messages) == b"".join(tone.pcm(text, 16000) for text in texts)
+            assert ws.close_code == 1000
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 24000, 32000, 44100])
-def test_fish_gives_raw_samples_finishes_and_closes(tone_server: LocalServerProcess, rate: int) -> None:
-    chunks, reason, code = clients.fish(tone_server, "Hello ", "there, ", "my friend! ", format="pcm", sample_rate=rate)
+def test_fish_gives_raw_samples_and_finishes(tone_server: LocalServerProcess, rate: int) -> None:
+    chunks, reason = clients.fish(tone_server, "Hello ", "there, ", "my friend! ", format="pcm", sample_rate=rate)
     assert b"".join(chunks) == tone.pcm("Hello there, my friend!", rate)
-    assert (reason, code) == ("stop", 1000)
+    assert reason == "stop"
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 2])
+def test_fish_speaks_the_next_start_on_the_same_connection(tone_server: LocalServerProcess, ahead: int) -> None:
+    """LiveKit keeps a pool of connections. A client may send ``ahead`` utterances before the first one is spoken."""
+    requests = [
+        ("One two.", "pcm", 8000),
+        ("Three.", "wav", 16000),
+        ("", "pcm", 24000),
+        ("Four five six.", "pcm", 44100),
+    ]
+    with connect(f"{tone_server.ws}/v1/tts/live") as ws:
+        for number in range(len(requests) + ahead):
+            if number < len(requests):
+                text, container, rate = requests[number]
+                clients.fish_request(ws, text, format=container, sample_rate=rate)
+            if number >= ahead:
+                text, container, rate = requests[number - ahead]
+                chunks, reason = clients.fish_answer(ws)
+                sound = b"".join(chunks)
+                assert reason == "stop"
+                assert (sound[44:] if container == "wav" else sound) == (tone.pcm(text, rate) if text else b"")
 
 
 def test_fish_gives_one_header_with_its_placeholder_sizes(tone_server: LocalServerProcess) -> None:
-    chunks, reason, _ = clients.fish(tone_server, TEXT, format="wav")
+    chunks, reason = clients.fish(tone_server, TEXT, format="wav")
     sound = b"".join(chunks)
     assert (sound[:4], sound[4:8], sound[40:44]) == (
         b"RIFF",
@@ -164,7 +188,7 @@ def test_fish_gives_one_header_with_its_placeholder_sizes(tone_server: LocalServ
 
 
 def test_fish_gives_nothing_but_finish_for_no_text(tone_server: LocalServerProcess) -> None:
-    assert clients.fish(tone_server, format="pcm") == ([], "stop", 1000)
+    assert clients.fish(tone_server, format="pcm") == ([], "stop")
 
 
 def test_much_text_is_spoken_before_the_passage_ends(tone_server: LocalServerProcess) -> None:
@@ -249,6 +273,26 @@ def test_a_path_of_http_that_is_none_is_refused(tone_server: LocalServerProcess)
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{tone_server.http}/nothing", timeout=20)
     assert refused.value.code == 404
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/asr", "/v1/tts", "/v1/tts/live/x", "/api/v2/tts", "//", "/export/x"])
+def test_a_websocket_at_an_unknown_path_is_refused(tone_server: LocalServerProcess, path: str) -> None:
+    with pytest.raises(InvalidStatus) as refused, connect(f"{tone_server.ws}{path}"):
+        pass
+    assert refused.value.response.status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/speak/en", "/v1/tts/live", "/nothing", "/export/audio/none"])
+def test_head_is_answered_as_get_without_a_body(tone_server: LocalServerProcess, path: str) -> None:
+    statuses = {}
+    for method in ("GET", "HEAD"):
+        client = http.client.HTTPConnection(tone_server.host, tone_server.port, timeout=20)
+        client.request(method, path)
+        answer = client.getresponse()
+        statuses[method] = answer.status
+        body = answer.read()
+        client.close()
+    assert statuses["HEAD"] == statuses["GET"] and body == b""
 
 
 def test_the_path_of_a_protocol_wants_an_upgrade(tone_server: LocalServerProcess) -> None:

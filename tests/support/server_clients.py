@@ -82,22 +82,25 @@ def vachana(server: LocalServerProcess, text: str, **audio_config: Any) -> list[
                 assert message["type"] == "start", message
 
 
-def fish(
-    server: LocalServerProcess, *texts: str, key: str = "secret-key", **request: Any
-) -> tuple[list[bytes], str, int | None]:
-    """Return the audio chunks, the reason of ``finish`` and the close code."""
+def fish(server: LocalServerProcess, *texts: str, key: str = "secret-key", **request: Any) -> tuple[list[bytes], str]:
+    """Return the audio chunks and the reason of ``finish``."""
     with connect(f"{server.ws}/v1/tts/live", additional_headers={"Authorization": f"Bearer {key}"}) as ws:
-        ws.send(msgpack.packb({"event": "start", "request": {"text": "", "latency": "normal"} | request}))
-        for text in texts:
-            ws.send(msgpack.packb({"event": "text", "text": text}))
-        ws.send(msgpack.packb({"event": "stop"}))
-        chunks: list[bytes] = []
-        reason = ""
-        for message in ws:
-            event = msgpack.unpackb(message)
-            if event["event"] == "audio":
-                chunks.append(event["audio"])
-            else:
-                assert event["event"] == "finish"
-                reason = event["reason"]
-        return chunks, reason, ws.close_code
+        fish_request(ws, *texts, **request)
+        return fish_answer(ws)
+
+
+def fish_request(ws: ClientConnection, *texts: str, **request: Any) -> None:
+    """Send one utterance, from ``start`` to ``stop``."""
+    ws.send(msgpack.packb({"event": "start", "request": {"text": "", "latency": "normal"} | request}))
+    for text in texts:
+        ws.send(msgpack.packb({"event": "text", "text": text}))
+    ws.send(msgpack.packb({"event": "stop"}))
+
+
+def fish_answer(ws: ClientConnection) -> tuple[list[bytes], str]:
+    """Return the audio chunks of one utterance and the reason of its ``finish``."""
+    chunks: list[bytes] = []
+    while (event := msgpack.unpackb(ws.recv(timeout=20)))["event"] == "audio":
+        chunks.append(event["audio"])
+    assert event["event"] == "finish"
+    return chunks, event["reason"]

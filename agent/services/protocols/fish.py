@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgpack
@@ -357,17 +358,19 @@ class Client:
 
 
 class Server:
-    """The server codec of one utterance: the audio of its text, then ``finish``.
+    """The server codec of utterances, one after the other: the audio of each text, then ``finish``.
 
-    The audio is the only response to a ``Flush``. ``send(End)`` and ``send`` of a fatal ``Failure`` encode ``finish``:
-    pass every ``Failure`` of ``receive`` to ``send``. Not thread-safe; owned by the connection's thread.
+    Each utterance begins with ``start`` and ends with ``stop``: LiveKit uses a connection for several. The next
+    ``start`` may arrive before ``finish`` was sent. The audio is the only response to a ``Flush``. ``send(End)`` and
+    ``send`` of a fatal ``Failure`` encode ``finish``: pass every ``Failure`` of ``receive`` to ``send``. Not
+    thread-safe; owned by the connection's thread.
 
     Args:
         api_key: The key that clients must send; ``None``: none.
         clock: Returns seconds, for the ``time`` of each audio message.
 
     Attributes:
-        request: The parameters of ``start``; ``None`` before it.
+        request: The parameters of the last ``start``; ``None`` before it.
         encoding: The encoding of the audio, known after ``start``.
         model: The model, known after the handshake.
         debug: Whether the client wants ``log`` messages.
@@ -384,7 +387,9 @@ class Server:
         self._clock = clock
         self._last_call: float | None = None
         self._is_over = False  # the client sends nothing more, or its messages are ignored
-        self._finish_sent = False
+        self._has_failed = False  # finish with an error was sent
+        self._has_begun = False  # between start and stop
+        self._unfinished = 0  # utterances without finish
 
     @property
     def voice(self) -> str:
@@ -402,13 +407,8 @@ class Server:
             return Failure(NAME, "a handshake on another path", PATH, permanent=True, status=404)
         scheme, _, key = (header(headers, "Authorization") or "").partition(" ")
         if self._api_key is not None and (scheme.lower() != "bearer" or not keys_match(key.strip(), self._api_key)):
-            return Failure(
-                NAME,
-                "a handshake without a valid key",
-                "Authorization: Bearer KEY",
-                permanent=True,
-                status=401,
-            )
+            expected = "Authorization: Bearer KEY"
+            return Failure(NAME, "a handshake without a valid key", expected, permanent=True, status=401)
         self.model = (header(headers, "model") or "speech-1.5")[:100]
         return None
 
@@ -417,7 +417,7 @@ class Server:
         if isinstance(fields, str):
             return [_ignore(message, f"a MessagePack map in a binary message, but {fields}")]
         if self._is_over:
-            return [_ignore(message, "nothing after stop")]
+            return [_ignore(message, "nothing after an error")]
         kind = fields.get("event")
         if kind == "start":
             return self._start(message, fields)
@@ -425,50 +425,55 @@ class Server:
             return [_ignore(message, "start, text, flush or stop")]
         if self.request is None:
             return [self._refuse(message, "start before anything else")]
+        if not self._has_begun:
+            return [_ignore(message, "start after stop")]
         if kind == "flush":
             return [Flush()]
         if kind == "stop":
-            self._is_over = True
+            self._has_begun = False
             return [End()]
         text = fields.get("text")
         return [Text(text)] if isinstance(text, str) else [_ignore(message, "text in the field text")]
 
     def send(self, event: Event) -> list[Message]:
-        """Encode an event; nothing after ``finish``, and no ``Log`` unless the client set ``debug``."""
-        if self._finish_sent:
+        """Encode an event; no audio or end outside an utterance, and no ``Log`` unless the client set ``debug``."""
+        if self._has_failed:
             return []
-        if isinstance(event, Audio):
-            return [pack({"event": "audio", "audio": event.data, "time": self._milliseconds()})] if event.data else []
-        if isinstance(event, End):
-            self._finish_sent = True
-            return [pack({"event": "finish", "reason": "stop"})]
         if isinstance(event, Failure):
             text = fix_surrogates(f"got {event.received}; expected {event.expected}")
             if not event.fatal:
                 return self.send(Log(text))
-            self._finish_sent = self._is_over = True
+            self._has_failed = self._is_over = True
             return [pack({"event": "finish", "reason": "error", "message": text})]
-        if isinstance(event, Log) and self.debug:
-            return [pack({"event": "log", "message": fix_surrogates(event.message)})]
+        if isinstance(event, Log):
+            return [pack({"event": "log", "message": fix_surrogates(event.message)})] if self.debug else []
+        if self.request is not None and not self._unfinished:
+            return []
+        if isinstance(event, Audio):
+            return [pack({"event": "audio", "audio": event.data, "time": self._milliseconds()})] if event.data else []
+        if isinstance(event, End):
+            self._unfinished = max(0, self._unfinished - 1)
+            return [pack({"event": "finish", "reason": "stop"})]
         return []
 
     def receive_close(self, code: int, reason: str = "") -> list[Event]:
-        """Return ``End``: the client sends nothing more."""
-        if self._is_over:
+        """Return ``End``, unless the client has sent ``stop``: the client sends nothing more."""
+        if self._is_over or (self.request is not None and not self._has_begun):
             return []
         self._is_over = True
         return [End()]
 
     def _start(self, message: Message, fields: Mapping[str, object]) -> list[Event]:
-        if self.request is not None:
-            return [self._refuse(message, "start only once")]
+        if self._has_begun:
+            return [self._refuse(message, "stop before the next start")]
         request = fields.get("request")
         if not isinstance(request, dict):
             return [self._refuse(message, "a map in the field request of start")]
         parameters = read_request(request)
         if isinstance(parameters, str):
             return [self._refuse(message, parameters)]
-        self.request = parameters
+        self.request, self._has_begun = parameters, True
+        self._unfinished += 1
         self.encoding = self.request.encoding
         self.debug = fields.get("debug") is True or request.get("debug") is True
         self._milliseconds()
@@ -578,9 +583,8 @@ def _recording(path: str) -> bytes:
 
 
 def _server(api_key: str | None, options: Mapping[str, Any]) -> ServerSide:
-    return ServerSide(
-        lambda: Server(api_key, clock=time.monotonic), refusal_close_code=1000, wav_layout="first", has_one_stream=True
-    )
+    codec = partial(Server, api_key, clock=time.monotonic)
+    return ServerSide(codec, refusal_close_code=1000, wav_layout="first", has_one_stream=True, is_reusable=True)
 
 
 SERVICE = TtsService(

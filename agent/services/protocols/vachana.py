@@ -336,7 +336,8 @@ class Server:
     A request returns a ``Text`` and a ``Flush`` and sets the attributes below for its response, which is
     ``send(Audio)``, any number of times, and ``send(Flush)``. One connection takes any number of requests; they are
     answered in order. An invalid request returns a ``Failure``, which ``send`` encodes as the error message of the
-    service. Not thread-safe; owned by the connection's thread.
+    service. Binary chunks have no end mark: the session closes the connection, with the code 1000, after the last
+    requested audio. Not thread-safe; owned by the connection's thread.
 
     Attributes:
         encoding, voice, language, model, speed, audio_config: The values of the last request.
@@ -524,7 +525,7 @@ def _client(settings: Settings, url: str, api_key: str | None) -> Client:
 
 def _server(api_key: str | None, options: Mapping[str, Any]) -> ServerSide:
     is_binary = bool(options.get("--vachana-binary"))
-    return ServerSide(lambda: Server(api_key, binary=is_binary), wav_layout=None)
+    return ServerSide(lambda: Server(api_key, binary=is_binary), wav_layout=None, closes_after_passage=is_binary)
 
 
 SERVICE = TtsService(

@@ -458,6 +458,15 @@ def test_server_refuses_a_second_start() -> None:
     assert is_fatal(codec.receive(START)) and is_refused(codec.receive(TEXT))
 
 
+def test_server_takes_the_next_start_after_stop() -> None:
+    codec = started()
+    assert codec.receive(STOP) == [End()]
+    assert not is_refused(codec.receive(START)) and codec.receive(STOP) == [End()]
+    assert [unpack(message)["event"] for message in codec.send(Audio(b"1")) + codec.send(End())] == ["audio", "finish"]
+    assert [unpack(message)["event"] for message in codec.send(Audio(b"2")) + codec.send(End())] == ["audio", "finish"]
+    assert codec.send(Audio(b"3")) == codec.send(End()) == []
+
+
 def test_server_refuses_messages_after_stop() -> None:
     codec = started()
     assert codec.receive(STOP) == [End()] and is_refused(codec.receive(STOP)) and codec.receive_close(1000) == []
