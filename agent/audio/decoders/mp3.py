@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import weakref
 
-from agent.audio.format import Format
+from agent.audio.convert import FormatConverter
+from agent.audio.decoders.id3 import HEADER_BYTES, tag_bytes
+from agent.audio.format import SAMPLE_BYTES, Format
 from agent.errors import AudioError
 
 # Constants of mpg123.h: return codes, parameters, flags of MPG123_ADD_FLAGS, encodings.
@@ -16,10 +18,10 @@ _SIGNED_16, _MONO_AND_STEREO = 0xD0, 3
 _RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _OUT_BYTES = 1 << 15
 _MAX_JUNK_BYTES = 1 << 17
-"""A stream with more bytes than this before its first frame is not mp3. (An ID3 tag with a picture may be longer, but
-services send none.)"""
+"""A stream with more bytes than this before its first frame, without its ID3 tags, is not mp3."""
 _MAX_ERRORS = 64
-_MAX_FOREIGN_SECONDS = 1.0
+_FRAME_SAMPLES = 1152
+"""Samples of a frame in one channel, at most."""
 
 
 def create(encoding: str, rate: int, channels: int) -> Mp3Decoder:
@@ -30,8 +32,9 @@ def create(encoding: str, rate: int, channels: int) -> Mp3Decoder:
 class Mp3Decoder:
     """Decodes mp3 in pieces of any size, from any position. Not thread-safe; one thread owns it.
 
-    Tags and junk are skipped. ``format`` is the format of the first audio. Junk can look like a frame of another
-    format, so such frames are skipped as well; more than ``_MAX_FOREIGN_SECONDS`` of them are an error.
+    Tags and junk are skipped. ``format`` is the format of the first audio; audio in another format is converted to it.
+    Junk can look like a frame of another format, so a new format counts after more than two frames in a row; at the end
+    of the stream more than one suffices.
     """
 
     def __init__(self) -> None:
@@ -53,13 +56,22 @@ class Mp3Decoder:
         for rate in _RATES:
             self._mpg123.mpg123_format(self._handle, rate, _MONO_AND_STEREO, _SIGNED_16)
         self._mpg123.mpg123_open_feed(self._handle)
-        self._received_bytes = 0
+        self._has_data = False
+        self._received_bytes = 0  # without the tags at the start
+        self._head = bytearray()  # the beginning of the stream or of what follows a tag, too short to recognize a tag
+        self._tag_bytes = 0  # rest of the tag that is being skipped
+        self._is_past_tags = False
         self._current_format: Format | None = None  # of the frames that are being decoded
-        self._foreign_seconds = 0.0
+        self._accepted_format: Format | None = None  # of the frames that were returned last
+        self._pending = bytearray()  # audio of a new format that does not count yet
+        self._pending_format: Format | None = None
+        self._converter: FormatConverter | None = None
         self._out = ctypes.create_string_buffer(_OUT_BYTES)
 
     def feed(self, chunk: bytes) -> bytes:
         """Return the audio that ``chunk`` completes."""
+        self._has_data = self._has_data or bool(chunk)
+        chunk = self._skip_tags(chunk) if not self._is_past_tags else chunk
         if not chunk:
             return b""
         self._received_bytes += len(chunk)
@@ -70,10 +82,31 @@ class Mp3Decoder:
         return pcm
 
     def finish(self) -> bytes:
-        """Return no audio, because none is buffered; raise ``AudioError`` if the stream contained data but no mp3."""
-        if self._received_bytes and self.format is None:
+        """Return the rest; raise ``AudioError`` if the stream contained data but no mp3."""
+        if self._has_data and self.format is None:
             raise _not_mp3()
-        return b""
+        pcm = b""
+        if self._pending_format and len(self._pending) > _FRAME_SAMPLES * SAMPLE_BYTES * self._pending_format.channels:
+            pcm = self._accept_pending()
+        return pcm if self._converter is None else pcm + self._converter.finish()
+
+    def _skip_tags(self, chunk: bytes) -> bytes:
+        """Return ``chunk`` without the ID3 tags at the start of the stream.
+
+        libmpg123 skips tags as well, but it keeps them in memory until they are complete.
+        """
+        self._head += chunk
+        while True:
+            skipped = min(self._tag_bytes, len(self._head))
+            del self._head[:skipped]
+            self._tag_bytes -= skipped
+            if self._tag_bytes or (len(self._head) < HEADER_BYTES and b"ID3".startswith(self._head[:3])):
+                return b""
+            self._tag_bytes = tag_bytes(self._head)
+            if not self._tag_bytes:
+                self._is_past_tags = True
+                head, self._head = bytes(self._head), bytearray()
+                return head
 
     def _read(self) -> bytes:
         out = []
@@ -81,10 +114,8 @@ class Mp3Decoder:
         errors = 0
         while errors < _MAX_ERRORS:
             result = self._mpg123.mpg123_read(self._handle, self._out, _OUT_BYTES, ctypes.byref(size))
-            if self._current_format == self.format:
-                out.append(self._out.raw[: size.value])
-            elif self._current_format is not None:
-                self._skip_foreign(self._current_format.seconds_of(size.value))
+            if size.value:
+                out.append(self._accept(self._out.raw[: size.value]))
             if result == _NEW_FORMAT:
                 self._update_format()
             elif result in (_NEED_MORE, _DONE):
@@ -99,15 +130,31 @@ class Mp3Decoder:
         rate, channels, encoding = ctypes.c_long(), ctypes.c_int(), ctypes.c_int()
         self._mpg123.mpg123_getformat(self._handle, ctypes.byref(rate), ctypes.byref(channels), ctypes.byref(encoding))
         self._current_format = Format(rate.value, channels.value)
-        self.format = self.format or self._current_format
+        if self.format is None:
+            self.format = self._accepted_format = self._current_format
 
-    def _skip_foreign(self, seconds: float) -> None:
-        self._foreign_seconds += seconds
-        if self._foreign_seconds > _MAX_FOREIGN_SECONDS:
-            raise AudioError(
-                f"cannot decode mp3: the stream changes from {self.format} to {self._current_format}. "
-                "Configure a service that keeps one format."
-            )
+    def _accept(self, pcm: bytes) -> bytes:
+        """Return the audio that counts: ``pcm``, the audio before it, or nothing yet."""
+        if self._current_format == self._accepted_format:
+            self._pending.clear()  # frames of another format in between were junk
+            return pcm if self._converter is None else self._converter.feed(pcm)
+        if self._current_format != self._pending_format:
+            self._pending.clear()
+            self._pending_format = self._current_format
+        self._pending += pcm
+        assert self._pending_format is not None
+        if len(self._pending) <= 2 * _FRAME_SAMPLES * SAMPLE_BYTES * self._pending_format.channels:
+            return b""
+        return self._accept_pending()
+
+    def _accept_pending(self) -> bytes:
+        assert self._pending_format is not None and self.format is not None
+        rest = b"" if self._converter is None else self._converter.finish()
+        self._accepted_format, pcm = self._pending_format, bytes(self._pending)
+        self._pending.clear()
+        is_same = self._accepted_format == self.format
+        self._converter = None if is_same else FormatConverter(self._accepted_format, self.format)
+        return rest + (pcm if self._converter is None else self._converter.feed(pcm))
 
 
 def _not_mp3() -> AudioError:

@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from agent.audio.convert import FormatConverter, to_mono
 from agent.audio.format import Format
 from agent.errors import AudioError
 
@@ -125,8 +126,9 @@ class OpusDecoder:
     """Decodes Ogg Opus in pieces of any size. Not thread-safe; one thread owns it.
 
     The output has exactly the length that the stream states: pre-skip and end are trimmed. Its rate is ``rate`` if that
-    is 8, 12, 16, 24 or 48 kHz, otherwise 48 kHz; its channels are those of the stream. Consecutive streams are decoded
-    one after the other. libopus conceals a damaged packet.
+    is 8, 12, 16, 24 or 48 kHz, otherwise 48 kHz; its channels are those of the stream, and one for more than two.
+    Consecutive streams are decoded one after the other and converted to the channels of the first. libopus conceals a
+    damaged packet.
     """
 
     def __init__(self, rate: int) -> None:
@@ -137,7 +139,8 @@ class OpusDecoder:
         self._received_bytes = 0
         self._serial: int | None = None
         self._state: ctypes.Array[ctypes.c_char] | None = None
-        self._channels = 0
+        self._channels = 0  # of the current stream
+        self._converter: FormatConverter | None = None
         self._has_tags = False  # the comment header, the second packet, was received
         self._skip_frames = 0  # rest of the pre-skip
         self._position: int | None = 0  # granule position that was decoded so far
@@ -175,18 +178,14 @@ class OpusDecoder:
                 if header.startswith(magic):
                     raise AudioError(f"cannot decode Ogg {codec}: only Opus is supported. Use Opus, mp3 or wav.")
             return
-        if len(header) < 19 or header[8] & 0xF0 or header[9] not in (1, 2) or header[18] != 0:
-            raise AudioError(
-                "cannot decode Opus: the header is damaged or states more than two channels. Use mono or stereo."
-            )
-        # libopus decodes every stream to mono or stereo: all consecutive streams use the channels of the first.
-        self._channels = self._channels or header[9]
-        state = ctypes.create_string_buffer(self._opus.opus_decoder_get_size(self._channels))
-        if self._opus.opus_decoder_init(state, self._rate, self._channels) != 0:
-            raise AudioError("cannot decode Opus: libopus does not start. Reinstall the package libopus0.")
+        streams, coupled, mapping = _read_mapping(header)
+        self._channels = header[9]
+        state = ctypes.create_string_buffer(self._opus.opus_multistream_decoder_get_size(streams, coupled))
+        if self._opus.opus_multistream_decoder_init(state, self._rate, self._channels, streams, coupled, mapping) != 0:
+            raise AudioError("cannot decode Opus: the header is damaged. Use mono or stereo.")
         gain = int.from_bytes(header[16:18], "little", signed=True)
         if gain:
-            self._opus.opus_decoder_ctl(state, _OPUS_SET_GAIN, ctypes.c_int(gain))
+            self._opus.opus_multistream_decoder_ctl(state, _OPUS_SET_GAIN, ctypes.c_int(gain))
         self._state, self._serial, self._has_tags = state, packet.serial, False
         self._skip_frames = int.from_bytes(header[10:12], "little") * self._rate // _GRANULE_RATE
         self._position, self._packet_frames = 0, 0
@@ -194,10 +193,12 @@ class OpusDecoder:
     def _decode_audio(self, packet: Packet) -> bytes:
         capacity = round(_MAX_PACKET_SECONDS * self._rate)
         pcm = ctypes.create_string_buffer(capacity * 2 * self._channels)
-        frames = self._opus.opus_decode(self._state, packet.data or None, len(packet.data), pcm, capacity, 0)
+        frames = self._opus.opus_multistream_decode(
+            self._state, packet.data or None, len(packet.data), pcm, capacity, 0
+        )
         if frames < 0 and self._packet_frames:
-            # Packet loss concealment: no data, for the length of the packet before (opus.h, opus_decode).
-            frames = self._opus.opus_decode(self._state, None, 0, pcm, self._packet_frames, 0)
+            # Packet loss concealment: no data, for the length of the packet before (opus_multistream.h).
+            frames = self._opus.opus_multistream_decode(self._state, None, 0, pcm, self._packet_frames, 0)
         if frames <= 0:
             return b""
         self._packet_frames = frames
@@ -212,10 +213,33 @@ class OpusDecoder:
             self._position = packet.granule
         start = min(self._skip_frames, end)
         self._skip_frames -= min(self._skip_frames, frames)
-        if end > start:
-            self.format = Format(self._rate, self._channels)
         frame_bytes = 2 * self._channels
-        return pcm.raw[start * frame_bytes : end * frame_bytes]
+        return self._convert(pcm.raw[start * frame_bytes : end * frame_bytes]) if end > start else b""
+
+    def _convert(self, pcm: bytes) -> bytes:
+        """Return ``pcm``, which has the channels of the current stream, in the format of the first stream."""
+        if self._channels > 2:
+            pcm = to_mono(pcm, self._channels)
+        source = Format(self._rate, self._channels if self._channels <= 2 else 1)
+        self.format = self.format or source
+        if source == self.format:
+            return pcm
+        if self._converter is None or self._converter.source != source:
+            self._converter = FormatConverter(source, self.format)
+        return self._converter.feed(pcm)  # without a delay, because the rates are equal
+
+
+def _read_mapping(header: bytes) -> tuple[int, int, bytes]:
+    """Return streams, coupled streams and channel mapping of an Opus header (RFC 7845, 5.1.1)."""
+    if len(header) >= 19 and not header[8] & 0xF0:
+        channels, family = header[9], header[18]
+        if family == 0 and channels in (1, 2):
+            return 1, channels - 1, bytes(range(channels))
+        if family == 1 and 1 <= channels <= 8 and len(header) >= 21 + channels:
+            return header[19], header[20], header[21 : 21 + channels]
+    raise AudioError(
+        "cannot decode Opus: the header is damaged or states an unsupported channel mapping. Use mono or stereo."
+    )
 
 
 def _not_opus() -> AudioError:
@@ -227,8 +251,10 @@ def _load_library() -> ctypes.CDLL:
         library = ctypes.CDLL("libopus.so.0")
     except OSError as error:
         raise AudioError("cannot decode Opus: libopus is missing. Install the package libopus0.") from error
-    library.opus_decode.argtypes = [
+    library.opus_multistream_decode.argtypes = [
         ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int32, ctypes.c_char_p, ctypes.c_int, ctypes.c_int,
     ]  # fmt: skip
-    library.opus_decoder_init.argtypes = [ctypes.c_char_p, ctypes.c_int32, ctypes.c_int]
+    library.opus_multistream_decoder_init.argtypes = [
+        ctypes.c_char_p, ctypes.c_int32, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_char_p,
+    ]  # fmt: skip
     return library

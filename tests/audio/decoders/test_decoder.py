@@ -85,6 +85,12 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     run("opusenc", "--quiet", folder / "mono.wav", folder / "mono.opus")
     run("opusenc", "--quiet", "--max-delay", "1000", folder / "mono.wav", folder / "long.opus")
     run("opusenc", "--quiet", folder / "stereo.wav", folder / "stereo.opus")
+    (folder / "six.wav").write_bytes(wav(tone(1.0, 48000, channels=6), 48000, 6))
+    run("opusenc", "--quiet", folder / "six.wav", folder / "six.opus")
+    (folder / "wide.wav").write_bytes(wav(tone(1.0, 44100, channels=2), 44100, 2))
+    run("lame", "--quiet", "-b", "128", folder / "wide.wav", folder / "wide.mp3")
+    (folder / "low.wav").write_bytes(wav(tone(1.0, 16000), 16000))
+    run("lame", "--quiet", "-b", "32", folder / "low.wav", folder / "low.mp3")
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -328,7 +334,114 @@ def test_unexpected_format_raises_an_error(container: str) -> None:
     assert decode([], create_decoder(container, "s16le", 24000, 1)) == b""
 
 
+def id3(size: int) -> bytes:
+    """A tag with a picture of ``size`` bytes, which holds bytes that look like mp3 frames."""
+    picture = (random.Random(3).randbytes(997) + b"\xff\xfb\x90\x64") * (size // 1001 + 1)
+    body = b"APIC" + struct.pack(">I", size) + b"\0\0" + picture[:size]
+    return b"ID3\x03\0\0" + bytes(len(body) >> shift & 0x7F for shift in (21, 14, 7, 0)) + body
+
+
+@pytest.mark.parametrize("size", [100, 60_000, 300_000, 2_000_000])
+@pytest.mark.parametrize("piece", [600, 4096, 10_000_000])
+def test_tag_of_any_size_is_skipped(encoded: dict[str, bytes], size: int, piece: int) -> None:
+    data = id3(size) + encoded["bare.mp3"]
+    right = decode([encoded["bare.mp3"]], create_decoder("mp3", "s16le", 24000, 1))
+    made = create_decoder("mp3", "s16le", 24000, 1)
+    assert decode([data[n : n + piece] for n in range(0, len(data), piece)], made) == right
+
+
+def test_tag_split_at_any_byte_is_skipped(encoded: dict[str, bytes]) -> None:
+    data = id3(50) + id3(20) + encoded["bare.mp3"]
+    right = decode([encoded["bare.mp3"]], create_decoder("mp3", "s16le", 24000, 1))
+    for at in range(160):
+        assert decode([data[:at], data[at:]], create_decoder("mp3", "s16le", 24000, 1)) == right
+    assert decode(bytewise(data), create_decoder("mp3", "s16le", 24000, 1)) == right
+
+
+def test_tag_between_consecutive_mp3_streams_is_skipped(encoded: dict[str, bytes]) -> None:
+    made = create_decoder("mp3", "s16le", 24000, 1)
+    data = encoded["mono.mp3"] + id3(300_000) + encoded["mono.mp3"]
+    pcm = decode([data[n : n + 600] for n in range(0, len(data), 600)], made)
+    assert abs(Format(24000).seconds_of(len(pcm)) - 2.0) < 0.15
+
+
+def test_tag_without_audio_raises_an_error() -> None:
+    for data in (id3(1000), id3(1000)[:500], b"ID3", b"I"):
+        with pytest.raises(AudioError, match="the stream has none"):
+            decode([data], create_decoder("mp3", "s16le", 24000, 1))
+
+
+CHAINS = [
+    ["mono.mp3", "wide.mp3"],
+    ["wide.mp3", "mono.mp3"],
+    ["mono.mp3", "low.mp3", "wide.mp3", "low.mp3", "mono.mp3"],
+    ["low.mp3", "low.mp3", "wide.mp3"],
+]
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids="-".join)
+@pytest.mark.parametrize("size", [417, 4096, 1_000_000])
+def test_change_of_format_inside_an_mp3_stream_is_converted(
+    encoded: dict[str, bytes], chain: list[str], size: int
+) -> None:
+    data = b"".join(encoded[name] for name in chain)
+    made = create_decoder("mp3", "s16le", 24000, 1)
+    pcm = decode([data[n : n + size] for n in range(0, len(data), size)], made)
+    assert made.format == {"mono.mp3": Format(24000), "wide.mp3": Format(44100, 2), "low.mp3": Format(16000)}[chain[0]]
+    assert abs(made.format.seconds_of(len(pcm)) - len(chain)) < 0.1 * len(chain)
+    second = len(pcm) // len(chain) // made.format.frame_bytes * made.format.frame_bytes
+    for number in range(len(chain)):
+        part = pcm[number * second : (number + 1) * second]
+        assert abs(estimate_hertz(part, made.format.rate, made.format.channels) - 440) < 8
+
+
 # --- Opus
+
+
+def with_mapping(stream: bytes, family: int, table: bytes) -> bytes:
+    """Replace the mapping of the Opus header on the first page."""
+    head = bytearray(stream[28 : 28 + 19])
+    head[18] = family
+    page = bytearray(stream[:28])
+    page[27] = len(head) + len(table)
+    return bytes(page + head + table) + stream[28 + 19 :]
+
+
+@pytest.mark.parametrize(("name", "table"), [("stereo.opus", b"\x01\x01\x00\x01"), ("mono.opus", b"\x01\x00\x00")])
+@pytest.mark.parametrize("size", [1, 1000, 1_000_000])
+def test_opus_of_mapping_family_1_equals_family_0(
+    encoded: dict[str, bytes], name: str, table: bytes, size: int
+) -> None:
+    data = with_mapping(encoded[name], 1, table)
+    right = decode([encoded[name]], create_decoder("opus", "s16le", 48000, 1))
+    made = create_decoder("opus", "s16le", 48000, 1)
+    assert decode([data[n : n + size] for n in range(0, len(data), size)], made) == right
+
+
+def test_opus_of_six_channels_becomes_mono(encoded: dict[str, bytes]) -> None:
+    made = create_decoder("opus", "s16le", 24000, 1)
+    pcm = decode([encoded["six.opus"]], made)
+    assert made.format == Format(24000) and len(pcm) == 2 * 24000
+    assert abs(estimate_hertz(pcm, 24000) - 440) < 5
+
+
+@pytest.mark.parametrize(
+    "chain", [["mono.opus", "stereo.opus"], ["stereo.opus", "six.opus", "mono.opus"]], ids="-".join
+)
+def test_change_of_channels_inside_an_ogg_chain_is_converted(encoded: dict[str, bytes], chain: list[str]) -> None:
+    made = create_decoder("opus", "s16le", 24000, 1)
+    pcm = decode(bytewise(b"".join(encoded[name] for name in chain)), made)
+    assert made.format == Format(24000, 2 if chain[0] == "stereo.opus" else 1)
+    assert len(pcm) == made.format.frame_bytes * 24000 * len(chain)
+    assert abs(estimate_hertz(pcm, 24000, made.format.channels) - 440) < 5
+
+
+@pytest.mark.parametrize(
+    ("family", "table"), [(1, b""), (1, b"\x01"), (1, b"\x00\x00\x00\x01"), (1, b"\x01\x01\x07\x08"), (2, b"\1\1\0\1")]
+)
+def test_invalid_opus_mapping_raises_an_error(encoded: dict[str, bytes], family: int, table: bytes) -> None:
+    with pytest.raises(AudioError, match="cannot decode Opus: the header is damaged"):
+        create_decoder("opus", "s16le", 24000, 1).feed(with_mapping(encoded["stereo.opus"], family, table))
 
 
 @pytest.mark.parametrize("name", ["mono.opus", "long.opus"])
