@@ -22,6 +22,7 @@ from agent.cli.doctor.machine import (
     is_synchronized,
     unit_state,
 )
+from agent.cli.doctor.responder import check_responder
 from agent.cli.doctor.result import ERROR, WARNING, CheckResult, exit_code
 from agent.cli.doctor.sandbox import HostFacts
 from agent.cli.doctor.services import check_services
@@ -103,6 +104,7 @@ def run_checks(
     if is_valid:
         mode = loaded.config.conversation.mode
         yield from check_services(loaded)
+        yield from check_responder(loaded)
         if mode != "announce":
             yield check_microphone(loaded, in_use=is_active(state))
         if mode != "captions":

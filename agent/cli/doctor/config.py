@@ -62,30 +62,35 @@ def check_keys(loaded: Loaded, *, installed: bool) -> list[CheckResult]:
         loaded: The configuration.
         installed: Whether the service is installed, whose own user has to read the keys.
     """
-    return [_check_key(loaded, key, secret, needed, installed) for key, secret, needed in used_keys(loaded.config)]
+    return [_check_key(loaded, key, secret, missing, installed) for key, secret, missing in used_keys(loaded.config)]
 
 
-def used_keys(config: Config) -> list[tuple[str, Secret, bool]]:
-    """Return dotted name, secret and whether the service needs a key, for each service in use."""
-    keys: list[tuple[str, Secret, bool]] = []
+def used_keys(config: Config) -> list[tuple[str, Secret, str]]:
+    """Return dotted name, secret and the verdict about a missing key, for each service in use.
+
+    A service outside private networks needs a key, or perhaps does; a server on a private network usually does not.
+    """
+    keys: list[tuple[str, Secret, str]] = []
     mode, synthesis = config.conversation.mode, config.synthesis
     if mode != "captions":
         for name in synthesis.services:
             service, settings = find_service(name), synthesis.settings(name)
             if service.has_key:
-                keys.append((f"synthesis.{name}.api_key", settings.api_key, _is_public(service.url(settings) or "")))
+                verdict = ERROR if _is_public(service.url(settings) or "") else OK
+                keys.append((f"synthesis.{name}.api_key", settings.api_key, verdict))
     transcription = config.transcription
     is_configured = transcription.api_key.env is not None or transcription.api_key.file is not None
     if mode != "announce" and (_is_public(transcription.url) or is_configured):
-        keys.append(("transcription.api_key", transcription.api_key, False))
+        keys.append(("transcription.api_key", transcription.api_key, WARNING))
     export_key = transcription.export_key
     if mode != "announce" and transcription.export_url and (export_key.env is not None or export_key.file is not None):
-        keys.append(("transcription.export_key", export_key, False))
+        keys.append(("transcription.export_key", export_key, WARNING))
     responder = config.responder
     for secret in responder.secrets() if mode == "assistant" else ():
         kind = find_responder(responder.kind)
         url = str(getattr(responder.settings(responder.kind), kind.url_key or "", ""))
-        keys.append((f"responder.{responder.kind}.api_key", secret, _is_public(url) and not kind.is_key_optional))
+        verdict = OK if not _is_public(url) else WARNING if kind.is_key_optional else ERROR
+        keys.append((f"responder.{responder.kind}.api_key", secret, verdict))
     return keys
 
 
@@ -104,15 +109,17 @@ def set_key_command(secret: Secret) -> str:
     return "write the key behind api_key, or better {credential: NAME}"
 
 
-def _check_key(loaded: Loaded, key: str, secret: Secret, needed: bool, installed: bool) -> CheckResult:
+def _check_key(loaded: Loaded, key: str, secret: Secret, missing: str, installed: bool) -> CheckResult:
     subject = f"key {key.removesuffix('.api_key')}"
     try:
         value = secret.reveal()
     except ConfigError as error:
         return CheckResult(subject, ERROR, str(error), _make_readable(loaded, key, secret), own=True)
     if value is None:
-        verdict, saw = (ERROR, "is missing") if needed else (WARNING, "is missing; the service may need no key")
-        return CheckResult(subject, verdict, f"{secret.origin} {saw}", set_key_command(secret), own=True)
+        if missing == OK:
+            return CheckResult(subject, OK, "not set, as is usual for a server on a private network")
+        saw = "is missing" if missing == ERROR else "is missing; the service may need no key"
+        return CheckResult(subject, missing, f"{secret.origin} {saw}", set_key_command(secret), own=True)
     file = _file(secret)
     if file is None:
         return CheckResult(subject, OK, f"set, from {secret.origin}")

@@ -83,7 +83,8 @@ def check_service(loaded: Loaded, name: str, open: Open, timing: Timing) -> Chec
     try:
         connection = open(Deadline(timing.open_seconds))
     except AgentError as error:
-        cure, own = _cure(loaded, name, error)
+        key, url = url_of(loaded.config, name)
+        cure, own = cure_of(error, url, key_with_origin(loaded, key), _secret(loaded.config, name))
         return CheckResult(subject, ERROR, str(error).removeprefix(f"{name}: "), cure, own)
     reason = _close_reason(connection, Deadline(timing.hold_seconds))
     if not connection.is_closed:
@@ -120,12 +121,16 @@ def _secret(config: Config, name: str) -> Secret | None:
     return getattr(settings, "api_key", None)
 
 
-def _cure(loaded: Loaded, name: str, error: AgentError) -> tuple[str, bool]:
-    """Return the cure of a failed connection, and whether the cause is the configuration or a key."""
-    key, url = url_of(loaded.config, name)
+def cure_of(error: AgentError, url: str, url_key: str, secret: Secret | None) -> tuple[str, bool]:
+    """Return the cure of a failed connection, and whether the cause is the configuration or a key.
+
+    Args:
+        error: The failure.
+        url: The URL of the service.
+        url_key: The key that holds the URL, with the place of its value.
+        secret: Where the API key of the service is stored, if it uses one.
+    """
     host = urlsplit(url).hostname or ""
-    url_key = key_with_origin(loaded, key)
-    secret = _secret(loaded.config, name)
     if not isinstance(error, ServiceError):
         return f"correct {url_key}", True
     cause = root_cause(error)

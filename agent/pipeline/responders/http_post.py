@@ -135,6 +135,7 @@ class _Call:
             error = failure
         except request_errors() as failure:
             error = ServiceError(self._service, self._describe(failure))
+            error.__cause__ = failure
         finally:
             self._session.close()
             self.received.put(_End(error))
