@@ -343,7 +343,7 @@ class Conversation:
 
 def _sentences(utterance: str, text: str) -> AppendText:
     """Return a piece of reply that ends its sentence: the next piece must not be joined to its last word."""
-    return AppendText(utterance, f"{text}\n")
+    return AppendText(utterance, f"{text}\n\n")
 
 
 Rule = Callable[[Conversation, Any], list[Action]]  # each receives the event type of its table row

@@ -52,9 +52,9 @@ def test_turn_runs_from_speech_to_playback_and_back_to_idle() -> None:
     assert feed(conversation, Reply(1, "Late.")) == [
         Listen(False),
         StartUtterance(utterance),
-        AppendText("reply-1", "Late.\n"),
+        AppendText("reply-1", "Late.\n\n"),
     ]
-    assert feed(conversation, Reply(1, "Good night.")) == [AppendText("reply-1", "Good night.\n")]
+    assert feed(conversation, Reply(1, "Good night.")) == [AppendText("reply-1", "Good night.\n\n")]
     assert feed(conversation, ReplyEnded(1)) == [Finish("reply-1")]
     assert conversation.state is State.SPEAKING
     assert feed(conversation, UtterancePlayed("reply-1", 1.5)) == [Record(utterance, "played", "", 1.5), Listen(True)]
@@ -78,7 +78,7 @@ def test_noise_while_thinking_keeps_the_reply() -> None:
     conversation = Conversation()
     feed(conversation, SpeechStarted(), SpeechEnded(0.7), Heard("what time is it"))
     assert feed(conversation, SpeechStarted(), SpeechEnded(0.7), Heard("")) == []
-    assert AppendText("reply-1", "Noon.\n") in feed(conversation, Reply(1, "Noon."))
+    assert AppendText("reply-1", "Noon.\n\n") in feed(conversation, Reply(1, "Noon."))
 
 
 def test_second_question_replaces_the_first() -> None:
@@ -86,7 +86,7 @@ def test_second_question_replaces_the_first() -> None:
     feed(conversation, SpeechStarted(), SpeechEnded(0.7), Heard("what time is it"))
     assert feed(conversation, Heard("no, what day is it")) == [CancelReply(1), Ask(2, "no, what day is it")]
     assert feed(conversation, Reply(1, "Noon."), ReplyEnded(1)) == []
-    assert AppendText("reply-2", "Monday.\n") in feed(conversation, Reply(2, "Monday."))
+    assert AppendText("reply-2", "Monday.\n\n") in feed(conversation, Reply(2, "Monday."))
 
 
 def test_speech_is_ignored_while_speaking() -> None:
@@ -100,7 +100,7 @@ def test_barge_in_stops_playback_when_listening_while_speaking() -> None:
     conversation = Conversation(listen_while_speaking=True)
     feed(conversation, SpeechStarted(), SpeechEnded(0.7), Heard("hello"))
     utterance = Utterance("reply-1", None, turn=1)
-    assert feed(conversation, Reply(1, "Hello.")) == [StartUtterance(utterance), AppendText("reply-1", "Hello.\n")]
+    assert feed(conversation, Reply(1, "Hello.")) == [StartUtterance(utterance), AppendText("reply-1", "Hello.\n\n")]
     assert feed(conversation, SpeechStarted()) == [CancelReply(1), StopPlayback("user speech")]
     assert conversation.state is State.LISTENING
     [record] = feed(conversation, UtteranceCancelled("reply-1", "user speech", 0.4))
@@ -266,7 +266,7 @@ def test_second_segment_during_the_reply_interrupts_it() -> None:
     assert feed(conversation, UtteranceCancelled("reply-1", "user speech", 0.3)) == [
         Record(utterance, "cancelled", "by user speech", 0.3)
     ]
-    assert AppendText("reply-2", "Evening.\n") in feed(conversation, Reply(2, "Evening."))
+    assert AppendText("reply-2", "Evening.\n\n") in feed(conversation, Reply(2, "Evening."))
 
 
 def test_words_started_before_the_pause_count_and_noise_does_not() -> None:

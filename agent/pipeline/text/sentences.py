@@ -25,6 +25,7 @@ _END = re.compile(
 )
 _OPENING = "\"'“‘«([„¿¡"
 _CLOSING = "\"'”’»)]“"
+_DOTTED = re.compile(r"(?:[^\W\d_]{1,3}\.)+[^\W\d_]{1,3}")  # an abbreviation of several words
 _PAUSES = re.compile(r"[,;:–—](?=\s)|[，、；：]")
 
 # The library misses these, or knows them in one language only.
@@ -151,6 +152,8 @@ class SentenceSplitter:
             if following == len(text):
                 return is_final or self._is_pause or None
             return not (text[following].islower() or text[following] in ".…(")
+        if mark not in (".", "!"):
+            return True
         self._count_words(text, match.start())
         word = before.rsplit(maxsplit=1)[-1].lstrip(_OPENING)
         if mark == "." and (decision := self._decide_by_rules(before, word, next_word)) != "library":
@@ -165,7 +168,9 @@ class SentenceSplitter:
         is_initial = len(word) == 1 and word.isupper()
         if is_number and self._language == "auto" and self._guess.is_surely_english:
             return True
-        if not (is_number or is_initial or word in _DAYS or word.lower() in _SOMETIMES_FINAL or "." in word):
+        if not (
+            is_number or is_initial or word in _DAYS or word.lower() in _SOMETIMES_FINAL or _DOTTED.fullmatch(word)
+        ):
             return "library"
         if next_word is None:
             return None
@@ -182,10 +187,13 @@ class SentenceSplitter:
 
     def _decide_by_library(self, before: str, word: str, next_word: str | None) -> bool | None:
         languages = self._languages()
-        if all(_cuts(language, word, probe) for language in languages for probe in _PROBES):
+        probes = [(language, probe) for language in languages for probe in _probes(language)]
+        if probes and all(_cuts(language, word, probe) for language, probe in probes):
             return not (next_word or "").startswith(".")
         if next_word is None:
             return None
+        if next_word.startswith(("¿", "¡")):
+            return True
         return all(_cuts(language, f"{before[-80:]}{word[-1]}", next_word) for language in languages)
 
     def _languages(self) -> tuple[str, ...]:
@@ -221,6 +229,12 @@ def _library() -> _Library | None:
         return cast(_Library, importlib.import_module("sentencex"))
     except ImportError:
         return None
+
+
+@functools.cache
+def _probes(language: str) -> tuple[str, ...]:
+    """Return the probes before which a sentence of the language may end; in German none ends before a number."""
+    return tuple(probe for probe in _PROBES if _cuts(language, "wordena.", probe))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -116,8 +116,8 @@ def test_pause_returns_what_is_complete() -> None:
     for text, complete in [
         ("One moment.", ["One moment."]),
         ("It is 3.", []),
-        ("5. Dr.", []),
-        (" Who?", ["It is 3.5.", "Dr. Who?"]),
+        ("5. Dr.", ["It is 3.5."]),
+        (" Who?", ["Dr. Who?"]),
         ('He said "Go!" ', ['He said "Go!"']),
         ("你好。", ["你好。"]),
         ("and", []),
