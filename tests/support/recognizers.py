@@ -66,33 +66,42 @@ def words_of(pcm: bytes) -> list[str]:
 
 
 class _Server:
-    """Reads what is waiting, then runs all tasks, as one iteration of an event loop does. One object per connection."""
+    """Reads what is waiting, then runs all tasks, as one iteration of an event loop does. One object per connection.
 
-    def __init__(self, peer: Peer, seconds: float) -> None:
-        self.peer, self.seconds = peer, seconds
+    Args:
+        peer: The connection.
+        seconds: The time of one transcription.
+        blocks: Whether nothing is read meanwhile. Otherwise pings are answered and audio is taken.
+    """
+
+    def __init__(self, peer: Peer, seconds: float, *, blocks: bool = True) -> None:
+        self.peer, self.seconds, self._blocks = peer, seconds, blocks
         self.tasks: deque[Callable[[], None]] = deque()
+        self._waiting = 0
+        self._is_over = False
 
     def run(self) -> None:
-        waiting = 0
-        while True:
-            if self.tasks and (waiting >= MAX_WAITING or not _has_input(self.peer)):
-                waiting = 0
+        while not self._is_over:
+            if self.tasks and (self._waiting >= MAX_WAITING or not _has_input(self.peer)):
+                self._waiting = 0
                 for _ in range(len(self.tasks)):
                     self.tasks.popleft()()
                 continue
-            opcode, data = self.peer.read_frame()
-            if opcode == PING:
-                self.peer.send(frame(PONG, data))
-            elif opcode == BINARY:
-                waiting += 1
-                self.hear(data)
-            elif opcode == TEXT:
-                if self.control(data.decode()):
-                    return
-            else:
-                if opcode == CLOSE:
-                    self.peer.send(frame(CLOSE, data))
-                return
+            self._read()
+
+    def _read(self) -> None:
+        opcode, data = self.peer.read_frame()
+        if opcode == PING:
+            self.peer.send(frame(PONG, data))
+        elif opcode == BINARY:
+            self._waiting += 1
+            self.hear(data)
+        elif opcode == TEXT:
+            self._is_over = self.control(data.decode())
+        else:
+            if opcode == CLOSE:
+                self.peer.send(frame(CLOSE, data))
+            self._is_over = True
 
     def hear(self, data: bytes) -> None:
         raise NotImplementedError
@@ -108,7 +117,15 @@ class _Server:
 
     def compute(self) -> None:
         """Take the time of one transcription."""
-        self.peer.over.wait(self.seconds)
+        if self._blocks:
+            self.peer.over.wait(self.seconds)
+            return
+        end = time.monotonic() + self.seconds
+        while not self._is_over and (rest := end - time.monotonic()) > 0:
+            if _has_input(self.peer, rest):
+                self._read()
+        if self._is_over:
+            raise EOFError  # nothing is sent after the end mark
 
 
 class MelvinServer(_Server):
@@ -117,8 +134,8 @@ class MelvinServer(_Server):
     The threshold of the partials grows if the server is late. Its word times are wrong on purpose, as in the original.
     """
 
-    def __init__(self, peer: Peer, seconds: float, with_words: bool = True) -> None:
-        super().__init__(peer, seconds)
+    def __init__(self, peer: Peer, seconds: float, *, with_words: bool = True, blocks: bool = True) -> None:
+        super().__init__(peer, seconds, blocks=blocks)
         self._with_words = with_words
         self._chunk = self._recent = b""
         self._threshold = 1.0 * BYTES_PER_SECOND
@@ -163,8 +180,8 @@ class CurrentMelvinServer(_Server):
     are done closes the connection without an ID.
     """
 
-    def __init__(self, peer: Peer, seconds: float) -> None:
-        super().__init__(peer, seconds)
+    def __init__(self, peer: Peer, seconds: float, *, blocks: bool = True) -> None:
+        super().__init__(peer, seconds, blocks=blocks)
         self._window = b""
         self._cut = 0  # bytes that have left the window
         self._since = 0
@@ -234,8 +251,8 @@ class CurrentMelvinServer(_Server):
 class VoskServer(_Server):
     """vosk-server: a reply for each message, in order; a final after half a second of silence and at the end mark."""
 
-    def __init__(self, peer: Peer, seconds: float, with_words: bool = True) -> None:
-        super().__init__(peer, seconds)
+    def __init__(self, peer: Peer, seconds: float, *, with_words: bool = True, blocks: bool = True) -> None:
+        super().__init__(peer, seconds, blocks=blocks)
         self._with_words = with_words
         self._start = 0
         self._pcm = b""
@@ -280,8 +297,8 @@ class VoskServer(_Server):
         self.peer.text(json.dumps(fields))
 
 
-def _has_input(peer: Peer) -> bool:
-    return peer.has_input or bool(select.select([peer.sock], [], [], 0.0)[0])
+def _has_input(peer: Peer, seconds: float = 0.0) -> bool:
+    return peer.has_input or bool(select.select([peer.sock], [], [], seconds)[0])
 
 
 def serving(server: Callable[..., _Server], seconds: float = 0.0, **options: bool) -> Callable[[Peer], None]:

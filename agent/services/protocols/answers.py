@@ -11,6 +11,9 @@ BYTES_PER_SECOND = 32000
 WINDOW_BYTES = 6 * BYTES_PER_SECOND
 """melvin-asr sends a final when it has received this much audio since the last one (measured at commit 46e7e3f)."""
 
+_MAX_PARTIALS = WINDOW_BYTES // BYTES_PER_SECOND
+"""More partials than this without a final come from a later version of melvin-asr."""
+
 
 class Answers(Protocol):
     """The account of one session. Positions are bytes since its first sample. Not thread-safe; owned by the codec.
@@ -29,7 +32,7 @@ class Answers(Protocol):
     def padding_bytes(self) -> int: ...
     def add_audio(self, size: int) -> None: ...
     def add_partial(self) -> None: ...
-    def add_final(self, *, is_partial_rest: bool = False) -> None: ...
+    def add_final(self, *, is_from_words: bool = False) -> None: ...
 
 
 class FrameAnswers:
@@ -58,7 +61,7 @@ class FrameAnswers:
         if self._unanswered:
             self.answered_bytes = self._unanswered.popleft()
 
-    def add_final(self, *, is_partial_rest: bool = False) -> None:
+    def add_final(self, *, is_from_words: bool = False) -> None:
         self.add_partial()
         self.final_bytes = self.answered_bytes
 
@@ -83,8 +86,8 @@ class WindowAnswers:
     def is_complete(self) -> bool:
         if not self._is_exact:
             return False
-        seconds = (self._sent_bytes - self._final_bytes) // BYTES_PER_SECOND
-        return not self._windows and not self._window_bytes or 0 < seconds <= self._partials
+        has_finals = not self._windows and not self._window_bytes
+        return has_finals or self._sent_bytes - self._final_bytes <= self._partials * BYTES_PER_SECOND
 
     @property
     def final_bytes(self) -> int | None:
@@ -110,9 +113,9 @@ class WindowAnswers:
     def add_partial(self) -> None:
         self._partials += 1
 
-    def add_final(self, *, is_partial_rest: bool = False) -> None:
-        """Count a final; ``is_partial_rest``: it has fewer words than the partial before it."""
-        if not self._windows or is_partial_rest:
+    def add_final(self, *, is_from_words: bool = False) -> None:
+        """Count a final; ``is_from_words``: the confirmed words of a later version, not the text of a window."""
+        if not self._windows or is_from_words or self._partials > _MAX_PARTIALS:
             self._is_exact = False
         if self._windows:
             self._final_bytes = self._windows.popleft()
@@ -132,4 +135,4 @@ class LateAnswers:
 
     def add_audio(self, size: int) -> None: ...
     def add_partial(self) -> None: ...
-    def add_final(self, *, is_partial_rest: bool = False) -> None: ...
+    def add_final(self, *, is_from_words: bool = False) -> None: ...

@@ -155,6 +155,7 @@ class Client:
         self._is_opened = False
         self._audio = bytearray()
         self._partial = ""  # the last partial without a final
+        self._has_space = False  # whether a partial began with a space
         self._eof_sent = False
         self._is_over = False  # End or a fatal Failure was returned
 
@@ -278,6 +279,7 @@ class Client:
             if partial is None:
                 return [self._refuse(message, f"text in partial, not {json_type(fields['partial'])}")]
             self.answers.add_partial()
+            self._has_space = self._has_space or str(fields["partial"]).startswith(" ")
             if self._partial and not partial and not (self._is_vosk or self.answers_late):
                 return []  # melvin-asr (d3284fa) sends an empty partial when all words are confirmed and not final yet
             self._partial = partial
@@ -291,7 +293,9 @@ class Client:
         events += [Transcript(rest, False)] if rest else []
         self._partial = rest
         self.has_final_after_eof = self.has_final_after_eof or self._eof_sent
-        self.answers.add_final(is_partial_rest=bool(rest))
+        # The first version begins each text with a space. Later ones do so in partials only.
+        is_bare = text and self._has_space and not str(fields["text"]).startswith(" ")
+        self.answers.add_final(is_from_words=bool(rest or is_bare))
         if has_invalid:
             events.append(self._refuse(message, "word, start, end and conf in every element of result"))
         return events

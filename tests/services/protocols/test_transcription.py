@@ -368,3 +368,68 @@ def test_client_never_raises_and_returns_end_once(messages, eof_after):
     for event in events:
         if isinstance(event, Transcript):
             event.text.encode("utf-8")
+
+
+# --- the silence before eof
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.7, 1.0, 5.99, 6.0, 7.3])
+def test_flush_pads_to_the_next_final_in_one_message(seconds):
+    codec = client()
+    sent = b"".join(send_all(codec, Audio(bytes([1, 0]) * int(16000 * seconds))))
+    (padding,) = send_all(codec, Flush())
+    assert len(sent + padding) % 192000 == 0 and not any((sent + padding)[int(16000 * seconds) * 2 :])
+    assert send_all(codec, End()) == ["eof"]
+
+
+def test_flush_without_audio_sends_nothing():
+    assert send_all(client(), Flush(), End(), Flush()) == ["eof"]
+
+
+def test_flush_sends_nothing_to_a_server_that_answers_late():
+    codec = client()
+    codec.receive_handshake({"x-voice-agent-transcripts": "until-close"})
+    assert codec.answers_late
+    assert send_all(codec, Audio(bytes(3300)), Flush(), Flush(), End()) == [bytes(3300), "eof"]
+
+
+def test_other_headers_of_the_handshake_are_ignored():
+    codec = client()
+    codec.receive_handshake({"server": "uvicorn", "x-voice-agent-transcripts": "never"})
+    assert not codec.answers_late
+
+
+# --- finals of the current melvin-asr
+
+
+def test_words_of_a_partial_that_its_final_lacks_stay():
+    codec = client()
+    codec.receive(partial("one  two  three"))
+    events = codec.receive('{"result": [], "text": "one two"}')
+    assert events == [Transcript("one two", True), Transcript("three", False)]
+    codec.send(End())
+    assert codec.receive(EXPORT_ID) == [Transcript("three", True), End(EXPORT_ID)]
+
+
+def test_another_text_of_the_final_replaces_the_partial():
+    codec = client()
+    codec.receive(partial("one too three"))
+    assert codec.receive('{"text": "one two"}') == [Transcript("one two", True)]
+    assert client(dialect="vosk").receive('{"text": "one"}') == [Transcript("one", True)]
+
+
+def test_empty_partial_does_not_clear_the_last_one():
+    codec = client()
+    codec.receive(partial("one"))
+    assert codec.receive(partial("")) == []
+    codec.send(End())
+    assert codec.receive(EXPORT_ID) == [Transcript("one", True), End(EXPORT_ID)]
+
+
+def test_a_final_without_the_space_of_its_partials_has_no_position():
+    for text, position in ((" one", 192000), ("one", None)):
+        codec = client()
+        send_all(codec, *[Audio(bytes(32000))] * 6)
+        codec.receive(partial(" on"))
+        codec.receive(json.dumps({"result": [], "text": text}))
+        assert codec.answers.final_bytes == position
