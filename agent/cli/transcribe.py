@@ -38,9 +38,6 @@ from agent.system.threads import Deadline, Worker
 
 ALIVE_CHECK_SECONDS = 0.5
 
-FIRST_ANSWER_SECONDS = 10.0
-"""How long a service that has not answered yet is dialed again after an error that may pass."""
-
 
 def transcribe(config: Config, source: str | None, *, as_json: bool = False) -> int:
     """Transcribe until the end of the input or a signal.
@@ -88,7 +85,7 @@ class _TranscribeSession:
             workers.insert(0, make_microphone(config, frames, self._inbox.put, wait_policy=fail_fast))
         self._supervisor = Supervisor(workers)
         self._error: AgentError | OSError | None = None
-        self._has_transcript = self._has_words = False
+        self._has_answer = self._has_words = False
         self._missing_seconds = 0.0
         self._down: ServiceError | None = None
         self._outage = Deadline(None)  # for the reconnect to a service that failed during the stream
@@ -145,20 +142,19 @@ class _TranscribeSession:
     def _handle_printing(self, event: Event) -> bool:
         match event:
             case Partial(text):
+                self._has_answer = True
                 if self._outage.remaining() is not None:  # the service answers again
                     self._outage = Deadline(self._config.microphone.outage_seconds)
                 print(f"... {escape(text)}", file=sys.stderr, flush=True)
             case Heard():
-                self._has_transcript = True
+                self._has_answer = True
                 self._print(event)
             case Gap():
                 self._print_gap(event)
             case ServiceDown(service, reason, permanent):
                 self._down = ServiceError(service, reason.removeprefix(f"{service}: "), permanent=permanent)
-                if permanent:
+                if permanent or not self._has_answer:
                     self._error = self._down
-                elif not self._has_transcript:
-                    self._outage = Deadline(FIRST_ANSWER_SECONDS)
                 else:
                     notice(reason)
                     if self._source is not None:  # a file or a pipe ends, so the wait for the service is limited too

@@ -7,14 +7,17 @@ import signal
 import struct
 import threading
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support import recognizers
 from support.agent_fixtures import Start, scripted_server, write_wav
 from support.local_server import LocalServerProcess
 from support.processes import WireLoggedServer, audio_on_wire
+from support.proxy import Proxy, Toxics
+from support.recognizers import MelvinServer
 from support.scripted import Peer, Scripted
 
 from agent.audio.devices.file import read_speech
@@ -282,3 +285,87 @@ def test_a_file_that_is_no_sound_cannot_be_read(
     process = agent("transcribe", "--config", write_config(""), "text.wav")
     assert process.end() == 2
     assert "cannot be read" in process.errors and "played" not in process.errors
+
+
+# --- slow and breaking services
+
+
+@pytest.fixture
+def quiet_after_two(request: pytest.FixtureRequest) -> Iterator[Scripted]:
+    """melvin-asr that needs too long for its third transcript."""
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        server = MelvinServer(peer, 0.0)
+        count = 0
+
+        def compute() -> None:
+            nonlocal count
+            count += 1
+            if count == 3:
+                peer.over.wait(60)
+
+        server.compute = compute  # type: ignore[method-assign]
+        server.run()
+
+    with Scripted(script) as server:
+        yield server
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_audio_without_an_answer_is_printed_as_a_gap_and_ends_with_69(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path, quiet_after_two: Scripted, as_json: bool
+) -> None:
+    write_wav(tmp_path / "asked.wav", recognizers.speech(3.5))
+    url = f"ws://127.0.0.1:{quiet_after_two.port}/"
+    config = write_config(f"transcription: {{url: '{url}', answer_seconds: 1}}\n")
+    process = agent("transcribe", *(["--json"] if as_json else []), "--config", config, "asked.wav")
+    assert process.end() == 69
+    text_line, gap_line = process.output.splitlines()
+    if as_json:
+        gap = json.loads(gap_line)["gap"]
+        assert (gap["start"], gap["seconds"]) == (2.0, 1.5) and "1 s" in gap["reason"]
+        assert json.loads(text_line)["text"] == "word0 word1 word2 word3"
+    else:
+        assert gap_line.startswith("[gap: 1.50 s of audio are missing after 2.00 s: ")
+        assert text_line == "word0 word1 word2 word3"
+    assert "incomplete: 1.50 s" in process.error_lines()[-1]
+
+
+@pytest.mark.parametrize("limit", [0, 100, 130, 300, 1500])
+def test_a_file_is_read_again_after_a_lost_connection(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path, limit: int
+) -> None:
+    """The first bytes are the response to the handshake."""
+    pcm = recognizers.speech(7.3)
+    write_wav(tmp_path / "asked.wav", pcm)
+    toxics = Toxics(limit_bytes=limit, reset=True)
+    with Scripted(recognizers.serving(MelvinServer)) as server, Proxy(server.port, down=toxics) as proxy:
+        process = agent(
+            "transcribe",
+            "--config",
+            write_config(f"transcription: {{url: 'ws://127.0.0.1:{proxy.port}/'}}"),
+            "asked.wav",
+        )
+        assert server.arrived.acquire(timeout=60)
+        toxics.limit_bytes = None
+        assert process.end() == 0, process.errors
+    assert process.output.split() == recognizers.words_of(pcm)
+
+
+def test_all_of_a_file_is_in_a_gap_if_every_connection_breaks(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path
+) -> None:
+    write_wav(tmp_path / "asked.wav", recognizers.speech(14.3))
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        peer.read_frame()
+        peer.reset()
+
+    with Scripted(script) as server:
+        config = write_config(f"transcription: {{url: 'ws://127.0.0.1:{server.port}/'}}")
+        process = agent("transcribe", "--json", "--config", config, "asked.wav")
+        assert process.end() == 69
+    gaps = [json.loads(line)["gap"] for line in process.output.splitlines()]
+    assert gaps[0]["start"] == 0.0 and sum(gap["seconds"] for gap in gaps) == pytest.approx(14.3)

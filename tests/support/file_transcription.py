@@ -128,5 +128,3 @@ def transcribe(
         thread.join(TIMEOUT_SECONDS)
     text = " ".join(heard.text for heard in inbox.of(Heard))
     return Transcribed(re.findall(r"\S+", text), inbox.of(Gap), len(peers), peers[0].sent_bytes if peers else 0)
-
-

@@ -358,6 +358,9 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
 
     def _finish_segment(self, segment: SpeechSegment, session: SttSession | None = None) -> None:
         """Report the one ``Heard`` of a segment that gets no further transcript."""
+        if segment.partial:
+            # The service sent no final for its last partial: the partial is the result.
+            self._add_final(segment, Transcript(segment.partial, is_final=True))
         missing_from = None if session is None else session.missing_from_seconds
         if missing_from is not None and missing_from < segment.sent_seconds:
             seconds = segment.sent_seconds - missing_from
@@ -365,9 +368,6 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             self.report(Gap(segment.start_seconds + missing_from, seconds, reason))
         for gap in segment.discard_pending():
             self.report(Gap(*gap, "the session ended before it was sent"))
-        if segment.partial:
-            # The service sent no final for its last partial: the partial is the result.
-            self._add_final(segment, Transcript(segment.partial, is_final=True))
         export_id = None if session is None else session.export_id
         if not self._captions:
             self.report(to_heard(segment.finals or segment.best, export_id))
@@ -376,7 +376,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
 
     def _give_up(self, segment: SpeechSegment, reason: str) -> None:
         if self._captions and segment.partial:
-            segment.confirm(segment.partial_until)  # it is the result
+            segment.confirm(segment.partial_until)
+            self._add_final(segment, Transcript(segment.partial, is_final=True))
         for gap in segment.discard():
             self.report(Gap(*gap, reason))
         if not self._captions:
@@ -388,7 +389,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         segment.count_loss()
         can_rewind = self._captions and segment.losses <= MAX_LOSSES
         is_permanent = is_permanent or (self._captions and not can_rewind and not segment.is_complete)
-        self._standby.report_failure(reason, permanent=is_permanent)
+        self._standby.report_failure(reason, permanent=is_permanent, transient=True)
         self._away_since = self._away_since or time.monotonic()
         if not self._captions:
             # A turn is transcribed again as a whole. Captions are already reported, so they continue instead.

@@ -187,6 +187,7 @@ class Standby:
         permanent: bool = False,
         status: int | None = None,
         retry_after_seconds: float | None = None,
+        transient: bool = False,
     ) -> None:
         """Report that a taken connection failed; the arguments are those of ``ServiceError``."""
         error = ServiceError(
@@ -195,6 +196,7 @@ class Standby:
             permanent=permanent,
             retry_after_seconds=retry_after_seconds,
             status=status,
+            transient=transient,
         )
         self._lose(self._taken_opened_at, error)
 
