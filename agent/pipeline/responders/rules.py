@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from agent.errors import ConfigError
 from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
 from agent.pipeline.responders.settings import ResponderSettings, RuleSettings
 
@@ -22,24 +22,22 @@ class RulesResponder:
 
     A reply may contain ``{time}``, ``{date}`` and ``{weekday}`` in spoken English (``3:04 PM``, ``November 21, 2026``,
     ``Saturday``), ``{heard}`` (the transcript), and ``{1}`` or ``{name}`` (a group of the pattern). Any other field is
-    not replaced. With an empty reply the device stays silent. Not thread-safe; owned by the responder thread.
-
-    Raises:
-        ConfigError: A pattern is not a regular expression.
+    not replaced. With an empty reply the device stays silent. The check of the configuration has compiled each pattern.
+    Not thread-safe; owned by the responder thread.
     """
 
     def __init__(
         self, rules: Sequence[RuleSettings], fallback: str = "", clock: Callable[[], datetime] | None = None
     ) -> None:
-        self._rules = [(self._compiled(number, rule.pattern), rule.reply) for number, rule in enumerate(rules)]
+        self._rules = rules
         self._fallback = fallback
         self._clock = clock or local_now
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
         transcript = text[:MAX_TEXT_CHARACTERS]
-        for pattern, reply in self._rules:
+        for pattern, rule in zip(self._patterns, self._rules, strict=True):
             if match := pattern.search(transcript):
-                filled = self._fill(reply, transcript, match)
+                filled = self._fill(rule.reply, transcript, match)
                 break
         else:
             filled = self._fill(self._fallback, transcript, None)
@@ -50,14 +48,10 @@ class RulesResponder:
     def close(self) -> None:
         """Do nothing: no resource is held between replies."""
 
-    @staticmethod
-    def _compiled(number: int, pattern: str) -> re.Pattern[str]:
-        try:
-            return re.compile(pattern, re.IGNORECASE)
-        except (re.error, RecursionError, OverflowError) as error:
-            raise ConfigError(
-                f"responder.rules[{number}].pattern: {pattern!r} is not a regular expression: {error}"
-            ) from error
+    @functools.cached_property
+    def _patterns(self) -> list[re.Pattern[str]]:
+        """The compiled patterns; compiled by the first reply, so that the start of the daemon does not wait for it."""
+        return [re.compile(rule.pattern, re.IGNORECASE) for rule in self._rules]
 
     def _fill(self, reply: str, transcript: str, match: re.Match[str] | None) -> str:
         now = self._clock()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import AgentError
 from agent.pipeline.events import Event, Reply, ReplyEnded
 from agent.pipeline.responders.responder import Responder, Shortfall
 from agent.pipeline.stage import Stage
-from agent.pipeline.text.reply import ReplyText
 from agent.services.settings import TextSettings
 from agent.system.threads import Deadline
+
+if TYPE_CHECKING:
+    from agent.pipeline.text.reply import ReplyText
 
 MAX_REPLY_CHARACTERS = 65_536
 MAX_WAIT_SECONDS = 1.0
@@ -122,6 +124,8 @@ class ResponderWorker(Stage):
                 self._queue.put(_Replacement(responder, options))
 
     def run(self) -> None:
+        import agent.pipeline.text.reply  # noqa: F401 - after READY, and before the first reply needs it
+
         try:
             while True:
                 self.heartbeat()
@@ -148,6 +152,8 @@ class ResponderWorker(Stage):
         """Report the sentences of a reply. Returns its end."""
         if not request.strip() or self._is_cancelled(turn):
             return ReplyEnded(turn, self._cancel_error())
+        from agent.pipeline.text.reply import ReplyText
+
         text = ReplyText(self._options.text)
         reply = _Reply(turn, text)
         end = self._speak_pieces(reply, request)

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from agent.errors import AgentError, ServiceError
 from agent.pipeline.events import Heard
-from agent.services.connection.http import CancellableSession
 from agent.services.settings import TranscriptionSettings
 from agent.system.files import AtomicFile
 from agent.system.text import escape
@@ -121,6 +120,8 @@ def fetch_export(settings: TranscriptionSettings, export_id: str, directory: Pat
 def _download_file(url: str, headers: dict[str, str], path: Path) -> bool:
     """Download one file; return ``False`` if the service does not keep it."""
     import requests  # slow to import, and needed for exports only
+
+    from agent.services.connection.http import CancellableSession
 
     exchange = CancellableSession()
     try:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from agent.audio.format import Format
 from agent.pipeline.events import Utterance
-from agent.pipeline.text.passages import PassageSplitter
 from agent.services.connection.closing import BackgroundCloser
 from agent.services.connection.standby import Standby
 from agent.system.threads import Deadline
+
+if TYPE_CHECKING:  # the synthesizer imports the text modules after the start of the daemon
+    from agent.pipeline.text.passages import PassageSplitter
 
 
 class ServiceChain:

@@ -21,7 +21,6 @@ from agent.pipeline.events import (
 )
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
-from agent.pipeline.text.passages import PassageSplitter, split_passages
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
 from agent.pipeline.tts.session import TtsSession
 from agent.services.connection.standby import Standby
@@ -106,6 +105,11 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         self._chain = ServiceChain(services, self._closer)
         self._cancel_lock = threading.Lock()
         self._pending_cancels = 0  # calls of hush() whose command has not been processed yet
+
+    def run(self) -> None:
+        import agent.pipeline.text.passages  # noqa: F401 - after READY, and before the first text needs it
+
+        super().run()
 
     def begin(self, utterance: Utterance) -> None:
         """Append an utterance to the queue; without a text, ``append_text`` and ``complete`` follow."""
@@ -209,6 +213,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         if self._end is not None:
             self.report(UtteranceCancelled(utterance.id, SHUTDOWN))
             return
+        from agent.pipeline.text.passages import PassageSplitter, split_passages
+
         job = SynthesisJob(utterance, list(self._chain.services), PassageSplitter(self._language))
         if utterance.text is not None:
             job.passages = split_passages(utterance.text, self._language)
