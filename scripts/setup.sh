@@ -63,7 +63,8 @@ missing_packages() {
 
 # Install the packages of the list that are missing.
 need_packages() {
-    local missing name known names="" size line as_root=() apt=() cache=()
+    local missing name known names="" size line as_root=() apt=() new_index=()
+    local index=(/var/cache/apt/{pkgcache,srcpkgcache}.bin)
     if ! command -v dpkg-query apt-get >/dev/null; then
         say "no apt on this system. Install the equivalents of these Debian packages: $*"
         return 0
@@ -86,16 +87,15 @@ need_packages() {
     fi
     as_root+=(env DEBIAN_FRONTEND=noninteractive LC_ALL=C)
     apt=(apt-get -q -y --no-remove --no-install-recommends -o DPkg::Lock::Timeout=300 -o APT::Keep-Downloaded-Packages=false)
-    # On a system that keeps no index of its packages, such as an image of a container, apt need not write one (80 MB).
-    [[ -e /var/cache/apt/pkgcache.bin ]] || cache=(-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache=)
-    apt+=("${cache[@]}")
+    # A system without an index of its packages, such as an image of a container, does not get one (80 MB).
+    [[ -e ${index[0]} ]] || new_index=("${index[@]}")
     # apt refuses to install anything while an interrupted installation is unfinished.
     if [[ -n $(dpkg --audit 2>/dev/null) ]]; then
         step "finishing an interrupted installation of system packages" "${as_root[@]}" dpkg --configure -a
     fi
     step "reading the list of system packages (16 MB to download, 85 MB on disk)" "${as_root[@]}" "${apt[@]}" update
     # shellcheck disable=SC2086 # the names are words
-    known=" $(apt-cache "${cache[@]}" show --no-all-versions $missing ${missing// /t64 }t64 2>/dev/null |
+    known=" $(apt-cache show --no-all-versions $missing ${missing// /t64 }t64 2>/dev/null |
         sed -n 's/^Package: //p' | tr '\n' ' ')"
     for name in $missing; do
         [[ $known == *" $name "* || $known != *" ${name}t64 "* ]] || name+=t64
@@ -107,6 +107,7 @@ need_packages() {
         -e 's/^After this operation, (.*) of additional disk space will be used\.$/\1 on disk/p' | paste -sd '|' | sed 's/|/, /') || true
     # shellcheck disable=SC2086
     step "installing system packages (${size:-size unknown}):$names" "${as_root[@]}" "${apt[@]}" install $names
+    ((${#new_index[@]} == 0)) || "${as_root[@]}" rm -f -- "${new_index[@]}"
 }
 
 # Print the package that lets ALSA play through the PulseAudio or PipeWire of a session, if there is a session.
@@ -204,7 +205,7 @@ END
 
 # set_up run|test - set up everything for the purpose; exit with a message on failure.
 set_up() {
-    local purpose=$1 extras=(systemd) packages python with_debian=false recognizer=false list size="20 MB on disk"
+    local purpose=$1 extras=(systemd) packages python with_debian=false recognizer=false list size="25 MB on disk"
     local options=(--progress-bar off)
     packages="$run_packages$(session_packages)"
     if [[ $purpose == test ]]; then
@@ -231,7 +232,7 @@ set_up() {
     fi
     if is_debian_python "$python"; then
         with_debian=true
-        size="12 MB on disk"
+        size="16 MB on disk"
         packages+=" $debian_packages"
     else
         packages+=" $build_packages"
