@@ -40,6 +40,49 @@ def wav_header(format: Format, nbytes: int | None) -> bytes:
     )
 
 
+class AtomicSoundFile:
+    """A sound file that appears under its name only when it is complete. Not thread-safe; one thread owns it.
+
+    After an error no file remains.
+
+    Raises:
+        AudioError: From all methods except ``discard``, if the file cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._path = Path(path)
+        try:
+            self._draft = AtomicFile(resolve_target(self._path))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise write_error(self._path, error) from error
+
+    @property
+    def is_closed(self) -> bool:
+        return self._draft.file.closed
+
+    def write(self, data: bytes) -> None:
+        """Append data."""
+        try:
+            self._draft.file.write(data)
+        except OSError as error:
+            self.discard()
+            raise write_error(self._path, error) from error
+
+    def commit(self, head: bytes = b"") -> None:
+        """Replace the beginning of the file by ``head`` and put the file in its place."""
+        try:
+            self._draft.file.seek(0)
+            self._draft.file.write(head)
+            self._draft.commit()
+        except OSError as error:
+            self.discard()
+            raise write_error(self._path, error) from error
+
+    def discard(self) -> None:
+        """Remove the unfinished file. Idempotent; no effect after ``commit``."""
+        self._draft.discard()
+
+
 class WavWriter:
     """Writes a WAV file that appears under its name only when it is complete. Not thread-safe; one thread owns it.
 
@@ -54,46 +97,39 @@ class WavWriter:
         self.path = Path(path)
         self.format = format
         self.nbytes = 0
-        try:
-            # Resolve links, and refuse a device or a pipe: replacing it by a file would destroy it.
-            self._target = self.path.resolve()
-            if self._target.exists() and not self._target.is_file():
-                raise ValueError("it is not a regular file")
-            self._draft = AtomicFile(self._target)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise self._write_error(error) from error
-        self._write(wav_header(format, None))
+        self._file = AtomicSoundFile(path)
+        self._file.write(wav_header(format, None))
 
     def write(self, pcm: bytes) -> None:
         """Append whole frames."""
-        self._write(pcm)
+        self._file.write(pcm)
         self.nbytes += len(pcm)
 
     def close(self) -> None:
         """Write the final sizes and put the file in its place. Idempotent; no effect after ``discard``."""
-        if self._draft.file.closed:
-            return
-        try:
-            self._draft.file.seek(0)
-            self._draft.file.write(wav_header(self.format, self.nbytes))
-            self._draft.commit()
-        except OSError as error:
-            self.discard()
-            raise self._write_error(error) from error
+        if not self._file.is_closed:
+            self._file.commit(wav_header(self.format, self.nbytes))
 
     def discard(self) -> None:
         """Remove the unfinished file. Idempotent; no effect after ``close``."""
-        self._draft.discard()
+        self._file.discard()
 
-    def _write(self, data: bytes) -> None:
-        try:
-            self._draft.file.write(data)
-        except OSError as error:
-            self.discard()
-            raise self._write_error(error) from error
 
-    def _write_error(self, error: Exception) -> AudioError:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        return AudioError(
-            f"{self.path} cannot be written: {reason}. Use a directory with free space and write permission."
-        )
+def resolve_target(path: Path) -> Path:
+    """Return the file behind links.
+
+    Raises:
+        OSError: A directory of the path cannot be read.
+        RuntimeError: The links form a circle.
+        ValueError: ``path`` is a device, a pipe or a directory: replacing it by a file would destroy it.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        raise ValueError("it is not a regular file")
+    return target
+
+
+def write_error(path: Path, error: Exception) -> AudioError:
+    """Return the error of a file that cannot be written."""
+    reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return AudioError(f"{path} cannot be written: {reason}. Use a directory with free space and write permission.")

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from agent.cli.file_output import check_writable, speaker_problem
 from agent.cli.foreground import notice
 from agent.cli.say import record
-from agent.cli.wav_output import check_writable, speaker_problem
 from agent.daemon.daemon import Daemon
 from agent.daemon.local_server import LocalServer
 from agent.errors import AgentError, AudioError, ServiceError

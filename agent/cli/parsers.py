@@ -78,7 +78,10 @@ def _say(parser: argparse.ArgumentParser) -> None:
         "-s", "--service", choices=tuple(SERVICES), help="use this speech service (default: as configured)"
     )
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="write a WAV file, or WAV to stdout (-), instead of playing"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write a file (.wav, .mp3 or .opus), or WAV to stdout (-), instead of playing",
     )
     parser.add_argument("--fallback", metavar="FILE", help="write to this file if there is no sound card")
     parser.add_argument("-w", "--wait", action="store_true", help="wait until the text is spoken (always the case)")

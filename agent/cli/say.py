@@ -7,10 +7,10 @@ import queue
 from dataclasses import replace
 
 from agent.audio.devices.device import fail_fast
+from agent.cli.file_output import FileOutput, WavMemory, speaker_problem
 from agent.cli.foreground import crash_error, notice, print_device_event, stop_signals
 from agent.cli.local_server import local_server
 from agent.cli.stdin_text import TextReader
-from agent.cli.wav_output import WavMemory, WavOutput, speaker_problem
 from agent.daemon.builder import RING_BYTES, make_speaker, make_synthesizer, require_keys
 from agent.daemon.local_server import LocalServer
 from agent.daemon.supervisor import Supervisor
@@ -73,7 +73,7 @@ def say(
         notice("speaker.volume is 0 in the configuration: the text cannot be heard")
     with local_server(config) as local:
         try:
-            session = _SaySession(config, local, None if output is None else WavOutput(output))
+            session = _SaySession(config, local, None if output is None else FileOutput(output))
             session.run(text)
         except DeviceError as error:
             cure = f"{error.cure} To write a file instead: voice-agent say --output FILE.wav".strip()
@@ -110,7 +110,7 @@ class _SaySession:
     cancelled the utterance.
     """
 
-    def __init__(self, config: Config, local: LocalServer | None, output: WavOutput | WavMemory | None) -> None:
+    def __init__(self, config: Config, local: LocalServer | None, output: FileOutput | WavMemory | None) -> None:
         self._config = config
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._output = output

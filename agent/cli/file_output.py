@@ -1,10 +1,12 @@
-"""WAV outputs in place of the speaker: a file, standard output or memory, and the check whether one is needed."""
+"""Outputs in place of the speaker: a sound file, standard output or memory, and the check whether one is needed."""
 
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from agent.audio.devices.device import Sink, is_card, open_sink
 from agent.audio.format import SPEECH, Format
@@ -12,32 +14,45 @@ from agent.audio.wav_writer import WavWriter, wav_header
 from agent.errors import AudioError, DeviceError, DeviceProblem
 from agent.pipeline.settings import SpeakerSettings
 
+if TYPE_CHECKING:
+    from agent.cli.encoded_file import EncodedFile
 
-class WavOutput:
-    """The WAV file or stream of ``say --output``. Not thread-safe; opened by the speaker thread, ended after it.
 
-    A file exists completely or not at all. A stream (``-``) has a header with an open length.
+_ENCODED = {".mp3": "mp3", ".opus": "opus"}
+_FOREIGN_SUFFIXES = (
+    ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv", ".mp2",
+    ".mp4", ".oga", ".ogg", ".pcm", ".ra", ".raw", ".snd", ".spx", ".voc", ".w64", ".weba", ".webm", ".wma", ".wv",
+)  # fmt: skip
+"""Suffixes of sound files in other formats; a player does not accept a WAV under these names."""
+
+
+class FileOutput:
+    """The file or stream of ``say --output``. Not thread-safe; opened by the speaker thread, ended after it.
+
+    The suffix decides the format: mp3, Ogg Opus (``.opus``), and WAV for all others. A file exists completely or not at
+    all. A stream (``-``) is a WAV whose header has an open length.
 
     Args:
         output: A path, or ``-`` for standard output.
 
     Raises:
-        AudioError: The file cannot be written. It is raised immediately and not at the end of the speech.
+        AudioError: The file cannot be written, its suffix belongs to another format, or the library of the format is
+            missing. It is raised immediately and not at the end of the speech.
     """
 
     def __init__(self, output: str) -> None:
-        if output != "-":
-            check_writable(output)
         self.is_empty = True
         self._output = output
-        self._writer: WavWriter | None = None
+        self._writer: WavWriter | EncodedFile | None = None
+        if output != "-":
+            self._create_writer(SPEECH).discard()
 
     def open(self, format: Format) -> Sink:
         self.is_empty = False
         if self._output == "-":
             _write_stdout(wav_header(format, None))
             return _WriterSink(format, _write_stdout)
-        self._writer = WavWriter(self._output, format)
+        self._writer = self._create_writer(format)
         return _WriterSink(format, self._writer.write)
 
     def end(self, *, complete: bool) -> None:
@@ -48,6 +63,15 @@ class WavOutput:
             self._writer.close()
         else:
             self._writer.discard()
+
+    def _create_writer(self, format: Format) -> WavWriter | EncodedFile:
+        check_suffix(self._output, tuple(_ENCODED))
+        container = _ENCODED.get(_suffix(self._output))
+        if container is None:
+            return WavWriter(self._output, format)
+        from agent.cli.encoded_file import EncodedFile  # most outputs are WAV
+
+        return EncodedFile(self._output, container, format)
 
 
 class WavMemory:
@@ -103,7 +127,7 @@ class _WriterSink:
         return format == self.format
 
     def close(self) -> None:
-        """Do nothing: ``WavOutput.end`` completes the file, and standard output stays open."""
+        """Do nothing: ``FileOutput.end`` completes the file, and standard output stays open."""
 
 
 def speaker_problem(settings: SpeakerSettings) -> str:
@@ -119,8 +143,22 @@ def speaker_problem(settings: SpeakerSettings) -> str:
     return ""
 
 
+def check_suffix(path: str, encoded: tuple[str, ...] = ()) -> None:
+    """Raise ``AudioError`` if the suffix of ``path`` belongs to a format other than WAV and those of ``encoded``."""
+    suffix = _suffix(path)
+    if suffix in _FOREIGN_SUFFIXES or (suffix in _ENCODED and suffix not in encoded):
+        names = [".wav", *encoded]
+        choice = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
+        raise AudioError(f"{path} cannot be written: sound files of the type {suffix} are not supported. Use {choice}.")
+
+
+def _suffix(path: str) -> str:
+    return os.path.splitext(path)[1].lower()
+
+
 def check_writable(path: str) -> None:
     """Raise ``AudioError`` if no WAV file can be written to ``path``. An existing file is not changed."""
+    check_suffix(path)
     WavWriter(path, SPEECH).discard()
 
 
