@@ -18,8 +18,8 @@ J of a trace uses the sums over its utterances; the jitter buffer meets the firs
 "each" is the mean of J of the single utterances. The comparison players are *on arrival*, which plays whatever is
 there, and *fixed*, which waits for the same amount of audio before each start and after each gap; its amount is the
 best one for all traces, chosen in hindsight. The constants of the jitter buffer were chosen on other seeds. Not
-included: the speaker starts three quarters of a period (15 ms) later, because a card needs its audio before it
-underruns.
+included: the reserve of the speaker (30 ms), which delays services that are not faster than real time, because a card
+needs its audio before it underruns.
 """
 
 from __future__ import annotations

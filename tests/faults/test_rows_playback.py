@@ -1,7 +1,9 @@
-"""Rows 17, 18 and 58 of the fault matrix: jitter, a slow connection, and hush."""
+"""Rows 17, 18, 58 and 66 of the fault matrix: jitter, a slow connection, hush, and a service in real time."""
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 import statistics
 import threading
@@ -13,8 +15,11 @@ import pytest
 from support.fault_rows import Record
 from support.local_server import LocalServerProcess
 from support.proxy import Proxy, Toxics
+from support.scripted import TEXT, Peer, Scripted, frame
 from support.speaker_harness import PERIOD_SECONDS, SpeakerHarness
 from support.speech_harness import SpeechHarness
+from support.speech_services import accept_session, client_messages, frames_of
+from support.timing import DelayMonitor
 from support.vcard import VirtualCard
 
 from agent.audio.devices.device import open_sink
@@ -58,6 +63,42 @@ def test_17_jitter_loses_no_sample(paced: LocalServerProcess, record_row: Record
             gaps.append(end.underruns)
             arrival_gaps.append(count_arrival_gaps(harness.arrivals[utterance]))
     record_row(17, f"2 utterances, every sample played: {sum(gaps)} gaps, on arrival {sum(arrival_gaps)}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jitter_seconds", [0.0, 0.01])
+@pytest.mark.parametrize("piece_seconds", [0.04, 0.1, 0.2])
+def test_66_a_service_in_exact_real_time_plays_without_inserted_silence(
+    record_row: Record, piece_seconds: float, jitter_seconds: float
+) -> None:
+    """Utterances during which the machine delays a thread by more than 10 ms are not judged."""
+    generator, count, judged, gaps = random.Random(66), round(1.2 / piece_seconds), 0, 0
+    pcm = bytes(FORMAT.bytes_of(piece_seconds))
+
+    def script(peer: Peer) -> None:
+        session = accept_session(peer, "neuphonic")
+        assert session is not None
+        for message in client_messages(peer):
+            answers = frames_of(session.receive(message))
+            began = time.monotonic()
+            for index in range(count if answers else 0):
+                due = began + index * piece_seconds + generator.uniform(0.0, jitter_seconds)
+                peer.over.wait(max(0.0, due - time.monotonic()))
+                data = {"audio": base64.b64encode(pcm).decode(), "sampling_rate": RATE, "stop": False}
+                peer.send(frame(TEXT, json.dumps({"data": data}).encode()))
+            for each in answers[-1:]:
+                peer.send(each)
+
+    with Scripted(script) as server, SpeechHarness(server.port) as harness, DelayMonitor() as monitor:
+        for _ in range(8):
+            monitor.worst_seconds = 0.0
+            end = harness.end(harness.begin("One."))
+            assert isinstance(end, UtterancePlayed)
+            if monitor.worst_seconds <= 0.01:
+                judged += 1
+                gaps += end.underruns
+    assert gaps == 0
+    record_row(66, f"pieces of {piece_seconds} s, jitter {jitter_seconds} s: {gaps} gaps in {judged} of 8 utterances")
 
 
 def count_arrival_gaps(arrivals: list[tuple[float, int]]) -> int:

@@ -22,10 +22,15 @@ REFILL_GROWTH = 1.5
 
 
 class _Observation(NamedTuple):
-    """One utterance: the start delay that avoids every gap, and its longest stall. Seconds."""
+    """One utterance: the start delay that avoids every gap, its longest stall, and the highest delay. Seconds.
+
+    ``later_delay`` is the highest delay of the pieces after the first one: negative for a service that is faster than
+    real time.
+    """
 
     required_delay: float
     stall: float
+    later_delay: float
 
 
 class JitterBuffer:
@@ -36,6 +41,10 @@ class JitterBuffer:
     first arrival has no gap. It also has a longest *stall*, the largest rise of the delay. Playback starts when the
     start delay reaches the quantile of the required delays of earlier utterances, or when the buffered audio lasts
     longer than the quantile of their stalls. Older utterances count less.
+
+    The player states a *reserve*: how long before its use it needs each piece, including the jitter of its own
+    threads. A service that was faster than real time earlier has this reserve already; for the others the start is
+    delayed by it.
 
     An underrun shows only that the estimate was too low. The first refill is short, and each further refill in the same
     utterance lasts ``REFILL_GROWTH`` times as long as the previous one. This way the audio of a service that is much
@@ -58,6 +67,7 @@ class JitterBuffer:
         self._first_at: float | None = None
         self._received_seconds = 0.0
         self._delay = self._max_delay = self._min_delay = self._stall = 0.0
+        self._later_delay: float | None = None
         self._underrun_position = 0.0  # seconds that were played at the last underrun
         self._delay_at_underrun = 0.0
         self._underruns = 0
@@ -67,23 +77,29 @@ class JitterBuffer:
         if self._first_at is None:
             self._first_at = at
         self._delay = at - self._first_at - self._received_seconds
+        if self._received_seconds:
+            self._later_delay = self._delay if self._later_delay is None else max(self._later_delay, self._delay)
         self._max_delay = max(self._max_delay, self._delay)
         self._stall = max(self._stall, self._delay - self._min_delay)
         self._min_delay = min(self._min_delay, self._delay)
         self._received_seconds += seconds
 
-    def start_at(self, played_seconds: float) -> float | None:
+    def start_at(self, played_seconds: float, reserve_seconds: float = 0.0) -> float | None:
         """Return the time to start or resume playback if nothing else arrives before.
 
         Args:
             played_seconds: Audio of this utterance that was played. A call with a new positive value is an underrun.
+            reserve_seconds: How long before its use the player needs each piece.
 
         Returns:
             The time, or ``None`` if there is no audio to play.
         """
         if self._first_at is None or self._received_seconds <= played_seconds:
             return None
-        delay = self._refill_delay(played_seconds) if played_seconds else self._start_delay()
+        if played_seconds:
+            delay = self._refill_delay(played_seconds) + reserve_seconds
+        else:
+            delay = self._start_delay(reserve_seconds)
         return self._first_at + played_seconds + delay
 
     def finish(self, *, is_complete: bool) -> None:
@@ -91,12 +107,14 @@ class JitterBuffer:
         if self._first_at is None:
             return
         if is_complete or self._max_delay > self._quantile([each.required_delay for each in self._observations]):
-            self._observations.append(_Observation(self._max_delay, self._stall))
+            later_delay = self._max_delay if self._later_delay is None else self._later_delay
+            self._observations.append(_Observation(self._max_delay, self._stall, later_delay))
 
-    def _start_delay(self) -> float:
+    def _start_delay(self, reserve_seconds: float) -> float:
         required = self._quantile([each.required_delay for each in self._observations])
+        later = self._quantile([each.later_delay for each in self._observations]) if self._observations else 0.0
         covered = self._delay + max(self._stall, self._quantile([each.stall for each in self._observations]))
-        return min(required, covered, self.max_seconds)
+        return min(max(required, later + reserve_seconds), covered + reserve_seconds, self.max_seconds)
 
     def _refill_delay(self, played_seconds: float) -> float:
         if played_seconds > self._underrun_position:
@@ -111,7 +129,7 @@ class JitterBuffer:
         if not values:
             return self.initial_seconds
         weighted = sorted(
-            (value, DECAY**age / (value + NEGLIGIBLE_SECONDS)) for age, value in enumerate(reversed(values))
+            (value, DECAY**age / (max(value, 0.0) + NEGLIGIBLE_SECONDS)) for age, value in enumerate(reversed(values))
         )
         remaining = QUANTILE * sum(weight for _, weight in weighted)
         for value, weight in weighted:

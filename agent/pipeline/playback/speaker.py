@@ -24,13 +24,15 @@ class SpeakerTiming(NamedTuple):
     ``heartbeat_seconds``: longest wait without a heartbeat. ``write_timeout_seconds``: after this time without room in
     the card, the speaker writes anyway: the error describes the problem of the card. ``drain_timeout_seconds``: the
     same for draining, beyond the duration of the queued audio. ``rest_seconds``: a card that was silent for longer may
-    have entered a power-saving state.
+    have entered a power-saving state. ``thread_jitter_seconds``: jitter of a service that sends in real time, and of
+    the threads between its socket and the card.
     """
 
     heartbeat_seconds: float = 1.0
     write_timeout_seconds: float = 0.5
     drain_timeout_seconds: float = 3.0
     rest_seconds: float = 1.0
+    thread_jitter_seconds: float = 0.02
 
 
 class Speaker(Stage):
@@ -148,6 +150,11 @@ class Speaker(Stage):
                 return
 
     @property
+    def _reserve_seconds(self) -> float:
+        # The card needs its audio half a period before it underruns (see _spare_seconds).
+        return 0.5 * self._period_seconds + self._timing.thread_jitter_seconds
+
+    @property
     def _percent(self) -> int:
         return 0 if self.muted else self.volume
 
@@ -167,11 +174,10 @@ class Speaker(Stage):
         ring = self._ring
         if ring.is_complete or ring.is_full or not ring.is_active(playback.stream_id):
             return 0.0
-        start_at = self._jitter_buffer.start_at(playback.seconds)
+        start_at = self._jitter_buffer.start_at(playback.seconds, self._reserve_seconds)
         if start_at is None or ring.buffered_bytes < playback.format.frame_bytes:
             return self._timing.heartbeat_seconds
-        # The card needs its audio half a period before it underruns (see _spare_seconds); a quarter is reserve.
-        return max(0.0, start_at + 0.75 * self._period_seconds - time.monotonic())
+        return max(0.0, start_at - time.monotonic())
 
     def _needs_wake(self) -> bool:
         if not self._wake_seconds:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +59,50 @@ def test_punctual_service_starts_at_once_from_the_second_utterance() -> None:
     jitter_buffer.begin()
     jitter_buffer.add(100.0, CHUNK)
     assert jitter_buffer.start_at(0.0) == 100.0
+
+
+@pytest.mark.parametrize("piece", [0.02, 0.04, 0.1, 0.2, 0.25])
+@pytest.mark.parametrize("jitter", [0.0, 0.003, 0.01])
+def test_exactly_real_time_service_has_every_piece_before_the_card_needs_it(piece: float, jitter: float) -> None:
+    """The card needs a piece 10 ms before its use; its thread and those of the network may take 10 ms more."""
+    needed, reserve, generator = 0.02, 0.03, random.Random(7)
+    jitter_buffer = JitterBuffer(0.1)
+    for utterance in range(40):
+        received = [
+            (index * piece + generator.uniform(0.0, jitter), piece)
+            for index in range(max(2, round(generator.uniform(0.5, 5.0) / piece)))
+        ]
+        jitter_buffer.begin()
+        jitter_buffer.add(*received[0])
+        started = jitter_buffer.start_at(0.0, reserve)
+        assert started is not None and started - received[0][0] <= (0.1 if not utterance else reserve + jitter) + 1e-9
+        for index, (at, seconds) in enumerate(received[1:], start=1):
+            assert at <= started + index * piece - needed + 1e-9
+            jitter_buffer.add(at, seconds)
+        jitter_buffer.finish(is_complete=True)
+
+
+@pytest.mark.parametrize("speed", [1.5, 2.0, 5.0])
+def test_faster_service_has_the_reserve_without_a_delay(speed: float) -> None:
+    jitter_buffer = JitterBuffer(0.1)
+    for _ in range(3):
+        jitter_buffer.begin()
+        for index in range(20):
+            jitter_buffer.add(index * CHUNK / speed, CHUNK)
+        jitter_buffer.finish(is_complete=True)
+    jitter_buffer.begin()
+    jitter_buffer.add(50.0, CHUNK)
+    assert jitter_buffer.start_at(0.0, 0.03) == 50.0
+
+
+def test_reserve_follows_a_stall() -> None:
+    jitter_buffer = JitterBuffer(0.1)
+    stalled = arrivals(0.0, 0.1, 0.7, 0.7, 0.7, 0.7, 0.7)
+    for _ in range(4):
+        play(jitter_buffer, stalled, CHUNK)
+    jitter_buffer.begin()
+    jitter_buffer.add(50.0, CHUNK)
+    assert jitter_buffer.start_at(0.0, 0.03) == pytest.approx(50.53)
 
 
 def test_regular_stall_is_covered_by_the_start_delay() -> None:
