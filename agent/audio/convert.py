@@ -170,6 +170,16 @@ def to_mono(pcm: bytes, channels: int) -> bytes:
     return array("h", [sum(frame) // channels for frame in frames]).tobytes()
 
 
+def pick_channel(pcm: bytes, channels: int, channel: int) -> bytes:
+    """Return one channel of s16le audio; ``channel`` counts from 1."""
+    return pcm if channels == 1 else _samples(pcm, channels)[channel - 1 :: channels].tobytes()
+
+
+def gain_percent(decibels: float) -> int:
+    """Return the argument of ``scale`` for a gain in decibels."""
+    return round(100 * 10 ** (decibels / 20))
+
+
 class MonoMixer:
     """Mixes channels to mono, and takes the loudest channel where the channels cancel each other.
 

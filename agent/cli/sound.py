@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from agent.audio.convert import measure_level
-from agent.audio.devices.device import Device, default_device_error, fail_fast, list_devices, open_source
+from agent.audio.devices.device import Device, Source, default_device_error, fail_fast, list_devices, open_source
 from agent.audio.format import SPEECH, Format
 from agent.audio.level_meter import MIN_DECIBELS, Level, LevelMeter, clipped, decibels
 from agent.cli.foreground import crash_error, notice, stop_signals
@@ -69,6 +69,11 @@ def _capabilities(device: Device) -> str:
     return f"{' and '.join(directions)}; {rates} Hz"
 
 
+def _open(config: Config, frame_seconds: float) -> Source:
+    settings = config.microphone
+    return open_source(settings.device, frame_seconds, settings.channel, settings.gain_db)
+
+
 # --- meter
 
 METER_FRAME_SECONDS = 0.05
@@ -88,7 +93,7 @@ def meter(config: Config, *, seconds: float | None = None, as_json: bool = False
     frames = clipped_samples = 0
     with (
         stop_signals(inbox.put),
-        contextlib.closing(open_source(config.microphone.device, METER_FRAME_SECONDS)) as source,
+        contextlib.closing(_open(config, METER_FRAME_SECONDS)) as source,
     ):
         level_meter = LevelMeter(METER_FRAME_SECONDS)
         while inbox.empty() and (seconds is None or frames * METER_FRAME_SECONDS < seconds):
@@ -155,7 +160,7 @@ class Verdict(NamedTuple):
 
 def test_microphone(config: Config, *, as_json: bool = False) -> int:
     """Record, judge the recording and play it. Raises ``AgentError`` if a device cannot be used."""
-    with contextlib.closing(open_source(config.microphone.device, RECORD_FRAME_SECONDS)) as source:
+    with contextlib.closing(_open(config, RECORD_FRAME_SECONDS)) as source:
         if not as_json:
             device = config.microphone.device
             print(f"speak now: recording {RECORD_SECONDS:g} s from the microphone {device!r}", flush=True)

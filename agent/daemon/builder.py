@@ -161,7 +161,11 @@ def make_microphone(
     settings = config.microphone
     frame = settings.frame_seconds
     return Microphone(
-        frames, lambda: open_source(settings.device, frame), report, frame_seconds=frame, wait_policy=wait_policy
+        frames,
+        lambda: open_source(settings.device, frame, settings.channel, settings.gain_db),
+        report,
+        frame_seconds=frame,
+        wait_policy=wait_policy,
     )
 
 

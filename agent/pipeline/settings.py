@@ -19,6 +19,10 @@ class MicrophoneSettings:
         "default | an ALSA name | part of a card's name | file:PATH.wav | none",
         note="`voice-agent devices` lists the names. An ALSA name looks like plughw:CARD=Device,DEV=0.",
     )
+    channel: int = key(1, "channel of a card or file with several of them, such as a microphone array", low=1, high=8)
+    gain_db: float = key(
+        0.0, "amplification in decibels, for a quiet microphone; too much clips loud speech", low=-20.0, high=40.0
+    )
     frame_seconds: float = key(
         0.1, "audio in one message; more saves bandwidth and delays the transcript", low=0.1, high=1.0
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from agent.audio.convert import Resampler, spread, to_mono
+from agent.audio.convert import Resampler, gain_percent, pick_channel, scale, spread, to_mono
 from agent.audio.devices.clock_drift import ClockDrift
 from agent.audio.devices.portaudio import CardStream, open_card
 from agent.audio.format import SPEECH, Format
@@ -24,18 +24,27 @@ class CardSource:
     Args:
         name: Name of the device.
         frame_seconds: Duration of a frame.
+        channel: The channel of the card, from 1.
+        gain_db: Amplification in decibels, with clipping.
 
     Raises:
-        DeviceError: If the card cannot be opened.
+        DeviceError: If the card cannot be opened, or lacks the channel.
         AudioError: If the rate of the card needs a resampler and its library is missing.
     """
 
-    def __init__(self, name: str, frame_seconds: float) -> None:
+    def __init__(self, name: str, frame_seconds: float, channel: int = 1, gain_db: float = 0.0) -> None:
+        self._channel, self._percent = channel, gain_percent(gain_db)
         self.frame_bytes = SPEECH.bytes_of(frame_seconds)
         # One period per frame, except for long frames: the card's buffer is two periods, and it overruns while another
         # thread holds the interpreter for longer than a period.
-        self._card = open_card(name, False, SPEECH, min(frame_seconds, _MAX_PERIOD_SECONDS))
+        self._card = open_card(name, False, Format(SPEECH.rate, channel), min(frame_seconds, _MAX_PERIOD_SECONDS))
         self.format = self._card.format
+        if channel > self.format.channels:
+            self._card.close()
+            raise DeviceError(
+                f"the microphone {name!r} has no channel {channel}: it has {self.format.channels}. "
+                "Choose a lower microphone.channel."
+            )
         self._resampler = _create_resampler(self._card, self.format.rate, SPEECH.rate, 1)
         self._buffer = bytearray()
         self._loss = LossMeter(self.format.rate, tolerance_frames=self._card.period_frames)
@@ -60,7 +69,8 @@ class CardSource:
         while len(self._buffer) < self.frame_bytes:
             period = self._card.read()
             self._count(len(period) // self.format.frame_bytes)
-            self._buffer += self._resampler.feed(to_mono(period, self.format.channels))
+            mono = pick_channel(period, self.format.channels, self._channel)
+            self._buffer += scale(self._resampler.feed(mono), self._percent)
         frame = bytes(self._buffer[: self.frame_bytes])
         del self._buffer[: self.frame_bytes]
         return frame

@@ -113,11 +113,17 @@ def is_card(name: str) -> bool:
     return name != "none" and not name.startswith(_FILE)
 
 
-def open_source(name: str, frame_seconds: float) -> Source:
+def open_source(name: str, frame_seconds: float, channel: int = 1, gain_db: float = 0.0) -> Source:
     """Open the microphone ``name``.
 
+    Args:
+        name: Name of the device.
+        frame_seconds: Duration of a frame.
+        channel: The channel of the card or file, from 1.
+        gain_db: Amplification in decibels, with clipping.
+
     Raises:
-        DeviceError: If the sound card cannot be opened.
+        DeviceError: If the sound card cannot be opened, or lacks the channel.
         AudioError: If the file cannot be read, or a library is missing.
     """
     if name == "none" or name.startswith(_FILE):
@@ -125,10 +131,10 @@ def open_source(name: str, frame_seconds: float) -> Source:
 
         if name == "none":
             return SilentSource(frame_seconds)
-        return FileSource(Path(name.removeprefix(_FILE)), frame_seconds)
+        return FileSource(Path(name.removeprefix(_FILE)), frame_seconds, channel=channel, gain_db=gain_db)
     from agent.audio.devices.card import CardSource
 
-    return CardSource(name, frame_seconds)
+    return CardSource(name, frame_seconds, channel, gain_db)
 
 
 def open_sink(name: str, format: Format, period_seconds: float, buffer_seconds: float) -> Sink:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from agent.audio.convert import FormatConverter, MonoMixer, Resampler
+from agent.audio.convert import FormatConverter, MonoMixer, Resampler, gain_percent, pick_channel, scale
 from agent.audio.format import SPEECH, Format
 from agent.audio.wav_file import WavFile, WavPipe
 from agent.audio.wav_writer import WavWriter
@@ -72,16 +72,27 @@ class FileSource(SilentSource):
         path: The WAV file, of any rate and channels; it is converted to 16 kHz mono.
         frame_seconds: Duration of a frame.
         max_late_seconds: Limit of the delay of a reader.
+        channel: The channel of the file, from 1; the others are not heard.
+        gain_db: Amplification in decibels, with clipping.
 
     Raises:
-        AudioError: If the file is no WAV, holds no sound, or cannot be read.
+        AudioError: If the file is no WAV, holds no sound, cannot be read, or lacks the channel.
     """
 
-    def __init__(self, path: Path, frame_seconds: float, max_late_seconds: float = MAX_LATE_SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        frame_seconds: float,
+        max_late_seconds: float = MAX_LATE_SECONDS,
+        *,
+        channel: int = 1,
+        gain_db: float = 0.0,
+    ) -> None:
         super().__init__(frame_seconds, max_late_seconds)
         self.has_ended = False
         self._buffer = bytearray()
-        self._pieces = read_speech(path)
+        self._percent = gain_percent(gain_db)
+        self._pieces = read_speech(path, channel)
         while not self._buffer:
             piece = next(self._pieces, None)
             if piece is None:
@@ -98,21 +109,29 @@ class FileSource(SilentSource):
             self._buffer += piece
         frame = bytes(self._buffer[: self.frame_bytes])
         del self._buffer[: self.frame_bytes]
-        return frame
+        return scale(frame, self._percent)
 
 
-def read_speech(path: Path) -> Iterator[bytes]:
+def read_speech(path: Path, channel: int | None = None) -> Iterator[bytes]:
     """Yield the audio of a WAV file as 16 kHz mono s16le in pieces, without loading the whole file.
 
+    Args:
+        path: The WAV file, of any rate and channels.
+        channel: One channel, from 1; ``None`` mixes all.
+
     Raises:
-        AudioError: If the file is no WAV, or cannot be read.
+        AudioError: If the file is no WAV, cannot be read, or lacks the channel.
     """
     try:
         with path.open("rb") as file:
             wav: WavFile | WavPipe = WavFile(file) if file.seekable() else WavPipe(file)
             resampler, mixer = Resampler(wav.format.rate, SPEECH.rate), MonoMixer()
+            channels = wav.format.channels
+            if channel is not None and channel > channels:
+                raise AudioError(f"it has no channel {channel}, only {channels}. Choose a lower microphone.channel.")
             for pcm in wav.read():
-                yield resampler.feed(mixer.feed(pcm, wav.format.channels))
+                mono = mixer.feed(pcm, channels) if channel is None else pick_channel(pcm, channels, channel)
+                yield resampler.feed(mono)
             yield resampler.finish()
     except OSError as error:
         raise AudioError(f"the file {path} cannot be read: {error.strerror}. Check name and permissions.") from error

@@ -14,6 +14,7 @@ from agent.audio.format import MAX_CHANNELS, MAX_RATE, MIN_RATE, Format
 COMMON_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 176400, 192000)
 MAX_LISTED_CHANNELS = 64
 _CAPTURE, _PLAYBACK, _NONBLOCK = 1, 0, 1
+_TYPE_PLUG = 14  # SND_PCM_TYPE_PLUG of pcm.h
 # enum _snd_pcm_format of pcm.h; PortAudio converts between these and s16le (Pa2AlsaFormat in pa_linux_alsa.c).
 _CONVERTED_SAMPLES = (0, 1, 2, 10, 14, 32)  # S8, U8, S16_LE, S32_LE, FLOAT_LE, S24_3LE
 _MAX_SAMPLE_FORMAT = 52
@@ -67,6 +68,23 @@ def query_pcm(name: str, output: bool) -> Pcm:
         return _describe(library, handle, params)
     finally:
         library.snd_pcm_hw_params_free(params)
+        library.snd_pcm_close(handle)
+
+
+def mixes_to_mono(name: str) -> bool:
+    """Return whether ALSA mixes all channels if the PCM ``name`` is opened with one. The caller holds
+    ``PORTAUDIO_LOCK``.
+
+    A ``plug`` (also ``plughw:``) gives one client channel the mean of all channels of the card (``pcm_plug.c``,
+    "hack for mono conversion"), but copies the first ones to two or more client channels.
+    """
+    library = load_library()
+    handle = ctypes.c_void_p()
+    if library.snd_pcm_open(ctypes.byref(handle), name.encode(), _CAPTURE, _NONBLOCK) < 0:
+        return False
+    try:
+        return bool(library.snd_pcm_type(handle) == _TYPE_PLUG)
+    finally:
         library.snd_pcm_close(handle)
 
 

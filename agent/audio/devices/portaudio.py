@@ -23,7 +23,7 @@ from agent.audio.devices.alsa import SINK_SLOT, SOURCE_SLOT, is_defined, kernel_
 from agent.audio.devices.c_stderr import StderrCapture, capture_stderr
 from agent.audio.devices.diagnosis import converting_name, default_error, format_error, open_error
 from agent.audio.devices.names import PortAudioDevice, alsa_name, reject_number, resolve_name
-from agent.audio.devices.pcm import query_pcm
+from agent.audio.devices.pcm import mixes_to_mono, query_pcm
 from agent.audio.format import Format
 from agent.errors import DeviceError, DeviceProblem
 
@@ -193,7 +193,8 @@ def open_card(
     """Open a card in the first format that it supports.
 
     The order is: the wanted rate, then 48000, 44100 and 16000 Hz, because PortAudio does not convert ("-9997 Invalid
-    sample rate"); for each rate the wanted channels, then mono, then stereo.
+    sample rate"); for each rate the wanted channels, then mono, then stereo. A source that ALSA would mix to mono is
+    opened with two channels.
 
     Args:
         name: Name of the device (see ``device``).
@@ -217,6 +218,8 @@ def open_card(
                 [name] if is_alsa_name else resolve_name(name, output, _list_alsa_devices(library), kernel_pcms())
             ):
                 set_slot(SINK_SLOT if output else SOURCE_SLOT, target)
+                if not output and wanted.channels == 1 and mixes_to_mono(target):
+                    wanted = Format(wanted.rate, 2)
                 messages.reset()
                 opener = _Opener(library, index, name, output, period_seconds, buffer_seconds)
                 try:

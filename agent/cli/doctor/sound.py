@@ -31,7 +31,7 @@ def check_microphone(loaded: Loaded, *, in_use: bool = False) -> CheckResult:
     if settings.device == "none":
         return CheckResult(subject, OK, "none, as configured")
     try:
-        source = open_source(settings.device, settings.frame_seconds)
+        source = open_source(settings.device, settings.frame_seconds, settings.channel, settings.gain_db)
         try:
             pcm = b"".join(source.read() for _ in range(math.ceil(RECORD_SECONDS / settings.frame_seconds)))
         finally:

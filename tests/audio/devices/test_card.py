@@ -16,6 +16,7 @@ import pytest
 from support.timing import fastest
 from support.vcard import VirtualCard
 
+from agent.audio.convert import measure_level
 from agent.audio.devices.card import CardSink, CardSource, LossMeter
 from agent.audio.devices.device import open_sink, open_source
 from agent.audio.devices.portaudio import PORTAUDIO_LOCK, STALL_SECONDS, CardStream
@@ -308,6 +309,45 @@ def test_card_of_another_format_records_speech(card: VirtualCard, name: str, for
     recorded = recorded[: len(recorded) // 2 * 2]
     assert abs(SPEECH.seconds_of(len(recorded)) - 1.0) < 0.02
     assert abs(hertz(recorded, SPEECH.rate) - 1000) < 10
+
+
+@pytest.mark.parametrize("name", ["unusual", "plugged"])
+@pytest.mark.parametrize("channel", [1, 2, 6])
+def test_one_channel_of_a_microphone_array_is_heard_at_its_own_level(
+    card: VirtualCard, name: str, channel: int
+) -> None:
+    format = Format(48000, 6)
+    add_unusual_card(card, "48000", "6")
+    card.add("pcm.plugged { type plug slave.pcm unusual }")
+    levels = (4000, 8000, 100, 200, 300, 16000)
+    speech = array.array("h")
+    for sample in array.array("h", tone(1.0, format.rate, 1000)):
+        speech.extend(sample * level // 32768 for level in levels)
+    microphone = open_source(name, 0.1, channel=channel)
+    card.inject(speech.tobytes(), format)
+    recorded = b"".join(microphone.read() for _ in range(15)).strip(b"\0")
+    microphone.close()
+    middle = recorded[SPEECH.bytes_of(0.3) : SPEECH.bytes_of(0.7)]  # without the transients of ALSA's resampler
+    expected = measure_level(tone(1.0, SPEECH.rate, 1000))[0] * levels[channel - 1] / 32768
+    assert measure_level(middle)[0] == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize(("gain_db", "factor"), [(-6.0, 0.5), (0.0, 1.0), (20.0, 10.0), (40.0, 100.0)])
+def test_gain_changes_the_level_of_the_microphone(card: VirtualCard, gain_db: float, factor: float) -> None:
+    quiet = array.array("h", [sample // 200 for sample in array.array("h", tone(1.0, SPEECH.rate, 1000))]).tobytes()
+    microphone = open_source("mic", 0.1, gain_db=gain_db)
+    card.inject(quiet, SPEECH)
+    recorded = b"".join(microphone.read() for _ in range(15))
+    microphone.close()
+    assert measure_level(recorded)[1] == pytest.approx(measure_level(quiet)[1] * factor, rel=0.05)
+
+
+@pytest.mark.parametrize(("channels", "channel"), [("1", 2), ("4", 5), ("6", 8)])
+def test_missing_channel_is_named(card: VirtualCard, channels: str, channel: int) -> None:
+    add_unusual_card(card, "48000", channels)
+    with pytest.raises(DeviceError, match=f"no channel {channel}: it has {channels}") as caught:
+        open_source("unusual", 0.1, channel=channel)
+    assert not caught.value.lost and "microphone.channel" in str(caught.value)
 
 
 def test_overrun_is_counted_as_lost_frames(card: VirtualCard, monkeypatch: pytest.MonkeyPatch) -> None:

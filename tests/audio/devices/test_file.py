@@ -79,6 +79,29 @@ def test_file_source_converts_to_speech(tmp_path: Path) -> None:
     assert all(990 <= sample <= 1010 for sample in middle)
 
 
+@pytest.mark.parametrize("channel", [1, 3, 6])
+def test_file_source_plays_one_channel_at_its_own_level(tmp_path: Path, channel: int) -> None:
+    sound = array.array("h", [1000, 2000, 3000, 4000, 5000, 6000] * 16000).tobytes()
+    source = open_source(f"file:{write_wav(tmp_path / 'q.wav', sound, Format(16000, 6))}", 0.5, channel=channel)
+    frame = array.array("h", source.read())
+    source.close()
+    assert set(frame) == {1000 * channel}
+
+
+def test_file_source_amplifies_and_clips(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "q.wav", array.array("h", [100, -20000] * 8000).tobytes(), SPEECH)
+    source = open_source(f"file:{path}", 0.5, gain_db=20.0)
+    frame = array.array("h", source.read())
+    source.close()
+    assert set(frame) == {1000, -32768}
+
+
+def test_file_source_names_a_missing_channel(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "q.wav", bytes(6400), Format(16000, 2))
+    with pytest.raises(AudioError, match="no channel 3, only 2. Choose a lower microphone.channel"):
+        open_source(f"file:{path}", 0.1, channel=3)
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
