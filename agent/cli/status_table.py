@@ -33,7 +33,8 @@ def _rows(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     volume = status.get("volume")
     yield "volume", "not used in this mode" if volume is None else f"{volume} %"
     for service in status.get("services") or ():
-        yield str(service.get("role", "")), _state(service, str(service.get("name", "")))
+        role, name = str(service.get("role", "")), str(service.get("name", ""))
+        yield role, _state(service, "" if name == role else name)
     for name, device in (status.get("devices") or {}).items():
         yield str(name), _state(device, str(device.get("device", "")))
     for trouble in status.get("troubles") or ():
@@ -44,7 +45,8 @@ def _rows(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _state(entry: Mapping[str, Any], name: str) -> str:
     reason = entry.get("reason")
-    return f"{name}: {entry.get('state', '')}" + (f", {reason}" if reason else "")
+    prefix = f"{name}: " if name else ""
+    return f"{prefix}{entry.get('state', '')}" + (f", {reason}" if reason else "")
 
 
 def _duration(seconds: float) -> str:

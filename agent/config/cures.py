@@ -10,6 +10,8 @@ from agent.config.tree import NOT_YAML
 
 _SPACES = re.compile("[\u00a0\u2000-\u200b\u202f\u205f\u3000\ufeff]")
 _QUOTES = re.compile("[“”„‟«»‘’‚‛‹›]")
+_MISSING_SPACE_OF_ITEM = re.compile(r"^\s*-[A-Za-z{\[\"']")
+_MISSING_SPACE_OF_COMMENT = re.compile(r":\s+[^\s\"'#]+#")
 _MISSING_SPACE = re.compile(r"(?:^\s*(?:-\s+)?|[{,]\s*)([A-Za-z_]\w*):(?=[^\s/])")
 
 
@@ -59,4 +61,8 @@ def _cure(line: str) -> str | None:
         return f"the line has the typographic quote {quote[0]}, replace it with a straight one"
     if missing := _MISSING_SPACE.search(line):
         return f"a space is missing after the colon of {missing[1]}:"
+    if _MISSING_SPACE_OF_ITEM.match(line):
+        return "a space is missing after the dash"
+    if _MISSING_SPACE_OF_COMMENT.search(line):
+        return "a comment needs a space before its #"
     return None

@@ -13,6 +13,7 @@ from agent.system.text import escape
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?|[-+]?\.[0-9]+")
 _CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_INVISIBLE = re.compile("^[\u00a0\u2000-\u200f\u202f\u205f\u3000\ufeff]|[\u00a0\u2000-\u200f\u202f\u205f\u3000\ufeff]$")
 _TYPOGRAPHIC_QUOTES = frozenset("“”„‟«»‘’‚‛‹›")
 _EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]{1,2}")
 
@@ -49,6 +50,9 @@ def as_str(scalar: Scalar, field: Field) -> str:
             else r": in double quotes, \b and the like are escapes; use single quotes, as in \'\bhi\b\'"
         )
         raise Refused(f"it has a control character, expected printable text{cure}")
+    if scalar.is_plain and (invisible := _INVISIBLE.search(text)):
+        code = ord(invisible[0].strip(" "))
+        raise Refused(f"it begins or ends with the invisible character U+{code:04X}, expected printable text")
     if scalar.is_plain and text[:1] in _TYPOGRAPHIC_QUOTES and text[-1:] in _TYPOGRAPHIC_QUOTES and len(text) > 1:
         raise Refused("it is in typographic quotes, which would belong to the text, expected straight quotes")
     return text

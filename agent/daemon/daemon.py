@@ -315,7 +315,7 @@ class Daemon:
         finally:
             steps.run(seconds)
         self._systemd.resend()
-        log.info("daemon stopped")
+        log.info("daemon: stopped")
 
     def _stop_accepting(self) -> None:
         for frontend in self._frontends:

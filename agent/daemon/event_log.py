@@ -79,7 +79,8 @@ def log_record(record: Record, services: Sequence[str] = (), text: str | None = 
 def log_text(utterance: str, text: str) -> None:
     """Log text that goes to the synthesizer. Called only if the configuration enables ``logging.transcripts``."""
     if text.strip():
-        log.info("%s: says %s", utterance, escape(text.strip(), 500), extra={"utterance": utterance})
+        fields = {"component": "conversation", "utterance": utterance}
+        log.info("%s: says %s", utterance, escape(text.strip(), 500), extra=fields)
 
 
 def log_reload(changed: Sequence[str], pending: Sequence[str]) -> None:

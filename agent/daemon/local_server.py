@@ -14,7 +14,6 @@ from agent.errors import ConfigError, ServiceError
 from agent.pipeline.events import Event, WorkerCrashed
 from agent.settings.model import ServerSettings
 from agent.system.hosts import connect_host, websocket_url
-from agent.system.ports import find_port_owner, is_port_in_use, read_command
 from agent.system.systemd import child_environment
 from agent.system.text import escape
 from agent.system.threads import Backoff, Deadline, start_thread
@@ -136,6 +135,8 @@ class LocalServer:
 
     def _await_port(self) -> bool:
         """Wait while another program uses the port; return whether the server can be started."""
+        from agent.system.ports import is_port_in_use  # in this thread, so that the import does not delay others
+
         host, port = self._settings.host, self._settings.port
         is_logged = False
         release = Deadline(PORT_RELEASE_SECONDS)
@@ -200,6 +201,8 @@ class LocalServer:
 def _owner(port: int) -> tuple[str, bool]:
     """Return the process that uses the port in words, and whether it may end by itself: the server of a daemon that was
     killed ends soon, and a process of another user may be one."""
+    from agent.system.ports import find_port_owner, read_command
+
     owner = find_port_owner(port)
     if owner is None:
         return "another program", True

@@ -19,6 +19,7 @@ from agent.pipeline.events import (
     ServiceDown,
     ServiceUp,
 )
+from agent.pipeline.responders.registry import SECTIONS
 
 STATE_WORDS = {
     State.IDLE: "listening",
@@ -223,7 +224,7 @@ class StatusTracker:
         for name, role in names:
             reason = self._down.get(name, "").removeprefix(f"{name}: ").removeprefix(f"{name} ")
             yield ServiceState(name, role, self._states.get(name, UNKNOWN), reason)
-        if self._speaks and self._listens:
+        if self._speaks and self._listens and self._responder in SECTIONS:  # the others need no service
             yield self._reply
 
     def _device_states(self) -> Iterator[DeviceState]:

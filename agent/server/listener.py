@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 import os
@@ -31,6 +32,8 @@ from agent.services.protocols import transcription
 from agent.services.protocols.codec import Failure, Server, ServerSide, TtsService
 from agent.services.protocols.handshake import parse_target
 from agent.services.registry import served
+from agent.system.ports import find_port_owner
+from agent.system.text import escape
 from agent.system.threads import Deadline
 
 log = logging.getLogger(__name__)
@@ -327,7 +330,9 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         # Not str(error): create_server() appends the address as a Python tuple.
         number = error.errno if isinstance(error, OSError) else None
-        reason = os.strerror(number) if number and number > 0 else error
+        reason = os.strerror(number) if number and number > 0 else str(error)
+        if number == errno.EADDRINUSE and (owner := find_port_owner(port)) is not None:
+            reason = f"{reason} by process {owner.pid}, {escape(owner.command, 80)}"
         raise ConfigError(
             f"the speech server cannot listen on {host}:{port} ({reason}): choose another server.host or server.port,"
             " and the same in transcription.url"

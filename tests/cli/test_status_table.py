@@ -14,6 +14,7 @@ STATUS = {
     "services": [
         {"name": "fish", "role": "speech", "state": "failed", "reason": "refused the key"},
         {"name": "local", "role": "speech", "state": "ready", "reason": ""},
+        {"name": "transcription", "role": "transcription", "state": "connected", "reason": ""},
     ],
     "devices": {"microphone": {"device": "default", "state": "lost", "reason": "it was unplugged"}},
     "troubles": ["no microphone: waiting for any", "fish refused the key"],
@@ -31,6 +32,7 @@ def test_table_has_a_line_for_each_field() -> None:
         "volume        70 %",
         "speech        fish: failed, refused the key",
         "              local: ready",
+        "transcription connected",
         "microphone    default: lost, it was unplugged",
         "trouble       no microphone: waiting for any",
         "              fish refused the key",

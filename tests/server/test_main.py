@@ -217,7 +217,8 @@ def test_a_port_in_use_exits_with_78(tmp_path: Path) -> None:
             timeout=30,
         )
     assert ended.returncode == 78
-    assert f"cannot listen on 127.0.0.1:{server.port} (Address already in use): choose another" in ended.stderr
+    assert f"cannot listen on 127.0.0.1:{server.port} (Address already in use by process " in ended.stderr
+    assert "agent.server" in ended.stderr and "choose another server.host" in ended.stderr
 
 
 def test_the_wire_log_names_the_decoded_events_in_order(tmp_path: Path) -> None:
