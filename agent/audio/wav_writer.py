@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 from agent.audio.format import SAMPLE_BYTES, Format
@@ -15,6 +16,12 @@ UNKNOWN_SIZE = 0xFFFFFFFF
 """RIFF size of a stream of unknown length."""
 
 _PCM = 1
+_FOREIGN_SUFFIXES = (
+    ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv", ".mp2",
+    ".mp3", ".mp4", ".oga", ".ogg", ".opus", ".pcm", ".ra", ".raw", ".snd", ".spx", ".voc", ".w64", ".weba",
+    ".webm", ".wma", ".wv",
+)  # fmt: skip
+"""Suffixes of sound files in other formats; a player does not accept a WAV under these names."""
 
 
 def wav_header(format: Format, nbytes: int | None) -> bytes:
@@ -113,6 +120,18 @@ class WavWriter:
     def discard(self) -> None:
         """Remove the unfinished file. Idempotent; no effect after ``close``."""
         self._file.discard()
+
+
+def check_suffix(path: str | os.PathLike[str], others: Iterable[str] = ()) -> None:
+    """Check that ``path`` has no suffix of a sound file in another format than WAV and ``others`` (suffixes).
+
+    Raises:
+        AudioError: It has one; a player would not accept a WAV under this name.
+    """
+    suffix, *choice = Path(path).suffix.lower(), ".wav", *others
+    if suffix in _FOREIGN_SUFFIXES and suffix not in choice:
+        names = " or ".join(choice) if len(choice) < 3 else f"{', '.join(choice[:-1])} or {choice[-1]}"
+        raise AudioError(f"{path} cannot be written: sound files of the type {suffix} are not supported. Use {names}.")
 
 
 def resolve_target(path: Path) -> Path:

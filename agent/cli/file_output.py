@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.audio.devices.device import Sink, is_card, open_sink
 from agent.audio.format import SPEECH, Format
-from agent.audio.wav_writer import WavWriter, wav_header
+from agent.audio.wav_writer import WavWriter, check_suffix, wav_header
 from agent.errors import AudioError, DeviceError, DeviceProblem
 from agent.pipeline.settings import SpeakerSettings
 
@@ -19,11 +19,6 @@ if TYPE_CHECKING:
 
 
 _ENCODED = {".mp3": "mp3", ".opus": "opus"}
-_FOREIGN_SUFFIXES = (
-    ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".au", ".caf", ".flac", ".m4a", ".m4b", ".mka", ".mkv", ".mp2",
-    ".mp4", ".oga", ".ogg", ".pcm", ".ra", ".raw", ".snd", ".spx", ".voc", ".w64", ".weba", ".webm", ".wma", ".wv",
-)  # fmt: skip
-"""Suffixes of sound files in other formats; a player does not accept a WAV under these names."""
 
 
 class FileOutput:
@@ -65,8 +60,8 @@ class FileOutput:
             self._writer.discard()
 
     def _create_writer(self, format: Format) -> WavWriter | EncodedFile:
-        check_suffix(self._output, tuple(_ENCODED))
-        container = _ENCODED.get(_suffix(self._output))
+        check_suffix(self._output, _ENCODED)
+        container = _ENCODED.get(Path(self._output).suffix.lower())
         if container is None:
             return WavWriter(self._output, format)
         from agent.cli.encoded_file import EncodedFile  # most outputs are WAV
@@ -141,19 +136,6 @@ def speaker_problem(settings: SpeakerSettings) -> str:
             return "the speaker cannot be opened (doctor shows the reason)"
         return "no sound card" if settings.device == "default" else f"no sound card {settings.device!r}"
     return ""
-
-
-def check_suffix(path: str, encoded: tuple[str, ...] = ()) -> None:
-    """Raise ``AudioError`` if the suffix of ``path`` belongs to a format other than WAV and those of ``encoded``."""
-    suffix = _suffix(path)
-    if suffix in _FOREIGN_SUFFIXES or (suffix in _ENCODED and suffix not in encoded):
-        names = [".wav", *encoded]
-        choice = f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
-        raise AudioError(f"{path} cannot be written: sound files of the type {suffix} are not supported. Use {choice}.")
-
-
-def _suffix(path: str) -> str:
-    return os.path.splitext(path)[1].lower()
 
 
 def check_writable(path: str) -> None:

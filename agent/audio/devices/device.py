@@ -138,7 +138,7 @@ def open_source(name: str, frame_seconds: float, channel: int = 1, gain_db: floa
 
 
 def open_sink(name: str, format: Format, period_seconds: float, buffer_seconds: float) -> Sink:
-    """Open the speaker ``name``; ``file:PATH`` replaces the file when the sink is closed.
+    """Open the speaker ``name``; ``file:PATH`` records into a new file, which grows with the played audio.
 
     Args:
         name: Name of the device.

@@ -10,7 +10,7 @@ from pathlib import Path
 from agent.audio.convert import FormatConverter, MonoMixer, Resampler, gain_percent, pick_channel, scale
 from agent.audio.format import SPEECH, Format
 from agent.audio.wav_file import WavFile, WavPipe
-from agent.audio.wav_writer import WavWriter
+from agent.audio.wav_recording import WavRecording
 from agent.errors import AudioError
 
 MAX_LATE_SECONDS = 10.0
@@ -144,7 +144,8 @@ class PacedSink:
 
     It buffers ``buffer_seconds`` as a card does: ``write`` blocks while the buffer is full, ``drain`` blocks until
     everything was "played", ``drop`` discards the rest. Pauses between utterances are not recorded. The recording
-    appears at ``close`` and keeps its first format: audio in another format is converted.
+    grows with the played audio and keeps its first format: audio in another format is converted. An older file is kept
+    under another name.
 
     Args:
         format: Format of the audio.
@@ -255,7 +256,7 @@ class _Recorder:
     """
 
     def __init__(self, path: Path, format: Format) -> None:
-        self._writer = WavWriter(path, format)
+        self._writer = WavRecording(path, format)
         self._has_failed = False
         self.change_format(format)
 
@@ -267,9 +268,15 @@ class _Recorder:
 
     def flush(self) -> None:
         self._write(self._converter.finish())
+        if not self._has_failed:
+            self._writer.flush()
 
     def close(self) -> None:
-        self._writer.close()
+        try:
+            self._writer.close()
+        except AudioError:
+            if not self._has_failed:
+                raise
 
     def _write(self, pcm: bytes) -> None:
         if self._has_failed:

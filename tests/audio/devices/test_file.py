@@ -203,7 +203,7 @@ def test_recording_equals_the_played_audio(tmp_path: Path) -> None:
         drained.append(time.monotonic() - started_at)
         sink.write(sound)
         sink.drain()
-        assert not path.exists(), "a recording appears at close"
+        assert read_wav(path) == (format, sound + sound), "a recording grows with the played audio"
         sink.close()
         sink.close()
         assert read_wav(path) == (format, sound + sound)
@@ -267,7 +267,54 @@ def test_full_disk_raises_one_error_and_close_raises_none(tmp_path: Path) -> Non
         sink.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert list(tmp_path.iterdir()) == []
+    format, pcm = read_wav(tmp_path / "heard.wav")
+    assert format == SPEECH and pcm == bytes(len(pcm))
+
+
+@pytest.mark.parametrize("name", ["heard.wav", "heard", "heard.2026.wav"])
+def test_older_recording_is_kept_under_another_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    for number in range(4):
+        sink = open_sink(f"file:{path}", SPEECH, 0.02, 0.0)
+        sink.write(bytes([number, 0]) * 160)
+        sink.close()
+    names = [f"{path.stem}.{number}{path.suffix}" for number in (1, 2, 3)] + [name]
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(names)
+    assert [read_wav(tmp_path / each)[1][0] for each in names] == [0, 1, 2, 3]
+
+
+def test_empty_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "heard.wav"
+    path.touch()
+    open_sink(f"file:{path}", SPEECH, 0.02, 0.0).close()
+    assert [each.name for each in tmp_path.iterdir()] == ["heard.wav"] and read_wav(path) == (SPEECH, b"")
+
+
+def test_recording_is_a_valid_file_at_any_moment(tmp_path: Path) -> None:
+    """A killed daemon leaves all audio but the last second."""
+    sink = open_sink(f"file:{tmp_path / 'heard.wav'}", SPEECH, 0.02, 0.0)
+    written = 0
+    for _ in range(4):
+        sink.write(b"\x01\x02" * 8000)
+        written += 16000
+        _, pcm = read_wav(tmp_path / "heard.wav")
+        assert written - 2 * 16000 < len(pcm) <= written and pcm == b"\x01\x02" * (len(pcm) // 2)
+    sink.close()
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe"])
+def test_recording_replaces_no_other_kind_of_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "heard.wav"
+    path.mkdir() if kind == "directory" else os.mkfifo(path)
+    with pytest.raises(AudioError, match="not a regular file"):
+        open_sink(f"file:{path}", SPEECH, 0.02, 0.0)
+    assert [each.name for each in tmp_path.iterdir()] == ["heard.wav"]
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".opus", ".flac"])
+def test_recording_with_the_suffix_of_another_format_is_refused(tmp_path: Path, suffix: str) -> None:
+    with pytest.raises(AudioError, match="Use .wav"):
+        open_sink(f"file:{tmp_path / 'heard'}{suffix}", SPEECH, 0.02, 0.0)
 
 
 def test_recording_keeps_its_first_format(tmp_path: Path) -> None:
