@@ -9,7 +9,8 @@ from agent.config.errors import ConfigIssue
 from agent.config.tree import NOT_YAML
 
 _SPACES = re.compile("[\u00a0\u2000-\u200b\u202f\u205f\u3000\ufeff]")
-_QUOTES = re.compile("[“”„‟«»‘’‚‛‹›]")
+_QUOTES = re.compile(r"(?<!\w)[“”„‟«»‘’‚‛‹›]|[“”„‟«»‘’‚‛‹›](?!\w)")  # not the apostrophe in a word
+_QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']*'")
 _MISSING_SPACE_OF_ITEM = re.compile(r"^\s*-[A-Za-z{\[\"']")
 _MISSING_SPACE_OF_COMMENT = re.compile(r":\s+[^\s\"'#]+#")
 _MISSING_SPACE = re.compile(r"(?:^\s*(?:-\s+)?|[{,]\s*)([A-Za-z_]\w*):(?=[^\s/])")
@@ -35,7 +36,7 @@ def _with_cure(issue: ConfigIssue, lines: list[str], file: str) -> ConfigIssue:
         cure = _cure(lines[line - 1])
         if cure is not None and not issue.key and issue.what.startswith(NOT_YAML):
             return ConfigIssue(f"{file}:{line}", "", f"{NOT_YAML}: {cure}", issue.suggestion)
-        if cure is not None:
+        if cure is not None and not any(word in issue.what for word in ("typographic", "invisible")):
             return ConfigIssue(issue.where, issue.key, f"{issue.what}; {cure}", issue.suggestion)
     return issue
 
@@ -54,6 +55,7 @@ def _is_content(line: str) -> bool:
 
 
 def _cure(line: str) -> str | None:
+    line = _QUOTED.sub('""', line)
     line = re.sub(r"(^|\s)#.*", "", line)
     if space := _SPACES.search(line):
         return f"the line has the invisible character U+{ord(space[0]):04X}, replace it with a space"

@@ -44,12 +44,9 @@ def as_str(scalar: Scalar, field: Field) -> str:
     if field.choices and text not in field.choices:
         raise Refused(f"{quoted(text)} is not known here, expected {_expected(field)}", _choice(text, field))
     if _CONTROL.search(text):
-        cure = (
-            ""
-            if scalar.is_plain
-            else r": in double quotes, \b and the like are escapes; use single quotes, as in \'\bhi\b\'"
-        )
-        raise Refused(f"it has a control character, expected printable text{cure}")
+        what = "it has a control character, expected printable text"
+        cure = r": in double quotes, \b and the like are escapes; put the text in single quotes, as in '\bhi\b'"
+        raise Refused(what if scalar.is_plain else f"{what}{cure}")
     if scalar.is_plain and (invisible := _INVISIBLE.search(text)):
         code = ord(invisible[0].strip(" "))
         raise Refused(f"it begins or ends with the invisible character U+{code:04X}, expected printable text")

@@ -639,3 +639,15 @@ def test_errors_carry_the_usable_part_of_the_configuration(tmp_path: Path, text:
         load(path, {})
     assert caught.value.usable.control.socket == "/run/x.sock"
     assert caught.value.usable.speaker.volume == 100
+
+
+def test_correct_parts_of_a_line_are_no_cure(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "responder:\n  rules:\n    - {pattern: \"a:b “x”\", reply: 'It’s 5:30', loud: 3}  # a “b” c:d\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(ConfigIssues) as caught:
+        load(path, {})
+    (issue,) = caught.value.issues
+    assert issue.key == "responder.rules[0].loud" and ";" not in issue.what
