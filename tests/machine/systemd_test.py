@@ -202,7 +202,9 @@ class MachineTest:
         self._box.wait("the rejected message is in the journal", lambda: self._count("no JSON") > 0)
         (entry,) = [entry for entry in self._box.journal(UNIT) if "no JSON" in str(entry["MESSAGE"])]
         assert (entry["SYSLOG_IDENTIFIER"], entry["PRIORITY"]) == ("voice-agent-server", "4"), entry
-        assert entry["MESSAGE"].startswith("client "), entry["MESSAGE"]
+        assert entry["MESSAGE"].startswith("speech server: message rejected, service=vachana, client="), entry[
+            "MESSAGE"
+        ]
         return str(entry["MESSAGE"])
 
     def _access(self) -> None:
@@ -359,7 +361,7 @@ class MachineTest:
         self._box.wait("a client connects", lambda: "client connected" in " ".join(self._box.lines(unit)))
         coming = [entry for entry in self._box.journal(unit) if "client connected" in str(entry["MESSAGE"])]
         logged = coming[0]["SYSLOG_IDENTIFIER"], coming[0]["PRIORITY"], coming[0]["MESSAGE"]
-        connected = "client 1: speech server: client connected, service=neuphonic, client=1"
+        connected = "speech server: client connected, service=neuphonic, client=1"
         assert logged == ("voice-agent-server", "6", connected), logged
         self._box.run("systemctl", "stop", unit)
         result, status = self._box.show(unit, "Result"), self._box.show(unit, "ExecMainStatus")
