@@ -6,7 +6,11 @@ import re
 from collections.abc import Iterator
 
 MAX_CHARACTERS = 400
-_END = re.compile(r"[.!?…。！？:;]+[\"')\]»”]*\s+|\n+")
+# A short word with a period may be an abbreviation, and no sentence begins with a small character. A missed end costs
+# nothing, because the engine pauses there by itself; a wrong one is a pause within the thought.
+_END = re.compile(
+    r"""(?:(?<!\b\w)(?<!\b\w\w)(?<!\b\w\w\w)\.|[!?…。！？:;])[.!?…。！？:;]*["')\]»”]*\s++(?![a-zß-öø-ÿа-я])|\n+"""
+)
 
 
 def split(text: str, max_characters: int = MAX_CHARACTERS) -> Iterator[str]:

@@ -16,6 +16,15 @@ def test_split_returns_sentences() -> None:
     assert list(sentences.split("  \n ")) == []
 
 
+def test_abbreviations_are_not_split() -> None:
+    for text in (
+        "Dr. Smith met Mr. J. S. Bach.",
+        "The U.S. Open starts at 9 a.m. on Monday.",
+        "Am 3. Oktober ist frei.",
+    ):
+        assert list(sentences.split(text)) == [text]
+
+
 @given(some.text(), some.integers(min_value=5, max_value=60))
 def test_split_loses_only_white_space_and_respects_the_limit(text: str, longest: int) -> None:
     pieces = list(sentences.split(text, longest))
@@ -24,5 +33,5 @@ def test_split_loses_only_white_space_and_respects_the_limit(text: str, longest:
 
 
 def test_complete_length_counts_complete_sentences() -> None:
-    assert sentences.complete_length("One. Two. Thr") == len("One. Two. ")
+    assert sentences.complete_length("First. Second. Thr") == len("First. Second. ")
     assert sentences.complete_length("no end yet.") == 0
