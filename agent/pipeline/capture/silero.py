@@ -108,6 +108,7 @@ class SileroDetector:
             except (AudioError, OSError) as error:
                 log.warning("voice activity: Silero cannot be loaded, another detector is used: %s", error)
                 self._fallback_seconds = _RETRY_SECONDS
+                self._open_chunks = 0  # the gate opens again, and loads the network, with the first sound afterwards
                 return self._fallback.is_speech(frame)
         return self._last_result
 

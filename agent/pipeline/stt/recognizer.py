@@ -332,7 +332,9 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             self._segments.popleft()
             self._finish_segment(segment, session)
             has_words = any(each.text.strip() for each in segment.finals)
-            self._endpointer.report_turn(has_words=has_words, is_cut=segment.is_cut)
+            if has_words or session.missing_from_seconds is None:
+                # A turn that the service did not answer completely says nothing about its sound.
+                self._endpointer.report_turn(has_words=has_words, is_cut=segment.is_cut)
             self._end_session()
 
     def _process_transcript(self, segment: SpeechSegment, transcript: Transcript) -> None:

@@ -58,6 +58,14 @@ def test_speech_end_reports_the_length_of_the_silence() -> None:
     assert abs(over.ago_seconds - 0.3) < 1e-6
 
 
+def test_speech_end_says_whether_the_segment_was_cut() -> None:
+    ends = [
+        each.is_cut for each in process(create_endpointer(turn_seconds=0.5), "xxxxx") if isinstance(each, SpeechEnd)
+    ]
+    ends += [each.is_cut for each in process(create_endpointer(), "xx...") if isinstance(each, SpeechEnd)]
+    assert ends == [True, False]
+
+
 def test_reset_ends_the_segment_and_clears_the_pre_roll() -> None:
     endpointer = create_endpointer()
     process(endpointer, "..xx")

@@ -54,7 +54,8 @@ class Stage:
         self.frames = FrameQueue(60.0)
         self._dial_seconds = dial_seconds
         self._connection_timing = ConnectionTiming(ping_seconds=None, close_seconds=connection_close_seconds)
-        vad = VadEndpointer(FrameDetector(any), silence_seconds=0.3, turn_seconds=turn_seconds, pre_roll_seconds=0.0)
+        self.detector = FrameDetector(any)
+        vad = VadEndpointer(self.detector, silence_seconds=0.3, turn_seconds=turn_seconds, pre_roll_seconds=0.0)
         self.recognizer = Recognizer(
             self.frames,
             NullEndpointer() if captions else vad,
@@ -137,6 +138,40 @@ def test_turn_is_sent_whole_and_gives_one_transcript(stage: Callable[..., Stage]
     it.end()
     assert set(service.await_end_marks()) == {1}
     assert len(it.events.of(Heard)) == 1
+
+
+@pytest.mark.parametrize(
+    ("frames", "answers", "turns"),
+    [
+        ([*numbered_frames(0, 10), *PAUSE], True, [(True, False)]),
+        (numbered_frames(0, 15), True, [(True, True)]),
+        ([*numbered_frames(0, 10), *PAUSE], False, [(False, False)]),
+    ],
+)
+def test_result_of_each_turn_is_reported_to_the_detector(
+    stage: Callable[..., Stage], frames: list[bytes], answers: bool, turns: list[tuple[bool, bool]]
+) -> None:
+    def no_words(peer: Peer) -> None:
+        peer.accept(ANSWERS_LATE)
+        while peer.read_frame() != (TEXT, b"eof"):
+            pass
+        peer.text('{"text": ""}')
+        peer.text(EXPORT_ID)
+        peer.send(close_frame(1000))
+
+    it = stage(Transcriber() if answers else no_words, turn_seconds=1.5)
+    it.hear(*frames)
+    it.events.await_first(Heard)
+    it.end()
+    assert it.detector.turns == turns
+
+
+def test_turn_without_an_answer_says_nothing_about_its_sound(stage: Callable[..., Stage]) -> None:
+    it = stage(Transcriber(answers=False, partials=False), answer_seconds=0.3)
+    it.hear(*numbered_frames(0, 10), *PAUSE)
+    it.events.await_first(Heard)
+    it.end()
+    assert it.detector.turns == []
 
 
 def test_every_turn_has_its_own_connection_and_transcript(stage: Callable[..., Stage]) -> None:
