@@ -130,6 +130,12 @@ class StdinFrames:
         self._is_read = False
         self._is_first = True
         self._buffer = bytearray()
+        self._read_bytes = 0
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio that was read."""
+        return SPEECH.seconds_of(self._read_bytes)
 
     def fileno(self) -> int:
         return -1 if self._is_read else self._fd
@@ -172,6 +178,7 @@ class StdinFrames:
             raise UsageError("stdin holds a WAV file, not raw 16 kHz mono s16le. Name the file instead of -.")
         self._is_first = False
         self._is_read = not chunk
+        self._read_bytes += len(chunk)
         self._buffer += chunk
 
 

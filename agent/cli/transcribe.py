@@ -26,6 +26,7 @@ from agent.pipeline.events import (
     Gap,
     Heard,
     Partial,
+    ServiceConnected,
     ServiceDown,
     ServiceUp,
     Stop,
@@ -87,6 +88,8 @@ class _TranscribeSession:
         self._error: AgentError | OSError | None = None
         self._has_answer = self._has_words = False
         self._missing_seconds = 0.0
+        # Gaps before the first connection; without any connection, the error of the service says that all is missing.
+        self._early_gaps: list[Gap] | None = []
         self._down: ServiceError | None = None
         self._outage = Deadline(None)  # for the reconnect to a service that failed during the stream
 
@@ -109,6 +112,7 @@ class _TranscribeSession:
         self._report_rest()
         if self._error is not None:
             raise self._error
+        self._print_early_gaps()
         if self._missing_seconds:
             raise ServiceError(
                 "transcription",
@@ -159,6 +163,8 @@ class _TranscribeSession:
                     notice(reason)
                     if self._source is not None:  # a file or a pipe ends, so the wait for the service is limited too
                         self._outage = Deadline(self._config.microphone.outage_seconds)
+            case ServiceConnected():
+                self._print_early_gaps()
             case ServiceUp():
                 self._outage = Deadline(None)
             case DeviceLost() | DeviceBack():
@@ -171,6 +177,9 @@ class _TranscribeSession:
 
     def _print_gap(self, gap: Gap) -> None:
         """Print a part of the audio without a transcript, in its place among the transcripts."""
+        if self._early_gaps is not None:
+            self._early_gaps.append(gap)
+            return
         self._missing_seconds += gap.seconds
         if self._as_json:
             fields = {"start": gap.start_seconds, "seconds": gap.seconds, "reason": gap.reason}
@@ -178,6 +187,11 @@ class _TranscribeSession:
         else:
             text = f"{gap.seconds:.2f} s of audio are missing after {gap.start_seconds:.2f} s: {gap.reason}"
             print(f"[gap: {escape(text)}]", flush=True)
+
+    def _print_early_gaps(self) -> None:
+        gaps, self._early_gaps = self._early_gaps or [], None
+        for gap in gaps:
+            self._print_gap(gap)
 
     def _report_rest(self) -> None:
         """Report the part of a file that was not read because of an error of the service."""
@@ -188,10 +202,10 @@ class _TranscribeSession:
 
     def _report_silence(self) -> None:
         subject = {None: "the microphone", "-": "stdin"}.get(self._source, f"the file {self._source}")
-        if isinstance(self._frames, FileFrames):
-            notice(f"no speech: {self._frames.seconds:.1f} s of audio in {subject} without words")
-        else:
+        if isinstance(self._frames, FrameQueue):
             notice(f"no speech: the audio from {subject} has no words")
+        elif isinstance(self._frames, FileFrames | StdinFrames) and self._frames.seconds:
+            notice(f"no speech: {self._frames.seconds:.1f} s of audio from {subject} without words")
 
     def _print(self, event: Heard) -> None:
         self._has_words = self._has_words or bool(event.text)
