@@ -7,12 +7,14 @@ import threading
 import time
 from array import array
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from agent.audio.format import SPEECH
 from agent.errors import AudioError
 from agent.server.stt.engine import SttEngine, SttOptions, estimate_word_times
+from agent.server.work_slots import WorkSlots
 from agent.services.protocols.codec import Transcript
 
 log = logging.getLogger(__name__)
@@ -28,7 +30,7 @@ class MoonshineEngine:
     """Recognizes English speech. Thread-safe.
 
     A separate thread loads the model (42 MB) once, started by ``prepare``. All streams share the model and use it one
-    at a time.
+    at a time, in the order of their requests.
     """
 
     name = "moonshine"
@@ -39,7 +41,7 @@ class MoonshineEngine:
         self._model: Any = None
         self._error_type: type[Exception] = AudioError  # the package's own type after the import
         self._failure: str | None = None
-        self._model_lock = threading.Lock()
+        self._model_lock = WorkSlots(1)
 
     def prepare(self) -> None:
         with self._lock:
@@ -93,7 +95,7 @@ class MoonshineStream:
     def __init__(
         self,
         model: Any,
-        model_lock: threading.Lock,
+        model_lock: AbstractContextManager[None],
         error_type: type[Exception],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -11,6 +11,9 @@ MAX_CHARACTERS = 400
 _END = re.compile(
     r"""(?:(?<!\b\w)(?<!\b\w\w)(?<!\b\w\w\w)\.|[!?…。！？:;])[.!?…。！？:;]*["')\]»”]*\s++(?![a-zß-öø-ÿа-я])|\n+"""
 )
+_MIN_SPLIT_CHARACTERS = 60
+_MIN_FIRST_CHARACTERS, _MIN_CLAUSE_CHARACTERS = 8, 60
+_CLAUSE = re.compile(r"(?<=[,;:)]) +| +(?=[-–—] )| +(?=(?:and|but|or|because|while|when|if) )")
 
 
 def split(text: str, max_characters: int = MAX_CHARACTERS) -> Iterator[str]:
@@ -24,6 +27,23 @@ def split(text: str, max_characters: int = MAX_CHARACTERS) -> Iterator[str]:
         yield from _limit_length(text[at : end.end()], max_characters)
         at = end.end()
     yield from _limit_length(text[at:], max_characters)
+
+
+def clauses(sentence: str) -> list[str]:
+    """Split a long sentence at its commas, dashes and conjunctions, for an engine that speaks a whole text at once.
+
+    The first clause is short, so that its audio arrives early. The others are long, because each cut changes the melody
+    of the sentence.
+    """
+    pieces: list[str] = []
+    start = 0
+    if len(sentence) >= _MIN_SPLIT_CHARACTERS:
+        for cut in _CLAUSE.finditer(sentence):
+            minimum = _MIN_CLAUSE_CHARACTERS if pieces else _MIN_FIRST_CHARACTERS
+            if cut.start() - start >= minimum and len(sentence) - cut.end() >= _MIN_FIRST_CHARACTERS:
+                pieces.append(sentence[start : cut.start()])
+                start = cut.end()
+    return [*pieces, sentence[start:]]
 
 
 def complete_length(text: str) -> int:

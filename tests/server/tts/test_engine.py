@@ -102,6 +102,42 @@ def test_a_missing_engine_raises_with_its_package(
         _synthesize(engine, "Hello", VoiceOptions(16000))
 
 
+LONG = "The quick brown fox, which had slept under the old oak tree since early morning, suddenly jumped over the dog."
+
+
+def test_flite_speaks_the_first_clause_before_it_prepares_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    audio = registry.create("flite").speak(LONG, VoiceOptions(16000))
+    first = next(audio.chunks)
+    monkeypatch.setenv("PATH", "/nowhere")  # no process can be started from here on
+    _, clause = _synthesize_with_path("The quick brown fox,", monkeypatch)
+    assert clause.startswith(first)
+    monkeypatch.setenv("PATH", "/nowhere")
+    received = len(first)
+    with pytest.raises(AudioError, match="flite cannot be started"):
+        for chunk in audio.chunks:
+            received += len(chunk)
+    assert received == len(clause)
+
+
+def _synthesize_with_path(text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, bytes]:
+    monkeypatch.undo()
+    return _synthesize("flite", text, VoiceOptions(16000))
+
+
+def test_pauses_between_clauses_are_short() -> None:
+    rate, pcm = _synthesize("flite", LONG, VoiceOptions(16000))
+    frame = rate // 50
+    levels = [measure_level(pcm[at : at + 2 * frame])[1] for at in range(0, len(pcm), 2 * frame)]
+    loud = [number for number, level in enumerate(levels) if level > 300]
+    assert max(b - a for a, b in zip(loud, loud[1:], strict=False)) * 0.02 < 0.45
+    assert 5.0 < len(pcm) / 2 / rate < 9.0
+
+
+@pytest.mark.parametrize("text", ["-------- -------- -- and -- then, -- the last word of this is the only speakable"])
+def test_clauses_without_letters_are_skipped(text: str) -> None:
+    assert len(_synthesize("flite", text, VoiceOptions(16000))[1]) > 16000
+
+
 def test_closing_the_chunks_ends_the_process() -> None:
     before = set(_children())
     audio = registry.create("espeak").speak("A long sentence. " * 200, VoiceOptions(16000))

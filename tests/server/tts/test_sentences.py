@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -30,6 +31,39 @@ def test_split_loses_only_white_space_and_respects_the_limit(text: str, longest:
     pieces = list(sentences.split(text, longest))
     assert "".join("".join(pieces).split()) == "".join(text.split())
     assert all(0 < len(piece) <= longest for piece in pieces)
+
+
+def test_long_sentence_is_split_at_clauses() -> None:
+    text = "The quick brown fox, which had slept under the old oak tree since early that morning, suddenly jumped away."
+    first, *rest = sentences.clauses(text)
+    assert first == "The quick brown fox," and len(rest) == 2
+    assert sentences.clauses("I would like to tell you more about it because the weather will be rather cold.") == [
+        "I would like to tell you more about it",
+        "because the weather will be rather cold.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Yes, a short sentence, with commas, is spoken whole.",
+        "A long sentence without anything at which it could be cut stays in one piece for the sake of its melody.",
+        "The price of this rather long and beautiful journey is 1,000,000 dollars per person.",
+        "",
+    ],
+)
+def test_sentence_without_a_long_clause_stays_whole(text: str) -> None:
+    if "1,000" in text:
+        assert all("1,000,000" in piece for piece in sentences.clauses(text)[-1:])
+    else:
+        assert sentences.clauses(text) == [text]
+
+
+@given(some.text(alphabet=" ,;-and whicbut.", max_size=300))
+def test_clauses_lose_only_white_space(text: str) -> None:
+    pieces = sentences.clauses(text)
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+    assert all(len(piece) >= 8 for piece in pieces[:-1])
 
 
 def test_complete_length_counts_complete_sentences() -> None:
