@@ -17,6 +17,7 @@ from support.speech_services import (
     ServiceSession,
     accept_session,
     audio_of,
+    client_messages,
     fail_after,
     frames_of,
     serve_speech,
@@ -97,15 +98,34 @@ def test_row_13_a_normal_close_before_the_end_fails_the_utterance(record_row: Re
     check_interrupted_utterance(record_row, 13, service, "1000")
 
 
-def test_row_13_a_normal_close_of_vachana_after_audio_is_its_end(record_row: Record) -> None:
-    """The received audio counts as complete: the service may close instead of sending ``complete``."""
+@pytest.mark.parametrize("announces", [True, False], ids=["start", "no start"])
+def test_row_13_a_normal_close_of_vachana_is_the_end_unless_it_announced_a_start(
+    record_row: Record, announces: bool
+) -> None:
+    """Without ``start`` the received audio counts as complete: the first page of the service has no end mark."""
+
+    def script(peer: Peer) -> None:
+        session = accept_session(peer, "vachana")
+        assert session is not None
+        for message in client_messages(peer):
+            for each in frames_of(session.receive(message))[not announces : FIRST_CHUNK["vachana"]]:
+                peer.send(each)
+            ENDINGS["1000"](peer)
+            return
+
     with (
-        Scripted(fail_after("vachana", FIRST_CHUNK["vachana"], ENDINGS["1000"]), serve_speech("vachana")) as server,
+        Scripted(script, serve_speech("vachana")) as server,
         TtsPipeline(synthesis_settings(server.port, "vachana")) as pipeline,
     ):
-        assert pipeline.spoken(TEXT_SPOKEN) == audio_of(TEXT_SPOKEN)[:CHUNK_BYTES]
+        if announces:
+            end = pipeline.failed(TEXT_SPOKEN)
+            assert "1000" in end.reason and end.seconds > 0
+        else:
+            assert pipeline.spoken(TEXT_SPOKEN) == audio_of(TEXT_SPOKEN)[:CHUNK_BYTES]
         assert pipeline.spoken("The next one.") == audio_of("The next one.")
-    record_row(13, "vachana: closed after audio, played with all received audio, the next one played")
+    record_row(
+        13, f"vachana: closed after {'a start and ' if announces else ''}audio, {'failed' if announces else 'end'}"
+    )
 
 
 def test_row_13_a_normal_close_of_vachana_before_audio_fails_the_utterance(record_row: Record) -> None:

@@ -112,7 +112,7 @@ def test_show_6_sigterm_at_random_moments_sends_every_end_mark(
     sessions = marks = 0
     slowest = 0.0
     for number in range(COUNT):
-        service, path = SERVICES[number % len(SERVICES)], f"/{number}"
+        service, path = SERVICES[number % len(SERVICES)], f"/?{number}"
         config = write_config(
             f"microphone: {{device: 'file:{questions}'}}\nspeaker: {{device: none}}\ncontrol: {{socket: none}}\n"
             f"shutdown_seconds: {SHUTDOWN_SECONDS}\nconversation: {{silence_seconds: 0.3, vad: energy}}\n"
