@@ -69,8 +69,8 @@ class FileFrames:
         return None
 
     def rewind(self, position_bytes: int) -> bool:
-        """Read again from this position of the audio, unless the reader was stopped."""
-        if self._is_stopped:
+        """Read again from this position of the audio; ``False`` after ``close`` and for a pipe."""
+        if self._is_stopped or not self._path.is_file():
             return False
         self._chunks, self._is_read = read_speech(self._path), False
         self._buffer.clear()
@@ -84,7 +84,9 @@ class FileFrames:
         return True
 
     def measure_rest(self) -> float:
-        """Return the length of the audio that is not taken yet, in seconds; reads the file again."""
+        """Return the length of the audio that is not taken yet, in seconds; reads the file again (0 for a pipe)."""
+        if not self._path.is_file():
+            return 0.0
         return SPEECH.seconds_of(sum(map(len, read_speech(self._path))) - self._taken_bytes)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import wave
 from pathlib import Path
 
@@ -50,3 +51,38 @@ def test_stdin_frames_hold_back_no_live_audio_and_append_a_short_tail(monkeypatc
         os.close(write_end)
         assert [len(frame) for frame in frames.take(4)] == [3214]
         assert frames.take(4) == [] and frames.is_closed and not frames.frame_count
+
+
+@pytest.mark.parametrize("position", [0, 2, 3200, 31999 * 2, 40000 * 2, 90000])
+def test_a_file_is_read_again_from_any_position(tmp_path: Path, position: int) -> None:
+    path = write_wav(tmp_path / "question.wav", 40000)
+    whole = b"".join(read_speech(path))
+    frames = FileFrames(path, 0.1)
+    frames.take(7)
+    assert frames.measure_rest() == pytest.approx(2.5 - 0.7)
+    assert frames.rewind(position)
+    taken = []
+    while frames.frame_count and (frame := frames.take(1)):
+        taken += frame
+    assert b"".join(taken) == whole[position:]
+    assert frames.seconds == pytest.approx(max(2.5, position / 32000)) and frames.measure_rest() <= 0
+    frames.release()
+
+
+def test_a_file_that_was_stopped_is_not_read_again(tmp_path: Path) -> None:
+    frames = FileFrames(write_wav(tmp_path / "question.wav", 40000), 0.1)
+    frames.close()
+    assert not frames.rewind(0) and not frames.frame_count
+    frames.release()
+
+
+def test_a_pipe_is_not_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    wav = write_wav(tmp_path / "question.wav", 3200).read_bytes()
+    writer = threading.Thread(target=path.write_bytes, args=[wav])
+    writer.start()
+    frames = FileFrames(path, 0.1)
+    writer.join()
+    assert not frames.rewind(0) and frames.measure_rest() == 0.0
+    frames.release()

@@ -158,6 +158,8 @@ class SttSession:
             self._response_seconds = max(self._response_seconds, now - self._active_at)
             self._active_at = now
             self._has_answered_flush = True
+            if self._ping is not None:  # its pong has waited as long as the message
+                self._pong_seconds = max(self._pong_seconds, now - self._pinged_at)
             self._ping, self._quiet_pongs = None, 0
         return [transcript for event in events for transcript in self._process(event)]
 
@@ -265,6 +267,7 @@ class SttSession:
             self._pong_seconds = max(self._pong_seconds, now - self._pinged_at)
             self._quiet_pongs += 1
             if self._quiet_pongs >= QUIET_PONGS:
+                self._ping = None
                 return True
         self._ping, self._pinged_at = self.connection.ping(), now
         return False

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from support import recognizers
 from support.frame_detector import FrameDetector
 from support.gathered import Gathered
+from support.recognizers import CurrentMelvinServer, MelvinServer
 from support.scripted import BINARY, TEXT, Peer, Scripted, close_frame, mute, refuses, silent
 from support.transcriber import ANSWERS_LATE, EXPORT_ID, FRAME_BYTES, Transcriber, final, numbered_frames
 
@@ -418,6 +420,66 @@ def test_log_lines_of_a_service_are_limited(stage: Callable[..., Stage], caplog:
         assert it.events.await_first(Heard).text == "it is over"
     records = [record for record in caplog.records if "control message unknown" in record.getMessage()]
     assert 0 < len(records) <= MAX_LOG_LINES
+
+
+# --- services that owe answers
+
+
+@pytest.mark.parametrize("blocks", [True, False])
+@pytest.mark.parametrize("server", [MelvinServer, CurrentMelvinServer])
+@pytest.mark.parametrize("frame_count", [4, 17])
+def test_turn_of_a_slow_service_has_each_word(
+    stage: Callable[..., Stage], server: Any, blocks: bool, frame_count: int
+) -> None:
+    it = stage(recognizers.serving(server, 0.1, blocks=blocks))
+    pcm = recognizers.speech(frame_count / 10)
+    for turn in (1, 2):
+        it.hear(*(pcm[at : at + FRAME_BYTES] for at in range(0, len(pcm), FRAME_BYTES)), *PAUSE)
+        assert it.events.await_first(Heard, turn).text.split() == recognizers.words_of(pcm)
+    assert it.events.of(Gap) == []
+
+
+def test_turn_of_a_slow_service_is_repeated_as_a_whole_after_a_loss(stage: Callable[..., Stage]) -> None:
+    first = threading.Semaphore(1)
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        server = MelvinServer(peer, 0.0)
+        if first.acquire(blocking=False):
+            server.compute = peer.reset  # type: ignore[method-assign]
+        server.run()
+
+    it = stage(script)
+    pcm = recognizers.speech(1.7)
+    it.hear(*(pcm[at : at + FRAME_BYTES] for at in range(0, len(pcm), FRAME_BYTES)), *PAUSE)
+    assert it.events.await_first(Heard).text.split() == recognizers.words_of(pcm)
+    assert it.events.of(Gap) == []
+
+
+@pytest.mark.parametrize("captions", [False, True])
+def test_stop_ends_the_wait_for_a_service_that_owes_an_answer(stage: Callable[..., Stage], captions: bool) -> None:
+    """The end mark is sent while the service computes, and what it has not answered is a gap."""
+    end_read = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.accept()
+        is_first = True
+        for opcode, data in iter(peer.read_frame, (-1, b"")):
+            if opcode == BINARY and is_first:
+                is_first = False
+                peer.text(json.dumps({"partial": " word0"}))
+            elif opcode == TEXT and data == b"eof":
+                end_read.set()
+                peer.text(EXPORT_ID)
+                peer.send(close_frame(1000))
+
+    it = stage(script, captions=captions, stop_seconds=0.3)
+    it.hear(*numbered_frames(0, 20))
+    it.events.await_first(Partial)
+    it.end()
+    assert end_read.is_set() and it.texts() == ["word0"]
+    (gap,) = it.events.of(Gap)
+    assert (gap.start_seconds, gap.seconds) == (pytest.approx(1.0), pytest.approx(1.0))
 
 
 # --- stop and abort
