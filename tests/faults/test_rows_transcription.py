@@ -107,7 +107,7 @@ def test_row_64_each_word_of_a_service_that_takes_whole_seconds_arrives(
 
 
 @pytest.mark.parametrize("name", [name for name in SERVERS if "current" not in name and "pings" not in name])
-@pytest.mark.parametrize("step", [61, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [61, pytest.param(1, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_row_65_each_word_is_transcribed_once_after_a_reset_at_any_byte(
     tmp_path: Path, record_row: Record, name: str, step: int
 ) -> None:
