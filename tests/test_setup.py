@@ -163,3 +163,45 @@ def test_interpreter_is_debians_only_if_it_is_the_one_in_usr_bin(debian: Shell, 
     other.write_text("")
     debian.run("is_debian_python /usr/bin/python3")
     debian.run(f"! is_debian_python {other}")
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> Path:
+    """``scripts/run`` with a finished setup and a Python that prints its arguments."""
+    (tmp_path / "setup.sh").write_text(f"venv={tmp_path}\nset_up() {{ :; }}\n")
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin/python"
+    python.write_text('#!/bin/sh\necho "python $*"\n')
+    python.chmod(0o755)
+    return Path(shutil.copy(ROOT / "scripts/run", tmp_path))
+
+
+def output_on_a_terminal(*command: str | Path) -> list[str]:
+    controller, terminal = os.openpty()
+    subprocess.run(command, stdin=terminal, stdout=terminal, timeout=60, check=True)
+    os.close(terminal)
+    with open(controller, "rb", buffering=0) as file:
+        return file.read(65536).decode().splitlines()
+
+
+def test_run_without_arguments_ends_on_a_terminal_with_three_commands_to_try(run_script: Path) -> None:
+    demo, empty, *lines = output_on_a_terminal(run_script)
+    assert (demo, empty) == ("python -P -m agent demo", "")
+    assert [line.split()[:2] for line in lines] == [[str(run_script), name] for name in ("say", "doctor", "run")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "demo"),
+        (["demo", "--json"], "demo --json"),
+        (["say", "hello"], "say --fallback say-speech.wav hello"),
+        (["say", "--output", "a.wav", "hello"], "say --fallback say-speech.wav --output a.wav hello"),
+        (["doctor"], "doctor"),
+    ],
+)
+def test_run_passes_its_arguments_on(run_script: Path, arguments: list[str], expected: str) -> None:
+    done = subprocess.run([run_script, *arguments], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == f"python -P -m agent {expected}\n"
+    if arguments:
+        assert output_on_a_terminal(run_script, *arguments) == [f"python -P -m agent {expected}"]
