@@ -34,7 +34,8 @@ def log_event(event: Event, *, transcripts: bool) -> None:
         case ReplyEnded(_, str(error)):
             log.warning("reply: incomplete, %s", escape(error, 500), extra={"component": "responder"})
         case Gap(start, seconds, reason):
-            log.warning("gap: %.2f s of captured audio lost at %.1f s, %s", seconds, start, reason)
+            fields = {"component": "recognizer"}
+            log.warning("gap: %.2f s of captured audio lost at %.1f s, %s", seconds, start, reason, extra=fields)
         case ServiceDown(service, reason, permanent):
             log.log(logging.ERROR if permanent else logging.WARNING, "%s", reason, extra={"component": service})
         case ServiceUp(service, attempts):
