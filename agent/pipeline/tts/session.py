@@ -176,7 +176,7 @@ class TtsSession:
                 self._answered_count += 1
             case End():
                 yield from self._close()
-            case Failure(fatal=True) if not event.permanent and self._has_answered_all():
+            case Failure(fatal=True) if not (event.permanent or event.owes_end) and self._has_answered_all():
                 log.info("%s: session ended between two passages, received=%s", self.connection.service, event.received)
                 yield from self._close()
             case Failure(fatal=True):

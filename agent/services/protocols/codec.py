@@ -103,6 +103,8 @@ class Failure(NamedTuple):
         status: The HTTP status or close code, if there is one.
         retry_after_seconds: The delay that the service requests.
         is_foreign: The message belongs to another request than those of the session; only it is discarded.
+        owes_end: The connection ended although the service marks the end of a passage and has not done so: the audio is
+            incomplete, whatever the close code says.
     """
 
     service: str
@@ -113,6 +115,7 @@ class Failure(NamedTuple):
     status: int | None = None
     retry_after_seconds: float | None = None
     is_foreign: bool = False
+    owes_end: bool = False
 
     def __str__(self) -> str:
         return f"{self.service} sent {self.received}; expected {self.expected}"

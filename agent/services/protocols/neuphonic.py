@@ -316,7 +316,8 @@ class Client:
         self._is_over = True
         self.receive_timeout_seconds = None
         received = describe_close(code, reason, self._key)
-        return [Failure(NAME, received, "the end of every passage before the connection ends", status=code)]
+        expected, owes_end = "the end of every passage before the connection ends", self._stopped < self._requested
+        return [Failure(NAME, received, expected, status=code, owes_end=owes_end and self._server_has_flags)]
 
     def _text(self, text: str) -> list[Message]:
         if not text:

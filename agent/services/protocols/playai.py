@@ -310,7 +310,8 @@ class Client:
         if not self._open and self._end_sent:
             return self._finish()
         received = describe_close(code, self._redact(reason))
-        return [self._fatal(f"{received} inside a passage", _EXPECTED, code)]
+        failure = Failure(NAME, f"{received} inside a passage"[:200], _EXPECTED, status=code, owes_end=self._is_started)
+        return [self._fail(failure)]
 
     def _audio(self, message: bytes) -> list[Event]:
         if self._foreign_id is not None:

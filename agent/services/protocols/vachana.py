@@ -244,7 +244,8 @@ class Client:
         self._is_over = True
         self.receive_timeout_seconds = None
         expected = "all the audio of the request before the connection ends"
-        return [Failure(NAME, describe_close(code, reason, self._key), expected, status=code)]
+        received = describe_close(code, reason, self._key)
+        return [Failure(NAME, received, expected, status=code, owes_end=self._owes_complete)]
 
     def _json_message(self, message: str, fields: dict[str, object]) -> list[Event]:
         kind = fields.get("type")

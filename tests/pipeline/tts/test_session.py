@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -231,6 +233,27 @@ def test_connection_lost_in_an_unfinished_passage_is_a_failure(
     it.speak(["Hello."], is_complete=False)
     heard(it)
     assert it.failure is not None and not it.has_ended
+
+
+@pytest.mark.parametrize("marks_ends", [True, False])
+def test_normal_close_after_a_silence_is_an_end_unless_the_service_owes_one(
+    session: Callable[..., TtsSession], monkeypatch: pytest.MonkeyPatch, marks_ends: bool
+) -> None:
+    """A service that marks the end of each passage and has not done so has cut the passage."""
+    monkeypatch.setattr(speech, "SETTLED_SECONDS", 0.0)
+
+    def half(peer: scripted.Peer) -> None:
+        peer.accept()
+        while b"<STOP>" not in peer.read_frame()[1]:
+            pass
+        data: dict[str, object] = {"audio": base64.b64encode(sound("Hello.")).decode()}
+        peer.text(json.dumps({"data": {**data, "stop": False} if marks_ends else data}))
+        peer.send(scripted.close_frame(1000))
+
+    it = session(half)
+    it.speak(["Hello."], is_complete=False)
+    assert heard(it) == sound("Hello.")
+    assert it.has_ended is not marks_ends and (it.failure is not None) is marks_ends
 
 
 def test_messages_without_audio_do_not_extend_the_limit(session: Callable[..., TtsSession]) -> None:

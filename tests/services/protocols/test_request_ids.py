@@ -198,3 +198,15 @@ def test_only_the_first_unknown_id_is_held() -> None:
     ids.add(OWN)
     assert ids.is_foreign("first", "a") and ids.is_foreign("second", "b") and ids.is_foreign("third", "a")
     assert ids.adopt() == ["first", "third"]
+
+
+@pytest.mark.parametrize("code", [1000, 1005, 1006])
+@pytest.mark.parametrize("name", [*MESSAGES, "playai"])
+def test_a_close_after_an_announced_start_owes_the_end(name: str, code: int) -> None:
+    codec = asked(name)
+    begin = (
+        MESSAGES[name](OWN, b"ownown")[:2] if name in MESSAGES else [json.dumps({"type": "start", "request_id": OWN})]
+    )
+    receive_all(codec, begin)
+    (failure,) = codec.receive_close(code)
+    assert isinstance(failure, Failure) and failure.fatal and failure.owes_end
