@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.audio.devices.device import Sink, is_card, open_sink
+from agent.audio.devices.device import is_card, open_sink
 from agent.audio.format import SPEECH, Format
 from agent.audio.wav_writer import WavWriter, check_suffix, wav_header
 from agent.errors import AudioError, DeviceError, DeviceProblem
@@ -22,7 +21,7 @@ _ENCODED = {".mp3": "mp3", ".opus": "opus"}
 
 
 class FileOutput:
-    """The file or stream of ``say --output``. Not thread-safe; opened by the speaker thread, ended after it.
+    """The file or stream of ``say --output``. Not thread-safe; opened by the writer thread, ended after it.
 
     The suffix decides the format: mp3, Ogg Opus (``.opus``), and WAV for all others. A file exists completely or not at
     all. A stream (``-``) is a WAV whose header has an open length.
@@ -42,13 +41,13 @@ class FileOutput:
         if output != "-":
             self._create_writer(SPEECH).discard()
 
-    def open(self, format: Format) -> Sink:
+    def open(self, format: Format) -> Callable[[bytes], object]:
         self.is_empty = False
         if self._output == "-":
             _write_stdout(wav_header(format, None))
-            return _WriterSink(format, _write_stdout)
+            return _write_stdout
         self._writer = self._create_writer(format)
-        return _WriterSink(format, self._writer.write)
+        return self._writer.write
 
     def end(self, *, complete: bool) -> None:
         """Commit the file if the audio is complete, else discard it."""
@@ -70,7 +69,7 @@ class FileOutput:
 
 
 class WavMemory:
-    """A WAV file in memory. Not thread-safe; opened by the speaker thread, ended after it.
+    """A WAV file in memory. Not thread-safe; opened by the writer thread, ended after it.
 
     ``wav`` holds the bytes of the file, and is empty unless the audio is complete.
     """
@@ -81,48 +80,14 @@ class WavMemory:
         self._format = SPEECH
         self._pcm = bytearray()
 
-    def open(self, format: Format) -> Sink:
+    def open(self, format: Format) -> Callable[[bytes], object]:
         self.is_empty = False
         self._format = format
-        return _WriterSink(format, self._pcm.extend)
+        return self._pcm.extend
 
     def end(self, *, complete: bool) -> None:
         if complete:
             self.wav = wav_header(self._format, len(self._pcm)) + self._pcm
-
-
-class _WriterSink:
-    """A sink that accepts all samples without waiting. Not thread-safe; owned by the speaker thread."""
-
-    underruns = 0
-    queued_seconds = math.inf  # the sink has no underruns
-    ready_in_seconds = 0.0
-
-    def __init__(self, format: Format, put: Callable[[bytes], object]) -> None:
-        self.format = format
-        self.accepted_frames = 0
-        self._put = put
-
-    def write(self, pcm: bytes) -> None:
-        self._put(pcm)
-        self.accepted_frames += len(pcm) // self.format.frame_bytes
-
-    def drain_nowait(self) -> float:
-        self.drain()
-        return 0.0
-
-    def drain(self) -> None:
-        self.accepted_frames = 0
-
-    def drop(self) -> None:
-        self.accepted_frames = 0
-
-    def change_format(self, format: Format) -> bool:
-        """Return whether the format is the one of the file: there is one utterance, in one format."""
-        return format == self.format
-
-    def close(self) -> None:
-        """Do nothing: ``FileOutput.end`` completes the file, and standard output stays open."""
 
 
 def speaker_problem(settings: SpeakerSettings) -> str:

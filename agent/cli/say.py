@@ -28,9 +28,9 @@ from agent.pipeline.events import (
     UtterancePlayed,
     WorkerCrashed,
 )
-from agent.pipeline.playback.jitter_buffer import JitterBuffer
+from agent.pipeline.playback.audio_writer import AudioWriter
 from agent.pipeline.playback.ring_buffer import RingBuffer
-from agent.pipeline.playback.speaker import Speaker
+from agent.pipeline.stage import Stage
 from agent.settings.model import Config
 from agent.system.text import validate_text
 from agent.system.threads import Deadline
@@ -117,10 +117,9 @@ class _SaySession:
         ring = RingBuffer(RING_BYTES)
         self._synthesizer = make_synthesizer(config, ring, self._inbox.put, local, eager=False)
         if output is None:
-            self._speaker = make_speaker(config, ring, self._inbox.put, wait_policy=fail_fast)
+            self._speaker: Stage = make_speaker(config, ring, self._inbox.put, wait_policy=fail_fast)
         else:
-            # A file has no deadline for the next sample, so the jitter buffer need not delay the first.
-            self._speaker = Speaker(ring, output.open, self._inbox.put, jitter_buffer=JitterBuffer(max_seconds=0.0))
+            self._speaker = AudioWriter(ring, output.open, self._inbox.put)
         self.stopped_by = ""
         self.was_cancelled = False
         self._reader: TextReader | None = None
