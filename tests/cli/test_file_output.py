@@ -26,8 +26,7 @@ def write(path: Path, format: Format, *, complete: bool = True) -> None:
     sink = output.open(format)
     pcm, step = tone(format), format.bytes_of(0.02)
     for start in range(0, len(pcm), step):
-        sink.write(pcm[start : start + step])
-    sink.drain()
+        sink(pcm[start : start + step])
     output.end(complete=complete)
 
 
