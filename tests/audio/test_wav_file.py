@@ -185,6 +185,13 @@ def test_all_data_chunks_are_read() -> None:
         assert b"".join(WavPipe(Pipe(data, 11)).read()) == PCM
 
 
+def test_extensible_header_of_sox_in_big_endian_is_read() -> None:
+    extra = struct.pack(">HHIH", 22, 16, 4, 1) + bytes.fromhex("000000001000800000aa00389b71")
+    head = chunk(b"fmt ", struct.pack(">HHIIHH", 0xFFFE, 1, 16000, 32000, 2, 16) + extra, ">")
+    data = file(head + chunk(b"data", struct.pack(">3h", 1, -2, 300), ">"), b"RIFX", ">")
+    assert array.array("h", b"".join(WavFile(io.BytesIO(data)).read())).tolist() == [1, -2, 300]
+
+
 @pytest.mark.parametrize("padding", [b"\0", b""])
 def test_odd_number_of_bytes_is_read_with_and_without_padding(padding: bytes) -> None:
     pcm = bytes(range(100, 151))
