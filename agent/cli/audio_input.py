@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,15 +130,22 @@ class StdinFrames:
         self._fd = sys.stdin.fileno()
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
-        self._is_read = False
+        self._is_read = self._is_stopped = False
         self._is_first = True
         self._buffer = bytearray()
-        self._read_bytes = 0
+        self._read_bytes = self._taken_bytes = 0
+        is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        self._start = os.lseek(self._fd, 0, os.SEEK_CUR) if is_file else None  # of a file, which can be read again
 
     @property
     def seconds(self) -> float:
         """Length of the audio that was read."""
         return SPEECH.seconds_of(self._read_bytes)
+
+    @property
+    def position_seconds(self) -> float:
+        """Position of the next frame."""
+        return SPEECH.seconds_of(self._taken_bytes)
 
     def fileno(self) -> int:
         return -1 if self._is_read else self._fd
@@ -159,16 +167,30 @@ class StdinFrames:
             if not self._buffer:
                 break
             frames.append(_pop_frame(self._buffer, self._frame_bytes))
+            self._taken_bytes += len(frames[-1])
         return frames
 
     def take_gap(self) -> tuple[float, float] | None:
         return None
 
     def rewind(self, position_bytes: int) -> bool:
-        return False
+        """Read again from this position of the audio; ``False`` after ``close`` and unless stdin is a file."""
+        if self._start is None or self._is_stopped:
+            return False
+        os.lseek(self._fd, self._start + position_bytes, os.SEEK_SET)
+        self._buffer.clear()
+        self._read_bytes = self._taken_bytes = position_bytes
+        self._is_read = False
+        return True
+
+    def measure_rest(self) -> float:
+        """Return the length of the audio that is not taken yet, in seconds; 0 unless stdin is a file."""
+        if self._start is None:
+            return 0.0
+        return SPEECH.seconds_of(os.fstat(self._fd).st_size - self._start - self._taken_bytes)
 
     def close(self) -> None:
-        self._is_read = True
+        self._is_read = self._is_stopped = True
         self._buffer.clear()
 
     def release(self) -> None:

@@ -195,7 +195,7 @@ class _TranscribeSession:
 
     def _report_rest(self) -> None:
         """Report the part of a file that was not read because of an error of the service."""
-        if isinstance(self._error, ServiceError) and isinstance(self._frames, FileFrames):
+        if isinstance(self._error, ServiceError) and isinstance(self._frames, FileFrames | StdinFrames):
             seconds = self._frames.measure_rest()
             if seconds > 0:
                 self._print_gap(Gap(self._frames.position_seconds, seconds, str(self._error)))

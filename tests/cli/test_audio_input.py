@@ -86,3 +86,25 @@ def test_a_pipe_is_not_read_again(tmp_path: Path) -> None:
     writer.join()
     assert not frames.rewind(0) and frames.measure_rest() == 0.0
     frames.release()
+
+
+def test_stdin_is_read_again_if_it_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "question.raw"
+    path.write_bytes(b"head" + bytes(range(200)) * 48)
+    with path.open("rb", buffering=0) as stdin:
+        stdin.read(4)
+        monkeypatch.setattr(sys, "stdin", stdin)
+        frames = StdinFrames(0.1)
+        assert len(b"".join(frames.take(10))) == 9600 and frames.is_closed
+        assert frames.rewind(3200) and not frames.is_closed
+        assert (frames.position_seconds, frames.measure_rest()) == (0.1, 0.2)
+        assert b"".join(frames.take(10)) == (bytes(range(200)) * 48)[3200:]
+        frames.close()
+        assert not frames.rewind(0)
+
+
+def test_stdin_is_not_read_again_if_it_is_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_end, write_end = os.pipe()
+    with open(read_end, "rb", buffering=0) as stdin, open(write_end, "wb"):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert not StdinFrames(0.1).rewind(0)
