@@ -12,6 +12,10 @@ from agent.audio.format import SPEECH, Format
 from agent.errors import AudioError, DeviceError
 
 _MAX_PERIOD_SECONDS = 0.1
+_TRUSTED_SECONDS = 0.03
+"""Down to this duration the clock estimates the audio in a card; below it the card is asked."""
+
+_FRESH_SECONDS = 0.001
 MAX_CLOCK_ERROR = 0.01
 """Up to this relative error of a card's clock, missing frames are drift and not loss."""
 
@@ -160,6 +164,8 @@ class CardSink:
         self.drift = ClockDrift(self.card_format.rate)
         # Since open, drain or drop: frames of `format` that were written, frames of the card that it accepted.
         self._written_frames = self._card_frames = 0
+        self._room, self._room_at = 0, 0.0  # the last answer of the card and its time
+        self._empty_at: float | None = None  # the card will be empty at this monotonic time; None: not known
 
     @property
     def accepted_frames(self) -> int:
@@ -174,14 +180,22 @@ class CardSink:
         """Duration of the audio in the card."""
         if not self._is_playing:
             return 0.0
-        return max(0, self._card.buffer_frames - self._card.available()) / self.card_format.rate
+        # A query of the card costs more than everything else in a round of the speaker.
+        if self._empty_at is not None and (seconds := self._empty_at - time.monotonic()) > _TRUSTED_SECONDS:
+            return seconds
+        return max(0, self._card.buffer_frames - self._query_room()) / self.card_format.rate
 
     @property
     def ready_in_seconds(self) -> float:
         """Time that ``write`` would wait until the card has room for a period."""
         if not self._is_playing:
             return 0.0
-        return max(0, self._required_room() - self._card.available()) / self.card_format.rate
+        rate, required = self.card_format.rate, self._required_room()
+        if self._empty_at is not None:
+            queued_seconds = self._empty_at - time.monotonic()
+            if (wait := queued_seconds - (self._card.buffer_frames - required) / rate) > 0:
+                return wait
+        return max(0, required - self._query_room()) / rate
 
     def write(self, pcm: bytes) -> None:
         """Write whole frames at the rate of the card; return when the last one is in its buffer."""
@@ -226,6 +240,7 @@ class CardSink:
         self._resampler = self._new_resampler()
         if self._is_playing:
             self._is_playing = False
+            self._empty_at, self._room_at = None, 0.0
             self.drift.pause()
             self._card.stop()
 
@@ -258,23 +273,33 @@ class CardSink:
         else:
             empty_at = self._observe()
         self._is_playing = True
-        self._card.write(piece)
-        if empty_at is not None and time.monotonic() > empty_at:
-            # The process was suspended for so long that the card may have been empty before this piece.
-            self.drift.pause()
-        self._card_frames += len(piece) // self.card_format.frame_bytes
+        self._card.write(piece, self._room)
+        self._room, self._room_at, self._empty_at = 0, 0.0, None
+        frames = len(piece) // self.card_format.frame_bytes
+        if empty_at is not None:
+            if time.monotonic() > empty_at:
+                # The process was suspended for so long that the card may have been empty before this piece.
+                self.drift.pause()
+            else:
+                self._empty_at = empty_at + frames / self.card_format.rate
+        self._card_frames += frames
 
     def _observe(self) -> float | None:
         """Check for an underrun and observe the drift; return the time at which the card will be empty."""
-        room, now = self._card.available_at()
-        queued_frames = self._card.buffer_frames - room
+        if time.monotonic() - self._room_at > _FRESH_SECONDS:
+            self._query_room()
+        queued_frames = self._card.buffer_frames - self._room
         if queued_frames > 0:
-            self.drift.observe(self._card_frames - queued_frames, now)
-            return now + queued_frames / self.card_format.rate
+            self.drift.observe(self._card_frames - queued_frames, self._room_at)
+            return self._room_at + queued_frames / self.card_format.rate
         self.drift.pause()  # the counter of an empty card does not advance
         if not self._is_draining:
             self.underruns += 1
         return None
+
+    def _query_room(self) -> int:
+        self._room, self._room_at = self._card.available_at()
+        return self._room
 
     def _required_room(self) -> int:
         """Return the free frames that a write of any size waits for (see ``CardStream.write``)."""

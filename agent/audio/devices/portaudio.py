@@ -105,10 +105,16 @@ class CardStream:
         except OSError as error:
             raise self.fail(error) from error
 
-    def write(self, pcm: bytes) -> None:
-        """Write at most one period of whole frames at the rate of the card; an underrun is not an error."""
+    def write(self, pcm: bytes, room: int = 0) -> None:
+        """Write at most one period of whole frames at the rate of the card; an underrun is not an error.
+
+        Args:
+            pcm: s16le in the format of the card.
+            room: Free frames that the card has reported since the last write.
+        """
         # PortAudio waits for a free period even for a smaller write, and must not wait (see the module).
-        self._wait(min(self.period_frames, self.buffer_frames))
+        if room < (required := min(self.period_frames, self.buffer_frames)):
+            self._wait(required)
         try:
             # As with reads, the exception would close the stream.
             self._require_stream().write(pcm, exception_on_underflow=False)

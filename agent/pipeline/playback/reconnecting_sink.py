@@ -98,7 +98,7 @@ class ReconnectingSink:
         Returns:
             Whether the card accepted the audio. If not, all pending audio is dropped.
         """
-        if format != self._format:
+        if format is not self._format and format != self._format:
             self._pending.clear()
             self._format = format
         start = len(self._pending)
@@ -106,7 +106,7 @@ class ReconnectingSink:
         while not self._cancelled.is_set() and is_wanted():
             try:
                 if self._sink is not None and (self._sink.format == format or self._sink.change_format(format)):
-                    self._sink.write(bytes(self._pending[start:]))
+                    self._sink.write(bytes(self._pending[start:]) if start else pcm)
                 else:
                     self._open(format).write(bytes(self._pending))
             except DeviceError as error:

@@ -54,6 +54,8 @@ class Speaker(Stage):
         open_sink: Opens the card for a format; raises ``DeviceError``.
         report: Receives the events, in the speaker thread.
         period_seconds: Duration of one write.
+        write_seconds: Duration of one write while more audio is buffered, if longer than ``period_seconds``: fewer
+            rounds cost less CPU. At most the period of the card, so that no write waits inside the sink.
         jitter_buffer: Chooses the start of each utterance.
         wake_seconds: Silence before an utterance if the card has rested, for cards that mute their first sound.
         volume: Initial volume in percent.
@@ -69,6 +71,7 @@ class Speaker(Stage):
         report: Callable[[Event], None],
         *,
         period_seconds: float = 0.02,
+        write_seconds: float = 0.0,
         jitter_buffer: JitterBuffer | None = None,
         wake_seconds: float = 0.0,
         volume: int = 100,
@@ -82,6 +85,7 @@ class Speaker(Stage):
         self.volume, self.muted = volume, False
         self._ring = ring
         self._period_seconds, self._wake_seconds = period_seconds, wake_seconds
+        self._write_seconds = max(period_seconds, write_seconds)
         self._jitter_buffer = jitter_buffer or JitterBuffer()
         self._timing = timing or SpeakerTiming()
         self._silent_since: float | None = None
@@ -119,7 +123,7 @@ class Speaker(Stage):
     def _play(self, start: UtteranceStart) -> None:
         """Play one utterance to its end or its cancellation."""
         playback = _Playback(start, self._percent)
-        period_bytes = playback.format.bytes_of(self._period_seconds)
+        piece_bytes = playback.format.bytes_of(self._write_seconds)
         self._jitter_buffer.begin()
         self._prebuffer(playback)
         if self._needs_wake():
@@ -135,7 +139,7 @@ class Speaker(Stage):
             if self._ring.is_fully_read:
                 self._write(playback, playback.fader.finish())
                 self._drain(playback)
-            item = self._ring.read(period_bytes, 0.0)
+            item = self._ring.read(piece_bytes, 0.0)
             if isinstance(item, bytes):
                 if not self._write(playback, playback.fader.feed(item, self._percent)):
                     playback.refused_bytes += len(item)

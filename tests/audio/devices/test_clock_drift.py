@@ -76,10 +76,10 @@ def test_suspend_during_a_write_is_no_drift(card: VirtualCard) -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(self._stream, name)
 
-        def write(self, pcm: bytes) -> None:
+        def write(self, pcm: bytes, room: int = 0) -> None:
             if next(pieces) == 10:
                 threading.Event().wait(3.0)
-            self._stream.write(pcm)
+            self._stream.write(pcm, room)
 
     def open_stream(*arguments: Any) -> CardStream:
         return cast(CardStream, SuspendedStream(open_card(*arguments)))

@@ -6,12 +6,15 @@ import threading
 import time
 from array import array
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 from support.speaker_harness import PERIOD_SECONDS, TIMEOUT_SECONDS, SpeakerHarness, noise, steady
 from support.vcard import VirtualCard
 
+from agent.audio.devices.card import CardSink
 from agent.audio.devices.device import open_sink
+from agent.audio.devices.portaudio import CardStream, open_card
 from agent.audio.format import Format
 from agent.pipeline.events import PlaybackStarted, UtteranceCancelled, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
@@ -129,6 +132,43 @@ def test_every_sample_of_a_short_utterance_is_played_on_a_card(card: VirtualCard
         silence, found, rest = rest.partition(sound)
         assert found and not silence.strip(b"\0")
     assert not rest.strip(b"\0")
+
+
+@pytest.mark.parametrize("rate", [16000, 22050])
+@pytest.mark.parametrize("name", ["speaker", "speaker48"])
+def test_long_writes_play_every_sample_with_one_query_of_the_card_each(card: VirtualCard, name: str, rate: int) -> None:
+    """Half of the writes and one query per write instead of five cost half of the CPU time (measured)."""
+    format = Format(rate)
+    queries, writes = [0], [0]
+
+    class CountedStream:
+        def __init__(self, stream: CardStream) -> None:
+            self._stream = stream
+
+        def __getattr__(self, attribute: str) -> Any:
+            return getattr(self._stream, attribute)
+
+        def available_at(self) -> tuple[int, float]:
+            queries[0] += 1
+            return self._stream.available_at()
+
+        def write(self, pcm: bytes, room: int = 0) -> None:
+            writes[0] += 1
+            self._stream.write(pcm, room)
+
+    def open_stream(*arguments: Any) -> CardStream:
+        return cast(CardStream, CountedStream(open_card(*arguments)))
+
+    def open_counted(wanted: Format) -> CardSink:
+        return CardSink(name, wanted, PERIOD_SECONDS, 0.1, open_stream)
+
+    with SpeakerHarness(format, open_counted, write_seconds=0.045) as harness:
+        sound = noise(format, 2.0)
+        harness.say(sound)
+        assert harness.end() == UtterancePlayed(harness.last, 2.0)
+    assert writes[0] < 60 and queries[0] < 3 * writes[0], (writes, queries)
+    if name == "speaker":
+        assert sound in card.played()
 
 
 def test_consecutive_utterances_keep_their_formats() -> None:

@@ -1,0 +1,180 @@
+"""Measures the CPU time of the daemon while it speaks through a card, relative to a loop with PyAudio.
+
+    scripts/bench speaking [--rounds 7] [--seconds 10] [--pace 2] [--json]
+
+Both receive the same speech from the local server and play it on a virtual card at 22050 Hz. The loop is the shortest
+program that does so: ``websocket.recv``, ``base64.b64decode``, ``Stream.write``. They speak in turns, so that a busy
+machine affects both. The time of the daemon is from the command ``say`` to its end, with all threads; the time of the
+loop is from the connection to the last sample.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from support.local_server import LocalServerProcess
+from support.vcard import VirtualCard
+
+from agent.frontends.control.client import ControlClient
+from agent.server.tts.tone import WORD_SECONDS
+from agent.system.threads import Deadline
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_RATIO = 1.6
+TIMEOUT_SECONDS = 60.0
+RATE = 22050
+SENTENCE = "one two three four five six seven eight nine ten. "
+
+LOOP = """
+import base64, json, sys, pyaudio, websocket
+url, text, rate = sys.argv[1], sys.argv[2], int(sys.argv[3])
+library = pyaudio.PyAudio()
+index = next(n for n in range(library.get_device_count()) if library.get_device_info_by_index(n)["name"] == "speaker")
+stream = library.open(rate=rate, channels=1, format=pyaudio.paInt16, output=True, output_device_index=index,
+                      frames_per_buffer=rate // 20)
+sys.stdin.readline()
+client = websocket.create_connection(url, skip_utf8_validation=True)
+client.send(json.dumps({"text": text + "<STOP>"}))
+while True:
+    data = json.loads(client.recv())["data"]
+    if data.get("audio"):
+        stream.write(base64.b64decode(data["audio"]))
+    if data.get("stop"):
+        break
+client.close()
+print("done", flush=True)
+sys.stdin.readline()
+"""
+
+
+class Usage(NamedTuple):
+    """CPU time in seconds and voluntary context switches of all threads of a process."""
+
+    cpu: float
+    switches: int
+
+    def since(self, start: Usage) -> Usage:
+        return Usage(self.cpu - start.cpu, self.switches - start.switches)
+
+
+def usage(pid: int) -> Usage:
+    """Return the usage of the threads that exist; those that ended count in the process's own times."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])
+    switches = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        lines = (task / "status").read_text().splitlines()
+        switches += sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
+    return Usage(ticks / os.sysconf("SC_CLK_TCK"), switches)
+
+
+def speak_with_loop(card: VirtualCard, server: LocalServerProcess, text: str) -> Usage:
+    url = f"{server.ws}/speak/en?sampling_rate={RATE}"
+    with subprocess.Popen(
+        [sys.executable, "-c", LOOP, url, text, str(RATE)],
+        env={**os.environ, **card.env},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        # PyAudio is initialized when the process sleeps in readline.
+        while Path(f"/proc/{process.pid}/wchan").read_text() not in ("pipe_read", "anon_pipe_read"):
+            signal.sigtimedwait((), 0.05)
+        start = usage(process.pid)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "done\n", "the loop failed"
+        spent = usage(process.pid).since(start)
+        process.stdin.close()
+    return spent
+
+
+def speak_with_daemon(client: ControlClient, pid: int, text: str) -> Usage:
+    start = usage(pid)
+    client.say(text)
+    deadline = Deadline(TIMEOUT_SECONDS + len(text.split()) * WORD_SECONDS)
+    while (answer := client.receive(deadline)) is not None and "state" not in answer:
+        pass
+    assert answer is not None and answer["state"] == "played", answer
+    return usage(pid).since(start)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench speaking", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7, help="turns (7)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="speech per turn (10)")
+    parser.add_argument("--pace", default="2", help="pace of the service, as a multiple of real time (2)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    options = parser.parse_args(arguments)
+    text = SENTENCE * max(1, round(options.seconds / (len(SENTENCE.split()) * WORD_SECONDS)))
+    minutes = len(text.split()) * WORD_SECONDS / 60
+    found: dict[str, list[Usage]] = {"a loop with PyAudio": [], "voice-agent": []}
+    with (
+        tempfile.TemporaryDirectory() as name,
+        LocalServerProcess(Path(name), "--speech", "tone", "--recognition", "none", "--pace", options.pace) as server,
+    ):
+        card = VirtualCard(Path(name))
+        card.env["VCARD_XRUNS"] = "1"  # underruns are counted
+        config = Path(name) / "config.yaml"
+        config.write_text(
+            "conversation: {mode: announce}\nspeaker: {device: speaker}\n"
+            f"control: {{socket: {name}/control.sock}}\n"
+            f"synthesis: {{services: [local], local: {{url: '{server.ws}'}}}}\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-m", "agent", "run", "--config", str(config)],
+            cwd=ROOT,
+            env={**os.environ, **card.env, "STATE_DIRECTORY": name},
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as daemon:
+            assert daemon.stderr is not None
+            log = []
+            for line in daemon.stderr:
+                log.append(line)
+                if "ready" in line:
+                    break
+            client = ControlClient.connect((Path(name) / "control.sock",))
+            speak_with_daemon(client, daemon.pid, "warm up.")
+            for turn in range(options.rounds):
+                found["a loop with PyAudio"].append(speak_with_loop(card, server, text))
+                found["voice-agent"].append(speak_with_daemon(client, daemon.pid, text))
+                print(f"\rturn {turn + 1} of {options.rounds}", end="", file=sys.stderr, flush=True)
+            print(file=sys.stderr)
+            daemon.send_signal(signal.SIGTERM)
+            log += daemon.stderr.readlines()
+    underruns = sum(int(line.partition("count=")[2].split(".")[0]) for line in log if "playback underruns" in line)
+    bare, rows = found["a loop with PyAudio"], []
+    for way, values in found.items():
+        pairs = list(zip(values, bare, strict=True))
+        ratio = statistics.median(one.cpu / other.cpu for one, other in pairs)
+        cpu = statistics.median(each.cpu for each in values) / minutes
+        switches = statistics.median(each.switches for each in values) / minutes / 60
+        rows.append({"speaking": way, "cpu_seconds_per_minute": cpu, "ratio": ratio, "switches_per_second": switches})
+    worst = max(float(str(row["ratio"])) for row in rows)
+    if options.json:
+        print(json.dumps({"rows": rows, "underruns": underruns}))
+    else:
+        print(f"| speaking ({options.rounds} turns of {minutes * 60:.0f} s) | CPU s/min | ratio | switches/s |")
+        print("|---|---|---|---|")
+        for way, cpu, ratio, switches in (row.values() for row in rows):
+            print(f"| {way} | {cpu:.2f} | {ratio:.2f} | {switches:.0f} |")
+        print(f"\nunderruns of voice-agent: {underruns}")
+        print(f"at most {MAX_RATIO:g} times the loop: {'yes' if worst <= MAX_RATIO else 'no'} ({worst:.2f})")
+    return 0 if worst <= MAX_RATIO else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
