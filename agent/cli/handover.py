@@ -51,10 +51,8 @@ def say(options: argparse.Namespace) -> int | None:
     """Let the running daemon speak.
 
     Returns:
-        The exit code; ``None`` without a daemon, or with options for which the command speaks itself.
+        The exit code; ``None`` without a daemon.
     """
-    if options.service is not None or options.output is not None:
-        return None
     text = None if options.text == ["-"] else validate_text(" ".join(options.text))
     # A signal between the request and the handlers that cancel the utterance would end only this process.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from agent.daemon.builder import local_server_settings
-from agent.daemon.local_server import LocalServer
 from agent.settings.model import Config
+
+if TYPE_CHECKING:
+    from agent.daemon.local_server import LocalServer
 
 PROBE_SECONDS = 0.5
 
@@ -25,6 +27,8 @@ def local_server(config: Config) -> Iterator[LocalServer | None]:
     if settings is None or is_serving(config.server.host, config.server.port):
         yield None
         return
+    from agent.daemon.local_server import LocalServer
+
     server = LocalServer(replace(settings, host="127.0.0.1", port=0))
     server.start()
     try:
@@ -35,6 +39,8 @@ def local_server(config: Config) -> Iterator[LocalServer | None]:
 
 def is_serving(host: str, port: int) -> bool:
     """Return whether a local speech server answers at this address."""
+    import http.client  # slow to import, and only needed for the local server
+
     connection = http.client.HTTPConnection(host, port, timeout=PROBE_SECONDS)
     try:
         connection.request("GET", "/health")

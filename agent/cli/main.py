@@ -141,10 +141,11 @@ def _run_daemon(path: str | None) -> int:
 
 
 def _say(options: Options) -> int:
-    from agent.cli.handover import say as hand_over
+    if options.service is None and options.output is None:
+        from agent.cli.handover import say as hand_over
 
-    if (code := hand_over(options)) is not None:
-        return code
+        if (code := hand_over(options)) is not None:
+            return code
     from agent.cli.say import say
 
     return say(

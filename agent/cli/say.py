@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from agent.audio.devices.device import fail_fast
 from agent.cli.file_output import FileOutput, WavMemory, speaker_problem
@@ -12,7 +13,6 @@ from agent.cli.foreground import crash_error, notice, print_device_event, stop_s
 from agent.cli.local_server import local_server
 from agent.cli.stdin_text import TextReader
 from agent.daemon.builder import RING_BYTES, make_speaker, make_synthesizer, require_keys
-from agent.daemon.local_server import LocalServer
 from agent.daemon.supervisor import Supervisor
 from agent.errors import CANCELLED_EXIT_CODE, AgentError, DeviceError, ServiceError
 from agent.pipeline.events import (
@@ -34,6 +34,9 @@ from agent.pipeline.stage import Stage
 from agent.settings.model import Config
 from agent.system.text import validate_text
 from agent.system.threads import Deadline
+
+if TYPE_CHECKING:
+    from agent.daemon.local_server import LocalServer
 
 UTTERANCE = "say"
 

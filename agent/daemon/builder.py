@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from agent.audio.devices.device import Sink, WaitPolicy, is_card, open_sink, open_source, wait_for_device
 from agent.audio.format import SPEECH, Format
-from agent.daemon.local_server import LocalServer
 from agent.daemon.shutdown import (
     CONNECTION_CLOSE_SECONDS,
     CONTROL_FLUSH_SECONDS,
@@ -21,8 +20,6 @@ from agent.daemon.shutdown import (
 )
 from agent.daemon.supervisor import Supervisor
 from agent.errors import ConfigError
-from agent.frontends.control.server import ControlServer
-from agent.frontends.frontend import Frontend
 from agent.pipeline.events import Event
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.pipeline.playback.ring_buffer import RingBuffer
@@ -39,6 +36,8 @@ from agent.system.threads import Worker
 
 # The stages that capture and reply are imported where they are built: a daemon that only announces starts faster.
 if TYPE_CHECKING:
+    from agent.daemon.local_server import LocalServer
+    from agent.frontends.frontend import Frontend
     from agent.pipeline.capture.endpointer import Endpointer
     from agent.pipeline.capture.frame_queue import FrameQueue, FrameSource
     from agent.pipeline.capture.microphone import Microphone
@@ -139,6 +138,8 @@ def make_frontends(
     setting = config.control.socket
     if setting == "none":
         return []
+    from agent.frontends.control.server import ControlServer
+
     # A user without a writable run directory may run a daemon without a socket. A configured path is required.
     is_default = setting == "auto"
     path = Paths.from_environment(environ).control_socket if is_default else Path(setting)
