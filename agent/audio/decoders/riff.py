@@ -80,7 +80,7 @@ def parse_fmt(fmt: bytes, order: ByteOrder) -> WavFormat:
 
     tag, channels, rate, bits = number(0, 2), number(2, 2), number(4, 4), number(14, 2)
     if tag == _EXTENSIBLE and len(fmt) >= 28:
-        # The first field of the sub-format's GUID, of four bytes, is the real tag. sox writes it with two bytes in RIFX.
+        # The sub-format's GUID begins with the real tag, in four bytes; sox writes it in two bytes in RIFX.
         tag = number(24, 2) or number(26, 2)
     if not rate or not channels:
         raise AudioError(f"cannot decode WAV: the header is damaged, it states {rate} Hz and {channels} channels")

@@ -1,0 +1,135 @@
+"""Measures the local speech server: first audio and speed of its real engines, with 1, 4, 8 and 16 clients at once.
+
+All clients of a round send the same long sentence at the same moment and read as fast as they can.
+
+- *first*: time from the request to the first audio of a client;
+- *fair*: the largest first audio relative to the mean of all clients of its round; with a fair order the last client
+  waits at most twice as long as the mean;
+- *factor*: duration of all audio of a round by its time: how many clients the engine serves in real time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from support.local_server import LocalServerProcess
+from websockets.sync.client import connect
+
+ENGINES = {"flite": "flite", "espeak": "espeak-ng"}
+"""The real engines and the program that each needs."""
+
+CLIENTS = (1, 4, 8, 16)
+MAX_FAIR_RATIO = 2.0
+RATE = 16000
+TIMEOUT_SECONDS = 120.0
+TEXT = (
+    "The quick brown fox, which had been sleeping under the old oak tree since early morning, suddenly jumped over the "
+    "lazy dog and disappeared into the dark forest behind the house."
+)
+
+
+class Answer(NamedTuple):
+    """One client of one round: seconds from the request to its first audio, and seconds of its audio."""
+
+    first: float
+    audio: float
+
+
+class Row(NamedTuple):
+    """One engine with one number of clients, over all rounds."""
+
+    engine: str
+    clients: int
+    first: float
+    worst: float
+    fair: float
+    factor: float
+
+
+def ask(server: LocalServerProcess, start: threading.Barrier, answers: list[Answer]) -> None:
+    """Let the server speak the text once."""
+    with connect(f"{server.ws}/speak/en?sampling_rate={RATE}") as client:
+        start.wait(TIMEOUT_SECONDS)
+        began, first, size = time.perf_counter(), 0.0, 0
+        client.send(f"{TEXT} <STOP>")
+        while not (data := json.loads(client.recv(timeout=TIMEOUT_SECONDS))["data"])["stop"]:
+            size += len(base64.b64decode(data["audio"]))
+            first = first or time.perf_counter() - began
+        answers.append(Answer(first, size / 2 / RATE))
+
+
+def one_round(server: LocalServerProcess, clients: int) -> tuple[list[Answer], float]:
+    """Return the answers of all clients and the seconds until the last one was complete."""
+    answers: list[Answer] = []
+    start = threading.Barrier(clients + 1)
+    threads = [threading.Thread(target=ask, args=(server, start, answers)) for _ in range(clients)]
+    for thread in threads:
+        thread.start()
+    start.wait(TIMEOUT_SECONDS)
+    began = time.perf_counter()
+    for thread in threads:
+        thread.join(TIMEOUT_SECONDS)
+    if len(answers) != clients:
+        raise SystemExit(f"only {len(answers)} of {clients} clients have an answer")
+    return answers, time.perf_counter() - began
+
+
+def measure(server: LocalServerProcess, engine: str, clients: int, rounds: int) -> Row:
+    """Measure one engine with one number of clients; the rounds are medians, ``worst`` is the maximum."""
+    firsts: list[float] = []
+    fair: list[float] = []
+    factors: list[float] = []
+    for _ in range(rounds):
+        answers, seconds = one_round(server, clients)
+        times = [answer.first for answer in answers]
+        firsts += times
+        fair.append(max(times) / statistics.fmean(times))
+        factors.append(sum(answer.audio for answer in answers) / seconds)
+    medians = [statistics.median(values) for values in (firsts, fair, factors)]
+    return Row(engine, clients, medians[0], max(firsts), medians[1], medians[2])
+
+
+def show(rows: list[Row]) -> bool:
+    """Print the table; return whether every row is fair."""
+    print("| engine | clients | first (s) | worst (s) | fair | factor |\n|---|---|---|---|---|---|")
+    for row in rows:
+        figures = f"{row.first:.3f} | {row.worst:.3f} | {row.fair:.2f} | {row.factor:.1f}"
+        print(f"| {row.engine} | {row.clients} | {figures} |")
+    worst = max(row.fair for row in rows)
+    is_fair = worst <= MAX_FAIR_RATIO
+    print(f"\nno client waits more than twice its fair share: {'yes' if is_fair else 'no'} ({worst:.2f})")
+    return is_fair
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench server", description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of each kind (7)")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    options = parser.parse_args(arguments)
+    rows: list[Row] = []
+    for engine, program in ENGINES.items():
+        if shutil.which(program) is None:
+            print(f"{engine}: not measured, the program {program} is not installed", file=sys.stderr)
+            continue
+        with tempfile.TemporaryDirectory() as name:
+            words = ("--speech", engine, "--recognition", "none")
+            with LocalServerProcess(Path(name), *words) as server:
+                one_round(server, 1)  # imports and the page cache
+                for clients in CLIENTS:
+                    rows.append(measure(server, engine, clients, options.rounds))
+                    print(f"{engine}, {clients} clients: done", file=sys.stderr)
+    if options.json:
+        found: list[dict[str, Any]] = [row._asdict() for row in rows]
+        print(json.dumps(found, indent=2))
+        return 0
+    return 0 if show(rows) else 1
