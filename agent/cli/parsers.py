@@ -7,6 +7,7 @@ request to the running daemon has to start fast.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 
 from agent import __version__
@@ -43,9 +44,32 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _HelpFormatter(argparse.HelpFormatter):
+    """A formatter that finds the width of the terminal without ``shutil``. Not thread-safe.
+
+    argparse creates a formatter for each argument, and its own one imports ``shutil`` with three compression libraries:
+    a fifth of the time that a command needs until its request is sent.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_terminal_columns() - 2)
+
+
+def _terminal_columns() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size().columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
 def _command_parser(name: str) -> argparse.ArgumentParser:
     help, add_arguments = _COMMANDS[name]
-    parser = argparse.ArgumentParser(prog=f"voice-agent {name}", description=_sentence(help))
+    parser = argparse.ArgumentParser(
+        prog=f"voice-agent {name}", description=_sentence(help), formatter_class=_HelpFormatter
+    )
     add_arguments(parser)
     parser.set_defaults(command=name)
     return parser

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -162,6 +161,8 @@ def keys_match(received: str | None, expected: str) -> bool:
 
 
 def _http_date(text: str) -> datetime | None:
+    from email.utils import parsedate_to_datetime  # slow to import, and rarely needed
+
     try:
         date = parsedate_to_datetime(text[:100])
         return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
