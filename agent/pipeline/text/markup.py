@@ -10,10 +10,10 @@ _BREAKING = "br|p|div|li|ul|ol|tr|td|th|table|h[1-6]|hr|details|summary|blockquo
 _HTML = f"{_BREAKING}|b|i|u|s|em|strong|span|a|code|kbd|sub|sup|small|mark|del|ins|font|img|tbody|thead"
 _INLINE = re.compile(
     r"(?P<escape>\\[!-/:-@\[-`{-~])"
-    r"|(?P<citation>[ \t]?\[\^?\d{1,3}(?:\s?[,–-]\s?\d{1,3})*\](?!\()|[ \t]?【(?:\d|[^】\n]*†)[^】\n]*】)"
-    r"|!?\[(?P<text>[^\[\]\n]*)\](?:\((?:[^()\n]|\([^()\n]*\))*\)|\[[^\]\n]*\])"
+    r"|(?P<citation>[ \t]?\[\^?\d{1,3}(?:\s?[,–-]\s?\d{1,3})*\](?!\()|[ \t]?【(?:\d|[^】†\n]{0,80}+†)[^】\n]{0,80}+】)"
+    r"|!?\[(?P<text>[^\[\]\n]*+)\](?:\((?:[^()\n]|\([^()\n]*+\))*+\)|\[[^\]\n]*+\])"
     r"|<?(?P<url>https?://[^\s<>\]]*[^\s<>\])}.,;:!?*_`'\"])>?"
-    rf"|<(?P<tag>/?(?:{_HTML}))(?:\s[^<>\n]*)?/?>|<!--.*?-->"
+    rf"|<(?P<tag>/?(?:{_HTML}))(?:\s[^<>\n]*)?/?>|<!--[^\n]{0, 500}?-->"
     r"|(?P<entity>&(?:[a-zA-Z]{2,10}|\#\d{1,7}|\#x[0-9a-fA-F]{1,6});)"
     r"|(?P<star>\*+)|(?P<line>_+)|`+|~~+",
     re.IGNORECASE,
@@ -21,13 +21,13 @@ _INLINE = re.compile(
 _BREAK = re.compile(rf"/?(?:{_BREAKING})", re.IGNORECASE)
 # The beginning of one of these at the end of a piece.
 _PARTIAL = re.compile(
-    r"(?:\\|[ \t]?!?\[[^\[\]\n]{0,300}(?:\](?:\((?:[^()\n]|\([^()\n]*\)?){0,500}|\[[^\]\n]{0,80})?)?"
+    r"(?:\\|[ \t]?!?\[[^\[\]\n]{0,300}+(?:\](?:\((?:[^()\n]|\([^()\n]*+\)?+){0,500}+|\[[^\]\n]{0,80}+)?+)?+"
     r"|[ \t]?【[^】\n]{0,80}|<(?:!-{0,2}[^<>\n]{0,200}|/?(?:[a-z][^<>\n]{0,200})?)?"
     r"|(?<!\w)h(?:t(?:tps?|t)?)?|<?https?:\S*"
     r"|&[#\w]{0,10}|`+|~+|\*+|_+|!)\Z",
     re.IGNORECASE,
 )
-_FENCE = re.compile(r"[ \t]*(`{3,}(?=[^`\n]*\n)|~{3,})[^\n]*\n")
+_FENCE = re.compile(r"[ \t]*(`{3,}+(?=[^`\n]*+\n)|~{3,}+)[^\n]*+\n")
 _RULE = re.compile(r"[ \t]*([-*_=])(?:[ \t]*\1){2,}[ \t]*(?:\n|\Z)|[ \t]*[=-]{2,}[ \t]*(?:\n|\Z)")
 _ROW = re.compile(r"[ \t]*\|[^\n]*\|[ \t]*(?:\n|\Z)|[ \t]*:?-{3,}:?[ \t]*(?:\|[ \t]*:?-{3,}:?[ \t]*)+(?:\n|\Z)")
 _HEADING = re.compile(r"[ \t]{0,3}#{1,6}(?:[ \t]+|(?=\n|\Z))")
@@ -165,7 +165,8 @@ def _certain_length(line: str) -> int:
         if is_complete or (match.lastgroup == "citation" and match.end() < len(line)):
             start = match.end()
     partial = _PARTIAL.search(line, start)
-    return partial.start() if partial else len(line)
+    is_bounded = partial is not None and len(line) - partial.start() <= _MAX_LINE_CHARACTERS
+    return partial.start() if partial and is_bounded else len(line)
 
 
 def _convert(line: str, before: str, after: str) -> str:

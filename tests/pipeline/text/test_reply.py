@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -67,3 +68,22 @@ def test_has_words_tells_text_from_symbols(text: str, has_words: bool) -> None:
     reply = ReplyText(TextSettings())
     assert [*reply.feed(text), *reply.flush()] == []
     assert reply.has_words == has_words
+
+
+@pytest.mark.parametrize(
+    "part", ["*", "~", "[a](", "【1", "<!--", "<b ", "- ", "http://a", "1. ", "A. ", "|a|\n", "😀 "]
+)
+def test_run_time_is_linear(part: str) -> None:
+    for length, size in ((40_000, 40_000), (4_000, 1)):
+        quarter, whole = (cost(part * (count // len(part)), size) for count in (length // 4, length))
+        assert whole < 8 * quarter + 0.5
+
+
+def cost(text: str, size: int) -> float:
+    """Return the CPU seconds of this thread."""
+    began = time.thread_time()
+    reply = ReplyText(TextSettings())
+    for at in range(0, len(text), size):
+        reply.feed(text[at : at + size])
+    reply.flush()
+    return time.thread_time() - began
