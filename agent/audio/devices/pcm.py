@@ -37,12 +37,13 @@ class Pcm(NamedTuple):
     def preferred(self, wanted: Format) -> list[Format]:
         """Return ``formats``, the best for ``wanted`` first.
 
-        A rate above the wanted one loses no audio, so the lowest of those is first; then the highest below it. For
-        each rate the wanted channels are first, then the fewest.
+        Formats with fewer channels than wanted are last. A rate above the wanted one loses no audio, so the lowest of
+        those is first; then the highest below it. For each rate the wanted channels are first, then the fewest.
         """
         return sorted(
             self.formats,
             key=lambda each: (
+                each.channels < wanted.channels,
                 each.rate < wanted.rate,
                 abs(each.rate - wanted.rate),
                 each.channels != wanted.channels,

@@ -351,11 +351,15 @@ class _Opener(NamedTuple):
 
 
 def _candidates(wanted: Format, target: str, output: bool) -> Iterator[Format]:
-    """Yield the formats to try: the usual ones first, because ALSA needs one more open to report its formats."""
+    """Yield the formats to try: the usual ones first, because ALSA needs one more open to report its formats.
+
+    A speaker of fewer channels plays a mix; a microphone of fewer channels lacks the wanted one.
+    """
     usual = [
         Format(rate, channels)
         for rate in dict.fromkeys((wanted.rate, *_FALLBACK_RATES))
         for channels in dict.fromkeys((wanted.channels, 1, 2))
+        if output or channels >= wanted.channels
     ]
     yield from usual
     yield from (format for format in query_pcm(target, output).preferred(wanted) if format not in usual)

@@ -342,6 +342,16 @@ def test_gain_changes_the_level_of_the_microphone(card: VirtualCard, gain_db: fl
     assert measure_level(recorded)[1] == pytest.approx(measure_level(quiet)[1] * factor, rel=0.05)
 
 
+@pytest.mark.parametrize(("channels", "channel", "opened"), [("2 8", 5, 8), ("1 4", 2, 4), ("1 2 6 8", 3, 6)])
+def test_a_card_is_opened_with_enough_channels_for_the_chosen_one(
+    card: VirtualCard, channels: str, channel: int, opened: int
+) -> None:
+    add_unusual_card(card, "16000 48000", channels)
+    microphone = CardSource("unusual", 0.1, channel)
+    microphone.close()
+    assert microphone.format == Format(16000, opened)
+
+
 @pytest.mark.parametrize(("channels", "channel"), [("1", 2), ("4", 5), ("6", 8)])
 def test_missing_channel_is_named(card: VirtualCard, channels: str, channel: int) -> None:
     add_unusual_card(card, "48000", channels)

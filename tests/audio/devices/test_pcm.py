@@ -52,6 +52,8 @@ def test_error_is_the_errno_of_the_open(card: VirtualCard) -> None:
         (Format(24000, 6), Format(32000, 6)),
         (Format(16000), Format(16000, 4)),
         (Format(192000), Format(96000, 4)),
+        (Format(24000, 5), Format(32000, 6)),
+        (Format(24000, 8), Format(32000, 4)),
     ],
 )
 def test_preferred_starts_with_the_format_that_loses_least(wanted: Format, first: Format) -> None:
