@@ -41,10 +41,14 @@ def format_error(name: str, target: str, output: bool) -> DeviceError:
         reason = f"it has only {_list(pcm.channels)} channels, and 1 to {MAX_CHANNELS} can be used"
     elif pcm.samples and not pcm.formats:
         reason = f"it has only the sample formats {', '.join(pcm.samples[:5])} at {_list(pcm.rates)} Hz"
-    else:
+    elif pcm.channels and pcm.rates:
         reason = f"it refuses its own formats of {_list(pcm.channels)} channels at {_list(pcm.rates)} Hz"
+    else:
+        reason = "it supports none of the requested formats, and ALSA reports no others"
     converting = converting_name(target, output)
-    if converting is None:
+    if converting is None and not pcm.channels:
+        cure = f"Set {_key(output)} to another device: {LIST_HINT}"
+    elif converting is None:
         cure = f"Define a PCM of type plug with the slave {target!r} in /etc/asound.conf, and set {_key(output)} to it."
     else:
         cure = f'Set {_key(output)} to "{converting}": ALSA then converts.'

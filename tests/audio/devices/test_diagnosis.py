@@ -6,6 +6,7 @@ import pytest
 from support.vcard import VirtualCard
 
 from agent.audio.devices.device import default_device_error, list_devices, open_sink, open_source
+from agent.audio.devices.diagnosis import LIST_HINT, format_error
 from agent.audio.format import Format
 from agent.errors import DeviceError, DeviceProblem
 
@@ -87,3 +88,13 @@ def test_channels_above_the_limit_name_the_line_that_works(card: VirtualCard, ch
     assert error.problem is DeviceProblem.NO_FORMAT and not error.lost and cure in error.cure
     assert all(count in error.reason for count in channels.split())
     open_sink("plug:desk", Format(24000), 0.02, 0.1).close()
+
+
+@pytest.mark.parametrize("output", [True, False])
+@pytest.mark.parametrize(("target", "fault"), [("hw:7", ""), ("USB PnP", ""), ("default", "busy")])
+def test_unreported_formats_name_the_list_of_devices(card: VirtualCard, target: str, fault: str, output: bool) -> None:
+    if fault:
+        card.fault(fault)
+    error = format_error("desk", target, output)
+    assert error.problem is DeviceProblem.NO_FORMAT and "none of the requested formats" in error.reason
+    assert error.cure.endswith(LIST_HINT) and "plug" not in error.cure and "  " not in error.reason
