@@ -307,7 +307,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             self._away_since = time.monotonic()
         if self._is_hopeless(segment):
             self._segments.popleft()
-            self._give_up(segment, f"{self._standby.service} could not be reached")
+            error = self._standby.error
+            self._give_up(segment, f"{self._standby.service} could not be reached" if error is None else str(error))
             return True
         return False
 

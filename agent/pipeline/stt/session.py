@@ -44,7 +44,10 @@ it has transcribed that audio (measured with melvin-asr d3284fa)."""
 
 MAX_PROBES = 4
 """melvin-asr (d3284fa) sends no words for the first audio, and sends finals when audio arrives. Each probe, six seconds
-of silence, makes it transcribe once more."""
+of silence or more, makes it transcribe once more."""
+
+PROBE_SECONDS = 6.0
+"""Length of the silence that one ``Flush`` adds."""
 
 
 class SttSession:
@@ -248,7 +251,10 @@ class SttSession:
     def _flush(self) -> None:
         self._flush_count += 1
         self._has_answered_flush = self._has_final_since_flush = False
-        self.connection.send(Flush())
+        # A probe has to be longer than one transcription: the current melvin-asr waits for that much audio.
+        windows = 1 if self._flush_count == 1 else 1 + int(1.1 * self._response_seconds / PROBE_SECONDS)
+        for _ in range(windows):
+            self.connection.send(Flush())
         self._active_at = self._clock()
         self._ping, self._quiet_pongs = None, 0
 

@@ -31,7 +31,7 @@ class Answers(Protocol):
     @property
     def padding_bytes(self) -> int: ...
     def add_audio(self, size: int) -> None: ...
-    def add_partial(self) -> None: ...
+    def add_partial(self, *, has_words: bool = True) -> None: ...
     def add_final(self, *, is_from_words: bool = False) -> None: ...
 
 
@@ -57,7 +57,7 @@ class FrameAnswers:
         self._sent_bytes += size
         self._unanswered.append(self._sent_bytes)
 
-    def add_partial(self) -> None:
+    def add_partial(self, *, has_words: bool = True) -> None:
         if self._unanswered:
             self.answered_bytes = self._unanswered.popleft()
 
@@ -80,6 +80,7 @@ class WindowAnswers:
         self._window_bytes = 0  # since the last window was complete
         self._windows: deque[int] = deque()  # the end of each complete window without its final
         self._partials = 0  # since the last final
+        self._answered_seconds = 0  # since the last final; a later version sends its first partials without words
         self._is_exact = True
 
     @property
@@ -96,7 +97,7 @@ class WindowAnswers:
     @property
     def answered_bytes(self) -> int:
         end = self._windows[0] if self._windows else self._sent_bytes
-        return min(end, self._final_bytes + self._partials * BYTES_PER_SECOND)
+        return min(end, self._final_bytes + self._answered_seconds * BYTES_PER_SECOND)
 
     @property
     def padding_bytes(self) -> int:
@@ -110,8 +111,10 @@ class WindowAnswers:
             self._windows.append(self._sent_bytes)
             self._window_bytes = 0
 
-    def add_partial(self) -> None:
+    def add_partial(self, *, has_words: bool = True) -> None:
         self._partials += 1
+        if has_words:
+            self._answered_seconds = self._partials
 
     def add_final(self, *, is_from_words: bool = False) -> None:
         """Count a final; ``is_from_words``: the confirmed words of a later version, not the text of a window."""
@@ -119,7 +122,7 @@ class WindowAnswers:
             self._is_exact = False
         if self._windows:
             self._final_bytes = self._windows.popleft()
-        self._partials = 0
+        self._partials = self._answered_seconds = 0
 
 
 class LateAnswers:
@@ -134,5 +137,5 @@ class LateAnswers:
     final_bytes: int | None = None
 
     def add_audio(self, size: int) -> None: ...
-    def add_partial(self) -> None: ...
+    def add_partial(self, *, has_words: bool = True) -> None: ...
     def add_final(self, *, is_from_words: bool = False) -> None: ...

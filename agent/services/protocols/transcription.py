@@ -278,7 +278,7 @@ class Client:
             partial = read_text(fields["partial"])
             if partial is None:
                 return [self._refuse(message, f"text in partial, not {json_type(fields['partial'])}")]
-            self.answers.add_partial()
+            self.answers.add_partial(has_words=bool(partial))
             self._has_space = self._has_space or str(fields["partial"]).startswith(" ")
             if self._partial and not partial and not (self._is_vosk or self.answers_late):
                 return []  # melvin-asr (d3284fa) sends an empty partial when all words are confirmed and not final yet

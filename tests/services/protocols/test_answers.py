@@ -38,6 +38,15 @@ def test_melvin_owes_a_final_for_each_six_seconds() -> None:
     assert answers.is_complete and answers.final_bytes == 2 * WINDOW_BYTES
 
 
+def test_a_partial_without_words_answers_no_audio() -> None:
+    answers = WindowAnswers()
+    answers.add_audio(3 * BYTES_PER_SECOND)
+    answers.add_partial(has_words=False)
+    assert answers.answered_bytes == 0
+    answers.add_partial()
+    assert answers.answered_bytes == 2 * BYTES_PER_SECOND
+
+
 def test_a_window_ends_with_the_message_that_completes_it() -> None:
     answers = WindowAnswers()
     answers.add_audio(WINDOW_BYTES - 2)
