@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import logging
 import os
 import queue
@@ -36,6 +37,15 @@ from agent.system.threads import Deadline
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.5
+# Needed by failures, requests and reloads only. They would delay READY, and a process without a free file descriptor
+# cannot import them (EMFILE).
+_IMPORTED_AFTER_READY = (
+    "random",
+    "json",
+    "email.utils",
+    "agent.services.protocols.handshake",
+    "agent.daemon.reload",
+)
 
 
 class DaemonTiming(NamedTuple):
@@ -151,6 +161,8 @@ class Daemon:
             self._own_server.start()
         self._notify_frontends(status)
         log.info("daemon ready: %s", status.summary)
+        for name in _IMPORTED_AFTER_READY:
+            importlib.import_module(name)
 
     def _run_loop(self) -> tuple[str, int]:
         """Handle events until the end. Returns its reason and the exit code."""

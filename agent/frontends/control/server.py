@@ -124,7 +124,9 @@ class ControlServer(Frontend):
     # --- the control thread
 
     def run(self) -> None:
-        # Imported here and not with the module: the thread starts its work after the daemon has reported READY.
+        # Imported here and not with the module: the thread starts its work after the daemon has reported READY. The
+        # first request may come when no file descriptor is free for an import.
+        from agent.frontends.control import protocol  # noqa: F401
         from agent.frontends.control.peer import RateLimiter
 
         self._accept_rate = RateLimiter(ACCEPTS_PER_SECOND)
