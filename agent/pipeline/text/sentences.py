@@ -18,13 +18,14 @@ MIN_WRAPPED_CHARACTERS = 60
 _END = re.compile(
     r"""(?P<latin>(?<![.!?…‼⁇⁈⁉])[.!?…‼⁇⁈⁉]++(?P<closed>(?:["'”’»)\]“]|\[\d++\])*+)(?=\s))"""
     r"""|(?P<native>(?:(?<=[\u0530-\u058f])[:։]|(?<=[\u0370-\u03ff\u1f00-\u1fff])[;\u037e])(?=\s))"""  # Armenian, Greek
-    r"""|(?P<own>[。！？｡।॥۔؟።፧။།]++["'”’」』）]*+(?=.))"""
+    r"""|(?P<own>[。！？｡।॥۔؟።፧။།។៕]++["'”’」』）]*+(?=.))"""
     r"""|(?P<blank>\n[^\S\n]*+\n)|(?P<line>\n)""",
     re.DOTALL,
 )
 _OPENING = "\"'“‘«([„¿¡"
 _CLOSING = "\"'”’»)]“"
 _DOTTED = re.compile(r"(?:[^\W\d_]{1,3}\.)+[^\W\d_]{1,3}")  # an abbreviation of several words
+_COMPOUND = re.compile(r".*[-–'’](?=.)")  # the parts of "J.-P." and "L'Avv." before the last one
 _LIST_NUMBER = re.compile(r"\W*(\d{1,2})[.)]")
 _PAUSES = re.compile(r"[,;:–—](?=\s)|[，、；：]")
 
@@ -32,10 +33,12 @@ _PAUSES = re.compile(r"[,;:–—](?=\s)|[，、；：]")
 _ABBREVIATIONS = """
     mr mrs ms dr prof st gen col capt lt sgt rev sr vs cf ca approx fig vol al dept e.g i.e mme mmes mlle mlles mgr
     z.b d.h u.a o.ä bzw nr hr fr str evtl ggf inkl sog jan feb aug sept oct nov dec mt ft sq cu rd ave blvd hwy ph.d
-    sen gov rep hon pres डॉ प्रो
+    sen gov rep hon pres ste ee avv inż डॉ प्रो
     b.sc m.sc b.a m.a sra srta dott sig dra exc ing dhr mevr drs bijv blz av avda núm sta sto
 """
-_DOUBTFUL = "etc a.m p.m u.s u.k inc ltd co corp usw jr no nos p pp sec"
+_DOUBTFUL = "etc a.m p.m u.s u.k inc ltd co corp usw jr no nos p pp sec uu"
+_PLACES_AND_UNITS = "st rd ave blvd hwy ft"
+_TIME_ZONES = "Eastern Central Mountain Pacific Atlantic Greenwich"
 _WEEKDAYS = "Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun Mo Di Mi Do Fr Sa So"
 _FIRST_WORDS = """
     The This That These Those There Then They We I It He She You What When Where Who Why How Did Do Does Is Are Was Will
@@ -50,6 +53,8 @@ _SHORT_WORDS = """
 _COMMON = frozenset(_SHORT_WORDS.split())
 _NEVER_FINAL = frozenset(_ABBREVIATIONS.split())
 _SOMETIMES_FINAL = frozenset(_DOUBTFUL.split())
+_PLACES = frozenset(_PLACES_AND_UNITS.split())
+_ZONES = frozenset(_TIME_ZONES.split())
 _DAYS = frozenset(_WEEKDAYS.split())
 _STARTERS = frozenset(_FIRST_WORDS.split())
 _GERMAN_MONTHS = frozenset(_MONTHS.split())
@@ -175,6 +180,10 @@ class SentenceSplitter:
 
     def _decide_by_rules(self, before: str, word: str, next_word: str | None) -> _Decision:
         """Return whether a period after ``word`` ends the sentence, or ``library`` where the library knows it."""
+        word = _COMPOUND.sub("", word)
+        if word.lower() in _PLACES:
+            # "Elm St. Then turn left", but "St. Mary"
+            return None if next_word is None else next_word.strip(_OPENING + ",.;:") in _STARTERS
         if word.lower() in _NEVER_FINAL:
             return False
         is_number = word.isdigit() and len(word) <= 2
@@ -189,6 +198,8 @@ class SentenceSplitter:
             return None
         next_word = next_word.strip(_OPENING + ",.;:")
         if next_word[:1].islower() or (not is_number and next_word[:1].isdigit()):
+            return False
+        if word.lower() in ("a.m", "p.m") and next_word in _ZONES:
             return False
         if is_initial:
             return next_word in _STARTERS and not (word == "M" and "fr" in self._languages())
@@ -241,7 +252,7 @@ def _may_be_abbreviation(before: str, word: str) -> bool:
         return False
     previous = before.rsplit(maxsplit=2)[-2:-1]
     is_unit = bool(previous) and previous[0][-1].isdigit()
-    return is_unit or (len(word) <= 4 and word[-1].lower() not in "aeiouy")
+    return is_unit or word.endswith("str") or (len(word) <= 4 and word[-1].lower() not in "aeiouy")
 
 
 def _is_next_list_number(before: str, next_word: str) -> bool:

@@ -82,6 +82,12 @@ def test_sentences_do_not_depend_on_the_pieces(text: str, expected: list[str]) -
         "Spotkanie jest o godz. 5 przy ul. Długiej nr. 3.",
         "Mötet är kl. 5, dvs. tidigt, bl.a. för oss.",
         "डॉ. शर्मा आए।",
+        "The U.S. Senate voted at 10 a.m. Eastern time.",
+        "Open Mon.-Fri. from 9 in Ste. 200.",
+        "J.-C. Dupont et J.-P. Belmondo arrivent.",
+        "L'Ing. Verdi, l'Avv. Neri e la Prof.ssa Gallo.",
+        "EE. UU. ganó.",
+        "Die Str. ist gesperrt, Goethestr. 5 auch.",
     ],
 )
 def test_abbreviations_ordinals_and_initials_do_not_end_a_sentence(sentence: str) -> None:
@@ -111,6 +117,10 @@ def test_abbreviations_ordinals_and_initials_do_not_end_a_sentence(sentence: str
         ("It is 20 °C.", "The wind is cold."),
         ("안녕하세요.", "반갑습니다."),
         ("এটা ভালো।", "ধন্যবাদ।"),
+        ("ជំរាបសួរ។", "អរគុណ។"),
+        ("He is 5 ft.", "He plays."),
+        ("Go to Elm St.", "Then turn left."),
+        ("Er wohnt in der Goethestr.", "Er ist nett."),
     ],
 )
 def test_sentence_ends_before_the_next_one(first: str, second: str) -> None:
