@@ -8,7 +8,8 @@ import signal
 import sys
 
 _COMMANDS_WITH_HANDLERS = ("run", "say", "transcribe", "demo", "server")
-"""These commands install their own signal handlers; until then the handlers of this module stay in force."""
+"""These commands install their own signal handlers; until then the handlers of this module stay in force. In the other
+commands SIGINT raises ``KeyboardInterrupt``."""
 
 
 def main() -> int:
@@ -19,12 +20,12 @@ def main() -> int:
     """
     if sys.argv[1:2] == ["run"]:
         gc.disable()  # the start creates no garbage; the daemon enables the collector when it is ready
-    previous = {number: signal.signal(number, _exit) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, _exit)
+    interrupt = signal.signal(signal.SIGINT, _exit)
     from agent.cli.main import main as run
 
     if sys.argv[1:2] not in ([name] for name in _COMMANDS_WITH_HANDLERS):
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, interrupt)
     return run()
 
 

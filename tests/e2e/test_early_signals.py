@@ -14,12 +14,22 @@ _SLOW = "import os\nos.write(2, b'here')\nos.read(0, 1)\n"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-@pytest.mark.parametrize("command", [["run"], ["say", "Hello."], ["devices"], ["--version"]])
+@pytest.mark.parametrize(
+    ("command", "module"),
+    [
+        (["run"], "logging"),
+        (["say", "Hello."], "argparse"),
+        (["say", "Hello."], "logging"),
+        (["devices"], "argparse"),
+        (["devices"], "logging"),
+        (["--version"], "argparse"),
+    ],
+)
 def test_a_signal_during_imports_exits_without_a_traceback(
-    tmp_path: Path, command: list[str], number: int, code: int
+    tmp_path: Path, command: list[str], module: str, number: int, code: int
 ) -> None:
     """Neither a traceback after Ctrl-C nor a death by SIGTERM."""
-    (tmp_path / "logging.py").write_text(_SLOW)  # what is imported first, and takes as long as the test wants
+    (tmp_path / f"{module}.py").write_text(_SLOW)  # the import takes as long as the test wants
     with subprocess.Popen(
         [sys.executable, "-m", "agent", *command],
         env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"},

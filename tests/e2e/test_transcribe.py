@@ -347,7 +347,7 @@ def test_a_file_is_read_again_after_a_lost_connection(
             write_config(f"transcription: {{url: 'ws://127.0.0.1:{proxy.port}/'}}"),
             "asked.wav",
         )
-        assert server.arrived.acquire(timeout=60)
+        assert proxy.limited.acquire(timeout=60)
         toxics.limit_bytes = None
         assert process.end() == 0, process.errors
     assert process.output.split() == recognizers.words_of(pcm)

@@ -56,6 +56,7 @@ class Proxy:
     def __init__(self, port: int, *, up: Toxics | None = None, down: Toxics | None = None, seed: int = 1) -> None:
         self.up, self.down = up or Toxics(), down or Toxics()
         self.connections = 0
+        self.limited = threading.Semaphore(0)  # released when a connection has ended because of limit_bytes
         self.turns_up = 0
         self._direction = ""
         self._upstream = port
@@ -168,17 +169,20 @@ class Proxy:
             toxics: Toxics = getattr(self, name)
             if toxics.black_hole:
                 continue
-            if toxics.limit_bytes is not None:
-                data = data[: toxics.limit_bytes - forwarded]
+            limit = toxics.limit_bytes  # a test may change it meanwhile
+            if limit is not None:
+                data = data[: max(0, limit - forwarded)]
             is_over = not data
             with contextlib.suppress(OSError):
                 if data:
                     target.sendall(data)
                 forwarded += len(data)
-                is_over = is_over or (toxics.limit_bytes is not None and forwarded >= toxics.limit_bytes)
+                is_over = is_over or (limit is not None and forwarded >= limit)
                 if is_over:
-                    self._end(target, source, toxics, both_ways=bool(data) or toxics.limit_bytes is not None)
+                    self._end(target, source, toxics, both_ways=bool(data) or limit is not None)
             if is_over:
+                if limit is not None and forwarded >= limit:
+                    self.limited.release()
                 return
 
     def _end(self, target: socket.socket, source: socket.socket, toxics: Toxics, *, both_ways: bool) -> None:
