@@ -18,7 +18,7 @@ _READ_BYTES = 65536
 
 
 class TextConsumer(Protocol):
-    """Speaks a text that arrives piece by piece: a synthesizer, or a client of the daemon."""
+    """Speaks a text that arrives piece by piece: a synthesizer, or a client of the daemon. Thread-safe."""
 
     def begin(self, utterance: Utterance) -> None: ...
 

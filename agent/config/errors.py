@@ -44,7 +44,7 @@ class ConfigIssues(ConfigError):
 
 
 class Finding(NamedTuple):
-    """A value that is valid by itself and cannot be used with the other values or on this machine.
+    """A value that is valid by itself and cannot be used with the other values or on this machine. Immutable.
 
     Attributes:
         key: The dotted name of the key.

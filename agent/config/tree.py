@@ -13,7 +13,7 @@ NOT_YAML = "this is not YAML"
 
 @dataclass(slots=True)
 class Scalar:
-    """A single value as written in the document.
+    """A single value as written in the document. Not thread-safe; owned by the reading thread, as the whole tree.
 
     Attributes:
         where: ``FILE:LINE``, or the name of an environment variable.
@@ -35,7 +35,7 @@ class Scalar:
 
 @dataclass(slots=True)
 class Sequence:
-    """A list."""
+    """A list. Not thread-safe."""
 
     where: str
     items: list[Tree] = field(default_factory=list)
@@ -43,7 +43,7 @@ class Sequence:
 
 @dataclass(slots=True)
 class Mapping:
-    """A section. ``entries`` maps a name to the place of the name and the value."""
+    """A section. ``entries`` maps a name to the place of the name and the value. Not thread-safe."""
 
     where: str
     entries: dict[str, tuple[str, Tree]] = field(default_factory=dict)

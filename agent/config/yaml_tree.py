@@ -86,7 +86,7 @@ def read_sections(data: bytes, name: str) -> Tree | None:
 
 
 class _Place:
-    """Where the document is, for messages."""
+    """The name of the document, and its lines, for messages. Immutable."""
 
     def __init__(self, name: str, has_lines: bool) -> None:
         self.name, self._has_lines = name, has_lines

@@ -24,6 +24,8 @@ def _do_nothing() -> None:
 
 @dataclass
 class _Pulse:
+    """The progress of one worker. Not thread-safe; owned by the main thread."""
+
     heartbeats: int
     changed_at: float
     # The longest timeout since the last heartbeat: a slow call may end, and reset it, before the next heartbeat.

@@ -27,7 +27,7 @@ PROBE_SECONDS = 0.5
 
 
 class HasVolume(Protocol):
-    """The speaker, as far as this module uses it."""
+    """The speaker, as far as this module uses it. Its attributes may be set by any thread."""
 
     volume: int
     muted: bool

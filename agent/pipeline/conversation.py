@@ -49,7 +49,7 @@ class State(Enum):
 
 @distinct
 class Ask(NamedTuple):
-    """Request a reply to a transcript."""
+    """Request a reply to a transcript. Immutable."""
 
     turn: int
     text: str
@@ -57,21 +57,21 @@ class Ask(NamedTuple):
 
 @distinct
 class CancelReply(NamedTuple):
-    """Cancel the reply of a turn."""
+    """Cancel the reply of a turn. Immutable."""
 
     turn: int
 
 
 @distinct
 class StartUtterance(NamedTuple):
-    """Start an utterance. Where its text is ``None``, ``AppendText`` and ``Finish`` follow."""
+    """Start an utterance. Where its text is ``None``, ``AppendText`` and ``Finish`` follow. Immutable."""
 
     utterance: Utterance
 
 
 @distinct
 class AppendText(NamedTuple):
-    """Add a piece to the text of an utterance."""
+    """Add a piece to the text of an utterance. Immutable."""
 
     utterance: str
     text: str
@@ -79,28 +79,31 @@ class AppendText(NamedTuple):
 
 @distinct
 class Finish(NamedTuple):
-    """Mark the text of an utterance as complete."""
+    """Mark the text of an utterance as complete. Immutable."""
 
     utterance: str
 
 
 @distinct
 class StopPlayback(NamedTuple):
-    """Cancel the current utterance; not one more sample of it is played."""
+    """Cancel the current utterance; not one more sample of it is played. Immutable."""
 
     reason: str
 
 
 @distinct
 class Listen(NamedTuple):
-    """Pass microphone audio to the recognizer, or stop while the device speaks."""
+    """Pass microphone audio to the recognizer, or stop while the device speaks. Immutable."""
 
     open: bool
 
 
 @distinct
 class Record(NamedTuple):
-    """The recorded end of an utterance (``played``, ``cancelled``, ``failed``), with the seconds played and dropped."""
+    """The recorded end of an utterance (``played``, ``cancelled``, ``failed``), with the seconds played and dropped.
+
+    Immutable.
+    """
 
     utterance: Utterance
     state: str

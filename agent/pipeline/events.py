@@ -32,26 +32,29 @@ class Utterance(NamedTuple):
 
 @distinct
 class SpeechStarted(NamedTuple):
-    """The user started to speak."""
+    """The user started to speak. Immutable."""
 
 
 @distinct
 class SpeechEnded(NamedTuple):
-    """The user has been silent for ``silence_seconds``: the turn is over and its transcript follows."""
+    """The user has been silent for ``silence_seconds``: the turn is over and its transcript follows. Immutable."""
 
     silence_seconds: float = 0.0
 
 
 @distinct
 class Partial(NamedTuple):
-    """The partial transcript; replaces the previous partial. Untrusted text."""
+    """The partial transcript; replaces the previous partial. Untrusted text. Immutable."""
 
     text: str
 
 
 @distinct
 class Heard(NamedTuple):
-    """The final transcript of a turn (assistant) or one caption (captions). Empty where no words were recognized."""
+    """The final transcript of a turn (assistant) or one caption (captions). Empty where no words were recognized.
+
+    Immutable.
+    """
 
     text: str
     words: tuple[tuple[str, float, float, float], ...] = ()
@@ -60,7 +63,10 @@ class Heard(NamedTuple):
 
 @distinct
 class Gap(NamedTuple):
-    """Captured audio was lost: its start (seconds since the microphone opened), its length and the reason."""
+    """Captured audio was lost: its start (seconds since the microphone opened), its length and the reason.
+
+    Immutable.
+    """
 
     start_seconds: float
     seconds: float
@@ -72,7 +78,7 @@ class Gap(NamedTuple):
 
 @distinct
 class Reply(NamedTuple):
-    """A piece of the reply: whole sentences, or one that is cut off."""
+    """A piece of the reply: whole sentences, or one that is cut off. Immutable."""
 
     turn: int
     text: str
@@ -80,7 +86,7 @@ class Reply(NamedTuple):
 
 @distinct
 class ReplyEnded(NamedTuple):
-    """The reply is complete; with ``error`` it is incomplete for that reason.
+    """The reply is complete; with ``error`` it is incomplete for that reason. Immutable.
 
     ``shortfall`` is the kind of an answer that is missing although the request worked: ``empty``, ``tool_call``,
     ``refusal``, ``filtered``, ``length`` (the limit of tokens) or ``unspeakable``.
@@ -96,14 +102,14 @@ class ReplyEnded(NamedTuple):
 
 @distinct
 class Announce(NamedTuple):
-    """An announcement from outside the daemon was requested."""
+    """An announcement from outside the daemon was requested. Immutable."""
 
     utterance: Utterance
 
 
 @distinct
 class TextPiece(NamedTuple):
-    """More text of an utterance that arrives in pieces, current or still queued."""
+    """More text of an utterance that arrives in pieces, current or still queued. Immutable."""
 
     utterance: str
     text: str
@@ -111,14 +117,14 @@ class TextPiece(NamedTuple):
 
 @distinct
 class TextComplete(NamedTuple):
-    """The text of an utterance that arrives in pieces is complete."""
+    """The text of an utterance that arrives in pieces is complete. Immutable."""
 
     utterance: str
 
 
 @distinct
 class AudioArrived(NamedTuple):
-    """The ring buffer holds the first audio of an utterance, synthesized by ``service``."""
+    """The ring buffer holds the first audio of an utterance, synthesized by ``service``. Immutable."""
 
     utterance: str
     service: str
@@ -126,14 +132,14 @@ class AudioArrived(NamedTuple):
 
 @distinct
 class PlaybackStarted(NamedTuple):
-    """The sink received the first audio of an utterance."""
+    """The sink received the first audio of an utterance. Immutable."""
 
     utterance: str
 
 
 @distinct
 class UtterancePlayed(NamedTuple):
-    """An utterance was played to its end, with ``silence_seconds`` inserted in ``underruns`` underruns."""
+    """An utterance was played to its end, with ``silence_seconds`` inserted in ``underruns`` underruns. Immutable."""
 
     utterance: str
     seconds: float
@@ -143,7 +149,10 @@ class UtterancePlayed(NamedTuple):
 
 @distinct
 class UtteranceCancelled(NamedTuple):
-    """An utterance was cancelled after ``seconds`` of playback; ``dropped_seconds`` of its audio were dropped."""
+    """An utterance was cancelled after ``seconds`` of playback; ``dropped_seconds`` of its audio were dropped.
+
+    Immutable.
+    """
 
     utterance: str
     reason: str
@@ -153,7 +162,7 @@ class UtteranceCancelled(NamedTuple):
 
 @distinct
 class UtteranceFailed(NamedTuple):
-    """An utterance failed after ``seconds`` of playback (0 where no service delivered audio)."""
+    """An utterance failed after ``seconds`` of playback (0 where no service delivered audio). Immutable."""
 
     utterance: str
     reason: str
@@ -165,7 +174,7 @@ class UtteranceFailed(NamedTuple):
 
 @distinct
 class ServiceDown(NamedTuple):
-    """A service is unavailable.
+    """A service is unavailable. Immutable.
 
     ``permanent``: only a change can help, such as another key; the service is retried after a minute. ``status``: the
     HTTP status or close code, if the service sent one. ``config_generation``: the number of reloads before the
@@ -181,7 +190,7 @@ class ServiceDown(NamedTuple):
 
 @distinct
 class ServiceConnected(NamedTuple):
-    """A service accepted a connection for the first time. It has not delivered a result yet."""
+    """A service accepted a connection for the first time. It has not delivered a result yet. Immutable."""
 
     service: str
     config_generation: int = 0
@@ -189,7 +198,7 @@ class ServiceConnected(NamedTuple):
 
 @distinct
 class ServiceUp(NamedTuple):
-    """A service is available again, after ``attempts`` failed attempts."""
+    """A service is available again, after ``attempts`` failed attempts. Immutable."""
 
     service: str
     attempts: int = 0
@@ -198,7 +207,7 @@ class ServiceUp(NamedTuple):
 
 @distinct
 class DeviceLost(NamedTuple):
-    """The ``microphone`` or the ``speaker`` disappeared; its stage retries until it is back."""
+    """The ``microphone`` or the ``speaker`` disappeared; its stage retries until it is back. Immutable."""
 
     device: str
     reason: str
@@ -206,7 +215,7 @@ class DeviceLost(NamedTuple):
 
 @distinct
 class DeviceBack(NamedTuple):
-    """A sound device is in use again, after ``seconds``."""
+    """A sound device is in use again, after ``seconds``. Immutable."""
 
     device: str
     seconds: float
@@ -214,7 +223,7 @@ class DeviceBack(NamedTuple):
 
 @distinct
 class DeviceTimedOut(NamedTuple):
-    """A lost sound device did not return within ``seconds``: the utterance that waits for it fails."""
+    """A lost sound device did not return within ``seconds``: the utterance that waits for it fails. Immutable."""
 
     device: str
     seconds: float
@@ -222,7 +231,7 @@ class DeviceTimedOut(NamedTuple):
 
 @distinct
 class WorkerCrashed(NamedTuple):
-    """A worker ended with an unexpected exception."""
+    """A worker ended with an unexpected exception. Immutable."""
 
     worker: str
     error: BaseException
@@ -233,14 +242,14 @@ class WorkerCrashed(NamedTuple):
 
 @distinct
 class Hush(NamedTuple):
-    """Cancel the current and all queued utterances."""
+    """Cancel the current and all queued utterances. Immutable."""
 
     reason: str
 
 
 @distinct
 class Volume(NamedTuple):
-    """Set the playback volume, in percent."""
+    """Set the playback volume, in percent. Immutable."""
 
     percent: int
     source: str
@@ -248,7 +257,7 @@ class Volume(NamedTuple):
 
 @distinct
 class Mute(NamedTuple):
-    """Mute or unmute the speaker. Utterances are played silently while it is muted."""
+    """Mute or unmute the speaker. Utterances are played silently while it is muted. Immutable."""
 
     muted: bool
     source: str
@@ -256,7 +265,7 @@ class Mute(NamedTuple):
 
 @distinct
 class MicrophoneMute(NamedTuple):
-    """Close the microphone, or open it again."""
+    """Close the microphone, or open it again. Immutable."""
 
     muted: bool
     source: str
@@ -264,12 +273,12 @@ class MicrophoneMute(NamedTuple):
 
 @distinct
 class Reload(NamedTuple):
-    """Read the configuration again."""
+    """Read the configuration again. Immutable."""
 
 
 @distinct
 class Stop(NamedTuple):
-    """Shut down. ``reason`` names the signal or the command."""
+    """Shut down. ``reason`` names the signal or the command. Immutable."""
 
     reason: str
 

@@ -21,7 +21,7 @@ MAX_WAIT_SECONDS = 1.0
 
 
 class Session(Protocol):
-    """One exchange with a service over one connection."""
+    """One exchange with a service over one connection. Not thread-safe; owned by the thread of the stage."""
 
     connection: Connection
 

@@ -48,7 +48,11 @@ class SpeakerSettings:
     device: str = key("default", "default | an ALSA name | part of a card's name | file:PATH.wav records | none")
     volume: int = key(100, "playback volume in percent", low=0, high=100)
     period_seconds: float = key(
-        0.02, "audio in one write to the card; more needs less CPU and delays the stop", low=0.005, high=0.2
+        0.02,
+        "audio in one write to the card, or 45 % of buffer_seconds if that is more; more needs less CPU and delays the"
+        " stop",
+        low=0.005,
+        high=0.2,
     )
     buffer_seconds: float = key(
         0.1, "audio that the card buffers; more survives a busy machine and delays the stop", low=0.02, high=2.0
@@ -94,8 +98,8 @@ class ConversationSettings:
     )
     vad: str = key(
         "auto",
-        "voice activity detection: energy compares loudness, webrtc also the spectrum, silero is a neural "
-        "network and the only one that tells speech from music; auto is the best one that is installed",
+        "voice activity detection: energy compares loudness, webrtc the spectrum, silero is a neural network and "
+        "the only one that ignores most music; auto is the best one that is installed",
         choices=("auto", "energy", "webrtc", "silero"),
     )
     answer_timeout_seconds: float = key(

@@ -51,7 +51,10 @@ def _printable(text: str) -> str:
 
 
 class _Streams:
-    """Two C streams. They are never closed: a library may print to one while ``stderr`` is set to the other."""
+    """Two C streams. Not thread-safe; used under ``PORTAUDIO_LOCK``.
+
+    They are never closed: a library may print to one while ``stderr`` is set to the other.
+    """
 
     def __init__(self) -> None:
         library = ctypes.CDLL(None)

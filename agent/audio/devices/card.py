@@ -13,9 +13,11 @@ from agent.errors import AudioError, DeviceError
 
 _MAX_PERIOD_SECONDS = 0.1
 _TRUSTED_SECONDS = 0.03
-"""Down to this duration the clock estimates the audio in a card; below it the card is asked."""
+"""With more audio than this in a card, the clock estimates the amount; with less, the card is queried."""
 
 _FRESH_SECONDS = 0.001
+"""An answer of the card is used again for this time."""
+
 MAX_CLOCK_ERROR = 0.01
 """Up to this relative error of a card's clock, missing frames are drift and not loss."""
 
@@ -135,7 +137,7 @@ class CardSink:
     Args:
         name: Name of the device.
         format: Format of the audio.
-        period_seconds: Duration of a period of the card.
+        period_seconds: Shortest period of the card; a larger buffer has longer periods.
         buffer_seconds: Desired size of the card's buffer.
         open_stream: Opens the stream, as ``open_card``.
 
@@ -180,7 +182,7 @@ class CardSink:
         """Duration of the audio in the card."""
         if not self._is_playing:
             return 0.0
-        # A query of the card costs more than everything else in a round of the speaker.
+        # A query of the card costs more CPU time than all other steps of a write together.
         if self._empty_at is not None and (seconds := self._empty_at - time.monotonic()) > _TRUSTED_SECONDS:
             return seconds
         return max(0, self._card.buffer_frames - self._query_room()) / self.card_format.rate

@@ -143,7 +143,7 @@ def open_sink(name: str, format: Format, period_seconds: float, buffer_seconds: 
     Args:
         name: Name of the device.
         format: Format of the audio.
-        period_seconds: Duration of one write to the card.
+        period_seconds: Shortest period of the card.
         buffer_seconds: Desired size of the card's buffer.
 
     Raises:

@@ -172,7 +172,7 @@ def _absent(subject: str, target: str, output: bool, message: str) -> DeviceErro
 
 
 def _own_file(target: str) -> Path | None:
-    """Return the file of the machine's owner that defines the PCM, not one of ALSA's own files."""
+    """Return the local configuration file that defines the PCM; ``None`` for one of ALSA's own files."""
     file = defining_file(load_library(), target) if _NAME.fullmatch(target) else None
     return None if file is None or file.is_relative_to(SYSTEM_FILE.parent) else file
 

@@ -166,7 +166,7 @@ class CardStream:
     def _mark_failed(self) -> None:
         """Close the stream, unless another thread opens a card.
 
-        Opening may take seconds, which the stall timeout of a read or write does not allow. ``close`` waits instead.
+        Opening may take seconds, which is longer than the stall timeout of a read or write. ``close`` waits instead.
         """
         self._has_failed = True
         if PORTAUDIO_LOCK.acquire(blocking=False):
@@ -206,7 +206,7 @@ def open_card(
         name: Name of the device (see ``device``).
         output: Whether to open a speaker.
         wanted: Preferred format.
-        period_seconds: Duration of a period.
+        period_seconds: Shortest duration of a period.
         buffer_seconds: Desired capacity of a sink; its periods are extended until it has this capacity.
 
     Raises:

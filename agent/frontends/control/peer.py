@@ -61,8 +61,10 @@ class RateLimiter:
 
 @dataclass
 class StreamedUtterance:
-    """A text that a client sends in pieces. ``is_announced``: it has words and was reported to the daemon as an
-    utterance."""
+    """A text that a client sends in pieces. Not thread-safe; owned by the control thread.
+
+    ``is_announced``: it has words and was reported to the daemon as an utterance.
+    """
 
     utterance: str
     priority: int

@@ -20,7 +20,7 @@ MAX_PRIORITY = 100
 
 @distinct
 class SayText(NamedTuple):
-    """Speak a complete text."""
+    """Speak a complete text. Immutable."""
 
     text: str
     priority: int = 0
@@ -28,57 +28,57 @@ class SayText(NamedTuple):
 
 @distinct
 class BeginText(NamedTuple):
-    """Begin a text that follows in pieces."""
+    """Begin a text that follows in pieces. Immutable."""
 
     priority: int = 0
 
 
 @distinct
 class PieceOfText(NamedTuple):
-    """Another piece of the text that was begun."""
+    """Another piece of the text that was begun. Immutable."""
 
     text: str
 
 
 @distinct
 class CompleteText(NamedTuple):
-    """The text that was begun is complete."""
+    """The text that was begun is complete. Immutable."""
 
 
 @distinct
 class HushRequest(NamedTuple):
-    """Cancel the current and all queued utterances."""
+    """Cancel the current and all queued utterances. Immutable."""
 
 
 @distinct
 class StatusRequest(NamedTuple):
-    """Report the status."""
+    """Report the status. Immutable."""
 
 
 @distinct
 class SetVolume(NamedTuple):
-    """Set the playback volume, in percent."""
+    """Set the playback volume, in percent. Immutable."""
 
     percent: int
 
 
 @distinct
 class SetMute(NamedTuple):
-    """Mute or unmute the speaker."""
+    """Mute or unmute the speaker. Immutable."""
 
     muted: bool
 
 
 @distinct
 class SetMicrophone(NamedTuple):
-    """Close or open the microphone."""
+    """Close or open the microphone. Immutable."""
 
     muted: bool
 
 
 @distinct
 class InvalidRequest(NamedTuple):
-    """A line that is not a request, with the reason as a sentence for the client."""
+    """A line that is not a request, with the reason as a sentence for the client. Immutable."""
 
     reason: str
 

@@ -18,7 +18,7 @@ class NoiseAdaptation:
     """Raises the energy threshold while turns yield no words.
 
     After two turns without words in a row, and after each further one, the threshold rises by 6 dB, at most by 12 dB.
-    If these turns were cut at their maximum length, the sound has no pauses, and its own level becomes the noise floor.
+    If these turns were cut at their maximum length, the sound has no pauses, and its level becomes the noise floor.
     The threshold returns to normal after a turn with words, or 60 s after it was raised last.
     Not thread-safe; owned by the thread that owns the detector.
 

@@ -15,12 +15,12 @@ from agent.system.distinct import distinct
 
 @distinct
 class SpeechStart(NamedTuple):
-    """A speech segment starts; its frames follow."""
+    """A speech segment starts; its frames follow. Immutable."""
 
 
 @distinct
 class Speech(NamedTuple):
-    """One frame of a speech segment."""
+    """One frame of a speech segment. Immutable."""
 
     frame: bytes
 
@@ -30,7 +30,7 @@ class Speech(NamedTuple):
 
 @distinct
 class SpeechEnd(NamedTuple):
-    """The segment has ended; its last speech was ``ago_seconds`` before the end of the last frame.
+    """The segment has ended; its last speech was ``ago_seconds`` before the end of the last frame. Immutable.
 
     ``is_cut``: it ended at its maximum length, without a pause.
     """

@@ -12,7 +12,10 @@ from agent.audio.format import SPEECH
 
 
 class FrameSource(Protocol):
-    """A source of frames (16 kHz mono s16le): the frame queue, or a file that is read as fast as frames are sent."""
+    """A source of frames (16 kHz mono s16le): the frame queue, or a file that is read as fast as frames are sent.
+
+    ``close`` is thread-safe; the recognizer thread owns the rest.
+    """
 
     @property
     def frame_count(self) -> int: ...

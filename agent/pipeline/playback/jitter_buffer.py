@@ -22,7 +22,7 @@ REFILL_GROWTH = 1.5
 
 
 class _Observation(NamedTuple):
-    """One utterance: the start delay that avoids every gap, its longest stall, and the highest delay. Seconds.
+    """One utterance: the start delay that avoids every gap, and its longest stall. Immutable; in seconds.
 
     ``later_delay`` is the highest delay of the pieces after the first one: negative for a service that is faster than
     real time.

@@ -20,7 +20,7 @@ SAME_ARRIVAL_SECONDS = 0.002
 
 @distinct
 class UtteranceStart(NamedTuple):
-    """The start of the next utterance: its id, the format of its audio, and the stream id of its writer."""
+    """The start of the next utterance: its id, the format of its audio, and the stream id of its writer. Immutable."""
 
     utterance: str
     format: Format
@@ -29,7 +29,7 @@ class UtteranceStart(NamedTuple):
 
 @distinct
 class UtteranceEnd(NamedTuple):
-    """The end of the current utterance: complete, failed (``error``), or dropped (``drop_reason``).
+    """The end of the current utterance: complete, failed (``error``), or dropped (``drop_reason``). Immutable.
 
     ``dropped_bytes``: audio that was written and not read.
     """
@@ -42,12 +42,12 @@ class UtteranceEnd(NamedTuple):
 
 @distinct
 class RingClosed(NamedTuple):
-    """The end of the ring: no more items can be read."""
+    """The end of the ring: no more items can be read. Immutable."""
 
 
 @distinct
 class Dropped(NamedTuple):
-    """An utterance that ``clear`` dropped, with its unread bytes.
+    """An utterance that ``clear`` dropped, with its unread bytes. Immutable.
 
     ``was_reading``: the reader had started it, so it also gets an ``UtteranceEnd``.
     """
@@ -64,7 +64,7 @@ class Dropped(NamedTuple):
 
 @dataclass(slots=True)
 class _Stream:
-    """One utterance in the ring. Owned by the ring, under its lock."""
+    """One utterance in the ring. Not thread-safe; owned by the ring, under its lock."""
 
     stream_id: int
     utterance: str

@@ -39,9 +39,9 @@ class Speaker(Stage):
     """Plays the utterances of the ring buffer in order and reports the end of each.
 
     The thread opens, writes and closes the sink. ``stop``, ``abort``, ``volume`` (percent) and ``muted`` are
-    thread-safe; a change of the volume is a ramp over the next period. The thread ends when the ring is closed, which
+    thread-safe; a change of the volume is a ramp over the next write. The thread ends when the ring is closed, which
     its writer does at the end of its own input, and everything in it was played. ``abort`` ends it after the current
-    period.
+    write.
 
     An utterance starts at the time that the jitter buffer returns, or when it is complete. If the network is late, the
     speaker inserts silence only when the card would otherwise underrun, and fades the audio around the gap.
@@ -53,9 +53,9 @@ class Speaker(Stage):
         ring: Source of the audio.
         open_sink: Opens the card for a format; raises ``DeviceError``.
         report: Receives the events, in the speaker thread.
-        period_seconds: Duration of one write.
-        write_seconds: Duration of one write while more audio is buffered, if longer than ``period_seconds``: fewer
-            rounds cost less CPU. At most the period of the card, so that no write waits inside the sink.
+        period_seconds: Duration of one write of inserted silence, and the lower limit of ``write_seconds``.
+        write_seconds: Longest write of speech: fewer and longer writes cost less CPU time. At most the period of the
+            card, so that no write waits inside the sink.
         jitter_buffer: Chooses the start of each utterance.
         wake_seconds: Silence before an utterance if the card has rested, for cards that mute their first sound.
         volume: Initial volume in percent.
@@ -99,7 +99,7 @@ class Speaker(Stage):
         """Do nothing: the end of the stream arrives through the ring."""
 
     def abort(self) -> None:
-        """Drop all audio and end the thread after the current period."""
+        """Drop all audio and end the thread after the current write."""
         self._aborted.set()
         self._ring.close()
         self._ring.clear("abort")
@@ -245,7 +245,7 @@ class Speaker(Stage):
         )
 
     def _write(self, playback: _Playback, pcm: bytes) -> bool:
-        """Write at most one period when the sink has room for it; return whether it was accepted."""
+        """Write at most ``write_seconds`` when the sink has room; return whether the audio was accepted."""
         timeout = self._timing.write_timeout_seconds
         deadline = Deadline(timeout)
         while (wait := self._sink.ready_in_seconds) > 0 and not deadline.is_expired:

@@ -30,21 +30,21 @@ MAX_FRAMES_PER_READ = 10
 
 @distinct
 class SetListening(NamedTuple):
-    """Start or stop listening."""
+    """Start or stop listening. Immutable."""
 
     is_enabled: bool
 
 
 @distinct
 class DiscardAudio(NamedTuple):
-    """Discard the audio captured so far."""
+    """Discard the audio captured so far. Immutable."""
 
     reason: str
 
 
 @distinct
 class ReplaceService(NamedTuple):
-    """Use another service from the next segment on."""
+    """Use another service from the next segment on. Immutable."""
 
     standby: Standby
     answer_seconds: float
@@ -52,7 +52,7 @@ class ReplaceService(NamedTuple):
 
 @distinct
 class AbortRecognition(NamedTuple):
-    """End without waiting for transcripts."""
+    """End without waiting for transcripts. Immutable."""
 
 
 RecognitionCommand = SetListening | DiscardAudio | ReplaceService | AbortRecognition

@@ -35,14 +35,14 @@ SHUTDOWN = "shutdown"
 
 @distinct
 class BeginUtterance(NamedTuple):
-    """Append an utterance to the queue."""
+    """Append an utterance to the queue. Immutable."""
 
     utterance: Utterance
 
 
 @distinct
 class CancelAll(NamedTuple):
-    """Cancel all utterances. ``reconnect``: replace the standby connections as well."""
+    """Cancel all utterances. ``reconnect``: replace the standby connections as well. Immutable."""
 
     reason: str
     reconnect: bool = False
@@ -50,7 +50,7 @@ class CancelAll(NamedTuple):
 
 @distinct
 class ReplaceServices(NamedTuple):
-    """Use other services from now on."""
+    """Use other services from now on. Immutable."""
 
     services: list[Standby]
     first_audio_seconds: float
@@ -59,7 +59,7 @@ class ReplaceServices(NamedTuple):
 
 @distinct
 class EndSynthesis(NamedTuple):
-    """End the stage. ``drains``: after the utterances in the queue have been spoken."""
+    """End the stage. ``drains``: after the utterances in the queue have been spoken. Immutable."""
 
     drains: bool
 

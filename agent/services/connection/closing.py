@@ -20,7 +20,7 @@ RECHECK_SECONDS = 0.1
 
 
 class ClosableStandby(Protocol):
-    """The part of ``Standby`` that closing needs."""
+    """The part of ``Standby`` that closing needs. Not thread-safe; owned by the thread of the stage."""
 
     service: str
 

@@ -38,7 +38,7 @@ class ProtocolError(Exception):
 
 @distinct
 class Ping(NamedTuple):
-    """A ping; its data belongs into the pong."""
+    """A ping; its data belongs in the pong. Immutable."""
 
     data: bytes
 
@@ -52,7 +52,7 @@ class Pong(NamedTuple):
 
 @distinct
 class Close(NamedTuple):
-    """The peer's close frame. ``code`` is 1005 if it has none; ``echo`` is the payload of the answer."""
+    """The peer's close frame. ``code`` is 1005 if it has none; ``echo`` is the payload of the answer. Immutable."""
 
     code: int
     reason: str

@@ -15,7 +15,7 @@ class HasFileno(Protocol):
 
 
 class Pollable(HasFileno, Protocol):
-    """The part of ``Connection`` that waiting needs."""
+    """The part of ``Connection`` that waiting needs. Not thread-safe; owned by the thread that waits."""
 
     @property
     def wants_write(self) -> bool: ...

@@ -30,7 +30,7 @@ Message = str | bytes
 
 @distinct
 class Text(NamedTuple):
-    """A piece of text to speak. ``request_id`` is the protocol's own ID of the request, if it has one."""
+    """A piece of text to speak. ``request_id`` is the protocol's own ID of the request, if it has one. Immutable."""
 
     text: str
     request_id: str | None = None
@@ -38,7 +38,7 @@ class Text(NamedTuple):
 
 @distinct
 class Audio(NamedTuple):
-    """A run of bytes in the codec's ``encoding``. It may begin and end anywhere, also inside a sample.
+    """A run of bytes in the codec's ``encoding``. It may begin and end anywhere, also inside a sample. Immutable.
 
     ``sample_rate`` in Hz, if the message itself contains one; it takes precedence over the requested rate.
     """
@@ -53,20 +53,26 @@ class Audio(NamedTuple):
 
 @distinct
 class Flush(NamedTuple):
-    """A passage is complete."""
+    """A passage is complete. Immutable."""
 
     request_id: str | None = None
 
 
 @distinct
 class End(NamedTuple):
-    """This side sends nothing more. ``export_id``: the ID of the session's export on the transcription service."""
+    """This side sends nothing more. ``export_id``: the ID of the session's export on the transcription service.
+
+    Immutable.
+    """
 
     export_id: str | None = None
 
 
 class Word(NamedTuple):
-    """One recognized word; ``start_seconds`` and ``end_seconds`` count from the first sample of the session."""
+    """One recognized word; ``start_seconds`` and ``end_seconds`` count from the first sample of the session.
+
+    Immutable.
+    """
 
     word: str
     start_seconds: float
@@ -76,7 +82,10 @@ class Word(NamedTuple):
 
 @distinct
 class Transcript(NamedTuple):
-    """A transcript. A partial replaces the partial before it; a final replaces its partials and is not revised."""
+    """A transcript. A partial replaces the partial before it; a final replaces its partials and is not revised.
+
+    Immutable.
+    """
 
     text: str
     is_final: bool
@@ -85,14 +94,17 @@ class Transcript(NamedTuple):
 
 @distinct
 class Log(NamedTuple):
-    """A line that the peer reports about itself. Untrusted text: escape it before it reaches a log or a terminal."""
+    """A line that the peer reports about itself. Untrusted text: escape it before it reaches a log or a terminal.
+
+    Immutable.
+    """
 
     message: str
 
 
 @distinct
 class Failure(NamedTuple):
-    """A refused message or a reported error.
+    """A refused message or a reported error. Immutable.
 
     Attributes:
         service: The name of the service.
@@ -292,7 +304,10 @@ class IssuedUrl(NamedTuple):
 
 
 class UrlAuthorization(Protocol):
-    """An HTTP exchange that returns the WebSocket URL of a session, as a codec without sockets."""
+    """An HTTP exchange that returns the WebSocket URL of a session, as a codec without sockets.
+
+    Not thread-safe; owned by the dialing thread.
+    """
 
     service: str
 

@@ -124,7 +124,7 @@ class StopSplitter:
 
 
 class QueryParams:
-    """The query of the handshake, with the parameter names of today and of 2024. Not modified after construction.
+    """The query of the handshake, with the parameter names of today and of 2024. Immutable.
 
     ``error`` says which value is out of range, as a clause that fits after "expected"; ``None``: none.
     """
