@@ -10,10 +10,12 @@ _BREAKING = "br|p|div|li|ul|ol|tr|td|th|table|h[1-6]|hr|details|summary|blockquo
 _HTML = f"{_BREAKING}|b|i|u|s|em|strong|span|a|code|kbd|sub|sup|small|mark|del|ins|font|img|tbody|thead"
 _INLINE = re.compile(
     r"(?P<escape>\\[!-/:-@\[-`{-~])"
-    r"|(?P<citation>[ \t]?\[\^?\d{1,3}(?:\s?[,–-]\s?\d{1,3})*\](?!\()|[ \t]?【(?:\d|[^】†\n]{0,80}+†)[^】\n]{0,80}+】)"
+    r"|(?P<citation>[ \t]?(?<!\[)\[\^?(?:(?:citation|source|ref|doc)[: ]?)?\d{1,3}(?:\s?[,–-]\s?\d{1,3})*\](?!\()"
+    r"|[ \t]?\[\[\^?\d{1,3}\]\](?:\([^()\s]*+\)|(?!\())|[ \t]?【(?:\d|[^】†\n]{0,80}+†)[^】\n]{0,80}+】"
+    r"|[ \t]?\ue200[^\ue201\n]{0,200}+\ue201|\[!(?:note|tip|important|warning|caution)\])"
     r"|!?\[(?P<text>[^\[\]\n]*+)\](?:\((?:[^()\n]|\([^()\n]*+\))*+\)|\[[^\]\n]*+\])"
     r"|<?(?P<url>https?://[^\s<>\]]*[^\s<>\])}.,;:!?*_`'\"])>?"
-    rf"|<(?P<tag>/?(?:{_HTML}))(?:\s[^<>\n]*)?/?>|<!--[^\n]{0, 500}?-->"
+    rf"|<(?P<tag>/?(?:{_HTML}))(?:\s[^<>\n]*)?/?>|<!--[^\n]{{0,500}}?-->"
     r"|(?P<entity>&(?:[a-zA-Z]{2,10}|\#\d{1,7}|\#x[0-9a-fA-F]{1,6});)"
     r"|(?P<star>\*+)|(?P<line>_+)|`+|~~+",
     re.IGNORECASE,
@@ -22,6 +24,7 @@ _BREAK = re.compile(rf"/?(?:{_BREAKING})", re.IGNORECASE)
 # The beginning of one of these at the end of a piece.
 _PARTIAL = re.compile(
     r"(?:\\|[ \t]?!?\[[^\[\]\n]{0,300}+(?:\](?:\((?:[^()\n]|\([^()\n]*+\)?+){0,500}+|\[[^\]\n]{0,80}+)?+)?+"
+    r"|[ \t]?\[\[\^?\d{0,3}(?:\]\]?(?:\([^()\s]{0,500}+\)?)?)?|[ \t]?\ue200[^\ue201\n]{0,200}\ue201?"
     r"|[ \t]?【[^】\n]{0,80}|<(?:!-{0,2}[^<>\n]{0,200}|/?(?:[a-z][^<>\n]{0,200})?)?"
     r"|(?<!\w)h(?:t(?:tps?|t)?)?|<?https?:\S*"
     r"|&[#\w]{0,10}|`+|~+|\*+|_+|!)\Z",
@@ -106,7 +109,8 @@ class MarkupFilter:
         if not end:
             self._buffer = line[-_MAX_LINE_CHARACTERS:]
             return False
-        if line.strip().startswith(self._fence) and not line.strip().strip(self._fence[0]):
+        line = line.strip(" \t>")  # a quote marks each line
+        if line.startswith(self._fence) and not line.strip(self._fence[0]):
             self._fence = ""
         self._buffer = rest
         return True
@@ -132,9 +136,11 @@ class MarkupFilter:
             return "\n"
         if number := _NUMBER.match(self._buffer):
             self._buffer = self._buffer[number.end() :]
+            self._is_line_start = self._buffer.startswith(("`", "~"))  # an item may begin with a block of code
             return f"\n{number[1]}. "
         if bullet := _BULLET.match(self._buffer):
             self._buffer = self._buffer[bullet.end() :]
+            self._is_line_start = self._buffer.startswith(("`", "~"))
             return "\n"
         return ""
 

@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import re
 
-_HIDDEN = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|seed:think|tool_calls?|function_call"
+_HIDDEN = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|seed:think|analysis|antthinking"
+_CALLS = "tool_calls?|function_calls?"
+_WRAPPERS = "answer|final|final_answer|output|response"
 _OPEN = re.compile(
-    rf"<(?P<tag>{_HIDDEN})(?:\s[^<>]*=[^<>]*)?\s*>|(?P<mistral>\[THINK\])|(?P<calls>\[TOOL_CALLS\])|(?P<kimi>◁think▷)"
-    r"|(?P<thought><\|begin_of_thought\|>)|(?P<channel><\|channel\|>(?:analysis|commentary)[^<]*<\|message\|>)",
+    rf"<(?P<tag>{_HIDDEN}|{_CALLS})(?:\s[^<>]*=[^<>]*)?\s*>|(?P<mistral>\[THINK\])|(?P<calls>\[TOOL_CALLS\])|(?P<kimi>◁think▷)"
+    r"|<(?P<function>function)=[^<>]*>|(?P<cohere><\|START_THINKING\|>)|(?P<deepseek><｜tool▁calls▁begin｜>)"
+    r"|<\|(?P<bars>think|thinking)\|>|(?P<thought><\|begin_of_thought\|>)|(?P<channel><\|channel\|>(?:analysis|commentary)[^<]*<\|message\|>)",
     re.IGNORECASE,
 )
 _ENDS = {
     "mistral": re.compile(r"\[/THINK\]", re.IGNORECASE),
     "calls": re.compile(r"\[/TOOL_CALLS\]", re.IGNORECASE),
     "kimi": re.compile("◁/think▷"),
+    "function": re.compile(r"</function>", re.IGNORECASE),
+    "cohere": re.compile(r"<\|END_THINKING\|>", re.IGNORECASE),
+    "deepseek": re.compile("<｜tool▁calls▁end｜>"),
+    "bars": re.compile(r"<\|/(?:think|thinking)\|>", re.IGNORECASE),
     "thought": re.compile(r"<\|end_of_thought\|>"),
     "channel": re.compile(r"<\|end\|>|(?=<\|channel\|>)"),
 }
 # Without its opening tag, which the template of some models contains: the text before it is reasoning.
-_CLOSE = re.compile(rf"</(?:{_HIDDEN})\s*>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>", re.IGNORECASE)
+_CLOSE = re.compile(rf"</(?:{_HIDDEN}|{_CALLS})\s*>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>", re.IGNORECASE)
 _TOKEN = re.compile(
-    r"<\|start\|>(?:assistant)?|<\|channel\|>final|<\|/?[a-z_]+\|>|</?s>|\[/?(?:INST|TOOL_CALLS)\]", re.IGNORECASE
+    r"<\|start\|>(?:assistant)?|<\|channel\|>final|<\|/?[a-z_]+\|>|<｜[\w▁]+｜>|<start_of_turn>(?:model\b)?|<end_of_turn>"
+    rf"|</?s>|<(?:bos|eos|pad|unk)>|</?(?:{_WRAPPERS})>|\[/?(?:INST|TOOL_CALLS)\]",
+    re.IGNORECASE,
 )
 # The beginning of a tag at the end of a piece: the rest of the tag may follow.
 _PARTIAL = re.compile(
     r"(?:</?(?:[a-z_:]{1,20}(?:\s[^<>]{0,80})?)?"
     r"|<\|(?:channel|start)\|>[^<]{0,40}(?:<(?:\|[a-z]{0,10}\|?)?)?"
-    r"|<\|[^<>|]{0,40}\|?"
+    r"|<\|[^<>|]{0,40}\|?|<｜[\w▁]{0,40}｜?|<start_of_turn>[model]{0,4}|<function=[^<>]{0,80}"
     r"|\[/?[a-z_]{0,10}"
     r"|◁/?\w{0,5})\Z",
     re.IGNORECASE,

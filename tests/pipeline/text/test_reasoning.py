@@ -29,6 +29,13 @@ def passed(text: str, size: int) -> str:
         ("<think>never ends", ""),
         ("5 < 6, a <b> and <thinking about> it <", "5 < 6, a <b> and <thinking about> it <"),
         ("Yes<|im_end|>", "Yes"),
+        ("<|START_THINKING|>no<|END_THINKING|><|START_RESPONSE|>Yes<|END_RESPONSE|>", "Yes"),
+        ("<analysis>no</analysis><answer>Yes</answer>", "Yes"),
+        ("<|thinking|>no<|/thinking|>Yes", "Yes"),
+        ("<start_of_turn>model\nYes<end_of_turn><eos>", "\nYes"),
+        ("Yes<｜end▁of▁sentence｜>", "Yes"),
+        ("<｜tool▁calls▁begin｜>f<｜tool▁calls▁end｜>Yes", "Yes"),
+        ("<function=f>{}</function>Yes<function_calls><invoke name='f'></function_calls>", "Yes"),
     ],
 )
 def test_hidden_text_is_removed(text: str, visible: str, size: int) -> None:
