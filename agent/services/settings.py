@@ -30,7 +30,7 @@ class TranscriptionSettings:
     )
     answer_seconds: float = key(
         30.0,
-        "longest time without any message from a service that owes a transcript; what is missing then is reported",
+        "longest time without a message from a service that has audio to transcribe; the rest is reported as missing",
         low=1.0,
         high=600.0,
     )

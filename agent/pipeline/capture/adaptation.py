@@ -66,4 +66,4 @@ class NoiseAdaptation:
                 "voice activity: threshold raised, turns without words=%d, decibels=%g", self._wordless_turns, decibels
             )
         else:
-            log.info("voice activity: threshold back to normal")
+            log.info("voice activity: threshold returned to normal")

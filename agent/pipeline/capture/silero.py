@@ -107,7 +107,7 @@ class SileroDetector:
             try:
                 self._last_result = sum([self._classify(chunk) for chunk in chunks]) > 0
             except (AudioError, OSError) as error:
-                log.warning("voice activity: Silero cannot be loaded, another detector is used: %s", error)
+                log.warning("voice activity: Silero not loaded, another detector is used, error=%s", error)
                 self._fallback_seconds = _RETRY_SECONDS
                 self._open_chunks = 0  # the gate opens again, and loads the network, with the first sound afterwards
                 return self._fallback.is_speech(frame)

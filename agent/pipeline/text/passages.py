@@ -15,7 +15,7 @@ MAX_PASSAGE_CHARACTERS = 800
 the first passage."""
 
 MAX_WORD_CHARACTERS = 200
-"""A longer word is data, such as base64 or a key: speech of it takes minutes and tells nothing."""
+"""A longer word is data, such as base64 or a key: its speech takes minutes and has no meaning for the user."""
 
 # Runs without a pause. The scripts of East and Southeast Asia write words without spaces.
 _WORD = re.compile(
@@ -26,8 +26,8 @@ _WORD = re.compile(
 class PassageSplitter:
     """Splits text that arrives in pieces into passages: each sentence is a passage as soon as it is complete.
 
-    What no voice can pronounce is removed, and a passage of marks only is dropped. Not thread-safe; owned
-    by the thread that feeds it.
+    Characters that no voice can pronounce are removed, and a passage of marks only is dropped. Not thread-safe;
+    owned by the thread that feeds it.
 
     Args:
         language: As for ``SentenceSplitter``.
@@ -54,7 +54,7 @@ class PassageSplitter:
             kept = max(0, MAX_WORD_CHARACTERS - known)
             length = known + len(word[0])
             if length > MAX_WORD_CHARACTERS >= known:
-                log.warning("text: a word of more than %d characters is cut", MAX_WORD_CHARACTERS)
+                log.warning("text: long word cut, max_characters=%d", MAX_WORD_CHARACTERS)
             parts += [piece[position : word.start()], word[0][:kept]]
             position = word.end()
             self._word_length = length

@@ -1,4 +1,4 @@
-"""Removes what a language model does not mean to be heard: hidden reasoning, tool calls and tokens of its template."""
+"""Removes parts of a language model's text that are not for the user: reasoning, tool calls, tokens of its template."""
 
 from __future__ import annotations
 

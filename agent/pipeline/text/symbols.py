@@ -1,4 +1,4 @@
-"""Removes what no voice can pronounce: emojis, pictographs and invisible characters."""
+"""Removes characters that no voice can pronounce: emojis, pictographs and invisible characters."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from agent.services.protocols.codec import Message
 
 ADOPTION_SECONDS = 2.5
 """Silence after which messages with an unknown ID are taken for the session's own, if the service has not used an ID of
-the session: a service that replaces the client's IDs by its own must be heard, too."""
+the session: the audio of a service that replaces the client's IDs with its own is played, too."""
 
 MAX_HELD_BYTES = 8 * 1024 * 1024
 
