@@ -19,7 +19,7 @@ MAX_FRAME_BYTES = SPEECH.bytes_of(1.0)
 
 
 class FileFrames:
-    """A WAV file as frames of 16 kHz mono s16le. Not thread-safe; owned by the recognizer thread.
+    """A WAV file as frames of 16 kHz mono s16le. Owned by the recognizer thread; ``close`` is thread-safe.
 
     A frame is read when it is taken. A tail of less than 0.1 s is part of the frame before it.
 
@@ -54,15 +54,15 @@ class FileFrames:
 
     @property
     def frame_count(self) -> int:
-        return 0 if self._is_read and not self._buffer else 1
+        return 0 if self._is_stopped or (self._is_read and not self._buffer) else 1
 
     @property
     def is_closed(self) -> bool:
-        return self._is_read
+        return self._is_read or self._is_stopped
 
     def take(self, max_frames: int) -> list[bytes]:
         frames: list[bytes] = []
-        while len(frames) < max_frames and (frame := self._next()):
+        while len(frames) < max_frames and not self._is_stopped and (frame := self._next()):
             frames.append(frame)
         return frames
 
@@ -92,8 +92,7 @@ class FileFrames:
 
     def close(self) -> None:
         """Drop the audio that is not taken yet."""
-        self._is_read = self._is_stopped = True
-        self._buffer.clear()
+        self._is_stopped = True  # only this: the recognizer thread may read or rewind now
 
     def release(self) -> None:
         self.close()
@@ -116,7 +115,7 @@ class FileFrames:
 
 
 class StdinFrames:
-    """Raw 16 kHz mono s16le from stdin as frames. Not thread-safe; owned by the recognizer thread.
+    """Raw 16 kHz mono s16le from stdin as frames. Owned by the recognizer thread; ``close`` is thread-safe.
 
     Live audio is never delayed. From a pipe that holds more, a tail of less than 0.1 s is part of the frame before
     it. ``take`` raises ``UsageError`` for a WAV file.
@@ -148,20 +147,20 @@ class StdinFrames:
         return SPEECH.seconds_of(self._taken_bytes)
 
     def fileno(self) -> int:
-        return -1 if self._is_read else self._fd
+        return -1 if self.is_closed else self._fd
 
     @property
     def frame_count(self) -> int:
-        return 1 if self._buffer else 0
+        return 1 if self._buffer and not self._is_stopped else 0
 
     @property
     def is_closed(self) -> bool:
-        return self._is_read
+        return self._is_read or self._is_stopped
 
     def take(self, max_frames: int) -> list[bytes]:
         frames: list[bytes] = []
         lookahead = self._frame_bytes + MIN_FRAME_BYTES
-        while len(frames) < max_frames:
+        while len(frames) < max_frames and not self._is_stopped:
             while len(self._buffer) < lookahead and not self._is_read and self._poll.poll(0):
                 self._read(lookahead - len(self._buffer))
             if not self._buffer:
@@ -190,8 +189,8 @@ class StdinFrames:
         return SPEECH.seconds_of(os.fstat(self._fd).st_size - self._start - self._taken_bytes)
 
     def close(self) -> None:
-        self._is_read = self._is_stopped = True
-        self._buffer.clear()
+        """Drop the audio that is not taken yet."""
+        self._is_stopped = True  # only this: the recognizer thread may read or rewind now
 
     def release(self) -> None:
         self.close()

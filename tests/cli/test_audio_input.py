@@ -108,3 +108,35 @@ def test_stdin_is_not_read_again_if_it_is_a_pipe(monkeypatch: pytest.MonkeyPatch
     with open(read_end, "rb", buffering=0) as stdin, open(write_end, "wb"):
         monkeypatch.setattr(sys, "stdin", stdin)
         assert not StdinFrames(0.1).rewind(0)
+
+
+def test_stdin_that_is_closed_during_a_read_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_end, write_end = os.pipe()
+    read = os.read
+    with open(read_end, "rb", buffering=0) as stdin, open(write_end, "wb", buffering=0):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        frames = StdinFrames(0.1)
+        os.write(write_end, bytes(32000))
+
+        def read_while_another_thread_closes(descriptor: int, size: int) -> bytes:
+            data = read(descriptor, size)
+            frames.close()
+            return data
+
+        monkeypatch.setattr(os, "read", read_while_another_thread_closes)
+        frames.take(4)
+        assert frames.is_closed and not frames.frame_count and frames.fileno() == -1
+        assert frames.take(4) == [] and not frames.rewind(0)
+
+
+def test_a_file_that_is_closed_during_a_rewind_ends(tmp_path: Path) -> None:
+    class ClosingPath(type(Path())):  # type: ignore[misc]
+        def is_file(self) -> bool:
+            frames.close()  # as another thread does
+            return True
+
+    frames = FileFrames(ClosingPath(write_wav(tmp_path / "question.wav", 40000)), 0.1)
+    assert len(frames.take(4)) == 4
+    frames.rewind(3200)
+    assert frames.is_closed and not frames.frame_count and frames.take(4) == []
+    frames.release()

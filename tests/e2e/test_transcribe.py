@@ -22,6 +22,7 @@ from support.scripted import Peer, Scripted
 
 from agent.audio.devices.file import read_speech
 from agent.server.tts import tone
+from agent.services.protocols.transcription import LATE_ANSWERS
 
 WORDS = [
     ("what", 0.0, 0.3),
@@ -184,7 +185,7 @@ def test_a_second_signal_leaves_at_once(agent: Start, write_config: Callable[[st
     began, heard = threading.Event(), threading.Event()
 
     def mute_after_eof(peer: Peer) -> None:
-        peer.accept()
+        peer.accept(": ".join(LATE_ANSWERS))  # such a service gets "eof" at once
         while (received := peer.read_frame())[0] >= 0:
             began.set()
             if received[1] == b"eof":
