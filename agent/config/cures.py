@@ -11,6 +11,8 @@ from agent.config.tree import NOT_YAML
 _SPACES = re.compile("[\u00a0\u2000-\u200b\u202f\u205f\u3000\ufeff]")
 _QUOTES = re.compile(r"(?<!\w)[“”„‟«»‘’‚‛‹›]|[“”„‟«»‘’‚‛‹›](?!\w)")  # not the apostrophe in a word
 _QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']*'")
+_FULL_WIDTH_COLON = re.compile(r"\s*(?:-\s+)?[A-Za-z_]\w*\s*：")
+_EQUALS_SIGN = re.compile(r"\s*(?:-\s+)?([A-Za-z_]\w*)\s*=(?!=)")
 _MISSING_SPACE_OF_ITEM = re.compile(r"^\s*-[A-Za-z{\[\"']")
 _MISSING_SPACE_OF_COMMENT = re.compile(r":\s+[^\s\"'#]+#")
 _MISSING_SPACE = re.compile(r"(?:^\s*(?:-\s+)?|[{,]\s*)([A-Za-z_]\w*):(?=[^\s/])")
@@ -58,9 +60,14 @@ def _cure(line: str) -> str | None:
     line = _QUOTED.sub('""', line)
     line = re.sub(r"(^|\s)#.*", "", line)
     if space := _SPACES.search(line):
-        return f"the line has the invisible character U+{ord(space[0]):04X}, replace it with a space"
+        cure = "remove it" if space[0] in "\u200b\ufeff" else "replace it with a space"
+        return f"the line has the invisible character U+{ord(space[0]):04X}, {cure}"
     if quote := _QUOTES.search(line):
         return f"the line has the typographic quote {quote[0]}, replace it with a straight one"
+    if _FULL_WIDTH_COLON.match(line):
+        return "the line has the full-width colon U+FF1A, replace it with a colon and a space"
+    if equals := _EQUALS_SIGN.match(line):
+        return f"write {equals[1]}: with a colon for ="
     if missing := _MISSING_SPACE.search(line):
         return f"a space is missing after the colon of {missing[1]}:"
     if _MISSING_SPACE_OF_ITEM.match(line):

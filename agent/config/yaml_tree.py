@@ -48,7 +48,7 @@ def read_tree(data: bytes | str, name: str, *, has_lines: bool = True) -> tuple[
             line = data.count(b"\n", 0, error.start) + 1
             what = (
                 f"byte 0x{data[error.start]:02x} is not UTF-8 text: if the text is Latin-1, convert it with"
-                " iconv -f LATIN1 -t UTF-8"
+                f" iconv -f {'CP1252' if data[error.start] < 0xA0 else 'LATIN1'} -t UTF-8"
             )
             return None, [ConfigIssue(f"{name}:{line}", "", what)]
     else:
@@ -259,6 +259,8 @@ def _syntax_issue(error: yaml.YAMLError, place: _Place, text: str) -> ConfigIssu
     reason = _REASONS.get(problem)
     if problem.startswith("found unknown escape character"):
         reason = "a backslash in double quotes begins an escape: put the value in single quotes"
+    if problem.startswith("expected alphabetic or numeric character"):
+        reason = "a value that begins with * or & needs quotes"
     if problem.endswith("that cannot start any token"):
         reason = f"a value that begins with {problem.split()[2]} needs quotes"
     if problem.startswith("expected ',' or ") and error.context_mark is not None:
@@ -279,5 +281,6 @@ _REASONS = {
     " those it belongs to",
     "expected <block end>, but found '-'": "this list is indented differently from what it belongs to",
     "found unexpected end of stream": "the text ends inside quotes or brackets: is one not closed?",
-    "expected alphabetic or numeric character, but found ' '": "a value that begins with * or & needs quotes",
+    "expected <block end>, but found '<scalar>'": "text follows the end of a value: put the whole value in double"
+    " quotes, for example if it begins with { or has an apostrophe",
 }

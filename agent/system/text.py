@@ -53,7 +53,7 @@ def validate_text(text: str) -> str:
 
 def has_words(text: str) -> bool:
     """Return whether a text has anything that a voice can pronounce: at least one word or number."""
-    return any(character.isalnum() for character in text)
+    return any(character.isalnum() for character in text.replace("\u2139", ""))  # an emoji, to Unicode a character
 
 
 def validate_piece(text: str) -> str:

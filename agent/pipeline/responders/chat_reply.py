@@ -86,6 +86,8 @@ class ChatReply:
             raise ServiceError(self._service, f"a line of the response is longer than {limit} KiB") from None
 
     def _event(self, event: ServerSentEvent) -> Iterator[str]:
+        if event.name not in ("message", "error") and not event.data.lstrip().startswith(("{", "[")):
+            return  # a ping of a proxy
         for data in _documents(event.data):
             if data == "[DONE]":
                 self.is_complete = True

@@ -19,6 +19,11 @@ from agent.system.json_text import fix_surrogates
 SERVICE = "openai"
 MAX_TEXT_CHARACTERS = 20_000
 
+# Proxies pass on the finish reasons of Gemini, Anthropic and Mistral under names of their own.
+_LENGTH = ("length", "max_tokens", "max_output_tokens", "model_length")
+_FILTERED = ("content_filter", "safety", "recitation", "blocklist", "prohibited_content", "spii", "sensitive")
+_TOOL_CALL = ("tool_calls", "function_call", "tool_use")
+
 
 class OpenAIResponder:
     """Replies of a chat service, while they arrive. Not thread-safe; owned by the responder thread.
@@ -97,13 +102,14 @@ def _shortfall(reply: ChatReply, text: str) -> Shortfall | None:
     """Return what is missing in a complete reply whose visible text is ``text``."""
     if reply.has_refusal:
         return Shortfall("refusal", "the model refused to answer")
-    if reply.finish_reason == "length":
+    reason = reply.finish_reason.lower()
+    if reason in _LENGTH:
         return Shortfall("length", "the reply was cut at the limit of tokens; raise responder.openai.max_tokens")
-    if reply.finish_reason == "content_filter":
+    if reason in _FILTERED:
         return Shortfall("filtered", "the reply was withheld or cut by the content filter of the service")
     if text:
         return None
-    if reply.has_tool_call or reply.finish_reason in ("tool_calls", "function_call"):
+    if reply.has_tool_call or reason in _TOOL_CALL:
         return Shortfall(
             "tool_call", "the model called a tool; there are no tools, use a model or a prompt without them"
         )

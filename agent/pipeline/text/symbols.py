@@ -17,6 +17,7 @@ _EMOJI = re.compile(
     rf"[ \t]*(?:[\u00a9\u00ae\u2122\u2139\u3030\u303d\u3297\u3299](?=\ufe0f)|[#*]\ufe0f?\u20e3|[{_PICTURES}])"
     rf"(?:[ \t\ufe00-\ufe0f\u20e3\u200d]|[{_PICTURES}])*"
 )
+_ENCLOSED_NUMBER = re.compile(r"[\u2460-\u249b\u24ea-\u24ff\u2776-\u2793]")
 _INVISIBLE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\u20e3\ufeff\ufff0-\ufffd]"
     r"|(?<![\u0590-\u1fff])[\u200c\u200d]"
@@ -26,6 +27,7 @@ _INVISIBLE = re.compile(
 def speakable(text: str) -> str:
     """Return the part of a sentence that a voice can pronounce, possibly empty."""
     if not (text.isascii() and text.isprintable()):
+        text = _ENCLOSED_NUMBER.sub(_number, text)
         text = _EMOJI.sub(_gap, text)
         text = _INVISIBLE.sub("", text)
     return " ".join(text.split()) if has_words(text) else ""
@@ -35,3 +37,12 @@ def _gap(match: re.Match[str]) -> str:
     """Return the space that separates the words around a removed picture, none before a mark."""
     following = match.string[match.end() : match.end() + 1]
     return "" if following in ".,;:!?…)" and match.start() else " "
+
+
+def _number(match: re.Match[str]) -> str:
+    """Return the digits of a number in a circle or in parentheses, apart from a word beside it."""
+    import unicodedata  # not before the first such number
+
+    before, after = match.string[: match.start()][-1:], match.string[match.end() : match.end() + 1]
+    digits = f"{unicodedata.numeric(match[0], 0):g}"
+    return f"{' ' * before.isalnum()}{digits}{' ' * after.isalnum()}"

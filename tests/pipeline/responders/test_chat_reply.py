@@ -66,6 +66,7 @@ ROWS = [
     Row("CR line ends", text(BLUE).replace(b"\n", b"\r"), [BLUE]),
     Row("no space after the colon", text(BLUE).replace(b"data: ", b"data:"), [BLUE]),
     Row("comments", b": OPENROUTER PROCESSING\n\n" + text(BLUE) + b": end\n\n", [BLUE]),
+    Row("pings of a proxy", b"event: ping\ndata: 12:00:00\n\n" + text(BLUE), [BLUE]),
     Row("event names, ids and retry", b"event: message\nid: 1\nretry: 10\n" + text(BLUE), [BLUE]),
     Row(
         "an object in several data lines",
@@ -149,6 +150,9 @@ ROWS = [
     Row("reasoning only", text("<think>Hm."), [], "empty"),
     Row("reasoning until the limit", text("<think>Hm.", finish="length"), [], "length"),
     Row("cut by length", text("The sky is", finish="length"), ["The sky is"], "length"),
+    Row("cut by length, Gemini", text("The sky is", finish="MAX_TOKENS"), ["The sky is"], "length"),
+    Row("filtered, Gemini", text("The sky is", finish="SAFETY"), ["The sky is"], "filtered"),
+    Row("tool call, Anthropic", text(finish="tool_use"), [], "tool_call"),
     Row("filtered", text(finish="content_filter"), [], "filtered"),
     Row("filtered in the middle", text("The sky", finish="content_filter"), ["The sky"], "filtered"),
 ]  # fmt: skip

@@ -17,6 +17,8 @@ from agent.pipeline.text.symbols import speakable
         ("a\u200bb\u00adc\ufeffd\u202ee", "abcde"),
         ("क्‍ष می‌خواهم", "क्‍ष می‌خواهم"),
         ("bell\x07 nul\0", "bell nul"),
+        ("①Mix ②, step③ ❹ and ⑴", "1 Mix 2, step 3 4 and 1"),
+        ("ℹ️ ℹ", ""),
         ("😀", ""),
         ("❤️ 👍🏽", ""),
         ("---", ""),
