@@ -129,7 +129,11 @@ def _demo(parser: argparse.ArgumentParser) -> None:
 
 def _status(parser: argparse.ArgumentParser) -> None:
     _config_and_json(parser)
-    parser.add_argument("--check", action="store_true", help="print nothing; end with 69 if it cannot speak or listen")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="print only the reasons why it cannot speak or listen, and end with 69 then",
+    )
 
 
 def _volume(parser: argparse.ArgumentParser) -> None:

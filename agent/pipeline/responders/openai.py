@@ -99,7 +99,7 @@ class OpenAIResponder:
 
 
 def _shortfall(reply: ChatReply, text: str) -> Shortfall | None:
-    """Return what is missing in a complete reply whose visible text is ``text``."""
+    """Return the shortfall of a complete reply whose visible text is ``text``; ``None`` if it has none."""
     if reply.has_refusal:
         return Shortfall("refusal", "the model refused to answer")
     reason = reply.finish_reason.lower()

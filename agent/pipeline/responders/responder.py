@@ -9,11 +9,11 @@ from agent.config.errors import Finding
 
 
 class Shortfall(NamedTuple):
-    """What is missing in an answer although the request worked. Immutable.
+    """The reason why an answer is empty or incomplete although the request succeeded. Immutable.
 
     Attributes:
         kind: As in ``ReplyEnded.shortfall``.
-        reason: What happened and how to change it.
+        reason: The cause, and the remedy if there is one.
     """
 
     kind: str
@@ -33,8 +33,8 @@ class Responder(Protocol):
     def reply(self, text: str, turn: int) -> ReplyPieces:
         """Yield the text of the reply to a transcript as it arrives, one reply at a time.
 
-        Yields an empty piece at least every ``MAX_SILENCE_SECONDS`` while more is awaited. Returns what is missing in
-        the answer, if that is known.
+        Yields an empty piece at least every ``MAX_SILENCE_SECONDS`` while more is awaited. Returns the shortfall of the
+        answer, if it has one.
 
         Raises:
             AgentError: There is no reply, or it is incomplete.

@@ -536,7 +536,9 @@ SERVICE = TtsService(
     client=_client,
     check=_check,
     server=_server,
-    server_options=(ServerOption("--vachana-binary", "send bare binary chunks with vachana, as its first page says"),),
+    server_options=(
+        ServerOption("--vachana-binary", "send bare binary chunks with vachana, as its first documentation describes"),
+    ),
     paths=(PATH, f"{PATH}/"),
     local_settings=lambda base: {"url": f"{base}{PATH}"},
 )
