@@ -147,6 +147,7 @@ def test_row_20_a_transcription_cut_after_every_byte_keeps_its_final(record_row:
     says = frame(TEXT, b'{"partial": "one"}') + frame(TEXT, b'{"result": [], "text": "one two"}')
     tail = frame(TEXT, b"399e7f744c3e47c3a32f28a19f07739d") + b"\x88\x02\x03\xe8"
     whole = says + tail
+    name, value = transcription.LATE_ANSWERS
     kept = 0
     for limit in range(len(whole) + 1):
         connections: list[Connection] = []
@@ -155,11 +156,9 @@ def test_row_20_a_transcription_cut_after_every_byte_keeps_its_final(record_row:
             ours, theirs = socket.socketpair()
             says = whole if connections else whole[:limit]
             threading.Thread(target=serve, args=(theirs, says), name="scripted").start()
-            connections.append(
-                Connection(
-                    ours, transcription.Client("ws://x/"), ConnectionTiming(ping_seconds=None, close_seconds=0.2)
-                )
-            )
+            codec = transcription.Client("ws://x/")
+            codec.receive_handshake({name.lower(): value})  # such a service gets "eof" at once
+            connections.append(Connection(ours, codec, ConnectionTiming(ping_seconds=None, close_seconds=0.2)))
             return connections[-1]
 
         inbox = Inbox()
