@@ -171,7 +171,7 @@ class _Call:
             self.received.put(chunk)
         length = head.headers.get("content-length", "")
         if length.isdecimal() and total < int(length):
-            raise ServiceError(self._service, "the connection broke before the response was complete")
+            raise ServiceError(self._service, "the connection was lost before the response was complete")
 
     def _status_error(self, head: ResponseHead, body: bytes) -> ServiceError:
         quote = excerpt(body.decode("utf-8", "replace"), self._key) if body else "an empty body"

@@ -146,7 +146,7 @@ def _download_file(url: str, headers: dict[str, str], path: Path) -> bool:
                         raise _too_slow()
                     # urllib3 1.26 (Debian 12) does not report a body that is shorter than its Content-Length.
                     if response.raw.length_remaining:
-                        raise ServiceError("transcription", "export discarded: the download broke off before its end")
+                        raise ServiceError("transcription", "export discarded: the download is incomplete")
                     target.commit(durable=True)
     except requests.RequestException as error:
         if exchange.is_cancelled:
