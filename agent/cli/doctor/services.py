@@ -136,18 +136,26 @@ def cure_of(error: AgentError, url: str, url_key: str, secret: Secret | None) ->
     cause = root_cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return _certificate_cure(cause, host, url_key)
+    if isinstance(cause, ssl.SSLError):
+        return f"check the port of {url_key}, and that the service uses TLS there", True
     if error.status in (401, 403) and secret is not None:
         return f"put the right key there: {set_key_command(secret)}", True
     if error.status in (404, 422):
         return f"check {url_key} and the settings beside it", True
-    if error.status in (402, 429, 503):
-        retry = "" if error.permanent else "; voice-agent retries by itself"
+    retry = "" if error.permanent else "; voice-agent retries by itself"
+    if 500 <= (error.status or 0) < 511:
+        return f"see the log of the service or its status page, else check {url_key}{retry}", False
+    if error.status in (402, 429):
         return f"check the account and the service's status page{retry}", False
+    if 300 <= (error.status or 0) < 500 and error.status != 407:
+        return f"check {url_key} and the settings beside it", error.permanent
     if isinstance(error, NameLookupError) or isinstance(cause, socket.gaierror):
         lookup = f"getent hosts {host}; without a result the network or its DNS is down (resolvectl status)"
         return f"{lookup}; else check {url_key}", False
     if isinstance(cause, TimeoutError):
         return f"the host accepts the connection and does not answer: try later, or check {url_key}", False
+    if isinstance(cause, ConnectionResetError | BrokenPipeError):
+        return f"the host ends the connection without an answer: try later, or check {url_key}", False
     if isinstance(cause, ConnectionError):
         return f"nothing listens there: start the service, or check host and port of {url_key}", False
     if isinstance(error, MissingKeyError) and secret is not None:

@@ -109,6 +109,8 @@ def test_a_model_that_answers_is_ok(loaded: Read, serve: Serve) -> None:
         (402, "402", "account", 69),
         (429, "429", "account", 69),
         (503, "503", "status page", 69),
+        (502, "502", "log of the service or its status page", 69),
+        (400, "400", "the settings beside it", 69),
         (500, "500", "responder.openai.base_url (", 69),
         (302, "redirects", "responder.openai.base_url (", 78),
     ],
@@ -130,6 +132,11 @@ def test_a_web_page_in_place_of_a_model_is_an_error(loaded: Read, serve: Serve, 
     result = check(of_openai(loaded, serve(200, content_type, body).url))
     assert result.verdict == ERROR and exit_code([result]) == 78
     assert "responder.openai.base_url (" in result.cure and "web page" in result.cure
+
+
+def test_a_port_without_tls_is_an_error_with_its_cure(loaded: Read, serve: Serve) -> None:
+    result = check(of_openai(loaded, serve(200).url.replace("http:", "https:")))
+    assert result.verdict == ERROR and "service uses TLS there" in result.cure and exit_code([result]) == 78
 
 
 def test_a_model_without_a_text_is_a_warning(loaded: Read, serve: Serve) -> None:
