@@ -60,7 +60,10 @@ def _parse(validator: Validator, name: str, text: str, field: Field) -> Tree | N
         is_null = field.is_optional and text in ("", "null", "~")
         return Scalar(name, text, "null" if is_null else "str", is_plain=is_null)
     if field.kind == "strings" and text.strip() not in ("", "null", "~") and _is_bare(text) and "\n" not in text:
-        return Sequence(name, [Scalar(name, item.strip(), "str", is_plain=True) for item in text.split(",")])
+        items = text.strip().removesuffix(",").split(",")
+        return Sequence(name, [Scalar(name, item.strip(), "str", is_plain=True) for item in items])
+    if field.kind == "strings" and text.lstrip().startswith(('"', "'")):
+        text = f"[{text}]"
     # These need no YAML parser, whose import takes longer than all other work here.
     if text in ("true", "false"):
         return Scalar(name, text, "bool", is_plain=True)

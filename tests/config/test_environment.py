@@ -131,6 +131,8 @@ def test_variable_name_is_derived_from_the_key() -> None:
     ("value", "services"),
     [
         ("neuphonic,local", ("neuphonic", "local")),
+        ("neuphonic, local,", ("neuphonic", "local")),
+        ('"neuphonic", "local"', ("neuphonic", "local")),
         (" fish , vachana,local", ("fish", "vachana", "local")),
         ("local", ("local",)),
         ("[neuphonic, local]", ("neuphonic", "local")),
