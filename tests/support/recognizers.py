@@ -93,6 +93,7 @@ class _Server:
         opcode, data = self.peer.read_frame()
         if opcode == PING:
             self.peer.send(frame(PONG, data))
+            self._waiting = MAX_WAITING  # input that the client sends after this pong belongs to the next iteration
         elif opcode == BINARY:
             self._waiting += 1
             self.hear(data)
