@@ -10,8 +10,9 @@ import json
 import sys
 from collections.abc import Mapping
 
-from agent.cli.handover import connect
+from agent.cli.handover import connect, warn_of_mistakes
 from agent.errors import ServiceError
+from agent.frontends.control.client import DaemonUnreachable
 from agent.system.text import escape
 
 
@@ -69,7 +70,12 @@ def mute(path: str | None, device: str, muted: bool) -> int:
 
 
 def _ask(path: str | None, request: Mapping[str, object]) -> dict[str, object]:
-    with contextlib.closing(connect(path)) as client:
+    try:
+        client = connect(path)
+    except DaemonUnreachable:
+        warn_of_mistakes(path)
+        raise
+    with contextlib.closing(client):
         answer = client.request(request)
     warnings = answer.get("warnings")
     for warning in warnings if isinstance(warnings, list) else ():

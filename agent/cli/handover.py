@@ -42,9 +42,13 @@ def connect(path: str | None) -> ControlClient:
         client = ControlClient.connect(paths)
         if _is_newer(path or _SYSTEM_CONFIG, client.path):  # the daemon may not know its errors
             warning = _load(path)[1]
-    if warning is not None:
-        print(f"voice-agent: {escape(warning, 500)}", file=sys.stderr, flush=True)
+    _print(warning)
     return client
+
+
+def warn_of_mistakes(path: str | None) -> None:
+    """Print a warning if the configuration is invalid: its mistake may be why no daemon was found."""
+    _print(_load(path)[1])
 
 
 def say(options: argparse.Namespace) -> int | None:
@@ -69,6 +73,11 @@ def say(options: argparse.Namespace) -> int | None:
         return wait_for_daemon(client, reads_stdin=text is None)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def _print(warning: str | None) -> None:
+    if warning is not None:
+        print(f"voice-agent: {escape(warning, 500)}", file=sys.stderr, flush=True)
 
 
 def _default_paths(path: str | None) -> tuple[Path, ...] | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.cli.control import hush
 from agent.cli.handover import connect
 from agent.frontends.control.client import DaemonUnreachable
 
@@ -120,3 +121,14 @@ def test_request_is_sent_before_the_package_is_imported() -> None:
     packages = {name.split(".")[1] for name in done.stdout.split()}
     assert packages <= {"cli", "errors", "frontends", "services", "system"}
     assert "agent.pipeline.events" not in done.stdout and "agent.settings" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    "text", ["control: {sockt: /run/x}", "speaker:x\ncontrol: {socket: PATH}", "speaker: {volume: loud}"]
+)
+def test_mistake_in_the_file_is_named_where_no_daemon_is_found(
+    tmp_path: Path, default: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    with pytest.raises(DaemonUnreachable):
+        hush(config(tmp_path, text.replace("PATH", os.fspath(tmp_path / "other.sock"))))
+    assert "warning: the configuration is invalid, " in capsys.readouterr().err
