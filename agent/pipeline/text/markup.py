@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-from urllib.parse import urlsplit
 
 _BREAKING = "br|p|div|li|ul|ol|tr|td|th|table|h[1-6]|hr|details|summary|blockquote|pre"
 _HTML = f"{_BREAKING}|b|i|u|s|em|strong|span|a|code|kbd|sub|sup|small|mark|del|ins|font|img|tbody|thead"
@@ -20,6 +19,7 @@ _INLINE = re.compile(
     r"|(?P<star>\*+)|(?P<line>_+)|`+|~~+",
     re.IGNORECASE,
 )
+_HOST = re.compile(r"https?://(?:[^/?#@]*@)?(?:www\.)?([^/?#:\[]*)", re.IGNORECASE)
 _BREAK = re.compile(rf"/?(?:{_BREAKING})", re.IGNORECASE)
 # The beginning of one of these at the end of a piece.
 _PARTIAL = re.compile(
@@ -194,7 +194,8 @@ def _replacement(match: re.Match[str]) -> str:
     if kind == "text":
         return _convert(match["text"], "", "")
     if kind == "url":
-        return (urlsplit(match["url"]).hostname or "").removeprefix("www.")
+        host = _HOST.match(match["url"])  # urlsplit raises ValueError for http://[ and for some characters
+        return host[1].lower() if host else ""
     if kind == "tag":
         return " " if _BREAK.fullmatch(match["tag"]) else ""
     if kind == "entity":
