@@ -30,6 +30,7 @@ _PARTIAL = re.compile(
     r"|&[#\w]{0,10}|`+|~+|\*+|_+|!)\Z",
     re.IGNORECASE,
 )
+_OPENED = re.compile(r"(?:<!--(?:(?!-->)[^\n]){0,500}+|[ \t]?\ue200[^\ue201\n]{0,200}+)\Z")
 _FENCE = re.compile(r"[ \t]*(`{3,}+(?=[^`\n]*+\n)|~{3,}+)[^\n]*+\n")
 _RULE = re.compile(r"[ \t]*([-*_=])(?:[ \t]*\1){2,}[ \t]*(?:\n|\Z)|[ \t]*[=-]{2,}[ \t]*(?:\n|\Z)")
 _ROW = re.compile(r"[ \t]*\|[^\n]*\|[ \t]*(?:\n|\Z)|[ \t]*:?-{3,}:?[ \t]*(?:\|[ \t]*:?-{3,}:?[ \t]*)+(?:\n|\Z)")
@@ -165,6 +166,8 @@ class MarkupFilter:
 
 def _certain_length(line: str) -> int:
     """Return how much of an incomplete line holds no mark that is still incomplete."""
+    if opened := _OPENED.search(line):
+        line = line[: opened.start()]  # the marks inside do not count
     start = 0
     for match in _INLINE.finditer(line):
         is_complete = match.lastgroup in ("escape", "text", "tag", "entity")

@@ -30,6 +30,7 @@ def words(text: str, size: int = 1 << 20, omitted: str = "") -> str:
         ("![a cat](x.png) [**b**](y)", "a cat b"),
         ("<https://www.a.b/c> or http://x.org/y_z, done", "a.b or x.org, done"),
         ("at http://u:p@WWW.a.b:80/c or http://x\u2100y or http://[::1", "at a.b or x\u2100y or "),
+        ("a <!-- [1] **b** [c](d) -->e\ue200[2] x\ue201", "a e"),
         ("true[1] and [2, 3] and [^4] and 【5†source】 so", "true and and and so"),
         ("`a_b` and ``c`` and \\*no\\*", "a_b and c and *no*"),
         ("a<br>b <b class='x'>c</b> &lt;d&gt; &nbsp;e <f", "a b c <d>  e <f"),
