@@ -10,7 +10,7 @@ import pytest
 
 from agent.config.secrets import SYSTEM_CREDENTIALS, UNIT_PREFIX
 from agent.settings.model import Config
-from agent.system.paths import Paths
+from agent.system.paths import Paths, candidate_sockets
 from agent.system.threads import Worker
 
 FOLDER = Path(__file__).resolve().parent.parent / "systemd"
@@ -107,7 +107,7 @@ def test_directories_are_those_of_the_program() -> None:
     for kind in ("RuntimeDirectory", "StateDirectory", "CacheDirectory"):
         assert AGENT[kind] == ["voice-agent"]
     service = Paths.from_environment({"RUNTIME_DIRECTORY": "/run/voice-agent"})
-    assert service.control_socket in Paths.from_environment({"HOME": "/home/user"}).candidate_sockets()
+    assert str(service.control_socket) in candidate_sockets({"HOME": "/home/user"})
 
 
 def test_sandbox_allows_sound_cards() -> None:

@@ -12,7 +12,6 @@ import contextlib
 import os
 import signal
 import sys
-from pathlib import Path
 
 from agent.errors import ServiceError
 from agent.frontends.control.client import ControlClient, DaemonUnreachable, socket_paths
@@ -80,7 +79,7 @@ def _print(warning: str | None) -> None:
         print(f"voice-agent: {escape(warning, 500)}", file=sys.stderr, flush=True)
 
 
-def _default_paths(path: str | None) -> tuple[Path, ...] | None:
+def _default_paths(path: str | None) -> tuple[str, ...] | None:
     """Return the paths for the default of ``control.socket``; ``None`` where the configuration may set it."""
     if path == "" or any(name.startswith("VOICE_AGENT_CONTROL") for name in os.environ):
         return None
@@ -99,7 +98,7 @@ def _default_paths(path: str | None) -> tuple[Path, ...] | None:
     return socket_paths("auto", os.environ)
 
 
-def _is_newer(path: str, socket: Path) -> bool:
+def _is_newer(path: str, socket: str) -> bool:
     """Return whether the file was changed after the daemon opened its socket."""
     try:
         return os.stat(path).st_mtime >= os.stat(socket).st_mtime

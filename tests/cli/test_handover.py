@@ -48,7 +48,7 @@ def config(tmp_path: Path, text: str, encoding: str = "utf-8") -> str:
 
 def connected(path: str | None) -> Path:
     with contextlib.closing(connect(path)) as client:
-        return client.path
+        return Path(client.path)
 
 
 @pytest.mark.parametrize(

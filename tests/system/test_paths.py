@@ -7,16 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from agent.system.paths import Paths
+from agent.system.paths import Paths, candidate_sockets
 
 
 def test_directories_of_systemd_come_first() -> None:
-    paths = Paths.from_environment(
-        {"RUNTIME_DIRECTORY": "/run/a:/run/b", "STATE_DIRECTORY": "/var/lib/a", "CACHE_DIRECTORY": "/c"}
-    )
+    environ = {"RUNTIME_DIRECTORY": "/run/a:/run/b", "STATE_DIRECTORY": "/var/lib/a", "CACHE_DIRECTORY": "/c"}
+    paths = Paths.from_environment(environ)
     assert (paths.run, paths.state, paths.cache) == (Path("/run/a"), Path("/var/lib/a"), Path("/c"))
     assert paths.control_socket == Path("/run/a/control.sock")
-    assert paths.candidate_sockets() == (Path("/run/a/control.sock"), Path("/run/voice-agent/control.sock"))
+    assert candidate_sockets(environ) == ("/run/a/control.sock", "/run/voice-agent/control.sock")
 
 
 def test_ordinary_user_gets_xdg_directories(tmp_path: Path) -> None:

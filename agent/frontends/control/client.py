@@ -8,12 +8,11 @@ import select
 import socket
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 
 from agent.errors import ServiceError
 from agent.frontends.control.line_buffer import MAX_LINE_BYTES, LineBuffer
 from agent.system.json_text import parse_json
-from agent.system.paths import Paths
+from agent.system.paths import candidate_sockets
 from agent.system.threads import Deadline
 
 SEND_SECONDS = 10.0
@@ -27,11 +26,11 @@ class DaemonUnreachable(ServiceError):
     """No daemon listens at the control socket, or this user may not connect to it."""
 
 
-def socket_paths(setting: str, environ: Mapping[str, str]) -> tuple[Path, ...]:
+def socket_paths(setting: str, environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the paths at which a daemon may listen, for a value of ``control.socket``."""
     if setting == "none":
         return ()
-    return Paths.from_environment(environ).candidate_sockets() if setting == "auto" else (Path(setting),)
+    return candidate_sockets(environ) if setting == "auto" else (setting,)
 
 
 class ControlClient:
@@ -41,14 +40,14 @@ class ControlClient:
     socket.
     """
 
-    def __init__(self, connected: socket.socket, path: Path) -> None:
+    def __init__(self, connected: socket.socket, path: str) -> None:
         self.path = path
         self._socket = connected
         self._lines = LineBuffer()
         self._send_lock = threading.Lock()
 
     @classmethod
-    def connect(cls, paths: tuple[Path, ...]) -> ControlClient:
+    def connect(cls, paths: tuple[str | os.PathLike[str], ...]) -> ControlClient:
         """Connect to the first daemon that listens at one of ``paths``.
 
         Raises:
@@ -69,7 +68,7 @@ class ControlClient:
                 is_forbidden = is_forbidden or isinstance(error, PermissionError)
                 continue
             connected.settimeout(SEND_SECONDS)
-            return cls(connected, path)
+            return cls(connected, os.fspath(path))
         details = "; ".join(reasons) if reasons else "control.socket is none"
         cure = "" if is_forbidden else ": start one with voice-agent run"
         raise DaemonUnreachable("control", f"no daemon can be reached ({details}){cure}")
@@ -148,7 +147,7 @@ class ControlClient:
         self._socket.close()
 
 
-def _reason(error: OSError, path: Path | None = None) -> str:
+def _reason(error: OSError, path: str | os.PathLike[str] | None = None) -> str:
     if isinstance(error, FileNotFoundError):
         return "there is no socket"
     if isinstance(error, ConnectionRefusedError):
@@ -158,11 +157,11 @@ def _reason(error: OSError, path: Path | None = None) -> str:
     return error.strerror or str(error) or "no answer in time"
 
 
-def _group(path: Path | None) -> str:
+def _group(path: str | os.PathLike[str] | None) -> str:
     """Name the group whose members may connect."""
     import grp
 
     try:
-        return f"the group {grp.getgrgid(path.stat().st_gid).gr_name}" if path else "the socket's group"
+        return f"the group {grp.getgrgid(os.stat(path).st_gid).gr_name}" if path else "the socket's group"
     except (OSError, KeyError):
         return "the socket's group"

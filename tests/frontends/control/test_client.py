@@ -64,9 +64,9 @@ def answering(path: Path, answer: bytes) -> Iterator[None]:
 
 def test_socket_paths_follow_the_configuration() -> None:
     environ = {"RUNTIME_DIRECTORY": "/run/mine"}
-    assert socket_paths("auto", environ) == (Path("/run/mine/control.sock"), Path("/run/voice-agent/control.sock"))
+    assert socket_paths("auto", environ) == ("/run/mine/control.sock", "/run/voice-agent/control.sock")
     assert socket_paths("none", environ) == ()
-    assert socket_paths("/a/b", environ) == (Path("/a/b"),)
+    assert socket_paths("/a/b", environ) == ("/a/b",)
 
 
 def test_connect_takes_the_first_daemon_that_listens(path: Path, tmp_path: Path) -> None:
