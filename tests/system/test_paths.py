@@ -28,7 +28,7 @@ def test_ordinary_user_gets_xdg_directories(tmp_path: Path) -> None:
     )
     user = 65534 if os.getuid() == 0 else None  # root may write to the directories of the system
     change_user = f"import os\nif {user!r} is not None: os.setuid({user!r})\n" if user else ""
-    imports = "import agent.system.paths\n"  # before setuid: only root may be able to read the sources
+    imports = "import agent.system.paths, pathlib\n"  # before setuid: only root may be able to read the sources
     source = imports + change_user + program
     result = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=300, check=True)
     uid = user if user is not None else os.getuid()
