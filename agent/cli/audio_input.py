@@ -18,7 +18,38 @@ MIN_FRAME_BYTES = SPEECH.bytes_of(0.1)
 MAX_FRAME_BYTES = SPEECH.bytes_of(1.0)
 
 
-class FileFrames:
+class _Frames:
+    """The state that both inputs share. Owned by the recognizer thread; ``close`` is thread-safe."""
+
+    def __init__(self, frame_seconds: float, buffer: bytes = b"") -> None:
+        self._frame_bytes = SPEECH.bytes_of(frame_seconds)
+        self._buffer = bytearray(buffer)
+        self._is_read = self._is_stopped = False
+        self._taken_bytes = self._read_bytes = 0
+
+    @property
+    def seconds(self) -> float:
+        """Length of the audio that was read, also if it was read again from an earlier position."""
+        return SPEECH.seconds_of(self._read_bytes)
+
+    @property
+    def position_seconds(self) -> float:
+        """Position of the next frame."""
+        return SPEECH.seconds_of(self._taken_bytes)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_read or self._is_stopped
+
+    def take_gap(self) -> tuple[float, float] | None:
+        return None
+
+    def close(self) -> None:
+        """Drop the audio that is not taken yet."""
+        self._is_stopped = True  # only this: the recognizer thread may read or rewind now
+
+
+class FileFrames(_Frames):
     """A WAV file as frames of 16 kHz mono s16le. Owned by the recognizer thread; ``close`` is thread-safe.
 
     A frame is read when it is taken. A tail of less than 0.1 s is part of the frame before it.
@@ -32,42 +63,23 @@ class FileFrames:
     """
 
     def __init__(self, path: Path, frame_seconds: float) -> None:
-        self._path, self._frame_bytes = path, SPEECH.bytes_of(frame_seconds)
+        self._path = path
         self._chunks: Iterator[bytes] = read_speech(path)
-        self._buffer = bytearray(next(self._chunks, b""))
+        super().__init__(frame_seconds, next(self._chunks, b""))
         self._fd = os.eventfd(1, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # always readable: a read of a file never waits
-        self._is_read = self._is_stopped = False
-        self._taken_bytes = self._read_bytes = 0
 
     def fileno(self) -> int:
         return self._fd
 
     @property
-    def seconds(self) -> float:
-        """Length of the audio that was taken, also if it was read again from an earlier position."""
-        return SPEECH.seconds_of(self._read_bytes)
-
-    @property
-    def position_seconds(self) -> float:
-        """Position of the next frame."""
-        return SPEECH.seconds_of(self._taken_bytes)
-
-    @property
     def frame_count(self) -> int:
         return 0 if self._is_stopped or (self._is_read and not self._buffer) else 1
-
-    @property
-    def is_closed(self) -> bool:
-        return self._is_read or self._is_stopped
 
     def take(self, max_frames: int) -> list[bytes]:
         frames: list[bytes] = []
         while len(frames) < max_frames and not self._is_stopped and (frame := self._next()):
             frames.append(frame)
         return frames
-
-    def take_gap(self) -> tuple[float, float] | None:
-        return None
 
     def rewind(self, position_bytes: int) -> bool:
         """Read again from this position of the audio; ``False`` after ``close`` and for a pipe."""
@@ -90,10 +102,6 @@ class FileFrames:
             return 0.0
         return SPEECH.seconds_of(sum(map(len, read_speech(self._path))) - self._taken_bytes)
 
-    def close(self) -> None:
-        """Drop the audio that is not taken yet."""
-        self._is_stopped = True  # only this: the recognizer thread may read or rewind now
-
     def release(self) -> None:
         self.close()
         if self._fd >= 0:
@@ -114,7 +122,7 @@ class FileFrames:
         return frame
 
 
-class StdinFrames:
+class StdinFrames(_Frames):
     """Raw 16 kHz mono s16le from stdin as frames. Owned by the recognizer thread; ``close`` is thread-safe.
 
     Live audio is never delayed. From a pipe that holds more, a tail of less than 0.1 s is part of the frame before
@@ -125,26 +133,13 @@ class StdinFrames:
     """
 
     def __init__(self, frame_seconds: float) -> None:
-        self._frame_bytes = SPEECH.bytes_of(frame_seconds)
+        super().__init__(frame_seconds)
         self._fd = sys.stdin.fileno()
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
-        self._is_read = self._is_stopped = False
         self._is_first = True
-        self._buffer = bytearray()
-        self._read_bytes = self._taken_bytes = 0
         is_file = stat.S_ISREG(os.fstat(self._fd).st_mode)
         self._start = os.lseek(self._fd, 0, os.SEEK_CUR) if is_file else None  # of a file, which can be read again
-
-    @property
-    def seconds(self) -> float:
-        """Length of the audio that was read."""
-        return SPEECH.seconds_of(self._read_bytes)
-
-    @property
-    def position_seconds(self) -> float:
-        """Position of the next frame."""
-        return SPEECH.seconds_of(self._taken_bytes)
 
     def fileno(self) -> int:
         return -1 if self.is_closed else self._fd
@@ -152,10 +147,6 @@ class StdinFrames:
     @property
     def frame_count(self) -> int:
         return 1 if self._buffer and not self._is_stopped else 0
-
-    @property
-    def is_closed(self) -> bool:
-        return self._is_read or self._is_stopped
 
     def take(self, max_frames: int) -> list[bytes]:
         frames: list[bytes] = []
@@ -168,9 +159,6 @@ class StdinFrames:
             frames.append(_pop_frame(self._buffer, self._frame_bytes))
             self._taken_bytes += len(frames[-1])
         return frames
-
-    def take_gap(self) -> tuple[float, float] | None:
-        return None
 
     def rewind(self, position_bytes: int) -> bool:
         """Read again from this position of the audio; ``False`` after ``close`` and unless stdin is a file."""
@@ -187,10 +175,6 @@ class StdinFrames:
         if self._start is None:
             return 0.0
         return SPEECH.seconds_of(os.fstat(self._fd).st_size - self._start - self._taken_bytes)
-
-    def close(self) -> None:
-        """Drop the audio that is not taken yet."""
-        self._is_stopped = True  # only this: the recognizer thread may read or rewind now
 
     def release(self) -> None:
         self.close()
