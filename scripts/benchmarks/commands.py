@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from _processes import clean_environment, cpu_seconds
+
 ROOT = Path(__file__).resolve().parents[2]
 MAX_RATIO = 1.6
 TIMEOUT_SECONDS = 30.0
@@ -45,11 +47,6 @@ class HandOver(NamedTuple):
 
     clock: float
     cpu: float
-
-
-def cpu_seconds(pid: int) -> float:
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
 def measure(listener: socket.socket, words: Sequence[str], answer: bytes, environment: dict[str, str]) -> HandOver:
@@ -82,10 +79,7 @@ def main(arguments: list[str]) -> int:
         listener.bind(path)
         listener.listen()
         listener.settimeout(TIMEOUT_SECONDS)
-        environment = {
-            key: value for key, value in os.environ.items() if not key.startswith(("VOICE_AGENT_", "PYTHON"))
-        }
-        environment |= {"RUNTIME_DIRECTORY": name, "PYTHONPYCACHEPREFIX": os.path.join(name, "compiled")}
+        environment = clean_environment(Path(name)) | {"RUNTIME_DIRECTORY": name}
         agent = [sys.executable, "-m", "agent"]
         ways = {
             "a bare socket client": ([sys.executable, "-c", BARE, path, json.dumps(SAY)], ANSWERS["say"]),

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgpack
+from _processes import clean_environment
 
 from agent.server.listener import Listener
 from agent.server.options import ServerOptions, parse
@@ -118,11 +119,6 @@ class Program(NamedTuple):
     name: str
     words: list[str]
     environment: dict[str, str]
-
-
-def clean_environment(folder: Path) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("VOICE_AGENT_", "PYTHON"))}
-    return kept | {"PYTHONPYCACHEPREFIX": str(folder / "compiled"), "STATE_DIRECTORY": str(folder)}
 
 
 def programs(service: str, port: int, text: str, folder: Path, sdk: Path | None) -> list[Program]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import queue
 import select
 import signal
@@ -23,6 +22,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from _processes import clean_environment, cpu_seconds
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_RATIO = 1.5
@@ -66,11 +67,9 @@ class Ready:
 
 
 def environment(folder: Path, ready: Ready | None = None) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("VOICE_AGENT_", "PYTHON"))}
-    kept["PYTHONPYCACHEPREFIX"] = str(folder / "compiled")
+    kept = clean_environment(folder)
     kept["VOICE_AGENT_CONTROL__SOCKET"] = str(folder / "control.sock")
     kept["VOICE_AGENT_SERVER__PORT"] = "0"
-    kept["STATE_DIRECTORY"] = str(folder)  # state of this machine must not affect the measurement
     if ready is not None:
         kept["NOTIFY_SOCKET"] = str(ready.path)
     return kept
@@ -92,12 +91,6 @@ def daemon(folder: Path, ready: Ready, arguments: list[str]) -> Iterator[tuple[s
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(TIMEOUT_SECONDS)
-
-
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of all threads of a process, from the kernel's scheduler."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
 def imports(folder: Path) -> Duration:
