@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 
 from agent.cli.handover import connect, warn_of_mistakes
+from agent.cli.notice import notice
 from agent.errors import ServiceError
 from agent.frontends.control.client import DaemonUnreachable
 from agent.system.text import escape
@@ -79,5 +80,5 @@ def _ask(path: str | None, request: Mapping[str, object]) -> dict[str, object]:
         answer = client.request(request)
     warnings = answer.get("warnings")
     for warning in warnings if isinstance(warnings, list) else ():
-        print(f"voice-agent: warning: {escape(str(warning), 500)}", file=sys.stderr, flush=True)
+        notice(f"warning: {warning}", 500)
     return answer

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from agent.cli.file_output import check_writable, speaker_problem
-from agent.cli.foreground import notice
+from agent.cli.notice import notice
 from agent.cli.say import record
 from agent.daemon.daemon import Daemon
 from agent.daemon.local_server import LocalServer

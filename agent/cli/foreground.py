@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import sys
 from collections.abc import Callable, Iterator
 
+from agent.cli.notice import notice
 from agent.errors import AgentError, ConfigError
 from agent.pipeline.events import DeviceBack, DeviceLost, Event, Stop, WorkerCrashed
 from agent.system.limits import describe_no_descriptor
-from agent.system.signals import Signals
-from agent.system.text import escape
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""The signals that cancel an utterance."""
+from agent.system.signals import STOP_SIGNALS, Signals
 
 
 @contextlib.contextmanager
@@ -48,8 +43,3 @@ def print_device_event(event: DeviceLost | DeviceBack) -> None:
         notice(f"no {event.device}: {event.reason}; waiting for it")
     else:
         notice(f"the {event.device} is back after {event.seconds:.1f} s")
-
-
-def notice(text: str) -> None:
-    """Print one line to standard error."""
-    print(f"voice-agent: {escape(text, 600)}", file=sys.stderr, flush=True)

@@ -11,17 +11,17 @@ import argparse
 import contextlib
 import os
 import signal
-import sys
 
+from agent.cli.notice import notice
 from agent.errors import ServiceError
 from agent.frontends.control.client import ControlClient, DaemonUnreachable, socket_paths
-from agent.system.text import escape, validate_text
+from agent.system.paths import SYSTEM_CONFIG
+from agent.system.signals import STOP_SIGNALS
+from agent.system.text import validate_text
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-
-_SYSTEM_CONFIG = "/etc/voice-agent/config.yaml"
 _SECTION = "control"
 _MAX_FILE_BYTES = 64 * 1024
+_WARNING_CHARACTERS = 500
 
 
 def connect(path: str | None) -> ControlClient:
@@ -39,15 +39,17 @@ def connect(path: str | None) -> ControlClient:
         client = ControlClient.connect(socket_paths(setting, os.environ))
     else:
         client = ControlClient.connect(paths)
-        if _is_newer(path or _SYSTEM_CONFIG, client.path):  # the daemon may not know its errors
+        if _is_newer(path or SYSTEM_CONFIG, client.path):  # the daemon may not know its errors
             warning = _load(path)[1]
-    _print(warning)
+    if warning is not None:
+        notice(warning, _WARNING_CHARACTERS)
     return client
 
 
 def warn_of_mistakes(path: str | None) -> None:
     """Print a warning if the configuration is invalid: its mistake may be why no daemon was found."""
-    _print(_load(path)[1])
+    if (warning := _load(path)[1]) is not None:
+        notice(warning, _WARNING_CHARACTERS)
 
 
 def say(options: argparse.Namespace) -> int | None:
@@ -74,17 +76,12 @@ def say(options: argparse.Namespace) -> int | None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
-def _print(warning: str | None) -> None:
-    if warning is not None:
-        print(f"voice-agent: {escape(warning, 500)}", file=sys.stderr, flush=True)
-
-
 def _default_paths(path: str | None) -> tuple[str, ...] | None:
     """Return the paths for the default of ``control.socket``; ``None`` where the configuration may set it."""
     if path == "" or any(name.startswith("VOICE_AGENT_CONTROL") for name in os.environ):
         return None
     try:
-        with open(path or _SYSTEM_CONFIG, "rb") as file:
+        with open(path or SYSTEM_CONFIG, "rb") as file:
             data = file.read(_MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         return socket_paths("auto", os.environ) if path is None else None

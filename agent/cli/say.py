@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from agent.audio.devices.device import fail_fast
 from agent.cli.file_output import FileOutput, WavMemory, speaker_problem
-from agent.cli.foreground import crash_error, notice, print_device_event, stop_signals
+from agent.cli.foreground import crash_error, print_device_event, stop_signals
 from agent.cli.local_server import local_server
+from agent.cli.notice import notice
 from agent.cli.stdin_text import TextReader
 from agent.daemon.builder import RING_BYTES, make_speaker, make_synthesizer, require_keys
 from agent.daemon.supervisor import Supervisor

@@ -7,11 +7,13 @@ import signal
 import threading
 from collections.abc import Callable
 
-from agent.cli.foreground import STOP_SIGNALS, notice, stop_signals
+from agent.cli.foreground import stop_signals
+from agent.cli.notice import notice
 from agent.cli.stdin_text import TextReader
 from agent.errors import CANCELLED_EXIT_CODE, AgentError, ServiceError
 from agent.frontends.control.client import ControlClient
 from agent.pipeline.events import Event, Stop, Utterance, UtteranceCancelled, UtteranceFailed, UtterancePlayed
+from agent.system.signals import STOP_SIGNALS
 from agent.system.threads import Deadline
 
 

@@ -16,8 +16,9 @@ from agent.audio.convert import measure_level
 from agent.audio.devices.device import Device, Source, default_device_error, fail_fast, list_devices, open_source
 from agent.audio.format import SPEECH, Format
 from agent.audio.level_meter import MIN_DECIBELS, Level, LevelMeter, clipped, decibels
-from agent.cli.foreground import crash_error, notice, stop_signals
+from agent.cli.foreground import crash_error, stop_signals
 from agent.cli.local_server import local_server
+from agent.cli.notice import notice
 from agent.cli.say import announcing, speak
 from agent.daemon.builder import make_speaker
 from agent.errors import AgentError, ServiceError

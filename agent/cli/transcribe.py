@@ -11,8 +11,9 @@ from pathlib import Path
 
 from agent.audio.devices.device import fail_fast
 from agent.cli.audio_input import FileFrames, StdinFrames
-from agent.cli.foreground import crash_error, notice, print_device_event, stop_signals
+from agent.cli.foreground import crash_error, print_device_event, stop_signals
 from agent.cli.local_server import local_server
+from agent.cli.notice import notice
 from agent.daemon.builder import make_microphone, make_recognizer, require_keys
 from agent.daemon.local_server import LocalServer
 from agent.daemon.supervisor import Supervisor

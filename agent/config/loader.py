@@ -14,8 +14,9 @@ from agent.config.errors import ConfigIssue, ConfigIssues, Finding
 from agent.config.secrets import Secret
 from agent.config.tree import MAX_BYTES, Tree
 from agent.config.validator import PartialConfig, Validator, build, merge
+from agent.system import paths
 
-SYSTEM_CONFIG = Path("/etc/voice-agent/config.yaml")
+SYSTEM_CONFIG = Path(paths.SYSTEM_CONFIG)
 
 C = TypeVar("C")
 Check = Callable[[C], Iterable[Finding]]

@@ -11,6 +11,9 @@ if TYPE_CHECKING:  # a command that sends a request to the daemon has to start f
 
 _NAME = "voice-agent"
 _SOCKET = "control.sock"
+
+SYSTEM_CONFIG = "/etc/voice-agent/config.yaml"
+"""The configuration file without ``--config``."""
 _SYSTEM_RUNTIME = f"/run/{_NAME}"
 
 
