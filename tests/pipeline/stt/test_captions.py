@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import queue
@@ -62,6 +63,7 @@ def test_close_works_after_a_failed_start(monkeypatch: pytest.MonkeyPatch) -> No
     def refused(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
+    gc.collect()  # descriptors that earlier tests left to the collector
     descriptors = len(os.listdir("/proc/self/fd"))
     reader, writer = os.pipe()
     stream = os.fdopen(writer, "w")
