@@ -5,10 +5,10 @@ from __future__ import annotations
 import signal
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.agent_fixtures import Start
 from support.processes import Process
 
 from agent.system.threads import Deadline
@@ -19,9 +19,8 @@ SECONDS = 30.0
 class Daemons:
     """Daemons of one machine: each has its own run directory unless it is shared. Not thread-safe."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._started: list[Process] = []
+    def __init__(self, folder: Path, agent: Start) -> None:
+        self._folder, self._agent = folder, agent
 
     def start(self, name: str, port: int, run: str | None = None, socket: str = "auto") -> Process:
         config = self._folder / f"{name}.yaml"
@@ -32,20 +31,12 @@ class Daemons:
         directory = self._folder / (run or name)
         directory.mkdir(exist_ok=True)
         env = {"STATE_DIRECTORY": str(directory), "RUNTIME_DIRECTORY": str(directory)}
-        process = Process("run", "--config", str(config), env=env)
-        self._started.append(process)
-        return process
-
-    def close(self) -> None:
-        for process in self._started:
-            process.kill()
+        return self._agent("run", "--config", str(config), env=env)
 
 
 @pytest.fixture
-def daemons(tmp_path: Path) -> Iterator[Daemons]:
-    made = Daemons(tmp_path)
-    yield made
-    made.close()
+def daemons(tmp_path: Path, agent: Start) -> Daemons:
+    return Daemons(tmp_path, agent)
 
 
 def free_port() -> int:
