@@ -190,6 +190,7 @@ class Daemon:
         """Handle one event, in the main thread."""
         self._watch(event)
         self._update(event)
+        self._notify_frontends(event)
         for action in self._conversation.handle(event):
             self._carry_out(action)
         self._publish_status()
@@ -367,6 +368,7 @@ class Daemon:
             return
         self._watch(event)
         self._update(event)
+        self._notify_frontends(event)
         for action in self._conversation.handle(event):
             if isinstance(action, Record | AppendText | Finish | StopPlayback):
                 self._carry_out(action)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from agent.pipeline.conversation import Record
+from agent.pipeline.events import Event
 from agent.pipeline.stage import Stage
 from agent.pipeline.status import Status
 
-Notification = Record | Status
-"""A notification of the daemon to its frontends: a recorded end of an utterance, or a change of the status."""
+Notification = Record | Status | Event
+"""A notification of the daemon to its frontends: a recorded end of an utterance, a change of the status, or an event
+of the inbox."""
 
 
 class Frontend(Stage):

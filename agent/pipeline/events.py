@@ -6,9 +6,39 @@ counts up from 1. ``utterance`` is an id that is never reused.
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import NamedTuple
 
 from agent.system.distinct import distinct
+
+
+class Urgency(Enum):
+    """How an utterance relates to others, with the meaning of the priorities of SSIP (speech-dispatcher)."""
+
+    IMPORTANT = "important"
+    """Interrupts every utterance that is not important."""
+    MESSAGE = "message"
+    """Waits for its turn."""
+    NOTIFICATION = "notification"
+    """Is dropped while another utterance is spoken or waits."""
+
+
+@distinct
+class Delivery(NamedTuple):
+    """The options of one utterance. Immutable.
+
+    ``ttl_seconds``: longest time until it is audible. ``chime``: sound before the text. ``volume``: in percent of the
+    speaker's volume. ``service`` and ``voice``: instead of the configured ones. ``keep``: whether its audio may be kept
+    as a phrase. ``repeat_after_restart``: whether to speak it again if the daemon was killed while it was spoken.
+    """
+
+    ttl_seconds: float | None = None
+    chime: str | None = None
+    volume: int | None = None
+    service: str | None = None
+    voice: str | None = None
+    keep: bool = True
+    repeat_after_restart: bool = False
 
 
 @distinct
@@ -16,8 +46,8 @@ class Utterance(NamedTuple):
     """One text to be spoken. Immutable.
 
     ``text`` is ``None`` where the text arrives in pieces (a reply that is still being written). ``turn`` is the turn
-    that it answers, 0 for an announcement. A higher ``priority`` is spoken first. ``source`` (``reply``, ``control``,
-    ``say``, ...) appears in the log.
+    that it answers, 0 for an announcement. ``priority`` is the rank of a message, -100 to 100: a higher one is spoken
+    first. ``source`` (``reply``, ``control``, ``say``, ...) appears in the log.
     """
 
     id: str
@@ -25,6 +55,8 @@ class Utterance(NamedTuple):
     turn: int = 0
     priority: int = 0
     source: str = "reply"
+    urgency: Urgency = Urgency.MESSAGE
+    delivery: Delivery = Delivery()
 
 
 # --- listening
@@ -120,6 +152,17 @@ class TextComplete(NamedTuple):
     """The text of an utterance that arrives in pieces is complete. Immutable."""
 
     utterance: str
+
+
+@distinct
+class Stored(NamedTuple):
+    """An announcement was accepted. Immutable.
+
+    ``durable``: it is on the disk and survives a loss of power. Otherwise it is in memory only.
+    """
+
+    utterance: str
+    durable: bool
 
 
 @distinct
@@ -248,6 +291,21 @@ class Hush(NamedTuple):
 
 
 @distinct
+class Cancel(NamedTuple):
+    """Cancel one utterance, current or queued. Immutable."""
+
+    utterance: str
+    reason: str
+
+
+@distinct
+class ListenNow(NamedTuple):
+    """Cancel the current and all queued utterances and start a turn of the user. Immutable."""
+
+    source: str
+
+
+@distinct
 class Volume(NamedTuple):
     """Set the playback volume, in percent. Immutable."""
 
@@ -294,6 +352,7 @@ Event = (
     | Announce
     | TextPiece
     | TextComplete
+    | Stored
     | AudioArrived
     | PlaybackStarted
     | UtterancePlayed
@@ -307,6 +366,8 @@ Event = (
     | DeviceTimedOut
     | WorkerCrashed
     | Hush
+    | Cancel
+    | ListenNow
     | Volume
     | Mute
     | MicrophoneMute
