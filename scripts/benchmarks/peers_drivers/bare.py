@@ -1,4 +1,7 @@
-"""The bare websocket-client loop: SERVICE PORT TEXT; writes PCM to stdout as it arrives."""
+"""The bare websocket-client loop: SERVICE PORT TEXT; writes the audio to stdout as it arrives.
+
+Each driver requests the audio format that voice-agent requests by default: the programs move the same bytes.
+"""
 
 import base64
 import json
@@ -37,7 +40,7 @@ elif service == "playai":
     url = f"http://127.0.0.1:{port}/api/v1/tts/websocket-auth"
     with urlopen(Request(url, b"{}", headers, method="POST")) as answer:
         socket = connect(next(iter(json.loads(answer.read())["webSocketUrls"].values())))
-    request = {"text": text, "voice": "s3://voice/manifest.json", "outputFormat": "raw", "sampleRate": 24000}
+    request = {"text": text, "voice": "s3://voice/manifest.json", "output_format": "wav", "sample_rate": 24000}
     socket.send(json.dumps(request))
     while True:
         message = socket.recv()
@@ -47,7 +50,7 @@ elif service == "playai":
             break
 elif service == "vachana":
     socket = connect(f"{base}/api/v1/tts", header={"X-API-Key-ID": "key"})
-    audio = {"sample_rate": 16000, "encoding": "linear_pcm", "num_channels": 1, "sample_width": 2, "container": "raw"}
+    audio = {"sample_rate": 44100, "encoding": "linear_pcm", "num_channels": 1, "sample_width": 2, "container": "wav"}
     socket.send(json.dumps({"text": text, "voice": "Pranav", "model": "vachana-voice-v2", "audio_config": audio}))
     while True:
         message = socket.recv()
