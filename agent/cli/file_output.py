@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
+import select
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +22,8 @@ if TYPE_CHECKING:
     from agent.cli.encoded_file import EncodedFile
 
 
+STDOUT = 1
+_ZERO = b"\0\0\0\0"
 _ENCODED = {".mp3": "mp3", ".opus": "opus"}
 
 
@@ -38,6 +45,7 @@ class FileOutput:
         self.is_empty = True
         self._output = output
         self._writer: WavWriter | EncodedFile | None = None
+        self._stdout = ReadyWriter(STDOUT)
         if output != "-":
             self._create_writer(SPEECH).discard()
 
@@ -48,6 +56,12 @@ class FileOutput:
             return _write_stdout
         self._writer = self._create_writer(format)
         return self._writer.write
+
+    def take(self, pcm: memoryview) -> int:
+        """Write what a stream accepts without blocking, in any thread; return the number of bytes. 0 for a file."""
+        if self._output != "-":
+            return 0
+        return self._stdout.write(pcm)  # the thread that writes the rest also gets and reports the error
 
     def end(self, *, complete: bool) -> None:
         """Commit the file if the audio is complete, else discard it."""
@@ -85,6 +99,11 @@ class WavMemory:
         self._format = format
         return self._pcm.extend
 
+    def take(self, pcm: memoryview) -> int:
+        """Keep the samples, in any thread; return the number of bytes."""
+        self._pcm += pcm
+        return len(pcm)
+
     def end(self, *, complete: bool) -> None:
         if complete:
             self.wav = wav_header(self._format, len(self._pcm)) + self._pcm
@@ -107,6 +126,38 @@ def check_writable(path: str) -> None:
     """Raise ``AudioError`` if no WAV file can be written to ``path``. An existing file is not changed."""
     check_suffix(path)
     WavWriter(path, SPEECH).discard()
+
+
+class ReadyWriter:
+    """Writes to a pipe, file or terminal what it accepts without blocking. Not thread-safe.
+
+    Args:
+        descriptor: The descriptor; it stays in blocking mode, which other processes share.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLOUT)
+        try:
+            self._pipe_bytes = fcntl.fcntl(descriptor, fcntl.F_GETPIPE_SZ)
+        except OSError:
+            self._pipe_bytes = 0  # no pipe
+
+    def write(self, data: memoryview) -> int:
+        """Write the beginning of ``data``; return its size. An error ends the write and is not reported."""
+        written = 0
+        with contextlib.suppress(OSError):
+            while written < len(data) and (room := self._room()):
+                written += os.write(self._descriptor, data[written : written + room])
+        return written
+
+    def _room(self) -> int:
+        """Return how many bytes one write takes without blocking."""
+        if self._pipe_bytes and fcntl.ioctl(self._descriptor, termios.FIONREAD, _ZERO) == _ZERO:
+            return self._pipe_bytes  # the pipe is empty
+        # A pipe that is ready has room for PIPE_BUF bytes (poll(2), pipe(7)); a longer write may block.
+        return select.PIPE_BUF if self._poll.poll(0) == [(self._descriptor, select.POLLOUT)] else 0
 
 
 def _write_stdout(data: bytes) -> None:

@@ -123,7 +123,7 @@ class _SaySession:
         if output is None:
             self._speaker: Stage = make_speaker(config, ring, self._inbox.put, wait_policy=fail_fast)
         else:
-            self._speaker = AudioWriter(ring, output.open, self._inbox.put)
+            self._speaker = AudioWriter(ring, output.open, self._inbox.put, output.take)
         self.stopped_by = ""
         self.was_cancelled = False
         self._reader: TextReader | None = None

@@ -26,7 +26,7 @@ def parse_json(message: str | bytes) -> dict[str, object] | str:
         return f"it is bigger than {MAX_MESSAGE_BYTES // (1024 * 1024)} MiB"
     try:
         text = message.decode("utf-8") if isinstance(message, bytes) else message
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite_float)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError):  # UnicodeDecodeError and JSONDecodeError are ValueErrors
         return "it is not JSON"
     if not isinstance(value, dict):
@@ -67,3 +67,7 @@ def _finite_float(digits: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number that overflows is not JSON")
     return number
+
+
+# json.loads would create a decoder for each message.
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite_float)

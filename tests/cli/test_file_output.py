@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import ctypes
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import soundfile
 from support.wav import read_wav
 
 from agent.audio.format import Format
-from agent.cli.file_output import FileOutput, check_writable
+from agent.cli.file_output import FileOutput, ReadyWriter, check_writable
 from agent.errors import AudioError
 
 
@@ -86,3 +87,27 @@ def test_missing_folder_is_named(tmp_path: Path) -> None:
     for name in ("o.mp3", "o.opus", "o.wav"):
         with pytest.raises(AudioError, match="nowhere"):
             FileOutput(str(tmp_path / "nowhere" / name))
+
+
+def test_ready_writer_fills_a_pipe_and_never_blocks() -> None:
+    reading, writing = os.pipe()
+    try:
+        data = bytes(range(256)) * 1024
+        writer = ReadyWriter(writing)
+        rest = memoryview(data)
+        while taken := writer.write(rest):
+            rest = rest[taken:]
+        received = os.read(reading, 1 << 20)
+        assert len(received) >= 4096 and received == data[: len(data) - len(rest)]
+        taken = writer.write(rest)
+        assert taken and os.read(reading, 1 << 20) == bytes(rest[:taken])
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_ready_writer_leaves_the_error_of_a_closed_pipe_to_the_next_write() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert ReadyWriter(writing).write(memoryview(b"ab")) == 0
+    os.close(writing)

@@ -24,6 +24,10 @@ from agent.errors import AudioError
 _MAX_TRAILER_BYTES = 16 << 20
 """A longer chunk does not follow samples of unknown length: its name is part of the samples."""
 _TRAILER = re.compile(b"|".join(TRAILERS))
+_OTHERS = bytes(set(range(256)).difference(b"".join(TRAILERS)))
+"""The bytes that are in no name. Without them a search sees an eighth of the bytes and takes half of the time."""
+
+_TRAILER_BEGINNINGS = frozenset(name[:length] for name in TRAILERS for length in (1, 2, 3))
 
 
 def create(encoding: str, rate: int, channels: int) -> PcmDecoder:
@@ -74,10 +78,10 @@ class PcmDecoder:
             self._before_header = bytes(self._buffer)
             self._buffer.clear()
         self._buffer += chunk
-        out = bytearray()
+        out: list[bytes] = []
         while self._step(out):
             pass
-        return bytes(out)
+        return out[0] if len(out) == 1 else b"".join(out)
 
     def finish(self) -> bytes:
         """Return the audio that was held back as a possible header; an incomplete header is dropped."""
@@ -85,7 +89,7 @@ class PcmDecoder:
             self._buffer[:0], self._before_header = self._before_header, None
         return b"" if self._before_header is not None or self._in_header or self._skip_bytes else self._take_samples()
 
-    def _step(self, out: bytearray) -> bool:
+    def _step(self, out: list[bytes]) -> bool:
         """Consume bytes or change the state; return whether another step may follow."""
         if self._before_header is not None:
             return self._read_riff()
@@ -100,7 +104,7 @@ class PcmDecoder:
             self._is_checked = is_uncompressed(self._buffer)
             if not self._is_checked:
                 return False
-        out += self._take_samples(self._samples_before_trailer())
+        out.append(self._take_samples(self._samples_before_trailer()))
         return self._data_bytes == 0 and bool(self._buffer)
 
     def _samples_before_trailer(self) -> int | None:
@@ -112,7 +116,8 @@ class PcmDecoder:
         if self._data_bytes is not None or not self._has_header:
             return None
         buffer = self._buffer
-        for match in _TRAILER.finditer(buffer):
+        may_have_trailer = _TRAILER.search(buffer.translate(None, _OTHERS)) is not None
+        for match in _TRAILER.finditer(buffer) if may_have_trailer else ():
             start = match.start()
             if len(buffer) < start + CHUNK_HEADER_BYTES:
                 return start
@@ -120,8 +125,7 @@ class PcmDecoder:
                 self._data_bytes = start
                 return start
         for length in (3, 2, 1):
-            tail = bytes(buffer[-length:])
-            if len(tail) == length and any(name.startswith(tail) for name in TRAILERS):
+            if bytes(buffer[-length:]) in _TRAILER_BEGINNINGS and len(buffer) >= length:
                 return len(buffer) - length
         return None
 
@@ -129,11 +133,14 @@ class PcmDecoder:
         frame_bytes = SAMPLE_WIDTHS[self._encoding] * (self.format or self._requested).channels
         size = len(self._buffer) if self._data_bytes is None else min(self._data_bytes, len(self._buffer))
         size = size if limit is None else min(size, limit)
-        data = self._partial_frame + self._buffer[:size]
+        # Each copy of a piece counts: most pieces are whole frames.
+        data = self._buffer if size == len(self._buffer) else self._buffer[:size]
+        if self._partial_frame:
+            data = self._partial_frame + data
         whole = len(data) // frame_bytes * frame_bytes
         # Kept across a header: services split their audio at any byte and put a header before each piece.
         self._partial_frame = data[whole:]
-        pcm = to_s16le(bytes(data[:whole]), self._encoding)
+        pcm = to_s16le(bytes(data if whole == len(data) else data[:whole]), self._encoding)
         self._consume(size)
         if self._data_bytes is not None:
             self._data_bytes -= size

@@ -22,7 +22,9 @@ class AudioWriter(Stage):
     Args:
         ring: Source of the audio.
         open_output: Opens the output for a format; returns the function that writes s16le samples to it.
-        report: Receives the events, in this thread.
+        report: Receives the events, in this thread or in that of ``take``.
+        take: Writes as many samples as the output accepts without blocking; returns the number of bytes. It is called
+            in the thread that writes to the ring, while this thread waits (see ``RingBuffer.read``).
     """
 
     def __init__(
@@ -30,10 +32,14 @@ class AudioWriter(Stage):
         ring: RingBuffer,
         open_output: Callable[[Format], Callable[[bytes], object]],
         report: Callable[[Event], None],
+        take: Callable[[memoryview], int] | None = None,
     ) -> None:
         super().__init__("writer", report)
         self._ring = ring
         self._open_output = open_output
+        self._take = take
+        self._utterance = ""
+        self._written_bytes = 0  # of the utterance; the thread that writes to the ring adds those of ``take``
 
     def stop(self) -> None:
         """Do nothing: the end of the stream arrives through the ring."""
@@ -51,23 +57,35 @@ class AudioWriter(Stage):
 
     def _write(self, start: UtteranceStart) -> None:
         """Write one utterance to its end."""
+        self._utterance, self._written_bytes = start.utterance, 0
         write = self._open_output(start.format)
-        written_bytes = 0
-        while not isinstance(item := self._next_item(), UtteranceEnd):
+        bypass = self._bypass if self._take is not None else None
+        while not isinstance(item := self._next_item(bypass), UtteranceEnd):
             if isinstance(item, RingClosed):
                 return
             assert isinstance(item, bytes)
             write(item)
-            if not written_bytes:
-                self.report(PlaybackStarted(start.utterance))
-            written_bytes += len(item)
-        self.report(_end_event(item, start.format.seconds_of(written_bytes), start.format))
+            self._count(len(item))
+        self.report(_end_event(item, start.format.seconds_of(self._written_bytes), start.format))
 
-    def _next_item(self) -> UtteranceStart | bytes | UtteranceEnd | RingClosed:
-        while (item := self._ring.read(self._ring.capacity_bytes, HEARTBEAT_SECONDS)) is None:
+    def _next_item(
+        self, bypass: Callable[[memoryview], int] | None = None
+    ) -> UtteranceStart | bytes | UtteranceEnd | RingClosed:
+        while (item := self._ring.read(self._ring.capacity_bytes, HEARTBEAT_SECONDS, bypass)) is None:
             self.heartbeat()
         self.heartbeat()
         return item
+
+    def _bypass(self, pcm: memoryview) -> int:
+        assert self._take is not None
+        if taken := self._take(pcm):
+            self._count(taken)
+        return taken
+
+    def _count(self, nbytes: int) -> None:
+        if not self._written_bytes:
+            self.report(PlaybackStarted(self._utterance))
+        self._written_bytes += nbytes
 
 
 def _end_event(end: UtteranceEnd, seconds: float, format: Format) -> Event:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import NamedTuple
 
 from agent.audio.format import Format
@@ -62,18 +62,15 @@ class Dropped(NamedTuple):
         return self.format.seconds_of(self.unread_bytes)
 
 
-@dataclass(slots=True)
 class _Stream:
     """One utterance in the ring. Not thread-safe; owned by the ring, under its lock."""
 
-    stream_id: int
-    utterance: str
-    format: Format
-    unread: bytearray = field(default_factory=bytearray)
-    arrivals: list[tuple[float, int]] = field(default_factory=list)  # since the last call of arrivals()
-    is_reading: bool = False
-    is_ended: bool = False
-    error: str | None = None
+    def __init__(self, stream_id: int, utterance: str, format: Format) -> None:
+        self.stream_id, self.utterance, self.format = stream_id, utterance, format
+        self.unread = bytearray()
+        self.arrivals: list[tuple[float, int]] = []  # since the last call of arrivals()
+        self.is_reading = self.is_ended = False
+        self.error: str | None = None
 
 
 class RingBuffer:
@@ -99,6 +96,7 @@ class RingBuffer:
             raise ValueError(f"a ring of {capacity_bytes} bytes is too small: the minimum is {MIN_CAPACITY_BYTES}")
         self.capacity_bytes = capacity_bytes
         self._changed = changed or threading.Condition()
+        self._bypass: Callable[[memoryview], int] | None = None  # set while the reader waits for audio
         self._streams: deque[_Stream] = deque()
         self._open: dict[int, _Stream] = {}  # writable streams by id
         self._cleared_end: UtteranceEnd | None = None  # of the utterance that was cleared while it was being read
@@ -129,6 +127,13 @@ class RingBuffer:
         rest = memoryview(data)
         with self._changed:
             while stream := self._open.get(stream_id):
+                if self._bypass is not None and stream is self._current() and not stream.unread:
+                    taken = self._bypass(rest)
+                    self._written += taken
+                    self._read += taken
+                    if taken == len(rest):
+                        return True
+                    rest = rest[taken:]
                 part = rest[: self.capacity_bytes - self._unread]
                 if part:
                     self._note_arrival(stream, len(part))
@@ -142,11 +147,18 @@ class RingBuffer:
                 self._changed.wait()
         return False
 
+    @property
+    def room_bytes(self) -> int:
+        """Bytes that ``write`` accepts without blocking. Only for the writer; the reader can only add room."""
+        return self.capacity_bytes - self._unread
+
     def wait_writable(self, stream_id: int, timeout_seconds: float | None) -> bool:
         """Wait until ``write`` would accept data or return ``False`` immediately; return ``False`` on timeout.
 
         For a writer that must send heartbeats while it waits.
         """
+        if self._unread < self.capacity_bytes:
+            return True  # without the lock: only this thread adds bytes
         with self._changed:
             return self._changed.wait_for(
                 lambda: self._unread < self.capacity_bytes or stream_id not in self._open, timeout_seconds
@@ -163,13 +175,19 @@ class RingBuffer:
     # --- for the reader
 
     def read(
-        self, max_bytes: int, timeout_seconds: float | None
+        self,
+        max_bytes: int,
+        timeout_seconds: float | None,
+        bypass: Callable[[memoryview], int] | None = None,
     ) -> UtteranceStart | bytes | UtteranceEnd | RingClosed | None:
         """Return the next item in order.
 
         Args:
             max_bytes: Limit of the audio; a read returns at least one frame.
             timeout_seconds: Longest wait; ``None``: no limit.
+            bypass: Takes new audio while this call waits, in the thread that writes it, and returns the number of bytes
+                that it has taken, possibly 0. It must not block. These bytes count as read, and the wait continues: a
+                piece then costs no change of threads, which takes longer than all other work on it.
 
         Returns:
             ``None`` on timeout. Audio consists of whole frames of one utterance; only the last bytes of an utterance
@@ -182,7 +200,9 @@ class RingBuffer:
                 item = self._next_item(max_bytes)
                 if item is not None or deadline.is_expired:
                     return item
+                self._bypass = bypass
                 self._changed.wait(deadline.remaining())
+                self._bypass = None
 
     def wait_readable(self, nbytes: int, timeout_seconds: float | None) -> bool:
         """Wait until ``nbytes`` of the current utterance are unread or no more can arrive; return ``False`` on timeout.

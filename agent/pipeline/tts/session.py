@@ -32,6 +32,8 @@ SETTLED_SECONDS = 2.0
 """Silence after which the audio of a passage is complete, for services that do not mark its end. They send audio faster
 than it is played."""
 
+_PROGRESS = (Audio, Flush)
+
 NORMAL_CLOSE_CODES = (1000, 1001, 1005)
 """RFC 6455, 7.4.1: normal closure, going away, no status."""
 
@@ -114,16 +116,17 @@ class TtsSession:
             AudioError: the audio cannot be decoded.
         """
         events = self.connection.pump()
-        self._silence_seconds = time.monotonic() - self._received_at
+        now = time.monotonic()
+        self._silence_seconds = now - self._received_at
         if events:
-            self._received_at = time.monotonic()
+            self._received_at = now
             self._quiet_reported = False
         elif self._is_quiet() and not self._quiet_reported:
             self._quiet_reported = True
             events = self._codec.receive_timeout()
-        if any(isinstance(event, Audio | Flush) for event in events):
-            self._progress_at = time.monotonic()
-        is_stalled = self._is_awaiting_audio and time.monotonic() - self._progress_at > self._stall_seconds()
+        if any(isinstance(event, _PROGRESS) for event in events):
+            self._progress_at = now
+        is_stalled = self._is_awaiting_audio and now - self._progress_at > self._stall_seconds()
         for event in events:
             yield from self._process(event)
         if is_stalled:
@@ -170,7 +173,8 @@ class TtsSession:
                 if self._decoder is None or (sample_rate is not None and sample_rate != self._rate):
                     yield from self._start_decoder(sample_rate)
                 assert self._decoder is not None
-                yield from self._convert(self._decoder.feed(data))
+                if pcm := self._convert(self._decoder.feed(data)):
+                    yield pcm
             case Flush():
                 self._is_waiting = False
                 self._answered_count += 1
@@ -195,7 +199,7 @@ class TtsSession:
     def _start_decoder(self, sample_rate: int | None) -> Iterator[bytes]:
         """Start a decoder for the first audio, and another one when the service changes the sample rate."""
         if self._decoder is not None:
-            yield from self._convert(self._decoder.finish())
+            yield from _non_empty(self._convert(self._decoder.finish()))
         encoding = self._codec.encoding
         self._rate = sample_rate or encoding.sample_rate
         self._decoder = create_decoder(encoding.container, encoding.samples, self._rate, encoding.channels)
@@ -210,26 +214,27 @@ class TtsSession:
         is_normal = self.connection.is_closed and self.connection.close_code in NORMAL_CLOSE_CODES
         return is_normal and not self._end_sent and self._silence_seconds >= SETTLED_SECONDS
 
-    def _convert(self, pcm: bytes) -> Iterator[bytes]:
-        """Yield PCM in the session's format, so that no audio is played at the wrong speed."""
+    def _convert(self, pcm: bytes) -> bytes:
+        """Return PCM in the session's format, so that no audio is played at the wrong speed."""
         source = self._decoder.format if self._decoder is not None else None
         if not pcm or source is None:
-            return
+            return b""
         self.format = self.format or source
+        rest = b""
         if self._converter is not None and self._converter.source != source:
-            yield from _non_empty(self._converter.finish())
-            self._converter = None
-        if self._converter is None and source != self.format:
+            rest, self._converter = self._converter.finish(), None
+        # The identity first: the comparison of two dataclasses calls a function, and this is done for each piece.
+        if self._converter is None and source is not self.format and source != self.format:
             self._converter = FormatConverter(source, self.format)
         converted = pcm if self._converter is None else self._converter.feed(pcm)
         self._audio_seconds += self.format.seconds_of(len(converted))
         if self._audio_seconds > AUDIO_BASE_SECONDS + AUDIO_SECONDS_PER_CHARACTER * self._text_length:
             self._fail(f"more audio than {self._text_length} characters can need: {self._audio_seconds:.0f} s")
-        yield from _non_empty(converted)
+        return rest + converted if rest else converted
 
     def _close(self) -> Iterator[bytes]:
         if self._decoder is not None:
-            yield from self._convert(self._decoder.finish())
+            yield from _non_empty(self._convert(self._decoder.finish()))
         if self._converter is not None:
             yield from _non_empty(self._converter.finish())
         self.has_ended = True

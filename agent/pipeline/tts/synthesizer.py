@@ -28,7 +28,7 @@ from agent.system.distinct import distinct
 from agent.system.threads import Deadline
 
 WRITE_BYTES = 8192
-"""Size of one write to the ring buffer. The heartbeat continues between writes while the ring is full."""
+"""Size of one write to a ring buffer that is almost full. The heartbeat continues between writes."""
 
 SHUTDOWN = "shutdown"
 
@@ -375,10 +375,12 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
             return False
         if session.format != job.format:
             raise AudioError(f"the audio format changed from {job.format} to {session.format}: one format is expected")
-        for start in range(0, len(pcm), WRITE_BYTES):
+        # One write while there is room, which is almost always: each costs two changes of a lock.
+        step = len(pcm) if len(pcm) <= self._ring.room_bytes else WRITE_BYTES
+        for start in range(0, len(pcm), step):
             while not self._ring.wait_writable(job.stream_id, MAX_WAIT_SECONDS):
                 self.heartbeat()
-            if not self._ring.write(job.stream_id, pcm[start : start + WRITE_BYTES]):
+            if not self._ring.write(job.stream_id, pcm[start : start + step]):
                 # The ring buffer was cleared and has informed the speaker; CancelAll with the reason follows.
                 self._close_session()
                 self._jobs.popleft()

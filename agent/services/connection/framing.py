@@ -22,6 +22,11 @@ MAX_MESSAGE_FRAGMENTS = 1 << 17
 
 PROTOCOL_ERROR, INVALID_TEXT, TOO_BIG, NO_CODE, CONNECTION_LOST = 1002, 1007, 1009, 1005, 1006
 
+# Globals of this module: an attribute of the class ABNF costs twice the time, and each frame needs several.
+_OPCODES = frozenset(ABNF.OPCODES)
+_CONTINUATION, _TEXT, _CLOSE = ABNF.OPCODE_CONT, ABNF.OPCODE_TEXT, ABNF.OPCODE_CLOSE
+_PING, _PONG = ABNF.OPCODE_PING, ABNF.OPCODE_PONG
+
 
 class ProtocolError(Exception):
     """The peer violated the protocol (RFC 6455, 7.4.1).
@@ -91,79 +96,83 @@ class Framing:
         """
         while (frame := self._next_frame()) is not None:
             self.frame_count += 1
-            result = self._interpret(frame)
+            result = self._interpret(*frame)
             if result is not None:
                 return result
         return None
 
-    def _next_frame(self) -> ABNF | None:
+    def _next_frame(self) -> tuple[int, int, bytes] | None:
+        """Return the first header byte's final bit, the opcode and the payload of the next complete frame."""
         buffer = self._buffer
         if len(buffer) < 2:
             return None
-        length = buffer[1] & 0x7F
-        start = 2 + {126: 2, 127: 8}.get(length, 0)
-        if len(buffer) < start:
-            return None
-        if start > 2:
+        first, length = buffer[0], buffer[1] & 0x7F
+        start = 2
+        if length > 125:
+            start = 4 if length == 126 else 10
+            if len(buffer) < start:
+                return None
             length = int.from_bytes(buffer[2:start], "big")
-        self._check_header(buffer[0], buffer[1], length)
+        self._check_header(first, buffer[1], length)
         if len(buffer) < start + length:
             return None
-        frame = ABNF(buffer[0] >> 7, 0, 0, 0, buffer[0] & 0x0F, 0, bytes(buffer[start : start + length]))
+        with memoryview(buffer) as view:
+            data = bytes(view[start : start + length])  # one copy; a slice of the bytearray would be another one
         del buffer[: start + length]
-        try:
-            frame.validate(skip_utf8_validation=True)  # the library's own rules: close codes and close payloads
-        except WebSocketException as error:
-            raise ProtocolError(PROTOCOL_ERROR, "a frame that the protocol does not allow") from error
-        return frame
+        opcode = first & 0x0F
+        if opcode == _CLOSE:
+            try:
+                ABNF(1, 0, 0, 0, opcode, 0, data).validate(skip_utf8_validation=True)  # the library's table of codes
+            except WebSocketException as error:
+                raise ProtocolError(PROTOCOL_ERROR, "a frame that the protocol does not allow") from error
+        return first >> 7, opcode, data
 
     def _check_header(self, first: int, second: int, length: int) -> None:
         """Check the two header bytes and the payload length before any of the payload is kept."""
-        is_final, opcode = first >> 7, first & 0x0F
+        opcode = first & 0x0F
         if first & 0x70:
             raise ProtocolError(PROTOCOL_ERROR, "a reserved bit is set, and no extension was negotiated")
-        if opcode not in ABNF.OPCODES:
+        if opcode not in _OPCODES:
             raise ProtocolError(PROTOCOL_ERROR, "an unknown opcode")
         if second & 0x80:
             raise ProtocolError(PROTOCOL_ERROR, "a server must not mask")
-        if opcode >= ABNF.OPCODE_CLOSE:
-            if not is_final or length > 125:
+        if opcode >= _CLOSE:
+            if not first & 0x80 or length > 125:
                 raise ProtocolError(PROTOCOL_ERROR, "a control frame that is fragmented or too long")
             return
-        if (opcode == ABNF.OPCODE_CONT) != bool(self._opcode):
+        if (opcode == _CONTINUATION) != bool(self._opcode):
             raise ProtocolError(PROTOCOL_ERROR, "a fragment out of order")
         if length > MAX_FRAME_BYTES:
             raise ProtocolError(TOO_BIG, f"a frame of more than {MAX_FRAME_BYTES} bytes")
         if len(self._fragments) + length > MAX_MESSAGE_BYTES:
             raise ProtocolError(TOO_BIG, f"a message of more than {MAX_MESSAGE_BYTES} bytes")
 
-    def _interpret(self, frame: ABNF) -> Message | Ping | Pong | Close | None:
-        data = frame.data.encode() if isinstance(frame.data, str) else frame.data
-        if frame.opcode == ABNF.OPCODE_PING:
+    def _interpret(self, is_final: int, opcode: int, data: bytes) -> Message | Ping | Pong | Close | None:
+        if opcode < _CLOSE:
+            if is_final and not self._opcode:
+                return _decode(data) if opcode == _TEXT else data
+            return self._collect(is_final, opcode, data)
+        if opcode == _PING:
             return Ping(data)
-        if frame.opcode == ABNF.OPCODE_PONG:
+        if opcode == _PONG:
             return Pong(data)
-        if frame.opcode == ABNF.OPCODE_CLOSE:
-            if not data:
-                return Close(NO_CODE, "", b"")
-            return Close(int.from_bytes(data[:2], "big"), _decode(data[2:]), data[:2])
-        if frame.fin and not self._opcode:
-            return _decode(data) if frame.opcode == ABNF.OPCODE_TEXT else data
-        return self._collect(frame, data)
+        if not data:
+            return Close(NO_CODE, "", b"")
+        return Close(int.from_bytes(data[:2], "big"), _decode(data[2:]), data[:2])
 
-    def _collect(self, frame: ABNF, data: bytes) -> Message | None:
-        self._opcode = self._opcode or frame.opcode
+    def _collect(self, is_final: int, opcode: int, data: bytes) -> Message | None:
+        self._opcode = self._opcode or opcode
         self._fragment_count += 1
         if self._fragment_count > MAX_MESSAGE_FRAGMENTS:
             raise ProtocolError(TOO_BIG, "too many fragments")
         self._fragments += data
-        is_text = self._opcode == ABNF.OPCODE_TEXT
+        is_text = self._opcode == _TEXT
         if is_text:
             try:
-                self._decoder.decode(data, final=bool(frame.fin))
+                self._decoder.decode(data, final=bool(is_final))
             except UnicodeDecodeError as error:
                 raise ProtocolError(INVALID_TEXT, "text that is not UTF-8") from error
-        if not frame.fin:
+        if not is_final:
             return None
         message = bytes(self._fragments)
         self._opcode, self._fragment_count, self._fragments = 0, 0, bytearray()

@@ -72,6 +72,14 @@ class Keepalive:
         elif self._frame_started_at is None or is_new:
             self._frame_started_at, self._frame_bytes = self._received_at, 0
 
+    def next_seconds(self, *, is_sending: bool) -> float | None:
+        """Return the seconds until the first deadline, at least 0; ``None`` if there is none."""
+        deadlines = self.deadlines(is_sending=is_sending)
+        if not deadlines:
+            return None
+        first = deadlines[0][0] if len(deadlines) == 1 else min(deadlines)[0]
+        return max(0.0, first - time.monotonic())
+
     def deadlines(self, *, is_sending: bool) -> list[tuple[float, str]]:
         """Return each deadline (``time.monotonic()``) with ``PING_DUE`` or the reason why the connection is lost."""
         deadlines: list[tuple[float, str]] = []

@@ -22,6 +22,8 @@ class Pollable(HasFileno, Protocol):
     def next_timeout(self) -> float | None: ...
 
 
+_READ, _READ_OR_WRITE = select.POLLIN, select.POLLIN | select.POLLOUT
+
 Waitable = TypeVar("Waitable", bound=HasFileno)
 
 
@@ -39,18 +41,23 @@ def wait(
         Whether the connection needs ``pump``, and the readable objects of ``others``.
     """
     poll = select.poll()  # not select(), which fails for descriptors above 1023
-    descriptor = connection.fileno() if connection is not None else -1
-    due_seconds = None
+    descriptor, due_at = -1, None
     if connection is not None:
+        descriptor = connection.fileno()
         due_seconds = connection.next_timeout()
+        if due_seconds is not None:
+            due_at = time.monotonic() + due_seconds
+            if timeout_seconds is None or due_seconds < timeout_seconds:
+                timeout_seconds = due_seconds
         if descriptor >= 0:
-            poll.register(descriptor, select.POLLIN | (select.POLLOUT if connection.wants_write else 0))
+            poll.register(descriptor, _READ_OR_WRITE if connection.wants_write else _READ)
     for other in others:
-        if other.fileno() >= 0:
-            poll.register(other.fileno(), select.POLLIN)
-    timeout = min((seconds for seconds in (due_seconds, timeout_seconds) if seconds is not None), default=None)
-    start = time.monotonic()
-    milliseconds = None if timeout is None else int(timeout * 1000) + (timeout > 0)  # rounded up: no busy loop
-    ready = {number for number, _ in poll.poll(milliseconds)}
-    is_due = due_seconds is not None and time.monotonic() - start >= due_seconds
+        if (number := other.fileno()) >= 0:
+            poll.register(number, _READ)
+    # Rounded up: no busy loop.
+    milliseconds = None if timeout_seconds is None else int(timeout_seconds * 1000) + (timeout_seconds > 0)
+    ready = dict(poll.poll(milliseconds))
+    if descriptor in ready and len(ready) == 1:
+        return True, []
+    is_due = due_at is not None and time.monotonic() >= due_at
     return descriptor in ready or is_due, [other for other in others if other.fileno() in ready]

@@ -116,6 +116,7 @@ class Connection:
         self.close_code: int | None = None
         self.close_reason = ""
         self._sock = sock
+        self._is_tls = isinstance(sock, ssl.SSLSocket)
         self._timing = timing
         self._keepalive = Keepalive(timing.ping_seconds, timing.pong_seconds, timing.stall_seconds)
         self._framing = Framing()
@@ -200,18 +201,24 @@ class Connection:
             if error is not None:
                 self._refuse(error)
             self._read(events)
-        if not self.is_closed:
-            self._check_deadlines()
+            # After a complete message no deadline has passed, except that of data which the peer does not accept.
+            if not events or self._unsent or self._framing.has_partial_frame or self._closing is not None:
+                self._check_deadlines()
         if not self.is_closed:
             self._write()
-        return events + self._take_last_events()
+        if self._last_events:
+            events += self._take_last_events()
+        return events
 
     def next_timeout(self) -> float | None:
         """Seconds until ``pump`` is due even without input; ``None`` if never."""
         if self.has_pending:
             return 0.0
-        deadlines = [] if self.is_closed else [deadline for deadline, _ in self._deadlines()]
-        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        if self.is_closed:
+            return None
+        if self._closing is not None:
+            return max(0.0, self._close_by - time.monotonic())
+        return self._keepalive.next_seconds(is_sending=bool(self._unsent))
 
     def finish(self, deadline: Deadline) -> list[Event]:
         """Close the connection: the end mark if it was not sent yet, the unsent data, and the close handshake.
@@ -323,10 +330,13 @@ class Connection:
             self._keepalive.received(len(data))
             if self._closing is None:
                 self._decode(data, events)
-                continue
-            self._dropped_bytes += len(data)
-            if self._dropped_bytes > MAX_LINGER_BYTES:
-                self._end(*self._closing)
+            else:
+                self._dropped_bytes += len(data)
+                if self._dropped_bytes > MAX_LINGER_BYTES:
+                    self._end(*self._closing)
+                    return
+            # The socket is empty; poll reports more data. TLS returns one record, and the next one may be buffered.
+            if len(data) < _READ_BYTES and not self._is_tls:
                 return
 
     def _decode(self, data: bytes, events: list[Event]) -> None:
@@ -382,6 +392,8 @@ class Connection:
         return self._keepalive.deadlines(is_sending=bool(self._unsent))
 
     def _check_deadlines(self) -> None:
+        if self.is_closed:
+            return
         now = time.monotonic()
         for deadline, reason in self._deadlines():
             if deadline > now:

@@ -87,3 +87,26 @@ def test_abort_ends_the_thread() -> None:
     rig.ring.begin("u", FORMAT)
     rig.writer.abort()
     assert rig.writer.join(Deadline(SECONDS))
+
+
+def test_pieces_that_the_output_takes_at_once_keep_their_order_and_are_counted() -> None:
+    ring, events = RingBuffer(1 << 20), queue.SimpleQueue[Event]()
+    written: list[bytes] = []
+
+    def take(pcm: memoryview) -> int:  # half of each piece, as a pipe that is almost full
+        written.append(bytes(pcm[: len(pcm) // 2]))
+        return len(pcm) // 2
+
+    writer = AudioWriter(ring, lambda format: written.append, events.put, take)
+    writer.start()
+    pieces = [bytes([number]) * 320 for number in range(50)]
+    stream = ring.begin("u", FORMAT)
+    for piece in pieces:
+        ring.write(stream, piece)
+    ring.end(stream)
+    assert events.get(timeout=SECONDS) == PlaybackStarted("u")
+    assert events.get(timeout=SECONDS) == UtterancePlayed("u", FORMAT.seconds_of(50 * 320))
+    ring.close()
+    assert writer.join(Deadline(SECONDS))
+    assert b"".join(written) == b"".join(pieces)
+    assert ring.written_bytes == ring.read_bytes == 50 * 320

@@ -1,5 +1,6 @@
 """Ring buffer: order, blocking, and no old audio after a clear."""
 
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -503,3 +504,28 @@ def test_a_ring_says_when_it_is_full() -> None:
     assert not ring.is_full
     ring.write(stream_id, bytes(1))
     assert ring.is_full
+
+
+def test_waiting_reader_takes_audio_in_the_thread_of_the_writer() -> None:
+    ring = RingBuffer(64)
+    stream_id = ring.begin("one", MONO)
+    assert isinstance(ring.read(4, 0), UtteranceStart)
+    taken: queue.SimpleQueue[tuple[bytes, int]] = queue.SimpleQueue()
+
+    def take(data: memoryview) -> int:
+        taken.put((bytes(data), threading.get_ident()))
+        return 2
+
+    reader = Running(lambda: ring.read(64, TIMEOUT_SECONDS, take))
+    rest = b"abcdef"
+    for _ in range(1000):  # until the reader waits, the audio is buffered for it
+        assert ring.write(stream_id, rest)
+        if not taken.empty():
+            break
+        assert reader.result() == rest
+        reader = Running(lambda: ring.read(64, TIMEOUT_SECONDS, take))
+    assert taken.get_nowait() == (rest, threading.get_ident())
+    assert reader.result() == rest[2:]
+    ring.end(stream_id)
+    assert ring.read(4, 0) == UtteranceEnd("one")
+    assert ring.written_bytes == ring.read_bytes
