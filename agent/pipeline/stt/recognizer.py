@@ -367,7 +367,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         missing_from = None if session is None else session.missing_from_seconds
         if missing_from is not None and missing_from < segment.sent_seconds:
             seconds = segment.sent_seconds - missing_from
-            reason = f"{self._standby.service} sent no transcript of it within {self._answer_seconds:g} s"
+            limit = "before the session had to end" if self._end_by.is_expired else f"within {self._answer_seconds:g} s"
+            reason = f"{self._standby.service} sent no transcript of it {limit}"
             self.report(Gap(segment.start_seconds + missing_from, seconds, reason))
         for gap in segment.discard_pending():
             self.report(Gap(*gap, "the session ended before it was sent"))

@@ -47,16 +47,22 @@ INVALID_JSON = "Initial websocket message contained invalid json"
 NOT_TEXT = "Initial message was not text and therefore did not match the expected auth format"
 
 _EXPORT_ID = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_SPACES = re.compile("  +")
 _RETRY = re.compile(r"[Rr]etrying in (\d{1,4}) second")
 _DIALECTS = ("melvin", "vosk")
 _ENCODING = Encoding("raw", SAMPLE_RATE)
 _EXPORT_SECONDS = 30.0
+_WORD_TIME_ERROR_SECONDS = 0.1
+"""Allowed overlap of two words; melvin-asr (d3284fa) allows the same where it compares transcriptions."""
 _NUMBERS = (("start", None), ("end", None), ("conf", 1.0))
 
 
 def read_text(value: object) -> str | None:
-    """Return a text without leading and trailing white space; ``None`` if the value is no text."""
-    return fix_surrogates(value).strip() if isinstance(value, str) else None
+    """Return a text with single spaces between its words; ``None`` if the value is no text.
+
+    melvin-asr (d3284fa) joins words that begin with a space by further spaces.
+    """
+    return _SPACES.sub(" ", fix_surrogates(value)).strip() if isinstance(value, str) else None
 
 
 def read_words(result: object) -> tuple[tuple[Word, ...], bool]:
@@ -155,6 +161,7 @@ class Client:
         self._is_opened = False
         self._audio = bytearray()
         self._partial = ""  # the last partial without a final
+        self._last_word: Word | None = None  # of the last final with words
         self._has_space = False  # whether a partial began with a space
         self._eof_sent = False
         self._is_over = False  # End or a fatal Failure was returned
@@ -288,13 +295,17 @@ class Client:
         if text is None:
             return [self._refuse(message, "partial, or result and text, in a JSON object")]
         words, has_invalid = read_words(fields.get("result"))
+        # The first version begins each text with a space. Later ones do so in partials only.
+        is_bare = bool(text) and self._has_space and not str(fields["text"]).startswith(" ")
         rest = self._rest_of_partial(text)
+        is_repeated = is_bare and self._repeats_last_word(words)
+        self._last_word = words[-1] if words else self._last_word
+        if is_repeated:
+            words, text = words[1:], " ".join(word.word for word in words[1:])
         events: list[Event] = [Transcript(text, True, words)] if text or words or self._partial else []
         events += [Transcript(rest, False)] if rest else []
         self._partial = rest
         self.has_final_after_eof = self.has_final_after_eof or self._eof_sent
-        # The first version begins each text with a space. Later ones do so in partials only.
-        is_bare = text and self._has_space and not str(fields["text"]).startswith(" ")
         self.answers.add_final(is_from_words=bool(rest or is_bare))
         if has_invalid:
             events.append(self._refuse(message, "word, start, end and conf in every element of result"))
@@ -309,6 +320,20 @@ class Client:
             return ""
         words, partial = final.split(), self._partial.split()
         return " ".join(partial[len(words) :]) if words and partial[: len(words)] == words else ""
+
+    def _repeats_last_word(self, words: tuple[Word, ...]) -> bool:
+        """Return whether a final begins with the last word of the previous one.
+
+        melvin-asr (d3284fa) sends a word again if its end moves in a later transcription. A word that the user repeats
+        starts after the end of the previous one, except for the inaccuracy of the times.
+        """
+        last = self._last_word
+        return (
+            last is not None
+            and bool(words)
+            and words[0].word == last.word
+            and words[0].start_seconds < last.end_seconds - _WORD_TIME_ERROR_SECONDS
+        )
 
     def _tail(self) -> list[Event]:
         partial, self._partial = self._partial, ""

@@ -418,6 +418,41 @@ def test_another_text_of_the_final_replaces_the_partial():
     assert client(dialect="vosk").receive('{"text": "one"}') == [Transcript("one", True)]
 
 
+def words_final(*words, space=""):
+    result = [{"word": word, "start": start, "end": end, "conf": 0.9} for word, start, end in words]
+    return json.dumps({"result": result, "text": space + " ".join(word for word, _, _ in words)})
+
+
+def test_a_word_that_two_finals_share_is_reported_once():
+    codec = client()
+    codec.receive(partial(" one two"))
+    codec.receive(words_final(("one", 0.0, 0.5), ("two", 0.5, 0.9)))
+    assert codec.receive(words_final(("two", 0.5, 1.0))) == []
+    codec.receive(partial(" two  three"))
+    events = codec.receive(words_final(("two", 0.5, 1.1), ("three", 1.1, 1.5)))
+    assert events == [Transcript("three", True, (Word("three", 1.1, 1.5, 0.9),))]
+
+
+@pytest.mark.parametrize(
+    ("final", "text"),
+    [
+        (words_final(("two", 0.85, 1.3)), "two"),  # said twice; the times of words may overlap slightly
+        (words_final(("too", 0.5, 1.0)), "too"),
+        (words_final(("two", 0.5, 1.0), space=" "), "two"),  # the first version, whose times are wrong
+    ],
+)
+def test_other_words_with_overlapping_times_are_kept(final, text):
+    codec = client()
+    codec.receive(partial(" one two"))
+    codec.receive(words_final(("one", 0.0, 0.5), ("two", 0.5, 0.9)))
+    (event,) = codec.receive(final)
+    assert event.text == text
+
+
+def test_words_are_separated_by_one_space():
+    assert client().receive(partial(" one  two   three")) == [Transcript("one two three", False)]
+
+
 def test_empty_partial_does_not_clear_the_last_one():
     codec = client()
     codec.receive(partial("one"))
