@@ -12,7 +12,7 @@ _INLINE = re.compile(
     r"|(?P<citation>[ \t]?(?<!\[)\[\^?(?:(?:citation|source|ref|doc)[: ]?)?\d{1,3}(?:\s?[,–-]\s?\d{1,3})*\](?!\()"
     r"|[ \t]?\[\[\^?\d{1,3}\]\](?:\([^()\s]*+\)|(?!\())|[ \t]?【(?:\d|[^】†\n]{0,80}+†)[^】\n]{0,80}+】"
     r"|[ \t]?\ue200[^\ue201\n]{0,200}+\ue201|\[!(?:note|tip|important|warning|caution)\])"
-    r"|!?\[(?P<text>[^\[\]\n]*+)\](?:\((?:[^()\n]|\([^()\n]*+\))*+\)|\[[^\]\n]*+\])"
+    r"|!?\[(?P<text>(?:\\[^\n]|[^\[\]\n\\])*+)\](?:\((?:[^()\n]|\([^()\n]*+\))*+\)|\[[^\]\n]*+\])"
     r"|<?(?P<url>https?://[^\s<>\]]*[^\s<>\])}.,;:!?*_`'\"])>?"
     rf"|<(?P<tag>/?(?:{_HTML}))(?:\s[^<>\n]*)?/?>|<!--[^\n]{{0,500}}?-->"
     r"|(?P<entity>&(?:[a-zA-Z]{2,10}|\#\d{1,7}|\#x[0-9a-fA-F]{1,6});)"
@@ -23,12 +23,17 @@ _HOST = re.compile(r"https?://(?:[^/?#@]*@)?(?:www\.)?([^/?#:\[]*)", re.IGNORECA
 _BREAK = re.compile(rf"/?(?:{_BREAKING})", re.IGNORECASE)
 # The beginning of one of these at the end of a piece.
 _PARTIAL = re.compile(
-    r"(?:\\|[ \t]?!?\[[^\[\]\n]{0,300}+(?:\](?:\((?:[^()\n]|\([^()\n]*+\)?+){0,500}+|\[[^\]\n]{0,80}+)?+)?+"
+    r"(?:\\"
     r"|[ \t]?\[\[\^?\d{0,3}(?:\]\]?(?:\([^()\s]{0,500}+\)?)?)?|[ \t]?\ue200[^\ue201\n]{0,200}\ue201?"
     r"|[ \t]?【[^】\n]{0,80}|<(?:!-{0,2}[^<>\n]{0,200}|/?(?:[a-z][^<>\n]{0,200})?)?"
     r"|(?<!\w)h(?:t(?:tps?|t)?)?|<?https?:\S*"
     r"|&[#\w]{0,10}|`+|~+|\*+|_+|!)\Z",
     re.IGNORECASE,
+)
+# An escape, or the beginning of a link, which may hold escapes.
+_PARTIAL_LINK = re.compile(
+    r"\\[^\n]|(?P<link>[ \t]?!?\[(?:\\[^\n]|[^\[\]\n\\]){0,300}+"
+    r"(?:\\|\](?:\((?:[^()\n]|\([^()\n]*+\)?+){0,500}+|\[[^\]\n]{0,80}+)?+)?+\Z)"
 )
 _OPENED = re.compile(r"(?:<!--(?:(?!-->)[^\n]){0,500}+|[ \t]?\ue200[^\ue201\n]{0,200}+)\Z")
 _FENCE = re.compile(r"[ \t]*(`{3,}+(?=[^`\n]*+\n)|~{3,}+)[^\n]*+\n")
@@ -168,14 +173,19 @@ def _certain_length(line: str) -> int:
     """Return how much of an incomplete line holds no mark that is still incomplete."""
     if opened := _OPENED.search(line):
         line = line[: opened.start()]  # the marks inside do not count
-    start = 0
+    start = link_start = 0
     for match in _INLINE.finditer(line):
-        is_complete = match.lastgroup in ("escape", "text", "tag", "entity")
+        is_complete = match.lastgroup in ("text", "tag", "entity")
         if is_complete or (match.lastgroup == "citation" and match.end() < len(line)):
+            start = link_start = match.end()
+        elif match.lastgroup == "escape":
             start = match.end()
     partial = _PARTIAL.search(line, start)
-    is_bounded = partial is not None and len(line) - partial.start() <= _MAX_LINE_CHARACTERS
-    return partial.start() if partial and is_bounded else len(line)
+    certain = len(line) if partial is None else partial.start()
+    for link in _PARTIAL_LINK.finditer(line, link_start):
+        if link["link"] is not None:
+            certain = min(certain, link.start())
+    return certain if len(line) - certain <= _MAX_LINE_CHARACTERS else len(line)
 
 
 def _convert(line: str, before: str, after: str) -> str:

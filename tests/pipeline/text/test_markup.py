@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.pipeline.text.markup import MarkupFilter
@@ -72,5 +72,8 @@ def test_words_are_passed_on_at_once() -> None:
 
 
 @given(st.text(alphabet="ab1 *_`~#>-|[]()!<>\n\\.:/&;", max_size=80), st.integers(1, 9))
+@example("[\\][]", 1)
+@example("[a\\]b](x) c", 1)
+@example("[snake\\_case](x) c", 1)
 def test_result_does_not_depend_on_the_pieces(text: str, size: int) -> None:
     assert "".join(words(text, size).split()) == "".join(words(text).split())
