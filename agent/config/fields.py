@@ -20,7 +20,8 @@ def key(default: Any, about: str, **more: Any) -> Any:
         default: The default value, or a function without parameters that makes it.
         about: One line of help for users; it describes the effect of the value.
         more: ``low`` and ``high`` (inclusive bounds), ``choices``, ``min_items`` (of a list), ``note`` (a second
-            comment in the sample configuration), ``group``.
+            comment in the sample configuration), ``shorthand`` (the key of a section that a single value sets),
+            ``group``.
     """
     metadata = {"about": about, **more}
     if isinstance(default, list | dict) or callable(default):

@@ -61,7 +61,9 @@ def _section(cls: Any) -> dict[str, Any]:
 def _key(field: Field) -> dict[str, Any]:
     entry: dict[str, Any] = {"description": field.about}
     if field.kind == "section":
-        return entry | _section(field.cls)
+        section = _section(field.cls)
+        shorthand = field.metadata.get("shorthand")
+        return entry | ({"anyOf": [section, section["properties"][shorthand]]} if shorthand else section)
     entry["default"] = plain(field.default)
     if field.kind == "secret":
         return entry | {"$ref": "#/$defs/secret"}

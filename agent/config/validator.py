@@ -75,6 +75,10 @@ class Validator:
 
     def _checked(self, field: Field, tree: Tree, path: str) -> Any:
         if field.kind == "section":
+            shorthand = field.metadata.get("shorthand")
+            if shorthand is not None and isinstance(tree, Scalar) and not tree.is_null:
+                self.origins[join(path, shorthand)] = tree.where
+                return {shorthand: self._checked(fields_of(field.cls)[shorthand], tree, path)}
             return self.section(field.cls, tree, path)
         if field.kind == "secret":
             return read_secret(tree, self._inline_refusal)

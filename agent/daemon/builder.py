@@ -180,10 +180,21 @@ def make_endpointer(config: Config) -> Endpointer:
         return NullEndpointer()
     return VadEndpointer(
         create_detector(settings.vad),
-        silence_seconds=settings.silence_seconds,
+        silence_seconds=settings.silence_seconds.unsure,
         turn_seconds=settings.turn_seconds,
         pre_roll_seconds=config.microphone.pre_roll_seconds,
+        choose_pause=pause_chooser(config),
     )
+
+
+def pause_chooser(config: Config) -> Callable[[str], float]:
+    """Return the function that chooses the silence that ends a turn by its text."""
+    from agent.pipeline.capture.pauses import PauseChooser
+    from agent.pipeline.responders.registry import request_matcher
+
+    pauses = config.conversation.silence_seconds
+    matches = request_matcher(config.responder)
+    return PauseChooser(pauses.complete_seconds, pauses.unsure, pauses.incomplete_seconds, matches).choose
 
 
 def make_recognizer(

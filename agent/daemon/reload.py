@@ -12,6 +12,7 @@ from agent.daemon.builder import (
     Pipeline,
     make_services,
     make_transcription,
+    pause_chooser,
     reply_options,
     require_keys,
 )
@@ -86,7 +87,8 @@ def apply(
         service = make_transcription(config, report, server, generation=generation)
         pipeline.recognizer.replace_service(service, answer_seconds=config.transcription.answer_seconds)
     if isinstance(pipeline.endpointer, VadEndpointer):
-        pipeline.endpointer.set_timing(config.conversation.silence_seconds, config.conversation.turn_seconds)
+        timing = config.conversation
+        pipeline.endpointer.set_timing(timing.silence_seconds.unsure, timing.turn_seconds, pause_chooser(config))
     if pipeline.speaker is not None and config.speaker.volume != old.speaker.volume:
         report(Volume(config.speaker.volume, CONFIGURATION))  # otherwise a volume set at run time stays
     set_level(config.logging.level)

@@ -79,6 +79,29 @@ class SpeakerSettings:
 
 
 @dataclass(frozen=True)
+class PauseSettings:
+    """The silence that ends a turn, by the text so far."""
+
+    complete: float | None = key(
+        None, "after a text that ends like a sentence or matches a rule; null: 3/7 of unsure", low=0.2, high=5.0
+    )
+    unsure: float = key(
+        0.7, "where the text shows neither; less replies sooner and may interrupt the user", low=0.2, high=5.0
+    )
+    incomplete: float | None = key(
+        None, "after a word that needs another word, or a comma; null: 12/7 of unsure", low=0.2, high=10.0
+    )
+
+    @property
+    def complete_seconds(self) -> float:
+        return max(0.2, 3 / 7 * self.unsure) if self.complete is None else self.complete
+
+    @property
+    def incomplete_seconds(self) -> float:
+        return 12 / 7 * self.unsure if self.incomplete is None else self.incomplete
+
+
+@dataclass(frozen=True)
 class ConversationSettings:
     """Turn taking."""
 
@@ -90,8 +113,8 @@ class ConversationSettings:
     listen_while_speaking: bool = key(
         False, "true: speech interrupts a reply; only for a microphone with echo cancellation"
     )
-    silence_seconds: float = key(
-        0.7, "silence that ends a turn; less replies sooner and may interrupt the user", low=0.2, high=5.0
+    silence_seconds: PauseSettings = key(
+        PauseSettings, "silence that ends a turn; a single number means unsure", shorthand="unsure"
     )
     turn_seconds: float = key(
         30.0, "longest turn; a longer one is answered without waiting for silence", low=2.0, high=600.0
@@ -108,8 +131,14 @@ class ConversationSettings:
 
     def check(self) -> Iterator[Finding]:
         """Yield the errors in the durations."""
-        if self.silence_seconds >= self.turn_seconds:
-            what = f"{self.silence_seconds:g} is no shorter than the longest turn"
+        pauses = self.silence_seconds
+        if not pauses.complete_seconds <= pauses.unsure <= pauses.incomplete_seconds:
+            what = (
+                f"{pauses.complete_seconds:g}, {pauses.unsure:g} and {pauses.incomplete_seconds:g} s are not in order"
+            )
+            yield Finding("silence_seconds", f"{what}, expected complete <= unsure <= incomplete")
+        if pauses.unsure >= self.turn_seconds:
+            what = f"{pauses.unsure:g} is no shorter than the longest turn"
             expected = f"expected less than {self.turn_seconds:g}"
             yield Finding("silence_seconds", f"{what}, {expected}", None, "turn_seconds")
 

@@ -40,6 +40,7 @@ from agent.pipeline.events import (
     WorkerCrashed,
 )
 from agent.pipeline.responders import command, openai
+from agent.pipeline.settings import PauseSettings
 from agent.pipeline.status import Status
 from agent.server.tts import tone
 from agent.services.protocols import local, neuphonic
@@ -64,7 +65,7 @@ def configuration(server: LocalServerProcess, mode: str, microphone: str = "none
         config,
         microphone=replace(config.microphone, device=microphone),
         speaker=replace(config.speaker, device="none"),
-        conversation=replace(config.conversation, mode=mode, silence_seconds=0.2, vad="energy"),
+        conversation=replace(config.conversation, mode=mode, silence_seconds=PauseSettings(unsure=0.2), vad="energy"),
         transcription=replace(config.transcription, url=f"{server.ws}/"),
         synthesis=config.synthesis.with_settings("local", local.Settings(url=server.ws)),
         responder=replace(config.responder, rules=(), **responder),

@@ -6,6 +6,7 @@ Frames are 16 kHz mono s16le; time is the length of the frames.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from agent.audio.format import SPEECH
@@ -57,6 +58,9 @@ class Endpointer(Protocol):
     def reset(self) -> list[VadEvent]:
         """End an open segment and discard buffered audio."""
 
+    def report_text(self, text: str) -> None:
+        """Note the transcript of the open segment so far."""
+
     def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
         """Note whether the transcript of a segment has words, and whether it ended without a pause."""
 
@@ -66,7 +70,7 @@ class VadEndpointer:
 
     A segment starts when the detector has found enough speech and includes the ``pre_roll_seconds`` before it, so that
     its first syllable is complete. It ends after ``silence_seconds`` without speech, or after ``turn_seconds`` at the
-    latest.
+    latest. A transcript that arrives during a silence chooses how long this silence has to be.
     Owned by the recognizer thread; only ``set_timing`` is thread-safe.
 
     Args:
@@ -74,6 +78,7 @@ class VadEndpointer:
         silence_seconds: silence that ends a segment.
         turn_seconds: maximum length of a segment.
         pre_roll_seconds: audio before the onset that belongs to the segment.
+        choose_pause: returns the silence in seconds that ends a segment with this text so far.
     """
 
     continuous = False
@@ -85,10 +90,13 @@ class VadEndpointer:
         silence_seconds: float,
         turn_seconds: float,
         pre_roll_seconds: float,
+        choose_pause: Callable[[str], float] | None = None,
     ) -> None:
         self._detector = detector
+        self._choose_pause = choose_pause
         self._end_silence_seconds, self._max_turn_seconds = silence_seconds, turn_seconds
         self._pre_roll_seconds = pre_roll_seconds
+        self._pause_seconds: float | None = None  # the silence that ends this segment instead
         self._pre_roll: deque[bytes] = deque()
         self._buffered_seconds = 0.0
         self._speech_seconds = 0.0
@@ -96,14 +104,19 @@ class VadEndpointer:
         self._turn_seconds = 0.0
         self._in_turn = False
 
-    def set_timing(self, silence_seconds: float, turn_seconds: float) -> None:
+    def set_timing(
+        self, silence_seconds: float, turn_seconds: float, choose_pause: Callable[[str], float] | None = None
+    ) -> None:
         """Change the timing from the next frame on. Thread-safe."""
         self._end_silence_seconds, self._max_turn_seconds = silence_seconds, turn_seconds
+        self._choose_pause = choose_pause
 
     def process(self, frame: bytes) -> list[VadEvent]:
         seconds = SPEECH.seconds_of(len(frame))
         is_speech = self._detector.is_speech(frame)
         self._silent_seconds = 0.0 if is_speech else self._silent_seconds + seconds
+        if is_speech:
+            self._pause_seconds = None  # the text so far lacks what was said now
         return self._process_turn(frame, seconds) if self._in_turn else self._process_idle(frame, seconds, is_speech)
 
     def reset(self) -> list[VadEvent]:
@@ -113,6 +126,10 @@ class VadEndpointer:
             return []
         self._in_turn = False
         return [SpeechEnd(self._silent_seconds)]
+
+    def report_text(self, text: str) -> None:
+        if self._choose_pause is not None and self._in_turn:
+            self._pause_seconds = self._choose_pause(text)
 
     def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
         self._detector.report_turn(has_words=has_words, is_cut=is_cut)
@@ -128,6 +145,7 @@ class VadEndpointer:
         if not self._detector.starts_turn:
             return []
         events: list[VadEvent] = [SpeechStart(), *map(Speech, self._pre_roll)]
+        self._pause_seconds = None
         self._turn_seconds = self._buffered_seconds
         self._pre_roll.clear()
         self._buffered_seconds = self._speech_seconds = 0.0
@@ -136,10 +154,11 @@ class VadEndpointer:
 
     def _process_turn(self, frame: bytes, seconds: float) -> list[VadEvent]:
         self._turn_seconds += seconds
-        if self._silent_seconds + 1e-9 < self._end_silence_seconds and self._turn_seconds < self._max_turn_seconds:
+        pause_seconds = self._end_silence_seconds if self._pause_seconds is None else self._pause_seconds
+        is_cut = self._silent_seconds + 1e-9 < pause_seconds
+        if is_cut and self._turn_seconds < self._max_turn_seconds:
             return [Speech(frame)]
         self._in_turn = False
-        is_cut = self._silent_seconds + 1e-9 < self._end_silence_seconds
         return [Speech(frame), SpeechEnd(self._silent_seconds, is_cut)]
 
 
@@ -158,6 +177,9 @@ class NullEndpointer:
 
     def reset(self) -> list[VadEvent]:
         return []
+
+    def report_text(self, text: str) -> None:
+        """Ignore the text: only the end of the frames ends the segment."""
 
     def report_turn(self, *, has_words: bool, is_cut: bool) -> None:
         """Ignore the result: no detector decides."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -55,3 +56,8 @@ def make_responder(settings: Any) -> Responder:
         ConfigError: A setting that it needs is missing.
     """
     return find(settings.kind).make(settings)
+
+
+def request_matcher(settings: Any) -> Callable[[str], bool]:
+    """Return whether a text is a complete request that the responder of ``settings`` knows, as a function."""
+    return find(settings.kind).request_matcher(settings)

@@ -49,6 +49,11 @@ def no_findings(settings: Any) -> Iterator[Finding]:
     yield from ()
 
 
+def knows_no_request(settings: Any) -> Callable[[str], bool]:
+    """The request matcher of a responder that accepts every text."""
+    return lambda text: False
+
+
 class ResponderKind(NamedTuple):
     """The description of one kind of responder. Immutable.
 
@@ -58,6 +63,8 @@ class ResponderKind(NamedTuple):
         check_used: Yields the errors in the section if ``responder.kind`` names it, with keys relative to it.
         url_key: The key of the section that holds a URL.
         is_key_optional: Whether it may work without an API key at a URL outside.
+        request_matcher: Makes a thread-safe function that tells whether a text is a complete request that the responder
+            knows.
     """
 
     make: Callable[[Any], Responder]
@@ -65,3 +72,4 @@ class ResponderKind(NamedTuple):
     check_used: Callable[[Any], Iterator[Finding]] = no_findings
     url_key: str | None = None
     is_key_optional: bool = False
+    request_matcher: Callable[[Any], Callable[[str], bool]] = knows_no_request

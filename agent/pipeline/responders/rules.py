@@ -15,6 +15,7 @@ MAX_TEXT_CHARACTERS = 4000
 """Longer than any spoken turn. The time of a configured pattern may grow with the length of the text."""
 
 _FIELD = re.compile(r"\{(\w+)\}")
+_ENDS_OPEN = re.compile(r"(?:[*+]|\{\d*,\d*\})\??\)*\$?$")
 
 
 class RulesResponder:
@@ -68,6 +69,19 @@ class RulesResponder:
         return _FIELD.sub(lambda field: fields.get(field[1], field[0]), reply)
 
 
+def matcher(rules: Sequence[RuleSettings]) -> Callable[[str], bool]:
+    """Return a function that tells whether a text is a complete request of one of the rules.
+
+    A pattern that ends with a repetition ("remind me to (.+)") is not counted: more words may follow.
+    """
+
+    @functools.cache
+    def patterns() -> list[re.Pattern[str]]:
+        return [re.compile(each.pattern, re.IGNORECASE) for each in rules if not _ENDS_OPEN.search(each.pattern)]
+
+    return lambda text: any(pattern.search(text[:MAX_TEXT_CHARACTERS]) for pattern in patterns())
+
+
 def local_now() -> datetime:
     """Return the local time in the time zone that the machine has now."""
     # The C library reads /etc/localtime once; tzset(3) reads it again if it has changed.
@@ -86,4 +100,4 @@ def _make(responder: ResponderSettings) -> RulesResponder:
     return RulesResponder(responder.rules, responder.fallback)
 
 
-RESPONDER = ResponderKind(_make)
+RESPONDER = ResponderKind(_make, request_matcher=lambda responder: matcher(responder.rules))

@@ -345,6 +345,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         else:
             segment.partial = transcript.text
             self.report(Partial(segment.text()))
+        if not segment.is_complete:
+            self._endpointer.report_text(segment.text())
 
     def _add_final(self, segment: SpeechSegment, transcript: Transcript) -> None:
         segment.partial = ""

@@ -75,6 +75,11 @@ class LanguageGuess:
 
     @property
     def languages(self) -> tuple[str, ...]:
+        """As ``candidates``, but English alone if it is one of them."""
+        return ("en",) if "en" in self.candidates else self.candidates
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
         """The most likely language (ISO 639-1), or several that are equally likely; English without evidence."""
         script = self._scripts.most_common(1)[0][0] if self._scripts else "latin"
         if script != "latin":
@@ -83,8 +88,7 @@ class LanguageGuess:
                 script = max(variants, key=lambda name: self._scripts[name])
             return (script,)
         most = max(self._counts.values(), default=0)
-        best = tuple(name for name, count in self._counts.items() if count == most)
-        return ("en",) if not most or "en" in best else best
+        return tuple(name for name, count in self._counts.items() if count == most) or ("en",)
 
     @property
     def is_surely_english(self) -> bool:

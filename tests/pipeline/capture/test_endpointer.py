@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 from support.frame_detector import FrameDetector
@@ -11,8 +13,8 @@ from agent.pipeline.capture.endpointer import NullEndpointer, Speech, SpeechEnd,
 SPEECH, SILENCE = b"\x01" * 3200, b"\x00" * 3200  # a tenth of a second each
 
 
-def create_endpointer(**changes: float) -> VadEndpointer:
-    timing = {"silence_seconds": 0.3, "turn_seconds": 2.0, "pre_roll_seconds": 0.2} | changes
+def create_endpointer(**changes: Any) -> VadEndpointer:
+    timing: dict[str, Any] = {"silence_seconds": 0.3, "turn_seconds": 2.0, "pre_roll_seconds": 0.2} | changes
     detector = FrameDetector(lambda frame: frame[0] == 1, timing.pop("onset_seconds", 0.1))
     return VadEndpointer(detector, **timing)
 
@@ -99,3 +101,26 @@ def test_events_are_well_formed_and_frames_keep_their_order(pattern: str) -> Non
     frames_out = [vad_event.frame for vad_event in vad_events if isinstance(vad_event, Speech)]
     assert frames_out == sorted(frames_out, key=lambda frame: frame[1:3])
     assert len(frames_out) == len(set(frames_out))
+
+
+def test_text_that_arrives_in_the_silence_chooses_its_length() -> None:
+    endpointer = create_endpointer(choose_pause=lambda text: 0.1 if text == "Stop." else 0.5)
+    assert shape(process(endpointer, "xx.")) == "(xx."
+    endpointer.report_text("and")
+    assert shape(process(endpointer, "...")) == "..."
+    endpointer.report_text("Stop.")
+    assert shape(process(endpointer, ".")) == ".)"
+
+
+def test_speech_after_a_text_restores_the_usual_pause() -> None:
+    endpointer = create_endpointer(choose_pause=lambda text: 0.1)
+    process(endpointer, "xx")
+    endpointer.report_text("Stop.")
+    assert shape(process(endpointer, "x...")) == "x...)"
+
+
+def test_text_of_a_turn_has_no_effect_on_the_next_turn() -> None:
+    endpointer = create_endpointer(choose_pause=lambda text: 0.5)
+    assert shape(process(endpointer, "xx...")) == "(xx...)"
+    endpointer.report_text("a late partial and")
+    assert shape(process(endpointer, "xx...")) == "(xx...)"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent.pipeline.responders.echo import EchoResponder, SilentResponder
-from agent.pipeline.responders.rules import RulesResponder, spoken_time
+from agent.pipeline.responders.rules import RulesResponder, matcher, spoken_time
 from agent.pipeline.responders.settings import ResponderSettings, RuleSettings
 
 
@@ -173,3 +173,10 @@ def test_changed_time_zone_is_used_at_the_next_answer(monkeypatch: pytest.Monkey
 
 def test_echo_yields_the_transcript() -> None:
     assert list(EchoResponder().reply("One. Two", 1)) == ["One. Two"]
+
+
+def test_matcher_knows_the_complete_requests_of_the_rules() -> None:
+    rules = [RuleSettings(pattern, "") for pattern in ("what time", "remind me to (.+)", "hello( there)?$", "a{2,}")]
+    knows = matcher(rules)
+    assert knows("What TIME is it") and knows("hello")
+    assert not knows("remind me to call") and not knows("aaa") and not knows("good morning")

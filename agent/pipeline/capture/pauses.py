@@ -1,0 +1,34 @@
+"""Chooses the silence that ends a turn by the text of the turn so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from agent.system.distinct import distinct
+
+
+@distinct
+class PauseChooser(NamedTuple):
+    """The silence in seconds that ends a turn, by the completeness of its text. Immutable.
+
+    ``matches`` tells whether the responder knows a text as a request.
+    """
+
+    complete: float
+    unsure: float
+    incomplete: float
+    matches: Callable[[str], bool]
+
+    def choose(self, text: str) -> float:
+        """Return the silence in seconds that ends a turn with this text so far."""
+        # The tables of words are imported with the first partial: they would delay READY.
+        from agent.pipeline.capture.turn_end import Completeness, judge
+
+        match judge(text, self.matches):
+            case Completeness.COMPLETE:
+                return self.complete
+            case Completeness.INCOMPLETE:
+                return self.incomplete
+            case _:
+                return self.unsure
