@@ -32,7 +32,9 @@ def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
         config,
         SystemdNotifier(os.environ),
         watch=exporter.handle_event,
-        frontends=lambda report: make_frontends(config, os.environ, report, volume.storage_problem),
+        frontends=lambda report: make_frontends(
+            config, os.environ, report, volume.storage_problem, lambda: daemon.config.logging.transcripts
+        ),
         captions=sys.stdout,
         reread=reread,
         volume=volume,

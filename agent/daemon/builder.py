@@ -37,7 +37,7 @@ from agent.system.threads import Worker
 # The stages that capture and reply are imported where they are built: a daemon that only announces starts faster.
 if TYPE_CHECKING:
     from agent.daemon.local_server import LocalServer
-    from agent.frontends.frontend import Frontend
+    from agent.frontends.frontend import Frontends, Notification
     from agent.pipeline.capture.endpointer import Endpointer
     from agent.pipeline.capture.frame_queue import FrameQueue, FrameSource
     from agent.pipeline.capture.microphone import Microphone
@@ -126,7 +126,8 @@ def make_frontends(
     environ: Mapping[str, str],
     report: Callable[[Event], None],
     storage_problem: Callable[[], str | None] = lambda: None,
-) -> list[Frontend]:
+    transcripts: Callable[[], bool] = lambda: False,
+) -> Frontends:
     """Build the configured frontends; none of them is open yet.
 
     Args:
@@ -134,24 +135,33 @@ def make_frontends(
         environ: The environment of the process.
         report: Receives the events.
         storage_problem: Returns why the volume and the mutes cannot be stored; ``None`` if they can.
+        transcripts: Returns whether ``logging.transcripts`` is on.
     """
+    from agent.frontends.frontend import Frontends
+
     setting = config.control.socket
     if setting == "none":
-        return []
+        return Frontends()
+    from agent.frontends.api.api import Api
     from agent.frontends.control.server import ControlServer
 
     # A user without a writable run directory may run a daemon without a socket. A configured path is required.
     is_default = setting == "auto"
     path = Paths.from_environment(environ).control_socket if is_default else Path(setting)
-    return [
-        ControlServer(
-            path,
-            report,
-            required=not is_default,
-            flush_seconds=CONTROL_FLUSH_SECONDS,
-            storage_problem=storage_problem,
-        )
-    ]
+    api = Api(report, storage_problem=storage_problem, transcripts=transcripts)
+    control = ControlServer(
+        path,
+        report,
+        required=not is_default,
+        flush_seconds=CONTROL_FLUSH_SECONDS,
+        storage_problem=storage_problem,
+    )
+
+    def notify(notification: Notification) -> None:
+        api.notify(notification)
+        control.notify(notification)
+
+    return Frontends((control,), notify)
 
 
 def make_microphone(

@@ -23,7 +23,7 @@ from agent.daemon.utterances import UtteranceTracker
 from agent.daemon.volume import VolumeStore
 from agent.daemon.watchdog import Watchdog
 from agent.errors import AgentError, ConfigError
-from agent.frontends.frontend import Frontend, Notification
+from agent.frontends.frontend import Frontends, Notification
 from agent.pipeline.conversation import Action, AppendText, Conversation, Finish, Record, State, StopPlayback
 from agent.pipeline.events import Event, Heard, Hush, Reload, Stop, WorkerCrashed
 from agent.pipeline.status import Status, StatusTracker
@@ -86,7 +86,7 @@ class Daemon:
         systemd: SystemdNotifier,
         *,
         watch: Callable[[Event | Record], None] = lambda event: None,
-        frontends: Callable[[Callable[[Event], None]], list[Frontend]] = lambda report: [],
+        frontends: Callable[[Callable[[Event], None]], Frontends] = lambda report: Frontends(),
         local: LocalServer | None = None,
         captions: TextIO | None = None,
         reread: Callable[[], Config] | None = None,
@@ -114,7 +114,7 @@ class Daemon:
         self._pipeline: Pipeline = build_pipeline(config, self.inbox.put, self._local)
         self._volume = volume or VolumeStore(None, config.speaker.volume)
         self._frontends = frontends(self.inbox.put)
-        self._frontend_supervisor = Supervisor([*self._frontends])
+        self._frontend_supervisor = Supervisor([*self._frontends.workers])
         self._watchdog = Watchdog(systemd, [self._pipeline.supervisor, self._frontend_supervisor])
         self._suspend = suspend_detector(lambda reason: reset_after_suspend(self._pipeline, reason))
         self._suspend.watch(self._pipeline.supervisor.workers)
@@ -209,7 +209,7 @@ class Daemon:
             }
         )
         try:
-            for frontend in self._frontends:
+            for frontend in self._frontends.workers:
                 frontend.open()
             return signals
         except AgentError:
@@ -305,8 +305,8 @@ class Daemon:
             self._notify_frontends(status)
 
     def _notify_frontends(self, notification: Notification) -> None:
-        for frontend in self._frontends:
-            frontend.notify(notification)
+        if self._frontends.notify is not None:
+            self._frontends.notify(notification)
 
     # --- shutdown
 
@@ -319,7 +319,7 @@ class Daemon:
             stop_stages=lambda deadline: self._stop_stages(reason, deadline),
             record_remaining=lambda: self._record_remaining(reason),
             close_captions=None if self._captions is None else self._captions.close,
-            stop_frontends=self._stop_frontends if self._frontends else None,
+            stop_frontends=self._stop_frontends if self._frontends.workers else None,
             save_volume=self._volume.close,
             stop_local_server=None if self._own_server is None else self._own_server.stop,
         )
@@ -331,7 +331,7 @@ class Daemon:
         log.info("daemon: stopped")
 
     def _stop_accepting(self) -> None:
-        for frontend in self._frontends:
+        for frontend in self._frontends.workers:
             frontend.stop_accepting()
 
     def _stop_stages(self, reason: str, deadline: Deadline) -> list[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from agent.pipeline.conversation import Record
 from agent.pipeline.events import Event
 from agent.pipeline.stage import Stage
@@ -12,8 +15,20 @@ Notification = Record | Status | Event
 of the inbox."""
 
 
+class Frontends(NamedTuple):
+    """The frontends of a daemon. Immutable.
+
+    Args:
+        workers: The frontends.
+        notify: Passes each notification on to them, in the main thread. Never blocks.
+    """
+
+    workers: tuple[Frontend, ...] = ()
+    notify: Callable[[Notification], None] | None = None
+
+
 class Frontend(Stage):
-    """A worker that reports requests from outside as events and receives notifications.
+    """A worker that reports requests from outside as events.
 
     Thread-safe: the main thread calls every method but ``run``. Each may be called twice, and without ``start``.
     """
@@ -25,10 +40,6 @@ class Frontend(Stage):
             ConfigError: The resource is not available.
         """
         raise NotImplementedError(f"{type(self).__name__}.open")
-
-    def notify(self, notification: Notification) -> None:
-        """Pass a notification on. Never blocks."""
-        raise NotImplementedError(f"{type(self).__name__}.notify")
 
     def stop_accepting(self) -> None:
         """Refuse new requests, as the first step of the shutdown. Earlier requests still get their responses."""

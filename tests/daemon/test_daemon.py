@@ -22,7 +22,7 @@ from agent.daemon.daemon import Daemon, DaemonTiming
 from agent.daemon.shutdown import WorkerBudget
 from agent.daemon.suspend import SuspendDetector
 from agent.errors import ConfigError
-from agent.frontends.frontend import Frontend
+from agent.frontends.frontend import Frontend, Frontends, Notification
 from agent.pipeline.conversation import Record
 from agent.pipeline.events import (
     Announce,
@@ -119,7 +119,9 @@ def test_signal_handlers_are_installed_before_a_frontend_opens(server: LocalServ
             pass
 
     config = configuration(server, "announce")
-    daemon = Daemon(config, SystemdNotifier({}), frontends=lambda report: [FailingFrontend("failing", report)])
+    daemon = Daemon(
+        config, SystemdNotifier({}), frontends=lambda report: Frontends((FailingFrontend("failing", report),))
+    )
     with pytest.raises(ConfigError):
         daemon.run()
     assert len(handlers) == 4 and not set(handlers) & {*before, signal.SIG_DFL}
@@ -188,31 +190,14 @@ def test_first_sentence_of_a_reply_is_played_before_the_rest_arrives(
     assert record.state == "played" and record.seconds == pytest.approx(5 * tone.WORD_SECONDS, abs=0.01)
 
 
-class StatusRecorder(Frontend):
-    """Records the problems of each status. Not thread-safe; owned by the main thread."""
+def status_recorder(problems: list[tuple[str, ...]]) -> Frontends:
+    """Frontends that record the problems of each status."""
 
-    def __init__(self, report: Callable[[Event], None], problems: list[tuple[str, ...]]) -> None:
-        super().__init__("recorder", report)
-        self._problems, self._ended = problems, threading.Event()
-
-    def open(self) -> None:
-        pass
-
-    def notify(self, notification: object) -> None:
+    def notify(notification: Notification) -> None:
         if isinstance(notification, Status):
-            self._problems.append(notification.problems)
+            problems.append(notification.problems)
 
-    def stop_accepting(self) -> None:
-        pass
-
-    def run(self) -> None:
-        while not self._ended.wait(1.0):
-            self.heartbeat()
-
-    def stop(self) -> None:
-        self._ended.set()
-
-    abort = stop
+    return Frontends((), notify)
 
 
 @pytest.mark.parametrize("text", ["\U0001f600", "---", "...", "\u2764\ufe0f \U0001f44d!"])
@@ -225,7 +210,7 @@ def test_announcement_without_words_goes_to_no_service(server: LocalServerProces
     it = Watched(
         replace(config, synthesis=synthesis),
         lambda event: Stop("test") if isinstance(event, Record) and event.utterance.id == "b" else None,
-        frontends=lambda report: [StatusRecorder(report, problems)],
+        frontends=lambda report: status_recorder(problems),
     )
     before = server.event_names("in", "neuphonic").count("Text")
     assert it.run(Announce(Utterance("a", text)), Announce(Utterance("b", f"Dinner. {text}"))) == 0
@@ -244,7 +229,7 @@ def test_answer_without_words_is_silent_and_no_trouble_of_a_service(
     it = Watched(
         config,
         lambda event: Stop("test") if isinstance(event, ReplyEnded) else None,
-        frontends=lambda report: [StatusRecorder(report, problems)],
+        frontends=lambda report: status_recorder(problems),
     )
     assert it.run(Heard("Do you like it?")) == 0
     assert [event.shortfall for event in it.seen if isinstance(event, ReplyEnded)] == ["unspeakable"]

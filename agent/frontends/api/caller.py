@@ -1,0 +1,50 @@
+"""The programs that send requests, their rights and their lasting connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from agent.frontends.api.subscription import Subscription
+
+
+class Connection:
+    """A lasting connection to a program. Its sets are changed by the ``Hub`` alone; other threads may test them.
+
+    Args:
+        deliver: Sends one notification, without a line end. Called by any thread; it must not block.
+        wake: Called when events wait in ``subscription``. Called by any thread; it must not block.
+
+    Attributes:
+        awaited: Ids of the utterances whose end is sent to the program.
+        texts: Ids of the texts that the program sends in pieces.
+        subscription: The events of the program, if it subscribed.
+    """
+
+    def __init__(self, deliver: Callable[[bytes], None], wake: Callable[[], None]) -> None:
+        self.deliver, self.wake = deliver, wake
+        self.awaited: set[str] = set()
+        self.texts: set[str] = set()
+        self.subscription: Subscription | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the program waits for notifications, or sends a text in pieces."""
+        return bool(self.awaited or self.texts) or self.subscription is not None
+
+
+class Caller(NamedTuple):
+    """The program that sends a request, and its rights. Immutable.
+
+    Args:
+        source: The name of the transport, which appears in the log.
+        may_read_texts: Whether it may receive transcripts and the texts of utterances.
+        may_control: Whether it may use the methods that change something.
+        connection: Its lasting connection; ``None`` if it has none (HTTP).
+    """
+
+    source: str
+    may_read_texts: bool = False
+    may_control: bool = False
+    connection: Connection | None = None

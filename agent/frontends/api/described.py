@@ -1,0 +1,127 @@
+"""Describes the notifications of the daemon as events for other programs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from agent.frontends.frontend import Notification
+from agent.pipeline.conversation import Record
+from agent.pipeline.events import (
+    Announce,
+    DeviceBack,
+    DeviceLost,
+    Heard,
+    MicrophoneMute,
+    Mute,
+    Partial,
+    PlaybackStarted,
+    Reply,
+    ReplyEnded,
+    ServiceConnected,
+    ServiceDown,
+    ServiceUp,
+    Stored,
+    Utterance,
+    UtterancePlayed,
+)
+from agent.pipeline.status import Status
+
+EVENTS = {
+    "state": "the state, the problems, the queue or the volume changed",
+    "partial": "a partial transcript",
+    "heard": "a final transcript; empty where no words were recognized",
+    "reply": "a piece of a reply, or its end",
+    "utterance": "an utterance was accepted, stored or started, or has ended",
+    "device": "a sound device was lost, muted or is ready again",
+    "service": "a service is connected, ready or failed",
+    "underrun": "the speaker played silence because audio arrived too late",
+}
+"""The events that a program may subscribe to, with one line about each."""
+
+
+class Description(NamedTuple):
+    """One event. Immutable. ``texts`` are the fields that only a caller with access to texts receives."""
+
+    name: str
+    fields: Mapping[str, object]
+    texts: Mapping[str, object] = {}
+
+    def params(self, *, texts: bool) -> dict[str, object]:
+        """Return the parameters of the notification."""
+        fields = {"event": self.name, "time": round(time.time(), 3), **self.fields}
+        return {**fields, **self.texts} if texts else fields
+
+
+def describe(notification: Notification) -> Iterator[Description]:
+    """Yield the events that a notification means for other programs; none for most of them."""
+    match notification:
+        case Status():
+            fields = {
+                "state": notification.state,
+                "status": notification.summary,
+                "queue": notification.queue,
+                "volume": notification.volume,
+                "muted": list(notification.muted),
+                "troubles": list(notification.problems),
+            }
+            yield Description("state", fields)
+        case Partial(text):
+            yield Description("partial", {}, {"text": text})
+        case Heard(text):
+            yield Description("heard", {"words": len(text.split())}, {"text": text})
+        case Reply(turn, text):
+            yield Description("reply", {"turn": turn}, {"text": text})
+        case ReplyEnded(turn, error):
+            yield Description("reply", {"turn": turn, "ended": True, "error": error})
+        case Announce(utterance):
+            texts = {} if utterance.text is None else {"text": utterance.text}
+            yield Description("utterance", _utterance(utterance, "accepted"), texts)
+        case Stored(utterance, durable):
+            yield Description("utterance", {"id": utterance, "state": "stored", "durable": durable})
+        case PlaybackStarted(utterance):
+            yield Description("utterance", {"id": utterance, "state": "started"})
+        case Record():
+            yield Description("utterance", {**_utterance(notification.utterance, ""), **ended(notification)})
+        case UtterancePlayed(utterance, _, underruns, silence) if underruns:
+            fields = {"id": utterance, "underruns": underruns, "silence_seconds": round(silence, 3)}
+            yield Description("underrun", fields)
+        case DeviceLost(device, reason):
+            yield Description("device", {"device": device, "state": "lost", "reason": reason})
+        case DeviceBack(device):
+            yield Description("device", {"device": device, "state": "ready", "reason": ""})
+        case Mute(muted):
+            yield Description("device", _muted("speaker", muted))
+        case MicrophoneMute(muted):
+            yield Description("device", _muted("microphone", muted))
+        case ServiceDown(service, reason):
+            yield Description("service", {"service": service, "state": "failed", "reason": reason})
+        case ServiceUp(service):
+            yield Description("service", {"service": service, "state": "ready", "reason": ""})
+        case ServiceConnected(service):
+            yield Description("service", {"service": service, "state": "connected", "reason": ""})
+
+
+def ended(record: Record) -> dict[str, object]:
+    """Return the recorded end of an utterance."""
+    return {
+        "id": record.utterance.id,
+        "state": record.state,
+        "reason": record.reason,
+        "seconds": round(record.seconds, 3),
+    }
+
+
+def _utterance(utterance: Utterance, state: str) -> dict[str, object]:
+    return {
+        "id": utterance.id,
+        "state": state,
+        "source": utterance.source,
+        "urgency": utterance.urgency.value,
+        "priority": utterance.priority,
+    }
+
+
+def _muted(device: str, muted: bool) -> dict[str, object]:
+    return {"device": device, "state": "muted" if muted else "ready", "reason": ""}

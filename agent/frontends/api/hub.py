@@ -1,0 +1,325 @@
+"""The announcements, texts in pieces and subscriptions of other programs."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.frontends.api.caller import Caller, Connection
+from agent.frontends.frontend import Notification
+from agent.pipeline.conversation import Record
+from agent.pipeline.events import Announce, Event, Hush, Stored, TextComplete, TextPiece, Utterance
+from agent.pipeline.status import Status
+from agent.system.text import MAX_TEXT_CHARACTERS, has_words
+
+# The modules that need json and re are imported by the first request: they would delay the start.
+if TYPE_CHECKING:
+    from agent.frontends.api.subscription import Subscription
+
+MAX_TEXTS = 32
+"""Maximum number of texts that arrive in pieces at the same time."""
+MAX_SUBSCRIPTIONS = 64
+FIRST_PIECE_SECONDS = 600.0
+"""Longest time from ``say.begin`` to the first words."""
+PIECE_SECONDS = 60.0
+"""Longest time between pieces after that, while the device waits for more text."""
+
+
+class TextTiming(NamedTuple):
+    """The limits for a text that arrives in pieces. Immutable."""
+
+    first_piece_seconds: float = FIRST_PIECE_SECONDS
+    piece_seconds: float = PIECE_SECONDS
+
+
+@dataclass
+class _Text:
+    """A text that arrives in pieces. Not thread-safe; guarded by the lock of the ``Hub``."""
+
+    utterance: Utterance
+    connection: Connection | None
+    expires_at: float
+    length: int = 0
+    is_announced: bool = False  # it has words and was reported as an utterance
+
+
+class Hub:
+    """Announces texts, and distributes their ends and the events of the daemon. Thread-safe.
+
+    No callback may block or call the ``Hub``.
+
+    Args:
+        report: Receives the requests as events.
+        storage_problem: Returns why the volume and the mutes cannot be stored; ``None`` if they can.
+        transcripts: Returns whether ``logging.transcripts`` is on: then events contain texts without being asked.
+        stores: Whether ``Stored`` follows each accepted announcement. ``say`` is answered after it.
+        timing: The limits for texts in pieces.
+    """
+
+    def __init__(
+        self,
+        report: Callable[[Event], None],
+        *,
+        storage_problem: Callable[[], str | None] = lambda: None,
+        transcripts: Callable[[], bool] = lambda: False,
+        stores: bool = False,
+        timing: TextTiming | None = None,
+    ) -> None:
+        self.report, self.storage_problem = report, storage_problem
+        self.status = Status("starting", "idle")
+        self.started_at = time.monotonic()
+        self.is_accepting = True
+        self._transcripts, self._stores, self._timing = transcripts, stores, timing or TextTiming()
+        self._lock = threading.Lock()
+        self._unanswered: dict[str, list[Callable[[bool], None]]] = {}  # by utterance: accepted, not yet stored
+        self._awaited: dict[str, list[Connection]] = {}
+        self._texts: dict[str, _Text] = {}
+        self._subscriptions: list[Subscription] = []
+        run = os.urandom(6).hex()  # a random part keeps ids unique across restarts, even if the clock is wrong
+        self._ids = (f"{run}-{{source}}-{number}" for number in itertools.count(1))
+
+    # --- for transports
+
+    def connect(self, deliver: Callable[[bytes], None], wake: Callable[[], None]) -> Connection:
+        """Return a new lasting connection. End it with ``disconnect``."""
+        return Connection(deliver, wake)
+
+    def disconnect(self, connection: Connection) -> None:
+        """Complete the texts of a connection and forget it. An accepted utterance is spoken nevertheless."""
+        self.complete_texts(connection)
+        if connection.subscription is not None:
+            self.unsubscribe(connection.subscription)
+            connection.subscription = None
+        with self._lock:
+            for utterance in connection.awaited:
+                if (waiting := self._awaited.get(utterance)) is not None:
+                    waiting.remove(connection)
+                    if not waiting:
+                        del self._awaited[utterance]
+            connection.awaited.clear()
+
+    def complete_texts(self, connection: Connection) -> None:
+        """Complete the texts of a connection that sends no more."""
+        for utterance in sorted(connection.texts):
+            self.end_text(utterance)
+
+    def subscribe(
+        self, caller: Caller, names: frozenset[str], deliver: Callable[[], None], *, texts: bool = False
+    ) -> Subscription:
+        """Return a new subscription. End it with ``unsubscribe``.
+
+        Args:
+            caller: The subscriber.
+            names: The names of the events (``described.EVENTS``).
+            deliver: Called by any thread when events wait in the subscription. It must not block.
+            texts: Whether the subscriber asks for texts. It gets none without ``may_read_texts``.
+
+        Raises:
+            RpcError: Too many programs are subscribed.
+        """
+        from agent.frontends.api.errors import TOO_MUCH, failure
+        from agent.frontends.api.subscription import Subscription
+
+        def has_texts() -> bool:
+            return caller.may_read_texts and (texts or self._transcripts())
+
+        subscription = Subscription(names, has_texts, deliver)
+        with self._lock:
+            if len(self._subscriptions) >= MAX_SUBSCRIPTIONS:
+                raise failure(TOO_MUCH, f"{MAX_SUBSCRIPTIONS} programs are subscribed: try again later")
+            self._subscriptions.append(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription. Idempotent."""
+        subscription.close()
+        with self._lock:
+            if subscription in self._subscriptions:
+                self._subscriptions.remove(subscription)
+
+    def expire(self) -> None:
+        """Complete the texts whose next piece is overdue. Each transport calls it about once per second."""
+        now = time.monotonic()
+        for utterance, text in list(self._texts.items()):
+            if now >= text.expires_at:
+                self.end_text(utterance)
+
+    def stop_accepting(self) -> None:
+        """Refuse new announcements, as the first step of the shutdown. Idempotent."""
+        self.is_accepting = False
+
+    def close(self) -> None:
+        """Answer every request that waits, and report every awaited utterance as cancelled. Idempotent."""
+        for utterance in list(self._unanswered):
+            self._answer(utterance, durable=False)
+        for utterance in sorted(self._awaited):
+            self._end(utterance, "cancelled", "by the end of the daemon", 0.0)
+
+    # --- the main thread
+
+    def notify(self, notification: Notification) -> None:
+        """Pass a notification of the daemon on. Never blocks."""
+        match notification:
+            case Status():
+                self.status = notification
+            case Stored(utterance, durable):
+                self._answer(utterance, durable)
+            case Record(utterance, state, reason, seconds):
+                self._answer(utterance.id, durable=False)  # it ended before it was stored
+                self._end(utterance.id, state, reason, seconds)
+        if self._subscriptions:
+            self._publish(notification)
+
+    # --- for the methods
+
+    def next_id(self, source: str) -> str:
+        """Return a new id of an utterance."""
+        return next(self._ids).format(source=source)
+
+    def announce(
+        self, utterance: Utterance, connection: Connection | None, accepted: Callable[[bool], None], *, wait: bool
+    ) -> None:
+        """Report a complete text.
+
+        Args:
+            utterance: The text.
+            connection: The connection of the caller.
+            accepted: Called when the announcement is accepted, with whether it is durable.
+            wait: Whether the connection receives the end of the utterance.
+        """
+        with self._lock:
+            self._unanswered.setdefault(utterance.id, []).append(accepted)
+        if wait and connection is not None:
+            self._await(utterance.id, connection)
+        self.report(Announce(utterance))
+        if not self._stores:
+            self._answer(utterance.id, durable=False)
+
+    def begin_text(self, utterance: Utterance, connection: Connection | None, *, wait: bool) -> None:
+        """Begin a text that arrives in pieces. Raises ``RpcError`` if too many texts are open or the id is in use."""
+        from agent.frontends.api.errors import ID_CONFLICT, TOO_MUCH, failure
+
+        with self._lock:
+            if utterance.id in self._texts:
+                raise failure(ID_CONFLICT, f"a text with the id {utterance.id} is open")
+            if len(self._texts) >= MAX_TEXTS:
+                raise failure(TOO_MUCH, f"{MAX_TEXTS} texts are being sent in pieces: try again later")
+            expires_at = time.monotonic() + self._timing.first_piece_seconds
+            self._texts[utterance.id] = _Text(utterance, connection, expires_at)
+            if connection is not None:
+                connection.texts.add(utterance.id)
+        if wait and connection is not None:
+            self._await(utterance.id, connection)
+
+    def append_text(self, utterance: str, piece: str) -> None:
+        """Pass a piece on. The first piece with words announces the utterance: until then there is no text to speak,
+        and no reason to pause the recognizer.
+
+        Raises:
+            RpcError: No such text is open, or it is too long.
+        """
+        from agent.frontends.api.errors import TOO_MUCH, UNKNOWN_UTTERANCE, failure
+
+        with self._lock:
+            text = self._texts.get(utterance)
+            if text is None:
+                raise failure(UNKNOWN_UTTERANCE, f"no text with the id {utterance} is open")
+            text.length += len(piece)
+            is_too_long = text.length > MAX_TEXT_CHARACTERS
+            if not is_too_long:
+                self._pass_on(text, piece)
+        if is_too_long:
+            self.end_text(utterance)
+            raise failure(TOO_MUCH, f"the text has more than {MAX_TEXT_CHARACTERS} characters: its beginning is spoken")
+
+    def _pass_on(self, text: _Text, piece: str) -> None:
+        if not text.is_announced and has_words(piece):
+            text.is_announced = True
+            self.report(Announce(text.utterance))
+        if text.is_announced:
+            text.expires_at = time.monotonic() + self._timing.piece_seconds
+            if piece:
+                self.report(TextPiece(text.utterance.id, piece))
+
+    def end_text(self, utterance: str) -> bool:
+        """Complete a text. Returns whether it was open."""
+        text = self._forget_text(utterance)
+        if text is None:
+            return False
+        if text.is_announced:
+            self.report(TextComplete(utterance))
+        else:
+            self._end(utterance, "failed", "there is nothing to say: the text has no words", 0.0)
+        return True
+
+    def cancel_text(self, utterance: str, reason: str) -> bool:
+        """Refuse further pieces of a text. Returns whether it was open and had no words, which ends it."""
+        text = self._forget_text(utterance)
+        if text is None or text.is_announced:
+            return False
+        self._end(utterance, "cancelled", f"by {reason}", 0.0)
+        return True
+
+    def hush(self, caller: Caller) -> None:
+        """Cancel everything that is or will be spoken, also the open texts of the caller."""
+        for text in list(self._texts.values()):
+            if text.connection is caller.connection:
+                self.cancel_text(text.utterance.id, caller.source)
+        self.report(Hush(caller.source))
+
+    # --- any thread
+
+    def _await(self, utterance: str, connection: Connection) -> None:
+        with self._lock:
+            connection.awaited.add(utterance)
+            self._awaited.setdefault(utterance, []).append(connection)
+
+    def _answer(self, utterance: str, durable: bool) -> None:
+        with self._lock:
+            accepted = self._unanswered.pop(utterance, [])
+        for each in accepted:
+            each(durable)
+
+    def _end(self, utterance: str, state: str, reason: str, seconds: float) -> None:
+        """Tell the connections that wait for an utterance how it ended."""
+        self._forget_text(utterance)  # it may end before its text is complete
+        with self._lock:
+            connections = self._awaited.pop(utterance, [])
+            for connection in connections:
+                connection.awaited.discard(utterance)
+        if not connections:
+            return
+        from agent.frontends.api.json_rpc import encode_notification
+
+        fields: dict[str, object] = {"id": utterance, "state": state, "reason": reason, "seconds": round(seconds, 3)}
+        line = encode_notification("ended", fields)
+        for connection in connections:
+            connection.deliver(line)
+
+    def _forget_text(self, utterance: str) -> _Text | None:
+        with self._lock:
+            text = self._texts.pop(utterance, None)
+            if text is not None and text.connection is not None:
+                text.connection.texts.discard(utterance)
+            return text
+
+    def _publish(self, notification: Notification) -> None:
+        from agent.frontends.api.described import describe
+        from agent.frontends.api.json_rpc import encode_notification
+
+        with self._lock:
+            subscriptions = list(self._subscriptions)
+        for description in describe(notification):
+            lines: dict[bool, bytes] = {}
+            for subscription in subscriptions:
+                if description.name not in subscription.names:
+                    continue
+                texts = bool(description.texts) and subscription.has_texts()
+                if texts not in lines:
+                    lines[texts] = encode_notification("event", description.params(texts=texts))
+                subscription.put(lines[texts])

@@ -1,0 +1,327 @@
+"""The methods: one table with the name, the parameters and the handler of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from agent import __version__
+from agent.frontends.api.caller import Caller
+from agent.frontends.api.described import EVENTS
+from agent.frontends.api.errors import FORBIDDEN, SHUTTING_DOWN, UNKNOWN_UTTERANCE, WRONG_MODE, failure
+from agent.frontends.api.hub import Hub
+from agent.frontends.api.json_rpc import METHOD_NOT_FOUND, Request, RpcError
+from agent.frontends.api.parameters import Parameter, check_all, invalid
+from agent.pipeline.events import (
+    Cancel,
+    Delivery,
+    ListenNow,
+    MicrophoneMute,
+    Mute,
+    Reload,
+    Urgency,
+    Utterance,
+    Volume,
+)
+from agent.system.text import MAX_TEXT_CHARACTERS, escape, validate_piece, validate_text
+
+MAX_PRIORITY = 100
+MAX_PERCENT = 100
+MAX_TTL_SECONDS = 7 * 24 * 3600
+
+Params = Mapping[str, Any]
+Respond = Callable[[dict[str, object] | RpcError], None]
+Handler = Callable[[Hub, Caller, Params, Respond], dict[str, object] | None]
+"""Executes a request with valid parameters. Returns the result, or ``None`` if it calls ``respond`` later. Raises
+``RpcError``, or ``UsageError`` for a parameter that cannot be used."""
+
+
+class Method(NamedTuple):
+    """One method. Immutable.
+
+    Args:
+        handle: Executes a request.
+        help: One line about it.
+        result: One line about its result.
+        parameters: Its parameters by name.
+        reads: Whether it changes nothing, so that a caller without ``may_control`` may use it.
+    """
+
+    handle: Handler
+    help: str
+    result: str
+    parameters: Mapping[str, Parameter] = {}
+    reads: bool = False
+
+
+class Methods(dict[str, Method]):
+    """The methods by name. Not thread-safe; complete before the first request."""
+
+    def run(self, hub: Hub, caller: Caller, request: Request, respond: Respond) -> dict[str, object] | None:
+        """Execute a request, as ``Handler``."""
+        method = self.get(request.method)
+        if method is None:
+            name = escape(request.method, 60)
+            raise RpcError(METHOD_NOT_FOUND, f"there is no method {name!r}; the methods: {', '.join(self)}")
+        if not method.reads and not caller.may_control:
+            raise failure(FORBIDDEN, f"{request.method} needs the token of the daemon")
+        check_all(request.method, method.parameters, request.params)
+        return method.handle(hub, caller, request.params, respond)
+
+
+# --- speaking
+
+
+def _say(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
+    utterance = _utterance(hub, caller, params, validate_text(params["text"]))
+    warnings = _delays(hub)
+    hub.announce(
+        utterance,
+        caller.connection,
+        lambda durable: respond({"id": utterance.id, "durable": durable, **warnings}),
+        wait=_waits(caller, params),
+    )
+
+
+def _begin(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    utterance = _utterance(hub, caller, params, None)
+    hub.begin_text(utterance, caller.connection, wait=_waits(caller, params))
+    return {"id": utterance.id, **_delays(hub)}
+
+
+def _append(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    hub.append_text(params["id"], validate_piece(params["text"]))
+    return {"id": params["id"]}
+
+
+def _end(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    if not hub.end_text(params["id"]):
+        raise failure(UNKNOWN_UTTERANCE, f"no text with the id {params['id']} is open")
+    return {"id": params["id"]}
+
+
+def _cancel(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    if not hub.cancel_text(params["id"], caller.source):
+        hub.report(Cancel(params["id"], caller.source))
+    return {"id": params["id"]}
+
+
+def _hush(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    hub.hush(caller)
+    return {}
+
+
+def _utterance(hub: Hub, caller: Caller, params: Params, text: str | None) -> Utterance:
+    _require_speech(hub)
+    if not hub.is_accepting:
+        raise failure(SHUTTING_DOWN, "the daemon is shutting down")
+    priority = params.get("priority", 0)
+    names = {service.name for service in hub.status.services if service.role == "speech"}
+    if (service := params.get("service")) is not None and names and service not in names:
+        raise invalid(f"service is one of {', '.join(sorted(names))}, not {escape(service, 40)!r}")
+    return Utterance(
+        params.get("id") or hub.next_id(caller.source),
+        text,
+        priority=priority if isinstance(priority, int) else 0,
+        source=caller.source,
+        urgency=Urgency.MESSAGE if isinstance(priority, int) else Urgency(priority),
+        delivery=Delivery(
+            ttl_seconds=params.get("ttl_seconds"),
+            volume=params.get("volume"),
+            service=service,
+            voice=params.get("voice"),
+            keep=params.get("keep", True),
+            repeat_after_restart=params.get("repeat_after_restart", False),
+        ),
+    )
+
+
+def _waits(caller: Caller, params: Params) -> bool:
+    if params.get("wait", False) and caller.connection is None:
+        raise invalid("wait needs a lasting connection: read the events instead")
+    return bool(params.get("wait", False))
+
+
+def _delays(hub: Hub) -> dict[str, object]:
+    """Return the problems that may delay a text, and why it is not heard."""
+    fields: dict[str, object] = {}
+    if hub.status.problems:
+        fields["troubles"] = list(hub.status.problems)
+    if "speaker" in hub.status.muted:
+        fields["warnings"] = ["the speaker is muted, the text is not heard: voice-agent unmute speaker"]
+    elif hub.status.volume == 0:
+        fields["warnings"] = ["the volume is 0, the text is not heard: voice-agent volume 50"]
+    return fields
+
+
+# --- control
+
+
+def _listen(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    _require_listening(hub)
+    if hub.status.mode == "captions":
+        raise failure(WRONG_MODE, "this daemon listens all the time: conversation.mode is captions")
+    hub.report(ListenNow(caller.source))
+    return {}
+
+
+def _set_mute(muted: bool) -> Handler:
+    def handle(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+        if params.get("device", "speaker") == "speaker":
+            _require_speech(hub)
+            hub.report(Mute(muted, caller.source))
+        else:
+            _require_listening(hub)
+            hub.report(MicrophoneMute(muted, caller.source))
+        return _storage_warnings(hub)
+
+    return handle
+
+
+def _volume(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    _require_speech(hub)
+    hub.report(Volume(params["percent"], caller.source))
+    return {"percent": params["percent"], **_storage_warnings(hub)}
+
+
+def _reload(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    hub.report(Reload())
+    return {}
+
+
+def _storage_warnings(hub: Hub) -> dict[str, object]:
+    problem = hub.storage_problem()
+    return {"warnings": [f"the value is lost at the next start: {problem}"]} if problem else {}
+
+
+def _require_speech(hub: Hub) -> None:
+    if hub.status.mode == "captions":
+        raise failure(WRONG_MODE, "this daemon only listens: conversation.mode is captions")
+
+
+def _require_listening(hub: Hub) -> None:
+    if not hub.status.listens:
+        raise failure(WRONG_MODE, "this daemon only speaks: conversation.mode is announce")
+
+
+# --- reading
+
+
+def _status(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    status = hub.status
+    saying = None
+    if status.saying is not None:
+        saying = status.saying._asdict()
+        if not caller.may_read_texts:
+            saying["text"] = ""
+    return {
+        "status": status.summary,
+        "state": status.state,
+        "mode": status.mode,
+        "saying": saying,
+        "queue": status.queue,
+        "volume": status.volume,
+        "muted": list(status.muted),
+        "services": [service._asdict() for service in status.services],
+        "devices": {
+            name: {"device": device, "state": state, "reason": reason} for name, device, state, reason in status.devices
+        },
+        "can_speak": status.can_speak,
+        "can_listen": status.can_listen,
+        "troubles": list(status.problems),
+        "uptime_seconds": round(time.monotonic() - hub.started_at, 1),
+        "version": __version__,
+    }
+
+
+def _subscribe(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    connection = caller.connection
+    if connection is None:
+        raise invalid("subscribe needs a lasting connection: GET /events")
+    if params.get("texts", False) and not caller.may_read_texts:
+        raise failure(FORBIDDEN, "this caller may not read texts")
+    names = frozenset(params.get("events", EVENTS))
+    subscription = hub.subscribe(caller, names, connection.wake, texts=params.get("texts", False))
+    previous, connection.subscription = connection.subscription, subscription
+    if previous is not None:
+        hub.unsubscribe(previous)
+    return {"events": [name for name in EVENTS if name in names]}
+
+
+def _unsubscribe(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    connection = caller.connection
+    if connection is not None and connection.subscription is not None:
+        hub.unsubscribe(connection.subscription)
+        connection.subscription = None
+    return {}
+
+
+# --- the table
+
+_ID = (r"[A-Za-z0-9._:/-]+", "letters, digits and . _ : / -")
+_VOICE = (r"[^\x00-\x1f\x7f]+", "printable characters")
+
+_DELIVERY = {
+    "priority": Parameter(
+        ("string", "integer"),
+        "`important` interrupts, `message` waits, `notification` is dropped while another text is spoken or waits; a"
+        " number is the rank of a message",
+        low=-MAX_PRIORITY,
+        high=MAX_PRIORITY,
+        choices=tuple(urgency.value for urgency in Urgency),
+    ),
+    "ttl_seconds": Parameter(
+        ("number",), "longest time until the text is audible; then it expires", low=0, high=MAX_TTL_SECONDS
+    ),
+    "id": Parameter(
+        ("string",), "id of the utterance, instead of one that the daemon chooses", low=1, high=100, pattern=_ID
+    ),
+    "volume": Parameter(("integer",), "percent of the speaker's volume", low=0, high=MAX_PERCENT),
+    "service": Parameter(("string",), "one of the configured speech services, alone", low=1, high=40),
+    "voice": Parameter(("string",), "voice of the service", low=1, high=200, pattern=_VOICE),
+    "keep": Parameter(("boolean",), "whether the audio may be kept as a phrase; default true"),
+    "repeat_after_restart": Parameter(
+        ("boolean",), "speak the text again if the daemon was killed while it spoke it; default false"
+    ),
+    "wait": Parameter(("boolean",), "send the notification `ended` to this connection; default false"),
+}
+_TEXT = Parameter(("string",), "the text", required=True, high=MAX_TEXT_CHARACTERS)
+_OPEN = {"id": Parameter(("string",), "id of the utterance", required=True, low=1, high=100, pattern=_ID)}
+_DEVICE = {"device": Parameter(("string",), "default `speaker`", choices=("speaker", "microphone"))}
+_ACCEPTED = "`id`; `troubles` if something delays the speech; `warnings` if it is not heard"
+
+METHODS = Methods(
+    {
+        "say": Method(_say, "speak a text", f"{_ACCEPTED}; `durable`", {"text": _TEXT, **_DELIVERY}),
+        "say.begin": Method(_begin, "begin a text that arrives in pieces", _ACCEPTED, _DELIVERY),
+        "say.append": Method(_append, "append a piece to the text", "`id`", {**_OPEN, "text": _TEXT}),
+        "say.end": Method(_end, "end the text", "`id`", _OPEN),
+        "cancel": Method(_cancel, "cancel one utterance, current or queued", "`id`", _OPEN),
+        "hush": Method(_hush, "cancel the current and all queued utterances", "empty"),
+        "listen": Method(_listen, "cancel the speech and start a turn of the user", "empty"),
+        "mute": Method(_set_mute(True), "mute the speaker or close the microphone", "`warnings`", _DEVICE),
+        "unmute": Method(_set_mute(False), "unmute the speaker or open the microphone", "`warnings`", _DEVICE),
+        "volume": Method(
+            _volume,
+            "set the playback volume",
+            "`percent`, `warnings`",
+            {"percent": Parameter(("integer",), "the volume", required=True, low=0, high=MAX_PERCENT)},
+        ),
+        "status": Method(_status, "report the status", "see below", reads=True),
+        "subscribe": Method(
+            _subscribe,
+            "send the notification `event` for each event to this connection",
+            "`events`",
+            {
+                "events": Parameter(("array",), "names of the events; default all", choices=tuple(EVENTS)),
+                "texts": Parameter(
+                    ("boolean",), "include transcripts and the texts of utterances; default `logging.transcripts`"
+                ),
+            },
+            reads=True,
+        ),
+        "unsubscribe": Method(_unsubscribe, "send no more events", "empty", reads=True),
+        "reload": Method(_reload, "read the configuration again, as SIGHUP", "empty; errors are in `status`"),
+    }
+)
