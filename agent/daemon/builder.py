@@ -101,7 +101,7 @@ def build_pipeline(config: Config, report: Callable[[Event], None], local: Local
             make_responder(config.responder), report, first_word_seconds=timeout, options=reply_options(config)
         )
     if mode != "captions":
-        pipeline.synthesizer = make_synthesizer(config, pipeline.ring, report, local)
+        pipeline.synthesizer = make_synthesizer(config, pipeline.ring, report, local, can_suspend=True)
         pipeline.speaker = make_speaker(config, pipeline.ring, report)
     stages: list[Worker | None] = [
         pipeline.microphone,
@@ -264,6 +264,7 @@ def make_synthesizer(
     local: LocalServer | None,
     *,
     eager: bool = True,
+    can_suspend: bool = False,
 ) -> Synthesizer:
     """Build the synthesizer with its connections.
 
@@ -273,6 +274,7 @@ def make_synthesizer(
         report: Receives the events.
         local: As for ``build_pipeline``.
         eager: Whether to dial the next connection as soon as one is used.
+        can_suspend: As for ``Synthesizer``.
     """
     return Synthesizer(
         ring,
@@ -281,6 +283,7 @@ def make_synthesizer(
         first_audio_seconds=config.synthesis.first_audio_seconds,
         language=config.synthesis.text.language,
         close_timing=CLOSE_TIMING,
+        can_suspend=can_suspend,
     )
 
 

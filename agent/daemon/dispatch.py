@@ -8,17 +8,21 @@ from collections.abc import Callable
 from agent.daemon.builder import Pipeline
 from agent.daemon.event_log import log_text
 from agent.pipeline.conversation import (
+    INTERRUPTED,
     Action,
     AppendText,
     Ask,
     CancelReply,
+    DiscardUtterance,
     Finish,
     Listen,
     Record,
+    ResumeUtterance,
     StartUtterance,
     StopPlayback,
+    SuspendUtterance,
 )
-from agent.pipeline.events import DeviceBack, DeviceLost, DeviceTimedOut, Event, UtteranceCancelled
+from agent.pipeline.events import DeviceBack, DeviceLost, DeviceTimedOut, Event, Utterance, UtteranceCancelled
 from agent.system.threads import Deadline
 
 SPEAKER_TIMEOUT_SECONDS = 30.0
@@ -109,6 +113,16 @@ def dispatch(
         case StopPlayback(reason):
             if pipeline.synthesizer is not None:
                 pipeline.synthesizer.hush(reason)
+        case SuspendUtterance(utterance):
+            if pipeline.synthesizer is not None:
+                pipeline.synthesizer.suspend(utterance, INTERRUPTED)
+        case ResumeUtterance(Utterance(id=utterance), heard_seconds):
+            device_timeout.restart()
+            if pipeline.synthesizer is not None:
+                pipeline.synthesizer.resume(utterance, heard_seconds)
+        case DiscardUtterance(utterance):
+            if pipeline.synthesizer is not None:
+                pipeline.synthesizer.discard(utterance)
         case Listen(open):
             if pipeline.recognizer is not None:
                 pipeline.recognizer.set_listening(open)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.pipeline.conversation import Action, AppendText, Record, StartUtterance
+from agent.pipeline.conversation import Action, AppendText, Record, ResumeUtterance, StartUtterance
 from agent.pipeline.events import AudioArrived, Event, Utterance
 from agent.pipeline.status import Saying
 
@@ -53,6 +53,8 @@ class UtteranceTracker:
         """Note the start and the text of an utterance."""
         if isinstance(action, StartUtterance):
             self._open[action.utterance.id] = SpokenUtterance(action.utterance)
+        elif isinstance(action, ResumeUtterance) and (spoken := self._open.pop(action.utterance.id, None)) is not None:
+            self._open[action.utterance.id] = spoken  # it is the last one again
         elif isinstance(action, AppendText) and (spoken := self._open.get(action.utterance)) is not None:
             spoken.append(action.text)
 
@@ -62,7 +64,7 @@ class UtteranceTracker:
 
     @property
     def saying(self) -> Saying | None:
-        """The utterance that started last and has not ended."""
+        """The utterance that started or continued last and has not ended."""
         if not self._open:
             return None
         spoken = list(self._open.values())[-1]

@@ -1,18 +1,18 @@
-"""The queue of announcements: by priority, and within one priority in the order of arrival."""
+"""The queue of announcements: important ones first, then by rank, and within one rank in the order of arrival."""
 
 from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
 
-from agent.pipeline.events import Utterance
+from agent.pipeline.events import Urgency, Utterance
 
 MAX_QUEUED = 100
 
 
 @dataclass(slots=True)
 class PendingText:
-    """The text received so far of a queued announcement. Not thread-safe; owned by the main thread."""
+    """The text received so far of a queued utterance. Not thread-safe; owned by the main thread."""
 
     pieces: list[str] = field(default_factory=list)
     is_complete: bool = False
@@ -22,24 +22,31 @@ class AnnouncementQueue:
     """A bounded priority queue. Not thread-safe; owned by the main thread."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Utterance]] = []
+        self._heap: list[tuple[bool, int, int, Utterance]] = []
         self._pending: dict[str, PendingText] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return len(self._heap)
 
+    def __contains__(self, utterance: str) -> bool:
+        return any(entry[3].id == utterance for entry in self._heap)
+
     def add(self, utterance: Utterance) -> bool:
-        """Queue an utterance.
+        """Queue an utterance; a reply precedes the announcements of its rank.
 
         Returns:
             Whether there was room. A full queue refuses the new utterance regardless of its priority, because every
-            queued utterance has already been accepted and must end in a recorded state.
+            queued utterance has already been accepted and must end in a recorded state. A reply always has room: a
+            conversation has one at a time.
         """
-        if len(self._heap) >= MAX_QUEUED:
+        is_reply = utterance.turn > 0
+        if len(self._heap) >= MAX_QUEUED and not is_reply:
             return False
         self._count += 1
-        heapq.heappush(self._heap, (-utterance.priority, self._count, utterance))
+        is_important = utterance.urgency is Urgency.IMPORTANT
+        rank = 0 if is_important else utterance.priority
+        heapq.heappush(self._heap, (not is_important, -rank, 0 if is_reply else self._count, utterance))
         if utterance.text is None:
             self._pending[utterance.id] = PendingText()
         return True
@@ -48,16 +55,35 @@ class AnnouncementQueue:
         """Return the text of a queued utterance that arrives in pieces; ``None`` for every other id."""
         return self._pending.get(utterance)
 
+    @property
+    def has_important(self) -> bool:
+        """Whether the next utterance is an important one."""
+        return bool(self._heap) and not self._heap[0][0]
+
+    def precedes(self, rank: int) -> bool:
+        """Whether the next utterance is spoken before a message of this rank."""
+        return bool(self._heap) and self._heap[0][:2] < (True, -rank)
+
     def pop(self) -> tuple[Utterance, PendingText | None] | None:
         """Remove and return the next utterance; ``None`` when the queue is empty."""
         if not self._heap:
             return None
-        utterance = heapq.heappop(self._heap)[2]
+        utterance = heapq.heappop(self._heap)[3]
         return utterance, self._pending.pop(utterance.id, None)
+
+    def remove(self, utterance: str) -> Utterance | None:
+        """Remove and return one utterance; ``None`` if it is not queued."""
+        for index, entry in enumerate(self._heap):
+            if entry[3].id == utterance:
+                del self._heap[index]
+                heapq.heapify(self._heap)
+                self._pending.pop(utterance, None)
+                return entry[3]
+        return None
 
     def clear(self) -> list[Utterance]:
         """Empty the queue and return its utterances in playback order."""
-        queued = [entry[2] for entry in sorted(self._heap, key=lambda entry: entry[:2])]
+        queued = [entry[3] for entry in sorted(self._heap, key=lambda entry: entry[:3])]
         self._heap.clear()
         self._pending.clear()
         return queued

@@ -2,7 +2,7 @@
 
 States: ``idle``, ``listening`` (the user speaks), ``thinking`` (a reply is awaited), ``speaking`` (the device speaks).
 Every text that the device speaks passes through the conversation as an ``Utterance``. Each accepted utterance ends in
-exactly one recorded state: played, cancelled or failed.
+exactly one recorded state: played, cancelled, failed, expired or dropped.
 """
 
 from __future__ import annotations
@@ -15,18 +15,23 @@ from typing import Any, NamedTuple
 from agent.pipeline.announcement_queue import AnnouncementQueue, PendingText
 from agent.pipeline.events import (
     Announce,
+    Cancel,
     DeviceBack,
     DeviceLost,
     DeviceTimedOut,
     Event,
+    Expired,
     Heard,
     Hush,
+    ListenNow,
+    ListenTimedOut,
     Reply,
     ReplyEnded,
     SpeechEnded,
     SpeechStarted,
     TextComplete,
     TextPiece,
+    Urgency,
     Utterance,
     UtteranceCancelled,
     UtteranceFailed,
@@ -92,6 +97,34 @@ class StopPlayback(NamedTuple):
 
 
 @distinct
+class SuspendUtterance(NamedTuple):
+    """Stop the current utterance and keep its text; not one more sample of it is played. Immutable.
+
+    The stages report ``UtteranceCancelled`` with the reason ``INTERRUPTED``.
+    """
+
+    utterance: str
+
+
+@distinct
+class ResumeUtterance(NamedTuple):
+    """Continue a suspended utterance from the sentence that it was in. Immutable.
+
+    ``heard_seconds`` of the audio since its last start were played.
+    """
+
+    utterance: Utterance
+    heard_seconds: float
+
+
+@distinct
+class DiscardUtterance(NamedTuple):
+    """Forget a suspended utterance; no event follows. Immutable."""
+
+    utterance: str
+
+
+@distinct
 class Listen(NamedTuple):
     """Pass microphone audio to the recognizer, or stop while the device speaks. Immutable."""
 
@@ -100,9 +133,9 @@ class Listen(NamedTuple):
 
 @distinct
 class Record(NamedTuple):
-    """The recorded end of an utterance (``played``, ``cancelled``, ``failed``), with the seconds played and dropped.
+    """The recorded end of an utterance, with the seconds played and dropped. Immutable.
 
-    Immutable.
+    ``state`` is ``played``, ``cancelled``, ``failed``, ``expired`` or ``dropped``.
     """
 
     utterance: Utterance
@@ -112,18 +145,47 @@ class Record(NamedTuple):
     dropped_seconds: float = 0.0
 
 
-Action = Ask | CancelReply | StartUtterance | AppendText | Finish | StopPlayback | Listen | Record
+Action = (
+    Ask
+    | CancelReply
+    | StartUtterance
+    | AppendText
+    | Finish
+    | StopPlayback
+    | SuspendUtterance
+    | ResumeUtterance
+    | DiscardUtterance
+    | Listen
+    | Record
+)
 
 
 BARGE_IN = "user speech"
 """The reason of an utterance that the user interrupted by speaking."""
+INTERRUPTED = "an important announcement"
+"""The reason of an utterance that was suspended."""
+MESSAGE_ARRIVED = "a message"
+"""The reason of a notification that ended for a message."""
+BUSY = "another utterance is spoken or waits"
+"""The reason of a notification that was dropped."""
+
+
+class _Suspended(NamedTuple):
+    """An utterance that an important one interrupted. Immutable.
+
+    ``heard_seconds`` is ``None`` until the stages have reported how much of it was played.
+    """
+
+    utterance: Utterance
+    heard_seconds: float | None = None
 
 
 class Conversation:
     """Turns events into actions. Not thread-safe; owned by the main thread.
 
     Every state ends: each segment of speech has its ``Heard`` and each turn its ``ReplyEnded``; where the device that
-    would end a state is lost, ``DeviceLost`` or ``DeviceTimedOut`` ends it.
+    would end a state is lost, ``DeviceLost`` or ``DeviceTimedOut`` ends it. Each ``StartUtterance`` and
+    ``ResumeUtterance`` has one ``UtterancePlayed``, ``UtteranceCancelled`` or ``UtteranceFailed``.
 
     Args:
         mode: ``assistant``, ``announce`` or ``captions``, as in the configuration.
@@ -144,9 +206,14 @@ class Conversation:
         self._listens_while_speaking = listen_while_speaking
         self._utterance_id = utterance_id
         self._queue = AnnouncementQueue()
-        self._unrecorded: dict[str, Utterance] = {}  # accepted, and not yet in a recorded state
+        self._unrecorded: dict[str, Utterance] = {}  # started, and not yet in a recorded state
         self._current: Utterance | None = None
+        self._is_stopping = False  # the current utterance was stopped, and its end is not reported yet
+        self._suspended: dict[str, _Suspended] = {}  # the last one continues first; at most an announcement and a reply
+        self._heard_before: dict[str, float] = {}  # seconds of an utterance until its last interruption
+        self._ends: dict[str, tuple[str, str]] = {}  # recorded state and reason of a stopped utterance, if not default
         self._user_speaks = False
+        self._awaits_user = False  # after ListenNow
         # One entry for each segment whose transcript is awaited: whether that transcript still counts.
         self._segments: deque[bool] = deque()
         self._recognizer_paused = False
@@ -168,24 +235,35 @@ class Conversation:
         rule = TABLE.get((self.state, type(event))) or TABLE.get((None, type(event)))
         return rule(self, event) if rule else []
 
-    def close(self, reason: str) -> list[Action]:
-        """Return the records of all accepted utterances that have not ended, and accept no more."""
-        left = [*self._unrecorded.values(), *self._queue.clear()]
+    def close(self, reason: str, keeps: Callable[[str], bool] = lambda utterance: False) -> list[Action]:
+        """Return the records of all accepted utterances that have not ended, and accept no more.
+
+        Args:
+            reason: The reason of the records.
+            keeps: Whether a queued utterance is spoken after a restart. It gets no record.
+        """
+        queued = [utterance for utterance in self._queue.clear() if not keeps(utterance.id)]
+        records: list[Action] = [
+            Record(utterance, "cancelled", f"by {reason}", self._heard_before.get(utterance.id, 0.0))
+            for utterance in [*self._unrecorded.values(), *queued]
+        ]
         self._unrecorded.clear()
-        return [Record(utterance, "cancelled", f"by {reason}") for utterance in left]
+        return records
 
     # --- listening
 
     def _speech_started(self, event: SpeechStarted) -> list[Action]:
         self._segments.append(True)
         self._user_speaks = True
+        self._awaits_user = False
         if self._microphone_lost:
             return self._end_segment()  # a late frame from before the loss: no later frame will end this segment
         self.state = State.LISTENING if self.state is State.IDLE else self.state
         if self.state is not State.SPEAKING:
             return []
-        if self._recognizer_paused:
-            self._segments[-1] = False  # the last frames before the recognizer was paused: a fragment
+        if self._recognizer_paused or self._is_important:
+            # The last frames before the recognizer was paused, or speech that must not interrupt: a fragment.
+            self._segments[-1] = False
             return []
         actions = self._interrupt(BARGE_IN)
         self.state = State.LISTENING
@@ -198,11 +276,11 @@ class Conversation:
     def _microphone_changed(self, event: DeviceLost | DeviceBack) -> list[Action]:
         if event.device == "microphone":
             self._microphone_lost = isinstance(event, DeviceLost)
-        return self._end_segment() if self._microphone_lost and self._user_speaks else []
+        return self._end_segment() if self._microphone_lost and (self._user_speaks or self._awaits_user) else []
 
     def _end_segment(self) -> list[Action]:
         """End the segment of a lost microphone. Pausing the recognizer ends its segment and returns the transcript."""
-        self._user_speaks = False
+        self._user_speaks = self._awaits_user = False
         actions: list[Action] = [] if self._recognizer_paused else [Listen(False), Listen(True)]
         return actions + self._next_state() if self.state in (State.IDLE, State.LISTENING) else actions
 
@@ -216,63 +294,134 @@ class Conversation:
         if not event.text or not counts:
             # No words were recognized; the reply to an earlier turn may still be on its way.
             return [] if self._reply_open or self.state is State.SPEAKING else self._next_state()
-        actions = self._interrupt(BARGE_IN) if self.state is State.SPEAKING else self._cancel_reply()
+        if self._is_important:  # it ends first; the reply waits for it
+            actions = [*self._cancel_reply(), *self._cancel_waiting(self._utterance_id(self.turn), BARGE_IN)]
+        else:
+            actions = self._interrupt(BARGE_IN) if self.state is State.SPEAKING else self._cancel_reply()
+            actions += [*self._cancel_waiting(self._utterance_id(self.turn), BARGE_IN), *self._resume_listening()]
+            self.state = State.THINKING
         self.turn += 1
         self._reply_open = True
-        self.state = State.THINKING
-        return [*actions, *self._resume_listening(), Ask(self.turn, event.text)]
+        return [*actions, Ask(self.turn, event.text)]
+
+    def _listen_now(self, event: ListenNow) -> list[Action]:
+        if not self._asks_responder or self._microphone_lost or self._user_speaks or self._is_important:
+            return []
+        actions = self._interrupt(f"{event.source}, which asked to listen")
+        self._awaits_user = True
+        self.state = State.LISTENING
+        return [*actions, *self._resume_listening()]
+
+    def _listen_timed_out(self, event: ListenTimedOut) -> list[Action]:
+        was_awaited, self._awaits_user = self._awaits_user, False
+        return self._next_state() if was_awaited and self.state is State.LISTENING else []
 
     # --- replying
 
-    def _reply_started(self, event: Reply) -> list[Action]:
+    def _reply(self, event: Reply) -> list[Action]:
         if event.turn != self.turn or not self._reply_open:
             return []
-        # Starts even while the user speaks: a transcript with words interrupts it.
         utterance = Utterance(self._utterance_id(event.turn), text=None, turn=event.turn)
-        return [*self._speak(utterance), _sentences(utterance.id, event.text)]
-
-    def _reply_continued(self, event: Reply) -> list[Action]:
-        if self._current is None or event.turn != self._current.turn or not self._reply_open:
-            return []
-        return [_sentences(self._current.id, event.text)]
+        piece = f"{event.text}\n\n"  # whole sentences: the next piece must not be joined to the last word
+        if self._is_accepted(utterance.id):
+            return self._text_piece(TextPiece(utterance.id, piece))
+        if self.state is State.THINKING and not self._queue.precedes(utterance.priority):
+            # Starts even while the user speaks: a transcript with words interrupts it.
+            return [*self._speak(utterance), AppendText(utterance.id, piece)]
+        self._queue.add(utterance)
+        self._text_piece(TextPiece(utterance.id, piece))
+        return self._next_state() if self.state is State.THINKING else []
 
     def _reply_ended(self, event: ReplyEnded) -> list[Action]:
         if event.turn != self.turn or not self._reply_open:
             return []
         self._reply_open = False
-        if self._current is not None and self._current.turn == event.turn:
-            return [Finish(self._current.id)]
+        if self._is_accepted(utterance := self._utterance_id(event.turn)):
+            return self._text_complete(TextComplete(utterance))
         return self._next_state() if self.state is State.THINKING else []
 
-    # --- speaking
+    # --- announcements
 
     def _announce(self, event: Announce) -> list[Action]:
-        if self.state is State.IDLE and not self._user_speaks:
-            return self._speak(event.utterance)
-        if not self._queue.add(event.utterance):
-            return [Record(event.utterance, "failed", "too many utterances are queued")]
-        return self._next_state() if self.state is State.IDLE else []
+        utterance = event.utterance
+        if utterance.urgency is Urgency.IMPORTANT and not self._is_important:
+            return [*self._suspend(), *self._speak(utterance)]
+        is_free = self.state is State.IDLE and not self._user_speaks
+        if utterance.urgency is Urgency.NOTIFICATION and not (is_free and len(self._queue) == 0):
+            return [Record(utterance, "dropped", BUSY)]
+        if is_free:
+            return self._speak(utterance)
+        if not self._queue.add(utterance):
+            return [Record(utterance, "failed", "too many utterances are queued")]
+        actions = self._end_notification() if utterance.urgency is Urgency.MESSAGE else []
+        return [*actions, *self._next_state()] if self.state is State.IDLE else actions
+
+    def _end_notification(self) -> list[Action]:
+        """End a notification that is being spoken or is suspended, because a message arrived."""
+        for utterance, _ in self._suspended.values():
+            if utterance.urgency is Urgency.NOTIFICATION:
+                return self._end_suspended(utterance.id, "cancelled", f"by {MESSAGE_ARRIVED}")
+        if self._current is None or self._is_stopping or self._current.urgency is not Urgency.NOTIFICATION:
+            return []
+        return self._stop(MESSAGE_ARRIVED)
 
     def _text_piece(self, event: TextPiece) -> list[Action]:
         if (pending := self._queue.pending_text(event.utterance)) is not None:
             pending.pieces.append(event.text)
             return []
-        return [AppendText(event.utterance, event.text)] if self._is_current(event.utterance) else []
+        return [AppendText(event.utterance, event.text)] if self._is_started(event.utterance) else []
 
     def _text_complete(self, event: TextComplete) -> list[Action]:
         if (pending := self._queue.pending_text(event.utterance)) is not None:
             pending.is_complete = True
             return []
-        return [Finish(event.utterance)] if self._is_current(event.utterance) else []
+        return [Finish(event.utterance)] if self._is_started(event.utterance) else []
 
-    def _is_current(self, utterance: str) -> bool:
-        return self._current is not None and self._current.id == utterance
+    def _hush(self, event: Hush) -> list[Action]:
+        """Cancel the current and the queued utterances, and discard every transcript of speech until now."""
+        queued = [Record(utterance, "cancelled", f"by {event.reason}") for utterance in self._queue.clear()]
+        self._segments = deque([False] * len(self._segments))
+        self._awaits_user = False
+        actions = self._interrupt(event.reason)
+        for utterance in [*self._suspended]:
+            actions += self._end_suspended(utterance, "cancelled", f"by {event.reason}")
+        if self._current is None or self.state is not State.SPEAKING:
+            actions += self._next_state()
+        return [*actions, *queued]
+
+    def _cancel(self, event: Cancel) -> list[Action]:
+        return self._end_early(event.utterance, "cancelled", f"by {event.reason}")
+
+    def _expired(self, event: Expired) -> list[Action]:
+        return self._end_early(event.utterance, "expired", f"not audible within {event.ttl_seconds:g} s")
+
+    def _end_early(self, utterance: str, state: str, reason: str) -> list[Action]:
+        """End one utterance, queued, suspended or current."""
+        is_reply = self._reply_open and utterance == self._utterance_id(self.turn)
+        actions = self._cancel_reply() if is_reply and self._is_accepted(utterance) else []
+        if (queued := self._queue.remove(utterance)) is not None:
+            return [*actions, Record(queued, state, reason)]
+        if utterance in self._suspended:
+            return [*actions, *self._end_suspended(utterance, state, reason)]
+        if self._current is None or self._current.id != utterance or self._is_stopping:
+            return actions
+        self._ends[utterance] = (state, reason)
+        return [*actions, *self._stop(reason.removeprefix("by "))]
+
+    # --- reports of the stages
 
     def _played(self, event: UtterancePlayed) -> list[Action]:
         return self._record(event.utterance, "played", "", event.seconds)
 
     def _cancelled(self, event: UtteranceCancelled) -> list[Action]:
-        return self._record(event.utterance, "cancelled", f"by {event.reason}", event.seconds, event.dropped_seconds)
+        suspended = self._suspended.get(event.utterance)
+        if suspended is None or event.reason != INTERRUPTED:
+            state, reason = self._ends.pop(event.utterance, ("cancelled", f"by {event.reason}"))
+            return self._record(event.utterance, state, reason, event.seconds, event.dropped_seconds)
+        self._suspended[event.utterance] = suspended._replace(heard_seconds=event.seconds)
+        heard_before = self._heard_before.get(event.utterance, 0.0)
+        self._heard_before[event.utterance] = heard_before + event.seconds
+        return self._next_state() if self._current is None and self.state is State.SPEAKING else []
 
     def _failed(self, event: UtteranceFailed) -> list[Action]:
         return self._record(event.utterance, "failed", event.reason, event.seconds)
@@ -284,27 +433,64 @@ class Conversation:
         reason = f"no {event.device} for {event.seconds:.0f} s"
         return [stop, *self._record(self._current.id, "failed", reason, 0.0)]
 
-    def _hush(self, event: Hush) -> list[Action]:
-        """Cancel the current and the queued utterances, and discard every transcript of speech until now."""
-        queued = [Record(utterance, "cancelled", f"by {event.reason}") for utterance in self._queue.clear()]
-        self._segments = deque([False] * len(self._segments))
-        actions = self._interrupt(event.reason)
-        if self._current is None or self.state is not State.SPEAKING:
-            actions += self._next_state()
-        return [*actions, *queued]
-
     # --- shared by the rules
 
+    @property
+    def _is_important(self) -> bool:
+        """Whether an important utterance is being spoken: only a hush or a cancel ends it."""
+        return self._current is not None and self._current.urgency is Urgency.IMPORTANT and not self._is_stopping
+
+    def _is_started(self, utterance: str) -> bool:
+        """Whether an utterance is current or suspended."""
+        return utterance in self._suspended or (self._current is not None and self._current.id == utterance)
+
+    def _is_accepted(self, utterance: str) -> bool:
+        return self._is_started(utterance) or utterance in self._queue
+
     def _speak(self, utterance: Utterance, pending: PendingText | None = None) -> list[Action]:
-        self._current = self._unrecorded[utterance.id] = utterance
-        self.state = State.SPEAKING
-        self._recognizer_paused = not self._listens_while_speaking
-        actions: list[Action] = [Listen(False)] if self._recognizer_paused else []
-        actions.append(StartUtterance(utterance))
+        self._unrecorded[utterance.id] = utterance
+        actions = [*self._start_speaking(utterance), StartUtterance(utterance)]
         if pending is not None:
             actions += [AppendText(utterance.id, "".join(pending.pieces))] if pending.pieces else []
             actions += [Finish(utterance.id)] if pending.is_complete else []
         return actions
+
+    def _start_speaking(self, utterance: Utterance) -> list[Action]:
+        self._current, self._is_stopping = utterance, False
+        self._awaits_user = False
+        self.state = State.SPEAKING
+        self._recognizer_paused = not self._listens_while_speaking
+        return [Listen(False)] if self._recognizer_paused else []
+
+    def _suspend(self) -> list[Action]:
+        """Make room for an important utterance."""
+        if self._current is None or self._is_stopping:
+            return []
+        self._suspended[self._current.id] = _Suspended(self._current)
+        return [SuspendUtterance(self._current.id)]
+
+    def _end_suspended(self, utterance: str, state: str, reason: str) -> list[Action]:
+        """Record a suspended utterance, now or when the stages have reported how much of it was played."""
+        discard = DiscardUtterance(utterance)
+        if self._suspended.pop(utterance).heard_seconds is None:
+            self._ends[utterance] = (state, reason)
+            return [discard]
+        return [discard, *self._record(utterance, state, reason, 0.0)]
+
+    def _cancel_waiting(self, utterance: str, reason: str) -> list[Action]:
+        """Cancel an utterance that is queued or suspended."""
+        if (queued := self._queue.remove(utterance)) is not None:
+            return [Record(queued, "cancelled", f"by {reason}")]
+        if utterance in self._suspended:
+            return self._end_suspended(utterance, "cancelled", f"by {reason}")
+        return []
+
+    def _stop(self, reason: str) -> list[Action]:
+        self._is_stopping = True
+        return [StopPlayback(reason)]
+
+    def _interrupt(self, reason: str) -> list[Action]:
+        return [*self._cancel_reply(), *(self._stop(reason) if self._current is not None else [])]
 
     def _resume_listening(self) -> list[Action]:
         was_paused, self._recognizer_paused = self._recognizer_paused, False
@@ -318,35 +504,45 @@ class Conversation:
         ended = self._unrecorded.pop(utterance, None)
         if ended is None:
             return []
+        self._ends.pop(utterance, None)
+        seconds += self._heard_before.pop(utterance, 0.0)
         actions: list[Action] = [Record(ended, state, reason, seconds, dropped)]
-        if self._current is not ended:
-            return actions
-        self._current = None
         if ended.turn == self.turn:
             actions += self._cancel_reply()  # it ended before its text did: the rest of the reply cannot be spoken
+        if self._suspended.pop(utterance, None) is not None:  # it ended before it was interrupted
+            actions.append(DiscardUtterance(utterance))
+        if self._current is ended:
+            self._current, self._is_stopping = None, False
         # After a barge-in the user is speaking, and the queue keeps waiting.
-        return [*actions, *self._next_state()] if self.state is State.SPEAKING else actions
-
-    def _interrupt(self, reason: str) -> list[Action]:
-        return [*self._cancel_reply(), *([StopPlayback(reason)] if self._current is not None else [])]
+        is_over = self._current is None and self.state is State.SPEAKING
+        return [*actions, *self._next_state()] if is_over else actions
 
     def _next_state(self) -> list[Action]:
-        """Listen while the user speaks, else await the transcript, else start a queued utterance, else be idle."""
+        """Choose what follows: an important utterance, the user, the reply, then the others in their order."""
         awaits_transcript = any(self._segments)
-        if self._user_speaks and (awaits_transcript or len(self._queue)):
+        awaits_reply = self._reply_open and not self._is_accepted(self._utterance_id(self.turn))
+        is_waiting = len(self._queue) > 0 or len(self._suspended) > 0
+        if self._queue.has_important and (queued := self._queue.pop()) is not None:
+            return self._speak(*queued)
+        if self._awaits_user or (self._user_speaks and (awaits_transcript or is_waiting)):
             self.state = State.LISTENING
-        elif awaits_transcript and self._asks_responder:
+        elif (awaits_transcript and self._asks_responder) or awaits_reply:
             self.state = State.THINKING
+        elif self._suspended:
+            return self._resume([*self._suspended.values()][-1])
         elif (queued := self._queue.pop()) is not None:
             return self._speak(*queued)
         else:
             self.state = State.IDLE
         return self._resume_listening()
 
-
-def _sentences(utterance: str, text: str) -> AppendText:
-    """Return a piece of reply that ends its sentence: the next piece must not be joined to its last word."""
-    return AppendText(utterance, f"{text}\n\n")
+    def _resume(self, suspended: _Suspended) -> list[Action]:
+        if suspended.heard_seconds is None:
+            self.state = State.SPEAKING  # until the stages have reported how much was played
+            return []
+        del self._suspended[suspended.utterance.id]
+        resume = ResumeUtterance(suspended.utterance, suspended.heard_seconds)
+        return [*self._start_speaking(suspended.utterance), resume]
 
 
 Rule = Callable[[Conversation, Any], list[Action]]  # each receives the event type of its table row
@@ -358,8 +554,9 @@ TABLE: dict[tuple[State | None, type], Rule] = {
     (None, DeviceLost): Conversation._microphone_changed,
     (None, DeviceBack): Conversation._microphone_changed,
     (None, DeviceTimedOut): Conversation._speaker_timed_out,
-    (State.THINKING, Reply): Conversation._reply_started,
-    (State.SPEAKING, Reply): Conversation._reply_continued,
+    (None, ListenNow): Conversation._listen_now,
+    (None, ListenTimedOut): Conversation._listen_timed_out,
+    (None, Reply): Conversation._reply,
     (None, ReplyEnded): Conversation._reply_ended,
     (None, Announce): Conversation._announce,
     (None, TextPiece): Conversation._text_piece,
@@ -368,4 +565,6 @@ TABLE: dict[tuple[State | None, type], Rule] = {
     (None, UtteranceCancelled): Conversation._cancelled,
     (None, UtteranceFailed): Conversation._failed,
     (None, Hush): Conversation._hush,
+    (None, Cancel): Conversation._cancel,
+    (None, Expired): Conversation._expired,
 }

@@ -27,9 +27,10 @@ class Urgency(Enum):
 class Delivery(NamedTuple):
     """The options of one utterance. Immutable.
 
-    ``ttl_seconds``: longest time until it is audible. ``chime``: sound before the text. ``volume``: in percent of the
-    speaker's volume. ``service`` and ``voice``: instead of the configured ones. ``keep``: whether its audio may be kept
-    as a phrase. ``repeat_after_restart``: whether to speak it again if the daemon was killed while it was spoken.
+    ``ttl_seconds``: longest time until it is audible. ``chime``: name of the sound before the text. ``volume``: in
+    percent, instead of that of the speaker. ``service`` is tried first; ``voice`` replaces the configured one of that
+    service, or of the first service. ``keep``: whether its audio may be kept as a phrase. ``repeat_after_restart``:
+    whether to speak it again if the daemon was killed while it was spoken.
     """
 
     ttl_seconds: float | None = None
@@ -299,10 +300,23 @@ class Cancel(NamedTuple):
 
 
 @distinct
+class Expired(NamedTuple):
+    """The time to live of an utterance passed before it was audible. Immutable."""
+
+    utterance: str
+    ttl_seconds: float
+
+
+@distinct
 class ListenNow(NamedTuple):
-    """Cancel the current and all queued utterances and start a turn of the user. Immutable."""
+    """Stop an utterance that is not important and wait for the user to speak. Immutable."""
 
     source: str
+
+
+@distinct
+class ListenTimedOut(NamedTuple):
+    """The user did not speak after ``ListenNow``. Immutable."""
 
 
 @distinct
@@ -367,7 +381,9 @@ Event = (
     | WorkerCrashed
     | Hush
     | Cancel
+    | Expired
     | ListenNow
+    | ListenTimedOut
     | Volume
     | Mute
     | MicrophoneMute

@@ -4,32 +4,42 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.pipeline.conversation import (
+    BUSY,
+    INTERRUPTED,
     Action,
     AppendText,
     Ask,
     CancelReply,
     Conversation,
+    DiscardUtterance,
     Finish,
     Listen,
     Record,
+    ResumeUtterance,
     StartUtterance,
     State,
     StopPlayback,
+    SuspendUtterance,
 )
 from agent.pipeline.events import (
     Announce,
+    Cancel,
     DeviceBack,
     DeviceLost,
     DeviceTimedOut,
     Event,
+    Expired,
     Heard,
     Hush,
+    ListenNow,
+    ListenTimedOut,
     Reply,
     ReplyEnded,
     SpeechEnded,
     SpeechStarted,
     TextComplete,
     TextPiece,
+    Urgency,
     Utterance,
     UtteranceCancelled,
     UtteranceFailed,
@@ -319,7 +329,259 @@ def test_speaker_timeout_fails_the_utterance_and_resumes_listening() -> None:
     assert conversation.state is State.IDLE
 
 
-def event_lists() -> st.SearchStrategy[list[Event]]:
+def important(name: str, text: str | None = "Fire.") -> Utterance:
+    return Utterance(name, text, urgency=Urgency.IMPORTANT)
+
+
+def notification(name: str) -> Utterance:
+    return Utterance(name, "New mail.", urgency=Urgency.NOTIFICATION)
+
+
+def message(name: str, rank: int = 0) -> Utterance:
+    return Utterance(name, "Dinner.", priority=rank)
+
+
+def test_important_interrupts_a_message_which_then_continues() -> None:
+    conversation = Conversation(mode="announce")
+    first, alarm = message("a"), important("b")
+    feed(conversation, Announce(first))
+    assert feed(conversation, Announce(alarm)) == [SuspendUtterance("a"), Listen(False), StartUtterance(alarm)]
+    assert feed(conversation, UtteranceCancelled("a", INTERRUPTED, 1.5)) == []
+    assert feed(conversation, UtterancePlayed("b", 1.0)) == [
+        Record(alarm, "played", "", 1.0),
+        Listen(False),
+        ResumeUtterance(first, 1.5),
+    ]
+    assert feed(conversation, UtterancePlayed("a", 2.0)) == [Record(first, "played", "", 3.5), Listen(True)]
+
+
+def test_important_ones_are_spoken_in_order_before_the_interrupted_one() -> None:
+    conversation = Conversation(mode="announce")
+    first, waiting = message("a"), message("m", rank=100)
+    alarms = [important("x"), important("y"), important("z")]
+    feed(conversation, Announce(first), Announce(waiting), *map(Announce, alarms))
+    actions = feed(conversation, UtteranceCancelled("a", INTERRUPTED, 1.0))
+    for name in "xyzam":
+        actions += feed(conversation, UtterancePlayed(name, 1.0))
+    assert [each.utterance.id for each in actions if isinstance(each, Record)] == ["x", "y", "z", "a", "m"]
+
+
+def test_interrupted_one_waits_for_the_report_of_its_position() -> None:
+    conversation = Conversation(mode="announce")
+    first, alarm = message("a"), important("b")
+    feed(conversation, Announce(first), Announce(alarm))
+    assert feed(conversation, UtteranceFailed("b", "no service")) == [Record(alarm, "failed", "no service")]
+    assert conversation.state is State.SPEAKING
+    assert feed(conversation, UtteranceCancelled("a", INTERRUPTED, 0.5)) == [
+        Listen(False),
+        ResumeUtterance(first, 0.5),
+    ]
+
+
+def test_utterance_that_ended_before_its_interruption_does_not_continue() -> None:
+    conversation = Conversation(mode="announce")
+    first, alarm = message("a"), important("b")
+    feed(conversation, Announce(first), Announce(alarm))
+    assert feed(conversation, UtterancePlayed("a", 2.0)) == [
+        Record(first, "played", "", 2.0),
+        DiscardUtterance("a"),
+    ]
+    assert feed(conversation, UtterancePlayed("b", 1.0)) == [Record(alarm, "played", "", 1.0), Listen(True)]
+
+
+def test_hush_ends_important_suspended_and_queued_ones() -> None:
+    conversation = Conversation(mode="announce")
+    first, alarm, waiting = message("a"), important("b"), message("c")
+    feed(conversation, Announce(first), Announce(alarm), Announce(waiting))
+    feed(conversation, UtteranceCancelled("a", INTERRUPTED, 0.5))
+    assert feed(conversation, Hush("a button")) == [
+        StopPlayback("a button"),
+        DiscardUtterance("a"),
+        Record(first, "cancelled", "by a button", 0.5),
+        Record(waiting, "cancelled", "by a button"),
+    ]
+    assert feed(conversation, UtteranceCancelled("b", "a button", 0.25)) == [
+        Record(alarm, "cancelled", "by a button", 0.25),
+        Listen(True),
+    ]
+
+
+def test_hush_before_the_report_of_an_interruption_records_the_seconds_once() -> None:
+    conversation = Conversation(mode="announce")
+    first = message("a")
+    feed(conversation, Announce(first), Announce(important("b")))
+    assert feed(conversation, Hush("a button")) == [StopPlayback("a button"), DiscardUtterance("a")]
+    assert feed(conversation, UtteranceCancelled("a", INTERRUPTED, 0.5)) == [
+        Record(first, "cancelled", "by a button", 0.5)
+    ]
+
+
+def test_notification_is_dropped_unless_everything_is_silent() -> None:
+    for before in ([Announce(message("a"))], [Announce(notification("a"))], [SpeechStarted()], [Heard("hello")]):
+        conversation = Conversation()
+        feed(conversation, *before)
+        assert feed(conversation, Announce(notification("n"))) == [Record(notification("n"), "dropped", BUSY)]
+    assert StartUtterance(notification("n")) in feed(Conversation(), Announce(notification("n")))
+
+
+def test_message_ends_a_running_notification() -> None:
+    conversation = Conversation(mode="announce")
+    feed(conversation, Announce(notification("n")))
+    assert feed(conversation, Announce(message("m")), Announce(message("o"))) == [StopPlayback("a message")]
+    assert feed(conversation, UtteranceCancelled("n", "a message", 0.5)) == [
+        Record(notification("n"), "cancelled", "by a message", 0.5),
+        Listen(False),
+        StartUtterance(message("m")),
+    ]
+
+
+def test_message_ends_a_suspended_notification() -> None:
+    conversation = Conversation(mode="announce")
+    feed(conversation, Announce(notification("n")), Announce(important("i")))
+    feed(conversation, UtteranceCancelled("n", INTERRUPTED, 0.5))
+    assert feed(conversation, Announce(message("m"))) == [
+        DiscardUtterance("n"),
+        Record(notification("n"), "cancelled", "by a message", 0.5),
+    ]
+
+
+def test_speech_of_the_user_does_not_interrupt_an_important_one() -> None:
+    conversation = Conversation(listen_while_speaking=True)
+    feed(conversation, Announce(important("i")))
+    assert feed(conversation, SpeechStarted(), SpeechEnded(0.7), Heard("be quiet")) == []
+    assert conversation.state is State.SPEAKING
+
+
+def test_important_one_does_not_wait_for_the_user_or_a_reply() -> None:
+    for before in ([SpeechStarted()], [SpeechStarted(), SpeechEnded(0.7)], [Heard("what time is it")]):
+        conversation = Conversation()
+        feed(conversation, *before)
+        assert feed(conversation, Announce(important("i"))) == [Listen(False), StartUtterance(important("i"))]
+
+
+def test_reply_waits_for_an_important_one() -> None:
+    conversation = Conversation()
+    feed(conversation, Heard("what time is it"), Announce(important("i")))
+    assert feed(conversation, Reply(1, "It is"), Reply(1, "noon."), ReplyEnded(1)) == []
+    assert feed(conversation, UtterancePlayed("i", 1.0))[2:] == [
+        StartUtterance(Utterance("reply-1", None, turn=1)),
+        AppendText("reply-1", "It is\n\nnoon.\n\n"),
+        Finish("reply-1"),
+    ]
+
+
+def test_reply_that_has_no_text_yet_is_awaited_after_an_important_one() -> None:
+    conversation = Conversation()
+    feed(conversation, Heard("what time is it"), Announce(important("i")))
+    assert feed(conversation, UtterancePlayed("i", 1.0)) == [Record(important("i"), "played", "", 1.0), Listen(True)]
+    assert conversation.state is State.THINKING
+    assert AppendText("reply-1", "Noon.\n\n") in feed(conversation, Reply(1, "Noon."))
+
+
+def test_interrupted_reply_gets_its_further_text_and_continues() -> None:
+    conversation = Conversation()
+    reply = Utterance("reply-1", None, turn=1)
+    feed(conversation, Heard("what time is it"), Reply(1, "It is"), Announce(important("i")))
+    assert feed(conversation, Reply(1, "noon."), ReplyEnded(1)) == [
+        AppendText("reply-1", "noon.\n\n"),
+        Finish("reply-1"),
+    ]
+    feed(conversation, UtteranceCancelled("reply-1", INTERRUPTED, 0.5))
+    assert feed(conversation, UtterancePlayed("i", 1.0))[2:] == [ResumeUtterance(reply, 0.5)]
+    assert feed(conversation, UtterancePlayed("reply-1", 1.0))[0] == Record(reply, "played", "", 1.5)
+
+
+def test_question_during_an_important_one_cancels_the_interrupted_reply() -> None:
+    conversation = Conversation()
+    feed(conversation, Heard("what time is it"), SpeechStarted(), Reply(1, "It is"), Announce(important("i")))
+    feed(conversation, UtteranceCancelled("reply-1", INTERRUPTED, 0.5))
+    assert feed(conversation, SpeechEnded(0.0), Heard("no wait")) == [
+        CancelReply(1),
+        DiscardUtterance("reply-1"),
+        Record(Utterance("reply-1", None, turn=1), "cancelled", "by user speech", 0.5),
+        Ask(2, "no wait"),
+    ]
+
+
+def test_reply_ranks_as_a_message_of_rank_zero() -> None:
+    conversation = Conversation()
+    feed(conversation, Heard("hello"), Announce(message("high", 1)), Announce(message("low", 0)))
+    actions = feed(conversation, Reply(1, "Hello."), ReplyEnded(1))
+    for name in ("high", "reply-1", "low"):
+        actions += feed(conversation, UtterancePlayed(name, 1.0))
+    assert [each.utterance.id for each in actions if isinstance(each, Record)] == ["high", "reply-1", "low"]
+
+
+def test_cancel_ends_one_utterance() -> None:
+    conversation = Conversation(mode="announce")
+    first, second, third = message("a"), message("b"), message("c")
+    feed(conversation, *map(Announce, (first, second, third)))
+    assert feed(conversation, Cancel("b", "the page")) == [Record(second, "cancelled", "by the page")]
+    assert feed(conversation, Cancel("b", "the page"), Cancel("unknown", "the page")) == []
+    assert feed(conversation, Cancel("a", "the page"), Cancel("a", "the page")) == [StopPlayback("the page")]
+    assert feed(conversation, UtteranceCancelled("a", "the page", 0.5)) == [
+        Record(first, "cancelled", "by the page", 0.5),
+        Listen(False),
+        StartUtterance(third),
+    ]
+
+
+def test_cancel_ends_a_suspended_utterance_and_a_streamed_one() -> None:
+    conversation = Conversation(mode="announce")
+    streamed = Utterance("a", None)
+    feed(conversation, Announce(streamed), Announce(important("b")))
+    assert feed(conversation, Cancel("a", "the page"), TextPiece("a", "late")) == [DiscardUtterance("a")]
+    assert feed(conversation, UtterancePlayed("b", 1.0)) == [Record(important("b"), "played", "", 1.0), Listen(True)]
+    assert feed(conversation, UtteranceCancelled("a", INTERRUPTED, 0.5)) == [
+        Record(streamed, "cancelled", "by the page", 0.5)
+    ]
+
+
+def test_cancel_of_a_reply_cancels_its_text() -> None:
+    conversation = Conversation()
+    feed(conversation, Heard("what time is it"), Reply(1, "It is"))
+    assert feed(conversation, Cancel("reply-1", "the page")) == [CancelReply(1), StopPlayback("the page")]
+
+
+def test_utterance_that_is_not_audible_in_time_expires() -> None:
+    conversation = Conversation(mode="announce")
+    first, second = message("a"), message("b")
+    feed(conversation, Announce(first), Announce(second))
+    reason = "not audible within 5 s"
+    assert feed(conversation, Expired("b", 5.0)) == [Record(second, "expired", reason)]
+    assert feed(conversation, Expired("a", 5.0)) == [StopPlayback(reason)]
+    assert feed(conversation, UtteranceCancelled("a", reason)) == [Record(first, "expired", reason), Listen(True)]
+
+
+def test_listen_request_stops_a_message_and_waits_for_the_user() -> None:
+    conversation = Conversation()
+    feed(conversation, Announce(message("a")), Announce(message("b")))
+    assert feed(conversation, ListenNow("a button")) == [
+        StopPlayback("a button, which asked to listen"),
+        Listen(True),
+    ]
+    feed(conversation, UtteranceCancelled("a", "a button, which asked to listen", 0.5))
+    assert conversation.state is State.LISTENING
+    assert feed(conversation, ListenTimedOut()) == [Listen(False), StartUtterance(message("b"))]
+    assert feed(Conversation(), ListenNow("a button"), SpeechStarted(), SpeechEnded(0.7), ListenTimedOut()) == []
+
+
+def test_listen_request_does_not_stop_an_important_one() -> None:
+    conversation = Conversation()
+    feed(conversation, Announce(important("i")))
+    assert feed(conversation, ListenNow("a button")) == []
+
+
+def test_close_keeps_the_queued_ones_that_are_spoken_after_a_restart() -> None:
+    conversation = Conversation(mode="announce")
+    feed(conversation, *map(Announce, (message("a"), message("b"), message("c"))))
+    assert conversation.close("SIGTERM", lambda utterance: utterance == "b") == [
+        Record(message("a"), "cancelled", "by SIGTERM"),
+        Record(message("c"), "cancelled", "by SIGTERM"),
+    ]
+
+
+def event_lists() -> st.SearchStrategy[list[Event | Urgency]]:
     names = st.integers(0, 6).map(lambda number: f"u{number}")
     turns = st.integers(0, 4)
     return st.lists(
@@ -341,7 +603,13 @@ def event_lists() -> st.SearchStrategy[list[Event]]:
             ),
             names.map(lambda name: TextPiece(name, "text")),
             names.map(TextComplete),
-            st.just(None),  # stands for the next announcement, whose id is new each time
+            names.map(lambda name: UtteranceCancelled(name, INTERRUPTED, 0.5)),
+            turns.map(lambda turn: UtteranceCancelled(f"reply-{turn}", INTERRUPTED, 0.5)),
+            names.map(lambda name: Cancel(name, "x")),
+            turns.map(lambda turn: Cancel(f"reply-{turn}", "x")),
+            names.map(lambda name: Expired(name, 1.0)),
+            st.sampled_from([ListenNow("x"), ListenTimedOut()]),
+            st.sampled_from(Urgency),  # stands for the next announcement, whose id is new each time
         ),
         max_size=40,
     )
@@ -349,20 +617,24 @@ def event_lists() -> st.SearchStrategy[list[Event]]:
 
 @given(event_lists(), st.sampled_from(["assistant", "announce", "captions"]), st.booleans())
 def test_each_accepted_utterance_ends_in_exactly_one_record(
-    events: list[Event | None], mode: str, listen_while_speaking: bool
+    events: list[Event | Urgency], mode: str, listen_while_speaking: bool
 ) -> None:
     conversation = Conversation(mode=mode, listen_while_speaking=listen_while_speaking)
     accepted: list[str] = []
     actions: list[Action] = []
     for event in events:
-        if event is None:
-            event = Announce(Utterance(f"u{len(accepted)}", "text" if len(accepted) % 2 else None))
+        if isinstance(event, Urgency):
+            text = "text" if len(accepted) % 2 else None
+            event = Announce(Utterance(f"u{len(accepted)}", text, urgency=event))
             accepted.append(event.utterance.id)
         actions += conversation.handle(event)
     actions += conversation.close("the end")
-    accepted += [
-        action.utterance.id for action in actions if isinstance(action, StartUtterance) and action.utterance.turn
+    replies = [
+        action.utterance.id
+        for action in actions
+        if isinstance(action, StartUtterance | Record) and action.utterance.turn  # one may wait and never start
     ]
+    accepted += dict.fromkeys(replies)
     recorded = [action.utterance.id for action in actions if isinstance(action, Record)]
     assert sorted(recorded) == sorted(accepted)
     assert not conversation.is_busy or conversation.state is not State.IDLE
@@ -370,16 +642,16 @@ def test_each_accepted_utterance_ends_in_exactly_one_record(
 
 @given(event_lists(), st.sampled_from(["assistant", "announce", "captions"]), st.booleans())
 def test_conversation_returns_to_idle_when_every_stage_reports(
-    events: list[Event | None], mode: str, listen_while_speaking: bool
+    events: list[Event | Urgency], mode: str, listen_while_speaking: bool
 ) -> None:
     conversation = Conversation(mode=mode, listen_while_speaking=listen_while_speaking)
     began = heard = announced = 0
     paused = False
     actions: list[Action] = []
     for event in [*events, DeviceLost("microphone", "x")]:
-        if event is None:
+        if isinstance(event, Urgency):
             announced += 1
-            event = Announce(Utterance(f"u{announced}", "text"))
+            event = Announce(Utterance(f"u{announced}", "text", urgency=event))
         began += isinstance(event, SpeechStarted)
         heard = min(began, heard + isinstance(event, Heard))
         actions += conversation.handle(event)

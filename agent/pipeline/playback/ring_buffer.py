@@ -19,12 +19,29 @@ SAME_ARRIVAL_SECONDS = 0.002
 
 
 @distinct
+class Playout(NamedTuple):
+    """How an utterance is played. Immutable.
+
+    ``volume`` in percent, instead of that of the speaker. ``waits_for_gap``: it follows the last announcement after the
+    configured pause; ``starts_gap``: it is followed by one.
+    """
+
+    volume: int | None = None
+    waits_for_gap: bool = False
+    starts_gap: bool = False
+
+
+DEFAULT_PLAYOUT = Playout()
+
+
+@distinct
 class UtteranceStart(NamedTuple):
     """The start of the next utterance: its id, the format of its audio, and the stream id of its writer. Immutable."""
 
     utterance: str
     format: Format
     stream_id: int
+    playout: Playout = DEFAULT_PLAYOUT
 
 
 @distinct
@@ -65,8 +82,8 @@ class Dropped(NamedTuple):
 class _Stream:
     """One utterance in the ring. Not thread-safe; owned by the ring, under its lock."""
 
-    def __init__(self, stream_id: int, utterance: str, format: Format) -> None:
-        self.stream_id, self.utterance, self.format = stream_id, utterance, format
+    def __init__(self, stream_id: int, utterance: str, format: Format, playout: Playout) -> None:
+        self.stream_id, self.utterance, self.format, self.playout = stream_id, utterance, format, playout
         self.unread = bytearray()
         self.arrivals: list[tuple[float, int]] = []  # since the last call of arrivals()
         self.is_reading = self.is_ended = False
@@ -106,12 +123,12 @@ class RingBuffer:
 
     # --- for the writer
 
-    def begin(self, utterance: str, format: Format) -> int:
+    def begin(self, utterance: str, format: Format, playout: Playout = DEFAULT_PLAYOUT) -> int:
         """Append an utterance with audio in ``format``; return its stream id."""
         with self._changed:
             self._last_stream_id += 1
             if not self._closed:
-                stream = _Stream(self._last_stream_id, utterance, format)
+                stream = _Stream(self._last_stream_id, utterance, format, playout)
                 self._streams.append(stream)
                 self._open[stream.stream_id] = stream
                 self._changed.notify_all()
@@ -354,7 +371,7 @@ class RingBuffer:
         stream = self._streams[0]
         if not stream.is_reading:
             stream.is_reading = True
-            return UtteranceStart(stream.utterance, stream.format, stream.stream_id)
+            return UtteranceStart(stream.utterance, stream.format, stream.stream_id, stream.playout)
         if stream.unread:
             return self._take(stream, max_bytes) or None
         if stream.is_ended:

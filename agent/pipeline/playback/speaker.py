@@ -13,7 +13,7 @@ from agent.pipeline.events import Event, PlaybackStarted, UtteranceCancelled, Ut
 from agent.pipeline.playback.fader import Fader
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.pipeline.playback.reconnecting_sink import ReconnectingSink
-from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
+from agent.pipeline.playback.ring_buffer import Playout, RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
 from agent.pipeline.stage import Stage
 from agent.system.threads import Deadline
 
@@ -46,6 +46,9 @@ class Speaker(Stage):
     An utterance starts at the time that the jitter buffer returns, or when it is complete. If the network is late, the
     speaker inserts silence only when the card would otherwise underrun, and fades the audio around the gap.
 
+    The first sample of an utterance waits for the permission of ``permit_start``, and an announcement also for the end
+    of the gap after the last one.
+
     ``RingBuffer.clear`` ends every wait. The card's own buffer is dropped then, without a fade: the card cannot change
     its buffered audio, and playing that audio would take longer than a cancellation may.
 
@@ -59,6 +62,9 @@ class Speaker(Stage):
         jitter_buffer: Chooses the start of each utterance.
         wake_seconds: Silence before an utterance if the card has rested, for cards that mute their first sound.
         volume: Initial volume in percent.
+        gap_seconds: Silence between two announcements.
+        permit_start: Called with the id of an utterance before its playout delay. The returned function is called
+            before the first sample and may block for a short time.
         wait_policy: Decides whether to wait for a card that has never been open.
         probe: Opens and closes the card, to detect its presence while the ring is empty.
         timing: Timing of the thread.
@@ -75,6 +81,8 @@ class Speaker(Stage):
         jitter_buffer: JitterBuffer | None = None,
         wake_seconds: float = 0.0,
         volume: int = 100,
+        gap_seconds: float = 0.0,
+        permit_start: Callable[[str], Callable[[], object]] = lambda utterance: lambda: None,
         wait_policy: WaitPolicy = wait_for_device,
         probe: Callable[[], None] | None = None,
         timing: SpeakerTiming | None = None,
@@ -89,6 +97,8 @@ class Speaker(Stage):
         self._jitter_buffer = jitter_buffer or JitterBuffer()
         self._timing = timing or SpeakerTiming()
         self._silent_since: float | None = None
+        self._gap_seconds, self._permit_start = gap_seconds, permit_start
+        self._gap = Deadline(0.0)
 
     @property
     def stall_timeout(self) -> float:  # type: ignore[override]
@@ -122,10 +132,13 @@ class Speaker(Stage):
 
     def _play(self, start: UtteranceStart) -> None:
         """Play one utterance to its end or its cancellation."""
-        playback = _Playback(start, self._percent)
+        playback = _Playback(start, self._percent(start.playout))
+        wait_for_permission = self._permit_start(start.utterance)
         piece_bytes = playback.format.bytes_of(self._write_seconds)
         self._jitter_buffer.begin()
         self._prebuffer(playback)
+        self._wait_for_gap(playback)
+        wait_for_permission()
         if self._needs_wake():
             self._write_silence(playback, self._wake_seconds)
         while not self._aborted.is_set():
@@ -141,7 +154,7 @@ class Speaker(Stage):
                 self._drain(playback)
             item = self._ring.read(piece_bytes, 0.0)
             if isinstance(item, bytes):
-                if not self._write(playback, playback.fader.feed(item, self._percent)):
+                if not self._write(playback, playback.fader.feed(item, self._percent(playback.playout))):
                     playback.refused_bytes += len(item)
                     continue
                 if not playback.played_bytes:
@@ -158,9 +171,8 @@ class Speaker(Stage):
         # The card needs its audio half a period before it underruns (see _spare_seconds).
         return 0.5 * self._period_seconds + self._timing.thread_jitter_seconds
 
-    @property
-    def _percent(self) -> int:
-        return 0 if self.muted else self.volume
+    def _percent(self, playout: Playout) -> int:
+        return 0 if self.muted else self.volume if playout.volume is None else playout.volume
 
     def _observe_arrivals(self, playback: _Playback) -> None:
         for at, nbytes in self._ring.arrivals():
@@ -182,6 +194,12 @@ class Speaker(Stage):
         if start_at is None or ring.buffered_bytes < playback.format.frame_bytes:
             return self._timing.heartbeat_seconds
         return max(0.0, start_at - time.monotonic())
+
+    def _wait_for_gap(self, playback: _Playback) -> None:
+        while playback.playout.waits_for_gap and (wait := self._gap.remaining()) and not self._aborted.is_set():
+            self.heartbeat()
+            if self._ring.wait_cleared(playback.stream_id, min(wait, self._timing.heartbeat_seconds)):
+                return
 
     def _needs_wake(self) -> bool:
         if not self._wake_seconds:
@@ -231,6 +249,7 @@ class Speaker(Stage):
             )
         self._jitter_buffer.finish(is_complete=end.drop_reason is None and end.error is None)
         self._silent_since = time.monotonic()
+        self._gap = Deadline(self._gap_seconds if playback.playout.starts_gap and end.drop_reason is None else 0.0)
 
     # --- the sink
 
@@ -264,6 +283,7 @@ class _Playback:
 
     def __init__(self, start: UtteranceStart, percent: int) -> None:
         self.utterance, self.stream_id, self.format = start.utterance, start.stream_id, start.format
+        self.playout = start.playout
         self.fader = Fader(start.format, percent)
         self.played_bytes = 0  # accepted by the sink
         self.refused_bytes = 0  # read from the ring, then cancelled before the sink accepted it

@@ -65,14 +65,19 @@ class PassageSplitter:
 
 def split_passages(text: str, language: str = "auto") -> list[str]:
     """Split a complete text into passages of whole sentences, up to ``MAX_PASSAGE_CHARACTERS`` each."""
-    splitter = PassageSplitter(language)
     passages: list[str] = []
-    for sentence in [*splitter.feed(text), *splitter.flush()]:
+    for sentence in split_sentences(text, language):
         if passages and len(passages[-1]) + 1 + len(sentence) <= MAX_PASSAGE_CHARACTERS:
             passages[-1] = f"{passages[-1]} {sentence}"
         else:
             passages.append(sentence)
     return passages
+
+
+def split_sentences(text: str, language: str = "auto") -> list[str]:
+    """Split a complete text into sentences that a voice can pronounce."""
+    splitter = PassageSplitter(language)
+    return [*splitter.feed(text), *splitter.flush()]
 
 
 def _speakable(sentences: list[str]) -> list[str]:

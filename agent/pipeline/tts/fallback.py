@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.audio.format import Format
-from agent.pipeline.events import Utterance
+from agent.pipeline.events import Urgency, Utterance
+from agent.pipeline.playback.ring_buffer import Playout
+from agent.pipeline.tts.position import SpokenPosition
 from agent.services.connection.closing import BackgroundCloser
 from agent.services.connection.standby import Standby
 from agent.system.threads import Deadline
@@ -63,6 +65,8 @@ class SynthesisJob:
     done_count: int = 0  # passages that the service in use has spoken
     stream_id: int | None = None
     format: Format | None = None  # of the stream; later sessions are converted to it
+    position: SpokenPosition | None = None  # in the audio of the stream
+    is_resumed: bool = False  # after an interruption
     has_audio: bool = False
     is_last_retry: bool = False
     attempt_started_at: float | None = None  # earlier failures of a service do not count against this attempt
@@ -76,6 +80,35 @@ class SynthesisJob:
         if not self.is_complete:
             self.passages += self.splitter.flush()
             self.is_complete = True
+
+    @property
+    def playout(self) -> Playout:
+        """How the audio is played: only announcements keep a gap, and an important one does not wait for it."""
+        utterance = self.utterance
+        is_announcement = utterance.turn == 0
+        waits = is_announcement and utterance.urgency is not Urgency.IMPORTANT and not self.is_resumed
+        return Playout(utterance.delivery.volume, waits, is_announcement)
+
+    def mark_spoken(self, passages: int) -> None:
+        """Note that all audio of so many passages was written to the stream."""
+        if self.position is not None:
+            self.position.mark(passages)
+
+    def resume(self, heard_seconds: float, services: list[Standby], split: Callable[[str], list[str]]) -> None:
+        """Prepare the utterance for another stream, which begins with the sentence that was interrupted.
+
+        Args:
+            heard_seconds: The audio of the last stream that was played.
+            services: The services to be tried.
+            split: Returns the sentences of a passage.
+        """
+        if self.position is not None:
+            self.passages = self.position.rest([split(passage) for passage in self.passages], heard_seconds)
+            self.is_resumed = True
+        self.stream_id, self.format, self.position = None, None, None
+        self.done_count, self.has_audio, self.is_last_retry = 0, False, False
+        self.services, self.failures, self.attempt_started_at = services, [], None
+        self.reset_deadline()
 
     def reset_deadline(self) -> None:
         """Restart the timeout: audio has arrived, or another service is tried."""

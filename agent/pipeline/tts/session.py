@@ -80,6 +80,11 @@ class TtsSession:
         return None if self.error is None else str(self.error)
 
     @property
+    def spoken_count(self) -> int:
+        """The passages whose audio is complete, as far as the service marks it."""
+        return min(self._answered_count, self.passage_count)
+
+    @property
     def is_full(self) -> bool:
         """Whether the session accepts no further passage."""
         return self._is_full or (self._codec.is_single_use and self.passage_count > 0)

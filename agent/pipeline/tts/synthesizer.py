@@ -22,6 +22,7 @@ from agent.pipeline.events import (
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
+from agent.pipeline.tts.position import SpokenPosition
 from agent.pipeline.tts.session import TtsSession
 from agent.services.connection.standby import Standby
 from agent.system.distinct import distinct
@@ -49,6 +50,29 @@ class CancelAll(NamedTuple):
 
 
 @distinct
+class SuspendSynthesis(NamedTuple):
+    """Stop the current utterance and keep its text. Immutable."""
+
+    utterance: str
+    reason: str
+
+
+@distinct
+class ResumeSynthesis(NamedTuple):
+    """Append a suspended utterance to the queue, of which ``heard_seconds`` were played. Immutable."""
+
+    utterance: str
+    heard_seconds: float
+
+
+@distinct
+class DiscardSuspended(NamedTuple):
+    """Forget a suspended utterance. Immutable."""
+
+    utterance: str
+
+
+@distinct
 class ReplaceServices(NamedTuple):
     """Use other services from now on. Immutable."""
 
@@ -64,7 +88,17 @@ class EndSynthesis(NamedTuple):
     drains: bool
 
 
-SynthesisCommand = BeginUtterance | TextPiece | TextComplete | CancelAll | ReplaceServices | EndSynthesis
+SynthesisCommand = (
+    BeginUtterance
+    | TextPiece
+    | TextComplete
+    | CancelAll
+    | SuspendSynthesis
+    | ResumeSynthesis
+    | DiscardSuspended
+    | ReplaceServices
+    | EndSynthesis
+)
 
 
 class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
@@ -73,7 +107,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
     Every utterance ends in one event: ``UtterancePlayed``, ``UtteranceCancelled`` or ``UtteranceFailed``. The speaker
     reports it if audio of the utterance has reached the ring buffer, otherwise this stage does. An utterance that fails
     before its first audio goes to the next service; the last service gets one retry if its connection was lost. An
-    utterance that fails after its first audio is not started again.
+    utterance that fails after its first audio is not started again. ``suspend`` ends an utterance as a cancellation
+    does; ``resume`` starts the rest of it, which has an event of its own.
 
     The public methods are thread-safe; everything else is owned by the synthesizer thread.
 
@@ -84,6 +119,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         first_audio_seconds: limit for the first audio of an utterance, and for a connection.
         language: of the texts, as for ``SentenceSplitter``.
         close_timing: limits for closing the connections.
+        can_suspend: whether ``suspend`` may be called. Noting where each sentence is in the audio costs CPU time.
     """
 
     def __init__(
@@ -95,12 +131,15 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         first_audio_seconds: float = 10.0,
         language: str = "auto",
         close_timing: CloseTiming,
+        can_suspend: bool = False,
     ) -> None:
         super().__init__("synthesizer", report, close_timing)
         self._ring = ring
         self._first_audio_seconds = first_audio_seconds
-        self._language = language
+        self._language, self._can_suspend = language, can_suspend
         self._jobs: deque[SynthesisJob] = deque()  # the first one is being spoken
+        self._written_job: SynthesisJob | None = None  # the last one that ended here; the speaker may still play it
+        self._suspended: dict[str, SynthesisJob] = {}
         self._end: EndSynthesis | None = None
         self._chain = ServiceChain(services, self._closer)
         self._cancel_lock = threading.Lock()
@@ -135,6 +174,24 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         self._clear_ring(reason)
         self._mailbox.put(CancelAll(reason, reconnect))
 
+    def suspend(self, utterance: str, reason: str) -> None:
+        """Stop the current utterance and keep its text for ``resume`` or ``discard``; ``reason`` is for the event.
+
+        The ring buffer is empty when this returns.
+        """
+        with self._cancel_lock:
+            self._pending_cancels += 1
+        self._clear_ring(reason)
+        self._mailbox.put(SuspendSynthesis(utterance, reason))
+
+    def resume(self, utterance: str, heard_seconds: float) -> None:
+        """Continue a suspended utterance, of which ``heard_seconds`` were played, from the sentence that it was in."""
+        self._mailbox.put(ResumeSynthesis(utterance, heard_seconds))
+
+    def discard(self, utterance: str) -> None:
+        """Forget a suspended utterance."""
+        self._mailbox.put(DiscardSuspended(utterance))
+
     def replace_services(self, services: list[Standby], first_audio_seconds: float, language: str = "auto") -> None:
         """Use other services. The utterance that is already audible ends with the service that started it."""
         self._mailbox.put(ReplaceServices(services, first_audio_seconds, language))
@@ -167,11 +224,11 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
             case BeginUtterance(utterance):
                 self._enqueue(utterance)
             case TextPiece(utterance, text):
-                for job in self._jobs:
+                for job in (*self._jobs, *self._suspended.values()):
                     if job.utterance.id == utterance and not job.is_complete:
                         job.passages += job.splitter.feed(text)
             case TextComplete(utterance):
-                for job in self._jobs:
+                for job in (*self._jobs, *self._suspended.values()):
                     if job.utterance.id == utterance:
                         job.end_text()
             case CancelAll(reason, reconnect):
@@ -182,6 +239,19 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
                 if reconnect:
                     for standby in self._standbys():
                         standby.reconnect()
+            case SuspendSynthesis(utterance, reason):
+                self._close_session()
+                written = [] if self._written_job is None else [self._written_job]
+                self._suspended |= {
+                    job.utterance.id: job for job in (*self._jobs, *written) if job.utterance.id == utterance
+                }
+                self._cancel_jobs(reason)
+                with self._cancel_lock:
+                    self._pending_cancels -= 1
+            case ResumeSynthesis(utterance, heard_seconds):
+                self._resume(utterance, heard_seconds)
+            case DiscardSuspended(utterance):
+                self._suspended.pop(utterance, None)
             case ReplaceServices(services, seconds, language):
                 self._first_audio_seconds, self._language = seconds, language
                 self._replace_services(services)
@@ -221,6 +291,16 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
             job.is_complete = True
         self._jobs.append(job)
 
+    def _resume(self, utterance: str, heard_seconds: float) -> None:
+        job = self._suspended.pop(utterance, None)
+        if self._end is not None or job is None:
+            self.report(UtteranceCancelled(utterance, SHUTDOWN))
+            return
+        from agent.pipeline.text.passages import split_sentences
+
+        job.resume(heard_seconds, list(self._chain.services), lambda passage: split_sentences(passage, self._language))
+        self._jobs.append(job)
+
     def _replace_services(self, services: list[Standby]) -> None:
         self._chain.replace(services)
         for job in self._jobs:
@@ -245,8 +325,9 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
     def _cancel_late_utterances(self) -> None:
         """Report the utterances that are still in the mailbox: each needs an end state."""
         for command in self._mailbox.take():
-            if isinstance(command, BeginUtterance):
-                self.report(UtteranceCancelled(command.utterance.id, SHUTDOWN))
+            match command:
+                case BeginUtterance(Utterance(id=utterance)) | ResumeSynthesis(utterance):
+                    self.report(UtteranceCancelled(utterance, SHUTDOWN))
 
     # --- one utterance, one service, one session at a time
 
@@ -332,8 +413,10 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
             return
         try:
             for pcm in session.pump():
+                job.mark_spoken(job.done_count + session.spoken_count)
                 if not self._write(job, session, pcm):
                     return
+            job.mark_spoken(job.done_count + session.spoken_count)
         except AudioError as error:
             session.error = ServiceError(session.connection.service, str(error))
         if session.error is None and session.has_ended and session.passage_count and not job.has_audio:
@@ -344,6 +427,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
             self._close_session()
             job.services[0].report_success()
             job.done_count += session.passage_count
+            job.mark_spoken(job.done_count)
 
     def _handle_error(self, job: SynthesisJob, session: TtsSession, error: ServiceError) -> None:
         is_connection_lost = session.connection.is_closed and not error.permanent
@@ -362,8 +446,9 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
     def _write(self, job: SynthesisJob, session: TtsSession, pcm: bytes) -> bool:
         """Write audio into the ring buffer and wait for room; return ``False`` if the utterance was cancelled."""
         if job.stream_id is None and session.format is not None:
-            job.stream_id = self._ring.begin(job.utterance.id, session.format)
+            job.stream_id = self._ring.begin(job.utterance.id, session.format, job.playout)
             job.has_audio, job.format = True, session.format
+            job.position = SpokenPosition(session.format) if self._can_suspend else None
             job.reset_deadline()
             if not self._pending_cancels:
                 self.report(AudioArrived(job.utterance.id, session.connection.service))
@@ -375,20 +460,26 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
             return False
         if session.format != job.format:
             raise AudioError(f"the audio format changed from {job.format} to {session.format}: one format is expected")
+        return self._write_pcm(job, job.stream_id, pcm)
+
+    def _write_pcm(self, job: SynthesisJob, stream_id: int, pcm: bytes) -> bool:
         # One write while there is room, which is almost always: each costs two changes of a lock.
         step = len(pcm) if len(pcm) <= self._ring.room_bytes else WRITE_BYTES
         for start in range(0, len(pcm), step):
-            while not self._ring.wait_writable(job.stream_id, MAX_WAIT_SECONDS):
+            while not self._ring.wait_writable(stream_id, MAX_WAIT_SECONDS):
                 self.heartbeat()
-            if not self._ring.write(job.stream_id, pcm[start : start + step]):
-                # The ring buffer was cleared and has informed the speaker; CancelAll with the reason follows.
+            piece = pcm[start : start + step]
+            if not self._ring.write(stream_id, piece):
+                # The ring buffer was cleared and has informed the speaker; the command with the reason follows.
                 self._close_session()
-                self._jobs.popleft()
+                self._written_job = self._jobs.popleft()
                 return False
+            if job.position is not None:
+                job.position.add(piece)
         return True
 
     def _fail_job(self, job: SynthesisJob) -> None:
-        self._jobs.popleft()
+        self._written_job = self._jobs.popleft()
         reason = "; ".join(dict.fromkeys(job.failures)) or "no speech service is configured"
         if job.stream_id is not None:
             self._ring.end(job.stream_id, error=reason)
@@ -396,7 +487,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
             self.report(UtteranceFailed(job.utterance.id, reason))
 
     def _end_job(self, job: SynthesisJob) -> None:
-        self._jobs.popleft()
+        self._written_job = self._jobs.popleft()
         if job.stream_id is not None:
             self._ring.end(job.stream_id)
         else:

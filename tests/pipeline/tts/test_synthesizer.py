@@ -30,7 +30,7 @@ from agent.pipeline.events import (
     UtteranceFailed,
     UtterancePlayed,
 )
-from agent.pipeline.playback.ring_buffer import RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
+from agent.pipeline.playback.ring_buffer import Playout, RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
 from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.text.passages import split_passages
 from agent.pipeline.tts.synthesizer import Synthesizer
@@ -104,7 +104,12 @@ class Stage:
             for at, server in enumerate(self.servers)
         ]
         self.synthesizer = Synthesizer(
-            self.ring, services, self.events, first_audio_seconds=first_audio_seconds, close_timing=close_timing
+            self.ring,
+            services,
+            self.events,
+            first_audio_seconds=first_audio_seconds,
+            close_timing=close_timing,
+            can_suspend=True,
         )
         if read:
             self.player.start()
@@ -165,6 +170,64 @@ def test_utterance_is_spoken_whole_and_its_sessions_get_end_marks(stage: Callabl
     it.end()
     assert [type(end) for end in it.ends()] == [UtterancePlayed]
     assert all(marks >= 1 for marks in voice.await_marks())
+
+
+def test_suspended_utterance_continues_with_the_sentence_that_it_was_in(stage: Callable[..., Stage]) -> None:
+    it = stage(Voice(), read=False)
+    it.say("a", "One two three. Four five six. ", "Seven eight nine. ")
+    written = len(sound("one two three four five six seven eight nine"))
+    assert isinstance(it.ring.read(1, TIMEOUT_SECONDS), UtteranceStart)
+    assert it.ring.wait_readable(written, TIMEOUT_SECONDS)
+    it.synthesizer.suspend("a", "an alarm")
+    it.player.start()
+    it.say("b", "Fire.")
+    assert it.events.await_first(UtterancePlayed) == UtterancePlayed("b", 0.0)
+    it.synthesizer.resume("a", 1.0)  # seconds: in the second sentence; each word has 0.2 s
+    it.events.await_first(UtterancePlayed, 2)
+    assert it.ends()[0] == UtteranceCancelled("a", "an alarm")
+    assert it.player.heard == {"b": sound("Fire."), "a": sound("Four five six. Seven eight nine.")}
+
+
+def test_suspended_utterance_gets_its_further_text(stage: Callable[..., Stage]) -> None:
+    it = stage(Voice())
+    it.synthesizer.begin(Utterance("a", None))
+    it.synthesizer.append_text("a", "One. Tw")
+    it.events.await_first(AudioArrived)
+    it.synthesizer.suspend("a", "an alarm")
+    it.synthesizer.append_text("a", "o. Three.")
+    it.synthesizer.complete("a")
+    it.synthesizer.resume("a", 0.0)
+    it.events.await_first(UtterancePlayed)
+    assert it.player.heard["a"] == sound("One. Two. Three.")
+
+
+def test_utterance_that_is_suspended_before_its_first_audio_is_spoken_whole(stage: Callable[..., Stage]) -> None:
+    go = threading.Event()
+    voice = Voice()
+
+    def wait(peer: Peer) -> None:
+        go.wait(TIMEOUT_SECONDS)
+        voice(peer)
+
+    it = stage(wait)
+    it.say("a", "One. Two.")
+    it.synthesizer.suspend("a", "an alarm")
+    assert it.events.await_first(UtteranceCancelled) == UtteranceCancelled("a", "an alarm")
+    go.set()
+    it.synthesizer.resume("a", 0.0)
+    it.events.await_first(UtterancePlayed)
+    assert it.player.heard == {"a": sound("One. Two.")}
+
+
+def test_discarded_utterance_has_no_further_event(stage: Callable[..., Stage]) -> None:
+    it = stage(Voice())
+    it.say("a", "One.")
+    it.events.await_first(UtterancePlayed)
+    it.synthesizer.suspend("a", "an alarm")
+    it.synthesizer.discard("a")
+    it.say("b", "Two.")
+    it.events.await_first(UtterancePlayed, 2)
+    assert len(it.ends()) == 2
 
 
 def test_utterances_are_spoken_in_order(stage: Callable[..., Stage]) -> None:
@@ -344,12 +407,12 @@ def test_no_audio_of_a_cancelled_utterance_is_written_after_hush(stage: Callable
     it = stage(Voice(), read=False)
     begin = it.ring.begin
 
-    def begin_meanwhile(utterance: str, format: Format) -> int:
-        stream_id = None if late else begin(utterance, format)
+    def begin_meanwhile(utterance: str, format: Format, playout: Playout) -> int:
+        stream_id = None if late else begin(utterance, format, playout)
         hushing = threading.Thread(target=it.synthesizer.hush, args=["test"])
         hushing.start()
         hushing.join()
-        return begin(utterance, format) if stream_id is None else stream_id
+        return begin(utterance, format, playout) if stream_id is None else stream_id
 
     it.ring.begin = begin_meanwhile  # type: ignore[method-assign]
     it.say("a", "One.")

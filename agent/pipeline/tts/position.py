@@ -1,0 +1,117 @@
+"""Finds the sentence of an utterance that was audible when its playback stopped."""
+
+from __future__ import annotations
+
+from array import array
+from typing import NamedTuple
+
+from agent.audio.format import Format
+
+WINDOW_SECONDS = 0.02
+SAMPLE_STEP = 5
+"""Every fifth sample shows whether a window is silent, at a fifth of the CPU time."""
+PAUSE_WINDOWS = 5
+"""Windows of silence that count as a pause between sentences."""
+MARK_TOLERANCE_SECONDS = 0.1
+"""A decoder returns the end of a passage shortly after the mark of the service."""
+QUIET_SHARE = 0.03
+"""Of the peak of the speech: a window below it is silent."""
+MIN_TOLERANCE_SECONDS, MAX_TOLERANCE_SECONDS, TOLERANCE_SHARE = 0.3, 1.5, 0.1
+"""Error of an estimated boundary, as a share of the audio in which it is estimated."""
+
+
+class Mark(NamedTuple):
+    """All passages before ``passage`` end at ``seconds``. Immutable."""
+
+    seconds: float
+    passage: int
+
+
+class SpokenPosition:
+    """Relates the audio of one stream to the passages in it.
+
+    The boundary between two passages is known where the service marks it, and where a session ends. A boundary between
+    two sentences inside is estimated: it is the last pause near the sentence's share of the characters. An error of the
+    estimate leads to a sentence that is heard twice, never to one that is skipped. Without a known end of the audio no
+    estimate is possible, and the speech continues after the last known boundary.
+
+    Not thread-safe; owned by the synthesizer thread.
+    """
+
+    def __init__(self, format: Format) -> None:
+        self._format = format
+        self._bytes = 0
+        self._marks = [Mark(0.0, 0)]
+        self._peaks = array("H")  # of each window
+        self._window_bytes = format.bytes_of(WINDOW_SECONDS)
+        self._rest = b""
+
+    def add(self, pcm: bytes, *, is_speech: bool = True) -> None:
+        """Note audio (s16le) that was written to the stream; a chime is no speech and belongs before the first."""
+        self._bytes += len(pcm)
+        self._rest += pcm
+        complete = len(self._rest) - len(self._rest) % self._window_bytes
+        samples = array("h", self._rest[:complete])
+        step = self._window_bytes // samples.itemsize
+        for start in range(0, len(samples), step):
+            some = samples[start : start + step : SAMPLE_STEP]
+            self._peaks.append(max(max(some), -min(some)))
+        self._rest = self._rest[complete:]
+        if not is_speech:
+            self._marks[0] = Mark(self._seconds, 0)
+
+    def mark(self, passages: int) -> None:
+        """Note that the audio of so many passages is complete."""
+        if passages > self._marks[-1].passage:
+            self._marks.append(Mark(self._seconds, passages))
+
+    def rest(self, passages: list[list[str]], heard_seconds: float) -> list[str]:
+        """Return what is left to speak, as passages.
+
+        Args:
+            passages: The sentences of each passage.
+            heard_seconds: The audio of the stream that was played.
+        """
+        passed = [mark for mark in self._marks if mark.seconds + MARK_TOLERANCE_SECONDS <= heard_seconds]
+        start = passed[-1] if passed else self._marks[0]
+        following = [mark for mark in self._marks if mark.passage > start.passage]
+        skipped = 0
+        if following and passed:
+            sentences = [sentence for passage in passages[start.passage : following[0].passage] for sentence in passage]
+            skipped = self._spoken_sentences(sentences, start.seconds, following[0].seconds, heard_seconds)
+        rest: list[str] = []
+        for passage in passages[start.passage :]:
+            count = min(skipped, len(passage))
+            skipped -= count
+            if count < len(passage):
+                rest.append(" ".join(passage[count:]))
+        return rest
+
+    @property
+    def _seconds(self) -> float:
+        return self._format.seconds_of(self._bytes)
+
+    def _spoken_sentences(self, sentences: list[str], start: float, end: float, heard: float) -> int:
+        """Return how many sentences between two known times were certainly spoken."""
+        total = sum(map(len, sentences))
+        tolerance = min(MAX_TOLERANCE_SECONDS, max(MIN_TOLERANCE_SECONDS, TOLERANCE_SHARE * (end - start)))
+        characters = spoken = 0
+        for number, sentence in enumerate(sentences[:-1], 1):
+            characters += len(sentence)
+            estimate = start + (end - start) * characters / total
+            if self._last_pause(estimate - tolerance, estimate + tolerance) > heard:
+                break
+            spoken = number
+        return spoken
+
+    def _last_pause(self, start: float, end: float) -> float:
+        """Return the start of the last pause between two times, or the second time."""
+        limit = QUIET_SHARE * max(self._peaks, default=0)
+        first, last = max(0, int(start / WINDOW_SECONDS)), min(len(self._peaks), int(end / WINDOW_SECONDS))
+        quiet = 0
+        for index in range(last - 1, first - 1, -1):
+            quiet = quiet + 1 if self._peaks[index] <= limit else 0
+            is_start = index == 0 or self._peaks[index - 1] > limit
+            if quiet >= PAUSE_WINDOWS and is_start:
+                return index * WINDOW_SECONDS
+        return end
