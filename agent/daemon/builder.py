@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from agent.pipeline.playback.speaker import Speaker
 from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.stage import make_standby
 from agent.pipeline.tts.synthesizer import Synthesizer
-from agent.services.connection.standby import Standby, Timing
+from agent.services.connection.standby import Sound, Standby, Timing
 from agent.services.service import LocalUrl, SpeechService, TranscriptionService, missing_key
 from agent.settings.model import Config, ServerSettings
 from agent.system.hosts import connect_host, websocket_url
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     from agent.pipeline.capture.microphone import Microphone
     from agent.pipeline.responders.worker import ReplyOptions, ResponderWorker
     from agent.pipeline.stt.recognizer import Recognizer
+    from agent.pipeline.tts.phrase_cache import PhraseCache
+    from agent.pipeline.tts.phrases import Phrases
 
 RING_BYTES = 16 * 1024 * 1024
 """Three minutes at the highest rate of a service. Services send faster than real time and close a socket that is not
@@ -282,9 +285,28 @@ def make_synthesizer(
         report,
         first_audio_seconds=config.synthesis.first_audio_seconds,
         language=config.synthesis.text.language,
+        phrases=make_phrases(config),
         close_timing=CLOSE_TIMING,
         can_suspend=can_suspend,
     )
+
+
+def make_phrases(config: Config) -> Phrases | None:
+    """Return the phrases of the cache directory; ``None`` if they are not enabled."""
+    settings = config.synthesis.phrases
+    if not settings.enabled:
+        return None
+    from agent.pipeline.tts.phrases import Phrases
+
+    return Phrases(phrase_cache(config), settings.services, keeps_replies=settings.replies)
+
+
+def phrase_cache(config: Config) -> PhraseCache:
+    """Return the directory of the phrases."""
+    from agent.pipeline.tts.phrase_cache import DIRECTORY_NAME, PhraseCache
+
+    directory = Paths.from_environment(os.environ).cache / DIRECTORY_NAME
+    return PhraseCache(directory, config.synthesis.phrases.megabytes * 1_000_000)
 
 
 def make_services(
@@ -297,9 +319,9 @@ def make_services(
 ) -> list[Standby]:
     """Build the connections to the speech services, in the order in which they are tried."""
     url = local_server_url(config, local)
+    services = [SpeechService(name, config.synthesis, url) for name in config.synthesis.services]
     return [
-        _standby(SpeechService(name, config.synthesis, url), report, eager, generation)
-        for name in config.synthesis.services
+        _standby(service, report, eager, generation, sound=service.sound(config.server.speech)) for service in services
     ]
 
 
@@ -336,9 +358,12 @@ def _standby(
     eager: bool = True,
     generation: int = 0,
     report_seconds: float = 0.0,
+    sound: Sound | None = None,
 ) -> Standby:
     timing = STANDBY_TIMING._replace(report_seconds=report_seconds)
-    return make_standby(service.name, service.open, report, config_generation=generation, eager=eager, timing=timing)
+    return make_standby(
+        service.name, service.open, report, config_generation=generation, eager=eager, timing=timing, sound=sound
+    )
 
 
 def local_server_url(config: Config, local: LocalServer | None) -> LocalUrl:

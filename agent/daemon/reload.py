@@ -10,6 +10,7 @@ from agent.config.fields import changes, iter_secrets
 from agent.config.secrets import hide_keys
 from agent.daemon.builder import (
     Pipeline,
+    make_phrases,
     make_services,
     make_transcription,
     pause_chooser,
@@ -82,7 +83,9 @@ def apply(
     if pipeline.synthesizer is not None:
         services = make_services(config, report, server, generation=generation)
         synthesis = config.synthesis
-        pipeline.synthesizer.replace_services(services, synthesis.first_audio_seconds, synthesis.text.language)
+        pipeline.synthesizer.replace_services(
+            services, synthesis.first_audio_seconds, synthesis.text.language, make_phrases(config)
+        )
     if pipeline.recognizer is not None and config.conversation.mode != "captions":
         service = make_transcription(config, report, server, generation=generation)
         pipeline.recognizer.replace_service(service, answer_seconds=config.transcription.answer_seconds)

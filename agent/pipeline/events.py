@@ -168,10 +168,14 @@ class Stored(NamedTuple):
 
 @distinct
 class AudioArrived(NamedTuple):
-    """The ring buffer holds the first audio of an utterance, synthesized by ``service``. Immutable."""
+    """The ring buffer holds the first audio of an utterance, synthesized by ``service``. Immutable.
+
+    ``is_phrase``: the audio comes from the disk.
+    """
 
     utterance: str
     service: str
+    is_phrase: bool = False
 
 
 @distinct

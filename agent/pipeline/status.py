@@ -136,7 +136,7 @@ class StatusTracker:
                 return
             case ServiceConnected(service):
                 self._states.setdefault(service, CONNECTED)
-            case AudioArrived(service=service):
+            case AudioArrived(service=service, is_phrase=False):
                 self._states[service] = READY
             case Heard(text) if text:
                 self._states[TRANSCRIPTION] = READY

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from agent.config.secrets import Secret
 from agent.errors import ConfigError, MissingKeyError, ServiceError
 from agent.services import registry
+from agent.services.connection.standby import Sound
 from agent.services.protocols.codec import Client, KeepaliveTiming
 from agent.services.settings import SynthesisSettings, TranscriptionSettings
 from agent.system.hosts import is_private_host
@@ -91,6 +93,17 @@ class SpeechService:
         codec.service = self.name
         return codec
 
+    def sound(self, server: str = "") -> Sound:
+        """Return what identifies the sound of the service.
+
+        Args:
+            server: The settings of the local speech server that change the sound, for a service that uses it.
+        """
+        settings = self._settings
+        voice = getattr(settings, "voice", None) or getattr(settings, "reference_id", None) or ""
+        uses_server = self._service.authorize is None and self._service.url(settings) is None
+        return Sound(_describe(settings) + (f", server={server!r}" if uses_server else ""), str(voice))
+
     def _open(self, deadline: Deadline) -> Connection:
         codec = self.codec(deadline)
         try:
@@ -168,6 +181,16 @@ def reveal_key(name: str, secret: Secret, url: str, *, is_needed: bool) -> str |
     if api_key is None and is_needed and not is_private_host(urlsplit(url).hostname or ""):
         raise MissingKeyError(name, f"no key: put it into {secret.home}")
     return api_key
+
+
+def _describe(value: Any) -> str:
+    """Return a settings section as text, without its secrets."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(_describe, value))}]"
+    if not is_dataclass(value):
+        return repr(value)
+    items = ((field.name, getattr(value, field.name)) for field in fields(value))
+    return f"({', '.join(f'{name}={_describe(item)}' for name, item in items if not isinstance(item, Secret))})"
 
 
 def _connect(

@@ -76,6 +76,16 @@ class TextSettings:
 
 
 @dataclass(frozen=True)
+class PhraseSettings:
+    """Speech that is kept on disk."""
+
+    enabled: bool = key(False, "true: what was spoken is kept, and the next time it needs no service")
+    megabytes: int = key(100, "size of all phrases; the least recently used ones are deleted first", low=1, high=100000)
+    services: tuple[str, ...] = key((), "services whose speech is kept; empty: all", choices=tuple(SERVICES))
+    replies: bool = key(False, "true: also replies, which contain what the user talks about")
+
+
+@dataclass(frozen=True)
 class SynthesisSettings:
     """Text to speech."""
 
@@ -86,6 +96,7 @@ class SynthesisSettings:
         SectionGroup(tuple(SERVICES), settings_class, lambda synthesis: synthesis.services)
     )
     text: TextSettings = key(TextSettings, "how text becomes speech")
+    phrases: PhraseSettings = key(PhraseSettings, "speech that is kept on disk")
     allow_plaintext: bool = key(False, "true: also ws:// to public hosts, where others can read texts and keys")
     first_audio_seconds: float = key(
         10.0, "timeout for the first audio of an utterance, after which the next service is used", low=1.0, high=120.0

@@ -16,6 +16,7 @@ from agent.system.threads import Deadline
 
 if TYPE_CHECKING:  # the synthesizer imports the text modules after the start of the daemon
     from agent.pipeline.text.passages import PassageSplitter
+    from agent.pipeline.tts.phrases import Recording
 
 
 class ServiceChain:
@@ -68,6 +69,8 @@ class SynthesisJob:
     position: SpokenPosition | None = None  # in the audio of the stream
     is_resumed: bool = False  # after an interruption
     has_audio: bool = False
+    has_sought_phrase: bool = False  # of the service in use
+    recording: Recording | None = None  # of audio that may become a phrase
     is_last_retry: bool = False
     attempt_started_at: float | None = None  # earlier failures of a service do not count against this attempt
     deadline: Deadline = field(default_factory=lambda: Deadline(None))  # for a connection or the first audio
@@ -105,7 +108,8 @@ class SynthesisJob:
         if self.position is not None:
             self.passages = self.position.rest([split(passage) for passage in self.passages], heard_seconds)
             self.is_resumed = True
-        self.stream_id, self.format, self.position = None, None, None
+        self.stream_id, self.format, self.position, self.recording = None, None, None, None
+        self.has_sought_phrase = False
         self.done_count, self.has_audio, self.is_last_retry = 0, False, False
         self.services, self.failures, self.attempt_started_at = services, [], None
         self.reset_deadline()
@@ -125,7 +129,7 @@ class SynthesisJob:
         if is_connection_lost and not self.services and not self.is_last_retry:
             self.is_last_retry, self.attempt_started_at = True, None
             self.services = [failed]
-        self.done_count = 0
+        self.done_count, self.has_sought_phrase = 0, False
         self.reset_deadline()
         if self.has_audio:
             self.services.clear()

@@ -43,6 +43,7 @@ class TtsSession:
 
     ``speak`` sends new passages; ``pump`` yields PCM in ``format``. The session is over when ``has_ended`` or ``error``
     is set. A connection that ends between two passages, with nothing outstanding, ends the session without an error.
+    ``has_end_mark``: the service has marked the end.
     Not thread-safe; owned by the synthesizer thread.
 
     Args:
@@ -55,6 +56,7 @@ class TtsSession:
         self.connection = connection
         self.passage_count = 0  # passages that were sent
         self.has_ended = False
+        self.has_end_mark = False
         self.error: ServiceError | None = None
         self.format = format
         self._codec: Client = connection.codec
@@ -184,6 +186,7 @@ class TtsSession:
                 self._is_waiting = False
                 self._answered_count += 1
             case End():
+                self.has_end_mark = True
                 yield from self._close()
             case Failure(fatal=True) if not (event.permanent or event.owes_end) and self._has_answered_all():
                 log.info("%s: session ended between two passages, received=%s", self.connection.service, event.received)

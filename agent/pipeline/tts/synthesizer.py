@@ -6,8 +6,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from agent.audio.format import Format
 from agent.errors import AudioError, ServiceError
 from agent.pipeline.events import (
     AudioArrived,
@@ -27,6 +28,10 @@ from agent.pipeline.tts.session import TtsSession
 from agent.services.connection.standby import Standby
 from agent.system.distinct import distinct
 from agent.system.threads import Deadline
+
+if TYPE_CHECKING:  # imported only where phrases are enabled
+    from agent.pipeline.tts.phrase_file import Phrase
+    from agent.pipeline.tts.phrases import Phrases
 
 WRITE_BYTES = 8192
 """Size of one write to a ring buffer that is almost full. The heartbeat continues between writes."""
@@ -79,6 +84,7 @@ class ReplaceServices(NamedTuple):
     services: list[Standby]
     first_audio_seconds: float
     language: str
+    phrases: Phrases | None = None
 
 
 @distinct
@@ -118,6 +124,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         report: receives the events, in the synthesizer thread or in the thread that calls ``hush`` or ``abort``.
         first_audio_seconds: limit for the first audio of an utterance, and for a connection.
         language: of the texts, as for ``SentenceSplitter``.
+        phrases: finds and keeps speech; ``None``: no phrase is used.
         close_timing: limits for closing the connections.
         can_suspend: whether ``suspend`` may be called. Noting where each sentence is in the audio costs CPU time.
     """
@@ -130,6 +137,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         *,
         first_audio_seconds: float = 10.0,
         language: str = "auto",
+        phrases: Phrases | None = None,
         close_timing: CloseTiming,
         can_suspend: bool = False,
     ) -> None:
@@ -137,6 +145,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         self._ring = ring
         self._first_audio_seconds = first_audio_seconds
         self._language, self._can_suspend = language, can_suspend
+        self._phrases = phrases
         self._jobs: deque[SynthesisJob] = deque()  # the first one is being spoken
         self._written_job: SynthesisJob | None = None  # the last one that ended here; the speaker may still play it
         self._suspended: dict[str, SynthesisJob] = {}
@@ -192,9 +201,15 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         """Forget a suspended utterance."""
         self._mailbox.put(DiscardSuspended(utterance))
 
-    def replace_services(self, services: list[Standby], first_audio_seconds: float, language: str = "auto") -> None:
+    def replace_services(
+        self,
+        services: list[Standby],
+        first_audio_seconds: float,
+        language: str = "auto",
+        phrases: Phrases | None = None,
+    ) -> None:
         """Use other services. The utterance that is already audible ends with the service that started it."""
-        self._mailbox.put(ReplaceServices(services, first_audio_seconds, language))
+        self._mailbox.put(ReplaceServices(services, first_audio_seconds, language, phrases))
 
     def stop(self) -> None:
         """End after the utterances in the queue have been spoken."""
@@ -252,8 +267,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
                 self._resume(utterance, heard_seconds)
             case DiscardSuspended(utterance):
                 self._suspended.pop(utterance, None)
-            case ReplaceServices(services, seconds, language):
-                self._first_audio_seconds, self._language = seconds, language
+            case ReplaceServices(services, seconds, language, phrases):
+                self._first_audio_seconds, self._language, self._phrases = seconds, language, phrases
                 self._replace_services(services)
             case EndSynthesis(drains):
                 self._end = command
@@ -276,6 +291,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
             self._cancel_jobs(SHUTDOWN)
         self._ring.close()  # after a stop the speaker still plays the rest
         self._close_services()
+        if self._phrases is not None:
+            self._phrases.close(self._close_deadline)
         self._session = None
         self._cancel_late_utterances()
 
@@ -353,6 +370,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         if not job.services:
             self._fail_job(job)
             return True
+        if (phrase := self._find_phrase(job)) is not None:
+            return self._play_phrase(job, phrase)
         # The next session of an audible utterance waits until the ring buffer has room for its audio.
         if job.retry_delay.remaining() or (job.has_audio and self._ring.unread_bytes > self._ring.capacity_bytes // 8):
             return False
@@ -379,6 +398,21 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
             job.try_next_service(str(error))
             return True
         return not self._wait_for_service(job, standby, 0.0 if standby.is_dialing else standby.retry_in_seconds())
+
+    def _find_phrase(self, job: SynthesisJob) -> Phrase | None:
+        """Return the phrase of the service in use for the whole text."""
+        if self._phrases is None or job.has_sought_phrase or job.has_audio or not job.is_complete:
+            return None
+        job.has_sought_phrase = True
+        return self._phrases.find(job.services[0], job.passages)
+
+    def _play_phrase(self, job: SynthesisJob, phrase: Phrase) -> bool:
+        """Return ``False`` if the utterance was cancelled."""
+        if not self._write(job, phrase.key.service, phrase.format, phrase.pcm, is_phrase=True):
+            return False
+        job.mark_spoken(len(job.passages))
+        self._end_job(job)
+        return True
 
     def _wait_for_service(self, job: SynthesisJob, standby: Standby, retry_seconds: float) -> bool:
         """Return whether to wait for the service; if it cannot be ready in time, go to the next service.
@@ -414,7 +448,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         try:
             for pcm in session.pump():
                 job.mark_spoken(job.done_count + session.spoken_count)
-                if not self._write(job, session, pcm):
+                if session.format is not None and not self._write(job, session.connection.service, session.format, pcm):
                     return
             job.mark_spoken(job.done_count + session.spoken_count)
         except AudioError as error:
@@ -428,6 +462,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
             job.services[0].report_success()
             job.done_count += session.passage_count
             job.mark_spoken(job.done_count)
+            if job.recording is not None and not session.has_end_mark:
+                job.recording.drop()
 
     def _handle_error(self, job: SynthesisJob, session: TtsSession, error: ServiceError) -> None:
         is_connection_lost = session.connection.is_closed and not error.permanent
@@ -443,23 +479,28 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
             job.done_count, job.keeps_deadline = 0, True
             job.retry_delay = Deadline(standby.retry_in_seconds())
 
-    def _write(self, job: SynthesisJob, session: TtsSession, pcm: bytes) -> bool:
+    def _write(self, job: SynthesisJob, service: str, format: Format, pcm: bytes, *, is_phrase: bool = False) -> bool:
         """Write audio into the ring buffer and wait for room; return ``False`` if the utterance was cancelled."""
-        if job.stream_id is None and session.format is not None:
-            job.stream_id = self._ring.begin(job.utterance.id, session.format, job.playout)
-            job.has_audio, job.format = True, session.format
-            job.position = SpokenPosition(session.format) if self._can_suspend else None
-            job.reset_deadline()
-            if not self._pending_cancels:
-                self.report(AudioArrived(job.utterance.id, session.connection.service))
         if job.stream_id is None:
-            return True
+            job.stream_id = self._ring.begin(job.utterance.id, format, job.playout)
+            job.has_audio, job.format = True, format
+            job.position = SpokenPosition(format) if self._can_suspend else None
+            job.reset_deadline()
+            is_whole = not is_phrase and not job.is_resumed
+            if self._phrases is not None and is_whole and self._phrases.may_keep(job.utterance, job.services[0]):
+                from agent.pipeline.tts.phrases import Recording
+
+                job.recording = Recording(job.services[0])
+            if not self._pending_cancels:
+                self.report(AudioArrived(job.utterance.id, service, is_phrase))
         # hush() clears the ring buffer in another thread. If the stream began during or just before that call, its
         # audio must not follow; the CancelAll command is in the mailbox.
         if self._pending_cancels:
             return False
-        if session.format != job.format:
-            raise AudioError(f"the audio format changed from {job.format} to {session.format}: one format is expected")
+        if format != job.format:
+            raise AudioError(f"the audio format changed from {job.format} to {format}: one format is expected")
+        if job.recording is not None:
+            job.recording.append(format, pcm)
         return self._write_pcm(job, job.stream_id, pcm)
 
     def _write_pcm(self, job: SynthesisJob, stream_id: int, pcm: bytes) -> bool:
@@ -488,6 +529,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
 
     def _end_job(self, job: SynthesisJob) -> None:
         self._written_job = self._jobs.popleft()
+        if self._phrases is not None and job.recording is not None:
+            self._phrases.keep(job.recording.standby, job.passages, job.recording)
         if job.stream_id is not None:
             self._ring.end(job.stream_id)
         else:

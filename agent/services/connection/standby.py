@@ -51,6 +51,16 @@ class Timing(NamedTuple):
     report_seconds: float = 0.0
 
 
+class Sound(NamedTuple):
+    """What identifies the sound of a service. Immutable.
+
+    ``settings`` are all settings that change the sound, without secrets; ``voice`` is the name of the voice.
+    """
+
+    settings: str
+    voice: str = ""
+
+
 class Standby:
     """Keeps one connection open, so that a request costs one round trip; reconnects it with backoff.
 
@@ -60,7 +70,7 @@ class Standby:
 
     ``error`` is the current error, or ``None``; ``tries`` counts the failed attempts since it began, ``failing_since``
     is the time of the first one and ``failed_at`` of the last one (``time.monotonic()``). ``is_eager`` tells whether
-    the standby dials again without a request.
+    the standby dials again without a request. ``sound`` identifies the sound of the service; ``None`` if it is unknown.
 
     Args:
         service: Name of the service in the configuration.
@@ -71,6 +81,7 @@ class Standby:
         eager: Dial the next connection as soon as one is taken; otherwise only after ``request()``.
         backoff: Delays between attempts.
         timing: Durations.
+        sound: As the attribute.
     """
 
     def __init__(
@@ -84,8 +95,10 @@ class Standby:
         eager: bool = True,
         backoff: Backoff | None = None,
         timing: Timing,
+        sound: Sound | None = None,
     ) -> None:
         self.service = service
+        self.sound = sound
         self.error: ServiceError | None = None
         self.tries = 0
         self.failing_since = self.failed_at = 0.0

@@ -1,0 +1,181 @@
+"""The phrases on disk: a directory that is bounded by size and shared by several processes."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.pipeline.tts.phrase_file import Phrase, PhraseKey, decode, encode
+from agent.system.distinct import distinct
+from agent.system.files import AtomicFile
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".phrase"
+DIRECTORY_NAME = "phrases"
+MAX_AUDIO_BYTES = 4 * 1024 * 1024
+"""Longest phrase: 95 s at 22050 Hz. A longer one is not kept: reading it takes more than a few milliseconds."""
+
+BLOCK_BYTES = 4096
+"""A file occupies whole blocks of the file system."""
+
+MAX_FILE_BYTES = MAX_AUDIO_BYTES + 1024 * 1024
+LEFTOVER_SECONDS = 600.0
+"""Age after which a temporary file belongs to a process that was killed."""
+
+
+@distinct
+class Entry(NamedTuple):
+    """One file of the directory. Immutable.
+
+    ``used_at`` is the time of the last use (seconds since 1970), ``size`` the occupied bytes. ``phrase`` has no audio
+    where the caller asked for none; ``None`` with a ``problem`` where the file is damaged.
+    """
+
+    path: Path
+    used_at: float
+    size: int
+    phrase: Phrase | None = None
+    problem: str = ""
+
+
+class PhraseCache:
+    """The phrases in a directory. Thread-safe, also with other processes that use the directory.
+
+    Each file is complete or absent, because it gets its name when it is complete. The directory needs no lock: a file
+    that another process deletes meanwhile is absent.
+
+    Args:
+        directory: Is created when the first phrase is stored.
+        capacity_bytes: Limit of all files together; the least recently used ones are deleted first.
+    """
+
+    def __init__(self, directory: Path, capacity_bytes: int) -> None:
+        self.directory, self.capacity_bytes = directory, capacity_bytes
+
+    def find(self, key: PhraseKey) -> Phrase | None:
+        """Read a phrase. A damaged one is deleted. Never raises for the state of the disk."""
+        path = self.directory / key.name
+        try:
+            phrase = decode(_read(path))
+            if phrase.key != key:
+                raise ValueError("it holds another text")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.warning("phrase: cannot be read, %s", error)
+            return None
+        except ValueError as error:
+            log.warning("phrase: deleted, %s, file=%s", error, path)
+            self._delete(path)
+            return None
+        return phrase
+
+    def touch(self, key: PhraseKey) -> None:
+        """Note that a phrase was used."""
+        with contextlib.suppress(OSError):  # deleted meanwhile, or a read-only disk
+            os.utime(self.directory / key.name)
+
+    def store(self, phrase: Phrase) -> bool:
+        """Write a phrase and wait until it is on the disk; return whether it fits.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        data = encode(phrase)
+        size = _occupied(len(data))
+        if len(phrase.pcm) > MAX_AUDIO_BYTES or size > self.capacity_bytes:
+            return False
+        self._make_directory()
+        self._make_room(size)
+        owner = self.directory.stat()
+        with AtomicFile(self.directory / phrase.key.name) as file:
+            os.fchmod(file.file.fileno(), stat.S_IRUSR | stat.S_IWUSR)
+            if os.geteuid() == 0:  # a command of root: the daemon's own user has to read the file
+                os.fchown(file.file.fileno(), owner.st_uid, owner.st_gid)
+            file.file.write(data)
+            file.commit(durable=True)
+        self._make_room(0)  # another process may have stored one at the same time
+        return True
+
+    def entries(self, *, checks: bool = False) -> Iterator[Entry]:
+        """Yield the phrases, the most recently used one first.
+
+        Args:
+            checks: Whether to read each file, so that ``phrase`` or ``problem`` is set.
+        """
+        for entry in sorted(self._scan(), key=lambda entry: -entry.used_at):
+            if not checks:
+                yield entry
+                continue
+            try:
+                phrase = decode(_read(entry.path))
+                if phrase.key.name != entry.path.name:
+                    raise ValueError("it has the name of another phrase")
+                yield entry._replace(phrase=phrase)
+            except FileNotFoundError:
+                continue
+            except (OSError, ValueError) as error:
+                yield entry._replace(problem=str(error))
+
+    def remove(self, entry: Entry) -> None:
+        """Delete a phrase. Raises ``OSError``."""
+        entry.path.unlink(missing_ok=True)
+
+    def _make_directory(self) -> None:
+        if self.directory.is_dir():
+            return
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            owner = self.directory.parent.stat()
+            os.chown(self.directory, owner.st_uid, owner.st_gid)
+
+    def _make_room(self, size: int) -> None:
+        """Delete the least recently used phrases until ``size`` more bytes fit."""
+        entries = sorted(self._scan(), key=lambda entry: entry.used_at)
+        excess = sum(entry.size for entry in entries) + size - self.capacity_bytes
+        for entry in entries:
+            if excess <= 0:
+                return
+            self._delete(entry.path)
+            excess -= entry.size
+
+    def _scan(self) -> list[Entry]:
+        """Return all phrases, and delete the temporary files of killed processes."""
+        entries = []
+        try:
+            with os.scandir(self.directory) as files:
+                for file in files:
+                    try:
+                        status = file.stat(follow_symlinks=False)
+                    except OSError:
+                        continue  # deleted meanwhile
+                    path = self.directory / file.name
+                    if file.name.endswith(SUFFIX) and stat.S_ISREG(status.st_mode):
+                        entries.append(Entry(path, status.st_mtime, _occupied(status.st_size)))
+                    elif file.name.endswith(".part") and time.time() - status.st_mtime > LEFTOVER_SECONDS:
+                        self._delete(path)
+        except FileNotFoundError:
+            return []
+        return entries
+
+    def _delete(self, path: Path) -> None:
+        with contextlib.suppress(OSError):  # deleted meanwhile, or a read-only disk
+            path.unlink()
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
+            raise ValueError(f"it is larger than {MAX_FILE_BYTES} bytes")
+        return file.read(MAX_FILE_BYTES)
+
+
+def _occupied(size: int) -> int:
+    return -(-size // BLOCK_BYTES) * BLOCK_BYTES
