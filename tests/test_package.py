@@ -93,7 +93,7 @@ def test_library_with_wrong_hash_is_refused(tmp_path: Path) -> None:
 def test_package_contains_all_modules_and_no_other_sources(tree: Path) -> None:
     library = tree / "usr/lib/voice-agent"
     tracked = run("git", "ls-files", "agent", cwd=ROOT, check=True).stdout.split()
-    expected = {name for name in tracked if name.endswith(".py") and (ROOT / name).exists()}
+    expected = {name for name in tracked if name.endswith((".py", ".html")) and (ROOT / name).exists()}
     assert {str(path.relative_to(library)) for path in (library / "agent").rglob("*") if path.is_file()} == expected
     assert {path.name for path in library.iterdir()} == {"agent", "vendor", "add-recognition", "recognition.txt"}
     assert not list(tree.rglob("*.pyc")) and not list((library / "vendor").rglob("*.c"))

@@ -137,7 +137,7 @@ def _run_daemon(path: str | None) -> int:
     from agent.settings.loader import load_with_origins
 
     config = _load(path)
-    return run(config, lambda: load_with_origins(path, os.environ).config)
+    return run(config, lambda: load_with_origins(path, os.environ).config, path)
 
 
 def _say(options: Options) -> int:

@@ -17,23 +17,34 @@ from agent.system.systemd import SystemdNotifier
 from agent.system.threads import Deadline
 
 
-def run(config: Config, reread: Callable[[], Config] | None = None) -> int:
+def run(config: Config, reread: Callable[[], Config] | None = None, path: str | None = None) -> int:
     """Run the daemon until a signal and return its exit code.
 
     Args:
         config: The configuration.
         reread: Loads the configuration again, for SIGHUP.
+        path: The configuration file, for the page; ``None`` for the default.
     """
     require_keys(config)
     state = Paths.from_environment(os.environ).state
     exporter = Exporter(lambda: daemon.config.transcription, state)
     volume = VolumeStore(state / "levels.json", config.speaker.volume)
+    web_sources = None
+    if config.web.listen != "none":
+        from agent.cli.web_sources import make_sources
+
+        web_sources = make_sources(path, os.environ, lambda: daemon.levels())
     daemon = Daemon(
         config,
         SystemdNotifier(os.environ),
         watch=exporter.handle_event,
         frontends=lambda report: make_frontends(
-            config, os.environ, report, volume.storage_problem, lambda: daemon.config.logging.transcripts
+            config,
+            os.environ,
+            report,
+            volume.storage_problem,
+            lambda: daemon.config.logging.transcripts,
+            web_sources,
         ),
         captions=sys.stdout,
         reread=reread,

@@ -38,7 +38,8 @@ from agent.system.threads import Worker
 # The stages that capture and reply are imported where they are built: a daemon that only announces starts faster.
 if TYPE_CHECKING:
     from agent.daemon.local_server import LocalServer
-    from agent.frontends.frontend import Frontends, Notification
+    from agent.daemon.web import WebSources
+    from agent.frontends.frontend import Frontend, Frontends, Notification
     from agent.pipeline.capture.endpointer import Endpointer
     from agent.pipeline.capture.frame_queue import FrameQueue, FrameSource
     from agent.pipeline.capture.microphone import Microphone
@@ -130,6 +131,7 @@ def make_frontends(
     report: Callable[[Event], None],
     storage_problem: Callable[[], str | None] = lambda: None,
     transcripts: Callable[[], bool] = lambda: False,
+    web_sources: WebSources | None = None,
 ) -> Frontends:
     """Build the configured frontends; none of them is open yet.
 
@@ -139,32 +141,46 @@ def make_frontends(
         report: Receives the events.
         storage_problem: Returns why the volume and the mutes cannot be stored; ``None`` if they can.
         transcripts: Returns whether ``logging.transcripts`` is on.
+        web_sources: The contents of the page; without them there is no web frontend.
     """
     from agent.frontends.frontend import Frontends
 
     setting = config.control.socket
-    if setting == "none":
+    has_web = web_sources is not None and config.web.listen != "none"
+    if setting == "none" and not has_web:
         return Frontends()
     from agent.frontends.api.api import Api
-    from agent.frontends.control.server import ControlServer
 
-    # A user without a writable run directory may run a daemon without a socket. A configured path is required.
-    is_default = setting == "auto"
-    path = Paths.from_environment(environ).control_socket if is_default else Path(setting)
     api = Api(report, storage_problem=storage_problem, transcripts=transcripts)
-    control = ControlServer(
-        path,
-        report,
-        required=not is_default,
-        flush_seconds=CONTROL_FLUSH_SECONDS,
-        storage_problem=storage_problem,
-    )
+    workers: list[Frontend] = []
+    receivers: list[Callable[[Notification], None]] = [api.notify]
+    if setting != "none":
+        from agent.frontends.control.server import ControlServer
+
+        # A user without a writable run directory may run a daemon without a socket. A configured path is required.
+        is_default = setting == "auto"
+        path = Paths.from_environment(environ).control_socket if is_default else Path(setting)
+        control = ControlServer(
+            path,
+            report,
+            required=not is_default,
+            flush_seconds=CONTROL_FLUSH_SECONDS,
+            storage_problem=storage_problem,
+        )
+        workers.append(control)
+        receivers.append(control.notify)
+    if web_sources is not None and has_web:
+        from agent.daemon.web import make_web
+
+        web, receive = make_web(config.web, api, web_sources, report)
+        workers.append(web)
+        receivers.append(receive)
 
     def notify(notification: Notification) -> None:
-        api.notify(notification)
-        control.notify(notification)
+        for receive in receivers:
+            receive(notification)
 
-    return Frontends((control,), notify)
+    return Frontends(tuple(workers), notify)
 
 
 def make_microphone(

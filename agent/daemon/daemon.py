@@ -195,6 +195,12 @@ class Daemon:
             self._carry_out(action)
         self._publish_status()
 
+    def levels(self) -> dict[str, int]:
+        """Return the level of each sound device in dBFS. Thread-safe."""
+        from agent.daemon.levels import measure_levels  # most daemons measure no level
+
+        return measure_levels(self._pipeline)
+
     # --- input
 
     def _open_frontends(self) -> Signals:

@@ -17,6 +17,7 @@ CHECKED_SECTIONS = (
     "responder",
     "server",
     "control",
+    "web",
 )
 URL_SECTIONS = ("transcription", "synthesis", "responder")
 
@@ -40,3 +41,5 @@ def warnings(config: Config) -> Iterator[Finding]:
             yield finding.below(name)
     for finding in config.server.warnings():
         yield finding.below("server")
+    for finding in config.web.warnings():
+        yield finding.below("web")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from agent.config.fields import key
 from agent.frontends.control.settings import ControlSettings
+from agent.frontends.web.settings import WebSettings
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.pipeline.settings import ConversationSettings, MicrophoneSettings, SpeakerSettings
 from agent.server.settings import ServerSettings as ServerSettings
@@ -39,6 +40,7 @@ class Config:
     responder: ResponderSettings = key(ResponderSettings, "the source of replies")
     server: ServerSettings = key(ServerSettings, "the local speech server")
     control: ControlSettings = key(ControlSettings, "the control socket")
+    web: WebSettings = key(WebSettings, "the HTTP API and the page")
     shutdown_seconds: float = key(
         8.0, "timeout for a shutdown that finishes the current work; more lets a longer reply end", low=1.0, high=120.0
     )

@@ -84,6 +84,8 @@ def run_checks(
     path: str | os.PathLike[str] | None,
     environ: Mapping[str, str],
     read_state: Callable[[], UnitState | None] = unit_state,
+    *,
+    has_devices: bool = True,
 ) -> Iterator[CheckResult]:
     """Yield each result as soon as it is known. With an invalid configuration, only the checks that do not need it run.
 
@@ -91,6 +93,7 @@ def run_checks(
         path: The configuration file; ``None`` for the default.
         environ: The environment; if it contains ``HostFacts``, systemd is not queried again.
         read_state: Returns the properties of the unit.
+        has_devices: Whether the checks that open a sound device run.
     """
     loaded, results = check_configuration(path, environ)
     yield from results
@@ -105,9 +108,9 @@ def run_checks(
         mode = loaded.config.conversation.mode
         yield from check_services(loaded)
         yield from check_responder(loaded)
-        if mode != "announce":
+        if has_devices and mode != "announce":
             yield check_microphone(loaded, in_use=is_active(state))
-        if mode != "captions":
+        if has_devices and mode != "captions":
             yield check_speaker(loaded, in_use=is_active(state))
         yield from check_local_server(loaded)
     yield from check_disk(Paths.from_environment(environ))

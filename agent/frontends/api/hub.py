@@ -19,6 +19,7 @@ from agent.system.text import MAX_TEXT_CHARACTERS, has_words
 
 # The modules that need json and re are imported by the first request: they would delay the start.
 if TYPE_CHECKING:
+    from agent.frontends.api.details import Details
     from agent.frontends.api.subscription import Subscription
 
 MAX_TEXTS = 32
@@ -74,6 +75,7 @@ class Hub:
         self.status = Status("starting", "idle")
         self.started_at = time.monotonic()
         self.is_accepting = True
+        self.details: Details | None = None  # set before the first request
         self._transcripts, self._stores, self._timing = transcripts, stores, timing or TextTiming()
         self._lock = threading.Lock()
         self._unanswered: dict[str, list[Callable[[bool], None]]] = {}  # by utterance: accepted, not yet stored

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from agent import __version__
 from agent.frontends.api.caller import Caller
 from agent.frontends.api.described import EVENTS
-from agent.frontends.api.errors import FORBIDDEN, SHUTTING_DOWN, UNKNOWN_UTTERANCE, WRONG_MODE, failure
+from agent.frontends.api.details import Details
+from agent.frontends.api.errors import FORBIDDEN, SHUTTING_DOWN, UNAVAILABLE, UNKNOWN_UTTERANCE, WRONG_MODE, failure
 from agent.frontends.api.hub import Hub
 from agent.frontends.api.json_rpc import METHOD_NOT_FOUND, Request, RpcError
 from agent.frontends.api.parameters import Parameter, check_all, invalid
@@ -257,6 +258,35 @@ def _unsubscribe(hub: Hub, caller: Caller, params: Params, respond: Respond) -> 
     return {}
 
 
+# --- details for people
+
+
+def _queue(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    return {"utterances": _details(hub).queue(caller.may_read_texts)}
+
+
+def _turns(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    return {"turns": _details(hub).turns(caller.may_read_texts)}
+
+
+def _log(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    return {"lines": _details(hub).log()}
+
+
+def _config(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
+    _details(hub).config.start("entries", respond)
+
+
+def _checks(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
+    _details(hub).checks.start("findings", respond)
+
+
+def _details(hub: Hub) -> Details:
+    if hub.details is None:
+        raise failure(UNAVAILABLE, "the daemon keeps these details only while the page is on: set web.listen")
+    return hub.details
+
+
 # --- the table
 
 _ID = (r"[A-Za-z0-9._:/-]+", "letters, digits and . _ : / -")
@@ -322,6 +352,11 @@ METHODS = Methods(
             reads=True,
         ),
         "unsubscribe": Method(_unsubscribe, "send no more events", "empty", reads=True),
+        "queue": Method(_queue, "list the announcements that have not ended", "`utterances`"),
+        "turns": Method(_turns, "list the last turns with the moments of each", "`turns`, the last one first"),
+        "log": Method(_log, "return the last lines of the log", "`lines`"),
+        "config": Method(_config, "return the configuration with the origin of each value", "`entries`"),
+        "checks": Method(_checks, "run the checks of `doctor` that open no sound device", "`findings`"),
         "reload": Method(_reload, "read the configuration again, as SIGHUP", "empty; errors are in `status`"),
     }
 )

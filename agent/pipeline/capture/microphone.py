@@ -30,7 +30,8 @@ class Microphone(Stage):
     The stage opens, reads and closes the source itself. A lost source is reopened at most once a second. The audio
     between the last frame before the loss and the first frame after it is reported as a ``Gap``, and so are overruns of
     the card. While the microphone is muted the source is closed, and no gap is reported. ``mute``, ``unmute``,
-    ``reset_after_suspend``, ``stop`` and ``abort`` are thread-safe; everything else is owned by the microphone thread.
+    ``reset_after_suspend``, ``stop``, ``abort`` and ``latest`` are thread-safe; everything else is owned by the
+    microphone thread.
 
     Args:
         frames: receives the frames, 16 kHz mono s16le.
@@ -66,6 +67,7 @@ class Microphone(Stage):
         self._stopped = threading.Event()
         self._unmuted = threading.Event()
         self._unmuted.set()
+        self.latest: tuple[float, bytes] = (0.0, b"")  # when the last frame ended, and the frame; for level meters
         self._opened_at: float | None = None  # start of the first frame
         self._recorded_until = 0.0
         self._outdated_reason: str | None = None  # why the frame that is being read is discarded
@@ -134,6 +136,7 @@ class Microphone(Stage):
                     start = self._since_opened(self._recorded_until)
                     self.report(Gap(start, SPEECH.seconds_of(len(frame)), outdated_reason))
                 self._recorded_until = time.monotonic()
+                self.latest = (self._recorded_until, frame)
                 if source.lost_frames > lost_frames:
                     seconds = SPEECH.seconds_of((source.lost_frames - lost_frames) * SPEECH.frame_bytes)
                     lost_frames = source.lost_frames

@@ -38,10 +38,10 @@ class SpeakerTiming(NamedTuple):
 class Speaker(Stage):
     """Plays the utterances of the ring buffer in order and reports the end of each.
 
-    The thread opens, writes and closes the sink. ``stop``, ``abort``, ``volume`` (percent) and ``muted`` are
-    thread-safe; a change of the volume is a ramp over the next write. The thread ends when the ring is closed, which
-    its writer does at the end of its own input, and everything in it was played. ``abort`` ends it after the current
-    write.
+    The thread opens, writes and closes the sink. ``stop``, ``abort``, ``volume`` (percent), ``muted`` and ``latest``
+    are thread-safe; a change of the volume is a ramp over the next write. The thread ends when the ring is closed,
+    which its writer does at the end of its own input, and everything in it was played. ``abort`` ends it after the
+    current write.
 
     An utterance starts at the time that the jitter buffer returns, or when it is complete. If the network is late, the
     speaker inserts silence only when the card would otherwise underrun, and fades the audio around the gap.
@@ -91,6 +91,7 @@ class Speaker(Stage):
         self._sink = ReconnectingSink(open_sink, report, self._aborted, wait_policy=wait_policy, probe=probe)
         super().__init__("speaker", report)
         self.volume, self.muted = volume, False
+        self.latest: tuple[float, bytes] = (0.0, b"")  # when audio was written, and the audio; for level meters
         self._ring = ring
         self._period_seconds, self._wake_seconds = period_seconds, wake_seconds
         self._write_seconds = max(period_seconds, write_seconds)
@@ -160,6 +161,7 @@ class Speaker(Stage):
                 if not playback.played_bytes:
                     self.report(PlaybackStarted(playback.utterance))
                 playback.played_bytes += len(item)
+                self.latest = (time.monotonic(), item)
             elif isinstance(item, UtteranceEnd):
                 self._finish(playback, item)
                 return

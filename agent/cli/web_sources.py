@@ -1,0 +1,37 @@
+"""The contents of the page that only the commands can read: the configuration file and the checks of ``doctor``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from agent.daemon.web import WebSources
+
+
+def make_sources(
+    path: str | None,
+    environ: Mapping[str, str],
+    levels: Callable[[], Mapping[str, float]],
+    metrics: Callable[[], str] | None = None,
+) -> WebSources:
+    """Return the contents of the page.
+
+    Args:
+        path: The configuration file; ``None`` for the default.
+        environ: The environment of the daemon.
+        levels: Returns the level of each device in dBFS.
+        metrics: Returns the metrics in Prometheus text; ``None``: there are none.
+    """
+
+    def config() -> list[dict[str, object]]:
+        from agent.config.display import entries
+        from agent.settings.loader import load_with_origins
+
+        loaded = load_with_origins(path, environ)
+        return entries(loaded.config, loaded.origins)
+
+    def checks() -> list[dict[str, object]]:
+        from agent.cli.doctor.command import run_checks
+
+        return [result._asdict() for result in run_checks(path, environ, has_devices=False)]
+
+    return WebSources(metrics, levels, config, checks)

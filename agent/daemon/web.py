@@ -1,0 +1,74 @@
+"""Builds the web frontend and connects it with the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from agent.frontends.api.api import Api
+from agent.frontends.api.details import Details, Rows, SlowReader
+from agent.frontends.frontend import Notification
+from agent.frontends.web.access import Access
+from agent.frontends.web.log_tail import LogTail
+from agent.frontends.web.page import load_page
+from agent.frontends.web.routes import Site
+from agent.frontends.web.server import WebServer
+from agent.frontends.web.settings import WebSettings
+from agent.frontends.web.turns import TurnLog
+from agent.frontends.web.waiting import WaitingList
+from agent.pipeline.events import Event
+
+
+class WebSources(NamedTuple):
+    """The functions from which the page gets what the frontends may not import. Immutable; all are thread-safe.
+
+    Args:
+        metrics: Returns the metrics in Prometheus text; ``None``: there are none.
+        levels: Returns the level of each device in dBFS.
+        config: Returns key, value and origin of each value of the configuration, without secrets.
+        checks: Returns the results of the checks of ``doctor`` that open no sound device.
+    """
+
+    metrics: Callable[[], str] | None
+    levels: Callable[[], Mapping[str, float]]
+    config: Callable[[], Rows]
+    checks: Callable[[], Rows]
+
+
+def make_web(
+    settings: WebSettings, api: Api, sources: WebSources, report: Callable[[Event], None]
+) -> tuple[WebServer, Callable[[Notification], None]]:
+    """Build the web frontend, and the function that receives every notification for its page.
+
+    Args:
+        settings: The configuration; ``listen`` is an address.
+        api: The methods and events of the daemon.
+        sources: The contents of the page.
+        report: Receives the events of the frontend.
+    """
+    turns, waiting, log = TurnLog(), WaitingList(), LogTail()
+    log.install()
+    api.details = Details(
+        queue=lambda with_texts: waiting.utterances(with_texts=with_texts),
+        turns=lambda with_texts: turns.turns(with_texts=with_texts),
+        log=lambda: [line._asdict() for line in log.tail()],
+        config=SlowReader("configuration", sources.config),
+        checks=SlowReader("checks", sources.checks),
+    )
+
+    def make_site(access: Access) -> Site:
+        return Site(
+            api,
+            access,
+            load_page(),
+            metrics=sources.metrics,
+            levels=sources.levels,
+            directory=settings.directory,
+            transcripts=settings.transcripts,
+        )
+
+    def notify(notification: Notification) -> None:
+        turns.update(notification)
+        waiting.update(notification)
+
+    return WebServer(settings, report, make_site), notify

@@ -1,0 +1,290 @@
+"""The web frontend: listens, and serves each connection in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import select
+import socket
+import threading
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from agent.errors import ConfigError
+from agent.frontends.frontend import Frontend
+from agent.frontends.web.settings import MIN_TOKEN_CHARACTERS, Address, WebSettings
+from agent.pipeline.events import Event
+from agent.system.threads import Deadline, Mailbox
+
+if TYPE_CHECKING:
+    import ssl
+
+    from agent.frontends.web.access import Access
+    from agent.frontends.web.connection import HttpTiming
+    from agent.frontends.web.routes import Site
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 16
+BACKLOG = 16
+SEND_BUFFER_BYTES = 128 * 1024
+"""Maximum of a response in the kernel for a client that does not read. Linux would allow megabytes."""
+
+MAX_WAIT_SECONDS = 5.0
+RETRY_SECONDS = 10.0
+ACCEPT_PAUSE_SECONDS = 1.0
+ABORT_SECONDS = 0.2
+
+
+class _Signal(Enum):
+    STOP_ACCEPTING = auto()
+    STOP = auto()
+    ABORT = auto()
+
+
+class WebServer(Frontend):
+    """Serves HTTP or HTTPS: one thread accepts connections, and one thread for each of them serves one request.
+
+    A connection above ``MAX_CONNECTIONS`` is closed immediately. The public methods are thread-safe; everything else is
+    owned by the web thread, but the set of connections, which a lock guards.
+
+    Args:
+        settings: The configuration; ``listen`` is an address.
+        report: Receives a crash as an event.
+        make_site: Builds the content in the web thread, so that the start of the daemon does not import it.
+        timing: The timeouts of each connection.
+        flush_seconds: How long ``stop`` waits for connections that send their responses.
+        retry_seconds: Interval of attempts while the address cannot be used.
+    """
+
+    def __init__(
+        self,
+        settings: WebSettings,
+        report: Callable[[Event], None],
+        make_site: Callable[[Access], Site],
+        *,
+        timing: HttpTiming | None = None,
+        flush_seconds: float = 0.5,
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        super().__init__("web", report)
+        address = settings.address
+        assert address is not None
+        self._settings, self._address = settings, address
+        self._make_site = make_site
+        self._timing, self._flush_seconds, self._retry_seconds = timing, flush_seconds, retry_seconds
+        self._token: str | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._listener: socket.socket | None = None
+        self._retry = Deadline(None)
+        self._accept_pause = Deadline(0.0)  # after the process had no descriptor or thread left
+        self._mailbox: Mailbox[_Signal] = Mailbox()
+        self._is_accepting = True
+        self._end: _Signal | None = None
+        self._lock = threading.Lock()
+        self._connections: dict[threading.Thread, socket.socket] = {}
+
+    # --- any thread
+
+    def open(self) -> None:
+        self._token = self._settings.token.reveal()
+        _check_token(self._token, self._address, self._settings.token.home)
+        if self._settings.certificate is not None:
+            self._tls = _make_tls(self._settings)
+        self._listen()
+
+    def stop_accepting(self) -> None:
+        if self.ident is None:
+            self._close_listener()
+        self._mailbox.put(_Signal.STOP_ACCEPTING)
+
+    def stop(self) -> None:
+        self._mailbox.put(_Signal.STOP)
+
+    def abort(self) -> None:
+        self._mailbox.put(_Signal.ABORT)
+
+    # --- the web thread
+
+    def run(self) -> None:
+        # Imported here and not with the module: the thread starts its work after the daemon has reported READY.
+        from agent.frontends.web.access import Access
+        from agent.frontends.web.connection import HttpTiming
+
+        self._timing = self._timing or HttpTiming()
+        self._access = Access(
+            self._token,
+            self._settings.origins,
+            is_secure=self._tls is not None,
+            is_loopback=self._address.is_loopback,
+        )
+        self._site = self._make_site(self._access)
+        try:
+            while self._end is None:
+                self.heartbeat()
+                self._poll()
+        finally:
+            self._close_listener()
+            self._end_connections(self._flush_seconds if self._end is _Signal.STOP else 0.0)
+            self._mailbox.close()
+
+    def _poll(self) -> None:
+        poll = select.poll()
+        poll.register(self._mailbox, select.POLLIN)
+        waits = [MAX_WAIT_SECONDS]
+        if self._listener is None and self._is_accepting:
+            if self._retry.is_expired:
+                self._listen()
+            waits.append(self._retry.remaining() or 0.0)
+        elif self._listener is not None and not self._accept_pause.is_expired:
+            waits.append(self._accept_pause.remaining() or 0.0)
+        elif self._listener is not None:
+            poll.register(self._listener, select.POLLIN)
+        ready = dict(poll.poll(max(0.0, min(waits)) * 1000 + 1))
+        for signal in self._mailbox.take():
+            self._is_accepting = False
+            self._close_listener()
+            self._end = signal if signal is not _Signal.STOP_ACCEPTING else self._end
+        if self._listener is not None and self._listener.fileno() in ready:
+            self._accept(self._listener)
+
+    # --- the listener
+
+    def _listen(self) -> None:
+        """Listen, or log once why it fails and try again later: the daemon speaks without the page."""
+        host, port = self._address
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        except OSError as error:
+            if self._retry.remaining() is None:
+                log.error(
+                    "web: cannot listen, address=%s, %s. Stop the other program or change web.listen. Retry every %g s",
+                    self._address,
+                    _bind_reason(error, port),
+                    self._retry_seconds,
+                )
+            self._retry = Deadline(self._retry_seconds)
+            return
+        listener.setblocking(False)
+        self._listener, self._retry = listener, Deadline(None)
+        scheme = "http" if self._tls is None else "https"
+        log.info("web: listening, url=%s://%s/, token=%s", scheme, self._address, "set" if self._token else "none")
+
+    def _close_listener(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            connected, peer = listener.accept()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            # Out of descriptors: the listener stays readable, and without a pause this loop would spin.
+            log.warning("web: cannot accept, %s, retry in %g s", error.strerror, ACCEPT_PAUSE_SECONDS)
+            self._accept_pause = Deadline(ACCEPT_PAUSE_SECONDS)
+            return
+        thread = threading.Thread(target=self._serve, args=(connected, peer[0]), name="web-connection", daemon=True)
+        with self._lock:
+            is_full = len(self._connections) >= MAX_CONNECTIONS
+            if not is_full:
+                self._connections[thread] = connected
+        if is_full:
+            connected.close()
+            return
+        try:
+            thread.start()
+        except RuntimeError as error:
+            log.warning("web: cannot serve, %s, retry in %g s", error, ACCEPT_PAUSE_SECONDS)
+            self._accept_pause = Deadline(ACCEPT_PAUSE_SECONDS)
+            self._forget(thread, connected)
+
+    def _end_connections(self, flush_seconds: float) -> None:
+        """End the event streams, wait until the other connections have sent their responses, and close the rest."""
+        self._site.end()
+        self._join(Deadline(flush_seconds))
+        with self._lock:
+            for connected in self._connections.values():
+                with contextlib.suppress(OSError):
+                    connected.shutdown(socket.SHUT_RDWR)  # ends a call that waits for the client
+        self._join(Deadline(ABORT_SECONDS))
+
+    def _join(self, deadline: Deadline) -> None:
+        with self._lock:
+            threads = list(self._connections)
+        for thread in threads:
+            thread.join(deadline.remaining())
+
+    # --- the thread of a connection
+
+    def _serve(self, connected: socket.socket, peer: str) -> None:
+        from agent.frontends.web.connection import HttpConnection
+
+        assert self._timing is not None
+        deadline = Deadline(self._timing.request_seconds)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        thread, served = threading.current_thread(), connected
+        try:
+            if self._tls is not None:
+                connected.settimeout(deadline.remaining())
+                served = self._tls.wrap_socket(connected, server_side=True, do_handshake_on_connect=False)
+                with self._lock:
+                    self._connections[thread] = served
+                served.do_handshake()
+            HttpConnection(served, peer, self._access, self._site.route, self._timing, deadline)
+        except OSError as error:  # includes errors of TLS
+            log.debug("web: connection ended, peer=%s, %s", peer, error)
+        except Exception:  # noqa: BLE001 - one request must not end the daemon
+            log.exception("web: a request failed, peer=%s", peer)
+        finally:
+            self._forget(thread, served)
+
+    def _forget(self, thread: threading.Thread, connected: socket.socket) -> None:
+        with self._lock:
+            self._connections.pop(thread, None)
+        connected.close()
+
+
+def _check_token(token: str | None, address: Address, home: str) -> None:
+    if token is None and not address.is_loopback:
+        raise ConfigError(
+            f"web.listen is {address}, which other machines reach, and there is no token: store one in {home}, for"
+            " example from openssl rand -hex 16, or listen on 127.0.0.1"
+        )
+    if token is not None and len(token) < MIN_TOKEN_CHARACTERS:
+        raise ConfigError(
+            f"web.token has {len(token)} characters, expected at least {MIN_TOKEN_CHARACTERS}: create one with"
+            " openssl rand -hex 16"
+        )
+
+
+def _make_tls(settings: WebSettings) -> ssl.SSLContext:
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    assert settings.certificate is not None
+    try:
+        # The empty password keeps OpenSSL from asking at the terminal for that of an encrypted key.
+        context.load_cert_chain(settings.certificate, settings.key, password=lambda: "")
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ConfigError(
+            f"web.certificate {settings.certificate} and web.key {settings.key} cannot be used: {reason}. Check that"
+            " both are PEM files that belong together, that this user may read them and that the key has no password"
+        ) from error
+    return context
+
+
+def _bind_reason(error: OSError, port: int) -> str:
+    import errno
+
+    if error.errno != errno.EADDRINUSE:
+        return error.strerror or str(error)
+    from agent.system.ports import find_port_owner
+
+    owner = find_port_owner(port)
+    return f"port {port} is in use" + (f" by {owner.command} (pid {owner.pid})" if owner else "")

@@ -1,0 +1,100 @@
+"""The last turns with the moments of each, collected from the events of the daemon."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.frontends.frontend import Notification
+from agent.pipeline.conversation import Record
+from agent.pipeline.events import AudioArrived, Heard, PlaybackStarted, Reply, SpeechEnded
+from agent.pipeline.status import Status
+
+MAX_TURNS = 20
+MAX_TEXT_CHARACTERS = 500
+TRANSCRIPT, FIRST_TEXT, FIRST_AUDIO, LAST_AUDIO = "transcript", "first_text", "first_audio", "last_audio"
+
+
+@dataclass
+class _Turn:
+    """One turn. Not thread-safe; the lock of its ``TurnLog`` guards it."""
+
+    number: int
+    ended_at: float  # monotonic: the end of speech
+    time: float  # seconds since 1970
+    heard: str
+    reply: str = ""
+    service: str | None = None
+    state: str | None = None
+    moments: dict[str, float] = field(default_factory=dict)
+
+
+class TurnLog:
+    """Keeps the last ``MAX_TURNS`` turns. Thread-safe.
+
+    Args:
+        clock: Returns the monotonic time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._turns: deque[_Turn] = deque(maxlen=MAX_TURNS)
+        self._speech_ended_at: float | None = None
+        self._count = 0
+        self._reply: str | None = None  # the utterance that answers the last turn
+
+    def update(self, notification: Notification) -> None:
+        """Take a notification, in the main thread."""
+        with self._lock:
+            self._update(notification)
+
+    def turns(self, *, with_texts: bool) -> list[dict[str, object]]:
+        """Return the turns, the last one first. Moments are in seconds after the end of speech."""
+        with self._lock:
+            return [
+                {
+                    "turn": turn.number,
+                    "time": round(turn.time, 3),
+                    "moments": dict(turn.moments),
+                    "service": turn.service,
+                    "state": turn.state,
+                    **({"heard": turn.heard, "reply": turn.reply} if with_texts else {}),
+                }
+                for turn in reversed(self._turns)
+            ]
+
+    def _update(self, notification: Notification) -> None:
+        now = self._clock()
+        turn = self._turns[-1] if self._turns else None
+        match notification:
+            case SpeechEnded(silence_seconds):
+                self._speech_ended_at = now - silence_seconds
+            case Heard(text) if text:
+                self._count += 1
+                ended_at = now if self._speech_ended_at is None else self._speech_ended_at
+                self._speech_ended_at = self._reply = None
+                turn = _Turn(self._count, ended_at, time.time() - (now - ended_at), text[:MAX_TEXT_CHARACTERS])
+                turn.moments[TRANSCRIPT] = round(now - ended_at, 3)
+                self._turns.append(turn)
+            case Reply(_, text) if turn is not None:
+                turn.reply = f"{turn.reply} {text}".strip()[:MAX_TEXT_CHARACTERS]
+                self._note(turn, FIRST_TEXT, now)
+            case Status(saying=saying) if saying is not None and saying.source == "reply":
+                self._reply = saying.utterance
+            case AudioArrived(utterance, service) if turn is not None and utterance == self._reply:
+                turn.service = service
+            case PlaybackStarted(utterance) if turn is not None and utterance == self._reply:
+                self._note(turn, FIRST_AUDIO, now)
+            case Record(utterance, state) if turn is not None and utterance.id == self._reply:
+                turn.state = state
+                if FIRST_AUDIO in turn.moments:
+                    self._note(turn, LAST_AUDIO, now)
+                self._reply = None
+
+    @staticmethod
+    def _note(turn: _Turn, name: str, now: float) -> None:
+        turn.moments.setdefault(name, round(now - turn.ended_at, 3))
