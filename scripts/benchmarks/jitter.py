@@ -15,11 +15,19 @@ For each utterance, with piece i arriving at a(i) and containing the audio from 
 - J = (delay + 2 x gap time + piece) / (D* + piece).
 
 J of a trace uses the sums over its utterances; the jitter buffer meets the first one without observations. The column
-"each" is the mean of J of the single utterances. The comparison players are *on arrival*, which plays whatever is
-there, and *fixed*, which waits for the same amount of audio before each start and after each gap; its amount is the
-best one for all traces, chosen in hindsight. The constants of the jitter buffer were chosen on other seeds. Not
-included: the reserve of the speaker (30 ms), which delays services that are not faster than real time, because a card
-needs its audio before it underruns.
+"each" is the mean of J of the single utterances, "bare" is J without the piece, over the sums of all traces of a row.
+
+The comparison players are *on arrival*, which plays whatever is there, *fixed*, which waits for the same amount of
+audio before each start and after each gap, with the best amount for all traces, chosen in hindsight, and *hindsight*,
+which starts each utterance of a trace after the same delay, with the best delay for this trace, chosen in hindsight,
+and resumes with the next message. No player that knows only the past can be expected to be better than *hindsight* by
+more than a few percent: the longest stall of an utterance is not known when it starts.
+
+The row "all" has the networks for which the constants of the jitter buffer were chosen, on other seeds. The kinds below
+it were not used for that: *tcp* loses packets in bursts and waits 200 ms or more for each retransmission; *sentences*
+is a service that computes a sentence after the other and sends each one much faster than real time. Not included: the
+reserve of the speaker (30 ms), which delays services that are not faster than real time, because a card needs its audio
+before it underruns.
 """
 
 from __future__ import annotations
@@ -28,7 +36,7 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -60,9 +68,12 @@ class Trace:
 class Network:
     """The behavior of a service and its network. Immutable.
 
-    ``speed``: rate of the synthesis relative to real time. ``stalls_per_second``: rate of stalls of ``stall`` seconds
-    (minimum, maximum), in which nothing arrives and after which everything arrives at once. ``burst``: seconds for
-    which the service collects audio before it sends it. ``jitter``: maximum additional delay of a message in seconds.
+    ``speed``: rate of the synthesis relative to real time. ``losses_per_second``: rate of lost packets; each waits for
+    its retransmission, 200 ms, twice as long each time that it is lost again. ``stalls_per_second``: rate of stalls of
+    ``stall`` seconds (minimum, maximum), in which nothing arrives and after which everything arrives at once.
+    ``burst``: seconds for which the service collects audio before it sends it. ``jitter``: maximum additional delay of
+    a message in seconds.
+    ``is_by_sentence``: the service sends nothing before a sentence of 0.6 to 5 s is computed, then all of it.
     """
 
     speed: float = 1.0
@@ -70,6 +81,8 @@ class Network:
     stall: tuple[float, float] = (0.0, 0.0)
     burst: tuple[float, float] = (0.0, 0.0)
     jitter: float = 0.0
+    losses_per_second: float = 0.0
+    is_by_sentence: bool = False
 
 
 KINDS: dict[str, Callable[[random.Random], list[Network]]] = {
@@ -91,11 +104,22 @@ KINDS: dict[str, Callable[[random.Random], list[Network]]] = {
 """The successive networks of a session; the last mixture changes the network within the session."""
 
 
+OTHER_KINDS: dict[str, Callable[[random.Random], list[Network]]] = {
+    "tcp": lambda r: [Network(speed=r.uniform(1.0, 1.2), losses_per_second=r.uniform(0.12, 0.33), jitter=0.005)],
+    "sentences": lambda r: [Network(speed=r.uniform(2.0, 8.0), is_by_sentence=True)],
+}
+"""Networks for which the constants of the jitter buffer were not chosen."""
+
+RETRANSMISSION_SECONDS = 0.2
+LOST_AGAIN = 0.3
+SENDING_SPEED = 20.0
+
+
 def trace(kind: str, seed: int) -> Trace:
     """Generate a trace; the same seed generates the same trace."""
     generator = random.Random(f"{kind} {seed}")
     chunk = generator.choice([0.04, 0.08, 0.1, 0.2])
-    networks = KINDS[kind](generator)
+    networks = (KINDS | OTHER_KINDS)[kind](generator)
     each = UTTERANCES // len(networks)
     return Trace(
         kind, seed, chunk, [_utterance(network, chunk, generator) for network in networks for _ in range(each)]
@@ -103,6 +127,8 @@ def trace(kind: str, seed: int) -> Trace:
 
 
 def _utterance(network: Network, chunk: float, generator: random.Random) -> Arrivals:
+    if network.is_by_sentence:
+        return _sentences(network, chunk, generator)
     count = max(2, round(generator.uniform(2.0, 12.0) / chunk))
     arrivals: Arrivals = []
     last = 0.0
@@ -123,9 +149,27 @@ def _utterance(network: Network, chunk: float, generator: random.Random) -> Arri
     return arrivals
 
 
+def _sentences(network: Network, chunk: float, generator: random.Random) -> Arrivals:
+    arrivals: Arrivals = []
+    computed = 0.0
+    for _ in range(generator.randint(1, 4)):
+        count = max(1, round(generator.uniform(0.6, 5.0) / chunk))
+        computed += count * chunk / network.speed + generator.uniform(0.1, 0.4)
+        begin = max(computed, arrivals[-1][0] if arrivals else 0.0)
+        arrivals += [(begin + index * chunk / SENDING_SPEED, chunk) for index in range(count)]
+    return arrivals
+
+
 def _stalls(network: Network, generator: random.Random, until: float) -> list[tuple[float, float]]:
     stalls: list[tuple[float, float]] = []
     at = 0.0
+    while network.losses_per_second and at < until:
+        at += generator.expovariate(network.losses_per_second)
+        length = RETRANSMISSION_SECONDS
+        while length < 1.0 and generator.random() < LOST_AGAIN:
+            length = 2 * length + RETRANSMISSION_SECONDS
+        stalls.append((at, at + length))
+        at += length
     while network.stalls_per_second and at < until:
         at += generator.expovariate(network.stalls_per_second)
         length = generator.uniform(*network.stall)
@@ -134,8 +178,8 @@ def _stalls(network: Network, generator: random.Random, until: float) -> list[tu
     return stalls
 
 
-def traces(seeds: Sequence[int] = SEEDS) -> list[Trace]:
-    return [trace(kind, seed) for kind in KINDS for seed in seeds]
+def traces(seeds: Sequence[int] = SEEDS, kinds: Iterable[str] = KINDS) -> list[Trace]:
+    return [trace(kind, seed) for kind in kinds for seed in seeds]
 
 
 # --- the players
@@ -170,6 +214,30 @@ class Fixed:
         if self._received_seconds - played_seconds < wanted or self._received_seconds <= played_seconds:
             return None
         return self._arrivals[-1][0]
+
+    def finish(self, *, is_complete: bool) -> None:
+        pass
+
+
+class Constant:
+    """Starts ``seconds`` after the first arrival, and resumes with the next message after a gap."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.begin()
+
+    def begin(self) -> None:
+        self._arrivals: Arrivals = []
+        self._received_seconds = 0.0
+
+    def add(self, at: float, seconds: float) -> None:
+        self._received_seconds += seconds
+        self._arrivals.append((at, self._received_seconds))
+
+    def start_at(self, played_seconds: float) -> float | None:
+        if self._received_seconds <= played_seconds:
+            return None
+        return self._arrivals[-1][0] if played_seconds else self._arrivals[0][0] + self._seconds
 
     def finish(self, *, is_complete: bool) -> None:
         pass
@@ -263,7 +331,8 @@ def mean(values: Sequence[float]) -> float:
 class Row:
     """One player on one kind of trace. Immutable.
 
-    ``score``: mean J of the traces; ``each``: mean J of the utterances; delays and times are means per utterance.
+    ``score``: mean J of the traces; ``each``: mean J of the utterances; ``bare``: J of all traces without the piece,
+    ``None`` if no delay is required; delays and times are means per utterance.
     """
 
     player: str
@@ -271,6 +340,7 @@ class Row:
     traces: int
     score: float
     each: float
+    bare: float | None
     gaps: int
     start_delay: float
     gap_time: float
@@ -278,26 +348,42 @@ class Row:
 
 
 def compare(traces: Sequence[Trace]) -> list[Row]:
-    """Compare the jitter buffer, playback on arrival and the best fixed amount, on each kind of trace and on all."""
-    makers: dict[str, Callable[[], Player]] = {"adaptive": JitterBuffer, "on arrival": lambda: Fixed(0.0)}
-    seconds = min(FIXED_SECONDS, key=lambda seconds: mean([score(session(Fixed(seconds), each)) for each in traces]))
-    makers[f"fixed {seconds:.2f} s"] = lambda: Fixed(seconds)
+    """Compare the jitter buffer with the other players, on each kind of trace and on all kinds of ``KINDS``."""
+    makers: dict[str, Callable[[Trace], Player]] = {
+        "adaptive": lambda _: JitterBuffer(),
+        "hindsight": lambda trace: Constant(_best(Constant, [trace], FIXED_SECONDS[::4])),
+        "on arrival": lambda _: Fixed(0.0),
+    }
+    mixed = [each for each in traces if each.kind in KINDS]
+    seconds = _best(Fixed, mixed)
+    makers[f"fixed {seconds:.2f} s"] = lambda _: Fixed(seconds)
     rows = []
     for player, make in makers.items():
-        played = [(each.kind, session(make(), each)) for each in traces]
-        for kind in [*dict.fromkeys(each.kind for each in traces), "all"]:
-            rows.append(_row(player, kind, [outcomes for its, outcomes in played if kind in (its, "all")]))
+        played = [(each.kind, session(make(each), each)) for each in traces]
+        for kind in dict.fromkeys(each.kind for each in mixed):
+            rows.append(_row(player, kind, [outcomes for its, outcomes in played if its == kind]))
+        rows.append(_row(player, "all", [outcomes for its, outcomes in played if its in KINDS]))
+        for kind in dict.fromkeys(each.kind for each in traces if each.kind in OTHER_KINDS):
+            rows.append(_row(player, kind, [outcomes for its, outcomes in played if its == kind]))
     return rows
+
+
+def _best(
+    make: Callable[[float], Player], traces: Sequence[Trace], candidates: Sequence[float] = FIXED_SECONDS
+) -> float:
+    return min(candidates, key=lambda seconds: mean([score(session(make(seconds), each)) for each in traces]))
 
 
 def _row(player: str, kind: str, sessions: list[list[Outcome]]) -> Row:
     every = [outcome for outcomes in sessions for outcome in outcomes]
+    best = sum(outcome.best for outcome in every if outcome.best > EPSILON_SECONDS)
     return Row(
         player,
         kind,
         len(sessions),
         score=mean([score(outcomes) for outcomes in sessions]),
         each=mean([outcome.score for outcome in every]),
+        bare=sum(outcome.delay + 2 * outcome.gap_time for outcome in every) / best if best else None,
         gaps=sum(outcome.gaps for outcome in every),
         start_delay=mean([outcome.start_delay for outcome in every]),
         gap_time=mean([outcome.gap_time for outcome in every]),
@@ -311,14 +397,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
-    rows = compare(traces())
+    rows = compare(traces(kinds=[*KINDS, *OTHER_KINDS]))
     if options.json:
         print(json.dumps([asdict(row) for row in rows]))
         return 0
-    print("player         trace          traces     J  each   gaps  start s  gaps s    D* s")
+    print("player         trace          traces     J  each  bare   gaps  start s  gaps s    D* s")
     for row in rows:
         print(
-            f"{row.player:14} {row.kind:14} {row.traces:6} {row.score:5.2f} {row.each:5.2f} {row.gaps:6} "
+            f"{row.player:14} {row.kind:14} {row.traces:6} {row.score:5.2f} {row.each:5.2f} "
+            f"{'-' if row.bare is None else format(row.bare, '.2f'):>5} {row.gaps:6} "
             f"{row.start_delay:8.3f} {row.gap_time:7.3f} {row.best:7.3f}"
         )
     return 0

@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-QUANTILE = 0.75
+QUANTILE = 2 / 3
 """Fraction of the remembered utterances that the chosen delay would have played without a gap. If one second of start
-delay costs 1 and one second of gap costs 2 more, the optimum for a known distribution is 2/3. The distribution here is
-an estimate."""
+delay costs 1 and one second of gap costs 2 more, this is the optimum for a known distribution."""
 
-DECAY = 0.8
-"""Weight of an utterance relative to the next one: a change of the network dominates after three utterances."""
-
-NEGLIGIBLE_SECONDS = 0.1
-"""An excess delay weighs more if little delay was required: the weight is 1 / (required delay + this)."""
+DECAY = 0.9
+"""Weight of an utterance relative to the next one: a change of the network dominates after seven utterances."""
 
 MAX_REMEMBERED = 32
-FIRST_REFILL_SECONDS = 0.01
-REFILL_GROWTH = 1.5
+FIRST_REFILL_SECONDS = 0.004
+REFILL_GROWTH = 1.6
 
 
 class _Observation(NamedTuple):
@@ -125,12 +121,10 @@ class JitterBuffer:
         return self._delay_at_underrun + min(FIRST_REFILL_SECONDS * REFILL_GROWTH**exponent, self.max_seconds)
 
     def _quantile(self, values: list[float]) -> float:
-        """Return the weighted quantile of ``values``, oldest first; newer and smaller values weigh more."""
+        """Return the weighted quantile of ``values``, oldest first; newer values weigh more."""
         if not values:
             return self.initial_seconds
-        weighted = sorted(
-            (value, DECAY**age / (max(value, 0.0) + NEGLIGIBLE_SECONDS)) for age, value in enumerate(reversed(values))
-        )
+        weighted = sorted((value, DECAY**age) for age, value in enumerate(reversed(values)))
         remaining = QUANTILE * sum(weight for _, weight in weighted)
         for value, weight in weighted:
             remaining -= weight
