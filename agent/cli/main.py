@@ -210,6 +210,13 @@ def _voices(options: Options) -> int:
     return voices(as_json=options.json)
 
 
+def _phrases(options: Options) -> int:
+    from agent.cli.phrases import phrases
+
+    config = _load_quiet(options)
+    return phrases(config, options.what, options.words, service=options.service, as_json=options.json)
+
+
 def _test_speaker(options: Options) -> int:
     from agent.cli.sound import test_speaker
 
@@ -250,6 +257,7 @@ _RUN: dict[str, Callable[[Options], int]] = {
     "unmute": _mute,
     "devices": _devices,
     "meter": _meter,
+    "phrases": _phrases,
     "voices": _voices,
     "test-speaker": _test_speaker,
     "test-microphone": _test_microphone,

@@ -26,7 +26,9 @@ def parse(words: list[str]) -> argparse.Namespace:
         SystemExit: A usage error (code 2), or a request for the help or the version (code 0).
     """
     if words and words[0] in _COMMANDS and words[0] != "server":
-        return _command_parser(words[0]).parse_args(words[1:])
+        parser = _command_parser(words[0])
+        # Only parse_intermixed_args accepts an option between two positional arguments of which one may be absent.
+        return parser.parse_intermixed_args(words[1:]) if words[0] == "phrases" else parser.parse_args(words[1:])
     build_parser().parse_args(words)  # prints the help, the version or a usage error
     raise AssertionError(words)
 
@@ -168,6 +170,21 @@ def _config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=("check", "show", "schema"), help=help)
 
 
+def _phrases(parser: argparse.ArgumentParser) -> None:
+    _config_and_json(parser)
+    parser.add_argument(
+        "-s", "--service", choices=tuple(SERVICES), help="use this speech service for warm (default: the first one)"
+    )
+    help = (
+        "warm: speak the texts of a file silently, so that they are kept; list: show all; remove: delete some; "
+        "clear: delete all; verify: read all and delete damaged ones"
+    )
+    parser.add_argument("what", choices=("warm", "list", "remove", "clear", "verify"), help=help)
+    parser.add_argument(
+        "words", nargs="*", metavar="FILE|TEXT", help="read the texts to warm from this file (-: stdin); remove: the texts"
+    )
+
+
 def _percent(word: str) -> int:
     if not (word.isascii() and word.isdecimal() and int(word) <= MAX_PERCENT):
         raise argparse.ArgumentTypeError(f"the volume has to be a whole number from 0 to {MAX_PERCENT}, not {word!r}")
@@ -191,6 +208,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "server": ("run the local speech server (server --help lists its options)", _none),
     "devices": ("list sound cards and the matching device: setting", _json),
     "meter": ("show the microphone level as a live bar", _meter),
+    "phrases": ("prepare, list, remove and check speech that is kept on disk", _phrases),
     "voices": ("list the voices of the local speech engines", _json),
     "test-speaker": ("play three tones and a sentence", _config_only),
     "test-microphone": ("record 3 seconds, judge the recording and play it back", _config_and_json),

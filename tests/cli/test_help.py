@@ -12,12 +12,13 @@ from agent.cli.main import main
 # fmt: off
 VERBS = {
     "accept", "allow", "ask", "check", "close", "end", "limit", "listen", "list", "load", "log",
-    "mute", "omit", "place", "play", "print", "read", "recognize", "record", "require", "run", "send",
-    "set", "show", "speak", "stop", "transcribe", "unmute", "use", "wait", "write",
+    "mute", "omit", "place", "play", "prepare", "print", "read", "recognize", "record", "require", "run", "send",
+    "set", "show", "speak", "stop", "transcribe", "unmute", "use", "wait", "warm",
+    "write",
 }
 COMMANDS = (
     "run", "say", "transcribe", "demo", "status", "hush", "volume", "mute", "unmute", "server",
-    "devices", "meter", "voices", "test-speaker", "test-microphone", "doctor", "config",
+    "devices", "meter", "phrases", "voices", "test-speaker", "test-microphone", "doctor", "config",
 )
 # fmt: on
 

@@ -28,6 +28,7 @@ RUN_DIRECTORY = tempfile.TemporaryDirectory(prefix="voice-agent-run-")
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("VOICE_AGENT_")},
     "RUNTIME_DIRECTORY": RUN_DIRECTORY.name,
+    "CACHE_DIRECTORY": f"{RUN_DIRECTORY.name}/cache",
 }
 
 

@@ -34,15 +34,22 @@ LEFTOVER_SECONDS = 600.0
 class Entry(NamedTuple):
     """One file of the directory. Immutable.
 
-    ``used_at`` is the time of the last use (seconds since 1970), ``size`` the occupied bytes. ``phrase`` has no audio
-    where the caller asked for none; ``None`` with a ``problem`` where the file is damaged.
+    ``used_at`` is the time of the last use (seconds since 1970), ``size`` the occupied bytes. The rest is known where
+    the file was read: the properties of the phrase, or the ``problem`` of a damaged file.
     """
 
     path: Path
     used_at: float
     size: int
-    phrase: Phrase | None = None
+    key: PhraseKey | None = None
+    voice: str = ""
+    seconds: float = 0.0
     problem: str = ""
+
+    @property
+    def id(self) -> str:
+        """The name of the file without its ending."""
+        return self.path.stem
 
 
 class PhraseCache:
@@ -108,7 +115,7 @@ class PhraseCache:
         """Yield the phrases, the most recently used one first.
 
         Args:
-            checks: Whether to read each file, so that ``phrase`` or ``problem`` is set.
+            checks: Whether to read each file, so that its properties or its problem are known.
         """
         for entry in sorted(self._scan(), key=lambda entry: -entry.used_at):
             if not checks:
@@ -118,7 +125,7 @@ class PhraseCache:
                 phrase = decode(_read(entry.path))
                 if phrase.key.name != entry.path.name:
                     raise ValueError("it has the name of another phrase")
-                yield entry._replace(phrase=phrase)
+                yield entry._replace(key=phrase.key, voice=phrase.voice, seconds=phrase.seconds)
             except FileNotFoundError:
                 continue
             except (OSError, ValueError) as error:

@@ -37,7 +37,12 @@ class Phrases:
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         self._writer: threading.Thread | None = None
-        self._has_failed = False  # the last write failed; only the first failure in a row is logged
+        self._problem = ""  # of the last write; only the first failure in a row is logged
+
+    @property
+    def problem(self) -> str:
+        """Why the last phrase was not kept."""
+        return self._problem or "the service did not mark its end, or the audio is too long"
 
     def find(self, standby: Standby, passages: Sequence[str]) -> Phrase | None:
         """Return the phrase of a service for a text, if there is one."""
@@ -100,17 +105,13 @@ class Phrases:
 
     def _store(self, phrase: Phrase) -> None:
         try:
-            self._cache.store(phrase)
+            is_stored = self._cache.store(phrase)
         except OSError as error:
-            log.log(
-                logging.DEBUG if self._has_failed else logging.WARNING,
-                "phrase: not kept, the directory %s cannot be written: %s",
-                self._cache.directory,
-                error,
-            )
-            self._has_failed = True
+            problem = f"the directory {self._cache.directory} cannot be written ({error.strerror or error})"
+            log.log(logging.DEBUG if self._problem else logging.WARNING, "phrase: not kept, %s", problem)
+            self._problem = problem
         else:
-            self._has_failed = False
+            self._problem = "" if is_stored else "the audio is too long for synthesis.phrases.megabytes"
 
 
 class Recording:

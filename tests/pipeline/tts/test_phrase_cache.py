@@ -24,7 +24,7 @@ def phrase(text: str, nbytes: int = 100) -> Phrase:
 
 
 def texts(cache: PhraseCache) -> list[str]:
-    return [entry.phrase.key.text for entry in cache.entries(checks=True) if entry.phrase is not None]
+    return [entry.key.text for entry in cache.entries(checks=True) if entry.key is not None]
 
 
 def use(cache: PhraseCache, text: str, at: float) -> None:
@@ -136,11 +136,9 @@ def test_a_kill_at_any_point_leaves_only_complete_phrases(tmp_path: Path) -> Non
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert [entry.problem for entry in cache.entries(checks=True) if entry.problem] == []
-        assert all(
-            entry.phrase.pcm == entry.phrase.key.text.encode() * 3000
-            for entry in cache.entries(checks=True)
-            if entry.phrase is not None
-        )
+        keys = [entry.key for entry in cache.entries(checks=True) if entry.key is not None]
+        phrases = [cache.find(key) for key in keys]
+        assert phrases and all(phrase and phrase.pcm == phrase.key.text.encode() * 3000 for phrase in phrases)
         assert len(list(cache.directory.glob(".*.part"))) <= count
 
 
@@ -151,7 +149,7 @@ def test_processes_that_store_at_once_keep_the_limit(tmp_path: Path) -> None:
         process.communicate(timeout=60)
         assert process.returncode == 0
     entries = list(cache.entries(checks=True))
-    assert entries and all(entry.phrase is not None for entry in entries)
+    assert entries and all(entry.key is not None for entry in entries)
     assert sum(entry.size for entry in entries) <= cache.capacity_bytes
 
 

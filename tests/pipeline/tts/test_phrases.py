@@ -90,7 +90,8 @@ def stage(cache: PhraseCache) -> Iterator[Callable[..., Stage]]:
 
 
 def kept(cache: PhraseCache) -> list[Phrase]:
-    return [entry.phrase for entry in cache.entries(checks=True) if entry.phrase is not None]
+    found = [cache.find(entry.key) for entry in cache.entries(checks=True) if entry.key is not None]
+    return [phrase for phrase in found if phrase is not None]
 
 
 def speak_once(stage: Callable[..., Stage], cache: PhraseCache, text: str = TEXT, **more: object) -> list[Phrase]:

@@ -1,0 +1,121 @@
+"""Speaks texts without a speaker, so that their audio is kept as phrases."""
+
+from __future__ import annotations
+
+import queue
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple
+
+from agent.daemon.builder import CLOSE_TIMING, make_services, phrase_cache
+from agent.daemon.supervisor import Supervisor
+from agent.errors import AgentError, ServiceError
+from agent.pipeline.events import Event, Utterance, UtteranceCancelled, UtteranceFailed, UtterancePlayed, WorkerCrashed
+from agent.pipeline.playback.audio_writer import AudioWriter
+from agent.pipeline.playback.ring_buffer import RingBuffer
+from agent.pipeline.text.passages import split_passages
+from agent.pipeline.tts.phrases import Phrases
+from agent.pipeline.tts.synthesizer import Synthesizer
+from agent.settings.model import Config
+from agent.system.threads import Deadline
+
+if TYPE_CHECKING:
+    from agent.daemon.local_server import LocalServer
+
+KEPT, PRESENT, FAILED = "kept", "present", "failed"
+RING_BYTES = 1 << 20
+WRITE_SECONDS = 30.0
+"""Limit for writing one phrase to the disk."""
+
+
+class Warmed(NamedTuple):
+    """The result for one text. Immutable.
+
+    ``state`` is ``kept``, ``present`` (it was there before) or ``failed`` with a ``reason``; ``seconds`` of audio.
+    """
+
+    state: str
+    seconds: float = 0.0
+    reason: str = ""
+
+
+class PhraseWarmer:
+    """``with PhraseWarmer(config, local) as warmer``: speaks texts with one service, one after the other.
+
+    Not thread-safe; owned by the thread that creates it.
+
+    Args:
+        config: The configuration; the first service whose speech is kept is used.
+        local: The local server, as for ``build_pipeline``.
+        service: The service to use instead.
+
+    Raises:
+        ServiceError: No service may be kept.
+    """
+
+    def __init__(self, config: Config, local: LocalServer | None, service: str | None = None) -> None:
+        self.service = service or warmed_service(config)
+        synthesis = replace(config.synthesis, services=(self.service,))
+        self._config = replace(config, synthesis=synthesis)
+        self._phrases = Phrases(phrase_cache(config))
+        self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        ring = RingBuffer(RING_BYTES)
+        services = make_services(self._config, self._inbox.put, local)
+        self._standby = services[0]
+        self._synthesizer = Synthesizer(
+            ring,
+            services,
+            self._inbox.put,
+            first_audio_seconds=synthesis.first_audio_seconds,
+            language=synthesis.text.language,
+            phrases=self._phrases,
+            close_timing=CLOSE_TIMING,
+        )
+        writer = AudioWriter(ring, lambda format: len, self._inbox.put)
+        self._supervisor = Supervisor([self._synthesizer, writer])
+        self._count = 0
+
+    def warm(self, text: str) -> Warmed:
+        """Speak a text, unless it is a phrase already.
+
+        Raises:
+            AgentError: A worker crashed.
+        """
+        passages = split_passages(text, self._config.synthesis.text.language)
+        if (phrase := self._phrases.find(self._standby, passages)) is not None:
+            return Warmed(PRESENT, phrase.seconds)
+        self._count += 1
+        self._synthesizer.begin(Utterance(f"warm-{self._count}", text, source="warm"))
+        end = self._await_end()
+        if not isinstance(end, UtterancePlayed):
+            return Warmed(FAILED, reason=end.reason)
+        self._phrases.close(Deadline(WRITE_SECONDS))
+        if (phrase := self._phrases.find(self._standby, passages)) is None:
+            return Warmed(FAILED, reason=f"it was spoken and not kept: {self._phrases.problem}")
+        return Warmed(KEPT, phrase.seconds)
+
+    def __enter__(self) -> PhraseWarmer:
+        self._supervisor.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is not None:
+            self._synthesizer.abort()
+        self._supervisor.stop(Deadline(self._config.shutdown_seconds))
+
+    def _await_end(self) -> UtterancePlayed | UtteranceFailed | UtteranceCancelled:
+        while True:
+            match self._inbox.get():
+                case UtterancePlayed() | UtteranceFailed() | UtteranceCancelled() as end:
+                    return end
+                case WorkerCrashed(worker, error):
+                    raise AgentError(f"the {worker} thread crashed: {error!r}") from error
+
+
+def warmed_service(config: Config) -> str:
+    """Return the first service whose speech is kept. Raises ``ServiceError`` if there is none."""
+    kept = config.synthesis.phrases.services
+    for name in config.synthesis.services:
+        if not kept or name in kept:
+            return name
+    raise ServiceError("phrases", "no service of synthesis.services is in synthesis.phrases.services. Add one there")

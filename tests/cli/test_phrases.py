@@ -1,0 +1,128 @@
+"""``voice-agent phrases``: what it keeps, prints, deletes and returns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.audio.format import Format
+from agent.cli.main import main
+from agent.pipeline.tts.phrase_cache import PhraseCache
+from agent.pipeline.tts.phrase_file import Phrase, PhraseKey
+from agent.server.tts import tone
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> PhraseCache:
+    return PhraseCache(tmp_path / "cache" / "phrases", 100_000_000)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command with a cache directory of its own; return the code, stdout and stderr."""
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "cache"))
+    config = tmp_path / "config.yaml"
+    config.write_text("{synthesis: {phrases: {enabled: true}}, server: {speech: tone, port: 1}}")
+
+    def run(*words: str) -> tuple[int, str, str]:
+        code = main(["phrases", *words, "--config", str(config)])
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return run
+
+
+def keep(cache: PhraseCache, *texts: str) -> None:
+    for text in texts:
+        cache.store(Phrase(PhraseKey("local", "", text), "en", Format(16000), bytes(3200)))
+
+
+def damage(cache: PhraseCache) -> None:
+    """Damage the phrase that was used last."""
+    entry = next(cache.entries())
+    entry.path.write_bytes(entry.path.read_bytes()[:-1])
+
+
+def test_warm_keeps_each_text_names_bad_lines_and_resumes(run: Run, cache: PhraseCache, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("{n} = 1..2\nTrain {n}.\nTrain {m}.\nStand back.\n")
+    code, out, err = run("warm", str(texts))
+    assert code == 2 and out.startswith("local: 3 phrases kept, 0 were there before, 1 failed")
+    assert [line.split()[0] for line in err.splitlines()] == ["1/4", "2/4", "3/4", "4/4"]
+    assert "line 3" in err and "{m}" in err
+    kept = {entry.key.text: cache.find(entry.key) for entry in cache.entries(checks=True) if entry.key is not None}
+    assert set(kept) == {"Train 1.", "Train 2.", "Stand back."}
+    phrase = kept["Stand back."]
+    assert phrase is not None and phrase.pcm == tone.pcm("Stand back.", phrase.format.rate)
+
+    texts.write_text("Train 1.\nTrain 3.\n")
+    code, out, _ = run("warm", "--json", str(texts))
+    summary: dict[str, Any] = json.loads(out)
+    assert code == 0 and (summary["kept"], summary["present"], summary["failed"]) == (1, 1, 0)
+
+
+def test_warm_ends_with_69_if_the_service_cannot_be_reached(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOICE_AGENT_SYNTHESIS__LOCAL__URL", "ws://127.0.0.1:1")
+    (tmp_path / "texts.txt").write_text("One.\nTwo.\n")
+    code, out, err = run("warm", str(tmp_path / "texts.txt"))
+    assert code == 69 and "0 phrases kept, 0 were there before, 2 failed" in out
+    assert "line 1" in err and "line 2" in err
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "cannot be read"), (b"\xff\xfe", "not UTF-8"), (b"# nothing\n", "has no text")],
+)
+def test_warm_refuses_a_file_without_texts(run: Run, tmp_path: Path, content: bytes | None, reason: str) -> None:
+    if content is not None:
+        (tmp_path / "texts.txt").write_bytes(content)
+    code, _, err = run("warm", str(tmp_path / "texts.txt"))
+    assert code == 2 and reason in err
+
+
+@pytest.mark.parametrize("words", [["warm"], ["warm", "a", "b"], ["list", "x"], ["remove"], ["remove", "No such."]])
+def test_words_that_do_not_fit_are_a_usage_error(run: Run, cache: PhraseCache, words: list[str]) -> None:
+    keep(cache, "One.")
+    assert run(*words)[0] == 2
+    assert len(list(cache.entries())) == 1
+
+
+def test_list_shows_all_phrases_and_the_damaged_ones(run: Run, cache: PhraseCache) -> None:
+    keep(cache, "One.", "Two.")
+    damage(cache)
+    code, out, err = run("list")
+    assert code == 0 and len(out.splitlines()) == 2 and "damaged" in out and "2 phrases" in err
+    code, out, _ = run("list", "--json")
+    phrases = json.loads(out)
+    assert sorted(phrase.get("text", "") for phrase in phrases) in (["", "One."], ["", "Two."])
+    assert {phrase["seconds"] for phrase in phrases if "seconds" in phrase} == {0.1}
+
+
+def test_remove_takes_texts_and_ids(run: Run, cache: PhraseCache) -> None:
+    keep(cache, "One more.", "Two.", "Three.")
+    entry = next(entry for entry in cache.entries(checks=True) if entry.key is not None and entry.key.text == "Two.")
+    assert run("remove", "One  more.", entry.id[:8])[1] == "2 phrases removed\n"
+    assert [entry.key.text for entry in cache.entries(checks=True) if entry.key is not None] == ["Three."]
+
+
+def test_clear_removes_all_phrases(run: Run, cache: PhraseCache) -> None:
+    keep(cache, "One.", "Two.")
+    assert json.loads(run("clear", "--json")[1]) == {"removed": 2}
+    assert list(cache.entries()) == [] and run("clear")[0] == 0
+
+
+def test_verify_removes_damaged_phrases_only(run: Run, cache: PhraseCache) -> None:
+    keep(cache, "One.", "Two.")
+    damage(cache)
+    code, out, _ = run("verify", "--json")
+    report = json.loads(out)
+    assert code == 0 and report["checked"] == 2 and len(report["removed"]) == 1
+    assert run("verify")[1].startswith("1 phrases checked, 0 damaged")
