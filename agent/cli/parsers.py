@@ -181,7 +181,10 @@ def _phrases(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("what", choices=("warm", "list", "remove", "clear", "verify"), help=help)
     parser.add_argument(
-        "words", nargs="*", metavar="FILE|TEXT", help="read the texts to warm from this file (-: stdin); remove: the texts"
+        "words",
+        nargs="*",
+        metavar="WORDS",
+        help="read the texts to warm from this file (-: stdin), or remove these texts",
     )
 
 
