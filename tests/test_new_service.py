@@ -120,8 +120,7 @@ def test_service_speaks_end_to_end_with_the_local_server(clone: Path, config: Pa
 def test_demo_speaks_the_protocol_of_the_service(clone: Path, server_url: str, tmp_path: Path) -> None:
     program = (
         "from agent.services.registry import find\nfrom agent.settings.model import Config\n"
-        "from dataclasses import replace\n"
-        f"settings = replace(Config().synthesis.settings('acme'), **find('acme').local_settings({server_url!r}))\n"
+        f"settings = Config().synthesis.settings('acme')._replace(**find('acme').local_settings({server_url!r}))\n"
         "print(settings.url)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=clone, env=environment(), capture_output=True, text=True)

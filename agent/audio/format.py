@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.errors import AudioError
 
@@ -11,8 +11,14 @@ MIN_RATE, MAX_RATE = 100, 1_536_000
 MAX_CHANNELS = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class _Format(NamedTuple):
+    """The fields of ``Format``: a ``NamedTuple`` cannot define the constructor itself. Immutable."""
+
+    rate: int
+    channels: int = 1
+
+
+class Format(_Format):
     """Signed 16-bit little-endian PCM of ``rate`` Hz with ``channels`` interleaved channels. Immutable.
 
     Raises:
@@ -20,15 +26,15 @@ class Format:
             check before.
     """
 
-    rate: int
-    channels: int = 1
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        if not MIN_RATE <= self.rate <= MAX_RATE or not 0 < self.channels <= MAX_CHANNELS:
+    def __new__(cls, rate: int, channels: int = 1) -> Format:
+        if not MIN_RATE <= rate <= MAX_RATE or not 0 < channels <= MAX_CHANNELS:
             raise AudioError(
-                f"cannot handle audio of {self.rate} Hz with {self.channels} channels: the format is out of range. "
+                f"cannot handle audio of {rate} Hz with {channels} channels: the format is out of range. "
                 f"Use {MIN_RATE} to {MAX_RATE} Hz and 1 to {MAX_CHANNELS} channels"
             )
+        return super().__new__(cls, rate, channels)
 
     @property
     def frame_bytes(self) -> int:

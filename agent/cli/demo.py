@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from agent.cli.file_output import check_writable, speaker_problem
@@ -91,7 +91,7 @@ def _run(config: Config, service: str, question: str, output: str | None, progre
     """Run the turn and return it with the WAV file of the reply, if the reply is written to one."""
     if output is not None:
         check_writable(output)
-    server = LocalServer(replace(config.server, host="127.0.0.1", port=0))
+    server = LocalServer(config.server._replace(host="127.0.0.1", port=0))
     progress("starting the local speech server")
     try:
         server.start()
@@ -126,7 +126,7 @@ def _exit(number: int, frame: object) -> None:
 @contextlib.contextmanager
 def _recording(config: Config, server: LocalServer, question: str) -> Iterator[str]:
     """Yield the path of the spoken question, a WAV file in memory, which leaves no file behind even after SIGKILL."""
-    local = replace(config, synthesis=replace(config.synthesis, services=("local",)))
+    local = config._replace(synthesis=config.synthesis._replace(services=("local",)))
     wav, stopped_by = record(local, server, question)
     if stopped_by:
         raise _Interrupted(stopped_by)
@@ -152,14 +152,13 @@ def _speaker(config: Config, output: str | None, progress: Print) -> tuple[str, 
 
 def _demo_config(config: Config, service: str, url: str, question: str, speaker: str) -> Config:
     """Return the configuration of the turn: the question as microphone, all services at the local server's ``url``."""
-    settings = replace(config.synthesis.settings(service), **find(service).local_settings(url))
-    return replace(
-        config,
-        microphone=replace(config.microphone, device=f"file:{question}"),
-        speaker=replace(config.speaker, device=speaker),
-        conversation=replace(config.conversation, mode="assistant"),
-        transcription=replace(config.transcription, url=f"{url}/", export_url=None),
-        synthesis=replace(config.synthesis, services=(service,)).with_settings(service, settings),
+    settings = config.synthesis.settings(service)._replace(**find(service).local_settings(url))
+    return config._replace(
+        microphone=config.microphone._replace(device=f"file:{question}"),
+        speaker=config.speaker._replace(device=speaker),
+        conversation=config.conversation._replace(mode="assistant"),
+        transcription=config.transcription._replace(url=f"{url}/", export_url=None),
+        synthesis=config.synthesis._replace(services=(service,)).with_settings(service, settings),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.daemon.builder import local_server_settings
@@ -29,7 +28,7 @@ def local_server(config: Config) -> Iterator[LocalServer | None]:
         return
     from agent.daemon.local_server import LocalServer
 
-    server = LocalServer(replace(settings, host="127.0.0.1", port=0))
+    server = LocalServer(settings._replace(host="127.0.0.1", port=0))
     server.start()
     try:
         yield server

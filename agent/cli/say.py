@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.audio.devices.device import fail_fast
@@ -67,7 +66,7 @@ def say(
     """
     text = None if words == ["-"] else validate_text(" ".join(words))
     if service is not None:
-        config = replace(config, synthesis=replace(config.synthesis, services=(service,)))
+        config = config._replace(synthesis=config.synthesis._replace(services=(service,)))
     config = announcing(config)
     require_keys(config)
     if output is None and fallback is not None and (problem := speaker_problem(config.speaker)):
@@ -91,7 +90,7 @@ def say(
 
 def announcing(config: Config) -> Config:
     """Return the configuration without listening, so that no local server is started for the transcription."""
-    return replace(config, conversation=replace(config.conversation, mode="announce"))
+    return config._replace(conversation=config.conversation._replace(mode="announce"))
 
 
 def speak(config: Config, local: LocalServer | None, text: str) -> None:

@@ -9,7 +9,6 @@ import os
 import queue
 import sys
 from array import array
-from dataclasses import replace
 from typing import NamedTuple
 
 from agent.audio.convert import measure_level
@@ -218,7 +217,7 @@ def test_speaker(config: Config) -> int:
     if not _play(config, b"".join(tone(hertz) + pause for hertz in TONES_HERTZ), TONE_FORMAT, started):
         return 0
     print(f"a sentence: {SENTENCE}", flush=True)
-    config = announcing(replace(config, synthesis=replace(config.synthesis, services=("local",))))
+    config = announcing(config._replace(synthesis=config.synthesis._replace(services=("local",))))
     with local_server(config) as local:
         speak(config, local, SENTENCE)
     print("done. Without sound, check voice-agent devices and the volume of the card.", flush=True)

@@ -6,7 +6,6 @@ import json
 import os
 import queue
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 from agent.audio.devices.device import fail_fast
@@ -52,7 +51,7 @@ def transcribe(config: Config, source: str | None, *, as_json: bool = False) -> 
     Raises:
         AgentError: The input was not transcribed completely.
     """
-    config = replace(config, conversation=replace(config.conversation, mode="captions"))
+    config = config._replace(conversation=config.conversation._replace(mode="captions"))
     require_keys(config)
     frames: FrameSource
     if source is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.config.fields import Field, fields_of, keys_of
+from agent.config.fields import Field, fields_of, is_section, keys_of
 from agent.config.secrets import Secret
 from agent.config.validator import IGNORED_PREFIX
 
@@ -94,8 +94,8 @@ def plain(value: Any) -> Any:
             if (place := getattr(value, name)) is not None:
                 return {name: place}
         return "***" if value.value else ""
+    if is_section(value):
+        return {name: plain(field.value(value, name)) for name, field in keys_of(value).items()}
     if isinstance(value, tuple):
         return [plain(item) for item in value]
-    if hasattr(value, "__dataclass_fields__"):
-        return {name: plain(field.value(value, name)) for name, field in keys_of(value).items()}
     return value

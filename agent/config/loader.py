@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from types import MappingProxyType
+from typing import Generic, NamedTuple, TypeVar
 
 from agent.config.environment import PREFIX, read_environment
 from agent.config.errors import ConfigIssue, ConfigIssues, Finding
@@ -22,8 +22,7 @@ C = TypeVar("C")
 Check = Callable[[C], Iterable[Finding]]
 
 
-@dataclass(frozen=True)
-class Loaded(Generic[C]):
+class Loaded(NamedTuple, Generic[C]):
     """A valid configuration. Immutable.
 
     Attributes:
@@ -35,7 +34,7 @@ class Loaded(Generic[C]):
 
     config: C
     path: Path | None = None
-    origins: Mapping[str, str] = field(default_factory=dict)
+    origins: Mapping[str, str] = MappingProxyType({})
     warnings: tuple[str, ...] = ()
 
 
@@ -45,7 +44,7 @@ def load(
     """Load the configuration: the defaults, overridden by the file, overridden by the environment.
 
     Args:
-        cls: The dataclass of the whole configuration.
+        cls: The section that holds the whole configuration.
         path: The file; ``None`` is ``/etc/voice-agent/config.yaml`` where that exists, else the defaults.
         environ: The environment.
         errors: Yields the findings that make the loaded configuration unusable.

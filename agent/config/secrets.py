@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.errors import ConfigError
@@ -18,7 +17,6 @@ UNIT_PREFIX = "key_"
 MAX_SECRET_BYTES = 65536
 
 
-@dataclass(frozen=True)
 class Secret:
     """A secret that is looked up when it is used and never shown. Immutable.
 
@@ -26,10 +24,25 @@ class Secret:
     name of an environment variable) or ``value`` (the secret itself).
     """
 
-    credential: str | None = None
-    file: str | None = None
-    env: str | None = None
-    value: str | None = field(default=None, repr=False)
+    # No named tuple: its items would reach each function that writes a tuple.
+    __slots__ = ("credential", "env", "file", "value")
+
+    def __init__(
+        self, credential: str | None = None, file: str | None = None, env: str | None = None, value: str | None = None
+    ) -> None:
+        self.credential, self.file, self.env, self.value = credential, file, env, value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._place() == other._place()
+
+    def __hash__(self) -> int:
+        return hash(self._place())
+
+    def __repr__(self) -> str:
+        return f"Secret(credential={self.credential!r}, file={self.file!r}, env={self.env!r})"
+
+    def _place(self) -> tuple[str | None, ...]:
+        return self.credential, self.file, self.env, self.value
 
     def reveal(self) -> str | None:
         """Look up the secret. Call it as late as possible.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from agent.system.distinct import distinct
 
 MAX_BYTES = 64 * 1024
 """The longest document."""
@@ -11,9 +13,9 @@ NOT_YAML = "this is not YAML"
 """The beginning of the text of each error of syntax."""
 
 
-@dataclass(slots=True)
-class Scalar:
-    """A single value as written in the document. Not thread-safe; owned by the reading thread, as the whole tree.
+@distinct
+class Scalar(NamedTuple):
+    """A single value as written in the document. Immutable.
 
     Attributes:
         where: ``FILE:LINE``, or the name of an environment variable.
@@ -33,20 +35,20 @@ class Scalar:
         return self.tag == "null"
 
 
-@dataclass(slots=True)
-class Sequence:
-    """A list. Not thread-safe."""
+@distinct
+class Sequence(NamedTuple):
+    """A list. Not thread-safe; owned by the reading thread, as the whole tree."""
 
     where: str
-    items: list[Tree] = field(default_factory=list)
+    items: list[Tree]
 
 
-@dataclass(slots=True)
-class Mapping:
-    """A section. ``entries`` maps a name to the place of the name and the value. Not thread-safe."""
+@distinct
+class Mapping(NamedTuple):
+    """A section. ``entries`` maps a name to the place of the name and the value. Not thread-safe; see ``Sequence``."""
 
     where: str
-    entries: dict[str, tuple[str, Tree]] = field(default_factory=dict)
+    entries: dict[str, tuple[str, Tree]]
 
 
 Tree = Scalar | Sequence | Mapping

@@ -1,4 +1,4 @@
-"""Check a tree of YAML against the dataclasses of a configuration; every error is collected, and none stops the
+"""Check a tree of YAML against the sections of a configuration; every error is collected, and none stops the
 check."""
 
 from __future__ import annotations
@@ -210,7 +210,7 @@ def _inline_secret(scalar: Scalar, inline_refusal: str | None) -> Secret:
 
 
 def build(cls: Any, values: PartialConfig) -> Any:
-    """Return the dataclass with these values; every other key has its default."""
+    """Return the section with these values; every other key has its default."""
     fields = fields_of(cls) if values else {}
     arguments: dict[str, Any] = {}
     for name, value in values.items():

@@ -184,7 +184,7 @@ class _Builder:
         if len(self._open) >= MAX_DEPTH:
             self._refuse(where, path, f"nested deeper than {MAX_DEPTH} levels, expected fewer")
         self._open.append(node)
-        tree = self._sequence(node, where, path) if isinstance(node, yaml.SequenceNode) else Mapping(where)
+        tree = self._sequence(node, where, path) if isinstance(node, yaml.SequenceNode) else Mapping(where, {})
         if isinstance(tree, Mapping):
             self._fill(tree, node, path)
         self._open.pop()
@@ -214,10 +214,11 @@ class _Builder:
             value = self.build(value_node, dotted)
             if is_new:
                 mapping.entries[key.text] = (key.where, value)
-        for (
-            other
-        ) in merged:  # a key of the section itself wins, then the first of the merged sections (YAML 1.1, merge)
-            mapping.entries = {**other.entries, **mapping.entries}
+        for other in merged:
+            # A key of the section itself wins, then the first of the merged sections (YAML 1.1, merge).
+            entries = {**other.entries, **mapping.entries}
+            mapping.entries.clear()
+            mapping.entries.update(entries)
 
     def _merged(self, node: Any, where: str, path: str) -> list[Mapping]:
         """Return the sections that a merge key names."""

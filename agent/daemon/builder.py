@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -59,21 +58,21 @@ CLOSE_TIMING = CloseTiming(STAGE_CLOSE_SECONDS, STAGE_ABORT_SECONDS, CONNECTION_
 STANDBY_TIMING = Timing(give_up_seconds=DIAL_GIVE_UP_SECONDS, close_seconds=CONNECTION_CLOSE_SECONDS)
 
 
-@dataclass
 class Pipeline:
     """The stages of one daemon; ``None`` where the mode does not need one.
 
     Not thread-safe; owned by the main thread. The stages have thread-safe methods of their own.
     """
 
-    supervisor: Supervisor
-    ring: RingBuffer
-    microphone: Microphone | None = None
-    endpointer: Endpointer | None = None
-    recognizer: Recognizer | None = None
-    responder: ResponderWorker | None = None
-    synthesizer: Synthesizer | None = None
-    speaker: Speaker | None = None
+    def __init__(self, ring: RingBuffer) -> None:
+        self.supervisor = Supervisor([])
+        self.ring = ring
+        self.microphone: Microphone | None = None
+        self.endpointer: Endpointer | None = None
+        self.recognizer: Recognizer | None = None
+        self.responder: ResponderWorker | None = None
+        self.synthesizer: Synthesizer | None = None
+        self.speaker: Speaker | None = None
 
 
 def build_pipeline(config: Config, report: Callable[[Event], None], local: LocalServer | None) -> Pipeline:
@@ -88,7 +87,7 @@ def build_pipeline(config: Config, report: Callable[[Event], None], local: Local
         ConfigError: The configuration cannot be used.
     """
     mode = config.conversation.mode
-    pipeline = Pipeline(Supervisor([]), RingBuffer(RING_BYTES))
+    pipeline = Pipeline(RingBuffer(RING_BYTES))
     if mode != "announce":
         from agent.pipeline.capture.frame_queue import FrameQueue
 
@@ -423,7 +422,7 @@ def local_server_settings(config: Config) -> ServerSettings | None:
     speaks = mode != "captions" and config.synthesis.uses_own_server
     if mode != "announce" and is_local_server_url(config.transcription.url, config):
         return config.server
-    return replace(config.server, recognition="none") if speaks else None
+    return config.server._replace(recognition="none") if speaks else None
 
 
 def uses_local_recognition(config: Config, local: LocalServer | None) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import NamedTuple
 
 from agent.config.fields import changes, iter_secrets
@@ -102,15 +101,14 @@ def effective_config(old: Config, new: Config) -> Config:
     """Return ``old`` with the reloadable values of ``new``."""
     timing = new.conversation
     is_captions = old.conversation.mode == "captions"
-    return replace(
-        old,
+    return old._replace(
         logging=new.logging,
         responder=new.responder,
         synthesis=new.synthesis,
         transcription=old.transcription if is_captions else new.transcription,
-        speaker=replace(old.speaker, volume=new.speaker.volume),
-        conversation=replace(
-            old.conversation, silence_seconds=timing.silence_seconds, turn_seconds=timing.turn_seconds
+        speaker=old.speaker._replace(volume=new.speaker.volume),
+        conversation=old.conversation._replace(
+            silence_seconds=timing.silence_seconds, turn_seconds=timing.turn_seconds
         ),
         shutdown_seconds=new.shutdown_seconds,
     )

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from agent.daemon.shutdown import WorkerBudget
 from agent.system.threads import Deadline, Worker
@@ -22,14 +21,13 @@ def _do_nothing() -> None:
     pass
 
 
-@dataclass
 class _Pulse:
     """The progress of one worker. Not thread-safe; owned by the main thread."""
 
-    heartbeats: int
-    changed_at: float
-    # The longest timeout since the last heartbeat: a slow call may end, and reset it, before the next heartbeat.
-    stall_timeout: float = 0.0
+    def __init__(self, heartbeats: int, changed_at: float) -> None:
+        self.heartbeats, self.changed_at = heartbeats, changed_at
+        # The longest timeout since the last heartbeat: a slow call may end, and reset it, before the next heartbeat.
+        self.stall_timeout = 0.0
 
 
 class Supervisor:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass, field
 
 from agent.pipeline.events import Urgency, Utterance
 
 MAX_QUEUED = 100
 
 
-@dataclass(slots=True)
 class PendingText:
     """The text received so far of a queued utterance. Not thread-safe; owned by the main thread."""
 
-    pieces: list[str] = field(default_factory=list)
-    is_complete: bool = False
+    def __init__(self) -> None:
+        self.pieces: list[str] = []
+        self.is_complete = False
 
 
 class AnnouncementQueue:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.config.errors import Finding
-from agent.config.fields import key
+from agent.config.fields import key, section
 from agent.config.rules import input_file_problem, output_file_problem
 
 
-@dataclass(frozen=True)
-class MicrophoneSettings:
+@section
+class MicrophoneSettings(NamedTuple):
     """The source of audio."""
 
     device: str = key(
@@ -41,8 +41,8 @@ class MicrophoneSettings:
         return _check_device(self.device, input_file_problem)
 
 
-@dataclass(frozen=True)
-class SpeakerSettings:
+@section
+class SpeakerSettings(NamedTuple):
     """The sink of audio."""
 
     device: str = key("default", "default | an ALSA name | part of a card's name | file:PATH.wav records | none")
@@ -78,8 +78,8 @@ class SpeakerSettings:
             yield Finding("buffer_seconds", f"{what} (speaker.period_seconds)", None, "period_seconds")
 
 
-@dataclass(frozen=True)
-class PauseSettings:
+@section
+class PauseSettings(NamedTuple):
     """The silence that ends a turn, by the text so far."""
 
     complete: float | None = key(
@@ -101,8 +101,8 @@ class PauseSettings:
         return 12 / 7 * self.unsure if self.incomplete is None else self.incomplete
 
 
-@dataclass(frozen=True)
-class ConversationSettings:
+@section
+class ConversationSettings(NamedTuple):
     """Turn taking."""
 
     mode: str = key(

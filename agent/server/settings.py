@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.config.errors import Finding
-from agent.config.fields import key
+from agent.config.fields import key, section
 from agent.config.rules import directory_problem, input_file_problem
 from agent.server.stt.registry import CHOICES as RECOGNITION_ENGINES
 from agent.server.tts.registry import ENGINES as SPEECH_ENGINES
@@ -19,8 +19,8 @@ _ORIGIN = re.compile(
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
-@dataclass(frozen=True)
-class ServerSettings:
+@section
+class ServerSettings(NamedTuple):
     """The local speech server."""
 
     start: str | bool = key(

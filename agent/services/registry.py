@@ -44,5 +44,5 @@ def served() -> list[TtsService]:
 
 
 def settings_class(name: str) -> Any:
-    """Return the dataclass of the section ``synthesis.NAME``."""
+    """Return the class of the section ``synthesis.NAME``."""
     return find(name).settings

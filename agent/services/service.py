@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from agent.config.fields import is_section
 from agent.config.secrets import Secret
 from agent.errors import ConfigError, MissingKeyError, ServiceError
 from agent.services import registry
@@ -185,12 +185,12 @@ def reveal_key(name: str, secret: Secret, url: str, *, is_needed: bool) -> str |
 
 def _describe(value: Any) -> str:
     """Return a settings section as text, without its secrets."""
+    if is_section(value):
+        items = value._asdict().items()
+        return f"({', '.join(f'{name}={_describe(item)}' for name, item in items if not isinstance(item, Secret))})"
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_describe, value))}]"
-    if not is_dataclass(value):
-        return repr(value)
-    items = ((field.name, getattr(value, field.name)) for field in fields(value))
-    return f"({', '.join(f'{name}={_describe(item)}' for name, item in items if not isinstance(item, Secret))})"
+    return repr(value)
 
 
 def _connect(

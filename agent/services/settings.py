@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.config.errors import Finding
-from agent.config.fields import SectionGroup, key, sections
+from agent.config.fields import SectionGroup, group_key, key, section
 from agent.config.rules import Url
 from agent.config.secrets import Secret
 from agent.services.registry import SERVICES, find, settings_class
 
 
-@dataclass(frozen=True)
-class TranscriptionSettings:
+@section
+class TranscriptionSettings(NamedTuple):
     """Speech to text."""
 
     url: str = key("ws://127.0.0.1:8394/", "WebSocket URL of the transcription service")
@@ -55,8 +54,8 @@ class TranscriptionSettings:
             yield Finding("export_directory", "this is not an absolute path, expected one that begins with /")
 
 
-@dataclass(frozen=True)
-class TextSettings:
+@section
+class TextSettings(NamedTuple):
     """How text becomes speech."""
 
     markdown: str = key(
@@ -75,8 +74,8 @@ class TextSettings:
             yield Finding("language", "this is no language, expected auto or a code of two letters such as en", "auto")
 
 
-@dataclass(frozen=True)
-class PhraseSettings:
+@section
+class PhraseSettings(NamedTuple):
     """Speech that is kept on disk."""
 
     enabled: bool = key(False, "true: what was spoken is kept, and the next time it needs no service")
@@ -85,14 +84,14 @@ class PhraseSettings:
     replies: bool = key(False, "true: also replies, which contain what the user talks about")
 
 
-@dataclass(frozen=True)
-class SynthesisSettings:
+@section
+class SynthesisSettings(NamedTuple):
     """Text to speech."""
 
     services: tuple[str, ...] = key(
         ("local",), "speech services in order; the next one speaks if one fails", choices=tuple(SERVICES), min_items=1
     )
-    sections: Mapping[str, Any] = sections(
+    sections: Mapping[str, Any] = group_key(
         SectionGroup(tuple(SERVICES), settings_class, lambda synthesis: synthesis.services)
     )
     text: TextSettings = key(TextSettings, "how text becomes speech")
@@ -139,4 +138,4 @@ class SynthesisSettings:
 
     def with_settings(self, name: str, settings: Any) -> SynthesisSettings:
         """Return a copy with another section for a service."""
-        return replace(self, sections={**self.sections, name: settings})
+        return self._replace(sections={**self.sections, name: settings})

@@ -1,13 +1,13 @@
 """The whole configuration, composed of the sections of the parts; their defaults are the only defaults.
 
-A section is a frozen dataclass whose fields are made by ``agent.config.fields.key``.
+A section is a named tuple whose defaults are made by ``agent.config.fields.key``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from agent.config.fields import key
+from agent.config.fields import key, section
 from agent.frontends.control.settings import ControlSettings
 from agent.frontends.web.settings import WebSettings
 from agent.pipeline.responders.settings import ResponderSettings
@@ -16,8 +16,8 @@ from agent.server.settings import ServerSettings as ServerSettings
 from agent.services.settings import SynthesisSettings, TranscriptionSettings
 
 
-@dataclass(frozen=True)
-class LoggingSettings:
+@section
+class LoggingSettings(NamedTuple):
     """The log."""
 
     level: str = key(
@@ -28,8 +28,8 @@ class LoggingSettings:
     transcripts: bool = key(False, "true: the log contains the words of the user and of the device")
 
 
-@dataclass(frozen=True)
-class Config:
+@section
+class Config(NamedTuple):
     """The whole configuration. Immutable."""
 
     microphone: MicrophoneSettings = key(MicrophoneSettings, "the source of audio")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -38,8 +37,8 @@ def test_shown_configuration_can_be_loaded_again(tmp_path: Path) -> None:
 @given(text=st.text(st.characters(codec="utf-8"), max_size=30))
 def test_shown_text_has_no_control_characters(text: str) -> None:
     config = Config()
-    responder = dataclasses.replace(config.responder, fallback=text)
-    shown = describe(dataclasses.replace(config, responder=responder), {})
+    responder = config.responder._replace(fallback=text)
+    shown = describe(config._replace(responder=responder), {})
     assert all(letter.isprintable() or letter in "\n" for letter in shown)
     assert sum(line.startswith("  fallback: ") for line in shown.split("\n")) == 1
 

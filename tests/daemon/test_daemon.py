@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +60,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerProc
 
 def configuration(server: LocalServerProcess, mode: str, microphone: str = "none", **responder: Any) -> Config:
     config = Config()
-    return replace(
-        config,
-        microphone=replace(config.microphone, device=microphone),
-        speaker=replace(config.speaker, device="none"),
-        conversation=replace(config.conversation, mode=mode, silence_seconds=PauseSettings(unsure=0.2), vad="energy"),
-        transcription=replace(config.transcription, url=f"{server.ws}/"),
+    return config._replace(
+        microphone=config.microphone._replace(device=microphone),
+        speaker=config.speaker._replace(device="none"),
+        conversation=config.conversation._replace(mode=mode, silence_seconds=PauseSettings(unsure=0.2), vad="energy"),
+        transcription=config.transcription._replace(url=f"{server.ws}/"),
         synthesis=config.synthesis.with_settings("local", local.Settings(url=server.ws)),
-        responder=replace(config.responder, rules=(), **responder),
-        server=replace(config.server, start=False),
-        control=replace(config.control, socket="none"),
+        responder=config.responder._replace(rules=(), **responder),
+        server=config.server._replace(start=False),
+        control=config.control._replace(socket="none"),
         shutdown_seconds=30.0,
     )
 
@@ -140,7 +138,7 @@ def test_transcripts_are_logged_only_if_configured(
 ) -> None:
     write_wav(tmp_path / "question.wav", bytes(16000) + tone.pcm("a b c d e f", 16000))
     config = configuration(server, "assistant", f"file:{tmp_path}/question.wav", fallback="It is late.")
-    config = replace(config, logging=replace(config.logging, transcripts=wanted))
+    config = config._replace(logging=config.logging._replace(transcripts=wanted))
 
     def when(event: Event | Record) -> Event | None:
         if isinstance(event, Reply):
@@ -203,12 +201,12 @@ def status_recorder(problems: list[tuple[str, ...]]) -> Frontends:
 @pytest.mark.parametrize("text", ["\U0001f600", "---", "...", "\u2764\ufe0f \U0001f44d!"])
 def test_announcement_without_words_goes_to_no_service(server: LocalServerProcess, text: str) -> None:
     config = configuration(server, "announce")
-    synthesis = replace(config.synthesis, services=("neuphonic", "local")).with_settings(
+    synthesis = config.synthesis._replace(services=("neuphonic", "local")).with_settings(
         "neuphonic", neuphonic.Settings(url=f"{server.ws}/speak/en")
     )
     problems: list[tuple[str, ...]] = []
     it = Watched(
-        replace(config, synthesis=synthesis),
+        config._replace(synthesis=synthesis),
         lambda event: Stop("test") if isinstance(event, Record) and event.utterance.id == "b" else None,
         frontends=lambda report: status_recorder(problems),
     )
@@ -300,7 +298,7 @@ def test_hush_cancels_current_and_queued_utterances(server: LocalServerProcess) 
 
 def test_shutdown_records_every_accepted_utterance(server: LocalServerProcess) -> None:
     it = Watched(
-        replace(configuration(server, "announce"), shutdown_seconds=8.0),
+        configuration(server, "announce")._replace(shutdown_seconds=8.0),
         lambda event: Stop("test") if isinstance(event, PlaybackStarted) else None,
         timing=DaemonTiming(worker_budget=WorkerBudget(drain=2.0, cancel=5.0)),
     )
@@ -314,7 +312,7 @@ def test_shutdown_extends_the_stop_timeout_of_systemd(server: LocalServerProcess
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.setblocking(False)
-        config = replace(configuration(server, "announce"), shutdown_seconds=100.0)
+        config = configuration(server, "announce")._replace(shutdown_seconds=100.0)
         daemon = Daemon(config, SystemdNotifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}))
         daemon.inbox.put(Stop("test"))
         assert daemon.run() == 0
@@ -330,7 +328,7 @@ def test_short_shutdown_lets_a_short_utterance_end(server: LocalServerProcess) -
 
     def ended() -> str:
         it = Watched(
-            replace(configuration(server, "announce"), shutdown_seconds=4.0),
+            configuration(server, "announce")._replace(shutdown_seconds=4.0),
             lambda event: Stop("test") if isinstance(event, PlaybackStarted) else None,
         )
         assert it.run(Announce(Utterance("a", "Yes."))) == 0
@@ -371,7 +369,7 @@ def test_hush_during_the_shutdown_cancels(server: LocalServerProcess) -> None:
             return Hush("a button")
         return None
 
-    it = Watched(replace(configuration(server, "announce"), shutdown_seconds=60.0), when)
+    it = Watched(configuration(server, "announce")._replace(shutdown_seconds=60.0), when)
     assert it.run(Announce(Utterance("a", said))) == 0
     (record,) = [each for each in it.seen if isinstance(each, Record)]
     assert (record.state, record.reason) == ("cancelled", "by a button")

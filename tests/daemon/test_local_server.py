@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from agent.settings.model import Config, ServerSettings
 from agent.system.threads import Deadline
 
 TIMEOUT_SECONDS = 30.0
-SETTINGS = replace(ServerSettings(), host="127.0.0.1", port=0, speech="tone", recognition="none")
+SETTINGS = ServerSettings()._replace(host="127.0.0.1", port=0, speech="tone", recognition="none")
 
 
 @pytest.fixture
@@ -75,9 +74,9 @@ def test_reconfigure_restarts_only_to_add_a_recognizer(
 ) -> None:
     server.start()
     first = server.url(Deadline(TIMEOUT_SECONDS))
-    server.reconfigure(replace(SETTINGS, port=0))
+    server.reconfigure(SETTINGS._replace(port=0))
     assert server.url(Deadline(TIMEOUT_SECONDS)) == first and len(children) == 1
-    server.reconfigure(replace(SETTINGS, recognition="script", script="/dev/null"))
+    server.reconfigure(SETTINGS._replace(recognition="script", script="/dev/null"))
     assert server.url(Deadline(TIMEOUT_SECONDS))
     old, new = children
     assert old.poll() is not None and new.poll() is None
@@ -104,14 +103,14 @@ def test_is_local_server_url_accepts_every_name_of_the_host(host: str, url: str)
 
 
 def test_is_local_server_url_rejects_other_hosts_and_ports() -> None:
-    config = replace(Config(), server=replace(ServerSettings(), host="0.0.0.0"))
+    config = Config()._replace(server=ServerSettings()._replace(host="0.0.0.0"))
     assert not is_local_server_url("ws://192.168.1.7:8394/", config) and not is_local_server_url(
         "ws://127.0.0.1:8395/", config
     )
 
 
 def test_url_of_a_wildcard_host_is_a_loopback_address() -> None:
-    server = LocalServer(replace(SETTINGS, host="0.0.0.0"))
+    server = LocalServer(SETTINGS._replace(host="0.0.0.0"))
     server.start()
     try:
         assert server.url(Deadline(TIMEOUT_SECONDS)).startswith("ws://127.0.0.1:")
@@ -124,5 +123,5 @@ def test_url_of_a_wildcard_host_is_a_loopback_address() -> None:
     [("::1", "ws://[::1]:8394"), ("::", "ws://[::1]:8394"), ("0.0.0.0", "ws://127.0.0.1:8394")],
 )
 def test_local_server_url_of_an_external_server_follows_the_configuration(host: str, url: str) -> None:
-    config = replace(Config(), server=replace(ServerSettings(), host=host, start=False))
+    config = Config()._replace(server=ServerSettings()._replace(host=host, start=False))
     assert local_server_url(config, None)(Deadline(1.0)) == url

@@ -6,7 +6,6 @@ import select
 import socket
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,7 +103,7 @@ def test_row_03_a_hanging_lookup_does_not_block_the_synthesizer(
     monkeypatch.setattr(addresses, "look_up", hangs)
     with Scripted(serve_speech("local")) as good:
         config = synthesis_settings(good.port, "neuphonic", "local")
-        settings = replace(config.settings("neuphonic"), url="wss://hangs.example/speak/en")
+        settings = config.settings("neuphonic")._replace(url="wss://hangs.example/speak/en")
         config = config.with_settings("neuphonic", settings)
         with TtsPipeline(config, connection={"connect_seconds": SHORT_CONNECT_SECONDS}, **LONG_TIMEOUTS) as pipeline:
             rounds = pipeline.synthesizer.heartbeats
@@ -326,7 +325,7 @@ def test_row_62_a_lookup_that_fails_once_is_tried_again(
         config = synthesis_settings(server.port, service)
         key = "auth_url" if service == "playai" else "url"
         settings = config.settings(service)
-        settings = replace(settings, **{key: getattr(settings, key).replace("127.0.0.1", "once.localhost")})
+        settings = settings._replace(**{key: getattr(settings, key).replace("127.0.0.1", "once.localhost")})
         with TtsPipeline(config.with_settings(service, settings)) as pipeline:
             assert pipeline.spoken(TEXT) == audio_of(TEXT)
     assert failures

@@ -8,7 +8,6 @@ import logging
 import resource
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import msgpack
 import pytest
@@ -358,8 +357,8 @@ def wav_head(size: int, rate: int = RATE) -> bytes:
 
 def vachana_wav(config: SynthesisSettings) -> SynthesisSettings:
     settings = config.settings("vachana")
-    audio = replace(settings.audio_config, container="wav")
-    return config.with_settings("vachana", replace(settings, audio_config=audio))
+    audio = settings.audio_config._replace(container="wav")
+    return config.with_settings("vachana", settings._replace(audio_config=audio))
 
 
 @pytest.mark.parametrize("size", [0, 3200, 0xFFFFFFFF])

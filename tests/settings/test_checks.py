@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 
 import pytest
@@ -31,7 +30,7 @@ def test_every_accepted_audio_config_of_vachana_has_a_decoder() -> None:
         audio = vachana.AudioSettings(**dict(zip(keys, values, strict=True)))
         config = Config()
         synthesis = config.synthesis.with_settings("vachana", vachana.Settings(audio_config=audio))
-        config = dataclasses.replace(config, synthesis=synthesis)
+        config = config._replace(synthesis=synthesis)
         if any(finding.key.startswith("synthesis.vachana") for finding in findings(config)):
             continue
         accepted += 1

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.config.errors import Finding
-from agent.config.fields import key
+from agent.config.fields import key, section
 from agent.config.secrets import Secret
 from agent.services.protocols.codec import (
     Audio,
@@ -35,8 +34,8 @@ PATH = "/acme/speech"
 ENCODING = Encoding("raw", 16000)
 
 
-@dataclass(frozen=True)
-class Settings:
+@section
+class Settings(NamedTuple):
     """The service Acme."""
 
     url: str = key(f"wss://api.acme.example{PATH}", "WebSocket URL; change it for a server of your own")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agent.audio.convert import FormatConverter, to_mono
 from agent.audio.format import Format
@@ -30,15 +30,14 @@ def create(encoding: str, rate: int, channels: int) -> OpusDecoder:
     return OpusDecoder(rate)
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(NamedTuple):
     """One packet of a logical stream. Immutable.
 
     ``granule``: position in samples of the page on which the packet ends (-1: none), which the ``last`` packet of that
     page reaches. ``first``: the page opens the logical stream; ``closing``: the page ends it.
     """
 
-    data: bytes = field(repr=False)
+    data: bytes
     serial: int
     granule: int
     first: bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.audio.devices.alsa import SINK_SLOT, SOURCE_SLOT, CardPcm
 from agent.errors import DeviceError
@@ -17,11 +17,10 @@ _PLUGINS = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class PortAudioDevice:
+class PortAudioDevice(NamedTuple):
     """One device of PortAudio's list. Immutable. ``inputs``, ``outputs``: maximum number of channels."""
 
-    index: int
+    number: int
     name: str
     inputs: int
     outputs: int

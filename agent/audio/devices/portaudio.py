@@ -289,7 +289,7 @@ def _list_alsa_devices(library: pyaudio.PyAudio) -> list[PortAudioDevice]:
 def _find_slot(library: pyaudio.PyAudio, output: bool) -> int:
     for device in _list_alsa_devices(library):
         if device.name == (SINK_SLOT if output else SOURCE_SLOT):
-            return device.index
+            return device.number
     raise DeviceError("PortAudio does not support ALSA. Install the package libportaudio2.")
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 import importlib.util
 import socket
-from dataclasses import replace
 
 from agent.cli.doctor.config import key_with_origin
 from agent.cli.doctor.result import ERROR, OK, WARNING, CheckResult
@@ -68,7 +67,7 @@ def _check_server(loaded: Loaded) -> CheckResult:
         if error.errno == errno.EACCES:
             cure = f"write a number above 1023 at {key_with_origin(loaded, 'server.port')}"
         return CheckResult(subject, ERROR, saw, cure, own=True)
-    server = LocalServer(replace(config.server, host="127.0.0.1", port=0))
+    server = LocalServer(config.server._replace(host="127.0.0.1", port=0))
     server.start()
     try:
         server.url(Deadline(START_SECONDS))

@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.frontends.api.caller import Caller, Connection
@@ -38,15 +37,13 @@ class TextTiming(NamedTuple):
     piece_seconds: float = PIECE_SECONDS
 
 
-@dataclass
 class _Text:
     """A text that arrives in pieces. Not thread-safe; guarded by the lock of the ``Hub``."""
 
-    utterance: Utterance
-    connection: Connection | None
-    expires_at: float
-    length: int = 0
-    is_announced: bool = False  # it has words and was reported as an utterance
+    def __init__(self, utterance: Utterance, connection: Connection | None, expires_at: float) -> None:
+        self.utterance, self.connection, self.expires_at = utterance, connection, expires_at
+        self.length = 0
+        self.is_announced = False  # it has words and was reported as an utterance
 
 
 class Hub:

@@ -8,7 +8,6 @@ import select
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from agent.frontends.control.line_buffer import LineBuffer
@@ -59,17 +58,16 @@ class RateLimiter:
         return max(0.0, (1.0 - self._tokens) / self._per_second - (time.monotonic() - self._updated_at))
 
 
-@dataclass
 class StreamedUtterance:
     """A text that a client sends in pieces. Not thread-safe; owned by the control thread.
 
     ``is_announced``: it has words and was reported to the daemon as an utterance.
     """
 
-    utterance: str
-    priority: int
-    length: int = 0
-    is_announced: bool = False
+    def __init__(self, utterance: str, priority: int) -> None:
+        self.utterance, self.priority = utterance, priority
+        self.length = 0
+        self.is_announced = False
 
 
 class Peer:

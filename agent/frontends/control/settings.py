@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.config.errors import Finding, suggestion
-from agent.config.fields import key
+from agent.config.fields import key, section
 
 MAX_PATH_BYTES = 107
 """unix(7): ``sun_path`` has 108 bytes, one of them for the final NUL."""
 
 
-@dataclass(frozen=True)
-class ControlSettings:
+@section
+class ControlSettings(NamedTuple):
     """The control socket."""
 
     socket: str = key(

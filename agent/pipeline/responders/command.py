@@ -9,11 +9,10 @@ import selectors
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import IO
+from typing import IO, NamedTuple
 
 from agent.config.errors import Finding
-from agent.config.fields import key
+from agent.config.fields import key, section
 from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS, ReplyPieces, ResponderKind
 from agent.pipeline.responders.settings import ResponderSettings
@@ -204,8 +203,8 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in child_environment(environ).items() if not name.startswith("VOICE_AGENT_")}
 
 
-@dataclass(frozen=True)
-class Settings:
+@section
+class Settings(NamedTuple):
     """A program on this machine."""
 
     argv: tuple[str, ...] = key(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agent.config.errors import Finding
-from agent.config.fields import key
+from agent.config.fields import key, section
 from agent.config.secrets import Secret
 from agent.pipeline.responders.chat_reply import ChatReply
 from agent.pipeline.responders.http_post import ResponseHead, post_json
@@ -116,8 +116,8 @@ def _shortfall(reply: ChatReply, text: str) -> Shortfall | None:
     return Shortfall("empty", f"the model answered without a text, finish reason {reply.finish_reason or 'unknown'}")
 
 
-@dataclass(frozen=True)
-class Settings:
+@section
+class Settings(NamedTuple):
     """A chat service."""
 
     base_url: str = key("https://api.openai.com/v1", "base URL of OpenAI or a compatible service")

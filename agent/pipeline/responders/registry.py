@@ -45,7 +45,7 @@ def find(name: str) -> ResponderKind:
 
 
 def settings_class(name: str) -> Any:
-    """Return the dataclass of the section ``responder.NAME``."""
+    """Return the class of the section ``responder.NAME``."""
     return find(name).settings
 
 

@@ -59,7 +59,7 @@ class ResponderKind(NamedTuple):
 
     Attributes:
         make: Makes the responder from a ``ResponderSettings``. Raises ``ConfigError`` if a required key is missing.
-        settings: The dataclass of its section ``responder.NAME``, if it has one; its docstring describes the section.
+        settings: The class of its section ``responder.NAME``, if it has one; its docstring describes the section.
         check_used: Yields the errors in the section if ``responder.kind`` names it, with keys relative to it.
         url_key: The key of the section that holds a URL.
         is_key_optional: Whether it may work without an API key at a URL outside.

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.config.errors import Finding, suggestion
-from agent.config.fields import SectionGroup, key, sections
+from agent.config.fields import SectionGroup, group_key, key, section
 from agent.config.rules import Url
 from agent.config.secrets import Secret
 from agent.pipeline.responders.registry import RESPONDERS, SECTIONS, find, settings_class
 
 
-@dataclass(frozen=True)
-class RuleSettings:
+@section
+class RuleSettings(NamedTuple):
     """One rule of the rules responder."""
 
     pattern: str = key("", "regular expression, searched in the user's words without regard to case")
@@ -79,8 +78,8 @@ def _default_rules() -> tuple[RuleSettings, ...]:
     )
 
 
-@dataclass(frozen=True)
-class ResponderSettings:
+@section
+class ResponderSettings(NamedTuple):
     """The source of replies."""
 
     kind: str = key(
@@ -100,7 +99,7 @@ class ResponderSettings:
     failure_reply: str = key(
         "Sorry, I cannot answer right now.", "spoken if the source of the replies fails; empty: no reply"
     )
-    sections: Mapping[str, Any] = sections(
+    sections: Mapping[str, Any] = group_key(
         SectionGroup(SECTIONS, settings_class, lambda responder: {responder.kind} & {*SECTIONS})
     )
     allow_plaintext: bool = key(False, "true: also http:// to public hosts, where others can read texts and keys")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from agent.config.fields import key
+from agent.config.fields import key, section
 from agent.config.secrets import Secret
 from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.http_post import ResponseHead, post_json
@@ -88,8 +88,8 @@ def _texts(body: bytes, key: str | None) -> list[str]:
     return [fix_surrogates(text) for text in texts]
 
 
-@dataclass(frozen=True)
-class Settings:
+@section
+class Settings(NamedTuple):
     """A program on the network."""
 
     url: str = key("", "URL that gets a JSON POST {text, turn} and answers with text or JSON {text}")

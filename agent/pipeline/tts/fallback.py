@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.audio.format import Format
@@ -51,32 +50,32 @@ class ServiceChain:
         self._replaced = [standby for standby in self._replaced if standby in needed]
 
 
-@dataclass(eq=False)
 class SynthesisJob:
     """One utterance in progress, with all its passages: a failed service's successor needs them again.
 
     Not thread-safe; owned by the synthesizer thread.
     """
 
-    utterance: Utterance
-    services: list[Standby]  # still to be tried; the first one is in use
-    splitter: PassageSplitter
-    passages: list[str] = field(default_factory=list)
-    is_complete: bool = False  # whether no more text follows
-    done_count: int = 0  # passages that the service in use has spoken
-    stream_id: int | None = None
-    format: Format | None = None  # of the stream; later sessions are converted to it
-    position: SpokenPosition | None = None  # in the audio of the stream
-    is_resumed: bool = False  # after an interruption
-    has_audio: bool = False
-    has_sought_phrase: bool = False  # of the service in use
-    recording: Recording | None = None  # of audio that may become a phrase
-    is_last_retry: bool = False
-    attempt_started_at: float | None = None  # earlier failures of a service do not count against this attempt
-    deadline: Deadline = field(default_factory=lambda: Deadline(None))  # for a connection or the first audio
-    retry_delay: Deadline = field(default_factory=lambda: Deadline(None))  # until a busy service is tried again
-    keeps_deadline: bool = False  # a busy service: the deadline started with its first refusal
-    failures: list[str] = field(default_factory=list)
+    def __init__(self, utterance: Utterance, services: list[Standby], splitter: PassageSplitter) -> None:
+        self.utterance = utterance
+        self.services = services  # still to be tried; the first one is in use
+        self.splitter = splitter
+        self.passages: list[str] = []
+        self.is_complete = False  # whether no more text follows
+        self.done_count = 0  # passages that the service in use has spoken
+        self.stream_id: int | None = None
+        self.format: Format | None = None  # of the stream; later sessions are converted to it
+        self.position: SpokenPosition | None = None  # in the audio of the stream
+        self.is_resumed = False  # after an interruption
+        self.has_audio = False
+        self.has_sought_phrase = False  # of the service in use
+        self.recording: Recording | None = None  # of audio that may become a phrase
+        self.is_last_retry = False
+        self.attempt_started_at: float | None = None  # earlier failures of a service do not count against this attempt
+        self.deadline = Deadline(None)  # for a connection or the first audio
+        self.retry_delay = Deadline(None)  # until a busy service is tried again
+        self.keeps_deadline = False  # a busy service: the deadline started with its first refusal
+        self.failures: list[str] = []
 
     def end_text(self) -> None:
         """Mark the text as complete; idempotent."""

@@ -326,7 +326,7 @@ class TtsService(NamedTuple):
     Attributes:
         name: The name in the configuration, on the command line and in logs.
         title: The name for users.
-        settings: The dataclass of the section ``synthesis.NAME``; its docstring describes the section.
+        settings: The class of the section ``synthesis.NAME``; its docstring describes the section.
         client: Makes a client codec from the settings, the URL and the API key. Raises ``ValueError`` or
             ``ConfigError`` for settings that the service refuses.
         check: Yields the rules between keys that the settings break, with keys relative to the section.
@@ -362,7 +362,7 @@ class TtsService(NamedTuple):
     @property
     def has_key(self) -> bool:
         """Whether the service has an API key."""
-        return "api_key" in self.settings.__dataclass_fields__
+        return "api_key" in self.settings._fields
 
     def url(self, settings: Any) -> str | None:
         """Return the configured URL."""

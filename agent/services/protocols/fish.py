@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
 import msgpack
 
 from agent.config.errors import Finding
-from agent.config.fields import key
+from agent.config.fields import key, section
 from agent.config.rules import header_problem, input_file_problem
 from agent.config.secrets import Secret
 from agent.errors import ConfigError
@@ -63,8 +62,7 @@ _NUMBERS = {
 _MAX_REFERENCES = 32
 _MAX_MESSAGE_BYTES = 32 * 1024 * 1024  # the frame limit of the service (documented for its compatible sockets)
 MAX_START_BYTES = 12 * 1024 * 1024
-"""Limit of ``start``, whose largest part are the recordings. A larger one would exceed the send queue of a
-connection."""
+"""Limit of ``start`` with its recordings. A larger one would exceed the send queue of a connection."""
 _MAX_ENTRIES = 4096
 _MAX_LOG_CHARACTERS = 2000
 _MAX_IDLE_SECONDS = 240.0
@@ -72,12 +70,14 @@ _MAX_IDLE_SECONDS = 240.0
 _FINISH_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(NamedTuple):
     """A recording of the voice to imitate (the bytes of an audio file) and its words. Immutable."""
 
-    audio: bytes = field(repr=False)
+    audio: bytes
     text: str
+
+    def __repr__(self) -> str:
+        return f"Reference({len(self.audio)} bytes, {self.text!r})"
 
 
 class Request(NamedTuple):
@@ -498,24 +498,24 @@ def _fix_text(value: object) -> object:
     return fix_surrogates(value) if isinstance(value, str) else value
 
 
-@dataclass(frozen=True)
-class ProsodySettings:
+@section
+class ProsodySettings(NamedTuple):
     """Speed and volume of Fish Audio's voice."""
 
     speed: float = key(1.0, "speed of the voice; 2 is twice as fast", low=0.5, high=2.0)
     volume: float = key(0.0, "gain of the speech in dB; 6 is twice the amplitude", low=-20.0, high=20.0)
 
 
-@dataclass(frozen=True)
-class ReferenceSettings:
+@section
+class ReferenceSettings(NamedTuple):
     """A recording of the voice to imitate."""
 
     audio: str = key("", "path of a recording of the voice to imitate")
     text: str = key("", "the words of the recording")
 
 
-@dataclass(frozen=True)
-class Settings:
+@section
+class Settings(NamedTuple):
     """The service Fish Audio."""
 
     url: str = key("wss://api.fish.audio/v1/tts/live", "WebSocket URL; change it for a server of your own")
@@ -568,7 +568,7 @@ def _client(settings: Settings, url: str, api_key: str | None) -> Client:
         latency=settings.latency,
         temperature=settings.temperature,
         top_p=settings.top_p,
-        prosody=asdict(settings.prosody),
+        prosody=settings.prosody._asdict(),
         reference_id=settings.reference_id,
         references=[{"audio": _recording(each.audio), "text": each.text} for each in settings.references],
     )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from agent.config.fields import key
+from agent.config.fields import key, section
 from agent.services.protocols.codec import Client, TtsService
 
 
-@dataclass(frozen=True)
-class Settings:
+@section
+class Settings(NamedTuple):
     """The local speech server."""
 
     url: str | None = key(None, "WebSocket URL of a speech server on the network; null: the daemon starts its own")

@@ -13,11 +13,10 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from agent.config.fields import key
+from agent.config.fields import key, section
 from agent.config.secrets import Secret
 from agent.services.protocols.codec import (
     Audio,
@@ -504,8 +503,8 @@ def _valid_rate(value: object) -> int | None:
     return value if isinstance(value, int) and 4000 <= value <= 192000 else None
 
 
-@dataclass(frozen=True)
-class Settings:
+@section
+class Settings(NamedTuple):
     """The service Neuphonic."""
 
     url: str = key(

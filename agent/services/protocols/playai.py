@@ -11,12 +11,11 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from agent.config.errors import Finding
-from agent.config.fields import key
+from agent.config.fields import key, section
 from agent.config.rules import header_problem
 from agent.config.secrets import Secret
 from agent.services.protocols.codec import (
@@ -489,8 +488,8 @@ class Server:
         return json.dumps(message)
 
 
-@dataclass(frozen=True)
-class Settings:
+@section
+class Settings(NamedTuple):
     """The service PlayAI."""
 
     auth_url: str = key("https://api.play.ai/api/v1/tts/websocket-auth", "HTTP URL that returns the WebSocket URL")

@@ -11,11 +11,10 @@ import base64
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.config.errors import Finding
-from agent.config.fields import key
+from agent.config.fields import key, section
 from agent.config.secrets import Secret
 from agent.services.protocols.codec import (
     Audio,
@@ -95,6 +94,8 @@ def read_audio_config(value: object) -> dict[str, int | str] | str:
     """
     if value is None:
         return dict(AUDIO_CONFIG)
+    if isinstance(value, AudioSettings):
+        value = value._asdict()
     if isinstance(value, str | bytes | int | float | list | tuple):
         return f"audio_config to be an object, not {json_type(value)}"
     config: dict[str, int | str] = {}
@@ -449,8 +450,8 @@ def _number(value: object) -> float:
     return value if abs(value) < 1e6 else math.nan
 
 
-@dataclass(frozen=True)
-class AudioSettings:
+@section
+class AudioSettings(NamedTuple):
     """The audio format that is requested from Vachana."""
 
     sample_rate: int = key(
@@ -472,8 +473,8 @@ class AudioSettings:
     )
 
 
-@dataclass(frozen=True)
-class Settings:
+@section
+class Settings(NamedTuple):
     """The service Vachana."""
 
     url: str = key("wss://api.vachana.ai/api/v1/tts", "WebSocket URL; change it for a server of your own")
@@ -520,7 +521,7 @@ def _client(settings: Settings, url: str, api_key: str | None) -> Client:
         language=settings.language,
         model=settings.model,
         speed=settings.speed,
-        audio_config=asdict(settings.audio_config),
+        audio_config=settings.audio_config,
     )
 
 

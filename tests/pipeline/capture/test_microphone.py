@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 
@@ -195,7 +194,7 @@ def test_stall_timeout_is_short_for_reads_and_long_for_opening() -> None:
 
 @pytest.mark.parametrize("frame_seconds", [0.1, 1.0])
 def test_stall_timeout_grows_with_the_frame_length(frame_seconds: float) -> None:
-    config = replace(Config(), microphone=replace(Config().microphone, device="none", frame_seconds=frame_seconds))
+    config = Config()._replace(microphone=Config().microphone._replace(device="none", frame_seconds=frame_seconds))
     frames = FrameQueue(60.0)
     microphone = make_microphone(config, frames, lambda event: None)
     microphone.start()
