@@ -9,6 +9,7 @@ from collections.abc import Callable
 from agent.daemon.builder import make_frontends, require_keys
 from agent.daemon.daemon import Daemon
 from agent.daemon.shutdown import EXPORT_SECONDS
+from agent.daemon.utterance_store import UtteranceStore
 from agent.daemon.volume import VolumeStore
 from agent.pipeline.stt.export import Exporter
 from agent.settings.model import Config
@@ -28,6 +29,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
     require_keys(config)
     state = Paths.from_environment(os.environ).state
     exporter = Exporter(lambda: daemon.config.transcription, state)
+    store = UtteranceStore(state / "queue.db", transcripts=lambda: daemon.config.logging.transcripts)
     volume = VolumeStore(state / "levels.json", config.speaker.volume)
     web_sources = None
     if config.web.listen != "none":
@@ -49,6 +51,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
         captions=sys.stdout,
         reread=reread,
         volume=volume,
+        store=store,
     )
     code = daemon.run()
     exporter.close(Deadline(EXPORT_SECONDS))

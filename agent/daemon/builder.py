@@ -75,13 +75,19 @@ class Pipeline:
         self.speaker: Speaker | None = None
 
 
-def build_pipeline(config: Config, report: Callable[[Event], None], local: LocalServer | None) -> Pipeline:
+def build_pipeline(
+    config: Config,
+    report: Callable[[Event], None],
+    local: LocalServer | None,
+    permit_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
+) -> Pipeline:
     """Build the stages for ``config.conversation.mode``; none of them runs yet.
 
     Args:
         config: The configuration.
         report: Receives the events of the stages.
         local: The local server that this process runs; ``None`` if there is none. The same in all functions below.
+        permit_start: As for ``Speaker``.
 
     Raises:
         ConfigError: The configuration cannot be used.
@@ -105,7 +111,7 @@ def build_pipeline(config: Config, report: Callable[[Event], None], local: Local
         )
     if mode != "captions":
         pipeline.synthesizer = make_synthesizer(config, pipeline.ring, report, local, can_suspend=True)
-        pipeline.speaker = make_speaker(config, pipeline.ring, report)
+        pipeline.speaker = make_speaker(config, pipeline.ring, report, permit_start=permit_start)
     stages: list[Worker | None] = [
         pipeline.microphone,
         pipeline.recognizer,
@@ -341,7 +347,12 @@ def make_services(
 
 
 def make_speaker(
-    config: Config, ring: RingBuffer, report: Callable[[Event], None], *, wait_policy: WaitPolicy = wait_for_device
+    config: Config,
+    ring: RingBuffer,
+    report: Callable[[Event], None],
+    *,
+    wait_policy: WaitPolicy = wait_for_device,
+    permit_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
 ) -> Speaker:
     settings = config.speaker
 
@@ -362,6 +373,8 @@ def make_speaker(
         jitter_buffer=JitterBuffer(settings.prebuffer_seconds, settings.prebuffer_most_seconds),
         wake_seconds=settings.wake_seconds,
         volume=settings.volume,
+        gap_seconds=config.conversation.gap_seconds,
+        permit_start=permit_start,
         wait_policy=wait_policy,
         probe=probe if is_card(settings.device) else None,
     )

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple, TextIO
 
+from agent.daemon.announcements import Announcements
 from agent.daemon.builder import Pipeline, build_pipeline, local_server_settings
 from agent.daemon.dispatch import SPEAKER_TIMEOUT_SECONDS, DeviceTimeout, dispatch, reset_after_suspend
 from agent.daemon.event_log import log_event, log_record, log_reload, log_worker_crash
@@ -19,6 +20,7 @@ from agent.daemon.local_server import LocalServer
 from agent.daemon.shutdown import ShutdownSteps, WorkerBudget
 from agent.daemon.supervisor import Supervisor
 from agent.daemon.suspend import SuspendDetector
+from agent.daemon.utterance_store import UtteranceStore
 from agent.daemon.utterances import UtteranceTracker
 from agent.daemon.volume import VolumeStore
 from agent.daemon.watchdog import Watchdog
@@ -28,6 +30,7 @@ from agent.pipeline.conversation import Action, AppendText, Conversation, Finish
 from agent.pipeline.events import Event, Heard, Hush, Reload, Stop, WorkerCrashed
 from agent.pipeline.status import Status, StatusTracker
 from agent.pipeline.stt.captions import Captions
+from agent.pipeline.tts.synthesizer import SHUTDOWN
 from agent.settings.model import Config
 from agent.system.signals import Signals
 from agent.system.systemd import SystemdNotifier
@@ -77,6 +80,7 @@ class Daemon:
         reread: Loads the configuration again for a reload. Raises ``ConfigError``.
         volume: Stores the volume and the mutes; by default they are lost at the restart.
         suspend_detector: Builds the detector, which calls the given function.
+        store: Keeps announcements and the history; by default they are lost at the restart.
         timing: Timings for tests.
     """
 
@@ -92,6 +96,7 @@ class Daemon:
         reread: Callable[[], Config] | None = None,
         volume: VolumeStore | None = None,
         suspend_detector: Callable[[Callable[[str], None]], SuspendDetector] = SuspendDetector,
+        store: UtteranceStore | None = None,
         timing: DaemonTiming | None = None,
     ) -> None:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -111,7 +116,8 @@ class Daemon:
             mode, self._speech_services(), config.microphone.device, config.speaker.device, config.responder.kind
         )
         self._utterances = UtteranceTracker()
-        self._pipeline: Pipeline = build_pipeline(config, self.inbox.put, self._local)
+        self._announcements = Announcements(store if mode != "captions" else None)
+        self._pipeline: Pipeline = build_pipeline(config, self.inbox.put, self._local, self._announcements.permit_start)
         self._volume = volume or VolumeStore(None, config.speaker.volume)
         self._frontends = frontends(self.inbox.put)
         self._frontend_supervisor = Supervisor([*self._frontends.workers])
@@ -120,6 +126,7 @@ class Daemon:
         self._suspend.watch(self._pipeline.supervisor.workers)
         self._device_timeout = DeviceTimeout(self._timing.speaker_timeout_seconds)
         self._last_status: Status | None = None
+        self._end_reason: str | None = None
         self._shutdown_code = 0  # the exit code of a crash during the shutdown
 
     def run(self) -> int:
@@ -161,6 +168,7 @@ class Daemon:
             self._own_server.start()
         self._notify_frontends(status)
         log.info("daemon ready: %s", status.summary)
+        self._announcements.start(self.inbox.put)
         for name in _IMPORTED_AFTER_READY:
             importlib.import_module(name)
 
@@ -182,18 +190,21 @@ class Daemon:
             is_speaking = self._conversation.state is State.SPEAKING
             if is_speaking and (timed_out := self._device_timeout.check()) is not None:
                 self.handle(timed_out)
+            for due in self._announcements.due():
+                self.handle(due)
             stuck = self._watchdog.check()
             if stuck and self._systemd.watchdog_seconds is None:
                 return f"{stuck[0]} is stuck, and no systemd watchdog would restart the daemon", 70
 
     def handle(self, event: Event) -> None:
         """Handle one event, in the main thread."""
-        self._watch(event)
-        self._update(event)
-        self._notify_frontends(event)
-        for action in self._conversation.handle(event):
-            self._carry_out(action)
-        self._publish_status()
+        for each in self._announcements.admit(event):
+            self._watch(each)
+            self._update(each)
+            self._notify_frontends(each)
+            for action in self._conversation.handle(each):
+                self._carry_out(action)
+            self._publish_status()
 
     def levels(self) -> dict[str, int]:
         """Return the level of each sound device in dBFS. Thread-safe."""
@@ -224,8 +235,9 @@ class Daemon:
             raise
 
     def _next_event(self) -> Event | None:
+        timeout = self._announcements.next_timeout(self._timing.check_seconds)
         try:
-            return self.inbox.get(timeout=self._timing.check_seconds)
+            return self.inbox.get(timeout=timeout)
         except queue.Empty:
             return None
 
@@ -233,6 +245,7 @@ class Daemon:
         """Pass an event to all observers besides the conversation."""
         self._status.update(event)
         self._utterances.update(event)
+        self._announcements.note(event)
         log_event(event, transcripts=self.config.logging.transcripts)
         self._volume.apply(event, self._pipeline.speaker, self._pipeline.microphone)
         self._device_timeout.update(event)
@@ -285,6 +298,10 @@ class Daemon:
     def _carry_out(self, action: Action) -> None:
         if isinstance(action, Record):
             spoken = self._utterances.end(action)
+            if self._is_kept(action):
+                log.info("queue: kept for the next start, utterance=%s", action.utterance.id)
+                return
+            self._announcements.end(action, spoken, keeps_text=self.config.logging.transcripts)
             log_record(action, spoken.services, spoken.excerpt if self.config.logging.transcripts else None)
             self._watch(action)
             self._notify_frontends(action)
@@ -292,6 +309,11 @@ class Daemon:
             self._utterances.carry_out(action)
             transcripts = self.config.logging.transcripts
             dispatch(action, self._pipeline, self._device_timeout, self.inbox.put, transcripts=transcripts)
+
+    def _is_kept(self, record: Record) -> bool:
+        """Return whether a record only says that the daemon ends, and the announcement is spoken after the restart."""
+        is_ending = self._end_reason is not None and record.reason in (f"by {self._end_reason}", f"by {SHUTDOWN}")
+        return is_ending and self._announcements.is_kept(record.utterance.id)
 
     def _current_status(self) -> Status:
         speaker = self._pipeline.speaker
@@ -318,6 +340,7 @@ class Daemon:
 
     def _shut_down(self, reason: str) -> None:
         log.info("daemon shutting down: %s", reason)
+        self._end_reason = reason
         seconds, pipeline = self.config.shutdown_seconds, self._pipeline
         steps = ShutdownSteps(
             stop_accepting=self._stop_accepting,
@@ -327,6 +350,7 @@ class Daemon:
             close_captions=None if self._captions is None else self._captions.close,
             stop_frontends=self._stop_frontends if self._frontends.workers else None,
             save_volume=self._volume.close,
+            close_store=self._announcements.close,
             stop_local_server=None if self._own_server is None else self._own_server.stop,
         )
         try:

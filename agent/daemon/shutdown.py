@@ -33,6 +33,7 @@ ABORT_RESERVE_SECONDS = 0.2  # left for the steps that follow; also the minimum 
 
 # Fixed times. They are not shares, because a slow disk, client or service must not shorten the time for playback.
 VOLUME_FILE_SECONDS = 1.0
+STORE_SECONDS = 1.0
 CONTROL_FLUSH_SECONDS = 1.0
 EXPORT_SECONDS = 2.0
 
@@ -92,6 +93,7 @@ class ShutdownSteps(NamedTuple):
     close_captions: Callable[[Deadline], None] | None
     stop_frontends: Callable[[Deadline], list[str]] | None
     save_volume: Callable[[Deadline], None]
+    close_store: Callable[[Deadline], None]
     stop_local_server: Callable[[float], None] | None  # last: the stages speak and recognize through it
 
     def run(self, seconds: float) -> None:
@@ -112,6 +114,7 @@ class ShutdownSteps(NamedTuple):
             if self.stop_local_server is not None:
                 steps.callback(self.stop_local_server, budget.local_server)
             steps.callback(lambda: self.save_volume(Deadline(VOLUME_FILE_SECONDS)))
+            steps.callback(lambda: self.close_store(Deadline(STORE_SECONDS)))
             if (stop_frontends := self.stop_frontends) is not None:
                 steps.callback(lambda: stuck.extend(stop_frontends(Deadline(budget.frontends))))
             if (close_captions := self.close_captions) is not None:

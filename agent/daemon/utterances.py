@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from agent.pipeline.conversation import Action, AppendText, Record, ResumeUtterance, StartUtterance
 from agent.pipeline.events import AudioArrived, Event, Utterance
 from agent.pipeline.status import Saying
@@ -18,6 +20,7 @@ class SpokenUtterance:
     def __init__(self, utterance: Utterance) -> None:
         self.utterance = utterance
         self.services: list[str] = []
+        self.accepted_at = time.time()  # of a reply; an announcement may have waited
         self._beginning = ""
         self.append(utterance.text or "")
 

@@ -235,20 +235,12 @@ class Conversation:
         rule = TABLE.get((self.state, type(event))) or TABLE.get((None, type(event)))
         return rule(self, event) if rule else []
 
-    def close(self, reason: str, keeps: Callable[[str], bool] = lambda utterance: False) -> list[Action]:
-        """Return the records of all accepted utterances that have not ended, and accept no more.
-
-        Args:
-            reason: The reason of the records.
-            keeps: Whether a queued utterance is spoken after a restart. It gets no record.
-        """
-        queued = [utterance for utterance in self._queue.clear() if not keeps(utterance.id)]
-        records: list[Action] = [
-            Record(utterance, "cancelled", f"by {reason}", self._heard_before.get(utterance.id, 0.0))
-            for utterance in [*self._unrecorded.values(), *queued]
-        ]
+    def close(self, reason: str) -> list[Action]:
+        """Return the records of all accepted utterances that have not ended, and accept no more."""
+        left = [*self._unrecorded.values(), *self._queue.clear()]
         self._unrecorded.clear()
-        return records
+        heard = self._heard_before
+        return [Record(utterance, "cancelled", f"by {reason}", heard.get(utterance.id, 0.0)) for utterance in left]
 
     # --- listening
 

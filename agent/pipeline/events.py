@@ -167,6 +167,21 @@ class Stored(NamedTuple):
 
 
 @distinct
+class RestoredUtterance(NamedTuple):
+    """An announcement from before the restart; its time to live ends in ``remaining_seconds``. Immutable."""
+
+    utterance: Utterance
+    remaining_seconds: float | None = None
+
+
+@distinct
+class Restored(NamedTuple):
+    """The announcements from before the restart that are still to be spoken, in their order. Immutable."""
+
+    utterances: tuple[RestoredUtterance, ...]
+
+
+@distinct
 class AudioArrived(NamedTuple):
     """The ring buffer holds the first audio of an utterance, synthesized by ``service``. Immutable.
 
@@ -371,6 +386,7 @@ Event = (
     | TextPiece
     | TextComplete
     | Stored
+    | Restored
     | AudioArrived
     | PlaybackStarted
     | UtterancePlayed

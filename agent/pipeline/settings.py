@@ -113,6 +113,7 @@ class ConversationSettings(NamedTuple):
     listen_while_speaking: bool = key(
         False, "true: speech interrupts a reply; only for a microphone with echo cancellation"
     )
+    gap_seconds: float = key(0.0, "silence between two announcements", low=0.0, high=60.0)
     silence_seconds: PauseSettings = key(
         PauseSettings, "silence that ends a turn; a single number means unsure", shorthand="unsure"
     )

@@ -27,6 +27,7 @@ def test_steps_run_in_order_even_after_an_exception() -> None:
         record_remaining=fail,
         close_captions=lambda deadline: order.append("captions"),
         stop_frontends=lambda deadline: order.append("frontends") or [],
+        close_store=lambda deadline: None,
         save_volume=lambda deadline: order.append("volume"),
         stop_local_server=lambda seconds: order.append("local server"),
     )

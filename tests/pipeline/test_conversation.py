@@ -572,15 +572,6 @@ def test_listen_request_does_not_stop_an_important_one() -> None:
     assert feed(conversation, ListenNow("a button")) == []
 
 
-def test_close_keeps_the_queued_ones_that_are_spoken_after_a_restart() -> None:
-    conversation = Conversation(mode="announce")
-    feed(conversation, *map(Announce, (message("a"), message("b"), message("c"))))
-    assert conversation.close("SIGTERM", lambda utterance: utterance == "b") == [
-        Record(message("a"), "cancelled", "by SIGTERM"),
-        Record(message("c"), "cancelled", "by SIGTERM"),
-    ]
-
-
 def event_lists() -> st.SearchStrategy[list[Event | Urgency]]:
     names = st.integers(0, 6).map(lambda number: f"u{number}")
     turns = st.integers(0, 4)

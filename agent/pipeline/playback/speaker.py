@@ -63,8 +63,8 @@ class Speaker(Stage):
         wake_seconds: Silence before an utterance if the card has rested, for cards that mute their first sound.
         volume: Initial volume in percent.
         gap_seconds: Silence between two announcements.
-        permit_start: Called with the id of an utterance before its playout delay. The returned function is called
-            before the first sample and may block for a short time.
+        permit_start: Called with the id of an utterance before its playout delay. The function that it may return is
+            called before the first sample and may block for a short time.
         wait_policy: Decides whether to wait for a card that has never been open.
         probe: Opens and closes the card, to detect its presence while the ring is empty.
         timing: Timing of the thread.
@@ -82,7 +82,7 @@ class Speaker(Stage):
         wake_seconds: float = 0.0,
         volume: int = 100,
         gap_seconds: float = 0.0,
-        permit_start: Callable[[str], Callable[[], object]] = lambda utterance: lambda: None,
+        permit_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
         wait_policy: WaitPolicy = wait_for_device,
         probe: Callable[[], None] | None = None,
         timing: SpeakerTiming | None = None,
@@ -139,7 +139,8 @@ class Speaker(Stage):
         self._jitter_buffer.begin()
         self._prebuffer(playback)
         self._wait_for_gap(playback)
-        wait_for_permission()
+        if wait_for_permission is not None:
+            wait_for_permission()
         if self._needs_wake():
             self._write_silence(playback, self._wake_seconds)
         while not self._aborted.is_set():

@@ -1,0 +1,154 @@
+"""The announcements from their request to their recorded end: storage, time to live and the restart."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from agent.daemon.utterance_store import UtteranceStore
+from agent.daemon.utterances import SpokenUtterance
+from agent.pipeline.conversation import Record
+from agent.pipeline.events import (
+    Announce,
+    Cancel,
+    Event,
+    Expired,
+    Hush,
+    ListenNow,
+    ListenTimedOut,
+    PlaybackStarted,
+    Restored,
+    TextComplete,
+    TextPiece,
+    Utterance,
+)
+from agent.system.threads import Deadline
+
+LOAD_SECONDS = 2.0
+"""Longest wait for the announcements from before the restart; a disk that hangs must not silence the daemon."""
+LISTEN_SECONDS = 8.0
+"""How long the device is silent after ``ListenNow`` for a user who does not speak."""
+_LISTEN = ""
+
+
+class Announcements:
+    """Decides when an event about announcements is handled, and stores what happens to them.
+
+    Not thread-safe; owned by the main thread.
+
+    Args:
+        store: Keeps them; ``None``: they are lost at the restart.
+    """
+
+    def __init__(self, store: UtteranceStore | None) -> None:
+        self._store = store
+        self._load_deadline: Deadline | None = None  # while the store reads its file
+        self._held: list[Event] = []
+        self._restored: set[str] = set()
+        self._texts: dict[str, list[str]] = {}  # of announcements whose text arrives in pieces
+        self._started_at: dict[str, float] = {}
+        self._timers: dict[str, tuple[float, Event]] = {}
+
+    def start(self, report: Callable[[Event], None]) -> None:
+        """Read the announcements from before the restart, which ``report`` receives."""
+        if self._store is not None and self._store.start(report):
+            self._load_deadline = Deadline(LOAD_SECONDS)
+
+    def admit(self, event: Event) -> list[Event]:
+        """Return the events to be handled now, in their order.
+
+        New announcements wait for those from before the restart.
+        """
+        if isinstance(event, Restored):
+            restored = [self._announce_restored(utterance, seconds) for utterance, seconds in event.utterances]
+            return [event, *restored, *self._release()]
+        if self._load_deadline is not None and isinstance(event, Announce | TextPiece | TextComplete | Cancel | Hush):
+            self._held.append(event)
+            return []
+        return [event]
+
+    def note(self, event: Event) -> None:
+        """Note an event before the conversation handles it."""
+        match event:
+            case Announce(utterance):
+                self._accept(utterance)
+            case TextPiece(utterance, text) if (pieces := self._texts.get(utterance)) is not None:
+                pieces.append(text)
+            case TextComplete(utterance) if self._store is not None and utterance in self._texts:
+                self._store.complete(utterance, "".join(self._texts.pop(utterance)))
+            case PlaybackStarted(utterance):
+                self._timers.pop(utterance, None)
+                self._started_at.setdefault(utterance, time.time())
+            case ListenNow():
+                self._timers[_LISTEN] = (_now() + LISTEN_SECONDS, ListenTimedOut())
+
+    def end(self, record: Record, spoken: SpokenUtterance, *, keeps_text: bool) -> None:
+        """Store the recorded end of an utterance."""
+        utterance = record.utterance.id
+        self._timers.pop(utterance, None)
+        self._texts.pop(utterance, None)
+        started_at = self._started_at.pop(utterance, None)
+        if self._store is not None:
+            text = spoken.excerpt if keeps_text else ""
+            self._store.end(record, tuple(spoken.services), text, spoken.accepted_at, started_at)
+
+    def is_kept(self, utterance: str) -> bool:
+        """Return whether an announcement that was not audible is spoken after a restart."""
+        return self._store is not None and utterance not in self._started_at and self._store.keeps(utterance)
+
+    def next_timeout(self, limit_seconds: float) -> float:
+        """Return the seconds until ``due`` returns something, at most the limit."""
+        if not self._timers:
+            return limit_seconds
+        return max(0.0, min(limit_seconds, min(at for at, _ in self._timers.values()) - _now()))
+
+    def due(self) -> list[Event]:
+        """Return the events whose time has come."""
+        if self._store is not None:
+            self._store.answer_overdue()
+        if not self._timers and self._load_deadline is None:
+            return []
+        now = _now()
+        keys = [key for key, (at, _) in self._timers.items() if at <= now]
+        events = [self._timers.pop(key)[1] for key in keys]
+        if self._load_deadline is not None and self._load_deadline.is_expired:
+            events += self._release()
+        return events
+
+    def permit_start(self, utterance: str) -> Callable[[], None] | None:
+        """Store that an utterance starts, as ``UtteranceStore``; for the speaker thread."""
+        return None if self._store is None else self._store.permit_start(utterance)
+
+    def close(self, deadline: Deadline) -> None:
+        """Write what is left."""
+        if self._store is not None:
+            self._store.close(deadline)
+
+    def _accept(self, utterance: Utterance) -> None:
+        ttl_seconds = utterance.delivery.ttl_seconds
+        if utterance.id in self._restored:
+            self._restored.discard(utterance.id)
+            return
+        if utterance.text is None:
+            self._texts[utterance.id] = []
+        if ttl_seconds is not None:
+            self._timers[utterance.id] = (_now() + ttl_seconds, Expired(utterance.id, ttl_seconds))
+        if self._store is not None:
+            self._store.accept(utterance)
+
+    def _announce_restored(self, utterance: Utterance, remaining_seconds: float | None) -> Announce:
+        self._restored.add(utterance.id)
+        ttl_seconds = utterance.delivery.ttl_seconds
+        if remaining_seconds is not None and ttl_seconds is not None:
+            self._timers[utterance.id] = (_now() + remaining_seconds, Expired(utterance.id, ttl_seconds))
+        return Announce(utterance)
+
+    def _release(self) -> list[Event]:
+        self._load_deadline = None
+        held, self._held = self._held, []
+        return held
+
+
+def _now() -> float:
+    """Return the time in seconds since the start of the machine. A suspend counts: a time to live passes meanwhile."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,0 +1,165 @@
+"""The SQLite file of the announcements and the history."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Increased with every change of the table that an older program cannot read."""
+
+COLUMNS = (
+    "id",
+    "state",
+    "reason",
+    "source",
+    "urgency",
+    "priority",
+    "accepted_at",
+    "started_at",
+    "ended_at",
+    "seconds",
+    "services",
+    "text",
+    "digest",
+    "delivery",
+    "boot_id",
+    "accepted_boot_seconds",
+)
+_SCHEMA = f"""
+CREATE TABLE utterances (
+    number INTEGER PRIMARY KEY, {", ".join(name if name != "id" else "id TEXT UNIQUE NOT NULL" for name in COLUMNS)}
+);
+PRAGMA user_version = {VERSION};
+"""
+_INSERT = f"INSERT OR REPLACE INTO utterances VALUES ({', '.join('?' * (1 + len(COLUMNS)))})"
+_BUSY_SECONDS = 0.2
+
+Row = Sequence[Any]
+"""The number of an utterance, which gives the order, and its ``COLUMNS``."""
+
+
+class DatabaseUnusable(Exception):
+    """The file cannot be read or written now."""
+
+
+class Database:
+    """One open file. Not thread-safe; owned by the store thread.
+
+    A commit survives SIGKILL and a loss of power: the log is written through to the disk (``synchronous=FULL``). The
+    lock of the file is held until ``close``, so that a second daemon cannot speak the same announcements. A damaged
+    file, or one of a newer program, is renamed to ``NAME.bad-TIME`` and replaced by an empty one.
+
+    Raises:
+        DatabaseUnusable: From every method but ``close``. The object is closed then.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._connection = self._open()
+        except (sqlite3.OperationalError, OSError) as error:
+            raise DatabaseUnusable(str(error)) from error
+        except sqlite3.DatabaseError as error:
+            self._set_aside(str(error))
+            self._connection = self._open_empty()
+
+    def read(self) -> list[tuple[Any, ...]]:
+        """Return all rows in order."""
+        try:
+            return self._connection.execute("SELECT * FROM utterances ORDER BY number").fetchall()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def write(self, rows: Iterable[Row], removed: Iterable[int], *, is_all: bool = False) -> None:
+        """Replace and remove rows in one transaction.
+
+        Args:
+            rows: The new rows.
+            removed: The numbers of the rows to remove.
+            is_all: Whether to remove all other rows as well.
+        """
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            if is_all:
+                self._connection.execute("DELETE FROM utterances")
+            self._connection.executemany("DELETE FROM utterances WHERE number = ?", ((number,) for number in removed))
+            self._connection.executemany(_INSERT, rows)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        try:
+            self._connection.close()
+        except sqlite3.Error as error:
+            log.warning("queue: not closed, path=%s, %s", self._path, error)
+
+    def _open(self) -> sqlite3.Connection:
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        is_new = not self._path.exists()
+        # SQLite would create the file, and its log beside it, readable for other users.
+        os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA cache_size = -512")  # kB
+            connection.execute("PRAGMA secure_delete = ON")  # a text that is not kept leaves no trace in the file
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if version == 0 and tables == 0:
+                connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} COMMIT;")
+            elif version != VERSION:
+                raise sqlite3.DatabaseError(f"its version is {version}, this program reads version {VERSION}")
+            problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if problem != "ok":
+                raise sqlite3.DatabaseError(problem)
+            connection.execute(f"SELECT number, {', '.join(COLUMNS)} FROM utterances LIMIT 1")
+            if is_new:
+                self._sync_directory()
+            return connection
+        except BaseException:
+            connection.close()
+            raise
+
+    def _open_empty(self) -> sqlite3.Connection:
+        try:
+            return self._open()
+        except (sqlite3.Error, OSError) as error:
+            raise DatabaseUnusable(str(error)) from error
+
+    def _sync_directory(self) -> None:
+        """Make the name of a new file survive a loss of power."""
+        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def _set_aside(self, reason: str) -> None:
+        bad = self._path.with_name(f"{self._path.name}.bad-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
+        log.error("queue: cannot read, %s, renamed, path=%s, new_path=%s", reason, self._path, bad)
+        try:
+            self._path.rename(bad)
+            for suffix in ("-wal", "-shm"):
+                log_file = self._path.with_name(self._path.name + suffix)
+                if log_file.exists():
+                    log_file.rename(bad.with_name(bad.name + suffix))
+        except OSError as error:
+            raise DatabaseUnusable(str(error)) from error
+
+    def _failed(self, error: sqlite3.Error) -> DatabaseUnusable:
+        self.close()
+        if type(error) is sqlite3.DatabaseError:  # damaged; the subclasses say that the disk or the lock is the cause
+            self._set_aside(str(error))
+        return DatabaseUnusable(str(error))

@@ -1,0 +1,512 @@
+"""Keeps announcements until they are spoken, and the history of utterances, across restarts."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent.pipeline.conversation import Record
+from agent.pipeline.events import (
+    Delivery,
+    Event,
+    Restored,
+    RestoredUtterance,
+    Stored,
+    Urgency,
+    Utterance,
+    WorkerCrashed,
+)
+from agent.pipeline.history import QUEUED, STARTED, Claim, HistoryRecord
+from agent.system.text import escape
+from agent.system.threads import Deadline
+
+# The modules of SQLite, JSON and the digests are imported by the store thread: they would delay the start.
+if TYPE_CHECKING:
+    from agent.daemon.database import Database
+
+log = logging.getLogger(__name__)
+
+MAX_RECORDS = 1000
+MAX_KEPT_CHARACTERS = 300
+"""Of the text of an utterance that has ended, where ``logging.transcripts`` allows to keep it."""
+MAX_COMMANDS = 2000
+"""While the disk hangs. More are lost, with the guarantees for their utterances."""
+INTERRUPTED = "the daemon ended while it was spoken"
+INCOMPLETE = "the daemon ended before its text was complete"
+REPEATABLE = ("failed", "expired")
+"""States after which an id may be used again."""
+
+
+class StoreTiming(NamedTuple):
+    """Timings of the store, in seconds. Immutable.
+
+    ``gate_seconds``: longest wait of the first sample for a commit. ``answer_seconds``: longest wait of a client for a
+    commit. ``retry_seconds``: time between two attempts to use a disk that failed.
+    """
+
+    gate_seconds: float = 0.05
+    answer_seconds: float = 1.0
+    retry_seconds: float = 10.0
+
+
+@dataclass(slots=True)
+class _Entry:
+    """One utterance. Not thread-safe; owned by the store thread."""
+
+    number: int
+    record: HistoryRecord
+    digest: bytes | None  # of the whole text; None while it arrives in pieces
+    delivery: Delivery
+    boot_id: str
+    accepted_boot_seconds: float
+
+
+class UtteranceStore:
+    """Remembers utterances in memory and in a file, which a thread of its own writes.
+
+    The thread starts with the first utterance, or if there is a file to read. What is in memory counts: a disk that is
+    full, read-only or slow costs durability only. Everything that has not reached the disk is written when the disk
+    works again.
+
+    Thread-safe: each method names its caller. No callback may block.
+
+    Args:
+        path: The file. It need not exist.
+        transcripts: Returns whether the beginning of a text is kept after its end.
+        timing: The timings.
+    """
+
+    def __init__(
+        self, path: Path, *, transcripts: Callable[[], bool] = lambda: False, timing: StoreTiming | None = None
+    ) -> None:
+        self._path, self._transcripts, self._timing = path, transcripts, timing or StoreTiming()
+        self._report: Callable[[Event], None] = lambda event: None
+        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._unanswered: dict[str, float] = {}  # by utterance: monotonic time of its acceptance
+        self._unstarted: set[str] = set()
+        self._durable: set[str] = set()  # queued ones that are on the disk with their whole text
+        # Owned by the store thread:
+        self._database: Database | None = None
+        self._entries: dict[str, _Entry] = {}  # in the order of acceptance
+        self._changed: dict[str, _Entry] = {}
+        self._removed: list[int] = []
+        self._last_number = 0
+        self._is_loaded = self._is_failing = False
+        self._writes_all = False
+        self._retry_at = Deadline(0.0)
+        self._boot_id = ""
+        self._after_commit: list[Callable[[bool], None]] = []
+
+    # --- the main thread
+
+    def start(self, report: Callable[[Event], None]) -> bool:
+        """Receive events from now on; return whether ``Restored`` follows, with what was not spoken before the restart.
+
+        Args:
+            report: Receives ``Restored`` and ``Stored``, in any thread.
+        """
+        self._report = report
+        if not self._path.exists():
+            return False
+        self._put(lambda: None)
+        return True
+
+    def accept(self, utterance: Utterance) -> None:
+        """Keep an announcement; ``Stored`` follows unless it ends before."""
+        with self._lock:
+            self._unanswered[utterance.id] = time.monotonic()
+            self._unstarted.add(utterance.id)
+        if not self._put(partial(self._accept, utterance, time.time(), _boot_seconds())):
+            self._answer(utterance.id, durable=False)
+
+    def complete(self, utterance: str, text: str) -> None:
+        """Keep the text of an announcement whose text arrived in pieces."""
+        self._put(partial(self._complete, utterance, text))
+
+    def end(
+        self, record: Record, services: tuple[str, ...], text: str, accepted_at: float, started_at: float | None
+    ) -> None:
+        """Keep the recorded end of an utterance, also of one that was not accepted before (a reply)."""
+        with self._lock:
+            self._unanswered.pop(record.utterance.id, None)
+            self._unstarted.discard(record.utterance.id)
+        self._put(partial(self._end, record, services, text, accepted_at, started_at, time.time()))
+
+    def answer_overdue(self) -> None:
+        """Report the announcements that wait too long for the disk as not durable."""
+        if self._unanswered:
+            now = time.monotonic()
+            with self._lock:
+                waiting = list(self._unanswered.items())
+            for utterance, at in waiting:
+                if now - at > self._timing.answer_seconds:
+                    self._answer(utterance, durable=False)
+
+    def keeps(self, utterance: str) -> bool:
+        """Return whether a queued announcement is on the disk, to be spoken after a restart."""
+        return utterance in self._durable
+
+    def close(self, deadline: Deadline) -> None:
+        """Write what is left and end the thread, within the deadline: the disk may hang. Idempotent."""
+        thread = self._thread
+        if thread is not None:
+            self._commands.put(None)
+            thread.join(deadline.remaining())
+
+    # --- any thread
+
+    def permit_start(self, utterance: str) -> Callable[[], None]:
+        """Write that an utterance starts; call the result before its first sample.
+
+        It waits for the disk, at most ``gate_seconds``. After that the announcement is not durable.
+        """
+        with self._lock:
+            if utterance not in self._unstarted:
+                return _continue
+            self._unstarted.discard(utterance)
+        done = threading.Event()
+        if not self._put(partial(self._start, utterance, done, time.time())):
+            return _continue
+
+        def wait() -> None:
+            if not done.wait(self._timing.gate_seconds):
+                self._answer(utterance, durable=False)
+
+        return wait
+
+    def claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
+        """Reserve an id that a client chose. Without a record in the answer the utterance must be announced."""
+        if not self._put(partial(self._claim, utterance, answer)):
+            answer(Claim())
+
+    def read_history(self, limit: int, answer: Callable[[list[HistoryRecord]], None]) -> None:
+        """Pass the newest records, newest first, at most ``limit``."""
+        if not self._put(lambda: answer([each.record for each in reversed(self._entries.values())][:limit])):
+            answer([])
+
+    def _put(self, command: Callable[[], None]) -> bool:
+        """Pass a command to the store thread; return ``False`` if it cannot take one."""
+        with self._lock:
+            if self._thread is None:
+                # A daemon thread: a write that hangs in a dead disk must not keep the process alive.
+                thread = threading.Thread(target=self._run, name="utterance store", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:  # the thread limit of the system
+                    log.warning("queue: not stored, a restart loses it, %s", error)
+                    return False
+                self._thread = thread
+        if self._commands.qsize() >= MAX_COMMANDS:
+            log.warning("queue: not stored, the disk does not answer, path=%s", self._path)
+            return False
+        self._commands.put(command)
+        return True
+
+    def _answer(self, utterance: str, *, durable: bool) -> None:
+        with self._lock:
+            is_open = self._unanswered.pop(utterance, None) is not None
+        if is_open:
+            self._report(Stored(utterance, durable))
+
+    # --- the store thread
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:  # noqa: BLE001 - the daemon logs it and restarts, as for the other workers
+            self._report(WorkerCrashed("utterance store", error))
+
+    def _serve(self) -> None:
+        self._boot_id = _read_boot_id()
+        is_open = True
+        while is_open:
+            self._open()
+            if not self._is_loaded:
+                self._is_loaded = True
+                self._report(Restored(()))  # the disk does not work; what is on it follows when it works again
+            commands = self._take()
+            is_open = None not in commands
+            for command in commands:
+                if command is not None:
+                    command()
+            is_durable = self._commit()
+            callbacks, self._after_commit = self._after_commit, []
+            for callback in callbacks:
+                callback(is_durable)
+        if self._database is not None:
+            self._database.close()
+
+    def _take(self) -> list[Callable[[], None] | None]:
+        """Wait for commands and return all of them: they share one commit."""
+        commands: list[Callable[[], None] | None] = []
+        timeout_seconds = self._retry_at.remaining() if self._is_failing else None
+        while True:
+            try:
+                commands.append(self._commands.get(timeout=timeout_seconds))
+            except queue.Empty:
+                return commands
+            timeout_seconds = 0.0
+
+    def _open(self) -> None:
+        if self._database is not None or not self._retry_at.is_expired:
+            return
+        from agent.daemon.database import Database, DatabaseUnusable
+
+        try:
+            self._database = Database(self._path)
+            rows = [] if self._writes_all else self._database.read()
+        except DatabaseUnusable as error:
+            self._database = None
+            self._fail(str(error))
+            return
+        if not self._writes_all:
+            self._load(rows)
+            self._writes_all = True  # after a failure the file may be another one: the memory counts
+
+    def _fail(self, reason: str) -> None:
+        self._retry_at = Deadline(self._timing.retry_seconds)
+        if not self._is_failing:
+            self._is_failing = True
+            log.warning(
+                "queue: announcements are lost at the next restart, path=%s, %s. Free disk space or make it writable",
+                self._path,
+                escape(reason),
+            )
+
+    def _commit(self) -> bool:
+        if self._database is None:
+            return False
+        if not self._changed and not self._removed and not self._is_failing:
+            return True
+        from agent.daemon.database import DatabaseUnusable
+
+        entries = self._entries if self._is_failing else self._changed
+        try:
+            self._database.write(map(_row, entries.values()), self._removed, is_all=self._is_failing)
+        except DatabaseUnusable as error:
+            self._database = None
+            self._durable.clear()
+            self._fail(str(error))
+            return False
+        if self._is_failing:
+            log.info("queue: written again, path=%s", self._path)
+        self._is_failing = False
+        self._durable |= {entry.record.id for entry in entries.values() if _is_waiting(entry)}
+        self._changed.clear()
+        self._removed.clear()
+        return True
+
+    def _load(self, rows: list[tuple[Any, ...]]) -> None:
+        """Read the file into the memory; what is in memory already is newer."""
+        newer, self._entries, self._last_number = self._entries, {}, 0
+        restored: list[RestoredUtterance] = []
+        for row in rows:
+            entry = _entry(row)
+            self._last_number = entry.number
+            if entry.record.id not in newer:
+                self._entries[entry.record.id] = entry
+                if (utterance := self._restore(entry)) is not None:
+                    restored.append(utterance)
+        for entry in newer.values():
+            self._add(entry)
+            self._changed[entry.record.id] = entry
+        if restored:
+            log.info("queue: announcements from before the restart, count=%d", len(restored))
+        with self._lock:
+            self._unstarted |= {each.utterance.id for each in restored}
+        self._is_loaded = True
+        self._report(Restored(tuple(restored)))
+
+    def _restore(self, entry: _Entry) -> RestoredUtterance | None:
+        """Decide what becomes of an utterance that had not ended: it is spoken now, or it has ended."""
+        record, delivery = entry.record, entry.delivery
+        if record.state not in (QUEUED, STARTED):
+            return None
+        remaining = None if delivery.ttl_seconds is None else delivery.ttl_seconds - self._age_seconds(entry)
+        if record.state == STARTED and not delivery.repeat_after_restart:
+            self._change(entry, record._replace(state="interrupted", reason=INTERRUPTED, ended_at=time.time()))
+        elif record.text is None:
+            self._change(entry, record._replace(state="failed", reason=INCOMPLETE, ended_at=time.time()))
+        elif remaining is not None and remaining <= 0:
+            reason = f"not audible within {delivery.ttl_seconds:g} s"
+            self._change(entry, record._replace(state="expired", reason=reason, ended_at=time.time()))
+        else:
+            self._durable.add(record.id)
+            if record.state == STARTED:
+                self._change(entry, record._replace(state=QUEUED, started_at=None))
+            utterance = Utterance(
+                record.id,
+                record.text,
+                priority=record.priority,
+                source=record.source,
+                urgency=Urgency(record.urgency),
+                delivery=delivery,
+            )
+            return RestoredUtterance(utterance, remaining)
+        return None
+
+    def _age_seconds(self, entry: _Entry) -> float:
+        """Return the time since the acceptance, at least 0.
+
+        Until the machine restarts, its own clock is exact, whatever happens to the time of day.
+        """
+        if entry.boot_id == self._boot_id:
+            return max(0.0, _boot_seconds() - entry.accepted_boot_seconds)
+        return max(0.0, time.time() - entry.record.accepted_at)
+
+    def _accept(self, utterance: Utterance, at: float, boot_seconds: float) -> None:
+        record = HistoryRecord(
+            utterance.id,
+            QUEUED,
+            "",
+            utterance.source,
+            utterance.urgency.value,
+            utterance.priority,
+            at,
+            None,
+            None,
+            0.0,
+            (),
+            utterance.text,
+        )
+        digest = None if utterance.text is None else _digest(utterance.text)
+        self._forget(utterance.id)
+        entry = _Entry(0, record, digest, utterance.delivery, self._boot_id, boot_seconds)
+        self._add(entry)
+        self._changed[utterance.id] = entry
+        self._after_commit.append(lambda durable: self._answer(utterance.id, durable=durable))
+
+    def _complete(self, utterance: str, text: str) -> None:
+        entry = self._entries.get(utterance)
+        if entry is not None and entry.record.ended_at is None:
+            entry.digest = _digest(text)
+            self._change(entry, entry.record._replace(text=text))
+
+    def _start(self, utterance: str, done: threading.Event, at: float) -> None:
+        entry = self._entries.get(utterance)
+        self._durable.discard(utterance)
+        if entry is not None and entry.record.ended_at is None:
+            self._change(entry, entry.record._replace(state=STARTED, started_at=at))
+        self._after_commit.append(lambda durable: done.set())
+
+    def _end(
+        self,
+        ended: Record,
+        services: tuple[str, ...],
+        text: str,
+        accepted_at: float,
+        started_at: float | None,
+        at: float,
+    ) -> None:
+        utterance = ended.utterance
+        self._durable.discard(utterance.id)
+        if utterance.id not in self._entries:
+            self._accept(utterance, accepted_at, _boot_seconds())
+        entry = self._entries[utterance.id]
+        record = entry.record._replace(
+            state=ended.state,
+            reason=ended.reason,
+            started_at=started_at,
+            ended_at=at,
+            seconds=round(ended.seconds, 3),
+            services=services,
+            text=text[:MAX_KEPT_CHARACTERS] if text else entry.record.text,
+        )
+        self._change(entry, record)
+        self._limit()
+
+    def _claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
+        entry = self._entries.get(utterance.id)
+        if entry is None or entry.record.state in REPEATABLE:
+            self._accept(utterance, time.time(), _boot_seconds())  # a second claim of it finds this entry
+            answer(Claim())
+        else:
+            digest = None if utterance.text is None else _digest(utterance.text)
+            answer(Claim(entry.record, is_conflict=None not in (digest, entry.digest) and digest != entry.digest))
+
+    # --- shared by the commands
+
+    def _add(self, entry: _Entry) -> None:
+        self._last_number += 1
+        entry.number = self._last_number
+        self._entries[entry.record.id] = entry
+
+    def _change(self, entry: _Entry, record: HistoryRecord) -> None:
+        if record.ended_at is not None:
+            is_kept = self._transcripts() and record.text is not None
+            record = record._replace(text=record.text[:MAX_KEPT_CHARACTERS] if is_kept and record.text else None)
+        entry.record = record
+        self._changed[record.id] = entry
+
+    def _forget(self, utterance: str) -> None:
+        if (entry := self._entries.pop(utterance, None)) is not None:
+            self._changed.pop(utterance, None)
+            self._durable.discard(utterance)
+            self._removed.append(entry.number)
+
+    def _limit(self) -> None:
+        """Forget the oldest records."""
+        if len(self._entries) <= MAX_RECORDS:
+            return
+        ended = [entry.record.id for entry in self._entries.values() if entry.record.ended_at is not None]
+        for utterance in ended[: max(0, len(ended) - MAX_RECORDS)]:
+            self._forget(utterance)
+
+
+def _continue() -> None:
+    """Do not wait: the utterance is not kept."""
+
+
+def _is_waiting(entry: _Entry) -> bool:
+    return entry.record.state == QUEUED and entry.record.text is not None
+
+
+def _digest(text: str) -> bytes:
+    import hashlib
+
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _boot_seconds() -> float:
+    """Return the time since the machine started, including suspends."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _read_boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def _row(entry: _Entry) -> tuple[Any, ...]:
+    import json
+
+    record = entry.record
+    return (
+        entry.number,
+        *record[:10],
+        json.dumps(record.services),
+        record.text,
+        entry.digest,
+        json.dumps(entry.delivery._asdict()),
+        entry.boot_id,
+        entry.accepted_boot_seconds,
+    )
+
+
+def _entry(row: tuple[Any, ...]) -> _Entry:
+    import json
+
+    number, *fields, services, text, digest, delivery, boot_id, boot_seconds = row
+    record = HistoryRecord._make([*fields, tuple(json.loads(services)), text])
+    return _Entry(number, record, digest, Delivery(**json.loads(delivery)), boot_id, boot_seconds)

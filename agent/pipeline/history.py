@@ -1,0 +1,54 @@
+"""What the daemon remembers of an utterance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from agent.pipeline.events import Utterance
+from agent.system.distinct import distinct
+
+QUEUED, STARTED = "queued", "started"
+"""The states of an utterance before it ends in a recorded state."""
+
+
+@distinct
+class HistoryRecord(NamedTuple):
+    """One utterance, queued, spoken or ended. Immutable.
+
+    ``state`` is ``queued``, ``started`` or the recorded end: ``played``, ``cancelled``, ``failed``, ``expired``,
+    ``dropped`` or ``interrupted`` (the daemon ended while it was spoken). The times are seconds since 1970, ``None``
+    where that did not happen. ``seconds`` of it were heard, spoken by ``services``. ``text`` is ``None`` where it is
+    not kept.
+    """
+
+    id: str
+    state: str
+    reason: str
+    source: str
+    urgency: str
+    priority: int
+    accepted_at: float
+    started_at: float | None
+    ended_at: float | None
+    seconds: float
+    services: tuple[str, ...]
+    text: str | None
+
+
+@distinct
+class Claim(NamedTuple):
+    """The answer to an utterance whose id was chosen by the client. Immutable.
+
+    The id is free without ``record``. Otherwise the utterance is known and must not be announced again; with
+    ``is_conflict`` it has another text.
+    """
+
+    record: HistoryRecord | None = None
+    is_conflict: bool = False
+
+
+Claimer = Callable[[Utterance, Callable[[Claim], None]], None]
+"""Reserves the id of an utterance. The callback runs in another thread and must not block."""
+HistoryReader = Callable[[int, Callable[[list[HistoryRecord]], None]], None]
+"""Reads the newest records, at most so many, newest first. The callback runs in another thread and must not block."""

@@ -1,0 +1,324 @@
+"""The store with real files: what it keeps, and what a disk that does not work costs."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.daemon.utterance_store import MAX_KEPT_CHARACTERS, MAX_RECORDS, StoreTiming, UtteranceStore
+from agent.pipeline.conversation import Record
+from agent.pipeline.events import Delivery, Event, Restored, RestoredUtterance, Stored, Urgency, Utterance
+from agent.pipeline.history import Claim, HistoryRecord
+from agent.system.threads import Deadline
+
+TIMEOUT_SECONDS = 30.0
+
+
+class Process:
+    """One life of the daemon, as far as its store is concerned."""
+
+    def __init__(self, path: Path, *, transcripts: bool = False, retry_seconds: float = 0.05) -> None:
+        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        timing = StoreTiming(gate_seconds=TIMEOUT_SECONDS, retry_seconds=retry_seconds)
+        self.store = UtteranceStore(path, transcripts=lambda: transcripts, timing=timing)
+        self.is_restoring = self.store.start(self.events.put)
+
+    def restored(self) -> tuple[RestoredUtterance, ...]:
+        event = self.events.get(timeout=TIMEOUT_SECONDS)
+        assert isinstance(event, Restored)
+        return event.utterances
+
+    def accept(self, *utterances: Utterance) -> list[bool]:
+        """Accept them one by one; return whether each is durable."""
+        durable = []
+        for utterance in utterances:
+            self.store.accept(utterance)
+            while not isinstance(event := self.events.get(timeout=TIMEOUT_SECONDS), Stored):
+                pass
+            assert event.utterance == utterance.id
+            durable.append(event.durable)
+        return durable
+
+    def begin(self, utterance: Utterance) -> None:
+        if (wait := self.store.permit_start(utterance.id)) is not None:
+            wait()
+
+    def end(self, utterance: Utterance, state: str = "played", seconds: float = 1.0) -> None:
+        self.store.end(Record(utterance, state, "why", seconds), ("fish",), utterance.text or "", 100.0, 101.0)
+
+    def history(self, limit: int = MAX_RECORDS) -> list[HistoryRecord]:
+        answers: queue.SimpleQueue[list[HistoryRecord]] = queue.SimpleQueue()
+        self.store.read_history(limit, answers.put)
+        return answers.get(timeout=TIMEOUT_SECONDS)
+
+    def claim(self, utterance: Utterance) -> Claim:
+        answers: queue.SimpleQueue[Claim] = queue.SimpleQueue()
+        self.store.claim(utterance, answers.put)
+        return answers.get(timeout=TIMEOUT_SECONDS)
+
+    def states(self) -> dict[str, str]:
+        return {record.id: record.state for record in self.history()}
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Builds the next process; the one before has ended."""
+    built: list[Process] = []
+
+    def build(**options: object) -> Process:
+        if built:
+            built[-1].store.close(Deadline(TIMEOUT_SECONDS))
+        built.append(Process(tmp_path / "state" / "queue.db", **options))  # type: ignore[arg-type]
+        return built[-1]
+
+    yield build
+    built[-1].store.close(Deadline(TIMEOUT_SECONDS))
+
+
+def message(name: str, text: str | None = "Dinner.", **delivery: object) -> Utterance:
+    return Utterance(name, text, source="control", delivery=Delivery(**delivery))  # type: ignore[arg-type]
+
+
+def test_nothing_runs_before_the_first_utterance(process: Callable[..., Process], tmp_path: Path) -> None:
+    before = threading.active_count()
+    it = process()
+    assert not it.is_restoring and threading.active_count() == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_queued_announcements_are_restored_in_order_with_all_options(process: Callable[..., Process]) -> None:
+    first, second = (
+        message("a", volume=30, chime="gong", service="local", voice="Anna", keep=False),
+        Utterance("b", "Fire.", priority=7, source="say", urgency=Urgency.IMPORTANT),
+    )
+    assert process().accept(first, second) == [True, True]
+    again = process()
+    assert again.is_restoring
+    assert again.restored() == (RestoredUtterance(first), RestoredUtterance(second))
+    assert again.states() == {"a": "queued", "b": "queued"}
+
+
+def test_started_one_is_recorded_as_interrupted_after_a_restart(process: Callable[..., Process]) -> None:
+    once, repeated = message("a"), message("b", repeat_after_restart=True)
+    it = process()
+    it.accept(once, repeated)
+    it.begin(once)
+    it.begin(repeated)
+    again = process()
+    assert again.restored() == (RestoredUtterance(repeated),)
+    assert again.states() == {"a": "interrupted", "b": "queued"}
+    assert process().states()["a"] == "interrupted"
+
+
+def test_ended_ones_are_not_spoken_again(process: Callable[..., Process]) -> None:
+    it = process()
+    it.accept(message("a"))
+    it.begin(message("a"))
+    it.end(message("a"))
+    again = process()
+    assert again.restored() == ()
+    (record,) = again.history()
+    assert record == HistoryRecord(
+        "a", "played", "why", "control", "message", 0, record.accepted_at, 101.0, record.ended_at, 1.0, ("fish",), None
+    )
+    assert record.ended_at is not None and record.accepted_at <= record.ended_at <= time.time()
+
+
+def test_text_that_arrives_in_pieces_is_kept_when_it_is_complete(process: Callable[..., Process]) -> None:
+    it = process()
+    it.accept(message("a", None), message("b", None))
+    it.store.complete("a", "One. Two.")
+    again = process()
+    assert again.restored() == (RestoredUtterance(message("a", "One. Two.")),)
+    assert again.states() == {"a": "queued", "b": "failed"}
+
+
+def test_time_to_live_passes_while_the_daemon_is_down(process: Callable[..., Process]) -> None:
+    process().accept(message("short", ttl_seconds=0.001), message("long", ttl_seconds=3600.0))
+    again = process()
+    (restored,) = again.restored()
+    assert restored.utterance.id == "long"
+    assert restored.remaining_seconds is not None and 3500.0 < restored.remaining_seconds < 3600.0
+    assert again.states() == {"short": "expired", "long": "queued"}
+
+
+@pytest.mark.parametrize(
+    ("boot_id", "hours", "is_left"),
+    [("this", 5, True), ("this", -5, True), ("another", -5, True), ("another", 5, False)],
+    ids=["clock set forward", "clock set back", "restart with an old clock", "restart after the time to live"],
+)
+def test_time_to_live_survives_a_clock_that_jumps(
+    process: Callable[..., Process], tmp_path: Path, boot_id: str, hours: int, is_left: bool
+) -> None:
+    process().accept(message("a", ttl_seconds=3600.0))
+    process().store.close(Deadline(TIMEOUT_SECONDS))
+    with sqlite3.connect(tmp_path / "state" / "queue.db") as database:
+        database.execute("UPDATE utterances SET accepted_at = accepted_at - ?", [hours * 3600])
+        if boot_id == "another":
+            database.execute("UPDATE utterances SET boot_id = 'another'")
+    database.close()
+    assert (len(process().restored()) == 1) == is_left
+
+
+def test_reply_gets_a_record(process: Callable[..., Process]) -> None:
+    it = process()
+    it.end(Utterance("reply-1", None, turn=1))
+    (record,) = process().history()
+    assert (record.id, record.state, record.source, record.text) == ("reply-1", "played", "reply", None)
+    assert (record.accepted_at, record.started_at) == (100.0, 101.0)
+
+
+@pytest.mark.parametrize("transcripts", [True, False])
+def test_text_of_an_ended_one_is_kept_only_with_transcripts(
+    process: Callable[..., Process], tmp_path: Path, transcripts: bool
+) -> None:
+    it = process(transcripts=transcripts)
+    secret = message("a", "The code is 4711. " * 100)
+    it.accept(secret)
+    it.end(secret)
+    (record,) = it.history()
+    assert record.text == ((secret.text or "")[:MAX_KEPT_CHARACTERS] if transcripts else None)
+    it.store.close(Deadline(TIMEOUT_SECONDS))
+    assert (b"4711" in (tmp_path / "state" / "queue.db").read_bytes()) == transcripts
+
+
+def test_last_records_are_kept(process: Callable[..., Process]) -> None:
+    it = process()
+    it.accept(message("waiting"))
+    for number in range(MAX_RECORDS + 5):
+        it.end(message(f"u{number}"))
+    for _ in range(2):
+        records = it.history(2 * MAX_RECORDS)
+        assert len(records) == MAX_RECORDS + 1
+        assert records[0].id == f"u{MAX_RECORDS + 4}" and records[-1].id == "waiting"
+        assert [record.id for record in it.history(2)] == [f"u{MAX_RECORDS + 4}", f"u{MAX_RECORDS + 3}"]
+        it = process()
+
+
+def test_same_id_and_text_is_announced_once(process: Callable[..., Process]) -> None:
+    it = process()
+    assert it.claim(message("a")) == Claim()
+    claim = it.claim(message("a"))
+    assert claim.record is not None and claim.record.state == "queued" and not claim.is_conflict
+    assert it.claim(message("a", "Lunch.")).is_conflict
+    it.accept(message("a"))
+    it.end(message("a"))
+    again = process()
+    claim = again.claim(message("a"))
+    assert claim.record is not None and claim.record.state == "played" and not claim.is_conflict
+    assert again.claim(message("a", "Lunch.")).is_conflict
+
+
+@pytest.mark.parametrize(("state", "is_free"), [("failed", True), ("expired", True), ("cancelled", False)])
+def test_id_is_free_again_after_a_failure(process: Callable[..., Process], state: str, is_free: bool) -> None:
+    it = process()
+    it.accept(message("a"))
+    it.end(message("a"), state)
+    assert (it.claim(message("a", "Lunch.")) == Claim()) == is_free
+
+
+def test_file_is_private(process: Callable[..., Process], tmp_path: Path) -> None:
+    process().accept(message("a"))
+    folder = tmp_path / "state"
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
+    assert modes == {"state": 0o700, "queue.db": 0o600, "queue.db-wal": 0o600}
+
+
+def test_without_a_disk_the_queue_is_in_memory_and_recovers(
+    process: Callable[..., Process], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "state"
+    folder.write_bytes(b"")  # a file instead of the directory refuses every write, also those of root
+    it = process()
+    assert it.accept(message("a"), message("b")) == [False, False]
+    it.begin(message("a"))
+    it.end(message("a"))
+    assert it.states() == {"a": "played", "b": "queued"}
+    assert [each.levelname for each in caplog.records] == ["WARNING"]
+    folder.unlink()
+    deadline = Deadline(TIMEOUT_SECONDS)
+    while not it.store.keeps("b"):
+        assert not deadline.is_expired
+        it.history()
+    assert it.accept(message("c")) == [True]
+    assert process().states() == {"a": "played", "b": "queued", "c": "queued"}
+
+
+def test_queue_on_a_disk_that_returns_is_restored_then(process: Callable[..., Process], tmp_path: Path) -> None:
+    process().accept(message("old"))
+    folder = tmp_path / "state"
+    process().store.close(Deadline(TIMEOUT_SECONDS))
+    os.rename(folder / "queue.db", folder / "away")
+    (folder / "queue.db").mkdir()
+    it = process()
+    assert it.restored() == ()
+    assert it.accept(message("new")) == [False]
+    (folder / "queue.db").rmdir()
+    os.rename(folder / "away", folder / "queue.db")
+    assert it.restored() == (RestoredUtterance(message("old")),)
+    assert list(it.states()) == ["new", "old"]
+    assert process().states() == {"new": "queued", "old": "queued"}
+
+
+@pytest.mark.parametrize("damage", ["garbage", "newer", "truncated"])
+def test_unusable_file_is_renamed(
+    process: Callable[..., Process], tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    it = process()
+    it.accept(*(message(f"u{number}", "word " * 1000) for number in range(20)))
+    it.store.close(Deadline(TIMEOUT_SECONDS))
+    path = tmp_path / "state" / "queue.db"
+    if damage == "garbage":
+        path.write_bytes(b"not a database" * 1000)
+    elif damage == "truncated":
+        os.truncate(path, path.stat().st_size // 2)
+    else:
+        with sqlite3.connect(path) as database:
+            database.execute("PRAGMA user_version = 2")
+        database.close()
+    it = process()
+    assert it.restored() == ()
+    assert it.accept(message("a")) == [True]
+    assert [each.levelname for each in caplog.records] == ["ERROR"]
+    assert len(list(path.parent.glob("queue.db.bad-*"))) == 1
+    assert process().states() == {"a": "queued"}
+
+
+def test_second_daemon_does_not_speak_the_same_queue(
+    process: Callable[..., Process], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    it = process()
+    it.accept(message("a"))
+    second = Process(tmp_path / "state" / "queue.db")
+    assert second.restored() == ()
+    second.store.close(Deadline(TIMEOUT_SECONDS))
+    assert "locked" in caplog.text
+
+
+def test_answer_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> None:
+    events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    released = threading.Event()
+    store = UtteranceStore(tmp_path / "queue.db", timing=StoreTiming(gate_seconds=0.01, answer_seconds=0.0))
+    store.start(events.put)
+    store.read_history(1, lambda records: released.wait(TIMEOUT_SECONDS) and None)  # a callback that blocks the thread
+    store.accept(message("a"))
+    store.accept(message("b"))
+    wait = store.permit_start("a")
+    assert wait is not None
+    wait()
+    assert events.get(timeout=TIMEOUT_SECONDS) in (Restored(()), Stored("a", False))
+    store.answer_overdue()
+    released.set()
+    store.close(Deadline(TIMEOUT_SECONDS))
+    rest = []
+    while not events.empty():
+        rest.append(events.get())
+    assert [each for each in rest if isinstance(each, Stored)][-1] == Stored("b", False)
