@@ -6,7 +6,6 @@ import datetime
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ def _warm(config: Config, source: str, service: str | None, as_json: bool) -> in
     if not config.synthesis.phrases.enabled:
         notice("synthesis.phrases.enabled is false: the phrases are prepared, and the daemon does not use them")
     service = service or warmed_service(config)
-    config = announcing(replace(config, synthesis=replace(config.synthesis, services=(service,))))
+    config = announcing(config._replace(synthesis=config.synthesis._replace(services=(service,))))
     require_keys(config)
     progress = _Progress(len(texts))
     results: list[tuple[ListedText, Warmed]] = []

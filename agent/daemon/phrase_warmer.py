@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,8 +54,8 @@ class PhraseWarmer:
 
     def __init__(self, config: Config, local: LocalServer | None, service: str | None = None) -> None:
         self.service = service or warmed_service(config)
-        synthesis = replace(config.synthesis, services=(self.service,))
-        self._config = replace(config, synthesis=synthesis)
+        synthesis = config.synthesis._replace(services=(self.service,))
+        self._config = config._replace(synthesis=synthesis)
         self._phrases = Phrases(phrase_cache(config))
         self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         ring = RingBuffer(RING_BYTES)

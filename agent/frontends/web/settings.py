@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from agent.config.errors import Finding, suggestion
-from agent.config.fields import key
+from agent.config.fields import key as setting  # one of the fields has the name key
+from agent.config.fields import section
 from agent.config.rules import directory_problem, input_file_problem
 from agent.config.secrets import Secret
 
@@ -38,28 +38,28 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True)
-class WebSettings:
+@section
+class WebSettings(NamedTuple):
     """The HTTP API and the page."""
 
-    listen: str = key(
+    listen: str = setting(
         NO_ADDRESS,
         f"address and port of the HTTP API and the page, such as {DEFAULT_LISTEN}; none: it is off",
         note="An address that other machines reach needs a token",
     )
-    token: Secret = key(
+    token: Secret = setting(
         lambda: Secret(credential="web"),
         "where the token is stored that callers send; without a token they see the state and nothing else",
     )
-    transcripts: bool = key(False, "true: a caller with the token may read the words of the user and of the device")
-    origins: tuple[str, ...] = key(
+    transcripts: bool = setting(False, "true: a caller with the token may read the words of the user and of the device")
+    origins: tuple[str, ...] = setting(
         (),
         "other names of this page, and pages of other servers that may use the API",
         note="For example [https://kiosk.example]; each needs the token",
     )
-    directory: str | None = key(None, "directory with pages of your own, which are served under /app/")
-    certificate: str | None = key(None, "PEM file with the certificate and its chain, for https")
-    key: str | None = key(None, "PEM file with the private key of the certificate")
+    directory: str | None = setting(None, "directory with pages of your own, which are served under /app/")
+    certificate: str | None = setting(None, "PEM file with the certificate and its chain, for https")
+    key: str | None = setting(None, "PEM file with the private key of the certificate")
 
     @property
     def address(self) -> Address | None:
