@@ -54,8 +54,15 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
     ``abort`` and the public methods of a subclass are thread-safe; everything else is owned by the stage's thread.
     """
 
-    def __init__(self, name: str, report: Callable[[Event], None], timing: CloseTiming) -> None:
+    def __init__(
+        self,
+        name: str,
+        report: Callable[[Event], None],
+        timing: CloseTiming,
+        max_wait_seconds: float = MAX_WAIT_SECONDS,
+    ) -> None:
         super().__init__(name, report)
+        self._max_wait_seconds = max_wait_seconds
         self._mailbox: Mailbox[Command] = Mailbox()
         self._session: AnySession | None = None
         self._closer = BackgroundCloser(timing.connection_seconds)
@@ -71,7 +78,7 @@ class ServiceStage(Stage, Generic[Command, AnySession]):
             while not self._is_done():
                 standbys = self._standbys()
                 sources = [self._mailbox, *self._inputs(), *(each for one in standbys for each in one.waitables())]
-                timeouts = [MAX_WAIT_SECONDS, *(one.next_timeout() for one in standbys), *self._timeouts()]
+                timeouts = [self._max_wait_seconds, *(one.next_timeout() for one in standbys), *self._timeouts()]
                 if self._session is not None:
                     timeouts.append(self._session.next_timeout())
                 connection = None if self._session is None else self._session.connection

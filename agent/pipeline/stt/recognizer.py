@@ -10,7 +10,7 @@ from typing import NamedTuple
 from agent.pipeline.capture.endpointer import Endpointer, Speech, SpeechEnd, SpeechStart, VadEvent
 from agent.pipeline.capture.frame_queue import FrameSource
 from agent.pipeline.events import Event, Gap, Partial, SpeechEnded, SpeechStarted
-from agent.pipeline.service_stage import CloseTiming, ServiceStage
+from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
 from agent.pipeline.stt.segment import SpeechSegment, seconds_of, to_heard
 from agent.pipeline.stt.session import NEVER, SttSession
 from agent.services.connection.standby import Standby
@@ -78,6 +78,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         answer_seconds: longest time without any message of a service that owes a transcript.
         stop_seconds: time after ``stop`` in which the service may answer before the end mark is sent.
         close_timing: limits for closing the connections.
+        max_wait_seconds: time between two heartbeats of an idle stage.
     """
 
     def __init__(
@@ -92,8 +93,9 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         answer_seconds: float = ANSWER_SECONDS,
         stop_seconds: float | None = None,
         close_timing: CloseTiming,
+        max_wait_seconds: float = MAX_WAIT_SECONDS,
     ) -> None:
-        super().__init__("recognizer", report, close_timing)
+        super().__init__("recognizer", report, close_timing, max_wait_seconds)
         self._frames, self._endpointer, self._standby = frames, endpointer, standby
         self._captions = captions
         self._outage_seconds, self._answer_seconds = outage_seconds, answer_seconds
@@ -143,7 +145,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         return [self._standby] if self._replacement is None else [self._standby, self._replacement.standby]
 
     def _inputs(self) -> Sequence[FrameSource]:
-        return [self._frames] if self._wants_frames() else []
+        # The frames may end at any time, also after the last look at them. Their end has to wake the stage.
+        return [self._frames] if self._wants_frames() or self._has_new_end else []
 
     def _handle(self, command: RecognitionCommand) -> None:
         match command:
@@ -189,6 +192,11 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
     def _has_no_more_frames(self) -> bool:
         return self._frames.is_closed and not self._frames.frame_count
 
+    @property
+    def _has_new_end(self) -> bool:
+        """Whether the frames have ended and the last segment is still open."""
+        return self._has_no_more_frames and bool(self._segments) and not self._segments[-1].is_complete
+
     def _wants_frames(self) -> bool:
         """Return whether to read frames: always for voice activity detection, else as fast as they are sent."""
         if self._has_no_more_frames:
@@ -209,7 +217,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                     self._process_vad(self._endpointer.process(frame))
             if self._endpointer.continuous:
                 self._send()
-        if self._has_no_more_frames and self._segments and not self._segments[-1].is_complete:
+        if self._has_new_end:
             self._process_vad(self._endpointer.reset() or [SpeechEnd(0.0)])
 
     def _process_vad(self, vad_events: list[VadEvent]) -> None:

@@ -35,7 +35,7 @@ the estimate never catches up after an outage, or with a sound card whose clock 
 SETTLE_SECONDS = 1.0
 """Minimum silence of a service whose account never becomes complete, before more silence or the end mark is sent."""
 
-BLOCKED_SETTLE_SECONDS = 0.3
+BLOCKED_SETTLE_SECONDS = 0.05
 """The same if the service computes in its event loop: its pongs show that it has nothing left to do."""
 
 QUIET_PONGS = 2

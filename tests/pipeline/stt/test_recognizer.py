@@ -21,7 +21,7 @@ from support.transcriber import ANSWERS_LATE, EXPORT_ID, FRAME_BYTES, Transcribe
 from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
 from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
-from agent.pipeline.events import Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechEnded, SpeechStarted
+from agent.pipeline.events import Event, Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechEnded, SpeechStarted
 from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.stage import make_standby
 from agent.pipeline.stt.recognizer import Recognizer
@@ -48,11 +48,13 @@ class Stage:
         dial_seconds: float = TIMEOUT_SECONDS,
         connection_close_seconds: float = DEFAULT_TIMING.close_seconds,
         turn_seconds: float = 30.0,
+        on_event: Callable[[Event], None] = lambda event: None,
         **options: Any,
     ) -> None:
         self.server = Scripted(script)
         self.server.__enter__()
         self.events = Gathered()
+        self._on_event = on_event
         self.frames = FrameQueue(60.0)
         self._dial_seconds = dial_seconds
         self._connection_timing = ConnectionTiming(ping_seconds=None, close_seconds=connection_close_seconds)
@@ -62,7 +64,7 @@ class Stage:
             self.frames,
             NullEndpointer() if captions else vad,
             self.standby(),
-            self.events,
+            self._report,
             captions=captions,
             **{"close_timing": CLOSE_TIMING, "outage_seconds": 120.0, "answer_seconds": 120.0, **options},
         )
@@ -81,6 +83,10 @@ class Stage:
 
     def _connect(self, codec: transcription.Client, deadline: Deadline) -> Connection:
         return connect(codec, deadline, timing=self._connection_timing, on_response=codec.receive_handshake)
+
+    def _report(self, event: Event) -> None:
+        self.events(event)
+        self._on_event(event)
 
     def hear(self, *frames: bytes) -> None:
         for each in frames:
@@ -483,6 +489,21 @@ def test_stop_ends_the_wait_for_a_service_that_owes_an_answer(stage: Callable[..
 
 
 # --- stop and abort
+
+
+def test_stop_during_a_report_wakes_the_stage(stage: Callable[..., Stage]) -> None:
+    """The frames end between the last look at them and the wait; without a wake-up the end mark is one wait late."""
+
+    def stop(event: Event) -> None:
+        if isinstance(event, Partial):
+            it.recognizer.stop()
+
+    service = Transcriber()
+    it = stage(service, captions=True, on_event=stop, max_wait_seconds=3600.0)
+    it.hear(*numbered_frames(0, 1))
+    assert it.recognizer.join(Deadline(TIMEOUT_SECONDS)), "the recognizer did not end"
+    assert service.await_end_marks() == [1]
+    assert it.texts() == ["all 1 frames"]
 
 
 def test_stop_before_any_speech_ends_without_a_transcript(stage: Callable[..., Stage]) -> None:
