@@ -34,7 +34,7 @@ def _rows(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "volume", "not used in this mode" if volume is None else f"{volume} %"
     for service in status.get("services") or ():
         role, name = str(service.get("role", "")), str(service.get("name", ""))
-        yield role, _state(service, "" if name == role else name)
+        yield role, _state(service, "" if name == role else name) + _breaker(service.get("breaker"))
     for name, device in (status.get("devices") or {}).items():
         yield str(name), _state(device, str(device.get("device", "")))
     for trouble in status.get("troubles") or ():
@@ -47,6 +47,10 @@ def _state(entry: Mapping[str, Any], name: str) -> str:
     reason = entry.get("reason")
     prefix = f"{name}: " if name else ""
     return f"{prefix}{entry.get('state', '')}" + (f", {reason}" if reason else "")
+
+
+def _breaker(state: object) -> str:
+    return "" if state in (None, "closed") else f" (circuit breaker {state})"
 
 
 def _duration(seconds: float) -> str:

@@ -269,6 +269,15 @@ class ServiceUp(NamedTuple):
 
 
 @distinct
+class BreakerChanged(NamedTuple):
+    """The circuit breaker of a service is ``closed``, ``open`` or ``half-open`` now. Immutable."""
+
+    service: str
+    state: str
+    config_generation: int = 0
+
+
+@distinct
 class DeviceLost(NamedTuple):
     """The ``microphone`` or the ``speaker`` disappeared; its stage retries until it is back. Immutable."""
 
@@ -395,6 +404,7 @@ Event = (
     | ServiceDown
     | ServiceConnected
     | ServiceUp
+    | BreakerChanged
     | DeviceLost
     | DeviceBack
     | DeviceTimedOut

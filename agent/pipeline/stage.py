@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import ServiceError
-from agent.pipeline.events import Event, ServiceConnected, ServiceDown, ServiceUp, WorkerCrashed
+from agent.pipeline.events import BreakerChanged, Event, ServiceConnected, ServiceDown, ServiceUp, WorkerCrashed
 from agent.services.connection.standby import Standby
 from agent.system.threads import Deadline, Worker
 
@@ -37,7 +37,7 @@ def make_standby(
     config_generation: int = 0,
     **options: Any,
 ) -> Standby:
-    """Create a ``Standby`` that reports ``ServiceConnected``, ``ServiceDown`` and ``ServiceUp``.
+    """Create a ``Standby`` that reports ``ServiceConnected``, ``ServiceDown``, ``ServiceUp`` and ``BreakerChanged``.
 
     Args:
         service: Name of the service in the configuration.
@@ -56,4 +56,7 @@ def make_standby(
     def on_connected() -> None:
         report(ServiceConnected(service, config_generation))
 
-    return Standby(service, open, on_down, on_up, on_connected, **options)
+    def on_breaker(state: str) -> None:
+        report(BreakerChanged(service, state, config_generation))
+
+    return Standby(service, open, on_down, on_up, on_connected, on_breaker=on_breaker, **options)

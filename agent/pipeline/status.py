@@ -8,6 +8,7 @@ from typing import NamedTuple
 from agent.pipeline.conversation import State
 from agent.pipeline.events import (
     AudioArrived,
+    BreakerChanged,
     DeviceBack,
     DeviceLost,
     Event,
@@ -20,6 +21,7 @@ from agent.pipeline.events import (
     ServiceUp,
 )
 from agent.pipeline.responders.registry import SECTIONS
+from agent.services.connection.standby import CLOSED
 
 STATE_WORDS = {
     State.IDLE: "listening",
@@ -50,13 +52,15 @@ class Saying(NamedTuple):
 class ServiceState(NamedTuple):
     """The state of a service. Immutable.
 
-    ``role`` is ``speech``, ``transcription`` or ``reply``; ``reason`` says why it failed.
+    ``role`` is ``speech``, ``transcription`` or ``reply``; ``reason`` says why it failed. ``breaker`` is the state of
+    the circuit breaker; ``None`` where the service has none.
     """
 
     name: str
     role: str
     state: str
     reason: str = ""
+    breaker: str | None = None
 
 
 class DeviceState(NamedTuple):
@@ -120,6 +124,7 @@ class StatusTracker:
         self._lost_reasons: dict[str, str] = {}
         self._down: dict[str, str] = {}
         self._states: dict[str, str] = {}
+        self._breakers: dict[str, str] = {}
         self._reply = ServiceState(responder, "reply", UNKNOWN)
         # Services of an older generation may still report a failure but never a recovery: their events are ignored.
         self.config_generation = 0
@@ -132,8 +137,11 @@ class StatusTracker:
                 ServiceDown(config_generation=number)
                 | ServiceUp(config_generation=number)
                 | ServiceConnected(config_generation=number)
+                | BreakerChanged(config_generation=number)
             ) if number != self.config_generation:
                 return
+            case BreakerChanged(service, state):
+                self._breakers[service] = state
             case ServiceConnected(service):
                 self._states.setdefault(service, CONNECTED)
             case AudioArrived(service=service, is_phrase=False):
@@ -176,6 +184,7 @@ class StatusTracker:
         if replaced:
             self._down.clear()
             self._states.clear()
+            self._breakers.clear()
             self.config_generation += 1
 
     def reload_failed(self, reason: str) -> None:
@@ -223,7 +232,8 @@ class StatusTracker:
         names += [(TRANSCRIPTION, TRANSCRIPTION)] if self._listens else []
         for name, role in names:
             reason = self._down.get(name, "").removeprefix(f"{name}: ").removeprefix(f"{name} ")
-            yield ServiceState(name, role, self._states.get(name, UNKNOWN), reason)
+            breaker = self._breakers.get(name, CLOSED)
+            yield ServiceState(name, role, self._states.get(name, UNKNOWN), reason, breaker)
         if self._speaks and self._listens and self._responder in SECTIONS:  # the others need no service
             yield self._reply
 

@@ -12,7 +12,7 @@ STATUS = {
     "queue": 2,
     "volume": 70,
     "services": [
-        {"name": "fish", "role": "speech", "state": "failed", "reason": "refused the key"},
+        {"name": "fish", "role": "speech", "state": "failed", "reason": "refused the key", "breaker": "open"},
         {"name": "local", "role": "speech", "state": "ready", "reason": ""},
         {"name": "transcription", "role": "transcription", "state": "connected", "reason": ""},
     ],
@@ -30,7 +30,7 @@ def test_table_has_a_line_for_each_field() -> None:
         'saying        "Hello\\x1b[2J" (priority 5, 0f3a-control-1)',
         "queue         2",
         "volume        70 %",
-        "speech        fish: failed, refused the key",
+        "speech        fish: failed, refused the key (circuit breaker open)",
         "              local: ready",
         "transcription connected",
         "microphone    default: lost, it was unplugged",

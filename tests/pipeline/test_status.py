@@ -5,6 +5,7 @@ import pytest
 from agent.pipeline.conversation import State
 from agent.pipeline.events import (
     AudioArrived,
+    BreakerChanged,
     DeviceBack,
     DeviceLost,
     Event,
@@ -105,22 +106,38 @@ def test_status_has_the_state_of_each_service() -> None:
     tracker = StatusTracker("assistant", ("neuphonic", "local"), responder="openai")
     tracker.update(CONNECTED)
     assert tracker.status(State.IDLE, 70).services == (
-        ServiceState("neuphonic", "speech", "connected"),
-        ServiceState("local", "speech", "unknown"),
-        ServiceState("transcription", "transcription", "unknown"),
+        ServiceState("neuphonic", "speech", "connected", breaker="closed"),
+        ServiceState("local", "speech", "unknown", breaker="closed"),
+        ServiceState("transcription", "transcription", "unknown", breaker="closed"),
         ServiceState("openai", "reply", "unknown"),
     )
     for event in (REFUSED, AudioArrived("u-1", "local"), Heard("hello"), ReplyEnded(1, "no answer")):
         tracker.update(event)
     assert tracker.status(State.IDLE, 70).services == (
-        ServiceState("neuphonic", "speech", "failed", "refused the key"),
-        ServiceState("local", "speech", "ready"),
-        ServiceState("transcription", "transcription", "ready"),
+        ServiceState("neuphonic", "speech", "failed", "refused the key", breaker="closed"),
+        ServiceState("local", "speech", "ready", breaker="closed"),
+        ServiceState("transcription", "transcription", "ready", breaker="closed"),
         ServiceState("openai", "reply", "failed", "no answer"),
     )
     tracker.update(ServiceUp("neuphonic", 2))
     tracker.update(ReplyEnded(2))
     assert {service.state for service in tracker.status(State.IDLE, 70).services} == {"ready"}
+
+
+def test_status_has_the_circuit_breaker_of_each_service_until_it_is_replaced() -> None:
+    tracker = StatusTracker("announce", ("neuphonic", "local"))
+    tracker.update(BreakerChanged("neuphonic", "open"))
+    assert [service.breaker for service in tracker.status(State.IDLE, 70).services] == ["open", "closed"]
+    tracker.reloaded(("neuphonic", "local"))
+    tracker.update(BreakerChanged("neuphonic", "half-open"))  # the old service's
+    assert [service.breaker for service in tracker.status(State.IDLE, 70).services] == ["closed", "closed"]
+
+
+def test_a_phrase_from_the_disk_does_not_make_a_service_ready() -> None:
+    tracker = StatusTracker("announce", ("neuphonic",))
+    tracker.update(REFUSED)
+    tracker.update(AudioArrived("u-1", "neuphonic", is_phrase=True))
+    assert tracker.status(State.IDLE, 70).services[0].state == "failed"
 
 
 def test_status_has_the_state_of_each_device() -> None:

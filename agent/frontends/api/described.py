@@ -10,6 +10,7 @@ from agent.frontends.frontend import Notification
 from agent.pipeline.conversation import Record
 from agent.pipeline.events import (
     Announce,
+    BreakerChanged,
     DeviceBack,
     DeviceLost,
     Heard,
@@ -35,7 +36,7 @@ EVENTS = {
     "reply": "a piece of a reply, or its end",
     "utterance": "an utterance was accepted, stored or started, or has ended",
     "device": "a sound device was lost, muted or is ready again",
-    "service": "a service is connected, ready or failed",
+    "service": "a service is connected, ready or failed, or its circuit breaker changed",
     "underrun": "the speaker played silence because audio arrived too late",
 }
 """The events that a program may subscribe to, with one line about each."""
@@ -99,6 +100,8 @@ def describe(notification: Notification) -> Iterator[Description]:
             yield Description("service", {"service": service, "state": "failed", "reason": reason})
         case ServiceUp(service):
             yield Description("service", {"service": service, "state": "ready", "reason": ""})
+        case BreakerChanged(service, state):
+            yield Description("service", {"service": service, "breaker": state})
         case ServiceConnected(service):
             yield Description("service", {"service": service, "state": "connected", "reason": ""})
 

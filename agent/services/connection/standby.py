@@ -25,6 +25,10 @@ MAX_QUICK_DROPS_PROVEN = 8
 """The same after the key has worked. Eight tries with backoff take about 30 s, longer than a restart behind a proxy;
 three take about 1 s, so a restarting service would not be tried again for a minute."""
 
+CLOSED, OPEN, HALF_OPEN = "closed", "open", "half-open"
+"""The states of the circuit breaker of a service: requests go to the service; they do not, because the last attempt
+failed and the delay before the next one has not passed; one attempt decides."""
+
 RENEWAL_FRACTION = 0.9
 """An unused connection is replaced after this fraction of the time that the service keeps one open."""
 
@@ -82,6 +86,7 @@ class Standby:
         backoff: Delays between attempts.
         timing: Durations.
         sound: As the attribute.
+        on_breaker: Called with the new state of the circuit breaker when ``maintain`` or a report has changed it.
     """
 
     def __init__(
@@ -96,9 +101,12 @@ class Standby:
         backoff: Backoff | None = None,
         timing: Timing,
         sound: Sound | None = None,
+        on_breaker: Callable[[str], None] = lambda state: None,
     ) -> None:
         self.service = service
         self.sound = sound
+        self._on_breaker = on_breaker
+        self._breaker = CLOSED  # as reported
         self.error: ServiceError | None = None
         self.tries = 0
         self.failing_since = self.failed_at = 0.0
@@ -127,6 +135,14 @@ class Standby:
     def is_dialing(self) -> bool:
         """Whether a dial is in progress."""
         return self._dialer is not None
+
+    @property
+    def breaker(self) -> str:
+        """State of the circuit breaker: ``closed``, ``open`` or ``half-open``."""
+        if self.error is None:
+            return CLOSED
+        is_waiting = self._dialer is None and self._connection is None and time.monotonic() < self._not_before
+        return OPEN if is_waiting else HALF_OPEN
 
     def waitables(self) -> Sequence[HasFileno]:
         """Return the objects for which the owner waits to become readable."""
@@ -163,6 +179,7 @@ class Standby:
         can_dial = self._connection is None and self._dialer is None
         if can_dial and (self.is_eager or self._is_requested) and time.monotonic() >= self._not_before:
             self._start_dialing()
+        self._report_breaker()
 
     def take(self) -> Connection | None:
         """Hand the connection over to the caller; ``None`` if there is no healthy one (see ``error``).
@@ -192,6 +209,7 @@ class Standby:
             self._is_reported = False
             self._on_up(self.tries)
         self.tries = 0
+        self._report_breaker()
 
     def report_failure(
         self,
@@ -318,6 +336,13 @@ class Standby:
         if (is_due and not self._is_reported) or (error.permanent and previous is not None and not previous.permanent):
             self._is_reported = True
             self._on_down(error)
+        self._report_breaker()
+
+    def _report_breaker(self) -> None:
+        state = self.breaker
+        if state != self._breaker:
+            self._breaker = state
+            self._on_breaker(state)
 
     def _start_dialing(self) -> None:
         # A daemon thread: a dial that hangs in the resolver must not keep the process from exiting.

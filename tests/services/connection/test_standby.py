@@ -57,6 +57,7 @@ class Kit:
     def __init__(self, url: str, max_idle_seconds: float | None = None, eager: bool = True, **timing: Any) -> None:
         self.downs: list[ServiceError] = []
         self.ups: list[int] = []
+        self.breakers: list[str] = []
         self.backoff = QuickBackoff()
 
         def open(deadline: Deadline) -> Connection:
@@ -72,6 +73,7 @@ class Kit:
             eager=eager,
             backoff=self.backoff,
             timing=STANDBY_TIMING._replace(**timing),
+            on_breaker=self.breakers.append,
         )
 
     def until(self, done: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -177,6 +179,25 @@ def test_new_connection_does_not_end_the_failure_state_before_it_is_healthy() ->
         assert kit.standby.error is not None and kit.backoff.tries == 1
         kit.standby.report_success()
         assert kit.standby.error is None and kit.backoff.tries == 0 and kit.ups == [1]
+
+
+def test_circuit_breaker_opens_at_a_failure_tries_half_open_and_closes_at_a_result() -> None:
+    with Scripted(refuses("500 Oh"), polite) as server, Kit(server.url, healthy_seconds=60.0) as kit:
+        assert kit.standby.breaker == "closed"
+        kit.until(lambda: kit.is_ready)
+        assert kit.standby.breaker == "half-open"
+        kit.take()
+        assert kit.standby.breaker == "half-open"
+        kit.standby.report_success()
+        assert kit.standby.breaker == "closed"
+        assert kit.breakers[-2:] == ["half-open", "closed"] and kit.breakers.count("closed") == 1
+
+
+def test_circuit_breaker_of_a_service_that_refuses_the_key_stays_open() -> None:
+    with Scripted(refuses("401 No")) as server, Kit(server.url) as kit:
+        kit.until(lambda: kit.standby.error is not None)
+        assert kit.standby.breaker == "open" and kit.breakers == ["open"]
+        assert kit.standby.take() is None and kit.breakers == ["open"]
 
 
 def test_row_06_permanent_refusal_is_retried_after_refused_seconds() -> None:
