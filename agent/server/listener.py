@@ -308,9 +308,10 @@ class Listener:
 
 
 def _announce(connection: ClientConnection, request: Request, response: Response) -> None:
-    """Tell clients of the transcription service that everything is transcribed before ``eof`` is answered."""
+    """Tell clients of the transcription service what this server does besides the protocol."""
     if response.status_code == 101 and isinstance(connection.codec, transcription.Server):
-        response.headers[transcription.LATE_ANSWERS[0]] = transcription.LATE_ANSWERS[1]
+        for name, value in (transcription.LATE_ANSWERS, transcription.EARLY_FINALS):
+            response.headers[name] = value
 
 
 def _path(target: str) -> str:

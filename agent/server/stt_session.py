@@ -15,7 +15,7 @@ from agent.server.recordings import RecordingStore, SessionRecording
 from agent.server.stt.engine import RecognizerStream, SttEngine
 from agent.server.wire_log import WireLog
 from agent.services.protocols import transcription
-from agent.services.protocols.codec import Audio, End, Event, Failure, Flush, Log, Message, Transcript, Word
+from agent.services.protocols.codec import Audio, EarlyFinal, End, Event, Failure, Flush, Log, Message, Transcript, Word
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +90,9 @@ class SttServerSession:
                 self._recognize(event.data)
             elif isinstance(event, Flush):
                 self._send_transcripts(self._finish_stream() or [Transcript("", is_final=True)])
+            elif isinstance(event, EarlyFinal):
+                early = Transcript("", is_final=True, is_early=True)
+                self._send_transcripts([early] if self._stream is None else self._stream.early_final())
             elif isinstance(event, End):
                 self._end(1000, "")
             elif isinstance(event, Log):
@@ -141,7 +144,8 @@ class SttServerSession:
     def _send_transcripts(self, transcripts: list[Transcript]) -> None:
         for transcript in transcripts:
             shifted = transcript._replace(words=tuple(self._shifted(word) for word in transcript.words))
-            if shifted.is_final and shifted.text and self._recording is not None:
+            is_recorded = shifted.is_final and not shifted.is_early
+            if is_recorded and shifted.text and self._recording is not None:
                 self._recording.add_final(shifted)
             self._send(shifted)
 

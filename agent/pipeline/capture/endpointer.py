@@ -30,6 +30,16 @@ class Speech(NamedTuple):
 
 
 @distinct
+class Pause(NamedTuple):
+    """The segment has been silent for ``EARLY_SECONDS``: it may be over. Immutable."""
+
+
+@distinct
+class Resume(NamedTuple):
+    """Speech follows the ``Pause``. Immutable."""
+
+
+@distinct
 class SpeechEnd(NamedTuple):
     """The segment has ended; its last speech was ``ago_seconds`` before the end of the last frame. Immutable.
 
@@ -40,7 +50,10 @@ class SpeechEnd(NamedTuple):
     is_cut: bool = False
 
 
-VadEvent = SpeechStart | Speech | SpeechEnd
+VadEvent = SpeechStart | Speech | Pause | Resume | SpeechEnd
+
+EARLY_SECONDS = 0.2
+"""Longer than the silence of a plosive within a word, and shorter than every silence that ends a segment by default."""
 
 
 class Endpointer(Protocol):
@@ -102,7 +115,7 @@ class VadEndpointer:
         self._speech_seconds = 0.0
         self._silent_seconds = 0.0
         self._turn_seconds = 0.0
-        self._in_turn = False
+        self._in_turn = self._is_pausing = False
 
     def set_timing(
         self, silence_seconds: float, turn_seconds: float, choose_pause: Callable[[str], float] | None = None
@@ -149,7 +162,7 @@ class VadEndpointer:
         self._turn_seconds = self._buffered_seconds
         self._pre_roll.clear()
         self._buffered_seconds = self._speech_seconds = 0.0
-        self._in_turn = True
+        self._in_turn, self._is_pausing = True, False
         return events
 
     def _process_turn(self, frame: bytes, seconds: float) -> list[VadEvent]:
@@ -157,7 +170,10 @@ class VadEndpointer:
         pause_seconds = self._end_silence_seconds if self._pause_seconds is None else self._pause_seconds
         is_cut = self._silent_seconds + 1e-9 < pause_seconds
         if is_cut and self._turn_seconds < self._max_turn_seconds:
-            return [Speech(frame)]
+            was_pausing, self._is_pausing = self._is_pausing, self._silent_seconds + 1e-9 >= EARLY_SECONDS
+            if was_pausing == self._is_pausing:
+                return [Speech(frame)]
+            return [Speech(frame), Pause()] if self._is_pausing else [Resume(), Speech(frame)]
         self._in_turn = False
         return [Speech(frame), SpeechEnd(self._silent_seconds, is_cut)]
 

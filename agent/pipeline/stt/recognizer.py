@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from agent.pipeline.capture.endpointer import Endpointer, Speech, SpeechEnd, SpeechStart, VadEvent
+from agent.pipeline.capture.endpointer import Endpointer, Pause, Resume, Speech, SpeechEnd, SpeechStart, VadEvent
 from agent.pipeline.capture.frame_queue import FrameSource
 from agent.pipeline.events import Event, Gap, Partial, SpeechEnded, SpeechStarted
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
@@ -77,6 +77,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         outage_seconds: audio to keep, and time to wait, while the service is away.
         answer_seconds: longest time without any message of a service that owes a transcript.
         stop_seconds: time after ``stop`` in which the service may answer before the end mark is sent.
+        uses_early_finals: whether a turn may end before the service has answered the end mark, without an export ID.
         close_timing: limits for closing the connections.
         max_wait_seconds: time between two heartbeats of an idle stage.
     """
@@ -92,6 +93,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         outage_seconds: float = 30.0,
         answer_seconds: float = ANSWER_SECONDS,
         stop_seconds: float | None = None,
+        uses_early_finals: bool = False,
         close_timing: CloseTiming,
         max_wait_seconds: float = MAX_WAIT_SECONDS,
     ) -> None:
@@ -105,6 +107,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         self._segments: deque[SpeechSegment] = deque()  # the first one is being transcribed
         self._away_since: float | None = None
         self._position_seconds = 0.0  # audio read from the source since the microphone was opened
+        self._uses_early_finals = uses_early_finals and not captions
         self._is_aborted = False
         self._is_listening = True
 
@@ -231,12 +234,34 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                         self.report(SpeechStarted())
                 case Speech(frame):
                     self._segments[-1].append(frame)
+                case Pause():
+                    self._segments[-1].wants_early = self._uses_early_finals
+                case Resume():
+                    self._discard_early_final(self._segments[-1])
                 case SpeechEnd(ago_seconds, is_cut):
                     self._segments[-1].is_complete = True
                     self._segments[-1].is_cut = is_cut
                     self._limit_backlog()
                     if not self._endpointer.continuous:
                         self.report(SpeechEnded(ago_seconds))
+                    self._finish_early()
+
+    def _discard_early_final(self, segment: SpeechSegment) -> None:
+        segment.early, segment.wants_early = None, False
+        if self._session is not None and segment is self._segments[0]:
+            self._session.discard_early_finals()
+
+    def _finish_early(self) -> None:
+        """End the first segment with its early final: no speech has followed, so the last final is not awaited."""
+        segment = self._segments[0]
+        if segment.early is None or not segment.is_complete or self._session is None:
+            return
+        self._session.send()  # the rest of the silence and the end mark
+        if segment.pending_count:
+            return
+        segment.partial = ""
+        self._add_final(segment, segment.early)
+        self._end_segment(segment, self._session)
 
     def _limit_backlog(self) -> None:
         """Give up the oldest waiting segments if all of them together are longer than the kept audio."""
@@ -290,6 +315,9 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             if self._session is not None:
                 self._session.end_by = self._end_by
                 self._session.send()
+                if segment.wants_early and not segment.pending_count:
+                    segment.wants_early = False
+                    self._session.request_early_final()
                 if (gap := segment.take_overflow_gap()) is not None:
                     self.report(Gap(*gap, f"{self._standby.service} was away for longer than audio is kept"))
                 return
@@ -334,25 +362,32 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         segment = self._segments[0]
         for transcript in session.pump():
             self._process_transcript(segment, transcript)
+        if self._session is not session:
+            return  # an early final has ended the segment
         if session.failure is not None:
             self._lose_connection(segment, session.failure, is_permanent=session.is_permanent)
         elif session.has_ended:
-            self._report_success()
-            self._segments.popleft()
-            self._finish_segment(segment, session)
-            has_words = any(each.text.strip() for each in segment.finals)
-            if has_words or session.missing_from_seconds is None:
-                # A turn that the service did not answer completely says nothing about its sound.
-                self._endpointer.report_turn(has_words=has_words, is_cut=segment.is_cut)
-            self._end_session()
+            self._end_segment(segment, session)
+
+    def _end_segment(self, segment: SpeechSegment, session: SttSession) -> None:
+        self._report_success()
+        self._segments.popleft()
+        self._finish_segment(segment, session)
+        has_words = any(each.text.strip() for each in segment.finals)
+        if has_words or session.missing_from_seconds is None:
+            # A turn that the service did not answer completely says nothing about its sound.
+            self._endpointer.report_turn(has_words=has_words, is_cut=segment.is_cut)
+        self._end_session()
 
     def _process_transcript(self, segment: SpeechSegment, transcript: Transcript) -> None:
-        if transcript.is_final:
+        if transcript.is_final and not transcript.is_early:
             self._report_success()
             self._add_final(segment, transcript)
         else:
+            segment.early = transcript if transcript.is_early else None
             segment.partial = transcript.text
             self.report(Partial(segment.text()))
+            self._finish_early()
         if not segment.is_complete:
             self._endpointer.report_text(segment.text())
 

@@ -34,6 +34,8 @@ class SpeechSegment:
         self.partial = ""
         self.partial_until = 0.0  # position up to which the partial covers the audio
         self.finals: list[Transcript] = []
+        self.early: Transcript | None = None  # what follows the finals, unless more speech follows
+        self.wants_early = False  # whether to request it after the frames so far
         self.best: list[Transcript] = []  # the longest result of a lost connection, used if no other result follows
         self._max_bytes = SPEECH.bytes_of(max_seconds)
         # Each frame with its position. The first _sent_count frames were sent to a connection.
@@ -255,6 +257,7 @@ class SpeechSegment:
         result = [*self.finals, *([Transcript(self.partial, is_final=True)] if self.partial else [])]
         self.best = max(self.best, result, key=lambda finals: sum(len(final.text) for final in finals))
         self.finals, self.partial = [], ""
+        self.early, self.wants_early = None, False
 
 
 def _add_range(ranges: list[tuple[int, int]], start: int, end: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from agent.audio.format import SPEECH
 from agent.pipeline.stt.segment import SpeechSegment
-from agent.services.protocols.codec import Audio, End, Event, Failure, Flush, Log, Transcript
+from agent.services.protocols.codec import Audio, EarlyFinal, End, Event, Failure, Flush, Log, Transcript
 from agent.services.service_log import ServiceLog
 from agent.system.threads import Deadline
 
@@ -102,6 +102,8 @@ class SttSession:
         self._response_seconds = 0.0  # longest wait for a message
         # Position up to which the service has certainly processed the audio, and when that was computed.
         self._processed_seconds, self._processed_at = self._start_seconds, self._active_at
+        # Numbers of requested, received and ignored early finals.
+        self._early_requests = self._early_finals = self._discarded_early_finals = 0
         # After the last audio:
         self._flush_count = 0
         self._has_answered_flush = self._has_final_since_flush = False
@@ -135,6 +137,16 @@ class SttSession:
             self._had_answer_before_end = bool(self._message_count)
             self._active_at = self._progress_at = self._clock()
             self.connection.send(End())
+
+    def request_early_final(self) -> None:
+        """Ask for a final of the audio so far if the service offers that."""
+        if self._codec.offers_early_finals and not self._end_sent:
+            self._early_requests += 1
+            self.connection.send(EarlyFinal())
+
+    def discard_early_finals(self) -> None:
+        """Ignore the answers to the requests so far: more speech follows."""
+        self._discarded_early_finals = self._early_requests
 
     def pump(self) -> list[Transcript]:
         """Read from the connection; return the new transcripts in order."""
@@ -282,6 +294,9 @@ class SttSession:
 
     def _process(self, event: Event) -> list[Transcript]:
         match event:
+            case Transcript(is_early=True):
+                self._early_finals += 1
+                return [event] if self._early_finals > self._discarded_early_finals else []
             case Transcript():
                 return self._track(event)
             case End(export_id):

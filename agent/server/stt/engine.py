@@ -28,6 +28,10 @@ class RecognizerStream(Protocol):
         """Add 16 kHz mono s16le and return the new transcripts. Word times count from the first sample."""
         ...
 
+    def early_final(self) -> list[Transcript]:
+        """Return the new transcripts; the last one is early and covers the audio since the last final."""
+        ...
+
     def finish(self) -> list[Transcript]:
         """Return the remaining transcripts, including the last final one."""
         ...

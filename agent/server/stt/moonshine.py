@@ -109,6 +109,14 @@ class MoonshineStream:
             return []
         return self._update()
 
+    def early_final(self) -> list[Transcript]:
+        if self._stream is None:
+            return [Transcript("", is_final=True, is_early=True)]
+        finals = [transcript for transcript in self._update() if transcript.is_final]
+        start = self._offset_seconds + self._partial_seconds
+        words = estimate_word_times(self._partial, start, self._offset_seconds + self._received_seconds)
+        return [*finals, Transcript(self._partial, is_final=True, words=words, is_early=True)]
+
     def finish(self) -> list[Transcript]:
         if self._stream is None:
             return []
@@ -144,6 +152,7 @@ class MoonshineStream:
         self._last_duration = 0.0
         self._finished_lines: set[int] = set()
         self._partial = ""
+        self._partial_seconds = 0.0  # start of its line
 
     def _add(self, pcm: bytes) -> None:
         if self._stream is None or not pcm:
@@ -187,6 +196,6 @@ class MoonshineStream:
                 words = estimate_word_times(text, start, start + line.duration)
                 transcripts.append(Transcript(text, is_final=True, words=words))
             elif text != self._partial:
-                self._partial = text
+                self._partial, self._partial_seconds = text, line.start_time
                 transcripts.append(Transcript(text, is_final=False))
         return transcripts

@@ -106,13 +106,20 @@ class ScriptStream:
             final = Transcript(line.text, is_final=True, words=line.words)
             self._events.append((SPEECH.bytes_of(line.final_seconds), final))
         self._received_bytes = 0
+        self._partial = ""
 
     def feed(self, pcm: bytes) -> list[Transcript]:
         self._received_bytes += len(pcm)
         transcripts: list[Transcript] = []
         while self._events and self._events[0][0] <= self._received_bytes:
             transcripts.append(self._events.pop(0)[1])
+        if transcripts:
+            last = transcripts[-1]
+            self._partial = "" if last.is_final else last.text
         return transcripts
+
+    def early_final(self) -> list[Transcript]:
+        return [Transcript(self._partial, is_final=True, is_early=True)]
 
     def finish(self) -> list[Transcript]:
         rest = [transcript for _, transcript in self._events if transcript.is_final]

@@ -100,6 +100,10 @@ class VoskStream:
         self._partial = text
         return [Transcript(text, is_final=False)]
 
+    def early_final(self) -> list[Transcript]:
+        text = str(json.loads(self._recognizer.PartialResult()).get("partial", "")).strip()
+        return [Transcript(text, is_final=True, is_early=True)]
+
     def finish(self) -> list[Transcript]:
         return _final(self._recognizer.FinalResult())
 

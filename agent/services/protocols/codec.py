@@ -59,6 +59,11 @@ class Flush(NamedTuple):
 
 
 @distinct
+class EarlyFinal(NamedTuple):
+    """Request a final of the audio so far that holds only if no more speech follows. Immutable."""
+
+
+@distinct
 class End(NamedTuple):
     """This side sends nothing more. ``export_id``: the ID of the session's export on the transcription service.
 
@@ -84,12 +89,14 @@ class Word(NamedTuple):
 class Transcript(NamedTuple):
     """A transcript. A partial replaces the partial before it; a final replaces its partials and is not revised.
 
-    Immutable.
+    ``is_early``: the answer to an ``EarlyFinal``. It covers the audio since the last final and holds only if no more
+    speech follows. Immutable.
     """
 
     text: str
     is_final: bool
     words: tuple[Word, ...] = ()
+    is_early: bool = False
 
 
 @distinct
@@ -133,7 +140,7 @@ class Failure(NamedTuple):
         return f"{self.service} sent {self.received}; expected {self.expected}"
 
 
-Event = Text | Audio | Flush | End | Transcript | Log | Failure
+Event = Text | Audio | Flush | EarlyFinal | End | Transcript | Log | Failure
 
 
 class Encoding(NamedTuple):

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from agent.services.protocols.answers import Answers, FrameAnswers, LateAnswers, WindowAnswers
 from agent.services.protocols.codec import (
     Audio,
+    EarlyFinal,
     Encoding,
     End,
     Event,
@@ -38,6 +39,10 @@ MAX_AUDIO_BYTES = SAMPLE_RATE * 2
 LATE_ANSWERS = ("X-Voice-Agent-Transcripts", "until-close")
 """The response header of a server that transcribes everything before it answers ``eof``, so that ``eof`` needs no wait.
 Its word times are positions."""
+
+EARLY_FINALS = ("X-Voice-Agent-Early-Finals", "yes")
+"""The response header of a server that answers ``{"final": 1}`` with a final of the audio since the last one, marked
+with ``"early": true``. It holds if no more speech follows; otherwise the server sends the usual final later."""
 
 # The plain-text messages of melvin-asr, as its source code has them.
 UNKNOWN_CONTROL = "control message unknown"
@@ -90,7 +95,7 @@ def write_transcript(transcript: Transcript) -> str:
             {"conf": word.confidence, "start": word.start_seconds, "end": word.end_seconds, "word": word.word}
             for word in transcript.words
         ]
-        fields = {"result": result, "text": text}
+        fields = {"result": result, "text": text, **({"early": True} if transcript.is_early else {})}
     return json.dumps(fields, indent=2)
 
 
@@ -133,6 +138,7 @@ class Client:
     Attributes:
         answers: What the service has answered so far.
         answers_late: Whether the server transcribes everything before it answers ``eof`` (see ``LATE_ANSWERS``).
+        offers_early_finals: Whether the server answers an ``EarlyFinal`` (see ``EARLY_FINALS``); others never get one.
         has_final_after_eof: Whether a final arrived after ``eof``.
         burst_bytes: The audio to send at once where more waits. The current melvin-asr (d3284fa) transcribes again
             for each message that it finds waiting, so that few long ones are faster.
@@ -156,6 +162,7 @@ class Client:
         self._is_vosk = dialect == "vosk"
         self.answers: Answers = FrameAnswers() if self._is_vosk else WindowAnswers()
         self.answers_late = False
+        self.offers_early_finals = False
         self.burst_bytes = 0 if self._is_vosk else MAX_AUDIO_BYTES
         self.message_count = 0
         self._is_opened = False
@@ -174,6 +181,8 @@ class Client:
         name, value = LATE_ANSWERS
         if headers.get(name.lower()) == value:
             self.answers_late, self.answers = True, LateAnswers()
+        name, value = EARLY_FINALS
+        self.offers_early_finals = headers.get(name.lower()) == value
 
     def send(self, event: Event) -> list[Message]:
         messages = self._encode(event)
@@ -197,6 +206,8 @@ class Client:
             self._eof_sent = True
             # melvin-asr transcribes in its event loop: the export ID and pongs wait for queued audio (measured: 6 s).
             self.receive_timeout_seconds = None if self._is_over else _EXPORT_SECONDS
+        elif isinstance(event, EarlyFinal) and self.offers_early_finals and (self._is_opened or self._audio):
+            messages += [*self._remainder(), '{"final": 1}']
         elif isinstance(event, Flush) and (self._is_opened or self._audio):
             rest = b"".join(self._remainder())
             # The rest counts as well, but is not part of the account yet.
@@ -295,6 +306,8 @@ class Client:
         if text is None:
             return [self._refuse(message, "partial, or result and text, in a JSON object")]
         words, has_invalid = read_words(fields.get("result"))
+        if self.offers_early_finals and fields.get("early") is True:
+            return [Transcript(text, is_final=True, words=words, is_early=True)]
         # The first version begins each text with a space. Later ones do so in partials only.
         is_bare = bool(text) and self._has_space and not str(fields["text"]).startswith(" ")
         rest = self._rest_of_partial(text)
@@ -351,9 +364,10 @@ class Client:
 class Server:
     """The server codec: behaves as melvin-asr, for its clients and for clients of vosk-server.
 
-    A reset of the client returns a ``Flush``. An unknown text returns a ``Log``; ``send`` of that ``Log``, or of a
-    ``Failure`` that is not fatal, encodes the server's plain-text message. A ``Failure`` with ``retry_after_seconds``
-    means that all workers are busy. Not thread-safe; owned by the connection's thread.
+    A reset of the client returns a ``Flush``, and ``{"final": 1}`` an ``EarlyFinal``. An unknown text returns a
+    ``Log``; ``send`` of that ``Log``, or of a ``Failure`` that is not fatal, encodes the server's plain-text message. A
+    ``Failure`` with ``retry_after_seconds`` means that all workers are busy. Not thread-safe; owned by the connection's
+    thread.
 
     Args:
         api_key: The key that the first message must contain; ``None``: a key is accepted and ignored.
@@ -400,6 +414,8 @@ class Server:
                 return []
             if "reset" in fields:
                 return [Flush()]
+            if fields.get("final") == 1:
+                return [EarlyFinal()]
         return [Log(message)]
 
     def send(self, event: Event) -> list[Message]:

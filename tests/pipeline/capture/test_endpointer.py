@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.frame_detector import FrameDetector
 
-from agent.pipeline.capture.endpointer import NullEndpointer, Speech, SpeechEnd, SpeechStart, VadEndpointer, VadEvent
+from agent.pipeline.capture.endpointer import (
+    NullEndpointer,
+    Pause,
+    Resume,
+    Speech,
+    SpeechEnd,
+    SpeechStart,
+    VadEndpointer,
+    VadEvent,
+)
 
 SPEECH, SILENCE = b"\x01" * 3200, b"\x00" * 3200  # a tenth of a second each
 
@@ -26,6 +35,7 @@ def process(endpointer: VadEndpointer, pattern: str) -> list[VadEvent]:
 
 
 def shape(vad_events: list[VadEvent]) -> str:
+    """Return the segments without their pauses."""
     return "".join(
         "("
         if isinstance(vad_event, SpeechStart)
@@ -35,6 +45,7 @@ def shape(vad_events: list[VadEvent]) -> str:
         if vad_event.frame == SPEECH
         else "."
         for vad_event in vad_events
+        if not isinstance(vad_event, Pause | Resume)
     )
 
 
@@ -91,11 +102,15 @@ def test_events_are_well_formed_and_frames_keep_their_order(pattern: str) -> Non
         frame = (b"\x01" if character == "x" else b"\x00") + number.to_bytes(2, "big") + bytes(3197)
         frames.append(frame)
         vad_events += endpointer.process(frame)
-    inside = False
+    inside = pausing = False
     for vad_event in vad_events:
         if isinstance(vad_event, Speech):
             assert inside
+        elif isinstance(vad_event, Pause | Resume):
+            assert inside and pausing is isinstance(vad_event, Resume)
+            pausing = not pausing
         else:
+            pausing = False
             assert inside is isinstance(vad_event, SpeechEnd)
             inside = isinstance(vad_event, SpeechStart)
     frames_out = [vad_event.frame for vad_event in vad_events if isinstance(vad_event, Speech)]
@@ -124,3 +139,13 @@ def test_text_of_a_turn_has_no_effect_on_the_next_turn() -> None:
     assert shape(process(endpointer, "xx...")) == "(xx...)"
     endpointer.report_text("a late partial and")
     assert shape(process(endpointer, "xx...")) == "(xx...)"
+
+
+def test_silence_within_a_segment_is_a_pause_until_speech_follows() -> None:
+    vad_events = process(create_endpointer(silence_seconds=0.5), "xx.x..xx...x.....")
+    pauses = [vad_event for vad_event in vad_events if not isinstance(vad_event, Speech | SpeechStart)]
+    assert [type(vad_event) for vad_event in pauses] == [Pause, Resume, Pause, Resume, Pause, SpeechEnd]
+
+
+def test_segment_that_ends_at_its_first_pause_has_no_pause_event() -> None:
+    assert not any(isinstance(each, Pause) for each in process(create_endpointer(silence_seconds=0.2), "xx.."))

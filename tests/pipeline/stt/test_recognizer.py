@@ -15,7 +15,7 @@ from support import recognizers
 from support.frame_detector import FrameDetector
 from support.gathered import Gathered
 from support.recognizers import CurrentMelvinServer, MelvinServer
-from support.scripted import BINARY, TEXT, Peer, Scripted, close_frame, mute, refuses, silent
+from support.scripted import BINARY, CLOSE, TEXT, Peer, Scripted, close_frame, frame, mute, refuses, silent
 from support.transcriber import ANSWERS_LATE, EXPORT_ID, FRAME_BYTES, Transcriber, final, numbered_frames
 
 from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
@@ -129,6 +129,94 @@ def stage() -> Iterator[Callable[..., Stage]]:
             return it
 
         yield build
+
+
+# --- early finals
+
+
+class EarlyTranscriber:
+    """A script that answers each request for an early final, and never the end mark. Thread-safe.
+
+    ``requests`` has the number of frames before each request; ``ends`` counts the end marks.
+    """
+
+    def __init__(self, *headers: str) -> None:
+        self.requests: list[int] = []
+        self.ends = 0
+        self._headers = "\r\n".join(headers)
+        self._changed = threading.Condition()
+
+    def __call__(self, peer: Peer) -> None:
+        peer.accept(self._headers)
+        frames = 0
+        for opcode, data in iter(peer.read_frame, (-1, b"")):
+            if opcode == CLOSE:
+                peer.send(frame(CLOSE, data))
+                return
+            frames += len(data) // FRAME_BYTES if opcode == BINARY else 0
+            if data == b'{"final": 1}':
+                with self._changed:
+                    self.requests.append(frames)
+                    self._changed.notify_all()
+                early = [{"word": "all", "start": 0.0, "end": 0.5, "conf": 1.0}]
+                peer.text(json.dumps({"result": early, "text": f"early {frames}", "early": True}))
+            with self._changed:
+                self.ends += data == b"eof"
+                self._changed.notify_all()
+
+    def await_requests(self, count: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.requests) >= count, TIMEOUT_SECONDS), self.requests
+
+    def await_end(self) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.ends, TIMEOUT_SECONDS)
+
+
+OFFERS_EARLY = ": ".join(transcription.EARLY_FINALS)
+
+
+def test_early_final_is_the_transcript_if_no_speech_follows(stage: Callable[..., Stage]) -> None:
+    service = EarlyTranscriber(ANSWERS_LATE, OFFERS_EARLY)
+    it = stage(service, uses_early_finals=True)
+    it.hear(*numbered_frames(0, 5), SILENCE, SILENCE)
+    it.events.await_first(Partial)
+    it.hear(SILENCE)
+    assert it.events.await_first(Heard) == Heard("early 7", (("all", 0.0, 0.5, 1.0),))
+    service.await_end()
+    assert service.requests == [7]
+    it.end()
+    assert not it.events.of(Gap)
+
+
+def test_early_final_before_more_speech_is_discarded(stage: Callable[..., Stage]) -> None:
+    service = EarlyTranscriber(ANSWERS_LATE, OFFERS_EARLY)
+    it = stage(service, uses_early_finals=True)
+    it.hear(*numbered_frames(0, 5), SILENCE, SILENCE)
+    service.await_requests(1)
+    it.hear(*numbered_frames(5, 3), SILENCE, SILENCE)
+    service.await_requests(2)
+    it.hear(SILENCE)
+    assert it.events.await_first(Heard).text == "early 12"
+    it.end()
+    assert it.texts() == ["early 12"]
+
+
+@pytest.mark.parametrize("header", ["Server: vosk", f"{transcription.EARLY_FINALS[0]}: no"])
+def test_service_that_offers_no_early_finals_gets_no_request(stage: Callable[..., Stage], header: str) -> None:
+    service = EarlyTranscriber(ANSWERS_LATE, header)
+    it = stage(service, uses_early_finals=True)
+    it.hear(*numbered_frames(0, 5), *PAUSE)
+    service.await_end()
+    assert service.requests == []
+
+
+def test_early_finals_are_not_requested_where_the_export_is_wanted(stage: Callable[..., Stage]) -> None:
+    service = EarlyTranscriber(ANSWERS_LATE, OFFERS_EARLY)
+    it = stage(service)
+    it.hear(*numbered_frames(0, 5), *PAUSE)
+    service.await_end()
+    assert service.requests == []
 
 
 # --- turns

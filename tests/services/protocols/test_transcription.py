@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.codecs import send_all
 from support.untrusted import JSON
 
-from agent.services.protocols.codec import Audio, Encoding, End, Failure, Flush, Log, Text, Transcript, Word
+from agent.services.protocols.codec import Audio, EarlyFinal, Encoding, End, Failure, Flush, Log, Text, Transcript, Word
 from agent.services.protocols.transcription import Client
 
 KEY = "t-key-0123456789"
@@ -397,6 +397,25 @@ def test_other_headers_of_the_handshake_are_ignored():
     codec = client()
     codec.receive_handshake({"server": "uvicorn", "x-voice-agent-transcripts": "never"})
     assert not codec.answers_late
+
+
+def test_early_final_is_requested_only_from_a_server_that_offers_it():
+    codec = client()
+    assert send_all(codec, Audio(bytes(3200)), EarlyFinal()) == [bytes(3200)]
+    codec.receive_handshake({"x-voice-agent-early-finals": "yes"})
+    assert send_all(codec, Audio(bytes(3200)), EarlyFinal(), End(), EarlyFinal()) == [
+        bytes(3200), '{"final": 1}', "eof"
+    ]  # fmt: skip
+
+
+def test_early_final_leaves_the_partial_open():
+    codec = client()
+    codec.receive_handshake({"x-voice-agent-early-finals": "yes"})
+    codec.receive('{"partial": "what time"}')
+    assert codec.receive('{"text": "what time is it", "early": true}') == [
+        Transcript("what time is it", is_final=True, is_early=True)
+    ]
+    assert codec.receive('{"text": "what time is it now"}') == [Transcript("what time is it now", is_final=True)]
 
 
 # --- finals of the current melvin-asr

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.codecs import receive_all
 
-from agent.services.protocols.codec import Audio, Encoding, End, Failure, Flush, Log, Text, Transcript, Word
+from agent.services.protocols.codec import Audio, EarlyFinal, Encoding, End, Failure, Flush, Log, Text, Transcript, Word
 from agent.services.protocols.transcription import LATE_ANSWERS, Client, Server
 
 KEY = "t-key-0123456789"
@@ -172,8 +172,8 @@ SPOKEN = st.text().map(lambda text: re.sub("  +", " ", text).strip())
 TIME = st.floats(0, 1e6)
 WORDS = st.lists(st.builds(Word, SPOKEN, TIME, TIME, st.floats(0, 1)), max_size=4).map(tuple)
 TRANSCRIPT = st.one_of(
-    st.builds(Transcript, SPOKEN, st.just(False), st.just(())),
-    st.builds(Transcript, SPOKEN.filter(bool), st.just(True), WORDS),
+    st.builds(Transcript, SPOKEN, st.just(False), st.just(()), st.just(False)),
+    st.builds(Transcript, SPOKEN.filter(bool), st.just(True), WORDS, st.just(False)),
 )
 
 
@@ -188,6 +188,13 @@ def test_transcripts_pass_both_codecs_unchanged(transcripts):
     client.send(End())
     (last,) = server.send(End(EXPORT_ID))
     assert client.receive(last)[-1] == End(EXPORT_ID)
+
+
+def test_request_for_an_early_final_is_answered_with_a_marked_one():
+    server = Server()
+    assert server.receive('{"final": 1}') == [EarlyFinal()]
+    (message,) = server.send(Transcript("hello", is_final=True, is_early=True))
+    assert json.loads(message) == {"result": [], "text": " hello", "early": True}
 
 
 @given(st.lists(st.text() | st.binary() | st.dictionaries(st.text(), st.text()).map(json.dumps), max_size=6))
