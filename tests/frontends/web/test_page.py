@@ -1,0 +1,173 @@
+"""The page and the example of a kiosk in Chromium, with a real daemon behind them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.chromium import Chromium, Page
+from support.processes import Process
+from support.web import TOKEN, free_port
+
+ROOT = Path(__file__).parents[3]
+PICTURES = Path(os.environ.get("TEST_ARTIFACTS", ROOT / "test-artifacts"))
+"""Where the pictures of the page are kept."""
+
+LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+CONTROLS = {"button", "textbox", "slider", "combobox", "meter", "checkbox", "link", "DisclosureTriangle"}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Chromium]:
+    browser = Chromium()
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the page of a daemon that speaks tones into a file."""
+    folder = tmp_path_factory.mktemp("daemon")
+    port = free_port()
+    (folder / "config.yaml").write_text(f"""
+microphone: {{device: none}}
+speaker: {{device: "file:{folder}/out.wav"}}
+conversation: {{mode: announce}}
+server: {{port: {free_port()}, speech: tone}}
+control: {{socket: {folder}/control.sock}}
+web:
+  listen: 127.0.0.1:{port}
+  token: {{env: WEB_TOKEN}}
+  transcripts: true
+  directory: {ROOT}/examples
+""")
+    environment = {"WEB_TOKEN": TOKEN, "STATE_DIRECTORY": str(folder), "CACHE_DIRECTORY": str(folder)}
+    daemon = Process("run", "--config", str(folder / "config.yaml"), env=environment, cwd=folder)
+    try:
+        daemon.stderr.await_text("daemon ready", "web: listening")
+        yield f"http://127.0.0.1:{port}"
+        daemon.signal(15)
+        assert daemon.end() == 0
+        assert "error" not in daemon.errors, daemon.errors
+    finally:
+        daemon.kill()
+
+
+@pytest.fixture
+def page(browser: Chromium, url: str) -> Iterator[Page]:
+    """The page after the log-in. At the end its console has no error."""
+    with browser.page() as page:
+        page.open(f"{url}/")
+        log_in(page)
+        yield page
+        assert page.errors == []
+
+
+def log_in(page: Page) -> None:
+    page.wait("!document.getElementById('login').hidden")
+    page.type("#token", TOKEN)
+    page.press("Enter")
+    page.wait("document.getElementById('link').textContent === 'connected'")
+    page.wait("!document.getElementById('queue').hidden && document.getElementById('state').textContent !== ''")
+
+
+def say(page: Page, text: str, priority: str = "message") -> None:
+    page.run(f"document.getElementById('priority').value = '{priority}'")
+    page.type("#text", text)
+    page.click("#speak button")
+    page.wait("document.getElementById('text').value === ''")
+
+
+def test_hush_and_cancel_have_an_effect(page: Page) -> None:
+    for text in (LONG, "second", "third"):
+        say(page, text)
+    page.wait("document.querySelectorAll('#utterances li').length === 3")
+    page.wait("document.getElementById('saying').textContent.includes('one two three')")
+    page.wait("document.getElementById('level-speaker').value > -60")
+    page.screenshot(PICTURES / "page.png")
+    page.prefer("dark")
+    page.screenshot(PICTURES / "page-dark.png")
+    page.prefer("light")
+    page.click("#utterances li:nth-child(2) button")
+    page.wait("document.querySelectorAll('#utterances li').length === 2")
+    page.wait("![...document.querySelectorAll('#utterances li')].some(line => line.textContent.includes('second'))")
+    page.click("#hush")
+    page.wait("document.querySelectorAll('#utterances li').length === 0")
+    page.wait("document.getElementById('state').textContent === 'Ready'")
+
+
+def test_volume_and_mute_have_an_effect(page: Page) -> None:
+    page.run("(() => { const slider = document.getElementById('volume'); slider.focus(); slider.value = 30;"
+             " for (const name of ['input', 'change']) slider.dispatchEvent(new Event(name)); })()")  # fmt: skip
+    page.wait("document.getElementById('percent').textContent === '30 %'")
+    page.click("#mute-speaker")
+    page.wait("document.getElementById('mute-speaker').getAttribute('aria-pressed') === 'true'")
+    page.click("#mute-speaker")
+    page.wait("document.getElementById('mute-speaker').getAttribute('aria-pressed') === 'false'")
+
+
+def test_details_show_history_log_configuration_and_checks(page: Page) -> None:
+    for name, text in (("log", "daemon ready"), ("config", "web.listen"), ("checks", "configuration")):
+        page.click(f"#{name} summary")
+        page.wait(f"document.getElementById('{name}').textContent.includes('{text}')")
+    shown = page.text()
+    assert TOKEN not in shown
+
+
+def test_every_control_has_a_name_and_is_reached_by_keyboard(page: Page) -> None:
+    say(page, LONG)
+    page.wait("document.querySelectorAll('#utterances li').length === 1")
+    nodes = [node for node in page.accessible() if node["role"]["value"] in CONTROLS]
+    assert len(nodes) >= 10
+    assert [node["role"]["value"] for node in nodes if not node.get("name", {}).get("value")] == []
+    assert any("Cancel: one two three" in node["name"]["value"] for node in nodes)
+    page.run("document.activeElement.blur()")
+    reached = []
+    for _ in range(20):
+        page.press("Tab")
+        reached.append(page.run("document.activeElement.id || document.activeElement.textContent"))
+    assert {"logout", "hush", "volume", "mute-speaker", "text", "priority", "Cancel", "History"} <= set(reached)
+    page.click("#hush")
+    page.wait("document.querySelectorAll('#utterances li').length === 0")
+
+
+def test_page_without_the_token_shows_the_state_only(browser: Chromium, url: str) -> None:
+    with browser.page(390, 800) as page:
+        page.open(f"{url}/")
+        page.wait("document.getElementById('state').textContent !== ''")
+        shown = page.run("[...document.querySelectorAll('section:not([hidden])')].map(section => section.id)")
+        assert shown == ["login", "now", "health"]
+        assert page.run("document.getElementById('hush').disabled")
+        page.screenshot(PICTURES / "page-phone.png")
+        assert page.run("document.documentElement.scrollWidth") <= 390
+        assert page.errors == []
+        page.type("#token", "wrong")
+        page.press("Enter")
+        page.wait("document.getElementById('login-error').textContent === 'the token is wrong'")
+
+
+def test_kiosk_speaks_three_announcements_of_different_priority(browser: Chromium, url: str) -> None:
+    script = (ROOT / "examples" / "kiosk.html").read_text().partition("<script>")[2].partition("</script>")[0]
+    assert len([line for line in script.splitlines() if line.strip()]) <= 21  # 20 lines besides "use strict"
+    with browser.page() as page:
+        page.open(f"{url}/")
+        log_in(page)
+        page.open(f"{url}/app/kiosk.html")
+        for priority, state in (("notification", "played"), ("message", "started")):
+            page.click(f"[data-priority={priority}]")
+            page.wait(f"document.body.innerText.includes('{priority} {state}')")
+        page.click("[data-priority=notification]")
+        page.wait("document.body.innerText.includes('notification dropped')")
+        page.click("[data-priority=important]")
+        page.wait("document.body.innerText.includes('message played')")
+        page.screenshot(PICTURES / "kiosk.png")
+        ends = [line for line in lines(page) if line.rpartition(" ")[2] in ("played", "dropped", "cancelled", "failed")]
+        assert ends == ["notification played", "notification dropped", "important played", "message played"]
+        assert page.errors == []
+
+
+def lines(page: Page) -> list[str]:
+    texts: list[str] = page.run("[...document.querySelectorAll('li')].map(line => line.textContent)")
+    return texts
