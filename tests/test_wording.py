@@ -29,4 +29,4 @@ def files() -> Iterator[Path]:
     for place in PLACES:
         path = ROOT / place
         found = sorted(path.rglob("*")) if path.is_dir() else [path]
-        yield from (file for file in found if file.is_file() and file.suffix not in (".pyc", ".svg"))
+        yield from (file for file in found if file.is_file() and file.suffix not in (".pyc", ".svg", ".png"))
