@@ -29,7 +29,9 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
     require_keys(config)
     state = Paths.from_environment(os.environ).state
     exporter = Exporter(lambda: daemon.config.transcription, state)
-    store = UtteranceStore(state / "queue.db", transcripts=lambda: daemon.config.logging.transcripts)
+    store = None
+    if config.conversation.mode != "captions":  # a mode that says nothing
+        store = UtteranceStore(state / "queue.db", transcripts=lambda: daemon.config.logging.transcripts)
     volume = VolumeStore(state / "levels.json", config.speaker.volume)
     web_sources = None
     if config.web.listen != "none":
@@ -47,6 +49,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
             volume.storage_problem,
             lambda: daemon.config.logging.transcripts,
             web_sources,
+            store,
         ),
         captions=sys.stdout,
         reread=reread,

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from agent.pipeline.capture.endpointer import Endpointer
     from agent.pipeline.capture.frame_queue import FrameQueue, FrameSource
     from agent.pipeline.capture.microphone import Microphone
+    from agent.pipeline.history import History
     from agent.pipeline.responders.worker import ReplyOptions, ResponderWorker
     from agent.pipeline.stt.recognizer import Recognizer
     from agent.pipeline.tts.phrase_cache import PhraseCache
@@ -137,6 +138,7 @@ def make_frontends(
     storage_problem: Callable[[], str | None] = lambda: None,
     transcripts: Callable[[], bool] = lambda: False,
     web_sources: WebSources | None = None,
+    history: History | None = None,
 ) -> Frontends:
     """Build the configured frontends; none of them is open yet.
 
@@ -147,6 +149,7 @@ def make_frontends(
         storage_problem: Returns why the volume and the mutes cannot be stored; ``None`` if they can.
         transcripts: Returns whether ``logging.transcripts`` is on.
         web_sources: The contents of the page; without them there is no web frontend.
+        history: Remembers utterances.
     """
     from agent.frontends.frontend import Frontends
 
@@ -156,7 +159,7 @@ def make_frontends(
         return Frontends()
     from agent.frontends.api.api import Api
 
-    api = Api(report, storage_problem=storage_problem, transcripts=transcripts)
+    api = Api(report, storage_problem=storage_problem, transcripts=transcripts, history=history)
     workers: list[Frontend] = []
     receivers: list[Callable[[Notification], None]] = [api.notify]
     if setting != "none":

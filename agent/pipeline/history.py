@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from agent.pipeline.events import Utterance
 from agent.system.distinct import distinct
@@ -48,7 +48,11 @@ class Claim(NamedTuple):
     is_conflict: bool = False
 
 
-Claimer = Callable[[Utterance, Callable[[Claim], None]], None]
-"""Reserves the id of an utterance. The callback runs in another thread and must not block."""
-HistoryReader = Callable[[int, Callable[[list[HistoryRecord]], None]], None]
-"""Reads the newest records, at most so many, newest first. The callback runs in another thread and must not block."""
+class History(Protocol):
+    """The memory of the daemon, for frontends. Thread-safe; callbacks run in another thread and must not block."""
+
+    def claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
+        """Reserve an id that a client chose. Without a record in the answer the utterance must be announced."""
+
+    def read_history(self, limit: int, answer: Callable[[list[HistoryRecord]], None]) -> None:
+        """Pass the newest records, newest first, at most ``limit``."""

@@ -13,6 +13,7 @@ from agent.frontends.api.caller import Caller, Connection
 from agent.frontends.frontend import Notification
 from agent.pipeline.conversation import Record
 from agent.pipeline.events import Announce, Event, Hush, Stored, TextComplete, TextPiece, Utterance
+from agent.pipeline.history import Claim, History
 from agent.pipeline.status import Status
 from agent.system.text import MAX_TEXT_CHARACTERS, has_words
 
@@ -55,7 +56,7 @@ class Hub:
         report: Receives the requests as events.
         storage_problem: Returns why the volume and the mutes cannot be stored; ``None`` if they can.
         transcripts: Returns whether ``logging.transcripts`` is on: then events contain texts without being asked.
-        stores: Whether ``Stored`` follows each accepted announcement. ``say`` is answered after it.
+        history: Remembers utterances. Then ``Stored`` follows each accepted announcement, before ``say`` is answered.
         timing: The limits for texts in pieces.
     """
 
@@ -65,7 +66,7 @@ class Hub:
         *,
         storage_problem: Callable[[], str | None] = lambda: None,
         transcripts: Callable[[], bool] = lambda: False,
-        stores: bool = False,
+        history: History | None = None,
         timing: TextTiming | None = None,
     ) -> None:
         self.report, self.storage_problem = report, storage_problem
@@ -73,7 +74,8 @@ class Hub:
         self.started_at = time.monotonic()
         self.is_accepting = True
         self.details: Details | None = None  # set before the first request
-        self._transcripts, self._stores, self._timing = transcripts, stores, timing or TextTiming()
+        self._transcripts, self._timing = transcripts, timing or TextTiming()
+        self.history = history
         self._lock = threading.Lock()
         self._unanswered: dict[str, list[Callable[[bool], None]]] = {}  # by utterance: accepted, not yet stored
         self._awaited: dict[str, list[Connection]] = {}
@@ -196,8 +198,38 @@ class Hub:
         if wait and connection is not None:
             self._await(utterance.id, connection)
         self.report(Announce(utterance))
-        if not self._stores:
+        if self.history is None:
             self._answer(utterance.id, durable=False)
+
+    def claim(
+        self,
+        utterance: Utterance,
+        connection: Connection | None,
+        claimed: Callable[[Claim], None],
+        *,
+        wait: bool,
+    ) -> None:
+        """Reserve an id that the client chose.
+
+        Args:
+            utterance: The text.
+            connection: The connection of the caller.
+            claimed: Receives the answer, perhaps in another thread.
+            wait: Whether the connection receives the end of the utterance if its id is known and no conflict.
+        """
+        if self.history is None:
+            claimed(Claim())
+            return
+
+        def answer(claim: Claim) -> None:
+            claimed(claim)
+            record = claim.record
+            if record is not None and record.ended_at is not None and not claim.is_conflict and wait:
+                self._end(record.id, record.state, record.reason, record.seconds)
+
+        if wait and connection is not None:
+            self._await(utterance.id, connection)  # before the claim: it may end meanwhile
+        self.history.claim(utterance, answer)
 
     def begin_text(self, utterance: Utterance, connection: Connection | None, *, wait: bool) -> None:
         """Begin a text that arrives in pieces. Raises ``RpcError`` if too many texts are open or the id is in use."""
@@ -275,8 +307,9 @@ class Hub:
 
     def _await(self, utterance: str, connection: Connection) -> None:
         with self._lock:
-            connection.awaited.add(utterance)
-            self._awaited.setdefault(utterance, []).append(connection)
+            if utterance not in connection.awaited:
+                connection.awaited.add(utterance)
+                self._awaited.setdefault(utterance, []).append(connection)
 
     def _answer(self, utterance: str, durable: bool) -> None:
         with self._lock:

@@ -10,7 +10,15 @@ from agent import __version__
 from agent.frontends.api.caller import Caller
 from agent.frontends.api.described import EVENTS
 from agent.frontends.api.details import Details
-from agent.frontends.api.errors import FORBIDDEN, SHUTTING_DOWN, UNAVAILABLE, UNKNOWN_UTTERANCE, WRONG_MODE, failure
+from agent.frontends.api.errors import (
+    FORBIDDEN,
+    ID_CONFLICT,
+    SHUTTING_DOWN,
+    UNAVAILABLE,
+    UNKNOWN_UTTERANCE,
+    WRONG_MODE,
+    failure,
+)
 from agent.frontends.api.hub import Hub
 from agent.frontends.api.json_rpc import METHOD_NOT_FOUND, Request, RpcError
 from agent.frontends.api.parameters import Parameter, check_all, invalid
@@ -25,10 +33,12 @@ from agent.pipeline.events import (
     Utterance,
     Volume,
 )
+from agent.pipeline.history import Claim, HistoryRecord
 from agent.system.text import MAX_TEXT_CHARACTERS, escape, validate_piece, validate_text
 
 MAX_PRIORITY = 100
 MAX_PERCENT = 100
+MAX_HISTORY = 1000
 MAX_TTL_SECONDS = 7 * 24 * 3600
 
 Params = Mapping[str, Any]
@@ -76,19 +86,55 @@ class Methods(dict[str, Method]):
 
 def _say(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
     utterance = _utterance(hub, caller, params, validate_text(params["text"]))
-    warnings = _delays(hub)
-    hub.announce(
-        utterance,
-        caller.connection,
-        lambda durable: respond({"id": utterance.id, "durable": durable, **warnings}),
-        wait=_waits(caller, params),
-    )
+    warnings, wait = _delays(hub), _waits(caller, params)
+
+    def announce() -> None:
+        hub.announce(
+            utterance,
+            caller.connection,
+            lambda durable: respond({"id": utterance.id, "durable": durable, **warnings}),
+            wait=wait,
+        )
+
+    _claim(hub, caller, params, utterance, announce, respond)
 
 
-def _begin(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+def _begin(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
     utterance = _utterance(hub, caller, params, None)
-    hub.begin_text(utterance, caller.connection, wait=_waits(caller, params))
-    return {"id": utterance.id, **_delays(hub)}
+
+    def begin() -> None:
+        try:
+            hub.begin_text(utterance, caller.connection, wait=_waits(caller, params))
+        except RpcError as error:
+            respond(error)
+        else:
+            respond({"id": utterance.id, **_delays(hub)})
+
+    _claim(hub, caller, params, utterance, begin, respond)
+
+
+def _claim(
+    hub: Hub,
+    caller: Caller,
+    params: Params,
+    utterance: Utterance,
+    announce: Callable[[], None],
+    respond: Respond,
+) -> None:
+    """Announce an utterance, unless its id was chosen by the client and is known."""
+    if "id" not in params:
+        announce()
+        return
+
+    def claimed(claim: Claim) -> None:
+        if claim.record is None:
+            announce()
+        elif claim.is_conflict:
+            respond(failure(ID_CONFLICT, f"another text with the id {utterance.id} is in the history"))
+        else:
+            respond({"id": utterance.id, "record": _record(claim.record, caller)})
+
+    hub.claim(utterance, caller.connection, claimed, wait=_waits(caller, params))
 
 
 def _append(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
@@ -236,6 +282,21 @@ def _status(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[
     }
 
 
+def _history(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object] | None:
+    if hub.history is None:
+        return {"records": []}
+    hub.history.read_history(
+        params.get("limit", MAX_HISTORY),
+        lambda records: respond({"records": [_record(record, caller) for record in records]}),
+    )
+    return None
+
+
+def _record(record: HistoryRecord, caller: Caller) -> dict[str, object]:
+    fields = record._asdict()
+    return {**fields, "services": list(record.services), "text": record.text if caller.may_read_texts else None}
+
+
 def _subscribe(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
     connection = caller.connection
     if connection is None:
@@ -307,8 +368,8 @@ _DELIVERY = {
     "id": Parameter(
         ("string",), "id of the utterance, instead of one that the daemon chooses", low=1, high=100, pattern=_ID
     ),
-    "volume": Parameter(("integer",), "percent of the speaker's volume", low=0, high=MAX_PERCENT),
-    "service": Parameter(("string",), "one of the configured speech services, alone", low=1, high=40),
+    "volume": Parameter(("integer",), "volume in percent, instead of that of the speaker", low=0, high=MAX_PERCENT),
+    "service": Parameter(("string",), "one of the configured speech services; it is tried first", low=1, high=40),
     "voice": Parameter(("string",), "voice of the service", low=1, high=200, pattern=_VOICE),
     "keep": Parameter(("boolean",), "whether the audio may be kept as a phrase; default true"),
     "repeat_after_restart": Parameter(
@@ -339,6 +400,17 @@ METHODS = Methods(
             {"percent": Parameter(("integer",), "the volume", required=True, low=0, high=MAX_PERCENT)},
         ),
         "status": Method(_status, "report the status", "see below", reads=True),
+        "history": Method(
+            _history,
+            "report the last utterances, newest first, also those that are queued or being spoken",
+            "`records`",
+            {
+                "limit": Parameter(
+                    ("integer",), f"highest number of records; default {MAX_HISTORY}", low=1, high=MAX_HISTORY
+                )
+            },
+            reads=True,
+        ),
         "subscribe": Method(
             _subscribe,
             "send the notification `event` for each event to this connection",

@@ -9,6 +9,7 @@ import pytest
 from agent.frontends.api.api import Api, Caller
 from agent.frontends.api.caller import Connection
 from agent.frontends.api.described import EVENTS
+from agent.frontends.api.errors import ID_CONFLICT
 from agent.frontends.api.hub import TextTiming
 from agent.pipeline.conversation import Record
 from agent.pipeline.events import (
@@ -28,10 +29,30 @@ from agent.pipeline.events import (
     Utterance,
     Volume,
 )
+from agent.pipeline.history import Claim, HistoryRecord
 from agent.pipeline.status import Saying, ServiceState, Status
 from agent.system.text import MAX_TEXT_CHARACTERS
 
 STATUS = Status("ready to speak", "idle", (), 80)
+
+
+class Memory:
+    """A history with given records. Ids that are claimed are remembered as queued."""
+
+    def __init__(self, *records: HistoryRecord) -> None:
+        self._records = {record.id: record for record in records}
+
+    def claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
+        record = self._records.get(utterance.id)
+        answer(Claim(record, record is not None and record.text != utterance.text))
+
+    def read_history(self, limit: int, answer: Callable[[list[HistoryRecord]], None]) -> None:
+        answer([*self._records.values()][:limit])
+
+
+def remembered(name: str, state: str, text: str) -> HistoryRecord:
+    ended_at = None if state == "queued" else 12.5
+    return HistoryRecord(name, state, "", "control", "message", 0, 10.0, 11.0, ended_at, 1.25, ("fish",), text)
 
 
 class Program:
@@ -103,7 +124,7 @@ def test_priority_is_a_name_or_the_rank_of_a_message() -> None:
 
 
 def test_say_is_answered_after_the_commit() -> None:
-    program = Program(stores=True)
+    program = Program(history=Memory())
     responses = program.send("say", text="hello", id="a")
     assert responses == [] and isinstance(program.events[0], Announce)
     program.api.notify(Stored("a", True))
@@ -113,7 +134,7 @@ def test_say_is_answered_after_the_commit() -> None:
 
 
 def test_say_is_answered_if_the_utterance_ends_or_the_daemon_stops_before_the_commit() -> None:
-    program = Program(stores=True)
+    program = Program(history=Memory())
     ends: list[Callable[[], None]] = [
         lambda: program.api.notify(Record(Utterance("a", "hello"), "failed", "x")),
         program.api.close,
@@ -122,6 +143,29 @@ def test_say_is_answered_if_the_utterance_ends_or_the_daemon_stops_before_the_co
         responses = program.send("say", text="hello", id="a")
         end()
         assert responses[0]["result"] == {"id": "a", "durable": False}
+
+
+def test_known_id_is_not_announced_again() -> None:
+    program = Program(history=Memory(remembered("a", "played", "Dinner."), remembered("b", "queued", "Lunch.")))
+    record = program.result("say", text="Dinner.", id="a", wait=True)["record"]
+    assert (record["state"], record["seconds"], record["services"], record["text"]) == (
+        "played",
+        1.25,
+        ["fish"],
+        "Dinner.",
+    )
+    assert [each["params"]["state"] for each in program.received] == ["played"]
+    assert program.result("say", text="Lunch.", id="b", wait=True)["record"]["state"] == "queued"
+    assert program.connection.is_waiting
+    assert program.error("say", text="Breakfast.", id="a")[0] == ID_CONFLICT
+    assert program.events == []
+
+
+def test_history_contains_texts_for_callers_that_may_read_them() -> None:
+    program = Program(history=Memory(remembered("a", "played", "Dinner."), remembered("b", "queued", "Lunch.")))
+    assert [record["id"] for record in program.result("history")["records"]] == ["a", "b"]
+    (record,) = program.result("history", Caller("web", False, False, None), limit=1)["records"]
+    assert record["text"] is None and record["ended_at"] == 12.5
 
 
 def test_end_is_sent_to_the_connection_that_waits() -> None:
