@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 
 from agent.daemon.utterance_store import UtteranceStore
 from agent.daemon.utterances import SpokenUtterance
+from agent.pipeline.announcement_queue import queue_order
 from agent.pipeline.conversation import Record
 from agent.pipeline.events import (
     Announce,
@@ -60,8 +62,9 @@ class Announcements:
         New announcements wait for those from before the restart.
         """
         if isinstance(event, Restored):
-            restored = [self._announce_restored(utterance, seconds) for utterance, seconds in event.utterances]
-            return [event, *restored, *self._release()]
+            # In the order of the queue: the first one is spoken at once.
+            restored = sorted(event.utterances, key=lambda each: queue_order(each.utterance))
+            return [event, *itertools.starmap(self._announce_restored, restored), *self._release()]
         if self._load_deadline is not None and isinstance(event, Announce | TextPiece | TextComplete | Cancel | Hush):
             self._held.append(event)
             return []

@@ -17,6 +17,12 @@ class PendingText:
         self.is_complete = False
 
 
+def queue_order(utterance: Utterance) -> tuple[bool, int]:
+    """Return a key that sorts important utterances first, then messages by rank."""
+    is_important = utterance.urgency is Urgency.IMPORTANT
+    return not is_important, 0 if is_important else -utterance.priority
+
+
 class AnnouncementQueue:
     """A bounded priority queue. Not thread-safe; owned by the main thread."""
 
@@ -43,9 +49,7 @@ class AnnouncementQueue:
         if len(self._heap) >= MAX_QUEUED and not is_reply:
             return False
         self._count += 1
-        is_important = utterance.urgency is Urgency.IMPORTANT
-        rank = 0 if is_important else utterance.priority
-        heapq.heappush(self._heap, (not is_important, -rank, 0 if is_reply else self._count, utterance))
+        heapq.heappush(self._heap, (*queue_order(utterance), 0 if is_reply else self._count, utterance))
         if utterance.text is None:
             self._pending[utterance.id] = PendingText()
         return True

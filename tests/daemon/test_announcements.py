@@ -1,0 +1,145 @@
+"""Announcements in a whole daemon with a speech service and a store."""
+
+from __future__ import annotations
+
+import socket
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.local_server import LocalServerProcess
+from support.watched import Watched, configuration
+
+from agent.daemon.utterance_store import UtteranceStore
+from agent.pipeline.conversation import Record
+from agent.pipeline.events import (
+    Announce,
+    Delivery,
+    Event,
+    Expired,
+    PlaybackStarted,
+    Restored,
+    Stop,
+    Stored,
+    TextComplete,
+    TextPiece,
+    Urgency,
+    Utterance,
+)
+from agent.server.tts import tone
+from agent.services.protocols import local
+
+RATE = 22050
+"""Of the tones of the server."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerProcess]:
+    with LocalServerProcess(tmp_path_factory.mktemp("server"), "--speech", "tone", "--recognition", "none") as running:
+        yield running
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The URL of a service that accepts connections and sends nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"ws://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def until(count: int) -> Callable[[Event | Record], Event | None]:
+    """Stop after so many records."""
+    records: list[Record] = []
+
+    def when(event: Event | Record) -> Event | None:
+        records.extend([event] if isinstance(event, Record) else [])
+        return Stop("test") if isinstance(event, Record) and len(records) == count else None
+
+    return when
+
+
+def heard(path: Path) -> bytes:
+    with wave.open(str(path)) as file:
+        assert file.getframerate() == RATE
+        return file.readframes(file.getnframes())
+
+
+def test_interrupted_announcement_is_heard_again_from_its_sentence(server: LocalServerProcess, tmp_path: Path) -> None:
+    config = configuration(server, "announce")
+    config = config._replace(speaker=config.speaker._replace(device=f"file:{tmp_path}/heard.wav"))
+    first = Utterance("a", "One two three. Four five six.")
+    alarm = Utterance("b", "Fire.", urgency=Urgency.IMPORTANT)
+    stop = until(2)
+
+    def when(event: Event | Record) -> Event | None:
+        return Announce(alarm) if event == PlaybackStarted("a") and not it.records else stop(event)
+
+    it = Watched(config, when)
+    assert it.run(Announce(first)) == 0
+    assert it.records == [("b", "played"), ("a", "played")]
+    whole = tone.pcm(first.text or "", RATE)
+    fire = tone.pcm("Fire.", RATE)
+    sound = heard(tmp_path / "heard.wav")
+    before, _, after = sound.partition(fire)
+    assert before == whole[: len(before)] and len(before) < len(whole)
+    assert after == whole
+    (record,) = [each for each in it.seen if isinstance(each, Record) and each.utterance.id == "a"]
+    assert record.seconds >= len(whole) / (2 * RATE)
+
+
+def test_announcements_are_spoken_after_a_restart(server: LocalServerProcess, tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    config = configuration(server, "announce")._replace(shutdown_seconds=2.0)
+    streamed = Utterance("c", None)
+    it = Watched(
+        config,
+        lambda event: Stop("test") if isinstance(event, Stored) and event.utterance == "d" else None,
+        store=UtteranceStore(path),
+    )
+    names = [Announce(Utterance("a", "word " * 50)), Announce(Utterance("b", "Two.", priority=-1)), Announce(streamed)]
+    it.run(*names, TextPiece("c", "Th"), TextPiece("c", "ree."), TextComplete("c"), Announce(Utterance("d", "Four.")))
+    assert it.records == [("a", "cancelled")]
+
+    again = Watched(config, until(4), store=UtteranceStore(path))
+    assert again.run(Announce(Utterance("e", "Five."))) == 0
+    assert again.records == [("c", "played"), ("d", "played"), ("e", "played"), ("b", "played")]
+    last = Watched(
+        config, lambda event: Stop("test") if isinstance(event, Restored) else None, store=UtteranceStore(path)
+    )
+    assert last.run() == 0
+    assert Restored(()) in last.seen and last.records == []
+
+
+def test_announcement_is_not_spoken_after_its_time_to_live(server: LocalServerProcess, silent: str) -> None:
+    """The service does not answer: one is being synthesized, the other one waits."""
+    config = configuration(server, "announce")
+    config = config._replace(synthesis=config.synthesis.with_settings("local", local.Settings(url=silent)))
+    short, other = Delivery(ttl_seconds=0.2), Delivery(ttl_seconds=0.1)
+    it = Watched(config, until(2))
+    first, second = Utterance("a", "One.", delivery=short), Utterance("b", "Two.", delivery=other)
+    assert it.run(Announce(first), Announce(second)) == 0
+    assert it.records == [("b", "expired"), ("a", "expired")]
+    assert [event for event in it.seen if isinstance(event, Expired)] == [Expired("b", 0.1), Expired("a", 0.2)]
+
+
+def test_time_to_live_ends_when_the_announcement_is_audible(server: LocalServerProcess) -> None:
+    it = Watched(configuration(server, "announce"), until(1))
+    delivery = Delivery(ttl_seconds=1.0)
+    assert it.run(Announce(Utterance("a", "one two three four five six seven", delivery=delivery))) == 0
+    assert it.records == [("a", "played")]
+
+
+def test_start_is_stored_before_the_first_sample(server: LocalServerProcess, tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    def when(event: Event | Record) -> Event | None:
+        if isinstance(event, PlaybackStarted):
+            store.read_history(1, lambda records: seen.extend(record.state for record in records))
+        return Stop("test") if isinstance(event, Record) else None
+
+    store = UtteranceStore(tmp_path / "queue.db")
+    it = Watched(configuration(server, "announce"), when, store=store)
+    assert it.run(Announce(Utterance("a", "One two three."))) == 0
+    assert seen == ["started"]
+    stored = it.seen.index(Stored("a", True))
+    assert stored < it.seen.index(PlaybackStarted("a"))
