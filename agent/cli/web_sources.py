@@ -11,7 +11,6 @@ def make_sources(
     path: str | None,
     environ: Mapping[str, str],
     levels: Callable[[], Mapping[str, float]],
-    metrics: Callable[[], str] | None = None,
 ) -> WebSources:
     """Return the contents of the page.
 
@@ -19,7 +18,6 @@ def make_sources(
         path: The configuration file; ``None`` for the default.
         environ: The environment of the daemon.
         levels: Returns the level of each device in dBFS.
-        metrics: Returns the metrics in Prometheus text; ``None``: there are none.
     """
 
     def config() -> list[dict[str, object]]:
@@ -34,4 +32,4 @@ def make_sources(
 
         return [result._asdict() for result in run_checks(path, environ, has_devices=False)]
 
-    return WebSources(metrics, levels, config, checks)
+    return WebSources(levels, config, checks)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from agent.daemon.metrics import Metrics
 from agent.frontends.api.api import Api
 from agent.frontends.api.details import Details, Rows, SlowReader
 from agent.frontends.frontend import Notification
@@ -23,13 +24,11 @@ class WebSources(NamedTuple):
     """The functions from which the page gets what the frontends may not import. Immutable; all are thread-safe.
 
     Args:
-        metrics: Returns the metrics in Prometheus text; ``None``: there are none.
         levels: Returns the level of each device in dBFS.
         config: Returns key, value and origin of each value of the configuration, without secrets.
         checks: Returns the results of the checks of ``doctor`` that open no sound device.
     """
 
-    metrics: Callable[[], str] | None
     levels: Callable[[], Mapping[str, float]]
     config: Callable[[], Rows]
     checks: Callable[[], Rows]
@@ -46,12 +45,13 @@ def make_web(
         sources: The contents of the page.
         report: Receives the events of the frontend.
     """
-    turns, waiting, log = TurnLog(), WaitingList(), LogTail()
+    turns, waiting, metrics, log = TurnLog(), WaitingList(), Metrics(), LogTail()
     log.install()
     api.details = Details(
         queue=lambda with_texts: waiting.utterances(with_texts=with_texts),
         turns=lambda with_texts: turns.turns(with_texts=with_texts),
         log=lambda: [line._asdict() for line in log.tail()],
+        metrics=metrics.render,
         config=SlowReader("configuration", sources.config),
         checks=SlowReader("checks", sources.checks),
     )
@@ -61,7 +61,7 @@ def make_web(
             api,
             access,
             load_page(),
-            metrics=sources.metrics,
+            metrics=metrics.render,
             levels=sources.levels,
             directory=settings.directory,
             transcripts=settings.transcripts,
@@ -70,5 +70,6 @@ def make_web(
     def notify(notification: Notification) -> None:
         turns.update(notification)
         waiting.update(notification)
+        metrics.update(notification)
 
     return WebServer(settings, report, make_site), notify

@@ -94,6 +94,11 @@ class Heard(NamedTuple):
     export_id: str | None = None
 
 
+MICROPHONE_OVERRUN = "the microphone overflowed"
+FRAME_QUEUE_OVERRUN = "the frame queue was full"
+"""The reasons of a ``Gap`` because the machine was too slow."""
+
+
 @distinct
 class Gap(NamedTuple):
     """Captured audio was lost: its start (seconds since the microphone opened), its length and the reason.

@@ -1,4 +1,4 @@
-"""The methods that read what the daemon keeps for people: queue, turns, log, configuration and checks."""
+"""The methods that read what the daemon keeps for people: queue, turns, log, metrics, configuration and checks."""
 
 from __future__ import annotations
 
@@ -56,6 +56,7 @@ class Details(NamedTuple):
         queue: Returns the announcements that have not ended; ``with_texts``: with their texts.
         turns: Returns the last turns, likewise.
         log: Returns the last lines of the log.
+        metrics: Returns the metrics in the text format of Prometheus.
         config: Reads the configuration with the origin of each value, from its file.
         checks: Runs the checks of ``doctor`` that open no device, which takes seconds.
     """
@@ -63,5 +64,6 @@ class Details(NamedTuple):
     queue: Callable[[bool], Rows]
     turns: Callable[[bool], Rows]
     log: Callable[[], Rows]
+    metrics: Callable[[], str]
     config: SlowReader
     checks: SlowReader

@@ -334,6 +334,10 @@ def _log(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str
     return {"lines": _details(hub).log()}
 
 
+def _metrics(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    return {"text": _details(hub).metrics()}
+
+
 def _config(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
     _details(hub).config.start("entries", respond)
 
@@ -427,6 +431,7 @@ METHODS = Methods(
         "queue": Method(_queue, "list the announcements that have not ended", "`utterances`"),
         "turns": Method(_turns, "list the last turns with the moments of each", "`turns`, the last one first"),
         "log": Method(_log, "return the last lines of the log", "`lines`"),
+        "metrics": Method(_metrics, "return the metrics of `GET /metrics`", "`text`, for Prometheus", reads=True),
         "config": Method(_config, "return the configuration with the origin of each value", "`entries`"),
         "checks": Method(_checks, "run the checks of `doctor` that open no sound device", "`findings`"),
         "reload": Method(_reload, "read the configuration again, as SIGHUP", "empty; errors are in `status`"),

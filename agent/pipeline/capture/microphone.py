@@ -11,7 +11,7 @@ from agent.audio.devices.reconnector import DeviceReconnector, ReconnectTiming
 from agent.audio.format import SPEECH
 from agent.errors import DeviceError
 from agent.pipeline.capture.frame_queue import FrameQueue
-from agent.pipeline.events import DeviceBack, DeviceLost, Event, Gap
+from agent.pipeline.events import MICROPHONE_OVERRUN, DeviceBack, DeviceLost, Event, Gap
 from agent.pipeline.stage import Stage
 
 PERIOD_SECONDS = 0.1
@@ -141,7 +141,7 @@ class Microphone(Stage):
                     seconds = SPEECH.seconds_of((source.lost_frames - lost_frames) * SPEECH.frame_bytes)
                     lost_frames = source.lost_frames
                     start = self._since_opened(self._recorded_until) - seconds
-                    self.report(Gap(start, seconds, "the microphone overflowed"))
+                    self.report(Gap(start, seconds, MICROPHONE_OVERRUN))
         finally:
             with self._device.slow_call():
                 source.close()

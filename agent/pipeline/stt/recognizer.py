@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from agent.pipeline.capture.endpointer import Endpointer, Pause, Resume, Speech, SpeechEnd, SpeechStart, VadEvent
 from agent.pipeline.capture.frame_queue import FrameSource
-from agent.pipeline.events import Event, Gap, Partial, SpeechEnded, SpeechStarted
+from agent.pipeline.events import FRAME_QUEUE_OVERRUN, Event, Gap, Partial, SpeechEnded, SpeechStarted
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
 from agent.pipeline.stt.segment import SpeechSegment, seconds_of, to_heard
 from agent.pipeline.stt.session import NEVER, SttSession
@@ -276,7 +276,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         gap = self._frames.take_gap()
         if gap is not None:
             self._position_seconds += gap[1]
-            self.report(Gap(*gap, "the frame queue was full"))
+            self.report(Gap(*gap, FRAME_QUEUE_OVERRUN))
 
     def _drain_frames(self) -> float:
         """Discard the waiting frames; return their length in seconds."""
