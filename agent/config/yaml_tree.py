@@ -21,7 +21,7 @@ MAX_NODES = 10_000
 
 _TAG = "tag:yaml.org,2002:"
 _REFUSED = f"{_TAG}refused"
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = "[\ud800-\udfff]"
 """An escape can put a surrogate into a text; no path and no message can be encoded with one."""
 
 
@@ -236,7 +236,7 @@ class _Builder:
 
     def _scalar(self, node: Any, where: str, path: str) -> Scalar:
         tag = node.tag
-        if _SURROGATE.search(node.value):
+        if re.search(_SURROGATE, node.value):
             what = "it has half of a character (an escape from \\ud800 to \\udfff), expected whole ones"
             self._issues.append(ConfigIssue(where, path, what))
             tag = _REFUSED

@@ -7,7 +7,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -56,16 +55,22 @@ class StoreTiming(NamedTuple):
     retry_seconds: float = 10.0
 
 
-@dataclass(slots=True)
 class _Entry:
-    """One utterance. Not thread-safe; owned by the store thread."""
+    """One utterance. Not thread-safe; owned by the store thread. ``digest``: of the whole text; ``None`` in pieces."""
 
-    number: int
-    record: HistoryRecord
-    digest: bytes | None  # of the whole text; None while it arrives in pieces
-    delivery: Delivery
-    boot_id: str
-    accepted_boot_seconds: float
+    __slots__ = ("accepted_boot_seconds", "boot_id", "delivery", "digest", "number", "record")
+
+    def __init__(
+        self,
+        number: int,
+        record: HistoryRecord,
+        digest: bytes | None,
+        delivery: Delivery,
+        boot_id: str,
+        accepted_boot_seconds: float,
+    ) -> None:
+        self.number, self.record, self.digest, self.delivery = number, record, digest, delivery
+        self.boot_id, self.accepted_boot_seconds = boot_id, accepted_boot_seconds
 
 
 class UtteranceStore:

@@ -13,9 +13,7 @@ from agent.server.stt.registry import CHOICES as RECOGNITION_ENGINES
 from agent.server.tts.registry import ENGINES as SPEECH_ENGINES
 from agent.system.hosts import is_valid_hostname
 
-_ORIGIN = re.compile(
-    r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
-)
+_ORIGIN = r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")
 
 
@@ -52,7 +50,7 @@ class ServerSettings(NamedTuple):
             what = "this is not an address to listen on, expected for example 127.0.0.1"
             yield Finding("host", what, "127.0.0.1")
         for index, origin in enumerate(self.allow_origins):
-            if not _ORIGIN.fullmatch(origin):
+            if not re.fullmatch(_ORIGIN, origin):
                 what = f"{origin!r} is not an origin, expected SCHEME://HOST or SCHEME://HOST:PORT without a path, or *"
                 yield Finding(f"allow_origins[{index}]", what)
         if self.recognition == "script" and self.script is None:

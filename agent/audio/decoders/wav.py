@@ -23,7 +23,7 @@ from agent.errors import AudioError
 
 _MAX_TRAILER_BYTES = 16 << 20
 """A longer chunk does not follow samples of unknown length: its name is part of the samples."""
-_TRAILER = re.compile(b"|".join(TRAILERS))
+_TRAILER = b"|".join(TRAILERS)
 _OTHERS = bytes(set(range(256)).difference(b"".join(TRAILERS)))
 """The bytes that are in no name. Without them a search sees an eighth of the bytes and takes half of the time."""
 
@@ -116,8 +116,8 @@ class PcmDecoder:
         if self._data_bytes is not None or not self._has_header:
             return None
         buffer = self._buffer
-        may_have_trailer = _TRAILER.search(buffer.translate(None, _OTHERS)) is not None
-        for match in _TRAILER.finditer(buffer) if may_have_trailer else ():
+        may_have_trailer = re.search(_TRAILER, buffer.translate(None, _OTHERS)) is not None
+        for match in re.finditer(_TRAILER, buffer) if may_have_trailer else ():
             start = match.start()
             if len(buffer) < start + CHUNK_HEADER_BYTES:
                 return start

@@ -17,8 +17,8 @@ NO_ADDRESS = "none"
 MIN_TOKEN_CHARACTERS = 16
 """A session is signed with the token. A short token could be guessed from a session."""
 
-_ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
-_ADDRESS = re.compile(r"(localhost|[0-9.]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
+_ORIGIN = r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?"
+_ADDRESS = r"(localhost|[0-9.]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})"
 
 
 class Address(NamedTuple):
@@ -72,7 +72,7 @@ class WebSettings(NamedTuple):
             what = f"this is not an address to listen on, expected none or an IP address and a port: {DEFAULT_LISTEN}"
             yield Finding("listen", what, suggestion(self.listen, (NO_ADDRESS, DEFAULT_LISTEN)))
         for index, origin in enumerate(self.origins):
-            if not _ORIGIN.fullmatch(origin):
+            if not re.fullmatch(_ORIGIN, origin):
                 what = f"{origin!r} is not an origin, expected https://HOST or http://HOST:PORT in lower case, no path"
                 yield Finding(f"origins[{index}]", what)
         if self.directory is not None and (problem := directory_problem(self.directory, "pages")):
@@ -94,7 +94,7 @@ class WebSettings(NamedTuple):
 
 def parse_address(text: str) -> Address | None:
     """Return the address in ``HOST:PORT``; ``None`` if there is none, or it is not one."""
-    match = _ADDRESS.fullmatch(text)
+    match = re.fullmatch(_ADDRESS, text)
     if match is None or not 0 < int(match[2]) < 65536:
         return None
     import ipaddress

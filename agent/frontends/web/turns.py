@@ -6,7 +6,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from agent.frontends.frontend import Notification
 from agent.pipeline.conversation import Record
@@ -18,18 +17,18 @@ MAX_TEXT_CHARACTERS = 500
 TRANSCRIPT, FIRST_TEXT, FIRST_AUDIO, LAST_AUDIO = "transcript", "first_text", "first_audio", "last_audio"
 
 
-@dataclass
 class _Turn:
-    """One turn. Not thread-safe; the lock of its ``TurnLog`` guards it."""
+    """One turn. Not thread-safe; the lock of its ``TurnLog`` guards it.
 
-    number: int
-    ended_at: float  # monotonic: the end of speech
-    time: float  # seconds since 1970
-    heard: str
-    reply: str = ""
-    service: str | None = None
-    state: str | None = None
-    moments: dict[str, float] = field(default_factory=dict)
+    ``ended_at`` (monotonic) is the end of speech, ``time`` the same in seconds since 1970.
+    """
+
+    def __init__(self, number: int, ended_at: float, time: float, heard: str) -> None:
+        self.number, self.ended_at, self.time, self.heard = number, ended_at, time, heard
+        self.reply = ""
+        self.service: str | None = None
+        self.state: str | None = None
+        self.moments: dict[str, float] = {}
 
 
 class TurnLog:

@@ -24,7 +24,7 @@ MAX_DOWNLOAD_SECONDS = 1800.0
 """A slower download is cancelled: it occupies one of ``MAX_DOWNLOADS`` slots."""
 
 MAX_DOWNLOADS = 4
-_ID = re.compile(r"[0-9A-Za-z-]{1,64}\Z")
+_ID = r"[0-9A-Za-z-]{1,64}\Z"
 
 
 class ExportResult(NamedTuple):
@@ -100,7 +100,7 @@ def fetch_export(settings: TranscriptionSettings, export_id: str, directory: Pat
     """
     if settings.export_url is None:
         return ExportResult()
-    if not _ID.match(export_id):
+    if not re.match(_ID, export_id):
         raise ServiceError("transcription", "export not downloaded: the service sent an invalid export ID")
     base = settings.export_url.rstrip("/")
     key = settings.export_key.reveal() or settings.api_key.reveal()

@@ -47,7 +47,7 @@ _SCRIPTS = (
 )  # fmt: skip
 _CHARACTERS_OF = {"і": "uk", "ї": "uk", "є": "uk", "ґ": "uk", "ў": "be", "қ": "kk", "ң": "kk", "ү": "kk", "ғ": "kk",
                "ѝ": "bg", "ہ": "ur", "ے": "ur", "ٹ": "ur", "پ": "fa", "گ": "fa", "چ": "fa"}  # fmt: skip
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = r"[^\W\d_]+"
 
 
 class LanguageGuess:
@@ -62,7 +62,7 @@ class LanguageGuess:
 
     def feed(self, text: str) -> None:
         """Count the words of ``text``, which holds whole words."""
-        for match in _WORD.finditer(text):
+        for match in re.finditer(_WORD, text):
             word = match[0].lower()
             if script := _script_of(word[0]):
                 self._scripts[script] += 1

@@ -24,10 +24,10 @@ _END = re.compile(
 )
 _OPENING = "\"'“‘«([„¿¡"
 _CLOSING = "\"'”’»)]“"
-_DOTTED = re.compile(r"(?:[^\W\d_]{1,3}\.)+[^\W\d_]{1,3}")  # an abbreviation of several words
-_COMPOUND = re.compile(r".*[-–'’](?=.)")  # the parts of "J.-P." and "L'Avv." before the last one
-_LIST_NUMBER = re.compile(r"\W*(\d{1,2})[.)]")
-_PAUSES = re.compile(r"[,;:–—](?=\s)|[，、；：]")
+_DOTTED = r"(?:[^\W\d_]{1,3}\.)+[^\W\d_]{1,3}"  # an abbreviation of several words
+_COMPOUND = r".*[-–'’](?=.)"  # the parts of "J.-P." and "L'Avv." before the last one
+_LIST_NUMBER = r"\W*(\d{1,2})[.)]"
+_PAUSES = r"[,;:–—](?=\s)|[，、；：]"
 
 # The library misses these, or knows them in one language only.
 _ABBREVIATIONS = """
@@ -180,7 +180,7 @@ class SentenceSplitter:
 
     def _decide_by_rules(self, before: str, word: str, next_word: str | None) -> _Decision:
         """Return whether a period after ``word`` ends the sentence, or ``library`` where the library knows it."""
-        word = _COMPOUND.sub("", word)
+        word = re.sub(_COMPOUND, "", word)
         if word.lower() in _PLACES:
             # "Elm St. Then turn left", but "St. Mary"
             return None if next_word is None else next_word.strip(_OPENING + ",.;:") in _STARTERS
@@ -191,7 +191,7 @@ class SentenceSplitter:
         if is_number and self._language == "auto" and self._guess.is_surely_english:
             return True
         if not (
-            is_number or is_initial or word in _DAYS or word.lower() in _SOMETIMES_FINAL or _DOTTED.fullmatch(word)
+            is_number or is_initial or word in _DAYS or word.lower() in _SOMETIMES_FINAL or re.fullmatch(_DOTTED, word)
         ):
             return "library"
         if next_word is None:
@@ -239,7 +239,7 @@ class SentenceSplitter:
     def _pause_position(text: str, start: int) -> int:
         """Return the position at which to cut a sentence that is too long."""
         window = text[start : start + MAX_SENTENCE_CHARACTERS]
-        pauses = [pause.end() for pause in _PAUSES.finditer(window) if pause.end() * 3 > MAX_SENTENCE_CHARACTERS]
+        pauses = [pause.end() for pause in re.finditer(_PAUSES, window) if pause.end() * 3 > MAX_SENTENCE_CHARACTERS]
         if pauses:
             return start + pauses[-1]
         space = max(window.rfind(" "), window.rfind("\n"), window.rfind("\t"))
@@ -257,7 +257,7 @@ def _may_be_abbreviation(before: str, word: str) -> bool:
 
 def _is_next_list_number(before: str, next_word: str) -> bool:
     """Return whether the next word continues the list that the sentence is an item of."""
-    number = _LIST_NUMBER.match(before)
+    number = re.match(_LIST_NUMBER, before)
     return number is not None and next_word.rstrip(".)") == str(int(number[1]) + 1)
 
 

@@ -13,12 +13,12 @@ _PICTURES = (
     r"\u2190-\u21ff\u2300-\u23ff\u2460-\u24ff\u2500-\u27bf\u2900-\u297f\u2b00-\u2bff"
     r"\U0001f000-\U0001f0ff\U0001f170-\U0001faff\U000e0000-\U000e007f\ue000-\uf8ff"
 )
-_EMOJI = re.compile(
+_EMOJI = (
     rf"[ \t]*(?:[\u00a9\u00ae\u2122\u2139\u3030\u303d\u3297\u3299](?=\ufe0f)|[#*]\ufe0f?\u20e3|[{_PICTURES}])"
     rf"(?:[ \t\ufe00-\ufe0f\u20e3\u200d]|[{_PICTURES}])*"
 )
-_ENCLOSED_NUMBER = re.compile(r"[\u2460-\u249b\u24ea-\u24ff\u2776-\u2793]")
-_INVISIBLE = re.compile(
+_ENCLOSED_NUMBER = r"[\u2460-\u249b\u24ea-\u24ff\u2776-\u2793]"
+_INVISIBLE = (
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b\u2028-\u202e\u2060-\u206f\ufe00-\ufe0f\u20e3\ufeff\ufff0-\ufffd]"
     r"|(?<![\u0590-\u1fff])[\u200c\u200d]"
 )
@@ -27,9 +27,9 @@ _INVISIBLE = re.compile(
 def speakable(text: str) -> str:
     """Return the part of a sentence that a voice can pronounce, possibly empty."""
     if not (text.isascii() and text.isprintable()):
-        text = _ENCLOSED_NUMBER.sub(_number, text)
-        text = _EMOJI.sub(_gap, text)
-        text = _INVISIBLE.sub("", text)
+        text = re.sub(_ENCLOSED_NUMBER, _number, text)
+        text = re.sub(_EMOJI, _gap, text)
+        text = re.sub(_INVISIBLE, "", text)
     return " ".join(text.split()) if has_words(text) else ""
 
 

@@ -52,10 +52,10 @@ SPEED = (0.7, 2.5)
 TEMPERATURE = (0.0, 1.0)
 SAMPLES = {"pcm_linear": "s16le", "pcm_mulaw": "mulaw"}
 
-_STOP_PATTERN = re.compile("<STOP>", re.IGNORECASE | re.ASCII)
-_STOP_PREFIX = re.compile(r"<(S(T(OP?)?)?)?\Z", re.IGNORECASE | re.ASCII)
+_STOP_PATTERN = "(?ai)<STOP>"
+_STOP_PREFIX = r"(?ai)<(S(T(OP?)?)?)?\Z"
 _MAX_PREFIX_CHARACTERS = len(STOP) - 1
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
+_LANGUAGE = r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*"
 _MAX_TEXT_CHARACTERS = 16000
 _MAX_PASSAGES = 1000
 _IMMEDIATE_SECONDS = 0.05
@@ -79,7 +79,7 @@ class StopFilter:
     def feed(self, text: str) -> str:
         """Return the text that can be sent now."""
         # Replaced by a space: with an empty replacement "<ST<STOP>OP>" would become the mark.
-        text = _STOP_PATTERN.sub(" ", self._held + text)
+        text = re.sub(_STOP_PATTERN, " ", self._held + text) if "<" in self._held + text else text
         held = _prefix_length(text)
         self._held = text[len(text) - held :]
         return self._without_blank(text[: len(text) - held])
@@ -201,7 +201,7 @@ class Client:
         fields["sampling_rate"] = str(sampling_rate)
         fields["encoding"] = "pcm_linear"
         language = path.rstrip("/").rpartition("/speak/")[2]
-        if "/speak/" in path and _LANGUAGE.fullmatch(language):
+        if "/speak/" in path and re.fullmatch(_LANGUAGE, language):
             fields["lang_code"] = language
         if voice:
             fields["voice_id"] = voice
@@ -413,7 +413,7 @@ class Server:
         target = parse_target(path)
         place, query = target if target is not None else ("", {})
         root, _, language = place.rstrip("/").rpartition("/")
-        if root != "/speak" or not _LANGUAGE.fullmatch(language):
+        if root != "/speak" or not re.fullmatch(_LANGUAGE, language):
             return self._deny(excerpt(place), "the path /speak/<language>", 404)
         if self._key and not keys_match(header(headers, "x-api-key") or query.get("api_key"), self._key):
             return self._deny("no key or a wrong key", "its key in the header x-api-key", 403)
@@ -495,7 +495,8 @@ class Server:
 
 def _prefix_length(text: str) -> int:
     """Return how many characters at the end of the text are a beginning of ``<STOP>``."""
-    match = _STOP_PREFIX.search(text, max(0, len(text) - _MAX_PREFIX_CHARACTERS))
+    end = text[-_MAX_PREFIX_CHARACTERS:]
+    match = re.search(_STOP_PREFIX, end) if "<" in end else None
     return 0 if match is None else len(match.group())
 
 
