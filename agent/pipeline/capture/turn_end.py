@@ -20,42 +20,47 @@ class Completeness(Enum):
 # Words that need another word after them, and sounds of hesitation. A word that also ends a sentence is left out: "on"
 # and "an" of "turn the light on" and "mach das Licht an", "is" and "es" of "where it is" and "qué hora es".
 _OPEN_WORDS = {
-    "en": "the a an and or but because if of to from with for at into about than as my your our their its every each"
-    " between during without until while since whose which whether i i'm i'd i've i'll we'd we're we'll you're you'd"
-    " they're he's she's it's that's there's let's what's who's where's uh um er hmm erm",
-    "de": "der die das den dem des eine einen einem einer eines und oder aber weil wenn dass ob als wie von zum zur für"
-    " bei in im ins am über unter zwischen gegen ohne durch bis seit während mein meine meinen meinem meiner dein deine"
-    " deinen unser unsere ihre seine ich wir welche welcher welches sehr äh ähm hm",
-    "fr": "le la les l un une des de du d et ou mais car parce que qu qui dont si à au aux en dans sur sous avec sans"
-    " pour par chez vers entre depuis pendant mon ma mes ton ta tes son sa ses notre nos votre vos leurs ce cet cette"
-    " ces je j quel quelle quels quelles très euh hum ben",
-    "es": "el la los las un una unos unas de del y e u pero porque que si a al en con sin por entre desde hasta durante"
-    " mi mis tu tus su sus me te se lo muy cuyo cuya eh mmm",
-    "it": "il lo la i gli le l un una di del dello della dei degli delle e ed o ma perché che se a al allo alla ai agli"
-    " alle in nel nella con senza per su sul sulla tra fra da dal dalla durante mio mia miei tuo tua suo sua nostro"
-    " nostra mi ti molto eh ehm mmm",
-    "pt": "o a os as um uma uns umas de do da dos das e ou mas porque que se ao à aos às em no na nos nas num numa com"
-    " sem por pelo pela entre desde até durante meu minha meus minhas teu tua seu sua nosso nossa eu me te muito eh",
-    "nl": "de het een en of maar want omdat als dat van naar met voor bij tussen tegen zonder sinds tijdens mijn jouw"
-    " uw onze hun ik wij welke heel erg eh uh uhm hm",
-    "hi": "और या लेकिन मगर क्योंकि कि अगर तो का की के को से में पर तक लिए साथ बिना मेरा मेरी मेरे आपका आपकी"
-    " हमारा उसका इस उस एक बहुत मैं हम कृपया जो जब अं उम",
+    "en": "the a an and or but because if when of to from with for at in into by about than as my your our their"
+    " its every each between during without until while since whose which whether i i'm i'd i've i'll we'd we're we'll"
+    " you're you'd they're he's she's it's that's there's let's what's who's where's uh um er hmm erm",
+    "de": "der die das den dem des eine einen einem einer eines und oder aber weil wenn dass ob als wie von nach"
+    " zum zur für bei in im ins am über unter zwischen gegen ohne durch bis seit während mein meine meinen meinem"
+    " meiner dein deine deinen unser unsere ihre seine ich wir welche welcher welches sehr äh ähm hm",
+    "fr": "le la les l un une des de du d et ou mais car parce que qu qui dont si à au aux en dans sur sous avec"
+    " sans pour par chez vers entre depuis pendant mon ma mes ton ta tes son sa ses notre nos votre vos leurs ce cet"
+    " cette ces je j quel quelle quels quelles très euh hum ben",
+    "es": "el la los las un una unos unas de del y e u pero porque que si a al en con sin por entre desde hasta"
+    " durante mi mis tu tus su sus me te se lo muy cuyo cuya eh mmm",
+    "it": "il lo la i gli le l un una di del dello della dei degli delle e ed o ma perché che se a al allo alla ai"
+    " agli alle in nel nella con senza per su sul sulla tra fra da dal dalla durante mio mia miei tuo tua suo sua"
+    " nostro nostra mi ti molto eh ehm mmm",
+    "pt": "o a os as um uma uns umas de do da dos das e ou mas porque que se ao à aos às em no na nos nas num numa"
+    " com sem por pelo pela entre desde até durante meu minha meus minhas teu tua seu sua nosso nossa eu me te muito"
+    " eh",
+    "nl": "de het een en of maar want omdat als dat van naar met voor bij in tussen tegen zonder sinds tijdens mijn"
+    " jouw uw onze hun ik wij welke heel erg eh uh uhm hm",
+    "hi": "और या लेकिन मगर क्योंकि कि अगर तो का की के को से में पर तक लिए साथ बिना मेरा मेरी मेरे आपका आपकी हमारा"
+    " उसका इस उस एक बहुत मैं हम कृपया जो जब अं उम",
 }  # fmt: skip
-_NUMBERS = {
-    "en": "zero oh one two three four five six seven eight nine double triple",
-    "de": "null eins zwei zwo drei vier fünf sechs sieben acht neun",
-    "fr": "zéro un deux trois quatre cinq six sept huit neuf",
-    "es": "cero uno dos tres cuatro cinco seis siete ocho nueve",
-    "it": "zero uno due tre quattro cinque sei sette otto nove",
-    "pt": "zero um dois três quatro cinco seis sete oito nove",
-    "nl": "nul een twee drie vier vijf zes zeven acht negen",
-    "hi": "शून्य एक दो तीन चार पाँच पांच छह सात आठ नौ",
-}
 _OPEN = {language: frozenset(words.split()) for language, words in _OPEN_WORDS.items()}
-_DIGITS = {language: frozenset(words.split()) for language, words in _NUMBERS.items()}
+_DIGIT_WORDS = (
+    "zero oh one two three four five six seven eight nine double triple null eins zwei zwo drei vier fünf sechs "
+    "sieben acht neun zéro un deux trois quatre cinq sept huit neuf cero uno dos tres cuatro cinco seis siete "
+    "ocho nueve due quattro cinque sei sette otto nove um dois três quatro sete oito nul een twee drie vijf zes "
+    "zeven negen शून्य एक दो तीन चार पाँच पांच छह सात आठ नौ"
+)
+_DIGITS = frozenset(_DIGIT_WORDS.split())
 _WORD = re.compile(r"[\u0900-\u097f]+|[^\W_]+(?:['’-][^\W_]+)*['’]?")  # \w lacks the vowel signs of Hindi
-_DICTATED_NUMBERS = 2
-"""Single digits in a row: "platform five" is complete, "five five" is the beginning of a number that is dictated."""
+_DICTATED_WORDS = (
+    "number phone telephone code pin nummer telefonnummer handynummer numéro téléphone número teléfono código "
+    "numero telefono codice telefone telefoonnummer नंबर"
+)
+_DICTATED = frozenset(_DICTATED_WORDS.split())
+"""A digit after one of these words is part of a number that is dictated. Elsewhere two digits in a row are one."""
+_ENGLISH_ENDS = frozenset(("me", "no", "do", "die", "son"))
+"""Words that end an English sentence and are open in another language."""
+_ASKS = frozenset(("what", "where", "when", "who", "how", "which", "why", "what's"))
+_AUXILIARIES = frozenset(("is", "are", "was", "were", "do", "does", "did", "can", "could", "will", "would", "should"))
 
 
 def judge(text: str, matches: Callable[[str], bool] = lambda text: False) -> Completeness:
@@ -68,8 +73,8 @@ def judge(text: str, matches: Callable[[str], bool] = lambda text: False) -> Com
     Returns:
         ``INCOMPLETE`` for a text that ends with a comma, with a word of a table that needs another word (English,
         German, French, Spanish, Italian, Portuguese, Dutch, Hindi), or within a dictated number. ``COMPLETE`` for a
-        text that ends like a sentence or that ``matches``. A recognizer that punctuates ends a partial with a full stop
-        as well, so the words count more than a full stop.
+        text that ends like a sentence or that ``matches``. A recognizer that punctuates ends a partial like a sentence
+        as well ("How do I get from?"), so the words count more than the marks.
     """
     stripped = text.rstrip(" \"'»”’)")
     words = [word.lower().replace("’", "'") for word in _WORD.findall(stripped)]
@@ -77,24 +82,35 @@ def judge(text: str, matches: Callable[[str], bool] = lambda text: False) -> Com
         return Completeness.UNSURE
     if stripped.endswith((",", ";", ":", "-", "–", "—", "...", "…")):
         return Completeness.INCOMPLETE
-    if len(words) > 1 and not stripped.endswith(("?", "!")):
-        guess = LanguageGuess()
-        guess.feed(" ".join(words))
-        languages = [language for language in guess.candidates if language in _OPEN]
-        if languages and all(_is_open(words, language) for language in languages):
-            return Completeness.INCOMPLETE
+    if len(words) > 1 and (_needs_word(words) or _is_dictated(words)):
+        return Completeness.INCOMPLETE
     if stripped.endswith((".", "?", "!", "।")) or matches(stripped):
         return Completeness.COMPLETE
     return Completeness.UNSURE
 
 
-def _is_open(words: list[str], language: str) -> bool:
+def _needs_word(words: list[str]) -> bool:
     last = words[-1].rstrip("'")
-    if last in _OPEN[language]:
-        return True
-    numbers = words[-_DICTATED_NUMBERS:]
-    return len(numbers) == _DICTATED_NUMBERS and all(word in _DIGITS[language] or _is_digit(word) for word in numbers)
+    if words[0] in _ASKS and last in _AUXILIARIES and len(words) < 5:
+        return True  # "what time does"
+    languages = {language for language, table in _OPEN.items() if last in table}
+    if not languages:
+        return False
+    guess = LanguageGuess()
+    guess.feed(" ".join(words[:-1]))
+    # The words before decide on the language: "an" is open in English, but not in "mach das Licht an".
+    evidence = max(guess.evidence(language) for language in languages)
+    if not evidence and last in _ENGLISH_ENDS:
+        return False
+    return evidence >= max((guess.evidence(language) for language in guess.candidates), default=0)
+
+
+def _is_dictated(words: list[str]) -> bool:
+    digits = 0
+    while digits < len(words) and _is_digit(words[-1 - digits]):
+        digits += 1
+    return digits > 1 or (digits == 1 and not _DICTATED.isdisjoint(words))
 
 
 def _is_digit(word: str) -> bool:
-    return len(word) == 1 and word.isdecimal()
+    return (len(word) == 1 and word.isdecimal()) or word in _DIGITS

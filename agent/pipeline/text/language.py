@@ -7,14 +7,16 @@ from collections import Counter
 
 _FUNCTION_WORDS = {
     "en": "the a an and of to in is are it you that this with for on was have has not but be i my your what how will"
-    " can we they he she there here at from as or if do does would please",
+    " can we they he she there here at from as or if do does would please me about",
     "de": "der die das und ist nicht ein eine einen mit von zu den dem im am auf für sich sie er es ich wir ihr auch"
     " als wie bei nach aus hat haben sind war wird noch nur oder aber wenn kann zum zur vom des uhr heute",
     "fr": "le la les de des du et est un une en que qui dans pour pas sur avec ce cette il elle nous vous je ne se"
     " au aux sont être mais ou où plus par à très bien",
-    "es": "el la los las de del y es un una en que por para con no se su lo al como más pero sus le ya o este sí porque"
-    " esta entre cuando muy sin sobre también me hay está",
-    "it": "il lo la gli le di del della e è un una in che per con non si sono da al ma come più anche questo questa nel"
+    "es": "a el la los las de del y es un una en que por para con no se su lo al como más pero sus le ya o este sí"
+    " porque"
+    " esta entre cuando muy sin sobre también me hay está qué cuál dónde cuándo dos quiero puedo puedes",
+    "it": "a il lo la gli le di del della e è un una in che per con non si sono da al ma come più anche questo"
+    " questa nel"
     " alla dei delle ha ho mi ti ci molto",
     "pt": "o a os as de do da dos das e é um uma em no na que por para com não se mais como mas ao à foi são está você"
     " seu sua ou muito também",
@@ -77,6 +79,10 @@ class LanguageGuess:
     def languages(self) -> tuple[str, ...]:
         """As ``candidates``, but English alone if it is one of them."""
         return ("en",) if "en" in self.candidates else self.candidates
+
+    def evidence(self, language: str) -> int:
+        """Return the number of function words and characters that point to a language in the Latin script."""
+        return self._counts[language]
 
     @property
     def candidates(self) -> tuple[str, ...]:
