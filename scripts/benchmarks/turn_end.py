@@ -65,7 +65,7 @@ Do you know whether | the pool is heated?
 What was the | score of the match last night?
 Read me the news | from today.
 Open the blinds and | switch on the coffee machine.
-I would like to | speak to somebody.
+I would like to | speak to a guide.
 How long does the | guided tour take?
 Wann fährt der nächste Zug nach | Hamburg?
 Ich hätte gern zwei Karten für | die Burg.
