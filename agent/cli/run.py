@@ -6,8 +6,10 @@ import os
 import sys
 from collections.abc import Callable
 
+from agent.audio.format import Format
 from agent.daemon.builder import make_frontends, require_keys
 from agent.daemon.daemon import Daemon
+from agent.daemon.outage_notice import OutageNotice
 from agent.daemon.shutdown import EXPORT_SECONDS
 from agent.daemon.utterance_store import UtteranceStore
 from agent.daemon.volume import VolumeStore
@@ -38,6 +40,12 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
         from agent.cli.web_sources import make_sources
 
         web_sources = make_sources(path, os.environ, lambda: daemon.levels())
+
+    def speak_notice(text: str) -> tuple[Format, bytes]:
+        from agent.cli.notice_speech import render  # once in the life of an installation
+
+        return render(daemon.config, text)
+
     daemon = Daemon(
         config,
         SystemdNotifier(os.environ),
@@ -55,6 +63,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
         reread=reread,
         volume=volume,
         store=store,
+        notice=OutageNotice(lambda: daemon.config, state, speak_notice),
     )
     code = daemon.run()
     exporter.close(Deadline(EXPORT_SECONDS))

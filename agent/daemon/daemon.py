@@ -17,6 +17,7 @@ from agent.daemon.builder import Pipeline, build_pipeline, local_server_settings
 from agent.daemon.dispatch import SPEAKER_TIMEOUT_SECONDS, DeviceTimeout, dispatch, reset_after_suspend
 from agent.daemon.event_log import log_event, log_record, log_reload, log_worker_crash
 from agent.daemon.local_server import LocalServer
+from agent.daemon.outage_notice import OutageNotice
 from agent.daemon.shutdown import ShutdownSteps, WorkerBudget
 from agent.daemon.supervisor import Supervisor
 from agent.daemon.suspend import SuspendDetector
@@ -27,7 +28,7 @@ from agent.daemon.watchdog import Watchdog
 from agent.errors import AgentError, ConfigError
 from agent.frontends.frontend import Frontends, Notification
 from agent.pipeline.conversation import Action, AppendText, Conversation, Finish, Record, State, StopPlayback
-from agent.pipeline.events import Event, Heard, Hush, Reload, Stop, WorkerCrashed
+from agent.pipeline.events import Announce, Event, Heard, Hush, Reload, Stop, WorkerCrashed
 from agent.pipeline.status import Status, StatusTracker
 from agent.pipeline.stt.captions import Captions
 from agent.pipeline.tts.synthesizer import SHUTDOWN
@@ -81,6 +82,7 @@ class Daemon:
         volume: Stores the volume and the mutes; by default they are lost at the restart.
         suspend_detector: Builds the detector, which calls the given function.
         store: Keeps announcements and the history; by default they are lost at the restart.
+        notice: Says that no speech service can speak; by default an outage is silent.
         timing: Timings for tests.
     """
 
@@ -97,6 +99,7 @@ class Daemon:
         volume: VolumeStore | None = None,
         suspend_detector: Callable[[Callable[[str], None]], SuspendDetector] = SuspendDetector,
         store: UtteranceStore | None = None,
+        notice: OutageNotice | None = None,
         timing: DaemonTiming | None = None,
     ) -> None:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -107,6 +110,7 @@ class Daemon:
         mode = config.conversation.mode
         self._captions = Captions(captions, self.inbox.put) if captions is not None and mode == "captions" else None
         run = os.urandom(6).hex()  # a random part keeps ids unique across restarts, even if the clock is wrong
+        self._run_id = run
         self._conversation = Conversation(
             mode=mode,
             listen_while_speaking=config.conversation.listen_while_speaking,
@@ -118,6 +122,9 @@ class Daemon:
         self._utterances = UtteranceTracker()
         self._announcements = Announcements(store if mode != "captions" else None)
         self._pipeline: Pipeline = build_pipeline(config, self.inbox.put, self._local, self._announcements.permit_start)
+        self._notice = notice if self._pipeline.synthesizer is not None else None
+        if self._notice is not None and self._pipeline.synthesizer is not None:
+            self._pipeline.synthesizer.notice = self._notice.audio
         self._volume = volume or VolumeStore(None, config.speaker.volume)
         self._frontends = frontends(self.inbox.put)
         self._frontend_supervisor = Supervisor([*self._frontends.workers])
@@ -169,6 +176,8 @@ class Daemon:
         self._notify_frontends(status)
         log.info("daemon ready: %s", status.summary)
         self._announcements.start(self.inbox.put)
+        if self._notice is not None:
+            self._notice.start()
         for name in _IMPORTED_AFTER_READY:
             importlib.import_module(name)
 
@@ -204,6 +213,8 @@ class Daemon:
             self._notify_frontends(each)
             for action in self._conversation.handle(each):
                 self._carry_out(action)
+            if self._notice is not None and (utterance := self._notice.update(each, self._run_id)) is not None:
+                self.inbox.put(Announce(utterance))
             self._publish_status()
 
     def levels(self) -> dict[str, int]:
@@ -275,6 +286,8 @@ class Daemon:
             responder = self.config.responder.kind
             self._status.reloaded(self._speech_services(), replaced=is_replaced, responder=responder)
             log_reload(result.changed, result.pending)
+            if self._notice is not None:
+                self._notice.start()  # the language may be another one
         status = self._last_status = self._current_status()
         self._systemd.ready(status.summary)
         self._notify_frontends(status)
@@ -340,6 +353,8 @@ class Daemon:
 
     def _shut_down(self, reason: str) -> None:
         log.info("daemon shutting down: %s", reason)
+        if self._notice is not None:
+            self._notice.close()
         self._end_reason = reason
         seconds, pipeline = self.config.shutdown_seconds, self._pipeline
         steps = ShutdownSteps(

@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 from agent.system.distinct import distinct
 
+NOTICE = "notice"
+"""The source of the utterance that says that no service can speak. The synthesizer has its audio."""
+
 
 class Urgency(Enum):
     """How an utterance relates to others, with the meaning of the priorities of SSIP (speech-dispatcher)."""
@@ -230,11 +233,15 @@ class UtteranceCancelled(NamedTuple):
 
 @distinct
 class UtteranceFailed(NamedTuple):
-    """An utterance failed after ``seconds`` of playback (0 where no service delivered audio). Immutable."""
+    """An utterance failed after ``seconds`` of playback. Immutable.
+
+    ``no_service``: no speech service delivered audio.
+    """
 
     utterance: str
     reason: str
     seconds: float = 0.0
+    no_service: bool = False
 
 
 # --- services, devices, workers

@@ -100,6 +100,11 @@ class SynthesisSettings(NamedTuple):
     first_audio_seconds: float = key(
         10.0, "timeout for the first audio of an utterance, after which the next service is used", low=1.0, high=120.0
     )
+    unavailable_text: str = key(
+        "",
+        "sentence, after a tone, when no speech service can speak, once for each outage; empty: in the language of the"
+        " local voice",
+    )
 
     def settings(self, name: str) -> Any:
         """Return the section of a service; imports the service."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.audio.format import Format
 from agent.errors import AudioError, ServiceError
 from agent.pipeline.events import (
+    NOTICE,
     AudioArrived,
     Event,
     TextComplete,
@@ -116,7 +117,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
     utterance that fails after its first audio is not started again. ``suspend`` ends an utterance as a cancellation
     does; ``resume`` starts the rest of it, which has an event of its own.
 
-    The public methods are thread-safe; everything else is owned by the synthesizer thread.
+    The public methods are thread-safe; everything else is owned by the synthesizer thread. ``notice``, set before
+    ``start``, returns the audio of an utterance with the source ``NOTICE``, which no service speaks.
 
     Args:
         ring: receives the audio.
@@ -146,6 +148,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         self._first_audio_seconds = first_audio_seconds
         self._language, self._can_suspend = language, can_suspend
         self._phrases = phrases
+        self.notice: Callable[[], tuple[Format, bytes]] | None = None
         self._jobs: deque[SynthesisJob] = deque()  # the first one is being spoken
         self._written_job: SynthesisJob | None = None  # the last one that ended here; the speaker may still play it
         self._suspended: dict[str, SynthesisJob] = {}
@@ -370,8 +373,10 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         if not job.services:
             self._fail_job(job)
             return True
+        if job.utterance.source == NOTICE and self.notice is not None:
+            return self._play(job, NOTICE, *self.notice())
         if (phrase := self._find_phrase(job)) is not None:
-            return self._play_phrase(job, phrase)
+            return self._play(job, phrase.key.service, phrase.format, phrase.pcm)
         # The next session of an audible utterance waits until the ring buffer has room for its audio.
         if job.retry_delay.remaining() or (job.has_audio and self._ring.unread_bytes > self._ring.capacity_bytes // 8):
             return False
@@ -406,9 +411,9 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         job.has_sought_phrase = True
         return self._phrases.find(job.services[0], job.passages)
 
-    def _play_phrase(self, job: SynthesisJob, phrase: Phrase) -> bool:
-        """Return ``False`` if the utterance was cancelled."""
-        if not self._write(job, phrase.key.service, phrase.format, phrase.pcm, is_phrase=True):
+    def _play(self, job: SynthesisJob, service: str, format: Format, pcm: bytes) -> bool:
+        """Speak an utterance with audio that is complete; return ``False`` if it was cancelled."""
+        if not self._write(job, service, format, pcm, is_phrase=True):
             return False
         job.mark_spoken(len(job.passages))
         self._end_job(job)
@@ -525,7 +530,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         if job.stream_id is not None:
             self._ring.end(job.stream_id, error=reason)
         else:
-            self.report(UtteranceFailed(job.utterance.id, reason))
+            self.report(UtteranceFailed(job.utterance.id, reason, no_service=True))
 
     def _end_job(self, job: SynthesisJob) -> None:
         self._written_job = self._jobs.popleft()

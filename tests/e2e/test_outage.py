@@ -1,0 +1,74 @@
+"""Network cut: phrases play bit-exact, the local voice speaks the rest, and an outage of all is announced once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from support.agent_fixtures import Start
+from support.local_server import LocalServerProcess
+
+from agent.audio.format import Format
+from agent.pipeline.tts.notice import tone
+from agent.server.tts import tone as voice
+
+RATE = 22050
+WARMED = "The train departs from platform 2."
+TONE = tone(Format(RATE))
+
+
+def test_show_3_network_cut(agent: Start, write_config: Callable[[str], str], tmp_path: Path) -> None:
+    recording = tmp_path / "heard.wav"
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    env = {"STATE_DIRECTORY": str(tmp_path / "state"), "CACHE_DIRECTORY": str(tmp_path / "cache")}
+    arguments = ("--speech", "tone", "--recognition", "none")
+    with (
+        LocalServerProcess(tmp_path / "first", *arguments) as first,
+        LocalServerProcess(tmp_path / "second", *arguments) as second,
+    ):
+        config = write_config(
+            "conversation: {mode: announce}\n"
+            f"speaker: {{device: 'file:{recording}', volume: 100}}\n"
+            "synthesis:\n  services: [neuphonic, local]\n  phrases: {enabled: true}\n  first_audio_seconds: 5\n"
+            f"  neuphonic: {{url: '{first.ws}/speak/en'}}\n"
+            f"  local: {{url: '{second.ws}'}}\n"
+            f"server: {{speech: tone}}\n"
+            f"control: {{socket: {tmp_path}/control.sock}}\n"
+        )
+        texts = tmp_path / "texts.txt"
+        texts.write_text(f"{WARMED}\n")
+        warm = agent("phrases", "warm", "--config", config, str(texts), env=env)
+        assert warm.end() == 0, warm.errors
+
+        daemon = agent("run", "--config", config, env=env)
+        daemon.stderr.await_text("daemon ready")
+
+        def say(text: str) -> tuple[int, bytes]:
+            """Speak a text; return the exit code and the audio that the speaker got for it."""
+            before = len(heard(recording))
+            code = agent("say", "--config", config, text, env=env).end()
+            return code, heard(recording)[before:]
+
+        first.stop()
+        assert say(WARMED) == (0, voice.pcm(WARMED, RATE)), "the phrase is bit-exact"
+        assert say("This is new.") == (0, voice.pcm("This is new.", RATE)), "the local voice speaks"
+        daemon.stderr.await_text("by local")
+
+        second.stop()
+        assert say(WARMED) == (0, voice.pcm(WARMED, RATE)), "the phrase still plays"
+        assert say("This is new.") == (0, voice.pcm("This is new.", RATE)), "and what was spoken meanwhile"
+        assert [say(text)[0] for text in ("Nothing speaks this.", "Nor this.")] == [69, 69]
+        assert say(WARMED)[0] == 0
+        daemon.stderr.await_text("-notice-1: played")
+        sound = heard(recording)
+        assert sound.count(TONE) == 1 and sound.endswith(voice.pcm(WARMED, RATE)), "the outage is announced once"
+        assert "-notice-2" not in daemon.stderr.data.decode()
+
+
+def heard(recording: Path) -> bytes:
+    """Return the audio of the recording so far; its header may be behind."""
+    if not recording.exists():
+        return b""
+    data = recording.read_bytes()
+    return data[data.index(b"data") + 8 :] if b"data" in data else b""
