@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from agent.audio.convert import SAMPLE_WIDTHS, to_s16le
 from agent.audio.decoders.id3 import tag_bytes
 from agent.audio.decoders.riff import (
     CHUNK_HEADER_BYTES,
@@ -19,6 +18,7 @@ from agent.audio.decoders.riff import (
     is_chunk_name,
     parse_fmt,
 )
+from agent.audio.decoders.samples import SampleDecoder
 from agent.audio.decoders.wav import PcmDecoder
 from agent.audio.format import SPEECH, Format
 from agent.errors import AudioError
@@ -35,7 +35,9 @@ class _Span(NamedTuple):
 
 
 class WavFile:
-    """A seekable file of the RIFF family, in all integer, floating-point and G.711 encodings. Not thread-safe.
+    """A seekable file of the RIFF family. Not thread-safe.
+
+    The samples are integers, floating-point numbers, G.711, ADPCM (IMA, MS) or GSM 6.10.
 
     The sound is the contents of all data chunks. A data chunk whose stated size is too large, or unknown, ends at the
     end of the file, or where a list of metadata chunks begins that reaches this end.
@@ -58,9 +60,11 @@ class WavFile:
         if self._format is None or not self._spans:
             raise _damaged("it has no data chunk")
         self.format: WavFormat = self._format
+        self._make_decoder()  # refuses impossible blocks
 
     def read(self) -> Iterator[bytes]:
         """Yield the sound in pieces: whole frames of interleaved s16le."""
+        samples = self._make_decoder()
         rest = b""
         for span in self._spans:
             self._file.seek(span.start)
@@ -68,14 +72,12 @@ class WavFile:
             while missing and (data := self._file.read(min(missing, _READ_BYTES))):
                 missing -= len(data)
                 data = rest + data
-                whole = len(data) - len(data) % self._frame_bytes
+                whole = len(data) - len(data) % samples.frame_bytes
                 rest = data[whole:]
-                yield to_s16le(data[:whole], self.format.encoding)
+                yield samples.decode(data[:whole])
 
-    @property
-    def _frame_bytes(self) -> int:
-        assert self._format is not None
-        return SAMPLE_WIDTHS[self._format.encoding] * self._format.channels
+    def _make_decoder(self) -> SampleDecoder:
+        return SampleDecoder(self.format.encoding, self.format.channels, self.format.block_bytes)
 
     def _read_header(self) -> int:
         """Read the header of the file, which an ID3 tag may precede, and return the position behind it."""

@@ -237,7 +237,7 @@ def test_file_without_sound_has_no_samples(pcm: bytes, behind: bytes) -> None:
         (file(fmt(bits=0) + DATA), "0-bit integer"),
         (file(fmt(bits=64) + DATA), "64-bit integer"),
         (file(fmt(tag=3) + DATA), "16-bit floating point"),
-        (file(fmt(tag=17, bits=4) + DATA), "ADPCM"),
+        (file(fmt(tag=85) + DATA), "mp3"),
         (file(fmt(tag=0xFFFE, layout=18) + DATA), "not supported"),
         (file(fmt() + DATA) * 2, "several WAV files"),
         (file(fmt() + DATA).replace(b"WAVE", b"AVI "), "not a WAV file"),

@@ -27,8 +27,8 @@ TRAILERS = (
 ByteOrder = Literal["little", "big"]
 
 _ORDERS: dict[bytes, ByteOrder] = {b"RIFF": "little", b"RIFX": "big", b"RF64": "little", b"BW64": "little"}
-_PCM, _FLOAT, _ALAW, _MULAW, _EXTENSIBLE = 1, 3, 6, 7, 0xFFFE
-_NAMES = {_PCM: "integer", 2: "ADPCM", _FLOAT: "floating point", 17: "ADPCM", 49: "GSM", 85: "mp3"}
+_PCM, _MS_ADPCM, _FLOAT, _ALAW, _MULAW, _IMA_ADPCM, _GSM, _EXTENSIBLE = 1, 2, 3, 6, 7, 17, 49, 0xFFFE
+_NAMES = {_PCM: "integer", _MS_ADPCM: "ADPCM", _FLOAT: "floating point", _IMA_ADPCM: "ADPCM", 64: "G.721", 85: "mp3"}
 _INTEGERS = {1: "u8", 2: "s16", 3: "s24", 4: "s32"}  # by bytes of a sample
 
 
@@ -36,14 +36,16 @@ class WavFormat(NamedTuple):
     """The contents of a fmt chunk. Immutable.
 
     Args:
-        encoding: A key of ``convert.SAMPLE_WIDTHS``.
+        encoding: A key of ``convert.SAMPLE_WIDTHS``, or one of ``samples.BLOCK_ENCODINGS``.
         rate: Sample rate in Hz, at least 1.
         channels: Interleaved channels, at least 1.
+        block_bytes: Size of a block of samples; 0: the samples are no blocks.
     """
 
     encoding: str
     rate: int
     channels: int
+    block_bytes: int
 
 
 def byte_order(start: bytes | bytearray) -> ByteOrder | None:
@@ -88,7 +90,7 @@ def parse_fmt(fmt: bytes, order: ByteOrder) -> WavFormat:
     if encoding is None:
         name = _NAMES.get(tag, f"format {tag}")
         raise AudioError(f"cannot decode WAV: {bits}-bit {name} samples are not supported. Use 16-bit PCM.")
-    return WavFormat(encoding, rate, channels)
+    return WavFormat(encoding, rate, channels, number(12, 2) if tag in (_MS_ADPCM, _IMA_ADPCM, _GSM) else 0)
 
 
 def _encoding(tag: int, bits: int, order: ByteOrder) -> str | None:
@@ -98,4 +100,6 @@ def _encoding(tag: int, bits: int, order: ByteOrder) -> str | None:
         return name if name in (None, "u8") else f"{name}{suffix}"
     if tag == _FLOAT and bits in (32, 64):
         return f"f{bits}{suffix}"
-    return {_ALAW: "alaw", _MULAW: "mulaw"}.get(tag)
+    if tag in (_MS_ADPCM, _IMA_ADPCM) and bits == 4:
+        return "ms_adpcm" if tag == _MS_ADPCM else "ima_adpcm"
+    return {_ALAW: "alaw", _MULAW: "mulaw", _GSM: "gsm610"}.get(tag)

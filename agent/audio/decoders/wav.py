@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from agent.audio.convert import SAMPLE_WIDTHS, to_s16le
+from agent.audio.convert import SAMPLE_WIDTHS
 from agent.audio.decoders.riff import (
     CHUNK_HEADER_BYTES,
     HEADER_BYTES,
@@ -17,6 +17,7 @@ from agent.audio.decoders.riff import (
     may_be_header,
     parse_fmt,
 )
+from agent.audio.decoders.samples import SampleDecoder
 from agent.audio.decoders.sniff import is_uncompressed
 from agent.audio.format import Format
 from agent.errors import AudioError
@@ -49,7 +50,7 @@ class PcmDecoder:
             raise AudioError(f"cannot decode samples in {encoding!r}: unknown encoding. Use s16le, mulaw or alaw.")
         self.format: Format | None = None
         self._requested = Format(rate, channels)
-        self._encoding = encoding
+        self._samples = SampleDecoder(encoding, channels)
         self._buffer = bytearray()
         self._partial_frame = bytearray()
         # Bytes that precede a possible header in the buffer; None: the buffer starts with no such header.
@@ -130,7 +131,7 @@ class PcmDecoder:
         return None
 
     def _take_samples(self, limit: int | None = None) -> bytes:
-        frame_bytes = SAMPLE_WIDTHS[self._encoding] * (self.format or self._requested).channels
+        frame_bytes = self._samples.frame_bytes
         size = len(self._buffer) if self._data_bytes is None else min(self._data_bytes, len(self._buffer))
         size = size if limit is None else min(size, limit)
         # Each copy of a piece counts: most pieces are whole frames.
@@ -140,7 +141,7 @@ class PcmDecoder:
         whole = len(data) // frame_bytes * frame_bytes
         # Kept across a header: services split their audio at any byte and put a header before each piece.
         self._partial_frame = data[whole:]
-        pcm = to_s16le(bytes(data if whole == len(data) else data[:whole]), self._encoding)
+        pcm = self._samples.decode(bytes(data if whole == len(data) else data[:whole]))
         self._consume(size)
         if self._data_bytes is not None:
             self._data_bytes -= size
@@ -231,13 +232,14 @@ class PcmDecoder:
         return True
 
     def _apply_fmt(self, fmt: bytes) -> None:
-        encoding, rate, channels = parse_fmt(fmt, self._order)
+        encoding, rate, channels, block_bytes = parse_fmt(fmt, self._order)
         format = Format(rate, channels)
         if self.format is not None and format != self.format:
             raise AudioError(
                 f"cannot decode WAV: the stream changes from {self.format} to {format}. "
                 "Configure a service that keeps one format."
             )
-        if encoding != self._encoding:
+        if not self._samples.is_made_for(encoding, channels, block_bytes):
             self._partial_frame.clear()  # its rest would have another encoding
-        self._requested, self._encoding, self._has_fmt = format, encoding, True
+            self._samples = SampleDecoder(encoding, channels, block_bytes)
+        self._requested, self._has_fmt = format, True

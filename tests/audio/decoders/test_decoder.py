@@ -234,8 +234,8 @@ def test_mulaw_without_a_header_is_decoded() -> None:
 
 
 def test_unsupported_samples_raise_an_error() -> None:
-    with pytest.raises(AudioError, match="4-bit ADPCM"):
-        decode([wav(NOISE, tag=17, bits=4)], create_decoder("wav", "s16le", 24000, 1))
+    with pytest.raises(AudioError, match="4-bit G.721"):
+        decode([wav(NOISE, tag=64, bits=4)], create_decoder("wav", "s16le", 24000, 1))
     with pytest.raises(AudioError, match="changes from 24000 Hz mono to 16000 Hz mono"):
         decode([wav(NOISE, 24000), wav(NOISE, 16000)], create_decoder("wav", "s16le", 24000, 1))
 
