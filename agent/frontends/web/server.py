@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 16
-BACKLOG = 16
+BACKLOG = 128
+"""Connections that the kernel holds until they are accepted. A full backlog makes a client wait for a second."""
+
 SEND_BUFFER_BYTES = 128 * 1024
 """Maximum of a response in the kernel for a client that does not read. Linux would allow megabytes."""
 
@@ -147,7 +149,9 @@ class WebServer(Frontend):
             self._close_listener()
             self._end = signal if signal is not _Signal.STOP_ACCEPTING else self._end
         if self._listener is not None and self._listener.fileno() in ready:
-            self._accept(self._listener)
+            for _ in range(BACKLOG):
+                if not self._accept(self._listener):
+                    break
 
     # --- the listener
 
@@ -177,16 +181,17 @@ class WebServer(Frontend):
             self._listener.close()
             self._listener = None
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: socket.socket) -> bool:
+        """Accept one connection; return whether another one may wait."""
         try:
             connected, peer = listener.accept()
         except BlockingIOError:
-            return
+            return False
         except OSError as error:
             # Out of descriptors: the listener stays readable, and without a pause this loop would spin.
             log.warning("web: cannot accept, %s, retry in %g s", error.strerror, ACCEPT_PAUSE_SECONDS)
             self._accept_pause = Deadline(ACCEPT_PAUSE_SECONDS)
-            return
+            return False
         thread = threading.Thread(target=self._serve, args=(connected, peer[0]), name="web-connection", daemon=True)
         with self._lock:
             is_full = len(self._connections) >= MAX_CONNECTIONS
@@ -194,13 +199,15 @@ class WebServer(Frontend):
                 self._connections[thread] = connected
         if is_full:
             connected.close()
-            return
+            return True
         try:
             thread.start()
         except RuntimeError as error:
             log.warning("web: cannot serve, %s, retry in %g s", error, ACCEPT_PAUSE_SECONDS)
             self._accept_pause = Deadline(ACCEPT_PAUSE_SECONDS)
             self._forget(thread, connected)
+            return False
+        return True
 
     def _end_connections(self, flush_seconds: float) -> None:
         """End the event streams, wait until the other connections have sent their responses, and close the rest."""
