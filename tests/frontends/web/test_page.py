@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 from support.chromium import Chromium, Page
 from support.processes import Process
-from support.web import TOKEN, free_port
+from support.web import TOKEN, WebHarness, free_port
+
+from agent.frontends.api.details import Details, SlowReader
+from agent.frontends.frontend import Notification
+from agent.frontends.web.turns import TurnLog
+from agent.pipeline.conversation import Record
+from agent.pipeline.events import Heard, PlaybackStarted, Reply, SpeechEnded, Utterance
+from agent.pipeline.status import DeviceState, Saying, ServiceState, Status
 
 ROOT = Path(__file__).parents[3]
 PICTURES = Path(os.environ.get("TEST_ARTIFACTS", ROOT / "test-artifacts"))
@@ -109,6 +116,9 @@ def test_volume_and_mute_have_an_effect(page: Page) -> None:
 
 
 def test_details_show_history_log_configuration_and_checks(page: Page) -> None:
+    page.click("#history summary")
+    say(page, "a word")
+    page.wait("document.getElementById('history').textContent.includes('played')")
     for name, text in (("log", "daemon ready"), ("config", "web.listen"), ("checks", "configuration")):
         page.click(f"#{name} summary")
         page.wait(f"document.getElementById('{name}').textContent.includes('{text}')")
@@ -146,6 +156,45 @@ def test_page_without_the_token_shows_the_state_only(browser: Chromium, url: str
         page.type("#token", "wrong")
         page.press("Enter")
         page.wait("document.getElementById('login-error').textContent === 'the token is wrong'")
+
+
+def test_turns_are_timelines_and_services_have_their_breakers(browser: Chromium) -> None:
+    turns, failed = TurnLog(), ServiceState("fish", "speech", "failed", "HTTP 503", "open")
+    devices = (DeviceState("microphone", "default", "ready"), DeviceState("speaker", "default", "lost", "unplugged"))
+    with WebHarness(transcripts=True) as web, browser.page() as page:
+        web.api.details = Details(
+            queue=lambda with_texts: [],
+            turns=lambda with_texts: turns.turns(with_texts=with_texts),
+            log=list,
+            metrics=str,
+            config=SlowReader("configuration", list),
+            checks=SlowReader("checks", list),
+        )
+        web.api.notify(Status("listening", "idle", volume=80, services=(failed,), devices=devices))
+        page.open(f"http://127.0.0.1:{web.port}/")
+        log_in(page)
+        assert page.run("document.getElementById('services').innerText").split() == [
+            "fish", "failed", "open", "HTTP", "503",
+            "microphone", "ready", "–", "default",
+            "speaker", "lost", "–", "unplugged",
+        ]  # fmt: skip
+        events: list[Notification] = [
+            SpeechEnded(0.2),
+            Heard("What time is it?"),
+            Reply(1, "It is eight."),
+            Status("speaking", "speaking", saying=Saying("r1", "It is eight.", 0, "reply")),
+            PlaybackStarted("r1"),
+            Record(Utterance("r1", None, turn=1), "played"),
+        ]
+        for event in events:
+            turns.update(event)
+            web.api.notify(event)
+        page.wait("document.querySelectorAll('#turn-rows tr').length === 1")
+        page.wait("document.getElementById('heard').textContent === 'Heard: What time is it?'")
+        assert "What time is it? → It is eight." in page.text()
+        assert page.run("document.querySelectorAll('#turn-rows .time i').length") >= 1
+        page.screenshot(PICTURES / "page-turns.png")
+        assert page.errors == []
 
 
 def test_kiosk_speaks_three_announcements_of_different_priority(browser: Chromium, url: str) -> None:
