@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from agent.config.fields import key, section
 from agent.frontends.control.settings import ControlSettings
+from agent.frontends.hooks.settings import HookSettings
 from agent.frontends.web.settings import WebSettings
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.pipeline.settings import ConversationSettings, MicrophoneSettings, SpeakerSettings
@@ -41,6 +42,7 @@ class Config(NamedTuple):
     server: ServerSettings = key(ServerSettings, "the local speech server")
     control: ControlSettings = key(ControlSettings, "the control socket")
     web: WebSettings = key(WebSettings, "the HTTP API and the page")
+    hooks: HookSettings = key(HookSettings, "commands that the daemon starts for events")
     shutdown_seconds: float = key(
         8.0, "timeout for a shutdown that finishes the current work; more lets a longer reply end", low=1.0, high=120.0
     )

@@ -1,0 +1,1 @@
+"""Commands that the daemon starts for events."""

@@ -1,0 +1,332 @@
+"""Starts the configured commands for events, one process at a time for each hook."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from agent.frontends.api.described import describe
+from agent.frontends.frontend import Frontend, Notification
+from agent.frontends.hooks.settings import HookSettings
+from agent.pipeline.conversation import Record
+from agent.pipeline.events import Event, Reply, TextPiece
+from agent.pipeline.status import Status
+from agent.system.systemd import child_environment
+from agent.system.text import escape
+from agent.system.threads import Deadline
+
+log = logging.getLogger(__name__)
+
+VARIABLE = "VOICE_AGENT_EVENT"
+MAX_EVENTS = 16
+"""Events that wait for one hook. A further one replaces the oldest, because the newest state matters most."""
+MAX_STDERR_BYTES = 400
+MAX_VALUE_CHARACTERS = 500
+MAX_TEXT_CHARACTERS = 10_000
+MAX_TEXTS = 16
+"""Texts in pieces that are remembered until their utterance ends."""
+TERMINATE_SECONDS = 1.0
+"""From SIGTERM at the timeout to SIGKILL."""
+REAP_SECONDS = 0.2
+"""After SIGKILL at the shutdown; a process in an uninterruptible call is left to the system."""
+HEARTBEAT_SECONDS = 4.0
+
+_HOOKS_BY_STATE = {"played": "spoken", "failed": "failed", "expired": "failed"}
+
+
+class _Process(NamedTuple):
+    """A running command. Immutable; its descriptors are owned by the hooks thread."""
+
+    process: subprocess.Popen[bytes]
+    pidfd: int
+    stderr: int
+
+    def kill_group(self, number: int) -> None:
+        # The process is not reaped yet, so its number, which is also that of its group, is not used again.
+        with suppress(OSError):
+            os.killpg(self.process.pid, number)
+
+    def close(self) -> None:
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        os.close(self.pidfd)
+
+
+class _Hook:
+    """One hook with its waiting events. Not thread-safe; ``events`` is guarded by the lock of ``Hooks``, the rest is
+    owned by the hooks thread."""
+
+    def __init__(self, name: str, command: tuple[str, ...]) -> None:
+        self.name, self.command = name, command
+        self.events: deque[dict[str, object]] = deque(maxlen=MAX_EVENTS)
+        self.is_behind = False
+        self.running: _Process | None = None
+        self.deadline = Deadline(None)
+        self.is_timed_out = False
+        self.is_reading = False  # stderr is open
+        self.excerpt = b""
+        self._problem: str | None = None
+
+    def report(self, problem: str | None) -> None:
+        """Log a problem once, until the command works again."""
+        if problem is not None and self._problem is None:
+            log.warning("hook %s: %s", self.name, problem)
+        elif problem is None and self._problem is not None:
+            log.info("hook %s: works again", self.name)
+        self._problem = problem
+
+
+class Hooks(Frontend):
+    """Starts a command for each event that has one.
+
+    Thread-safe: the main thread calls ``notify`` and the methods of a frontend; everything else is owned by the hooks
+    thread.
+
+    Args:
+        settings: The configuration; at least one hook has a command.
+        environ: The environment of the daemon.
+        report: Receives the events of the frontend.
+        terminate_seconds: From SIGTERM at the timeout to SIGKILL.
+    """
+
+    def __init__(
+        self,
+        settings: HookSettings,
+        environ: Mapping[str, str],
+        report: Callable[[Event], None],
+        *,
+        terminate_seconds: float = TERMINATE_SECONDS,
+    ) -> None:
+        super().__init__("hooks", report)
+        self._settings, self._terminate_seconds = settings, terminate_seconds
+        inherited = child_environment(environ).items()
+        self._environ = {name: value for name, value in inherited if not name.startswith(VARIABLE)}
+        self._hooks = {name: _Hook(name, command) for name, command in settings.commands().items()}
+        self._lock = threading.Lock()
+        self._wake = -1
+        self._is_stopping = self._is_aborted = False
+        self._state: str | None = None  # these two are owned by the main thread
+        self._texts: dict[int | str, str] = {}
+
+    # --- the main thread
+
+    def open(self) -> None:
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def notify(self, notification: Notification) -> None:
+        """Queue the event of a notification for its hook. Never blocks."""
+        name = self._name_of(notification)
+        if name not in self._hooks:
+            return
+        for description in describe(notification):
+            event = {"hook": name, **description.params(texts=self._settings.transcripts)}
+            if isinstance(notification, Record) and self._settings.transcripts:
+                event["text"] = self._text_of(notification)
+            self._put(self._hooks[name], event)
+
+    def stop_accepting(self) -> None:
+        """Do nothing: events come from the daemon, until its end."""
+
+    def stop(self) -> None:
+        with self._lock:
+            self._is_stopping = True
+            self._wake_up()
+            if self.ident is None:
+                self._close()
+
+    def abort(self) -> None:
+        with self._lock:
+            self._is_aborted = True
+        self.stop()
+
+    def _name_of(self, notification: Notification) -> str | None:
+        """Return the hook for a notification, and remember what later ones need."""
+        match notification:
+            case Status(state=state):
+                if state == self._state:
+                    return None
+                self._state = state
+                return "state"
+            case Record(state=state):
+                return _HOOKS_BY_STATE.get(state)
+            case Reply(turn, text) if self._settings.transcripts:
+                self._append_text(turn, f"{text} ")
+            case TextPiece(utterance, text) if self._settings.transcripts:
+                self._append_text(utterance, text)
+            case _:
+                for description in describe(notification):
+                    is_word = description.name == "heard" and description.fields["words"]
+                    return description.name if is_word or description.name == "device" else None
+        return None
+
+    def _append_text(self, key: int | str, piece: str) -> None:
+        self._texts[key] = (self._texts.get(key, "") + piece)[:MAX_TEXT_CHARACTERS]
+        if len(self._texts) > MAX_TEXTS:
+            del self._texts[next(iter(self._texts))]
+
+    def _text_of(self, record: Record) -> str:
+        utterance = record.utterance
+        if utterance.text is not None:
+            return utterance.text
+        return self._texts.pop(utterance.turn or utterance.id, "").strip()
+
+    def _put(self, hook: _Hook, event: dict[str, object]) -> None:
+        with self._lock:
+            if len(hook.events) == MAX_EVENTS and not hook.is_behind:
+                hook.is_behind = True
+                log.warning("hook %s: events dropped, the command is slower than the events", hook.name)
+            hook.events.append(event)
+            self._wake_up()
+
+    def _wake_up(self) -> None:
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+
+    # --- the hooks thread
+
+    def run(self) -> None:
+        try:
+            while not self._is_aborted:
+                self._start_waiting()
+                if self._is_stopping and all(hook.running is None for hook in self._hooks.values()):
+                    return
+                self._wait()
+        finally:
+            for hook in self._hooks.values():
+                if hook.running is not None:
+                    self._kill(hook, hook.running)
+            with self._lock:
+                self._close()
+
+    def _start_waiting(self) -> None:
+        """Start the command of each hook that has an event and no process."""
+        for hook in self._hooks.values():
+            while hook.running is None:
+                with self._lock:
+                    if not hook.events:
+                        hook.is_behind = False
+                        break
+                    event = hook.events.popleft()
+                try:
+                    hook.running = self._start(hook.command, event)
+                except (OSError, ValueError, subprocess.SubprocessError) as error:
+                    hook.report(f"cannot be started: {escape(str(error), 200)}")
+                    continue
+                hook.deadline = Deadline(self._settings.timeout_seconds)
+                hook.is_timed_out, hook.is_reading, hook.excerpt = False, True, b""
+
+    def _start(self, command: tuple[str, ...], event: dict[str, object]) -> _Process:
+        # A file in memory instead of a pipe: no command can block the writer, whether or not it reads.
+        stdin = os.memfd_create("event", os.MFD_CLOEXEC)
+        try:
+            os.write(stdin, json.dumps(event, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+            os.lseek(stdin, 0, os.SEEK_SET)
+            process = subprocess.Popen(
+                command,
+                stdin=stdin,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                env={**self._environ, **_variables(event)},
+                start_new_session=True,
+            )
+        finally:
+            os.close(stdin)
+        assert process.stderr is not None
+        try:
+            pidfd = os.pidfd_open(process.pid)
+        except OSError:
+            process.kill()
+            process.wait()
+            process.stderr.close()
+            raise
+        os.set_blocking(process.stderr.fileno(), False)
+        return _Process(process, pidfd, process.stderr.fileno())
+
+    def _wait(self) -> None:
+        """Wait for the next event, output, end or timeout of a command."""
+        self.heartbeat()
+        poll = select.poll()
+        poll.register(self._wake, select.POLLIN)
+        seconds = HEARTBEAT_SECONDS
+        running = [(hook, hook.running) for hook in self._hooks.values() if hook.running is not None]
+        for hook, process in running:
+            poll.register(process.pidfd, select.POLLIN)
+            if hook.is_reading:
+                poll.register(process.stderr, select.POLLIN)
+            if (remaining := hook.deadline.remaining()) is not None:
+                seconds = min(seconds, remaining)
+        ready = dict(poll.poll(1000 * seconds))
+        if self._wake in ready:
+            os.eventfd_read(self._wake)
+        for hook, process in running:
+            if process.stderr in ready:
+                self._read_stderr(hook, process)
+            if process.pidfd in ready:
+                self._end(hook, process)
+            elif hook.deadline.is_expired:
+                self._time_out(hook, process)
+
+    def _read_stderr(self, hook: _Hook, process: _Process) -> None:
+        """Read what is there, so that the command never waits, and keep the beginning."""
+        with suppress(BlockingIOError):
+            data = os.read(process.stderr, 65536)
+            hook.is_reading = bool(data)
+            hook.excerpt = (hook.excerpt + data)[:MAX_STDERR_BYTES]
+
+    def _time_out(self, hook: _Hook, process: _Process) -> None:
+        if hook.is_timed_out:
+            process.kill_group(signal.SIGKILL)
+            hook.deadline = Deadline(None)
+            return
+        hook.report(f"did not end within {self._settings.timeout_seconds:g} s, killed")
+        process.kill_group(signal.SIGTERM)
+        hook.is_timed_out, hook.deadline = True, Deadline(self._terminate_seconds)
+
+    def _end(self, hook: _Hook, process: _Process) -> None:
+        """Take the exit code of a command and end what it left in its process group."""
+        process.kill_group(signal.SIGKILL)
+        if hook.is_reading:
+            self._read_stderr(hook, process)
+        code = process.process.wait()
+        hook.running = None
+        process.close()
+        if hook.is_timed_out:
+            return
+        words = hook.excerpt.decode("utf-8", "replace").strip()
+        detail = f", {escape(words, 200)}" if words else ""
+        how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+        hook.report(f"failed: {how}{detail}" if code else None)
+
+    def _kill(self, hook: _Hook, process: _Process) -> None:
+        process.kill_group(signal.SIGKILL)
+        poll = select.poll()
+        poll.register(process.pidfd, select.POLLIN)
+        if poll.poll(1000 * REAP_SECONDS):
+            process.process.wait()
+        hook.running = None
+        process.close()
+
+    def _close(self) -> None:
+        if self._wake >= 0:
+            os.close(self._wake)
+            self._wake = -1
+
+
+def _variables(event: Mapping[str, Any]) -> dict[str, str]:
+    """Return the variables for an event: all that is no text of the user or of the device."""
+    variables = {VARIABLE: str(event["hook"])}
+    for name, value in event.items():
+        if name not in ("hook", "event", "text") and isinstance(value, str | int | float):
+            text = str(value).lower() if isinstance(value, bool) else str(value)
+            variables[f"{VARIABLE}_{name.upper()}"] = escape(text, MAX_VALUE_CHARACTERS)
+    return variables

@@ -1,0 +1,54 @@
+"""The configuration of the hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from agent.config.errors import Finding
+from agent.config.fields import key, section
+
+NAMES = ("heard", "spoken", "failed", "state", "device")
+"""The keys that hold a command."""
+
+
+@section
+class HookSettings(NamedTuple):
+    """Commands that the daemon starts for events, each a program and its arguments, without a shell."""
+
+    heard: tuple[str, ...] = key(
+        (),
+        "started for each final transcript",
+        note="Each command is a list: [/usr/local/bin/lamp, --on]. It gets the event as JSON on stdin and in variables"
+        " VOICE_AGENT_EVENT_...",
+    )
+    spoken: tuple[str, ...] = key((), "started for each utterance that was played to its end")
+    failed: tuple[str, ...] = key((), "started for each utterance that failed or expired")
+    state: tuple[str, ...] = key((), "started when the state changes: idle, listening, thinking, speaking")
+    device: tuple[str, ...] = key((), "started when a sound device is lost, muted or ready again")
+    timeout_seconds: float = key(
+        10.0, "longest run time of a command; then its process group is killed", low=0.1, high=300.0
+    )
+    transcripts: bool = key(False, "true: the JSON on stdin contains the words of the user and of the device")
+
+    def commands(self) -> dict[str, tuple[str, ...]]:
+        """Return the configured commands by name."""
+        return {name: command for name in NAMES if (command := getattr(self, name))}
+
+    def check(self) -> Iterator[Finding]:
+        """Yield the commands that cannot be started at all."""
+        for name, command in self.commands().items():
+            if not command[0] or "\0" in "".join(command):
+                what = "the first item is no program, expected [PROGRAM, ARGUMENT, ...]"
+                yield Finding(f"{name}[0]", what)
+
+    def warnings(self) -> Iterator[Finding]:
+        """Yield a warning for each program that does not exist."""
+        commands = self.commands()
+        if not commands:
+            return
+        import shutil  # imported late: most configurations have no hook
+
+        for name, command in commands.items():
+            if command[0] and shutil.which(command[0]) is None:
+                yield Finding(name, f"the program {command[0]} does not exist or is not executable for this user")
