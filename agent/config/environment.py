@@ -12,6 +12,8 @@ from agent.config.tree import Scalar, Sequence, Tree
 from agent.config.validator import PartialConfig, Validator, merge
 
 PREFIX = "VOICE_AGENT_"
+EVENT_VARIABLE = f"{PREFIX}EVENT"
+"""The variables of the commands that the daemon starts for events begin with this; they set no key."""
 
 _OF_CONTAINERS = r"SERVICE_(HOST|PORT(_\w+)?)|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?"
 _INTEGER = r"0|[1-9][0-9]{0,17}"
@@ -29,7 +31,7 @@ def read_environment(validator: Validator, root: Any, environ: Environment[str, 
     variable with the prefix that sets no key is an issue, or a warning if a container system sets it.
     """
     values: PartialConfig = {}
-    names = sorted(name for name in environ if name.startswith(PREFIX))
+    names = sorted(name for name in environ if name.startswith(PREFIX) and not name.startswith(EVENT_VARIABLE))
     if foreign := [name for name in names if _find(root, name) is None and _is_of_container(name, environ[name])]:
         more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
         what = f"the variable{more} is ignored: container systems set it for a service with the name voice-agent"

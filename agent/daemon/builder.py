@@ -155,7 +155,8 @@ def make_frontends(
 
     setting = config.control.socket
     has_web = web_sources is not None and config.web.listen != "none"
-    if setting == "none" and not has_web:
+    has_hooks = any(config.hooks.commands())
+    if setting == "none" and not has_web and not has_hooks:
         return Frontends()
     from agent.frontends.api.api import Api
 
@@ -183,6 +184,12 @@ def make_frontends(
         web, receive = make_web(config.web, api, web_sources, report)
         workers.append(web)
         receivers.append(receive)
+    if has_hooks:
+        from agent.frontends.hooks.hooks import Hooks
+
+        hooks = Hooks(config.hooks, environ, report)
+        workers.append(hooks)
+        receivers.append(hooks.notify)
 
     def notify(notification: Notification) -> None:
         for receive in receivers:

@@ -18,6 +18,7 @@ CHECKED_SECTIONS = (
     "server",
     "control",
     "web",
+    "hooks",
 )
 URL_SECTIONS = ("transcription", "synthesis", "responder")
 
@@ -43,3 +44,5 @@ def warnings(config: Config) -> Iterator[Finding]:
         yield finding.below("server")
     for finding in config.web.warnings():
         yield finding.below("web")
+    for finding in config.hooks.warnings():
+        yield finding.below("hooks")

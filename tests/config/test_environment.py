@@ -62,6 +62,11 @@ def test_text_is_used_as_it_is() -> None:
     assert config.microphone.device == "USB: PnP"
 
 
+def test_variables_of_a_hook_set_no_key() -> None:
+    environ = {"VOICE_AGENT_EVENT": "state", "VOICE_AGENT_EVENT_STATE": "idle", "VOICE_AGENT_SPEAKER__VOLUME": "70"}
+    assert load(None, environ).speaker.volume == 70
+
+
 def test_variable_of_a_key_overrides_that_of_its_section() -> None:
     environ = {
         "VOICE_AGENT_SYNTHESIS__FISH__PROSODY__SPEED": "1.5",

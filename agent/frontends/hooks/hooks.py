@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from agent.config.environment import EVENT_VARIABLE as VARIABLE
 from agent.frontends.api.described import describe
 from agent.frontends.frontend import Frontend, Notification
 from agent.frontends.hooks.settings import HookSettings
@@ -26,7 +27,6 @@ from agent.system.threads import Deadline
 
 log = logging.getLogger(__name__)
 
-VARIABLE = "VOICE_AGENT_EVENT"
 MAX_EVENTS = 16
 """Events that wait for one hook. A further one replaces the oldest, because the newest state matters most."""
 MAX_STDERR_BYTES = 400
