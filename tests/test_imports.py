@@ -15,7 +15,7 @@ AGENT = Path(__file__).parent.parent / "agent"
 # What each package may import besides itself and `errors`. A longer name is a rule of its own for that subpackage.
 ALLOWED = {
     "__main__": "cli",
-    "cli": "daemon settings frontends pipeline server services audio config system",
+    "cli": "client daemon settings frontends pipeline server services audio config system",
     "daemon": "settings frontends pipeline services audio config system",
     "settings": "frontends pipeline services server audio config system",
     "frontends": "pipeline config system",
@@ -27,6 +27,7 @@ ALLOWED = {
     "audio": "system",
     "config": "system",
     "system": "",
+    "client": "",
     "errors": "",
 }
 

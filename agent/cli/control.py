@@ -1,19 +1,18 @@
-"""``voice-agent status``, ``hush``, ``volume``, ``mute`` and ``unmute``: one request to the running daemon each.
+"""The commands that send one request to the running daemon each: ``status``, ``hush``, ``volume`` and others.
 
 Each function raises ``ServiceError`` if no daemon answers or if it refuses the request.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
-from collections.abc import Mapping
+from typing import Any
 
+from agent.cli.daemon_errors import DaemonUnreachable, service_errors
 from agent.cli.handover import connect, warn_of_mistakes
 from agent.cli.notice import notice
 from agent.errors import ServiceError
-from agent.frontends.control.client import DaemonUnreachable
 from agent.system.text import escape
 
 
@@ -28,7 +27,7 @@ def status(path: str | None, *, as_json: bool = False, check: bool = False) -> i
     Returns:
         The exit code: 0, or 69 with ``check`` if the daemon cannot.
     """
-    answer = _ask(path, {"status": True})
+    answer = request(path, "status")
     if as_json:
         print(json.dumps(answer), flush=True)
     elif not check:
@@ -44,16 +43,36 @@ def status(path: str | None, *, as_json: bool = False, check: bool = False) -> i
 
 def hush(path: str | None) -> int:
     """Cancel the current and all queued utterances."""
-    _ask(path, {"hush": True})
+    request(path, "hush")
+    return 0
+
+
+def stop(path: str | None) -> int:
+    """Cancel the current utterance; the queue goes on."""
+    saying = request(path, "status").get("saying")
+    if isinstance(saying, dict):
+        request(path, "cancel", id=str(saying.get("utterance")))
+    return 0
+
+
+def cancel(path: str | None, utterance: str) -> int:
+    """Cancel one utterance, current or queued."""
+    request(path, "cancel", id=utterance)
+    return 0
+
+
+def listen(path: str | None) -> int:
+    """Cancel the speech and start a turn of the user."""
+    request(path, "listen")
     return 0
 
 
 def volume(path: str | None, percent: int | None) -> int:
     """Set the playback volume, from 0 to 100; print it if ``percent`` is ``None``."""
     if percent is not None:
-        _ask(path, {"volume": percent})
+        request(path, "volume", percent=percent)
         return 0
-    value = _ask(path, {"status": True}).get("volume")
+    value = request(path, "status").get("volume")
     print("no volume: the daemon does not speak in this mode" if value is None else escape(str(value)), flush=True)
     return 0
 
@@ -66,19 +85,26 @@ def mute(path: str | None, device: str, muted: bool) -> int:
         device: ``speaker``, or ``microphone``, which is closed while it is muted.
         muted: Whether to mute or to unmute.
     """
-    _ask(path, {"mute": muted} if device == "speaker" else {"microphone": "mute" if muted else "unmute"})
+    request(path, "mute" if muted else "unmute", device=device)
     return 0
 
 
-def _ask(path: str | None, request: Mapping[str, object]) -> dict[str, object]:
+def request(path: str | None, method: str, **params: object) -> dict[str, Any]:
+    """Call a method of the running daemon, print its warnings and return its result.
+
+    Args:
+        path: The value of ``--config``.
+        method: The method.
+        params: Its parameters.
+    """
     try:
         client = connect(path)
     except DaemonUnreachable:
         warn_of_mistakes(path)
         raise
-    with contextlib.closing(client):
-        answer = client.request(request)
-    warnings = answer.get("warnings")
+    with client, service_errors():
+        result = client.call(method, **params)
+    warnings = result.get("warnings")
     for warning in warnings if isinstance(warnings, list) else ():
         notice(f"warning: {warning}", 500)
-    return answer
+    return result

@@ -7,24 +7,35 @@ operator has to reach a running daemon also with an invalid file on disk.
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import os
 import signal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+from agent.cli.daemon_errors import DaemonUnreachable, print_warnings, service_errors
 from agent.cli.notice import notice
-from agent.errors import ServiceError
-from agent.frontends.control.client import ControlClient, DaemonUnreachable, socket_paths
-from agent.system.paths import SYSTEM_CONFIG
+from agent.client import Client
+from agent.errors import UsageError
+from agent.system.paths import SYSTEM_CONFIG, candidate_sockets
 from agent.system.signals import STOP_SIGNALS
 from agent.system.text import validate_text
+
+if TYPE_CHECKING:
+    import argparse
 
 _SECTION = "control"
 _MAX_FILE_BYTES = 64 * 1024
 _WARNING_CHARACTERS = 500
 
 
-def connect(path: str | None) -> ControlClient:
+def socket_paths(setting: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the paths at which a daemon may listen, for a value of ``control.socket``."""
+    if setting == "none":
+        return ()
+    return candidate_sockets(environ) if setting == "auto" else (setting,)
+
+
+def connect(path: str | None) -> Client:
     """Connect to the running daemon.
 
     Args:
@@ -34,13 +45,14 @@ def connect(path: str | None) -> ControlClient:
         DaemonUnreachable: No daemon can be reached.
     """
     warning = None
-    if (paths := _default_paths(path)) is None:
-        setting, warning = _load(path)
-        client = ControlClient.connect(socket_paths(setting, os.environ))
-    else:
-        client = ControlClient.connect(paths)
-        if _is_newer(path or SYSTEM_CONFIG, client.path):  # the daemon may not know its errors
-            warning = _load(path)[1]
+    with service_errors():
+        if (paths := _default_paths(path)) is None:
+            setting, warning = _load(path)
+            client = Client(socket_paths(setting, os.environ))
+        else:
+            client = Client(paths)
+            if _is_newer(path or SYSTEM_CONFIG, client.path):  # the daemon may not know its errors
+                warning = _load(path)[1]
     if warning is not None:
         notice(warning, _WARNING_CHARACTERS)
     return client
@@ -59,6 +71,7 @@ def say(options: argparse.Namespace) -> int | None:
         The exit code; ``None`` without a daemon.
     """
     text = None if options.text == ["-"] else validate_text(" ".join(options.text))
+    delivery = delivery_options(options)
     # A signal between the request and the handlers that cancel the utterance would end only this process.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
@@ -66,14 +79,37 @@ def say(options: argparse.Namespace) -> int | None:
             client = connect(options.config)
         except DaemonUnreachable:
             return None
-        if text is not None:
-            with contextlib.suppress(ServiceError):  # the daemon's responses contain the reason
-                client.say(text)
-        from agent.cli.say_via_daemon import wait_for_daemon
+        with client:
+            speech = None
+            if text is not None:
+                with service_errors():
+                    speech = client.say(text, **delivery)
+                print_warnings(speech.troubles, speech.warnings)
+                if not options.wait:
+                    return 0
+            from agent.cli.say_via_daemon import wait_for_daemon
 
-        return wait_for_daemon(client, reads_stdin=text is None)
+            return wait_for_daemon(client, speech, delivery, waits=options.wait)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def delivery_options(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the parameters of the request ``say`` for the options of the command line.
+
+    Raises:
+        UsageError: Two options exclude each other.
+    """
+    if options.urgent and options.priority not in (None, "important"):
+        raise UsageError("--urgent is --priority important: give one of the two")
+    named = {
+        "priority": "important" if options.urgent else options.priority,
+        "ttl_seconds": options.ttl,
+        "id": options.id,
+        "volume": options.volume,
+        "voice": options.voice,
+    }
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _default_paths(path: str | None) -> tuple[str, ...] | None:

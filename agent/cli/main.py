@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 # Only what every command needs is imported here: a command that sends a request to the daemon has to start fast.
 
-_CLIENT_COMMANDS = frozenset({"status", "hush", "volume", "mute", "unmute", "config", "--help", "-h", "--version"})
+_CLIENT_COMMANDS = frozenset(
+    {"status", "hush", "cancel", "listen", "events", "volume", "mute", "unmute", "config", "--help", "-h", "--version"}
+)
 """Commands that need only the standard streams and one more descriptor."""
 
 
@@ -141,6 +143,12 @@ def _run_daemon(path: str | None) -> int:
 
 
 def _say(options: Options) -> int:
+    if options.cancel or options.stop:
+        from agent.cli import control
+
+        control.hush(options.config) if options.cancel else control.stop(options.config)
+        if not options.text:
+            return 0
     if options.service is None and options.output is None:
         from agent.cli.handover import say as hand_over
 
@@ -178,6 +186,24 @@ def _hush(options: Options) -> int:
     from agent.cli.control import hush
 
     return hush(options.config)
+
+
+def _cancel(options: Options) -> int:
+    from agent.cli.control import cancel
+
+    return cancel(options.config, options.utterance)
+
+
+def _listen(options: Options) -> int:
+    from agent.cli.control import listen
+
+    return listen(options.config)
+
+
+def _events(options: Options) -> int:
+    from agent.cli.events import events
+
+    return events(options.config, options.names, as_json=options.json, texts=options.texts)
 
 
 def _volume(options: Options) -> int:
@@ -252,6 +278,9 @@ _RUN: dict[str, Callable[[Options], int]] = {
     "demo": _demo,
     "status": _status,
     "hush": _hush,
+    "cancel": _cancel,
+    "listen": _listen,
+    "events": _events,
     "volume": _volume,
     "mute": _mute,
     "unmute": _mute,

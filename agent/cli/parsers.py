@@ -14,6 +14,8 @@ from agent import __version__
 from agent.services.registry import SERVICES
 
 MAX_PERCENT = 100
+MAX_RANK = 100
+PRIORITIES = ("important", "message", "notification")
 
 
 def parse(words: list[str]) -> argparse.Namespace:
@@ -28,7 +30,11 @@ def parse(words: list[str]) -> argparse.Namespace:
     if words and words[0] in _COMMANDS and words[0] != "server":
         parser = _command_parser(words[0])
         # Only parse_intermixed_args accepts an option between two positional arguments of which one may be absent.
-        return parser.parse_intermixed_args(words[1:]) if words[0] == "phrases" else parser.parse_args(words[1:])
+        read = parser.parse_intermixed_args if words[0] == "phrases" else parser.parse_args
+        options = read(words[1:])
+        if words[0] == "say" and not (options.text or options.cancel or options.stop):
+            parser.error("the following arguments are required: TEXT")
+        return options
     build_parser().parse_args(words)  # prints the help, the version or a usage error
     raise AssertionError(words)
 
@@ -110,8 +116,26 @@ def _say(parser: argparse.ArgumentParser) -> None:
         help="write a file (.wav, .mp3 or .opus), or WAV to stdout (-), instead of playing",
     )
     parser.add_argument("--fallback", metavar="FILE", help="write to this file if there is no sound card")
-    parser.add_argument("-w", "--wait", action="store_true", help="wait until the text is spoken (always the case)")
-    parser.add_argument("text", nargs="+", metavar="TEXT", help="speak these words, or stdin (-)")
+    help = "set important (interrupts), message, notification (dropped if busy), or a rank from -100 to 100"
+    parser.add_argument("-P", "--priority", type=_priority, metavar="PRIORITY", help=help)
+    parser.add_argument("--urgent", action="store_true", help="set --priority important")
+    help = "omit the text if it is not audible within this time"
+    parser.add_argument("--ttl", type=float, metavar="SECONDS", help=help)
+    parser.add_argument("--id", metavar="ID", help="set the id, for cancel and history")
+    parser.add_argument(
+        "--volume",
+        type=_percent,
+        metavar="PERCENT",
+        help="set the volume of this text, in percent of the playback volume",
+    )
+    parser.add_argument("--voice", metavar="VOICE", help="use this voice of the speech service")
+    help = "wait until the text is spoken (default)"
+    parser.add_argument("-w", "--wait", action="store_true", default=True, help=help)
+    help = "end as soon as the running daemon has accepted the text"
+    parser.add_argument("--no-wait", action="store_false", dest="wait", help=help)
+    parser.add_argument("-C", "--cancel", action="store_true", help="cancel all texts of the running daemon first")
+    parser.add_argument("-S", "--stop", action="store_true", help="cancel the current text of the running daemon first")
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="speak these words, or stdin (-)")
 
 
 def _transcribe(parser: argparse.ArgumentParser) -> None:
@@ -136,6 +160,18 @@ def _status(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print only the reasons why it cannot speak or listen, and end with 69 then",
     )
+
+
+def _cancel(parser: argparse.ArgumentParser) -> None:
+    _config_only(parser)
+    parser.add_argument("utterance", metavar="ID", help="cancel the utterance with this id")
+
+
+def _events(parser: argparse.ArgumentParser) -> None:
+    _config_and_json(parser)
+    parser.add_argument("--texts", action="store_true", help="print transcripts and the texts of utterances too")
+    help = "print only these events: state, partial, heard, reply, utterance, device, service, underrun"
+    parser.add_argument("names", nargs="*", metavar="EVENT", help=help)
 
 
 def _volume(parser: argparse.ArgumentParser) -> None:
@@ -194,6 +230,18 @@ def _percent(word: str) -> int:
     return int(word)
 
 
+def _priority(word: str) -> str | int:
+    if word in PRIORITIES:
+        return word
+    digits = word.removeprefix("-")
+    if digits.isascii() and digits.isdecimal() and int(digits) <= MAX_RANK:
+        return int(word)
+    names = ", ".join(PRIORITIES)
+    raise argparse.ArgumentTypeError(
+        f"the priority has to be {names} or a whole number from -{MAX_RANK} to {MAX_RANK}, not {word!r}"
+    )
+
+
 def _sentence(help: str) -> str:
     return f"{help[0].upper()}{help[1:]}."
 
@@ -205,6 +253,9 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "demo": ("show one whole turn on the local server, with a timeline", _demo),
     "status": ("show the status of the running daemon", _status),
     "hush": ("stop the running daemon's speech and clear its queue", _config_only),
+    "cancel": ("cancel one utterance of the running daemon", _cancel),
+    "listen": ("start a turn of the user, as if the user had begun to speak", _config_only),
+    "events": ("print the events of the running daemon as they occur", _events),
     "volume": ("show or set the playback volume (persists across restarts)", _volume),
     "mute": ("mute the running daemon's speaker or microphone", _mute("mute")),
     "unmute": ("unmute the running daemon's speaker or microphone", _mute("unmute")),

@@ -2,147 +2,128 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+from agent.cli.daemon_errors import print_warnings, service_errors
 from agent.cli.foreground import stop_signals
 from agent.cli.notice import notice
 from agent.cli.stdin_text import TextReader
+from agent.client import Client, ClientError, ConnectionLost, End, Speech, TextStream
 from agent.errors import CANCELLED_EXIT_CODE, AgentError, ServiceError
-from agent.frontends.control.client import ControlClient
-from agent.pipeline.events import Event, Stop, Utterance, UtteranceCancelled, UtteranceFailed, UtterancePlayed
+from agent.pipeline.events import Event, Stop, Utterance, UtterancePlayed
 from agent.system.signals import STOP_SIGNALS
-from agent.system.threads import Deadline
 
 
-def wait_for_daemon(client: ControlClient, *, reads_stdin: bool) -> int:
+class _Ended(NamedTuple):
+    """The utterance has ended, or the daemon. Immutable."""
+
+    end: End | ClientError
+
+
+_Inbox = queue.SimpleQueue[Event | _Ended]
+
+
+def wait_for_daemon(client: Client, speech: Speech | None, delivery: Mapping[str, Any], *, waits: bool = True) -> int:
     """Wait until the daemon has spoken. A signal cancels the utterance.
 
     Args:
-        client: The connection to the daemon; always closed at the end.
-        reads_stdin: Whether to send stdin while it arrives; otherwise the text was sent already.
+        client: The connection to the daemon; closed at the end.
+        speech: The utterance; ``None`` to send the text of stdin while it arrives.
+        delivery: The options of that utterance.
+        waits: Whether to wait until the text is spoken, and not only until it is sent.
 
     Returns:
-        The exit code: 0, or 3 if the utterance was cancelled.
+        The exit code: 0, or 3 if the utterance was cancelled or dropped.
 
     Raises:
         ServiceError: The daemon did not speak the text, with its reason.
         UsageError: Stdin cannot be used.
     """
-    inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    daemon = _DaemonConsumer(client, inbox)
+    inbox: _Inbox = queue.SimpleQueue()
     reader = None
     with stop_signals(inbox.put):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-        daemon.start()
+        if speech is None:
+            with service_errors():
+                speech = client.stream(**delivery)  # before the first word, so that the daemon reserves the utterance
+            print_warnings(speech.troubles, speech.warnings)
+            reader = TextReader(_Writer(speech, client, inbox, waits=waits), "", inbox.put)
+        waiter = threading.Thread(target=_wait_for_end, args=(speech, inbox), name="daemon answers")
+        waiter.start()
         try:
-            if reads_stdin:
-                daemon.send({"begin": True})  # before the first word, so that the daemon reserves the utterance
-                reader = TextReader(daemon, "", inbox.put)
+            if reader is not None:
                 reader.start()
-            end = _wait(inbox, daemon, reader)
+            result = _wait(inbox, speech, reader)
         finally:
-            client.shutdown()  # first: it ends a send of the reader that waits for the daemon
+            client.close()  # first: it ends a write of the reader that waits for the daemon
             if reader is not None:
                 reader.stop()
-            daemon.join()
-            client.close()
-    if isinstance(end, AgentError):
-        raise end
-    return end
+            waiter.join()
+    if isinstance(result, AgentError):
+        raise result
+    return result
 
 
-def _wait(inbox: queue.SimpleQueue[Event], daemon: _DaemonConsumer, reader: TextReader | None) -> AgentError | int:
+def _wait_for_end(speech: Speech, inbox: _Inbox) -> None:
+    try:
+        inbox.put(_Ended(speech.wait()))
+    except ConnectionLost:
+        inbox.put(_Ended(ConnectionLost("the daemon ended before the utterance")))
+    except ClientError as error:
+        inbox.put(_Ended(error))
+
+
+def _wait(inbox: _Inbox, speech: Speech, reader: TextReader | None) -> AgentError | int:
     """Return the error of the utterance, or the exit code."""
     is_stopped = False
     while True:
         match inbox.get():
-            case UtterancePlayed():
+            case UtterancePlayed():  # the text of stdin is sent, or has no words
                 return (reader.error if reader is not None else None) or 0
-            case UtteranceFailed(reason=reason):
-                return ServiceError("control", reason)
-            case UtteranceCancelled() as event:
+            case _Ended(End(_, state, reason)):
                 if reader is not None and reader.error is not None:
                     return reader.error
-                if not is_stopped:
-                    notice(f"cancelled {event.reason}")
-                return CANCELLED_EXIT_CODE
-            case Stop(name):
+                if state == "played":
+                    return 0
+                if state in ("cancelled", "dropped"):
+                    if not is_stopped:
+                        notice(f"{state} {reason}" if state == "cancelled" else f"{state}: {reason}")
+                    return CANCELLED_EXIT_CODE
+                return ServiceError("control", reason if state == "failed" else f"{state}: {reason}")
+            case _Ended(ClientError() as error):
+                return ServiceError("control", str(error))
+            case Stop():
                 if reader is not None and not reader.has_begun:
                     return CANCELLED_EXIT_CODE
                 is_stopped = True
-                daemon.hush(name)
+                with contextlib.suppress(ClientError):  # the thread that waits reports the end
+                    speech.cancel()
 
 
-class _DaemonConsumer(threading.Thread):
-    """Sends pieces of text to the daemon and reports how the utterance ends.
+class _Writer:
+    """Sends the text of stdin to the daemon. Thread-safe; the reader of stdin calls it."""
 
-    Thread-safe: the main thread and the reader of stdin send, this thread receives.
-    """
-
-    def __init__(self, client: ControlClient, inbox: queue.SimpleQueue[Event]) -> None:
-        super().__init__(name="daemon answers")
-        self._client, self._inbox = client, inbox
+    def __init__(self, stream: TextStream, client: Client, inbox: _Inbox, *, waits: bool) -> None:
+        self._stream, self._client, self._inbox, self._waits = stream, client, inbox, waits
 
     def begin(self, utterance: Utterance) -> None:
         """Do nothing: the daemon has the request already and begins with the first words."""
 
     def append_text(self, utterance: str, text: str) -> None:
-        self._send(lambda: self._client.send_text(text))
+        with contextlib.suppress(ClientError):  # the thread that waits reports the end of the connection
+            self._stream.write(text)
 
     def complete(self, utterance: str) -> None:
-        self.send({"complete": True})
+        with contextlib.suppress(ClientError):
+            self._stream.finish()
+        if not self._waits:
+            self._inbox.put(UtterancePlayed(utterance, 0.0))
 
     def hush(self, by: str) -> None:
-        self.send({"hush": True})
-
-    def send(self, request: dict[str, object]) -> None:
-        self._send(lambda: self._client.send(request))
-
-    def _send(self, send: Callable[[], None]) -> None:
-        try:
-            send()
-        except ServiceError:
-            self._client.shutdown()  # this thread still receives the earlier responses, which may contain the reason
-
-    def run(self) -> None:
-        try:
-            self._inbox.put(self._receive_end())
-        except ServiceError as error:
-            self._inbox.put(UtteranceFailed("", str(error)))
-
-    def _receive_end(self) -> Event:
-        """Receive answers until the utterance ends."""
-        is_accepted = False
-        while True:
-            answer = self._client.receive(Deadline(None))
-            if answer is None:
-                return UtteranceFailed("", "the daemon ended before the utterance")
-            state, why = answer.get("state"), str(answer.get("why", ""))
-            if state == "played":
-                return UtterancePlayed("", 0.0)
-            if state == "cancelled":
-                return UtteranceCancelled("", why)
-            if state == "failed":
-                return UtteranceFailed("", why)
-            if "error" in answer and not is_accepted:
-                return UtteranceFailed("", str(answer["error"]))
-            if "utterance" in answer and not is_accepted:
-                _print_speaker_trouble(answer.get("troubles"))
-                for warning in _texts(answer.get("warnings")):
-                    notice(warning)
-            # After the acceptance an error concerns a single piece that arrived too late; the end is reported as well.
-            is_accepted = is_accepted or "utterance" in answer
-
-
-def _print_speaker_trouble(troubles: object) -> None:
-    """Print why the utterance waits, if the daemon has no speaker."""
-    for trouble in _texts(troubles):
-        if trouble.startswith("no speaker"):
-            notice(f"{trouble} (sudo voice-agent doctor shows the reason)")
-
-
-def _texts(value: object) -> list[str]:
-    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+        with contextlib.suppress(ClientError):
+            self._stream.cancel()

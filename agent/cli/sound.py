@@ -16,12 +16,13 @@ from agent.audio.devices.device import Device, Source, default_device_error, fai
 from agent.audio.format import SPEECH, Format
 from agent.audio.level_meter import MIN_DECIBELS, Level, LevelMeter, clipped, decibels
 from agent.cli.foreground import crash_error, stop_signals
+from agent.cli.handover import socket_paths
 from agent.cli.local_server import local_server
 from agent.cli.notice import notice
 from agent.cli.say import announcing, speak
+from agent.client import Client, ClientError, NotRunning
 from agent.daemon.builder import make_speaker
-from agent.errors import AgentError, ServiceError
-from agent.frontends.control.client import ControlClient, DaemonUnreachable, socket_paths
+from agent.errors import AgentError
 from agent.pipeline.capture.vad import create_detector
 from agent.pipeline.events import (
     DeviceLost,
@@ -245,11 +246,11 @@ def _warn_if_inaudible(config: Config) -> None:
     if config.speaker.volume == 0:
         notice("warning: speaker.volume is 0, nothing is heard. Raise speaker.volume in the configuration")
     try:
-        daemon = ControlClient.connect(socket_paths(config.control.socket, os.environ))
-    except DaemonUnreachable:
+        daemon = Client(socket_paths(config.control.socket, os.environ))
+    except NotRunning:
         return
-    with contextlib.closing(daemon), contextlib.suppress(ServiceError):
-        status = daemon.request({"status": True})
+    with daemon, contextlib.suppress(ClientError):
+        status = daemon.status()
         muted = status.get("muted")
         if isinstance(muted, list) and "speaker" in muted:
             notice("warning: the speaker of the running daemon is muted: voice-agent unmute speaker")

@@ -169,15 +169,7 @@ def make_frontends(
         # A user without a writable run directory may run a daemon without a socket. A configured path is required.
         is_default = setting == "auto"
         path = Paths.from_environment(environ).control_socket if is_default else Path(setting)
-        control = ControlServer(
-            path,
-            report,
-            required=not is_default,
-            flush_seconds=CONTROL_FLUSH_SECONDS,
-            storage_problem=storage_problem,
-        )
-        workers.append(control)
-        receivers.append(control.notify)
+        workers.append(ControlServer(path, report, api, required=not is_default, flush_seconds=CONTROL_FLUSH_SECONDS))
     if web_sources is not None and has_web:
         from agent.daemon.web import make_web
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from _processes import clean_environment
 
-from agent.frontends.control.client import ControlClient
-from agent.system.threads import Deadline
+from agent.client import Client
+from agent.client import Speech as Accepted
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 60.0
@@ -128,20 +128,18 @@ class Speech:
     """A connection to the control socket that requests speech. Not thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        self._client = ControlClient.connect((path,))
+        self._client = Client(str(path))
+        self._speech: Accepted | None = None
 
     def say(self, text: str) -> None:
-        """Request speech without waiting."""
-        self._client.say(text)
+        """Request speech and wait until it is accepted."""
+        self._speech = self._client.say(text)
 
     def wait(self, seconds: float = TIMEOUT_SECONDS) -> str:
         """Return the state in which the requested utterance ended."""
-        deadline = Deadline(seconds)
-        while (answer := self._client.receive(deadline)) is not None:
-            if "state" in answer:
-                return str(answer["state"])
-        raise SystemExit("the daemon closed the connection")
+        assert self._speech is not None
+        return self._speech.wait(seconds).state
 
     def hush(self) -> None:
         """Cancel all speech without waiting."""
-        self._client.send({"hush": True})
+        self._client.notify("hush")

@@ -34,11 +34,13 @@ client.connect(sys.argv[1])
 client.sendall(json.dumps(json.loads(sys.argv[2])).encode() + b"\\n")
 client.makefile().readline()
 """
-SAY = {"say": "The museum closes in ten minutes.", "priority": 0}
+TEXT = "The museum closes in ten minutes."
+SAY = {"jsonrpc": "2.0", "id": 1, "method": "say", "params": {"text": TEXT, "wait": True}}
 ANSWERS = {
-    "say": b'{"utterance": "1"}\n{"utterance": "1", "state": "played"}\n',
-    "hush": b'{"hush": true}\n',
-    "status": b'{"status": "ready"}\n',
+    "say": b'{"jsonrpc": "2.0", "id": 1, "result": {"id": "1"}}\n'
+    b'{"jsonrpc": "2.0", "method": "ended", "params": {"id": "1", "state": "played"}}\n',
+    "hush": b'{"jsonrpc": "2.0", "id": 1, "result": {}}\n',
+    "status": b'{"jsonrpc": "2.0", "id": 1, "result": {"status": "ready"}}\n',
 }
 
 
@@ -83,7 +85,7 @@ def main(arguments: list[str]) -> int:
         agent = [sys.executable, "-m", "agent"]
         ways = {
             "a bare socket client": ([sys.executable, "-c", BARE, path, json.dumps(SAY)], ANSWERS["say"]),
-            "voice-agent say": ([*agent, "say", str(SAY["say"])], ANSWERS["say"]),
+            "voice-agent say": ([*agent, "say", TEXT], ANSWERS["say"]),
             "voice-agent hush": ([*agent, "hush"], ANSWERS["hush"]),
             "voice-agent status": ([*agent, "status"], ANSWERS["status"]),
         }

@@ -25,9 +25,8 @@ from typing import NamedTuple
 from support.local_server import LocalServerProcess
 from support.vcard import VirtualCard
 
-from agent.frontends.control.client import ControlClient
+from agent.client import Client
 from agent.server.tts.tone import WORD_SECONDS
-from agent.system.threads import Deadline
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_RATIO = 1.6
@@ -101,13 +100,10 @@ def speak_with_loop(card: VirtualCard, server: LocalServerProcess, text: str) ->
     return spent
 
 
-def speak_with_daemon(client: ControlClient, pid: int, text: str) -> Usage:
+def speak_with_daemon(client: Client, pid: int, text: str) -> Usage:
     start = usage(pid)
-    client.say(text)
-    deadline = Deadline(TIMEOUT_SECONDS + len(text.split()) * WORD_SECONDS)
-    while (answer := client.receive(deadline)) is not None and "state" not in answer:
-        pass
-    assert answer is not None and answer["state"] == "played", answer
+    end = client.say(text).wait(TIMEOUT_SECONDS + len(text.split()) * WORD_SECONDS)
+    assert end.state == "played", end
     return usage(pid).since(start)
 
 
@@ -146,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 log.append(line)
                 if "ready" in line:
                     break
-            client = ControlClient.connect((Path(name) / "control.sock",))
+            client = Client(f"{name}/control.sock")
             speak_with_daemon(client, daemon.pid, "warm up.")
             for turn in range(options.rounds):
                 found["a loop with PyAudio"].append(speak_with_loop(card, server, text))

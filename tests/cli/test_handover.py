@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from agent.cli.control import hush
-from agent.cli.handover import connect
-from agent.frontends.control.client import DaemonUnreachable
+from agent.cli.daemon_errors import DaemonUnreachable
+from agent.cli.handover import connect, socket_paths
 
 OLD = 1_000_000_000
 
@@ -47,8 +47,15 @@ def config(tmp_path: Path, text: str, encoding: str = "utf-8") -> str:
 
 
 def connected(path: str | None) -> Path:
-    with contextlib.closing(connect(path)) as client:
+    with connect(path) as client:
         return Path(client.path)
+
+
+def test_socket_paths_follow_the_configuration() -> None:
+    environ = {"RUNTIME_DIRECTORY": "/run/mine"}
+    assert socket_paths("auto", environ) == ("/run/mine/control.sock", "/run/voice-agent/control.sock")
+    assert socket_paths("none", environ) == ()
+    assert socket_paths("/a/b", environ) == ("/a/b",)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +126,7 @@ def test_request_is_sent_before_the_package_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     packages = {name.split(".")[1] for name in done.stdout.split()}
-    assert packages <= {"cli", "errors", "frontends", "services", "system"}
+    assert packages <= {"cli", "client", "errors", "services", "system"}
     assert "agent.pipeline.events" not in done.stdout and "agent.settings" not in done.stdout
 
 

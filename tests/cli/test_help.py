@@ -11,13 +11,14 @@ from agent.cli.main import main
 
 # fmt: off
 VERBS = {
-    "accept", "allow", "ask", "check", "close", "end", "limit", "listen", "list", "load", "log",
+    "accept", "allow", "ask", "cancel", "check", "close", "end", "limit", "listen", "list", "load", "log",
     "mute", "omit", "place", "play", "prepare", "print", "read", "recognize", "record", "require", "run", "send",
-    "set", "show", "speak", "stop", "transcribe", "unmute", "use", "wait", "warm",
+    "set", "show", "speak", "start", "stop", "transcribe", "unmute", "use", "wait", "warm",
     "write",
 }
 COMMANDS = (
-    "run", "say", "transcribe", "demo", "status", "hush", "volume", "mute", "unmute", "server",
+    "run", "say", "transcribe", "demo", "status", "hush", "cancel", "listen", "events", "volume", "mute",
+    "unmute", "server",
     "devices", "meter", "phrases", "voices", "test-speaker", "test-microphone", "doctor", "config",
 )
 # fmt: on

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 from support.processes import Process
 
-from agent.frontends.control.client import ControlClient
+from agent.client import Client
+from agent.frontends.api.api import Api
 from agent.frontends.control.server import ControlServer
 from agent.pipeline.conversation import Record
 from agent.pipeline.events import Announce, Event
@@ -29,6 +30,8 @@ LONG_TEXT = " ".join(["word"] * 150)
 
 SHORT_TEXT = " ".join(["word"] * 30)
 """6 s of tones."""
+
+STATUS_REQUEST = b'{"jsonrpc": "2.0", "id": 1, "method": "status"}\n'
 
 CONFIG = """
 microphone: {{device: none}}
@@ -75,8 +78,8 @@ class Machine:
     def await_status(self, name: str, value: object) -> None:
         """Wait until a field of the daemon's status has this value."""
         deadline = Deadline(SECONDS)
-        with contextlib.closing(ControlClient.connect((self.socket,))) as client:
-            while client.request({"status": True})[name] != value:
+        with Client(str(self.socket)) as client:
+            while client.status()[name] != value:
                 assert not deadline.is_expired, f"{name} is not {value}: {self.daemon.stderr.data.decode()}"
 
     def records(self, count: int = 0) -> list[str]:
@@ -211,7 +214,9 @@ def test_status_prints_a_table_of_the_fields_in_json(machine: Machine) -> None:
     status = json.loads(output)
     assert (code, status["state"], status["troubles"], status["volume"]) == (0, "idle", [], 100)
     assert (status["mode"], status["saying"], status["queue"]) == ("announce", None, 0)
-    assert status["services"] == [{"name": "local", "role": "speech", "state": "connected", "reason": ""}]
+    assert status["services"] == [
+        {"name": "local", "role": "speech", "state": "connected", "reason": "", "breaker": "closed"}
+    ]
     assert status["devices"] == {"speaker": {"device": "none", "state": "ready", "reason": ""}}
     assert status["uptime_seconds"] > 0 and status["version"]
     code, output, errors = machine.run("status")
@@ -254,9 +259,10 @@ def test_status_check_fails_if_the_daemon_cannot_speak_or_listen(
     tmp_path: Path, can_speak: bool | None, can_listen: bool | None, code: int
 ) -> None:
     machine = Machine(tmp_path)
-    control = ControlServer(machine.socket, lambda event: None)
+    api = Api(lambda event: None)
+    control = ControlServer(machine.socket, lambda event: None, api)
     control.open()
-    control.notify(Status("no service can speak", "idle", can_speak=can_speak, can_listen=can_listen))
+    api.notify(Status("no service can speak", "idle", can_speak=can_speak, can_listen=can_listen))
     control.start()
     try:
         exit_code, output, errors = machine.run("status", "--check")
@@ -316,16 +322,17 @@ def test_without_a_daemon_an_invalid_configuration_is_an_error_of_say(tmp_path: 
 def test_say_reports_a_missing_speaker_at_once(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    control = ControlServer(machine.socket, inbox.put)
+    api = Api(inbox.put)
+    control = ControlServer(machine.socket, inbox.put, api)
     control.open()
-    control.notify(Status("no speaker: waiting for any", "idle", ("no speaker: waiting for any",), 100))
+    api.notify(Status("no speaker: waiting for any", "idle", ("no speaker: waiting for any",), 100))
     control.start()
     try:
         command = machine.start("say", "hello")
         announcement = inbox.get(timeout=SECONDS)
         assert isinstance(announcement, Announce)
         command.stderr.await_text("no speaker: waiting for any")  # before the utterance ends
-        control.notify(Record(announcement.utterance, "played", "", 1.0))
+        api.notify(Record(announcement.utterance, "played", "", 1.0))
         assert end(command)[0] == 0
     finally:
         control.stop()
@@ -374,10 +381,8 @@ def test_misbehaving_clients_do_not_disturb_playback(tmp_path: Path) -> None:
         for client in clients:
             client.connect(str(machine.socket))
             client.settimeout(0.5)
-        clients[0].sendall(b'{"say": "hel')
-        for client, chunk in zip(
-            clients[1:], (os.urandom(4096), b"x" * 65536, b'{"status": true}\n' * 500), strict=True
-        ):
+        clients[0].sendall(b'{"jsonrpc": "2.0", "id": 1, "me')
+        for client, chunk in zip(clients[1:], (os.urandom(4096), b"x" * 65536, STATUS_REQUEST * 500), strict=True):
             with contextlib.suppress(OSError):
                 for _ in range(128):
                     client.sendall(chunk)

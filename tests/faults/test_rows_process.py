@@ -27,9 +27,8 @@ from support.tts_pipeline import TtsPipeline
 
 from agent.audio.format import SPEECH
 from agent.audio.wav_writer import wav_header
-from agent.frontends.control.client import ControlClient
+from agent.client import Client, ClientError, Refused
 from agent.server.tts import tone
-from agent.system.threads import Deadline
 
 SECONDS = 30.0
 HOUR = 3600
@@ -64,16 +63,17 @@ class DaemonProcess:
     def say(
         self, text: str, timeout_seconds: float = SECONDS, accepted: threading.Event | None = None
     ) -> dict[str, object]:
-        """Return the final answer for an utterance; ``accepted`` is set when the daemon has accepted it."""
-        with contextlib.closing(ControlClient.connect((self.socket,))) as client:
-            client.say(text)
-            deadline = Deadline(timeout_seconds)
-            while (answer := client.receive(deadline)) is not None:
-                if "state" in answer or "error" in answer:
-                    return answer
+        """Return the end of an utterance, or the error; ``accepted`` is set when the daemon has accepted it."""
+        with Client(str(self.socket)) as client:
+            try:
+                speech = client.say(text)
                 if accepted is not None:
                     accepted.set()
-        raise AssertionError(f"no final answer: {self.process.stderr.data.decode()}")
+                return speech.wait(timeout_seconds)._asdict()
+            except Refused as error:
+                return {"error": str(error)}
+            except ClientError as error:
+                raise AssertionError(f"no end: {self.process.stderr.data.decode()}") from error
 
     def records(self) -> list[str]:
         """Return the final states in the log; call it after the end."""
@@ -199,7 +199,7 @@ def test_row_48_a_daemon_killed_while_stopped_starts_again(
     """
     old = DaemonProcess(agent, tone_server, tmp_path)
     since = len(tone_server.wire())
-    with contextlib.closing(ControlClient.connect((old.socket,))) as client:
+    with Client(str(old.socket)) as client:
         client.say(LONG)
         await_synthesis_end(tone_server, since)
         old.process.signal(signal.SIGSTOP)
@@ -346,8 +346,8 @@ def test_row_53_exhausted_resources_fail_utterances_until_they_return(
     daemon = DaemonProcess(agent, tone_server, tmp_path, under=unprivileged_command() if "threads" in what else ())
     assert daemon.say("one")["state"] == "played"
     pid = daemon.process.popen.pid
-    with contextlib.closing(ControlClient.connect((daemon.socket,))) as client:
-        client.request({"status": True})
+    with Client(str(daemon.socket)) as client:
+        client.status()
         if what == "descriptors":  # no new one; the open ones stay usable
             taken = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
             kind, most = "nofile", min(set(range(100)) - taken)
@@ -360,12 +360,10 @@ def test_row_53_exhausted_resources_fail_utterances_until_they_return(
         with resource_limit(daemon.process, kind, most):
             states = []
             for number in range(3):
-                client.say(f"one two {number}")
-                deadline = Deadline(SECONDS)
-                while (answer := client.receive(deadline)) is not None:
-                    if "state" in answer or "error" in answer:
-                        states.append(answer.get("state", "refused"))
-                        break
+                try:
+                    states.append(client.say(f"one two {number}").wait(SECONDS).state)
+                except Refused:
+                    states.append("refused")
     assert len(states) == 3, states
     began = time.monotonic()
     while daemon.say("three").get("state") != "played":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import subprocess
@@ -15,9 +14,8 @@ from support.agent_fixtures import Start
 from support.fault_rows import Record
 from support.processes import ENVIRONMENT, WireLoggedServer
 
-from agent.frontends.control.client import ControlClient
+from agent.client import Client
 from agent.server.options import parse
-from agent.system.threads import Deadline
 
 KEY = "k3y-0f-a-real-service-7f3a"
 SERVICES = ("neuphonic", "playai", "vachana", "fish")
@@ -72,14 +70,11 @@ def test_show_7_no_output_contains_a_key(
     daemon = agent("run", "--config", str(config), env=env)
     daemon.stderr.await_text("ready:")
     answers: list[dict[str, object]] = []
-    with contextlib.closing(ControlClient.connect((tmp_path / "control.sock",))) as client:
-        answers.append(client.request({"status": True}))
-        client.say("one two")
-        deadline = Deadline(90)
-        while (answer := client.receive(deadline)) is not None and "state" not in answer:
-            answers.append(answer)
-        assert answer is not None and (answer["state"] == "played") == right, answer
-        answers += [answer, client.request({"status": True})]
+    with Client(str(tmp_path / "control.sock")) as client:
+        answers.append(client.status())
+        end = client.say("one two").wait(90)
+        assert (end.state == "played") == right, end
+        answers += [end._asdict(), client.status()]
     seen = {"processes": process_files(daemon.popen.pid) + process_files(keyed.process.pid)}
     daemon.signal(15)
     assert daemon.end() == 0

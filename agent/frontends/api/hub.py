@@ -322,8 +322,6 @@ class Hub:
         self._forget_text(utterance)  # it may end before its text is complete
         with self._lock:
             connections = self._awaited.pop(utterance, [])
-            for connection in connections:
-                connection.awaited.discard(utterance)
         if not connections:
             return
         from agent.frontends.api.json_rpc import encode_notification
@@ -332,6 +330,10 @@ class Hub:
         line = encode_notification("ended", fields)
         for connection in connections:
             connection.deliver(line)
+            # After the delivery: the transport may close a connection that ended its input and waits for nothing.
+            with self._lock:
+                connection.awaited.discard(utterance)
+            connection.wake()
 
     def _forget_text(self, utterance: str) -> _Text | None:
         with self._lock:

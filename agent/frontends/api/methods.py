@@ -57,6 +57,7 @@ class Method(NamedTuple):
         result: One line about its result.
         parameters: Its parameters by name.
         reads: Whether it changes nothing, so that a caller without ``may_control`` may use it.
+        ends: Whether it ends what was requested before, so that it is allowed while the daemon shuts down.
     """
 
     handle: Handler
@@ -64,6 +65,7 @@ class Method(NamedTuple):
     result: str
     parameters: Mapping[str, Parameter] = {}
     reads: bool = False
+    ends: bool = False
 
 
 class Methods(dict[str, Method]):
@@ -77,6 +79,8 @@ class Methods(dict[str, Method]):
             raise RpcError(METHOD_NOT_FOUND, f"there is no method {name!r}; the methods: {', '.join(self)}")
         if not method.reads and not caller.may_control:
             raise failure(FORBIDDEN, f"{request.method} needs the token of the daemon")
+        if not (hub.is_accepting or method.reads or method.ends):
+            raise failure(SHUTTING_DOWN, "the daemon is shutting down")
         check_all(request.method, method.parameters, request.params)
         return method.handle(hub, caller, request.params, respond)
 
@@ -161,8 +165,6 @@ def _hush(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[st
 
 def _utterance(hub: Hub, caller: Caller, params: Params, text: str | None) -> Utterance:
     _require_speech(hub)
-    if not hub.is_accepting:
-        raise failure(SHUTTING_DOWN, "the daemon is shutting down")
     priority = params.get("priority", 0)
     names = {service.name for service in hub.status.services if service.role == "speech"}
     if (service := params.get("service")) is not None and names and service not in names:
@@ -390,10 +392,10 @@ METHODS = Methods(
     {
         "say": Method(_say, "speak a text", f"{_ACCEPTED}; `durable`", {"text": _TEXT, **_DELIVERY}),
         "say.begin": Method(_begin, "begin a text that arrives in pieces", _ACCEPTED, _DELIVERY),
-        "say.append": Method(_append, "append a piece to the text", "`id`", {**_OPEN, "text": _TEXT}),
-        "say.end": Method(_end, "end the text", "`id`", _OPEN),
-        "cancel": Method(_cancel, "cancel one utterance, current or queued", "`id`", _OPEN),
-        "hush": Method(_hush, "cancel the current and all queued utterances", "empty"),
+        "say.append": Method(_append, "append a piece to the text", "`id`", {**_OPEN, "text": _TEXT}, ends=True),
+        "say.end": Method(_end, "end the text", "`id`", _OPEN, ends=True),
+        "cancel": Method(_cancel, "cancel one utterance, current or queued", "`id`", _OPEN, ends=True),
+        "hush": Method(_hush, "cancel the current and all queued utterances", "empty", ends=True),
         "listen": Method(_listen, "cancel the speech and start a turn of the user", "empty"),
         "mute": Method(_set_mute(True), "mute the speaker or close the microphone", "`warnings`", _DEVICE),
         "unmute": Method(_set_mute(False), "unmute the speaker or open the microphone", "`warnings`", _DEVICE),

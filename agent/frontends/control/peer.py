@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import select
 import socket
 import time
-from collections.abc import Mapping
 from typing import NamedTuple
 
+from agent.frontends.api.caller import Caller
+from agent.frontends.api.errors import TOO_MUCH, failure
+from agent.frontends.api.json_rpc import INVALID_REQUEST, RpcError
 from agent.frontends.control.line_buffer import LineBuffer
 
 READ_BYTES = 64 * 1024
 MAX_UNSENT_BYTES = 64 * 1024
 """Maximum of responses that a client does not read; beyond it the server closes the connection."""
+MAX_EVENT_BYTES = 16 * 1024
+"""Maximum size of the events that are moved to the socket at once; further events wait in the subscription."""
+MAX_UNANSWERED = 64
+"""Maximum number of requests of one client that are executed at the same time; further lines wait."""
 
 
 class PeerTiming(NamedTuple):
     """The limits for one client. Immutable.
 
     Args:
-        idle_seconds: Maximum time without a request from a client that waits for no utterance.
+        idle_seconds: Maximum time without a request from a client that waits for nothing.
         line_seconds: Maximum time to complete a line, or to read the responses.
-        first_piece_seconds: Maximum time from ``begin`` to the first words.
-        piece_seconds: Maximum time between pieces after that, while the device waits for more text.
         lines_per_second: Lines that are read from each client; a faster client waits.
     """
 
     idle_seconds: float = 30.0
     line_seconds: float = 10.0
-    first_piece_seconds: float = 600.0
-    piece_seconds: float = 60.0
     lines_per_second: float = 200.0
 
 
@@ -58,24 +59,12 @@ class RateLimiter:
         return max(0.0, (1.0 - self._tokens) / self._per_second - (time.monotonic() - self._updated_at))
 
 
-class StreamedUtterance:
-    """A text that a client sends in pieces. Not thread-safe; owned by the control thread.
-
-    ``is_announced``: it has words and was reported to the daemon as an utterance.
-    """
-
-    def __init__(self, utterance: str, priority: int) -> None:
-        self.utterance, self.priority = utterance, priority
-        self.length = 0
-        self.is_announced = False
-
-
 class Peer:
     """A connected client. Not thread-safe; owned by the control thread. No method blocks or raises.
 
     Attributes:
-        awaited: Ids of the utterances whose end is sent to the client.
-        text: The text that the client sends in pieces.
+        caller: The client for the API, once it is accepted.
+        unanswered: The number of its requests whose response follows.
         is_closed: The connection is closed.
         has_ended_input: The client sends no more data. It may still read, and its requests are still executed.
         is_throttled: The client sends faster than its rate.
@@ -83,8 +72,8 @@ class Peer:
 
     def __init__(self, connected: socket.socket, timing: PeerTiming) -> None:
         self.socket = connected
-        self.awaited: set[str] = set()
-        self.text: StreamedUtterance | None = None
+        self.caller: Caller | None = None
+        self.unanswered = 0
         self.is_closed = self.has_ended_input = self.is_throttled = False
         self._timing = timing
         self._lines = LineBuffer()
@@ -98,12 +87,12 @@ class Peer:
 
     def poll_events(self) -> int:
         """Return the events to poll for; none while the client is throttled and has read all responses."""
-        reads = not self.has_ended_input and not self.is_throttled and not self._lines.is_overlong
+        reads = not self.has_ended_input and not self.is_paused and not self._lines.is_overlong
         return (select.POLLIN if reads else 0) | (select.POLLOUT if self._unsent else 0)
 
     def read(self) -> None:
         """Read the available bytes."""
-        if self.has_ended_input or self.is_closed or self.is_throttled:
+        if self.has_ended_input or self.is_closed or self.is_paused:
             return
         try:
             data = self.socket.recv(READ_BYTES)
@@ -116,8 +105,8 @@ class Peer:
         self._lines.feed(data)
 
     def next_line(self) -> bytes | None:
-        """Return the next line; ``None`` if there is none, or the client is throttled."""
-        if self.is_closed:
+        """Return the next line; ``None`` if there is none, or the client is paused."""
+        if self.is_closed or self.unanswered >= MAX_UNANSWERED:
             return None
         self.is_throttled = self._lines.size > 0 and not self._rate.take()
         if self.is_throttled:
@@ -132,14 +121,40 @@ class Peer:
             self._partial_line_at = now
         return line
 
-    def send(self, response: Mapping[str, object]) -> None:
-        """Queue a response and write as much as the socket accepts."""
+    @property
+    def is_paused(self) -> bool:
+        """Whether no more is read from the client for now: it sends too fast, or has too many requests."""
+        return self.is_throttled or self.unanswered >= MAX_UNANSWERED
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether the client sends no more, and nothing is left to send to it."""
+        if not self.has_ended_input or self.is_paused:
+            return False
+        connection = None if self.caller is None else self.caller.connection
+        waits = self.unanswered > 0 or (connection is not None and connection.is_waiting)
+        return self._cannot_send or not (waits or self._unsent)
+
+    def send_events(self) -> None:
+        """Send the events of the client's subscription, once it has read all earlier lines."""
+        connection = None if self.caller is None else self.caller.connection
+        if connection is None or connection.subscription is None or not connection.subscription.has_events:
+            return
+        while not self._unsent and not self.is_closed and not self._cannot_send:
+            events = connection.subscription.take(MAX_EVENT_BYTES)
+            if not events:
+                return
+            self.send(b"\n".join(events))
+
+    def send(self, line: bytes) -> None:
+        """Queue a line, without its end, and write as much as the socket accepts."""
         if self.is_closed or self._cannot_send:
             return
+        # The idle time starts when the client has its response, which it may have waited for during an utterance.
         self._response_at = time.monotonic()
         if not self._unsent:
             self._sent_at = self._response_at
-        self._unsent += json.dumps(response).encode("ascii") + b"\n"
+        self._unsent += line + b"\n"
         if len(self._unsent) > MAX_UNSENT_BYTES:
             self.is_closed = True
         self.write()
@@ -155,7 +170,6 @@ class Peer:
                 # The client closed its side. Requests that it sent before are still executed, without a response.
                 self._cannot_send = True
                 self._unsent.clear()
-                self.awaited.clear()
                 return
             del self._unsent[:sent]
             self._sent_at = time.monotonic()
@@ -165,12 +179,14 @@ class Peer:
         return bool(self._unsent) and not self.is_closed
 
     @property
-    def violation(self) -> str | None:
-        """The limit that the client exceeded, as a sentence for it."""
+    def violation(self) -> RpcError | None:
+        """The error for a limit that the client exceeded."""
         if self._lines.is_overlong:
-            return "a line is at most 64 KiB long"
+            return RpcError(INVALID_REQUEST, "a line is at most 64 KiB long")
         remaining = self._remaining_seconds()
-        return "this took too long" if remaining is not None and remaining <= 0 else None
+        if remaining is None or remaining > 0:
+            return None
+        return failure(TOO_MUCH, "the connection is closed: the next request or the next read took too long")
 
     def timeout(self) -> float | None:
         """Return the seconds until the next timeout of the client; ``None`` if there is no timeout."""
@@ -187,11 +203,10 @@ class Peer:
         ends: list[float] = []
         if self._unsent:
             ends.append(self._sent_at + timing.line_seconds)
-        if self._partial_line_at is not None and not self.is_throttled:
+        if self._partial_line_at is not None and not self.is_paused:
             ends.append(self._partial_line_at + timing.line_seconds)
-        if self.text is not None:
-            limit = timing.piece_seconds if self.text.is_announced else timing.first_piece_seconds
-            ends.append(self._line_at + limit)
-        elif not self.awaited and not self.is_throttled:
+        connection = None if self.caller is None else self.caller.connection
+        is_waiting = connection is not None and connection.is_waiting
+        if not is_waiting and not self.unanswered and not self.is_throttled:
             ends.append(max(self._line_at, self._response_at) + timing.idle_seconds)
         return min(ends) - time.monotonic() if ends else None

@@ -19,28 +19,31 @@ from typing import Any
 import pytest
 
 from agent.errors import ConfigError
+from agent.frontends.api.api import Api
+from agent.frontends.api.hub import TextTiming
 from agent.frontends.control.peer import PeerTiming
-from agent.frontends.control.server import ACCEPT_PAUSE_SECONDS, MAX_ACTIVE_PEERS, MAX_PEERS, ControlServer
+from agent.frontends.control.server import ACCEPT_PAUSE_SECONDS, MAX_PEERS, ControlServer
 from agent.frontends.control.unix_socket import PeerCredentials
 from agent.pipeline.conversation import Record
 from agent.pipeline.events import (
     Announce,
     Event,
+    Heard,
     Hush,
-    MicrophoneMute,
-    Mute,
     TextComplete,
     TextPiece,
     Utterance,
-    Volume,
     WorkerCrashed,
 )
 from agent.pipeline.status import Status
-from agent.system.text import MAX_TEXT_CHARACTERS
 from agent.system.threads import Deadline
 
 SECONDS = 20.0
 STATUS = Status("ready to speak", "idle", (), 80)
+
+
+def request(method: str, /, **params: object) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n"
 
 
 class Client:
@@ -52,8 +55,8 @@ class Client:
         self.socket.settimeout(SECONDS)
         self._file = self.socket.makefile("rb")
 
-    def send(self, request: object) -> None:
-        self.socket.sendall(json.dumps(request).encode() + b"\n")
+    def send(self, method: str, /, **params: object) -> None:
+        self.socket.sendall(request(method, **params))
 
     def receive(self) -> Any:
         """The next response; ``None`` after the end of the connection."""
@@ -63,10 +66,12 @@ class Client:
             return None
         return json.loads(line) if line else None
 
-    def ask(self, request: object) -> Any:
+    def ask(self, method: str, /, **params: object) -> Any:
+        """The result or the error of a request; ``None`` after the end of the connection."""
         with contextlib.suppress(BrokenPipeError):  # it has been let go already, and may read why
-            self.send(request)
-        return self.receive()
+            self.send(method, **params)
+        response = self.receive()
+        return response and (response.get("result") if "result" in response else response["error"])
 
     def close(self) -> None:
         self._file.close()
@@ -76,12 +81,13 @@ class Client:
 class Setup:
     """A control server with an inbox."""
 
-    def __init__(self, path: Path, timing: PeerTiming, storage_problem: str | None = None) -> None:
+    def __init__(self, path: Path, timing: PeerTiming, texts: TextTiming | None = None) -> None:
         self.path = path
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.control = ControlServer(path, self.inbox.put, timing=timing, storage_problem=lambda: storage_problem)
+        self.api = Api(self.inbox.put, timing=texts)
+        self.control = ControlServer(path, self.inbox.put, self.api, timing=timing)
         self.control.open()
-        self.control.notify(STATUS)
+        self.api.notify(STATUS)
         self.control.start()
         self.clients: list[Client] = []
 
@@ -90,21 +96,21 @@ class Setup:
         self.clients.append(client)
         return client
 
-    def accepted_client(self, request: object) -> Client:
+    def waiting_client(self, text: str) -> Client:
         """A client whose request was accepted. A slow client may time out as idle before, so it tries again."""
         deadline = Deadline(SECONDS)
         while not deadline.is_expired:
             client = self.call()
-            answer = client.ask(request)
-            if answer is not None and "error" not in answer:
+            answer = client.ask("say", text=text, wait=True)
+            if answer is not None and "id" in answer:
                 return client
-        raise AssertionError(f"{request} was never accepted")
+        raise AssertionError(f"{text} was never accepted")
 
     def event(self) -> Event:
         return self.inbox.get(timeout=SECONDS)
 
     def played(self, utterance: Utterance) -> None:
-        self.control.notify(Record(utterance, "played", "", 1.5))
+        self.api.notify(Record(utterance, "played", "", 1.5))
 
     def end(self) -> None:
         self.control.stop_accepting()
@@ -123,8 +129,8 @@ Build = Callable[..., Setup]
 def build(tmp_path: Path) -> Iterator[Build]:
     setups: list[Setup] = []
 
-    def make(path: Path | None = None, storage_problem: str | None = None, **timing: float) -> Setup:
-        setups.append(Setup(path or tmp_path / "run" / "control.sock", PeerTiming(**timing), storage_problem))
+    def make(path: Path | None = None, texts: TextTiming | None = None, **timing: float) -> Setup:
+        setups.append(Setup(path or tmp_path / "run" / "control.sock", PeerTiming(**timing), texts))
         return setups[-1]
 
     yield make
@@ -135,191 +141,119 @@ def build(tmp_path: Path) -> Iterator[Build]:
 # --- requests
 
 
-def test_say_returns_the_utterance_and_then_its_recorded_end(build: Build) -> None:
+def test_say_returns_the_id_and_then_its_recorded_end(build: Build) -> None:
     setup = build()
     client = setup.call()
-    accepted = client.ask({"say": "hello", "priority": 3})
+    accepted = client.ask("say", text="hello", priority=3, wait=True)
     announced = setup.event()
     assert isinstance(announced, Announce)
     utterance = announced.utterance
-    assert accepted == {"utterance": utterance.id}
+    assert accepted == {"id": utterance.id, "durable": False}
     assert (utterance.text, utterance.priority, utterance.source) == ("hello", 3, "control")
-    setup.control.notify(Record(utterance, "failed", "every service is down", 0.25))
-    assert client.receive() == {
-        "utterance": utterance.id,
-        "state": "failed",
-        "why": "every service is down",
-        "seconds": 0.25,
-    }
-
-
-def test_accepted_text_reports_current_problems(build: Build) -> None:
-    setup = build()
-    client = setup.call()
-    setup.control.notify(Status("no speaker", "idle", ("no speaker: waiting for any",), 80))
-    assert client.ask({"say": "hello"})["troubles"] == ["no speaker: waiting for any"]
-    assert client.ask({"begin": True})["troubles"] == ["no speaker: waiting for any"]
-    setup.control.notify(STATUS)
-    assert "troubles" not in client.ask({"say": "hello"})
+    setup.api.notify(Record(utterance, "failed", "every service is down", 0.25))
+    ended = {"id": utterance.id, "state": "failed", "reason": "every service is down", "seconds": 0.25}
+    assert client.receive() == {"jsonrpc": "2.0", "method": "ended", "params": ended}
 
 
 def test_client_receives_only_its_own_utterances(build: Build) -> None:
     setup = build()
     one, two = setup.call(), setup.call()
-    one.ask({"say": "one"})
-    two.ask({"say": "two"})
+    one.ask("say", text="one", wait=True)
+    two.ask("say", text="two", wait=True)
     announced = [setup.event(), setup.event()]
     for event in reversed(announced):
         assert isinstance(event, Announce)
         setup.played(event.utterance)
     ids = {event.utterance.text: event.utterance.id for event in announced if isinstance(event, Announce)}
-    assert one.receive()["utterance"] == ids["one"]
-    assert two.receive()["utterance"] == ids["two"]
-    assert one.ask({"status": True})["state"] == "idle"  # and nothing came in between
-
-
-def test_streamed_text_is_announced_with_its_first_words(build: Build) -> None:
-    setup = build()
-    client = setup.call()
-    utterance = client.ask({"begin": True, "priority": 5})["utterance"]
-    for piece in (" \n", "One.", "", " Two."):
-        client.send({"piece": piece})
-    assert client.ask({"complete": True}) == {"completed": utterance}
-    whole = Utterance(utterance, None, priority=5, source="control")
-    expected = [Announce(whole), TextPiece(utterance, "One."), TextPiece(utterance, " Two."), TextComplete(utterance)]
-    assert [setup.event() for _ in expected] == expected
-    setup.played(whole)
-    assert client.receive()["state"] == "played"
-
-
-def test_streamed_text_without_words_fails_unannounced(build: Build) -> None:
-    setup = build()
-    client = setup.call()
-    utterance = client.ask({"begin": True})["utterance"]
-    client.send({"piece": "  \n"})
-    assert client.ask({"complete": True}) == {"completed": utterance}
-    ended = client.receive()
-    assert (ended["state"], "nothing to say" in ended["why"]) == ("failed", True)
-    assert setup.inbox.empty()
+    assert one.receive()["params"]["id"] == ids["one"]
+    assert two.receive()["params"]["id"] == ids["two"]
+    assert one.ask("status")["state"] == "idle"  # and nothing came in between
 
 
 @pytest.mark.parametrize("words", [True, False])
-def test_streamed_text_is_completed_when_its_client_disconnects(build: Build, words: bool) -> None:
+@pytest.mark.parametrize("half", [True, False])
+def test_streamed_text_is_completed_when_its_client_disconnects_or_ends_its_input(
+    build: Build, words: bool, half: bool
+) -> None:
     setup = build()
     client = setup.call()
-    utterance = client.ask({"begin": True})["utterance"]
+    utterance = client.ask("say.begin")["id"]
     if words:
-        client.send({"piece": "One."})
+        client.send("say.append", id=utterance, text="One.")
         assert isinstance(setup.event(), Announce)
         assert setup.event() == TextPiece(utterance, "One.")
-    client.close()
+    if half:
+        client.socket.shutdown(socket.SHUT_WR)
+    else:
+        client.close()
     if words:
         assert setup.event() == TextComplete(utterance)
-    assert setup.call().ask({"status": True})["state"] == "idle"
+    assert setup.call().ask("status")["state"] == "idle"
     assert setup.inbox.empty()
 
 
-def test_streamed_text_is_completed_when_its_client_times_out(build: Build) -> None:
-    setup = build(piece_seconds=0.2)
+def test_streamed_text_is_completed_when_its_next_piece_is_overdue(build: Build) -> None:
+    setup = build(texts=TextTiming(piece_seconds=0.2))
     client = setup.call()
-    utterance = client.ask({"begin": True})["utterance"]
-    client.send({"piece": "One."})
-    assert "too long" in client.receive()["error"]
-    assert client.receive() is None
+    utterance = client.ask("say.begin", wait=True)["id"]
+    client.ask("say.append", id=utterance, text="One.")
     assert isinstance(setup.event(), Announce)
     assert [setup.event(), setup.event()] == [TextPiece(utterance, "One."), TextComplete(utterance)]
+    assert client.ask("say.append", id=utterance, text="Two.")["data"]["name"] == "unknown_utterance"
 
 
-def test_streamed_text_is_cut_at_the_length_limit(build: Build) -> None:
+def test_requests_without_an_id_are_executed_without_a_response(build: Build) -> None:
     setup = build()
     client = setup.call()
-    client.ask({"begin": True})
-    for _ in range(11):
-        client.send({"piece": "x" * (MAX_TEXT_CHARACTERS // 10)})
-    assert str(MAX_TEXT_CHARACTERS) in client.receive()["error"]
-    events = [setup.event() for _ in range(12)]
-    assert sum(len(event.text) for event in events if isinstance(event, TextPiece)) == MAX_TEXT_CHARACTERS
-    assert isinstance(events[-1], TextComplete)
-    assert "no text has been begun" in client.ask({"piece": "more"})["error"]
-
-
-def test_piece_without_begin_and_second_begin_are_refused(build: Build) -> None:
-    setup = build()
-    client = setup.call()
-    assert "begun" in client.ask({"piece": "x"})["error"]
-    assert "begun" in client.ask({"complete": True})["error"]
-    assert "utterance" in client.ask({"begin": True})
-    assert "not complete" in client.ask({"begin": True})["error"]
-
-
-def test_hush_is_reported_and_cancels_the_streamed_text(build: Build) -> None:
-    setup = build()
-    client = setup.call()
-    utterance = client.ask({"begin": True})["utterance"]
-    assert client.ask({"hush": True}) == {"hush": True}
+    client.socket.sendall(b'{"jsonrpc": "2.0", "method": "hush"}\n')
     assert setup.event() == Hush("control")
-    assert client.receive() == {"utterance": utterance, "state": "cancelled", "why": "by control", "seconds": 0.0}
-    assert "begun" in client.ask({"piece": "too late"})["error"]
-
-
-def test_status_returns_the_last_notification(build: Build) -> None:
-    setup = build()
-    client = setup.call()
-    setup.control.notify(Status("no microphone: gone; speaking", "speaking", ("no microphone: gone",), 40))
-    answer = client.ask({"status": True})
-    assert (answer["status"], answer["state"]) == ("no microphone: gone; speaking", "speaking")
-    assert (answer["troubles"], answer["volume"]) == (["no microphone: gone"], 40)
-    assert answer["version"]
-
-
-def test_mutes_are_reported(build: Build) -> None:
-    setup = build()
-    for request, event in (
-        ({"mute": True}, Mute(True, "control")),
-        ({"mute": False}, Mute(False, "control")),
-        ({"microphone": "mute"}, MicrophoneMute(True, "control")),
-        ({"microphone": "unmute"}, MicrophoneMute(False, "control")),
-    ):
-        assert setup.call().ask(request) == request
-        assert setup.event() == event
-
-
-def test_volume_is_reported(build: Build) -> None:
-    setup = build()
-    assert setup.call().ask({"volume": 30}) == {"volume": 30}
-    assert setup.event() == Volume(30, "control")
-
-
-def test_values_that_cannot_be_stored_get_a_warning(build: Build) -> None:
-    setup = build(storage_problem="disk full")
-    for request in ({"volume": 30}, {"mute": True}, {"microphone": "unmute"}):
-        answer = setup.call().ask(request)
-        assert answer.items() >= request.items() and "disk full" in answer["warnings"][0]
-
-
-def test_speech_requests_are_refused_in_captions_mode(build: Build) -> None:
-    setup = build()
-    setup.control.notify(Status("writing captions", "idle", (), None))
-    client = setup.call()
-    for request in ({"say": "hello"}, {"begin": True}, {"volume": 3}):
-        assert "only listens" in client.ask(request)["error"]
-    assert setup.inbox.empty()
-
-
-def test_microphone_requests_are_refused_in_announce_mode(build: Build) -> None:
-    setup = build()
-    setup.control.notify(Status("ready to speak", "idle", (), 80, listens=False))
-    assert "only speaks" in setup.call().ask({"microphone": "mute"})["error"]
-    assert setup.inbox.empty()
+    assert client.ask("status")["state"] == "idle"
 
 
 def test_invalid_line_gets_an_error_and_the_next_request_is_served(build: Build) -> None:
     setup = build()
     client = setup.call()
-    for line in (b"", b"hello", b"\xff\x00", b"[" * 1000, b'{"say": ""}'):
+    for line, code in (
+        (b"", -32700),
+        (b"hello", -32700),
+        (b"\xff\x00", -32700),
+        (b"[" * 1000, -32600),
+        (b'{"say": "hello"}', -32600),
+    ):
         client.socket.sendall(line + b"\n")
-        assert "error" in client.receive()
-    assert client.ask({"status": True})["status"] == "ready to speak"
+        assert client.receive()["error"]["code"] == code
+    assert client.ask("status")["status"] == "ready to speak"
+
+
+def test_subscriber_receives_events_until_it_unsubscribes(build: Build) -> None:
+    setup = build(idle_seconds=0.2)
+    client = setup.call()
+    client.ask("subscribe", events=["heard"], texts=True)
+    for _ in range(2):
+        assert "too long" in setup.call().receive()["error"]["message"]  # a subscriber is not idle
+    setup.api.notify(Heard("hello"))
+    event = client.receive()
+    assert (event["method"], event["params"]["text"]) == ("event", "hello")
+    assert client.ask("unsubscribe") == {}
+
+
+def test_subscriber_that_does_not_read_loses_events_and_gets_their_number(build: Build) -> None:
+    setup = build(line_seconds=600.0)
+    deaf, other = setup.call(), setup.call()
+    deaf.ask("subscribe", events=["heard"], texts=True)
+    text = "x" * 1000
+    for number in range(3000):  # more than the socket, the server and the subscription hold
+        setup.api.notify(Heard(f"{text} {number}"))
+    assert other.ask("status")["state"] == "idle"
+    seen: list[int] = []
+    lost = 0
+    while not seen or seen[-1] < 2999:
+        params = deaf.receive()["params"]
+        if params["event"] == "lost":
+            lost += params["lost"]
+        else:
+            seen.append(int(params["text"].split()[1]))
+    assert lost > 0 and lost + len(seen) == 3000 and seen == sorted(seen)
 
 
 # --- connections
@@ -328,7 +262,7 @@ def test_invalid_line_gets_an_error_and_the_next_request_is_served(build: Build)
 def test_requests_of_a_disconnected_client_are_carried_out(build: Build) -> None:
     setup = build(lines_per_second=5)
     client = setup.call()
-    client.socket.sendall(b"".join(json.dumps({"say": f"text {number}"}).encode() + b"\n" for number in range(8)))
+    client.socket.sendall(b"".join(request("say", text=f"text {number}") for number in range(8)))
     client.close()
     texts = [event.utterance.text for event in (setup.event() for _ in range(8)) if isinstance(event, Announce)]
     assert texts == [f"text {number}" for number in range(8)]
@@ -337,99 +271,81 @@ def test_requests_of_a_disconnected_client_are_carried_out(build: Build) -> None
 def test_half_closed_client_receives_its_responses(build: Build) -> None:
     setup = build()
     client = setup.call()
-    client.send({"say": "hello"})
+    client.send("say", text="hello", wait=True)
     client.socket.shutdown(socket.SHUT_WR)
     event = setup.event()
     assert isinstance(event, Announce)
-    assert client.receive() == {"utterance": event.utterance.id}
+    assert client.receive()["result"]["id"] == event.utterance.id
     setup.played(event.utterance)
-    assert client.receive()["state"] == "played"
+    assert client.receive()["params"]["state"] == "played"
     assert client.receive() is None
 
 
-def test_ninth_client_is_refused_until_another_disconnects(build: Build) -> None:
+def test_client_beyond_the_limit_is_refused_until_another_disconnects(build: Build) -> None:
     setup = build()
-    inside = [setup.call() for _ in range(MAX_ACTIVE_PEERS)]
+    inside = [setup.call() for _ in range(MAX_PEERS)]
     for client in inside:
-        assert client.ask({"status": True})["state"] == "idle"
-    ninth = setup.call()
-    assert "8 programs" in ninth.receive()["error"]
-    assert ninth.receive() is None
+        assert client.ask("status")["state"] == "idle"
+    refused = setup.call()
+    assert f"{MAX_PEERS} programs" in refused.receive()["error"]["message"]
+    assert refused.receive() is None
     inside[0].socket.shutdown(socket.SHUT_RDWR)
     assert inside[0].receive() is None
     deadline = Deadline(10.0)  # the place is free a moment after its owner has seen the end
     answer = None
     while not deadline.is_expired and (answer is None or "state" not in answer):
-        answer = setup.call().ask({"status": True})
+        answer = setup.call().ask("status")
     assert answer is not None and answer["state"] == "idle"
-
-
-def test_waiting_clients_do_not_count_against_the_limit(build: Build) -> None:
-    setup = build()
-    waiting = [setup.accepted_client({"say": f"sentence {number}"}) for number in range(MAX_ACTIVE_PEERS + 2)]
-    said = [setup.event() for _ in waiting]
-    assert setup.call().ask({"hush": True}) == {"hush": True}
-    assert isinstance(setup.event(), Hush)
-    for client, event in zip(waiting, said, strict=True):
-        assert isinstance(event, Announce)
-        setup.played(event.utterance)
-        assert client.receive()["state"] == "played"
-
-
-def test_waiting_clients_are_limited_too(build: Build) -> None:
-    setup = build()
-    waiting = [setup.accepted_client({"say": f"sentence {number}"}) for number in range(MAX_PEERS)]
-    assert f"{len(waiting)} programs" in setup.call().receive()["error"]
 
 
 def test_idle_clients_and_incomplete_lines_time_out(build: Build, tmp_path: Path) -> None:
     idle = build(idle_seconds=0.3).call()
     dripping = build(tmp_path / "other" / "control.sock", line_seconds=0.2).call()
-    dripping.socket.sendall(b'{"say": "hel')
+    dripping.socket.sendall(b'{"jsonrpc": "2.0", "me')
     for client in (dripping, idle):
-        assert "too long" in client.receive()["error"]
+        assert "too long" in client.receive()["error"]["message"]
         assert client.receive() is None
 
 
 def test_client_that_awaits_an_utterance_is_not_idle(build: Build) -> None:
     setup = build(idle_seconds=0.2)
-    waiting = setup.accepted_client({"say": "a long story"})
+    waiting = setup.waiting_client("a long story")
     event = setup.event()
     assert isinstance(event, Announce)
     for _ in range(2):
-        assert "too long" in setup.call().receive()["error"]  # so more than that time has gone by
+        assert "too long" in setup.call().receive()["error"]["message"]  # so more than that time has gone by
     setup.played(event.utterance)
-    assert waiting.receive()["state"] == "played"
+    assert waiting.receive()["params"]["state"] == "played"
 
 
 def test_idle_time_starts_after_the_last_response(build: Build) -> None:
     setup = build(idle_seconds=2.0)
-    client = setup.accepted_client({"say": "long"})
+    client = setup.waiting_client("long")
     announced = setup.event()
     assert isinstance(announced, Announce)
     other = setup.call()
-    assert other.receive() == {"error": "this took too long"}  # so that time has passed
+    assert "too long" in other.receive()["error"]["message"]  # so that time has passed
     told_at = time.monotonic()
     setup.played(announced.utterance)
-    assert client.receive()["state"] == "played"
-    answer = client.ask({"say": "next"})
+    assert client.receive()["params"]["state"] == "played"
+    answer = client.ask("say", text="next")
     # Where this very test stood still for as long as that, it has been idle indeed.
-    assert "utterance" in answer or time.monotonic() - told_at > 2.0
+    assert "id" in answer or time.monotonic() - told_at > 2.0
 
 
 def test_client_that_does_not_read_is_disconnected(build: Build) -> None:
     setup = build(lines_per_second=1e6, line_seconds=0.5)
     deaf, other = setup.call(), setup.call()
     deaf.socket.settimeout(0.2)
-    request = b'{"status": true}\n' * 1000
+    requests = request("status") * 1000
     with pytest.raises(OSError):  # the answers fill every buffer there is; then the server reads no more
         for _ in range(1000):
-            deaf.socket.sendall(request)
-    assert other.ask({"status": True})["state"] == "idle"
+            deaf.socket.sendall(requests)
+    assert other.ask("status")["state"] == "idle"
     deaf.socket.settimeout(SECONDS)
     with pytest.raises(OSError):  # a connection that has been closed cannot be written to
         for _ in range(1000):
-            deaf.socket.sendall(request)
+            deaf.socket.sendall(requests)
 
 
 def test_endless_line_is_disconnected_with_bounded_memory(build: Build) -> None:
@@ -444,7 +360,7 @@ def test_endless_line_is_disconnected_with_bounded_memory(build: Build) -> None:
             written += len(chunk)
     assert written < 2 * 1024 * 1024
     assert resident() - before < 4 * 1024 * 1024
-    assert other.ask({"status": True})["state"] == "idle"
+    assert other.ask("status")["state"] == "idle"
 
 
 def test_flooding_client_is_throttled_and_others_are_served(build: Build) -> None:
@@ -455,12 +371,12 @@ def test_flooding_client_is_throttled_and_others_are_served(build: Build) -> Non
     written = 0
     while True:
         try:
-            written += loud.socket.send(b'{"hush": true}\n' * 4096)
+            written += loud.socket.send(request("hush") * 4096)
         except BlockingIOError:
             break
-    assert written > 40 * 15
+    assert written > 40 * len(request("hush"))
     for _ in range(10):
-        assert other.ask({"status": True})["state"] == "idle"
+        assert other.ask("status")["state"] == "idle"
     assert setup.event() == Hush("control")
     read = setup.inbox.qsize()  # of thousands that were written
     assert read <= 20 * (1 + time.monotonic() - began)
@@ -473,10 +389,10 @@ def test_server_survives_a_thousand_connections(build: Build) -> None:
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(setup.path))
         if number % 100 == 0:
-            assert other.ask({"status": True})["state"] == "idle"
-    assert other.ask({"say": "still here"})["utterance"]
+            assert other.ask("status")["state"] == "idle"
+    assert other.ask("say", text="still here")["id"]
     for _ in range(200):  # those that have gone already may still stand in the queue before us
-        answer = setup.call().ask({"status": True})
+        answer = setup.call().ask("status")
         if answer is not None and "state" in answer:
             break
     assert answer["state"] == "idle"
@@ -485,11 +401,12 @@ def test_server_survives_a_thousand_connections(build: Build) -> None:
 
 def test_accept_pauses_while_the_process_has_no_descriptor(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    control = ControlServer(tmp_path / "control.sock", inbox.put)
+    api = Api(inbox.put)
+    control = ControlServer(tmp_path / "control.sock", inbox.put, api)
     control.open()
-    control.notify(STATUS)
+    api.notify(STATUS)
     client = Client(tmp_path / "control.sock")
-    client.send({"status": True})
+    client.send("status")
     tried = _LogSignal()
     logging.getLogger("agent.frontends.control.server").addHandler(tried)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -507,7 +424,7 @@ def test_accept_pauses_while_the_process_has_no_descriptor(tmp_path: Path, caplo
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         logging.getLogger("agent.frontends.control.server").removeHandler(tried)
     client.socket.settimeout(SECONDS)
-    assert client.socket.recv(65536).startswith(b'{"status"')
+    assert client.socket.recv(65536).startswith(b'{"jsonrpc"')
     rounds, levels = control.heartbeats, {record.levelname for record in caplog.records}
     tries = 1 + (time.monotonic() - began) / ACCEPT_PAUSE_SECONDS
     assert levels == {"WARNING"} and len(caplog.records) <= tries
@@ -540,7 +457,7 @@ client = socket.socket(socket.AF_UNIX)
 try:
     client.connect(path)
     client.settimeout(20)
-    client.sendall(b'{"status": true}\\n')
+    client.sendall(b'{"jsonrpc": "2.0", "id": 1, "method": "status"}\\n')
 except PermissionError:
     print("kept out")
     sys.exit()
@@ -572,9 +489,9 @@ def test_other_user_is_refused_even_with_a_widened_mode(build: Build, monkeypatc
         setup.path.parent.chmod(0o755)
         setup.path.chmod(0o666)
         answer = json.loads(stranger(setup.path, NOBODY, NOBODY))
-        assert answer["error"].startswith("you may not")
+        assert answer["error"]["message"].startswith("you may not")
         monkeypatch.undo()
-        assert setup.call().ask({"status": True})["state"] == "idle"
+        assert setup.call().ask("status")["state"] == "idle"
         setup.end()
 
 
@@ -583,7 +500,7 @@ def test_group_member_is_accepted(build: Build) -> None:
         os.chmod(directory, 0o755)
         setup = build(Path(directory) / "run" / "control.sock")
         answer = json.loads(stranger(setup.path, NOBODY, setup.path.stat().st_gid))
-        assert answer["state"] == "idle"
+        assert answer["result"]["state"] == "idle"
         setup.end()
 
 
@@ -593,25 +510,25 @@ def test_group_member_is_accepted(build: Build) -> None:
 def test_stop_accepting_refuses_new_texts_and_still_reports_ends(build: Build) -> None:
     setup = build()
     client = setup.call()
-    client.ask({"say": "hello"})
+    client.ask("say", text="hello", wait=True)
     event = setup.event()
     assert isinstance(event, Announce)
     setup.control.stop_accepting()
-    assert "ending" in client.ask({"say": "more"})["error"]
+    assert "shutting down" in client.ask("say", text="more")["message"]
     assert not setup.path.exists()
     setup.played(event.utterance)
-    assert client.receive()["state"] == "played"
-    assert client.ask({"status": True})["state"] == "idle"
+    assert client.receive()["params"]["state"] == "played"
+    assert client.ask("status")["state"] == "idle"
 
 
 def test_stop_cancels_the_awaited_utterances(build: Build) -> None:
     setup = build()
     client = setup.call()
-    utterance = client.ask({"say": "hello"})["utterance"]
+    utterance = client.ask("say", text="hello", wait=True)["id"]
     setup.control.stop_accepting()
     setup.control.stop()
-    ended = client.receive()
-    assert (ended["utterance"], ended["state"]) == (utterance, "cancelled")
+    ended = client.receive()["params"]
+    assert (ended["id"], ended["state"]) == (utterance, "cancelled")
     assert client.receive() is None
     assert setup.control.join(Deadline(SECONDS))
 
@@ -623,7 +540,7 @@ def test_stop_and_abort_do_not_wait_for_a_client_that_does_not_read(tmp_path: Pa
         deaf.socket.setblocking(False)
         try:
             while True:
-                deaf.socket.send(b'{"status": true}\n' * 100)
+                deaf.socket.send(request("status") * 100)
         except OSError:
             pass
         getattr(setup.control, end)()
@@ -634,7 +551,7 @@ def test_stop_and_abort_do_not_wait_for_a_client_that_does_not_read(tmp_path: Pa
 
 def test_stop_is_idempotent_and_safe_before_start(tmp_path: Path) -> None:
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    control = ControlServer(tmp_path / "control.sock", inbox.put)
+    control = ControlServer(tmp_path / "control.sock", inbox.put, Api(inbox.put))
     control.open()
     for _ in range(2):
         control.stop_accepting()
@@ -648,11 +565,10 @@ def test_open_fails_only_where_the_socket_is_required(tmp_path: Path) -> None:
     (tmp_path / "control.sock").write_text("precious")
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     with pytest.raises(ConfigError):
-        ControlServer(tmp_path / "control.sock", inbox.put).open()
-    control = ControlServer(tmp_path / "control.sock", inbox.put, required=False)
+        ControlServer(tmp_path / "control.sock", inbox.put, Api(inbox.put)).open()
+    control = ControlServer(tmp_path / "control.sock", inbox.put, Api(inbox.put), required=False)
     control.open()
     control.start()
-    control.notify(STATUS)
     control.stop_accepting()
     control.stop()
     assert control.join(Deadline(SECONDS))

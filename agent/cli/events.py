@@ -1,0 +1,53 @@
+"""``voice-agent events``: print the events of the running daemon, one per line."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+
+from agent.cli.daemon_errors import DaemonUnreachable, service_errors
+from agent.cli.handover import connect, warn_of_mistakes
+from agent.system.text import escape
+
+
+def events(path: str | None, names: Sequence[str], *, as_json: bool = False, texts: bool = False) -> int:
+    """Print each event until the daemon ends, the reader of stdout closes it, or Ctrl-C.
+
+    Args:
+        path: The value of ``--config``.
+        names: The names of the events; empty for all.
+        as_json: Print one JSON object per line.
+        texts: Include transcripts and the texts of utterances.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ServiceError: No daemon answers, or it ended.
+    """
+    try:
+        client = connect(path)
+    except DaemonUnreachable:
+        warn_of_mistakes(path)
+        raise
+    with client, service_errors():
+        try:
+            for event in client.events(*names, texts=texts):
+                # Each line at once: the reader of a pipe waits for it.
+                print(json.dumps(event) if as_json else line(event), flush=True)
+        except KeyboardInterrupt:
+            return 0
+    return 0
+
+
+def line(event: Mapping[str, object]) -> str:
+    """Return an event as one line for people: the local time, the name and the fields."""
+    at = event.get("time")
+    clock = time.strftime("%H:%M:%S", time.localtime(at)) if isinstance(at, int | float) else "--:--:--"
+    fields = [
+        f"{name}={escape(value if isinstance(value, str) else json.dumps(value), 500)}"
+        for name, value in event.items()
+        if name not in ("event", "time") and value not in (None, "", [])
+    ]
+    return " ".join([clock, f"{escape(str(event.get('event')), 40):9}", *fields])

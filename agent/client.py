@@ -1,0 +1,478 @@
+"""A Python client for the running daemon: one module, which also works as a copy without the rest of the package.
+
+Example::
+
+    from agent.client import Client
+
+    with Client() as agent:
+        agent.say("Dinner is ready.", priority="important")
+
+See ``docs/api.md`` for the methods, their parameters and the events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple
+
+MAX_LINE_BYTES = 64 * 1024
+"""Maximum length of a request. A longer text is sent in pieces."""
+PIECE_CHARACTERS = 8000
+"""Length of a piece. Its line stays below the limit even if JSON writes each character as an escape."""
+MAX_EVENTS = 1000
+"""Maximum number of events that wait for the iterator; then the oldest are dropped."""
+_MAX_RESPONSE_BYTES = 4 * 1024 * 1024
+
+
+class ClientError(Exception):
+    """The base of all errors of this module."""
+
+
+class NotRunning(ClientError):
+    """No daemon listens at the socket, or this user may not connect to it."""
+
+    def __init__(self, message: str, *, is_forbidden: bool = False) -> None:
+        super().__init__(message)
+        self.is_forbidden = is_forbidden
+
+
+class ConnectionLost(ClientError):
+    """The daemon closed the connection, or does not read."""
+
+
+class TimedOut(ClientError):
+    """The daemon did not answer, or the utterance did not end, in time."""
+
+
+class Refused(ClientError):
+    """The daemon refused a request: ``code`` and ``name`` of the error, with its sentence as the message.
+
+    ``name`` is ``None`` for the standard errors of JSON-RPC.
+    """
+
+    def __init__(self, code: int, message: str, name: str | None = None) -> None:
+        super().__init__(message)
+        self.code, self.name = code, name
+
+
+class End(NamedTuple):
+    """The recorded end of an utterance. Immutable.
+
+    ``state`` is ``played``, ``cancelled``, ``failed``, ``expired``, ``dropped`` or ``interrupted``; ``reason`` says
+    why; ``seconds`` is the length of the audio that was played.
+    """
+
+    id: str
+    state: str
+    reason: str
+    seconds: float
+
+
+class Speech:
+    """An accepted utterance. Thread-safe.
+
+    Attributes:
+        id: Its id.
+        durable: Whether it survives a loss of power.
+        troubles: Sentences: what delays it.
+        warnings: Sentences: why it is not heard.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.id = ""
+        self.durable = False
+        self.troubles: tuple[str, ...] = ()
+        self.warnings: tuple[str, ...] = ()
+        self.end: End | None = None
+        """Its end; ``None`` while it waits or is spoken, as far as this client has received messages."""
+
+    def wait(self, timeout: float | None = None) -> End:
+        """Wait until the utterance has ended.
+
+        Args:
+            timeout: Maximum time in seconds; ``None``: no limit.
+
+        Raises:
+            TimedOut: It has not ended in time.
+            ConnectionLost: The daemon ended before it.
+        """
+        self._client._wait(lambda: self.end is not None, timeout, "the utterance has not ended")
+        assert self.end is not None
+        return self.end
+
+    def cancel(self) -> None:
+        """Cancel the utterance."""
+        self._client.cancel(self.id)
+
+
+class TextStream(Speech):
+    """An utterance whose text is written while it is spoken. Thread-safe.
+
+    As a context manager it ends the text; after an exception it cancels the utterance.
+    """
+
+    def write(self, text: str) -> None:
+        """Append to the text. An error of a piece is not reported: the end of the utterance has the reason."""
+        for start in range(0, len(text), PIECE_CHARACTERS):
+            self._client.notify("say.append", id=self.id, text=text[start : start + PIECE_CHARACTERS])
+
+    def finish(self) -> None:
+        """End the text."""
+        self._client.notify("say.end", id=self.id)
+
+    def __enter__(self) -> TextStream:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self.cancel()
+
+
+class Client:
+    """A connection to the running daemon. Thread-safe; one iterator of events at a time.
+
+    The client has no thread of its own: a thread that waits for something also receives the messages for the others.
+
+    Args:
+        path: The socket; ``None`` for the usual ones. Of several, the first is used at which a daemon listens.
+        timeout: Maximum time in seconds for a response.
+
+    Attributes:
+        path: The socket in use.
+
+    Raises:
+        NotRunning: No daemon accepts a connection.
+    """
+
+    def __init__(self, path: str | Sequence[str] | None = None, *, timeout: float = 10.0) -> None:
+        paths = default_paths() if path is None else [path] if isinstance(path, str) else list(path)
+        self._timeout = timeout
+        self._socket, self.path = _connect(paths)
+        self._socket.settimeout(timeout)
+        self._ids = itertools.count(1)
+        self._send_lock = threading.Lock()
+        self._changed = threading.Condition()  # guards all below
+        self._is_receiving = False  # a thread waits for the socket, without the lock
+        self._data = bytearray()
+        self._calls: dict[int, _Call] = {}
+        self._speeches: dict[str, list[Speech]] = {}
+        self._events: deque[dict[str, Any]] = deque()
+        self._lost = 0
+        self._end: ClientError | None = None
+        self._is_closed = False
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, which ends all waits in other threads. Idempotent. What was accepted is spoken."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+            is_receiving = self._is_receiving
+        with contextlib.suppress(OSError):  # the daemon may have closed first
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that receives
+        if not is_receiving:
+            self._socket.close()
+
+    # --- speaking
+
+    def say(self, text: str, *, wait: bool = False, **options: Any) -> Speech:
+        """Speak a text.
+
+        Args:
+            text: The text.
+            wait: Return when the utterance has ended.
+            options: ``priority`` (``"important"``, ``"message"``, ``"notification"`` or a rank), ``ttl_seconds``,
+                ``id`` and the other parameters of ``say``.
+
+        Returns:
+            The accepted utterance.
+
+        Raises:
+            Refused: The daemon does not accept the text.
+        """
+        speech = Speech(self)
+        if len(json.dumps(text)) + len(json.dumps(options)) + 200 <= MAX_LINE_BYTES:
+            self._call("say", {"text": text, "wait": True, **options}, speech)
+        else:
+            with self.stream(**options) as speech:
+                speech.write(text)
+        if wait:
+            speech.wait()
+        return speech
+
+    def stream(self, **options: Any) -> TextStream:
+        """Begin a text that is written in pieces. ``options`` are those of ``say``."""
+        stream = TextStream(self)
+        self._call("say.begin", {"wait": True, **options}, stream)
+        return stream
+
+    def cancel(self, id: str) -> None:
+        """Cancel one utterance, current or queued."""
+        self.call("cancel", id=id)
+
+    def hush(self) -> None:
+        """Cancel the current and all queued utterances."""
+        self.call("hush")
+
+    # --- control
+
+    def listen(self) -> None:
+        """Cancel the speech and start a turn of the user."""
+        self.call("listen")
+
+    def mute(self, device: str = "speaker") -> None:
+        """Mute the ``speaker``, or close the ``microphone``."""
+        self.call("mute", device=device)
+
+    def unmute(self, device: str = "speaker") -> None:
+        """Unmute the ``speaker``, or open the ``microphone``."""
+        self.call("unmute", device=device)
+
+    def volume(self, percent: int) -> None:
+        """Set the playback volume, 0 to 100."""
+        self.call("volume", percent=percent)
+
+    def reload(self) -> None:
+        """Let the daemon read its configuration again. Errors appear in ``status``."""
+        self.call("reload")
+
+    def status(self) -> dict[str, Any]:
+        """Return the status of the daemon."""
+        return self.call("status")
+
+    def events(self, *names: str, texts: bool = False) -> Iterator[dict[str, Any]]:
+        """Return an iterator over the events from now on. It ends when ``close`` is called.
+
+        A dictionary with ``event`` = ``lost`` reports how many events were dropped because they were not read.
+
+        Args:
+            names: The events; all without a name.
+            texts: Whether to include transcripts and the texts of utterances.
+
+        Raises:
+            ConnectionLost: The daemon ended (raised by the iterator).
+        """
+        self.call("subscribe", texts=texts, **({"events": list(names)} if names else {}))
+        return self._iterate_events()
+
+    def _iterate_events(self) -> Iterator[dict[str, Any]]:
+        while True:
+            try:
+                self._wait(lambda: bool(self._events), None, "")
+            except ConnectionLost:
+                if self._is_closed:
+                    return
+                raise
+            with self._changed:
+                lost, self._lost = self._lost, 0
+                event = self._events.popleft()
+            if lost:
+                yield {"event": "lost", "lost": lost}
+            yield event
+
+    # --- requests
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Call a method and return its result.
+
+        Raises:
+            Refused: The daemon returned an error.
+            TimedOut: It did not answer in time.
+            ConnectionLost: It closed the connection.
+        """
+        return self._call(method, params)
+
+    def notify(self, method: str, **params: Any) -> None:
+        """Call a method without a response. Raises ``ConnectionLost`` if the daemon does not read."""
+        if (error := self._send({"jsonrpc": "2.0", "method": method, "params": params})) is not None:
+            raise error
+
+    def _call(self, method: str, params: dict[str, Any], speech: Speech | None = None) -> dict[str, Any]:
+        call = _Call(speech)
+        with self._changed:
+            number = next(self._ids)
+            self._calls[number] = call
+        try:
+            # The daemon sends the reason before it closes a connection that it refuses: receive it after an error.
+            error = self._send({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+            try:
+                self._wait(lambda: call.response is not None, self._timeout, "the daemon does not answer")
+            except ConnectionLost as lost:
+                raise error or lost from None
+        finally:
+            with self._changed:
+                self._calls.pop(number, None)
+        assert call.response is not None
+        if isinstance(call.response, ClientError):
+            raise call.response
+        return call.response
+
+    def _send(self, request: dict[str, Any]) -> ClientError | None:
+        line = json.dumps(request).encode("ascii") + b"\n"
+        try:
+            with self._send_lock:
+                self._socket.sendall(line)
+        except OSError as error:
+            return ConnectionLost(f"the daemon no longer reads ({_reason(error)})")
+        return None
+
+    # --- messages
+
+    def _wait(self, is_done: Callable[[], bool], timeout: float | None, what: str) -> None:
+        """Wait until ``is_done()``, and receive messages if no other thread does."""
+        ends = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while not is_done():
+                if self._end is not None or self._is_closed:
+                    raise self._end or ConnectionLost("the connection is closed")
+                remaining = None if ends is None else ends - time.monotonic()
+                if remaining is not None and remaining <= 0:
+                    raise TimedOut(f"{what} within {timeout:g} s")
+                if self._is_receiving:
+                    self._changed.wait(remaining)
+                else:
+                    self._receive(remaining)
+
+    def _receive(self, timeout: float | None) -> None:
+        """Receive once, with the lock released, and pass the messages on."""
+        self._is_receiving = True
+        self._changed.release()
+        data: bytes | None = b""
+        end: ClientError | None = None
+        try:
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            data = self._socket.recv(65536) if poll.poll(None if timeout is None else timeout * 1000 + 1) else None
+            end = ConnectionLost("the daemon has closed the connection") if data == b"" else None
+        except OSError as error:
+            end = ConnectionLost(f"the connection to the daemon was lost ({_reason(error)})")
+        finally:
+            self._changed.acquire()
+            self._is_receiving = False
+            if self._is_closed:
+                self._socket.close()
+            self._changed.notify_all()
+        self._data += data or b""
+        while (at := self._data.find(b"\n")) >= 0:
+            line = bytes(self._data[:at])
+            del self._data[: at + 1]
+            end = self._pass_on(line) or end
+        if len(self._data) > _MAX_RESPONSE_BYTES:
+            end = ConnectionLost("the peer at the socket is no daemon: its line does not end")
+        self._end = self._end or end
+
+    def _pass_on(self, line: bytes) -> ClientError | None:
+        """Pass a message on. Returns an error after which the connection cannot be used."""
+        try:
+            message = json.loads(line)
+            method, params = message.get("method"), message.get("params")
+        except (ValueError, RecursionError, AttributeError):
+            return ConnectionLost("the peer at the socket is no daemon: it sends no JSON object")
+        if method == "event" and isinstance(params, dict):
+            if len(self._events) >= MAX_EVENTS:
+                self._events.popleft()
+                self._lost += 1
+            self._events.append(params)
+        elif method == "ended" and isinstance(params, dict):
+            end = End(*(params.get(field) for field in End._fields))  # type: ignore[arg-type]
+            for speech in self._speeches.pop(end.id, ()):
+                speech.end = end
+        elif method is None:
+            return self._pass_response_on(message)
+        return None
+
+    def _pass_response_on(self, message: dict[str, Any]) -> ClientError | None:
+        response: dict[str, Any] | ClientError
+        error, response = message.get("error"), message.get("result") or {}
+        if isinstance(error, dict):
+            data = error.get("data")
+            name = data.get("name") if isinstance(data, dict) else None
+            response = Refused(error.get("code", 0), str(error.get("message", "")), name)
+        call = self._calls.get(message.get("id"))  # type: ignore[arg-type]
+        if call is None:
+            # An error without an id concerns the connection: the daemon closes it.
+            return response if isinstance(response, ClientError) else None
+        call.response = response
+        if call.speech is not None and isinstance(response, dict):
+            call.speech.id = str(response.get("id"))
+            call.speech.durable = response.get("durable") is True
+            call.speech.troubles = tuple(response.get("troubles") or ())
+            call.speech.warnings = tuple(response.get("warnings") or ())
+            # Here and not in the thread that called: the end may be the next message.
+            self._speeches.setdefault(call.speech.id, []).append(call.speech)
+        return None
+
+
+class _Call:
+    """A request whose response is awaited. Not thread-safe; guarded by the lock of the client."""
+
+    def __init__(self, speech: Speech | None) -> None:
+        self.speech = speech
+        self.response: dict[str, Any] | ClientError | None = None
+
+
+def default_paths() -> list[str]:
+    """Return the sockets at which a daemon usually listens: that of this user, then that of the service."""
+    directories = [
+        os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0],
+        f"{os.environ['XDG_RUNTIME_DIR']}/voice-agent" if os.environ.get("XDG_RUNTIME_DIR") else "",
+        "/run/voice-agent",
+    ]
+    return [f"{directory}/control.sock" for directory in directories if directory.startswith("/")]
+
+
+def _connect(paths: Sequence[str]) -> tuple[socket.socket, str]:
+    reasons = []
+    is_forbidden = False
+    for path in paths:
+        connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        try:
+            # Without a timeout: with one, connect(2) on a Unix socket fails immediately with EAGAIN while the backlog
+            # is full (unix(7)). A daemon that never accepts is restarted by its watchdog, which ends this call.
+            connected.connect(path)
+            return connected, path
+        except OSError as error:
+            connected.close()
+            reasons.append(f"{path}: {_reason(error, path)}")
+            is_forbidden = is_forbidden or isinstance(error, PermissionError)
+    details = "; ".join(reasons) if reasons else "control.socket is none"
+    cure = "" if is_forbidden else ": start one with voice-agent run"
+    raise NotRunning(f"no daemon can be reached ({details}){cure}", is_forbidden=is_forbidden)
+
+
+def _reason(error: OSError, path: str | None = None) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no socket"
+    if isinstance(error, ConnectionRefusedError):
+        return "no process listens any more"
+    if isinstance(error, PermissionError):
+        return f"you may not connect; use sudo, or become a member of {_group(path)}"
+    return error.strerror or str(error) or "no answer in time"
+
+
+def _group(path: str | None) -> str:
+    """Name the group whose members may connect."""
+    import grp
+
+    try:
+        return f"the group {grp.getgrgid(os.stat(path).st_gid).gr_name}" if path else "the socket's group"
+    except (OSError, KeyError):
+        return "the socket's group"

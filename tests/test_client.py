@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import client as module
+from agent.client import Client, ClientError, ConnectionLost, End, NotRunning, Refused, TimedOut
+from agent.frontends.api.api import Api
+from agent.frontends.control.line_buffer import MAX_LINE_BYTES
+from agent.frontends.control.server import MAX_PEERS, ControlServer
+from agent.pipeline.conversation import Record
+from agent.pipeline.events import Announce, Cancel, Event, Heard, Hush, Mute, TextComplete, TextPiece, Utterance
+from agent.pipeline.status import Status
+from agent.system.text import MAX_TEXT_CHARACTERS
+from agent.system.threads import Deadline
+
+SECONDS = 20.0
+
+
+class Daemon:
+    """The API behind a control socket, without the rest of a daemon."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.api = Api(self.inbox.put)
+        self.control = ControlServer(path, self.inbox.put, self.api)
+        self.control.open()
+        self.api.notify(Status("ready to speak", "idle", (), 80))
+        self.control.start()
+
+    def announced(self) -> Utterance:
+        event = self.inbox.get(timeout=SECONDS)
+        assert isinstance(event, Announce)
+        return event.utterance
+
+    def end(self) -> None:
+        self.control.stop_accepting()
+        self.control.stop()
+        assert self.control.join(Deadline(SECONDS))
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    running = Daemon(tmp_path / "control.sock")
+    yield running
+    running.end()
+
+
+@contextlib.contextmanager
+def answering(path: Path, answer: bytes) -> Iterator[None]:
+    """A server that sends ``answer`` to its first client and closes."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connected, _ = listener.accept()
+            with connected:
+                connected.settimeout(SECONDS)
+                with contextlib.suppress(OSError):
+                    connected.sendall(answer)
+                    connected.shutdown(socket.SHUT_WR)
+                    while connected.recv(65536):
+                        pass
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join(SECONDS)
+
+
+def test_connects_to_the_first_daemon_that_listens(daemon: Daemon, tmp_path: Path) -> None:
+    with Client([str(tmp_path / "nowhere"), daemon.path]) as client:
+        assert client.path == daemon.path
+        assert client.status()["status"] == "ready to speak"
+
+
+def test_default_paths_are_those_of_the_user_and_the_service(
+    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
+    assert module.default_paths() == [
+        "/run/user/1000/voice-agent/control.sock",
+        "/run/voice-agent/control.sock",
+    ]
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
+    with Client() as client:
+        assert client.path == daemon.path
+
+
+def test_connection_failure_names_the_reason_for_each_path(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "dead"))
+    with pytest.raises(NotRunning) as failed:
+        Client([str(tmp_path / "nowhere"), str(tmp_path / "dead")])
+    assert f"{tmp_path}/nowhere: there is no socket" in str(failed.value)
+    assert f"{tmp_path}/dead: no process listens any more" in str(failed.value)
+    with pytest.raises(NotRunning, match="control.socket is none"):
+        Client([])
+
+
+def test_say_returns_the_accepted_utterance_and_waits_for_its_end(daemon: Daemon) -> None:
+    with Client(daemon.path) as client:
+        speech = client.say("hello", priority="important", id="a-1")
+        utterance = daemon.announced()
+        assert (speech.id, speech.durable, speech.end) == ("a-1", False, None)
+        assert (utterance.text, utterance.urgency.value) == ("hello", "important")
+        with pytest.raises(TimedOut):
+            speech.wait(0.01)
+        daemon.api.notify(Record(utterance, "failed", "every service is down", 0.25))
+        assert speech.wait(SECONDS) == End("a-1", "failed", "every service is down", 0.25)
+        speech.cancel()
+        assert daemon.inbox.get(timeout=SECONDS) == Cancel("a-1", "control")
+
+
+def test_two_utterances_with_one_id_end_together(daemon: Daemon) -> None:
+    with Client(daemon.path) as client:
+        both = [client.say("hello", id="a"), client.say("hello", id="a")]
+        daemon.api.notify(Record(daemon.announced(), "played", "", 1.0))
+        assert [speech.wait(SECONDS).state for speech in both] == ["played", "played"]
+
+
+def test_text_is_written_while_it_arrives(daemon: Daemon) -> None:
+    with Client(daemon.path) as client:
+        with client.stream(priority=2) as stream:
+            stream.write("One.")
+            utterance = daemon.announced()
+            assert (utterance.id, utterance.text, utterance.priority) == (stream.id, None, 2)
+            assert daemon.inbox.get(timeout=SECONDS) == TextPiece(stream.id, "One.")
+        assert daemon.inbox.get(timeout=SECONDS) == TextComplete(stream.id)
+        with pytest.raises(KeyError), client.stream() as stream:
+            raise KeyError
+        assert stream.wait(SECONDS).state == "cancelled"
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * MAX_TEXT_CHARACTERS, "\u4e16" * MAX_TEXT_CHARACTERS, "\U00010400 " * (MAX_TEXT_CHARACTERS // 2)]
+)
+def test_longest_text_is_sent_in_pieces(daemon: Daemon, text: str) -> None:
+    with Client(daemon.path) as client:
+        client.say(text, priority=2)
+        utterance = daemon.announced()
+        assert (utterance.text, utterance.priority) == (None, 2)
+        pieces = []
+        while not isinstance(event := daemon.inbox.get(timeout=SECONDS), TextComplete):
+            assert isinstance(event, TextPiece)
+            pieces.append(event.text)
+    assert "".join(pieces) == text
+
+
+def test_requests_reach_the_daemon(daemon: Daemon) -> None:
+    with Client(daemon.path) as client:
+        client.hush()
+        client.mute()
+        client.unmute()
+        client.notify("hush")
+    expected = [Hush("control"), Mute(True, "control"), Mute(False, "control"), Hush("control")]
+    assert [daemon.inbox.get(timeout=SECONDS) for _ in expected] == expected
+
+
+def test_refusal_has_code_and_name(daemon: Daemon) -> None:
+    with Client(daemon.path) as client:
+        with pytest.raises(Refused, match="percent is a whole number from 0 to 100") as refused:
+            client.volume(1000)
+        assert (refused.value.code, refused.value.name) == (-32602, None)
+        with pytest.raises(Refused) as refused:
+            client.call("say.end", id="nothing")
+        assert refused.value.name == "unknown_utterance"
+
+
+def test_refused_connection_has_the_reason(daemon: Daemon) -> None:
+    with contextlib.ExitStack() as inside:
+        for _ in range(MAX_PEERS):
+            inside.enter_context(Client(daemon.path)).status()
+        one_more = inside.enter_context(Client(daemon.path))
+        with pytest.raises(Refused, match=f"{MAX_PEERS} programs are already connected"):
+            one_more.status()
+
+
+def test_events_are_iterated_while_other_threads_call(daemon: Daemon) -> None:
+    received: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+    client = Client(daemon.path)
+    events = client.events("heard", texts=True)
+
+    def iterate() -> None:
+        for event in events:
+            received.put(event)
+        received.put(None)
+
+    thread = threading.Thread(target=iterate)
+    thread.start()
+    threads = [threading.Thread(target=client.status) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for number in range(50):
+        daemon.api.notify(Heard(f"{number}"))
+        assert client.status()["state"] == "idle"
+    for each in threads:
+        each.join(SECONDS)
+    texts = [(received.get(timeout=SECONDS) or {})["text"] for _ in range(50)]
+    assert texts == [f"{number}" for number in range(50)]
+    client.close()
+    assert received.get(timeout=SECONDS) is None
+    thread.join(SECONDS)
+    with pytest.raises(ConnectionLost):
+        client.status()
+
+
+def test_unread_events_are_bounded_and_counted(daemon: Daemon) -> None:
+    with Client(daemon.path) as client:
+        events = client.events("heard", texts=True)
+        for number in range(module.MAX_EVENTS + 100):
+            daemon.api.notify(Heard(f"{number}"))
+            if number % 100 == 0:
+                client.status()  # receives the events that were sent before
+        client.status()
+        assert next(events) == {"event": "lost", "lost": 100}
+        assert next(events)["text"] == "100"
+
+
+def test_end_of_the_daemon_ends_all_waits(tmp_path: Path) -> None:
+    daemon = Daemon(tmp_path / "control.sock")
+    with Client(daemon.path) as client, Client(daemon.path) as listener:
+        events = listener.events()
+        speech = client.say("hello")
+        daemon.end()
+        assert speech.wait(SECONDS).state == "cancelled"
+        with pytest.raises(ConnectionLost):
+            next(events)
+        with pytest.raises(ConnectionLost):
+            client.status()
+        with pytest.raises(ConnectionLost):
+            client.notify("hush")
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (b"", "closed the connection"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "no daemon"),
+        (b"x" * (5 * 1024 * 1024), "does not end"),
+        (b"[]\n", "no daemon"),
+    ],
+)
+def test_peer_that_is_no_daemon_is_reported(tmp_path: Path, answer: bytes, sentence: str) -> None:
+    with (
+        answering(tmp_path / "s", answer),
+        Client(str(tmp_path / "s")) as client,
+        pytest.raises(ConnectionLost, match=sentence),
+    ):
+        client.status()
+
+
+def test_call_times_out(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "s"))
+        silent.listen()
+        with Client(str(tmp_path / "s"), timeout=0.05) as client, pytest.raises(TimedOut, match="does not answer"):
+            client.status()
+
+
+def test_close_ends_a_wait_in_another_thread(daemon: Daemon) -> None:
+    client = Client(daemon.path)
+    speech = client.say("hello")
+    failures: queue.SimpleQueue[ClientError] = queue.SimpleQueue()
+
+    def wait() -> None:
+        try:
+            speech.wait()
+        except ClientError as error:
+            failures.put(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    client.close()
+    client.close()
+    assert isinstance(failures.get(timeout=SECONDS), ConnectionLost)
+    thread.join(SECONDS)
+
+
+def test_a_copy_of_the_module_works_without_the_package(daemon: Daemon, tmp_path: Path) -> None:
+    shutil.copy(module.__file__, tmp_path / "voice_client.py")
+    code = (
+        "import json, sys, voice_client\n"
+        "with voice_client.Client(sys.argv[1]) as agent: print(json.dumps(agent.status()))\n"
+        "assert not any(name.split('.')[0] == 'agent' for name in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, daemon.path],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["state"] == "idle"
+
+
+def test_requests_stay_below_the_limit_of_a_line() -> None:
+    assert module.MAX_LINE_BYTES == MAX_LINE_BYTES
