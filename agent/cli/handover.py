@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent.cli.daemon_errors import DaemonUnreachable, print_warnings, service_errors
 from agent.cli.notice import notice
-from agent.client import Client
+from agent.client import Client, ConnectionLost
 from agent.errors import UsageError
 from agent.system.paths import SYSTEM_CONFIG, candidate_sockets
 from agent.system.signals import STOP_SIGNALS
@@ -83,7 +83,10 @@ def say(options: argparse.Namespace) -> int | None:
             speech = None
             if text is not None:
                 with service_errors():
-                    speech = client.say(text, **delivery)
+                    try:
+                        speech = client.say(text, **delivery)
+                    except ConnectionLost as error:
+                        raise ConnectionLost(f"the daemon ended before it accepted the text: {error}") from error
                 print_warnings(speech.troubles, speech.warnings)
                 if not options.wait:
                     return 0
