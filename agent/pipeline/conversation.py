@@ -160,6 +160,9 @@ Action = (
 )
 
 
+CONTINUATION_SECONDS = 1.5
+"""Speech within this time after the end of a question that has no reply yet continues the question."""
+
 BARGE_IN = "user speech"
 """The reason of an utterance that the user interrupted by speaking."""
 INTERRUPTED = "an important announcement"
@@ -168,6 +171,19 @@ MESSAGE_ARRIVED = "a message"
 """The reason of a notification that ended for a message."""
 BUSY = "another utterance is spoken or waits"
 """The reason of a notification that was dropped."""
+
+
+class _Segment(NamedTuple):
+    """A segment of speech. Immutable.
+
+    ``counts`` is whether its transcript is a question, and ``continues`` whether it may belong to the question before.
+    """
+
+    counts: bool = True
+    continues: bool = False
+
+
+IGNORED = _Segment(counts=False)
 
 
 class _Suspended(NamedTuple):
@@ -214,8 +230,8 @@ class Conversation:
         self._ends: dict[str, tuple[str, str]] = {}  # recorded state and reason of a stopped utterance, if not default
         self._user_speaks = False
         self._awaits_user = False  # after ListenNow
-        # One entry for each segment whose transcript is awaited: whether that transcript still counts.
-        self._segments: deque[bool] = deque()
+        self._segments: deque[_Segment] = deque()  # those whose transcript is awaited
+        self._question = ""  # the transcript that a segment may continue
         self._recognizer_paused = False
         self._microphone_lost = False
         self._reply_open = False  # more of the reply to the current turn may arrive
@@ -245,7 +261,7 @@ class Conversation:
     # --- listening
 
     def _speech_started(self, event: SpeechStarted) -> list[Action]:
-        self._segments.append(True)
+        self._segments.append(_Segment(continues=event.pause_seconds <= CONTINUATION_SECONDS))
         self._user_speaks = True
         self._awaits_user = False
         if self._microphone_lost:
@@ -255,7 +271,7 @@ class Conversation:
             return []
         if self._recognizer_paused or self._is_important:
             # The last frames before the recognizer was paused, or speech that must not interrupt: a fragment.
-            self._segments[-1] = False
+            self._segments[-1] = IGNORED
             return []
         actions = self._interrupt(BARGE_IN)
         self.state = State.LISTENING
@@ -280,10 +296,10 @@ class Conversation:
     # words replaces the previous question, and interrupts its reply if that has started.
 
     def _heard(self, event: Heard) -> list[Action]:
-        counts = self._segments.popleft() if self._segments else True
+        segment = self._segments.popleft() if self._segments else _Segment()
         if not self._asks_responder:
             return []
-        if not event.text or not counts:
+        if not event.text or not segment.counts:
             # No words were recognized; the reply to an earlier turn may still be on its way.
             return [] if self._reply_open or self.state is State.SPEAKING else self._next_state()
         if self._is_important:  # it ends first; the reply waits for it
@@ -294,7 +310,8 @@ class Conversation:
             self.state = State.THINKING
         self.turn += 1
         self._reply_open = True
-        return [*actions, Ask(self.turn, event.text)]
+        self._question = f"{self._question} {event.text}" if segment.continues and self._question else event.text
+        return [*actions, Ask(self.turn, self._question)]
 
     def _listen_now(self, event: ListenNow) -> list[Action]:
         if not self._asks_responder or self._microphone_lost or self._user_speaks or self._is_important:
@@ -313,6 +330,7 @@ class Conversation:
     def _reply(self, event: Reply) -> list[Action]:
         if event.turn != self.turn or not self._reply_open:
             return []
+        self._question = ""  # the user has heard that the question is over
         utterance = Utterance(self._utterance_id(event.turn), text=None, turn=event.turn)
         piece = f"{event.text}\n\n"  # whole sentences: the next piece must not be joined to the last word
         if self._is_accepted(utterance.id):
@@ -372,7 +390,8 @@ class Conversation:
     def _hush(self, event: Hush) -> list[Action]:
         """Cancel the current and the queued utterances, and discard every transcript of speech until now."""
         queued = [Record(utterance, "cancelled", f"by {event.reason}") for utterance in self._queue.clear()]
-        self._segments = deque([False] * len(self._segments))
+        self._segments = deque([IGNORED] * len(self._segments))
+        self._question = ""
         self._awaits_user = False
         actions = self._interrupt(event.reason)
         for utterance in [*self._suspended]:
@@ -511,7 +530,7 @@ class Conversation:
 
     def _next_state(self) -> list[Action]:
         """Choose what follows: an important utterance, the user, the reply, then the others in their order."""
-        awaits_transcript = any(self._segments)
+        awaits_transcript = any(segment.counts for segment in self._segments)
         awaits_reply = self._reply_open and not self._is_accepted(self._utterance_id(self.turn))
         is_waiting = len(self._queue) > 0 or len(self._suspended) > 0
         if self._queue.has_important and (queued := self._queue.pop()) is not None:

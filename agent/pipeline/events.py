@@ -6,6 +6,7 @@ counts up from 1. ``utterance`` is an id that is never reused.
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import NamedTuple
 
@@ -68,7 +69,9 @@ class Utterance(NamedTuple):
 
 @distinct
 class SpeechStarted(NamedTuple):
-    """The user started to speak. Immutable."""
+    """The user started to speak, ``pause_seconds`` after the last speech of the segment before. Immutable."""
+
+    pause_seconds: float = math.inf
 
 
 @distinct

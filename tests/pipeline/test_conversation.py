@@ -656,3 +656,26 @@ def test_conversation_returns_to_idle_when_every_stage_reports(
         if isinstance(action, Listen):
             paused = not action.open
     assert conversation.state is State.IDLE and not conversation.is_busy and not paused
+
+
+def test_speech_soon_after_a_question_without_a_reply_continues_it() -> None:
+    conversation = Conversation()
+    feed(conversation, SpeechStarted(), SpeechEnded(0.3), Heard("what time is it"))
+    feed(conversation, SpeechStarted(1.2), SpeechEnded(0.3))
+    assert feed(conversation, Heard("in Tokyo")) == [CancelReply(1), Ask(2, "what time is it in Tokyo")]
+    feed(conversation, SpeechStarted(1.5), SpeechEnded(0.3))
+    assert feed(conversation, Heard("please")) == [CancelReply(2), Ask(3, "what time is it in Tokyo please")]
+
+
+def test_later_speech_is_a_question_of_its_own() -> None:
+    conversation = Conversation()
+    feed(conversation, SpeechStarted(), SpeechEnded(0.3), Heard("what time is it"))
+    assert feed(conversation, SpeechStarted(1.6), SpeechEnded(0.3), Heard("hello")) == [CancelReply(1), Ask(2, "hello")]
+
+
+def test_speech_after_the_reply_started_or_a_hush_continues_nothing() -> None:
+    conversation = Conversation(listen_while_speaking=True)
+    feed(conversation, SpeechStarted(), SpeechEnded(0.3), Heard("what time is it"), Reply(1, "Late."))
+    assert feed(conversation, SpeechStarted(1.0), SpeechEnded(0.3), Heard("stop"))[-1] == Ask(2, "stop")
+    feed(conversation, UtteranceCancelled("reply-1", "user speech"), Hush("control"))
+    assert feed(conversation, SpeechStarted(1.0), SpeechEnded(0.3), Heard("hello")) == [Ask(3, "hello")]

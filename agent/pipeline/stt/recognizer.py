@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -107,6 +108,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         self._segments: deque[SpeechSegment] = deque()  # the first one is being transcribed
         self._away_since: float | None = None
         self._position_seconds = 0.0  # audio read from the source since the microphone was opened
+        self._speech_until_seconds = -math.inf  # end of the last speech, in the same time
         self._uses_early_finals = uses_early_finals and not captions
         self._is_aborted = False
         self._is_listening = True
@@ -231,7 +233,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                     start = max(0.0, self._position_seconds - seconds)
                     self._segments.append(SpeechSegment(self._outage_seconds, start))
                     if not self._endpointer.continuous:
-                        self.report(SpeechStarted())
+                        self.report(SpeechStarted(self._position_seconds - self._speech_until_seconds))
                 case Speech(frame):
                     self._segments[-1].append(frame)
                 case Pause():
@@ -241,6 +243,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                 case SpeechEnd(ago_seconds, is_cut):
                     self._segments[-1].is_complete = True
                     self._segments[-1].is_cut = is_cut
+                    self._speech_until_seconds = self._position_seconds - ago_seconds
                     self._limit_backlog()
                     if not self._endpointer.continuous:
                         self.report(SpeechEnded(ago_seconds))
