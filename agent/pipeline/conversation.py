@@ -5,8 +5,6 @@ Every text that the device speaks passes through the conversation as an ``Uttera
 exactly one recorded state: played, cancelled, failed, expired or dropped.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from enum import Enum

@@ -4,8 +4,6 @@ A stage only reports events. The conversation alone decides which actions follow
 counts up from 1. ``utterance`` is an id that is never reused.
 """
 
-from __future__ import annotations
-
 import math
 from enum import Enum
 from typing import NamedTuple

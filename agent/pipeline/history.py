@@ -1,7 +1,5 @@
 """What the daemon remembers of an utterance."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 

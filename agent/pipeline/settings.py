@@ -1,7 +1,5 @@
 """The configuration of the microphone, the speaker and the conversation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The status of the daemon in one line for people (``systemctl status``) and as fields for programs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The configuration of the local speech server that the daemon starts."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -1,10 +1,8 @@
 """The configuration of text to speech and of speech to text."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from agent.config.errors import Finding
 from agent.config.fields import SectionGroup, group_key, key, section
@@ -141,6 +139,6 @@ class SynthesisSettings(NamedTuple):
         """Return the API keys of the used services."""
         return [self.settings(name).api_key for name in self.services if find(name).has_key]
 
-    def with_settings(self, name: str, settings: Any) -> SynthesisSettings:
+    def with_settings(self, name: str, settings: Any) -> Self:
         """Return a copy with another section for a service."""
         return self._replace(sections={**self.sections, name: settings})

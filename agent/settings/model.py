@@ -3,8 +3,6 @@
 A section is a named tuple whose defaults are made by ``agent.config.fields.key``.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from agent.config.fields import key, section

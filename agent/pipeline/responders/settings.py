@@ -1,7 +1,5 @@
 """The configuration of the responders."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple

@@ -15,8 +15,6 @@ The events mean, from the client to a speech service / from the service to the c
 * ``Failure``: a message that the codec refuses, or an error that the peer reports. Codecs never raise for a message.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
