@@ -236,7 +236,7 @@ class _Builder:
 
     def _scalar(self, node: Any, where: str, path: str) -> Scalar:
         tag = node.tag
-        if re.search(_SURROGATE, node.value):
+        if not node.value.isprintable() and re.search(_SURROGATE, node.value):
             what = "it has half of a character (an escape from \\ud800 to \\udfff), expected whole ones"
             self._issues.append(ConfigIssue(where, path, what))
             tag = _REFUSED

@@ -10,7 +10,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable
-from typing import NamedTuple, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from agent.daemon.announcements import Announcements
 from agent.daemon.builder import Pipeline, build_pipeline, local_server_settings
@@ -30,13 +30,15 @@ from agent.frontends.frontend import Frontends, Notification
 from agent.pipeline.conversation import Action, AppendText, Conversation, Finish, Record, State, StopPlayback
 from agent.pipeline.events import Announce, Event, Heard, Hush, Reload, Stop, WorkerCrashed
 from agent.pipeline.status import Status, StatusTracker
-from agent.pipeline.stt.captions import Captions
 from agent.pipeline.tts.synthesizer import SHUTDOWN
 from agent.settings.model import Config
 from agent.system.signals import Signals
 from agent.system.systemd import SystemdNotifier
 from agent.system.text import escape
 from agent.system.threads import Deadline
+
+if TYPE_CHECKING:
+    from agent.pipeline.stt.captions import Captions
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +110,11 @@ class Daemon:
         self._own_server = LocalServer.create(local_server_settings(config), self.inbox.put) if local is None else None
         self._local = local or self._own_server
         mode = config.conversation.mode
-        self._captions = Captions(captions, self.inbox.put) if captions is not None and mode == "captions" else None
+        self._captions: Captions | None = None
+        if captions is not None and mode == "captions":
+            from agent.pipeline.stt.captions import Captions
+
+            self._captions = Captions(captions, self.inbox.put)
         run = os.urandom(6).hex()  # a random part keeps ids unique across restarts, even if the clock is wrong
         self._run_id = run
         self._conversation = Conversation(

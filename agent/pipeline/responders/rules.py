@@ -6,10 +6,13 @@ import functools
 import re
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from typing import TYPE_CHECKING
 
 from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
 from agent.pipeline.responders.settings import ResponderSettings, RuleSettings
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 MAX_TEXT_CHARACTERS = 4000
 """Longer than any spoken turn. The time of a configured pattern may grow with the length of the text."""
@@ -86,6 +89,8 @@ def local_now() -> datetime:
     """Return the local time in the time zone that the machine has now."""
     # The C library reads /etc/localtime once; tzset(3) reads it again if it has changed.
     time.tzset()
+    from datetime import datetime  # imported late: 1 ms that a start without a request for the time does not need
+
     return datetime.now()
 
 

@@ -15,12 +15,16 @@ MIN_WRAPPED_CHARACTERS = 60
 
 # An end mark counts only when the next character is known: "3." may become "3.5", and a closing quote belongs to the
 # sentence. The look-behind makes a run of marks one candidate, so that a run of dots is examined once.
-_END = re.compile(
-    r"""(?P<latin>(?<![.!?…‼⁇⁈⁉])[.!?…‼⁇⁈⁉]++(?P<closed>(?:["'”’»)\]“]|\[\d++\])*+)(?=\s))"""
+_END = (
+    r"""(?s)(?P<latin>(?<![.!?…‼⁇⁈⁉])[.!?…‼⁇⁈⁉]++(?P<closed>(?:["'”’»)\]“]|\[\d++\])*+)(?=\s))"""
     r"""|(?P<native>(?:(?<=[\u0530-\u058f])[:։]|(?<=[\u0370-\u03ff\u1f00-\u1fff])[;\u037e])(?=\s))"""  # Armenian, Greek
     r"""|(?P<own>[。！？｡।॥۔؟።፧။།។៕]++["'”’」』）]*+(?=.))"""
-    r"""|(?P<blank>\n[^\S\n]*+\n)|(?P<line>\n)""",
-    re.DOTALL,
+    r"""|(?P<blank>\n[^\S\n]*+\n)|(?P<line>\n)"""
+)
+# The same for a text in ASCII. A set with characters beyond Latin-1 takes 1 to 2 ms to compile.
+_ASCII_END = (
+    r"""(?s)(?P<latin>(?<![.!?])[.!?]++(?P<closed>(?:["')\]]|\[\d++\])*+)(?=\s))"""
+    r"""|(?P<native>(?!))|(?P<own>(?!))|(?P<blank>\n[^\S\n]*+\n)|(?P<line>\n)"""
 )
 _OPENING = "\"'“‘«([„¿¡"
 _CLOSING = "\"'”’»)]“"
@@ -28,6 +32,7 @@ _DOTTED = r"(?:[^\W\d_]{1,3}\.)+[^\W\d_]{1,3}"  # an abbreviation of several wor
 _COMPOUND = r".*[-–'’](?=.)"  # the parts of "J.-P." and "L'Avv." before the last one
 _LIST_NUMBER = r"\W*(\d{1,2})[.)]"
 _PAUSES = r"[,;:–—](?=\s)|[，、；：]"
+_ASCII_PAUSES = r"[,;:](?=\s)"
 
 # The library misses these, or knows them in one language only.
 _ABBREVIATIONS = """
@@ -121,7 +126,7 @@ class SentenceSplitter:
             position = max(position, start)
             limit = start + MAX_SENTENCE_CHARACTERS
             # One character past the limit, because only the next character confirms an end.
-            match = _END.search(text, position, limit + 1)
+            match = _end(text.isascii()).search(text, position, limit + 1)
             if match is not None:
                 is_end = self._is_sentence_end(text, start, match, is_final)
                 if is_end is False:
@@ -180,7 +185,8 @@ class SentenceSplitter:
 
     def _decide_by_rules(self, before: str, word: str, next_word: str | None) -> _Decision:
         """Return whether a period after ``word`` ends the sentence, or ``library`` where the library knows it."""
-        word = re.sub(_COMPOUND, "", word)
+        if not word.isalnum():
+            word = re.sub(_COMPOUND, "", word)
         if word.lower() in _PLACES:
             # "Elm St. Then turn left", but "St. Mary"
             return None if next_word is None else next_word.strip(_OPENING + ",.;:") in _STARTERS
@@ -239,7 +245,11 @@ class SentenceSplitter:
     def _pause_position(text: str, start: int) -> int:
         """Return the position at which to cut a sentence that is too long."""
         window = text[start : start + MAX_SENTENCE_CHARACTERS]
-        pauses = [pause.end() for pause in re.finditer(_PAUSES, window) if pause.end() * 3 > MAX_SENTENCE_CHARACTERS]
+        pauses = [
+            pause.end()
+            for pause in re.finditer(_ASCII_PAUSES if window.isascii() else _PAUSES, window)
+            if pause.end() * 3 > MAX_SENTENCE_CHARACTERS
+        ]
         if pauses:
             return start + pauses[-1]
         space = max(window.rfind(" "), window.rfind("\n"), window.rfind("\t"))
@@ -303,6 +313,11 @@ def _next_word(text: str, start: int, is_final: bool) -> str | None:
     if end == len(text) and not is_final:
         return None
     return text[start:end]
+
+
+@functools.cache
+def _end(is_ascii: bool) -> re.Pattern[str]:
+    return re.compile(_ASCII_END if is_ascii else _END)
 
 
 def _skip_space(text: str, start: int) -> int:

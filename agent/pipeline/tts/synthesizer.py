@@ -25,14 +25,14 @@ from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
 from agent.pipeline.tts.position import SpokenPosition
-from agent.pipeline.tts.session import TtsSession
 from agent.services.connection.standby import Standby
 from agent.system.distinct import distinct
 from agent.system.threads import Deadline
 
-if TYPE_CHECKING:  # imported only where phrases are enabled
+if TYPE_CHECKING:  # imported only where phrases are enabled, and after READY
     from agent.pipeline.tts.phrase_file import Phrase
     from agent.pipeline.tts.phrases import Phrases
+    from agent.pipeline.tts.session import TtsSession
 
 WRITE_BYTES = 8192
 """Size of one write to a ring buffer that is almost full. The heartbeat continues between writes."""
@@ -108,7 +108,7 @@ SynthesisCommand = (
 )
 
 
-class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
+class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
     """Speaks utterances in order, each through the first service that delivers audio.
 
     Every utterance ends in one event: ``UtterancePlayed``, ``UtteranceCancelled`` or ``UtteranceFailed``. The speaker
@@ -158,7 +158,9 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         self._pending_cancels = 0  # calls of hush() whose command has not been processed yet
 
     def run(self) -> None:
-        import agent.pipeline.text.passages  # noqa: F401 - after READY, and before the first text needs it
+        # After READY, and before the first text needs it.
+        import agent.pipeline.text.passages
+        import agent.pipeline.tts.session  # noqa: F401
 
         super().run()
 
@@ -384,6 +386,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, TtsSession]):
         standby = job.services[0]
         connection = standby.take()
         if connection is not None:
+            from agent.pipeline.tts.session import TtsSession
+
             self._session = TtsSession(connection, self._first_audio_seconds, job.format)
             if not job.keeps_deadline:
                 job.deadline = Deadline(None)
