@@ -22,6 +22,7 @@ from agent.errors import ConfigError
 from agent.server import http
 from agent.server.connection import ClientConnection, disconnect
 from agent.server.options import ServerOptions
+from agent.server.recognition_load import RecognitionLoad
 from agent.server.recordings import RecordingStore
 from agent.server.stt.engine import SttEngine
 from agent.server.stt_session import SttServerSession
@@ -88,6 +89,7 @@ class Listener:
         self._timing, self._max_handshakes = timing or ListenerTiming(), max_handshakes
         self._services = [(service, _server_side(service, options)) for service in served()]
         self._recordings = RecordingStore()
+        self._load = RecognitionLoad(len(os.sched_getaffinity(0)))
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         # Closed sockets stay in the next two until the next connection: the library reports no end of a handshake.
@@ -127,6 +129,7 @@ class Listener:
             Whether all threads have ended.
         """
         self._is_stopping = True
+        self._load.close()
         closing = threading.Thread(target=self._server.shutdown, args=(False,), name="closing")
         closing.start()
         self._acceptor.join(abort.remaining())
@@ -285,7 +288,9 @@ class Listener:
         threading.current_thread().name = f"client {number}"
         session: TtsServerSession | SttServerSession
         if isinstance(codec, transcription.Server):
-            session = SttServerSession(number, connection, codec, self._stt_engine, self._recordings, self._wire_log)
+            session = SttServerSession(
+                number, connection, codec, self._stt_engine, self._recordings, self._wire_log, self._load
+            )
         else:
             side = connection.side or ServerSide(lambda: codec)
             session = TtsServerSession(number, connection, codec, side, self._tts_engine, self._options, self._wire_log)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from websockets.exceptions import ConnectionClosed
 
@@ -11,6 +12,7 @@ from agent.audio.convert import Resampler
 from agent.audio.format import SPEECH
 from agent.errors import AudioError
 from agent.server.connection import ClientConnection
+from agent.server.recognition_load import ClientLoad, RecognitionLoad
 from agent.server.recordings import RecordingStore, SessionRecording
 from agent.server.stt.engine import RecognizerStream, SttEngine
 from agent.server.wire_log import WireLog
@@ -20,13 +22,17 @@ from agent.services.protocols.codec import Audio, EarlyFinal, End, Event, Failur
 log = logging.getLogger(__name__)
 
 _IDLE_SECONDS = 3600.0
+_BUSY_SECONDS = 10.0
+"""Time between two messages to a client that waits for its turn, as in melvin-asr."""
 _MAX_REASON_BYTES = 120  # RFC 6455, 5.5: a control frame holds 125 bytes, two of them for the code
 
 
 class SttServerSession:
     """Serves one connection. ``run`` belongs to the connection's thread; ``finish`` and ``abort`` are thread-safe.
 
-    After ``eof`` the last final, the export ID as bare text and the close with code 1000 follow.
+    The first message of a client waits until its audio can be recognized in real time; meanwhile the client receives
+    the service's message that no worker is available. After ``eof`` the last final, the export ID as bare text and the
+    close with code 1000 follow.
     """
 
     def __init__(
@@ -37,9 +43,12 @@ class SttServerSession:
         engine: SttEngine,
         recordings: RecordingStore,
         wire_log: WireLog,
+        load: RecognitionLoad,
     ) -> None:
         self._number, self._connection, self._codec = number, connection, codec
         self._engine, self._recordings, self._wire_log = engine, recordings, wire_log
+        self._load = load
+        self._client_load: ClientLoad | None = None  # of an admitted client
         self._lock = threading.Lock()  # held by the connection's thread or by finish() while it uses the session
         self._recording: SessionRecording | None = recordings.start()
         self._resampler: Resampler | None = None
@@ -53,6 +62,8 @@ class SttServerSession:
         try:
             while not self._is_over:
                 message = self._connection.recv(timeout=_IDLE_SECONDS)
+                while self._client_load is None and not self._is_over:
+                    self._admit()
                 with self._lock:
                     if not self._is_over:
                         self._receive(message)
@@ -66,6 +77,8 @@ class SttServerSession:
             with self._lock:
                 self._is_over = True
                 self._discard()
+            if self._client_load is not None:
+                self._load.leave(self._client_load)
             self._connection.disconnect()
 
     def finish(self) -> None:
@@ -81,6 +94,15 @@ class SttServerSession:
     def abort(self) -> None:
         """Disconnect immediately."""
         self._connection.disconnect()
+
+    def _admit(self) -> None:
+        self._client_load = self._load.admit(0.0)
+        if self._client_load is None:
+            log.info("speech server: client waits, recognition is busy, client=%d", self._number)
+            self._send(
+                Failure(transcription.NAME, "another client", "a free worker", retry_after_seconds=_BUSY_SECONDS)
+            )
+            self._client_load = self._load.admit(_BUSY_SECONDS)
 
     def _receive(self, message: Message) -> None:
         events = self._codec.receive(message)
@@ -119,8 +141,13 @@ class SttServerSession:
             self._offset_seconds = self._received_seconds
         if self._recording is not None:
             self._recording.add_audio(pcm)
-        self._received_seconds += SPEECH.seconds_of(len(pcm))
-        self._send_transcripts(self._stream.feed(pcm))
+        seconds = SPEECH.seconds_of(len(pcm))
+        self._received_seconds += seconds
+        start = time.monotonic()
+        transcripts = self._stream.feed(pcm)
+        if self._client_load is not None:
+            self._load.report(self._client_load, time.monotonic() - start, seconds)
+        self._send_transcripts(transcripts)
 
     def _finish_stream(self) -> list[Transcript]:
         stream, self._stream = self._stream, None

@@ -10,12 +10,21 @@ import threading
 import urllib.error
 import urllib.request
 import wave
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.local_server import LocalServerProcess
 from websockets.sync.client import ClientConnection, connect
+
+from agent.server.listener import Listener
+from agent.server.options import ServerOptions
+from agent.server.tts.tone import ToneEngine
+from agent.server.wire_log import WireLog
+from agent.services.protocols.codec import Transcript
+from agent.services.protocols.transcription import NO_WORKER
+from agent.system.threads import Deadline
 
 SECOND = 32000
 SCRIPT = "Good morning all.\nHow are you?\n\nThe second session.\n"
@@ -204,3 +213,81 @@ def test_vosk_without_a_model_exits_with_a_usage_error(tmp_path: Path, arguments
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1 and "--model-path" in done.stderr
+
+
+class SlowEngine:
+    """Takes twice as long as the audio of a client lasts, until it is released."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+
+    def prepare(self) -> None:
+        return
+
+    def open(self) -> SlowStream:
+        return SlowStream(self.released)
+
+
+class SlowStream:
+    def __init__(self, released: threading.Event) -> None:
+        self._released = released
+
+    def feed(self, pcm: bytes) -> list[Transcript]:
+        self._released.wait(2 * len(pcm) / SECOND)
+        return [Transcript("heard", is_final=False)]
+
+    def early_final(self) -> list[Transcript]:
+        return []
+
+    def finish(self) -> list[Transcript]:
+        return [Transcript("heard", is_final=True)]
+
+    def close(self) -> None:
+        return
+
+
+@pytest.fixture
+def slow_server() -> Iterator[tuple[SlowEngine, Listener]]:
+    engine = SlowEngine()
+    listener = Listener(ServerOptions(port=0), ToneEngine(), engine, WireLog(None))
+    try:
+        yield engine, listener
+    finally:
+        engine.released.set()
+        assert listener.stop(Deadline(30.0), Deadline(60.0))
+
+
+def test_a_client_beyond_real_time_gets_busy_and_then_its_turn(slow_server: tuple[SlowEngine, Listener]) -> None:
+    engine, listener = slow_server
+    url = f"ws://127.0.0.1:{listener.address[1]}/"
+    with connect(url) as first, connect(url) as second:
+        for _ in range(3):
+            first.send(_sound(0.6))
+        for _ in range(2):
+            assert json.loads(first.recv(timeout=60)) == {"partial": " heard"}
+        second.send(_sound(0.1))
+        assert second.recv(timeout=60) == NO_WORKER
+        engine.released.set()
+        first.send("eof")
+        assert json.loads(list(first)[-2])["text"] == " heard"
+        assert json.loads(second.recv(timeout=60)) == {"partial": " heard"}
+        second.send("eof")
+        assert json.loads(list(second)[-2])["text"] == " heard"
+
+
+def test_a_waiting_client_ends_with_the_server(slow_server: tuple[SlowEngine, Listener]) -> None:
+    engine, listener = slow_server
+    url = f"ws://127.0.0.1:{listener.address[1]}/"
+    with connect(url) as first, connect(url) as second:
+        for _ in range(3):
+            first.send(_sound(0.6))
+        for _ in range(2):
+            first.recv(timeout=60)
+        second.send(_sound(0.1))
+        assert second.recv(timeout=60) == NO_WORKER
+        engine.released.set()
+        assert listener.stop(Deadline(30.0), Deadline(60.0))
+        list(second)
+        assert second.close_code == 1001
