@@ -7,7 +7,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from agent.cli.local_server import local_server
 from agent.cli.notice import notice
@@ -20,7 +19,6 @@ from agent.pipeline.tts.phrase_cache import Entry, PhraseCache
 from agent.settings.model import Config
 from agent.system.text import escape
 
-MIN_ID_CHARACTERS = 6
 MAX_FILE_BYTES = 16 * 1024 * 1024
 BAR_COLUMNS = 24
 
@@ -141,7 +139,7 @@ def _summarize(service: str, results: list[tuple[ListedText, Warmed]], as_json: 
 def _list(cache: PhraseCache, as_json: bool) -> int:
     entries = list(cache.entries(checks=True))
     if as_json:
-        _print_json([_as_json(entry) for entry in entries])
+        _print_json([entry.as_json() for entry in entries])
         return 0
     for entry in entries:
         used = datetime.datetime.fromtimestamp(entry.used_at).strftime("%Y-%m-%d %H:%M")
@@ -158,20 +156,7 @@ def _list(cache: PhraseCache, as_json: bool) -> int:
 def _remove(cache: PhraseCache, words: Sequence[str], as_json: bool) -> int:
     if not words:
         raise UsageError("phrases remove needs the TEXT of a phrase, or its ID from phrases list")
-    entries = list(cache.entries(checks=True))
-    chosen: list[Entry] = []
-    for word in words:
-        found = [entry for entry in entries if _is_meant(entry, word)]
-        if not found:
-            raise UsageError(f"there is no phrase {escape(word, 100)!r}. phrases list shows all")
-        chosen += found
-    return _delete(cache, chosen, as_json)
-
-
-def _is_meant(entry: Entry, word: str) -> bool:
-    if len(word) >= MIN_ID_CHARACTERS and entry.id.startswith(word):
-        return True
-    return entry.key is not None and entry.key.text.split() == word.split()
+    return _delete(cache, cache.matching(words), as_json)
 
 
 def _clear(cache: PhraseCache, as_json: bool) -> int:
@@ -180,8 +165,7 @@ def _clear(cache: PhraseCache, as_json: bool) -> int:
 
 def _delete(cache: PhraseCache, entries: list[Entry], as_json: bool) -> int:
     try:
-        for entry in entries:
-            cache.remove(entry)
+        cache.remove(*entries)
     except OSError as error:
         raise UsageError(f"the phrases in {cache.directory} cannot be deleted: {error.strerror}. Use sudo") from error
     if as_json:
@@ -192,27 +176,14 @@ def _delete(cache: PhraseCache, entries: list[Entry], as_json: bool) -> int:
 
 
 def _verify(cache: PhraseCache, as_json: bool) -> int:
-    entries = list(cache.entries(checks=True))
-    damaged = [entry for entry in entries if entry.problem]
-    for entry in damaged:
-        cache.remove(entry)
+    checked, damaged = cache.verify()
     if as_json:
-        reports = [{"id": entry.id, "reason": entry.problem} for entry in damaged]
-        _print_json({"checked": len(entries), "removed": reports})
+        _print_json({"checked": checked, "removed": [{"id": each.id, "reason": each.problem} for each in damaged]})
         return 0
     for entry in damaged:
         print(f"{entry.id[:8]}  removed: {entry.problem}")
-    print(f"{len(entries)} phrases checked, {len(damaged)} damaged ones removed")
+    print(f"{checked} phrases checked, {len(damaged)} damaged ones removed")
     return 0
-
-
-def _as_json(entry: Entry) -> dict[str, Any]:
-    used = datetime.datetime.fromtimestamp(entry.used_at, datetime.UTC).isoformat(timespec="seconds")
-    known: dict[str, Any] = {"id": entry.id, "bytes": entry.size, "used": used, "problem": entry.problem or None}
-    if (key := entry.key) is not None:
-        known |= {"service": key.service, "voice": entry.voice, "text": key.text}
-        known |= {"seconds": round(entry.seconds, 3)}
-    return known
 
 
 def _megabytes(entries: list[Entry]) -> float:

@@ -40,6 +40,11 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
         from agent.cli.web_sources import make_sources
 
         web_sources = make_sources(path, os.environ, lambda: daemon.levels())
+    warming = None
+    if config.synthesis.phrases.enabled and config.conversation.mode != "captions":
+        from agent.daemon.phrase_warming import PhraseWarming
+
+        warming = PhraseWarming(lambda: daemon.config, lambda: daemon.local_server)
 
     def speak_notice(text: str) -> tuple[Format, bytes]:
         from agent.cli.notice_speech import render  # once in the life of an installation
@@ -58,6 +63,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
             lambda: daemon.config.logging.transcripts,
             web_sources,
             store,
+            None if warming is None else warming.warm,
         ),
         captions=sys.stdout,
         reread=reread,
@@ -66,5 +72,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
         notice=OutageNotice(lambda: daemon.config, state, speak_notice),
     )
     code = daemon.run()
+    if warming is not None:
+        warming.close()
     exporter.close(Deadline(EXPORT_SECONDS))
     return code

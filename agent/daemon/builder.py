@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -139,6 +139,7 @@ def make_frontends(
     transcripts: Callable[[], bool] = lambda: False,
     web_sources: WebSources | None = None,
     history: History | None = None,
+    warm: Callable[[Sequence[str], str | None], dict[str, object]] | None = None,
 ) -> Frontends:
     """Build the configured frontends; none of them is open yet.
 
@@ -150,6 +151,7 @@ def make_frontends(
         transcripts: Returns whether ``logging.transcripts`` is on.
         web_sources: The contents of the page; without them there is no web frontend.
         history: Remembers utterances.
+        warm: Speaks texts for phrases, as for ``PhraseAccess``; ``None``: no phrase is kept.
     """
     from agent.frontends.frontend import Frontends
 
@@ -161,6 +163,10 @@ def make_frontends(
     from agent.frontends.api.api import Api
 
     api = Api(report, storage_problem=storage_problem, transcripts=transcripts, history=history)
+    if warm is not None:
+        from agent.frontends.api.phrase_access import PhraseAccess
+
+        api.phrases = PhraseAccess(lambda: phrase_cache(config), warm)
     workers: list[Frontend] = []
     receivers: list[Callable[[Notification], None]] = [api.notify]
     if setting != "none":
@@ -309,7 +315,7 @@ def make_synthesizer(
         report,
         first_audio_seconds=config.synthesis.first_audio_seconds,
         language=config.synthesis.text.language,
-        phrases=make_phrases(config),
+        phrases=lambda: make_phrases(config),
         close_timing=CLOSE_TIMING,
         can_suspend=can_suspend,
     )

@@ -223,6 +223,11 @@ class Daemon:
                 self.inbox.put(Announce(utterance))
             self._publish_status()
 
+    @property
+    def local_server(self) -> LocalServer | None:
+        """The local server that this process runs. Thread-safe."""
+        return self._local
+
     def levels(self) -> dict[str, int]:
         """Return the level of each sound device in dBFS. Thread-safe."""
         from agent.daemon.levels import measure_levels  # most daemons measure no level

@@ -67,7 +67,7 @@ class PhraseWarmer:
             self._inbox.put,
             first_audio_seconds=synthesis.first_audio_seconds,
             language=synthesis.text.language,
-            phrases=self._phrases,
+            phrases=lambda: self._phrases,
             close_timing=CLOSE_TIMING,
         )
         writer = AudioWriter(ring, lambda format: len, self._inbox.put)
@@ -92,6 +92,10 @@ class PhraseWarmer:
         if (phrase := self._phrases.find(self._standby, passages)) is None:
             return Warmed(FAILED, reason=f"it was spoken and not kept: {self._phrases.problem}")
         return Warmed(KEPT, phrase.seconds)
+
+    def abort(self) -> None:
+        """End the text in progress as failed. Thread-safe."""
+        self._synthesizer.abort()
 
     def __enter__(self) -> PhraseWarmer:
         self._supervisor.start()

@@ -20,6 +20,7 @@ from agent.system.text import MAX_TEXT_CHARACTERS, has_words
 # The modules that need json and re are imported by the first request: they would delay the start.
 if TYPE_CHECKING:
     from agent.frontends.api.details import Details
+    from agent.frontends.api.phrase_access import PhraseAccess
     from agent.frontends.api.subscription import Subscription
 
 MAX_TEXTS = 32
@@ -74,6 +75,7 @@ class Hub:
         self.started_at = time.monotonic()
         self.is_accepting = True
         self.details: Details | None = None  # set before the first request
+        self.phrases: PhraseAccess | None = None  # likewise
         self._transcripts, self._timing = transcripts, timing or TextTiming()
         self.history = history
         self._lock = threading.Lock()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agent import __version__
 from agent.frontends.api.caller import Caller
@@ -35,6 +35,9 @@ from agent.pipeline.events import (
 )
 from agent.pipeline.history import Claim, HistoryRecord
 from agent.system.text import MAX_TEXT_CHARACTERS, escape, validate_piece, validate_text
+
+if TYPE_CHECKING:
+    from agent.frontends.api.phrase_access import PhraseAccess
 
 MAX_PRIORITY = 100
 MAX_PERCENT = 100
@@ -354,6 +357,50 @@ def _details(hub: Hub) -> Details:
     return hub.details
 
 
+# --- phrases; phrase_methods imports what a daemon without phrases does not need
+
+
+def _list_phrases(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
+    from agent.frontends.api.phrase_methods import list_phrases
+
+    access = _phrases(hub)
+    access.start(lambda: list_phrases(access.cache(), texts=caller.may_read_texts), respond)
+
+
+def _remove_phrases(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
+    from agent.frontends.api.phrase_methods import remove_phrases
+
+    access = _phrases(hub)
+    access.start(lambda: remove_phrases(access.cache(), params["phrases"]), respond)
+
+
+def _clear_phrases(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
+    from agent.frontends.api.phrase_methods import clear_phrases
+
+    access = _phrases(hub)
+    access.start(lambda: clear_phrases(access.cache()), respond)
+
+
+def _verify_phrases(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
+    from agent.frontends.api.phrase_methods import verify_phrases
+
+    access = _phrases(hub)
+    access.start(lambda: verify_phrases(access.cache()), respond)
+
+
+def _warm_phrases(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
+    _require_speech(hub)
+    texts = [validate_text(text) for text in params["texts"]]
+    access = _phrases(hub)
+    access.start(lambda: access.warm(texts, params.get("service")), respond)
+
+
+def _phrases(hub: Hub) -> PhraseAccess:
+    if hub.phrases is None:
+        raise failure(UNAVAILABLE, "the daemon keeps no phrases: set synthesis.phrases.enabled and restart it")
+    return hub.phrases
+
+
 # --- the table
 
 _ID = (r"[A-Za-z0-9._:/-]+", "letters, digits and . _ : / -")
@@ -436,6 +483,28 @@ METHODS = Methods(
         "metrics": Method(_metrics, "return the metrics of `GET /metrics`", "`text`, for Prometheus", reads=True),
         "config": Method(_config, "return the configuration with the origin of each value", "`entries`"),
         "checks": Method(_checks, "run the checks of `doctor` that open no sound device", "`findings`"),
+        "phrases.list": Method(
+            _list_phrases, "list the speech that is kept on disk", "`phrases`, `bytes`, `capacity_bytes`"
+        ),
+        "phrases.warm": Method(
+            _warm_phrases,
+            "speak texts silently, so that they are kept; the answer follows at the end",
+            "`service`, the numbers `kept`, `present` and `failed`, `seconds`, `errors`",
+            {
+                "texts": Parameter(("array",), "the texts", required=True),
+                "service": Parameter(("string",), "one of the configured services; default the first", low=1, high=40),
+            },
+        ),
+        "phrases.remove": Method(
+            _remove_phrases,
+            "delete phrases",
+            "the number `removed`",
+            {"phrases": Parameter(("array",), "texts, or ids of at least 6 characters", required=True)},
+        ),
+        "phrases.clear": Method(_clear_phrases, "delete all phrases", "the number `removed`"),
+        "phrases.verify": Method(
+            _verify_phrases, "read all phrases and delete damaged ones", "`checked`, `removed` with `id` and `reason`"
+        ),
         "reload": Method(_reload, "read the configuration again, as SIGHUP", "empty; errors are in `status`"),
     }
 )

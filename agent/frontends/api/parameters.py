@@ -77,8 +77,8 @@ class Parameter(NamedTuple):
             self._check_text(name, value)
         elif isinstance(value, list):
             for item in value:
-                if item not in self.choices:
-                    raise invalid(f"{name} is a list of {', '.join(self.choices)}")
+                if not isinstance(item, str) or (self.choices and item not in self.choices):
+                    raise invalid(f"{name} is a list of {', '.join(self.choices) or 'texts'}")
         elif not is_boolean and isinstance(value, int | float):
             too_low = self.low is not None and value < self.low
             if too_low or (self.high is not None and value > self.high):

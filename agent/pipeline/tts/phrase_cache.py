@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from agent.errors import UsageError
 from agent.pipeline.tts.phrase_file import Phrase, PhraseKey, decode, encode
 from agent.system.distinct import distinct
 from agent.system.files import AtomicFile
+from agent.system.text import escape
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,7 @@ BLOCK_BYTES = 4096
 """A file occupies whole blocks of the file system."""
 
 MAX_FILE_BYTES = MAX_AUDIO_BYTES + 1024 * 1024
+MIN_ID_CHARACTERS = 6
 LEFTOVER_SECONDS = 600.0
 """Age after which a temporary file belongs to a process that was killed."""
 
@@ -50,6 +54,15 @@ class Entry(NamedTuple):
     def id(self) -> str:
         """The name of the file without its ending."""
         return self.path.stem
+
+    def as_json(self, *, texts: bool = True) -> dict[str, object]:
+        """Return the phrase for programs. ``texts``: with its text."""
+        used = datetime.datetime.fromtimestamp(self.used_at, datetime.UTC).isoformat(timespec="seconds")
+        known: dict[str, object] = {"id": self.id, "bytes": self.size, "used": used, "problem": self.problem or None}
+        if self.key is not None:
+            known |= {"service": self.key.service, "voice": self.voice, "seconds": round(self.seconds, 3)}
+            known |= {"text": self.key.text if texts else ""}
+        return known
 
 
 class PhraseCache:
@@ -131,9 +144,32 @@ class PhraseCache:
             except (OSError, ValueError) as error:
                 yield entry._replace(problem=str(error))
 
-    def remove(self, entry: Entry) -> None:
-        """Delete a phrase. Raises ``OSError``."""
-        entry.path.unlink(missing_ok=True)
+    def remove(self, *entries: Entry) -> None:
+        """Delete phrases. Raises ``OSError``."""
+        for entry in entries:
+            entry.path.unlink(missing_ok=True)
+
+    def matching(self, words: Sequence[str]) -> list[Entry]:
+        """Return the phrases that the words name, by their whole text or the beginning of their ID.
+
+        Raises:
+            UsageError: A word names no phrase.
+        """
+        entries = list(self.entries(checks=True))
+        chosen: list[Entry] = []
+        for word in words:
+            found = [entry for entry in entries if _is_meant(entry, word)]
+            if not found:
+                raise UsageError(f"there is no phrase {escape(word, 100)!r}. voice-agent phrases list shows all")
+            chosen += found
+        return chosen
+
+    def verify(self) -> tuple[int, list[Entry]]:
+        """Read all phrases and delete the damaged ones; return the number of all, and these."""
+        entries = list(self.entries(checks=True))
+        damaged = [entry for entry in entries if entry.problem]
+        self.remove(*damaged)
+        return len(entries), damaged
 
     def _make_directory(self) -> None:
         if self.directory.is_dir():
@@ -175,6 +211,12 @@ class PhraseCache:
     def _delete(self, path: Path) -> None:
         with contextlib.suppress(OSError):  # deleted meanwhile, or a read-only disk
             path.unlink()
+
+
+def _is_meant(entry: Entry, word: str) -> bool:
+    if len(word) >= MIN_ID_CHARACTERS and entry.id.startswith(word):
+        return True
+    return entry.key is not None and entry.key.text.split() == word.split()
 
 
 def _read(path: Path) -> bytes:

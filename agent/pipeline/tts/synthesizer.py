@@ -126,7 +126,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
         report: receives the events, in the synthesizer thread or in the thread that calls ``hush`` or ``abort``.
         first_audio_seconds: limit for the first audio of an utterance, and for a connection.
         language: of the texts, as for ``SentenceSplitter``.
-        phrases: finds and keeps speech; ``None``: no phrase is used.
+        phrases: returns what finds and keeps speech, after the start; ``None``: no phrase is used.
         close_timing: limits for closing the connections.
         can_suspend: whether ``suspend`` may be called. Noting where each sentence is in the audio costs CPU time.
     """
@@ -139,7 +139,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
         *,
         first_audio_seconds: float = 10.0,
         language: str = "auto",
-        phrases: Phrases | None = None,
+        phrases: Callable[[], Phrases | None] = lambda: None,
         close_timing: CloseTiming,
         can_suspend: bool = False,
     ) -> None:
@@ -147,7 +147,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
         self._ring = ring
         self._first_audio_seconds = first_audio_seconds
         self._language, self._can_suspend = language, can_suspend
-        self._phrases = phrases
+        self._make_phrases = phrases
+        self._phrases: Phrases | None = None
         self.notice: Callable[[], tuple[Format, bytes]] | None = None
         self._jobs: deque[SynthesisJob] = deque()  # the first one is being spoken
         self._written_job: SynthesisJob | None = None  # the last one that ended here; the speaker may still play it
@@ -162,6 +163,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
         import agent.pipeline.text.passages
         import agent.pipeline.tts.session  # noqa: F401
 
+        self._phrases = self._make_phrases()
         super().run()
 
     def begin(self, utterance: Utterance) -> None:

@@ -47,7 +47,9 @@ class Stage:
         services = [standby(server, self.events.put, f"voice{at}") for at, server in enumerate(servers)]
         for service in services:
             service.sound = Sound(sound, "a")
-        self.synthesizer = Synthesizer(self.ring, services, self.events.put, phrases=phrases, close_timing=CLOSE_TIMING)
+        self.synthesizer = Synthesizer(
+            self.ring, services, self.events.put, phrases=lambda: phrases, close_timing=CLOSE_TIMING
+        )
         self.reader.start()
         self.synthesizer.start()
 

@@ -1,0 +1,64 @@
+"""Speaks texts silently for other programs, while the daemon runs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from agent.errors import UsageError
+from agent.settings.model import Config
+
+if TYPE_CHECKING:
+    from agent.daemon.local_server import LocalServer
+    from agent.daemon.phrase_warmer import PhraseWarmer
+
+
+class PhraseWarming:
+    """Runs the warming that other programs request. Thread-safe; one call of ``warm`` at a time.
+
+    Args:
+        config: Returns the configuration in effect.
+        local: Returns the local server of the daemon.
+    """
+
+    def __init__(self, config: Callable[[], Config], local: Callable[[], LocalServer | None]) -> None:
+        self._config, self._local = config, local
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._warmer: PhraseWarmer | None = None
+
+    def warm(self, texts: Sequence[str], service: str | None) -> dict[str, object]:
+        """Speak texts silently; return the result for programs.
+
+        Raises:
+            UsageError: The service is not configured.
+        """
+        from agent.daemon.phrase_warmer import FAILED, KEPT, PRESENT, PhraseWarmer, Warmed
+
+        config = self._config()
+        if service is not None and service not in config.synthesis.services:
+            raise UsageError(f"service is one of {', '.join(config.synthesis.services)}")
+        results: list[tuple[str, Warmed]] = []
+        with PhraseWarmer(config, self._local(), service) as warmer:
+            for text in texts:
+                with self._lock:
+                    self._warmer = None if self._is_closed else warmer
+                if self._warmer is None:
+                    break
+                results.append((text, warmer.warm(text)))
+        self._warmer = None
+        states = [warmed.state for _, warmed in results]
+        return {
+            "service": warmer.service,
+            **{state: states.count(state) for state in (KEPT, PRESENT, FAILED)},
+            "seconds": round(sum(warmed.seconds for _, warmed in results), 3),
+            "errors": [{"text": text, "reason": warmed.reason} for text, warmed in results if warmed.state == FAILED],
+        }
+
+    def close(self) -> None:
+        """End the warming in progress: its threads would keep the process from exiting."""
+        with self._lock:
+            self._is_closed, warmer = True, self._warmer
+        if warmer is not None:
+            warmer.abort()
