@@ -11,6 +11,7 @@ from agent.cli.doctor.result import ERROR, OK, WARNING, CheckResult
 from agent.config.errors import ConfigIssues
 from agent.config.secrets import SYSTEM_CREDENTIALS, Secret
 from agent.errors import ConfigError
+from agent.frontends.web.settings import Address
 from agent.pipeline.responders.registry import find as find_responder
 from agent.services.registry import find as find_service
 from agent.settings.loader import Loaded, load_with_origins
@@ -56,13 +57,15 @@ def key_with_origin(loaded: Loaded, key: str) -> str:
 
 
 def check_keys(loaded: Loaded, *, installed: bool) -> list[CheckResult]:
-    """Check each API key that the configuration uses.
+    """Check each API key that the configuration uses, and the token of the web frontend.
 
     Args:
         loaded: The configuration.
         installed: Whether the service is installed, whose own user has to read the keys.
     """
-    return [_check_key(loaded, key, secret, missing, installed) for key, secret, missing in used_keys(loaded.config)]
+    results = [_check_key(loaded, key, secret, missing, installed) for key, secret, missing in used_keys(loaded.config)]
+    address = loaded.config.web.address
+    return results if address is None else [*results, _check_token(loaded, address, installed)]
 
 
 def used_keys(config: Config) -> list[tuple[str, Secret, str]]:
@@ -132,6 +135,18 @@ def _check_key(loaded: Loaded, key: str, secret: Secret, missing: str, installed
     if mode & 0o077 and not _is_from_systemd(file):
         return CheckResult(subject, WARNING, f"{saw}: other users can read it", f"sudo chmod 600 {file}", own=True)
     return CheckResult(subject, OK, saw)
+
+
+def _check_token(loaded: Loaded, address: Address, installed: bool) -> CheckResult:
+    result = _check_key(loaded, "web.token", loaded.config.web.token, ERROR, installed)
+    try:
+        is_missing = loaded.config.web.token.reveal() is None
+    except ConfigError:
+        return result
+    if is_missing and address.is_loopback:
+        saw = "not set: the page shows the state, and no program can use the API over HTTP"
+        return CheckResult(result.subject, OK, saw, result.cure)
+    return result
 
 
 def _make_readable(loaded: Loaded, key: str, secret: Secret) -> str:

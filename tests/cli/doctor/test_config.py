@@ -56,3 +56,12 @@ def test_check_keys_warns_about_a_key_that_other_users_can_read(loaded: Read, tm
     key.chmod(0o644)
     (result,) = check_keys(loaded(f"{NEUPHONIC}{{file: {key}}}}}\n"), installed=False)
     assert result.verdict == WARNING and result.cure == f"sudo chmod 600 {key}"
+
+
+def test_check_keys_reports_a_missing_token_of_the_page(loaded: Read) -> None:
+    config = "conversation: {mode: announce}\nweb: {listen: '%s', token: {credential: no-such-token}}\n"
+    (result,) = check_keys(loaded(config % "127.0.0.1:8395"), installed=False)
+    assert result.verdict == OK and "the page shows the state" in result.saw
+    (result,) = check_keys(loaded(config % "0.0.0.0:8395"), installed=False)
+    assert result.verdict == ERROR and "no-such-token" in result.saw and "install -m 600" in result.cure
+    assert check_keys(loaded(config % "none"), installed=False) == []
