@@ -258,6 +258,18 @@ class Client:
         """Return the status of the daemon."""
         return self.call("status")
 
+    def history(self, limit: int = 1000) -> list[dict[str, Any]]:
+        """Return the last utterances, newest first, also those that are queued or being spoken."""
+        records: dict[str, dict[str, Any]] = {}  # by id: a page may repeat a record if a new one was added meanwhile
+        offset = 0
+        while offset < limit:
+            page = self.call("history", limit=limit - offset, offset=offset)
+            records.update((str(record["id"]), record) for record in page["records"])
+            offset += len(page["records"])
+            if not page.get("more") or not page["records"]:
+                break
+        return list(records.values())
+
     def events(self, *names: str, texts: bool = False) -> Iterator[dict[str, Any]]:
         """Return an iterator over the events from now on. It ends when ``close`` is called.
 

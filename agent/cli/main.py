@@ -23,7 +23,21 @@ if TYPE_CHECKING:
 # Only what every command needs is imported here: a command that sends a request to the daemon has to start fast.
 
 _CLIENT_COMMANDS = frozenset(
-    {"status", "hush", "cancel", "listen", "events", "volume", "mute", "unmute", "config", "--help", "-h", "--version"}
+    {
+        "status",
+        "hush",
+        "cancel",
+        "listen",
+        "history",
+        "events",
+        "volume",
+        "mute",
+        "unmute",
+        "config",
+        "--help",
+        "-h",
+        "--version",
+    }
 )
 """Commands that need only the standard streams and one more descriptor."""
 
@@ -200,6 +214,12 @@ def _listen(options: Options) -> int:
     return listen(options.config)
 
 
+def _history(options: Options) -> int:
+    from agent.cli.history import history
+
+    return history(options.config, options.limit, as_json=options.json)
+
+
 def _events(options: Options) -> int:
     from agent.cli.events import events
 
@@ -280,6 +300,7 @@ _RUN: dict[str, Callable[[Options], int]] = {
     "hush": _hush,
     "cancel": _cancel,
     "listen": _listen,
+    "history": _history,
     "events": _events,
     "volume": _volume,
     "mute": _mute,

@@ -15,6 +15,7 @@ from agent.services.registry import SERVICES
 
 MAX_PERCENT = 100
 MAX_RANK = 100
+MAX_HISTORY = 1000
 PRIORITIES = ("important", "message", "notification")
 
 
@@ -167,6 +168,12 @@ def _cancel(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("utterance", metavar="ID", help="cancel the utterance with this id")
 
 
+def _history(parser: argparse.ArgumentParser) -> None:
+    _config_and_json(parser)
+    help = f"print at most this number of utterances (default: {MAX_HISTORY})"
+    parser.add_argument("-n", "--limit", type=_count, default=MAX_HISTORY, metavar="NUMBER", help=help)
+
+
 def _events(parser: argparse.ArgumentParser) -> None:
     _config_and_json(parser)
     parser.add_argument("--texts", action="store_true", help="print transcripts and the texts of utterances too")
@@ -230,6 +237,12 @@ def _percent(word: str) -> int:
     return int(word)
 
 
+def _count(word: str) -> int:
+    if not (word.isascii() and word.isdecimal() and 1 <= int(word) <= MAX_HISTORY):
+        raise argparse.ArgumentTypeError(f"the number has to be from 1 to {MAX_HISTORY}, not {word!r}")
+    return int(word)
+
+
 def _priority(word: str) -> str | int:
     if word in PRIORITIES:
         return word
@@ -255,6 +268,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "hush": ("stop the running daemon's speech and clear its queue", _config_only),
     "cancel": ("cancel one utterance of the running daemon", _cancel),
     "listen": ("start a turn of the user, as if the user had begun to speak", _config_only),
+    "history": ("print the last utterances of the running daemon, the newest last", _history),
     "events": ("print the events of the running daemon as they occur", _events),
     "volume": ("show or set the playback volume (persists across restarts)", _volume),
     "mute": ("mute the running daemon's speaker or microphone", _mute("mute")),

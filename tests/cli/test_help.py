@@ -17,8 +17,8 @@ VERBS = {
     "write",
 }
 COMMANDS = (
-    "run", "say", "transcribe", "demo", "status", "hush", "cancel", "listen", "events", "volume", "mute",
-    "unmute", "server",
+    "run", "say", "transcribe", "demo", "status", "hush", "cancel", "listen", "history", "events", "volume",
+    "mute", "unmute", "server",
     "devices", "meter", "phrases", "voices", "test-speaker", "test-microphone", "doctor", "config",
 )
 # fmt: on

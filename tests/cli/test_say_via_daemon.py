@@ -9,6 +9,8 @@ import queue
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -337,6 +339,88 @@ def test_say_reports_a_missing_speaker_at_once(tmp_path: Path) -> None:
     finally:
         control.stop()
         assert control.join(Deadline(SECONDS))
+
+
+def test_options_of_say_reach_the_daemon_and_the_history(machine: Machine) -> None:
+    words = ("say", "--priority", "important", "--ttl", "60", "--id", "gate-1", "--volume", "50", "--voice", "x")
+    assert machine.run(*words, "hello") == (0, "", "")
+    assert machine.run("say", "--no-wait", "-P", "-7", "--id", "gate-2", LONG_TEXT) == (0, "", "")
+    machine.await_status("state", "speaking")
+    code, output, _ = machine.run("history", "--json")
+    records = [json.loads(line) for line in output.splitlines()]
+    assert code == 0 and [(each["id"], each["state"]) for each in records] == [
+        ("gate-1", "played"),
+        ("gate-2", "started"),
+    ]
+    assert [(each["urgency"], each["priority"]) for each in records] == [("important", 0), ("message", -7)]
+    assert machine.run("cancel", "gate-2") == (0, "", "")
+    machine.await_status("state", "idle")
+    code, output, _ = machine.run("history", "-n", "1")
+    assert code == 0 and "cancelled" in output and "gate-2 (-7, local)" in output
+    code, _, errors = machine.run("say", "--id", "gate-1", "another text")
+    assert code == 69 and "gate-1" in errors
+
+
+def test_say_cancels_with_the_options_of_spd_say(machine: Machine, speaking: Process) -> None:
+    queued = machine.start("say", LONG_TEXT)
+    machine.await_status("queue", 1)
+    assert machine.run("say", "-S") == (0, "", "")
+    assert end(speaking)[0] == 3
+    machine.await_status("queue", 0)
+    assert machine.run("say", "-C", "-w", "hello") == (0, "", "")
+    assert end(queued)[0] == 3
+
+
+def test_a_notification_is_dropped_while_the_daemon_speaks(machine: Machine, speaking: Process) -> None:
+    code, _, errors = machine.run("say", "--priority", "notification", "hello")
+    assert code == 3 and errors.startswith("voice-agent: dropped: ")
+    assert machine.run("hush") == (0, "", "")
+    assert end(speaking)[0] == 3
+
+
+def test_urgent_is_the_priority_important(machine: Machine, speaking: Process) -> None:
+    assert machine.run("say", "--urgent", "hello") == (0, "", "")
+    code, _, errors = machine.run("say", "--urgent", "--priority", "3", "hello")
+    assert code == 2 and "--urgent" in errors
+    assert machine.run("hush") == (0, "", "")
+    assert end(speaking)[0] == 3
+
+
+def test_events_are_printed_to_a_pipe_as_they_occur(machine: Machine) -> None:
+    command = machine.start("events", "--json", "--texts", "utterance")
+    people = machine.start("events", "utterance")
+    for each in (command, people):  # until it is subscribed
+        while not each.stdout.data:
+            assert machine.run("say", "hello")[0] == 0
+    lines = [json.loads(line) for line in command.stdout.data.splitlines()]
+    assert {line["event"] for line in lines} == {"utterance"}
+    assert lines[0]["state"] == "accepted" and lines[0]["text"] == "hello"
+    command.signal(signal.SIGINT)
+    assert end(command)[0] == 0 and command.errors == ""
+    machine.daemon.signal(signal.SIGTERM)
+    assert machine.daemon.end(SECONDS) == 0
+    code, output, errors = end(people)
+    assert code == 69 and "closed the connection" in errors
+    assert "utterance state=accepted" in output.replace("  ", " ") or "state=accepted" in output
+
+
+def test_events_end_when_their_reader_closes_the_pipe(machine: Machine) -> None:
+    command = f"{sys.executable} -m agent events --config {machine.config} --json utterance | head -n 1"
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        ["bash", "-c", f"set -o pipefail; {command}"], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as pipe:
+        deadline = Deadline(SECONDS)
+        while pipe.poll() is None:
+            assert not deadline.is_expired
+            assert machine.run("say", "hello")[0] == 0
+        output, errors = pipe.communicate()
+    assert (pipe.returncode, errors) == (0, b"") and json.loads(output)["event"] == "utterance"
+
+
+def test_listen_needs_a_daemon_that_listens(machine: Machine) -> None:
+    code, _, errors = machine.run("listen")
+    assert code == 69 and "only speaks" in errors
 
 
 def test_without_a_daemon_say_speaks_itself(tmp_path: Path) -> None:

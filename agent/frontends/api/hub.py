@@ -226,7 +226,9 @@ class Hub:
         def answer(claim: Claim) -> None:
             claimed(claim)
             record = claim.record
-            if record is not None and record.ended_at is not None and not claim.is_conflict and wait:
+            if connection is not None and wait and claim.is_conflict:
+                self._forget_wait(utterance.id, connection)
+            elif record is not None and record.ended_at is not None and wait:
                 self._end(record.id, record.state, record.reason, record.seconds)
 
         if wait and connection is not None:
@@ -312,6 +314,13 @@ class Hub:
             if utterance not in connection.awaited:
                 connection.awaited.add(utterance)
                 self._awaited.setdefault(utterance, []).append(connection)
+
+    def _forget_wait(self, utterance: str, connection: Connection) -> None:
+        with self._lock:
+            waiting = self._awaited.get(utterance, [])
+            if connection in waiting:
+                waiting.remove(connection)
+            connection.awaited.discard(utterance)
 
     def _answer(self, utterance: str, durable: bool) -> None:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -42,6 +43,10 @@ if TYPE_CHECKING:
 MAX_PRIORITY = 100
 MAX_PERCENT = 100
 MAX_HISTORY = 1000
+MAX_PAGE_BYTES = 48 * 1024
+"""Size of a response beyond which ``history`` returns no further record."""
+MAX_EXCERPT_CHARACTERS = 500
+"""Length of a text in the history beyond which it is cut."""
 MAX_TTL_SECONDS = 7 * 24 * 3600
 
 Params = Mapping[str, Any]
@@ -289,17 +294,28 @@ def _status(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[
 
 def _history(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object] | None:
     if hub.history is None:
-        return {"records": []}
-    hub.history.read_history(
-        params.get("limit", MAX_HISTORY),
-        lambda records: respond({"records": [_record(record, caller) for record in records]}),
-    )
+        return {"records": [], "more": False}
+    offset, limit = params.get("offset", 0), params.get("limit", MAX_HISTORY)
+
+    def answer(records: list[HistoryRecord]) -> None:
+        page: list[dict[str, object]] = []
+        size = 0
+        for record in records[offset:]:
+            page.append(_record(record, caller))
+            size += len(json.dumps(page[-1]))
+            if size > MAX_PAGE_BYTES:
+                break
+        respond({"records": page, "more": offset + len(page) < len(records)})
+
+    hub.history.read_history(min(offset + limit, MAX_HISTORY), answer)
     return None
 
 
 def _record(record: HistoryRecord, caller: Caller) -> dict[str, object]:
-    fields = record._asdict()
-    return {**fields, "services": list(record.services), "text": record.text if caller.may_read_texts else None}
+    text = record.text if caller.may_read_texts else None
+    if text is not None and len(text) > MAX_EXCERPT_CHARACTERS:
+        text = f"{text[:MAX_EXCERPT_CHARACTERS]} ..."
+    return {**record._asdict(), "services": list(record.services), "text": text}
 
 
 def _subscribe(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
@@ -456,11 +472,14 @@ METHODS = Methods(
         "history": Method(
             _history,
             "report the last utterances, newest first, also those that are queued or being spoken",
-            "`records`",
+            "`records`; `more`: whether the size of the response cut them: continue with a higher `offset`",
             {
                 "limit": Parameter(
                     ("integer",), f"highest number of records; default {MAX_HISTORY}", low=1, high=MAX_HISTORY
-                )
+                ),
+                "offset": Parameter(
+                    ("integer",), "number of newer records to omit; default 0", low=0, high=MAX_HISTORY
+                ),
             },
             reads=True,
         ),

@@ -15,10 +15,12 @@ from agent.frontends.control.line_buffer import LineBuffer
 
 READ_BYTES = 64 * 1024
 MAX_UNSENT_BYTES = 64 * 1024
-"""Maximum of responses that a client does not read; beyond it the server closes the connection."""
+"""Size of the responses that a client has not read beyond which no more requests of it are executed."""
+MAX_BACKLOG_BYTES = 1024 * 1024
+"""Maximum size of the lines that a client has not read; beyond it the server closes the connection."""
 MAX_EVENT_BYTES = 16 * 1024
 """Maximum size of the events that are moved to the socket at once; further events wait in the subscription."""
-MAX_UNANSWERED = 64
+MAX_UNANSWERED = 8
 """Maximum number of requests of one client that are executed at the same time; further lines wait."""
 
 
@@ -106,7 +108,7 @@ class Peer:
 
     def next_line(self) -> bytes | None:
         """Return the next line; ``None`` if there is none, or the client is paused."""
-        if self.is_closed or self.unanswered >= MAX_UNANSWERED:
+        if self.is_closed or self._is_busy:
             return None
         self.is_throttled = self._lines.size > 0 and not self._rate.take()
         if self.is_throttled:
@@ -123,8 +125,12 @@ class Peer:
 
     @property
     def is_paused(self) -> bool:
-        """Whether no more is read from the client for now: it sends too fast, or has too many requests."""
-        return self.is_throttled or self.unanswered >= MAX_UNANSWERED
+        """Whether no more is read from the client for now: it sends too fast, or does not read."""
+        return self.is_throttled or self._is_busy
+
+    @property
+    def _is_busy(self) -> bool:
+        return self.unanswered >= MAX_UNANSWERED or len(self._unsent) > MAX_UNSENT_BYTES
 
     @property
     def has_finished(self) -> bool:
@@ -155,7 +161,7 @@ class Peer:
         if not self._unsent:
             self._sent_at = self._response_at
         self._unsent += line + b"\n"
-        if len(self._unsent) > MAX_UNSENT_BYTES:
+        if len(self._unsent) > MAX_BACKLOG_BYTES:
             self.is_closed = True
         self.write()
 

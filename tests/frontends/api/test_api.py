@@ -161,6 +161,28 @@ def test_known_id_is_not_announced_again() -> None:
     assert program.events == []
 
 
+def test_history_is_read_in_pages_of_bounded_size() -> None:
+    program = Program(history=Memory(*(remembered(f"{number}", "played", "x" * 600) for number in range(200))))
+    ids: list[str] = []
+    pages = 0
+    more = True
+    while more:
+        response = program.send("history", offset=len(ids))[0]
+        assert len(json.dumps(response)) < 64 * 1024
+        ids += [record["id"] for record in response["result"]["records"]]
+        assert response["result"]["records"][0]["text"] == f"{'x' * 500} ..."
+        more, pages = response["result"]["more"], pages + 1
+    assert ids == [f"{number}" for number in range(200)] and pages > 1
+    page = program.result("history", offset=3, limit=2)
+    assert [record["id"] for record in page["records"]] == ["3", "4"]
+
+
+def test_conflicting_id_is_not_awaited() -> None:
+    program = Program(history=Memory(remembered("b", "queued", "Lunch.")))
+    assert program.error("say", text="Breakfast.", id="b", wait=True)[0] == ID_CONFLICT
+    assert not program.connection.is_waiting
+
+
 def test_history_contains_texts_for_callers_that_may_read_them() -> None:
     program = Program(history=Memory(remembered("a", "played", "Dinner."), remembered("b", "queued", "Lunch.")))
     assert [record["id"] for record in program.result("history")["records"]] == ["a", "b"]

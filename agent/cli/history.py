@@ -1,0 +1,54 @@
+"""``voice-agent history``: print what the running daemon said, and what waits."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from agent.cli.daemon_errors import DaemonUnreachable, service_errors
+from agent.cli.handover import connect, warn_of_mistakes
+from agent.system.text import escape
+
+_TEXT_CHARACTERS = 60
+
+
+def history(path: str | None, limit: int, *, as_json: bool = False) -> int:
+    """Print the last utterances, the newest last.
+
+    Args:
+        path: The value of ``--config``.
+        limit: The highest number of utterances.
+        as_json: Print one JSON object per line.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        client = connect(path)
+    except DaemonUnreachable:
+        warn_of_mistakes(path)
+        raise
+    with client, service_errors():
+        records = client.history(limit)
+    for record in reversed(records):
+        print(json.dumps(record) if as_json else line(record))
+    return 0
+
+
+def line(record: Mapping[str, Any]) -> str:
+    """Return an utterance as one line: the local time, the state, the length, the id, the services and the text."""
+    accepted = record.get("accepted_at")
+    clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(accepted)) if isinstance(accepted, int | float) else ""
+    priority = record.get("priority") or record.get("urgency")
+    services = ",".join(str(service) for service in record.get("services") or ())
+    text = record.get("text")
+    parts = [
+        f"{clock:19} {escape(str(record.get('state')), 20):11} {float(record.get('seconds') or 0.0):6.1f} s ",
+        escape(str(record.get("id")), 100),
+        f"({escape(str(priority), 20)}{f', {escape(services, 100)}' if services else ''})",
+        escape(str(record.get("reason") or ""), 200),
+        f'"{escape(text, _TEXT_CHARACTERS)}"' if isinstance(text, str) else "",
+    ]
+    return " ".join(part for part in parts if part)
