@@ -39,7 +39,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
     if config.web.listen != "none":
         from agent.cli.web_sources import make_sources
 
-        web_sources = make_sources(path, os.environ, lambda: daemon.levels())
+        web_sources = make_sources(path, os.environ, lambda: daemon.levels(), lambda: daemon.card_underruns())
     warming = None
     if config.synthesis.phrases.enabled and config.conversation.mode != "captions":
         from agent.daemon.phrase_warming import PhraseWarming

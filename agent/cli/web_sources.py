@@ -11,6 +11,7 @@ def make_sources(
     path: str | None,
     environ: Mapping[str, str],
     levels: Callable[[], Mapping[str, float]],
+    card_underruns: Callable[[], int],
 ) -> WebSources:
     """Return the contents of the page.
 
@@ -18,6 +19,7 @@ def make_sources(
         path: The configuration file; ``None`` for the default.
         environ: The environment of the daemon.
         levels: Returns the level of each device in dBFS.
+        card_underruns: Returns the underruns of the sound card.
     """
 
     def config() -> list[dict[str, object]]:
@@ -32,4 +34,4 @@ def make_sources(
 
         return [result._asdict() for result in run_checks(path, environ, has_devices=False)]
 
-    return WebSources(levels, config, checks)
+    return WebSources(levels, card_underruns, config, checks)

@@ -234,6 +234,10 @@ class Daemon:
 
         return measure_levels(self._pipeline)
 
+    def card_underruns(self) -> int:
+        """Return how often the sound card ran out of audio. Thread-safe."""
+        return 0 if self._pipeline.speaker is None else self._pipeline.speaker.card_underruns
+
     # --- input
 
     def _open_frontends(self) -> Signals:

@@ -111,11 +111,14 @@ class Metrics:
     """The metrics of one daemon. Thread-safe.
 
     Args:
+        card_underruns: Returns the underruns of the sound card.
         clock: Returns the monotonic time in seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self, card_underruns: Callable[[], int] = lambda: 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._read_card_underruns, self._clock = card_underruns, clock
         self._lock = threading.Lock()
         self._started_at = time.time()
         self._status: Status | None = None
@@ -142,8 +145,11 @@ class Metrics:
             "Time from the end of the user's speech until the first audio of the reply is played.",
             ANSWER_SECONDS,
         )
-        self._underruns = Counter("voice_agent_underruns_total", "Playback underruns.")
+        self._underruns = Counter("voice_agent_underruns_total", "Times that audio of a service came too late.")
         self._silence = Counter("voice_agent_underrun_seconds_total", "Seconds of silence inserted in underruns.")
+        self._card_underruns = Counter(
+            "voice_agent_card_underruns_total", "Times that the sound card ran out of audio, on a busy machine."
+        )
         self._overruns = Counter("voice_agent_overruns_total", "Overruns of captured audio by buffer.", ("buffer",))
         for buffer in _OVERRUNS.values():
             self._overruns.add(0, buffer)
@@ -171,6 +177,7 @@ class Metrics:
             self._answers,
             self._underruns,
             self._silence,
+            self._card_underruns,
             self._overruns,
             self._gaps,
             self._gap_seconds,
@@ -203,6 +210,7 @@ class Metrics:
     def render(self) -> str:
         """Return all metrics as text."""
         with self._lock:
+            self._card_underruns.values[()] = self._read_card_underruns()
             lines = [line for metric in self._counted for line in metric.lines()]
             status = self._status
         for gauge in (*_status_gauges(status), *_process_metrics(self._started_at)):

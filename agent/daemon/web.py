@@ -28,11 +28,13 @@ class WebSources(NamedTuple):
 
     Args:
         levels: Returns the level of each device in dBFS.
+        card_underruns: Returns the underruns of the sound card.
         config: Returns key, value and origin of each value of the configuration, without secrets.
         checks: Returns the results of the checks of ``doctor`` that open no sound device.
     """
 
     levels: Callable[[], Mapping[str, float]]
+    card_underruns: Callable[[], int]
     config: Callable[[], Rows]
     checks: Callable[[], Rows]
 
@@ -48,7 +50,7 @@ def make_web(
         sources: The contents of the page.
         report: Receives the events of the frontend.
     """
-    turns, waiting, metrics, log = TurnLog(), WaitingList(), Metrics(), LogTail()
+    turns, waiting, metrics, log = TurnLog(), WaitingList(), Metrics(sources.card_underruns), LogTail()
     log.install()
     api.details = Details(
         queue=lambda with_texts: waiting.utterances(with_texts=with_texts),

@@ -68,7 +68,7 @@ def samples(metrics: Metrics) -> dict[str, float]:
 def counted(notifications: Iterable[tuple[float, Notification]]) -> dict[str, float]:
     """The samples after notifications, each with its time."""
     clock = Clock()
-    metrics = Metrics(clock)
+    metrics = Metrics(clock=clock)
     for at, notification in notifications:
         clock.now = at
         metrics.update(notification)
@@ -149,6 +149,10 @@ def test_first_audio_of_a_phrase_is_kept_apart() -> None:
     found = counted([(100.0, speaking("a1", "say")), (100.02, AudioArrived("a1", "fish", is_phrase=True))])
     assert found["voice_agent_first_audio_seconds_bucket{le=0.05,origin=phrase,service=fish}"] == 1
     assert not any("origin=service" in name for name in found)
+
+
+def test_underruns_of_the_card_are_read() -> None:
+    assert samples(Metrics(lambda: 4))["voice_agent_card_underruns_total"] == 4
 
 
 def test_the_process_and_the_build_are_described() -> None:

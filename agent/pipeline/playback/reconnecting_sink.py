@@ -53,7 +53,8 @@ class ReconnectingSink:
         self._format: Format | None = None
         self._pending = bytearray()  # written by the owner, not yet accepted by a card
         self._accepted_frames = 0  # accepted by the current sink and removed from _pending
-        self._past_underruns = self._reported_underruns = 0
+        self._past_underruns = 0
+        self.logged_underruns = 0  # until the end of the last utterance; other threads may read it
 
     @property
     def stall_timeout(self) -> float:
@@ -204,8 +205,8 @@ class ReconnectingSink:
     def _end_utterance(self) -> None:
         self._pending.clear()
         self._accepted_frames = 0
-        if (count := self.underruns - self._reported_underruns) > 0:
-            self._reported_underruns += count
+        if (count := self.underruns - self.logged_underruns) > 0:
+            self.logged_underruns += count
             log.warning(
                 "speaker: playback underruns, count=%d. The machine is busy, or speaker.buffer_seconds is too short",
                 count,

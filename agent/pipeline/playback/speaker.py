@@ -102,6 +102,11 @@ class Speaker(Stage):
         self._gap = Deadline(0.0)
 
     @property
+    def card_underruns(self) -> int:
+        """Underruns of the card until the end of the last utterance. Thread-safe."""
+        return self._sink.logged_underruns
+
+    @property
     def stall_timeout(self) -> float:  # type: ignore[override]
         """The time in seconds that the current call may take before it counts as stuck."""
         return self._sink.stall_timeout
