@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from agent.audio.format import Format
-from agent.daemon.builder import make_frontends, require_keys
+from agent.daemon.builder import delivery_problem, make_frontends, require_keys
 from agent.daemon.daemon import Daemon
 from agent.daemon.outage_notice import OutageNotice
 from agent.daemon.shutdown import EXPORT_SECONDS
@@ -64,6 +64,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
             web_sources,
             store,
             None if warming is None else warming.warm,
+            lambda delivery: delivery_problem(daemon.config, delivery),
         ),
         captions=sys.stdout,
         reread=reread,

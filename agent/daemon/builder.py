@@ -20,18 +20,21 @@ from agent.daemon.shutdown import (
 )
 from agent.daemon.supervisor import Supervisor
 from agent.errors import ConfigError
-from agent.pipeline.events import Event
+from agent.pipeline.events import Delivery, Event
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.pipeline.service_stage import CloseTiming
+from agent.pipeline.settings import CHIMES, NO_CHIME
 from agent.pipeline.stage import make_standby
 from agent.pipeline.tts.synthesizer import Synthesizer
 from agent.services.connection.standby import Sound, Standby, Timing
 from agent.services.service import LocalUrl, SpeechService, TranscriptionService, missing_key
+from agent.services.settings import SynthesisSettings
 from agent.settings.model import Config, ServerSettings
 from agent.system.hosts import connect_host, websocket_url
 from agent.system.paths import Paths
+from agent.system.text import escape
 from agent.system.threads import Worker
 
 # The stages that capture and reply are imported where they are built: a daemon that only announces starts faster.
@@ -140,6 +143,7 @@ def make_frontends(
     web_sources: WebSources | None = None,
     history: History | None = None,
     warm: Callable[[Sequence[str], str | None], dict[str, object]] | None = None,
+    delivery_problem: Callable[[Delivery], str | None] = lambda delivery: None,
 ) -> Frontends:
     """Build the configured frontends; none of them is open yet.
 
@@ -152,6 +156,7 @@ def make_frontends(
         web_sources: The contents of the page; without them there is no web frontend.
         history: Remembers utterances.
         warm: Speaks texts for phrases, as for ``PhraseAccess``; ``None``: no phrase is kept.
+        delivery_problem: As the function below, for the configuration in effect.
     """
     from agent.frontends.frontend import Frontends
 
@@ -162,7 +167,13 @@ def make_frontends(
         return Frontends()
     from agent.frontends.api.api import Api
 
-    api = Api(report, storage_problem=storage_problem, transcripts=transcripts, history=history)
+    api = Api(
+        report,
+        storage_problem=storage_problem,
+        transcripts=transcripts,
+        history=history,
+        delivery_problem=delivery_problem,
+    )
     if warm is not None:
         from agent.frontends.api.phrase_access import PhraseAccess
 
@@ -307,7 +318,7 @@ def make_synthesizer(
         report: Receives the events.
         local: As for ``build_pipeline``.
         eager: Whether to dial the next connection as soon as one is used.
-        can_suspend: As for ``Synthesizer``.
+        can_suspend: As for ``Synthesizer``; without it there is no chime either.
     """
     return Synthesizer(
         ring,
@@ -318,6 +329,7 @@ def make_synthesizer(
         phrases=lambda: make_phrases(config),
         close_timing=CLOSE_TIMING,
         can_suspend=can_suspend,
+        chime=config.conversation.chime if can_suspend else NO_CHIME,
     )
 
 
@@ -349,10 +361,35 @@ def make_services(
 ) -> list[Standby]:
     """Build the connections to the speech services, in the order in which they are tried."""
     url = local_server_url(config, local)
-    services = [SpeechService(name, config.synthesis, url) for name in config.synthesis.services]
-    return [
-        _standby(service, report, eager, generation, sound=service.sound(config.server.speech)) for service in services
-    ]
+
+    def make(
+        name: str, synthesis: SynthesisSettings, report: Callable[[Event], None], *, eager: bool = False
+    ) -> Standby:
+        service = SpeechService(name, synthesis, url)
+        standby = _standby(service, report, eager, generation, sound=service.sound(config.server.speech))
+        # A voice that does not work is no failure of the service.
+        standby.with_voice = lambda voice: make(name, synthesis.with_voice(name, voice), lambda event: None)
+        return standby
+
+    return [make(name, config.synthesis, report, eager=eager) for name in config.synthesis.services]
+
+
+def delivery_problem(config: Config, delivery: Delivery) -> str | None:
+    """Return why an utterance cannot be delivered as requested; ``None`` if it can."""
+    synthesis = config.synthesis
+    if delivery.chime not in (None, NO_CHIME, *CHIMES):
+        return f"chime is one of {', '.join((NO_CHIME, *CHIMES))}, not {escape(str(delivery.chime), 40)!r}"
+    if delivery.service is not None and delivery.service not in synthesis.services:
+        return f"service is one of {', '.join(synthesis.services)}, not {escape(delivery.service, 40)!r}"
+    if delivery.voice is None or not synthesis.services:
+        return None
+    name = delivery.service or synthesis.services[0]
+    try:
+        service = SpeechService(name, synthesis.with_voice(name, delivery.voice), lambda deadline: "ws://127.0.0.1")
+        service.check()
+    except ConfigError as error:
+        return f"voice: {error}"
+    return None
 
 
 def make_speaker(

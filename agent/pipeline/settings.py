@@ -7,6 +7,10 @@ from agent.config.errors import Finding
 from agent.config.fields import key, section
 from agent.config.rules import input_file_problem, output_file_problem
 
+NO_CHIME = "none"
+CHIMES = ("ding", "ding-dong", "gong", "alert")
+"""The names of the sounds before an announcement."""
+
 
 @section
 class MicrophoneSettings(NamedTuple):
@@ -112,6 +116,10 @@ class ConversationSettings(NamedTuple):
         False, "true: speech interrupts a reply; only for a microphone with echo cancellation"
     )
     gap_seconds: float = key(0.0, "silence between two announcements", low=0.0, high=60.0)
+    chime: str = key(
+        NO_CHIME,
+        f"{' | '.join((NO_CHIME, *CHIMES))} | file:PATH.wav: sound before an announcement that names none",
+    )
     silence_seconds: PauseSettings = key(
         PauseSettings, "silence that ends a turn; a single number means unsure", shorthand="unsure"
     )
@@ -129,7 +137,13 @@ class ConversationSettings(NamedTuple):
     )
 
     def check(self) -> Iterator[Finding]:
-        """Yield the errors in the durations."""
+        """Yield the errors in the chime and the durations."""
+        if self.chime.startswith("file:"):
+            if problem := input_file_problem(self.chime.removeprefix("file:")):
+                yield Finding("chime", problem)
+        elif self.chime not in (NO_CHIME, *CHIMES):
+            choices = ", ".join((NO_CHIME, *CHIMES))
+            yield Finding("chime", f"{self.chime!r} is no chime, expected one of {choices} or file:PATH.wav", NO_CHIME)
         pauses = self.silence_seconds
         if not pauses.complete_seconds <= pauses.unsure <= pauses.incomplete_seconds:
             what = (

@@ -93,6 +93,11 @@ class SpeechService:
         codec.service = self.name
         return codec
 
+    def check(self) -> None:
+        """Raise ``ConfigError`` if the settings cannot be used."""
+        for finding in self._service.check(self._settings):
+            raise ConfigError(finding.what)
+
     def sound(self, server: str = "") -> Sound:
         """Return what identifies the sound of the service.
 

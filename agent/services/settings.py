@@ -139,6 +139,12 @@ class SynthesisSettings(NamedTuple):
         """Return the API keys of the used services."""
         return [self.settings(name).api_key for name in self.services if find(name).has_key]
 
+    def with_voice(self, name: str, voice: str) -> Self:
+        """Return a copy with another voice for a service."""
+        settings = self.settings(name)
+        field = "voice" if hasattr(settings, "voice") else "reference_id"
+        return self.with_settings(name, settings._replace(**{field: voice}))
+
     def with_settings(self, name: str, settings: Any) -> Self:
         """Return a copy with another section for a service."""
         return self._replace(sections={**self.sections, name: settings})

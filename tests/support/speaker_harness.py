@@ -13,7 +13,7 @@ from agent.audio.devices.device import Sink
 from agent.audio.devices.file import PacedSink
 from agent.audio.format import Format
 from agent.pipeline.events import Event, PlaybackStarted, UtteranceCancelled, UtteranceFailed, UtterancePlayed
-from agent.pipeline.playback.ring_buffer import RingBuffer
+from agent.pipeline.playback.ring_buffer import DEFAULT_PLAYOUT, Playout, RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.system.threads import Deadline
 
@@ -58,19 +58,19 @@ class SpeakerHarness:
         if kind is None:
             assert ended, "the speaker did not end with its ring"
 
-    def begin(self) -> int:
+    def begin(self, playout: Playout = DEFAULT_PLAYOUT) -> int:
         self._count += 1
-        return self.ring.begin(self.last, self.format)
+        return self.ring.begin(self.last, self.format, playout)
 
     @property
     def last(self) -> str:
         """The id of the latest utterance."""
         return f"utterance {self._count}"
 
-    def say(self, pcm: bytes, error: str | None = None) -> int:
+    def say(self, pcm: bytes, error: str | None = None, playout: Playout = DEFAULT_PLAYOUT) -> int:
         """Write a complete utterance at once."""
         with self._ring_changed:  # the speaker sees nothing of it before its end, even if this thread is slow
-            stream_id = self.begin()
+            stream_id = self.begin(playout)
             self.finish(stream_id, pcm, error)
         return stream_id
 

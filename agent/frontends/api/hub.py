@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.frontends.api.caller import Caller, Connection
 from agent.frontends.frontend import Notification
 from agent.pipeline.conversation import Record
-from agent.pipeline.events import Announce, Event, Hush, Stored, TextComplete, TextPiece, Utterance
+from agent.pipeline.events import Announce, Delivery, Event, Hush, Stored, TextComplete, TextPiece, Utterance
 from agent.pipeline.history import Claim, History
 from agent.pipeline.status import Status
 from agent.system.text import MAX_TEXT_CHARACTERS, has_words
@@ -58,6 +58,7 @@ class Hub:
         storage_problem: Returns why the volume and the mutes cannot be stored; ``None`` if they can.
         transcripts: Returns whether ``logging.transcripts`` is on: then events contain texts without being asked.
         history: Remembers utterances. Then ``Stored`` follows each accepted announcement, before ``say`` is answered.
+        delivery_problem: Returns why an utterance cannot be delivered as requested; ``None`` if it can.
         timing: The limits for texts in pieces.
     """
 
@@ -68,6 +69,7 @@ class Hub:
         storage_problem: Callable[[], str | None] = lambda: None,
         transcripts: Callable[[], bool] = lambda: False,
         history: History | None = None,
+        delivery_problem: Callable[[Delivery], str | None] = lambda delivery: None,
         timing: TextTiming | None = None,
     ) -> None:
         self.report, self.storage_problem = report, storage_problem
@@ -77,7 +79,7 @@ class Hub:
         self.details: Details | None = None  # set before the first request
         self.phrases: PhraseAccess | None = None  # likewise
         self._transcripts, self._timing = transcripts, timing or TextTiming()
-        self.history = history
+        self.history, self.delivery_problem = history, delivery_problem
         self._lock = threading.Lock()
         self._unanswered: dict[str, list[Callable[[bool], None]]] = {}  # by utterance: accepted, not yet stored
         self._awaited: dict[str, list[Connection]] = {}

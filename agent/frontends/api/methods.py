@@ -35,6 +35,7 @@ from agent.pipeline.events import (
     Volume,
 )
 from agent.pipeline.history import Claim, HistoryRecord
+from agent.pipeline.settings import CHIMES, NO_CHIME
 from agent.system.text import MAX_TEXT_CHARACTERS, escape, validate_piece, validate_text
 
 if TYPE_CHECKING:
@@ -174,23 +175,24 @@ def _hush(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[st
 def _utterance(hub: Hub, caller: Caller, params: Params, text: str | None) -> Utterance:
     _require_speech(hub)
     priority = params.get("priority", 0)
-    names = {service.name for service in hub.status.services if service.role == "speech"}
-    if (service := params.get("service")) is not None and names and service not in names:
-        raise invalid(f"service is one of {', '.join(sorted(names))}, not {escape(service, 40)!r}")
+    delivery = Delivery(
+        ttl_seconds=params.get("ttl_seconds"),
+        chime=params.get("chime"),
+        volume=params.get("volume"),
+        service=params.get("service"),
+        voice=params.get("voice"),
+        keep=params.get("keep", True),
+        repeat_after_restart=params.get("repeat_after_restart", False),
+    )
+    if (problem := hub.delivery_problem(delivery)) is not None:
+        raise invalid(problem)
     return Utterance(
         params.get("id") or hub.next_id(caller.source),
         text,
         priority=priority if isinstance(priority, int) else 0,
         source=caller.source,
         urgency=Urgency.MESSAGE if isinstance(priority, int) else Urgency(priority),
-        delivery=Delivery(
-            ttl_seconds=params.get("ttl_seconds"),
-            volume=params.get("volume"),
-            service=service,
-            voice=params.get("voice"),
-            keep=params.get("keep", True),
-            repeat_after_restart=params.get("repeat_after_restart", False),
-        ),
+        delivery=delivery,
     )
 
 
@@ -437,6 +439,7 @@ _DELIVERY = {
     "id": Parameter(
         ("string",), "id of the utterance, instead of one that the daemon chooses", low=1, high=100, pattern=_ID
     ),
+    "chime": Parameter(("string",), "sound before the text; default `conversation.chime`", choices=(NO_CHIME, *CHIMES)),
     "volume": Parameter(("integer",), "volume in percent, instead of that of the speaker", low=0, high=MAX_PERCENT),
     "service": Parameter(("string",), "one of the configured speech services; it is tried first", low=1, high=40),
     "voice": Parameter(("string",), "voice of the service", low=1, high=200, pattern=_VOICE),

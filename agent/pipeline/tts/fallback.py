@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from agent.audio.format import Format
-from agent.pipeline.events import Urgency, Utterance
+from agent.pipeline.events import Delivery, Urgency, Utterance
 from agent.pipeline.playback.ring_buffer import Playout
 from agent.pipeline.tts.position import SpokenPosition
 from agent.services.connection.closing import BackgroundCloser
@@ -33,6 +33,18 @@ class ServiceChain:
     def all(self) -> list[Standby]:
         """Return all services that are open, including replaced ones."""
         return [*self.services, *self._replaced]
+
+    def for_delivery(self, delivery: Delivery) -> list[Standby]:
+        """Return the services for an utterance, in the order in which they are tried.
+
+        A voice of its own needs connections of its own, which are closed when no utterance uses them.
+        """
+        services = sorted(self.services, key=lambda standby: standby.service != delivery.service)
+        if delivery.voice is not None and services and services[0].with_voice is not None:
+            other = services[0].with_voice(delivery.voice)
+            self._replaced.append(other)
+            services.insert(0, other)
+        return services
 
     def replace(self, services: list[Standby]) -> None:
         """Use other services for new utterances."""
@@ -67,6 +79,7 @@ class SynthesisJob:
         self.format: Format | None = None  # of the stream; later sessions are converted to it
         self.position: SpokenPosition | None = None  # in the audio of the stream
         self.is_resumed = False  # after an interruption
+        self.is_phrase = False  # its audio is a phrase, which has no rest that could be spoken without the network
         self.has_audio = False
         self.has_sought_phrase = False  # of the service in use
         self.recording: Recording | None = None  # of audio that may become a phrase
@@ -105,8 +118,9 @@ class SynthesisJob:
             split: Returns the sentences of a passage.
         """
         if self.position is not None:
-            self.passages = self.position.rest([split(passage) for passage in self.passages], heard_seconds)
             self.is_resumed = True
+        if self.position is not None and not self.is_phrase:
+            self.passages = self.position.rest([split(passage) for passage in self.passages], heard_seconds)
         self.stream_id, self.format, self.position, self.recording = None, None, None, None
         self.has_sought_phrase = False
         self.done_count, self.has_audio, self.is_last_retry = 0, False, False

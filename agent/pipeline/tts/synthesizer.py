@@ -23,6 +23,7 @@ from agent.pipeline.events import (
 )
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
+from agent.pipeline.settings import NO_CHIME
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
 from agent.pipeline.tts.position import SpokenPosition
 from agent.services.connection.standby import Standby
@@ -128,6 +129,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
         language: of the texts, as for ``SentenceSplitter``.
         phrases: returns what finds and keeps speech, after the start; ``None``: no phrase is used.
         close_timing: limits for closing the connections.
+        chime: sound before an announcement that names none, as for ``chime_pcm``.
         can_suspend: whether ``suspend`` may be called. Noting where each sentence is in the audio costs CPU time.
     """
 
@@ -142,11 +144,13 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
         phrases: Callable[[], Phrases | None] = lambda: None,
         close_timing: CloseTiming,
         can_suspend: bool = False,
+        chime: str = NO_CHIME,
     ) -> None:
         super().__init__("synthesizer", report, close_timing)
         self._ring = ring
         self._first_audio_seconds = first_audio_seconds
         self._language, self._can_suspend = language, can_suspend
+        self._chime = chime
         self._make_phrases = phrases
         self._phrases: Phrases | None = None
         self.notice: Callable[[], tuple[Format, bytes]] | None = None
@@ -309,7 +313,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
             return
         from agent.pipeline.text.passages import PassageSplitter, split_passages
 
-        job = SynthesisJob(utterance, list(self._chain.services), PassageSplitter(self._language))
+        services = self._chain.for_delivery(utterance.delivery)
+        job = SynthesisJob(utterance, services, PassageSplitter(self._language))
         if utterance.text is not None:
             job.passages = split_passages(utterance.text, self._language)
             job.is_complete = True
@@ -322,7 +327,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
             return
         from agent.pipeline.text.passages import split_sentences
 
-        job.resume(heard_seconds, list(self._chain.services), lambda passage: split_sentences(passage, self._language))
+        services = self._chain.for_delivery(job.utterance.delivery)
+        job.resume(heard_seconds, services, lambda passage: split_sentences(passage, self._language))
         self._jobs.append(job)
 
     def _replace_services(self, services: list[Standby]) -> None:
@@ -330,7 +336,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
         for job in self._jobs:
             if not job.has_audio:
                 is_active = self._session is not None and job is self._jobs[0]
-                job.services = [*(job.services[:1] if is_active else []), *services]
+                others = self._chain.for_delivery(job.utterance.delivery)
+                job.services = [*(job.services[:1] if is_active else []), *others]
                 job.reset_deadline()
 
     def _cancel_jobs(self, reason: str) -> None:
@@ -502,8 +509,11 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
                 from agent.pipeline.tts.phrases import Recording
 
                 job.recording = Recording(job.services[0])
+            job.is_phrase = is_phrase
             if not self._pending_cancels:
                 self.report(AudioArrived(job.utterance.id, service, is_phrase))
+                if not self._write_chime(job, job.stream_id):
+                    return False
         # hush() clears the ring buffer in another thread. If the stream began during or just before that call, its
         # audio must not follow; the CancelAll command is in the mailbox.
         if self._pending_cancels:
@@ -514,7 +524,16 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
             job.recording.append(format, pcm)
         return self._write_pcm(job, job.stream_id, pcm)
 
-    def _write_pcm(self, job: SynthesisJob, stream_id: int, pcm: bytes) -> bool:
+    def _write_chime(self, job: SynthesisJob, stream_id: int) -> bool:
+        chime = job.utterance.delivery.chime or self._chime
+        if job.utterance.turn > 0 or job.is_resumed or chime == NO_CHIME or job.format is None:
+            return True
+        from agent.pipeline.tts.chime import chime_pcm
+
+        pcm = chime_pcm(chime, job.format)
+        return not pcm or self._write_pcm(job, stream_id, pcm, is_speech=False)
+
+    def _write_pcm(self, job: SynthesisJob, stream_id: int, pcm: bytes, *, is_speech: bool = True) -> bool:
         # One write while there is room, which is almost always: each costs two changes of a lock.
         step = len(pcm) if len(pcm) <= self._ring.room_bytes else WRITE_BYTES
         for start in range(0, len(pcm), step):
@@ -527,7 +546,7 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
                 self._written_job = self._jobs.popleft()
                 return False
             if job.position is not None:
-                job.position.add(piece)
+                job.position.add(piece, is_speech=is_speech)
         return True
 
     def _fail_job(self, job: SynthesisJob) -> None:

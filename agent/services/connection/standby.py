@@ -75,6 +75,7 @@ class Standby:
     ``error`` is the current error, or ``None``; ``tries`` counts the failed attempts since it began, ``failing_since``
     is the time of the first one and ``failed_at`` of the last one (``time.monotonic()``). ``is_eager`` tells whether
     the standby dials again without a request. ``sound`` identifies the sound of the service; ``None`` if it is unknown.
+    ``with_voice`` builds a standby of the same service with another voice; ``None`` if it cannot have one.
 
     Args:
         service: Name of the service in the configuration.
@@ -105,6 +106,7 @@ class Standby:
     ) -> None:
         self.service = service
         self.sound = sound
+        self.with_voice: Callable[[str], Standby] | None = None
         self._on_breaker = on_breaker
         self._breaker = CLOSED  # as reported
         self.error: ServiceError | None = None

@@ -15,6 +15,7 @@ from agent.pipeline.conversation import Record
 from agent.pipeline.events import (
     Announce,
     Cancel,
+    Delivery,
     Event,
     Heard,
     Hush,
@@ -30,7 +31,7 @@ from agent.pipeline.events import (
     Volume,
 )
 from agent.pipeline.history import Claim, HistoryRecord
-from agent.pipeline.status import Saying, ServiceState, Status
+from agent.pipeline.status import Saying, Status
 from agent.system.text import MAX_TEXT_CHARACTERS
 
 STATUS = Status("ready to speak", "idle", (), 80)
@@ -327,11 +328,16 @@ def test_methods_are_refused_where_the_mode_lacks_the_device() -> None:
     assert program.events == []
 
 
-def test_a_service_that_is_not_configured_is_refused() -> None:
-    program = Program()
-    program.api.notify(STATUS._replace(services=(ServiceState("local", "speech", "ready"),)))
-    assert program.result("say", text="hello", service="local")
-    assert program.error("say", text="hello", service="fish") == (-32602, "service is one of local, not 'fish'")
+def test_options_that_cannot_be_used_are_refused() -> None:
+    def problem(delivery: Delivery) -> str | None:
+        return None if delivery.service == "local" else "service is one of local"
+
+    program = Program(delivery_problem=problem)
+    assert program.result("say", text="hello", service="local", chime="gong")
+    assert program.error("say", text="hello", service="fish") == (-32602, "service is one of local")
+    assert program.error("say.begin", service="fish") == (-32602, "service is one of local")
+    assert program.error("say", text="hello", service="local", chime="file:/etc/passwd")[0] == -32602
+    assert len(program.events) == 1
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from agent.audio.devices.portaudio import CardStream, open_card
 from agent.audio.format import Format
 from agent.pipeline.events import PlaybackStarted, UtteranceCancelled, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
+from agent.pipeline.playback.ring_buffer import Playout
 from agent.pipeline.playback.speaker import SpeakerTiming
 from agent.system.threads import Deadline
 
@@ -382,6 +383,66 @@ def test_volume_change_has_no_click() -> None:
 
 
 # --- cards that sleep
+
+
+def test_volume_of_one_utterance_replaces_that_of_the_speaker() -> None:
+    sink = ManualSink()
+    with SpeakerHarness(FORMAT, sink.open, volume=20) as harness:
+        sink.play_all()
+        harness.say(steady(FORMAT, 0.1), playout=Playout(volume=80))
+        harness.end()
+        harness.say(steady(FORMAT, 0.1))
+        harness.end()
+        harness.speaker.muted = True
+        harness.say(steady(FORMAT, 0.1), playout=Playout(volume=80))
+        harness.end()
+    samples = array("h", sink.heard)
+    third = len(samples) // 3
+    assert [set(samples[start : start + third]) for start in (0, third, 2 * third)] == [{8000}, {2000}, {0}]
+
+
+def test_gap_between_announcements_delays_the_next_one_only_if_it_waits_for_it() -> None:
+    announcement, important = Playout(None, True, True), Playout(None, False, True)
+    for first, second, has_gap in (
+        (announcement, announcement, True),
+        (announcement, important, False),
+        (Playout(), announcement, False),
+    ):
+        with SpeakerHarness(FORMAT, gap_seconds=0.3) as harness:
+            harness.say(noise(FORMAT, 0.05), playout=first)
+            harness.end()
+            ended_at = time.monotonic()
+            harness.say(noise(FORMAT, 0.05), playout=second)
+            harness.wait_started()
+            assert (time.monotonic() - ended_at > 0.29) or not has_gap
+            harness.end()
+
+
+def test_cancel_ends_the_gap() -> None:
+    with SpeakerHarness(FORMAT, gap_seconds=3600.0) as harness:
+        harness.say(noise(FORMAT, 0.05), playout=Playout(starts_gap=True))
+        harness.end()
+        stream_id = harness.say(noise(FORMAT, 0.05), playout=Playout(waits_for_gap=True))
+        deadline = Deadline(TIMEOUT_SECONDS)
+        while not harness.ring.buffered_bytes:  # until the speaker reads it
+            assert not deadline.is_expired
+            harness.ring.wait_cleared(stream_id, 0.01)
+        harness.ring.clear("hush")
+        assert isinstance(harness.end(), UtteranceCancelled)
+
+
+def test_first_sample_waits_for_its_permission() -> None:
+    order: list[str] = []
+
+    def permit(utterance: str) -> Callable[[], None]:
+        order.append(f"asked for {utterance}")
+        return lambda: order.append("waited")
+
+    with SpeakerHarness(FORMAT, permit_start=permit) as harness:
+        harness.say(noise(FORMAT, 0.05))
+        harness.wait_started()
+        assert order == ["asked for utterance 1", "waited"]
+        harness.end()
 
 
 @pytest.mark.parametrize(("rest_seconds", "wakes"), [(3600.0, 1), (0.0, 2)])

@@ -23,6 +23,7 @@ from agent.daemon.builder import CLOSE_TIMING
 from agent.daemon.shutdown import STAGE_ABORT_SECONDS
 from agent.pipeline.events import (
     AudioArrived,
+    Delivery,
     Event,
     ServiceDown,
     Utterance,
@@ -33,7 +34,9 @@ from agent.pipeline.events import (
 from agent.pipeline.playback.ring_buffer import Playout, RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
 from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.text.passages import split_passages
+from agent.pipeline.tts.chime import chime_pcm
 from agent.pipeline.tts.synthesizer import Synthesizer
+from agent.services.connection.standby import Standby
 from agent.services.connection.websocket import DEFAULT_TIMING
 from agent.system.threads import Deadline
 
@@ -91,7 +94,7 @@ class Stage:
         self.events = Gathered()
         self.ring = RingBuffer(ring_bytes)
         self.player = Player(self.ring, self.events)
-        services = [
+        self.services = services = [
             standby(
                 server,
                 self.events,
@@ -217,6 +220,39 @@ def test_utterance_that_is_suspended_before_its_first_audio_is_spoken_whole(stag
     it.synthesizer.resume("a", 0.0)
     it.events.await_first(UtterancePlayed)
     assert it.player.heard == {"a": sound("One. Two.")}
+
+
+def test_chime_precedes_an_announcement_once(stage: Callable[..., Stage]) -> None:
+    it = stage(Voice())
+    it.synthesizer.begin(Utterance("a", "One.", delivery=Delivery(chime="ding")))
+    it.synthesizer.begin(Utterance("b", "Two.", turn=1, delivery=Delivery(chime="ding")))
+    it.events.await_first(UtterancePlayed, 2)
+    ding = chime_pcm("ding", Format(16000))
+    assert it.player.heard == {"a": ding + sound("One."), "b": sound("Two.")}
+
+
+def test_service_of_an_utterance_is_tried_first(stage: Callable[..., Stage]) -> None:
+    it = stage(Voice(), Voice())
+    it.synthesizer.begin(Utterance("a", "One.", delivery=Delivery(service="voice1")))
+    it.synthesizer.begin(Utterance("b", "Two."))
+    it.events.await_first(UtterancePlayed, 2)
+    assert it.events.of(AudioArrived) == [AudioArrived("a", "voice1"), AudioArrived("b", "voice0")]
+
+
+def test_voice_of_an_utterance_has_a_connection_of_its_own(stage: Callable[..., Stage]) -> None:
+    usual, other = Voice(), Voice()
+    it = stage(usual, other)
+    asked: list[str] = []
+
+    def with_voice(voice: str) -> Standby:
+        asked.append(voice)
+        return standby(it.servers[1], it.events, "voice0", eager=False)
+
+    it.services[0].with_voice = with_voice
+    it.synthesizer.begin(Utterance("a", "One.", delivery=Delivery(voice="anna")))
+    it.synthesizer.begin(Utterance("b", "Two."))
+    it.events.await_first(UtterancePlayed, 2)
+    assert asked == ["anna"] and other.passages == ["One."] and usual.passages == ["Two."]
 
 
 def test_discarded_utterance_has_no_further_event(stage: Callable[..., Stage]) -> None:
