@@ -11,6 +11,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from agent.config.secrets import Secret
 from agent.errors import ConfigError
 from agent.frontends.frontend import Frontend
 from agent.frontends.web.settings import MIN_TOKEN_CHARACTERS, Address, WebSettings
@@ -91,7 +92,7 @@ class WebServer(Frontend):
 
     def open(self) -> None:
         self._token = self._settings.token.reveal()
-        _check_token(self._token, self._address, self._settings.token.home)
+        _check_token(self._token, self._address, self._settings.token)
         if self._settings.certificate is not None:
             self._tls = _make_tls(self._settings)
         self._listen()
@@ -256,10 +257,11 @@ class WebServer(Frontend):
         connected.close()
 
 
-def _check_token(token: str | None, address: Address, home: str) -> None:
+def _check_token(token: str | None, address: Address, secret: Secret) -> None:
     if token is None and not address.is_loopback:
+        place = f"the file {secret.places()[-1]}" if secret.places() else secret.origin
         raise ConfigError(
-            f"web.listen is {address}, which other machines reach, and there is no token: store one in {home}, for"
+            f"web.listen is {address}, which other machines reach, and there is no token: store one in {place}, for"
             " example from openssl rand -hex 16, or listen on 127.0.0.1"
         )
     if token is not None and len(token) < MIN_TOKEN_CHARACTERS:
