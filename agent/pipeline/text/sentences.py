@@ -55,7 +55,14 @@ _SHORT_WORDS = """
     it that not now yes well good him her us them this then can all out right up on off did had has was is will what how
     when with been just much such soon at by if or as an am an do so
 """
+# Abbreviations that are spelled as words are.
+_CLIPPED_WORDS = """
+    abs abt apt art avg cal chap dist est ext gal gem hist incl int kap lat max min misc mod nat orig par pop reg sat
+    sec tab tel temp ul ver
+"""
+_VOWELS = "aeiouyäöüàâéèêëîïôûáíóú"
 _COMMON = frozenset(_SHORT_WORDS.split())
+_CLIPPED = frozenset(_CLIPPED_WORDS.split())
 _NEVER_FINAL = frozenset(_ABBREVIATIONS.split())
 _SOMETIMES_FINAL = frozenset(_DOUBTFUL.split())
 _PLACES = frozenset(_PLACES_AND_UNITS.split())
@@ -74,6 +81,7 @@ _Decision = bool | Literal["library"] | None
 class SentenceSplitter:
     """Assembles pieces of text into complete sentences, independent of where the pieces were cut.
 
+    The exception is the first sentence, where a piece that holds its last word and the space behind it may end it.
     Joined by spaces the sentences are the text, apart from white space. Abbreviations, initials, decimals, ordinals and
     list numbers do not end a sentence; a line break does, unless the line is long enough to have been wrapped. Most
     sentences are complete with the white space after them; after an abbreviation the next word decides. A sentence
@@ -91,10 +99,13 @@ class SentenceSplitter:
         self._guess = LanguageGuess()
         self._guessed = 0  # characters of the buffer that the guess has counted
         self._is_pause = False
+        self._last_piece = ""
+        self._is_first = True  # no sentence is complete yet: each moment of waiting delays the first audio
 
     def feed(self, piece: str) -> list[str]:
         """Append text; return the sentences that it completes."""
         self._buffer += piece
+        self._last_piece = piece
         return self._split(is_final=False)
 
     def pause(self) -> list[str]:
@@ -115,6 +126,7 @@ class SentenceSplitter:
         sentences = self._split(is_final=True)
         rest = " ".join(self._buffer.split())
         self._buffer, self._scanned, self._guessed, self._guess = "", 0, 0, LanguageGuess()
+        self._is_first = True
         return [*sentences, rest] if rest else sentences
 
     def _split(self, *, is_final: bool) -> list[str]:
@@ -140,6 +152,7 @@ class SentenceSplitter:
             else:
                 break
             self._count_words(text, end)
+            self._is_first = False
             sentences.append(" ".join(text[start:end].split()))
             start = end
         self._buffer, self._scanned, self._guessed = text[start:], position - start, max(0, self._guessed - start)
@@ -173,7 +186,7 @@ class SentenceSplitter:
         word = before.rsplit(maxsplit=1)[-1].lstrip(_OPENING)
         if mark == "." and _may_be_abbreviation(before, word):
             if following == len(text):
-                if not (is_final or self._is_pause):
+                if not (is_final or self._is_pause or self._is_word_of_first_sentence(word)):
                     return None
             elif text[following].islower():
                 return False
@@ -181,7 +194,20 @@ class SentenceSplitter:
                 return None if next_word is None else _is_next_list_number(before, next_word)
         if mark == "." and (decision := self._decide_by_rules(before, word, next_word)) != "library":
             return decision
-        return self._decide_by_library(before, word + mark, next_word)
+        decision = self._decide_by_library(before, word + mark, next_word)
+        if decision is False and _follows_number(before):
+            return (next_word or "").strip(_OPENING + ",.;:") in _STARTERS  # "in 10 min. Then", but "10 in. by 5"
+        return decision
+
+    def _is_word_of_first_sentence(self, word: str) -> bool:
+        """Return whether the next character would only delay the first audio.
+
+        Some programs send words with the space behind them. The next word then comes noticeably later, and nearly all
+        words that look like these are no abbreviations.
+        """
+        is_whole = self._last_piece[-1:].isspace() and self._last_piece.lstrip(_OPENING).startswith(f"{word}.")
+        has_vowel = any(letter in _VOWELS for letter in word[:-1].lower())
+        return self._is_first and is_whole and len(word) > 2 and has_vowel and word.lower() not in _CLIPPED
 
     def _decide_by_rules(self, before: str, word: str, next_word: str | None) -> _Decision:
         """Return whether a period after ``word`` ends the sentence, or ``library`` where the library knows it."""
@@ -260,9 +286,13 @@ def _may_be_abbreviation(before: str, word: str) -> bool:
     """Return whether a word may be a unit or an abbreviation that no list holds, so that the next character counts."""
     if word.lower() == word.upper() or word.lower() in _COMMON:
         return False
+    return _follows_number(before) or word.endswith("str") or (len(word) <= 4 and word[-1].lower() not in "aeiouy")
+
+
+def _follows_number(before: str) -> bool:
+    """Return whether the last word follows a number, as units do."""
     previous = before.rsplit(maxsplit=2)[-2:-1]
-    is_unit = bool(previous) and previous[0][-1].isdigit()
-    return is_unit or word.endswith("str") or (len(word) <= 4 and word[-1].lower() not in "aeiouy")
+    return bool(previous) and previous[0][-1].isdigit()
 
 
 def _is_next_list_number(before: str, next_word: str) -> bool:

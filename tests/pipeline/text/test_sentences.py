@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -95,8 +96,29 @@ def test_abbreviations_ordinals_and_initials_do_not_end_a_sentence(sentence: str
 
 
 @pytest.mark.parametrize(
+    "first",
+    ["The sky is dark.", "He was born in Ulm.", "Das ist das Haus.", "She has a cat.", "Le train est ici hier."],
+)
+def test_first_sentence_ends_with_its_last_word_if_words_bring_their_space(first: str) -> None:
+    splitter = SentenceSplitter()
+    *words, last = [f"{word} " for word in first.split()]
+    assert [splitter.feed(word) for word in words] == [[]] * len(words)
+    assert splitter.feed(last) == [first]
+    # The first audio does not wait for later sentences, so that these wait for the next character.
+    assert [splitter.feed(f"{word} ") for word in ["It", "was", "at", "Stat.", "5", "today"]] == [[]] * 6
+
+
+@pytest.mark.parametrize("first", ["Use max. ", "See temp. ", "At Mt. ", "In 5 gal. ", "Ca. "])
+def test_first_abbreviation_waits_for_the_next_character(first: str) -> None:
+    splitter = SentenceSplitter()
+    assert [splitter.feed(word) for word in re.findall(r"\S+ ", first)] == [[]] * len(first.split())
+
+
+@pytest.mark.parametrize(
     ("first", "second"),
     [
+        ("I set a timer for 10 min.", "I will tell you."),
+        ("It is 8849 m.", "It is the highest."),
         ("I like plan B.", "We start on Monday."),
         ("It has vitamin C.", "It helps."),
         ("It is 5 p.m.", "The shop is closed."),
