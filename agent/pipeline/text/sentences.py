@@ -206,7 +206,7 @@ class SentenceSplitter:
         words that look like these are no abbreviations.
         """
         is_whole = self._last_piece[-1:].isspace() and self._last_piece.lstrip(_OPENING).startswith(f"{word}.")
-        has_vowel = any(letter in _VOWELS for letter in word[:-1].lower())
+        has_vowel = any(character in _VOWELS for character in word[:-1].lower())
         return self._is_first and is_whole and len(word) > 2 and has_vowel and word.lower() not in _CLIPPED
 
     def _decide_by_rules(self, before: str, word: str, next_word: str | None) -> _Decision:
