@@ -72,7 +72,7 @@ class Parameter(NamedTuple):
         """Raise ``RpcError`` if a value is not allowed."""
         is_boolean = isinstance(value, bool)
         if not any(isinstance(value, _TYPES[type]) and is_boolean == (type == "boolean") for type in self.types):
-            raise invalid(f"{name} is {self._description()}, not {json_type(value)}")
+            raise invalid(f"{name} is {self.description()}, not {json_type(value)}")
         if isinstance(value, str):
             self._check_text(name, value)
         elif isinstance(value, list):
@@ -82,11 +82,11 @@ class Parameter(NamedTuple):
         elif not is_boolean and isinstance(value, int | float):
             too_low = self.low is not None and value < self.low
             if too_low or (self.high is not None and value > self.high):
-                raise invalid(f"{name} is {self._description()}")
+                raise invalid(f"{name} is {self.description()}")
 
     def _check_text(self, name: str, value: str) -> None:
         if self.choices and value not in self.choices:
-            raise invalid(f"{name} is {self._description()}, not {escape(value, 40)!r}")
+            raise invalid(f"{name} is {self.description()}, not {escape(value, 40)!r}")
         if not self.choices and "integer" not in self.types:
             if self.low is not None and len(value) < self.low:
                 raise invalid(f"{name} has at least {self.low:g} characters")
@@ -95,11 +95,15 @@ class Parameter(NamedTuple):
             if self.pattern is not None and not re.fullmatch(self.pattern[0], value):
                 raise invalid(f"{name} has only {self.pattern[1]}")
 
-    def _description(self) -> str:
+    def description(self) -> str:
+        """Return the allowed values as a phrase."""
         words = []
         for type in self.types:
             if type == "string" and self.choices:
                 words.append(f"one of {', '.join(self.choices)}")
+            elif type == "string" and self.high is not None:
+                made_of = f" ({self.pattern[1]})" if self.pattern else ""
+                words.append(f"text of at most {self.high:g} characters{made_of}")
             elif type in ("integer", "number") and self.low is not None and self.high is not None:
                 words.append(f"{_WORDS[type]} from {self.low:g} to {self.high:g}")
             else:
