@@ -20,6 +20,8 @@ from agent.client import Speech as Accepted
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 60.0
+CHECK_SECONDS = 0.5
+"""Interval at which the wait for READY looks whether the process still runs."""
 
 
 class Ready:
@@ -33,9 +35,13 @@ class Ready:
         # Reads all notifications, because a full socket would block the daemon.
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def wait(self) -> float:
-        """Return the time of the next READY (``time.perf_counter``)."""
-        return self._moments.get(timeout=TIMEOUT_SECONDS)
+    def wait(self, process: subprocess.Popen[bytes]) -> float | None:
+        """Return the time of the next READY (``time.perf_counter``); ``None`` if the process ends before it."""
+        deadline = Deadline(TIMEOUT_SECONDS)
+        while process.poll() is None and not deadline.is_expired:
+            with contextlib.suppress(queue.Empty):
+                return self._moments.get(timeout=CHECK_SECONDS)
+        return None
 
     def _listen(self) -> None:
         while True:
@@ -66,7 +72,7 @@ class Daemon:
         self._folder = folder
         self._log = (folder / "daemon.log").open("w+", encoding="utf-8")
         began = time.perf_counter()
-        self.process = subprocess.Popen(
+        self.process: subprocess.Popen[bytes] = subprocess.Popen(
             [sys.executable, "-m", "agent", "run", *arguments],
             cwd=ROOT,
             env=environment(folder, ready) | dict(variables or {}),
@@ -74,11 +80,11 @@ class Daemon:
             stderr=self._log,
         )
         self.pid = self.process.pid
-        try:
-            self.ready_seconds = ready.wait() - began
-        except queue.Empty:
+        ready_at = ready.wait(self.process)
+        if ready_at is None:
             self.process.kill()
-            raise SystemExit(f"the daemon did not start: {self.log()}") from None
+            raise SystemExit(f"the daemon did not start: {self.log()}")
+        self.ready_seconds = ready_at - began
 
     def log(self) -> str:
         return (self._folder / "daemon.log").read_text(encoding="utf-8")

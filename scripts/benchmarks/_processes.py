@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
@@ -16,3 +17,28 @@ def cpu_seconds(pid: int) -> float:
     """Return the CPU time of all threads of a process, from the kernel's scheduler."""
     threads = Path(f"/proc/{pid}/task").iterdir()
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
+
+
+def wakeups(pid: int) -> int:
+    """Return the voluntary context switches of all threads of a process."""
+    return sum(_number(thread / "status", "voluntary_ctxt_switches") for thread in Path(f"/proc/{pid}/task").iterdir())
+
+
+class Size(NamedTuple):
+    """The resources of a process: resident memory in MiB, threads and descriptors."""
+
+    mib: float
+    threads: int
+    descriptors: int
+
+
+def size(pid: int, *, peak: bool = False) -> Size:
+    """Return the size of a process, with its peak memory or the current one."""
+    status = Path(f"/proc/{pid}/status")
+    memory = _number(status, "VmHWM" if peak else "VmRSS") / 1024
+    return Size(memory, _number(status, "Threads"), len(os.listdir(f"/proc/{pid}/fd")))
+
+
+def _number(path: Path, field: str) -> int:
+    lines = path.read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)

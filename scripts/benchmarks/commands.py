@@ -19,9 +19,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from _processes import clean_environment, cpu_seconds
+from _report import Column, Result, Table, at_most, progress
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_RATIO = 1.6
@@ -72,7 +73,7 @@ def measure(listener: socket.socket, words: Sequence[str], answer: bytes, enviro
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench commands", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="scripts/bench commands", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=15, help="turns (15)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args(arguments)
@@ -95,21 +96,19 @@ def main(arguments: list[str]) -> int:
                 took = measure(listener, words, answer, environment)
                 if turn:  # the first turn compiles the modules
                     found[way].append(took)
-    bare, worst, rows = found["a bare socket client"], 0.0, []
+            progress(f"commands: turn {turn} of {options.rounds}")
+    bare = found["a bare socket client"]
+    rows: list[tuple[Any, ...]] = []
+    ratios: dict[str, float] = {}
     for way, took in found.items():
-        pairs = list(zip(took, bare, strict=True))
-        ratios = [statistics.median(one[kind] / other[kind] for one, other in pairs) for kind in (0, 1)]
-        clock, cpu = (statistics.median(one[kind] for one in took) * 1000 for kind in (0, 1))
-        worst = max(worst, *ratios)
-        row = {"from exec to handed over": way, "clock_ms": clock, "clock_ratio": ratios[0]}
-        rows.append(row | {"cpu_ms": cpu, "cpu_ratio": ratios[1]})
-    if options.json:
-        print(json.dumps(rows))
-    else:
-        print(f"| from exec to handed over ({options.rounds} turns) | clock, ms | ratio | CPU, ms | ratio |")
-        print("|---|---|---|---|---|")
-        for row in rows:
-            values = (f"{row[key]:.{digits}f}" for key, digits in zip(row, (0, 1, 2, 1, 2), strict=True) if digits)
-            print(f"| {row['from exec to handed over']} | {' | '.join(values)} |")
-        print(f"\nat most {MAX_RATIO:g} times the bare client: {'yes' if worst <= MAX_RATIO else 'no'} ({worst:.2f})")
-    return 0 if worst <= MAX_RATIO else 1
+        row: list[Any] = [way]
+        for kind, unit in enumerate(("clock", "CPU")):
+            ratio = statistics.median(one[kind] / other[kind] for one, other in zip(took, bare, strict=True))
+            row += [statistics.median(one[kind] for one in took) * 1000, ratio]
+            ratios[f"{way}, {unit}"] = ratio
+        rows.append(tuple(row))
+    columns = (Column("clock, ms", 1), Column("clock ratio"), Column("CPU, ms", 1), Column("CPU ratio"))
+    return Result(
+        [Table((f"exec to handed over ({options.rounds} turns)",), columns, rows)],
+        [at_most(f"at most {MAX_RATIO:g} times the bare client", MAX_RATIO, ratios)],
+    ).show(as_json=options.json)

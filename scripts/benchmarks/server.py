@@ -15,13 +15,13 @@ import base64
 import json
 import shutil
 import statistics
-import sys
 import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from _report import Column, Result, Table, at_most, progress
 from support.local_server import LocalServerProcess
 from websockets.sync.client import connect
 
@@ -99,27 +99,24 @@ def measure(server: LocalServerProcess, engine: str, clients: int, rounds: int) 
     return Row(engine, clients, medians[0], max(firsts), medians[1], medians[2])
 
 
-def show(rows: list[Row]) -> bool:
-    """Print the table; return whether every row is fair."""
-    print("| engine | clients | first (s) | worst (s) | fair | factor |\n|---|---|---|---|---|---|")
-    for row in rows:
-        figures = f"{row.first:.3f} | {row.worst:.3f} | {row.fair:.2f} | {row.factor:.1f}"
-        print(f"| {row.engine} | {row.clients} | {figures} |")
-    worst = max(row.fair for row in rows)
-    is_fair = worst <= MAX_FAIR_RATIO
-    print(f"\nno client waits more than twice its fair share: {'yes' if is_fair else 'no'} ({worst:.2f})")
-    return is_fair
+def result(rows: list[Row]) -> Result:
+    """Return the table and the verdict on the order of the clients."""
+    columns = (Column("first, s", 3), Column("worst, s", 3), Column("fair"), Column("factor", 1))
+    table = Table(("engine", "clients"), columns, [(row.engine, str(row.clients), *row[2:]) for row in rows])
+    fair = {f"{row.engine}, {row.clients} clients": row.fair for row in rows}
+    verdicts = [at_most("no client waits more than twice its fair share", MAX_FAIR_RATIO, fair)] if rows else []
+    return Result([table], verdicts)
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench server", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="scripts/bench server", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each kind (7)")
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args(arguments)
     rows: list[Row] = []
     for engine, program in ENGINES.items():
         if shutil.which(program) is None:
-            print(f"{engine}: not measured, the program {program} is not installed", file=sys.stderr)
+            progress(f"server: {engine} is not measured, the program {program} is not installed")
             continue
         with tempfile.TemporaryDirectory() as name:
             words = ("--speech", engine, "--recognition", "none")
@@ -127,9 +124,5 @@ def main(arguments: list[str]) -> int:
                 one_round(server, 1)  # imports and the page cache
                 for clients in CLIENTS:
                     rows.append(measure(server, engine, clients, options.rounds))
-                    print(f"{engine}, {clients} clients: done", file=sys.stderr)
-    if options.json:
-        found: list[dict[str, Any]] = [row._asdict() for row in rows]
-        print(json.dumps(found, indent=2))
-        return 0
-    return 0 if show(rows) else 1
+                    progress(f"server: {engine}, {clients} clients")
+    return result(rows).show(as_json=options.json)

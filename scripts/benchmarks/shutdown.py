@@ -19,20 +19,15 @@ from typing import Any, NamedTuple
 
 from _daemon import TIMEOUT_SECONDS, Daemon, Ready, daemon
 from _report import Column, Result, Table, at_most, progress
+from _server import Server
 from support.recognizers import CurrentMelvinServer, MelvinServer, VoskServer, speech
 from support.scripted import TEXT, Peer, Scripted
 from support.vcard import VirtualCard
 
 from agent.audio.format import SPEECH
-from agent.server.listener import Listener
-from agent.server.options import parse
-from agent.server.stt import registry as stt_registry
-from agent.server.stt.engine import SttOptions
-from agent.server.tts import registry as tts_registry
 from agent.server.tts import tone
 from agent.server.wire_log import WireLog
 from agent.services.protocols.codec import Audio, End, Message, Transcript
-from agent.system.threads import Deadline
 
 MAX_EOF_SECONDS = 0.15
 """A frame of 0.1 s, a round trip on this machine, and 0.05 s."""
@@ -102,18 +97,11 @@ class TimedLog(WireLog):
             self._exchange.add_eof()
 
 
-@contextlib.contextmanager
-def local_server(folder: Path, exchange: Exchange) -> Iterator[int]:
-    """Run the local server with exact engines; yield its port."""
+def local_server(folder: Path, exchange: Exchange) -> Server:
+    """Start the local server with exact engines."""
     script = folder / "script.txt"
     script.write_text("one two three\n" * 1000)
-    options = parse(["--port", "0", "--speech", "tone", "--recognition", "script", "--script", str(script)])
-    engine = stt_registry.create("script", SttOptions(None, str(script)))
-    listener = Listener(options, tts_registry.create("tone"), engine, TimedLog(exchange))
-    try:
-        yield listener.address[1]
-    finally:
-        listener.stop(Deadline(1.0), Deadline(2.0))
+    return Server(TimedLog(exchange), "--recognition", "script", "--script", str(script))
 
 
 @contextlib.contextmanager
@@ -162,13 +150,13 @@ def measure(way: Way, folder: Path, ready: Ready, card: VirtualCard) -> Shutdown
     """Start a daemon and end it."""
     exchange = Exchange()
     card.inject(bytes(SPEECH.bytes_of(0.1)), SPEECH)
-    with local_server(folder, exchange) as port, contextlib.ExitStack() as stack:
-        listener = stack.enter_context(stand_in(way.server, exchange)) if way.server else port
+    with local_server(folder, exchange) as server, contextlib.ExitStack() as stack:
+        listener = stack.enter_context(stand_in(way.server, exchange)) if way.server else server.port
         config = (
             f"conversation: {{mode: {way.mode.partition(',')[0]}, vad: energy}}\n"
             "microphone: {device: mic}\nspeaker: {device: speaker}\nserver: {start: false}\n"
             f"transcription: {{url: 'ws://127.0.0.1:{listener}/', dialect: {way.dialect}}}\n"
-            f"synthesis: {{services: [local], local: {{url: 'ws://127.0.0.1:{port}'}}}}\n"
+            f"synthesis: {{services: [local], local: {{url: 'ws://127.0.0.1:{server.port}'}}}}\n"
         )
         running: Daemon = stack.enter_context(daemon(folder, ready, config, card.env))
         if way.is_busy:

@@ -11,7 +11,6 @@ loop is from the connection to the last sample.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import statistics
@@ -22,10 +21,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from _daemon import Ready, Speech, daemon
+from _report import Column, Result, Table, at_most, progress
 from support.local_server import LocalServerProcess
 from support.vcard import VirtualCard
 
-from agent.client import Client
 from agent.server.tts.tone import WORD_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,10 +100,11 @@ def speak_with_loop(card: VirtualCard, server: LocalServerProcess, text: str) ->
     return spent
 
 
-def speak_with_daemon(client: Client, pid: int, text: str) -> Usage:
+def speak_with_daemon(client: Speech, pid: int, text: str) -> Usage:
     start = usage(pid)
-    end = client.say(text).wait(TIMEOUT_SECONDS + len(text.split()) * WORD_SECONDS)
-    assert end.state == "played", end
+    client.say(text)
+    if (state := client.wait(TIMEOUT_SECONDS + len(text.split()) * WORD_SECONDS)) != "played":
+        raise SystemExit(f"an utterance was {state}")
     return usage(pid).since(start)
 
 
@@ -121,55 +122,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tempfile.TemporaryDirectory() as name,
         LocalServerProcess(Path(name), "--speech", "tone", "--recognition", "none", "--pace", options.pace) as server,
     ):
-        card = VirtualCard(Path(name))
+        folder = Path(name)
+        card = VirtualCard(folder)
         card.env["VCARD_XRUNS"] = "1"  # underruns are counted
-        config = Path(name) / "config.yaml"
-        config.write_text(
+        config = (
             "conversation: {mode: announce}\nspeaker: {device: speaker}\n"
-            f"control: {{socket: {name}/control.sock}}\n"
             f"synthesis: {{services: [local], local: {{url: '{server.ws}'}}}}\n"
         )
-        with subprocess.Popen(
-            [sys.executable, "-m", "agent", "run", "--config", str(config)],
-            cwd=ROOT,
-            env={**os.environ, **card.env, "STATE_DIRECTORY": name},
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as daemon:
-            assert daemon.stderr is not None
-            log = []
-            for line in daemon.stderr:
-                log.append(line)
-                if "ready" in line:
-                    break
-            client = Client(f"{name}/control.sock")
-            speak_with_daemon(client, daemon.pid, "warm up.")
+        with daemon(folder, Ready(folder), config, card.env) as running:
+            client = running.connect()
+            speak_with_daemon(client, running.pid, "warm up.")
             for turn in range(options.rounds):
                 found["a loop with PyAudio"].append(speak_with_loop(card, server, text))
-                found["voice-agent"].append(speak_with_daemon(client, daemon.pid, text))
-                print(f"\rturn {turn + 1} of {options.rounds}", end="", file=sys.stderr, flush=True)
-            print(file=sys.stderr)
-            daemon.send_signal(signal.SIGTERM)
-            log += daemon.stderr.readlines()
-    underruns = sum(int(line.partition("count=")[2].split(".")[0]) for line in log if "playback underruns" in line)
-    bare, rows = found["a loop with PyAudio"], []
+                found["voice-agent"].append(speak_with_daemon(client, running.pid, text))
+                progress(f"speaking: turn {turn + 1} of {options.rounds}")
+            running.terminate()
+            log = running.log().splitlines()
+    underruns = sum(int(line.partition("speaker: ")[2].split()[0]) for line in log if "playback underruns" in line)
+    bare, rows, ratios = found["a loop with PyAudio"], [], {}
     for way, values in found.items():
-        pairs = list(zip(values, bare, strict=True))
-        ratio = statistics.median(one.cpu / other.cpu for one, other in pairs)
+        ratios[way] = statistics.median(one.cpu / other.cpu for one, other in zip(values, bare, strict=True))
         cpu = statistics.median(each.cpu for each in values) / minutes
         switches = statistics.median(each.switches for each in values) / minutes / 60
-        rows.append({"speaking": way, "cpu_seconds_per_minute": cpu, "ratio": ratio, "switches_per_second": switches})
-    worst = max(float(str(row["ratio"])) for row in rows)
-    if options.json:
-        print(json.dumps({"rows": rows, "underruns": underruns}))
-    else:
-        print(f"| speaking ({options.rounds} turns of {minutes * 60:.0f} s) | CPU s/min | ratio | switches/s |")
-        print("|---|---|---|---|")
-        for way, cpu, ratio, switches in (row.values() for row in rows):
-            print(f"| {way} | {cpu:.2f} | {ratio:.2f} | {switches:.0f} |")
-        print(f"\nunderruns of voice-agent: {underruns}")
-        print(f"at most {MAX_RATIO:g} times the loop: {'yes' if worst <= MAX_RATIO else 'no'} ({worst:.2f})")
-    return 0 if worst <= MAX_RATIO else 1
+        rows.append((way, cpu, ratios[way], switches))
+    columns = (Column("CPU, s/min"), Column("ratio"), Column("switches/s", 0))
+    title = f"speaking ({options.rounds} turns of {minutes * 60:.0f} s)"
+    return Result(
+        [Table((title,), columns, rows)],
+        [
+            at_most(f"CPU at most {MAX_RATIO:g} times the loop", MAX_RATIO, ratios),
+            at_most("no underrun", 0, {"voice-agent": underruns}),
+        ],
+    ).show(as_json=options.json)
 
 
 if __name__ == "__main__":

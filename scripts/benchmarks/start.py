@@ -3,94 +3,40 @@
 All variants run in turns, so that a busy machine affects all of them. Each ratio is the median over the turns: of the
 wall clock time, and of the CPU time (user and system, all threads), which a busy machine changes less. All processes
 use the same interpreter and the same compiled modules. "imports" ends after ``import websocket, pyaudio``, "READY" with
-the notification of the service manager.
+the notification of the service manager. The memory is that of a daemon that has spoken once and then waits, and of the
+shortest loop with websocket-client and PyAudio after the same speech through the same virtual card.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import queue
 import select
-import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from _processes import clean_environment, cpu_seconds
+from _daemon import Ready, daemon, environment
+from _processes import cpu_seconds
+from _report import Column, Result, Table, at_most, progress
+from speaking import LOOP, RATE
+from support.local_server import LocalServerProcess
+from support.vcard import VirtualCard
 
-ROOT = Path(__file__).resolve().parents[2]
-MAX_RATIO = 1.5
-MAX_MIB = 30.0
+MAX_RATIO = 1.4
+MAX_MEMORY_RATIO = 1.3
 TIMEOUT_SECONDS = 30.0
 
 BARE = "import websocket, pyaudio, os; os.write(1, b'.'); os.read(0, 1)"
-PROBE = """
-import pyaudio, os
-def rss():
-    return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmRSS'))
-before = rss()
-pyaudio.PyAudio().terminate()
-print(rss() - before)
-"""
+IMPORTS = "imports of websocket and pyaudio"
+BARE_LOOP = "the bare loop with PyAudio"
+TEXT = "one two three four"
 Duration = tuple[float, float]
 """Seconds of wall clock time and of CPU time."""
-
-ANNOUNCE = "conversation: {mode: announce}\n"
-
-
-class Ready:
-    """The notification socket of a daemon. ``wait`` is thread-safe."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "notify"
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(self.path))
-
-        self._moments: queue.SimpleQueue[float] = queue.SimpleQueue()
-        # Reads all notifications, because a full socket would block the daemon.
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def wait(self) -> float:
-        return self._moments.get(timeout=TIMEOUT_SECONDS)
-
-    def _listen(self) -> None:
-        while True:
-            if b"READY=1" in self._socket.recv(4096):
-                self._moments.put(time.perf_counter())
-
-
-def environment(folder: Path, ready: Ready | None = None) -> dict[str, str]:
-    kept = clean_environment(folder)
-    kept["VOICE_AGENT_CONTROL__SOCKET"] = str(folder / "control.sock")
-    kept["VOICE_AGENT_SERVER__PORT"] = "0"
-    if ready is not None:
-        kept["NOTIFY_SOCKET"] = str(ready.path)
-    return kept
-
-
-@contextlib.contextmanager
-def daemon(folder: Path, ready: Ready, arguments: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-    """Start a daemon; yield its process and the seconds until READY."""
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "agent", "run", *arguments],
-        cwd=ROOT,
-        env=environment(folder, ready),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        yield process, ready.wait() - began
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(TIMEOUT_SECONDS)
 
 
 def imports(folder: Path) -> Duration:
@@ -108,20 +54,17 @@ def imports(folder: Path) -> Duration:
 
 
 def times(folder: Path, ready: Ready, rounds: int) -> dict[str, list[Duration]]:
-    file = folder / "announce.yaml"
-    file.write_text(ANNOUNCE)
-
-    def started(*arguments: str) -> Callable[[], Duration]:
+    def started(config: str) -> Callable[[], Duration]:
         def run() -> Duration:
-            with daemon(folder, ready, list(arguments)) as (process, seconds):
-                return seconds, cpu_seconds(process.pid)
+            with daemon(folder, ready, config) as running:
+                return running.ready_seconds, cpu_seconds(running.pid)
 
         return run
 
     ways: dict[str, Callable[[], Duration]] = {
-        "imports of websocket and pyaudio": lambda: imports(folder),
-        "READY, defaults": started(),
-        "READY, announcing, from a file": started("--config", str(file)),
+        IMPORTS: lambda: imports(folder),
+        "READY, defaults": started(""),
+        "READY, announcing, from a file": started("conversation: {mode: announce}\n"),
     }
     results: dict[str, list[Duration]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
@@ -129,78 +72,91 @@ def times(folder: Path, ready: Ready, rounds: int) -> dict[str, list[Duration]]:
             duration = way()
             if turn:  # the first turn compiles the modules
                 results[name].append(duration)
+        progress(f"start: turn {turn} of {rounds}")
     return results
 
 
-def memory(pid: int) -> dict[str, float]:
-    """Return the memory of a process in MiB."""
+def memory(pid: int) -> tuple[float, float, float]:
+    """Return the resident, anonymous and file memory of a process in MiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines if line.endswith(" kB")}
-    return {"resident": sizes["VmRSS"], "anonymous": sizes["RssAnon"], "files": sizes["RssFile"]}
+    return sizes["VmRSS"], sizes["RssAnon"], sizes["RssFile"]
 
 
-def say(folder: Path, ready: Ready) -> None:
-    """Speak one utterance through the running daemon."""
-    subprocess.run(
-        [sys.executable, "-m", "agent", "say", "This is a measurement, and here is a second sentence of it."],
-        cwd=ROOT,
-        env=environment(folder),
-        check=True,
-        timeout=60,
+def of_loop(folder: Path, server: LocalServerProcess, card: VirtualCard) -> tuple[float, float, float]:
+    """Return the memory of the bare loop after it has spoken."""
+    url = f"{server.ws}/speak/en?sampling_rate={RATE}"
+    with subprocess.Popen(
+        [sys.executable, "-c", LOOP, url, TEXT, str(RATE)],
+        env=environment(folder) | card.env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-    )
-
-
-def resident(folder: Path, ready: Ready, seconds: float) -> dict[str, dict[str, float]]:
-    """Return the memory (MiB) of an announcing daemon, without PortAudio and after PortAudio has probed the cards."""
-    found = {}
-    for name, device in (("speaker: none", "none"), ("speaker: default (PortAudio has probed)", "default")):
-        file = folder / "memory.yaml"
-        file.write_text(f"{ANNOUNCE}speaker: {{device: {device}}}\n")
-        with daemon(folder, ready, ["--config", str(file)]) as (process, _):
-            if device == "none":
-                say(folder, ready)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(seconds if device == "none" else min(seconds, 5.0))
-                raise SystemExit("the daemon ended too early")
-            found[f"{name}, after {seconds if device == 'none' else min(seconds, 5.0):g} s"] = memory(process.pid)
+        text=True,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "done\n", "the loop failed"
+        found = memory(process.pid)
+        process.stdin.close()
     return found
 
 
-def probing(folder: Path) -> float:
-    """Return the memory (MiB) that PortAudio's probing of the cards adds to a process."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE], env=environment(folder), capture_output=True, text=True, check=True, timeout=60
-    )
-    return int(done.stdout) / 1024
+def resident(folder: Path, ready: Ready, seconds: float) -> dict[str, tuple[float, float, float]]:
+    """Return the memory of the loop, and of announcing daemons that have spoken."""
+    found = {}
+    with LocalServerProcess(folder, "--speech", "tone", "--recognition", "none") as server:
+        card = VirtualCard(folder)
+        found[BARE_LOOP] = of_loop(folder, server, card)
+        for device in ("none", "speaker"):
+            config = (
+                f"conversation: {{mode: announce}}\nspeaker: {{device: {device}}}\nserver: {{start: false}}\n"
+                f"synthesis: {{services: [local], local: {{url: '{server.ws}'}}}}\n"
+            )
+            with daemon(folder, ready, config, card.env) as running:
+                client = running.connect()
+                client.say(TEXT)
+                client.wait()
+                progress(f"start: memory with speaker {device} after {seconds:g} s")
+                time.sleep(seconds)
+                found[f"the daemon, speaker: {device}, after {seconds:g} s"] = memory(running.pid)
+    return found
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench start", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="scripts/bench start", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=15, help="starts of each kind (15)")
     parser.add_argument(
-        "--seconds", type=float, default=600.0, help="age of the daemon when its memory is measured (600)"
+        "--seconds", type=float, default=60.0, help="age of the daemon when its memory is measured (60)"
     )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         ready = Ready(folder)
         found = times(folder, ready, options.rounds)
-        bare, worst = found["imports of websocket and pyaudio"], 0.0
-        print(f"{'exec to':<40} {'clock':>9} {'ratio':>7} {'CPU':>9} {'ratio':>7}   ({options.rounds} each, in turns)")
-        for what, took in found.items():
-            line = f"{what:<40}"
-            for kind in (0, 1):
-                ratio = statistics.median(one[kind] / other[kind] for one, other in zip(took, bare, strict=True))
-                line += f" {statistics.median(one[kind] for one in took) * 1000:6.1f} ms {ratio:7.2f}"
-                worst = max(worst, ratio)
-            print(line)
         sizes = resident(folder, ready, options.seconds)
-        print(f"\n{'MiB':<40} {'resident':>9} {'anonymous':>9} {'files':>7}")
-        for what, size in sizes.items():
-            print(f"{what:<40} {' '.join(f'{value:8.1f}' for value in size.values())}")
-        print(f"{'added by probing the cards':<40} {probing(folder):8.1f}")
-    heaviest = next(iter(sizes.values()))["resident"]
-    print(f"\nREADY within {MAX_RATIO:g} times the imports: {'yes' if worst <= MAX_RATIO else 'no'} ({worst:.2f})")
-    print(f"at most {MAX_MIB:g} MiB resident: {'yes' if heaviest <= MAX_MIB else 'no'} ({heaviest:.1f})")
-    return 0 if worst <= MAX_RATIO and heaviest <= MAX_MIB else 1
+    rows: list[tuple[Any, ...]] = []
+    ratios: dict[str, float] = {}
+    for what, took in found.items():
+        row: list[Any] = [what]
+        for kind, unit in enumerate(("clock", "CPU")):
+            ratio = statistics.median(one[kind] / other[kind] for one, other in zip(took, found[IMPORTS], strict=True))
+            row += [statistics.median(one[kind] for one in took) * 1000, ratio]
+            ratios[f"{what}, {unit}"] = ratio
+        rows.append(tuple(row))
+    bare = sizes[BARE_LOOP][0]
+    memory_ratios = {what: size[0] / bare for what, size in sizes.items()}
+    columns = (Column("clock, ms", 1), Column("clock ratio"), Column("CPU, ms", 1), Column("CPU ratio"))
+    memory_columns = (*(Column(f"{kind}, MiB", 1) for kind in ("resident", "anonymous", "files")), Column("ratio"))
+    return Result(
+        [
+            Table((f"exec to ({options.rounds} turns)",), columns, rows),
+            Table(("memory of",), memory_columns, [(what, *size, memory_ratios[what]) for what, size in sizes.items()]),
+        ],
+        [
+            at_most(f"READY at most {MAX_RATIO:g} times the imports", MAX_RATIO, ratios),
+            at_most(f"at most {MAX_MEMORY_RATIO:g} times the memory of the loop", MAX_MEMORY_RATIO, memory_ratios),
+        ],
+    ).show(as_json=options.json)

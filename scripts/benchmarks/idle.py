@@ -1,0 +1,77 @@
+"""Measures an idle daemon in each mode: CPU time, wakeups per second, memory, threads and descriptors.
+
+The daemon has spoken once and then waits. In the modes ``assistant`` and ``captions`` the microphone is open and
+silent; captions send the silence to the local server, which runs in its own process. A wakeup is a voluntary context
+switch of one of the daemon's threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from _daemon import Ready, daemon
+from _processes import Size, cpu_seconds, size, wakeups
+from _report import Column, Result, Table, Verdict, progress
+from support.local_server import LocalServerProcess
+from support.vcard import VirtualCard
+
+SETTLE_SECONDS = 3.0
+LIMITS = {"announce": (0.2, 8.0), "assistant": (1.5, 40.0), "captions": (1.5, 40.0)}
+"""Percent of a core, and wakeups per second, by mode."""
+
+
+def measure(mode: str, seconds: float) -> tuple[float, float, Size]:
+    """Return percent of a core, wakeups per second, and the size at the end."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "script.txt").write_text("one\n")
+        words = ("--speech", "tone", "--recognition", "script", "--script", str(folder / "script.txt"))
+        with LocalServerProcess(folder, *words) as server:
+            card = VirtualCard(folder)
+            config = (
+                f"conversation: {{mode: {mode}}}\nmicrophone: {{device: mic}}\nspeaker: {{device: speaker}}\n"
+                f"transcription: {{url: '{server.ws}/'}}\nserver: {{start: false}}\n"
+                f"synthesis: {{services: [local], local: {{url: '{server.ws}'}}}}\n"
+            )
+            with daemon(folder, Ready(folder), config, card.env) as running:
+                if mode != "captions":
+                    client = running.connect()
+                    client.say("good evening")
+                    client.wait()
+                time.sleep(SETTLE_SECONDS)
+                cpu, switches, began = cpu_seconds(running.pid), wakeups(running.pid), time.monotonic()
+                time.sleep(seconds)
+                took = time.monotonic() - began
+                percent = 100 * (cpu_seconds(running.pid) - cpu) / took
+                return percent, (wakeups(running.pid) - switches) / took, size(running.pid)
+
+
+def run(seconds: float) -> Result:
+    rows: list[tuple[Any, ...]] = []
+    verdicts: list[Verdict] = []
+    for mode, (max_percent, max_wakeups) in LIMITS.items():
+        percent, per_second, its_size = measure(mode, seconds)
+        progress(f"idle: {mode}, {seconds:g} s")
+        rows.append((mode, percent, per_second, *its_size))
+        verdicts.append(Verdict(f"{mode}: at most {max_percent:g} % of a core", max_percent, percent, mode))
+        verdicts.append(Verdict(f"{mode}: at most {max_wakeups:g} wakeups/s", max_wakeups, per_second, mode))
+    columns = (
+        Column("CPU, % of a core"),
+        Column("wakeups/s", 1),
+        Column("resident, MiB", 1),
+        Column("threads", 0),
+        Column("descriptors", 0),
+    )
+    return Result([Table((f"idle ({seconds:g} s)",), columns, rows)], verdicts)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench idle", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=60.0, help="length of the measurement in each mode (60)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    options = parser.parse_args(arguments)
+    return run(options.seconds).show(as_json=options.json)
