@@ -128,11 +128,9 @@ def run(seconds: Sequence[int], utterances: Sequence[int]) -> Result:
     return Result(
         [Table(("work", "length"), columns, rows)],
         [
-            at_most(
-                f"memory grows by at most {MAX_MIB:g} MiB", MAX_MIB, {kind: each[0] for kind, each in grown.items()}
-            ),
-            at_most("no thread is left", MAX_OBJECTS, {kind: each[1] for kind, each in grown.items()}),
-            at_most("no descriptor is left", MAX_OBJECTS, {kind: each[2] for kind, each in grown.items()}),
+            at_most(f"memory grows by at most {MAX_MIB:g} MiB", MAX_MIB, mib),
+            at_most("no thread is left", MAX_OBJECTS, threads),
+            at_most("no descriptor is left", MAX_OBJECTS, descriptors),
         ],
     )
 

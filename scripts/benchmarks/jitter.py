@@ -33,14 +33,14 @@ before it underruns.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Protocol
 
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
+from scripts.benchmarks._report import Column, Result, Table, at_most, progress
 
 Arrivals = list[tuple[float, float]]
 """Arrival time and seconds of audio of each message of one utterance."""
@@ -48,6 +48,7 @@ Arrivals = list[tuple[float, float]]
 UTTERANCES = 20
 SEEDS = range(8)
 FIXED_SECONDS = tuple(round(0.02 * step, 2) for step in range(101))
+MAX_SCORE = 1.25
 EPSILON_SECONDS = 1e-6  # less is rounding, not a gap
 
 
@@ -391,24 +392,38 @@ def _row(player: str, kind: str, sessions: list[list[Outcome]]) -> Row:
     )
 
 
+def result(rows: Sequence[Row]) -> Result:
+    """Return the table, and the verdict on the jitter buffer."""
+    columns = (
+        Column("traces", 0),
+        Column("J"),
+        Column("each"),
+        Column("bare"),
+        Column("gaps", 0),
+        Column("start, s", 3),
+        Column("gap time, s", 3),
+        Column("D*, s", 3),
+    )
+    cells = [
+        (each.player, each.kind, each.traces, each.score, each.each, each.bare)
+        + (each.gaps, each.start_delay, each.gap_time, each.best)
+        for each in rows
+    ]
+    judged = {row.kind: row.score for row in rows if row.player == "adaptive" and row.kind in ("all", *OTHER_KINDS)}
+    return Result(
+        [Table(("player", "trace"), columns, cells)],
+        [at_most(f"J of the jitter buffer is at most {MAX_SCORE:g}", MAX_SCORE, judged)],
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/bench jitter", description="Measure the jitter buffer on simulated networks."
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args(arguments)
-    rows = compare(traces(kinds=[*KINDS, *OTHER_KINDS]))
-    if options.json:
-        print(json.dumps([asdict(row) for row in rows]))
-        return 0
-    print("player         trace          traces     J  each  bare   gaps  start s  gaps s    D* s")
-    for row in rows:
-        print(
-            f"{row.player:14} {row.kind:14} {row.traces:6} {row.score:5.2f} {row.each:5.2f} "
-            f"{'-' if row.bare is None else format(row.bare, '.2f'):>5} {row.gaps:6} "
-            f"{row.start_delay:8.3f} {row.gap_time:7.3f} {row.best:7.3f}"
-        )
-    return 0
+    progress("jitter: replaying all traces")
+    return result(compare(traces(kinds=[*KINDS, *OTHER_KINDS]))).show(as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,13 @@ sentence. A recognizer *with punctuation* ends each partial like a sentence (moo
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import random
 import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+from _report import Column, Result, Table, at_most
 
 from agent.pipeline.capture.pauses import PauseChooser
 from agent.pipeline.settings import PauseSettings
@@ -151,20 +152,17 @@ def main(arguments: Sequence[str]) -> int:
         measure("by the text, without punctuation", chooser.choose, has_marks=False),
         *(measure(f"{seconds:g} s fixed", lambda text, fixed=seconds: fixed) for seconds in (0.3, 0.5, 0.7, 1.2)),
     ]
-    if as_json:
-        print(json.dumps([row._asdict() for row in rows]))
-    else:
-        print(f"{len(SENTENCES)} sentences, {PAUSES_PER_SENTENCE} pauses each\n")
-        print("| silence | turns cut | median final silence | mean |\n|---|---|---|---|")
-        for row in rows:
-            print(f"| {row.name} | {row.cut_percent:.1f} % | {row.median_seconds:.2f} s | {row.mean_seconds:.2f} s |")
-        print(f"\nat most {LIMIT_PERCENT:g} % cut by the text: {'yes' if is_good(rows) else 'no'}")
-    return 0 if is_good(rows) else 1
-
-
-def is_good(rows: Sequence[Row]) -> bool:
-    """Judge the worse of the rows that choose by the text."""
-    return max(row.cut_percent for row in rows[:2]) <= LIMIT_PERCENT
+    columns = (Column("turns cut, %", 1), Column("median final silence, s"), Column("mean, s"))
+    return Result(
+        [Table((f"silence ({len(SENTENCES)} sentences, {PAUSES_PER_SENTENCE} pauses each)",), columns, rows)],
+        [
+            at_most(
+                f"at most {LIMIT_PERCENT:g} % of the turns are cut by the text",
+                LIMIT_PERCENT,
+                {row.name: row.cut_percent for row in rows[:2]},
+            )
+        ],
+    ).show(as_json=as_json)
 
 
 def measure(name: str, choose: Callable[[str], float], *, has_marks: bool = True) -> Row:

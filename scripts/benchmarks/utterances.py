@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import math
 import os
 import sys
@@ -19,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from support.local_server import LocalServerProcess
@@ -27,9 +26,14 @@ from support.speech_harness import SpeechHarness
 
 from agent.audio.format import Format
 from agent.pipeline.events import UtterancePlayed
+from scripts.benchmarks._report import Column, Result, Table, at_most, progress
 
+PROGRESS = 500
 WORDS = ("yes", "no", "well", "now", "good")
 SAMPLES = 100
+MAX_SLOPE_KIB = 64.0
+MAX_LEFT = 2
+"""A standby connection may exist or not, and one thread may dial or close a connection."""
 
 
 class DiscardingSink:
@@ -100,6 +104,8 @@ def run(count: int, warm: int | None = None) -> Report:
                 utterance = harness.begin(WORDS[number % len(WORDS)])
                 spoken += isinstance(harness.end(utterance), UtterancePlayed)
                 harness.forget(utterance)
+                if number % PROGRESS == PROGRESS - 1:
+                    progress(f"utterances: {number + 1} of {count}")
                 if number >= warm and (number - warm) % every == 0:
                     gc.collect()
                     points.append((number, memory_kib()))
@@ -142,15 +148,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     report = run(options.count)
-    if options.json:
-        print(json.dumps(asdict(report)))
-        return 0
-    print(f"utterances   {report.utterances}, spoken {report.spoken}, in {report.seconds:g} s")
-    print(f"memory       {report.memory_kib[0]} KiB, finally {report.memory_kib[1]} KiB")
-    print(f"slope        {report.slope_kib:g} KiB per 1000 utterances")
-    print(f"descriptors  {report.descriptors[0]} to {report.descriptors[1]}, {report.left[0]} left")
-    print(f"threads      {report.threads[0]} to {report.threads[1]}, {report.left[1]} left")
-    return 0
+    columns = (
+        Column("spoken", 0),
+        Column("seconds", 1),
+        Column("memory, MiB", 1),
+        Column("finally, MiB", 1),
+        Column("KiB per 1000", 1),
+        Column("descriptors left", 0),
+        Column("threads left", 0),
+    )
+    sizes = (kib / 1024 for kib in report.memory_kib)
+    row = (str(report.utterances), report.spoken, report.seconds, *sizes, report.slope_kib, *report.left)
+    name = f"{report.utterances} utterances"
+    return Result(
+        [Table(("utterances",), columns, [row])],
+        [
+            at_most("every utterance is spoken", 0, {name: report.utterances - report.spoken}),
+            at_most(f"memory grows by at most {MAX_SLOPE_KIB:g} KiB per 1000", MAX_SLOPE_KIB, {name: report.slope_kib}),
+            at_most("no descriptor and no thread is left", MAX_LEFT, {name: max(report.left)}),
+        ],
+    ).show(as_json=options.json)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from agent.audio.devices.file import PacedSink
 from agent.audio.format import Format
 from agent.daemon.builder import make_synthesizer
 from agent.pipeline.events import Event, Utterance, UtteranceCancelled, UtteranceFailed, UtterancePlayed
-from agent.pipeline.playback.ring_buffer import RingBuffer
+from agent.pipeline.playback.ring_buffer import DEFAULT_PLAYOUT, Playout, RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.services.protocols import local
 from agent.services.settings import SynthesisSettings
@@ -109,8 +109,8 @@ class _RecordingRing(RingBuffer):
         self.writes: dict[str, list[tuple[float, int]]] = {}
         self.names: dict[int, str] = {}
 
-    def begin(self, utterance: str, format: Format) -> int:
-        stream_id = super().begin(utterance, format)
+    def begin(self, utterance: str, format: Format, playout: Playout = DEFAULT_PLAYOUT) -> int:
+        stream_id = super().begin(utterance, format, playout)
         self.names[stream_id] = utterance
         self.writes[utterance] = []
         return stream_id
