@@ -17,6 +17,7 @@ from _processes import clean_environment
 
 from agent.client import Client
 from agent.client import Speech as Accepted
+from agent.system.threads import Deadline
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 60.0

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -32,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MAX_RATIO = 1.6
 TIMEOUT_SECONDS = 60.0
 RATE = 22050
+UNDERRUNS = re.compile(r"playback underruns, count=(\d+)")
+"""The daemon's log line about an utterance that had underruns."""
 SENTENCE = "one two three four five six seven eight nine ten. "
 
 LOOP = """
@@ -138,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 progress(f"speaking: turn {turn + 1} of {options.rounds}")
             running.terminate()
             log = running.log().splitlines()
-    underruns = sum(int(line.partition("speaker: ")[2].split()[0]) for line in log if "playback underruns" in line)
+    underruns = sum(int(count) for line in log for count in UNDERRUNS.findall(line))
     bare, rows, ratios = found["a loop with PyAudio"], [], {}
     for way, values in found.items():
         ratios[way] = statistics.median(one.cpu / other.cpu for one, other in zip(values, bare, strict=True))
