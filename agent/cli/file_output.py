@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import sys
-import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.audio.devices.device import is_card, open_sink
 from agent.audio.format import SPEECH, Format
 from agent.audio.wav_writer import WavWriter, check_suffix, wav_header
 from agent.errors import AudioError, DeviceError, DeviceProblem
@@ -45,7 +42,7 @@ class FileOutput:
         self.is_empty = True
         self._output = output
         self._writer: WavWriter | EncodedFile | None = None
-        self._stdout = ReadyWriter(STDOUT)
+        self._stdout: ReadyWriter | None = None
         if output != "-":
             self._create_writer(SPEECH).discard()
 
@@ -53,13 +50,14 @@ class FileOutput:
         self.is_empty = False
         if self._output == "-":
             _write_stdout(wav_header(format, None))
+            self._stdout = ReadyWriter(STDOUT)
             return _write_stdout
         self._writer = self._create_writer(format)
         return self._writer.write
 
     def take(self, pcm: memoryview) -> int:
         """Write what a stream accepts without blocking, in any thread; return the number of bytes. 0 for a file."""
-        if self._output != "-":
+        if self._stdout is None:
             return 0
         return self._stdout.write(pcm)  # the thread that writes the rest also gets and reports the error
 
@@ -111,6 +109,8 @@ class WavMemory:
 
 def speaker_problem(settings: SpeakerSettings) -> str:
     """Open and close the speaker; return in a few words why it cannot be used, or an empty string if it can."""
+    from agent.audio.devices.device import is_card, open_sink
+
     if not is_card(settings.device):
         return ""
     try:
@@ -137,6 +137,10 @@ class ReadyWriter:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        import fcntl  # when the first audio has arrived, not before the request is sent
+        import termios
+
+        self._ioctl, self._unread_bytes = fcntl.ioctl, termios.FIONREAD
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLOUT)
         try:
@@ -154,7 +158,7 @@ class ReadyWriter:
 
     def _room(self) -> int:
         """Return how many bytes one write takes without blocking."""
-        if self._pipe_bytes and fcntl.ioctl(self._descriptor, termios.FIONREAD, _ZERO) == _ZERO:
+        if self._pipe_bytes and self._ioctl(self._descriptor, self._unread_bytes, _ZERO) == _ZERO:
             return self._pipe_bytes  # the pipe is empty
         # A pipe that is ready has room for PIPE_BUF bytes (poll(2), pipe(7)); a longer write may block.
         return select.PIPE_BUF if self._poll.poll(0) == [(self._descriptor, select.POLLOUT)] else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 from typing import TYPE_CHECKING
@@ -138,6 +139,8 @@ class _SaySession:
         Raises:
             AgentError: The utterance failed.
         """
+        gc.freeze()  # the modules are no garbage; from here on the collector runs again
+        gc.enable()
         supervisor = Supervisor([self._synthesizer, self._speaker])
         error: AgentError | None = None
         with stop_signals(self._report):

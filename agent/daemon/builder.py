@@ -21,9 +21,7 @@ from agent.daemon.shutdown import (
 from agent.daemon.supervisor import Supervisor
 from agent.errors import ConfigError
 from agent.pipeline.events import Delivery, Event
-from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.pipeline.playback.ring_buffer import RingBuffer
-from agent.pipeline.playback.speaker import Speaker
 from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.settings import CHIMES, NO_CHIME
 from agent.pipeline.stage import make_standby
@@ -46,6 +44,7 @@ if TYPE_CHECKING:
     from agent.pipeline.capture.frame_queue import FrameQueue, FrameSource
     from agent.pipeline.capture.microphone import Microphone
     from agent.pipeline.history import History
+    from agent.pipeline.playback.speaker import Speaker
     from agent.pipeline.responders.worker import ReplyOptions, ResponderWorker
     from agent.pipeline.stt.recognizer import Recognizer
     from agent.pipeline.tts.phrase_cache import PhraseCache
@@ -400,6 +399,9 @@ def make_speaker(
     wait_policy: WaitPolicy = wait_for_device,
     permit_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
 ) -> Speaker:
+    from agent.pipeline.playback.jitter_buffer import JitterBuffer
+    from agent.pipeline.playback.speaker import Speaker
+
     settings = config.speaker
 
     def open(format: Format) -> Sink:

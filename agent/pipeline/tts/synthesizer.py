@@ -163,6 +163,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
         self._pending_cancels = 0  # calls of hush() whose command has not been processed yet
 
     def run(self) -> None:
+        for standby in self._standbys():
+            standby.maintain()  # dials during the imports
         # After READY, and before the first text needs it.
         import agent.pipeline.text.passages
         import agent.pipeline.tts.session  # noqa: F401

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from agent.services.protocols.codec import Failure
 from agent.services.protocols.parsing import excerpt
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 _MAX_QUERY_FIELDS = 100
 
@@ -161,6 +163,7 @@ def keys_match(received: str | None, expected: str) -> bool:
 
 
 def _http_date(text: str) -> datetime | None:
+    from datetime import UTC
     from email.utils import parsedate_to_datetime  # slow to import, and rarely needed
 
     try:
