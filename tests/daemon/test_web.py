@@ -47,7 +47,7 @@ def test_notifications_and_sources_reach_the_methods(root_log: None) -> None:
     events: list[Event] = []
     api = Api(events.append)
     settings = WebSettings(listen=f"127.0.0.1:{free_port()}", token=Secret(value=TOKEN))
-    sources = WebSources(dict, lambda: [{"key": "web.listen"}], lambda: [{"subject": "clock"}])
+    sources = WebSources(dict, int, lambda: [{"key": "web.listen"}], lambda: [{"subject": "clock"}])
     server, notify = make_web(settings, api, sources, events.append)
     server.open()
     server.start()

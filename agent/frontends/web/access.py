@@ -164,9 +164,12 @@ class Access:
             return False
         return end.isascii() and end.isdigit() and int(end) > self._clock()
 
-    def cookie(self, session: str, seconds: int = SESSION_SECONDS) -> str:
-        """Return the value of ``Set-Cookie``; with 0 seconds the browser forgets the session."""
-        secure = "; Secure" if self._is_secure else ""
+    def cookie(self, session: str, host: str, seconds: int = SESSION_SECONDS) -> str:
+        """Return the value of ``Set-Cookie``; with 0 seconds the browser forgets the session.
+
+        It is ``Secure`` if the server speaks TLS, or if ``Host`` is that of a reverse proxy that speaks it.
+        """
+        secure = "; Secure" if self._is_secure or f"https://{host}".lower() in self._origins else ""
         return f"{COOKIE}={session}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}"
 
     def _sign(self, content: str) -> str:

@@ -280,7 +280,7 @@ class HttpConnection(BaseHTTPRequestHandler):
         for name, value in fields.items():
             self.send_header(name, value)
         if self.has_session and (self.path == "/" or self.path.startswith("/app/")):
-            self.send_header("Set-Cookie", self.access.cookie(self.access.new_session()))
+            self.send_header("Set-Cookie", self.access.cookie(self.access.new_session(), self.headers.get("Host", "")))
         self.end_headers()
 
     def refuse(self, error: HttpError) -> None:

@@ -141,10 +141,12 @@ class Site:
         if not isinstance(token, str):
             raise HttpError(400, 'the body has no token, expected {"token": TOKEN}')
         connection.check_token(token)
-        connection.respond_json(200, {}, {"Set-Cookie": self._access.cookie(self._access.new_session())})
+        connection.respond_json(
+            200, {}, {"Set-Cookie": self._access.cookie(self._access.new_session(), connection.host)}
+        )
 
     def _log_out(self, connection: HttpConnection) -> None:
-        connection.respond_json(200, {}, {"Set-Cookie": self._access.cookie("", 0)})
+        connection.respond_json(200, {}, {"Set-Cookie": self._access.cookie("", connection.host, 0)})
 
     # --- methods and events
 

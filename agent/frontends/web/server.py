@@ -165,7 +165,7 @@ class WebServer(Frontend):
         except OSError as error:
             if self._retry.remaining() is None:
                 log.error(
-                    "web: cannot listen, address=%s, %s. Stop the other program or change web.listen. Retry every %g s",
+                    "web: cannot listen, address=%s, %s. Retry every %g s",
                     self._address,
                     _bind_reason(error, port),
                     self._retry_seconds,
@@ -293,8 +293,9 @@ def _bind_reason(error: OSError, port: int) -> str:
     import errno
 
     if error.errno != errno.EADDRINUSE:
-        return error.strerror or str(error)
+        return f"{error.strerror or error}: check web.listen"
     from agent.system.ports import find_port_owner
 
     owner = find_port_owner(port)
-    return f"port {port} is in use" + (f" by {owner.command} (pid {owner.pid})" if owner else "")
+    program = f"{owner.command} (pid {owner.pid})" if owner else "another program"
+    return f"port {port} is in use by {program}: stop it or change web.listen"

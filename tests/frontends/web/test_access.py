@@ -122,9 +122,11 @@ def test_invalid_session_is_refused(change: str) -> None:
 
 
 def test_cookie_is_out_of_reach_of_scripts_and_other_sites() -> None:
-    plain, secure = Access(TOKEN).cookie("S"), Access(TOKEN, is_secure=True).cookie("S")
+    proxied = Access(TOKEN, ("https://kiosk.example", "http://kiosk.local"))
+    plain, secure = Access(TOKEN).cookie("S", "localhost"), Access(TOKEN, is_secure=True).cookie("S", "localhost")
     assert plain == f"{COOKIE}=S; Path=/; Max-Age={SESSION_SECONDS}; HttpOnly; SameSite=Strict"
-    assert secure == f"{plain}; Secure"
+    assert secure == proxied.cookie("S", "kiosk.example") == f"{plain}; Secure"
+    assert plain == proxied.cookie("S", "kiosk.local")
 
 
 @pytest.mark.parametrize(
