@@ -30,6 +30,7 @@ _CLIENT_COMMANDS = frozenset(
         "listen",
         "history",
         "events",
+        "top",
         "volume",
         "mute",
         "unmute",
@@ -220,6 +221,12 @@ def _history(options: Options) -> int:
     return history(options.config, options.limit, as_json=options.json)
 
 
+def _top(options: Options) -> int:
+    from agent.cli.top import top
+
+    return top(options.config, once=options.once)
+
+
 def _events(options: Options) -> int:
     from agent.cli.events import events
 
@@ -302,6 +309,7 @@ _RUN: dict[str, Callable[[Options], int]] = {
     "listen": _listen,
     "history": _history,
     "events": _events,
+    "top": _top,
     "volume": _volume,
     "mute": _mute,
     "unmute": _mute,

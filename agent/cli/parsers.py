@@ -181,6 +181,11 @@ def _events(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="EVENT", help=help)
 
 
+def _top(parser: argparse.ArgumentParser) -> None:
+    _config_only(parser)
+    parser.add_argument("--once", action="store_true", help="print one screen as plain text and end")
+
+
 def _volume(parser: argparse.ArgumentParser) -> None:
     _config_only(parser)
     parser.add_argument("percent", nargs="?", type=_percent, metavar="PERCENT", help="set the volume, from 0 to 100")
@@ -270,6 +275,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "listen": ("start a turn of the user, as if the user had begun to speak", _config_only),
     "history": ("print the last utterances of the running daemon, the newest last", _history),
     "events": ("print the events of the running daemon as they occur", _events),
+    "top": ("show the running daemon live in the terminal", _top),
     "volume": ("show or set the playback volume (persists across restarts)", _volume),
     "mute": ("mute the running daemon's speaker or microphone", _mute("mute")),
     "unmute": ("unmute the running daemon's speaker or microphone", _mute("unmute")),

@@ -55,6 +55,7 @@ def make_web(
     api.details = Details(
         queue=lambda with_texts: waiting.utterances(with_texts=with_texts),
         turns=lambda with_texts: turns.turns(with_texts=with_texts),
+        levels=sources.levels,
         log=lambda: [line._asdict() for line in log.tail()],
         metrics=metrics.render,
         config=SlowReader("configuration", sources.config),

@@ -17,7 +17,7 @@ VERBS = {
     "write",
 }
 COMMANDS = (
-    "run", "say", "transcribe", "demo", "status", "hush", "cancel", "listen", "history", "events", "volume",
+    "run", "say", "transcribe", "demo", "status", "hush", "cancel", "listen", "history", "events", "top", "volume",
     "mute", "unmute", "server",
     "devices", "meter", "phrases", "voices", "test-speaker", "test-microphone", "doctor", "config",
 )

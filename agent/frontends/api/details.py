@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from agent.frontends.api.errors import UNAVAILABLE, failure
@@ -55,6 +55,7 @@ class Details(NamedTuple):
     Args:
         queue: Returns the announcements that have not ended; ``with_texts``: with their texts.
         turns: Returns the last turns, likewise.
+        levels: Returns the level of each sound device in dBFS.
         log: Returns the last lines of the log.
         metrics: Returns the metrics in the text format of Prometheus.
         config: Reads the configuration with the origin of each value, from its file.
@@ -63,6 +64,7 @@ class Details(NamedTuple):
 
     queue: Callable[[bool], Rows]
     turns: Callable[[bool], Rows]
+    levels: Callable[[], Mapping[str, float]]
     log: Callable[[], Rows]
     metrics: Callable[[], str]
     config: SlowReader

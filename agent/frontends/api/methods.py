@@ -353,6 +353,10 @@ def _turns(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[s
     return {"turns": _details(hub).turns(caller.may_read_texts)}
 
 
+def _levels(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
+    return {"levels": dict(_details(hub).levels())}
+
+
 def _log(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
     return {"lines": _details(hub).log()}
 
@@ -501,6 +505,7 @@ METHODS = Methods(
         "unsubscribe": Method(_unsubscribe, "send no more events", "empty", reads=True),
         "queue": Method(_queue, "list the announcements that have not ended", "`utterances`"),
         "turns": Method(_turns, "list the last turns with the moments of each", "`turns`, the last one first"),
+        "levels": Method(_levels, "return the level of each sound device in dBFS", "`levels` by device", reads=True),
         "log": Method(_log, "return the last lines of the log", "`lines`"),
         "metrics": Method(_metrics, "return the metrics of `GET /metrics`", "`text`, for Prometheus", reads=True),
         "config": Method(_config, "return the configuration with the origin of each value", "`entries`"),
