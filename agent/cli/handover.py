@@ -109,6 +109,7 @@ def delivery_options(options: argparse.Namespace) -> dict[str, Any]:
         "priority": "important" if options.urgent else options.priority,
         "ttl_seconds": options.ttl,
         "id": options.id,
+        "chime": options.chime,
         "volume": options.volume,
         "voice": options.voice,
     }

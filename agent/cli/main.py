@@ -169,8 +169,14 @@ def _say(options: Options) -> int:
 
         if (code := hand_over(options)) is not None:
             return code
+    from agent.cli.handover import delivery_options
     from agent.cli.say import say
 
+    if ignored := delivery_options(options):
+        from agent.cli.notice import notice
+
+        names = ", ".join(f"--{'ttl' if name == 'ttl_seconds' else name}" for name in ignored)
+        notice(f"{names}: no effect, because this text is not spoken by a running daemon")
     return say(
         _load_quiet(options), options.text, service=options.service, output=options.output, fallback=options.fallback
     )

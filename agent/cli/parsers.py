@@ -16,6 +16,7 @@ from agent.services.registry import SERVICES
 MAX_PERCENT = 100
 MAX_RANK = 100
 MAX_HISTORY = 1000
+CHIMES = ("none", "ding", "ding-dong", "gong", "alert")
 PRIORITIES = ("important", "message", "notification")
 
 
@@ -123,11 +124,12 @@ def _say(parser: argparse.ArgumentParser) -> None:
     help = "omit the text if it is not audible within this time"
     parser.add_argument("--ttl", type=float, metavar="SECONDS", help=help)
     parser.add_argument("--id", metavar="ID", help="set the id, for cancel and history")
+    parser.add_argument("--chime", choices=CHIMES, help="play this sound before the text")
     parser.add_argument(
         "--volume",
         type=_percent,
         metavar="PERCENT",
-        help="set the volume of this text, in percent of the playback volume",
+        help="set the volume of this text, from 0 to 100",
     )
     parser.add_argument("--voice", metavar="VOICE", help="use this voice of the speech service")
     help = "wait until the text is spoken (default)"

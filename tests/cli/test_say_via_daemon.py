@@ -33,8 +33,6 @@ LONG_TEXT = " ".join(["word"] * 150)
 SHORT_TEXT = " ".join(["word"] * 30)
 """6 s of tones."""
 
-STATUS_REQUEST = b'{"jsonrpc": "2.0", "id": 1, "method": "status"}\n'
-
 CONFIG = """
 microphone: {{device: none}}
 speaker: {{device: none, prebuffer_seconds: {prebuffer}}}
@@ -424,8 +422,10 @@ def test_listen_needs_a_daemon_that_listens(machine: Machine) -> None:
 
 
 def test_without_a_daemon_say_speaks_itself(tmp_path: Path) -> None:
-    code, output, _ = Machine(tmp_path).run("say", "hello")
-    assert (code, output) == (0, "")
+    code, output, errors = Machine(tmp_path).run("say", "hello")
+    assert (code, output, errors) == (0, "", "")
+    code, output, errors = Machine(tmp_path).run("say", "--ttl", "3", "--chime", "ding", "hello")
+    assert (code, output) == (0, "") and "--ttl, --chime: no effect" in errors
 
 
 def test_with_an_output_or_a_service_say_speaks_itself(machine: Machine, tmp_path: Path) -> None:
@@ -453,26 +453,51 @@ def test_a_file_at_the_socket_path_is_a_configuration_error(tmp_path: Path) -> N
     assert machine.socket.read_text() == "precious"
 
 
-def test_misbehaving_clients_do_not_disturb_playback(tmp_path: Path) -> None:
-    """Garbage, an endless line, a client that never reads and a thousand connections, while the daemon speaks.
+def test_hostile_clients_disturb_neither_playback_nor_memory(tmp_path: Path) -> None:
+    """Garbage, a line of 1 GiB, clients that never read and a thousand connections, while the daemon speaks.
 
     Playback starts when all audio has arrived, so that a busy machine causes no underrun.
     """
     with Machine(tmp_path, prebuffer=5.0).running() as machine, contextlib.ExitStack() as stack:
         command = machine.start("say", SHORT_TEXT)
         machine.await_status("state", "speaking")
-        clients = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(4)]
-        for client in clients:
+        with Client(str(machine.socket)) as client:
+            client.history()
+        before = resident(machine.daemon)
+
+        def connect() -> socket.socket:
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
             client.connect(str(machine.socket))
             client.settimeout(0.5)
-        clients[0].sendall(b'{"jsonrpc": "2.0", "id": 1, "me')
-        for client, chunk in zip(clients[1:], (os.urandom(4096), b"x" * 65536, STATUS_REQUEST * 500), strict=True):
+            return client
+
+        connect().sendall(b'{"jsonrpc": "2.0", "id": 1, "me')
+        for chunk, count in (
+            (os.urandom(4096), 128),
+            (b"x" * 65536, 16384),
+            (request("status") * 100, 1000),
+            (request("history") * 100, 1000),
+            (request("subscribe", texts=True) + request("status") * 100, 1000),
+            (request("say.begin") * 100, 10),
+        ):
+            client = connect()
             with contextlib.suppress(OSError):
-                for _ in range(128):
+                for _ in range(count):
                     client.sendall(chunk)
         for _ in range(1000):
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(str(machine.socket))
-        assert end(command) == (0, "", "")
-        assert machine.records(1) == ["played by local, 6.0 s, priority=0"]
+        assert resident(machine.daemon) - before < 4 * 1024 * 1024
+        assert machine.run("status")[0] == 0
+        assert machine.run("hush") == (0, "", "")
+        assert end(command)[0] == 3
         assert b"silence" not in machine.daemon.stderr.data  # the warning about underruns names the inserted silence
+
+
+def request(method: str, **params: object) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n"
+
+
+def resident(process: Process) -> int:
+    pages = int(Path(f"/proc/{process.popen.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
