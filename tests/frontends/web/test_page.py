@@ -165,6 +165,7 @@ def test_turns_are_timelines_and_services_have_their_breakers(browser: Chromium)
         web.api.details = Details(
             queue=lambda with_texts: [],
             turns=lambda with_texts: turns.turns(with_texts=with_texts),
+            levels=dict,
             log=list,
             metrics=str,
             config=SlowReader("configuration", list),
