@@ -124,12 +124,11 @@ class Access:
             is_forwarded: Whether the request has a header of a reverse proxy.
         """
         name = hostname(host)
-        address, named = _ip_address(peer), _ip_address(name or "")
         return (
             self._is_loopback
             and not is_forwarded
-            and (address is not None and address.is_loopback)
-            and (name in _LOOPBACK_NAMES or (named is not None and named.is_loopback))
+            and is_loopback(peer)
+            and (name in _LOOPBACK_NAMES or is_loopback(name or ""))
         )
 
     # --- tokens and sessions
@@ -174,6 +173,12 @@ class Access:
 
     def _sign(self, content: str) -> str:
         return hmac.new(self._session_key, content.encode("utf-8", "replace"), hashlib.sha256).hexdigest()
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether a text is an IP address of this machine alone."""
+    parsed = _ip_address(address)
+    return parsed is not None and parsed.is_loopback
 
 
 def hostname(host: str) -> str | None:

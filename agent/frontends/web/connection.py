@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import parse_qs
 
-from agent.frontends.web.access import Access, Identity, session_of
+from agent.frontends.web.access import Access, Identity, is_loopback, session_of
 from agent.frontends.web.http_error import HttpError
 from agent.system.text import escape
 from agent.system.threads import Deadline
@@ -27,6 +27,8 @@ CHUNK_BYTES = 64 * 1024
 MAX_UNREAD_BYTES = 1024 * 1024
 """Maximum of a refused body that is read and dropped. A connection that is closed before its data is read is reset, and
 the client would not get the response."""
+
+MAX_ADDRESS_CHARACTERS = 64
 
 _TOKEN_NAMES = frozenset({"token", "access_token", "key", "api_key", "apikey", "authorization", "auth", "password"})
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
@@ -229,14 +231,20 @@ class HttpConnection(BaseHTTPRequestHandler):
         Raises:
             HttpError: The token is wrong, or the address has sent too many wrong ones.
         """
-        seconds = self.access.wait_seconds(self.peer)
+        client = self._client_address()
+        seconds = self.access.wait_seconds(client)
         if seconds > 0.0:
             after = {"Retry-After": str(math.ceil(seconds))}
-            raise HttpError(429, f"too many wrong tokens from {self.peer}: try again in {seconds:.0f} s", after)
-        if not self.access.check_token(token, self.peer):
+            raise HttpError(429, f"too many wrong tokens from {client}: try again in {seconds:.0f} s", after)
+        if not self.access.check_token(token, client):
             reason = "the token is wrong" if self.access.has_token else "web.token is not set"
             raise HttpError(401, reason, {"WWW-Authenticate": "Bearer"})
         self.identity = Identity.TRUSTED
+
+    def _client_address(self) -> str:
+        """Return the address of the client; behind a reverse proxy on this machine, the one that the proxy reports."""
+        last = (self.header("X-Forwarded-For") or "").rpartition(",")[2].strip()
+        return last[:MAX_ADDRESS_CHARACTERS] if last and is_loopback(self.peer) else self.peer
 
     def require(self, identity: Identity) -> None:
         """Refuse a caller that has shown less.

@@ -118,6 +118,12 @@ def test_wrong_tokens_are_refused_and_limited() -> None:
         assert (response.status, response.headers["Retry-After"]) == (429, "10")
         assert harness.get("/metrics", **BEARER).status == 429
         assert harness.get("/metrics").status == 200
+        proxied = {"X-Forwarded-For": "192.0.2.1, 198.51.100.7"}
+        assert harness.request("POST", "/login", {"token": TOKEN}, proxied).status == 200
+        for _ in range(ATTEMPTS):
+            assert harness.request("POST", "/login", {"token": "wrong"}, proxied).status == 401
+        response = harness.request("POST", "/login", {"token": TOKEN}, proxied)
+        assert (response.status, "198.51.100.7" in response.json["error"]) == (429, True)
 
 
 @pytest.mark.parametrize(
