@@ -81,4 +81,4 @@ def make_web(
         waiting.update(notification)
         metrics.update(notification)
 
-    return WebServer(settings, report, make_site), notify
+    return WebServer(settings, report, make_site, expire=api.expire), notify

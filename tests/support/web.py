@@ -80,7 +80,9 @@ class WebHarness:
                 transcripts=self.settings.transcripts,
             )
 
-        self.server = WebServer(self.settings, self.events.put, make_site, timing=timing, retry_seconds=0.05)
+        self.server = WebServer(
+            self.settings, self.events.put, make_site, expire=self.api.expire, timing=timing, retry_seconds=0.05
+        )
 
     def __enter__(self) -> WebHarness:
         self.server.open()

@@ -294,6 +294,10 @@ class Hub:
             self._end(utterance, "failed", "there is nothing to say: the text has no words", 0.0)
         return True
 
+    def has_text(self, utterance: str) -> bool:
+        """Return whether a text in pieces with this id is open."""
+        return utterance in self._texts
+
     def cancel_text(self, utterance: str, reason: str) -> bool:
         """Refuse further pieces of a text. Returns whether it was open and had no words, which ends it."""
         text = self._forget_text(utterance)

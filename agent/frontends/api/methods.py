@@ -161,10 +161,23 @@ def _end(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str
     return {"id": params["id"]}
 
 
-def _cancel(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:
-    if not hub.cancel_text(params["id"], caller.source):
-        hub.report(Cancel(params["id"], caller.source))
-    return {"id": params["id"]}
+def _cancel(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object] | None:
+    utterance = params["id"]
+    is_text = hub.has_text(utterance)
+    if not hub.cancel_text(utterance, caller.source):
+        hub.report(Cancel(utterance, caller.source))
+    saying = hub.status.saying
+    if is_text or hub.history is None or (saying is not None and saying.utterance == utterance):
+        return {"id": utterance}
+
+    def answer(records: list[HistoryRecord]) -> None:
+        if any(record.id == utterance for record in records):
+            respond({"id": utterance})
+        else:
+            respond(failure(UNKNOWN_UTTERANCE, f"no utterance has the id {utterance}"))
+
+    hub.history.read_history(MAX_HISTORY, answer)
+    return None
 
 
 def _hush(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[str, object]:

@@ -56,6 +56,7 @@ class WebServer(Frontend):
         settings: The configuration; ``listen`` is an address.
         report: Receives a crash as an event.
         make_site: Builds the content in the web thread, so that the start of the daemon does not import it.
+        expire: Called about once per second, to end texts whose next piece is overdue.
         timing: The timeouts of each connection.
         flush_seconds: How long ``stop`` waits for connections that send their responses.
         retry_seconds: Interval of attempts while the address cannot be used.
@@ -67,6 +68,7 @@ class WebServer(Frontend):
         report: Callable[[Event], None],
         make_site: Callable[[Access], Site],
         *,
+        expire: Callable[[], None] = lambda: None,
         timing: HttpTiming | None = None,
         flush_seconds: float = 0.5,
         retry_seconds: float = RETRY_SECONDS,
@@ -75,7 +77,7 @@ class WebServer(Frontend):
         address = settings.address
         assert address is not None
         self._settings, self._address = settings, address
-        self._make_site = make_site
+        self._make_site, self._expire = make_site, expire
         self._timing, self._flush_seconds, self._retry_seconds = timing, flush_seconds, retry_seconds
         self._token: str | None = None
         self._tls: ssl.SSLContext | None = None
@@ -145,6 +147,7 @@ class WebServer(Frontend):
         elif self._listener is not None:
             poll.register(self._listener, select.POLLIN)
         ready = dict(poll.poll(max(0.0, min(waits)) * 1000 + 1))
+        self._expire()
         for signal in self._mailbox.take():
             self._is_accepting = False
             self._close_listener()

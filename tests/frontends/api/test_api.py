@@ -9,7 +9,7 @@ import pytest
 from agent.frontends.api.api import Api, Caller
 from agent.frontends.api.caller import Connection
 from agent.frontends.api.described import EVENTS
-from agent.frontends.api.errors import ID_CONFLICT
+from agent.frontends.api.errors import ID_CONFLICT, UNKNOWN_UTTERANCE
 from agent.frontends.api.hub import TextTiming
 from agent.pipeline.conversation import Record
 from agent.pipeline.events import (
@@ -160,6 +160,14 @@ def test_known_id_is_not_announced_again() -> None:
     assert program.connection.is_waiting
     assert program.error("say", text="Breakfast.", id="a")[0] == ID_CONFLICT
     assert program.events == []
+
+
+def test_cancel_of_an_unknown_utterance_is_an_error() -> None:
+    program = Program(history=Memory(remembered("a", "queued", "Dinner.")))
+    program.api.notify(STATUS._replace(saying=Saying("reply-1", "hello", 0, "reply")))
+    for known in ("a", "reply-1", program.result("say.begin")["id"]):
+        assert program.result("cancel", id=known) == {"id": known}
+    assert program.error("cancel", id="b")[0] == UNKNOWN_UTTERANCE
 
 
 def test_history_is_read_in_pages_of_bounded_size() -> None:
