@@ -16,6 +16,7 @@ from agent.pipeline.conversation import Record, State
 from agent.pipeline.events import (
     FRAME_QUEUE_OVERRUN,
     MICROPHONE_OVERRUN,
+    NOTICE,
     AudioArrived,
     DeviceLost,
     Gap,
@@ -241,7 +242,8 @@ class Metrics:
         self._speech_ended_at = self._clock() - event.silence_seconds
 
     def _count_first_audio(self, event: AudioArrived) -> None:
-        self._phrases.add(1, "hit" if event.is_phrase else "miss")
+        if event.service != NOTICE:
+            self._phrases.add(1, "hit" if event.is_phrase else "miss")
         if event.utterance == self._current:
             origin = "phrase" if event.is_phrase else "service"
             self._first_audio.observe(self._clock() - self._current_at, event.service, origin)

@@ -15,6 +15,7 @@ from agent.system.threads import Deadline
 
 if TYPE_CHECKING:  # the synthesizer imports the text modules after the start of the daemon
     from agent.pipeline.text.passages import PassageSplitter
+    from agent.pipeline.tts.phrase_file import Phrase
     from agent.pipeline.tts.phrases import Recording
 
 
@@ -79,7 +80,7 @@ class SynthesisJob:
         self.format: Format | None = None  # of the stream; later sessions are converted to it
         self.position: SpokenPosition | None = None  # in the audio of the stream
         self.is_resumed = False  # after an interruption
-        self.is_phrase = False  # its audio is a phrase, which has no rest that could be spoken without the network
+        self.phrase: Phrase | None = None  # what is left of it after an interruption
         self.has_audio = False
         self.has_sought_phrase = False  # of the service in use
         self.recording: Recording | None = None  # of audio that may become a phrase
@@ -119,8 +120,11 @@ class SynthesisJob:
         """
         if self.position is not None:
             self.is_resumed = True
-        if self.position is not None and not self.is_phrase:
-            self.passages = self.position.rest([split(passage) for passage in self.passages], heard_seconds)
+            sentences = [split(passage) for passage in self.passages]
+            self.passages = self.position.rest(sentences, heard_seconds)
+            if self.phrase is not None:
+                start = self.phrase.format.bytes_of(self.position.rest_start_seconds(sentences, heard_seconds))
+                self.phrase = self.phrase._replace(pcm=self.phrase.pcm[start:])
         self.stream_id, self.format, self.position, self.recording = None, None, None, None
         self.has_sought_phrase = False
         self.done_count, self.has_audio, self.is_last_retry = 0, False, False

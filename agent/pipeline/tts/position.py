@@ -72,13 +72,7 @@ class SpokenPosition:
             passages: The sentences of each passage.
             heard_seconds: The audio of the stream that was played.
         """
-        passed = [mark for mark in self._marks if mark.seconds + MARK_TOLERANCE_SECONDS <= heard_seconds]
-        start = passed[-1] if passed else self._marks[0]
-        following = [mark for mark in self._marks if mark.passage > start.passage]
-        skipped = 0
-        if following and passed:
-            sentences = [sentence for passage in passages[start.passage : following[0].passage] for sentence in passage]
-            skipped = self._spoken_sentences(sentences, start.seconds, following[0].seconds, heard_seconds)
+        start, skipped, _ = self._resume_point(passages, heard_seconds)
         rest: list[str] = []
         for passage in passages[start.passage :]:
             count = min(skipped, len(passage))
@@ -87,22 +81,39 @@ class SpokenPosition:
                 rest.append(" ".join(passage[count:]))
         return rest
 
+    def rest_start_seconds(self, passages: list[list[str]], heard_seconds: float) -> float:
+        """Return where ``rest`` begins in the speech of the stream, without a chime before it."""
+        return self._resume_point(passages, heard_seconds)[2] - self._marks[0].seconds
+
+    def _resume_point(self, passages: list[list[str]], heard_seconds: float) -> tuple[Mark, int, float]:
+        """Return the last known boundary, the number of sentences after it that were spoken, and the time of both."""
+        passed = [mark for mark in self._marks if mark.seconds + MARK_TOLERANCE_SECONDS <= heard_seconds]
+        start = passed[-1] if passed else self._marks[0]
+        following = [mark for mark in self._marks if mark.passage > start.passage]
+        if not (following and passed):
+            return start, 0, start.seconds
+        sentences = [sentence for passage in passages[start.passage : following[0].passage] for sentence in passage]
+        spoken, seconds = self._spoken_sentences(sentences, start.seconds, following[0].seconds, heard_seconds)
+        return start, spoken, seconds
+
     @property
     def _seconds(self) -> float:
         return self._format.seconds_of(self._bytes)
 
-    def _spoken_sentences(self, sentences: list[str], start: float, end: float, heard: float) -> int:
-        """Return how many sentences between two known times were certainly spoken."""
+    def _spoken_sentences(self, sentences: list[str], start: float, end: float, heard: float) -> tuple[int, float]:
+        """Return how many sentences between two known times were certainly spoken, and the time of their end."""
         total = sum(map(len, sentences))
         tolerance = min(MAX_TOLERANCE_SECONDS, max(MIN_TOLERANCE_SECONDS, TOLERANCE_SHARE * (end - start)))
         characters = spoken = 0
+        spoken_end = start
         for number, sentence in enumerate(sentences[:-1], 1):
             characters += len(sentence)
             estimate = start + (end - start) * characters / total
-            if self._last_pause(estimate - tolerance, estimate + tolerance) > heard:
+            pause = self._last_pause(estimate - tolerance, estimate + tolerance)
+            if pause > heard:
                 break
-            spoken = number
-        return spoken
+            spoken, spoken_end = number, pause
+        return spoken, spoken_end
 
     def _last_pause(self, start: float, end: float) -> float:
         """Return the start of the last pause between two times, or the second time."""

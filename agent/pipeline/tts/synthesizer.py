@@ -388,7 +388,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
             return True
         if job.utterance.source == NOTICE and self.notice is not None:
             return self._play(job, NOTICE, *self.notice())
-        if (phrase := self._find_phrase(job)) is not None:
+        job.phrase = job.phrase or self._find_phrase(job)
+        if (phrase := job.phrase) is not None:
             return self._play(job, phrase.key.service, phrase.format, phrase.pcm)
         # The next session of an audible utterance waits until the ring buffer has room for its audio.
         if job.retry_delay.remaining() or (job.has_audio and self._ring.unread_bytes > self._ring.capacity_bytes // 8):
@@ -511,7 +512,6 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
                 from agent.pipeline.tts.phrases import Recording
 
                 job.recording = Recording(job.services[0])
-            job.is_phrase = is_phrase
             if not self._pending_cancels:
                 self.report(AudioArrived(job.utterance.id, service, is_phrase))
                 if not self._write_chime(job, job.stream_id):
@@ -528,7 +528,8 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
 
     def _write_chime(self, job: SynthesisJob, stream_id: int) -> bool:
         chime = job.utterance.delivery.chime or self._chime
-        if job.utterance.turn > 0 or job.is_resumed or chime == NO_CHIME or job.format is None:
+        has_none = job.utterance.turn > 0 or job.utterance.source == NOTICE or job.is_resumed
+        if has_none or chime == NO_CHIME or job.format is None:
             return True
         from agent.pipeline.tts.chime import chime_pcm
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.scripted import Scripted, refuses
@@ -22,7 +23,7 @@ from agent.pipeline.events import (
     UtteranceFailed,
     UtterancePlayed,
 )
-from agent.pipeline.playback.ring_buffer import RingBuffer
+from agent.pipeline.playback.ring_buffer import RingBuffer, UtteranceEnd, UtteranceStart
 from agent.pipeline.tts.phrase_cache import PhraseCache
 from agent.pipeline.tts.phrase_file import Phrase, PhraseKey
 from agent.pipeline.tts.phrases import Phrases
@@ -38,7 +39,7 @@ ENDS = (UtterancePlayed, UtteranceFailed, UtteranceCancelled)
 class Stage:
     """A synthesizer with phrases, in front of scripted services. Not thread-safe; owned by the test."""
 
-    def __init__(self, phrases: Phrases, *scripts: object, sound: str = "(voice='a')") -> None:
+    def __init__(self, phrases: Phrases, *scripts: object, sound: str = "(voice='a')", reads: bool = True) -> None:
         self._stack = ExitStack()
         self.events = Inbox()
         self.ring = RingBuffer(1 << 22)
@@ -48,9 +49,10 @@ class Stage:
         for service in services:
             service.sound = Sound(sound, "a")
         self.synthesizer = Synthesizer(
-            self.ring, services, self.events.put, phrases=lambda: phrases, close_timing=CLOSE_TIMING
+            self.ring, services, self.events.put, phrases=lambda: phrases, close_timing=CLOSE_TIMING, can_suspend=True
         )
-        self.reader.start()
+        if reads:
+            self.reader.start()
         self.synthesizer.start()
 
     def say(self, text: str = TEXT, **more: object) -> tuple[object, bytes]:
@@ -83,8 +85,8 @@ def cache(tmp_path: Path) -> PhraseCache:
 def stage(cache: PhraseCache) -> Iterator[Callable[..., Stage]]:
     with ExitStack() as stack:
 
-        def build(*scripts: object, phrases: Phrases | None = None, sound: str = "(voice='a')") -> Stage:
-            built = Stage(phrases or Phrases(cache), *scripts, sound=sound)
+        def build(*scripts: object, phrases: Phrases | None = None, **more: Any) -> Stage:
+            built = Stage(phrases or Phrases(cache), *scripts, **more)
             stack.callback(built.close)
             return built
 
@@ -220,3 +222,23 @@ def test_a_cancelled_phrase_ends_in_one_state(stage: Callable[..., Stage], cache
     end, _ = one.ended("long")
     assert isinstance(end, UtteranceCancelled | UtterancePlayed)
     assert isinstance(one.say()[0], UtterancePlayed)
+
+
+def test_an_interrupted_phrase_continues_with_the_sentence_that_it_was_in(
+    stage: Callable[..., Stage], cache: PhraseCache
+) -> None:
+    format = Format(RATE)
+    text = "One two three. Four five six. Seven eight nine."
+    loud, pause = b"\0\x20" * RATE, bytes(format.bytes_of(0.2))  # one second each, with pauses between
+    pcm = (loud + pause) * 3
+    cache.store(Phrase(PhraseKey("voice0", "(voice='a')", text), "a", format, pcm))
+    one = stage(refuses, reads=False)
+    one.synthesizer.begin(Utterance("a", text, source="say"))
+    assert isinstance(one.ring.read(1, TIMEOUT_SECONDS), UtteranceStart)
+    assert one.ring.wait_readable(len(pcm), TIMEOUT_SECONDS)
+    one.synthesizer.suspend("a", "an alarm")
+    assert isinstance(one.ring.read(1, TIMEOUT_SECONDS), UtteranceEnd)
+    one.reader.start()
+    one.synthesizer.resume("a", 1.5)
+    one.events.until(lambda: bool(one.events.of(UtterancePlayed)))
+    assert one.reader.heard["a"] == pcm[len(loud) :], "it begins in the pause before the second sentence"
