@@ -22,6 +22,7 @@ from agent.system.text import validate_text
 
 if TYPE_CHECKING:
     import argparse
+    from types import SimpleNamespace
 
 _SECTION = "control"
 _MAX_FILE_BYTES = 64 * 1024
@@ -64,7 +65,7 @@ def warn_of_mistakes(path: str | None) -> None:
         notice(warning, _WARNING_CHARACTERS)
 
 
-def say(options: argparse.Namespace) -> int | None:
+def say(options: argparse.Namespace | SimpleNamespace) -> int | None:
     """Let the running daemon speak.
 
     Returns:
@@ -97,7 +98,7 @@ def say(options: argparse.Namespace) -> int | None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
-def delivery_options(options: argparse.Namespace) -> dict[str, Any]:
+def delivery_options(options: argparse.Namespace | SimpleNamespace) -> dict[str, Any]:
     """Return the parameters of the request ``say`` for the options of the command line.
 
     Raises:

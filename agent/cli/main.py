@@ -15,10 +15,11 @@ from agent.system.text import escape
 
 if TYPE_CHECKING:
     import argparse
+    from types import SimpleNamespace
 
     from agent.settings.model import Config
 
-    Options = argparse.Namespace
+    Options = argparse.Namespace | SimpleNamespace
 
 # Only what every command needs is imported here: a command that sends a request to the daemon has to start fast.
 
@@ -101,6 +102,10 @@ def _dispatch(words: list[str]) -> int:
         and not words[2].startswith("-")
     ):
         return _run_daemon(words[2] if len(words) == 3 else None)  # as in the units: without argparse
+    from agent.cli.usual_options import parse_usual
+
+    if (usual := parse_usual(words)) is not None:
+        return _RUN[usual.command](usual)
     from agent.cli.parsers import parse
 
     try:

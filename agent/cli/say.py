@@ -7,12 +7,10 @@ import os
 import queue
 from typing import TYPE_CHECKING
 
-from agent.audio.devices.device import fail_fast
 from agent.cli.file_output import FileOutput, WavMemory, speaker_problem
 from agent.cli.foreground import crash_error, print_device_event, stop_signals
 from agent.cli.local_server import local_server
 from agent.cli.notice import notice
-from agent.cli.stdin_text import TextReader
 from agent.daemon.builder import RING_BYTES, make_speaker, make_synthesizer, require_keys
 from agent.daemon.supervisor import Supervisor
 from agent.errors import CANCELLED_EXIT_CODE, AgentError, DeviceError, ServiceError
@@ -37,6 +35,7 @@ from agent.system.text import validate_text
 from agent.system.threads import Deadline
 
 if TYPE_CHECKING:
+    from agent.cli.stdin_text import TextReader
     from agent.daemon.local_server import LocalServer
 
 UTTERANCE = "say"
@@ -121,6 +120,8 @@ class _SaySession:
         ring = RingBuffer(RING_BYTES)
         self._synthesizer = make_synthesizer(config, ring, self._inbox.put, local, eager=False)
         if output is None:
+            from agent.audio.devices.device import fail_fast
+
             self._speaker: Stage = make_speaker(config, ring, self._inbox.put, wait_policy=fail_fast)
         else:
             self._speaker = AudioWriter(ring, output.open, self._inbox.put, output.take)
@@ -147,6 +148,8 @@ class _SaySession:
             supervisor.start()
             try:
                 if text is None:
+                    from agent.cli.stdin_text import TextReader
+
                     self._reader = TextReader(
                         self._synthesizer, UTTERANCE, self._inbox.put, keeps_partial=self._output is None
                     )

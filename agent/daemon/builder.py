@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from agent.audio.devices.device import Sink, WaitPolicy, is_card, open_sink, open_source, wait_for_device
 from agent.audio.format import SPEECH, Format
 from agent.daemon.shutdown import (
     CONNECTION_CLOSE_SECONDS,
@@ -37,6 +36,7 @@ from agent.system.threads import Worker
 
 # The stages that capture and reply are imported where they are built: a daemon that only announces starts faster.
 if TYPE_CHECKING:
+    from agent.audio.devices.device import Sink, WaitPolicy
     from agent.daemon.local_server import LocalServer
     from agent.daemon.web import WebSources
     from agent.frontends.frontend import Frontend, Frontends, Notification
@@ -207,8 +207,9 @@ def make_frontends(
 
 
 def make_microphone(
-    config: Config, frames: FrameQueue, report: Callable[[Event], None], *, wait_policy: WaitPolicy = wait_for_device
+    config: Config, frames: FrameQueue, report: Callable[[Event], None], *, wait_policy: WaitPolicy | None = None
 ) -> Microphone:
+    from agent.audio.devices.device import open_source, wait_for_device
     from agent.pipeline.capture.microphone import Microphone
 
     settings = config.microphone
@@ -218,7 +219,7 @@ def make_microphone(
         lambda: open_source(settings.device, frame, settings.channel, settings.gain_db),
         report,
         frame_seconds=frame,
-        wait_policy=wait_policy,
+        wait_policy=wait_policy or wait_for_device,
     )
 
 
@@ -396,9 +397,10 @@ def make_speaker(
     ring: RingBuffer,
     report: Callable[[Event], None],
     *,
-    wait_policy: WaitPolicy = wait_for_device,
+    wait_policy: WaitPolicy | None = None,
     permit_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
 ) -> Speaker:
+    from agent.audio.devices.device import is_card, open_sink, wait_for_device
     from agent.pipeline.playback.jitter_buffer import JitterBuffer
     from agent.pipeline.playback.speaker import Speaker
 
@@ -423,7 +425,7 @@ def make_speaker(
         volume=settings.volume,
         gap_seconds=config.conversation.gap_seconds,
         permit_start=permit_start,
-        wait_policy=wait_policy,
+        wait_policy=wait_policy or wait_for_device,
         probe=probe if is_card(settings.device) else None,
     )
 

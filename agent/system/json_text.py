@@ -55,7 +55,7 @@ def redact(text: str, secret: str | None) -> str:
 
 def fix_surrogates(text: str) -> str:
     """Replace lone surrogates, which JSON escapes can produce, so that the text can be encoded as UTF-8."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text if text.isascii() else text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from agent.audio.convert import FormatConverter
 from agent.audio.decoders.decoder import Decoder, create_decoder
 from agent.audio.format import Format
 from agent.errors import ServiceError
@@ -16,6 +15,7 @@ from agent.services.protocols.codec import Audio, Client, End, Event, Failure, F
 from agent.services.service_log import ServiceLog
 
 if TYPE_CHECKING:
+    from agent.audio.convert import FormatConverter
     from agent.services.connection.websocket import Connection
 
 log = logging.getLogger(__name__)
@@ -233,6 +233,8 @@ class TtsSession:
             rest, self._converter = self._converter.finish(), None
         # The identity first: the comparison of two dataclasses calls a function, and this is done for each piece.
         if self._converter is None and source is not self.format and source != self.format:
+            from agent.audio.convert import FormatConverter  # most sessions keep one format
+
             self._converter = FormatConverter(source, self.format)
         converted = pcm if self._converter is None else self._converter.feed(pcm)
         self._audio_seconds += self.format.seconds_of(len(converted))
