@@ -169,7 +169,7 @@ def test_row_48_a_long_sigstop_drops_and_counts_old_audio(
     assert daemon.say("and on")["state"] == "played"
     took = time.monotonic() - began
     assert [end["state"] for end in ends] == ["cancelled", "cancelled"]
-    assert all(re.fullmatch(r"by a suspend of \d+ s", str(end["why"])) for end in ends), ends
+    assert all(re.fullmatch(r"by a suspend of \d+ s", str(end["reason"])) for end in ends), ends
     (text,) = tone_server.await_wire(1, woken, service="neuphonic", direction="in", event="Text")
     opened = {line["connection"] for line in tone_server.wire()[stopped:] if line["kind"] == "open"}
     assert text["connection"] in opened, "a connection from before it was trusted"
