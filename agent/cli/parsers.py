@@ -107,6 +107,7 @@ def _none(parser: argparse.ArgumentParser) -> None:
 
 
 def _say(parser: argparse.ArgumentParser) -> None:
+    # usual_options.py has the default of each option as well.
     _config_only(parser)
     parser.add_argument(
         "-s", "--service", choices=tuple(SERVICES), help="use this speech service (default: as configured)"

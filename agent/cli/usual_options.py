@@ -20,6 +20,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "urgent": False,
         "ttl": None,
         "id": None,
+        "chime": None,
         "volume": None,
         "voice": None,
         "wait": True,
