@@ -13,11 +13,10 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from _processes import clean_environment
-
 from agent.client import Client
 from agent.client import Speech as Accepted
 from agent.system.threads import Deadline
+from scripts.benchmarks._processes import clean_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_SECONDS = 60.0

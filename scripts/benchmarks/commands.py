@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _processes import clean_environment, cpu_seconds
-from _report import Column, Result, Table, at_most, progress
+from scripts.benchmarks._processes import clean_environment, cpu_seconds
+from scripts.benchmarks._report import Column, Result, Table, at_most, progress
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_RATIO = 1.6

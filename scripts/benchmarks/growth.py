@@ -20,14 +20,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from _daemon import ROOT, TIMEOUT_SECONDS, Ready, daemon, environment
-from _processes import Size, size
-from _report import Column, Result, Table, at_most, progress
 from support.local_server import LocalServerProcess
 from support.vcard import VirtualCard
 
 from agent.audio.format import SPEECH
 from agent.server.tts import tone
+from scripts.benchmarks._daemon import ROOT, TIMEOUT_SECONDS, Ready, daemon, environment
+from scripts.benchmarks._processes import Size, size
+from scripts.benchmarks._report import Column, Result, Table, at_most, progress
 
 LENGTHS = (10, 100, 1000)
 MAX_MIB = 4.0

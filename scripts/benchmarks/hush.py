@@ -14,10 +14,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from _card import TimedCard
-from _daemon import ROOT, TIMEOUT_SECONDS, Daemon, Ready, Speech, daemon, environment
-from _report import Column, Result, Table, at_most, progress
 from support.local_server import LocalServerProcess
+
+from scripts.benchmarks._card import TimedCard
+from scripts.benchmarks._daemon import ROOT, TIMEOUT_SECONDS, Daemon, Ready, Speech, daemon, environment
+from scripts.benchmarks._report import Column, Result, Table, at_most, progress
 
 MAX_SECONDS = 0.05
 """Largest time from the request at the socket to silence."""

@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from _daemon import Ready, daemon
-from _processes import Size, cpu_seconds, size, wakeups
-from _report import Column, Result, Table, Verdict, progress
 from support.local_server import LocalServerProcess
 from support.vcard import VirtualCard
+
+from scripts.benchmarks._daemon import Ready, daemon
+from scripts.benchmarks._processes import Size, cpu_seconds, size, wakeups
+from scripts.benchmarks._report import Column, Result, Table, Verdict, progress
 
 SETTLE_SECONDS = 3.0
 LIMITS = {"announce": (0.2, 8.0), "assistant": (1.5, 40.0), "captions": (1.5, 40.0)}

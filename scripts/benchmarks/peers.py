@@ -24,23 +24,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgpack
-from _processes import clean_environment
 
-from agent.server.listener import Listener
-from agent.server.options import ServerOptions, parse
-from agent.server.stt import registry as stt_registry
-from agent.server.stt.engine import SttOptions
-from agent.server.tts import registry as tts_registry
 from agent.server.tts.tone import WORD_SECONDS
 from agent.server.wire_log import WireLog
 from agent.services.protocols.codec import Message
-from agent.system.threads import Deadline
+from scripts.benchmarks._picture import draw
+from scripts.benchmarks._processes import clean_environment
+from scripts.benchmarks._report import Column, Result, Table, Verdict, at_most, progress
+from scripts.benchmarks._server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVERS = Path(__file__).resolve().parent / "peers_drivers"
 TIMEOUT_SECONDS = 120.0
 PACED_WORDS, FULL_WORDS = 30, 300
 HEADER_BYTES = 44
+PROGRAMS = 3
+OVERHEAD_SECONDS = 2.0
+"""Start and end of a program, and its run at full pace."""
 SDKS = {
     "neuphonic": "pyneuphonic==3.1.2",
     "playai": "pyht==0.1.14",
@@ -99,20 +99,6 @@ def audio_bytes(message: Message) -> int:
     return len(audio) - (HEADER_BYTES if audio[:4] == b"RIFF" else 0)
 
 
-class Server:
-    """The local server in this process, with the exact engine. Not thread-safe."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.recorder = Recorder()
-        options: ServerOptions = parse(["--port", "0", "--speech", "tone", "--recognition", "none", *arguments])
-        engine = stt_registry.create("none", SttOptions(None, None))
-        self._listener = Listener(options, tts_registry.create("tone"), engine, self.recorder)
-        self.port = self._listener.address[1]
-
-    def stop(self) -> None:
-        self._listener.stop(Deadline(1.0), Deadline(2.0))
-
-
 class Program(NamedTuple):
     """A program to measure."""
 
@@ -146,9 +132,9 @@ def peak_bytes(pid: int) -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
-def measure(program: Program, server: Server, service: str) -> Run:
+def measure(program: Program, recorder: Recorder, service: str) -> Run:
     """Run one program to its end."""
-    server.recorder.clear()
+    recorder.clear()
     began = time.perf_counter()
     arrivals: list[tuple[float, int]] = []
     with subprocess.Popen(
@@ -169,13 +155,13 @@ def measure(program: Program, server: Server, service: str) -> Run:
         if process.returncode:
             raise SystemExit(f"{program.name} ({service}) failed: {process.stderr.read().decode()[-2000:]}")
     offset = HEADER_BYTES if head == b"RIFF" else 0
-    sent = sum(size for _, size in server.recorder.chunks)
+    sent = sum(size for _, size in recorder.chunks)
     if total - offset != sent:
         raise SystemExit(f"{program.name} ({service}) wrote {total - offset} of {sent} bytes")
     firsts, lasts, at = [], [], offset
     steps = iter(arrivals)
     moment, reached = next(steps)
-    for sent_at, size in server.recorder.chunks:
+    for sent_at, size in recorder.chunks:
         while reached <= at:
             moment, reached = next(steps)
         firsts.append(moment - sent_at)
@@ -184,12 +170,12 @@ def measure(program: Program, server: Server, service: str) -> Run:
             moment, reached = next(steps)
         lasts.append(moment - sent_at)
     minutes = len(program.words[-1].split()) * WORD_SECONDS / 60
-    assert server.recorder.request_at is not None
+    assert recorder.request_at is not None
     return Run(
         (usage.ru_utime + usage.ru_stime) / minutes,
         statistics.median(firsts),
         statistics.median(lasts),
-        server.recorder.request_at - began,
+        recorder.request_at - began,
         memory,
     )
 
@@ -220,20 +206,17 @@ METRICS = {
 
 def compare(service: str, folder: Path, rounds: int, sdk: Path | None) -> list[dict[str, Any]]:
     """Return one row for each program."""
-    paced, full = Server("--pace", "1.0"), Server()
-    try:
-        slow = programs(service, paced.port, " ".join(["word"] * PACED_WORDS), folder, sdk)
-        fast = programs(service, full.port, " ".join(["word"] * FULL_WORDS), folder, sdk)
+    paced, full = Recorder(), Recorder()
+    with Server(paced, "--pace", "1.0") as slow_server, Server(full) as fast_server:
+        slow = programs(service, slow_server.port, " ".join(["word"] * PACED_WORDS), folder, sdk)
+        fast = programs(service, fast_server.port, " ".join(["word"] * FULL_WORDS), folder, sdk)
         runs: dict[str, list[Run]] = {program.name: [] for program in slow}
         for turn in range(rounds + 1):
             for timed, loaded in zip(slow, fast, strict=True):
                 one, other = measure(timed, paced, service), measure(loaded, full, service)
                 if turn:  # the first turn compiles the modules
                     runs[timed.name].append(one._replace(cpu_per_minute=other.cpu_per_minute, memory=other.memory))
-            print(f"{service}: turn {turn} of {rounds}", file=sys.stderr, flush=True)
-    finally:
-        paced.stop()
-        full.stop()
+            progress(f"peers: {service}, turn {turn} of {rounds}")
     rows = []
     for name, found in runs.items():
         row: dict[str, Any] = {"service": service, "program": name}
@@ -246,47 +229,62 @@ def compare(service: str, folder: Path, rounds: int, sdk: Path | None) -> list[d
     return rows
 
 
-def verdicts(rows: list[dict[str, Any]]) -> list[tuple[str, bool, str]]:
-    """Return for each metric whether voice-agent is within the limit and below every SDK, and the worst row."""
+def verdicts(rows: list[dict[str, Any]]) -> list[Verdict]:
+    """Judge voice-agent on its worst service: against the limit, and against every SDK, for each metric."""
     found = []
+    services = dict.fromkeys(row["service"] for row in rows)
+    by_service = {name: {row["program"]: row for row in rows if row["service"] == name} for name in services}
     for metric, limit in LIMITS.items():
-        worst, holds = (0.0, ""), True
-        for service in {row["service"] for row in rows}:
-            of_service = {row["program"]: row for row in rows if row["service"] == service}
-            ours = of_service["voice-agent"]
-            worst = max(worst, (ours[f"{metric} ratio"], service))
-            peers = [row[metric] for name, row in of_service.items() if name not in ("voice-agent", "bare loop")]
-            below = metric == "memory" or all(ours[metric] < peer for peer in peers)
-            holds = holds and ours[f"{metric} ratio"] <= limit and below
-        found.append((metric, holds, f"worst {worst[0]:.2f} ({worst[1]}), at most {limit:g}"))
+        ratios = {name: programs["voice-agent"][f"{metric} ratio"] for name, programs in by_service.items()}
+        found.append(at_most(f"{metric}: at most {limit:g} times the bare loop", limit, ratios))
+        shares = {
+            f"{row['program']}": programs["voice-agent"][metric] / row[metric]
+            for programs in by_service.values()
+            for name, row in programs.items()
+            if name not in ("voice-agent", "bare loop")
+        }
+        if shares and metric != "memory":
+            found.append(at_most(f"{metric}: below every SDK", 1.0, shares))
     return found
 
 
+def result(rows: list[dict[str, Any]], missing: list[str]) -> Result:
+    """Return the table, the verdicts, and the peers that are missing."""
+    columns = [
+        column
+        for name, (*_, unit) in METRICS.items()
+        for column in (Column(f"{name}, {unit}"), Column(f"{name} ratio"))
+    ]
+    names = [name for metric in METRICS for name in (metric, f"{metric} ratio")]
+    cells = [(row["service"], row["program"], *(row[name] for name in names)) for row in rows]
+    return Result([Table(("service", "program"), tuple(columns), cells)], verdicts(rows), missing)
+
+
+def expected_seconds(services: int, rounds: int) -> float:
+    """Return the time of a run: of each program one run at real-time pace, and one at full pace."""
+    return services * (rounds + 1) * PROGRAMS * (PACED_WORDS * WORD_SECONDS + OVERHEAD_SECONDS)
+
+
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench peers", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(prog="scripts/bench peers", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=7, help="turns (7)")
     parser.add_argument("--service", choices=tuple(SDKS), action="append", help="only this service")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the ratios as SVG")
     options = parser.parse_args(arguments)
+    services = options.service or list(SDKS)
+    minutes = expected_seconds(len(services), options.rounds) / 60
+    progress(f"peers: {options.rounds} turns take about {minutes:.0f} minutes, and the installation of the SDKs")
     rows: list[dict[str, Any]] = []
+    missing: list[str] = []
     with tempfile.TemporaryDirectory() as name:
-        for service in options.service or SDKS:
+        for service in services:
             sdk = install(service)
             if isinstance(sdk, str):
-                print(f"{SDKS[service]} cannot be installed: {sdk}", file=sys.stderr)
+                missing.append(f"{SDKS[service]} cannot be installed: {sdk}")
+                progress(f"peers: {missing[-1]}")
             rows += compare(service, Path(name), options.rounds, sdk if isinstance(sdk, Path) else None)
-    judged = verdicts(rows)
-    if options.json:
-        print(json.dumps({"rows": rows, "verdicts": judged}))
-    else:
-        print(
-            "| service | program | " + " | ".join(f"{metric}, {unit}" for metric, (*_, unit) in METRICS.items()) + " |"
-        )
-        print("|---" * (2 + len(METRICS)) + "|")
-        for row in rows:
-            cells = (f"{row[metric]:.2f} ({row[f'{metric} ratio']:.2f})" for metric in METRICS)
-            print(f"| {row['service']} | {row['program']} | {' | '.join(cells)} |")
-        print()
-        for metric, holds, text in judged:
-            print(f"{metric}: {'yes' if holds else 'no'} ({text} times the bare loop)")
-    return 0 if all(holds for _, holds, _ in judged) else 1
+    found = result(rows, missing)
+    if options.picture is not None:
+        options.picture.write_text(draw(found), encoding="utf-8")
+    return found.show(as_json=options.json)

@@ -19,10 +19,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import websocket
-from _daemon import Daemon, Ready, daemon
-from _report import Column, Result, Table, at_most
 from support.local_server import LocalServerProcess
 from support.web import EventReader, free_port
+
+from scripts.benchmarks._daemon import Daemon, Ready, daemon
+from scripts.benchmarks._report import Column, Result, Table, at_most
 
 MAX_MORE_THAN_ROUND_TRIP_MS = 10.0
 MAX_PHRASE_MS = 50.0

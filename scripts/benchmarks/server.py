@@ -21,9 +21,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from _report import Column, Result, Table, at_most, progress
 from support.local_server import LocalServerProcess
 from websockets.sync.client import connect
+
+from scripts.benchmarks._report import Column, Result, Table, at_most, progress
 
 ENGINES = {"flite": "flite", "espeak": "espeak-ng"}
 """The real engines and the program that each needs."""

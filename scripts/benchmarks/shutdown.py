@@ -17,9 +17,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from _daemon import TIMEOUT_SECONDS, Daemon, Ready, daemon
-from _report import Column, Result, Table, at_most, progress
-from _server import Server
 from support.recognizers import CurrentMelvinServer, MelvinServer, VoskServer, speech
 from support.scripted import TEXT, Peer, Scripted
 from support.vcard import VirtualCard
@@ -28,6 +25,9 @@ from agent.audio.format import SPEECH
 from agent.server.tts import tone
 from agent.server.wire_log import WireLog
 from agent.services.protocols.codec import Audio, End, Message, Transcript
+from scripts.benchmarks._daemon import TIMEOUT_SECONDS, Daemon, Ready, daemon
+from scripts.benchmarks._report import Column, Result, Table, at_most, progress
+from scripts.benchmarks._server import Server
 
 MAX_EOF_SECONDS = 0.15
 """A frame of 0.1 s, a round trip on this machine, and 0.05 s."""

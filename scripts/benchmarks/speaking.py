@@ -22,12 +22,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from _daemon import Ready, Speech, daemon
-from _report import Column, Result, Table, at_most, progress
 from support.local_server import LocalServerProcess
 from support.vcard import VirtualCard
 
 from agent.server.tts.tone import WORD_SECONDS
+from scripts.benchmarks._daemon import Ready, Speech, daemon
+from scripts.benchmarks._report import Column, Result, Table, at_most, progress
 
 ROOT = Path(__file__).resolve().parents[2]
 MAX_RATIO = 1.6

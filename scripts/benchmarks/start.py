@@ -20,12 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from _daemon import Ready, daemon, environment
-from _processes import cpu_seconds
-from _report import Column, Result, Table, at_most, progress
-from speaking import LOOP, RATE
 from support.local_server import LocalServerProcess
 from support.vcard import VirtualCard
+
+from scripts.benchmarks._daemon import Ready, daemon, environment
+from scripts.benchmarks._processes import cpu_seconds
+from scripts.benchmarks._report import Column, Result, Table, at_most, progress
+from scripts.benchmarks.speaking import LOOP, RATE
 
 MAX_RATIO = 1.4
 MAX_MEMORY_RATIO = 1.3

@@ -17,15 +17,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from _card import TimedCard
-from _daemon import Ready, daemon
-from _report import Column, Result, Table, at_most, progress
-from _server import Server
-
 from agent.audio.format import SPEECH
 from agent.server.tts import tone
 from agent.server.wire_log import WireLog
 from agent.services.protocols.codec import Audio, End, Message, Text
+from scripts.benchmarks._card import TimedCard
+from scripts.benchmarks._daemon import Ready, daemon
+from scripts.benchmarks._report import Column, Result, Table, at_most, progress
+from scripts.benchmarks._server import Server
 
 MAX_SECONDS = 0.25
 """Largest answer time beyond the pause of ``conversation.silence_seconds``."""

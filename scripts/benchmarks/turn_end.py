@@ -18,10 +18,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from _report import Column, Result, Table, at_most
-
 from agent.pipeline.capture.pauses import PauseChooser
 from agent.pipeline.settings import PauseSettings
+from scripts.benchmarks._report import Column, Result, Table, at_most
 
 PAUSES_PER_SENTENCE = 10
 FRAME_SECONDS = 0.1
