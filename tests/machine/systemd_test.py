@@ -44,6 +44,24 @@ responder: {{kind: none}}
 server: {{start: false}}
 """
 
+# What docs/hooks.md says of the sandbox: a word for each thing that works.
+HOOK = """#!/bin/sh
+cd /var/lib/voice-agent
+cat >hook.json
+{
+    echo "event $VOICE_AGENT_EVENT"
+    voice-agent status >/dev/null && echo status
+    touch /var/cache/voice-agent/hook /run/voice-agent/hook /tmp/hook && echo write
+    touch /etc/hook || touch /usr/hook || ls /root || ls /home/* || echo protected
+    python3 -c 'import socket; socket.socket(); print("network")'
+    python3 -c 'import socket; socket.socket(socket.AF_NETLINK)' || echo "no netlink"
+    python3 -c 'import mmap; mmap.mmap(-1, 4096, prot=7)' || echo "no machine code"
+    head -c 0 /dev/kmsg || echo "no devices"
+} >hook.part 2>/dev/null
+mv hook.part hook.txt
+"""
+HOOK_WORDS = ["event spoken", "status", "write", "protected", "network", "no netlink", "no machine code", "no devices"]
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="systemd-test", description=__doc__)
@@ -95,6 +113,7 @@ class MachineTest:
         step("reload of a valid configuration", self._reload_valid)
         step("reload of an invalid configuration", self._reload_invalid)
         step("a stuck worker: stacks, restart, speech", self._freeze)
+        step("a hook runs inside the sandbox", self._hook)
         step("the service reads keys inside the sandbox", self._keys)
         step(
             "doctor reports faults with their cures", lambda: Doctor(self._box).check_with_faults(WIRE_LOG_CONFIG, KEY)
@@ -291,6 +310,25 @@ class MachineTest:
         self._box.run("voice-agent", "say", "I am back.")
         assert _peak(self._card.played()[begin:]) > 1000, "nothing is played after the restart"
         return next(line for line in lines if _is_stuck_line(line))
+
+    def _hook(self) -> str:
+        command, state = self._root / "usr/local/bin/hook", self._root / STATE.lstrip("/")
+        command.write_text(HOOK)
+        command.chmod(0o755)
+        config = self._root / CONFIG
+        previous = config.read_text()
+        config.write_text(f"{previous}\nhooks: {{spoken: [/usr/local/bin/hook]}}\n")
+        try:
+            self._restart()
+            self._box.run("voice-agent", "say", "Run the hook.")
+            self._box.wait("the hook has ended", lambda: (state / "hook.txt").exists())
+        finally:
+            config.write_text(previous)
+            self._restart()
+        assert json.loads((state / "hook.json").read_text())["state"] == "played"
+        words = (state / "hook.txt").read_text().splitlines()
+        assert words == HOOK_WORDS, words
+        return ", ".join(words)
 
     def _keys(self) -> str:
         """A server that requires keys accepts the daemon; only root can read the files of the keys."""
