@@ -29,12 +29,12 @@ def build(folder: Path, umask: int = 0o022) -> Path:
 
 def copy_sources(target: Path) -> Path:
     """Copy everything that the package is built from, without the repository."""
-    for name in ("systemd", "packaging", "config", "docs", "agent", "scripts"):
+    for name in ("systemd", "packaging", "config", "docs", "examples", "agent", "scripts"):
         shutil.copytree(ROOT / name, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.cfg", "README.md", "CHANGELOG.md"):
         shutil.copy(ROOT / name, target)
     untracked = run(
-        "git", "ls-files", "-z", "--others", "agent", "config", "docs", "systemd", cwd=ROOT, check=True
+        "git", "ls-files", "-z", "--others", "agent", "config", "docs", "examples", "systemd", cwd=ROOT, check=True
     ).stdout
     for path in untracked.split("\0"):
         if path:

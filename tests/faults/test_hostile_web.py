@@ -79,7 +79,7 @@ def target(agent: Start, tmp_path: Path) -> Iterator[Target]:
 def send_until_closed(target: Target, start: bytes, size: int) -> None:
     """Send an endless request until the daemon closes the connection."""
     chunk = b"x" * 65536
-    with target.connect() as connected, contextlib.suppress(ConnectionError):
+    with target.connect() as connected, contextlib.suppress(OSError):
         connected.sendall(start)
         for _ in range(size // len(chunk)):
             connected.sendall(chunk)
@@ -95,7 +95,7 @@ def attack(target: Target) -> None:
     send_until_closed(target, head + b"Transfer-Encoding: chunked\r\n\r\n40000000\r\n", GIB)
     for garbage in (b"\0" * 1000, b"\x16\x03\x01\x02\x00" * 100, b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
                     b"GET /?token=x HTTP/1.1\r\n" + HEAD + b"\r\n", b"\r\n" * 5000):  # fmt: skip
-        with target.connect() as connected, contextlib.suppress(ConnectionError):
+        with target.connect() as connected, contextlib.suppress(OSError):
             connected.sendall(garbage)
             connected.shutdown(socket.SHUT_WR)
             connected.recv(65536)
