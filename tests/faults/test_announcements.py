@@ -187,7 +187,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServerProc
         yield running
 
 
-@pytest.mark.parametrize(("count", "kills"), [(40, 2), pytest.param(1000, 20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("count", "kills"), [(40, 2), pytest.param(1000, 20, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])]
+)
 def test_row_68_each_announcement_is_heard_once_or_recorded_after_kills(
     server: LocalServerProcess, tmp_path: Path, record_row: Record, count: int, kills: int
 ) -> None:
