@@ -56,7 +56,7 @@ class StoreTiming(NamedTuple):
 
 
 class _Entry:
-    """One utterance. Not thread-safe; owned by the store thread. ``digest``: of the whole text; ``None`` in pieces."""
+    """One utterance. Not thread-safe; owned by the store thread. ``digest``: of the text, for an id of the client."""
 
     __slots__ = ("accepted_boot_seconds", "boot_id", "delivery", "digest", "number", "record")
 
@@ -383,8 +383,8 @@ class UtteranceStore:
             (),
             utterance.text,
         )
-        digest = None if utterance.text is None else _digest(utterance.text)
-        self._forget(utterance.id)
+        claimed = self._forget(utterance.id)
+        digest = None if claimed is None else claimed.digest
         entry = _Entry(0, record, digest, utterance.delivery, self._boot_id, boot_seconds)
         self._add(entry)
         self._changed[utterance.id] = entry
@@ -393,7 +393,6 @@ class UtteranceStore:
     def _complete(self, utterance: str, text: str) -> None:
         entry = self._entries.get(utterance)
         if entry is not None and entry.record.ended_at is None:
-            entry.digest = _digest(text)
             self._change(entry, entry.record._replace(text=text))
 
     def _start(self, utterance: str, done: threading.Event, at: float) -> None:
@@ -431,11 +430,12 @@ class UtteranceStore:
 
     def _claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
         entry = self._entries.get(utterance.id)
+        digest = None if utterance.text is None else _digest(utterance.text)
         if entry is None or entry.record.state in REPEATABLE:
             self._accept(utterance, time.time(), _boot_seconds())  # a second claim of it finds this entry
+            self._entries[utterance.id].digest = digest
             answer(Claim())
         else:
-            digest = None if utterance.text is None else _digest(utterance.text)
             answer(Claim(entry.record, is_conflict=None not in (digest, entry.digest) and digest != entry.digest))
 
     # --- shared by the commands
@@ -452,11 +452,12 @@ class UtteranceStore:
         entry.record = record
         self._changed[record.id] = entry
 
-    def _forget(self, utterance: str) -> None:
+    def _forget(self, utterance: str) -> _Entry | None:
         if (entry := self._entries.pop(utterance, None)) is not None:
             self._changed.pop(utterance, None)
             self._durable.discard(utterance)
             self._removed.append(entry.number)
+        return entry
 
     def _limit(self) -> None:
         """Forget the oldest records."""
@@ -476,7 +477,7 @@ def _is_waiting(entry: _Entry) -> bool:
 
 
 def _digest(text: str) -> bytes:
-    import hashlib
+    import hashlib  # OpenSSL takes 4 MB of memory, and most clients choose no id
 
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
