@@ -443,9 +443,11 @@ class _Call:
 
 def default_paths() -> list[str]:
     """Return the sockets at which a daemon usually listens: that of this user, then that of the service."""
+    home, run = os.environ.get("HOME", ""), os.environ.get("XDG_RUNTIME_DIR", "")
+    state = os.environ.get("XDG_STATE_HOME") or (f"{home}/.local/state" if home else "")
     directories = [
         os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0],
-        f"{os.environ['XDG_RUNTIME_DIR']}/voice-agent" if os.environ.get("XDG_RUNTIME_DIR") else "",
+        f"{run}/voice-agent" if run else f"{state}/voice-agent/run",
         "/run/voice-agent",
     ]
     return [f"{directory}/control.sock" for directory in directories if directory.startswith("/")]

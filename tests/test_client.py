@@ -97,6 +97,9 @@ def test_default_paths_are_those_of_the_user_and_the_service(
         "/run/user/1000/voice-agent/control.sock",
         "/run/voice-agent/control.sock",
     ]
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    assert module.default_paths()[0] == "/state/voice-agent/run/control.sock"
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     with Client() as client:
         assert client.path == daemon.path

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import select
+import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 
 from agent.cli.daemon_errors import DaemonUnreachable, service_errors
 from agent.cli.handover import connect, warn_of_mistakes
+from agent.client import Client
 from agent.system.text import escape
 
 
@@ -31,14 +35,24 @@ def events(path: str | None, names: Sequence[str], *, as_json: bool = False, tex
     except DaemonUnreachable:
         warn_of_mistakes(path)
         raise
+    watcher = threading.Thread(target=_close_without_reader, args=(client,), name="stdout", daemon=True)
     with client, service_errors():
         try:
+            watcher.start()
             for event in client.events(*names, texts=texts):
                 # Each line at once: the reader of a pipe waits for it.
                 print(json.dumps(event) if as_json else line(event), flush=True)
         except KeyboardInterrupt:
             return 0
     return 0
+
+
+def _close_without_reader(client: Client) -> None:
+    """Close the connection when the reader of a pipe has ended: the next event may be hours away."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # reports errors only (poll(2))
+    poll.poll()
+    client.close()
 
 
 def line(event: Mapping[str, object]) -> str:
