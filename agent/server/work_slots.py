@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class WorkSlots:
-    """A context manager that at most ``count`` threads have entered; the others enter in the order of arrival.
+    """A context manager that at most ``count`` threads have entered; the others wait for their turn.
 
+    They enter in the order of arrival, urgent ones first.
     A semaphore of the standard library has no order: a thread that leaves it and enters it again overtakes those that
     wait. Thread-safe.
 
@@ -19,26 +22,39 @@ class WorkSlots:
     def __init__(self, count: int) -> None:
         self._lock = threading.Lock()
         self._free = count
+        self._urgent: deque[threading.Lock] = deque()
         self._waiting: deque[threading.Lock] = deque()
 
     @property
     def waiting(self) -> int:
         """Number of threads that wait for their turn."""
-        return len(self._waiting)
+        return len(self._urgent) + len(self._waiting)
+
+    @contextmanager
+    def urgent(self) -> Iterator[None]:
+        """Enter before the threads that wait."""
+        self._enter(is_urgent=True)
+        try:
+            yield
+        finally:
+            self.__exit__()
 
     def __enter__(self) -> None:
+        self._enter(is_urgent=False)
+
+    def _enter(self, *, is_urgent: bool) -> None:
         with self._lock:
             if self._free:
                 self._free -= 1
                 return
             turn = threading.Lock()
             turn.acquire()
-            self._waiting.append(turn)
+            (self._urgent if is_urgent else self._waiting).append(turn)
         turn.acquire()  # __exit__ of another thread releases it, and passes its slot on
 
     def __exit__(self, *error: object) -> None:
         with self._lock:
-            if self._waiting:
-                self._waiting.popleft().release()
+            if waiting := self._urgent or self._waiting:
+                waiting.popleft().release()
             else:
                 self._free += 1

@@ -55,6 +55,27 @@ def test_thread_that_returns_does_not_overtake_the_waiting_ones(clients: int) ->
     assert order[:clients] == list(range(clients)) and len(order) == 5 * clients
 
 
+def test_urgent_thread_enters_before_the_waiting_ones() -> None:
+    slots, order = WorkSlots(1), []
+
+    def work(name: str) -> None:
+        with slots.urgent() if name.startswith("urgent") else slots:
+            order.append(name)
+
+    names = ("first", "second", "urgent first", "urgent second")
+    workers = [threading.Thread(target=work, args=(name,)) for name in names]
+    with slots:
+        for number, worker in enumerate(workers, 1):
+            worker.start()
+            for _ in range(1000):
+                if slots.waiting == number:
+                    break
+                threading.Event().wait(0.01)
+    for worker in workers:
+        worker.join(30)
+    assert order == ["urgent first", "urgent second", "first", "second"]
+
+
 def test_slot_is_free_again_after_an_error() -> None:
     slots = WorkSlots(1)
     for _ in range(3):

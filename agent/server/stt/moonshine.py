@@ -7,7 +7,6 @@ import threading
 import time
 from array import array
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ class MoonshineEngine:
     """Recognizes English speech. Thread-safe.
 
     A separate thread loads the model (42 MB) once, started by ``prepare``. All streams share the model and use it one
-    at a time, in the order of their requests.
+    at a time, in the order of their requests; requests for the last final transcript come before those for partials.
     """
 
     name = "moonshine"
@@ -95,7 +94,7 @@ class MoonshineStream:
     def __init__(
         self,
         model: Any,
-        model_lock: AbstractContextManager[None],
+        model_lock: WorkSlots,
         error_type: type[Exception],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -112,7 +111,7 @@ class MoonshineStream:
     def early_final(self) -> list[Transcript]:
         if self._stream is None:
             return [Transcript("", is_final=True, is_early=True)]
-        finals = [transcript for transcript in self._update() if transcript.is_final]
+        finals = [transcript for transcript in self._update(is_last=True) if transcript.is_final]
         start = self._offset_seconds + self._partial_seconds
         words = estimate_word_times(self._partial, start, self._offset_seconds + self._received_seconds)
         return [*finals, Transcript(self._partial, is_final=True, words=words, is_early=True)]
@@ -125,9 +124,9 @@ class MoonshineStream:
             # moonshine completes a line only in an update that follows the pause after it (measured, 0.0.73). Without
             # the added silence the last words are missing, sometimes the whole line.
             self._add(bytes(SPEECH.bytes_of(_PAUSE_SECONDS)))
-            transcripts += self._update()
+            transcripts += self._update(is_last=True)
         if self._stream is not None:
-            with self._model_lock:
+            with self._model_lock.urgent():
                 transcript = self._stream.stop()
             transcripts += self._read(transcript.lines if transcript else [], all_final=True)
         self.close()
@@ -147,6 +146,7 @@ class MoonshineStream:
             self._stream = self._model.create_stream(update_interval=float("inf"))
             self._stream.start()
         self._offset_seconds = offset_seconds
+        self._pending = bytearray()  # received since the last update
         self._received_seconds = self._updated_seconds = 0.0
         self._interval_seconds = _UPDATE_SECONDS
         self._last_duration = 0.0
@@ -155,17 +155,20 @@ class MoonshineStream:
         self._partial_seconds = 0.0  # start of its line
 
     def _add(self, pcm: bytes) -> None:
-        if self._stream is None or not pcm:
-            return
-        samples = [sample / 32768 for sample in array("h", pcm[: len(pcm) & ~1])]
-        with self._model_lock:
-            self._stream.add_audio(samples, SPEECH.rate)
+        # Passed on with the next update: each piece would wait for the updates of the other streams.
+        self._pending += pcm[: len(pcm) & ~1]
         self._received_seconds += SPEECH.seconds_of(len(pcm))
 
-    def _update(self) -> list[Transcript]:
+    def _update(self, *, is_last: bool = False) -> list[Transcript]:
+        if self._stream is None:
+            return []
         start = self._clock()
+        samples = [sample / 32768 for sample in array("h", bytes(self._pending))]
+        self._pending.clear()
         try:
-            with self._model_lock:
+            with self._model_lock.urgent() if is_last else self._model_lock:
+                if samples:
+                    self._stream.add_audio(samples, SPEECH.rate)
                 lines = self._stream.update_transcription().lines
         except self._error_type as error:
             # No audio is lost: the next update processes the same audio again.

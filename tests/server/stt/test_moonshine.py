@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from agent.server.stt.moonshine import MoonshineStream
+from agent.server.work_slots import WorkSlots
 
 SECOND = bytes(32000)
 
@@ -41,7 +41,7 @@ class FakeModel:
 
 def update_intervals(model: FakeModel, seconds: int) -> list[float]:
     """Return the seconds of audio between the updates."""
-    stream = MoonshineStream(model, threading.Lock(), OSError, model.clock)
+    stream = MoonshineStream(model, WorkSlots(1), OSError, model.clock)
     for at in range(0, seconds * len(SECOND), 3200):
         stream.feed((SECOND * seconds)[at : at + 3200])
     return [later - earlier for earlier, later in pairwise(model.updated_at)]
