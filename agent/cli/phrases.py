@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from agent.system.text import escape
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
 BAR_COLUMNS = 24
+SERVICE_CACHE = Path("/var/cache/voice-agent")
+"""A link to a directory that only the service and root may enter (``DynamicUser=`` in systemd.exec(5))."""
 
 
 def phrases(
@@ -39,6 +42,8 @@ def phrases(
     if what != "remove" and arguments:
         raise UsageError(f"phrases {what} takes no further word, not {arguments[0]!r}")
     cache = phrase_cache(config)
+    if os.geteuid() and SERVICE_CACHE.is_symlink() and not os.access(SERVICE_CACHE, os.W_OK):
+        notice("these are the phrases of this user; for those of the service use sudo")
     if what == "list":
         return _list(cache, as_json)
     if what == "remove":

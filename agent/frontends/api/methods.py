@@ -396,10 +396,10 @@ def _details(hub: Hub) -> Details:
 
 
 def _list_phrases(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
-    from agent.frontends.api.phrase_methods import list_phrases
+    from agent.frontends.api.phrase_methods import DEFAULT_LISTED, list_phrases
 
-    access = _phrases(hub)
-    access.start(lambda: list_phrases(access.cache(), texts=caller.may_read_texts), respond)
+    access, limit = _phrases(hub), params.get("limit", DEFAULT_LISTED)
+    access.start(lambda: list_phrases(access.cache(), limit, texts=caller.may_read_texts), respond)
 
 
 def _remove_phrases(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
@@ -524,7 +524,10 @@ METHODS = Methods(
         "config": Method(_config, "return the configuration with the origin of each value", "`entries`"),
         "checks": Method(_checks, "run the checks of `doctor` that open no sound device", "`findings`"),
         "phrases.list": Method(
-            _list_phrases, "list the speech that is kept on disk", "`phrases`, `bytes`, `capacity_bytes`"
+            _list_phrases,
+            "list the speech that is kept on disk, the most recently used first",
+            "`phrases` (texts up to 100 characters), `count` of all, `bytes`, `capacity_bytes`",
+            {"limit": Parameter(("integer",), "number of phrases; default 100", low=1, high=1000)},
         ),
         "phrases.warm": Method(
             _warm_phrases,

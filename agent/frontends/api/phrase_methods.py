@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from agent.pipeline.tts.phrase_cache import Entry, PhraseCache
@@ -9,14 +10,20 @@ from agent.pipeline.tts.phrase_cache import Entry, PhraseCache
 Answer = dict[str, object]
 
 
-def list_phrases(cache: PhraseCache, *, texts: bool) -> Answer:
-    """Return all phrases, the most recently used one first."""
-    entries = list(cache.entries(checks=True))
-    return {
-        "phrases": [entry.as_json(texts=texts) for entry in entries],
-        "bytes": sum(entry.size for entry in entries),
-        "capacity_bytes": cache.capacity_bytes,
-    }
+MAX_TEXT_CHARACTERS = 100
+"""Of a text in the list: the answer for ``MAX_LISTED`` phrases fits into the send buffer of a connection."""
+MAX_LISTED = 1000
+DEFAULT_LISTED = 100
+
+
+def list_phrases(cache: PhraseCache, limit: int, *, texts: bool) -> Answer:
+    """Return the phrases that were used last, the most recent one first."""
+    sizes = [entry.size for entry in cache.entries()]
+    listed = [entry.as_json(texts=texts) for entry in itertools.islice(cache.entries(checks=True), limit)]
+    for phrase in listed:
+        if isinstance(text := phrase.get("text"), str):
+            phrase["text"] = text[:MAX_TEXT_CHARACTERS]
+    return {"phrases": listed, "count": len(sizes), "bytes": sum(sizes), "capacity_bytes": cache.capacity_bytes}
 
 
 def remove_phrases(cache: PhraseCache, words: Sequence[str]) -> Answer:

@@ -57,6 +57,12 @@ def test_list_returns_the_texts_only_to_a_caller_that_may_read_them(cache: Phras
     assert [phrase["text"] for phrase in result["phrases"]] == ["", ""]
 
 
+def test_list_is_limited(cache: PhraseCache) -> None:
+    cache.store(Phrase(PhraseKey("local", "", "x" * 5000), "en", Format(16000), bytes(3200)))
+    result = call(PhraseAccess(lambda: cache, warm), "phrases.list", limit=1)
+    assert [len(phrase["text"]) for phrase in result["phrases"]] == [100] and result["count"] == 3
+
+
 def test_remove_clear_and_verify_change_the_directory(cache: PhraseCache) -> None:
     access = PhraseAccess(lambda: cache, warm)
     assert call(access, "phrases.remove", phrases=["Two."]) == {"removed": 1}
