@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
 from urllib.parse import urlsplit
 
 from agent.errors import ServiceError
@@ -54,11 +53,13 @@ def fetch_url(authorization: UrlAuthorization, deadline: Deadline) -> IssuedUrl:
     host = urlsplit(request.url).hostname
     session = CancellableSession()
     try:
-        # The timeout of requests limits each read only: a host that sends single bytes would extend it without limit.
+        # The timeout of a socket limits each read only: a host that sends single bytes would extend it without limit.
         session.cancel_after(deadline.remaining() or 0.0)
-        status, headers, body = _exchange(request, session, deadline)
+        status, headers, body = session.exchange(
+            request.method, request.url, request.headers, deadline, MAX_RESPONSE_BYTES
+        )
     except request_errors() as error:
-        if session.is_cancelled:
+        if session.is_cancelled or isinstance(error, TimeoutError):
             raise _no_response(authorization.service, host, "not in time") from error
         described = describe_request_error(authorization.service, request.url, error)
         raise described or _no_response(authorization.service, host, type(error).__name__) from error
@@ -84,20 +85,3 @@ def _is_expiring(issued: IssuedUrl) -> bool:
 
 def _no_response(service: str, host: str | None, reason: str) -> ServiceError:
     return ServiceError(service, f"{host} did not answer the authorization ({reason})")
-
-
-def _exchange(request: Any, cancellable: CancellableSession, deadline: Deadline) -> tuple[int, dict[str, str], bytes]:
-    with (
-        cancellable.session() as session,
-        session.request(
-            request.method,
-            request.url,
-            headers=dict(request.headers),
-            data=b"",
-            timeout=deadline.remaining(),
-            allow_redirects=False,  # a redirect would send the key to another host
-            stream=True,
-        ) as response,
-    ):
-        body = response.raw.read(MAX_RESPONSE_BYTES, decode_content=True)
-        return response.status_code, dict(response.headers), body

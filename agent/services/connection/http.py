@@ -6,6 +6,7 @@ import os
 import socket
 import ssl
 import threading
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from agent.services.connection.tls import describe_certificate_error, is_certifi
 from agent.system.threads import Deadline
 
 _MAX_CAUSES = 30
+_SHORTEST_SECONDS = 0.001  # zero would make the socket non-blocking
 
 
 class CancellableSession:
@@ -51,6 +53,40 @@ class CancellableSession:
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         return session
+
+    def exchange(
+        self, method: str, url: str, headers: Mapping[str, str], deadline: Deadline, max_bytes: int
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send a request without a body; return status, headers and at most ``max_bytes`` of the body.
+
+        ``requests`` is not imported: a command that needs one small request would spend half of its time on that.
+        Redirects are not followed, because they would send the key to another host, and no content encoding is
+        accepted. Raises one of ``request_errors()``.
+        """
+        import http.client
+
+        parts = urlsplit(url)
+        is_secure = parts.scheme == "https"
+        host, port = parts.hostname or "", parts.port or (443 if is_secure else 80)
+        sock = connect_first(resolve(host, port, deadline), deadline)
+        connection = http.client.HTTPConnection(host, port)
+        connection.default_port = 443 if is_secure else 80  # decides whether the header Host names the port
+        try:
+            self.add_socket(sock.fileno())
+            sock.settimeout(deadline.remaining() or _SHORTEST_SECONDS)
+            connection.sock = tls_context().wrap_socket(sock, server_hostname=host) if is_secure else sock
+            target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+            connection.request(method, target, body=b"", headers={"User-Agent": "voice-agent", **headers})
+            response = connection.getresponse()
+            if response.getheader("Content-Encoding", "identity") != "identity":
+                raise ValueError("a content encoding that was not offered")
+            body = response.read(max_bytes)
+            if response.length and len(body) < max_bytes:
+                raise http.client.IncompleteRead(body, response.length)
+            return response.status, dict(response.getheaders()), body
+        finally:
+            connection.close()
+            sock.close()
 
     def cancel(self) -> None:
         """End the exchange immediately; the requesting thread gets one of ``request_errors()``."""
