@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 from support.agent_fixtures import Start
+from support.fault_rows import Record
 from support.local_server import LocalServerProcess
 
 from agent.audio.format import Format
@@ -17,9 +19,11 @@ WARMED = "The train departs from platform 2."
 TONE = tone(Format(RATE))
 
 
-def test_show_3_network_cut(agent: Start, write_config: Callable[[str], str], tmp_path: Path) -> None:
+def test_row_69_phrases_play_and_an_outage_is_announced_once(
+    agent: Start, write_config: Callable[[str], str], tmp_path: Path, record_row: Record
+) -> None:
     recording = tmp_path / "heard.wav"
-    for name in ("first", "second"):
+    for name in ("first", "second", "third"):
         (tmp_path / name).mkdir()
     env = {"STATE_DIRECTORY": str(tmp_path / "state"), "CACHE_DIRECTORY": str(tmp_path / "cache")}
     arguments = ("--speech", "tone", "--recognition", "none")
@@ -64,6 +68,16 @@ def test_show_3_network_cut(agent: Start, write_config: Callable[[str], str], tm
         sound = heard(recording)
         assert sound.count(TONE) == 1 and sound.endswith(voice.pcm(WARMED, RATE)), "the outage is announced once"
         assert "-notice-2" not in daemon.stderr.data.decode()
+
+        with LocalServerProcess(tmp_path / "third", *arguments, "--port", str(second.port)) as third:
+            assert say("It is back.") == (0, voice.pcm("It is back.", RATE))
+            third.stop()
+            assert say("Nor can this be spoken.")[0] == 69
+            daemon.stderr.await_text("-notice-2: played")
+            assert heard(recording).count(TONE) == 2, "the next outage is announced again"
+        daemon.signal(signal.SIGTERM)
+        assert daemon.end() == 0
+    record_row(69, "phrase bit-exact twice, local voice once, one notice for each of 2 outages")
 
 
 def heard(recording: Path) -> bytes:
