@@ -28,7 +28,7 @@ from agent.daemon.watchdog import Watchdog
 from agent.errors import AgentError, ConfigError
 from agent.frontends.frontend import Frontends, Notification
 from agent.pipeline.conversation import Action, AppendText, Conversation, Finish, Record, State, StopPlayback
-from agent.pipeline.events import Announce, Event, Heard, Hush, Reload, Stop, WorkerCrashed
+from agent.pipeline.events import Announce, Event, Heard, Hush, Kept, Reload, Stop, WorkerCrashed
 from agent.pipeline.status import Status, StatusTracker
 from agent.pipeline.tts.synthesizer import SHUTDOWN
 from agent.settings.model import Config
@@ -328,6 +328,7 @@ class Daemon:
             spoken = self._utterances.end(action)
             if self._is_kept(action):
                 log.info("queue: kept for the next start, utterance=%s", action.utterance.id)
+                self._notify_frontends(Kept(action.utterance.id))
                 return
             self._announcements.end(action, spoken, keeps_text=self.config.logging.transcripts)
             log_record(action, spoken.services, spoken.excerpt if self.config.logging.transcripts else None)

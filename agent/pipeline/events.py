@@ -176,6 +176,13 @@ class Stored(NamedTuple):
 
 
 @distinct
+class Kept(NamedTuple):
+    """The daemon ends, and an announcement that was not audible is spoken after the restart. Immutable."""
+
+    utterance: str
+
+
+@distinct
 class RestoredUtterance(NamedTuple):
     """An announcement from before the restart; its time to live ends in ``remaining_seconds``. Immutable."""
 
@@ -408,6 +415,7 @@ Event = (
     | TextPiece
     | TextComplete
     | Stored
+    | Kept
     | Restored
     | AudioArrived
     | PlaybackStarted

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from agent.frontends.api.caller import Caller, Connection
 from agent.frontends.frontend import Notification
 from agent.pipeline.conversation import Record
-from agent.pipeline.events import Announce, Delivery, Event, Hush, Stored, TextComplete, TextPiece, Utterance
+from agent.pipeline.events import Announce, Delivery, Event, Hush, Kept, Stored, TextComplete, TextPiece, Utterance
 from agent.pipeline.history import Claim, History
 from agent.pipeline.status import Status
 from agent.system.text import MAX_TEXT_CHARACTERS, has_words
@@ -174,6 +174,8 @@ class Hub:
                 self.status = notification
             case Stored(utterance, durable):
                 self._answer(utterance, durable)
+            case Kept(utterance):
+                self._forget_awaited(utterance)
             case Record(utterance, state, reason, seconds):
                 self._answer(utterance.id, durable=False)  # it ended before it was stored
                 self._end(utterance.id, state, reason, seconds)
@@ -350,6 +352,15 @@ class Hub:
             # After the delivery: the transport may close a connection that ended its input and waits for nothing.
             with self._lock:
                 connection.awaited.discard(utterance)
+            connection.wake()
+
+    def _forget_awaited(self, utterance: str) -> None:
+        """Report no end: it follows after the restart."""
+        with self._lock:
+            connections = self._awaited.pop(utterance, [])
+            for connection in connections:
+                connection.awaited.discard(utterance)
+        for connection in connections:
             connection.wake()
 
     def _forget_text(self, utterance: str) -> _Text | None:

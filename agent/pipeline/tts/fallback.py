@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from agent.audio.format import Format
 from agent.pipeline.events import Delivery, Urgency, Utterance
 from agent.pipeline.playback.ring_buffer import Playout
-from agent.pipeline.tts.position import SpokenPosition
 from agent.services.connection.closing import BackgroundCloser
 from agent.services.connection.standby import Standby
 from agent.system.threads import Deadline
@@ -17,6 +16,7 @@ if TYPE_CHECKING:  # the synthesizer imports the text modules after the start of
     from agent.pipeline.text.passages import PassageSplitter
     from agent.pipeline.tts.phrase_file import Phrase
     from agent.pipeline.tts.phrases import Recording
+    from agent.pipeline.tts.position import SpokenPosition
 
 
 class ServiceChain:

@@ -25,7 +25,6 @@ from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
 from agent.pipeline.settings import NO_CHIME
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
-from agent.pipeline.tts.position import SpokenPosition
 from agent.services.connection.standby import Standby
 from agent.system.distinct import distinct
 from agent.system.threads import Deadline
@@ -505,7 +504,10 @@ class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
         if job.stream_id is None:
             job.stream_id = self._ring.begin(job.utterance.id, format, job.playout)
             job.has_audio, job.format = True, format
-            job.position = SpokenPosition(format) if self._can_suspend else None
+            if self._can_suspend:
+                from agent.pipeline.tts.position import SpokenPosition
+
+                job.position = SpokenPosition(format)
             job.reset_deadline()
             is_whole = not is_phrase and not job.is_resumed
             if self._phrases is not None and is_whole and self._phrases.may_keep(job.utterance, job.services[0]):

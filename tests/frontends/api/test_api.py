@@ -19,6 +19,7 @@ from agent.pipeline.events import (
     Event,
     Heard,
     Hush,
+    Kept,
     ListenNow,
     MicrophoneMute,
     Mute,
@@ -144,6 +145,14 @@ def test_say_is_answered_if_the_utterance_ends_or_the_daemon_stops_before_the_co
         responses = program.send("say", text="hello", id="a")
         end()
         assert responses[0]["result"] == {"id": "a", "durable": False}
+
+
+def test_announcement_that_is_kept_for_the_next_start_has_no_end() -> None:
+    program = Program()
+    program.result("say", text="hello", id="a", wait=True)
+    program.api.notify(Kept("a"))
+    program.api.close()
+    assert program.received == [] and not program.connection.is_waiting
 
 
 def test_known_id_is_not_announced_again() -> None:
