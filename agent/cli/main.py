@@ -293,6 +293,12 @@ def _test_microphone(options: Options) -> int:
     return test_microphone(_load(options.config), as_json=options.json)
 
 
+def _test_wake(options: Options) -> int:
+    from agent.cli.test_wake import test_wake
+
+    return test_wake(_load(options.config), seconds=options.seconds, as_json=options.json)
+
+
 def _doctor(options: Options) -> int:
     from agent.cli.doctor.command import doctor
 
@@ -330,6 +336,7 @@ _RUN: dict[str, Callable[[Options], int]] = {
     "voices": _voices,
     "test-speaker": _test_speaker,
     "test-microphone": _test_microphone,
+    "test-wake": _test_wake,
     "doctor": _doctor,
     "config": _config,
 }

@@ -289,6 +289,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "voices": ("list the voices of the local speech engines", _json),
     "test-speaker": ("play three tones and a sentence", _config_only),
     "test-microphone": ("record 3 seconds, judge the recording and play it back", _config_and_json),
+    "test-wake": ("show the scores of the wake words while you speak", _meter),
     "doctor": ("check everything and show how to fix each error", _doctor),
     "config": ("check, show or describe the configuration", _config),
 }

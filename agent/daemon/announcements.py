@@ -9,7 +9,7 @@ from collections.abc import Callable
 from agent.daemon.utterance_store import UtteranceStore
 from agent.daemon.utterances import SpokenUtterance
 from agent.pipeline.announcement_queue import queue_order
-from agent.pipeline.conversation import Record
+from agent.pipeline.conversation import LISTEN_SECONDS, Record
 from agent.pipeline.events import (
     Announce,
     Cancel,
@@ -23,13 +23,12 @@ from agent.pipeline.events import (
     TextComplete,
     TextPiece,
     Utterance,
+    Woken,
 )
 from agent.system.threads import Deadline
 
 LOAD_SECONDS = 2.0
 """Longest wait for the announcements from before the restart; a disk that hangs must not silence the daemon."""
-LISTEN_SECONDS = 8.0
-"""How long the device is silent after ``ListenNow`` for a user who does not speak."""
 _LISTEN = ""
 
 
@@ -82,7 +81,7 @@ class Announcements:
             case PlaybackStarted(utterance):
                 self._timers.pop(utterance, None)
                 self._started_at.setdefault(utterance, time.time())
-            case ListenNow():
+            case ListenNow() | Woken():
                 self._timers[_LISTEN] = (_now() + LISTEN_SECONDS, ListenTimedOut())
 
     def end(self, record: Record, spoken: SpokenUtterance, *, keeps_text: bool) -> None:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from agent.pipeline.capture.endpointer import Endpointer
     from agent.pipeline.capture.frame_queue import FrameQueue, FrameSource
     from agent.pipeline.capture.microphone import Microphone
+    from agent.pipeline.capture.wake_gate import WakeGate
     from agent.pipeline.history import History
     from agent.pipeline.playback.speaker import Speaker
     from agent.pipeline.responders.worker import ReplyOptions, ResponderWorker
@@ -237,7 +238,23 @@ def make_endpointer(config: Config) -> Endpointer:
         turn_seconds=settings.turn_seconds,
         pre_roll_seconds=config.microphone.pre_roll_seconds,
         choose_pause=pause_chooser(config),
+        gate=make_wake_gate(config),
     )
+
+
+def make_wake_gate(config: Config) -> WakeGate | None:
+    """Build the gate that opens after a wake word; ``None`` if every speech is a question."""
+    settings = config.wake
+    if settings.engine == "none":
+        return None
+    from agent.pipeline.capture.wake_gate import WakeGate
+    from agent.pipeline.capture.wake_word import MicroSpotter, find_models
+    from agent.pipeline.conversation import LISTEN_SECONDS
+
+    def load() -> MicroSpotter:
+        return MicroSpotter(find_models(settings.words, settings.own)[0], settings.sensitivity)
+
+    return WakeGate(load, LISTEN_SECONDS)
 
 
 def pause_chooser(config: Config) -> Callable[[str], float]:

@@ -121,6 +121,7 @@ class Daemon:
             mode=mode,
             listen_while_speaking=config.conversation.listen_while_speaking,
             utterance_id=lambda turn: f"{run}-reply-{turn}",
+            follow_up_seconds=None if config.wake.engine == "none" else config.wake.follow_up_seconds,
         )
         self._status = StatusTracker(
             mode, self._speech_services(), config.microphone.device, config.speaker.device, config.responder.kind

@@ -16,6 +16,7 @@ from agent.pipeline.conversation import (
     DiscardUtterance,
     Finish,
     Listen,
+    OpenGate,
     Record,
     ResumeUtterance,
     StartUtterance,
@@ -126,5 +127,8 @@ def dispatch(
         case Listen(open):
             if pipeline.recognizer is not None:
                 pipeline.recognizer.set_listening(open)
+        case OpenGate(seconds):
+            if pipeline.recognizer is not None:
+                pipeline.recognizer.open_gate(seconds)
         case Record():
             return

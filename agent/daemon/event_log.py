@@ -18,6 +18,7 @@ from agent.pipeline.events import (
     ServiceDown,
     ServiceUp,
     UtterancePlayed,
+    Woken,
     WorkerCrashed,
 )
 from agent.system.text import escape
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 def log_event(event: Event, *, transcripts: bool) -> None:
     """Log an event in at most one line; the text of transcripts only with ``transcripts``."""
     match event:
+        case Woken(word):
+            log.info("wake word: %s", word, extra={"component": "recognizer"})
         case Heard(text) if text:
             words = escape(text, 500) if transcripts else f"{len(text.split())} words"
             log.info("heard: %s", words, extra={"component": "recognizer"})

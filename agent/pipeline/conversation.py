@@ -5,7 +5,6 @@ Every text that the device speaks passes through the conversation as an ``Uttera
 exactly one recorded state: played, cancelled, failed, expired or dropped.
 """
 
-from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple
@@ -34,7 +33,10 @@ from agent.pipeline.events import (
     UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
+    Woken,
 )
+from agent.pipeline.questions import Questions
+from agent.pipeline.text.closing import is_closing
 from agent.system.distinct import distinct
 
 
@@ -130,6 +132,13 @@ class Listen(NamedTuple):
 
 
 @distinct
+class OpenGate(NamedTuple):
+    """Let speech that starts within ``seconds`` begin a turn without a wake word. Immutable."""
+
+    seconds: float
+
+
+@distinct
 class Record(NamedTuple):
     """The recorded end of an utterance, with the seconds played and dropped. Immutable.
 
@@ -154,12 +163,13 @@ Action = (
     | ResumeUtterance
     | DiscardUtterance
     | Listen
+    | OpenGate
     | Record
 )
 
 
-CONTINUATION_SECONDS = 1.5
-"""Speech within this time after the end of a question that has no reply yet continues the question."""
+LISTEN_SECONDS = 8.0
+"""How long the device waits for a user who does not speak, after a wake word or ``ListenNow``."""
 
 BARGE_IN = "user speech"
 """The reason of an utterance that the user interrupted by speaking."""
@@ -169,19 +179,6 @@ MESSAGE_ARRIVED = "a message"
 """The reason of a notification that ended for a message."""
 BUSY = "another utterance is spoken or waits"
 """The reason of a notification that was dropped."""
-
-
-class _Segment(NamedTuple):
-    """A segment of speech. Immutable.
-
-    ``counts`` is whether its transcript is a question, and ``continues`` whether it may belong to the question before.
-    """
-
-    counts: bool = True
-    continues: bool = False
-
-
-IGNORED = _Segment(counts=False)
 
 
 class _Suspended(NamedTuple):
@@ -205,6 +202,7 @@ class Conversation:
         mode: ``assistant``, ``announce`` or ``captions``, as in the configuration.
         listen_while_speaking: Whether the user can interrupt the device by speaking.
         utterance_id: Returns the id of the utterance that answers a turn.
+        follow_up_seconds: Time after a reply in which the user needs no wake word; ``None`` if none is ever needed.
     """
 
     def __init__(
@@ -213,12 +211,14 @@ class Conversation:
         mode: str = "assistant",
         listen_while_speaking: bool = False,
         utterance_id: Callable[[int], str] = lambda turn: f"reply-{turn}",
+        follow_up_seconds: float | None = None,
     ) -> None:
         self.state = State.IDLE
         self.turn = 0
         self._asks_responder = mode == "assistant"
         self._listens_while_speaking = listen_while_speaking
         self._utterance_id = utterance_id
+        self._follow_up_seconds = follow_up_seconds
         self._queue = AnnouncementQueue()
         self._unrecorded: dict[str, Utterance] = {}  # started, and not yet in a recorded state
         self._current: Utterance | None = None
@@ -228,8 +228,7 @@ class Conversation:
         self._ends: dict[str, tuple[str, str]] = {}  # recorded state and reason of a stopped utterance, if not default
         self._user_speaks = False
         self._awaits_user = False  # after ListenNow
-        self._segments: deque[_Segment] = deque()  # those whose transcript is awaited
-        self._question = ""  # the transcript that a segment may continue
+        self._questions = Questions()
         self._recognizer_paused = False
         self._microphone_lost = False
         self._reply_open = False  # more of the reply to the current turn may arrive
@@ -259,7 +258,7 @@ class Conversation:
     # --- listening
 
     def _speech_started(self, event: SpeechStarted) -> list[Action]:
-        self._segments.append(_Segment(continues=event.pause_seconds <= CONTINUATION_SECONDS))
+        self._questions.start(event.pause_seconds)
         self._user_speaks = True
         self._awaits_user = False
         if self._microphone_lost:
@@ -269,7 +268,7 @@ class Conversation:
             return []
         if self._recognizer_paused or self._is_important:
             # The last frames before the recognizer was paused, or speech that must not interrupt: a fragment.
-            self._segments[-1] = IGNORED
+            self._questions.ignore_last()
             return []
         actions = self._interrupt(BARGE_IN)
         self.state = State.LISTENING
@@ -294,10 +293,11 @@ class Conversation:
     # words replaces the previous question, and interrupts its reply if that has started.
 
     def _heard(self, event: Heard) -> list[Action]:
-        segment = self._segments.popleft() if self._segments else _Segment()
+        segment = self._questions.take()
         if not self._asks_responder:
             return []
-        if not event.text or not segment.counts:
+        is_thanks = self._follow_up_seconds is not None and is_closing(event.text)
+        if not event.text or not segment.counts or is_thanks:
             # No words were recognized; the reply to an earlier turn may still be on its way.
             return [] if self._reply_open or self.state is State.SPEAKING else self._next_state()
         if self._is_important:  # it ends first; the reply waits for it
@@ -308,16 +308,26 @@ class Conversation:
             self.state = State.THINKING
         self.turn += 1
         self._reply_open = True
-        self._question = f"{self._question} {event.text}" if segment.continues and self._question else event.text
-        return [*actions, Ask(self.turn, self._question)]
+        return [*actions, Ask(self.turn, self._questions.ask(segment, event.text))]
 
     def _listen_now(self, event: ListenNow) -> list[Action]:
         if not self._asks_responder or self._microphone_lost or self._user_speaks or self._is_important:
             return []
         actions = self._interrupt(f"{event.source}, which asked to listen")
+        self._await_user()
+        return [*actions, *self._resume_listening(), *self._open_gate(LISTEN_SECONDS)]
+
+    def _woken(self, event: Woken) -> list[Action]:
+        if self.state is State.IDLE:  # in another state the question itself changes it
+            self._await_user()
+        return []
+
+    def _await_user(self) -> None:
         self._awaits_user = True
         self.state = State.LISTENING
-        return [*actions, *self._resume_listening()]
+
+    def _open_gate(self, seconds: float) -> list[Action]:
+        return [] if self._follow_up_seconds is None else [OpenGate(seconds)]
 
     def _listen_timed_out(self, event: ListenTimedOut) -> list[Action]:
         was_awaited, self._awaits_user = self._awaits_user, False
@@ -328,7 +338,7 @@ class Conversation:
     def _reply(self, event: Reply) -> list[Action]:
         if event.turn != self.turn or not self._reply_open:
             return []
-        self._question = ""  # the user has heard that the question is over
+        self._questions.close()
         utterance = Utterance(self._utterance_id(event.turn), text=None, turn=event.turn)
         piece = f"{event.text}\n\n"  # whole sentences: the next piece must not be joined to the last word
         if self._is_accepted(utterance.id):
@@ -388,8 +398,7 @@ class Conversation:
     def _hush(self, event: Hush) -> list[Action]:
         """Cancel the current and the queued utterances, and discard every transcript of speech until now."""
         queued = [Record(utterance, "cancelled", f"by {event.reason}") for utterance in self._queue.clear()]
-        self._segments = deque([IGNORED] * len(self._segments))
-        self._question = ""
+        self._questions.ignore_all()
         self._awaits_user = False
         actions = self._interrupt(event.reason)
         for utterance in [*self._suspended]:
@@ -516,6 +525,8 @@ class Conversation:
         self._ends.pop(utterance, None)
         seconds += self._heard_before.pop(utterance, 0.0)
         actions: list[Action] = [Record(ended, state, reason, seconds, dropped)]
+        if ended.turn and state == "played":
+            actions += self._open_gate(self._follow_up_seconds or 0.0)
         if ended.turn == self.turn:
             actions += self._cancel_reply()  # it ended before its text did: the rest of the reply cannot be spoken
         if self._suspended.pop(utterance, None) is not None:  # it ended before it was interrupted
@@ -528,7 +539,7 @@ class Conversation:
 
     def _next_state(self) -> list[Action]:
         """Choose what follows: an important utterance, the user, the reply, then the others in their order."""
-        awaits_transcript = any(segment.counts for segment in self._segments)
+        awaits_transcript = self._questions.is_awaited
         awaits_reply = self._reply_open and not self._is_accepted(self._utterance_id(self.turn))
         is_waiting = len(self._queue) > 0 or len(self._suspended) > 0
         if self._queue.has_important and (queued := self._queue.pop()) is not None:
@@ -563,6 +574,7 @@ TABLE: dict[tuple[State | None, type], Rule] = {
     (None, DeviceLost): Conversation._microphone_changed,
     (None, DeviceBack): Conversation._microphone_changed,
     (None, DeviceTimedOut): Conversation._speaker_timed_out,
+    (None, Woken): Conversation._woken,
     (None, ListenNow): Conversation._listen_now,
     (None, ListenTimedOut): Conversation._listen_timed_out,
     (None, Reply): Conversation._reply,

@@ -66,6 +66,13 @@ class Utterance(NamedTuple):
 
 
 @distinct
+class Woken(NamedTuple):
+    """The user said a wake word; the question follows. Immutable."""
+
+    word: str
+
+
+@distinct
 class SpeechStarted(NamedTuple):
     """The user started to speak, ``pause_seconds`` after the last speech of the segment before. Immutable."""
 
@@ -404,7 +411,8 @@ class Stop(NamedTuple):
 
 
 Event = (
-    SpeechStarted
+    Woken
+    | SpeechStarted
     | SpeechEnded
     | Partial
     | Heard

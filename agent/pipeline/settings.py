@@ -104,6 +104,37 @@ class PauseSettings(NamedTuple):
 
 
 @section
+class WakeSettings(NamedTuple):
+    """The wake word."""
+
+    engine: str = key(
+        "none",
+        "none: every speech is a question | micro: small neural networks (extra wake), only in mode assistant",
+        choices=("none", "micro"),
+    )
+    words: tuple[str, ...] = key(
+        ("alexa",), "words whose models the package contains: alexa, hey_jarvis, hey_mycroft, okay_nabu"
+    )
+    own: tuple[str, ...] = key((), "files (.json) of your own microWakeWord models, each beside its .tflite")
+    sensitivity: float = key(0.5, "more finds quieter words and more false ones", low=0.0, high=1.0)
+    follow_up_seconds: float = key(
+        6.0, "time after a reply in which a question needs no wake word; 0: always needed", low=0.0, high=60.0
+    )
+
+    def check(self) -> Iterator[Finding]:
+        """Yield the errors in the words; looks for the files of the models."""
+        if self.engine == "none":
+            return
+        from agent.pipeline.capture.wake_word import find_models
+
+        models, problems = find_models(self.words, self.own)
+        for problem in problems:
+            yield Finding("words", problem)
+        if not models and not problems:
+            yield Finding("words", "there is no wake word, expected a word or a file in own")
+
+
+@section
 class ConversationSettings(NamedTuple):
     """Turn taking."""
 

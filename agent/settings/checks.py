@@ -11,6 +11,7 @@ from agent.settings.model import Config
 CHECKED_SECTIONS = (
     "microphone",
     "speaker",
+    "wake",
     "conversation",
     "transcription",
     "synthesis",

@@ -10,7 +10,7 @@ from agent.frontends.control.settings import ControlSettings
 from agent.frontends.hooks.settings import HookSettings
 from agent.frontends.web.settings import WebSettings
 from agent.pipeline.responders.settings import ResponderSettings
-from agent.pipeline.settings import ConversationSettings, MicrophoneSettings, SpeakerSettings
+from agent.pipeline.settings import ConversationSettings, MicrophoneSettings, SpeakerSettings, WakeSettings
 from agent.server.settings import ServerSettings as ServerSettings
 from agent.services.settings import SynthesisSettings, TranscriptionSettings
 
@@ -33,6 +33,7 @@ class Config(NamedTuple):
 
     microphone: MicrophoneSettings = key(MicrophoneSettings, "the source of audio")
     speaker: SpeakerSettings = key(SpeakerSettings, "the sink of audio")
+    wake: WakeSettings = key(WakeSettings, "the wake word")
     conversation: ConversationSettings = key(ConversationSettings, "turn taking")
     transcription: TranscriptionSettings = key(TranscriptionSettings, "speech to text")
     synthesis: SynthesisSettings = key(SynthesisSettings, "text to speech")

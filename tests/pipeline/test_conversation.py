@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from agent.pipeline.conversation import (
     BUSY,
     INTERRUPTED,
+    LISTEN_SECONDS,
     Action,
     AppendText,
     Ask,
@@ -14,6 +15,7 @@ from agent.pipeline.conversation import (
     DiscardUtterance,
     Finish,
     Listen,
+    OpenGate,
     Record,
     ResumeUtterance,
     StartUtterance,
@@ -44,6 +46,7 @@ from agent.pipeline.events import (
     UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
+    Woken,
 )
 
 
@@ -679,3 +682,38 @@ def test_speech_after_the_reply_started_or_a_hush_continues_nothing() -> None:
     assert feed(conversation, SpeechStarted(1.0), SpeechEnded(0.3), Heard("stop"))[-1] == Ask(2, "stop")
     feed(conversation, UtteranceCancelled("reply-1", "user speech"), Hush("control"))
     assert feed(conversation, SpeechStarted(1.0), SpeechEnded(0.3), Heard("hello")) == [Ask(3, "hello")]
+
+
+def test_wake_word_awaits_the_user_until_the_time_is_over() -> None:
+    conversation = Conversation(follow_up_seconds=6.0)
+    assert feed(conversation, Woken("alexa")) == []
+    assert conversation.state is State.LISTENING
+    feed(conversation, ListenTimedOut())
+    assert conversation.state is State.IDLE
+
+
+def test_reply_opens_the_gate_for_a_follow_up() -> None:
+    conversation = Conversation(follow_up_seconds=6.0)
+    actions = feed(conversation, Woken("alexa"), SpeechStarted(), SpeechEnded(0.3), Heard("hello"), Reply(1, "Hi."))
+    assert OpenGate(6.0) not in actions
+    actions = feed(conversation, ReplyEnded(1), UtterancePlayed("reply-1", 1.0))
+    assert actions[-2:] == [OpenGate(6.0), Listen(True)]
+
+
+def test_announcement_opens_no_gate() -> None:
+    conversation = Conversation(follow_up_seconds=6.0)
+    actions = feed(conversation, Announce(Utterance("a", "Hello.")), UtterancePlayed("a", 1.0))
+    assert not any(isinstance(action, OpenGate) for action in actions)
+
+
+def test_request_to_listen_opens_the_gate() -> None:
+    assert feed(Conversation(follow_up_seconds=6.0), ListenNow("control")) == [OpenGate(LISTEN_SECONDS)]
+    assert feed(Conversation(), ListenNow("control")) == []
+
+
+def test_thanks_ends_the_conversation_where_a_wake_word_is_needed() -> None:
+    for text in ("Thanks.", "No, thank you!", "danke"):
+        conversation = Conversation(follow_up_seconds=6.0)
+        assert feed(conversation, SpeechStarted(), SpeechEnded(0.3), Heard(text)) == []
+        assert conversation.state is State.IDLE
+    assert feed(Conversation(), SpeechStarted(), SpeechEnded(0.3), Heard("Thanks.")) == [Ask(1, "Thanks.")]

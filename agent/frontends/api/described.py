@@ -26,12 +26,14 @@ from agent.pipeline.events import (
     Stored,
     Utterance,
     UtterancePlayed,
+    Woken,
 )
 from agent.pipeline.status import Status
 
 EVENTS = {
     "state": "the state, the problems, the queue or the volume changed",
     "partial": "a partial transcript",
+    "wake": "a wake word was spoken",
     "heard": "a final transcript; empty where no words were recognized",
     "reply": "a piece of a reply, or its end",
     "utterance": "an utterance was accepted, stored or started, or has ended",
@@ -68,6 +70,8 @@ def describe(notification: Notification) -> Iterator[Description]:
                 "troubles": list(notification.problems),
             }
             yield Description("state", fields)
+        case Woken(word):
+            yield Description("wake", {"word": word})
         case Partial(text):
             yield Description("partial", {}, {"text": text})
         case Heard(text):

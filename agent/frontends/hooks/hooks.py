@@ -165,7 +165,7 @@ class Hooks(Frontend):
             case _:
                 for description in describe(notification):
                     is_word = description.name == "heard" and description.fields["words"]
-                    return description.name if is_word or description.name == "device" else None
+                    return description.name if is_word or description.name in ("device", "wake") else None
         return None
 
     def _append_text(self, key: int | str, piece: str) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from agent.config.errors import Finding
 from agent.config.fields import key, section
 
-NAMES = ("heard", "spoken", "failed", "state", "device")
+NAMES = ("wake", "heard", "spoken", "failed", "state", "device")
 """The keys that hold a command."""
 
 
@@ -16,12 +16,13 @@ NAMES = ("heard", "spoken", "failed", "state", "device")
 class HookSettings(NamedTuple):
     """Commands that the daemon starts for events, each a program and its arguments, without a shell."""
 
-    heard: tuple[str, ...] = key(
+    wake: tuple[str, ...] = key(
         (),
-        "started for each final transcript",
+        "started for each wake word",
         note="Each command is a list: [/usr/local/bin/lamp, --on]. It gets the event as JSON on stdin and in variables"
         " VOICE_AGENT_EVENT_...",
     )
+    heard: tuple[str, ...] = key((), "started for each final transcript")
     spoken: tuple[str, ...] = key((), "started for each utterance that was played to its end")
     failed: tuple[str, ...] = key((), "started for each utterance that failed or expired")
     state: tuple[str, ...] = key((), "started when the state changes: idle, listening, thinking, speaking")

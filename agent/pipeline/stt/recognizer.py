@@ -8,9 +8,18 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from agent.pipeline.capture.endpointer import Endpointer, Pause, Resume, Speech, SpeechEnd, SpeechStart, VadEvent
+from agent.pipeline.capture.endpointer import (
+    Endpointer,
+    Pause,
+    Resume,
+    Speech,
+    SpeechEnd,
+    SpeechStart,
+    VadEvent,
+    WakeWord,
+)
 from agent.pipeline.capture.frame_queue import FrameSource
-from agent.pipeline.events import FRAME_QUEUE_OVERRUN, Event, Gap, Partial, SpeechEnded, SpeechStarted
+from agent.pipeline.events import FRAME_QUEUE_OVERRUN, Event, Gap, Partial, SpeechEnded, SpeechStarted, Woken
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
 from agent.pipeline.stt.segment import SpeechSegment, seconds_of, to_heard
 from agent.pipeline.stt.session import NEVER, SttSession
@@ -37,6 +46,13 @@ class SetListening(NamedTuple):
 
 
 @distinct
+class OpenGate(NamedTuple):
+    """Let speech that starts within ``seconds`` begin a segment without a wake word. Immutable."""
+
+    seconds: float
+
+
+@distinct
 class DiscardAudio(NamedTuple):
     """Discard the audio captured so far. Immutable."""
 
@@ -56,7 +72,7 @@ class AbortRecognition(NamedTuple):
     """End without waiting for transcripts. Immutable."""
 
 
-RecognitionCommand = SetListening | DiscardAudio | ReplaceService | AbortRecognition
+RecognitionCommand = SetListening | OpenGate | DiscardAudio | ReplaceService | AbortRecognition
 
 
 class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
@@ -117,6 +133,10 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         """Start or stop listening. While it is off, frames are discarded; an open segment ends."""
         self._mailbox.put(SetListening(is_enabled))
 
+    def open_gate(self, seconds: float) -> None:
+        """Let speech that starts within ``seconds`` begin a segment without a wake word."""
+        self._mailbox.put(OpenGate(seconds))
+
     def replace_service(self, standby: Standby, *, answer_seconds: float) -> None:
         """Use another service from the next segment on.
 
@@ -159,6 +179,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                 self._is_listening = is_enabled
                 if not is_enabled:
                     self._process_vad(self._endpointer.reset())
+            case OpenGate(seconds):
+                self._endpointer.open_gate(seconds)
             case DiscardAudio(reason):
                 self._discard_audio(reason)
             case ReplaceService():
@@ -236,6 +258,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                         self.report(SpeechStarted(self._position_seconds - self._speech_until_seconds))
                 case Speech(frame):
                     self._segments[-1].append(frame)
+                case WakeWord(word):
+                    self.report(Woken(word))
                 case Pause():
                     self._segments[-1].wants_early = self._uses_early_finals
                 case Resume():

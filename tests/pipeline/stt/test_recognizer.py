@@ -21,7 +21,8 @@ from support.transcriber import ANSWERS_LATE, EXPORT_ID, FRAME_BYTES, Transcribe
 from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
 from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
-from agent.pipeline.events import Event, Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechEnded, SpeechStarted
+from agent.pipeline.capture.wake_gate import WakeGate
+from agent.pipeline.events import Event, Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechEnded, SpeechStarted, Woken
 from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.stage import make_standby
 from agent.pipeline.stt.recognizer import Recognizer
@@ -48,6 +49,7 @@ class Stage:
         dial_seconds: float = TIMEOUT_SECONDS,
         connection_close_seconds: float = DEFAULT_TIMING.close_seconds,
         turn_seconds: float = 30.0,
+        gate: WakeGate | None = None,
         on_event: Callable[[Event], None] = lambda event: None,
         **options: Any,
     ) -> None:
@@ -59,7 +61,9 @@ class Stage:
         self._dial_seconds = dial_seconds
         self._connection_timing = ConnectionTiming(ping_seconds=None, close_seconds=connection_close_seconds)
         self.detector = FrameDetector(any)
-        vad = VadEndpointer(self.detector, silence_seconds=0.3, turn_seconds=turn_seconds, pre_roll_seconds=0.0)
+        vad = VadEndpointer(
+            self.detector, silence_seconds=0.3, turn_seconds=turn_seconds, pre_roll_seconds=0.0, gate=gate
+        )
         self.recognizer = Recognizer(
             self.frames,
             NullEndpointer() if captions else vad,
@@ -217,6 +221,37 @@ def test_early_finals_are_not_requested_where_the_export_is_wanted(stage: Callab
     it.hear(*numbered_frames(0, 5), *PAUSE)
     service.await_end()
     assert service.requests == []
+
+
+# --- wake words
+
+
+class FrameSpotter:
+    """Finds the wake word in one frame."""
+
+    def __init__(self, word: bytes) -> None:
+        self._word = word
+
+    def find(self, frame: bytes) -> str | None:
+        return "alexa" if frame == self._word else None
+
+
+def test_no_audio_is_sent_before_the_wake_word(stage: Callable[..., Stage]) -> None:
+    service = Transcriber()
+    before, word, question = numbered_frames(0, 30), numbered_frames(30, 1), numbered_frames(31, 5)
+    it = stage(service, gate=WakeGate(lambda: FrameSpotter(word[0]), 8.0))
+    it.hear(*before, *PAUSE, *before, *word, *question, *PAUSE, *before)
+    assert it.events.await_first(Heard).text == "all 10 frames"
+    it.end()
+    assert service.used() == [b"".join([before[-1], *word, *question, *PAUSE])]
+    assert it.events.of(Woken) == [Woken("alexa")] and len(it.events.of(Heard)) == 1
+
+
+def test_opened_gate_needs_no_wake_word(stage: Callable[..., Stage]) -> None:
+    it = stage(Transcriber(), gate=WakeGate(lambda: FrameSpotter(b""), 8.0))
+    it.recognizer.open_gate(5.0)
+    it.hear(*numbered_frames(0, 5), *PAUSE)
+    assert it.events.await_first(Heard).text == "all 8 frames"
 
 
 # --- turns

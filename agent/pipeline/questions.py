@@ -1,0 +1,58 @@
+"""Keeps the speech segments whose transcript is awaited, and joins a question that was ended too early."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+CONTINUATION_SECONDS = 1.5
+"""Speech within this time after the end of a question that has no reply yet continues the question."""
+
+
+class Segment(NamedTuple):
+    """A segment of speech. Immutable.
+
+    ``counts`` is whether its transcript is a question, and ``continues`` whether it may belong to the question before.
+    """
+
+    counts: bool = True
+    continues: bool = False
+
+
+class Questions:
+    """The segments in the order of their transcripts. Not thread-safe; owned by the main thread."""
+
+    def __init__(self) -> None:
+        self._segments: deque[Segment] = deque()
+        self._question = ""  # the one that a segment may continue
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a transcript is awaited that counts."""
+        return any(segment.counts for segment in self._segments)
+
+    def start(self, pause_seconds: float) -> None:
+        """Note a segment that starts ``pause_seconds`` after the last speech."""
+        self._segments.append(Segment(continues=pause_seconds <= CONTINUATION_SECONDS))
+
+    def ignore_last(self) -> None:
+        """Ignore the transcript of the newest segment."""
+        self._segments[-1] = Segment(counts=False)
+
+    def ignore_all(self) -> None:
+        """Ignore the transcripts of all speech until now."""
+        self._segments = deque([Segment(counts=False)] * len(self._segments))
+        self._question = ""
+
+    def take(self) -> Segment:
+        """Remove and return the segment of the next transcript."""
+        return self._segments.popleft() if self._segments else Segment()
+
+    def ask(self, segment: Segment, text: str) -> str:
+        """Return the question: the transcript of ``segment``, after the question before if it continues that."""
+        self._question = f"{self._question} {text}" if segment.continues and self._question else text
+        return self._question
+
+    def close(self) -> None:
+        """Let no further segment continue the question: its reply starts."""
+        self._question = ""

@@ -1,0 +1,131 @@
+"""Speech starts a turn only after a wake word, within the time after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.frame_detector import FrameDetector
+
+from agent.errors import AudioError
+from agent.pipeline.capture.endpointer import Pause, Resume, Speech, SpeechEnd, SpeechStart, VadEndpointer, WakeWord
+from agent.pipeline.capture.wake_gate import WakeGate
+
+FRAMES = {"x": b"\x01" * 3200, ".": b"\x00" * 3200, "w": b"\x02" * 3200, "!": b"\x03" * 3200}
+"""Frames of 0.1 s: speech, silence, the end of the wake word, and a frame at which the spotter fails."""
+
+
+class FakeSpotter:
+    """Finds a word in each frame of the kind ``w``. ``frames`` are those that it got."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+
+    def find(self, frame: bytes) -> str | None:
+        self.frames.append(frame)
+        if frame == FRAMES["!"]:
+            raise RuntimeError("out of memory")
+        return "alexa" if frame == FRAMES["w"] else None
+
+
+class Rig:
+    def __init__(self, load: Callable[[], FakeSpotter] | None = None, listen_seconds: float = 1.0) -> None:
+        self.spotter = FakeSpotter()
+        self.gate = WakeGate(load or (lambda: self.spotter), listen_seconds)
+        self.endpointer = VadEndpointer(
+            FrameDetector(lambda frame: frame[0] != 0, 0.1),
+            silence_seconds=0.3,
+            turn_seconds=5.0,
+            pre_roll_seconds=0.5,
+            gate=self.gate,
+        )
+
+    def __call__(self, pattern: str) -> str:
+        """Return the events of the frames: ``W`` for a wake word, ``(`` and ``)`` around the frames of a segment."""
+        return "".join(self._shape(pattern))
+
+    def _shape(self, pattern: str) -> Iterator[str]:
+        names = {frame: name for name, frame in FRAMES.items()}
+        for character in pattern:
+            for event in self.endpointer.process(FRAMES[character]):
+                match event:
+                    case WakeWord(word):
+                        assert word == "alexa"
+                        yield "W"
+                    case SpeechStart():
+                        yield "("
+                    case SpeechEnd():
+                        yield ")"
+                    case Speech(frame):
+                        yield names[frame]
+                    case Pause() | Resume():
+                        pass
+
+
+def test_speech_without_the_wake_word_starts_no_segment() -> None:
+    assert Rig()("..xxxx....xxxx....xxxxxxxxxxxxxx....") == ""
+
+
+def test_question_in_one_breath_has_the_audio_after_the_word() -> None:
+    assert Rig()("..xxxwxxxxx....") == "W(xwxxxxx...)"
+
+
+def test_question_after_a_pause_has_no_audio_of_the_word() -> None:
+    assert Rig()("xxxw.......xxx....") == "W(......xxx...)"
+
+
+def test_second_question_needs_the_word_again() -> None:
+    rig = Rig()
+    assert rig("xwxxx...") == "W(xwxxx...)"
+    assert rig("xxx......") == ""
+    assert rig("xwxxx...") == "W(xwxxx...)"
+
+
+def test_gate_closes_if_no_speech_follows_in_time() -> None:
+    rig = Rig(listen_seconds=1.0)
+    assert rig("xw..........") == "W"
+    assert rig("xxxx....") == ""
+
+
+def test_opened_gate_needs_no_word_until_its_time_is_over() -> None:
+    rig = Rig()
+    rig.endpointer.open_gate(0.5)
+    assert rig("..xxx....") == "(..xxx...)"
+    rig.endpointer.open_gate(0.5)
+    assert rig("......xxx...") == ""
+
+
+def test_reset_closes_the_gate() -> None:
+    rig = Rig()
+    assert rig("xw") == "W"
+    assert rig.endpointer.reset() == []
+    assert rig("...xxx...") == ""
+
+
+def test_spotter_gets_no_audio_in_a_long_silence_but_the_silence_before_a_sound() -> None:
+    rig = Rig()
+    rig("x" + "." * 30)
+    assert len(rig.spotter.frames) == 11
+    rig("x")
+    assert rig.spotter.frames[11:] == [FRAMES["."]] * 15 + [FRAMES["x"]]
+
+
+def test_spotter_that_fails_is_loaded_again_while_the_gate_can_be_opened(caplog: pytest.LogCaptureFixture) -> None:
+    loaded: list[FakeSpotter] = []
+
+    def load() -> FakeSpotter:
+        loaded.append(FakeSpotter())
+        if len(loaded) == 2:
+            raise AudioError("no model")
+        return loaded[-1]
+
+    rig = Rig(load)
+    rig("x!")
+    rig.endpointer.open_gate(1.0)
+    assert rig("xxx...") == "(x!xxx...)"
+    deadline = time.monotonic() + 60.0
+    while len(loaded) < 3 and time.monotonic() < deadline:
+        rig("xx")
+    assert rig("xwxx...") == "W(xwxx...)"
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == ["wake word: the engine failed"] * 2
