@@ -26,7 +26,7 @@ from agent.cli.doctor.responder import check_responder
 from agent.cli.doctor.result import ERROR, WARNING, CheckResult, exit_code
 from agent.cli.doctor.sandbox import HostFacts
 from agent.cli.doctor.services import check_services
-from agent.cli.doctor.sound import check_microphone, check_speaker
+from agent.cli.doctor.sound import check_library, check_microphone, check_speaker
 from agent.cli.doctor.support_bundle import write_bundle
 from agent.config.fields import iter_secrets
 from agent.config.secrets import hide_keys
@@ -108,6 +108,9 @@ def run_checks(
         mode = loaded.config.conversation.mode
         yield from check_services(loaded)
         yield from check_responder(loaded)
+        if has_devices and (blocked := check_library(loaded.config)) is not None:
+            yield blocked
+            has_devices = False  # the next checks would wait as well
         if has_devices and mode != "announce":
             yield check_microphone(loaded, in_use=is_active(state))
         if has_devices and mode != "captions":

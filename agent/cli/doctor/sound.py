@@ -4,20 +4,54 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from agent.audio.convert import measure_level
-from agent.audio.devices.device import open_sink, open_source
+from agent.audio.devices.device import is_card, open_sink, open_source
 from agent.audio.format import SPEECH, Format
 from agent.cli.doctor.config import key_with_origin
 from agent.cli.doctor.result import ERROR, OK, WARNING, CheckResult
 from agent.errors import AgentError, DeviceError, DeviceProblem
 from agent.settings.loader import Loaded
+from agent.settings.model import Config
 
 RECORD_SECONDS = 0.6
 PLAY_SECONDS = 0.1
 PLAY_FORMAT = Format(24000)
 MAX_SAMPLE = 32767
+LIBRARY_SECONDS = 15.0
+"""Longest start of PortAudio; it takes less than a second on a small machine."""
+
+
+def check_library(
+    config: Config, directory: Path | None = None, seconds: float = LIBRARY_SECONDS
+) -> CheckResult | None:
+    """Return an error if PortAudio waits in libjack for a lock that no process holds; ``None`` if it starts.
+
+    A program that is killed while libjack creates its database leaves an empty one. Every later start of PortAudio by
+    the same user then waits for its completion (measured with libjack 1.9.21: ten minutes).
+
+    Args:
+        config: The configuration.
+        directory: The database of libjack; by default that of this user.
+        seconds: Time for the start.
+    """
+    mode = config.conversation.mode
+    devices = [config.microphone.device] * (mode != "announce") + [config.speaker.device] * (mode != "captions")
+    directory = directory or Path(f"/dev/shm/jack_db-{os.geteuid()}")
+    if not directory.exists() or not any(is_card(device) for device in devices):
+        return None
+    program = "import pyaudio; pyaudio.PyAudio().terminate()"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    try:
+        # A failure is reported by the checks of the devices. A process that waits can be killed: it holds no lock.
+        subprocess.run([sys.executable, "-P", "-c", program], env=environment, capture_output=True, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        saw = f"PortAudio does not start within {seconds:g} s: libjack waits for {directory}, left by a killed program"
+        return CheckResult("sound library", ERROR, saw, f"end programs that use JACK, then sudo rm -r {directory}")
+    return None
 
 
 def check_microphone(loaded: Loaded, *, in_use: bool = False) -> CheckResult:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import array
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -125,3 +127,39 @@ def test_a_recording_that_cannot_be_written_is_reported(loaded: Read, tmp_path: 
 def test_device_none_is_ok(loaded: Read) -> None:
     read = loaded("microphone: {device: none}\nspeaker: {device: none}\n")
     assert check_microphone(read).verdict == check_speaker(read).verdict == OK
+
+
+LIBRARY = """
+import os, subprocess, sys
+from pathlib import Path
+from agent.cli.doctor.sound import check_library
+from agent.settings.loader import load
+database = Path(f"/dev/shm/jack_db-{os.geteuid()}")
+config = load(None, {})
+assert not database.exists() and check_library(config) is None
+subprocess.run([sys.executable, "-c", "import pyaudio; pyaudio.PyAudio()"], capture_output=True)
+if database.exists():
+    assert check_library(config) is None, "a complete database"
+    subprocess.run(["rm", "-r", database], check=True)
+    database.mkdir()
+    (database / "__db.001").touch()
+    result = check_library(config, seconds=2.0)
+    print(result.verdict, result.cure)
+    files = load(None, {"VOICE_AGENT_CONVERSATION__MODE": "announce", "VOICE_AGENT_SPEAKER__DEVICE": "file:x.wav"})
+    assert check_library(files) is None
+else:
+    print("no libjack")
+"""
+
+
+def test_check_library_reports_a_database_of_libjack_that_blocks_portaudio() -> None:
+    """In a mount namespace: the real directory belongs to all programs of the user."""
+    mount = 'mount -t tmpfs tmpfs /dev/shm && exec "$@"'
+    words = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh"]
+    if subprocess.run([*words, "true"], capture_output=True).returncode:
+        pytest.skip("the kernel does not allow namespaces here")
+    done = subprocess.run([*words, sys.executable, "-c", LIBRARY], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    if "no libjack" in done.stdout:
+        pytest.skip("this PortAudio is built without JACK")
+    assert done.stdout == "error end programs that use JACK, then sudo rm -r /dev/shm/jack_db-0\n"
