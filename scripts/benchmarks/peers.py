@@ -1,5 +1,6 @@
 """Compares ``voice-agent say --output -`` with the services' own SDKs and a bare websocket-client loop.
 
+``C`` is a program in C for this purpose only: the lower bound on this machine. It leaves PlayAI's authorization out.
 Every program speaks the same text through the local server with the exact engine and writes the audio to a pipe. All
 programs run in turns, so that a busy machine affects all of them. The ratios are medians over the turns, to the bare
 loop. "first byte" and "last byte" are the times from the server's write of a chunk to the reader of the pipe, median
@@ -14,6 +15,7 @@ import base64
 import json
 import os
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import msgpack
 
@@ -38,7 +42,7 @@ DRIVERS = Path(__file__).resolve().parent / "peers_drivers"
 TIMEOUT_SECONDS = 120.0
 PACED_WORDS, FULL_WORDS = 30, 300
 HEADER_BYTES = 44
-PROGRAMS = 3
+PROGRAMS = 4
 OVERHEAD_SECONDS = 2.0
 """Start and end of a program, and its run at full pace."""
 SDKS = {
@@ -53,6 +57,9 @@ PATHS = {
     "vachana": "/api/v1/tts",
     "fish": "/v1/tts/live",
 }
+FLOOR_ENDS = {"neuphonic": '"stop": true', "playai": '"end"', "vachana": '"complete"', "fish": "finish"}
+"""What the last message of a session contains."""
+BARE, FLOOR, OURS = "bare loop", "C", "voice-agent"
 LIMITS = {"CPU": 1.5, "first byte": 2.0, "last byte": 2.0, "first request": 1.5, "memory": 1.4}
 """The largest ratio to the bare loop for each metric."""
 
@@ -100,19 +107,82 @@ def audio_bytes(message: Message) -> int:
 
 
 class Program(NamedTuple):
-    """A program to measure."""
+    """A program to measure; it speaks ``word_count`` words."""
 
     name: str
     words: list[str]
     environment: dict[str, str]
+    word_count: int
 
 
-def programs(service: str, port: int, text: str, folder: Path, sdk: Path | None) -> list[Program]:
+def compile_floor(folder: Path) -> Path | str:
+    """Return the compiled C floor, or why it cannot be compiled."""
+    compiled = folder / "floor"
+    words = ["gcc", "-O2", "-o", str(compiled), str(DRIVERS / "floor.c")]
+    try:
+        made = subprocess.run(words, capture_output=True, text=True)
+    except OSError as error:
+        return str(error)
+    return made.stderr.strip().splitlines()[-1] if made.returncode else compiled
+
+
+def floor_request(service: str, port: int, text: str) -> bytes:
+    """Return the HTTP upgrade and the messages of a session, as the C floor sends them."""
+    path = {"neuphonic": "/speak/en?sampling_rate=22050"}.get(service, PATHS[service])
+    if service == "playai":
+        headers = {"AUTHORIZATION": "Bearer key", "X-USER-ID": "a user", "Content-Type": "application/json"}
+        with urlopen(Request(f"http://127.0.0.1:{port}{path}", b"{}", headers, method="POST")) as answer:
+            url = urlsplit(next(iter(json.loads(answer.read())["webSocketUrls"].values())))
+        path = f"{url.path}?{url.query}"
+    playai = {"text": text, "voice": "s3://voice/manifest.json", "output_format": "wav", "sample_rate": 24000}
+    audio = {"sample_rate": 44100, "encoding": "linear_pcm", "num_channels": 1, "sample_width": 2, "container": "wav"}
+    vachana = {"text": text, "voice": "Pranav", "model": "vachana-voice-v2", "audio_config": audio}
+    start = {"event": "start", "request": {"text": "", "format": "pcm", "sample_rate": 44100}}
+    fish = [start, {"event": "text", "text": text}, {"event": "stop"}]
+    messages: list[str | bytes] = {
+        "neuphonic": [json.dumps({"text": f"{text} <STOP>"})],
+        "playai": [json.dumps(playai)],
+        "vachana": [json.dumps(vachana)],
+        "fish": [msgpack.packb(event) for event in fish],
+    }[service]
+    lines = [
+        f"GET {path} HTTP/1.1",
+        f"Host: 127.0.0.1:{port}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "x-api-key: key",
+        "X-API-Key-ID: key",
+        "Authorization: Bearer key",
+    ]
+    frames = b"".join(masked_frame(message) for message in messages)
+    return "\r\n".join([*lines, "", ""]).encode() + frames
+
+
+def masked_frame(message: str | bytes) -> bytes:
+    """Return one frame of a client; its mask is zero, so that the payload is readable (RFC 6455, 5.3)."""
+    data = message.encode() if isinstance(message, str) else message
+    first = 0x81 if isinstance(message, str) else 0x82
+    length = bytes([0x80 | len(data)]) if len(data) < 126 else struct.pack("!BH", 0x80 | 126, len(data))
+    return bytes([first]) + length + bytes(4) + data
+
+
+def programs(
+    service: str, port: int, word_count: int, folder: Path, sdk: Path | None, floor: Path | None
+) -> list[Program]:
     environment = clean_environment(folder)
-    found = [Program("bare loop", [sys.executable, str(DRIVERS / "bare.py"), service, str(port), text], environment)]
+    text = " ".join(["word"] * word_count)
+    bare = [sys.executable, str(DRIVERS / "bare.py"), service, str(port), text]
+    found = [Program(BARE, bare, environment, word_count)]
+    if floor is not None:
+        request = folder / f"{service}-{port}.request"
+        request.write_bytes(floor_request(service, port, text))
+        words = [str(floor), str(port), str(request), FLOOR_ENDS[service]]
+        found.append(Program(FLOOR, words, environment, word_count))
     if sdk is not None:
         words = [str(sdk / "bin" / "python"), str(DRIVERS / f"{service}.py"), str(port), text]
-        found.append(Program(SDKS[service].replace("==", " "), words, environment))
+        found.append(Program(SDKS[service].replace("==", " "), words, environment, word_count))
     section = f"VOICE_AGENT_SYNTHESIS__{service.upper()}__"
     url = (
         f"http://127.0.0.1:{port}{PATHS[service]}" if service == "playai" else f"ws://127.0.0.1:{port}{PATHS[service]}"
@@ -122,7 +192,7 @@ def programs(service: str, port: int, text: str, folder: Path, sdk: Path | None)
     if service == "playai":
         ours[f"{section}USER_ID"] = "a user"
     words = [sys.executable, "-m", "agent", "say", "--service", service, "--output", "-", text]
-    found.append(Program("voice-agent", words, ours))
+    found.append(Program(OURS, words, ours, word_count))
     return found
 
 
@@ -169,7 +239,7 @@ def measure(program: Program, recorder: Recorder, service: str) -> Run:
         while reached < at:
             moment, reached = next(steps)
         lasts.append(moment - sent_at)
-    minutes = len(program.words[-1].split()) * WORD_SECONDS / 60
+    minutes = program.word_count * WORD_SECONDS / 60
     assert recorder.request_at is not None
     return Run(
         (usage.ru_utime + usage.ru_stime) / minutes,
@@ -204,12 +274,12 @@ METRICS = {
 }
 
 
-def compare(service: str, folder: Path, rounds: int, sdk: Path | None) -> list[dict[str, Any]]:
+def compare(service: str, folder: Path, rounds: int, sdk: Path | None, floor: Path | None) -> list[dict[str, Any]]:
     """Return one row for each program."""
     paced, full = Recorder(), Recorder()
     with Server(paced, "--pace", "1.0") as slow_server, Server(full) as fast_server:
-        slow = programs(service, slow_server.port, " ".join(["word"] * PACED_WORDS), folder, sdk)
-        fast = programs(service, fast_server.port, " ".join(["word"] * FULL_WORDS), folder, sdk)
+        slow = programs(service, slow_server.port, PACED_WORDS, folder, sdk, floor)
+        fast = programs(service, fast_server.port, FULL_WORDS, folder, sdk, floor)
         runs: dict[str, list[Run]] = {program.name: [] for program in slow}
         for turn in range(rounds + 1):
             for timed, loaded in zip(slow, fast, strict=True):
@@ -222,7 +292,7 @@ def compare(service: str, folder: Path, rounds: int, sdk: Path | None) -> list[d
         row: dict[str, Any] = {"service": service, "program": name}
         for metric, (field, factor, _) in METRICS.items():
             values = [getattr(run, field) for run in found]
-            bare = [getattr(run, field) for run in runs["bare loop"]]
+            bare = [getattr(run, field) for run in runs[BARE]]
             row[metric] = statistics.median(values) * factor
             row[f"{metric} ratio"] = statistics.median(a / b for a, b in zip(values, bare, strict=True))
         rows.append(row)
@@ -235,13 +305,13 @@ def verdicts(rows: list[dict[str, Any]]) -> list[Verdict]:
     services = dict.fromkeys(row["service"] for row in rows)
     by_service = {name: {row["program"]: row for row in rows if row["service"] == name} for name in services}
     for metric, limit in LIMITS.items():
-        ratios = {name: programs["voice-agent"][f"{metric} ratio"] for name, programs in by_service.items()}
+        ratios = {name: programs[OURS][f"{metric} ratio"] for name, programs in by_service.items()}
         found.append(at_most(f"{metric}: at most {limit:g} times the bare loop", limit, ratios))
         shares = {
-            f"{row['program']}": programs["voice-agent"][metric] / row[metric]
+            f"{row['program']}": programs[OURS][metric] / row[metric]
             for programs in by_service.values()
             for name, row in programs.items()
-            if name not in ("voice-agent", "bare loop")
+            if name not in (OURS, BARE, FLOOR)
         }
         if shares and metric != "memory":
             found.append(at_most(f"{metric}: below every SDK", 1.0, shares))
@@ -258,6 +328,10 @@ def result(rows: list[dict[str, Any]], missing: list[str]) -> Result:
     names = [name for metric in METRICS for name in (metric, f"{metric} ratio")]
     cells = [(row["service"], row["program"], *(row[name] for name in names)) for row in rows]
     return Result([Table(("service", "program"), tuple(columns), cells)], verdicts(rows), missing)
+
+
+def path_or_none(made: Path | str) -> Path | None:
+    return made if isinstance(made, Path) else None
 
 
 def expected_seconds(services: int, rounds: int) -> float:
@@ -278,12 +352,16 @@ def main(arguments: list[str]) -> int:
     rows: list[dict[str, Any]] = []
     missing: list[str] = []
     with tempfile.TemporaryDirectory() as name:
+        floor = compile_floor(Path(name))
+        if isinstance(floor, str):
+            missing.append(f"the C floor cannot be compiled: {floor}")
+            progress(f"peers: {missing[-1]}")
         for service in services:
             sdk = install(service)
             if isinstance(sdk, str):
                 missing.append(f"{SDKS[service]} cannot be installed: {sdk}")
                 progress(f"peers: {missing[-1]}")
-            rows += compare(service, Path(name), options.rounds, sdk if isinstance(sdk, Path) else None)
+            rows += compare(service, Path(name), options.rounds, path_or_none(sdk), path_or_none(floor))
     found = result(rows, missing)
     if options.picture is not None:
         options.picture.write_text(draw(found), encoding="utf-8")
