@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,19 @@ def test_warm_ends_with_69_if_the_service_cannot_be_reached(
     code, out, err = run("warm", str(tmp_path / "texts.txt"))
     assert code == 69 and "0 phrases kept, 0 were there before, 2 failed" in out
     assert "line 1" in err and "line 2" in err
+
+
+def test_warm_shows_a_bar_on_a_terminal_and_a_line_for_each_failure(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VOICE_AGENT_SYNTHESIS__LOCAL__URL", "ws://127.0.0.1:1")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    (tmp_path / "texts.txt").write_text("Train {m}.\nTrain {n}.\n")
+    code, _, err = run("warm", str(tmp_path / "texts.txt"))
+    assert code == 2
+    assert "[############............] 1/2" in err and "[########################] 2/2" in err
+    lines = [line for line in err.replace("\r", "\n").replace("\x1b[K", "").splitlines() if "failed" in line]
+    assert [line.split(" failed")[0] for line in lines] == ["1/2 line 1:", "2/2 line 2:"]
 
 
 @pytest.mark.parametrize(
