@@ -22,7 +22,9 @@ ROOT = Path(__file__).parents[3]
 PICTURES = Path(os.environ.get("TEST_ARTIFACTS", ROOT / "test-artifacts"))
 """Where the pictures of the page are kept."""
 
-LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
+LONG = " ".join(["one two three four five six seven eight nine ten"] * 30)
+"""A text that lasts longer than a test; each test ends it."""
+
 CONTROLS = {"button", "textbox", "slider", "combobox", "meter", "checkbox", "link", "DisclosureTriangle"}
 
 
@@ -97,7 +99,7 @@ def test_hush_and_cancel_have_an_effect(page: Page) -> None:
     page.prefer("dark")
     page.screenshot(PICTURES / "page-dark.png")
     page.prefer("light")
-    page.click("#utterances li:nth-child(2) button")
+    page.click("[aria-label='Cancel: second']")
     page.wait("document.querySelectorAll('#utterances li').length === 2")
     page.wait("![...document.querySelectorAll('#utterances li')].some(line => line.textContent.includes('second'))")
     page.click("#hush")
