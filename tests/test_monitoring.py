@@ -12,7 +12,7 @@ import yaml
 from support.promtool import promtool
 
 from agent.daemon.metrics import Metrics
-from agent.pipeline.events import AudioArrived, DeviceLost, ServiceDown, ServiceUp
+from agent.pipeline.events import AudioArrived, DeviceLost, ServiceDown, ServiceUp, Woken
 from agent.pipeline.status import DeviceState, Saying, ServiceState, Status
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +32,7 @@ def all_lines() -> list[str]:
     )  # fmt: skip
     for notification in (
         status,
+        Woken("hey"),
         AudioArrived("a", "fish"),
         ServiceDown("fish", ""),
         ServiceUp("fish"),

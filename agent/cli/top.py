@@ -22,7 +22,7 @@ from agent.errors import UsageError
 if TYPE_CHECKING:
     import curses
 
-EVENTS = ("state", "heard", "utterance", "device", "service")
+EVENTS = ("state", "wake", "heard", "utterance", "device", "service")
 """The events after which the screen is drawn again."""
 TICK_SECONDS = 1.0
 """Longest time between two screens: the uptime and the levels change without an event."""

@@ -27,6 +27,7 @@ from agent.pipeline.events import (
     SpeechEnded,
     Urgency,
     UtterancePlayed,
+    Woken,
 )
 from agent.pipeline.status import FAILED, READY, Status
 from agent.services.connection.standby import CLOSED, HALF_OPEN, OPEN
@@ -128,6 +129,7 @@ class Metrics:
         self._is_reply = False
         self._speech_ended_at: float | None = None
         self._turns = Counter("voice_agent_turns_total", "Final transcripts with words.")
+        self._wakes = Counter("voice_agent_wake_words_total", "Wake words that were heard.", ("word",))
         self._utterances = Counter(
             "voice_agent_utterances_total", "Utterances by recorded end and priority.", ("state", "priority")
         )
@@ -172,6 +174,7 @@ class Metrics:
         self._lost = Counter("voice_agent_device_losses_total", "Losses of a sound device.", ("device",))
         self._counted: tuple[Counter | Histogram, ...] = (
             self._turns,
+            self._wakes,
             self._utterances,
             self._spoken,
             self._first_audio,
@@ -190,6 +193,7 @@ class Metrics:
         self._handlers: Mapping[type, Callable[[Any], None]] = {
             Status: self._take_status,
             Record: self._count_record,
+            Woken: lambda event: self._wakes.add(1, event.word),
             Heard: self._count_turn,
             SpeechEnded: self._note_end_of_speech,
             AudioArrived: self._count_first_audio,

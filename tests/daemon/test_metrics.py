@@ -26,6 +26,7 @@ from agent.pipeline.events import (
     Urgency,
     Utterance,
     UtterancePlayed,
+    Woken,
 )
 from agent.pipeline.status import DeviceState, Saying, ServiceState, Status
 
@@ -77,6 +78,7 @@ def counted(notifications: Iterable[tuple[float, Notification]]) -> dict[str, fl
 
 NOTIFICATIONS: list[tuple[Notification, str, float]] = [
     (Heard("what time is it"), "voice_agent_turns_total", 1),
+    (Woken("hey jarvis"), "voice_agent_wake_words_total{word=hey jarvis}", 1),
     (Heard(""), "voice_agent_turns_total", 0),
     (Record(Utterance("a", "x"), "played", seconds=1.5), "voice_agent_spoken_seconds_total", 1.5),
     (

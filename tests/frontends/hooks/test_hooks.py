@@ -18,7 +18,7 @@ from agent.frontends.frontend import Notification
 from agent.frontends.hooks.hooks import MAX_EVENTS, Hooks
 from agent.frontends.hooks.settings import HookSettings
 from agent.pipeline.conversation import Record
-from agent.pipeline.events import DeviceBack, DeviceLost, Event, Heard, Partial, Reply, TextPiece, Utterance
+from agent.pipeline.events import DeviceBack, DeviceLost, Event, Heard, Partial, Reply, TextPiece, Utterance, Woken
 from agent.pipeline.status import Status
 from agent.system.threads import Deadline
 
@@ -108,6 +108,7 @@ def open_descriptors() -> int:
 
 
 EVENTS: list[tuple[str, list[Notification], dict[str, object]]] = [
+    ("wake", [Woken("hey jarvis")], {"event": "wake", "word": "hey jarvis"}),
     ("heard", [Partial("what"), Heard(""), Heard("what time")], {"event": "heard", "words": 2}),
     ("spoken", [Record(Utterance("a", "x", source="say"), "played", seconds=1.5)], {"state": "played", "seconds": 1.5}),
     ("failed", [Record(Utterance("a", "x"), "failed", "no network")], {"state": "failed", "reason": "no network"}),
