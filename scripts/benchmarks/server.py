@@ -1,9 +1,10 @@
 """Measures the local speech server: first audio and speed of its real engines, with 1, 4, 8 and 16 clients at once.
 
-All clients of a round send the same long sentence at the same moment and read as fast as they can.
+All clients of a round send the same long sentence at the same moment and read as fast as they can. For recognition they
+send the sound of a short sentence at once.
 
-- *first*: time from the request to the first audio of a client;
-- *fair*: the largest first audio relative to the mean of all clients of its round; with a fair order the last client
+- *first*: time from the request to the first audio of a client, or to its last final transcript;
+- *fair*: the largest *first* relative to the mean of all clients of its round; with a fair order the last client
   waits at most twice as long as the mean;
 - *factor*: duration of all audio of a round by its time: how many clients the engine serves in real time.
 """
@@ -12,12 +13,15 @@ from __future__ import annotations
 
 import argparse
 import base64
+import functools
+import importlib.util
 import json
 import shutil
 import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +31,11 @@ from websockets.sync.client import connect
 from scripts.benchmarks._report import Column, Result, Table, at_most, progress
 
 ENGINES = {"flite": "flite", "espeak": "espeak-ng"}
-"""The real engines and the program that each needs."""
+"""The real engines for speech and the program that each needs."""
+
+RECOGNIZER = "moonshine"
+RECOGNIZED = "What time is it, and what is the weather today?"
+FRAME_BYTES = 3200
 
 CLIENTS = (1, 4, 8, 16)
 MAX_FAIR_RATIO = 2.0
@@ -40,7 +48,7 @@ TEXT = (
 
 
 class Answer(NamedTuple):
-    """One client of one round: seconds from the request to its first audio, and seconds of its audio."""
+    """One client of one round: seconds from the request to its first audio or last final, and seconds of its audio."""
 
     first: float
     audio: float
@@ -57,23 +65,48 @@ class Row(NamedTuple):
     factor: float
 
 
+Ask = Callable[[LocalServerProcess, threading.Barrier, list[Answer]], None]
+
+
+def speak(server: LocalServerProcess, text: str, start: threading.Barrier | None = None) -> tuple[float, bytes]:
+    """Let the server speak a text once; return the seconds to the first audio, and the audio."""
+    with connect(f"{server.ws}/speak/en?sampling_rate={RATE}") as client:
+        if start is not None:
+            start.wait(TIMEOUT_SECONDS)
+        began, first, pcm = time.perf_counter(), 0.0, bytearray()
+        client.send(f"{text} <STOP>")
+        while not (data := json.loads(client.recv(timeout=TIMEOUT_SECONDS))["data"])["stop"]:
+            pcm += base64.b64decode(data["audio"])
+            first = first or time.perf_counter() - began
+        return first, bytes(pcm)
+
+
 def ask(server: LocalServerProcess, start: threading.Barrier, answers: list[Answer]) -> None:
     """Let the server speak the text once."""
-    with connect(f"{server.ws}/speak/en?sampling_rate={RATE}") as client:
+    first, pcm = speak(server, TEXT, start)
+    answers.append(Answer(first, len(pcm) / 2 / RATE))
+
+
+def recognize(pcm: bytes, server: LocalServerProcess, start: threading.Barrier, answers: list[Answer]) -> None:
+    """Let the server recognize the sound once."""
+    with connect(f"{server.ws}/") as client:
         start.wait(TIMEOUT_SECONDS)
-        began, first, size = time.perf_counter(), 0.0, 0
-        client.send(f"{TEXT} <STOP>")
-        while not (data := json.loads(client.recv(timeout=TIMEOUT_SECONDS))["data"])["stop"]:
-            size += len(base64.b64decode(data["audio"]))
-            first = first or time.perf_counter() - began
-        answers.append(Answer(first, size / 2 / RATE))
+        began, last = time.perf_counter(), 0.0
+        for at in range(0, len(pcm), FRAME_BYTES):
+            client.send(pcm[at : at + FRAME_BYTES])
+        client.send("eof")
+        for message in client:
+            if str(message).startswith("{") and json.loads(message).get("text"):
+                last = time.perf_counter() - began
+        if last:
+            answers.append(Answer(last, len(pcm) / 2 / RATE))
 
 
-def one_round(server: LocalServerProcess, clients: int) -> tuple[list[Answer], float]:
+def one_round(server: LocalServerProcess, clients: int, act: Ask = ask) -> tuple[list[Answer], float]:
     """Return the answers of all clients and the seconds until the last one was complete."""
     answers: list[Answer] = []
     start = threading.Barrier(clients + 1)
-    threads = [threading.Thread(target=ask, args=(server, start, answers)) for _ in range(clients)]
+    threads = [threading.Thread(target=act, args=(server, start, answers)) for _ in range(clients)]
     for thread in threads:
         thread.start()
     start.wait(TIMEOUT_SECONDS)
@@ -85,13 +118,13 @@ def one_round(server: LocalServerProcess, clients: int) -> tuple[list[Answer], f
     return answers, time.perf_counter() - began
 
 
-def measure(server: LocalServerProcess, engine: str, clients: int, rounds: int) -> Row:
+def measure(server: LocalServerProcess, engine: str, clients: int, rounds: int, act: Ask = ask) -> Row:
     """Measure one engine with one number of clients; the rounds are medians, ``worst`` is the maximum."""
     firsts: list[float] = []
     fair: list[float] = []
     factors: list[float] = []
     for _ in range(rounds):
-        answers, seconds = one_round(server, clients)
+        answers, seconds = one_round(server, clients, act)
         times = [answer.first for answer in answers]
         firsts += times
         fair.append(max(times) / statistics.fmean(times))
@@ -107,6 +140,25 @@ def result(rows: list[Row]) -> Result:
     fair = {f"{row.engine}, {row.clients} clients": row.fair for row in rows}
     verdicts = [at_most("no client waits more than twice its fair share", MAX_FAIR_RATIO, fair)] if rows else []
     return Result([table], verdicts)
+
+
+def recognition(rounds: int) -> list[Row]:
+    """Measure the recognizer with the sound of the first engine for speech that is installed."""
+    engine = next((engine for engine, program in ENGINES.items() if shutil.which(program)), None)
+    if engine is None or importlib.util.find_spec(f"{RECOGNIZER}_voice") is None:
+        progress(
+            f"server: {RECOGNIZER} is not measured, the extra recognition or an engine for speech is not installed"
+        )
+        return []
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as name:
+        with LocalServerProcess(Path(name), "--speech", engine, "--recognition", RECOGNIZER) as server:
+            act = functools.partial(recognize, speak(server, RECOGNIZED)[1])
+            one_round(server, 1, act)  # loads the model
+            for clients in CLIENTS:
+                rows.append(measure(server, RECOGNIZER, clients, rounds, act))
+                progress(f"server: {RECOGNIZER}, {clients} clients")
+    return rows
 
 
 def main(arguments: list[str]) -> int:
@@ -126,4 +178,5 @@ def main(arguments: list[str]) -> int:
                 for clients in CLIENTS:
                     rows.append(measure(server, engine, clients, options.rounds))
                     progress(f"server: {engine}, {clients} clients")
+    rows += recognition(options.rounds)
     return result(rows).show(as_json=options.json)
