@@ -96,6 +96,12 @@ class Database:
         except sqlite3.Error as error:
             raise self._failed(error) from error
 
+    def replace(self, reason: str) -> None:
+        """Rename the file, because its contents cannot be used, and start an empty one."""
+        self.close()
+        self._set_aside(reason)
+        self._connection = self._open_empty()
+
     def close(self) -> None:
         """Close the file; idempotent."""
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import threading
 import time
@@ -120,7 +121,7 @@ class UtteranceStore:
             report: Receives ``Restored`` and ``Stored``, in any thread.
         """
         self._report = report
-        if not self._path.exists():
+        if not os.path.exists(self._path):  # Path.exists() raises for a directory that this user may not search
             return False
         self._put(lambda: None)
         return True
@@ -267,15 +268,23 @@ class UtteranceStore:
         from agent.daemon.database import Database, DatabaseUnusable
 
         try:
-            self._database = Database(self._path)
-            rows = [] if self._writes_all else self._database.read()
+            database = Database(self._path)
+            entries = [] if self._writes_all else self._read(database)
         except DatabaseUnusable as error:
-            self._database = None
             self._fail(str(error))
             return
+        self._database = database
         if not self._writes_all:
-            self._load(rows)
+            self._load(entries)
             self._writes_all = True  # after a failure the file may be another one: the memory counts
+
+    @staticmethod
+    def _read(database: Database) -> list[_Entry]:
+        try:
+            return [_entry(row) for row in database.read()]
+        except (ValueError, TypeError) as error:  # values that this program did not write
+            database.replace(f"a row is damaged: {error}")
+            return []
 
     def _fail(self, reason: str) -> None:
         self._retry_at = Deadline(self._timing.retry_seconds)
@@ -310,12 +319,11 @@ class UtteranceStore:
         self._removed.clear()
         return True
 
-    def _load(self, rows: list[tuple[Any, ...]]) -> None:
+    def _load(self, entries: list[_Entry]) -> None:
         """Read the file into the memory; what is in memory already is newer."""
         newer, self._entries, self._last_number = self._entries, {}, 0
         restored: list[RestoredUtterance] = []
-        for row in rows:
-            entry = _entry(row)
+        for entry in entries:
             self._last_number = entry.number
             if entry.record.id not in newer:
                 self._entries[entry.record.id] = entry
@@ -515,4 +523,5 @@ def _entry(row: tuple[Any, ...]) -> _Entry:
 
     number, *fields, services, text, digest, delivery, boot_id, boot_seconds = row
     record = HistoryRecord._make([*fields, tuple(json.loads(services)), text])
+    Urgency(record.urgency)
     return _Entry(number, record, digest, Delivery(**json.loads(delivery)), boot_id, boot_seconds)

@@ -268,7 +268,7 @@ def test_queue_on_a_disk_that_returns_is_restored_then(process: Callable[..., Pr
     assert process().states() == {"new": "queued", "old": "queued"}
 
 
-@pytest.mark.parametrize("damage", ["garbage", "newer", "truncated"])
+@pytest.mark.parametrize("damage", ["garbage", "newer", "truncated", "row", "urgency"])
 def test_unusable_file_is_renamed(
     process: Callable[..., Process], tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
@@ -281,8 +281,13 @@ def test_unusable_file_is_renamed(
     elif damage == "truncated":
         os.truncate(path, path.stat().st_size // 2)
     else:
+        change = {
+            "newer": "PRAGMA user_version = 2",
+            "row": "UPDATE utterances SET delivery = '{}}' WHERE number = 3",
+            "urgency": "UPDATE utterances SET urgency = 'extreme' WHERE number = 3",
+        }
         with sqlite3.connect(path) as database:
-            database.execute("PRAGMA user_version = 2")
+            database.execute(change[damage])
         database.close()
     it = process()
     assert it.restored() == ()

@@ -226,7 +226,7 @@ def test_row_68_each_announcement_is_heard_once_or_recorded_without_a_disk(
 ) -> None:
     daemon = Supervised(server.ws, tmp_path, fault(tmp_path))
     try:
-        run = Run(tmp_path, 40)
+        run = Run(tmp_path, 16)
         run.join()
     finally:
         daemon.stop()
