@@ -151,13 +151,15 @@ def recognition(rounds: int) -> list[Row]:
         )
         return []
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as name:
-        with LocalServerProcess(Path(name), "--speech", engine, "--recognition", RECOGNIZER) as server:
-            act = functools.partial(recognize, speak(server, RECOGNIZED)[1])
-            one_round(server, 1, act)  # loads the model
-            for clients in CLIENTS:
-                rows.append(measure(server, RECOGNIZER, clients, rounds, act))
-                progress(f"server: {RECOGNIZER}, {clients} clients")
+    with (
+        tempfile.TemporaryDirectory() as name,
+        LocalServerProcess(Path(name), "--speech", engine, "--recognition", RECOGNIZER) as server,
+    ):
+        act = functools.partial(recognize, speak(server, RECOGNIZED)[1])
+        one_round(server, 1, act)  # loads the model
+        for clients in CLIENTS:
+            rows.append(measure(server, RECOGNIZER, clients, rounds, act))
+            progress(f"server: {RECOGNIZER}, {clients} clients")
     return rows
 
 
