@@ -112,7 +112,10 @@ class RingBuffer:
         if capacity_bytes < MIN_CAPACITY_BYTES:
             raise ValueError(f"a ring of {capacity_bytes} bytes is too small: the minimum is {MIN_CAPACITY_BYTES}")
         self.capacity_bytes = capacity_bytes
-        self._changed = changed or threading.Condition()
+        lock = threading.RLock()
+        self._changed = changed or threading.Condition(lock)
+        # Apart from the other changes: the speaker waits for this one most of the time, and would wake for each write.
+        self._cleared = changed or threading.Condition(lock)
         self._bypass: Callable[[memoryview], int] | None = None  # set while the reader waits for audio
         self._streams: deque[_Stream] = deque()
         self._open: dict[int, _Stream] = {}  # writable streams by id
@@ -235,7 +238,7 @@ class RingBuffer:
         For a reader that waits for the card and must stop when the utterance is cancelled.
         """
         with self._changed:
-            return self._changed.wait_for(lambda: not self._is_active(stream_id), timeout_seconds)
+            return self._cleared.wait_for(lambda: not self._is_active(stream_id), timeout_seconds)
 
     def arrivals(self) -> list[tuple[float, int]]:
         """Return the arrivals of the current utterance since the last call: monotonic time and bytes, oldest first.
@@ -306,6 +309,7 @@ class RingBuffer:
             self._streams.clear()
             self._open.clear()
             self._changed.notify_all()
+            self._cleared.notify_all()
             return dropped
 
     def close(self) -> None:
