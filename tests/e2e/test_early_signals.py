@@ -18,7 +18,7 @@ _SLOW = "import os\nos.write(2, b'here')\nos.read(0, 1)\n"
     ("command", "module"),
     [
         (["run"], "logging"),
-        (["say", "Hello."], "argparse"),
+        (["say", "Hello."], "json"),
         (["say", "Hello."], "logging"),
         (["devices"], "argparse"),
         (["devices"], "logging"),
