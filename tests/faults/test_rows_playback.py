@@ -1,4 +1,4 @@
-"""Rows 17, 18, 58 and 66 of the fault matrix: jitter, a slow connection, hush, and a service in real time."""
+"""Rows 17, 18, 58, 66 and 68: jitter, a slow connection, hush, a service in real time, and interruptions."""
 
 from __future__ import annotations
 
@@ -164,6 +164,46 @@ def test_58_no_old_audio_is_played_after_a_hush(server: LocalServerProcess, reco
     record_row(
         58, f"60 hushes in every phase: 0 old samples afterwards, each reported once, usually {usual * 1000:.0f} ms"
     )
+
+
+@pytest.mark.parametrize("is_streamed", [False, True], ids=["one passage", "a passage for each sentence"])
+def test_68_nothing_is_skipped_after_an_interruption(
+    server: LocalServerProcess, record_row: Record, is_streamed: bool
+) -> None:
+    """An important utterance at random moments: the interrupted one is heard again from the start of a sentence."""
+    made = random.Random(68)
+    sentences = ["One two. ", "Three four five. ", "Six seven. "]
+    starts = [len(tone.pcm("".join(sentences[:number]), RATE)) for number in range(len(sentences))]
+    whole, alarm = tone.pcm("".join(sentences), RATE), tone.pcm("Fire.", RATE)
+    repeated = []
+    with SpeechHarness(server.port) as harness:
+        for _ in range(3):
+            since = len(harness.heard)
+            utterance = harness.begin(None if is_streamed else "".join(sentences))
+            for sentence in sentences if is_streamed else ():
+                harness.synthesizer.append_text(utterance, sentence)
+            harness.synthesizer.complete(utterance)
+            while (utterance, "PlaybackStarted") not in harness.moments:
+                harness.next_event()
+            threading.Event().wait(made.uniform(0.0, 1.3))
+            harness.synthesizer.suspend(utterance, "an alarm")
+            important = harness.begin("Fire.")
+            interrupted = harness.end(utterance)
+            assert isinstance(harness.end(important), UtterancePlayed)
+            before, _, _ = bytes(harness.heard[since:]).partition(alarm)
+            assert whole.startswith(before)
+            if not isinstance(interrupted, UtteranceCancelled):
+                continue  # it had ended
+            resumed = len(harness.heard)
+            del harness.ends[utterance]
+            harness.synthesizer.resume(utterance, interrupted.seconds)
+            assert isinstance(harness.end(utterance), UtterancePlayed)
+            rest = bytes(harness.heard[resumed:])
+            start = len(whole) - len(rest)
+            assert whole.endswith(rest) and start in starts and start <= len(before)
+            repeated.append(FORMAT.seconds_of(len(before) - start))
+    assert repeated
+    record_row(68, f"{len(repeated)} interruptions: 0 samples skipped, {statistics.mean(repeated):.2f} s heard again")
 
 
 def test_58_frequent_hushes_leave_every_utterance_with_one_end(server: LocalServerProcess, record_row: Record) -> None:

@@ -36,7 +36,7 @@ class SpeechHarness:
         self.heard = bytearray()
         self.ring = _RecordingRing(1 << 24)
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.synthesizer = make_synthesizer(config, self.ring, self.events.put, None)
+        self.synthesizer = make_synthesizer(config, self.ring, self.events.put, None, can_suspend=True)
         self.speaker = Speaker(
             self.ring,
             open_sink or (lambda wanted: PacedSink(wanted, BUFFER_SECONDS, on_played=self.heard.extend)),
@@ -69,7 +69,7 @@ class SpeechHarness:
         assert self.synthesizer.join(Deadline(TIMEOUT_SECONDS))
         assert self.speaker.join(Deadline(TIMEOUT_SECONDS))
 
-    def begin(self, text: str) -> str:
+    def begin(self, text: str | None) -> str:
         utterance = next(self._ids)
         self.synthesizer.begin(Utterance(utterance, text))
         return utterance
