@@ -15,7 +15,7 @@ from agent.cli.phrase_list import ListedText, read_phrase_list
 from agent.cli.say import announcing
 from agent.daemon.builder import phrase_cache, require_keys
 from agent.daemon.phrase_warmer import FAILED, KEPT, PRESENT, PhraseWarmer, Warmed, warmed_service
-from agent.errors import ServiceError, UsageError
+from agent.errors import ConfigError, ServiceError, UsageError
 from agent.pipeline.tts.phrase_cache import Entry, PhraseCache
 from agent.settings.model import Config
 from agent.system.text import escape
@@ -70,7 +70,15 @@ def _warm(config: Config, source: str, service: str | None, as_json: bool) -> in
             warmed = Warmed(FAILED, reason=listed.problem) if listed.problem else warmer.warm(listed.text)
             results.append((listed, warmed))
             progress.show(listed, warmed)
-    return _summarize(service, results, as_json)
+        deleted = sum(warmed.state != FAILED and not warmer.is_kept(listed.text) for listed, warmed in results)
+    code = _summarize(service, results, deleted, as_json)
+    if deleted:
+        megabytes = config.synthesis.phrases.megabytes
+        notice(
+            f"{deleted} phrases were deleted again, because all need more than {megabytes} MB."
+            " Increase synthesis.phrases.megabytes"
+        )
+    return code or (ConfigError.exit_code if deleted else 0)
 
 
 def _read_lines(source: str) -> list[str]:
@@ -121,13 +129,13 @@ class _Progress:
         self._clear_bar()
 
 
-def _summarize(service: str, results: list[tuple[ListedText, Warmed]], as_json: bool) -> int:
+def _summarize(service: str, results: list[tuple[ListedText, Warmed]], deleted: int, as_json: bool) -> int:
     counts = {state: sum(warmed.state == state for _, warmed in results) for state in (KEPT, PRESENT, FAILED)}
     seconds = sum(warmed.seconds for _, warmed in results)
     failures = [(listed, warmed) for listed, warmed in results if warmed.state == FAILED]
     if as_json:
         errors = [{"line": listed.line, "text": listed.text, "reason": warmed.reason} for listed, warmed in failures]
-        _print_json({"service": service, **counts, "seconds": round(seconds, 3), "errors": errors})
+        _print_json({"service": service, **counts, "deleted": deleted, "seconds": round(seconds, 3), "errors": errors})
     else:
         print(
             f"{service}: {counts[KEPT]} phrases kept, {counts[PRESENT]} were there before, {counts[FAILED]} failed; "

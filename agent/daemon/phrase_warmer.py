@@ -93,6 +93,10 @@ class PhraseWarmer:
             return Warmed(FAILED, reason=f"it was spoken and not kept: {self._phrases.problem}")
         return Warmed(KEPT, phrase.seconds)
 
+    def is_kept(self, text: str) -> bool:
+        """Return whether the phrase of a text is still there: later ones may have needed its space."""
+        return self._phrases.has(self._standby, split_passages(text, self._config.synthesis.text.language))
+
     def abort(self) -> None:
         """End the text in progress as failed. Thread-safe."""
         self._synthesizer.abort()

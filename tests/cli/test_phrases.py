@@ -68,6 +68,16 @@ def test_warm_keeps_each_text_names_bad_lines_and_resumes(run: Run, cache: Phras
     assert code == 0 and (summary["kept"], summary["present"], summary["failed"]) == (1, 1, 0)
 
 
+def test_warm_says_that_the_phrases_do_not_fit(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICE_AGENT_SYNTHESIS__PHRASES__MEGABYTES", "1")
+    sentence = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    (tmp_path / "texts.txt").write_text("".join(f"{sentence} {number}.\n" for number in range(10)))
+    code, out, err = run("warm", "--json", str(tmp_path / "texts.txt"))
+    summary = json.loads(out)
+    assert code == 78 and summary["kept"] == 10 and 0 < summary["deleted"] < 10
+    assert "synthesis.phrases.megabytes" in err
+
+
 def test_warm_ends_with_69_if_the_service_cannot_be_reached(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,6 +97,10 @@ class PhraseCache:
             return None
         return phrase
 
+    def has(self, key: PhraseKey) -> bool:
+        """Return whether there is a phrase, without reading it."""
+        return (self.directory / key.name).exists()
+
     def touch(self, key: PhraseKey) -> None:
         """Note that a phrase was used."""
         with contextlib.suppress(OSError):  # deleted meanwhile, or a read-only disk

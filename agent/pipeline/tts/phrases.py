@@ -54,6 +54,10 @@ class Phrases:
             self._hand_over(lambda: self._cache.touch(key))
         return phrase
 
+    def has(self, standby: Standby, passages: Sequence[str]) -> bool:
+        """Return whether there is a phrase of a service for a text, without reading it."""
+        return standby.sound is not None and self._cache.has(_key(standby.service, standby.sound, passages))
+
     def may_keep(self, utterance: Utterance, standby: Standby) -> bool:
         """Return whether the speech of a service for an utterance is kept."""
         if standby.sound is None or not utterance.delivery.keep:
