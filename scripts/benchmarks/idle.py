@@ -17,7 +17,7 @@ from support.local_server import LocalServerProcess
 from support.vcard import VirtualCard
 
 from scripts.benchmarks._daemon import Ready, daemon
-from scripts.benchmarks._processes import Size, cpu_seconds, size, wakeups
+from scripts.benchmarks._processes import Size, cpu_seconds, size, wakeups, wakeups_since
 from scripts.benchmarks._report import Column, Result, Table, Verdict, progress
 
 SETTLE_SECONDS = 3.0
@@ -48,7 +48,7 @@ def measure(mode: str, seconds: float) -> tuple[float, float, Size]:
                 time.sleep(seconds)
                 took = time.monotonic() - began
                 percent = 100 * (cpu_seconds(running.pid) - cpu) / took
-                return percent, (wakeups(running.pid) - switches) / took, size(running.pid)
+                return percent, wakeups_since(running.pid, switches) / took, size(running.pid)
 
 
 def run(seconds: float) -> Result:

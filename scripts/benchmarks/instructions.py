@@ -57,6 +57,12 @@ def count(words: Sequence[str], folder: Path, text: str = "", ready: Ready | Non
     return int(found[1].replace(",", ""))
 
 
+def warm_up(commands: Sequence[Sequence[str]], folder: Path) -> None:
+    """Run Python commands without counting, so that their modules are compiled."""
+    for words in commands:
+        subprocess.run([sys.executable, *words], cwd=ROOT, env=environment(folder), check=True, capture_output=True)
+
+
 def per_minute(run: Callable[[int], int]) -> float:
     """Return the instructions per minute of speech, for a function that counts a number of words."""
     seconds = (LONG_WORDS - SHORT_WORDS) * tone.WORD_SECONDS
@@ -92,8 +98,8 @@ def measure() -> dict[str, float]:
                     file.writeframes(tone.pcm("word " * words, SPEECH.rate))
                 return count([*agent, "transcribe", "--config", str(config), f"{folder}/talk.wav"], folder)
 
-            say(1)  # compiles the modules
-            count(["-c", "import pyaudio"], folder)
+            warm_up([[*agent, "say", "--config", str(config), "--output", "-", "one"]], folder)
+            warm_up([[*agent, "transcribe", "--help"], ["-c", "import pyaudio"]], folder)
             ready = Ready(folder)
             works: dict[str, Callable[[], float]] = {
                 "imports of websocket and pyaudio": lambda: count(["-c", "import websocket, pyaudio"], folder),
@@ -107,7 +113,7 @@ def measure() -> dict[str, float]:
                 found[work] = run()
                 progress(f"instructions: {work}")
             with daemon(folder, ready, config.read_text()):
-                count([*agent, "hush"], folder)
+                warm_up([[*agent, "hush"]], folder)
                 found["hush with a running daemon"] = count([*agent, "hush"], folder)
     return found
 

@@ -27,6 +27,7 @@ from support.vcard import VirtualCard
 
 from agent.server.tts.tone import WORD_SECONDS
 from scripts.benchmarks._daemon import Ready, Speech, daemon
+from scripts.benchmarks._processes import cpu_seconds, wakeups, wakeups_since
 from scripts.benchmarks._report import Column, Result, Table, at_most, progress
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,24 +61,20 @@ sys.stdin.readline()
 
 
 class Usage(NamedTuple):
-    """CPU time in seconds and voluntary context switches of all threads of a process."""
+    """CPU time in seconds and voluntary context switches of a process."""
 
     cpu: float
     switches: int
 
-    def since(self, start: Usage) -> Usage:
-        return Usage(self.cpu - start.cpu, self.switches - start.switches)
 
+class Meter:
+    """Measures a process from now on. Not thread-safe."""
 
-def usage(pid: int) -> Usage:
-    """Return the usage of the threads that exist; those that ended count in the process's own times."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    ticks = int(fields[11]) + int(fields[12])
-    switches = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        lines = (task / "status").read_text().splitlines()
-        switches += sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
-    return Usage(ticks / os.sysconf("SC_CLK_TCK"), switches)
+    def __init__(self, pid: int) -> None:
+        self._pid, self._cpu, self._switches = pid, cpu_seconds(pid), wakeups(pid)
+
+    def read(self) -> Usage:
+        return Usage(cpu_seconds(self._pid) - self._cpu, wakeups_since(self._pid, self._switches))
 
 
 def speak_with_loop(card: VirtualCard, server: LocalServerProcess, text: str) -> Usage:
@@ -94,21 +91,21 @@ def speak_with_loop(card: VirtualCard, server: LocalServerProcess, text: str) ->
         # PyAudio is initialized when the process sleeps in readline.
         while Path(f"/proc/{process.pid}/wchan").read_text() not in ("pipe_read", "anon_pipe_read"):
             signal.sigtimedwait((), 0.05)
-        start = usage(process.pid)
+        meter = Meter(process.pid)
         process.stdin.write("\n")
         process.stdin.flush()
         assert process.stdout.readline() == "done\n", "the loop failed"
-        spent = usage(process.pid).since(start)
+        spent = meter.read()
         process.stdin.close()
     return spent
 
 
 def speak_with_daemon(client: Speech, pid: int, text: str) -> Usage:
-    start = usage(pid)
+    meter = Meter(pid)
     client.say(text)
     if (state := client.wait(TIMEOUT_SECONDS + len(text.split()) * WORD_SECONDS)) != "played":
         raise SystemExit(f"an utterance was {state}")
-    return usage(pid).since(start)
+    return meter.read()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
