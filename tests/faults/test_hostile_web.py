@@ -70,7 +70,7 @@ def target(agent: Start, tmp_path: Path) -> Iterator[Target]:
             f"web: {{listen: '127.0.0.1:{port}', token: {{env: WEB_TOKEN}}}}\n{service_config(server, 'local')}"
         )
         process = agent("run", "--config", str(config), env={"WEB_TOKEN": TOKEN, "STATE_DIRECTORY": str(tmp_path)})
-        process.stderr.await_text("daemon ready", "web: listening")
+        process.stderr.await_text("daemon ready")
         yield Target(process, port)
         process.signal(15)
         assert process.end() == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any
 import websocket
 
 from agent.system.threads import Deadline
+from support.processes import Stream
 
 SECONDS = 60.0
 
@@ -33,18 +35,18 @@ class Chromium:
             f"--user-data-dir={self._profile}",
         ]  # fmt: skip
         self._process = subprocess.Popen(
-            [program, *options, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            [program, *options, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-        self._browser = self._connect()
-        self._ids = itertools.count(1)
-
-    def _connect(self) -> str:
-        """Return the address at which the browser listens, which it writes to stderr."""
         assert self._process.stderr is not None
-        for line in self._process.stderr:
-            if line.startswith("DevTools listening on "):
-                return line.split()[-1]
-        raise AssertionError("chromium has ended")
+        self._stderr = Stream(self._process.stderr)  # reads it all the time, so that the browser never waits
+        self._browser = self._address()
+
+    def _address(self) -> str:
+        """Return the address at which the browser listens, which it writes to stderr."""
+        self._stderr.await_text("DevTools listening on ", "/devtools/browser/")
+        match = re.search(rb"DevTools listening on (ws://\S+)\s", self._stderr.data)
+        assert match is not None, self._stderr.data
+        return match[1].decode()
 
     def page(self, width: int = 1200, height: int = 900) -> Page:
         """Open an empty page in a context without cookies."""
@@ -53,8 +55,6 @@ class Chromium:
     def close(self) -> None:
         self._process.terminate()
         self._process.wait(SECONDS)
-        assert self._process.stderr is not None
-        self._process.stderr.close()
         shutil.rmtree(self._profile, ignore_errors=True)
 
 

@@ -44,7 +44,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 microphone: {{device: none}}
 speaker: {{device: "file:{folder}/out.wav"}}
 conversation: {{mode: announce}}
-server: {{port: {free_port()}, speech: tone}}
+server: {{port: 0, speech: tone}}
 control: {{socket: {folder}/control.sock}}
 web:
   listen: 127.0.0.1:{port}
@@ -55,11 +55,11 @@ web:
     environment = {"WEB_TOKEN": TOKEN, "STATE_DIRECTORY": str(folder), "CACHE_DIRECTORY": str(folder)}
     daemon = Process("run", "--config", str(folder / "config.yaml"), env=environment, cwd=folder)
     try:
-        daemon.stderr.await_text("daemon ready", "web: listening")
+        daemon.stderr.await_text("daemon ready")
         yield f"http://127.0.0.1:{port}"
         daemon.signal(15)
         assert daemon.end() == 0
-        assert "error" not in daemon.errors, daemon.errors
+        assert " error web" not in daemon.errors, daemon.errors
     finally:
         daemon.kill()
 
