@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,6 +131,8 @@ class OutageNotice:
     @property
     def _path(self) -> Path:
         """The file; its name changes with each setting that changes the sentence or its sound."""
+        import zlib  # the file is read after READY
+
         config = self._config()
         voice = (config.synthesis.settings("local").voice, config.server.speech)
         settings = repr((config.synthesis.unavailable_text, self._language, voice))
