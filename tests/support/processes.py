@@ -81,12 +81,18 @@ class Process:
 
     def __init__(self, *arguments: str | bytes, env: Mapping[str, str] | None = None, cwd: Path | None = None,
                  stdin: bool = False, stdout: int = subprocess.PIPE, under: Sequence[str] = ()) -> None:  # fmt: skip
+        state = tempfile.mkdtemp(prefix="state-", dir=RUN_DIRECTORY.name)  # no announcements of another daemon
         self.popen = subprocess.Popen(
             [*under, sys.executable, "-m", "agent", *arguments],
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=stdout,
             stderr=subprocess.PIPE,
-            env={**ENVIRONMENT, "PYTHONPATH": str(Path(__file__).parents[2]), **(env or {})},
+            env={
+                **ENVIRONMENT,
+                "STATE_DIRECTORY": state,
+                "PYTHONPATH": str(Path(__file__).parents[2]),
+                **(env or {}),
+            },
             cwd=cwd,
             start_new_session=True,
         )
