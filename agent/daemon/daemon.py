@@ -51,6 +51,7 @@ _IMPORTED_AFTER_READY = (
     "email.utils",
     "agent.services.protocols.handshake",
     "agent.daemon.reload",
+    "agent.pipeline.tts.notice",
 )
 
 

@@ -265,8 +265,11 @@ class UtteranceStore:
     def _open(self) -> None:
         if self._database is not None or not self._retry_at.is_expired:
             return
-        from agent.daemon.database import Database, DatabaseUnusable
-
+        try:
+            from agent.daemon.database import Database, DatabaseUnusable
+        except OSError as error:  # no file descriptor is free
+            self._fail(str(error))
+            return
         try:
             database = Database(self._path)
             entries = [] if self._writes_all else self._read(database)
