@@ -13,7 +13,6 @@ from agent.daemon.outage_notice import OutageNotice
 from agent.daemon.shutdown import EXPORT_SECONDS
 from agent.daemon.utterance_store import UtteranceStore
 from agent.daemon.volume import VolumeStore
-from agent.pipeline.stt.export import Exporter
 from agent.settings.model import Config
 from agent.system.paths import Paths
 from agent.system.systemd import SystemdNotifier
@@ -30,7 +29,11 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
     """
     require_keys(config)
     state = Paths.from_environment(os.environ).state
-    exporter = Exporter(lambda: daemon.config.transcription, state)
+    exporter = None
+    if config.conversation.mode != "announce":  # a mode that hears nothing
+        from agent.pipeline.stt.export import Exporter
+
+        exporter = Exporter(lambda: daemon.config.transcription, state)
     store = None
     if config.conversation.mode != "captions":  # a mode that says nothing
         store = UtteranceStore(state / "queue.db", transcripts=lambda: daemon.config.logging.transcripts)
@@ -54,7 +57,7 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
     daemon = Daemon(
         config,
         SystemdNotifier(os.environ),
-        watch=exporter.handle_event,
+        watch=exporter.handle_event if exporter is not None else lambda event: None,
         frontends=lambda report: make_frontends(
             config,
             os.environ,
@@ -75,5 +78,6 @@ def run(config: Config, reread: Callable[[], Config] | None = None, path: str | 
     code = daemon.run()
     if warming is not None:
         warming.close()
-    exporter.close(Deadline(EXPORT_SECONDS))
+    if exporter is not None:
+        exporter.close(Deadline(EXPORT_SECONDS))
     return code
