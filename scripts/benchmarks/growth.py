@@ -35,6 +35,8 @@ MAX_MIB = 4.0
 MAX_OBJECTS = 3
 """The same for threads and descriptors: a connection in standby may exist or not, and one may be closing."""
 SAMPLE_SECONDS = 0.05
+WARM_UP_UTTERANCES = 40
+"""Until every module is imported and the caches of the allocator and of SQLite are full."""
 
 
 def peak(words: Sequence[str], folder: Path, text: str = "") -> Size:
@@ -93,7 +95,7 @@ def of_daemon(server: LocalServerProcess, folder: Path, counts: Sequence[int]) -
     card = VirtualCard(folder)
     with daemon(folder, Ready(folder), config, card.env) as running:
         client = running.connect()
-        for number in range(1, max(counts) + 1):
+        for number in range(1 - WARM_UP_UTTERANCES, max(counts) + 1):
             client.say("yes")
             if (state := client.wait(TIMEOUT_SECONDS)) != "played":
                 raise SystemExit(f"an utterance was {state}: {running.log()}")
