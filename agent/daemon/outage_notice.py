@@ -136,7 +136,6 @@ class OutageNotice:
         config = self._config()
         voice = (config.synthesis.settings("local").voice, config.server.speech)
         settings = repr((config.synthesis.unavailable_text, self._language, voice))
-        import zlib  # after READY
 
         return self._directory / f"notice-{zlib.crc32(settings.encode()):08x}.phrase"
 

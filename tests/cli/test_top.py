@@ -98,7 +98,9 @@ class Terminal:
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    return {**os.environ, "RUNTIME_DIRECTORY": str(tmp_path), "TERM": "xterm", "LC_ALL": "C.UTF-8"}
+    # pytest-xdist sets COLUMNS, which has precedence over the size of the terminal.
+    kept = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    return {**kept, "RUNTIME_DIRECTORY": str(tmp_path), "TERM": "xterm", "LC_ALL": "C.UTF-8"}
 
 
 @pytest.fixture

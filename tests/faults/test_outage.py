@@ -70,6 +70,7 @@ def test_row_69_phrases_play_and_an_outage_is_announced_once(
         assert "-notice-2" not in daemon.stderr.data.decode()
 
         with LocalServerProcess(tmp_path / "third", *arguments, "--port", str(second.port)) as third:
+            daemon.stderr.await_text("local: available again")
             assert say("It is back.") == (0, voice.pcm("It is back.", RATE))
             third.stop()
             assert say("Nor can this be spoken.")[0] == 69

@@ -101,12 +101,16 @@ class Stage:
 
     def suspend(self) -> None:
         """Report a suspend; return after the recognizer has processed it."""
+        self.after_commands(lambda: self.recognizer.reset_after_suspend(SUSPEND))
+
+    def after_commands(self, send: Callable[[], None]) -> None:
+        """Send a command; return after the recognizer has processed it."""
         beats, processed = itertools.count(), threading.Event()
 
         def on_beat() -> None:
             number = next(beats)
             if number == 0:
-                self.recognizer.reset_after_suspend(SUSPEND)
+                send()
             elif number == 1:
                 processed.set()
 
@@ -249,7 +253,7 @@ def test_no_audio_is_sent_before_the_wake_word(stage: Callable[..., Stage]) -> N
 
 def test_opened_gate_needs_no_wake_word(stage: Callable[..., Stage]) -> None:
     it = stage(Transcriber(), gate=WakeGate(lambda: FrameSpotter(b""), 8.0))
-    it.recognizer.open_gate(5.0)
+    it.after_commands(lambda: it.recognizer.open_gate(5.0))
     it.hear(*numbered_frames(0, 5), *PAUSE)
     assert it.events.await_first(Heard).text == "all 8 frames"
 
