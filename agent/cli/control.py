@@ -9,8 +9,8 @@ import json
 import sys
 from typing import Any
 
-from agent.cli.daemon_errors import DaemonUnreachable, service_errors
-from agent.cli.handover import connect, warn_of_mistakes
+from agent.cli.daemon_errors import service_errors
+from agent.cli.handover import require_daemon
 from agent.cli.notice import notice
 from agent.errors import ServiceError
 from agent.system.text import escape
@@ -97,12 +97,7 @@ def request(path: str | None, method: str, **params: object) -> dict[str, Any]:
         method: The method.
         params: Its parameters.
     """
-    try:
-        client = connect(path)
-    except DaemonUnreachable:
-        warn_of_mistakes(path)
-        raise
-    with client, service_errors():
+    with require_daemon(path) as client, service_errors():
         result = client.call(method, **params)
     warnings = result.get("warnings")
     for warning in warnings if isinstance(warnings, list) else ():

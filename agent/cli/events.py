@@ -9,8 +9,8 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
-from agent.cli.daemon_errors import DaemonUnreachable, service_errors
-from agent.cli.handover import connect, warn_of_mistakes
+from agent.cli.daemon_errors import service_errors
+from agent.cli.handover import require_daemon
 from agent.client import Client
 from agent.system.text import escape
 
@@ -30,11 +30,7 @@ def events(path: str | None, names: Sequence[str], *, as_json: bool = False, tex
     Raises:
         ServiceError: No daemon answers, or it ended.
     """
-    try:
-        client = connect(path)
-    except DaemonUnreachable:
-        warn_of_mistakes(path)
-        raise
+    client = require_daemon(path)
     watcher = threading.Thread(target=_close_without_reader, args=(client,), name="stdout", daemon=True)
     with client, service_errors():
         try:

@@ -59,10 +59,17 @@ def connect(path: str | None) -> Client:
     return client
 
 
-def warn_of_mistakes(path: str | None) -> None:
-    """Print a warning if the configuration is invalid: its mistake may be why no daemon was found."""
-    if (warning := _load(path)[1]) is not None:
-        notice(warning, _WARNING_CHARACTERS)
+def require_daemon(path: str | None) -> Client:
+    """Connect to the running daemon, like ``connect``, for a command that needs one.
+
+    Without a daemon it prints a warning if the configuration is invalid: its mistake may be why none was found.
+    """
+    try:
+        return connect(path)
+    except DaemonUnreachable:
+        if (warning := _load(path)[1]) is not None:
+            notice(warning, _WARNING_CHARACTERS)
+        raise
 
 
 def say(options: argparse.Namespace | SimpleNamespace) -> int | None:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from agent.cli.daemon_errors import DaemonUnreachable, service_errors
-from agent.cli.handover import connect, warn_of_mistakes
+from agent.cli.daemon_errors import service_errors
+from agent.cli.handover import require_daemon
 from agent.system.text import escape
 
 _TEXT_CHARACTERS = 60
@@ -25,12 +25,7 @@ def history(path: str | None, limit: int, *, as_json: bool = False) -> int:
     Returns:
         The exit code.
     """
-    try:
-        client = connect(path)
-    except DaemonUnreachable:
-        warn_of_mistakes(path)
-        raise
-    with client, service_errors():
+    with require_daemon(path) as client, service_errors():
         records = client.history(limit)
     for record in reversed(records):
         print(json.dumps(record) if as_json else line(record))

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from agent.cli.daemon_errors import DaemonUnreachable, service_errors
-from agent.cli.handover import connect, warn_of_mistakes
+from agent.cli.daemon_errors import service_errors
+from agent.cli.handover import require_daemon
 from agent.cli.top_screen import RECORDS, Snapshot, fit, screen
 from agent.client import Client, ClientError, Refused
 from agent.errors import UsageError
@@ -53,12 +53,7 @@ def top(path: str | None, *, once: bool = False) -> int:
         ServiceError: No daemon answers.
         UsageError: Stdin or stdout is not a terminal.
     """
-    try:
-        client = connect(path)
-    except DaemonUnreachable:
-        warn_of_mistakes(path)
-        raise
-    with client, service_errors():
+    with require_daemon(path) as client, service_errors():
         snapshot, socket_path = read(client), client.path
     if once:
         # Lines of a pipe are not cut: the reader can do that.

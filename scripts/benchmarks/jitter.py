@@ -220,28 +220,13 @@ class Fixed:
         pass
 
 
-class Constant:
+class Constant(Fixed):
     """Starts ``seconds`` after the first arrival, and resumes with the next message after a gap."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self.begin()
-
-    def begin(self) -> None:
-        self._arrivals: Arrivals = []
-        self._received_seconds = 0.0
-
-    def add(self, at: float, seconds: float) -> None:
-        self._received_seconds += seconds
-        self._arrivals.append((at, self._received_seconds))
 
     def start_at(self, played_seconds: float) -> float | None:
         if self._received_seconds <= played_seconds:
             return None
         return self._arrivals[-1][0] if played_seconds else self._arrivals[0][0] + self._seconds
-
-    def finish(self, *, is_complete: bool) -> None:
-        pass
 
 
 @dataclass(frozen=True)
