@@ -296,7 +296,6 @@ def make_recognizer(
         captions=endpointer.continuous,
         answer_seconds=config.transcription.answer_seconds,
         stop_seconds=STOP_ANSWER_SHARE * config.shutdown_seconds,
-        uses_early_finals=config.transcription.export_url is None,
         outage_seconds=config.microphone.outage_seconds,
         close_timing=CLOSE_TIMING,
     )

@@ -148,7 +148,8 @@ class TranscriptionService:
 
         url = self._local_url(deadline) if self._local_url else self._settings.url
         api_key = reveal_key(self.name, self._settings.api_key, url, is_needed=False)
-        codec = transcription.Client(url, api_key, self._settings.dialect)
+        needs_export = self._settings.export_url is not None
+        codec = transcription.Client(url, api_key, self._settings.dialect, needs_export=needs_export)
         # A service that computes for as long as it may answers no pings and reads nothing meanwhile.
         seconds = max(TRANSCRIPTION_KEEPALIVE.pong_seconds, self._settings.answer_seconds)
         timing = self._timing or ConnectionTiming(

@@ -94,7 +94,6 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         outage_seconds: audio to keep, and time to wait, while the service is away.
         answer_seconds: longest time without any message of a service that owes a transcript.
         stop_seconds: time after ``stop`` in which the service may answer before the end mark is sent.
-        uses_early_finals: whether a turn may end before the service has answered the end mark, without an export ID.
         close_timing: limits for closing the connections.
         max_wait_seconds: time between two heartbeats of an idle stage.
     """
@@ -110,7 +109,6 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         outage_seconds: float = 30.0,
         answer_seconds: float = ANSWER_SECONDS,
         stop_seconds: float | None = None,
-        uses_early_finals: bool = False,
         close_timing: CloseTiming,
         max_wait_seconds: float = MAX_WAIT_SECONDS,
     ) -> None:
@@ -125,7 +123,6 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         self._away_since: float | None = None
         self._position_seconds = 0.0  # audio read from the source since the microphone was opened
         self._speech_until_seconds = -math.inf  # end of the last speech, in the same time
-        self._uses_early_finals = uses_early_finals and not captions
         self._is_aborted = False
         self._is_listening = True
 
@@ -261,7 +258,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                 case WakeWord(word):
                     self.report(Woken(word))
                 case Pause():
-                    self._segments[-1].wants_early = self._uses_early_finals
+                    self._segments[-1].wants_early = True
                 case Resume():
                     self._discard_early_final(self._segments[-1])
                 case SpeechEnd(ago_seconds, is_cut):

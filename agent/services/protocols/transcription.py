@@ -134,11 +134,12 @@ class Client:
         url: The URL.
         api_key: The key for servers since March 2025.
         dialect: ``melvin`` or ``vosk``.
+        needs_export: Whether the export ID is wanted. It follows the last final, so no early final is requested.
 
     Attributes:
         answers: What the service has answered so far.
         answers_late: Whether the server transcribes everything before it answers ``eof`` (see ``LATE_ANSWERS``).
-        offers_early_finals: Whether the server answers an ``EarlyFinal`` (see ``EARLY_FINALS``); others never get one.
+        offers_early_finals: Whether an ``EarlyFinal`` is sent, because the server answers it (see ``EARLY_FINALS``).
         has_final_after_eof: Whether a final arrived after ``eof``.
         burst_bytes: The audio to send at once where more waits. The current melvin-asr (d3284fa) transcribes again
             for each message that it finds waiting, so that few long ones are faster.
@@ -153,12 +154,14 @@ class Client:
     max_idle_seconds: float | None = None
     is_single_use = False
 
-    def __init__(self, url: str, api_key: str | None = None, dialect: str = "melvin") -> None:
+    def __init__(
+        self, url: str, api_key: str | None = None, dialect: str = "melvin", *, needs_export: bool = False
+    ) -> None:
         if dialect not in _DIALECTS:
             raise ValueError(f"transcription supports the dialects {' and '.join(_DIALECTS)}, not {excerpt(dialect)}")
         self.receive_timeout_seconds: float | None = None
         self.has_final_after_eof = False
-        self._url, self._key = url, api_key
+        self._url, self._key, self._needs_export = url, api_key, needs_export
         self._is_vosk = dialect == "vosk"
         self.answers: Answers = FrameAnswers() if self._is_vosk else WindowAnswers()
         self.answers_late = False
@@ -182,7 +185,7 @@ class Client:
         if headers.get(name.lower()) == value:
             self.answers_late, self.answers = True, LateAnswers()
         name, value = EARLY_FINALS
-        self.offers_early_finals = headers.get(name.lower()) == value
+        self.offers_early_finals = headers.get(name.lower()) == value and not self._needs_export
 
     def send(self, event: Event) -> list[Message]:
         messages = self._encode(event)

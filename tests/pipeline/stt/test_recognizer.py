@@ -50,6 +50,7 @@ class Stage:
         connection_close_seconds: float = DEFAULT_TIMING.close_seconds,
         turn_seconds: float = 30.0,
         gate: WakeGate | None = None,
+        needs_export: bool = False,
         on_event: Callable[[Event], None] = lambda event: None,
         **options: Any,
     ) -> None:
@@ -58,7 +59,7 @@ class Stage:
         self.events = Gathered()
         self._on_event = on_event
         self.frames = FrameQueue(60.0)
-        self._dial_seconds = dial_seconds
+        self._dial_seconds, self._needs_export = dial_seconds, needs_export
         self._connection_timing = ConnectionTiming(ping_seconds=None, close_seconds=connection_close_seconds)
         self.detector = FrameDetector(any)
         vad = VadEndpointer(
@@ -78,7 +79,7 @@ class Stage:
         codec_url = f"ws://127.0.0.1:{self.server.port}/"
         return make_standby(
             "transcription",
-            lambda deadline: self._connect(transcription.Client(codec_url, None), deadline),
+            lambda deadline: self._connect(transcription.Client(codec_url, needs_export=self._needs_export), deadline),
             self.events,
             eager=False,
             backoff=Backoff(0.01, 0.05, seed=1),
@@ -186,7 +187,7 @@ OFFERS_EARLY = ": ".join(transcription.EARLY_FINALS)
 
 def test_early_final_is_the_transcript_if_no_speech_follows(stage: Callable[..., Stage]) -> None:
     service = EarlyTranscriber(ANSWERS_LATE, OFFERS_EARLY)
-    it = stage(service, uses_early_finals=True)
+    it = stage(service)
     it.hear(*numbered_frames(0, 5), SILENCE, SILENCE)
     it.events.await_first(Partial)
     it.hear(SILENCE)
@@ -199,7 +200,7 @@ def test_early_final_is_the_transcript_if_no_speech_follows(stage: Callable[...,
 
 def test_early_final_before_more_speech_is_discarded(stage: Callable[..., Stage]) -> None:
     service = EarlyTranscriber(ANSWERS_LATE, OFFERS_EARLY)
-    it = stage(service, uses_early_finals=True)
+    it = stage(service)
     it.hear(*numbered_frames(0, 5), SILENCE, SILENCE)
     service.await_requests(1)
     it.hear(*numbered_frames(5, 3), SILENCE, SILENCE)
@@ -213,7 +214,7 @@ def test_early_final_before_more_speech_is_discarded(stage: Callable[..., Stage]
 @pytest.mark.parametrize("header", ["Server: vosk", f"{transcription.EARLY_FINALS[0]}: no"])
 def test_service_that_offers_no_early_finals_gets_no_request(stage: Callable[..., Stage], header: str) -> None:
     service = EarlyTranscriber(ANSWERS_LATE, header)
-    it = stage(service, uses_early_finals=True)
+    it = stage(service)
     it.hear(*numbered_frames(0, 5), *PAUSE)
     service.await_end()
     assert service.requests == []
@@ -221,7 +222,7 @@ def test_service_that_offers_no_early_finals_gets_no_request(stage: Callable[...
 
 def test_early_finals_are_not_requested_where_the_export_is_wanted(stage: Callable[..., Stage]) -> None:
     service = EarlyTranscriber(ANSWERS_LATE, OFFERS_EARLY)
-    it = stage(service)
+    it = stage(service, needs_export=True)
     it.hear(*numbered_frames(0, 5), *PAUSE)
     service.await_end()
     assert service.requests == []
