@@ -20,7 +20,7 @@ from agent.client import Client, ClientError, ConnectionLost, End, NotRunning, R
 from agent.frontends.api.api import Api
 from agent.frontends.control.line_buffer import MAX_LINE_BYTES
 from agent.frontends.control.server import MAX_PEERS, ControlServer
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import Announce, Cancel, Event, Heard, Hush, Mute, TextComplete, TextPiece, Utterance
 from agent.pipeline.status import Status
 from agent.system.text import MAX_TEXT_CHARACTERS

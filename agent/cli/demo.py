@@ -19,7 +19,7 @@ from agent.cli.say import record
 from agent.daemon.daemon import Daemon
 from agent.daemon.local_server import LocalServer
 from agent.errors import AgentError, AudioError, ServiceError
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Event,
     Heard,

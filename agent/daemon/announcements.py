@@ -8,8 +8,9 @@ from collections.abc import Callable
 
 from agent.daemon.utterance_store import UtteranceStore
 from agent.daemon.utterances import SpokenUtterance
+from agent.pipeline.actions import Record
 from agent.pipeline.announcement_queue import queue_order
-from agent.pipeline.conversation import LISTEN_SECONDS, Record
+from agent.pipeline.conversation import LISTEN_SECONDS
 from agent.pipeline.events import (
     Announce,
     Cancel,

@@ -27,7 +27,8 @@ from agent.daemon.volume import VolumeStore
 from agent.daemon.watchdog import Watchdog
 from agent.errors import AgentError, ConfigError
 from agent.frontends.frontend import Frontends, Notification
-from agent.pipeline.conversation import Action, AppendText, Conversation, Finish, Record, State, StopPlayback
+from agent.pipeline.actions import Action, AppendText, Finish, Record, StopPlayback
+from agent.pipeline.conversation import Conversation, State
 from agent.pipeline.events import Announce, Event, Heard, Hush, Kept, Reload, Stop, WorkerCrashed
 from agent.pipeline.status import Status, StatusTracker
 from agent.pipeline.tts.synthesizer import SHUTDOWN

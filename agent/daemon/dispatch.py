@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 from agent.daemon.builder import Pipeline
 from agent.daemon.event_log import log_text
-from agent.pipeline.conversation import (
-    INTERRUPTED,
+from agent.pipeline.actions import (
     Action,
     AppendText,
     Ask,
@@ -23,6 +22,7 @@ from agent.pipeline.conversation import (
     StopPlayback,
     SuspendUtterance,
 )
+from agent.pipeline.conversation import INTERRUPTED
 from agent.pipeline.events import DeviceBack, DeviceLost, DeviceTimedOut, Event, Utterance, UtteranceCancelled
 from agent.system.threads import Deadline
 

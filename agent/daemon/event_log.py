@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Sequence
 
 from agent.errors import ConfigError, DeviceError
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     DeviceBack,
     DeviceLost,

@@ -12,7 +12,8 @@ from typing import Any
 
 from agent import __version__
 from agent.frontends.frontend import Notification
-from agent.pipeline.conversation import Record, State
+from agent.pipeline.actions import Record
+from agent.pipeline.conversation import State
 from agent.pipeline.events import (
     FRAME_QUEUE_OVERRUN,
     MICROPHONE_OVERRUN,

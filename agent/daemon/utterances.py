@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from agent.pipeline.conversation import Action, AppendText, Record, ResumeUtterance, StartUtterance
+from agent.pipeline.actions import Action, AppendText, Record, ResumeUtterance, StartUtterance
 from agent.pipeline.events import AudioArrived, Event, Utterance
 from agent.pipeline.status import Saying
 

@@ -9,6 +9,21 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, NamedTuple
 
+from agent.pipeline.actions import (
+    Action,
+    AppendText,
+    Ask,
+    CancelReply,
+    DiscardUtterance,
+    Finish,
+    Listen,
+    OpenGate,
+    Record,
+    ResumeUtterance,
+    StartUtterance,
+    StopPlayback,
+    SuspendUtterance,
+)
 from agent.pipeline.announcement_queue import AnnouncementQueue, PendingText
 from agent.pipeline.events import (
     Announce,
@@ -37,7 +52,6 @@ from agent.pipeline.events import (
 )
 from agent.pipeline.questions import Questions
 from agent.pipeline.text.closing import is_closing
-from agent.system.distinct import distinct
 
 
 class State(Enum):
@@ -47,125 +61,6 @@ class State(Enum):
     LISTENING = "listening"
     THINKING = "thinking"
     SPEAKING = "speaking"
-
-
-# --- actions: the decisions that the daemon carries out
-
-
-@distinct
-class Ask(NamedTuple):
-    """Request a reply to a transcript. Immutable."""
-
-    turn: int
-    text: str
-
-
-@distinct
-class CancelReply(NamedTuple):
-    """Cancel the reply of a turn. Immutable."""
-
-    turn: int
-
-
-@distinct
-class StartUtterance(NamedTuple):
-    """Start an utterance. Where its text is ``None``, ``AppendText`` and ``Finish`` follow. Immutable."""
-
-    utterance: Utterance
-
-
-@distinct
-class AppendText(NamedTuple):
-    """Add a piece to the text of an utterance. Immutable."""
-
-    utterance: str
-    text: str
-
-
-@distinct
-class Finish(NamedTuple):
-    """Mark the text of an utterance as complete. Immutable."""
-
-    utterance: str
-
-
-@distinct
-class StopPlayback(NamedTuple):
-    """Cancel the current utterance; not one more sample of it is played. Immutable."""
-
-    reason: str
-
-
-@distinct
-class SuspendUtterance(NamedTuple):
-    """Stop the current utterance and keep its text; not one more sample of it is played. Immutable.
-
-    The stages report ``UtteranceCancelled`` with the reason ``INTERRUPTED``.
-    """
-
-    utterance: str
-
-
-@distinct
-class ResumeUtterance(NamedTuple):
-    """Continue a suspended utterance from the sentence that it was in. Immutable.
-
-    ``heard_seconds`` of the audio since its last start were played.
-    """
-
-    utterance: Utterance
-    heard_seconds: float
-
-
-@distinct
-class DiscardUtterance(NamedTuple):
-    """Forget a suspended utterance; no event follows. Immutable."""
-
-    utterance: str
-
-
-@distinct
-class Listen(NamedTuple):
-    """Pass microphone audio to the recognizer, or stop while the device speaks. Immutable."""
-
-    open: bool
-
-
-@distinct
-class OpenGate(NamedTuple):
-    """Let speech that starts within ``seconds`` begin a turn without a wake word. Immutable."""
-
-    seconds: float
-
-
-@distinct
-class Record(NamedTuple):
-    """The recorded end of an utterance, with the seconds played and dropped. Immutable.
-
-    ``state`` is ``played``, ``cancelled``, ``failed``, ``expired`` or ``dropped``.
-    """
-
-    utterance: Utterance
-    state: str
-    reason: str = ""
-    seconds: float = 0.0
-    dropped_seconds: float = 0.0
-
-
-Action = (
-    Ask
-    | CancelReply
-    | StartUtterance
-    | AppendText
-    | Finish
-    | StopPlayback
-    | SuspendUtterance
-    | ResumeUtterance
-    | DiscardUtterance
-    | Listen
-    | OpenGate
-    | Record
-)
 
 
 LISTEN_SECONDS = 8.0

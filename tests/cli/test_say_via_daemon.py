@@ -19,7 +19,7 @@ from support.processes import Process
 from agent.client import Client
 from agent.frontends.api.api import Api
 from agent.frontends.control.server import ControlServer
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import Announce, Event
 from agent.pipeline.status import Status
 from agent.system.threads import Deadline

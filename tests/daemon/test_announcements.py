@@ -12,7 +12,7 @@ from support.local_server import LocalServerProcess
 from support.watched import Watched, configuration
 
 from agent.daemon.utterance_store import UtteranceStore
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Announce,
     Delivery,

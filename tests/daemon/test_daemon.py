@@ -21,7 +21,7 @@ from agent.daemon.shutdown import WorkerBudget
 from agent.daemon.suspend import SuspendDetector
 from agent.errors import ConfigError
 from agent.frontends.frontend import Frontend, Frontends, Notification
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Announce,
     DeviceLost,

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from agent.daemon.event_log import log_event, log_record
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import ReplyEnded, Utterance
 
 

@@ -10,7 +10,7 @@ from support.promtool import promtool
 
 from agent.daemon.metrics import Counter, Histogram, Metrics
 from agent.frontends.frontend import Notification
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     FRAME_QUEUE_OVERRUN,
     MICROPHONE_OVERRUN,

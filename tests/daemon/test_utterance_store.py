@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agent.daemon.utterance_store import MAX_KEPT_CHARACTERS, MAX_RECORDS, StoreTiming, UtteranceStore
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import Delivery, Event, Restored, RestoredUtterance, Stored, Urgency, Utterance
 from agent.pipeline.history import Claim, HistoryRecord
 from agent.system.threads import Deadline

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from agent.daemon.utterances import UtteranceTracker
-from agent.pipeline.conversation import AppendText, Record, StartUtterance
+from agent.pipeline.actions import AppendText, Record, StartUtterance
 from agent.pipeline.events import AudioArrived, Utterance
 from agent.pipeline.status import Saying
 

@@ -3,15 +3,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.pipeline.conversation import (
-    BUSY,
-    INTERRUPTED,
-    LISTEN_SECONDS,
+from agent.pipeline.actions import (
     Action,
     AppendText,
     Ask,
     CancelReply,
-    Conversation,
     DiscardUtterance,
     Finish,
     Listen,
@@ -19,10 +15,10 @@ from agent.pipeline.conversation import (
     Record,
     ResumeUtterance,
     StartUtterance,
-    State,
     StopPlayback,
     SuspendUtterance,
 )
+from agent.pipeline.conversation import BUSY, INTERRUPTED, LISTEN_SECONDS, Conversation, State
 from agent.pipeline.events import (
     Announce,
     Cancel,

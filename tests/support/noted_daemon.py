@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from agent.daemon.builder import make_frontends
 from agent.daemon.daemon import Daemon
 from agent.daemon.utterance_store import UtteranceStore
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import Event, PlaybackStarted
 from agent.system.log import set_up_logging
 from agent.system.systemd import SystemdNotifier

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agent.daemon.daemon import Daemon
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import Event, Stop
 from agent.pipeline.settings import PauseSettings
 from agent.services.protocols import local

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.frontends.api.caller import Caller, Connection
 from agent.frontends.frontend import Notification
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import Announce, Delivery, Event, Hush, Kept, Stored, TextComplete, TextPiece, Utterance
 from agent.pipeline.history import Claim, History
 from agent.pipeline.status import Status

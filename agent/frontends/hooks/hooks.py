@@ -18,7 +18,7 @@ from agent.config.environment import EVENT_VARIABLE as VARIABLE
 from agent.frontends.api.described import describe
 from agent.frontends.frontend import Frontend, Notification
 from agent.frontends.hooks.settings import HookSettings
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import Event, Reply, TextPiece
 from agent.pipeline.status import Status
 from agent.system.systemd import child_environment

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from agent.frontends.frontend import Notification
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import AudioArrived, Heard, PlaybackStarted, Reply, SpeechEnded
 from agent.pipeline.status import Status
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from agent.frontends.frontend import Notification
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import Announce, PlaybackStarted, Urgency, Utterance
 
 MAX_TEXT_CHARACTERS = 200

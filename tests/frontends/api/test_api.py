@@ -11,7 +11,7 @@ from agent.frontends.api.caller import Connection
 from agent.frontends.api.described import EVENTS
 from agent.frontends.api.errors import ID_CONFLICT, UNKNOWN_UTTERANCE
 from agent.frontends.api.hub import TextTiming
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Announce,
     Cancel,

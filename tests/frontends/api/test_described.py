@@ -4,7 +4,7 @@ import pytest
 
 from agent.frontends.api.described import EVENTS, describe
 from agent.frontends.frontend import Notification
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Announce,
     AudioArrived,

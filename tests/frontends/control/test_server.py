@@ -24,7 +24,7 @@ from agent.frontends.api.hub import TextTiming
 from agent.frontends.control.peer import PeerTiming
 from agent.frontends.control.server import ACCEPT_PAUSE_SECONDS, MAX_PEERS, ControlServer
 from agent.frontends.control.unix_socket import PeerCredentials
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Announce,
     Event,

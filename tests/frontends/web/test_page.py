@@ -14,7 +14,7 @@ from support.web import TOKEN, WebHarness, free_port
 from agent.frontends.api.details import Details, SlowReader
 from agent.frontends.frontend import Notification
 from agent.frontends.web.turns import TurnLog
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import Heard, PlaybackStarted, Reply, SpeechEnded, Utterance
 from agent.pipeline.status import DeviceState, Saying, ServiceState, Status
 

@@ -18,7 +18,7 @@ from agent.frontends.web.access import ATTEMPTS
 from agent.frontends.web.connection import MAX_BODY_BYTES, HttpTiming
 from agent.frontends.web.routes import MAX_STREAMS
 from agent.frontends.web.server import MAX_CONNECTIONS
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import Announce, Heard, Hush, Partial, Utterance
 from agent.system.threads import Deadline
 

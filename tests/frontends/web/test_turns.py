@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agent.frontends.frontend import Notification
 from agent.frontends.web.turns import MAX_TURNS, TurnLog
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import AudioArrived, Heard, PlaybackStarted, Reply, SpeechEnded, Utterance
 from agent.pipeline.status import Saying, Status
 

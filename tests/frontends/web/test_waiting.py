@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agent.frontends.web.waiting import MAX_TEXT_CHARACTERS, WaitingList
-from agent.pipeline.conversation import Record
+from agent.pipeline.actions import Record
 from agent.pipeline.events import Announce, PlaybackStarted, Urgency, Utterance
 
 
