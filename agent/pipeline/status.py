@@ -38,6 +38,12 @@ UNKNOWN, CONNECTED, READY, FAILED = "unknown", "connected", "ready", "failed"
 """The states of a service: no connection yet, a connection and no result yet, a result, the last attempt failed."""
 
 
+MUTED, ERROR = "muted", "error"
+"""The visible states besides those of the conversation."""
+VISIBLE_STATES = (*(state.value for state in State), MUTED, ERROR)
+"""The states that a light or a page shows."""
+
+
 class Saying(NamedTuple):
     """The utterance that is being spoken. Immutable. ``text`` is the beginning of its text."""
 
@@ -92,6 +98,24 @@ class Status(NamedTuple):
     devices: tuple[DeviceState, ...] = ()
     can_speak: bool | None = None
     can_listen: bool | None = None
+
+    @property
+    def main_device(self) -> str:
+        """The sound device whose mute is visible: the microphone, or the speaker where the mode does not listen."""
+        return "microphone" if self.listens else "speaker"
+
+    @property
+    def visible_state(self) -> str:
+        """One of ``VISIBLE_STATES``.
+
+        A conversation in progress comes first. Then ``muted`` comes before ``error``, because a user relies on a closed
+        microphone. ``error`` means that the device cannot speak or cannot listen, where the mode needs it.
+        """
+        if self.state != State.IDLE.value:
+            return self.state
+        if self.main_device in self.muted:
+            return MUTED
+        return ERROR if self.can_speak is False or self.can_listen is False else self.state
 
 
 class StatusTracker:

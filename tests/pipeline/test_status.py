@@ -17,7 +17,7 @@ from agent.pipeline.events import (
     ServiceDown,
     ServiceUp,
 )
-from agent.pipeline.status import DeviceState, Saying, ServiceState, StatusTracker
+from agent.pipeline.status import VISIBLE_STATES, DeviceState, Saying, ServiceState, StatusTracker
 
 CONNECTED = ServiceConnected("neuphonic")
 REFUSED = ServiceDown("neuphonic", "neuphonic: api.example refused the key (HTTP 401): check api_key", True, 401)
@@ -181,3 +181,39 @@ def test_status_says_whether_the_daemon_can_speak_and_listen(
         tracker.update(event)
     status = tracker.status(State.IDLE, 70)
     assert (status.can_speak, status.can_listen) == (can_speak, can_listen)
+
+
+MICROPHONE_MUTED, SPEAKER_MUTED = MicrophoneMute(True, "control"), Mute(True, "control")
+NO_MICROPHONE = DeviceLost("microphone", "why")
+
+
+@pytest.mark.parametrize(
+    ("mode", "state", "events", "visible"),
+    [
+        ("assistant", State.IDLE, [], "idle"),
+        ("assistant", State.LISTENING, [], "listening"),
+        ("assistant", State.THINKING, [], "thinking"),
+        ("assistant", State.SPEAKING, [MICROPHONE_MUTED, NO_MICROPHONE], "speaking"),
+        ("assistant", State.IDLE, [MICROPHONE_MUTED], "muted"),
+        ("assistant", State.IDLE, [MICROPHONE_MUTED, REFUSED, UNREACHABLE], "muted"),
+        ("assistant", State.IDLE, [SPEAKER_MUTED], "idle"),
+        ("announce", State.IDLE, [SPEAKER_MUTED], "muted"),
+        ("captions", State.IDLE, [MICROPHONE_MUTED], "muted"),
+        ("assistant", State.IDLE, [REFUSED], "idle"),
+        ("assistant", State.IDLE, [REFUSED, UNREACHABLE], "error"),
+        ("assistant", State.IDLE, [NO_MICROPHONE], "error"),
+        ("announce", State.IDLE, [NO_MICROPHONE], "idle"),
+        ("announce", State.IDLE, [DeviceLost("speaker", "why")], "error"),
+        ("captions", State.IDLE, [ServiceDown("transcription", "broke off")], "error"),
+        ("assistant", State.IDLE, [NO_MICROPHONE, DeviceBack("microphone", 2.0)], "idle"),
+    ],
+)
+def test_visible_state_is_the_conversation_then_the_mute_then_an_error(
+    mode: str, state: State, events: list[Event], visible: str
+) -> None:
+    tracker = StatusTracker(mode, ("neuphonic", "local"))
+    for event in events:
+        tracker.update(event)
+    status = tracker.status(state, 70)
+    assert status.visible_state == visible
+    assert visible in VISIBLE_STATES

@@ -63,6 +63,7 @@ def describe(notification: Notification) -> Iterator[Description]:
         case Status():
             fields = {
                 "state": notification.state,
+                "visible_state": notification.visible_state,
                 "status": notification.summary,
                 "queue": notification.queue,
                 "volume": notification.volume,

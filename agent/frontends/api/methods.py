@@ -290,6 +290,7 @@ def _status(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[
     return {
         "status": status.summary,
         "state": status.state,
+        "visible_state": status.visible_state,
         "mode": status.mode,
         "saying": saying,
         "queue": status.queue,

@@ -40,6 +40,7 @@ WHAT = {"id": "a", "source": "control", "urgency": "important", "priority": 3}
             "state",
             {
                 "state": "idle",
+                "visible_state": "idle",
                 "status": "ready",
                 "queue": 2,
                 "volume": 80,
