@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,8 @@ class Chromium:
     def close(self) -> None:
         self._process.terminate()
         self._process.wait(SECONDS)
-        shutil.rmtree(self._profile, ignore_errors=True)
+        self._stderr.whole()  # ends with the last process of the browser: none writes into the profile any more
+        shutil.rmtree(self._profile)
 
 
 class Page:
@@ -118,8 +120,9 @@ class Page:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def wait(self, condition: str) -> None:
-        """Wait until an expression is true. Each round waits in the browser for its next change of the document."""
+    def wait(self, condition: str, cause: Callable[[], object] = lambda: None) -> None:
+        """Wait until an expression is true. Each round calls ``cause``, and then waits in the browser for the next
+        change of the document."""
         script = f"""new Promise(resolve => {{
             const timer = setTimeout(() => end(false), 2000);
             const observer = new MutationObserver(() => {{ if ({condition}) end(true); }});
@@ -128,8 +131,18 @@ class Page:
             if ({condition}) end(true);
         }})"""
         deadline = Deadline(SECONDS)
+        cause()
         while not self.run(script):
+            cause()
             assert not deadline.is_expired, f"{condition} did not come: {self.errors} {self.text()[:3000]}"
+
+    def wait_for_error(self, text: str) -> None:
+        """Wait for an expected error of the console, and forget it."""
+        deadline = Deadline(SECONDS)
+        while not any(text in error for error in self.errors):
+            assert not deadline.is_expired, f"{text} did not come: {self.errors}"
+            self._note(json.loads(self._socket.recv()))
+        self.errors.clear()
 
     def text(self) -> str:
         return str(self.run("document.body.innerText"))

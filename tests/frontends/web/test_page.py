@@ -13,6 +13,7 @@ from support.web import TOKEN, WebHarness, free_port
 
 from agent.frontends.api.details import Details, SlowReader
 from agent.frontends.frontend import Notification
+from agent.frontends.web.routes import MAX_STREAMS
 from agent.frontends.web.turns import TurnLog
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Heard, PlaybackStarted, Reply, SpeechEnded, Utterance
@@ -59,7 +60,7 @@ web:
         yield f"http://127.0.0.1:{port}"
         daemon.signal(15)
         assert daemon.end() == 0
-        assert " error web" not in daemon.errors, daemon.errors
+        assert [line for line in daemon.error_lines() if " error " in line] == []
     finally:
         daemon.kill()
 
@@ -198,6 +199,23 @@ def test_turns_are_timelines_and_services_have_their_breakers(browser: Chromium)
         assert page.run("document.querySelectorAll('#turn-rows .time i').length") >= 1
         page.screenshot(PICTURES / "page-turns.png")
         assert page.errors == []
+
+
+def test_page_and_kiosk_connect_after_their_event_stream_was_refused(browser: Chromium) -> None:
+    event = Record(Utterance("welcome-1", "Welcome.", source="web"), "played")
+    with WebHarness(directory=str(ROOT / "examples")) as web:
+        for path, is_connected in (
+            ("/", "document.getElementById('link').textContent === 'connected'"),
+            ("/app/kiosk.html", "document.querySelectorAll('li').length > 0"),
+        ):
+            streams = [web.stream() for _ in range(MAX_STREAMS)]
+            with browser.page() as page:
+                page.open(f"http://127.0.0.1:{web.port}{path}")
+                page.wait_for_error("503")
+                assert not page.run(is_connected)
+                for stream in streams:
+                    stream.close()
+                page.wait(is_connected, lambda: web.api.notify(event))
 
 
 def test_kiosk_speaks_three_announcements_of_different_priority(browser: Chromium, url: str) -> None:
