@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 from agent.config.environment import EVENT_VARIABLE as VARIABLE
 from agent.frontends.api.described import describe
@@ -21,6 +21,7 @@ from agent.frontends.hooks.settings import HookSettings
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Event, Reply, TextPiece
 from agent.pipeline.status import Status
+from agent.system.child import Child
 from agent.system.systemd import child_environment
 from agent.system.text import escape
 from agent.system.threads import Deadline
@@ -43,24 +44,6 @@ HEARTBEAT_SECONDS = 4.0
 _HOOKS_BY_STATE = {"played": "spoken", "failed": "failed", "expired": "failed"}
 
 
-class _Process(NamedTuple):
-    """A running command. Immutable; its descriptors are owned by the hooks thread."""
-
-    process: subprocess.Popen[bytes]
-    pidfd: int
-    stderr: int
-
-    def kill_group(self, number: int) -> None:
-        # The process is not reaped yet, so its number, which is also that of its group, is not used again.
-        with suppress(OSError):
-            os.killpg(self.process.pid, number)
-
-    def close(self) -> None:
-        assert self.process.stderr is not None
-        self.process.stderr.close()
-        os.close(self.pidfd)
-
-
 class _Hook:
     """One hook with its waiting events. Not thread-safe; ``events`` is guarded by the lock of ``Hooks``, the rest is
     owned by the hooks thread."""
@@ -69,7 +52,7 @@ class _Hook:
         self.name, self.command = name, command
         self.events: deque[dict[str, object]] = deque(maxlen=MAX_EVENTS)
         self.is_behind = False
-        self.running: _Process | None = None
+        self.running: Child | None = None
         self.deadline = Deadline(None)
         self.is_timed_out = False
         self.is_reading = False  # stderr is open
@@ -224,33 +207,17 @@ class Hooks(Frontend):
                 hook.deadline = Deadline(self._settings.timeout_seconds)
                 hook.is_timed_out, hook.is_reading, hook.excerpt = False, True, b""
 
-    def _start(self, command: tuple[str, ...], event: dict[str, object]) -> _Process:
+    def _start(self, command: tuple[str, ...], event: dict[str, object]) -> Child:
         # A file in memory instead of a pipe: no command can block the writer, whether or not it reads.
         stdin = os.memfd_create("event", os.MFD_CLOEXEC)
         try:
             os.write(stdin, json.dumps(event, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
             os.lseek(stdin, 0, os.SEEK_SET)
-            process = subprocess.Popen(
-                command,
-                stdin=stdin,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                env={**self._environ, **_variables(event)},
-                start_new_session=True,
-            )
+            child = Child(command, {**self._environ, **_variables(event)}, stdin=stdin, stderr=subprocess.PIPE)
         finally:
             os.close(stdin)
-        assert process.stderr is not None
-        try:
-            pidfd = os.pidfd_open(process.pid)
-        except OSError:
-            process.kill()
-            process.wait()
-            process.stderr.close()
-            raise
-        os.set_blocking(process.stderr.fileno(), False)
-        return _Process(process, pidfd, process.stderr.fileno())
+        os.set_blocking(_stderr(child), False)
+        return child
 
     def _wait(self) -> None:
         """Wait for the next event, output, end or timeout of a command."""
@@ -259,47 +226,47 @@ class Hooks(Frontend):
         poll.register(self._wake, select.POLLIN)
         seconds = HEARTBEAT_SECONDS
         running = [(hook, hook.running) for hook in self._hooks.values() if hook.running is not None]
-        for hook, process in running:
-            poll.register(process.pidfd, select.POLLIN)
+        for hook, child in running:
+            poll.register(child, select.POLLIN)
             if hook.is_reading:
-                poll.register(process.stderr, select.POLLIN)
+                poll.register(_stderr(child), select.POLLIN)
             if (remaining := hook.deadline.remaining()) is not None:
                 seconds = min(seconds, remaining)
         ready = dict(poll.poll(1000 * seconds))
         if self._wake in ready:
             os.eventfd_read(self._wake)
-        for hook, process in running:
-            if process.stderr in ready:
-                self._read_stderr(hook, process)
-            if process.pidfd in ready:
-                self._end(hook, process)
+        for hook, child in running:
+            if _stderr(child) in ready:
+                self._read_stderr(hook, child)
+            if child.fileno() in ready:
+                self._end(hook, child)
             elif hook.deadline.is_expired:
-                self._time_out(hook, process)
+                self._time_out(hook, child)
 
-    def _read_stderr(self, hook: _Hook, process: _Process) -> None:
+    def _read_stderr(self, hook: _Hook, child: Child) -> None:
         """Read what is there, so that the command never waits, and keep the beginning."""
         with suppress(BlockingIOError):
-            data = os.read(process.stderr, 65536)
+            data = os.read(_stderr(child), 65536)
             hook.is_reading = bool(data)
             hook.excerpt = (hook.excerpt + data)[:MAX_STDERR_BYTES]
 
-    def _time_out(self, hook: _Hook, process: _Process) -> None:
+    def _time_out(self, hook: _Hook, child: Child) -> None:
         if hook.is_timed_out:
-            process.kill_group(signal.SIGKILL)
+            child.kill_group(signal.SIGKILL)
             hook.deadline = Deadline(None)
             return
         hook.report(f"did not end within {self._settings.timeout_seconds:g} s, killed")
-        process.kill_group(signal.SIGTERM)
+        child.kill_group(signal.SIGTERM)
         hook.is_timed_out, hook.deadline = True, Deadline(self._terminate_seconds)
 
-    def _end(self, hook: _Hook, process: _Process) -> None:
+    def _end(self, hook: _Hook, child: Child) -> None:
         """Take the exit code of a command and end what it left in its process group."""
-        process.kill_group(signal.SIGKILL)
+        child.kill_group(signal.SIGKILL)
         if hook.is_reading:
-            self._read_stderr(hook, process)
-        code = process.process.wait()
+            self._read_stderr(hook, child)
+        code = child.reap()
         hook.running = None
-        process.close()
+        child.close()
         if hook.is_timed_out:
             return
         words = hook.excerpt.decode("utf-8", "replace").strip()
@@ -307,19 +274,22 @@ class Hooks(Frontend):
         how = f"exit code {code}" if code >= 0 else f"signal {-code}"
         hook.report(f"failed: {how}{detail}" if code else None)
 
-    def _kill(self, hook: _Hook, process: _Process) -> None:
-        process.kill_group(signal.SIGKILL)
-        poll = select.poll()
-        poll.register(process.pidfd, select.POLLIN)
-        if poll.poll(1000 * REAP_SECONDS):
-            process.process.wait()
+    def _kill(self, hook: _Hook, child: Child) -> None:
+        child.kill_group(signal.SIGKILL)
+        if child.has_ended(REAP_SECONDS):
+            child.reap()
         hook.running = None
-        process.close()
+        child.close()
 
     def _close(self) -> None:
         if self._wake >= 0:
             os.close(self._wake)
             self._wake = -1
+
+
+def _stderr(child: Child) -> int:
+    assert child.stderr is not None
+    return child.stderr.fileno()
 
 
 def _variables(event: Mapping[str, Any]) -> dict[str, str]:

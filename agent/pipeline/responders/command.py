@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import codecs
 import os
-import select
 import selectors
 import signal
-import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from subprocess import PIPE
 from typing import IO, NamedTuple
 
 from agent.config.errors import Finding
@@ -17,8 +16,8 @@ from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS, ReplyPieces, ResponderKind
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.services.protocols.parsing import excerpt
+from agent.system.child import Child, private_environment
 from agent.system.json_text import fix_surrogates
-from agent.system.systemd import child_environment
 from agent.system.threads import Deadline
 
 SERVICE = "command"
@@ -36,7 +35,7 @@ class CommandResponder:
     The program reads the transcript from stdin (UTF-8, one line). Its output is spoken sentence by sentence while it
     is printed. A timeout, too much output or a cancel ends its process group: SIGTERM, then SIGKILL after
     ``TERM_SECONDS``. Background processes of a program that has exited keep running. The environment holds no keys of
-    the daemon (see ``environment``).
+    the daemon (see ``private_environment``).
 
     Args:
         settings: The program and its limits.
@@ -93,25 +92,17 @@ class _Run:
         self._unsent = memoryview(stdin)
         self._stderr_tail = b""
         try:
-            self._process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                start_new_session=True,
-                env=environment(os.environ),
-            )
+            self._child = Child(argv, private_environment(os.environ), stdin=PIPE, stdout=PIPE, stderr=PIPE)
         except OSError as error:
             raise ServiceError(SERVICE, f"{argv[0]} cannot be started: {error.strerror}", permanent=True) from error
         try:
-            self._pidfd = os.pidfd_open(self._process.pid)
             self._select = selectors.DefaultSelector()
         except OSError as error:
-            self._kill(signal.SIGKILL)
-            self._process.communicate()
+            self._child.kill_group(signal.SIGKILL)
+            self._child.reap()
+            self._child.close()
             raise ServiceError(SERVICE, f"{argv[0]} cannot be watched: {error.strerror}") from error
-        self._select.register(self._pidfd, selectors.EVENT_READ, "end")
+        self._select.register(self._child, selectors.EVENT_READ)
         for pipe, wanted in ((self._stdin, selectors.EVENT_WRITE), (self._stdout, 1), (self._stderr, 1)):
             os.set_blocking(pipe.fileno(), False)
             self._select.register(pipe, wanted)
@@ -127,13 +118,13 @@ class _Run:
         if self._stdout in ready:
             printed = self._read(self._stdout)
         # A background process may keep stdout open, so the exit of the program counts after all output was read.
-        if self._pidfd in ready and not printed:
+        if self._child in ready and not printed:
             self.has_ended = True
         return printed
 
     def check_exit(self) -> None:
         """Raise ``ServiceError`` if the program did not exit with 0."""
-        status = self._process.wait()
+        status = self._child.reap()
         if status == 0:
             return
         lines = self._stderr_tail.decode("utf-8", "replace").split("\n")
@@ -144,28 +135,14 @@ class _Run:
 
     def close(self) -> None:
         """End the process group if the program still runs, and release everything."""
-        # Until wait() has reaped the program, the kernel cannot reuse its process id, which is also its group id.
-        if self._process.returncode is None:
-            if not self._wait_for_exit(0.0):
-                self._kill(signal.SIGTERM)
-                self._wait_for_exit(TERM_SECONDS)
-                self._kill(signal.SIGKILL)
-            self._process.wait()
+        if not self._child.is_reaped:
+            if not self._child.has_ended(0.0):
+                self._child.kill_group(signal.SIGTERM)
+                self._child.has_ended(TERM_SECONDS)
+                self._child.kill_group(signal.SIGKILL)
+            self._child.reap()
         self._select.close()
-        os.close(self._pidfd)
-        for pipe in (self._stdin, self._stdout, self._stderr):
-            pipe.close()
-
-    def _wait_for_exit(self, seconds: float) -> bool:
-        poll = select.poll()  # select(2) is limited to descriptors below 1024
-        poll.register(self._pidfd, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
-
-    def _kill(self, number: signal.Signals) -> None:
-        try:
-            os.killpg(self._process.pid, number)
-        except (ProcessLookupError, PermissionError):
-            return  # the group has ended, or its remaining processes run as another user
+        self._child.close()
 
     def _write_stdin(self) -> None:
         try:
@@ -184,23 +161,18 @@ class _Run:
 
     @property
     def _stdin(self) -> IO[bytes]:
-        assert self._process.stdin is not None
-        return self._process.stdin
+        assert self._child.stdin is not None
+        return self._child.stdin
 
     @property
     def _stdout(self) -> IO[bytes]:
-        assert self._process.stdout is not None
-        return self._process.stdout
+        assert self._child.stdout is not None
+        return self._child.stdout
 
     @property
     def _stderr(self) -> IO[bytes]:
-        assert self._process.stderr is not None
-        return self._process.stderr
-
-
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without ``VOICE_AGENT_*`` and the variables of the service manager."""
-    return {name: value for name, value in child_environment(environ).items() if not name.startswith("VOICE_AGENT_")}
+        assert self._child.stderr is not None
+        return self._child.stderr
 
 
 @section

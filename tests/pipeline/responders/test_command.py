@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agent.errors import ConfigError, ServiceError
-from agent.pipeline.responders.command import CommandResponder, Settings, environment
+from agent.pipeline.responders.command import CommandResponder, Settings
 
 Hear = Callable[..., list[str]]
 
@@ -181,4 +181,3 @@ def test_environment_excludes_keys(monkeypatch: pytest.MonkeyPatch, hear: Hear) 
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/topsecret")
     monkeypatch.setenv("KEPT", "kept")
     assert hear(python("import os; print(os.environ.get('KEPT'), 'topsecret' in str(os.environ))")) == ["kept False"]
-    assert environment({"NOTIFY_SOCKET": "x", "WATCHDOG_USEC": "1", "PATH": "/bin"}) == {"PATH": "/bin"}
