@@ -17,7 +17,7 @@ from agent.pipeline.events import (
     ReplyEnded,
     ServiceDown,
     ServiceUp,
-    UtterancePlayed,
+    Underruns,
     Woken,
     WorkerCrashed,
 )
@@ -47,8 +47,8 @@ def log_event(event: Event, *, transcripts: bool) -> None:
             log.warning("no %s: %s", device, reason, extra={"component": device})
         case DeviceBack(device, seconds):
             log.info("%s: back after %.1f s", device, seconds)
-        case UtterancePlayed(underruns=underruns, silence_seconds=silence) if underruns:
-            log.warning("speaker: %d playback underruns, %.2f s of silence inserted", underruns, silence)
+        case Underruns(_, count, silence):
+            log.warning("speaker: %d playback underruns, %.2f s of silence inserted", count, silence)
 
 
 def log_record(record: Record, services: Sequence[str] = (), text: str | None = None) -> None:

@@ -26,8 +26,8 @@ from agent.pipeline.events import (
     ServiceDown,
     ServiceUp,
     SpeechEnded,
+    Underruns,
     Urgency,
-    UtterancePlayed,
     Woken,
 )
 from agent.pipeline.status import FAILED, READY, Status
@@ -199,7 +199,7 @@ class Metrics:
             SpeechEnded: self._note_end_of_speech,
             AudioArrived: self._count_first_audio,
             PlaybackStarted: self._count_answer,
-            UtterancePlayed: self._count_underruns,
+            Underruns: self._count_underruns,
             Gap: self._count_gap,
             ServiceDown: lambda event: self._failures.add(1, event.service),
             ServiceUp: lambda event: self._reconnects.add(1, event.service),
@@ -258,8 +258,8 @@ class Metrics:
             self._answers.observe(self._clock() - self._speech_ended_at)
             self._speech_ended_at = None
 
-    def _count_underruns(self, event: UtterancePlayed) -> None:
-        self._underruns.add(event.underruns)
+    def _count_underruns(self, event: Underruns) -> None:
+        self._underruns.add(event.count)
         self._silence.add(event.silence_seconds)
 
     def _count_gap(self, gap: Gap) -> None:

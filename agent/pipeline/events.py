@@ -224,13 +224,23 @@ class PlaybackStarted(NamedTuple):
 
 
 @distinct
+class Underruns(NamedTuple):
+    """Audio of an utterance came too late ``count`` times; ``silence_seconds`` were inserted. Immutable.
+
+    Reported before the end of the utterance, and before its interruption.
+    """
+
+    utterance: str
+    count: int
+    silence_seconds: float
+
+
+@distinct
 class UtterancePlayed(NamedTuple):
-    """An utterance was played to its end, with ``silence_seconds`` inserted in ``underruns`` underruns. Immutable."""
+    """An utterance was played to its end. Immutable."""
 
     utterance: str
     seconds: float
-    underruns: int = 0
-    silence_seconds: float = 0.0
 
 
 @distinct
@@ -427,6 +437,7 @@ Event = (
     | Restored
     | AudioArrived
     | PlaybackStarted
+    | Underruns
     | UtterancePlayed
     | UtteranceCancelled
     | UtteranceFailed

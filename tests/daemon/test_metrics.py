@@ -23,9 +23,9 @@ from agent.pipeline.events import (
     ServiceDown,
     ServiceUp,
     SpeechEnded,
+    Underruns,
     Urgency,
     Utterance,
-    UtterancePlayed,
     Woken,
 )
 from agent.pipeline.status import DeviceState, Saying, ServiceState, Status
@@ -87,8 +87,8 @@ NOTIFICATIONS: list[tuple[Notification, str, float]] = [
         1,
     ),
     (Announce(Utterance("a", "x")), "voice_agent_utterances_total{priority=message,state=played}", 0),
-    (UtterancePlayed("a", 2.0, 3, 0.4), "voice_agent_underruns_total", 3),
-    (UtterancePlayed("a", 2.0, 3, 0.4), "voice_agent_underrun_seconds_total", 0.4),
+    (Underruns("a", 3, 0.4), "voice_agent_underruns_total", 3),
+    (Underruns("a", 3, 0.4), "voice_agent_underrun_seconds_total", 0.4),
     (Gap(1.0, 0.5, MICROPHONE_OVERRUN), "voice_agent_overruns_total{buffer=microphone}", 1),
     (Gap(1.0, 0.5, FRAME_QUEUE_OVERRUN), "voice_agent_overruns_total{buffer=frame queue}", 1),
     (Gap(1.0, 0.5, "the microphone was disconnected"), "voice_agent_gap_seconds_total", 0.5),

@@ -19,7 +19,7 @@ from agent.audio.format import SPEECH, Format
 from agent.daemon.supervisor import Supervisor
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.capture.microphone import Microphone
-from agent.pipeline.events import DeviceBack, DeviceLost, Event, Gap, PlaybackStarted, UtterancePlayed
+from agent.pipeline.events import DeviceBack, DeviceLost, Event, Gap, PlaybackStarted, Underruns, UtterancePlayed
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.pipeline.playback.reconnecting_sink import ReconnectingSink
 from agent.pipeline.playback.ring_buffer import RingBuffer
@@ -250,7 +250,7 @@ def _both(seconds: float, spin: bool) -> dict[str, Any]:
     assert speaker.join(Deadline(TIMEOUT_SECONDS))
     for thread in threads:
         thread.join()
-    (spoken,) = [event for _, event in report.of(UtterancePlayed)]
+    late = sum(event.count for _, event in report.of(Underruns))
     return {
         "took": took,
         "jumps": recorder.jumps(),
@@ -260,7 +260,7 @@ def _both(seconds: float, spin: bool) -> dict[str, Any]:
         "ring holds": 1 << 17,
         "stuck": sorted(stuck),
         "heard": sound,
-        "underruns": opened["speaker"].underruns + spoken.underruns,
+        "underruns": opened["speaker"].underruns + late,
         "drifts": {which: device.drift.ppm for which, device in opened.items()},
     }
 

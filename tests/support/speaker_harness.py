@@ -12,7 +12,14 @@ from types import TracebackType
 from agent.audio.devices.device import Sink
 from agent.audio.devices.file import PacedSink
 from agent.audio.format import Format
-from agent.pipeline.events import Event, PlaybackStarted, UtteranceCancelled, UtteranceFailed, UtterancePlayed
+from agent.pipeline.events import (
+    Event,
+    PlaybackStarted,
+    Underruns,
+    UtteranceCancelled,
+    UtteranceFailed,
+    UtterancePlayed,
+)
 from agent.pipeline.playback.ring_buffer import DEFAULT_PLAYOUT, Playout, RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.system.threads import Deadline
@@ -42,6 +49,8 @@ class SpeakerHarness:
             period_seconds=PERIOD_SECONDS,
             **settings,  # type: ignore[arg-type]
         )
+        self.underruns = 0
+        self.silence_seconds = 0.0  # that the speaker inserted in underruns
         self._count = 0
 
     def __enter__(self) -> SpeakerHarness:
@@ -91,7 +100,10 @@ class SpeakerHarness:
     def end(self) -> End:
         """Wait for the end of the next utterance."""
         while not isinstance(event := self.event(), End):
-            assert isinstance(event, PlaybackStarted), event
+            assert isinstance(event, PlaybackStarted | Underruns), event
+            if isinstance(event, Underruns):
+                self.underruns += event.count
+                self.silence_seconds += event.silence_seconds
         return event
 
 

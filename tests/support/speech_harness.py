@@ -13,7 +13,7 @@ from agent.audio.devices.device import Sink
 from agent.audio.devices.file import PacedSink
 from agent.audio.format import Format
 from agent.daemon.builder import make_synthesizer
-from agent.pipeline.events import Event, Utterance, UtteranceCancelled, UtteranceFailed, UtterancePlayed
+from agent.pipeline.events import Event, Underruns, Utterance, UtteranceCancelled, UtteranceFailed, UtterancePlayed
 from agent.pipeline.playback.ring_buffer import DEFAULT_PLAYOUT, Playout, RingBuffer
 from agent.pipeline.playback.speaker import Speaker
 from agent.services.protocols import local
@@ -46,6 +46,7 @@ class SpeechHarness:
         )
         self._ids = (f"utterance {number}" for number in itertools.count(1))
         self.ends: dict[str, End] = {}
+        self._underruns: dict[str, Underruns] = {}
         self.moments: dict[tuple[str, str], float] = {}
 
     @property
@@ -80,6 +81,8 @@ class SpeechHarness:
         utterance = getattr(event, "utterance", None)
         if isinstance(utterance, str):
             self.moments.setdefault((utterance, type(event).__name__), time.monotonic())
+        if isinstance(event, Underruns):
+            self._underruns[event.utterance] = event
         if isinstance(event, UtterancePlayed | UtteranceCancelled | UtteranceFailed):
             assert event.utterance not in self.ends, f"{event} after {self.ends[event.utterance]}"
             self.ends[event.utterance] = event
@@ -88,10 +91,15 @@ class SpeechHarness:
     def forget(self, utterance: str) -> None:
         """Discard all data of an utterance."""
         self.ends.pop(utterance, None)
+        self._underruns.pop(utterance, None)
         self.ring.writes.pop(utterance, None)
         self.ring.names.clear()
         for key in [key for key in self.moments if key[0] == utterance]:
             del self.moments[key]
+
+    def underruns(self, utterance: str) -> Underruns:
+        """Return the underruns of an utterance that has ended."""
+        return self._underruns.get(utterance, Underruns(utterance, 0, 0.0))
 
     def end(self, utterance: str) -> End:
         """Wait for the end of an utterance."""

@@ -24,8 +24,8 @@ from agent.pipeline.events import (
     ServiceDown,
     ServiceUp,
     Stored,
+    Underruns,
     Utterance,
-    UtterancePlayed,
     Woken,
 )
 from agent.pipeline.status import Status
@@ -90,8 +90,8 @@ def describe(notification: Notification) -> Iterator[Description]:
             yield Description("utterance", {"id": utterance, "state": "started"})
         case Record():
             yield Description("utterance", {**_utterance(notification.utterance, ""), **ended(notification)})
-        case UtterancePlayed(utterance, _, underruns, silence) if underruns:
-            fields = {"id": utterance, "underruns": underruns, "silence_seconds": round(silence, 3)}
+        case Underruns(utterance, count, silence):
+            fields = {"id": utterance, "underruns": count, "silence_seconds": round(silence, 3)}
             yield Description("underrun", fields)
         case DeviceLost(device, reason):
             yield Description("device", {"device": device, "state": "lost", "reason": reason})

@@ -9,7 +9,14 @@ from typing import NamedTuple
 
 from agent.audio.devices.device import Sink, WaitPolicy, wait_for_device
 from agent.audio.format import Format
-from agent.pipeline.events import Event, PlaybackStarted, UtteranceCancelled, UtteranceFailed, UtterancePlayed
+from agent.pipeline.events import (
+    Event,
+    PlaybackStarted,
+    Underruns,
+    UtteranceCancelled,
+    UtteranceFailed,
+    UtterancePlayed,
+)
 from agent.pipeline.playback.fader import Fader
 from agent.pipeline.playback.jitter_buffer import JitterBuffer
 from agent.pipeline.playback.reconnecting_sink import ReconnectingSink
@@ -243,6 +250,8 @@ class Speaker(Stage):
                 return
 
     def _finish(self, playback: _Playback, end: UtteranceEnd) -> None:
+        if playback.underruns:
+            self.report(Underruns(playback.utterance, playback.underruns, playback.silence_seconds))
         if end.drop_reason is not None:
             heard_seconds = max(0.0, playback.seconds - self._sink.queued_seconds)
             self._sink.drop()
@@ -252,9 +261,7 @@ class Speaker(Stage):
         elif end.error is not None:
             self.report(UtteranceFailed(playback.utterance, end.error, playback.seconds))
         else:
-            self.report(
-                UtterancePlayed(playback.utterance, playback.seconds, playback.underruns, playback.silence_seconds)
-            )
+            self.report(UtterancePlayed(playback.utterance, playback.seconds))
         self._jitter_buffer.finish(is_complete=end.drop_reason is None and end.error is None)
         self._silent_since = time.monotonic()
         self._gap = Deadline(self._gap_seconds if playback.playout.starts_gap and end.drop_reason is None else 0.0)

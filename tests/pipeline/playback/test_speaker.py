@@ -212,14 +212,32 @@ def test_gap_is_counted_silence_with_fades() -> None:
         gone = time.monotonic() - started_at
         end = harness.end()
     assert isinstance(end, UtterancePlayed)
-    assert end.underruns == 1 and 0.1 < end.silence_seconds < gone
+    assert harness.underruns == 1 and 0.1 < harness.silence_seconds < gone
     samples = array("h", harness.heard)
     silent = sum(1 for sample in samples if sample == 0) / FORMAT.rate
-    assert abs(silent - end.silence_seconds) < 0.003
+    assert abs(silent - harness.silence_seconds) < 0.003
     assert end.seconds == pytest.approx(0.6)
-    assert len(samples) / FORMAT.rate == pytest.approx(0.6 + end.silence_seconds)
+    assert len(samples) / FORMAT.rate == pytest.approx(0.6 + harness.silence_seconds)
     steps = [abs(b - a) for a, b in zip(samples, samples[1:], strict=False)]
     assert max(steps) < 300, "no click at the edges of the gap"
+
+
+@pytest.mark.parametrize("error", [None, "the service fell silent"])
+def test_gap_is_counted_for_an_utterance_that_is_cancelled_or_fails(error: str | None) -> None:
+    sound = steady(FORMAT, 0.2)
+    with SpeakerHarness(FORMAT) as harness:
+        stream_id = harness.begin()
+        harness.ring.write(stream_id, sound)
+        poll_until(lambda: len(harness.heard) > len(sound) + FORMAT.bytes_of(0.1))
+        heard = len(harness.heard)
+        harness.ring.write(stream_id, steady(FORMAT, 5.0))
+        poll_until(lambda: harness.heard[heard:].strip(b"\0") != b"")
+        if error is None:
+            harness.ring.clear("hush")
+        else:
+            harness.ring.end(stream_id, error)
+        assert isinstance(harness.end(), UtteranceFailed if error else UtteranceCancelled)
+    assert harness.underruns == 1 and harness.silence_seconds > 0.1
 
 
 def test_no_gap_while_the_card_has_audio() -> None:
