@@ -201,6 +201,16 @@ def test_the_daemon_and_the_commands_do_not_import_dataclasses() -> None:
     assert wrong == [], "dataclasses imports inspect, 7 ms of the start: use a NamedTuple or a class with __init__"
 
 
+def test_named_tuples_are_the_fast_ones() -> None:
+    wrong = [
+        module.line(node)
+        for module in MODULES
+        for node, name, _ in module.imports()
+        if name == "typing.NamedTuple" and module.name not in ("client", "system.named_tuple")
+    ]
+    assert wrong == [], "each costs 80 us of the start: import NamedTuple from agent.system.named_tuple"
+
+
 def test_package_init_files_import_nothing() -> None:
     wrong = [
         module.line(node) for module in MODULES if module.path.name == "__init__.py" for node, _, _ in module.imports()

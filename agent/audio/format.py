@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from agent.errors import AudioError
+from agent.system.named_tuple import NamedTuple
 
 SAMPLE_BYTES = 2
 MIN_RATE, MAX_RATE = 100, 1_536_000

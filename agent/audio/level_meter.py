@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from array import array
 from collections import deque
-from typing import NamedTuple
 
 from agent.audio.convert import measure_level
+from agent.system.named_tuple import NamedTuple
 
 FULL_SCALE = 32768
 MIN_DECIBELS = -96.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from agent.audio.decoders.id3 import tag_bytes
 from agent.audio.decoders.riff import (
@@ -22,6 +22,7 @@ from agent.audio.decoders.samples import SampleDecoder
 from agent.audio.decoders.wav import PcmDecoder
 from agent.audio.format import SPEECH, Format
 from agent.errors import AudioError
+from agent.system.named_tuple import NamedTuple
 
 _READ_BYTES = 1 << 16
 _PIPE_BYTES = 1 << 12

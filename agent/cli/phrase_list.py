@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from agent.errors import UsageError
 from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
 from agent.system.text import validate_text
 
 MAX_TEXTS = 20_000

@@ -7,7 +7,7 @@ import queue
 import signal
 import threading
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from agent.cli.daemon_errors import print_warnings, service_errors
 from agent.cli.foreground import stop_signals
@@ -16,6 +16,7 @@ from agent.cli.stdin_text import TextReader
 from agent.client import Client, ClientError, ConnectionLost, End, Speech, TextStream
 from agent.errors import CANCELLED_EXIT_CODE, AgentError, ServiceError
 from agent.pipeline.events import Event, Stop, Utterance, UtterancePlayed
+from agent.system.named_tuple import NamedTuple
 from agent.system.signals import STOP_SIGNALS
 
 

@@ -9,7 +9,6 @@ import os
 import queue
 import sys
 from array import array
-from typing import NamedTuple
 
 from agent.audio.convert import measure_level
 from agent.audio.devices.device import Device, Source, default_device_error, fail_fast, list_devices, open_source
@@ -37,6 +36,7 @@ from agent.pipeline.events import (
 from agent.pipeline.playback.fader import ramp
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.settings.model import Config
+from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 from agent.system.threads import Deadline
 

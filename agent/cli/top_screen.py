@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from agent.cli.status_table import table
+from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 
 MIN_LEVEL_DECIBELS = -60

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from agent.errors import ConfigError
+from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 
 

@@ -6,10 +6,11 @@ import functools
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from agent.config.secrets import Secret
 from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
 
 T = TypeVar("T", bound=tuple[Any, ...])
 
@@ -43,8 +44,7 @@ def section(cls: type[T]) -> type[T]:
     keys: dict[str, _Key] = cls._field_defaults  # type: ignore[attr-defined]
     defaults = {name: each.default for name, each in keys.items()}
     cls.section_keys = {name: each.metadata for name, each in keys.items()}  # type: ignore[attr-defined]
-    cls._field_defaults = defaults  # type: ignore[attr-defined]
-    cls.__new__.__defaults__ = tuple(defaults.values())
+    cls._field_defaults = defaults  # type: ignore[attr-defined] # the constructor is made from them later
     return distinct(cls)
 
 

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from agent.config.environment import PREFIX, read_environment
 from agent.config.errors import ConfigIssue, ConfigIssues, Finding
@@ -15,6 +15,7 @@ from agent.config.secrets import Secret
 from agent.config.tree import MAX_BYTES, Tree
 from agent.config.validator import PartialConfig, Validator, build, merge
 from agent.system import paths
+from agent.system.named_tuple import NamedTuple
 
 SYSTEM_CONFIG = Path(paths.SYSTEM_CONFIG)
 

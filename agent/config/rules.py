@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from agent.config.errors import Finding
 from agent.system.hosts import find_url_problem, unencrypted_public_url
+from agent.system.named_tuple import NamedTuple
 
 
 class Url(NamedTuple):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
 
 MAX_BYTES = 64 * 1024
 """The longest document."""

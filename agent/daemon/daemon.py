@@ -10,7 +10,7 @@ import queue
 import signal
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from agent.daemon.announcements import Announcements
 from agent.daemon.builder import Pipeline, build_pipeline, local_server_settings
@@ -33,6 +33,7 @@ from agent.pipeline.events import Announce, Event, Heard, Hush, Kept, Reload, St
 from agent.pipeline.status import Status, StatusTracker
 from agent.pipeline.tts.synthesizer import SHUTDOWN
 from agent.settings.model import Config
+from agent.system.named_tuple import NamedTuple
 from agent.system.signals import Signals
 from agent.system.systemd import SystemdNotifier
 from agent.system.text import escape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.daemon.builder import CLOSE_TIMING, make_services, phrase_cache
 from agent.daemon.supervisor import Supervisor
@@ -16,6 +16,7 @@ from agent.pipeline.text.passages import split_passages
 from agent.pipeline.tts.phrases import Phrases
 from agent.pipeline.tts.synthesizer import Synthesizer
 from agent.settings.model import Config
+from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
 if TYPE_CHECKING:

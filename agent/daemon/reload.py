@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from agent.config.fields import changes, iter_secrets
 from agent.config.secrets import hide_keys
@@ -23,6 +22,7 @@ from agent.pipeline.events import Event, Volume
 from agent.pipeline.responders.registry import make_responder
 from agent.settings.model import Config
 from agent.system.log import set_level
+from agent.system.named_tuple import NamedTuple
 
 RELOADABLE_KEYS = (
     "logging.",

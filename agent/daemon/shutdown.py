@@ -7,8 +7,8 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import NamedTuple
 
+from agent.system.named_tuple import NamedTuple
 from agent.system.stacks import dump_stacks
 from agent.system.threads import Deadline
 

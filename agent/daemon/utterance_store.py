@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
@@ -24,6 +24,7 @@ from agent.pipeline.events import (
     WorkerCrashed,
 )
 from agent.pipeline.history import QUEUED, STARTED, Claim, HistoryRecord
+from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 from agent.system.threads import Deadline
 

@@ -7,10 +7,11 @@ import logging
 import os
 import threading
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from agent.pipeline.events import Event, MicrophoneMute, Mute, Volume
 from agent.system.files import AtomicFile
+from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 from agent.system.threads import Deadline
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.daemon.metrics import Metrics
 from agent.frontends.api.api import Api
@@ -15,6 +15,7 @@ from agent.frontends.web.settings import WebSettings
 from agent.frontends.web.turns import TurnLog
 from agent.frontends.web.waiting import WaitingList
 from agent.pipeline.events import Event
+from agent.system.named_tuple import NamedTuple
 
 # The modules that serve requests need the HTTP server of the standard library, which takes 50 ms to import. The web
 # thread imports them after READY.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Event
 from agent.pipeline.stage import Stage
 from agent.pipeline.status import Status
+from agent.system.named_tuple import NamedTuple
 
 Notification = Record | Status | Event
 """A notification of the daemon to its frontends: a recorded end of an utterance, a change of the status, or an event

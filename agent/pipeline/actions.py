@@ -1,9 +1,8 @@
 """The actions of the conversation: decisions that the daemon carries out."""
 
-from typing import NamedTuple
-
 from agent.pipeline.events import Utterance
 from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
 
 
 @distinct

@@ -7,7 +7,7 @@ exactly one recorded state: played, cancelled, failed, expired or dropped.
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from agent.pipeline.actions import (
     Action,
@@ -52,6 +52,7 @@ from agent.pipeline.events import (
 )
 from agent.pipeline.questions import Questions
 from agent.pipeline.text.closing import is_closing
+from agent.system.named_tuple import NamedTuple
 
 
 class State(Enum):

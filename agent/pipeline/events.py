@@ -6,9 +6,9 @@ counts up from 1. ``utterance`` is an id that is never reused.
 
 import math
 from enum import Enum
-from typing import NamedTuple
 
 from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
 
 NOTICE = "notice"
 """The source of the utterance that says that no service can speak. The synthesizer has its audio."""

@@ -1,10 +1,11 @@
 """What the daemon remembers of an utterance."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from agent.pipeline.events import Utterance
 from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
 
 QUEUED, STARTED = "queued", "started"
 """The states of an utterance before it ends in a recorded state."""

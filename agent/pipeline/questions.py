@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+
+from agent.system.named_tuple import NamedTuple
 
 CONTINUATION_SECONDS = 1.5
 """Speech within this time after the end of a question that has no reply yet continues the question."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from agent.pipeline.events import Event
 from agent.pipeline.stage import Stage
@@ -11,6 +11,7 @@ from agent.services.connection.closing import AdjustableDeadline, BackgroundClos
 from agent.services.connection.poll import HasFileno, wait
 from agent.services.connection.standby import Standby
 from agent.services.protocols.codec import Event as CodecEvent
+from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline, Mailbox
 
 if TYPE_CHECKING:

@@ -1,11 +1,11 @@
 """The configuration of the microphone, the speaker and the conversation."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 from agent.config.errors import Finding
 from agent.config.fields import key, section
 from agent.config.rules import input_file_problem, output_file_problem
+from agent.system.named_tuple import NamedTuple
 
 NO_CHIME = "none"
 CHIMES = ("ding", "ding-dong", "gong", "alert")

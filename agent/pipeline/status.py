@@ -1,7 +1,6 @@
 """The status of the daemon in one line for people (``systemctl status``) and as fields for programs."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from agent.pipeline.conversation import State
 from agent.pipeline.events import (
@@ -20,6 +19,7 @@ from agent.pipeline.events import (
 )
 from agent.pipeline.responders.registry import SECTIONS
 from agent.services.connection.standby import CLOSED
+from agent.system.named_tuple import NamedTuple
 
 STATE_WORDS = {
     State.IDLE: "listening",

@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
@@ -33,6 +33,7 @@ from agent.services.protocols import transcription
 from agent.services.protocols.codec import Failure, Server, ServerSide, TtsService
 from agent.services.protocols.handshake import parse_target
 from agent.services.registry import served
+from agent.system.named_tuple import NamedTuple
 from agent.system.ports import find_port_owner
 from agent.system.text import escape
 from agent.system.threads import Deadline

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from agent.config.errors import Finding
 from agent.config.fields import key, section
@@ -10,6 +9,7 @@ from agent.config.rules import directory_problem, input_file_problem
 from agent.server.stt.registry import CHOICES as RECOGNITION_ENGINES
 from agent.server.tts.registry import ENGINES as SPEECH_ENGINES
 from agent.system.hosts import is_valid_hostname
+from agent.system.named_tuple import NamedTuple
 
 _ORIGIN = r"\*|null|[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?"
 LOOPBACK_HOSTS = ("127.0.0.1", "::1", "localhost")

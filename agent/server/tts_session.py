@@ -7,7 +7,6 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from websockets.exceptions import ConnectionClosed
 
@@ -32,6 +31,7 @@ from agent.services.protocols.codec import (
     ServerSide,
     Text,
 )
+from agent.system.named_tuple import NamedTuple
 
 log = logging.getLogger(__name__)
 

@@ -3,8 +3,6 @@
 A section is a named tuple whose defaults are made by ``agent.config.fields.key``.
 """
 
-from typing import NamedTuple
-
 from agent.config.fields import key, section
 from agent.frontends.control.settings import ControlSettings
 from agent.frontends.hooks.settings import HookSettings
@@ -13,6 +11,7 @@ from agent.pipeline.responders.settings import ResponderSettings
 from agent.pipeline.settings import ConversationSettings, MicrophoneSettings, SpeakerSettings, WakeSettings
 from agent.server.settings import ServerSettings as ServerSettings
 from agent.services.settings import SynthesisSettings, TranscriptionSettings
+from agent.system.named_tuple import NamedTuple
 
 
 @section

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from agent.system.named_tuple import NamedTuple
 
 if TYPE_CHECKING:  # a command that sends a request to the daemon has to start fast
     from pathlib import Path

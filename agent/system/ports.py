@@ -6,7 +6,8 @@ import errno
 import os
 import socket
 from pathlib import Path
-from typing import NamedTuple
+
+from agent.system.named_tuple import NamedTuple
 
 _LISTENING = "0A"  # net/tcp_states.h
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from agent.config.errors import Finding
 from agent.config.fields import key, section
@@ -28,6 +28,7 @@ from agent.services.protocols.codec import (
 from agent.services.protocols.handshake import header, keys_match
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import parse_json
+from agent.system.named_tuple import NamedTuple
 
 NAME = "acme"
 PATH = "/acme/speech"

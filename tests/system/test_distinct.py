@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
 
 
 @distinct

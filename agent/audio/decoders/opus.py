@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from agent.audio.convert import FormatConverter, to_mono
 from agent.audio.format import Format
 from agent.errors import AudioError
+from agent.system.named_tuple import NamedTuple
 
 _PAGE_MAGIC = b"OggS"
 _PAGE_HEADER_BYTES = 27

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from agent.errors import AudioError
+from agent.system.named_tuple import NamedTuple
 
 HEADER_BYTES = 12
 """Size of the file header: magic, size, form type."""

@@ -16,11 +16,11 @@ from __future__ import annotations
 import ctypes
 import re
 from pathlib import Path
-from typing import NamedTuple
 
 from agent.audio.devices.alsa_config import invalid_configuration
 from agent.audio.devices.c_stderr import captured_messages
 from agent.errors import DeviceError
+from agent.system.named_tuple import NamedTuple
 
 PROC = Path("/proc/asound")
 SOURCE_SLOT = "voice_agent_source"

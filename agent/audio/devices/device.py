@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from agent.audio.format import Format
 from agent.errors import DeviceError
+from agent.system.named_tuple import NamedTuple
 
 _FILE = "file:"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from agent.audio.devices.alsa import SINK_SLOT, SOURCE_SLOT, CardPcm
 from agent.errors import DeviceError
+from agent.system.named_tuple import NamedTuple
 
 _HARDWARE = re.compile(r"\((?:plug)?hw:(\d+),(\d+)\)$")
 # PCMs that alsa-lib and alsa-plugins define and PortAudio lists, but that are not devices.

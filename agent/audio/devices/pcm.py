@@ -6,10 +6,10 @@ PortAudio reports only that a format failed. ALSA knows the formats of a device 
 from __future__ import annotations
 
 import ctypes
-from typing import NamedTuple
 
 from agent.audio.devices.alsa import load_library
 from agent.audio.format import MAX_CHANNELS, MAX_RATE, MIN_RATE, Format
+from agent.system.named_tuple import NamedTuple
 
 COMMON_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 176400, 192000)
 MAX_LISTED_CHANNELS = 64

@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.audio.devices.alsa import SINK_SLOT, SOURCE_SLOT, is_defined, kernel_pcms, set_slot
 from agent.audio.devices.c_stderr import StderrCapture, capture_stderr
@@ -26,6 +26,7 @@ from agent.audio.devices.names import PortAudioDevice, alsa_name, reject_number,
 from agent.audio.devices.pcm import mixes_to_mono, query_pcm
 from agent.audio.format import Format
 from agent.errors import DeviceError, DeviceProblem
+from agent.system.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     import pyaudio

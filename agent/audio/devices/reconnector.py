@@ -6,10 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from agent.audio.devices.device import WaitPolicy, wait_for_device
 from agent.errors import DeviceError
+from agent.system.named_tuple import NamedTuple
 
 
 class ReconnectTiming(NamedTuple):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from agent.system.named_tuple import NamedTuple
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 

@@ -9,11 +9,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from agent.cli.doctor.machine import UNIT, UnitState, command_output, has_systemd, is_synchronized, unit_state
 from agent.cli.doctor.result import CONFIGURATION_EXIT, SERVICE_EXIT, CheckResult
 from agent.errors import AgentError
+from agent.system.named_tuple import NamedTuple
 
 HERE = "--here"
 """The option that keeps the doctor from running itself as the service once more."""

@@ -6,7 +6,6 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from agent.cli.doctor.config import key_with_origin, set_key_command
@@ -24,6 +23,7 @@ from agent.services.registry import find
 from agent.services.service import SpeechService, TranscriptionService
 from agent.settings.loader import Loaded
 from agent.settings.model import Config
+from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
 Open = Callable[[Deadline], Connection]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
 
 from agent.frontends.frontend import Notification
 from agent.pipeline.actions import Record
@@ -29,6 +28,7 @@ from agent.pipeline.events import (
     Woken,
 )
 from agent.pipeline.status import Status
+from agent.system.named_tuple import NamedTuple
 
 EVENTS = {
     "state": "the state, the problems, the queue or the volume changed",

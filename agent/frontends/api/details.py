@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from agent.frontends.api.errors import UNAVAILABLE, failure
 from agent.frontends.api.json_rpc import INTERNAL_ERROR, RpcError
+from agent.system.named_tuple import NamedTuple
 
 Rows = list[dict[str, object]]
 

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.frontends.api.caller import Caller, Connection
 from agent.frontends.frontend import Notification
@@ -15,6 +15,7 @@ from agent.pipeline.actions import Record
 from agent.pipeline.events import Announce, Delivery, Event, Hush, Kept, Stored, TextComplete, TextPiece, Utterance
 from agent.pipeline.history import Claim, History
 from agent.pipeline.status import Status
+from agent.system.named_tuple import NamedTuple
 from agent.system.text import MAX_TEXT_CHARACTERS, has_words
 
 # The modules that need json and re are imported by the first request: they would delay the start.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from agent.system.json_text import json_type, parse_json
+from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 
 PARSE_ERROR = -32700

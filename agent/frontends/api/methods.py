@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from agent import __version__
 from agent.frontends.api.caller import Caller
@@ -36,6 +36,7 @@ from agent.pipeline.events import (
 )
 from agent.pipeline.history import Claim, HistoryRecord
 from agent.pipeline.settings import CHIMES, NO_CHIME
+from agent.system.named_tuple import NamedTuple
 from agent.system.text import MAX_TEXT_CHARACTERS, escape, validate_piece, validate_text
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from agent.frontends.api.json_rpc import INVALID_PARAMS, RpcError
 from agent.system.json_text import json_type
+from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 
 _TYPES: dict[str, tuple[type, ...]] = {

@@ -6,12 +6,12 @@ import contextlib
 import select
 import socket
 import time
-from typing import NamedTuple
 
 from agent.frontends.api.caller import Caller
 from agent.frontends.api.errors import TOO_MUCH, failure
 from agent.frontends.api.json_rpc import INVALID_REQUEST, RpcError
 from agent.frontends.control.line_buffer import LineBuffer
+from agent.system.named_tuple import NamedTuple
 
 READ_BYTES = 64 * 1024
 MAX_UNSENT_BYTES = 64 * 1024

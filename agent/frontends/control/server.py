@@ -8,13 +8,14 @@ import select
 from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.errors import ConfigError
 from agent.frontends.api.api import Api, Caller
 from agent.frontends.control.unix_socket import PeerCredentials, SocketInUse, UnixListener
 from agent.frontends.frontend import Frontend
 from agent.pipeline.events import Event
+from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline, Mailbox
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from agent.config.errors import Finding, suggestion
 from agent.config.fields import key, section
+from agent.system.named_tuple import NamedTuple
 
 MAX_PATH_BYTES = 107
 """unix(7): ``sun_path`` has 108 bytes, one of them for the final NUL."""

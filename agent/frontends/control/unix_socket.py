@@ -10,9 +10,9 @@ import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from agent.errors import ConfigError
+from agent.system.named_tuple import NamedTuple
 
 DIRECTORY_MODE = 0o750
 SOCKET_MODE = 0o660

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from agent.config.errors import Finding
 from agent.config.fields import key, section
+from agent.system.named_tuple import NamedTuple
 
 NAMES = ("wake", "heard", "spoken", "failed", "state", "device")
 """The keys that hold a command."""

@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 from urllib.parse import parse_qs
 
 from agent.frontends.web.access import Access, Identity, is_loopback, session_of
 from agent.frontends.web.http_error import HttpError
+from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 from agent.system.threads import Deadline
 

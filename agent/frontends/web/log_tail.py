@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import NamedTuple
 
 from agent.system.log import RedactingHandler
+from agent.system.named_tuple import NamedTuple
 
 MAX_LINES = 300
 

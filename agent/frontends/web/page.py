@@ -6,7 +6,8 @@ import base64
 import hashlib
 import re
 from pathlib import Path
-from typing import NamedTuple
+
+from agent.system.named_tuple import NamedTuple
 
 FILE = Path(__file__).with_name("page.html")
 _BLOCKS = re.compile(rb"<(script|style)>(.*?)</\1>", re.DOTALL)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from agent.config.errors import Finding, suggestion
 from agent.config.fields import key as setting  # one of the fields has the name key
 from agent.config.fields import section
 from agent.config.rules import directory_problem, input_file_problem
 from agent.config.secrets import Secret
+from agent.system.named_tuple import NamedTuple
 
 DEFAULT_LISTEN = "127.0.0.1:8395"
 NO_ADDRESS = "none"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 from urllib.parse import unquote
+
+from agent.system.named_tuple import NamedTuple
 
 INDEX = "index.html"
 MAX_PATH_CHARACTERS = 1024

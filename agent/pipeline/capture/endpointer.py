@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from agent.audio.format import SPEECH
 from agent.pipeline.capture.detector import Detector
 from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
 
 if TYPE_CHECKING:  # imported only where a wake word is configured
     from agent.pipeline.capture.wake_gate import WakeGate

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
 
 
 @distinct

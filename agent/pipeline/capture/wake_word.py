@@ -6,9 +6,10 @@ import importlib.util
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from agent.errors import AudioError
+from agent.system.named_tuple import NamedTuple
 
 PACKAGE = "pymicro_wakeword"
 INSTALL = 'pymicro-wakeword is not installed. Install the extra "wake": pip install "edge-voice-agent[wake]"'

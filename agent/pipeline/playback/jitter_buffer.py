@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
+
+from agent.system.named_tuple import NamedTuple
 
 QUANTILE = 2 / 3
 """Fraction of the remembered utterances that the chosen delay would have played without a gap. If one second of start

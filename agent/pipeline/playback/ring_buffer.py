@@ -6,10 +6,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
 
 from agent.audio.format import Format
 from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
 MIN_CAPACITY_BYTES = 64

@@ -8,7 +8,7 @@ import selectors
 import signal
 from collections.abc import Iterator
 from subprocess import PIPE
-from typing import IO, NamedTuple
+from typing import IO
 
 from agent.config.errors import Finding
 from agent.config.fields import key, section
@@ -18,6 +18,7 @@ from agent.pipeline.responders.settings import ResponderSettings
 from agent.services.protocols.parsing import excerpt
 from agent.system.child import Child, private_environment
 from agent.system.json_text import fix_surrogates
+from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
 SERVICE = "command"

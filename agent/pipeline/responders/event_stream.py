@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator
-from typing import NamedTuple
+
+from agent.system.named_tuple import NamedTuple
 
 MAX_LINE_CHARACTERS = 1 << 18
 

@@ -7,7 +7,7 @@ import queue
 import ssl
 import threading
 from collections.abc import Generator, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
 from agent.errors import ConfigError, ServiceError
@@ -18,6 +18,7 @@ from agent.services.connection.tls import describe_certificate_error
 from agent.services.protocols.handshake import retry_after_seconds
 from agent.services.protocols.parsing import excerpt
 from agent.system.hosts import find_url_problem, unencrypted_public_url
+from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
 CONNECT_SECONDS = 5.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
-from typing import NamedTuple
 
 from agent.config.errors import Finding
 from agent.config.fields import key, section
@@ -15,6 +14,7 @@ from agent.pipeline.responders.http_post import ResponseHead, post_json
 from agent.pipeline.responders.responder import ReplyPieces, ResponderKind, Shortfall
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.system.json_text import fix_surrogates
+from agent.system.named_tuple import NamedTuple
 
 SERVICE = "openai"
 MAX_TEXT_CHARACTERS = 20_000

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from agent.system.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from agent.pipeline.responders.responder import Responder, ResponderKind

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from agent.config.errors import Finding
+from agent.system.named_tuple import NamedTuple
 
 
 class Shortfall(NamedTuple):

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from agent.config.errors import Finding, suggestion
 from agent.config.fields import SectionGroup, group_key, key, section
 from agent.config.rules import Url
 from agent.config.secrets import Secret
 from agent.pipeline.responders.registry import RESPONDERS, SECTIONS, find, settings_class
+from agent.system.named_tuple import NamedTuple
 
 
 @section

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-from typing import NamedTuple
 
 from agent.config.fields import key, section
 from agent.config.secrets import Secret
@@ -13,6 +12,7 @@ from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates, parse_json
+from agent.system.named_tuple import NamedTuple
 
 SERVICE = "webhook"
 

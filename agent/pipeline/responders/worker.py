@@ -5,13 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.errors import AgentError
 from agent.pipeline.events import Event, Reply, ReplyEnded
 from agent.pipeline.responders.responder import Responder, Shortfall
 from agent.pipeline.stage import Stage
 from agent.services.settings import TextSettings
+from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
 if TYPE_CHECKING:

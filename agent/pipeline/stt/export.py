@@ -7,12 +7,12 @@ import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from agent.errors import AgentError, ServiceError
 from agent.pipeline.events import Heard
 from agent.services.settings import TranscriptionSettings
 from agent.system.files import AtomicFile
+from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 from agent.system.threads import Deadline
 

@@ -6,7 +6,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from agent.pipeline.capture.endpointer import (
     Endpointer,
@@ -26,6 +25,7 @@ from agent.pipeline.stt.session import NEVER, SttSession
 from agent.services.connection.standby import Standby
 from agent.services.protocols.codec import Transcript
 from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
 ANSWER_SECONDS = 30.0

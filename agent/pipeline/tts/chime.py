@@ -6,13 +6,13 @@ import logging
 import math
 from array import array
 from functools import lru_cache
-from typing import NamedTuple
 
 from agent.audio.convert import FormatConverter
 from agent.audio.format import SAMPLE_BYTES, Format
 from agent.audio.wav_file import WavFile
 from agent.errors import AudioError
 from agent.pipeline.settings import NO_CHIME
+from agent.system.named_tuple import NamedTuple
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from agent.errors import UsageError
 from agent.pipeline.tts.phrase_file import Phrase, PhraseKey, decode, encode
 from agent.system.distinct import distinct
 from agent.system.files import AtomicFile
+from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 
 log = logging.getLogger(__name__)

@@ -6,11 +6,11 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from agent.audio.format import Format
 from agent.errors import AudioError
 from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
 
 MAGIC = b"voice-agent phrase 1 "
 DIGEST_BYTES = 16

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from array import array
-from typing import NamedTuple
 
 from agent.audio.format import Format
+from agent.system.named_tuple import NamedTuple
 
 WINDOW_SECONDS = 0.02
 SAMPLE_STEP = 5

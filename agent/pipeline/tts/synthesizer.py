@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.audio.format import Format
 from agent.errors import AudioError, ServiceError
@@ -27,6 +27,7 @@ from agent.pipeline.settings import NO_CHIME
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
 from agent.services.connection.standby import Standby
 from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
 if TYPE_CHECKING:  # imported only where phrases are enabled, and after READY

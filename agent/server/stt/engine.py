@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from agent.errors import AudioError
 from agent.services.protocols.codec import Transcript, Word
+from agent.system.named_tuple import NamedTuple
 
 
 class SttOptions(NamedTuple):

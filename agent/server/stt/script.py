@@ -6,12 +6,13 @@ import json
 import math
 import threading
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from agent.audio.format import SPEECH
 from agent.errors import UsageError
 from agent.server.stt.engine import SttEngine, SttOptions
 from agent.services.protocols.codec import Transcript, Word
+from agent.system.named_tuple import NamedTuple
 
 WORD_SECONDS = 0.3
 PAUSE_SECONDS = 0.2

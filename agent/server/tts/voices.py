@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from agent.server.tts.engine import LANGUAGE_NAMES
 from agent.server.tts.espeak import VOICE_PATTERN
 from agent.server.tts.flite import VOICES as FLITE_VOICES
+from agent.system.named_tuple import NamedTuple
 
 _TIMEOUT_SECONDS = 10.0
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import codecs
-from typing import NamedTuple
 
 from websocket import ABNF, WebSocketException
 
 from agent.services.protocols.codec import Message
 from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 """Longest frame. A longer one is refused when its length is read: websocket-client 1.9.2 itself has no limit and

@@ -8,9 +8,10 @@ import os
 import select
 import socket
 import threading
-from typing import Any, NamedTuple
+from typing import Any
 
 from agent.system.hosts import PRIVATE_NETWORKS
+from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
 STAGGER_SECONDS = 0.25

@@ -6,12 +6,13 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from agent.errors import AgentError, ServiceError
 from agent.services.connection.closing import RECHECK_SECONDS, BackgroundCloser, close
 from agent.services.connection.poll import HasFileno
 from agent.services.protocols import codec as wire
+from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Backoff, Deadline, Mailbox
 
 if TYPE_CHECKING:

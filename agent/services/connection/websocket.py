@@ -8,7 +8,6 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from websocket import ABNF
 
@@ -17,6 +16,7 @@ from agent.services.connection.framing import CONNECTION_LOST, Close, Framing, P
 from agent.services.connection.keepalive import PING_DUE, PING_SECONDS, PONG_SECONDS, STALL_SECONDS, Keepalive
 from agent.services.connection.poll import wait
 from agent.services.protocols.codec import Client, End, Event, Message
+from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
 MAX_LINGER_BYTES = 1024 * 1024

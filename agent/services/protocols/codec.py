@@ -17,10 +17,11 @@ The events mean, from the client to a speech service / from the service to the c
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from agent.config.errors import Finding
 from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
 
 Message = str | bytes
 """One WebSocket message: ``str`` is a text message, ``bytes`` a binary one."""

@@ -1,8 +1,7 @@
 """Fish Audio: MessagePack maps in binary messages, from ``start`` to ``finish``.
 
 Sources: Fish Audio's WebSocket page; ``asyncapi.yml``, ``errors.mdx`` and ``capabilities.mdx`` of fishaudio/docs
-(August 2026); and, measured on the wire, fish-audio-sdk 1.3.0, the npm SDK, LiveKit and pipecat. Only this
-module imports msgpack.
+(August 2026); and, measured on the wire, fish-audio-sdk 1.3.0, the npm SDK, LiveKit and pipecat.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgpack
 
@@ -37,6 +36,7 @@ from agent.services.protocols.codec import (
 from agent.services.protocols.handshake import describe_close, header, keys_match, parse_target
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates, redact
+from agent.system.named_tuple import NamedTuple
 
 NAME = "fish"
 PATH = "/v1/tts/live"

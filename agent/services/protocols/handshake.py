@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from agent.services.protocols.codec import Failure
 from agent.services.protocols.parsing import excerpt
+from agent.system.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from datetime import datetime

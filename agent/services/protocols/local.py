@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from agent.config.fields import key, section
 from agent.services.protocols.codec import Client, TtsService
+from agent.system.named_tuple import NamedTuple
 
 
 @section

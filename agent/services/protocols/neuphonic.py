@@ -13,7 +13,7 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from agent.config.fields import key, section
 from agent.config.secrets import Secret
@@ -42,6 +42,7 @@ from agent.services.protocols.handshake import (
 from agent.services.protocols.parsing import decode_base64, dump_error, dump_json, excerpt
 from agent.services.protocols.request_ids import ADOPTION_SECONDS, RequestIds
 from agent.system.json_text import MAX_MESSAGE_BYTES, fix_surrogates, json_type, parse_json
+from agent.system.named_tuple import NamedTuple
 
 NAME = "neuphonic"
 STOP = "<STOP>"

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from agent.config.errors import Finding
@@ -46,6 +46,7 @@ from agent.services.protocols.playai_auth import (
 from agent.services.protocols.request_ids import ADOPTION_SECONDS
 from agent.system.hosts import find_url_problem, is_private_host
 from agent.system.json_text import fix_surrogates, json_type, parse_json
+from agent.system.named_tuple import NamedTuple
 
 FORMATS = {
     "mp3": ("mp3", "s16le"),

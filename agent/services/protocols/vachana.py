@@ -11,7 +11,7 @@ import base64
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from agent.config.errors import Finding
 from agent.config.fields import key, section
@@ -40,6 +40,7 @@ from agent.services.protocols.handshake import (
 from agent.services.protocols.parsing import decode_base64, dump_error, dump_json, excerpt
 from agent.services.protocols.request_ids import ADOPTION_SECONDS, RequestIds
 from agent.system.json_text import fix_surrogates, json_type, parse_json
+from agent.system.named_tuple import NamedTuple
 
 NAME = "vachana"
 PATH = "/api/v1/tts"
