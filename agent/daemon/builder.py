@@ -288,12 +288,18 @@ def make_recognizer(
     """
     from agent.pipeline.stt.recognizer import Recognizer
 
+    find_stop_word = None
+    if config.conversation.listen_while_speaking:
+        from agent.pipeline.text.stopping import StopWords, stop_words
+
+        find_stop_word = StopWords(stop_words(config.wake.stop, config.synthesis.text.language)).find
     return Recognizer(
         frames,
         endpointer,
         make_transcription(config, report, local, report_seconds=report_seconds),
         report,
         captions=endpointer.continuous,
+        find_stop_word=find_stop_word,
         answer_seconds=config.transcription.answer_seconds,
         stop_seconds=STOP_ANSWER_SHARE * config.shutdown_seconds,
         outage_seconds=config.microphone.outage_seconds,

@@ -17,6 +17,7 @@ from agent.pipeline.events import (
     ReplyEnded,
     ServiceDown,
     ServiceUp,
+    StopWord,
     Underruns,
     Woken,
     WorkerCrashed,
@@ -31,6 +32,8 @@ def log_event(event: Event, *, transcripts: bool) -> None:
     match event:
         case Woken(word):
             log.info("wake word: %s", word, extra={"component": "recognizer"})
+        case StopWord(word):
+            log.info("stop word: %s", word, extra={"component": "recognizer"})
         case Heard(text) if text:
             words = escape(text, 500) if transcripts else f"{len(text.split())} words"
             log.info("heard: %s", words, extra={"component": "recognizer"})

@@ -41,6 +41,7 @@ from agent.pipeline.events import (
     ReplyEnded,
     SpeechEnded,
     SpeechStarted,
+    StopWord,
     TextComplete,
     TextPiece,
     Urgency,
@@ -217,6 +218,9 @@ class Conversation:
         if self.state is State.IDLE:  # in another state the question itself changes it
             self._await_user()
         return []
+
+    def _stop_word(self, event: StopWord) -> list[Action]:
+        return self._hush(Hush(f'the stop word "{event.word}"'))
 
     def _await_user(self) -> None:
         self._awaits_user = True
@@ -471,6 +475,7 @@ TABLE: dict[tuple[State | None, type], Rule] = {
     (None, DeviceBack): Conversation._microphone_changed,
     (None, DeviceTimedOut): Conversation._speaker_timed_out,
     (None, Woken): Conversation._woken,
+    (State.SPEAKING, StopWord): Conversation._stop_word,
     (None, ListenNow): Conversation._listen_now,
     (None, ListenTimedOut): Conversation._listen_timed_out,
     (None, Reply): Conversation._reply,

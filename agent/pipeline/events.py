@@ -73,6 +73,13 @@ class Woken(NamedTuple):
 
 
 @distinct
+class StopWord(NamedTuple):
+    """The user said a stop word; it ends what the device says. Immutable."""
+
+    word: str
+
+
+@distinct
 class SpeechStarted(NamedTuple):
     """The user started to speak, ``pause_seconds`` after the last speech of the segment before. Immutable."""
 
@@ -422,6 +429,7 @@ class Stop(NamedTuple):
 
 Event = (
     Woken
+    | StopWord
     | SpeechStarted
     | SpeechEnded
     | Partial

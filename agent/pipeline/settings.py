@@ -117,6 +117,11 @@ class WakeSettings(NamedTuple):
     )
     own: tuple[str, ...] = key((), "files (.json) of your own microWakeWord models, each beside its .tflite")
     sensitivity: float = key(0.5, "more finds quieter words and more false ones", low=0.0, high=1.0)
+    stop: tuple[str, ...] = key(
+        ("auto",),
+        "words that end what the device says, where the microphone is open meanwhile; auto: those of the language of"
+        " synthesis.text",
+    )
     follow_up_seconds: float = key(
         6.0, "time after a reply in which a question needs no wake word; 0: always needed", low=0.0, high=60.0
     )

@@ -35,6 +35,7 @@ from agent.pipeline.events import (
     ReplyEnded,
     SpeechEnded,
     SpeechStarted,
+    StopWord,
     TextComplete,
     TextPiece,
     Urgency,
@@ -713,3 +714,17 @@ def test_thanks_ends_the_conversation_where_a_wake_word_is_needed() -> None:
         assert feed(conversation, SpeechStarted(), SpeechEnded(0.3), Heard(text)) == []
         assert conversation.state is State.IDLE
     assert feed(Conversation(), SpeechStarted(), SpeechEnded(0.3), Heard("Thanks.")) == [Ask(1, "Thanks.")]
+
+
+def test_stop_word_cancels_an_important_announcement_and_the_queue() -> None:
+    conversation = Conversation(listen_while_speaking=True)
+    important, queued = Utterance("a", "Fire.", urgency=Urgency.IMPORTANT), Utterance("b", "Hello.")
+    feed(conversation, Announce(important), Announce(queued), SpeechStarted())
+    reason = 'the stop word "stop"'
+    assert feed(conversation, StopWord("stop")) == [StopPlayback(reason), Record(queued, "cancelled", f"by {reason}")]
+    assert feed(conversation, Heard("stop"), UtteranceCancelled("a", reason, 1.0))[0].state == "cancelled"  # type: ignore[union-attr]
+    assert feed(conversation, SpeechEnded(0.3)) == [] and conversation.state is State.IDLE
+
+
+def test_stop_word_has_no_effect_while_the_device_is_silent() -> None:
+    assert feed(Conversation(), SpeechStarted(), StopWord("stop")) == []

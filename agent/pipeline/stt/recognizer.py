@@ -18,7 +18,7 @@ from agent.pipeline.capture.endpointer import (
     WakeWord,
 )
 from agent.pipeline.capture.frame_queue import FrameSource
-from agent.pipeline.events import FRAME_QUEUE_OVERRUN, Event, Gap, Partial, SpeechEnded, SpeechStarted, Woken
+from agent.pipeline.events import FRAME_QUEUE_OVERRUN, Event, Gap, Partial, SpeechEnded, SpeechStarted, StopWord, Woken
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
 from agent.pipeline.stt.segment import SpeechSegment, seconds_of, to_heard
 from agent.pipeline.stt.session import NEVER, SttSession
@@ -93,6 +93,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         captions: whether every final transcript is reported separately.
         outage_seconds: audio to keep, and time to wait, while the service is away.
         answer_seconds: longest time without any message of a service that owes a transcript.
+        find_stop_word: returns the stop word in the transcript of a segment so far, if the transcript is one.
         stop_seconds: time after ``stop`` in which the service may answer before the end mark is sent.
         close_timing: limits for closing the connections.
         max_wait_seconds: time between two heartbeats of an idle stage.
@@ -108,6 +109,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         captions: bool = False,
         outage_seconds: float = 30.0,
         answer_seconds: float = ANSWER_SECONDS,
+        find_stop_word: Callable[[str], str | None] | None = None,
         stop_seconds: float | None = None,
         close_timing: CloseTiming,
         max_wait_seconds: float = MAX_WAIT_SECONDS,
@@ -116,6 +118,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         self._frames, self._endpointer, self._standby = frames, endpointer, standby
         self._captions = captions
         self._outage_seconds, self._answer_seconds = outage_seconds, answer_seconds
+        self._find_stop_word = find_stop_word
         self._stop_seconds = stop_seconds
         self._end_by = NEVER
         self._replacement: ReplaceService | None = None
@@ -411,6 +414,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             segment.early = transcript if transcript.is_early else None
             segment.partial = transcript.text
             self.report(Partial(segment.text()))
+            self._report_stop_word(segment)
             self._finish_early()
         if not segment.is_complete:
             self._endpointer.report_text(segment.text())
@@ -423,6 +427,13 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             self.report(to_heard([transcript]))
         else:
             segment.finals.append(transcript)
+            self._report_stop_word(segment)
+
+    def _report_stop_word(self, segment: SpeechSegment) -> None:
+        word = None if self._find_stop_word is None else self._find_stop_word(segment.text())
+        if word is not None and not segment.has_stop_word:
+            segment.has_stop_word = True
+            self.report(StopWord(word))
 
     def _report_success(self) -> None:
         self._away_since = None

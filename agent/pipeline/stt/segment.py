@@ -36,6 +36,7 @@ class SpeechSegment:
         self.finals: list[Transcript] = []
         self.early: Transcript | None = None  # what follows the finals, unless more speech follows
         self.wants_early = False  # whether to request it after the frames so far
+        self.has_stop_word = False  # whether one was reported
         self.best: list[Transcript] = []  # the longest result of a lost connection, used if no other result follows
         self._max_bytes = SPEECH.bytes_of(max_seconds)
         # Each frame with its position. The first _sent_count frames were sent to a connection.

@@ -22,7 +22,18 @@ from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
 from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.capture.wake_gate import WakeGate
-from agent.pipeline.events import Event, Gap, Heard, Partial, ServiceDown, ServiceUp, SpeechEnded, SpeechStarted, Woken
+from agent.pipeline.events import (
+    Event,
+    Gap,
+    Heard,
+    Partial,
+    ServiceDown,
+    ServiceUp,
+    SpeechEnded,
+    SpeechStarted,
+    StopWord,
+    Woken,
+)
 from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.stage import make_standby
 from agent.pipeline.stt.recognizer import Recognizer
@@ -257,6 +268,13 @@ def test_opened_gate_needs_no_wake_word(stage: Callable[..., Stage]) -> None:
     it.after_commands(lambda: it.recognizer.open_gate(5.0))
     it.hear(*numbered_frames(0, 5), *PAUSE)
     assert it.events.await_first(Heard).text == "all 8 frames"
+
+
+def test_transcript_that_is_a_stop_word_is_reported_once(stage: Callable[..., Stage]) -> None:
+    it = stage(Transcriber(), find_stop_word=lambda text: "all" if text.startswith("all") else None)
+    it.hear(*numbered_frames(0, 10), *PAUSE)
+    it.events.await_first(Heard)
+    assert it.events.of(StopWord) == [StopWord("all")]
 
 
 # --- turns
