@@ -259,7 +259,7 @@ class Metrics:
             self._speech_ended_at = None
 
     def _count_underruns(self, event: Underruns) -> None:
-        self._underruns.add(event.count)
+        self._underruns.add(event.times)
         self._silence.add(event.silence_seconds)
 
     def _count_gap(self, gap: Gap) -> None:

@@ -232,13 +232,13 @@ class PlaybackStarted(NamedTuple):
 
 @distinct
 class Underruns(NamedTuple):
-    """Audio of an utterance came too late ``count`` times; ``silence_seconds`` were inserted. Immutable.
+    """Audio of an utterance came too late ``times`` times; ``silence_seconds`` were inserted. Immutable.
 
     Reported before the end of the utterance, and before its interruption.
     """
 
     utterance: str
-    count: int
+    times: int
     silence_seconds: float
 
 

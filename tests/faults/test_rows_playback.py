@@ -60,7 +60,7 @@ def test_17_jitter_loses_no_sample(paced: LocalServerProcess, record_row: Record
             utterance = harness.begin(text)
             end = harness.end(utterance)
             assert isinstance(end, UtterancePlayed) and end.seconds == FORMAT.seconds_of(len(tone.pcm(text, RATE)))
-            gaps.append(harness.underruns(utterance).count)
+            gaps.append(harness.underruns(utterance).times)
             arrival_gaps.append(count_arrival_gaps(harness.arrivals[utterance]))
     record_row(17, f"2 utterances, every sample played: {sum(gaps)} gaps, on arrival {sum(arrival_gaps)}")
 
@@ -96,7 +96,7 @@ def test_66_a_service_in_exact_real_time_plays_without_inserted_silence(
             assert isinstance(harness.end(utterance), UtterancePlayed)
             if monitor.worst_seconds <= 0.01:
                 judged += 1
-                gaps += harness.underruns(utterance).count
+                gaps += harness.underruns(utterance).times
     assert gaps == 0
     record_row(66, f"pieces of {piece_seconds} s, jitter {jitter_seconds} s: {gaps} gaps in {judged} of 8 utterances")
 
@@ -125,9 +125,9 @@ def test_18_a_slow_connection_plays_with_few_underruns(server: LocalServerProces
         assert isinstance(end, UtterancePlayed) and end.seconds == FORMAT.seconds_of(len(tone.pcm(text, RATE)))
         on_arrival = count_arrival_gaps(harness.arrivals[utterance])
         underruns = harness.underruns(utterance)
-    assert 1 <= underruns.count <= on_arrival
+    assert 1 <= underruns.times <= on_arrival
     assert used < 0.35 * took, "the proxy included"
-    gaps = f"{underruns.count} gaps, {underruns.silence_seconds:.1f} s of silence"
+    gaps = f"{underruns.times} gaps, {underruns.silence_seconds:.1f} s of silence"
     record_row(18, f"{end.seconds:.1f} s in {took:.1f} s: {gaps}; {used / took:.0%} of a core with the proxy")
 
 

@@ -250,7 +250,7 @@ def _both(seconds: float, spin: bool) -> dict[str, Any]:
     assert speaker.join(Deadline(TIMEOUT_SECONDS))
     for thread in threads:
         thread.join()
-    late = sum(event.count for _, event in report.of(Underruns))
+    late = sum(event.times for _, event in report.of(Underruns))
     return {
         "took": took,
         "jumps": recorder.jumps(),

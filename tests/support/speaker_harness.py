@@ -102,7 +102,7 @@ class SpeakerHarness:
         while not isinstance(event := self.event(), End):
             assert isinstance(event, PlaybackStarted | Underruns), event
             if isinstance(event, Underruns):
-                self.underruns += event.count
+                self.underruns += event.times
                 self.silence_seconds += event.silence_seconds
         return event
 
