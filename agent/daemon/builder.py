@@ -131,7 +131,20 @@ def reply_options(config: Config) -> ReplyOptions:
     """Return how the replies of the responder are spoken."""
     from agent.pipeline.responders.worker import ReplyOptions
 
-    return ReplyOptions(config.synthesis.text, config.responder.empty_reply, config.responder.failure_reply)
+    responder = config.responder
+    return ReplyOptions(config.synthesis.text, responder.empty_reply, responder.failure_reply, may_prepare(config))
+
+
+def may_prepare(config: Config) -> Callable[[str], bool]:
+    """Return whether the reply to a text may be started before the question has ended, as a function."""
+    from agent.pipeline.responders.registry import starts_early
+
+    def is_no_fragment(text: str) -> bool:
+        from agent.pipeline.capture.turn_end import Completeness, judge  # not before the first question
+
+        return judge(text) is not Completeness.INCOMPLETE
+
+    return is_no_fragment if starts_early(config.responder) else lambda text: False
 
 
 def make_frontends(

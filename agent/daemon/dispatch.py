@@ -16,6 +16,7 @@ from agent.pipeline.actions import (
     Finish,
     Listen,
     OpenGate,
+    Prepare,
     Record,
     ResumeUtterance,
     StartUtterance,
@@ -92,6 +93,9 @@ def dispatch(
         case Ask(turn, text):
             assert pipeline.responder is not None
             pipeline.responder.ask(turn, text)
+        case Prepare(turn, text):
+            assert pipeline.responder is not None
+            pipeline.responder.prepare(turn, text)
         case CancelReply(turn):
             assert pipeline.responder is not None
             pipeline.responder.cancel(turn)

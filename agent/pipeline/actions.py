@@ -14,6 +14,17 @@ class Ask(NamedTuple):
 
 
 @distinct
+class Prepare(NamedTuple):
+    """Request a reply to a transcript that may become the one of the turn. Immutable.
+
+    ``Ask`` with the same text follows and accepts the reply; ``Ask`` with another text or ``CancelReply`` discards it.
+    """
+
+    turn: int
+    text: str
+
+
+@distinct
 class CancelReply(NamedTuple):
     """Cancel the reply of a turn. Immutable."""
 
@@ -107,6 +118,7 @@ class Record(NamedTuple):
 
 Action = (
     Ask
+    | Prepare
     | CancelReply
     | StartUtterance
     | AppendText

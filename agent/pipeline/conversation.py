@@ -18,6 +18,7 @@ from agent.pipeline.actions import (
     Finish,
     Listen,
     OpenGate,
+    Prepare,
     Record,
     ResumeUtterance,
     StartUtterance,
@@ -40,6 +41,8 @@ from agent.pipeline.events import (
     Reply,
     ReplyEnded,
     SpeechEnded,
+    SpeechPaused,
+    SpeechResumed,
     SpeechStarted,
     StopWord,
     TextComplete,
@@ -126,6 +129,7 @@ class Conversation:
         self._user_speaks = False
         self._awaits_user = False  # after ListenNow
         self._questions = Questions()
+        self._is_prepared = False  # a reply to the next turn was requested before the end of its question
         self._recognizer_paused = False
         self._microphone_lost = False
         self._reply_open = False  # more of the reply to the current turn may arrive
@@ -171,6 +175,17 @@ class Conversation:
         self.state = State.LISTENING
         return actions
 
+    def _speech_paused(self, event: SpeechPaused) -> list[Action]:
+        is_question = self._asks_responder and self._questions.is_next and not self._is_closing(event.text)
+        # The reply to an earlier turn must not be followed by one that may be discarded.
+        if self.state is not State.LISTENING or self._reply_open or not is_question or not event.text:
+            return []
+        self._is_prepared = True
+        return [Prepare(self.turn + 1, self._questions.preview(event.text))]
+
+    def _speech_resumed(self, event: SpeechResumed) -> list[Action]:
+        return self._discard_prepared()
+
     def _speech_ended(self, event: SpeechEnded) -> list[Action]:
         self._user_speaks = False
         return self._next_state() if self.state is State.LISTENING else []
@@ -193,10 +208,11 @@ class Conversation:
         segment = self._questions.take()
         if not self._asks_responder:
             return []
-        is_thanks = self._follow_up_seconds is not None and is_closing(event.text)
-        if not event.text or not segment.counts or is_thanks:
+        if not event.text or not segment.counts or self._is_closing(event.text):
             # No words were recognized; the reply to an earlier turn may still be on its way.
-            return [] if self._reply_open or self.state is State.SPEAKING else self._next_state()
+            is_busy = self._reply_open or self.state is State.SPEAKING
+            return [*self._discard_prepared(), *([] if is_busy else self._next_state())]
+        self._is_prepared = False  # the request itself accepts or discards the reply
         if self._is_important:  # it ends first; the reply waits for it
             actions = [*self._cancel_reply(), *self._cancel_waiting(self._utterance_id(self.turn), BARGE_IN)]
         else:
@@ -300,7 +316,7 @@ class Conversation:
         queued = [Record(utterance, "cancelled", f"by {event.reason}") for utterance in self._queue.clear()]
         self._questions.ignore_all()
         self._awaits_user = False
-        actions = self._interrupt(event.reason)
+        actions = [*self._discard_prepared(), *self._interrupt(event.reason)]
         for utterance in [*self._suspended]:
             actions += self._end_suspended(utterance, "cancelled", f"by {event.reason}")
         if self._current is None or self.state is not State.SPEAKING:
@@ -414,6 +430,13 @@ class Conversation:
         was_paused, self._recognizer_paused = self._recognizer_paused, False
         return [Listen(True)] if was_paused else []
 
+    def _is_closing(self, text: str) -> bool:
+        return self._follow_up_seconds is not None and is_closing(text)
+
+    def _discard_prepared(self) -> list[Action]:
+        was_prepared, self._is_prepared = self._is_prepared, False
+        return [CancelReply(self.turn + 1)] if was_prepared else []
+
     def _cancel_reply(self) -> list[Action]:
         was_open, self._reply_open = self._reply_open, False
         return [CancelReply(self.turn)] if was_open else []
@@ -469,6 +492,8 @@ Rule = Callable[[Conversation, Any], list[Action]]  # each receives the event ty
 
 TABLE: dict[tuple[State | None, type], Rule] = {
     (None, SpeechStarted): Conversation._speech_started,
+    (None, SpeechPaused): Conversation._speech_paused,
+    (None, SpeechResumed): Conversation._speech_resumed,
     (None, SpeechEnded): Conversation._speech_ended,
     (None, Heard): Conversation._heard,
     (None, DeviceLost): Conversation._microphone_changed,

@@ -87,6 +87,21 @@ class SpeechStarted(NamedTuple):
 
 
 @distinct
+class SpeechPaused(NamedTuple):
+    """The user is silent for a short time after ``text``, which may be the whole question. Untrusted text. Immutable.
+
+    ``SpeechResumed``, or ``SpeechEnded`` and ``Heard`` follow.
+    """
+
+    text: str
+
+
+@distinct
+class SpeechResumed(NamedTuple):
+    """The user continues the question after ``SpeechPaused``. Immutable."""
+
+
+@distinct
 class SpeechEnded(NamedTuple):
     """The user has been silent for ``silence_seconds``: the turn is over and its transcript follows. Immutable."""
 
@@ -431,6 +446,8 @@ Event = (
     Woken
     | StopWord
     | SpeechStarted
+    | SpeechPaused
+    | SpeechResumed
     | SpeechEnded
     | Partial
     | Heard

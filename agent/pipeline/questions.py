@@ -32,6 +32,15 @@ class Questions:
         """Whether a transcript is awaited that counts."""
         return any(segment.counts for segment in self._segments)
 
+    @property
+    def is_next(self) -> bool:
+        """Whether the next transcript counts."""
+        return bool(self._segments) and self._segments[0].counts
+
+    def preview(self, text: str) -> str:
+        """Return the question if ``text`` is the next transcript."""
+        return self._join(self._segments[0], text)
+
     def start(self, pause_seconds: float) -> None:
         """Note a segment that starts ``pause_seconds`` after the last speech."""
         self._segments.append(Segment(continues=pause_seconds <= CONTINUATION_SECONDS))
@@ -51,9 +60,12 @@ class Questions:
 
     def ask(self, segment: Segment, text: str) -> str:
         """Return the question: the transcript of ``segment``, after the question before if it continues that."""
-        self._question = f"{self._question} {text}" if segment.continues and self._question else text
+        self._question = self._join(segment, text)
         return self._question
 
     def close(self) -> None:
         """Let no further segment continue the question: its reply starts."""
         self._question = ""
+
+    def _join(self, segment: Segment, text: str) -> str:
+        return f"{self._question} {text}" if segment.continues and self._question else text

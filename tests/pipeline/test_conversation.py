@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from agent.pipeline.actions import (
     Finish,
     Listen,
     OpenGate,
+    Prepare,
     Record,
     ResumeUtterance,
     StartUtterance,
@@ -34,6 +36,8 @@ from agent.pipeline.events import (
     Reply,
     ReplyEnded,
     SpeechEnded,
+    SpeechPaused,
+    SpeechResumed,
     SpeechStarted,
     StopWord,
     TextComplete,
@@ -69,6 +73,42 @@ def test_turn_runs_from_speech_to_playback_and_back_to_idle() -> None:
     assert conversation.state is State.SPEAKING
     assert feed(conversation, UtterancePlayed("reply-1", 1.5)) == [Record(utterance, "played", "", 1.5), Listen(True)]
     assert conversation.state is State.IDLE and not conversation.is_busy
+
+
+def test_reply_is_prepared_at_a_pause_and_asked_at_the_end() -> None:
+    conversation = Conversation()
+    assert feed(conversation, SpeechStarted(), SpeechPaused("what time is it")) == [Prepare(1, "what time is it")]
+    assert conversation.state is State.LISTENING
+    assert feed(conversation, SpeechEnded(0.7), Heard("what time is it")) == [Ask(1, "what time is it")]
+    assert feed(conversation, SpeechResumed()) == []
+
+
+@pytest.mark.parametrize("end", [(SpeechResumed(),), (SpeechEnded(0.7), Heard("")), (Hush("a test"),)])
+def test_prepared_reply_is_discarded_without_a_question(end: tuple[Event, ...]) -> None:
+    conversation = Conversation()
+    feed(conversation, SpeechStarted(), SpeechPaused("turn on"))
+    assert feed(conversation, *end) == [CancelReply(1)]
+    assert feed(conversation, SpeechResumed()) == []
+
+
+def test_no_reply_is_prepared_while_another_one_is_open_or_for_speech_that_does_not_count() -> None:
+    conversation = Conversation()
+    feed(conversation, SpeechStarted(), SpeechEnded(0.7), Heard("first"), SpeechStarted())
+    assert feed(conversation, SpeechPaused("second")) == []
+    conversation = Conversation(mode="captions")
+    assert feed(conversation, SpeechStarted(), SpeechPaused("words")) == []
+    conversation = Conversation()
+    feed(conversation, SpeechStarted(), Hush("a test"))
+    assert feed(conversation, SpeechPaused("hushed")) == []
+    conversation = Conversation(follow_up_seconds=6.0)
+    assert feed(conversation, SpeechStarted(), SpeechPaused("thanks")) == []
+
+
+def test_reply_is_prepared_for_the_whole_question_that_is_continued() -> None:
+    conversation = Conversation()
+    feed(conversation, SpeechStarted(), SpeechEnded(0.3), Heard("turn on"), ReplyEnded(1), SpeechStarted(0.8))
+    assert feed(conversation, SpeechPaused("the light")) == [Prepare(2, "turn on the light")]
+    assert feed(conversation, SpeechEnded(0.3), Heard("the light")) == [Ask(2, "turn on the light")]
 
 
 def test_empty_transcript_asks_no_reply() -> None:

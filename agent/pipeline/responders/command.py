@@ -13,7 +13,7 @@ from typing import IO
 from agent.config.errors import Finding
 from agent.config.fields import key, section
 from agent.errors import ConfigError, ServiceError
-from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS, ReplyPieces, ResponderKind
+from agent.pipeline.responders.responder import MAX_SILENCE_SECONDS, ReplyPieces, ResponderKind, StatelessResponder
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.services.protocols.parsing import excerpt
 from agent.system.child import Child, private_environment
@@ -30,7 +30,7 @@ _READ_BYTES = 1 << 16
 _STDERR_BYTES = 4096
 
 
-class CommandResponder:
+class CommandResponder(StatelessResponder):
     """Runs a program for each turn. Not thread-safe; owned by the responder thread.
 
     The program reads the transcript from stdin (UTF-8, one line). Its output is spoken sentence by sentence while it
@@ -79,9 +79,6 @@ class CommandResponder:
         finally:
             run.close()
         return None
-
-    def close(self) -> None:
-        """Do nothing: no resource is held between replies."""
 
 
 class _Run:
@@ -203,4 +200,4 @@ def _make(responder: ResponderSettings) -> CommandResponder:
     return CommandResponder(responder.settings("command"), responder.timeout_seconds)
 
 
-RESPONDER = ResponderKind(_make, Settings, _check_used)
+RESPONDER = ResponderKind(_make, Settings, _check_used, has_effects=True)

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
+from agent.pipeline.responders.responder import ReplyPieces, ResponderKind, StatelessResponder
 
 
-class EchoResponder:
+class EchoResponder(StatelessResponder):
     """Replies with the transcript. Not thread-safe; owned by the responder thread."""
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
         yield text
         return None
 
-    def close(self) -> None:
-        """Do nothing: no resource is held between replies."""
 
-
-class SilentResponder:
+class SilentResponder(StatelessResponder):
     """Never replies. Not thread-safe; owned by the responder thread."""
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
         yield from ()
         return None
-
-    def close(self) -> None:
-        """Do nothing: no resource is held between replies."""
 
 
 RESPONDER = ResponderKind(lambda responder: EchoResponder())

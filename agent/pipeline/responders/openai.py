@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from itertools import islice
 
 from agent.config.errors import Finding
 from agent.config.fields import key, section
@@ -35,7 +36,8 @@ class OpenAIResponder:
     def __init__(self, settings: Settings, timeout_seconds: float = 20.0, allow_plaintext: bool = False) -> None:
         self._settings = settings
         self._timeout, self._allow_plaintext = timeout_seconds, allow_plaintext
-        self._history: deque[tuple[str, str]] = deque(maxlen=settings.history_turns)
+        # One more than is sent, so that nothing is missing after the last one is forgotten.
+        self._history: deque[tuple[int, str, str]] = deque(maxlen=settings.history_turns + 1)
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
         transcript = fix_surrogates(text[:MAX_TEXT_CHARACTERS])
@@ -52,8 +54,12 @@ class OpenAIResponder:
 
             text = visible_text("".join(received)).strip()
             if text:
-                self._history.append((transcript, text))
+                self._history.append((turn, transcript, text))
         return _shortfall(reply, text)
+
+    def forget(self, turn: int) -> None:
+        if self._history and self._history[-1][0] == turn:
+            self._history.pop()
 
     def close(self) -> None:
         """Clear the history."""
@@ -63,7 +69,8 @@ class OpenAIResponder:
         """Yield the text of the reply as it arrives, and empty pieces while it is awaited."""
         settings = self._settings
         messages = [{"role": "system", "content": settings.system}] if settings.system else []
-        for question, answer in self._history:
+        first = len(self._history) - settings.history_turns
+        for _, question, answer in islice(self._history, max(0, first), None):
             messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         messages.append({"role": "user", "content": transcript})
         payload: dict[str, object] = {"model": settings.model, "messages": messages, "stream": True}

@@ -60,6 +60,12 @@ def make_responder(settings: Any) -> Responder:
     return find(settings.kind).make(settings)
 
 
+def starts_early(settings: Any) -> bool:
+    """Return whether a reply may be started before the question has ended, and be discarded."""
+    choice = settings.start_early
+    return choice == "always" or (choice == "auto" and not find(settings.kind).has_effects)
+
+
 def request_matcher(settings: Any) -> Callable[[str], bool]:
     """Return whether a text is a complete request that the responder of ``settings`` knows, as a function."""
     return find(settings.kind).request_matcher(settings)

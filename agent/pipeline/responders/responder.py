@@ -41,8 +41,21 @@ class Responder(Protocol):
             AgentError: There is no reply, or it is incomplete.
         """
 
+    def forget(self, turn: int) -> None:
+        """Remove the reply of a turn, if it was the last one, from the history: its question was not asked."""
+
     def close(self) -> None:
         """Release all resources. Idempotent."""
+
+
+class StatelessResponder:
+    """Base of the responders that keep nothing between two replies."""
+
+    def forget(self, turn: int) -> None:
+        """Do nothing: there is no history."""
+
+    def close(self) -> None:
+        """Do nothing: no resource is held between replies."""
 
 
 def no_findings(settings: Any) -> Iterator[Finding]:
@@ -63,6 +76,8 @@ class ResponderKind(NamedTuple):
         settings: The class of its section ``responder.NAME``, if it has one; its docstring describes the section.
         check_used: Yields the errors in the section if ``responder.kind`` names it, with keys relative to it.
         url_key: The key of the section that holds a URL.
+        has_effects: Whether the start of a reply may have an effect of its own. Then it starts before the end of the
+            question only if the configuration asks for that.
         is_key_optional: Whether it may work without an API key at a URL outside.
         request_matcher: Makes a thread-safe function that tells whether a text is a complete request that the responder
             knows.
@@ -73,4 +88,5 @@ class ResponderKind(NamedTuple):
     check_used: Callable[[Any], Iterator[Finding]] = no_findings
     url_key: str | None = None
     is_key_optional: bool = False
+    has_effects: bool = False
     request_matcher: Callable[[Any], Callable[[str], bool]] = knows_no_request

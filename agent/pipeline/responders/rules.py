@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
+from agent.pipeline.responders.responder import ReplyPieces, ResponderKind, StatelessResponder
 from agent.pipeline.responders.settings import ResponderSettings, RuleSettings
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _FIELD = re.compile(r"\{(\w+)\}")
 _ENDS_OPEN = re.compile(r"(?:[*+]|\{\d*,\d*\})\??\)*\$?$")
 
 
-class RulesResponder:
+class RulesResponder(StatelessResponder):
     """Replies with the first rule whose pattern matches the transcript, or with the fallback.
 
     A reply may contain ``{time}``, ``{date}`` and ``{weekday}`` in spoken English (``3:04 PM``, ``November 21, 2026``,
@@ -48,9 +48,6 @@ class RulesResponder:
         if filled.strip():
             yield filled
         return None
-
-    def close(self) -> None:
-        """Do nothing: no resource is held between replies."""
 
     @functools.cached_property
     def _patterns(self) -> list[re.Pattern[str]]:

@@ -98,6 +98,12 @@ class ResponderSettings(NamedTuple):
     failure_reply: str = key(
         "Sorry, I cannot answer right now.", "spoken if the source of the replies fails; empty: no reply"
     )
+    start_early: str = key(
+        "auto",
+        "start a reply while the user may still go on, and discard it if so | auto: unless the responder has effects"
+        " (webhook, command) | always | never: saves the discarded requests",
+        choices=("auto", "always", "never"),
+    )
     sections: Mapping[str, Any] = group_key(
         SectionGroup(SECTIONS, settings_class, lambda responder: {responder.kind} & {*SECTIONS})
     )

@@ -8,7 +8,7 @@ from agent.config.fields import key, section
 from agent.config.secrets import Secret
 from agent.errors import ConfigError, ServiceError
 from agent.pipeline.responders.http_post import ResponseHead, post_json
-from agent.pipeline.responders.responder import ReplyPieces, ResponderKind
+from agent.pipeline.responders.responder import ReplyPieces, ResponderKind, StatelessResponder
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.services.protocols.parsing import excerpt
 from agent.system.json_text import fix_surrogates, parse_json
@@ -17,7 +17,7 @@ from agent.system.named_tuple import NamedTuple
 SERVICE = "webhook"
 
 
-class WebhookResponder:
+class WebhookResponder(StatelessResponder):
     """Posts ``{"text": ..., "turn": ...}`` and replies with the response.
 
     The response is plain text, which is passed on while it arrives, or JSON: ``{"text": "..."}`` or
@@ -73,9 +73,6 @@ class WebhookResponder:
             response.close()
         return None
 
-    def close(self) -> None:
-        """Do nothing: no resource is held between replies."""
-
 
 def _texts(body: bytes, key: str | None) -> list[str]:
     document = parse_json(body)
@@ -102,4 +99,4 @@ def _make(responder: ResponderSettings) -> WebhookResponder:
     return WebhookResponder(responder.settings("webhook"), responder.timeout_seconds, responder.allow_plaintext)
 
 
-RESPONDER = ResponderKind(_make, Settings, url_key="url", is_key_optional=True)
+RESPONDER = ResponderKind(_make, Settings, url_key="url", is_key_optional=True, has_effects=True)

@@ -29,11 +29,13 @@ class ReplyOptions(NamedTuple):
         text: How text becomes speech.
         empty_reply: Spoken if the answer holds nothing to speak; empty for silence.
         failure_reply: Spoken if there is no answer because of an error; empty for silence.
+        may_prepare: Whether a reply to a text may be started before the question has ended.
     """
 
     text: TextSettings = TextSettings()
     empty_reply: str = ""
     failure_reply: str = ""
+    may_prepare: Callable[[str], bool] = lambda text: False
 
 
 class _Replacement(NamedTuple):
@@ -41,11 +43,25 @@ class _Replacement(NamedTuple):
     options: ReplyOptions
 
 
+class _Request:
+    """One request for a reply. The lock of the worker guards its attributes."""
+
+    def __init__(self, turn: int, text: str, *, is_prepared: bool) -> None:
+        self.turn, self.text = turn, text
+        self.is_prepared = is_prepared  # until the question is asked, its events are kept here
+        self.is_cancelled = self.has_ended = False
+        self.kept: list[Event] = []
+
+
+class _Forget(NamedTuple):
+    turn: int
+
+
 class _Reply:
     """One reply in progress. Not thread-safe; owned by the responder thread."""
 
-    def __init__(self, turn: int, text: ReplyText) -> None:
-        self.turn, self.text = turn, text
+    def __init__(self, request: _Request, text: ReplyText) -> None:
+        self.request, self.text = request, text
         self.length = 0  # characters that were reported
         self.has_begun = False  # whether a sentence was reported
 
@@ -53,10 +69,13 @@ class _Reply:
 class ResponderWorker(Stage):
     """Requests one reply after the other. For every ``ask`` it reports one ``ReplyEnded``, after all ``Reply``.
 
-    ``ask``, ``cancel``, ``replace``, ``stop`` and ``abort`` are thread-safe and never block. All other state is owned
-    by the responder thread. ``stop`` lets the requested replies complete; ``abort`` cancels them. An ``AgentError``
-    ends a reply with its message in ``ReplyEnded``; any other exception ends the thread. Each ``Reply`` is a sentence
-    without hidden reasoning, markup and characters that cannot be spoken.
+    A reply that is only prepared is kept until its question is asked; one that is discarded leaves no event and no
+    entry in the history of the responder.
+
+    ``ask``, ``prepare``, ``cancel``, ``replace``, ``stop`` and ``abort`` are thread-safe and never block. All other
+    state is owned by the responder thread. ``stop`` lets the requested replies complete; ``abort`` cancels them. An
+    ``AgentError`` ends a reply with its message in ``ReplyEnded``; any other exception ends the thread. Each ``Reply``
+    is a sentence without hidden reasoning, markup and characters that cannot be spoken.
 
     Args:
         responder: The source of the replies.
@@ -81,31 +100,47 @@ class ResponderWorker(Stage):
         self._responder = responder
         self._first_word_seconds = first_word_seconds
         self._options = options or ReplyOptions()
-        self._queue: queue.SimpleQueue[tuple[int, str] | _Replacement | None] = queue.SimpleQueue()
+        self._may_prepare = self._options.may_prepare
+        self._queue: queue.SimpleQueue[_Request | _Forget | _Replacement | None] = queue.SimpleQueue()
         # Held while reporting, so that no Reply of a turn follows the return of cancel(). The inbox never blocks.
         self._lock = threading.RLock()
-        self._open_turns: set[int] = set()
-        self._cancelled_turns: set[int] = set()
+        self._open: dict[int, _Request] = {}  # the newest request of each turn until its end is reported
         self._is_aborted = False
         self._is_closed = False
 
     def ask(self, turn: int, text: str) -> None:
         """Request a reply to ``text``, once for each turn. After ``stop`` the reply ends with an error."""
         with self._lock:
+            if self._accept_prepared(turn, text):
+                return
             if not self._is_closed:
-                self._open_turns.add(turn)
-                self._queue.put((turn, text))
+                self._put(_Request(turn, text, is_prepared=False))
                 return
             self.report(ReplyEnded(turn, "no more replies: voice-agent is shutting down"))
+
+    def prepare(self, turn: int, text: str) -> None:
+        """Start the reply to ``text``, which may become the question of a turn, if the options permit it.
+
+        Nothing is reported before ``ask`` with the same text. ``ask`` with another text, ``prepare`` and ``cancel``
+        discard it.
+        """
+        if not self._may_prepare(text):
+            return
+        with self._lock:
+            self._discard_prepared(turn)
+            if not self._is_closed:
+                self._put(_Request(turn, text, is_prepared=True))
 
     def cancel(self, turn: int) -> None:
         """Cancel the reply of a turn; without effect if it has ended.
 
-        No ``Reply`` of the turn follows. Its ``ReplyEnded`` follows within about half a second.
+        No ``Reply`` of the turn follows. Its ``ReplyEnded`` follows within about half a second, unless it was only
+        prepared.
         """
         with self._lock:
-            if turn in self._open_turns:
-                self._cancelled_turns.add(turn)
+            self._discard_prepared(turn)
+            if (request := self._open.get(turn)) is not None:
+                request.is_cancelled = True
 
     def stop(self) -> None:
         with self._lock:
@@ -122,6 +157,7 @@ class ResponderWorker(Stage):
         """Use another responder and other options from the next request on."""
         with self._lock:
             if not self._is_closed:
+                self._may_prepare = options.may_prepare
                 self._queue.put(_Replacement(responder, options))
 
     def run(self) -> None:
@@ -140,35 +176,74 @@ class ResponderWorker(Stage):
                     self._responder.close()
                     self._responder, self._options = item
                     continue
-                turn, text = item
-                end = self._reply(turn, text)
-                with self._lock:
-                    self._open_turns.discard(turn)
-                    self._cancelled_turns.discard(turn)
-                    self.report(end)
+                if isinstance(item, _Forget):
+                    self._responder.forget(item.turn)
+                    continue
+                self._end(item, self._reply(item))
         finally:
             self._responder.close()
 
-    def _reply(self, turn: int, request: str) -> ReplyEnded:
+    def _put(self, request: _Request) -> None:
+        self._open[request.turn] = request
+        self._queue.put(request)
+
+    def _accept_prepared(self, turn: int, text: str) -> bool:
+        """Report what was kept of a prepared reply to this question; discard a reply to another one."""
+        request = self._open.get(turn)
+        if request is None or not request.is_prepared or request.text != text:
+            self._discard_prepared(turn)
+            return False
+        request.is_prepared = False
+        for event in request.kept:
+            self.report(event)
+        request.kept.clear()
+        if request.has_ended:
+            del self._open[turn]
+        return True
+
+    def _discard_prepared(self, turn: int) -> None:
+        request = self._open.get(turn)
+        if request is None or not request.is_prepared:
+            return
+        del self._open[turn]
+        request.is_cancelled = True
+        request.kept.clear()
+        if request.has_ended:
+            self._queue.put(_Forget(turn))
+
+    def _end(self, request: _Request, end: ReplyEnded) -> None:
+        with self._lock:
+            request.has_ended = True
+            is_discarded = request.is_prepared and request.is_cancelled
+            if request.is_prepared:
+                request.kept.append(end)
+            else:
+                del self._open[request.turn]
+                self.report(end)
+        if is_discarded:
+            self._responder.forget(request.turn)
+
+    def _reply(self, request: _Request) -> ReplyEnded:
         """Report the sentences of a reply. Returns its end."""
-        if not request.strip() or self._is_cancelled(turn):
+        turn = request.turn
+        if not request.text.strip() or self._is_cancelled(request):
             return ReplyEnded(turn, self._cancel_error())
         from agent.pipeline.text.reply import ReplyText
 
         text = ReplyText(self._options.text)
-        reply = _Reply(turn, text)
-        end = self._speak_pieces(reply, request)
-        if not reply.has_begun and not self._is_cancelled(turn):
+        reply = _Reply(request, text)
+        end = self._speak_pieces(reply)
+        if not reply.has_begun and not self._is_cancelled(request):
             sentence = self._options.failure_reply if end.error and not end.shortfall else self._options.empty_reply
             # Symbols alone, such as an emoji, are an answer, although no voice can speak it.
             if sentence.strip() and end.error and end.shortfall != "unspeakable":
                 self._report_sentences(reply, [sentence])
         return end
 
-    def _speak_pieces(self, reply: _Reply, request: str) -> ReplyEnded:
-        turn, text = reply.turn, reply.text
+    def _speak_pieces(self, reply: _Reply) -> ReplyEnded:
+        turn, text = reply.request.turn, reply.text
         first_word = Deadline(self._first_word_seconds)
-        pieces = self._responder.reply(request, turn)
+        pieces = self._responder.reply(reply.request.text, turn)
         shortfall: Shortfall | None = None
         has_symbols = False
         try:
@@ -179,7 +254,7 @@ class ResponderWorker(Stage):
                     shortfall = stop.value
                     break
                 self.heartbeat()
-                if self._is_cancelled(turn):
+                if self._is_cancelled(reply.request):
                     return ReplyEnded(turn, self._cancel_error())
                 has_symbols = has_symbols or bool(piece.strip())
                 if not self._report_sentences(reply, text.feed(piece) if piece else text.pause()):
@@ -210,13 +285,18 @@ class ResponderWorker(Stage):
             if reply.length > MAX_REPLY_CHARACTERS:
                 return False
             with self._lock:
-                if not self._is_cancelled(reply.turn):
+                request = reply.request
+                if not self._is_cancelled(request):
                     reply.has_begun = True
-                    self.report(Reply(reply.turn, sentence))
+                    event = Reply(request.turn, sentence)
+                    if request.is_prepared:
+                        request.kept.append(event)
+                    else:
+                        self.report(event)
         return True
 
-    def _is_cancelled(self, turn: int) -> bool:
-        return self._is_aborted or turn in self._cancelled_turns
+    def _is_cancelled(self, request: _Request) -> bool:
+        return self._is_aborted or request.is_cancelled
 
     def _cancel_error(self) -> str | None:
         return "the reply was cancelled: voice-agent is shutting down" if self._is_aborted else None

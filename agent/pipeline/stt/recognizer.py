@@ -18,7 +18,18 @@ from agent.pipeline.capture.endpointer import (
     WakeWord,
 )
 from agent.pipeline.capture.frame_queue import FrameSource
-from agent.pipeline.events import FRAME_QUEUE_OVERRUN, Event, Gap, Partial, SpeechEnded, SpeechStarted, StopWord, Woken
+from agent.pipeline.events import (
+    FRAME_QUEUE_OVERRUN,
+    Event,
+    Gap,
+    Partial,
+    SpeechEnded,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechStarted,
+    StopWord,
+    Woken,
+)
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
 from agent.pipeline.stt.segment import SpeechSegment, seconds_of, to_heard
 from agent.pipeline.stt.session import NEVER, SttSession
@@ -274,6 +285,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                     self._finish_early()
 
     def _discard_early_final(self, segment: SpeechSegment) -> None:
+        if segment.early is not None:
+            self.report(SpeechResumed())
         segment.early, segment.wants_early = None, False
         if self._session is not None and segment is self._segments[0]:
             self._session.discard_early_finals()
@@ -415,6 +428,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             segment.partial = transcript.text
             self.report(Partial(segment.text()))
             self._report_stop_word(segment)
+            if transcript.is_early and not segment.is_complete:
+                self.report(SpeechPaused(segment.text()))
             self._finish_early()
         if not segment.is_complete:
             self._endpointer.report_text(segment.text())

@@ -52,6 +52,18 @@ def test_request_follows_chat_completions(service: Any, hear: Hear) -> None:
     }
 
 
+def test_forgotten_reply_leaves_the_history_as_it_was(service: Any, hear: Hear) -> None:
+    responder = chat(service.url, history_turns=2, system="")
+    for turn, word in enumerate(("one", "two", "three"), 1):
+        service.script = says(f"{word}!")
+        list(responder.reply(word, turn))
+    responder.forget(3)
+    responder.forget(3)
+    list(responder.reply("four", 3))
+    messages = json.loads(service.requests[-1][2])["messages"]
+    assert [message["content"] for message in messages] == ["one", "one!", "two", "two!", "four"]
+
+
 def test_request_without_a_key_has_no_authorization(
     service: Any, hear: Hear, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:

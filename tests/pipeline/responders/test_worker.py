@@ -30,6 +30,7 @@ class FakeResponder:
         self.asked = threading.Event()
         self.cancelled = threading.Event()
         self.closed = 0
+        self.forgotten: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def reply(self, text: str, turn: int) -> ReplyPieces:
         self.asked.set()
@@ -52,6 +53,9 @@ class FakeResponder:
             if isinstance(piece, BaseException):
                 raise piece
             yield piece
+
+    def forget(self, turn: int) -> None:
+        self.forgotten.put(turn)
 
     def close(self) -> None:
         self.closed += 1
@@ -255,6 +259,93 @@ def test_endless_reply_is_cut_at_the_limit() -> None:
             length += len(event.text)
         assert length <= MAX_REPLY_CHARACTERS
         assert isinstance(event, ReplyEnded) and event.error is not None and "65536 characters" in event.error
+
+
+# --- replies that are prepared before the question has ended
+
+EARLY = ReplyOptions(may_prepare=lambda text: not text.endswith("the"), failure_reply="Not now.")
+
+
+def test_prepared_reply_is_reported_when_its_question_is_asked() -> None:
+    fake = FakeResponder()
+    with running(fake, options=EARLY) as (responder, inbox):
+        responder.prepare(1, "what time is it")
+        assert fake.asked.wait(TIMEOUT_SECONDS)
+        for piece in ("It is late. ", "Good night.", None):
+            fake.pieces.put(piece)
+        responder.prepare(2, "x")
+        fake.pieces.put(None)
+        responder.ask(1, "what time is it")  # its reply may have ended or not
+        events = [inbox.next() for _ in range(3)]
+        assert events == [Reply(1, "It is late."), Reply(1, "Good night."), ReplyEnded(1)]
+        assert inbox.rest() == [] and fake.forgotten.empty()
+
+
+def test_rest_of_a_prepared_reply_is_reported_after_the_question() -> None:
+    fake = FakeResponder()
+    with running(fake, options=EARLY) as (responder, inbox):
+        responder.prepare(1, "what time is it")
+        fake.pieces.put("It is late. G")
+        assert fake.asked.wait(TIMEOUT_SECONDS)
+        responder.ask(1, "what time is it")
+        assert inbox.next() == Reply(1, "It is late.")
+        responder.cancel(1)
+        assert inbox.next() == ReplyEnded(1)
+        assert fake.cancelled.is_set() and fake.forgotten.empty()
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_discarded_reply_leaves_no_event_and_is_forgotten(has_ended: bool) -> None:
+    fake = FakeResponder()
+    with running(fake, options=EARLY) as (responder, inbox):
+        responder.prepare(1, "turn on")
+        fake.pieces.put("What? ")
+        assert fake.asked.wait(TIMEOUT_SECONDS)
+        if has_ended:
+            fake.pieces.put(None)
+            fake.asked.clear()
+            responder.prepare(2, "the next one starts when this one has ended")
+            assert fake.asked.wait(TIMEOUT_SECONDS)
+            fake.pieces.put(None)
+        responder.cancel(1)
+        assert fake.forgotten.get(timeout=TIMEOUT_SECONDS) == 1
+        responder.cancel(1)
+        fake.pieces = queue.SimpleQueue()
+        responder.ask(1, "turn on the light")
+        fake.pieces.put("Done.")
+        fake.pieces.put(None)
+        assert [inbox.next(), inbox.next()] == [Reply(1, "Done."), ReplyEnded(1)]
+        assert inbox.rest() == [] and fake.forgotten.empty()
+
+
+def test_another_question_replaces_a_prepared_one() -> None:
+    with running(EchoResponder(), options=EARLY) as (responder, inbox):
+        responder.prepare(1, "One.")
+        responder.prepare(1, "One, two.")
+        responder.ask(1, "One, two, three.")
+        assert [inbox.next(), inbox.next()] == [Reply(1, "One, two, three."), ReplyEnded(1)]
+        responder.ask(2, "Four.")
+        assert [inbox.next(), inbox.next()] == [Reply(2, "Four."), ReplyEnded(2)]
+
+
+def test_error_of_a_prepared_reply_is_reported_with_the_question() -> None:
+    fake = FakeResponder()
+    with running(fake, options=EARLY) as (responder, inbox):
+        responder.prepare(1, "x")
+        fake.pieces.put(ServiceError("openai", "it broke off"))
+        responder.ask(1, "x")
+        assert [inbox.next(), inbox.next()] == [Reply(1, "Not now."), ReplyEnded(1, "openai: it broke off")]
+
+
+@pytest.mark.parametrize(("options", "text"), [(EARLY, "what is the"), (ReplyOptions(), "x")])
+def test_nothing_is_prepared_where_the_options_forbid_it(options: ReplyOptions, text: str) -> None:
+    fake = FakeResponder()
+    with running(fake, options=options) as (responder, inbox):
+        responder.prepare(1, text)
+        fake.pieces.put("Early.")
+        fake.pieces.put(None)
+        responder.ask(2, "y")
+        assert [inbox.next(), inbox.next()] == [Reply(2, "Early."), ReplyEnded(2)]
 
 
 OPTIONS = ReplyOptions(empty_reply="No answer.", failure_reply="Not now.")

@@ -30,6 +30,8 @@ from agent.pipeline.events import (
     ServiceDown,
     ServiceUp,
     SpeechEnded,
+    SpeechPaused,
+    SpeechResumed,
     SpeechStarted,
     StopWord,
     Woken,
@@ -220,6 +222,21 @@ def test_early_final_before_more_speech_is_discarded(stage: Callable[..., Stage]
     assert it.events.await_first(Heard).text == "early 12"
     it.end()
     assert it.texts() == ["early 12"]
+
+
+def test_early_final_is_reported_as_a_pause_that_speech_may_end(stage: Callable[..., Stage]) -> None:
+    service = EarlyTranscriber(ANSWERS_LATE, OFFERS_EARLY)
+    it = stage(service)
+    it.hear(*numbered_frames(0, 5), SILENCE, SILENCE)
+    assert it.events.await_first(SpeechPaused) == SpeechPaused("early 7")
+    it.hear(*numbered_frames(5, 3), SILENCE, SILENCE)
+    it.events.await_first(SpeechPaused, count=2)
+    it.hear(SILENCE)
+    assert it.events.await_first(Heard).text == "early 12"
+    it.end()
+    assert [type(event) for event in it.events.of(SpeechPaused, SpeechResumed, SpeechEnded)] == [
+        SpeechPaused, SpeechResumed, SpeechPaused, SpeechEnded,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("header", ["Server: vosk", f"{transcription.EARLY_FINALS[0]}: no"])
