@@ -22,14 +22,14 @@ from agent.daemon.shutdown import ShutdownSteps, WorkerBudget
 from agent.daemon.supervisor import Supervisor
 from agent.daemon.suspend import SuspendDetector
 from agent.daemon.utterance_store import UtteranceStore
-from agent.daemon.utterances import UtteranceTracker
+from agent.daemon.utterances import SpokenUtterance, UtteranceTracker
 from agent.daemon.volume import VolumeStore
 from agent.daemon.watchdog import Watchdog
 from agent.errors import AgentError, ConfigError
 from agent.frontends.frontend import Frontends, Notification
 from agent.pipeline.actions import Action, AppendText, Finish, Record, StopPlayback
 from agent.pipeline.conversation import Conversation, State
-from agent.pipeline.events import Announce, Event, Heard, Hush, Kept, Reload, Stop, WorkerCrashed
+from agent.pipeline.events import Announce, Event, Heard, Hush, Kept, Reload, Restored, Stop, WorkerCrashed
 from agent.pipeline.status import Status, StatusTracker
 from agent.pipeline.tts.synthesizer import SHUTDOWN
 from agent.settings.model import Config
@@ -221,6 +221,9 @@ class Daemon:
             self._watch(each)
             self._update(each)
             self._notify_frontends(each)
+            if isinstance(each, Restored):
+                for lost in each.lost:  # the store has recorded them
+                    self._report_record(Record(*lost))
             for action in self._conversation.handle(each):
                 self._carry_out(action)
             if self._notice is not None and (utterance := self._notice.update(each, self._run_id)) is not None:
@@ -335,13 +338,17 @@ class Daemon:
                 self._notify_frontends(Kept(action.utterance.id))
                 return
             self._announcements.end(action, spoken, keeps_text=self.config.logging.transcripts)
-            log_record(action, spoken.services, spoken.excerpt if self.config.logging.transcripts else None)
-            self._watch(action)
-            self._notify_frontends(action)
+            self._report_record(action, spoken)
         else:
             self._utterances.carry_out(action)
             transcripts = self.config.logging.transcripts
             dispatch(action, self._pipeline, self._device_timeout, self.inbox.put, transcripts=transcripts)
+
+    def _report_record(self, record: Record, spoken: SpokenUtterance | None = None) -> None:
+        spoken = spoken or SpokenUtterance(record.utterance)
+        log_record(record, spoken.services, spoken.excerpt if self.config.logging.transcripts else None)
+        self._watch(record)
+        self._notify_frontends(record)
 
     def _is_kept(self, record: Record) -> bool:
         """Return whether a record only says that the daemon ends, and the announcement is spoken after the restart."""

@@ -16,6 +16,7 @@ from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Delivery,
     Event,
+    LostUtterance,
     Restored,
     RestoredUtterance,
     Stored,
@@ -239,7 +240,7 @@ class UtteranceStore:
             self._open()
             if not self._is_loaded:
                 self._is_loaded = True
-                self._report(Restored(()))  # the disk does not work; what is on it follows when it works again
+                self._report(Restored())  # the disk does not work; what is on it follows when it works again
             commands = self._take()
             is_open = None not in commands
             for command in commands:
@@ -327,12 +328,15 @@ class UtteranceStore:
         """Read the file into the memory; what is in memory already is newer."""
         newer, self._entries, self._last_number = self._entries, {}, 0
         restored: list[RestoredUtterance] = []
+        lost: list[LostUtterance] = []
         for entry in entries:
             self._last_number = entry.number
             if entry.record.id not in newer:
                 self._entries[entry.record.id] = entry
-                if (utterance := self._restore(entry)) is not None:
-                    restored.append(utterance)
+                if entry.record.state in (QUEUED, STARTED):
+                    each = self._restore(entry)
+                    restored += [each] if isinstance(each, RestoredUtterance) else []
+                    lost += [each] if isinstance(each, LostUtterance) else []
         for entry in newer.values():
             self._add(entry)
             self._changed[entry.record.id] = entry
@@ -341,35 +345,33 @@ class UtteranceStore:
         with self._lock:
             self._unstarted |= {each.utterance.id for each in restored}
         self._is_loaded = True
-        self._report(Restored(tuple(restored)))
+        self._report(Restored(tuple(restored), tuple(lost)))
 
-    def _restore(self, entry: _Entry) -> RestoredUtterance | None:
+    def _restore(self, entry: _Entry) -> RestoredUtterance | LostUtterance:
         """Decide what becomes of an utterance that had not ended: it is spoken now, or it has ended."""
         record, delivery = entry.record, entry.delivery
-        if record.state not in (QUEUED, STARTED):
-            return None
+        utterance = Utterance(
+            record.id,
+            record.text,
+            priority=record.priority,
+            source=record.source,
+            urgency=Urgency(record.urgency),
+            delivery=delivery,
+        )
         remaining = None if delivery.ttl_seconds is None else delivery.ttl_seconds - self._age_seconds(entry)
         if record.state == STARTED and not delivery.repeat_after_restart:
-            self._change(entry, record._replace(state="interrupted", reason=INTERRUPTED, ended_at=time.time()))
+            lost = LostUtterance(utterance, "interrupted", INTERRUPTED)
         elif record.text is None:
-            self._change(entry, record._replace(state="failed", reason=INCOMPLETE, ended_at=time.time()))
+            lost = LostUtterance(utterance, "failed", INCOMPLETE)
         elif remaining is not None and remaining <= 0:
-            reason = f"not audible within {delivery.ttl_seconds:g} s"
-            self._change(entry, record._replace(state="expired", reason=reason, ended_at=time.time()))
+            lost = LostUtterance(utterance, "expired", f"not audible within {delivery.ttl_seconds:g} s")
         else:
             self._durable.add(record.id)
             if record.state == STARTED:
                 self._change(entry, record._replace(state=QUEUED, started_at=None))
-            utterance = Utterance(
-                record.id,
-                record.text,
-                priority=record.priority,
-                source=record.source,
-                urgency=Urgency(record.urgency),
-                delivery=delivery,
-            )
             return RestoredUtterance(utterance, remaining)
-        return None
+        self._change(entry, record._replace(state=lost.state, reason=lost.reason, ended_at=time.time()))
+        return lost
 
     def _age_seconds(self, entry: _Entry) -> float:
         """Return the time since the acceptance, at least 0.

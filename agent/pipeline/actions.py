@@ -106,7 +106,8 @@ class OpenGate(NamedTuple):
 class Record(NamedTuple):
     """The recorded end of an utterance, with the seconds played and dropped. Immutable.
 
-    ``state`` is ``played``, ``cancelled``, ``failed``, ``expired`` or ``dropped``.
+    ``state`` is ``played``, ``cancelled``, ``failed``, ``expired`` or ``dropped``; at a restart also
+    ``interrupted``.
     """
 
     utterance: Utterance

@@ -220,10 +220,23 @@ class RestoredUtterance(NamedTuple):
 
 
 @distinct
-class Restored(NamedTuple):
-    """The announcements from before the restart that are still to be spoken, in their order. Immutable."""
+class LostUtterance(NamedTuple):
+    """An announcement from before the restart that is not spoken; ``state`` and ``reason`` are its end. Immutable."""
 
-    utterances: tuple[RestoredUtterance, ...]
+    utterance: Utterance
+    state: str
+    reason: str
+
+
+@distinct
+class Restored(NamedTuple):
+    """The announcements from before the restart, in their order. Immutable.
+
+    ``utterances`` are still to be spoken; ``lost`` have ended: ``interrupted``, ``failed`` or ``expired``.
+    """
+
+    utterances: tuple[RestoredUtterance, ...] = ()
+    lost: tuple[LostUtterance, ...] = ()
 
 
 @distinct

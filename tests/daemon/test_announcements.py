@@ -12,6 +12,7 @@ from support.local_server import LocalServerProcess
 from support.watched import Watched, configuration
 
 from agent.daemon.utterance_store import UtteranceStore
+from agent.frontends.frontend import Frontends, Notification
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Announce,
@@ -29,7 +30,9 @@ from agent.pipeline.events import (
 )
 from agent.server.tts import tone
 from agent.services.protocols import local
+from agent.system.threads import Deadline
 
+SECONDS = 30.0
 RATE = 22050
 """Of the tones of the server."""
 
@@ -107,7 +110,37 @@ def test_announcements_are_spoken_after_a_restart(server: LocalServerProcess, tm
         config, lambda event: Stop("test") if isinstance(event, Restored) else None, store=UtteranceStore(path)
     )
     assert last.run() == 0
-    assert Restored(()) in last.seen and last.records == []
+    assert Restored() in last.seen and last.records == []
+
+
+def test_ends_that_a_restart_decides_reach_the_log_and_the_frontends(
+    server: LocalServerProcess, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = UtteranceStore(tmp_path / "queue.db")
+    store.start(lambda event: None)
+    for utterance in (
+        Utterance("a", "One."),
+        Utterance("b", None),
+        Utterance("c", "Three.", delivery=Delivery(ttl_seconds=0.001)),
+    ):
+        store.accept(utterance)
+    started = store.permit_start("a")
+    started()
+    store.close(Deadline(SECONDS))
+
+    notified: list[Notification] = []
+    it = Watched(
+        configuration(server, "announce"),
+        lambda event: Stop("test") if isinstance(event, Restored) else None,
+        store=UtteranceStore(tmp_path / "queue.db"),
+        frontends=lambda report: Frontends((), notified.append),
+    )
+    with caplog.at_level("INFO"):
+        assert it.run() == 0
+    ends = [("a", "interrupted"), ("b", "failed"), ("c", "expired")]
+    assert it.records == ends
+    assert [(each.utterance.id, each.state) for each in notified if isinstance(each, Record)] == ends
+    assert [line for line in caplog.messages if line.startswith("b: failed")] != []
 
 
 def test_announcement_is_not_spoken_after_its_time_to_live(server: LocalServerProcess, silent: str) -> None:

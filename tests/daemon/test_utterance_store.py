@@ -319,7 +319,7 @@ def test_answer_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> None:
     wait = store.permit_start("a")
     assert wait is not None
     wait()
-    assert events.get(timeout=TIMEOUT_SECONDS) in (Restored(()), Stored("a", False))
+    assert events.get(timeout=TIMEOUT_SECONDS) in (Restored(), Stored("a", False))
     store.answer_overdue()
     released.set()
     store.close(Deadline(TIMEOUT_SECONDS))

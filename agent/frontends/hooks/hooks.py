@@ -41,7 +41,7 @@ REAP_SECONDS = 0.2
 """After SIGKILL at the shutdown; a process in an uninterruptible call is left to the system."""
 HEARTBEAT_SECONDS = 4.0
 
-_HOOKS_BY_STATE = {"played": "spoken", "failed": "failed", "expired": "failed"}
+_HOOKS_BY_STATE = {"played": "spoken", "failed": "failed", "expired": "failed", "interrupted": "failed"}
 
 
 class _Hook:

@@ -24,7 +24,7 @@ class HookSettings(NamedTuple):
     )
     heard: tuple[str, ...] = key((), "started for each final transcript")
     spoken: tuple[str, ...] = key((), "started for each utterance that was played to its end")
-    failed: tuple[str, ...] = key((), "started for each utterance that failed or expired")
+    failed: tuple[str, ...] = key((), "started for each utterance that failed, expired or was interrupted by a restart")
     state: tuple[str, ...] = key((), "started when the state changes: idle, listening, thinking, speaking")
     device: tuple[str, ...] = key((), "started when a sound device is lost, muted or ready again")
     timeout_seconds: float = key(

@@ -113,6 +113,7 @@ EVENTS: list[tuple[str, list[Notification], dict[str, object]]] = [
     ("spoken", [Record(Utterance("a", "x", source="say"), "played", seconds=1.5)], {"state": "played", "seconds": 1.5}),
     ("failed", [Record(Utterance("a", "x"), "failed", "no network")], {"state": "failed", "reason": "no network"}),
     ("failed", [Record(Utterance("a", "x"), "expired"), Record(Utterance("b", ""), "cancelled")], {"state": "expired"}),
+    ("failed", [Record(Utterance("a", "x"), "interrupted")], {"state": "interrupted"}),
     ("state", [Status("listening", "idle"), Status("2 wait", "idle", queue=2)], {"event": "state", "state": "idle"}),
     ("device", [DeviceLost("speaker", "unplugged")], {"device": "speaker", "state": "lost", "reason": "unplugged"}),
     ("device", [DeviceBack("microphone", 2.0)], {"device": "microphone", "state": "ready"}),
