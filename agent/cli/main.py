@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from types import SimpleNamespace
 
+    from agent.config.tree_cache import TreeCache
     from agent.settings.model import Config
 
     Options = argparse.Namespace | SimpleNamespace
@@ -119,7 +120,7 @@ def _dispatch(words: list[str]) -> int:
 # --- configuration
 
 
-def _load(path: str | None) -> Config:
+def _load(path: str | None, cache: TreeCache | None = None) -> Config:
     """Load the configuration, set up the log and hide the keys in it."""
     import logging
 
@@ -128,7 +129,7 @@ def _load(path: str | None) -> Config:
     from agent.settings.loader import load_with_origins
     from agent.system.log import set_up_logging
 
-    loaded = load_with_origins(path, os.environ)
+    loaded = load_with_origins(path, os.environ, cache)
     config = loaded.config
     set_up_logging(config.logging.level, os.environ)
     for warning in loaded.warnings:
@@ -156,9 +157,11 @@ def _run(options: Options) -> int:
 
 def _run_daemon(path: str | None) -> int:
     from agent.cli.run import run
+    from agent.config.tree_cache import TreeCache
     from agent.settings.loader import load_with_origins
+    from agent.system.paths import Paths
 
-    config = _load(path)
+    config = _load(path, TreeCache(Paths.from_environment(os.environ).cache))
     return run(config, lambda: load_with_origins(path, os.environ).config, path)
 
 

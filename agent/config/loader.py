@@ -13,6 +13,7 @@ from agent.config.environment import PREFIX, read_environment
 from agent.config.errors import ConfigIssue, ConfigIssues, Finding
 from agent.config.secrets import Secret
 from agent.config.tree import MAX_BYTES, Tree
+from agent.config.tree_cache import TreeCache
 from agent.config.validator import PartialConfig, Validator, build, merge
 from agent.system import paths
 from agent.system.named_tuple import NamedTuple
@@ -40,7 +41,12 @@ class Loaded(NamedTuple, Generic[C]):
 
 
 def load(
-    cls: type[C], path: str | os.PathLike[str] | None, environ: Mapping[str, str], errors: Check[C], warnings: Check[C]
+    cls: type[C],
+    path: str | os.PathLike[str] | None,
+    environ: Mapping[str, str],
+    errors: Check[C],
+    warnings: Check[C],
+    cache: TreeCache | None = None,
 ) -> Loaded[C]:
     """Load the configuration: the defaults, overridden by the file, overridden by the environment.
 
@@ -50,6 +56,7 @@ def load(
         environ: The environment.
         errors: Yields the findings that make the loaded configuration unusable.
         warnings: Yields the warnings about a usable configuration.
+        cache: Keeps the tree of the file for the next time.
 
     Raises:
         ConfigIssues: Lists every error, one per line, and never contains a secret.
@@ -74,12 +81,16 @@ def load(
     tree: Tree | None = None
     is_partial = False  # the tree is incomplete, so errors in it may be consequences
     syntax_issues: list[ConfigIssue] = []
-    if data:
+    if data and cache is not None:
+        tree = cache.read(data, str(file))
+    if data and tree is None:
         from agent.config.yaml_tree import read_sections, read_tree
 
         tree, syntax_issues = read_tree(data, str(file))
         if syntax_issues and tree is None:
             tree, is_partial = read_sections(data, str(file)), True
+        elif cache is not None and tree is not None and not syntax_issues:
+            cache.write(data, str(file), tree)
     of_file = Validator(cls, inline_refusal)
     of_variables = Validator(cls, None)
     values = merge(of_file.section(cls, tree, ""), read_environment(of_variables, cls, environ))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from agent.config import loader
+from agent.config.tree_cache import TreeCache
 from agent.settings.checks import findings, warnings
 from agent.settings.model import Config
 
@@ -17,14 +18,17 @@ def load(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Con
     return load_with_origins(path, environ).config
 
 
-def load_with_origins(path: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> Loaded:
+def load_with_origins(
+    path: str | os.PathLike[str] | None, environ: Mapping[str, str], cache: TreeCache | None = None
+) -> Loaded:
     """Return the configuration, the origin of each value, and the warnings.
 
     Args:
         path: The file; ``None`` is ``/etc/voice-agent/config.yaml`` where that exists, else the defaults.
         environ: The environment, whose variables ``VOICE_AGENT_SECTION__KEY`` override the file.
+        cache: Keeps the tree of the file for the next time.
 
     Raises:
         ConfigIssues: Lists every error, one per line, and never contains a secret.
     """
-    return loader.load(Config, path, environ, findings, warnings)
+    return loader.load(Config, path, environ, findings, warnings, cache)

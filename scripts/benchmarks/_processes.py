@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
-    """Return the environment without settings of this machine's user; ``folder`` holds state and compiled modules."""
+    """Return the environment without settings of this machine's user; ``folder`` holds all files."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("VOICE_AGENT_", "PYTHON"))}
-    return kept | {"PYTHONPYCACHEPREFIX": str(folder / "compiled"), "STATE_DIRECTORY": str(folder)}
+    directories = {"STATE_DIRECTORY": str(folder), "CACHE_DIRECTORY": str(folder / "cache")}
+    return kept | directories | {"PYTHONPYCACHEPREFIX": str(folder / "compiled")}
 
 
 def cpu_seconds(pid: int) -> float:
