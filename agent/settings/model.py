@@ -6,6 +6,7 @@ A section is a named tuple whose defaults are made by ``agent.config.fields.key`
 from agent.config.fields import key, section
 from agent.frontends.control.settings import ControlSettings
 from agent.frontends.hooks.settings import HookSettings
+from agent.frontends.mqtt.settings import MqttSettings
 from agent.frontends.web.settings import WebSettings
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.pipeline.settings import ConversationSettings, MicrophoneSettings, SpeakerSettings, WakeSettings
@@ -40,6 +41,7 @@ class Config(NamedTuple):
     server: ServerSettings = key(ServerSettings, "the local speech server")
     control: ControlSettings = key(ControlSettings, "the control socket")
     web: WebSettings = key(WebSettings, "the HTTP API and the page")
+    mqtt: MqttSettings = key(MqttSettings, "the connection to an MQTT broker and to Home Assistant")
     hooks: HookSettings = key(HookSettings, "commands that the daemon starts for events")
     shutdown_seconds: float = key(
         8.0, "timeout for a shutdown that finishes the current work; more lets a longer reply end", low=1.0, high=120.0

@@ -12,6 +12,7 @@ from agent.frontends.api.errors import TOO_MUCH, failure
 from agent.frontends.api.json_rpc import INVALID_REQUEST, RpcError
 from agent.frontends.control.line_buffer import LineBuffer
 from agent.system.named_tuple import NamedTuple
+from agent.system.rate_limiter import RateLimiter
 
 READ_BYTES = 64 * 1024
 MAX_UNSENT_BYTES = 64 * 1024
@@ -36,29 +37,6 @@ class PeerTiming(NamedTuple):
     idle_seconds: float = 30.0
     line_seconds: float = 10.0
     lines_per_second: float = 200.0
-
-
-class RateLimiter:
-    """A token bucket with room for one second. Not thread-safe; owned by the control thread."""
-
-    def __init__(self, per_second: float) -> None:
-        self._per_second = per_second
-        self._tokens = per_second
-        self._updated_at = time.monotonic()
-
-    def take(self) -> bool:
-        """Take a token; return whether there was one."""
-        now = time.monotonic()
-        self._tokens = min(self._per_second, self._tokens + (now - self._updated_at) * self._per_second)
-        self._updated_at = now
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
-
-    def wait_seconds(self) -> float:
-        """Return the time until the next token."""
-        return max(0.0, (1.0 - self._tokens) / self._per_second - (time.monotonic() - self._updated_at))
 
 
 class Peer:

@@ -21,7 +21,8 @@ from agent.system.threads import Deadline, Mailbox
 if TYPE_CHECKING:
     from agent.frontends.api.caller import Connection
     from agent.frontends.api.json_rpc import RpcError
-    from agent.frontends.control.peer import Peer, PeerTiming, RateLimiter
+    from agent.frontends.control.peer import Peer, PeerTiming
+    from agent.system.rate_limiter import RateLimiter
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ class ControlServer(Frontend):
     def run(self) -> None:
         for name in _IMPORTED_AFTER_READY:
             importlib.import_module(f"agent.frontends.api.{name}")
-        from agent.frontends.control.peer import RateLimiter
+        from agent.system.rate_limiter import RateLimiter
 
         self._accept_rate = RateLimiter(ACCEPTS_PER_SECOND)
         try:

@@ -1,0 +1,1 @@
+"""Announcements, control and state over MQTT, for Home Assistant and for fleets of devices."""

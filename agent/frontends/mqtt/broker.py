@@ -1,0 +1,390 @@
+"""The connection to an MQTT broker: dials, waits, reconnects, and acknowledges messages when they are stored."""
+
+from __future__ import annotations
+
+import logging
+import select
+import threading
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agent.errors import AgentError
+from agent.frontends.mqtt.settings import PORTS, MqttSettings
+from agent.system.named_tuple import NamedTuple
+from agent.system.text import escape
+from agent.system.threads import Backoff, Deadline, Mailbox, start_thread
+
+if TYPE_CHECKING:
+    import ssl
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE_SECONDS = 30
+"""Also the longest TLS handshake in paho 1.6."""
+ACCEPT_SECONDS = 10.0
+"""From the connection to the response of the broker (CONNACK)."""
+RETRY_SECONDS = 60.0
+"""After an error that only a change of the configuration ends."""
+STABLE_SECONDS = 30.0
+"""Of a connection, until the next loss begins with the shortest delay again."""
+FLUSH_SECONDS = 0.3
+RECEIVE_MAXIMUM = 20
+"""Messages that the broker sends before the first of them is acknowledged."""
+MAX_PACKET_BYTES = 1024 * 1024
+"""The broker drops a larger message, so that the memory is bounded."""
+SESSION_SECONDS = 7 * 24 * 3600
+"""How long the broker keeps messages for a device that is away; the longest time to live of an announcement."""
+MAX_HANDSHAKES_LOST = 2
+
+TAKEN_OVER = 142
+_REFUSALS = {
+    132: "the broker does not support MQTT 5: use mosquitto 1.6 or later",
+    133: "the broker refuses the client identifier: choose another mqtt.topic",
+    134: "the broker refuses the user name or the password: check mqtt.user and mqtt.credential",
+    135: "the broker does not authorize this user: check mqtt.user, mqtt.credential and the rules of the broker",
+    138: "the broker has banned this device: check the rules of the broker",
+    140: "the broker requires another method of authentication: allow a password or a certificate",
+}
+"""MQTT 5.0, table 3-1 (CONNACK) and 3-13 (DISCONNECT): reasons that a retry does not remove."""
+
+
+class HasFileno(Protocol):
+    """An object with a descriptor."""
+
+    def fileno(self) -> int: ...
+
+
+class Message(NamedTuple):
+    """A received message. Immutable. ``token`` belongs to ``Broker.acknowledge``; 0 where there is nothing to do."""
+
+    topic: str
+    payload: bytes
+    is_retained: bool = False
+    token: int = 0
+
+
+class Will(NamedTuple):
+    """A retained message that the broker publishes when the connection is lost. Immutable."""
+
+    topic: str
+    payload: bytes
+
+
+class Failure(NamedTuple):
+    """A reason for which there is no connection. Immutable. ``is_permanent``: only a change can help."""
+
+    reason: str
+    is_permanent: bool = False
+
+
+class BrokerTiming(NamedTuple):
+    """The delays of reconnects, in seconds. Immutable."""
+
+    first_seconds: float = 0.5
+    cap_seconds: float = 30.0
+    retry_seconds: float = RETRY_SECONDS
+
+
+class _State(Enum):
+    WAITING = auto()
+    DIALING = auto()
+    OPENING = auto()
+    CONNECTED = auto()
+    CLOSED = auto()
+
+
+class Broker:
+    """One connection to a broker, which reconnects by itself.
+
+    Not thread-safe; owned by the thread that calls ``wait``. All callbacks run in it. A short-lived thread dials,
+    because the resolver and a TLS handshake cannot be interrupted.
+
+    Args:
+        settings: The configuration; ``url`` is an address.
+        client_id: Names the session at the broker.
+        on_connected: Called after each connection, to subscribe and to publish.
+        on_message: Receives each message.
+        will: Published by the broker when the connection is lost.
+        session_seconds: How long the broker keeps the session; 0: a new one for each connection.
+        timing: The delays of reconnects.
+    """
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        client_id: str,
+        *,
+        on_connected: Callable[[], None],
+        on_message: Callable[[Message], None],
+        will: Will | None = None,
+        session_seconds: int = SESSION_SECONDS,
+        timing: BrokerTiming | None = None,
+    ) -> None:
+        from urllib.parse import urlsplit
+
+        parts = urlsplit(settings.url)
+        self._settings, self._session_seconds = settings, session_seconds
+        self._host, self._port = parts.hostname or "", parts.port or PORTS[parts.scheme]
+        self._is_tls = parts.scheme == "mqtts"
+        self._on_connected, self._on_message = on_connected, on_message
+        self._timing = timing or BrokerTiming()
+        self._backoff = Backoff(self._timing.first_seconds, self._timing.cap_seconds)
+        self._state, self._deadline, self._stable = _State.WAITING, Deadline(0.0), Deadline(None)
+        self._context: ssl.SSLContext | None = None
+        self._dialed: Mailbox[Failure | None] = Mailbox()
+        self._lost: Failure | None = None
+        self._handshakes_lost = 0
+        self.failure: Failure | None = None  # the one that was logged last, until the next connection
+        self._client = _make_client(client_id)
+        self._client.on_connect, self._client.on_disconnect = self._accept, self._disconnect
+        self._client.on_message = self._receive
+        if will is not None:
+            self._client.will_set(will.topic, will.payload, qos=1, retain=True)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker has accepted the connection."""
+        return self._state is _State.CONNECTED
+
+    @property
+    def local_host(self) -> str | None:
+        """The address of this machine in the network of the broker."""
+        connection = self._client.socket()
+        return None if connection is None else str(connection.getsockname()[0])
+
+    def subscribe(self, topics: Sequence[tuple[str, int]]) -> None:
+        """Receive the messages of topics, each with its highest quality of service; retained ones are not sent."""
+        from paho.mqtt.subscribeoptions import SubscribeOptions
+
+        never = SubscribeOptions.RETAIN_DO_NOT_SEND
+        options = [(topic, SubscribeOptions(qos=qos, retainHandling=never)) for topic, qos in topics]
+        self._client.subscribe(options)
+
+    def subscribe_retained(self, topic: str) -> None:
+        """Receive the messages of a topic, also those that the broker retains."""
+        self._client.subscribe(topic, 1)
+
+    def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> bool:
+        """Send a message; with ``qos=1`` again after a reconnect, until the broker has it.
+
+        Returns:
+            Whether there is a connection. Without one the message is not sent.
+        """
+        if self._state is not _State.CONNECTED:
+            return False
+        self._client.publish(topic, payload, qos, retain)
+        return True
+
+    @property
+    def unconfirmed(self) -> bool:
+        """Whether bytes wait for the socket."""
+        return bool(self._client.want_write())
+
+    def acknowledge(self, token: int) -> None:
+        """Tell the broker that a message is stored: it is not sent again."""
+        if self._state is _State.CONNECTED:
+            self._client.ack(token, 1)
+
+    def wait(self, other: HasFileno, seconds: float, *, reads: bool = True) -> None:
+        """Wait for the broker, for ``other`` or for the time, and handle what the broker has sent.
+
+        Args:
+            other: Ends the wait when it is readable.
+            seconds: The longest wait.
+            reads: ``False`` leaves the messages with the broker.
+        """
+        if self._state is _State.WAITING and self._deadline.is_expired:
+            self._dial()
+        poll = select.poll()
+        poll.register(other, select.POLLIN)
+        connection = self._client.socket() if self._state in (_State.OPENING, _State.CONNECTED) else None
+        if self._state is _State.DIALING:
+            poll.register(self._dialed, select.POLLIN)
+        elif connection is not None:
+            events = (select.POLLIN if reads else 0) | (select.POLLOUT if self._client.want_write() else 0)
+            poll.register(connection, events)
+        if (remaining := self._deadline.remaining()) is not None:
+            seconds = min(seconds, remaining)
+        # TLS decrypts more than was asked for: what it holds does not make the socket readable.
+        has_more = reads and connection is not None and self._is_tls and connection.pending() > 0
+        ready = dict(poll.poll(0 if has_more else 1000 * seconds + 1))
+        if self._state is _State.DIALING:
+            for failure in self._dialed.take():
+                self._end_dial(failure)
+        elif connection is not None:
+            self._serve(ready.get(connection.fileno(), 0) | (select.POLLIN if has_more else 0))
+
+    def close(self) -> None:
+        """Disconnect, so that the broker publishes no will. Idempotent."""
+        if self._state is _State.CONNECTED:
+            self._state = _State.CLOSED
+            self._client.disconnect()
+            deadline = Deadline(FLUSH_SECONDS)
+            while (connection := self._client.socket()) is not None and not deadline.is_expired:
+                poll = select.poll()
+                poll.register(connection, select.POLLOUT)
+                poll.poll(1000 * (deadline.remaining() or 0.0) + 1)
+                if self._client.loop_write() != 0:
+                    break
+        self._state = _State.CLOSED
+        self._dialed.close()
+
+    # --- dialing
+
+    def _dial(self) -> None:
+        self._state, self._deadline = _State.DIALING, Deadline(None)
+        thread = threading.Thread(target=lambda: self._dialed.put(self._connect()), name="mqtt dial", daemon=True)
+        try:
+            start_thread(thread)
+        except AgentError as error:
+            self._fail(Failure(str(error)))
+
+    def _connect(self) -> Failure | None:
+        """Connect, in the dialing thread. Returns why it failed."""
+        import ssl
+
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.properties import Properties
+
+        properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = self._session_seconds
+        properties.ReceiveMaximum = RECEIVE_MAXIMUM
+        properties.MaximumPacketSize = MAX_PACKET_BYTES
+        try:
+            password = self._settings.credential.reveal()
+            if password is not None or self._settings.user is not None:
+                self._client.username_pw_set(self._settings.user or "", password)
+            if self._is_tls and self._context is None:
+                self._context = _make_context(self._settings)
+                self._client.tls_set_context(self._context)
+            is_new = self._session_seconds == 0
+            self._client.connect(self._host, self._port, KEEPALIVE_SECONDS, clean_start=is_new, properties=properties)
+        except ssl.SSLCertVerificationError as error:
+            cure = "check mqtt.authority and the name in mqtt.url"
+            return Failure(f"the certificate of the broker is not valid: {error.verify_message}: {cure}", True)
+        except ssl.SSLError as error:
+            reason = (error.reason or str(error)).replace("_", " ").lower()
+            return Failure(f"TLS failed: {reason}: check the port, mqtt.certificate and mqtt.key", True)
+        except AgentError as error:
+            return Failure(str(error), True)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            return Failure(f"cannot connect to {self._host} port {self._port}: {reason}")
+        return None
+
+    def _end_dial(self, failure: Failure | None) -> None:
+        if failure is not None:
+            self._fail(failure)
+        else:
+            self._lost = None
+            self._state, self._deadline = _State.OPENING, Deadline(ACCEPT_SECONDS)
+
+    def _fail(self, failure: Failure) -> None:
+        """Note that there is no connection, and choose the time of the next attempt."""
+        was_stable, self._stable = self._stable.is_expired, Deadline(None)
+        if was_stable:
+            self._backoff.reset()
+        seconds = self._timing.retry_seconds if failure.is_permanent else self._backoff.next_seconds()
+        if failure != self.failure:
+            level = logging.ERROR if failure.is_permanent else logging.WARNING
+            log.log(level, "mqtt: no connection, %s, retry in %.1f s", escape(failure.reason, 300), seconds)
+            self.failure = failure
+        self._state, self._deadline = _State.WAITING, Deadline(seconds)
+
+    # --- the connection
+
+    def _serve(self, ready: int) -> None:
+        if ready & (select.POLLIN | select.POLLERR | select.POLLHUP):
+            self._client.loop_read()
+        if ready & select.POLLOUT and self._lost is None:
+            self._client.loop_write()
+        if self._lost is None:
+            self._client.loop_misc()
+        if self._lost is None and self._state is _State.OPENING and self._deadline.is_expired:
+            self._lost = Failure(f"{self._host} port {self._port} does not answer as an MQTT broker")
+        if self._lost is not None:
+            failure, self._lost = self._lost, None
+            self._fail(failure)
+
+    def _accept(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any = None) -> None:
+        value = _value(reason)
+        if value != 0:
+            refusal = _REFUSALS.get(value, f"the broker refuses the connection: {reason}")
+            self._lost = Failure(refusal, value in _REFUSALS)
+            return
+        log.info("mqtt: connected, broker=%s, port=%d, tls=%s", self._host, self._port, "yes" if self._is_tls else "no")
+        self.failure, self._handshakes_lost = None, 0
+        self._state, self._deadline, self._stable = _State.CONNECTED, Deadline(None), Deadline(STABLE_SECONDS)
+        self._on_connected()
+
+    def _disconnect(self, client: Any, userdata: Any, *rest: Any) -> None:
+        # Version 1.6 passes the reason and the properties, version 2 also the flags before them.
+        if self._state in (_State.DIALING, _State.CLOSED) or self._lost is not None:
+            return
+        value = _value(rest[-2]) if len(rest) > 1 else 0
+        if value == TAKEN_OVER:
+            topic = self._settings.topics
+            self._lost = Failure(
+                f"another device uses the name {topic.name}, and the broker gave it the session: give each device an"
+                f" mqtt.topic of its own, {topic.root}/NAME",
+                True,
+            )
+        elif value in _REFUSALS:
+            self._lost = Failure(_REFUSALS[value], True)
+        elif self._state is _State.OPENING and self._is_tls:
+            # With TLS 1.3 a broker refuses a certificate after the handshake; a restart of the broker looks the same.
+            self._handshakes_lost += 1
+            text = "the broker closed the connection at once: check mqtt.certificate and mqtt.key"
+            self._lost = Failure(text, self._handshakes_lost >= MAX_HANDSHAKES_LOST)
+        else:
+            self._lost = Failure("the connection was lost")
+
+    def _receive(self, client: Any, userdata: Any, message: Any) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            return  # subscriptions are ASCII or valid UTF-8: a broker that sends this is broken
+        token = message.mid if message.qos else 0
+        self._on_message(Message(topic, bytes(message.payload), bool(message.retain), token))
+
+
+def _value(reason: Any) -> int:
+    return int(getattr(reason, "value", reason))
+
+
+def _make_client(client_id: str) -> Any:
+    """Return a client that acknowledges a message when it is asked to."""
+    import paho.mqtt.client as paho
+
+    if hasattr(paho, "CallbackAPIVersion"):
+        return paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=client_id, protocol=paho.MQTTv5, manual_ack=True)
+    base: Any = paho.Client
+
+    class ManualClient(base):  # type: ignore[misc]
+        """A client of paho 1.6, which has no ``manual_ack``: it acknowledges a message when its callback returns."""
+
+        def _send_puback(self, mid: int) -> int:
+            return 0
+
+        def ack(self, mid: int, qos: int) -> int:
+            return int(super()._send_puback(mid))
+
+    return ManualClient(client_id=client_id, protocol=paho.MQTTv5)
+
+
+def _make_context(settings: MqttSettings) -> ssl.SSLContext:
+    import ssl
+
+    from agent.errors import ConfigError
+
+    try:
+        context = ssl.create_default_context(cafile=settings.authority)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if settings.certificate is not None:
+            # The empty password keeps OpenSSL from asking at the terminal for that of an encrypted key.
+            context.load_cert_chain(settings.certificate, settings.key, password=lambda: "")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"mqtt.authority, mqtt.certificate or mqtt.key cannot be used: {reason}") from error
+    return context

@@ -1,0 +1,89 @@
+"""Reads the payloads of received messages as requests of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from agent.system.json_text import json_type, parse_json
+from agent.system.named_tuple import NamedTuple
+from agent.system.text import escape
+
+MAX_PAYLOAD_BYTES = 64 * 1024
+SAY_KEYS = {
+    "message": "text",
+    "priority": "priority",
+    "ttl": "ttl_seconds",
+    "id": "id",
+    "chime": "chime",
+    "volume": "volume",
+}
+"""The keys of a text as JSON, and the parameters of the method ``say``."""
+
+
+class MqttRequest(NamedTuple):
+    """One request. Immutable."""
+
+    method: str
+    params: Mapping[str, object]
+
+
+def read_say(payload: bytes) -> MqttRequest | str:
+    """Return the request for a text: plain text, or a JSON object; or why there is none, with the cure."""
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        return f"the payload has {len(payload)} bytes, at most {MAX_PAYLOAD_BYTES} are accepted: say the text in parts"
+    if not payload.lstrip().startswith(b"{"):
+        try:
+            return MqttRequest("say", {"text": payload.decode("utf-8")})
+        except UnicodeDecodeError:
+            return "the payload is no UTF-8: send plain text or JSON in UTF-8"
+    values = parse_json(payload)
+    if isinstance(values, str):
+        return f'the payload begins like a JSON object, but {values}: send {{"message": "TEXT"}} or plain text'
+    if unknown := sorted(values.keys() - SAY_KEYS):
+        return f"there is no key {escape(unknown[0], 40)!r}: the keys are {', '.join(SAY_KEYS)}"
+    if not isinstance(values.get("message"), str):
+        return f"message is {json_type(values.get('message'))}, expected text"
+    # Home Assistant renders a missing value of a template as null.
+    return MqttRequest("say", {SAY_KEYS[name]: value for name, value in values.items() if value is not None})
+
+
+def _switch(device: str) -> Callable[[str], MqttRequest | str]:
+    def read(text: str) -> MqttRequest | str:
+        if text not in ("ON", "OFF"):
+            return f"the payload is {escape(text, 40)!r}, expected ON or OFF"
+        return MqttRequest("unmute" if text == "ON" else "mute", {"device": device})
+
+    return read
+
+
+def _volume(text: str) -> MqttRequest | str:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 100:  # also false for NaN
+        return f"the payload is {escape(text, 40)!r}, expected a number from 0 to 100"
+    return MqttRequest("volume", {"percent": round(number)})
+
+
+_READERS: dict[str, Callable[[str], MqttRequest | str]] = {
+    "volume/set": _volume,
+    "microphone/set": _switch("microphone"),
+    "speaker/set": _switch("speaker"),
+    "listen": lambda text: MqttRequest("listen", {}),
+    "hush": lambda text: MqttRequest("hush", {}),
+    "cancel": lambda text: MqttRequest("cancel", {"id": text}),
+}
+COMMANDS = tuple(_READERS)
+"""The last levels of the topics of the commands. None of them runs a program or installs software."""
+
+
+def read_command(command: str, payload: bytes) -> MqttRequest | str:
+    """Return the request for one of ``COMMANDS``; or why there is none, with the cure."""
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        return f"the payload has {len(payload)} bytes, expected a short text"
+    try:
+        text = payload.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        return "the payload is no UTF-8"
+    return _READERS[command](text)
