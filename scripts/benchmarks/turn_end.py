@@ -7,6 +7,9 @@ from a log-normal distribution (median 0.45 s, 5 % above 1.0 s). A turn is *cut*
 silence that its words so far choose, in frames of 0.1 s. The *final silence* is what a speaker waits at the end of the
 sentence. A recognizer *with punctuation* ends each partial like a sentence (moonshine); one *without* writes words only
 (vosk). The fixed silences are for comparison.
+
+The words were chosen with this set. The *held-out* set has 100 other sentences: hesitations before a word that is still
+searched, and borders of two thoughts, where the words so far are a whole sentence and no word shows that more follows.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import NamedTuple
 
 from agent.pipeline.capture.pauses import PauseChooser
 from agent.pipeline.settings import PauseSettings
+from scripts.benchmarks._held_out import BORDERS, HESITATIONS
 from scripts.benchmarks._report import Column, Result, Table, at_most
 
 PAUSES_PER_SENTENCE = 10
@@ -144,16 +148,22 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench turn_end", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true", help="print JSON")
     as_json = parser.parse_args(arguments).json
-    settings = PauseSettings()
-    chooser = PauseChooser(settings.complete_seconds, settings.unsure, settings.incomplete_seconds, lambda text: False)
+    chooser = make_chooser()
     rows = [
-        measure("by the text, with punctuation", chooser.choose, has_marks=True),
-        measure("by the text, without punctuation", chooser.choose, has_marks=False),
+        *measure_text(),
         *(measure(f"{seconds:g} s fixed", lambda text, fixed=seconds: fixed) for seconds in (0.3, 0.5, 0.7, 1.2)),
+    ]
+    held_out = [
+        measure(f"held-out, {kind}, {name} punctuation", chooser.choose, sentences, has_marks=has_marks)
+        for kind, sentences in (("hesitations", HESITATIONS), ("borders", BORDERS))
+        for name, has_marks in (("with", True), ("without", False))
     ]
     columns = (Column("turns cut, %", 1), Column("median final silence, s"), Column("mean, s"))
     return Result(
-        [Table((f"silence ({len(SENTENCES)} sentences, {PAUSES_PER_SENTENCE} pauses each)",), columns, rows)],
+        [
+            Table((f"silence ({len(SENTENCES)} sentences, {PAUSES_PER_SENTENCE} pauses each)",), columns, rows),
+            Table((f"silence ({len(HESITATIONS)} hesitations, {len(BORDERS)} borders)",), columns, held_out),
+        ],
         [
             at_most(
                 f"at most {LIMIT_PERCENT:g} % of the turns are cut by the text",
@@ -164,11 +174,28 @@ def main(arguments: Sequence[str]) -> int:
     ).show(as_json=as_json)
 
 
-def measure(name: str, choose: Callable[[str], float], *, has_marks: bool = True) -> Row:
+def make_chooser() -> PauseChooser:
+    """Return the choice of the default configuration, for a responder that accepts every text."""
+    settings = PauseSettings()
+    return PauseChooser(settings.complete_seconds, settings.unsure, settings.incomplete_seconds, lambda text: False)
+
+
+def measure_text() -> list[Row]:
+    """Measure the choice by the text, with and without punctuation."""
+    choose = make_chooser().choose
+    return [
+        measure("by the text, with punctuation", choose, has_marks=True),
+        measure("by the text, without punctuation", choose, has_marks=False),
+    ]
+
+
+def measure(
+    name: str, choose: Callable[[str], float], sentences: Sequence[str] = tuple(SENTENCES), *, has_marks: bool = True
+) -> Row:
     """Measure one way to choose the silence."""
     random_pause = random.Random(1)
     cut, finals = 0, []
-    for sentence in SENTENCES:
+    for sentence in sentences:
         beginning, _, rest = sentence.partition("|")
         beginning, whole = beginning.strip(), f"{beginning.strip()} {rest.strip()}"
         partial = words_of(beginning)
@@ -179,7 +206,7 @@ def measure(name: str, choose: Callable[[str], float], *, has_marks: bool = True
             pause = random_pause.lognormvariate(math.log(0.45), 0.486)
             cut += math.floor(pause / FRAME_SECONDS) * FRAME_SECONDS + 1e-9 >= silence
         finals.append(choose(whole if has_marks else words_of(whole)))
-    count = len(SENTENCES) * PAUSES_PER_SENTENCE
+    count = len(sentences) * PAUSES_PER_SENTENCE
     return Row(name, 100 * cut / count, statistics.median(finals), statistics.fmean(finals))
 
 

@@ -43,13 +43,17 @@ _OPEN_WORDS = {
     " उसका इस उस एक बहुत मैं हम कृपया जो जब अं उम",
 }  # fmt: skip
 _OPEN = {language: frozenset(words.split()) for language, words in _OPEN_WORDS.items()}
-_DIGIT_WORDS = (
-    "zero oh one two three four five six seven eight nine double triple null eins zwei zwo drei vier fünf sechs "
-    "sieben acht neun zéro un deux trois quatre cinq sept huit neuf cero uno dos tres cuatro cinco seis siete "
-    "ocho nueve due quattro cinque sei sette otto nove um dois três quatro sete oito nul een twee drie vijf zes "
-    "zeven negen शून्य एक दो तीन चार पाँच पांच छह सात आठ नौ"
-)
-_DIGITS = frozenset(_DIGIT_WORDS.split())
+_DIGIT_WORDS = {
+    "en": "zero oh one two three four five six seven eight nine double triple",
+    "de": "null eins zwei zwo drei vier fünf sechs sieben acht neun",
+    "fr": "zéro un deux trois quatre cinq six sept huit neuf",
+    "es": "cero uno dos tres cuatro cinco seis siete ocho nueve",
+    "it": "zero uno due tre quattro cinque sei sette otto nove",
+    "pt": "zero um dois três quatro cinco seis sete oito nove",
+    "nl": "nul een twee drie vier vijf zes zeven acht negen",
+    "hi": "शून्य एक दो तीन चार पाँच पांच छह सात आठ नौ",
+}
+_DIGITS = {language: frozenset(words.split()) for language, words in _DIGIT_WORDS.items()}
 _WORD = re.compile(r"[\u0900-\u097f]+|[^\W_]+(?:['’-][^\W_]+)*['’]?")  # \w lacks the vowel signs of Hindi
 _DICTATED_WORDS = (
     "number phone telephone code pin nummer telefonnummer handynummer numéro téléphone número teléfono código "
@@ -107,10 +111,11 @@ def _needs_word(words: list[str]) -> bool:
 
 def _is_dictated(words: list[str]) -> bool:
     digits = 0
-    while digits < len(words) and _is_digit(words[-1 - digits]):
+    languages = set(_DIGITS)
+    for word in reversed(words):
+        if not (len(word) == 1 and word.isdecimal()):
+            languages = {language for language in languages if word in _DIGITS[language]}
+            if not languages:  # "um sechs" is a time in German, although "um" is a digit in Portuguese
+                break
         digits += 1
     return digits > 1 or (digits == 1 and not _DICTATED.isdisjoint(words))
-
-
-def _is_digit(word: str) -> bool:
-    return (len(word) == 1 and word.isdecimal()) or word in _DIGITS

@@ -41,6 +41,7 @@ COMPLETE, UNSURE, INCOMPLETE = Completeness.COMPLETE, Completeness.UNSURE, Compl
         ("Wie spät ist es?", COMPLETE),
         ("mach das Licht an", UNSURE),
         ("schalte das Licht ein", UNSURE),
+        ("weck mich um sechs", UNSURE),
         ("ich möchte eine Fahrkarte nach Berlin und", INCOMPLETE),
         ("wann fährt der nächste Zug von", INCOMPLETE),
         ("meine Nummer ist null eins", INCOMPLETE),
