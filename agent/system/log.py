@@ -119,6 +119,12 @@ def hide_secret(secret: str | None) -> None:
             )
 
 
+def hidden_secrets() -> frozenset[str]:
+    """Return the secrets that the log replaces."""
+    handlers = logging.getLogger().handlers
+    return frozenset(secret for each in handlers if isinstance(each, RedactingHandler) for secret in each.secrets)
+
+
 class RedactingHandler(logging.Handler):
     """Base class: formats a record as bounded lines without secrets and control characters. Thread-safe."""
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 
-from agent.system.log import RepeatedWarning
+from agent.system.log import RepeatedWarning, hidden_secrets
 from agent.system.text import escape
 
 log = logging.getLogger(__name__)
@@ -132,9 +132,20 @@ class SystemdNotifier:
 
 
 def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for a child process: without access to systemd's notifications and to the keys."""
+    """Return the environment for a child process: without access to systemd's notifications and to the secrets.
+
+    The secrets are those that the log hides. A variable holds one alone (``{env: NAME}``), or sets a key or a whole
+    section of the configuration that contains it.
+    """
     own = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "CREDENTIALS_DIRECTORY", "LISTEN_FDS", "LISTEN_PID")
-    return {name: value for name, value in environ.items() if name not in own and not name.endswith("__API_KEY")}
+    secrets = hidden_secrets()
+
+    def is_secret(name: str, value: str) -> bool:
+        if name.startswith("VOICE_AGENT_"):
+            return name.endswith("__API_KEY") or any(secret in value for secret in secrets)
+        return value.strip() in secrets
+
+    return {name: value for name, value in environ.items() if name not in own and not is_secret(name, value)}
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float | None:

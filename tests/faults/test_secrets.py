@@ -13,6 +13,8 @@ import pytest
 from support.agent_fixtures import Start
 from support.fault_rows import Record
 from support.processes import ENVIRONMENT, WireLoggedServer
+from support.timing import poll_until
+from support.web import free_port
 
 from agent.client import Client
 from agent.server.options import parse
@@ -95,6 +97,40 @@ def test_show_7_no_output_contains_a_key(
         assert not re.search(rb"fal_jwt_token=[^*&\s\"']{8}", text), f"an issued URL is in {where}"
     size = sum(map(len, seen.values()))
     record_show(7, f"{service}, {'accepted' if right else 'refused'}: no key in {size} bytes from {len(seen)} places")
+
+
+def test_no_secret_reaches_the_programs_that_the_daemon_starts(agent: Start, tmp_path: Path) -> None:
+    secrets = [f"s3cr3t-number-{number}-0123456789" for number in range(4)]
+    config, variables = tmp_path / "config.yaml", tmp_path / "variables"
+    config.write_text(
+        f"microphone: {{device: none}}\nspeaker: {{device: none}}\ncontrol: {{socket: none}}\n"
+        "conversation: {mode: announce}\nserver: {port: 0, speech: tone, start: true}\n"
+        "synthesis: {services: [local, fish, playai], playai: {user_id: u, api_key: {env: KEY_OF_PLAYAI}}}\n"
+        f"web: {{listen: '127.0.0.1:{free_port()}'}}\n"
+        f"hooks: {{state: [sh, -c, 'env >{variables}.part; mv {variables}.part {variables}']}}\n"
+    )
+    env = {
+        "VOICE_AGENT_WEB__TOKEN": secrets[0],
+        "VOICE_AGENT_TRANSCRIPTION__EXPORT_KEY": secrets[1],
+        "VOICE_AGENT_SYNTHESIS__FISH": f"{{api_key: {secrets[2]}}}",
+        "KEY_OF_PLAYAI": secrets[3],
+    }
+    daemon = agent("run", "--config", str(config), env=env)
+    daemon.stderr.await_text("ready:")
+
+    def server() -> list[int]:
+        threads = Path(f"/proc/{daemon.popen.pid}/task").iterdir()
+        children = [pid for thread in threads for pid in (thread / "children").read_text().split()]
+        return [int(pid) for pid in children if b"agent.server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    poll_until(lambda: variables.exists() and server())
+    environments = [variables.read_bytes(), *(Path(f"/proc/{pid}/environ").read_bytes() for pid in server())]
+    daemon.signal(15)
+    assert daemon.end() == 0
+    assert b"VOICE_AGENT_EVENT_STATE" in environments[0]
+    for secret in secrets:
+        assert not any(secret.encode() in each for each in environments), secret
+    assert b"KEY_OF_PLAYAI" not in b"".join(environments)
 
 
 def test_api_key_file_sets_the_shared_key(tmp_path: Path) -> None:

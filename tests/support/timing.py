@@ -1,4 +1,4 @@
-"""Time measurements that tolerate a busy machine."""
+"""Clocks, waits and time measurements that tolerate a busy machine."""
 
 from __future__ import annotations
 
@@ -7,6 +7,25 @@ import time
 from collections.abc import Callable
 
 MAX_TRIES = 20
+TIMEOUT_SECONDS = 60.0
+
+
+class Clock:
+    """A clock that a test moves; ``now`` is its time in seconds."""
+
+    def __init__(self, now: float = 100.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def poll_until(is_met: Callable[[], object], interval_seconds: float = 0.01) -> None:
+    """Wait for a condition that nothing reports. Fails if it is not met within ``TIMEOUT_SECONDS``."""
+    ends_at, pause = time.monotonic() + TIMEOUT_SECONDS, threading.Event()
+    while not is_met():
+        assert time.monotonic() < ends_at, "the condition was not met"
+        pause.wait(interval_seconds)
 
 
 def fastest(measure: Callable[[], float], sufficient: float) -> float:

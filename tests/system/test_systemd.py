@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import re
 import socket
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.system.log import PrefixHandler, hide_secret
 from agent.system.systemd import SystemdNotifier, child_environment
 
 
@@ -187,3 +190,21 @@ def test_child_environment_has_no_notify_socket_and_no_keys() -> None:
         "VOICE_AGENT_SYNTHESIS__FISH__API_KEY": "k",
     }
     assert child_environment(environ) == {"PATH": "/bin"}
+
+
+def test_child_environment_has_no_variable_with_a_hidden_secret() -> None:
+    handler = PrefixHandler(io.StringIO())
+    logging.getLogger().addHandler(handler)
+    try:
+        hide_secret("s3cr3t-word")
+        environ = {
+            "MY_KEY": " s3cr3t-word\n",
+            "VOICE_AGENT_WEB__TOKEN": "s3cr3t-word",
+            "VOICE_AGENT_SYNTHESIS": "{fish: {api_key: s3cr3t-word}}",
+            "VOICE_AGENT_CONTROL__SOCKET": "/run/x.sock",
+            "HOME": "/home/s3cr3t-word",
+        }
+        left = {"VOICE_AGENT_CONTROL__SOCKET": "/run/x.sock", "HOME": "/home/s3cr3t-word"}
+        assert child_environment(environ) == left
+    finally:
+        logging.getLogger().removeHandler(handler)

@@ -91,8 +91,7 @@ class Hooks(Frontend):
     ) -> None:
         super().__init__("hooks", report)
         self._settings, self._terminate_seconds = settings, terminate_seconds
-        inherited = child_environment(environ).items()
-        self._environ = {name: value for name, value in inherited if not name.startswith(VARIABLE)}
+        self._environ = {name: value for name, value in environ.items() if not name.startswith(VARIABLE)}
         self._hooks = {name: _Hook(name, command) for name, command in settings.commands().items()}
         self._lock = threading.Lock()
         self._wake = -1
@@ -213,7 +212,9 @@ class Hooks(Frontend):
         try:
             os.write(stdin, json.dumps(event, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
             os.lseek(stdin, 0, os.SEEK_SET)
-            child = Child(command, {**self._environ, **_variables(event)}, stdin=stdin, stderr=subprocess.PIPE)
+            child = Child(
+                command, {**child_environment(self._environ), **_variables(event)}, stdin=stdin, stderr=subprocess.PIPE
+            )
         finally:
             os.close(stdin)
         os.set_blocking(_stderr(child), False)
