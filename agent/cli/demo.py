@@ -18,7 +18,7 @@ from agent.cli.notice import notice
 from agent.cli.say import record
 from agent.daemon.daemon import Daemon
 from agent.daemon.local_server import LocalServer
-from agent.errors import AgentError, AudioError, ServiceError
+from agent.errors import AgentError, AudioError, ServiceError, UsageError
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Event,
@@ -91,6 +91,8 @@ def _run(config: Config, service: str, question: str, output: str | None, progre
     """Run the turn and return it with the WAV file of the reply, if the reply is written to one."""
     if output is not None:
         check_writable(output)
+    if "ws" not in find(service).url_schemes:
+        raise UsageError(f"the demo cannot use {service}: its server listens for WebSockets only. Name another service")
     server = LocalServer(config.server._replace(host="127.0.0.1", port=0))
     progress("starting the local speech server")
     try:

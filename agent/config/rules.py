@@ -22,6 +22,9 @@ class Url(NamedTuple):
     cause: str | None = None
 
 
+_SECURE = {"ws": "wss://", "http": "https://", "mqtt": "mqtts://"}
+
+
 def url_findings(urls: Iterable[Url], section: str, *, allow_plaintext: bool) -> Iterator[Finding]:
     """Yield the URLs that cannot be used, or that would send keys and speech to a public host without encryption."""
     for key, url, schemes, cause in urls:
@@ -29,9 +32,12 @@ def url_findings(urls: Iterable[Url], section: str, *, allow_plaintext: bool) ->
         if problem is not None:
             yield Finding(key, problem, None, cause)
         elif not allow_plaintext and (parts := unencrypted_public_url(url)) is not None:
-            secure = {"ws": "wss", "http": "https", "mqtt": "mqtts"}[parts.scheme]
-            what = f"{parts.scheme}:// to {parts.hostname} would send the key and speech without encryption"
-            yield Finding(key, f"{what}, expected {secure}://, or {section}.allow_plaintext: true", None, cause)
+            secure = {"ws": "wss://", "http": "https://", "mqtt": "mqtts://"}.get(
+                parts.scheme, "a host of the local network"
+            )
+            sent = "speech" if parts.scheme == "tcp" else "the key and speech"
+            what = f"{parts.scheme}:// to {parts.hostname} would send {sent} without encryption"
+            yield Finding(key, f"{what}, expected {secure}, or {section}.allow_plaintext: true", None, cause)
 
 
 def plaintext_warnings(urls: Iterable[Url]) -> Iterator[Finding]:

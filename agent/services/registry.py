@@ -16,6 +16,7 @@ SERVICES = {
     "playai": "agent.services.protocols.playai",
     "vachana": "agent.services.protocols.vachana",
     "fish": "agent.services.protocols.fish",
+    "wyoming": "agent.services.protocols.wyoming",
     "local": "agent.services.protocols.local",
 }
 """The module of each service; it has the constant ``SERVICE``. A new service is one line here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from agent.config.fields import is_section
@@ -210,4 +210,8 @@ def _connect(
     from agent.services.connection.websocket import ConnectionTiming, connect
 
     timing = timing or ConnectionTiming(ping_seconds=keepalive.ping_seconds, pong_seconds=keepalive.pong_seconds)
+    if urlsplit(codec.handshake().url).scheme == "tcp":
+        from agent.services.connection import tcp
+
+        return tcp.connect(cast("tcp.OpeningClient", codec), deadline, allow_plaintext=allow_plaintext, timing=timing)
     return connect(codec, deadline, allow_plaintext=allow_plaintext, timing=timing, url_issuer=url_issuer)

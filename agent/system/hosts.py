@@ -95,6 +95,6 @@ def websocket_url(host: str, port: int) -> str:
 def unencrypted_public_url(url: str) -> SplitResult | None:
     """Return the parts of a valid URL that reaches a public host without encryption, else ``None``."""
     parts = urlsplit(url)
-    if parts.scheme in ("ws", "http", "mqtt") and not is_private_host(parts.hostname or ""):
+    if parts.scheme in ("ws", "http", "mqtt", "tcp") and not is_private_host(parts.hostname or ""):
         return parts
     return None

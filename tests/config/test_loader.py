@@ -233,6 +233,14 @@ BROKEN = [
         None,
     ),
     (
+        "TCP to a public host",
+        "synthesis:\n  wyoming: {url: 'tcp://tts.example.com:10300'}\n",
+        2,
+        "synthesis.wyoming.url",
+        "a host of the local network",
+        None,
+    ),
+    (
         "address with a key",
         "synthesis:\n  neuphonic:\n    url: wss://h/speak/en?api_key=k\n",
         3,

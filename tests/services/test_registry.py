@@ -17,14 +17,14 @@ def test_find_returns_the_service_of_that_name() -> None:
 
 
 def test_find_of_an_unknown_name_lists_the_services() -> None:
-    with pytest.raises(ConfigError, match="neuphonic, playai, vachana, fish, local"):
+    with pytest.raises(ConfigError, match="neuphonic, playai, vachana, fish, wyoming, local"):
         find("unknown")
 
 
 def test_no_service_is_imported_with_the_configuration() -> None:
     program = (
         "import sys; from agent.settings.loader import load; load(None, {})\n"
-        "print([name for name in ('neuphonic', 'playai', 'vachana', 'fish') "
+        "print([name for name in ('neuphonic', 'playai', 'vachana', 'fish', 'wyoming') "
         "if f'agent.services.protocols.{name}' in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)

@@ -65,7 +65,9 @@ def dial(
     host = str(url.hostname)
     port = url.port or (443 if is_secure else 80)
     context = _context(service, ca_file) if is_secure else None
-    sock = _connect(service, host, port, deadline, is_secure or allow_plaintext, url_issuer, connect_seconds)
+    sock = connect_socket(
+        service, url.scheme, host, port, deadline, is_secure or allow_plaintext, url_issuer, connect_seconds
+    )
     try:
         if context is not None:
             sock = _start_tls(service, sock, context, host, deadline)
@@ -98,8 +100,9 @@ def _check_request(handshake: Handshake, service: str) -> SplitResult:
     return url
 
 
-def _connect(
+def connect_socket(
     service: str,
+    scheme: str,
     host: str,
     port: int,
     deadline: Deadline,
@@ -107,6 +110,21 @@ def _connect(
     url_issuer: str | None,
     connect_seconds: float,
 ) -> socket.socket:
+    """Return a connected, non-blocking socket.
+
+    Args:
+        service: Name of the service in the configuration, for errors.
+        scheme: Scheme of the URL, for errors.
+        host: Host of the URL.
+        port: Port of the URL.
+        deadline: Limit for both steps together.
+        allow_public: Allow public addresses.
+        url_issuer: As for ``dial``.
+        connect_seconds: See ``CONNECT_SECONDS``.
+
+    Raises:
+        ServiceError: The host cannot be reached, or its address is not allowed.
+    """
     try:
         addresses = resolve(host, port, deadline.within(connect_seconds))
     except TimeoutError as error:
@@ -115,7 +133,7 @@ def _connect(
     except OSError as error:
         message = f"the name {host} was not found: {error.strerror or error}{proxy_hint(host)}"
         raise NameLookupError(service, message) from error
-    _refuse_plaintext(service, host, addresses, allow_public)
+    _refuse_plaintext(service, scheme, host, addresses, allow_public)
     if url_issuer is not None and url_issuer != host:
         _refuse_private(service, host, addresses, url_issuer, deadline.within(connect_seconds))
     try:
@@ -127,13 +145,14 @@ def _connect(
         raise ServiceError(service, message, transient=isinstance(error, ConnectionResetError)) from error
 
 
-def _refuse_plaintext(service: str, host: str, addresses: list[Address], allow_public: bool) -> None:
+def _refuse_plaintext(service: str, scheme: str, host: str, addresses: list[Address], allow_public: bool) -> None:
     public = [address.ip for address in addresses if not is_private_address(address.ip)]
     if public and not allow_public:
+        cure = "use wss://, or set allow_plaintext" if scheme == "ws" else "set allow_plaintext, or use a private host"
         raise ServiceError(
             service,
-            f"{host} ({public[0]}) is neither this machine nor on a private network, and ws:// is not encrypted: "
-            "use wss://, or set allow_plaintext",
+            f"{host} ({public[0]}) is neither this machine nor on a private network, and {scheme}:// is not encrypted: "
+            f"{cure}",
             permanent=True,
         )
 

@@ -1,8 +1,9 @@
-"""Decodes the bytes of a WebSocket server into messages and enforces all limits; no socket, no clock."""
+"""Messages in the bytes of a WebSocket connection, with all limits, and the interface of every framing."""
 
 from __future__ import annotations
 
 import codecs
+from typing import Protocol
 
 from websocket import ABNF, WebSocketException
 
@@ -64,7 +65,28 @@ class Close(NamedTuple):
     echo: bytes
 
 
-class Framing:
+class Framing(Protocol):
+    """Converts the bytes of a connection to messages and back. Not thread-safe; its connection owns it.
+
+    A framing without pings, pongs or a close frame encodes them to nothing.
+    """
+
+    frame_count: int
+
+    @property
+    def has_partial_frame(self) -> bool: ...
+    def feed(self, data: bytes) -> None: ...
+    def next(self) -> Message | Ping | Pong | Close | None: ...
+    def encode(self, message: Message) -> bytes: ...
+    def ping(self, data: bytes) -> bytes: ...
+    def pong(self, data: bytes) -> bytes: ...
+    def close(self, payload: bytes) -> bytes: ...
+    def end(self) -> tuple[int, str]:
+        """Return close code and reason for the end of the peer's bytes here."""
+        ...
+
+
+class WebSocketFraming:
     """Converts the bytes of a server to messages, pings, pongs and the close. Not thread-safe; its connection owns it.
 
     Memory is bounded by the limits above. Text is decoded strictly, in a fragmented message with each fragment:
@@ -87,6 +109,25 @@ class Framing:
     def feed(self, data: bytes) -> None:
         """Append received bytes, which may end anywhere in a frame."""
         self._buffer += data
+
+    def encode(self, message: Message) -> bytes:
+        """Return the frame of a message."""
+        if isinstance(message, str):
+            # A lone surrogate, which a command line argument may contain, cannot be encoded.
+            return _frame(message.encode("utf-8", "replace"), _TEXT)
+        return _frame(message, ABNF.OPCODE_BINARY)
+
+    def ping(self, data: bytes) -> bytes:
+        return _frame(data, _PING)
+
+    def pong(self, data: bytes) -> bytes:
+        return _frame(data, _PONG)
+
+    def close(self, payload: bytes) -> bytes:
+        return _frame(payload, _CLOSE)
+
+    def end(self) -> tuple[int, str]:
+        return CONNECTION_LOST, "the service closed the connection without a close frame"
 
     def next(self) -> Message | Ping | Pong | Close | None:
         """Return the next message, ping, pong or close, or ``None`` if more bytes are needed.
@@ -178,6 +219,11 @@ class Framing:
         self._opcode, self._fragment_count, self._fragments = 0, 0, bytearray()
         self._decoder.reset()
         return message.decode() if is_text else message
+
+
+def _frame(data: bytes, opcode: int) -> bytes:
+    frame: bytes = ABNF.create_frame(data, opcode).format()
+    return frame
 
 
 def _decode(data: bytes) -> str:

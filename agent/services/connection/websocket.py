@@ -1,4 +1,4 @@
-"""One WebSocket connection with its codec: deadlines, keepalive, and the end mark before every close."""
+"""One connection with its codec, over WebSocket or TCP: deadlines, keepalive, and the end mark before every close."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from websocket import ABNF
-
 from agent.services.connection.dial import CONNECT_SECONDS, dial
-from agent.services.connection.framing import CONNECTION_LOST, Close, Framing, Ping, Pong, ProtocolError
+from agent.services.connection.framing import (
+    CONNECTION_LOST,
+    Close,
+    Framing,
+    Ping,
+    Pong,
+    ProtocolError,
+    WebSocketFraming,
+)
 from agent.services.connection.keepalive import PING_DUE, PING_SECONDS, PONG_SECONDS, STALL_SECONDS, Keepalive
 from agent.services.connection.poll import wait
-from agent.services.protocols.codec import Client, End, Event, Message
+from agent.services.protocols.codec import Client, End, Event
 from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
@@ -106,9 +112,16 @@ class Connection:
         sock: A connected socket after the upgrade, from ``dial``.
         codec: The client side of the protocol.
         timing: Durations; tests pass their own.
+        framing: Of the messages in the bytes; WebSocket's by default.
     """
 
-    def __init__(self, sock: socket.socket, codec: Client, timing: ConnectionTiming = DEFAULT_TIMING) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        codec: Client,
+        timing: ConnectionTiming = DEFAULT_TIMING,
+        framing: Framing | None = None,
+    ) -> None:
         sock.setblocking(False)
         self.codec = codec
         self.service = codec.service
@@ -119,7 +132,7 @@ class Connection:
         self._is_tls = isinstance(sock, ssl.SSLSocket)
         self._timing = timing
         self._keepalive = Keepalive(timing.ping_seconds, timing.pong_seconds, timing.stall_seconds)
-        self._framing = Framing()
+        self._framing: Framing = WebSocketFraming() if framing is None else framing
         self._unsent = bytearray()
         self._queued_bytes = self._sent_bytes = 0  # totals: they show whether the end mark has left
         self._end_mark_at: int | None = None
@@ -171,7 +184,7 @@ class Connection:
         if self.is_closed or self._closing is not None or self._close_sent or self._write_error:
             return False
         for message in self.codec.send(event):
-            self._queue_message(message)
+            self._queue(self._framing.encode(message))
         if isinstance(event, End) and self._end_mark_at is None:
             self._end_mark_at = self._queued_bytes
         if len(self._unsent) > MAX_UNSENT_BYTES:
@@ -187,7 +200,7 @@ class Connection:
         """
         self._ping_number += 1
         if not (self.is_closed or self._closing is not None or self._close_sent or self._write_error):
-            self._queue(str(self._ping_number).encode(), ABNF.OPCODE_PING)
+            self._queue(self._framing.ping(str(self._ping_number).encode()))
             self._write()
         return self._ping_number
 
@@ -221,7 +234,8 @@ class Connection:
         return self._keepalive.next_seconds(is_sending=bool(self._unsent))
 
     def finish(self, deadline: Deadline) -> list[Event]:
-        """Close the connection: the end mark if it was not sent yet, the unsent data, and the close handshake.
+        """Close the connection: the end mark if it was not sent yet, the unsent data, and the close handshake
+        (over TCP: the end of the bytes in both directions).
 
         Blocks until ``deadline``, with at most ``close_seconds`` for the peer's close frame. A network error does not
         raise; see ``is_end_delivered``.
@@ -236,6 +250,9 @@ class Connection:
             events += self._round(deadline)
         if not self.is_closed and self._closing is None and not self._unsent:
             self._queue_close((1000).to_bytes(2, "big"))
+            if not self._unsent:  # a framing without a close frame: the end of the bytes says the same
+                with contextlib.suppress(OSError):
+                    self._sock.shutdown(socket.SHUT_WR)
             answer_by = deadline.within(self._timing.close_seconds)
             self._write()
             while not self.is_closed and not answer_by.is_expired:
@@ -250,15 +267,7 @@ class Connection:
 
     # --- sending
 
-    def _queue_message(self, message: Message) -> None:
-        if isinstance(message, str):
-            # A lone surrogate, which a command line argument may contain, cannot be encoded.
-            self._queue(message.encode("utf-8", "replace"), ABNF.OPCODE_TEXT)
-        else:
-            self._queue(message, ABNF.OPCODE_BINARY)
-
-    def _queue(self, data: bytes, opcode: int) -> None:
-        frame = ABNF.create_frame(data, opcode).format()
+    def _queue(self, frame: bytes) -> None:
         if not self._unsent:
             self._keepalive.written()
         self._unsent += frame
@@ -266,13 +275,13 @@ class Connection:
 
     def _queue_close(self, payload: bytes) -> None:
         if not self._close_sent:
-            self._queue(payload, ABNF.OPCODE_CLOSE)
+            self._queue(self._framing.close(payload))
             self._close_sent = True
 
     def _write(self) -> None:
         while not self._write_error:
             while self._pongs and len(self._unsent) < _WRITE_BYTES and not self._close_sent:
-                self._queue(self._pongs.popleft(), ABNF.OPCODE_PONG)
+                self._queue(self._framing.pong(self._pongs.popleft()))
             if not self._unsent:
                 break
             # OpenSSL requires that a repeated SSL_write starts with the same bytes: the buffer only grows at its end.
@@ -321,11 +330,8 @@ class Connection:
                 return
             self._read_waits_for_write = False
             if not data:
-                code, reason = self._closing or (
-                    CONNECTION_LOST,
-                    self._write_error or "the service closed the connection without a close frame",
-                )
-                self._end(code, reason)
+                lost = (CONNECTION_LOST, self._write_error) if self._write_error else self._framing.end()
+                self._end(*(self._closing or lost))
                 return
             self._keepalive.received(len(data))
             if self._closing is None:
@@ -403,7 +409,7 @@ class Connection:
                 return
             self._keepalive.ping_sent()
             if not self._close_sent:
-                self._queue(b"", ABNF.OPCODE_PING)
+                self._queue(self._framing.ping(b""))
 
     def _round(self, deadline: Deadline) -> list[Event]:
         wait(self, (), deadline.remaining())

@@ -1,0 +1,264 @@
+"""Wyoming for speech: text to a speech server of the local network, PCM back.
+
+Source: the package ``wyoming`` 1.10.2 (``event.py``, ``tts.py``, ``audio.py``, ``info.py``) and the server
+``wyoming-piper`` 2.5.2. A client asks for the server's ``info`` first; the voices in it decide about the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from urllib.parse import urlsplit
+
+from agent.config.errors import Finding
+from agent.config.fields import key, section
+from agent.services.protocols.codec import (
+    Audio,
+    Encoding,
+    End,
+    Event,
+    Failure,
+    Flush,
+    Handshake,
+    KeepaliveTiming,
+    Log,
+    Message,
+    Text,
+    TtsService,
+)
+from agent.services.protocols.handshake import describe_close
+from agent.services.protocols.parsing import excerpt
+from agent.services.protocols.wyoming_event import EventError, WyomingEvent, decode_event, encode_event
+from agent.services.protocols.wyoming_info import InfoError, Program, name_some, read_info
+from agent.system.json_text import fix_surrogates
+from agent.system.named_tuple import NamedTuple
+
+NAME = "wyoming"
+DEFAULT_PORT = 10300
+
+SCHEMES = ("tcp",)
+_MAX_RATE, _MIN_RATE = 192000, 4000
+_IGNORED = ("pong", "info")
+
+
+@section
+class Settings(NamedTuple):
+    """A speech server of the network that speaks Wyoming, such as wyoming-piper."""
+
+    url: str = key(
+        f"tcp://127.0.0.1:{DEFAULT_PORT}", "address of the server; the port of wyoming-piper is usually 10200"
+    )
+    voice: str = key("", "name of the voice, such as en_US-joe-medium; empty: the server's first one")
+    speaker: str = key("", "name of the speaker of a voice that has several")
+    language: str = key("", "language in place of a voice, such as de; the server selects the voice")
+
+
+def check(settings: Settings) -> Iterator[Finding]:
+    """Yield the rules between keys that the settings break."""
+    if settings.speaker and not settings.voice:
+        yield Finding("speaker", "a speaker belongs to a voice, expected the name of that voice too", None, "voice")
+
+
+class Client:
+    """Sends text and receives audio. Not thread-safe; owned by the thread that owns the connection.
+
+    A passage is one request. If the server streams (``supports_synthesize_streaming``), it is ``synthesize-start``,
+    ``synthesize-chunk`` and ``synthesize-stop``, so that the first sentence of a long passage is spoken while the rest
+    is synthesized; ``synthesize-stopped`` answers it. The stop follows each passage: wyoming-piper speaks the last
+    sentence only after it. Otherwise a passage is one ``synthesize``, which ``audio-stop`` answers.
+
+    Args:
+        settings: Voice, speaker and language.
+        url: The URL.
+    """
+
+    service = NAME
+    max_idle_seconds: float | None = None
+    is_single_use = False
+    receive_timeout_seconds: float | None = None
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        self.encoding = Encoding("raw", 22050)  # until the server names its own
+        self._settings, self._url = settings, with_port(url)
+        self._voice: dict[str, str] = {}
+        self._program: str | None = None  # to be selected before the first request
+        self._can_stream = False
+        self._text = ""  # of the passage, for a server that does not stream
+        self._is_streaming = False
+        self._owed = 0  # passages without their end
+        self._has_ended = self._is_over = False
+
+    def handshake(self) -> Handshake:
+        return Handshake(self._url)
+
+    def opening(self) -> list[Message]:
+        """Return the messages that begin the connection; ``receive_opening`` gets the answer."""
+        return [encode_event("describe")]
+
+    def receive_opening(self, message: bytes) -> Failure | None:
+        """Read the server's ``info`` and select the voice; return why the server cannot be used."""
+        try:
+            programs = read_info(message).tts
+            if not programs:
+                raise InfoError("no speech program", "a server that speaks: check url")
+            self._select(programs)
+        except InfoError as error:
+            return Failure(NAME, error.received, error.expected, permanent=error.is_permanent)
+        return None
+
+    def send(self, event: Event) -> list[Message]:
+        if self._has_ended:
+            return []
+        if isinstance(event, Text):
+            return self._send_text(event.text)
+        if isinstance(event, Flush):
+            return self._end_passage()
+        if isinstance(event, End):
+            messages = self._end_passage()
+            self._has_ended = True
+            return messages
+        return []
+
+    def receive(self, message: Message) -> list[Event]:
+        if self._is_over:
+            return []
+        try:
+            event = decode_event(message if isinstance(message, bytes) else message.encode())
+        except EventError as error:
+            return [Failure(NAME, excerpt(message), f"an event ({error})", fatal=False)]
+        if event.type == "audio-chunk":
+            return self._audio(event)
+        if event.type == "audio-start":
+            return self._start(event)
+        if event.type == ("synthesize-stopped" if self._can_stream else "audio-stop"):
+            return self._passage_end()
+        if event.type == "error":
+            self._is_over = True
+            return [reported_error(NAME, event)]
+        if event.type in ("audio-stop", *_IGNORED):
+            return []
+        return [Log(event.type)]
+
+    def receive_timeout(self) -> list[Event]:
+        return []
+
+    def receive_close(self, code: int, reason: str = "") -> list[Event]:
+        if self._is_over or (self._has_ended and not self._owed):
+            return []
+        self._is_over = True
+        owes_end = self._owed > 0
+        expected = "the rest of the audio" if owes_end else "the connection to last until the end of the text"
+        return [Failure(NAME, describe_close(code, reason), expected, status=code, owes_end=owes_end)]
+
+    def _select(self, programs: tuple[Program, ...]) -> None:
+        settings = self._settings
+        program = programs[0]
+        if settings.voice:
+            names = [model.name for each in programs for model in each.models]
+            program = next((each for each in programs if each.has_model(settings.voice)), program)
+            if names and not program.has_model(settings.voice):
+                raise InfoError(f"the voices {name_some(names)}", f"the voice {excerpt(settings.voice)}", True)
+            self._voice = {"name": settings.voice, **({"speaker": settings.speaker} if settings.speaker else {})}
+        elif settings.language:
+            program = next((each for each in programs if each.speaks(settings.language)), program)
+            if not program.speaks(settings.language):
+                languages = [language for each in programs for language in each.languages]
+                raise InfoError(f"the languages {name_some(languages)}", f"{excerpt(settings.language)}", True)
+            # wyoming-piper 2.5.2 looks only at the name.
+            model = program.model_for(settings.language)
+            self._voice = {"name": model} if model else {"language": settings.language}
+        if program is not programs[0]:
+            self._program = program.name
+        self._can_stream = program.can_stream
+
+    def _send_text(self, text: str) -> list[Message]:
+        text = fix_surrogates(text)
+        if not self._can_stream:
+            self._text += text
+            return []
+        messages: list[Message] = []
+        if not self._is_streaming:
+            self._is_streaming = True
+            messages += self._selection()
+            messages.append(encode_event("synthesize-start", self._request({})))
+        messages.append(encode_event("synthesize-chunk", {"text": text}))
+        return messages
+
+    def _end_passage(self) -> list[Message]:
+        if self._is_streaming:
+            self._is_streaming = False
+            self._owed += 1
+            return [encode_event("synthesize-stop")]
+        text, self._text = self._text, ""
+        if not text:
+            return []
+        self._owed += 1
+        return [*self._selection(), encode_event("synthesize", self._request({"text": text}))]
+
+    def _selection(self) -> list[Message]:
+        program, self._program = self._program, None
+        return [] if program is None else [encode_event("select-program", {"name": program})]
+
+    def _request(self, fields: dict[str, object]) -> dict[str, object]:
+        return {**fields, "voice": self._voice} if self._voice else fields
+
+    def _start(self, event: WyomingEvent) -> list[Event]:
+        encoding = read_encoding(event.data)
+        if encoding is None:
+            self._is_over = True
+            expected = "16-bit samples (width 2), one or two channels, and a rate"
+            return [Failure(NAME, f"audio-start with {excerpt(str(dict(event.data)))}", expected)]
+        self.encoding = encoding
+        return []
+
+    def _audio(self, event: WyomingEvent) -> list[Event]:
+        # Each chunk repeats the format; a server that changes it begins a new audio-start first.
+        rate = event.data.get("rate")
+        is_usable = isinstance(rate, int) and _MIN_RATE <= rate <= _MAX_RATE
+        return [Audio(event.payload, rate if is_usable else None)] if event.payload else []  # type: ignore[arg-type]
+
+    def _passage_end(self) -> list[Event]:
+        if not self._owed:
+            return []
+        self._owed -= 1
+        if self._has_ended and not self._owed:
+            self._is_over = True
+            return [Flush(), End()]
+        return [Flush()]
+
+
+def with_port(url: str) -> str:
+    """Return the URL with a port; ``DEFAULT_PORT`` if it has none."""
+    parts = urlsplit(url)
+    return url if parts.port else parts._replace(netloc=f"{parts.netloc.rstrip(':')}:{DEFAULT_PORT}").geturl()
+
+
+def read_encoding(data: Mapping[str, object]) -> Encoding | None:
+    """Return the encoding that ``audio-start`` or ``audio-chunk`` names; ``None`` if it is not supported."""
+    rate, width, channels = (data.get(name) for name in ("rate", "width", "channels"))
+    if isinstance(rate, bool) or not isinstance(rate, int) or not _MIN_RATE <= rate <= _MAX_RATE:
+        return None
+    return Encoding("raw", rate, channels) if width == 2 and isinstance(channels, int) and channels in (1, 2) else None
+
+
+def reported_error(service: str, event: WyomingEvent) -> Failure:
+    """Return the failure for an ``error`` event (``wyoming/error.py``: ``text`` and ``code``)."""
+    text, code = event.data.get("text"), event.data.get("code")
+    shown = excerpt(fix_surrogates(text)) if isinstance(text, str) else "no text"
+    return Failure(service, f"the error {shown}{f' ({excerpt(code)})' if isinstance(code, str) else ''}", "its result")
+
+
+def _local_settings(base: str) -> dict[str, object]:
+    return {"url": f"tcp://{urlsplit(base).hostname}:{DEFAULT_PORT}"}
+
+
+SERVICE = TtsService(
+    name=NAME,
+    title="Wyoming",
+    settings=Settings,
+    client=lambda settings, url, api_key: Client(settings, url),
+    check=check,
+    # Not every server answers pings; TCP finds a lost peer.
+    keepalive=KeepaliveTiming(ping_seconds=None),
+    url_schemes=SCHEMES,
+    local_settings=_local_settings,
+)

@@ -1,0 +1,131 @@
+"""Reads the ``info`` of a Wyoming server: its programs with their models, voices and languages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from agent.services.protocols.parsing import excerpt
+from agent.services.protocols.wyoming_event import EventError, decode_event
+from agent.system.json_text import fix_surrogates
+from agent.system.named_tuple import NamedTuple
+
+_MAX_PROGRAMS, _MAX_MODELS = 100, 10000
+_MAX_NAMED = 8
+
+
+class InfoError(ValueError):
+    """An ``info`` that cannot be used.
+
+    Args:
+        received: What the server has sent or offers.
+        expected: What was expected.
+        is_permanent: Whether a retry with the same settings is useless.
+    """
+
+    def __init__(self, received: str, expected: str, is_permanent: bool = True) -> None:
+        super().__init__(f"{received}; expected {expected}")
+        self.received, self.expected, self.is_permanent = received, expected, is_permanent
+
+
+class Model(NamedTuple):
+    """A voice or a model. Immutable."""
+
+    name: str
+    languages: tuple[str, ...]
+
+
+class Program(NamedTuple):
+    """A program of the server. Immutable. ``can_stream``: its text or its transcripts come in pieces."""
+
+    name: str
+    models: tuple[Model, ...]
+    can_stream: bool
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages of all models, each once."""
+        return list(dict.fromkeys(language for model in self.models for language in model.languages))
+
+    def has_model(self, name: str) -> bool:
+        """Return whether the program has a model of that name."""
+        return any(model.name == name for model in self.models)
+
+    def speaks(self, language: str) -> bool:
+        """Return whether a model has the language; a model without languages has each."""
+        return any(not model.languages or matches(language, model.languages) for model in self.models)
+
+    def model_for(self, language: str) -> str | None:
+        """Return the name of the first model with the language."""
+        return next((model.name for model in self.models if matches(language, model.languages)), None)
+
+
+class Info(NamedTuple):
+    """The programs of a server. Immutable."""
+
+    tts: tuple[Program, ...]
+    asr: tuple[Program, ...]
+    wake: tuple[Program, ...]
+
+
+def read_info(message: bytes) -> Info:
+    """Decode an ``info`` event (``wyoming/info.py``). Models that are not installed are left out if others are.
+
+    Raises:
+        InfoError: It is something else.
+    """
+    try:
+        event = decode_event(message)
+    except EventError as error:
+        raise InfoError(excerpt(message), f"an info event ({error})", is_permanent=False) from error
+    if event.type != "info":
+        raise InfoError(f"the event {excerpt(event.type)}", "an info event", is_permanent=False)
+    return Info(
+        _programs(event.data.get("tts"), "voices", "supports_synthesize_streaming"),
+        _programs(event.data.get("asr"), "models", "supports_transcript_streaming"),
+        _programs(event.data.get("wake"), "models", ""),
+    )
+
+
+def matches(language: str, languages: Iterable[str]) -> bool:
+    """Return whether a language is in a list: ``de`` matches ``de_DE``, and ``de-AT`` only itself and ``de``."""
+    wanted = _normalized(language)
+    for each in map(_normalized, languages):
+        if each == wanted or each.startswith(f"{wanted}-") or wanted.startswith(f"{each}-"):
+            return True
+    return False
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Return the first names of a list in quotes, and how many more there are."""
+    unique = list(dict.fromkeys(names))
+    shown = ", ".join(excerpt(name) for name in unique[:_MAX_NAMED])
+    return f"{shown} and {len(unique) - _MAX_NAMED} more" if len(unique) > _MAX_NAMED else shown or "(none)"
+
+
+def _normalized(language: str) -> str:
+    return language.strip().lower().replace("_", "-")
+
+
+def _programs(value: object, models_key: str, streaming_key: str) -> tuple[Program, ...]:
+    programs: list[Program] = []
+    for each in value[:_MAX_PROGRAMS] if isinstance(value, list) else ():
+        if isinstance(each, dict) and each.get("installed") is not False:
+            models = _models(each.get(models_key))
+            programs.append(Program(_text(each.get("name")), models, each.get(streaming_key) is True))
+    return tuple(programs)
+
+
+def _models(value: object) -> tuple[Model, ...]:
+    entries = [each for each in value[:_MAX_MODELS] if isinstance(each, dict)] if isinstance(value, list) else []
+    # wyoming-piper lists the voices that it can download as not installed, after those that it has.
+    installed = [each for each in entries if each.get("installed") is not False]
+    models: list[Model] = []
+    for each in installed or entries:
+        languages = each.get("languages")
+        texts = tuple(map(_text, languages)) if isinstance(languages, list) else ()
+        models.append(Model(_text(each.get("name")), texts))
+    return tuple(models)
+
+
+def _text(value: object) -> str:
+    return fix_surrogates(value) if isinstance(value, str) else ""
