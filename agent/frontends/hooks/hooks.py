@@ -15,13 +15,13 @@ from contextlib import suppress
 from typing import Any
 
 from agent.config.environment import EVENT_VARIABLE as VARIABLE
-from agent.frontends.api.described import describe
+from agent.frontends.api.described import Description, describe
 from agent.frontends.frontend import Frontend, Notification
 from agent.frontends.hooks.settings import HookSettings
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Event, Reply, TextPiece
-from agent.pipeline.status import Status
 from agent.system.child import Child
+from agent.system.log import RepeatedWarning
 from agent.system.systemd import child_environment
 from agent.system.text import escape
 from agent.system.threads import Deadline
@@ -57,15 +57,7 @@ class _Hook:
         self.is_timed_out = False
         self.is_reading = False  # stderr is open
         self.excerpt = b""
-        self._problem: str | None = None
-
-    def report(self, problem: str | None) -> None:
-        """Log a problem once, until the command works again."""
-        if problem is not None and self._problem is None:
-            log.warning("hook %s: %s", self.name, problem)
-        elif problem is None and self._problem is not None:
-            log.info("hook %s: works again", self.name)
-        self._problem = problem
+        self.failure = RepeatedWarning(log)
 
 
 class Hooks(Frontend):
@@ -96,7 +88,7 @@ class Hooks(Frontend):
         self._lock = threading.Lock()
         self._wake = -1
         self._is_stopping = self._is_aborted = False
-        self._state: str | None = None  # these two are owned by the main thread
+        self._state: object = None  # these two are owned by the main thread
         self._texts: dict[int | str, str] = {}
 
     # --- the main thread
@@ -106,14 +98,12 @@ class Hooks(Frontend):
 
     def notify(self, notification: Notification) -> None:
         """Queue the event of a notification for its hook. Never blocks."""
-        name = self._name_of(notification)
-        if name not in self._hooks:
-            return
+        text = self._take_text(notification) if self._settings.transcripts else None
         for description in describe(notification):
-            event = {"hook": name, **description.params(texts=self._settings.transcripts)}
-            if isinstance(notification, Record) and self._settings.transcripts:
-                event["text"] = self._text_of(notification)
-            self._put(self._hooks[name], event)
+            hook = self._hooks.get(self._name_of(description) or "")
+            if hook is not None:
+                event = {"hook": hook.name, **description.params(texts=self._settings.transcripts)}
+                self._put(hook, event if text is None else {**event, "text": text})
 
     def stop_accepting(self) -> None:
         """Do nothing: events come from the daemon, until its end."""
@@ -130,36 +120,37 @@ class Hooks(Frontend):
             self._is_aborted = True
         self.stop()
 
-    def _name_of(self, notification: Notification) -> str | None:
-        """Return the hook for a notification, and remember what later ones need."""
+    def _name_of(self, description: Description) -> str | None:
+        """Return the name of the hook for an event."""
+        fields = description.fields
+        match description.name:
+            case "state":
+                previous, self._state = self._state, fields["state"]
+                return "state" if self._state != previous else None
+            case "utterance":
+                return _HOOKS_BY_STATE.get(str(fields["state"]))
+            case "heard":
+                return "heard" if fields["words"] else None
+            case "device" | "wake":
+                return description.name
+        return None
+
+    def _take_text(self, notification: Notification) -> str | None:
+        """Collect the pieces of a text; return the whole text at the end of its utterance."""
         match notification:
-            case Status(state=state):
-                if state == self._state:
-                    return None
-                self._state = state
-                return "state"
-            case Record(state=state):
-                return _HOOKS_BY_STATE.get(state)
-            case Reply(turn, text) if self._settings.transcripts:
+            case Reply(turn, text):
                 self._append_text(turn, f"{text} ")
-            case TextPiece(utterance, text) if self._settings.transcripts:
+            case TextPiece(utterance, text):
                 self._append_text(utterance, text)
-            case _:
-                for description in describe(notification):
-                    is_word = description.name == "heard" and description.fields["words"]
-                    return description.name if is_word or description.name in ("device", "wake") else None
+            case Record(utterance):
+                pieces = self._texts.pop(utterance.turn or utterance.id, "")
+                return pieces.strip() if utterance.text is None else utterance.text
         return None
 
     def _append_text(self, key: int | str, piece: str) -> None:
         self._texts[key] = (self._texts.get(key, "") + piece)[:MAX_TEXT_CHARACTERS]
         if len(self._texts) > MAX_TEXTS:
             del self._texts[next(iter(self._texts))]
-
-    def _text_of(self, record: Record) -> str:
-        utterance = record.utterance
-        if utterance.text is not None:
-            return utterance.text
-        return self._texts.pop(utterance.turn or utterance.id, "").strip()
 
     def _put(self, hook: _Hook, event: dict[str, object]) -> None:
         with self._lock:
@@ -201,7 +192,7 @@ class Hooks(Frontend):
                 try:
                     hook.running = self._start(hook.command, event)
                 except (OSError, ValueError, subprocess.SubprocessError) as error:
-                    hook.report(f"cannot be started: {escape(str(error), 200)}")
+                    hook.failure.warn("hook %s: cannot be started: %s", hook.name, escape(str(error), 200))
                     continue
                 hook.deadline = Deadline(self._settings.timeout_seconds)
                 hook.is_timed_out, hook.is_reading, hook.excerpt = False, True, b""
@@ -256,7 +247,8 @@ class Hooks(Frontend):
             child.kill_group(signal.SIGKILL)
             hook.deadline = Deadline(None)
             return
-        hook.report(f"did not end within {self._settings.timeout_seconds:g} s, killed")
+        seconds = self._settings.timeout_seconds
+        hook.failure.warn("hook %s: did not end within %g s, killed", hook.name, seconds)
         child.kill_group(signal.SIGTERM)
         hook.is_timed_out, hook.deadline = True, Deadline(self._terminate_seconds)
 
@@ -270,10 +262,13 @@ class Hooks(Frontend):
         child.close()
         if hook.is_timed_out:
             return
+        if not code:
+            hook.failure.resolved("hook %s: works again", hook.name)
+            return
         words = hook.excerpt.decode("utf-8", "replace").strip()
         detail = f", {escape(words, 200)}" if words else ""
         how = f"exit code {code}" if code >= 0 else f"signal {-code}"
-        hook.report(f"failed: {how}{detail}" if code else None)
+        hook.failure.warn("hook %s: failed: %s%s", hook.name, how, detail)
 
     def _kill(self, hook: _Hook, child: Child) -> None:
         child.kill_group(signal.SIGKILL)

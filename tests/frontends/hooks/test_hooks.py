@@ -120,6 +120,18 @@ EVENTS: list[tuple[str, list[Notification], dict[str, object]]] = [
 ]
 
 
+def test_text_of_an_utterance_that_ended_is_no_part_of_the_next_one_with_its_id(tmp_path: Path) -> None:
+    utterance = Utterance("a", None, source="control")
+    notifications: list[Notification] = [
+        TextPiece("a", "One."),
+        Record(utterance, "failed", "no network"),
+        TextPiece("a", "Two."),
+        Record(utterance, "played"),
+    ]
+    run_all(notifications, spoken=append(tmp_path / "out"), transcripts=True)
+    assert [event["text"] for event in lines(tmp_path / "out")] == ["Two."]
+
+
 @pytest.mark.parametrize(("name", "notifications", "fields"), EVENTS)
 def test_a_command_gets_its_event_once(
     tmp_path: Path, name: str, notifications: list[Notification], fields: dict[str, object]
