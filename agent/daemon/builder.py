@@ -174,9 +174,8 @@ def make_frontends(
     from agent.frontends.frontend import Frontends
 
     setting = config.control.socket
-    has_web = web_sources is not None and config.web.listen != "none"
     has_hooks = any(config.hooks.commands())
-    if setting == "none" and not has_web and not has_hooks and not config.mqtt.is_on:
+    if setting == "none" and web_sources is None and not has_hooks and not config.mqtt.is_on:
         return Frontends()
     from agent.frontends.api.api import Api
 
@@ -200,7 +199,7 @@ def make_frontends(
         is_default = setting == "auto"
         path = Paths.from_environment(environ).control_socket if is_default else Path(setting)
         workers.append(ControlServer(path, report, api, required=not is_default, flush_seconds=CONTROL_FLUSH_SECONDS))
-    if web_sources is not None and has_web:
+    if web_sources is not None:
         from agent.daemon.web import make_web
 
         web, receive = make_web(config.web, api, web_sources, report)
@@ -223,7 +222,7 @@ def make_frontends(
         for receive in receivers:
             receive(notification)
 
-    return Frontends(tuple(workers), notify)
+    return Frontends(tuple(workers), notify, api.stop_accepting, api.close)
 
 
 def make_microphone(

@@ -403,6 +403,7 @@ class Daemon:
         log.info("daemon: stopped")
 
     def _stop_accepting(self) -> None:
+        self._frontends.stop_accepting()
         for frontend in self._frontends.workers:
             frontend.stop_accepting()
 
@@ -418,6 +419,7 @@ class Daemon:
             self._carry_out(action)
 
     def _stop_frontends(self, deadline: Deadline) -> list[str]:
+        self._frontends.close()
         return self._frontend_supervisor.stop(deadline)
 
     def _drain_inbox(self) -> None:

@@ -21,10 +21,15 @@ class Frontends(NamedTuple):
     Args:
         workers: The frontends.
         notify: Passes each notification on to them, in the main thread. Never blocks.
+        stop_accepting: Refuses new requests of all frontends, as the first step of the shutdown. Earlier requests still
+            get their responses.
+        close: Answers the requests that still wait, before the frontends stop.
     """
 
     workers: tuple[Frontend, ...] = ()
     notify: Callable[[Notification], None] | None = None
+    stop_accepting: Callable[[], None] = lambda: None
+    close: Callable[[], None] = lambda: None
 
 
 class Frontend(Stage):
@@ -42,5 +47,5 @@ class Frontend(Stage):
         raise NotImplementedError(f"{type(self).__name__}.open")
 
     def stop_accepting(self) -> None:
-        """Refuse new requests, as the first step of the shutdown. Earlier requests still get their responses."""
+        """Refuse new clients, as the first step of the shutdown. Earlier requests still get their responses."""
         raise NotImplementedError(f"{type(self).__name__}.stop_accepting")

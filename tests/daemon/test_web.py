@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import queue
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from support.timing import poll_until
 from support.web import TOKEN, free_port
 
 from agent.config.secrets import Secret
+from agent.daemon.builder import make_frontends
+from agent.daemon.utterance_store import UtteranceStore
 from agent.daemon.web import WebSources, make_web
 from agent.frontends.api.api import Api, Caller
 from agent.frontends.web.settings import WebSettings
 from agent.pipeline.events import Announce, Event, Heard, Utterance
+from agent.pipeline.status import Status
+from agent.settings.model import Config
 from agent.system.threads import Deadline
+
+SECONDS = 20.0
 
 OFF = """
 import os, sys, threading
@@ -43,6 +55,56 @@ def root_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     root.handlers[:] = handlers
 
 
+def test_shutdown_without_a_control_socket_refuses_texts_and_answers_those_that_wait(root_log: None) -> None:
+    events: list[Event] = []
+    settings = WebSettings(listen=f"127.0.0.1:{free_port()}", token=Secret(value=TOKEN))
+    config = Config()
+    config = config._replace(control=config.control._replace(socket="none"), web=settings)
+    # The history never reports that the announcement is stored.
+    history = UtteranceStore(Path("/nonexistent/queue.db"))
+    frontends = make_frontends(
+        config, {}, events.append, web_sources=WebSources(dict, int, list, list), history=history
+    )
+    (server,) = frontends.workers
+    assert frontends.notify is not None
+    frontends.notify(Status("ready", "idle", volume=80))
+    server.open()
+    server.start()
+    request = {"jsonrpc": "2.0", "id": 1, "method": "say", "params": {"text": "hello"}}
+    answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    early, late = (open_request(settings, request) for _ in range(2))
+    threading.Thread(target=lambda: answers.put(send_body(*early)), daemon=True).start()
+    poll_until(lambda: events)
+    frontends.stop_accepting()
+    server.stop_accepting()
+    assert b'"shutting_down"' in send_body(*late)
+    frontends.close()
+    assert b'"durable": false' in answers.get(timeout=SECONDS)
+    server.stop()
+    assert server.join(Deadline(SECONDS))
+    assert [type(event) for event in events] == [Announce]
+
+
+def open_request(settings: WebSettings, request: object) -> tuple[socket.socket, bytes]:
+    """Send the head of a request; return the connection and the body."""
+    address, body = settings.address, json.dumps(request).encode()
+    assert address is not None
+    head = (
+        f"POST /rpc HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {TOKEN}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    connected = socket.create_connection(address, SECONDS)
+    connected.sendall(head.encode())
+    return connected, body
+
+
+def send_body(connected: socket.socket, body: bytes) -> bytes:
+    """Send the body of a request; return the whole response."""
+    with connected, connected.makefile("rb") as response:
+        connected.sendall(body)
+        return response.read()
+
+
 def test_notifications_and_sources_reach_the_methods(root_log: None) -> None:
     events: list[Event] = []
     api = Api(events.append)
@@ -65,5 +127,5 @@ def test_notifications_and_sources_reach_the_methods(root_log: None) -> None:
     assert b"voice_agent_" in metrics
     server.stop_accepting()
     server.stop()
-    assert server.join(Deadline(20.0))
+    assert server.join(Deadline(SECONDS))
     assert events == []

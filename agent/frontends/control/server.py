@@ -111,7 +111,6 @@ class ControlServer(Frontend):
             log.info("control: listening, path=%s", self._listener.path)
 
     def stop_accepting(self) -> None:
-        self._api.stop_accepting()
         if self.ident is None:
             self._listener.close()
         self._mailbox.put(_Signal.STOP_ACCEPTING)
@@ -271,7 +270,6 @@ class ControlServer(Frontend):
 
     def _flush(self) -> None:
         """Send the responses that are left, and wait until the clients have read them."""
-        self._api.close()
         self._take()
         deadline = Deadline(self._flush_seconds)
         while not deadline.is_expired and (unsent := [peer for peer in self._peers.values() if peer.has_unsent]):

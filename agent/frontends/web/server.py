@@ -236,10 +236,10 @@ class WebServer(Frontend):
 
         assert self._timing is not None
         deadline = Deadline(self._timing.request_seconds)
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # header and body are two writes
         thread, served = threading.current_thread(), connected
         try:
+            connected.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # header and body are two writes
             if self._tls is not None:
                 connected.settimeout(deadline.remaining())
                 served = self._tls.wrap_socket(connected, server_side=True, do_handshake_on_connect=False)

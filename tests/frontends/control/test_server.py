@@ -112,9 +112,17 @@ class Setup:
     def played(self, utterance: Utterance) -> None:
         self.api.notify(Record(utterance, "played", "", 1.5))
 
-    def end(self) -> None:
+    def stop_accepting(self) -> None:
+        self.api.stop_accepting()
         self.control.stop_accepting()
+
+    def stop(self) -> None:
+        self.api.close()
         self.control.stop()
+
+    def end(self) -> None:
+        self.stop_accepting()
+        self.stop()
         assert self.control.join(Deadline(SECONDS))
         for client in self.clients:
             client.close()
@@ -513,7 +521,7 @@ def test_stop_accepting_refuses_new_texts_and_still_reports_ends(build: Build) -
     client.ask("say", text="hello", wait=True)
     event = setup.event()
     assert isinstance(event, Announce)
-    setup.control.stop_accepting()
+    setup.stop_accepting()
     assert "shutting down" in client.ask("say", text="more")["message"]
     assert not setup.path.exists()
     setup.played(event.utterance)
@@ -525,8 +533,8 @@ def test_stop_cancels_the_awaited_utterances(build: Build) -> None:
     setup = build()
     client = setup.call()
     utterance = client.ask("say", text="hello", wait=True)["id"]
-    setup.control.stop_accepting()
-    setup.control.stop()
+    setup.stop_accepting()
+    setup.stop()
     ended = client.receive()["params"]
     assert (ended["id"], ended["state"]) == (utterance, "cancelled")
     assert client.receive() is None
