@@ -225,6 +225,7 @@ set_up() {
     packages="$run_packages$(session_packages)"
     if [[ $purpose == test ]]; then
         packages+=" $test_packages"
+        debian_packages+=" python3-evdev" # without a wheel, so that another Python builds it
         extras+=(test)
     fi
     mkdir -p -- "$venv"

@@ -40,6 +40,8 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
     "pymicro_wakeword": ("pipeline.capture.wake_word",),
     "msgpack": ("services.protocols.fish",),
     "systemd": ("system",),
+    "gpiozero": ("frontends.panel.pins",),
+    "evdev": ("frontends.panel.keys",),
     "yaml": ("config",),
     "websockets": ("server",),
     "moonshine_voice": ("server.stt",),

@@ -61,7 +61,12 @@ def _parse(validator: Validator, name: str, text: str, field: Field) -> Tree | N
     if field.kind in ("str", "secret") and _is_bare(text):
         is_null = field.is_optional and text in ("", "null", "~")
         return Scalar(name, text, "null" if is_null else "str", is_plain=is_null)
-    if field.kind == "strings" and text.strip() not in ("", "null", "~") and _is_bare(text) and "\n" not in text:
+    if (
+        field.kind in ("strings", "ints")
+        and text.strip() not in ("", "null", "~")
+        and _is_bare(text)
+        and "\n" not in text
+    ):
         items = text.strip().removesuffix(",").split(",")
         return Sequence(name, [Scalar(name, item.strip(), "str", is_plain=True) for item in items])
     if field.kind == "strings" and text.lstrip().startswith(('"', "'")):

@@ -74,8 +74,8 @@ class Field(NamedTuple):
     """One key. Immutable.
 
     Attributes:
-        kind: ``section``, ``sections`` (a list of them), ``strings`` (a list of strings), ``secret``, ``str``, ``int``,
-            ``float``, ``bool`` or ``str or bool``.
+        kind: ``section``, ``sections`` (a list of them), ``strings`` or ``ints`` (a list of them), ``secret``,
+            ``str``, ``int``, ``float``, ``bool`` or ``str or bool``.
         is_optional: Null is a value of its own.
         default: The default value; ``None`` for a section.
         metadata: The arguments of ``key``.
@@ -234,7 +234,8 @@ def _kind(hint: Any) -> tuple[str, bool, Any]:
         return "section", False, hint
     inner = typing.get_args(hint)
     if typing.get_origin(hint) is tuple and len(inner) == 2 and inner[1] is ...:
-        return ("strings", False, None) if inner[0] is str else ("sections", False, inner[0])
+        kind = {str: "strings", int: "ints"}.get(inner[0], "sections")
+        return kind, False, inner[0] if kind == "sections" else None
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
         rest = [part for part in inner if part is not types.NoneType]
         if set(rest) == {str, bool}:

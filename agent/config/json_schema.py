@@ -77,14 +77,18 @@ def _key(field: Field) -> dict[str, Any]:
         if "min_items" in field.metadata:
             entry["minItems"] = field.metadata["min_items"]
         return entry
+    if field.kind == "ints":
+        return entry | {"type": "array", "items": {"type": "integer"} | _bounds(field)}
     if field.choices:
         return entry | {"enum": [*field.choices, *([None] if field.is_optional else [])]}
     kind = _TYPES[field.kind]
     entry["type"] = [kind, "null"] if field.is_optional else kind
-    for name, bound in (("minimum", "low"), ("maximum", "high")):
-        if bound in field.metadata:
-            entry[name] = field.metadata[bound]
-    return entry
+    return entry | _bounds(field)
+
+
+def _bounds(field: Field) -> dict[str, Any]:
+    names = (("minimum", "low"), ("maximum", "high"))
+    return {name: field.metadata[bound] for name, bound in names if bound in field.metadata}
 
 
 def plain(value: Any) -> Any:

@@ -86,8 +86,8 @@ class Validator:
             return None
         if field.kind == "sections":
             return self._sections(field, tree, path)
-        if field.kind == "strings":
-            return self._strings(field, tree, path)
+        if field.kind in ("strings", "ints"):
+            return self._list(field, tree, path)
         if not isinstance(tree, Scalar):
             raise Refused(f"{_kind_of(tree)} is here, expected {_EXPECTED_KINDS.get(field.kind, 'a single value')}")
         if field.kind == "str" or (field.kind == "str or bool" and tree.tag != "bool"):
@@ -96,18 +96,19 @@ class Validator:
             return as_int(tree, field)
         return as_float(tree, field) if field.kind == "float" else as_bool(tree)
 
-    def _strings(self, field: Field, tree: Tree, path: str) -> tuple[str, ...]:
-        strings: list[str] = []
+    def _list(self, field: Field, tree: Tree, path: str) -> tuple[Any, ...]:
+        item_field = Field(field.kind.removesuffix("s").replace("string", "str"), False, None, field.metadata)
+        checked: list[Any] = []
         for index, item in enumerate(self._items(field, tree)):
             values: PartialConfig = {}
-            self.value(values, "item", Field("str", False, None, field.metadata), item, f"{path}[{index}]")
+            self.value(values, "item", item_field, item, f"{path}[{index}]")
             if "item" not in values:
                 continue
-            if field.choices and values["item"] in strings:
+            if field.choices and values["item"] in checked:
                 what = f"{quoted(values['item'])} is in the list already, expected it once"
                 self.issues.append(ConfigIssue(item.where, f"{path}[{index}]", what))
-            strings.append(values["item"])
-        return tuple(strings)
+            checked.append(values["item"])
+        return tuple(checked)
 
     def _sections(self, field: Field, tree: Tree, path: str) -> tuple[Any, ...]:
         sections = []

@@ -175,7 +175,9 @@ def make_frontends(
 
     setting = config.control.socket
     has_hooks = any(config.hooks.commands())
-    if setting == "none" and web_sources is None and not has_hooks and not config.mqtt.is_on:
+    has_panel = config.button.is_used or config.led.is_used
+    is_alone = setting == "none" and web_sources is None and not has_hooks
+    if is_alone and not has_panel and not config.mqtt.is_on:
         return Frontends()
     from agent.frontends.api.api import Api
 
@@ -217,6 +219,12 @@ def make_frontends(
         hooks = Hooks(config.hooks, environ, report)
         workers.append(hooks)
         receivers.append(hooks.notify)
+    if has_panel:
+        from agent.daemon.panel import make_panel
+
+        for worker in make_panel(config, environ, report):
+            workers.append(worker)
+            receivers.append(worker.notify)
 
     def notify(notification: Notification) -> None:
         for receive in receivers:

@@ -21,6 +21,8 @@ CHECKED_SECTIONS = (
     "web",
     "mqtt",
     "hooks",
+    "button",
+    "led",
 )
 URL_SECTIONS = ("transcription", "synthesis", "responder", "mqtt")
 
@@ -34,6 +36,8 @@ def findings(config: Config) -> Iterator[Finding]:
         section = getattr(config, name)
         for finding in url_findings(section.urls(), name, allow_plaintext=section.allow_plaintext):
             yield finding.below(name)
+    if config.button.gpio is not None and config.button.gpio in config.led.gpio:
+        yield Finding("led.gpio", f"pin {config.button.gpio} is that of button.gpio, expected another one")
 
 
 def warnings(config: Config) -> Iterator[Finding]:
@@ -48,3 +52,5 @@ def warnings(config: Config) -> Iterator[Finding]:
         yield finding.below("web")
     for finding in config.hooks.warnings():
         yield finding.below("hooks")
+    for finding in config.led.warnings():
+        yield finding.below("led")

@@ -7,6 +7,7 @@ from agent.config.fields import key, section
 from agent.frontends.control.settings import ControlSettings
 from agent.frontends.hooks.settings import HookSettings
 from agent.frontends.mqtt.settings import MqttSettings
+from agent.frontends.panel.settings import ButtonSettings, LedSettings
 from agent.frontends.web.settings import WebSettings
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.pipeline.settings import ConversationSettings, MicrophoneSettings, SpeakerSettings, WakeSettings
@@ -43,6 +44,8 @@ class Config(NamedTuple):
     web: WebSettings = key(WebSettings, "the HTTP API and the page")
     mqtt: MqttSettings = key(MqttSettings, "the connection to an MQTT broker and to Home Assistant")
     hooks: HookSettings = key(HookSettings, "commands that the daemon starts for events")
+    button: ButtonSettings = key(ButtonSettings, "the button")
+    led: LedSettings = key(LedSettings, "the light")
     shutdown_seconds: float = key(
         8.0, "timeout for a shutdown that finishes the current work; more lets a longer reply end", low=1.0, high=120.0
     )

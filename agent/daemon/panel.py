@@ -1,0 +1,58 @@
+"""Builds the frontends of the device itself: the button and the light."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from agent.frontends.panel.settings import ANY_DEVICE
+from agent.pipeline.events import Event
+from agent.settings.model import Config
+
+if TYPE_CHECKING:
+    from agent.frontends.panel.button import Button
+    from agent.frontends.panel.interfaces import Lamp, PressSource
+    from agent.frontends.panel.light import Light
+    from agent.frontends.panel.settings import ButtonSettings, LedSettings
+
+
+def make_panel(config: Config, environ: Mapping[str, str], report: Callable[[Event], None]) -> list[Button | Light]:
+    """Build the configured frontends; none of them is open yet."""
+    workers: list[Button | Light] = []
+    if config.button.is_used:
+        workers.append(_make_button(config.button, report))
+    if config.led.is_used:
+        workers.append(_make_light(config.led, environ, report))
+    return workers
+
+
+def _make_button(settings: ButtonSettings, report: Callable[[Event], None]) -> Button:
+    from agent.frontends.panel.button import Button
+
+    def make_source() -> PressSource:  # the thread of the button imports the library
+        if settings.gpio is not None:
+            from agent.frontends.panel.pins import PinSource
+
+            return PinSource(settings.gpio, pull_up=settings.pull == "up")
+        from agent.frontends.panel.keys import KeySource
+
+        assert settings.key is not None
+        return KeySource(settings.key, None if settings.device == ANY_DEVICE else settings.device)
+
+    return Button(make_source, settings.long_press_seconds, report)
+
+
+def _make_light(settings: LedSettings, environ: Mapping[str, str], report: Callable[[Event], None]) -> Light:
+    if settings.command:
+        from agent.frontends.panel.command_light import CommandLight
+
+        return CommandLight(settings.command, environ, report)
+    from agent.frontends.panel.light import PinLight
+    from agent.frontends.panel.patterns import COLOR, SINGLE
+
+    def open_lamp() -> Lamp:
+        from agent.frontends.panel.pins import PinLamp
+
+        return PinLamp(settings.gpio, active_low=settings.active_low, brightness=settings.brightness / 100)
+
+    return PinLight(open_lamp, SINGLE if len(settings.gpio) == 1 else COLOR, report)

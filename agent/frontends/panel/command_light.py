@@ -1,0 +1,90 @@
+"""The light as a program of the user, which is started for each state."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
+
+from agent.frontends.panel.light import Light
+from agent.frontends.panel.patterns import OFF
+from agent.pipeline.events import Event
+from agent.system.child import Child, private_environment
+from agent.system.threads import Deadline
+
+TIMEOUT_SECONDS = 2.0
+REAP_SECONDS = 0.2
+"""After SIGKILL; a process in an uninterruptible call is left to the system."""
+
+
+class CommandLight(Light):
+    """Starts a program for each state, one process at a time. States that pass while it runs are left out.
+
+    Thread-safe like ``Light``.
+
+    Args:
+        command: The program and its arguments; the state is added.
+        environ: The environment of the daemon.
+        report: Receives the events of the frontend.
+        timeout_seconds: The longest run time; then the process group is killed.
+    """
+
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        environ: Mapping[str, str],
+        report: Callable[[Event], None],
+        *,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> None:
+        super().__init__(report)
+        self._command, self._environ = command, private_environment(environ)
+        self._timeout_seconds = timeout_seconds
+        self._child: Child | None = None
+
+    def run(self) -> None:
+        wanted = started = None
+        deadline = Deadline(None)
+        try:
+            while not self._is_aborted:
+                if self._child is None and wanted != started:
+                    started = wanted
+                    self._start(str(wanted))
+                    deadline = Deadline(self._timeout_seconds)
+                if self._child is None:
+                    if started == OFF:
+                        return
+                    wanted = self.wait(None) or wanted
+                else:
+                    wanted = self.wait(deadline.remaining(), [self._child.fileno()]) or wanted
+                    self._check(self._child, deadline)
+        finally:
+            if self._child is not None:
+                self._kill(self._child)
+            self.close()
+
+    def _start(self, state: str) -> None:
+        try:
+            self._child = Child([*self._command, state], self._environ)
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            self.log_problem(f"the command cannot be started: {error}")
+
+    def _check(self, child: Child, deadline: Deadline) -> None:
+        """Note the end of the command, or kill it after its time."""
+        if child.has_ended(0.0):
+            child.kill_group(signal.SIGKILL)  # what it left in its group
+            code = child.reap()
+            child.close()
+            self._child = None
+            how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+            self.log_problem(f"the command failed: {how}. Start it by hand with a state to see why" if code else None)
+        elif deadline.is_expired:
+            self.log_problem(f"the command did not end within {self._timeout_seconds:g} s and was killed")
+            self._kill(child)
+
+    def _kill(self, child: Child) -> None:
+        child.kill_group(signal.SIGKILL)
+        if child.has_ended(REAP_SECONDS):
+            child.reap()
+        child.close()
+        self._child = None

@@ -1,0 +1,135 @@
+"""Pins of a Raspberry Pi as the button and the light, through gpiozero."""
+
+from __future__ import annotations
+
+import glob
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import gpiozero
+
+from agent.frontends.panel.interfaces import PanelError
+from agent.system.paths import Paths
+from agent.system.threads import Mailbox
+
+BOUNCE_SECONDS = 0.02
+PWM_HERTZ = 200
+"""Without a visible flicker. lgpio switches the pin in a thread of its own."""
+
+_factory_lock = threading.Lock()
+
+
+class PinSource:
+    """A button that is wired to a pin. Not thread-safe; owned by the button thread.
+
+    Args:
+        pin: The number of the pin (BCM).
+        pull_up: Whether the button connects the pin to ground.
+    """
+
+    def __init__(self, pin: int, *, pull_up: bool = True) -> None:
+        self._pin, self._pull_up = pin, pull_up
+        self._button: Any = None
+        self._presses: Mailbox[bool] | None = None
+
+    def open(self) -> None:
+        presses: Mailbox[bool] = Mailbox()
+        try:
+            _choose_factory()
+            # Not gpiozero.Button, whose thread for long presses polls ten times per second. The kernel filters the
+            # bounces (lgpio: gpio_set_debounce_micros).
+            button = gpiozero.DigitalInputDevice(self._pin, pull_up=self._pull_up, bounce_time=BOUNCE_SECONDS)
+        except Exception as error:  # noqa: BLE001 - the pin libraries have no common exception
+            presses.close()
+            raise PanelError(_explain(error)) from None  # a traceback would keep the half-open pin reserved
+        # Called by a thread of the pin library.
+        button.when_activated = lambda: presses.put(True)
+        button.when_deactivated = lambda: presses.put(False)
+        self._button, self._presses = button, presses
+
+    def filenos(self) -> list[int]:
+        return [] if self._presses is None else [self._presses.fileno()]
+
+    def read(self, fd: int) -> list[bool | None]:
+        return [] if self._presses is None else [*self._presses.take()]
+
+    def problem(self) -> str | None:
+        return None
+
+    def close(self) -> None:
+        if self._button is not None:
+            self._button.close()
+            self._button = None
+        if self._presses is not None:
+            self._presses.close()
+            self._presses = None
+
+
+class PinLamp:
+    """One LED for each pin. Not thread-safe; owned by the light thread.
+
+    Args:
+        pins: The numbers of the pins (BCM).
+        active_low: Whether a low pin lights the LED.
+        brightness: From 0 to 1; below 1 the pins are switched by pulse width modulation.
+
+    Raises:
+        PanelError: There is no such pin, or it is busy.
+    """
+
+    def __init__(self, pins: Sequence[int], *, active_low: bool, brightness: float) -> None:
+        self._brightness = brightness
+        self._parts: list[Any] = []
+        try:
+            _choose_factory()
+            for pin in pins:
+                if brightness < 1:
+                    part = gpiozero.PWMOutputDevice(pin, active_high=not active_low, frequency=PWM_HERTZ)
+                else:
+                    part = gpiozero.DigitalOutputDevice(pin, active_high=not active_low)
+                self._parts.append(part)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.close()
+            raise PanelError(_explain(error)) from None
+
+    def set(self, levels: Sequence[int]) -> None:
+        try:
+            for part, level in zip(self._parts, levels, strict=True):
+                part.value = self._brightness * level if self._brightness < 1 else level
+        except Exception as error:  # noqa: BLE001 - as above
+            raise PanelError(_explain(error)) from None
+
+    def close(self) -> None:
+        for part in self._parts:
+            try:
+                part.off()
+            finally:
+                part.close()
+        self._parts.clear()
+
+
+def _choose_factory() -> None:
+    """Choose lgpio, unless the user chose another library. gpiozero alone would fall back to one that polls."""
+    with _factory_lock:
+        if gpiozero.Device.pin_factory is not None or os.environ.get("GPIOZERO_PIN_FACTORY"):
+            return
+        # lgpio creates a pipe in its working directory, which is / for a service (LG_WD, lgpio's documentation).
+        run = Paths.from_environment(os.environ).run
+        if "LG_WD" not in os.environ and run.is_dir():
+            os.environ["LG_WD"] = str(run)
+        from gpiozero.pins.lgpio import LGPIOFactory
+
+        gpiozero.Device.pin_factory = LGPIOFactory()
+
+
+def _explain(error: Exception) -> str:
+    """Return why pins cannot be used and how to fix it."""
+    if gpiozero.Device.pin_factory is None and not os.environ.get("GPIOZERO_PIN_FACTORY"):
+        chips = glob.glob("/dev/gpiochip*")
+        if not chips:
+            return "there is no GPIO chip (/dev/gpiochip0)"
+        if not any(os.access(chip, os.R_OK | os.W_OK) for chip in chips):
+            return f"this user may not open {chips[0]}: add it to the group gpio, see button-and-light.md"
+    return str(error).strip("'\" ") or type(error).__name__
