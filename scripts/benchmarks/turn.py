@@ -16,7 +16,6 @@ import argparse
 import statistics
 import tempfile
 import time
-from array import array
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -24,12 +23,9 @@ from typing import Any
 
 from support.local_server import LocalServerProcess
 
-from agent.audio.convert import FormatConverter
-from agent.audio.format import SPEECH, Format
+from agent.audio.format import SPEECH
 from agent.cli.demo import QUESTION
-from agent.server.tts import registry as tts_registry
 from agent.server.tts import tone
-from agent.server.tts.engine import VoiceOptions
 from agent.server.wire_log import WireLog
 from agent.services.protocols.codec import Audio, End, Message, Text
 from scripts.benchmarks import turn_end
@@ -37,6 +33,7 @@ from scripts.benchmarks._card import TimedCard
 from scripts.benchmarks._daemon import Ready, daemon
 from scripts.benchmarks._report import Column, Result, Table, at_most, progress
 from scripts.benchmarks._server import Server
+from scripts.benchmarks._speech import spoken
 
 MAX_SECONDS = 0.25
 """Largest answer time beyond the pause of ``conversation.silence_seconds``."""
@@ -44,8 +41,6 @@ MAX_DEMO_SECONDS = 0.55
 """Largest median from the end of speech to the first audio with the local recognizer and voice."""
 SENTENCES = {"complete": ("what time is it?", 0.3), "unsure": ("please turn on the light", 0.7)}
 """Words by the kind of their end, and the pause in seconds that follows them."""
-SILENCE_LEVEL = 300
-"""Amplitude up to which a sample of the local voice is silence."""
 PARTS = ("pause", "reply", "service", "playback")
 
 
@@ -133,15 +128,6 @@ def measure_demo(rounds: int) -> list[float]:
                         found.append(starts - ends)
         card.close()
     return found
-
-
-def spoken(text: str) -> bytes:
-    """Return ``text`` in the local voice without the silence around it: 16 kHz mono s16le."""
-    audio = tts_registry.create("auto").speak(text, VoiceOptions(SPEECH.rate))
-    converter = FormatConverter(Format(audio.rate), SPEECH)
-    samples = array("h", converter.feed(b"".join(audio.chunks)) + converter.finish())
-    loud = [at for at, sample in enumerate(samples) if abs(sample) > SILENCE_LEVEL]
-    return samples[loud[0] : loud[-1] + 1].tobytes()
 
 
 def measure(words: str, rounds: int, pace: str) -> list[list[float]]:

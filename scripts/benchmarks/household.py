@@ -1,0 +1,421 @@
+"""Runs an assistant through a scripted day of a household and checks that no turn is lost without a record.
+
+    scripts/bench household [--minutes 30] [--json]
+
+A daemon with a wake word listens and speaks through the virtual card. The local server recognizes and speaks. The
+daemon reaches it through a proxy, which is its network; a second local server is the voice without a network. Voices of
+flite and espeak-ng ask 200 questions in 30 minutes:
+
+- *wake*: the wake word and a question in one breath; *music*: the same while music plays;
+- *follow-up*: a question right after a reply, without the wake word;
+- *hush*: a command ends the reply; *listen*: the button ends it, and a question follows;
+- *important*: an important announcement interrupts the reply, which continues;
+- *unplugged*: the sound card disappears during the question; *offline*: the network is down during the question.
+
+Each turn ends *as intended*, or *recorded* with another end (a failed utterance, a lost device or service, a
+transcript without words), or it is *lost* without a trace in the events. After a fault the daemon has to answer again
+without help. Memory, threads and descriptors are those of the idle daemon in the first and in the last quarter of the
+run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import random
+import statistics
+import tempfile
+import threading
+import time
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from support import noise
+from support.local_server import LocalServerProcess
+from support.proxy import Proxy, Toxics
+from support.vcard import VirtualCard
+
+from agent.audio.format import SPEECH
+from agent.client import Client
+from scripts.benchmarks._daemon import Daemon, Ready, daemon
+from scripts.benchmarks._processes import Size, size
+from scripts.benchmarks._report import Column, Result, Table, at_most, progress
+from scripts.benchmarks._speech import spoken
+
+MINUTES, TURNS = 30.0, 200
+ANSWER_SECONDS = 20.0
+"""Longest wait for the answer to a question on a busy machine."""
+BACK_SECONDS = 60.0
+"""Longest time after a fault until a question is answered."""
+OUTAGE_SHARE = 1 / 30
+"""The network is down for this share of the run, the sound card for half of it."""
+UNPLUGGED_AT, OFFLINE_AT = 0.4, 0.65
+"""When the faults begin, as a share of the run."""
+MAX_MIB = 4.0
+"""Largest growth of the memory of the daemon from the first quarter of the run to the last."""
+MAX_OBJECTS = 1
+"""The same for its threads and descriptors: a connection in standby may exist or not."""
+
+VOICES = ("flite:slt", "flite:awb", "flite:rms", "espeak:en-us", "espeak:en-gb")
+"""Voices whose wake word the models find."""
+WORD = "Alexa,"
+QUESTIONS = ("what time is it?", "what day is it today?", "who are you?", "what can you do?")
+MUSIC_SHARE = 0.1
+LEAD_SECONDS = 0.3
+"""Silence before a question."""
+KINDS = ("wake", "follow-up", "music", "hush", "important", "listen")
+WEIGHTS = (6, 5, 3, 2, 2, 2)
+RECORDS = ("device", "service", "heard")
+"""Events that record why a question has no answer."""
+
+
+class Turn(NamedTuple):
+    """One turn and how it ended: ``as intended``, ``recorded`` or ``lost``, and the seconds until the reply."""
+
+    kind: str
+    result: str
+    seconds: float | None
+    detail: str = ""
+
+
+class Events:
+    """The events of the daemon with their times (``time.monotonic``). Thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        self._client = Client(str(path))
+        self._all: list[tuple[float, dict[str, Any]]] = []
+        self._changed = threading.Condition()
+        threading.Thread(target=self._read, args=(self._client.events(texts=True),), daemon=True).start()
+
+    def _read(self, events: Any) -> None:
+        for event in events:
+            with self._changed:
+                self._all.append((time.monotonic(), event))
+                self._changed.notify_all()
+
+    def since(self, at: float) -> list[dict[str, Any]]:
+        """Return the events from a time on."""
+        with self._changed:
+            return [event for when, event in self._all if when >= at]
+
+    def wait(self, at: float, seconds: float, **fields: object) -> tuple[float, dict[str, Any]] | None:
+        """Return the first event from a time on with these fields; ``None`` if there is none within the seconds."""
+        return self.wait_for(lambda event: all(event.get(name) == value for name, value in fields.items()), at, seconds)
+
+    def wait_for(
+        self, is_wanted: Callable[[dict[str, Any]], bool], at: float, seconds: float
+    ) -> tuple[float, dict[str, Any]] | None:
+        """Return the first event from a time on that is wanted; ``None`` if there is none within the seconds."""
+
+        def find() -> tuple[float, dict[str, Any]] | None:
+            return next(((when, event) for when, event in self._all if when >= at and is_wanted(event)), None)
+
+        with self._changed:
+            self._changed.wait_for(find, seconds)
+            return find()
+
+    def forget(self) -> None:
+        """Forget the events so far, so that a long run does not grow."""
+        with self._changed:
+            self._all.clear()
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class House:
+    """The daemon and its surroundings. Not thread-safe."""
+
+    def __init__(self, folder: Path, card: VirtualCard, events: Events, network: Proxy) -> None:
+        self._card, self.events, self._network = card, events, network
+        self._client = Client(str(folder / "control.sock"))
+        self._random = random.Random(1)
+        self._voices = cycle(VOICES)
+        self._questions = cycle(QUESTIONS)
+        self._music = noise.music(12)
+        self._question_ends_at = 0.0
+
+    def ask(self, kind: str) -> Turn:
+        """Ask a question in one of the ways; return how the turn ended."""
+        self.events.forget()
+        turn: Turn = {
+            "wake": self._wake,
+            "music": functools.partial(self._wake, music=True),
+            "follow-up": self._follow_up,
+            "hush": self._hush,
+            "important": self._important,
+            "listen": self._listen,
+        }[kind]()
+        self.await_idle()
+        return turn._replace(kind=kind)
+
+    def await_idle(self) -> None:
+        """Wait until the daemon neither listens nor speaks."""
+        deadline = time.monotonic() + ANSWER_SECONDS
+        at = 0.0
+        while self._client.status()["state"] != "idle" and time.monotonic() < deadline:
+            found = self.events.wait(at, 1.0, event="state", state="idle")
+            at = found[0] + 1e-6 if found else 0.0
+
+    def during_fault(self, kind: str, begin: Callable[[], None], seconds: float, end: Callable[[], None]) -> Turn:
+        """Ask a question while a fault begins; end the fault after the seconds."""
+        self.events.forget()
+        at = time.monotonic()
+        self._speak(f"{WORD} {next(self._questions)}")
+        time.sleep(1.0)  # the middle of the question
+        begin()
+        time.sleep(seconds)
+        end()
+        turn = self._outcome(at, ("played",))  # audio that is kept during the fault may be answered after it
+        self.await_idle()
+        return turn._replace(kind=kind)
+
+    def unplug(self) -> None:
+        self._card.fault("unplug")
+
+    def plug_in(self) -> None:
+        self._card.fault("unplug", on=False)
+
+    def go_offline(self) -> None:
+        self._network.up = self._network.down = Toxics(black_hole=True)
+
+    def go_online(self) -> None:
+        self._network.up, self._network.down = Toxics(), Toxics()
+        self._network.cut()  # a router that has restarted knows no old connection
+
+    # --- the ways to ask
+
+    def _wake(self, music: bool = False) -> Turn:
+        at = time.monotonic()
+        self._speak(f"{WORD} {next(self._questions)}", music=music)
+        return self._outcome(at, ("played",))
+
+    def _follow_up(self) -> Turn:
+        first = self._wake()
+        if first.result != "as intended":
+            return first
+        time.sleep(self._random.uniform(0.3, 2.0))
+        at = time.monotonic()
+        self._speak(next(self._questions))
+        return self._outcome(at, ("played",))
+
+    def _hush(self) -> Turn:
+        at = time.monotonic()
+        self._speak(f"{WORD} {next(self._questions)}")
+        if self._await_reply(at) is not None:
+            self._client.hush()
+        return self._outcome(at, ("cancelled", "played"))
+
+    def _important(self) -> Turn:
+        at = time.monotonic()
+        self._speak(f"{WORD} {next(self._questions)}")
+        if self._await_reply(at) is not None:
+            end = self._client.say("The doorbell rings.", priority="important").wait(ANSWER_SECONDS)
+            if end.state != "played":
+                return Turn("", "recorded", None, f"the announcement was {end.state}")
+        return self._outcome(at, ("played",))
+
+    def _listen(self) -> Turn:
+        at = time.monotonic()
+        self._speak(f"{WORD} {next(self._questions)}")
+        first = self._await_reply(at)
+        if first is None:
+            return self._outcome(at, ("played",))
+        self._client.listen()
+        self.events.wait(at, ANSWER_SECONDS, event="utterance", id=first, state="cancelled")
+        at = time.monotonic()
+        self._speak(next(self._questions))
+        return self._outcome(at, ("played",))
+
+    # --- what happens
+
+    def _speak(self, text: str, *, music: bool = False) -> None:
+        samples = array("h", spoken(text, next(self._voices)))
+        pcm = bytes(SPEECH.bytes_of(LEAD_SECONDS)) + samples.tobytes()
+        if music:
+            pcm = mixed(pcm, self._music)
+        self._question_ends_at = time.monotonic() + SPEECH.seconds_of(len(samples) * 2) + LEAD_SECONDS
+        self._card.inject(pcm, SPEECH)
+
+    def _await_reply(self, at: float) -> str | None:
+        """Return the id of the reply when it is audible."""
+        started = self.events.wait_for(_is_started_reply, at, ANSWER_SECONDS)
+        return None if started is None else str(started[1]["id"])
+
+    def _outcome(self, at: float, intended: Sequence[str]) -> Turn:
+        """Wait for the recorded end of the reply, and until nothing is heard any more."""
+        started = self.events.wait_for(_is_started_reply, at, ANSWER_SECONDS)
+        seconds = None if started is None else started[0] - self._question_ends_at
+        end = self.events.wait(at, ANSWER_SECONDS if started else 0.0, event="utterance", source="reply")
+        if end is not None:
+            state, reason = end[1]["state"], end[1]["reason"]
+            result = "as intended" if state in intended else "recorded"
+            return Turn("", result, seconds, f"the reply was {state} {reason}")
+        since = self.events.since(at)
+        if started is None and (records := [event for event in since if event["event"] in RECORDS]):
+            return Turn("", "recorded", None, str(records[-1]))
+        return Turn("", "lost", None, str([event["event"] for event in since]))
+
+
+def _is_started_reply(event: dict[str, Any]) -> bool:
+    return event["event"] == "utterance" and event["state"] == "started" and "-reply-" in str(event["id"])
+
+
+def mixed(pcm: bytes, music: Sequence[float]) -> bytes:
+    """Return the audio with quiet music, which goes on for two seconds after it: 16 kHz mono s16le."""
+    samples = array("h", pcm + bytes(SPEECH.bytes_of(2.0)))
+    for at, each in enumerate(samples):
+        samples[at] = max(-32768, min(32767, each + round(MUSIC_SHARE * music[at % len(music)])))
+    return samples.tobytes()
+
+
+class Sizes(NamedTuple):
+    """The resources of a process when it was idle, in the order of the samples."""
+
+    samples: list[Size]
+
+    def growth(self) -> tuple[Size, Size]:
+        """Return the medians of the first and of the last quarter, without the first tenth, which imports."""
+        kept = self.samples[len(self.samples) // 10 :]
+        quarter = max(1, len(kept) // 4)
+        first, last = kept[:quarter], kept[-quarter:]
+        return _median(first), _median(last)
+
+
+def _median(sizes: Sequence[Size]) -> Size:
+    return Size(*(statistics.median(each) for each in zip(*sizes, strict=True)))
+
+
+def run(minutes: float) -> Result:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        card = VirtualCard(folder)
+        for part in ("network", "home"):
+            (folder / part).mkdir()
+        with (
+            LocalServerProcess(folder / "network") as remote,
+            LocalServerProcess(folder / "home", "--recognition", "none") as home,
+            Proxy(remote.port) as network,
+        ):
+            config = (
+                "conversation: {mode: assistant}\nwake: {engine: micro}\nserver: {start: false}\n"
+                "microphone: {device: mic}\nspeaker: {device: speaker}\n"
+                f"transcription: {{url: 'ws://127.0.0.1:{network.port}/', answer_seconds: 8}}\n"
+                "synthesis:\n  services: [neuphonic, local]\n  first_audio_seconds: 3\n"
+                f"  neuphonic: {{url: 'ws://127.0.0.1:{network.port}/speak/en'}}\n"
+                f"  local: {{url: '{home.ws}'}}\n"
+            )
+            variables = {**card.env, "VOICE_AGENT_SYNTHESIS__NEUPHONIC__API_KEY": "any"}
+            with daemon(folder, Ready(folder), config, variables) as running:
+                events = Events(folder / "control.sock")
+                try:
+                    return _live(House(folder, card, events, network), running, remote.process.pid, network, minutes)
+                except Exception as error:
+                    raise SystemExit(f"household: {error!r}; {running.log()[-4000:]}") from error
+                finally:
+                    events.close()
+
+
+def _live(house: House, running: Daemon, server: int, network: Proxy, minutes: float) -> Result:
+    seconds = minutes * 60
+    slot = MINUTES * 60 / TURNS
+    outage = seconds * OUTAGE_SHARE
+    draw, first = random.Random(7), [*KINDS]
+    turns: list[Turn] = []
+    sizes: dict[str, list[Size]] = {"daemon": [], "server": []}
+    recoveries: dict[str, float | None] = {}
+    faults = [
+        (UNPLUGGED_AT * seconds, "unplugged", house.unplug, outage / 2, house.plug_in),
+        (OFFLINE_AT * seconds, "offline", house.go_offline, outage, house.go_online),
+    ]
+    began = time.monotonic()
+    while (elapsed := time.monotonic() - began) < seconds:
+        if faults and elapsed >= faults[0][0]:
+            _, kind, begin, lasts, end = faults.pop(0)
+            turns.append(house.during_fault(kind, begin, lasts, end))
+            recoveries[kind] = _recover(house, turns)
+            continue
+        turns.append(house.ask(first.pop(0) if first else draw.choices(KINDS, WEIGHTS)[0]))
+        for process, pid in (("daemon", running.pid), ("server", server)):
+            sizes[process].append(size(pid))
+        network.discard_finished()
+        progress(f"household: {elapsed / 60:.1f} min, turn {len(turns)}, {turns[-1].kind}, {turns[-1].result}")
+        time.sleep(max(0.0, len(turns) * slot - (time.monotonic() - began)))
+    return _report(turns, sizes, recoveries, running)
+
+
+def _recover(house: House, turns: list[Turn]) -> float | None:
+    """Ask until the daemon answers; return the seconds since the end of the fault, ``None`` if it stays deaf."""
+    began = time.monotonic()
+    while time.monotonic() - began < BACK_SECONDS:
+        turns.append(house.ask("wake"))
+        if turns[-1].result == "as intended":
+            return time.monotonic() - began
+    return None
+
+
+def _report(
+    turns: Sequence[Turn],
+    sizes: dict[str, list[Size]],
+    recoveries: dict[str, float | None],
+    running: Daemon,
+) -> Result:
+    kinds: dict[str, list[Turn]] = defaultdict(list)
+    for turn in turns:
+        kinds[turn.kind].append(turn)
+    rows: list[tuple[Any, ...]] = []
+    for kind, its_turns in kinds.items():
+        results = [sum(turn.result == result for turn in its_turns) for result in ("as intended", "recorded", "lost")]
+        seconds = [turn.seconds for turn in its_turns if turn.seconds is not None]
+        rows.append(
+            (kind, len(its_turns), *results, *((statistics.median(seconds), max(seconds)) if seconds else (None, None)))
+        )
+    rows.append(("all", len(turns), *(sum(row[column] for row in rows) for column in (2, 3, 4)), None, None))
+    grown = {process: Sizes(samples).growth() for process, samples in sizes.items()}
+    resources = [
+        (f"{process}, {name} quarter", *its_size)
+        for process, pair in grown.items()
+        for name, its_size in zip(("first", "last"), pair, strict=True)
+    ]
+    first, last = grown["daemon"]
+    lost = sum(turn.result == "lost" for turn in turns)
+    notes = [f"{turn.kind}, {turn.result}: {turn.detail}" for turn in turns if turn.result != "as intended"]
+    back = {kind: BACK_SECONDS + 1 if seconds is None else seconds for kind, seconds in recoveries.items()}
+    return Result(
+        [
+            Table(
+                ("turns",),
+                (
+                    Column("number", 0),
+                    Column("as intended", 0),
+                    Column("recorded", 0),
+                    Column("lost", 0),
+                    Column("end of speech to reply, s, median"),
+                    Column("worst"),
+                ),
+                rows,
+            ),
+            Table(("after the fault",), (Column("answers again within, s", 1),), [*recoveries.items()]),
+            Table(("process",), (Column("memory, MiB", 1), Column("threads", 0), Column("descriptors", 0)), resources),
+        ],
+        [
+            at_most("no turn is lost without a record", 0, {"turns": lost}),
+            at_most(f"answers at most {BACK_SECONDS:g} s after a fault", BACK_SECONDS, back or {"no fault": 0.0}),
+            at_most(f"memory grows by at most {MAX_MIB:g} MiB", MAX_MIB, {"daemon": last.mib - first.mib}),
+            at_most("no thread is left", MAX_OBJECTS, {"daemon": last.threads - first.threads}),
+            at_most("no descriptor is left", MAX_OBJECTS, {"daemon": last.descriptors - first.descriptors}),
+        ],
+        notes,
+    )
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench household", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=MINUTES, help=f"length of the run ({MINUTES:g})")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    options = parser.parse_args(arguments)
+    return run(options.minutes).show(as_json=options.json)
