@@ -115,6 +115,10 @@ def run_checks(
             yield check_microphone(loaded, in_use=is_active(state))
         if has_devices and mode != "captions":
             yield check_speaker(loaded, in_use=is_active(state))
+        if has_devices and (loaded.config.button.is_used or loaded.config.led.is_used):
+            from agent.cli.doctor.panel import check_panel  # most machines have neither
+
+            yield from check_panel(loaded.config, in_use=is_active(state))
         yield from check_local_server(loaded)
     yield from check_disk(Paths.from_environment(environ))
     yield from check_systemd(state)

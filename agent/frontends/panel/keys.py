@@ -95,6 +95,10 @@ class KeySource:
             return f"this user may not read {self._directory}: add it to the group input, see button-and-light.md"
         return f"there is no input device{of_name} with {self._key}, waiting for one"
 
+    def names(self) -> list[str]:
+        """Return the names of the open devices."""
+        return [device.name for device in self._devices.values()]
+
     def close(self) -> None:
         for device in self._devices.values():
             device.close()

@@ -124,12 +124,18 @@ def _choose_factory() -> None:
         gpiozero.Device.pin_factory = LGPIOFactory()
 
 
+def chip_problem() -> str | None:
+    """Return why no GPIO chip can be used; ``None`` if there is one, or another library than lgpio is chosen."""
+    if gpiozero.Device.pin_factory is not None or os.environ.get("GPIOZERO_PIN_FACTORY"):
+        return None
+    chips = glob.glob("/dev/gpiochip*")
+    if not chips:
+        return "there is no GPIO chip (/dev/gpiochip0)"
+    if not any(os.access(chip, os.R_OK | os.W_OK) for chip in chips):
+        return f"this user may not open {chips[0]}: add it to the group gpio, see button-and-light.md"
+    return None
+
+
 def _explain(error: Exception) -> str:
     """Return why pins cannot be used and how to fix it."""
-    if gpiozero.Device.pin_factory is None and not os.environ.get("GPIOZERO_PIN_FACTORY"):
-        chips = glob.glob("/dev/gpiochip*")
-        if not chips:
-            return "there is no GPIO chip (/dev/gpiochip0)"
-        if not any(os.access(chip, os.R_OK | os.W_OK) for chip in chips):
-            return f"this user may not open {chips[0]}: add it to the group gpio, see button-and-light.md"
-    return str(error).strip("'\" ") or type(error).__name__
+    return chip_problem() or str(error).strip("'\" ") or type(error).__name__
