@@ -547,4 +547,4 @@ def is_local_server_url(url: str, config: Config) -> bool:
     hosts = ("127.0.0.1", "::1") if parts.hostname == "localhost" else (parts.hostname,)
     # "localhost" makes the server listen on one address.
     host = "127.0.0.1" if config.server.host == "localhost" else connect_host(config.server.host)
-    return host in hosts and parts.port == config.server.port
+    return parts.scheme != "tcp" and host in hosts and parts.port == config.server.port

@@ -146,15 +146,17 @@ class TranscriptionService:
         from agent.services.connection.websocket import ConnectionTiming, connect
         from agent.services.protocols import transcription
 
-        url = self._local_url(deadline) if self._local_url else self._settings.url
-        api_key = reveal_key(self.name, self._settings.api_key, url, is_needed=False)
-        needs_export = self._settings.export_url is not None
-        codec = transcription.Client(url, api_key, self._settings.dialect, needs_export=needs_export)
         # A service that computes for as long as it may answers no pings and reads nothing meanwhile.
         seconds = max(TRANSCRIPTION_KEEPALIVE.pong_seconds, self._settings.answer_seconds)
         timing = self._timing or ConnectionTiming(
             ping_seconds=TRANSCRIPTION_KEEPALIVE.ping_seconds, pong_seconds=seconds, stall_seconds=seconds
         )
+        if self._settings.protocol == "wyoming":
+            return self._open_wyoming(deadline, timing)
+        url = self._local_url(deadline) if self._local_url else self._settings.url
+        api_key = reveal_key(self.name, self._settings.api_key, url, is_needed=False)
+        needs_export = self._settings.export_url is not None
+        codec = transcription.Client(url, api_key, self._settings.dialect, needs_export=needs_export)
         return connect(
             codec,
             deadline,
@@ -162,6 +164,15 @@ class TranscriptionService:
             timing=timing,
             on_response=codec.receive_handshake,
         )
+
+    def _open_wyoming(self, deadline: Deadline, timing: ConnectionTiming) -> Connection:
+        from agent.services.connection import tcp
+        from agent.services.protocols.wyoming_transcription import Client
+
+        settings = self._settings
+        codec = Client(settings.url, settings.model, settings.language)
+        timing = timing._replace(ping_seconds=None)  # not every server answers pings; TCP finds a lost peer
+        return tcp.connect(codec, deadline, allow_plaintext=settings.allow_plaintext, timing=timing)
 
 
 def missing_key(name: str, synthesis: SynthesisSettings) -> str | None:

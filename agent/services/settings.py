@@ -16,7 +16,12 @@ from agent.system.named_tuple import NamedTuple
 class TranscriptionSettings(NamedTuple):
     """Speech to text."""
 
-    url: str = key("ws://127.0.0.1:8394/", "WebSocket URL of the transcription service")
+    protocol: str = key(
+        "websocket",
+        "protocol of the service; wyoming is that of wyoming-faster-whisper and others, with a URL tcp://HOST:PORT",
+        choices=("websocket", "wyoming"),
+    )
+    url: str = key("ws://127.0.0.1:8394/", "URL of the transcription service")
     api_key: Secret = key(
         lambda: Secret(credential="transcription"),
         "where the key is stored that begins a session; without a key none is sent",
@@ -39,11 +44,16 @@ class TranscriptionSettings(NamedTuple):
         lambda: Secret(credential="transcription-export"), "key of the REST interface; without it api_key is sent"
     )
     export_directory: str | None = key(None, "directory for exports; null: the state directory")
+    model: str = key("", "model of a Wyoming service; empty: its default")
+    language: str = key("", "language of the speech for a Wyoming service, such as de; empty: its default")
     allow_plaintext: bool = key(False, "true: also ws:// to public hosts, where others can read texts and keys")
 
     def urls(self) -> Iterator[Url]:
         """Yield the URLs that are set."""
-        yield Url("url", self.url, ("wss", "ws"))
+        if self.protocol == "wyoming":
+            yield Url("url", self.url, ("tcp",), "protocol")
+        else:
+            yield Url("url", self.url, ("wss", "ws"))
         if self.export_url is not None:
             yield Url("export_url", self.export_url, ("https", "http"))
 

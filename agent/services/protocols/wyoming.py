@@ -37,7 +37,8 @@ DEFAULT_PORT = 10300
 
 SCHEMES = ("tcp",)
 _MAX_RATE, _MIN_RATE = 192000, 4000
-_IGNORED = ("pong", "info")
+IGNORED_EVENTS = ("pong", "info")
+"""Events without a meaning in an open session."""
 
 
 @section
@@ -134,7 +135,7 @@ class Client:
         if event.type == "error":
             self._is_over = True
             return [reported_error(NAME, event)]
-        if event.type in ("audio-stop", *_IGNORED):
+        if event.type in ("audio-stop", *IGNORED_EVENTS):
             return []
         return [Log(event.type)]
 
