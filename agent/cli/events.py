@@ -6,9 +6,9 @@ import json
 import select
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 
+from agent.cli.clock import clock
 from agent.cli.daemon_errors import service_errors
 from agent.cli.handover import require_daemon
 from agent.client import Client
@@ -53,11 +53,9 @@ def _close_without_reader(client: Client) -> None:
 
 def line(event: Mapping[str, object]) -> str:
     """Return an event as one line for people: the local time, the name and the fields."""
-    at = event.get("time")
-    clock = time.strftime("%H:%M:%S", time.localtime(at)) if isinstance(at, int | float) else "--:--:--"
     fields = [
         f"{name}={escape(value if isinstance(value, str) else json.dumps(value), 500)}"
         for name, value in event.items()
         if name not in ("event", "time") and value not in (None, "", [])
     ]
-    return " ".join([clock, f"{escape(str(event.get('event')), 40):9}", *fields])
+    return " ".join([clock(event.get("time")), f"{escape(str(event.get('event')), 40):9}", *fields])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agent.cli.clock import clock
 from agent.cli.status_table import table
 from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
@@ -85,13 +85,13 @@ def _turn(turn: Fields) -> str:
     moments = turn.get("moments") or {}
     steps = [f"{str(name).replace('_', ' ')} {seconds:.2f} s" for name, seconds in moments.items()]
     texts = [str(turn[name]) for name in ("heard", "reply") if turn.get(name)]
-    return _line([_clock(turn.get("time")), turn.get("state"), turn.get("service"), *steps], " -> ".join(texts))
+    return _line([clock(turn.get("time")), turn.get("state"), turn.get("service"), *steps], " -> ".join(texts))
 
 
 def _record(record: Fields) -> str:
     seconds = record.get("seconds")
     fields = [
-        _clock(record.get("accepted_at")),
+        clock(record.get("accepted_at")),
         f"{record.get('state', ''):11}",
         f"{seconds:5.1f} s" if isinstance(seconds, int | float) else "",
         record.get("urgency"),
@@ -103,16 +103,5 @@ def _record(record: Fields) -> str:
 
 
 def _line(fields: Sequence[object], text: object) -> str:
-    return " ".join(_words(fields, text))
-
-
-def _words(fields: Sequence[object], text: object) -> Iterator[str]:
-    for field in fields:
-        if field not in (None, ""):
-            yield escape(str(field), 120)
-    if text:
-        yield f'"{escape(str(text), 300)}"'
-
-
-def _clock(at: object) -> str:
-    return time.strftime("%H:%M:%S", time.localtime(at)) if isinstance(at, int | float) else "--:--:--"
+    words = [escape(str(field), 120) for field in fields if field not in (None, "")]
+    return " ".join([*words, f'"{escape(str(text), 300)}"'] if text else words)

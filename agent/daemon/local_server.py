@@ -207,7 +207,7 @@ def _owner(port: int) -> tuple[str, bool]:
     if owner is None:
         return "another program", True
     if "agent.server --with-parent" not in owner.command:
-        return f"process {owner.pid} ({escape(owner.command, 80)})", False
+        return str(owner), False
     parent = read_command(owner.parent)
     is_daemon = "voice-agent" in parent or "agent" in parent.split()
     if owner.parent == 1 or not is_daemon:  # it has been passed to the init process, or to a process that reaps

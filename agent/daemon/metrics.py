@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import os
-import platform
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -315,7 +315,7 @@ def _process_metrics(started_at: float) -> Iterator[Counter]:
     yield _gauge("process_open_fds", "Open file descriptors.", len(os.listdir("/proc/self/fd")))
     yield _gauge("process_start_time_seconds", "Start of the daemon in seconds since 1970.", started_at)
     yield _gauge("voice_agent_threads", "Threads of the daemon.", threading.active_count())
-    labels = {"version": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    labels = {"version": __version__, "python": sys.version.split()[0], "machine": os.uname().machine}
     info = _gauge("voice_agent_build_info", "1, with the versions as labels.", labels=tuple(labels))
     info.add(1, *labels.values())
     yield info

@@ -54,12 +54,12 @@ def make_web(
     turns, waiting, metrics, log = TurnLog(), WaitingList(), Metrics(sources.card_underruns), LogTail()
     log.install()
     api.details = Details(
-        queue=lambda with_texts: waiting.utterances(with_texts=with_texts),
-        turns=lambda with_texts: turns.turns(with_texts=with_texts),
+        queue=waiting.utterances,
+        turns=turns.turns,
         levels=sources.levels,
         log=lambda: [line._asdict() for line in log.tail()],
         metrics=metrics.render,
-        config=SlowReader("configuration", sources.config),
+        config=SlowReader("the configuration", sources.config),
         checks=SlowReader("checks", sources.checks),
     )
 

@@ -34,8 +34,7 @@ from agent.services.protocols.codec import Failure, Server, ServerSide, TtsServi
 from agent.services.protocols.handshake import parse_target
 from agent.services.registry import served
 from agent.system.named_tuple import NamedTuple
-from agent.system.ports import find_port_owner
-from agent.system.text import escape
+from agent.system.ports import describe_port_owner
 from agent.system.threads import Deadline
 
 log = logging.getLogger(__name__)
@@ -338,8 +337,8 @@ def _listen(host: str, port: int) -> socket.socket:
         # Not str(error): create_server() appends the address as a Python tuple.
         number = error.errno if isinstance(error, OSError) else None
         reason = os.strerror(number) if number and number > 0 else str(error)
-        if number == errno.EADDRINUSE and (owner := find_port_owner(port)) is not None:
-            reason = f"{reason} by process {owner.pid}, {escape(owner.command, 80)}"
+        if number == errno.EADDRINUSE:
+            reason = f"{reason} by {describe_port_owner(port)}"
         raise ConfigError(
             f"the speech server cannot listen on {host}:{port} ({reason}): choose another server.host or server.port,"
             " and the same in transcription.url"

@@ -8,6 +8,10 @@ import socket
 from pathlib import Path
 
 from agent.system.named_tuple import NamedTuple
+from agent.system.text import escape
+
+MAX_COMMAND_CHARACTERS = 80
+"""Of a command line in a message."""
 
 _LISTENING = "0A"  # net/tcp_states.h
 
@@ -24,6 +28,9 @@ class PortOwner(NamedTuple):
     pid: int
     parent: int
     command: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} ({escape(self.command, MAX_COMMAND_CHARACTERS)})"
 
 
 def is_port_in_use(host: str, port: int) -> bool:
@@ -52,6 +59,11 @@ def find_port_owner(port: int) -> PortOwner | None:
         except OSError:
             continue  # the process ended, or it belongs to another user
     return None
+
+
+def describe_port_owner(port: int) -> str:
+    """Return a process that listens on the port in words, for messages."""
+    return str(find_port_owner(port) or "another program")
 
 
 def read_command(pid: int) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.agent_fixtures import Start
+from support.machine import free_port
 from support.processes import Process
 
 from agent.system.threads import Deadline
@@ -37,11 +38,6 @@ class Daemons:
 @pytest.fixture
 def daemons(tmp_path: Path, agent: Start) -> Daemons:
     return Daemons(tmp_path, agent)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.mark.parametrize("path", ["auto", "{folder}/configured.sock"])

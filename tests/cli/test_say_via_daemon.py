@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.machine import resident_kib
 from support.processes import Process
 
 from agent.client import Client
@@ -470,7 +471,7 @@ def test_hostile_clients_disturb_neither_playback_nor_memory(tmp_path: Path) -> 
             client.history()
         command = machine.start("say", SHORT_TEXT)
         machine.await_status("state", "speaking")
-        before = resident(machine.daemon)
+        before = resident_kib(machine.daemon.popen.pid)
 
         def connect() -> socket.socket:
             client = stack.enter_context(socket.socket(socket.AF_UNIX))
@@ -494,8 +495,8 @@ def test_hostile_clients_disturb_neither_playback_nor_memory(tmp_path: Path) -> 
         for _ in range(1000):
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(str(machine.socket))
-        grown = resident(machine.daemon) - before
-        assert grown < 4 * 1024 * 1024
+        grown = resident_kib(machine.daemon.popen.pid) - before
+        assert grown < 4 * 1024
         assert machine.run("status")[0] == 0
         assert end(command) == (0, "", "")
         assert machine.records(2)[1] == "played by local, 6.0 s, priority=0"
@@ -504,8 +505,3 @@ def test_hostile_clients_disturb_neither_playback_nor_memory(tmp_path: Path) -> 
 
 def request(method: str, **params: object) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode() + b"\n"
-
-
-def resident(process: Process) -> int:
-    pages = int(Path(f"/proc/{process.popen.pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

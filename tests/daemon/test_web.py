@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.machine import free_port
 from support.timing import poll_until
-from support.web import TOKEN, free_port
+from support.web import TOKEN
 
 from agent.config.secrets import Secret
 from agent.daemon.builder import make_frontends
@@ -43,6 +44,12 @@ print([name for name in ("http.server", "ssl", "agent.daemon.web") if name in sy
 def test_nothing_of_it_is_imported_while_it_is_off() -> None:
     done = subprocess.run([sys.executable, "-c", OFF], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["['control'] 1", "[]", "[]"]
+
+
+def test_building_it_imports_nothing_that_only_requests_need() -> None:
+    script = "import sys, agent.daemon.web; print({'json', 'platform', 'http.server', 'ssl'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 @pytest.fixture

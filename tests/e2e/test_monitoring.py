@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from support.agent_fixtures import Start, service_config
+from support.machine import free_port
 from support.processes import WireLoggedServer
 from support.promtool import promtool
-from support.web import free_port
 
 Configured = Callable[[str], str]
 NEVER = threading.Event()

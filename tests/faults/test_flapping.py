@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.fault_rows import Record
-from support.fuzz import resident_kib
+from support.machine import resident_kib
 from support.proxy import Proxy
 from support.scripted import Peer, Scripted
 from support.speech_services import SERVICES, accept_session, client_messages, frames_of, synthesis_settings

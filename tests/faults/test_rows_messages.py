@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import resource
 import struct
 from collections.abc import Callable, Sequence
 
 import msgpack
 import pytest
 from support.fault_rows import Record
+from support.machine import resident_kib
 from support.scripted import BINARY, CLOSE, CONTINUATION, TEXT, Peer, Script, Scripted, frame
 from support.speech_services import (
     RATE,
@@ -32,11 +32,6 @@ from agent.services.settings import SynthesisSettings
 
 FIRST = "Only audio is played."
 NEXT = "And the next one."
-
-
-def resident_kib() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() // 1024
 
 
 def serve_modified(service: str, change: Callable[[list[bytes]], Sequence[bytes]], times: int = 1) -> Script:

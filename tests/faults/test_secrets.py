@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from support.agent_fixtures import Start
 from support.fault_rows import Record
+from support.machine import free_port
 from support.processes import ENVIRONMENT, WireLoggedServer
 from support.timing import poll_until
-from support.web import free_port
 
 from agent.client import Client
 from agent.server.options import parse

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import json
 import random
-import resource
 import struct
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import msgpack
 
 from agent.services.protocols import fish, neuphonic, playai, transcription, vachana
 from agent.services.protocols.codec import Audio, End, Failure, Flush, Log, Message, Text, Transcript, Word
+from support.machine import resident_kib
 
 AUDIO = bytes(range(256)) * 2
 SESSION_MESSAGES = 12
@@ -184,11 +184,6 @@ class Mutator:
             place[name] = self._random.choice(JUNK)
         else:
             place[self._random.choice((*names, "error", "status", "stop", "type", "event"))] = self._random.choice(JUNK)
-
-
-def resident_kib() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() // 1024
 
 
 def run(target: Target, messages: int, seed: int = 1) -> Cost:

@@ -14,7 +14,7 @@ from pathlib import Path
 from agent.frontends.mqtt.broker import Broker, Message
 from agent.frontends.mqtt.settings import MqttSettings
 from agent.system.threads import Deadline, Mailbox
-from support.web import free_port
+from support.machine import free_port
 
 TIMEOUT_SECONDS = 20.0
 

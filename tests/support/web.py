@@ -22,19 +22,13 @@ from agent.frontends.web.settings import WebSettings
 from agent.pipeline.events import Event
 from agent.pipeline.status import Status
 from agent.system.threads import Deadline
+from support.machine import free_port
 
 TOKEN = "token-of-the-tests-0123456789"
 SECONDS = 20.0
 STATUS = Status("ready to speak", "idle", (), 80, mode="announce", listens=False)
 JSON = {"Content-Type": "application/json"}
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
-
-
-def free_port() -> int:
-    """A port of loopback that no socket uses."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 class Response(NamedTuple):

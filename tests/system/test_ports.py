@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from support.machine import free_port
 
-from agent.system.ports import find_port_owner, is_port_in_use, read_command
+from agent.system.ports import PortOwner, describe_port_owner, find_port_owner, is_port_in_use, read_command
 
 
 @pytest.mark.parametrize(("host", "other"), [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "0.0.0.0"), ("::1", "::")])
@@ -44,3 +45,11 @@ def test_owner_is_the_process_that_listens() -> None:
         assert "socket.create_server" in owner.command
         process.communicate("\n")
     assert read_command(process.pid) == ""
+
+
+def test_owner_is_described_in_at_most_one_line_of_text() -> None:
+    assert str(PortOwner(7, 1, "python -m http.server")) == "process 7 (python -m http.server)"
+    assert len(str(PortOwner(7, 1, "x" * 5000))) < 130
+    assert describe_port_owner(free_port()) == "another program"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert describe_port_owner(listener.getsockname()[1]).startswith(f"process {os.getpid()} (")

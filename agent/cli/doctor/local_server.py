@@ -20,7 +20,7 @@ from agent.server.tts.engine import VoiceOptions
 from agent.server.tts.voices import find_voice_problem
 from agent.settings.loader import Loaded
 from agent.settings.model import Config
-from agent.system.ports import find_port_owner
+from agent.system.ports import describe_port_owner
 from agent.system.threads import Deadline
 
 START_SECONDS = 15.0
@@ -51,9 +51,7 @@ def _check_server(loaded: Loaded) -> CheckResult:
         return CheckResult(subject, OK, f"answers at {host}:{port}")
     error = _listen_error(host, port)
     if error is not None and error.errno == errno.EADDRINUSE:
-        owner = find_port_owner(port)
-        named = f"another program (process {owner.pid}, {owner.command[:80]})" if owner else "another program"
-        saw = f"port {port} of {host} is in use by {named}, which is not a speech server"
+        saw = f"port {port} of {host} is in use by {describe_port_owner(port)}, which is not a speech server"
         cure = f"end it (sudo ss -ltnp 'sport = :{port}' names it)"
         cure += f", or write another number at {key_with_origin(loaded, 'server.port')}"
         return CheckResult(subject, ERROR, saw, cure, own=True)

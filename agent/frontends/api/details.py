@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 
-from agent.frontends.api.errors import UNAVAILABLE, failure
-from agent.frontends.api.json_rpc import INTERNAL_ERROR, RpcError
+from agent.frontends.api.slow_work import SlowWork
 from agent.system.named_tuple import NamedTuple
 
 Rows = list[dict[str, object]]
 
 
-class SlowReader:
-    """Runs a slow function in a thread of its own, one call at a time. Thread-safe.
+class SlowReader(SlowWork):
+    """Reads details that take a while. Thread-safe.
 
     Args:
-        name: The name of the thread.
-        read: The function.
+        name: The kind of the details.
+        read: Returns them.
     """
 
     def __init__(self, name: str, read: Callable[[], Rows]) -> None:
-        self._name, self._read = name, read
-        self._lock = threading.Lock()
-
-    def start(self, key: str, respond: Callable[[dict[str, object] | RpcError], None]) -> None:
-        """Call ``respond`` with the result under ``key`` when the function has ended.
-
-        Raises:
-            RpcError: The function is running for another request.
-        """
-        if not self._lock.acquire(blocking=False):
-            raise failure(UNAVAILABLE, f"{self._name} is running for another request: try again")
-        try:
-            threading.Thread(target=self._run, args=(key, respond), name=self._name, daemon=True).start()
-        except RuntimeError as error:
-            self._lock.release()
-            raise failure(UNAVAILABLE, f"{self._name} cannot start: {error}") from error
-
-    def _run(self, key: str, respond: Callable[[dict[str, object] | RpcError], None]) -> None:
-        result: dict[str, object] | RpcError
-        try:
-            result = {key: self._read()}
-        except Exception as error:  # noqa: BLE001 - the caller gets a response in any case
-            result = RpcError(INTERNAL_ERROR, f"{self._name} failed: {error}")
-        finally:
-            self._lock.release()
-        respond(result)
+        super().__init__(name)
+        self.read = read
 
 
 class Details(NamedTuple):

@@ -149,7 +149,7 @@ class Hub:
                 self._subscriptions.remove(subscription)
 
     def expire(self) -> None:
-        """Complete the texts whose next piece is overdue. Each transport calls it about once per second."""
+        """Complete the texts whose next piece is overdue. Each transport calls it at least every 5 s."""
         now = time.monotonic()
         for utterance, text in list(self._texts.items()):
             if now >= text.expires_at:

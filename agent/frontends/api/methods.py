@@ -381,11 +381,13 @@ def _metrics(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict
 
 
 def _config(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
-    _details(hub).config.start("entries", respond)
+    reader = _details(hub).config
+    reader.start(lambda: {"entries": reader.read()}, respond)
 
 
 def _checks(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
-    _details(hub).checks.start("findings", respond)
+    reader = _details(hub).checks
+    reader.start(lambda: {"findings": reader.read()}, respond)
 
 
 def _details(hub: Hub) -> Details:

@@ -150,9 +150,6 @@ class HttpConnection(BaseHTTPRequestHandler):
             return
         self._check_names()
         route = self._route(self.path.partition("?")[0], self.command)
-        if self.command == "OPTIONS":
-            self._allow_page()
-            return
         self._identify()
         route(self)
 
@@ -247,13 +244,13 @@ class HttpConnection(BaseHTTPRequestHandler):
         last = (self.header("X-Forwarded-For") or "").rpartition(",")[2].strip()
         return last[:MAX_ADDRESS_CHARACTERS] if last and is_loopback(self.peer) else self.peer
 
-    def require(self, identity: Identity) -> None:
-        """Refuse a caller that has shown less.
+    def require_known(self) -> None:
+        """Refuse a caller that may be on another machine and has not sent the token.
 
         Raises:
             HttpError: The caller has to send the token.
         """
-        if self.identity is Identity.TRUSTED or self.identity is identity:
+        if self.identity is not Identity.UNKNOWN:
             return
         hint = "send Authorization: Bearer TOKEN, or log in" if self.access.has_token else "web.token is not set"
         raise HttpError(401, f"this needs the token: {hint}", {"WWW-Authenticate": "Bearer"})
@@ -312,7 +309,7 @@ class HttpConnection(BaseHTTPRequestHandler):
             return {"Vary": "Origin"}
         return {"Access-Control-Allow-Origin": origins[0], "Vary": "Origin"}
 
-    def _allow_page(self) -> None:
+    def allow_page(self) -> None:
         """Answer a preflight request of an allowed origin (Fetch standard, CORS protocol)."""
         fields = {
             "Access-Control-Allow-Methods": "GET, POST",

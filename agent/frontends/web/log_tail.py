@@ -34,10 +34,6 @@ class LogTail(RedactingHandler):
                 self.secrets = handler.secrets
         root.addHandler(self)
 
-    def remove(self) -> None:
-        """Remove the handler from the root logger."""
-        logging.getLogger().removeHandler(self)
-
     def emit(self, record: logging.LogRecord) -> None:
         for line in self.lines(record):
             self._lines.append(LogLine(record.created, record.levelname.lower(), line))

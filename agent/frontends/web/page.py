@@ -20,9 +20,9 @@ class Page(NamedTuple):
     policy: str
 
 
-def load_page(file: Path = FILE) -> Page:
+def load_page() -> Page:
     """Read the page. Its policy names its script and its style by their hashes (Content Security Policy Level 3)."""
-    content = file.read_bytes()
+    content = FILE.read_bytes()
     hashes: dict[bytes, str] = {}
     for kind, block in _BLOCKS.findall(content):
         hashes[kind] = base64.b64encode(hashlib.sha256(block).digest()).decode("ascii")

@@ -35,7 +35,7 @@ class Site:
         api: The methods and events of the daemon.
         access: The rules for callers.
         page: The page.
-        metrics: Returns the metrics in Prometheus text; ``None``: there are none.
+        metrics: Returns the metrics in Prometheus text.
         levels: Returns the level of each device in dBFS.
         directory: The directory that is served under ``/app/``; ``None``: there is none.
         transcripts: Whether a caller with the token may read texts.
@@ -47,7 +47,7 @@ class Site:
         access: Access,
         page: Page,
         *,
-        metrics: Callable[[], str] | None,
+        metrics: Callable[[], str],
         levels: Levels,
         directory: str | None,
         transcripts: bool,
@@ -79,7 +79,7 @@ class Site:
         if handlers is None:
             raise HttpError(404, "there is nothing at this address")
         if method == "OPTIONS":
-            return next(iter(handlers.values()))
+            return HttpConnection.allow_page
         if method not in handlers:
             allowed = ", ".join(handlers)
             raise HttpError(405, f"this address expects {allowed}", {"Allow": allowed})
@@ -99,13 +99,11 @@ class Site:
         connection.respond(200, self._page.content, "text/html; charset=utf-8", headers)
 
     def _get_metrics(self, connection: HttpConnection) -> None:
-        connection.require(Identity.LOCAL)
-        if self._metrics is None:
-            raise HttpError(404, "this daemon has no metrics")
+        connection.require_known()
         connection.respond(200, self._metrics().encode(), "text/plain; version=0.0.4; charset=utf-8")
 
     def _get_static(self, connection: HttpConnection) -> None:
-        connection.require(Identity.LOCAL)
+        connection.require_known()
         if self._directory is None:
             raise HttpError(404, "web.directory is not set")
         address = connection.path.partition("?")[0]
@@ -151,7 +149,7 @@ class Site:
     # --- methods and events
 
     def _call(self, connection: HttpConnection) -> None:
-        connection.require(Identity.LOCAL)
+        connection.require_known()
         body, caller = connection.read_body(), self._caller(connection)
         answers: SimpleQueue[bytes | None] = SimpleQueue()
         with self._waker(lambda: answers.put(None)):
@@ -167,7 +165,7 @@ class Site:
         connection.respond(200, answer + b"\n", "application/json")
 
     def _stream(self, connection: HttpConnection) -> None:
-        connection.require(Identity.LOCAL)
+        connection.require_known()
         names = set(filter(None, connection.query.get("names", "").split(","))) or set(EVENTS)
         if unknown := sorted(names - EVENTS.keys() - {LEVEL}):
             raise HttpError(400, f"there is no event {unknown[0]}, expected names={','.join((*EVENTS, LEVEL))}")

@@ -56,7 +56,7 @@ class WebServer(Frontend):
         settings: The configuration; ``listen`` is an address.
         report: Receives a crash as an event.
         make_site: Builds the content in the web thread, so that the start of the daemon does not import it.
-        expire: Called about once per second, to end texts whose next piece is overdue.
+        expire: Called at least every 5 s, to end texts whose next piece is overdue.
         timing: The timeouts of each connection.
         flush_seconds: How long ``stop`` waits for connections that send their responses.
         retry_seconds: Interval of attempts while the address cannot be used.
@@ -297,8 +297,6 @@ def _bind_reason(error: OSError, port: int) -> str:
 
     if error.errno != errno.EADDRINUSE:
         return f"{error.strerror or error}: check web.listen"
-    from agent.system.ports import find_port_owner
+    from agent.system.ports import describe_port_owner
 
-    owner = find_port_owner(port)
-    program = f"{owner.command} (pid {owner.pid})" if owner else "another program"
-    return f"port {port} is in use by {program}: stop it or change web.listen"
+    return f"port {port} is in use by {describe_port_owner(port)}: stop it or change web.listen"

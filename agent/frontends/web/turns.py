@@ -51,7 +51,7 @@ class TurnLog:
         with self._lock:
             self._update(notification)
 
-    def turns(self, *, with_texts: bool) -> list[dict[str, object]]:
+    def turns(self, with_texts: bool) -> list[dict[str, object]]:
         """Return the turns, the last one first. Moments are in seconds after the end of speech."""
         with self._lock:
             return [

@@ -34,7 +34,7 @@ class WaitingList:
             case PlaybackStarted(utterance):
                 self._started = utterance
 
-    def utterances(self, *, with_texts: bool) -> list[dict[str, object]]:
+    def utterances(self, with_texts: bool) -> list[dict[str, object]]:
         """Return the announcements: the one that is spoken first, then by urgency and rank."""
         with self._lock:
             waiting = list(self._utterances.values())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import array
 import ctypes
 import math
-import os
 import random
 import shutil
 import struct
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.machine import resident_kib
 
 from agent.audio.decoders.decoder import Decoder, create_decoder
 from agent.audio.decoders.opus import OggReader
@@ -527,9 +527,6 @@ def test_missing_library_error_names_its_package(monkeypatch: pytest.MonkeyPatch
 def test_unfinished_decoders_leak_no_memory(encoded: dict[str, bytes], container: str) -> None:
     """An utterance may be cancelled at any moment, without a call of ``finish``."""
     data = encoded["mono.mp3" if container == "mp3" else "mono.opus"]
-
-    def resident_kib() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
     for count in (30, 150):
         before = resident_kib()

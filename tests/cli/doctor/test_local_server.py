@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from collections.abc import Callable
@@ -21,7 +22,7 @@ def test_a_port_in_use_by_another_program_is_reported(loaded: Read) -> None:
         port = other.getsockname()[1]
         text = f"conversation: {{mode: announce}}\nserver: {{port: {port}, speech: tone}}\n"
         result = check_local_server(loaded(text))[0]
-    assert result.verdict == ERROR and f"port {port}" in result.saw and "another program" in result.saw
+    assert result.verdict == ERROR and f"port {port}" in result.saw and f"process {os.getpid()} (" in result.saw
     assert f"sport = :{port}" in result.cure and "server.port" in result.cure
 
 

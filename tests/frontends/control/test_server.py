@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.machine import resident_kib
 
 from agent.errors import ConfigError
 from agent.frontends.api.api import Api
@@ -359,7 +360,7 @@ def test_client_that_does_not_read_is_disconnected(build: Build) -> None:
 def test_endless_line_is_disconnected_with_bounded_memory(build: Build) -> None:
     setup = build()
     other = setup.call()
-    before = resident()
+    before = resident_kib()
     giant = setup.call()
     chunk, written = b"x" * 65536, 0
     with pytest.raises(OSError):
@@ -367,7 +368,7 @@ def test_endless_line_is_disconnected_with_bounded_memory(build: Build) -> None:
             giant.socket.sendall(chunk)
             written += len(chunk)
     assert written < 2 * 1024 * 1024
-    assert resident() - before < 4 * 1024 * 1024
+    assert resident_kib() - before < 4 * 1024
     assert other.ask("status")["state"] == "idle"
 
 
@@ -581,8 +582,3 @@ def test_open_fails_only_where_the_socket_is_required(tmp_path: Path) -> None:
     control.stop()
     assert control.join(Deadline(SECONDS))
     assert inbox.empty() and (tmp_path / "control.sock").read_text() == "precious"
-
-
-def resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -23,7 +23,6 @@ def tail() -> Iterator[LogTail]:
     tail = LogTail()
     tail.install()
     yield tail
-    tail.remove()
     root.handlers[:] = before
     root.setLevel(level)
 
@@ -45,9 +44,3 @@ def test_only_the_last_lines_are_kept(tail: LogTail) -> None:
         "line: number=10",
         f"line: number={MAX_LINES + 9}",
     )
-
-
-def test_removed_handler_gets_no_line(tail: LogTail) -> None:
-    tail.remove()
-    log.info("line: later")
-    assert tail.tail() == []

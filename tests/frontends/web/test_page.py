@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from support.chromium import Chromium, Page
+from support.machine import free_port
 from support.processes import Process
-from support.web import TOKEN, WebHarness, free_port
+from support.web import TOKEN, WebHarness
 
 from agent.frontends.api.details import Details, SlowReader
 from agent.frontends.frontend import Notification
@@ -167,7 +168,7 @@ def test_turns_are_timelines_and_services_have_their_breakers(browser: Chromium)
     with WebHarness(transcripts=True) as web, browser.page() as page:
         web.api.details = Details(
             queue=lambda with_texts: [],
-            turns=lambda with_texts: turns.turns(with_texts=with_texts),
+            turns=turns.turns,
             levels=dict,
             log=list,
             metrics=str,

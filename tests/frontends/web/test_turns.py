@@ -45,11 +45,11 @@ def test_turn_has_its_five_moments() -> None:
         (104.0, PlaybackStarted("a1")),
     ]
     run(log, clock, steps)
-    (turn,) = log.turns(with_texts=True)
+    (turn,) = log.turns(True)
     assert turn["moments"] == {"transcript": 0.7, "first_text": 1.0, "first_audio": 1.3, "last_audio": 3.0}
     assert (turn["heard"], turn["reply"]) == ("what time is it", "It is eight.")
     assert (turn["turn"], turn["service"], turn["state"]) == (1, "fish", "played")
-    assert {"heard", "reply"}.isdisjoint(log.turns(with_texts=False)[0])
+    assert {"heard", "reply"}.isdisjoint(log.turns(False)[0])
 
 
 def test_announcement_is_no_part_of_a_turn() -> None:
@@ -66,7 +66,7 @@ def test_announcement_is_no_part_of_a_turn() -> None:
         (100.9, Record(Utterance("a2", "text"), "played")),
     ]
     run(log, clock, steps)
-    (turn,) = log.turns(with_texts=True)
+    (turn,) = log.turns(True)
     assert (turn["moments"], turn["state"]) == ({"transcript": 0.2}, None)
 
 
@@ -75,7 +75,7 @@ def test_cancelled_reply_without_audio_has_no_last_audio() -> None:
     log = TurnLog(clock)
     reply = Utterance("r1", None, turn=1)
     run(log, clock, [(100.0, Heard("hello")), (100.0, speaking("r1")), (100.2, Record(reply, "cancelled"))])
-    (turn,) = log.turns(with_texts=True)
+    (turn,) = log.turns(True)
     assert (turn["moments"], turn["state"]) == ({"transcript": 0.0}, "cancelled")
 
 
@@ -83,5 +83,5 @@ def test_only_the_last_turns_are_kept() -> None:
     log = TurnLog()
     for number in range(MAX_TURNS + 5):
         log.update(Heard(f"text {number}"))
-    turns = log.turns(with_texts=True)
+    turns = log.turns(True)
     assert [turn["turn"] for turn in turns] == list(range(MAX_TURNS + 5, 5, -1))

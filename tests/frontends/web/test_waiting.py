@@ -8,7 +8,7 @@ from agent.pipeline.events import Announce, PlaybackStarted, Urgency, Utterance
 
 
 def ids(waiting: WaitingList) -> list[object]:
-    return [each["id"] for each in waiting.utterances(with_texts=False)]
+    return [each["id"] for each in waiting.utterances(False)]
 
 
 def test_announcements_are_listed_until_they_end() -> None:
@@ -30,5 +30,5 @@ def test_texts_are_listed_only_where_they_are_allowed() -> None:
     waiting = WaitingList()
     waiting.update(Announce(Utterance("a1", "x" * 1000, source="web")))
     waiting.update(Announce(Utterance("a2", None)))
-    assert [each["text"] for each in waiting.utterances(with_texts=True)] == ["x" * MAX_TEXT_CHARACTERS, ""]
-    assert all("text" not in each for each in waiting.utterances(with_texts=False))
+    assert [each["text"] for each in waiting.utterances(True)] == ["x" * MAX_TEXT_CHARACTERS, ""]
+    assert all("text" not in each for each in waiting.utterances(False))

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from support.authority import Authority
+from support.machine import resident_kib
 from support.plain import END_MARK, Plain
 from support.proxy import Proxy, Toxics
 from support.scripted import (
@@ -89,11 +90,6 @@ def until(connection: Connection, is_done: Callable[[list[Event]], bool], second
 
 def until_closed(connection: Connection, seconds: float = 30.0) -> list[Event]:
     return until(connection, lambda _: False, seconds)
-
-
-def resident_kib() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() // 1024
 
 
 def assert_closes(script: Script, code: int, **timing: Any) -> Connection:
