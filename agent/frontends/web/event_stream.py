@@ -60,17 +60,20 @@ class EventStream:
         poll.register(self._mailbox, select.POLLIN)
         poll.register(connection.connection, select.POLLRDHUP)
         last_levels: Mapping[str, float] = {}
-        sent_at = time.monotonic()
+        sent_at, levels_at = time.monotonic(), 0.0
         while True:
-            ping = sent_at + connection.timing.ping_seconds - time.monotonic()
-            wait = ping if self._levels is None else min(ping, LEVEL_SECONDS)
+            now = time.monotonic()
+            ping = sent_at + connection.timing.ping_seconds - now
+            wait = ping if self._levels is None else min(ping, levels_at + LEVEL_SECONDS - now)
             ready = dict(poll.poll(max(0.0, wait) * 1000))
             if connection.connection.fileno() in ready or _Signal.END in self._mailbox.take():
                 return
             events = subscription.take()
-            if self._levels is not None and (levels := self._levels()) != last_levels:
-                last_levels = levels
-                events.append(encode_notification("event", {"event": LEVEL, **levels}))
+            if self._levels is not None and (now := time.monotonic()) >= levels_at + LEVEL_SECONDS:
+                levels_at = now
+                if (levels := self._levels()) != last_levels:
+                    last_levels = levels
+                    events.append(encode_notification("event", {"event": LEVEL, **levels}))
             if events:
                 self._send(b"".join(b"data: %b\n\n" % event for event in events))
             elif ping <= 0.0:

@@ -130,6 +130,17 @@ def test_details_show_history_log_configuration_and_checks(page: Page) -> None:
     assert TOKEN not in shown
 
 
+def test_open_log_shows_new_lines(page: Page) -> None:
+    page.click("#log summary")
+    page.wait("document.getElementById('log').textContent.includes('daemon ready')")
+    muted = "document.querySelector('#log pre').textContent.split('speaker: muted').length"
+    before = page.run(muted)
+    page.click("#mute-speaker")
+    page.wait(f"{muted} > {before}")
+    page.click("#mute-speaker")
+    page.wait("document.getElementById('mute-speaker').getAttribute('aria-pressed') === 'false'")
+
+
 def test_every_control_has_a_name_and_is_reached_by_keyboard(page: Page) -> None:
     say(page, LONG)
     page.wait("document.querySelectorAll('#utterances li').length === 1")

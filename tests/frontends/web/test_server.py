@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from agent.errors import ConfigError
 from agent.frontends.api.subscription import MAX_EVENTS
 from agent.frontends.web.access import ATTEMPTS
 from agent.frontends.web.connection import MAX_BODY_BYTES, HttpTiming
+from agent.frontends.web.event_stream import LEVEL_SECONDS
 from agent.frontends.web.routes import MAX_STREAMS
 from agent.frontends.web.server import MAX_CONNECTIONS
 from agent.pipeline.actions import Record
@@ -288,6 +291,23 @@ def test_levels_are_measured_only_for_a_subscriber() -> None:
         assert stream.event() == {"event": "level", "speaker": -20.0}
         plain.close()
         stream.close()
+
+
+def test_other_events_do_not_raise_the_rate_of_the_levels() -> None:
+    numbers = itertools.count()
+    started_at = time.monotonic()
+
+    def levels() -> dict[str, float]:
+        return {"speaker": float(next(numbers))}
+
+    with WebHarness(levels=levels) as harness:
+        stream = harness.stream("/events?names=level,heard")
+        for _ in range(100):
+            harness.api.notify(Heard("one"))
+            while stream.event()["event"] != "heard":
+                pass
+        stream.close()
+    assert next(numbers) <= 2 + (time.monotonic() - started_at) / LEVEL_SECONDS
 
 
 def test_subscriber_that_does_not_read_loses_its_oldest_events() -> None:
