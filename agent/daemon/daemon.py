@@ -50,7 +50,6 @@ CHECK_SECONDS = 0.5
 _IMPORTED_AFTER_READY = (
     "random",
     "json",
-    "email.utils",
     "agent.services.protocols.handshake",
     "agent.daemon.reload",
     "agent.pipeline.tts.notice",

@@ -109,7 +109,13 @@ SynthesisCommand = (
 )
 
 
-class Synthesizer(ServiceStage[SynthesisCommand, "TtsSession"]):
+if TYPE_CHECKING:
+    _Stage = ServiceStage[SynthesisCommand, TtsSession]
+else:
+    _Stage = ServiceStage  # the session is imported after READY, and typing compiles its name
+
+
+class Synthesizer(_Stage):
     """Speaks utterances in order, each through the first service that delivers audio.
 
     Every utterance ends in one event: ``UtterancePlayed``, ``UtteranceCancelled`` or ``UtteranceFailed``. The speaker
