@@ -218,6 +218,23 @@ for file in packages.glob("__editable__*edge_voice_agent*"):
 END
 }
 
+# add_parts --natural-voice|--wake-word... - install these parts, unless they are installed.
+add_parts() {
+    local part
+    for part in "$@"; do
+        case $part in
+            --natural-voice) add_part voice hibari "the natural voice (35 MB to download, 110 MB on disk)" ;;
+            --wake-word) add_part wake pymicro_wakeword "the wake word engine (20 MB to download, 70 MB on disk)" ;;
+        esac
+    done
+}
+add_part() {
+    local extra=$1 module=$2 what=$3 list
+    ! "$venv/bin/python" -P -c "import $module" &>/dev/null || return 0
+    mapfile -t list < <(requirements "$extra")
+    step "installing $what into .venv" pip install --progress-bar off --no-cache-dir "${list[@]}"
+}
+
 # set_up run|test - set up everything for the purpose; exit with a message on failure.
 set_up() {
     local purpose=$1 extras=(systemd) packages python with_debian=false recognizer=false list size="25 MB on disk"

@@ -45,6 +45,7 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
     "yaml": ("config",),
     "websockets": ("server",),
     "moonshine_voice": ("server.stt",),
+    "hibari": ("server.tts",),
     "vosk": ("server.stt",),
     "sentencex": ("pipeline.text.sentences",),
     "paho": ("frontends.mqtt.broker",),

@@ -26,7 +26,8 @@ class ServerSettings(NamedTuple):
     port: int = key(8394, "port it listens on, as in transcription.url; 0: any free port", low=0, high=65535)
     speech: str = key(
         "auto",
-        "speech engine; auto: flite for English, else espeak; tone is for tests",
+        "speech engine; auto: for English hibari (extra voice) if it is installed on 64-bit with 1 GB of memory, else"
+        " flite; for the rest espeak; tone is for tests",
         choices=tuple(SPEECH_ENGINES),
     )
     recognition: str = key(
@@ -51,6 +52,11 @@ class ServerSettings(NamedTuple):
             if not re.fullmatch(_ORIGIN, origin):
                 what = f"{origin!r} is not an origin, expected SCHEME://HOST or SCHEME://HOST:PORT without a path, or *"
                 yield Finding(f"allow_origins[{index}]", what)
+        if self.speech == "hibari":
+            from agent.server.tts.hibari import INSTALL, is_installed
+
+            if not is_installed():
+                yield Finding("speech", f"hibari is not installed. {INSTALL}")
         if self.recognition == "script" and self.script is None:
             what = "server.recognition is script and the file is missing, expected its path"
             yield Finding("script", what, None, "recognition")

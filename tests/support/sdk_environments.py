@@ -44,6 +44,11 @@ class Environment:
         (self._folder / "complete").touch()
 
     @property
+    def packages(self) -> Path:
+        """The directory of its packages."""
+        return next((self._folder / "lib").glob("python*/site-packages"))
+
+    @property
     def _python(self) -> str:
         return str(self._folder / "bin" / "python")
 

@@ -110,7 +110,9 @@ def _check_voice(loaded: Loaded) -> CheckResult:
         )
         size_bytes = sum(len(chunk) for chunk in speech.chunks)
     except AgentError as error:
-        return CheckResult(subject, ERROR, str(error), "sudo apt install flite espeak-ng")
+        is_natural = config.server.speech == "hibari" or voice.startswith("hibari:")
+        cure = "scripts/run --natural-voice, or sudo /usr/lib/voice-agent/add-natural-voice"
+        return CheckResult(subject, ERROR, str(error), cure if is_natural else "sudo apt install flite espeak-ng")
     if not size_bytes:
         return CheckResult(subject, WARNING, "the engine returned no audio", "voice-agent say hello")
     return CheckResult(subject, OK, f"speaks ({config.server.speech}, voice {voice})")

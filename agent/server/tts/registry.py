@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 ENGINES: dict[str, str] = {
     "auto": "agent.server.tts.auto",
+    "hibari": "agent.server.tts.hibari",
     "flite": "agent.server.tts.flite",
     "espeak": "agent.server.tts.espeak",
     "tone": "agent.server.tts.tone",

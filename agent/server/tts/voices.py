@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from agent.server.tts.engine import LANGUAGE_NAMES
 from agent.server.tts.espeak import VOICE_PATTERN
 from agent.server.tts.flite import VOICES as FLITE_VOICES
+from agent.server.tts.hibari import VOICE as NATURAL_VOICE
+from agent.server.tts.hibari import is_installed
 from agent.system.named_tuple import NamedTuple
 
 _TIMEOUT_SECONDS = 10.0
@@ -30,8 +32,9 @@ class Voice(NamedTuple):
 
 
 def list_voices() -> list[Voice]:
-    """Return the voices of flite and espeak-ng; an engine that is not installed has none."""
-    return list({voice.name: voice for voice in (*_flite_voices(), *_espeak_voices())}.values())
+    """Return the voices of the engines; an engine that is not installed has none."""
+    natural = [Voice(f"hibari:{NATURAL_VOICE}", "en", "English, natural")] if is_installed() else []
+    return list({voice.name: voice for voice in (*natural, *_flite_voices(), *_espeak_voices())}.values())
 
 
 def find_voice_problem(voice: str) -> str | None:

@@ -1,0 +1,111 @@
+"""Speech engine hibari: English with a neural voice; the package contains its model."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from array import array
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+from agent.errors import AudioError
+from agent.server.tts import sentences
+from agent.server.tts.engine import SynthesizedAudio, TtsEngine, VoiceOptions
+from agent.server.tts.flite import transliterate
+from agent.server.work_slots import WorkSlots
+
+log = logging.getLogger(__name__)
+
+VOICE = "heart"
+"""The voice inside the package. The library downloads the others, which this engine never does."""
+INSTALL = (
+    'Install the extra "voice" (hibari-tts 0.2.1, for 64-bit processors): scripts/run --natural-voice, or '
+    "/usr/lib/voice-agent/add-natural-voice with the Debian package"
+)
+_RATE = 24000
+_MIN_MEMORY_BYTES = 900 << 20
+"""A machine with 1 GB reports less. The engine takes 240 MB (measured)."""
+_LOAD_SECONDS = 3.0
+"""Loading takes 0.5 s on an idle x86 core, with the imports."""
+_SILENCE_LEVEL = 300
+_LEAD_SECONDS, _CLAUSE_TAIL_SECONDS = 0.05, 0.15
+"""Silence that stays at the beginning of all audio, and at the end of a clause. The model adds 0.3 and 0.45 s."""
+
+
+def is_installed() -> bool:
+    """Return whether the package of the engine is installed."""
+    return find_spec("hibari") is not None
+
+
+def is_suitable() -> bool:
+    """Return whether the engine is installed on a 64-bit machine with at least 1 GB of memory."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return sys.maxsize > 1 << 32 and memory >= _MIN_MEMORY_BYTES and is_installed()
+
+
+class HibariEngine:
+    """Speaks with the neural voice ``heart``. Thread-safe.
+
+    A separate thread loads the model once. All clients share the model and use it one at a time. A long sentence is
+    spoken clause by clause, so that its first audio arrives early.
+    """
+
+    def __init__(self) -> None:
+        self._model: Any = None
+        self._failure = ""
+        self._slots = WorkSlots(1)
+        # The name makes the server leave at once if it ends meanwhile (see its main module).
+        self._loader = threading.Thread(target=self._load, name="hibari-model", daemon=True)
+        self._loader.start()
+
+    def speak(self, text: str, options: VoiceOptions) -> SynthesizedAudio:
+        self._loader.join(_LOAD_SECONDS)
+        if self._model is None:
+            raise AudioError(self._failure or "the natural voice is still loading: retry in a moment")
+        speed = min(max(options.speed, 0.5), 2.0)
+        clauses = sentences.clauses(transliterate(text))
+        audio = self._synthesize(clauses.pop(0), speed, is_last=not clauses)
+        return SynthesizedAudio(_RATE, self._continue(audio, clauses, speed))
+
+    def _continue(self, audio: bytes, clauses: list[str], speed: float) -> Iterator[bytes]:
+        yield audio
+        while clauses:
+            yield self._synthesize(clauses.pop(0), speed, is_last=not clauses)
+
+    def _synthesize(self, text: str, speed: float, *, is_last: bool) -> bytes:
+        try:
+            with self._slots:
+                audio = self._model(text, speed=speed)
+        except Exception as error:  # noqa: BLE001 - the library states no exceptions, and any text may come
+            raise AudioError(f"the natural voice failed: {error!r}. Set server.speech to flite or espeak") from error
+        return _trim((audio.clip(-1.0, 1.0) * 32767.0).astype("<i2").tobytes(), keeps_tail=is_last)
+
+    def _load(self) -> None:
+        try:
+            from hibari import Hibari
+
+            model = Hibari(voice=VOICE)
+            model("Hello.")  # loads the dictionary, which takes half of the time
+            self._model = model
+        except Exception as error:  # noqa: BLE001 - the same, and those of onnxruntime for an unsuitable processor
+            self._failure = f"the natural voice cannot be loaded ({error!r}). {INSTALL}"
+            log.warning("speech server: %s", self._failure)
+
+
+def create() -> TtsEngine:
+    """Create the engine; the entry point of the registry."""
+    return HibariEngine()
+
+
+def _trim(pcm: bytes, *, keeps_tail: bool) -> bytes:
+    """Return the audio (s16le) without most of the silence at its beginning, and at its end unless it is kept."""
+    samples = array("h", pcm)
+    first = next((at for at, sample in enumerate(samples) if abs(sample) > _SILENCE_LEVEL), 0)
+    end = len(samples)
+    if not keeps_tail:
+        last = next((at for at in range(end - 1, -1, -1) if abs(samples[at]) > _SILENCE_LEVEL), end)
+        end = min(end, last + round(_CLAUSE_TAIL_SECONDS * _RATE))
+    return samples[max(0, first - round(_LEAD_SECONDS * _RATE)) : end].tobytes()
