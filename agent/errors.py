@@ -116,6 +116,11 @@ class ServiceError(AgentError):
         return self._is_transient and not self.permanent
 
     @property
+    def is_refused_request(self) -> bool:
+        """Whether the service works and refuses this request: HTTP 400 (invalid) and 413 (too large)."""
+        return self.status in (400, 413)
+
+    @property
     def is_busy(self) -> bool:
         """Whether the service asks for a retry later: HTTP 429, or 503 with Retry-After."""
         return self.status == 429 or (self.status == 503 and self.retry_after_seconds is not None)

@@ -295,7 +295,7 @@ class UtteranceCancelled(NamedTuple):
 class UtteranceFailed(NamedTuple):
     """An utterance failed after ``seconds`` of playback. Immutable.
 
-    ``no_service``: no speech service delivered audio.
+    ``no_service``: no speech service delivered audio, and none refused this text.
     """
 
     utterance: str

@@ -90,6 +90,7 @@ class SynthesisJob:
         self.retry_delay = Deadline(None)  # until a busy service is tried again
         self.keeps_deadline = False  # a busy service: the deadline started with its first refusal
         self.failures: list[str] = []
+        self.is_refused = False  # by a service that works
 
     def end_text(self) -> None:
         """Mark the text as complete; idempotent."""

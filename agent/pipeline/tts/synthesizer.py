@@ -25,7 +25,7 @@ from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
 from agent.pipeline.settings import NO_CHIME
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
-from agent.services.connection.standby import Standby
+from agent.services.connection.standby import OPEN, Standby
 from agent.system.distinct import distinct
 from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
@@ -410,18 +410,23 @@ class Synthesizer(_Stage):
             if not job.keeps_deadline:
                 job.deadline = Deadline(None)
             return True
+        job.attempt_started_at = job.attempt_started_at or time.monotonic()
+        is_first_try = standby.failed_at < job.attempt_started_at
+        others_wait = all(each.breaker == OPEN for each in job.services[1:])
+        if others_wait and is_first_try:
+            standby.retry_now()  # an outage may be over: no delay keeps the utterance from one attempt
         error = standby.error
         is_last = len(job.services) == 1 or job.has_audio
         # A temporary error of the last service is worth waiting for if the service asks for it, if it is older than
         # this attempt (the service may work again), if the utterance is already audible, or if such errors pass within
         # seconds. A service that has been failing for longer gets one attempt for each utterance.
-        job.attempt_started_at = job.attempt_started_at or time.monotonic()
-        is_untried = job.has_audio or standby.failed_at < job.attempt_started_at
+        is_untried = job.has_audio or is_first_try
         is_new = standby.failed_at < standby.failing_since + self._first_audio_seconds
         is_temporary = error is not None and (
             error.is_busy or (not error.permanent and (is_untried or (error.is_transient and is_new)))
         )
-        if error is not None and not (is_last and (standby.is_dialing or is_temporary)):
+        waits = (standby.is_dialing and (is_last or others_wait)) or (is_temporary and is_last)
+        if error is not None and not waits:
             job.try_next_service(str(error))
             return True
         return not self._wait_for_service(job, standby, 0.0 if standby.is_dialing else standby.retry_in_seconds())
@@ -494,6 +499,7 @@ class Synthesizer(_Stage):
 
     def _handle_error(self, job: SynthesisJob, session: TtsSession, error: ServiceError) -> None:
         is_connection_lost = session.connection.is_closed and not error.permanent
+        job.is_refused = job.is_refused or error.is_refused_request
         self._close_session()
         standby = job.services[0]
         standby.report_failure(
@@ -567,7 +573,7 @@ class Synthesizer(_Stage):
         if job.stream_id is not None:
             self._ring.end(job.stream_id, error=reason)
         else:
-            self.report(UtteranceFailed(job.utterance.id, reason, no_service=True))
+            self.report(UtteranceFailed(job.utterance.id, reason, no_service=not job.is_refused))
 
     def _end_job(self, job: SynthesisJob) -> None:
         self._written_job = self._jobs.popleft()

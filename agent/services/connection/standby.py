@@ -201,6 +201,12 @@ class Standby:
         """Request another connection: without ``eager``, the next ``maintain`` dials it."""
         self._is_requested = True
 
+    def retry_now(self) -> None:
+        """End the delay before the next attempt, unless the service asked for it or only a change can help."""
+        if self.error is not None and not (self.error.permanent or self.error.is_busy):
+            self._not_before, self._is_requested = 0.0, True
+            self.maintain()
+
     def report_success(self) -> None:
         """Report that the service delivered a result on a taken connection. This ends the failure state."""
         if self._is_closed:

@@ -67,9 +67,12 @@ CLOSE_MEANINGS: Mapping[int, str] = {
 
 
 def is_permanent(status: int | None) -> bool:
-    """Return whether a retry is useless: a refused key, an account without credit, an invalid request."""
+    """Return whether a retry is useless: a refused key, an account without credit, refused settings.
+
+    400 (invalid request) is none of them: it may concern one text.
+    """
     meaning = STATUS_MEANINGS.get(status) if status is not None else None
-    return status == 400 or (meaning is not None and meaning.is_permanent)
+    return meaning is not None and meaning.is_permanent
 
 
 def status_of(fields: Mapping[str, object]) -> int | None:

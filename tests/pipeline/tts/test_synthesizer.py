@@ -360,6 +360,25 @@ def test_failure_of_all_services_reports_all_reasons(stage: Callable[..., Stage]
     assert it.ends() == [end]
 
 
+def test_text_that_the_service_refuses_is_no_outage(stage: Callable[..., Stage]) -> None:
+    def invalid(peer: Peer) -> None:
+        peer.send(frame(TEXT, json.dumps({"type": "error", "message": "invalid", "status_code": 400}).encode()))
+        peer.read_all()
+
+    it = stage(Voice(after=0, then=invalid, deaths=1))
+    it.say("a", "One is invalid.")
+    assert not it.events.await_first(UtteranceFailed).no_service
+    it.say("b", "Two is here.")
+    it.events.await_first(UtterancePlayed)
+    assert not it.events.await_first(ServiceDown).permanent
+
+
+def test_outage_is_no_refused_text(stage: Callable[..., Stage]) -> None:
+    it = stage(refuses("500 Internal Server Error"))
+    it.say("a", "One.")
+    assert it.events.await_first(UtteranceFailed).no_service
+
+
 def test_retry_of_the_only_service_dials_without_a_standby_connection(
     stage: Callable[..., Stage],
 ) -> None:
@@ -387,6 +406,28 @@ def test_utterance_during_backoff_waits_for_the_next_dial(
     it.say("a", "One is here.")
     it.events.await_first(UtterancePlayed)
     assert it.player.heard["a"] == sound("One is here.")
+
+
+@pytest.mark.parametrize("recovered", [0, 1])
+def test_utterance_after_an_outage_tries_the_services_at_once(stage: Callable[..., Stage], recovered: int) -> None:
+    """The delays of both services last longer than the test."""
+    is_over = threading.Event()
+
+    def unavailable(voice: Callable[[Peer], None] | None) -> Callable[[Peer], None]:
+        def serve(peer: Peer) -> None:
+            if voice is not None and is_over.is_set():
+                voice(peer)
+            else:
+                peer.answer("500 Internal Server Error")
+
+        return serve
+
+    it = stage(*(unavailable(Voice() if at == recovered else None) for at in (0, 1)), retry_seconds=3600.0)
+    it.events.await_first(ServiceDown, 2)
+    is_over.set()
+    it.say("a", "One is here.")
+    it.events.await_first(UtterancePlayed)
+    assert it.events.of(AudioArrived) == [AudioArrived("a", f"voice{recovered}")]
 
 
 def test_repeated_reason_is_reported_once(stage: Callable[..., Stage]) -> None:

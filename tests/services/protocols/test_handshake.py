@@ -87,3 +87,4 @@ def test_status_of_accepts_only_integers_from_100_to_599():
     assert status_of({"code": 401, "message": "x"}) == 401
     assert [status_of({"status": odd}) for odd in (True, "401", 7, 1e3, None)] == [None] * 5
     assert is_permanent(401) and not is_permanent(429) and not is_permanent(None)
+    assert not is_permanent(400), "it may concern one text"
