@@ -64,7 +64,8 @@ def test_examples_do_what_their_names_say() -> None:
     speaker = load(CONFIG / "smart-speaker.yaml", {})
     assert (kiosk.conversation.mode, kiosk.microphone.device) == ("announce", "none")
     assert (captions.conversation.mode, captions.speaker.device) == ("captions", "none")
-    assert (speaker.conversation.mode, speaker.responder.kind) == ("assistant", "openai")
+    assert (speaker.conversation.mode, speaker.wake.engine, speaker.responder.kind) == ("assistant", "micro", "rules")
+    assert speaker.responder.settings("openai").model
 
 
 def test_captions_example_sets_no_key_of_turns() -> None:

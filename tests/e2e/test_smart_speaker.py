@@ -1,0 +1,52 @@
+"""The smart speaker as its page describes it: a spoken wake word and a question in, a spoken answer out."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from support.agent_fixtures import Start
+from support.vcard import VirtualCard
+
+from agent.audio.convert import FormatConverter, measure_level
+from agent.audio.format import SPEECH, Format
+from agent.server.tts import registry
+from agent.server.tts.engine import VoiceOptions
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGURATION = ROOT / "config" / "smart-speaker.yaml"
+
+
+def spoken(text: str) -> bytes:
+    audio = registry.create("flite").speak(text, VoiceOptions(SPEECH.rate))
+    converter = FormatConverter(Format(audio.rate), SPEECH)
+    return converter.feed(b"".join(audio.chunks)) + converter.finish()
+
+
+@pytest.mark.slow
+def test_spoken_wake_word_gets_an_answer_and_the_next_question_needs_none(
+    agent: Start, card: VirtualCard, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:  # the default port may be taken
+        port = free.getsockname()[1]
+    environment = card.env | {
+        "VOICE_AGENT_SERVER__PORT": str(port),
+        "VOICE_AGENT_TRANSCRIPTION__URL": f"ws://127.0.0.1:{port}/",
+        "VOICE_AGENT_CONTROL__SOCKET": str(tmp_path / "control.sock"),
+        "VOICE_AGENT_LOGGING__TRANSCRIPTS": "true",
+    }
+    daemon = agent("run", "--config", str(CONFIGURATION), env=environment)
+    daemon.stderr.await_text("daemon ready")
+    card.inject(spoken("Alexa, what time is it?"), SPEECH)
+    daemon.stderr.await_text("wake word: alexa")
+    daemon.stderr.await_text("reply-1: played")
+    assert measure_level(card.played())[1] > 3000
+    card.inject(spoken("What day is it today?"), SPEECH)
+    daemon.stderr.await_text("reply-2: played")
+    daemon.signal(signal.SIGTERM)
+    assert daemon.end() == 0
+    heard = re.findall(r"heard: (.*)", daemon.errors)
+    assert len(heard) == 2 and "time" in heard[0].lower() and "alexa" not in " ".join(heard).lower(), heard
