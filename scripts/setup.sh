@@ -305,6 +305,11 @@ set_up() {
     if [[ $purpose == test && ! -x $venv/bin/promtool ]] && command -v apt-get dpkg-deb >/dev/null; then
         step "extracting promtool from Debian's package prometheus (19 MB to download, 48 MB on disk)" extract_promtool
     fi
+    if [[ $purpose == test ]]; then
+        # Debian 12 has this version of the MQTT client, and the tests run with both.
+        step "installing paho-mqtt 1.6.1 beside version 2" \
+            pip install "${options[@]}" --no-deps --upgrade --target "$venv/paho-1" paho-mqtt==1.6.1
+    fi
     step "checking the installation" \
         "$venv/bin/python" -c 'import msgpack, pyaudio, requests, websocket, websockets.sync.server, yaml'
     rm -f -- "$unfinished"

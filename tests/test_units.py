@@ -90,6 +90,7 @@ def test_watchdog_exceeds_the_stall_timeout_of_a_worker() -> None:
 
 def test_only_a_configuration_error_prevents_the_restart() -> None:
     assert AGENT["RestartPreventExitStatus"] == ["78"]
+    assert AGENT["RestartForceExitStatus"] == ["75"]
     assert AGENT["Restart"] == ["on-failure"]
     assert int(AGENT["StartLimitBurst"][0]) * float(AGENT["RestartSec"][0]) < float(AGENT["StartLimitIntervalSec"][0])
 

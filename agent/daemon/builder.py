@@ -208,9 +208,9 @@ def make_frontends(
         workers.append(web)
         receivers.append(receive)
     if config.mqtt.is_on:
-        from agent.frontends.mqtt.frontend import MqttFrontend
+        from agent.daemon.mqtt import make_mqtt
 
-        mqtt = MqttFrontend(config.mqtt, api, report)
+        mqtt = make_mqtt(config, api, report)
         workers.append(mqtt)
         receivers.append(mqtt.notify)
     if has_hooks:

@@ -29,7 +29,7 @@ from agent.errors import AgentError, ConfigError
 from agent.frontends.frontend import Frontends, Notification
 from agent.pipeline.actions import Action, AppendText, Finish, Record, StopPlayback
 from agent.pipeline.conversation import Conversation, State
-from agent.pipeline.events import Announce, Event, Heard, Hush, Kept, Reload, Restored, Stop, WorkerCrashed
+from agent.pipeline.events import Announce, Event, Heard, Hush, Kept, Reload, Restart, Restored, Stop, WorkerCrashed
 from agent.pipeline.status import Status, StatusTracker
 from agent.pipeline.tts.synthesizer import SHUTDOWN
 from agent.settings.model import Config
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.5
+RESTART_CODE = 75
+"""The unit restarts the daemon for it (RestartForceExitStatus=)."""
+RESTART_SECONDS = 60.0
 # Needed by failures, requests and reloads only. They would delay READY, and a process without a free file descriptor
 # cannot import them (EMFILE).
 _IMPORTED_AFTER_READY = (
@@ -62,11 +65,13 @@ class DaemonTiming(NamedTuple):
     Args:
         check_seconds: The interval of the watchdog and of the other checks while no event arrives.
         speaker_timeout_seconds: How long an utterance waits for a lost speaker.
+        restart_seconds: Shortest time from the start to a restart that a frontend requests.
         worker_budget: The phases in which the stages end; by default shares of ``shutdown_seconds``.
     """
 
     check_seconds: float = CHECK_SECONDS
     speaker_timeout_seconds: float = SPEAKER_TIMEOUT_SECONDS
+    restart_seconds: float = RESTART_SECONDS
     worker_budget: WorkerBudget | None = None
 
 
@@ -109,6 +114,7 @@ class Daemon:
         self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.config, self._systemd, self._watch = config, systemd, watch
         self._reread, self._timing = reread, timing or DaemonTiming()
+        self._restart_pause = Deadline(self._timing.restart_seconds)
         self._own_server = LocalServer.create(local_server_settings(config), self.inbox.put) if local is None else None
         self._local = local or self._own_server
         mode = config.conversation.mode
@@ -201,7 +207,11 @@ class Daemon:
                 return event.reason, 0
             if isinstance(event, WorkerCrashed):
                 return f"a crash of the {event.worker}", log_worker_crash(event)
-            if isinstance(event, Reload):
+            if isinstance(event, Restart) and self._restart_pause.is_expired:
+                return f"a restart, requested by {event.source}", RESTART_CODE
+            if isinstance(event, Restart):
+                log.warning("daemon: restart refused, the last start is too recent, source=%s", event.source)
+            elif isinstance(event, Reload):
                 self._reload()
             elif event is not None:
                 self.handle(event)

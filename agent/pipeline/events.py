@@ -449,6 +449,13 @@ class Reload(NamedTuple):
 
 
 @distinct
+class Restart(NamedTuple):
+    """End, so that the service manager starts the daemon again. Immutable."""
+
+    source: str
+
+
+@distinct
 class Stop(NamedTuple):
     """Shut down. ``reason`` names the signal or the command. Immutable."""
 
@@ -496,5 +503,6 @@ Event = (
     | Mute
     | MicrophoneMute
     | Reload
+    | Restart
     | Stop
 )

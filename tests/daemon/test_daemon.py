@@ -31,6 +31,7 @@ from agent.pipeline.events import (
     PlaybackStarted,
     Reply,
     ReplyEnded,
+    Restart,
     ServiceDown,
     SpeechEnded,
     Stop,
@@ -353,3 +354,11 @@ def test_utterance_fails_after_the_speaker_timeout(server: LocalServerProcess) -
     assert it.run(Announce(Utterance("a", "word " * 200)), DeviceLost("speaker", "pulled out")) == 0
     (record,) = [each for each in it.seen if isinstance(each, Record)]
     assert record.state == "failed" and record.reason.startswith("no speaker for ")
+
+
+def test_a_requested_restart_ends_with_75_and_is_refused_soon_after_a_start(server: LocalServerProcess) -> None:
+    config = configuration(server, "announce")
+    early = Watched(config, lambda event: Stop("test") if isinstance(event, Hush) else None)
+    assert early.run(Restart("mqtt"), Hush("test")) == 0
+    late = Watched(config, lambda event: None, timing=DaemonTiming(restart_seconds=0.0))
+    assert late.run(Restart("mqtt")) == 75

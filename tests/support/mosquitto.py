@@ -124,6 +124,7 @@ class TestClient:
 
     def publish(self, topic: str, payload: bytes | str, *, qos: int = 1, retain: bool = False) -> None:
         assert self.broker.publish(topic, payload, qos=qos, retain=retain)
+        self.wait_for(lambda: self.broker.is_confirmed)
 
     def close(self) -> None:
         self.broker.close()

@@ -15,11 +15,10 @@ from contextlib import suppress
 from typing import Any
 
 from agent.config.environment import EVENT_VARIABLE as VARIABLE
-from agent.frontends.api.described import Description, describe
+from agent.frontends.api.milestones import Milestones
 from agent.frontends.frontend import Frontend, Notification
 from agent.frontends.hooks.settings import HookSettings
-from agent.pipeline.actions import Record
-from agent.pipeline.events import Event, Reply, TextPiece
+from agent.pipeline.events import Event
 from agent.system.child import Child
 from agent.system.log import RepeatedWarning
 from agent.system.systemd import child_environment
@@ -32,16 +31,11 @@ MAX_EVENTS = 16
 """Events that wait for one hook. A further one replaces the oldest, because the newest state matters most."""
 MAX_STDERR_BYTES = 400
 MAX_VALUE_CHARACTERS = 500
-MAX_TEXT_CHARACTERS = 10_000
-MAX_TEXTS = 16
-"""Texts in pieces that are remembered until their utterance ends."""
 TERMINATE_SECONDS = 1.0
 """From SIGTERM at the timeout to SIGKILL."""
 REAP_SECONDS = 0.2
 """After SIGKILL at the shutdown; a process in an uninterruptible call is left to the system."""
 HEARTBEAT_SECONDS = 4.0
-
-_HOOKS_BY_STATE = {"played": "spoken", "failed": "failed", "expired": "failed", "interrupted": "failed"}
 
 
 class _Hook:
@@ -88,8 +82,7 @@ class Hooks(Frontend):
         self._lock = threading.Lock()
         self._wake = -1
         self._is_stopping = self._is_aborted = False
-        self._state: object = None  # these two are owned by the main thread
-        self._texts: dict[int | str, str] = {}
+        self._milestones = Milestones(texts=settings.transcripts)  # owned by the main thread
 
     # --- the main thread
 
@@ -98,12 +91,9 @@ class Hooks(Frontend):
 
     def notify(self, notification: Notification) -> None:
         """Queue the event of a notification for its hook. Never blocks."""
-        text = self._take_text(notification) if self._settings.transcripts else None
-        for description in describe(notification):
-            hook = self._hooks.get(self._name_of(description) or "")
-            if hook is not None:
-                event = {"hook": hook.name, **description.params(texts=self._settings.transcripts)}
-                self._put(hook, event if text is None else {**event, "text": text})
+        for name, fields in self._milestones.update(notification):
+            if name in self._hooks:
+                self._put(self._hooks[name], {"hook": name, **fields})
 
     def stop_accepting(self) -> None:
         """Do nothing: events come from the daemon, until its end."""
@@ -119,38 +109,6 @@ class Hooks(Frontend):
         with self._lock:
             self._is_aborted = True
         self.stop()
-
-    def _name_of(self, description: Description) -> str | None:
-        """Return the name of the hook for an event."""
-        fields = description.fields
-        match description.name:
-            case "state":
-                previous, self._state = self._state, fields["state"]
-                return "state" if self._state != previous else None
-            case "utterance":
-                return _HOOKS_BY_STATE.get(str(fields["state"]))
-            case "heard":
-                return "heard" if fields["words"] else None
-            case "device" | "wake":
-                return description.name
-        return None
-
-    def _take_text(self, notification: Notification) -> str | None:
-        """Collect the pieces of a text; return the whole text at the end of its utterance."""
-        match notification:
-            case Reply(turn, text):
-                self._append_text(turn, f"{text} ")
-            case TextPiece(utterance, text):
-                self._append_text(utterance, text)
-            case Record(utterance):
-                pieces = self._texts.pop(utterance.turn or utterance.id, "")
-                return pieces.strip() if utterance.text is None else utterance.text
-        return None
-
-    def _append_text(self, key: int | str, piece: str) -> None:
-        self._texts[key] = (self._texts.get(key, "") + piece)[:MAX_TEXT_CHARACTERS]
-        if len(self._texts) > MAX_TEXTS:
-            del self._texts[next(iter(self._texts))]
 
     def _put(self, hook: _Hook, event: dict[str, object]) -> None:
         with self._lock:

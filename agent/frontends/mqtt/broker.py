@@ -28,9 +28,11 @@ RETRY_SECONDS = 60.0
 """After an error that only a change of the configuration ends."""
 STABLE_SECONDS = 30.0
 """Of a connection, until the next loss begins with the shortest delay again."""
-FLUSH_SECONDS = 0.3
+FLUSH_SECONDS = 0.5
 RECEIVE_MAXIMUM = 20
 """Messages that the broker sends before the first of them is acknowledged."""
+MAX_QUEUED = 1000
+"""Messages with ``qos=1`` that a broker has not confirmed; it is lost after twice the keepalive."""
 MAX_PACKET_BYTES = 1024 * 1024
 """The broker drops a larger message, so that the memory is bounded."""
 SESSION_SECONDS = 7 * 24 * 3600
@@ -76,6 +78,10 @@ class Failure(NamedTuple):
 
     reason: str
     is_permanent: bool = False
+
+
+_CLOSED = Failure("closed")
+"""The broker closed the connection while the dialing thread used it."""
 
 
 class BrokerTiming(NamedTuple):
@@ -134,11 +140,14 @@ class Broker:
         self._context: ssl.SSLContext | None = None
         self._dialed: Mailbox[Failure | None] = Mailbox()
         self._lost: Failure | None = None
+        self._last_sent: Any = None
         self._handshakes_lost = 0
-        self.failure: Failure | None = None  # the one that was logged last, until the next connection
+        self.failures = 0  # attempts that failed and connections that were lost
+        self.failure: Failure | None = None  # the one that was logged last, until a connection is stable
         self._client = _make_client(client_id)
         self._client.on_connect, self._client.on_disconnect = self._accept, self._disconnect
         self._client.on_message = self._receive
+        self._client.max_queued_messages_set(MAX_QUEUED)
         if will is not None:
             self._client.will_set(will.topic, will.payload, qos=1, retain=True)
 
@@ -159,11 +168,11 @@ class Broker:
 
         never = SubscribeOptions.RETAIN_DO_NOT_SEND
         options = [(topic, SubscribeOptions(qos=qos, retainHandling=never)) for topic, qos in topics]
-        self._client.subscribe(options)
+        self._use(self._client.subscribe, options)
 
     def subscribe_retained(self, topic: str) -> None:
         """Receive the messages of a topic, also those that the broker retains."""
-        self._client.subscribe(topic, 1)
+        self._use(self._client.subscribe, topic, 1)
 
     def publish(self, topic: str, payload: bytes | str, *, qos: int = 0, retain: bool = False) -> bool:
         """Send a message; with ``qos=1`` again after a reconnect, until the broker has it.
@@ -173,18 +182,23 @@ class Broker:
         """
         if self._state is not _State.CONNECTED:
             return False
-        self._client.publish(topic, payload, qos, retain)
+        sent = self._use(self._client.publish, topic, payload, qos, retain)
+        if qos:
+            self._last_sent = sent
         return True
 
     @property
-    def unconfirmed(self) -> bool:
-        """Whether bytes wait for the socket."""
-        return bool(self._client.want_write())
+    def is_confirmed(self) -> bool:
+        """Whether the broker has the last message with ``qos=1``."""
+        try:
+            return self._last_sent is None or bool(self._last_sent.is_published())
+        except (RuntimeError, ValueError):  # it was not sent, because the connection was lost
+            return True
 
     def acknowledge(self, token: int) -> None:
         """Tell the broker that a message is stored: it is not sent again."""
         if self._state is _State.CONNECTED:
-            self._client.ack(token, 1)
+            self._use(self._client.ack, token, 1)
 
     def wait(self, other: HasFileno, seconds: float, *, reads: bool = True) -> None:
         """Wait for the broker, for ``other`` or for the time, and handle what the broker has sent.
@@ -212,21 +226,33 @@ class Broker:
         if self._state is _State.DIALING:
             for failure in self._dialed.take():
                 self._end_dial(failure)
+        elif connection is None and self._state in (_State.OPENING, _State.CONNECTED):
+            self._fail(self._unknown_loss())  # it was lost while the dialing thread sent the first message
         elif connection is not None:
             self._serve(ready.get(connection.fileno(), 0) | (select.POLLIN if has_more else 0))
 
+    def refuse(self, reason: str) -> None:
+        """Disconnect for a reason that only a change can remove, and try again later."""
+        self._lost = Failure(reason, True)
+
     def close(self) -> None:
-        """Disconnect, so that the broker publishes no will. Idempotent."""
+        """Disconnect, so that the broker publishes no will. Idempotent.
+
+        It waits at most ``FLUSH_SECONDS`` until the broker has confirmed the last message. A socket that is closed
+        while it holds unread data resets the connection, and the broker would lose what it has not read.
+        """
         if self._state is _State.CONNECTED:
             self._state = _State.CLOSED
-            self._client.disconnect()
             deadline = Deadline(FLUSH_SECONDS)
-            while (connection := self._client.socket()) is not None and not deadline.is_expired:
-                poll = select.poll()
-                poll.register(connection, select.POLLOUT)
-                poll.poll(1000 * (deadline.remaining() or 0.0) + 1)
-                if self._client.loop_write() != 0:
+            while not self.is_confirmed and not deadline.is_expired:
+                if (connection := self._client.socket()) is None:
                     break
+                poll = select.poll()
+                poll.register(connection, select.POLLIN | (select.POLLOUT if self._client.want_write() else 0))
+                poll.poll(1000 * (deadline.remaining() or 0.0) + 1)
+                self._use(self._client.loop_write)
+                self._use(self._client.loop_read)
+            self._use(self._client.disconnect)
         self._state = _State.CLOSED
         self._dialed.close()
 
@@ -263,6 +289,8 @@ class Broker:
         except ssl.SSLCertVerificationError as error:
             cure = "check mqtt.authority and the name in mqtt.url"
             return Failure(f"the certificate of the broker is not valid: {error.verify_message}: {cure}", True)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            return _CLOSED
         except ssl.SSLError as error:
             reason = (error.reason or str(error)).replace("_", " ").lower()
             return Failure(f"TLS failed: {reason}: check the port, mqtt.certificate and mqtt.key", True)
@@ -274,38 +302,59 @@ class Broker:
         return None
 
     def _end_dial(self, failure: Failure | None) -> None:
-        if failure is not None:
-            self._fail(failure)
-        else:
-            self._lost = None
+        self._lost = None
+        if failure is None or failure is _CLOSED:
             self._state, self._deadline = _State.OPENING, Deadline(ACCEPT_SECONDS)
+        if failure is not None:
+            self._fail(self._unknown_loss() if failure is _CLOSED else failure)
 
     def _fail(self, failure: Failure) -> None:
         """Note that there is no connection, and choose the time of the next attempt."""
         was_stable, self._stable = self._stable.is_expired, Deadline(None)
         if was_stable:
             self._backoff.reset()
+            self.failure = None
         seconds = self._timing.retry_seconds if failure.is_permanent else self._backoff.next_seconds()
         if failure != self.failure:
             level = logging.ERROR if failure.is_permanent else logging.WARNING
             log.log(level, "mqtt: no connection, %s, retry in %.1f s", escape(failure.reason, 300), seconds)
             self.failure = failure
         self._state, self._deadline = _State.WAITING, Deadline(seconds)
+        self.failures += 1
+        if self._client.socket() is not None:
+            self._use(self._client.disconnect)  # closes the socket, also that of a broker that does not answer
 
     # --- the connection
 
+    def _use(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function of the client, which may write or read at once; version 1.6 raises errors of TLS."""
+        try:
+            return function(*arguments)
+        except OSError:
+            self._lost = self._lost or self._unknown_loss()
+        return None
+
     def _serve(self, ready: int) -> None:
         if ready & (select.POLLIN | select.POLLERR | select.POLLHUP):
-            self._client.loop_read()
+            self._use(self._client.loop_read)
         if ready & select.POLLOUT and self._lost is None:
-            self._client.loop_write()
+            self._use(self._client.loop_write)
         if self._lost is None:
-            self._client.loop_misc()
+            self._use(self._client.loop_misc)
         if self._lost is None and self._state is _State.OPENING and self._deadline.is_expired:
             self._lost = Failure(f"{self._host} port {self._port} does not answer as an MQTT broker")
         if self._lost is not None:
             failure, self._lost = self._lost, None
             self._fail(failure)
+
+    def _unknown_loss(self) -> Failure:
+        """Return the failure for a connection that the broker closed without a reason."""
+        if self._state is not _State.OPENING or not self._is_tls:
+            return Failure("the connection was lost")
+        # With TLS 1.3 a broker refuses a certificate after the handshake; a restart of the broker looks the same.
+        self._handshakes_lost += 1
+        text = "the broker closed the connection at once: check mqtt.certificate and mqtt.key"
+        return Failure(text, self._handshakes_lost >= MAX_HANDSHAKES_LOST)
 
     def _accept(self, client: Any, userdata: Any, flags: Any, reason: Any, properties: Any = None) -> None:
         value = _value(reason)
@@ -314,7 +363,7 @@ class Broker:
             self._lost = Failure(refusal, value in _REFUSALS)
             return
         log.info("mqtt: connected, broker=%s, port=%d, tls=%s", self._host, self._port, "yes" if self._is_tls else "no")
-        self.failure, self._handshakes_lost = None, 0
+        self._handshakes_lost = 0
         self._state, self._deadline, self._stable = _State.CONNECTED, Deadline(None), Deadline(STABLE_SECONDS)
         self._on_connected()
 
@@ -324,21 +373,11 @@ class Broker:
             return
         value = _value(rest[-2]) if len(rest) > 1 else 0
         if value == TAKEN_OVER:
-            topic = self._settings.topics
-            self._lost = Failure(
-                f"another device uses the name {topic.name}, and the broker gave it the session: give each device an"
-                f" mqtt.topic of its own, {topic.root}/NAME",
-                True,
-            )
+            self._lost = Failure(same_name(self._settings), True)
         elif value in _REFUSALS:
             self._lost = Failure(_REFUSALS[value], True)
-        elif self._state is _State.OPENING and self._is_tls:
-            # With TLS 1.3 a broker refuses a certificate after the handshake; a restart of the broker looks the same.
-            self._handshakes_lost += 1
-            text = "the broker closed the connection at once: check mqtt.certificate and mqtt.key"
-            self._lost = Failure(text, self._handshakes_lost >= MAX_HANDSHAKES_LOST)
         else:
-            self._lost = Failure("the connection was lost")
+            self._lost = self._unknown_loss()
 
     def _receive(self, client: Any, userdata: Any, message: Any) -> None:
         try:
@@ -347,6 +386,12 @@ class Broker:
             return  # subscriptions are ASCII or valid UTF-8: a broker that sends this is broken
         token = message.mid if message.qos else 0
         self._on_message(Message(topic, bytes(message.payload), bool(message.retain), token))
+
+
+def same_name(settings: MqttSettings) -> str:
+    """Return the error for two devices with one name."""
+    topics = settings.topics
+    return f"another device uses the name {topics.name}: give each device an mqtt.topic of its own, {topics.root}/NAME"
 
 
 def _value(reason: Any) -> int:

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from agent.frontends.api.api import Api
 from agent.frontends.api.caller import Caller
 from agent.frontends.api.described import ended
+from agent.frontends.api.milestones import Milestones
 from agent.frontends.frontend import Frontend, Notification
+from agent.frontends.mqtt.device_state import DeviceState
+from agent.frontends.mqtt.discovery import TURN_EVENTS, About, discovery_message, discovery_topic
 from agent.frontends.mqtt.receipts import Receipts
-from agent.frontends.mqtt.requests import COMMANDS, MqttRequest, read_command, read_say
+from agent.frontends.mqtt.requests import COMMANDS, RESTART, MqttRequest, read_command, read_say
 from agent.frontends.mqtt.settings import MqttSettings
+from agent.frontends.mqtt.topics import BIRTH
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Event
-from agent.pipeline.status import Status
+from agent.pipeline.events import Event, Restart
 from agent.system.named_tuple import NamedTuple
 from agent.system.rate_limiter import RateLimiter
 from agent.system.text import escape
-from agent.system.threads import Mailbox
+from agent.system.threads import Deadline, Mailbox
 
 # Imported by the thread, after READY.
 if TYPE_CHECKING:
@@ -32,7 +36,10 @@ log = logging.getLogger(__name__)
 
 SOURCE = "mqtt"
 ONLINE, OFFLINE = b"online", b"offline"
+NO_DISCOVERY = "none"
 HEARTBEAT_SECONDS = 4.0
+BIRTH_PAUSE_SECONDS = 5.0
+"""Between two answers to Home Assistant's birth message."""
 MESSAGES_PER_SECOND = 100.0
 """More messages stay with the broker."""
 ERRORS_PER_SECOND = 5.0
@@ -45,6 +52,18 @@ class _Signal(Enum):
     STOP_ACCEPTING = auto()
     STOP = auto()
     ABORT = auto()
+
+
+class _State(NamedTuple):
+    """The retained message with the state. Immutable."""
+
+    payload: bytes
+
+
+class _Turn(NamedTuple):
+    """An event of the conversation. Immutable."""
+
+    payload: bytes
 
 
 class _Answer(NamedTuple):
@@ -64,6 +83,7 @@ class MqttFrontend(Frontend):
     Args:
         settings: The configuration; ``url`` is an address.
         api: The methods of the daemon.
+        about: Facts for Home Assistant.
         report: Receives the events of the frontend.
         timing: The delays of reconnects.
     """
@@ -72,20 +92,26 @@ class MqttFrontend(Frontend):
         self,
         settings: MqttSettings,
         api: Api,
+        about: About,
         report: Callable[[Event], None],
         *,
         timing: BrokerTiming | None = None,
     ) -> None:
         super().__init__("mqtt", report)
-        self._settings, self._api, self._timing = settings, api, timing
+        self._settings, self._api, self._about, self._timing = settings, api, about, timing
         self._topics = settings.topics
         self._caller = Caller(SOURCE, may_read_texts=settings.transcripts, may_control=True)
-        self._mailbox: Mailbox[Notification | _Signal | _Answer] = Mailbox()
+        self._mailbox: Mailbox[Record | _Signal | _State | _Turn | _Answer] = Mailbox()
         self._is_accepting = True
         self._end: _Signal | None = None
         self._receipts = Receipts()
         self._rate, self._error_rate = RateLimiter(MESSAGES_PER_SECOND), RateLimiter(ERRORS_PER_SECOND)
-        self._state: bytes | None = None
+        self._last_state: _State | None = None
+        self._birth_pause = Deadline(0.0)
+        self._was_connected = False
+        # Owned by the main thread:
+        self._device_state = DeviceState({"version": about.version})
+        self._milestones = Milestones(texts=settings.transcripts)
         self._records: deque[bytes] = deque(maxlen=MAX_RECORDS)
 
     # --- the main thread
@@ -95,7 +121,12 @@ class MqttFrontend(Frontend):
 
     def notify(self, notification: Notification) -> None:
         """Queue a notification for the broker. Never blocks."""
-        if isinstance(notification, Status | Record):
+        if (state := self._device_state.update(notification)) is not None:
+            self._mailbox.put(_State(state))
+        for name, fields in self._milestones.update(notification):
+            if name in TURN_EVENTS:
+                self._mailbox.put(_Turn(_encode({"event_type": name, **fields})))
+        if isinstance(notification, Record):
             self._mailbox.put(notification)
 
     def stop_accepting(self) -> None:
@@ -124,6 +155,8 @@ class MqttFrontend(Frontend):
         self._handlers: dict[str, Callable[[Message], None]] = dict.fromkeys(topics.says, self._say)
         for command in COMMANDS:
             self._handlers[topics.of(command)] = self._command
+        self._handlers[BIRTH] = self._hail
+        self._instance = os.urandom(8).hex().encode()
         try:
             while self._end is None:
                 self.heartbeat()
@@ -139,7 +172,7 @@ class MqttFrontend(Frontend):
         reads = self._is_accepting and throttle_seconds == 0.0
         seconds = HEARTBEAT_SECONDS if reads else max(0.01, min(HEARTBEAT_SECONDS, throttle_seconds))
         self._broker.wait(self._mailbox, seconds if self._is_accepting else HEARTBEAT_SECONDS, reads=reads)
-        is_changed = False
+        state = self._last_state
         for item in self._mailbox.take():
             match item:
                 case _Signal.STOP_ACCEPTING:
@@ -148,11 +181,13 @@ class MqttFrontend(Frontend):
                     self._end = item
                 case _Answer():
                     self._answer(item)
-                case Status():
-                    is_changed = self._update_state(item) or is_changed
+                case _State():
+                    self._last_state = item
+                case _Turn(payload):
+                    self._broker.publish(self._topics.of("turn"), payload)
                 case Record():
                     self._record(item)
-        if is_changed:  # several changes at once are one message
+        if state is not self._last_state:  # several changes at once are one message
             self._publish_state()
 
     def _greet(self) -> None:
@@ -162,15 +197,34 @@ class MqttFrontend(Frontend):
         # Commands are not kept for a device that is away: a hush of yesterday must not stop the speech of today.
         says = [(topic, 1) for topic in topics.says]
         self._broker.subscribe([*says, *((topics.of(command), 0) for command in COMMANDS)])
-        self._broker.publish(topics.of("availability"), ONLINE, qos=1, retain=True)
-        self._publish_state()
+        if self._settings.discovery != NO_DISCOVERY:
+            self._broker.subscribe([(BIRTH, 0)])
+        # The broker sends the retained name of the last process before that of this one.
+        self._broker.subscribe_retained(topics.of("instance"))
+        self._broker.publish(topics.of("instance"), self._instance, qos=1, retain=True)
+        self._introduce()
         while self._records:
             self._broker.publish(topics.of("record"), self._records.popleft(), qos=1)
+
+    def _introduce(self) -> None:
+        """Publish everything that is retained, and that a broker without memory may have lost."""
+        topics, about, host = self._topics, self._about, self._broker.local_host
+        payload = b""  # removes the device from Home Assistant if it was there
+        if self._settings.discovery != NO_DISCOVERY:
+            payload = _encode(discovery_message(topics, about.at(host)))
+        self._broker.publish(discovery_topic(topics), payload, qos=1, retain=True)
+        version = {"installed_version": about.version, "latest_version": about.version}
+        self._broker.publish(topics.of("version"), _encode(version), qos=1, retain=True)
+        self._broker.publish(topics.of("availability"), ONLINE, qos=1, retain=True)
+        self._publish_state()
 
     # --- received messages
 
     def _receive(self, message: Message) -> None:
         self._rate.take()
+        if message.topic == self._topics.of("instance"):
+            self._compare_instance(message)
+            return
         handler = self._handlers.get(message.topic)
         if handler is None or message.is_retained:
             if handler is not None:
@@ -188,7 +242,30 @@ class MqttFrontend(Frontend):
         name = message.topic.removeprefix(self._topics.of(""))
         self._call(number, message, read_command(name, message.payload))
 
+    def _compare_instance(self, message: Message) -> None:
+        """Notice a second process with this name: it has connected since this one did.
+
+        Both have the same session, so the broker closes the connection of the one when the other connects. Mosquitto
+        2.0.11 closes it without a reason.
+        """
+        self._acknowledge([message.token] if message.token else [])
+        if message.payload == self._instance:
+            self._was_connected = True
+        elif self._was_connected:
+            from agent.frontends.mqtt.broker import same_name
+
+            self._broker.refuse(same_name(self._settings))
+
+    def _hail(self, message: Message) -> None:
+        """Publish everything again for Home Assistant, which has started."""
+        if message.payload == ONLINE and self._birth_pause.is_expired:
+            self._birth_pause = Deadline(BIRTH_PAUSE_SECONDS)
+            self._introduce()
+
     def _call(self, number: int, message: Message, request: MqttRequest | str) -> None:
+        if isinstance(request, MqttRequest) and request.method == RESTART:
+            self.report(Restart(SOURCE))
+            return
         if isinstance(request, str):
             self._reject(message.topic, request)
             self._acknowledge(self._receipts.finish(number))
@@ -228,24 +305,9 @@ class MqttFrontend(Frontend):
 
     # --- sent messages
 
-    def _update_state(self, status: Status) -> bool:
-        """Note a change of the status; return whether other programs see it."""
-        state = _encode(
-            {
-                "state": status.visible_state,
-                "volume": status.volume,
-                "microphone": "OFF" if "microphone" in status.muted else "ON",
-                "speaker": "OFF" if "speaker" in status.muted else "ON",
-                "queue": status.queue,
-                "troubles": list(status.problems),
-            }
-        )
-        is_changed, self._state = state != self._state, state
-        return is_changed
-
     def _publish_state(self) -> None:
-        if self._state is not None:
-            self._broker.publish(self._topics.of("state"), self._state, qos=1, retain=True)
+        if self._last_state is not None:
+            self._broker.publish(self._topics.of("state"), self._last_state.payload, qos=1, retain=True)
 
     def _record(self, record: Record) -> None:
         if record.utterance.source == SOURCE:
@@ -258,5 +320,5 @@ class MqttFrontend(Frontend):
             self._records.append(payload)
 
 
-def _encode(value: dict[str, object]) -> bytes:
+def _encode(value: Mapping[str, object]) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")

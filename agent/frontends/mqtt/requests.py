@@ -8,6 +8,8 @@ from agent.system.json_text import json_type, parse_json
 from agent.system.named_tuple import NamedTuple
 from agent.system.text import escape
 
+RESTART = "restart"
+"""The only command that is no method of the API."""
 MAX_PAYLOAD_BYTES = 64 * 1024
 SAY_KEYS = {
     "message": "text",
@@ -73,6 +75,7 @@ _READERS: dict[str, Callable[[str], MqttRequest | str]] = {
     "listen": lambda text: MqttRequest("listen", {}),
     "hush": lambda text: MqttRequest("hush", {}),
     "cancel": lambda text: MqttRequest("cancel", {"id": text}),
+    RESTART: lambda text: MqttRequest(RESTART, {}),
 }
 COMMANDS = tuple(_READERS)
 """The last levels of the topics of the commands. None of them runs a program or installs software."""

@@ -52,10 +52,11 @@ class Topics(NamedTuple):
 
     @property
     def object_id(self) -> str:
-        """The name with the characters that Home Assistant allows in the topic of a discovery message."""
-        plain = "".join(each if each.isascii() and (each.isalnum() or each in "_-") else "_" for each in self.name)
-        if plain == self.name:
+        """Root and name with the characters that Home Assistant allows in the topic of a discovery message."""
+        name = f"{self.root}_{self.name}"
+        plain = "".join(each if each.isascii() and (each.isalnum() or each in "_-") else "_" for each in name)
+        if plain == name:
             return plain
         from zlib import crc32  # two names may differ in the replaced characters only
 
-        return f"{plain}_{crc32(self.name.encode()):08x}"
+        return f"{plain}_{crc32(name.encode()):08x}"

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import logging
+import logging.handlers
 import queue
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from support.home_assistant import validate
 from support.mosquitto import TIMEOUT_SECONDS, Mosquitto, TestClient
+from support.web import free_port
 
 from agent.frontends.api.api import Api
-from agent.frontends.mqtt.broker import BrokerTiming
+from agent.frontends.mqtt.broker import RECEIVE_MAXIMUM, BrokerTiming
+from agent.frontends.mqtt.discovery import About
 from agent.frontends.mqtt.frontend import MqttFrontend
 from agent.frontends.mqtt.settings import MqttSettings
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Event, Stored, Utterance
+from agent.pipeline.events import Event, Heard, Hush, MicrophoneMute, Restart, Stored, Utterance, Volume, Woken
 from agent.pipeline.history import Claim
 from agent.pipeline.status import Status
 from agent.system.threads import Deadline
@@ -41,7 +47,7 @@ class Device:
         self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self.api = Api(self.events.put, history=Memory())
         values = {"url": url, "topic": "voice-agent/kitchen", **settings}
-        self.frontend = MqttFrontend(MqttSettings(**values), self.api, self.events.put, timing=FAST)
+        self.frontend = MqttFrontend(MqttSettings(**values), self.api, About("1.2"), self.events.put, timing=FAST)
         self.frontend.open()
         self.frontend.start()
         self.notify(STATUS)
@@ -52,6 +58,11 @@ class Device:
 
     def event(self) -> Any:
         return self.events.get(timeout=TIMEOUT_SECONDS)
+
+    def kill(self) -> None:
+        """End as after SIGKILL: nothing is published."""
+        self.frontend.abort()
+        assert self.frontend.join(Deadline(TIMEOUT_SECONDS))
 
     def close(self) -> None:
         self.frontend.stop_accepting()
@@ -66,19 +77,45 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
     started.stop()
 
 
+class Parts:
+    """Starts devices and clients of one broker, and closes those that are left."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._parts: list[Device | TestClient] = []
+
+    def device(self, **settings: Any) -> Device:
+        started = Device(self.url, **settings)
+        self._parts.append(started)
+        return started
+
+    def client(self, *topics: str, **options: Any) -> TestClient:
+        connected = TestClient(self.url, *topics, **options)
+        self._parts.append(connected)
+        return connected
+
+    def close(self) -> None:
+        while self._parts:
+            self._parts.pop().close()
+
+
 @pytest.fixture
-def device(broker: Mosquitto) -> Iterator[Device]:
-    started = Device(broker.url)
+def parts(broker: Mosquitto) -> Iterator[Parts]:
+    started = Parts(broker.url)
     yield started
     started.close()
 
 
 @pytest.fixture
-def client(broker: Mosquitto, device: Device) -> Iterator[TestClient]:
-    connected = TestClient(broker.url, "voice-agent/#")
+def device(parts: Parts) -> Device:
+    return parts.device()
+
+
+@pytest.fixture
+def client(parts: Parts, device: Device) -> TestClient:
+    connected = parts.client("voice-agent/#")
     connected.next("voice-agent/kitchen/state")
-    yield connected
-    connected.close()
+    return connected
 
 
 def fields(message: Any) -> dict[str, Any]:
@@ -92,11 +129,201 @@ def test_a_text_is_announced_and_answered_with_its_record(device: Device, client
     assert utterance.urgency.value == "important" and utterance.delivery.ttl_seconds == 60
     device.notify(Stored("a", True))
     accepted = fields(client.next("voice-agent/kitchen/record"))
-    assert (accepted["device"], accepted["id"], accepted["state"], accepted["durable"]) == (
-        "kitchen",
-        "a",
-        "accepted",
-        True,
-    )
+    assert accepted == {"device": "kitchen", "id": "a", "state": "accepted", "durable": True}
     device.notify(Record(utterance, "played", "", 1.5))
-    assert fields(client.next("voice-agent/kitchen/record"))["state"] == "played"
+    played = fields(client.next("voice-agent/kitchen/record"))
+    assert played == {"device": "kitchen", "id": "a", "state": "played", "reason": "", "seconds": 1.5}
+
+
+def test_a_text_reaches_the_whole_fleet_and_groups(parts: Parts) -> None:
+    device, client = parts.device(groups=("floor-1",)), parts.client("voice-agent/#")
+    client.next("voice-agent/kitchen/availability", contains=b"online")
+    for number, topic in enumerate(("all", "group/floor-1", "group/floor-2", "kitchen")):
+        client.publish(f"voice-agent/{topic}/say", f"Text {number}.")
+    texts = []
+    for _ in range(3):
+        utterance = device.event().utterance
+        texts.append(utterance.text)
+        device.notify(Stored(utterance.id, True))
+    assert texts == ["Text 0.", "Text 1.", "Text 3."]
+
+
+def test_a_text_that_is_not_stored_is_sent_again_and_a_stored_one_is_not(parts: Parts) -> None:
+    device, client = parts.device(), parts.client("voice-agent/#")
+    client.next("voice-agent/kitchen/availability", contains=b"online")
+    client.publish("voice-agent/kitchen/say", '{"message": "One.", "id": "one"}')
+    client.publish("voice-agent/kitchen/say", '{"message": "Two.", "id": "two"}')
+    client.publish("voice-agent/kitchen/say", '{"message": "Three.", "id": "three"}')
+    assert [device.event().utterance.id for _ in range(3)] == ["one", "two", "three"]
+    device.notify(Stored("one", True))
+    device.notify(Stored("two", False))  # in memory only: a crash would lose it
+    client.next("voice-agent/kitchen/record", contains=b"two")
+    device.kill()
+    device = parts.device()
+    assert [device.event().utterance.id for _ in range(2)] == ["two", "three"]
+    two = Utterance("two", "Two.", source="mqtt")
+    device.notify(Stored("two", False))
+    device.notify(Record(two, "played"))
+    device.notify(Stored("three", True))
+    client.next("voice-agent/kitchen/record", contains=b"three")
+    device.close()
+    device = parts.device()
+    client.publish("voice-agent/kitchen/say", '{"message": "Four.", "id": "four"}')
+    utterance = device.event().utterance
+    assert utterance.id == "four"
+    device.notify(Stored("four", True))
+
+
+def test_a_text_that_was_retained_before_is_ignored(parts: Parts) -> None:
+    client = parts.client("voice-agent/#")
+    client.publish("voice-agent/attic/say", "An old text.", retain=True)
+    client.next("voice-agent/attic/say")
+    device = parts.device(topic="voice-agent/attic")
+    client.next("voice-agent/attic/availability", contains=b"online")
+    client.publish("voice-agent/attic/say", "A new text.")
+    utterance = device.event().utterance
+    assert utterance.text == "A new text."
+    device.notify(Stored(utterance.id, True))
+
+
+def test_a_text_that_arrives_with_the_retain_flag_is_still_said_to_a_connected_device(
+    device: Device, client: TestClient
+) -> None:
+    # The broker clears the flag for a subscription that exists (MQTT 5.0, 3.3.1.3): the sender means now.
+    client.publish("voice-agent/kitchen/say", "Now.", retain=True)
+    utterance = device.event().utterance
+    device.notify(Stored(utterance.id, True))
+    assert utterance.text == "Now."
+    client.publish("voice-agent/kitchen/say", b"", retain=True)
+    client.next("voice-agent/kitchen/error")
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "part"),
+    [
+        ("say", b"{", "not JSON"),
+        ("say", b"\xff", "UTF-8"),
+        ("say", b"a" * 65537, "65537 bytes"),
+        ("say", b'{"message": "Hi.", "ttl": -1}', "ttl_seconds"),
+        ("say", b'{"message": "Hi.", "id": "a b"}', "id has only"),
+        ("say", b"...", "only marks"),
+        ("volume/set", b"loud", "expected a number"),
+    ],
+)
+def test_a_bad_payload_is_answered_on_the_error_topic(
+    device: Device, client: TestClient, topic: str, payload: bytes, part: str
+) -> None:
+    client.publish(f"voice-agent/kitchen/{topic}", payload)
+    answer = fields(client.next("voice-agent/kitchen/error"))
+    assert answer["topic"] == f"voice-agent/kitchen/{topic}" and part in answer["error"]
+    client.publish("voice-agent/kitchen/say", "Good.")
+    utterance = device.event().utterance
+    assert utterance.text == "Good."
+    device.notify(Stored(utterance.id, True))
+
+
+def test_commands_are_requests_of_the_daemon(device: Device, client: TestClient) -> None:
+    client.publish("voice-agent/kitchen/volume/set", "30")
+    assert device.event() == Volume(30, "mqtt")
+    client.publish("voice-agent/kitchen/microphone/set", "OFF")
+    assert device.event() == MicrophoneMute(True, "mqtt")
+    client.publish("voice-agent/kitchen/hush", "PRESS")
+    assert device.event() == Hush("mqtt")
+    client.publish("voice-agent/kitchen/restart", "PRESS")
+    assert device.event() == Restart("mqtt")
+
+
+def test_a_flood_of_texts_stays_with_the_broker(device: Device, client: TestClient) -> None:
+    for number in range(100):
+        client.publish("voice-agent/kitchen/say", f'{{"message": "Text {number}.", "id": "{number}"}}')
+    waiting = [device.event().utterance for _ in range(RECEIVE_MAXIMUM)]
+    client.publish("voice-agent/kitchen/hush", "", qos=0)
+    following = device.event()
+    assert isinstance(following, Hush), "more than the maximum before the first acknowledgment"
+    for number in range(100):
+        utterance = waiting.pop(0)
+        assert utterance.id == str(number)
+        device.notify(Stored(utterance.id, True))
+        if number + RECEIVE_MAXIMUM < 100:
+            waiting.append(device.event().utterance)
+
+
+def test_the_state_is_published_when_it_changes(device: Device, client: TestClient) -> None:
+    device.notify(STATUS._replace(volume=20, muted=("microphone",)))
+    state = fields(client.next("voice-agent/kitchen/state", contains=b'"volume": 20'))
+    assert (state["state"], state["microphone"], state["speaker"]) == ("muted", "OFF", "ON")
+    device.notify(STATUS)
+    client.next("voice-agent/kitchen/state", contains=b'"volume": 70')
+
+
+def test_turns_are_events_without_texts_unless_they_are_enabled(parts: Parts) -> None:
+    for texts in (False, True):
+        device, client = parts.device(transcripts=texts), parts.client("voice-agent/kitchen/#")
+        client.next("voice-agent/kitchen/availability", contains=b"online")
+        device.notify(Woken("alexa"))
+        assert fields(client.next("voice-agent/kitchen/turn"))["event_type"] == "wake"
+        device.notify(Heard("what time is it"))
+        heard = fields(client.next("voice-agent/kitchen/turn"))
+        assert heard["event_type"] == "heard" and heard.get("text") == ("what time is it" if texts else None)
+        device.notify(Record(Utterance("r", "It is noon.", turn=1), "failed", "no service"))
+        failed = fields(client.next("voice-agent/kitchen/turn"))
+        assert (failed["event_type"], failed["reason"]) == ("failed", "no service") and ("text" in failed) is texts
+        parts.close()
+
+
+def test_the_device_appears_in_home_assistant_and_again_after_its_restart(parts: Parts) -> None:
+    device, client = parts.device(), parts.client("homeassistant/#", "voice-agent/#")
+    first = client.next("homeassistant/device/voice-agent_kitchen/config")
+    validate(first.topic, fields(first))
+    client.next("voice-agent/kitchen/availability", contains=b"online")
+    client.publish("homeassistant/status", "online")
+    again = client.next("homeassistant/device/voice-agent_kitchen/config")
+    assert again.payload == first.payload
+    assert fields(client.next("voice-agent/kitchen/state"))["version"] == "1.2"
+    device.close()
+    assert client.next("voice-agent/kitchen/availability").payload == b"offline"
+    device = parts.device(discovery="none")
+    assert client.next("homeassistant/device/voice-agent_kitchen/config").payload == b""
+
+
+def test_a_device_that_dies_is_offline_and_online_again(parts: Parts) -> None:
+    client, _device = parts.client("voice-agent/kitchen/availability"), parts.device()
+    client.next("voice-agent/kitchen/availability", contains=b"online")
+    parts.client(client_id="voice-agent-kitchen")  # the broker ends the session of the device
+    assert client.next("voice-agent/kitchen/availability").payload == b"offline"
+    assert client.next("voice-agent/kitchen/availability").payload == b"online"
+
+
+def test_two_devices_with_one_name_get_an_error_that_names_the_cure(parts: Parts) -> None:
+    lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    handler = logging.handlers.QueueHandler(lines)
+    logging.getLogger("agent.frontends.mqtt").addHandler(handler)
+    client, _first = parts.client("voice-agent/kitchen/availability"), parts.device()
+    client.next("voice-agent/kitchen/availability", contains=b"online")
+    parts.device()
+    line = lines.get(timeout=TIMEOUT_SECONDS)
+    while line.levelname != "ERROR":
+        line = lines.get(timeout=TIMEOUT_SECONDS)
+    logging.getLogger("agent.frontends.mqtt").removeHandler(handler)
+    assert "another device uses the name kitchen" in line.getMessage() and "mqtt.topic" in line.getMessage()
+
+
+def test_records_wait_for_a_broker_that_is_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    own = Mosquitto(tmp_path)
+    parts = Parts(own.url)
+    device, client = parts.device(), parts.client("voice-agent/#", session_seconds=600)
+    client.next("voice-agent/kitchen/availability", contains=b"online")
+    own.stop()
+    client.wait_for(lambda: not client.broker.is_connected)
+    for name in ("a", "b"):
+        device.notify(Record(Utterance(name, "Text.", source="mqtt"), "played"))
+    own.start()
+    assert [fields(client.next("voice-agent/kitchen/record"))["id"] for _ in range(2)] == ["a", "b"]
+    assert sum("no connection" in record.getMessage() for record in caplog.records) < 10
+    parts.close()
+    own.stop()
+
+
+def test_a_shutdown_while_the_broker_is_away_ends_at_once() -> None:
+    device = Device(f"mqtt://127.0.0.1:{free_port()}")
+    device.close()

@@ -1,0 +1,88 @@
+"""The state of the device, as the retained message that Home Assistant reads."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+
+from agent.frontends.frontend import Notification
+from agent.pipeline.actions import Record
+from agent.pipeline.events import Announce, DeviceLost, PlaybackStarted, ServiceDown, SpeechEnded
+from agent.pipeline.status import CONNECTED, FAILED, READY, Status
+
+MAX_TEXT_CHARACTERS = 200
+"""Of one value. Home Assistant refuses a state of more than 255 characters."""
+NO_FAULT = "none"
+
+
+class DeviceState:
+    """Collects the state from the notifications of the daemon. Not thread-safe; owned by the main thread.
+
+    Args:
+        fixed: Values that never change.
+        clock: Returns the monotonic time in seconds.
+    """
+
+    def __init__(self, fixed: Mapping[str, object], clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._values: dict[str, object] = {
+            **fixed,
+            "first_audio_seconds": None,
+            "last_fault": NO_FAULT,
+        }
+        self._status: Status | None = None
+        self._asked_at: float | None = None
+        self._published: bytes | None = None
+
+    def update(self, notification: Notification) -> bytes | None:
+        """Take a notification. Returns the message if it is another one now."""
+        match notification:
+            case Status():
+                self._status = notification
+                self._values |= _values(notification)
+            case SpeechEnded(silence_seconds):
+                self._asked_at = self._clock() - silence_seconds
+                return None
+            case Announce():
+                # What waits behind another text says nothing about the speed of the services.
+                if self._status is None or self._status.saying is None:
+                    self._asked_at = self._clock()
+                return None
+            case PlaybackStarted() if self._asked_at is not None:
+                self._values["first_audio_seconds"] = round(self._clock() - self._asked_at, 3)
+                self._asked_at = None
+            case ServiceDown(service, reason):
+                self._note_fault(reason if reason.startswith(service) else f"{service}: {reason}")
+            case DeviceLost(device, reason):
+                self._note_fault(f"{device}: {reason}")
+            case Record(state="failed", reason=reason):
+                self._asked_at = None
+                self._note_fault(f"not spoken: {reason}")
+            case _:
+                return None
+        if self._status is None:
+            return None  # the first status follows with the start
+        message = json.dumps(self._values, ensure_ascii=False).encode("utf-8", "replace")
+        if message == self._published:
+            return None
+        self._published = message
+        return message
+
+    def _note_fault(self, text: str) -> None:
+        self._values["last_fault"] = text[:MAX_TEXT_CHARACTERS]
+
+
+def _values(status: Status) -> dict[str, object]:
+    failed = [service.name for service in status.services if service.state == FAILED]
+    is_known = any(service.state in (CONNECTED, READY) for service in status.services)
+    services = f"failed: {', '.join(failed)}" if failed else READY if is_known else "not used yet"
+    return {
+        "state": status.visible_state,
+        "volume": status.volume,
+        "microphone": "OFF" if "microphone" in status.muted else "ON",
+        "speaker": "OFF" if "speaker" in status.muted else "ON",
+        "queue": status.queue,
+        "services": services[:MAX_TEXT_CHARACTERS],
+        "troubles": [problem[:MAX_TEXT_CHARACTERS] for problem in status.problems],
+    }

@@ -1,0 +1,185 @@
+"""The message with which the device appears in Home Assistant.
+
+The fields are those of Home Assistant 2024.11 and later ("MQTT discovery", device discovery payload).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from agent.frontends.api.milestones import FAILED, HEARD, SPOKEN, WAKE
+from agent.frontends.mqtt.topics import Topics
+from agent.pipeline.status import VISIBLE_STATES
+from agent.system.named_tuple import NamedTuple
+
+PROJECT = "https://github.com/voice-agent/voice-agent"
+TURN_EVENTS = (WAKE, HEARD, SPOKEN, FAILED)
+
+ANY_HOST = "{host}"
+"""In the address of a page that listens on all addresses."""
+
+Fields = dict[str, object]
+
+
+class About(NamedTuple):
+    """Facts about the device that do not change while it runs. Immutable.
+
+    Args:
+        version: The version of this program.
+        speaks: Whether the mode speaks.
+        listens: Whether the mode listens.
+        page: The address of the page; ``None``: other machines do not reach it.
+        room: The room of the device.
+    """
+
+    version: str
+    speaks: bool = True
+    listens: bool = True
+    page: str | None = None
+    room: str | None = None
+
+    def at(self, host: str | None) -> About:
+        """Return the facts with the page at the address by which the broker reaches this machine."""
+        if self.page is None or ANY_HOST not in self.page:
+            return self
+        shown = f"[{host}]" if host is not None and ":" in host else host
+        return self._replace(page=None if shown is None else self.page.replace(ANY_HOST, shown))
+
+
+def discovery_topic(topics: Topics) -> str:
+    """Return the topic of the message."""
+    return f"homeassistant/device/{topics.object_id}/config"
+
+
+def discovery_message(topics: Topics, about: About) -> Fields:
+    """Return the device with all its entities."""
+    device: Fields = {
+        "identifiers": [topics.object_id],
+        "name": topics.name,
+        "manufacturer": "voice-agent",
+        "model": "voice-agent",
+        "sw_version": about.version,
+    }
+    if about.page is not None:
+        device["configuration_url"] = about.page
+    if about.room is not None:
+        device["suggested_area"] = about.room
+    components = {key: {**fields, "unique_id": f"{topics.object_id}_{key}"} for key, fields in _entities(topics, about)}
+    return {
+        "device": device,
+        "origin": {"name": "voice-agent", "sw_version": about.version, "support_url": PROJECT},
+        "availability_topic": topics.of("availability"),
+        "components": components,
+    }
+
+
+def _entities(topics: Topics, about: About) -> Iterator[tuple[str, Fields]]:
+    if about.speaks:
+        # Quality of service 1: Home Assistant may send a text while the device is away.
+        yield "say", {"platform": "notify", "name": "Say", "command_topic": topics.of("say"), "qos": 1}
+        yield (
+            "volume",
+            {
+                "platform": "number",
+                "name": "Volume",
+                "icon": "mdi:volume-high",
+                **_value(topics, "volume"),
+                "command_topic": topics.of("volume/set"),
+                "min": 0,
+                "max": 100,
+                "step": 1,
+                "unit_of_measurement": "%",
+            },
+        )
+        yield "speaker", _switch(topics, "Speaker", "speaker", "mdi:speaker")
+    if about.listens:
+        yield "microphone", _switch(topics, "Microphone", "microphone", "mdi:microphone")
+        yield "listen", _button(topics, "Listen", "listen", "mdi:ear-hearing")
+    yield (
+        "state",
+        {
+            "platform": "sensor",
+            "name": "State",
+            "icon": "mdi:account-voice",
+            "device_class": "enum",
+            "options": list(VISIBLE_STATES),
+            **_value(topics, "state"),
+        },
+    )
+    yield (
+        "turn",
+        {
+            "platform": "event",
+            "name": "Turn",
+            "icon": "mdi:forum",
+            "state_topic": topics.of("turn"),
+            "event_types": list(TURN_EVENTS),
+        },
+    )
+    if about.speaks:
+        yield "hush", _button(topics, "Hush", "hush", "mdi:volume-off")
+    yield (
+        "restart",
+        {**_button(topics, "Restart", "restart"), "device_class": "restart", "entity_category": "config"},
+    )
+    yield (
+        "version",
+        {
+            "platform": "update",
+            "name": "Version",
+            "state_topic": topics.of("version"),
+            "entity_category": "diagnostic",
+            "release_url": PROJECT,
+        },
+    )
+    yield from _diagnostics(topics, about)
+
+
+def _diagnostics(topics: Topics, about: About) -> Iterator[tuple[str, Fields]]:
+    if about.speaks:
+        yield (
+            "first_audio",
+            {
+                "platform": "sensor",
+                "name": "First audio",
+                **_value(topics, "first_audio_seconds"),
+                "device_class": "duration",
+                "unit_of_measurement": "s",
+                "state_class": "measurement",
+                "suggested_display_precision": 2,
+                "entity_category": "diagnostic",
+            },
+        )
+    for key, name, icon in (
+        ("services", "Services", "mdi:cloud-check"),
+        ("last_fault", "Last fault", "mdi:alert-circle-outline"),
+    ):
+        yield (
+            key,
+            {
+                "platform": "sensor",
+                "name": name,
+                "icon": icon,
+                **_value(topics, key),
+                "entity_category": "diagnostic",
+            },
+        )
+
+
+def _value(topics: Topics, field: str) -> Fields:
+    return {"state_topic": topics.of("state"), "value_template": f"{{{{ value_json.{field} }}}}"}
+
+
+def _switch(topics: Topics, name: str, field: str, icon: str) -> Fields:
+    return {
+        "platform": "switch",
+        "name": name,
+        "icon": icon,
+        **_value(topics, field),
+        "command_topic": topics.of(f"{field}/set"),
+    }
+
+
+def _button(topics: Topics, name: str, command: str, icon: str | None = None) -> Fields:
+    fields: Fields = {"platform": "button", "name": name, "command_topic": topics.of(command)}
+    return fields if icon is None else {**fields, "icon": icon}
