@@ -44,6 +44,7 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
     "evdev": ("frontends.panel.keys",),
     "yaml": ("config",),
     "websockets": ("server",),
+    "zeroconf": ("server.announcement",),
     "moonshine_voice": ("server.stt",),
     "hibari": ("server.tts",),
     "vosk": ("server.stt",),
@@ -54,6 +55,7 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
 }
 LATE = frozenset(
     {
+        "zeroconf",
         "paho",
         "pyaudio",
         "webrtcvad",

@@ -93,7 +93,7 @@ def _run(config: Config, service: str, question: str, output: str | None, progre
         check_writable(output)
     if "ws" not in find(service).url_schemes:
         raise UsageError(f"the demo cannot use {service}: its server listens for WebSockets only. Name another service")
-    server = LocalServer(config.server._replace(host="127.0.0.1", port=0))
+    server = LocalServer(config.server._replace(host="127.0.0.1", port=0, wyoming="none"))
     progress("starting the local speech server")
     try:
         server.start()

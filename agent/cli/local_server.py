@@ -28,7 +28,7 @@ def local_server(config: Config) -> Iterator[LocalServer | None]:
         return
     from agent.daemon.local_server import LocalServer
 
-    server = LocalServer(settings._replace(host="127.0.0.1", port=0))
+    server = LocalServer(settings._replace(host="127.0.0.1", port=0, wyoming="none"))
     server.start()
     try:
         yield server

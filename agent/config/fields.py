@@ -76,7 +76,7 @@ class Field(NamedTuple):
 
     Attributes:
         kind: ``section``, ``sections`` (a list of them), ``strings`` or ``ints`` (a list of them), ``secret``,
-            ``str``, ``int``, ``float``, ``bool`` or ``str or bool``.
+            ``str``, ``int``, ``float``, ``bool``, ``str or bool`` or ``int or word`` (a number, or one of the choices).
         is_optional: Null is a value of its own.
         default: The default value; ``None`` for a section.
         metadata: The arguments of ``key``.
@@ -243,6 +243,8 @@ def _kind(hint: Any) -> tuple[str, bool, Any]:
         rest = [part for part in inner if part is not types.NoneType]
         if set(rest) == {str, bool}:
             return "str or bool", len(rest) < len(inner), None
+        if set(rest) == {str, int}:
+            return "int or word", len(rest) < len(inner), None
         if len(rest) == 1:
             kind, _, cls = _kind(rest[0])
             return kind, True, cls

@@ -79,6 +79,8 @@ def _key(field: Field) -> dict[str, Any]:
         return entry
     if field.kind == "ints":
         return entry | {"type": "array", "items": {"type": "integer"} | _bounds(field)}
+    if field.kind == "int or word":
+        return entry | {"anyOf": [{"enum": list(field.choices)}, {"type": "integer"} | _bounds(field)]}
     if field.choices:
         return entry | {"enum": [*field.choices, *([None] if field.is_optional else [])]}
     kind = _TYPES[field.kind]

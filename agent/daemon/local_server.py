@@ -218,6 +218,8 @@ def _owner(port: int) -> tuple[str, bool]:
 def _arguments(settings: ServerSettings) -> list[str]:
     arguments = ["--host", settings.host, "--port", str(settings.port)]
     arguments += ["--speech", settings.speech, "--recognition", settings.recognition]
+    if settings.wyoming != "none":
+        arguments += ["--wyoming", str(settings.wyoming)]
     arguments += ["--log-level", "warning"]  # its info lines report only the connections of this daemon
     for origin in settings.allow_origins:
         arguments += ["--allow-origin", origin]

@@ -71,6 +71,7 @@ class Listener:
         wire_log: Log of all messages.
         timing: Time limits.
         max_handshakes: Number of connections that may be in their opening handshake at the same time.
+        load: Admits clients of the recognizer; shared with the other listeners of the process.
 
     Raises:
         ConfigError: The address cannot be used.
@@ -84,12 +85,13 @@ class Listener:
         wire_log: WireLog,
         timing: ListenerTiming | None = None,
         max_handshakes: int = DEFAULT_MAX_HANDSHAKES,
+        load: RecognitionLoad | None = None,
     ) -> None:
         self._options, self._tts_engine, self._stt_engine, self._wire_log = options, tts_engine, stt_engine, wire_log
         self._timing, self._max_handshakes = timing or ListenerTiming(), max_handshakes
         self._services = [(service, _server_side(service, options)) for service in served()]
         self._recordings = RecordingStore()
-        self._load = RecognitionLoad(len(os.sched_getaffinity(0)))
+        self._load = load or RecognitionLoad(len(os.sched_getaffinity(0)))
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         # Closed sockets stay in the next two until the next connection: the library reports no end of a handshake.
@@ -98,7 +100,7 @@ class Listener:
         self._threads: set[threading.Thread] = set()
         self._sessions: dict[int, TtsServerSession | SttServerSession] = {}
         self._is_stopping = False
-        server_socket = _listen(options.host, options.port)
+        server_socket = listen(options.host, options.port, "server.port, and the same in transcription.url")
         self.address: tuple[str, int] = server_socket.getsockname()[:2]
         self._server = serve(
             self._serve,  # type: ignore[arg-type]  # the factory below makes each connection a ClientConnection
@@ -329,7 +331,17 @@ def _spellings(target: str) -> tuple[str, str]:
     return path, path.rstrip("/")
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, key: str) -> socket.socket:
+    """Return a listening socket.
+
+    Args:
+        host: The address.
+        port: The port.
+        key: The key to change if the port cannot be used, for the message.
+
+    Raises:
+        ConfigError: The address cannot be used.
+    """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=64)
@@ -340,8 +352,7 @@ def _listen(host: str, port: int) -> socket.socket:
         if number == errno.EADDRINUSE:
             reason = f"{reason} by {describe_port_owner(port)}"
         raise ConfigError(
-            f"the speech server cannot listen on {host}:{port} ({reason}): choose another server.host or server.port,"
-            " and the same in transcription.url"
+            f"the speech server cannot listen on {host}:{port} ({reason}): choose another server.host or {key}"
         ) from error
 
 

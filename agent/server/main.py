@@ -10,17 +10,24 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from agent.errors import AgentError, UsageError
+from agent.errors import AgentError, ConfigError, UsageError
 from agent.server.listener import Listener
 from agent.server.options import ServerOptions, parse
+from agent.server.recognition_load import RecognitionLoad
 from agent.server.stt import registry as stt_registry
-from agent.server.stt.engine import SttOptions
+from agent.server.stt.engine import SttEngine, SttOptions
 from agent.server.tts import registry as tts_registry
+from agent.server.tts.engine import TtsEngine
 from agent.server.wire_log import WireLog
 from agent.system.log import hide_secret, set_up_logging
 from agent.system.signals import Signals
 from agent.system.threads import Deadline
+
+if TYPE_CHECKING:
+    from agent.server.announcement import Announcement
+    from agent.server.wyoming_listener import WyomingListener
 
 log = logging.getLogger(__name__)
 
@@ -63,19 +70,30 @@ def serve(options: ServerOptions) -> int:
 def _serve(options: ServerOptions, reasons: queue.SimpleQueue[str]) -> int:
     stt_engine = stt_registry.create(options.recognition, SttOptions(options.model_path, options.script))
     with WireLog(options.wire_log, tuple(options.keys.values())) as wire_log:
-        listener = Listener(options, tts_registry.create(options.speech), stt_engine, wire_log)
+        tts_engine, load = tts_registry.create(options.speech), RecognitionLoad(len(os.sched_getaffinity(0)))
+        listeners: list[Listener | WyomingListener] = []
+        announcement: Announcement | None = None
         try:
-            _print_address(listener)
+            listeners.append(listener := Listener(options, tts_engine, stt_engine, wire_log, load=load))
+            if options.wyoming is not None:
+                listeners += _listen_for_wyoming(options, tts_engine, stt_engine, load, wire_log)
+            _print_address("listening", listener)
+            for wyoming in listeners[1:]:
+                from agent.server.announcement import announce
+
+                _print_address("wyoming", wyoming)
+                announcement = announce(*wyoming.address)
             stt_engine.prepare()
             if options.with_parent:
                 threading.Thread(target=_watch_parent, args=(reasons,), name="parent", daemon=True).start()
         except BaseException:
             # The acceptor is not a daemon thread: without stop() the process would stay after a parent that died here.
-            listener.stop(Deadline(0.0), Deadline(_ABORT_SECONDS))
+            _stop(listeners, 0.0)
             raise
         log.info("speech server: stopping, reason=%s", reasons.get())
-        seconds = options.finish_seconds
-        has_ended = listener.stop(Deadline(seconds), Deadline(seconds + _ABORT_SECONDS))
+        if announcement is not None:
+            announcement.withdraw()
+        has_ended = _stop(listeners, options.finish_seconds)
     if not has_ended:
         log.warning("speech server: a thread did not end within the shutdown timeout")
     if not has_ended or _is_loading_model():
@@ -84,15 +102,41 @@ def _serve(options: ServerOptions, reasons: queue.SimpleQueue[str]) -> int:
     return 0
 
 
+def _listen_for_wyoming(
+    options: ServerOptions, tts_engine: TtsEngine, stt_engine: SttEngine, load: RecognitionLoad, wire_log: WireLog
+) -> list[WyomingListener]:
+    from agent.server.wyoming_listener import WyomingListener
+
+    try:
+        return [WyomingListener(options, tts_engine, stt_engine, load, wire_log)]
+    except ConfigError as error:
+        if not options.with_parent:
+            raise
+        log.error("wyoming server: %s", error)  # the daemon needs the voice more than this port
+        return []
+
+
+def _stop(listeners: Sequence[Listener | WyomingListener], finish_seconds: float) -> bool:
+    """Stop all listeners within the same time; return whether their threads have ended."""
+    finish, abort = Deadline(finish_seconds), Deadline(finish_seconds + _ABORT_SECONDS)
+    threads = [threading.Thread(target=each.stop, args=(finish, abort), name="stop") for each in listeners[1:]]
+    for thread in threads:
+        thread.start()
+    has_ended = listeners[0].stop(finish, abort) if listeners else True
+    for thread in threads:
+        thread.join(abort.remaining())
+    return has_ended and not any(thread.is_alive() for thread in threads)
+
+
 def _is_loading_model() -> bool:
     """Return whether a model is loading: its C++ code crashes or prints errors while the interpreter shuts down."""
     return any(thread.name.endswith("-model") for thread in threading.enumerate())
 
 
-def _print_address(listener: Listener) -> None:
+def _print_address(what: str, listener: Listener | WyomingListener) -> None:
     host, port = listener.address
     try:
-        print(f"listening on {f'[{host}]' if ':' in host else host}:{port}", flush=True)
+        print(f"{what} on {f'[{host}]' if ':' in host else host}:{port}", flush=True)
     except BrokenPipeError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes stdout again at exit
         raise UsageError(

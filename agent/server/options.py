@@ -27,6 +27,7 @@ class ServerOptions:
     Args:
         host: Address to listen on.
         port: Port to listen on; 0 selects a free one.
+        wyoming: Port for Wyoming clients; 0 selects a free one, ``None``: there is no such listener.
         speech: Name of the speech engine.
         recognition: Name of the recognition engine.
         script: File for the script engine.
@@ -46,6 +47,7 @@ class ServerOptions:
 
     host: str = "127.0.0.1"
     port: int = 8394
+    wyoming: int | None = None
     speech: str = "auto"
     recognition: str = "auto"
     script: str | None = None
@@ -105,6 +107,8 @@ def build_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--host", default=defaults.host, help="listen on this address (%(default)s)")
     add("--port", type=_port, default=defaults.port, help="listen on this port; 0 selects a free one (%(default)s)")
+    add("--wyoming", type=_port, metavar="PORT",
+        help="serve Wyoming clients such as Home Assistant on PORT; 0 selects a free one (default: none)")  # fmt: skip
     add("--speech", choices=tuple(TTS_ENGINES), default=defaults.speech, help="speak with this engine (%(default)s)")
     add("--recognition", choices=STT_CHOICES, default=defaults.recognition,
         help="recognize speech with this engine (%(default)s)")  # fmt: skip

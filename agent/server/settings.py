@@ -24,6 +24,13 @@ class ServerSettings(NamedTuple):
     )
     host: str = key("127.0.0.1", "address it listens on; 0.0.0.0 serves the network, without authentication")
     port: int = key(8394, "port it listens on, as in transcription.url; 0: any free port", low=0, high=65535)
+    wyoming: str | int = key(
+        "none",
+        "port for Wyoming clients such as Home Assistant, usually 10300; none: there is no such listener",
+        choices=("none",),
+        low=1,
+        high=65535,
+    )
     speech: str = key(
         "auto",
         "speech engine; auto: for English hibari (extra voice) if it is installed on 64-bit with 1 GB of memory, else"

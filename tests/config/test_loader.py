@@ -240,6 +240,8 @@ BROKEN = [
         "a host of the local network",
         None,
     ),
+    ("port that is no number", "server:\n  wyoming: nine\n", 2, "server.wyoming", "or none", "none"),
+    ("port out of range", "server:\n  wyoming: 70000\n", 2, "server.wyoming", "from 1 to 65535, or none", None),
     (
         "address with a key",
         "synthesis:\n  neuphonic:\n    url: wss://h/speak/en?api_key=k\n",

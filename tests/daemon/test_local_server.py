@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import subprocess
 import sys
 import threading
@@ -11,7 +12,9 @@ import pytest
 
 from agent.daemon.builder import is_local_server_url, local_server_settings, local_server_url
 from agent.daemon.local_server import LocalServer
-from agent.services.settings import TranscriptionSettings
+from agent.services.protocols.wyoming import Settings as WyomingSettings
+from agent.services.service import SpeechService
+from agent.services.settings import SynthesisSettings, TranscriptionSettings
 from agent.settings.model import Config, ServerSettings
 from agent.system.threads import Deadline
 
@@ -125,3 +128,35 @@ def test_url_of_a_wildcard_host_is_a_loopback_address() -> None:
 def test_local_server_url_of_an_external_server_follows_the_configuration(host: str, url: str) -> None:
     config = Config()._replace(server=ServerSettings()._replace(host=host, start=False))
     assert local_server_url(config, None)(Deadline(1.0)) == url
+
+
+def test_wyoming_clients_start_the_server_with_its_recognizer() -> None:
+    server = ServerSettings(wyoming=10300)
+    config = Config(server=server, transcription=TranscriptionSettings(protocol="wyoming", url="tcp://other"))
+    assert local_server_settings(config) == server
+    assert not is_local_server_url("tcp://127.0.0.1:8394", config)
+
+
+def test_a_wyoming_port_that_is_in_use_leaves_the_voice_working() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        server = LocalServer(SETTINGS._replace(wyoming=other.getsockname()[1]))
+        server.start()
+        try:
+            assert server.url(Deadline(TIMEOUT_SECONDS)).startswith("ws://127.0.0.1:")
+        finally:
+            server.stop()
+
+
+def test_wyoming_clients_reach_the_server_of_the_daemon() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = LocalServer(SETTINGS._replace(wyoming=port))
+    server.start()
+    try:
+        synthesis = SynthesisSettings().with_settings("wyoming", WyomingSettings(url=f"tcp://127.0.0.1:{port}"))
+        service = SpeechService("wyoming", synthesis, server.url)
+        deadline = Deadline(TIMEOUT_SECONDS)
+        server.url(deadline)  # waits until the server listens
+        service.open(deadline).finish(deadline)
+    finally:
+        server.stop()

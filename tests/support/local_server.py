@@ -36,6 +36,11 @@ class LocalServerProcess:
         self.port = int(port)
         self.ws = f"ws://{self.host}:{self.port}"
         self.http = f"http://{self.host}:{self.port}"
+        self.wyoming_port = 0
+        if "--wyoming" in arguments:
+            line = self.process.stdout.readline()
+            assert line.startswith("wyoming on "), line
+            self.wyoming_port = int(line.rpartition(":")[2])
 
     def wire(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.wire_path.read_text(encoding="utf-8").splitlines()]

@@ -38,7 +38,7 @@ class Environment:
     def _make(self) -> None:
         subprocess.run([sys.executable, "-m", "venv", str(self._folder)], check=True, timeout=_INSTALL_SECONDS)
         # Compiling everything beforehand takes longer than what is used of it ever saves.
-        pip = [self._python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+        pip = [self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
         ended = subprocess.run([*pip, *self._requirements], timeout=_INSTALL_SECONDS, capture_output=True, text=True)
         assert ended.returncode == 0, ended.stderr
         (self._folder / "complete").touch()
@@ -49,13 +49,14 @@ class Environment:
         return next((self._folder / "lib").glob("python*/site-packages"))
 
     @property
-    def _python(self) -> str:
+    def python(self) -> str:
+        """The interpreter of the environment."""
         return str(self._folder / "bin" / "python")
 
     def run(self, driver: str, *arguments: object) -> Any:
         """What the driver printed as JSON. ``-I``: nothing of this repository can be imported there."""
         ended = subprocess.run(
-            [self._python, "-I", str(DRIVERS / f"{driver}.py"), *map(str, arguments)],
+            [self.python, "-I", str(DRIVERS / f"{driver}.py"), *map(str, arguments)],
             timeout=_RUN_SECONDS, capture_output=True, text=True,
         )  # fmt: skip
         assert ended.returncode == 0, ended.stderr[-2000:]

@@ -1,0 +1,170 @@
+"""Accepts Wyoming clients on a port of their own, at most a fixed number, and shuts down gracefully."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import socket
+import threading
+
+from agent.server.connection import disconnect
+from agent.server.listener import listen
+from agent.server.options import ServerOptions
+from agent.server.recognition_load import RecognitionLoad
+from agent.server.stt.engine import SttEngine
+from agent.server.tts.engine import TtsEngine
+from agent.server.wire_log import WireLog
+from agent.server.wyoming_info import describe
+from agent.server.wyoming_session import SessionTiming, WyomingSession
+from agent.services.protocols.wyoming_event import encode_event
+from agent.system.threads import Deadline
+
+log = logging.getLogger(__name__)
+
+_REFUSE_SECONDS = 1.0
+
+
+class WyomingListener:
+    """Serves Wyoming from its construction until ``stop``. Thread-safe.
+
+    At most ``options.clients`` clients are served at the same time; a further one gets an ``error`` event.
+
+    Args:
+        options: Address and limits; ``options.wyoming`` is the port.
+        tts_engine: Engine that speaks, as for ``Listener``.
+        stt_engine: Engine that recognizes speech.
+        load: Shared with the WebSocket side.
+        wire_log: Log of all messages.
+        timing: Time limits of a session.
+
+    Raises:
+        ConfigError: The address cannot be used.
+    """
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        tts_engine: TtsEngine,
+        stt_engine: SttEngine,
+        load: RecognitionLoad,
+        wire_log: WireLog,
+        timing: SessionTiming = SessionTiming(),  # noqa: B008 - immutable
+    ) -> None:
+        assert options.wyoming is not None
+        self._options, self._tts_engine, self._stt_engine = options, tts_engine, stt_engine
+        self._load, self._wire_log, self._timing = load, wire_log, timing
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._sessions: dict[WyomingSession, threading.Thread] = {}
+        self._is_stopping = False
+        self._info: bytes | None = None
+        self._info_lock = threading.Lock()
+        self._socket = listen(options.host, options.wyoming, "server.wyoming")
+        self.address: tuple[str, int] = self._socket.getsockname()[:2]
+        self._acceptor = threading.Thread(target=self._accept, name="accept wyoming")
+        self._acceptor.start()
+
+    def stop(self, finish: Deadline, abort: Deadline) -> bool:
+        """Stop accepting, let the sessions answer what has arrived, and wait for their threads. Idempotent.
+
+        Args:
+            finish: When to abort the sessions that have not finished.
+            abort: When to stop waiting.
+
+        Returns:
+            Whether all threads have ended.
+        """
+        with self._lock:
+            self._is_stopping = True
+            sessions = dict(self._sessions)
+        disconnect(self._socket)  # wakes accept()
+        for session in sessions:
+            session.finish()
+        threads = [self._acceptor, *sessions.values()]
+        for thread in threads:
+            thread.join(finish.remaining())
+        running = [session for session, thread in sessions.items() if thread.is_alive()]
+        if running:
+            log.warning("wyoming server: sessions aborted after the shutdown timeout, sessions=%d", len(running))
+            for session in running:
+                session.abort()
+            for thread in threads:
+                thread.join(abort.remaining())
+        self._socket.close()
+        return not any(thread.is_alive() for thread in threads)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client = self._socket.accept()[0]
+            except OSError:
+                if self._is_stopping:
+                    return
+                log.warning("wyoming server: a client cannot be accepted, out of descriptors or memory")
+                # The next accept() fails as well until a client has left.
+                threading.Event().wait(_REFUSE_SECONDS)
+                continue
+            self._admit(client)
+
+    def _admit(self, client: socket.socket) -> None:
+        number = next(self._numbers)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        session = WyomingSession(
+            number, client, self._tts_engine, self._stt_engine, self._load, self._describe, self._wire_log, self._timing
+        )
+        thread = threading.Thread(target=self._serve, args=(number, client, session), name=f"wyoming {number}")
+        with self._lock:
+            is_free = len(self._sessions) < self._options.clients and not self._is_stopping
+            if is_free:
+                self._sessions[session] = thread
+        if not is_free:
+            log.warning("wyoming server: client refused, too many clients")
+            _refuse(client)
+            return
+        try:
+            thread.start()
+        except RuntimeError:  # the system cannot create more threads
+            with self._lock:
+                del self._sessions[session]
+            _refuse(client)
+
+    def _serve(self, number: int, client: socket.socket, session: WyomingSession) -> None:
+        self._wire_log.note(number, "wyoming", "in", "open", "")
+        log.info("wyoming server: client connected, client=%d", number)
+        try:
+            session.run()
+        finally:
+            with client:
+                _end(client)
+            with self._lock:
+                del self._sessions[session]
+            self._wire_log.note(number, "wyoming", "in", "close", "")
+            log.info("wyoming server: client disconnected, client=%d", number)
+
+    def _describe(self) -> bytes:
+        with self._info_lock:  # the engines list their voices once
+            if self._info is None:
+                self._info = describe(self._options, self._stt_engine.name)
+            return self._info
+
+
+def _refuse(client: socket.socket) -> None:
+    with client:
+        client.settimeout(_REFUSE_SECONDS)
+        try:
+            client.sendall(encode_event("error", {"text": "too many clients: try again later", "code": "busy"}))
+        except OSError:
+            return
+
+
+def _end(client: socket.socket) -> None:
+    """End the answers and read what the client still sends: unread data would discard the last answer (RFC 2525)."""
+    try:
+        client.shutdown(socket.SHUT_WR)
+        client.settimeout(_REFUSE_SECONDS)
+        deadline = Deadline(_REFUSE_SECONDS)
+        while not deadline.is_expired and client.recv(65536):
+            pass
+    except OSError:
+        return

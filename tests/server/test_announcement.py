@@ -1,0 +1,38 @@
+"""The announcement over zeroconf, found by a browser of the library on the loopback interface."""
+
+from __future__ import annotations
+
+import queue
+import uuid
+
+import pytest
+from zeroconf import ServiceBrowser, ServiceStateChange, Zeroconf
+
+from agent.server.announcement import TYPE, Announcement, announce
+
+SECONDS = 30.0
+
+
+def test_the_port_is_found_until_it_is_withdrawn() -> None:
+    name = f"device-{uuid.uuid4().hex[:8]}"
+    changes: queue.Queue[ServiceStateChange] = queue.Queue()
+
+    def note(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
+        if name == full_name and state_change is not ServiceStateChange.Updated:
+            changes.put(state_change)
+
+    full_name = f"{name}.{TYPE}"
+    with Zeroconf(interfaces=["127.0.0.1"]) as zeroconf:
+        ServiceBrowser(zeroconf, TYPE, handlers=[note])
+        announcement = Announcement("127.0.0.1", 12345, name)
+        assert changes.get(timeout=SECONDS) is ServiceStateChange.Added
+        info = zeroconf.get_service_info(TYPE, full_name)
+        assert info is not None and (info.port, info.parsed_addresses()) == (12345, ["127.0.0.1"])
+        announcement.withdraw()
+        assert changes.get(timeout=SECONDS) is ServiceStateChange.Removed
+        announcement.withdraw()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.9", "::1", "localhost"])
+def test_a_listener_that_only_this_machine_reaches_is_not_announced(host: str) -> None:
+    assert announce(host, 1) is None
