@@ -18,7 +18,7 @@ unfinished=$venv/.unfinished
 run_packages="libportaudio2 espeak-ng flite libmpg123-0 libopus0 libspeexdsp1 libmp3lame0"
 debian_packages="python3 python3-venv python3-pyaudio python3-systemd python3-msgpack python3-yaml python3-requests"
 build_packages="gcc libc6-dev portaudio19-dev libsystemd-dev pkg-config"
-test_packages="chromium fonts-dejavu-core gcc libc6-dev git libasound2-dev libasound2-plugins lame mosquitto opus-tools \
+test_packages="chromium dbus-daemon fonts-dejavu-core gcc libc6-dev git libasound2-dev libasound2-plugins lame mosquitto opus-tools \
     pocketsphinx-testdata procps pulseaudio pulseaudio-utils shellcheck systemd"
 
 say() { printf 'setup: %s\n' "$*" >&2; }

@@ -175,7 +175,7 @@ def make_frontends(
 
     setting = config.control.socket
     has_hooks = any(config.hooks.commands())
-    has_panel = config.button.is_used or config.led.is_used
+    has_panel = config.button.is_used or config.led.is_used or config.other_audio.is_used
     is_alone = setting == "none" and web_sources is None and not has_hooks
     if is_alone and not has_panel and not config.mqtt.is_on:
         return Frontends()

@@ -54,3 +54,5 @@ def warnings(config: Config) -> Iterator[Finding]:
         yield finding.below("hooks")
     for finding in config.led.warnings():
         yield finding.below("led")
+    for finding in config.other_audio.warnings():
+        yield finding.below("other_audio")

@@ -7,6 +7,7 @@ from agent.config.fields import key, section
 from agent.frontends.control.settings import ControlSettings
 from agent.frontends.hooks.settings import HookSettings
 from agent.frontends.mqtt.settings import MqttSettings
+from agent.frontends.other_audio.settings import OtherAudioSettings
 from agent.frontends.panel.settings import ButtonSettings, LedSettings
 from agent.frontends.web.settings import WebSettings
 from agent.pipeline.responders.settings import ResponderSettings
@@ -46,6 +47,7 @@ class Config(NamedTuple):
     hooks: HookSettings = key(HookSettings, "commands that the daemon starts for events")
     button: ButtonSettings = key(ButtonSettings, "the button")
     led: LedSettings = key(LedSettings, "the light")
+    other_audio: OtherAudioSettings = key(OtherAudioSettings, "players of other programs")
     shutdown_seconds: float = key(
         8.0, "timeout for a shutdown that finishes the current work; more lets a longer reply end", low=1.0, high=120.0
     )

@@ -10,8 +10,9 @@ from support.mock_pins import mock_pins
 
 from agent.daemon.builder import make_frontends
 from agent.daemon.panel import make_panel
+from agent.frontends.other_audio.settings import OtherAudioSettings
 from agent.frontends.panel.command_light import CommandLight
-from agent.frontends.panel.light import PinLight
+from agent.frontends.panel.pin_light import PinLight
 from agent.frontends.panel.settings import ButtonSettings, LedSettings
 from agent.pipeline.events import Hush
 from agent.pipeline.status import Status
@@ -29,6 +30,7 @@ OFF = Config()._replace(control=Config().control._replace(socket="none"))
         (OFF._replace(button=ButtonSettings(gpio=17)), ["button"]),
         (OFF._replace(button=ButtonSettings(key="KEY_A"), led=LedSettings(gpio=(5,))), ["button", "light"]),
         (OFF._replace(led=LedSettings(command=("true",))), ["light"]),
+        (OFF._replace(other_audio=OtherAudioSettings("duck")), ["other audio"]),
     ],
 )
 def test_the_configured_frontends_are_built(config: Config, names: list[str]) -> None:
@@ -71,7 +73,8 @@ def test_without_a_button_and_a_light_nothing_of_them_is_imported() -> None:
     code = (
         "import sys; from agent.daemon.builder import make_frontends; from agent.settings.model import Config;"
         "make_frontends(Config(), {}, print);"
-        "print([name for name in sys.modules if 'panel.' in name or name in ('gpiozero', 'evdev', 'ctypes')])"
+        "parts = ('panel.', 'other_audio.', 'gpiozero', 'evdev', 'ctypes');"
+        "print([name for name in sys.modules if any(part in name for part in parts)])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['agent.frontends.panel.settings']"
+    assert done.stdout.strip() == "['agent.frontends.other_audio.settings', 'agent.frontends.panel.settings']"

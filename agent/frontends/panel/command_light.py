@@ -6,8 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping
 
-from agent.frontends.panel.light import Light
-from agent.frontends.panel.patterns import OFF
+from agent.frontends.state_follower import OFF, StateFollower
 from agent.pipeline.events import Event
 from agent.system.child import Child, private_environment
 from agent.system.threads import Deadline
@@ -17,10 +16,10 @@ REAP_SECONDS = 0.2
 """After SIGKILL; a process in an uninterruptible call is left to the system."""
 
 
-class CommandLight(Light):
+class CommandLight(StateFollower):
     """Starts a program for each state, one process at a time. States that pass while it runs are left out.
 
-    Thread-safe like ``Light``.
+    Thread-safe like ``StateFollower``.
 
     Args:
         command: The program and its arguments; the state is added.
@@ -37,7 +36,7 @@ class CommandLight(Light):
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        super().__init__(report)
+        super().__init__("light", report)
         self._command, self._environ = command, private_environment(environ)
         self._timeout_seconds = timeout_seconds
         self._child: Child | None = None
@@ -46,7 +45,7 @@ class CommandLight(Light):
         wanted = started = None
         deadline = Deadline(None)
         try:
-            while not self._is_aborted:
+            while not self.is_aborted:
                 if self._child is None and wanted != started:
                     started = wanted
                     self._start(str(wanted))

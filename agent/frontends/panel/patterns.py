@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from agent.system.named_tuple import NamedTuple
 
-OFF = "off"
-"""The state after the end of the daemon."""
-
 
 class Step(NamedTuple):
     """One part of a pattern. Immutable.

@@ -11,8 +11,8 @@ from support.gathered import Gathered
 from support.mock_pins import mock_pins
 
 from agent.frontends.panel.interfaces import Lamp, PanelError
-from agent.frontends.panel.light import PinLight
 from agent.frontends.panel.patterns import COLOR, SINGLE, Pattern
+from agent.frontends.panel.pin_light import PinLight
 from agent.frontends.panel.pins import PinLamp
 from agent.pipeline.events import ListenNow
 from agent.pipeline.status import VISIBLE_STATES, Status

@@ -1,0 +1,152 @@
+"""Ducks or pauses other players while the device listens, thinks or speaks, and restores them afterwards."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from agent.frontends.other_audio.changes import MAX_CHANGES, Change, ChangeFile
+from agent.frontends.other_audio.players import Players
+from agent.frontends.other_audio.program import ProgramError
+from agent.frontends.other_audio.settings import PAUSE, OtherAudioSettings
+from agent.frontends.other_audio.streams import Streams
+from agent.frontends.state_follower import OFF, StateFollower
+from agent.pipeline.events import Event
+from agent.system.child import private_environment
+from agent.system.text import escape
+
+log = logging.getLogger(__name__)
+
+ACTIVE_STATES = frozenset({"listening", "thinking", "speaking"})
+RESTORE_SECONDS = 1.0
+"""Between two turns or announcements that follow each other, the players stay quiet."""
+FILE_NAME = "other-audio.json"
+
+
+class OtherAudio(StateFollower):
+    """Changes other players while the state is active. Thread-safe like ``StateFollower``.
+
+    Each change is written to a file before it is made, and removed after it is undone. After a crash the next start
+    undoes it.
+
+    Args:
+        settings: The configuration; ``action`` is not ``none``.
+        environ: The environment of the daemon.
+        path: The file of the changes.
+        report: Receives the events of the frontend.
+        restore_seconds: From the end of the activity to the restoration.
+    """
+
+    stall_timeout = 30.0  # a player that hangs delays each of its calls for a second
+
+    def __init__(
+        self,
+        settings: OtherAudioSettings,
+        environ: Mapping[str, str],
+        path: Path,
+        report: Callable[[Event], None],
+        *,
+        restore_seconds: float = RESTORE_SECONDS,
+    ) -> None:
+        super().__init__("other audio", report)
+        self._pauses, self._share = settings.action == PAUSE, settings.volume / 100
+        self._restore_seconds = restore_seconds
+        environment = private_environment(environ)
+        self._streams, self._players = Streams(environment), Players(environment)
+        self._file = ChangeFile(path)
+        self._made: list[Change] = []
+
+    def run(self) -> None:
+        try:
+            self._made = self._file.read()
+            self._restore()
+            state = "idle"
+            while state != OFF and not self.is_aborted:
+                is_active = state in ACTIVE_STATES
+                new = self.wait(self._restore_seconds if self._made and not is_active else None)
+                if new is None:
+                    self._restore()
+                    if self._made:  # the server is gone: the next activity tries again
+                        new = self.wait(None)
+                if new in ACTIVE_STATES:
+                    self._change()
+                state = new or state
+            if not self.is_aborted:
+                self._restore()
+        finally:
+            self.close()
+
+    def _change(self) -> None:
+        """Change the players that play now and are not changed yet."""
+        try:
+            planned = self._plan()
+        except ProgramError as error:
+            self.log_problem(str(error))
+            return
+        self.log_problem(None)
+        new = [change for change in planned if not any(change.is_same_target(each) for each in self._made)]
+        new = new[: MAX_CHANGES - len(self._made)]
+        if not new:
+            return
+        self._made += new
+        if not self._save():
+            self._made = self._made[: -len(new)]
+            return
+        for change in new:
+            self.heartbeat()
+            try:
+                self._target(change).apply(change)
+            except ProgramError as error:  # it has ended meanwhile
+                log.info("other audio: not changed, %s, %s", escape(change.name, 100), escape(str(error), 200))
+        log.info("other audio: changed, players=%d", len(new))
+
+    def _plan(self) -> list[Change]:
+        """Return the changes for everything that plays. Raises ``ProgramError`` if no service can be reached."""
+        problems: list[str] = []
+        paused: list[Change] | None = None
+        if self._pauses:
+            try:
+                paused = self._players.pauses()
+            except ProgramError as error:
+                problems.append(str(error))
+        try:
+            # The stream of a player that is paused needs no other volume.
+            return [*(paused or ()), *self._streams.ducks(self._share, self._players.processes(paused or []))]
+        except ProgramError as error:
+            problems.append(str(error))
+        if paused is not None:
+            return paused
+        if not self._pauses:
+            try:
+                return self._players.ducks(self._share)
+            except ProgramError as error:
+                problems.append(str(error))
+        raise ProgramError("; ".join(problems))
+
+    def _restore(self) -> None:
+        """Undo the changes, the last one first. Those of a service that cannot be reached stay in the file."""
+        if not self._made:
+            return
+        left = []
+        for change in reversed(self._made):
+            self.heartbeat()
+            try:
+                self._target(change).undo(change)
+            except ProgramError as error:
+                left.append(change)
+                self.log_problem(f"cannot restore {change.name}: {error}")
+        log.info("other audio: restored, players=%d", len(self._made) - len(left))
+        self._made = left[::-1]
+        self._save()
+
+    def _save(self) -> bool:
+        try:
+            self._file.write(self._made)
+        except OSError as error:
+            self.log_problem(f"the file of the changes cannot be written, {error.strerror}")
+            return False
+        return True
+
+    def _target(self, change: Change) -> Streams | Players:
+        return self._streams if change.kind in Streams.kinds else self._players

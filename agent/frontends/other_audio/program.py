@@ -1,0 +1,48 @@
+"""Runs the small programs that reach other players."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agent.errors import AgentError
+
+TIMEOUT_SECONDS = 2.0
+_EXCERPT = 200
+
+
+class ProgramError(AgentError):
+    """A program is missing, failed or took too long."""
+
+
+def run(argv: Sequence[str], environ: Mapping[str, str], seconds: float = TIMEOUT_SECONDS) -> str:
+    """Run a program to its end and return its output. Raises ``ProgramError``."""
+    try:
+        done = subprocess.run(
+            argv,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+        )
+    except FileNotFoundError as error:
+        raise ProgramError(f"there is no program {argv[0]}") from error
+    except subprocess.TimeoutExpired as error:
+        raise ProgramError(f"{argv[0]} did not end within {seconds:g} s") from error
+    except OSError as error:
+        raise ProgramError(f"{argv[0]} cannot be started: {error.strerror}") from error
+    if done.returncode:
+        raise ProgramError(f"{argv[0]}: {done.stderr.strip()[:_EXCERPT] or f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+def parse(output: str) -> Any:
+    """Return JSON that a program printed. Raises ``ProgramError``."""
+    try:
+        return json.loads(output)
+    except (ValueError, RecursionError) as error:
+        raise ProgramError(f"the output is no JSON: {error}") from error

@@ -1,0 +1,92 @@
+"""The base of the frontends that follow the visible state of the device."""
+
+from __future__ import annotations
+
+import logging
+import math
+import select
+from collections.abc import Callable, Sequence
+
+from agent.frontends.frontend import Frontend, Notification
+from agent.pipeline.events import Event
+from agent.pipeline.status import Status
+from agent.system.text import escape
+from agent.system.threads import Mailbox
+
+log = logging.getLogger(__name__)
+
+OFF = "off"
+"""The state after the end of the daemon."""
+
+
+class StateFollower(Frontend):
+    """Passes each new visible state on to its own thread.
+
+    Thread-safe: the main thread calls ``notify`` and the methods of a frontend; everything else is owned by the thread
+    of the frontend.
+
+    Args:
+        name: The name of the thread, which begins its log lines.
+        report: Receives the events of the frontend.
+    """
+
+    def __init__(self, name: str, report: Callable[[Event], None]) -> None:
+        super().__init__(name, report)
+        self.is_aborted = False
+        self._changes: Mailbox[str] | None = None
+        self._last: str | None = None  # owned by the main thread
+        self._problem: str | None = None
+
+    # --- the main thread
+
+    def open(self) -> None:
+        self._changes = Mailbox()
+
+    def notify(self, notification: Notification) -> None:
+        """Pass the state of a status on if it is another one. Never blocks."""
+        if isinstance(notification, Status) and notification.visible_state != self._last and self._changes is not None:
+            self._last = notification.visible_state
+            self._changes.put(self._last)
+
+    def stop_accepting(self) -> None:
+        """Do nothing: the states of the shutdown are followed."""
+
+    def stop(self) -> None:
+        if self._changes is not None:
+            self._changes.put(OFF)
+            if self.ident is None:
+                self._changes.close()
+
+    def abort(self) -> None:
+        self.is_aborted = True
+        self.stop()
+
+    # --- the thread of the frontend
+
+    def wait(self, seconds: float | None, fds: Sequence[int] = ()) -> str | None:
+        """Wait for a new state, for a descriptor or for a time; return the newest state if there is one."""
+        assert self._changes is not None
+        poll = select.poll()
+        for fd in (self._changes.fileno(), *fds):
+            poll.register(fd, select.POLLIN)
+        # A thread that waits for a change makes no progress, and is not stuck.
+        self.stall_timeout = math.inf
+        self.heartbeat()
+        poll.poll(None if seconds is None else math.ceil(1000 * seconds))
+        self.stall_timeout = type(self).stall_timeout
+        self.heartbeat()
+        states = self._changes.take()
+        return OFF if OFF in states else states[-1] if states else None
+
+    def close(self) -> None:
+        """Accept no more states."""
+        if self._changes is not None:
+            self._changes.close()
+
+    def log_problem(self, problem: str | None) -> None:
+        """Log a problem once, until the frontend works again."""
+        if problem is not None and self._problem is None:
+            log.warning("%s: not usable, %s", self.name, escape(problem, 300))
+        elif problem is None and self._problem is not None:
+            log.info("%s: usable again", self.name)
+        self._problem = problem
