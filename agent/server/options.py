@@ -108,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--host", default=defaults.host, help="listen on this address (%(default)s)")
     add("--port", type=_port, default=defaults.port, help="listen on this port; 0 selects a free one (%(default)s)")
     add("--wyoming", type=_port, metavar="PORT",
-        help="serve Wyoming clients such as Home Assistant on PORT; 0 selects a free one (default: none)")  # fmt: skip
+        help="listen for Wyoming clients on PORT; 0 selects a free one (default: none)")  # fmt: skip
     add("--speech", choices=tuple(TTS_ENGINES), default=defaults.speech, help="speak with this engine (%(default)s)")
     add("--recognition", choices=STT_CHOICES, default=defaults.recognition,
         help="recognize speech with this engine (%(default)s)")  # fmt: skip
