@@ -93,6 +93,13 @@ class Daemon:
         """Return a connection to the control socket."""
         return Speech(self._folder / "control.sock")
 
+    def speak(self, text: str) -> None:
+        """Speak a text to its end; exit with the log if that fails, because the measurement would be worth nothing."""
+        client = self.connect()
+        client.say(text)
+        if (state := client.wait()) != "played":
+            raise SystemExit(f"an utterance was {state}: {self.log()}")
+
     def terminate(self) -> float:
         """Send SIGTERM; return the seconds until the exit."""
         began = time.perf_counter()

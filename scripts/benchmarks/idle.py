@@ -40,9 +40,7 @@ def measure(mode: str, seconds: float) -> tuple[float, float, Size]:
             )
             with daemon(folder, Ready(folder), config, card.env) as running:
                 if mode != "captions":
-                    client = running.connect()
-                    client.say("good evening")
-                    client.wait()
+                    running.speak("good evening")
                 time.sleep(SETTLE_SECONDS)
                 cpu, switches, began = cpu_seconds(running.pid), wakeups(running.pid), time.monotonic()
                 time.sleep(seconds)

@@ -165,9 +165,7 @@ def measure(way: Way, folder: Path, ready: Ready, card: VirtualCard) -> Shutdown
             if not exchange.is_busy.wait(TIMEOUT_SECONDS):
                 raise SystemExit(f"{way.mode}: the service has received no speech: {running.log()}")
         else:  # everything is imported, and the standby connection is open
-            client = running.connect()
-            client.say("good evening")
-            client.wait()
+            running.speak("good evening")
         began = time.perf_counter()
         seconds = running.terminate()
         if not way.is_busy:

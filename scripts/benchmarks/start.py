@@ -116,9 +116,7 @@ def resident(folder: Path, ready: Ready, seconds: float) -> dict[str, tuple[floa
                 f"synthesis: {{services: [local], local: {{url: '{server.ws}'}}}}\n"
             )
             with daemon(folder, ready, config, card.env) as running:
-                client = running.connect()
-                client.say(TEXT)
-                client.wait()
+                running.speak(TEXT)
                 progress(f"start: memory with speaker {device} after {seconds:g} s")
                 time.sleep(seconds)
                 found[f"the daemon, speaker: {device}, after {seconds:g} s"] = memory(running.pid)
