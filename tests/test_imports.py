@@ -47,7 +47,7 @@ DOORWAYS: dict[str, tuple[str, ...]] = {
     "zeroconf": ("server.announcement",),
     "moonshine_voice": ("server.stt",),
     "hibari": ("server.tts",),
-    "vosk": ("server.stt",),
+    "vosk": ("server.stt", "pipeline.capture.vosk_words"),
     "sentencex": ("pipeline.text.sentences",),
     "paho": ("frontends.mqtt.broker",),
     "requests": ("services.connection.http", "pipeline.responders", "pipeline.stt.export"),

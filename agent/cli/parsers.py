@@ -180,7 +180,9 @@ def _history(parser: argparse.ArgumentParser) -> None:
 def _events(parser: argparse.ArgumentParser) -> None:
     _config_and_json(parser)
     parser.add_argument("--texts", action="store_true", help="print transcripts and the texts of utterances too")
-    help = "print only these events: state, partial, wake, heard, reply, utterance, device, service, underrun"
+    help = (
+        "print only these events: state, partial, wake, near_miss, heard, reply, utterance, device, service, underrun"
+    )
     parser.add_argument("names", nargs="*", metavar="EVENT", help=help)
 
 

@@ -9,14 +9,17 @@ import sys
 
 from agent.audio.devices.device import open_source
 from agent.cli.foreground import stop_signals
+from agent.daemon.builder import make_spotter
 from agent.errors import ConfigError
-from agent.pipeline.capture.wake_word import MicroSpotter, find_models
+from agent.pipeline.capture.spotter import Spot
+from agent.pipeline.capture.vosk_words import VoskSpotter
 from agent.pipeline.events import Event
 from agent.settings.model import Config
 
 FRAME_SECONDS = 0.1
-SHOWN_SCORE = 0.2
-"""Lower scores are no near miss."""
+SHOWN_SHARE = 0.2
+"""Scores from this share of the threshold on are shown as near misses; the daemon counts higher ones only."""
+LOAD_SECONDS = 120.0
 
 
 def test_wake(config: Config, *, seconds: float | None = None, as_json: bool = False) -> int:
@@ -31,10 +34,13 @@ def test_wake(config: Config, *, seconds: float | None = None, as_json: bool = F
         AgentError: The microphone or a model cannot be used.
     """
     settings = config.wake
-    models, problems = find_models(settings.words, settings.own)
-    if problems:
-        raise ConfigError(problems[0])
-    spotter = MicroSpotter(models, settings.sensitivity)
+    if settings.engine == "none":
+        settings = settings._replace(engine="micro")
+    for finding in settings.check():
+        raise ConfigError(f"wake.{finding.key}: {finding.what}")
+    spotter = make_spotter(settings, SHOWN_SHARE)
+    if isinstance(spotter, VoskSpotter) and not spotter.wait(LOAD_SECONDS):
+        spotter.find(b"")
     inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     microphone = config.microphone
     with (
@@ -44,30 +50,22 @@ def test_wake(config: Config, *, seconds: float | None = None, as_json: bool = F
         ) as source,
     ):
         if not as_json:
-            words = ", ".join(model.word for model in models)
+            words = ", ".join((*settings.words, *settings.own))
             print(f"say {words}; the microphone is {microphone.device!r}. Ctrl+C ends the test.", flush=True)
         frames = 0
-        peaks: dict[str, float] = {}
         while inbox.empty() and (seconds is None or frames * FRAME_SECONDS < seconds):
-            found = spotter.find(source.read())
+            spot = spotter.find(source.read())
             frames += 1
-            is_rising = False
-            for word, score in spotter.scores.items():
-                is_rising |= score > peaks.get(word, SHOWN_SCORE)
-                peaks[word] = max(score, peaks.get(word, 0.0))
-            if found is not None or not is_rising:
-                _report(frames * FRAME_SECONDS, peaks, found, as_json=as_json)
-                peaks.clear()
+            if spot is not None:
+                _report(frames * FRAME_SECONDS, spot, as_json=as_json)
     return 0
 
 
-def _report(at_seconds: float, peaks: dict[str, float], found: str | None, *, as_json: bool) -> None:
-    for word, score in peaks.items():
-        if score <= SHOWN_SCORE and word != found:
-            continue
-        is_found = word == found
-        if as_json:
-            line = json.dumps({"at": round(at_seconds, 1), "word": word, "score": round(score, 2), "found": is_found})
-        else:
-            line = f"{at_seconds:6.1f} s  {word}: {score:.2f}  {'found' if is_found else 'near miss'}"
-        print(line, file=sys.stdout, flush=True)
+def _report(at_seconds: float, spot: Spot, *, as_json: bool) -> None:
+    if as_json:
+        fields = {"at": round(at_seconds, 1), "word": spot.word, "score": round(spot.score, 2), "found": spot.is_found}
+        line = json.dumps(fields)
+    else:
+        result = "found" if spot.is_found else "near miss"
+        line = f"{at_seconds:6.1f} s  {spot.word}: {spot.score:.2f}  {result}"
+    print(line, file=sys.stdout, flush=True)

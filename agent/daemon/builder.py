@@ -22,7 +22,7 @@ from agent.errors import ConfigError
 from agent.pipeline.events import Delivery, Event
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.service_stage import CloseTiming
-from agent.pipeline.settings import CHIMES, NO_CHIME
+from agent.pipeline.settings import CHIMES, NO_CHIME, WakeSettings
 from agent.pipeline.stage import make_standby
 from agent.pipeline.tts.synthesizer import Synthesizer
 from agent.services.connection.standby import Sound, Standby, Timing
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from agent.pipeline.capture.endpointer import Endpointer
     from agent.pipeline.capture.frame_queue import FrameQueue, FrameSource
     from agent.pipeline.capture.microphone import Microphone
+    from agent.pipeline.capture.spotter import Spotter
     from agent.pipeline.capture.wake_gate import WakeGate
     from agent.pipeline.history import History
     from agent.pipeline.playback.speaker import Speaker
@@ -274,13 +275,50 @@ def make_wake_gate(config: Config) -> WakeGate | None:
     if settings.engine == "none":
         return None
     from agent.pipeline.capture.wake_gate import WakeGate
-    from agent.pipeline.capture.wake_word import MicroSpotter, find_models
     from agent.pipeline.conversation import LISTEN_SECONDS
 
-    def load() -> MicroSpotter:
-        return MicroSpotter(find_models(settings.words, settings.own)[0], settings.sensitivity)
+    return WakeGate(lambda: make_spotter(settings), LISTEN_SECONDS, stop_spotter_maker(config))
 
-    return WakeGate(load, LISTEN_SECONDS)
+
+def make_spotter(settings: WakeSettings, near_share: float | None = None) -> Spotter:
+    """Load the engine of the wake words.
+
+    Args:
+        settings: The wake words.
+        near_share: As for ``MicroSpotter``; by default its default.
+
+    Raises:
+        AudioError: A model or its library cannot be loaded.
+    """
+    if settings.engine == "vosk":
+        from agent.pipeline.capture.vosk_words import VoskSpotter
+
+        return VoskSpotter(settings.model_path, settings.words, settings.sensitivity)
+    from agent.pipeline.capture.wake_word import NEAR_SHARE, MicroSpotter, find_models
+
+    models = find_models(settings.words, settings.own)[0]
+    return MicroSpotter(models, settings.sensitivity, NEAR_SHARE if near_share is None else near_share)
+
+
+def stop_spotter_maker(config: Config) -> Callable[[], Spotter] | None:
+    """Return the function that loads the engine of the stop words; ``None`` where it cannot hear or has no model."""
+    settings = config.wake
+    if not config.conversation.listen_while_speaking or not settings.model_path or not settings.stop:
+        return None
+
+    def load() -> Spotter:
+        from agent.pipeline.capture.vosk_words import VoskSpotter, missing_words
+        from agent.pipeline.text.stopping import stop_words
+
+        words = stop_words(settings.stop, config.synthesis.text.language)
+        folder = Path(settings.model_path)
+        return VoskSpotter(
+            settings.model_path,
+            [word for word in words if not list(missing_words(folder, [word]))],
+            settings.sensitivity,
+        )
+
+    return load
 
 
 def pause_chooser(config: Config) -> Callable[[str], float]:

@@ -376,6 +376,10 @@ class Daemon:
     def _publish_status(self) -> None:
         status = self._current_status()
         if status != self._last_status:
+            was_speaking = self._last_status is not None and self._last_status.state == State.SPEAKING.value
+            is_speaking = status.state == State.SPEAKING.value
+            if is_speaking != was_speaking and self._pipeline.recognizer is not None:
+                self._pipeline.recognizer.set_speaking(is_speaking)
             if self._last_status is None or status.summary != self._last_status.summary:
                 self._systemd.status(status.summary)
             self._last_status = status

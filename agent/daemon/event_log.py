@@ -14,6 +14,7 @@ from agent.pipeline.events import (
     Event,
     Gap,
     Heard,
+    NearMiss,
     ReplyEnded,
     ServiceDown,
     ServiceUp,
@@ -32,6 +33,8 @@ def log_event(event: Event, *, transcripts: bool) -> None:
     match event:
         case Woken(word):
             log.info("wake word: %s", word, extra={"component": "recognizer"})
+        case NearMiss(word, score):
+            log.debug("wake word: near miss, word=%s, score=%.2f", word, score, extra={"component": "recognizer"})
         case StopWord(word):
             log.info("stop word: %s", word, extra={"component": "recognizer"})
         case Heard(text) if text:

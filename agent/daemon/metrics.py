@@ -22,6 +22,7 @@ from agent.pipeline.events import (
     DeviceLost,
     Gap,
     Heard,
+    NearMiss,
     PlaybackStarted,
     ServiceDown,
     ServiceUp,
@@ -131,6 +132,9 @@ class Metrics:
         self._speech_ended_at: float | None = None
         self._turns = Counter("voice_agent_turns_total", "Final transcripts with words.")
         self._wakes = Counter("voice_agent_wake_words_total", "Wake words that were heard.", ("word",))
+        self._near_misses = Counter(
+            "voice_agent_wake_near_misses_total", "Sounds similar to a wake word, below its threshold.", ("word",)
+        )
         self._utterances = Counter(
             "voice_agent_utterances_total", "Utterances by recorded end and priority.", ("state", "priority")
         )
@@ -176,6 +180,7 @@ class Metrics:
         self._counted: tuple[Counter | Histogram, ...] = (
             self._turns,
             self._wakes,
+            self._near_misses,
             self._utterances,
             self._spoken,
             self._first_audio,
@@ -195,6 +200,7 @@ class Metrics:
             Status: self._take_status,
             Record: self._count_record,
             Woken: lambda event: self._wakes.add(1, event.word),
+            NearMiss: lambda event: self._near_misses.add(1, event.word),
             Heard: self._count_turn,
             SpeechEnded: self._note_end_of_speech,
             AudioArrived: self._count_first_audio,

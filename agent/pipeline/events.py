@@ -73,6 +73,14 @@ class Woken(NamedTuple):
 
 
 @distinct
+class NearMiss(NamedTuple):
+    """A sound was similar to a wake word; its ``score`` (0 to 1) is below the threshold. Immutable."""
+
+    word: str
+    score: float
+
+
+@distinct
 class StopWord(NamedTuple):
     """The user said a stop word; it ends what the device says. Immutable."""
 
@@ -464,6 +472,7 @@ class Stop(NamedTuple):
 
 Event = (
     Woken
+    | NearMiss
     | StopWord
     | SpeechStarted
     | SpeechPaused

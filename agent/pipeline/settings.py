@@ -109,13 +109,17 @@ class WakeSettings(NamedTuple):
 
     engine: str = key(
         "none",
-        "none: every speech is a question | micro: small neural networks (extra wake), only in mode assistant",
-        choices=("none", "micro"),
+        "none: every speech is a question | micro: small neural networks (extra wake) | vosk: any phrase (extra vosk);"
+        " only in mode assistant",
+        choices=("none", "micro", "vosk"),
     )
     words: tuple[str, ...] = key(
-        ("alexa",), "words whose models the package contains: alexa, hey_jarvis, hey_mycroft, okay_nabu"
+        ("alexa",),
+        "micro: words whose models the package contains (alexa, hey_jarvis, hey_mycroft, okay_nabu) or that own names;"
+        " vosk: phrases, such as hey computer",
     )
     own: tuple[str, ...] = key((), "files (.json) of your own microWakeWord models, each beside its .tflite")
+    model_path: str = key("", "directory of a model of vosk, for the engine vosk and for stop words")
     sensitivity: float = key(0.5, "more finds quieter words and more false ones", low=0.0, high=1.0)
     stop: tuple[str, ...] = key(
         ("auto",),
@@ -130,12 +134,20 @@ class WakeSettings(NamedTuple):
         """Yield the errors in the words; looks for the files of the models."""
         if self.engine == "none":
             return
-        from agent.pipeline.capture.wake_word import find_models
+        if self.engine == "vosk" or self.model_path:
+            from agent.pipeline.capture.vosk_words import model_problems
 
-        models, problems = find_models(self.words, self.own)
-        for problem in problems:
-            yield Finding("words", problem)
-        if not models and not problems:
+            for problem in model_problems(self.model_path, self.words if self.engine == "vosk" else ()):
+                yield Finding("words" if "vocabulary" in problem else "model_path", problem, None, "engine")
+        has_word = bool(self.words)
+        if self.engine == "micro":
+            from agent.pipeline.capture.wake_word import find_models
+
+            models, problems = find_models(self.words, self.own)
+            has_word = bool(models or problems)
+            for problem in problems:
+                yield Finding("words", problem)
+        if not has_word:
             yield Finding("words", "there is no wake word, expected a word or a file in own")
 
 

@@ -19,6 +19,7 @@ from agent.pipeline.events import (
     DeviceLost,
     Gap,
     Heard,
+    NearMiss,
     PlaybackStarted,
     ServiceDown,
     ServiceUp,
@@ -78,6 +79,7 @@ def counted(notifications: Iterable[tuple[float, Notification]]) -> dict[str, fl
 
 NOTIFICATIONS: list[tuple[Notification, str, float]] = [
     (Heard("what time is it"), "voice_agent_turns_total", 1),
+    (NearMiss("alexa", 0.6), "voice_agent_wake_near_misses_total{word=alexa}", 1),
     (Woken("hey jarvis"), "voice_agent_wake_words_total{word=hey jarvis}", 1),
     (Heard(""), "voice_agent_turns_total", 0),
     (Record(Utterance("a", "x"), "played", seconds=1.5), "voice_agent_spoken_seconds_total", 1.5),

@@ -15,6 +15,7 @@ from agent.pipeline.events import (
     Heard,
     MicrophoneMute,
     Mute,
+    NearMiss,
     Partial,
     PlaybackStarted,
     Reply,
@@ -34,6 +35,7 @@ EVENTS = {
     "state": "the state, the problems, the queue or the volume changed",
     "partial": "a partial transcript",
     "wake": "a wake word was spoken",
+    "near_miss": "a sound was similar to a wake word",
     "heard": "a final transcript; empty where no words were recognized",
     "reply": "a piece of a reply, or its end",
     "utterance": "an utterance was accepted, stored or started, or has ended",
@@ -73,6 +75,8 @@ def describe(notification: Notification) -> Iterator[Description]:
             yield Description("state", fields)
         case Woken(word):
             yield Description("wake", {"word": word})
+        case NearMiss(word, score):
+            yield Description("near_miss", {"word": word, "score": score})
         case Partial(text):
             yield Description("partial", {}, {"text": text})
         case Heard(text):

@@ -61,11 +61,25 @@ class WakeWord(NamedTuple):
     word: str
 
 
-VadEvent = SpeechStart | Speech | Pause | Resume | SpeechEnd | WakeWord
+@distinct
+class NearWakeWord(NamedTuple):
+    """A sound was similar to a wake word; its ``score`` (0 to 1) is below the threshold. Immutable."""
 
-WAKE_PRE_ROLL_SECONDS = 0.2
-"""Audio before the detection of a wake word that belongs to the segment. microWakeWord reports a word 0.2 to 0.3 s
-after its end: more brings the end of the word into the transcript, less cuts the question (measured, six voices)."""
+    word: str
+    score: float
+
+
+@distinct
+class SpokenStopWord(NamedTuple):
+    """A stop word was spoken while the device speaks. Immutable."""
+
+    word: str
+
+
+VadEvent = SpeechStart | Speech | Pause | Resume | SpeechEnd | WakeWord | NearWakeWord | SpokenStopWord
+
+MAX_WAKE_PRE_ROLL_SECONDS = 1.0
+"""Longest audio after a wake word until its detection. It belongs to the segment."""
 WAKE_HOLD_SECONDS = 0.1
 """No segment starts so soon after a wake word: the detector may still report the word itself."""
 
@@ -90,6 +104,9 @@ class Endpointer(Protocol):
 
     def open_gate(self, seconds: float) -> None:
         """Let speech that starts within ``seconds`` begin a segment without a wake word."""
+
+    def set_speaking(self, is_speaking: bool) -> None:
+        """Note whether the device speaks."""
 
     def report_text(self, text: str) -> None:
         """Note the transcript of the open segment so far."""
@@ -130,6 +147,7 @@ class VadEndpointer:
         self._detector = detector
         self._gate = gate
         self._hold_seconds = 0.0  # time in which no segment starts
+        self._after_word_seconds = 0.0  # audio between the last wake word and its detection
         self._choose_pause = choose_pause
         self._end_silence_seconds, self._max_turn_seconds = silence_seconds, turn_seconds
         self._pre_roll_seconds = pre_roll_seconds
@@ -152,6 +170,11 @@ class VadEndpointer:
         """Let speech that starts within ``seconds`` begin a segment without a wake word."""
         if self._gate is not None and not self._in_turn:
             self._gate.open(seconds)
+
+    def set_speaking(self, is_speaking: bool) -> None:
+        """Note whether the device speaks: only then stop words are found."""
+        if self._gate is not None:
+            self._gate.is_speaking = is_speaking
 
     def process(self, frame: bytes) -> list[VadEvent]:
         seconds = SPEECH.seconds_of(len(frame))
@@ -182,13 +205,11 @@ class VadEndpointer:
         self._pre_roll.append(frame)
         self._buffered_seconds += seconds
         if self._gate is not None and not self._gate.is_open:
-            # The last frame counts in full, unlike in the usual limit.
-            self._limit_pre_roll(WAKE_PRE_ROLL_SECONDS - seconds + 1e-9)
+            self._limit_pre_roll(MAX_WAKE_PRE_ROLL_SECONDS)
             return self._await_wake_word(self._gate, frame, is_speech)
         self._hold_seconds = max(0.0, self._hold_seconds - seconds)
         # The limit includes the speech so far: otherwise a long onset pushes out the first syllable.
-        pre_roll = self._pre_roll_seconds if self._gate is None else max(self._pre_roll_seconds, WAKE_PRE_ROLL_SECONDS)
-        self._limit_pre_roll(pre_roll + self._speech_seconds)
+        self._limit_pre_roll(max(self._pre_roll_seconds, self._after_word_seconds) + self._speech_seconds)
         if not self._detector.starts_turn or self._hold_seconds > 0.0:
             if self._gate is not None:
                 self._gate.wait(seconds)
@@ -202,12 +223,27 @@ class VadEndpointer:
         return events
 
     def _await_wake_word(self, gate: WakeGate, frame: bytes, is_speech: bool) -> list[VadEvent]:
-        word = gate.hear(frame, is_sound=is_speech)
-        if word is None:
-            return []
+        spot, stop_word = gate.hear(frame, is_sound=is_speech)
+        events: list[VadEvent] = [] if stop_word is None else [SpokenStopWord(stop_word)]
+        if spot is None:
+            return events
+        if not spot.is_found:
+            return [*events, NearWakeWord(spot.word, spot.score)]
+        self._cut_pre_roll(SPEECH.bytes_of(spot.after_seconds))
+        self._after_word_seconds = spot.after_seconds
         self._hold_seconds = WAKE_HOLD_SECONDS
         self._speech_seconds = 0.0
-        return [WakeWord(word)]
+        return [*events, WakeWord(spot.word)]
+
+    def _cut_pre_roll(self, nbytes: int) -> None:
+        """Keep the last ``nbytes`` of the audio, so that the wake word is not a part of the segment."""
+        surplus = sum(map(len, self._pre_roll)) - nbytes
+        while surplus > 0:
+            first = self._pre_roll.popleft()
+            if len(first) > surplus:
+                self._pre_roll.appendleft(first[surplus:])
+            surplus -= len(first)
+        self._buffered_seconds = SPEECH.seconds_of(sum(map(len, self._pre_roll)))
 
     def _limit_pre_roll(self, seconds: float) -> None:
         while self._buffered_seconds - SPEECH.seconds_of(len(self._pre_roll[0])) > seconds:
@@ -249,6 +285,9 @@ class NullEndpointer:
 
     def open_gate(self, seconds: float) -> None:
         """Do nothing: every frame is sent."""
+
+    def set_speaking(self, is_speaking: bool) -> None:
+        """Do nothing: there are no stop words."""
 
     def report_text(self, text: str) -> None:
         """Ignore the text: only the end of the frames ends the segment."""

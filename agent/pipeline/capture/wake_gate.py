@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from agent.audio.format import SPEECH
-from agent.pipeline.capture.wake_word import Spotter
+from agent.pipeline.capture.spotter import Spot, Spotter
 from agent.system.threads import Backoff, Deadline
 
 log = logging.getLogger(__name__)
@@ -25,19 +25,21 @@ class WakeGate:
     again after a delay; ``open`` still works meanwhile.
 
     Args:
-        load: Loads the spotter. Raises ``AudioError``.
+        load: Loads the spotter of the wake words. Raises ``AudioError``.
         listen_seconds: How long the gate stays open for speech after a wake word.
+        load_stop: Loads the spotter of the stop words; ``None`` without stop words.
     """
 
-    def __init__(self, load: Callable[[], Spotter], listen_seconds: float) -> None:
-        self._load = load
+    def __init__(
+        self, load: Callable[[], Spotter], listen_seconds: float, load_stop: Callable[[], Spotter] | None = None
+    ) -> None:
+        self._wake = _Engine(load, "wake word")
+        self._stop = None if load_stop is None else _Engine(load_stop, "stop word")
         self._listen_seconds = listen_seconds
-        self._spotter: Spotter | None = None
-        self._backoff = Backoff(1.0, 60.0)
-        self._retry = Deadline(0.0)
+        self.is_speaking = False  # whether the device speaks
         self._open_seconds = 0.0
         self._silent_seconds = 0.0
-        self._recent: deque[bytes] = deque()  # silence that the spotter has not got
+        self._recent: deque[bytes] = deque()  # silence that the spotters have not got
         self._recent_seconds = 0.0
 
     @property
@@ -53,8 +55,10 @@ class WakeGate:
         """Wait for a wake word."""
         self._open_seconds = 0.0
 
-    def hear(self, frame: bytes, *, is_sound: bool) -> str | None:
-        """Pass a frame to the closed gate; return the wake word that opens it.
+    def hear(self, frame: bytes, *, is_sound: bool) -> tuple[Spot | None, str | None]:
+        """Pass a frame to the closed gate; return the wake word that opens it or nearly does, and the stop word.
+
+        Stop words are found only while the device speaks.
 
         Args:
             frame: 16 kHz mono s16le.
@@ -67,30 +71,46 @@ class WakeGate:
             self._recent_seconds += seconds
             while self._recent_seconds > _LOOKBACK_SECONDS + 1e-9:
                 self._recent_seconds -= SPEECH.seconds_of(len(self._recent.popleft()))
-            return None
-        word = self._find([*self._recent, frame])
+            return None, None
+        frames = [*self._recent, frame]
         self._recent.clear()
         self._recent_seconds = 0.0
-        if word is not None:
+        stop = self._stop.find(frames) if self._stop is not None and self.is_speaking else None
+        if (spot := self._wake.find(frames)) is not None and spot.is_found:
             self.open(self._listen_seconds)
-        return word
+        return spot, stop.word if stop is not None and stop.is_found else None
 
     def wait(self, seconds: float) -> None:
         """Count ``seconds`` without speech while the gate is open."""
         self._open_seconds = max(0.0, self._open_seconds - seconds)
 
-    def _find(self, frames: Iterable[bytes]) -> str | None:
+
+class _Engine:
+    """A spotter that is loaded when it is needed, and again after a failure.
+
+    Not thread-safe; owned by the recognizer thread.
+    """
+
+    def __init__(self, load: Callable[[], Spotter], name: str) -> None:
+        self._load, self._name = load, name
+        self._spotter: Spotter | None = None
+        self._backoff = Backoff(1.0, 60.0)
+        self._retry = Deadline(0.0)
+
+    def find(self, frames: Iterable[bytes]) -> Spot | None:
+        """Return the word that was found in the frames, else the last one that was nearly found."""
         try:
             if self._spotter is None:
                 if not self._retry.is_expired:
                     return None
                 self._spotter = self._load()
-            found = [self._spotter.find(frame) for frame in frames]
+            spots = [spot for frame in frames if (spot := self._spotter.find(frame)) is not None]
         except Exception as error:  # noqa: BLE001 - a foreign library that fails must not end the conversation
             self._spotter = None
             delay = self._backoff.next_seconds()
             self._retry = Deadline(delay)
-            log.warning("wake word: the engine failed, retry in %.0f s, error=%s", delay, error)
+            log.warning("%s: the engine failed, retry in %.0f s, error=%s", self._name, delay, error)
             return None
-        self._backoff.reset()
-        return next((word for word in found if word is not None), None)
+        if spots:
+            self._backoff.reset()
+        return next((spot for spot in spots if spot.is_found), spots[-1] if spots else None)

@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 
 from agent.pipeline.capture.endpointer import (
     Endpointer,
+    NearWakeWord,
     Pause,
     Resume,
     Speech,
     SpeechEnd,
     SpeechStart,
+    SpokenStopWord,
     VadEvent,
     WakeWord,
 )
@@ -22,6 +24,7 @@ from agent.pipeline.events import (
     FRAME_QUEUE_OVERRUN,
     Event,
     Gap,
+    NearMiss,
     Partial,
     SpeechEnded,
     SpeechPaused,
@@ -64,6 +67,13 @@ class OpenGate(NamedTuple):
 
 
 @distinct
+class SetSpeaking(NamedTuple):
+    """Note whether the device speaks. Immutable."""
+
+    is_speaking: bool
+
+
+@distinct
 class DiscardAudio(NamedTuple):
     """Discard the audio captured so far. Immutable."""
 
@@ -83,7 +93,7 @@ class AbortRecognition(NamedTuple):
     """End without waiting for transcripts. Immutable."""
 
 
-RecognitionCommand = SetListening | OpenGate | DiscardAudio | ReplaceService | AbortRecognition
+RecognitionCommand = SetListening | OpenGate | SetSpeaking | DiscardAudio | ReplaceService | AbortRecognition
 
 
 class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
@@ -148,6 +158,10 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         """Let speech that starts within ``seconds`` begin a segment without a wake word."""
         self._mailbox.put(OpenGate(seconds))
 
+    def set_speaking(self, is_speaking: bool) -> None:
+        """Note whether the device speaks: only then stop words are found."""
+        self._mailbox.put(SetSpeaking(is_speaking))
+
     def replace_service(self, standby: Standby, *, answer_seconds: float) -> None:
         """Use another service from the next segment on.
 
@@ -192,6 +206,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                     self._process_vad(self._endpointer.reset())
             case OpenGate(seconds):
                 self._endpointer.open_gate(seconds)
+            case SetSpeaking(is_speaking):
+                self._endpointer.set_speaking(is_speaking)
             case DiscardAudio(reason):
                 self._discard_audio(reason)
             case ReplaceService():
@@ -271,6 +287,10 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                     self._segments[-1].append(frame)
                 case WakeWord(word):
                     self.report(Woken(word))
+                case NearWakeWord(word, score):
+                    self.report(NearMiss(word, score))
+                case SpokenStopWord(word):
+                    self.report(StopWord(word))
                 case Pause():
                     self._segments[-1].wants_early = True
                 case Resume():

@@ -9,11 +9,22 @@ import pytest
 from support.frame_detector import FrameDetector
 
 from agent.errors import AudioError
-from agent.pipeline.capture.endpointer import Pause, Resume, Speech, SpeechEnd, SpeechStart, VadEndpointer, WakeWord
+from agent.pipeline.capture.endpointer import (
+    NearWakeWord,
+    Pause,
+    Resume,
+    Speech,
+    SpeechEnd,
+    SpeechStart,
+    SpokenStopWord,
+    VadEndpointer,
+    WakeWord,
+)
+from agent.pipeline.capture.spotter import Spot
 from agent.pipeline.capture.wake_gate import WakeGate
 
-FRAMES = {"x": b"\x01" * 3200, ".": b"\x00" * 3200, "w": b"\x02" * 3200, "!": b"\x03" * 3200}
-"""Frames of 0.1 s: speech, silence, the end of the wake word, and a frame at which the spotter fails."""
+FRAMES = {"x": b"\x01" * 3200, ".": b"\x00" * 3200, "w": b"\x02" * 3200, "!": b"\x03" * 3200, "n": b"\x04" * 3200}
+"""Frames of 0.1 s: speech, silence, the end of the wake word, a frame at which the spotter fails, a near miss."""
 
 
 class FakeSpotter:
@@ -22,17 +33,19 @@ class FakeSpotter:
     def __init__(self) -> None:
         self.frames: list[bytes] = []
 
-    def find(self, frame: bytes) -> str | None:
+    def find(self, frame: bytes) -> Spot | None:
         self.frames.append(frame)
         if frame == FRAMES["!"]:
             raise RuntimeError("out of memory")
-        return "alexa" if frame == FRAMES["w"] else None
+        if frame == FRAMES["n"]:
+            return Spot("alexa", 0.6, is_found=False)
+        return Spot("alexa", 0.99, True, 0.2) if frame == FRAMES["w"] else None
 
 
 class Rig:
     def __init__(self, load: Callable[[], FakeSpotter] | None = None, listen_seconds: float = 1.0) -> None:
-        self.spotter = FakeSpotter()
-        self.gate = WakeGate(load or (lambda: self.spotter), listen_seconds)
+        self.spotter, self.stop_spotter = FakeSpotter(), FakeSpotter()
+        self.gate = WakeGate(load or (lambda: self.spotter), listen_seconds, lambda: self.stop_spotter)
         self.endpointer = VadEndpointer(
             FrameDetector(lambda frame: frame[0] != 0, 0.1),
             silence_seconds=0.3,
@@ -53,6 +66,11 @@ class Rig:
                     case WakeWord(word):
                         assert word == "alexa"
                         yield "W"
+                    case NearWakeWord(word, score):
+                        assert (word, score) == ("alexa", 0.6)
+                        yield "N"
+                    case SpokenStopWord():
+                        yield "S"
                     case SpeechStart():
                         yield "("
                     case SpeechEnd():
@@ -129,3 +147,38 @@ def test_spotter_that_fails_is_loaded_again_while_the_gate_can_be_opened(caplog:
         rig("xx")
     assert rig("xwxx...") == "W(xwxx...)"
     assert [record.getMessage().partition(",")[0] for record in caplog.records] == ["wake word: the engine failed"] * 2
+
+
+def test_near_miss_is_reported_and_opens_nothing() -> None:
+    assert Rig()("xnxxxx....") == "N"
+
+
+def test_stop_word_is_found_only_while_the_device_speaks() -> None:
+    rig = Rig()
+    rig("xx")
+    rig.endpointer.set_speaking(True)
+    assert rig.stop_spotter.frames == [] and rig("xw") == "SW"
+    rig.endpointer.reset()
+    rig.endpointer.set_speaking(False)
+    assert rig("xw") == "W"
+
+
+def test_segment_after_a_long_frame_has_exactly_the_audio_after_the_word() -> None:
+    rig = Rig()
+    word = FRAMES["x"] * 9 + FRAMES["w"]
+
+    class LongSpotter(FakeSpotter):
+        def find(self, frame: bytes) -> Spot | None:
+            return Spot("alexa", 1.0, True, 0.1) if frame == word else None
+
+    rig.gate = WakeGate(LongSpotter, 8.0)
+    endpointer = VadEndpointer(
+        FrameDetector(lambda frame: frame[0] != 0, 0.1),
+        silence_seconds=1.0,
+        turn_seconds=5.0,
+        pre_roll_seconds=0.0,
+        gate=rig.gate,
+    )
+    question, silence = FRAMES["x"] * 10, FRAMES["."] * 10
+    events = [event for frame in (silence, word, question, silence, silence) for event in endpointer.process(frame)]
+    assert b"".join(event.frame for event in events if isinstance(event, Speech)) == FRAMES["w"] + question + silence

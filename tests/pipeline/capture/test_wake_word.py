@@ -19,7 +19,7 @@ FRAME_BYTES = SPEECH.bytes_of(0.1)
 def found(spotter: MicroSpotter, pcm: bytes) -> list[str]:
     """Return the words in 16 kHz mono s16le."""
     frames = (pcm[start : start + FRAME_BYTES] for start in range(0, len(pcm), FRAME_BYTES))
-    return [word for frame in frames if (word := spotter.find(frame)) is not None]
+    return [spot.word for frame in frames if (spot := spotter.find(frame)) is not None and spot.is_found]
 
 
 def test_word_is_found_once_in_silence() -> None:
@@ -32,6 +32,19 @@ def test_word_is_found_once_in_silence() -> None:
 def test_other_words_are_not_found() -> None:
     spotter = MicroSpotter(find_models(["alexa"], [])[0], 0.5)
     assert found(spotter, spoken("the election was last week, and the electrician is Alex") + bytes(32000)) == []
+
+
+def test_similar_word_is_a_near_miss_with_its_score() -> None:
+    spotter = MicroSpotter(find_models(["alexa"], [])[0], 0.0, near_share=0.02)
+    pcm = spoken("alexi") + bytes(32000)
+    spots = [spotter.find(pcm[start : start + FRAME_BYTES]) for start in range(0, len(pcm), FRAME_BYTES)]
+    missed = [spot for spot in spots if spot is not None]
+    assert missed and not any(spot.is_found for spot in missed) and all(0.0 < spot.score < 1.0 for spot in missed)
+
+
+def test_word_of_an_own_model_may_be_named_as_a_word() -> None:
+    models, problems = find_models(["Alexa"], [str(MODELS / "alexa.json")])
+    assert problems == [] and [model.word for model in models] == ["Alexa"]
 
 
 def test_own_model_is_used() -> None:

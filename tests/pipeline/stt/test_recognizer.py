@@ -21,6 +21,7 @@ from support.transcriber import ANSWERS_LATE, EXPORT_ID, FRAME_BYTES, Transcribe
 from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
 from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
+from agent.pipeline.capture.spotter import Spot
 from agent.pipeline.capture.wake_gate import WakeGate
 from agent.pipeline.events import (
     Event,
@@ -265,8 +266,8 @@ class FrameSpotter:
     def __init__(self, word: bytes) -> None:
         self._word = word
 
-    def find(self, frame: bytes) -> str | None:
-        return "alexa" if frame == self._word else None
+    def find(self, frame: bytes) -> Spot | None:
+        return Spot("alexa", 1.0, after_seconds=0.2) if frame == self._word else None
 
 
 def test_no_audio_is_sent_before_the_wake_word(stage: Callable[..., Stage]) -> None:

@@ -1,0 +1,97 @@
+"""Phrases in synthetic speech, with a grammar over a real model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from support.human_voice import spoken
+from support.vosk_model import MODEL
+
+from agent.audio.format import SPEECH
+from agent.errors import AudioError
+from agent.pipeline.capture.spotter import Spot
+from agent.pipeline.capture.vosk_words import VoskSpotter, model_problems, similar_words
+
+FRAME_BYTES = SPEECH.bytes_of(0.1)
+SILENCE = bytes(SPEECH.bytes_of(1.0))
+
+
+@pytest.fixture(scope="module")
+def spotter() -> VoskSpotter:
+    spotter = VoskSpotter(str(MODEL), ["hey Computer"], 0.5)
+    assert spotter.wait(60.0)
+    return spotter
+
+
+def spots(spotter: VoskSpotter, pcm: bytes) -> list[tuple[float, Spot]]:
+    """Return each spot with the position in seconds at which it was reported."""
+    found = []
+    for start in range(0, len(pcm), FRAME_BYTES):
+        frame = pcm[start : start + FRAME_BYTES]
+        if (spot := spotter.find(frame)) is not None:
+            found.append((SPEECH.seconds_of(start + len(frame)), spot))
+    return found
+
+
+def test_phrase_is_found_once_soon_after_its_end(spotter: VoskSpotter) -> None:
+    phrase = spoken("hey computer")
+    [(at, spot)] = spots(spotter, SILENCE + phrase + SILENCE)
+    assert spot.word == "hey Computer" and spot.is_found and spot.score >= 0.7
+    end = 1.0 + SPEECH.seconds_of(len(phrase))
+    assert end - 0.5 < at - spot.after_seconds < end + 0.1 and at < end + 0.6
+
+
+def test_audio_after_the_phrase_is_the_question(spotter: VoskSpotter) -> None:
+    [(at, spot), *_] = spots(spotter, SILENCE + spoken("hey computer, what time is it") + SILENCE)
+    assert spot.is_found and 0.0 <= spot.after_seconds < 1.0 and at < 2.6
+
+
+def test_other_words_are_not_found(spotter: VoskSpotter) -> None:
+    pcm = spoken("hey, the commuter train was late, and my computer is off") + SILENCE
+    assert not any(spot.is_found for _, spot in spots(spotter, pcm))
+
+
+def test_confidence_below_the_limit_is_a_near_miss() -> None:
+    spotter = VoskSpotter(str(MODEL), ["computer"], 0.5)
+    strict = VoskSpotter(str(MODEL), ["computer"], 0.0)
+    assert spotter.wait(60.0) and strict.wait(60.0)
+    pcm = SILENCE + spoken("the commuter train was late") + SILENCE
+    assert all(0.0 < spot.score < 1.0 for _, spot in spots(strict, pcm) if not spot.is_found)
+    assert not any(spot.is_found for _, spot in spots(spotter, pcm))
+
+
+def test_words_of_the_vocabulary_are_accepted() -> None:
+    assert model_problems(str(MODEL), ["Hey Computer", "alexa"]) == []
+
+
+def test_vocabulary_as_a_list_is_read(tmp_path: Path) -> None:
+    (tmp_path / "graph").mkdir()
+    (tmp_path / "am").mkdir()
+    (tmp_path / "am" / "final.mdl").write_bytes(b"")
+    (tmp_path / "graph" / "words.txt").write_text("<eps> 0\nhallo 1\nballon 2\nhallos 3\nrechner 4\n", encoding="utf-8")
+    assert similar_words(tmp_path, ["hallo"]) == [["ballon"]]
+    [problem] = model_problems(str(tmp_path), ["hallo computer"])
+    assert problem.startswith("computer is not in the vocabulary")
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "reason"),
+    [
+        ("", ["computer"], "the engine vosk needs a model"),
+        ("/nonexistent", ["computer"], "/nonexistent holds no model of vosk"),
+        (str(MODEL), ["hey qwxyz"], "qwxyz is not in the vocabulary"),
+    ],
+)
+def test_unusable_model_or_word_is_one_sentence(path: str, words: list[str], reason: str) -> None:
+    [problem] = model_problems(path, words)
+    assert problem.startswith(reason) and "expected" in problem
+
+
+def test_damaged_model_fails_with_its_path(tmp_path: Path) -> None:
+    shutil.copytree(MODEL / "graph", tmp_path / "model" / "graph")
+    spotter = VoskSpotter(str(tmp_path / "model"), ["computer"], 0.5)
+    assert not spotter.wait(60.0)
+    with pytest.raises(AudioError, match=str(tmp_path)):
+        spotter.find(SILENCE)
