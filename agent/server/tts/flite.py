@@ -24,8 +24,8 @@ _SLOTS = WorkSlots(len(os.sched_getaffinity(0)))
 _LETTER = re.compile(r"[0-9A-Za-z]")
 _SILENCE_LEVEL = 300
 _PAUSE_SECONDS = 0.04
-"""Silence that stays at the beginning of a later clause. flite begins with 0.2 s; the 0.2 s at the end of a clause are
-the pause at a comma (measured)."""
+"""Silence that stays at the beginning of a clause. flite begins with 0.2 s; the 0.2 s at the end of a clause are the pause
+at a comma (measured)."""
 
 _REPLACEMENTS: dict[int, str | None] = {
     ord(character): ascii_text
@@ -72,7 +72,7 @@ class FliteEngine:
             argv += ["--setf", f"duration_stretch={1 / min(max(options.speed, 0.3), 3.0):.3f}"]
         first, *rest = filter(_LETTER.search, sentences.clauses(text))
         audio = _synthesize(argv, first)
-        return SynthesizedAudio(audio.rate, _continue(audio, argv, rest)) if rest else audio
+        return SynthesizedAudio(audio.rate, _continue(audio, argv, rest))
 
 
 def create() -> TtsEngine:
@@ -81,7 +81,7 @@ def create() -> TtsEngine:
 
 
 def _continue(audio: SynthesizedAudio, argv: list[str], clauses: list[str]) -> Iterator[bytes]:
-    yield from audio.chunks
+    yield from _chunks(_without_lead(b"".join(audio.chunks), audio.rate))
     for clause in clauses:
         yield from _chunks(_without_lead(b"".join(_synthesize(argv, clause).chunks), audio.rate))
 
