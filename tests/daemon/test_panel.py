@@ -8,7 +8,7 @@ import pytest
 from support.gathered import Gathered
 from support.mock_pins import mock_pins
 
-from agent.daemon.builder import make_frontends
+from agent.daemon.frontends import make_frontends
 from agent.daemon.panel import make_panel
 from agent.frontends.other_audio.settings import OtherAudioSettings
 from agent.frontends.panel.command_light import CommandLight
@@ -71,7 +71,7 @@ def test_a_press_at_a_pin_reaches_the_inbox_and_the_state_reaches_the_led() -> N
 
 def test_without_a_button_and_a_light_nothing_of_them_is_imported() -> None:
     code = (
-        "import sys; from agent.daemon.builder import make_frontends; from agent.settings.model import Config;"
+        "import sys; from agent.daemon.frontends import make_frontends; from agent.settings.model import Config;"
         "make_frontends(Config(), {}, print);"
         "parts = ('panel.', 'other_audio.', 'gpiozero', 'evdev', 'ctypes');"
         "print([name for name in sys.modules if any(part in name for part in parts)])"

@@ -18,7 +18,7 @@ from support.timing import poll_until
 from support.web import TOKEN
 
 from agent.config.secrets import Secret
-from agent.daemon.builder import make_frontends
+from agent.daemon.frontends import make_frontends
 from agent.daemon.utterance_store import UtteranceStore
 from agent.daemon.web import WebSources, make_web
 from agent.frontends.api.api import Api, Caller
@@ -32,7 +32,7 @@ SECONDS = 20.0
 
 OFF = """
 import os, sys, threading
-from agent.daemon.builder import make_frontends
+from agent.daemon.frontends import make_frontends
 from agent.settings.model import Config
 frontends = make_frontends(Config(), os.environ, print)
 print([worker.name for worker in frontends.workers], threading.active_count())

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from agent.daemon.builder import make_frontends
 from agent.daemon.daemon import Daemon
+from agent.daemon.frontends import make_frontends
 from agent.daemon.utterance_store import UtteranceStore
 from agent.pipeline.actions import Record
 from agent.pipeline.events import Event, PlaybackStarted
