@@ -315,8 +315,10 @@ class Conversation:
         """Cancel the current and the queued utterances, and discard every transcript of speech until now."""
         queued = [Record(utterance, "cancelled", f"by {event.reason}") for utterance in self._queue.clear()]
         self._questions.ignore_all()
-        self._awaits_user = False
         actions = [*self._discard_prepared(), *self._interrupt(event.reason)]
+        if self._awaits_user:
+            self._awaits_user = False
+            actions += self._open_gate(0.0)  # words that are spoken now are not addressed to the device
         for utterance in [*self._suspended]:
             actions += self._end_suspended(utterance, "cancelled", f"by {event.reason}")
         if self._current is None or self.state is not State.SPEAKING:

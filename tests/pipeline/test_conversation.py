@@ -748,6 +748,15 @@ def test_request_to_listen_opens_the_gate() -> None:
     assert feed(Conversation(), ListenNow("control")) == []
 
 
+def test_a_hush_while_the_user_is_awaited_closes_the_gate() -> None:
+    for opened in (ListenNow("the button"), Woken("alexa")):
+        conversation = Conversation(follow_up_seconds=6.0)
+        feed(conversation, opened)
+        assert feed(conversation, Hush("the button")) == [OpenGate(0.0)]
+        assert conversation.state is State.IDLE
+        assert feed(conversation, Hush("the button")) == []
+
+
 def test_thanks_ends_the_conversation_where_a_wake_word_is_needed() -> None:
     for text in ("Thanks.", "No, thank you!", "danke"):
         conversation = Conversation(follow_up_seconds=6.0)
