@@ -24,8 +24,8 @@ _SLOTS = WorkSlots(len(os.sched_getaffinity(0)))
 _LETTER = re.compile(r"[0-9A-Za-z]")
 _SILENCE_LEVEL = 300
 _PAUSE_SECONDS = 0.04
-"""Silence that stays at the beginning of a clause. flite begins with 0.2 s; the 0.2 s at the end of a clause are the pause
-at a comma (measured)."""
+"""Silence that stays at the beginning of a clause. flite begins with 0.2 s; the 0.2 s at the end of a clause are the
+pause at a comma (measured)."""
 
 _REPLACEMENTS: dict[int, str | None] = {
     ord(character): ascii_text
