@@ -61,7 +61,7 @@ class Resampler:
             return
         import ctypes  # imported here because most streams keep their rate
 
-        self._library = _speexdsp()
+        self._library = load_speexdsp()
         status = ctypes.c_int(0)
         self._state = self._library.speex_resampler_init(channels, from_rate, to_rate, quality, ctypes.byref(status))
         if not self._state:
@@ -131,7 +131,12 @@ class Resampler:
 
 
 @functools.cache
-def _speexdsp() -> ctypes.CDLL:
+def load_speexdsp() -> ctypes.CDLL:
+    """Load libspeexdsp and declare the functions of its resampler.
+
+    Raises:
+        AudioError: If the library is missing (the message names the package).
+    """
     import ctypes
 
     try:

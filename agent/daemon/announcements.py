@@ -24,13 +24,18 @@ from agent.pipeline.events import (
     TextComplete,
     TextPiece,
     Utterance,
+    UtteranceCancelled,
     Woken,
+    WordTimedOut,
 )
+from agent.pipeline.interruptions import SPOKEN_OVER
 from agent.system.threads import Deadline
 
 LOAD_SECONDS = 2.0
 """Longest wait for the announcements from before the restart; a disk that hangs must not silence the daemon."""
-_LISTEN = ""
+WORD_SECONDS = 1.0
+"""How long an utterance that the user spoke over waits for a word before it continues."""
+_LISTEN, _WORD = "", " "
 
 
 class Announcements:
@@ -82,6 +87,8 @@ class Announcements:
             case PlaybackStarted(utterance):
                 self._timers.pop(utterance, None)
                 self._started_at.setdefault(utterance, time.time())
+            case UtteranceCancelled(reason=reason) if reason == SPOKEN_OVER:
+                self._timers[_WORD] = (_now() + WORD_SECONDS, WordTimedOut())
             case ListenNow() | Woken():
                 self._timers[_LISTEN] = (_now() + LISTEN_SECONDS, ListenTimedOut())
 

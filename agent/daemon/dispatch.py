@@ -12,18 +12,20 @@ from agent.pipeline.actions import (
     AppendText,
     Ask,
     CancelReply,
+    CorrectReply,
     DiscardUtterance,
+    Duck,
     Finish,
     Listen,
     OpenGate,
     Prepare,
     Record,
+    ReportHeard,
     ResumeUtterance,
     StartUtterance,
     StopPlayback,
     SuspendUtterance,
 )
-from agent.pipeline.conversation import INTERRUPTED
 from agent.pipeline.events import DeviceBack, DeviceLost, DeviceTimedOut, Event, Utterance, UtteranceCancelled
 from agent.system.threads import Deadline
 
@@ -118,9 +120,9 @@ def dispatch(
         case StopPlayback(reason):
             if pipeline.synthesizer is not None:
                 pipeline.synthesizer.hush(reason)
-        case SuspendUtterance(utterance):
+        case SuspendUtterance(utterance, reason):
             if pipeline.synthesizer is not None:
-                pipeline.synthesizer.suspend(utterance, INTERRUPTED)
+                pipeline.synthesizer.suspend(utterance, reason)
         case ResumeUtterance(Utterance(id=utterance), heard_seconds):
             device_timeout.restart()
             if pipeline.synthesizer is not None:
@@ -128,6 +130,15 @@ def dispatch(
         case DiscardUtterance(utterance):
             if pipeline.synthesizer is not None:
                 pipeline.synthesizer.discard(utterance)
+        case ReportHeard(utterance, heard_seconds):
+            if pipeline.synthesizer is not None:
+                pipeline.synthesizer.report_heard(utterance, heard_seconds)
+        case CorrectReply(turn, text):
+            if pipeline.responder is not None:
+                pipeline.responder.correct(turn, text)
+        case Duck(is_active):
+            if pipeline.speaker is not None:
+                pipeline.speaker.is_ducked = is_active
         case Listen(open):
             if pipeline.recognizer is not None:
                 pipeline.recognizer.set_listening(open)

@@ -64,10 +64,11 @@ class StopPlayback(NamedTuple):
 class SuspendUtterance(NamedTuple):
     """Stop the current utterance and keep its text; not one more sample of it is played. Immutable.
 
-    The stages report ``UtteranceCancelled`` with the reason ``INTERRUPTED``.
+    The stages report ``UtteranceCancelled`` with the reason.
     """
 
     utterance: str
+    reason: str
 
 
 @distinct
@@ -86,6 +87,32 @@ class DiscardUtterance(NamedTuple):
     """Forget a suspended utterance; no event follows. Immutable."""
 
     utterance: str
+
+
+@distinct
+class ReportHeard(NamedTuple):
+    """Report as ``PartHeard`` how much of a stopped reply was audible: ``heard_seconds`` since its last start.
+
+    Immutable.
+    """
+
+    utterance: str
+    heard_seconds: float
+
+
+@distinct
+class CorrectReply(NamedTuple):
+    """Note that only ``text`` of the reply to a turn was heard. Immutable."""
+
+    turn: int
+    text: str
+
+
+@distinct
+class Duck(NamedTuple):
+    """Lower the volume of the utterance, or restore it. Immutable."""
+
+    is_active: bool
 
 
 @distinct
@@ -128,6 +155,9 @@ Action = (
     | SuspendUtterance
     | ResumeUtterance
     | DiscardUtterance
+    | ReportHeard
+    | CorrectReply
+    | Duck
     | Listen
     | OpenGate
     | Record

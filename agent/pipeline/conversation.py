@@ -14,12 +14,15 @@ from agent.pipeline.actions import (
     AppendText,
     Ask,
     CancelReply,
+    CorrectReply,
     DiscardUtterance,
+    Duck,
     Finish,
     Listen,
     OpenGate,
     Prepare,
     Record,
+    ReportHeard,
     ResumeUtterance,
     StartUtterance,
     StopPlayback,
@@ -32,18 +35,22 @@ from agent.pipeline.events import (
     DeviceBack,
     DeviceLost,
     DeviceTimedOut,
+    EchoChanged,
     Event,
     Expired,
     Heard,
     Hush,
     ListenNow,
     ListenTimedOut,
+    PartHeard,
+    Partial,
     Reply,
     ReplyEnded,
     SpeechEnded,
     SpeechPaused,
     SpeechResumed,
     SpeechStarted,
+    SpeechSuspected,
     StopWord,
     TextComplete,
     TextPiece,
@@ -53,10 +60,11 @@ from agent.pipeline.events import (
     UtteranceFailed,
     UtterancePlayed,
     Woken,
+    WordTimedOut,
 )
-from agent.pipeline.questions import Questions
+from agent.pipeline.interruptions import BARGE_IN, BUSY, INTERRUPTED, MESSAGE_ARRIVED, SPOKEN_OVER, Suspended
+from agent.pipeline.questions import Questions, Segment
 from agent.pipeline.text.closing import is_closing
-from agent.system.named_tuple import NamedTuple
 
 
 class State(Enum):
@@ -70,25 +78,6 @@ class State(Enum):
 
 LISTEN_SECONDS = 8.0
 """How long the device waits for a user who does not speak, after a wake word or ``ListenNow``."""
-
-BARGE_IN = "user speech"
-"""The reason of an utterance that the user interrupted by speaking."""
-INTERRUPTED = "an important announcement"
-"""The reason of an utterance that was suspended."""
-MESSAGE_ARRIVED = "a message"
-"""The reason of a notification that ended for a message."""
-BUSY = "another utterance is spoken or waits"
-"""The reason of a notification that was dropped."""
-
-
-class _Suspended(NamedTuple):
-    """An utterance that an important one interrupted. Immutable.
-
-    ``heard_seconds`` is ``None`` until the stages have reported how much of it was played.
-    """
-
-    utterance: Utterance
-    heard_seconds: float | None = None
 
 
 class Conversation:
@@ -123,7 +112,7 @@ class Conversation:
         self._unrecorded: dict[str, Utterance] = {}  # started, and not yet in a recorded state
         self._current: Utterance | None = None
         self._is_stopping = False  # the current utterance was stopped, and its end is not reported yet
-        self._suspended: dict[str, _Suspended] = {}  # the last one continues first; at most an announcement and a reply
+        self._suspended: dict[str, Suspended] = {}  # the last one continues first; at most an announcement and a reply
         self._heard_before: dict[str, float] = {}  # seconds of an utterance until its last interruption
         self._ends: dict[str, tuple[str, str]] = {}  # recorded state and reason of a stopped utterance, if not default
         self._user_speaks = False
@@ -132,6 +121,10 @@ class Conversation:
         self._is_prepared = False  # a reply to the next turn was requested before the end of its question
         self._recognizer_paused = False
         self._microphone_lost = False
+        self._speech_interrupts = True
+        self._confirms_speech = False  # an echo canceller listens: it may take another sound for speech
+        self._spoken_over: str | None = None  # the utterance that was suspended for speech without a word so far
+        self._was_interrupted = False  # by the speech whose transcript is awaited
         self._reply_open = False  # more of the reply to the current turn may arrive
 
     @property
@@ -160,20 +153,66 @@ class Conversation:
 
     def _speech_started(self, event: SpeechStarted) -> list[Action]:
         self._questions.start(event.pause_seconds)
-        self._user_speaks = True
+        self._user_speaks, self._was_interrupted = True, False
         self._awaits_user = False
         if self._microphone_lost:
             return self._end_segment()  # a late frame from before the loss: no later frame will end this segment
         self.state = State.LISTENING if self.state is State.IDLE else self.state
         if self.state is not State.SPEAKING:
             return []
-        if self._recognizer_paused or self._is_important:
+        if self._recognizer_paused or self._is_important or not self._speech_interrupts:
             # The last frames before the recognizer was paused, or speech that must not interrupt: a fragment.
             self._questions.ignore_last()
             return []
-        actions = self._interrupt(BARGE_IN)
+        self._was_interrupted = True
+        if self._confirms_speech and self._current is not None and not self._is_stopping:
+            actions = self._suspend(SPOKEN_OVER)
+            self._spoken_over, self._current = self._current.id, None
+        else:
+            actions = self._interrupt(BARGE_IN)
         self.state = State.LISTENING
         return actions
+
+    def _speech_suspected(self, event: SpeechSuspected) -> list[Action]:
+        may_interrupt = self._speech_interrupts and not self._recognizer_paused and not self._is_important
+        return [Duck(event.is_active)] if may_interrupt or not event.is_active else []
+
+    def _partial(self, event: Partial) -> list[Action]:
+        if not event.text.strip():
+            return []
+        if self._spoken_over is not None:
+            return self._end_spoken_over()
+        if self.state is State.SPEAKING and self._was_interrupted and not self._is_important:
+            actions = self._interrupt(BARGE_IN)  # it had gone on, because the word came late
+            self.state = State.LISTENING
+            return actions
+        return []
+
+    def _word_timed_out(self, event: WordTimedOut) -> list[Action]:
+        return self._continue_spoken_over()
+
+    def _end_spoken_over(self) -> list[Action]:
+        """End the utterance that was suspended for speech: a word has followed."""
+        utterance, self._spoken_over = self._spoken_over, None
+        if utterance is None or utterance not in self._suspended:
+            return []
+        return [*self._cancel_reply(), *self._end_suspended(utterance, "cancelled", f"by {BARGE_IN}")]
+
+    def _continue_spoken_over(self) -> list[Action]:
+        """Continue the utterance that was suspended for speech: it was no speech."""
+        utterance, self._spoken_over = self._spoken_over, None
+        if utterance is None or utterance not in self._suspended or self.state is State.SPEAKING:
+            return []
+        return self._resume(self._suspended[utterance])
+
+    def _echo_changed(self, event: EchoChanged) -> list[Action]:
+        self._confirms_speech = True
+        self._listens_while_speaking = event.mode != "half-duplex"
+        self._speech_interrupts = event.mode == "speech"
+        if self.state is not State.SPEAKING or self._recognizer_paused != self._listens_while_speaking:
+            return []
+        self._recognizer_paused = not self._listens_while_speaking
+        return [Listen(self._listens_while_speaking)]
 
     def _speech_paused(self, event: SpeechPaused) -> list[Action]:
         is_question = self._asks_responder and self._questions.is_next and not self._is_closing(event.text)
@@ -206,8 +245,17 @@ class Conversation:
 
     def _heard(self, event: Heard) -> list[Action]:
         segment = self._questions.take()
+        self._was_interrupted = False
         if not self._asks_responder:
             return []
+        if self._spoken_over is not None and segment.counts:
+            if not event.text:
+                return self._continue_spoken_over()
+            over = self._end_spoken_over()
+            return [*over, *self._heard_question(segment, event)]
+        return self._heard_question(segment, event)
+
+    def _heard_question(self, segment: Segment, event: Heard) -> list[Action]:
         if not event.text or not segment.counts or self._is_closing(event.text):
             # No words were recognized; the reply to an earlier turn may still be on its way.
             is_busy = self._reply_open or self.state is State.SPEAKING
@@ -231,11 +279,18 @@ class Conversation:
         return [*actions, *self._resume_listening(), *self._open_gate(LISTEN_SECONDS)]
 
     def _woken(self, event: Woken) -> list[Action]:
+        may_interrupt = self._confirms_speech and not self._recognizer_paused and not self._is_important
+        if self.state is State.SPEAKING and may_interrupt:
+            actions = self._interrupt(f'the wake word "{event.word}"')
+            self._await_user()
+            return actions
         if self.state is State.IDLE:  # in another state the question itself changes it
             self._await_user()
         return []
 
     def _stop_word(self, event: StopWord) -> list[Action]:
+        if self.state is not State.SPEAKING and not self._was_interrupted:
+            return []
         return self._hush(Hush(f'the stop word "{event.word}"'))
 
     def _await_user(self) -> None:
@@ -279,7 +334,7 @@ class Conversation:
     def _announce(self, event: Announce) -> list[Action]:
         utterance = event.utterance
         if utterance.urgency is Urgency.IMPORTANT and not self._is_important:
-            return [*self._suspend(), *self._speak(utterance)]
+            return [*self._suspend(INTERRUPTED), *self._speak(utterance)]
         is_free = self.state is State.IDLE and not self._user_speaks
         if utterance.urgency is Urgency.NOTIFICATION and not (is_free and len(self._queue) == 0):
             return [Record(utterance, "dropped", BUSY)]
@@ -292,7 +347,7 @@ class Conversation:
 
     def _end_notification(self) -> list[Action]:
         """End a notification that is being spoken or is suspended, because a message arrived."""
-        for utterance, _ in self._suspended.values():
+        for utterance, *_ in self._suspended.values():
             if utterance.urgency is Urgency.NOTIFICATION:
                 return self._end_suspended(utterance.id, "cancelled", f"by {MESSAGE_ARRIVED}")
         if self._current is None or self._is_stopping or self._current.urgency is not Urgency.NOTIFICATION:
@@ -351,13 +406,22 @@ class Conversation:
 
     def _cancelled(self, event: UtteranceCancelled) -> list[Action]:
         suspended = self._suspended.get(event.utterance)
-        if suspended is None or event.reason != INTERRUPTED:
+        started = self._unrecorded.get(event.utterance)
+        is_reply = started is not None and started.turn > 0
+        report: list[Action] = [ReportHeard(event.utterance, event.seconds)] if is_reply else []
+        if suspended is None or event.reason not in (INTERRUPTED, SPOKEN_OVER):
             state, reason = self._ends.pop(event.utterance, ("cancelled", f"by {event.reason}"))
-            return self._record(event.utterance, state, reason, event.seconds, event.dropped_seconds)
+            return [*report, *self._record(event.utterance, state, reason, event.seconds, event.dropped_seconds)]
         self._suspended[event.utterance] = suspended._replace(heard_seconds=event.seconds)
         heard_before = self._heard_before.get(event.utterance, 0.0)
         self._heard_before[event.utterance] = heard_before + event.seconds
-        return self._next_state() if self._current is None and self.state is State.SPEAKING else []
+        return [*report, *(self._next_state() if self._current is None and self.state is State.SPEAKING else [])]
+
+    def _part_heard(self, event: PartHeard) -> list[Action]:
+        if (suspended := self._suspended.get(event.utterance)) is None:
+            return [CorrectReply(event.turn, event.text)]
+        self._suspended[event.utterance] = suspended._replace(heard_text=event.text)
+        return []
 
     def _failed(self, event: UtteranceFailed) -> list[Action]:
         return self._record(event.utterance, "failed", event.reason, event.seconds)
@@ -393,25 +457,28 @@ class Conversation:
 
     def _start_speaking(self, utterance: Utterance) -> list[Action]:
         self._current, self._is_stopping = utterance, False
-        self._awaits_user = False
+        self._awaits_user, self._spoken_over = False, None
         self.state = State.SPEAKING
         self._recognizer_paused = not self._listens_while_speaking
         return [Listen(False)] if self._recognizer_paused else []
 
-    def _suspend(self) -> list[Action]:
-        """Make room for an important utterance."""
+    def _suspend(self, reason: str) -> list[Action]:
+        """Stop the current utterance for an important one or for the user."""
         if self._current is None or self._is_stopping:
             return []
-        self._suspended[self._current.id] = _Suspended(self._current)
-        return [SuspendUtterance(self._current.id)]
+        self._suspended[self._current.id] = Suspended(self._current)
+        return [SuspendUtterance(self._current.id, reason)]
 
     def _end_suspended(self, utterance: str, state: str, reason: str) -> list[Action]:
         """Record a suspended utterance, now or when the stages have reported how much of it was played."""
         discard = DiscardUtterance(utterance)
-        if self._suspended.pop(utterance).heard_seconds is None:
+        suspended = self._suspended.pop(utterance)
+        if suspended.heard_seconds is None:
             self._ends[utterance] = (state, reason)
             return [discard]
-        return [discard, *self._record(utterance, state, reason, 0.0)]
+        heard = suspended.heard_text
+        correct: list[Action] = [] if heard is None else [CorrectReply(suspended.utterance.turn, heard)]
+        return [discard, *correct, *self._record(utterance, state, reason, 0.0)]
 
     def _cancel_waiting(self, utterance: str, reason: str) -> list[Action]:
         """Cancel an utterance that is queued or suspended."""
@@ -481,7 +548,7 @@ class Conversation:
             self.state = State.IDLE
         return self._resume_listening()
 
-    def _resume(self, suspended: _Suspended) -> list[Action]:
+    def _resume(self, suspended: Suspended) -> list[Action]:
         if suspended.heard_seconds is None:
             self.state = State.SPEAKING  # until the stages have reported how much was played
             return []
@@ -502,7 +569,12 @@ TABLE: dict[tuple[State | None, type], Rule] = {
     (None, DeviceBack): Conversation._microphone_changed,
     (None, DeviceTimedOut): Conversation._speaker_timed_out,
     (None, Woken): Conversation._woken,
-    (State.SPEAKING, StopWord): Conversation._stop_word,
+    (None, StopWord): Conversation._stop_word,
+    (None, SpeechSuspected): Conversation._speech_suspected,
+    (None, Partial): Conversation._partial,
+    (None, WordTimedOut): Conversation._word_timed_out,
+    (None, EchoChanged): Conversation._echo_changed,
+    (None, PartHeard): Conversation._part_heard,
     (None, ListenNow): Conversation._listen_now,
     (None, ListenTimedOut): Conversation._listen_timed_out,
     (None, Reply): Conversation._reply,

@@ -110,6 +110,35 @@ class SpeechResumed(NamedTuple):
 
 
 @distinct
+class SpeechSuspected(NamedTuple):
+    """The user may have started to speak while the device speaks, or it was another sound. Immutable."""
+
+    is_active: bool
+
+
+@distinct
+class WordTimedOut(NamedTuple):
+    """No word followed the speech that made the device pause. Immutable."""
+
+
+@distinct
+class EchoChanged(NamedTuple):
+    """The echo canceller has new measures. Immutable.
+
+    ``mode`` is what may interrupt the device: ``half-duplex`` (nothing: the microphone is shut while it speaks),
+    ``word`` (a wake word or a stop word) or ``speech``, for this ``reason``. The measures are ``None`` until they are
+    known: the delay of the echo, the drift of the speaker's clock against that of the microphone in parts per million,
+    and the echo return loss of the canceller in decibels.
+    """
+
+    mode: str
+    reason: str
+    delay_seconds: float | None = None
+    drift_ppm: float | None = None
+    return_loss_db: float | None = None
+
+
+@distinct
 class SpeechEnded(NamedTuple):
     """The user has been silent for ``silence_seconds``: the turn is over and its transcript follows. Immutable."""
 
@@ -312,6 +341,15 @@ class UtteranceFailed(NamedTuple):
     no_service: bool = False
 
 
+@distinct
+class PartHeard(NamedTuple):
+    """The part of the reply to a turn that was audible before it was stopped. Immutable."""
+
+    utterance: str
+    turn: int
+    text: str
+
+
 # --- services, devices, workers
 
 
@@ -477,6 +515,9 @@ Event = (
     | SpeechStarted
     | SpeechPaused
     | SpeechResumed
+    | SpeechSuspected
+    | WordTimedOut
+    | EchoChanged
     | SpeechEnded
     | Partial
     | Heard
@@ -495,6 +536,7 @@ Event = (
     | UtterancePlayed
     | UtteranceCancelled
     | UtteranceFailed
+    | PartHeard
     | ServiceDown
     | ServiceConnected
     | ServiceUp

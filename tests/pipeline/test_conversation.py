@@ -9,36 +9,43 @@ from agent.pipeline.actions import (
     AppendText,
     Ask,
     CancelReply,
+    CorrectReply,
     DiscardUtterance,
+    Duck,
     Finish,
     Listen,
     OpenGate,
     Prepare,
     Record,
+    ReportHeard,
     ResumeUtterance,
     StartUtterance,
     StopPlayback,
     SuspendUtterance,
 )
-from agent.pipeline.conversation import BUSY, INTERRUPTED, LISTEN_SECONDS, Conversation, State
+from agent.pipeline.conversation import LISTEN_SECONDS, Conversation, State
 from agent.pipeline.events import (
     Announce,
     Cancel,
     DeviceBack,
     DeviceLost,
     DeviceTimedOut,
+    EchoChanged,
     Event,
     Expired,
     Heard,
     Hush,
     ListenNow,
     ListenTimedOut,
+    PartHeard,
+    Partial,
     Reply,
     ReplyEnded,
     SpeechEnded,
     SpeechPaused,
     SpeechResumed,
     SpeechStarted,
+    SpeechSuspected,
     StopWord,
     TextComplete,
     TextPiece,
@@ -48,7 +55,9 @@ from agent.pipeline.events import (
     UtteranceFailed,
     UtterancePlayed,
     Woken,
+    WordTimedOut,
 )
+from agent.pipeline.interruptions import BUSY, INTERRUPTED, SPOKEN_OVER
 
 
 def feed(conversation: Conversation, *events: Event) -> list[Action]:
@@ -153,8 +162,10 @@ def test_barge_in_stops_playback_when_listening_while_speaking() -> None:
     assert feed(conversation, Reply(1, "Hello.")) == [StartUtterance(utterance), AppendText("reply-1", "Hello.\n\n")]
     assert feed(conversation, SpeechStarted()) == [CancelReply(1), StopPlayback("user speech")]
     assert conversation.state is State.LISTENING
-    [record] = feed(conversation, UtteranceCancelled("reply-1", "user speech", 0.4))
-    assert record == Record(utterance, "cancelled", "by user speech", 0.4)
+    assert feed(conversation, UtteranceCancelled("reply-1", "user speech", 0.4)) == [
+        ReportHeard("reply-1", 0.4),
+        Record(utterance, "cancelled", "by user speech", 0.4),
+    ]
     assert conversation.state is State.LISTENING
     assert feed(conversation, SpeechEnded(0.7), Heard("stop")) == [Ask(2, "stop")]
 
@@ -314,7 +325,8 @@ def test_second_segment_during_the_reply_interrupts_it() -> None:
     assert feed(conversation, Reply(1, " noon.")) == []
     utterance = Utterance("reply-1", None, turn=1)
     assert feed(conversation, UtteranceCancelled("reply-1", "user speech", 0.3)) == [
-        Record(utterance, "cancelled", "by user speech", 0.3)
+        ReportHeard("reply-1", 0.3),
+        Record(utterance, "cancelled", "by user speech", 0.3),
     ]
     assert AppendText("reply-2", "Evening.\n\n") in feed(conversation, Reply(2, "Evening."))
 
@@ -385,7 +397,11 @@ def test_important_interrupts_a_message_which_then_continues() -> None:
     conversation = Conversation(mode="announce")
     first, alarm = message("a"), important("b")
     feed(conversation, Announce(first))
-    assert feed(conversation, Announce(alarm)) == [SuspendUtterance("a"), Listen(False), StartUtterance(alarm)]
+    assert feed(conversation, Announce(alarm)) == [
+        SuspendUtterance("a", INTERRUPTED),
+        Listen(False),
+        StartUtterance(alarm),
+    ]
     assert feed(conversation, UtteranceCancelled("a", INTERRUPTED, 1.5)) == []
     assert feed(conversation, UtterancePlayed("b", 1.0)) == [
         Record(alarm, "played", "", 1.0),
@@ -777,3 +793,139 @@ def test_stop_word_cancels_an_important_announcement_and_the_queue() -> None:
 
 def test_stop_word_has_no_effect_while_the_device_is_silent() -> None:
     assert feed(Conversation(), SpeechStarted(), StopWord("stop")) == []
+
+
+# --- interruption with an echo canceller
+
+
+def speaking(mode: str = "speech", urgency: Urgency = Urgency.MESSAGE) -> Conversation:
+    """Return a conversation that speaks: the reply to a first turn, or an announcement ``a`` of another urgency."""
+    conversation = Conversation()
+    feed(conversation, EchoChanged(mode, ""))
+    if urgency is Urgency.MESSAGE:
+        feed(conversation, SpeechStarted(), SpeechEnded(0.7), Heard("what time is it"), Reply(1, "It is noon."))
+    else:
+        feed(conversation, Announce(Utterance("a", "Fire.", urgency=urgency)))
+    assert conversation.state is State.SPEAKING
+    return conversation
+
+
+REPLY = Utterance("reply-1", None, turn=1)
+SUSPENDED = UtteranceCancelled("reply-1", SPOKEN_OVER, 1.5)
+
+
+def test_suspected_speech_ducks_the_reply_and_its_end_restores_it() -> None:
+    conversation = speaking()
+    assert feed(conversation, SpeechSuspected(True)) == [Duck(True)]
+    assert feed(conversation, SpeechSuspected(False)) == [Duck(False)]
+
+
+def test_speech_suspends_the_reply_and_a_word_ends_it() -> None:
+    conversation = speaking()
+    assert feed(conversation, SpeechStarted()) == [SuspendUtterance("reply-1", SPOKEN_OVER)]
+    assert conversation.state is State.LISTENING
+    assert feed(conversation, SUSPENDED) == [ReportHeard("reply-1", 1.5)]
+    assert feed(conversation, PartHeard("reply-1", 1, "It is")) == []
+    assert feed(conversation, Partial("and")) == [
+        CancelReply(1),
+        DiscardUtterance("reply-1"),
+        CorrectReply(1, "It is"),
+        Record(REPLY, "cancelled", "by user speech", 1.5),
+    ]
+    assert feed(conversation, SpeechEnded(0.7), Heard("and the date")) == [Ask(2, "and the date")]
+
+
+def test_reply_goes_on_if_no_word_follows() -> None:
+    conversation = speaking()
+    feed(conversation, SpeechStarted(), SUSPENDED)
+    assert feed(conversation, WordTimedOut()) == [ResumeUtterance(REPLY, 1.5)]
+    assert conversation.state is State.SPEAKING
+    assert feed(conversation, SpeechEnded(0.7), Heard("")) == []
+    assert AppendText("reply-1", "More.\n\n") in feed(conversation, Reply(1, "More."))
+
+
+def test_word_that_comes_late_ends_the_reply_that_went_on() -> None:
+    conversation = speaking()
+    feed(conversation, SpeechStarted(), SUSPENDED, WordTimedOut())
+    assert feed(conversation, Partial("wait")) == [CancelReply(1), StopPlayback("user speech")]
+    assert conversation.state is State.LISTENING
+
+
+def test_empty_transcript_continues_the_reply_at_once() -> None:
+    conversation = speaking()
+    feed(conversation, SpeechStarted(), SUSPENDED, SpeechEnded(0.7))
+    assert feed(conversation, Heard("")) == [ResumeUtterance(REPLY, 1.5)]
+    assert feed(conversation, WordTimedOut()) == []
+
+
+def test_question_without_a_partial_corrects_the_reply_before_it_is_asked() -> None:
+    conversation = speaking()
+    feed(conversation, SpeechStarted(), SUSPENDED, PartHeard("reply-1", 1, "It is"), SpeechEnded(0.7))
+    actions = feed(conversation, Heard("what day is it"))
+    assert actions.index(CorrectReply(1, "It is")) < actions.index(Ask(2, "what day is it"))
+    assert Record(REPLY, "cancelled", "by user speech", 1.5) in actions
+
+
+def test_stop_word_after_an_interruption_is_no_question() -> None:
+    conversation = speaking()
+    feed(conversation, SpeechStarted(), SUSPENDED, Partial("stop"))
+    feed(conversation, StopWord("stop"))
+    assert feed(conversation, SpeechEnded(0.7), Heard("stop")) == []
+    assert conversation.state is State.IDLE
+
+
+def test_speech_does_not_interrupt_where_only_words_may() -> None:
+    conversation = speaking("word")
+    assert feed(conversation, SpeechSuspected(True), SpeechStarted(), Partial("hello there"), SpeechEnded(0.7)) == []
+    assert feed(conversation, Heard("hello there")) == []
+    assert feed(conversation, SpeechStarted(), Partial("stop"), StopWord("stop")) == [
+        CancelReply(1),
+        StopPlayback('the stop word "stop"'),
+    ]
+
+
+def test_wake_word_interrupts_where_only_words_may() -> None:
+    conversation = speaking("word")
+    assert feed(conversation, Woken("alexa")) == [CancelReply(1), StopPlayback('the wake word "alexa"')]
+    assert conversation.state is State.LISTENING
+
+
+def test_speech_and_wake_word_never_interrupt_an_important_announcement() -> None:
+    conversation = speaking(urgency=Urgency.IMPORTANT)
+    ignored = (
+        SpeechSuspected(True),
+        SpeechStarted(),
+        Partial("hello"),
+        SpeechEnded(0.7),
+        Heard("hello"),
+        Woken("alexa"),
+    )
+    assert feed(conversation, *ignored) == []
+    assert conversation.state is State.SPEAKING
+    assert feed(conversation, StopWord("stop")) == [StopPlayback('the stop word "stop"')]
+
+
+def test_microphone_is_shut_while_speaking_until_the_canceller_works() -> None:
+    conversation = Conversation()
+    feed(conversation, EchoChanged("half-duplex", "the delay is unknown"))
+    first = Utterance("a", "one")
+    assert feed(conversation, Announce(first)) == [Listen(False), StartUtterance(first)]
+    assert feed(conversation, EchoChanged("speech", "")) == [Listen(True)]
+    assert feed(conversation, EchoChanged("half-duplex", "the drift is too large")) == [Listen(False)]
+    assert feed(conversation, UtterancePlayed("a", 1.0)) == [Record(first, "played", "", 1.0), Listen(True)]
+
+
+def test_important_announcement_interrupts_a_suspended_reply_which_then_goes_on() -> None:
+    conversation = speaking()
+    alarm = important("b")
+    feed(conversation, SpeechStarted(), SUSPENDED)
+    assert feed(conversation, Announce(alarm)) == [StartUtterance(alarm)]
+    assert feed(conversation, WordTimedOut(), SpeechEnded(0.7), Heard("")) == []
+    assert feed(conversation, UtterancePlayed("b", 1.0))[1:] == [ResumeUtterance(REPLY, 1.5)]
+
+
+def test_hush_ends_a_suspended_reply() -> None:
+    conversation = speaking()
+    feed(conversation, SpeechStarted(), SUSPENDED)
+    assert Record(REPLY, "cancelled", "by a button", 1.5) in feed(conversation, Hush("a button"))
+    assert feed(conversation, WordTimedOut()) == []

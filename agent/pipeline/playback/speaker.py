@@ -24,6 +24,9 @@ from agent.pipeline.stage import Stage
 from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
+DUCKED_SHARE = 0.25
+"""Of the volume, 12 dB less."""
+
 
 class SpeakerTiming(NamedTuple):
     """Timing of the speaker. Immutable; all values in seconds.
@@ -45,10 +48,10 @@ class SpeakerTiming(NamedTuple):
 class Speaker(Stage):
     """Plays the utterances of the ring buffer in order and reports the end of each.
 
-    The thread opens, writes and closes the sink. ``stop``, ``abort``, ``volume`` (percent), ``muted`` and ``latest``
-    are thread-safe; a change of the volume is a ramp over the next write. The thread ends when the ring is closed,
-    which its writer does at the end of its own input, and everything in it was played. ``abort`` ends it after the
-    current write.
+    The thread opens, writes and closes the sink. ``stop``, ``abort``, ``volume`` (percent), ``muted``, ``is_ducked``
+    (quieter, because the user may speak) and ``latest`` are thread-safe; a change of the volume is a ramp over the next
+    write. The thread ends when the ring is closed, which its writer does at the end of its own input, and everything in
+    it was played. ``abort`` ends it after the current write.
 
     An utterance starts at the time that the jitter buffer returns, or when it is complete. If the network is late, the
     speaker inserts silence only when the card would otherwise underrun, and fades the audio around the gap.
@@ -98,6 +101,7 @@ class Speaker(Stage):
         self._sink = ReconnectingSink(open_sink, report, self._aborted, wait_policy=wait_policy, probe=probe)
         super().__init__("speaker", report)
         self.volume, self.muted = volume, False
+        self.is_ducked = False
         self.latest: tuple[float, bytes] = (0.0, b"")  # when audio was written, and the audio; for level meters
         self._ring = ring
         self._period_seconds, self._wake_seconds = period_seconds, wake_seconds
@@ -149,6 +153,7 @@ class Speaker(Stage):
         wait_for_permission = self._permit_start(start.utterance)
         piece_bytes = playback.format.bytes_of(self._write_seconds)
         self._jitter_buffer.begin()
+        self.is_ducked = False
         self._prebuffer(playback)
         self._wait_for_gap(playback)
         if wait_for_permission is not None:
@@ -187,7 +192,8 @@ class Speaker(Stage):
         return 0.5 * self._period_seconds + self._timing.thread_jitter_seconds
 
     def _percent(self, playout: Playout) -> int:
-        return 0 if self.muted else self.volume if playout.volume is None else playout.volume
+        percent = 0 if self.muted else self.volume if playout.volume is None else playout.volume
+        return round(percent * DUCKED_SHARE) if self.is_ducked else percent
 
     def _observe_arrivals(self, playback: _Playback) -> None:
         for at, nbytes in self._ring.arrivals():

@@ -29,7 +29,7 @@ _TOOL_CALL = ("tool_calls", "function_call", "tool_use")
 class OpenAIResponder:
     """Replies of a chat service, while they arrive. Not thread-safe; owned by the responder thread.
 
-    Each request contains the last ``history_turns`` turns: only the received part of a cancelled reply, and no turn
+    Each request contains the last ``history_turns`` turns: only the part of a reply that was heard, and no turn
     without a reply. The reasoning of the model is no part of them.
     """
 
@@ -60,6 +60,11 @@ class OpenAIResponder:
     def forget(self, turn: int) -> None:
         if self._history and self._history[-1][0] == turn:
             self._history.pop()
+
+    def correct(self, turn: int, heard: str) -> None:
+        turns = [(number, text, heard if number == turn else reply) for number, text, reply in self._history]
+        self._history.clear()
+        self._history.extend(each for each in turns if each[2])
 
     def close(self) -> None:
         """Clear the history."""

@@ -44,6 +44,9 @@ class Responder(Protocol):
     def forget(self, turn: int) -> None:
         """Remove the reply of a turn, if it was the last one, from the history: its question was not asked."""
 
+    def correct(self, turn: int, heard: str) -> None:
+        """Replace the reply of a turn in the history by the part of it that the user has heard."""
+
     def close(self) -> None:
         """Release all resources. Idempotent."""
 
@@ -52,6 +55,9 @@ class StatelessResponder:
     """Base of the responders that keep nothing between two replies."""
 
     def forget(self, turn: int) -> None:
+        """Do nothing: there is no history."""
+
+    def correct(self, turn: int, heard: str) -> None:
         """Do nothing: there is no history."""
 
     def close(self) -> None:

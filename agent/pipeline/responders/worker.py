@@ -57,6 +57,11 @@ class _Forget(NamedTuple):
     turn: int
 
 
+class _Correction(NamedTuple):
+    turn: int
+    heard: str
+
+
 class _Reply:
     """One reply in progress. Not thread-safe; owned by the responder thread."""
 
@@ -72,10 +77,10 @@ class ResponderWorker(Stage):
     A reply that is only prepared is kept until its question is asked; one that is discarded leaves no event and no
     entry in the history of the responder.
 
-    ``ask``, ``prepare``, ``cancel``, ``replace``, ``stop`` and ``abort`` are thread-safe and never block. All other
-    state is owned by the responder thread. ``stop`` lets the requested replies complete; ``abort`` cancels them. An
-    ``AgentError`` ends a reply with its message in ``ReplyEnded``; any other exception ends the thread. Each ``Reply``
-    is a sentence without hidden reasoning, markup and characters that cannot be spoken.
+    ``ask``, ``prepare``, ``cancel``, ``correct``, ``replace``, ``stop`` and ``abort`` are thread-safe and never block.
+    All other state is owned by the responder thread. ``stop`` lets the requested replies complete; ``abort`` cancels
+    them. An ``AgentError`` ends a reply with its message in ``ReplyEnded``; any other exception ends the thread. Each
+    ``Reply`` is a sentence without hidden reasoning, markup and characters that cannot be spoken.
 
     Args:
         responder: The source of the replies.
@@ -101,7 +106,7 @@ class ResponderWorker(Stage):
         self._first_word_seconds = first_word_seconds
         self._options = options or ReplyOptions()
         self._may_prepare = self._options.may_prepare
-        self._queue: queue.SimpleQueue[_Request | _Forget | _Replacement | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Request | _Forget | _Correction | _Replacement | None] = queue.SimpleQueue()
         # Held while reporting, so that no Reply of a turn follows the return of cancel(). The inbox never blocks.
         self._lock = threading.RLock()
         self._open: dict[int, _Request] = {}  # the newest request of each turn until its end is reported
@@ -142,6 +147,12 @@ class ResponderWorker(Stage):
             if (request := self._open.get(turn)) is not None:
                 request.is_cancelled = True
 
+    def correct(self, turn: int, heard: str) -> None:
+        """Tell the responder which part of a reply that was stopped the user has heard."""
+        with self._lock:
+            if not self._is_closed:
+                self._queue.put(_Correction(turn, heard))
+
     def stop(self) -> None:
         with self._lock:
             if not self._is_closed:
@@ -175,6 +186,9 @@ class ResponderWorker(Stage):
                 if isinstance(item, _Replacement):
                     self._responder.close()
                     self._responder, self._options = item
+                    continue
+                if isinstance(item, _Correction):
+                    self._responder.correct(item.turn, item.heard)
                     continue
                 if isinstance(item, _Forget):
                     self._responder.forget(item.turn)

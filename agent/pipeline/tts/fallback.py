@@ -80,6 +80,7 @@ class SynthesisJob:
         self.format: Format | None = None  # of the stream; later sessions are converted to it
         self.position: SpokenPosition | None = None  # in the audio of the stream
         self.is_resumed = False  # after an interruption
+        self.spoken_before: list[str] = []  # sentences that were heard before the last interruption
         self.phrase: Phrase | None = None  # what is left of it after an interruption
         self.has_audio = False
         self.has_sought_phrase = False  # of the service in use
@@ -111,6 +112,12 @@ class SynthesisJob:
         if self.position is not None:
             self.position.mark(passages)
 
+    def heard_text(self, heard_seconds: float, split: Callable[[str], list[str]]) -> str:
+        """Return the text that was heard of the utterance, with ``heard_seconds`` of the current stream."""
+        sentences = [split(passage) for passage in self.passages]
+        heard = [] if self.position is None else self.position.heard(sentences, heard_seconds)
+        return " ".join([*self.spoken_before, *heard])
+
     def resume(self, heard_seconds: float, services: list[Standby], split: Callable[[str], list[str]]) -> None:
         """Prepare the utterance for another stream, which begins with the sentence that was interrupted.
 
@@ -123,6 +130,7 @@ class SynthesisJob:
             self.is_resumed = True
             sentences = [split(passage) for passage in self.passages]
             self.passages = self.position.rest(sentences, heard_seconds)
+            self.spoken_before += self.position.spoken(sentences, heard_seconds)
             if self.phrase is not None:
                 start = self.phrase.format.bytes_of(self.position.rest_start_seconds(sentences, heard_seconds))
                 self.phrase = self.phrase._replace(pcm=self.phrase.pcm[start:])

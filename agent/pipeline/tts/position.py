@@ -14,6 +14,8 @@ PAUSE_WINDOWS = 5
 """Windows of silence that count as a pause between sentences."""
 MARK_TOLERANCE_SECONDS = 0.1
 """A decoder returns the end of a passage shortly after the mark of the service."""
+CHARACTERS_PER_SECOND = 14.0
+"""The usual rate of speech in languages with an alphabet; it only decides where a cut sentence ends for a model."""
 QUIET_SHARE = 0.03
 """Of the peak of the speech: a window below it is silent."""
 MIN_TOLERANCE_SECONDS, MAX_TOLERANCE_SECONDS, TOLERANCE_SHARE = 0.3, 1.5, 0.1
@@ -80,6 +82,27 @@ class SpokenPosition:
             if count < len(passage):
                 rest.append(" ".join(passage[count:]))
         return rest
+
+    def spoken(self, passages: list[list[str]], heard_seconds: float) -> list[str]:
+        """Return the sentences before ``rest``."""
+        start, skipped, _ = self._resume_point(passages, heard_seconds)
+        before = [sentence for passage in passages[: start.passage] for sentence in passage]
+        following = [sentence for passage in passages[start.passage :] for sentence in passage]
+        return before + following[:skipped]
+
+    def heard(self, passages: list[list[str]], heard_seconds: float) -> list[str]:
+        """Return the sentences that were heard; the last one as far as the usual rate of speech has come in it."""
+        spoken = self.spoken(passages, heard_seconds)
+        sentences = [sentence for passage in passages for sentence in passage]
+        seconds = max(0.0, heard_seconds - self._resume_point(passages, heard_seconds)[2])
+        characters = round(seconds * CHARACTERS_PER_SECOND)
+        for sentence in sentences[len(spoken) :]:
+            if len(sentence) > characters:
+                begin = sentence[:characters].rpartition(" ")[0]
+                return [*spoken, begin] if begin else spoken
+            spoken.append(sentence)
+            characters -= len(sentence)
+        return spoken
 
     def rest_start_seconds(self, passages: list[list[str]], heard_seconds: float) -> float:
         """Return where ``rest`` begins in the speech of the stream, without a chime before it."""

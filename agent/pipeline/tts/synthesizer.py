@@ -14,6 +14,7 @@ from agent.pipeline.events import (
     NOTICE,
     AudioArrived,
     Event,
+    PartHeard,
     TextComplete,
     TextPiece,
     Utterance,
@@ -24,10 +25,19 @@ from agent.pipeline.events import (
 from agent.pipeline.playback.ring_buffer import RingBuffer
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
 from agent.pipeline.settings import NO_CHIME
+from agent.pipeline.tts.commands import (
+    BeginUtterance,
+    CancelAll,
+    DiscardSuspended,
+    EndSynthesis,
+    ReplaceServices,
+    ResumeSynthesis,
+    SuspendSynthesis,
+    SynthesisCommand,
+    TellHeard,
+)
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
 from agent.services.connection.standby import OPEN, Standby
-from agent.system.distinct import distinct
-from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
 
 if TYPE_CHECKING:  # imported only where phrases are enabled, and after READY
@@ -39,74 +49,6 @@ WRITE_BYTES = 8192
 """Size of one write to a ring buffer that is almost full. The heartbeat continues between writes."""
 
 SHUTDOWN = "shutdown"
-
-
-@distinct
-class BeginUtterance(NamedTuple):
-    """Append an utterance to the queue. Immutable."""
-
-    utterance: Utterance
-
-
-@distinct
-class CancelAll(NamedTuple):
-    """Cancel all utterances. ``reconnect``: replace the standby connections as well. Immutable."""
-
-    reason: str
-    reconnect: bool = False
-
-
-@distinct
-class SuspendSynthesis(NamedTuple):
-    """Stop the current utterance and keep its text. Immutable."""
-
-    utterance: str
-    reason: str
-
-
-@distinct
-class ResumeSynthesis(NamedTuple):
-    """Append a suspended utterance to the queue, of which ``heard_seconds`` were played. Immutable."""
-
-    utterance: str
-    heard_seconds: float
-
-
-@distinct
-class DiscardSuspended(NamedTuple):
-    """Forget a suspended utterance. Immutable."""
-
-    utterance: str
-
-
-@distinct
-class ReplaceServices(NamedTuple):
-    """Use other services from now on. Immutable."""
-
-    services: list[Standby]
-    first_audio_seconds: float
-    language: str
-    phrases: Phrases | None = None
-
-
-@distinct
-class EndSynthesis(NamedTuple):
-    """End the stage. ``drains``: after the utterances in the queue have been spoken. Immutable."""
-
-    drains: bool
-
-
-SynthesisCommand = (
-    BeginUtterance
-    | TextPiece
-    | TextComplete
-    | CancelAll
-    | SuspendSynthesis
-    | ResumeSynthesis
-    | DiscardSuspended
-    | ReplaceServices
-    | EndSynthesis
-)
 
 
 if TYPE_CHECKING:
@@ -163,6 +105,7 @@ class Synthesizer(_Stage):
         self._jobs: deque[SynthesisJob] = deque()  # the first one is being spoken
         self._written_job: SynthesisJob | None = None  # the last one that ended here; the speaker may still play it
         self._suspended: dict[str, SynthesisJob] = {}
+        self._cancelled_job: SynthesisJob | None = None  # the last one that was audible
         self._end: EndSynthesis | None = None
         self._chain = ServiceChain(services, self._closer)
         self._cancel_lock = threading.Lock()
@@ -216,6 +159,15 @@ class Synthesizer(_Stage):
         """Continue a suspended utterance, of which ``heard_seconds`` were played, from the sentence that it was in."""
         self._mailbox.put(ResumeSynthesis(utterance, heard_seconds))
 
+    def report_heard(self, utterance: str, heard_seconds: float) -> None:
+        """Report as ``PartHeard`` how much of a reply that was stopped last was audible.
+
+        Args:
+            utterance: the id of the reply.
+            heard_seconds: its audio that was played since its last start.
+        """
+        self._mailbox.put(TellHeard(utterance, heard_seconds))
+
     def discard(self, utterance: str) -> None:
         """Forget a suspended utterance."""
         self._mailbox.put(DiscardSuspended(utterance))
@@ -267,6 +219,7 @@ class Synthesizer(_Stage):
                         job.end_text()
             case CancelAll(reason, reconnect):
                 self._close_session()
+                self._cancelled_job = self._audible_job()
                 self._cancel_jobs(reason)
                 with self._cancel_lock:
                     self._pending_cancels -= 1
@@ -276,6 +229,7 @@ class Synthesizer(_Stage):
             case SuspendSynthesis(utterance, reason):
                 self._close_session()
                 written = [] if self._written_job is None else [self._written_job]
+                self._cancelled_job = self._audible_job()
                 self._suspended |= {
                     job.utterance.id: job for job in (*self._jobs, *written) if job.utterance.id == utterance
                 }
@@ -284,6 +238,8 @@ class Synthesizer(_Stage):
                     self._pending_cancels -= 1
             case ResumeSynthesis(utterance, heard_seconds):
                 self._resume(utterance, heard_seconds)
+            case TellHeard(utterance, heard_seconds):
+                self._report_heard(utterance, heard_seconds)
             case DiscardSuspended(utterance):
                 self._suspended.pop(utterance, None)
             case ReplaceServices(services, seconds, language, phrases):
@@ -338,6 +294,20 @@ class Synthesizer(_Stage):
         services = self._chain.for_delivery(job.utterance.delivery)
         job.resume(heard_seconds, services, lambda passage: split_sentences(passage, self._language))
         self._jobs.append(job)
+
+    def _audible_job(self) -> SynthesisJob | None:
+        """Return the job whose audio the speaker may play: the first one, or the one before it."""
+        first = self._jobs[0] if self._jobs else None
+        return first if first is not None and first.has_audio else self._written_job
+
+    def _report_heard(self, utterance: str, heard_seconds: float) -> None:
+        job = self._suspended.get(utterance) or self._cancelled_job
+        if job is None or job.utterance.id != utterance:
+            return
+        from agent.pipeline.text.passages import split_sentences
+
+        text = job.heard_text(heard_seconds, lambda passage: split_sentences(passage, self._language))
+        self.report(PartHeard(utterance, job.utterance.turn, text))
 
     def _replace_services(self, services: list[Standby]) -> None:
         self._chain.replace(services)

@@ -64,6 +64,18 @@ def test_forgotten_reply_leaves_the_history_as_it_was(service: Any, hear: Hear) 
     assert [message["content"] for message in messages] == ["one", "one!", "two", "two!", "four"]
 
 
+def test_history_holds_only_the_part_of_a_reply_that_was_heard(service: Any, hear: Hear) -> None:
+    responder = chat(service.url, history_turns=3, system="")
+    for turn, word in enumerate(("one", "two"), 1):
+        service.script = says(f"{word}, and more.")
+        list(responder.reply(word, turn))
+    responder.correct(1, "")
+    responder.correct(2, "two, and")
+    list(responder.reply("three", 3))
+    messages = json.loads(service.requests[-1][2])["messages"]
+    assert [message["content"] for message in messages] == ["two", "two, and", "three"]
+
+
 def test_request_without_a_key_has_no_authorization(
     service: Any, hear: Hear, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:

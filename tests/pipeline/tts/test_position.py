@@ -81,3 +81,15 @@ def test_chime_is_not_part_of_the_first_sentence() -> None:
     position.mark(1)
     assert position.rest([SENTENCES], 2.5) == [" ".join(SENTENCES)]
     assert position.rest([SENTENCES], 3.1) == [" ".join(SENTENCES[1:])]
+
+
+def test_heard_text_has_the_whole_sentences_and_the_begin_of_the_cut_one() -> None:
+    position = SpokenPosition(FORMAT)
+    position.add(spoken("word", "word", "word", "word", "word"))  # 1 s
+    position.mark(1)
+    position.add(bytes(FORMAT.bytes_of(2.0)))
+    passages = [["One two three four five."], ["Six seven eight nine ten."]]
+    assert position.heard(passages, 0.0) == []
+    assert position.heard(passages, 0.6) == ["One two"]
+    assert position.heard(passages, 2.2) == ["One two three four five.", "Six seven eight"]
+    assert position.heard(passages, 9.0) == ["One two three four five.", "Six seven eight nine ten."]

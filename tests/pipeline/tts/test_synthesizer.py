@@ -25,6 +25,7 @@ from agent.pipeline.events import (
     AudioArrived,
     Delivery,
     Event,
+    PartHeard,
     ServiceDown,
     Utterance,
     UtteranceCancelled,
@@ -189,6 +190,22 @@ def test_suspended_utterance_continues_with_the_sentence_that_it_was_in(stage: C
     it.events.await_first(UtterancePlayed, 2)
     assert it.ends()[0] == UtteranceCancelled("a", "an alarm")
     assert it.player.heard == {"b": sound("Fire."), "a": sound("Four five six. Seven eight nine.")}
+
+
+@pytest.mark.parametrize("suspends", [True, False])
+def test_part_of_a_stopped_reply_that_was_heard_is_reported(stage: Callable[..., Stage], suspends: bool) -> None:
+    it = stage(Voice(), read=False)
+    it.say("a", "One two three. Four five six. ", "Seven eight nine. ")
+    written = len(sound("one two three four five six seven eight nine"))
+    assert isinstance(it.ring.read(1, TIMEOUT_SECONDS), UtteranceStart)
+    assert it.ring.wait_readable(written, TIMEOUT_SECONDS)
+    if suspends:
+        it.synthesizer.suspend("a", "the user")
+    else:
+        it.synthesizer.hush("a button")
+    it.synthesizer.report_heard("a", 1.0)  # seconds: each word has 0.2 s
+    it.events.await_first(PartHeard)
+    assert it.events.of(PartHeard) == [PartHeard("a", 0, "One two three. Four")]
 
 
 def test_suspended_utterance_gets_its_further_text(stage: Callable[..., Stage]) -> None:

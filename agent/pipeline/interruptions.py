@@ -1,0 +1,25 @@
+"""The reasons why an utterance is stopped, and what is kept of a suspended one."""
+
+from agent.pipeline.events import Utterance
+from agent.system.named_tuple import NamedTuple
+
+BARGE_IN = "user speech"
+"""The reason of an utterance that the user interrupted by speaking."""
+INTERRUPTED = "an important announcement"
+SPOKEN_OVER = "user speech without a word so far"
+"""The reasons of an utterance that was suspended."""
+MESSAGE_ARRIVED = "a message"
+"""The reason of a notification that ended for a message."""
+BUSY = "another utterance is spoken or waits"
+"""The reason of a notification that was dropped."""
+
+
+class Suspended(NamedTuple):
+    """An utterance that an important one interrupted, or the user. Immutable.
+
+    ``heard_seconds`` is ``None`` until the stages have reported how much of it was played; ``heard_text`` likewise.
+    """
+
+    utterance: Utterance
+    heard_seconds: float | None = None
+    heard_text: str | None = None

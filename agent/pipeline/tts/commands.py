@@ -1,0 +1,90 @@
+"""The commands in the mailbox of the synthesizer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.pipeline.events import TextComplete, TextPiece, Utterance
+from agent.services.connection.standby import Standby
+from agent.system.distinct import distinct
+from agent.system.named_tuple import NamedTuple
+
+if TYPE_CHECKING:
+    from agent.pipeline.tts.phrases import Phrases
+
+
+@distinct
+class BeginUtterance(NamedTuple):
+    """Append an utterance to the queue. Immutable."""
+
+    utterance: Utterance
+
+
+@distinct
+class CancelAll(NamedTuple):
+    """Cancel all utterances. ``reconnect``: replace the standby connections as well. Immutable."""
+
+    reason: str
+    reconnect: bool = False
+
+
+@distinct
+class SuspendSynthesis(NamedTuple):
+    """Stop the current utterance and keep its text. Immutable."""
+
+    utterance: str
+    reason: str
+
+
+@distinct
+class ResumeSynthesis(NamedTuple):
+    """Append a suspended utterance to the queue, of which ``heard_seconds`` were played. Immutable."""
+
+    utterance: str
+    heard_seconds: float
+
+
+@distinct
+class DiscardSuspended(NamedTuple):
+    """Forget a suspended utterance. Immutable."""
+
+    utterance: str
+
+
+@distinct
+class TellHeard(NamedTuple):
+    """Report how much of a stopped reply was audible. Immutable."""
+
+    utterance: str
+    heard_seconds: float
+
+
+@distinct
+class ReplaceServices(NamedTuple):
+    """Use other services from now on. Immutable."""
+
+    services: list[Standby]
+    first_audio_seconds: float
+    language: str
+    phrases: Phrases | None = None
+
+
+@distinct
+class EndSynthesis(NamedTuple):
+    """End the stage. ``drains``: after the utterances in the queue have been spoken. Immutable."""
+
+    drains: bool
+
+
+SynthesisCommand = (
+    BeginUtterance
+    | TextPiece
+    | TextComplete
+    | CancelAll
+    | SuspendSynthesis
+    | ResumeSynthesis
+    | DiscardSuspended
+    | TellHeard
+    | ReplaceServices
+    | EndSynthesis
+)
