@@ -7,6 +7,8 @@ import heapq
 from agent.pipeline.events import Urgency, Utterance
 
 MAX_QUEUED = 100
+MAX_QUEUED_CHARACTERS = 1_000_000
+"""Of all queued announcements together; ten of the longest texts."""
 
 
 class PendingText:
@@ -14,6 +16,7 @@ class PendingText:
 
     def __init__(self) -> None:
         self.pieces: list[str] = []
+        self.length = 0  # of all pieces, in characters
         self.is_complete = False
 
 
@@ -21,6 +24,10 @@ def queue_order(utterance: Utterance) -> tuple[bool, int]:
     """Return a key that sorts important utterances first, then messages by rank."""
     is_important = utterance.urgency is Urgency.IMPORTANT
     return not is_important, 0 if is_important else -utterance.priority
+
+
+def _length(pending: PendingText) -> int:
+    return pending.length
 
 
 class AnnouncementQueue:
@@ -37,22 +44,42 @@ class AnnouncementQueue:
     def __contains__(self, utterance: str) -> bool:
         return any(entry[3].id == utterance for entry in self._heap)
 
-    def add(self, utterance: Utterance) -> bool:
+    def add(self, utterance: Utterance) -> str | None:
         """Queue an utterance; a reply precedes the announcements of its rank.
 
         Returns:
-            Whether there was room. A full queue refuses the new utterance regardless of its priority, because every
-            queued utterance has already been accepted and must end in a recorded state. A reply always has room: a
-            conversation has one at a time.
+            ``None``, or why there is no room. A full queue refuses the new utterance regardless of its priority,
+            because every queued utterance has already been accepted and must end in a recorded state. A reply always
+            has room: a conversation has one at a time.
         """
         is_reply = utterance.turn > 0
         if len(self._heap) >= MAX_QUEUED and not is_reply:
-            return False
+            return f"{MAX_QUEUED} announcements wait already"
+        if not is_reply and (problem := self._length_problem(len(utterance.text or ""))) is not None:
+            return problem
         self._count += 1
         heapq.heappush(self._heap, (*queue_order(utterance), 0 if is_reply else self._count, utterance))
         if utterance.text is None:
             self._pending[utterance.id] = PendingText()
-        return True
+        return None
+
+    def append(self, utterance: str, text: str) -> str | None:
+        """Add a piece to the text of a queued utterance.
+
+        Returns:
+            ``None``, or why there is no room.
+        """
+        if (problem := self._length_problem(len(text))) is None:
+            pending = self._pending[utterance]
+            pending.pieces.append(text)
+            pending.length += len(text)
+        return problem
+
+    def _length_problem(self, more: int) -> str | None:
+        length = sum(len(entry[3].text or "") for entry in self._heap) + sum(map(_length, self._pending.values()))
+        if length + more <= MAX_QUEUED_CHARACTERS:
+            return None
+        return f"the texts that wait would have more than {MAX_QUEUED_CHARACTERS:,} characters together"
 
     def pending_text(self, utterance: str) -> PendingText | None:
         """Return the text of a queued utterance that arrives in pieces; ``None`` for every other id."""

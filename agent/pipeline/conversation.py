@@ -318,8 +318,8 @@ class Conversation:
             # Starts even while the user speaks: a transcript with words interrupts it.
             return [*self._speak(utterance), AppendText(utterance.id, piece)]
         self._queue.add(utterance)
-        self._text_piece(TextPiece(utterance.id, piece))
-        return self._next_state() if self.state is State.THINKING else []
+        actions = self._text_piece(TextPiece(utterance.id, piece))
+        return [*actions, *self._next_state()] if self.state is State.THINKING else actions
 
     def _reply_ended(self, event: ReplyEnded) -> list[Action]:
         if event.turn != self.turn or not self._reply_open:
@@ -340,8 +340,8 @@ class Conversation:
             return [Record(utterance, "dropped", BUSY)]
         if is_free:
             return self._speak(utterance)
-        if not self._queue.add(utterance):
-            return [Record(utterance, "failed", "too many utterances are queued")]
+        if (problem := self._queue.add(utterance)) is not None:
+            return [Record(utterance, "failed", problem)]
         actions = self._end_notification() if utterance.urgency is Urgency.MESSAGE else []
         return [*actions, *self._next_state()] if self.state is State.IDLE else actions
 
@@ -355,9 +355,9 @@ class Conversation:
         return self._stop(MESSAGE_ARRIVED)
 
     def _text_piece(self, event: TextPiece) -> list[Action]:
-        if (pending := self._queue.pending_text(event.utterance)) is not None:
-            pending.pieces.append(event.text)
-            return []
+        if self._queue.pending_text(event.utterance) is not None:
+            problem = self._queue.append(event.utterance, event.text)
+            return [] if problem is None else self._end_early(event.utterance, "failed", problem)
         return [AppendText(event.utterance, event.text)] if self._is_started(event.utterance) else []
 
     def _text_complete(self, event: TextComplete) -> list[Action]:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from agent.pipeline.announcement_queue import MAX_QUEUED, AnnouncementQueue
+from agent.pipeline.announcement_queue import MAX_QUEUED, MAX_QUEUED_CHARACTERS, AnnouncementQueue
 from agent.pipeline.events import Urgency, Utterance
 
 
@@ -22,17 +22,32 @@ def test_order_is_important_then_rank_then_arrival() -> None:
         Utterance("alarm", "x", priority=-100, urgency=Urgency.IMPORTANT),
         Utterance("later alarm", "x", urgency=Urgency.IMPORTANT),
     ):
-        assert queue.add(utterance)
+        assert queue.add(utterance) is None
     assert queue.has_important and "reply" in queue and "unknown" not in queue
     assert drain(queue) == ["alarm", "later alarm", "high", "reply", "first", "second", "low"]
 
 
 def test_full_queue_refuses_announcements_and_takes_a_reply() -> None:
     queue = AnnouncementQueue()
-    assert all(queue.add(Utterance(f"u{number}", "x")) for number in range(MAX_QUEUED))
-    assert not queue.add(Utterance("important", "x", urgency=Urgency.IMPORTANT))
-    assert queue.add(Utterance("reply", None, turn=1))
+    assert all(queue.add(Utterance(f"u{number}", "x")) is None for number in range(MAX_QUEUED))
+    problem = queue.add(Utterance("important", "x", urgency=Urgency.IMPORTANT))
+    assert problem is not None and "100 announcements" in problem
+    assert queue.add(Utterance("reply", None, turn=1)) is None
     assert len(queue) == MAX_QUEUED + 1
+
+
+def test_all_texts_together_are_bounded() -> None:
+    queue = AnnouncementQueue()
+    half = MAX_QUEUED_CHARACTERS // 2
+    assert queue.add(Utterance("whole", "x" * half)) is None
+    assert queue.add(Utterance("pieces", None)) is None
+    assert queue.append("pieces", "x" * half) is None
+    for problem in (queue.append("pieces", "x"), queue.add(Utterance("more", "x"))):
+        assert problem is not None and "1,000,000 characters" in problem
+    assert queue.remove("whole") is not None
+    assert queue.append("pieces", "x" * half) is None
+    assert queue.pop() is not None and len(queue) == 0
+    assert queue.add(Utterance("last", "x" * MAX_QUEUED_CHARACTERS)) is None
 
 
 def test_removed_utterance_leaves_the_order_of_the_others() -> None:

@@ -23,6 +23,7 @@ from agent.pipeline.actions import (
     StopPlayback,
     SuspendUtterance,
 )
+from agent.pipeline.announcement_queue import MAX_QUEUED_CHARACTERS
 from agent.pipeline.conversation import LISTEN_SECONDS, Conversation, State
 from agent.pipeline.events import (
     Announce,
@@ -379,6 +380,15 @@ def test_speaker_timeout_fails_the_utterance_and_resumes_listening() -> None:
         Listen(True),
     ]
     assert conversation.state is State.IDLE
+
+
+def test_text_in_pieces_fails_when_it_exceeds_the_queue() -> None:
+    conversation = Conversation(mode="announce")
+    feed(conversation, Announce(Utterance("a", "One.")), Announce(waiting := Utterance("b", None)))
+    assert feed(conversation, TextPiece("b", "Two. ")) == []
+    (record,) = feed(conversation, TextPiece("b", "x" * MAX_QUEUED_CHARACTERS))
+    assert isinstance(record, Record) and (record.utterance, record.state) == (waiting, "failed")
+    assert feed(conversation, TextPiece("b", "Three."), TextComplete("b")) == [] and conversation.queue_length == 0
 
 
 def important(name: str, text: str | None = "Fire.") -> Utterance:
