@@ -61,7 +61,7 @@ def run(count: int) -> Result:
             with daemon(folder, Ready(folder), config, {"CACHE_DIRECTORY": str(folder / "cache")}) as running:
                 measure = starter(running, port)
                 for text, words in TEXTS.items():
-                    progress(f"text: {text}")
+                    progress(f"say: {text}")
                     times = []
                     for number in range(count + WARM_UP):
                         spoken = f"{words} {number}."

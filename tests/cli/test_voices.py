@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ from agent.cli.voices import voices
 from agent.errors import UsageError
 
 
-@pytest.mark.skipif(not shutil.which("espeak-ng"), reason="needs espeak-ng")
 def test_voices_prints_name_language_and_description(capsys: pytest.CaptureFixture[str]) -> None:
     assert voices() == 0
     lines = capsys.readouterr().out.splitlines()

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.promtool import promtool
+from support.timing import Clock
 
 from agent.daemon.metrics import Counter, Histogram, Metrics
 from agent.frontends.frontend import Notification
@@ -41,16 +42,6 @@ IDLE = Status(
     can_speak=True,
     can_listen=False,
 )
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def speaking(utterance: str, source: str = "reply") -> Status:

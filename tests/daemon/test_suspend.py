@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from support.timing import Clock
 
 from agent.daemon.suspend import SuspendDetector
 from agent.system.threads import Deadline, Worker
@@ -11,20 +12,12 @@ from agent.system.threads import Deadline, Worker
 TIMEOUT_SECONDS = 30.0
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 class Reasons(list[str]):
     """The reasons that a detector on a simulated clock reported."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.clock = Clock()
+        self.clock = Clock(1000.0)
         self.detector = SuspendDetector(self.append, 10.0, self.clock)
 
     def after(self, seconds: float) -> Reasons:
@@ -76,7 +69,7 @@ def test_default_clock_includes_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_other_checks_wait_for_on_suspend() -> None:
-    clock, dropping, dropped = Clock(), threading.Event(), threading.Event()
+    clock, dropping, dropped = Clock(1000.0), threading.Event(), threading.Event()
     order: list[str] = []
 
     def drop(reason: str) -> None:

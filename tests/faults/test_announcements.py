@@ -17,7 +17,7 @@ import pytest
 from support.fault_rows import Record
 from support.local_server import LocalServerProcess
 
-from agent.client import Client, ClientError, Speech
+from agent.client import Client, ConnectionLost, NotRunning, Speech
 from agent.system.threads import Deadline
 
 ROOT = Path(__file__).parent.parent.parent
@@ -105,7 +105,7 @@ class Program(threading.Thread):
         deadline = Deadline(20 * TIMEOUT_SECONDS)
         while unsent or awaited:
             assert not deadline.is_expired
-            with contextlib.suppress(ClientError), self._connect() as client:
+            with contextlib.suppress(NotRunning, ConnectionLost), self._connect() as client:
                 # After a restart the daemon knows the accepted ones and answers with their records.
                 speeches = deque(self._say(client, each) for each in awaited.values())
                 while unsent or speeches:
@@ -132,7 +132,7 @@ class Program(threading.Thread):
         while True:
             try:
                 return Client(str(self._path), timeout=TIMEOUT_SECONDS)
-            except ClientError:
+            except (NotRunning, ConnectionLost):
                 assert not deadline.is_expired
                 threading.Event().wait(0.02)  # until the daemon listens again
 
@@ -229,7 +229,8 @@ def test_row_68_each_announcement_is_heard_once_or_recorded_without_a_disk(
         run = Run(tmp_path, 16)
         run.join()
     finally:
-        daemon.stop()
+        code = daemon.stop()
+    assert code == 0
     states = run.check()
     record_row(68, f"{fault.__name__}: {states}")
     assert "interrupted" not in states

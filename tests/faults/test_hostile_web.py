@@ -67,6 +67,7 @@ def target(agent: Start, tmp_path: Path) -> Iterator[Target]:
         yield Target(process, port)
         process.signal(15)
         assert process.end() == 0
+        assert [line for line in process.error_lines() if " error " in line] == []
 
 
 def send_until_closed(target: Target, start: bytes, size: int) -> None:

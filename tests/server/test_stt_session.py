@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import subprocess
@@ -259,8 +260,9 @@ def slow_server() -> Iterator[tuple[SlowEngine, Listener]]:
         assert listener.stop(Deadline(30.0), Deadline(60.0))
 
 
-def test_a_client_beyond_real_time_gets_busy_and_then_its_turn(slow_server: tuple[SlowEngine, Listener]) -> None:
-    engine, listener = slow_server
+@contextlib.contextmanager
+def busy_pair(listener: Listener) -> Iterator[tuple[ClientConnection, ClientConnection]]:
+    """Two clients: the first one occupies the engine, and the second one was told to wait."""
     url = f"ws://127.0.0.1:{listener.address[1]}/"
     with connect(url) as first, connect(url) as second:
         for _ in range(3):
@@ -269,6 +271,12 @@ def test_a_client_beyond_real_time_gets_busy_and_then_its_turn(slow_server: tupl
             assert json.loads(first.recv(timeout=60)) == {"partial": " heard"}
         second.send(_sound(0.1))
         assert second.recv(timeout=60) == NO_WORKER
+        yield first, second
+
+
+def test_a_client_beyond_real_time_gets_busy_and_then_its_turn(slow_server: tuple[SlowEngine, Listener]) -> None:
+    engine, listener = slow_server
+    with busy_pair(listener) as (first, second):
         engine.released.set()
         first.send("eof")
         assert json.loads(list(first)[-2])["text"] == " heard"
@@ -279,14 +287,7 @@ def test_a_client_beyond_real_time_gets_busy_and_then_its_turn(slow_server: tupl
 
 def test_a_waiting_client_ends_with_the_server(slow_server: tuple[SlowEngine, Listener]) -> None:
     engine, listener = slow_server
-    url = f"ws://127.0.0.1:{listener.address[1]}/"
-    with connect(url) as first, connect(url) as second:
-        for _ in range(3):
-            first.send(_sound(0.6))
-        for _ in range(2):
-            first.recv(timeout=60)
-        second.send(_sound(0.1))
-        assert second.recv(timeout=60) == NO_WORKER
+    with busy_pair(listener) as (_, second):
         engine.released.set()
         assert listener.stop(Deadline(30.0), Deadline(60.0))
         list(second)

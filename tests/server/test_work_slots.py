@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from support.timing import poll_until
 
 from agent.server.work_slots import WorkSlots
 
@@ -46,10 +47,7 @@ def test_thread_that_returns_does_not_overtake_the_waiting_ones(clients: int) ->
     with slots:
         for number, worker in enumerate(workers, 1):
             worker.start()
-            for _ in range(1000):
-                if slots.waiting == number:
-                    break
-                threading.Event().wait(0.01)
+            poll_until(lambda number=number: slots.waiting == number)  # type: ignore[misc]
     for worker in workers:
         worker.join(30)
     assert order[:clients] == list(range(clients)) and len(order) == 5 * clients
@@ -67,10 +65,7 @@ def test_urgent_thread_enters_before_the_waiting_ones() -> None:
     with slots:
         for number, worker in enumerate(workers, 1):
             worker.start()
-            for _ in range(1000):
-                if slots.waiting == number:
-                    break
-                threading.Event().wait(0.01)
+            poll_until(lambda number=number: slots.waiting == number)  # type: ignore[misc]
     for worker in workers:
         worker.join(30)
     assert order == ["urgent first", "urgent second", "first", "second"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +62,6 @@ def test_without_local_services_there_is_no_finding(loaded: Read) -> None:
     assert check_local_server(loaded(text)) == []
 
 
-@pytest.mark.skipif(not shutil.which("espeak-ng"), reason="needs espeak-ng")
 @pytest.mark.parametrize("voice", ["klingon", "espeak:klingon", "flite:bob"])
 def test_a_local_voice_that_does_not_exist_is_an_error_of_the_configuration(loaded: Read, voice: str) -> None:
     text = f"conversation: {{mode: announce}}\nserver: {{port: 0}}\nsynthesis: {{local: {{voice: '{voice}'}}}}\n"

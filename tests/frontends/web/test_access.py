@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from support.timing import Clock
 
 from agent.frontends.web.access import (
     ATTEMPT_SECONDS,
@@ -17,16 +18,6 @@ from agent.frontends.web.access import (
 )
 
 TOKEN = "0123456789abcdef0123"
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.mark.parametrize(
@@ -101,7 +92,7 @@ def test_only_the_token_is_accepted() -> None:
 
 
 def test_session_is_random_ends_and_survives_a_restart() -> None:
-    clock = Clock()
+    clock = Clock(1_000_000.0)
     access = Access(TOKEN, clock=clock)
     session = access.new_session()
     assert session != access.new_session()
@@ -144,7 +135,7 @@ def test_session_is_read_from_the_cookies(cookies: str | None, session: str | No
 
 
 def test_wrong_tokens_are_limited_for_each_address() -> None:
-    clock = Clock()
+    clock = Clock(1_000_000.0)
     limit = AttemptLimit(clock)
     for _ in range(ATTEMPTS):
         assert limit.wait_seconds("10.0.0.1") == 0.0

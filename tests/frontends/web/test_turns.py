@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
+from support.timing import Clock
+
 from agent.frontends.frontend import Notification
 from agent.frontends.web.turns import MAX_TURNS, TurnLog
 from agent.pipeline.actions import Record
 from agent.pipeline.events import AudioArrived, Heard, PlaybackStarted, Reply, SpeechEnded, Utterance
 from agent.pipeline.status import Saying, Status
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def speaking(utterance: str, source: str = "reply") -> Status:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support.timing import poll_until
 
 from agent.audio.format import Format
 from agent.pipeline.tts import phrase_cache
@@ -127,19 +128,17 @@ def writer(cache: PhraseCache, count: int, name: str) -> subprocess.Popen[str]:
 
 
 def test_a_kill_at_any_point_leaves_only_complete_phrases(tmp_path: Path) -> None:
-    cache = PhraseCache(tmp_path / "phrases", 40 * BLOCK_BYTES)
-    for count in (1, 4, 9):  # the number of complete files when the process is killed
+    cache = PhraseCache(tmp_path / "phrases", 200 * BLOCK_BYTES)
+    for number, count in enumerate((1, 4, 9), 1):  # the number of complete files when the process is killed
         process = writer(cache, 1_000_000, f"writer {count}")
-        for _ in range(10000):
-            if len(list(cache.entries())) >= count:
-                break
+        poll_until(lambda count=count: len(list(cache.entries())) >= count, 0.0005)  # type: ignore[misc]
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert [entry.problem for entry in cache.entries(checks=True) if entry.problem] == []
         keys = [entry.key for entry in cache.entries(checks=True) if entry.key is not None]
         phrases = [cache.find(key) for key in keys]
         assert phrases and all(phrase and phrase.pcm == phrase.key.text.encode() * 3000 for phrase in phrases)
-        assert len(list(cache.directory.glob(".*.part"))) <= count
+        assert len(list(cache.directory.glob(".*.part"))) <= number
 
 
 def test_processes_that_store_at_once_keep_the_limit(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,10 +9,6 @@ import pytest
 from agent.server.tts.engine import VoiceOptions
 from agent.server.tts.registry import create
 from agent.server.tts.voices import find_voice_problem, list_voices
-
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("flite") and shutil.which("espeak-ng")), reason="needs flite and espeak-ng"
-)
 
 
 def test_voices_of_both_engines_are_listed_once() -> None:

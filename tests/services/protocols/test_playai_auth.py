@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.timing import Clock
 
 from agent.services.protocols.codec import Failure, IssuedUrl
 from agent.services.protocols.playai_auth import AUTHORIZATION_PATHS, Authorization, AuthorizationServer, Tokens
@@ -285,18 +286,11 @@ def test_receive_never_raises_for_any_url_and_expiry(url: str, expiry: object, o
 # --- the server
 
 
-class Clock:
-    now = 1_750_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 HEADERS = {"authorization": f"Bearer {KEY}", "x-user-id": USER}
 
 
 def test_server_answers_the_page_path_in_the_page_format() -> None:
-    server = AuthorizationServer("http://127.0.0.1:8394/", Tokens(Clock()), api_key=KEY, user_id=USER)
+    server = AuthorizationServer("http://127.0.0.1:8394/", Tokens(Clock(1_750_000_000.0)), api_key=KEY, user_id=USER)
     for path in ("/api/v1/websocket-auth", "/api/v1/tts/websocket-auth?x=1"):
         status, headers, body = server.receive("POST", path, HEADERS)
         answer = json.loads(body)
@@ -306,7 +300,7 @@ def test_server_answers_the_page_path_in_the_page_format() -> None:
 
 
 def test_server_answers_pyht_with_both_urls_and_a_fractional_expiry() -> None:
-    server = AuthorizationServer("https://box", Tokens(Clock()))
+    server = AuthorizationServer("https://box", Tokens(Clock(1_750_000_000.0)))
     status, _, body = server.receive("POST", "/api/v4/sdk-auth", {})
     answer = json.loads(body)
     assert status in (200, 201)
@@ -319,7 +313,7 @@ def test_server_answers_pyht_with_both_urls_and_a_fractional_expiry() -> None:
 @pytest.mark.parametrize("path", AUTHORIZATION_PATHS)
 @pytest.mark.parametrize("model", ["Play3.0-mini", "PlayDialog"])
 def test_client_reads_the_response_of_every_server_path(path: str, model: str) -> None:
-    clock = Clock()
+    clock = Clock(1_750_000_000.0)
     tokens = Tokens(clock)
     server = AuthorizationServer("http://127.0.0.1:8394", tokens, api_key=KEY, user_id=USER)
     client = asked(model, "http://127.0.0.1:8394" + path)
@@ -343,14 +337,14 @@ def test_client_reads_the_response_of_every_server_path(path: str, model: str) -
     ],
 )
 def test_server_refuses_wrong_method_path_or_key(method: str, path: str, headers: dict[str, str], status: int) -> None:
-    server = AuthorizationServer("http://h", Tokens(Clock()), api_key=KEY, user_id=USER)
+    server = AuthorizationServer("http://h", Tokens(Clock(1_750_000_000.0)), api_key=KEY, user_id=USER)
     answer = server.receive(method, path, headers)
     assert answer[0] == status
     assert b"fal_jwt_token" not in answer[2] and KEY.encode() not in answer[2]
 
 
 def test_token_is_valid_for_one_hour_and_one_server() -> None:
-    clock = Clock()
+    clock = Clock(1_750_000_000.0)
     tokens = Tokens(clock)
     token, expires_at = tokens.issue()
     assert expires_at == clock.now + 3600 and tokens.issue()[0] != token
@@ -363,7 +357,7 @@ def test_token_is_valid_for_one_hour_and_one_server() -> None:
 
 @given(st.text())
 def test_forged_token_is_refused(guess: str) -> None:
-    tokens = Tokens(Clock())
+    tokens = Tokens(Clock(1_750_000_000.0))
     claim, _, signature = tokens.issue()[0].rpartition(".")
     later = f"9{claim[1:]}.{signature}"
     assert not any(map(tokens.accepts, (guess, f"{claim}.{guess}", f"{guess}.{signature}", later, ".", "")))
