@@ -19,6 +19,7 @@ ALLOWED = {
     "daemon": "settings frontends pipeline services audio config system",
     "settings": "frontends pipeline services server audio config system",
     "frontends": "pipeline config system",
+    "frontends.satellite": "frontends.frontend frontends.api services.protocols pipeline config system",
     "pipeline": "services audio config system",
     "server": "services.protocols services.registry audio config system",
     "services": "config system",

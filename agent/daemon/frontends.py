@@ -46,7 +46,7 @@ def make_frontends(
     has_hooks = any(config.hooks.commands())
     has_panel = config.button.is_used or config.led.is_used or config.other_audio.is_used
     is_alone = setting == "none" and web_sources is None and not has_hooks
-    if is_alone and not has_panel and not config.mqtt.is_on:
+    if is_alone and not has_panel and not config.mqtt.is_on and not config.satellite.is_on:
         return Frontends()
     from agent.frontends.api.api import Api
 
@@ -83,6 +83,12 @@ def make_frontends(
         mqtt = make_mqtt(config, api, report)
         workers.append(mqtt)
         receivers.append(mqtt.notify)
+    if config.satellite.is_on:
+        from agent.daemon.satellite import make_satellite
+
+        satellite = make_satellite(config, api, report)
+        workers.append(satellite)
+        receivers.append(satellite.notify)
     if has_hooks:
         from agent.frontends.hooks.hooks import Hooks
 

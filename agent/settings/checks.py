@@ -20,6 +20,7 @@ CHECKED_SECTIONS = (
     "control",
     "web",
     "mqtt",
+    "satellite",
     "hooks",
     "button",
     "led",

@@ -9,6 +9,7 @@ from agent.frontends.hooks.settings import HookSettings
 from agent.frontends.mqtt.settings import MqttSettings
 from agent.frontends.other_audio.settings import OtherAudioSettings
 from agent.frontends.panel.settings import ButtonSettings, LedSettings
+from agent.frontends.satellite.settings import SatelliteSettings
 from agent.frontends.web.settings import WebSettings
 from agent.pipeline.responders.settings import ResponderSettings
 from agent.pipeline.settings import ConversationSettings, MicrophoneSettings, SpeakerSettings, WakeSettings
@@ -44,6 +45,7 @@ class Config(NamedTuple):
     control: ControlSettings = key(ControlSettings, "the control socket")
     web: WebSettings = key(WebSettings, "the HTTP API and the page")
     mqtt: MqttSettings = key(MqttSettings, "the connection to an MQTT broker and to Home Assistant")
+    satellite: SatelliteSettings = key(SatelliteSettings, "the satellite for Home Assistant's pipelines")
     hooks: HookSettings = key(HookSettings, "commands that the daemon starts for events")
     button: ButtonSettings = key(ButtonSettings, "the button")
     led: LedSettings = key(LedSettings, "the light")

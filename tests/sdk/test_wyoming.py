@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from support.local_server import LocalServerProcess
+from support.satellite_daemon import satellite, seconds_at
 from support.sdk_environments import Environment
 
 from agent.server.tts import tone
@@ -73,6 +74,13 @@ def test_a_streamed_text_is_spoken_once(sdk: Environment, server: LocalServerPro
 def test_speech_in_another_format_is_transcribed(sdk: Environment, server: LocalServerProcess, speech: Path) -> None:
     result = sdk.run("wyoming_client", server.wyoming_port, "transcribe", speech)
     assert result == {"text": WORDS, "chunks": WORDS}
+
+
+def test_home_assistants_events_run_a_turn_an_announcement_and_a_timer(sdk: Environment, tmp_path: Path) -> None:
+    with satellite(tmp_path) as port:
+        result = sdk.run("wyoming_assistant", port, "turn it off", "Done. The light is off.")
+    assert result == {"satellite": ["Kitchen", True], "stages": ["asr", "tts"], "has_audio": True}
+    assert seconds_at(tmp_path / "spoken.wav", 10000) > 1.8  # the reply and the announcement, 1 s each
 
 
 @pytest.mark.slow

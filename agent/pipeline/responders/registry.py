@@ -32,6 +32,7 @@ RESPONDERS = {
     "openai": Entry("agent.pipeline.responders.openai", has_section=True),
     "webhook": Entry("agent.pipeline.responders.webhook", has_section=True),
     "command": Entry("agent.pipeline.responders.command", has_section=True),
+    "wyoming": Entry("agent.pipeline.responders.wyoming", has_section=True),
     "none": Entry("agent.pipeline.responders.echo", constant="NO_RESPONDER"),
 }
 """A new kind of responder is one line here."""

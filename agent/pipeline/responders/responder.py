@@ -82,6 +82,7 @@ class ResponderKind(NamedTuple):
         settings: The class of its section ``responder.NAME``, if it has one; its docstring describes the section.
         check_used: Yields the errors in the section if ``responder.kind`` names it, with keys relative to it.
         url_key: The key of the section that holds a URL.
+        url_schemes: The URL schemes that key may have.
         has_effects: Whether the start of a reply may have an effect of its own. Then it starts before the end of the
             question only if the configuration asks for that.
         is_key_optional: Whether it may work without an API key at a URL outside.
@@ -93,6 +94,7 @@ class ResponderKind(NamedTuple):
     settings: Any = None
     check_used: Callable[[Any], Iterator[Finding]] = no_findings
     url_key: str | None = None
+    url_schemes: tuple[str, ...] = ("https", "http")
     is_key_optional: bool = False
     has_effects: bool = False
     request_matcher: Callable[[Any], Callable[[str], bool]] = knows_no_request

@@ -125,7 +125,7 @@ class ResponderSettings(NamedTuple):
                 continue
             url = getattr(self.settings(name), url_key)
             if url or name == self.kind:
-                yield Url(f"{name}.{url_key}", url, ("https", "http"), "kind")
+                yield Url(f"{name}.{url_key}", url, find(name).url_schemes, "kind")
 
     def _used(self) -> Any:
         return self.settings(self.kind) if self.kind in SECTIONS else None

@@ -1,0 +1,1 @@
+"""Home Assistant's Assist pipelines with the microphone and the speaker of this device, over Wyoming."""

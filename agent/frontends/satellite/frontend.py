@@ -1,0 +1,272 @@
+"""The frontend that Home Assistant uses as a satellite: sockets around the bridge."""
+
+from __future__ import annotations
+
+import json
+import logging
+import select
+import socket
+from collections.abc import Callable
+from enum import Enum, auto
+
+from agent.errors import ConfigError
+from agent.frontends.api.api import Api
+from agent.frontends.api.caller import Caller
+from agent.frontends.frontend import Frontend, Notification
+from agent.frontends.satellite.bridge import ANNOUNCEMENT, Action, Bridge, Close, Say, Send
+from agent.frontends.satellite.settings import SatelliteSettings
+from agent.pipeline.actions import Record
+from agent.pipeline.events import Event, Woken
+from agent.services.protocols.wyoming_event import EventBuffer, EventError, decode_event
+from agent.system.text import escape
+from agent.system.threads import Deadline, Mailbox
+
+log = logging.getLogger(__name__)
+
+SOURCE = "satellite"
+MAX_CONNECTIONS = 16
+"""Home Assistant, its tests of the connection, and the three stages with their standby connections."""
+
+MAX_UNSENT_BYTES = 64 * 1024 * 1024
+"""A connection with more unsent data is closed. A whole reply may wait for the stage that speaks it."""
+
+STALL_SECONDS = 30.0
+"""A peer that stops inside an event, or reads nothing for this time, is disconnected."""
+
+HEARTBEAT_SECONDS = 4.0
+_READ_BYTES = 65536
+
+
+class _Signal(Enum):
+    STOP_ACCEPTING = auto()
+    STOP = auto()
+
+
+class _Peer:
+    """One connection. Not thread-safe; owned by the satellite thread."""
+
+    def __init__(self, client: socket.socket, is_local: bool) -> None:
+        self.socket, self.is_local = client, is_local
+        self.buffer = EventBuffer()
+        self.unsent = bytearray()
+        self.is_closing = False  # after what is unsent
+        self.stall = Deadline(None)
+
+    def update_stall(self) -> None:
+        """Restart the timeout after progress."""
+        is_busy = bool(self.unsent) or self.buffer.has_partial_event
+        self.stall = Deadline(STALL_SECONDS if is_busy else None)
+
+
+class SatelliteFrontend(Frontend):
+    """Serves Home Assistant and the stages of this daemon on one port.
+
+    Thread-safe: the main thread calls ``notify`` and the methods of a frontend; everything else is owned by the
+    satellite thread.
+
+    Args:
+        settings: The configuration; ``port`` is a number, 0 for any free one.
+        bridge: Answers the events; the frontend becomes its only user.
+        api: The methods of the daemon.
+        report: Receives the events of the frontend.
+        timer_service: The speech service that announces timers, because Home Assistant sends no audio for them;
+            ``None``: the first one.
+    """
+
+    def __init__(
+        self,
+        settings: SatelliteSettings,
+        bridge: Bridge,
+        api: Api,
+        report: Callable[[Event], None],
+        timer_service: str | None = None,
+    ) -> None:
+        super().__init__("satellite", report)
+        self._settings, self._bridge, self._api = settings, bridge, api
+        self._timer_service = timer_service
+        self._caller = Caller(SOURCE, may_control=True)
+        self._mailbox: Mailbox[_Signal | Woken | Record] = Mailbox()
+        self._listener: socket.socket | None = None
+        self._peers: dict[int, _Peer] = {}  # by descriptor
+        self._is_stopping = False
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The address that it listens on, after ``open``."""
+        assert self._listener is not None
+        host, port = self._listener.getsockname()[:2]
+        return host, port
+
+    def open(self) -> None:
+        host, port = self._settings.host, int(self._settings.port)
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            self._listener = socket.create_server((host, port), family=family, backlog=16)
+            self._listener.setblocking(False)
+        except OSError as error:
+            raise ConfigError(
+                f"the satellite cannot listen on {host}:{port} ({error.strerror}): choose another satellite.host or"
+                " satellite.port"
+            ) from error
+
+    def notify(self, notification: Notification) -> None:
+        if isinstance(notification, Woken | Record):
+            self._mailbox.put(notification)
+
+    def stop_accepting(self) -> None:
+        self._mailbox.put(_Signal.STOP_ACCEPTING)
+
+    def stop(self) -> None:
+        self._mailbox.put(_Signal.STOP)
+
+    def abort(self) -> None:
+        self._mailbox.put(_Signal.STOP)
+
+    # --- the satellite thread
+
+    def run(self) -> None:
+        try:
+            while not self._is_stopping:
+                self.heartbeat()
+                self._step()
+        finally:
+            for number in list(self._peers):
+                self._drop(number, "")
+            if self._listener is not None:
+                self._listener.close()
+            self._mailbox.close()
+
+    def _step(self) -> None:
+        poll = select.poll()
+        poll.register(self._mailbox, select.POLLIN)
+        if self._listener is not None:
+            poll.register(self._listener, select.POLLIN)
+        waits = [HEARTBEAT_SECONDS]
+        for number, peer in self._peers.items():
+            poll.register(number, select.POLLIN | (select.POLLOUT if peer.unsent else 0))
+            remaining = peer.stall.remaining()
+            waits += [] if remaining is None else [remaining]
+        for descriptor, mask in poll.poll(int(1000 * min(waits)) + 1):
+            if descriptor == self._mailbox.fileno():
+                self._take()
+            elif self._listener is not None and descriptor == self._listener.fileno():
+                self._accept()
+            elif descriptor in self._peers:
+                if mask & select.POLLOUT:
+                    self._write(descriptor)
+                if descriptor in self._peers and mask & ~select.POLLOUT:
+                    self._read(descriptor)
+        for number in [number for number, peer in self._peers.items() if peer.stall.is_expired]:
+            self._drop(number, "it stalled")
+
+    def _take(self) -> None:
+        for item in self._mailbox.take():
+            match item:
+                case _Signal.STOP_ACCEPTING:
+                    if self._listener is not None:
+                        self._listener.close()
+                        self._listener = None
+                case _Signal():
+                    self._is_stopping = True
+                case Woken(word):
+                    self._bridge.woken(word)
+                case Record(utterance):
+                    if utterance.turn or (utterance.text or "").startswith(ANNOUNCEMENT):
+                        self._act(self._bridge.played())
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        try:
+            client, address = self._listener.accept()
+        except OSError:
+            return
+        if len(self._peers) >= MAX_CONNECTIONS:
+            log.warning("satellite: connection refused, too many connections")
+            client.close()
+            return
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        host = str(address[0]).removeprefix("::ffff:")
+        is_local = host.startswith("127.") or host == "::1"
+        self._peers[client.fileno()] = _Peer(client, is_local)
+
+    def _read(self, number: int) -> None:
+        peer = self._peers[number]
+        try:
+            data = peer.socket.recv(_READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._drop(number, "" if isinstance(error, ConnectionError) else error.strerror or "it was lost")
+            return
+        if not data:
+            self._drop(number, "")
+            return
+        peer.buffer.feed(data)
+        try:
+            while number in self._peers and (message := peer.buffer.next()) is not None:
+                before = self._bridge.has_assistant
+                self._act(self._bridge.receive(number, decode_event(message), is_local=peer.is_local))
+                if self._bridge.has_assistant and not before:
+                    log.info("satellite: Home Assistant connected")
+        except EventError as error:
+            self._drop(number, f"it sent bytes that are no event ({error})")
+            return
+        peer.update_stall()
+
+    def _write(self, number: int) -> None:
+        peer = self._peers[number]
+        try:
+            sent = peer.socket.send(peer.unsent)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._drop(number, "" if isinstance(error, ConnectionError) else error.strerror or "it was lost")
+            return
+        del peer.unsent[:sent]
+        peer.update_stall()
+        if peer.is_closing and not peer.unsent:
+            self._drop(number, "")
+
+    def _act(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Send(number, message) if number in self._peers:
+                    peer = self._peers[number]
+                    if not peer.unsent:
+                        peer.stall = Deadline(STALL_SECONDS)
+                    peer.unsent += message
+                    if len(peer.unsent) > MAX_UNSENT_BYTES:
+                        self._drop(number, "it stopped reading")
+                case Close(number) if number in self._peers:
+                    self._peers[number].is_closing = True
+                    if not self._peers[number].unsent:
+                        self._drop(number, "")
+                case Say(text, is_timer):
+                    self._say(text, is_timer)
+
+    def _say(self, text: str, is_timer: bool) -> None:
+        parameters: dict[str, object] = {"text": text}
+        if is_timer:
+            parameters["priority"] = "important"
+            if self._timer_service is not None:
+                parameters["service"] = self._timer_service
+        request = {"jsonrpc": "2.0", "id": 1, "method": "say", "params": parameters}
+        self._api.call(json.dumps(request).encode(), self._caller, self._note_answer)
+
+    def _note_answer(self, answer: bytes) -> None:
+        error = json.loads(answer).get("error")
+        if error is not None:
+            log.warning("satellite: announcement refused, %s", escape(str(error.get("message")), 200))
+
+    def _drop(self, number: int, reason: str) -> None:
+        peer = self._peers.pop(number)
+        if reason:
+            log.warning("satellite: connection closed, %s", reason)
+        had_assistant = self._bridge.has_assistant
+        actions = self._bridge.closed(number)
+        peer.socket.close()
+        if had_assistant and not self._bridge.has_assistant:
+            log.info("satellite: Home Assistant disconnected")
+        self._act(actions)
