@@ -5,11 +5,11 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support.gathered import Gathered
 from support.session import Session
+from support.sound_server import SoundServer
 
 from agent.frontends.other_audio.changes import ChangeFile
 from agent.frontends.other_audio.other_audio import OtherAudio
@@ -54,35 +54,26 @@ def running(
         audio.stop()
 
 
-def await_volume(server: Any, *expected: int) -> None:
-    pause = threading.Event()
-    for _ in range(1200):
-        if [volume for _, volume in server.volumes()] == [*expected]:
-            return
-        pause.wait(0.05)
-    raise AssertionError(f"volumes {expected} expected, they are {server.volumes()}")
-
-
-def test_streams_are_ducked_while_the_device_listens_and_speaks(server: Any, tmp_path: Path) -> None:
+def test_streams_are_ducked_while_the_device_listens_and_speaks(server: SoundServer, tmp_path: Path) -> None:
     server.play("music")
     with running(DUCK, server.env, tmp_path) as audio:
         for states in (LISTENING, THINKING, SPEAKING), (SPEAKING,):
             audio.become(*states)
-            await_volume(server, QUIET)
+            server.await_volumes(QUIET)
             assert audio.path.exists()
             audio.become(IDLE)
-            await_volume(server, FULL)
+            server.await_volumes(FULL)
 
 
-def test_a_stream_that_starts_meanwhile_is_ducked_with_the_next_state(server: Any, tmp_path: Path) -> None:
+def test_a_stream_that_starts_meanwhile_is_ducked_with_the_next_state(server: SoundServer, tmp_path: Path) -> None:
     server.play("music")
     with running(DUCK, server.env, tmp_path) as audio:
         audio.become(LISTENING)
-        await_volume(server, QUIET)
+        server.await_volumes(QUIET)
         server.play("more")
         audio.become(SPEAKING)
-        await_volume(server, QUIET, QUIET)
-    await_volume(server, FULL, FULL)
+        server.await_volumes(QUIET, QUIET)
+    server.await_volumes(FULL, FULL)
 
 
 def test_players_stay_quiet_between_two_turns(session: Session, tmp_path: Path) -> None:
@@ -94,15 +85,15 @@ def test_players_stay_quiet_between_two_turns(session: Session, tmp_path: Path) 
     assert music.line() == "Playing"  # at the end of the daemon, and not earlier
 
 
-def test_players_are_paused_and_other_streams_are_ducked(session: Session, server: Any, tmp_path: Path) -> None:
+def test_players_are_paused_and_other_streams_are_ducked(session: Session, server: SoundServer, tmp_path: Path) -> None:
     music = session.play("music")
     server.play("game")
     with running(PAUSE, {**server.env, **session.env}, tmp_path) as audio:
         audio.become(LISTENING)
         assert music.line() == "Paused"
-        await_volume(server, QUIET)
+        server.await_volumes(QUIET)
         audio.become(IDLE)
-        await_volume(server, FULL)
+        server.await_volumes(FULL)
         assert music.line() == "Playing"
     assert not audio.path.exists()
 
@@ -116,25 +107,25 @@ def test_without_a_sound_server_the_players_are_ducked(session: Session, tmp_pat
         assert music.line() == "volume 0.8"
 
 
-def test_after_a_crash_the_next_start_restores(session: Session, server: Any, tmp_path: Path) -> None:
+def test_after_a_crash_the_next_start_restores(session: Session, server: SoundServer, tmp_path: Path) -> None:
     music = session.play("music")
     server.play("game")
     environ = {**server.env, **session.env}
     crashed = Audio(PAUSE, environ, tmp_path, 0.0)
     crashed.become(LISTENING)
     assert music.line() == "Paused"
-    await_volume(server, QUIET)
+    server.await_volumes(QUIET)
     left = crashed.path.read_bytes()
     crashed.frontend.abort()  # nothing is restored
     assert crashed.frontend.join(Deadline(SECONDS))
     assert crashed.path.read_bytes() == left
     with running(DUCK, environ, tmp_path):
         assert music.line() == "Playing"
-        await_volume(server, FULL)
+        server.await_volumes(FULL)
     assert not crashed.path.exists()
 
 
-def test_the_file_is_written_before_the_first_change(server: Any, tmp_path: Path) -> None:
+def test_the_file_is_written_before_the_first_change(server: SoundServer, tmp_path: Path) -> None:
     server.play("music")
     blocked = tmp_path / "no directory"
     blocked.write_text("")
@@ -144,12 +135,12 @@ def test_the_file_is_written_before_the_first_change(server: Any, tmp_path: Path
 
 
 def test_a_sound_server_that_is_gone_is_restored_later(
-    server: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    server: SoundServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.play("music")
     with running(DUCK, server.env, tmp_path) as audio:
         audio.become(LISTENING)
-        await_volume(server, QUIET)
+        server.await_volumes(QUIET)
         server.kill()
     assert len(ChangeFile(audio.path).read()) == 1
     assert caplog.text.count("cannot restore") == 1

@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
+from support.sound_server import SoundServer
 
 from agent.frontends.other_audio.changes import Change
 from agent.frontends.other_audio.program import ProgramError
 from agent.frontends.other_audio.streams import Streams
 
 
-def test_streams_of_other_programs_are_ducked_and_restored(server: Any) -> None:
+def test_streams_of_other_programs_are_ducked_and_restored(server: SoundServer) -> None:
     music, own = server.play("music", 60000), server.play("own")
     streams = Streams(server.env, own.pid)
     [change] = streams.ducks(0.2)
@@ -23,7 +23,7 @@ def test_streams_of_other_programs_are_ducked_and_restored(server: Any) -> None:
     assert streams.ducks(0.2, frozenset({str(music.pid)})) == []
 
 
-def test_a_volume_that_the_user_changed_is_not_restored(server: Any) -> None:
+def test_a_volume_that_the_user_changed_is_not_restored(server: SoundServer) -> None:
     server.play("music")
     streams = Streams(server.env)
     [change] = streams.ducks(0.2)
@@ -33,7 +33,7 @@ def test_a_volume_that_the_user_changed_is_not_restored(server: Any) -> None:
     assert server.volumes() == [("music", 40000)]
 
 
-def test_a_stream_that_ended_is_no_failure(server: Any) -> None:
+def test_a_stream_that_ended_is_no_failure(server: SoundServer) -> None:
     music = server.play("music")
     streams = Streams(server.env)
     [change] = streams.ducks(0.2)
@@ -46,7 +46,7 @@ def test_a_stream_that_ended_is_no_failure(server: Any) -> None:
         streams.apply(change)
 
 
-def test_a_stream_that_is_silent_already_is_not_ducked(server: Any) -> None:
+def test_a_stream_that_is_silent_already_is_not_ducked(server: SoundServer) -> None:
     server.play("music", 0)
     assert Streams(server.env).ducks(0.2) == []
 
