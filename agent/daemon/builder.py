@@ -176,6 +176,7 @@ def make_endpointer(config: Config) -> Endpointer:
         pre_roll_seconds=config.microphone.pre_roll_seconds,
         choose_pause=pause_chooser(config),
         gate=make_wake_gate(config),
+        has_wake_sound=config.wake.sound,
     )
 
 

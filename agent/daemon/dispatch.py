@@ -18,6 +18,7 @@ from agent.pipeline.actions import (
     Finish,
     Listen,
     OpenGate,
+    PlayWakeSound,
     Prepare,
     Record,
     ReportHeard,
@@ -142,6 +143,9 @@ def dispatch(
         case Listen(open):
             if pipeline.recognizer is not None:
                 pipeline.recognizer.set_listening(open)
+        case PlayWakeSound():
+            if pipeline.synthesizer is not None:
+                pipeline.synthesizer.play_wake_sound()
         case OpenGate(seconds):
             if pipeline.recognizer is not None:
                 pipeline.recognizer.open_gate(seconds)

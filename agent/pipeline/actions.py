@@ -123,6 +123,11 @@ class Listen(NamedTuple):
 
 
 @distinct
+class PlayWakeSound(NamedTuple):
+    """Play the sound that asks the user to go on after a wake word. Immutable."""
+
+
+@distinct
 class OpenGate(NamedTuple):
     """Let speech that starts within ``seconds`` begin a turn without a wake word. Immutable."""
 
@@ -159,6 +164,7 @@ Action = (
     | CorrectReply
     | Duck
     | Listen
+    | PlayWakeSound
     | OpenGate
     | Record
 )

@@ -20,6 +20,7 @@ from agent.pipeline.actions import (
     Finish,
     Listen,
     OpenGate,
+    PlayWakeSound,
     Prepare,
     Record,
     ReportHeard,
@@ -59,6 +60,7 @@ from agent.pipeline.events import (
     UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
+    WakePaused,
     Woken,
     WordTimedOut,
 )
@@ -287,6 +289,9 @@ class Conversation:
         if self.state is State.IDLE:  # in another state the question itself changes it
             self._await_user()
         return []
+
+    def _wake_paused(self, event: WakePaused) -> list[Action]:
+        return [PlayWakeSound()] if self._awaits_user else []
 
     def _stop_word(self, event: StopWord) -> list[Action]:
         if self.state is not State.SPEAKING and not self._was_interrupted:
@@ -575,6 +580,7 @@ TABLE: dict[tuple[State | None, type], Rule] = {
     (None, WordTimedOut): Conversation._word_timed_out,
     (None, EchoChanged): Conversation._echo_changed,
     (None, PartHeard): Conversation._part_heard,
+    (State.LISTENING, WakePaused): Conversation._wake_paused,
     (None, ListenNow): Conversation._listen_now,
     (None, ListenTimedOut): Conversation._listen_timed_out,
     (None, Reply): Conversation._reply,

@@ -73,6 +73,11 @@ class Woken(NamedTuple):
 
 
 @distinct
+class WakePaused(NamedTuple):
+    """The user has paused after a wake word, and waits for a sign of the device. Immutable."""
+
+
+@distinct
 class NearMiss(NamedTuple):
     """A sound was similar to a wake word; its ``score`` (0 to 1) is below the threshold. Immutable."""
 
@@ -510,6 +515,7 @@ class Stop(NamedTuple):
 
 Event = (
     Woken
+    | WakePaused
     | NearMiss
     | StopWord
     | SpeechStarted

@@ -126,6 +126,7 @@ class WakeSettings(NamedTuple):
         "words that end what the device says, where the microphone is open meanwhile; auto: those of the language of"
         " synthesis.text",
     )
+    sound: bool = key(True, "true: a short sound follows a wake word after which the user pauses")
     follow_up_seconds: float = key(
         6.0, "time after a reply in which a question needs no wake word; 0: always needed", low=0.0, high=60.0
     )

@@ -15,6 +15,7 @@ from agent.pipeline.actions import (
     Finish,
     Listen,
     OpenGate,
+    PlayWakeSound,
     Prepare,
     Record,
     ReportHeard,
@@ -55,6 +56,7 @@ from agent.pipeline.events import (
     UtteranceCancelled,
     UtteranceFailed,
     UtterancePlayed,
+    WakePaused,
     Woken,
     WordTimedOut,
 )
@@ -939,3 +941,9 @@ def test_hush_ends_a_suspended_reply() -> None:
     feed(conversation, SpeechStarted(), SUSPENDED)
     assert Record(REPLY, "cancelled", "by a button", 1.5) in feed(conversation, Hush("a button"))
     assert feed(conversation, WordTimedOut()) == []
+
+
+def test_pause_after_the_wake_word_plays_the_sound() -> None:
+    conversation = Conversation(follow_up_seconds=6.0)
+    assert feed(conversation, Woken("alexa"), WakePaused()) == [PlayWakeSound()]
+    assert feed(conversation, SpeechStarted(), WakePaused()) == []

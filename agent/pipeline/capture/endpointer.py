@@ -62,6 +62,11 @@ class WakeWord(NamedTuple):
 
 
 @distinct
+class WakePause(NamedTuple):
+    """The wake word was followed by a pause; the wake sound may be played. Immutable."""
+
+
+@distinct
 class NearWakeWord(NamedTuple):
     """A sound was similar to a wake word; its ``score`` (0 to 1) is below the threshold. Immutable."""
 
@@ -76,12 +81,15 @@ class SpokenStopWord(NamedTuple):
     word: str
 
 
-VadEvent = SpeechStart | Speech | Pause | Resume | SpeechEnd | WakeWord | NearWakeWord | SpokenStopWord
+VadEvent = SpeechStart | Speech | Pause | Resume | SpeechEnd | WakeWord | WakePause | NearWakeWord | SpokenStopWord
 
 MAX_WAKE_PRE_ROLL_SECONDS = 1.0
 """Longest audio after a wake word until its detection. It belongs to the segment."""
 WAKE_HOLD_SECONDS = 0.1
 """No segment starts so soon after a wake word: the detector may still report the word itself."""
+
+WAKE_SOUND_HOLD_SECONDS = 0.4
+"""No segment starts in this time after a pause that the wake sound follows: the microphone hears the sound."""
 
 EARLY_SECONDS = 0.2
 """Longer than the silence of a plosive within a word, and shorter than every silence that ends a segment by default."""
@@ -130,6 +138,7 @@ class VadEndpointer:
         pre_roll_seconds: audio before the onset that belongs to the segment.
         choose_pause: returns the silence in seconds that ends a segment with this text so far.
         gate: starts segments only after a wake word; ``None`` starts them with any speech.
+        has_wake_sound: whether a sound follows a wake word after which the user pauses.
     """
 
     continuous = False
@@ -143,7 +152,9 @@ class VadEndpointer:
         pre_roll_seconds: float,
         choose_pause: Callable[[str], float] | None = None,
         gate: WakeGate | None = None,
+        has_wake_sound: bool = False,
     ) -> None:
+        self._has_wake_sound, self._may_sound = has_wake_sound, False
         self._detector = detector
         self._gate = gate
         self._hold_seconds = 0.0  # time in which no segment starts
@@ -208,13 +219,19 @@ class VadEndpointer:
             self._limit_pre_roll(MAX_WAKE_PRE_ROLL_SECONDS)
             return self._await_wake_word(self._gate, frame, is_speech)
         self._hold_seconds = max(0.0, self._hold_seconds - seconds)
+        events: list[VadEvent] = []
+        if self._may_sound and not is_speech:
+            self._may_sound = False
+            self._hold_seconds = WAKE_SOUND_HOLD_SECONDS
+            events.append(WakePause())
         # The limit includes the speech so far: otherwise a long onset pushes out the first syllable.
         self._limit_pre_roll(max(self._pre_roll_seconds, self._after_word_seconds) + self._speech_seconds)
         if not self._detector.starts_turn or self._hold_seconds > 0.0:
             if self._gate is not None:
                 self._gate.wait(seconds)
-            return []
-        events: list[VadEvent] = [SpeechStart(), *map(Speech, self._pre_roll)]
+            return events
+        self._may_sound = False
+        events += [SpeechStart(), *map(Speech, self._pre_roll)]
         self._pause_seconds = None
         self._turn_seconds = self._buffered_seconds
         self._pre_roll.clear()
@@ -233,6 +250,7 @@ class VadEndpointer:
         self._after_word_seconds = spot.after_seconds
         self._hold_seconds = WAKE_HOLD_SECONDS
         self._speech_seconds = 0.0
+        self._may_sound = self._has_wake_sound
         return [*events, WakeWord(spot.word)]
 
     def _cut_pre_roll(self, nbytes: int) -> None:

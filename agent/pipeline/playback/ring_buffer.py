@@ -23,12 +23,13 @@ class Playout(NamedTuple):
     """How an utterance is played. Immutable.
 
     ``volume`` in percent, instead of that of the speaker. ``waits_for_gap``: it follows the last announcement after the
-    configured pause; ``starts_gap``: it is followed by one.
+    configured pause; ``starts_gap``: it is followed by one. ``is_sound``: it is no utterance, and nothing is reported.
     """
 
     volume: int | None = None
     waits_for_gap: bool = False
     starts_gap: bool = False
+    is_sound: bool = False
 
 
 DEFAULT_PLAYOUT = Playout()

@@ -150,7 +150,7 @@ class Speaker(Stage):
     def _play(self, start: UtteranceStart) -> None:
         """Play one utterance to its end or its cancellation."""
         playback = _Playback(start, self._percent(start.playout))
-        wait_for_permission = self._permit_start(start.utterance)
+        wait_for_permission = None if start.playout.is_sound else self._permit_start(start.utterance)
         piece_bytes = playback.format.bytes_of(self._write_seconds)
         self._jitter_buffer.begin()
         self.is_ducked = False
@@ -177,7 +177,7 @@ class Speaker(Stage):
                     playback.refused_bytes += len(item)
                     continue
                 if not playback.played_bytes:
-                    self.report(PlaybackStarted(playback.utterance))
+                    self._report(playback, PlaybackStarted(playback.utterance))
                 playback.played_bytes += len(item)
                 self.latest = (time.monotonic(), item)
             elif isinstance(item, UtteranceEnd):
@@ -255,19 +255,25 @@ class Speaker(Stage):
                 self._sink.drain()  # the blocking call distinguishes a slow card from a stopped one
                 return
 
+    def _report(self, playback: _Playback, event: Event) -> None:
+        if not playback.playout.is_sound:
+            self.report(event)
+
     def _finish(self, playback: _Playback, end: UtteranceEnd) -> None:
         if playback.underruns:
-            self.report(Underruns(playback.utterance, playback.underruns, playback.silence_seconds))
+            self._report(playback, Underruns(playback.utterance, playback.underruns, playback.silence_seconds))
         if end.drop_reason is not None:
             heard_seconds = max(0.0, playback.seconds - self._sink.queued_seconds)
             self._sink.drop()
             unplayed_bytes = playback.refused_bytes + end.dropped_bytes
             dropped_seconds = playback.seconds - heard_seconds + playback.format.seconds_of(unplayed_bytes)
-            self.report(UtteranceCancelled(playback.utterance, end.drop_reason, heard_seconds, dropped_seconds))
+            self._report(
+                playback, UtteranceCancelled(playback.utterance, end.drop_reason, heard_seconds, dropped_seconds)
+            )
         elif end.error is not None:
-            self.report(UtteranceFailed(playback.utterance, end.error, playback.seconds))
+            self._report(playback, UtteranceFailed(playback.utterance, end.error, playback.seconds))
         else:
-            self.report(UtterancePlayed(playback.utterance, playback.seconds))
+            self._report(playback, UtterancePlayed(playback.utterance, playback.seconds))
         self._jitter_buffer.finish(is_complete=end.drop_reason is None and end.error is None)
         self._silent_since = time.monotonic()
         self._gap = Deadline(self._gap_seconds if playback.playout.starts_gap and end.drop_reason is None else 0.0)

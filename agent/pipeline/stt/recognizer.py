@@ -17,6 +17,7 @@ from agent.pipeline.capture.endpointer import (
     SpeechStart,
     SpokenStopWord,
     VadEvent,
+    WakePause,
     WakeWord,
 )
 from agent.pipeline.capture.frame_queue import FrameSource
@@ -31,6 +32,7 @@ from agent.pipeline.events import (
     SpeechResumed,
     SpeechStarted,
     StopWord,
+    WakePaused,
     Woken,
 )
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
@@ -287,6 +289,8 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
                     self._segments[-1].append(frame)
                 case WakeWord(word):
                     self.report(Woken(word))
+                case WakePause():
+                    self.report(WakePaused())
                 case NearWakeWord(word, score):
                     self.report(NearMiss(word, score))
                 case SpokenStopWord(word):

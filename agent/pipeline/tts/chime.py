@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from array import array
+from collections.abc import Sequence
 from functools import lru_cache
 
 from agent.audio.convert import FormatConverter
@@ -42,6 +43,16 @@ NOTES = {
 }
 
 
+_WAKE_SOUND = (_Note(880.0, 0.0, 0.07, 0.05), _Note(1318.5, 0.06, 0.09, 0.05))
+WAKE_SOUND_SECONDS = 0.15
+
+
+@lru_cache(maxsize=2)
+def wake_sound(format: Format) -> bytes:
+    """Return the sound after a wake word (s16le): short and rising, as a question."""
+    return _render(_WAKE_SOUND, format)
+
+
 @lru_cache(maxsize=4)
 def chime_pcm(chime: str, format: Format) -> bytes:
     """Return a chime (s16le) in the format of the speech that follows; nothing if a file cannot be read.
@@ -53,15 +64,14 @@ def chime_pcm(chime: str, format: Format) -> bytes:
     if chime == NO_CHIME:
         return b""
     try:
-        pcm = _file(chime.removeprefix("file:"), format) if chime.startswith("file:") else _notes(chime, format)
+        pcm = _file(chime.removeprefix("file:"), format) if chime.startswith("file:") else _render(NOTES[chime], format)
     except (AudioError, OSError) as error:
         log.warning("chime: not played, chime=%s, %s", chime, error)
         return b""
     return pcm + bytes(format.bytes_of(PAUSE_SECONDS))
 
 
-def _notes(name: str, format: Format) -> bytes:
-    notes = NOTES[name]
+def _render(notes: Sequence[_Note], format: Format) -> bytes:
     mono = Format(format.rate)
     length = max(note.start_seconds + note.seconds for note in notes)
     samples = array("h", bytes(mono.bytes_of(length)))

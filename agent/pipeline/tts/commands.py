@@ -29,6 +29,11 @@ class CancelAll(NamedTuple):
 
 
 @distinct
+class WakeSound(NamedTuple):
+    """Play the sound after a wake word. Immutable."""
+
+
+@distinct
 class SuspendSynthesis(NamedTuple):
     """Stop the current utterance and keep its text. Immutable."""
 
@@ -81,6 +86,7 @@ SynthesisCommand = (
     | TextPiece
     | TextComplete
     | CancelAll
+    | WakeSound
     | SuspendSynthesis
     | ResumeSynthesis
     | DiscardSuspended

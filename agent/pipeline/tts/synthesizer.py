@@ -22,7 +22,7 @@ from agent.pipeline.events import (
     UtteranceFailed,
     UtterancePlayed,
 )
-from agent.pipeline.playback.ring_buffer import RingBuffer
+from agent.pipeline.playback.ring_buffer import Playout, RingBuffer
 from agent.pipeline.service_stage import MAX_WAIT_SECONDS, CloseTiming, ServiceStage
 from agent.pipeline.settings import NO_CHIME
 from agent.pipeline.tts.commands import (
@@ -35,6 +35,7 @@ from agent.pipeline.tts.commands import (
     SuspendSynthesis,
     SynthesisCommand,
     TellHeard,
+    WakeSound,
 )
 from agent.pipeline.tts.fallback import ServiceChain, SynthesisJob
 from agent.services.connection.standby import OPEN, Standby
@@ -49,6 +50,7 @@ WRITE_BYTES = 8192
 """Size of one write to a ring buffer that is almost full. The heartbeat continues between writes."""
 
 SHUTDOWN = "shutdown"
+_WAKE_SOUND = "wake sound"
 
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ class Synthesizer(_Stage):
         self._first_audio_seconds = first_audio_seconds
         self._language, self._can_suspend = language, can_suspend
         self._chime = chime
+        self._last_format = Format(24000)
         self._make_phrases = phrases
         self._phrases: Phrases | None = None
         self.notice: Callable[[], tuple[Format, bytes]] | None = None
@@ -144,6 +147,10 @@ class Synthesizer(_Stage):
             self._pending_cancels += 1
         self._clear_ring(reason)
         self._mailbox.put(CancelAll(reason, reconnect))
+
+    def play_wake_sound(self) -> None:
+        """Play the sound after a wake word, unless an utterance is spoken."""
+        self._mailbox.put(WakeSound())
 
     def suspend(self, utterance: str, reason: str) -> None:
         """Stop the current utterance and keep its text for ``resume`` or ``discard``; ``reason`` is for the event.
@@ -226,6 +233,8 @@ class Synthesizer(_Stage):
                 if reconnect:
                     for standby in self._standbys():
                         standby.reconnect()
+            case WakeSound():
+                self._play_wake_sound()
             case SuspendSynthesis(utterance, reason):
                 self._close_session()
                 written = [] if self._written_job is None else [self._written_job]
@@ -318,6 +327,16 @@ class Synthesizer(_Stage):
                 job.services = [*(job.services[:1] if is_active else []), *others]
                 job.reset_deadline()
 
+    def _play_wake_sound(self) -> None:
+        if self._jobs or self._pending_cancels or self._ring.unread_bytes:
+            return
+        from agent.pipeline.tts.chime import wake_sound
+
+        # In the format of the last utterance: another one could reopen the card.
+        stream_id = self._ring.begin(_WAKE_SOUND, self._last_format, Playout(is_sound=True))
+        self._ring.write(stream_id, wake_sound(self._last_format))
+        self._ring.end(stream_id)
+
     def _cancel_jobs(self, reason: str) -> None:
         self._clear_ring(reason)
         for job in self._jobs:
@@ -328,7 +347,7 @@ class Synthesizer(_Stage):
     def _clear_ring(self, reason: str) -> None:
         """Empty the ring buffer and report the utterances that the speaker has not begun; it reports the others."""
         for dropped in self._ring.clear(reason):
-            if not dropped.was_reading:
+            if not dropped.was_reading and dropped.utterance != _WAKE_SOUND:
                 self.report(UtteranceCancelled(dropped.utterance, reason, dropped_seconds=dropped.seconds))
 
     def _cancel_late_utterances(self) -> None:
@@ -486,7 +505,7 @@ class Synthesizer(_Stage):
         """Write audio into the ring buffer and wait for room; return ``False`` if the utterance was cancelled."""
         if job.stream_id is None:
             job.stream_id = self._ring.begin(job.utterance.id, format, job.playout)
-            job.has_audio, job.format = True, format
+            job.has_audio, job.format, self._last_format = True, format, format
             if self._can_suspend:
                 from agent.pipeline.tts.position import SpokenPosition
 

@@ -18,6 +18,7 @@ from agent.pipeline.capture.endpointer import (
     SpeechStart,
     SpokenStopWord,
     VadEndpointer,
+    WakePause,
     WakeWord,
 )
 from agent.pipeline.capture.spotter import Spot
@@ -43,7 +44,13 @@ class FakeSpotter:
 
 
 class Rig:
-    def __init__(self, load: Callable[[], FakeSpotter] | None = None, listen_seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        load: Callable[[], FakeSpotter] | None = None,
+        listen_seconds: float = 1.0,
+        *,
+        has_wake_sound: bool = False,
+    ) -> None:
         self.spotter, self.stop_spotter = FakeSpotter(), FakeSpotter()
         self.gate = WakeGate(load or (lambda: self.spotter), listen_seconds, lambda: self.stop_spotter)
         self.endpointer = VadEndpointer(
@@ -52,6 +59,7 @@ class Rig:
             turn_seconds=5.0,
             pre_roll_seconds=0.5,
             gate=self.gate,
+            has_wake_sound=has_wake_sound,
         )
 
     def __call__(self, pattern: str) -> str:
@@ -69,6 +77,8 @@ class Rig:
                     case NearWakeWord(word, score):
                         assert (word, score) == ("alexa", 0.6)
                         yield "N"
+                    case WakePause():
+                        yield "P"
                     case SpokenStopWord():
                         yield "S"
                     case SpeechStart():
@@ -183,3 +193,17 @@ def test_segment_after_a_long_frame_has_exactly_the_audio_after_the_word() -> No
     question, silence = FRAMES["x"] * 10, FRAMES["."] * 10
     events = [event for frame in (silence, word, question, silence, silence) for event in endpointer.process(frame)]
     assert b"".join(event.frame for event in events if isinstance(event, Speech)) == FRAMES["w"] + question + silence
+
+
+def test_pause_after_the_word_asks_for_the_sound_which_starts_no_segment() -> None:
+    rig = Rig(has_wake_sound=True, listen_seconds=8.0)
+    assert rig("xxxw.xxx.........") == "WP"
+    assert rig("xxxx...").startswith("(")
+
+
+def test_question_in_one_breath_is_not_followed_by_the_sound() -> None:
+    assert Rig(has_wake_sound=True)("..xxxwxxxxx....") == "W(xwxxxxx...)"
+
+
+def test_question_that_starts_during_the_sound_is_complete() -> None:
+    assert Rig(has_wake_sound=True, listen_seconds=8.0)("xxxw..xxxxxxxx...") == "WP(xw..xxxxxxxx...)"

@@ -113,6 +113,16 @@ def test_utterance_is_played_completely_and_reported(seconds: float) -> None:
         assert bytes(harness.heard) == sound, "the end is reported after playback, not before"
 
 
+def test_sound_is_played_without_events() -> None:
+    sound = noise(FORMAT, 0.15)
+    with SpeakerHarness(FORMAT) as harness:
+        harness.say(sound, playout=Playout(is_sound=True))
+        harness.say(sound)
+        assert harness.wait_started() == PlaybackStarted("utterance 2")
+        harness.end()
+        assert bytes(harness.heard) == sound + sound
+
+
 @pytest.mark.parametrize("rate", [16000, 22050, 48000])
 def test_every_sample_of_a_short_utterance_is_played_on_a_card(card: VirtualCard, rate: int) -> None:
     """A card starts only with a full period, and drops its buffer when it is stopped."""

@@ -16,7 +16,7 @@ from itertools import chain, repeat
 import pytest
 from support.gathered import Gathered
 from support.scripted import TEXT, Peer, Scripted, close_frame, deaf, frame, mute, refuses, silent
-from support.voices import Voice, falls_silent, hangs_up, refuses_the_text, resets, sound, standby
+from support.voices import RATE, Voice, falls_silent, hangs_up, refuses_the_text, resets, sound, standby
 
 from agent.audio.format import Format
 from agent.daemon.builder import CLOSE_TIMING
@@ -35,7 +35,7 @@ from agent.pipeline.events import (
 from agent.pipeline.playback.ring_buffer import Playout, RingBuffer, RingClosed, UtteranceEnd, UtteranceStart
 from agent.pipeline.service_stage import CloseTiming
 from agent.pipeline.text.passages import split_passages
-from agent.pipeline.tts.chime import chime_pcm
+from agent.pipeline.tts.chime import chime_pcm, wake_sound
 from agent.pipeline.tts.synthesizer import Synthesizer
 from agent.services.connection.standby import Standby
 from agent.services.connection.websocket import DEFAULT_TIMING
@@ -246,6 +246,17 @@ def test_chime_precedes_an_announcement_once(stage: Callable[..., Stage]) -> Non
     it.events.await_first(UtterancePlayed, 2)
     ding = chime_pcm("ding", Format(16000))
     assert it.player.heard == {"a": ding + sound("One."), "b": sound("Two.")}
+
+
+def test_wake_sound_is_played_while_no_utterance_is_spoken(stage: Callable[..., Stage]) -> None:
+    it = stage(Voice())
+    it.say("a", "Hello there.")
+    it.events.await_first(UtterancePlayed)
+    it.synthesizer.play_wake_sound()
+    it.say("b", "How are you?")
+    it.events.await_first(UtterancePlayed, 3)  # the reader of the ring reports the sound as well
+    assert list(it.player.heard) == ["a", "wake sound", "b"]
+    assert it.player.heard["wake sound"] == wake_sound(Format(RATE))
 
 
 def test_service_of_an_utterance_is_tried_first(stage: Callable[..., Stage]) -> None:
