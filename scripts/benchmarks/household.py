@@ -40,7 +40,7 @@ from support.proxy import Proxy, Toxics
 from support.vcard import VirtualCard
 
 from agent.audio.format import SPEECH
-from agent.client import Client
+from agent.client import Client, ClientError
 from scripts.benchmarks._daemon import Daemon, Ready, daemon
 from scripts.benchmarks._processes import Size, size
 from scripts.benchmarks._report import Column, Result, Table, at_most, progress
@@ -60,16 +60,17 @@ MAX_MIB = 4.0
 MAX_OBJECTS = 1
 """The same for its threads and descriptors: a connection in standby may exist or not."""
 
-VOICES = ("flite:slt", "flite:awb", "flite:rms", "espeak:en-us", "espeak:en-gb")
-"""Voices whose wake word the models find."""
+VOICES = ("flite:slt", "flite:awb", "espeak:en-gb", "espeak:en-us+m3", "espeak:en-gb-x-rp")
+"""Voices whose wake word the models find before each question."""
 WORD = "Alexa,"
 QUESTIONS = ("what time is it?", "what day is it today?", "who are you?", "what can you do?")
+FOLLOW_UP_SECONDS = 2.0
 MUSIC_SHARE = 0.1
 LEAD_SECONDS = 0.3
 """Silence before a question."""
 KINDS = ("wake", "follow-up", "music", "hush", "important", "listen")
 WEIGHTS = (6, 5, 3, 2, 2, 2)
-RECORDS = ("device", "service", "heard")
+RECORDS = ("device", "service", "heard", "near_miss")
 """Events that record why a question has no answer."""
 
 
@@ -132,7 +133,7 @@ class House:
 
     def __init__(self, folder: Path, card: VirtualCard, events: Events, network: Proxy) -> None:
         self._card, self.events, self._network = card, events, network
-        self._client = Client(str(folder / "control.sock"))
+        self._path = str(folder / "control.sock")
         self._random = random.Random(1)
         self._voices = cycle(VOICES)
         self._questions = cycle(QUESTIONS)
@@ -153,6 +154,11 @@ class House:
         self.await_idle()
         return turn._replace(kind=kind)
 
+    @property
+    def _client(self) -> Client:
+        """A new connection: the daemon closes one that is idle during a fault."""
+        return Client(self._path)
+
     def await_idle(self) -> None:
         """Wait until the daemon neither listens nor speaks."""
         deadline = time.monotonic() + ANSWER_SECONDS
@@ -164,8 +170,7 @@ class House:
     def during_fault(self, kind: str, begin: Callable[[], None], seconds: float, end: Callable[[], None]) -> Turn:
         """Ask a question while a fault begins; end the fault after the seconds."""
         self.events.forget()
-        at = time.monotonic()
-        self._speak(f"{WORD} {next(self._questions)}")
+        at = self._call()
         time.sleep(1.0)  # the middle of the question
         begin()
         time.sleep(seconds)
@@ -190,29 +195,36 @@ class House:
     # --- the ways to ask
 
     def _wake(self, music: bool = False) -> Turn:
+        at = self._call(music=music)
+        turn = self._outcome(at, ("played",))
+        if turn.result == "as intended" and self.events.wait(at, 0.0, event="wake") is None:
+            return turn._replace(result="lost", detail="no wake word was found")
+        return turn
+
+    def _call(self, music: bool = False) -> float:
+        """Say the wake word and a question when the time for a follow-up is over; return when that began."""
+        time.sleep(FOLLOW_UP_SECONDS + 0.3)
         at = time.monotonic()
         self._speak(f"{WORD} {next(self._questions)}", music=music)
-        return self._outcome(at, ("played",))
+        return at
 
     def _follow_up(self) -> Turn:
         first = self._wake()
         if first.result != "as intended":
             return first
-        time.sleep(self._random.uniform(0.3, 2.0))
+        time.sleep(self._random.uniform(0.1, FOLLOW_UP_SECONDS / 2))
         at = time.monotonic()
         self._speak(next(self._questions))
         return self._outcome(at, ("played",))
 
     def _hush(self) -> Turn:
-        at = time.monotonic()
-        self._speak(f"{WORD} {next(self._questions)}")
+        at = self._call()
         if self._await_reply(at) is not None:
             self._client.hush()
         return self._outcome(at, ("cancelled", "played"))
 
     def _important(self) -> Turn:
-        at = time.monotonic()
-        self._speak(f"{WORD} {next(self._questions)}")
+        at = self._call()
         if self._await_reply(at) is not None:
             end = self._client.say("The doorbell rings.", priority="important").wait(ANSWER_SECONDS)
             if end.state != "played":
@@ -220,8 +232,7 @@ class House:
         return self._outcome(at, ("played",))
 
     def _listen(self) -> Turn:
-        at = time.monotonic()
-        self._speak(f"{WORD} {next(self._questions)}")
+        at = self._call()
         first = self._await_reply(at)
         if first is None:
             return self._outcome(at, ("played",))
@@ -302,7 +313,8 @@ def run(minutes: float) -> Result:
             Proxy(remote.port) as network,
         ):
             config = (
-                "conversation: {mode: assistant}\nwake: {engine: micro}\nserver: {start: false}\n"
+                f"wake: {{engine: micro, follow_up_seconds: {FOLLOW_UP_SECONDS}}}\n"
+                "conversation: {mode: assistant}\nserver: {start: false}\n"
                 "microphone: {device: mic}\nspeaker: {device: speaker}\n"
                 f"transcription: {{url: 'ws://127.0.0.1:{network.port}/', answer_seconds: 8}}\n"
                 "synthesis:\n  services: [neuphonic, local]\n  first_audio_seconds: 3\n"
@@ -339,11 +351,17 @@ def _live(house: House, running: Daemon, server: int, network: Proxy, minutes: f
             turns.append(house.during_fault(kind, begin, lasts, end))
             recoveries[kind] = _recover(house, turns)
             continue
-        turns.append(house.ask(first.pop(0) if first else draw.choices(KINDS, WEIGHTS)[0]))
+        kind = first.pop(0) if first else draw.choices(KINDS, WEIGHTS)[0]
+        try:
+            turns.append(house.ask(kind))
+        except ClientError as error:
+            turns.append(Turn(kind, "lost", None, repr(error)))
         for process, pid in (("daemon", running.pid), ("server", server)):
             sizes[process].append(size(pid))
         network.discard_finished()
-        progress(f"household: {elapsed / 60:.1f} min, turn {len(turns)}, {turns[-1].kind}, {turns[-1].result}")
+        last = turns[-1]
+        detail = "" if last.result == "as intended" else f", {last.detail}"
+        progress(f"household: {elapsed / 60:.1f} min, turn {len(turns)}, {last.kind}, {last.result}{detail}")
         time.sleep(max(0.0, len(turns) * slot - (time.monotonic() - began)))
     return _report(turns, sizes, recoveries, running)
 
