@@ -196,6 +196,10 @@ class UtteranceStore:
         if not self._put(partial(self._claim, utterance, answer)):
             answer(Claim())
 
+    def release(self, utterance: str) -> None:
+        """Forget a claimed id whose text never began: nothing was announced."""
+        self._put(partial(self._release, utterance))
+
     def read_history(self, limit: int, answer: Callable[[list[HistoryRecord]], None]) -> None:
         """Pass the newest records, newest first, at most ``limit``."""
         if not self._put(lambda: answer([each.record for each in reversed(self._entries.values())][:limit])):
@@ -451,6 +455,11 @@ class UtteranceStore:
             answer(Claim())
         else:
             answer(Claim(entry.record, is_conflict=None not in (digest, entry.digest) and digest != entry.digest))
+
+    def _release(self, utterance: str) -> None:
+        entry = self._entries.get(utterance)
+        if entry is not None and entry.record.state == QUEUED and entry.record.text is None:
+            self._forget(utterance)
 
     # --- shared by the commands
 

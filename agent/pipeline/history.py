@@ -53,5 +53,8 @@ class History(Protocol):
     def claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
         """Reserve an id that a client chose. Without a record in the answer the utterance must be announced."""
 
+    def release(self, utterance: str) -> None:
+        """Forget a claimed id whose text never began: nothing was announced."""
+
     def read_history(self, limit: int, answer: Callable[[list[HistoryRecord]], None]) -> None:
         """Pass the newest records, newest first, at most ``limit``."""

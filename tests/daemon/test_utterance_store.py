@@ -168,6 +168,16 @@ def test_time_to_live_survives_a_clock_that_jumps(
     assert (len(process().restored()) == 1) == is_left
 
 
+def test_released_id_is_free_again(process: Callable[..., Process]) -> None:
+    it = process()
+    assert it.claim(message("a", None)) == Claim()
+    it.store.release("a")
+    assert it.claim(message("a", None)) == Claim()
+    it.accept(message("a", "Dinner."))
+    it.store.release("a")  # of an announcement: it has a text
+    assert process().states() == {"a": "queued"}
+
+
 def test_reply_gets_a_record(process: Callable[..., Process]) -> None:
     it = process()
     it.end(Utterance("reply-1", None, turn=1))

@@ -240,6 +240,11 @@ class Hub:
             self._await(utterance.id, connection)  # before the claim: it may end meanwhile
         self.history.claim(utterance, answer)
 
+    def release(self, utterance: str) -> None:
+        """Free a claimed id, because nothing is announced."""
+        if self.history is not None:
+            self.history.release(utterance)
+
     def begin_text(self, utterance: Utterance, connection: Connection | None, *, wait: bool) -> None:
         """Begin a text that arrives in pieces. Raises ``RpcError`` if too many texts are open or the id is in use."""
         from agent.frontends.api.errors import ID_CONFLICT, TOO_MUCH, failure
@@ -294,6 +299,7 @@ class Hub:
         if text.is_announced:
             self.report(TextComplete(utterance))
         else:
+            self.release(utterance)
             self._end(utterance, "failed", "there is nothing to say: the text has no words", 0.0)
         return True
 
@@ -306,6 +312,7 @@ class Hub:
         text = self._forget_text(utterance)
         if text is None or text.is_announced:
             return False
+        self.release(utterance)
         self._end(utterance, "cancelled", f"by {reason}", 0.0)
         return True
 

@@ -120,6 +120,7 @@ def _begin(hub: Hub, caller: Caller, params: Params, respond: Respond) -> None:
         try:
             hub.begin_text(utterance, caller.connection, wait=_waits(caller, params))
         except RpcError as error:
+            hub.release(utterance.id)
             respond(error)
         else:
             respond({"id": utterance.id, **_delays(hub)})

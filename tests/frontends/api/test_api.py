@@ -10,7 +10,7 @@ from agent.frontends.api.api import Api, Caller
 from agent.frontends.api.caller import Connection
 from agent.frontends.api.described import EVENTS
 from agent.frontends.api.errors import ID_CONFLICT, UNKNOWN_UTTERANCE
-from agent.frontends.api.hub import TextTiming
+from agent.frontends.api.hub import MAX_TEXTS, TextTiming
 from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     Announce,
@@ -43,10 +43,14 @@ class Memory:
 
     def __init__(self, *records: HistoryRecord) -> None:
         self._records = {record.id: record for record in records}
+        self.released: list[str] = []
 
     def claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
         record = self._records.get(utterance.id)
         answer(Claim(record, record is not None and record.text != utterance.text))
+
+    def release(self, utterance: str) -> None:
+        self.released.append(utterance)
 
     def read_history(self, limit: int, answer: Callable[[list[HistoryRecord]], None]) -> None:
         answer([*self._records.values()][:limit])
@@ -277,7 +281,7 @@ def test_open_texts_are_limited_and_have_distinct_ids() -> None:
     program = Program()
     program.result("say.begin", id="a")
     assert program.error("say.begin", id="a")[0] == -32001
-    for _ in range(31):
+    for _ in range(MAX_TEXTS - 1):
         program.result("say.begin")
     assert program.error("say.begin")[0] == -32006
 
@@ -503,3 +507,26 @@ def test_connection_without_requests_does_not_wait() -> None:
     connection = program.api.connect(lambda line: None, lambda: None)
     assert isinstance(connection, Connection) and not connection.is_waiting
     assert set(EVENTS) >= {"state", "partial", "heard", "reply", "utterance", "device", "service", "underrun"}
+
+
+@pytest.mark.parametrize("method", ["say.end", "cancel"])
+def test_claimed_id_of_a_text_without_words_is_released(method: str) -> None:
+    memory = Memory()
+    program = Program(history=memory)
+    program.result("say.begin", id="a")
+    program.result("say.append", id="a", text="--- ")
+    program.result(method, id="a")
+    assert memory.released == ["a"] and [event for event in program.events if isinstance(event, Announce)] == []
+    program.result("say.begin", id="b")
+    program.result("say.append", id="b", text="words")
+    program.result("say.end", id="b")
+    assert memory.released == ["a"]
+
+
+def test_claimed_id_is_released_when_too_many_texts_are_open() -> None:
+    memory = Memory()
+    program = Program(history=memory)
+    for _ in range(MAX_TEXTS):
+        program.result("say.begin")
+    assert program.error("say.begin", id="a")[0] == -32006
+    assert memory.released == ["a"]

@@ -36,6 +36,8 @@ class Memory:
     def claim(self, utterance: Utterance, answer: Callable[[Claim], None]) -> None:
         answer(Claim())
 
+    def release(self, utterance: str) -> None: ...
+
     def read_history(self, limit: int, answer: Callable[[list[Any]], None]) -> None:
         answer([])
 
