@@ -11,6 +11,7 @@ from agent.frontends.other_audio.program import ProgramError, parse, run
 from agent.system.named_tuple import NamedTuple
 
 KIND = "stream"
+_PROCESS = "application.process.id"
 _TOLERANCE = 2.0
 """PipeWire stores volumes as cubes of floats; 65536 is 100 percent."""
 
@@ -70,20 +71,26 @@ class Streams:
         run(["pactl", "set-sink-input-volume", index, *(str(round(volume)) for volume in volumes)], self._environ)
 
     def _list(self) -> list[_Stream]:
-        rows = parse(run(["pactl", "--format=json", "list", "sink-inputs"], self._environ))
-        return [*_streams(rows)]
+        rows = self._pactl("sink-inputs")
+        try:
+            # The streams of PipeWire's own ALSA plugin do not name their process, only their clients do.
+            has_all = all(_PROCESS in row.get("properties", {}) for row in rows)
+            clients = {} if has_all else {str(row["index"]): row["properties"] for row in self._pactl("clients")}
+            return [*_streams(rows, clients)]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ProgramError(f"pactl: the list of streams is not understood: {error!r}") from error
+
+    def _pactl(self, what: str) -> Any:
+        return parse(run(["pactl", "--format=json", "list", what], self._environ))
 
 
-def _streams(rows: Any) -> Iterator[_Stream]:
-    try:
-        for row in rows:
-            properties = row.get("properties", {})
-            process = str(properties.get("application.process.id", ""))
-            owner = f"{properties.get('application.name', '')} {process}"
-            volumes = tuple(float(channel["value"]) for channel in row.get("volume", {}).values())
-            yield _Stream(str(row["index"]), owner, process, volumes)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ProgramError(f"pactl: the list of streams is not understood: {error!r}") from error
+def _streams(rows: Any, clients: Mapping[str, Any]) -> Iterator[_Stream]:
+    for row in rows:
+        properties = {**clients.get(str(row.get("client")), {}), **row.get("properties", {})}
+        process = str(properties.get(_PROCESS, ""))
+        owner = f"{properties.get('application.name', '')} {process}"
+        volumes = tuple(float(channel["value"]) for channel in row.get("volume", {}).values())
+        yield _Stream(str(row["index"]), owner, process, volumes)
 
 
 def _is_close(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -57,23 +58,55 @@ def test_without_a_sound_server_there_is_a_failure(tmp_path: Path) -> None:
         Streams(environ).ducks(0.2)
 
 
-REPLACED = """#!/bin/sh
-# A sound server where the program has a new stream with the volume of the old one.
-if [ $2 = list ]; then
-    echo '[{"index": 8, "properties": {"application.name": "mpd", "application.process.id": "17"},
-            "volume": {"mono": {"value": 13107}}},
-           {"index": 9, "properties": {"application.name": "vlc", "application.process.id": "18"},
-            "volume": {"mono": {"value": 13107}}}]'
-else
-    echo "$@" >>$FOLDER/calls
-fi
+PACTL = """#!/bin/sh
+# A sound server with a fixed list of streams. It notes the changes.
+case "$2 $3" in
+    "list sink-inputs" | "list clients") cat $FOLDER/$3 ;;
+    *) echo "$@" >>$FOLDER/calls ;;
+esac
 """
 
 
+def fixed_server(folder: Path, streams: object, clients: object = ()) -> dict[str, str]:
+    """Return the environment of a sound server with these streams and clients."""
+    (folder / "pactl").write_text(PACTL)
+    (folder / "pactl").chmod(0o755)
+    (folder / "sink-inputs").write_text(json.dumps(streams))
+    (folder / "clients").write_text(json.dumps(clients))
+    return {"PATH": f"{folder}:{os.environ['PATH']}", "FOLDER": str(folder)}
+
+
 def test_a_new_stream_of_the_same_program_is_restored(tmp_path: Path) -> None:
-    program = tmp_path / "pactl"
-    program.write_text(REPLACED)
-    program.chmod(0o755)
-    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "FOLDER": str(tmp_path)}
+    rows = [
+        {
+            "index": index,
+            "client": "1",
+            "properties": {"application.name": name, "application.process.id": process},
+            "volume": {"mono": {"value": 13107}},
+        }
+        for index, name, process in ((8, "mpd", "17"), (9, "vlc", "18"))
+    ]
+    environ = fixed_server(tmp_path, rows)
     Streams(environ).undo(Change("stream", "3", "mpd 17", (65536.0,), (13107.0,)))
     assert (tmp_path / "calls").read_text() == "set-sink-input-volume 8 65536\n"
+
+
+def test_a_stream_of_pipewire_has_the_process_of_its_client(tmp_path: Path) -> None:
+    # As PipeWire 0.3.65 lists the stream of its ALSA plugin.
+    rows = [
+        {"index": number, "client": str(number + 1), "properties": {"application.name": "PipeWire ALSA [python3.11]"},
+         "volume": {"mono": {"value": 65536}}}
+        for number in (64, 70)
+    ]  # fmt: skip
+    clients = [
+        {"index": number + 1, "properties": {"application.process.id": process}}
+        for number, process in ((64, "2613"), (70, "2700"))
+    ]
+    streams = Streams(fixed_server(tmp_path, rows, clients), own_process=2613)
+    assert [change.name for change in streams.ducks(0.2)] == ["70"]
+
+
+@pytest.mark.parametrize("rows", [7, [3], [{"index": 1, "volume": {"mono": {}}}], [{"volume": {}}]])
+def test_a_list_of_another_form_is_a_failure(tmp_path: Path, rows: object) -> None:
+    with pytest.raises(ProgramError, match="not understood"):
+        Streams(fixed_server(tmp_path, rows)).ducks(0.2)
