@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.cli.daemon_errors import DaemonUnreachable, print_warnings, service_errors
 from agent.cli.notice import notice
 from agent.client import Client, ConnectionLost
-from agent.errors import UsageError
 from agent.system.paths import SYSTEM_CONFIG, candidate_sockets
 from agent.system.signals import STOP_SIGNALS
 from agent.system.text import validate_text
@@ -79,6 +78,8 @@ def say(options: argparse.Namespace | SimpleNamespace) -> int | None:
         The exit code; ``None`` without a daemon.
     """
     text = None if options.text == ["-"] else validate_text(" ".join(options.text))
+    from agent.cli.delivery_options import delivery_options  # no other command needs it
+
     delivery = delivery_options(options)
     # A signal between the request and the handlers that cancel the utterance would end only this process.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
@@ -103,25 +104,6 @@ def say(options: argparse.Namespace | SimpleNamespace) -> int | None:
             return wait_for_daemon(client, speech, delivery, waits=options.wait)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
-
-
-def delivery_options(options: argparse.Namespace | SimpleNamespace) -> dict[str, Any]:
-    """Return the parameters of the request ``say`` for the options of the command line.
-
-    Raises:
-        UsageError: Two options exclude each other.
-    """
-    if options.urgent and options.priority not in (None, "important"):
-        raise UsageError("--urgent is --priority important: give one of the two")
-    named = {
-        "priority": "important" if options.urgent else options.priority,
-        "ttl_seconds": options.ttl,
-        "id": options.id,
-        "chime": options.chime,
-        "volume": options.volume,
-        "voice": options.voice,
-    }
-    return {name: value for name, value in named.items() if value is not None}
 
 
 def _default_paths(path: str | None) -> tuple[str, ...] | None:

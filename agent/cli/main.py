@@ -177,7 +177,7 @@ def _say(options: Options) -> int:
 
         if (code := hand_over(options)) is not None:
             return code
-    from agent.cli.handover import delivery_options
+    from agent.cli.delivery_options import delivery_options
     from agent.cli.say import say
 
     if ignored := delivery_options(options):
