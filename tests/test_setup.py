@@ -168,7 +168,7 @@ def test_interpreter_is_debians_only_if_it_is_the_one_in_usr_bin(debian: Shell, 
 @pytest.fixture
 def run_script(tmp_path: Path) -> Path:
     """``scripts/run`` with a finished setup and a Python that prints its arguments."""
-    (tmp_path / "setup.sh").write_text(f"venv={tmp_path}\nset_up() {{ :; }}\n")
+    (tmp_path / "setup.sh").write_text(f"venv={tmp_path}\nset_up() {{ :; }}\nadd_parts() {{ echo add $*; }}\n")
     (tmp_path / "bin").mkdir()
     python = tmp_path / "bin/python"
     python.write_text('#!/bin/sh\necho "python $*"\n')
@@ -205,3 +205,12 @@ def test_run_passes_its_arguments_on(run_script: Path, arguments: list[str], exp
     assert done.stdout == f"python -P -m agent {expected}\n"
     if arguments:
         assert output_on_a_terminal(run_script, *arguments) == [f"python -P -m agent {expected}"]
+
+
+def test_run_installs_optional_parts_before_the_command(run_script: Path) -> None:
+    command = [run_script, "--natural-voice", "--wake-word", "say", "--voice", "en", "hello"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines() == [
+        "add --natural-voice --wake-word",
+        "python -P -m agent say --fallback say-speech.wav --voice en hello",
+    ]
