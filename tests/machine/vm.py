@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from machine.debian import CACHE, MAX_AGE_SECONDS
 
 PACKAGES = (
     "linux-image-amd64,initramfs-tools,systemd,systemd-sysv,udev,kmod,procps,libasound2-plugins,libspeexdsp1,"
-    "python3,python3-pyaudio"
+    "python3,python3-pyaudio,python3-evdev"
 )
 BOOT_SECONDS = 400.0
 _SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
@@ -35,7 +36,7 @@ cd /share; sh ./job.sh >job.out 2>&1; echo "exit $?" >>job.out; sync; systemctl 
 
 def image() -> Path:
     """Return a directory with disk, kernel and initrd; they are created once, which takes minutes."""
-    made = CACHE / "vm-bookworm"
+    made = CACHE / f"vm-bookworm-{zlib.crc32(PACKAGES.encode()):08x}"
     if (made / "disk").exists() and time.time() - (made / "disk").stat().st_mtime < MAX_AGE_SECONDS:
         return made
     shutil.rmtree(made, ignore_errors=True)

@@ -24,6 +24,7 @@ from agent.pipeline.capture.microphone import Microphone
 from agent.pipeline.events import DeviceBack, DeviceLost, Event
 from agent.pipeline.playback.reconnecting_sink import ReconnectingSink
 from agent.system.threads import Deadline
+from machine.vm_keys import press_in_sandbox
 from machine.vm_sandbox import run_in_sandbox
 
 CARD = "USB Audio"
@@ -60,6 +61,7 @@ def main(unplugged_seconds: float) -> None:
     subprocess.run(["modprobe", "snd-usb-audio"], check=True)
     wait_until(lambda: usb_card() is not None)
     print_step("sandbox", **run_in_sandbox(Path("voice-agent.service")))
+    print_step("keys", **press_in_sandbox(Path("voice-agent.service"), Path("keys.conf.example")))
     print_step("cards", cards=[(card.number, card.name) for card in kernel_pcms()])
     print_step("devices", devices=[(device.name, device.alsa_name) for device in list_devices()])
     events: list[tuple[float, Event]] = []

@@ -28,7 +28,7 @@ def run_in_sandbox(unit: Path) -> dict[str, Any]:
     drop_in = SYSTEM / f"{unit.name}.d" / "sandbox.conf"
     drop_in.parent.mkdir()
     drop_in.write_text(
-        "[Service]\nType=oneshot\nRestart=no\nWatchdogSec=0\nExecReload=\nExecStart=\n"
+        "[Service]\nType=oneshot\nRestart=no\nRestartForceExitStatus=\nWatchdogSec=0\nExecReload=\nExecStart=\n"
         "ExecStart=/usr/bin/python3 -m machine.vm_sandbox\n"
         f"Environment=PYTHONPATH={LIBRARY}\nStandardOutput=file:{RESULT}\nStandardError=file:{RESULT}\n"
     )

@@ -1,4 +1,4 @@
-"""``scripts/vm-test``: real sound cards of the kernel in a virtual machine, in the sandbox and across an unplug."""
+"""``scripts/vm-test``: sound cards and keys of the kernel in a virtual machine, in the sandbox and across an unplug."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ class VmTest:
         step("the job in the machine", self._boot, needed=True)
         step("the card is found by its name", self._found_by_name)
         step("the card opens in the sandbox of the service", self._sandbox)
+        step("a key that is plugged in, unplugged and plugged in again, in the sandbox", self._keys)
         step("unplugged", self._lost)
         step("plugged in again", self._back)
         step("the recorded frames", self._recorded)
@@ -49,6 +50,7 @@ class VmTest:
         shutil.copytree(ROOT / "agent", self._share / "agent")
         shutil.copytree(ROOT / "tests/machine", self._share / "machine")
         shutil.copy(ROOT / "systemd/voice-agent.service", self._share)
+        shutil.copy(ROOT / "systemd/voice-agent.service.d/keys.conf.example", self._share)
         job = f"PYTHONPATH=/share exec timeout 250 python3 -m machine.vm_guest {self._away}\n"
         (self._share / "job.sh").write_text(job)
         wav = "out.frequency=48000,out.channels=2,out.format=s16"
@@ -77,6 +79,11 @@ class VmTest:
         assert sandbox["uid"] != 0 and "inside a sandbox" in sandbox["user"], sandbox
         assert sandbox["recorded_seconds"] >= 0.4, sandbox
         return str(sandbox["user"])
+
+    def _keys(self) -> str:
+        keys = self._steps["keys"]
+        assert keys["uid"] != 0 and keys["devices"] == 2 and keys["warnings"] == 3, keys
+        return f"{keys['devices']} devices, uid {keys['uid']}"
 
     def _lost(self) -> str:
         lost = self._steps["lost"]
