@@ -124,9 +124,9 @@ def _load(path: str | None, cache: TreeCache | None = None) -> Config:
     """Load the configuration, set up the log and hide the keys in it."""
     import logging
 
-    from agent.config.fields import iter_secrets
     from agent.config.secrets import hide_keys
     from agent.settings.loader import load_with_origins
+    from agent.settings.model import all_secrets
     from agent.system.log import set_up_logging
 
     loaded = load_with_origins(path, os.environ, cache)
@@ -134,7 +134,7 @@ def _load(path: str | None, cache: TreeCache | None = None) -> Config:
     set_up_logging(config.logging.level, os.environ)
     for warning in loaded.warnings:
         logging.getLogger(__name__).warning("configuration: %s", warning)
-    hide_keys(secret for _, secret in iter_secrets(config))
+    hide_keys(all_secrets(config))
     return config
 
 

@@ -50,7 +50,7 @@ def test_wake(config: Config, *, seconds: float | None = None, as_json: bool = F
         ) as source,
     ):
         if not as_json:
-            words = ", ".join((*settings.words, *settings.own))
+            words = ", ".join((*settings.spoken_words, *settings.own))
             print(f"say {words}; the microphone is {microphone.device!r}. Ctrl+C ends the test.", flush=True)
         frames = 0
         while inbox.empty() and (seconds is None or frames * FRAME_SECONDS < seconds):

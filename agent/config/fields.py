@@ -29,9 +29,10 @@ def key(default: Any, about: str, **more: Any) -> Any:
     Args:
         default: The default value, which is immutable, or a function without parameters that makes it.
         about: One line of help for users; it describes the effect of the value.
-        more: ``low`` and ``high`` (inclusive bounds), ``choices``, ``min_items`` (of a list), ``note`` (a second
-            comment in the sample configuration), ``shorthand`` (the key of a section that a single value sets),
-            ``group``.
+        more: ``low`` and ``high`` (inclusive bounds), ``choices``, ``min_items`` (of a list), ``pairs`` (an item of a
+            list of strings may be ``name: value``, and the list a mapping of names to values; it is one string),
+            ``note`` (a second comment in the sample configuration), ``shorthand`` (the key of a section that a single
+            value sets), ``group``.
     """
     return _Key(default() if callable(default) else default, {"about": about, **more})
 

@@ -70,7 +70,11 @@ def _key(field: Field) -> dict[str, Any]:
     if field.kind == "sections":
         return entry | {"type": ["array", "null"], "items": _section(field.cls) | {"type": "object"}}
     if field.kind == "strings":
-        items = {"type": "string"} | ({"enum": list(field.choices)} if field.choices else {})
+        items: dict[str, Any] = {"type": "string"} | ({"enum": list(field.choices)} if field.choices else {})
+        if field.metadata.get("pairs"):
+            pairs = {"type": "object", "additionalProperties": {"type": ["string", "null"]}}
+            list_of_pairs = {"type": "array", "items": {"anyOf": [items, pairs | {"maxProperties": 1}]}}
+            return entry | {"anyOf": [list_of_pairs, pairs]}
         entry |= {"type": "array", "items": items}
         if field.choices:
             entry["uniqueItems"] = True

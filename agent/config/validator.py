@@ -101,7 +101,12 @@ class Validator:
     def _list(self, field: Field, tree: Tree, path: str) -> tuple[Any, ...]:
         item_field = Field(field.kind.removesuffix("s").replace("string", "str"), False, None, field.metadata)
         checked: list[Any] = []
+        has_pairs = field.metadata.get("pairs")
+        if has_pairs and isinstance(tree, Mapping):
+            tree = Sequence(tree.where, [Mapping(entry[0], {name: entry}) for name, entry in tree.entries.items()])
         for index, item in enumerate(self._items(field, tree)):
+            if has_pairs and isinstance(item, Mapping):
+                item = _pair(item)
             values: PartialConfig = {}
             self.value(values, "item", item_field, item, f"{path}[{index}]")
             if "item" not in values:
@@ -150,6 +155,16 @@ class Validator:
         matches = [dotted for dotted, _ in all_keys(self._root) if dotted.rpartition(".")[2] == name]
         depths = [dotted.count(".") for dotted in matches[:2]]
         return matches[0] if matches and (len(matches) == 1 or depths[0] < depths[1]) else None
+
+
+def _pair(tree: Mapping) -> Tree:
+    """Return the string ``name: value`` for a mapping with one name; the caller refuses every other mapping."""
+    if len(tree.entries) != 1:
+        return tree
+    [(name, (where, value))] = tree.entries.items()
+    if not isinstance(value, Scalar) or value.tag == "refused":
+        return value
+    return Scalar(where, name if value.is_null else f"{name}: {value.text}", "str", is_plain=True)
 
 
 def read_secret(tree: Tree, inline_refusal: str | None) -> Secret:

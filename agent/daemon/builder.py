@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from agent.pipeline.capture.spotter import Spotter
     from agent.pipeline.capture.wake_gate import WakeGate
     from agent.pipeline.playback.speaker import Speaker
+    from agent.pipeline.responders.responder import Responder
     from agent.pipeline.responders.worker import ReplyOptions, ResponderWorker
     from agent.pipeline.stt.recognizer import Recognizer
     from agent.pipeline.tts.phrase_cache import PhraseCache
@@ -74,6 +75,7 @@ class Pipeline:
         self.responder: ResponderWorker | None = None
         self.synthesizer: Synthesizer | None = None
         self.speaker: Speaker | None = None
+        self.wake_word = ""  # the last one, empty after a request to listen
 
 
 def build_pipeline(
@@ -103,12 +105,11 @@ def build_pipeline(
         pipeline.endpointer = make_endpointer(config)
         pipeline.recognizer = make_recognizer(config, frames, pipeline.endpointer, report, local)
     if mode == "assistant":
-        from agent.pipeline.responders.registry import make_responder
         from agent.pipeline.responders.worker import ResponderWorker
 
         timeout = config.conversation.answer_timeout_seconds
         pipeline.responder = ResponderWorker(
-            make_responder(config.responder), report, first_word_seconds=timeout, options=reply_options(config)
+            make_responder(config, pipeline), report, first_word_seconds=timeout, options=reply_options(config)
         )
     if mode != "captions":
         pipeline.synthesizer = make_synthesizer(config, pipeline.ring, report, local, can_suspend=True)
@@ -122,6 +123,24 @@ def build_pipeline(
     ]
     pipeline.supervisor = Supervisor([stage for stage in stages if stage is not None])
     return pipeline
+
+
+def make_responder(config: Config, pipeline: Pipeline) -> Responder:
+    """Build the source of the replies, which knows the wake word of the pipeline.
+
+    Raises:
+        ConfigError: A setting that it needs is missing.
+    """
+    from agent.pipeline.responders import registry
+
+    default = registry.make_responder(config.responder)
+    by_word = config.word_responders()
+    if not by_word:
+        return default
+    from agent.pipeline.responders.by_word import WordResponder
+
+    targets = {word: registry.make_responder(each) for word, each in by_word.items()}
+    return WordResponder(default, targets, lambda: pipeline.wake_word)
 
 
 def reply_options(config: Config) -> ReplyOptions:
@@ -141,7 +160,8 @@ def may_prepare(config: Config) -> Callable[[str], bool]:
 
         return judge(text) is not Completeness.INCOMPLETE
 
-    return is_no_fragment if starts_early(config.responder) else lambda text: False
+    may_start = starts_early(config.responder) and not config.word_responders()
+    return is_no_fragment if may_start else lambda text: False
 
 
 def make_microphone(
@@ -204,10 +224,10 @@ def make_spotter(settings: WakeSettings, near_share: float | None = None) -> Spo
     if settings.engine == "vosk":
         from agent.pipeline.capture.vosk_words import VoskSpotter
 
-        return VoskSpotter(settings.model_path, settings.words, settings.sensitivity)
+        return VoskSpotter(settings.model_path, settings.spoken_words, settings.sensitivity)
     from agent.pipeline.capture.wake_word import NEAR_SHARE, MicroSpotter, find_models
 
-    models = find_models(settings.words, settings.own)[0]
+    models = find_models(settings.spoken_words, settings.own)[0]
     return MicroSpotter(models, settings.sensitivity, NEAR_SHARE if near_share is None else near_share)
 
 
@@ -461,6 +481,7 @@ def require_keys(config: Config) -> None:
         used += synthesis.secrets()
     if mode == "assistant":
         used += responder.secrets()
+        used += [secret for each in config.word_responders().values() for secret in each.secrets()]
     for secret in used:
         if secret.env is not None:
             secret.reveal()

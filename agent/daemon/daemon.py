@@ -29,7 +29,20 @@ from agent.errors import AgentError, ConfigError
 from agent.frontends.frontend import Frontends, Notification
 from agent.pipeline.actions import Action, AppendText, Finish, Record, StopPlayback
 from agent.pipeline.conversation import Conversation, State
-from agent.pipeline.events import Announce, Event, Heard, Hush, Kept, Reload, Restart, Restored, Stop, WorkerCrashed
+from agent.pipeline.events import (
+    Announce,
+    Event,
+    Heard,
+    Hush,
+    Kept,
+    ListenNow,
+    Reload,
+    Restart,
+    Restored,
+    Stop,
+    Woken,
+    WorkerCrashed,
+)
 from agent.pipeline.status import Status, StatusTracker
 from agent.pipeline.tts.synthesizer import SHUTDOWN
 from agent.settings.model import Config
@@ -285,6 +298,8 @@ class Daemon:
 
     def _update(self, event: Event) -> None:
         """Pass an event to all observers besides the conversation."""
+        if isinstance(event, Woken | ListenNow):
+            self._pipeline.wake_word = event.word if isinstance(event, Woken) else ""
         self._status.update(event)
         self._utterances.update(event)
         self._announcements.note(event)

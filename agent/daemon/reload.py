@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from agent.config.fields import changes, iter_secrets
+from agent.config.fields import changes
 from agent.config.secrets import hide_keys
 from agent.daemon.builder import (
     Pipeline,
     make_phrases,
+    make_responder,
     make_services,
     make_transcription,
     pause_chooser,
@@ -19,8 +20,7 @@ from agent.daemon.local_server import LocalServer
 from agent.daemon.volume import CONFIGURATION
 from agent.pipeline.capture.endpointer import VadEndpointer
 from agent.pipeline.events import Event, Volume
-from agent.pipeline.responders.registry import make_responder
-from agent.settings.model import Config
+from agent.settings.model import Config, all_secrets
 from agent.system.log import set_level
 from agent.system.named_tuple import NamedTuple
 
@@ -74,8 +74,8 @@ def apply(
     pending = tuple(key for key in different if not _is_reloadable(key, old))
     config = effective_config(old, new)
     require_keys(config)
-    responder = make_responder(config.responder) if pipeline.responder is not None else None
-    hide_keys(secret for _, secret in iter_secrets(config))  # before a log line can contain one
+    responder = make_responder(config, pipeline) if pipeline.responder is not None else None
+    hide_keys(all_secrets(config))  # before a log line can contain one
     server = local(config)
     if pipeline.responder is not None and responder is not None:
         pipeline.responder.replace(responder, reply_options(config))

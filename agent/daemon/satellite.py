@@ -25,7 +25,7 @@ def make_satellite(config: Config, api: Api, report: Callable[[Event], None]) ->
         report: Receives the events of the frontend.
     """
     wake = config.wake
-    words = tuple(wake.words) if wake.engine != "none" else ()
+    words = wake.spoken_words if wake.engine != "none" else ()
     name = socket.gethostname().partition(".")[0] or "voice-agent"
     bridge = Bridge(name, config.satellite.area, __version__, words)
     timer_service = next((each for each in config.synthesis.services if each != VOICE), None)

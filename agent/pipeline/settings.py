@@ -116,7 +116,8 @@ class WakeSettings(NamedTuple):
     words: tuple[str, ...] = key(
         ("alexa",),
         "micro: words whose models the package contains (alexa, hey_jarvis, hey_mycroft, okay_nabu) or that own names;"
-        " vosk: phrases, such as hey computer",
+        " vosk: phrases, such as hey computer. {alexa: rules, hey_jarvis: openai} names the responder of each",
+        pairs=True,
     )
     own: tuple[str, ...] = key((), "files (.json) of your own microWakeWord models, each beside its .tflite")
     model_path: str = key("", "directory of a model of vosk, for the engine vosk and for stop words")
@@ -131,6 +132,17 @@ class WakeSettings(NamedTuple):
         6.0, "time after a reply in which a question needs no wake word; 0: always needed", low=0.0, high=60.0
     )
 
+    @property
+    def spoken_words(self) -> tuple[str, ...]:
+        """The words without their responders."""
+        return tuple(word.partition(":")[0].strip() for word in self.words)
+
+    @property
+    def responders(self) -> dict[str, str]:
+        """The kind of responder for each word that names one."""
+        pairs = (word.partition(":") for word in self.words)
+        return {word.strip(): kind.strip() for word, mark, kind in pairs if mark}
+
     def check(self) -> Iterator[Finding]:
         """Yield the errors in the words; looks for the files of the models."""
         if self.engine == "none":
@@ -138,13 +150,13 @@ class WakeSettings(NamedTuple):
         if self.engine == "vosk" or self.model_path:
             from agent.pipeline.capture.vosk_words import model_problems
 
-            for problem in model_problems(self.model_path, self.words if self.engine == "vosk" else ()):
+            for problem in model_problems(self.model_path, self.spoken_words if self.engine == "vosk" else ()):
                 yield Finding("words" if "vocabulary" in problem else "model_path", problem, None, "engine")
-        has_word = bool(self.words)
+        has_word = bool(self.spoken_words)
         if self.engine == "micro":
             from agent.pipeline.capture.wake_word import find_models
 
-            models, problems = find_models(self.words, self.own)
+            models, problems = find_models(self.spoken_words, self.own)
             has_word = bool(models or problems)
             for problem in problems:
                 yield Finding("words", problem)

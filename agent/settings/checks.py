@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agent.config.errors import Finding
+from agent.config.errors import Finding, suggestion
 from agent.config.rules import plaintext_warnings, url_findings
+from agent.pipeline.responders.registry import RESPONDERS
 from agent.settings.model import Config
 
 CHECKED_SECTIONS = (
@@ -33,6 +34,15 @@ def findings(config: Config) -> Iterator[Finding]:
     for name in CHECKED_SECTIONS:
         for finding in getattr(config, name).check():
             yield finding.below(name)
+    for word, responder in config.word_responders().items():
+        if responder.kind not in RESPONDERS:
+            what = f"{responder.kind!r} is no responder for {word}, expected one of {', '.join(RESPONDERS)}"
+            yield Finding("wake.words", what, suggestion(responder.kind, RESPONDERS))
+            continue
+        for finding in responder.check_used():
+            yield Finding(f"responder.{finding.key}", finding.what, finding.suggestion, "wake.words")
+        for finding in url_findings(responder.urls(), "responder", allow_plaintext=responder.allow_plaintext):
+            yield finding.below("responder")
     for name in URL_SECTIONS:
         section = getattr(config, name)
         for finding in url_findings(section.urls(), name, allow_plaintext=section.allow_plaintext):

@@ -3,7 +3,10 @@
 A section is a named tuple whose defaults are made by ``agent.config.fields.key``.
 """
 
-from agent.config.fields import key, section
+from collections.abc import Iterator
+
+from agent.config.fields import iter_secrets, key, section
+from agent.config.secrets import Secret
 from agent.frontends.control.settings import ControlSettings
 from agent.frontends.hooks.settings import HookSettings
 from agent.frontends.mqtt.settings import MqttSettings
@@ -54,3 +57,16 @@ class Config(NamedTuple):
         8.0, "timeout for a shutdown that finishes the current work; more lets a longer reply end", low=1.0, high=120.0
     )
     logging: LoggingSettings = key(LoggingSettings, "the log")
+
+    def word_responders(self) -> dict[str, ResponderSettings]:
+        """Return the settings of the responder for each wake word that names one."""
+        if self.wake.engine == "none":
+            return {}
+        return {word: self.responder._replace(kind=kind) for word, kind in self.wake.responders.items()}
+
+
+def all_secrets(config: Config) -> Iterator[Secret]:
+    """Yield the places of all keys that a configuration uses."""
+    yield from (secret for _, secret in iter_secrets(config))
+    for responder in config.word_responders().values():
+        yield from responder.secrets()

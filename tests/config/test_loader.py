@@ -382,6 +382,24 @@ BROKEN = [
         None,
     ),
     ("socket without a full path", "control:\n  socket: ./x\n", 2, "control.socket", "begins with /", None),
+    (
+        "responder of a wake word that does not exist",
+        "wake:\n  engine: micro\n  words:\n    alexa: opnai\n",
+        4,
+        "wake.words",
+        "no responder for alexa",
+        "openai",
+    ),
+    ("unknown wake word", "wake:\n  engine: micro\n  words: [computer]\n", 3, "wake.words", "no wake word", None),
+    ("wake word with vosk and no model", "wake:\n  engine: vosk\n", 2, "wake.model_path", "needs a model", None),
+    (
+        "wake word without a name",
+        "wake:\n  engine: micro\n  words:\n  - alexa\n  - {alexa: rules, b: echo}\n",
+        5,
+        "wake.words[1]",
+        "a section is here",
+        None,
+    ),
     ("vosk without a model", "server:\n  recognition: vosk\n", 2, "server.model_path", "directory", None),
 ]
 

@@ -135,6 +135,10 @@ class ResponderSettings(NamedTuple):
         # The default rules are valid; compiling their patterns costs a tenth of the daemon's start.
         for index, rule in enumerate(() if self.rules == _default_rules() else self.rules):
             yield from _check_rule(rule, f"rules[{index}]")
+        yield from self.check_used()
+
+    def check_used(self) -> Iterator[Finding]:
+        """Yield the errors in the section that is used."""
         if self.kind in SECTIONS:
             for finding in find(self.kind).check_used(self.settings(self.kind)):
                 yield Finding(f"{self.kind}.{finding.key}", finding.what, finding.suggestion, "kind")

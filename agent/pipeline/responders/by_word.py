@@ -1,0 +1,41 @@
+"""Chooses the responder of a turn by the wake word of the conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from agent.pipeline.responders.responder import ReplyPieces, Responder
+
+_MAX_TURNS = 32
+
+
+class WordResponder:
+    """Passes each turn to the responder of a wake word.
+
+    Not thread-safe; owned by the responder thread.
+
+    Args:
+        default: Replies where the word has no responder of its own.
+        by_word: The responders of the words.
+        word: Returns the last wake word, empty where the conversation began without one.
+    """
+
+    def __init__(self, default: Responder, by_word: Mapping[str, Responder], word: Callable[[], str]) -> None:
+        self._default, self._by_word, self._word = default, by_word, word
+        self._turns: dict[int, Responder] = {}  # the last turns, oldest first
+
+    def reply(self, text: str, turn: int) -> ReplyPieces:
+        self._turns[turn] = responder = self._by_word.get(self._word(), self._default)
+        while len(self._turns) > _MAX_TURNS:
+            del self._turns[next(iter(self._turns))]
+        return responder.reply(text, turn)
+
+    def forget(self, turn: int) -> None:
+        self._turns.get(turn, self._default).forget(turn)
+
+    def correct(self, turn: int, heard: str) -> None:
+        self._turns.get(turn, self._default).correct(turn, heard)
+
+    def close(self) -> None:
+        for responder in (self._default, *self._by_word.values()):
+            responder.close()
