@@ -277,6 +277,28 @@ def _voices(options: Options) -> int:
     return voices(as_json=options.json)
 
 
+def _fleet(options: Options) -> int:
+    from agent.cli import fleet
+
+    config = _load_quiet(options)
+    if options.what == "status":
+        if options.text is not None:
+            raise UsageError("fleet status takes no text")
+        return fleet.status(config, as_json=options.json)
+    if options.text is None:
+        raise UsageError("fleet say needs a TEXT")
+    delivery = {"priority": options.priority, "ttl": options.ttl}
+    return fleet.say(
+        config,
+        options.text,
+        group=options.group,
+        device=options.device,
+        options={name: value for name, value in delivery.items() if value is not None},
+        timeout_seconds=options.timeout,
+        as_json=options.json,
+    )
+
+
 def _phrases(options: Options) -> int:
     from agent.cli.phrases import phrases
 
@@ -336,6 +358,7 @@ _RUN: dict[str, Callable[[Options], int]] = {
     "devices": _devices,
     "meter": _meter,
     "phrases": _phrases,
+    "fleet": _fleet,
     "voices": _voices,
     "test-speaker": _test_speaker,
     "test-microphone": _test_microphone,

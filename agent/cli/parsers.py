@@ -32,7 +32,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     if words and words[0] in _COMMANDS and words[0] != "server":
         parser = _command_parser(words[0])
         # Only parse_intermixed_args accepts an option between two positional arguments of which one may be absent.
-        read = parser.parse_intermixed_args if words[0] == "phrases" else parser.parse_args
+        read = parser.parse_intermixed_args if words[0] in ("fleet", "phrases") else parser.parse_args
         options = read(words[1:])
         if words[0] == "say" and not (options.text or options.cancel or options.stop):
             parser.error("the following arguments are required: TEXT")
@@ -241,6 +241,21 @@ def _phrases(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _fleet(parser: argparse.ArgumentParser) -> None:
+    _config_and_json(parser)
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--group", metavar="GROUP", help="say: only on the devices of this group")
+    target.add_argument("--device", metavar="NAME", help="say: only on this device")
+    parser.add_argument("-P", "--priority", type=_priority, metavar="PRIORITY", help="say: as for the command say")
+    parser.add_argument("--ttl", type=float, metavar="SECONDS", help="say: longest time until the text is audible")
+    parser.add_argument(
+        "--timeout", type=float, metavar="SECONDS", default=120.0, help="say: longest wait for the ends (default: 120)"
+    )
+    help = "status: show all devices at the broker; say: let all of them, or some, speak a text"
+    parser.add_argument("what", choices=("status", "say"), help=help)
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="say: the text")
+
+
 def _percent(word: str) -> int:
     if not (word.isascii() and word.isdecimal() and int(word) <= MAX_PERCENT):
         raise argparse.ArgumentTypeError(f"the volume has to be a whole number from 0 to {MAX_PERCENT}, not {word!r}")
@@ -288,6 +303,7 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "devices": ("list sound cards and the matching device: setting", _json),
     "meter": ("show the microphone level as a live bar", _meter),
     "phrases": ("prepare, list, remove and check speech that is kept on disk", _phrases),
+    "fleet": ("show the devices at an MQTT broker, and let them speak a text", _fleet),
     "voices": ("list the voices of the local speech engines", _json),
     "test-speaker": ("play three tones and a sentence", _config_only),
     "test-microphone": ("record 3 seconds, judge the recording and play it back", _config_and_json),

@@ -111,6 +111,10 @@ class TestClient:
             assert not deadline.is_expired, "timeout"
             self.broker.wait(self._box, 1.0)
 
+    def pump(self, seconds: float = 0.5) -> None:
+        """Wait for messages."""
+        self.broker.wait(self._box, seconds)
+
     def next(self, topic: str, *, contains: bytes = b"") -> Message:
         """Return the next message of a topic; others are dropped."""
         deadline = Deadline(TIMEOUT_SECONDS)

@@ -1,7 +1,7 @@
 """A daemon in a process of its own that notes every start of an utterance in a file, which survives SIGKILL.
 
-Usage: ``python -m support.noted_daemon URL FOLDER``. FOLDER contains the ``socket``, the queue ``state/queue.db`` and
-the ``notes``: a line ``PID ID`` for each utterance that became audible.
+Usage: ``python -m support.noted_daemon URL FOLDER [BROKER NAME]``. FOLDER contains the ``socket``, the queue
+``state/queue.db`` and the ``notes``: a line ``PID ID`` for each utterance that became audible.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from agent.system.systemd import SystemdNotifier
 from support.watched import configuration
 
 
-def main(url: str, folder: Path) -> int:
+def main(url: str, folder: Path, broker: str = "none", name: str = "device") -> int:
     notes = os.open(folder / "notes", os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
 
     def watch(event: Event | Record) -> None:
@@ -31,6 +31,7 @@ def main(url: str, folder: Path) -> int:
     set_up_logging("info", {})
     config = configuration(SimpleNamespace(ws=url), "announce")  # type: ignore[arg-type]
     config = config._replace(control=config.control._replace(socket=str(folder / "socket")), shutdown_seconds=5.0)
+    config = config._replace(mqtt=config.mqtt._replace(url=broker, topic=f"voice-agent/{name}"))
     store = UtteranceStore(folder / "state" / "queue.db")
     daemon = Daemon(
         config,
@@ -43,4 +44,4 @@ def main(url: str, folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], Path(sys.argv[2])))
+    sys.exit(main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:]))

@@ -109,8 +109,10 @@ class MqttFrontend(Frontend):
         self._last_state: _State | None = None
         self._birth_pause = Deadline(0.0)
         self._was_connected = False
+        self._ids: dict[int, object] = {}  # by message: the id of the text until it is answered
         # Owned by the main thread:
-        self._device_state = DeviceState({"version": about.version})
+        fixed = {"version": about.version, "groups": list(settings.groups), "room": settings.room}
+        self._device_state = DeviceState(fixed)
         self._milestones = Milestones(texts=settings.transcripts)
         self._records: deque[bytes] = deque(maxlen=MAX_RECORDS)
 
@@ -270,6 +272,8 @@ class MqttFrontend(Frontend):
             self._reject(message.topic, request)
             self._acknowledge(self._receipts.finish(number))
             return
+        if "id" in request.params:
+            self._ids[number] = request.params["id"]
         line = json.dumps({"jsonrpc": "2.0", "id": number, "method": request.method, "params": request.params})
         topic = message.topic
         self._api.call(line.encode(), self._caller, lambda data: self._mailbox.put(_Answer(number, topic, data)))
@@ -277,10 +281,11 @@ class MqttFrontend(Frontend):
     def _answer(self, answer: _Answer) -> None:
         response = json.loads(answer.response)
         error, result = response.get("error"), response.get("result", {})
+        id = self._ids.pop(answer.number, None)
         if error is not None:
             if error.get("data", {}).get("name") == "shutting_down":
                 return  # not acknowledged: the broker sends the text again after the start
-            self._reject(answer.topic, error["message"])
+            self._reject(answer.topic, error["message"], id)
             self._acknowledge(self._receipts.finish(answer.number))
         elif "record" in result:  # the id is known: a redelivery
             record = result["record"]
@@ -293,11 +298,11 @@ class MqttFrontend(Frontend):
         else:
             self._acknowledge(self._receipts.finish(answer.number))
 
-    def _reject(self, topic: str, reason: str) -> None:
+    def _reject(self, topic: str, reason: str, id: object = None) -> None:
         if not self._error_rate.take():
             return
         log.warning("mqtt: payload rejected, topic=%s, %s", escape(topic, 200), escape(reason, 300))
-        self._broker.publish(self._topics.of("error"), _encode({"topic": topic, "error": reason}))
+        self._broker.publish(self._topics.of("error"), _encode({"topic": topic, "id": id, "error": reason}))
 
     def _acknowledge(self, tokens: list[int]) -> None:
         for token in tokens:

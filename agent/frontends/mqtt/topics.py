@@ -5,8 +5,8 @@ from __future__ import annotations
 from agent.system.named_tuple import NamedTuple
 
 DEFAULT_ROOT = "voice-agent"
-ALL, GROUP, ROOM = "all", "group", "room"
-RESERVED = (ALL, GROUP, ROOM)
+ALL, GROUP, ROOM, FLEET = "all", "group", "room", "fleet"
+RESERVED = (ALL, GROUP, ROOM, FLEET)
 """Names that are no device: the topics of the fleet have them in the place of the name of a device."""
 MAX_NAME_CHARACTERS = 64
 BIRTH = "homeassistant/status"
