@@ -244,16 +244,16 @@ def _phrases(parser: argparse.ArgumentParser) -> None:
 def _fleet(parser: argparse.ArgumentParser) -> None:
     _config_and_json(parser)
     target = parser.add_mutually_exclusive_group()
-    target.add_argument("--group", metavar="GROUP", help="say: only on the devices of this group")
-    target.add_argument("--device", metavar="NAME", help="say: only on this device")
-    parser.add_argument("-P", "--priority", type=_priority, metavar="PRIORITY", help="say: as for the command say")
-    parser.add_argument("--ttl", type=float, metavar="SECONDS", help="say: longest time until the text is audible")
+    target.add_argument("--group", metavar="GROUP", help="speak only on the devices of this group")
+    target.add_argument("--device", metavar="NAME", help="speak only on this device")
+    parser.add_argument("-P", "--priority", type=_priority, metavar="PRIORITY", help="set the priority, as for say")
+    parser.add_argument("--ttl", type=float, metavar="SECONDS", help="set the longest time until the text is audible")
     parser.add_argument(
-        "--timeout", type=float, metavar="SECONDS", default=120.0, help="say: longest wait for the ends (default: 120)"
+        "--timeout", type=float, metavar="SECONDS", default=120.0, help="wait for the ends (default: 120)"
     )
-    help = "status: show all devices at the broker; say: let all of them, or some, speak a text"
+    help = "show all devices at the broker (status), or let all of them or some speak a text (say)"
     parser.add_argument("what", choices=("status", "say"), help=help)
-    parser.add_argument("text", nargs="?", metavar="TEXT", help="say: the text")
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="speak this text")
 
 
 def _percent(word: str) -> int:
