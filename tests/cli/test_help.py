@@ -18,8 +18,8 @@ VERBS = {
 }
 COMMANDS = (
     "run", "say", "transcribe", "demo", "status", "hush", "cancel", "listen", "history", "events", "top", "volume",
-    "mute", "unmute", "server",
-    "devices", "meter", "phrases", "fleet", "voices", "test-speaker", "test-microphone", "test-wake", "doctor", "config",
+    "mute", "unmute", "server", "devices",
+    "meter", "phrases", "fleet", "voices", "test-speaker", "test-microphone", "test-wake", "doctor", "config",
 )
 # fmt: on
 
