@@ -105,3 +105,35 @@ class TestServersOfTheNetwork:
             recognizer = {"protocol": "wyoming", "url": url, "language": "en"}
             heard = voice_agent(tmp_path, {"transcription": recognizer}, "transcribe", spoken).lower()
         assert "kitchen light" in heard and "close the window" in heard
+
+
+@pytest.mark.slow
+class TestHomeAssistant:
+    """The integration "wyoming" of Home Assistant."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def assistant(cls) -> Environment:
+        pins = Path(__file__).with_name("home_assistant.txt")
+        return Environment("homeassistant==2024.3.3", "--no-deps", "--requirement", str(pins))
+
+    def test_it_speaks_and_recognizes_with_our_server(
+        self, assistant: Environment, server: LocalServerProcess, tmp_path: Path
+    ) -> None:
+        speech = tmp_path / "speech.wav"
+        with wave.open(str(speech), "wb") as file:
+            file.setparams((1, 2, 16000, 0, "NONE", ""))
+            file.writeframes(tone.pcm("one two three four five", 16000))
+        assert assistant.run("home_assistant", "services", server.wyoming_port, "One two three.", speech) == {
+            "platforms": ["stt", "tts"],
+            "languages": [["en"], ["en"]],
+            "audio": ["wav", 0.6],
+            "text": WORDS,
+            "is_success": True,
+        }
+
+    def test_its_pipeline_uses_our_satellite(self, assistant: Environment, tmp_path: Path) -> None:
+        with satellite(tmp_path) as port:
+            result = assistant.run("home_assistant", "satellite", port, "turn it off", "Done. The light is off.")
+        assert result == {"area": "Kitchen", "platforms": [], "has_audio": True}
+        assert seconds_at(tmp_path / "spoken.wav", 10000) > 0.9
