@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -27,8 +28,12 @@ def history(path: str | None, limit: int, *, as_json: bool = False) -> int:
     """
     with require_daemon(path) as client, service_errors():
         records = client.history(limit)
+        near_misses = client.status().get("near_misses") or {}
     for record in reversed(records):
         print(json.dumps(record) if as_json else line(record))
+    for word, count in near_misses.items():
+        word = escape(str(word), 100)
+        print(f"near misses of the wake word {word} since the start: {count}", file=sys.stderr)
     return 0
 
 

@@ -231,10 +231,15 @@ def make_spotter(settings: WakeSettings, near_share: float | None = None) -> Spo
     return MicroSpotter(models, settings.sensitivity, NEAR_SHARE if near_share is None else near_share)
 
 
+def hears_while_speaking(config: Config) -> bool:
+    """Return whether the microphone may be open while the device speaks: only then a stop word can be heard."""
+    return config.conversation.listen_while_speaking
+
+
 def stop_spotter_maker(config: Config) -> Callable[[], Spotter] | None:
     """Return the function that loads the engine of the stop words; ``None`` where it cannot hear or has no model."""
     settings = config.wake
-    if not config.conversation.listen_while_speaking or not settings.model_path or not settings.stop:
+    if not hears_while_speaking(config) or not settings.model_path or not settings.stop:
         return None
 
     def load() -> Spotter:
@@ -284,7 +289,7 @@ def make_recognizer(
     from agent.pipeline.stt.recognizer import Recognizer
 
     find_stop_word = None
-    if config.conversation.listen_while_speaking:
+    if hears_while_speaking(config):
         from agent.pipeline.text.stopping import StopWords, stop_words
 
         find_stop_word = StopWords(stop_words(config.wake.stop, config.synthesis.text.language)).find

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING
 from agent.frontends.api.caller import Caller, Connection
 from agent.frontends.frontend import Notification
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Announce, Delivery, Event, Hush, Kept, Stored, TextComplete, TextPiece, Utterance
+from agent.pipeline.events import (
+    Announce,
+    Delivery,
+    Event,
+    Hush,
+    Kept,
+    NearMiss,
+    Stored,
+    TextComplete,
+    TextPiece,
+    Utterance,
+)
 from agent.pipeline.history import Claim, History
 from agent.pipeline.status import Status
 from agent.system.named_tuple import NamedTuple
@@ -81,6 +92,7 @@ class Hub:
         self.phrases: PhraseAccess | None = None  # likewise
         self._transcripts, self._timing = transcripts, timing or TextTiming()
         self.history, self.delivery_problem = history, delivery_problem
+        self.near_misses: dict[str, int] = {}  # by wake word; replaced, never changed
         self._lock = threading.Lock()
         self._unanswered: dict[str, list[Callable[[bool], None]]] = {}  # by utterance: accepted, not yet stored
         self._awaited: dict[str, list[Connection]] = {}
@@ -173,6 +185,8 @@ class Hub:
         match notification:
             case Status():
                 self.status = notification
+            case NearMiss(word):
+                self.near_misses = {**self.near_misses, word: self.near_misses.get(word, 0) + 1}
             case Stored(utterance, durable):
                 self._answer(utterance, durable)
             case Kept(utterance):

@@ -305,6 +305,7 @@ def _status(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[
         "can_speak": status.can_speak,
         "can_listen": status.can_listen,
         "troubles": list(status.problems),
+        "near_misses": hub.near_misses,
         "uptime_seconds": round(time.monotonic() - hub.started_at, 1),
         "version": __version__,
     }

@@ -23,6 +23,7 @@ from agent.pipeline.events import (
     ListenNow,
     MicrophoneMute,
     Mute,
+    NearMiss,
     Reload,
     Stored,
     TextComplete,
@@ -391,6 +392,14 @@ def test_invalid_parameters_of_say_are_refused(params: dict[str, object]) -> Non
     code, message = program.error("say", **params)
     assert code == -32602 and message and len(message) < 300
     assert program.events == []
+
+
+def test_status_counts_near_misses_by_wake_word() -> None:
+    program = Program()
+    assert program.result("status")["near_misses"] == {}
+    for word in ("alexa", "alexa", "hey_jarvis"):
+        program.api.notify(NearMiss(word, 0.6))
+    assert program.result("status")["near_misses"] == {"alexa": 2, "hey_jarvis": 1}
 
 
 def test_status_has_texts_only_for_a_caller_that_may_read_them() -> None:

@@ -14,6 +14,7 @@ from agent.pipeline.events import (
     Hush,
     MicrophoneMute,
     Mute,
+    NearMiss,
     Partial,
     PlaybackStarted,
     Reply,
@@ -26,6 +27,7 @@ from agent.pipeline.events import (
     Urgency,
     Utterance,
     UtterancePlayed,
+    Woken,
 )
 from agent.pipeline.status import Status
 
@@ -49,6 +51,8 @@ WHAT = {"id": "a", "source": "control", "urgency": "important", "priority": 3}
                 "troubles": ["no speaker"],
             },
         ),
+        (Woken("alexa"), "wake", {"word": "alexa"}),
+        (NearMiss("alexa", 0.6), "near_miss", {"word": "alexa", "score": 0.6}),
         (Partial("what time"), "partial", {"text": "what time"}),
         (Heard("what time is it"), "heard", {"words": 4, "text": "what time is it"}),
         (Heard(""), "heard", {"words": 0, "text": ""}),

@@ -14,14 +14,17 @@ import pytest
 from support import recognizers
 from support.frame_detector import FrameDetector
 from support.gathered import Gathered
+from support.human_voice import spoken
 from support.recognizers import CurrentMelvinServer, MelvinServer
 from support.scripted import BINARY, CLOSE, TEXT, Peer, Scripted, close_frame, frame, mute, refuses, silent
 from support.transcriber import ANSWERS_LATE, EXPORT_ID, FRAME_BYTES, Transcriber, final, numbered_frames
+from support.vosk_model import MODEL
 
 from agent.daemon.builder import CLOSE_TIMING, STANDBY_TIMING
 from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
 from agent.pipeline.capture.frame_queue import FrameQueue
 from agent.pipeline.capture.spotter import Spot
+from agent.pipeline.capture.vosk_words import VoskSpotter
 from agent.pipeline.capture.wake_gate import WakeGate
 from agent.pipeline.events import (
     Event,
@@ -279,6 +282,23 @@ def test_no_audio_is_sent_before_the_wake_word(stage: Callable[..., Stage]) -> N
     it.end()
     assert service.used() == [b"".join([before[-1], *word, *question, *PAUSE])]
     assert it.events.of(Woken) == [Woken("alexa")] and len(it.events.of(Heard)) == 1
+
+
+def test_no_audio_is_sent_before_the_wake_word_of_vosk(stage: Callable[..., Stage]) -> None:
+    spotter = VoskSpotter(str(MODEL), ["computer"], 0.5)
+    assert spotter.wait(60.0)
+    service = Transcriber()
+    it = stage(service, gate=WakeGate(lambda: spotter, 8.0))
+    question = spoken("what time is it")
+    pcm = bytes(32000) + spoken("the weather is nice") + bytes(48000) + spoken("computer") + bytes(9600) + question
+    pcm += bytes(48000)
+    it.hear(*(pcm[start : start + 3200] for start in range(0, len(pcm) - 3199, 3200)))
+    it.events.await_first(Heard)
+    it.end()
+    [sent] = [audio for audio in service.used() if audio]
+    assert it.events.of(Woken) == [Woken("computer")]
+    assert sent in pcm and pcm.index(sent) > pcm.index(spoken("computer")) + 0.6 * len(spoken("computer"))
+    assert question in sent
 
 
 def test_opened_gate_needs_no_wake_word(stage: Callable[..., Stage]) -> None:
