@@ -8,12 +8,9 @@ from collections.abc import Callable
 from agent import __version__
 from agent.frontends.api.api import Api
 from agent.frontends.satellite.bridge import Bridge
-from agent.frontends.satellite.frontend import SatelliteFrontend
+from agent.frontends.satellite.frontend import VOICE, SatelliteFrontend
 from agent.pipeline.events import Event
 from agent.settings.model import Config
-
-VOICE = "wyoming"
-"""The speech service that plays the audio of Home Assistant."""
 
 
 def make_satellite(config: Config, api: Api, report: Callable[[Event], None]) -> SatelliteFrontend:

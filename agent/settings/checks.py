@@ -49,6 +49,9 @@ def findings(config: Config) -> Iterator[Finding]:
             yield finding.below(name)
     if config.button.gpio is not None and config.button.gpio in config.led.gpio:
         yield Finding("led.gpio", f"pin {config.button.gpio} is that of button.gpio, expected another one")
+    if config.satellite.is_on and "wyoming" not in config.synthesis.services:
+        what = "the service wyoming plays the audio of Home Assistant, expected it in this list"
+        yield Finding("synthesis.services", what, None, "satellite.port")
 
 
 def warnings(config: Config) -> Iterator[Finding]:

@@ -93,9 +93,12 @@ class Bridge:
         """Whether Home Assistant is connected."""
         return self._assistant is not None
 
-    def woken(self, word: str) -> None:
-        """Note the wake word of the speech that follows."""
+    def woken(self, word: str) -> list[Action]:
+        """Note the wake word of the speech that follows, or that has begun: another thread reports it."""
+        if self._recognizer is not None and not self._has_transcript:
+            return self._to_assistant("detection", {"name": word})
         self._wake_word = word
+        return []
 
     def played(self) -> list[Action]:
         """Return the actions for the end of an utterance whose audio came from Home Assistant."""

@@ -24,6 +24,9 @@ from agent.system.threads import Deadline, Mailbox
 log = logging.getLogger(__name__)
 
 SOURCE = "satellite"
+VOICE = "wyoming"
+"""The speech service that plays the audio of Home Assistant."""
+
 MAX_CONNECTIONS = 16
 """Home Assistant, its tests of the connection, and the three stages with their standby connections."""
 
@@ -169,7 +172,7 @@ class SatelliteFrontend(Frontend):
                 case _Signal():
                     self._is_stopping = True
                 case Woken(word):
-                    self._bridge.woken(word)
+                    self._act(self._bridge.woken(word))
                 case Record(utterance):
                     if utterance.turn or (utterance.text or "").startswith(ANNOUNCEMENT):
                         self._act(self._bridge.played())
@@ -247,11 +250,10 @@ class SatelliteFrontend(Frontend):
                     self._say(text, is_timer)
 
     def _say(self, text: str, is_timer: bool) -> None:
-        parameters: dict[str, object] = {"text": text}
-        if is_timer:
-            parameters["priority"] = "important"
-            if self._timer_service is not None:
-                parameters["service"] = self._timer_service
+        service = self._timer_service if is_timer else VOICE
+        parameters: dict[str, object] = {"text": text, "priority": "important" if is_timer else "message"}
+        if service is not None:
+            parameters["service"] = service
         request = {"jsonrpc": "2.0", "id": 1, "method": "say", "params": parameters}
         self._api.call(json.dumps(request).encode(), self._caller, self._note_answer)
 

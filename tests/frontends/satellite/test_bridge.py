@@ -72,6 +72,15 @@ def test_speech_runs_a_pipeline_with_its_audio() -> None:
     assert table.send(RECOGNIZER, "transcribe")[0] == (ASSISTANT, "run-pipeline", RUN)  # without a wake word
 
 
+def test_a_wake_word_that_is_reported_after_its_speech_has_begun_is_sent_at_once() -> None:
+    table = Table()
+    table.send(RECOGNIZER, "transcribe")
+    assert described(table.bridge.woken("okay_nabu")) == [(ASSISTANT, "detection", {"name": "okay_nabu"})]
+    table.send(ASSISTANT, "transcript", text="a")
+    assert table.bridge.woken("okay_nabu") == []
+    assert table.send(RECOGNIZER, "transcribe")[0] == (ASSISTANT, "detection", {"name": "okay_nabu"})
+
+
 def test_speech_that_home_assistant_ends_gets_no_more_audio() -> None:
     table = Table()
     table.send(RECOGNIZER, "transcribe")
