@@ -64,7 +64,7 @@ VOICES = ("flite:slt", "flite:awb", "espeak:en-gb", "espeak:en-us+m3", "espeak:e
 """Voices whose wake word the models find before each question."""
 WORD = "Alexa,"
 QUESTIONS = ("what time is it?", "what day is it today?", "who are you?", "what can you do?")
-FOLLOW_UP_SECONDS = 2.0
+FOLLOW_UP_SECONDS = 3.0
 MUSIC_SHARE = 0.1
 LEAD_SECONDS = 0.3
 """Silence before a question."""
@@ -212,7 +212,7 @@ class House:
         first = self._wake()
         if first.result != "as intended":
             return first
-        time.sleep(self._random.uniform(0.1, FOLLOW_UP_SECONDS / 2))
+        time.sleep(self._random.uniform(0.1, FOLLOW_UP_SECONDS / 3))
         at = time.monotonic()
         self._speak(next(self._questions))
         return self._outcome(at, ("played",))
