@@ -157,8 +157,11 @@ class Client:
         NotRunning: No daemon accepts a connection.
     """
 
-    def __init__(self, path: str | Sequence[str] | None = None, *, timeout: float = 10.0) -> None:
-        paths = default_paths() if path is None else [path] if isinstance(path, str) else list(path)
+    def __init__(self, path: str | os.PathLike[str] | Sequence[str] | None = None, *, timeout: float = 10.0) -> None:
+        if path is None:
+            paths = default_paths()
+        else:
+            paths = [os.fspath(path)] if isinstance(path, str | os.PathLike) else list(path)
         self._timeout = timeout
         self._socket, self.path = _connect(paths)
         self._socket.settimeout(timeout)

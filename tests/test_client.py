@@ -14,47 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.control import ControlHarness
 
 from agent import client as module
 from agent.client import Client, ClientError, ConnectionLost, End, NotRunning, Refused, TimedOut
-from agent.frontends.api.api import Api
 from agent.frontends.control.line_buffer import MAX_LINE_BYTES
-from agent.frontends.control.server import MAX_PEERS, ControlServer
+from agent.frontends.control.server import MAX_PEERS
 from agent.pipeline.actions import Record
-from agent.pipeline.events import Announce, Cancel, Event, Heard, Hush, Mute, TextComplete, TextPiece, Utterance
-from agent.pipeline.status import Status
+from agent.pipeline.events import Cancel, Heard, Hush, Mute, TextComplete, TextPiece
 from agent.system.text import MAX_TEXT_CHARACTERS
-from agent.system.threads import Deadline
 
 SECONDS = 20.0
 
 
-class Daemon:
-    """The API behind a control socket, without the rest of a daemon."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = str(path)
-        self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.api = Api(self.inbox.put)
-        self.control = ControlServer(path, self.inbox.put, self.api)
-        self.control.open()
-        self.api.notify(Status("ready to speak", "idle", (), 80))
-        self.control.start()
-
-    def announced(self) -> Utterance:
-        event = self.inbox.get(timeout=SECONDS)
-        assert isinstance(event, Announce)
-        return event.utterance
-
-    def end(self) -> None:
-        self.control.stop_accepting()
-        self.control.stop()
-        assert self.control.join(Deadline(SECONDS))
-
-
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    running = Daemon(tmp_path / "control.sock")
+def daemon(tmp_path: Path) -> Iterator[ControlHarness]:
+    running = ControlHarness(tmp_path / "control.sock")
     yield running
     running.end()
 
@@ -82,14 +57,14 @@ def answering(path: Path, answer: bytes) -> Iterator[None]:
         thread.join(SECONDS)
 
 
-def test_connects_to_the_first_daemon_that_listens(daemon: Daemon, tmp_path: Path) -> None:
-    with Client([str(tmp_path / "nowhere"), daemon.path]) as client:
-        assert client.path == daemon.path
+def test_connects_to_the_first_daemon_that_listens(daemon: ControlHarness, tmp_path: Path) -> None:
+    with Client([str(tmp_path / "nowhere"), str(daemon.path)]) as client:
+        assert client.path == str(daemon.path)
         assert client.status()["status"] == "ready to speak"
 
 
 def test_default_paths_are_those_of_the_user_and_the_service(
-    daemon: Daemon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    daemon: ControlHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
     monkeypatch.delenv("RUNTIME_DIRECTORY", raising=False)
@@ -102,7 +77,7 @@ def test_default_paths_are_those_of_the_user_and_the_service(
     assert module.default_paths()[0] == "/state/voice-agent/run/control.sock"
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     with Client() as client:
-        assert client.path == daemon.path
+        assert client.path == str(daemon.path)
 
 
 def test_connection_failure_names_the_reason_for_each_path(tmp_path: Path) -> None:
@@ -116,7 +91,7 @@ def test_connection_failure_names_the_reason_for_each_path(tmp_path: Path) -> No
         Client([])
 
 
-def test_say_returns_the_accepted_utterance_and_waits_for_its_end(daemon: Daemon) -> None:
+def test_say_returns_the_accepted_utterance_and_waits_for_its_end(daemon: ControlHarness) -> None:
     with Client(daemon.path) as client:
         speech = client.say("hello", priority="important", id="a-1")
         utterance = daemon.announced()
@@ -130,14 +105,14 @@ def test_say_returns_the_accepted_utterance_and_waits_for_its_end(daemon: Daemon
         assert daemon.inbox.get(timeout=SECONDS) == Cancel("a-1", "control")
 
 
-def test_two_utterances_with_one_id_end_together(daemon: Daemon) -> None:
+def test_two_utterances_with_one_id_end_together(daemon: ControlHarness) -> None:
     with Client(daemon.path) as client:
         both = [client.say("hello", id="a"), client.say("hello", id="a")]
         daemon.api.notify(Record(daemon.announced(), "played", "", 1.0))
         assert [speech.wait(SECONDS).state for speech in both] == ["played", "played"]
 
 
-def test_text_is_written_while_it_arrives(daemon: Daemon) -> None:
+def test_text_is_written_while_it_arrives(daemon: ControlHarness) -> None:
     with Client(daemon.path) as client:
         with client.stream(priority=2) as stream:
             stream.write("One.")
@@ -153,7 +128,7 @@ def test_text_is_written_while_it_arrives(daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     "text", ["x" * MAX_TEXT_CHARACTERS, "\u4e16" * MAX_TEXT_CHARACTERS, "\U00010400 " * (MAX_TEXT_CHARACTERS // 2)]
 )
-def test_longest_text_is_sent_in_pieces(daemon: Daemon, text: str) -> None:
+def test_longest_text_is_sent_in_pieces(daemon: ControlHarness, text: str) -> None:
     with Client(daemon.path) as client:
         client.say(text, priority=2)
         utterance = daemon.announced()
@@ -165,7 +140,7 @@ def test_longest_text_is_sent_in_pieces(daemon: Daemon, text: str) -> None:
     assert "".join(pieces) == text
 
 
-def test_requests_reach_the_daemon(daemon: Daemon) -> None:
+def test_requests_reach_the_daemon(daemon: ControlHarness) -> None:
     with Client(daemon.path) as client:
         client.hush()
         client.mute()
@@ -175,7 +150,7 @@ def test_requests_reach_the_daemon(daemon: Daemon) -> None:
     assert [daemon.inbox.get(timeout=SECONDS) for _ in expected] == expected
 
 
-def test_refusal_has_code_and_name(daemon: Daemon) -> None:
+def test_refusal_has_code_and_name(daemon: ControlHarness) -> None:
     with Client(daemon.path) as client:
         with pytest.raises(Refused, match="percent is a whole number from 0 to 100") as refused:
             client.volume(1000)
@@ -185,7 +160,7 @@ def test_refusal_has_code_and_name(daemon: Daemon) -> None:
         assert refused.value.name == "unknown_utterance"
 
 
-def test_refused_connection_has_the_reason(daemon: Daemon) -> None:
+def test_refused_connection_has_the_reason(daemon: ControlHarness) -> None:
     with contextlib.ExitStack() as inside:
         for _ in range(MAX_PEERS):
             inside.enter_context(Client(daemon.path)).status()
@@ -194,7 +169,7 @@ def test_refused_connection_has_the_reason(daemon: Daemon) -> None:
             one_more.status()
 
 
-def test_events_are_iterated_while_other_threads_call(daemon: Daemon) -> None:
+def test_events_are_iterated_while_other_threads_call(daemon: ControlHarness) -> None:
     received: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
     client = Client(daemon.path)
     events = client.events("heard", texts=True)
@@ -223,7 +198,7 @@ def test_events_are_iterated_while_other_threads_call(daemon: Daemon) -> None:
         client.status()
 
 
-def test_unread_events_are_bounded_and_counted(daemon: Daemon) -> None:
+def test_unread_events_are_bounded_and_counted(daemon: ControlHarness) -> None:
     with Client(daemon.path) as client:
         events = client.events("heard", texts=True)
         for number in range(module.MAX_EVENTS + 100):
@@ -236,7 +211,7 @@ def test_unread_events_are_bounded_and_counted(daemon: Daemon) -> None:
 
 
 def test_end_of_the_daemon_ends_all_waits(tmp_path: Path) -> None:
-    daemon = Daemon(tmp_path / "control.sock")
+    daemon = ControlHarness(tmp_path / "control.sock")
     with Client(daemon.path) as client, Client(daemon.path) as listener:
         events = listener.events()
         speech = client.say("hello")
@@ -276,7 +251,7 @@ def test_call_times_out(tmp_path: Path) -> None:
             client.status()
 
 
-def test_close_ends_a_wait_in_another_thread(daemon: Daemon) -> None:
+def test_close_ends_a_wait_in_another_thread(daemon: ControlHarness) -> None:
     client = Client(daemon.path)
     speech = client.say("hello")
     failures: queue.SimpleQueue[ClientError] = queue.SimpleQueue()
@@ -295,7 +270,7 @@ def test_close_ends_a_wait_in_another_thread(daemon: Daemon) -> None:
     thread.join(SECONDS)
 
 
-def test_a_copy_of_the_module_works_without_the_package(daemon: Daemon, tmp_path: Path) -> None:
+def test_a_copy_of_the_module_works_without_the_package(daemon: ControlHarness, tmp_path: Path) -> None:
     shutil.copy(module.__file__, tmp_path / "voice_client.py")
     code = (
         "import json, sys, voice_client\n"

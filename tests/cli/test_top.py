@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import queue
 import re
 import select
 import signal
@@ -16,10 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.control import ControlHarness
 
-from agent.frontends.api.api import Api
-from agent.frontends.control.server import ControlServer
-from agent.pipeline.events import Event
 from agent.pipeline.status import Status
 from agent.system.threads import Deadline
 
@@ -28,22 +25,6 @@ STATUS = Status("first status", "idle", (), 80, mode="announce", listens=False)
 _SEQUENCE = re.compile(rb"\x1b(\[[0-9;?]*[a-zA-Z]|\([0-9A-B])")
 RESTORED = b"\x1b[?1049l"
 """xterm(1): switches back to the normal screen."""
-
-
-class Daemon:
-    """The control socket of a daemon."""
-
-    def __init__(self, path: Path) -> None:
-        self.api = Api(queue.SimpleQueue[Event]().put)
-        self.api.notify(STATUS)
-        self._control = ControlServer(path, print, self.api)
-        self._control.open()
-        self._control.start()
-
-    def stop(self) -> None:
-        self._control.stop_accepting()
-        self._control.stop()
-        assert self._control.join(Deadline(SECONDS))
 
 
 class Terminal:
@@ -104,20 +85,20 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    running = Daemon(tmp_path / "control.sock")
+def daemon(tmp_path: Path) -> Iterator[ControlHarness]:
+    running = ControlHarness(tmp_path / "control.sock", STATUS)
     yield running
-    running.stop()
+    running.end()
 
 
 @pytest.fixture
-def terminal(daemon: Daemon, environ: dict[str, str]) -> Iterator[Terminal]:
+def terminal(daemon: ControlHarness, environ: dict[str, str]) -> Iterator[Terminal]:
     opened = Terminal(environ)
     yield opened
     opened.close()
 
 
-def test_the_screen_follows_the_daemon_until_q(terminal: Terminal, daemon: Daemon) -> None:
+def test_the_screen_follows_the_daemon_until_q(terminal: Terminal, daemon: ControlHarness) -> None:
     terminal.await_text("first status")
     daemon.api.notify(STATUS._replace(summary="second status"))
     terminal.await_text("second")
@@ -144,14 +125,14 @@ def test_the_screen_fits_after_each_resize(terminal: Terminal) -> None:
     assert terminal.end() == 0
 
 
-def test_the_screen_waits_for_the_next_daemon(terminal: Terminal, daemon: Daemon, tmp_path: Path) -> None:
+def test_the_screen_waits_for_the_next_daemon(terminal: Terminal, daemon: ControlHarness, tmp_path: Path) -> None:
     terminal.await_text("first status")
-    daemon.stop()
+    daemon.end()
     terminal.await_text("NO DAEMON")
-    second = Daemon(tmp_path / "control.sock")
+    second = ControlHarness(tmp_path / "control.sock", STATUS)
     second.api.notify(STATUS._replace(summary="back again"))
     terminal.await_text("back again")
-    second.stop()
+    second.end()
     terminal.type(b"q")
     assert terminal.end() == 0
 
@@ -163,13 +144,13 @@ def run_top(environ: dict[str, str], *arguments: str) -> subprocess.CompletedPro
     )  # fmt: skip
 
 
-def test_once_prints_one_screen_without_a_terminal(daemon: Daemon, environ: dict[str, str]) -> None:
+def test_once_prints_one_screen_without_a_terminal(daemon: ControlHarness, environ: dict[str, str]) -> None:
     done = run_top(environ, "--once")
     assert (done.returncode, done.stderr) == (0, "")
     assert "status        first status\n" in done.stdout and "\x1b" not in done.stdout
 
 
-def test_without_a_terminal_the_cure_is_named(daemon: Daemon, environ: dict[str, str]) -> None:
+def test_without_a_terminal_the_cure_is_named(daemon: ControlHarness, environ: dict[str, str]) -> None:
     done = run_top(environ)
     assert (done.returncode, done.stdout) == (2, "")
     assert "voice-agent top --once" in done.stderr

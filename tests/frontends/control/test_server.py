@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.control import ControlHarness
 from support.machine import resident_kib
 
 from agent.errors import ConfigError
@@ -79,17 +80,11 @@ class Client:
         self.socket.close()
 
 
-class Setup:
-    """A control server with an inbox."""
+class Setup(ControlHarness):
+    """A control server with clients."""
 
     def __init__(self, path: Path, timing: PeerTiming, texts: TextTiming | None = None) -> None:
-        self.path = path
-        self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.api = Api(self.inbox.put, timing=texts)
-        self.control = ControlServer(path, self.inbox.put, self.api, timing=timing)
-        self.control.open()
-        self.api.notify(STATUS)
-        self.control.start()
+        super().__init__(path, timing=timing, texts=texts)
         self.clients: list[Client] = []
 
     def call(self) -> Client:
@@ -107,24 +102,11 @@ class Setup:
                 return client
         raise AssertionError(f"{text} was never accepted")
 
-    def event(self) -> Event:
-        return self.inbox.get(timeout=SECONDS)
-
     def played(self, utterance: Utterance) -> None:
         self.api.notify(Record(utterance, "played", "", 1.5))
 
-    def stop_accepting(self) -> None:
-        self.api.stop_accepting()
-        self.control.stop_accepting()
-
-    def stop(self) -> None:
-        self.api.close()
-        self.control.stop()
-
     def end(self) -> None:
-        self.stop_accepting()
-        self.stop()
-        assert self.control.join(Deadline(SECONDS))
+        super().end()
         for client in self.clients:
             client.close()
         while not self.inbox.empty():
