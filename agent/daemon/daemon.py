@@ -64,7 +64,6 @@ RESTART_SECONDS = 60.0
 # Needed by failures, requests and reloads only. They would delay READY, and a process without a free file descriptor
 # cannot import them (EMFILE).
 _IMPORTED_AFTER_READY = (
-    "random",
     "json",
     "agent.services.protocols.handshake",
     "agent.daemon.reload",

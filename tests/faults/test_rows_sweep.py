@@ -168,7 +168,7 @@ def test_row_20_a_transcription_cut_after_every_byte_keeps_its_final(record_row:
             open_one,
             inbox.put,
             eager=False,
-            backoff=Backoff(0.001, 0.002, seed=1),
+            backoff=Backoff(0.001, 0.002),
             timing=STANDBY_TIMING,
         )
         recognizer = Recognizer(

@@ -109,7 +109,7 @@ def transcribe(
 
     inbox = Inbox()
     standby = make_standby(
-        "transcription", open, inbox.put, eager=False, backoff=Backoff(0.001, 0.002, seed=1), timing=STANDBY_TIMING
+        "transcription", open, inbox.put, eager=False, backoff=Backoff(0.001, 0.002), timing=STANDBY_TIMING
     )
     recognizer = Recognizer(
         FileFrames(path, 0.1),

@@ -146,7 +146,7 @@ class SttPipeline:
             "transcription",
             service.open,
             self.inbox.put,
-            backoff=Backoff(0.01, 0.02, seed=1),
+            backoff=Backoff(0.01, 0.02),
             timing=STANDBY_TIMING._replace(**timing),
         )
         endpointer = (

@@ -135,7 +135,7 @@ class TtsPipeline:
                 open,
                 self.inbox.put,
                 eager=eager,
-                backoff=Backoff(0.01, 0.02, seed=1),
+                backoff=Backoff(0.01, 0.02),
                 timing=STANDBY_TIMING._replace(**timing),
             )
             for name, open in opens.items()

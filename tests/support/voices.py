@@ -127,7 +127,7 @@ def standby(
         codec.service = name
         return connect(codec, deadline, timing=ConnectionTiming(ping_seconds=None, close_seconds=close_seconds))
 
-    backoff = Backoff(retry_seconds, 5 * retry_seconds, seed=1)
+    backoff = Backoff(retry_seconds, 5 * retry_seconds)
     return make_standby(
         name, open, report, eager=eager, backoff=backoff, timing=STANDBY_TIMING._replace(dial_seconds=dial_seconds)
     )

@@ -99,7 +99,7 @@ class Stage:
             lambda deadline: self._connect(transcription.Client(codec_url, needs_export=self._needs_export), deadline),
             self.events,
             eager=False,
-            backoff=Backoff(0.01, 0.05, seed=1),
+            backoff=Backoff(0.01, 0.05),
             timing=STANDBY_TIMING._replace(dial_seconds=self._dial_seconds),
         )
 
