@@ -37,10 +37,23 @@ def _rows(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield role, _state(service, "" if name == role else name) + _breaker(service.get("breaker"))
     for name, device in (status.get("devices") or {}).items():
         yield str(name), _state(device, str(device.get("device", "")))
+    if echo := status.get("echo"):
+        yield "echo", describe_echo(echo)
     for trouble in status.get("troubles") or ():
         yield "trouble", str(trouble)
     yield "uptime", _duration(float(status.get("uptime_seconds") or 0.0))
     yield "version", str(status.get("version", ""))
+
+
+def describe_echo(echo: Mapping[str, Any]) -> str:
+    """Return what may interrupt the device, and the measures of the echo canceller."""
+    reason = echo.get("reason")
+    parts = [f"interruption: {echo.get('mode', '')}" + (f" ({reason})" if reason else "")]
+    for name, unit, factor in (("delay_seconds", "ms delay", 1000), ("drift_ppm", "ppm drift", 1)):
+        value = echo.get(name)
+        parts += [] if value is None else [f"{factor * value:.0f} {unit}"]
+    loss = echo.get("return_loss_db")
+    return ", ".join([*parts, *([] if loss is None else [f"{loss:.0f} dB return loss"])])
 
 
 def _state(entry: Mapping[str, Any], name: str) -> str:

@@ -77,7 +77,8 @@ class Field(NamedTuple):
 
     Attributes:
         kind: ``section``, ``sections`` (a list of them), ``strings`` or ``ints`` (a list of them), ``secret``,
-            ``str``, ``int``, ``float``, ``bool``, ``str or bool`` or ``int or word`` (a number, or one of the choices).
+            ``str``, ``int``, ``float``, ``bool``, ``str or bool``, ``int or word`` or
+            ``float or word`` (a number, or one of the choices).
         is_optional: Null is a value of its own.
         default: The default value; ``None`` for a section.
         metadata: The arguments of ``key``.
@@ -244,6 +245,8 @@ def _kind(hint: Any) -> tuple[str, bool, Any]:
         rest = [part for part in inner if part is not types.NoneType]
         if set(rest) == {str, bool}:
             return "str or bool", len(rest) < len(inner), None
+        if set(rest) == {str, float}:
+            return "float or word", len(rest) < len(inner), None
         if set(rest) == {str, int}:
             return "int or word", len(rest) < len(inner), None
         if len(rest) == 1:

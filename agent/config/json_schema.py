@@ -83,8 +83,9 @@ def _key(field: Field) -> dict[str, Any]:
         return entry
     if field.kind == "ints":
         return entry | {"type": "array", "items": {"type": "integer"} | _bounds(field)}
-    if field.kind == "int or word":
-        return entry | {"anyOf": [{"enum": list(field.choices)}, {"type": "integer"} | _bounds(field)]}
+    if field.kind in ("int or word", "float or word"):
+        number = "integer" if field.kind == "int or word" else "number"
+        return entry | {"anyOf": [{"enum": list(field.choices)}, {"type": number} | _bounds(field)]}
     if field.choices:
         return entry | {"enum": [*field.choices, *([None] if field.is_optional else [])]}
     kind = _TYPES[field.kind]

@@ -72,13 +72,13 @@ def as_int(scalar: Scalar, field: Field) -> int:
     return value
 
 
-def as_int_or_word(scalar: Scalar, field: Field) -> int | str:
-    """Return one of the choices of the key, or a whole number within its bounds. Raises ``Refused``."""
+def as_number_or_word(scalar: Scalar, field: Field) -> float | str:
+    """Return one of the choices of the key, or a number of its kind within its bounds. Raises ``Refused``."""
     if scalar.text in field.choices:
         return scalar.text
     number = field._replace(metadata={name: value for name, value in field.metadata.items() if name != "choices"})
     try:
-        return as_int(scalar, number)
+        return as_float(scalar, number) if field.kind == "float or word" else as_int(scalar, number)
     except Refused as refused:
         words = ", ".join(_words(field))
         raise Refused(f"{refused}, or {words}", suggestion(scalar.text, field.choices)) from None

@@ -9,7 +9,7 @@ from typing import Any
 
 from agent.config.errors import ConfigIssue, suggestion
 from agent.config.fields import Field, Fields, all_keys, fields_of, join
-from agent.config.scalars import Refused, as_bool, as_float, as_int, as_int_or_word, as_str, quoted
+from agent.config.scalars import Refused, as_bool, as_float, as_int, as_number_or_word, as_str, quoted
 from agent.config.secrets import Secret
 from agent.config.tree import Mapping, Scalar, Sequence, Tree
 
@@ -94,8 +94,8 @@ class Validator:
             return as_str(tree, field)
         if field.kind == "int":
             return as_int(tree, field)
-        if field.kind == "int or word":
-            return as_int_or_word(tree, field)
+        if field.kind in ("int or word", "float or word"):
+            return as_number_or_word(tree, field)
         return as_float(tree, field) if field.kind == "float" else as_bool(tree)
 
     def _list(self, field: Field, tree: Tree, path: str) -> tuple[Any, ...]:

@@ -36,7 +36,9 @@ from agent.system.threads import Worker
 # The stages that capture and reply are imported where they are built: a daemon that only announces starts faster.
 if TYPE_CHECKING:
     from agent.audio.devices.device import Sink, WaitPolicy
+    from agent.audio.echo.reference import EchoReference
     from agent.daemon.local_server import LocalServer
+    from agent.pipeline.capture.echo_guard import EchoGuard
     from agent.pipeline.capture.endpointer import Endpointer
     from agent.pipeline.capture.frame_queue import FrameQueue, FrameSource
     from agent.pipeline.capture.microphone import Microphone
@@ -97,13 +99,20 @@ def build_pipeline(
     """
     mode = config.conversation.mode
     pipeline = Pipeline(RingBuffer(RING_BYTES))
+    reference: EchoReference | None = None
+    if mode == "assistant" and config.echo.canceller != "none":
+        from agent.audio.echo.reference import EchoReference
+
+        reference = EchoReference()
     if mode != "announce":
         from agent.pipeline.capture.frame_queue import FrameQueue
 
         frames = FrameQueue(config.microphone.outage_seconds if mode == "captions" else FRAME_QUEUE_SECONDS)
-        pipeline.microphone = make_microphone(config, frames, report)
-        pipeline.endpointer = make_endpointer(config)
-        pipeline.recognizer = make_recognizer(config, frames, pipeline.endpointer, report, local)
+        pipeline.microphone = make_microphone(config, frames, report, reference=reference)
+        guard = None if reference is None else make_echo_guard(config, reference, report)
+        pipeline.endpointer = make_endpointer(config, guard)
+        clean = None if guard is None else guard.clean
+        pipeline.recognizer = make_recognizer(config, frames, pipeline.endpointer, report, local, clean=clean)
     if mode == "assistant":
         from agent.pipeline.responders.worker import ResponderWorker
 
@@ -113,7 +122,7 @@ def build_pipeline(
         )
     if mode != "captions":
         pipeline.synthesizer = make_synthesizer(config, pipeline.ring, report, local, can_suspend=True)
-        pipeline.speaker = make_speaker(config, pipeline.ring, report, permit_start=permit_start)
+        pipeline.speaker = make_speaker(config, pipeline.ring, report, permit_start=permit_start, reference=reference)
     stages: list[Worker | None] = [
         pipeline.microphone,
         pipeline.recognizer,
@@ -165,7 +174,12 @@ def may_prepare(config: Config) -> Callable[[str], bool]:
 
 
 def make_microphone(
-    config: Config, frames: FrameQueue, report: Callable[[Event], None], *, wait_policy: WaitPolicy | None = None
+    config: Config,
+    frames: FrameQueue,
+    report: Callable[[Event], None],
+    *,
+    wait_policy: WaitPolicy | None = None,
+    reference: EchoReference | None = None,
 ) -> Microphone:
     from agent.audio.devices.device import open_source, wait_for_device
     from agent.pipeline.capture.microphone import Microphone
@@ -178,11 +192,29 @@ def make_microphone(
         report,
         frame_seconds=frame,
         wait_policy=wait_policy or wait_for_device,
+        captured=None if reference is None else reference.captured,
     )
 
 
-def make_endpointer(config: Config) -> Endpointer:
-    """Build the endpointer: by voice activity, or without endpoints for captions."""
+def make_echo_guard(config: Config, reference: EchoReference, report: Callable[[Event], None]) -> EchoGuard:
+    """Build the echo canceller with the detector behind it."""
+    from agent.audio.echo.canceller import EchoCanceller
+    from agent.pipeline.capture.echo_guard import EchoGuard
+    from agent.pipeline.capture.vad import create_detector
+
+    echo, talk = config.echo, config.conversation
+    delay = echo.delay_seconds if isinstance(echo.delay_seconds, float) else None
+    canceller = EchoCanceller(reference, echo.tail_seconds, delay)
+    return EchoGuard(canceller, create_detector(talk.vad), talk.interrupt, report)
+
+
+def make_endpointer(config: Config, guard: EchoGuard | None = None) -> Endpointer:
+    """Build the endpointer: by voice activity, or without endpoints for captions.
+
+    Args:
+        config: The configuration.
+        guard: Detects the voice activity behind an echo canceller; ``None`` without one.
+    """
     from agent.pipeline.capture.endpointer import NullEndpointer, VadEndpointer
     from agent.pipeline.capture.vad import create_detector
 
@@ -190,7 +222,7 @@ def make_endpointer(config: Config) -> Endpointer:
     if settings.mode == "captions":
         return NullEndpointer()
     return VadEndpointer(
-        create_detector(settings.vad),
+        guard or create_detector(settings.vad),
         silence_seconds=settings.silence_seconds.unsure,
         turn_seconds=settings.turn_seconds,
         pre_roll_seconds=config.microphone.pre_roll_seconds,
@@ -233,7 +265,7 @@ def make_spotter(settings: WakeSettings, near_share: float | None = None) -> Spo
 
 def hears_while_speaking(config: Config) -> bool:
     """Return whether the microphone may be open while the device speaks: only then a stop word can be heard."""
-    return config.conversation.listen_while_speaking
+    return config.conversation.listen_while_speaking or config.conversation.interrupt != "never"
 
 
 def stop_spotter_maker(config: Config) -> Callable[[], Spotter] | None:
@@ -275,6 +307,7 @@ def make_recognizer(
     local: LocalServer | None,
     *,
     report_seconds: float = 0.0,
+    clean: Callable[[bytes, int], bytes] | None = None,
 ) -> Recognizer:
     """Build the recognizer with its connection to the transcription service.
 
@@ -285,6 +318,7 @@ def make_recognizer(
         report: Receives the events.
         local: As for ``build_pipeline``.
         report_seconds: As for ``Timing``.
+        clean: As for ``Recognizer``.
     """
     from agent.pipeline.stt.recognizer import Recognizer
 
@@ -300,6 +334,7 @@ def make_recognizer(
         report,
         captions=endpointer.continuous,
         find_stop_word=find_stop_word,
+        clean=clean,
         answer_seconds=config.transcription.answer_seconds,
         stop_seconds=STOP_ANSWER_SHARE * config.shutdown_seconds,
         outage_seconds=config.microphone.outage_seconds,
@@ -421,6 +456,7 @@ def make_speaker(
     *,
     wait_policy: WaitPolicy | None = None,
     permit_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
+    reference: EchoReference | None = None,
 ) -> Speaker:
     from agent.audio.devices.device import is_card, open_sink, wait_for_device
     from agent.pipeline.playback.jitter_buffer import JitterBuffer
@@ -449,6 +485,7 @@ def make_speaker(
         permit_start=permit_start,
         wait_policy=wait_policy or wait_for_device,
         probe=probe if is_card(settings.device) else None,
+        reference=reference,
     )
 
 

@@ -11,6 +11,7 @@ from agent.pipeline.actions import Record
 from agent.pipeline.events import (
     DeviceBack,
     DeviceLost,
+    EchoChanged,
     Event,
     Gap,
     Heard,
@@ -35,6 +36,13 @@ def log_event(event: Event, *, transcripts: bool) -> None:
             log.info("wake word: %s", word, extra={"component": "recognizer"})
         case NearMiss(word, score):
             log.debug("wake word: near miss, word=%s, score=%.2f", word, score, extra={"component": "recognizer"})
+        case EchoChanged(mode, reason, delay, drift, loss):
+            log.info(
+                "echo: %s may interrupt, reason=%s, delay_seconds=%s, drift_ppm=%s, return_loss_db=%s",
+                "nothing" if mode == "half-duplex" else mode,
+                reason or "none",
+                *("unknown" if value is None else f"{value:.3g}" for value in (delay, drift, loss)),
+            )
         case StopWord(word):
             log.info("stop word: %s", word, extra={"component": "recognizer"})
         case Heard(text) if text:

@@ -6,7 +6,6 @@ exactly one recorded state: played, cancelled, failed, expired or dropped.
 """
 
 from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 from agent.pipeline.actions import (
@@ -64,19 +63,18 @@ from agent.pipeline.events import (
     Woken,
     WordTimedOut,
 )
-from agent.pipeline.interruptions import BARGE_IN, BUSY, INTERRUPTED, MESSAGE_ARRIVED, SPOKEN_OVER, Suspended
+from agent.pipeline.interruptions import (
+    BARGE_IN,
+    BUSY,
+    INTERRUPTED,
+    MESSAGE_ARRIVED,
+    SPEAKING_SECONDS,
+    SPOKEN_OVER,
+    Suspended,
+)
 from agent.pipeline.questions import Questions, Segment
+from agent.pipeline.state import State as State
 from agent.pipeline.text.closing import is_closing
-
-
-class State(Enum):
-    """The visible state of the device."""
-
-    IDLE = "idle"
-    LISTENING = "listening"
-    THINKING = "thinking"
-    SPEAKING = "speaking"
-
 
 LISTEN_SECONDS = 8.0
 """How long the device waits for a user who does not speak, after a wake word or ``ListenNow``."""
@@ -190,9 +188,6 @@ class Conversation:
             return actions
         return []
 
-    def _word_timed_out(self, event: WordTimedOut) -> list[Action]:
-        return self._continue_spoken_over()
-
     def _end_spoken_over(self) -> list[Action]:
         """End the utterance that was suspended for speech: a word has followed."""
         utterance, self._spoken_over = self._spoken_over, None
@@ -200,7 +195,7 @@ class Conversation:
             return []
         return [*self._cancel_reply(), *self._end_suspended(utterance, "cancelled", f"by {BARGE_IN}")]
 
-    def _continue_spoken_over(self) -> list[Action]:
+    def _continue_spoken_over(self, event: WordTimedOut | None = None) -> list[Action]:
         """Continue the utterance that was suspended for speech: it was no speech."""
         utterance, self._spoken_over = self._spoken_over, None
         if utterance is None or utterance not in self._suspended or self.state is State.SPEAKING:
@@ -465,7 +460,9 @@ class Conversation:
         self._awaits_user, self._spoken_over = False, None
         self.state = State.SPEAKING
         self._recognizer_paused = not self._listens_while_speaking
-        return [Listen(False)] if self._recognizer_paused else []
+        if self._recognizer_paused:
+            return [Listen(False)]
+        return self._open_gate(SPEAKING_SECONDS) if self._confirms_speech and self._speech_interrupts else []
 
     def _suspend(self, reason: str) -> list[Action]:
         """Stop the current utterance for an important one or for the user."""
@@ -522,8 +519,8 @@ class Conversation:
         self._ends.pop(utterance, None)
         seconds += self._heard_before.pop(utterance, 0.0)
         actions: list[Action] = [Record(ended, state, reason, seconds, dropped)]
-        if ended.turn and state == "played":
-            actions += self._open_gate(self._follow_up_seconds or 0.0)
+        if state == "played" and (ended.turn or self._confirms_speech):
+            actions += self._open_gate(self._follow_up_seconds or 0.0 if ended.turn else 0.0)
         if ended.turn == self.turn:
             actions += self._cancel_reply()  # it ended before its text did: the rest of the reply cannot be spoken
         if self._suspended.pop(utterance, None) is not None:  # it ended before it was interrupted
@@ -577,7 +574,7 @@ TABLE: dict[tuple[State | None, type], Rule] = {
     (None, StopWord): Conversation._stop_word,
     (None, SpeechSuspected): Conversation._speech_suspected,
     (None, Partial): Conversation._partial,
-    (None, WordTimedOut): Conversation._word_timed_out,
+    (None, WordTimedOut): Conversation._continue_spoken_over,
     (None, EchoChanged): Conversation._echo_changed,
     (None, PartHeard): Conversation._part_heard,
     (State.LISTENING, WakePaused): Conversation._wake_paused,

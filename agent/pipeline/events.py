@@ -131,9 +131,10 @@ class EchoChanged(NamedTuple):
     """The echo canceller has new measures. Immutable.
 
     ``mode`` is what may interrupt the device: ``half-duplex`` (nothing: the microphone is shut while it speaks),
-    ``word`` (a wake word or a stop word) or ``speech``, for this ``reason``. The measures are ``None`` until they are
-    known: the delay of the echo, the drift of the speaker's clock against that of the microphone in parts per million,
-    and the echo return loss of the canceller in decibels.
+    ``word`` (a wake word or a stop word) or ``speech``, for this ``reason``; ``is_problem``: it is not what the
+    configuration asks for, and will not become it by itself. The measures are ``None`` until they are known: the delay
+    of the echo, the drift of the speaker's clock against that of the microphone in parts per million, and the echo
+    return loss of the canceller in decibels.
     """
 
     mode: str
@@ -141,6 +142,7 @@ class EchoChanged(NamedTuple):
     delay_seconds: float | None = None
     drift_ppm: float | None = None
     return_loss_db: float | None = None
+    is_problem: bool = False
 
 
 @distinct

@@ -13,6 +13,9 @@ MESSAGE_ARRIVED = "a message"
 BUSY = "another utterance is spoken or waits"
 """The reason of a notification that was dropped."""
 
+SPEAKING_SECONDS = 600.0
+"""How long an utterance may be interrupted without a wake word, where speech interrupts."""
+
 
 class Suspended(NamedTuple):
     """An utterance that an important one interrupted, or the user. Immutable.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from agent.config.errors import Finding
 from agent.config.fields import key, section
 from agent.config.rules import input_file_problem, output_file_problem
+from agent.errors import AudioError
 from agent.system.named_tuple import NamedTuple
 
 NO_CHIME = "none"
@@ -164,6 +165,39 @@ class WakeSettings(NamedTuple):
             yield Finding("words", "there is no wake word, expected a word or a file in own")
 
 
+AUTO = "auto"
+
+
+@section
+class EchoSettings(NamedTuple):
+    """The echo canceller, which lets the user interrupt the device."""
+
+    canceller: str = key(
+        "none",
+        "none: the microphone is shut while the device speaks | speex: libspeexdsp removes the device's own voice",
+        choices=("none", "speex"),
+    )
+    tail_seconds: float = key(0.4, "reverberation of the room that is removed; more needs more CPU", low=0.05, high=1.0)
+    delay_seconds: str | float = key(
+        AUTO,
+        "auto | time from the playback to its echo; auto measures it during the first words",
+        choices=(AUTO,),
+        low=0.0,
+        high=1.0,
+    )
+
+    def check(self) -> Iterator[Finding]:
+        """Yield an error if the library is missing."""
+        if self.canceller == "none":
+            return
+        from agent.audio.convert import load_speexdsp
+
+        try:
+            load_speexdsp()
+        except AudioError as error:
+            yield Finding("canceller", str(error))
+
+
 @section
 class ConversationSettings(NamedTuple):
     """Turn taking."""
@@ -175,6 +209,12 @@ class ConversationSettings(NamedTuple):
     )
     listen_while_speaking: bool = key(
         False, "true: speech interrupts a reply; only for a microphone with echo cancellation"
+    )
+    interrupt: str = key(
+        "never",
+        "never | word: a wake word or a stop word interrupts the device | speech: any speech does; both need"
+        " echo.canceller",
+        choices=("never", "word", "speech"),
     )
     gap_seconds: float = key(0.0, "silence between two announcements", low=0.0, high=60.0)
     chime: str = key(
@@ -198,7 +238,10 @@ class ConversationSettings(NamedTuple):
     )
 
     def check(self) -> Iterator[Finding]:
-        """Yield the errors in the chime and the durations."""
+        """Yield the errors in the chime, the interruption and the durations."""
+        if self.listen_while_speaking and self.interrupt != "never":
+            what = "listen_while_speaking is true too, which means speech without a canceller, expected one of both"
+            yield Finding("interrupt", what, None, "listen_while_speaking")
         if self.chime.startswith("file:"):
             if problem := input_file_problem(self.chime.removeprefix("file:")):
                 yield Finding("chime", problem)

@@ -8,6 +8,7 @@ from agent.pipeline.events import (
     BreakerChanged,
     DeviceBack,
     DeviceLost,
+    EchoChanged,
     Event,
     Heard,
     MicrophoneMute,
@@ -76,6 +77,16 @@ class DeviceState(NamedTuple):
     reason: str = ""
 
 
+class EchoState(NamedTuple):
+    """What the echo canceller has measured, as in ``EchoChanged``. Immutable."""
+
+    mode: str
+    reason: str = ""
+    delay_seconds: float | None = None
+    drift_ppm: float | None = None
+    return_loss_db: float | None = None
+
+
 class Status(NamedTuple):
     """The status of the daemon. Immutable.
 
@@ -98,6 +109,7 @@ class Status(NamedTuple):
     devices: tuple[DeviceState, ...] = ()
     can_speak: bool | None = None
     can_listen: bool | None = None
+    echo: EchoState | None = None
 
     @property
     def main_device(self) -> str:
@@ -152,6 +164,8 @@ class StatusTracker:
         self.config_generation = 0
         self._config_problem: str | None = None
         self._muted: set[str] = set()
+        self._echo: EchoState | None = None
+        self._echo_problem: str | None = None
 
     def update(self, event: Event) -> None:
         match event:
@@ -189,6 +203,9 @@ class StatusTracker:
                 self._lost.pop(device, None)
             case Mute(muted) if self._speaks:
                 self._set_muted("speaker", muted)
+            case EchoChanged():
+                self._echo = EchoState(*event[:-1])
+                self._echo_problem = event.reason if event.is_problem else None
             case MicrophoneMute(muted) if self._listens:
                 self._set_muted("microphone", muted)
 
@@ -238,6 +255,7 @@ class StatusTracker:
             tuple(self._device_states()),
             can_speak=self._can_speak if self._speaks else None,
             can_listen="microphone" not in self._lost and TRANSCRIPTION not in self._down if self._listens else None,
+            echo=self._echo,
         )
 
     @property
@@ -275,7 +293,9 @@ class StatusTracker:
 
     def _problems(self) -> tuple[str, ...]:
         config_problem = [] if self._config_problem is None else [self._config_problem]
-        return (*self._lost.values(), *self._down.values(), *config_problem)
+        is_shut = self._echo_problem is not None
+        echo_problem = [f"the microphone is shut while the device speaks: {self._echo_problem}"] if is_shut else []
+        return (*self._lost.values(), *self._down.values(), *config_problem, *echo_problem)
 
     def _voice(self) -> str | None:
         """Describe the voice in use if it is not the first choice."""

@@ -13,6 +13,7 @@ CHECKED_SECTIONS = (
     "microphone",
     "speaker",
     "wake",
+    "echo",
     "conversation",
     "transcription",
     "synthesis",
@@ -43,6 +44,13 @@ def findings(config: Config) -> Iterator[Finding]:
             yield Finding(f"responder.{finding.key}", finding.what, finding.suggestion, "wake.words")
         for finding in url_findings(responder.urls(), "responder", allow_plaintext=responder.allow_plaintext):
             yield finding.below("responder")
+    talk, has_canceller = config.conversation, config.echo.canceller != "none"
+    if talk.listen_while_speaking and has_canceller:
+        what = "there is an echo canceller too, expected false and conversation.interrupt: speech"
+        yield Finding("conversation.listen_while_speaking", what, None, "echo.canceller")
+    if talk.interrupt != "never" and not has_canceller:
+        what = f"{talk.interrupt} needs an echo canceller, expected echo.canceller: speex"
+        yield Finding("conversation.interrupt", f"{what}, or never", "never", "echo.canceller")
     for name in URL_SECTIONS:
         section = getattr(config, name)
         for finding in url_findings(section.urls(), name, allow_plaintext=section.allow_plaintext):

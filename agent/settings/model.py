@@ -15,7 +15,13 @@ from agent.frontends.panel.settings import ButtonSettings, LedSettings
 from agent.frontends.satellite.settings import SatelliteSettings
 from agent.frontends.web.settings import WebSettings
 from agent.pipeline.responders.settings import ResponderSettings
-from agent.pipeline.settings import ConversationSettings, MicrophoneSettings, SpeakerSettings, WakeSettings
+from agent.pipeline.settings import (
+    ConversationSettings,
+    EchoSettings,
+    MicrophoneSettings,
+    SpeakerSettings,
+    WakeSettings,
+)
 from agent.server.settings import ServerSettings as ServerSettings
 from agent.services.settings import SynthesisSettings, TranscriptionSettings
 from agent.system.named_tuple import NamedTuple
@@ -40,6 +46,7 @@ class Config(NamedTuple):
     microphone: MicrophoneSettings = key(MicrophoneSettings, "the source of audio")
     speaker: SpeakerSettings = key(SpeakerSettings, "the sink of audio")
     wake: WakeSettings = key(WakeSettings, "the wake word")
+    echo: EchoSettings = key(EchoSettings, "the echo canceller")
     conversation: ConversationSettings = key(ConversationSettings, "turn taking")
     transcription: TranscriptionSettings = key(TranscriptionSettings, "speech to text")
     synthesis: SynthesisSettings = key(SynthesisSettings, "text to speech")

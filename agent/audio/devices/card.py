@@ -56,6 +56,7 @@ class CardSource:
         self._loss = LossMeter(self.format.rate, tolerance_frames=self._card.period_frames)
         self.drift = ClockDrift(self.format.rate)
         self._read_frames = 0
+        self._period_ended_at = 0.0
         try:
             self._card.start()
         except DeviceError:
@@ -65,6 +66,11 @@ class CardSource:
     @property
     def lost_frames(self) -> int:
         return round(self._loss.lost_frames * SPEECH.rate / self.format.rate)
+
+    @property
+    def captured_at(self) -> float:
+        """The monotonic time at which the last sample of the last frame was recorded."""
+        return self._period_ended_at - SPEECH.seconds_of(len(self._buffer))
 
     def read(self) -> bytes:
         """Return the next frame, in real time.
@@ -87,6 +93,7 @@ class CardSource:
 
     def _count(self, frames: int) -> None:
         available, now = self._card.available_at()
+        self._period_ended_at = now - available / self.format.rate
         self._read_frames += frames
         self._loss.count(frames, available, now)
         self.drift.observe(self._read_frames + available + self._loss.lost_frames, now)

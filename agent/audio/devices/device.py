@@ -41,6 +41,11 @@ class Source(Protocol):
     @property
     def lost_frames(self) -> int: ...
 
+    @property
+    def captured_at(self) -> float:
+        """The monotonic time at which the last sample of the last frame was recorded."""
+        ...
+
     def read(self) -> bytes:
         """Return the next frame; block in real time.
 

@@ -36,6 +36,11 @@ class SilentSource:
         self._frames = 0
         self._closed = threading.Event()
 
+    @property
+    def captured_at(self) -> float:
+        """The monotonic time at which the last frame ended."""
+        return time.monotonic()
+
     def read(self) -> bytes:
         """Return the next frame when its last sample is due; immediately after ``close``."""
         if self._started_at is None:

@@ -38,6 +38,10 @@ ALIGN_BLOCKS, TRACK_BLOCKS = 6, 40
 ALIGN_SAMPLES, TRACK_SAMPLES = 64, 4
 """Largest error that each corrects."""
 MIN_CORRELATION = 0.6
+MAX_ALIGNMENTS = 4
+SETTLED_SAMPLES = 1
+SETTLING_BLOCKS = 20
+"""After a larger correction the filter still holds 0.4 s of the reference at the wrong place."""
 
 
 class EchoMeasures(NamedTuple):
@@ -58,15 +62,16 @@ class Block(NamedTuple):
     """One block of ``BLOCK_SECONDS`` after the canceller. Immutable.
 
     ``pcm``: 16 kHz mono s16le; ``level``: its root mean square; ``echo_level``: that of the echo which was removed;
-    ``has_echo``: whether the speaker is audible in it.
+    ``has_echo``: whether the speaker is audible in it; ``is_aligned``: whether the delay of this utterance is exact;
+    ``return_loss_db``: as in the measures.
     """
 
     pcm: bytes
     level: float = 0.0
     echo_level: float = 0.0
     has_echo: bool = False
-    aligned: bool = False
-    loss: float | None = None
+    is_aligned: bool = False
+    return_loss_db: float | None = None
 
 
 class EchoCanceller:
@@ -94,6 +99,8 @@ class EchoCanceller:
         self._fine_samples = 0  # correction of the delay for this utterance
         self._placements = 0
         self._aligned = False
+        self._alignments = 0  # attempts for this utterance
+        self._settling_blocks = 0
         self._compared: list[tuple[array[int], array[int]]] = []  # audible blocks: the microphone and the echo in it
         self._line = bytearray()  # the reference so far, for the delay
         self._pending = bytearray()
@@ -159,7 +166,7 @@ class EchoCanceller:
             self._fine_samples = 0
         if self._reference.placements != self._placements:
             self._placements = self._reference.placements
-            self._aligned = False
+            self._aligned, self._alignments = False, 0
             self._compared.clear()
         shift = round((self._applied + LEAD_SECONDS - MARGIN_SECONDS) * SPEECH.rate) + self._fine_samples
         shift = max(0, shift) * SAMPLE_BYTES
@@ -173,6 +180,7 @@ class EchoCanceller:
     def _cancel(self, block: bytes, reference: bytes) -> Block:
         out = self._filter.cancel(block, reference)
         before, after = array("h", block), array("h", out)
+        self._settling_blocks = max(0, self._settling_blocks - 1)
         level = _level(out)
         echo = math.dist(before, after) / math.sqrt(BLOCK_SAMPLES)
         if is_audible(reference):
@@ -183,7 +191,9 @@ class EchoCanceller:
         loss = self.measures.return_loss_db
         if loss is not None and loss < SUPPRESS_BELOW_DB:
             out = self._suppressor.suppress(out)
-        return Block(out, level, echo, has_echo=True, aligned=self._aligned, loss=loss)
+        return Block(
+            out, level, echo, has_echo=True, is_aligned=self._aligned and not self._settling_blocks, return_loss_db=loss
+        )
 
     def _align(self) -> None:
         """Correct the delay by the offset between the microphone and the echo that the filter predicts.
@@ -205,7 +215,10 @@ class EchoCanceller:
         best = max(similar, key=similar.__getitem__)
         if similar[best] > MIN_CORRELATION * math.hypot(*middle) * math.hypot(*heard):
             self._fine_samples += best
+            self._settling_blocks = 0 if abs(best) <= SETTLED_SAMPLES else SETTLING_BLOCKS
             self._aligned = True
+        self._alignments += 1
+        self._aligned = self._aligned or self._alignments >= MAX_ALIGNMENTS  # the user speaks
 
     def _measure(self, before: float, after: float) -> None:
         self._window.append((before, after))

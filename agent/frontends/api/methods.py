@@ -302,6 +302,7 @@ def _status(hub: Hub, caller: Caller, params: Params, respond: Respond) -> dict[
         "devices": {
             name: {"device": device, "state": state, "reason": reason} for name, device, state, reason in status.devices
         },
+        **({} if status.echo is None else {"echo": status.echo._asdict()}),
         "can_speak": status.can_speak,
         "can_listen": status.can_listen,
         "troubles": list(status.problems),

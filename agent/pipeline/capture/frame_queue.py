@@ -67,6 +67,12 @@ class FrameQueue:
             self._drop_oldest()
             self._signal()
 
+    @property
+    def total_samples(self) -> int:
+        """Samples that were put since construction."""
+        with self._condition:
+            return self._total_bytes // SPEECH.frame_bytes
+
     def close(self) -> None:
         """End the stream: the reader gets the queued frames, then the end. Idempotent, from any thread."""
         with self._condition:

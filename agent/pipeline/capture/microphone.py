@@ -41,6 +41,7 @@ class Microphone(Stage):
         wait_policy: whether to wait for a device that is missing at the start; otherwise its ``DeviceError`` ends the
             thread.
         timing: limits and pauses of the reconnection.
+        captured: receives the number of samples in the queue so far and the time at which the last one was recorded.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Microphone(Stage):
         frame_seconds: float = PERIOD_SECONDS,
         wait_policy: WaitPolicy = wait_for_device,
         timing: ReconnectTiming | None = None,
+        captured: Callable[[int, float], None] | None = None,
     ) -> None:
         timing = timing or ReconnectTiming()
         # A card may stop at the end of a frame, so the limit of a read grows with the excess of a frame over a period.
@@ -64,6 +66,7 @@ class Microphone(Stage):
         )
         super().__init__("microphone", report)
         self._frames, self._open_source = frames, open_source
+        self._captured = captured
         self._stopped = threading.Event()
         self._unmuted = threading.Event()
         self._unmuted.set()
@@ -132,6 +135,8 @@ class Microphone(Stage):
                 outdated_reason, self._outdated_reason = self._outdated_reason, None
                 if outdated_reason is None:
                     self._frames.put(frame)
+                    if self._captured is not None:
+                        self._captured(self._frames.total_samples, source.captured_at)
                 else:
                     start = self._since_opened(self._recorded_until)
                     self.report(Gap(start, SPEECH.seconds_of(len(frame)), outdated_reason))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from agent.audio.devices.device import Sink, WaitPolicy, wait_for_device
 from agent.audio.format import Format
@@ -23,6 +25,9 @@ from agent.pipeline.playback.ring_buffer import Playout, RingBuffer, RingClosed,
 from agent.pipeline.stage import Stage
 from agent.system.named_tuple import NamedTuple
 from agent.system.threads import Deadline
+
+if TYPE_CHECKING:  # only with an echo canceller
+    from agent.audio.echo.reference import EchoReference
 
 DUCKED_SHARE = 0.25
 """Of the volume, 12 dB less."""
@@ -77,6 +82,7 @@ class Speaker(Stage):
             called before the first sample and may block for a short time.
         wait_policy: Decides whether to wait for a card that has never been open.
         probe: Opens and closes the card, to detect its presence while the ring is empty.
+        reference: Receives what the card plays, for the echo canceller.
         timing: Timing of the thread.
     """
 
@@ -95,6 +101,7 @@ class Speaker(Stage):
         permit_start: Callable[[str], Callable[[], None] | None] = lambda utterance: None,
         wait_policy: WaitPolicy = wait_for_device,
         probe: Callable[[], None] | None = None,
+        reference: EchoReference | None = None,
         timing: SpeakerTiming | None = None,
     ) -> None:
         self._aborted = threading.Event()
@@ -108,6 +115,7 @@ class Speaker(Stage):
         self._write_seconds = max(period_seconds, write_seconds)
         self._jitter_buffer = jitter_buffer or JitterBuffer()
         self._timing = timing or SpeakerTiming()
+        self._reference = reference
         self._silent_since: float | None = None
         self._gap_seconds, self._permit_start = gap_seconds, permit_start
         self._gap = Deadline(0.0)
@@ -260,6 +268,11 @@ class Speaker(Stage):
             self.report(event)
 
     def _finish(self, playback: _Playback, end: UtteranceEnd) -> None:
+        if self._reference is not None:
+            if end.drop_reason is None:
+                self._reference.finished()
+            else:
+                self._reference.dropped(time.monotonic())
         if playback.underruns:
             self._report(playback, Underruns(playback.utterance, playback.underruns, playback.silence_seconds))
         if end.drop_reason is not None:
@@ -298,7 +311,10 @@ class Speaker(Stage):
             self.heartbeat()
             if self._ring.wait_cleared(playback.stream_id, min(wait, timeout)):
                 return False
-        return self._sink.write(pcm, playback.format, lambda: self._is_wanted(playback.stream_id))
+        is_accepted = self._sink.write(pcm, playback.format, lambda: self._is_wanted(playback.stream_id))
+        if self._reference is not None and is_accepted and pcm and (queued := self._sink.queued_seconds) < math.inf:
+            self._reference.played(pcm, playback.format, time.monotonic() + queued)
+        return is_accepted
 
     def _is_wanted(self, stream_id: int) -> bool:
         self.heartbeat()

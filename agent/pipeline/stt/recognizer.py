@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from agent.audio.format import SPEECH
 from agent.pipeline.capture.endpointer import (
     Endpointer,
     NearWakeWord,
@@ -117,6 +118,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         outage_seconds: audio to keep, and time to wait, while the service is away.
         answer_seconds: longest time without any message of a service that owes a transcript.
         find_stop_word: returns the stop word in the transcript of a segment so far, if the transcript is one.
+        clean: removes the echo from a frame whose first sample has this number, also while the stage does not listen.
         stop_seconds: time after ``stop`` in which the service may answer before the end mark is sent.
         close_timing: limits for closing the connections.
         max_wait_seconds: time between two heartbeats of an idle stage.
@@ -133,6 +135,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         outage_seconds: float = 30.0,
         answer_seconds: float = ANSWER_SECONDS,
         find_stop_word: Callable[[str], str | None] | None = None,
+        clean: Callable[[bytes, int], bytes] | None = None,
         stop_seconds: float | None = None,
         close_timing: CloseTiming,
         max_wait_seconds: float = MAX_WAIT_SECONDS,
@@ -142,6 +145,7 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
         self._captions = captions
         self._outage_seconds, self._answer_seconds = outage_seconds, answer_seconds
         self._find_stop_word = find_stop_word
+        self._clean = clean
         self._stop_seconds = stop_seconds
         self._end_by = NEVER
         self._replacement: ReplaceService | None = None
@@ -267,8 +271,10 @@ class Recognizer(ServiceStage[RecognitionCommand, SttSession]):
             self._report_overflow()
             if not (frames := self._frames.take(MAX_FRAMES_PER_READ)):
                 break
-            for frame in frames:
-                self._position_seconds += seconds_of([frame])
+            for raw in frames:
+                start = round(self._position_seconds * SPEECH.rate)
+                frame = raw if self._clean is None else self._clean(raw, start)
+                self._position_seconds += seconds_of([raw])
                 if self._is_listening:
                     self._process_vad(self._endpointer.process(frame))
             if self._endpointer.continuous:
